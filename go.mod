@@ -1,0 +1,3 @@
+module github.com/rserpool/coredns-rserpool
+
+go 1.26.0

@@ -1,0 +1,139 @@
+package sctp
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Kind says what carries an association.
+type Kind uint8
+
+// The kinds of association.
+const (
+	// Any lets the endpoint choose: the first kind that answers.
+	Any Kind = iota
+	// Kernel is the operating system's SCTP, be it straight over IP or
+	// encapsulated by the kernel itself.
+	Kernel
+	// UDP is user-space SCTP encapsulated in UDP (RFC 6951).
+	UDP
+	// TCP is a TCP connection, which counts as an association for pool
+	// users' requests (RFC 5352, Section 3.3).
+	TCP
+)
+
+// AssocID names an association within its Endpoint, from the call of Connect
+// or the event Up until the event Down. It is never 0 and never used again.
+type AssocID uint64
+
+// Message is one user message.
+type Message struct {
+	Data   []byte
+	PPID   uint32
+	Stream uint16
+}
+
+// EventType says what happened to an association.
+type EventType uint8
+
+// The types of event.
+const (
+	// Up: the association is established, by us or by the peer.
+	Up EventType = iota + 1
+	// Received: a whole user message has come.
+	Received
+	// SendFailed: Message could not be delivered; the association may live on.
+	SendFailed
+	// PeerAddrs: the set of the peer's addresses has changed.
+	PeerAddrs
+	// Down: the association is gone, or never came up. It is the last event
+	// of its AssocID. Reason says how.
+	Down
+)
+
+// Reason says how an association ended.
+type Reason uint8
+
+// The reasons for Down.
+const (
+	// PeerShutdown: the peer shut it down in good order.
+	PeerShutdown Reason = iota + 1
+	// PeerAbort: the peer aborted it.
+	PeerAbort
+	// Lost: the peer no longer answers.
+	Lost
+	// ConnectFailed: it never came up.
+	ConnectFailed
+	// LocalClose: Shutdown, Abort or Close was called here.
+	LocalClose
+	// Overrun: the peer went past a limit of ours (message size, queue,
+	// half-open time, ...) and was cut off.
+	Overrun
+)
+
+// Event is something that happened to an association.
+type Event struct {
+	Type  EventType
+	Assoc AssocID
+	Kind  Kind
+	// Peer holds the peer's addresses and SCTP or TCP port, the primary one
+	// first (Up, PeerAddrs).
+	Peer []netip.AddrPort
+	// Message is set for Received and SendFailed. The receiver of the event
+	// owns its Data.
+	Message Message
+	// Reason is set for Down, Err where there is more to say.
+	Reason Reason
+	Err    error
+}
+
+// Dest is where to connect to.
+type Dest struct {
+	// Addrs are the peer's addresses with its SCTP or TCP port; kinds that
+	// have no multi-homing try them in turn.
+	Addrs []netip.AddrPort
+	Kind  Kind
+	// EncapPort is the peer's UDP port for kind UDP. 0 stands for the port
+	// that the peer was last heard from, or else 9899 (RFC 6951, Section 4).
+	EncapPort uint16
+}
+
+// The errors that Send gives; others mean that the message is unfit.
+var (
+	// ErrQueueFull: the peer does not take what was sent to it before.
+	ErrQueueFull = errors.New("send queue to this peer is full")
+	// ErrNoAssoc: there is no such association (any more).
+	ErrNoAssoc = errors.New("no such association")
+	// ErrClosed: the endpoint is closed.
+	ErrClosed = errors.New("endpoint is closed")
+)
+
+// Endpoint is a local SCTP endpoint with all its associations, accepted and
+// called. Its methods may be called from any goroutine, never block on a peer,
+// and report what becomes of an association through the Handler given at the
+// endpoint's making.
+type Endpoint interface {
+	// Connect starts an association and returns its name at once; Up or Down
+	// follows. It gives 0 after Close.
+	Connect(to Dest) AssocID
+	// Send queues a message, taking a copy of nothing: the caller must not
+	// change m.Data afterwards.
+	Send(a AssocID, m Message) error
+	// Shutdown ends an association after what is queued has been delivered,
+	// or some seconds later in any case.
+	Shutdown(a AssocID)
+	// Abort ends an association at once.
+	Abort(a AssocID)
+	// LocalAddrs are the addresses and the port that the endpoint listens on,
+	// without unspecified ones: those are replaced by the machine's addresses.
+	LocalAddrs() []netip.AddrPort
+	// Close aborts what is left, waits for all goroutines and returns.
+	// Nothing is handled after it has returned.
+	Close() error
+}
+
+// Handler takes the events of an Endpoint. The calls for one association come
+// in order, one after the other; those for different ones may come at the same
+// time. It may block, which slows down the peers (their receive windows close)
+// and nobody else's Send.
+type Handler func(Event)

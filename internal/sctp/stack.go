@@ -1,0 +1,71 @@
+package sctp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Mode says which SCTP a Stack offers.
+type Mode uint8
+
+// The modes of a Stack.
+const (
+	// Auto: SCTP in UDP in user space, and beside it the kernel's where the
+	// kernel has it. Where the kernel serves the encapsulation port itself
+	// (net.sctp.udp_port), it alone does so.
+	Auto Mode = iota
+	// KernelOnly: the kernel's SCTP alone.
+	KernelOnly
+	// UDPOnly: SCTP in UDP in user space alone.
+	UDPOnly
+)
+
+// EncapPort is the UDP port of SCTP in UDP (RFC 6951, Section 5.1).
+const EncapPort = 9899
+
+// StackConfig configures a Stack. The zero value is a good client.
+type StackConfig struct {
+	Mode Mode
+	// EncapPort is the local UDP port of user-space SCTP, shared by all
+	// endpoints of the Stack; 0 takes a free one, as clients and pool
+	// elements do.
+	EncapPort uint16
+	// Limits bound what peers can make us hold; zero fields have defaults.
+	Limits Limits
+	// Logf, if set, is told in one line what an operator wants to know, such
+	// as that the kernel has no SCTP.
+	Logf func(format string, args ...any)
+}
+
+// Limits bound what the peers of one endpoint can make it hold. A zero field
+// stands for the default.
+type Limits struct {
+	// Associations, established ones; default 65536.
+	Associations int
+	// HalfOpen, associations not yet established by the peer; default 1024.
+	HalfOpen int
+	// HandshakeTime an association has to come up; default 10 s.
+	HandshakeTime time.Duration
+	// MessageSize, of a message received, in bytes; default 65536+64, which is
+	// over what a message length field of ASAP and ENRP can say.
+	MessageSize int
+	// SendQueue, messages and bytes not yet taken by one peer; defaults 1024
+	// and 1 MiB.
+	SendQueueMessages, SendQueueBytes int
+	// IdleTCP closes a TCP connection without traffic; default 5 min.
+	IdleTCP time.Duration
+	// Heartbeat is how often an idle association in UDP is probed, Misses
+	// how many unanswered probes end it; defaults 10 s and 3.
+	Heartbeat time.Duration
+	Misses    int
+}
+
+// ListenConfig says where an endpoint listens.
+type ListenConfig struct {
+	// Addrs to bind, all with the same port. An unspecified address stands
+	// for all of the machine's addresses (of its family for 0.0.0.0, of both
+	// for ::). Port 0 takes a free one. No address at all is [::]:0.
+	Addrs []netip.AddrPort
+	// TCP says to take TCP connections on Addrs as well.
+	TCP bool
+}
