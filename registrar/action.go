@@ -1,0 +1,46 @@
+package registrar
+
+import "net/netip"
+
+// Action is what a registrar wants done: one of the types below.
+type Action interface{ action() }
+
+// Send a message on an association. Data is the host's from now on. If it
+// cannot be queued the host reports SendFailed, or AssocDown.
+type Send struct {
+	Assoc AssocID
+	PPID  uint32
+	Data  []byte
+}
+
+// Connect to an address; the host answers with Connecting before any other
+// event of that association.
+type Connect struct {
+	Ref  uint64
+	PPID uint32
+	To   []netip.AddrPort
+	Via  Via
+}
+
+// Close ends an association: in good order, or at once if Abort is set. The
+// host reports AssocDown all the same.
+type Close struct {
+	Assoc AssocID
+	Abort bool
+}
+
+// Announce sends an ASAP_SERVER_ANNOUNCE to the announce group (RFC 5352,
+// Section 3.6).
+type Announce struct{ Data []byte }
+
+// Log tells the operator something, in one line. Warn marks what needs a look.
+type Log struct {
+	Warn bool
+	Text string
+}
+
+func (Send) action()     {}
+func (Connect) action()  {}
+func (Close) action()    {}
+func (Announce) action() {}
+func (Log) action()      {}
