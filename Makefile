@@ -1,0 +1,59 @@
+# make help says what there is. README.md and .ci/run call these targets.
+
+GO        ?= go
+BIN       := bin
+FUZZTIME  ?= 15s
+LDFLAGS   := -s -w -X main.version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.DEFAULT_GOAL := build
+
+## build: coredns with rserpool, and rsp, in bin/
+.PHONY: build
+build:
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
+
+## build-all: the same, with every plugin that CoreDNS ships (slow, large)
+.PHONY: build-all
+build-all:
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -tags allplugins -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
+
+## run: a name server on port 1053 with nine sample elements; Ctrl-C ends it
+.PHONY: run
+run: build
+	@test/demo/run
+
+## test: all tests, in the kernel lab too where it can be had
+.PHONY: test
+test: build
+	@test/setup
+	$(GO) test -race ./...
+	@test/lab/all
+
+## check: format, vet, staticcheck
+.PHONY: check
+check:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+## fuzz: each fuzz target for FUZZTIME (15s)
+.PHONY: fuzz
+fuzz:
+	@test/fuzz $(FUZZTIME)
+
+## bench: the benchmarks
+.PHONY: bench
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 0.2s ./asap/... ./enrp/... ./registrar/... ./plugin/...
+
+## clean: what the other targets made
+.PHONY: clean
+clean:
+	rm -rf $(BIN)
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## /  /p' Makefile

@@ -1,0 +1,133 @@
+// Package test holds what concerns the module as a whole; its folders hold
+// the kernel lab, interoperability tests and the sample set-up.
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/rserpool/coredns-rserpool/"
+
+// rules are the module's dependency directions, as docs/architecture.md draws
+// them: what a package (and what lies below it) must not import.
+var rules = []struct {
+	pkg    string   // prefix below the module
+	except []string // prefixes that the rule does not hold for
+	deny   []string // prefixes that it must not import
+	only   []string // the only packages of this module that it may import
+}{
+	{pkg: "asap/param", only: []string{}},
+	{pkg: "asap", except: []string{"asap/pe", "asap/pu", "asap/param"}, only: []string{"asap/param"}},
+	{pkg: "enrp", only: []string{"asap/param"}},
+	{pkg: "internal/sctp", only: []string{}},
+	{pkg: "registrar/handlespace", only: []string{"asap/param"}, deny: []string{"net", "os", "log"}},
+	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "asap/param", "enrp", "registrar/handlespace"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
+	{pkg: "asap/pe", only: []string{"asap", "asap/param", "internal/sctp"}},
+	{pkg: "asap/pu", only: []string{"asap", "asap/param", "internal/sctp"}},
+	{pkg: "", except: []string{"plugin", "cmd"}, deny: []string{"github.com/coredns/"}},
+	{pkg: "", except: []string{"test"}, deny: []string{module + "test"}},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func TestDependencyDirection(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	packages := 0
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages++
+		for _, bad := range violations(p) {
+			t.Error(bad)
+		}
+	}
+	if packages < 10 {
+		t.Errorf("looked at %d packages, want the whole module", packages)
+	}
+}
+
+// violations tells how p breaks the rules.
+func violations(p goPackage) []string {
+	var bad []string
+	name := strings.TrimPrefix(p.ImportPath+"/", module)
+	for _, r := range rules {
+		if !below(name, r.pkg) || anyBelow(name, r.except) {
+			continue
+		}
+		for _, imp := range p.Imports {
+			own, isOwn := strings.CutPrefix(imp+"/", module)
+			if isOwn && r.only != nil && !contains(r.only, strings.TrimSuffix(own, "/")) && !below(own, r.pkg) {
+				bad = append(bad, p.ImportPath+" must not import "+imp)
+			}
+			for _, d := range r.deny {
+				if imp == d || strings.HasSuffix(d, "/") && strings.HasPrefix(imp, d) || strings.HasPrefix(imp, d+"/") && strings.Contains(d, ".") {
+					bad = append(bad, p.ImportPath+" must not import "+imp)
+				}
+			}
+		}
+	}
+	return bad
+}
+
+func below(name, prefix string) bool { return prefix == "" || strings.HasPrefix(name, prefix+"/") }
+
+func anyBelow(name string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if below(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDependencyRulesCatch(t *testing.T) {
+	for _, p := range []goPackage{
+		{module + "registrar", []string{"net"}},
+		{module + "registrar", []string{"sync"}},
+		{module + "registrar", []string{module + "internal/sctp"}},
+		{module + "asap/param", []string{module + "asap"}},
+		{module + "enrp", []string{module + "registrar"}},
+		{module + "internal/sctp", []string{module + "asap"}},
+		{module + "asap/pe", []string{module + "registrar"}},
+		{module + "registrar/host", []string{"github.com/coredns/coredns/plugin"}},
+		{module + "plugin/rserpool", []string{module + "test/interop"}},
+	} {
+		if len(violations(p)) == 0 {
+			t.Errorf("%s importing %s is not caught", p.ImportPath, p.Imports[0])
+		}
+	}
+	for _, p := range []goPackage{
+		{module + "registrar", []string{"net/netip", module + "asap", module + "registrar/handlespace"}},
+		{module + "registrar/handlespace", []string{"sync", "net/netip"}},
+		{module + "plugin/rserpool", []string{"github.com/coredns/coredns/plugin", module + "registrar/host"}},
+	} {
+		if bad := violations(p); len(bad) > 0 {
+			t.Errorf("false alarm: %v", bad)
+		}
+	}
+}
