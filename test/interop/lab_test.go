@@ -1,0 +1,360 @@
+// Package interop runs the product against other implementations in the
+// kernel lab (test/lab): the reference implementation RSPLIB over kernel SCTP,
+// and DNS clients as Debian ships them. Every host of a test is a network
+// namespace on one bridge; the test itself sits on the bridge as 10.99.0.254.
+package interop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// patience is how long a test waits for what must happen; the lab is slow.
+const patience = 20 * time.Second
+
+type lab struct {
+	t     *testing.T
+	dir   string // empty directory of this test
+	nodes int
+	ports int
+}
+
+// newLab makes the bridge, and skips the test outside of the lab.
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	if os.Getenv("IN_UML") == "" {
+		t.Skip("needs the kernel lab: run test/lab/all")
+	}
+	l := &lab{t: t, dir: t.TempDir()}
+	l.sh("ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
+	t.Cleanup(func() { l.sh("ip link del br0") })
+	l.sh("ip addr add 10.99.0.254/24 dev br0")
+	l.sh("ip addr add fd00:99::fe/64 dev br0 nodad")
+	l.sh("ip link set br0 up promisc on")
+	return l
+}
+
+// sh runs a command line without quoting and fails the test if it fails.
+func (l *lab) sh(line string) string {
+	l.t.Helper()
+	f := strings.Fields(line)
+	out, err := exec.Command(f[0], f[1:]...).CombinedOutput()
+	if err != nil {
+		l.t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return string(out)
+}
+
+// node is a host: a network namespace with an interface on the bridge.
+type node struct {
+	l    *lab
+	name string
+}
+
+// node makes a host with one interface per list of comma-separated addresses.
+func (l *lab) node(name string, addrs ...string) *node {
+	l.t.Helper()
+	n := &node{l, name}
+	l.sh("ip netns add " + name)
+	l.t.Cleanup(func() { l.sh("ip netns del " + name) })
+	l.sh("ip -n " + name + " link set lo up")
+	n.sysctl("net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+	for i, list := range addrs {
+		l.ports++
+		eth, port := fmt.Sprintf("eth%d", i), fmt.Sprintf("p%d", l.ports)
+		l.sh(fmt.Sprintf("ip link add %s type veth peer name %s netns %s", port, eth, name))
+		for a := range strings.SplitSeq(list, ",") {
+			if strings.Contains(a, ":") {
+				a += " nodad"
+			}
+			l.sh(fmt.Sprintf("ip -n %s addr add dev %s %s", name, eth, a))
+		}
+		l.sh(fmt.Sprintf("ip link set %s master br0 up", port))
+		l.sh(fmt.Sprintf("ip -n %s link set %s up", name, eth))
+	}
+	return n
+}
+
+// sysctl sets kernel parameters of the host, before its sockets are made.
+func (n *node) sysctl(settings ...string) {
+	n.l.t.Helper()
+	n.l.sh("ip netns exec " + n.name + " sysctl -qw " + strings.Join(settings, " "))
+}
+
+// proc is a process on a host, ended with the test.
+type proc struct {
+	t      *testing.T
+	name   string
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	out    *logBuffer
+	exited chan struct{}
+}
+
+// logBuffer gathers a process's output while tests look at it.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// start starts a process on the host. Its output is shown if the test fails.
+func (n *node) start(args ...string) *proc {
+	n.l.t.Helper()
+	t := n.l.t
+	p := &proc{t: t, name: filepath.Base(args[0]), out: &logBuffer{}, exited: make(chan struct{})}
+	p.cmd = exec.Command("ip", append([]string{"netns", "exec", n.name}, args...)...)
+	p.cmd.Dir = n.l.dir
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.kill(syscall.SIGKILL)
+		<-p.exited
+		if t.Failed() {
+			t.Logf("[%s] %s:\n%s", n.name, strings.Join(args, " "), p.out)
+		}
+	})
+	return p
+}
+
+func (p *proc) kill(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// wait waits for the process to end and gives its exit code.
+func (p *proc) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(patience):
+		p.t.Fatalf("%s does not end:\n%s", p.name, p.out)
+		return -1
+	}
+}
+
+// says waits until the process has written text.
+func (p *proc) says(text string) {
+	p.t.Helper()
+	eventually(p.t, p.name+" says "+text, func() error {
+		if strings.Contains(p.out.String(), text) {
+			return nil
+		}
+		return errors.New(p.out.String())
+	})
+}
+
+// run runs a command on the host to its end and gives what it wrote to its
+// standard output.
+func (n *node) run(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.name}, args...)...)
+	cmd.Dir = n.l.dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s%s", strings.Join(args, " "), err, out, &stderr)
+	}
+	return string(out), err
+}
+
+// eventually tries f again and again until it gives no error.
+func eventually(t *testing.T, what string, f func() error) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for {
+		err := f()
+		if err == nil {
+			return time.Since(start)
+		}
+		if time.Since(start) > patience {
+			t.Fatalf("waited %v: %s: %v", patience, what, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// bin is the path of one of our own programs, built before on the host.
+func (l *lab) bin(name string) string {
+	l.t.Helper()
+	p, err := filepath.Abs(filepath.Join("..", "..", "bin", name))
+	if err == nil {
+		_, err = os.Stat(p)
+	}
+	if err != nil {
+		l.t.Fatalf("%v: run `make build` on the host first", err)
+	}
+	return p
+}
+
+// file writes a file into the test's directory and gives its path.
+func (l *lab) file(name, text string) string {
+	l.t.Helper()
+	p := filepath.Join(l.dir, name)
+	if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	return p
+}
+
+// coredns starts CoreDNS with a Corefile on the host and waits until it
+// answers for pool.example.org at server.
+func (n *node) coredns(server, corefile string) *proc {
+	n.l.t.Helper()
+	p := n.start(n.l.bin("coredns"), "-conf", n.l.file("Corefile."+n.name, corefile))
+	eventually(n.l.t, "coredns answers", func() error {
+		m, err := query(server, "pool.example.org.", dns.TypeSOA)
+		if err == nil && m.Rcode != dns.RcodeSuccess {
+			err = errors.New(dns.RcodeToString[m.Rcode])
+		}
+		return err
+	})
+	return p
+}
+
+// query asks a server on port 53 once.
+func query(server, name string, qtype uint16) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(name, qtype)
+	c := &dns.Client{Timeout: 2 * time.Second}
+	r, _, err := c.Exchange(m, net.JoinHostPort(server, "53"))
+	return r, err
+}
+
+// answers gives the answer section's data as text, without the owner names.
+func answers(server, name string, qtype uint16) ([]string, error) {
+	m, err := query(server, name, qtype)
+	if err != nil {
+		return nil, err
+	}
+	if m.Rcode != dns.RcodeSuccess {
+		return nil, errors.New(dns.RcodeToString[m.Rcode])
+	}
+	var list []string
+	for _, rr := range m.Answer {
+		list = append(list, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	return list, nil
+}
+
+// registered waits until pool has n elements in SRV answers of the server.
+func (l *lab) registered(server, pool string, n int) {
+	l.t.Helper()
+	eventually(l.t, fmt.Sprintf("%s has %d elements", pool, n), func() error {
+		got, err := answers(server, pool+".pool.example.org.", dns.TypeSRV)
+		if err == nil && len(got) != n {
+			err = fmt.Errorf("%d SRV records: %q", len(got), got)
+		}
+		return err
+	})
+}
+
+// gone waits until the server answers NXDOMAIN for pool and says how long
+// that took.
+func (l *lab) gone(server, pool string) time.Duration {
+	l.t.Helper()
+	return eventually(l.t, pool+" is gone", func() error {
+		m, err := query(server, pool+".pool.example.org.", dns.TypeSRV)
+		if err == nil && m.Rcode != dns.RcodeNameError {
+			err = fmt.Errorf("%s, %v", dns.RcodeToString[m.Rcode], m.Answer)
+		}
+		return err
+	})
+}
+
+// capture records what crosses the bridge. When the test is over, tshark must
+// find nothing malformed in it.
+type capture struct {
+	l    *lab
+	file string
+	proc *exec.Cmd
+}
+
+func (l *lab) capture() *capture {
+	l.t.Helper()
+	c := &capture{l: l, file: filepath.Join(l.dir, "capture.pcap")}
+	c.proc = exec.Command("tcpdump", "-Z", "root", "-i", "br0", "-U", "-s", "0", "-w", c.file,
+		"sctp or udp port 9899 or tcp port 3863 or udp port 3863")
+	said := &logBuffer{}
+	c.proc.Stderr = said
+	if err := c.proc.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	eventually(l.t, "tcpdump listens", func() error {
+		if strings.Contains(said.String(), "listening") {
+			return nil
+		}
+		return errors.New(said.String())
+	})
+	stopped := false
+	l.t.Cleanup(func() {
+		if !stopped {
+			c.stop()
+		}
+		stopped = true
+		if bad := c.tshark("-Y", "_ws.malformed || sctp.checksum.status == 0"); bad != "" {
+			l.t.Errorf("malformed packets:\n%s", bad)
+		}
+	})
+	return c
+}
+
+func (c *capture) stop() {
+	_ = c.proc.Process.Signal(syscall.SIGINT)
+	_ = c.proc.Wait()
+}
+
+// tshark reads the capture so far.
+func (c *capture) tshark(args ...string) string {
+	c.l.t.Helper()
+	args = append([]string{"-n", "-r", c.file, "-o", "sctp.checksum:crc32c", "-d", "udp.port==9899,sctp"}, args...)
+	cmd := exec.Command("tshark", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	// A capture that is still written to may end in the middle of a packet.
+	if err != nil && !strings.Contains(stderr.String(), "cut short") {
+		c.l.t.Fatalf("tshark %v: %v\n%s", args, err, &stderr)
+	}
+	return string(out)
+}
+
+// count counts the packets that match a display filter.
+func (c *capture) count(filter string) int {
+	c.l.t.Helper()
+	return strings.Count(c.tshark("-Y", filter), "\n")
+}
