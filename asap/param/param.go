@@ -1,9 +1,17 @@
 package param
 
-import (
-	"fmt"
-	"net/netip"
-)
+import "fmt"
+
+// To add a parameter:
+//
+//  1. its type: a constant, a row in typeNames, and its bit (see [Cursor.Once])
+//     if it is not one of 0x1 to 0x1f;
+//  2. a method of [Cursor] that reads its value;
+//  3. a method of [Builder] that writes it, and an Append function if it is of
+//     use on its own;
+//  4. the case in the messages or containers that hold it;
+//  5. rows in the tables of the tests, and real bytes in testdata/golden of the
+//     protocol that carries it.
 
 // Type is a parameter type code (RFC 5354, Section 3, Table 1). Its two
 // highest bits say what a receiver that does not know the type has to do.
@@ -34,87 +42,58 @@ const (
 	TypeHandleResolutionItems Type = 0x803f
 )
 
-// PoolHandle names a pool (RFC 5354, Section 3.9): any sequence of bytes, at
-// least one, held in a string so that it can be a map key. It need not be
-// valid UTF-8.
-type PoolHandle string
+var typeNames = [...]string{
+	TypeIPv4Address:       "IPv4 Address",
+	TypeIPv6Address:       "IPv6 Address",
+	TypeDCCPTransport:     "DCCP Transport",
+	TypeSCTPTransport:     "SCTP Transport",
+	TypeTCPTransport:      "TCP Transport",
+	TypeUDPTransport:      "UDP Transport",
+	TypeUDPLiteTransport:  "UDP-Lite Transport",
+	TypePolicy:            "Pool Member Selection Policy",
+	TypePoolHandle:        "Pool Handle",
+	TypePoolElement:       "Pool Element",
+	TypeServerInformation: "Server Information",
+	TypeOperationError:    "Operation Error",
+	TypeCookie:            "Cookie",
+	TypePEIdentifier:      "PE Identifier",
+	TypePEChecksum:        "PE Checksum",
+	TypeOpaqueTransport:   "Opaque Transport",
+}
 
-// PEID identifies a pool element within its pool (RFC 5354, Section 3.14).
-type PEID uint32
+// String returns the name that RFC 5354 gives to the parameter, or the type in
+// hexadecimal digits if it is unknown.
+func (t Type) String() string {
+	switch {
+	case t == TypeHandleResolutionItems:
+		return "Handle Resolution Items"
+	case t.Known():
+		return typeNames[t]
+	}
+	return fmt.Sprintf("0x%04x", uint16(t))
+}
 
-// String returns the identifier as 8 lower-case hexadecimal digits.
-func (id PEID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
+// Known reports whether this package knows the type.
+func (t Type) Known() bool {
+	return t >= TypeIPv4Address && t <= TypeOpaqueTransport || t == TypeHandleResolutionItems
+}
 
-// ServerID identifies a registrar within its operational scope (RFC 5353,
-// Section 2.1). Zero means "undetermined".
-type ServerID uint32
+// IsTransport reports whether the type is one of the transport parameters.
+func (t Type) IsTransport() bool {
+	return t >= TypeDCCPTransport && t <= TypeUDPLiteTransport || t == TypeOpaqueTransport
+}
 
-// String returns the identifier as 8 lower-case hexadecimal digits.
-func (id ServerID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
+// skippable reports whether a receiver that does not know the type skips it
+// and goes on, rather than to stop and discard the message.
+func (t Type) skippable() bool { return t&0x8000 != 0 }
 
-// Raw is a parameter kept as it came: one whose type this package does not
-// know, and whose high bits allow to skip it. Value holds the bytes after the
-// parameter header, without padding.
+// reportable reports whether such a receiver tells the sender.
+func (t Type) reportable() bool { return t&0x4000 != 0 }
+
+// Raw is a parameter kept as it came: one whose type is unknown, or unexpected
+// where it was, and whose high bits allow to skip it. Value holds the bytes
+// after the parameter header, without padding.
 type Raw struct {
 	Type  Type
 	Value []byte
-}
-
-// TransportUse says what a transport address carries (RFC 5354, Section 3.4).
-type TransportUse uint16
-
-// The transport uses of RFC 5354, Section 3.4.
-const (
-	DataOnly        TransportUse = 0
-	DataPlusControl TransportUse = 1
-)
-
-// Transport is a user transport, an ASAP transport or a server transport (RFC
-// 5354, Sections 3.3 to 3.7 and 3.16). The zero value, with Type 0, is no
-// transport at all.
-type Transport struct {
-	// Type tells the transport protocol: one of TypeDCCPTransport,
-	// TypeSCTPTransport, TypeTCPTransport, TypeUDPTransport,
-	// TypeUDPLiteTransport and TypeOpaqueTransport.
-	Type Type
-	Port uint16
-	// Use is on the wire for SCTP alone; the other protocols are DataOnly.
-	Use TransportUse
-	// ServiceCode is DCCP's (RFC 5354, Section 3.3).
-	ServiceCode uint32
-	// Addrs holds at least one address for SCTP, exactly one for the other
-	// protocols with addresses; IPv4 addresses are in 4-byte form.
-	Addrs []netip.Addr
-	// Opaque is the value of an opaque transport.
-	Opaque []byte
-}
-
-// Present reports whether there is a transport at all.
-func (t Transport) Present() bool { return t.Type != 0 }
-
-// PoolElement describes a pool element (RFC 5354, Section 3.10).
-type PoolElement struct {
-	ID PEID
-	// Home is the registrar that owns the element, 0 if undetermined.
-	Home ServerID
-	// Life is the registration life as on the wire: in seconds after RFC
-	// 5354 (RSPLIB counts milliseconds), negative for an infinite one.
-	Life          int32
-	UserTransport Transport
-	// Policy has type 0 where the element came without one.
-	Policy Policy
-	// ASAPTransport is where the element takes ASAP associations, filled in
-	// by its home registrar (RFC 5352, Section 3.1); not Present otherwise.
-	ASAPTransport Transport
-	// Unknown holds the unknown parameters found inside, in their order, so
-	// that they survive the way through a registrar.
-	Unknown []Raw
-}
-
-// ServerInformation tells where a registrar is reached by ENRP (RFC 5354,
-// Section 3.11).
-type ServerInformation struct {
-	ID        ServerID
-	Transport Transport
-	Unknown   []Raw
 }

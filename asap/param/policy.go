@@ -1,5 +1,14 @@
 package param
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// To add a policy: a constant, a row in policies, rows in the tables of the
+// tests. What a policy does is registrar/handlespace's matter.
+
 // PolicyType is a pool member selection policy's type (RFC 5356, Section
 // 3.1). Bit 31 marks private ones, bit 30 the adaptive ones of the RFC; the
 // private ones of RSPLIB do not use bit 30, so ask [PolicyType.Adaptive].
@@ -25,6 +34,110 @@ const (
 	LeastUsedDegradationDPF                PolicyType = 0xb0002003
 )
 
+// adaptiveBit marks the adaptive policies of RFC 5356.
+const adaptiveBit PolicyType = 0x40000000
+
+// field names a value of a policy.
+type field uint8
+
+const (
+	fieldWeight field = iota
+	fieldPriority
+	fieldLoad
+	fieldLoadDegradation
+	fieldDPF
+	fieldDistance
+)
+
+// policies are the known policies with their values in the order on the wire.
+var policies = [...]struct {
+	typ      PolicyType
+	name     string
+	adaptive bool
+	fields   []field
+}{
+	{RoundRobin, "RoundRobin", false, nil},
+	{WeightedRoundRobin, "WeightedRoundRobin", false, []field{fieldWeight}},
+	{Random, "Random", false, nil},
+	{WeightedRandom, "WeightedRandom", false, []field{fieldWeight}},
+	{Priority, "Priority", false, []field{fieldPriority}},
+	{LeastUsed, "LeastUsed", true, []field{fieldLoad}},
+	{LeastUsedDegradation, "LeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
+	{PriorityLeastUsed, "PriorityLeastUsed", true, []field{fieldLoad, fieldLoadDegradation}},
+	{RandomizedLeastUsed, "RandomizedLeastUsed", true, []field{fieldLoad}},
+	{RandomizedPriorityLeastUsed, "RandomizedPriorityLeastUsed", true, []field{fieldLoad, fieldLoadDegradation}},
+	{RandomizedLeastUsedDegradation, "RandomizedLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
+	{PriorityLeastUsedDegradation, "PriorityLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
+	{RandomizedPriorityLeastUsedDegradation, "RandomizedPriorityLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
+	{WeightedRandomDPF, "WeightedRandomDPF", false, []field{fieldWeight, fieldDPF, fieldDistance}},
+	{LeastUsedDPF, "LeastUsedDPF", true, []field{fieldLoad, fieldDPF, fieldDistance}},
+	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", true, []field{fieldLoad, fieldLoadDegradation, fieldDPF, fieldDistance}},
+}
+
+// index is the policy's place in policies, -1 if it is unknown.
+func (t PolicyType) index() int {
+	for i := range policies {
+		if policies[i].typ == t {
+			return i
+		}
+	}
+	return -1
+}
+
+// fields are the values that policies of the type have on the wire.
+func (t PolicyType) fields() []field {
+	if i := t.index(); i >= 0 {
+		return policies[i].fields
+	}
+	return nil
+}
+
+// Known reports whether the type is one of the constants above.
+func (t PolicyType) Known() bool { return t.index() >= 0 }
+
+// Adaptive reports whether the policy selects by a state of the elements that
+// changes, such as their load. Of unknown types it takes bit 30's word.
+func (t PolicyType) Adaptive() bool {
+	if i := t.index(); i >= 0 {
+		return policies[i].adaptive
+	}
+	return t&adaptiveBit != 0
+}
+
+// String returns the policy's name, such as "WeightedRoundRobin", or the type
+// in hexadecimal digits if it is unknown. [ParsePolicyType] reads both.
+func (t PolicyType) String() string {
+	if i := t.index(); i >= 0 {
+		return policies[i].name
+	}
+	return fmt.Sprintf("0x%08x", uint32(t))
+}
+
+// valid reports whether RFC 5356, Section 3.1, lets a policy have the type.
+func (t PolicyType) valid() bool { return t != 0 && t != adaptiveBit }
+
+// ParsePolicyType reads a policy's name, in any case and with or without '-'
+// or '_' between its words, or its number in Go's notation ("0xb0001001").
+func ParsePolicyType(s string) (PolicyType, error) {
+	name := strings.NewReplacer("-", "", "_", "").Replace(s)
+	for i := range policies {
+		if strings.EqualFold(name, policies[i].name) {
+			return policies[i].typ, nil
+		}
+	}
+	if n, err := strconv.ParseUint(s, 0, 32); err == nil {
+		if t := PolicyType(n); t.valid() {
+			return t, nil
+		}
+		return 0, fmt.Errorf("policy type %s is reserved and names no policy", s)
+	}
+	var all []string
+	for i := range policies {
+		all = append(all, policies[i].name)
+	}
+	return 0, fmt.Errorf("unknown policy %q: want one of %s, or a number such as 0x40000001", s, strings.Join(all, ", "))
+}
+
 // Policy is a pool member selection policy with its values (RFC 5354, Section
 // 3.8; RFC 5356). Only the fields that the type has are on the wire. Policies
 // are comparable.
@@ -47,4 +160,92 @@ type Policy struct {
 	// Extra holds the bytes that follow the fields that are known: for an
 	// unknown type, all of its data. They are kept byte for byte.
 	Extra string
+}
+
+// value is where p keeps the value f.
+func (p *Policy) value(f field) *uint32 {
+	switch f {
+	case fieldWeight:
+		return &p.Weight
+	case fieldPriority:
+		return &p.Priority
+	case fieldLoad:
+		return &p.Load
+	case fieldLoadDegradation:
+		return &p.LoadDegradation
+	case fieldDPF:
+		return &p.DPF
+	}
+	return &p.Distance
+}
+
+// String returns the policy's name with the values that it has, for example
+// "WeightedRoundRobin weight 7" or "LeastUsed load 25.0%".
+func (p Policy) String() string {
+	if p.Type == 0 {
+		return "no policy"
+	}
+	s := p.Type.String()
+	for _, f := range p.Type.fields() {
+		switch f {
+		case fieldWeight:
+			s += fmt.Sprintf(" weight %d", p.Weight)
+		case fieldPriority:
+			s += fmt.Sprintf(" priority %d", p.Priority)
+		case fieldLoad:
+			s += " load " + percent(p.Load)
+		case fieldLoadDegradation:
+			s += " degradation " + percent(p.LoadDegradation)
+		case fieldDPF:
+			s += " dpf " + percent(p.DPF)
+		case fieldDistance:
+			s += fmt.Sprintf(" distance %d", p.Distance)
+		}
+	}
+	if p.Extra != "" {
+		s += fmt.Sprintf(" and %x", p.Extra)
+	}
+	return s
+}
+
+func percent(v uint32) string {
+	return strconv.FormatFloat(float64(v)/0xffffffff*100, 'f', 1, 64) + "%"
+}
+
+// Policy reads the current parameter as a pool member selection policy.
+func (c *Cursor) Policy() (p Policy) {
+	f := c.open()
+	p.Type = PolicyType(c.Uint32())
+	for _, v := range p.Type.fields() {
+		*p.value(v) = c.Uint32()
+	}
+	p.Extra = string(c.rest())
+	c.close(f)
+	if !p.Type.valid() {
+		c.Refuse("policy type " + p.Type.String() + " is reserved")
+	}
+	return p
+}
+
+// Policy writes a Pool Member Selection Policy parameter.
+func (w *Builder) Policy(p Policy) {
+	if !p.Type.valid() {
+		w.fail("policy type %v is reserved", p.Type)
+		return
+	}
+	start := w.open(TypePolicy)
+	w.Uint32(uint32(p.Type))
+	for _, v := range p.Type.fields() {
+		w.Uint32(*p.value(v))
+	}
+	w.str(p.Extra)
+	w.close(start)
+}
+
+// AppendPolicy adds a Pool Member Selection Policy parameter to b; on error it
+// returns b as it was.
+func AppendPolicy(b []byte, p Policy) ([]byte, error) {
+	w := begin(b)
+	w.Policy(p)
+	return w.Finish()
 }

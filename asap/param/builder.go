@@ -1,0 +1,124 @@
+package param
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Builder writes a message or a parameter. The first error sticks: check it
+// once, with Finish. A Builder allocates nothing but what the buffer needs to
+// grow, so that a message with many parameters can be written straight from
+// where they are kept:
+//
+//	w := param.BeginMessage(buf, uint8(asap.TypeHandleResolutionResponse), 0)
+//	w.PoolHandle(handle)
+//	w.Policy(policy)
+//	for _, e := range selected {
+//		w.PoolElement(&e.PoolElement)
+//	}
+//	buf, err := w.Finish()
+type Builder struct {
+	b       []byte
+	base    int  // where the message or parameter begins
+	pad     int  // how many bytes of padding b ends in
+	message bool // a message header is to be completed
+	err     error
+}
+
+// BeginMessage begins a message behind what is in b.
+func BeginMessage(b []byte, typ, flags uint8) Builder {
+	return Builder{b: append(b, typ, flags, 0, 0), base: len(b), message: true}
+}
+
+// Len is the length in bytes of what has been written so far.
+func (w *Builder) Len() int { return len(w.b) - w.base }
+
+// Finish completes what was begun and returns the buffer; on error, it returns
+// the buffer as it was.
+//
+// The length of a message covers the padding of its last parameter, as that of
+// the reference implementation does. Only where it cannot, it leaves it out,
+// which is what the letter of RFC 5354, Section 4, says.
+func (w *Builder) Finish() ([]byte, error) {
+	n := w.Len()
+	if n > maxLen {
+		n -= w.pad
+	}
+	if w.err == nil && n > maxLen {
+		w.fail("message of %d bytes is longer than its length field can say: at most %d", n, maxLen)
+	}
+	if w.err != nil {
+		return w.b[:w.base], w.err
+	}
+	if w.message {
+		binary.BigEndian.PutUint16(w.b[w.base+2:], uint16(n))
+	}
+	return w.b, nil
+}
+
+// begin begins a single parameter behind what is in b.
+func begin(b []byte) Builder { return Builder{b: b, base: len(b)} }
+
+// open begins a parameter and returns where.
+func (w *Builder) open(t Type) int {
+	start := len(w.b)
+	w.Uint16(uint16(t))
+	w.Uint16(0)
+	return start
+}
+
+// close completes the parameter that was opened at start. Its length counts
+// the padding between nested parameters, but not the last one's (RFC 5354,
+// Section 2).
+func (w *Builder) close(start int) {
+	n := len(w.b) - w.pad - start
+	if n > maxLen {
+		w.fail("%v parameter of %d bytes is longer than its length field can say: at most %d",
+			Type(binary.BigEndian.Uint16(w.b[start:])), n, maxLen)
+		return
+	}
+	binary.BigEndian.PutUint16(w.b[start+2:], uint16(n))
+	w.pad = padded(n) - n
+	w.b = append(w.b[:start+n], 0, 0, 0)[:start+n+w.pad]
+}
+
+// Uint32 writes a 32-bit field.
+func (w *Builder) Uint32(v uint32) {
+	w.b, w.pad = binary.BigEndian.AppendUint32(w.b, v), 0
+}
+
+// Uint16 writes a 16-bit field.
+func (w *Builder) Uint16(v uint16) {
+	w.b, w.pad = binary.BigEndian.AppendUint16(w.b, v), 0
+}
+
+// Unknown writes parameters that this package does not know.
+func (w *Builder) Unknown(list []Raw) {
+	for _, r := range list {
+		if !r.Type.skippable() {
+			w.fail("%v cannot be written as an unknown parameter: a receiver could not skip it", r.Type)
+			return
+		}
+		start := w.open(r.Type)
+		w.bytes(r.Value)
+		w.close(start)
+	}
+}
+
+// Refuse makes Finish fail, for reasons that lie in the message. Only the
+// first refusal counts.
+func (w *Builder) Refuse(why string) { w.fail("%s", why) }
+
+func (w *Builder) bytes(v []byte) {
+	w.b, w.pad = append(w.b, v...), 0
+}
+
+func (w *Builder) str(v string) {
+	w.b, w.pad = append(w.b, v...), 0
+}
+
+func (w *Builder) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf(format, args...)
+	}
+}

@@ -1,0 +1,68 @@
+package param
+
+import "fmt"
+
+// An error reply repeats at most maxExcerpt bytes of the parameter or message
+// at fault, and tells of at most maxReports skipped parameters: so it fits into
+// a message, whatever came.
+const (
+	maxExcerpt = 4096
+	maxReports = 8
+)
+
+// ParseError says why a message was refused, and holds what the error reply
+// needs.
+type ParseError struct {
+	// Cause is what is wrong in the terms of RFC 5354, Section 3.12.
+	Cause CauseCode
+	// Report tells whether the sender is to be told. It is not where the
+	// type of an unknown parameter or message says so, nor for a message
+	// that is an error report itself.
+	Report bool
+	// Message is the type of the refused message.
+	Message uint8
+	// Param is the type of the parameter at fault, 0 for the message itself.
+	Param Type
+	// Offset is where that parameter begins, in bytes from the message's
+	// beginning.
+	Offset int
+	// Bytes is a copy of that parameter or message, header included. What
+	// goes beyond 4096 bytes is cut off.
+	Bytes []byte
+	// Err says what is wrong in words.
+	Err error
+
+	earlier []Cause // of parameters skipped before the error
+}
+
+// Error says what is wrong, and where.
+func (e *ParseError) Error() string {
+	if e.Param == 0 && e.Offset == 0 {
+		return fmt.Sprintf("message: %v", e.Err)
+	}
+	return fmt.Sprintf("%v parameter at byte %d: %v", e.Param, e.Offset, e.Err)
+}
+
+// Unwrap returns e.Err.
+func (e *ParseError) Unwrap() error { return e.Err }
+
+// ErrorCause is the error cause for the sender. It carries the TLV at fault
+// where RFC 5354, Section 3.12, wants it.
+func (e *ParseError) ErrorCause() Cause {
+	switch e.Cause {
+	case CauseUnrecognizedParameter, CauseUnrecognizedMessage, CauseInvalidValues:
+		return Cause{e.Cause, e.Bytes}
+	}
+	return Cause{Code: e.Cause}
+}
+
+// Causes are all error causes that the sender is to be told: those of unknown
+// parameters that were skipped before the error, then the error's own. None
+// means that no error reply is owed.
+func (e *ParseError) Causes() []Cause {
+	causes := e.earlier[:len(e.earlier):len(e.earlier)]
+	if e.Report {
+		causes = append(causes, e.ErrorCause())
+	}
+	return causes
+}

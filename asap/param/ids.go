@@ -1,0 +1,129 @@
+package param
+
+import "fmt"
+
+// PoolHandle names a pool (RFC 5354, Section 3.9): any sequence of bytes, at
+// least one, held in a string so that it can be a map key. It need not be
+// valid UTF-8.
+type PoolHandle string
+
+// PEID identifies a pool element within its pool (RFC 5354, Section 3.14).
+type PEID uint32
+
+// String returns the identifier as 8 lower-case hexadecimal digits.
+func (id PEID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
+
+// ServerID identifies a registrar within its operational scope (RFC 5353,
+// Section 2.1). Zero means "undetermined".
+type ServerID uint32
+
+// String returns the identifier as 8 lower-case hexadecimal digits.
+func (id ServerID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
+
+// PoolHandle reads the current parameter as a pool handle.
+func (c *Cursor) PoolHandle() PoolHandle {
+	return PoolHandle(c.poolHandle())
+}
+
+// PoolHandleLike is PoolHandle for a receiver that has seen the handle old
+// before: if it is the same, old is returned and nothing allocated.
+func (c *Cursor) PoolHandleLike(old PoolHandle) PoolHandle {
+	b := c.poolHandle()
+	if string(b) == string(old) {
+		return old
+	}
+	return PoolHandle(b)
+}
+
+func (c *Cursor) poolHandle() []byte {
+	f := c.open()
+	b := c.rest()
+	c.close(f)
+	if len(b) == 0 {
+		c.Refuse("a pool handle has at least one byte")
+	}
+	return b
+}
+
+// PEID reads the current parameter as a PE identifier.
+func (c *Cursor) PEID() PEID { return PEID(c.one32()) }
+
+// Items reads the current parameter as RSPLIB's number of items wanted.
+func (c *Cursor) Items() uint32 { return c.one32() }
+
+// one32 reads the current parameter as one 32-bit number.
+func (c *Cursor) one32() uint32 {
+	f := c.open()
+	v := c.Uint32()
+	c.close(f)
+	return v
+}
+
+// PEChecksum reads the current parameter as a PE checksum (RFC 5354, Section
+// 3.15).
+func (c *Cursor) PEChecksum() uint16 {
+	f := c.open()
+	v := c.Uint16()
+	c.close(f)
+	return v
+}
+
+// Cookie reads the current parameter as a cookie (RFC 5354, Section 3.13). The
+// cookie may be empty.
+func (c *Cursor) Cookie() []byte {
+	f := c.open()
+	v := clone(c.rest())
+	c.close(f)
+	return v
+}
+
+// PoolHandle writes a Pool Handle parameter.
+func (w *Builder) PoolHandle(h PoolHandle) {
+	if h == "" {
+		w.fail("empty pool handle: it has at least one byte")
+	}
+	start := w.open(TypePoolHandle)
+	w.str(string(h))
+	w.close(start)
+}
+
+// PEID writes a PE Identifier parameter.
+func (w *Builder) PEID(id PEID) { w.one32(TypePEIdentifier, uint32(id)) }
+
+// Items writes RSPLIB's number of items wanted.
+func (w *Builder) Items(n uint32) { w.one32(TypeHandleResolutionItems, n) }
+
+func (w *Builder) one32(t Type, v uint32) {
+	start := w.open(t)
+	w.Uint32(v)
+	w.close(start)
+}
+
+// PEChecksum writes a PE Checksum parameter.
+func (w *Builder) PEChecksum(sum uint16) {
+	start := w.open(TypePEChecksum)
+	w.Uint16(sum)
+	w.close(start)
+}
+
+// Cookie writes a Cookie parameter.
+func (w *Builder) Cookie(cookie []byte) {
+	start := w.open(TypeCookie)
+	w.bytes(cookie)
+	w.close(start)
+}
+
+// AppendPoolHandle adds a Pool Handle parameter to b; on error it returns b as
+// it was.
+func AppendPoolHandle(b []byte, h PoolHandle) ([]byte, error) {
+	w := begin(b)
+	w.PoolHandle(h)
+	return w.Finish()
+}
+
+// AppendPEID adds a PE Identifier parameter to b.
+func AppendPEID(b []byte, id PEID) []byte {
+	w := begin(b)
+	w.PEID(id)
+	return w.b
+}
