@@ -1,6 +1,19 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// To add a message:
+//
+//  1. its type: a constant and a row in typeNames;
+//  2. its struct in the file of its family, with the methods Type, Append and
+//     parse;
+//  3. its case in [Parse];
+//  4. a row in the table of the tests, and real bytes in testdata/golden.
 
 // Well-known numbers of ASAP (RFC 5352, Section 8).
 const (
@@ -31,138 +44,127 @@ const (
 	TypeError                    MessageType = 0x0e
 )
 
+var typeNames = [...]string{
+	TypeRegistration:             "ASAP_REGISTRATION",
+	TypeDeregistration:           "ASAP_DEREGISTRATION",
+	TypeRegistrationResponse:     "ASAP_REGISTRATION_RESPONSE",
+	TypeDeregistrationResponse:   "ASAP_DEREGISTRATION_RESPONSE",
+	TypeHandleResolution:         "ASAP_HANDLE_RESOLUTION",
+	TypeHandleResolutionResponse: "ASAP_HANDLE_RESOLUTION_RESPONSE",
+	TypeEndpointKeepAlive:        "ASAP_ENDPOINT_KEEP_ALIVE",
+	TypeEndpointKeepAliveAck:     "ASAP_ENDPOINT_KEEP_ALIVE_ACK",
+	TypeEndpointUnreachable:      "ASAP_ENDPOINT_UNREACHABLE",
+	TypeServerAnnounce:           "ASAP_SERVER_ANNOUNCE",
+	TypeCookie:                   "ASAP_COOKIE",
+	TypeCookieEcho:               "ASAP_COOKIE_ECHO",
+	TypeBusinessCard:             "ASAP_BUSINESS_CARD",
+	TypeError:                    "ASAP_ERROR",
+}
+
+// String returns the message's name in RFC 5352, or its number if it has none.
+func (t MessageType) String() string {
+	if int(t) < len(typeNames) && typeNames[t] != "" {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("ASAP message 0x%02x", uint8(t))
+}
+
 // Message is an ASAP message: one of the pointer types of this package.
 type Message interface {
 	// Type is the message's type on the wire.
 	Type() MessageType
 	// Append adds the message's wire form to b and returns the extended
-	// slice; on error it returns b as it was.
+	// slice; on error it returns b as it was. What Parse refuses to read,
+	// Append refuses to write.
 	Append(b []byte) ([]byte, error)
 }
 
-// Registration asks to register or re-register a pool element (RFC 5352,
-// Section 2.2.1).
-type Registration struct {
-	Handle  param.PoolHandle
-	Element param.PoolElement
-	Unknown []param.Raw
+// Parse reads one message from b, which holds nothing else but as many as 3
+// bytes of padding behind it. It does not keep b.
+//
+// The causes that come with a message report its unknown parameters whose type
+// asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
+// [Error] with them, and the message is good all the same.
+//
+// Every error is a *[param.ParseError]; [ErrorReply] makes the answer from it.
+func Parse(b []byte) (Message, []param.Cause, error) {
+	c := param.NewCursor(b)
+	t := MessageType(c.MessageType())
+	m := read(&c, t)
+	causes, err := c.Finish()
+	switch {
+	case err == nil:
+		return m, causes, nil
+	case m == nil:
+		return nil, nil, err // the text names the type
+	}
+	return nil, nil, fmt.Errorf("%v: %w", t, err)
 }
 
-// Deregistration asks to remove a pool element (RFC 5352, Section 2.2.2).
-type Deregistration struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
+// read reads the rest of a message of type t; nil if the type is unknown. What
+// it returns is void if the cursor has failed.
+func read(c *param.Cursor, t MessageType) Message {
+	switch t {
+	case TypeRegistration:
+		return parseRegistration(c)
+	case TypeDeregistration:
+		return parseDeregistration(c)
+	case TypeRegistrationResponse:
+		return parseRegistrationResponse(c)
+	case TypeDeregistrationResponse:
+		return parseDeregistrationResponse(c)
+	case TypeHandleResolution:
+		m := new(HandleResolution)
+		m.parse(c)
+		return m
+	case TypeHandleResolutionResponse:
+		return parseHandleResolutionResponse(c)
+	case TypeEndpointKeepAlive:
+		return parseEndpointKeepAlive(c)
+	case TypeEndpointKeepAliveAck:
+		return parseEndpointKeepAliveAck(c)
+	case TypeEndpointUnreachable:
+		return parseEndpointUnreachable(c)
+	case TypeServerAnnounce:
+		return parseServerAnnounce(c)
+	case TypeCookie:
+		return parseCookie(c)
+	case TypeCookieEcho:
+		return parseCookieEcho(c)
+	case TypeBusinessCard:
+		return parseBusinessCard(c)
+	case TypeError:
+		return parseError(c)
+	}
+	c.UnknownMessage()
+	return nil
 }
 
-// RegistrationResponse answers a Registration (RFC 5352, Section 2.2.3).
-type RegistrationResponse struct {
-	// Reject is the R flag.
-	Reject bool
-	Handle param.PoolHandle
-	ID     param.PEID
-	// Causes say why, where Reject is set; warnings where it is not.
-	Causes  []param.Cause
-	Unknown []param.Raw
+// ErrorReply returns the message that answers one that Parse has refused, and
+// whether there is one to send: some errors are to be passed over in silence.
+func ErrorReply(err error) (*Error, bool) {
+	var pe *param.ParseError
+	if !errors.As(err, &pe) {
+		return nil, false
+	}
+	causes := pe.Causes()
+	if len(causes) == 0 {
+		return nil, false
+	}
+	return &Error{Causes: causes}, true
 }
 
-// DeregistrationResponse answers a Deregistration, or tells the element that
-// its registration life is over (RFC 5352, Section 2.2.4).
-type DeregistrationResponse struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Causes  []param.Cause
-	Unknown []param.Raw
+// begin begins a message of type t behind b.
+func begin(b []byte, t MessageType, flags uint8) param.Builder {
+	return param.BeginMessage(b, uint8(t), flags)
 }
 
-// HandleResolution asks for elements of a pool (RFC 5352, Section 2.2.5).
-type HandleResolution struct {
-	// Subscribe is the S bit: send updates while the association lasts.
-	Subscribe bool
-	Handle    param.PoolHandle
-	// Items is the number of elements wanted, by RSPLIB's parameter; it is
-	// on the wire where HasItems is set, and 0 asks for the server's default.
-	Items    uint32
-	HasItems bool
-	Unknown  []param.Raw
-}
+// flag0 is the one flag that messages of ASAP have: R, S, A or H.
+const flag0 = 0x01
 
-// HandleResolutionResponse answers a HandleResolution, or is an automatic
-// update (RFC 5352, Section 2.2.6).
-type HandleResolutionResponse struct {
-	// Accept is the A bit: updates will follow.
-	Accept bool
-	Handle param.PoolHandle
-	// Policy is the pool's overall policy; Type 0 stands for none, which
-	// means round robin.
-	Policy   param.Policy
-	Elements []param.PoolElement
-	// Causes is not empty in a negative response.
-	Causes  []param.Cause
-	Unknown []param.Raw
-}
-
-// EndpointKeepAlive asks an element for a sign of life (RFC 5352, Section
-// 2.2.7).
-type EndpointKeepAlive struct {
-	// Home is the H flag: the sender wants to be the element's home.
-	Home   bool
-	Server param.ServerID
-	Handle param.PoolHandle
-	// ID names the element. The RFC has no such parameter, the reference
-	// implementation sends it; it is on the wire where HasID is set.
-	ID      param.PEID
-	HasID   bool
-	Unknown []param.Raw
-}
-
-// EndpointKeepAliveAck is the sign of life (RFC 5352, Section 2.2.8).
-type EndpointKeepAliveAck struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
-}
-
-// EndpointUnreachable reports an element that cannot be reached (RFC 5352,
-// Section 2.2.9).
-type EndpointUnreachable struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
-}
-
-// ServerAnnounce tells elements and users, by multicast, where a registrar is
-// (RFC 5352, Section 2.2.10). Without transports the registrar is at the
-// datagram's source address.
-type ServerAnnounce struct {
-	Server     param.ServerID
-	Transports []param.Transport
-	Unknown    []param.Raw
-}
-
-// Cookie hands a state cookie to a pool user (RFC 5352, Section 2.2.11).
-type Cookie struct {
-	Cookie  []byte
-	Unknown []param.Raw
-}
-
-// CookieEcho hands the last cookie to the next element (RFC 5352, Section
-// 2.2.12).
-type CookieEcho struct {
-	Cookie  []byte
-	Unknown []param.Raw
-}
-
-// BusinessCard names the sender's pool and the order of failover (RFC 5352,
-// Section 2.2.13).
-type BusinessCard struct {
-	Handle   param.PoolHandle
-	Elements []param.PoolElement
-	Unknown  []param.Raw
-}
-
-// Error reports what was wrong with a message (RFC 5352, Section 2.2.14).
-type Error struct {
-	Causes  []param.Cause
-	Unknown []param.Raw
+func flags(set bool) uint8 {
+	if set {
+		return flag0
+	}
+	return 0
 }

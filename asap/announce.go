@@ -1,0 +1,48 @@
+package asap
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// ServerAnnounce tells elements and users, by multicast, where a registrar is
+// (RFC 5352, Section 2.2.10). Without transports the registrar is at the
+// datagram's source address.
+type ServerAnnounce struct {
+	Server param.ServerID
+	// Transports are of types SCTP and TCP.
+	Transports []param.Transport
+	Unknown    []param.Raw
+}
+
+const notAnnounced = "only SCTP and TCP transports are announced"
+
+// Type returns TypeServerAnnounce.
+func (*ServerAnnounce) Type() MessageType { return TypeServerAnnounce }
+
+// Append adds the message's wire form to b.
+func (m *ServerAnnounce) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeServerAnnounce, 0)
+	w.Uint32(uint32(m.Server))
+	for i := range m.Transports {
+		t := &m.Transports[i]
+		if t.Type != param.TypeSCTPTransport && t.Type != param.TypeTCPTransport {
+			w.Refuse(notAnnounced)
+		}
+		w.Transport(t)
+	}
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseServerAnnounce(c *param.Cursor) *ServerAnnounce {
+	m := &ServerAnnounce{Server: param.ServerID(c.Uint32())}
+	for c.Next() {
+		switch {
+		case c.Type() == param.TypeSCTPTransport, c.Type() == param.TypeTCPTransport:
+			m.Transports = append(m.Transports, c.Transport())
+		case c.Type().IsTransport():
+			c.Refuse(notAnnounced)
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	return m
+}

@@ -1,0 +1,93 @@
+package asap
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// EndpointKeepAlive asks an element for a sign of life (RFC 5352, Section
+// 2.2.7).
+type EndpointKeepAlive struct {
+	// Home is the H flag: the sender wants to be the element's home.
+	Home   bool
+	Server param.ServerID
+	Handle param.PoolHandle
+	// ID names the element. The RFC has no such parameter, the reference
+	// implementation sends it; it is on the wire where HasID is set.
+	ID      param.PEID
+	HasID   bool
+	Unknown []param.Raw
+}
+
+// Type returns TypeEndpointKeepAlive.
+func (*EndpointKeepAlive) Type() MessageType { return TypeEndpointKeepAlive }
+
+// Append adds the message's wire form to b.
+func (m *EndpointKeepAlive) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeEndpointKeepAlive, flags(m.Home))
+	w.Uint32(uint32(m.Server))
+	w.PoolHandle(m.Handle)
+	if m.HasID {
+		w.PEID(m.ID)
+	}
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseEndpointKeepAlive(c *param.Cursor) *EndpointKeepAlive {
+	m := &EndpointKeepAlive{Home: c.Flags()&flag0 != 0, Server: param.ServerID(c.Uint32())}
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			m.Handle = c.PoolHandle()
+		case param.TypePEIdentifier:
+			c.Once()
+			m.ID, m.HasID = c.PEID(), true
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle)
+	return m
+}
+
+// EndpointKeepAliveAck is the sign of life (RFC 5352, Section 2.2.8).
+type EndpointKeepAliveAck struct {
+	Handle  param.PoolHandle
+	ID      param.PEID
+	Unknown []param.Raw
+}
+
+// Type returns TypeEndpointKeepAliveAck.
+func (*EndpointKeepAliveAck) Type() MessageType { return TypeEndpointKeepAliveAck }
+
+// Append adds the message's wire form to b.
+func (m *EndpointKeepAliveAck) Append(b []byte) ([]byte, error) {
+	return appendAboutElement(b, TypeEndpointKeepAliveAck, 0, m.Handle, m.ID, nil, m.Unknown)
+}
+
+func parseEndpointKeepAliveAck(c *param.Cursor) *EndpointKeepAliveAck {
+	m := new(EndpointKeepAliveAck)
+	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
+	return m
+}
+
+// EndpointUnreachable reports an element that cannot be reached (RFC 5352,
+// Section 2.2.9).
+type EndpointUnreachable struct {
+	Handle  param.PoolHandle
+	ID      param.PEID
+	Unknown []param.Raw
+}
+
+// Type returns TypeEndpointUnreachable.
+func (*EndpointUnreachable) Type() MessageType { return TypeEndpointUnreachable }
+
+// Append adds the message's wire form to b.
+func (m *EndpointUnreachable) Append(b []byte) ([]byte, error) {
+	return appendAboutElement(b, TypeEndpointUnreachable, 0, m.Handle, m.ID, nil, m.Unknown)
+}
+
+func parseEndpointUnreachable(c *param.Cursor) *EndpointUnreachable {
+	m := new(EndpointUnreachable)
+	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
+	return m
+}

@@ -1,0 +1,180 @@
+package asap
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// Registration asks to register or re-register a pool element (RFC 5352,
+// Section 2.2.1).
+type Registration struct {
+	Handle param.PoolHandle
+	// Element has a user transport and a policy.
+	Element param.PoolElement
+	Unknown []param.Raw
+}
+
+// Type returns TypeRegistration.
+func (*Registration) Type() MessageType { return TypeRegistration }
+
+// Append adds the message's wire form to b.
+func (m *Registration) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeRegistration, 0)
+	if why := unregistrable(&m.Element); why != "" {
+		w.Refuse(why)
+	}
+	w.PoolHandle(m.Handle)
+	w.PoolElement(&m.Element)
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseRegistration(c *param.Cursor) *Registration {
+	m := new(Registration)
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			m.Handle = c.PoolHandle()
+		case param.TypePoolElement:
+			c.Once()
+			c.PoolElement(&m.Element)
+			if why := unregistrable(&m.Element); why != "" {
+				c.Refuse(why)
+			}
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle, param.TypePoolElement)
+	return m
+}
+
+// unregistrable says what an element lacks for a registration (RFC 5354,
+// Section 3.10), "" if nothing.
+func unregistrable(e *param.PoolElement) string {
+	switch {
+	case !e.UserTransport.Present():
+		return "pool element without a user transport"
+	case e.Policy.Type == 0:
+		return "pool element without a policy"
+	}
+	return ""
+}
+
+// Deregistration asks to remove a pool element (RFC 5352, Section 2.2.2).
+type Deregistration struct {
+	Handle  param.PoolHandle
+	ID      param.PEID
+	Unknown []param.Raw
+}
+
+// Type returns TypeDeregistration.
+func (*Deregistration) Type() MessageType { return TypeDeregistration }
+
+// Append adds the message's wire form to b.
+func (m *Deregistration) Append(b []byte) ([]byte, error) {
+	return appendAboutElement(b, TypeDeregistration, 0, m.Handle, m.ID, nil, m.Unknown)
+}
+
+func parseDeregistration(c *param.Cursor) *Deregistration {
+	m := new(Deregistration)
+	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
+	return m
+}
+
+// RegistrationResponse answers a Registration (RFC 5352, Section 2.2.3).
+type RegistrationResponse struct {
+	// Reject is the R flag.
+	Reject bool
+	Handle param.PoolHandle
+	ID     param.PEID
+	// Causes say why, where Reject is set; warnings where it is not.
+	Causes  []param.Cause
+	Unknown []param.Raw
+}
+
+// Type returns TypeRegistrationResponse.
+func (*RegistrationResponse) Type() MessageType { return TypeRegistrationResponse }
+
+// Append adds the message's wire form to b.
+func (m *RegistrationResponse) Append(b []byte) ([]byte, error) {
+	return appendAboutElement(b, TypeRegistrationResponse, flags(m.Reject), m.Handle, m.ID, m.Causes, m.Unknown)
+}
+
+func parseRegistrationResponse(c *param.Cursor) *RegistrationResponse {
+	m := &RegistrationResponse{Reject: c.Flags()&flag0 != 0}
+	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
+	return m
+}
+
+// DeregistrationResponse answers a Deregistration, or tells the element that
+// its registration life is over (RFC 5352, Section 2.2.4).
+type DeregistrationResponse struct {
+	Handle  param.PoolHandle
+	ID      param.PEID
+	Causes  []param.Cause
+	Unknown []param.Raw
+}
+
+// Type returns TypeDeregistrationResponse.
+func (*DeregistrationResponse) Type() MessageType { return TypeDeregistrationResponse }
+
+// Append adds the message's wire form to b.
+func (m *DeregistrationResponse) Append(b []byte) ([]byte, error) {
+	return appendAboutElement(b, TypeDeregistrationResponse, 0, m.Handle, m.ID, m.Causes, m.Unknown)
+}
+
+func parseDeregistrationResponse(c *param.Cursor) *DeregistrationResponse {
+	m := new(DeregistrationResponse)
+	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
+	return m
+}
+
+// appendAboutElement writes one of the messages that name a pool element by
+// its handle and identifier.
+func appendAboutElement(b []byte, t MessageType, flags uint8, h param.PoolHandle, id param.PEID,
+	causes []param.Cause, unknown []param.Raw,
+) ([]byte, error) {
+	w := begin(b, t, flags)
+	w.PoolHandle(h)
+	w.PEID(id)
+	w.Causes(causes)
+	w.Unknown(unknown)
+	return w.Finish()
+}
+
+// parseAboutElement reads such a message that cannot have error causes.
+func parseAboutElement(c *param.Cursor) (h param.PoolHandle, id param.PEID, unknown []param.Raw) {
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			h = c.PoolHandle()
+		case param.TypePEIdentifier:
+			c.Once()
+			id = c.PEID()
+		default:
+			unknown = c.Unknown(unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle, param.TypePEIdentifier)
+	return h, id, unknown
+}
+
+// parseResponse reads such a message that can.
+func parseResponse(c *param.Cursor) (h param.PoolHandle, id param.PEID, causes []param.Cause, unknown []param.Raw) {
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			h = c.PoolHandle()
+		case param.TypePEIdentifier:
+			c.Once()
+			id = c.PEID()
+		case param.TypeOperationError:
+			causes = c.Causes(causes)
+		default:
+			unknown = c.Unknown(unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle, param.TypePEIdentifier)
+	return h, id, causes, unknown
+}

@@ -1,0 +1,140 @@
+package asap
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// HandleResolution asks for elements of a pool (RFC 5352, Section 2.2.5).
+type HandleResolution struct {
+	// Subscribe is the S bit: send updates while the association lasts.
+	Subscribe bool
+	Handle    param.PoolHandle
+	// Items is the number of elements wanted, by RSPLIB's parameter; it is
+	// on the wire where HasItems is set, and 0 asks for the server's default.
+	Items    uint32
+	HasItems bool
+	Unknown  []param.Raw
+}
+
+// Type returns TypeHandleResolution.
+func (*HandleResolution) Type() MessageType { return TypeHandleResolution }
+
+// Append adds the message's wire form to b.
+func (m *HandleResolution) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeHandleResolution, flags(m.Subscribe))
+	w.PoolHandle(m.Handle)
+	if m.HasItems {
+		w.Items(m.Items)
+	}
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+// Parse reads a handle resolution into m, like the function Parse but without
+// an allocation where the message has no unknown parameter and asks for the
+// pool handle that m already holds. Other messages than handle resolutions are
+// refused. After an error, or if b is none, m is void.
+func (m *HandleResolution) Parse(b []byte) ([]param.Cause, error) {
+	c := param.NewCursor(b)
+	if MessageType(c.MessageType()) == TypeHandleResolution {
+		m.parse(&c)
+	} else {
+		c.Refuse("not a handle resolution")
+	}
+	return c.Finish()
+}
+
+func (m *HandleResolution) parse(c *param.Cursor) {
+	last := m.Handle
+	*m = HandleResolution{Subscribe: c.Flags()&flag0 != 0}
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			m.Handle = c.PoolHandleLike(last)
+		case param.TypeHandleResolutionItems:
+			c.Once()
+			m.Items, m.HasItems = c.Items(), true
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle)
+}
+
+// HandleResolutionResponse answers a HandleResolution, or is an automatic
+// update (RFC 5352, Section 2.2.6).
+type HandleResolutionResponse struct {
+	// Accept is the A bit: updates will follow.
+	Accept bool
+	Handle param.PoolHandle
+	// Policy is the pool's overall policy; Type 0 stands for none, which
+	// means round robin.
+	Policy param.Policy
+	// Elements have user transports, and need no policies.
+	Elements []param.PoolElement
+	// Causes is not empty in a negative response.
+	Causes  []param.Cause
+	Unknown []param.Raw
+}
+
+// Type returns TypeHandleResolutionResponse.
+func (*HandleResolutionResponse) Type() MessageType { return TypeHandleResolutionResponse }
+
+// Append adds the message's wire form to b. To write a response from elements
+// that are not in one slice, see [param.Builder].
+func (m *HandleResolutionResponse) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeHandleResolutionResponse, flags(m.Accept))
+	w.PoolHandle(m.Handle)
+	if m.Policy.Type != 0 {
+		w.Policy(m.Policy)
+	}
+	appendElements(&w, m.Elements)
+	w.Causes(m.Causes)
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseHandleResolutionResponse(c *param.Cursor) *HandleResolutionResponse {
+	m := &HandleResolutionResponse{Accept: c.Flags()&flag0 != 0}
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			m.Handle = c.PoolHandle()
+		case param.TypePolicy:
+			c.Once()
+			m.Policy = c.Policy()
+		case param.TypePoolElement:
+			m.Elements = parseElement(c, m.Elements)
+		case param.TypeOperationError:
+			m.Causes = c.Causes(m.Causes)
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle)
+	return m
+}
+
+// noUserTransport is what is wrong with an element that cannot be used.
+const noUserTransport = "pool element without a user transport"
+
+// appendElements writes elements that somebody is to use.
+func appendElements(w *param.Builder, list []param.PoolElement) {
+	for i := range list {
+		if !list[i].UserTransport.Present() {
+			w.Refuse(noUserTransport)
+		}
+		w.PoolElement(&list[i])
+	}
+}
+
+// parseElement reads one of them and adds it to list.
+func parseElement(c *param.Cursor, list []param.PoolElement) []param.PoolElement {
+	list = append(list, param.PoolElement{})
+	e := &list[len(list)-1]
+	c.PoolElement(e)
+	if !e.UserTransport.Present() {
+		c.Refuse(noUserTransport)
+	}
+	return list
+}
