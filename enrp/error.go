@@ -1,0 +1,48 @@
+package enrp
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// Error reports what was wrong with a message (RFC 5353, Section 2.10). It is
+// never answered.
+type Error struct {
+	// Sender and Receiver are those of the report. RSPLIB repeats the
+	// refused message's.
+	Sender, Receiver param.ServerID
+	// Causes holds at least one.
+	Causes  []param.Cause
+	Unknown []param.Raw
+}
+
+// Type returns TypeError.
+func (*Error) Type() MessageType { return TypeError }
+
+// IDs returns the identifiers of the sender and of the receiver.
+func (m *Error) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+
+// Append adds the message's wire form to b.
+func (m *Error) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeError, 0, m.Sender, m.Receiver)
+	if len(m.Causes) == 0 {
+		w.Refuse("error message without a cause: at least one is wanted")
+	}
+	w.Causes(m.Causes)
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseError(c *param.Cursor) *Error {
+	c.Silence()
+	m := new(Error)
+	m.Sender, m.Receiver = parseIDs(c)
+	for c.Next() {
+		switch c.Type() {
+		case param.TypeOperationError:
+			c.Once()
+			m.Causes = c.Causes(m.Causes)
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypeOperationError)
+	return m
+}

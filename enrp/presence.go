@@ -1,0 +1,61 @@
+package enrp
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// flagReplyRequired asks for a Presence in answer. RFC 5353, Section 2.1,
+// speaks of "reply required" but shows no place for it; this is RSPLIB's.
+const flagReplyRequired = 0x01
+
+// Presence tells that a registrar is alive, or asks whether its peer is (RFC
+// 5353, Section 2.1).
+type Presence struct {
+	Sender, Receiver param.ServerID
+	// ReplyRequired asks the receiver for a Presence with its own
+	// information.
+	ReplyRequired bool
+	// Checksum is the sender's PE checksum (see [Checksum]); it is on the
+	// wire where HasChecksum is set, which is recommended.
+	Checksum    uint16
+	HasChecksum bool
+	// Info tells where the sender is reached; it is optional, but for the
+	// answer to ReplyRequired.
+	Info    param.ServerInformation
+	Unknown []param.Raw
+}
+
+// Type returns TypePresence.
+func (*Presence) Type() MessageType { return TypePresence }
+
+// IDs returns the identifiers of the sender and of the receiver.
+func (m *Presence) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+
+// Append adds the message's wire form to b.
+func (m *Presence) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypePresence, flag(m.ReplyRequired, flagReplyRequired), m.Sender, m.Receiver)
+	if m.HasChecksum {
+		w.PEChecksum(m.Checksum)
+	}
+	if m.Info.Present() {
+		w.ServerInformation(&m.Info)
+	}
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parsePresence(c *param.Cursor) *Presence {
+	m := &Presence{ReplyRequired: c.Flags()&flagReplyRequired != 0}
+	m.Sender, m.Receiver = parseIDs(c)
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePEChecksum:
+			c.Once()
+			m.Checksum, m.HasChecksum = c.PEChecksum(), true
+		case param.TypeServerInformation:
+			c.Once()
+			c.ServerInformation(&m.Info)
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	return m
+}

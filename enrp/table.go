@@ -1,0 +1,144 @@
+package enrp
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// The flags of the handle table messages (RFC 5353, Sections 2.2 and 2.3).
+const (
+	flagOwnChildrenOnly = 0x01 // W
+	flagReject          = 0x01 // R
+	flagMoreToSend      = 0x02 // M
+)
+
+// HandleTableRequest asks a peer for its handlespace (RFC 5353, Section 2.2).
+type HandleTableRequest struct {
+	Sender, Receiver param.ServerID
+	// OwnChildrenOnly is the W flag: only the elements whose home is the
+	// receiver are wanted.
+	OwnChildrenOnly bool
+	Unknown         []param.Raw
+}
+
+// Type returns TypeHandleTableRequest.
+func (*HandleTableRequest) Type() MessageType { return TypeHandleTableRequest }
+
+// IDs returns the identifiers of the sender and of the receiver.
+func (m *HandleTableRequest) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+
+// Append adds the message's wire form to b.
+func (m *HandleTableRequest) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeHandleTableRequest, flag(m.OwnChildrenOnly, flagOwnChildrenOnly), m.Sender, m.Receiver)
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+func parseHandleTableRequest(c *param.Cursor) *HandleTableRequest {
+	m := &HandleTableRequest{OwnChildrenOnly: c.Flags()&flagOwnChildrenOnly != 0}
+	m.Sender, m.Receiver = parseIDs(c)
+	m.Unknown = parseUnknown(c)
+	return m
+}
+
+// PoolEntry is a pool, or a part of it, in a handle table (RFC 5353, Section
+// 2.3).
+type PoolEntry struct {
+	Handle param.PoolHandle
+	// Elements holds at least one. All have user transports; the reference
+	// implementation gives them policies and ASAP transports as well.
+	Elements []param.PoolElement
+}
+
+// HandleTableResponse answers a HandleTableRequest (RFC 5353, Section 2.3).
+type HandleTableResponse struct {
+	Sender, Receiver param.ServerID
+	// Reject is the R flag; with it there are no Pools.
+	Reject bool
+	// More is the M flag: the same request again gets the next part.
+	More    bool
+	Pools   []PoolEntry
+	Unknown []param.Raw
+}
+
+// Type returns TypeHandleTableResponse.
+func (*HandleTableResponse) Type() MessageType { return TypeHandleTableResponse }
+
+// IDs returns the identifiers of the sender and of the receiver.
+func (m *HandleTableResponse) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+
+// What may be wrong with a handle table.
+const (
+	rejectedYetFull = "pool entry in a rejection (R flag)"
+	emptyEntry      = "pool entry without a pool element"
+	noPoolHandle    = "pool element before the first pool handle"
+	noUserTransport = "pool element without a user transport"
+)
+
+// Append adds the message's wire form to b. To write a table as far as it
+// fits, straight from a handlespace, see [BeginHandleTableResponse].
+func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
+	w := BeginHandleTableResponse(b, m.Sender, m.Receiver, m.Reject, m.More)
+	if m.Reject && len(m.Pools) > 0 {
+		w.Refuse(rejectedYetFull)
+	}
+	for _, p := range m.Pools {
+		w.PoolHandle(p.Handle)
+		if len(p.Elements) == 0 {
+			w.Refuse(emptyEntry)
+		}
+		for i := range p.Elements {
+			if !p.Elements[i].UserTransport.Present() {
+				w.Refuse(noUserTransport)
+			}
+			w.PoolElement(&p.Elements[i])
+		}
+	}
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+// BeginHandleTableResponse begins a HandleTableResponse behind b, to be
+// followed by pool entries: a pool handle and at least one pool element each.
+func BeginHandleTableResponse(b []byte, sender, receiver param.ServerID, reject, more bool) param.Builder {
+	return begin(b, TypeHandleTableResponse, flag(reject, flagReject)|flag(more, flagMoreToSend), sender, receiver)
+}
+
+func parseHandleTableResponse(c *param.Cursor) *HandleTableResponse {
+	m := &HandleTableResponse{Reject: c.Flags()&flagReject != 0, More: c.Flags()&flagMoreToSend != 0}
+	m.Sender, m.Receiver = parseIDs(c)
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			m.checkEntry(c)
+			m.Pools = append(m.Pools, PoolEntry{Handle: c.PoolHandle()})
+			if m.Reject {
+				c.Refuse(rejectedYetFull)
+			}
+		case param.TypePoolElement:
+			m.parseElement(c)
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	m.checkEntry(c)
+	return m
+}
+
+// checkEntry refuses the message if its last pool entry is empty.
+func (m *HandleTableResponse) checkEntry(c *param.Cursor) {
+	if n := len(m.Pools); n > 0 && len(m.Pools[n-1].Elements) == 0 {
+		c.Refuse(emptyEntry)
+	}
+}
+
+func (m *HandleTableResponse) parseElement(c *param.Cursor) {
+	if len(m.Pools) == 0 {
+		c.Refuse(noPoolHandle)
+		return
+	}
+	p := &m.Pools[len(m.Pools)-1]
+	p.Elements = append(p.Elements, param.PoolElement{})
+	e := &p.Elements[len(p.Elements)-1]
+	c.PoolElement(e)
+	if !e.UserTransport.Present() {
+		c.Refuse(noUserTransport)
+	}
+}

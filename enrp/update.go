@@ -1,0 +1,99 @@
+package enrp
+
+import (
+	"fmt"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// flagTakeoverSuggestion is RSPLIB's: the sender suggests that the receiver
+// takes the element over.
+const flagTakeoverSuggestion = 0x01
+
+// UpdateAction is what a HandleUpdate wants done (RFC 5353, Section 2.4).
+// Values other than the constants are reserved; they are kept, so that a
+// receiver can tell what it does not do.
+type UpdateAction uint16
+
+// The actions of RFC 5353, Section 2.4.
+const (
+	// AddPE adds or updates the element.
+	AddPE UpdateAction = 0x0000
+	// DelPE deletes it.
+	DelPE UpdateAction = 0x0001
+)
+
+// String returns the action's name in RFC 5353, or its number.
+func (a UpdateAction) String() string {
+	switch a {
+	case AddPE:
+		return "ADD_PE"
+	case DelPE:
+		return "DEL_PE"
+	}
+	return fmt.Sprintf("update action 0x%04x", uint16(a))
+}
+
+// HandleUpdate tells peers what has become of a pool element (RFC 5353,
+// Section 2.4).
+type HandleUpdate struct {
+	Sender, Receiver param.ServerID
+	// SuggestTakeover is an extension of RSPLIB: the receiver might become
+	// the element's home.
+	SuggestTakeover bool
+	Action          UpdateAction
+	Handle          param.PoolHandle
+	// Element has a user transport where Action is AddPE. Its policy and its
+	// ASAP transport may be missing: refusing the element for that would only
+	// bring the handlespaces apart.
+	Element param.PoolElement
+	Unknown []param.Raw
+}
+
+// Type returns TypeHandleUpdate.
+func (*HandleUpdate) Type() MessageType { return TypeHandleUpdate }
+
+// IDs returns the identifiers of the sender and of the receiver.
+func (m *HandleUpdate) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+
+// Append adds the message's wire form to b.
+func (m *HandleUpdate) Append(b []byte) ([]byte, error) {
+	w := begin(b, TypeHandleUpdate, flag(m.SuggestTakeover, flagTakeoverSuggestion), m.Sender, m.Receiver)
+	w.Uint16(uint16(m.Action))
+	w.Uint16(0)
+	if m.unusable() {
+		w.Refuse(noUserTransport)
+	}
+	w.PoolHandle(m.Handle)
+	w.PoolElement(&m.Element)
+	w.Unknown(m.Unknown)
+	return w.Finish()
+}
+
+// unusable reports whether the element cannot be added.
+func (m *HandleUpdate) unusable() bool {
+	return m.Action == AddPE && !m.Element.UserTransport.Present()
+}
+
+func parseHandleUpdate(c *param.Cursor) *HandleUpdate {
+	m := &HandleUpdate{SuggestTakeover: c.Flags()&flagTakeoverSuggestion != 0}
+	m.Sender, m.Receiver = parseIDs(c)
+	m.Action, _ = UpdateAction(c.Uint16()), c.Uint16()
+	for c.Next() {
+		switch c.Type() {
+		case param.TypePoolHandle:
+			c.Once()
+			m.Handle = c.PoolHandle()
+		case param.TypePoolElement:
+			c.Once()
+			c.PoolElement(&m.Element)
+			if m.unusable() {
+				c.Refuse(noUserTransport)
+			}
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(param.TypePoolHandle, param.TypePoolElement)
+	return m
+}
