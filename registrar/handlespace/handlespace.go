@@ -3,130 +3,127 @@ package handlespace
 import (
 	"iter"
 	"math/rand/v2"
-	"time"
+	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 )
 
-// Families is a set of address families.
-type Families uint8
-
-// The address families; the zero set asks for no family in particular.
-const (
-	IPv4 Families = 1 << iota
-	IPv6
-)
-
-// Element is a registered pool element. Elements are immutable once they have
-// been put into a Space: a change puts another Element with the same ID.
-type Element struct {
-	param.PoolElement
-	// Expires is when the registration life ends; zero for never.
-	Expires time.Time
-}
-
-// Families returns the address families of the user transport.
-func (e *Element) Families() Families {
-	var f Families
-	for _, a := range e.UserTransport.Addrs {
-		if a.Is4() {
-			f |= IPv4
-		} else {
-			f |= IPv6
-		}
-	}
-	return f
-}
-
-// Selected is an element that a policy has picked.
-type Selected struct {
-	*Element
-	// Value is what the policy compared or weighed: the weight, the priority
-	// or the load with all that was added to it, at the time of selection;
-	// 0 for policies without one.
-	Value uint32
-}
-
-// InconsistentError says why an element does not fit into its pool (RFC 5352,
-// Section 3.1, rules 2 and 3).
-type InconsistentError struct {
-	// Cause is CauseInconsistentPolicy, CauseInconsistentTransportType or
-	// CauseInconsistentDataControl.
-	Cause param.CauseCode
-	// Policy and Transport are the pool's, from its first element.
-	Policy    param.PolicyType
-	Transport param.Type
-	Use       param.TransportUse
-}
-
 // Space is a handlespace: all pools of an operational scope. Put, Remove and
 // whatever else changes it are for one goroutine at a time; all other methods,
 // and those of Pool, are safe for any number of goroutines beside it.
-type Space struct{}
+type Space struct {
+	table    table
+	seed     *rand.Rand // the writer's
+	serial   atomic.Uint32
+	pools    atomic.Int64
+	elements atomic.Int64
+}
 
 // New returns an empty handlespace. Its random policies draw from sources
-// seeded by seed alone, and its serial starts at serial.
-func New(seed *rand.Rand, serial uint32) *Space { panic("todo") }
+// seeded by seed alone, and its serial starts at serial. The writer takes from
+// seed when it makes a pool with a random policy; New itself takes nothing.
+func New(seed *rand.Rand, serial uint32) *Space {
+	s := &Space{seed: seed}
+	s.table.init()
+	s.serial.Store(serial)
+	return s
+}
 
 // Put adds an element to the pool, which it creates where there is none, or
 // replaces the one with the same ID, which it returns. An element that does
 // not fit into the pool changes nothing: the error is an *InconsistentError.
-func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) { panic("todo") }
+// That holds for an element that is alone in its pool, too: the same tests are
+// made for a re-registration (RFC 5352, Section 3.1, rule 3).
+//
+// A replacement keeps the element's turn: it is neither served earlier nor
+// later than it would have been, but for what its new values change. Its
+// degradation counter starts at 0 again (RFC 5356, Section 5.2.2).
+//
+// Put takes O(log N) amortized for a pool of N elements.
+func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
+	p := s.Pool(h)
+	if p == nil {
+		p = newPool(h, e, s.seed)
+		p.put(e)
+		s.table.add(p)
+		s.pools.Add(1)
+		s.elements.Add(1)
+		s.serial.Add(1)
+		return nil, nil
+	}
+	if err := p.check(e); err != nil {
+		return nil, err
+	}
+	old = p.put(e)
+	if old == nil {
+		s.elements.Add(1)
+	}
+	if old == nil || !old.same(e) {
+		s.serial.Add(1)
+	}
+	return old, nil
+}
 
 // Remove takes an element out and returns it, nil if it was not there. A pool
-// without elements is gone.
-func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element { panic("todo") }
+// without elements is gone. No selection that starts after Remove has returned
+// picks the element.
+func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
+	p := s.Pool(h)
+	if p == nil || p.Element(id) == nil {
+		return nil
+	}
+	if p.Len() == 1 { // unlinked first: nobody finds an empty pool
+		s.table.remove(p)
+		s.pools.Add(-1)
+	}
+	e := p.remove(id)
+	s.elements.Add(-1)
+	s.serial.Add(1)
+	return e
+}
 
-// Pool returns the pool of that handle, nil if there is none.
-func (s *Space) Pool(h param.PoolHandle) *Pool { panic("todo") }
+// Pool returns the pool of that handle, nil if there is none. It does not
+// allocate.
+func (s *Space) Pool(h param.PoolHandle) *Pool {
+	n := find(&s.table, string(h))
+	if n == nil {
+		return nil
+	}
+	return exact(n, string(h))
+}
 
 // Lookup finds what a DNS name stands for. name is the name's labels joined
 // by '.', with escapes undone; ASCII case does not count, and name is not
 // kept. The pool is the one whose handle is exactly name, or else the bytewise
 // lowest of those that differ in case only; nil if there is none. below tells
 // that some handle ends in '.' and name, so that the name is an empty
-// non-terminal if it is no pool itself. Lookup does not allocate.
-func (s *Space) Lookup(name []byte) (p *Pool, below bool) { panic("todo") }
+// non-terminal if it is no pool itself; handles that no DNS name can carry do
+// not count for below. Lookup does not allocate.
+func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
+	n := find(&s.table, name)
+	if n == nil {
+		return nil, false
+	}
+	p = exact(n, name)
+	if p == nil && len(n.pools) > 0 {
+		p = n.pools[0]
+	}
+	return p, n.below > 0
+}
 
 // Pools iterates over the pools in no particular order. Pools that come and go
 // meanwhile may or may not be seen.
-func (s *Space) Pools() iter.Seq[*Pool] { panic("todo") }
+func (s *Space) Pools() iter.Seq[*Pool] {
+	return s.table.all
+}
 
 // Len returns the numbers of pools and elements.
-func (s *Space) Len() (pools, elements int) { panic("todo") }
+func (s *Space) Len() (pools, elements int) {
+	return int(s.pools.Load()), int(s.elements.Load())
+}
 
 // Serial grows by at least one, in serial number arithmetic (RFC 1982), with
-// every change of the handlespace.
-func (s *Space) Serial() uint32 { panic("todo") }
-
-// Pool is a pool with the state of its policy. A Pool that has lost its last
-// element stays empty for ever: a new one takes its place in the Space.
-type Pool struct{}
-
-// Handle returns the pool's handle.
-func (p *Pool) Handle() param.PoolHandle { panic("todo") }
-
-// Policy returns the pool's policy type, that of its first element.
-func (p *Pool) Policy() param.PolicyType { panic("todo") }
-
-// Transport returns the type and use of the pool's user transport.
-func (p *Pool) Transport() (param.Type, param.TransportUse) { panic("todo") }
-
-// Len returns the number of elements.
-func (p *Pool) Len() int { panic("todo") }
-
-// Element returns the element with that identifier, nil if there is none.
-func (p *Pool) Element(id param.PEID) *Element { panic("todo") }
-
-// Elements appends all elements to dst, ordered by identifier.
-func (p *Pool) Elements(dst []*Element) []*Element { panic("todo") }
-
-// Select appends to dst the at most n different elements that the pool's
-// policy picks now, in the policy's order, and advances the policy's state. If
-// families is not 0, only elements with an address of one of those families
-// are candidates. Select takes O(n log N) for N elements and allocates nothing
-// but what dst needs to grow.
-func (p *Pool) Select(dst []Selected, n int, families Families) []Selected { panic("todo") }
-
-// Error tells what the pool has fixed.
-func (e *InconsistentError) Error() string { return "todo" }
+// every change of the handlespace. A re-registration that only prolongs the
+// registration life is no change: it would have every secondary transfer the
+// same zone again.
+func (s *Space) Serial() uint32 { return s.serial.Load() }

@@ -1,0 +1,116 @@
+package handlespace
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// Families is a set of address families.
+type Families uint8
+
+// The address families; the zero set asks for no family in particular.
+const (
+	IPv4 Families = 1 << iota
+	IPv6
+)
+
+// classes is the number of sets of address families that an element can have.
+const classes = 4
+
+// admits reports whether an element with the families of class is a candidate
+// for a selection that asks for f.
+func (f Families) admits(class Families) bool { return f == 0 || f&class != 0 }
+
+// Element is a registered pool element. Elements are immutable once they have
+// been put into a Space: a change puts another Element with the same ID.
+type Element struct {
+	param.PoolElement
+	// Expires is when the registration life ends; zero for never.
+	Expires time.Time
+}
+
+// Families returns the address families of the user transport.
+func (e *Element) Families() Families {
+	var f Families
+	for _, a := range e.UserTransport.Addrs {
+		switch {
+		case a.Is4():
+			f |= IPv4
+		case a.Is6():
+			f |= IPv6
+		}
+	}
+	return f
+}
+
+// same reports whether two registrations differ in nothing but the time they
+// last.
+func (e *Element) same(o *Element) bool {
+	return e.ID == o.ID && e.Home == o.Home && e.Life == o.Life && e.Policy == o.Policy &&
+		sameTransport(&e.UserTransport, &o.UserTransport) &&
+		sameTransport(&e.ASAPTransport, &o.ASAPTransport) &&
+		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b param.Raw) bool {
+			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
+		})
+}
+
+func sameTransport(a, b *param.Transport) bool {
+	return a.Type == b.Type && a.Port == b.Port && a.Use == b.Use && a.ServiceCode == b.ServiceCode &&
+		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Opaque, b.Opaque)
+}
+
+// Selected is an element that a policy has picked.
+type Selected struct {
+	*Element
+	// Value is what the policy compared or weighed: the weight, the priority
+	// or the load with all that was added to it, at the time of selection;
+	// 0 for policies without one.
+	Value uint32
+}
+
+// InconsistentError says why an element does not fit into its pool (RFC 5352,
+// Section 3.1, rules 2 and 3).
+type InconsistentError struct {
+	// Cause is CauseInconsistentPolicy, CauseInconsistentTransportType or
+	// CauseInconsistentDataControl.
+	Cause param.CauseCode
+	// Policy and Transport are the pool's, from its first element.
+	Policy    param.PolicyType
+	Transport param.Type
+	Use       param.TransportUse
+}
+
+// Error tells what the pool has fixed.
+func (e *InconsistentError) Error() string {
+	switch e.Cause {
+	case param.CauseInconsistentPolicy:
+		return fmt.Sprintf("pool element has another policy than its pool, which has policy type 0x%08x", uint32(e.Policy))
+	case param.CauseInconsistentTransportType:
+		return fmt.Sprintf("pool element has another user transport than its pool, which has transport parameter type 0x%04x", uint16(e.Transport))
+	case param.CauseInconsistentDataControl:
+		return fmt.Sprintf("pool element has another transport use than its pool, which has %s", useName(e.Use))
+	}
+	return fmt.Sprintf("pool element does not fit into its pool: error cause 0x%x", uint16(e.Cause))
+}
+
+func useName(u param.TransportUse) string {
+	switch u {
+	case param.DataOnly:
+		return "data only"
+	case param.DataPlusControl:
+		return "data plus control"
+	}
+	return fmt.Sprintf("transport use %d", uint16(u))
+}
+
+// use is the transport use that counts for a pool's consistency: it is on the
+// wire for SCTP alone (RFC 5354, Section 3.4).
+func use(t *param.Transport) param.TransportUse {
+	if t.Type != param.TypeSCTPTransport {
+		return param.DataOnly
+	}
+	return t.Use
+}

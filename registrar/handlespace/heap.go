@@ -1,0 +1,92 @@
+package handlespace
+
+import "math/bits"
+
+// key is what an order sorts by, as a number of 128 bits.
+type key struct{ hi, lo uint64 }
+
+// before reports whether k is less than o. It does not branch.
+func (k key) before(o key) bool {
+	_, borrow := bits.Sub64(k.lo, o.lo, 0)
+	_, borrow = bits.Sub64(k.hi, o.hi, borrow)
+	return borrow != 0
+}
+
+// item is a slot in a heap.
+type item struct {
+	key
+	slot uint32
+}
+
+// heap is a 4-ary heap: an item is not before its parent, the first one is
+// before all others. It tells every item's place in at, by slot. Items hold no
+// pointers and lie in one piece, so that a step down the heap costs at most
+// two cache lines.
+type heap []item
+
+const arity = 4
+
+// push adds an item.
+func (h *heap) push(it item, at []uint32) {
+	*h = append(*h, it)
+	h.up(len(*h)-1, it, at)
+}
+
+// remove takes out the item at place i.
+func (h *heap) remove(i uint32, at []uint32) {
+	at[(*h)[i].slot] = nowhere
+	last := len(*h) - 1
+	it := (*h)[last]
+	*h = shrink((*h)[:last])
+	if int(i) != last {
+		h.set(i, it, at)
+	}
+}
+
+// set puts an item in the place of another one.
+func (h heap) set(i uint32, it item, at []uint32) {
+	if i > 0 && it.before(h[(i-1)/arity].key) {
+		h.up(int(i), it, at)
+	} else {
+		h.down(int(i), it, at)
+	}
+}
+
+// up puts an item at place i or nearer to the root.
+func (h heap) up(i int, it item, at []uint32) {
+	for i > 0 {
+		parent := (i - 1) / arity
+		if !it.before(h[parent].key) {
+			break
+		}
+		h[i] = h[parent]
+		at[h[i].slot] = uint32(i)
+		i = parent
+	}
+	h[i] = it
+	at[it.slot] = uint32(i)
+}
+
+// down puts an item at place i or farther from the root.
+func (h heap) down(i int, it item, at []uint32) {
+	for {
+		first := arity*i + 1
+		if first >= len(h) {
+			break
+		}
+		least := first
+		for c := first + 1; c < min(first+arity, len(h)); c++ {
+			if h[c].before(h[least].key) {
+				least = c
+			}
+		}
+		if !h[least].before(it.key) {
+			break
+		}
+		h[i] = h[least]
+		at[h[i].slot] = uint32(i)
+		i = least
+	}
+	h[i] = it
+	at[it.slot] = uint32(i)
+}

@@ -1,0 +1,217 @@
+package handlespace
+
+import (
+	"math/bits"
+	"math/rand/v2"
+)
+
+// lottery is the index of the policies that select by chance, one urn for each
+// set of address families. Chances are exact: weights are integers, and the
+// source's numbers are reduced without bias.
+type lottery struct {
+	rule  *rule
+	rng   *rand.Rand
+	urns  [classes]urn
+	picks []pick // working memory of pick
+}
+
+// urn holds slots with their weights. The places of the slots have no meaning.
+type urn struct {
+	slots   []uint32
+	weights []uint32 // as many as slots; none for the uniform policy
+	sums    sums     // of the weights
+	total   uint64   // of the weights
+}
+
+func (l *lottery) insert(m *members, slot uint32) {
+	if l.rule.counts {
+		m.note = append(m.note, 0)
+	}
+	l.push(m, slot)
+}
+
+// push enters a slot that is in no urn.
+func (l *lottery) push(m *members, slot uint32) {
+	u := &l.urns[m.elems[slot].Families()]
+	m.at[slot] = uint32(len(u.slots))
+	u.slots = append(u.slots, slot)
+	if l.rule.kind == weighted {
+		w := l.weight(m, slot)
+		u.weights = append(u.weights, w)
+		u.sums.push(uint64(w))
+		u.total += uint64(w)
+	}
+}
+
+func (l *lottery) update(m *members, slot uint32, old *Element) {
+	if l.rule.counts {
+		m.note[slot] = 0
+	}
+	class := old.Families()
+	if m.elems[slot].Families() != class {
+		l.take(m, class, m.at[slot])
+		l.push(m, slot)
+	} else if l.rule.kind == weighted {
+		l.urns[class].set(m.at[slot], l.weight(m, slot))
+	}
+}
+
+func (l *lottery) remove(m *members, slot uint32) {
+	l.take(m, m.elems[slot].Families(), m.at[slot])
+}
+
+func (l *lottery) renumber(m *members, slot uint32) {
+	l.urns[m.elems[slot].Families()].slots[m.at[slot]] = slot
+}
+
+// take removes what is at a place of an urn. The last one takes the place.
+func (l *lottery) take(m *members, class Families, at uint32) {
+	u := &l.urns[class]
+	last := uint32(len(u.slots) - 1)
+	m.at[u.slots[at]] = nowhere
+	if l.rule.kind == weighted {
+		w := u.weights[last]
+		u.set(last, 0)
+		if at != last {
+			u.set(at, w)
+		}
+		u.weights, u.sums = shrink(u.weights[:last]), shrink(u.sums[:last])
+	}
+	if at != last {
+		u.slots[at] = u.slots[last]
+		m.at[u.slots[at]] = at
+	}
+	u.slots = shrink(u.slots[:last])
+}
+
+func (l *lottery) weight(m *members, slot uint32) uint32 {
+	var n uint32
+	if l.rule.counts {
+		n = m.note[slot]
+	}
+	return l.rule.value(&m.elems[slot].Policy, n)
+}
+
+func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected {
+	if l.rule.kind == uniform {
+		return l.pickUniform(m, dst, n, f)
+	}
+	var total uint64
+	for class := range Families(classes) {
+		if f.admits(class) {
+			total += l.urns[class].total
+		}
+	}
+	if total == 0 && l.rule.rescue {
+		return l.pickUniform(m, dst, n, f)
+	}
+	return l.pickWeighted(m, dst, n, f, total)
+}
+
+// pickWeighted draws without putting back, by the weights that are left.
+func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64) []Selected {
+	picks := l.picks[:0]
+	for ; n > 0 && total > 0; n-- {
+		ticket := l.rng.Uint64N(total)
+		class := Families(0)
+		for ; !f.admits(class) || ticket >= l.urns[class].total; class++ {
+			if f.admits(class) {
+				ticket -= l.urns[class].total
+			}
+		}
+		u := &l.urns[class]
+		at := uint32(u.sums.find(ticket))
+		slot, w := u.slots[at], u.weights[at]
+		dst = append(dst, Selected{m.elems[slot], w})
+		picks = append(picks, pick{slot, class})
+		if l.rule.counts && m.note[slot] != ^uint32(0) {
+			m.note[slot]++
+		}
+		if n > 1 {
+			u.set(at, 0)
+			total -= uint64(w)
+		}
+	}
+	for _, p := range picks {
+		u, at := &l.urns[p.class], m.at[p.slot]
+		if w := l.weight(m, p.slot); w != u.weights[at] {
+			u.set(at, w)
+		}
+	}
+	l.picks = picks
+	return dst
+}
+
+// pickUniform shuffles as many slots to the front of the urns as it selects
+// (Fisher and Yates). Weights need not follow, for they are all equal.
+func (l *lottery) pickUniform(m *members, dst []Selected, n int, f Families) []Selected {
+	var taken [classes]uint32
+	left := 0
+	for class := range Families(classes) {
+		if f.admits(class) {
+			left += len(l.urns[class].slots)
+		}
+	}
+	for ; n > 0 && left > 0; n-- {
+		ticket := uint32(l.rng.Uint64N(uint64(left)))
+		class := Families(0)
+		for ; ; class++ {
+			if f.admits(class) {
+				rest := uint32(len(l.urns[class].slots)) - taken[class]
+				if ticket < rest {
+					break
+				}
+				ticket -= rest
+			}
+		}
+		slots, a := l.urns[class].slots, taken[class]
+		b := a + ticket
+		slots[a], slots[b] = slots[b], slots[a]
+		m.at[slots[a]], m.at[slots[b]] = a, b
+		dst = append(dst, Selected{m.elems[slots[a]], 0})
+		taken[class]++
+		left--
+	}
+	return dst
+}
+
+// set changes the weight of what is at a place.
+func (u *urn) set(at, w uint32) {
+	delta := uint64(w) - uint64(u.weights[at])
+	u.weights[at] = w
+	u.total += delta
+	u.sums.add(int(at), delta)
+}
+
+// sums holds partial sums of a list of numbers (Fenwick's tree): at place i
+// that of the numbers from i &^ trailing ones of i, to i.
+type sums []uint64
+
+// push appends a number to the list. The last one is dropped by cutting sums.
+func (s *sums) push(v uint64) {
+	i := len(*s)
+	for bit := 1; i&bit != 0; bit <<= 1 {
+		v += (*s)[i-bit]
+	}
+	*s = append(*s, v)
+}
+
+// add adds to the i-th number, modulo 2^64.
+func (s sums) add(i int, delta uint64) {
+	for ; i < len(s); i |= i + 1 {
+		s[i] += delta
+	}
+}
+
+// find returns the place of the number within which v lies when the numbers
+// are laid end to end. v must be less than their sum.
+func (s sums) find(v uint64) int {
+	i := 0
+	for bit := 1 << bits.Len(uint(len(s))) >> 1; bit > 0; bit >>= 1 {
+		if end := i + bit; end <= len(s) && s[end-1] <= v {
+			v -= s[end-1]
+			i = end
+		}
+	}
+	return i
+}

@@ -1,0 +1,206 @@
+package handlespace
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// Pool is a pool with the state of its policy. A Pool that has lost its last
+// element stays empty for ever: a new one takes its place in the Space.
+type Pool struct {
+	handle    param.PoolHandle
+	policy    param.PolicyType
+	transport param.Type
+	use       param.TransportUse
+
+	mu      sync.Mutex // guards what follows
+	members members
+	index   index
+}
+
+// members holds the elements of a pool in slots, numbered from 0 without gaps.
+type members struct {
+	slots map[param.PEID]uint32
+	elems []*Element
+	// at is where the index keeps the slot, within those of the same
+	// families, or nowhere.
+	at []uint32
+	// note is what the policy has to remember of an element: how often it
+	// was selected since its last registration, or, for weighted round
+	// robin, which number it has among all that ever joined. Policies that
+	// need neither have no notes.
+	note []uint32
+}
+
+// nowhere is the place of elements that an index leaves out.
+const nowhere = ^uint32(0)
+
+// index is a policy's order or lottery over the slots of a pool. It keeps the
+// elements of each set of address families apart, so that a selection that
+// asks for a family does not have to skip any.
+type index interface {
+	// insert takes in the newest slot.
+	insert(m *members, slot uint32)
+	// update follows a slot whose element has taken the place of old.
+	update(m *members, slot uint32, old *Element)
+	// remove leaves a slot out from now on.
+	remove(m *members, slot uint32)
+	// renumber is told that the element in slot had another number.
+	renumber(m *members, slot uint32)
+	// pick is Pool.Select.
+	pick(m *members, dst []Selected, n int, f Families) []Selected
+}
+
+// newPool returns an empty pool that fits e.
+func newPool(h param.PoolHandle, e *Element, seed *rand.Rand) *Pool {
+	return &Pool{
+		handle:    h,
+		policy:    e.Policy.Type,
+		transport: e.UserTransport.Type,
+		use:       use(&e.UserTransport),
+		members:   members{slots: make(map[param.PEID]uint32)},
+		index:     ruleOf(e.Policy.Type).index(seed),
+	}
+}
+
+// Handle returns the pool's handle.
+func (p *Pool) Handle() param.PoolHandle { return p.handle }
+
+// Policy returns the pool's policy type, that of its first element.
+func (p *Pool) Policy() param.PolicyType { return p.policy }
+
+// Transport returns the type and use of the pool's user transport. The use of
+// all but SCTP is DataOnly.
+func (p *Pool) Transport() (param.Type, param.TransportUse) { return p.transport, p.use }
+
+// Len returns the number of elements.
+func (p *Pool) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.members.elems)
+}
+
+// Element returns the element with that identifier, nil if there is none.
+func (p *Pool) Element(id param.PEID) *Element {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slot, ok := p.members.slots[id]; ok {
+		return p.members.elems[slot]
+	}
+	return nil
+}
+
+// Elements appends all elements to dst, ordered by identifier.
+func (p *Pool) Elements(dst []*Element) []*Element {
+	had := len(dst)
+	p.mu.Lock()
+	dst = append(dst, p.members.elems...)
+	p.mu.Unlock()
+	slices.SortFunc(dst[had:], func(a, b *Element) int { return cmp.Compare(a.ID, b.ID) })
+	return dst
+}
+
+// Select appends to dst the at most n different elements that the pool's
+// policy picks now, in the policy's order, and advances the policy's state. If
+// families is not 0, only elements with an address of one of those families
+// are candidates. Select takes O(n log N) for N elements and allocates nothing
+// but what dst needs to grow; the first selections of more elements than ever
+// before also let the pool's working memory grow.
+func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
+	if n <= 0 {
+		return dst
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.index.pick(&p.members, dst, n, families)
+}
+
+// check tells whether an element fits into the pool (RFC 5352, Section 3.1).
+func (p *Pool) check(e *Element) error {
+	var cause param.CauseCode
+	switch {
+	case e.Policy.Type != p.policy:
+		cause = param.CauseInconsistentPolicy
+	case e.UserTransport.Type != p.transport:
+		cause = param.CauseInconsistentTransportType
+	case use(&e.UserTransport) != p.use:
+		cause = param.CauseInconsistentDataControl
+	default:
+		return nil
+	}
+	return &InconsistentError{Cause: cause, Policy: p.policy, Transport: p.transport, Use: p.use}
+}
+
+// put adds or replaces an element and returns the one that it replaces.
+func (p *Pool) put(e *Element) (old *Element) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := &p.members
+	if slot, ok := m.slots[e.ID]; ok {
+		old = m.elems[slot]
+		m.elems[slot] = e
+		p.index.update(m, slot, old)
+		return old
+	}
+	slot := uint32(len(m.elems))
+	m.slots[e.ID] = slot
+	m.elems = append(m.elems, e)
+	m.at = append(m.at, nowhere)
+	p.index.insert(m, slot)
+	return nil
+}
+
+// remove takes an element out and returns it, nil if it is not there. The last
+// slot's element moves into the gap.
+func (p *Pool) remove(id param.PEID) *Element {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := &p.members
+	slot, ok := m.slots[id]
+	if !ok {
+		return nil
+	}
+	e := m.elems[slot]
+	p.index.remove(m, slot)
+	delete(m.slots, id)
+	last := uint32(len(m.elems) - 1)
+	if slot != last {
+		m.elems[slot], m.at[slot] = m.elems[last], m.at[last]
+		m.slots[m.elems[slot].ID] = slot
+		if m.note != nil {
+			m.note[slot] = m.note[last]
+		}
+		p.index.renumber(m, slot)
+	}
+	m.elems[last] = nil
+	m.cut(int(last))
+	return e
+}
+
+// cut leaves n slots, and only the memory that they need.
+func (m *members) cut(n int) {
+	had := cap(m.elems)
+	m.elems, m.at = shrink(m.elems[:n]), shrink(m.at[:n])
+	if m.note != nil {
+		m.note = shrink(m.note[:n])
+	}
+	if cap(m.elems) < had {
+		slots := make(map[param.PEID]uint32, cap(m.elems))
+		for slot, e := range m.elems {
+			slots[e.ID] = uint32(slot)
+		}
+		m.slots = slots
+	}
+}
+
+// shrink gives the memory of a slice back when it has become much too large.
+func shrink[T any](s []T) []T {
+	if cap(s) < 64 || len(s) > cap(s)/4 {
+		return s
+	}
+	return append(make([]T, 0, 2*len(s)), s...)
+}

@@ -1,0 +1,445 @@
+package handlespace
+
+import (
+	"cmp"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// slowPool does what Pool does in the most obvious way: a plain list, sorted
+// anew for every selection.
+type slowPool struct {
+	policy param.PolicyType
+	elems  []*slowElement
+	turn   int
+	now    *big.Rat // weighted round robin: rounds so far
+	joined int64
+}
+
+type slowElement struct {
+	*Element
+	turn  int
+	count int
+	phase *big.Rat
+	due   *big.Rat
+}
+
+func newSlowPool(policy param.PolicyType) *slowPool {
+	return &slowPool{policy: policy, now: new(big.Rat)}
+}
+
+func (s *slowPool) put(e *Element) {
+	i := slices.IndexFunc(s.elems, func(o *slowElement) bool { return o.ID == e.ID })
+	if i < 0 {
+		s.turn++
+		n := &slowElement{Element: e, turn: s.turn, phase: slowPhase(s.joined)}
+		s.joined++
+		s.plan(n)
+		s.elems = append(s.elems, n)
+		return
+	}
+	o := s.elems[i]
+	replan := o.Policy.Weight != e.Policy.Weight
+	o.Element, o.count = e, 0
+	if replan {
+		s.plan(o)
+	}
+}
+
+func (s *slowPool) remove(id param.PEID) {
+	s.elems = slices.DeleteFunc(s.elems, func(o *slowElement) bool { return o.ID == id })
+}
+
+// slowPhase is the fractional part of n times the golden ratio, to 64 bits.
+func slowPhase(n int64) *big.Rat {
+	golden, _ := new(big.Int).SetString("9e3779b97f4a7c15", 16)
+	unit := new(big.Int).Lsh(big.NewInt(1), 64)
+	n1 := new(big.Int).Mul(golden, big.NewInt(n))
+	return new(big.Rat).SetFrac(n1.Mod(n1, unit), unit)
+}
+
+// plan finds the first (k + phase) / weight after now, all rounded down to 64
+// binary places.
+func (s *slowPool) plan(e *slowElement) {
+	if e.Policy.Weight == 0 {
+		return
+	}
+	w := new(big.Rat).SetUint64(uint64(e.Policy.Weight))
+	k := floor(new(big.Rat).Sub(new(big.Rat).Mul(s.now, w), e.phase))
+	for {
+		e.due = new(big.Rat).SetInt(k)
+		e.due.Add(e.due, e.phase)
+		e.due.Quo(e.due, w)
+		e.due = roundDown(e.due)
+		if e.due.Cmp(s.now) > 0 {
+			return
+		}
+		k.Add(k, big.NewInt(1))
+	}
+}
+
+func floor(r *big.Rat) *big.Int {
+	return new(big.Int).Div(r.Num(), r.Denom()) // Euclidean, and denominators are positive
+}
+
+func roundDown(r *big.Rat) *big.Rat {
+	unit := new(big.Int).Lsh(big.NewInt(1), 64)
+	scaled := new(big.Rat).Mul(r, new(big.Rat).SetInt(unit))
+	return new(big.Rat).SetFrac(floor(scaled), unit)
+}
+
+func (s *slowPool) candidates(f Families) []*slowElement {
+	var c []*slowElement
+	for _, e := range s.elems {
+		if f == 0 || e.Families()&f != 0 {
+			c = append(c, e)
+		}
+	}
+	return c
+}
+
+// value is policies as the RFC and RSPLIB's documentation write them, in big
+// numbers.
+func (s *slowPool) value(e *slowElement) uint32 {
+	const maxLoad = 0xffffffff
+	i := func(u uint32) *big.Int { return new(big.Int).SetUint64(uint64(u)) }
+	mul := func(a, b *big.Int) *big.Int { return new(big.Int).Mul(a, b) }
+	add := func(a ...*big.Int) uint32 {
+		t := new(big.Int)
+		for _, x := range a {
+			t.Add(t, x)
+		}
+		if t.Cmp(i(maxLoad)) > 0 {
+			return maxLoad
+		}
+		return uint32(t.Uint64())
+	}
+	p := e.Policy
+	load, deg := i(p.Load), i(p.LoadDegradation)
+	acc := mul(big.NewInt(int64(e.count)), deg)
+	far := mul(i(p.Distance), i(p.DPF))
+	switch s.policy {
+	case param.WeightedRoundRobin, param.WeightedRandom:
+		return p.Weight
+	case param.Priority:
+		return p.Priority
+	case param.LeastUsed:
+		return p.Load
+	case param.LeastUsedDegradation:
+		return add(load, acc)
+	case param.PriorityLeastUsed:
+		return add(load, deg)
+	case param.RandomizedLeastUsed:
+		return maxLoad - p.Load
+	case param.RandomizedPriorityLeastUsed:
+		return max(1, maxLoad-add(load, deg))
+	case param.RandomizedLeastUsedDegradation:
+		return max(1, maxLoad-add(load, acc))
+	case param.PriorityLeastUsedDegradation:
+		return add(load, deg, acc)
+	case param.RandomizedPriorityLeastUsedDegradation:
+		return max(1, maxLoad-add(load, deg, acc))
+	case param.WeightedRandomDPF:
+		if p.Weight == 0 {
+			return 0
+		}
+		// weight * (1 - distance * dpf / max), to the nearest, at least 1
+		r := new(big.Rat).SetFrac(far, i(maxLoad))
+		r.Sub(big.NewRat(1, 1), r)
+		r.Mul(r, new(big.Rat).SetInt(i(p.Weight)))
+		r.Add(r, big.NewRat(1, 2))
+		if r.Sign() < 0 {
+			return 1
+		}
+		return max(1, uint32(new(big.Int).Div(r.Num(), r.Denom()).Uint64()))
+	case param.LeastUsedDPF:
+		return add(load, far)
+	case param.LeastUsedDegradationDPF:
+		return add(load, far, acc)
+	}
+	return 0
+}
+
+func (s *slowPool) counts() bool {
+	switch s.policy {
+	case param.LeastUsedDegradation, param.PriorityLeastUsedDegradation, param.LeastUsedDegradationDPF,
+		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation:
+		return true
+	}
+	return false
+}
+
+func (s *slowPool) random() bool {
+	switch s.policy {
+	case param.Random, param.WeightedRandom, param.RandomizedLeastUsed, param.RandomizedPriorityLeastUsed,
+		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation, param.WeightedRandomDPF:
+		return true
+	}
+	return false
+}
+
+// compare orders the candidates of policies without chance.
+func (s *slowPool) compare(a, b *slowElement) int {
+	switch s.policy {
+	case param.WeightedRoundRobin:
+		return a.due.Cmp(b.due) // equal ones are due in any order
+	case param.Priority:
+		if d := cmp.Compare(b.Policy.Priority, a.Policy.Priority); d != 0 {
+			return d
+		}
+	default:
+		if d := cmp.Compare(s.value(a), s.value(b)); d != 0 {
+			return d
+		}
+	}
+	return cmp.Compare(a.turn, b.turn)
+}
+
+// checkOrder tells what is wrong with a selection without chance, and advances
+// the state.
+func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
+	c := s.candidates(f)
+	if s.policy == param.WeightedRoundRobin {
+		c = slices.DeleteFunc(c, func(e *slowElement) bool { return e.Policy.Weight == 0 })
+	}
+	slices.SortFunc(c, s.compare)
+	if want := min(n, len(c)); len(got) != want {
+		return fmt.Errorf("%d elements, want %d", len(got), want)
+	}
+	for i, g := range got {
+		j := slices.IndexFunc(c, func(e *slowElement) bool { return e.ID == g.ID })
+		if j < 0 || s.compare(c[i], c[j]) != 0 {
+			return fmt.Errorf("element %v at place %d, want %v", g.ID, i, c[i].ID)
+		}
+		c[i], c[j] = c[j], c[i]
+		if want := s.value(c[i]); g.Element != c[i].Element || g.Value != want {
+			return fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
+		}
+	}
+	for i, e := range c[:len(got)] {
+		if s.counts() {
+			e.count++
+		}
+		if i > 0 {
+			continue
+		}
+		s.turn++
+		e.turn = s.turn
+		if s.policy == param.WeightedRoundRobin {
+			if s.now.Cmp(e.due) < 0 {
+				s.now = e.due
+			}
+			s.plan(e)
+		}
+	}
+	return nil
+}
+
+// checkChance tells what is wrong with a selection by chance, and counts it.
+func (s *slowPool) checkChance(got []Selected, n int, f Families) error {
+	c := s.candidates(f)
+	if s.policy == param.WeightedRandom || s.policy == param.RandomizedLeastUsed || s.policy == param.WeightedRandomDPF {
+		able := slices.DeleteFunc(slices.Clone(c), func(e *slowElement) bool { return s.value(e) == 0 })
+		if len(able) > 0 || s.policy != param.RandomizedLeastUsed {
+			c = able
+		}
+	}
+	if want := min(n, len(c)); len(got) != want {
+		return fmt.Errorf("%d elements, want %d", len(got), want)
+	}
+	for _, g := range got {
+		i := slices.IndexFunc(c, func(e *slowElement) bool { return e.Element == g.Element })
+		if i < 0 {
+			return fmt.Errorf("element %v is no candidate, or twice there", g.ID)
+		}
+		if want := s.value(c[i]); g.Value != want {
+			return fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
+		}
+		if s.counts() {
+			c[i].count++
+		}
+		c = slices.Delete(c, i, i+1)
+	}
+	return nil
+}
+
+// addrsOf are the addresses of the four classes of elements.
+var addrsOf = [classes][]netip.Addr{
+	0:           nil,
+	IPv4:        {netip.MustParseAddr("192.0.2.1")},
+	IPv6:        {netip.MustParseAddr("2001:db8::1")},
+	IPv4 | IPv6: {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+}
+
+func newElement(id param.PEID, f Families, p param.Policy) *Element {
+	return &Element{PoolElement: param.PoolElement{
+		ID:            id,
+		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: addrsOf[f]},
+		Policy:        p,
+	}}
+}
+
+// testPolicies are all there are, and one that is not.
+func testPolicies() []param.PolicyType {
+	var all []param.PolicyType
+	for _, r := range rules {
+		all = append(all, r.policy)
+	}
+	return append(all, 0x8badf00d)
+}
+
+func policyName(t param.PolicyType) string { return fmt.Sprintf("%08x", uint32(t)) }
+
+// randomPolicy has values that often are equal, and often at a limit.
+func randomPolicy(r *rand.Rand, t param.PolicyType) param.Policy {
+	value := func() uint32 {
+		switch r.IntN(4) {
+		case 0:
+			return uint32(r.IntN(3))
+		case 1:
+			return uint32(r.IntN(10))
+		case 2:
+			return 0xffffffff - uint32(r.IntN(3))
+		}
+		return r.Uint32()
+	}
+	return param.Policy{
+		Type: t, Weight: value(), Priority: value(), Load: value(), LoadDegradation: value(),
+		DPF: value(), Distance: value(),
+	}
+}
+
+// TestSlow compares every policy with its slow twin, step by step.
+func TestSlow(t *testing.T) {
+	for _, policy := range testPolicies() {
+		t.Run(policyName(policy), func(t *testing.T) {
+			for seed := range uint64(20) {
+				testSlow(t, policy, seed)
+			}
+		})
+	}
+}
+
+func testSlow(t *testing.T, policy param.PolicyType, seed uint64) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, uint64(policy)))
+	s := New(rand.New(rand.NewPCG(seed, 0)), 0)
+	slow := newSlowPool(policy)
+	ids := 1 + r.IntN(40)
+	mixed := r.IntN(2) == 0
+	family := func() Families {
+		if mixed {
+			return Families(r.IntN(classes))
+		}
+		return IPv4
+	}
+	put := func(id param.PEID) {
+		e := newElement(id, family(), randomPolicy(r, policy))
+		if _, err := s.Put("pool", e); err != nil {
+			t.Fatalf("seed %d: Put: %v", seed, err)
+		}
+		slow.put(e)
+	}
+	// The pool never gets empty, for it would lose its state.
+	put(0)
+	for step := range 1000 {
+		switch op := r.IntN(10); {
+		case op < 2:
+			put(param.PEID(r.IntN(ids)))
+		case op < 3:
+			id := param.PEID(1 + r.IntN(ids))
+			s.Remove("pool", id)
+			slow.remove(id)
+		default:
+			n, f := r.IntN(6), Families(r.IntN(classes))
+			if r.IntN(20) == 0 {
+				n = 1000
+			}
+			got := s.Pool("pool").Select(nil, n, f)
+			check := slow.checkOrder
+			if slow.random() {
+				check = slow.checkChance
+			}
+			if err := check(got, n, f); err != nil {
+				t.Fatalf("seed %d, step %d: Select(%d, %d) = %v: %v", seed, step, n, f, brief(got), err)
+			}
+		}
+		if err := s.Pool("pool").sound(); err != nil {
+			t.Fatalf("seed %d, step %d: %v", seed, step, err)
+		}
+	}
+}
+
+func brief(s []Selected) []string {
+	var b []string
+	for _, x := range s {
+		b = append(b, fmt.Sprintf("%v=%d", x.ID, x.Value))
+	}
+	return b
+}
+
+// sound tells what is wrong with a pool's inner order.
+func (p *Pool) sound() error {
+	m := &p.members
+	if len(m.slots) != len(m.elems) || len(m.at) != len(m.elems) || m.note != nil && len(m.note) != len(m.elems) {
+		return fmt.Errorf("%d identifiers, %d elements, %d places, %d notes", len(m.slots), len(m.elems), len(m.at), len(m.note))
+	}
+	for slot, e := range m.elems {
+		if m.slots[e.ID] != uint32(slot) {
+			return fmt.Errorf("element %v in slot %d, identifier says %d", e.ID, slot, m.slots[e.ID])
+		}
+	}
+	placed := 0
+	for _, at := range m.at {
+		if at != nowhere {
+			placed++
+		}
+	}
+	switch x := p.index.(type) {
+	case *order:
+		for class, h := range x.heaps {
+			for i, it := range h {
+				placed--
+				if m.at[it.slot] != uint32(i) || m.elems[it.slot].Families() != Families(class) {
+					return fmt.Errorf("heap %d, place %d: slot %d has place %d, families %d", class, i, it.slot, m.at[it.slot], m.elems[it.slot].Families())
+				}
+				if i > 0 && it.before(h[(i-1)/arity].key) {
+					return fmt.Errorf("heap %d, place %d: before its parent", class, i)
+				}
+			}
+		}
+	case *lottery:
+		for class, u := range x.urns {
+			var total uint64
+			for i, slot := range u.slots {
+				placed--
+				if m.at[slot] != uint32(i) || m.elems[slot].Families() != Families(class) {
+					return fmt.Errorf("urn %d, place %d: slot %d has place %d, families %d", class, i, slot, m.at[slot], m.elems[slot].Families())
+				}
+				if x.rule.kind == uniform {
+					continue
+				}
+				if w := x.weight(m, slot); u.weights[i] != w {
+					return fmt.Errorf("urn %d, place %d: weight %d, want %d", class, i, u.weights[i], w)
+				}
+				if u.weights[i] > 0 && (u.sums.find(total) != i || u.sums.find(total+uint64(u.weights[i])-1) != i) {
+					return fmt.Errorf("urn %d, place %d: not found from %d to %d", class, i, total, total+uint64(u.weights[i])-1)
+				}
+				total += uint64(u.weights[i])
+			}
+			if total != u.total {
+				return fmt.Errorf("urn %d: total %d, want %d", class, u.total, total)
+			}
+		}
+	}
+	if placed != 0 {
+		return fmt.Errorf("%d elements more placed than indexed", placed)
+	}
+	return nil
+}

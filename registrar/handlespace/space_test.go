@@ -1,0 +1,389 @@
+package handlespace
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+func newSpace() *Space { return New(rand.New(rand.NewPCG(1, 2)), 0) }
+
+func mustPut(t testing.TB, s *Space, h param.PoolHandle, e *Element) {
+	t.Helper()
+	if _, err := s.Put(h, e); err != nil {
+		t.Fatalf("Put(%q, %v): %v", h, e.ID, err)
+	}
+}
+
+func roundRobin(id param.PEID) *Element {
+	return newElement(id, IPv4, param.Policy{Type: param.RoundRobin})
+}
+
+func TestLookup(t *testing.T) {
+	long63, long64 := strings.Repeat("l", 63), strings.Repeat("l", 64)
+	name253 := strings.Repeat("abcdefg.", 31) + "abcde"
+	huge := strings.Repeat("Huge", 5000)
+	handles := []param.PoolHandle{
+		"pool", "Case", "cASE", "CASE", "a.b.c", "b.c", "x.Y.Z",
+		"nul\x00byte", "\xff\xfe.\x80", "\xc4", "dot.", ".lead", "two..dots", ".",
+		param.PoolHandle(long63 + ".end"), param.PoolHandle(long64 + ".out"),
+		param.PoolHandle(name253), param.PoolHandle(name253 + "f"), param.PoolHandle(huge),
+	}
+	s := newSpace()
+	for _, h := range handles {
+		mustPut(t, s, h, roundRobin(1))
+	}
+	tests := []struct {
+		name  string
+		want  param.PoolHandle // "" for none
+		below bool
+	}{
+		{"pool", "pool", false},
+		{"POOL", "pool", false},
+		{"poo", "", false},
+		{"", "", false},
+		{"Case", "Case", false},
+		{"cASE", "cASE", false},
+		{"case", "CASE", false}, // the lowest
+		{"a.b.c", "a.b.c", false},
+		{"A.b.C", "a.b.c", false},
+		{"b.c", "b.c", true},
+		{"c", "", true},
+		{"C", "", true},
+		{"a.b", "", false},
+		{".c", "", false},
+		{"y.z", "", true},
+		{"z", "", true},
+		{"nul\x00byte", "nul\x00byte", false},
+		{"nul", "", false},
+		{"nul\x00", "", false},
+		{"\xff\xfe.\x80", "\xff\xfe.\x80", false},
+		{"\x80", "", true},
+		{"\xe4", "", false}, // only ASCII has case
+		{"dot.", "dot.", false},
+		{"dots", "", false}, // under an empty label
+		{"lead", "", false},
+		{".", ".", false},
+		{"end", "", true},
+		{"out", "", false}, // under a label of 64
+		{name253, param.PoolHandle(name253), false},
+		{name253[8:], "", true},
+		{"abcde", "", true},
+		{"abcdef", "", false}, // under a name that is too long
+		{strings.ToLower(huge), param.PoolHandle(huge), false},
+		{huge[1:], "", false},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%.20q", tt.name), func(t *testing.T) {
+			p, below := s.Lookup([]byte(tt.name))
+			var got param.PoolHandle
+			if p != nil {
+				got = p.Handle()
+			}
+			if got != tt.want || below != tt.below {
+				t.Errorf("Lookup(%q) = %q, %v; want %q, %v", tt.name, got, below, tt.want, tt.below)
+			}
+		})
+	}
+
+	for _, h := range handles {
+		if p := s.Pool(h); p == nil || p.Handle() != h {
+			t.Errorf("Pool(%q) = %v", h, p)
+		}
+		if s.Remove(h, 1) == nil {
+			t.Errorf("Remove(%q, 1) found nothing", h)
+		}
+		if p := s.Pool(h); p != nil {
+			t.Errorf("Pool(%q) = %v after its last element", h, p)
+		}
+	}
+	for _, tt := range tests {
+		if p, below := s.Lookup([]byte(tt.name)); p != nil || below {
+			t.Errorf("Lookup(%q) = %v, %v in an empty space", tt.name, p, below)
+		}
+	}
+	for i := range s.table.shards {
+		if sh := &s.table.shards[i]; sh.nodes != 0 || sh.buckets.Load() != nil {
+			t.Errorf("shard %d keeps %d nodes", i, sh.nodes)
+		}
+	}
+}
+
+func TestPoolIsExact(t *testing.T) {
+	s := newSpace()
+	mustPut(t, s, "Pool", roundRobin(1))
+	if p := s.Pool("pool"); p != nil {
+		t.Errorf("Pool(pool) = %q", p.Handle())
+	}
+	if e := s.Remove("pool", 1); e != nil {
+		t.Errorf("Remove(pool, 1) = %v", e)
+	}
+}
+
+func TestConsistency(t *testing.T) {
+	transport := func(typ param.Type, use param.TransportUse) param.Transport {
+		return param.Transport{Type: typ, Use: use, Port: 7, Addrs: addrsOf[IPv4]}
+	}
+	element := func(policy param.PolicyType, tr param.Transport) *Element {
+		return &Element{PoolElement: param.PoolElement{ID: 1, UserTransport: tr, Policy: param.Policy{Type: policy}}}
+	}
+	sctp := transport(param.TypeSCTPTransport, param.DataOnly)
+	tests := []struct {
+		name        string
+		first, next *Element
+		cause       param.CauseCode // 0 if it fits
+		text        string
+	}{
+		{"same", element(param.RoundRobin, sctp), element(param.RoundRobin, sctp), 0, ""},
+		{"policy", element(param.RoundRobin, sctp), element(param.LeastUsed, sctp),
+			param.CauseInconsistentPolicy, "policy type 0x00000001"},
+		{"unknown policies", element(0x99, sctp), element(0x9a, sctp),
+			param.CauseInconsistentPolicy, "policy type 0x00000099"},
+		{"transport", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
+			param.CauseInconsistentTransportType, "transport parameter type 0x0004"},
+		{"use", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)),
+			param.CauseInconsistentDataControl, "data only"},
+		{"use the other way", element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)), element(param.RoundRobin, sctp),
+			param.CauseInconsistentDataControl, "data plus control"},
+		{"use counts for SCTP alone", element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
+			element(param.RoundRobin, transport(param.TypeTCPTransport, param.DataPlusControl)), 0, ""},
+		{"policy comes first", element(param.RoundRobin, sctp), element(param.LeastUsed, transport(param.TypeTCPTransport, 1)),
+			param.CauseInconsistentPolicy, "policy type"},
+	}
+	for _, tt := range tests {
+		for _, id := range []param.PEID{1, 2} {
+			t.Run(fmt.Sprintf("%s/%d", tt.name, id), func(t *testing.T) {
+				s := newSpace()
+				mustPut(t, s, "p", tt.first)
+				serial := s.Serial()
+				next := *tt.next
+				next.ID = id
+				_, err := s.Put("p", &next)
+				if tt.cause == 0 {
+					if err != nil {
+						t.Fatalf("Put: %v", err)
+					}
+					return
+				}
+				var ie *InconsistentError
+				if !errors.As(err, &ie) || ie.Cause != tt.cause || !strings.Contains(err.Error(), tt.text) {
+					t.Errorf("Put: %#v (%v), want cause %v and %q", err, err, tt.cause, tt.text)
+				}
+				if ie.Policy != tt.first.Policy.Type || ie.Transport != tt.first.UserTransport.Type {
+					t.Errorf("error names policy %v, transport %v", ie.Policy, ie.Transport)
+				}
+				if s.Pool("p").Len() != 1 || s.Pool("p").Element(1) != tt.first || s.Serial() != serial {
+					t.Error("a refused element changed the pool")
+				}
+			})
+		}
+	}
+}
+
+func TestPutReplaces(t *testing.T) {
+	s := New(rand.New(rand.NewPCG(1, 2)), 0xffffffff)
+	a, b := roundRobin(7), roundRobin(7)
+	b.Expires = time.Unix(1, 0)
+	if old, err := s.Put("p", a); old != nil || err != nil {
+		t.Errorf("Put: %v, %v", old, err)
+	}
+	if got := s.Serial(); got != 0 {
+		t.Errorf("serial %d, want 0", got)
+	}
+	if old, err := s.Put("p", b); old != a || err != nil {
+		t.Errorf("Put: %v, %v; want the first element", old, err)
+	}
+	if got := s.Serial(); got != 0 {
+		t.Errorf("serial %d after a longer life alone, want 0", got)
+	}
+	if pools, elements := s.Len(); pools != 1 || elements != 1 {
+		t.Errorf("Len = %d, %d", pools, elements)
+	}
+	if e := s.Remove("p", 8); e != nil || s.Serial() != 0 {
+		t.Errorf("Remove(8) = %v, serial %d", e, s.Serial())
+	}
+	p := s.Pool("p")
+	if e := s.Remove("p", 7); e != b || s.Serial() != 1 {
+		t.Errorf("Remove(7) = %v, serial %d", e, s.Serial())
+	}
+	if got := p.Select(nil, 3, 0); len(got) != 0 || p.Len() != 0 || p.Element(7) != nil || len(p.Elements(nil)) != 0 {
+		t.Errorf("the old pool still holds %v", got)
+	}
+	if e := s.Remove("p", 7); e != nil {
+		t.Errorf("Remove(7) = %v again", e)
+	}
+	// The next one may have another policy.
+	mustPut(t, s, "p", newElement(7, IPv4, param.Policy{Type: param.LeastUsed}))
+	if got := s.Pool("p").Policy(); got != param.LeastUsed {
+		t.Errorf("policy %v", got)
+	}
+	if pools, elements := s.Len(); pools != 1 || elements != 1 {
+		t.Errorf("Len = %d, %d", pools, elements)
+	}
+}
+
+// TestSerial changes everything that a zone could show.
+func TestSerial(t *testing.T) {
+	base := func() *Element {
+		e := roundRobin(1)
+		e.UserTransport.Addrs = slices.Clone(e.UserTransport.Addrs)
+		e.Unknown = []param.Raw{{Type: 0x8001, Value: []byte{1}}}
+		e.UserTransport.Opaque = []byte{1}
+		return e
+	}
+	tests := []struct {
+		name   string
+		change func(*Element)
+		grows  bool
+	}{
+		{"nothing", func(*Element) {}, false},
+		{"expires", func(e *Element) { e.Expires = time.Unix(9, 9) }, false},
+		{"life", func(e *Element) { e.Life++ }, true},
+		{"home", func(e *Element) { e.Home++ }, true},
+		{"address", func(e *Element) { e.UserTransport.Addrs[0] = netip.MustParseAddr("192.0.2.9") }, true},
+		{"addresses", func(e *Element) { e.UserTransport.Addrs = nil }, true},
+		{"port", func(e *Element) { e.UserTransport.Port++ }, true},
+		{"opaque", func(e *Element) { e.UserTransport.Opaque[0]++ }, true},
+		{"ASAP transport", func(e *Element) { e.ASAPTransport.Type = param.TypeSCTPTransport }, true},
+		{"policy value", func(e *Element) { e.Policy.Load++ }, true},
+		{"policy extra", func(e *Element) { e.Policy.Extra = "x" }, true},
+		{"unknown", func(e *Element) { e.Unknown[0].Value[0]++ }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSpace()
+			mustPut(t, s, "p", base())
+			e := base()
+			tt.change(e)
+			mustPut(t, s, "p", e)
+			if got := s.Serial() != 1; got != tt.grows {
+				t.Errorf("serial %d, grows %v, want %v", s.Serial(), got, tt.grows)
+			}
+			if s.Pool("p").Element(1) != e {
+				t.Error("element not replaced")
+			}
+		})
+	}
+}
+
+func TestElementsAndPools(t *testing.T) {
+	s := newSpace()
+	want := 0
+	for _, h := range []param.PoolHandle{"a", "A", "b.a", "c"} {
+		for _, id := range []param.PEID{9, 3, 0xffffffff, 0, 5} {
+			mustPut(t, s, h, roundRobin(id))
+			want++
+		}
+	}
+	dst := []*Element{roundRobin(77)}
+	var ids []param.PEID
+	for _, e := range s.Pool("c").Elements(dst) {
+		ids = append(ids, e.ID)
+	}
+	if want := []param.PEID{77, 0, 3, 5, 9, 0xffffffff}; !slices.Equal(ids, want) {
+		t.Errorf("Elements: %v, want %v", ids, want)
+	}
+	var handles []param.PoolHandle
+	for p := range s.Pools() {
+		handles = append(handles, p.Handle())
+	}
+	slices.Sort(handles)
+	if want := []param.PoolHandle{"A", "a", "b.a", "c"}; !slices.Equal(handles, want) {
+		t.Errorf("Pools: %q, want %q", handles, want)
+	}
+	for range s.Pools() {
+		break
+	}
+	if pools, elements := s.Len(); pools != 4 || elements != want {
+		t.Errorf("Len = %d, %d; want 4, %d", pools, elements, want)
+	}
+}
+
+func TestFamilies(t *testing.T) {
+	addr := netip.MustParseAddr
+	tests := []struct {
+		name  string
+		addrs []netip.Addr
+		want  Families
+	}{
+		{"none", nil, 0},
+		{"zero address", []netip.Addr{{}}, 0},
+		{"IPv4", []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}, IPv4},
+		{"IPv6", []netip.Addr{addr("2001:db8::1")}, IPv6},
+		{"both", []netip.Addr{addr("2001:db8::1"), addr("192.0.2.2")}, IPv4 | IPv6},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e := &Element{}
+			e.UserTransport.Addrs = tt.addrs
+			if got := e.Families(); got != tt.want {
+				t.Errorf("Families = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestDeterministic runs the same changes and selections twice.
+func TestDeterministic(t *testing.T) {
+	run := func() []string {
+		r := rand.New(rand.NewPCG(5, 6))
+		s := New(rand.New(rand.NewPCG(7, 8)), 0)
+		var trace []string
+		for range 2000 {
+			policy := testPolicies()[r.IntN(len(testPolicies()))]
+			h := param.PoolHandle(policyName(policy))
+			mustPut(t, s, h, newElement(param.PEID(r.IntN(20)), Families(r.IntN(classes)), randomPolicy(r, policy)))
+			trace = append(trace, brief(s.Pool(h).Select(nil, 3, Families(r.IntN(classes))))...)
+		}
+		return trace
+	}
+	if a, b := run(), run(); !slices.Equal(a, b) {
+		t.Error("two runs differ")
+	}
+}
+
+// TestTableGrowsAndShrinks goes up to many names and back, with a map beside.
+func TestTableGrowsAndShrinks(t *testing.T) {
+	s := newSpace()
+	const n = 20000
+	handle := func(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("h%d.g%d.top", i, i%97)) }
+	check := func(lo, hi int) {
+		t.Helper()
+		for i := range n {
+			p := s.Pool(handle(i))
+			if (p != nil) != (i >= lo && i < hi) || p != nil && p.Handle() != handle(i) {
+				t.Fatalf("Pool(%q) = %v with %d to %d in", handle(i), p, lo, hi)
+			}
+		}
+		if _, below := s.Lookup([]byte("TOP")); below != (lo < hi) {
+			t.Fatalf("something below top: %v with %d to %d in", below, lo, hi)
+		}
+	}
+	for i := range n {
+		mustPut(t, s, handle(i), roundRobin(1))
+	}
+	check(0, n)
+	for i := range n {
+		if i == n-300 {
+			check(n-300, n)
+			buckets := 0
+			for j := range s.table.shards {
+				if b := s.table.shards[j].buckets.Load(); b != nil {
+					buckets += len(*b)
+				}
+			}
+			if buckets > 16*400 {
+				t.Errorf("%d buckets for some 400 names", buckets)
+			}
+		}
+		s.Remove(handle(i), 1)
+	}
+	check(0, 0)
+}
