@@ -1,17 +1,20 @@
 package registrar
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 )
 
-// Config configures a Registrar. DefaultConfig has the defaults.
+// Config configures a Registrar. DefaultConfig has the defaults; a zero field
+// stands for its default.
 type Config struct {
 	// ServerID names the registrar in its scope; 0 draws one from Rand.
 	ServerID param.ServerID
-	// Rand is the only source of randomness.
+	// Rand is the only source of randomness. It must not be nil.
 	Rand *rand.Rand
 	// SerialStart is the handlespace's first serial; hosts take Unix time, so
 	// that it grows over restarts.
@@ -24,32 +27,181 @@ type Config struct {
 // for the defaults. The Corefile sets them by these names.
 type Timers struct {
 	// KeepAliveInterval is the mean time between two keep-alives to an
-	// element, varied by 50 % either way (RFC 5352, Section 3.5).
+	// element, varied by 50 % either way (RFC 5352, Section 3.5). Default
+	// 5 s, the reference implementation's.
 	KeepAliveInterval time.Duration
 	// KeepAliveTimeout is how long an element may take to acknowledge one.
+	// Default 5 s, the reference implementation's.
 	KeepAliveTimeout time.Duration
-	// MaxBadPEReport is MAX-BAD-PE-REPORT.
+	// MaxBadPEReport is MAX-BAD-PE-REPORT: an element that more than so many
+	// different clients report as unreachable is removed even though it
+	// answers keep-alives (RFC 5352, Section 3.5). Default 3.
 	MaxBadPEReport int
-	// BadPEReportDecay is the time after which one report is forgotten.
+	// BadPEReportDecay is the time after which one report is forgotten, and
+	// during which one client counts once. Default 60 s.
 	BadPEReportDecay time.Duration
-	// ServerAnnounce is T6-Serverannounce.
+	// ServerAnnounce is T6-Serverannounce (RFC 5352, Section 7.1). Default
+	// 1 s.
 	ServerAnnounce time.Duration
+	// ServerOutdate is T7-ENRPoutdate: how long a server announce of another
+	// registrar is valid, and at least three times the interval that so many
+	// registrars announce in. Default 5 s.
+	ServerOutdate time.Duration
+	// ProbeTimeout is how long an element whose association has ended may
+	// take to accept a new one, and then to acknowledge a keep-alive on it.
+	// Default 4 s, so that one lost INIT does not cost an element its
+	// registration (RFC 9260, Section 15: RTO.Initial is 1 s; Linux takes 3 s).
+	ProbeTimeout time.Duration
+	// Update is the least time between two automatic updates about one pool
+	// (the S bit of RFC 5352, Section 2.2.5). Default 100 ms.
+	Update time.Duration
+	// Linger is how long an association that the registrar has opened stays
+	// when no element uses it any more. Default 30 s.
+	Linger time.Duration
 }
 
-// Limits bound what peers can make the registrar hold.
+// Limits bound what peers can make the registrar hold. Zero fields stand for
+// the defaults. What goes beyond is refused with the error cause Lack of
+// Resources (RFC 5354, Section 3.12.7) where there is an answer.
 type Limits struct {
-	// Pools and Elements of the handlespace.
+	// Pools and Elements of the handlespace. Defaults 65536 and 1000000.
 	Pools, Elements int
-	// ElementsPerAssoc that one association may register.
+	// ElementsPerAssoc that one association may register. Default 65536.
 	ElementsPerAssoc int
-	// SubscriptionsPerAssoc, handle resolutions with the S bit.
+	// ElementSize is the most bytes that a Pool Element parameter may take.
+	// Default 4096; at most 4096.
+	ElementSize int
+	// HandleBytes is the length of all pool handles together. Default
+	// 64 MiB. A single handle may have up to 60000 bytes.
+	HandleBytes int
+	// SubscriptionsPerAssoc, handle resolutions with the S bit; default 1024.
 	SubscriptionsPerAssoc int
+	// Subscriptions of all associations together; default 65536.
+	Subscriptions int
 	// ResolutionItems is the most elements that a handle resolution may ask
-	// for; DefaultItems is what it gets where it does not say.
+	// for; DefaultItems is what it gets where it does not say. Defaults 128
+	// and 3, the reference implementation's.
 	ResolutionItems, DefaultItems int
+	// ClaimsPerAssoc, registrations that wait until it is known whether the
+	// present owner of the PE identifier lives. Default 64.
+	ClaimsPerAssoc int
+	// Probes that run at the same time; more wait. Default 512.
+	Probes int
+	// Servers, other registrars heard by multicast; default 256.
+	Servers int
+	// ErrorsPerSecond, ASAP_ERROR messages to one association; twice as many
+	// may come at once. Default 10.
+	ErrorsPerSecond int
+	// LogsPerSecond, lines to the operator; twice as many may come at once,
+	// and what is left out is counted. Default 50.
+	LogsPerSecond int
 }
 
-// Stats are a registrar's counters since its start, and what it holds now.
-type Stats struct {
-	Registrations uint64
+// maxElementSize bounds Limits.ElementSize, and maxHandle the length of a pool
+// handle: a handle resolution response with one element always fits into a
+// message of 65535 bytes.
+const (
+	maxElementSize = 4096
+	maxHandle      = 60000
+)
+
+// DefaultConfig has every default. The caller adds Rand.
+func DefaultConfig() Config {
+	return Config{
+		Timers: Timers{
+			KeepAliveInterval: 5 * time.Second,
+			KeepAliveTimeout:  5 * time.Second,
+			MaxBadPEReport:    3,
+			BadPEReportDecay:  60 * time.Second,
+			ServerAnnounce:    time.Second,
+			ServerOutdate:     5 * time.Second,
+			ProbeTimeout:      4 * time.Second,
+			Update:            100 * time.Millisecond,
+			Linger:            30 * time.Second,
+		},
+		Limits: Limits{
+			Pools:                 65536,
+			Elements:              1000000,
+			ElementsPerAssoc:      65536,
+			ElementSize:           maxElementSize,
+			HandleBytes:           64 << 20,
+			SubscriptionsPerAssoc: 1024,
+			Subscriptions:         65536,
+			ResolutionItems:       128,
+			DefaultItems:          3,
+			ClaimsPerAssoc:        64,
+			Probes:                512,
+			Servers:               256,
+			ErrorsPerSecond:       10,
+			LogsPerSecond:         50,
+		},
+	}
+}
+
+// Complete returns the configuration with defaults in place of zero fields, or
+// an error that names the field that cannot be.
+func (c Config) Complete() (Config, error) {
+	if c.Rand == nil {
+		return c, errors.New("registrar config: Rand is nil")
+	}
+	d := DefaultConfig()
+	t, dt := &c.Timers, &d.Timers
+	for _, f := range []struct {
+		name string
+		v    *time.Duration
+		def  time.Duration
+	}{
+		{"KeepAliveInterval", &t.KeepAliveInterval, dt.KeepAliveInterval},
+		{"KeepAliveTimeout", &t.KeepAliveTimeout, dt.KeepAliveTimeout},
+		{"BadPEReportDecay", &t.BadPEReportDecay, dt.BadPEReportDecay},
+		{"ServerAnnounce", &t.ServerAnnounce, dt.ServerAnnounce},
+		{"ServerOutdate", &t.ServerOutdate, dt.ServerOutdate},
+		{"ProbeTimeout", &t.ProbeTimeout, dt.ProbeTimeout},
+		{"Update", &t.Update, dt.Update},
+		{"Linger", &t.Linger, dt.Linger},
+	} {
+		if err := complete("timer "+f.name, f.v, f.def, time.Millisecond, 24*time.Hour); err != nil {
+			return c, err
+		}
+	}
+	l, dl := &c.Limits, &d.Limits
+	const most = 1 << 30
+	for _, f := range []struct {
+		name     string
+		v        *int
+		def, max int
+	}{
+		{"threshold MaxBadPEReport", &t.MaxBadPEReport, dt.MaxBadPEReport, 1000},
+		{"limit Pools", &l.Pools, dl.Pools, most},
+		{"limit Elements", &l.Elements, dl.Elements, most},
+		{"limit ElementsPerAssoc", &l.ElementsPerAssoc, dl.ElementsPerAssoc, most},
+		{"limit ElementSize", &l.ElementSize, dl.ElementSize, maxElementSize},
+		{"limit HandleBytes", &l.HandleBytes, dl.HandleBytes, most},
+		{"limit SubscriptionsPerAssoc", &l.SubscriptionsPerAssoc, dl.SubscriptionsPerAssoc, most},
+		{"limit Subscriptions", &l.Subscriptions, dl.Subscriptions, most},
+		{"limit ResolutionItems", &l.ResolutionItems, dl.ResolutionItems, 1000},
+		{"limit DefaultItems", &l.DefaultItems, dl.DefaultItems, 1000},
+		{"limit ClaimsPerAssoc", &l.ClaimsPerAssoc, dl.ClaimsPerAssoc, most},
+		{"limit Probes", &l.Probes, dl.Probes, most},
+		{"limit Servers", &l.Servers, dl.Servers, 10000},
+		{"limit ErrorsPerSecond", &l.ErrorsPerSecond, dl.ErrorsPerSecond, most},
+		{"limit LogsPerSecond", &l.LogsPerSecond, dl.LogsPerSecond, most},
+	} {
+		if err := complete(f.name, f.v, f.def, 1, f.max); err != nil {
+			return c, err
+		}
+	}
+	l.DefaultItems = min(l.DefaultItems, l.ResolutionItems)
+	return c, nil
+}
+
+// complete puts def in place of a zero *v, and checks that it is in [min, max].
+func complete[T int | time.Duration](name string, v *T, def, min, max T) error {
+	if *v == 0 {
+		*v = def
+	}
+	if *v < min || *v > max {
+		return fmt.Errorf("registrar config: %s is %v, but must be from %v to %v", name, *v, min, max)
+	}
+	return nil
 }

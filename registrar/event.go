@@ -6,13 +6,21 @@ import "net/netip"
 type AssocID uint64
 
 // Via says what carries an association, so that an element is called by what
-// it came by. The registrar takes it from events and hands it back in Connect;
-// its values are the host's but for ViaTCP.
+// it came by. The registrar takes it from events, hands it back in Connect, and
+// counts by it.
 type Via uint8
 
-// ViaTCP marks a TCP connection, over which pool users may resolve handles and
-// report failures, and elements may not register (RFC 5352, Section 2.1).
-const ViaTCP Via = 3
+// The values of Via; others are counted as "other".
+const (
+	// ViaKernel marks the operating system's SCTP.
+	ViaKernel Via = 1
+	// ViaUDP marks user-space SCTP in UDP (RFC 6951).
+	ViaUDP Via = 2
+	// ViaTCP marks a TCP connection, over which pool users may resolve handles
+	// and report failures, and elements may not register (RFC 5352, Section
+	// 2.1).
+	ViaTCP Via = 3
+)
 
 // Event is what happens to a registrar: one of the types below.
 type Event interface{ event() }
@@ -20,12 +28,14 @@ type Event interface{ event() }
 // AssocUp: an association is established, by the peer or after Connect.
 type AssocUp struct {
 	Assoc AssocID
-	// Peer are the peer's addresses and port, the primary one first.
+	// Peer are the peer's addresses and port. The first one is where the peer
+	// has proved to be: the address that it called from, or was reached at.
 	Peer []netip.AddrPort
 	Via  Via
 }
 
-// AssocAddrs: the set of a peer's addresses has changed.
+// AssocAddrs: the set of a peer's addresses has changed. The order is that of
+// AssocUp.
 type AssocAddrs struct {
 	Assoc AssocID
 	Peer  []netip.AddrPort
@@ -43,8 +53,14 @@ type Received struct {
 	Data  []byte
 }
 
-// SendFailed: a message to this association could not be delivered.
-type SendFailed struct{ Assoc AssocID }
+// SendFailed: a message to this association could not be delivered. Data is
+// the message if the transport has given up on the peer (RFC 5352, Section
+// 3.5: SEND.FAILURE), nil if it was not even tried, such as for a full queue.
+// The registrar does not keep Data.
+type SendFailed struct {
+	Assoc AssocID
+	Data  []byte
+}
 
 // Connecting tells the AssocID of a Connect action; AssocUp or AssocDown
 // follows. 0 says that the connect failed at once.
@@ -59,8 +75,23 @@ type Announced struct {
 	Data []byte
 }
 
-// Tick: time has passed.
+// Serving: the host serves ASAP. It is the first event, if it comes at all.
+type Serving struct {
+	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP.
+	Addrs []netip.AddrPort
+	TCP   bool
+	// Announce asks for Announce actions.
+	Announce bool
+}
+
+// Tick: time has passed. Timers run on this event alone, so that a host that
+// was held up can first hand over what its peers have sent meanwhile.
 type Tick struct{}
+
+// Stop ends the registrar: it closes all associations in good order and does
+// nothing from then on. The handlespace stays as it is, and elements are told
+// nothing: there is no message for it.
+type Stop struct{}
 
 func (AssocUp) event()    {}
 func (AssocAddrs) event() {}
@@ -69,4 +100,6 @@ func (Received) event()   {}
 func (SendFailed) event() {}
 func (Connecting) event() {}
 func (Announced) event()  {}
+func (Serving) event()    {}
 func (Tick) event()       {}
+func (Stop) event()       {}

@@ -1,0 +1,114 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// announcer sends server announces and counts the others that do (RFC 5352,
+// Section 3.6).
+type announcer struct {
+	serving Serving
+	data    []byte
+	timer   timer
+	heard   []heard
+}
+
+// heard is another registrar.
+type heard struct {
+	id   param.ServerID
+	last time.Time
+}
+
+// maxAnnounced bounds the addresses in an announce, so that it fits into one
+// datagram: 16 for SCTP, and each alone again for TCP, take less than 800 bytes.
+const maxAnnounced = 16
+
+// onServing begins the announces.
+func (r *Registrar) onServing(ev Serving) {
+	r.announce.serving = ev
+	if !ev.Announce {
+		return
+	}
+	m := asap.ServerAnnounce{Server: r.id}
+	sctp := param.Transport{Type: param.TypeSCTPTransport}
+	for _, addr := range plain(ev.Addrs) {
+		if len(sctp.Addrs) == maxAnnounced {
+			break
+		}
+		if addr.Addr().IsUnspecified() {
+			continue
+		}
+		sctp.Port = addr.Port()
+		sctp.Addrs = append(sctp.Addrs, addr.Addr())
+	}
+	if len(sctp.Addrs) > 0 {
+		m.Transports = append(m.Transports, sctp)
+	}
+	if ev.TCP {
+		for _, addr := range sctp.Addrs {
+			m.Transports = append(m.Transports, param.Transport{
+				Type: param.TypeTCPTransport, Port: sctp.Port, Addrs: []netip.Addr{addr},
+			})
+		}
+	}
+	b, err := m.Append(nil)
+	if err != nil {
+		r.logf(true, "cannot announce the registrar: %v", err)
+		return
+	}
+	r.announce.data = b
+	r.timers.arm(&r.announce.timer, &r.announce, r.now)
+}
+
+// due sends an announce. The next is due in (N+1) times T6-Serverannounce,
+// where N is the number of other registrars heard.
+func (n *announcer) due(r *Registrar, _ *timer) {
+	t := &r.cfg.Timers
+	valid := max(t.ServerOutdate, 3*r.announceInterval())
+	n.heard = slices.DeleteFunc(n.heard, func(h heard) bool { return r.now.Sub(h.last) > valid })
+	r.stats.AnnouncesSent++
+	r.act(Announce{Data: slices.Clone(n.data)})
+	r.timers.arm(&n.timer, n, r.now.Add(r.announceInterval()))
+}
+
+func (r *Registrar) announceInterval() time.Duration {
+	return time.Duration(len(r.announce.heard)+1) * r.cfg.Timers.ServerAnnounce
+}
+
+func (r *Registrar) onAnnounced(ev Announced) {
+	msg, _, err := asap.Parse(ev.Data)
+	m, ok := msg.(*asap.ServerAnnounce)
+	if err != nil || !ok {
+		r.stats.AnnouncesMalformed++
+		return
+	}
+	n := &r.announce
+	if m.Server == r.id {
+		r.onOwnAnnounce(ev.From)
+		return
+	}
+	r.stats.AnnouncesReceived++
+	i := slices.IndexFunc(n.heard, func(h heard) bool { return h.id == m.Server })
+	switch {
+	case i >= 0:
+		n.heard[i].last = r.now
+	case len(n.heard) < r.cfg.Limits.Servers:
+		n.heard = append(n.heard, heard{m.Server, r.now})
+		r.logf(false, "registrar %v announces itself from %v", m.Server, ev.From)
+	}
+}
+
+// onOwnAnnounce: multicast brings our own announces back; from elsewhere they
+// mean that two registrars have the same identifier.
+func (r *Registrar) onOwnAnnounce(from netip.AddrPort) {
+	own := plain(r.announce.serving.Addrs)
+	if len(own) > 0 && !hasAddr(own, plainAddr(from.Addr())) {
+		r.stats.AnnouncesDuplicate++
+		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", from, r.id)
+	}
+}

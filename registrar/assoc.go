@@ -1,0 +1,181 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// assoc is an association, established or being opened by a probe.
+type assoc struct {
+	id   AssocID
+	via  Via
+	up   bool
+	ours bool // opened by a probe
+	upAt time.Time
+	// peer are the peer's addresses, in plain form and without zones. The
+	// first is the one that the peer has proved to be at.
+	peer []netip.AddrPort
+
+	older, newer *assoc // in the list of all associations
+
+	elements elements // that it owns
+	subs     map[*pool]*subscription
+	claims   []*element // whose claim is from this association
+	probe    *probe     // that asks elements over this association
+	linger   timer
+	errors   bucket
+}
+
+// peerKey is where a peer has proved to be.
+type peerKey struct {
+	via  Via
+	addr netip.AddrPort
+}
+
+// maxPeerAddrs bounds the addresses of a peer that are looked at; SCTP stacks
+// have far fewer.
+const maxPeerAddrs = 64
+
+// plain returns addresses without zones and IPv4-mapped forms.
+func plain(addrs []netip.AddrPort) []netip.AddrPort {
+	list := make([]netip.AddrPort, 0, min(len(addrs), maxPeerAddrs))
+	for _, a := range addrs {
+		if len(list) == maxPeerAddrs {
+			break
+		}
+		if a.IsValid() {
+			list = append(list, netip.AddrPortFrom(plainAddr(a.Addr()), a.Port()))
+		}
+	}
+	return list
+}
+
+func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+// primary is the address that the peer has proved to be at; the zero value if
+// the host did not tell one.
+func (a *assoc) primary() netip.Addr {
+	if len(a.peer) == 0 {
+		return netip.Addr{}
+	}
+	return a.peer[0].Addr()
+}
+
+// has reports whether addr is one of the association's.
+func (a *assoc) has(addr netip.Addr) bool { return hasAddr(a.peer, addr) }
+
+func hasAddr(set []netip.AddrPort, addr netip.Addr) bool {
+	return slices.ContainsFunc(set, func(p netip.AddrPort) bool { return p.Addr() == addr })
+}
+
+func (r *Registrar) newAssoc(id AssocID) *assoc {
+	a := &assoc{id: id, older: r.newest}
+	if r.newest != nil {
+		r.newest.newer = a
+	} else {
+		r.oldest = a
+	}
+	r.newest = a
+	r.assocs[id] = a
+	return a
+}
+
+func (r *Registrar) onAssocUp(ev AssocUp) {
+	a := r.assocs[ev.Assoc]
+	if ev.Assoc == 0 || a != nil && a.up {
+		return // the host's mistake
+	}
+	if a == nil {
+		a = r.newAssoc(ev.Assoc)
+	}
+	a.up, a.upAt, a.via = true, r.now, ev.Via
+	r.setPeer(a, ev.Peer)
+	r.stats.AssociationsTotal[viaIndex(a.via)]++
+	r.stats.Associations[viaIndex(a.via)]++
+	if a.probe != nil {
+		a.probe.connected(r)
+	} else {
+		r.leaveIdle(a)
+	}
+}
+
+func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
+	if a := r.assocs[ev.Assoc]; a != nil && a.up {
+		r.setPeer(a, ev.Peer)
+	}
+}
+
+func (r *Registrar) setPeer(a *assoc, peer []netip.AddrPort) {
+	r.dropPrimary(a)
+	a.peer = plain(peer)
+	if len(a.peer) > 0 {
+		r.byPrimary[peerKey{a.via, a.peer[0]}] = a
+	}
+}
+
+func (r *Registrar) dropPrimary(a *assoc) {
+	if len(a.peer) > 0 {
+		if k := (peerKey{a.via, a.peer[0]}); r.byPrimary[k] == a {
+			delete(r.byPrimary, k)
+		}
+	}
+}
+
+// associated returns an established association with a peer that has proved to
+// be at one of the addresses, nil if there is none.
+func (r *Registrar) associated(via Via, addrs []netip.AddrPort) *assoc {
+	for _, addr := range addrs {
+		if a := r.byPrimary[peerKey{via, addr}]; a != nil {
+			return a
+		}
+	}
+	return nil
+}
+
+func (r *Registrar) onAssocDown(ev AssocDown) {
+	a := r.assocs[ev.Assoc]
+	if a == nil {
+		return
+	}
+	r.dropPrimary(a)
+	delete(r.assocs, a.id)
+	if a.older != nil {
+		a.older.newer = a.newer
+	} else {
+		r.oldest = a.newer
+	}
+	if a.newer != nil {
+		a.newer.older = a.older
+	} else {
+		r.newest = a.older
+	}
+	if a.up {
+		a.up = false
+		r.stats.Associations[viaIndex(a.via)]--
+	}
+	r.timers.stop(&a.linger)
+	r.unsubscribeAll(a)
+	r.dropClaims(a)
+	if a.probe != nil {
+		a.probe.lost(r)
+	}
+	if a.elements.n > 0 {
+		r.probeElements(a)
+	}
+}
+
+// leaveIdle closes an association that the registrar has opened some time
+// after nothing needs it any more.
+func (r *Registrar) leaveIdle(a *assoc) {
+	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
+	switch {
+	case !idle:
+		r.timers.stop(&a.linger)
+	case !a.linger.armed():
+		r.timers.arm(&a.linger, a, r.now.Add(r.cfg.Timers.Linger))
+	}
+}
+
+// due closes an idle association.
+func (a *assoc) due(r *Registrar, _ *timer) { r.act(Close{Assoc: a.id}) }

@@ -1,0 +1,202 @@
+package registrar
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// element is what the registrar knows of a pool element that it owns, beside
+// what is in the handlespace. It is either supervised over the association that
+// owns it, or, when that has ended, in the care of a probe:
+//
+//	             register                    association ends
+//	(none) ------------------> supervised ----------------------> probed
+//	   ^                        |      ^                            |  |
+//	   |  keep-alive unanswered |      |   keep-alive acknowledged, |  |
+//	   |  life over, ...        |      |   registered anew          |  |
+//	   +------------------------+      +----------------------------+  |
+//	   +------------------- no association, no acknowledgement --------+
+type element struct {
+	pool *pool
+	id   param.PEID
+	pe   *handlespace.Element // as it is in the handlespace
+
+	assoc *assoc // that owns it, nil while it is probed
+	probe *probe // that cares for it, nil while it is supervised
+
+	list       *elements // that it is in, the owner's or the probe's
+	next, prev *element
+
+	// ownASAP tells that the ASAP transport is the element's own words, not
+	// the association's addresses.
+	ownASAP bool
+	// adopt asks for the H flag in the next keep-alive, because the element
+	// has named another home.
+	adopt bool
+
+	// keepAlive is when the next keep-alive is due, or, while one is unanswered
+	// (waiting), when time is up for it.
+	keepAlive timer
+	waiting   bool
+	heldUp    bool      // the time has been extended once
+	asked     time.Time // when the last keep-alive went out
+
+	life timer
+
+	claim   *claim
+	reports []report
+}
+
+// elements is a list of elements, each of which is in one list at most.
+type elements struct {
+	head, tail *element
+	n          int
+}
+
+func (l *elements) push(e *element) {
+	e.list, e.prev, e.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = e
+	} else {
+		l.head = e
+	}
+	l.tail = e
+	l.n++
+}
+
+// unlink takes e out of its list.
+func (e *element) unlink() {
+	l := e.list
+	if l == nil {
+		return
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		l.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.tail = e.prev
+	}
+	l.n--
+	e.list, e.next, e.prev = nil, nil, nil
+}
+
+// host are the addresses where the element's association is or was.
+func (e *element) host() []netip.AddrPort {
+	if e.assoc != nil {
+		return e.assoc.peer
+	}
+	return e.probe.host
+}
+
+// mayActFor reports whether a is the element itself: its association, or
+// another one from an address of its host. Only where a has proved to be
+// counts, not what addresses it names.
+func (a *assoc) mayActFor(e *element) bool {
+	return e.assoc == a || hasAddr(e.host(), a.primary())
+}
+
+// due runs the element's timers.
+func (e *element) due(r *Registrar, t *timer) {
+	if t == &e.life {
+		r.expire(e)
+		return
+	}
+	r.keepAliveDue(e)
+}
+
+// pool is what the registrar knows of a pool beside the handlespace: its own
+// elements, and who wants to know about changes. It lasts as long as it has one
+// of the two.
+type pool struct {
+	handle   param.PoolHandle
+	elements map[param.PEID]*element
+
+	subs    subscriptions // those of the pool, in the order they came
+	changed bool
+	update  timer
+	updated time.Time
+	cursor  *subscription // the next to be told, nil between rounds
+}
+
+func (r *Registrar) find(h param.PoolHandle, id param.PEID) *element {
+	if p := r.pools[h]; p != nil {
+		return p.elements[id]
+	}
+	return nil
+}
+
+// own makes a the element's association, whatever cared for it before.
+func (r *Registrar) own(e *element, a *assoc) {
+	if e.assoc == a {
+		return
+	}
+	r.disown(e)
+	e.assoc = a
+	a.elements.push(e)
+	r.leaveIdle(a)
+}
+
+// disown takes the element from its association or probe.
+func (r *Registrar) disown(e *element) {
+	e.unlink()
+	if a := e.assoc; a != nil {
+		e.assoc = nil
+		if a.up {
+			r.leaveIdle(a)
+		}
+	}
+	if p := e.probe; p != nil {
+		e.probe = nil
+		p.shrunk(r)
+	}
+}
+
+// remove takes the element out of the handlespace. If another association has
+// claimed its identifier, the claim is granted now.
+func (r *Registrar) remove(e *element, why RemoveReason) {
+	p := e.pool
+	r.space.Remove(p.handle, e.id)
+	delete(p.elements, e.id)
+	r.elements--
+	r.timers.stop(&e.keepAlive)
+	r.timers.stop(&e.life)
+	r.disown(e)
+	r.stats.Removed[why]++
+	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
+	r.poolChanged(p)
+	r.dropPoolIfUnused(p)
+	if c := e.claim; c != nil {
+		r.takeClaim(e)
+		r.register(c.assoc, &c.msg)
+	}
+}
+
+// dropPoolIfUnused forgets a pool that has neither elements nor subscribers.
+func (r *Registrar) dropPoolIfUnused(p *pool) {
+	if len(p.elements) > 0 || p.subs.head != nil {
+		return
+	}
+	r.timers.stop(&p.update)
+	if r.pools[p.handle] == p {
+		delete(r.pools, p.handle)
+		r.handleSize -= len(p.handle)
+	}
+}
+
+// makePool returns the pool of that handle, a new one if need be.
+func (r *Registrar) makePool(h param.PoolHandle) *pool {
+	p := r.pools[h]
+	if p == nil {
+		p = &pool{handle: h, elements: make(map[param.PEID]*element)}
+		r.pools[h] = p
+		r.handleSize += len(h)
+	}
+	return p
+}

@@ -1,0 +1,230 @@
+package registrar
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// sortedElements are all elements that the registrar owns, in the order of
+// pools and identifiers.
+func (r *Registrar) sortedElements() []*element {
+	var list []*element
+	for _, p := range r.pools {
+		for _, e := range p.elements {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b *element) int {
+		return cmp.Or(cmp.Compare(a.pool.handle, b.pool.handle), cmp.Compare(a.id, b.id))
+	})
+	return list
+}
+
+// checkInvariants says what is wrong with the registrar's state.
+func (r *Registrar) checkInvariants() error {
+	var bad []string
+	fail := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
+
+	r.checkTimers(fail)
+	probes := r.checkAssocs(fail)
+	elements, subs, handleSize := 0, 0, 0
+	for h, p := range r.pools {
+		handleSize += len(h)
+		elements += len(p.elements)
+		if h != p.handle {
+			fail("pool %q is under %q", p.handle, h)
+		}
+		if len(p.elements) == 0 && p.subs.head == nil {
+			fail("pool %q is unused", h)
+		}
+		if p.changed && p.subs.head != nil && !p.update.armed() {
+			fail("pool %q has changed and no update is due", h)
+		}
+		if p.cursor != nil && !p.update.armed() {
+			fail("pool %q is in the middle of an update that does not go on", h)
+		}
+		subs += r.checkSubs(p, fail)
+		for id, e := range p.elements {
+			if e.id != id || e.pool != p {
+				fail("element %v of %q is under %v of %q", e.id, e.pool.handle, id, h)
+			}
+			r.checkElement(e, fail)
+			if e.probe != nil {
+				probes[e.probe] = true
+			}
+		}
+	}
+	if elements != r.elements || handleSize != r.handleSize || subs != r.subs {
+		fail("counts are %d elements, %d handle bytes, %d subscriptions; want %d, %d, %d",
+			r.elements, r.handleSize, r.subs, elements, handleSize, subs)
+	}
+	if _, n := r.space.Len(); n != elements {
+		fail("handlespace has %d elements, want %d", n, elements)
+	}
+	r.checkProbes(probes, fail)
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.Sort(bad)
+	return fmt.Errorf("invariants broken: %q", bad)
+}
+
+type failFunc func(format string, args ...any)
+
+func (r *Registrar) checkTimers(fail failFunc) {
+	h := r.timers.heap
+	for i, t := range h {
+		if t.place != i+1 || t.owner == nil {
+			fail("timer %d has place %d", i, t.place)
+		}
+		if i > 0 && r.timers.less(i, (i-1)/2) {
+			fail("timer %d is before its parent", i)
+		}
+	}
+}
+
+// checkAssocs returns the probes that associations know.
+func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
+	probes := make(map[*probe]bool)
+	n := 0
+	var up [vias]uint64
+	for a := r.oldest; a != nil; a = a.newer {
+		n++
+		if r.assocs[a.id] != a {
+			fail("association %d is listed but not known", a.id)
+		}
+		if a.newer == nil && r.newest != a || a.newer != nil && a.newer.older != a {
+			fail("association %d is badly linked", a.id)
+		}
+		if a.up {
+			up[viaIndex(a.via)]++
+		} else if len(a.claims) > 0 || len(a.subs) > 0 || a.elements.n > 0 {
+			fail("association %d is in use but not up", a.id)
+		}
+		if p := a.probe; p != nil {
+			probes[p] = true
+			if p.assoc != a || p.state != probeConnecting && p.state != probeAsking {
+				fail("association %d has a probe in state %d that has not it", a.id, p.state)
+			}
+		}
+		checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
+		for _, e := range a.claims {
+			if e.claim == nil || e.claim.assoc != a {
+				fail("association %d has a claim that is none", a.id)
+			}
+		}
+		idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
+		if a.linger.armed() && !idle {
+			fail("association %d is to be closed but in use", a.id)
+		}
+	}
+	if n != len(r.assocs) {
+		fail("%d associations are listed, %d known", n, len(r.assocs))
+	}
+	if up != r.stats.Associations {
+		fail("%v associations are up, counted are %v", up, r.stats.Associations)
+	}
+	for k, a := range r.byPrimary {
+		if r.assocs[a.id] != a || !a.up || a.peer[0] != k.addr || a.via != k.via {
+			fail("association %d is under %v", a.id, k)
+		}
+	}
+	return probes
+}
+
+func checkList(l *elements, mine func(*element) bool, fail failFunc) {
+	n := 0
+	var last *element
+	for e := l.head; e != nil; e = e.next {
+		n++
+		if e.list != l || e.prev != last || !mine(e) {
+			fail("element %v is in the wrong list", e.id)
+		}
+		last = e
+	}
+	if n != l.n || l.tail != last {
+		fail("list of %d elements counts %d", n, l.n)
+	}
+}
+
+func (r *Registrar) checkElement(e *element, fail failFunc) {
+	sp := r.space.Pool(e.pool.handle)
+	if sp == nil || sp.Element(e.id) != e.pe {
+		fail("element %v is not in the handlespace", e.id)
+	}
+	if e.pe.Home != r.id || !e.pe.ASAPTransport.Present() {
+		fail("element %v has home %v and ASAP transport %v", e.id, e.pe.Home, e.pe.ASAPTransport)
+	}
+	if (e.assoc == nil) == (e.probe == nil) {
+		fail("element %v has both or neither of association and probe", e.id)
+	}
+	if a := e.assoc; a != nil && (r.assocs[a.id] != a || !a.up || e.list != &a.elements || !e.keepAlive.armed()) {
+		fail("element %v is not supervised", e.id)
+	}
+	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.armed() || e.waiting) {
+		fail("element %v is not probed", e.id)
+	}
+	if e.life.armed() == e.pe.Expires.IsZero() {
+		fail("element %v expires %v, timer %v", e.id, e.pe.Expires, e.life.armed())
+	}
+	if c := e.claim; c != nil && (r.assocs[c.assoc.id] != c.assoc || !slices.Contains(c.assoc.claims, e)) {
+		fail("element %v has a claim that its association does not know", e.id)
+	}
+	if len(e.reports) > r.cfg.Timers.MaxBadPEReport {
+		fail("element %v has %d reports", e.id, len(e.reports))
+	}
+}
+
+func (r *Registrar) checkSubs(p *pool, fail failFunc) int {
+	n, cursor := 0, p.cursor == nil
+	var last *subscription
+	for s := p.subs.head; s != nil; s = s.next {
+		n++
+		if s.pool != p || s.prev != last || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != s.assoc {
+			fail("subscription of %q is badly linked", p.handle)
+		}
+		cursor = cursor || p.cursor == s
+		last = s
+	}
+	if p.subs.tail != last || !cursor {
+		fail("subscriptions of %q are badly linked", p.handle)
+	}
+	return n
+}
+
+func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
+	running, queued := 0, 0
+	for p := range probes {
+		checkList(&p.waiting, func(e *element) bool { return e.probe == p && e.assoc == nil }, fail)
+		checkList(&p.asked, func(e *element) bool { return e.probe == p && e.assoc == nil }, fail)
+		if p.waiting.n+p.asked.n == 0 {
+			fail("probe without elements")
+		}
+		switch p.state {
+		case probeConnecting, probeAsking:
+			running++
+			if !p.timer.armed() {
+				fail("probe without a timer")
+			}
+			if p.state == probeAsking && p.asked.n < askWindow && p.waiting.n > 0 {
+				fail("probe that does not ask")
+			}
+		case probeDelayed:
+			if !p.timer.armed() {
+				fail("probe without a timer")
+			}
+		case probeQueued:
+			queued++
+			if !slices.Contains(r.probes.queue, p) {
+				fail("probe that is not queued")
+			}
+		}
+	}
+	if len(probes) != r.probing || running != r.probes.running {
+		fail("%d probes, %d running; counted are %d, %d", len(probes), running, r.probing, r.probes.running)
+	}
+	if queued > 0 && running < r.cfg.Limits.Probes {
+		fail("%d probes are queued while %d run", queued, running)
+	}
+}

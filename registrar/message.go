@@ -1,0 +1,139 @@
+package registrar
+
+import (
+	"bytes"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// ppidENRP is the payload protocol identifier of ENRP (RFC 5353, Section 6.3).
+const ppidENRP = 12
+
+// onReceived: PPID 0 means "not told" (RFC 9260, Section 3.3.1) and is taken
+// for ASAP, as is whatever comes by TCP, which has none.
+func (r *Registrar) onReceived(ev Received) {
+	a := r.assocs[ev.Assoc]
+	switch {
+	case a == nil || !a.up:
+		r.stats.Ignored[ignoredNoAssoc]++
+	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == ViaTCP:
+		r.onASAP(a, ev.Data)
+	case ev.PPID == ppidENRP:
+		r.stats.Ignored[ignoredENRP]++
+	default:
+		r.stats.Ignored[ignoredPPID]++
+	}
+}
+
+func (r *Registrar) onASAP(a *assoc, b []byte) {
+	// The one message that comes often is read without an allocation.
+	if len(b) > 0 && asap.MessageType(b[0]) == asap.TypeHandleResolution {
+		causes, err := r.resolution.Parse(b)
+		if err != nil {
+			r.onMalformed(a, err)
+			return
+		}
+		r.onHandleResolution(a, &r.resolution)
+		r.report(a, causes)
+		return
+	}
+	m, causes, err := asap.Parse(b)
+	if err != nil {
+		r.onMalformed(a, err)
+		return
+	}
+	switch m := m.(type) {
+	case *asap.Registration:
+		r.onRegistration(a, m)
+	case *asap.Deregistration:
+		r.onDeregistration(a, m)
+	case *asap.EndpointKeepAliveAck:
+		r.onKeepAliveAck(a, m)
+	case *asap.EndpointUnreachable:
+		r.onUnreachable(a, m)
+	case *asap.Error:
+		r.onError(a, m)
+	default:
+		r.onMisplaced(a, b)
+	}
+	r.report(a, causes)
+}
+
+// onMalformed answers a message that cannot be read, if an answer is owed (RFC
+// 5352, Section 2.2.14). The association stays.
+func (r *Registrar) onMalformed(a *assoc, err error) {
+	r.stats.Malformed++
+	r.logf(true, "message from %v is refused: %v", a.primary(), err)
+	if m, ok := asap.ErrorReply(err); ok {
+		r.sendError(a, m)
+	}
+}
+
+// onMisplaced: a message that is none for a registrar, such as a response, a
+// cookie or a business card. To a registrar it is as good as unrecognized.
+func (r *Registrar) onMisplaced(a *assoc, b []byte) {
+	r.stats.Misplaced++
+	info := bytes.Clone(b[:min(len(b), maxCauseInfo)])
+	r.sendError(a, &asap.Error{Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage, Info: info}}})
+}
+
+// onError: an error message is never answered, so that two sides never fight.
+func (r *Registrar) onError(a *assoc, m *asap.Error) {
+	r.stats.ErrorsReceived++
+	if len(m.Causes) > 0 {
+		r.logf(true, "%v reports an error: %v", a.primary(), m.Causes[0].Code)
+	}
+}
+
+// report tells of unknown parameters that have been skipped but are to be
+// reported (RFC 5354, Section 3).
+func (r *Registrar) report(a *assoc, causes []param.Cause) {
+	if len(causes) > 0 {
+		r.sendError(a, &asap.Error{Causes: causes})
+	}
+}
+
+// sendError sends an ASAP_ERROR, unless the peer has had too many of them.
+func (r *Registrar) sendError(a *assoc, m *asap.Error) {
+	if !a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+		r.stats.ErrorsSuppressed++
+		return
+	}
+	if r.reply(a, m) {
+		r.stats.ErrorsSent++
+	}
+}
+
+// reply sends a message, and reports whether it can be written.
+func (r *Registrar) reply(a *assoc, m asap.Message) bool {
+	b, err := m.Append(r.buf[:0])
+	if err != nil {
+		r.logf(true, "cannot answer %v: %v", a.primary(), err)
+		return false
+	}
+	r.buf = b
+	r.send(a, b)
+	return true
+}
+
+// send sends a copy of b.
+func (r *Registrar) send(a *assoc, b []byte) {
+	r.sends = append(r.sends, Send{Assoc: a.id, PPID: asap.PPID, Data: bytes.Clone(b)})
+	r.act(&r.sends[len(r.sends)-1])
+}
+
+// replyWithCause sends a negative response. If it is too long with the cause's
+// information it goes without, and if the pool handle is so long that it does
+// not fit even so, an ASAP_ERROR takes its place.
+func (r *Registrar) replyWithCause(a *assoc, c param.Cause, m func([]param.Cause) asap.Message) {
+	bare := []param.Cause{{Code: c.Code}}
+	for _, causes := range [][]param.Cause{{c}, bare} {
+		if b, err := m(causes).Append(r.buf[:0]); err == nil {
+			r.buf = b
+			r.send(a, b)
+			return
+		}
+	}
+	r.sendError(a, &asap.Error{Causes: bare})
+}

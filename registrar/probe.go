@@ -1,0 +1,303 @@
+package registrar
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// probe cares for the elements of an association that has ended, however it
+// went: it calls them at their ASAP transport, the way they came, and asks each
+// for a sign of life. Those that give it stay, supervised over the new
+// association; the others are removed as soon as the call fails, or
+// ProbeTimeout after the last sign of life. Until then all of them stay in the
+// handlespace.
+//
+//	delayed --> queued --> connecting --> asking --> over
+//
+// A call that fails leads from connecting to over at once.
+type probe struct {
+	state probeState
+	ref   uint64
+	via   Via
+	to    []netip.AddrPort // where the elements take calls
+	host  []netip.AddrPort // of the former association
+	assoc *assoc           // the new one
+
+	waiting elements // not yet asked
+	asked   elements // asked, and not yet answered
+	timer   timer
+}
+
+type probeState uint8
+
+const (
+	probeDelayed probeState = iota
+	probeQueued
+	probeConnecting
+	probeAsking
+	probeOver
+)
+
+// probes are all probes that wait for others to end, in a queue, and the number
+// of those that run.
+type probes struct {
+	ref        uint64
+	connecting map[uint64]*probe // until the host tells their association
+	queue      []*probe          // some may be over
+	running    int
+}
+
+const (
+	// askWindow is how many elements a probe asks at a time.
+	askWindow = 64
+	// maxCalls is how many places the elements of one association can ask to
+	// be called at: with more they could have us call half a network.
+	maxCalls = 8
+	// minProbeGap is the least time from the coming up of an association that
+	// a probe has opened to the next call there.
+	minProbeGap = time.Second
+)
+
+// probeElements hands the elements of an association that is gone to probes,
+// one for each place where they take calls.
+func (r *Registrar) probeElements(a *assoc) {
+	calls := make(map[string]*probe)
+	var list []*probe
+	for e := a.elements.head; e != nil; e = a.elements.head {
+		to := a.peer
+		if e.ownASAP {
+			to = addrPorts(&e.pe.ASAPTransport)
+		}
+		key := callKey(to)
+		p := calls[key]
+		if p == nil {
+			if len(list) == maxCalls {
+				r.remove(e, RemovedUnreachable)
+				continue
+			}
+			p = &probe{via: a.via, to: to, host: a.peer}
+			calls[key] = p
+			list = append(list, p)
+		}
+		r.timers.stop(&e.keepAlive)
+		e.waiting = false
+		e.unlink()
+		e.assoc = nil
+		p.take(e)
+	}
+	for _, p := range list {
+		r.stats.Probes++
+		r.probing++
+		if at := a.upAt.Add(minProbeGap); a.ours && at.After(r.now) {
+			r.timers.arm(&p.timer, p, at)
+		} else {
+			r.queueProbe(p)
+		}
+	}
+	r.runProbes()
+}
+
+func addrPorts(t *param.Transport) []netip.AddrPort {
+	list := make([]netip.AddrPort, len(t.Addrs))
+	for i, addr := range t.Addrs {
+		list[i] = netip.AddrPortFrom(addr, t.Port)
+	}
+	return list
+}
+
+func callKey(to []netip.AddrPort) string {
+	var b []byte
+	for _, a := range to {
+		b = a.AppendTo(b)
+		b = append(b, ' ')
+	}
+	return string(b)
+}
+
+func (r *Registrar) queueProbe(p *probe) {
+	p.state = probeQueued
+	r.probes.queue = append(r.probes.queue, p)
+}
+
+// runProbes begins probes while the limit allows it.
+func (r *Registrar) runProbes() {
+	for len(r.probes.queue) > 0 && r.probes.running < r.cfg.Limits.Probes {
+		p := r.probes.queue[0]
+		r.probes.queue[0] = nil
+		r.probes.queue = r.probes.queue[1:]
+		if p.state == probeQueued {
+			r.probes.running++
+			p.state = probeConnecting
+			p.begin(r)
+		}
+	}
+}
+
+// begin finds the way to the elements: an association that the peer has opened
+// meanwhile, or else a new one.
+func (p *probe) begin(r *Registrar) {
+	if a := r.associated(p.via, p.to); a != nil {
+		p.askOver(r, a)
+		return
+	}
+	r.probes.ref++
+	p.ref = r.probes.ref
+	r.probes.connecting[p.ref] = p
+	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via})
+}
+
+func (r *Registrar) onConnecting(ev Connecting) {
+	p := r.probes.connecting[ev.Ref]
+	delete(r.probes.connecting, ev.Ref)
+	known := r.assocs[ev.Assoc] != nil // that would be the host's mistake
+	if ev.Assoc != 0 && !known {
+		a := r.newAssoc(ev.Assoc)
+		a.ours = true
+		if p != nil && p.state == probeConnecting {
+			a.via, a.probe, p.assoc = p.via, p, a
+			return
+		}
+		r.act(Close{Assoc: a.id, Abort: true}) // too late
+	}
+	if p != nil && p.state == probeConnecting {
+		p.unreached(r)
+	}
+}
+
+// unreached: the call has failed. If it was because the peer has called at the
+// same time, that association will do.
+func (p *probe) unreached(r *Registrar) {
+	if a := r.associated(p.via, p.to); a != nil {
+		p.askOver(r, a)
+		return
+	}
+	p.fail(r, RemovedUnreachable)
+}
+
+// lost: the probe's association has ended, or never came up.
+func (p *probe) lost(r *Registrar) {
+	a := p.assoc
+	p.assoc, a.probe = nil, nil
+	switch {
+	case p.state == probeConnecting:
+		p.unreached(r)
+	case !a.ours: // it was the peer's, so the call is still to be made
+		for e := p.asked.head; e != nil; e = p.asked.head {
+			e.unlink()
+			p.waiting.push(e)
+		}
+		p.state = probeConnecting
+		p.begin(r)
+	default:
+		p.fail(r, RemovedUnreachable)
+	}
+}
+
+// connected: the probe's own association is up.
+func (p *probe) connected(r *Registrar) {
+	p.state = probeAsking
+	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	p.fill(r)
+}
+
+// askOver asks over an association that is already there. If another probe is
+// busy on it, that one takes the elements.
+func (p *probe) askOver(r *Registrar, a *assoc) {
+	if q := a.probe; q != nil {
+		for _, l := range []*elements{&p.asked, &p.waiting} {
+			for e := l.head; e != nil; e = l.head {
+				e.unlink()
+				q.take(e)
+			}
+		}
+		p.end(r)
+		if q.state == probeAsking {
+			q.fill(r)
+		}
+		return
+	}
+	p.assoc, a.probe = a, p
+	r.leaveIdle(a)
+	p.connected(r)
+}
+
+// take puts an element, which is in no list, into the probe's care.
+func (p *probe) take(e *element) {
+	e.probe = p
+	p.waiting.push(e)
+}
+
+// fill asks elements until askWindow answers are out.
+func (p *probe) fill(r *Registrar) {
+	for e := p.waiting.head; e != nil && p.asked.n < askWindow; e = p.waiting.head {
+		e.unlink()
+		p.asked.push(e)
+		r.sendKeepAlive(e, p.assoc)
+	}
+}
+
+// progress: an element has answered, so the others get their time again.
+func (p *probe) progress(r *Registrar) {
+	if p.state == probeAsking {
+		r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	}
+}
+
+// shrunk: an element has left the probe's care.
+func (p *probe) shrunk(r *Registrar) {
+	switch {
+	case p.state == probeOver:
+	case p.waiting.n+p.asked.n == 0:
+		p.end(r)
+	case p.state == probeAsking:
+		p.fill(r)
+	}
+}
+
+// due: time is up, for a call, for an answer, or for a pause.
+func (p *probe) due(r *Registrar, _ *timer) {
+	switch p.state {
+	case probeDelayed:
+		r.queueProbe(p)
+		r.runProbes()
+	case probeConnecting:
+		p.fail(r, RemovedUnreachable)
+	case probeAsking:
+		r.stats.KeepAlivesTimedOut += uint64(p.asked.n)
+		p.fail(r, RemovedNoAck)
+	}
+}
+
+// fail removes all elements that are left.
+func (p *probe) fail(r *Registrar, why RemoveReason) {
+	p.end(r)
+	for _, l := range []*elements{&p.asked, &p.waiting} {
+		for e := l.head; e != nil; e = l.head {
+			r.remove(e, why)
+		}
+	}
+}
+
+// end ends the probe. An association that it was opening, or that did not help,
+// is closed.
+func (p *probe) end(r *Registrar) {
+	r.timers.stop(&p.timer)
+	if p.state == probeConnecting || p.state == probeAsking {
+		r.probes.running--
+	}
+	p.state = probeOver
+	r.probing--
+	if a := p.assoc; a != nil {
+		p.assoc, a.probe = nil, nil
+		if a.ours && !a.up || a.ours && a.elements.n == 0 && p.asked.n > 0 {
+			r.act(Close{Assoc: a.id, Abort: true})
+		} else {
+			r.leaveIdle(a)
+		}
+	}
+	r.runProbes()
+}

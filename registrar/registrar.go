@@ -1,0 +1,157 @@
+package registrar
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// Registrar is the state machine. Its methods, other than those of the
+// handlespace that Space returns, are for one goroutine at a time.
+type Registrar struct {
+	id    param.ServerID
+	cfg   Config
+	rand  *rand.Rand
+	space *handlespace.Space
+
+	now     time.Time
+	stopped bool
+	timers  timers
+	actions []Action
+	sends   []Send // where the Send actions live
+
+	assocs     map[AssocID]*assoc
+	oldest     *assoc // ends of the list of all associations, in the order
+	newest     *assoc // they came
+	byPrimary  map[peerKey]*assoc
+	pools      map[param.PoolHandle]*pool
+	elements   int
+	subs       int
+	probing    int // probes that are not over
+	handleSize int // bytes of all handles in pools
+
+	probes   probes
+	announce announcer
+	log      logger
+	stats    Stats
+
+	// Space for one event's work.
+	buf        []byte
+	selected   []handlespace.Selected
+	element    param.PoolElement
+	resolution asap.HandleResolution
+}
+
+// New makes a registrar with an empty handlespace.
+func New(cfg Config) (*Registrar, error) {
+	cfg, err := cfg.Complete()
+	if err != nil {
+		return nil, err
+	}
+	r := &Registrar{
+		id:        cfg.ServerID,
+		cfg:       cfg,
+		rand:      cfg.Rand,
+		assocs:    make(map[AssocID]*assoc),
+		byPrimary: make(map[peerKey]*assoc),
+		pools:     make(map[param.PoolHandle]*pool),
+	}
+	for r.id == 0 { // 0 means "undetermined" (RFC 5353, Section 2.1)
+		r.id = param.ServerID(r.rand.Uint32())
+	}
+	r.probes.connecting = make(map[uint64]*probe)
+	r.space = handlespace.New(r.rand, cfg.SerialStart)
+	return r, nil
+}
+
+// ID is the registrar's server identifier.
+func (r *Registrar) ID() param.ServerID { return r.id }
+
+// Space is the handlespace. Only Handle changes it; any goroutine may read it.
+func (r *Registrar) Space() *handlespace.Space { return r.space }
+
+// Stats returns the counters so far.
+func (r *Registrar) Stats() Stats {
+	s := r.stats
+	p, e := r.space.Len()
+	s.Pools, s.Elements = uint64(p), uint64(e)
+	s.Subscriptions = uint64(r.subs)
+	s.Probing = uint64(r.probing)
+	s.ServersHeard = uint64(len(r.announce.heard))
+	return s
+}
+
+// maxTimersPerTick bounds the work and the actions of one Tick.
+const maxTimersPerTick = 256
+
+// NextDeadline tells when the next Tick is due, if one is. It may lie in the
+// past.
+func (r *Registrar) NextDeadline() (time.Time, bool) {
+	t := r.timers.first()
+	if t == nil || r.stopped {
+		return time.Time{}, false
+	}
+	return t.at, true
+}
+
+// Handle takes an event at the time now and returns what is to be done about
+// it. The actions are valid until the next call. Time that runs backwards is
+// taken to stand still.
+func (r *Registrar) Handle(now time.Time, ev Event) []Action {
+	if now.After(r.now) {
+		r.now = now
+	}
+	clear(r.actions)
+	clear(r.sends)
+	r.actions, r.sends = r.actions[:0], r.sends[:0]
+	if r.stopped {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case AssocUp:
+		r.onAssocUp(ev)
+	case AssocAddrs:
+		r.onAssocAddrs(ev)
+	case AssocDown:
+		r.onAssocDown(ev)
+	case Received:
+		r.onReceived(ev)
+	case SendFailed:
+		r.onSendFailed(ev)
+	case Connecting:
+		r.onConnecting(ev)
+	case Announced:
+		r.onAnnounced(ev)
+	case Serving:
+		r.onServing(ev)
+	case Tick:
+		r.onTick()
+	case Stop:
+		r.onStop()
+	}
+	return r.actions
+}
+
+func (r *Registrar) onTick() {
+	for range maxTimersPerTick {
+		t := r.timers.first()
+		if t == nil || t.at.After(r.now) {
+			return
+		}
+		owner := t.owner
+		r.timers.stop(t) // first, so that there is progress whatever happens
+		owner.due(r, t)
+	}
+}
+
+func (r *Registrar) onStop() {
+	for a := r.oldest; a != nil; a = a.newer {
+		r.act(Close{Assoc: a.id})
+	}
+	r.stopped = true
+}
+
+func (r *Registrar) act(a Action) { r.actions = append(r.actions, a) }

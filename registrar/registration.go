@@ -1,0 +1,265 @@
+package registrar
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// onRegistration: RFC 5352, Section 3.1. An identifier that is taken passes to
+// the sender at once if that is the element itself, that is if it comes over
+// the element's association or from its host; the RFC's rule 4 wants that. A
+// stranger gets it only if the element turns out to be dead: see claim.
+func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
+	if c := r.admit(a, m); c != nil {
+		r.rejectRegistration(a, m, *c)
+		return
+	}
+	e := r.find(m.Handle, m.Element.ID)
+	if e != nil && !a.mayActFor(e) {
+		r.claimElement(e, a, m)
+		return
+	}
+	r.register(a, m)
+}
+
+// admit checks what can be said without a look at the pool. It returns why the
+// registration is refused, nil if it is not. It puts the addresses into plain
+// form.
+func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
+	e := &m.Element
+	t := &e.UserTransport
+	switch {
+	case a.via == ViaTCP:
+		// It must be SCTP (RFC 5352, Section 3.1): a TCP connection does not
+		// show that the element has the addresses that it names.
+		return &param.Cause{Code: param.CauseSecurity}
+	case e.ID == 0, // in the reference implementation, too, 0 is no identifier
+		e.Life == 0, // over before it begins
+		!t.Present(),
+		e.Policy.Type == 0:
+		return invalidElement(e)
+	case e.Policy.Type == reservedAdaptive:
+		return invalidPolicy(e.Policy)
+	case len(a.peer) == 0,
+		t.Type != param.TypeOpaqueTransport && (t.Port == 0 || !ownAddrs(a, t)):
+		return invalidTransport(t)
+	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport)):
+		return invalidTransport(&e.ASAPTransport)
+	case len(m.Handle) > maxHandle || elementSize(e) > r.cfg.Limits.ElementSize:
+		return &param.Cause{Code: param.CauseLackOfResources}
+	}
+	return nil
+}
+
+// reservedAdaptive is the policy type that means nothing but "adaptive" (RFC
+// 5356, Section 3.1).
+const reservedAdaptive param.PolicyType = 0x40000000
+
+// ownAddrs reports whether the transport's addresses are usable and all belong
+// to the association (RFC 5352, Section 2.2.1), each named once, and puts them
+// into plain form.
+func ownAddrs(a *assoc, t *param.Transport) bool {
+	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer) {
+		return false
+	}
+	for i, addr := range t.Addrs {
+		addr = plainAddr(addr)
+		if !usable(addr, a.primary()) || !a.has(addr) || slices.Contains(t.Addrs[:i], addr) {
+			return false
+		}
+		t.Addrs[i] = addr
+	}
+	return true
+}
+
+// usable reports whether an element can be reached at addr, seen from a peer
+// at primary. Only who has come over the loopback may name it.
+func usable(addr, primary netip.Addr) bool {
+	switch {
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(),
+		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return false
+	case addr.IsLoopback():
+		return primary.IsLoopback()
+	}
+	return true
+}
+
+// elementSize is the length of the Pool Element parameter, more than any limit
+// if it cannot be written.
+func elementSize(e *param.PoolElement) int {
+	b, err := param.AppendPoolElement(nil, e)
+	if err != nil {
+		return maxElementSize + 1
+	}
+	return len(b)
+}
+
+func invalidElement(e *param.PoolElement) *param.Cause {
+	info, err := param.AppendPoolElement(nil, e)
+	return invalid(info, err)
+}
+
+func invalidTransport(t *param.Transport) *param.Cause {
+	info, err := param.AppendTransport(nil, t)
+	return invalid(info, err)
+}
+
+func invalidPolicy(p param.Policy) *param.Cause {
+	info, err := param.AppendPolicy(nil, p)
+	return invalid(info, err)
+}
+
+// maxCauseInfo bounds what an error cause repeats of a message.
+const maxCauseInfo = 4096
+
+// invalid is the error cause Invalid Values with the offending TLV (RFC 5354,
+// Section 3.12.4), without it if it is out of proportion.
+func invalid(tlv []byte, err error) *param.Cause {
+	if err != nil || len(tlv) > maxCauseInfo {
+		tlv = nil
+	}
+	return &param.Cause{Code: param.CauseInvalidValues, Info: tlv}
+}
+
+// register puts the element into the handlespace, new or in place of its former
+// self, and answers. The sender is entitled to it.
+func (r *Registrar) register(a *assoc, m *asap.Registration) {
+	e := r.find(m.Handle, m.Element.ID)
+	if c := r.room(a, e, m.Handle); c != nil {
+		r.rejectRegistration(a, m, *c)
+		return
+	}
+	pe := r.owned(a, &m.Element)
+	if _, err := r.space.Put(m.Handle, pe); err != nil {
+		r.rejectRegistration(a, m, inconsistent(err))
+		return
+	}
+	p := r.makePool(m.Handle)
+	if e == nil {
+		e = &element{pool: p, id: pe.ID}
+		p.elements[pe.ID] = e
+		r.elements++
+		r.stats.Registrations++
+		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
+		r.poolChanged(p)
+	} else {
+		r.stats.Reregistrations++
+		if !alike(&e.pe.PoolElement, &pe.PoolElement) {
+			r.poolChanged(p)
+		}
+	}
+	e.ownASAP = m.Element.ASAPTransport.Present()
+	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
+	e.pe = pe
+	r.own(e, a)
+	r.rejectClaim(e) // the element has shown that it lives
+	r.alive(e)
+	if pe.Expires.IsZero() {
+		r.timers.stop(&e.life)
+	} else {
+		r.timers.arm(&e.life, e, pe.Expires)
+	}
+	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: pe.ID})
+}
+
+// owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
+// rule 4).
+func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
+	pe := &handlespace.Element{PoolElement: *e}
+	pe.Home = r.id
+	if !pe.ASAPTransport.Present() {
+		t := param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: make([]netip.Addr, len(a.peer))}
+		for i, p := range a.peer {
+			t.Addrs[i] = p.Addr()
+		}
+		pe.ASAPTransport = t
+	}
+	if e.Life > 0 {
+		pe.Expires = r.now.Add(time.Duration(e.Life) * time.Second)
+	}
+	return pe
+}
+
+// room checks the limits. e is the element that is there, if it is.
+func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle) *param.Cause {
+	l := &r.cfg.Limits
+	lack := e == nil && r.elements >= l.Elements ||
+		(e == nil || e.assoc != a) && a.elements.n >= l.ElementsPerAssoc ||
+		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+len(h) > l.HandleBytes)
+	if lack {
+		return &param.Cause{Code: param.CauseLackOfResources}
+	}
+	return nil
+}
+
+// inconsistent is the error cause for an element that does not fit into its
+// pool (RFC 5354, Sections 3.12.6, 3.12.8 and 3.12.9).
+func inconsistent(err error) param.Cause {
+	var ie *handlespace.InconsistentError
+	if !errors.As(err, &ie) {
+		return param.Cause{Code: param.CauseUnspecified}
+	}
+	c := param.Cause{Code: ie.Cause}
+	switch ie.Cause {
+	case param.CauseInconsistentPolicy:
+		c.Info, _ = param.AppendPolicy(nil, param.Policy{Type: ie.Policy})
+	case param.CauseInconsistentTransportType:
+		t := param.Transport{Type: ie.Transport, Use: ie.Use}
+		if t.Type != param.TypeOpaqueTransport {
+			t.Addrs = []netip.Addr{netip.IPv4Unspecified()} // it stands for a type
+		}
+		c.Info, _ = param.AppendTransport(nil, &t)
+	}
+	return c
+}
+
+// alike reports whether pool users see no difference between two elements.
+func alike(a, b *param.PoolElement) bool {
+	return a.Policy == b.Policy && a.Life == b.Life && a.UserTransport.Equal(b.UserTransport) &&
+		slices.EqualFunc(a.Unknown, b.Unknown, func(a, b param.Raw) bool {
+			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
+		})
+}
+
+func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c param.Cause) {
+	r.stats.Rejections[causeIndex(c.Code)]++
+	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %v", m.Element.ID, quote(m.Handle), a.primary(), c.Code)
+	r.replyWithCause(a, c, func(causes []param.Cause) asap.Message {
+		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
+	})
+}
+
+// expire ends a registration whose life is over and tells the element (RFC
+// 5352, Section 3.2).
+func (r *Registrar) expire(e *element) {
+	if a := e.assoc; a != nil {
+		r.reply(a, &asap.DeregistrationResponse{Handle: e.pool.handle, ID: e.id})
+	}
+	r.remove(e, RemovedExpired)
+}
+
+// onDeregistration: RFC 5352, Section 3.2. Only the element itself may do so
+// (Section 2.2.2). What is not there is granted.
+func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
+	e := r.find(m.Handle, m.ID)
+	if a.via == ViaTCP || e != nil && !a.mayActFor(e) {
+		r.stats.Rejections[causeIndex(param.CauseSecurity)]++
+		r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: it is not the element", m.ID, quote(m.Handle), a.primary())
+		r.replyWithCause(a, param.Cause{Code: param.CauseSecurity}, func(causes []param.Cause) asap.Message {
+			return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
+		})
+		return
+	}
+	r.stats.Deregistrations++
+	if e != nil {
+		r.remove(e, RemovedDeregistered)
+	}
+	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+}

@@ -1,0 +1,77 @@
+package registrar
+
+import (
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// onHandleResolution: RFC 5352, Section 3.3, with the reference implementation's
+// wish for a number of elements.
+func (r *Registrar) onHandleResolution(a *assoc, m *asap.HandleResolution) {
+	items := r.cfg.Limits.DefaultItems
+	if m.HasItems && m.Items > 0 {
+		items = int(min(m.Items, uint32(r.cfg.Limits.ResolutionItems)))
+	}
+	if code, ok := r.selectFrom(m.Handle, items); !ok {
+		r.stats.ResolutionsFailed[causeIndex(code)]++
+		r.endSubscription(a, m.Handle) // a negative response ends it (RFC 5352, Section 2.2.5)
+		r.refuseResolution(a, m.Handle, code)
+		return
+	}
+	r.stats.Resolutions++
+	r.answer(a, m.Handle, m.Subscribe && r.subscribe(a, m.Handle, items))
+}
+
+// selectFrom puts the elements that the pool's policy picks into r.selected, or
+// says why there are none.
+func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, bool) {
+	r.selected = r.selected[:0]
+	p := r.space.Pool(h)
+	if p == nil {
+		return param.CauseUnknownPoolHandle, false
+	}
+	r.selected = p.Select(r.selected, items, 0)
+	if len(r.selected) == 0 {
+		// All elements have weight 0. A positive response has at least one
+		// element (RFC 5352, Section 2.2.6), so it must be a negative one.
+		return param.CauseLackOfResources, false
+	}
+	return 0, true
+}
+
+// answer sends the elements in r.selected. The policy is the first element's,
+// as the reference implementation has it; it is sent for round robin too. ASAP
+// transports are for registrars only. What does not fit is left out.
+func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
+	flags := uint8(0)
+	if accept {
+		flags = 1 // the A bit
+	}
+	w := param.BeginMessage(r.buf[:0], uint8(asap.TypeHandleResolutionResponse), flags)
+	w.PoolHandle(h)
+	w.Policy(r.selected[0].Policy)
+	for i, s := range r.selected {
+		if i > 0 && w.Len()+maxElementSize > maxMessage {
+			break
+		}
+		r.element = s.PoolElement
+		r.element.ASAPTransport = param.Transport{}
+		w.PoolElement(&r.element)
+	}
+	b, err := w.Finish()
+	r.buf = b
+	if err != nil {
+		r.refuseResolution(a, h, param.CauseLackOfResources)
+		return
+	}
+	r.send(a, b)
+}
+
+// maxMessage is the most that a message's length field can say.
+const maxMessage = 0xffff
+
+func (r *Registrar) refuseResolution(a *assoc, h param.PoolHandle, code param.CauseCode) {
+	r.replyWithCause(a, param.Cause{Code: code}, func(causes []param.Cause) asap.Message {
+		return &asap.HandleResolutionResponse{Handle: h, Causes: causes}
+	})
+}

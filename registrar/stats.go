@@ -1,0 +1,214 @@
+package registrar
+
+import (
+	"iter"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// RemoveReason says why an element has left the handlespace.
+type RemoveReason uint8
+
+// The reasons.
+const (
+	// RemovedDeregistered: it has asked for it.
+	RemovedDeregistered RemoveReason = iota
+	// RemovedExpired: its registration life is over.
+	RemovedExpired
+	// RemovedNoAck: it has not acknowledged a keep-alive.
+	RemovedNoAck
+	// RemovedSendFailed: a keep-alive to it could not be delivered.
+	RemovedSendFailed
+	// RemovedUnreachable: its association has ended, and it takes no new one.
+	RemovedUnreachable
+	// RemovedReported: more than MAX-BAD-PE-REPORT clients cannot reach it.
+	RemovedReported
+	removeReasons
+)
+
+var removeLabels = [removeReasons]string{"deregistered", "expired", "no_ack", "send_failed", "unreachable", "reported"}
+
+// String says the reason in words.
+func (w RemoveReason) String() string {
+	switch w {
+	case RemovedDeregistered:
+		return "it has deregistered"
+	case RemovedExpired:
+		return "its registration life is over"
+	case RemovedNoAck:
+		return "it has not acknowledged a keep-alive"
+	case RemovedSendFailed:
+		return "a keep-alive to it could not be delivered"
+	case RemovedUnreachable:
+		return "its association has ended, and it takes no new one"
+	case RemovedReported:
+		return "too many clients report it as unreachable"
+	}
+	return "unknown reason"
+}
+
+// causes are the error causes of RFC 5354, Table 2; the last index stands for
+// all others.
+const causes = int(param.CauseSecurity) + 2
+
+var causeLabels = [causes]string{
+	"unspecified", "unrecognized_parameter", "unrecognized_message", "invalid_values", "non_unique_pe_identifier",
+	"inconsistent_policy", "lack_of_resources", "inconsistent_transport_type", "inconsistent_data_control",
+	"unknown_pool_handle", "security", "other",
+}
+
+func causeIndex(c param.CauseCode) int { return min(int(c), causes-1) }
+
+// vias are the values of Via; index 0 stands for all others.
+const vias = int(ViaTCP) + 1
+
+var viaLabels = [vias]string{"other", "kernel", "udp", "tcp"}
+
+func viaIndex(v Via) int {
+	if v > ViaTCP {
+		return 0
+	}
+	return int(v)
+}
+
+// Why a message is ignored without being looked at.
+const (
+	ignoredENRP = iota
+	ignoredPPID
+	ignoredNoAssoc
+	ignoredReasons
+)
+
+var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association"}
+
+// Stats are a registrar's counters since its start, and what it holds now. The
+// names and labels under which they are published are those of All.
+type Stats struct {
+	// Registrations, Reregistrations and Deregistrations granted.
+	Registrations, Reregistrations, Deregistrations uint64
+	// Rejections of registrations and deregistrations by error cause; the last
+	// counts causes outside of RFC 5354.
+	Rejections [causes]uint64
+	// Claims: registrations of an identifier that another host's element had.
+	Claims uint64
+	// Resolutions answered, and those that failed by error cause.
+	Resolutions       uint64
+	ResolutionsFailed [causes]uint64
+	// Updates: automatic updates (S bit).
+	Updates uint64
+	// Keep-alives sent, acknowledged, not acknowledged in time, and
+	// acknowledgements that nobody had asked for.
+	KeepAlivesSent, KeepAlivesAcked, KeepAlivesTimedOut, KeepAlivesUnexpected uint64
+	// Unreachable: reports of unreachable elements.
+	Unreachable uint64
+	// Probes of the elements of an association that has ended.
+	Probes uint64
+	// Removed: elements by RemoveReason.
+	Removed [removeReasons]uint64
+	// Malformed messages, Misplaced ones (none for a registrar), and ignored
+	// ones.
+	Malformed, Misplaced uint64
+	Ignored              [ignoredReasons]uint64
+	// ASAP_ERROR messages sent, not sent because there were too many, and
+	// received.
+	ErrorsSent, ErrorsSuppressed, ErrorsReceived uint64
+	// SendsFailed: messages that could not be delivered.
+	SendsFailed uint64
+	// Server announces sent, received from others, with our own identifier
+	// from elsewhere, and unreadable.
+	AnnouncesSent, AnnouncesReceived, AnnouncesDuplicate, AnnouncesMalformed uint64
+	// AssociationsTotal by Via: 0 for others, then ViaKernel, ViaUDP, ViaTCP.
+	AssociationsTotal [vias]uint64
+
+	// What there is now: associations by Via, pools, elements, subscriptions,
+	// probes running or waiting, other registrars heard.
+	Associations                                          [vias]uint64
+	Pools, Elements, Subscriptions, Probing, ServersHeard uint64
+}
+
+// Metric names a value of Stats: a snake_case name without a prefix, with the
+// suffix _total for counters, and at most one label from a closed set.
+type Metric struct {
+	Name, Help string
+	// Label and Value are empty for values without a label.
+	Label, Value string
+	// Gauge tells that the value can go down.
+	Gauge bool
+}
+
+// All iterates over all values in a fixed order, those of one name in a row,
+// zeros included.
+func (s *Stats) All() iter.Seq2[Metric, uint64] {
+	return func(yield func(Metric, uint64) bool) {
+		for _, f := range s.families() {
+			if f.labels == nil {
+				if !yield(f.m, f.values[0]) {
+					return
+				}
+				continue
+			}
+			for i, l := range f.labels {
+				m := f.m
+				m.Value = l
+				if !yield(m, f.values[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+type family struct {
+	m      Metric
+	labels []string
+	values []uint64
+}
+
+func (s *Stats) families() []family {
+	counter := func(name, help string, v uint64) family {
+		return family{Metric{Name: name, Help: help}, nil, []uint64{v}}
+	}
+	gauge := func(name, help string, v uint64) family {
+		return family{Metric{Name: name, Help: help, Gauge: true}, nil, []uint64{v}}
+	}
+	byLabel := func(name, label, help string, labels []string, v []uint64) family {
+		return family{Metric{Name: name, Label: label, Help: help}, labels, v}
+	}
+	assocs := byLabel("associations", "transport", "Associations established now.", viaLabels[:], s.Associations[:])
+	assocs.m.Gauge = true
+	return []family{
+		gauge("pools", "Pools in the handlespace.", s.Pools),
+		gauge("elements", "Pool elements in the handlespace.", s.Elements),
+		assocs,
+		byLabel("associations_total", "transport", "Associations established.", viaLabels[:], s.AssociationsTotal[:]),
+		counter("registrations_total", "Pool elements registered.", s.Registrations),
+		counter("reregistrations_total", "Re-registrations granted.", s.Reregistrations),
+		counter("deregistrations_total", "Deregistrations granted.", s.Deregistrations),
+		byLabel("rejections_total", "cause", "Registrations and deregistrations refused.", causeLabels[:], s.Rejections[:]),
+		counter("claims_total", "Registrations of an identifier that an element of another host had.", s.Claims),
+		byLabel("elements_removed_total", "reason", "Pool elements removed.", removeLabels[:], s.Removed[:]),
+		counter("resolutions_total", "Handle resolutions answered with pool elements.", s.Resolutions),
+		byLabel("resolutions_failed_total", "cause", "Handle resolutions refused.", causeLabels[:], s.ResolutionsFailed[:]),
+		gauge("subscriptions", "Pools that clients want automatic updates of.", s.Subscriptions),
+		counter("updates_total", "Automatic updates sent.", s.Updates),
+		counter("keepalives_sent_total", "Endpoint keep-alives sent.", s.KeepAlivesSent),
+		counter("keepalives_acked_total", "Endpoint keep-alives acknowledged.", s.KeepAlivesAcked),
+		counter("keepalives_timed_out_total", "Endpoint keep-alives not acknowledged in time.", s.KeepAlivesTimedOut),
+		counter("keepalives_unexpected_total", "Acknowledgements that did not belong to a keep-alive.", s.KeepAlivesUnexpected),
+		counter("unreachable_reports_total", "Reports of unreachable pool elements.", s.Unreachable),
+		counter("probes_total", "Probes after the end of an association with pool elements.", s.Probes),
+		gauge("probes", "Probes running or waiting.", s.Probing),
+		counter("messages_malformed_total", "Messages that could not be read.", s.Malformed),
+		counter("messages_misplaced_total", "Messages that are none for a registrar.", s.Misplaced),
+		byLabel("messages_ignored_total", "reason", "Messages ignored.", ignoredLabels[:], s.Ignored[:]),
+		counter("errors_sent_total", "ASAP_ERROR messages sent.", s.ErrorsSent),
+		counter("errors_suppressed_total", "ASAP_ERROR messages not sent because there were too many.", s.ErrorsSuppressed),
+		counter("errors_received_total", "ASAP_ERROR messages received.", s.ErrorsReceived),
+		counter("sends_failed_total", "Messages that could not be delivered.", s.SendsFailed),
+		counter("announces_sent_total", "Server announces sent.", s.AnnouncesSent),
+		counter("announces_received_total", "Server announces of other registrars received.", s.AnnouncesReceived),
+		counter("announces_duplicate_total", "Server announces of another registrar with our identifier.", s.AnnouncesDuplicate),
+		counter("announces_malformed_total", "Server announces that could not be read.", s.AnnouncesMalformed),
+		gauge("servers_heard", "Other registrars heard by multicast.", s.ServersHeard),
+	}
+}

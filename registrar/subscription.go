@@ -1,0 +1,141 @@
+package registrar
+
+import (
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// subscription is a handle resolution with the S bit (RFC 5352, Section
+// 2.2.5): its sender gets a new response whenever the pool changes, until the
+// association ends or the response is negative.
+type subscription struct {
+	assoc      *assoc
+	pool       *pool
+	items      int
+	next, prev *subscription // of the same pool, in the order they came
+}
+
+// subscriptions are those of a pool.
+type subscriptions struct{ head, tail *subscription }
+
+const (
+	// updateBatch is how many subscribers of one pool are told at a time;
+	// updateGap is the time between two batches.
+	updateBatch = 64
+	updateGap   = time.Millisecond
+)
+
+// subscribe notes the association's wish, and reports whether it is granted.
+func (r *Registrar) subscribe(a *assoc, h param.PoolHandle, items int) bool {
+	p := r.makePool(h)
+	if s := a.subs[p]; s != nil {
+		s.items = items
+		return true
+	}
+	if len(a.subs) >= r.cfg.Limits.SubscriptionsPerAssoc || r.subs >= r.cfg.Limits.Subscriptions {
+		r.dropPoolIfUnused(p)
+		return false
+	}
+	s := &subscription{assoc: a, pool: p, items: items, prev: p.subs.tail}
+	if s.prev != nil {
+		s.prev.next = s
+	} else {
+		p.subs.head = s
+	}
+	p.subs.tail = s
+	if a.subs == nil {
+		a.subs = make(map[*pool]*subscription)
+	}
+	a.subs[p] = s
+	r.subs++
+	r.leaveIdle(a)
+	return true
+}
+
+func (r *Registrar) endSubscription(a *assoc, h param.PoolHandle) {
+	if p := r.pools[h]; p != nil {
+		if s := a.subs[p]; s != nil {
+			r.unsubscribe(s)
+		}
+	}
+}
+
+func (r *Registrar) unsubscribe(s *subscription) {
+	p := s.pool
+	if p.cursor == s {
+		p.cursor = s.next
+	}
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		p.subs.head = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		p.subs.tail = s.prev
+	}
+	delete(s.assoc.subs, p)
+	r.subs--
+	if s.assoc.up {
+		r.leaveIdle(s.assoc)
+	}
+	r.dropPoolIfUnused(p)
+}
+
+// unsubscribeAll ends the subscriptions of an association that is gone. The
+// order does not matter: there is nothing to be sent.
+func (r *Registrar) unsubscribeAll(a *assoc) {
+	for _, s := range a.subs {
+		r.unsubscribe(s)
+	}
+}
+
+// poolChanged has the pool's subscribers told, all changes of a while together.
+func (r *Registrar) poolChanged(p *pool) {
+	if p.subs.head == nil {
+		return
+	}
+	p.changed = true
+	if !p.update.armed() {
+		at := p.updated.Add(r.cfg.Timers.Update)
+		if at.Before(r.now) {
+			at = r.now
+		}
+		r.timers.arm(&p.update, p, at)
+	}
+}
+
+// due tells the next subscribers. Others' events come between two batches.
+func (p *pool) due(r *Registrar, _ *timer) {
+	if p.cursor == nil {
+		p.changed, p.updated, p.cursor = false, r.now, p.subs.head
+	}
+	for range updateBatch {
+		s := p.cursor
+		if s == nil {
+			break
+		}
+		p.cursor = s.next
+		r.update(s)
+	}
+	switch {
+	case p.cursor != nil:
+		r.timers.arm(&p.update, p, r.now.Add(updateGap))
+	case p.changed && p.subs.head != nil:
+		r.timers.arm(&p.update, p, p.updated.Add(r.cfg.Timers.Update))
+	}
+}
+
+// update sends one automatic update.
+func (r *Registrar) update(s *subscription) {
+	a, h := s.assoc, s.pool.handle
+	r.stats.Updates++
+	if code, ok := r.selectFrom(h, s.items); !ok {
+		r.unsubscribe(s)
+		r.refuseResolution(a, h, code)
+		return
+	}
+	r.answer(a, h, true)
+}

@@ -1,0 +1,115 @@
+package registrar
+
+import (
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+)
+
+// minAskGap is the least time between two keep-alives that others can cause,
+// with reports and claims.
+const minAskGap = time.Second
+
+// alive notes a sign of life: the next keep-alive is due in an interval, plus
+// or minus 50 % (RFC 5352, Section 3.5), so that elements that have registered
+// together are not asked together.
+func (r *Registrar) alive(e *element) {
+	e.waiting, e.heldUp = false, false
+	interval := float64(r.cfg.Timers.KeepAliveInterval)
+	r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
+}
+
+// check has the element asked for a sign of life soon, at once if it was not
+// asked in the last second. While it is probed that is done already.
+func (r *Registrar) check(e *element) {
+	if e.probe != nil || e.waiting {
+		return
+	}
+	if at := e.asked.Add(minAskGap); at.After(r.now) {
+		if at.Before(e.keepAlive.at) {
+			r.timers.arm(&e.keepAlive, e, at)
+		}
+		return
+	}
+	r.ask(e)
+}
+
+// ask sends a keep-alive to an element over its association and waits.
+func (r *Registrar) ask(e *element) {
+	e.waiting, e.heldUp = true, false
+	r.timers.arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
+	r.sendKeepAlive(e, e.assoc)
+}
+
+// sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is the reference
+// implementation's addition, without which an association with two elements of
+// one pool could not tell which one is meant.
+func (r *Registrar) sendKeepAlive(e *element, a *assoc) {
+	e.asked = r.now
+	r.stats.KeepAlivesSent++
+	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopt, Server: r.id, Handle: e.pool.handle, ID: e.id, HasID: true})
+}
+
+// keepAliveDue: it is time for a keep-alive, or it has not been acknowledged in
+// time. If the timer itself is far behind, the host was asleep or held up: then
+// the elements are not to blame, and not to be asked all at once.
+func (r *Registrar) keepAliveDue(e *element) {
+	t := &r.cfg.Timers
+	late := r.now.Sub(e.keepAlive.at)
+	switch {
+	case e.waiting && late > t.KeepAliveTimeout/2 && !e.heldUp:
+		e.heldUp = true
+		r.timers.arm(&e.keepAlive, e, r.now.Add(t.KeepAliveTimeout))
+	case e.waiting:
+		r.stats.KeepAlivesTimedOut++
+		r.remove(e, RemovedNoAck)
+	case late > t.KeepAliveInterval:
+		r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(t.KeepAliveInterval)))))
+	default:
+		r.ask(e)
+	}
+}
+
+// onKeepAliveAck: RFC 5352, Section 2.2.8. Only the association that the
+// keep-alive went out on can acknowledge it.
+func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
+	e := r.find(m.Handle, m.ID)
+	switch {
+	case e != nil && e.assoc == a && e.waiting:
+	case e != nil && e.probe != nil && e.probe.assoc == a && e.list == &e.probe.asked:
+		p := e.probe
+		r.own(e, a)
+		p.progress(r)
+	default:
+		r.stats.KeepAlivesUnexpected++
+		return
+	}
+	r.stats.KeepAlivesAcked++
+	e.adopt = false
+	r.rejectClaim(e)
+	r.alive(e)
+}
+
+// onSendFailed: a keep-alive that cannot be delivered means that the element is
+// unreachable (RFC 5352, Section 3.5). Everything else is for its sender to
+// repeat.
+func (r *Registrar) onSendFailed(ev SendFailed) {
+	a := r.assocs[ev.Assoc]
+	if a == nil {
+		return
+	}
+	r.stats.SendsFailed++
+	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeEndpointKeepAlive {
+		return
+	}
+	m, _, err := asap.Parse(ev.Data)
+	if err != nil {
+		return
+	}
+	if m, ok := m.(*asap.EndpointKeepAlive); ok {
+		e := r.find(m.Handle, m.ID)
+		if e != nil && (e.assoc == a && e.waiting || e.probe != nil && e.list == &e.probe.asked && e.probe.assoc == a) {
+			r.remove(e, RemovedSendFailed)
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package registrar
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+)
+
+// report says that a client could not reach an element.
+type report struct {
+	by netip.Addr
+	at time.Time
+}
+
+// onUnreachable: RFC 5352, Section 3.5. The element is asked for a sign of
+// life at once (but at most once a second, whoever reports), and removed if it
+// gives none. If it does, the reports still count: more than MAX-BAD-PE-REPORT
+// clients that cannot reach it are to be believed more than its own word. A
+// client counts once, however often it reports, and each report is forgotten
+// after BadPEReportDecay, so that one client cannot evict an element.
+func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
+	r.stats.Unreachable++
+	e := r.find(m.Handle, m.ID)
+	if e == nil {
+		return // gone already
+	}
+	t := &r.cfg.Timers
+	by := reporter(a.primary())
+	fresh, again := e.reports[:0], false
+	for _, rep := range e.reports {
+		if r.now.Sub(rep.at) < t.BadPEReportDecay {
+			fresh = append(fresh, rep)
+			again = again || rep.by == by
+		}
+	}
+	e.reports = fresh
+	if !again {
+		e.reports = append(e.reports, report{by, r.now})
+		r.logf(false, "pool element %v of pool %s is reported as unreachable by %v", e.id, quote(m.Handle), a.primary())
+	}
+	if len(e.reports) > t.MaxBadPEReport {
+		r.remove(e, RemovedReported)
+		return
+	}
+	r.check(e)
+}
+
+// reporter is what counts as one client: an IPv4 address, or an IPv6 network
+// of 64 bits, of which a single host may have all addresses.
+func reporter(addr netip.Addr) netip.Addr {
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return addr
+}

@@ -1,0 +1,270 @@
+package registrar
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// world drives a Registrar in virtual time and writes down what it does.
+type world struct {
+	t     testing.TB
+	r     *Registrar
+	start time.Time
+	now   time.Time
+	trace []string // what has been done since the last want
+	logs  bool     // whether log lines belong to the trace
+}
+
+const testServer = 0x10000001
+
+func newWorld(t testing.TB, change ...func(*Config)) *world {
+	t.Helper()
+	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2)), SerialStart: 100}
+	for _, c := range change {
+		c(&cfg)
+	}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Unix(1000, 0)
+	return &world{t: t, r: r, start: start, now: start}
+}
+
+// handle hands an event over, checks the invariants and notes the actions.
+func (w *world) handle(ev Event) []Action {
+	w.t.Helper()
+	acts := w.r.Handle(w.now, ev)
+	for _, a := range acts {
+		if text := w.text(a); text != "" {
+			w.trace = append(w.trace, text)
+		}
+	}
+	w.check()
+	return acts
+}
+
+func (w *world) check() {
+	w.t.Helper()
+	if err := w.r.checkInvariants(); err != nil {
+		w.t.Fatalf("at %v: %v", w.now.Sub(w.start), err)
+	}
+}
+
+// up brings an association up; the first address is its primary one, port 40000
+// if none is told.
+func (w *world) up(id AssocID, via Via, addrs ...string) {
+	w.t.Helper()
+	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: via})
+}
+
+func peers(addrs ...string) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, a := range addrs {
+		ap, err := netip.ParseAddrPort(a)
+		if err != nil {
+			ap = netip.AddrPortFrom(netip.MustParseAddr(a), 40000)
+		}
+		list = append(list, ap)
+	}
+	return list
+}
+
+func (w *world) down(id AssocID) {
+	w.t.Helper()
+	w.handle(AssocDown{Assoc: id})
+}
+
+func (w *world) recv(id AssocID, m asap.Message) {
+	w.t.Helper()
+	w.handle(Received{Assoc: id, PPID: asap.PPID, Data: encode(w.t, m)})
+}
+
+func encode(t testing.TB, m asap.Message) []byte {
+	t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatalf("%T: %v", m, err)
+	}
+	return b
+}
+
+// pass lets time pass, with a Tick at each deadline.
+func (w *world) pass(d time.Duration) {
+	w.t.Helper()
+	end := w.now.Add(d)
+	for {
+		at, ok := w.r.NextDeadline()
+		if !ok || at.After(end) {
+			break
+		}
+		if at.After(w.now) {
+			w.now = at
+		}
+		w.handle(Tick{})
+	}
+	w.now = end
+}
+
+// until lets time pass until something is done, for max at most.
+func (w *world) until(max time.Duration) {
+	w.t.Helper()
+	end := w.now.Add(max)
+	for len(w.trace) == 0 {
+		at, ok := w.r.NextDeadline()
+		if !ok || at.After(end) {
+			w.t.Fatalf("nothing happens within %v", max)
+		}
+		if at.After(w.now) {
+			w.now = at
+		}
+		w.handle(Tick{})
+	}
+}
+
+// want compares what has been done since the last call.
+func (w *world) want(lines ...string) {
+	w.t.Helper()
+	got := w.trace
+	w.trace = nil
+	if diff := cmp.Diff(lines, got); diff != "" && len(lines)+len(got) > 0 {
+		w.t.Fatalf("at %v: actions (-want +got):\n%s", w.now.Sub(w.start), diff)
+	}
+}
+
+// wantElements compares the handlespace, as "POOL:ID ...".
+func (w *world) wantElements(want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, k := range w.r.sortedElements() {
+		got = append(got, fmt.Sprintf("%s:%x", k.pool.handle, uint32(k.id)))
+	}
+	if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
+		w.t.Fatalf("at %v: elements (-want +got):\n%s", w.now.Sub(w.start), diff)
+	}
+}
+
+// text is an action in one line, "" for what is not looked at.
+func (w *world) text(a Action) string {
+	switch a := a.(type) {
+	case *Send:
+		m, _, err := asap.Parse(a.Data)
+		if err != nil {
+			w.t.Errorf("sent to %d: %v (%x)", a.Assoc, err, a.Data)
+			return ""
+		}
+		return fmt.Sprintf("%d < %s", a.Assoc, messageText(m))
+	case Connect:
+		return fmt.Sprintf("connect #%d via %d to %v", a.Ref, a.Via, a.To)
+	case Close:
+		if a.Abort {
+			return fmt.Sprintf("%d abort", a.Assoc)
+		}
+		return fmt.Sprintf("%d close", a.Assoc)
+	case Announce:
+		return "announce"
+	case Log:
+		if w.logs {
+			return "log " + a.Text
+		}
+		return ""
+	}
+	return fmt.Sprintf("%T", a)
+}
+
+func messageText(m asap.Message) string {
+	switch m := m.(type) {
+	case *asap.RegistrationResponse:
+		return fmt.Sprintf("registration %s %s:%x%s", verdict(m.Reject), m.Handle, uint32(m.ID), causesText(m.Causes))
+	case *asap.DeregistrationResponse:
+		return fmt.Sprintf("deregistration %s:%x%s", m.Handle, uint32(m.ID), causesText(m.Causes))
+	case *asap.EndpointKeepAlive:
+		h := ""
+		if m.Home {
+			h = " H"
+		}
+		return fmt.Sprintf("keep-alive %s:%x from %x%s", m.Handle, uint32(m.ID), uint32(m.Server), h)
+	case *asap.HandleResolutionResponse:
+		var b strings.Builder
+		fmt.Fprintf(&b, "resolution %s", m.Handle)
+		if m.Accept {
+			b.WriteString(" A")
+		}
+		if m.Policy.Type != 0 {
+			fmt.Fprintf(&b, " policy %x", uint32(m.Policy.Type))
+		}
+		for _, e := range m.Elements {
+			fmt.Fprintf(&b, " %x", uint32(e.ID))
+			if e.ASAPTransport.Present() {
+				b.WriteString("+asap")
+			}
+		}
+		return b.String() + causesText(m.Causes)
+	case *asap.Error:
+		return "error" + causesText(m.Causes)
+	}
+	return fmt.Sprintf("%T", m)
+}
+
+func verdict(reject bool) string {
+	if reject {
+		return "rejected"
+	}
+	return "granted"
+}
+
+func causesText(list []param.Cause) string {
+	var b strings.Builder
+	for _, c := range list {
+		fmt.Fprintf(&b, " cause %x", uint16(c.Code))
+		if len(c.Info) > 0 {
+			fmt.Fprintf(&b, "(%x)", c.Info)
+		}
+	}
+	return b.String()
+}
+
+// reg is a registration for UDP port 7 at the address, with a life of a minute
+// and round robin, but for what change changes.
+func reg(h string, id uint32, addr string, change ...func(*param.PoolElement)) *asap.Registration {
+	m := &asap.Registration{
+		Handle: param.PoolHandle(h),
+		Element: param.PoolElement{
+			ID:   param.PEID(id),
+			Life: 3600,
+			UserTransport: param.Transport{
+				Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{netip.MustParseAddr(addr)},
+			},
+			Policy: param.Policy{Type: param.RoundRobin},
+		},
+	}
+	for _, c := range change {
+		c(&m.Element)
+	}
+	return m
+}
+
+func dereg(h string, id uint32) *asap.Deregistration {
+	return &asap.Deregistration{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+}
+
+func ack(h string, id uint32) *asap.EndpointKeepAliveAck {
+	return &asap.EndpointKeepAliveAck{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+}
+
+func resolve(h string) *asap.HandleResolution {
+	return &asap.HandleResolution{Handle: param.PoolHandle(h)}
+}
+
+func unreachable(h string, id uint32) *asap.EndpointUnreachable {
+	return &asap.EndpointUnreachable{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+}
