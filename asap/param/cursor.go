@@ -77,6 +77,16 @@ func NewCursor(b []byte) Cursor {
 	return c
 }
 
+// MessageSize tells a reader of a byte stream how many bytes the message takes
+// that begins with the given 4 or more, padding included (RFC 5354, Section 4;
+// RFC 5352, Section 2.1, for ASAP over TCP). It is at least 4 and at most 65536;
+// ok is false if the length field is less than a header, after which the stream
+// cannot be read any further.
+func MessageSize(b []byte) (size int, ok bool) {
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	return padded(n), n >= headerLen
+}
+
 // MessageType is the type in the message's header, 0 where there is none.
 func (c *Cursor) MessageType() uint8 {
 	if len(c.msg) == 0 {
