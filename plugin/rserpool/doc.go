@@ -1,0 +1,12 @@
+// Package rserpool is a CoreDNS plugin that answers queries for the pools of
+// an RSerPool registrar, which it runs in the same process.
+//
+// The plugin knows DNS and CoreDNS: it turns names into pool handles, has the
+// pool select elements, and makes records of them ([Handler]). The registrar
+// (package registrar/host) knows ASAP. The two meet in the handlespace alone,
+// so that no query waits for the registrar.
+//
+// Handlers belong to a CoreDNS instance, which a reload replaces; registrars
+// belong to the process and are leased by instances. A Handler may be used by
+// any number of goroutines.
+package rserpool

@@ -1,0 +1,221 @@
+package rserpool
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// Handler answers queries for its zones from a registrar's handlespace.
+type Handler struct {
+	Next plugin.Handler
+	Fall fall.F
+
+	zones     zones
+	ttl       uint32 // seconds
+	answers   int    // elements in an SRV answer
+	addresses int    // elements in an A or AAAA answer
+	srv       srvMode
+
+	// registrar is set before the first query comes.
+	registrar registrar
+	siblings  *siblings
+	counters  counters
+	now       func() time.Time
+}
+
+// registrar is what the handler has to know of a registrar.
+type registrar interface {
+	// Ready reports whether the handlespace is known.
+	Ready() bool
+	Space() *handlespace.Space
+}
+
+// Name implements plugin.Handler.
+func (h *Handler) Name() string { return pluginName }
+
+// ServeDNS implements plugin.Handler.
+func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	var z *zone
+	if len(r.Question) > 0 {
+		z = h.zones.match(r.Question[0].Name)
+	}
+	if z == nil {
+		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
+	}
+	question := &r.Question[0]
+	count := h.counters.of(ctx)
+
+	switch {
+	case r.Opcode != dns.OpcodeQuery:
+		return dns.RcodeNotImplemented, nil
+	case question.Qclass != dns.ClassINET, question.Qtype == dns.TypeAXFR, question.Qtype == dns.TypeIXFR:
+		count.answer(answerRefused)
+		return dns.RcodeRefused, nil
+	case !h.registrar.Ready():
+		// That a pool is not known yet says nothing about whether it exists.
+		count.answer(answerNotReady)
+		return dns.RcodeServerFailure, nil
+	}
+
+	space := h.registrar.Space()
+	n := z.resolve(space, question.Name)
+	if n.kind == nodeNone && h.Fall.Through(question.Name) {
+		count.answer(answerFallthrough)
+		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
+	}
+
+	q := query{Handler: h, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now()}
+	rep := newReply(r)
+	q.answer(rep, question.Qtype)
+	switch {
+	case n.kind == nodeNone:
+		rep.msg.Rcode = dns.RcodeNameError
+		count.answer(answerNameError)
+	case len(rep.msg.Answer) == 0:
+		count.answer(answerNoData)
+	default:
+		count.answer(answerData)
+	}
+	if len(rep.msg.Answer) == 0 {
+		rep.msg.Ns = []dns.RR{q.soa()}
+	}
+	if rep.fit(replySize(w, r)) {
+		count.shortened()
+	}
+	if err := w.WriteMsg(&rep.msg); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	return rep.msg.Rcode, nil
+}
+
+// query is a query being answered.
+type query struct {
+	*Handler
+	count *serverCounters
+	w     dns.ResponseWriter
+	zone  *zone
+	node  node
+	space *handlespace.Space
+	name  string // as it was asked, so that answers echo its case
+	now   time.Time
+}
+
+// answer adds the records of the node that have the type. SVCB, HTTPS and, in
+// reverse zones, PTR will have their place here.
+func (q *query) answer(rep *reply, qtype uint16) {
+	switch q.node.kind {
+	case nodeApex:
+		switch qtype {
+		case dns.TypeSOA:
+			rep.msg.Answer = append(rep.msg.Answer, q.soa())
+		case dns.TypeNS:
+			q.addNS(rep)
+		case dns.TypeTXT:
+			rep.msg.Answer = append(rep.msg.Answer, q.txt(q.apexText()))
+		}
+	case nodeServer:
+		if f := family(qtype); f != 0 {
+			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.ttl, q.node.server.addrs, f)
+		}
+	case nodePool:
+		switch qtype {
+		case dns.TypeA, dns.TypeAAAA:
+			q.addAddresses(rep, family(qtype))
+		case dns.TypeSRV:
+			q.addServices(rep)
+		case dns.TypeTXT:
+			rep.msg.Answer = append(rep.msg.Answer, q.txt(poolText(q.node.pool)))
+		}
+	case nodeService:
+		if qtype == dns.TypeSRV {
+			q.addServices(rep)
+		}
+	case nodeElement:
+		switch qtype {
+		case dns.TypeA, dns.TypeAAAA:
+			e := q.node.element
+			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.lifetime(e), e.UserTransport.Addrs, family(qtype))
+		case dns.TypeSRV:
+			q.addElementService(rep)
+		case dns.TypeTXT:
+			rep.msg.Answer = append(rep.msg.Answer, q.txt(elementText(q.node.element)))
+		}
+	}
+}
+
+// addAddresses adds the addresses of one family of the elements that the
+// pool's policy selects.
+func (q *query) addAddresses(rep *reply, f handlespace.Families) {
+	var buf [maxAddresses]*handlespace.Element
+	elements, remembered := q.siblings.pick(buf[:0], clientAddr(q.w), q.node.pool, f, q.addresses, q.now)
+	q.count.selection(remembered)
+	ttl := q.lifetime(elements...)
+	for _, e := range elements {
+		rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, ttl, e.UserTransport.Addrs, f)
+		rep.element()
+	}
+}
+
+// family returns the address family of a query type, 0 if it has none.
+func family(qtype uint16) handlespace.Families {
+	switch qtype {
+	case dns.TypeA:
+		return handlespace.IPv4
+	case dns.TypeAAAA:
+		return handlespace.IPv6
+	}
+	return 0
+}
+
+// lifetime returns the TTL of an answer with these elements: never more than
+// what is left of the shortest of their registration lives.
+func (q *query) lifetime(elements ...*handlespace.Element) uint32 {
+	ttl := q.ttl
+	for _, e := range elements {
+		ttl = min(ttl, q.lifeLeft(e))
+	}
+	return ttl
+}
+
+func (q *query) lifeLeft(e *handlespace.Element) uint32 {
+	if e.Expires.IsZero() {
+		return q.ttl
+	}
+	left := e.Expires.Sub(q.now) / time.Second
+	return uint32(max(0, min(left, time.Duration(q.ttl))))
+}
+
+// clientAddr returns the client's address, the zero Addr if it is not known.
+func clientAddr(w dns.ResponseWriter) netip.Addr {
+	switch a := w.RemoteAddr().(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap()
+	case nil:
+		return netip.Addr{}
+	default:
+		ap, _ := netip.ParseAddrPort(a.String())
+		return ap.Addr().Unmap()
+	}
+}
+
+// replySize returns the octets that the client takes, less those of the OPT
+// record that the server adds to the response.
+func replySize(w dns.ResponseWriter, r *dns.Msg) int {
+	state := request.Request{W: w, Req: r}
+	size := state.Size()
+	if opt := r.IsEdns0(); opt != nil {
+		size -= dns.Len(opt)
+	}
+	return size
+}

@@ -1,0 +1,151 @@
+package rserpool
+
+import "strings"
+
+// labels is the part of a name below its zone, with escapes undone.
+type labels struct {
+	// name holds the labels joined by dots.
+	name []byte
+	// n is the number of labels. For the first two of them, end says where
+	// they end in name, offset where the next label begins in the name that
+	// was decoded.
+	n      int
+	end    [2]int
+	offset [2]int
+}
+
+// decode reads rel, labels in presentation form each followed by a dot, into
+// buf. It fails for what no handle can be: a label with a dot in it, since
+// handles are split at their dots, and for what is no name at all.
+func (l *labels) decode(buf []byte, rel string) bool {
+	start := 0
+	for i := 0; i < len(rel); {
+		c := rel[i]
+		i++
+		switch c {
+		case '.':
+			if len(buf) == start || len(buf)-start > maxLabel {
+				return false
+			}
+			if l.n < len(l.end) {
+				l.end[l.n], l.offset[l.n] = len(buf), i
+			}
+			l.n++
+			if i < len(rel) {
+				buf = append(buf, '.')
+			}
+			start = len(buf)
+			continue
+		case '\\':
+			var size int
+			if c, size = unescape(rel[i:]); size == 0 || c == '.' {
+				return false
+			}
+			i += size
+		}
+		if len(buf) == maxName {
+			return false
+		}
+		buf = append(buf, c)
+	}
+	l.name = buf
+	return l.n > 0 && start == len(buf) && rel[len(rel)-1] == '.'
+}
+
+// label returns one of the first two labels, nil if there is none.
+func (l *labels) label(i int) []byte {
+	switch {
+	case i >= l.n:
+		return nil
+	case i == 0:
+		return l.name[:l.end[0]]
+	}
+	return l.name[l.end[i-1]+1 : l.end[i]]
+}
+
+// after returns what follows the first i labels, 1 or 2, of more than i.
+func (l *labels) after(i int) []byte { return l.name[l.end[i-1]+1:] }
+
+// unescape reads what follows a backslash, and returns how long that is, 0 if
+// it is no escape.
+func unescape(s string) (byte, int) {
+	switch {
+	case s == "":
+		return 0, 0
+	case !isDigit(s[0]):
+		return s[0], 1
+	case len(s) < 3 || !isDigit(s[1]) || !isDigit(s[2]):
+		return 0, 0
+	}
+	v := int(s[0]-'0')*100 + int(s[1]-'0')*10 + int(s[2]-'0')
+	if v > 0xff {
+		return 0, 0
+	}
+	return byte(v), 3
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// wireLen returns the octets that a name in presentation form has on the wire.
+func wireLen(name string) int {
+	if name == "." {
+		return 1
+	}
+	n := 1 // a length octet for each dot, and the root's
+	for i := 0; i < len(name); i++ {
+		if name[i] == '\\' {
+			_, size := unescape(name[i+1:])
+			i += size
+		}
+		n++
+	}
+	return n
+}
+
+// equalFold compares as DNS does (RFC 4343): ASCII letters alone have case.
+func equalFold[B []byte | string](b B, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := range len(s) {
+		if lower(b[i]) != lower(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func hasPrefixFold(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && equalFold(b[:len(prefix)], prefix)
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c |= 0x20
+	}
+	return c
+}
+
+// hasSuffixName reports whether the fully qualified name lies in the zone or
+// is the zone itself.
+func hasSuffixName(name, zone string) bool {
+	if zone == "." {
+		return strings.HasSuffix(name, ".")
+	}
+	at := len(name) - len(zone)
+	if at < 0 || !equalFold(name[at:], zone) {
+		return false
+	}
+	if at == 0 {
+		return true
+	}
+	// The zone begins at a label only behind a dot that is not escaped.
+	if name[at-1] != '.' {
+		return false
+	}
+	escaped := false
+	for i := at - 2; i >= 0 && name[i] == '\\'; i-- {
+		escaped = !escaped
+	}
+	return !escaped
+}

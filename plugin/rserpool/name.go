@@ -1,0 +1,273 @@
+package rserpool
+
+import (
+	"bytes"
+	"encoding/base32"
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// nodeKind says what stands at a name of a zone.
+type nodeKind uint8
+
+const (
+	nodeNone    nodeKind = iota // nothing: NXDOMAIN
+	nodeEmpty                   // an empty non-terminal (RFC 4592, Section 2.2.2)
+	nodeApex                    // the zone itself
+	nodeServer                  // a name server of the zone
+	nodePool                    // <pool>
+	nodeElement                 // pe-XXXXXXXX.<pool>
+	nodeService                 // _svc._proto.<pool>
+)
+
+// node is what a query's name stands for.
+type node struct {
+	kind    nodeKind
+	server  *nameserver
+	pool    *handlespace.Pool
+	element *handlespace.Element
+	// poolName is the end of the query's name that denotes the pool, zone
+	// included. The names of elements are built on it, so that they mean the
+	// same pool however it was spelt, and compress well.
+	poolName string
+}
+
+const (
+	elementPrefix = "pe-"
+	elementLen    = len(elementPrefix) + 8
+	encodedPrefix = "_ph-"
+	// encodedPart is the longest piece of an encoded handle in one label; with
+	// the prefix it makes the 63 octets that a label may have.
+	encodedPart = 59
+	maxLabel    = 63
+	maxName     = 255
+)
+
+// handleEncoding writes handles that no DNS name can carry. DNS does not
+// distinguish case, and base32hex in lower case has no letter beyond v.
+var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+// resolve finds what qname, a name in z, stands for in the handlespace.
+//
+// What an SRV record of a pool refers to must not depend on what other pools
+// are called. So pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the
+// service where these exist, and _ph-... is the pool with the encoded handle;
+// only otherwise is it the pool whose handle reads like that. The encoded form
+// reaches every pool.
+func (z *zone) resolve(s *handlespace.Space, qname string) node {
+	rel := z.relative(qname)
+	if rel == "" {
+		return node{kind: nodeApex}
+	}
+	if ns := z.server(qname); ns != nil {
+		return node{kind: nodeServer, server: ns}
+	}
+	var buf [maxName]byte
+	var l labels
+	if !l.decode(buf[:0], rel) {
+		return node{}
+	}
+	if n := resolveStructured(s, &l); n.kind != nodeNone {
+		n.poolName = qname[n.poolOffset(&l):]
+		return n.node
+	}
+	p, below := s.Lookup(l.name)
+	switch {
+	case p != nil:
+		return node{kind: nodePool, pool: p, poolName: qname}
+	case below || isProtocolOf(s, &l) || z.aboveServer(qname):
+		return node{kind: nodeEmpty}
+	}
+	return node{}
+}
+
+// structured is a node whose name has labels before the pool's.
+type structured struct {
+	node
+	before int // number of labels before the pool's
+}
+
+func (n *structured) poolOffset(l *labels) int {
+	if n.before == 0 {
+		return 0
+	}
+	return l.offset[n.before-1]
+}
+
+// resolveStructured finds the node of a name with one of the forms that are
+// not just a handle; its kind is nodeNone if there is none.
+func resolveStructured(s *handlespace.Space, l *labels) structured {
+	switch {
+	case l.name[0] == '_' && hasPrefixFold(l.name, encodedPrefix):
+		if p := encodedPool(s, l.name); p != nil {
+			return structured{node: node{kind: nodePool, pool: p}}
+		}
+		fallthrough
+	case l.name[0] == '_':
+		proto := protocol(l.label(1))
+		if proto == 0 || l.n < 3 {
+			return structured{}
+		}
+		p := findPool(s, l.after(2))
+		if p == nil || transportOf(p) != proto {
+			return structured{}
+		}
+		return structured{node{kind: nodeService, pool: p}, 2}
+	case len(l.label(0)) == elementLen && l.n >= 2:
+		id, ok := elementID(l.label(0))
+		if !ok {
+			return structured{}
+		}
+		p := findPool(s, l.after(1))
+		if p == nil {
+			return structured{}
+		}
+		if e := p.Element(id); e != nil {
+			return structured{node{kind: nodeElement, pool: p, element: e}, 1}
+		}
+	}
+	return structured{}
+}
+
+// findPool finds the pool of a name in either form.
+func findPool(s *handlespace.Space, name []byte) *handlespace.Pool {
+	if hasPrefixFold(name, encodedPrefix) {
+		if p := encodedPool(s, name); p != nil {
+			return p
+		}
+	}
+	p, _ := s.Lookup(name)
+	return p
+}
+
+// isProtocolOf reports whether l is _proto.<pool>, which has names below it.
+func isProtocolOf(s *handlespace.Space, l *labels) bool {
+	proto := protocol(l.label(0))
+	if proto == 0 || l.n < 2 {
+		return false
+	}
+	p := findPool(s, l.after(1))
+	return p != nil && transportOf(p) == proto
+}
+
+func transportOf(p *handlespace.Pool) param.Type {
+	t, _ := p.Transport()
+	return t
+}
+
+// protocol returns the transport that a _proto label names, 0 if none.
+func protocol(label []byte) param.Type {
+	if len(label) == 0 || label[0] != '_' {
+		return 0
+	}
+	for _, p := range protocols {
+		if equalFold(label[1:], p.name) {
+			return p.transport
+		}
+	}
+	return 0
+}
+
+// protocols are the transports that can be asked for by name.
+var protocols = [...]struct {
+	transport param.Type
+	name      string
+}{
+	{param.TypeTCPTransport, "tcp"},
+	{param.TypeUDPTransport, "udp"},
+	{param.TypeSCTPTransport, "sctp"},
+	{param.TypeDCCPTransport, "dccp"},
+	{param.TypeUDPLiteTransport, "udplite"},
+}
+
+// transportName returns the name of a transport, as in a _proto label.
+func transportName(t param.Type) string {
+	for _, p := range protocols {
+		if p.transport == t {
+			return p.name
+		}
+	}
+	return "opaque"
+}
+
+// elementID reads the label pe-XXXXXXXX.
+func elementID(label []byte) (param.PEID, bool) {
+	if len(label) != elementLen || !hasPrefixFold(label, elementPrefix) {
+		return 0, false
+	}
+	var id uint32
+	for _, c := range label[len(elementPrefix):] {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		case 'A' <= c && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return 0, false
+		}
+		id = id<<4 | uint32(c)
+	}
+	return param.PEID(id), true
+}
+
+// elementName returns the name of an element of the pool called poolName, and
+// whether DNS can carry it.
+func elementName(id param.PEID, poolName string) (string, bool) {
+	if wireLen(poolName)+1+elementLen > maxName {
+		return "", false
+	}
+	const digits = "0123456789abcdef"
+	b := make([]byte, 0, elementLen+1+len(poolName))
+	b = append(b, elementPrefix...)
+	for shift := 28; shift >= 0; shift -= 4 {
+		b = append(b, digits[id>>shift&0xf])
+	}
+	b = append(b, '.')
+	return string(append(b, poolName...)), true
+}
+
+// encodedPool finds the pool of a name in the form _ph-<base32hex>.
+func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
+	h, ok := decodeHandle(name)
+	if !ok {
+		return nil
+	}
+	return s.Pool(h)
+}
+
+// decodeHandle undoes encodeHandle. One handle has one encoded name, as DNS
+// wants it: other cuts, other lengths and stray bits are no names.
+func decodeHandle(name []byte) (param.PoolHandle, bool) {
+	text := make([]byte, 0, maxName)
+	for i, part := range bytes.Split(name[len(encodedPrefix):], []byte{'.'}) {
+		if i > 0 && len(text)%encodedPart != 0 || len(part) == 0 || len(part) > encodedPart {
+			return "", false
+		}
+		text = append(text, part...)
+	}
+	text = bytes.ToUpper(text)
+	h, err := handleEncoding.AppendDecode(nil, text)
+	if err != nil || len(h) == 0 || !bytes.Equal(handleEncoding.AppendEncode(nil, h), text) {
+		return "", false
+	}
+	return param.PoolHandle(h), true
+}
+
+// encodeHandle returns the labels, without zone and final dot, under which a
+// handle that DNS cannot carry is found.
+func encodeHandle(h param.PoolHandle) string {
+	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
+	var b strings.Builder
+	b.WriteString(encodedPrefix)
+	for len(text) > encodedPart {
+		b.WriteString(text[:encodedPart])
+		b.WriteByte('.')
+		text = text[encodedPart:]
+	}
+	b.WriteString(text)
+	return b.String()
+}

@@ -1,0 +1,363 @@
+package rserpool
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	core "github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// config is what an rserpool directive says.
+type config struct {
+	options   options
+	zones     []string // fully qualified, in lower case
+	servers   []nameserver
+	ttl       uint32
+	answers   int
+	addresses int
+	srv       srvMode
+	fall      fall.F
+	where     string // file and line of the directive
+}
+
+// Defaults and bounds of the DNS side.
+const (
+	defaultTTL       = 5
+	maxTTL           = 3600
+	defaultAnswers   = 3 // as the reference registrar's resolutions
+	maxAnswers       = 128
+	defaultAddresses = 1
+)
+
+// announceGroup is the multicast address that IANA has assigned to ASAP server
+// announces (RFC 5352, Section 8.4).
+var announceGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 1, 185}), asap.Port)
+
+// property is a line of the directive's block.
+type property struct {
+	name  string
+	args  string // as in the manual
+	least int    // number of arguments
+	most  int    // -1 for any number
+	parse func(*config, []string) error
+	// repeats says that it may be given more than once.
+	repeats bool
+}
+
+func properties() []property {
+	return []property{
+		{name: "asap", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseASAP},
+		{name: "transport", args: "auto|kernel|udp", least: 1, most: 1, parse: (*config).parseTransport},
+		{name: "encap", args: "PORT", least: 1, most: 1, parse: (*config).parseEncap},
+		{name: "server_id", args: "ID", least: 1, most: 1, parse: (*config).parseServerID},
+		{name: "announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: (*config).parseAnnounce},
+		{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*config).parseTTL},
+		{name: "answers", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.answers, a[0], 1, maxAnswers) }},
+		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
+		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
+		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
+		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: (*config).parseTimer, repeats: true},
+		{name: "limit", args: "NAME N", least: 2, most: 2, parse: (*config).parseLimit, repeats: true},
+		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: func(c *config, a []string) error { c.fall.SetZonesFromArgs(a); return nil }},
+		{name: "peer", args: "ADDRESS[:PORT]...", most: -1, parse: noENRP},
+		{name: "enrp", args: "ADDRESS[:PORT]...", most: -1, parse: noENRP},
+		{name: "enrp_announce", args: "[MULTICAST:PORT]", most: -1, parse: noENRP},
+	}
+}
+
+// noENRP refuses what would make an operator believe in a second registrar.
+func noENRP(*config, []string) error {
+	return errors.New("not supported yet: this registrar is alone in its scope, no other one takes over; remove the line")
+}
+
+// parse reads the one rserpool directive of a server block.
+func parse(c *caddy.Controller) (config, error) {
+	cfg := config{
+		options: defaultOptions(),
+		ttl:     defaultTTL, answers: defaultAnswers, addresses: defaultAddresses,
+	}
+	for first := true; c.Next(); first = false {
+		cfg.where = fmt.Sprintf("%s:%d", c.File(), c.Line())
+		if !first {
+			return cfg, fmt.Errorf("%s - %w", cfg.where, plugin.ErrOnce)
+		}
+		var err error
+		if cfg.zones, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
+			return cfg, c.Err(err.Error())
+		}
+		seen := map[string]bool{}
+		for c.NextBlock() {
+			if err := cfg.parseProperty(c.Val(), c.RemainingArgs(), seen); err != nil {
+				return cfg, c.Err(err.Error())
+			}
+		}
+	}
+	if err := cfg.check(); err != nil {
+		return cfg, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err)
+	}
+	return cfg, nil
+}
+
+func (cfg *config) parseProperty(name string, args []string, seen map[string]bool) error {
+	all := properties()
+	i := slices.IndexFunc(all, func(p property) bool { return p.name == name })
+	if i < 0 {
+		names := make([]string, len(all))
+		for i, p := range all {
+			names[i] = p.name
+		}
+		return fmt.Errorf("unknown property '%s', known are: %s", name, strings.Join(names, ", "))
+	}
+	p := all[i]
+	if len(args) < p.least || p.most >= 0 && len(args) > p.most {
+		return fmt.Errorf("%s: got %d arguments, want: %s %s", name, len(args), name, p.args)
+	}
+	if seen[name] && !p.repeats {
+		return fmt.Errorf("%s is there twice, it can be given once", name)
+	}
+	seen[name] = true
+	if err := p.parse(cfg, args); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// parseZones returns the zones of the directive or else those of its server
+// block.
+func parseZones(args, keys []string) ([]string, error) {
+	for _, a := range args {
+		if len(plugin.Host(a).NormalizeExact()) == 0 {
+			return nil, fmt.Errorf("%q is not a zone, such as pool.example.org", a)
+		}
+	}
+	var zones []string
+	for _, origin := range plugin.OriginsFromArgsOrServerBlock(args, keys) {
+		z, ok := canonicalName(origin)
+		switch {
+		case !ok:
+			return nil, fmt.Errorf("%q is not a zone, such as pool.example.org", origin)
+		case isReverse(z):
+			return nil, fmt.Errorf("%s is a reverse zone, which is not supported yet", z)
+		case slices.Contains(zones, z) && len(args) > 0:
+			return nil, fmt.Errorf("zone %s is there twice", z)
+		case !slices.Contains(zones, z): // keys differ in port or transport
+			zones = append(zones, z)
+		}
+	}
+	if len(zones) == 0 {
+		return nil, errors.New("no zone to serve: name one, such as pool.example.org")
+	}
+	return zones, nil
+}
+
+func isReverse(z string) bool {
+	return hasSuffixName(z, "in-addr.arpa.") || hasSuffixName(z, "ip6.arpa.")
+}
+
+func (cfg *config) parseASAP(args []string) error {
+	var addrs []netip.AddrPort
+	for _, arg := range args {
+		a, err := parseAddr(arg, asap.Port)
+		if err != nil {
+			return err
+		}
+		if a.Addr().IsMulticast() {
+			return fmt.Errorf("%s is a multicast address, which belongs to announce", a.Addr())
+		}
+		for _, b := range addrs {
+			switch {
+			case a == b:
+				return fmt.Errorf("%s is there twice", a)
+			case a.Port() != b.Port():
+				return fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
+			case covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()):
+				return fmt.Errorf("%s and %s overlap; one stands for all addresses", b, a)
+			}
+		}
+		addrs = append(addrs, a)
+	}
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	cfg.options.asap = addrs
+	return nil
+}
+
+// parseAddr reads ADDRESS, ADDRESS:PORT or :PORT.
+func parseAddr(s string, port uint16) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), port), nil
+	}
+	if strings.HasPrefix(s, ":") {
+		s = "[::]" + s
+	}
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return ap, fmt.Errorf("%q is not an IP address with or without a port, such as 192.0.2.1, 192.0.2.1:%d or [2001:db8::1]:%d", s, port, port)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}
+
+func (cfg *config) parseTransport(args []string) error {
+	for _, m := range modes {
+		if m.name == args[0] {
+			cfg.options.transport = m.mode
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of auto, kernel, udp", args[0])
+}
+
+func (cfg *config) parseEncap(args []string) error {
+	var port int
+	if err := parseInt(&port, args[0], 1, 65535); err != nil {
+		return err
+	}
+	cfg.options.encap = uint16(port)
+	return nil
+}
+
+func (cfg *config) parseServerID(args []string) error {
+	id, err := strconv.ParseUint(args[0], 0, 32)
+	if err != nil || id == 0 {
+		return fmt.Errorf("%q is not a number from 1 to 0xffffffff, such as 0x1a2b3c4d", args[0])
+	}
+	cfg.options.serverID = param.ServerID(id)
+	return nil
+}
+
+func (cfg *config) parseAnnounce(args []string) error {
+	cfg.options.announce = announceGroup
+	if len(args) == 0 {
+		return nil
+	}
+	a, err := parseAddr(args[0], asap.Port)
+	if err != nil || !a.Addr().IsMulticast() || a.Port() == 0 {
+		return fmt.Errorf("%q is not a multicast address with or without a port, such as %s", args[0], announceGroup)
+	}
+	cfg.options.announce = a
+	return nil
+}
+
+func (cfg *config) parseTTL(args []string) error {
+	var ttl int
+	if err := parseInt(&ttl, args[0], 0, maxTTL); err != nil {
+		return err
+	}
+	cfg.ttl = uint32(ttl)
+	return nil
+}
+
+func (cfg *config) parseSRV(args []string) error {
+	switch args[0] {
+	case "policy":
+		cfg.srv = srvPolicy
+	case "rank":
+		cfg.srv = srvRank
+	default:
+		return fmt.Errorf("%q is none of policy, rank", args[0])
+	}
+	return nil
+}
+
+func (cfg *config) parseNameserver(args []string) error {
+	name, ok := canonicalName(args[0])
+	if !ok || name == "." {
+		return fmt.Errorf("%q is not a host name, such as ns1.example.org", args[0])
+	}
+	s := nameserver{name: name}
+	for _, other := range cfg.servers {
+		if other.name == name {
+			return fmt.Errorf("%s is there twice; name all its addresses in one line", name)
+		}
+	}
+	for _, arg := range args[1:] {
+		a, err := netip.ParseAddr(arg)
+		if err != nil || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" {
+			return fmt.Errorf("%q is not the IP address of a host, such as 192.0.2.53 or 2001:db8::53", arg)
+		}
+		if slices.Contains(s.addrs, a.Unmap()) {
+			return fmt.Errorf("address %s is there twice", a)
+		}
+		s.addrs = append(s.addrs, a.Unmap())
+	}
+	cfg.servers = append(cfg.servers, s)
+	return nil
+}
+
+func (cfg *config) parseTimer(args []string) error {
+	all := timers()
+	i := slices.IndexFunc(all, func(t timer) bool { return strings.EqualFold(t.name, args[0]) })
+	if i < 0 {
+		names := make([]string, len(all))
+		for i, t := range all {
+			names[i] = t.name
+		}
+		return fmt.Errorf("unknown timer '%s', known are: %s", args[0], strings.Join(names, ", "))
+	}
+	if err := all[i].set(&cfg.options.timers, args[1]); err != nil {
+		return fmt.Errorf("%s: %w", all[i].name, err)
+	}
+	return cfg.checkRegistrar()
+}
+
+func (cfg *config) parseLimit(args []string) error {
+	all := limits()
+	i := slices.IndexFunc(all, func(l limit) bool { return l.name == args[0] })
+	if i < 0 {
+		names := make([]string, len(all))
+		for i, l := range all {
+			names[i] = l.name
+		}
+		return fmt.Errorf("unknown limit '%s', known are: %s", args[0], strings.Join(names, ", "))
+	}
+	if err := parseInt(all[i].of(&cfg.options.limits), args[1], 1, 1<<30); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return cfg.checkRegistrar()
+}
+
+// checkRegistrar has the registrar check its part while the line is known.
+func (cfg *config) checkRegistrar() error {
+	_, err := core.Config{
+		Rand:   rand.New(rand.NewPCG(0, 0)),
+		Timers: cfg.options.timers,
+		Limits: cfg.options.limits,
+	}.Complete()
+	return err
+}
+
+func parseInt(v *int, s string, least, most int) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		return fmt.Errorf("%q is not a number from %d to %d", s, least, most)
+	}
+	*v = n
+	return nil
+}
+
+// check looks at what no single line can get wrong.
+func (cfg *config) check() error {
+	for _, s := range cfg.servers {
+		inZone := slices.ContainsFunc(cfg.zones, func(z string) bool { return hasSuffixName(s.name, z) })
+		if len(s.addrs) > 0 && !inZone {
+			return fmt.Errorf("nameserver %s has addresses, but is in none of the zones %s; its own zone has to have them", s.name, strings.Join(cfg.zones, " "))
+		}
+		if slices.Contains(cfg.zones, s.name) {
+			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
+		}
+	}
+	if cfg.options.limits.DefaultItems > cfg.options.limits.ResolutionItems {
+		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", cfg.options.limits.DefaultItems, cfg.options.limits.ResolutionItems)
+	}
+	return nil
+}

@@ -1,0 +1,70 @@
+package rserpool
+
+import (
+	"math"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// srvMode says what priority and weight of SRV records express.
+type srvMode uint8
+
+const (
+	// srvPolicy: what the pool's policy does.
+	srvPolicy srvMode = iota
+	// srvRank: the order of selection.
+	srvRank
+)
+
+// ranking gives the SRV priorities and weights of a selection.
+type ranking struct {
+	mode     srvMode
+	policy   param.PolicyType
+	selected []handlespace.Selected
+	highest  uint32 // Value
+	rank     uint16 // of the record before
+}
+
+func newRanking(mode srvMode, policy param.PolicyType, selected []handlespace.Selected) ranking {
+	r := ranking{mode: mode, policy: policy, selected: selected}
+	for _, s := range selected {
+		r.highest = max(r.highest, s.Value)
+	}
+	return r
+}
+
+// of returns priority and weight of the record i; it is called for each from
+// the first on. Equal weights are 1, not 0: among several records of weight 0
+// clients need not choose by chance (RFC 2782).
+func (r *ranking) of(i int) (priority, weight uint16) {
+	if r.mode == srvRank {
+		return clamp(i), 0
+	}
+	switch r.policy {
+	case param.WeightedRoundRobin, param.WeightedRandom, param.WeightedRandomDPF,
+		param.RandomizedLeastUsed, param.RandomizedPriorityLeastUsed,
+		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation:
+		return 0, r.weight(r.selected[i].Value)
+	case param.Priority, param.LeastUsed, param.LeastUsedDegradation, param.PriorityLeastUsed,
+		param.PriorityLeastUsedDegradation, param.LeastUsedDPF, param.LeastUsedDegradationDPF:
+		// The selection is ordered by the value.
+		if i > 0 && r.selected[i].Value != r.selected[i-1].Value {
+			r.rank++
+		}
+		return r.rank, 1
+	}
+	return 0, 1
+}
+
+// weight scales the values of a selection to what SRV can express, in
+// proportion. A small one stays at 1: the policy does serve it.
+func (r *ranking) weight(v uint32) uint16 {
+	w := uint64(v)
+	if r.highest > math.MaxUint16 {
+		w = (w*math.MaxUint16 + uint64(r.highest)/2) / uint64(r.highest)
+	}
+	return uint16(max(1, w))
+}
+
+func clamp(i int) uint16 { return uint16(min(i, math.MaxUint16)) }

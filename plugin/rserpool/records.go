@@ -1,0 +1,135 @@
+package rserpool
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// Records are made anew for each answer: plugins above change and keep them.
+
+// aRecord and aaaaRecord hold their address, for one allocation less.
+type aRecord struct {
+	dns.A
+	ip [4]byte
+}
+
+type aaaaRecord struct {
+	dns.AAAA
+	ip [16]byte
+}
+
+// appendAddrs adds a record for each address of the family.
+func appendAddrs(rrs []dns.RR, owner string, ttl uint32, addrs []netip.Addr, f handlespace.Families) []dns.RR {
+	for _, a := range addrs {
+		switch {
+		case a.Is4() && f&handlespace.IPv4 != 0:
+			r := &aRecord{ip: a.As4()}
+			r.Hdr = header(owner, dns.TypeA, ttl)
+			r.A.A = r.ip[:]
+			rrs = append(rrs, &r.A)
+		case !a.Is4() && f&handlespace.IPv6 != 0:
+			r := &aaaaRecord{ip: a.As16()}
+			r.Hdr = header(owner, dns.TypeAAAA, ttl)
+			r.AAAA.AAAA = r.ip[:]
+			rrs = append(rrs, &r.AAAA)
+		}
+	}
+	return rrs
+}
+
+func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
+}
+
+// bothFamilies selects elements that a client can reach by address.
+const bothFamilies = handlespace.IPv4 | handlespace.IPv6
+
+// addServices adds the SRV records of the elements that the pool's policy
+// selects, and their addresses. A pool whose elements have no name that DNS
+// can carry has none.
+func (q *query) addServices(rep *reply) {
+	if _, ok := elementName(0, q.node.poolName); !ok {
+		return
+	}
+	var buf [8]handlespace.Selected
+	selected := q.node.pool.Select(buf[:0], q.answers, bothFamilies)
+	q.count.selection(false)
+	ttl := q.ttl
+	for _, s := range selected {
+		ttl = min(ttl, q.lifeLeft(s.Element))
+	}
+	ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
+	for i, s := range selected {
+		target, _ := elementName(s.ID, q.node.poolName)
+		priority, weight := ranks.of(i)
+		rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, priority, weight, s.Element, target))
+		rep.element()
+		rep.glue(target, ttl, s.Element.UserTransport.Addrs)
+	}
+}
+
+// addElementService adds the SRV record of one element.
+func (q *query) addElementService(rep *reply) {
+	e := q.node.element
+	if e.Families() == 0 {
+		return
+	}
+	ttl := q.lifetime(e)
+	rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, 0, 0, e, q.name))
+	rep.glue(q.name, ttl, e.UserTransport.Addrs)
+}
+
+func service(owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) dns.RR {
+	return &dns.SRV{
+		Hdr:      header(owner, dns.TypeSRV, ttl),
+		Priority: priority,
+		Weight:   weight,
+		Port:     e.UserTransport.Port,
+		Target:   target,
+	}
+}
+
+// glue adds the addresses behind a name that the answer refers to.
+func (rep *reply) glue(name string, ttl uint32, addrs []netip.Addr) {
+	for _, f := range [...]handlespace.Families{handlespace.IPv4, handlespace.IPv6} {
+		rep.msg.Extra = appendAddrs(rep.msg.Extra, name, ttl, addrs, f)
+		rep.set()
+	}
+}
+
+// Times of the SOA record, in seconds: for secondaries, which learn of changes
+// by NOTIFY once there are transfers.
+const (
+	soaRefresh = 7200
+	soaRetry   = 1800
+	soaExpire  = 86400
+)
+
+// soa returns the zone's SOA record. As the handlespace may change at any time,
+// negative answers live as long as others (RFC 2308, Section 4).
+func (q *query) soa() dns.RR {
+	return &dns.SOA{
+		Hdr:     header(q.zone.apexOf(q.name), dns.TypeSOA, q.ttl),
+		Ns:      q.zone.servers[0].name,
+		Mbox:    q.zone.mbox,
+		Serial:  q.space.Serial(),
+		Refresh: soaRefresh,
+		Retry:   soaRetry,
+		Expire:  soaExpire,
+		Minttl:  q.ttl,
+	}
+}
+
+// addNS adds the zone's name servers, and the addresses of those in the zone.
+func (q *query) addNS(rep *reply) {
+	for i := range q.zone.servers {
+		s := &q.zone.servers[i]
+		rep.msg.Answer = append(rep.msg.Answer, &dns.NS{Hdr: header(q.name, dns.TypeNS, q.ttl), Ns: s.name})
+		if s.inZone {
+			rep.glue(s.name, q.ttl, s.addrs)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package rserpool
+
+import (
+	"sort"
+
+	"github.com/miekg/dns"
+)
+
+// reply is a response under construction, with room for the parts of the usual
+// one, so that they take one allocation together.
+type reply struct {
+	msg      dns.Msg
+	question [1]dns.Question
+	answer   [2]dns.RR
+	extra    [1]dns.RR // the server's OPT record
+	// ends is where the answer records of each pool element end, sets where
+	// each set of additional records does.
+	ends, sets []int
+	endsBuf    [4]int
+}
+
+// newReply starts the authoritative response to r.
+func newReply(r *dns.Msg) *reply {
+	rep := new(reply)
+	rep.question[0] = r.Question[0]
+	rep.msg = dns.Msg{
+		MsgHdr: dns.MsgHdr{
+			Id:               r.Id,
+			Response:         true,
+			Opcode:           r.Opcode,
+			Authoritative:    true,
+			RecursionDesired: r.RecursionDesired,
+			CheckingDisabled: r.CheckingDisabled,
+		},
+		Question: rep.question[:],
+		Answer:   rep.answer[:0],
+		Extra:    rep.extra[:0],
+	}
+	rep.ends = rep.endsBuf[:0]
+	return rep
+}
+
+// element says that the answer records of one element are complete.
+func (rep *reply) element() { rep.ends = append(rep.ends, len(rep.msg.Answer)) }
+
+// set says that a set of additional records is complete.
+func (rep *reply) set() {
+	if n := len(rep.msg.Extra); n > 0 && (len(rep.sets) == 0 || rep.sets[len(rep.sets)-1] < n) {
+		rep.sets = append(rep.sets, n)
+	}
+}
+
+// fit makes the response fit into size octets as long as that goes without
+// loss of meaning: it takes whole sets of additional records from the end,
+// then whole elements from the end of the answer, but leaves one. What is still
+// too long is truncated by the server. It reports whether it took elements.
+func (rep *reply) fit(size int) (shortened bool) {
+	m := &rep.msg
+	if roughLen(m) <= size {
+		return false
+	}
+	m.Compress = true
+	// The server sends without compression what fits without, and so may we.
+	defer func() { m.Compress = false }()
+	if m.Len() <= size {
+		return false
+	}
+
+	extra := m.Extra
+	drop := sort.Search(len(rep.sets), func(drop int) bool {
+		m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
+		return m.Len() <= size
+	})
+	m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
+	if m.Len() <= size || len(rep.ends) < 2 {
+		return false
+	}
+	answer := m.Answer
+	drop = sort.Search(len(rep.ends)-1, func(drop int) bool {
+		m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
+		return m.Len() <= size
+	})
+	m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
+	return drop > 0
+}
+
+// endOf returns where the first n parts end.
+func endOf(ends []int, n int) int {
+	if n == 0 {
+		return 0
+	}
+	return ends[n-1]
+}
+
+// roughLen returns at least the length of m without compression, for less than
+// that takes to compute.
+func roughLen(m *dns.Msg) int {
+	const header, fixed = 12, 10
+	n := header + len(m.Question[0].Name) + 1 + 4
+	for _, section := range [...][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			n += len(rr.Header().Name) + 1 + fixed
+			switch rr := rr.(type) {
+			case *dns.A:
+				n += 4
+			case *dns.AAAA:
+				n += 16
+			case *dns.SRV:
+				n += 6 + len(rr.Target) + 1
+			default:
+				n += dns.Len(rr)
+			}
+		}
+	}
+	return n
+}

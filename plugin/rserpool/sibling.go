@@ -1,0 +1,146 @@
+package rserpool
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// Clients ask for the A, the AAAA and perhaps the HTTPS records of a name one
+// right after the other. Such sibling queries are one request to the pool:
+// they are answered with the same elements, which are selected, and counted by
+// the policies that count, once.
+
+// siblingTime is how long after a selection its sibling queries may come.
+const siblingTime = time.Second
+
+// maxAddresses is the most elements in an address answer, for which a sibling
+// has room.
+const maxAddresses = 16
+
+const (
+	siblingSets = 512
+	siblingWays = 8
+)
+
+// queryTypes is a set of the types that can be siblings.
+type queryTypes uint8
+
+const (
+	askedA queryTypes = 1 << iota
+	askedAAAA
+)
+
+// sibling is a selection that sibling queries share.
+type sibling struct {
+	client netip.Addr
+	pool   *handlespace.Pool
+	until  time.Time
+	asked  queryTypes
+	n      uint8
+	ids    [maxAddresses]param.PEID
+}
+
+// siblings remembers the latest selections, at most siblingSets*siblingWays of
+// them. Under more load than that it forgets the oldest ones early.
+type siblings struct {
+	seed maphash.Seed
+	sets [siblingSets]siblingSet
+}
+
+type siblingSet struct {
+	mu   sync.Mutex
+	ways [siblingWays]sibling
+}
+
+func newSiblings() *siblings { return &siblings{seed: maphash.MakeSeed()} }
+
+// pick appends to dst the at most n elements that a query of a client for one
+// address family of a pool is answered with: those of its sibling, if it is
+// one, else those that the policy selects now. A type that is asked again, and
+// a selection that has no element with such an address any more, make a new
+// selection.
+func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handlespace.Pool, family handlespace.Families, n int, now time.Time) (_ []*handlespace.Element, remembered bool) {
+	asked := askedA
+	if family == handlespace.IPv6 {
+		asked = askedAAAA
+	}
+	if !client.IsValid() {
+		dst, _ = selectElements(dst, nil, p, family, n)
+		return dst, false
+	}
+	set := &s.sets[maphash.Comparable(s.seed, siblingKey{client, p})%siblingSets]
+	set.mu.Lock()
+	defer set.mu.Unlock()
+
+	w := set.find(client, p, now)
+	if w.asked&asked == 0 && w.asked != 0 {
+		if dst = w.elements(dst, family); len(dst) > 0 {
+			w.asked |= asked
+			return dst, true
+		}
+		// The client has got its pair, if not from the same element.
+		asked |= w.asked
+	}
+	dst, ids := selectElements(dst, w.ids[:0], p, family, n)
+	if len(dst) == 0 {
+		return dst, false
+	}
+	w.client, w.pool, w.asked, w.n = client, p, asked, uint8(len(ids))
+	w.until = now.Add(siblingTime)
+	return dst, false
+}
+
+type siblingKey struct {
+	client netip.Addr
+	pool   *handlespace.Pool
+}
+
+// find returns the client's selection from the pool, or else an empty or the
+// oldest one, made empty, to be overwritten.
+func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now time.Time) *sibling {
+	oldest := &s.ways[0]
+	for i := range s.ways {
+		w := &s.ways[i]
+		if w.pool == p && w.client == client {
+			oldest = w
+			if now.Before(w.until) {
+				return w
+			}
+			break
+		}
+		if w.until.Before(oldest.until) {
+			oldest = w
+		}
+	}
+	*oldest = sibling{}
+	return oldest
+}
+
+// elements appends the remembered elements that are still registered and have
+// an address of the family, as they are now.
+func (w *sibling) elements(dst []*handlespace.Element, family handlespace.Families) []*handlespace.Element {
+	for _, id := range w.ids[:w.n] {
+		if e := w.pool.Element(id); e != nil && e.Families()&family != 0 {
+			dst = append(dst, e)
+		}
+	}
+	return dst
+}
+
+// selectElements appends what the pool's policy selects to dst, and the
+// identifiers to ids, which has room for them or is nil.
+func selectElements(dst []*handlespace.Element, ids []param.PEID, p *handlespace.Pool, family handlespace.Families, n int) ([]*handlespace.Element, []param.PEID) {
+	var buf [maxAddresses]handlespace.Selected
+	for _, sel := range p.Select(buf[:0], n, family) {
+		dst = append(dst, sel.Element)
+		if ids != nil {
+			ids = append(ids, sel.ID)
+		}
+	}
+	return dst, ids
+}

@@ -1,0 +1,49 @@
+package rserpool
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// TXT records hold one key=value a string, as RFC 6763, Section 6 has it.
+
+func (q *query) txt(text []string) dns.RR {
+	ttl := q.ttl
+	if q.node.element != nil {
+		ttl = q.lifetime(q.node.element)
+	}
+	return &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: text}
+}
+
+func (q *query) apexText() []string {
+	pools, elements := q.space.Len()
+	return []string{"pools=" + strconv.Itoa(pools), "elements=" + strconv.Itoa(elements)}
+}
+
+func poolText(p *handlespace.Pool) []string {
+	return []string{
+		"policy=" + p.Policy().String(),
+		"elements=" + strconv.Itoa(p.Len()),
+		"transport=" + transportName(transportOf(p)),
+	}
+}
+
+// elementText says what an operator wants to know of an element: its policy
+// with the values, its port, its home registrar and its registration life.
+func elementText(e *handlespace.Element) []string {
+	life := "infinite"
+	if e.Life >= 0 {
+		life = strconv.Itoa(int(e.Life))
+	}
+	t := &e.UserTransport
+	return []string{
+		"policy=" + e.Policy.String(),
+		fmt.Sprintf("transport=%s:%d", transportName(t.Type), t.Port),
+		"home=" + e.Home.String(),
+		"life=" + life,
+	}
+}

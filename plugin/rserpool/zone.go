@@ -1,0 +1,139 @@
+package rserpool
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// zone is a zone that shows the handlespace.
+type zone struct {
+	name string // fully qualified, in lower case
+	mbox string
+	// servers are its name servers, the primary one first; at least one.
+	servers []nameserver
+}
+
+// nameserver is a name server of a zone.
+type nameserver struct {
+	name string // fully qualified
+	// inZone says that the name lies in the zone, which then has to know the
+	// addresses.
+	inZone bool
+	addrs  []netip.Addr
+}
+
+// newZone makes a zone. Without servers it has ns.dns.<zone> at own.
+func newZone(name string, servers []nameserver, own []netip.Addr) zone {
+	z := zone{name: name, mbox: below("hostmaster", name), servers: slices.Clone(servers)}
+	if len(servers) == 0 {
+		z.servers = []nameserver{{name: below("ns.dns", name)}}
+	}
+	for i := range z.servers {
+		s := &z.servers[i]
+		s.inZone = hasSuffixName(s.name, name)
+		if len(s.addrs) == 0 {
+			s.addrs = own
+		}
+	}
+	return z
+}
+
+func below(labels, zone string) string {
+	if zone == "." {
+		return labels + "."
+	}
+	return labels + "." + zone
+}
+
+// relative returns the labels of qname, a name in z, before the zone's, each
+// with its dot.
+func (z *zone) relative(qname string) string {
+	if z.name == "." {
+		if qname == "." {
+			return ""
+		}
+		return qname
+	}
+	return qname[:len(qname)-len(z.name)]
+}
+
+// apexOf returns the zone's name as qname spells it.
+func (z *zone) apexOf(qname string) string { return qname[len(qname)-len(z.name):] }
+
+// server returns the name server called qname, if the zone has to answer for
+// it, else nil.
+func (z *zone) server(qname string) *nameserver {
+	for i := range z.servers {
+		if s := &z.servers[i]; s.inZone && equalFold(qname, s.name) {
+			return s
+		}
+	}
+	return nil
+}
+
+// aboveServer reports whether a name server of the zone lies below qname.
+func (z *zone) aboveServer(qname string) bool {
+	return slices.ContainsFunc(z.servers, func(s nameserver) bool {
+		return s.inZone && len(s.name) > len(qname) && hasSuffixName(s.name, qname)
+	})
+}
+
+// zones are the zones of a handler.
+type zones []zone
+
+// match returns the most specific zone that qname is in, nil if there is none.
+func (zs zones) match(qname string) *zone {
+	var best *zone
+	for i := range zs {
+		z := &zs[i]
+		if (best == nil || len(z.name) > len(best.name)) && hasSuffixName(qname, z.name) {
+			best = z
+		}
+	}
+	return best
+}
+
+// ownAddrs returns the addresses that clients reach this server at: those it
+// is bound to, or else all of the machine's; loopback and link-local ones only
+// if there is nothing else.
+func ownAddrs(listenHosts []string) []netip.Addr {
+	var all []netip.Addr
+	for _, h := range listenHosts {
+		if a, err := netip.ParseAddr(h); err == nil && !a.IsUnspecified() {
+			all = append(all, a.Unmap().WithZone(""))
+		}
+	}
+	if len(all) == 0 {
+		ifaddrs, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil
+		}
+		for _, a := range ifaddrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				all = append(all, p.Addr().Unmap())
+			}
+		}
+	}
+	public := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return !a.IsGlobalUnicast() })
+	if len(public) > 0 {
+		return public
+	}
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !a.IsLoopback() })
+}
+
+// canonicalName returns name fully qualified, in lower case, and with the
+// escapes that names from the wire have, so that it can be compared with them;
+// ok is false if it is no domain name.
+func canonicalName(name string) (_ string, ok bool) {
+	var buf [maxName + 1]byte
+	n, err := dns.PackDomainName(dns.Fqdn(name), buf[:], 0, nil, false)
+	if err != nil || n > maxName {
+		return "", false
+	}
+	s, _, err := dns.UnpackDomainName(buf[:n], 0)
+	return strings.ToLower(s), err == nil
+}
