@@ -1,0 +1,30 @@
+package endpoint
+
+import "github.com/rserpool/coredns-rserpool/internal/sctp"
+
+// Action is what an endpoint's core wants done: one of the types below.
+type Action interface{ action() }
+
+// Connect to a registrar. The performer tells the association's name by
+// calling the core with Ref before it hands on any other event.
+type Connect struct {
+	Ref uint64
+	To  Registrar
+}
+
+// Send a message of ASAP on an association. Data is the performer's from now
+// on. If it cannot be queued the core is told as if its delivery had failed.
+type Send struct {
+	Assoc sctp.AssocID
+	Data  []byte
+}
+
+// Close ends an association: in good order, or at once if Abort is set.
+type Close struct {
+	Assoc sctp.AssocID
+	Abort bool
+}
+
+func (Connect) action() {}
+func (Send) action()    {}
+func (Close) action()   {}

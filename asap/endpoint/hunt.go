@@ -1,0 +1,336 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// maxAttempts is how many associations a hunt may have at the same time (RFC
+// 5352, Section 3.6, SH1).
+const maxAttempts = 3
+
+// HuntConfig configures a Hunt. Zero durations stand for the defaults.
+type HuntConfig struct {
+	// Registrars are the configured ones, preferred ones first.
+	Registrars []Registrar
+	// TCP says that registrars announced with TCP are of use.
+	TCP bool
+	// ServerHunt is T5-Serverhunt; default 10 s.
+	ServerHunt time.Duration
+	// RetranMax is RETRAN-MAX, the most that waiting may grow to; default 60 s.
+	RetranMax time.Duration
+	// Outdate is T7-ENRPoutdate, how long an announce holds; default 5 s.
+	Outdate time.Duration
+	// HeadStart is how long a registrar is tried alone before the next one
+	// is tried as well, so that the first that works is taken; default 300 ms.
+	HeadStart time.Duration
+	// Retry is the pause after the first round in which every registrar
+	// failed at once. It doubles up to RetranMax. Default 500 ms.
+	Retry time.Duration
+	// Rand varies the pauses by 25 %, so that endpoints do not come in step.
+	Rand *rand.Rand
+}
+
+func (c *HuntConfig) fillDefaults() {
+	fill := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	fill(&c.ServerHunt, 10*time.Second)
+	fill(&c.RetranMax, 60*time.Second)
+	fill(&c.Outdate, 5*time.Second)
+	fill(&c.HeadStart, 300*time.Millisecond)
+	fill(&c.Retry, 500*time.Millisecond)
+}
+
+// Hunt is the server hunt of RFC 5352, Section 3.6 (SH1 to SH6): it tries the
+// known registrars, at most three at a time, until an association comes up.
+//
+// The registrars are tried in their order, each with a short head start, and
+// the next one at once when one fails. Where T5-Serverhunt expires, the
+// attempts end and the next ones are tried. Where all have been tried, the
+// round begins anew after a pause that grows.
+type Hunt struct {
+	cfg     HuntConfig
+	known   known
+	on      bool
+	avoid   Registrar   // tried last: it has just failed
+	queue   []Registrar // not yet tried in this round
+	trying  []attempt
+	report  []Attempt // of this round, or the last one
+	rounds  int
+	ref     uint64
+	headEnd time.Time     // the next in the queue may be tried as well
+	t5End   time.Time     // zero: not running
+	t5      time.Duration // T5-Serverhunt's present value
+	resume  time.Time     // the end of a pause; zero: none
+	pause   time.Duration
+	idle    int // associations in a row that came up and were of no use
+	out     []Action
+}
+
+type attempt struct {
+	ref    uint64
+	assoc  sctp.AssocID
+	to     Registrar
+	report int // index
+}
+
+// NewHunt makes a Hunt that is not hunting.
+func NewHunt(cfg HuntConfig) *Hunt {
+	cfg.fillDefaults()
+	return &Hunt{cfg: cfg, known: known{configured: cfg.Registrars}, t5: cfg.ServerHunt}
+}
+
+// Hunting reports whether a hunt is on.
+func (h *Hunt) Hunting() bool { return h.on }
+
+// Rounds counts the rounds since Begin in which no registrar was reached.
+func (h *Hunt) Rounds() int { return h.rounds }
+
+// Report tells what became of the registrars tried in this round, or in the
+// last one while the hunt pauses. The caller owns the slice.
+func (h *Hunt) Report() []Attempt { return slices.Clone(h.report) }
+
+// Alternatives reports whether a registrar other than r is known.
+func (h *Hunt) Alternatives(now time.Time, r Registrar) bool {
+	return slices.ContainsFunc(h.candidates(now), func(o Registrar) bool { return !o.equal(r) })
+}
+
+// Begin starts hunting. The registrar that has just failed, if any, is tried
+// last; why goes to the report. A hunt that is on goes on.
+func (h *Hunt) Begin(now time.Time, failed Registrar, why error) {
+	if h.on {
+		return
+	}
+	h.on, h.avoid, h.rounds = true, failed, 0
+	if h.idle > 0 && h.idle >= len(h.candidates(now)) {
+		// All of them take associations and do not serve: do not spin.
+		h.report = []Attempt{{Registrar: failed, Since: now, Err: why}}
+		h.exhausted(now, true)
+		return
+	}
+	h.round(now)
+}
+
+// Settled tells that the registrar that was found does serve, so that a later
+// hunt begins without a pause.
+func (h *Hunt) Settled() { h.idle, h.pause = 0, 0 }
+
+// Stop ends the hunt and its attempts.
+func (h *Hunt) Stop() {
+	h.on = false
+	h.abandon(nil)
+	h.t5End, h.resume, h.queue = time.Time{}, time.Time{}, nil
+}
+
+// Take gives the actions gathered since the last call.
+func (h *Hunt) Take() []Action {
+	out := h.out
+	h.out = nil
+	return out
+}
+
+// candidates are the registrars to try, in their order.
+func (h *Hunt) candidates(now time.Time) []Registrar {
+	all := h.known.list(now)
+	if !h.cfg.TCP {
+		all = slices.DeleteFunc(all, func(r Registrar) bool { return r.TCP })
+	}
+	if i := slices.IndexFunc(all, h.avoid.equal); i >= 0 {
+		// Those after the failed one come first, as in a ring.
+		all = slices.Concat(all[i+1:], all[:i+1])
+	}
+	return all
+}
+
+// round begins a round (SH1, SH2).
+func (h *Hunt) round(now time.Time) {
+	h.resume = time.Time{}
+	h.queue, h.report = h.candidates(now), nil
+	h.t5End = now.Add(h.t5)
+	h.tryNext(now)
+}
+
+// tryNext connects to the next registrar of the queue, if one may be tried.
+func (h *Hunt) tryNext(now time.Time) {
+	if len(h.queue) == 0 || len(h.trying) >= maxAttempts {
+		return
+	}
+	to := h.queue[0]
+	h.queue = h.queue[1:]
+	if len(h.trying) == 0 {
+		h.t5End = now.Add(h.t5)
+	}
+	h.ref++
+	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: len(h.report)})
+	h.report = append(h.report, Attempt{Registrar: to, Since: now})
+	h.headEnd = now.Add(h.cfg.HeadStart)
+	h.out = append(h.out, Connect{Ref: h.ref, To: to})
+}
+
+// abandon closes all attempts. Err, if any, goes to the report.
+func (h *Hunt) abandon(err error) {
+	for _, a := range h.trying {
+		if a.assoc != 0 {
+			h.out = append(h.out, Close{Assoc: a.assoc, Abort: true})
+		}
+		if err != nil {
+			h.report[a.report].Err = err
+		}
+	}
+	h.trying = nil
+}
+
+var errConnect = errors.New("no association could be started")
+
+// Connecting tells the name of the association that a Connect made, 0 if it
+// could not be made.
+func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID) {
+	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.ref == ref })
+	switch {
+	case i < 0 && assoc != 0: // given up meanwhile
+		h.out = append(h.out, Close{Assoc: assoc, Abort: true})
+	case i >= 0 && assoc == 0:
+		h.failed(now, i, errConnect)
+	case i >= 0:
+		h.trying[i].assoc = assoc
+	}
+}
+
+// Up tells that an association is established. If it is one of the hunt's,
+// the hunt is over (SH3, SH6) and all other attempts end.
+func (h *Hunt) Up(assoc sctp.AssocID) (Registrar, bool) {
+	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.assoc == assoc })
+	if i < 0 || assoc == 0 {
+		return Registrar{}, false
+	}
+	to := h.trying[i].to
+	h.trying = slices.Delete(h.trying, i, i+1)
+	h.Stop()
+	h.t5 = h.cfg.ServerHunt
+	h.idle++
+	return to, true
+}
+
+// Down tells that an association is gone. It reports whether it was one of
+// the hunt's; then another registrar is tried (SH4).
+func (h *Hunt) Down(now time.Time, assoc sctp.AssocID, err error) bool {
+	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.assoc == assoc })
+	if i < 0 || assoc == 0 {
+		return false
+	}
+	if err == nil {
+		err = errors.New("no association came up")
+	}
+	h.failed(now, i, err)
+	return true
+}
+
+func (h *Hunt) failed(now time.Time, i int, err error) {
+	h.report[h.trying[i].report].Err = err
+	h.trying = slices.Delete(h.trying, i, i+1)
+	h.tryNext(now)
+	if len(h.trying) == 0 && len(h.report) > 0 {
+		h.exhausted(now, true)
+	}
+}
+
+// exhausted ends a round without success.
+func (h *Hunt) exhausted(now time.Time, wait bool) {
+	h.rounds++
+	h.t5End = time.Time{}
+	if !wait {
+		h.resume = now
+		return
+	}
+	h.pause = min(max(2*h.pause, h.cfg.Retry), h.cfg.RetranMax)
+	p := h.pause
+	if h.cfg.Rand != nil {
+		p = time.Duration(float64(p) * (0.75 + 0.5*h.cfg.Rand.Float64()))
+	}
+	h.resume = now.Add(p)
+}
+
+// Tick does what is due.
+func (h *Hunt) Tick(now time.Time) {
+	if !h.on {
+		return
+	}
+	if !h.resume.IsZero() && !now.Before(h.resume) {
+		h.round(now)
+		return
+	}
+	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
+		h.abandon(fmt.Errorf("no answer within %v", h.t5))
+		h.t5 = min(2*h.t5, h.cfg.RetranMax)
+		if len(h.queue) == 0 {
+			h.exhausted(now, false)
+			return
+		}
+		h.t5End = now.Add(h.t5)
+		h.tryNext(now)
+		return
+	}
+	if len(h.queue) > 0 && !now.Before(h.headEnd) {
+		h.tryNext(now)
+	}
+}
+
+// NextDeadline is when Tick has something to do.
+func (h *Hunt) NextDeadline() (time.Time, bool) {
+	if !h.on {
+		return time.Time{}, false
+	}
+	if !h.resume.IsZero() {
+		return h.resume, true
+	}
+	d := h.t5End
+	if len(h.queue) > 0 && len(h.trying) < maxAttempts && h.headEnd.Before(d) {
+		d = h.headEnd
+	}
+	return d, true
+}
+
+// Announced takes in a datagram of the announce group. A registrar that is new
+// joins the hunt that is on. What is no announce is an error, of interest for
+// debugging at most: anyone can send to the group.
+func (h *Hunt) Announced(now time.Time, from netip.AddrPort, data []byte) error {
+	m, _, err := asap.Parse(data)
+	if err != nil {
+		return err
+	}
+	a, ok := m.(*asap.ServerAnnounce)
+	if !ok {
+		return fmt.Errorf("message of type %#x in the announce group", uint8(m.Type()))
+	}
+	if h.known.announce(now, h.cfg.Outdate, from, a) && h.on {
+		h.join(now)
+	}
+	return nil
+}
+
+// join takes into the present round what has become known meanwhile.
+func (h *Hunt) join(now time.Time) {
+	if !h.resume.IsZero() {
+		h.round(now)
+		return
+	}
+	for _, r := range h.candidates(now) {
+		tried := slices.ContainsFunc(h.report, func(a Attempt) bool { return a.Registrar.equal(r) })
+		if !tried && !slices.ContainsFunc(h.queue, r.equal) {
+			h.queue = append(h.queue, r)
+		}
+	}
+	if len(h.trying) == 0 {
+		h.tryNext(now)
+	}
+}

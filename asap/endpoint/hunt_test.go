@@ -1,0 +1,385 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// hunter drives a Hunt in virtual time and writes down what it does. The
+// association of the n-th Connect is named n.
+type hunter struct {
+	t     *testing.T
+	h     *Hunt
+	start time.Time
+	now   time.Time
+	log   []string
+}
+
+func newHunter(t *testing.T, cfg HuntConfig) *hunter {
+	start := time.Unix(1_000_000, 0)
+	return &hunter{t: t, h: NewHunt(cfg), start: start, now: start}
+}
+
+func registrars(list ...string) []Registrar {
+	var all []Registrar
+	for _, s := range list {
+		r, err := ParseRegistrar(s)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// collect writes down the actions so far.
+func (x *hunter) collect() {
+	for {
+		actions := x.h.Take()
+		if len(actions) == 0 {
+			return
+		}
+		for _, a := range actions {
+			switch a := a.(type) {
+			case Connect:
+				x.note("connect %d %v", a.Ref, a.To)
+				x.h.Connecting(x.now, a.Ref, sctp.AssocID(a.Ref))
+			case Close:
+				x.note("close %d", a.Assoc)
+			}
+		}
+	}
+}
+
+func (x *hunter) note(format string, args ...any) {
+	x.log = append(x.log, fmt.Sprintf("%v ", x.now.Sub(x.start))+fmt.Sprintf(format, args...))
+}
+
+// until lets the time pass, deadline by deadline.
+func (x *hunter) until(at time.Duration) {
+	x.t.Helper()
+	end := x.start.Add(at)
+	for range 1000 {
+		x.collect()
+		d, ok := x.h.NextDeadline()
+		if !ok || d.After(end) {
+			x.now = end
+			return
+		}
+		if d.After(x.now) {
+			x.now = d
+		}
+		x.h.Tick(x.now)
+	}
+	x.t.Fatal("the hunt spins")
+}
+
+func (x *hunter) down(a sctp.AssocID) {
+	x.h.Down(x.now, a, errors.New("refused"))
+	x.collect()
+}
+
+func (x *hunter) up(a sctp.AssocID) {
+	r, ok := x.h.Up(a)
+	x.note("up %v %v", r, ok)
+	x.collect()
+}
+
+func (x *hunter) want(lines ...string) {
+	x.t.Helper()
+	if d := cmp.Diff(lines, x.log); d != "" {
+		x.t.Errorf("log (-want +got):\n%s", d)
+	}
+	x.log = nil
+}
+
+func TestHuntHeadStart(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")})
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(time.Second)
+	// SH1: no more than three.
+	x.want("0s connect 1 10.0.0.1:3863", "300ms connect 2 10.0.0.2:3863", "600ms connect 3 10.0.0.3:3863")
+	// SH4: one fails, another is tried.
+	x.down(2)
+	x.want("1s connect 4 10.0.0.4:3863")
+	// SH6: one is picked, the others end.
+	x.up(3)
+	x.want("1s up 10.0.0.3:3863 true", "1s close 1", "1s close 4")
+	if x.h.Hunting() {
+		t.Error("the hunt goes on after success")
+	}
+}
+
+func TestHuntFirstAnswers(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2")})
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(10 * time.Millisecond)
+	x.up(1)
+	x.until(time.Minute)
+	x.want("0s connect 1 10.0.0.1:3863", "10ms up 10.0.0.1:3863 true")
+	x.up(1)
+	x.want("1m0s up  false")
+}
+
+func TestHuntFailedOneIsLast(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3")})
+	x.h.Begin(x.now, registrars("10.0.0.2")[0], errors.New("gone"))
+	x.until(time.Second)
+	x.want("0s connect 1 10.0.0.3:3863", "300ms connect 2 10.0.0.1:3863", "600ms connect 3 10.0.0.2:3863")
+}
+
+// TestHuntT5: SH5. Silent registrars: T5-Serverhunt doubles up to RETRAN-MAX,
+// each time with the next set.
+func TestHuntT5(t *testing.T) {
+	x := newHunter(t, HuntConfig{
+		Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"),
+		ServerHunt: 10 * time.Second, RetranMax: 30 * time.Second, HeadStart: time.Second,
+	})
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(75 * time.Second)
+	x.want(
+		"0s connect 1 10.0.0.1:3863", "1s connect 2 10.0.0.2:3863", "2s connect 3 10.0.0.3:3863",
+		"10s close 1", "10s close 2", "10s close 3", "10s connect 4 10.0.0.4:3863",
+		"30s close 4",
+		"30s connect 5 10.0.0.1:3863", "31s connect 6 10.0.0.2:3863", "32s connect 7 10.0.0.3:3863",
+		"1m0s close 5", "1m0s close 6", "1m0s close 7", "1m0s connect 8 10.0.0.4:3863",
+	)
+	if x.h.Rounds() != 1 {
+		t.Errorf("%d rounds in vain, want 1", x.h.Rounds())
+	}
+	// SH3: T5 is at its initial value again.
+	x.up(8)
+	x.h.Settled()
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(86 * time.Second)
+	if got := x.log[len(x.log)-1]; !strings.HasPrefix(got, "1m25s connect") {
+		t.Errorf("after success the next set is tried at %q, want 1m25s", got)
+	}
+}
+
+// TestHuntAllRefuse: registrars that refuse at once are tried again after
+// pauses that grow, and the report says what happened.
+func TestHuntAllRefuse(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2"), RetranMax: 3 * time.Second})
+	x.h.Begin(x.now, Registrar{}, nil)
+	var at []time.Duration
+	for i := range 5 {
+		for !slices.ContainsFunc(x.log, func(s string) bool { return strings.Contains(s, fmt.Sprintf("connect %d ", 2*i+1)) }) {
+			d, _ := x.h.NextDeadline()
+			if i > 0 {
+				x.now = d
+				x.h.Tick(x.now)
+			}
+			x.collect()
+		}
+		at = append(at, x.now.Sub(x.start))
+		x.down(sctp.AssocID(2*i + 1))
+		x.down(sctp.AssocID(2*i + 2))
+	}
+	want := []time.Duration{0, 500 * time.Millisecond, 1500 * time.Millisecond, 3500 * time.Millisecond, 6500 * time.Millisecond}
+	if d := cmp.Diff(want, at); d != "" {
+		t.Errorf("rounds began (-want +got):\n%s", d)
+	}
+	err := &UnreachableError{Attempts: x.h.Report()}
+	if want := "no registrar could be reached: 10.0.0.1:3863: refused; 10.0.0.2:3863: refused"; err.Error() != want {
+		t.Errorf("report\n%v, want\n%v", err, want)
+	}
+	if x.h.Rounds() != 5 {
+		t.Errorf("%d rounds in vain, want 5", x.h.Rounds())
+	}
+}
+
+// TestHuntDoesNotSpin: a registrar that takes associations and ends them at
+// once is not called without end.
+func TestHuntDoesNotSpin(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1")})
+	connects := 0
+	for x.now.Sub(x.start) < 10*time.Second {
+		x.h.Begin(x.now, registrars("10.0.0.1")[0], errors.New("aborted"))
+		if d, ok := x.h.NextDeadline(); ok && len(x.h.trying) == 0 {
+			x.now = d
+			x.h.Tick(x.now)
+		}
+		x.collect()
+		for _, a := range x.h.trying {
+			connects++
+			x.up(a.assoc)
+		}
+	}
+	if connects > 7 {
+		t.Errorf("%d connects in 10 s, want pauses that double from 500 ms", connects)
+	}
+}
+
+func announce(t *testing.T, m *asap.ServerAnnounce) []byte {
+	t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestAnnounced: the managed list of RFC 5352, Section 3.6.
+func TestAnnounced(t *testing.T) {
+	at := netip.MustParseAddrPort
+	x := newHunter(t, HuntConfig{Outdate: 5 * time.Second, HeadStart: time.Second})
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(2 * time.Second)
+	x.want()
+	// Without transports: the source address and the registered port.
+	if err := x.h.Announced(x.now, at("10.0.0.1:3863"), announce(t, &asap.ServerAnnounce{Server: 1})); err != nil {
+		t.Fatal(err)
+	}
+	x.collect()
+	x.want("2s connect 1 10.0.0.1:3863")
+	// With transports; TCP is of no use to a pool element. Addresses of one
+	// server are one registrar.
+	x.until(2500 * time.Millisecond)
+	err := x.h.Announced(x.now, at("10.0.0.9:1234"), announce(t, &asap.ServerAnnounce{Server: 2, Transports: []param.Transport{
+		{Type: param.TypeTCPTransport, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}},
+		{Type: param.TypeSCTPTransport, Port: 3870, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.1.0.2")}},
+	}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.until(3 * time.Second)
+	x.want("3s connect 2 10.0.0.2:3870,10.1.0.2:3870")
+	// Heard again and again, nothing new.
+	for i := range 3 {
+		x.until(time.Duration(4+i) * time.Second)
+		_ = x.h.Announced(x.now, at("10.0.0.1:3863"), announce(t, &asap.ServerAnnounce{Server: 1}))
+	}
+	x.want()
+	// T7-ENRPoutdate: server 2 has not been heard for 5 s.
+	x.until(8 * time.Second)
+	if d := cmp.Diff(registrars("10.0.0.1"), x.h.known.list(x.now), cmp.Comparer(Registrar.equal)); d != "" {
+		t.Errorf("list after T7 (-want +got):\n%s", d)
+	}
+	x.until(12 * time.Second)
+	if l := x.h.known.list(x.now); len(l) != 0 {
+		t.Errorf("list is %v, want it empty after T7", l)
+	}
+}
+
+// TestAnnouncedOtherPort: RSPLIB announces from the port of its ASAP, which
+// need not be the registered one. Both are tried.
+func TestAnnouncedOtherPort(t *testing.T) {
+	x := newHunter(t, HuntConfig{HeadStart: time.Second})
+	x.h.Begin(x.now, Registrar{}, nil)
+	_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.1:40000"), announce(t, &asap.ServerAnnounce{Server: 1}))
+	x.until(time.Second)
+	x.want("0s connect 1 10.0.0.1:3863", "1s connect 2 10.0.0.1:40000")
+}
+
+func TestAnnouncedIsBounded(t *testing.T) {
+	x := newHunter(t, HuntConfig{})
+	for i := range 1000 {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 3863)
+		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: param.ServerID(i)}))
+	}
+	if n := len(x.h.known.list(x.now)); n != maxAnnounced {
+		t.Errorf("%d registrars known, want %d", n, maxAnnounced)
+	}
+}
+
+func TestAnnouncedUnfit(t *testing.T) {
+	x := newHunter(t, HuntConfig{})
+	from := netip.MustParseAddrPort("10.0.0.1:3863")
+	ka, _ := (&asap.EndpointKeepAlive{Handle: "x"}).Append(nil)
+	for name, data := range map[string][]byte{"empty": {}, "garbage": {1, 2, 3}, "other message": ka} {
+		if err := x.h.Announced(x.now, from, data); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if l := x.h.known.list(x.now); len(l) != 0 {
+		t.Errorf("list is %v, want it empty", l)
+	}
+}
+
+// TestHuntNoneKnown: without any registrar the hunt waits and counts rounds.
+func TestHuntNoneKnown(t *testing.T) {
+	x := newHunter(t, HuntConfig{})
+	x.h.Begin(x.now, Registrar{}, nil)
+	x.until(29 * time.Second)
+	if x.h.Rounds() != 1 {
+		t.Errorf("%d rounds after 29 s, want 1", x.h.Rounds())
+	}
+	x.want()
+	if got := (&UnreachableError{Attempts: x.h.Report()}).Error(); !strings.Contains(got, "no registrar is known") {
+		t.Errorf("error %q", got)
+	}
+}
+
+func TestHuntStopWhileConnecting(t *testing.T) {
+	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1")})
+	x.h.Begin(x.now, Registrar{}, nil)
+	a := x.h.Take()[0].(Connect)
+	x.h.Stop()
+	x.h.Connecting(x.now, a.Ref, 7)
+	x.collect()
+	x.want("0s close 7")
+}
+
+func TestParseRegistrar(t *testing.T) {
+	for _, c := range []struct {
+		in, want, err string
+	}{
+		{in: "192.0.2.1", want: "192.0.2.1:3863"},
+		{in: "192.0.2.1:4000", want: "192.0.2.1:4000"},
+		{in: "2001:db8::1", want: "[2001:db8::1]:3863"},
+		{in: "[2001:db8::1]", want: "[2001:db8::1]:3863"},
+		{in: "[2001:db8::1]:4000", want: "[2001:db8::1]:4000"},
+		{in: "::ffff:192.0.2.1", want: "192.0.2.1:3863"},
+		{in: "192.0.2.1:4000,2001:db8::1", want: "192.0.2.1:4000,[2001:db8::1]:4000"},
+		{in: "192.0.2.1:4000,192.0.2.2:5000", err: "same port"},
+		{in: "192.0.2.1:0", err: "is not ADDRESS"},
+		{in: "", err: "is not ADDRESS"},
+		{in: "example.org", err: "is not ADDRESS"},
+		{in: "192.0.2.1:99999", err: "is not ADDRESS"},
+	} {
+		t.Run(c.in, func(t *testing.T) {
+			r, err := ParseRegistrar(c.in)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want one with %q", err, c.err)
+				}
+				return
+			}
+			if err != nil || r.String() != c.want {
+				t.Errorf("got %v, %v, want %s", r, err, c.want)
+			}
+		})
+	}
+}
+
+func TestVia(t *testing.T) {
+	for _, s := range []string{"auto", "kernel", "udp", "tcp"} {
+		if v, err := ParseVia(s); err != nil || v.String() != s {
+			t.Errorf("ParseVia(%q) = %v, %v", s, v, err)
+		}
+	}
+	if _, err := ParseVia("sctp"); err == nil {
+		t.Error("ParseVia takes sctp")
+	}
+}
+
+func TestLocalToward(t *testing.T) {
+	addrs, err := LocalToward(registrars("127.0.0.1", "127.0.0.1:4000"))
+	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; err != nil || !slices.Equal(addrs, want) {
+		t.Errorf("toward loopback: %v, %v, want %v", addrs, err, want)
+	}
+	if addrs, err := LocalToward(nil); err != nil || len(addrs) == 0 {
+		t.Errorf("toward anyone: %v, %v, want some address", addrs, err)
+	}
+}

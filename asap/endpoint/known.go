@@ -1,0 +1,96 @@
+package endpoint
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// maxAnnounced bounds the transport addresses learnt by multicast: announces
+// are not authenticated.
+const maxAnnounced = 64
+
+// announced is a transport address learnt from an ASAP_SERVER_ANNOUNCE.
+type announced struct {
+	server  param.ServerID
+	addr    netip.AddrPort
+	tcp     bool
+	expires time.Time // T7-ENRPoutdate
+}
+
+// known is the managed list of registrars of RFC 5352, Section 3.6: those
+// that are configured, and those that announce themselves.
+type known struct {
+	configured []Registrar
+	announced  []announced
+}
+
+// announce takes in an ASAP_SERVER_ANNOUNCE that came from an address, and
+// reports whether the list has a new registrar now.
+func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPort, m *asap.ServerAnnounce) bool {
+	k.expire(now)
+	grown := false
+	note := func(addr netip.AddrPort, tcp bool) {
+		a := announced{server: m.Server, addr: addr, tcp: tcp, expires: now.Add(outdate)}
+		i := slices.IndexFunc(k.announced, func(o announced) bool { return o.addr == addr && o.tcp == tcp })
+		switch {
+		case i >= 0:
+			k.announced[i] = a
+		case len(k.announced) < maxAnnounced:
+			k.announced = append(k.announced, a)
+			grown = true
+		}
+	}
+	for _, t := range m.Transports {
+		if t.Type != param.TypeSCTPTransport && t.Type != param.TypeTCPTransport || t.Port == 0 {
+			continue
+		}
+		for _, addr := range t.Addrs {
+			if addr.IsUnspecified() {
+				addr = from.Addr()
+			}
+			note(netip.AddrPortFrom(addr.Unmap(), t.Port), t.Type == param.TypeTCPTransport)
+		}
+	}
+	if len(m.Transports) == 0 {
+		// RFC 5352, Section 3.6: the source address with the registered
+		// port. RSPLIB sends from the port where it takes ASAP, which need
+		// not be the registered one.
+		note(netip.AddrPortFrom(from.Addr().Unmap(), asap.Port), false)
+		if from.Port() != asap.Port {
+			note(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), false)
+		}
+	}
+	return grown
+}
+
+func (k *known) expire(now time.Time) {
+	k.announced = slices.DeleteFunc(k.announced, func(a announced) bool { return !now.Before(a.expires) })
+}
+
+// list gives the registrars to try: the configured ones in their order, then
+// the announced ones in the order in which they were first heard. Announced
+// addresses of one server and port are one registrar.
+func (k *known) list(now time.Time) []Registrar {
+	k.expire(now)
+	all := slices.Clone(k.configured)
+	index := make(map[string]int)
+	for _, a := range k.announced {
+		if slices.ContainsFunc(k.configured, func(r Registrar) bool { return r.TCP == a.tcp && slices.Contains(r.Addrs, a.addr) }) {
+			continue
+		}
+		key := fmt.Sprint(a.server, a.addr.Port(), a.tcp)
+		i, ok := index[key]
+		if !ok || a.server == 0 {
+			index[key] = len(all)
+			all = append(all, Registrar{Addrs: []netip.AddrPort{a.addr}, TCP: a.tcp})
+			continue
+		}
+		all[i].Addrs = append(all[i].Addrs, a.addr)
+	}
+	return all
+}

@@ -1,0 +1,428 @@
+package pe
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// maxPeers bounds the associations of an element, which anyone may open.
+const maxPeers = 16
+
+// phase is where an element is on its way.
+//
+//	idle -> hunting -> registering <-> registered
+//	          ^  \________|________________/
+//	          |           v
+//	        (hunt) <-> leaving -> idle, or -> closing -> over
+type phase uint8
+
+const (
+	// idle: not registered, and not to be.
+	idle phase = iota
+	// hunting for a registrar to register with.
+	hunting
+	// registering: T2-registration runs.
+	registering
+	// registered: T4-reregistration runs.
+	registered
+	// leaving: the registration is to be ended. T3-deregistration runs, or
+	// a hunt for a registrar that ends it.
+	leaving
+	// closing: associations are being shut down.
+	closing
+	// over: nothing is done any more.
+	over
+)
+
+// core is the protocol of a pool element. The runner calls one of its methods
+// for each event, then take, and tick no later than nextDeadline.
+type core struct {
+	pool    param.PoolHandle
+	element param.PoolElement // as it will be registered next; Home is the last known
+	drawID  func() param.PEID // nil if the identifier was given
+	timers  Timers
+	hunt    *endpoint.Hunt
+
+	phase    phase
+	want     bool // the user wants to be registered
+	stopping bool // and to end the element then
+	// mayBeKnown: a REGISTRATION has been sent and no deregistration has
+	// been confirmed since.
+	mayBeKnown bool
+	accepted   bool  // one was accepted, and none was confirmed since
+	standing   bool  // the home registrar has accepted one, and has not dropped it
+	failure    error // why the element ends
+
+	home   sctp.AssocID // 0: none
+	homeAt endpoint.Registrar
+	former []sctp.AssocID // homes that were replaced, closed once the new one has accepted
+	peers  map[sctp.AssocID]endpoint.Registrar
+
+	attempts int  // registrations since the last response
+	redraws  int  // identifiers drawn anew
+	dirty    bool // the policy has changed since the last registration
+	lastSent time.Time
+	answerBy time.Time // T2-registration or T3-deregistration
+	renewAt  time.Time // T4-reregistration
+	updateAt time.Time // when a change may be told
+	stopBy   time.Time
+	warnedAt time.Time
+	rounds   int // of the hunt that were told of
+
+	actions []endpoint.Action
+	events  []Event
+}
+
+// newCore makes a core from a prepared configuration.
+func newCore(c Config, rnd *rand.Rand, drawID func() param.PEID) *core {
+	k := &core{
+		pool:   c.Pool,
+		timers: c.Timers,
+		element: param.PoolElement{
+			ID:            c.ID,
+			Life:          c.Life,
+			UserTransport: c.Transport,
+			Policy:        c.Policy,
+		},
+		hunt: endpoint.NewHunt(endpoint.HuntConfig{
+			Registrars: c.Registrars,
+			ServerHunt: c.Timers.ServerHunt,
+			Outdate:    c.Timers.Outdate,
+			RetranMax:  c.Timers.RetranMax,
+			Rand:       rnd,
+		}),
+		peers: make(map[sctp.AssocID]endpoint.Registrar),
+	}
+	if c.ID == 0 {
+		k.drawID = drawID
+		k.element.ID = drawID()
+	}
+	return k
+}
+
+// take gives what has gathered since the last call: actions to perform and
+// events to tell, both in order.
+func (k *core) take() ([]endpoint.Action, []Event) {
+	k.actions = append(k.actions, k.hunt.Take()...)
+	actions, events := k.actions, k.events
+	k.actions, k.events = nil, nil
+	return actions, events
+}
+
+// ended reports whether the element has ended, and why if not by stop alone.
+func (k *core) ended() (bool, error) { return k.phase == over, k.failure }
+
+// register asks for the element to be registered from now on.
+func (k *core) register(now time.Time) {
+	if k.want || k.stopping {
+		return
+	}
+	k.want = true
+	switch k.phase {
+	case idle:
+		k.seek(now)
+	case leaving:
+		// A deregistration under way is waited for. One that has not been
+		// sent for want of a registrar is no longer needed.
+		if k.answerBy.IsZero() {
+			k.phase = hunting
+		}
+	}
+}
+
+// deregister asks for the element not to be registered from now on.
+func (k *core) deregister(now time.Time) {
+	if !k.want {
+		return
+	}
+	k.want = false
+	k.leave(now)
+}
+
+// stop ends the element: it deregisters, as long as the time for that lasts,
+// and is over then.
+func (k *core) stop(now time.Time) {
+	if k.stopping {
+		return
+	}
+	k.stopping, k.want = true, false
+	k.stopBy = now.Add(k.timers.Stop)
+	if k.phase != leaving {
+		k.leave(now)
+	}
+}
+
+// update takes new policy values.
+func (k *core) update(now time.Time, p param.Policy) {
+	if p == k.element.Policy {
+		return
+	}
+	k.element.Policy, k.dirty = p, true
+	k.scheduleUpdate(now)
+	k.tick(now)
+}
+
+// scheduleUpdate says when a change of the policy may be told: at once, but
+// not too soon after the last registration.
+func (k *core) scheduleUpdate(now time.Time) {
+	if k.phase != registered || !k.dirty {
+		return
+	}
+	k.updateAt = k.lastSent.Add(k.timers.MinUpdate)
+	if k.updateAt.Before(now) {
+		k.updateAt = now
+	}
+}
+
+// seek registers with the home registrar, or looks for one.
+func (k *core) seek(now time.Time) {
+	if k.home != 0 {
+		k.sendRegistration(now)
+		return
+	}
+	k.phase = hunting
+	k.beginHunt(now, nil)
+}
+
+func (k *core) beginHunt(now time.Time, why error) {
+	k.rounds = 0
+	k.hunt.Begin(now, k.homeAt, why)
+}
+
+// sendRegistration registers or re-registers (RFC 5352, Section 3.1).
+func (k *core) sendRegistration(now time.Time) {
+	k.phase, k.dirty = registering, false
+	k.mayBeKnown = true
+	k.lastSent = now
+	k.answerBy = now.Add(k.timers.Registration)
+	k.renewAt, k.updateAt = time.Time{}, time.Time{}
+	k.attempts++
+	k.send(k.home, &asap.Registration{Handle: k.pool, Element: k.element})
+}
+
+// leave ends the registration (RFC 5352, Section 3.2).
+func (k *core) leave(now time.Time) {
+	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
+	if !k.mayBeKnown {
+		k.left(now)
+		return
+	}
+	k.phase = leaving
+	if k.home == 0 {
+		k.beginHunt(now, nil)
+		return
+	}
+	k.answerBy = now.Add(k.timers.Deregistration)
+	k.send(k.home, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
+}
+
+// left goes on after a deregistration.
+func (k *core) left(now time.Time) {
+	k.hunt.Stop()
+	k.answerBy = time.Time{}
+	k.attempts = 0
+	k.mayBeKnown, k.accepted, k.standing = false, false, false
+	switch {
+	case k.stopping:
+		k.close()
+	case k.want:
+		k.seek(now)
+	default:
+		k.phase = idle
+	}
+}
+
+// close shuts the associations down, and is over when they are.
+func (k *core) close() {
+	k.phase = closing
+	for _, a := range slices.Sorted(maps.Keys(k.peers)) {
+		k.closeAssoc(a)
+	}
+	if k.home == 0 {
+		k.phase = over
+	}
+}
+
+func (k *core) closeAssoc(a sctp.AssocID) {
+	k.actions = append(k.actions, endpoint.Close{Assoc: a})
+}
+
+// fail ends the element for a reason.
+func (k *core) fail(now time.Time, err error) {
+	k.failure = err
+	k.tell(Event{Type: Rejected, Err: err})
+	k.stop(now)
+}
+
+// tick does what is due.
+func (k *core) tick(now time.Time) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	switch {
+	case k.phase == over:
+	case due(k.stopBy):
+		if k.mayBeKnown && k.failure == nil {
+			k.failure = fmt.Errorf("deregistration of element %v is not confirmed after %v; it ends with its registration life or when its registrar misses it", k.element.ID, k.timers.Stop)
+		}
+		k.phase = over
+	case k.phase == registering && due(k.answerBy): // T2-registration
+		if k.attempts < k.timers.MaxRegAttempt {
+			k.sendRegistration(now)
+			break
+		}
+		k.dropHome(now, fmt.Errorf("no answer to %d registrations within %v each", k.attempts, k.timers.Registration))
+	case k.phase == leaving && due(k.answerBy): // T3-deregistration
+		k.dropHome(now, fmt.Errorf("no answer to a deregistration within %v", k.timers.Deregistration))
+	case k.phase == registered && (due(k.renewAt) || due(k.updateAt)): // T4-reregistration, or new values
+		k.attempts = 0
+		k.sendRegistration(now)
+	}
+	k.hunt.Tick(now)
+	k.tellRounds()
+}
+
+// nextDeadline is when tick has something to do.
+func (k *core) nextDeadline() (time.Time, bool) {
+	next, ok := k.hunt.NextDeadline()
+	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy} {
+		if !d.IsZero() && (!ok || d.Before(next)) {
+			next, ok = d, true
+		}
+	}
+	return next, ok && k.phase != over
+}
+
+// dropHome ends the association with a home registrar that is of no use, and
+// looks for another one.
+func (k *core) dropHome(now time.Time, why error) {
+	k.actions = append(k.actions, endpoint.Close{Assoc: k.home, Abort: true})
+	k.lostHome(now, why)
+}
+
+// lostHome goes on without the home registrar: the element looks for another
+// one at once and registers there with the same identifier, or ends its
+// registration there.
+func (k *core) lostHome(now time.Time, why error) {
+	if k.phase == registering || k.phase == registered || k.phase == leaving {
+		k.tell(Event{Type: HomeLost, Err: why})
+	}
+	delete(k.peers, k.home)
+	k.home, k.element.Home = 0, 0
+	k.standing, k.attempts = false, 0
+	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
+	switch {
+	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
+		k.phase = hunting
+		k.beginHunt(now, why)
+	case k.phase == leaving:
+		k.beginHunt(now, why)
+	case k.phase == closing:
+		k.phase = over
+	}
+}
+
+// connecting tells the name of the association that a Connect made.
+func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID) {
+	k.hunt.Connecting(now, ref, a)
+}
+
+// up tells that an association is established, by the hunt or by another.
+func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
+	at, ours := k.hunt.Up(a)
+	if !ours {
+		at = endpoint.Registrar{Addrs: peer}
+	}
+	k.peers[a] = at
+	switch {
+	case !ours && k.phase < closing:
+		k.evict()
+	case k.phase == hunting:
+		k.home, k.homeAt = a, at
+		k.sendRegistration(now)
+	case k.phase == leaving:
+		k.home, k.homeAt = a, at
+		k.leave(now)
+	default: // not wanted any more
+		k.closeAssoc(a)
+	}
+}
+
+// evict ends the oldest association of no use where there are too many: the
+// newest may be a new home registrar's.
+func (k *core) evict() {
+	if len(k.peers) <= maxPeers {
+		return
+	}
+	for _, a := range slices.Sorted(maps.Keys(k.peers)) {
+		if a != k.home && !slices.Contains(k.former, a) {
+			delete(k.peers, a)
+			k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true})
+			return
+		}
+	}
+}
+
+// down tells that an association is gone, or never came up.
+func (k *core) down(now time.Time, a sctp.AssocID, err error) {
+	if k.hunt.Down(now, a, err) {
+		k.tellRounds()
+		return
+	}
+	k.former = slices.DeleteFunc(k.former, func(f sctp.AssocID) bool { return f == a })
+	delete(k.peers, a)
+	if a == k.home {
+		k.lostHome(now, err)
+	}
+}
+
+// sendFailed tells that a message could not be delivered (RFC 5352, Section
+// 3.7.1).
+func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
+	if a == k.home && !k.answerBy.IsZero() {
+		k.dropHome(now, fmt.Errorf("message not delivered: %w", err))
+	}
+}
+
+// tellRounds tells of the rounds of the hunt that were in vain.
+func (k *core) tellRounds() {
+	if r := k.hunt.Rounds(); k.hunt.Hunting() && r > k.rounds {
+		k.rounds = r
+		k.tell(Event{Type: NoRegistrar, Err: &endpoint.UnreachableError{Attempts: k.hunt.Report()}})
+	}
+}
+
+func (k *core) tell(ev Event) {
+	ev.ID = k.element.ID
+	if ev.Type != NoRegistrar {
+		ev.Home, ev.Registrar = k.element.Home, k.homeAt.String()
+	}
+	k.events = append(k.events, ev)
+}
+
+// warn tells of something odd, once a second at most: whoever reaches the
+// element can make it happen.
+func (k *core) warn(now time.Time, format string, args ...any) {
+	if now.Sub(k.warnedAt) < time.Second {
+		return
+	}
+	k.warnedAt = now
+	k.tell(Event{Type: Warning, Err: fmt.Errorf(format, args...)})
+}
+
+// send queues a message. One that cannot be encoded is not sent: New has tried
+// those with the user's values, and the others are small.
+func (k *core) send(a sctp.AssocID, m asap.Message) {
+	data, err := m.Append(nil)
+	if err != nil {
+		return
+	}
+	k.actions = append(k.actions, endpoint.Send{Assoc: a, Data: data})
+}
