@@ -2,8 +2,18 @@ package host
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -11,6 +21,8 @@ import (
 
 // Config configures a Host.
 type Config struct {
+	// Config is the registrar's. A nil Rand is seeded by the system, a zero
+	// SerialStart is taken from the clock.
 	registrar.Config
 	// ASAP are the addresses and the port (one for all) where ASAP is served
 	// over SCTP and TCP; none stands for all addresses and port 3863.
@@ -19,45 +31,181 @@ type Config struct {
 	Transport sctp.Mode
 	// Encap is the UDP port of SCTP in UDP; 0 stands for 9899.
 	Encap uint16
-	// AnnounceGroup is the multicast group and port of server announces; the
-	// zero value sends none.
+	// SCTP bounds what peers can make the transport hold.
+	SCTP sctp.Limits
+	// AnnounceGroup is the multicast group and port of server announces (RFC
+	// 5352, Section 3.6; registered are 224.0.1.185 and ff0X::133, port 3863);
+	// the zero value sends none.
 	AnnounceGroup netip.AddrPort
-	// Logf is told what an operator wants to know, one line a call.
+	// Network opens the transport, a new one for each Start; nil is an
+	// [sctp.Stack] as the fields above describe it. It is for tests.
+	Network func() (Network, error)
+	// Logf is told what an operator wants to know, one line a call. It is
+	// called by any goroutine, and by the registrar's own, which waits for it.
 	Logf func(warn bool, text string)
 }
 
+// Network is where a Host listens.
+type Network interface {
+	Listen(sctp.ListenConfig, sctp.Handler) (sctp.Endpoint, error)
+	Close() error
+}
+
 // Host runs a registrar: it owns the sockets, the clock and the one goroutine
-// that drives the core.
-type Host struct{}
+// that drives the core. Its methods may be called from any goroutine.
+type Host struct {
+	cfg   Config
+	core  *registrar.Registrar // the loop's, but for ID and Space
+	stats atomic.Pointer[Stats]
+	ready atomic.Bool
+	local atomic.Pointer[[]netip.AddrPort]
+
+	mu     sync.Mutex // guards the life cycle
+	loop   *loop      // while started
+	closed bool
+}
+
+// The errors of Start that callers may want to tell apart.
+var (
+	// ErrStarted: the Host runs already.
+	ErrStarted = errors.New("registrar is started already")
+	// ErrClosed: the Host has been closed.
+	ErrClosed = errors.New("registrar is closed")
+)
 
 // New checks the configuration and makes a Host that does nothing yet: no
 // socket, no goroutine.
-func New(cfg Config) (*Host, error) { panic("todo") }
+func New(cfg Config) (*Host, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	core, err := registrar.New(cfg.Config)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, core: core}
+	h.stats.Store(&Stats{Stats: core.Stats()})
+	h.local.Store(new([]netip.AddrPort))
+	return h, nil
+}
+
+// complete fills in defaults and refuses what cannot be.
+func (c *Config) complete() error {
+	if c.Rand == nil {
+		var seed [16]byte
+		_, _ = crand.Read(seed[:]) // it never fails
+		c.Rand = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
+	}
+	if c.SerialStart == 0 {
+		c.SerialStart = uint32(time.Now().Unix())
+	}
+	if len(c.ASAP) == 0 {
+		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
+	}
+	for _, a := range c.ASAP {
+		switch {
+		case !a.IsValid() || a.Addr().IsMulticast():
+			return fmt.Errorf("registrar cannot serve ASAP at %v: want a unicast address, or 0.0.0.0 or [::] for all", a)
+		case a.Port() != c.ASAP[0].Port():
+			return fmt.Errorf("registrar cannot serve ASAP at %v and %v: want the same port at all addresses", c.ASAP[0], a)
+		}
+	}
+	if c.Encap == 0 {
+		c.Encap = sctp.EncapPort
+	}
+	if g := c.AnnounceGroup; g != (netip.AddrPort{}) && (!g.Addr().IsMulticast() || g.Port() == 0) {
+		return fmt.Errorf("registrar cannot announce itself at %v: want a multicast address and a port, such as 224.0.1.185:3863", g)
+	}
+	if c.Logf == nil {
+		c.Logf = func(bool, string) {}
+	}
+	if c.Network == nil {
+		mode, encap, limits, logf := c.Transport, c.Encap, c.SCTP, c.Logf
+		c.Network = func() (Network, error) {
+			return newStack(sctp.StackConfig{Mode: mode, EncapPort: encap, Limits: limits, Logf: func(format string, args ...any) {
+				logf(false, fmt.Sprintf(format, args...))
+			}})
+		}
+	}
+	return nil
+}
 
 // Start opens the sockets and starts the registrar. After an error nothing is
 // left open, and Start may be tried again.
-func (h *Host) Start() error { panic("todo") }
+func (h *Host) Start() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed:
+		return ErrClosed
+	case h.loop != nil:
+		return ErrStarted
+	}
+	l, err := h.open()
+	if err != nil {
+		return err
+	}
+	h.loop = l
+	addrs := l.ep.LocalAddrs()
+	h.local.Store(&addrs)
+	h.ready.Store(true)
+	l.start(registrar.Serving{Addrs: addrs, TCP: true, Announce: l.group != nil})
+	return nil
+}
+
+// open opens the sockets.
+func (h *Host) open() (_ *loop, err error) {
+	l := newLoop(h)
+	defer func() {
+		if err != nil {
+			close(l.quit)
+			l.release()
+		}
+	}()
+	if l.network, err = h.cfg.Network(); err != nil {
+		return nil, h.explain(err)
+	}
+	if l.ep, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ASAP, TCP: true}, l.onEvent); err != nil {
+		return nil, h.explain(err)
+	}
+	if g := h.cfg.AnnounceGroup; g.IsValid() {
+		if l.group, err = joinGroup(g); err != nil {
+			return nil, fmt.Errorf("registrar cannot announce itself at %v: %w", g, err)
+		}
+	}
+	return l, nil
+}
 
 // Close stops the registrar, tells peers in good order as far as ctx leaves
 // time, closes all sockets and waits for the goroutines. It may be called more
-// than once.
-func (h *Host) Close(ctx context.Context) error { panic("todo") }
+// than once. The error is that of ctx if not all peers have confirmed.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.ready.Store(false)
+	l := h.loop
+	if l == nil {
+		return nil
+	}
+	h.loop = nil
+	return l.end(ctx)
+}
+
+// ID is the registrar's server identifier.
+func (h *Host) ID() param.ServerID { return h.core.ID() }
 
 // Space is the handlespace, to be read by any goroutine, before Start too.
-func (h *Host) Space() *handlespace.Space { panic("todo") }
+func (h *Host) Space() *handlespace.Space { return h.core.Space() }
 
 // Ready reports whether the registrar serves: it is started, and knows the
 // handlespace of its scope.
-func (h *Host) Ready() bool { panic("todo") }
+func (h *Host) Ready() bool { return h.ready.Load() }
 
-// Stats returns the counters so far. It may be called by any goroutine.
-func (h *Host) Stats() Stats { panic("todo") }
+// Stats returns the counters as they were a tenth of a second ago at most. It
+// may be called by any goroutine, and waits for nobody.
+func (h *Host) Stats() Stats { return *h.stats.Load() }
 
 // LocalAddrs returns where ASAP is served, with the port that was taken where
 // the configuration says 0. It is empty before Start.
-func (h *Host) LocalAddrs() []netip.AddrPort { panic("todo") }
-
-// Stats are the counters of a Host and its registrar.
-type Stats struct {
-	registrar.Stats
-}
+func (h *Host) LocalAddrs() []netip.AddrPort { return *h.local.Load() }

@@ -1,0 +1,295 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+const (
+	// inboundQueue is how many events wait for the loop before the transport
+	// has to wait itself.
+	inboundQueue = 1024
+	// inboundBatch is how many of them are handled before the clock's turn.
+	inboundBatch = 64
+	// publishEvery is how often the counters are published while there is
+	// something to count.
+	publishEvery = 100 * time.Millisecond
+)
+
+// loop is a started registrar: its sockets and its goroutine.
+type loop struct {
+	h       *Host
+	network Network
+	ep      sctp.Endpoint
+	group   *group // nil without announces
+
+	inbound chan registrar.Event
+	stop    chan struct{} // closed: end in good order
+	quit    chan struct{} // closed: end at once
+	ended   chan struct{} // closed by run
+	readers sync.WaitGroup
+
+	// The rest is the goroutine's alone.
+	later     []registrar.Event // what performing actions has brought
+	open      map[registrar.AssocID]struct{}
+	stopping  bool
+	stats     Stats // without the core's
+	published time.Time
+	dirty     bool
+}
+
+func newLoop(h *Host) *loop {
+	l := &loop{
+		h:       h,
+		inbound: make(chan registrar.Event, inboundQueue),
+		stop:    make(chan struct{}),
+		quit:    make(chan struct{}),
+		ended:   make(chan struct{}),
+		open:    make(map[registrar.AssocID]struct{}),
+	}
+	l.stats = h.Stats()
+	return l
+}
+
+// onEvent is the transport's handler. It waits while the loop is behind.
+func (l *loop) onEvent(ev sctp.Event) {
+	if e := translate(ev); e != nil {
+		select {
+		case l.inbound <- e:
+		case <-l.quit:
+		}
+	}
+}
+
+// translate puts a transport's event into the registrar's words.
+func translate(ev sctp.Event) registrar.Event {
+	id := registrar.AssocID(ev.Assoc)
+	switch ev.Type {
+	case sctp.Up:
+		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Via: via(ev.Kind)}
+	case sctp.PeerAddrs:
+		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer}
+	case sctp.Received:
+		return registrar.Received{Assoc: id, PPID: ev.Message.PPID, Data: ev.Message.Data}
+	case sctp.SendFailed:
+		return registrar.SendFailed{Assoc: id, Data: ev.Message.Data}
+	case sctp.Down:
+		return registrar.AssocDown{Assoc: id}
+	}
+	return nil
+}
+
+func via(k sctp.Kind) registrar.Via {
+	switch k {
+	case sctp.Kernel:
+		return registrar.ViaKernel
+	case sctp.UDP:
+		return registrar.ViaUDP
+	case sctp.TCP:
+		return registrar.ViaTCP
+	}
+	return 0
+}
+
+func kind(v registrar.Via) sctp.Kind {
+	switch v {
+	case registrar.ViaKernel:
+		return sctp.Kernel
+	case registrar.ViaUDP:
+		return sctp.UDP
+	case registrar.ViaTCP:
+		return sctp.TCP
+	}
+	return sctp.Any
+}
+
+// start starts the goroutines.
+func (l *loop) start(serving registrar.Serving) {
+	if l.group != nil {
+		l.readers.Go(func() { l.group.read(l.inbound, l.quit) })
+		l.readers.Go(l.group.write)
+	}
+	go l.run(serving)
+}
+
+// end ends what start began: in good order until ctx is done.
+func (l *loop) end(ctx context.Context) error {
+	close(l.stop)
+	var err error
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	close(l.quit) // lets go of the handlers, too
+	<-l.ended
+	l.release()
+	return err
+}
+
+// release closes what is open. The loop has ended, or has not begun.
+func (l *loop) release() {
+	if l.ep != nil {
+		_ = l.ep.Close()
+	}
+	if l.network != nil {
+		_ = l.network.Close()
+	}
+	if l.group != nil {
+		l.group.close()
+	}
+	l.readers.Wait()
+}
+
+// run is the registrar's goroutine.
+func (l *loop) run(serving registrar.Serving) {
+	defer close(l.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.handle(serving)
+	stop := l.stop
+	for {
+		select {
+		case ev := <-l.inbound:
+			l.handle(ev)
+			l.drain()
+		case <-timer.C:
+		case <-stop:
+			stop, l.stopping = nil, true
+			l.handle(registrar.Stop{})
+		case <-l.quit:
+			l.publish(time.Now())
+			return
+		}
+		if l.stopping && len(l.open) == 0 {
+			l.publish(time.Now())
+			return
+		}
+		now := time.Now()
+		if at, ok := l.h.core.NextDeadline(); ok && !at.After(now) {
+			l.handle(registrar.Tick{})
+		}
+		if l.dirty && now.Sub(l.published) >= publishEvery {
+			l.publish(now)
+		}
+		timer.Reset(l.wait(now))
+	}
+}
+
+// drain handles what has come in, up to a batch: what peers have sent counts
+// before it is too late for them.
+func (l *loop) drain() {
+	for range inboundBatch - 1 {
+		select {
+		case ev := <-l.inbound:
+			l.handle(ev)
+		default:
+			return
+		}
+	}
+}
+
+// wait is the time until there is something to do.
+func (l *loop) wait(now time.Time) time.Duration {
+	d := time.Hour
+	if at, ok := l.h.core.NextDeadline(); ok {
+		d = min(d, at.Sub(now))
+	}
+	if l.dirty {
+		d = min(d, l.published.Add(publishEvery).Sub(now))
+	}
+	return max(d, 0)
+}
+
+// handle takes an event and all that follows from it.
+func (l *loop) handle(ev registrar.Event) {
+	l.dirty = true
+	l.perform(l.step(ev))
+	for len(l.later) > 0 {
+		next := l.later[0]
+		l.later = l.later[1:]
+		l.perform(l.step(next))
+	}
+	l.later = nil
+}
+
+// step drives the core. A panic there is a mistake of ours, which must not end
+// the name server.
+func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.stats.Panics++
+			stack := strings.Join(strings.Fields(string(debug.Stack())), " ")
+			l.h.cfg.Logf(true, fmt.Sprintf("registrar panics at %T, please report it: %v: %s", ev, p, stack))
+			acts = nil
+		}
+	}()
+	switch ev := ev.(type) {
+	case registrar.AssocUp:
+		l.open[ev.Assoc] = struct{}{}
+	case registrar.Connecting:
+		if ev.Assoc != 0 {
+			l.open[ev.Assoc] = struct{}{}
+		}
+	case registrar.AssocDown:
+		delete(l.open, ev.Assoc)
+	}
+	return l.h.core.Handle(time.Now(), ev)
+}
+
+// perform does what the core wants. What comes of it is handled later, so that
+// the core is never entered twice.
+func (l *loop) perform(acts []registrar.Action) {
+	for _, act := range acts {
+		switch a := act.(type) {
+		case *registrar.Send:
+			l.send(a)
+		case registrar.Connect:
+			id := l.ep.Connect(sctp.Dest{Addrs: a.To, Kind: kind(a.Via)})
+			l.later = append(l.later, registrar.Connecting{Ref: a.Ref, Assoc: registrar.AssocID(id)})
+		case registrar.Close:
+			if a.Abort {
+				l.ep.Abort(sctp.AssocID(a.Assoc))
+			} else {
+				l.ep.Shutdown(sctp.AssocID(a.Assoc))
+			}
+		case registrar.Announce:
+			if l.group != nil {
+				l.group.send(a.Data)
+			}
+		case registrar.Log:
+			l.h.cfg.Logf(a.Warn, a.Text)
+		}
+	}
+}
+
+func (l *loop) send(a *registrar.Send) {
+	err := l.ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: a.Data, PPID: a.PPID})
+	switch {
+	case err == nil:
+		l.stats.Sent++
+	case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed): // Down is on its way
+	default:
+		l.stats.SendsRefused++
+		l.later = append(l.later, registrar.SendFailed{Assoc: a.Assoc})
+	}
+}
+
+// publish makes the counters known.
+func (l *loop) publish(now time.Time) {
+	s := l.stats
+	s.Stats = l.h.core.Stats()
+	if l.group != nil {
+		s.AnnouncesFailed += l.group.failed.Load()
+	}
+	l.h.stats.Store(&s)
+	l.published, l.dirty = now, false
+}

@@ -1,0 +1,44 @@
+package host
+
+import (
+	"iter"
+
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// Stats are the counters of a Host and its registrar.
+type Stats struct {
+	registrar.Stats
+	// Sent messages, and those that were not because the peer does not take
+	// them fast enough.
+	Sent, SendsRefused uint64
+	// AnnouncesFailed: server announces that an interface did not take.
+	AnnouncesFailed uint64
+	// Panics of the core. There should be none.
+	Panics uint64
+}
+
+// All iterates over all values, the registrar's first; see
+// [registrar.Stats.All].
+func (s *Stats) All() iter.Seq2[registrar.Metric, uint64] {
+	return func(yield func(registrar.Metric, uint64) bool) {
+		for m, v := range s.Stats.All() {
+			if !yield(m, v) {
+				return
+			}
+		}
+		for _, f := range []struct {
+			name, help string
+			v          uint64
+		}{
+			{"messages_sent_total", "Messages sent.", s.Sent},
+			{"sends_refused_total", "Messages not sent because the peer's queue was full.", s.SendsRefused},
+			{"announces_failed_total", "Server announces that an interface did not take.", s.AnnouncesFailed},
+			{"panics_total", "Panics of the registrar, each a mistake in it.", s.Panics},
+		} {
+			if !yield(registrar.Metric{Name: f.name, Help: f.help}, f.v) {
+				return
+			}
+		}
+	}
+}
