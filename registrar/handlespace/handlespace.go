@@ -85,11 +85,8 @@ func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
 // Pool returns the pool of that handle, nil if there is none. It does not
 // allocate.
 func (s *Space) Pool(h param.PoolHandle) *Pool {
-	n := find(&s.table, string(h))
-	if n == nil {
-		return nil
-	}
-	return exact(n, string(h))
+	_, p := find(&s.table, string(h))
+	return p
 }
 
 // Lookup finds what a DNS name stands for. name is the name's labels joined
@@ -100,11 +97,10 @@ func (s *Space) Pool(h param.PoolHandle) *Pool {
 // non-terminal if it is no pool itself; handles that no DNS name can carry do
 // not count for below. Lookup does not allocate.
 func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
-	n := find(&s.table, name)
+	n, p := find(&s.table, name)
 	if n == nil {
 		return nil, false
 	}
-	p = exact(n, name)
 	if p == nil && len(n.pools) > 0 {
 		p = n.pools[0]
 	}

@@ -1,22 +1,35 @@
 package handlespace
 
-import "math/bits"
+import (
+	"iter"
+	"math/bits"
+)
 
-// key is what an order sorts by, as a number of 128 bits.
-type key struct{ hi, lo uint64 }
+// key is what an order sorts by, as a number of 96 bits.
+type key struct {
+	lo uint64
+	hi uint32
+}
 
 // before reports whether k is less than o. It does not branch.
 func (k key) before(o key) bool {
 	_, borrow := bits.Sub64(k.lo, o.lo, 0)
-	_, borrow = bits.Sub64(k.hi, o.hi, borrow)
+	_, borrow = bits.Sub64(uint64(k.hi), uint64(o.hi), borrow)
 	return borrow != 0
 }
 
-// item is a slot in a heap.
+// item is a slot in a heap, in 16 bytes.
 type item struct {
-	key
+	lo   uint64
+	hi   uint32
 	slot uint32
 }
+
+func newItem(k key, slot uint32) item { return item{k.lo, k.hi, slot} }
+
+func (it item) key() key { return key{it.lo, it.hi} }
+
+func (it item) before(o item) bool { return it.key().before(o.key()) }
 
 // heap is a 4-ary heap: an item is not before its parent, the first one is
 // before all others. It tells every item's place in at, by slot. Items hold no
@@ -25,6 +38,18 @@ type item struct {
 type heap []item
 
 const arity = 4
+
+// children iterates over the items below one, with their places.
+func (h heap) children(at uint32) iter.Seq2[uint32, item] {
+	return func(yield func(uint32, item) bool) {
+		first := arity*int(at) + 1
+		for c := first; c < min(first+arity, len(h)); c++ {
+			if !yield(uint32(c), h[c]) {
+				return
+			}
+		}
+	}
+}
 
 // push adds an item.
 func (h *heap) push(it item, at []uint32) {
@@ -45,7 +70,7 @@ func (h *heap) remove(i uint32, at []uint32) {
 
 // set puts an item in the place of another one.
 func (h heap) set(i uint32, it item, at []uint32) {
-	if i > 0 && it.before(h[(i-1)/arity].key) {
+	if i > 0 && it.before(h[(i-1)/arity]) {
 		h.up(int(i), it, at)
 	} else {
 		h.down(int(i), it, at)
@@ -56,7 +81,7 @@ func (h heap) set(i uint32, it item, at []uint32) {
 func (h heap) up(i int, it item, at []uint32) {
 	for i > 0 {
 		parent := (i - 1) / arity
-		if !it.before(h[parent].key) {
+		if !it.before(h[parent]) {
 			break
 		}
 		h[i] = h[parent]
@@ -76,11 +101,11 @@ func (h heap) down(i int, it item, at []uint32) {
 		}
 		least := first
 		for c := first + 1; c < min(first+arity, len(h)); c++ {
-			if h[c].before(h[least].key) {
+			if h[c].before(h[least]) {
 				least = c
 			}
 		}
-		if !h[least].before(it.key) {
+		if !h[least].before(it) {
 			break
 		}
 		h[i] = h[least]

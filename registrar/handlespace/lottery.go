@@ -24,8 +24,8 @@ type urn struct {
 }
 
 func (l *lottery) insert(m *members, slot uint32) {
-	if l.rule.counts {
-		m.note = append(m.note, 0)
+	if l.rule.notes() {
+		m.notes = append(m.notes, l.rule.note(&m.elems[slot].Policy, 0))
 	}
 	l.push(m, slot)
 }
@@ -36,7 +36,7 @@ func (l *lottery) push(m *members, slot uint32) {
 	m.at[slot] = uint32(len(u.slots))
 	u.slots = append(u.slots, slot)
 	if l.rule.kind == weighted {
-		w := l.weight(m, slot)
+		w := l.rule.value(m, slot)
 		u.weights = append(u.weights, w)
 		u.sums.push(uint64(w))
 		u.total += uint64(w)
@@ -44,15 +44,15 @@ func (l *lottery) push(m *members, slot uint32) {
 }
 
 func (l *lottery) update(m *members, slot uint32, old *Element) {
-	if l.rule.counts {
-		m.note[slot] = 0
+	if l.rule.notes() {
+		m.notes[slot] = l.rule.note(&m.elems[slot].Policy, 0)
 	}
 	class := old.Families()
 	if m.elems[slot].Families() != class {
 		l.take(m, class, m.at[slot])
 		l.push(m, slot)
 	} else if l.rule.kind == weighted {
-		l.urns[class].set(m.at[slot], l.weight(m, slot))
+		l.urns[class].set(m.at[slot], l.rule.value(m, slot))
 	}
 }
 
@@ -82,14 +82,6 @@ func (l *lottery) take(m *members, class Families, at uint32) {
 		m.at[u.slots[at]] = at
 	}
 	u.slots = shrink(u.slots[:last])
-}
-
-func (l *lottery) weight(m *members, slot uint32) uint32 {
-	var n uint32
-	if l.rule.counts {
-		n = m.note[slot]
-	}
-	return l.rule.value(&m.elems[slot].Policy, n)
 }
 
 func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected {
@@ -124,8 +116,8 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 		slot, w := u.slots[at], u.weights[at]
 		dst = append(dst, Selected{m.elems[slot], w})
 		picks = append(picks, pick{slot, class})
-		if l.rule.counts && m.note[slot] != ^uint32(0) {
-			m.note[slot]++
+		if l.rule.counts {
+			m.notes[slot].count()
 		}
 		if n > 1 {
 			u.set(at, 0)
@@ -134,7 +126,7 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 	}
 	for _, p := range picks {
 		u, at := &l.urns[p.class], m.at[p.slot]
-		if w := l.weight(m, p.slot); w != u.weights[at] {
+		if w := l.rule.value(m, p.slot); w != u.weights[at] {
 			u.set(at, w)
 		}
 	}

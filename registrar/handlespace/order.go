@@ -17,7 +17,7 @@ type order struct {
 	now    position
 	joined uint32
 
-	// Working memory of pick.
+	// Working memory of pickMany.
 	fringe fringe
 	picks  []pick
 }
@@ -29,11 +29,11 @@ type pick struct {
 }
 
 func (o *order) insert(m *members, slot uint32) {
-	if o.rule.counts {
-		m.note = append(m.note, 0)
+	if o.rule.notes() {
+		m.notes = append(m.notes, o.rule.note(&m.elems[slot].Policy, 0))
 	}
 	if o.rule.kind == inWeightedTurn {
-		m.note = append(m.note, o.joined)
+		m.notes[slot].n = o.joined
 		o.joined++
 	}
 	o.turn++
@@ -42,35 +42,36 @@ func (o *order) insert(m *members, slot uint32) {
 
 // push enters a slot that is in no heap.
 func (o *order) push(m *members, slot uint32, turn uint64) {
-	e := m.elems[slot]
 	if k, ok := o.key(m, slot, turn); ok {
-		o.heaps[e.Families()].push(item{k, slot}, m.at)
+		o.heaps[m.elems[slot].Families()].push(newItem(k, slot), m.at)
 	}
 }
 
 // update keeps the turn that the element had.
 func (o *order) update(m *members, slot uint32, old *Element) {
-	if o.rule.counts {
-		m.note[slot] = 0
-	}
 	e := m.elems[slot]
+	switch {
+	case o.rule.counts:
+		m.notes[slot] = o.rule.note(&e.Policy, 0)
+	case o.rule.kind == inWeightedTurn:
+		m.notes[slot].base = e.Policy.Weight
+	}
 	class, at := old.Families(), m.at[slot]
 	if at == nowhere {
 		o.push(m, slot, 0)
 		return
 	}
-	k := o.heaps[class][at].key
-	ok := true
+	k, ok := o.heaps[class][at].key(), true
 	if o.rule.kind != inWeightedTurn || e.Policy.Weight != old.Policy.Weight {
 		k, ok = o.key(m, slot, k.lo)
 	}
 	if ok && e.Families() == class {
-		o.heaps[class].set(at, item{k, slot}, m.at)
+		o.heaps[class].set(at, newItem(k, slot), m.at)
 		return
 	}
 	o.heaps[class].remove(at, m.at)
 	if ok {
-		o.heaps[e.Families()].push(item{k, slot}, m.at)
+		o.heaps[e.Families()].push(newItem(k, slot), m.at)
 	}
 }
 
@@ -89,94 +90,151 @@ func (o *order) renumber(m *members, slot uint32) {
 // key returns the key of an element with the given turn; false if the policy
 // never selects it.
 func (o *order) key(m *members, slot uint32, turn uint64) (key, bool) {
-	p := &m.elems[slot].Policy
 	switch o.rule.kind {
 	case inWeightedTurn:
-		if p.Weight == 0 {
+		n := &m.notes[slot]
+		if n.base == 0 {
 			return key{}, false
 		}
-		return key(o.now.next(p.Weight, phase(m.note[slot]))), true
+		return o.now.next(n.base, phase(n.n)).key(), true
 	case highest:
-		return key{uint64(^o.rule.value(p, 0)), turn}, true
+		return key{turn, ^o.rule.value(m, slot)}, true
 	case lowest:
-		var n uint32
-		if o.rule.counts {
-			n = m.note[slot]
-		}
-		return key{uint64(o.rule.value(p, n)), turn}, true
+		return key{turn, o.rule.value(m, slot)}, true
 	}
-	return key{0, turn}, true
+	return key{turn, 0}, true
 }
 
-// value returns what Selected tells of an item.
-func (o *order) value(e *Element, k key) uint32 {
+// selected returns what a selection of the item yields.
+func (o *order) selected(m *members, it item) Selected {
+	value := it.hi
 	switch o.rule.kind {
 	case inWeightedTurn:
-		return e.Policy.Weight
+		value = m.notes[it.slot].base
 	case highest:
-		return ^uint32(k.hi)
-	case lowest:
-		return uint32(k.hi)
+		value = ^it.hi
 	}
-	return 0
+	return Selected{m.elems[it.slot], value}
 }
 
 func (o *order) pick(m *members, dst []Selected, n int, f Families) []Selected {
-	// The fringe holds those that may come next: at first the heaps' roots,
-	// then the children of those that were taken.
-	fr, picks := o.fringe[:0], o.picks[:0]
-	for class := range Families(classes) {
-		if h := o.heaps[class]; len(h) > 0 && f.admits(class) {
-			fr.push(candidate{h[0].key, 0, class})
+	switch {
+	case n == 1:
+		return o.pickOne(m, dst, f)
+	case n <= few:
+		return o.pickFew(m, dst, n, f)
+	}
+	return o.pickMany(m, dst, n, f)
+}
+
+// pickOne is pickMany for the one that comes first.
+func (o *order) pickOne(m *members, dst []Selected, f Families) []Selected {
+	var first item
+	class := Families(classes)
+	for c := range Families(classes) {
+		if h := o.heaps[c]; len(h) > 0 && f.admits(c) && (class == classes || h[0].before(first)) {
+			first, class = h[0], c
 		}
 	}
-	for len(picks) < n && len(fr) > 0 {
-		c := fr[0]
-		h := o.heaps[c.class]
-		slot := h[c.at].slot
-		e := m.elems[slot]
-		dst = append(dst, Selected{e, o.value(e, c.key)})
-		picks = append(picks, pick{slot, c.class})
-		if len(picks) == n {
-			break
-		}
-		fr.pop()
-		first := arity*c.at + 1
-		for at := first; at < min(first+arity, uint32(len(h))); at++ {
-			fr.push(candidate{h[at].key, at, c.class})
-		}
+	if class == classes {
+		return dst
 	}
-	o.fringe, o.picks = fr, picks
-	for i, p := range picks {
-		if i == 0 || o.rule.counts {
-			o.selected(m, p, i == 0)
-		}
-	}
+	dst = append(dst, o.selected(m, first))
+	o.moveOn(m, pick{first.slot, class}, true)
 	return dst
 }
 
-// selected gives an element that was selected its new place.
-func (o *order) selected(m *members, p pick, first bool) {
-	h, at := o.heaps[p.class], m.at[p.slot]
-	if o.rule.counts && m.note[p.slot] != ^uint32(0) {
-		m.note[p.slot]++
+// few is how many an answer usually takes.
+const few = 4
+
+// pickFew is pickMany for a small number: a fringe that need not be ordered
+// fits on the stack, and its least item is found faster by looking at all.
+func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selected {
+	var fringe [classes + few*arity]candidate
+	var picks [few]pick
+	left, taken := 0, 0
+	for class := range Families(classes) {
+		if h := o.heaps[class]; len(h) > 0 && f.admits(class) {
+			fringe[left] = candidate{h[0], 0, class}
+			left++
+		}
 	}
-	k := h[at].key
-	if o.rule.kind == inWeightedTurn && o.now.before(position(k)) {
-		o.now = position(k)
+	for ; left > 0 && taken < n; taken++ {
+		least := 0
+		for i := 1; i < left; i++ {
+			if fringe[i].before(fringe[least].item) {
+				least = i
+			}
+		}
+		c := fringe[least]
+		left--
+		fringe[least] = fringe[left]
+		dst = append(dst, o.selected(m, c.item))
+		picks[taken] = pick{c.slot, c.class}
+		for at, it := range o.heaps[c.class].children(c.at) {
+			fringe[left] = candidate{it, at, c.class}
+			left++
+		}
 	}
-	turn := k.lo
-	if first {
-		o.turn++
-		turn = o.turn
-	}
-	k, _ = o.key(m, p.slot, turn)
-	h.set(at, item{k, p.slot}, m.at)
+	o.moveAllOn(m, picks[:taken])
+	return dst
 }
 
-// candidate is the item at a place of one of the heaps.
+// pickMany goes through the heaps from their roots. The fringe holds those that
+// may come next: the children of those that were taken.
+func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Selected {
+	fr, picks := o.fringe[:0], o.picks[:0]
+	for class := range Families(classes) {
+		if h := o.heaps[class]; len(h) > 0 && f.admits(class) {
+			fr.push(candidate{h[0], 0, class})
+		}
+	}
+	for len(fr) > 0 && len(picks) < n {
+		c := fr.pop()
+		dst = append(dst, o.selected(m, c.item))
+		picks = append(picks, pick{c.slot, c.class})
+		for at, it := range o.heaps[c.class].children(c.at) {
+			fr.push(candidate{it, at, c.class})
+		}
+	}
+	o.fringe, o.picks = fr, picks
+	o.moveAllOn(m, picks)
+	return dst
+}
+
+// moveAllOn gives those that were selected their new places.
+func (o *order) moveAllOn(m *members, picks []pick) {
+	for i, p := range picks {
+		if i == 0 || o.rule.counts {
+			o.moveOn(m, p, i == 0)
+		}
+	}
+}
+
+func (o *order) moveOn(m *members, p pick, first bool) {
+	h, at := o.heaps[p.class], m.at[p.slot]
+	k := h[at].key()
+	if o.rule.kind == inWeightedTurn {
+		if o.now.key().before(k) {
+			o.now = positionOf(k)
+		}
+		k, _ = o.key(m, p.slot, 0)
+	} else {
+		if first {
+			o.turn++
+			k.lo = o.turn
+		}
+		if o.rule.counts {
+			m.notes[p.slot].count()
+			k.hi = o.rule.value(m, p.slot)
+		}
+	}
+	h.down(int(at), newItem(k, p.slot), m.at)
+}
+
+// candidate is an item of one of the heaps, and its place there.
 type candidate struct {
-	key
+	item
 	at    uint32
 	class Families
 }
@@ -187,35 +245,33 @@ type fringe []candidate
 func (f *fringe) push(c candidate) {
 	*f = append(*f, c)
 	s, i := *f, len(*f)-1
-	for i > 0 && c.before(s[(i-1)/2].key) {
+	for i > 0 && c.before(s[(i-1)/2].item) {
 		s[i] = s[(i-1)/2]
 		i = (i - 1) / 2
 	}
 	s[i] = c
 }
 
-// pop drops the first candidate.
-func (f *fringe) pop() {
+// pop takes out the first candidate.
+func (f *fringe) pop() candidate {
+	first := (*f)[0]
 	s := (*f)[:len(*f)-1]
 	c := (*f)[len(s)]
 	*f = s
 	if len(s) == 0 {
-		return
+		return first
 	}
 	i := 0
-	for {
-		child := 2*i + 1
-		if child >= len(s) {
-			break
-		}
-		if child+1 < len(s) && s[child+1].before(s[child].key) {
+	for child := 1; child < len(s); child = 2*i + 1 {
+		if child+1 < len(s) && s[child+1].before(s[child].item) {
 			child++
 		}
-		if !s[child].before(c.key) {
+		if !s[child].before(c.item) {
 			break
 		}
 		s[i] = s[child]
 		i = child
 	}
 	s[i] = c
+	return first
 }

@@ -12,10 +12,12 @@ import (
 type rule struct {
 	policy param.PolicyType
 	kind   kind
-	// value is what the policy compares or weighs of an element that was
-	// selected n times since its last registration; nil for 0.
-	value func(p *param.Policy, n uint32) uint32
-	// counts tells that the policy counts selections.
+	// base is what the policy compares or weighs of an element; nil if
+	// nothing.
+	base func(p *param.Policy) uint32
+	// counts tells that every selection since the last registration adds
+	// the Load Degradation to base, which is a load then, be it compared or
+	// turned into a weight.
 	counts bool
 	// rescue tells that a pool where every candidate weighs 0 is served by
 	// uniform chance rather than not at all.
@@ -38,21 +40,21 @@ const (
 // all others, too.
 var rules = [...]rule{
 	{policy: param.RoundRobin, kind: inTurn},
-	{policy: param.WeightedRoundRobin, kind: inWeightedTurn, value: weight},
+	{policy: param.WeightedRoundRobin, kind: inWeightedTurn, base: weight},
 	{policy: param.Random, kind: uniform},
-	{policy: param.WeightedRandom, kind: weighted, value: weight},
-	{policy: param.Priority, kind: highest, value: priority},
-	{policy: param.LeastUsed, kind: lowest, value: load},
-	{policy: param.LeastUsedDegradation, kind: lowest, value: degradedLoad, counts: true},
-	{policy: param.PriorityLeastUsed, kind: lowest, value: nextLoad},
-	{policy: param.RandomizedLeastUsed, kind: weighted, value: unload, rescue: true},
-	{policy: param.RandomizedPriorityLeastUsed, kind: weighted, value: nextUnload},
-	{policy: param.RandomizedLeastUsedDegradation, kind: weighted, value: degradedUnload, counts: true},
-	{policy: param.PriorityLeastUsedDegradation, kind: lowest, value: degradedNextLoad, counts: true},
-	{policy: param.RandomizedPriorityLeastUsedDegradation, kind: weighted, value: degradedNextUnload, counts: true},
-	{policy: param.WeightedRandomDPF, kind: weighted, value: nearWeight},
-	{policy: param.LeastUsedDPF, kind: lowest, value: distantLoad},
-	{policy: param.LeastUsedDegradationDPF, kind: lowest, value: degradedDistantLoad, counts: true},
+	{policy: param.WeightedRandom, kind: weighted, base: weight},
+	{policy: param.Priority, kind: highest, base: priority},
+	{policy: param.LeastUsed, kind: lowest, base: load},
+	{policy: param.LeastUsedDegradation, kind: lowest, base: load, counts: true},
+	{policy: param.PriorityLeastUsed, kind: lowest, base: nextLoad},
+	{policy: param.RandomizedLeastUsed, kind: weighted, base: unload, rescue: true},
+	{policy: param.RandomizedPriorityLeastUsed, kind: weighted, base: nextUnload},
+	{policy: param.RandomizedLeastUsedDegradation, kind: weighted, base: load, counts: true},
+	{policy: param.PriorityLeastUsedDegradation, kind: lowest, base: nextLoad, counts: true},
+	{policy: param.RandomizedPriorityLeastUsedDegradation, kind: weighted, base: nextLoad, counts: true},
+	{policy: param.WeightedRandomDPF, kind: weighted, base: nearWeight},
+	{policy: param.LeastUsedDPF, kind: lowest, base: distantLoad},
+	{policy: param.LeastUsedDegradationDPF, kind: lowest, base: distantLoad, counts: true},
 }
 
 // ruleOf returns the rule of a policy type.
@@ -73,41 +75,67 @@ func (r *rule) index(seed *rand.Rand) index {
 	return &order{rule: r}
 }
 
+// note is what a policy that counts, or takes turns by weight, knows of an
+// element. It is kept beside the elements so that a selection need not fetch
+// theirs, spread over the memory as they are.
+type note struct {
+	// n is the number of selections since the last registration (RFC 5356,
+	// Section 5.2.2: the degradation counter). For weighted round robin it
+	// tells which of all elements that ever joined this is.
+	n    uint32
+	base uint32
+	step uint32 // the Load Degradation
+}
+
+// notes reports whether the policy needs them.
+func (r *rule) notes() bool { return r.counts || r.kind == inWeightedTurn }
+
+func (r *rule) note(p *param.Policy, n uint32) note {
+	return note{n: n, base: r.base(p), step: p.LoadDegradation}
+}
+
+// count adds a selection.
+func (n *note) count() { n.n = sum(n.n, 1) }
+
+// value returns what the policy compares or weighs now of a slot's element.
+func (r *rule) value(m *members, slot uint32) uint32 {
+	switch {
+	case r.kind == inWeightedTurn:
+		return m.notes[slot].base
+	case r.counts:
+		n := &m.notes[slot]
+		load := sum(n.base, product(n.n, n.step))
+		if r.kind == weighted {
+			return spare(load)
+		}
+		return load
+	}
+	return r.base(&m.elems[slot].Policy)
+}
+
 // full is a load of 100 % (RFC 5356, Section 3.1).
 const full = 0xffffffff
 
-func weight(p *param.Policy, _ uint32) uint32   { return p.Weight }
-func priority(p *param.Policy, _ uint32) uint32 { return p.Priority }
-func load(p *param.Policy, _ uint32) uint32     { return p.Load }
-
-// degradedLoad is RFC 5356, Section 5.2.2.
-func degradedLoad(p *param.Policy, n uint32) uint32 { return sum(p.Load, degradation(p, n)) }
+func weight(p *param.Policy) uint32   { return p.Weight }
+func priority(p *param.Policy) uint32 { return p.Priority }
+func load(p *param.Policy) uint32     { return p.Load }
 
 // nextLoad is the load with one user more (RFC 5356, Section 5.3.2).
-func nextLoad(p *param.Policy, _ uint32) uint32 { return sum(p.Load, p.LoadDegradation) }
+func nextLoad(p *param.Policy) uint32 { return sum(p.Load, p.LoadDegradation) }
 
 // unload is RFC 5356, Section 5.4.2. An element without any capacity left is
 // not chosen.
-func unload(p *param.Policy, _ uint32) uint32 { return full - p.Load }
+func unload(p *param.Policy) uint32 { return full - p.Load }
 
-// What follows is RSPLIB's. Its randomized policies keep every element within
-// reach.
+// spare is the weight for a load in RSPLIB's randomized policies, which keep
+// every element within reach.
+func spare(load uint32) uint32 { return max(1, full-load) }
 
-func nextUnload(p *param.Policy, n uint32) uint32 { return max(1, full-nextLoad(p, n)) }
-
-func degradedUnload(p *param.Policy, n uint32) uint32 { return max(1, full-degradedLoad(p, n)) }
-
-func degradedNextLoad(p *param.Policy, n uint32) uint32 {
-	return sum(nextLoad(p, n), degradation(p, n))
-}
-
-func degradedNextUnload(p *param.Policy, n uint32) uint32 {
-	return max(1, full-degradedNextLoad(p, n))
-}
+func nextUnload(p *param.Policy) uint32 { return spare(nextLoad(p)) }
 
 // nearWeight is Weight * (1 - Distance * Weight DPF), rounded. An element that
 // can serve stays within reach, however far it is.
-func nearWeight(p *param.Policy, _ uint32) uint32 {
+func nearWeight(p *param.Policy) uint32 {
 	if p.Weight == 0 {
 		return 0
 	}
@@ -115,14 +143,7 @@ func nearWeight(p *param.Policy, _ uint32) uint32 {
 	return max(1, uint32((uint64(p.Weight)*near+full/2)/full))
 }
 
-func distantLoad(p *param.Policy, _ uint32) uint32 { return sum(p.Load, distance(p)) }
-
-func degradedDistantLoad(p *param.Policy, n uint32) uint32 {
-	return sum(distantLoad(p, n), degradation(p, n))
-}
-
-// degradation is what n selections add to the load.
-func degradation(p *param.Policy, n uint32) uint32 { return product(n, p.LoadDegradation) }
+func distantLoad(p *param.Policy) uint32 { return sum(p.Load, distance(p)) }
 
 // distance is what the distance adds to the load: DPF is the fraction of full
 // for a unit of it.

@@ -29,11 +29,8 @@ type members struct {
 	// at is where the index keeps the slot, within those of the same
 	// families, or nowhere.
 	at []uint32
-	// note is what the policy has to remember of an element: how often it
-	// was selected since its last registration, or, for weighted round
-	// robin, which number it has among all that ever joined. Policies that
-	// need neither have no notes.
-	note []uint32
+	// notes are the policy's, if it needs any.
+	notes []note
 }
 
 // nowhere is the place of elements that an index leaves out.
@@ -171,8 +168,8 @@ func (p *Pool) remove(id param.PEID) *Element {
 	if slot != last {
 		m.elems[slot], m.at[slot] = m.elems[last], m.at[last]
 		m.slots[m.elems[slot].ID] = slot
-		if m.note != nil {
-			m.note[slot] = m.note[last]
+		if m.notes != nil {
+			m.notes[slot] = m.notes[last]
 		}
 		p.index.renumber(m, slot)
 	}
@@ -185,8 +182,8 @@ func (p *Pool) remove(id param.PEID) *Element {
 func (m *members) cut(n int) {
 	had := cap(m.elems)
 	m.elems, m.at = shrink(m.elems[:n]), shrink(m.at[:n])
-	if m.note != nil {
-		m.note = shrink(m.note[:n])
+	if m.notes != nil {
+		m.notes = shrink(m.notes[:n])
 	}
 	if cap(m.elems) < had {
 		slots := make(map[param.PEID]uint32, cap(m.elems))

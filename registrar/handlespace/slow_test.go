@@ -64,8 +64,8 @@ func slowPhase(n int64) *big.Rat {
 	return new(big.Rat).SetFrac(n1.Mod(n1, unit), unit)
 }
 
-// plan finds the first (k + phase) / weight after now, all rounded down to 64
-// binary places.
+// plan finds the first (k + phase) / weight after now, all rounded down to
+// 40 binary places.
 func (s *slowPool) plan(e *slowElement) {
 	if e.Policy.Weight == 0 {
 		return
@@ -89,7 +89,7 @@ func floor(r *big.Rat) *big.Int {
 }
 
 func roundDown(r *big.Rat) *big.Rat {
-	unit := new(big.Int).Lsh(big.NewInt(1), 64)
+	unit := new(big.Int).Lsh(big.NewInt(1), 40)
 	scaled := new(big.Rat).Mul(r, new(big.Rat).SetInt(unit))
 	return new(big.Rat).SetFrac(floor(scaled), unit)
 }
@@ -387,8 +387,8 @@ func brief(s []Selected) []string {
 // sound tells what is wrong with a pool's inner order.
 func (p *Pool) sound() error {
 	m := &p.members
-	if len(m.slots) != len(m.elems) || len(m.at) != len(m.elems) || m.note != nil && len(m.note) != len(m.elems) {
-		return fmt.Errorf("%d identifiers, %d elements, %d places, %d notes", len(m.slots), len(m.elems), len(m.at), len(m.note))
+	if len(m.slots) != len(m.elems) || len(m.at) != len(m.elems) || m.notes != nil && len(m.notes) != len(m.elems) {
+		return fmt.Errorf("%d identifiers, %d elements, %d places, %d notes", len(m.slots), len(m.elems), len(m.at), len(m.notes))
 	}
 	for slot, e := range m.elems {
 		if m.slots[e.ID] != uint32(slot) {
@@ -409,7 +409,7 @@ func (p *Pool) sound() error {
 				if m.at[it.slot] != uint32(i) || m.elems[it.slot].Families() != Families(class) {
 					return fmt.Errorf("heap %d, place %d: slot %d has place %d, families %d", class, i, it.slot, m.at[it.slot], m.elems[it.slot].Families())
 				}
-				if i > 0 && it.before(h[(i-1)/arity].key) {
+				if i > 0 && it.before(h[(i-1)/arity]) {
 					return fmt.Errorf("heap %d, place %d: before its parent", class, i)
 				}
 			}
@@ -425,7 +425,7 @@ func (p *Pool) sound() error {
 				if x.rule.kind == uniform {
 					continue
 				}
-				if w := x.weight(m, slot); u.weights[i] != w {
+				if w := x.rule.value(m, slot); u.weights[i] != w {
 					return fmt.Errorf("urn %d, place %d: weight %d, want %d", class, i, u.weights[i], w)
 				}
 				if u.weights[i] > 0 && (u.sums.find(total) != i || u.sums.find(total+uint64(u.weights[i])-1) != i) {

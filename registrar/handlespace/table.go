@@ -2,6 +2,7 @@ package handlespace
 
 import (
 	"cmp"
+	"encoding/binary"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -46,29 +47,28 @@ func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>56] }
 // writer have to convert.
 type bytes interface{ ~string | ~[]byte }
 
-// find returns the node of a name of any case, nil if there is none.
-func find[T bytes](t *table, name T) *node {
+// find returns the node of a name of any case, nil if there is none, and the
+// pool whose handle is the name to the byte.
+func find[T bytes](t *table, name T) (*node, *Pool) {
 	h := hash(t.seed, name)
 	buckets := t.shard(h).buckets.Load()
 	if buckets == nil {
-		return nil
+		return nil, nil
 	}
 	for n := (*buckets)[h&uint64(len(*buckets)-1)].Load(); n != nil; n = n.next {
-		if n.hash == h && equalFold(n.key, name) {
-			return n
+		if n.hash != h {
+			continue
+		}
+		for _, p := range n.pools {
+			if string(p.handle) == string(name) {
+				return n, p
+			}
+		}
+		if equalFold(n.key, name) {
+			return n, nil
 		}
 	}
-	return nil
-}
-
-// exact returns the pool whose handle is name to the byte.
-func exact[T bytes](n *node, name T) *Pool {
-	for _, p := range n.pools {
-		if string(p.handle) == string(name) {
-			return p
-		}
-	}
-	return nil
+	return nil, nil
 }
 
 // add enters a pool under its handle and counts it for the names above it.
@@ -239,31 +239,47 @@ func isName(name string) bool {
 func hash[T bytes](seed maphash.Seed, name T) uint64 {
 	var buf [128]byte
 	if len(name) <= len(buf) {
-		return maphash.Bytes(seed, foldInto(buf[:len(name)], name))
+		return maphash.Bytes(seed, foldInto(&buf, name))
 	}
 	var h maphash.Hash
 	h.SetSeed(seed)
 	for len(name) > 0 {
-		n := min(len(name), len(buf))
-		h.Write(foldInto(buf[:n], name[:n]))
-		name = name[n:]
+		part := foldInto(&buf, name)
+		h.Write(part)
+		name = name[len(part):]
 	}
 	return h.Sum64()
 }
 
-// foldInto fills dst with the folded name, which is as long.
-func foldInto[T bytes](dst []byte, name T) []byte {
-	for i := range dst {
-		dst[i] = lower(name[i])
+// foldInto fills buf with as much of the folded name as it holds.
+func foldInto[T bytes](buf *[128]byte, name T) []byte {
+	n := copy(buf[:], name)
+	for i := 0; i < n; i += 8 {
+		word := buf[i : i+8]
+		binary.LittleEndian.PutUint64(word, foldWord(binary.LittleEndian.Uint64(word)))
 	}
-	return dst
+	return buf[:n]
+}
+
+// foldWord folds eight bytes at once.
+func foldWord(w uint64) uint64 {
+	const ones = 0x0101010101010101
+	low := w & (0x7f * ones)
+	fromA := low + (0x80-'A')*ones     // bit 7 is set in bytes of at least 'A',
+	beyondZ := low + (0x80-'Z'-1)*ones // and in those above 'Z'
+	upper := (fromA &^ beyondZ) &^ w & (0x80 * ones)
+	return w | upper>>2 // 'a' - 'A' is bit 5
 }
 
 // fold returns the name with ASCII case folded; itself if that changes nothing.
 func fold(name string) string {
 	for i := range len(name) {
 		if lower(name[i]) != name[i] {
-			return string(foldInto(make([]byte, len(name)), name))
+			b := []byte(name)
+			for ; i < len(b); i++ {
+				b[i] = lower(b[i])
+			}
+			return string(b)
 		}
 	}
 	return name

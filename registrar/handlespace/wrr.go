@@ -2,8 +2,9 @@ package handlespace
 
 import "math/bits"
 
-// position is how far a weighted round robin has come: hi counts rounds, lo
-// is the fraction of the present one in units of 2^-64.
+// position is how far a weighted round robin has come: the number of rounds
+// and the fraction of the present one, in units of 2^-fractionBits. As a key
+// it has room for 2^56 rounds; a million of them a second last 2,000 years.
 //
 // In every round an element of weight w is due w times, at the fractions
 // (k + phase) / w for k from 0 to w - 1: evenly spread, and exactly as often
@@ -18,9 +19,23 @@ import "math/bits"
 // the present position, and so is one that has just been served, be it late
 // because family filters had left it out. So nobody is owed a burst, and nobody
 // waits longer than one period of its weight.
-type position key
+type position struct {
+	round    uint64
+	fraction uint64
+}
 
-func (p position) before(o position) bool { return key(p).before(key(o)) }
+const fractionBits = 40
+
+func (p position) key() key {
+	return key{hi: uint32(p.round >> (64 - fractionBits)), lo: p.round<<fractionBits | p.fraction}
+}
+
+func positionOf(k key) position {
+	return position{
+		round:    uint64(k.hi)<<(64-fractionBits) | k.lo>>fractionBits,
+		fraction: k.lo & (1<<fractionBits - 1),
+	}
+}
 
 // phase returns the phase of the n-th element to join, in units of 2^-64.
 func phase(n uint32) uint64 { return uint64(n) * 0x9e3779b97f4a7c15 }
@@ -28,17 +43,22 @@ func phase(n uint32) uint64 { return uint64(n) * 0x9e3779b97f4a7c15 }
 // next returns the first position after p at which an element of weight w > 0
 // is due.
 func (p position) next(w uint32, phase uint64) position {
-	// The least k with (k + phase) / w > p.lo is about p.lo * w - phase.
-	// All fractions are rounded down, hence try from below.
-	k, rest := bits.Mul64(p.lo, uint64(w))
+	// The least k with (k + phase) / w > fraction is about fraction * w -
+	// phase. All fractions are rounded down, hence try from below.
+	k, rest := bits.Mul64(p.fraction<<(64-fractionBits), uint64(w))
 	if rest > phase {
 		k++
 	}
 	for ; k < uint64(w); k++ {
-		if due, _ := bits.Div64(k, phase, uint64(w)); due > p.lo {
-			return position{p.hi, due}
+		if due := due(k, phase, w); due > p.fraction {
+			return position{p.round, due}
 		}
 	}
-	due, _ := bits.Div64(0, phase, uint64(w))
-	return position{p.hi + 1, due}
+	return position{p.round + 1, due(0, phase, w)}
+}
+
+// due returns (k + phase) / w for k < w.
+func due(k, phase uint64, w uint32) uint64 {
+	due, _ := bits.Div64(k, phase, uint64(w))
+	return due >> (64 - fractionBits)
 }

@@ -1,0 +1,166 @@
+package handlespace
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// The benchmarks print the table of the documentation: go test -bench . -benchtime 0.2s
+
+// shape is a handlespace's size.
+type shape struct{ pools, elements int }
+
+func (s shape) String() string { return fmt.Sprintf("%dx%d", s.pools, s.elements) }
+
+var shapes = []shape{{1, 10}, {1, 1000}, {1000, 10}, {1, 100000}, {100000, 10}}
+
+var benchPolicies = []struct {
+	name string
+	typ  param.PolicyType
+}{
+	{"RR", param.RoundRobin},
+	{"WRR", param.WeightedRoundRobin},
+	{"RAND", param.Random},
+	{"WRAND", param.WeightedRandom},
+	{"PRIO", param.Priority},
+	{"LU", param.LeastUsed},
+	{"LUD", param.LeastUsedDegradation},
+	{"PLU", param.PriorityLeastUsed},
+	{"RLU", param.RandomizedLeastUsed},
+	{"RPLU", param.RandomizedPriorityLeastUsed},
+	{"RLUD", param.RandomizedLeastUsedDegradation},
+	{"PLUD", param.PriorityLeastUsedDegradation},
+	{"RPLUD", param.RandomizedPriorityLeastUsedDegradation},
+	{"WRAND-DPF", param.WeightedRandomDPF},
+	{"LU-DPF", param.LeastUsedDPF},
+	{"LUD-DPF", param.LeastUsedDegradationDPF},
+}
+
+// benchElement has two addresses of its own, as parsing makes them, and
+// everyday values.
+func benchElement(r *rand.Rand, id param.PEID, t param.PolicyType) *Element {
+	four, six := [4]byte{192, 0, 2}, [16]byte{0x20, 0x01, 0x0d, 0xb8}
+	four[3], six[15] = byte(id), byte(id)
+	addrs := []netip.Addr{netip.AddrFrom4(four), netip.AddrFrom16(six)}
+	return &Element{PoolElement: param.PoolElement{
+		ID:            id,
+		UserTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 7, Addrs: addrs},
+		Policy: param.Policy{
+			Type: t, Weight: 1 + r.Uint32N(100), Priority: r.Uint32N(10), Load: r.Uint32() / 2,
+			LoadDegradation: 1 << 16, DPF: 1 << 20, Distance: r.Uint32N(200),
+		},
+	}}
+}
+
+func benchHandle(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("pool-%06d", i)) }
+
+func fill(b *testing.B, sh shape, t param.PolicyType) *Space {
+	b.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	s := newSpace()
+	for i := range sh.pools {
+		h := benchHandle(i)
+		for range sh.elements {
+			mustPut(b, s, h, benchElement(r, param.PEID(r.Uint32()), t))
+		}
+	}
+	return s
+}
+
+// BenchmarkSelect looks up a pool by its name and selects in it. Pools are
+// taken at random.
+func BenchmarkSelect(b *testing.B) {
+	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+		s := fill(b, sh, t)
+		names := make([][]byte, sh.pools)
+		for i, j := range rand.New(rand.NewPCG(3, 4)).Perm(sh.pools) {
+			names[i] = []byte(benchHandle(j))
+		}
+		for _, n := range []int{1, 3} {
+			b.Run(fmt.Sprint(n), func(b *testing.B) {
+				b.ReportAllocs()
+				dst := make([]Selected, 0, n)
+				i := 0
+				for b.Loop() {
+					p, _ := s.Lookup(names[i])
+					dst = p.Select(dst[:0], n, 0)
+					if i++; i == len(names) {
+						i = 0
+					}
+				}
+			})
+		}
+	})
+}
+
+// perPolicy runs a benchmark for every shape and policy.
+func perPolicy(b *testing.B, bench func(*testing.B, shape, param.PolicyType)) {
+	for _, sh := range shapes {
+		b.Run(sh.String(), func(b *testing.B) {
+			for _, policy := range benchPolicies {
+				b.Run(policy.name, func(b *testing.B) { bench(b, sh, policy.typ) })
+			}
+		})
+	}
+}
+
+// BenchmarkPut registers new elements in random pools and takes them out
+// again; only Put is timed.
+func BenchmarkPut(b *testing.B) {
+	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+		s := fill(b, sh, t)
+		b.Run("new", func(b *testing.B) {
+			r := rand.New(rand.NewPCG(5, 6))
+			batch := max(1, min(1000, sh.pools*sh.elements/100))
+			handles := make([]param.PoolHandle, batch)
+			elements := make([]*Element, batch)
+			b.ReportAllocs()
+			for done := 0; done < b.N; done += batch {
+				b.StopTimer()
+				for i := range batch {
+					if elements[i] != nil {
+						s.Remove(handles[i], elements[i].ID)
+					}
+					handles[i] = benchHandle(r.IntN(sh.pools))
+					elements[i] = benchElement(r, param.PEID(r.Uint32()), t)
+				}
+				b.StartTimer()
+				for i := range min(batch, b.N-done) {
+					if _, err := s.Put(handles[i], elements[i]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.StopTimer()
+			for i, e := range elements {
+				s.Remove(handles[i], e.ID)
+			}
+		})
+	})
+}
+
+// BenchmarkHeap reports the heap that a handlespace takes for an element, its
+// two addresses and its share of the pool included.
+func BenchmarkHeap(b *testing.B) {
+	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+		for b.Loop() {
+			before := heapInUse()
+			s := fill(b, sh, t)
+			b.ReportMetric(float64(heapInUse()-before)/float64(sh.pools*sh.elements), "B/element")
+			runtime.KeepAlive(s)
+		}
+	})
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
