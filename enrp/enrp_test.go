@@ -1,10 +1,368 @@
 package enrp
 
 import (
+	"encoding/hex"
+	"errors"
 	"net/netip"
+	"strings"
+	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/asap/param"
 )
 
 // compareAddrs lets go-cmp compare addresses.
 var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+// unhex reads bytes in hexadecimal digits, with blanks between them anywhere
+// and a comment behind # in each line.
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	var digits strings.Builder
+	for line := range strings.Lines(s) {
+		line, _, _ = strings.Cut(line, "#")
+		digits.WriteString(strings.Join(strings.Fields(line), ""))
+	}
+	b, err := hex.DecodeString(digits.String())
+	if err != nil {
+		t.Fatalf("bad hexadecimal digits in the test: %v", err)
+	}
+	return b
+}
+
+var (
+	sctp1 = param.Transport{
+		Type: param.TypeSCTPTransport, Port: 9901,
+		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	}
+	server1 = param.ServerInformation{ID: 0x10000001, Transport: sctp1}
+	server2 = param.ServerInformation{ID: 0x20000002, Transport: sctp1, Unknown: unknown}
+	element = param.PoolElement{
+		ID: 0x51, Home: 0x10000001, Life: 60, UserTransport: sctp1,
+		Policy: param.Policy{Type: param.RoundRobin}, ASAPTransport: sctp1,
+	}
+	bare    = param.PoolElement{ID: 0x52, UserTransport: sctp1}
+	unknown = []param.Raw{{Type: 0x8123, Value: []byte("ab")}}
+)
+
+// The wire form of the above, and where the messages go.
+const (
+	ids        = "10000001 20000002 "
+	hexSCTP    = "0004 0010 26ad 0000 0001 0008 c0000201 "
+	hexServer1 = "000b 0018 10000001 " + hexSCTP
+	hexServer2 = "000b 001e 20000002 " + hexSCTP + "8123 0006 6162 0000 "
+	hexElement = "000a 0038 00000051 10000001 0000003c " + hexSCTP + "0008 0008 00000001 " + hexSCTP
+	hexBare    = "000a 0020 00000052 00000000 00000000 " + hexSCTP
+	hexLost    = "000a 0018 00000053 00000000 00000000 0008 0008 00000001 "
+	hexUnknown = "8123 0006 6162 0000 "
+	hexA       = "0009 0005 61 000000 " // pool handle "a"
+	hexB       = "0009 0005 62 000000 "
+)
+
+// messages are messages with their form on the wire, both ways.
+var messages = []struct {
+	name    string
+	message Message
+	hex     string
+}{
+	{"presence, bare", &Presence{Sender: 0x10000001}, `
+		01 00 000c             # type, flags, length
+		10000001 00000000      # sender, receiver`},
+	{"presence with checksum", &Presence{Sender: 0x10000001, Receiver: 0x20000002, HasChecksum: true}, `
+		01 00 0014 ` + ids + `
+		000f 0006 0000 0000    # PE checksum with padding`},
+	{"presence with all there is", &Presence{
+		Sender: 0x10000001, Receiver: 0x20000002, ReplyRequired: true,
+		Checksum: 0x20d3, HasChecksum: true, Info: server1, Unknown: unknown,
+	}, `
+		01 01 0034 ` + ids + ` # reply required
+		000f 0006 20d3 0000
+		` + hexServer1 + hexUnknown},
+	{"handle table request", &HandleTableRequest{Sender: 0x10000001, Receiver: 0x20000002}, "02 00 000c" + ids},
+	{"handle table request for own children", &HandleTableRequest{
+		Sender: 0x10000001, Receiver: 0x20000002, OwnChildrenOnly: true, Unknown: unknown,
+	}, "02 01 0014" + ids + hexUnknown},
+	{"handle table response", &HandleTableResponse{
+		Sender: 0x10000001, Receiver: 0x20000002, More: true,
+		Pools: []PoolEntry{
+			{Handle: "a", Elements: []param.PoolElement{element, bare}},
+			{Handle: "b", Elements: []param.PoolElement{bare}},
+			{Handle: "a", Elements: []param.PoolElement{bare}},
+		},
+		Unknown: unknown,
+	}, `
+		03 02 00c4 ` + ids + ` # M
+		` + hexA + hexElement + hexBare + hexB + hexBare + hexA + hexBare + hexUnknown},
+	{"handle table response, empty", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002}, "03 00 000c" + ids},
+	{"handle table response, rejection", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "03 01 000c" + ids},
+	{"handle update", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: element}, `
+		04 00 0050 ` + ids + `
+		0000 0000              # action, reserved
+		` + hexA + hexElement},
+	{"handle update without a policy", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: bare},
+		"04 00 0038" + ids + "0000 0000" + hexA + hexBare},
+	{"handle update, delete, suggestion", &HandleUpdate{
+		Sender: 0x10000001, Receiver: 0x20000002, SuggestTakeover: true, Action: DelPE, Handle: "a",
+		Element: param.PoolElement{ID: 0x53, Policy: param.Policy{Type: param.RoundRobin}}, Unknown: unknown,
+	}, "04 01 0038" + ids + "0001 0000" + hexA + hexLost + hexUnknown},
+	{"handle update, reserved action", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Action: 7, Handle: "a", Element: bare},
+		"04 00 0038" + ids + "0007 0000" + hexA + hexBare},
+	{"list request", &ListRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: unknown}, "05 00 0014" + ids + hexUnknown},
+	{"list response", &ListResponse{
+		Sender: 0x10000001, Receiver: 0x20000002,
+		Servers: []param.ServerInformation{server1, server2}, Unknown: unknown,
+	}, "06 00 004c" + ids + hexServer1 + hexServer2 + hexUnknown},
+	{"list response, rejection", &ListResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "06 01 000c" + ids},
+	{"init takeover", &InitTakeover{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003, Unknown: unknown},
+		"07 00 0018" + ids + "30000003" + hexUnknown},
+	{"init takeover acknowledgement", &InitTakeoverAck{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
+		"08 00 0010" + ids + "30000003"},
+	{"takeover server", &TakeoverServer{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
+		"09 00 0010" + ids + "30000003"},
+	{"error", &Error{
+		Sender: 0x10000001, Receiver: 0x20000002,
+		Causes: []param.Cause{{Code: 0xf006}, {Code: param.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 5, 1}}}, Unknown: unknown,
+	}, `
+		0a 00 0028 ` + ids + `
+		000c 0011              # length without the last padding
+		  f006 0004
+		  0002 0009 7f00000501 000000
+		` + hexUnknown},
+}
+
+func TestMessages(t *testing.T) {
+	for _, tt := range messages {
+		t.Run(tt.name, func(t *testing.T) {
+			data := unhex(t, tt.hex)
+			b, err := tt.message.Append([]byte("before"))
+			if err != nil {
+				t.Fatalf("Append: %v", err)
+			}
+			if diff := cmp.Diff(hex.EncodeToString(data), hex.EncodeToString(b[len("before"):])); diff != "" {
+				t.Errorf("Append (-want +got):\n%s", diff)
+			}
+			m, reports, err := Parse(data)
+			if err != nil || reports != nil {
+				t.Fatalf("Parse: %v, reports %v", err, reports)
+			}
+			if diff := cmp.Diff(tt.message, m, compareAddrs); diff != "" {
+				t.Errorf("Parse (-want +got):\n%s", diff)
+			}
+			sender, receiver := m.IDs()
+			if s, r := IDs(data); s != sender || r != receiver || s != 0x10000001 {
+				t.Errorf("IDs() of the message are %v, %v, of its bytes %v, %v", sender, receiver, s, r)
+			}
+		})
+	}
+}
+
+// TestEveryMessage: the table leaves no message out.
+func TestEveryMessage(t *testing.T) {
+	seen := make(map[MessageType]bool)
+	for _, tt := range messages {
+		seen[tt.message.Type()] = true
+	}
+	for typ := TypePresence; typ <= TypeError; typ++ {
+		if !seen[typ] {
+			t.Errorf("%v is not in the table", typ)
+		}
+	}
+}
+
+// TestRefused parses messages whose parameters are good each, but not together.
+func TestRefused(t *testing.T) {
+	tests := []struct {
+		name, hex string
+		text      string     // in the error
+		at        param.Type // 0 for the message
+		info      string     // of the error cause; "" for all of the message
+	}{
+		{"presence without a receiver", "01 00 0008 10000001", "ENRP_PRESENCE: message: ends 4 bytes too early", 0, ""},
+		{"presence with two checksums", "01 00 001c" + ids + "000f 0006 1234 0000 000f 0006 1234 0000", "second one", param.TypePEChecksum, "000f 0006 1234"},
+		{"presence of two servers", "01 00 003c" + ids + hexServer1 + hexServer1, "second one", param.TypeServerInformation, hexServer1},
+		{"presence with a pool", "01 00 0014" + ids + hexA, "not allowed", param.TypePoolHandle, "0009 0005 61"},
+		{"list request with a pool", "05 00 0014" + ids + hexA, "not allowed", param.TypePoolHandle, "0009 0005 61"},
+		{"table that begins with an element", "03 00 002c" + ids + hexBare, "before the first pool handle", param.TypePoolElement, hexBare},
+		{"table with an empty entry", "03 00 003c" + ids + hexA + hexB + hexBare, "without a pool element", param.TypePoolHandle, "0009 0005 62"},
+		{"table that ends in an empty entry", "03 00 0014" + ids + hexA, "without a pool element", param.TypePoolHandle, "0009 0005 61"},
+		{"table with an unreachable element", "03 00 002c" + ids + hexA + hexLost, "without a user transport", param.TypePoolElement, hexLost},
+		{"rejected table with an entry", "03 01 0034" + ids + hexA + hexBare, "rejection", param.TypePoolHandle, "0009 0005 61"},
+		{"rejected list with an entry", "06 01 0024" + ids + hexServer1, "rejection", param.TypeServerInformation, hexServer1},
+		{"update without an action", "04 00 000e" + ids + "0000", "ends 2 bytes too early", 0, ""},
+		{"update without a handle", "04 00 0030" + ids + "00000000" + hexBare, "Pool Handle parameter is missing", 0, ""},
+		{"update without an element", "04 00 0018" + ids + "00000000" + hexA, "Pool Element parameter is missing", 0, ""},
+		{"update of two pools", "04 00 0040" + ids + "00000000" + hexA + hexA + hexBare, "second one", param.TypePoolHandle, "0009 0005 61"},
+		{"update of two elements", "04 00 0058" + ids + "00000000" + hexA + hexBare + hexBare, "second one", param.TypePoolElement, hexBare},
+		{"update that adds an unreachable element", "04 00 0030" + ids + "00000000" + hexA + hexLost, "without a user transport", param.TypePoolElement, hexLost},
+		{"takeover of nobody", "07 00 000c" + ids, "ends 4 bytes too early", 0, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			data := unhex(t, tt.hex)
+			m, reports, err := Parse(data)
+			if m != nil || reports != nil {
+				t.Errorf("Parse gives %v, %v beside an error", m, reports)
+			}
+			info := hex.EncodeToString(data)
+			if tt.info != "" {
+				info = hex.EncodeToString(unhex(t, tt.info))
+			}
+			checkError(t, err, param.CauseInvalidValues, true, tt.at, info)
+			if !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error is %q, want one with %q", err, tt.text)
+			}
+		})
+	}
+}
+
+// TestErrorsAreNotAnswered: or else two registrars could go on for ever.
+func TestErrorsAreNotAnswered(t *testing.T) {
+	for name, s := range map[string]string{
+		"no cause":                  "0a 00 000c" + ids,
+		"no ids":                    "0a 00 0004",
+		"two parameters":            "0a 00 001c" + ids + "000c 0008 0000 0004 000c 0008 0000 0004",
+		"wrong length":              "0a 00 0010" + ids,
+		"parameter to be reported":  "0a 00 0018" + ids + "000c 0008 0000 0004 c123 0004",
+		"parameter that also stops": "0a 00 0018" + ids + "000c 0008 0000 0004 4123 0004",
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := unhex(t, s)
+			_, reports, err := Parse(data)
+			if (err == nil) != (name == "parameter to be reported") {
+				t.Errorf("Parse: %v", err)
+			}
+			if reply, ok := ErrorReply(err, 1, data); ok || reply != nil || reports != nil {
+				t.Errorf("error %v is answered by %v, reports %v", err, reply, reports)
+			}
+		})
+	}
+}
+
+// TestUnknownMessages: the two high bits of the type decide (RFC 5354, Section
+// 4), before anything else.
+func TestUnknownMessages(t *testing.T) {
+	for _, tt := range []struct {
+		hex    string
+		report bool
+	}{
+		{"00 00 0004", false},
+		{"0b 00 000c" + ids, false},
+		{"7f 00 000c" + ids, true},
+		{"40 00 0004", true},
+		{"80 00 0004", false},
+		{"ff 00 0100", false},
+	} {
+		t.Run(tt.hex, func(t *testing.T) {
+			data := unhex(t, tt.hex)
+			m, reports, err := Parse(data)
+			if m != nil || reports != nil {
+				t.Errorf("Parse gives %v, %v", m, reports)
+			}
+			checkError(t, err, param.CauseUnrecognizedMessage, tt.report, 0, hex.EncodeToString(data))
+			if _, ok := ErrorReply(err, 1, data); ok != tt.report {
+				t.Errorf("ErrorReply says %v, want %v", ok, tt.report)
+			}
+		})
+	}
+}
+
+// TestReports: unknown parameters that are skipped come with the message, and
+// are reported if their type says so.
+func TestReports(t *testing.T) {
+	m, reports, err := Parse(unhex(t, "02 00 0014"+ids+"c001 0004 8002 0004"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &HandleTableRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: []param.Raw{{Type: 0xc001}, {Type: 0x8002}}}
+	if diff := cmp.Diff(Message(want), m); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+	wantReports := []param.Cause{{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}}}
+	if diff := cmp.Diff(wantReports, reports); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+}
+
+// TestUnwritable: Append refuses what Parse refuses.
+func TestUnwritable(t *testing.T) {
+	var lost param.PoolElement
+	tests := []struct {
+		name    string
+		message Message
+		text    string
+	}{
+		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{"a", []param.PoolElement{bare}}}}, "rejection"},
+		{"table with an empty entry", &HandleTableResponse{Pools: []PoolEntry{{Handle: "a"}}}, "without a pool element"},
+		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{"a", []param.PoolElement{lost}}}}, "without a user transport"},
+		{"table without a handle", &HandleTableResponse{Pools: []PoolEntry{{"", []param.PoolElement{bare}}}}, "empty pool handle"},
+		{"update that adds an unreachable element", &HandleUpdate{Handle: "a"}, "without a user transport"},
+		{"rejected list with an entry", &ListResponse{Reject: true, Servers: []param.ServerInformation{server1}}, "rejection"},
+		{"list with an unreachable server", &ListResponse{Servers: []param.ServerInformation{{}}}, "not SCTP"},
+		{"error without a cause", &Error{}, "without a cause"},
+		{"unknown parameter to stop at", &ListRequest{Unknown: []param.Raw{{Type: 0x4123}}}, "could not skip"},
+		{"message too long", &ListRequest{Unknown: []param.Raw{{Type: 0x8123, Value: make([]byte, 65521)}}}, "message of 65537 bytes"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := tt.message.Append([]byte("before"))
+			if err == nil || !strings.Contains(err.Error(), tt.text) || string(b) != "before" {
+				t.Errorf("Append gives %.80q, %v, want the buffer as it was and an error with %q", b, err, tt.text)
+			}
+		})
+	}
+}
+
+func TestErrorReplyToOtherErrors(t *testing.T) {
+	for _, err := range []error{nil, errors.New("no ParseError")} {
+		if reply, ok := ErrorReply(err, 1, nil); reply != nil || ok {
+			t.Errorf("ErrorReply(%v) = %v, %v, want none", err, reply, ok)
+		}
+	}
+}
+
+func TestStrings(t *testing.T) {
+	for _, tt := range []struct{ got, want string }{
+		{MessageType(0).String(), "ENRP message 0x00"},
+		{TypePresence.String(), "ENRP_PRESENCE"},
+		{TypeError.String(), "ENRP_ERROR"},
+		{MessageType(0x7f).String(), "ENRP message 0x7f"},
+		{AddPE.String(), "ADD_PE"},
+		{DelPE.String(), "DEL_PE"},
+		{UpdateAction(7).String(), "update action 0x0007"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("String() = %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+// TestAllocs: what the codec may allocate for the messages that registrars
+// send most.
+func TestAllocs(t *testing.T) {
+	for name, parse := range map[string]float64{
+		"presence with checksum": 1,
+		"handle update":          4, // message, handle, 2 times addresses
+	} {
+		for _, tt := range messages {
+			if tt.name != name {
+				continue
+			}
+			data := unhex(t, tt.hex)
+			if got := testing.AllocsPerRun(100, func() {
+				if _, _, err := Parse(data); err != nil {
+					t.Fatal(err)
+				}
+			}); got > parse {
+				t.Errorf("%s: Parse allocates %v times, want at most %v", name, got, parse)
+			}
+			buf := make([]byte, 0, 1024)
+			if got := testing.AllocsPerRun(100, func() {
+				if _, err := tt.message.Append(buf); err != nil {
+					t.Fatal(err)
+				}
+			}); got > 0 {
+				t.Errorf("%s: Append allocates %v times, want 0", name, got)
+			}
+		}
+	}
+}

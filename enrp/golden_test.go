@@ -129,15 +129,6 @@ func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at 
 	}
 }
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // TestTruncated cuts every captured message at every byte.
 func TestTruncated(t *testing.T) {
 	for _, g := range readGolden(t) {

@@ -2,8 +2,8 @@ package enrp
 
 import "github.com/rserpool/coredns-rserpool/asap/param"
 
-// flagReplyRequired asks for a Presence in answer. RFC 5353, Section 2.1,
-// speaks of "reply required" but shows no place for it; this is RSPLIB's.
+// flagReplyRequired asks for a Presence in answer: the Reply_request flag of RFC
+// 5353, Section 3.4.3. Section 2.1 shows no place for it; this is RSPLIB's.
 const flagReplyRequired = 0x01
 
 // Presence tells that a registrar is alive, or asks whether its peer is (RFC
