@@ -20,7 +20,8 @@ import (
 type Builder struct {
 	b       []byte
 	base    int  // where the message or parameter begins
-	pad     int  // how many bytes of padding b ends in
+	padding int  // how many bytes of padding the last closed parameter has
+	padEnd  int  // where they end
 	message bool // a message header is to be completed
 	err     error
 }
@@ -42,7 +43,7 @@ func (w *Builder) Len() int { return len(w.b) - w.base }
 func (w *Builder) Finish() ([]byte, error) {
 	n := w.Len()
 	if n > maxLen {
-		n -= w.pad
+		n -= w.lastPadding()
 	}
 	if w.err == nil && n > maxLen {
 		w.fail("message of %d bytes is longer than its length field can say: at most %d", n, maxLen)
@@ -71,25 +72,33 @@ func (w *Builder) open(t Type) int {
 // the padding between nested parameters, but not the last one's (RFC 5354,
 // Section 2).
 func (w *Builder) close(start int) {
-	n := len(w.b) - w.pad - start
+	n := len(w.b) - w.lastPadding() - start
 	if n > maxLen {
 		w.fail("%v parameter of %d bytes is longer than its length field can say: at most %d",
 			Type(binary.BigEndian.Uint16(w.b[start:])), n, maxLen)
 		return
 	}
 	binary.BigEndian.PutUint16(w.b[start+2:], uint16(n))
-	w.pad = padded(n) - n
-	w.b = append(w.b[:start+n], 0, 0, 0)[:start+n+w.pad]
+	w.padding, w.padEnd = padded(n)-n, start+padded(n)
+	w.b = append(w.b[:start+n], 0, 0, 0)[:w.padEnd]
+}
+
+// lastPadding is how many bytes of padding the buffer ends in.
+func (w *Builder) lastPadding() int {
+	if w.padEnd == len(w.b) {
+		return w.padding
+	}
+	return 0
 }
 
 // Uint32 writes a 32-bit field.
 func (w *Builder) Uint32(v uint32) {
-	w.b, w.pad = binary.BigEndian.AppendUint32(w.b, v), 0
+	w.b = binary.BigEndian.AppendUint32(w.b, v)
 }
 
 // Uint16 writes a 16-bit field.
 func (w *Builder) Uint16(v uint16) {
-	w.b, w.pad = binary.BigEndian.AppendUint16(w.b, v), 0
+	w.b = binary.BigEndian.AppendUint16(w.b, v)
 }
 
 // Unknown writes parameters that this package does not know.
@@ -109,13 +118,9 @@ func (w *Builder) Unknown(list []Raw) {
 // first refusal counts.
 func (w *Builder) Refuse(why string) { w.fail("%s", why) }
 
-func (w *Builder) bytes(v []byte) {
-	w.b, w.pad = append(w.b, v...), 0
-}
+func (w *Builder) bytes(v []byte) { w.b = append(w.b, v...) }
 
-func (w *Builder) str(v string) {
-	w.b, w.pad = append(w.b, v...), 0
-}
+func (w *Builder) str(v string) { w.b = append(w.b, v...) }
 
 func (w *Builder) fail(format string, args ...any) {
 	if w.err == nil {

@@ -244,6 +244,33 @@ func TestMessageFrame(t *testing.T) {
 	}
 }
 
+// TestUnread: a message is read to its end.
+func TestUnread(t *testing.T) {
+	c := NewCursor(message(unhex(t, "0009 0005 61 000000")))
+	if _, err := c.Finish(); err == nil || !strings.Contains(err.Error(), "8 bytes too many") {
+		t.Errorf("error is %v, want one about 8 bytes too many", err)
+	}
+}
+
+// TestPaddingBetween: what follows a parameter with padding begins behind it.
+func TestPaddingBetween(t *testing.T) {
+	for _, tt := range parameters {
+		w := BeginMessage(nil, 1, 0)
+		w.PoolHandle("a")
+		write(&w, tt.value)
+		w.Uint32(0x00090004) // a field behind it all, which looks like a parameter
+		b, err := w.Finish()
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		want := message(unhex(t, "0009 0005 61 000000"+tt.hex+"\n 0009 0004"))
+		if diff := cmp.Diff(hex.EncodeToString(want), hex.EncodeToString(b)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
 func TestMessageSize(t *testing.T) {
 	for _, tt := range []struct {
 		hex  string
