@@ -72,9 +72,7 @@ func TestAllocsResolution(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	elements := []*param.PoolElement{&element, &element, &element}
 	if got := testing.AllocsPerRun(100, func() {
-		w := param.BeginMessage(buf, uint8(TypeHandleResolutionResponse), 0)
-		w.PoolHandle(m.Handle)
-		w.Policy(element.Policy)
+		w := BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
 		for _, e := range elements {
 			w.PoolElement(e)
 		}

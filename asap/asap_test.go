@@ -254,7 +254,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"registration without a handle", "01 00 002c " + pe, "ASAP_REGISTRATION: message: Pool Handle parameter is missing", 0, ""},
 		{"registration without an element", "01 00 000c " + handle, "Pool Element parameter is missing", 0, ""},
-		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", param.TypePoolHandle, "0009 0005 61"},
+		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", param.TypePoolHandle, handle},
 		{"registration of two elements", "01 00 005c " + handle + pe + pe, "second one", param.TypePoolElement, pe},
 		{"registration without a policy", "01 00 002c " + handle + bare, "without a policy", param.TypePoolElement, bare},
 		{"registration without a transport", "01 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
@@ -263,7 +263,7 @@ func TestRefused(t *testing.T) {
 		{"deregistration of two elements", "02 00 001c " + handle + id + id, "second one", param.TypePEIdentifier, id},
 		{"deregistration with an error", "02 00 001c " + handle + id + "000c 0008 0000 0004", "not allowed", param.TypeOperationError, "000c 0008 0000 0004"},
 		{"registration response without a handle", "03 00 000c " + id, "Pool Handle parameter is missing", 0, ""},
-		{"handle resolution of two pools", "05 00 0014 " + handle + handle, "second one", param.TypePoolHandle, "0009 0005 61"},
+		{"handle resolution of two pools", "05 00 0014 " + handle + handle, "second one", param.TypePoolHandle, handle},
 		{"handle resolution with two numbers of items", "05 00 001c " + handle + "803f 0008 00000001 803f 0008 00000002",
 			"second one", param.TypeHandleResolutionItems, "803f 0008 00000002"},
 		{"handle resolution response with two policies", "06 00 001c " + handle + policy + policy, "second one", param.TypePolicy, policy},

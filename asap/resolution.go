@@ -79,18 +79,25 @@ type HandleResolutionResponse struct {
 // Type returns TypeHandleResolutionResponse.
 func (*HandleResolutionResponse) Type() MessageType { return TypeHandleResolutionResponse }
 
-// Append adds the message's wire form to b. To write a response from elements
-// that are not in one slice, see [param.Builder].
+// Append adds the message's wire form to b.
 func (m *HandleResolutionResponse) Append(b []byte) ([]byte, error) {
-	w := begin(b, TypeHandleResolutionResponse, flags(m.Accept))
-	w.PoolHandle(m.Handle)
-	if m.Policy.Type != 0 {
-		w.Policy(m.Policy)
-	}
+	w := BeginHandleResolutionResponse(b, m.Accept, m.Handle, m.Policy)
 	appendElements(&w, m.Elements)
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)
 	return w.Finish()
+}
+
+// BeginHandleResolutionResponse begins a HandleResolutionResponse behind b, to
+// be followed by pool elements, straight from where they are kept, or by error
+// causes. It allocates nothing but what b needs to grow.
+func BeginHandleResolutionResponse(b []byte, accept bool, h param.PoolHandle, policy param.Policy) param.Builder {
+	w := begin(b, TypeHandleResolutionResponse, flags(accept))
+	w.PoolHandle(h)
+	if policy.Type != 0 {
+		w.Policy(policy)
+	}
+	return w
 }
 
 func parseHandleResolutionResponse(c *param.Cursor) *HandleResolutionResponse {

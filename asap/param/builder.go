@@ -10,11 +10,10 @@ import (
 // grow, so that a message with many parameters can be written straight from
 // where they are kept:
 //
-//	w := param.BeginMessage(buf, uint8(asap.TypeHandleResolutionResponse), 0)
+//	w := param.BeginMessage(buf, uint8(asap.TypeBusinessCard), 0)
 //	w.PoolHandle(handle)
-//	w.Policy(policy)
-//	for _, e := range selected {
-//		w.PoolElement(&e.PoolElement)
+//	for _, e := range elements {
+//		w.PoolElement(e)
 //	}
 //	buf, err := w.Finish()
 type Builder struct {

@@ -311,9 +311,12 @@ func (c *Cursor) fail(at tlv, cause CauseCode, report bool, err error) {
 	c.pos = c.end
 }
 
-// excerpt copies a parameter, or its beginning, for an error cause.
+// excerpt copies a parameter with its padding, or its beginning, for an error
+// cause. The padding keeps all that is behind it in the reply aligned, in which
+// implementations agree, while they do not in what lengths to count it.
 func (c *Cursor) excerpt(t tlv) []byte {
-	return clone(c.msg[t.start:min(t.end, t.start+maxExcerpt)])
+	n := min(padded(t.end-t.start), maxExcerpt)
+	return clone(c.msg[t.start:min(t.start+n, len(c.msg))])
 }
 
 // clone copies b; nothing becomes nil.

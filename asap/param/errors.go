@@ -26,8 +26,8 @@ type ParseError struct {
 	// Offset is where that parameter begins, in bytes from the message's
 	// beginning.
 	Offset int
-	// Bytes is a copy of that parameter or message, header included. What
-	// goes beyond 4096 bytes is cut off.
+	// Bytes is a copy of that parameter or message, header and padding
+	// included. What goes beyond 4096 bytes is cut off.
 	Bytes []byte
 	// Err says what is wrong in words.
 	Err error
