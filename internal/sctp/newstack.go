@@ -1,0 +1,145 @@
+package sctp
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+)
+
+// Stack is the SCTP of a process: the kinds that its machine offers, and the
+// UDP sockets that its endpoints share. Its methods may be called from any
+// goroutine.
+type Stack struct {
+	cfg    StackConfig
+	kernel bool
+	udp    *udpMux // nil if user space stays out
+	tcp    counters
+	ids    idAllocator
+
+	mu        sync.Mutex
+	closed    bool
+	endpoints map[*endpoint]struct{}
+}
+
+// errNoKernel says what to do where the kernel has no SCTP.
+var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp) or use transport udp")
+
+// NewStack makes a Stack. It opens no socket yet. With KernelOnly it fails
+// where the kernel has no SCTP.
+func NewStack(cfg StackConfig) (*Stack, error) {
+	cfg.Limits = cfg.Limits.withDefaults()
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	s := &Stack{cfg: cfg, endpoints: map[*endpoint]struct{}{}}
+	user := true
+	switch cfg.Mode {
+	case UDPOnly:
+	case KernelOnly, Auto:
+		s.kernel = kernelSupported()
+		user = cfg.Mode == Auto
+	default:
+		return nil, fmt.Errorf("unknown transport mode %d", cfg.Mode)
+	}
+	switch {
+	case cfg.Mode == KernelOnly && !s.kernel:
+		return nil, errNoKernel
+	case cfg.Mode == Auto && !s.kernel:
+		cfg.Logf("sctp: the kernel has no SCTP, so SCTP is served in UDP only (RFC 6951)")
+	case s.kernel && user && cfg.EncapPort != 0 && kernelEncapPort() == cfg.EncapPort:
+		user = false
+		cfg.Logf("sctp: the kernel itself serves SCTP in UDP port %d (net.sctp.udp_port)", cfg.EncapPort)
+	}
+	if user {
+		key := make([]byte, 32)
+		_, _ = rand.Read(key) // never fails
+		s.udp = newUDPMux(cfg.Limits, cfg.EncapPort, key, cfg.Logf, func(a netip.AddrPort) (datagrams, error) {
+			return listenUDP(a)
+		})
+	}
+	return s, nil
+}
+
+// Kinds are the kinds of SCTP that the Stack offers, the preferred one first.
+// TCP is not among them: whether an endpoint has it is a matter of its
+// ListenConfig.
+func (s *Stack) Kinds() []Kind {
+	var kinds []Kind
+	if s.kernel {
+		kinds = append(kinds, Kernel)
+	}
+	if s.udp != nil {
+		kinds = append(kinds, UDP)
+	}
+	return kinds
+}
+
+// Stats gives the Stack's counters.
+func (s *Stack) Stats() Stats {
+	st := s.tcp.stats()
+	if s.udp != nil {
+		u := s.udp.n.stats()
+		u.Overruns += st.Overruns
+		u.Refused += st.Refused
+		u.Panics += st.Panics
+		st = u
+	}
+	return st
+}
+
+// EncapPort is the local UDP port of user-space SCTP: the configured one, or
+// the one that was taken for the first endpoint. It is 0 before that, and
+// where user space stays out.
+func (s *Stack) EncapPort() uint16 {
+	if s.udp == nil {
+		return 0
+	}
+	s.udp.mu.RLock()
+	defer s.udp.mu.RUnlock()
+	return s.udp.encapPort
+}
+
+// Listen makes an endpoint of all the kinds that the Stack offers, with one
+// port for all of them, and of TCP if cfg asks for it. The Handler must not
+// call Close, which waits for it.
+func (s *Stack) Listen(cfg ListenConfig, h Handler) (Endpoint, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	e := newEndpoint(s, h)
+	if err := e.listen(cfg); err != nil {
+		_ = e.closeKinds()
+		return nil, err
+	}
+	s.endpoints[e] = struct{}{}
+	return e, nil
+}
+
+// Close closes the endpoints that are left, and all sockets.
+func (s *Stack) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	left := make([]*endpoint, 0, len(s.endpoints))
+	for e := range s.endpoints {
+		left = append(left, e)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, e := range left {
+		errs = append(errs, e.Close())
+	}
+	if s.udp != nil {
+		s.udp.wg.Wait()
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) forget(e *endpoint) {
+	s.mu.Lock()
+	delete(s.endpoints, e)
+	s.mu.Unlock()
+}

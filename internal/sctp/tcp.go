@@ -1,0 +1,242 @@
+package sctp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ppidASAP is what messages over TCP are: only pool users' requests come so
+// (RFC 5352, Section 3.3).
+const ppidASAP = 11
+
+// tcpEndpoint is an endpoint whose associations are TCP connections. It takes
+// some only if told to listen, and can call in any case.
+type tcpEndpoint struct {
+	lim    Limits
+	ids    *idAllocator
+	n      *counters
+	logf   func(string, ...any)
+	h      Handler
+	lns    []net.Listener
+	addrs  []netip.Addr
+	port   uint16
+	wg     sync.WaitGroup
+	ctx    context.Context // done when the endpoint is closed
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	assocs   map[AssocID]*tcpAssoc
+	halfOpen int // accepted, and no whole message has come
+}
+
+var _ Endpoint = (*tcpEndpoint)(nil)
+
+// listenTCP makes an endpoint that listens if cfg.TCP says so.
+func listenTCP(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, logf func(string, ...any), h Handler) (*tcpEndpoint, error) {
+	addrs, port, both, err := bindAddrs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := &tcpEndpoint{lim: lim, ids: ids, n: n, logf: logf, h: h, addrs: addrs, port: port, assocs: map[AssocID]*tcpAssoc{}}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if !cfg.TCP {
+		return e, nil
+	}
+	if err := e.bind(both); err != nil {
+		_ = e.Close()
+		return nil, err
+	}
+	for _, ln := range e.lns {
+		e.wg.Add(1)
+		go e.accept(ln)
+	}
+	return e, nil
+}
+
+// bind listens on all addresses, on one port. Of :: and 0.0.0.0 one will do.
+func (e *tcpEndpoint) bind(both bool) error {
+	var bound []netip.Addr
+	var failed error
+	for _, a := range e.addrs {
+		network := "tcp6"
+		if a.Is4() {
+			network = "tcp4"
+		}
+		ln, err := net.Listen(network, netip.AddrPortFrom(a, e.port).String())
+		if err != nil && both && a.IsUnspecified() {
+			failed = err
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.port = ln.Addr().(*net.TCPAddr).AddrPort().Port()
+		e.lns = append(e.lns, ln)
+		bound = append(bound, a)
+	}
+	if len(bound) == 0 {
+		return failed
+	}
+	e.addrs = bound
+	return nil
+}
+
+// accept takes connections until the listener is closed.
+func (e *tcpEndpoint) accept(ln net.Listener) {
+	defer e.wg.Done()
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: that passes.
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-e.ctx.Done():
+				return
+			}
+		}
+		if !e.take(c.(*net.TCPConn)) {
+			e.n.refused.Add(1)
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+	}
+}
+
+// take makes an association of an accepted connection, if there is room.
+func (e *tcpEndpoint) take(c *net.TCPConn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || len(e.assocs) >= e.lim.Associations || e.halfOpen >= e.lim.HalfOpen {
+		return false
+	}
+	e.halfOpen++
+	a := e.newAssoc()
+	a.conn, a.accepted = c, true
+	e.wg.Add(1)
+	go a.run(Dest{})
+	return true
+}
+
+// newAssoc makes and enters an association. e.mu is held.
+func (e *tcpEndpoint) newAssoc() *tcpAssoc {
+	a := &tcpAssoc{id: e.ids.next(), e: e, wake: make(chan struct{}, 1)}
+	a.ctx, a.cancel = context.WithCancel(e.ctx)
+	e.assocs[a.id] = a
+	return a
+}
+
+// Connect implements Endpoint.
+func (e *tcpEndpoint) Connect(to Dest) AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	e.wg.Add(1)
+	go a.run(to)
+	return a.id
+}
+
+func (e *tcpEndpoint) assoc(id AssocID) *tcpAssoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.assocs[id]
+}
+
+// Send implements Endpoint.
+func (e *tcpEndpoint) Send(id AssocID, m Message) error {
+	if a := e.assoc(id); a != nil {
+		return a.send(m)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	return ErrNoAssoc
+}
+
+// Shutdown implements Endpoint.
+func (e *tcpEndpoint) Shutdown(id AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *tcpEndpoint) Abort(id AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.stop(LocalClose, nil)
+	}
+}
+
+// LocalAddrs implements Endpoint; there are none if it does not listen.
+func (e *tcpEndpoint) LocalAddrs() []netip.AddrPort {
+	if len(e.lns) == 0 {
+		return nil
+	}
+	bound := e.addrs
+	if slices.ContainsFunc(bound, netip.Addr.IsUnspecified) {
+		bound = expand(bound, new(machineAddrs).list())
+	}
+	var out []netip.AddrPort
+	for _, a := range bound {
+		out = append(out, netip.AddrPortFrom(a, e.port))
+	}
+	return out
+}
+
+// Close implements Endpoint.
+func (e *tcpEndpoint) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	left := make([]*tcpAssoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		left = append(left, a)
+	}
+	e.mu.Unlock()
+	var errs []error
+	for _, ln := range e.lns {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	for _, a := range left {
+		a.stop(LocalClose, nil)
+	}
+	e.cancel()
+	e.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// dial connects to the first address that answers.
+func (e *tcpEndpoint) dial(ctx context.Context, to Dest) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.lim.HandshakeTime)
+	defer cancel()
+	errs := []error{}
+	for i, ap := range to.Addrs {
+		left, _ := ctx.Deadline()
+		d := net.Dialer{Timeout: time.Until(left) / time.Duration(len(to.Addrs)-i)}
+		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String())
+		if err == nil {
+			return c.(*net.TCPConn), nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("no address to connect to")
+	}
+	return nil, errors.Join(errs...)
+}

@@ -1,0 +1,333 @@
+package sctp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// messageHead is the length of the header of ASAP and ENRP messages: type,
+// flags, and length with the header but without padding (RFC 5354, Section 4).
+const messageHead = 4
+
+// tcpAssoc is a TCP connection. Its run goroutine reads and calls the Handler,
+// another one writes.
+type tcpAssoc struct {
+	id       AssocID
+	e        *tcpEndpoint
+	accepted bool
+	ctx      context.Context // done at the end
+	cancel   context.CancelFunc
+	wake     chan struct{} // the writer has something to do
+
+	mu      sync.Mutex
+	conn    *net.TCPConn // nil while dialling
+	ended   bool
+	closing bool
+	reason  Reason
+	err     error
+	queue   sendQueue // not yet written
+	active  time.Time // last successful write
+}
+
+// run is the life of the association.
+func (a *tcpAssoc) run(to Dest) {
+	defer a.e.wg.Done()
+	defer a.finish()
+	defer a.recovered()
+	if a.conn == nil {
+		c, err := a.e.dial(a.ctx, to)
+		if err != nil {
+			a.stop(ConnectFailed, err)
+			return
+		}
+		if !a.setConn(c) {
+			return
+		}
+	}
+	var writer sync.WaitGroup
+	writer.Add(1)
+	go func() {
+		defer writer.Done()
+		a.write()
+	}()
+	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	a.tell(Event{Type: Up, Peer: []netip.AddrPort{netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())}})
+	a.read()
+	writer.Wait()
+}
+
+// setConn gives the association its connection, unless it has been ended.
+func (a *tcpAssoc) setConn(c *net.TCPConn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		_ = c.Close()
+		return false
+	}
+	a.conn = c
+	return true
+}
+
+func (a *tcpAssoc) recovered() {
+	if r := recover(); r != nil {
+		a.e.n.panics.Add(1)
+		a.e.logf("sctp: TCP association %d ended by a panic: %v", a.id, r)
+		a.stop(Lost, fmt.Errorf("panic: %v", r))
+	}
+}
+
+// stop ends the association at once. The first reason counts.
+func (a *tcpAssoc) stop(r Reason, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return
+	}
+	if a.closing {
+		r, err = LocalClose, nil
+	}
+	if r == Overrun {
+		a.e.n.overruns.Add(1)
+	}
+	a.ended, a.reason, a.err = true, r, err
+	a.cancel()
+	if a.conn != nil {
+		if r != PeerShutdown && !a.closing {
+			_ = a.conn.SetLinger(0) // a reset says that it is not in good order
+		}
+		_ = a.conn.Close()
+	}
+}
+
+// shutdown has the writer end the connection when all is written.
+func (a *tcpAssoc) shutdown() {
+	a.mu.Lock()
+	dialling := a.conn == nil
+	ended := a.closing || a.ended
+	a.closing = true
+	a.mu.Unlock()
+	switch {
+	case ended:
+	case dialling:
+		a.stop(LocalClose, nil)
+	default:
+		_ = a.conn.SetDeadline(time.Now().Add(graceTime))
+		a.poke()
+	}
+}
+
+func (a *tcpAssoc) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finish tells the Handler what is left to tell.
+func (a *tcpAssoc) finish() {
+	a.stop(Lost, nil) // it is not ended only if a bug made run return
+	a.e.mu.Lock()
+	delete(a.e.assocs, a.id)
+	if a.accepted {
+		a.e.halfOpen--
+	}
+	a.e.mu.Unlock()
+	a.mu.Lock()
+	unsent := a.queue.msgs
+	a.queue = sendQueue{}
+	a.mu.Unlock()
+	if a.reason != LocalClose {
+		for _, m := range unsent {
+			a.tell(Event{Type: SendFailed, Message: m, Err: a.err})
+		}
+	}
+	a.tell(Event{Type: Down, Reason: a.reason, Err: a.err})
+}
+
+func (a *tcpAssoc) tell(ev Event) {
+	ev.Assoc, ev.Kind = a.id, TCP
+	a.e.h(ev)
+}
+
+// read takes messages until the connection ends.
+func (a *tcpAssoc) read() {
+	var head [messageHead]byte
+	for {
+		if err := a.readHead(head[:]); err != nil {
+			a.stop(readReason(err))
+			return
+		}
+		n := int(binary.BigEndian.Uint16(head[2:]))
+		if n < messageHead || n > a.e.lim.MessageSize {
+			a.stop(Overrun, fmt.Errorf("peer sent a message with length %d: it must be %d to %d", n, messageHead, a.e.lim.MessageSize))
+			return
+		}
+		b := make([]byte, padded(n))
+		copy(b, head[:])
+		if _, err := io.ReadFull(a.conn, b[messageHead:]); err != nil {
+			a.stop(readReason(halfRead(err)))
+			return
+		}
+		a.whole()
+		a.tell(Event{Type: Received, Message: Message{Data: b[:n:n], PPID: ppidASAP}})
+	}
+}
+
+// errSlow says that a message did not come in time.
+var errSlow = errors.New("peer did not send a whole message in time")
+
+// readHead waits for a message to begin, for as long as a connection may be
+// idle, and reads its header. The whole message then has to come within the
+// time for a handshake, as has the first one of an accepted connection.
+func (a *tcpAssoc) readHead(head []byte) error {
+	for {
+		idle := a.e.lim.IdleTCP
+		if a.accepted {
+			idle = a.e.lim.HandshakeTime
+		}
+		a.deadline(idle)
+		_, err := io.ReadFull(a.conn, head[:1])
+		if err == nil {
+			break
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if a.accepted {
+				return errSlow
+			}
+			if a.wroteWithin(idle) {
+				continue
+			}
+		}
+		return err
+	}
+	a.deadline(a.e.lim.HandshakeTime)
+	_, err := io.ReadFull(a.conn, head[1:])
+	return halfRead(err)
+}
+
+// deadline sets when the next bytes must have come, if nobody is about to end
+// the connection, which has a deadline of its own.
+func (a *tcpAssoc) deadline(d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closing {
+		_ = a.conn.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+func (a *tcpAssoc) wroteWithin(d time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.closing && time.Since(a.active) < d
+}
+
+// halfRead makes the end of a connection within a message a loss.
+func halfRead(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errSlow
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readReason says how a connection ended whose reading failed.
+func readReason(err error) (Reason, error) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return PeerShutdown, nil
+	case errors.Is(err, errSlow):
+		return Overrun, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Lost, errors.New("connection was idle too long")
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return PeerAbort, err
+	}
+	return Lost, err
+}
+
+// whole notes that the peer has sent a whole message.
+func (a *tcpAssoc) whole() {
+	if a.accepted {
+		a.accepted = false
+		a.e.mu.Lock()
+		a.e.halfOpen--
+		a.e.mu.Unlock()
+	}
+}
+
+// send queues a message. Its length must be what its header says, with or
+// without the padding.
+func (a *tcpAssoc) send(m Message) error {
+	if len(m.Data) < messageHead || padded(len(m.Data)) != padded(int(binary.BigEndian.Uint16(m.Data[2:]))) {
+		return fmt.Errorf("message of %d bytes: its header does not say so, as is needed over TCP", len(m.Data))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.ended || a.closing:
+		return ErrNoAssoc
+	case !a.queue.push(m, a.e.lim):
+		return ErrQueueFull
+	}
+	a.poke()
+	return nil
+}
+
+// write sends what is queued until the connection ends.
+func (a *tcpAssoc) write() {
+	for {
+		a.mu.Lock()
+		var m Message
+		if len(a.queue.msgs) > 0 {
+			m = a.queue.msgs[0]
+		}
+		closing := a.closing
+		a.mu.Unlock()
+		switch {
+		case m.Data != nil:
+			if err := a.writeOne(m.Data); err != nil {
+				a.stop(readReason(err))
+				return
+			}
+		case closing:
+			// The peer sees the end; reading goes on until its own.
+			_ = a.conn.CloseWrite()
+			return
+		default:
+			select {
+			case <-a.wake:
+			case <-a.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (a *tcpAssoc) writeOne(b []byte) error {
+	a.mu.Lock()
+	if !a.closing {
+		_ = a.conn.SetWriteDeadline(time.Now().Add(a.e.lim.IdleTCP))
+	}
+	a.mu.Unlock()
+	if _, err := a.conn.Write(appendPadded(nil, b)); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active = time.Now()
+	a.queue.keep(a.queue.bytes - len(b))
+	return nil
+}

@@ -1,0 +1,285 @@
+package sctp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/sctp"
+)
+
+// assocState is the state of an association as far as it is ours. The states
+// of shutting down are pion's: to us they are established.
+type assocState uint8
+
+const (
+	stateCookieWait assocState = iota
+	stateCookieEchoed
+	stateEstablished
+	stateClosed
+)
+
+// udpAssoc is an association of user-space SCTP. The handshake, heartbeats and
+// its end are done here; pion carries the data between them.
+//
+// Packets are taken in by the goroutine that reads the socket; run is the one
+// goroutine of its own, which calls the Handler and keeps the timers. pion has
+// three. Locks are taken in the order endpoint, association, mux.
+type udpAssoc struct {
+	id       AssocID
+	ep       *udpEndpoint
+	m        *udpMux
+	peerPort uint16        // SCTP
+	wake     chan struct{} // run has something to do
+	after    *udpAssoc     // the association that this one replaces
+	done     chan struct{} // closed after Down
+
+	path    atomic.Pointer[path]
+	peerTag atomic.Uint32
+	heard   atomic.Int64 // when the last valid packet came, Unix ns
+	pionEnd atomic.Bool  // pion has closed its connection
+	full    atomic.Int64 // 1 + messages read when the window was last found shut
+
+	mu          sync.Mutex
+	state       assocState
+	local, peer initParams
+	calls       []path // where to send INITs, while connecting
+	tries       int
+	timer       time.Time // of the handshake or heartbeat, whichever is on
+	giveUp      time.Time // end of handshake or shutdown; zero if neither
+	misses      int
+	upTold      bool
+	rehomed     bool // the primary address has changed
+	closing     bool // Shutdown was called
+	peerClosing bool
+	reason      Reason
+	err         error
+
+	conn    *pionConn
+	pion    *sctp.Association
+	streams map[uint16]*sctp.Stream
+	readers []*sctp.Stream
+	queue   sendQueue
+	read    int64 // messages read from pion, by run only
+
+	keys []peerKey // guarded by m.mu
+}
+
+// path is how a peer is reached.
+type path struct {
+	sock *boundSocket
+	from netip.Addr // ours, may be invalid
+	to   netip.AddrPort
+}
+
+// ErrConnected is the Err of a Down(ConnectFailed) where the endpoint has an
+// association with this peer already.
+var ErrConnected = errors.New("there is an association with this peer already")
+
+var (
+	errTimeout   = errors.New("peer did not answer in time")
+	errRefused   = errors.New("peer refused the association")
+	errRestarted = errors.New("peer has restarted")
+	errSelf      = errors.New("cannot connect to itself")
+)
+
+// poke wakes run up.
+func (a *udpAssoc) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reflects says whether a tag is the peer's.
+func (a *udpAssoc) reflects(tag uint32) bool { return tag != 0 && a.peerTag.Load() == tag }
+
+// transmit sends a packet of chunks to the peer.
+func (a *udpAssoc) transmit(p *path, tag uint32, c ...chunk) {
+	a.transmitPacket(p, packetOf(header{a.ep.port, a.peerPort, tag}, c...))
+}
+
+// transmitPacket sends a whole packet. What cannot be sent is lost, as on any
+// network.
+func (a *udpAssoc) transmitPacket(p *path, b []byte) {
+	if p != nil && p.sock != nil {
+		_ = p.sock.write(b, p.to, p.from)
+	}
+}
+
+// end begins the end of the association: run tells the Handler. a.mu is held.
+func (a *udpAssoc) end(r Reason, err error) {
+	if a.state == stateClosed {
+		return
+	}
+	a.state, a.reason, a.err = stateClosed, r, err
+	if r == Overrun {
+		a.m.n.overruns.Add(1)
+	}
+	a.m.remove(a)
+	a.poke()
+}
+
+// abort ends the association at once and tells the peer so.
+func (a *udpAssoc) abort(r Reason, err error, cause uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.abortLocked(r, err, cause, nil)
+}
+
+func (a *udpAssoc) abortLocked(r Reason, err error, cause uint16, info []byte) {
+	if a.state == stateClosed {
+		return
+	}
+	if tag := a.peerTag.Load(); tag != 0 {
+		a.transmit(a.path.Load(), tag, chunk{typ: chunkAbort, body: appendTLV(nil, cause, info)})
+	}
+	a.end(r, err)
+}
+
+// graceTime is how long a peer has to let an association end in good order.
+const graceTime = 5 * time.Second
+
+// shutdown ends the association after what is queued has been delivered.
+func (a *udpAssoc) shutdown() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.state == stateClosed || a.closing:
+	case a.state != stateEstablished:
+		a.abortLocked(LocalClose, nil, causeUserAbort, nil)
+	default:
+		a.closing = true
+		a.giveUp = time.Now().Add(graceTime)
+		a.ep.wg.Add(1) // run still counts, so no Wait is over
+		go a.shutdownPion()
+		a.poke()
+	}
+}
+
+// remove takes an association out of the tables.
+func (m *udpMux) remove(a *udpAssoc) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tags[a.local.tag] == a {
+		delete(m.tags, a.local.tag)
+	}
+	m.unindex(a)
+}
+
+// unindex forgets how an association looks from outside. m.mu is held.
+func (m *udpMux) unindex(a *udpAssoc) {
+	for _, k := range a.keys {
+		if m.peers[k] == a {
+			delete(m.peers, k)
+		}
+	}
+	a.keys = a.keys[:0]
+}
+
+// index makes an association the one with the peer at some addresses. m.mu is
+// held.
+func (m *udpMux) index(a *udpAssoc, at ...netip.AddrPort) {
+	m.unindex(a)
+	for _, to := range at {
+		k := peerKey{a.ep.port, a.peerPort, to}
+		if m.peers[k] == nil {
+			m.peers[k] = a
+			a.keys = append(a.keys, k)
+		}
+	}
+}
+
+// setPath makes a path the one that packets go by. a.mu is held.
+func (a *udpAssoc) setPath(p path) {
+	if old := a.path.Load(); old != nil && *old == p {
+		return
+	}
+	a.path.Store(&p)
+	a.m.mu.Lock()
+	a.m.index(a, p.to)
+	a.m.mu.Unlock()
+}
+
+// addrs are the peer's addresses, the one in use first. a.mu is held.
+func (a *udpAssoc) addrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	add := func(ip netip.Addr) {
+		if ap := netip.AddrPortFrom(ip, a.peerPort); !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	if p := a.path.Load(); p != nil {
+		add(p.to.Addr())
+	}
+	for _, ip := range a.peer.addrs {
+		add(ip)
+	}
+	return out
+}
+
+// send queues a message.
+func (a *udpAssoc) send(msg Message) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.state == stateClosed || a.closing || a.peerClosing:
+		return ErrNoAssoc
+	case len(msg.Data) == 0 || len(msg.Data) > a.m.lim.MessageSize:
+		return fmt.Errorf("message of %d bytes: it must have 1 to %d", len(msg.Data), a.m.lim.MessageSize)
+	case msg.Stream >= a.outStreams():
+		return fmt.Errorf("stream %d: the association has %d", msg.Stream, a.outStreams())
+	}
+	a.reap()
+	if !a.queue.push(msg, a.m.lim) {
+		return ErrQueueFull
+	}
+	if a.state == stateEstablished {
+		return a.write(msg)
+	}
+	return nil
+}
+
+// outStreams is the number of streams that we may send on. a.mu is held.
+func (a *udpAssoc) outStreams() uint16 {
+	if a.state != stateEstablished {
+		return ourStreams
+	}
+	return min(ourStreams, a.peer.in)
+}
+
+// sendQueue holds the messages that the peer has not acknowledged.
+type sendQueue struct {
+	msgs  []Message
+	bytes int // of msgs
+}
+
+// push adds a message if there is room for it.
+func (q *sendQueue) push(m Message, lim Limits) bool {
+	if len(q.msgs) >= lim.SendQueueMessages || q.bytes+len(m.Data) > lim.SendQueueBytes {
+		return false
+	}
+	q.msgs = append(q.msgs, m)
+	q.bytes += len(m.Data)
+	return true
+}
+
+// keep drops the oldest messages until no more than the given number of bytes
+// is still to be delivered.
+func (q *sendQueue) keep(bytes int) {
+	n := 0
+	for n < len(q.msgs) && q.bytes-len(q.msgs[n].Data) >= bytes {
+		q.bytes -= len(q.msgs[n].Data)
+		q.msgs[n] = Message{}
+		n++
+	}
+	if n == len(q.msgs) {
+		q.msgs = q.msgs[:0]
+		return
+	}
+	q.msgs = q.msgs[n:]
+}

@@ -1,0 +1,240 @@
+package sctp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// udpEndpoint is an SCTP port of user-space SCTP.
+type udpEndpoint struct {
+	m       *udpMux
+	port    uint16
+	bound   []netip.Addr
+	socks   []*boundSocket
+	machine machineAddrs
+	ids     *idAllocator
+	h       Handler
+	wg      sync.WaitGroup // of the associations' goroutines
+
+	mu     sync.Mutex
+	closed bool
+	assocs map[AssocID]*udpAssoc
+}
+
+var _ Endpoint = (*udpEndpoint)(nil)
+
+// listen makes an endpoint.
+func (m *udpMux) listen(cfg ListenConfig, ids *idAllocator, h Handler) (*udpEndpoint, error) {
+	addrs, port, both, err := bindAddrs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	socks, err := m.acquire(addrs)
+	if err != nil && both {
+		// A machine without one of the families serves the other.
+		for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			one := slices.DeleteFunc(slices.Clone(addrs), func(x netip.Addr) bool { return x == a })
+			if s, e := m.acquire(one); e == nil {
+				m.logf("sctp: listening on %v only: %v", one, err)
+				addrs, socks, err = one, s, nil
+				break
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = m.freePort()
+	}
+	if m.ports[port] != nil {
+		m.release(socks)
+		return nil, fmt.Errorf("%w: %d", errInUse, port)
+	}
+	e := &udpEndpoint{
+		m: m, port: port, bound: addrs, socks: socks, ids: ids, h: h,
+		assocs: map[AssocID]*udpAssoc{},
+	}
+	m.ports[port] = e
+	return e, nil
+}
+
+// freePort picks an SCTP port. That of the UDP socket is the best, as no other
+// process of this machine has it. m.mu is held.
+func (m *udpMux) freePort() uint16 {
+	for p := m.encapPort; ; p = 49152 + uint16(random32()%16384) {
+		if p != EncapPort && m.ports[p] == nil {
+			return p
+		}
+	}
+}
+
+// Connect implements Endpoint.
+func (e *udpEndpoint) Connect(to Dest) AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	a.call(to)
+	e.start(a)
+	return a.id
+}
+
+// newAssoc makes an association that is not started yet. e.mu is held.
+func (e *udpEndpoint) newAssoc() *udpAssoc {
+	return &udpAssoc{
+		id: e.ids.next(), ep: e, m: e.m,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+// start lets an association run. e.mu is held.
+func (e *udpEndpoint) start(a *udpAssoc) {
+	e.assocs[a.id] = a
+	e.wg.Add(1)
+	go a.run()
+}
+
+// assoc finds an association.
+func (e *udpEndpoint) assoc(id AssocID) *udpAssoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.assocs[id]
+}
+
+// forget removes an association that has ended.
+func (e *udpEndpoint) forget(a *udpAssoc) {
+	e.mu.Lock()
+	delete(e.assocs, a.id)
+	e.mu.Unlock()
+}
+
+// Send implements Endpoint.
+func (e *udpEndpoint) Send(id AssocID, msg Message) error {
+	a := e.assoc(id)
+	if a == nil {
+		return e.noAssoc()
+	}
+	return a.send(msg)
+}
+
+// noAssoc is the error for an unknown association.
+func (e *udpEndpoint) noAssoc() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	return ErrNoAssoc
+}
+
+// Shutdown implements Endpoint.
+func (e *udpEndpoint) Shutdown(id AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *udpEndpoint) Abort(id AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.abort(LocalClose, nil, causeUserAbort)
+	}
+}
+
+// LocalAddrs implements Endpoint.
+func (e *udpEndpoint) LocalAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range e.addrs() {
+		out = append(out, netip.AddrPortFrom(a, e.port))
+	}
+	return out
+}
+
+// addrs are the addresses that the endpoint has now.
+func (e *udpEndpoint) addrs() []netip.Addr {
+	if !slices.ContainsFunc(e.bound, netip.Addr.IsUnspecified) {
+		return e.bound
+	}
+	return expand(e.bound, e.machine.list())
+}
+
+// listed are the addresses to tell a peer of; none if it knows the only one.
+func (e *udpEndpoint) listed(peer netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range e.addrs() {
+		if inScope(a, peer) && len(out) < maxPeerAddrs {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 1 {
+		return nil
+	}
+	return out
+}
+
+// covers says whether the endpoint is bound to an address of ours.
+func (e *udpEndpoint) covers(to netip.Addr) bool {
+	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
+}
+
+// route picks the socket and our address to reach a peer from: one of its
+// family, on loopback for loopback, or else what the system chooses.
+func (e *udpEndpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
+	best, rank := -1, 0
+	for i, a := range e.bound {
+		r := 0
+		switch {
+		case a.Is4() != to.Is4():
+		case a.IsUnspecified():
+			r = 2
+		case a.IsLoopback() == to.IsLoopback():
+			r = 3
+		default:
+			r = 1
+		}
+		if r > rank {
+			best, rank = i, r
+		}
+	}
+	if best < 0 {
+		return nil, netip.Addr{}
+	}
+	if a := e.bound[best]; !a.IsUnspecified() {
+		return e.socks[best], a
+	}
+	return e.socks[best], netip.Addr{}
+}
+
+// Close implements Endpoint.
+func (e *udpEndpoint) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	assocs := make([]*udpAssoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		assocs = append(assocs, a)
+	}
+	e.mu.Unlock()
+	for _, a := range assocs {
+		a.abort(LocalClose, nil, causeUserAbort)
+	}
+	e.wg.Wait()
+	e.m.mu.Lock()
+	delete(e.m.ports, e.port)
+	e.m.release(e.socks)
+	e.m.mu.Unlock()
+	return nil
+}
+
+// full says whether there is no room for one more association. e.mu is held.
+func (e *udpEndpoint) full() bool { return len(e.assocs) >= e.m.lim.Associations }

@@ -1,0 +1,192 @@
+package sctp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// run is the life of an association: its timers, and all calls of the Handler.
+func (a *udpAssoc) run() {
+	defer a.ep.wg.Done()
+	defer close(a.done)
+	if a.after != nil {
+		<-a.after.done
+	}
+	defer a.ep.forget(a)
+	defer a.recovered()
+	timer := time.NewTimer(a.next(time.Now()))
+	defer timer.Stop()
+	for a.step() {
+		timer.Reset(a.next(time.Now()))
+		select {
+		case <-a.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// recovered ends an association whose goroutine panicked.
+func (a *udpAssoc) recovered() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	a.m.n.panics.Add(1)
+	a.m.logf("sctp: association %d ended by a panic: %v", a.id, r)
+	a.abort(Lost, fmt.Errorf("panic: %v", r), causeUserAbort)
+	a.m.guard(a.finish)
+}
+
+// next does what is due and says how long until the next is.
+func (a *udpAssoc) next(now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state != stateClosed && !a.giveUp.IsZero() && !now.Before(a.giveUp) {
+		a.outOfTime()
+	}
+	switch a.state {
+	case stateCookieWait, stateCookieEchoed:
+		if !now.Before(a.timer) {
+			a.handshake(now)
+		}
+	case stateEstablished:
+		a.reap()
+		a.supervise(now)
+	case stateClosed:
+		return 0
+	}
+	at := a.timer
+	if !a.giveUp.IsZero() && a.giveUp.Before(at) {
+		at = a.giveUp
+	}
+	return max(at.Sub(now), 0)
+}
+
+// outOfTime ends what has taken too long. a.mu is held.
+func (a *udpAssoc) outOfTime() {
+	switch {
+	case a.state != stateEstablished:
+		a.abortLocked(ConnectFailed, errTimeout, causeUserAbort, nil)
+	case a.closing:
+		a.abortLocked(LocalClose, errTimeout, causeUserAbort, nil)
+	default:
+		a.abortLocked(PeerShutdown, errTimeout, causeUserAbort, nil)
+	}
+}
+
+// supervise probes an association from which nothing has come for a while
+// (RFC 9260, Section 8.3), and gives it up in the end. a.mu is held.
+func (a *udpAssoc) supervise(now time.Time) {
+	hb := a.m.lim.Heartbeat
+	if idle := time.Unix(0, a.heard.Load()).Add(hb); now.Before(idle) {
+		a.timer = idle
+		return
+	}
+	if now.Before(a.timer) {
+		return
+	}
+	if a.misses >= a.m.lim.Misses {
+		a.abortLocked(a.lostReason(), errTimeout, causeUserAbort, nil)
+		return
+	}
+	a.misses++
+	a.timer = now.Add(hb)
+	a.probe()
+}
+
+// probe sends a HEARTBEAT; from the second on to all of the peer's addresses,
+// and the first to answer becomes the one in use. a.mu is held.
+func (a *udpAssoc) probe() {
+	info := appendTLV(nil, 1, []byte{0, 0, 0, byte(a.misses)})
+	hb := chunk{typ: chunkHeartbeat, body: info}
+	p := a.path.Load()
+	a.transmit(p, a.peerTag.Load(), hb)
+	if a.misses < 2 {
+		return
+	}
+	for _, ip := range a.peer.addrs {
+		if ip == p.to.Addr() {
+			continue
+		}
+		if sock, from := a.ep.route(ip); sock != nil {
+			alt := path{sock, from, netip.AddrPortFrom(ip, p.to.Port())}
+			a.transmit(&alt, a.peerTag.Load(), hb)
+		}
+	}
+}
+
+// lostReason is why an association whose peer is silent ends. a.mu is held.
+func (a *udpAssoc) lostReason() Reason {
+	switch {
+	case a.closing:
+		return LocalClose
+	case a.peerClosing:
+		return PeerShutdown
+	}
+	return Lost
+}
+
+// step tells the Handler what is new, and says whether there may be more.
+func (a *udpAssoc) step() bool {
+	a.mu.Lock()
+	if a.state == stateEstablished && a.pionEnd.Load() {
+		a.pionEnded()
+	}
+	closed := a.state == stateClosed
+	up := a.pion != nil && !a.upTold
+	rehomed := a.rehomed && a.upTold
+	a.upTold = a.upTold || up
+	a.rehomed = false
+	addrs := a.addrs()
+	readers := slices.Clone(a.readers)
+	a.mu.Unlock()
+	if up {
+		a.tell(Event{Type: Up, Peer: addrs})
+	} else if rehomed && !closed {
+		a.tell(Event{Type: PeerAddrs, Peer: addrs})
+	}
+	a.drain(readers)
+	if closed {
+		a.finish()
+	}
+	return !closed
+}
+
+// pionEnded says why pion closed its connection. a.mu is held.
+func (a *udpAssoc) pionEnded() {
+	switch {
+	case a.closing, a.peerClosing:
+		a.end(a.lostReason(), nil)
+	default:
+		a.end(Overrun, fmt.Errorf("peer broke the protocol"))
+	}
+}
+
+// finish ends what is left of the association and tells the Handler Down.
+func (a *udpAssoc) finish() {
+	a.mu.Lock()
+	pion := a.pion
+	a.reap()
+	unsent := a.queue.msgs
+	a.queue = sendQueue{}
+	a.pion = nil
+	reason, err := a.reason, a.err
+	a.mu.Unlock()
+	if pion != nil {
+		_ = pion.Close()
+	}
+	if reason != LocalClose {
+		for _, m := range unsent {
+			a.tell(Event{Type: SendFailed, Message: m, Err: err})
+		}
+	}
+	a.tell(Event{Type: Down, Reason: reason, Err: err})
+}
+
+// tell calls the Handler.
+func (a *udpAssoc) tell(ev Event) {
+	ev.Assoc, ev.Kind = a.id, UDP
+	a.ep.h(ev)
+}
