@@ -22,13 +22,14 @@ var rules = []struct {
 	only   []string // the only packages of this module that it may import
 }{
 	{pkg: "asap/param", only: []string{}},
-	{pkg: "asap", except: []string{"asap/pe", "asap/pu", "asap/param"}, only: []string{"asap/param"}},
+	{pkg: "asap", except: []string{"asap/endpoint", "asap/pe", "asap/pu", "asap/param"}, only: []string{"asap/param"}},
 	{pkg: "enrp", only: []string{"asap/param"}},
 	{pkg: "internal/sctp", only: []string{}},
 	{pkg: "registrar/handlespace", only: []string{"asap/param"}, deny: []string{"net", "os", "log"}},
 	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "asap/param", "enrp", "registrar/handlespace"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
-	{pkg: "asap/pe", only: []string{"asap", "asap/param", "internal/sctp"}},
-	{pkg: "asap/pu", only: []string{"asap", "asap/param", "internal/sctp"}},
+	{pkg: "asap/endpoint", only: []string{"asap", "asap/param", "internal/sctp"}},
+	{pkg: "asap/pe", only: []string{"asap", "asap/param", "asap/endpoint", "internal/sctp"}},
+	{pkg: "asap/pu", only: []string{"asap", "asap/param", "asap/endpoint", "internal/sctp"}},
 	{pkg: "", except: []string{"plugin", "cmd"}, deny: []string{"github.com/coredns/"}},
 	{pkg: "", except: []string{"test"}, deny: []string{module + "test"}},
 }
