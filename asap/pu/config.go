@@ -1,0 +1,84 @@
+package pu
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+)
+
+// Config configures a User. One of Registrars and AnnounceGroup is needed;
+// other zero fields stand for the defaults.
+type Config struct {
+	// Registrars are the registrars to ask, preferred ones first.
+	Registrars []endpoint.Registrar
+	// AnnounceGroup is the multicast group where registrars announce
+	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
+	AnnounceGroup netip.AddrPort
+	// Via says what carries the association.
+	Via endpoint.Via
+	// Local are the addresses to bind, all with one port; none stands for
+	// all of the machine's.
+	Local []netip.AddrPort
+	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
+	EncapPort uint16
+
+	Timers Timers
+
+	// Logf, if set, is told in one line what an operator wants to know.
+	Logf func(format string, args ...any)
+
+	listen endpoint.ListenFunc // for tests
+}
+
+// Timers are the timers and thresholds by their RFC names (RFC 5352, Section
+// 7); zero fields stand for the defaults.
+type Timers struct {
+	// Request is T1-ENRPrequest, how long a registrar may take to answer;
+	// default 15 s.
+	Request time.Duration
+	// MaxRequestRetransmit is MAX-REQUEST-RETRANSMIT, how often an unanswered
+	// request is repeated; default 2, none if negative.
+	MaxRequestRetransmit int
+	// ServerHunt is T5-Serverhunt; default 10 s.
+	ServerHunt time.Duration
+	// Outdate is T7-ENRPoutdate; default 5 s.
+	Outdate time.Duration
+	// RetranMax is RETRAN-MAX; default 60 s.
+	RetranMax time.Duration
+	// Refresh is how often a pool that is watched is asked for where the
+	// registrar sends no updates, and while the pool does not exist (RFC
+	// 5352, Section 2.2.5); default 2 s.
+	Refresh time.Duration
+	// Close is how long Close may take to deliver what has been sent;
+	// default 2 s.
+	Close time.Duration
+}
+
+func (c *Config) prepare() error {
+	fill := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	t := &c.Timers
+	fill(&t.Request, 15*time.Second)
+	fill(&t.ServerHunt, 10*time.Second)
+	fill(&t.Outdate, 5*time.Second)
+	fill(&t.RetranMax, 60*time.Second)
+	fill(&t.Refresh, 2*time.Second)
+	fill(&t.Close, 2*time.Second)
+	switch {
+	case t.MaxRequestRetransmit == 0:
+		t.MaxRequestRetransmit = 2
+	case t.MaxRequestRetransmit < 0:
+		t.MaxRequestRetransmit = 0
+	}
+	c.Registrars = slices.Clone(c.Registrars)
+	if len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid() {
+		return errors.New("no registrar and no announce group: whom to ask is not known")
+	}
+	return nil
+}

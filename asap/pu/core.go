@@ -1,0 +1,409 @@
+package pu
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// reqID names a request within a core.
+type reqID uint64
+
+// result is news of a request: its end, or an update for one that watches.
+type result struct {
+	id    reqID
+	res   *Resolution
+	err   error
+	final bool // the request has ended
+}
+
+// request is a request of the user's that is not over.
+type request struct {
+	id     reqID
+	handle param.PoolHandle
+	msg    asap.Message
+	watch  bool // goes on after the answer
+	report bool // has no answer
+
+	awaited  bool      // sent, and not answered
+	answerBy time.Time // T1-ENRPrequest, if awaited
+	sent     int       // since the last answer
+	askAt    time.Time // when a watch asks again; zero: not
+}
+
+// core is the protocol of a pool user. The runner calls one of its methods for
+// each event, then take, and tick no later than nextDeadline.
+//
+// Responses name their request by the pool handle alone, so that an answer is
+// the oldest request's for its handle.
+type core struct {
+	timers   Timers
+	hunt     *endpoint.Hunt
+	requests []*request // oldest first
+	lastID   reqID
+	home     sctp.AssocID // 0: none
+	homeAt   endpoint.Registrar
+	rounds   int // of the hunt that requests were told of
+	closing  bool
+	closeBy  time.Time
+	over     bool
+
+	actions []endpoint.Action
+	results []result
+}
+
+func newCore(c Config, rnd *rand.Rand) *core {
+	return &core{
+		timers: c.Timers,
+		hunt: endpoint.NewHunt(endpoint.HuntConfig{
+			Registrars: c.Registrars,
+			TCP:        true,
+			ServerHunt: c.Timers.ServerHunt,
+			Outdate:    c.Timers.Outdate,
+			RetranMax:  c.Timers.RetranMax,
+			Rand:       rnd,
+		}),
+	}
+}
+
+// take gives what has gathered since the last call.
+func (k *core) take() ([]endpoint.Action, []result) {
+	k.actions = append(k.actions, k.hunt.Take()...)
+	actions, results := k.actions, k.results
+	k.actions, k.results = nil, nil
+	return actions, results
+}
+
+// resolve asks for n elements of a pool, or as many as the registrar likes if n
+// is 0; with watch, also for the changes from then on (RFC 5352, Section 3.3).
+func (k *core) resolve(now time.Time, h param.PoolHandle, n uint32, watch bool) reqID {
+	return k.add(now, &request{
+		handle: h,
+		msg:    &asap.HandleResolution{Handle: h, Items: n, HasItems: n > 0, Subscribe: watch},
+		watch:  watch,
+	})
+}
+
+// report tells a registrar of an element that cannot be reached (RFC 5352,
+// Section 3.5).
+func (k *core) report(now time.Time, h param.PoolHandle, id param.PEID) reqID {
+	return k.add(now, &request{handle: h, msg: &asap.EndpointUnreachable{Handle: h, ID: id}, report: true})
+}
+
+func (k *core) add(now time.Time, r *request) reqID {
+	k.lastID++
+	r.id = k.lastID
+	k.requests = append(k.requests, r)
+	if k.home != 0 {
+		k.send(now, r)
+	} else {
+		k.begin(now, nil)
+	}
+	return r.id
+}
+
+// cancel ends a request. It tells how far it got.
+func (k *core) cancel(id reqID, cause error) {
+	i := slices.IndexFunc(k.requests, func(r *request) bool { return r.id == id })
+	if i < 0 {
+		return
+	}
+	r := k.requests[i]
+	if r.awaited && k.home != 0 {
+		k.end(r, nil, &TimeoutError{Registrar: k.homeAt.String(), Requests: r.sent, After: k.timers.Request, Cause: cause})
+	} else {
+		k.end(r, nil, &endpoint.UnreachableError{Attempts: k.hunt.Report(), Cause: cause})
+	}
+	if len(k.requests) == 0 {
+		k.hunt.Stop()
+	}
+}
+
+// end tells a request's result and forgets it.
+func (k *core) end(r *request, res *Resolution, err error) {
+	k.results = append(k.results, result{id: r.id, res: res, err: err, final: true})
+	k.requests = slices.DeleteFunc(k.requests, func(o *request) bool { return o == r })
+}
+
+func (k *core) begin(now time.Time, why error) {
+	if !k.hunt.Hunting() {
+		k.rounds = 0
+		k.hunt.Begin(now, k.homeAt, why)
+	}
+}
+
+// send sends a request to the home registrar. Reports are not answered.
+func (k *core) send(now time.Time, r *request) {
+	data, err := r.msg.Append(nil)
+	if err != nil {
+		k.end(r, nil, err)
+		return
+	}
+	k.actions = append(k.actions, endpoint.Send{Assoc: k.home, Data: data})
+	if r.report {
+		k.end(r, nil, nil)
+		return
+	}
+	r.sent++
+	r.awaited, r.askAt = true, time.Time{}
+	r.answerBy = now.Add(k.timers.Request)
+}
+
+// close ends all requests and the association, in good order.
+func (k *core) close(now time.Time) {
+	if k.closing {
+		return
+	}
+	for _, r := range slices.Clone(k.requests) {
+		k.end(r, nil, errClosed)
+	}
+	k.closing, k.closeBy = true, now.Add(k.timers.Close)
+	k.hunt.Stop()
+	k.over = k.home == 0
+	if !k.over {
+		k.actions = append(k.actions, endpoint.Close{Assoc: k.home})
+	}
+}
+
+// tick does what is due.
+func (k *core) tick(now time.Time) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	if due(k.closeBy) {
+		k.over = true
+	}
+	for _, r := range slices.Clone(k.requests) {
+		switch {
+		case k.home == 0:
+		case r.awaited && due(r.answerBy):
+			k.unanswered(now, r)
+		case !r.awaited && due(r.askAt):
+			k.send(now, r)
+		}
+	}
+	k.hunt.Tick(now)
+	k.checkRounds()
+}
+
+// unanswered: RFC 5352, Section 3.7.2. The request is repeated, and another
+// registrar sought meanwhile.
+func (k *core) unanswered(now time.Time, r *request) {
+	if r.sent <= k.timers.MaxRequestRetransmit {
+		k.send(now, r)
+		if k.hunt.Alternatives(now, k.homeAt) {
+			k.begin(now, nil)
+		}
+		return
+	}
+	err := &TimeoutError{Registrar: k.homeAt.String(), Requests: r.sent, After: k.timers.Request}
+	if !r.watch {
+		k.end(r, nil, err)
+		return
+	}
+	k.tellWatch(now, r, nil, err)
+}
+
+// checkRounds tells the requests of a hunt in vain: they end, but for those
+// that watch, which wait for a registrar to come back.
+func (k *core) checkRounds() {
+	rounds := k.hunt.Rounds()
+	if !k.hunt.Hunting() || rounds <= k.rounds {
+		return
+	}
+	k.rounds = rounds
+	if k.home != 0 {
+		k.hunt.Stop() // there is no alternative; the present one may answer yet
+		return
+	}
+	err := &endpoint.UnreachableError{Attempts: k.hunt.Report()}
+	for _, r := range slices.Clone(k.requests) {
+		if r.watch {
+			k.results = append(k.results, result{id: r.id, err: err})
+			continue
+		}
+		k.end(r, nil, err)
+	}
+	if len(k.requests) == 0 {
+		k.hunt.Stop()
+	}
+}
+
+// nextDeadline is when tick has something to do.
+func (k *core) nextDeadline() (time.Time, bool) {
+	next, ok := k.hunt.NextDeadline()
+	take := func(d time.Time) {
+		if !d.IsZero() && (!ok || d.Before(next)) {
+			next, ok = d, true
+		}
+	}
+	take(k.closeBy)
+	if k.home != 0 {
+		for _, r := range k.requests {
+			if r.awaited {
+				take(r.answerBy)
+			} else {
+				take(r.askAt)
+			}
+		}
+	}
+	return next, ok && !k.over
+}
+
+func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID) {
+	k.hunt.Connecting(now, ref, a)
+	k.checkRounds()
+}
+
+// up tells that an association is established: the registrar at its other end
+// is the home registrar now, and is asked what is open.
+func (k *core) up(now time.Time, a sctp.AssocID) {
+	at, ours := k.hunt.Up(a)
+	if !ours || k.closing {
+		k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true}) // users are not called
+		return
+	}
+	if k.home != 0 {
+		k.actions = append(k.actions, endpoint.Close{Assoc: k.home})
+	}
+	k.home, k.homeAt = a, at
+	for _, r := range slices.Clone(k.requests) {
+		// Subscriptions end with the association (RFC 5352, Section 2.2.5).
+		k.send(now, r)
+	}
+}
+
+// down tells that an association is gone, or never came up.
+func (k *core) down(now time.Time, a sctp.AssocID, err error) {
+	if k.hunt.Down(now, a, err) {
+		k.checkRounds()
+		return
+	}
+	if a != k.home {
+		return
+	}
+	k.home = 0
+	if k.closing {
+		k.over = true
+		return
+	}
+	for _, r := range k.requests {
+		r.awaited, r.sent, r.askAt = false, 0, time.Time{}
+	}
+	if len(k.requests) > 0 {
+		k.begin(now, err)
+		k.checkRounds()
+	}
+}
+
+// sendFailed: RFC 5352, Section 3.7.1. The requests are sent again once a home
+// registrar is found.
+func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
+	if a == k.home && !k.closing {
+		k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true})
+		k.down(now, a, fmt.Errorf("message not delivered: %w", err))
+	}
+}
+
+// announced takes a datagram of the announce group.
+func (k *core) announced(now time.Time, from netip.AddrPort, data []byte) {
+	_ = k.hunt.Announced(now, from, data)
+}
+
+// received takes a message of ASAP from an association.
+func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
+	if a != k.home {
+		return
+	}
+	m, causes, err := asap.Parse(data)
+	if err != nil {
+		if reply, ok := asap.ErrorReply(err); ok {
+			k.reply(reply)
+		}
+		return
+	}
+	if len(causes) > 0 {
+		k.reply(&asap.Error{Causes: causes})
+	}
+	switch m := m.(type) {
+	case *asap.HandleResolutionResponse:
+		k.onResponse(now, m)
+	case *asap.Error:
+		k.onError(now, m)
+	}
+}
+
+func (k *core) reply(m asap.Message) {
+	if data, err := m.Append(nil); err == nil {
+		k.actions = append(k.actions, endpoint.Send{Assoc: k.home, Data: data})
+	}
+}
+
+// onResponse: RFC 5352, Section 3.3, and the updates of Section 2.2.6.
+func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
+	k.hunt.Settled()
+	if k.hunt.Hunting() {
+		k.hunt.Stop() // the one that was slow has answered
+	}
+	res := &Resolution{
+		Pool:       m.Handle,
+		Policy:     m.Policy,
+		Elements:   m.Elements,
+		Subscribed: m.Accept,
+		Registrar:  k.homeAt.String(),
+	}
+	if res.Policy.Type == 0 {
+		res.Policy.Type = param.RoundRobin // RFC 5352, Section 2.2.6
+	}
+	var err error
+	if len(m.Causes) > 0 {
+		res, err = nil, &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes}
+	}
+	// A is set for those that asked for updates, and in the updates.
+	if !m.Accept {
+		i := slices.IndexFunc(k.requests, func(r *request) bool { return r.handle == m.Handle && r.awaited && !r.watch })
+		if i >= 0 {
+			k.end(k.requests[i], res, err)
+			return
+		}
+	}
+	for _, r := range k.requests {
+		if r.handle == m.Handle && r.watch {
+			k.tellWatch(now, r, res, err)
+		}
+	}
+}
+
+// tellWatch tells a request that watches of an answer or an update. It asks
+// again by itself where the registrar does not promise updates.
+func (k *core) tellWatch(now time.Time, r *request, res *Resolution, err error) {
+	k.results = append(k.results, result{id: r.id, res: res, err: err})
+	r.awaited, r.sent, r.askAt = false, 0, time.Time{}
+	if res == nil || !res.Subscribed {
+		r.askAt = now.Add(k.timers.Refresh)
+	}
+}
+
+// onError: which request the registrar could not make sense of it does not
+// say; it takes them in their order.
+func (k *core) onError(now time.Time, m *asap.Error) {
+	i := slices.IndexFunc(k.requests, func(r *request) bool { return r.awaited })
+	if i < 0 {
+		return
+	}
+	r := k.requests[i]
+	err := &RefusedError{Pool: r.handle, Registrar: k.homeAt.String(), Causes: m.Causes}
+	if r.watch {
+		k.tellWatch(now, r, nil, err)
+		return
+	}
+	k.end(r, nil, err)
+}
+
+var errClosed = errors.New("the pool user is closed")

@@ -1,0 +1,18 @@
+// Package pu is a pool user's endpoint of ASAP (RFC 5352): it finds a
+// registrar, resolves pool handles, follows the changes of a pool, and reports
+// pool elements that cannot be reached.
+//
+//	u, err := pu.Open(pu.Config{Registrars: ...})
+//	...
+//	defer u.Close()
+//	r, err := u.Resolve(ctx, "web", 1)
+//
+// A [User] keeps its association with the registrar, so that the next request
+// need not wait for one, and moves to another registrar when that one fails.
+// The protocol is in a deterministic core without clock, goroutine, lock and
+// socket; User drives it.
+//
+// What an enhanced pool user does beyond this (sessions with failover, cookies,
+// business cards, a cache of resolutions; RFC 5352, Sections 3.8, 3.9 and 6.5)
+// belongs above User, and is not here.
+package pu

@@ -1,0 +1,84 @@
+package pu
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// Resolution is what a registrar says of a pool.
+type Resolution struct {
+	Pool param.PoolHandle
+	// Policy is the pool's policy; round robin if the registrar gives none.
+	Policy param.Policy
+	// Elements are the elements that the policy selects, the first choice
+	// first.
+	Elements []param.PoolElement
+	// Subscribed tells that the registrar will send updates by itself.
+	Subscribed bool
+	// Registrar is the address of the one that answered.
+	Registrar string
+}
+
+// ErrUnknownPool says that a registrar knows no pool of that handle. The error
+// that wraps it tells which registrar.
+var ErrUnknownPool = errors.New("unknown pool")
+
+// RefusedError says that a registrar answered a request, and refused it.
+type RefusedError struct {
+	Pool      param.PoolHandle
+	Registrar string
+	Causes    []param.Cause
+}
+
+// Error gives the causes in words.
+func (e *RefusedError) Error() string {
+	if errors.Is(e, ErrUnknownPool) {
+		return fmt.Sprintf("registrar %s knows no pool %q", e.Registrar, string(e.Pool))
+	}
+	words := make([]string, len(e.Causes))
+	for i, c := range e.Causes {
+		words[i] = c.String()
+	}
+	if len(words) == 0 {
+		words = []string{"it gives no cause"}
+	}
+	return fmt.Sprintf("registrar %s refuses the request for pool %q: %s", e.Registrar, string(e.Pool), strings.Join(words, "; "))
+}
+
+// Is tells that the error is ErrUnknownPool, where the causes say so.
+func (e *RefusedError) Is(target error) bool {
+	if target != ErrUnknownPool {
+		return false
+	}
+	for _, c := range e.Causes {
+		if c.Code == param.CauseUnknownPoolHandle {
+			return true
+		}
+	}
+	return false
+}
+
+// TimeoutError says that a registrar took an association, but did not answer.
+type TimeoutError struct {
+	Registrar string
+	// Requests were sent, and each was given After to be answered.
+	Requests int
+	After    time.Duration
+	// Cause is why the wait was ended early, such as a context's error.
+	Cause error
+}
+
+// Error tells who did not answer.
+func (e *TimeoutError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("registrar %s takes the association but does not answer: %v", e.Registrar, e.Cause)
+	}
+	return fmt.Sprintf("registrar %s takes the association but has not answered %d requests within %v each", e.Registrar, e.Requests, e.After)
+}
+
+// Unwrap gives Cause.
+func (e *TimeoutError) Unwrap() error { return e.Cause }
