@@ -75,7 +75,9 @@ type Message interface {
 	Type() MessageType
 	// Append adds the message's wire form to b and returns the extended
 	// slice; on error it returns b as it was. What Parse refuses to read,
-	// Append refuses to write.
+	// Append refuses to write; and it writes what Parse has read, except
+	// that one of the three greatest lengths, 65533 to 65535 bytes, may not
+	// hold it any more if its parameters came in an order of their own.
 	Append(b []byte) ([]byte, error)
 }
 

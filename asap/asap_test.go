@@ -2,7 +2,6 @@ package asap
 
 import (
 	"encoding/hex"
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -153,8 +152,10 @@ var messages = []struct {
 		000a 0020                    # without a policy
 		  00000002 10000001 00000000
 		  0005 0010 0f17 0000 0001 0008 c0000201`},
-	{"handle resolution response without elements", &HandleResolutionResponse{Handle: "a", Policy: param.Policy{Type: param.RoundRobin}},
-		"06 00 0014 0009 0005 61 000000 0008 0008 00000001"},
+	{
+		"handle resolution response without elements", &HandleResolutionResponse{Handle: "a", Policy: param.Policy{Type: param.RoundRobin}},
+		"06 00 0014 0009 0005 61 000000 0008 0008 00000001",
+	},
 	{"negative handle resolution response", &HandleResolutionResponse{
 		Handle: "a", Causes: []param.Cause{{Code: param.CauseUnknownPoolHandle}}, Unknown: unknown,
 	}, "06 00 001c 0009 0005 61 000000 000c 0008 0009 0004 8123 0006 6162 0000"},
@@ -169,8 +170,10 @@ var messages = []struct {
 		000e 0008 00000051
 		8123 0006 6162 0000`},
 	{"keep-alive acknowledgement", &EndpointKeepAliveAck{Handle: "a", ID: 0x51}, "08 00 0014 0009 0005 61 000000 000e 0008 00000051"},
-	{"endpoint unreachable", &EndpointUnreachable{Handle: "a", ID: 0x51, Unknown: unknown},
-		"09 00 001c 0009 0005 61 000000 000e 0008 00000051 8123 0006 6162 0000"},
+	{
+		"endpoint unreachable", &EndpointUnreachable{Handle: "a", ID: 0x51, Unknown: unknown},
+		"09 00 001c 0009 0005 61 000000 000e 0008 00000051 8123 0006 6162 0000",
+	},
 	{"server announce", &ServerAnnounce{Server: 0x10000001}, "0a 00 0008 10000001"},
 	{"server announce with transports", &ServerAnnounce{Server: 0x10000001, Transports: []param.Transport{sctp2, tcp1}, Unknown: unknown}, `
 		0a 00 0044
@@ -230,229 +233,6 @@ func TestEveryMessage(t *testing.T) {
 	for typ := TypeRegistration; typ <= TypeError; typ++ {
 		if !seen[typ] {
 			t.Errorf("%v is not in the table", typ)
-		}
-	}
-}
-
-// TestRefused parses messages whose parameters are good each, but not together.
-// What is wrong inside a parameter is asap/param's to test.
-func TestRefused(t *testing.T) {
-	const (
-		handle = "0009 0005 61 000000 "
-		id     = "000e 0008 00000051 "
-		user   = "0004 0010 1389 0001 0001 0008 c0000201 "
-		policy = "0008 0008 00000001 "
-		pe     = "000a 0028 00000051 00000000 00000000 " + user + policy
-		bare   = "000a 0020 00000051 00000000 00000000 " + user
-		lost   = "000a 0018 00000051 00000000 00000000 " + policy
-	)
-	tests := []struct {
-		name, hex string
-		text      string     // in the error
-		at        param.Type // 0 for the message
-		info      string     // of the error cause; "" for all of the message
-	}{
-		{"registration without a handle", "01 00 002c " + pe, "ASAP_REGISTRATION: message: Pool Handle parameter is missing", 0, ""},
-		{"registration without an element", "01 00 000c " + handle, "Pool Element parameter is missing", 0, ""},
-		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", param.TypePoolHandle, handle},
-		{"registration of two elements", "01 00 005c " + handle + pe + pe, "second one", param.TypePoolElement, pe},
-		{"registration without a policy", "01 00 002c " + handle + bare, "without a policy", param.TypePoolElement, bare},
-		{"registration without a transport", "01 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
-		{"registration with an identifier", "01 00 003c " + handle + pe + id, "not allowed", param.TypePEIdentifier, id},
-		{"deregistration without an identifier", "02 00 000c " + handle, "PE Identifier parameter is missing", 0, ""},
-		{"deregistration of two elements", "02 00 001c " + handle + id + id, "second one", param.TypePEIdentifier, id},
-		{"deregistration with an error", "02 00 001c " + handle + id + "000c 0008 0000 0004", "not allowed", param.TypeOperationError, "000c 0008 0000 0004"},
-		{"registration response without a handle", "03 00 000c " + id, "Pool Handle parameter is missing", 0, ""},
-		{"handle resolution of two pools", "05 00 0014 " + handle + handle, "second one", param.TypePoolHandle, handle},
-		{"handle resolution with two numbers of items", "05 00 001c " + handle + "803f 0008 00000001 803f 0008 00000002",
-			"second one", param.TypeHandleResolutionItems, "803f 0008 00000002"},
-		{"handle resolution response with two policies", "06 00 001c " + handle + policy + policy, "second one", param.TypePolicy, policy},
-		{"handle resolution response with an unreachable element", "06 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
-		{"keep-alive without a server", "07 00 0006 1000", "ends 2 bytes too early", 0, ""},
-		{"keep-alive without a handle", "07 00 0008 10000001", "Pool Handle parameter is missing", 0, ""},
-		{"keep-alive for two elements", "07 00 0020 10000001" + handle + id + id, "second one", param.TypePEIdentifier, id},
-		{"server announce without a server", "0a 00 0004", "ends 4 bytes too early", 0, ""},
-		{"server announce of UDP", "0a 00 0018 10000001 0006 0010 0f17 0000 0001 0008 c0000201", "only SCTP and TCP",
-			param.TypeUDPTransport, "0006 0010 0f17 0000 0001 0008 c0000201"},
-		{"cookie without a cookie", "0b 00 0004", "Cookie parameter is missing", 0, ""},
-		{"two cookies", "0c 00 000c 000d 0004 000d 0004", "second one", param.TypeCookie, "000d 0004"},
-		{"business card without a handle", "0d 00 0004", "Pool Handle parameter is missing", 0, ""},
-		{"business card of an unreachable element", "0d 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v beside an error", m, reports)
-			}
-			info := hex.EncodeToString(data)
-			if tt.info != "" {
-				info = hex.EncodeToString(unhex(t, tt.info))
-			}
-			checkError(t, err, param.CauseInvalidValues, true, tt.at, info)
-			if !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("error is %q, want one with %q", err, tt.text)
-			}
-		})
-	}
-}
-
-// TestErrorsAreNotAnswered: or else two endpoints could go on for ever.
-func TestErrorsAreNotAnswered(t *testing.T) {
-	for name, s := range map[string]string{
-		"good":                      "0e 00 000c 000c 0008 0000 0004",
-		"no cause":                  "0e 00 0004",
-		"two parameters":            "0e 00 0014 000c 0008 0000 0004 000c 0008 0000 0004",
-		"wrong length":              "0e 00 0010 000c 0008 0000 0004",
-		"parameter to be reported":  "0e 00 0010 000c 0008 0000 0004 c123 0004",
-		"parameter that also stops": "0e 00 0010 000c 0008 0000 0004 4123 0004",
-		"pool handle":               "0e 00 0014 000c 0008 0000 0004 0009 0005 61 000000",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, reports, err := Parse(unhex(t, s))
-			if (err == nil) != (name == "good" || name == "parameter to be reported") {
-				t.Errorf("Parse: %v", err)
-			}
-			if reply, ok := ErrorReply(err); ok || reply != nil || reports != nil {
-				t.Errorf("error %v is answered by %v, reports %v", err, reply, reports)
-			}
-		})
-	}
-}
-
-// TestUnknownMessages: the two high bits of the type decide (RFC 5354, Section
-// 4), before anything else.
-func TestUnknownMessages(t *testing.T) {
-	for _, tt := range []struct {
-		hex    string
-		report bool
-	}{
-		{"00 00 0004", false},
-		{"0f 00 0004", false},
-		{"3f 00 0004", false},
-		{"40 00 0008 01020304", true},
-		{"7f ff 0007 010203 00", true},
-		{"7f 00 0100", true},
-		{"80 00 0004", false},
-		{"c0 00 0004", false},
-		{"ff 00 0100", false},
-	} {
-		t.Run(tt.hex, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v", m, reports)
-			}
-			info := hex.EncodeToString(data)
-			if tt.hex == "7f ff 0007 010203 00" {
-				info = info[:14] // without padding
-			}
-			checkError(t, err, param.CauseUnrecognizedMessage, tt.report, 0, info)
-		})
-	}
-}
-
-// TestReports: unknown parameters that are skipped come with the message, and
-// are reported if their type says so, wherever they are.
-func TestReports(t *testing.T) {
-	m, reports, err := Parse(unhex(t, `
-		01 00 004c
-		c001 0004
-		0009 0005 61 000000
-		000a 0038 00000051 00000000 00000000
-		  c002 0004
-		  0004 0014 1389 0001 c003 0004 0001 0008 c0000201
-		  0008 0008 00000001
-		  8004 0008 00000004
-		8005 0004`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := &Registration{
-		Handle: "a",
-		Element: param.PoolElement{
-			ID: 0x51, UserTransport: sctp1, Policy: param.Policy{Type: param.RoundRobin},
-			Unknown: []param.Raw{{Type: 0xc002}, {Type: 0x8004, Value: []byte{0, 0, 0, 4}}},
-		},
-		Unknown: []param.Raw{{Type: 0xc001}, {Type: 0x8005}},
-	}
-	if diff := cmp.Diff(Message(want), m, compareAddrs); diff != "" {
-		t.Errorf("message (-want +got):\n%s", diff)
-	}
-	wantReports := []param.Cause{
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}},
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 2, 0, 4}},
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 3, 0, 4}},
-	}
-	if diff := cmp.Diff(wantReports, reports); diff != "" {
-		t.Errorf("reports (-want +got):\n%s", diff)
-	}
-}
-
-// TestUnwritable: Append refuses what Parse refuses.
-func TestUnwritable(t *testing.T) {
-	noTransport := param.PoolElement{Policy: param.Policy{Type: param.RoundRobin}}
-	tests := []struct {
-		name    string
-		message Message
-		text    string
-	}{
-		{"registration without a handle", &Registration{Element: element}, "empty pool handle"},
-		{"registration without a transport", &Registration{Handle: "a", Element: noTransport}, "without a user transport"},
-		{"registration without a policy", &Registration{Handle: "a", Element: param.PoolElement{UserTransport: sctp1}}, "without a policy"},
-		{"deregistration without a handle", &Deregistration{}, "empty pool handle"},
-		{"response with an unreachable element", &HandleResolutionResponse{Handle: "a", Elements: []param.PoolElement{noTransport}}, "without a user transport"},
-		{"business card with an unreachable element", &BusinessCard{Handle: "a", Elements: []param.PoolElement{noTransport}}, "without a user transport"},
-		{"announce of UDP", &ServerAnnounce{Transports: []param.Transport{{Type: param.TypeUDPTransport, Addrs: sctp1.Addrs}}}, "only SCTP and TCP"},
-		{"error without a cause", &Error{}, "without a cause"},
-		{"too many elements", &HandleResolutionResponse{Handle: "a", Elements: make([]param.PoolElement, 2048)}, "without a user transport"},
-		{"message too long", &Cookie{Cookie: make([]byte, 65528)}, "message of 65536 bytes"},
-		{"unknown parameter to stop at", &Cookie{Unknown: []param.Raw{{Type: 0x4123}}}, "could not skip"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			b, err := tt.message.Append([]byte("before"))
-			if err == nil || !strings.Contains(err.Error(), tt.text) || string(b) != "before" {
-				t.Errorf("Append gives %.80q, %v, want the buffer as it was and an error with %q", b, err, tt.text)
-			}
-		})
-	}
-}
-
-func TestErrorReplyToOtherErrors(t *testing.T) {
-	for _, err := range []error{nil, errors.New("no ParseError")} {
-		if reply, ok := ErrorReply(err); reply != nil || ok {
-			t.Errorf("ErrorReply(%v) = %v, %v, want none", err, reply, ok)
-		}
-	}
-}
-
-// TestHandleResolutionParse reuses one struct for many messages.
-func TestHandleResolutionParse(t *testing.T) {
-	m := HandleResolution{Subscribe: true, Handle: "b", Items: 1, HasItems: true, Unknown: unknown}
-	for _, tt := range messages {
-		want, ok := tt.message.(*HandleResolution)
-		if !ok {
-			if _, err := m.Parse(unhex(t, tt.hex)); err == nil {
-				t.Errorf("%s: no error", tt.name)
-			}
-			continue
-		}
-		if _, err := m.Parse(unhex(t, tt.hex)); err != nil {
-			t.Errorf("%s: %v", tt.name, err)
-		} else if diff := cmp.Diff(*want, m); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
-		}
-	}
-}
-
-func TestMessageTypeString(t *testing.T) {
-	for typ, want := range map[MessageType]string{
-		0: "ASAP message 0x00", TypeRegistration: "ASAP_REGISTRATION", TypeError: "ASAP_ERROR", 0xff: "ASAP message 0xff",
-	} {
-		if got := typ.String(); got != want {
-			t.Errorf("String() = %q, want %q", got, want)
 		}
 	}
 }

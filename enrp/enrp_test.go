@@ -99,26 +99,36 @@ var messages = []struct {
 		04 00 0050 ` + ids + `
 		0000 0000              # action, reserved
 		` + hexA + hexElement},
-	{"handle update without a policy", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: bare},
-		"04 00 0038" + ids + "0000 0000" + hexA + hexBare},
+	{
+		"handle update without a policy", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: bare},
+		"04 00 0038" + ids + "0000 0000" + hexA + hexBare,
+	},
 	{"handle update, delete, suggestion", &HandleUpdate{
 		Sender: 0x10000001, Receiver: 0x20000002, SuggestTakeover: true, Action: DelPE, Handle: "a",
 		Element: param.PoolElement{ID: 0x53, Policy: param.Policy{Type: param.RoundRobin}}, Unknown: unknown,
 	}, "04 01 0038" + ids + "0001 0000" + hexA + hexLost + hexUnknown},
-	{"handle update, reserved action", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Action: 7, Handle: "a", Element: bare},
-		"04 00 0038" + ids + "0007 0000" + hexA + hexBare},
+	{
+		"handle update, reserved action", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Action: 7, Handle: "a", Element: bare},
+		"04 00 0038" + ids + "0007 0000" + hexA + hexBare,
+	},
 	{"list request", &ListRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: unknown}, "05 00 0014" + ids + hexUnknown},
 	{"list response", &ListResponse{
 		Sender: 0x10000001, Receiver: 0x20000002,
 		Servers: []param.ServerInformation{server1, server2}, Unknown: unknown,
 	}, "06 00 004c" + ids + hexServer1 + hexServer2 + hexUnknown},
 	{"list response, rejection", &ListResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "06 01 000c" + ids},
-	{"init takeover", &InitTakeover{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003, Unknown: unknown},
-		"07 00 0018" + ids + "30000003" + hexUnknown},
-	{"init takeover acknowledgement", &InitTakeoverAck{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
-		"08 00 0010" + ids + "30000003"},
-	{"takeover server", &TakeoverServer{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
-		"09 00 0010" + ids + "30000003"},
+	{
+		"init takeover", &InitTakeover{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003, Unknown: unknown},
+		"07 00 0018" + ids + "30000003" + hexUnknown,
+	},
+	{
+		"init takeover acknowledgement", &InitTakeoverAck{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
+		"08 00 0010" + ids + "30000003",
+	},
+	{
+		"takeover server", &TakeoverServer{Sender: 0x10000001, Receiver: 0x20000002, Target: 0x30000003},
+		"09 00 0010" + ids + "30000003",
+	},
 	{"error", &Error{
 		Sender: 0x10000001, Receiver: 0x20000002,
 		Causes: []param.Cause{{Code: 0xf006}, {Code: param.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 5, 1}}}, Unknown: unknown,

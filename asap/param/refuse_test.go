@@ -50,8 +50,10 @@ func TestRefused(t *testing.T) {
 
 		{"pool element too short", "000a 000f 00000001 00000002 000003", "too early", TypePoolElement, ""},
 		{"two policies", "000a 0020 00000001 00000000 00000000 0008 0008 00000001 0008 0008 00000003", "second one", TypePolicy, "0008 0008 00000003"},
-		{"ASAP transport is not SCTP", "000a 0030 00000001 00000000 00000000 " + transport + "0005 0010 1389 0000 0001 0008 c0000201",
-			"not SCTP", TypeTCPTransport, "0005 0010 1389 0000 0001 0008 c0000201"},
+		{
+			"ASAP transport is not SCTP", "000a 0030 00000001 00000000 00000000 " + transport + "0005 0010 1389 0000 0001 0008 c0000201",
+			"not SCTP", TypeTCPTransport, "0005 0010 1389 0000 0001 0008 c0000201",
+		},
 		{"third transport", "000a 0040 00000001 00000000 00000000 " + transport + transport + transport, "third transport", TypeSCTPTransport, transport},
 		{"pool handle in a pool element", "000a 0018 00000001 00000000 00000000 0009 0008 61626364", "not allowed", TypePoolHandle, "0009 0008 61626364"},
 

@@ -35,16 +35,20 @@ func TestString(t *testing.T) {
 		{DataPlusControl, "data plus control"},
 		{TransportUse(2), "transport use 0x0002"},
 		{Transport{}, "no transport"},
-		{Transport{Type: TypeSCTPTransport, Port: 5001, Use: DataPlusControl, Addrs: []netip.Addr{v4, v6}},
-			"sctp 192.0.2.1,2001:db8::1 port 5001 (data plus control)"},
+		{
+			Transport{Type: TypeSCTPTransport, Port: 5001, Use: DataPlusControl, Addrs: []netip.Addr{v4, v6}},
+			"sctp 192.0.2.1,2001:db8::1 port 5001 (data plus control)",
+		},
 		{Transport{Type: TypeDCCPTransport, Port: 4, ServiceCode: 7, Addrs: []netip.Addr{v4}}, "dccp 192.0.2.1 port 4 service code 7"},
 		{Transport{Type: TypeOpaqueTransport, Opaque: []byte{1, 0xff}}, "opaque 01ff"},
 		{Policy{}, "no policy"},
 		{Policy{Type: RoundRobin}, "RoundRobin"},
 		{Policy{Type: WeightedRandom, Weight: 7, Extra: "\x01"}, "WeightedRandom weight 7 and 01"},
 		{Policy{Type: Priority, Priority: 5}, "Priority priority 5"},
-		{Policy{Type: LeastUsedDegradationDPF, Load: 0x80000000, LoadDegradation: 0xffffffff, DPF: 0, Distance: 50},
-			"LeastUsedDegradationDPF load 50.0% degradation 100.0% dpf 0.0% distance 50"},
+		{
+			Policy{Type: LeastUsedDegradationDPF, Load: 0x80000000, LoadDegradation: 0xffffffff, DPF: 0, Distance: 50},
+			"LeastUsedDegradationDPF load 50.0% degradation 100.0% dpf 0.0% distance 50",
+		},
 		{Policy{Type: 0x12345678}, "0x12345678"},
 	}
 	for _, tt := range tests {

@@ -321,29 +321,37 @@ func TestLiberal(t *testing.T) {
 	}{
 		{"padding is not zero", "0009 0005 61 ffffff", PoolHandle("a")},
 		{"padding is missing at the end", "0009 0005 61", PoolHandle("a")},
-		{"reserved field is not zero", "0005 0010 0050 ffff 0001 0008 c0000201",
-			Transport{Type: TypeTCPTransport, Port: 80, Addrs: []netip.Addr{v4}}},
+		{
+			"reserved field is not zero", "0005 0010 0050 ffff 0001 0008 c0000201",
+			Transport{Type: TypeTCPTransport, Port: 80, Addrs: []netip.Addr{v4}},
+		},
 		{"last padding counts in the length", "000c 000c f008 0007 010203 00", []Cause{{0xf008, []byte{1, 2, 3}}}},
 		{"unknown parameter in a transport", `
 			0004 0018 1389 0000
 			8123 0005 61 000000
 			0001 0008 c0000201`, sctp1},
-		{"policy first, ASAP transport next to the user transport", `
+		{
+			"policy first, ASAP transport next to the user transport", `
 			000a 0038 00000001 00000000 00000000
 			0008 0008 00000001
 			0004 0010 1389 0000 0001 0008 c0000201
 			0004 0010 1389 0000 0001 0008 c0000201`,
-			PoolElement{ID: 1, UserTransport: sctp1, Policy: Policy{Type: RoundRobin}, ASAPTransport: sctp1}},
-		{"unknown parameter before the transport", `
+			PoolElement{ID: 1, UserTransport: sctp1, Policy: Policy{Type: RoundRobin}, ASAPTransport: sctp1},
+		},
+		{
+			"unknown parameter before the transport", `
 			000b 0020 00000001
 			8123 0006 6162 0000
 			0004 0010 1389 0000 0001 0008 c0000201`,
-			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{0x8123, []byte("ab")}}}},
-		{"private parameter out of place", `
+			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{0x8123, []byte("ab")}}},
+		},
+		{
+			"private parameter out of place", `
 			000b 0020 00000001
 			0004 0010 1389 0000 0001 0008 c0000201
 			803f 0008 00000001`,
-			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{TypeHandleResolutionItems, []byte{0, 0, 0, 1}}}}},
+			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{TypeHandleResolutionItems, []byte{0, 0, 0, 1}}}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
