@@ -43,7 +43,7 @@ func (l *labels) decode(buf []byte, rel string) bool {
 			}
 			i += size
 		}
-		if len(buf) == maxName {
+		if len(buf) >= maxName {
 			return false
 		}
 		buf = append(buf, c)

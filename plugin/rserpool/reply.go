@@ -99,14 +99,13 @@ func roughLen(m *dns.Msg) int {
 	n := header + len(m.Question[0].Name) + 1 + 4
 	for _, section := range [...][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
-			n += len(rr.Header().Name) + 1 + fixed
 			switch rr := rr.(type) {
 			case *dns.A:
-				n += 4
+				n += len(rr.Hdr.Name) + 1 + fixed + 4
 			case *dns.AAAA:
-				n += 16
+				n += len(rr.Hdr.Name) + 1 + fixed + 16
 			case *dns.SRV:
-				n += 6 + len(rr.Target) + 1
+				n += len(rr.Hdr.Name) + 1 + fixed + 6 + len(rr.Target) + 1
 			default:
 				n += dns.Len(rr)
 			}

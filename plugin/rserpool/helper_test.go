@@ -1,0 +1,171 @@
+package rserpool
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/test"
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+)
+
+func TestMain(m *testing.M) {
+	clog.Discard()
+	os.Exit(m.Run())
+}
+
+// now is the time of tests whose time stands still.
+var now = time.Unix(1_000_000_000, 0)
+
+// fakeRegistrar is a registrar without network: tests write its handlespace.
+type fakeRegistrar struct {
+	space    *handlespace.Space
+	notReady atomic.Bool
+	startErr error
+	started  atomic.Int32
+	closed   atomic.Int32
+	// hold, if not nil, keeps Close until it is closed.
+	hold chan struct{}
+}
+
+func newFake() *fakeRegistrar {
+	return &fakeRegistrar{space: handlespace.New(rand.New(rand.NewPCG(1, 2)), 100)}
+}
+
+func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
+func (f *fakeRegistrar) Space() *handlespace.Space { return f.space }
+func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
+func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
+}
+
+func (f *fakeRegistrar) Start() error {
+	f.started.Add(1)
+	return f.startErr
+}
+
+func (f *fakeRegistrar) Close(context.Context) error {
+	if f.hold != nil {
+		<-f.hold
+	}
+	f.closed.Add(1)
+	return nil
+}
+
+// element makes a round robin element on TCP; change adapts it.
+func element(id param.PEID, port uint16, addrs string, change ...func(*handlespace.Element)) *handlespace.Element {
+	e := &handlespace.Element{PoolElement: param.PoolElement{
+		ID:            id,
+		Home:          0x0000cafe,
+		Life:          -1,
+		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: port},
+		Policy:        param.Policy{Type: param.RoundRobin},
+	}}
+	for _, a := range strings.Fields(addrs) {
+		e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr(a))
+	}
+	for _, c := range change {
+		c(e)
+	}
+	return e
+}
+
+func over(t param.Type) func(*handlespace.Element) {
+	return func(e *handlespace.Element) { e.UserTransport.Type = t }
+}
+
+func policy(p param.Policy) func(*handlespace.Element) {
+	return func(e *handlespace.Element) { e.Policy = p }
+}
+
+// expires gives an element so much of its registration life to go.
+func expires(left time.Duration) func(*handlespace.Element) {
+	return func(e *handlespace.Element) { e.Expires, e.Life = now.Add(left), 60 }
+}
+
+func put(t testing.TB, s *handlespace.Space, pool string, elements ...*handlespace.Element) {
+	t.Helper()
+	for _, e := range elements {
+		if _, err := s.Put(param.PoolHandle(pool), e); err != nil {
+			t.Fatalf("pool %q, element %v: %v", pool, e.ID, err)
+		}
+	}
+}
+
+// newTestHandler makes the handler of a directive, with time standing still.
+func newTestHandler(t testing.TB, corefile string, r registrar) *Handler {
+	t.Helper()
+	cfg, err := parse(caddy.NewTestController("dns", corefile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHandler(cfg, []string{"192.0.2.53", "2001:db8::53"})
+	h.registrar = r
+	h.now = func() time.Time { return now }
+	return h
+}
+
+// ask has the handler answer one query over UDP.
+func ask(t testing.TB, h *Handler, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	return askFrom(t, h, &test.ResponseWriter{}, new(dns.Msg).SetQuestion(name, qtype))
+}
+
+func askFrom(t testing.TB, h *Handler, w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+	t.Helper()
+	rec := dnstest.NewRecorder(w)
+	rcode, err := h.ServeDNS(context.Background(), rec, q)
+	if err != nil {
+		t.Fatalf("%s: %v", q.Question[0].String(), err)
+	}
+	if rec.Msg == nil {
+		m := new(dns.Msg).SetReply(q)
+		m.Rcode = rcode
+		return m
+	}
+	return rec.Msg
+}
+
+// lines returns records in presentation form, one a line, tabs as blanks.
+func lines(rrs []dns.RR) string {
+	var b strings.Builder
+	for _, rr := range rrs {
+		b.WriteString(strings.ReplaceAll(rr.String(), "\t", " "))
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func addrs(s ...string) (as []netip.Addr) {
+	for _, a := range s {
+		as = append(as, netip.MustParseAddr(a))
+	}
+	return as
+}
+
+func addrPorts(s ...string) (as []netip.AddrPort) {
+	for _, a := range s {
+		as = append(as, netip.MustParseAddrPort(a))
+	}
+	return as
+}
+
+// exported lets cmp.Diff look into this package's types.
+var exported = cmp.Options{
+	cmp.AllowUnexported(config{}, options{}, nameserver{}),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+}

@@ -1,0 +1,105 @@
+package rserpool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// services asks for the SRV records of a pool and returns them as "element:
+// priority weight", in the answer's order.
+func services(t *testing.T, h *Handler, pool string) []string {
+	t.Helper()
+	var got []string
+	for _, rr := range ask(t, h, pool+"."+zoneZ, dns.TypeSRV).Answer {
+		s := rr.(*dns.SRV)
+		got = append(got, fmt.Sprintf("%s: %d %d", strings.TrimLeft(s.Target[3:11], "0"), s.Priority, s.Weight))
+	}
+	return got
+}
+
+func TestSRVByPolicy(t *testing.T) {
+	const full = 0xffffffff
+	type policies []param.Policy
+	tests := []struct {
+		name     string
+		policies policies // of elements 1, 2, ...
+		want     []string // nil entries of a random order are sorted
+		random   bool
+	}{
+		{"RoundRobin", policies{{Type: param.RoundRobin}, {Type: param.RoundRobin}}, []string{"1: 0 1", "2: 0 1"}, false},
+		{"Random", policies{{Type: param.Random}, {Type: param.Random}}, []string{"1: 0 1", "2: 0 1"}, true},
+		{"WeightedRoundRobin", policies{{Type: param.WeightedRoundRobin, Weight: 3}, {Type: param.WeightedRoundRobin, Weight: 1}, {Type: param.WeightedRoundRobin}}, []string{"1: 0 3", "2: 0 1"}, false},
+		{"WeightedRandom", policies{{Type: param.WeightedRandom, Weight: 65535}, {Type: param.WeightedRandom, Weight: 1}, {Type: param.WeightedRandom}}, []string{"1: 0 65535", "2: 0 1"}, true},
+		{"WeightedRandom, large weights", policies{{Type: param.WeightedRandom, Weight: full}, {Type: param.WeightedRandom, Weight: full / 3}, {Type: param.WeightedRandom, Weight: 1}}, []string{"1: 0 65535", "2: 0 21845", "3: 0 1"}, true},
+		{"WeightedRandomDPF", policies{{Type: param.WeightedRandomDPF, Weight: 100, DPF: full / 100, Distance: 50}, {Type: param.WeightedRandomDPF, Weight: 100}}, []string{"1: 0 50", "2: 0 100"}, true},
+		{"Priority", policies{{Type: param.Priority, Priority: 5}, {Type: param.Priority, Priority: 9}, {Type: param.Priority, Priority: 5}}, []string{"2: 0 1", "1: 1 1", "3: 1 1"}, false},
+		{"LeastUsed", policies{{Type: param.LeastUsed, Load: 7}, {Type: param.LeastUsed, Load: 3}, {Type: param.LeastUsed, Load: 9}}, []string{"2: 0 1", "1: 1 1", "3: 2 1"}, false},
+		{"LeastUsed, ties", policies{{Type: param.LeastUsed, Load: 7}, {Type: param.LeastUsed, Load: 7}}, []string{"1: 0 1", "2: 0 1"}, false},
+		{"LeastUsedDegradation", policies{{Type: param.LeastUsedDegradation, Load: 2, LoadDegradation: 1}, {Type: param.LeastUsedDegradation, Load: 1, LoadDegradation: 5}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"PriorityLeastUsed", policies{{Type: param.PriorityLeastUsed, Load: 1, LoadDegradation: 9}, {Type: param.PriorityLeastUsed, Load: 2, LoadDegradation: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"RandomizedLeastUsed", policies{{Type: param.RandomizedLeastUsed, Load: 0}, {Type: param.RandomizedLeastUsed, Load: full / 2}, {Type: param.RandomizedLeastUsed, Load: full}}, []string{"1: 0 65535", "2: 0 32768"}, true},
+		{"RandomizedLeastUsed, saturated", policies{{Type: param.RandomizedLeastUsed, Load: full}, {Type: param.RandomizedLeastUsed, Load: full}}, []string{"1: 0 1", "2: 0 1"}, true},
+		{"PriorityLeastUsedDegradation", policies{{Type: param.PriorityLeastUsedDegradation, Load: 3}, {Type: param.PriorityLeastUsedDegradation, Load: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"unknown", policies{{Type: 0xb0009999, Extra: "abcd"}, {Type: 0xb0009999, Extra: "efgh"}}, []string{"1: 0 1", "2: 0 1"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake()
+			for i, p := range tt.policies {
+				put(t, f.space, "web", element(param.PEID(i+1), 80, "192.0.2.1", policy(p)))
+			}
+			h := newTestHandler(t, "rserpool pool.example.org", f)
+			got := services(t, h, "web")
+			if tt.random {
+				got = sorted(got)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("element: priority weight (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSRVByRank(t *testing.T) {
+	f := newFake()
+	for id := param.PEID(1); id <= 4; id++ {
+		put(t, f.space, "web", element(id, 80, "192.0.2.1", policy(param.Policy{Type: param.Priority, Priority: 7})))
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\n srv rank\n answers 3\n}", f)
+	// Equal priorities take turns: the first selected goes to the end.
+	for i, want := range [][]string{{"1: 0 0", "2: 1 0", "3: 2 0"}, {"2: 0 0", "3: 1 0", "4: 2 0"}} {
+		if diff := cmp.Diff(want, services(t, h, "web")); diff != "" {
+			t.Errorf("query %d, element: priority weight (-want +got):\n%s", i, diff)
+		}
+	}
+}
+
+// TestSRVFirst: the first record is what the policy picks, in both modes.
+func TestSRVFirst(t *testing.T) {
+	for _, mode := range []string{"policy", "rank"} {
+		t.Run(mode, func(t *testing.T) {
+			f := newFake()
+			put(t, f.space, "web",
+				element(1, 80, "192.0.2.1", policy(param.Policy{Type: param.WeightedRandom, Weight: 1})),
+				element(2, 80, "192.0.2.2", policy(param.Policy{Type: param.WeightedRandom, Weight: 3})))
+			h := newTestHandler(t, "rserpool pool.example.org {\n srv "+mode+"\n}", f)
+			const n = 4000
+			first := 0
+			for range n {
+				if strings.HasPrefix(services(t, h, "web")[0], "2:") {
+					first++
+				}
+			}
+			// Mean 3000, standard deviation 27.
+			if first < 2860 || first > 3140 {
+				t.Errorf("element with weight 3 of 4 is first %d times in %d, want about %d", first, n, n*3/4)
+			}
+		})
+	}
+}

@@ -1,0 +1,234 @@
+package rserpool
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+func TestParse(t *testing.T) {
+	tests := []struct {
+		name     string
+		corefile string
+		want     func(*config) // what differs from the defaults
+	}{
+		{"nothing", "rserpool example.org", func(c *config) {}},
+		{"zones", "rserpool Example.org example.NET", func(c *config) { c.zones = []string{"example.org.", "example.net."} }},
+		{"asap", "asap 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863") }},
+		{"asap, port", "asap 192.0.2.1:3900 [2001:db8::1]:3900", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3900", "[2001:db8::1]:3900") }},
+		{"asap, any order", "asap [2001:db8::1] 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863", "[2001:db8::1]:3863") }},
+		{"asap, bare IPv6", "asap 2001:db8::1", func(c *config) { c.options.asap = addrPorts("[2001:db8::1]:3863") }},
+		{"asap, port alone", "asap :3900", func(c *config) { c.options.asap = addrPorts("[::]:3900") }},
+		{"transport auto", "transport auto", func(c *config) {}},
+		{"transport kernel", "transport kernel", func(c *config) { c.options.transport = sctp.KernelOnly }},
+		{"transport udp", "transport udp", func(c *config) { c.options.transport = sctp.UDPOnly }},
+		{"encap", "encap 9900", func(c *config) { c.options.encap = 9900 }},
+		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.serverID = 0x1a2b3c4d }},
+		{"server_id, decimal", "server_id 7", func(c *config) { c.options.serverID = 7 }},
+		{"announce", "announce", func(c *config) { c.options.announce = addrPorts("224.0.1.185:3863")[0] }},
+		{"announce, group", "announce 239.0.0.1", func(c *config) { c.options.announce = addrPorts("239.0.0.1:3863")[0] }},
+		{"announce, group and port", "announce [ff05::133]:3900", func(c *config) { c.options.announce = addrPorts("[ff05::133]:3900")[0] }},
+		{"ttl", "ttl 0", func(c *config) { c.ttl = 0 }},
+		{"ttl, most", "ttl 3600", func(c *config) { c.ttl = 3600 }},
+		{"answers", "answers 128", func(c *config) { c.answers = 128 }},
+		{"addresses", "addresses 16", func(c *config) { c.addresses = 16 }},
+		{"srv policy", "srv policy", func(c *config) {}},
+		{"srv rank", "srv rank", func(c *config) { c.srv = srvRank }},
+		{"nameserver", "nameserver NS1.example.org", func(c *config) { c.servers = []nameserver{{name: "ns1.example.org."}} }},
+		{"nameservers", "nameserver ns.example.net\nnameserver ns1.example.org 192.0.2.53 2001:db8::53", func(c *config) {
+			c.servers = []nameserver{{name: "ns.example.net."}, {name: "ns1.example.org.", addrs: addrs("192.0.2.53", "2001:db8::53")}}
+		}},
+		{"timer", "timer KEEP-ALIVE-INTERVAL 500ms", func(c *config) { c.options.timers.KeepAliveInterval = 500 * time.Millisecond }},
+		{"timers", "timer max-bad-pe-report 7\ntimer t6-serverannounce 2s", func(c *config) {
+			c.options.timers.MaxBadPEReport = 7
+			c.options.timers.ServerAnnounce = 2 * time.Second
+		}},
+		{"limits", "limit pools 10\nlimit elements 20", func(c *config) { c.options.limits.Pools, c.options.limits.Elements = 10, 20 }},
+		{"fallthrough", "fallthrough", func(c *config) { c.fall.Zones = []string{"."} }},
+		{"fallthrough, zones", "fallthrough a.example.org", func(c *config) { c.fall.Zones = []string{"a.example.org."} }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			input := tt.corefile
+			if !strings.HasPrefix(input, "rserpool") {
+				input = "rserpool example.org {\n" + input + "\n}"
+			}
+			got, err := parse(caddy.NewTestController("dns", input))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := config{options: defaultOptions(), zones: []string{"example.org."}, ttl: 5, answers: 3, addresses: 1, where: "Testfile:1"}
+			tt.want(&want)
+			if diff := cmp.Diff(want, got, exported); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.corefile, diff)
+			}
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	tests := []struct {
+		name     string
+		corefile string // without "rserpool" it is a property on line 2
+		want     string
+	}{
+		{"no zone", "rserpool", "Testfile:1 - Error during parsing: no zone to serve"},
+		{"bad zone", "rserpool exa..mple.org", `"exa..mple.org" is not a zone`},
+		{"zone twice", "rserpool example.org Example.ORG.", "zone example.org. is there twice"},
+		{"reverse zone", "rserpool 2.0.192.in-addr.arpa", "2.0.192.in-addr.arpa. is a reverse zone, which is not supported yet"},
+		{"reverse zone as network", "rserpool 2001:db8::/32", "ip6.arpa. is a reverse zone"},
+		{"twice in a block", "rserpool example.org\nrserpool example.net", "Testfile:2 - this plugin can only be used once"},
+
+		{"unknown property", "assap 192.0.2.1", "Testfile:2 - Error during parsing: unknown property 'assap', known are: asap, transport,"},
+		{"asap, empty", "asap", "asap: got 0 arguments, want: asap ADDRESS[:PORT]..."},
+		{"asap, name", "asap localhost", `asap: "localhost" is not an IP address`},
+		{"asap, bad port", "asap 192.0.2.1:70000", `asap: "192.0.2.1:70000" is not an IP address`},
+		{"asap, two ports", "asap 192.0.2.1:3900 192.0.2.2", "asap: 192.0.2.1:3900 and 192.0.2.2:3863 differ in the port"},
+		{"asap, twice the same", "asap 192.0.2.1 192.0.2.1:3863", "asap: 192.0.2.1:3863 is there twice"},
+		{"asap, overlap", "asap 0.0.0.0 192.0.2.1", "asap: 0.0.0.0:3863 and 192.0.2.1:3863 overlap"},
+		{"asap, overlap of families", "asap [::] 192.0.2.1", "overlap"},
+		{"asap, multicast", "asap 224.0.1.185", "224.0.1.185 is a multicast address, which belongs to announce"},
+		{"asap, two lines", "asap 192.0.2.1\nasap 192.0.2.2", "Testfile:3 - Error during parsing: asap is there twice"},
+		{"transport", "transport tcp", `transport: "tcp" is none of auto, kernel, udp`},
+		{"transport, two", "transport auto udp", "transport: got 2 arguments, want: transport auto|kernel|udp"},
+		{"encap, zero", "encap 0", `encap: "0" is not a number from 1 to 65535`},
+		{"encap, name", "encap sctp", `encap: "sctp" is not a number`},
+		{"server_id, zero", "server_id 0", `server_id: "0" is not a number from 1 to 0xffffffff`},
+		{"server_id, long", "server_id 0x123456789", "is not a number"},
+		{"announce, unicast", "announce 192.0.2.1", `announce: "192.0.2.1" is not a multicast address`},
+		{"announce, port zero", "announce 239.0.0.1:0", "is not a multicast address"},
+		{"ttl, negative", "ttl -1", `ttl: "-1" is not a number from 0 to 3600`},
+		{"ttl, duration", "ttl 5s", `ttl: "5s" is not a number`},
+		{"ttl, long", "ttl 3601", "from 0 to 3600"},
+		{"answers, zero", "answers 0", `answers: "0" is not a number from 1 to 128`},
+		{"addresses, many", "addresses 17", `addresses: "17" is not a number from 1 to 16`},
+		{"srv", "srv weight", `srv: "weight" is none of policy, rank`},
+		{"nameserver, bad name", "nameserver a..b", `nameserver: "a..b" is not a host name`},
+		{"nameserver, root", "nameserver .", `nameserver: "." is not a host name`},
+		{"nameserver, bad address", "nameserver ns1.example.org ns2.example.org", `nameserver: "ns2.example.org" is not the IP address of a host`},
+		{"nameserver, unspecified", "nameserver ns1.example.org 0.0.0.0", `"0.0.0.0" is not the IP address of a host`},
+		{"nameserver, address twice", "nameserver ns1.example.org 192.0.2.1 192.0.2.1", "address 192.0.2.1 is there twice"},
+		{"nameserver, twice", "nameserver ns1.example.org\nnameserver NS1.example.org", "ns1.example.org. is there twice"},
+		{"nameserver, foreign address", "nameserver ns1.example.net 192.0.2.1", "Testfile:1 - Error during parsing: nameserver ns1.example.net. has addresses, but is in none of the zones example.org."},
+		{"nameserver, the zone", "nameserver example.org", "nameserver example.org. is the zone itself"},
+		{"timer, unknown", "timer T1-ENRPrequest 5s", "timer: unknown timer 'T1-ENRPrequest', known are: KEEP-ALIVE-INTERVAL,"},
+		{"timer, no unit", "timer KEEP-ALIVE-INTERVAL 5", `timer: KEEP-ALIVE-INTERVAL: "5" is not a duration, such as 5s`},
+		{"timer, zero", "timer KEEP-ALIVE-INTERVAL 0s", `"0s" is not a duration`},
+		{"timer, range", "timer keep-alive-interval 100h", "Testfile:2 - Error during parsing: timer:"},
+		{"threshold", "timer MAX-BAD-PE-REPORT 5s", `MAX-BAD-PE-REPORT: "5s" is not a number from 1 on`},
+		{"timer, one argument", "timer LINGER", "timer: got 1 arguments, want: timer NAME DURATION"},
+		{"limit, unknown", "limit pool 5", "limit: unknown limit 'pool', known are: pools,"},
+		{"limit, zero", "limit pools 0", `limit: pools: "0" is not a number from 1`},
+		{"limit, range", "limit element_size 5000", "Testfile:2 - Error during parsing: limit:"},
+		{"limits that contradict", "limit resolution_items 5\nlimit default_items 6", "limit default_items 6 is above limit resolution_items 5"},
+		{"peer", "peer 192.0.2.2", "peer: not supported yet: this registrar is alone in its scope"},
+		{"enrp", "enrp 192.0.2.2:9901", "enrp: not supported yet: this registrar is alone in its scope"},
+		{"enrp_announce", "enrp_announce", "enrp_announce: not supported yet: this registrar is alone in its scope"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			input := tt.corefile
+			if !strings.HasPrefix(input, "rserpool") {
+				input = "rserpool example.org {\n" + input + "\n}"
+			}
+			_, err := parse(caddy.NewTestController("dns", input))
+			if err == nil {
+				t.Fatalf("%s: got no error, want one with %q", tt.corefile, tt.want)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: got error\n%s\nwant one with\n%s", tt.corefile, err, tt.want)
+			}
+			if !strings.HasPrefix(err.Error(), "Testfile:") {
+				t.Errorf("%s: error %q does not begin with file and line", tt.corefile, err)
+			}
+		})
+	}
+}
+
+func TestParseZonesOfServerBlock(t *testing.T) {
+	c := caddy.NewTestController("dns", "rserpool")
+	c.ServerBlockKeys = []string{"dns://Example.org.:53", "tls://example.org.:853", "example.net.:53"}
+	cfg, err := parse(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"example.org.", "example.net."}, cfg.zones); diff != "" {
+		t.Errorf("zones (-want +got):\n%s", diff)
+	}
+}
+
+// TestSetup: what a Corefile says reaches the handler, and errors name the
+// plugin.
+func TestSetup(t *testing.T) {
+	rs := newRegistrars(nil)
+	c := caddy.NewTestController("dns", "rserpool example.org {\n ttl 7\n}")
+	if err := setup(c, rs); err != nil {
+		t.Fatal(err)
+	}
+	plugins := dnsserver.GetConfig(c).Plugin
+	if len(plugins) != 1 {
+		t.Fatalf("got %d handlers, want 1", len(plugins))
+	}
+	if h := plugins[0](nil).(*Handler); h.ttl != 7 || h.Name() != "rserpool" {
+		t.Errorf("got handler %s with TTL %d, want rserpool with 7", h.Name(), h.ttl)
+	}
+	err := setup(caddy.NewTestController("dns", "rserpool example.org {\n ttl x\n}"), rs)
+	if want := "plugin/rserpool: Testfile:2 - "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got error %v, want one that begins with %s", err, want)
+	}
+}
+
+// TestSetupConflict: two blocks of a Corefile that want different things of
+// one registrar.
+func TestSetupConflict(t *testing.T) {
+	tests := []struct {
+		name, first, second, want string
+	}{
+		{"the same", "encap 9900", "encap 9900", ""},
+		{"default and explicit", "", "asap :3863\nencap 9899", ""},
+		{"options differ", "encap 9900\ntransport udp", "encap 9901\ntransport udp", "Testfile:1 - registrar at [::]:3863 is already there with other options (encap 9901, not 9900)"},
+		{"timers differ", "timer LINGER 1s", "", "(timer LINGER 30s, not 1s)"},
+		{"server IDs differ", "server_id 5", "", "(server_id random, not 0x00000005)"},
+		{"addresses overlap", "asap 192.0.2.1", "", "asap [::]:3863 overlaps with asap 192.0.2.1:3863 of another registrar"},
+		{"some addresses the same", "asap 192.0.2.1 192.0.2.2", "asap 192.0.2.2 192.0.2.3", "overlaps"},
+		{"encapsulation port taken", "asap 192.0.2.1:3900", "asap 192.0.2.1:3901", "encap 9899 on 192.0.2.1 is taken by the registrar at 192.0.2.1:3900"},
+		{"encapsulation port not used", "asap 192.0.2.1:3900\ntransport kernel", "asap 192.0.2.1:3901", ""},
+		{"two registrars by port", "asap :3900\nencap 9900", "asap :3901\nencap 9901", ""},
+		{"two registrars by address", "asap 192.0.2.1", "asap 192.0.2.2", ""},
+		{"two registrars by family", "asap 0.0.0.0", "asap 2001:db8::1", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rs := newRegistrars(nil)
+			inst := newInstance(rs)
+			var err error
+			for _, block := range []string{tt.first, tt.second} {
+				if err != nil {
+					t.Fatalf("first block: %v", err)
+				}
+				c := caddy.NewTestController("dns", "rserpool example.org {\n"+block+"\n}")
+				c.Set(instanceKey{}, inst)
+				err = setup(c, rs)
+			}
+			if got := errText(err); !strings.Contains(got, tt.want) || got != "" && tt.want == "" {
+				t.Errorf("second block: got error %q, want %q", got, tt.want)
+			}
+			if tt.want != "" && !strings.Contains(errText(err), "(see Testfile:1)") {
+				t.Errorf("error %q does not say where the other block is", err)
+			}
+		})
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
