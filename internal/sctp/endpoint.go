@@ -17,7 +17,7 @@ type endpoint struct {
 	h     Handler
 	kinds []kindEndpoint // preferred first
 
-	wg    sync.WaitGroup
+	wg sync.WaitGroup
 
 	mu     sync.RWMutex
 	closed bool

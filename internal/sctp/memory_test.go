@@ -1,0 +1,233 @@
+package sctp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// memSite is an endpoint of a Network with the log of its events.
+type memSite struct {
+	Endpoint
+	t   *testing.T
+	mu  sync.Mutex
+	log []string
+	ids []AssocID // of Up
+}
+
+func memListen(t *testing.T, nw *Network, addrs ...string) *memSite {
+	t.Helper()
+	x := &memSite{t: t}
+	var cfg ListenConfig
+	for _, a := range addrs {
+		cfg.Addrs = append(cfg.Addrs, netip.MustParseAddrPort(a))
+	}
+	e, err := nw.Listen(cfg, func(ev Event) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		switch ev.Type {
+		case Up:
+			x.ids = append(x.ids, ev.Assoc)
+			x.log = append(x.log, fmt.Sprintf("up %v", ev.Peer))
+		case Received:
+			x.log = append(x.log, fmt.Sprintf("received %s/%d/%d", ev.Message.Data, ev.Message.PPID, ev.Message.Stream))
+		case SendFailed:
+			x.log = append(x.log, fmt.Sprintf("failed %s", ev.Message.Data))
+		case Down:
+			x.log = append(x.log, fmt.Sprintf("down %d", ev.Reason))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	x.Endpoint = e
+	return x
+}
+
+// saw checks what has been handled since the last time.
+func (x *memSite) saw(want ...string) {
+	x.t.Helper()
+	synctest.Wait()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if diff := cmp.Diff(want, x.log); diff != "" {
+		x.t.Errorf("Events (-want +got):\n%s", diff)
+	}
+	x.log = nil
+}
+
+func memDest(addrs ...string) (d Dest) {
+	for _, a := range addrs {
+		d.Addrs = append(d.Addrs, netip.MustParseAddrPort(a))
+	}
+	return d
+}
+
+func TestMemory(t *testing.T) {
+	const a1, b1, b2 = "10.0.0.1:3863", "10.0.0.2:3863", "10.1.0.2:3863"
+	ip := netip.MustParseAddr
+	up := func(addrs string) string { return "up [" + addrs + "]" }
+	tests := []struct {
+		name string
+		run  func(nw *Network, x, y *memSite)
+	}{
+		{"messages and shutdown", func(nw *Network, x, y *memSite) {
+			a := x.Connect(memDest(b1))
+			if err := x.Send(a, Message{Data: []byte("one"), PPID: 11, Stream: 3}); err != nil {
+				t.Error(err)
+			}
+			x.saw(up(b1 + " " + b2))
+			y.saw(up(a1), "received one/11/3")
+			_ = y.Send(y.ids[0], Message{Data: []byte("two")})
+			y.Shutdown(y.ids[0])
+			x.saw("received two/0/0", "down 1")
+			y.saw("down 5")
+			if err := x.Send(a, Message{Data: []byte("three")}); !errors.Is(err, ErrNoAssoc) {
+				t.Errorf("Send after Down: got %v, want ErrNoAssoc", err)
+			}
+		}},
+		{"abort", func(nw *Network, x, y *memSite) {
+			x.Abort(x.Connect(memDest(b1)))
+			x.saw(up(b1+" "+b2), "down 5")
+			y.saw(up(a1), "down 2")
+		}},
+		{"second address first", func(nw *Network, x, y *memSite) {
+			x.Connect(memDest(b2, b1))
+			x.saw(up(b2 + " " + b1))
+		}},
+		{"nobody there", func(nw *Network, x, y *memSite) {
+			x.Connect(memDest("10.0.0.9:1"))
+			x.saw("down 4")
+		}},
+		{"connected already", func(nw *Network, x, y *memSite) {
+			x.Connect(memDest(b1))
+			x.saw(up(b1 + " " + b2))
+			y.saw(up(a1))
+			y.Connect(memDest(a1))
+			y.saw("down 4")
+		}},
+		{"killed", func(nw *Network, x, y *memSite) {
+			x.Connect(memDest(b1))
+			x.saw(up(b1 + " " + b2))
+			nw.Kill(y.Endpoint)
+			x.saw("down 2")
+			x.Connect(memDest(b1))
+			x.saw("down 4")
+		}},
+		{"frozen", func(nw *Network, x, y *memSite) {
+			a := x.Connect(memDest(b1))
+			x.saw(up(b1 + " " + b2))
+			y.saw(up(a1))
+			nw.Freeze(y.Endpoint)
+			_ = x.Send(a, Message{Data: []byte("lost")})
+			time.Sleep(nw.LostTime - 1)
+			x.saw()
+			time.Sleep(1)
+			x.saw("failed lost", "down 3")
+			x.Connect(memDest(b1))
+			time.Sleep(nw.HandshakeTime - 1)
+			x.saw()
+			time.Sleep(1)
+			x.saw("down 4")
+			y.saw()
+		}},
+		{"cut and healed", func(nw *Network, x, y *memSite) {
+			a := x.Connect(memDest(b1))
+			x.saw(up(b1 + " " + b2))
+			nw.Cut(ip("10.0.0.1"), ip("10.0.0.2"))
+			_ = x.Send(a, Message{Data: []byte("around")})
+			y.saw(up(a1), "received around/0/0")
+			nw.Cut(ip("10.1.0.2"), ip("10.0.0.1"))
+			_ = x.Send(a, Message{Data: []byte("held")})
+			y.saw()
+			nw.Heal(ip("10.0.0.1"), ip("10.0.0.2"))
+			y.saw("received held/0/0")
+			time.Sleep(2 * nw.LostTime)
+			x.saw()
+		}},
+		{"call over a cut", func(nw *Network, x, y *memSite) {
+			nw.Cut(ip("10.0.0.1"), ip("10.0.0.2"))
+			a := x.Connect(memDest(b1))
+			_ = x.Send(a, Message{Data: []byte("early")})
+			time.Sleep(nw.HandshakeTime - 1)
+			nw.Heal(ip("10.0.0.2"), ip("10.0.0.1"))
+			x.saw(up(b1 + " " + b2))
+			y.saw(up(a1), "received early/0/0")
+		}},
+		{"queue full", func(nw *Network, x, y *memSite) {
+			a := x.Connect(memDest(b1))
+			nw.Freeze(y.Endpoint)
+			n := 0
+			for x.Send(a, Message{Data: []byte("x")}) == nil {
+				n++
+			}
+			if n != 1024 {
+				t.Errorf("Got %d messages into the queue, want 1024", n)
+			}
+		}},
+		{"closed", func(nw *Network, x, y *memSite) {
+			x.Connect(memDest(b1))
+			x.saw(up(b1 + " " + b2))
+			y.Close()
+			y.saw(up(a1), "down 5")
+			x.saw("down 2")
+			if id := y.Connect(memDest(a1)); id != 0 {
+				t.Errorf("Connect after Close: got %d, want 0", id)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nw := NewNetwork()
+				tt.run(nw, memListen(t, nw, a1), memListen(t, nw, b1, b2))
+			})
+		})
+	}
+}
+
+// TestMemoryBothCall has both sides call before either is told of the other's.
+func TestMemoryBothCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := NewNetwork()
+		gate := make(chan struct{})
+		var mu sync.Mutex
+		var ups []AssocID
+		listen := func(addr string) Endpoint {
+			e, err := nw.Listen(on(addr), func(ev Event) {
+				<-gate
+				mu.Lock()
+				defer mu.Unlock()
+				if ev.Type == Up {
+					ups = append(ups, ev.Assoc)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}
+		z, x, y := listen("10.0.0.3:1"), listen("10.0.0.1:1"), listen("10.0.0.2:1")
+		z.Connect(memDest("10.0.0.1:1"))
+		z.Connect(memDest("10.0.0.2:1"))
+		synctest.Wait() // both Handlers wait at the gate
+		a, b := x.Connect(memDest("10.0.0.2:1")), y.Connect(memDest("10.0.0.1:1"))
+		gate <- struct{}{}
+		close(gate)
+		synctest.Wait()
+		if !slices.Contains(ups, a) || !slices.Contains(ups, b) || len(ups) != 6 {
+			t.Errorf("Got Up of %v, want six with %d and %d", ups, a, b)
+		}
+		for _, e := range []Endpoint{x, y, z} {
+			e.Close()
+		}
+	})
+}
