@@ -51,7 +51,7 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 		return invalidTransport(t)
 	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport)):
 		return invalidTransport(&e.ASAPTransport)
-	case len(m.Handle) > maxHandle || elementSize(e) > r.cfg.Limits.ElementSize:
+	case len(m.Handle) > maxHandle || r.elementSize(e) > r.cfg.Limits.ElementSize:
 		return &param.Cause{Code: param.CauseLackOfResources}
 	}
 	return nil
@@ -93,11 +93,12 @@ func usable(addr, primary netip.Addr) bool {
 
 // elementSize is the length of the Pool Element parameter, more than any limit
 // if it cannot be written.
-func elementSize(e *param.PoolElement) int {
-	b, err := param.AppendPoolElement(nil, e)
+func (r *Registrar) elementSize(e *param.PoolElement) int {
+	b, err := param.AppendPoolElement(r.buf[:0], e)
 	if err != nil {
 		return maxElementSize + 1
 	}
+	r.buf = b
 	return len(b)
 }
 

@@ -1,11 +1,448 @@
 package registrar
 
-import "testing"
+import (
+	"encoding/hex"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// RFC 5352, Section 3.1, rules 1 to 3.
 func TestRegistration(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, ViaKernel, "10.0.0.1", "2001:db8::1")
 	w.recv(1, reg("p", 0x11, "10.0.0.1"))
 	w.want("1 < registration granted p:11")
-	w.wantElements("p:11")
+	w.recv(1, reg("p", 0x11, "2001:db8::1")) // again, with another address
+	w.want("1 < registration granted p:11")
+	w.recv(1, reg("p", 0x12, "10.0.0.1"))
+	w.want("1 < registration granted p:12")
+	w.recv(1, reg("q", 0x11, "10.0.0.1")) // the same identifier in another pool
+	w.want("1 < registration granted q:11")
+	w.wantElements("p:11", "p:12", "q:11")
+	if s := w.r.Stats(); s.Registrations != 3 || s.Reregistrations != 1 || s.Elements != 3 || s.Pools != 2 {
+		t.Errorf("stats: %+v", s)
+	}
+	if got := w.r.Space().Pool("p").Element(0x11).UserTransport.Addrs[0].String(); got != "2001:db8::1" {
+		t.Errorf("address after the re-registration: got %v, want the new one", got)
+	}
+}
+
+// RFC 5352, Section 3.1, rule 4: the home registrar fills in itself and the
+// address that the registration came from.
+func TestRegistrationFillsIn(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1", "::ffff:10.0.0.2", "fe80::1%eth0")
+	w.recv(1, reg("p", 1, "10.0.0.2", func(e *param.PoolElement) {
+		e.Home = 0x77
+		e.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("kept")}}
+	}))
+	w.want("1 < registration granted p:1")
+	e := w.r.Space().Pool("p").Element(1)
+	if e.Home != testServer {
+		t.Errorf("home: got %v, want ours", e.Home)
+	}
+	if want := "sctp"; e.ASAPTransport.Protocol() != want || e.ASAPTransport.Port != 40000 || e.ASAPTransport.Use != param.DataOnly {
+		t.Errorf("ASAP transport: got %v", e.ASAPTransport)
+	}
+	var addrs []string
+	for _, a := range e.ASAPTransport.Addrs {
+		addrs = append(addrs, a.String())
+	}
+	if got, want := strings.Join(addrs, " "), "10.0.0.1 10.0.0.2 fe80::1"; got != want {
+		t.Errorf("ASAP transport addresses: got %q, want %q", got, want)
+	}
+	if len(e.Unknown) != 1 || string(e.Unknown[0].Value) != "kept" {
+		t.Errorf("unknown parameters: got %v", e.Unknown)
+	}
+	if want := w.now.Add(time.Hour); !e.Expires.Equal(want) {
+		t.Errorf("expires: got %v, want %v", e.Expires, want)
+	}
+}
+
+func userSCTP(use param.TransportUse) func(*param.PoolElement) {
+	return func(e *param.PoolElement) {
+		e.UserTransport.Type, e.UserTransport.Use = param.TypeSCTPTransport, use
+	}
+}
+
+func policy(p param.PolicyType) func(*param.PoolElement) {
+	return func(e *param.PoolElement) { e.Policy.Type = p }
+}
+
+func life(s int32) func(*param.PoolElement) {
+	return func(e *param.PoolElement) { e.Life = s }
+}
+
+func asapAt(port uint16, addrs ...string) func(*param.PoolElement) {
+	return func(e *param.PoolElement) {
+		e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: port}
+		for _, a := range addrs {
+			e.ASAPTransport.Addrs = append(e.ASAPTransport.Addrs, netip.MustParseAddr(a))
+		}
+	}
+}
+
+// RFC 5352, Section 3.1, rules 2, 3 and 5, and Section 2.2.1; the causes are
+// those of RFC 5354, Section 3.12.
+func TestRegistrationRejected(t *testing.T) {
+	const element = "element"     // the cause carries the pool element
+	const transport = "transport" // ... its user transport
+	const asapT = "asap"          // ... its ASAP transport
+	for _, c := range []struct {
+		name  string
+		via   Via
+		m     *asap.Registration
+		cause string // and what it carries
+	}{
+		{"over TCP", ViaTCP, reg("p", 1, "10.0.0.1"), "a"},
+		{"identifier 0", ViaKernel, reg("p", 0, "10.0.0.1"), "3 " + element},
+		{"life 0", ViaKernel, reg("p", 1, "10.0.0.1", life(0)), "3 " + element},
+		{"port 0", ViaKernel, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.UserTransport.Port = 0 }), "3 " + transport},
+		{"foreign address", ViaKernel, reg("p", 1, "10.0.0.9"), "3 " + transport},
+		{"foreign beside own", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *param.PoolElement) {
+			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("192.0.2.1"))
+		}), "3 " + transport},
+		{"own address twice", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *param.PoolElement) {
+			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("10.0.0.1"))
+		}), "3 " + transport},
+		{"unspecified", ViaKernel, reg("p", 1, "0.0.0.0"), "3 " + transport},
+		{"multicast", ViaKernel, reg("p", 1, "224.0.0.1"), "3 " + transport},
+		{"broadcast", ViaKernel, reg("p", 1, "255.255.255.255"), "3 " + transport},
+		{"loopback", ViaKernel, reg("p", 1, "127.0.0.1"), "3 " + transport},
+		{"ASAP transport elsewhere", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(1, "10.0.0.9")), "3 " + asapT},
+		{"ASAP transport port 0", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(0, "10.0.0.1")), "3 " + asapT},
+		{"too large", ViaKernel, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) {
+			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, 5000)}}
+		}), "6"},
+		{"handle too long", ViaKernel, reg(strings.Repeat("x", maxHandle+1), 1, "10.0.0.1"), "6"},
+		{"another policy", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(1), policy(param.Random)), "5 0008000c0000000200000000"},
+		{"another policy, re-registration", ViaKernel, reg("known", 0x99, "10.0.0.1", userSCTP(1)), "5 0008000c0000000200000000"},
+		{"another transport", ViaKernel, reg("known", 1, "10.0.0.1", policy(param.WeightedRoundRobin)), "7 00040010000000010001000800000000"},
+		{"another use", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(0), policy(param.WeightedRoundRobin)), "8"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.up(1, ViaKernel, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
+			w.recv(1, reg("known", 0x99, "10.0.0.1", userSCTP(1), policy(param.WeightedRoundRobin)))
+			w.want("1 < registration granted known:99")
+			w.up(2, c.via, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
+			w.recv(2, c.m)
+			code, info, _ := strings.Cut(c.cause, " ")
+			switch info {
+			case element:
+				b, err := param.AppendPoolElement(nil, &c.m.Element)
+				info = tlvText(t, b, err)
+			case transport:
+				b, err := param.AppendTransport(nil, &c.m.Element.UserTransport)
+				info = tlvText(t, b, err)
+			case asapT:
+				b, err := param.AppendTransport(nil, &c.m.Element.ASAPTransport)
+				info = tlvText(t, b, err)
+			}
+			want := "2 < registration rejected " + string(c.m.Handle) + ":" + hexID(c.m.Element.ID) + " cause " + code
+			if info != "" {
+				want += "(" + info + ")"
+			}
+			w.want(want)
+			w.wantElements("known:99")
+			rejected := uint64(0)
+			for _, n := range w.r.Stats().Rejections {
+				rejected += n
+			}
+			if rejected != 1 {
+				t.Errorf("rejections counted: got %d, want 1", rejected)
+			}
+		})
+	}
+}
+
+func tlvText(t *testing.T, b []byte, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b)
+}
+
+func hexID(id param.PEID) string {
+	s := strings.TrimLeft(id.String(), "0")
+	if s == "" {
+		return "0"
+	}
+	return s
+}
+
+// What is refused by TestRegistrationRejected is fine with another policy,
+// transport or use in another pool, and so are addresses of the loopback if
+// the association comes by it.
+func TestRegistrationAccepted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		peer []string
+		m    *asap.Registration
+	}{
+		{"loopback", []string{"127.0.0.1"}, reg("p", 1, "127.0.0.1")},
+		{"loopback, IPv6", []string{"::1"}, reg("p", 1, "::1")},
+		{"second address", []string{"10.0.0.1", "10.0.0.2"}, reg("p", 1, "10.0.0.2")},
+		{"own ASAP transport", []string{"10.0.0.1", "10.0.0.2"}, reg("p", 1, "10.0.0.2", asapAt(9, "10.0.0.2"))},
+		{"infinite life", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", life(-1))},
+		{"longest life", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", life(0x7fffffff))},
+		{"unknown policy", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", policy(0xb0009999))},
+		{"opaque transport", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) {
+			e.UserTransport = param.Transport{Type: param.TypeOpaqueTransport, Opaque: []byte("x")}
+		})},
+		{"longest handle", []string{"10.0.0.1"}, reg(strings.Repeat("x", maxHandle), 1, "10.0.0.1")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.up(1, ViaUDP, c.peer...)
+			w.recv(1, c.m)
+			w.want("1 < registration granted " + string(c.m.Handle) + ":1")
+			w.recv(1, resolve(string(c.m.Handle)))
+			if len(w.trace) != 1 || !strings.HasSuffix(w.trace[0], " 1") {
+				t.Errorf("resolution: got %.200q, want element 1", w.trace)
+			}
+		})
+	}
+}
+
+// The rejection's information is left out where it would make the response too
+// long (the handle takes nearly all of it).
+func TestRejectionOfHugeHandle(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	huge := strings.Repeat("x", 65484)
+	w.recv(1, reg(huge, 0, "10.0.0.1"))
+	w.want("1 < registration rejected " + huge + ":0 cause 3")
+	huge = strings.Repeat("x", 65516)
+	w.up(2, ViaTCP, "10.0.0.1")
+	w.recv(2, dereg(huge, 1)) // not even the bare cause fits
+	w.want("2 < error cause a")
+	huge = strings.Repeat("x", 65524)
+	w.recv(1, resolve(huge))
+	w.want("1 < error cause 9")
+}
+
+// RFC 5352, Section 3.2: the life ends, and the element is told.
+func TestRegistrationLife(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Timers.KeepAliveInterval = 20 * time.Hour; c.Timers.Linger = time.Hour })
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1", life(10)))
+	w.recv(1, reg("p", 2, "10.0.0.1", life(-1)))
+	w.recv(1, reg("p", 3, "10.0.0.1", life(0x7fffffff)))
+	w.trace = nil
+	w.pass(9 * time.Second)
+	w.want()
+	w.recv(1, reg("p", 1, "10.0.0.1", life(5))) // which shortens and prolongs it
+	w.want("1 < registration granted p:1")
+	w.pass(5*time.Second - 1)
+	w.want()
+	w.pass(1)
+	w.want("1 < deregistration p:1")
+	w.wantElements("p:2", "p:3")
+	if got := w.r.Stats().Removed[RemovedExpired]; got != 1 {
+		t.Errorf("expired: got %d, want 1", got)
+	}
+	w.pass(5 * time.Hour)
+	w.wantElements("p:2", "p:3")
+}
+
+// RFC 5352, Section 3.2, and Section 2.2.2: only the element itself.
+func TestDeregistration(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1", "10.0.1.1")
+	w.up(2, ViaKernel, "10.0.0.2", "10.0.0.1") // names the first one's address
+	w.up(3, ViaKernel, "10.0.1.1")             // is the first one's host
+	w.up(4, ViaTCP, "10.0.0.1")
+	for id := uint32(1); id <= 3; id++ {
+		w.recv(1, reg("p", id, "10.0.0.1"))
+	}
+	w.trace = nil
+	w.recv(2, dereg("p", 1))
+	w.want("2 < deregistration p:1 cause a")
+	w.recv(4, dereg("p", 1))
+	w.want("4 < deregistration p:1 cause a")
+	w.wantElements("p:1", "p:2", "p:3")
+	w.recv(1, dereg("p", 1))
+	w.want("1 < deregistration p:1")
+	w.recv(3, dereg("p", 2))
+	w.want("3 < deregistration p:2")
+	w.wantElements("p:3")
+	w.recv(2, dereg("p", 1)) // gone already: granted
+	w.want("2 < deregistration p:1")
+	w.recv(2, dereg("nothing", 1))
+	w.want("2 < deregistration nothing:1")
+	w.recv(1, dereg("p", 3))
+	w.want("1 < deregistration p:3")
+	w.wantElements()
+	if p, _ := w.r.Space().Len(); p != 0 {
+		t.Errorf("pools: got %d, want none", p)
+	}
+	w.recv(1, reg("p", 1, "10.0.0.1", policy(param.Random))) // a new pool is free to choose
+	w.want("1 < registration granted p:1")
+	w.down(3)
+	w.down(1) // has registered again
+	w.want("connect #1 via 1 to [10.0.0.1:40000 10.0.1.1:40000]")
+}
+
+func TestLimits(t *testing.T) {
+	limits := func(l Limits) func(*Config) { return func(c *Config) { c.Limits = l } }
+	t.Run("elements", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{Elements: 2}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.recv(1, reg("q", 2, "10.0.0.1"))
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1", "1 < registration granted q:1",
+			"1 < registration rejected q:2 cause 6", "1 < registration granted q:1")
+	})
+	t.Run("elements of an association", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{ElementsPerAssoc: 1}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(2, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.recv(1, reg("p", 2, "10.0.0.1"))
+		w.recv(2, reg("p", 2, "10.0.0.1"))
+		w.recv(2, reg("p", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1", "1 < registration rejected p:2 cause 6",
+			"2 < registration granted p:2", "2 < registration rejected p:1 cause 6")
+	})
+	t.Run("pools", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{Pools: 1}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.recv(1, reg("p", 2, "10.0.0.1"))
+		w.want("1 < registration granted p:1", "1 < registration rejected q:1 cause 6", "1 < registration granted p:2")
+	})
+	t.Run("handle bytes", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{HandleBytes: 5}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("abc", 1, "10.0.0.1"))
+		w.recv(1, reg("def", 1, "10.0.0.1"))
+		w.recv(1, reg("de", 1, "10.0.0.1"))
+		w.want("1 < registration granted abc:1", "1 < registration rejected def:1 cause 6", "1 < registration granted de:1")
+	})
+	t.Run("element size", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{ElementSize: 50}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.recv(1, reg("p", 1, "10.0.0.1", asapAt(9, "10.0.0.1")))
+		w.want("1 < registration granted p:1", "1 < registration rejected p:1 cause 6")
+	})
+}
+
+// RFC 5352, Section 3.1, rules 3 and 4, against RFC 5355, threat 1: who may take
+// over an identifier that is taken.
+func TestClaim(t *testing.T) {
+	setup := func(t *testing.T, change ...func(*Config)) *world {
+		w := newWorld(t, change...)
+		w.up(1, ViaKernel, "10.0.0.1", "172.17.0.1")
+		w.up(2, ViaKernel, "10.0.0.2", "172.17.0.1", "10.0.0.1") // what a peer says of itself proves nothing
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1")
+		return w
+	}
+	t.Run("by the same host", func(t *testing.T) {
+		w := setup(t)
+		w.up(3, ViaKernel, "10.0.0.1:5", "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("3 < registration granted p:1")
+		w.down(1) // owns nothing any more
+		w.want()
+		w.wantElements("p:1")
+	})
+	t.Run("of a living element", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, reg("p", 1, "10.0.0.2")) // once more
+		w.want()
+		w.up(3, ViaKernel, "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3")) // a third one
+		w.want("3 < registration rejected p:1 cause 4")
+		w.recv(2, ack("p", 1)) // forged
+		w.want()
+		w.recv(1, ack("p", 1))
+		w.want("2 < registration rejected p:1 cause 4")
+		w.recv(2, reg("p", 1, "10.0.0.2")) // at once again: asked a second later
+		w.want()
+		w.until(time.Second)
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(1, reg("p", 1, "10.0.0.1")) // a sign of life, too
+		w.want("2 < registration rejected p:1 cause 4", "1 < registration granted p:1")
+	})
+	t.Run("of a dead element", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.until(5 * time.Second)
+		w.want("2 < registration granted p:1")
+		w.wantElements("p:1")
+		if got := w.r.Space().Pool("p").Element(1).UserTransport.Addrs[0].String(); got != "10.0.0.2" {
+			t.Errorf("element is at %v, want the new host", got)
+		}
+	})
+	t.Run("of a probed element", func(t *testing.T) {
+		for _, alive := range []bool{false, true} {
+			w := setup(t)
+			w.down(1)
+			w.want("connect #1 via 1 to [10.0.0.1:40000 172.17.0.1:40000]")
+			w.handle(Connecting{Ref: 1, Assoc: 9})
+			w.recv(2, reg("p", 1, "10.0.0.2"))
+			w.want()
+			if alive {
+				w.up(9, ViaKernel, "10.0.0.1", "172.17.0.1")
+				w.want("9 < keep-alive p:1 from 10000001")
+				w.recv(9, ack("p", 1))
+				w.want("2 < registration rejected p:1 cause 4")
+			} else {
+				w.down(9)
+				w.want("2 < registration granted p:1")
+			}
+			w.wantElements("p:1")
+		}
+	})
+	t.Run("by the host of a probed element", func(t *testing.T) {
+		w := setup(t)
+		w.down(1)
+		w.want("connect #1 via 1 to [10.0.0.1:40000 172.17.0.1:40000]")
+		w.handle(Connecting{Ref: 1, Assoc: 9})
+		w.up(3, ViaKernel, "10.0.0.1:7")
+		w.recv(3, reg("p", 1, "10.0.0.1"))
+		w.want("9 abort", "3 < registration granted p:1")
+		w.down(9)
+		w.want()
+	})
+	t.Run("that is lost", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.down(2)
+		w.recv(1, ack("p", 1))
+		w.want()
+	})
+	t.Run("that does not fit any more", func(t *testing.T) {
+		w := setup(t)
+		w.recv(1, reg("p", 2, "10.0.0.1"))
+		w.want("1 < registration granted p:2")
+		w.recv(2, reg("p", 1, "10.0.0.2", policy(param.Random)))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(1, dereg("p", 1))
+		w.want("2 < registration rejected p:1 cause 5(0008000800000001)", "1 < deregistration p:1")
+		w.wantElements("p:2")
+	})
+	t.Run("too many", func(t *testing.T) {
+		w := setup(t, func(c *Config) { c.Limits.ClaimsPerAssoc = 1 })
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.recv(2, reg("q", 1, "10.0.0.2"))
+		w.want("1 < registration granted q:1", "1 < keep-alive p:1 from 10000001", "2 < registration rejected q:1 cause 6")
+	})
 }

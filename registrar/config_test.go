@@ -1,0 +1,67 @@
+package registrar
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestConfigDefaults(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	got, err := Config{Rand: rng}.Complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultConfig()
+	if diff := cmp.Diff(want.Timers, got.Timers); diff != "" {
+		t.Errorf("timers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want.Limits, got.Limits); diff != "" {
+		t.Errorf("limits (-want +got):\n%s", diff)
+	}
+	for _, v := range []reflect.Value{reflect.ValueOf(want.Timers), reflect.ValueOf(want.Limits)} {
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("%s has no default", v.Type().Field(i).Name)
+			}
+		}
+	}
+}
+
+func TestConfigRefused(t *testing.T) {
+	for _, c := range []struct {
+		change func(*Config)
+		want   string
+	}{
+		{func(c *Config) { c.Rand = nil }, "Rand is nil"},
+		{func(c *Config) { c.Timers.KeepAliveInterval = -1 }, "timer KeepAliveInterval is -1ns, but must be from 1ms to 24h0m0s"},
+		{func(c *Config) { c.Timers.ProbeTimeout = 25 * time.Hour }, "timer ProbeTimeout is 25h0m0s"},
+		{func(c *Config) { c.Timers.MaxBadPEReport = -1 }, "threshold MaxBadPEReport is -1"},
+		{func(c *Config) { c.Limits.ElementSize = 5000 }, "limit ElementSize is 5000, but must be from 1 to 4096"},
+	} {
+		cfg := Config{Rand: rand.New(rand.NewPCG(1, 1))}
+		c.change(&cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got error %v, want one with %q", err, c.want)
+		}
+	}
+}
+
+// RFC 5353, Section 2.1: the identifier is random and not 0.
+func TestServerID(t *testing.T) {
+	seen := make(map[uint32]bool)
+	for i := range uint64(100) {
+		r, err := New(Config{Rand: rand.New(rand.NewPCG(i, 1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[uint32(r.ID())] = true
+	}
+	if len(seen) != 100 || seen[0] {
+		t.Errorf("100 random identifiers: %d different, 0 is one: %v", len(seen), seen[0])
+	}
+}

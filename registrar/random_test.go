@@ -1,0 +1,307 @@
+package registrar
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// storm makes random events: those of a small network of peers that do what
+// they should, and some of what they should not. choose(n) is from 0 to n-1.
+type storm struct {
+	choose func(n int) int
+	now    time.Time
+	next   AssocID
+	assocs []AssocID // those up, and some that are not
+	calls  []uint64  // Connect actions without an answer
+	asked  []*asap.EndpointKeepAlive
+}
+
+func (s *storm) assoc() AssocID {
+	if len(s.assocs) == 0 {
+		return 0
+	}
+	return s.assocs[s.choose(len(s.assocs))]
+}
+
+func (s *storm) peer() []netip.AddrPort {
+	list := make([]netip.AddrPort, 1+s.choose(2))
+	for i := range list {
+		list[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + s.choose(4))}), uint16(1+s.choose(2)))
+	}
+	return list
+}
+
+func (s *storm) event() Event {
+	switch k := s.choose(32); {
+	case k < 4 && len(s.assocs) < 30:
+		s.next++
+		s.assocs = append(s.assocs, s.next)
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: Via(s.choose(4))}
+	case k < 6 && len(s.assocs) > 0:
+		i := s.choose(len(s.assocs))
+		id := s.assocs[i]
+		s.assocs = append(s.assocs[:i], s.assocs[i+1:]...)
+		return AssocDown{Assoc: id}
+	case k < 8 && len(s.calls) > 0:
+		ref := s.calls[0]
+		s.calls = s.calls[1:]
+		if s.choose(3) == 0 {
+			return Connecting{Ref: ref}
+		}
+		s.next++
+		s.assocs = append(s.assocs, s.next)
+		return Connecting{Ref: ref, Assoc: s.next}
+	case k < 9:
+		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: Via(s.choose(4))}
+	case k < 10:
+		return AssocAddrs{Assoc: s.assoc(), Peer: s.peer()}
+	case k < 11:
+		m := s.message()
+		if n := len(s.asked); n > 0 {
+			m = s.asked[s.choose(n)]
+		}
+		return SendFailed{Assoc: s.assoc(), Data: encodeOrNil(m)}
+	case k < 12:
+		return Announced{From: s.peer()[0], Data: encodeOrNil(&asap.ServerAnnounce{Server: param.ServerID(s.choose(5))})}
+	case k < 20:
+		s.now = s.now.Add(time.Duration(s.choose(2000)) * time.Millisecond)
+		return Tick{}
+	}
+	b := encodeOrNil(s.message())
+	for s.choose(8) == 0 && len(b) > 0 { // broken on the way
+		b[s.choose(len(b))] = byte(s.choose(256))
+		b = b[:s.choose(len(b)+1)]
+	}
+	ppid := uint32(asap.PPID)
+	if s.choose(20) == 0 {
+		ppid = uint32(s.choose(13))
+	}
+	return Received{Assoc: s.assoc(), PPID: ppid, Data: b}
+}
+
+func (s *storm) message() asap.Message {
+	h := param.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
+	id := param.PEID(s.choose(5))
+	switch k := s.choose(16); {
+	case k < 6:
+		e := param.PoolElement{
+			ID: id, Home: param.ServerID(s.choose(2)), Life: int32(s.choose(30) - 2),
+			UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{s.peer()[0].Addr()}},
+			Policy:        param.Policy{Type: param.WeightedRoundRobin + param.PolicyType(s.choose(10)/9), Weight: uint32(s.choose(3))},
+		}
+		if s.choose(8) == 0 {
+			e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: uint16(s.choose(3)), Addrs: []netip.Addr{s.peer()[0].Addr()}}
+		}
+		return &asap.Registration{Handle: h, Element: e}
+	case k < 7:
+		return &asap.Deregistration{Handle: h, ID: id}
+	case k < 10 && len(s.asked) > 0:
+		m := s.asked[s.choose(len(s.asked))]
+		return &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: m.ID}
+	case k < 11:
+		return &asap.EndpointKeepAliveAck{Handle: h, ID: id}
+	case k < 13:
+		return &asap.HandleResolution{Handle: h, Subscribe: s.choose(2) == 0, HasItems: true, Items: uint32(s.choose(5))}
+	case k < 15:
+		return &asap.EndpointUnreachable{Handle: h, ID: id}
+	}
+	return &asap.Error{Causes: []param.Cause{{Code: param.CauseInvalidValues}}}
+}
+
+func encodeOrNil(m asap.Message) []byte {
+	b, err := m.Append(nil)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// heed takes what the registrar has done into account.
+func (s *storm) heed(acts []Action) error {
+	for _, a := range acts {
+		switch a := a.(type) {
+		case Connect:
+			s.calls = append(s.calls, a.Ref)
+		case *Send:
+			m, _, err := asap.Parse(a.Data)
+			if err != nil {
+				return fmt.Errorf("sent what cannot be read: %w (%x)", err, a.Data)
+			}
+			if ka, ok := m.(*asap.EndpointKeepAlive); ok {
+				s.asked = append(s.asked, ka)
+				if len(s.asked) > 20 {
+					s.asked = s.asked[1:]
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func stormRegistrar(t testing.TB, seed uint64) *Registrar {
+	t.Helper()
+	l := Limits{Probes: 2, ClaimsPerAssoc: 2, SubscriptionsPerAssoc: 2, Servers: 2}
+	if seed%2 == 1 {
+		l.ElementsPerAssoc, l.Elements = 2, 3
+	}
+	r, err := New(Config{
+		ServerID: testServer, Rand: rand.New(rand.NewPCG(seed, 99)), SerialStart: 1,
+		Limits: l,
+		Timers: Timers{MaxBadPEReport: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// run lets it storm for so many events, and returns a hash over all actions.
+func (s *storm) run(r *Registrar, events int, each func() error) (uint64, error) {
+	s.now = time.Unix(1000, 0)
+	sum := fnv.New64a()
+	for i := range events {
+		ev := s.event()
+		acts := r.Handle(s.now, ev)
+		writeActions(sum, acts)
+		if err := s.heed(acts); err != nil {
+			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
+		}
+		if err := each(); err != nil {
+			return 0, fmt.Errorf("after event %d, %#v: %w", i, ev, err)
+		}
+	}
+	return sum.Sum64(), nil
+}
+
+func writeActions(w io.Writer, acts []Action) {
+	for _, a := range acts {
+		if s, ok := a.(*Send); ok {
+			fmt.Fprintf(w, "%d %x\n", s.Assoc, s.Data)
+			continue
+		}
+		fmt.Fprintf(w, "%#v\n", a)
+	}
+}
+
+// Random events, with the invariants checked after each.
+func TestRandomEvents(t *testing.T) {
+	var total Stats
+	for seed := range uint64(30) {
+		r := stormRegistrar(t, seed)
+		rng := rand.New(rand.NewPCG(seed, 7))
+		s := &storm{choose: rng.IntN}
+		if _, err := s.run(r, 2000, r.checkInvariants); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		st := r.Stats()
+		for i, n := range st.Removed {
+			total.Removed[i] += n
+		}
+		for i, n := range st.Rejections {
+			total.Rejections[i] += n
+		}
+		total.Updates += st.Updates
+		total.Claims += st.Claims
+	}
+	for i, n := range total.Removed { // the storm must reach everything
+		if n == 0 {
+			t.Errorf("no element was removed because %v", RemoveReason(i))
+		}
+	}
+	for _, c := range []param.CauseCode{param.CauseInvalidValues, param.CauseNonUniquePEIdentifier, param.CauseInconsistentPolicy, param.CauseLackOfResources, param.CauseSecurity} {
+		if total.Rejections[c] == 0 {
+			t.Errorf("nothing was rejected with cause %v", c)
+		}
+	}
+	if total.Updates == 0 || total.Claims == 0 {
+		t.Errorf("%d updates, %d claims: want some of each", total.Updates, total.Claims)
+	}
+}
+
+// The same seed and the same events give the same actions, byte for byte.
+func TestReplay(t *testing.T) {
+	for seed := range uint64(5) {
+		var sums [2]uint64
+		for i := range sums {
+			rng := rand.New(rand.NewPCG(seed, 8))
+			s := &storm{choose: rng.IntN}
+			sum, err := s.run(stormRegistrar(t, seed), 3000, func() error { return nil })
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			sums[i] = sum
+		}
+		if sums[0] != sums[1] {
+			t.Errorf("seed %d: two runs differ", seed)
+		}
+	}
+}
+
+// FuzzEvents has the fuzzer choose the events.
+func FuzzEvents(f *testing.F) {
+	for seed := range uint64(8) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		b := make([]byte, 300)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		if len(choices) > 4000 {
+			return
+		}
+		r := stormRegistrar(t, 1)
+		s := &storm{now: time.Unix(1000, 0)}
+		s.choose = func(n int) int {
+			if len(choices) == 0 {
+				return 0
+			}
+			c := int(choices[0])
+			choices = choices[1:]
+			return c % n
+		}
+		for len(choices) > 0 {
+			ev := s.event()
+			if err := s.heed(r.Handle(s.now, ev)); err != nil {
+				t.Fatalf("%#v: %v", ev, err)
+			}
+			if err := r.checkInvariants(); err != nil {
+				t.Fatalf("%#v: %v", ev, err)
+			}
+		}
+	})
+}
+
+// FuzzMessage has the fuzzer choose the bytes of messages to a registrar that
+// has two elements.
+func FuzzMessage(f *testing.F) {
+	for _, m := range []asap.Message{
+		reg("p", 1, "10.0.0.1"), dereg("p", 1), resolve("p"), items(subscribe("p"), 4), ack("p", 1), unreachable("p", 2),
+		reg("p", 2, "10.0.0.1", userSCTP(1), asapAt(9, "10.0.0.1")),
+		&asap.Error{Causes: []param.Cause{{Code: 3, Info: []byte("1234")}}},
+	} {
+		f.Add(uint32(asap.PPID), encode(f, m))
+	}
+	f.Fuzz(func(t *testing.T, ppid uint32, b []byte) {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(2, ViaTCP, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.recv(1, reg("p", 2, "10.0.0.1"))
+		for id := AssocID(1); id <= 2; id++ {
+			w.handle(Received{Assoc: id, PPID: ppid, Data: b})
+			w.handle(SendFailed{Assoc: id, Data: b})
+			w.handle(Announced{Data: b})
+			w.pass(time.Second)
+		}
+	})
+}

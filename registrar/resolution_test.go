@@ -1,0 +1,229 @@
+package registrar
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+func items(m *asap.HandleResolution, n uint32) *asap.HandleResolution {
+	m.Items, m.HasItems = n, true
+	return m
+}
+
+func subscribe(h string) *asap.HandleResolution {
+	return &asap.HandleResolution{Handle: param.PoolHandle(h), Subscribe: true}
+}
+
+// pooled is a world with n elements in pool "p", on association 1.
+func pooled(t *testing.T, n int, change ...func(*Config)) *world {
+	t.Helper()
+	w := newWorld(t, append(change, func(c *Config) { c.Timers.KeepAliveInterval = 20 * time.Hour })...)
+	w.up(1, ViaKernel, "10.0.0.1")
+	for id := 1; id <= n; id++ {
+		w.recv(1, reg("p", uint32(id), "10.0.0.1"))
+	}
+	w.trace = nil
+	w.up(2, ViaTCP, "10.0.0.2")
+	return w
+}
+
+// RFC 5352, Section 3.3; the number of elements is the reference
+// implementation's.
+func TestResolution(t *testing.T) {
+	w := pooled(t, 5)
+	w.recv(2, resolve("p"))
+	w.want("2 < resolution p policy 1 1 2 3")
+	w.recv(2, items(resolve("p"), 0))
+	w.want("2 < resolution p policy 1 2 3 4")
+	w.recv(2, items(resolve("p"), 1))
+	w.want("2 < resolution p policy 1 3")
+	w.recv(2, items(resolve("p"), 100))
+	w.want("2 < resolution p policy 1 4 5 1 2 3")
+	w.recv(2, items(resolve("p"), 0xffffffff))
+	w.want("2 < resolution p policy 1 5 1 2 3 4")
+	w.recv(2, resolve("q"))
+	w.want("2 < resolution q cause 9")
+	w.recv(1, resolve("p")) // a pool element may ask as well
+	w.want("1 < resolution p policy 1 1 2 3")
+	if s := w.r.Stats(); s.Resolutions != 6 || s.ResolutionsFailed[param.CauseUnknownPoolHandle] != 1 {
+		t.Errorf("stats: %+v", s)
+	}
+}
+
+func TestResolutionItemsLimit(t *testing.T) {
+	w := pooled(t, 200)
+	w.recv(2, items(resolve("p"), 200))
+	if got := len(strings.Fields(w.trace[0])) - 6; got != 128 {
+		t.Errorf("elements in the response: got %d, want 128", got)
+	}
+}
+
+// RFC 5352, Section 2.2.6: a positive response has at least one element.
+func TestResolutionNothingSelected(t *testing.T) {
+	w := pooled(t, 0)
+	w.recv(1, reg("w", 1, "10.0.0.1", policy(param.WeightedRoundRobin)))
+	w.trace = nil
+	w.recv(2, subscribe("w"))
+	w.want("2 < resolution w cause 6")
+	w.recv(1, reg("w", 1, "10.0.0.1", policy(param.WeightedRoundRobin), func(e *param.PoolElement) { e.Policy.Weight = 1 }))
+	w.pass(time.Second)
+	w.want("1 < registration granted w:1")
+}
+
+// What is in a response: the policy, the elements as registered but for the
+// home, and no ASAP transport.
+func TestResolutionContent(t *testing.T) {
+	w := pooled(t, 0)
+	m := reg("p", 1, "10.0.0.1", userSCTP(1), policy(param.LeastUsed), asapAt(9, "10.0.0.1"), func(e *param.PoolElement) {
+		e.Policy.Load = 77
+		e.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("x")}}
+	})
+	w.recv(1, m)
+	acts := w.handle(Received{Assoc: 2, Data: encode(t, resolve("p"))})
+	want := &asap.HandleResolutionResponse{Handle: "p", Policy: m.Element.Policy, Elements: []param.PoolElement{m.Element}}
+	want.Elements[0].Home = testServer
+	want.Elements[0].ASAPTransport = param.Transport{}
+	if got, want := acts[0].(*Send).Data, encode(t, want); string(got) != string(want) {
+		t.Errorf("response:\n got %x\nwant %x", got, want)
+	}
+}
+
+// What does not fit into a message is left out.
+func TestResolutionTooLong(t *testing.T) {
+	w := pooled(t, 0)
+	for id := uint32(1); id <= 50; id++ {
+		w.recv(1, reg("p", id, "10.0.0.1", func(e *param.PoolElement) {
+			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, 4000)}}
+		}))
+	}
+	w.trace = nil
+	acts := w.handle(Received{Assoc: 2, Data: encode(t, items(resolve("p"), 50))})
+	if got := len(acts[0].(*Send).Data); got > 65535 || got < 64000 {
+		t.Errorf("length of the response: got %d, want nearly 65535", got)
+	}
+	if got := len(strings.Fields(w.trace[0])) - 6; got != 16 {
+		t.Errorf("elements in the response: got %d, want 16", got)
+	}
+}
+
+// RFC 5352, Section 2.2.5: automatic updates for the S bit.
+func TestSubscription(t *testing.T) {
+	w := pooled(t, 1)
+	w.recv(2, subscribe("p"))
+	w.want("2 < resolution p A policy 1 1")
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	w.want("1 < registration granted p:2")
+	w.pass(0) // the first change is told at once
+	w.want("2 < resolution p A policy 1 1 2")
+	for id := uint32(3); id <= 9; id++ { // many changes in a short time: once
+		w.recv(1, reg("p", id, "10.0.0.1"))
+	}
+	w.recv(1, dereg("p", 2))
+	w.trace = nil
+	w.pass(100*time.Millisecond - 1)
+	w.want()
+	w.pass(1)
+	w.want("2 < resolution p A policy 1 1 3 4")
+	w.pass(time.Second)
+	w.recv(1, reg("p", 3, "10.0.0.1")) // nothing has changed
+	w.trace = nil
+	w.pass(time.Second)
+	w.want()
+	w.recv(1, reg("p", 3, "10.0.0.1", life(100))) // now it has
+	w.trace = nil
+	w.pass(0)
+	w.want("2 < resolution p A policy 1 3 4 5")
+	w.recv(2, items(subscribe("p"), 1)) // asked again, for fewer
+	w.want("2 < resolution p A policy 1 4")
+	w.recv(1, dereg("p", 9))
+	w.trace = nil
+	w.pass(time.Second)
+	w.want("2 < resolution p A policy 1 5")
+	for id := uint32(1); id <= 9; id++ {
+		w.recv(1, dereg("p", id))
+	}
+	w.trace = nil
+	w.pass(time.Second)
+	w.want("2 < resolution p cause 9") // which ends it
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.trace = nil
+	w.pass(time.Second)
+	w.want()
+	if s := w.r.Stats(); s.Updates != 5 || s.Subscriptions != 0 {
+		t.Errorf("stats: %+v", s)
+	}
+}
+
+// A response without the S bit leaves a subscription as it is; the association's
+// end, or a negative response, ends it.
+func TestSubscriptionEnds(t *testing.T) {
+	w := pooled(t, 1)
+	w.up(3, ViaKernel, "10.0.0.3")
+	w.recv(2, subscribe("p"))
+	w.recv(2, resolve("p"))
+	w.recv(3, subscribe("p"))
+	w.want("2 < resolution p A policy 1 1", "2 < resolution p policy 1 1", "3 < resolution p A policy 1 1")
+	w.down(2)
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	w.trace = nil
+	w.pass(time.Second)
+	w.want("3 < resolution p A policy 1 1 2")
+	w.recv(1, dereg("p", 1))
+	w.recv(1, dereg("p", 2))
+	w.trace = nil
+	w.recv(3, resolve("p"))
+	w.want("3 < resolution p cause 9")
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	w.trace = nil
+	w.pass(time.Second)
+	w.want()
+}
+
+func TestSubscriptionLimits(t *testing.T) {
+	for _, l := range []Limits{{SubscriptionsPerAssoc: 1}, {Subscriptions: 1}} {
+		w := pooled(t, 1, func(c *Config) { c.Limits = l })
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.trace = nil
+		w.recv(2, subscribe("p"))
+		w.recv(2, subscribe("p"))
+		w.recv(2, subscribe("q"))
+		w.want("2 < resolution p A policy 1 1", "2 < resolution p A policy 1 1", "2 < resolution q policy 1 1")
+	}
+}
+
+// Many subscribers are told in batches, each once, even if some leave and the
+// pool changes meanwhile.
+func TestSubscriptionBatches(t *testing.T) {
+	const n = 3 * updateBatch
+	w := pooled(t, 1)
+	for id := AssocID(10); id < 10+n; id++ {
+		w.up(id, ViaTCP, fmt.Sprintf("10.1.0.%d", id))
+		w.recv(id, subscribe("p"))
+	}
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	w.trace = nil
+	w.handle(Tick{})
+	if len(w.trace) != updateBatch {
+		t.Fatalf("told at once: got %d, want %d", len(w.trace), updateBatch)
+	}
+	w.down(10)
+	w.down(10 + updateBatch) // the next one
+	w.recv(1, reg("p", 3, "10.0.0.1"))
+	w.trace = nil
+	w.pass(2 * updateGap)
+	if len(w.trace) != n-updateBatch-1 {
+		t.Fatalf("told in the rest of the round: got %d, want %d", len(w.trace), n-updateBatch-1)
+	}
+	w.trace = nil
+	w.pass(90 * time.Millisecond)
+	w.want()
+	w.pass(20 * time.Millisecond)
+	if len(w.trace) != n-2 {
+		t.Fatalf("told in the second round: got %d, want %d", len(w.trace), n-2)
+	}
+}

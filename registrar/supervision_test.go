@@ -1,0 +1,202 @@
+package registrar
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// RFC 5352, Section 3.5: every element is asked, at intervals varied by 50 %
+// either way, and removed if it does not answer.
+func TestKeepAlive(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1")
+	least, most := time.Hour, time.Duration(0)
+	for range 100 {
+		last := w.now
+		w.until(7500 * time.Millisecond)
+		w.want("1 < keep-alive p:1 from 10000001")
+		least, most = min(least, w.now.Sub(last)), max(most, w.now.Sub(last))
+		w.recv(1, ack("p", 1))
+		w.want()
+	}
+	if least < 2500*time.Millisecond || least > 3*time.Second || most < 7*time.Second {
+		t.Errorf("intervals from %v to %v, want nearly 2.5s to 7.5s", least, most)
+	}
+	w.until(7500 * time.Millisecond)
+	w.want("1 < keep-alive p:1 from 10000001")
+	w.pass(5*time.Second - 1)
+	w.wantElements("p:1")
+	w.pass(1)
+	w.wantElements()
+	w.want()
+	if s := w.r.Stats(); s.KeepAlivesSent != 101 || s.KeepAlivesAcked != 100 || s.KeepAlivesTimedOut != 1 || s.Removed[RemovedNoAck] != 1 {
+		t.Errorf("stats: %+v", s)
+	}
+}
+
+// A re-registration, such as one for a load change, is a sign of life.
+func TestReregistrationIsSignOfLife(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1")
+	w.until(8 * time.Second)
+	w.want("1 < keep-alive p:1 from 10000001")
+	w.pass(4 * time.Second)
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1")
+	w.pass(2 * time.Second)
+	w.want()
+	w.wantElements("p:1")
+	for range 20 { // and puts off the next keep-alive
+		w.pass(2 * time.Second)
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1")
+	}
+}
+
+// RFC 5352, Section 2.2.7: the H flag asks an element that names another home
+// to change it; one that has none has chosen us by registering.
+func TestKeepAliveHomeFlag(t *testing.T) {
+	for _, c := range []struct {
+		home param.ServerID
+		want string
+	}{{0, ""}, {testServer, ""}, {0x22, " H"}} {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.Home = c.home }))
+		w.want("1 < registration granted p:1")
+		w.until(8 * time.Second)
+		w.want("1 < keep-alive p:1 from 10000001" + c.want)
+		w.recv(1, ack("p", 1))
+		w.until(8 * time.Second)
+		w.want("1 < keep-alive p:1 from 10000001")
+	}
+}
+
+// Acknowledgements count only from the association that was asked.
+func TestKeepAliveAckForged(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(2, ViaKernel, "10.0.0.2")
+	w.up(3, ViaTCP, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.recv(1, ack("p", 1)) // not asked for
+	w.trace = nil
+	w.until(8 * time.Second)
+	w.want("1 < keep-alive p:1 from 10000001")
+	w.recv(2, ack("p", 1))
+	w.recv(3, ack("p", 1))
+	w.recv(1, ack("p", 2))
+	w.recv(1, ack("q", 1))
+	w.pass(5 * time.Second)
+	w.wantElements()
+	if got := w.r.Stats().KeepAlivesUnexpected; got != 5 {
+		t.Errorf("unexpected acknowledgements: got %d, want 5", got)
+	}
+}
+
+// RFC 5352, Section 3.5: a keep-alive that results in a SEND.FAILURE.
+func TestKeepAliveSendFailed(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	w.trace = nil
+	failed := encode(t, &asap.EndpointKeepAlive{Server: testServer, Handle: "p", ID: 1, HasID: true})
+	w.handle(SendFailed{Assoc: 1, Data: failed}) // none is out
+	w.wantElements("p:1", "p:2")
+	w.until(8 * time.Second)
+	if strings.Contains(w.trace[0], "p:2") {
+		failed = encode(t, &asap.EndpointKeepAlive{Server: testServer, Handle: "p", ID: 2, HasID: true})
+	}
+	w.trace = nil
+	w.handle(SendFailed{Assoc: 1})
+	w.handle(SendFailed{Assoc: 1, Data: failed[:7]})
+	w.handle(SendFailed{Assoc: 9, Data: failed})
+	if got := w.r.elements; got != 2 {
+		t.Errorf("elements: got %d, want both", got)
+	}
+	w.handle(SendFailed{Assoc: 1, Data: failed})
+	if s := w.r.Stats(); s.Removed[RemovedSendFailed] != 1 || s.SendsFailed != 4 {
+		t.Errorf("stats: %+v", s)
+	}
+}
+
+// A host that was asleep does not blame the elements, nor ask all at once.
+func TestHeldUp(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	for id := uint32(1); id <= 100; id++ {
+		w.recv(1, reg("p", id, "10.0.0.1"))
+	}
+	w.pass(2600 * time.Millisecond)
+	asked := len(w.trace) - 100
+	if asked < 1 || asked > 20 {
+		t.Fatalf("%d elements asked within 2.6 s, want a few", asked)
+	}
+	w.trace = nil
+	w.now = w.now.Add(time.Minute)
+	w.handle(Tick{})
+	if n := len(w.trace); n != 0 || w.r.elements != 100 {
+		t.Errorf("after the sleep: %d keep-alives at once, %d elements; want none and all", n, w.r.elements)
+	}
+	w.pass(4999 * time.Millisecond)
+	if w.r.elements != 100 {
+		t.Errorf("elements: got %d, want all that had no time to answer", w.r.elements)
+	}
+	w.pass(5001 * time.Millisecond)
+	if w.r.elements != 0 {
+		t.Errorf("elements: got %d, want none", w.r.elements)
+	}
+}
+
+// RFC 5352, Section 3.5: "pay attention not to flood the network with bursts".
+func TestKeepAliveSpread(t *testing.T) {
+	const n = 100000
+	w := newWorld(t, func(c *Config) { c.Limits.ElementsPerAssoc = n })
+	w.r.Handle(w.now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: ViaKernel})
+	for id := uint32(1); id <= n; id++ {
+		w.r.Handle(w.now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg(fmt.Sprint("p", id%1000), id, "10.0.0.1"))})
+	}
+	w.check()
+	perTenth := make(map[int64]int)
+	for w.now.Sub(w.start) < 12*time.Second {
+		at, ok := w.r.NextDeadline()
+		if !ok {
+			t.Fatal("no deadline with 100,000 elements")
+		}
+		if at.After(w.now) {
+			w.now = at
+		}
+		var answers [][]byte
+		for _, a := range w.r.Handle(w.now, Tick{}) {
+			if s, ok := a.(*Send); ok {
+				perTenth[int64(w.now.Sub(w.start)/(100*time.Millisecond))]++
+				// Without the server identifier it is an acknowledgement.
+				b := append([]byte{byte(asap.TypeEndpointKeepAliveAck), 0, 0, byte(len(s.Data) - 4)}, s.Data[8:]...)
+				answers = append(answers, b)
+			}
+		}
+		for _, b := range answers {
+			w.r.Handle(w.now, Received{Assoc: 1, PPID: asap.PPID, Data: b})
+		}
+	}
+	w.check()
+	if w.r.elements != n {
+		t.Errorf("elements: got %d, want %d", w.r.elements, n)
+	}
+	// n in 5 s is 2,000 in a tenth of a second.
+	for at := int64(75); at < 120; at++ {
+		if got := perTenth[at]; got < 1000 || got > 3500 {
+			t.Errorf("keep-alives in the tenth %d: got %d, want about 2000", at, got)
+		}
+	}
+}
