@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ type Registrar struct {
 	TCP bool
 }
 
-// String gives the addresses and ports as they are written on a command line.
+// String gives what ParseRegistrar reads, and "(tcp)" behind it for TCP.
 func (r Registrar) String() string {
 	parts := make([]string, len(r.Addrs))
 	for i, a := range r.Addrs {
@@ -30,7 +31,7 @@ func (r Registrar) String() string {
 	}
 	s := strings.Join(parts, ",")
 	if r.EncapPort != 0 && r.EncapPort != sctp.EncapPort {
-		s += fmt.Sprintf(" (encap %d)", r.EncapPort)
+		s += fmt.Sprintf("/%d", r.EncapPort)
 	}
 	if r.TCP {
 		s += " (tcp)"
@@ -42,14 +43,22 @@ func (r Registrar) equal(o Registrar) bool {
 	return slices.Equal(r.Addrs, o.Addrs) && r.EncapPort == o.EncapPort && r.TCP == o.TCP
 }
 
-// ParseRegistrar reads ADDRESS[:PORT] with a default port of 3863 (RFC 5352,
-// Section 8.2). IPv6 addresses with a port stand in brackets. Several
-// addresses of one registrar are separated by commas; the port of the first
-// holds for those without one.
+// ParseRegistrar reads ADDRESS[:PORT][/UDPPORT], with default ports of 3863
+// (RFC 5352, Section 8.2) and 9899 (RFC 6951, Section 5.1). IPv6 addresses with
+// a port stand in brackets. Several addresses of one registrar are separated by
+// commas; the port of the first holds for those without one.
 func ParseRegistrar(s string) (Registrar, error) {
 	var r Registrar
 	port := uint16(asap.Port)
-	for part := range strings.SplitSeq(s, ",") {
+	addrs, encap, ok := strings.Cut(s, "/")
+	if ok {
+		n, err := strconv.ParseUint(encap, 10, 16)
+		if err != nil || n == 0 {
+			return Registrar{}, fmt.Errorf("registrar %q: after the / stands its UDP port for SCTP in UDP, 1 to 65535", s)
+		}
+		r.EncapPort = uint16(n)
+	}
+	for part := range strings.SplitSeq(addrs, ",") {
 		a, err := parseAddrPort(part, port)
 		if err != nil {
 			return Registrar{}, err

@@ -1,9 +1,12 @@
 package endpoint
 
-import "errors"
+import "github.com/rserpool/coredns-rserpool/internal/sctp"
 
 // openStack opens the machine's transports.
 func openStack(cfg TransportConfig) (ListenFunc, func() error, error) {
-	_ = cfg.Via.mode()
-	return nil, nil, errors.New("todo")
+	stack, err := sctp.NewStack(sctp.StackConfig{Mode: cfg.Via.mode(), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
+	if err != nil {
+		return nil, nil, err
+	}
+	return stack.Listen, stack.Close, nil
 }

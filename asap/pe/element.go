@@ -46,7 +46,10 @@ type State struct {
 	Registrar string
 	// Policy is the policy with its present values.
 	Policy param.Policy
-	// Local are the addresses and the port of ASAP here.
+	// Addrs are the addresses that are registered; nil before Run has found
+	// out which they are.
+	Addrs []netip.Addr
+	// Local are the addresses and the port of ASAP here; nil before Run.
 	Local []netip.AddrPort
 }
 
@@ -64,7 +67,7 @@ func New(cfg Config) (*Element, error) {
 		policy: cfg.Policy,
 		wake:   make(chan struct{}, 1),
 	}
-	e.state.Store(&State{ID: cfg.ID, Policy: cfg.Policy})
+	e.state.Store(&State{ID: cfg.ID, Policy: cfg.Policy, Addrs: cfg.Transport.Addrs})
 	return e, nil
 }
 
@@ -112,6 +115,7 @@ func (e *Element) run(ctx context.Context) error {
 	defer e.tr.Close()
 
 	e.core = newCore(cfg, newRand(), drawID)
+	e.publish()
 	e.apply(time.Now())
 	return e.loop(ctx)
 }
@@ -201,6 +205,7 @@ func (e *Element) publish() {
 		ID:         e.core.element.ID,
 		Home:       e.core.element.Home,
 		Policy:     e.core.element.Policy,
+		Addrs:      e.core.element.UserTransport.Addrs,
 		Local:      e.tr.LocalAddrs(),
 	}
 	if e.core.home != 0 {

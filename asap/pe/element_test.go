@@ -1,0 +1,467 @@
+package pe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// registrar is a tiny registrar: it accepts and notes what comes, and does
+// what a test scripts.
+type registrar struct {
+	t  *testing.T
+	ep sctp.Endpoint
+
+	mu     sync.Mutex
+	got    []asap.Message
+	peers  map[sctp.AssocID][]netip.AddrPort
+	silent bool
+	reject []param.Cause
+}
+
+func newRegistrar(t *testing.T, nw *sctp.Network, addr string) *registrar {
+	t.Helper()
+	r := &registrar{t: t, peers: map[sctp.AssocID][]netip.AddrPort{}}
+	r.mu.Lock() // until ep is set: calls may come at once
+	defer r.mu.Unlock()
+	var err error
+	r.ep, err = nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}}, r.handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *registrar) handle(ev sctp.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch ev.Type {
+	case sctp.Up:
+		r.peers[ev.Assoc] = ev.Peer
+	case sctp.Down:
+		delete(r.peers, ev.Assoc)
+	case sctp.Received:
+		if ev.Message.PPID != asap.PPID {
+			r.t.Errorf("message with PPID %d, want %d", ev.Message.PPID, asap.PPID)
+		}
+		m, _, err := asap.Parse(ev.Message.Data)
+		if err != nil {
+			r.t.Errorf("the element sends an unfit message: %v", err)
+			return
+		}
+		r.got = append(r.got, m)
+		if !r.silent {
+			r.answer(ev.Assoc, m)
+		}
+	}
+}
+
+func (r *registrar) answer(a sctp.AssocID, m asap.Message) {
+	switch m := m.(type) {
+	case *asap.Registration:
+		r.send(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Reject: r.reject != nil, Causes: r.reject})
+	case *asap.Deregistration:
+		r.send(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+	}
+}
+
+func (r *registrar) send(a sctp.AssocID, m asap.Message) {
+	data, err := m.Append(nil)
+	if err == nil {
+		err = r.ep.Send(a, sctp.Message{Data: data, PPID: asap.PPID})
+	}
+	if err != nil {
+		r.t.Error(err)
+	}
+}
+
+// heard gives the types of the messages that came, and forgets them.
+func (r *registrar) heard() string {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var types []string
+	for _, m := range r.got {
+		types = append(types, strings.TrimPrefix(m.Type().String(), "ASAP_"))
+	}
+	r.got = nil
+	return strings.Join(types, " ")
+}
+
+func (r *registrar) set(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// runner is an element that runs on a network in memory.
+type runner struct {
+	*Element
+	nw     *sctp.Network
+	stop   context.CancelFunc
+	ended  chan error
+	mu     sync.Mutex
+	events []EventType
+}
+
+func start(t *testing.T, nw *sctp.Network, change func(*Config)) *runner {
+	t.Helper()
+	r := &runner{nw: nw, ended: make(chan error, 1)}
+	cfg := Config{
+		Pool:      testPool,
+		Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		Policy:    param.Policy{Type: param.LeastUsed},
+		Notify: func(ev Event) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.events = append(r.events, ev.Type)
+		},
+		listen: nw.Listen,
+	}
+	for _, s := range []string{"10.0.0.1", "10.0.0.2"} {
+		x, _ := endpoint.ParseRegistrar(s)
+		cfg.Registrars = append(cfg.Registrars, x)
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if r.Element, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	r.stop = stop
+	go func() { r.ended <- r.Run(ctx) }()
+	return r
+}
+
+// end stops the element and gives what Run returns.
+func (r *runner) end() error {
+	r.stop()
+	return <-r.ended
+}
+
+func (r *runner) saw(typ EventType) bool {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.events, typ)
+}
+
+// expect checks what a registrar has heard.
+func expect(t *testing.T, r *registrar, want string) {
+	t.Helper()
+	if got := r.heard(); got != want {
+		t.Errorf("the registrar heard %q, want %q", got, want)
+	}
+}
+
+// closed closes the registrars at the end of a bubble.
+func closed(t *testing.T, rs ...*registrar) {
+	for _, r := range rs {
+		if err := r.ep.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestElement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		e := start(t, nw, nil)
+		expect(t, r1, "REGISTRATION")
+		s := e.State()
+		if !s.Registered || s.ID == 0 || s.Registrar != "10.0.0.1:3863" || len(s.Local) != 1 {
+			t.Errorf("state %+v, want registered at 10.0.0.1:3863 with an identifier", s)
+		}
+		time.Sleep(31 * time.Second)
+		expect(t, r1, "REGISTRATION")
+		if err := e.Update(param.Policy{Type: param.LeastUsed, Load: 7}); err != nil {
+			t.Error(err)
+		}
+		expect(t, r1, "REGISTRATION")
+		if e.State().Policy.Load != 7 {
+			t.Error("the state does not know the new load")
+		}
+		if err := e.Update(param.Policy{Type: param.Random}); err == nil {
+			t.Error("an element can change its policy")
+		}
+		e.SetAvailable(false)
+		expect(t, r1, "DEREGISTRATION")
+		if e.State().Registered {
+			t.Error("registered after SetAvailable(false)")
+		}
+		e.SetAvailable(true)
+		expect(t, r1, "REGISTRATION")
+		if err := e.end(); err != nil {
+			t.Errorf("Run returns %v", err)
+		}
+		expect(t, r1, "DEREGISTRATION")
+		if err := e.Run(t.Context()); err == nil {
+			t.Error("an element runs twice")
+		}
+	})
+}
+
+// TestElementFailover: the registrar is killed; the next one has the element
+// with the same identifier within a moment.
+func TestElementFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
+		defer closed(t, r2)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		id := e.State().ID
+		at := time.Now()
+		nw.Kill(r1.ep)
+		expect(t, r2, "REGISTRATION")
+		if s := e.State(); s.ID != id || s.Registrar != "10.0.0.2:3863" || time.Since(at) > time.Second {
+			t.Errorf("state %+v after %v, want the same element at 10.0.0.2", s, time.Since(at))
+		}
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestElementTakeover: a registrar that the element does not know calls it
+// where it listens.
+func TestElementTakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1, r9 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.9:3863")
+		defer closed(t, r9)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		nw.Kill(r1.ep)
+		a := r9.ep.Connect(sctp.Dest{Addrs: e.State().Local})
+		synctest.Wait()
+		r9.send(a, &asap.EndpointKeepAlive{Home: true, Server: 9, Handle: testPool, ID: e.State().ID, HasID: true})
+		expect(t, r9, "ENDPOINT_KEEP_ALIVE_ACK REGISTRATION")
+		if s := e.State(); !s.Registered || s.Home != 9 {
+			t.Errorf("state %+v, want registered with home 9", s)
+		}
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+		expect(t, r9, "DEREGISTRATION")
+	})
+}
+
+func TestElementRejected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		r1.reject = []param.Cause{{Code: param.CauseInconsistentTransportType}}
+		e := start(t, nw, nil)
+		var rejected *RejectedError
+		if err := <-e.ended; !errors.As(err, &rejected) || !strings.Contains(err.Error(), "user transport differs from the pool's") {
+			t.Errorf("Run returns %v, want a RejectedError in words", err)
+		}
+		expect(t, r1, "REGISTRATION")
+		e.stop()
+	})
+}
+
+// TestElementSilentRegistrar: the end is bounded however the registrar
+// behaves.
+func TestElementSilentRegistrar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		r1.set(func() { r1.silent = true })
+		at := time.Now()
+		if err := e.end(); err == nil || !strings.Contains(err.Error(), "not confirmed") {
+			t.Errorf("Run returns %v, want that the deregistration is not confirmed", err)
+		}
+		if d := time.Since(at); d != 3*time.Second {
+			t.Errorf("Run took %v to end, want Timers.Stop", d)
+		}
+	})
+}
+
+// TestElementNoRegistrar: the element waits for a registrar to come.
+func TestElementNoRegistrar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		e := start(t, nw, nil)
+		time.Sleep(5 * time.Minute)
+		if !e.saw(NoRegistrar) {
+			t.Error("nobody is told that there is no registrar")
+		}
+		r2 := newRegistrar(t, nw, "10.0.0.2:3863")
+		defer closed(t, r2)
+		time.Sleep(2 * time.Minute)
+		expect(t, r2, "REGISTRATION"+strings.Repeat(" REGISTRATION", r2.renewals()))
+		if !e.saw(Registered) {
+			t.Error("the element is not registered")
+		}
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// renewals counts all registrations but the first.
+func (r *registrar) renewals() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return max(0, len(r.got)-1)
+}
+
+// TestElementUnavailableAtFirst: a server whose check has not passed yet is not
+// registered, and nobody is called.
+func TestElementUnavailableAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		var e *Element
+		cfg := Config{
+			Pool: testPool, Policy: param.Policy{Type: param.RoundRobin}, listen: nw.Listen,
+			Transport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		}
+		cfg.Registrars = []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}}
+		e, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.SetAvailable(false)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- e.Run(ctx) }()
+		time.Sleep(time.Hour)
+		expect(t, r1, "")
+		if len(r1.peers) != 0 {
+			t.Error("an association without need")
+		}
+		e.SetAvailable(true)
+		expect(t, r1, "REGISTRATION")
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestElementManyCalls: calls from many goroutines, for the race detector.
+func TestElementManyCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		e := start(t, nw, nil)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for j := range 50 {
+					_ = e.Update(param.Policy{Type: param.LeastUsed, Load: uint32(i*100 + j)})
+					e.SetAvailable(j%2 == 0)
+					_ = e.State()
+				}
+			})
+		}
+		wg.Wait()
+		e.SetAvailable(true)
+		time.Sleep(5 * time.Second)
+		if !e.State().Registered {
+			t.Error("not registered in the end")
+		}
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	good := func() Config {
+		return Config{
+			Pool: testPool, Policy: param.Policy{Type: param.RoundRobin},
+			Transport:  param.Transport{Type: param.TypeSCTPTransport, Port: 80},
+			Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}},
+		}
+	}
+	addr := netip.MustParseAddr
+	for _, c := range []struct {
+		name, want string // "" for none
+		change     func(*Config)
+	}{
+		{"good", "", func(*Config) {}},
+		{"no pool", "no pool handle", func(c *Config) { c.Pool = "" }},
+		{"no transport", "no user transport", func(c *Config) { c.Transport.Type = 0 }},
+		{"no port", "no port", func(c *Config) { c.Transport.Port = 0 }},
+		{"no policy", "no policy", func(c *Config) { c.Policy = param.Policy{} }},
+		{"no registrar", "no registrar and no announce group", func(c *Config) { c.Registrars = nil }},
+		{"announces alone", "", func(c *Config) {
+			c.Registrars, c.AnnounceGroup = nil, netip.MustParseAddrPort("239.0.0.1:3863")
+		}},
+		{"tcp", "over SCTP, not TCP", func(c *Config) { c.Via = endpoint.TCP }},
+		{"two sctp addresses", "", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")} }},
+		{"two tcp addresses", "only SCTP transports can have several", func(c *Config) {
+			c.Transport.Type, c.Transport.Addrs = param.TypeTCPTransport, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}
+		}},
+		{"unspecified address", "cannot be registered", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("0.0.0.0")} }},
+		{"address not bound", "not among the local addresses", func(c *Config) {
+			c.Transport.Addrs, c.Local = []netip.Addr{addr("10.0.0.1")}, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:0")}
+		}},
+		{"address of any bound", "", func(c *Config) {
+			c.Transport.Addrs, c.Local = []netip.Addr{addr("10.0.0.1")}, []netip.AddrPort{netip.MustParseAddrPort("[::]:0")}
+		}},
+		{"family not bound", "not among the local addresses", func(c *Config) {
+			c.Transport.Addrs, c.Local = []netip.Addr{addr("2001:db8::1")}, []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0")}
+		}},
+		{"handle too long", "cannot be registered", func(c *Config) { c.Pool = param.PoolHandle(strings.Repeat("x", 70000)) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := good()
+			c.change(&cfg)
+			_, err := New(cfg)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("New gives %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestResolveAddresses(t *testing.T) {
+	cfg := Config{
+		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 80},
+		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}}},
+	}
+	if err := cfg.resolve(); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(cfg.Transport.Addrs, cfg.Local); got != "[127.0.0.1] [127.0.0.1:0]" {
+		t.Errorf("registers and binds %s, want the address toward the registrar", got)
+	}
+}
+
+func TestDrawID(t *testing.T) {
+	seen := map[param.PEID]bool{}
+	for range 1000 {
+		id := drawID()
+		if id == 0 || seen[id] {
+			t.Fatalf("identifier %v drawn, after %d others", id, len(seen))
+		}
+		seen[id] = true
+	}
+}

@@ -1,0 +1,76 @@
+// Package child runs the server that is registered.
+package child
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// Child is a running command.
+type Child struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Start runs a command with this process's environment and standard input. It
+// stands in a process group of its own, so that a terminal's Ctrl-C does not
+// end it before it is deregistered, and it is sent SIGTERM should this process
+// vanish (on Linux).
+func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
+	c := &Child{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, stdout, stderr
+	c.cmd.SysProcAttr = attributes()
+	started := make(chan error)
+	go func() {
+		// The signal at this process's end is tied to the thread that
+		// starts the child: it must last as long as the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			c.err = c.cmd.Wait()
+			close(c.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Signal sends a signal to the command, not to what it has started.
+func (c *Child) Signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
+
+// Done is closed when the command has ended.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Status is the exit status after Done, as a shell has it: 128 and the
+// signal's number if a signal ended the command.
+func (c *Child) Status() int {
+	var exit *exec.ExitError
+	if c.err == nil || !errors.As(c.err, &exit) {
+		if c.err != nil {
+			return 1
+		}
+		return 0
+	}
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return exit.ExitCode()
+}
+
+// StartStatus is the exit status for a command that cannot be started, as a
+// shell has it.
+func StartStatus(err error) int {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		return 127
+	}
+	return 126
+}

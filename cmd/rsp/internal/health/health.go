@@ -1,0 +1,85 @@
+// Package health decides by repeated probes whether a server is fit to serve.
+package health
+
+import (
+	"context"
+	"time"
+)
+
+// Probe tries a server once; nil says that it is fit.
+type Probe func(ctx context.Context) error
+
+// Checker probes a server again and again.
+type Checker struct {
+	Probe Probe
+	// Interval is the time between two probes, Timeout how long one may take.
+	Interval, Timeout time.Duration
+	// Fail probes in a row must fail for a fit server to be unfit, and Rise
+	// succeed for an unfit one to be fit again. The very first success is
+	// enough by itself.
+	Fail, Rise int
+	// Notify is told of each change, and of the very first failure; err is
+	// the reason for being unfit.
+	Notify func(fit bool, err error)
+}
+
+// firstInterval is the most between two probes before the first success: a
+// server that has just been started should not wait for its first user.
+const firstInterval = 250 * time.Millisecond
+
+// Run probes until ctx ends.
+func (c *Checker) Run(ctx context.Context) {
+	v := verdict{fail: c.Fail, rise: c.Rise}
+	told := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		err := c.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		changed := v.observe(err == nil)
+		if changed || !told && err != nil {
+			c.Notify(v.fit, err)
+		}
+		told = true
+		wait := c.Interval
+		if !v.everFit {
+			wait = min(wait, firstInterval)
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (c *Checker) once(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	return c.Probe(ctx)
+}
+
+// verdict counts successes and failures in a row.
+type verdict struct {
+	fail, rise int
+	fit        bool
+	everFit    bool
+	streak     int // of results that speak against fit
+}
+
+// observe takes a result, and reports whether it changes the verdict.
+func (v *verdict) observe(ok bool) bool {
+	if ok == v.fit {
+		v.streak = 0
+		return false
+	}
+	v.streak++
+	if v.everFit && (ok && v.streak < v.rise || !ok && v.streak < v.fail) {
+		return false
+	}
+	v.fit, v.everFit, v.streak = ok, true, 0
+	return true
+}

@@ -1,0 +1,165 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		fail, rise    int
+		results, want string // + and -; verdict after each
+	}{
+		{"first success is enough", 3, 2, "+", "+"},
+		{"first failures", 3, 2, "---+", "---+"},
+		{"failures in a row", 3, 2, "+---", "+++-"},
+		{"failures apart", 3, 2, "+--+--+", "+++++++"},
+		{"rise again", 2, 3, "+--+++", "++---+"},
+		{"rise apart", 1, 2, "+-+-++", "+----+"},
+		{"at once", 1, 1, "+-+-", "+-+-"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := verdict{fail: c.fail, rise: c.rise}
+			var got strings.Builder
+			for _, r := range c.results {
+				before := v.fit
+				if changed := v.observe(r == '+'); changed != (v.fit != before) {
+					t.Errorf("changed = %v from %v to %v", changed, before, v.fit)
+				}
+				got.WriteByte("-+"[map[bool]int{true: 1}[v.fit]])
+			}
+			if got.String() != c.want {
+				t.Errorf("verdicts %s after %s, want %s", &got, c.results, c.want)
+			}
+		})
+	}
+}
+
+// TestRun: the times of probes, and what is told.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		var told []bool
+		results := []error{errors.New("a"), errors.New("b"), nil, nil, errors.New("c"), errors.New("d"), nil}
+		ctx, cancel := context.WithCancel(t.Context())
+		c := Checker{
+			Interval: 2 * time.Second, Timeout: time.Second, Fail: 2, Rise: 1,
+			Probe: func(context.Context) error {
+				at = append(at, time.Since(start))
+				if len(at) == len(results) {
+					defer cancel()
+				}
+				return results[len(at)-1]
+			},
+			Notify: func(fit bool, err error) {
+				if fit != (err == nil) {
+					t.Errorf("told fit = %v with error %v", fit, err)
+				}
+				told = append(told, fit)
+			},
+		}
+		c.Run(ctx)
+		ms := time.Millisecond
+		want := []time.Duration{0, 250 * ms, 500 * ms, 2500 * ms, 4500 * ms, 6500 * ms, 8500 * ms}
+		for i := range want {
+			if i >= len(at) || at[i] != want[i] {
+				t.Fatalf("probes at %v, want %v", at, want)
+			}
+		}
+		if len(told) != 3 || told[0] || !told[1] || told[2] {
+			t.Errorf("told %v, want the first failure, fit, unfit", told)
+		}
+	})
+}
+
+func TestRunTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := Checker{
+			Interval: time.Minute, Timeout: time.Second, Fail: 1, Rise: 1,
+			Probe:  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			Notify: func(_ bool, err error) { cancel(); t.Log(err) },
+		}
+		start := time.Now()
+		c.Run(ctx)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("the probe took %v, want its timeout of 1s", d)
+		}
+	})
+}
+
+func TestProbes(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/ok":
+		case "/moved":
+			http.Redirect(w, r, "/bad", http.StatusFound)
+		default:
+			http.Error(w, "no", http.StatusServiceUnavailable)
+		}
+	}))
+	defer web.Close()
+	host := strings.TrimPrefix(web.URL, "http://")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := l.Addr().String()
+	l.Close()
+
+	for _, c := range []struct {
+		check, served, fails string
+	}{
+		{"tcp", host, ""},
+		{"tcp", closed, "refused"},
+		{"tcp", "", "not known"},
+		{"tcp:" + host, closed, ""},
+		{web.URL + "/ok", "", ""},
+		{web.URL + "/moved", "", ""},
+		{web.URL + "/bad", "", "503"},
+		{"http:/ok", host, ""},
+		{"http:/ok", "", "not known"},
+		{"http:/bad", host, "503"},
+		{"cmd:exit 0", "", ""},
+		{"cmd:echo broken; exit 3", "", "exit status 3: broken"},
+		{"cmd:sleep 60 & wait", "", "takes too long"},
+	} {
+		t.Run(c.check, func(t *testing.T) {
+			p, err := Parse(c.check, func() string { return c.served })
+			if err != nil {
+				t.Fatal(err)
+			}
+			limit := 10 * time.Second
+			if strings.Contains(c.fails, "too long") {
+				limit = 100 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			start := time.Now()
+			err = p(ctx)
+			if c.fails == "" && err != nil || c.fails != "" && (err == nil || !strings.Contains(err.Error(), c.fails)) {
+				t.Errorf("error %v, want one with %q", err, c.fails)
+			}
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("the probe took %v", d)
+			}
+		})
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, bad := range []string{"", "udp", "tcp:8080", "cmd:", "cmd: ", "http:", "http://", "http:health", "ftp://x/y", "http://[::1"} {
+		if _, err := Parse(bad, func() string { return "" }); err == nil {
+			t.Errorf("Parse(%q) gives no error", bad)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+// Package load finds out how busy a server is, as a number from 0 to 1.
+package load
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
+)
+
+// Source gives the load now, from 0 to 1.
+type Source func(ctx context.Context) (float64, error)
+
+// Parse reads a source:
+//
+//	file:PATH     a file that begins with a number
+//	cmd:COMMAND   a command of the shell that prints a number
+//	cpu           how busy this machine's processors are
+//
+// Numbers are as [ParseFraction] reads them.
+func Parse(s string) (Source, error) {
+	kind, rest, _ := strings.Cut(s, ":")
+	switch {
+	case s == "cpu":
+		return CPU(), nil
+	case kind == "file" && rest != "":
+		return func(context.Context) (float64, error) {
+			b, err := os.ReadFile(rest)
+			if err != nil {
+				return 0, err
+			}
+			return firstWord(rest, b)
+		}, nil
+	case kind == "cmd" && strings.TrimSpace(rest) != "":
+		return func(ctx context.Context) (float64, error) {
+			out, err := health.Shell(ctx, rest).Output()
+			if err != nil {
+				return 0, fmt.Errorf("command %q: %w", rest, err)
+			}
+			return firstWord(rest, out)
+		}, nil
+	}
+	return nil, fmt.Errorf("load %q is none of fixed, cpu, file:PATH and cmd:COMMAND", s)
+}
+
+func firstWord(from string, b []byte) (float64, error) {
+	words := bytes.Fields(b)
+	if len(words) == 0 {
+		return 0, fmt.Errorf("%s: no number", from)
+	}
+	f, err := ParseFraction(string(words[0]))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", from, err)
+	}
+	return f, nil
+}
+
+// ParseFraction reads a number from 0 to 1 ("0.25") or from 0% to 100%.
+func ParseFraction(s string) (float64, error) {
+	number, percent := strings.CutSuffix(s, "%")
+	f, err := strconv.ParseFloat(number, 64)
+	if percent {
+		f /= 100
+	}
+	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
+		return 0, fmt.Errorf("%q is not a fraction: 0 to 1, or 0%% to 100%%", s)
+	}
+	return f, nil
+}
+
+// ToWire turns a fraction into the unit of the policies (RFC 5356, Section
+// 4.1): 0xffffffff is 100 %.
+func ToWire(f float64) uint32 { return uint32(math.Round(f * math.MaxUint32)) }
+
+// CPU gives the part of the processors' time since the last call that was not
+// idle; the first call gives that since the machine's start.
+func CPU() Source {
+	var last times
+	return func(context.Context) (float64, error) {
+		b, err := os.ReadFile("/proc/stat")
+		if err != nil {
+			return 0, err
+		}
+		now, err := parseStat(b)
+		if err != nil {
+			return 0, err
+		}
+		f := now.since(last)
+		last = now
+		return f, nil
+	}
+}
+
+// times are processor times in ticks.
+type times struct{ busy, total uint64 }
+
+func (t times) since(o times) float64 {
+	if t.total <= o.total || t.busy < o.busy {
+		return 0
+	}
+	return min(1, float64(t.busy-o.busy)/float64(t.total-o.total))
+}
+
+var errStat = errors.New("/proc/stat has no line of the form \"cpu USER NICE SYSTEM IDLE IOWAIT ...\"")
+
+// parseStat reads the first line of /proc/stat (proc_stat(5)).
+func parseStat(b []byte) (times, error) {
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	words := strings.Fields(string(line))
+	if len(words) < 5 || words[0] != "cpu" {
+		return times{}, errStat
+	}
+	var t times
+	// guest and guest_nice, from the ninth on, are in user and nice already.
+	for i, w := range words[1:min(len(words), 9)] {
+		n, err := strconv.ParseUint(w, 10, 64)
+		if err != nil {
+			return times{}, errStat
+		}
+		t.total += n
+		if i != 3 && i != 4 { // idle, iowait
+			t.busy += n
+		}
+	}
+	return t, nil
+}
+
+// Follow reads a source every interval until ctx ends, and tells each load
+// that differs by threshold or more from the last one told, or that is the
+// first. A source that fails is told of once until it works again; a load
+// from before stays.
+func Follow(ctx context.Context, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	told, failing := -1.0, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		once, cancel := context.WithTimeout(ctx, max(interval, time.Second))
+		f, err := src(once)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if !failing {
+				warn(err)
+			}
+			failing = true
+		default:
+			failing = false
+			if told < 0 || math.Abs(f-told) >= threshold && f != told || f != told && (f == 0 || f == 1) {
+				told = f
+				tell(f)
+			}
+		}
+		timer.Reset(interval)
+	}
+}

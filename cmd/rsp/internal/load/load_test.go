@@ -1,0 +1,123 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestParseFraction(t *testing.T) {
+	for in, want := range map[string]float64{"0": 0, "1": 1, "0.25": 0.25, ".5": 0.5, "25%": 0.25, "100%": 1, "0%": 0, "12.5%": 0.125} {
+		if got, err := ParseFraction(in); err != nil || got != want {
+			t.Errorf("ParseFraction(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "x", "-0.1", "1.1", "101%", "%", "NaN", "Inf", "25 %"} {
+		if got, err := ParseFraction(bad); err == nil {
+			t.Errorf("ParseFraction(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
+func TestToWire(t *testing.T) {
+	for f, want := range map[float64]uint32{0: 0, 1: math.MaxUint32, 0.5: 0x80000000, 0.25: 0x40000000} {
+		if got := ToWire(f); got != want {
+			t.Errorf("ToWire(%v) = %#x, want %#x", f, got, want)
+		}
+	}
+}
+
+func TestSources(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "load")
+	if err := os.WriteFile(path, []byte("42% since noon\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		in   string
+		want float64
+		bad  bool
+	}{
+		{"file:" + path, 0.42, false},
+		{"file:" + path + "x", 0, true},
+		{"cmd:echo 0.5", 0.5, false},
+		{"cmd:echo", 0, true},
+		{"cmd:echo much", 0, true},
+		{"cmd:exit 1", 0, true},
+	} {
+		src, err := Parse(c.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := src(t.Context()); got != c.want || (err != nil) != c.bad {
+			t.Errorf("%s gives %v, %v, want %v, error %v", c.in, got, err, c.want, c.bad)
+		}
+	}
+	for _, bad := range []string{"", "fixed", "file:", "cmd:", "cpu:1", "0.5"} {
+		if _, err := Parse(bad); err == nil {
+			t.Errorf("Parse(%q) gives no error", bad)
+		}
+	}
+}
+
+func TestCPU(t *testing.T) {
+	before, err := parseStat([]byte("cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 1 2 3\n"))
+	if err != nil || before != (times{busy: 150, total: 1000}) {
+		t.Fatalf("times %+v, %v, want 150 of 1000 busy", before, err)
+	}
+	after, _ := parseStat([]byte("cpu  140 0 60 840 60 0 0 0 7 7\n"))
+	if got := after.since(before); got != 0.5 {
+		t.Errorf("load %v, want 0.5", got)
+	}
+	if got := before.since(after); got != 0 {
+		t.Errorf("load %v when the counters went back, want 0", got)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4", "cpu a b c d"} {
+		if _, err := parseStat([]byte(bad)); err == nil {
+			t.Errorf("parseStat(%q) gives no error", bad)
+		}
+	}
+	if _, err := os.Stat("/proc/stat"); err != nil {
+		t.Skip(err)
+	}
+	if f, err := CPU()(t.Context()); err != nil || f < 0 || f > 1 {
+		t.Errorf("this machine's load is %v, %v", f, err)
+	}
+}
+
+// TestFollow: only changes of note are told, and a failing source once.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := errors.New("bad")
+		steps := []struct {
+			f   float64
+			err error
+		}{{0.5, nil}, {0.51, nil}, {0.46, nil}, {0, bad}, {0, bad}, {0.46, nil}, {0, bad}, {0.995, nil}, {1, nil}, {1, nil}}
+		var told []float64
+		warned, i := 0, 0
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		Follow(ctx, func(context.Context) (float64, error) {
+			if i == len(steps) {
+				cancel()
+				return 0, nil
+			}
+			i++
+			return steps[i-1].f, steps[i-1].err
+		}, 2*time.Second, 0.03, func(f float64) { told = append(told, f) }, func(error) { warned++ })
+		if want := []float64{0.5, 0.46, 0.995, 1}; !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		if warned != 2 {
+			t.Errorf("warned %d times, want twice", warned)
+		}
+		if d := time.Since(start); d != 20*time.Second {
+			t.Errorf("took %v, want 20s", d)
+		}
+	})
+}

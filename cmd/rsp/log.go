@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/spf13/cobra"
+)
+
+// level says how much is told.
+type level int
+
+const (
+	quiet   level = iota // errors and warnings
+	normal               // and what changes
+	verbose              // and what goes on
+)
+
+// logger writes one line for each event. It may be used by any goroutine.
+type logger struct {
+	w     io.Writer
+	level level
+	mu    sync.Mutex
+}
+
+func (l *logger) log(at level, format string, args ...any) {
+	if at > l.level {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(l.w, "rsp: "+format+"\n", args...)
+}
+
+// logFlags are -q and -v.
+type logFlags struct{ quiet, verbose bool }
+
+func (f *logFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "tell errors and warnings alone")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell more: renewals, loads, the transport's remarks")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
+}
+
+func (f *logFlags) logger(w io.Writer) *logger {
+	l := &logger{w: w, level: normal}
+	switch {
+	case f.quiet:
+		l.level = quiet
+	case f.verbose:
+		l.level = verbose
+	}
+	return l
+}

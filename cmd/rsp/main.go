@@ -1,0 +1,140 @@
+// Command rsp registers processes as pool elements, resolves pool handles and
+// reports pool elements that cannot be reached (RSerPool: RFC 5351, RFC 5352).
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/spf13/cobra"
+)
+
+// The exit statuses. `rsp help` and the commands' help texts list them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitRefused     = 3
+	exitUnreachable = 4
+)
+
+const exitHelp = `Exit status:
+  0  done
+  1  failed in a way not listed here
+  2  wrong usage
+  3  a registrar answered, and refused: a registration rejected, a pool unknown
+  4  no registrar could be reached, or none answered in time`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run runs a command line and gives its exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	status := exitStatus(err)
+	var silent *statusError
+	if !errors.As(err, &silent) {
+		fmt.Fprintf(stderr, "rsp: %v\n", err)
+		if h := hint(err); h != "" {
+			fmt.Fprintf(stderr, "rsp: %s\n", h)
+		}
+	}
+	return status
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rsp COMMAND",
+		Short: "pool elements and pool users of RSerPool from the command line",
+		Long: `rsp - pool elements and pool users of RSerPool (RFC 5351)
+
+rsp makes a process on this machine an element of a server pool, asks a
+registrar for the elements of a pool, and reports elements that cannot be
+reached. It talks ASAP (RFC 5352) to registrars, over the kernel's SCTP, SCTP
+in UDP (RFC 6951), or TCP for questions.
+
+` + exitHelp,
+		Args:              usageArgs(cobra.NoArgs),
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.AddCommand(newRegister(), newResolve(), newUnreachable(), newVersion())
+	root.InitDefaultHelpCmd()
+	return root
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usage wraps a mistake on a command's line, with a pointer to its help.
+func usage(cmd *cobra.Command, err error) error {
+	return &usageError{fmt.Errorf("%w (see: %s --help)", err, cmd.CommandPath())}
+}
+
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage(cmd, err)
+		}
+		return nil
+	}
+}
+
+// statusError ends rsp with a status and without a word.
+type statusError struct{ status int }
+
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// exitStatus is the exit status that an error stands for.
+func exitStatus(err error) int {
+	var (
+		status      *statusError
+		wrong       *usageError
+		rejected    *pe.RejectedError
+		refused     *pu.RefusedError
+		timeout     *pu.TimeoutError
+		unreachable *endpoint.UnreachableError
+	)
+	switch {
+	case errors.As(err, &status):
+		return status.status
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.As(err, &rejected), errors.As(err, &refused):
+		return exitRefused
+	case errors.As(err, &timeout), errors.As(err, &unreachable):
+		return exitUnreachable
+	}
+	// What cobra finds by itself has no type.
+	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// hint says what to try about an error, "" if nothing comes to mind.
+func hint(err error) string {
+	var unreachable *endpoint.UnreachableError
+	if errors.As(err, &unreachable) {
+		return "is a registrar running there? SCTP in UDP goes to its UDP port 9899, or PORT with --registrar ADDRESS/PORT; --via chooses the transport"
+	}
+	return ""
+}

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
+	"github.com/spf13/cobra"
+)
+
+// registerFlags are the flags of rsp register.
+type registerFlags struct {
+	registrarFlags
+	logFlags
+	pool, serve, policy, id string
+	addresses               []string
+	control                 bool
+	life, lifeUnit          string
+	reregister              time.Duration
+	load                    loadFlags
+	check                   checkFlags
+	timers                  pe.Timers
+}
+
+type loadFlags struct {
+	source    string
+	interval  time.Duration
+	threshold string
+}
+
+type checkFlags struct {
+	probe             string
+	interval, timeout time.Duration
+	fail, rise        int
+}
+
+func newRegister() *cobra.Command {
+	f := new(registerFlags)
+	cmd := &cobra.Command{
+		Use:   "register --pool POOL --serve PROTOCOL:PORT [flags] [-- COMMAND [ARGUMENT...]]",
+		Short: "make a server on this machine an element of a pool",
+		Long: `Make a server on this machine an element of a pool, for as long as rsp runs.
+
+rsp registers the element, renews the registration, acknowledges the registrar's
+keep-alives, and looks for the next registrar when one fails; a registrar that
+takes over finds it as well. On SIGTERM and SIGINT it deregisters the element.
+
+With COMMAND, rsp runs the server: the element is registered while COMMAND runs,
+signals are passed on (SIGTERM, SIGINT and SIGQUIT after the deregistration, the
+second time at once), and rsp ends with COMMAND's exit status.
+
+Policies, their short names and their values:
+` + policyHelp() + `
+  A single value stands behind a colon, several are named:
+    WeightedRoundRobin:7   LeastUsed:0.25   LUD:load=20%,degradation=5%
+  Weights and priorities are whole numbers (default 1 and 0), loads and the like
+  fractions, 0 to 1 or 0% to 100% (default 0). All elements of a pool have one
+  policy; their values differ.
+
+Checks (--check):
+  tcp, tcp:HOST:PORT      a connection; without HOST:PORT to the served address
+  http://HOST:PORT/PATH   GET with a status of 2xx or 3xx; https too
+  http:/PATH              the same at the served address and port
+  cmd:COMMAND             a command of the shell that exits with status 0
+  The element is registered once the check passes, deregistered when it fails
+  --check-fail times in a row, and registered again when it passes --check-rise
+  times in a row.
+
+Loads (--load), for the policies with a load:
+  fixed                   as given with --policy
+  cpu                     how busy this machine's processors are
+  file:PATH, cmd:COMMAND  a fraction in a file, or printed by a shell's command
+  A load that has changed by --load-threshold is told to the pool at once.
+
+Registration life:
+  RFC 5354 counts it in seconds, the reference implementation RSPLIB in
+  milliseconds. The default goes on the wire as 90000, which is right for both:
+  90 s of milliseconds, renewed every 30 s, or 25 h of seconds. A dead element is
+  missed by its keep-alives long before. Use --life-unit to suit one kind.
+
+` + registrarHelp + `
+
+` + exitHelp + `
+  With COMMAND: its exit status, 128+N if signal N ended it, 126 and 127 if it
+  could not be run.`,
+		Example: `  # a web server that listens on port 8080 already
+  rsp register --pool web --serve tcp:8080
+
+  # run it, and register it while it answers
+  rsp register --pool web --serve tcp:8080 --check http:/health -- ./server -port 8080
+
+  # three times the share of an element with weight 1, two registrars
+  rsp register -p web -s tcp:8080 --policy WeightedRoundRobin:3 -r 192.0.2.1 -r 192.0.2.2
+
+  # the least busy machine first
+  rsp register -p jobs -s sctp:5001 --policy LeastUsed --load cpu
+
+  # an SCTP server with two addresses
+  rsp register -p jobs -s sctp:5001 --address 192.0.2.11 --address 2001:db8::11`,
+		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return fmt.Errorf("unexpected argument %q: the command to run stands behind --", args[0])
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := f.supervisor(cmd, args)
+			if err != nil {
+				return err
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (f *registerFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join (needed)")
+	fl.StringVarP(&f.serve, "serve", "s", "", "what the server's users connect to: `PROTOCOL:PORT`, with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE] (needed)")
+	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the one toward the registrars)")
+	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's policy, with this element's values")
+	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (sctp alone)")
+	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
+	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION`, or infinite")
+	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
+	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations (default: a third of the life, 10m at most)")
+	f.registrarFlags.add(cmd, "auto, kernel, udp")
+	fl.StringVar(&f.check.probe, "check", "", "register the server only while this `CHECK` passes (default: none)")
+	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks; at most 250ms before the first that passes")
+	fl.DurationVar(&f.check.timeout, "check-timeout", time.Second, "time that one check may take")
+	fl.IntVar(&f.check.fail, "check-fail", 3, "failures in a row that deregister the element")
+	fl.IntVar(&f.check.rise, "check-rise", 2, "passes in a row that register it again")
+	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from: fixed, cpu, file:`PATH` or cmd:COMMAND")
+	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two looks at the load")
+	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "change of the load that the pool is told of")
+	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time that a registrar has to answer a registration")
+	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "unanswered registrations before the next registrar is sought")
+	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time that an association has to come up")
+	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time that the deregistration may take at the end")
+	f.logFlags.add(cmd)
+
+	noFiles(cmd, "pool", "serve", "address", "id", "life", "reregister", "check", "load-threshold")
+	fixed := func(flag string, words ...string) {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
+	}
+	var names []string
+	for _, p := range policies {
+		names = append(names, p.typ.String())
+	}
+	fixed("policy", names...)
+	fixed("serve", "sctp:", "tcp:", "udp:", "udplite:", "dccp:")
+	fixed("life-unit", "milliseconds", "seconds")
+	fixed("load", "fixed", "cpu", "file:", "cmd:")
+	fixed("check", "tcp", "http:/", "http://", "https://", "cmd:")
+}
+
+// supervisor turns the flags into a supervisor.
+func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*supervisor, error) {
+	cfg, err := f.config()
+	if err != nil {
+		return nil, usage(cmd, err)
+	}
+	r, err := f.resolve(cmd.Context(), cmd)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
+	s := &supervisor{
+		pool:    f.pool,
+		command: command,
+		log:     f.logger(cmd.ErrOrStderr()),
+		stdout:  cmd.OutOrStdout(),
+		stderr:  cmd.ErrOrStderr(),
+		policy:  cfg.Policy,
+	}
+	if err := f.addCheck(s, cfg.Transport); err != nil {
+		return nil, usage(cmd, err)
+	}
+	if err := f.addLoad(s); err != nil {
+		return nil, usage(cmd, err)
+	}
+	cfg.Notify = s.notify
+	cfg.Logf = func(format string, args ...any) { s.log.log(verbose, format, args...) }
+	if s.element, err = pe.New(cfg); err != nil {
+		return nil, usage(cmd, err)
+	}
+	return s, nil
+}
+
+// config reads what describes the element.
+func (f *registerFlags) config() (pe.Config, error) {
+	cfg := pe.Config{Pool: param.PoolHandle(f.pool), Timers: f.timers}
+	var err error
+	switch {
+	case f.pool == "":
+		return cfg, errors.New("--pool is missing: the handle of the pool to join")
+	case f.serve == "":
+		return cfg, errors.New("--serve is missing: what the server's users connect to, such as tcp:8080")
+	case f.via == endpoint.TCP.String():
+		return cfg, errors.New("--via tcp: elements register over SCTP; there are auto, kernel and udp")
+	}
+	if cfg.Transport, err = parseServe(f.serve); err != nil {
+		return cfg, fmt.Errorf("--serve: %w", err)
+	}
+	if f.control {
+		if cfg.Transport.Type != param.TypeSCTPTransport {
+			return cfg, errors.New("--control: only sctp servers can have a control channel (RFC 5354, Section 3.4)")
+		}
+		cfg.Transport.Use = param.DataPlusControl
+	}
+	for _, s := range f.addresses {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return cfg, fmt.Errorf("--address: %q is not an IP address", s)
+		}
+		cfg.Transport.Addrs = append(cfg.Transport.Addrs, a)
+	}
+	if len(cfg.Transport.Addrs) > 1 && cfg.Transport.Type != param.TypeSCTPTransport {
+		return cfg, fmt.Errorf("--address: a %s element has one address (RFC 5354, Section 3.5): register one element for each, or serve sctp", cfg.Transport.Protocol())
+	}
+	if cfg.Policy, err = parsePolicy(f.policy); err != nil {
+		return cfg, fmt.Errorf("--policy: %w", err)
+	}
+	if f.id != "" {
+		if cfg.ID, err = parseID(f.id); err != nil {
+			return cfg, fmt.Errorf("--id: %w", err)
+		}
+	}
+	cfg.Life, cfg.Timers.Reregistration, err = parseLife(f.life, f.lifeUnit, f.reregister)
+	return cfg, err
+}
+
+// parseID reads an element identifier as it is shown everywhere: hexadecimal
+// digits, with or without 0x or pe- before them.
+func parseID(s string) (param.PEID, error) {
+	digits := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "0x"), "pe-")
+	n, err := strconv.ParseUint(digits, 16, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not an element identifier: up to 8 hexadecimal digits, not 0, such as 0d000001", s)
+	}
+	return param.PEID(n), nil
+}
+
+// parseLife gives the life on the wire and the time between registrations.
+func parseLife(life, unit string, reregister time.Duration) (int32, time.Duration, error) {
+	const most = 10 * time.Minute // T4-reregistration (RFC 5352, Section 7.1)
+	var per time.Duration
+	switch unit {
+	case "milliseconds", "ms":
+		per = time.Millisecond
+	case "seconds", "s":
+		per = time.Second
+	default:
+		return 0, 0, fmt.Errorf("--life-unit: %q is neither milliseconds nor seconds", unit)
+	}
+	if reregister < 0 {
+		return 0, 0, fmt.Errorf("--reregister: %v is no time to wait", reregister)
+	}
+	if life == "infinite" {
+		if reregister == 0 {
+			reregister = most
+		}
+		return -1, reregister, nil
+	}
+	d, err := time.ParseDuration(life)
+	if err != nil || d < per || d/per > 1<<31-1 {
+		return 0, 0, fmt.Errorf("--life: %q is not infinite, nor a duration such as 90s of at least one and at most 2147483647 %s", life, unit)
+	}
+	if reregister == 0 {
+		reregister = min(d/3, most)
+	}
+	if reregister >= d {
+		return 0, 0, fmt.Errorf("--reregister: after %v the life of %v is over already", reregister, d)
+	}
+	return int32(d / per), reregister, nil
+}
+
+func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
+	if f.check.probe == "" {
+		return nil
+	}
+	probe, err := health.Parse(f.check.probe, func() string {
+		t := t
+		if len(t.Addrs) == 0 {
+			t.Addrs = s.element.State().Addrs
+		}
+		return firstAddr(t)
+	})
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	if f.check.probe == "tcp" && t.Type != param.TypeTCPTransport {
+		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Protocol())
+	}
+	if f.check.interval <= 0 || f.check.timeout <= 0 || f.check.fail < 1 || f.check.rise < 1 {
+		return errors.New("--check-interval and --check-timeout must be positive, --check-fail and --check-rise at least 1")
+	}
+	s.checker = &health.Checker{
+		Probe: probe, Interval: f.check.interval, Timeout: f.check.timeout,
+		Fail: f.check.fail, Rise: f.check.rise, Notify: s.onCheck,
+	}
+	return nil
+}
+
+func (f *registerFlags) addLoad(s *supervisor) error {
+	if f.load.source == "fixed" {
+		return nil
+	}
+	src, err := load.Parse(f.load.source)
+	if err != nil {
+		return fmt.Errorf("--load: %w", err)
+	}
+	if !hasLoad(s.policy.Type) {
+		return fmt.Errorf("--load: policy %v has no load; LeastUsed and its kin have", s.policy.Type)
+	}
+	if f.load.interval <= 0 {
+		return errors.New("--load-interval must be positive")
+	}
+	threshold, err := load.ParseFraction(f.load.threshold)
+	if err != nil {
+		return fmt.Errorf("--load-threshold: %w", err)
+	}
+	s.source, s.loadInterval, s.loadThreshold = src, f.load.interval, threshold
+	return nil
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/spf13/cobra"
+)
+
+// announceGroup is the registered group of ASAP (RFC 5352, Section 8.4).
+const announceGroup = "224.0.1.185:3863"
+
+// registrarFlags say where registrars are and how to reach them; all commands
+// that talk to one have them.
+type registrarFlags struct {
+	registrars []string
+	announce   string
+	via        string
+	encap      uint16
+	local      []string
+}
+
+const registrarHelp = `Registrars:
+  --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 3863 for ASAP
+  and 9899 for SCTP in UDP if not given. A host name stands for all of its
+  addresses. Several addresses of one registrar that has more than one are
+  separated by commas. Repeat the option for more registrars: the first that
+  answers is taken, and the next when that one fails.
+  --announce listens for registrars that announce themselves by multicast.`
+
+func (f *registrarFlags) add(cmd *cobra.Command, vias string) {
+	fl := cmd.Flags()
+	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1, without --announce)")
+	fl.StringVar(&f.announce, "announce", "", "listen for announces in a multicast `GROUP:PORT`; without value "+announceGroup+" (default: do not listen)")
+	fl.Lookup("announce").NoOptDefVal = announceGroup
+	fl.StringVar(&f.via, "via", "auto", "transport to registrars: "+vias)
+	fl.Uint16Var(&f.encap, "encap", 0, "local UDP `PORT` for SCTP in UDP; 0 takes a free one")
+	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind for ASAP (repeatable, with one port)")
+	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(strings.Split(vias, ", "), cobra.ShellCompDirectiveNoFileComp))
+	noFiles(cmd, "registrar", "announce", "encap", "local")
+}
+
+// noFiles keeps the shell from completing file names for flags.
+func noFiles(cmd *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
+}
+
+// reach is what registrarFlags mean.
+type reach struct {
+	registrars []endpoint.Registrar
+	announce   netip.AddrPort
+	via        endpoint.Via
+	local      []netip.AddrPort
+}
+
+// resolve reads the flags, and looks host names up.
+func (f *registrarFlags) resolve(ctx context.Context, cmd *cobra.Command) (reach, error) {
+	var r reach
+	var err error
+	if r.via, err = endpoint.ParseVia(f.via); err != nil {
+		return r, usage(cmd, fmt.Errorf("--via: %w", err))
+	}
+	if f.announce != "" {
+		if r.announce, err = parseGroup(f.announce); err != nil {
+			return r, usage(cmd, fmt.Errorf("--announce: %w", err))
+		}
+	}
+	names := f.registrars
+	if len(names) == 0 && f.announce == "" {
+		names = []string{"127.0.0.1"}
+	}
+	for _, name := range names {
+		list, err := registrars(ctx, name)
+		var lookup *net.DNSError
+		switch {
+		case errors.As(err, &lookup):
+			return r, fmt.Errorf("--registrar: %w", err)
+		case err != nil:
+			return r, usage(cmd, fmt.Errorf("--registrar: %w", err))
+		}
+		r.registrars = append(r.registrars, list...)
+	}
+	for _, s := range f.local {
+		a, err := parseLocal(s)
+		if err != nil {
+			return r, usage(cmd, fmt.Errorf("--local: %w", err))
+		}
+		r.local = append(r.local, a)
+	}
+	return r, nil
+}
+
+func parseGroup(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		var addr netip.Addr
+		if addr, err = netip.ParseAddr(s); err == nil {
+			a = netip.AddrPortFrom(addr, 3863)
+		}
+	}
+	if err != nil || !a.Addr().IsMulticast() {
+		return a, fmt.Errorf("%q is not a multicast group and port, such as %s", s, announceGroup)
+	}
+	return a, nil
+}
+
+func parseLocal(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), 0), nil
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return a, fmt.Errorf("%q is not ADDRESS or ADDRESS:PORT", s)
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+}
+
+// registrars reads one --registrar. A host name gives one registrar for each of
+// its addresses.
+func registrars(ctx context.Context, s string) ([]endpoint.Registrar, error) {
+	r, err := endpoint.ParseRegistrar(s)
+	if err == nil {
+		return []endpoint.Registrar{r}, nil
+	}
+	host, encap, hasEncap := strings.Cut(s, "/")
+	port := ""
+	if h, p, splitErr := net.SplitHostPort(host); splitErr == nil {
+		host, port = h, p
+	}
+	if !isHostName(host) {
+		return nil, err
+	}
+	if _, numErr := strconv.ParseUint(port, 10, 16); port != "" && numErr != nil {
+		return nil, fmt.Errorf("%q: %q is no port", s, port)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var list []endpoint.Registrar
+	for _, a := range addrs {
+		text := a.Unmap().String()
+		if port != "" {
+			text = net.JoinHostPort(text, port)
+		}
+		if hasEncap {
+			text += "/" + encap
+		}
+		r, err := endpoint.ParseRegistrar(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// isHostName tells host names from mistyped addresses.
+func isHostName(s string) bool {
+	letters := false
+	for _, c := range s {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			letters = true
+		case c >= '0' && c <= '9', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return letters
+}

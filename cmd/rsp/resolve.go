@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/spf13/cobra"
+)
+
+// userFlags are those of the commands that ask a registrar.
+type userFlags struct {
+	registrarFlags
+	logFlags
+	timeout time.Duration
+}
+
+func (f *userFlags) add(cmd *cobra.Command) {
+	cmd.Flags().SortFlags = false
+	f.registrarFlags.add(cmd, "auto, kernel, udp, tcp")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time that everything may take")
+	f.logFlags.add(cmd)
+}
+
+// open opens a pool user.
+func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
+	if f.timeout <= 0 {
+		return nil, usage(cmd, fmt.Errorf("--timeout: %v is no time to wait", f.timeout))
+	}
+	r, err := f.resolve(cmd.Context(), cmd)
+	if err != nil {
+		return nil, err
+	}
+	log := f.logger(cmd.ErrOrStderr())
+	return pu.Open(pu.Config{
+		Registrars:    r.registrars,
+		AnnounceGroup: r.announce,
+		Via:           r.via,
+		Local:         r.local,
+		EncapPort:     f.encap,
+		// A registrar that is silent must leave time for another.
+		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
+		Logf:   func(format string, args ...any) { log.log(verbose, format, args...) },
+	})
+}
+
+type resolveFlags struct {
+	userFlags
+	n     uint32
+	watch bool
+	json  bool
+}
+
+func newResolve() *cobra.Command {
+	f := new(resolveFlags)
+	cmd := &cobra.Command{
+		Use:   "resolve POOL",
+		Short: "ask a registrar for the elements of a pool",
+		Long: `Ask a registrar for the elements of a pool, as the pool's policy selects them.
+
+The first element in the answer is the policy's first choice. LIFE is the
+registration life as it is on the wire: in seconds after RFC 5354, in
+milliseconds for elements of the reference implementation RSPLIB.
+
+With --watch, rsp subscribes to the pool's changes and prints the pool anew at
+each, until it is ended. Where a registrar sends no updates, and while the pool
+does not exist, it asks every 2 s.
+
+` + registrarHelp + `
+
+` + exitHelp,
+		Example: `  rsp resolve web
+  rsp resolve -n 10 --registrar 192.0.2.1 --via tcp web
+  rsp resolve --json web | jq -r '.elements[0].addresses[0]'
+  rsp resolve --watch web`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			u, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer u.Close()
+			if f.watch {
+				return f.follow(cmd, u, param.PoolHandle(args[0]))
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			r, err := u.Resolve(ctx, param.PoolHandle(args[0]), f.n)
+			if err != nil {
+				return err
+			}
+			return f.print(cmd.OutOrStdout(), r)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().Uint32VarP(&f.n, "items", "n", 0, "elements to ask for; 0 leaves it to the registrar")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print the pool again at each change, until ended")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object a line")
+	f.userFlags.add(cmd)
+	return cmd
+}
+
+// follow prints a pool at each change until SIGINT or SIGTERM.
+func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool param.PoolHandle) error {
+	ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	log := f.logger(cmd.ErrOrStderr())
+	last := ""
+	for r, err := range u.Watch(ctx, pool, f.n) {
+		var text strings.Builder
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			text.WriteString(err.Error())
+		default:
+			if err := f.print(&text, r); err != nil {
+				return err
+			}
+		}
+		if text.String() == last { // asked again, and nothing new
+			continue
+		}
+		last = text.String()
+		if err != nil {
+			log.log(quiet, "%v", err)
+			continue
+		}
+		if !f.json {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", time.Now().Format(time.RFC3339))
+		}
+		if _, err := io.WriteString(cmd.OutOrStdout(), last); err != nil {
+			return err
+		}
+	}
+	return errors.New("the watch has ended")
+}
+
+func (f *resolveFlags) print(w io.Writer, r *pu.Resolution) error {
+	if f.json {
+		return printJSON(w, r)
+	}
+	return printTable(w, r)
+}
+
+// printTable writes a resolution for people.
+func printTable(w io.Writer, r *pu.Resolution) error {
+	fmt.Fprintf(w, "pool %q, policy %v, registrar %s\n", string(r.Pool), r.Policy.Type, r.Registrar)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tPOLICY\tLIFE")
+	for i := range r.Elements {
+		e := &r.Elements[i]
+		life := strconv.Itoa(int(e.Life))
+		if e.Life < 0 {
+			life = "infinite"
+		}
+		transport := fmt.Sprintf("%s:%d", e.UserTransport.Protocol(), e.UserTransport.Port)
+		if e.UserTransport.Use == param.DataPlusControl {
+			transport += "+control"
+		}
+		fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%v\t%s\n", e.ID, e.Home, transport, strings.Join(addresses(e), ","), e.Policy, life)
+	}
+	return t.Flush()
+}
+
+func addresses(e *param.PoolElement) []string {
+	list := make([]string, len(e.UserTransport.Addrs))
+	for i, a := range e.UserTransport.Addrs {
+		list[i] = a.String()
+	}
+	return list
+}
+
+// jsonResolution and jsonElement are the output of --json.
+type jsonResolution struct {
+	Pool       string        `json:"pool"`
+	Policy     string        `json:"policy"`
+	Registrar  string        `json:"registrar"`
+	Subscribed bool          `json:"subscribed"`
+	Elements   []jsonElement `json:"elements"`
+}
+
+type jsonElement struct {
+	ID          string   `json:"id"`
+	Home        string   `json:"home"`
+	Protocol    string   `json:"protocol"`
+	Port        uint16   `json:"port"`
+	Control     bool     `json:"control"`
+	Addresses   []string `json:"addresses"`
+	Policy      string   `json:"policy"`
+	Weight      *uint32  `json:"weight,omitempty"`
+	Priority    *uint32  `json:"priority,omitempty"`
+	Load        *float64 `json:"load,omitempty"`
+	Degradation *float64 `json:"degradation,omitempty"`
+	DPF         *float64 `json:"dpf,omitempty"`
+	Life        int32    `json:"life"`
+}
+
+// printJSON writes a resolution for programs.
+func printJSON(w io.Writer, r *pu.Resolution) error {
+	out := jsonResolution{
+		Pool: string(r.Pool), Policy: r.Policy.Type.String(), Registrar: r.Registrar,
+		Subscribed: r.Subscribed, Elements: []jsonElement{},
+	}
+	for i := range r.Elements {
+		e := &r.Elements[i]
+		j := jsonElement{
+			ID: e.ID.String(), Home: e.Home.String(),
+			Protocol: e.UserTransport.Protocol(), Port: e.UserTransport.Port,
+			Control:   e.UserTransport.Use == param.DataPlusControl,
+			Addresses: addresses(e),
+			Policy:    e.Policy.Type.String(), Life: e.Life,
+		}
+		keys, _ := policyValues(e.Policy.Type)
+		for _, key := range keys {
+			switch key {
+			case "weight":
+				j.Weight = &e.Policy.Weight
+			case "priority":
+				j.Priority = &e.Policy.Priority
+			case "load":
+				j.Load = fraction(e.Policy.Load)
+			case "degradation":
+				j.Degradation = fraction(e.Policy.LoadDegradation)
+			case "dpf":
+				j.DPF = fraction(e.Policy.DPF)
+			}
+		}
+		out.Elements = append(out.Elements, j)
+	}
+	return json.NewEncoder(w).Encode(out)
+}
+
+func fraction(v uint32) *float64 {
+	f := float64(v) / 0xffffffff
+	return &f
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// protocols are the transport protocols of pool elements (RFC 5354, Sections
+// 3.3 to 3.7).
+var protocols = map[string]param.Type{
+	"sctp":    param.TypeSCTPTransport,
+	"tcp":     param.TypeTCPTransport,
+	"udp":     param.TypeUDPTransport,
+	"udplite": param.TypeUDPLiteTransport,
+	"dccp":    param.TypeDCCPTransport,
+}
+
+// parseServe reads PROTOCOL:PORT, and a service code for dccp behind a slash.
+func parseServe(s string) (param.Transport, error) {
+	wrong := fmt.Errorf("%q is not PROTOCOL:PORT with a protocol of sctp, tcp, udp, udplite or dccp, such as tcp:8080", s)
+	name, rest, _ := strings.Cut(s, ":")
+	var t param.Transport
+	var ok bool
+	if t.Type, ok = protocols[strings.ToLower(name)]; !ok {
+		return t, wrong
+	}
+	port, code, hasCode := strings.Cut(rest, "/")
+	if hasCode {
+		n, err := strconv.ParseUint(code, 0, 32)
+		if err != nil || t.Type != param.TypeDCCPTransport {
+			return t, fmt.Errorf("%q: a service code, a number behind the /, is dccp's alone", s)
+		}
+		t.ServiceCode = uint32(n)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return t, wrong
+	}
+	t.Port = uint16(n)
+	return t, nil
+}
+
+// firstAddr is where a transport's users connect first, "" if that is not known.
+func firstAddr(t param.Transport) string {
+	if len(t.Addrs) == 0 {
+		return ""
+	}
+	return net.JoinHostPort(t.Addrs[0].String(), strconv.Itoa(int(t.Port)))
+}

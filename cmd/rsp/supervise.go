@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
+)
+
+// supervisor keeps an element registered while its server is there and fit.
+type supervisor struct {
+	pool    string
+	element *pe.Element
+	command []string // empty without one
+	log     *logger
+	stdout  io.Writer
+	stderr  io.Writer
+	policy  param.Policy // with the values given
+
+	checker *health.Checker // nil without a check
+
+	source        load.Source // nil with a fixed load
+	loadInterval  time.Duration
+	loadThreshold float64
+
+	signals chan os.Signal // for tests; nil takes the process's
+}
+
+// passedOn are the signals that reach the command.
+var passedOn = []os.Signal{
+	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP,
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+}
+
+// run registers the element until a signal ends it, or the command ends.
+func (s *supervisor) run(ctx context.Context) error {
+	if s.signals == nil {
+		s.signals = make(chan os.Signal, 8)
+		take := passedOn
+		if len(s.command) == 0 {
+			take = passedOn[:2] // the others do what they do to any process
+		}
+		signal.Notify(s.signals, take...)
+		defer signal.Stop(s.signals)
+	}
+	if len(s.command) == 0 {
+		return s.alone(ctx)
+	}
+	return s.withCommand(ctx)
+}
+
+// alone keeps the element registered until SIGTERM or SIGINT.
+func (s *supervisor) alone(ctx context.Context) error {
+	r := s.start(ctx)
+	select {
+	case err := <-r.ended:
+		return err
+	case sig := <-s.signals:
+		s.log.log(verbose, "%v: deregistering", sig)
+		r.stop()
+		return <-r.ended
+	}
+}
+
+// withCommand keeps the element registered while the command runs.
+func (s *supervisor) withCommand(ctx context.Context) error {
+	c, err := child.Start(s.command, s.stdout, s.stderr)
+	if err != nil {
+		s.log.log(quiet, "%v", err)
+		return &statusError{child.StartStatus(err)}
+	}
+	r := s.start(ctx)
+	ended, stopping := r.ended, false
+	var failure error
+	var forward os.Signal // once the element is deregistered
+	for {
+		select {
+		case sig := <-s.signals:
+			terminal := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
+			if !terminal || stopping {
+				c.Signal(sig)
+				break
+			}
+			stopping, forward = true, sig
+			r.stop()
+		case err := <-ended:
+			ended = nil
+			switch {
+			case forward != nil:
+				if err != nil {
+					s.log.log(quiet, "%v", err)
+				}
+				c.Signal(forward)
+			case err != nil:
+				// Nothing to run the command for.
+				failure, stopping = err, true
+				c.Signal(syscall.SIGTERM)
+			}
+		case <-c.Done():
+			r.stop()
+			if ended != nil {
+				if err := <-ended; err != nil {
+					s.log.log(quiet, "%v", err)
+				}
+			}
+			if failure != nil {
+				return failure
+			}
+			if status := c.Status(); status != exitOK {
+				return &statusError{status}
+			}
+			return nil
+		}
+	}
+}
+
+// running is an element that runs, with its check and its load.
+type running struct {
+	stop  context.CancelFunc
+	ended chan error // the element's end, and that of all goroutines
+}
+
+func (s *supervisor) start(ctx context.Context) running {
+	ctx, stop := context.WithCancel(ctx)
+	r := running{stop: stop, ended: make(chan error, 1)}
+	var wg sync.WaitGroup
+	if s.checker != nil {
+		s.element.SetAvailable(false)
+		wg.Go(func() { s.checker.Run(ctx) })
+	}
+	if s.source != nil {
+		wg.Go(func() {
+			load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold, s.onLoad,
+				func(err error) { s.log.log(quiet, "load: %v", err) })
+		})
+	}
+	go func() {
+		err := s.element.Run(ctx)
+		stop()
+		wg.Wait()
+		r.ended <- err
+	}()
+	return r
+}
+
+// onCheck takes the verdict of the check.
+func (s *supervisor) onCheck(fit bool, err error) {
+	switch {
+	case fit:
+		s.log.log(normal, "check passes")
+	default:
+		s.log.log(quiet, "check fails: %v", err)
+	}
+	s.element.SetAvailable(fit)
+}
+
+// onLoad takes a load that has changed.
+func (s *supervisor) onLoad(f float64) {
+	p := s.policy
+	p.Load = load.ToWire(f)
+	s.log.log(verbose, "load %.1f%%", f*100)
+	if err := s.element.Update(p); err != nil {
+		s.log.log(quiet, "load: %v", err)
+	}
+}
+
+// notify writes down what happens to the element.
+func (s *supervisor) notify(ev pe.Event) {
+	at := normal
+	switch ev.Type {
+	case pe.Reregistered:
+		at = verbose
+	case pe.Rejected:
+		return // it is what rsp ends with
+	case pe.NoRegistrar, pe.Warning, pe.HomeLost:
+		at = quiet
+	}
+	s.log.log(at, "pool %q: %v", s.pool, ev)
+	if h := hint(ev.Err); ev.Type == pe.NoRegistrar && h != "" {
+		s.log.log(verbose, "%s", h)
+	}
+}

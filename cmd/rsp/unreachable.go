@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/spf13/cobra"
+)
+
+func newUnreachable() *cobra.Command {
+	f := new(userFlags)
+	cmd := &cobra.Command{
+		Use:   "unreachable POOL ELEMENT",
+		Short: "report an element that cannot be reached",
+		Long: `Report to a registrar that an element of a pool cannot be reached.
+
+ELEMENT is its identifier, as rsp resolve shows it. The registrar asks the
+element for a sign of life. Without one, or after several reports, the element
+leaves the pool. There is no answer to a report: exit status 0 says that a
+registrar has taken it.
+
+` + registrarHelp + `
+
+` + exitHelp,
+		Example: `  rsp unreachable web 0d000001
+  rsp unreachable --registrar 192.0.2.1 --via tcp web pe-0d000001`,
+		Args: usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := parseID(args[1])
+			if err != nil {
+				return usage(cmd, err)
+			}
+			u, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			defer cancel()
+			if err := u.ReportUnreachable(ctx, param.PoolHandle(args[0]), id); err != nil {
+				_ = u.Close()
+				return err
+			}
+			return u.Close() // which sees it delivered
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f.add(cmd)
+	return cmd
+}
