@@ -43,13 +43,13 @@ func TestTCPMessages(t *testing.T) {
 		if err := y.Send(a, want); err != nil {
 			t.Fatalf("Send of %d bytes: %v", n, err)
 		}
-		if got := x.next(Received); !cmp.Equal(got.Message, want) {
+		if got := x.next(Received); !same(got.Message, want) {
 			t.Fatalf("Got message of %d bytes, want %d", len(got.Message.Data), n)
 		}
 		if err := x.Send(b, want); err != nil {
 			t.Fatalf("Send of %d bytes back: %v", n, err)
 		}
-		if got := y.next(Received); !cmp.Equal(got.Message, want) {
+		if got := y.next(Received); !same(got.Message, want) {
 			t.Fatalf("Got message of %d bytes back, want %d", len(got.Message.Data), n)
 		}
 	}

@@ -1,13 +1,15 @@
+//go:build !linux
+
 package sctp
 
 import "errors"
 
-// These stand in until the kernel transport lands.
+// Kernel SCTP is used on Linux only.
 
 func kernelSupported() bool { return false }
 
 func kernelEncapPort() uint16 { return 0 }
 
 func listenKernel(ListenConfig, Limits, *idAllocator, Handler) (Endpoint, error) {
-	return nil, errors.New("kernel SCTP is not built in")
+	return nil, errors.New("kernel SCTP is used on Linux only")
 }

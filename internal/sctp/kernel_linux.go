@@ -1,0 +1,386 @@
+package sctp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel transport serves an endpoint with one one-to-many socket
+// (RFC 6458, Section 3). Two goroutines run for it, however many associations
+// there are: the reader waits for messages and notifications and calls the
+// Handler, the writer sends what the kernel had no room for before. Send
+// mostly does neither: it hands the message to the kernel itself.
+//
+// The kernel's buffers are by default those of the socket, not of the
+// association (net.sctp.sndbuf_policy and rcvbuf_policy 0). How one peer is
+// kept from filling them for all is told at kernelAssoc.push and
+// kernelEndpoint.watch; setting both sysctls to 1 makes the kernel do it.
+
+const (
+	// kernelStreams is how many streams an association asks for and grants,
+	// each way. ASAP and ENRP use stream 0 alone.
+	kernelStreams = 10
+	// kernelRTOInitial is RTO.Initial (RFC 9260, Section 16).
+	kernelRTOInitial = time.Second
+	// kernelRTOMax bounds how rarely a silent peer is called. It is less than the
+	// 60 s of RFC 9260, Section 16, so that the loss of a peer is noticed in
+	// seconds whatever the round-trip time was.
+	kernelRTOMax = 10 * time.Second
+	// kernelInitTimeoutMax is how rarely INIT is repeated.
+	kernelInitTimeoutMax = 2 * time.Second
+	// kernelBuffer is the size to ask for, of the send and receive buffers.
+	kernelBuffer = 1 << 20
+)
+
+// kernelSupported says whether this machine's kernel has SCTP.
+func kernelSupported() bool {
+	s, err := openKernelSocket(false)
+	if err != nil {
+		return false
+	}
+	_ = s.close()
+	return true
+}
+
+// kernelEncapPort is the UDP port on which the kernel itself serves SCTP in
+// UDP in this network namespace (net.sctp.udp_port); 0 if it does not.
+func kernelEncapPort() uint16 { return uint16(kernelSysctl("udp_port")) }
+
+// kernelSysctl reads net.sctp.name of this network namespace; 0 if it has none.
+func kernelSysctl(name string) uint64 {
+	b, err := os.ReadFile("/proc/sys/net/sctp/" + name)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	return n
+}
+
+// kernelEndpoint is an SCTP port of the kernel's SCTP.
+type kernelEndpoint struct {
+	sock  *kernelSocket
+	lim   Limits
+	ids   *idAllocator
+	h     Handler
+	bound []netip.Addr
+	port  uint16
+	// share is what one association may have in the kernel's send buffer, by
+	// the measure of kernelCost.
+	share int
+	// encapDefault is the UDP port that the kernel calls peers at where
+	// nothing else is said (net.sctp.encap_port); 0 is SCTP over IP. serves
+	// is kernelEncapPort.
+	encapDefault, serves uint16
+	encap                encapPorts
+
+	done chan struct{} // closed by Close
+	wake chan struct{} // tells the writer of new work
+	wg   sync.WaitGroup
+
+	taken   atomic.Uint64 // messages that the kernel has taken
+	waiting atomic.Bool   // the reader has handled all that there was
+
+	// mu guards the tables. It is not held while the Handler runs, nor is
+	// any association's lock taken with it.
+	mu       sync.RWMutex
+	closed   bool
+	assocs   map[AssocID]*kernelAssoc
+	byKernel map[int32]*kernelAssoc
+
+	pendingMu sync.Mutex
+	pending   []*kernelAssoc // with messages to send, in turn
+}
+
+var _ Endpoint = (*kernelEndpoint)(nil)
+
+// listenKernel makes an endpoint of the kernel's SCTP.
+func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, h Handler) (Endpoint, error) {
+	addrs, port, both, err := bindAddrs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	addrs = kernelBind(addrs, both)
+	e, err := newKernelEndpoint(addrs, port, lim.withDefaults())
+	if err != nil && both {
+		// A machine without IPv6 serves IPv4.
+		only4 := []netip.Addr{netip.IPv4Unspecified()}
+		if e4, err4 := newKernelEndpoint(only4, port, lim.withDefaults()); err4 == nil {
+			e, err = e4, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen with kernel SCTP: %w", err)
+	}
+	e.ids, e.h = ids, h
+	e.wg.Go(e.readLoop)
+	e.wg.Go(e.writeLoop)
+	return e, nil
+}
+
+// kernelBind gives the addresses to bind for those that bindAddrs has read:
+// [::] alone serves both families; 0.0.0.0 beside IPv6 addresses is replaced by
+// the machine's IPv4 ones, as the kernel takes an unspecified address alone.
+func kernelBind(addrs []netip.Addr, both bool) []netip.Addr {
+	if both {
+		return []netip.Addr{netip.IPv6Unspecified()}
+	}
+	if len(addrs) > 1 && slices.Contains(addrs, netip.IPv4Unspecified()) {
+		var m machineAddrs
+		return expand(addrs, m.list())
+	}
+	return addrs
+}
+
+// newKernelEndpoint opens the socket and listens, without any goroutine yet.
+func newKernelEndpoint(addrs []netip.Addr, port uint16, lim Limits) (*kernelEndpoint, error) {
+	if len(addrs) == 0 {
+		return nil, errors.New("this machine has no such addresses")
+	}
+	sock, err := openKernelSocket(slices.ContainsFunc(addrs, netip.Addr.Is6))
+	if err != nil {
+		return nil, err
+	}
+	e := &kernelEndpoint{
+		sock: sock, lim: lim, bound: addrs,
+		encapDefault: uint16(kernelSysctl("encap_port")),
+		serves:       kernelEncapPort(),
+		done:         make(chan struct{}),
+		wake:         make(chan struct{}, 1),
+		assocs:       map[AssocID]*kernelAssoc{},
+		byKernel:     map[int32]*kernelAssoc{},
+	}
+	if err = e.configure(); err == nil {
+		e.port, err = sock.bind(addrs, port)
+	}
+	if err == nil {
+		err = sock.control(func(fd int) error { return os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN)) })
+	}
+	if err != nil {
+		_ = sock.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// configure sets the socket's options. Those that only tune may fail.
+func (e *kernelEndpoint) configure() error {
+	s, lim := e.sock, e.lim
+	sndbuf := 0
+	err := s.control(func(fd int) error {
+		// Whatever closes the socket, the end of the process too, aborts the
+		// associations: peers learn of it at once.
+		linger := unix.Linger{Onoff: 1}
+		err := os.NewSyscallError("set SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))
+		if s.v6 {
+			err = errors.Join(err, os.NewSyscallError("clear IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)))
+		}
+		for _, opt := range [...][2]int{{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}} {
+			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[0], kernelBuffer) != nil {
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[1], kernelBuffer)
+			}
+		}
+		sndbuf, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+		return err
+	})
+	one, interleave := int32(1), int32(1)
+	// sctp_event_subscribe up to the tenth event, which all kernels take.
+	// The kernel need not return what it could not deliver: where the
+	// association lives on that does not happen, as nothing is sent with a
+	// lifetime.
+	events := [10]uint8{1: 1, 2: 1, 6: 1} // association, address, partial delivery
+	err = errors.Join(err,
+		setOption(s, "SCTP_EVENTS", optEvents, &events),
+		setOption(s, "SCTP_RECVRCVINFO", optRecvRcvInfo, &one),
+		setOption(s, "SCTP_NODELAY", optNoDelay, &one),
+		// Without this a peer that leaves a message half sent stops those
+		// of all others.
+		setOption(s, "SCTP_FRAGMENT_INTERLEAVE", optFragInterleave, &interleave),
+		setOption(s, "SCTP_INITMSG", optInitMsg, &initMsg{
+			outStreams: kernelStreams, maxInStreams: kernelStreams,
+			maxAttempts: uint16(min(lim.HandshakeTime/kernelRTOInitial+1, 100)),
+			maxTimeout:  uint16(kernelInitTimeoutMax.Milliseconds()),
+		}))
+	if err != nil {
+		return err
+	}
+	// A message gets too long for us before it is whole.
+	point := uint32(lim.MessageSize + 1)
+	_ = setOption(s, "SCTP_PARTIAL_DELIVERY_POINT", optPartialDelivery, &point)
+	_ = setOption(s, "SCTP_RTOINFO", optRTOInfo, &rtoInfo{
+		initial: uint32(kernelRTOInitial.Milliseconds()), max: uint32(kernelRTOMax.Milliseconds()),
+	})
+	_ = setOption(s, "SCTP_ASSOCINFO", optAssocInfo, &assocParams{maxRetrans: uint16(min(lim.Misses, 255))})
+	_ = setOption(s, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams,
+		heartbeatParams(uint32(max(lim.Heartbeat.Milliseconds(), 1)), uint16(min(lim.Misses, 255))))
+	e.share = kernelShare(sndbuf, kernelSysctl("sndbuf_policy") == 0)
+	return nil
+}
+
+// LocalAddrs implements Endpoint.
+func (e *kernelEndpoint) LocalAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	listed, err := e.sock.addrs(optLocalAddrs, 0)
+	if err != nil {
+		return nil // closed
+	}
+	for _, ap := range listed {
+		if a := ap.Addr(); !a.IsLinkLocalUnicast() || slices.Contains(e.bound, a) {
+			out = append(out, netip.AddrPortFrom(a, e.port))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return loopbackLast(a.Addr()) - loopbackLast(b.Addr()) })
+	return out
+}
+
+// Connect implements Endpoint. Two SCTP endpoints have at most one association
+// (RFC 9260, Section 1.3); when there is one already, the call fails with
+// ErrConnected.
+func (e *kernelEndpoint) Connect(to Dest) AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	kid, err := e.call(to)
+	e.assocs[a.id] = a
+	if err != nil {
+		if errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EALREADY) {
+			err = ErrConnected
+		}
+		err = fmt.Errorf("connect to %v: %w", to.Addrs, err)
+		e.wg.Go(func() { a.finish(ConnectFailed, err) })
+		return a.id
+	}
+	a.kid = kid
+	e.byKernel[kid] = a
+	a.timer = time.AfterFunc(e.lim.HandshakeTime, func() {
+		a.abortIf(kernelConnecting, ConnectFailed, fmt.Errorf("connect to %v: %w", to.Addrs, errTimeout))
+	})
+	return a.id
+}
+
+// call lets the kernel start an association. e.mu is held, so that the reader
+// does not look for it before it is in the table.
+func (e *kernelEndpoint) call(to Dest) (int32, error) {
+	addrs := make([]netip.AddrPort, 0, len(to.Addrs))
+	for _, ap := range to.Addrs {
+		a := ap.Addr().Unmap()
+		if !a.IsValid() || ap.Port() == 0 || ap.Port() != to.Addrs[0].Port() {
+			return 0, fmt.Errorf("bad address %v: want addresses of one port other than 0", ap)
+		}
+		if a.Is4() || e.sock.v6 {
+			addrs = append(addrs, netip.AddrPortFrom(a, ap.Port()))
+		}
+	}
+	if len(addrs) == 0 {
+		return 0, errors.New("no address of a family that this endpoint is bound to")
+	}
+	if to.Kind != UDP {
+		return e.sock.connect(addrs)
+	}
+	if e.serves == 0 {
+		return 0, errors.New("the kernel does not serve SCTP in UDP here (net.sctp.udp_port is 0)")
+	}
+	port := to.EncapPort
+	if port == 0 {
+		port = e.encap.port(addrs[0])
+	}
+	if err := e.setEncapPort(port); err != nil {
+		return 0, err
+	}
+	defer func() { _ = e.setEncapPort(e.encapDefault) }()
+	return e.sock.connect(addrs)
+}
+
+// setEncapPort sets the UDP port to call peers at from now on.
+func (e *kernelEndpoint) setEncapPort(port uint16) error {
+	u := udpEncaps{port: [2]byte{byte(port >> 8), byte(port)}}
+	ne.PutUint16(u.addr[:], unix.AF_INET)
+	return setOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u)
+}
+
+// assoc finds an association.
+func (e *kernelEndpoint) assoc(id AssocID) (*kernelAssoc, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if a := e.assocs[id]; a != nil {
+		return a, nil
+	}
+	if e.closed {
+		return nil, ErrClosed
+	}
+	return nil, ErrNoAssoc
+}
+
+// Send implements Endpoint.
+func (e *kernelEndpoint) Send(id AssocID, m Message) error {
+	a, err := e.assoc(id)
+	if err != nil {
+		return err
+	}
+	return a.send(m)
+}
+
+// Shutdown implements Endpoint.
+func (e *kernelEndpoint) Shutdown(id AssocID) {
+	if a, err := e.assoc(id); err == nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *kernelEndpoint) Abort(id AssocID) {
+	if a, err := e.assoc(id); err == nil {
+		a.abort(LocalClose, nil)
+	}
+}
+
+// Close implements Endpoint. Every association is reported Down.
+func (e *kernelEndpoint) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		e.wg.Wait()
+		return nil
+	}
+	e.closed = true
+	left := make([]*kernelAssoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		left = append(left, a)
+	}
+	e.mu.Unlock()
+
+	close(e.done)
+	err := e.sock.close() // aborts all associations: SO_LINGER
+	for _, a := range left {
+		a.finish(LocalClose, ErrClosed)
+	}
+	e.wg.Wait()
+	return err
+}
+
+// isGone says whether an error of the kernel means that the association
+// has ended, or is ending; its notification follows.
+func isGone(err error) bool {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return errors.Is(err, os.ErrClosed)
+	}
+	switch errno {
+	case unix.EPIPE, unix.ESHUTDOWN, unix.ENOTCONN, unix.ECONNRESET, unix.ETIMEDOUT, unix.ECONNABORTED:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,234 @@
+package sctp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readBuffer is what one recvmsg takes. Longer messages come in parts.
+const readBuffer = 32 << 10
+
+// readLoop takes what the kernel has for us and calls the Handler.
+func (e *kernelEndpoint) readLoop() {
+	b := make([]byte, readBuffer)
+	skip := false // the rest of a notification that did not fit
+	for {
+		e.waiting.Store(true)
+		n, flags, info, err := e.sock.recv(b)
+		e.waiting.Store(false)
+		if err != nil {
+			if errors.Is(err, os.ErrClosed) || !e.pause(10*time.Millisecond) {
+				return
+			}
+			continue
+		}
+		whole := flags&unix.MSG_EOR != 0
+		switch {
+		case flags&flagNotification != 0:
+			if !skip {
+				e.notified(b[:n])
+			}
+			skip = !whole
+		case info != nil:
+			e.received(info, b[:n], whole)
+		}
+	}
+}
+
+// pause waits, and says whether the endpoint is still open then.
+func (e *kernelEndpoint) pause(d time.Duration) bool {
+	select {
+	case <-e.done:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// byName finds an association by the kernel's name.
+func (e *kernelEndpoint) byName(kid int32) *kernelAssoc {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.byKernel[kid]
+}
+
+// received takes a message or a part of one.
+func (e *kernelEndpoint) received(info *rcvInfo, part []byte, whole bool) {
+	a := e.byName(info.assoc)
+	if a == nil {
+		return // refused or aborted
+	}
+	defer a.guard()
+	if len(a.partial)+len(part) > e.lim.MessageSize {
+		a.partial = nil
+		a.abort(Overrun, fmt.Errorf("the peer sent a message of more than %d bytes", e.lim.MessageSize))
+		return
+	}
+	if !whole || a.partial != nil {
+		a.partial = append(a.partial, part...)
+		if !whole {
+			return
+		}
+		part, a.partial = a.partial, nil
+	} else {
+		part = append([]byte(nil), part...)
+	}
+	a.emit(Event{Type: Received, Message: Message{Data: part, PPID: htonl(info.ppid), Stream: info.stream}})
+}
+
+// guard, deferred, turns a panic into the end of the association at hand.
+func (a *kernelAssoc) guard() {
+	if r := recover(); r != nil {
+		a.abort(Overrun, fmt.Errorf("panic while handling an event of the association: %v", r))
+	}
+}
+
+// notified takes a notification (RFC 6458, Section 6.1).
+func (e *kernelEndpoint) notified(b []byte) {
+	if len(b) < 8 {
+		return
+	}
+	switch typ := ne.Uint16(b); {
+	case typ == noteAssocChange && len(b) >= 20:
+		e.changed(assocChange{
+			state: ne.Uint16(b[8:]),
+			cause: binary.BigEndian.Uint16(b[10:]),
+			kid:   int32(ne.Uint32(b[16:])),
+			info:  b[20:],
+		})
+	case typ == notePeerAddrChange && len(b) >= 148:
+		e.peerAddrChanged(int32(ne.Uint32(b[136:])), int32(ne.Uint32(b[144:])))
+	case typ == notePartialDelivery && len(b) >= 16:
+		// The rest of the message will not come.
+		if a := e.byName(int32(ne.Uint32(b[12:]))); a != nil {
+			a.partial = nil
+		}
+	case typ == noteSenderDry && len(b) >= 12:
+		if a := e.byName(int32(ne.Uint32(b[8:]))); a != nil {
+			a.dry()
+		}
+	}
+}
+
+// assocChange is an SCTP_ASSOC_CHANGE (RFC 6458, Section 6.1.1).
+type assocChange struct {
+	state, cause uint16
+	kid          int32
+	info         []byte // the peer's ABORT without its header, if one came
+}
+
+func (e *kernelEndpoint) changed(c assocChange) {
+	a := e.byName(c.kid)
+	if a != nil {
+		defer a.guard()
+	}
+	switch c.state {
+	case commUp:
+		e.came(c.kid)
+	case restart:
+		if a != nil {
+			a.finish(PeerAbort, errRestarted)
+		}
+		e.came(c.kid)
+	case commLost, shutdownComp, cantStartAssoc:
+		if a != nil {
+			a.finish(c.reason())
+		}
+	}
+}
+
+// reason says how an association has ended.
+func (c *assocChange) reason() (Reason, error) {
+	switch {
+	case c.state == shutdownComp:
+		return PeerShutdown, nil
+	case len(c.info) >= 4:
+		return PeerAbort, fmt.Errorf("the peer aborted it: %s", causeText(c.cause))
+	case c.cause != 0:
+		return PeerAbort, fmt.Errorf("it was aborted: %s", causeText(c.cause))
+	case c.state == cantStartAssoc:
+		return ConnectFailed, errTimeout
+	}
+	return Lost, errTimeout
+}
+
+// came takes a new association, ours or the peer's.
+func (e *kernelEndpoint) came(kid int32) {
+	e.mu.Lock()
+	a := e.byKernel[kid]
+	if a == nil && !e.closed {
+		if len(e.assocs) < e.lim.Associations {
+			a = e.newAssoc()
+			a.kid = kid
+			e.assocs[a.id], e.byKernel[kid] = a, a
+		} else {
+			var c sendCall
+			c.init()
+			_ = e.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
+		}
+	}
+	e.mu.Unlock()
+	if a == nil {
+		return
+	}
+	defer a.guard()
+	e.learnEncapPort(kid)
+	a.up()
+}
+
+// learnEncapPort remembers at which UDP port the peer is, if it is at one.
+func (e *kernelEndpoint) learnEncapPort(kid int32) {
+	if e.serves == 0 {
+		return
+	}
+	for i, ap := range e.peerAddrs(kid) {
+		u := udpEncaps{assoc: kid}
+		copy(u.addr[:], appendSockaddr(nil, ap))
+		if getOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
+			continue
+		}
+		if port := binary.BigEndian.Uint16(u.port[:]); port != 0 {
+			e.encap.learn(ap, port, i == 0)
+		}
+	}
+}
+
+// peerAddrChanged takes an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).
+func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
+	switch state {
+	case addrAdded, addrRemoved, addrMadePrimary:
+	default:
+		return // reachability, which is the kernel's business
+	}
+	a := e.byName(kid)
+	if a == nil {
+		return
+	}
+	defer a.guard()
+	a.mu.Lock()
+	is := a.state == kernelUp
+	a.mu.Unlock()
+	if is {
+		a.emit(Event{Type: PeerAddrs, Peer: e.peerAddrs(kid)})
+	}
+}
+
+// causeText names an error cause (RFC 9260, Section 3.3.10).
+func causeText(cause uint16) string {
+	names := [...]string{
+		1: "invalid stream identifier", 2: "missing mandatory parameter", 3: "stale cookie",
+		4: "out of resource", 5: "unresolvable address", 6: "unrecognized chunk type",
+		7: "invalid mandatory parameter", 8: "unrecognized parameters", 9: "no user data",
+		10: "cookie received while shutting down", 11: "restart with new addresses",
+		12: "user-initiated abort", 13: "protocol violation",
+	}
+	if int(cause) < len(names) && names[cause] != "" {
+		return names[cause]
+	}
+	return fmt.Sprintf("cause %d", cause)
+}

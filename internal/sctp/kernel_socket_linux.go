@@ -1,0 +1,255 @@
+package sctp
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelSocket is a one-to-many SCTP socket (RFC 6458, Section 3). It is
+// non-blocking and waits for input in Go's poller. Its methods may be called
+// from any goroutine, recv from one only.
+type kernelSocket struct {
+	file *os.File
+	raw  syscall.RawConn
+	v6   bool // AF_INET6, which takes IPv4 addresses as well
+
+	// The call that recv makes, kept so that it allocates nothing.
+	in recvCall
+}
+
+// openKernelSocket opens a socket that is not bound yet.
+func openKernelSocket(v6 bool) (*kernelSocket, error) {
+	family := unix.AF_INET
+	if v6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	s := &kernelSocket{file: os.NewFile(uintptr(fd), "sctp"), v6: v6}
+	if s.raw, err = s.file.SyscallConn(); err != nil {
+		_ = s.file.Close()
+		return nil, err
+	}
+	s.in.init()
+	return s, nil
+}
+
+func (s *kernelSocket) close() error { return s.file.Close() }
+
+// control runs f on the descriptor, which stays open meanwhile.
+func (s *kernelSocket) control(f func(fd int) error) error {
+	var err error
+	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// setOption sets an SCTP socket option.
+func setOption[T any](s *kernelSocket, name string, option int, value *T) error {
+	return s.control(func(fd int) error {
+		_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, uintptr(option),
+			uintptr(unsafe.Pointer(value)), unsafe.Sizeof(*value), 0)
+		if e != 0 {
+			return fmt.Errorf("set socket option %s: %w", name, e)
+		}
+		return nil
+	})
+}
+
+// getOption reads an SCTP socket option into value, which also says what to
+// ask for.
+func getOption[T any](s *kernelSocket, name string, option int, value *T) error {
+	return s.control(func(fd int) error {
+		size := uint32(unsafe.Sizeof(*value))
+		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, uintptr(option),
+			uintptr(unsafe.Pointer(value)), uintptr(unsafe.Pointer(&size)), 0)
+		if e != 0 {
+			return fmt.Errorf("get socket option %s: %w", name, e)
+		}
+		return nil
+	})
+}
+
+// bind binds the socket to addresses of one port, and gives the port if it
+// was 0.
+func (s *kernelSocket) bind(addrs []netip.Addr, port uint16) (uint16, error) {
+	first, rest := addrs[0], addrs[1:]
+	err := s.control(func(fd int) error {
+		var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(port), Addr: first.As16(), ZoneId: scopeID(first.Zone())}
+		if first.Is4() {
+			sa = &unix.SockaddrInet4{Port: int(port), Addr: first.As4()}
+		}
+		if err := unix.Bind(fd, sa); err != nil {
+			return fmt.Errorf("bind %v: %w", netip.AddrPortFrom(first, port), err)
+		}
+		got, err := unix.Getsockname(fd)
+		if err != nil {
+			return os.NewSyscallError("getsockname", err)
+		}
+		switch got := got.(type) {
+		case *unix.SockaddrInet4:
+			port = uint16(got.Port)
+		case *unix.SockaddrInet6:
+			port = uint16(got.Port)
+		}
+		return nil
+	})
+	for _, a := range rest {
+		if err != nil {
+			break
+		}
+		err = s.bindAlso(netip.AddrPortFrom(a, port))
+	}
+	return port, err
+}
+
+// bindAlso binds one more address (sctp_bindx; RFC 6458, Section 9.1).
+func (s *kernelSocket) bindAlso(ap netip.AddrPort) error {
+	sa := appendSockaddr(nil, ap)
+	return s.control(func(fd int) error {
+		_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, optBindAdd,
+			uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)), 0)
+		if e != 0 {
+			return fmt.Errorf("bind %v: %w", ap, e)
+		}
+		return nil
+	})
+}
+
+// connect starts an association and gives the kernel's name for it
+// (sctp_connectx; RFC 6458, Section 9.9).
+func (s *kernelSocket) connect(addrs []netip.AddrPort) (int32, error) {
+	var packed []byte
+	for _, ap := range addrs {
+		packed = appendSockaddr(packed, ap)
+	}
+	p := connectAddrs{size: int32(len(packed)), addrs: unsafe.Pointer(&packed[0])}
+	err := s.control(func(fd int) error {
+		size := uint32(unsafe.Sizeof(p))
+		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, optConnect,
+			uintptr(unsafe.Pointer(&p)), uintptr(unsafe.Pointer(&size)), 0)
+		if e != 0 && e != unix.EINPROGRESS {
+			return e
+		}
+		return nil
+	})
+	return p.assoc, err
+}
+
+// addrs asks for a list of addresses: the peer's, or with association 0 ours.
+func (s *kernelSocket) addrs(option int, assoc int32) ([]netip.AddrPort, error) {
+	// sctp_getaddrs: association, number, addresses.
+	var b [maxAddrsOption]byte
+	ne.PutUint32(b[:], uint32(assoc))
+	if err := getOption(s, "addresses", option, &b); err != nil {
+		return nil, err
+	}
+	var out []netip.AddrPort
+	rest := b[8:]
+	for range ne.Uint32(b[4:]) {
+		ap, n := parseSockaddr(rest)
+		if n == 0 {
+			break
+		}
+		out = append(out, ap)
+		rest = rest[n:]
+	}
+	return out, nil
+}
+
+// recvCall is one recvmsg with all that it needs.
+type recvCall struct {
+	msg     unix.Msghdr
+	iov     unix.Iovec
+	control rcvControl
+	n       int
+	errno   syscall.Errno
+	do      func(fd uintptr) bool
+}
+
+func (c *recvCall) init() {
+	c.msg.Iov = &c.iov
+	c.msg.SetIovlen(1)
+	c.msg.Control = (*byte)(unsafe.Pointer(&c.control))
+	c.do = func(fd uintptr) bool {
+		c.control.hdr = unix.Cmsghdr{}
+		c.msg.SetControllen(int(unsafe.Sizeof(c.control)))
+		for {
+			n, _, e := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&c.msg)), unix.MSG_DONTWAIT)
+			c.n, c.errno = int(n), e
+			if e != unix.EINTR {
+				return e != unix.EAGAIN
+			}
+		}
+	}
+}
+
+// recv waits for a message, notification or part of either. flags are those
+// of recvmsg; info is set for messages only, and valid until the next call.
+func (s *kernelSocket) recv(b []byte) (n int, flags int, info *rcvInfo, err error) {
+	c := &s.in
+	c.iov.Base = &b[0]
+	c.iov.SetLen(len(b))
+	if err := s.raw.Read(c.do); err != nil {
+		return 0, 0, nil, err
+	}
+	if c.errno != 0 {
+		return 0, 0, nil, os.NewSyscallError("recvmsg", c.errno)
+	}
+	if h := &c.control.hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
+		info = &c.control.info
+	}
+	return c.n, int(c.msg.Flags), info, nil
+}
+
+// sendCall is one sendmsg with all that it needs. Its owner sees to it that
+// it is used by one goroutine at a time.
+type sendCall struct {
+	msg     unix.Msghdr
+	iov     unix.Iovec
+	control sndControl
+	errno   syscall.Errno
+	do      func(fd uintptr)
+}
+
+func (c *sendCall) init() {
+	c.msg.Iov = &c.iov
+	c.msg.SetIovlen(1)
+	c.msg.Control = (*byte)(unsafe.Pointer(&c.control))
+	c.msg.SetControllen(int(unsafe.Sizeof(c.control)))
+	c.control.hdr.Level, c.control.hdr.Type = unix.IPPROTO_SCTP, ancillarySndInfo
+	c.control.hdr.SetLen(unix.CmsgLen(int(unsafe.Sizeof(c.control.info))))
+	c.do = func(fd uintptr) {
+		for {
+			_, _, c.errno = unix.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&c.msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			if c.errno != unix.EINTR {
+				return
+			}
+		}
+	}
+}
+
+// send gives the kernel a message, or with sndAbort or sndEOF an order, and
+// never waits: the error is unix.EAGAIN when there is no room.
+func (s *kernelSocket) send(c *sendCall, data []byte, info sndInfo) error {
+	c.iov = unix.Iovec{}
+	if len(data) > 0 {
+		c.iov.Base = &data[0]
+		c.iov.SetLen(len(data))
+	}
+	c.control.info = info
+	err := s.raw.Control(c.do)
+	c.iov.Base = nil
+	if err == nil && c.errno != 0 {
+		err = c.errno
+	}
+	return err
+}
