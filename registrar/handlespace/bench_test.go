@@ -109,36 +109,45 @@ func perPolicy(b *testing.B, bench func(*testing.B, shape, param.PolicyType)) {
 	}
 }
 
+// small tells how many spaces of a shape it takes for at least 1000 elements.
+func small(sh shape) int { return max(1, 1000/(sh.pools*sh.elements)) }
+
 // BenchmarkPut registers new elements in random pools and takes them out
 // again; only Put is timed.
 func BenchmarkPut(b *testing.B) {
 	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
-		s := fill(b, sh, t)
+		spaces := make([]*Space, small(sh))
+		for i := range spaces {
+			spaces[i] = fill(b, sh, t)
+		}
 		b.Run("new", func(b *testing.B) {
+			type put struct {
+				space   *Space
+				handle  param.PoolHandle
+				element *Element
+			}
 			r := rand.New(rand.NewPCG(5, 6))
-			batch := max(1, min(1000, sh.pools*sh.elements/100))
-			handles := make([]param.PoolHandle, batch)
-			elements := make([]*Element, batch)
+			puts := make([]put, min(1000, len(spaces)*sh.pools*sh.elements/10))
 			b.ReportAllocs()
-			for done := 0; done < b.N; done += batch {
+			for done := 0; done < b.N; done += len(puts) {
 				b.StopTimer()
-				for i := range batch {
-					if elements[i] != nil {
-						s.Remove(handles[i], elements[i].ID)
+				for i := range puts {
+					p := &puts[i]
+					if p.element != nil {
+						p.space.Remove(p.handle, p.element.ID)
 					}
-					handles[i] = benchHandle(r.IntN(sh.pools))
-					elements[i] = benchElement(r, param.PEID(r.Uint32()), t)
+					*p = put{spaces[i%len(spaces)], benchHandle(r.IntN(sh.pools)), benchElement(r, param.PEID(r.Uint32()), t)}
 				}
 				b.StartTimer()
-				for i := range min(batch, b.N-done) {
-					if _, err := s.Put(handles[i], elements[i]); err != nil {
+				for _, p := range puts[:min(len(puts), b.N-done)] {
+					if _, err := p.space.Put(p.handle, p.element); err != nil {
 						b.Fatal(err)
 					}
 				}
 			}
 			b.StopTimer()
-			for i, e := range elements {
-				s.Remove(handles[i], e.ID)
+			for _, p := range puts {
+				p.space.Remove(p.handle, p.element.ID)
 			}
 		})
 	})
@@ -149,10 +158,14 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkHeap(b *testing.B) {
 	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
 		for b.Loop() {
+			spaces := make([]*Space, small(sh))
 			before := heapInUse()
-			s := fill(b, sh, t)
-			b.ReportMetric(float64(heapInUse()-before)/float64(sh.pools*sh.elements), "B/element")
-			runtime.KeepAlive(s)
+			for i := range spaces {
+				spaces[i] = fill(b, sh, t)
+			}
+			used := heapInUse() - before
+			b.ReportMetric(float64(used)/float64(len(spaces)*sh.pools*sh.elements), "B/element")
+			runtime.KeepAlive(spaces)
 		}
 	})
 }

@@ -85,8 +85,11 @@ func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
 // Pool returns the pool of that handle, nil if there is none. It does not
 // allocate.
 func (s *Space) Pool(h param.PoolHandle) *Pool {
-	_, p := find(&s.table, string(h))
-	return p
+	name := string(h)
+	if n := find(&s.table, s.table.hashString(name), name); n != nil {
+		return exact(n, name)
+	}
+	return nil
 }
 
 // Lookup finds what a DNS name stands for. name is the name's labels joined
@@ -97,12 +100,13 @@ func (s *Space) Pool(h param.PoolHandle) *Pool {
 // non-terminal if it is no pool itself; handles that no DNS name can carry do
 // not count for below. Lookup does not allocate.
 func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
-	n, p := find(&s.table, name)
+	n := find(&s.table, s.table.hash(name), name)
 	if n == nil {
 		return nil, false
 	}
-	if p == nil && len(n.pools) > 0 {
-		p = n.pools[0]
+	p = exact(n, name)
+	if p == nil {
+		p = n.pool
 	}
 	return p, n.below > 0
 }

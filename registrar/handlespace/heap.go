@@ -1,9 +1,6 @@
 package handlespace
 
-import (
-	"iter"
-	"math/bits"
-)
+import "math/bits"
 
 // key is what an order sorts by, as a number of 96 bits.
 type key struct {
@@ -39,16 +36,13 @@ type heap []item
 
 const arity = 4
 
-// children iterates over the items below one, with their places.
-func (h heap) children(at uint32) iter.Seq2[uint32, item] {
-	return func(yield func(uint32, item) bool) {
-		first := arity*int(at) + 1
-		for c := first; c < min(first+arity, len(h)); c++ {
-			if !yield(uint32(c), h[c]) {
-				return
-			}
-		}
+// children returns the items below one, and the place of the first of them.
+func (h heap) children(at uint32) (first int, items []item) {
+	first = arity*int(at) + 1
+	if first >= len(h) {
+		return 0, nil
 	}
+	return first, h[first:min(first+arity, len(h))]
 }
 
 // push adds an item.
@@ -73,7 +67,7 @@ func (h heap) set(i uint32, it item, at []uint32) {
 	if i > 0 && it.before(h[(i-1)/arity]) {
 		h.up(int(i), it, at)
 	} else {
-		h.down(int(i), it, at)
+		h.down(i, it, at)
 	}
 }
 
@@ -93,25 +87,25 @@ func (h heap) up(i int, it item, at []uint32) {
 }
 
 // down puts an item at place i or farther from the root.
-func (h heap) down(i int, it item, at []uint32) {
+func (h heap) down(i uint32, it item, at []uint32) {
 	for {
-		first := arity*i + 1
-		if first >= len(h) {
+		first, items := h.children(i)
+		if len(items) == 0 {
 			break
 		}
-		least := first
-		for c := first + 1; c < min(first+arity, len(h)); c++ {
-			if h[c].before(h[least]) {
+		least := 0
+		for c := 1; c < len(items); c++ {
+			if items[c].before(items[least]) {
 				least = c
 			}
 		}
-		if !h[least].before(it) {
+		if !items[least].before(it) {
 			break
 		}
-		h[i] = h[least]
-		at[h[i].slot] = uint32(i)
-		i = least
+		h[i] = items[least]
+		at[h[i].slot] = i
+		i = uint32(first + least)
 	}
 	h[i] = it
-	at[it.slot] = uint32(i)
+	at[it.slot] = i
 }

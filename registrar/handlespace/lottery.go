@@ -97,12 +97,19 @@ func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected
 	if total == 0 && l.rule.rescue {
 		return l.pickUniform(m, dst, n, f)
 	}
-	return l.pickWeighted(m, dst, n, f, total)
+	if n > few {
+		dst, l.picks = l.pickWeighted(m, dst, n, f, total, l.picks)
+		return dst
+	}
+	var picks [few]pick
+	dst, _ = l.pickWeighted(m, dst, n, f, total, picks[:])
+	return dst
 }
 
-// pickWeighted draws without putting back, by the weights that are left.
-func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64) []Selected {
-	picks := l.picks[:0]
+// pickWeighted draws from what the candidates weigh in total, without putting
+// back before it has done. It returns its working memory, too.
+func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64, picks []pick) ([]Selected, []pick) {
+	picks = picks[:0]
 	for ; n > 0 && total > 0; n-- {
 		ticket := l.rng.Uint64N(total)
 		class := Families(0)
@@ -116,22 +123,23 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 		slot, w := u.slots[at], u.weights[at]
 		dst = append(dst, Selected{m.elems[slot], w})
 		picks = append(picks, pick{slot, class})
-		if l.rule.counts {
-			m.notes[slot].count()
-		}
 		if n > 1 {
 			u.set(at, 0)
 			total -= uint64(w)
 		}
 	}
-	for _, p := range picks {
-		u, at := &l.urns[p.class], m.at[p.slot]
-		if w := l.rule.value(m, p.slot); w != u.weights[at] {
+	drawn := dst[len(dst)-len(picks):]
+	for i, p := range picks {
+		w := drawn[i].Value
+		if l.rule.counts {
+			m.notes[p.slot].count()
+			w = l.rule.value(m, p.slot)
+		}
+		if u, at := &l.urns[p.class], m.at[p.slot]; w != u.weights[at] {
 			u.set(at, w)
 		}
 	}
-	l.picks = picks
-	return dst
+	return dst, picks
 }
 
 // pickUniform shuffles as many slots to the front of the urns as it selects

@@ -150,7 +150,7 @@ const few = 4
 // pickFew is pickMany for a small number: a fringe that need not be ordered
 // fits on the stack, and its least item is found faster by looking at all.
 func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selected {
-	var fringe [classes + few*arity]candidate
+	var fringe [classes + (few-1)*arity]candidate
 	var picks [few]pick
 	left, taken := 0, 0
 	for class := range Families(classes) {
@@ -159,7 +159,7 @@ func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selecte
 			left++
 		}
 	}
-	for ; left > 0 && taken < n; taken++ {
+	for left > 0 {
 		least := 0
 		for i := 1; i < left; i++ {
 			if fringe[i].before(fringe[least].item) {
@@ -171,8 +171,12 @@ func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selecte
 		fringe[least] = fringe[left]
 		dst = append(dst, o.selected(m, c.item))
 		picks[taken] = pick{c.slot, c.class}
-		for at, it := range o.heaps[c.class].children(c.at) {
-			fringe[left] = candidate{it, at, c.class}
+		if taken++; taken == n {
+			break
+		}
+		first, items := o.heaps[c.class].children(c.at)
+		for i, it := range items {
+			fringe[left] = candidate{it, uint32(first + i), c.class}
 			left++
 		}
 	}
@@ -193,8 +197,9 @@ func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Select
 		c := fr.pop()
 		dst = append(dst, o.selected(m, c.item))
 		picks = append(picks, pick{c.slot, c.class})
-		for at, it := range o.heaps[c.class].children(c.at) {
-			fr.push(candidate{it, at, c.class})
+		first, items := o.heaps[c.class].children(c.at)
+		for i, it := range items {
+			fr.push(candidate{it, uint32(first + i), c.class})
 		}
 	}
 	o.fringe, o.picks = fr, picks
@@ -229,7 +234,7 @@ func (o *order) moveOn(m *members, p pick, first bool) {
 			k.hi = o.rule.value(m, p.slot)
 		}
 	}
-	h.down(int(at), newItem(k, p.slot), m.at)
+	h.down(at, newItem(k, p.slot), m.at)
 }
 
 // candidate is an item of one of the heaps, and its place there.

@@ -388,7 +388,7 @@ func TestTableGrowsAndShrinks(t *testing.T) {
 	check(0, 0)
 }
 
-func TestFoldWord(t *testing.T) {
+func TestCapitals(t *testing.T) {
 	for c := range 256 {
 		for i := range 8 {
 			const rest = 0x7a5b4041dac1005a
@@ -396,10 +396,12 @@ func TestFoldWord(t *testing.T) {
 			w := uint64(rest)&^(0xff<<shift) | uint64(c)<<shift
 			var want uint64
 			for j := range 8 {
-				want |= uint64(lower(byte(w>>(8*j)))) << (8 * j)
+				if b := byte(w >> (8 * j)); b != lower(b) {
+					want |= 0x80 << (8 * j)
+				}
 			}
-			if got := foldWord(w); got != want {
-				t.Errorf("foldWord(%#x) = %#x, want %#x", w, got, want)
+			if got := capitals(w); got != want {
+				t.Errorf("capitals(%#x) = %#x, want %#x", w, got, want)
 			}
 		}
 	}

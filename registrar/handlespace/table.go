@@ -2,16 +2,18 @@ package handlespace
 
 import (
 	"cmp"
-	"encoding/binary"
 	"hash/maphash"
 	"slices"
 	"strings"
 	"sync/atomic"
 )
 
-// shards is how many parts the table has. Each grows by itself, so that the
-// writer never rebuilds more than a small part at once.
-const shards = 256
+// shards is how many parts the table has, as a power of two. Each grows by
+// itself, so that the writer never rebuilds more than a small part at once.
+const (
+	shardBits = 5
+	shards    = 1 << shardBits
+)
 
 // table finds nodes by name with ASCII case folded. It is a hash table with
 // one writer and lock-free readers: the nodes of a bucket are a chain that
@@ -32,51 +34,78 @@ type bucket = atomic.Pointer[node]
 
 // node is what a name stands for. Nodes are immutable.
 type node struct {
-	hash  uint64
-	key   string  // folded
-	pools []*Pool // whose handles are key but for case, bytewise ascending
-	below int32   // number of pools whose handle ends in '.' and key
-	next  *node
+	hash uint64
+	key  string // folded
+	// pool is the one whose handle is key but for case, nil if none is;
+	// the bytewise lowest if there are several. others are the rest.
+	pool   *Pool
+	others []*Pool
+	below  int32 // number of pools whose handle ends in '.' and key
+	next   *node
 }
 
 func (t *table) init() { t.seed = maphash.MakeSeed() }
 
-func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>56] }
+func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>(64-shardBits)] }
 
-// bytes is a name in either form, so that neither readers of the wire nor the
-// writer have to convert.
-type bytes interface{ ~string | ~[]byte }
+// bytes is a name in either form, so that nobody has to convert one.
+type bytes interface{ string | []byte }
 
-// find returns the node of a name of any case, nil if there is none, and the
-// pool whose handle is the name to the byte.
-func find[T bytes](t *table, name T) (*node, *Pool) {
-	h := hash(t.seed, name)
-	buckets := t.shard(h).buckets.Load()
+// find returns the node of a name of any case with its hash, nil if there is
+// none.
+func find[T bytes](t *table, hash uint64, name T) *node {
+	buckets := t.shard(hash).buckets.Load()
 	if buckets == nil {
-		return nil, nil
+		return nil
 	}
-	for n := (*buckets)[h&uint64(len(*buckets)-1)].Load(); n != nil; n = n.next {
-		if n.hash != h {
-			continue
-		}
-		for _, p := range n.pools {
-			if string(p.handle) == string(name) {
-				return n, p
-			}
-		}
-		if equalFold(n.key, name) {
-			return n, nil
+	for n := (*buckets)[hash&uint64(len(*buckets)-1)].Load(); n != nil; n = n.next {
+		if n.hash == hash && (n.key == string(name) || equalFold(n.key, name)) {
+			return n
 		}
 	}
-	return nil, nil
+	return nil
+}
+
+// exact returns the pool whose handle is name to the byte, nil if none is.
+func exact[T bytes](n *node, name T) *Pool {
+	if n.pool == nil || string(n.pool.handle) == string(name) {
+		return n.pool
+	}
+	for _, p := range n.others {
+		if string(p.handle) == string(name) {
+			return p
+		}
+	}
+	return nil
+}
+
+// pools returns all pools of the name, bytewise ascending, in a slice of its
+// own.
+func (n *node) pools() []*Pool {
+	if n.pool == nil {
+		return nil
+	}
+	return append([]*Pool{n.pool}, n.others...)
+}
+
+// setPools is the reverse of pools.
+func (n *node) setPools(pools []*Pool) {
+	n.pool, n.others = nil, nil
+	if len(pools) > 0 {
+		n.pool = pools[0]
+	}
+	if len(pools) > 1 {
+		n.others = pools[1:]
+	}
 }
 
 // add enters a pool under its handle and counts it for the names above it.
 func (t *table) add(p *Pool) {
 	key := fold(string(p.handle))
 	t.update(key, func(n *node) {
-		i, _ := slices.BinarySearchFunc(n.pools, p, byHandle)
-		n.pools = slices.Insert(slices.Clone(n.pools), i, p)
+		pools := n.pools()
+		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
+		n.setPools(slices.Insert(pools, i, p))
 	})
 	for above := range namesAbove(key) {
 		t.update(above, func(n *node) { n.below++ })
@@ -87,8 +116,9 @@ func (t *table) add(p *Pool) {
 func (t *table) remove(p *Pool) {
 	key := fold(string(p.handle))
 	t.update(key, func(n *node) {
-		i, _ := slices.BinarySearchFunc(n.pools, p, byHandle)
-		n.pools = slices.Delete(slices.Clone(n.pools), i, i+1)
+		pools := n.pools()
+		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
+		n.setPools(slices.Delete(pools, i, i+1))
 	})
 	for above := range namesAbove(key) {
 		t.update(above, func(n *node) { n.below-- })
@@ -100,7 +130,7 @@ func byHandle(a, b *Pool) int { return cmp.Compare(a.handle, b.handle) }
 // update publishes a changed node for a folded name: change gets a copy of the
 // present one, or a fresh one. A node that then stands for nothing vanishes.
 func (t *table) update(key string, change func(*node)) {
-	n := &node{hash: hash(t.seed, key), key: key}
+	n := &node{hash: t.hashString(key), key: key}
 	s := t.shard(n.hash)
 	s.grow()
 	b := s.bucket(n.hash)
@@ -114,7 +144,7 @@ func (t *table) update(key string, change func(*node)) {
 		}
 	}
 	change(n)
-	if len(n.pools) == 0 && n.below == 0 {
+	if n.pool == nil && n.below == 0 {
 		b.Store(chain)
 		s.shrink()
 		return
@@ -186,7 +216,10 @@ func (t *table) all(yield func(*Pool) bool) {
 		}
 		for j := range *buckets {
 			for n := (*buckets)[j].Load(); n != nil; n = n.next {
-				for _, p := range n.pools {
+				if n.pool != nil && !yield(n.pool) {
+					return
+				}
+				for _, p := range n.others {
 					if !yield(p) {
 						return
 					}
@@ -236,60 +269,83 @@ func isName(name string) bool {
 }
 
 // hash returns the hash of a name with ASCII case folded.
-func hash[T bytes](seed maphash.Seed, name T) uint64 {
-	var buf [128]byte
-	if len(name) <= len(buf) {
-		return maphash.Bytes(seed, foldInto(&buf, name))
+func (t *table) hash(name []byte) uint64 {
+	if hasUpper(name) {
+		return hashFolded(t.seed, name)
 	}
+	return maphash.Bytes(t.seed, name)
+}
+
+func (t *table) hashString(name string) uint64 {
+	if hasUpper(name) {
+		return hashFolded(t.seed, name)
+	}
+	return maphash.String(t.seed, name)
+}
+
+// hashFolded goes by parts, so that long names need no memory.
+func hashFolded[T bytes](seed maphash.Seed, name T) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
+	var buf [128]byte
 	for len(name) > 0 {
-		part := foldInto(&buf, name)
-		h.Write(part)
-		name = name[len(part):]
+		n := copy(buf[:], name)
+		toLower(buf[:n])
+		h.Write(buf[:n])
+		name = name[n:]
 	}
 	return h.Sum64()
 }
 
-// foldInto fills buf with as much of the folded name as it holds.
-func foldInto[T bytes](buf *[128]byte, name T) []byte {
-	n := copy(buf[:], name)
-	for i := 0; i < n; i += 8 {
-		word := buf[i : i+8]
-		binary.LittleEndian.PutUint64(word, foldWord(binary.LittleEndian.Uint64(word)))
+// hasUpper reports whether there are ASCII capitals in b.
+func hasUpper[T bytes](b T) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+		if capitals(w) != 0 {
+			return true
+		}
 	}
-	return buf[:n]
+	for i := range len(b) {
+		if b[i] != lower(b[i]) {
+			return true
+		}
+	}
+	return false
 }
 
-// foldWord folds eight bytes at once.
-func foldWord(w uint64) uint64 {
+// capitals sets bit 7 of those of eight bytes that are ASCII capitals, and no
+// other bit.
+func capitals(w uint64) uint64 {
 	const ones = 0x0101010101010101
 	low := w & (0x7f * ones)
 	fromA := low + (0x80-'A')*ones     // bit 7 is set in bytes of at least 'A',
 	beyondZ := low + (0x80-'Z'-1)*ones // and in those above 'Z'
-	upper := (fromA &^ beyondZ) &^ w & (0x80 * ones)
-	return w | upper>>2 // 'a' - 'A' is bit 5
+	return fromA &^ beyondZ &^ w & (0x80 * ones)
 }
 
 // fold returns the name with ASCII case folded; itself if that changes nothing.
 func fold(name string) string {
-	for i := range len(name) {
-		if lower(name[i]) != name[i] {
-			b := []byte(name)
-			for ; i < len(b); i++ {
-				b[i] = lower(b[i])
-			}
-			return string(b)
-		}
+	if !hasUpper(name) {
+		return name
 	}
-	return name
+	b := []byte(name)
+	toLower(b)
+	return string(b)
 }
 
+func toLower(b []byte) {
+	for i, c := range b {
+		b[i] = lower(c)
+	}
+}
+
+// equalFold reports whether name is key but for case.
 func equalFold[T bytes](key string, name T) bool {
 	if len(key) != len(name) {
 		return false
 	}
-	for i := range len(key) {
+	for i := range len(name) {
 		if key[i] != lower(name[i]) {
 			return false
 		}
