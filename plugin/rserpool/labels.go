@@ -14,10 +14,10 @@ type labels struct {
 	offset [2]int
 }
 
-// decode reads rel, labels in presentation form each followed by a dot, into
-// buf. It fails for what no handle can be: a label with a dot in it, since
+// decodeLabels reads rel, labels in presentation form each followed by a dot,
+// into buf. It fails for what no handle can be: a label with a dot in it, since
 // handles are split at their dots, and for what is no name at all.
-func (l *labels) decode(buf []byte, rel string) bool {
+func decodeLabels(buf []byte, rel string) (l labels, ok bool) {
 	start := 0
 	for i := 0; i < len(rel); {
 		c := rel[i]
@@ -25,7 +25,7 @@ func (l *labels) decode(buf []byte, rel string) bool {
 		switch c {
 		case '.':
 			if len(buf) == start || len(buf)-start > maxLabel {
-				return false
+				return l, false
 			}
 			if l.n < len(l.end) {
 				l.end[l.n], l.offset[l.n] = len(buf), i
@@ -39,17 +39,17 @@ func (l *labels) decode(buf []byte, rel string) bool {
 		case '\\':
 			var size int
 			if c, size = unescape(rel[i:]); size == 0 || c == '.' {
-				return false
+				return l, false
 			}
 			i += size
 		}
 		if len(buf) >= maxName {
-			return false
+			return l, false
 		}
 		buf = append(buf, c)
 	}
 	l.name = buf
-	return l.n > 0 && start == len(buf) && rel[len(rel)-1] == '.'
+	return l, l.n > 0 && rel[len(rel)-1] == '.'
 }
 
 // label returns one of the first two labels, nil if there is none.

@@ -1,7 +1,6 @@
 package rserpool
 
 import (
-	"bytes"
 	"encoding/base32"
 	"strings"
 
@@ -65,8 +64,8 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 		return node{kind: nodeServer, server: ns}
 	}
 	var buf [maxName]byte
-	var l labels
-	if !l.decode(buf[:0], rel) {
+	l, ok := decodeLabels(buf[:0], rel)
+	if !ok {
 		return node{}
 	}
 	if n := resolveStructured(s, &l); n.kind != nodeNone {
@@ -214,20 +213,20 @@ func elementID(label []byte) (param.PEID, bool) {
 	return param.PEID(id), true
 }
 
-// elementName returns the name of an element of the pool called poolName, and
-// whether DNS can carry it.
-func elementName(id param.PEID, poolName string) (string, bool) {
-	if wireLen(poolName)+1+elementLen > maxName {
-		return "", false
-	}
+// hasElementNames reports whether DNS can carry the names of the elements of
+// the pool called poolName.
+func hasElementNames(poolName string) bool { return wireLen(poolName)+1+elementLen <= maxName }
+
+// elementName returns the name of an element of the pool called poolName.
+func elementName(id param.PEID, poolName string) string {
 	const digits = "0123456789abcdef"
-	b := make([]byte, 0, elementLen+1+len(poolName))
-	b = append(b, elementPrefix...)
-	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, digits[id>>shift&0xf])
+	var label [elementLen + 1]byte
+	copy(label[:], elementPrefix)
+	for i := range 8 {
+		label[len(elementPrefix)+i] = digits[id>>(28-4*i)&0xf]
 	}
-	b = append(b, '.')
-	return string(append(b, poolName...)), true
+	label[elementLen] = '.'
+	return string(label[:]) + poolName
 }
 
 // encodedPool finds the pool of a name in the form _ph-<base32hex>.
@@ -242,16 +241,15 @@ func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
 // decodeHandle undoes encodeHandle. One handle has one encoded name, as DNS
 // wants it: other cuts, other lengths and stray bits are no names.
 func decodeHandle(name []byte) (param.PoolHandle, bool) {
-	text := make([]byte, 0, maxName)
-	for i, part := range bytes.Split(name[len(encodedPrefix):], []byte{'.'}) {
-		if i > 0 && len(text)%encodedPart != 0 || len(part) == 0 || len(part) > encodedPart {
+	parts := strings.Split(strings.ToUpper(string(name[len(encodedPrefix):])), ".")
+	for i, part := range parts {
+		if len(part) != encodedPart && (i < len(parts)-1 || len(part) == 0 || len(part) > encodedPart) {
 			return "", false
 		}
-		text = append(text, part...)
 	}
-	text = bytes.ToUpper(text)
-	h, err := handleEncoding.AppendDecode(nil, text)
-	if err != nil || len(h) == 0 || !bytes.Equal(handleEncoding.AppendEncode(nil, h), text) {
+	text := strings.Join(parts, "")
+	h, err := handleEncoding.DecodeString(text)
+	if err != nil || handleEncoding.EncodeToString(h) != text {
 		return "", false
 	}
 	return param.PoolHandle(h), true

@@ -40,9 +40,9 @@ func TestDecodeLabels(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.rel, func(t *testing.T) {
-			var l labels
 			var buf [maxName]byte
-			if ok := l.decode(buf[:0], tt.rel); ok != tt.ok {
+			l, ok := decodeLabels(buf[:0], tt.rel)
+			if ok != tt.ok {
 				t.Fatalf("got ok %t, want %t", ok, tt.ok)
 			}
 			if !tt.ok {
@@ -115,9 +115,9 @@ func TestDecodeHandleStrict(t *testing.T) {
 }
 
 func TestElementName(t *testing.T) {
-	name, ok := elementName(0xabcdef01, "web.pool.example.org.")
-	if want := "pe-abcdef01.web.pool.example.org."; !ok || name != want {
-		t.Errorf("got %q, %t, want %q", name, ok, want)
+	got := elementName(0xabcdef01, "web.pool.example.org.")
+	if want := "pe-abcdef01.web.pool.example.org."; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	for _, length := range []int{243, 244} { // of the pool's name on the wire
 		pool := strings.Repeat(strings.Repeat("x", 59)+".", 4)
@@ -125,9 +125,9 @@ func TestElementName(t *testing.T) {
 		if n := wireLen(pool); n != length {
 			t.Fatalf("test name has %d octets, want %d", n, length)
 		}
-		name, ok := elementName(1, pool)
+		name, ok := elementName(1, pool), hasElementNames(pool)
 		if want := length <= 243; ok != want {
-			t.Errorf("pool name of %d octets: got ok %t, want %t", length, ok, want)
+			t.Errorf("pool name of %d octets: got %t, want %t", length, ok, want)
 		}
 		if _, valid := dns.IsDomainName(name); ok && !valid {
 			t.Errorf("%q is no domain name", name)

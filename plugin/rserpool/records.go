@@ -51,7 +51,7 @@ const bothFamilies = handlespace.IPv4 | handlespace.IPv6
 // selects, and their addresses. A pool whose elements have no name that DNS
 // can carry has none.
 func (q *query) addServices(rep *reply) {
-	if _, ok := elementName(0, q.node.poolName); !ok {
+	if !hasElementNames(q.node.poolName) {
 		return
 	}
 	var buf [8]handlespace.Selected
@@ -61,9 +61,10 @@ func (q *query) addServices(rep *reply) {
 	for _, s := range selected {
 		ttl = min(ttl, q.lifeLeft(s.Element))
 	}
+	rep.grow(len(selected))
 	ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
 	for i, s := range selected {
-		target, _ := elementName(s.ID, q.node.poolName)
+		target := elementName(s.ID, q.node.poolName)
 		priority, weight := ranks.of(i)
 		rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, priority, weight, s.Element, target))
 		rep.element()

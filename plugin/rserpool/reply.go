@@ -40,6 +40,15 @@ func newReply(r *dns.Msg) *reply {
 	return rep
 }
 
+// grow makes room for services of n elements with an address of each family.
+func (rep *reply) grow(n int) {
+	if n > cap(rep.msg.Answer) {
+		rep.msg.Answer = make([]dns.RR, 0, n)
+	}
+	rep.msg.Extra = make([]dns.RR, 0, 2*n+1)
+	rep.sets = make([]int, 0, 2*n)
+}
+
 // element says that the answer records of one element are complete.
 func (rep *reply) element() { rep.ends = append(rep.ends, len(rep.msg.Answer)) }
 

@@ -55,6 +55,9 @@ type siblings struct {
 type siblingSet struct {
 	mu   sync.Mutex
 	ways [siblingWays]sibling
+	// selected is where a pool puts its selection, which would otherwise be
+	// an allocation for each.
+	selected [maxAddresses]handlespace.Selected
 }
 
 func newSiblings() *siblings { return &siblings{seed: maphash.MakeSeed()} }
@@ -70,8 +73,7 @@ func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handle
 		asked = askedAAAA
 	}
 	if !client.IsValid() {
-		dst, _ = selectElements(dst, nil, p, family, n)
-		return dst, false
+		return appendSelected(dst, p.Select(nil, n, family)), false
 	}
 	set := &s.sets[maphash.Comparable(s.seed, siblingKey{client, p})%siblingSets]
 	set.mu.Lock()
@@ -86,12 +88,17 @@ func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handle
 		// The client has got its pair, if not from the same element.
 		asked |= w.asked
 	}
-	dst, ids := selectElements(dst, w.ids[:0], p, family, n)
-	if len(dst) == 0 {
+	selected := p.Select(set.selected[:0], n, family)
+	if len(selected) == 0 {
 		return dst, false
 	}
-	w.client, w.pool, w.asked, w.n = client, p, asked, uint8(len(ids))
+	w.client, w.pool, w.asked, w.n = client, p, asked, uint8(len(selected))
 	w.until = now.Add(siblingTime)
+	for i, s := range selected {
+		w.ids[i] = s.ID
+	}
+	dst = appendSelected(dst, selected)
+	clear(selected) // elements that go should not be kept from the collector
 	return dst, false
 }
 
@@ -132,15 +139,9 @@ func (w *sibling) elements(dst []*handlespace.Element, family handlespace.Famili
 	return dst
 }
 
-// selectElements appends what the pool's policy selects to dst, and the
-// identifiers to ids, which has room for them or is nil.
-func selectElements(dst []*handlespace.Element, ids []param.PEID, p *handlespace.Pool, family handlespace.Families, n int) ([]*handlespace.Element, []param.PEID) {
-	var buf [maxAddresses]handlespace.Selected
-	for _, sel := range p.Select(buf[:0], n, family) {
-		dst = append(dst, sel.Element)
-		if ids != nil {
-			ids = append(ids, sel.ID)
-		}
+func appendSelected(dst []*handlespace.Element, selected []handlespace.Selected) []*handlespace.Element {
+	for _, s := range selected {
+		dst = append(dst, s.Element)
 	}
-	return dst, ids
+	return dst
 }

@@ -1,0 +1,131 @@
+package rserpool
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/hosts" // to compare with
+	"github.com/coredns/coredns/plugin/test"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// sink is a ResponseWriter that costs next to nothing.
+type sink struct {
+	test.ResponseWriter
+	client net.Addr
+	last   *dns.Msg
+}
+
+func (s *sink) WriteMsg(m *dns.Msg) error { s.last = m; return nil }
+func (s *sink) RemoteAddr() net.Addr      { return s.client }
+
+func newSink() *sink { return &sink{client: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5353}} }
+
+// benchQueries are typical queries with the allocations they may take.
+var benchQueries = []struct {
+	name   string
+	pool   string
+	qname  string
+	qtype  uint16
+	allocs float64
+}{
+	{"A", "web", "web." + zoneZ, dns.TypeA, 2}, // the response, the record
+	{"A-mixed-case", "web", "wEb." + strings.ToUpper(zoneZ), dns.TypeA, 2},
+	{"AAAA", "web", "web." + zoneZ, dns.TypeAAAA, 2},
+	{"SRV", "web", "_http._tcp.web." + zoneZ, dns.TypeSRV, 24},
+	{"NXDOMAIN", "web", "nowhere." + zoneZ, dns.TypeA, 3}, // the response, the SOA, its section
+	{"encoded", "a..b", encodeHandle("a..b") + "." + zoneZ, dns.TypeA, 8},
+}
+
+func benchHandler(t testing.TB, pool string) *Handler {
+	f := newFake()
+	for id := param.PEID(1); id <= 8; id++ {
+		put(t, f.space, pool, element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id)))
+	}
+	return newTestHandler(t, "rserpool pool.example.org", f)
+}
+
+func TestAllocs(t *testing.T) {
+	for _, q := range benchQueries {
+		h := benchHandler(t, q.pool)
+		w := newSink()
+		m := new(dns.Msg).SetQuestion(q.qname, q.qtype)
+		got := testing.AllocsPerRun(200, func() {
+			if _, err := h.ServeDNS(context.Background(), w, m); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > q.allocs {
+			t.Errorf("%s: got %v allocations, want at most %v", q.name, got, q.allocs)
+		}
+		if q.name != "NXDOMAIN" && len(w.last.Answer) == 0 {
+			t.Errorf("%s: got no answer", q.name)
+		}
+	}
+}
+
+func BenchmarkServeDNS(b *testing.B) {
+	for _, q := range benchQueries {
+		b.Run(q.name, func(b *testing.B) {
+			h := benchHandler(b, q.pool)
+			w := newSink()
+			m := new(dns.Msg).SetQuestion(q.qname, q.qtype)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeDNS(context.Background(), w, m)
+			}
+		})
+	}
+}
+
+// BenchmarkHosts is the yardstick: CoreDNS's hosts plugin with the same eight
+// addresses.
+func BenchmarkHosts(b *testing.B) {
+	setup, err := caddy.DirectiveAction("dns", "hosts")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var corefile strings.Builder
+	corefile.WriteString("hosts /dev/null pool.example.org {\n")
+	for id := 1; id <= 8; id++ {
+		fmt.Fprintf(&corefile, "192.0.2.%d pe%d.pool.example.org\n", id, id)
+	}
+	c := caddy.NewTestController("dns", corefile.String()+"}")
+	if err := setup(c); err != nil {
+		b.Fatal(err)
+	}
+	h := dnsserver.GetConfig(c).Plugin[0](nil)
+	w := newSink()
+	m := new(dns.Msg).SetQuestion("pe1."+zoneZ, dns.TypeA)
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeDNS(context.Background(), w, m)
+	}
+	if len(w.last.Answer) != 1 {
+		b.Fatalf("got %v, want one address", w.last)
+	}
+}
+
+// BenchmarkClients has many clients at once ask for pairs of A and AAAA.
+func BenchmarkClients(b *testing.B) {
+	h := benchHandler(b, "web")
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		w := newSink()
+		client := w.client.(*net.UDPAddr)
+		m4, m6 := new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeA), new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeAAAA)
+		for pb.Next() {
+			client.IP = net.IPv4(10, byte(rand.Uint32()), byte(rand.Uint32()), 1)
+			h.ServeDNS(context.Background(), w, m4)
+			h.ServeDNS(context.Background(), w, m6)
+		}
+	})
+}
