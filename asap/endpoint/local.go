@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// ErrNoLocalAddr says that this machine has no address to be reached at.
+var ErrNoLocalAddr = errors.New("this machine has no address toward a registrar")
+
 // LocalToward gives the machine's addresses from which the registrars are
 // reached, without repetition and in the order of the registrars. Loopback
 // addresses count only if there are no others: they mean nothing to anyone
@@ -41,7 +44,7 @@ func LocalToward(registrars []Registrar) ([]netip.Addr, error) {
 		return outside, nil
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("this machine has no address toward a registrar: %w", errors.Join(errs...))
+		return nil, errors.Join(append([]error{ErrNoLocalAddr}, errs...)...)
 	}
 	return all, nil
 }

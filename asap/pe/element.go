@@ -46,16 +46,20 @@ type State struct {
 	Registrar string
 	// Policy is the policy with its present values.
 	Policy param.Policy
-	// Addrs are the addresses that are registered; nil before Run has found
-	// out which they are.
+	// Addrs are the addresses that are registered.
 	Addrs []netip.Addr
 	// Local are the addresses and the port of ASAP here; nil before Run.
 	Local []netip.AddrPort
 }
 
-// New checks the configuration and makes an Element that does nothing yet.
+// New checks the configuration, finds out the addresses that it leaves open,
+// and makes an Element that does nothing yet. The error wraps
+// endpoint.ErrNoLocalAddr if this machine has no address to register.
 func New(cfg Config) (*Element, error) {
 	if err := cfg.prepare(); err != nil {
+		return nil, err
+	}
+	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
 	if err := encodable(cfg); err != nil {
@@ -73,11 +77,7 @@ func New(cfg Config) (*Element, error) {
 
 // encodable tells whether the element's values fit into messages.
 func encodable(cfg Config) error {
-	t := cfg.Transport.Clone()
-	if len(t.Addrs) == 0 {
-		t.Addrs = []netip.Addr{netip.IPv6Unspecified()}
-	}
-	m := asap.Registration{Handle: cfg.Pool, Element: param.PoolElement{UserTransport: t, Policy: cfg.Policy}}
+	m := asap.Registration{Handle: cfg.Pool, Element: param.PoolElement{UserTransport: cfg.Transport, Policy: cfg.Policy}}
 	if _, err := m.Append(nil); err != nil {
 		return fmt.Errorf("such an element cannot be registered: %w", err)
 	}
@@ -97,9 +97,6 @@ func (e *Element) Run(ctx context.Context) error {
 
 func (e *Element) run(ctx context.Context) error {
 	cfg := e.cfg
-	if err := cfg.resolve(); err != nil {
-		return err
-	}
 	var err error
 	e.tr, err = endpoint.Open(endpoint.TransportConfig{
 		Via:           cfg.Via,
@@ -115,7 +112,6 @@ func (e *Element) run(ctx context.Context) error {
 	defer e.tr.Close()
 
 	e.core = newCore(cfg, newRand(), drawID)
-	e.publish()
 	e.apply(time.Now())
 	return e.loop(ctx)
 }

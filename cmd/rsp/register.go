@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -141,7 +142,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.DurationVar(&f.check.timeout, "check-timeout", time.Second, "time that one check may take")
 	fl.IntVar(&f.check.fail, "check-fail", 3, "failures in a row that deregister the element")
 	fl.IntVar(&f.check.rise, "check-rise", 2, "passes in a row that register it again")
-	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from: fixed, cpu, file:`PATH` or cmd:COMMAND")
+	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from (`SOURCE`): fixed, cpu, file:PATH or cmd:COMMAND")
 	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two looks at the load")
 	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "change of the load that the pool is told of")
 	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time that a registrar has to answer a registration")
@@ -192,7 +193,11 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 	}
 	cfg.Notify = s.notify
 	cfg.Logf = func(format string, args ...any) { s.log.log(verbose, format, args...) }
-	if s.element, err = pe.New(cfg); err != nil {
+	s.element, err = pe.New(cfg)
+	switch {
+	case errors.Is(err, endpoint.ErrNoLocalAddr):
+		return nil, err
+	case err != nil:
 		return nil, usage(cmd, err)
 	}
 	return s, nil
@@ -291,11 +296,7 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 		return nil
 	}
 	probe, err := health.Parse(f.check.probe, func() string {
-		t := t
-		if len(t.Addrs) == 0 {
-			t.Addrs = s.element.State().Addrs
-		}
-		return firstAddr(t)
+		return net.JoinHostPort(s.element.State().Addrs[0].String(), strconv.Itoa(int(t.Port)))
 	})
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)

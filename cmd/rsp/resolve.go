@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -241,7 +242,8 @@ func printJSON(w io.Writer, r *pu.Resolution) error {
 	return json.NewEncoder(w).Encode(out)
 }
 
+// fraction rounds away what the wire's unit adds.
 func fraction(v uint32) *float64 {
-	f := float64(v) / 0xffffffff
+	f := math.Round(float64(v)/math.MaxUint32*1e9) / 1e9
 	return &f
 }

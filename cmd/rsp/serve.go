@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 
@@ -42,12 +41,4 @@ func parseServe(s string) (param.Transport, error) {
 	}
 	t.Port = uint16(n)
 	return t, nil
-}
-
-// firstAddr is where a transport's users connect first, "" if that is not known.
-func firstAddr(t param.Transport) string {
-	if len(t.Addrs) == 0 {
-		return ""
-	}
-	return net.JoinHostPort(t.Addrs[0].String(), strconv.Itoa(int(t.Port)))
 }

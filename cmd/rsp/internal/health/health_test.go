@@ -121,13 +121,11 @@ func TestProbes(t *testing.T) {
 	}{
 		{"tcp", host, ""},
 		{"tcp", closed, "refused"},
-		{"tcp", "", "not known"},
 		{"tcp:" + host, closed, ""},
 		{web.URL + "/ok", "", ""},
 		{web.URL + "/moved", "", ""},
 		{web.URL + "/bad", "", "503"},
 		{"http:/ok", host, ""},
-		{"http:/ok", "", "not known"},
 		{"http:/bad", host, "503"},
 		{"cmd:exit 0", "", ""},
 		{"cmd:echo broken; exit 3", "", "exit status 3: broken"},

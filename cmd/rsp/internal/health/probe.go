@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,8 +21,7 @@ import (
 //	http:/PATH, https:/PATH                the same at the served address and port
 //	cmd:COMMAND         a command of the shell that exits with status 0
 //
-// Served gives the served address and port when the probe runs, "" if it is
-// not known.
+// Served gives the served address and port when the probe runs.
 func Parse(s string, served func() string) (Probe, error) {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
@@ -44,12 +42,8 @@ func Parse(s string, served func() string) (Probe, error) {
 
 func connect(to func() string) Probe {
 	return func(ctx context.Context) error {
-		addr := to()
-		if addr == "" {
-			return errors.New("the served address is not known yet")
-		}
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", addr)
+		conn, err := d.DialContext(ctx, "tcp", to())
 		if err != nil {
 			return err
 		}
@@ -73,9 +67,7 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 	return func(ctx context.Context) error {
 		target := *u
 		if target.Host == "" {
-			if target.Host = served(); target.Host == "" {
-				return errors.New("the served address is not known yet")
-			}
+			target.Host = served()
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 		if err != nil {
