@@ -37,8 +37,17 @@ func positionOf(k key) position {
 	}
 }
 
-// phase returns the phase of the n-th element to join, in units of 2^-64.
-func phase(n uint32) uint64 { return uint64(n) * 0x9e3779b97f4a7c15 }
+// phase returns the phase of the n-th element to join, in units of 2^-64. A
+// jitter of less than 2^-20 is added: without it, weights whose ratio is that
+// of two numbers would often be due at the same moment, and served in one
+// order in one round, in the other in the next.
+func phase(n uint32) uint64 {
+	const golden = 0x9e3779b97f4a7c15
+	jitter := n * 0x85ebca6b // mixed as by MurmurHash3
+	jitter ^= jitter >> 13
+	jitter *= 0xc2b2ae35
+	return uint64(n)*golden + uint64(jitter)<<12
+}
 
 // next returns the first position after p at which an element of weight w > 0
 // is due.

@@ -1,0 +1,434 @@
+package handlespace
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// poolOf returns a pool of elements 0, 1, 2, ... with the given policies.
+func poolOf(t testing.TB, policies ...param.Policy) (*Space, *Pool) {
+	t.Helper()
+	s := newSpace()
+	for id, p := range policies {
+		mustPut(t, s, "p", newElement(param.PEID(id), IPv4, p))
+	}
+	return s, s.Pool("p")
+}
+
+// ids selects n elements, several times, and returns the identifiers.
+func ids(p *Pool, n, times int) [][]int {
+	var all [][]int
+	for range times {
+		var one []int
+		for _, e := range p.Select(nil, n, 0) {
+			one = append(one, int(e.ID))
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+func wantIDs(t *testing.T, got [][]int, want ...[]int) {
+	t.Helper()
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("selected %v, want %v", got, want)
+	}
+}
+
+func weights(t param.PolicyType, ws ...uint32) []param.Policy {
+	var ps []param.Policy
+	for _, w := range ws {
+		ps = append(ps, param.Policy{Type: t, Weight: w})
+	}
+	return ps
+}
+
+func loads(t param.PolicyType, degradation uint32, ls ...uint32) []param.Policy {
+	var ps []param.Policy
+	for _, l := range ls {
+		ps = append(ps, param.Policy{Type: t, Load: l, LoadDegradation: degradation})
+	}
+	return ps
+}
+
+// TestRoundRobin is RFC 5356, Section 4.1.2: the list begins at the head, which
+// advances by one.
+func TestRoundRobin(t *testing.T) {
+	for _, typ := range []param.PolicyType{param.RoundRobin, 0, 0x99, 0x8badf00d, 0xb0002004, 0xb0002005} {
+		t.Run(policyName(typ), func(t *testing.T) {
+			s, p := poolOf(t, weights(typ, 0, 7, 7)...)
+			wantIDs(t, ids(p, 2, 4), []int{0, 1}, []int{1, 2}, []int{2, 0}, []int{0, 1})
+			wantIDs(t, ids(p, 9, 1), []int{1, 2, 0})
+
+			// A re-registration keeps the place, a newcomer waits for a round.
+			mustPut(t, s, "p", newElement(2, IPv6, param.Policy{Type: typ}))
+			mustPut(t, s, "p", newElement(3, IPv4, param.Policy{Type: typ}))
+			wantIDs(t, ids(p, 1, 5), []int{2}, []int{0}, []int{1}, []int{3}, []int{2})
+
+			// Removing the head makes the next one the head.
+			s.Remove("p", 0)
+			wantIDs(t, ids(p, 1, 3), []int{1}, []int{3}, []int{2})
+			if got := p.Select(nil, 1, 0)[0].Value; got != 0 {
+				t.Errorf("Value = %d, want 0", got)
+			}
+		})
+	}
+}
+
+// TestRoundRobinFamilies: each family goes round by itself, and what one family
+// has used comes later for the others.
+func TestRoundRobinFamilies(t *testing.T) {
+	s := newSpace()
+	for id, f := range []Families{IPv4, IPv6, IPv4 | IPv6, 0} {
+		mustPut(t, s, "p", newElement(param.PEID(id), f, param.Policy{Type: param.RoundRobin}))
+	}
+	p := s.Pool("p")
+	steps := []struct {
+		f    Families
+		want []param.PEID
+	}{
+		{IPv4, []param.PEID{0, 2}},
+		{IPv4, []param.PEID{2, 0}},
+		{IPv6, []param.PEID{1, 2}},
+		{IPv6, []param.PEID{2, 1}},
+		{0, []param.PEID{3, 0, 1, 2}},
+		{IPv4 | IPv6, []param.PEID{0, 1, 2}},
+	}
+	for i, step := range steps {
+		var got []param.PEID
+		for _, e := range p.Select(nil, 10, step.f) {
+			got = append(got, e.ID)
+		}
+		if !slices.Equal(got, step.want) {
+			t.Errorf("step %d: Select(10, %d) = %v, want %v", i, step.f, got, step.want)
+		}
+	}
+}
+
+func TestPriority(t *testing.T) {
+	var ps []param.Policy
+	for _, prio := range []uint32{5, 0xffffffff, 0, 5} {
+		ps = append(ps, param.Policy{Type: param.Priority, Priority: prio})
+	}
+	_, p := poolOf(t, ps...)
+	got := p.Select(nil, 4, 0)
+	var values []uint32
+	for _, e := range got {
+		values = append(values, e.Value)
+	}
+	if want := []uint32{0xffffffff, 5, 5, 0}; !slices.Equal(values, want) {
+		t.Errorf("values %v, want %v", values, want)
+	}
+	wantIDs(t, ids(p, 3, 2), []int{1, 0, 3}, []int{1, 0, 3})
+}
+
+// TestLeastUsed is RFC 5356, Section 5.1.2: ascending by load, equal ones in
+// turn.
+func TestLeastUsed(t *testing.T) {
+	s, p := poolOf(t, loads(param.LeastUsed, 0, 20, 10, 10, 0xffffffff)...)
+	wantIDs(t, ids(p, 3, 3), []int{1, 2, 0}, []int{2, 1, 0}, []int{1, 2, 0})
+	mustPut(t, s, "p", newElement(3, IPv4, param.Policy{Type: param.LeastUsed}))
+	wantIDs(t, ids(p, 1, 2), []int{3}, []int{3})
+	if got := p.Select(nil, 4, 0)[3]; got.ID != 0 || got.Value != 20 {
+		t.Errorf("last is %v with load %d", got.ID, got.Value)
+	}
+}
+
+// TestLeastUsedDegradation is RFC 5356, Section 5.2.2: every entry returned
+// counts, and a re-registration starts at 0 again.
+func TestLeastUsedDegradation(t *testing.T) {
+	typ := param.LeastUsedDegradation
+	s, p := poolOf(t, loads(typ, 10, 0, 5, 100)...)
+	wantIDs(t, ids(p, 1, 5), []int{0}, []int{1}, []int{0}, []int{1}, []int{0})
+	// Loads are 30, 25, 100 now; two of three count.
+	wantIDs(t, ids(p, 2, 2), []int{1, 0}, []int{1, 0})
+	check := func(want ...uint32) {
+		t.Helper()
+		var got []uint32
+		for _, e := range p.Select(nil, 3, 0) {
+			got = append(got, e.Value)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("loads %v, want %v", got, want)
+		}
+	}
+	check(45, 50, 100)
+	mustPut(t, s, "p", newElement(1, IPv4, param.Policy{Type: typ, Load: 5, LoadDegradation: 10}))
+	check(5, 60, 110)
+}
+
+func TestLeastUsedDegradationSaturates(t *testing.T) {
+	typ := param.LeastUsedDegradation
+	_, p := poolOf(t, loads(typ, 0xffffffff, 1, 1)...)
+	wantIDs(t, ids(p, 1, 5), []int{0}, []int{1}, []int{0}, []int{1}, []int{0})
+	if got := p.Select(nil, 1, 0)[0].Value; got != 0xffffffff {
+		t.Errorf("load %#x, want 0xffffffff", got)
+	}
+	n := note{n: 0xffffffff}
+	if n.count(); n.n != 0xffffffff {
+		t.Errorf("the counter went from 0xffffffff to %#x", n.n)
+	}
+}
+
+// TestPriorityLeastUsed is the example of RFC 5356, Section 5.3.1.
+func TestPriorityLeastUsed(t *testing.T) {
+	percent := func(n uint32) uint32 { return 0xffffffff / 100 * n }
+	typ := param.PriorityLeastUsed
+	_, p := poolOf(t,
+		param.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(50)},
+		param.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(10)},
+	)
+	wantIDs(t, ids(p, 2, 2), []int{1, 0}, []int{1, 0})
+	if got := p.Select(nil, 1, 0)[0].Value; got != percent(50)+percent(10) {
+		t.Errorf("value %d, want %d", got, percent(60))
+	}
+}
+
+// TestNoService: weight 0 means that an element cannot serve (RFC 5356,
+// Section 3.2).
+func TestNoService(t *testing.T) {
+	for _, typ := range []param.PolicyType{param.WeightedRoundRobin, param.WeightedRandom, param.WeightedRandomDPF} {
+		t.Run(policyName(typ), func(t *testing.T) {
+			s, p := poolOf(t, weights(typ, 0, 3, 0)...)
+			for _, got := range ids(p, 5, 50) {
+				wantIDs(t, [][]int{got}, []int{1})
+			}
+			if p.Len() != 3 {
+				t.Errorf("Len = %d", p.Len())
+			}
+			mustPut(t, s, "p", newElement(1, IPv4, param.Policy{Type: typ}))
+			if got := ids(p, 5, 1)[0]; len(got) != 0 {
+				t.Errorf("selected %v where nobody serves", got)
+			}
+			mustPut(t, s, "p", newElement(2, IPv4, param.Policy{Type: typ, Weight: 1}))
+			wantIDs(t, ids(p, 5, 1), []int{2})
+			if s.Remove("p", 0) == nil || s.Remove("p", 2) == nil || s.Remove("p", 1) == nil {
+				t.Error("Remove did not find them all")
+			}
+		})
+	}
+}
+
+// TestFullLoad: with randomized least used, an element at 100 % is chosen only
+// where all candidates are.
+func TestFullLoad(t *testing.T) {
+	typ := param.RandomizedLeastUsed
+	s, p := poolOf(t, loads(typ, 0, 0xffffffff, 0xffffffff, 0xfffffffe)...)
+	for _, got := range ids(p, 3, 50) {
+		wantIDs(t, [][]int{got}, []int{2})
+	}
+	mustPut(t, s, "p", newElement(2, IPv6, param.Policy{Type: typ, Load: 0xfffffffe}))
+	seen := make(map[param.PEID]int)
+	for range 1000 {
+		got := p.Select(nil, 1, IPv4)
+		if len(got) != 1 || got[0].Value != 0 {
+			t.Fatalf("Select(1, IPv4) = %v", got)
+		}
+		seen[got[0].ID]++
+	}
+	if seen[0] < 400 || seen[1] < 400 {
+		t.Errorf("chosen %v, want half each", seen)
+	}
+	if got := p.Select(nil, 3, IPv4); len(got) != 2 || got[0].ID == got[1].ID {
+		t.Errorf("Select(3, IPv4) = %v", brief(got))
+	}
+}
+
+// TestNearWeight has the limits of the weighted policy with distances.
+func TestNearWeight(t *testing.T) {
+	tests := []struct{ weight, dpf, distance, want uint32 }{
+		{0, 0, 0, 0},
+		{0, 0xffffffff, 0xffffffff, 0},
+		{100, 0, 500, 100},
+		{100, 0xffffffff, 0, 100},
+		{100, 0xffffffff / 200, 100, 50},
+		{100, 0xffffffff / 100, 100, 1},  // all but nothing left
+		{100, 0xffffffff / 100, 1000, 1}, // less than nothing
+		{1, 0xffffffff / 100, 99, 1},
+		{0xffffffff, 1, 1, 0xfffffffe},
+		{0xffffffff, 0, 0, 0xffffffff},
+	}
+	for _, tt := range tests {
+		p := param.Policy{Weight: tt.weight, DPF: tt.dpf, Distance: tt.distance}
+		if got := nearWeight(&p); got != tt.want {
+			t.Errorf("nearWeight(%d, %d, %d) = %d, want %d", tt.weight, tt.dpf, tt.distance, got, tt.want)
+		}
+	}
+}
+
+// chances returns, for drawing n of the weighted elements without putting back,
+// how probable each element is at each place.
+func chances(ws []float64, n int) [][]float64 {
+	at := make([][]float64, n)
+	for i := range at {
+		at[i] = make([]float64, len(ws))
+	}
+	var draw func(place int, left []float64, p float64)
+	draw = func(place int, left []float64, p float64) {
+		var sum float64
+		for _, w := range left {
+			sum += w
+		}
+		if place == n || sum == 0 {
+			return
+		}
+		for i, w := range left {
+			if w == 0 {
+				continue
+			}
+			at[place][i] += p * w / sum
+			rest := slices.Clone(left)
+			rest[i] = 0
+			draw(place+1, rest, p*w/sum)
+		}
+	}
+	draw(0, ws, 1)
+	return at
+}
+
+// TestFrequencies compares how often the random policies choose whom, at each
+// place, with the exact chances. Candidates are of three classes.
+func TestFrequencies(t *testing.T) {
+	const draws = 40000
+	quarter := uint32(1) << 30
+	all := func(t param.PolicyType) []param.Policy {
+		return []param.Policy{
+			{Type: t, Weight: 1, Load: 0},
+			{Type: t, Weight: 2, Load: quarter, LoadDegradation: quarter},
+			{Type: t, Weight: 0, Load: 0xffffffff},
+			{Type: t, Weight: 40, Load: quarter, LoadDegradation: 2 * quarter, DPF: 1 << 22, Distance: 512},
+			{Type: t, Weight: 10, Load: 3 * quarter},
+			{Type: t, Weight: 7, Load: 2 * quarter, DPF: 1 << 20, Distance: 100},
+		}
+	}
+	for _, typ := range []param.PolicyType{
+		param.Random, param.WeightedRandom, param.RandomizedLeastUsed,
+		param.RandomizedPriorityLeastUsed, param.WeightedRandomDPF,
+	} {
+		for _, n := range []int{1, 3, 5} {
+			for _, f := range []Families{0, IPv4} {
+				t.Run(fmt.Sprintf("%s/%d/%d", policyName(typ), n, f), func(t *testing.T) {
+					s := newSpace()
+					slow := newSlowPool(typ)
+					for id, p := range all(typ) {
+						e := newElement(param.PEID(id), []Families{IPv4, IPv6, IPv4 | IPv6}[id%3], p)
+						mustPut(t, s, "p", e)
+						slow.put(e)
+					}
+					ws := make([]float64, len(slow.elems))
+					for i, e := range slow.elems {
+						if f.admits(e.Families()) {
+							ws[i] = float64(slow.value(e))
+							if typ == param.Random {
+								ws[i] = 1
+							}
+						}
+					}
+					seen := make([][]float64, n)
+					for i := range seen {
+						seen[i] = make([]float64, len(ws))
+					}
+					var dst []Selected
+					for range draws {
+						dst = s.Pool("p").Select(dst[:0], n, f)
+						for place, e := range dst {
+							seen[place][e.ID]++
+						}
+					}
+					for place, want := range chances(ws, n) {
+						compareChances(t, fmt.Sprintf("place %d", place), seen[place], want, draws)
+					}
+				})
+			}
+		}
+	}
+}
+
+// compareChances allows five standard deviations: with a fixed seed that is a
+// deterministic test, and a bias of 1 % of a common element would show.
+func compareChances(t *testing.T, what string, seen, want []float64, draws float64) {
+	t.Helper()
+	for i, p := range want {
+		limit := 5 * math.Sqrt(draws*p*(1-p))
+		if math.Abs(seen[i]-draws*p) > limit+1e-9*draws {
+			t.Errorf("%s: element %d chosen %v times, want %.1f, at most %.1f off", what, i, seen[i], draws*p, limit)
+		}
+	}
+}
+
+// TestDegradedFrequencies: with a degradation of half the load, the chances
+// after the first selection depend on who was selected.
+func TestDegradedFrequencies(t *testing.T) {
+	for _, tt := range []struct {
+		typ  param.PolicyType
+		want [2]float64 // chances of the second selection to repeat the first, and of others
+	}{
+		{param.RandomizedLeastUsedDegradation, [2]float64{1.0 / 3, 2.0 / 3}}, // 1/2 against 1
+		{param.RandomizedPriorityLeastUsedDegradation, [2]float64{0, 1}},     // 0 against 1/2
+	} {
+		t.Run(policyName(tt.typ), func(t *testing.T) {
+			const draws = 20000
+			s, p := poolOf(t, loads(tt.typ, 1<<31, 0, 0)...)
+			seen := make([]float64, 2)
+			for range draws {
+				for id := range param.PEID(2) {
+					mustPut(t, s, "p", newElement(id, IPv4, loads(tt.typ, 1<<31, 0)[0]))
+				}
+				if p.Select(nil, 1, 0)[0].ID == p.Select(nil, 1, 0)[0].ID {
+					seen[0]++
+				} else {
+					seen[1]++
+				}
+			}
+			compareChances(t, "second", seen, tt.want[:], draws)
+		})
+	}
+}
+
+// TestUniformPairs: every ordered pair is equally probable, also after many
+// selections have shuffled the urns.
+func TestUniformPairs(t *testing.T) {
+	const n, draws = 6, 60000
+	s := newSpace()
+	for id := range param.PEID(n) {
+		mustPut(t, s, "p", newElement(id, Families(id%2)+1, param.Policy{Type: param.Random}))
+	}
+	seen := make([]float64, n*n)
+	for range draws {
+		got := s.Pool("p").Select(nil, 2, 0)
+		seen[got[0].ID*n+got[1].ID]++
+	}
+	want := make([]float64, n*n)
+	for i := range want {
+		if i/n != i%n {
+			want[i] = 1.0 / (n * (n - 1))
+		}
+	}
+	compareChances(t, "pair", seen, want, draws)
+}
+
+// TestExactWeights draws every ticket of a small urn once.
+func TestExactWeights(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	for n := range 70 {
+		var s sums
+		var want []int
+		for i := range n {
+			w := r.IntN(4)
+			s.push(uint64(w))
+			for range w {
+				want = append(want, i)
+			}
+		}
+		for ticket, i := range want {
+			if got := s.find(uint64(ticket)); got != i {
+				t.Fatalf("find(%d) among %d numbers = %d, want %d", ticket, n, got, i)
+			}
+		}
+	}
+}
