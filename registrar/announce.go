@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,10 +13,9 @@ import (
 // announcer sends server announces and counts the others that do (RFC 5352,
 // Section 3.6).
 type announcer struct {
-	serving Serving
-	data    []byte
-	timer   timer
-	heard   []heard
+	data  []byte // the message, nil if none is to be sent
+	timer timer
+	heard []heard
 }
 
 // heard is another registrar.
@@ -30,7 +30,6 @@ const maxAnnounced = 16
 
 // onServing begins the announces.
 func (r *Registrar) onServing(ev Serving) {
-	r.announce.serving = ev
 	if !ev.Announce {
 		return
 	}
@@ -89,7 +88,7 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 	n := &r.announce
 	if m.Server == r.id {
-		r.onOwnAnnounce(ev.From)
+		r.onOwnAnnounce(ev)
 		return
 	}
 	r.stats.AnnouncesReceived++
@@ -103,12 +102,11 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 }
 
-// onOwnAnnounce: multicast brings our own announces back; from elsewhere they
-// mean that two registrars have the same identifier.
-func (r *Registrar) onOwnAnnounce(from netip.AddrPort) {
-	own := plain(r.announce.serving.Addrs)
-	if len(own) > 0 && !hasAddr(own, plainAddr(from.Addr())) {
+// onOwnAnnounce: multicast brings our own announces back. One with other
+// contents comes from another registrar that has the same identifier.
+func (r *Registrar) onOwnAnnounce(ev Announced) {
+	if !bytes.Equal(ev.Data, r.announce.data) {
 		r.stats.AnnouncesDuplicate++
-		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", from, r.id)
+		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", ev.From, r.id)
 	}
 }

@@ -64,7 +64,7 @@ func TestAnnounce(t *testing.T) {
 func TestAnnouncesHeard(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.Servers = 3 })
 	w.logs = true
-	w.handle(Serving{Addrs: peers("10.0.0.1:3863")})
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Announce: true})
 	for id := uint32(1); id < 1000; id++ {
 		w.handle(announced(t, "10.0.0.9:3863", id))
 	}
@@ -72,7 +72,9 @@ func TestAnnouncesHeard(t *testing.T) {
 		t.Errorf("registrars heard: got %d, want 3", got)
 	}
 	w.trace = nil
-	w.handle(announced(t, "10.0.0.1:999", testServer)) // our own
+	acts := w.handle(Tick{})
+	w.want("announce")
+	w.handle(Announced{From: netip.MustParseAddrPort("192.0.2.1:999"), Data: acts[0].(Announce).Data}) // our own
 	w.want()
 	w.handle(announced(t, "10.0.0.2:3863", testServer))
 	w.want("log another registrar, at 10.0.0.2:3863, has our server identifier 10000001: give one of the two another")

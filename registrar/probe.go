@@ -57,8 +57,9 @@ const (
 	// be called at: with more they could have us call half a network.
 	maxCalls = 8
 	// minProbeGap is the least time from the coming up of an association that
-	// a probe has opened to the next call there.
-	minProbeGap = time.Second
+	// a probe has opened to the next call there, so that an element that
+	// answers and hangs up again does not keep us busy.
+	minProbeGap = 100 * time.Millisecond
 )
 
 // probeElements hands the elements of an association that is gone to probes,

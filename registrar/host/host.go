@@ -51,11 +51,20 @@ type Network interface {
 	Close() error
 }
 
+// core is what a Host wants of a registrar.
+type core interface {
+	Handle(time.Time, registrar.Event) []registrar.Action
+	NextDeadline() (time.Time, bool)
+	Stats() registrar.Stats
+}
+
 // Host runs a registrar: it owns the sockets, the clock and the one goroutine
 // that drives the core. Its methods may be called from any goroutine.
 type Host struct {
 	cfg   Config
-	core  *registrar.Registrar // the loop's, but for ID and Space
+	core  core // the loop's
+	id    param.ServerID
+	space *handlespace.Space
 	stats atomic.Pointer[Stats]
 	ready atomic.Bool
 	local atomic.Pointer[[]netip.AddrPort]
@@ -79,12 +88,12 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	core, err := registrar.New(cfg.Config)
+	r, err := registrar.New(cfg.Config)
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, core: core}
-	h.stats.Store(&Stats{Stats: core.Stats()})
+	h := &Host{cfg: cfg, core: r, id: r.ID(), space: r.Space()}
+	h.stats.Store(&Stats{Stats: r.Stats()})
 	h.local.Store(new([]netip.AddrPort))
 	return h, nil
 }
@@ -193,10 +202,10 @@ func (h *Host) Close(ctx context.Context) error {
 }
 
 // ID is the registrar's server identifier.
-func (h *Host) ID() param.ServerID { return h.core.ID() }
+func (h *Host) ID() param.ServerID { return h.id }
 
 // Space is the handlespace, to be read by any goroutine, before Start too.
-func (h *Host) Space() *handlespace.Space { return h.core.Space() }
+func (h *Host) Space() *handlespace.Space { return h.space }
 
 // Ready reports whether the registrar serves: it is started, and knows the
 // handlespace of its scope.

@@ -165,6 +165,9 @@ func (l *loop) run(serving registrar.Serving) {
 		case <-stop:
 			stop, l.stopping = nil, true
 			l.handle(registrar.Stop{})
+			for id := range l.open { // were the core to miss one, we would wait for it
+				l.ep.Shutdown(sctp.AssocID(id))
+			}
 		case <-l.quit:
 			l.publish(time.Now())
 			return

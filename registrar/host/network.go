@@ -1,12 +1,12 @@
 package host
 
-import (
-	"errors"
-
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
-)
+import "github.com/rserpool/coredns-rserpool/internal/sctp"
 
 // newStack opens the machine's transports.
-func newStack(sctp.StackConfig) (Network, error) {
-	return nil, errors.New("no transport yet")
+func newStack(cfg sctp.StackConfig) (Network, error) {
+	s, err := sctp.NewStack(cfg)
+	if err != nil {
+		return nil, err // not s: it would be a Network that is not nil
+	}
+	return s, nil
 }

@@ -1,0 +1,455 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// memory is a Network in memory that several hosts can share.
+type memory struct{ *sctp.Network }
+
+func (memory) Close() error { return nil }
+
+// log collects log lines.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) logf(_ bool, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, text)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
+}
+
+const hostAddr = "10.0.0.9:3863"
+
+// memoryHost is a started Host in a network in memory.
+func memoryHost(t *testing.T, nw *sctp.Network) (*Host, *log) {
+	t.Helper()
+	l := new(log)
+	h, err := New(Config{
+		Config:  registrar.Config{ServerID: 0x10000001, Rand: rand.New(rand.NewPCG(1, 2))},
+		ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
+		Network: func() (Network, error) { return memory{nw}, nil },
+		Logf:    l.logf,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	return h, l
+}
+
+// peer is an element or a user: it notes what it receives, and acknowledges
+// keep-alives unless it is deaf.
+type peer struct {
+	sctp.Endpoint
+	t     *testing.T
+	assoc sctp.AssocID
+	deaf  bool
+
+	mu   sync.Mutex
+	got  []asap.Message
+	cond *sync.Cond
+}
+
+func newPeer(t *testing.T, nw Network, addr string) *peer {
+	t.Helper()
+	p := &peer{t: t}
+	p.cond = sync.NewCond(&p.mu)
+	ep, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}}, p.handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock()
+	p.Endpoint = ep
+	p.mu.Unlock()
+	t.Cleanup(func() { _ = ep.Close() })
+	return p
+}
+
+func (p *peer) handle(ev sctp.Event) {
+	if ev.Type != sctp.Received {
+		return
+	}
+	m, _, err := asap.Parse(ev.Message.Data)
+	if err != nil {
+		p.t.Errorf("peer received what cannot be read: %v", err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.got = append(p.got, m)
+	p.cond.Broadcast()
+	if ka, ok := m.(*asap.EndpointKeepAlive); ok && !p.deaf {
+		p.send(ev.Assoc, &asap.EndpointKeepAliveAck{Handle: ka.Handle, ID: ka.ID})
+	}
+}
+
+func (p *peer) send(a sctp.AssocID, m asap.Message) {
+	b, err := m.Append(nil)
+	if err != nil {
+		p.t.Error(err)
+	}
+	if err := p.Send(a, sctp.Message{Data: b, PPID: asap.PPID}); err != nil {
+		p.t.Logf("send %T: %v", m, err)
+	}
+}
+
+func (p *peer) connect(to netip.AddrPort, k sctp.Kind) {
+	p.assoc = p.Connect(sctp.Dest{Addrs: []netip.AddrPort{to}, Kind: k})
+}
+
+// last waits for a message of type M and forgets all that came before.
+func last[M asap.Message](p *peer) M {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		for i, m := range p.got {
+			if m, ok := m.(M); ok {
+				p.got = p.got[i+1:]
+				return m
+			}
+		}
+		p.cond.Wait()
+	}
+}
+
+func registration(h string, id uint32, addr string) *asap.Registration {
+	return &asap.Registration{Handle: param.PoolHandle(h), Element: param.PoolElement{
+		ID: param.PEID(id), Life: 3600,
+		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr(addr)}},
+		Policy:        param.Policy{Type: param.RoundRobin},
+	}}
+}
+
+// The whole way: register, resolve, be supervised, be killed.
+func TestLifeOfAnElement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		if !h.Ready() || len(h.LocalAddrs()) != 1 || h.LocalAddrs()[0].String() != hostAddr {
+			t.Errorf("ready %v, at %v; want true, %s", h.Ready(), h.LocalAddrs(), hostAddr)
+		}
+		pe, pu := newPeer(t, memory{nw}, "10.0.0.1:5000"), newPeer(t, memory{nw}, "10.0.0.2:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+		if m := last[*asap.RegistrationResponse](pe); m.Reject {
+			t.Fatalf("registration is refused: %v", m.Causes)
+		}
+		if h.Space().Pool("p").Element(7) == nil {
+			t.Fatal("element is not in the handlespace when it gets its response")
+		}
+		pu.connect(h.LocalAddrs()[0], sctp.TCP)
+		pu.send(pu.assoc, &asap.HandleResolution{Handle: "p"})
+		if m := last[*asap.HandleResolutionResponse](pu); len(m.Elements) != 1 || m.Elements[0].ID != 7 {
+			t.Errorf("resolution: got %+v, want element 7", m)
+		}
+		time.Sleep(time.Minute) // answers all keep-alives
+		if h.Space().Pool("p") == nil {
+			t.Fatal("element is gone though it answers")
+		}
+		killed := time.Now()
+		nw.Kill(pe.Endpoint)
+		for h.Space().Pool("p") != nil {
+			time.Sleep(time.Millisecond)
+		}
+		if d := time.Since(killed); d > 10*time.Millisecond {
+			t.Errorf("killed element was gone after %v, want at once", d)
+		}
+		time.Sleep(2 * publishEvery)
+		s := h.Stats()
+		if s.Registrations != 1 || s.Resolutions != 1 || s.Removed[registrar.RemovedUnreachable] != 1 || s.Probes != 1 ||
+			s.KeepAlivesAcked < 8 || s.Associations[registrar.ViaTCP] != 1 || s.Panics != 0 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
+// An element whose association ends but that answers the call stays.
+func TestElementStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+		last[*asap.RegistrationResponse](pe)
+		pe.Abort(pe.assoc)
+		last[*asap.EndpointKeepAlive](pe)
+		time.Sleep(time.Minute)
+		if h.Space().Pool("p") == nil {
+			t.Error("element is gone though it answers")
+		}
+		if s := h.Stats(); s.Probes != 1 || s.Associations[registrar.ViaKernel] != 1 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+}
+
+// A machine that vanishes without a word.
+func TestFrozenElement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+		last[*asap.RegistrationResponse](pe)
+		nw.Freeze(pe.Endpoint)
+		time.Sleep(13 * time.Second) // at most 7.5 s to the keep-alive, and 5 s
+		if h.Space().Pool("p") != nil {
+			t.Error("element is there though it has not answered a keep-alive")
+		}
+	})
+}
+
+func TestCloseInGoodOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+		last[*asap.RegistrationResponse](pe)
+		if err := h.Close(t.Context()); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if h.Ready() {
+			t.Error("ready after Close")
+		}
+		if h.Space().Pool("p") == nil {
+			t.Error("the handlespace is empty after Close")
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Errorf("second close: %v", err)
+		}
+		if err := h.Start(); !errors.Is(err, ErrClosed) {
+			t.Errorf("start after close: got %v, want ErrClosed", err)
+		}
+	})
+}
+
+// A peer that does not confirm costs no more than the time that ctx leaves.
+func TestCloseWithFrozenPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+		last[*asap.RegistrationResponse](pe)
+		nw.Freeze(pe.Endpoint)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := h.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("close: got %v, want that time is up", err)
+		}
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("close took %v, want 1s", d)
+		}
+	})
+}
+
+// Start can be tried again, and says what was wrong.
+func TestStartAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		fail := error(syscall.EADDRINUSE)
+		h, err := New(Config{
+			ASAP: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
+			Network: func() (Network, error) {
+				if fail != nil {
+					return nil, fmt.Errorf("socket: %w", fail)
+				}
+				return memory{nw}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			err  error
+			want string
+		}{
+			{syscall.EADDRINUSE, "something else is served there"},
+			{syscall.EADDRNOTAVAIL, "does not have such an address"},
+			{syscall.EACCES, "needs privileges"},
+			{errors.New("odd"), "odd"},
+		} {
+			fail = c.err
+			err := h.Start()
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), hostAddr) || !errors.Is(err, c.err) {
+				t.Errorf("start: got %v, want one that says %q and %s", err, c.want, hostAddr)
+			}
+			if h.Ready() || len(h.LocalAddrs()) > 0 {
+				t.Errorf("after a failed start: ready %v, at %v", h.Ready(), h.LocalAddrs())
+			}
+		}
+		fail = nil
+		taken := newPeer(t, memory{nw}, hostAddr)
+		if err := h.Start(); err == nil {
+			t.Error("start where something else listens: no error")
+		}
+		_ = taken.Close()
+		if err := h.Start(); err != nil {
+			t.Errorf("start: %v", err)
+		}
+		if err := h.Start(); !errors.Is(err, ErrStarted) {
+			t.Errorf("second start: got %v, want ErrStarted", err)
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	at := func(s ...string) (list []netip.AddrPort) {
+		for _, a := range s {
+			list = append(list, netip.MustParseAddrPort(a))
+		}
+		return list
+	}
+	for _, c := range []struct {
+		cfg  Config
+		want string
+	}{
+		{Config{ASAP: at("224.0.0.1:1")}, "want a unicast address"},
+		{Config{ASAP: []netip.AddrPort{{}}}, "want a unicast address"},
+		{Config{ASAP: at("10.0.0.1:1", "10.0.0.2:2")}, "want the same port"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("10.0.0.1:3863")}, "want a multicast address"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("224.0.1.185:0")}, "want a multicast address and a port"},
+		{Config{Config: registrar.Config{Timers: registrar.Timers{Update: -1}}}, "timer Update"},
+	} {
+		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want an error with %q", err, c.want)
+		}
+	}
+}
+
+// brittle panics when a peer comes up.
+type brittle struct{ core }
+
+func (b brittle) Handle(now time.Time, ev registrar.Event) []registrar.Action {
+	if _, ok := ev.(registrar.AssocUp); ok {
+		panic("a mistake")
+	}
+	return b.core.Handle(now, ev)
+}
+
+func TestPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		l := new(log)
+		h, err := New(Config{
+			ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
+			Network: func() (Network, error) { return memory{nw}, nil },
+			Logf:    l.logf,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.core = brittle{h.core}
+		if err := h.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			p := newPeer(t, memory{nw}, fmt.Sprintf("10.0.0.%d:1", 1+i))
+			p.connect(h.LocalAddrs()[0], sctp.Kernel)
+		}
+		synctest.Wait()
+		time.Sleep(2 * publishEvery)
+		if got := h.Stats().Panics; got != 3 {
+			t.Errorf("panics: got %d, want 3", got)
+		}
+		for _, line := range l.lines {
+			if !strings.Contains(line, "a mistake") || !strings.Contains(line, "host_test.go") || strings.Contains(line, "\n") {
+				t.Errorf("log line: got %q, want one line with the reason and the place", line)
+			}
+		}
+		if err := h.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A peer that does not take what it asks for holds up nobody, and what it does
+// not get is counted.
+func TestSlowPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		block := make(chan struct{})
+		slow, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}}, func(sctp.Event) { <-block })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask, _ := (&asap.HandleResolution{Handle: "p"}).Append(nil)
+		a := slow.Connect(sctp.Dest{Addrs: h.LocalAddrs()})
+		for range 5000 {
+			for slow.Send(a, sctp.Message{Data: slices.Clone(ask), PPID: asap.PPID}) != nil {
+				synctest.Wait()
+			}
+		}
+		pu := newPeer(t, memory{nw}, "10.0.0.2:1")
+		pu.connect(h.LocalAddrs()[0], sctp.TCP)
+		pu.send(pu.assoc, &asap.HandleResolution{Handle: "p"})
+		last[*asap.HandleResolutionResponse](pu)
+		time.Sleep(2 * publishEvery)
+		s := h.Stats()
+		if s.SendsRefused == 0 || s.SendsFailed != s.SendsRefused || s.Sent+s.SendsRefused != 5001 {
+			t.Errorf("sent %d, refused %d, failed %d: want some refused, all counted", s.Sent, s.SendsRefused, s.SendsFailed)
+		}
+		close(block)
+		_ = slow.Close()
+	})
+}
+
+func TestStatsAll(t *testing.T) {
+	s := Stats{Sent: 1001, SendsRefused: 1002, AnnouncesFailed: 1003, Panics: 1004}
+	seen := make(map[string]bool)
+	sum := uint64(0)
+	for m, v := range s.All() {
+		key := m.Name + m.Value
+		if seen[key] {
+			t.Errorf("%s %s is published twice", m.Name, m.Value)
+		}
+		seen[key] = true
+		sum += v
+	}
+	if sum != 1001+1002+1003+1004 {
+		t.Errorf("sum of all values: got %d", sum)
+	}
+}

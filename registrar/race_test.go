@@ -1,0 +1,5 @@
+//go:build race
+
+package registrar
+
+func init() { spreadElements = 20000 } // the race detector is slow
