@@ -48,12 +48,12 @@ func (t *table) init() { t.seed = maphash.MakeSeed() }
 
 func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>(64-shardBits)] }
 
-// bytes is a name in either form, so that nobody has to convert one.
-type bytes interface{ string | []byte }
+// octets is a name in either form, so that nobody has to convert one.
+type octets interface{ string | []byte }
 
 // find returns the node of a name of any case with its hash, nil if there is
 // none.
-func find[T bytes](t *table, hash uint64, name T) *node {
+func find[T octets](t *table, hash uint64, name T) *node {
 	buckets := t.shard(hash).buckets.Load()
 	if buckets == nil {
 		return nil
@@ -67,7 +67,7 @@ func find[T bytes](t *table, hash uint64, name T) *node {
 }
 
 // exact returns the pool whose handle is name to the byte, nil if none is.
-func exact[T bytes](n *node, name T) *Pool {
+func exact[T octets](n *node, name T) *Pool {
 	if n.pool == nil || string(n.pool.handle) == string(name) {
 		return n.pool
 	}
@@ -284,7 +284,7 @@ func (t *table) hashString(name string) uint64 {
 }
 
 // hashFolded goes by parts, so that long names need no memory.
-func hashFolded[T bytes](seed maphash.Seed, name T) uint64 {
+func hashFolded[T octets](seed maphash.Seed, name T) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	var buf [128]byte
@@ -298,7 +298,7 @@ func hashFolded[T bytes](seed maphash.Seed, name T) uint64 {
 }
 
 // hasUpper reports whether there are ASCII capitals in b.
-func hasUpper[T bytes](b T) bool {
+func hasUpper[T octets](b T) bool {
 	for ; len(b) >= 8; b = b[8:] {
 		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
@@ -341,7 +341,7 @@ func toLower(b []byte) {
 }
 
 // equalFold reports whether name is key but for case.
-func equalFold[T bytes](key string, name T) bool {
+func equalFold[T octets](key string, name T) bool {
 	if len(key) != len(name) {
 		return false
 	}
