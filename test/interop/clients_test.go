@@ -9,7 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// dualStack starts CoreDNS and two dual-stack elements of the pool web.
+// dualStack starts CoreDNS and two dual-stack elements of the pool web. Their
+// transport is SCTP: the others have one address (RFC 5354, Section 3.5).
 func (l *lab) dualStack(options string, plugins string) (client *node) {
 	l.t.Helper()
 	const six = "fd00:99::1"
@@ -27,7 +28,7 @@ func (l *lab) dualStack(options string, plugins string) (client *node) {
 `, registrarIP, six, options, plugins))
 	for i := 1; i <= 2; i++ {
 		pe := l.node(fmt.Sprintf("pe%d", i), fmt.Sprintf("10.99.0.1%d/24,fd00:99::1%d/64", i, i))
-		pe.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "web", "--serve", "tcp:80", "--id", fmt.Sprintf("0x0000000%d", i),
+		pe.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "web", "--serve", "sctp:80", "--id", fmt.Sprintf("0x0000000%d", i),
 			"--address", fmt.Sprintf("10.99.0.1%d", i), "--address", fmt.Sprintf("fd00:99::1%d", i))
 	}
 	l.registered(registrarIP, "web", 2)
@@ -105,7 +106,7 @@ func TestDNSTools(t *testing.T) {
 		{"dig", "+short", "+tcp", "@" + registrarIP},
 		{"kdig", "+short", "+edns", "+bufsize=1232", "@" + registrarIP},
 	} {
-		out, err := pu.run(append(args, "SRV", "_http._tcp.web.pool.example.org")...)
+		out, err := pu.run(append(args, "SRV", "_http._sctp.web.pool.example.org")...)
 		if err != nil || strings.Count(out, "pe-0000000") != 2 {
 			t.Errorf("%v: %q, %v, want both elements", args, out, err)
 		}
@@ -161,7 +162,7 @@ func TestDelv(t *testing.T) {
 	anchor := l.file("anchor", fmt.Sprintf("trust-anchors { \"pool.example.org.\" static-key 257 3 %d %q; };\n", key.Algorithm, key.PublicKey))
 
 	for _, q := range [][2]string{
-		{"A", "web.pool.example.org"}, {"AAAA", "web.pool.example.org"}, {"SRV", "_http._tcp.web.pool.example.org"},
+		{"A", "web.pool.example.org"}, {"AAAA", "web.pool.example.org"}, {"SRV", "_http._sctp.web.pool.example.org"},
 		{"TXT", "web.pool.example.org"}, {"SOA", "pool.example.org"}, {"MX", "web.pool.example.org"}, {"A", "nosuch.pool.example.org"},
 	} {
 		out, err := pu.run("delv", "@"+registrarIP, "-a", anchor, "+root=pool.example.org", q[1], q[0])
