@@ -2,14 +2,11 @@ package rserpool
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	crand "crypto/rand"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
@@ -43,17 +40,8 @@ func defaultOptions() options {
 
 // config returns the configuration of a registrar with these options.
 func (o options) config() host.Config {
-	var seed [32]byte
-	crand.Read(seed[:]) // never fails
 	return host.Config{
-		Config: core.Config{
-			ServerID: o.serverID,
-			Rand:     rand.New(rand.NewChaCha8(seed)),
-			// Serial numbers grow from one process to the next.
-			SerialStart: uint32(time.Now().Unix()),
-			Timers:      o.timers,
-			Limits:      o.limits,
-		},
+		Config:        core.Config{ServerID: o.serverID, Timers: o.timers, Limits: o.limits},
 		ASAP:          o.asap,
 		Transport:     o.transport,
 		Encap:         o.encap,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -143,6 +144,23 @@ func (rs *registrars) release(l *lease) (wait func() error) {
 	}
 }
 
+// sweep ends the leases of instances that are not there any more.
+func (rs *registrars) sweep(live func(*lease) bool) {
+	for _, s := range rs.snapshot() {
+		for _, l := range rs.holders(s) {
+			if !live(l) {
+				rs.release(l)
+			}
+		}
+	}
+}
+
+func (rs *registrars) holders(s *shared) []*lease {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.Collect(maps.Keys(s.leases))
+}
+
 // close closes a registrar in the background.
 func (rs *registrars) close(s *shared) (wait func() error) {
 	var err error
@@ -177,8 +195,9 @@ func (rs *registrars) snapshot() []*shared {
 // CoreDNS tells an instance neither that it has been discarded, because the
 // reload that made it failed after startup, nor that it was stopped without
 // its shutdown callbacks. In the first case the instance before it ends the
-// lease, if that has rserpool blocks itself. For the rest, a lease also ends
-// when its instance has become garbage.
+// lease, if that has rserpool blocks itself. What is left, the next set-up
+// sweeps away, or the collector when the instance has become garbage, which
+// CoreDNS lets it become with the next reload.
 type instance struct {
 	registrars *registrars
 	lease      *lease

@@ -64,6 +64,7 @@ func instanceOf(c *caddy.Controller, rs *registrars) *instance {
 	if inst, ok := c.Get(instanceKey{}).(*instance); ok {
 		return inst
 	}
+	rs.sweep(isLive)
 	inst := newInstance(rs)
 	c.Set(instanceKey{}, inst)
 	c.OnStartup(inst.startup)
@@ -74,7 +75,8 @@ func instanceOf(c *caddy.Controller, rs *registrars) *instance {
 	return inst
 }
 
-// isLive reports whether the CoreDNS instance that has the lease serves.
+// isLive reports whether the CoreDNS instance that has the lease serves, or is
+// about to.
 func isLive(l *lease) bool {
 	for _, i := range caddy.Instances() {
 		i.StorageMu.RLock()

@@ -1,0 +1,507 @@
+package rserpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	_ "github.com/coredns/coredns/core"
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/forward"
+	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/log"
+	_ "github.com/coredns/coredns/plugin/metrics"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	_ "github.com/coredns/coredns/plugin/ready"
+	_ "github.com/coredns/coredns/plugin/reload"
+	_ "github.com/coredns/coredns/plugin/whoami"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+)
+
+func TestMain(m *testing.M) {
+	clog.Discard()
+	stdlog.SetOutput(io.Discard)
+	caddy.Quiet, dnsserver.Quiet = true, true
+	at := slices.Index(dnsserver.Directives, "kubernetes")
+	if err := dnsserver.SetDirectives(slices.Insert(slices.Clone(dnsserver.Directives), at, pluginName)); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// server is a whole CoreDNS.
+type server struct {
+	t    *testing.T
+	inst *caddy.Instance
+}
+
+func corefile(s string) caddy.Input {
+	return caddy.CaddyfileInput{Contents: []byte(s), Filepath: "Corefile", ServerTypeName: "dns"}
+}
+
+// startServer starts CoreDNS; the end of the test stops it, as SIGTERM would.
+func startServer(t *testing.T, text string) *server {
+	t.Helper()
+	inst, err := caddy.Start(corefile(text))
+	if err != nil {
+		t.Fatalf("%v with Corefile\n%s", err, text)
+	}
+	s := &server{t, inst}
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *server) stop() {
+	if s.inst == nil {
+		return
+	}
+	for _, err := range s.inst.ShutdownCallbacks() {
+		s.t.Errorf("shutdown: %v", err)
+	}
+	if err := s.inst.Stop(); err != nil {
+		s.t.Errorf("stop: %v", err)
+	}
+	s.inst = nil
+}
+
+// reload does what SIGUSR1 and the reload plugin do.
+func (s *server) reload(text string) error {
+	next, err := s.inst.Restart(corefile(text))
+	s.inst = next
+	return err
+}
+
+func (s *server) addr() string { return s.inst.Servers()[0].LocalAddr().String() }
+
+// query asks the server, or the one of its servers that zones tell.
+func (s *server) query(name string, qtype uint16) *dns.Msg {
+	s.t.Helper()
+	m, err := dns.Exchange(new(dns.Msg).SetQuestion(name, qtype), s.addr())
+	if err != nil {
+		s.t.Fatalf("%s: %v", name, err)
+	}
+	return m
+}
+
+// waitFor asks until the answer is what ok wants.
+func (s *server) waitFor(what, name string, qtype uint16, ok func(*dns.Msg) bool) *dns.Msg {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		m := s.query(name, qtype)
+		if ok(m) {
+			return m
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s: no %s within 20 s; the last answer is\n%s", name, what, m)
+		}
+	}
+}
+
+func hasAnswer(m *dns.Msg) bool { return len(m.Answer) > 0 }
+func isUnknown(m *dns.Msg) bool { return m.Rcode == dns.RcodeNameError }
+
+// ports are free ports of a registrar's own on a loopback address.
+type ports struct{ asap, encap int }
+
+func freePorts(t *testing.T) ports {
+	t.Helper()
+	free := func(network string) int {
+		if network == "tcp" {
+			l, err := net.Listen(network, "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
+		c, err := net.ListenPacket(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.LocalAddr().(*net.UDPAddr).Port
+	}
+	return ports{free("tcp"), free("udp")}
+}
+
+// options are the Corefile lines of a registrar at these ports.
+func (p ports) options() string {
+	return fmt.Sprintf("asap 127.0.0.1:%d\nencap %d\ntransport udp\n", p.asap, p.encap)
+}
+
+// registered is a pool element that is registered, and what became of it.
+type registered struct {
+	cancel context.CancelFunc
+	done   chan error
+	events sync.Map // pe.EventType to *atomic.Int32
+}
+
+func (r *registered) count(e pe.EventType) int {
+	n, _ := r.events.LoadOrStore(e, new(atomic.Int32))
+	return int(n.(*atomic.Int32).Load())
+}
+
+// leave deregisters.
+func (r *registered) leave(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	if err := <-r.done; err != nil {
+		t.Errorf("pool element: %v", err)
+	}
+}
+
+// register starts a pool element and returns when it is registered.
+func register(t *testing.T, p ports, pool string, id param.PEID) *registered {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &registered{cancel: cancel, done: make(chan error, 1)}
+	up := make(chan struct{}, 1)
+	e, err := pe.New(pe.Config{
+		Pool:       param.PoolHandle(pool),
+		ID:         id,
+		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: addrs("127.0.0.1")},
+		Policy:     param.Policy{Type: param.RoundRobin},
+		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
+		Via:        endpoint.UDP,
+		Notify: func(e pe.Event) {
+			n, _ := r.events.LoadOrStore(e.Type, new(atomic.Int32))
+			n.(*atomic.Int32).Add(1)
+			if e.Type == pe.Registered {
+				select {
+				case up <- struct{}{}:
+				default:
+				}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { r.done <- e.Run(ctx) }()
+	select {
+	case <-up:
+	case err := <-r.done:
+		t.Fatalf("pool element: %v", err)
+	case <-time.After(20 * time.Second):
+		cancel()
+		t.Fatal("pool element is not registered within 20 s")
+	}
+	t.Cleanup(cancel)
+	return r
+}
+
+// TestServerAnswers goes the whole way: an element registers over SCTP in UDP,
+// is in DNS answers, and leaves them.
+func TestServerAnswers(t *testing.T) {
+	p := freePorts(t)
+	s := startServer(t, "pool.example.org:0 {\n rserpool {\n"+p.options()+"}\n}")
+	if m := s.query("web."+zoneZ, dns.TypeA); !isUnknown(m) || len(m.Ns) != 1 {
+		t.Fatalf("before the registration: got\n%s\nwant NXDOMAIN with the SOA", m)
+	}
+	e := register(t, p, "web", 7)
+	m := s.waitFor("answer", "_http._tcp.web."+zoneZ, dns.TypeSRV, hasAnswer)
+	if got, want := lines(m.Answer), "_http._tcp.web."+zoneZ+" 5 IN SRV 0 1 8080 pe-00000007.web."+zoneZ+"\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := lines(s.query("wEb."+zoneZ, dns.TypeA).Answer), "wEb."+zoneZ+" 5 IN A 127.0.0.1\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	e.leave(t)
+	s.waitFor("NXDOMAIN", "web."+zoneZ, dns.TypeA, isUnknown)
+}
+
+// resources counts what a leak would raise.
+func resources(t *testing.T) (goroutines, files int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("no /proc to count descriptors in")
+	}
+	return runtime.NumGoroutine(), len(fds)
+}
+
+// noLeak checks that no more is in use than before, when all has settled.
+func noLeak(t *testing.T, goroutines, files int) {
+	t.Helper()
+	var g, f int
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		if g, f = resources(t); g <= goroutines && f <= files {
+			return
+		}
+	}
+	buf := make([]byte, 1<<20)
+	t.Errorf("got %d goroutines and %d descriptors, before it were %d and %d\n%s", g, f, goroutines, files, buf[:runtime.Stack(buf, true)])
+}
+
+// TestServerReload: reloads lose neither a registration nor a query, and leave
+// nothing behind.
+func TestServerReload(t *testing.T) {
+	goroutines, files := resources(t)
+	p := freePorts(t)
+	text := func(ttl int) string {
+		return fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%sttl %d\n}\n}", p.options(), ttl)
+	}
+	s := startServer(t, text(1))
+	e := register(t, p, "web", 7)
+	s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	addr, failed := s.addr(), atomic.Pointer[string]{}
+	asking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			m, err := dns.Exchange(new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeA), addr)
+			if err == nil && len(m.Answer) != 1 {
+				err = errors.New(m.String())
+			}
+			// CoreDNS itself may lose a query that is in the old server's
+			// socket buffer; a wrong answer would be ours.
+			if err != nil && !os.IsTimeout(err) {
+				text := err.Error()
+				failed.Store(&text)
+				return
+			}
+		}
+	})
+	for i := range 20 {
+		if err := s.reload(text(2 + i)); err != nil {
+			t.Fatalf("reload %d: %v", i, err)
+		}
+		if got := s.query("web."+zoneZ, dns.TypeA).Answer; len(got) != 1 || got[0].Header().Ttl != uint32(2+i) {
+			t.Fatalf("after reload %d: got\n%s\nwant one record with the new TTL %d", i, lines(got), 2+i)
+		}
+	}
+	close(stop)
+	asking.Wait()
+	if text := failed.Load(); text != nil {
+		t.Errorf("a query during the reloads: %s", *text)
+	}
+	if n := e.count(pe.Registered); n != 1 || e.count(pe.HomeLost) != 0 || e.count(pe.NoRegistrar) != 0 {
+		t.Errorf("pool element registered %d times and lost its home %d times, want 1 and 0", n, e.count(pe.HomeLost))
+	}
+	e.leave(t)
+	s.waitFor("NXDOMAIN", "web."+zoneZ, dns.TypeA, isUnknown)
+	s.stop()
+	noLeak(t, goroutines, files)
+}
+
+// TestServerFailedReload: whatever is wrong with a new Corefile, and whenever
+// it shows, the old one goes on and nothing of the new one stays.
+func TestServerFailedReload(t *testing.T) {
+	goroutines, files := resources(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, p2 := freePorts(t), freePorts(t)
+	good := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
+	other := "other.example.org:0 {\n rserpool {\n" + p2.options() + "}\n}\n"
+	late := fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}\n", taken.Addr().(*net.TCPAddr).Port)
+
+	s := startServer(t, good)
+	e := register(t, p, "web", 7)
+	tests := []struct{ name, corefile, want string }{
+		{"no Corefile", "pool.example.org:0 {\n", "Corefile:"},
+		{"unknown plugin", "pool.example.org:0 {\n nothing\n}", "nothing"},
+		{"wrong option", "pool.example.org:0 {\n rserpool {\n ttl forever\n}\n}", `Corefile:3 - Error during parsing: ttl: "forever"`},
+		{"option of the running registrar", strings.Replace(good, "transport udp", "transport auto", 1), "transport auto, not udp"},
+		{"failure after startup", good + late, "address already in use"},
+		{"failure after the start of another registrar", good + other + late, "address already in use"},
+		{"registrar cannot start", good + strings.Replace(other, fmt.Sprint(p2.asap), fmt.Sprint(taken.Addr().(*net.TCPAddr).Port), 1), "plugin"},
+	}
+	for range 3 {
+		for _, tt := range tests {
+			err := s.reload(tt.corefile)
+			if err == nil {
+				t.Fatalf("%s: reload succeeded", tt.name)
+			}
+			if tt.want != "plugin" && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: got error %q, want one with %q", tt.name, err, tt.want)
+			}
+			if m := s.query("web."+zoneZ, dns.TypeA); len(m.Answer) != 1 {
+				t.Fatalf("%s: after the failed reload got\n%s\nwant one address", tt.name, m)
+			}
+		}
+	}
+	if n := e.count(pe.Registered); n != 1 || e.count(pe.HomeLost) != 0 {
+		t.Errorf("pool element registered %d times and lost its home %d times, want 1 and 0", n, e.count(pe.HomeLost))
+	}
+	// The second registrar's ports are free again.
+	if err := s.reload(good + other); err != nil {
+		t.Fatalf("good reload after the failed ones: %v", err)
+	}
+	register(t, p2, "mail", 8).leave(t)
+	e.leave(t)
+	taken.Close()
+	s.stop()
+	noLeak(t, goroutines, files)
+}
+
+// TestServerFailedFirstReload: the instance before had no rserpool block that
+// could clean up.
+func TestServerFailedFirstReload(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	p := freePorts(t)
+	s := startServer(t, "example.net:0 {\n whoami\n}")
+	if err := s.reload(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s}\n}\nexample.net:%d {\n bind 127.0.0.1\n whoami\n}", p.options(), taken.Addr().(*net.TCPAddr).Port)); err == nil {
+		t.Fatal("reload succeeded, want the taken port to fail it")
+	}
+	if n := len(process.snapshot()); n != 1 {
+		t.Fatalf("got %d registrars after the failed reload, want to test what becomes of the one", n)
+	}
+	if err := s.reload("example.net:0 {\n whoami\n}"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(process.snapshot()) > 0; runtime.Gosched() {
+		runtime.GC()
+		if time.Now().After(deadline) {
+			t.Fatal("the registrar of the failed reload still runs")
+		}
+	}
+}
+
+// TestServerSecondReload: after that, a reload with other options for the same
+// address is no change of a running registrar.
+func TestServerSecondReload(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	p := freePorts(t)
+	good := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
+	s := startServer(t, "example.net:0 {\n whoami\n}")
+	if err := s.reload(good + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}", taken.Addr().(*net.TCPAddr).Port)); err == nil {
+		t.Fatal("reload succeeded, want the taken port to fail it")
+	}
+	if err := s.reload(strings.Replace(good, "transport udp", "transport auto", 1)); err != nil {
+		t.Fatal(err)
+	}
+	register(t, p, "web", 7).leave(t)
+}
+
+// TestServerBlocks: two blocks share a registrar, a third has one of its own.
+func TestServerBlocks(t *testing.T) {
+	p, p2 := freePorts(t), freePorts(t)
+	one := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
+	two := "pool.example.net:0 {\n rserpool {\n" + p.options() + "ttl 9\n}\n}\n"
+	three := "other.example.org:0 {\n rserpool {\n" + p2.options() + "}\n}\n"
+	s := startServer(t, one+two+three)
+	register(t, p, "web", 7)
+	register(t, p2, "mail", 8)
+	if n := len(process.snapshot()); n != 2 {
+		t.Errorf("got %d registrars, want 2", n)
+	}
+	s.waitFor("answer", "web.pool.example.org.", dns.TypeA, hasAnswer)
+	for name, want := range map[string]string{
+		"web.pool.example.org.":   "web.pool.example.org. 5 IN A 127.0.0.1\n",
+		"web.pool.example.net.":   "web.pool.example.net. 9 IN A 127.0.0.1\n",
+		"mail.other.example.org.": "mail.other.example.org. 5 IN A 127.0.0.1\n",
+		"mail.pool.example.org.":  "",
+		"web.other.example.org.":  "",
+	} {
+		if got := lines(s.query(name, dns.TypeA).Answer); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	// Blocks come and go; who is still wanted stays.
+	if err := s.reload(two); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.query("web.pool.example.net.", dns.TypeA); len(got.Answer) != 1 {
+		t.Errorf("after the reload: got\n%s\nwant one address", got)
+	}
+	for deadline := time.Now().Add(20 * time.Second); len(process.snapshot()) != 1; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("got %d registrars, want the one that is still used", len(process.snapshot()))
+		}
+	}
+}
+
+// TestServerReloadPlugin reloads by the reload plugin, which watches the
+// Corefile.
+func TestServerReloadPlugin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds: the reload plugin looks every two")
+	}
+	p := freePorts(t)
+	text := func(ttl int) []byte {
+		return fmt.Appendf(nil, "pool.example.org:0 {\n reload 2s 1s\n rserpool {\n%sttl %d\n}\n}", p.options(), ttl)
+	}
+	file := t.TempDir() + "/Corefile"
+	write := func(ttl int) {
+		if err := os.WriteFile(file, text(ttl), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1)
+	// The plugin reads the file again by the loader that gave it.
+	caddy.SetDefaultCaddyfileLoader("test", caddy.LoaderFunc(func(string) (caddy.Input, error) {
+		b, err := os.ReadFile(file)
+		return caddy.CaddyfileInput{Contents: b, Filepath: file, ServerTypeName: "dns"}, err
+	}))
+	input, err := caddy.LoadCaddyfile("dns")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst, err := caddy.Start(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t, inst}
+	addr := s.addr()
+	e := register(t, p, "web", 7)
+	write(2)
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		m, err := dns.Exchange(new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeA), addr)
+		if err == nil && len(m.Answer) == 1 && m.Answer[0].Header().Ttl == 2 {
+			break
+		}
+		if err == nil && len(m.Answer) != 1 {
+			t.Fatalf("during the reload: got\n%s", m)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no reload within 30 s: %v, %v", m, err)
+		}
+	}
+	if n := e.count(pe.Registered); n != 1 || e.count(pe.HomeLost) != 0 {
+		t.Errorf("pool element registered %d times and lost its home %d times, want 1 and 0", n, e.count(pe.HomeLost))
+	}
+	// The old instance lets go last of all.
+	for len(process.holders(process.snapshot()[0])) > 1 {
+		runtime.Gosched()
+	}
+	for _, i := range caddy.Instances() {
+		i.ShutdownCallbacks()
+	}
+	caddy.Stop()
+}
