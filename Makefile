@@ -11,13 +11,13 @@ LDFLAGS   := -s -w -X main.version=$(shell git describe --tags --always --dirty 
 .PHONY: build
 build:
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
 
 ## build-all: the same, with every plugin that CoreDNS ships (slow, large)
 .PHONY: build-all
 build-all:
 	@mkdir -p $(BIN)
-	$(GO) build -trimpath -tags allplugins -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
+	$(GO) build -tags allplugins -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
 
 ## run: a name server on port 1053 with nine sample elements; Ctrl-C ends it
 .PHONY: run
