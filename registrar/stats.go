@@ -174,7 +174,7 @@ func (s *Stats) families() []family {
 	byLabel := func(name, label, help string, labels []string, v []uint64) family {
 		return family{Metric{Name: name, Label: label, Help: help}, labels, v}
 	}
-	assocs := byLabel("associations", "transport", "Associations established now.", viaLabels[:], s.Associations[:])
+	assocs := byLabel("associations_open", "transport", "Associations established now.", viaLabels[:], s.Associations[:])
 	assocs.m.Gauge = true
 	return []family{
 		gauge("pools", "Pools in the handlespace.", s.Pools),
@@ -197,7 +197,7 @@ func (s *Stats) families() []family {
 		counter("keepalives_unexpected_total", "Acknowledgements that did not belong to a keep-alive.", s.KeepAlivesUnexpected),
 		counter("unreachable_reports_total", "Reports of unreachable pool elements.", s.Unreachable),
 		counter("probes_total", "Probes after the end of an association with pool elements.", s.Probes),
-		gauge("probes", "Probes running or waiting.", s.Probing),
+		gauge("probes_open", "Probes running or waiting.", s.Probing),
 		counter("messages_malformed_total", "Messages that could not be read.", s.Malformed),
 		counter("messages_misplaced_total", "Messages that are none for a registrar.", s.Misplaced),
 		byLabel("messages_ignored_total", "reason", "Messages ignored.", ignoredLabels[:], s.Ignored[:]),
