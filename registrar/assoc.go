@@ -101,8 +101,21 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 }
 
 func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
-	if a := r.assocs[ev.Assoc]; a != nil && a.up {
-		r.setPeer(a, ev.Peer)
+	a := r.assocs[ev.Assoc]
+	if a == nil || !a.up {
+		return
+	}
+	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
+	r.setPeer(a, ev.Peer)
+	if len(proved) == 0 {
+		return
+	}
+	// The peer may prefer another address by now, but has not proved to be
+	// there.
+	if i := slices.Index(a.peer, proved[0]); i > 0 {
+		r.dropPrimary(a)
+		a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
+		r.byPrimary[peerKey{a.via, a.peer[0]}] = a
 	}
 }
 

@@ -23,9 +23,11 @@ type claim struct {
 }
 
 func (r *Registrar) claimElement(e *element, a *assoc, m *asap.Registration) {
+	msg := *m
+	msg.Handle = e.pool.handle // one copy will do
 	switch {
 	case e.claim != nil && e.claim.assoc == a: // sent again
-		e.claim.msg = *m
+		e.claim.msg = msg
 		return
 	case e.claim != nil:
 		r.rejectRegistration(a, m, param.Cause{Code: param.CauseNonUniquePEIdentifier})
@@ -34,7 +36,7 @@ func (r *Registrar) claimElement(e *element, a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
 		return
 	}
-	e.claim = &claim{a, *m}
+	e.claim = &claim{a, msg}
 	a.claims = append(a.claims, e)
 	r.leaveIdle(a)
 	r.stats.Claims++

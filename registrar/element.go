@@ -33,9 +33,9 @@ type element struct {
 	// ownASAP tells that the ASAP transport is the element's own words, not
 	// the association's addresses.
 	ownASAP bool
-	// adopt asks for the H flag in the next keep-alive, because the element
-	// has named another home.
-	adopt bool
+	// adopt asks for the H flag, because the element has named another home;
+	// adopting tells that the last keep-alive had it.
+	adopt, adopting bool
 
 	// keepAlive is when the next keep-alive is due, or, while one is unanswered
 	// (waiting), when time is up for it.

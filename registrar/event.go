@@ -34,8 +34,9 @@ type AssocUp struct {
 	Via  Via
 }
 
-// AssocAddrs: the set of a peer's addresses has changed. The order is that of
-// AssocUp.
+// AssocAddrs: the set of a peer's addresses has changed. As long as it has the
+// first address of AssocUp, that remains the one where the peer has proved to
+// be.
 type AssocAddrs struct {
 	Assoc AssocID
 	Peer  []netip.AddrPort

@@ -237,7 +237,7 @@ func (p *probe) fill(r *Registrar) {
 	for e := p.waiting.head; e != nil && p.asked.n < askWindow; e = p.waiting.head {
 		e.unlink()
 		p.asked.push(e)
-		r.sendKeepAlive(e, p.assoc)
+		r.sendKeepAlive(e, p.assoc, true)
 	}
 }
 

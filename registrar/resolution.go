@@ -43,13 +43,7 @@ func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, 
 // as the reference implementation has it; it is sent for round robin too. ASAP
 // transports are for registrars only. What does not fit is left out.
 func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
-	flags := uint8(0)
-	if accept {
-		flags = 1 // the A bit
-	}
-	w := param.BeginMessage(r.buf[:0], uint8(asap.TypeHandleResolutionResponse), flags)
-	w.PoolHandle(h)
-	w.Policy(r.selected[0].Policy)
+	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
 		if i > 0 && w.Len()+maxElementSize > maxMessage {
 			break

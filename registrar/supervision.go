@@ -20,7 +20,8 @@ func (r *Registrar) alive(e *element) {
 }
 
 // check has the element asked for a sign of life soon, at once if it was not
-// asked in the last second. While it is probed that is done already.
+// asked in the last second, and without the H flag (RFC 5352, Section 3.5).
+// While it is probed that is done already.
 func (r *Registrar) check(e *element) {
 	if e.probe != nil || e.waiting {
 		return
@@ -31,23 +32,24 @@ func (r *Registrar) check(e *element) {
 		}
 		return
 	}
-	r.ask(e)
+	r.ask(e, false)
 }
 
-// ask sends a keep-alive to an element over its association and waits.
-func (r *Registrar) ask(e *element) {
+// ask sends a keep-alive to an element over its association and waits. home
+// tells whether it may carry the H flag.
+func (r *Registrar) ask(e *element, home bool) {
 	e.waiting, e.heldUp = true, false
 	r.timers.arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
-	r.sendKeepAlive(e, e.assoc)
+	r.sendKeepAlive(e, e.assoc, home)
 }
 
 // sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is the reference
 // implementation's addition, without which an association with two elements of
 // one pool could not tell which one is meant.
-func (r *Registrar) sendKeepAlive(e *element, a *assoc) {
-	e.asked = r.now
+func (r *Registrar) sendKeepAlive(e *element, a *assoc, home bool) {
+	e.asked, e.adopting = r.now, home && e.adopt
 	r.stats.KeepAlivesSent++
-	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopt, Server: r.id, Handle: e.pool.handle, ID: e.id, HasID: true})
+	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopting, Server: r.id, Handle: e.pool.handle, ID: e.id, HasID: true})
 }
 
 // keepAliveDue: it is time for a keep-alive, or it has not been acknowledged in
@@ -66,7 +68,7 @@ func (r *Registrar) keepAliveDue(e *element) {
 	case late > t.KeepAliveInterval:
 		r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(t.KeepAliveInterval)))))
 	default:
-		r.ask(e)
+		r.ask(e, true)
 	}
 }
 
@@ -85,7 +87,7 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 		return
 	}
 	r.stats.KeepAlivesAcked++
-	e.adopt = false
+	e.adopt = e.adopt && !e.adopting
 	r.rejectClaim(e)
 	r.alive(e)
 }

@@ -81,6 +81,19 @@ func TestKeepAliveHomeFlag(t *testing.T) {
 	}
 }
 
+// RFC 5352, Section 3.5: the keep-alive that a report causes has no H flag. The
+// element is still to be told.
+func TestKeepAliveHomeFlagAndReport(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.Home = 0x22 }))
+	w.recv(1, unreachable("p", 1))
+	w.recv(1, ack("p", 1))
+	w.want("1 < registration granted p:1", "1"+ka1)
+	w.until(8 * time.Second)
+	w.want("1" + ka1 + " H")
+}
+
 // Acknowledgements count only from the association that was asked.
 func TestKeepAliveAckForged(t *testing.T) {
 	w := newWorld(t)

@@ -290,6 +290,9 @@ func (l *loop) send(a *registrar.Send) {
 func (l *loop) publish(now time.Time) {
 	s := l.stats
 	s.Stats = l.h.core.Stats()
+	if n, ok := l.network.(interface{ Stats() sctp.Stats }); ok {
+		s.Transport = n.Stats()
+	}
 	if l.group != nil {
 		s.AnnouncesFailed += l.group.failed.Load()
 	}

@@ -3,6 +3,7 @@ package host
 import (
 	"iter"
 
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -16,6 +17,8 @@ type Stats struct {
 	AnnouncesFailed uint64
 	// Panics of the core. There should be none.
 	Panics uint64
+	// Transport counts what user-space SCTP and TCP met.
+	Transport sctp.Stats
 }
 
 // All iterates over all values, the registrar's first; see
@@ -35,6 +38,14 @@ func (s *Stats) All() iter.Seq2[registrar.Metric, uint64] {
 			{"sends_refused_total", "Messages not sent because the peer's queue was full.", s.SendsRefused},
 			{"announces_failed_total", "Server announces that an interface did not take.", s.AnnouncesFailed},
 			{"panics_total", "Panics of the registrar, each a mistake in it.", s.Panics},
+			{"transport_bad_checksum_total", "SCTP packets with a wrong checksum.", s.Transport.BadChecksum},
+			{"transport_malformed_total", "SCTP packets that could not be read.", s.Transport.Malformed},
+			{"transport_out_of_the_blue_total", "SCTP packets that belong to no association.", s.Transport.OutOfTheBlue},
+			{"transport_bad_cookie_total", "Forged or stale SCTP cookies.", s.Transport.BadCookie},
+			{"transport_refused_total", "Associations and connections refused for lack of room.", s.Transport.Refused},
+			{"transport_overruns_total", "Associations and connections cut off because the peer went past a limit.", s.Transport.Overruns},
+			{"transport_dropped_total", "SCTP packets dropped because an association did not take them fast enough.", s.Transport.Dropped},
+			{"transport_panics_total", "Panics of the transport, each a mistake in it.", s.Transport.Panics},
 		} {
 			if !yield(registrar.Metric{Name: f.name, Help: f.help}, f.v) {
 				return
