@@ -1,0 +1,225 @@
+package rserpool
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+)
+
+func readme(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestReadmeHeadings(t *testing.T) {
+	var got []string
+	for line := range strings.Lines(readme(t)) {
+		if h, ok := strings.CutPrefix(line, "## "); ok {
+			got = append(got, strings.TrimSpace(h))
+		}
+	}
+	at := -1
+	for _, want := range []string{"Name", "Description", "Syntax", "Metrics", "Ready", "Examples", "Bugs", "See Also"} {
+		i := slices.Index(got, want)
+		if i <= at {
+			t.Errorf("heading %q is missing or out of order in %q", want, got)
+		}
+		at = i
+	}
+	if !strings.Contains(readme(t), "\n*rserpool* - ") {
+		t.Error("no line of the form *rserpool* - what it does")
+	}
+}
+
+// TestReadmeOptions: the manual has exactly the options that the parser has.
+func TestReadmeOptions(t *testing.T) {
+	text := readme(t)
+	_, syntax, _ := strings.Cut(text, "## Syntax")
+	_, syntax, _ = strings.Cut(syntax, "{\n")
+	syntax, _, _ = strings.Cut(syntax, "}\n")
+	var want []string
+	for _, p := range properties() {
+		if strings.Contains(p.args, "ADDRESS") && p.least == 0 || p.name == "enrp_announce" {
+			if !strings.Contains(text, "`"+p.name+"` **"+p.args+"**") {
+				t.Errorf("section Bugs does not say that %s %s is refused", p.name, p.args)
+			}
+			continue
+		}
+		want = append(want, strings.TrimSpace(p.name+" "+p.args))
+		if !strings.Contains(text, "\n* `"+p.name+"` ") {
+			t.Errorf("option %s has no item", p.name)
+		}
+	}
+	var got []string
+	for line := range strings.Lines(syntax) {
+		got = append(got, strings.TrimSpace(line))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("section Syntax (-parser +README):\n%s", diff)
+	}
+}
+
+// TestReadmeDefaults: timers and limits are listed with their defaults.
+func TestReadmeDefaults(t *testing.T) {
+	text, o := readme(t), defaultOptions()
+	want := 0
+	for _, tm := range timers() {
+		want++
+		if row := "\n| `" + tm.name + "` | " + tm.format(&o.timers) + " | "; !strings.Contains(text, row) {
+			t.Errorf("no row %q", strings.TrimSpace(row))
+		}
+	}
+	for _, l := range limits() {
+		want++
+		if row := "\n| `" + l.name + "` | " + strconv.Itoa(*l.of(&o.limits)) + " | "; !strings.Contains(text, row) {
+			t.Errorf("no row %q", strings.TrimSpace(row))
+		}
+	}
+	_, tables, _ := strings.Cut(text, "## Timers")
+	tables, _, _ = strings.Cut(tables, "## Registrars")
+	if got := strings.Count(tables, "\n| `"); got != want {
+		t.Errorf("the tables have %d rows, the parser knows %d names", got, want)
+	}
+}
+
+// describe returns the metrics of this package as the manual writes them.
+func describe(t *testing.T) map[string]*prometheus.Desc {
+	t.Helper()
+	ch := make(chan *prometheus.Desc, 1000)
+	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, collector{process}} {
+		c.Describe(ch)
+	}
+	close(ch)
+	all := map[string]*prometheus.Desc{}
+	form := regexp.MustCompile(`fqName: "([^"]*)".*variableLabels: \{([^}]*)\}`)
+	for d := range ch {
+		m := form.FindStringSubmatch(d.String())
+		if m == nil {
+			t.Fatalf("cannot read %s", d)
+		}
+		all[m[1]+"{"+strings.ReplaceAll(m[2], ",", ", ")+"}"] = d
+	}
+	return all
+}
+
+func TestReadmeMetrics(t *testing.T) {
+	text := readme(t)
+	described := describe(t)
+	for name := range described {
+		if !strings.Contains(text, "\n* `"+name+"` - ") {
+			t.Errorf("no item for %s", name)
+		}
+	}
+	if got := strings.Count(text, "\n* `coredns_rserpool_"); got != len(described) {
+		t.Errorf("the manual has %d metrics, want %d", got, len(described))
+	}
+	// The values of labels are from closed sets, all of them listed or hinted
+	// at.
+	for k := range answerKinds {
+		if !strings.Contains(text, "`"+k.String()+"`") {
+			t.Errorf("kind %s is not in the manual", k)
+		}
+	}
+	var s host.Stats
+	for m := range s.All() {
+		if m.Label != "" && m.Label != "cause" && !strings.Contains(text, "`"+m.Value+"`") {
+			t.Errorf("%s %s of %s is not in the manual", m.Label, m.Value, m.Name)
+		}
+	}
+}
+
+// TestMetricNames: what Prometheus's own linter says, and no name that
+// OpenMetrics would have twice.
+func TestMetricNames(t *testing.T) {
+	fakes, rs := newFakes()
+	inst := startInstance(t, rs, at(addr1))
+	defer inst.finalShutdown()
+	fakes.only(t, addr1)
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(collector{rs}, answersCount, selectionsCount, shortenedCount)
+	newServerCounters("dns://:53")
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(families) < 30 {
+		t.Errorf("got %d metrics, want those of the registrar, too", len(families))
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	seen := map[string]bool{}
+	for _, f := range families {
+		base := strings.TrimSuffix(f.GetName(), "_total")
+		if seen[base] {
+			t.Errorf("%s is there with and without _total", base)
+		}
+		seen[base] = true
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "registrar" && l.GetValue() != addr1 {
+					t.Errorf("%s: registrar is %q, want %q", f.GetName(), l.GetValue(), addr1)
+				}
+			}
+		}
+	}
+}
+
+// TestReadmeCorefiles starts a server from each example, with registrars that
+// need no network.
+func TestReadmeCorefiles(t *testing.T) {
+	examples := regexp.MustCompile("(?ms)^~~~ corefile\n(.*?)^~~~$").FindAllStringSubmatch(readme(t), -1)
+	if len(examples) < 4 {
+		t.Fatalf("got %d examples, want some more", len(examples))
+	}
+	example, err := os.ReadFile("../../Corefile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples = append(examples, []string{"", string(example)})
+
+	fakes, rs := newFakes()
+	defer func(p *registrars, port string) { process, dnsserver.Port = p, port }(process, dnsserver.Port)
+	process, dnsserver.Port = rs, "0"
+	for _, e := range examples {
+		// Ports that are taken say nothing about the example.
+		text := regexp.MustCompile(`localhost:\d+|:1053`).ReplaceAllStringFunc(e[1], func(s string) string {
+			if s == ":1053" {
+				return ":0"
+			}
+			return "localhost:0"
+		})
+		text = strings.ReplaceAll(text, "    ready\n", "    ready localhost:0\n")
+		inst, err := caddy.Start(corefile(text))
+		if err != nil {
+			t.Errorf("%v from\n%s", err, e[1])
+			continue
+		}
+		for _, err := range inst.ShutdownCallbacks() {
+			t.Errorf("shutdown: %v", err)
+		}
+		inst.Stop()
+	}
+	if len(fakes.made) < 4 {
+		t.Errorf("got registrars at %d places, want more", len(fakes.made))
+	}
+}
