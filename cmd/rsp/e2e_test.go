@@ -53,7 +53,7 @@ func registryAt(t *testing.T, port, encap uint16) *registry {
 	t.Helper()
 	h, err := host.New(host.Config{
 		Config: registrar.Config{Timers: registrar.Timers{
-			KeepAliveInterval: 500 * time.Millisecond, KeepAliveTimeout: time.Second, ProbeTimeout: time.Second,
+			KeepAliveInterval: 500 * time.Millisecond,
 		}},
 		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
 		Transport: sctp.UDPOnly,
@@ -370,7 +370,7 @@ func TestRegisterLoad(t *testing.T) {
 // with its identifier.
 func TestRegisterFailover(t *testing.T) {
 	r1, r2 := newRegistry(t), newRegistry(t)
-	p := startRSP(t, register(r1, "--registrar", r2.at, "--id", "5")...)
+	p := startRSP(t, "register", "-p", "web", "-s", "tcp:80", "-r", r1.at, "-r", r2.at, "--id", "5")
 	r1.has(t, "web", 1)
 	r1.close()
 	if list := r2.has(t, "web", 1); list[0].ID != "00000005" {

@@ -124,7 +124,7 @@ func exitStatus(err error) int {
 		return exitUnreachable
 	}
 	// What cobra finds by itself has no type.
-	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
+	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "if any flags in the group") {
 		return exitUsage
 	}
 	return exitFailed

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -32,7 +33,7 @@ type supervisor struct {
 	loadInterval  time.Duration
 	loadThreshold float64
 
-	signals chan os.Signal // for tests; nil takes the process's
+	hinted bool // what to try is said once
 }
 
 // passedOn are the signals that reach the command.
@@ -43,36 +44,39 @@ var passedOn = []os.Signal{
 
 // run registers the element until a signal ends it, or the command ends.
 func (s *supervisor) run(ctx context.Context) error {
-	if s.signals == nil {
-		s.signals = make(chan os.Signal, 8)
-		take := passedOn
-		if len(s.command) == 0 {
-			take = passedOn[:2] // the others do what they do to any process
-		}
-		signal.Notify(s.signals, take...)
-		defer signal.Stop(s.signals)
-	}
+	take := passedOn
 	if len(s.command) == 0 {
-		return s.alone(ctx)
+		take = passedOn[:2] // the others do what they do to any process
 	}
-	return s.withCommand(ctx)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, take...)
+	defer signal.Stop(signals)
+	if len(s.command) == 0 {
+		return s.alone(ctx, signals)
+	}
+	return s.withCommand(ctx, signals)
 }
 
 // alone keeps the element registered until SIGTERM or SIGINT.
-func (s *supervisor) alone(ctx context.Context) error {
+func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error {
 	r := s.start(ctx)
 	select {
 	case err := <-r.ended:
 		return err
-	case sig := <-s.signals:
+	case sig := <-signals:
 		s.log.log(verbose, "%v: deregistering", sig)
 		r.stop()
-		return <-r.ended
+	}
+	select {
+	case err := <-r.ended:
+		return err
+	case sig := <-signals:
+		return fmt.Errorf("%v again: ended before the deregistration was confirmed", sig)
 	}
 }
 
 // withCommand keeps the element registered while the command runs.
-func (s *supervisor) withCommand(ctx context.Context) error {
+func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) error {
 	c, err := child.Start(s.command, s.stdout, s.stderr)
 	if err != nil {
 		s.log.log(quiet, "%v", err)
@@ -84,7 +88,7 @@ func (s *supervisor) withCommand(ctx context.Context) error {
 	var forward os.Signal // once the element is deregistered
 	for {
 		select {
-		case sig := <-s.signals:
+		case sig := <-signals:
 			terminal := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
 			if !terminal || stopping {
 				c.Signal(sig)
@@ -137,13 +141,21 @@ func (s *supervisor) start(ctx context.Context) running {
 		s.element.SetAvailable(false)
 		wg.Go(func() { s.checker.Run(ctx) })
 	}
+	// An element that is busy must not be registered as an idle one.
+	loadKnown := make(chan struct{})
 	if s.source != nil {
+		known := sync.OnceFunc(func() { close(loadKnown) })
 		wg.Go(func() {
-			load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold, s.onLoad,
-				func(err error) { s.log.log(quiet, "load: %v", err) })
+			load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold,
+				func(f float64) { s.onLoad(f); known() },
+				func(err error) { s.log.log(quiet, "load: %v", err); known() })
+			known()
 		})
+	} else {
+		close(loadKnown)
 	}
 	go func() {
+		<-loadKnown
 		err := s.element.Run(ctx)
 		stop()
 		wg.Wait()
@@ -185,7 +197,8 @@ func (s *supervisor) notify(ev pe.Event) {
 		at = quiet
 	}
 	s.log.log(at, "pool %q: %v", s.pool, ev)
-	if h := hint(ev.Err); ev.Type == pe.NoRegistrar && h != "" {
-		s.log.log(verbose, "%s", h)
+	if ev.Type == pe.NoRegistrar && !s.hinted {
+		s.hinted = true
+		s.log.log(normal, "%s", hint(ev.Err))
 	}
 }

@@ -79,16 +79,26 @@ func ParseFraction(s string) (float64, error) {
 // 4.1): 0xffffffff is 100 %.
 func ToWire(f float64) uint32 { return uint32(math.Round(f * math.MaxUint32)) }
 
+// firstLook is how long the first look at the processors takes.
+const firstLook = 200 * time.Millisecond
+
 // CPU gives the part of the processors' time since the last call that was not
-// idle; the first call gives that since the machine's start.
+// idle. The first call takes the time for two looks.
 func CPU() Source {
 	var last times
-	return func(context.Context) (float64, error) {
-		b, err := os.ReadFile("/proc/stat")
-		if err != nil {
-			return 0, err
+	return func(ctx context.Context) (float64, error) {
+		if last.total == 0 {
+			var err error
+			if last, err = readStat(); err != nil {
+				return 0, err
+			}
+			select {
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			case <-time.After(firstLook):
+			}
 		}
-		now, err := parseStat(b)
+		now, err := readStat()
 		if err != nil {
 			return 0, err
 		}
@@ -96,6 +106,14 @@ func CPU() Source {
 		last = now
 		return f, nil
 	}
+}
+
+func readStat() (times, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return times{}, err
+	}
+	return parseStat(b)
 }
 
 // times are processor times in ticks.

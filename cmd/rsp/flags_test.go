@@ -1,0 +1,344 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+)
+
+func TestParsePolicy(t *testing.T) {
+	for in, want := range map[string]param.Policy{
+		"RoundRobin":           {Type: param.RoundRobin},
+		"rr":                   {Type: param.RoundRobin},
+		"round-robin":          {Type: param.RoundRobin},
+		"WeightedRoundRobin":   {Type: param.WeightedRoundRobin, Weight: 1},
+		"WeightedRoundRobin:7": {Type: param.WeightedRoundRobin, Weight: 7},
+		"wrand:weight=0":       {Type: param.WeightedRandom},
+		"PRIO:4294967295":      {Type: param.Priority, Priority: 0xffffffff},
+		"Priority":             {Type: param.Priority},
+		"LeastUsed":            {Type: param.LeastUsed},
+		"LeastUsed:0.25":       {Type: param.LeastUsed, Load: 0x40000000},
+		"LU:100%":              {Type: param.LeastUsed, Load: 0xffffffff},
+		"LUD:load=50%,degradation=0.25": {
+			Type: param.LeastUsedDegradation, Load: 0x80000000, LoadDegradation: 0x40000000,
+		},
+		"LUD:degradation=0.25": {Type: param.LeastUsedDegradation, LoadDegradation: 0x40000000},
+		"WRAND-DPF:weight=9,dpf=0.25": {
+			Type: param.WeightedRandomDPF, Weight: 9, DPF: 0x40000000,
+		},
+		"LeastUsedDegradationDPF:load=0,degradation=1,dpf=1": {
+			Type: param.LeastUsedDegradationDPF, LoadDegradation: 0xffffffff, DPF: 0xffffffff,
+		},
+		"0x40000001:0.5": {Type: param.LeastUsed, Load: 0x80000000},
+	} {
+		if got, err := parsePolicy(in); err != nil || got != want {
+			t.Errorf("parsePolicy(%q) = %+v, %v, want %+v", in, got, err, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"":                       "unknown policy",
+		"Fair":                   "unknown policy",
+		"RoundRobin:1":           "name each value",
+		"RoundRobin:weight=1":    "RoundRobin has none",
+		"WRR:x":                  "not a number",
+		"WRR:-1":                 "not a number",
+		"WRR:4294967296":         "not a number",
+		"LU:1.5":                 "not a fraction",
+		"LUD:0.5":                "want LeastUsedDegradation:load=...,degradation=...",
+		"LUD:weight=1":           "no value \"weight\"",
+		"0x12345678":             "values are not known",
+		"0x40000000":             "reserved",
+		"LeastUsed:load=0.5,x=1": "no value \"x\"",
+	} {
+		if got, err := parsePolicy(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("parsePolicy(%q) = %+v, %v, want an error with %q", in, got, err, want)
+		}
+	}
+}
+
+// TestPolicyTable: the values in the table are those that the codec writes.
+func TestPolicyTable(t *testing.T) {
+	for _, p := range policies {
+		one := param.Policy{Type: p.typ, Weight: 1, Priority: 1, Load: 1, LoadDegradation: 1, DPF: 1}
+		var zero param.Policy
+		for _, key := range p.values {
+			if err := setValue(&zero, key, "1"); err != nil {
+				t.Error(err)
+			}
+		}
+		a, err := param.AppendPolicy(nil, one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zero.Type = p.typ
+		b, err := param.AppendPolicy(nil, zero)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Each value that is on the wire is set by a key.
+		for i := 8; i < len(a); i += 4 {
+			distance := i == len(a)-4 && strings.HasSuffix(p.short, "DPF")
+			if a[i+3] == 1 && b[i+3] == 0 && !distance {
+				t.Errorf("%v: the value at byte %d has no key", p.typ, i)
+			}
+		}
+		if n := (len(a) - 8) / 4; n != len(p.values) && !(strings.HasSuffix(p.short, "DPF") && n == len(p.values)+1) {
+			t.Errorf("%v has %d values on the wire, and %d keys", p.typ, n, len(p.values))
+		}
+		if !p.typ.Known() {
+			t.Errorf("%v is not known to the codec", p.typ)
+		}
+	}
+}
+
+func TestParseServe(t *testing.T) {
+	for in, want := range map[string]param.Transport{
+		"tcp:8080":    {Type: param.TypeTCPTransport, Port: 8080},
+		"SCTP:1":      {Type: param.TypeSCTPTransport, Port: 1},
+		"udp:65535":   {Type: param.TypeUDPTransport, Port: 65535},
+		"udplite:7":   {Type: param.TypeUDPLiteTransport, Port: 7},
+		"dccp:5001":   {Type: param.TypeDCCPTransport, Port: 5001},
+		"dccp:7/0x2a": {Type: param.TypeDCCPTransport, Port: 7, ServiceCode: 42},
+	} {
+		if got, err := parseServe(in); err != nil || !got.Equal(want) {
+			t.Errorf("parseServe(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "8080", "tcp", "tcp:", "tcp:0", "tcp:65536", "tcp:http", "quic:1", "tcp:1/2", "dccp:1/x"} {
+		if got, err := parseServe(bad); err == nil {
+			t.Errorf("parseServe(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
+func TestParseID(t *testing.T) {
+	for _, in := range []string{"0d000001", "0x0d000001", "0X0D000001", "pe-0d000001", "d000001"} {
+		if got, err := parseID(in); err != nil || got != 0x0d000001 {
+			t.Errorf("parseID(%q) = %v, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", "0", "0x", "xyz", "123456789", "-1"} {
+		if got, err := parseID(bad); err == nil {
+			t.Errorf("parseID(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
+func TestParseLife(t *testing.T) {
+	for _, c := range []struct {
+		life, unit string
+		rereg      time.Duration
+		wire       int32
+		want       time.Duration
+		err        string
+	}{
+		{"90s", "milliseconds", 0, 90000, 30 * time.Second, ""},
+		{"90s", "seconds", 0, 90, 30 * time.Second, ""},
+		{"90s", "ms", time.Second, 90000, time.Second, ""},
+		{"24h", "seconds", 0, 86400, 10 * time.Minute, ""},
+		{"infinite", "seconds", 0, -1, 10 * time.Minute, ""},
+		{"infinite", "seconds", time.Minute, -1, time.Minute, ""},
+		{"600h", "milliseconds", 0, 0, 0, "at most 2147483647"},
+		{"100ms", "seconds", 0, 0, 0, "at least one"},
+		{"0", "seconds", 0, 0, 0, "--life"},
+		{"-5s", "seconds", 0, 0, 0, "--life"},
+		{"soon", "seconds", 0, 0, 0, "--life"},
+		{"90s", "hours", 0, 0, 0, "--life-unit"},
+		{"90s", "seconds", 2 * time.Minute, 0, 0, "over already"},
+		{"90s", "seconds", -time.Second, 0, 0, "--reregister"},
+	} {
+		t.Run(c.life+" "+c.unit, func(t *testing.T) {
+			wire, rereg, err := parseLife(c.life, c.unit, c.rereg)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want one with %q", err, c.err)
+				}
+				return
+			}
+			if err != nil || wire != c.wire || rereg != c.want {
+				t.Errorf("got %d, %v, %v, want %d, %v", wire, rereg, err, c.wire, c.want)
+			}
+		})
+	}
+}
+
+func TestRegistrars(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1":              "[192.0.2.1:3863]",
+		"192.0.2.1:4000/9900":    "[192.0.2.1:4000/9900]",
+		"[2001:db8::1]:4000":     "[[2001:db8::1]:4000]",
+		"192.0.2.1,192.0.2.2":    "[192.0.2.1:3863,192.0.2.2:3863]",
+		"192.0.2.1:4000,2001::1": "[192.0.2.1:4000,[2001::1]:4000]",
+	} {
+		if got, err := registrars(t.Context(), in); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%q is %v, %v, want %s", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "192.0.2.1:0", "192.0.2.300", "192.0.2.1/0", "a b", "example.org:http/1"} {
+		if got, err := registrars(t.Context(), bad); err == nil {
+			t.Errorf("%q is %v, want an error", bad, got)
+		}
+	}
+	// A host name stands for all of its addresses.
+	got, err := registrars(t.Context(), "localhost:4000/9900")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, r := range got {
+		if !r.Addrs[0].Addr().IsLoopback() || r.Addrs[0].Port() != 4000 || r.EncapPort != 9900 || len(r.Addrs) != 1 {
+			t.Errorf("localhost gives %v", r)
+		}
+	}
+}
+
+// TestUsage: mistakes have status 2, and say what is wrong.
+func TestUsage(t *testing.T) {
+	reg := func(more ...string) []string {
+		return append([]string{"register", "-p", "web", "-s", "tcp:80"}, more...)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"frobnicate"}, "unknown command"},
+		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},
+		{[]string{"register"}, "--pool is missing"},
+		{[]string{"register", "-p", "web"}, "--serve is missing"},
+		{[]string{"register", "-p", "web", "-s", "8080"}, "--serve: "},
+		{reg("sleep", "1"), `unexpected argument "sleep"`},
+		{reg("x", "--", "sleep", "1"), `unexpected argument "x"`},
+		{reg("--policy", "x"), "--policy: "},
+		{reg("--via", "tcp"), "register over SCTP"},
+		{reg("--via", "pigeon"), "--via: "},
+		{reg("--registrar", "300.0.0.1"), "--registrar: "},
+		{reg("--announce=192.0.2.1:1"), "--announce: "},
+		{reg("--id", "x"), "--id: "},
+		{reg("--address", "example.org"), "--address: "},
+		{reg("--address", "10.0.0.1", "--address", "10.0.0.2"), "has one address"},
+		{reg("--address", "10.0.0.1", "--local", "10.0.0.2"), "not among the local addresses"},
+		{reg("--local", "x"), "--local: "},
+		{reg("--control"), "--control: "},
+		{reg("--life", "x"), "--life: "},
+		{reg("--check", "x"), "check \"x\""},
+		{reg("--check", "tcp", "--check-fail", "0"), "at least 1"},
+		{reg("--load", "cpu"), "has no load"},
+		{reg("--policy", "LU", "--load", "x"), "--load: "},
+		{reg("--policy", "LU", "--load", "cpu", "--load-threshold", "2"), "--load-threshold: "},
+		{reg("--policy", "LU", "--load", "cpu", "--load-interval", "0"), "--load-interval"},
+		{reg("-q", "-v"), "quiet verbose"},
+		{[]string{"register", "-p", "web", "-s", "sctp:80", "--check", "tcp"}, "--check tcp: the server is reached by sctp"},
+		{[]string{"resolve"}, "accepts 1 arg"},
+		{[]string{"resolve", "a", "b"}, "accepts 1 arg"},
+		{[]string{"resolve", "-n", "-1", "web"}, "invalid argument"},
+		{[]string{"resolve", "--timeout", "0", "web"}, "--timeout"},
+		{[]string{"unreachable", "web"}, "accepts 2 arg"},
+		{[]string{"unreachable", "web", "x"}, "not an element identifier"},
+		{[]string{"version", "x"}, "unknown command"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			out, errs, status := rsp(t, c.args...)
+			if status != exitUsage || out != "" || !strings.Contains(errs, c.want) {
+				t.Errorf("status %d, stdout %q, stderr\n%swant status 2 and %q", status, out, errs, c.want)
+			}
+			if strings.Count(errs, "\n") > 2 {
+				t.Errorf("more than a word of help:\n%s", errs)
+			}
+		})
+	}
+}
+
+// TestHelp: each command's help shows what it can do, on standard output.
+func TestHelp(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"register", "resolve", "unreachable", "version", "completion", "Exit status"}},
+		{[]string{"help"}, []string{"register"}},
+		{[]string{"register", "--help"}, []string{"Examples:", "--registrar", "Exit status", "LeastUsedDegradationDPF", `default "90s"`, "default 127.0.0.1"}},
+		{[]string{"help", "resolve"}, []string{"Examples:", "--watch", "Exit status", "default 10s"}},
+		{[]string{"unreachable", "-h"}, []string{"Examples:", "Exit status"}},
+		{[]string{"completion", "bash"}, []string{"__start_rsp"}},
+		{[]string{"version"}, []string{"rsp ", "go1."}},
+		{[]string{"__complete", "register", "--policy", "Least"}, []string{"LeastUsed\n", "LeastUsedDegradation\n"}},
+		{[]string{"__complete", "resolve", "--via", ""}, []string{"kernel", "tcp"}},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			out, errs, status := rsp(t, c.args...)
+			if status != exitOK {
+				t.Errorf("status %d\n%s", status, errs)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(out, want) {
+					t.Errorf("%q is missing in\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{errors.New("x"), exitFailed},
+		{os.ErrNotExist, exitFailed},
+		{&usageError{errors.New("x")}, exitUsage},
+		{fmt.Errorf("w: %w", &pe.RejectedError{}), exitRefused},
+		{&pu.RefusedError{}, exitRefused},
+		{&pu.TimeoutError{}, exitUnreachable},
+		{&endpoint.UnreachableError{}, exitUnreachable},
+		{&statusError{143}, 143},
+	} {
+		if got := exitStatus(c.err); got != c.want {
+			t.Errorf("%T: status %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestPrint(t *testing.T) {
+	r := &pu.Resolution{
+		Pool: "we\x00b", Registrar: "10.0.0.1:3863", Policy: param.Policy{Type: param.LeastUsed},
+		Elements: []param.PoolElement{
+			{
+				ID: 1, Home: 0x1001, Life: -1, Policy: param.Policy{Type: param.LeastUsed, Load: 0x40000000},
+				UserTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 80, Use: param.DataPlusControl, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}},
+			},
+			{
+				ID: 2, Life: 90, Policy: param.Policy{Type: param.LeastUsed},
+				UserTransport: param.Transport{Type: param.TypeOpaqueTransport, Opaque: []byte{1}},
+			},
+		},
+	}
+	var b strings.Builder
+	if err := printTable(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	want := `pool "we\x00b", policy LeastUsed, registrar 10.0.0.1:3863
+ID        HOME      TRANSPORT        ADDRESSES             POLICY                LIFE
+00000001  00001001  sctp:80+control  10.0.0.1,2001:db8::1  LeastUsed load 25.0%  infinite
+00000002  00000000  opaque:0                               LeastUsed load 0.0%   90
+`
+	if b.String() != want {
+		t.Errorf("table\n%swant\n%s", &b, want)
+	}
+	b.Reset()
+	if err := printJSON(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"pool":"we\u0000b"`, `"load":0.25`, `"addresses":["10.0.0.1","2001:db8::1"]`, `"life":-1`, `"control":true`, `"addresses":[]`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s is missing in %s", want, &b)
+		}
+	}
+}
