@@ -84,7 +84,8 @@ func (e *endpoint) Connect(to Dest) AssocID {
 		return e.race(to)
 	}
 	for _, k := range e.kinds {
-		if k.kind == to.Kind {
+		// Where user space stays out, the kernel does the encapsulation.
+		if k.kind == to.Kind || k.kind == Kernel && to.Kind == UDP && e.s.udp == nil {
 			return k.Connect(to)
 		}
 	}

@@ -16,33 +16,29 @@ import (
 
 // Socket options of the level IPPROTO_SCTP (RFC 6458, Section 8).
 const (
-	optRTOInfo           = 0
-	optAssocInfo         = 1
-	optInitMsg           = 2
-	optNoDelay           = 3
-	optPrimaryAddr       = 6
-	optPeerAddrParams    = 9
-	optEvents            = 11
-	optMappedV4          = 12
-	optStatus            = 14
-	optPeerAddrInfo      = 15
-	optFragInterleave    = 18
-	optPartialDelivery   = 19
-	optRecvRcvInfo       = 32
-	optBindAdd           = 100
-	optPeerAddrs         = 108
-	optLocalAddrs        = 109
-	optConnect           = 111
-	optEvent             = 127
-	optRemoteEncapsPort  = 132
-	sizeofSockaddr       = 128 // sockaddr_storage
-	maxAddrsOption       = 8 + 64*unix.SizeofSockaddrInet6
-	flagNotification     = 0x8000 // in msg_flags
-	ancillarySndInfo     = 2
-	ancillaryRcvInfo     = 3
-	hbEnable             = 1 // spp_flags
-	statusEstablished    = 4
-	statusShutdownAckSnt = 8
+	optRTOInfo          = 0
+	optAssocInfo        = 1
+	optInitMsg          = 2
+	optNoDelay          = 3
+	optPrimaryAddr      = 6
+	optPeerAddrParams   = 9
+	optEvents           = 11
+	optPeerAddrInfo     = 15
+	optFragInterleave   = 18
+	optPartialDelivery  = 19
+	optRecvRcvInfo      = 32
+	optBindAdd          = 100
+	optPeerAddrs        = 108
+	optLocalAddrs       = 109
+	optConnect          = 111
+	optEvent            = 127
+	optRemoteEncapsPort = 132
+	sizeofSockaddr      = 128 // sockaddr_storage
+	maxAddrsOption      = 8 + 64*unix.SizeofSockaddrInet6
+	flagNotification    = 0x8000 // in msg_flags
+	ancillarySndInfo    = 2
+	ancillaryRcvInfo    = 3
+	hbEnable            = 1 // spp_flags
 )
 
 // snd_flags.
@@ -58,7 +54,6 @@ const (
 	notePeerAddrChange  = 0x8002
 	notePartialDelivery = 0x8006
 	noteSenderDry       = 0x8009
-	noteSendFailed      = 0x800e
 )
 
 // sac_state.
@@ -108,28 +103,24 @@ type rcvControl struct {
 	rest [64]byte
 }
 
-// rtoInfo is sctp_rtoinfo; the times are in milliseconds.
+// rtoInfo is sctp_rtoinfo of associations to come; the times are in
+// milliseconds, 0 leaves one as it is.
 type rtoInfo struct {
-	assoc             int32
-	initial, max, min uint32
+	_            int32
+	initial, max uint32
+	_            uint32
 }
 
-// assocParams is sctp_assocparams.
+// assocParams is sctp_assocparams of associations to come.
 type assocParams struct {
-	assoc                  int32
-	maxRetrans, peerDests  uint16
-	peerWindow, ourWindow  uint32
-	cookieLifeMilliseconds uint32
+	_          int32
+	maxRetrans uint16
+	_          uint16
+	_          [3]uint32
 }
 
 // initMsg is sctp_initmsg.
 type initMsg struct{ outStreams, maxInStreams, maxAttempts, maxTimeout uint16 }
-
-// assocValue is sctp_assoc_value.
-type assocValue struct {
-	assoc int32
-	value uint32
-}
 
 // eventSwitch is sctp_event.
 type eventSwitch struct {
@@ -157,35 +148,23 @@ func heartbeatParams(milliseconds uint32, pathMaxRetrans uint16) *peerAddrParams
 	return &p
 }
 
-// udpEncaps is sctp_udpencaps.
+// udpEncaps is sctp_udpencaps, which unlike its like is not packed: the address
+// is aligned as a pointer is.
 type udpEncaps struct {
 	assoc int32
-	addr  [sizeofSockaddr]byte
+	addr  [sizeofSockaddr / unsafe.Sizeof(uintptr(0))]uintptr
 	port  [2]byte // in network byte order
-	_     [2]byte
 }
 
-// paddrInfo is sctp_paddrinfo, which is packed: its association and address.
-type paddrInfo struct {
-	assoc int32
-	addr  [sizeofSockaddr]byte
-	rest  [5]uint32
+// address gives the bytes of the address.
+func (u *udpEncaps) address() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
 }
 
 // prim is sctp_prim.
 type prim struct {
 	assoc int32
 	addr  [sizeofSockaddr]byte
-}
-
-// assocStatus is sctp_status.
-type assocStatus struct {
-	assoc, state          int32
-	window                uint32
-	unacked, pending      uint16
-	inStreams, outStreams uint16
-	fragmentationPoint    uint32
-	primary               paddrInfo
 }
 
 var ne = binary.NativeEndian

@@ -307,7 +307,7 @@ func (e *kernelEndpoint) call(to Dest) (int32, error) {
 // setEncapPort sets the UDP port to call peers at from now on.
 func (e *kernelEndpoint) setEncapPort(port uint16) error {
 	u := udpEncaps{port: [2]byte{byte(port >> 8), byte(port)}}
-	ne.PutUint16(u.addr[:], unix.AF_INET)
+	ne.PutUint16(u.address(), unix.AF_INET)
 	return setOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u)
 }
 

@@ -188,7 +188,7 @@ func (e *kernelEndpoint) learnEncapPort(kid int32) {
 	}
 	for i, ap := range e.peerAddrs(kid) {
 		u := udpEncaps{assoc: kid}
-		copy(u.addr[:], appendSockaddr(nil, ap))
+		copy(u.address(), appendSockaddr(nil, ap))
 		if getOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
 			continue
 		}
