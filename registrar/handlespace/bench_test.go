@@ -112,43 +112,52 @@ func perPolicy(b *testing.B, bench func(*testing.B, shape, param.PolicyType)) {
 // small tells how many spaces of a shape it takes for at least 1000 elements.
 func small(sh shape) int { return max(1, 1000/(sh.pools*sh.elements)) }
 
-// BenchmarkPut registers new elements in random pools and takes them out
-// again; only Put is timed.
+// BenchmarkPut puts elements into random pools: new ones, which it takes out
+// again, and updates with other values. Only Put is timed.
 func BenchmarkPut(b *testing.B) {
 	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
 		spaces := make([]*Space, small(sh))
 		for i := range spaces {
 			spaces[i] = fill(b, sh, t)
 		}
-		b.Run("new", func(b *testing.B) {
-			type put struct {
-				space   *Space
-				handle  param.PoolHandle
-				element *Element
-			}
-			r := rand.New(rand.NewPCG(5, 6))
-			puts := make([]put, min(1000, len(spaces)*sh.pools*sh.elements/10))
+		type put struct {
+			space   *Space
+			handle  param.PoolHandle
+			element *Element
+		}
+		r := rand.New(rand.NewPCG(5, 6))
+		batch := make([]put, min(1000, len(spaces)*sh.pools*sh.elements/10))
+		random := func(i int) put {
+			return put{spaces[i%len(spaces)], benchHandle(r.IntN(sh.pools)), benchElement(r, param.PEID(r.Uint32()), t)}
+		}
+		run := func(b *testing.B, next func(i int)) {
 			b.ReportAllocs()
-			for done := 0; done < b.N; done += len(puts) {
+			for done := 0; done < b.N; done += len(batch) {
 				b.StopTimer()
-				for i := range puts {
-					p := &puts[i]
-					if p.element != nil {
-						p.space.Remove(p.handle, p.element.ID)
-					}
-					*p = put{spaces[i%len(spaces)], benchHandle(r.IntN(sh.pools)), benchElement(r, param.PEID(r.Uint32()), t)}
+				for i := range batch {
+					next(i)
 				}
 				b.StartTimer()
-				for _, p := range puts[:min(len(puts), b.N-done)] {
+				for _, p := range batch[:min(len(batch), b.N-done)] {
 					if _, err := p.space.Put(p.handle, p.element); err != nil {
 						b.Fatal(err)
 					}
 				}
 			}
-			b.StopTimer()
-			for _, p := range puts {
-				p.space.Remove(p.handle, p.element.ID)
+		}
+		b.Run("new", func(b *testing.B) {
+			run(b, func(i int) {
+				if p := batch[i]; p.element != nil {
+					p.space.Remove(p.handle, p.element.ID)
+				}
+				batch[i] = random(i)
+			})
+		})
+		b.Run("update", func(b *testing.B) {
+			for _, p := range batch { // those of new may not all be there
+				mustPut(b, p.space, p.handle, p.element)
 			}
+			run(b, func(i int) { batch[i].element = benchElement(r, batch[i].element.ID, t) })
 		})
 	})
 }

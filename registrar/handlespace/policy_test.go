@@ -379,7 +379,8 @@ func TestDegradedFrequencies(t *testing.T) {
 				for id := range param.PEID(2) {
 					mustPut(t, s, "p", newElement(id, IPv4, loads(tt.typ, 1<<31, 0)[0]))
 				}
-				if p.Select(nil, 1, 0)[0].ID == p.Select(nil, 1, 0)[0].ID {
+				first := p.Select(nil, 1, 0)[0].ID
+				if p.Select(nil, 1, 0)[0].ID == first {
 					seen[0]++
 				} else {
 					seen[1]++

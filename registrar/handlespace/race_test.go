@@ -85,10 +85,8 @@ func TestConcurrent(t *testing.T) {
 			present[i][id] = 0
 			continue
 		}
-		policy := policies[i%len(policies)]
-		if p := s.Pool(handle(i)); p == nil {
-			policy = policies[r.IntN(len(policies))]
-		} else {
+		policy := policies[r.IntN(len(policies))]
+		if p := s.Pool(handle(i)); p != nil {
 			policy = p.Policy()
 		}
 		e := newElement(param.PEID(id), Families(r.IntN(classes)), param.Policy{Type: policy, Weight: uint32(version) + 1, Load: uint32(version)})

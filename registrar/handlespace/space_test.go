@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -405,4 +406,58 @@ func TestCapitals(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMemoryReturns: a pool that was large once does not stay so.
+func TestMemoryReturns(t *testing.T) {
+	const many, few, limit = 5000, 20, 128
+	for _, policy := range testPolicies() {
+		t.Run(policyName(policy), func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, uint64(policy)))
+			s := newSpace()
+			for id := range param.PEID(many) {
+				mustPut(t, s, "p", newElement(id, Families(id%classes), randomPolicy(r, policy)))
+			}
+			for _, id := range r.Perm(many)[few:] {
+				s.Remove("p", param.PEID(id))
+			}
+			p := s.Pool("p")
+			if err := p.sound(); err != nil {
+				t.Error(err)
+			}
+			m := &p.members
+			caps := []int{cap(m.elems), cap(m.at), cap(m.notes)}
+			switch x := p.index.(type) {
+			case *order:
+				for _, h := range x.heaps {
+					caps = append(caps, cap(h))
+				}
+			case *lottery:
+				for _, u := range x.urns {
+					caps = append(caps, cap(u.slots), cap(u.weights), cap(u.sums))
+				}
+			}
+			if got := slices.Max(caps); got > limit {
+				t.Errorf("room for %d elements in a pool of %d", got, few)
+			}
+		})
+	}
+}
+
+// TestHeapReturns is TestMemoryReturns for what has no capacity to look at.
+func TestHeapReturns(t *testing.T) {
+	const many = 50000
+	s := newSpace()
+	mustPut(t, s, "p", roundRobin(many))
+	before := heapInUse()
+	for id := range param.PEID(many) {
+		mustPut(t, s, "p", roundRobin(id))
+	}
+	for id := range param.PEID(many) {
+		s.Remove("p", id)
+	}
+	if grown := int64(heapInUse()) - int64(before); grown > 100_000 {
+		t.Errorf("%d bytes more than before", grown)
+	}
+	runtime.KeepAlive(s)
 }
