@@ -1,0 +1,128 @@
+package sctp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// The kernel's own SCTP in UDP is the other side of these tests.
+
+// userSide is user-space SCTP on a host.
+func userSide(t *testing.T, host string, encap uint16, addrs ...string) (*Stack, *side) {
+	t.Helper()
+	st := newStack(t, StackConfig{Mode: UDPOnly, EncapPort: encap})
+	s := &side{t: t, change: make(chan struct{})}
+	var cfg ListenConfig
+	for _, a := range addrs {
+		cfg.Addrs = append(cfg.Addrs, netip.MustParseAddrPort(a))
+	}
+	var err error
+	onHost(t, host, func() { s.Endpoint, err = st.Listen(cfg, s.handle) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st, s
+}
+
+// exchange sends messages of many sizes both ways.
+func exchange(t *testing.T, x *side, a AssocID, y *side, b AssocID) {
+	t.Helper()
+	for i, n := range []int{4, 5, 1000, 1500, 9000, 30000, 65535} {
+		want := Message{Data: message(n, byte(i)), PPID: uint32(11 + i), Stream: uint16(i)}
+		for _, way := range []struct {
+			from, to *side
+			assoc    AssocID
+		}{{x, y, a}, {y, x, b}} {
+			if err := way.from.Send(way.assoc, want); err != nil {
+				t.Fatalf("Send of %d bytes: %v", n, err)
+			}
+			if got := way.to.received().Message; !same(got, want) {
+				t.Fatalf("Got %d bytes with PPID %d on stream %d, want %d, %d, %d",
+					len(got.Data), got.PPID, got.Stream, n, want.PPID, want.Stream)
+			}
+		}
+	}
+}
+
+// TestUDPAndKernel has user-space SCTP and the kernel's talk to each other in
+// UDP, called by each, ended by each, over a network and over loopback, whose
+// large packets user space has to take.
+func TestUDPAndKernel(t *testing.T) {
+	network(t, map[string][]string{
+		"k": {"10.9.0.1/24,fd09::1/64", "10.9.1.1/24,fd09:1::1/64"},
+		"u": {"10.9.0.2/24,fd09::2/64", "10.9.1.2/24,fd09:1::2/64"},
+	})
+	sysctl(t, "k", "net.sctp.udp_port=9899")
+	for _, dev := range []string{"eth0", "eth1"} {
+		// A veth hands large packets, meant for segmentation by the device,
+		// over to the other host as they are, and no UDP socket takes them.
+		sh(t, "ip -n k link set dev "+dev+" gso_max_size 1500")
+	}
+	tests := []struct {
+		name   string
+		host   string // of user space
+		encap  uint16
+		kernel []string
+		user   []string
+	}{
+		{"IPv4", "u", 9899, []string{"10.9.0.1:0"}, []string{"10.9.0.2:0"}},
+		{"IPv6", "u", 9899, []string{"[fd09::1]:0"}, []string{"[fd09::2]:0"}},
+		{"kernel multi-homed", "u", 9899, []string{"10.9.0.1:0", "10.9.1.1:0"}, []string{"10.9.0.2:0", "10.9.1.2:0"}},
+		{"all addresses", "u", 9899, []string{"10.9.0.1:0"}, []string{"[::]:0"}},
+		{"loopback", "k", 9900, []string{"127.0.0.1:0"}, []string{"127.0.0.1:0"}},
+		{"loopback IPv6", "k", 9900, []string{"[::1]:0"}, []string{"[::1]:0"}},
+	}
+	for i, tt := range tests {
+		for _, userCalls := range []bool{true, false} {
+			ends := []string{"user shuts down", "kernel shuts down", "user aborts", "kernel aborts"}
+			if i > 0 {
+				ends = ends[:1]
+			}
+			for _, end := range ends {
+				t.Run(fmt.Sprintf("%s/user calls %v/%s", tt.name, userCalls, end), func(t *testing.T) {
+					k := kernelSide(t, "k", Limits{}, tt.kernel...)
+					_, u := userSide(t, tt.host, tt.encap, tt.user...)
+					var ku, uu Event
+					if userCalls {
+						u.Connect(Dest{Addrs: k.LocalAddrs(), Kind: UDP})
+					} else {
+						k.Connect(Dest{Addrs: u.LocalAddrs(), Kind: UDP, EncapPort: tt.encap})
+					}
+					ku, uu = k.up(), u.up()
+					for _, a := range k.LocalAddrs() {
+						if !slices.Contains(uu.Peer, a) {
+							t.Errorf("user space sees the peer at %v, want %v among them", uu.Peer, a)
+						}
+					}
+					for _, a := range tt.user {
+						ap := netip.MustParseAddrPort(a)
+						if a := netip.AddrPortFrom(ap.Addr(), u.LocalAddrs()[0].Port()); !a.Addr().IsUnspecified() && !slices.Contains(ku.Peer, a) {
+							t.Errorf("the kernel sees the peer at %v, want %v among them", ku.Peer, a)
+						}
+					}
+					exchange(t, u, uu.Assoc, k, ku.Assoc)
+					switch end {
+					case "user shuts down":
+						u.Shutdown(uu.Assoc)
+						k.down(PeerShutdown)
+						u.down(LocalClose)
+					case "kernel shuts down":
+						k.Shutdown(ku.Assoc)
+						u.down(PeerShutdown)
+						k.down(LocalClose)
+					case "user aborts":
+						u.Abort(uu.Assoc)
+						k.down(PeerAbort)
+						u.down(LocalClose)
+					case "kernel aborts":
+						k.Abort(ku.Assoc)
+						u.down(PeerAbort)
+						k.down(LocalClose)
+					}
+				})
+			}
+		}
+	}
+}
