@@ -62,7 +62,7 @@ func TestReferenceElements(t *testing.T) {
 	l := newLab(t)
 	r, pe := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24")
 	c := l.capture()
-	r.coredns(registrarIP, corefile("timer keepalive_interval 1s"))
+	r.coredns(registrarIP, corefile("timer KEEP-ALIVE-INTERVAL 1s"))
 
 	var elements []*proc
 	for i, p := range referencePolicies {
@@ -115,7 +115,7 @@ func TestReferenceElementStops(t *testing.T) {
 	l := newLab(t)
 	r, pe := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24")
 	l.capture()
-	r.coredns(registrarIP, corefile("timer keepalive_interval 1s", "timer keepalive_timeout 1s"))
+	r.coredns(registrarIP, corefile("timer KEEP-ALIVE-INTERVAL 1s", "timer KEEP-ALIVE-TIMEOUT 1s"))
 
 	e := pe.rspserver("echo", "0x0b000001", "-echo")
 	l.registered(registrarIP, "echo", 1)
@@ -221,7 +221,7 @@ func TestEncapsulation(t *testing.T) {
 		r, pe := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24")
 		pe.sysctl("net.sctp.udp_port=9899", "net.sctp.encap_port=9899")
 		c := l.capture()
-		r.coredns(registrarIP, corefile("transport udp", "timer keepalive_interval 1s"))
+		r.coredns(registrarIP, corefile("transport udp", "timer KEEP-ALIVE-INTERVAL 1s"))
 		e := pe.rspserver("echo", "0x0e000001", "-echo")
 		l.registered(registrarIP, "echo", 1)
 		eventually(t, "keep-alives are acknowledged", func() error {
@@ -243,7 +243,7 @@ func TestEncapsulation(t *testing.T) {
 		r, pe := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24")
 		r.sysctl("net.sctp.udp_port=9899", "net.sctp.encap_port=9899")
 		c := l.capture()
-		r.coredns(registrarIP, corefile("transport kernel", "timer keepalive_interval 1s"))
+		r.coredns(registrarIP, corefile("transport kernel", "timer KEEP-ALIVE-INTERVAL 1s"))
 		e := pe.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "echo", "--serve", "tcp:80", "--via", "udp")
 		l.registered(registrarIP, "echo", 1)
 		eventually(t, "keep-alives are acknowledged", func() error {
