@@ -64,10 +64,9 @@ func BenchmarkReregistration(b *testing.B) {
 
 func BenchmarkKeepAlive(b *testing.B) {
 	r := filled(b, 60000)
-	now := time.Unix(1000, 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		now, _ = r.NextDeadline()
+		now, _ := r.NextDeadline()
 		for _, a := range r.Handle(now, Tick{}) {
 			if s, ok := a.(*Send); ok && s.Data[0] == byte(asap.TypeEndpointKeepAlive) {
 				m, _, _ := asap.Parse(s.Data)

@@ -6,9 +6,57 @@
 // the time, and performs the actions that it returns: it has no goroutine, no
 // lock, no socket, no clock and no random source but the one in its Config.
 // With the same Config, the same random source and the same events it returns
-// the same actions.
+// the same actions, byte for byte.
 //
-// The host's duties, in this order, for each event: call Handle, perform the
-// actions in their order, and see that Handle is called with a [Tick] no later
-// than NextDeadline. Package host does so with real sockets and a real clock.
+// # The host's duties
+//
+// In this order, for each event: call Handle, and perform the actions in their
+// order. See that Handle is called with a [Tick] no later than NextDeadline,
+// but first hand over what has come in meanwhile: timers run on a Tick alone, a
+// bounded number at a time, so NextDeadline may still lie in the past after
+// one. Answer a [Connect] with [Connecting] before any other event of that
+// association. The first event is [Serving], the last one may be [Stop].
+// Package host does so with real sockets and a real clock.
+//
+// # Where the RFCs leave a choice
+//
+// Who may register what. All addresses of an element, and of its ASAP transport
+// if it names one, must belong to its association (RFC 5352, Section 2.2.1);
+// a registration with a foreign one is refused as Invalid Values with that
+// transport. Registrations by TCP are refused with Rejected due to Security
+// Considerations, as are deregistrations by others than the element. An
+// identifier of 0 and a registration life of 0 are Invalid Values. A negative
+// life is infinite. Lives are seconds, as RFC 5354, Section 3.10, has it; the
+// reference implementation's are milliseconds, so its elements live longer than
+// they ask for, as long as they answer keep-alives.
+//
+// An identifier that is taken passes to a new association of the same host at
+// once. An association from elsewhere gets it only when its owner does not
+// answer a keep-alive, and is refused as Non-unique PE Identifier otherwise; the
+// response waits for that, a keep-alive timeout (5 s) and a second at most. What
+// a host is, is told by the address that it has proved to be at, not by those
+// that its SCTP lists.
+//
+// An association that ends, in whatever way, has its elements probed at once:
+// called at their ASAP transport and asked for a sign of life. They stay in the
+// handlespace until the call fails, or ProbeTimeout is over, and stay for good
+// if they answer.
+//
+// An element that is reported as unreachable is asked for a sign of life at
+// once, but at most once a second. If it answers, it is removed only when more
+// than MaxBadPEReport clients have reported it within BadPEReportDecay. A client
+// is an IPv4 address or an IPv6 network of 64 bits.
+//
+// A handle resolution gets DefaultItems elements, or as many as the reference
+// implementation's parameter asks for, and the first one's policy always. A pool
+// in which nobody can serve (all weights are 0) gives Lack of Resources, since a
+// positive response has at least one element. The S bit is granted on TCP as
+// well; updates of a pool are Update (100 ms) apart at least, and one that is
+// negative is the last.
+//
+// Messages that cannot be read are answered with ASAP_ERROR, as are those that
+// are none for a registrar (responses, keep-alives, announces, cookies, business
+// cards: Unrecognized Message); ASAP_ERROR itself never is. PPID 0 is taken for
+// ASAP, ENRP's is ignored so far, and others are ignored for ever. All of it is
+// counted: see [Stats].
 package registrar

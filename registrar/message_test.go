@@ -182,6 +182,9 @@ func TestHostMistakes(t *testing.T) {
 	w.now = w.now.Add(-time.Hour) // time stands still then
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
+	if got, want := w.r.Space().Pool("p").Element(1).Expires, w.start.Add(time.Hour); !got.Equal(want) {
+		t.Errorf("expires: got %v, want %v", got, want)
+	}
 	w.down(6)
 	w.down(5)
 	w.down(1)
@@ -201,8 +204,14 @@ func TestAssocAddrs(t *testing.T) {
 	w.want("1 < registration granted p:1")
 	w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.2")})
 	w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.3", "10.0.0.2")}) // has not proved to be at the third
+	w.up(3, ViaKernel, "10.0.0.2:9")
+	w.recv(3, reg("p", 2, "10.0.0.2", asapAt(40000, "10.0.0.2")))
+	w.want("3 < registration granted p:2")
+	w.down(3) // is called where the first one has proved to be
+	w.want("1" + ka2)
+	w.recv(1, ack("p", 2))
 	w.down(1)
-	w.want("connect #1 via 1 to [10.0.0.2:40000 10.0.0.3:40000]") // where it was last
+	w.want("connect #1 via 1 to [10.0.0.2:40000 10.0.0.3:40000]", "connect #2 via 1 to [10.0.0.2:40000]") // where they were last
 	many := make([]netip.AddrPort, 1000)
 	for i := range many {
 		many[i] = netip.MustParseAddrPort(fmt.Sprintf("10.1.%d.%d:1", i/250, 1+i%250))

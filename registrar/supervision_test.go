@@ -171,6 +171,22 @@ func TestHeldUp(t *testing.T) {
 	}
 }
 
+// A host that is late all the time removes dead elements all the same.
+func TestHeldUpAlways(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.trace = nil
+	w.until(8 * time.Second)
+	w.want("1" + ka1)
+	for range 4 {
+		w.now = w.now.Add(8 * time.Second)
+		w.handle(Tick{})
+	}
+	w.want()
+	w.wantElements()
+}
+
 var spreadElements = 100000
 
 // RFC 5352, Section 3.5: "pay attention not to flood the network with bursts".
