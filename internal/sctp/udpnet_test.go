@@ -280,7 +280,7 @@ func TestUDPOversize(t *testing.T) {
 				if c := y.mux().n.overruns.Load(); c != 1 {
 					t.Errorf("Got %d overruns counted, want 1", c)
 				}
-				})
+			})
 		})
 	}
 }

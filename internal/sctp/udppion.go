@@ -23,6 +23,9 @@ const (
 	// ourMTU is the size of the SCTP packets that we send: what fits the IPv6
 	// minimum MTU with IPv6 and UDP headers, as we do not probe for more.
 	ourMTU = 1280 - 40 - 8
+	// rtoMax bounds how rarely what a peer does not acknowledge is sent again
+	// (RFC 9260, Section 16, has 60 s): a peer that comes back is served soon.
+	rtoMax = 10 * time.Second
 	// connQueue bounds the bytes that lie between the socket and pion.
 	connQueue = 512 << 10
 )
@@ -48,6 +51,7 @@ func (a *udpAssoc) establish(in arrival) {
 		sctp.WithEnableInterleaving(false),
 		sctp.WithEnableZeroChecksum(true), // the checksum is done here
 		sctp.WithMaxReceiveBufferSize(uint32(recvWindow(a.m.lim))),
+		sctp.WithRTOMax(float64(rtoMax.Milliseconds())),
 		sctp.WithMaxMessageSize(uint32(a.m.lim.MessageSize)),
 		sctp.WithSNAP(pionInit(local), pionInit(remote)),
 	)
@@ -137,6 +141,7 @@ func (a *udpAssoc) drain(readers []*sctp.Stream) {
 	full := a.full.Load()
 	buf := a.m.getBuf()
 	defer a.m.putBuf(buf)
+	defer a.updateWindow()
 	for _, s := range readers {
 		for {
 			n, ppid, err := s.ReadSCTP(*buf)
@@ -153,6 +158,7 @@ func (a *udpAssoc) drain(readers []*sctp.Stream) {
 				return
 			}
 			a.read++
+			a.conn.sack.taken(n)
 			a.conn.reads.Store(a.read)
 			a.tell(Event{Type: Received, Message: Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
 		}
@@ -161,6 +167,20 @@ func (a *udpAssoc) drain(readers []*sctp.Stream) {
 	// message to read: then none will come of it.
 	if full != 0 && full == a.read+1 && a.full.CompareAndSwap(full, 0) {
 		a.overrun()
+	}
+}
+
+// updateWindow tells the peer that its window is open again, which pion leaves
+// to the peer to find out by probes (RFC 9260, Section 6.2).
+func (a *udpAssoc) updateWindow() {
+	body := a.conn.sack.update(uint32(recvWindow(a.m.lim)))
+	if body == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateEstablished {
+		a.transmit(a.path.Load(), a.peerTag.Load(), chunk{typ: chunkSack, body: body})
 	}
 }
 
@@ -173,6 +193,7 @@ func (a *udpAssoc) overrun() {
 type pionConn struct {
 	a     *udpAssoc
 	reads counter64
+	sack  lastSack
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -263,6 +284,7 @@ func (c *pionConn) onSack(body []byte) {
 	window := binary.BigEndian.Uint32(body[4:])
 	window -= min(window, uint32(c.big.acknowledged(binary.BigEndian.Uint32(body))))
 	binary.BigEndian.PutUint32(body[4:], window)
+	c.sack.keep(body, window)
 	if window == 0 && binary.BigEndian.Uint16(body[8:]) == 0 {
 		c.windowShut()
 	}
