@@ -307,7 +307,7 @@ func (cfg *config) parseTimer(args []string) error {
 	if err := all[i].set(&cfg.options.timers, args[1]); err != nil {
 		return fmt.Errorf("%s: %w", all[i].name, err)
 	}
-	return cfg.checkRegistrar()
+	return cfg.checkRegistrar(all[i].name)
 }
 
 func (cfg *config) parseLimit(args []string) error {
@@ -323,17 +323,20 @@ func (cfg *config) parseLimit(args []string) error {
 	if err := parseInt(all[i].of(&cfg.options.limits), args[1], 1, 1<<30); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
-	return cfg.checkRegistrar()
+	return cfg.checkRegistrar(args[0])
 }
 
-// checkRegistrar has the registrar check its part while the line is known.
-func (cfg *config) checkRegistrar() error {
-	_, err := core.Config{
+// checkRegistrar has the registrar check a timer or limit while it is known
+// which line set it.
+func (cfg *config) checkRegistrar(name string) error {
+	if _, err := (core.Config{
 		Rand:   rand.New(rand.NewPCG(0, 0)),
 		Timers: cfg.options.timers,
 		Limits: cfg.options.limits,
-	}.Complete()
-	return err
+	}).Complete(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 func parseInt(v *int, s string, least, most int) error {
