@@ -24,7 +24,6 @@ func corefile(options ...string) string {
 		` + strings.Join(options, "\n\t\t") + `
 	}
 	errors
-	log
 }
 `
 }
