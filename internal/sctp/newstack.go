@@ -17,6 +17,8 @@ type Stack struct {
 	udp    *udpMux // nil if user space stays out
 	tcp    counters
 	ids    idAllocator
+	// kernelEncaps says that the kernel does SCTP in UDP for us.
+	kernelEncaps bool
 
 	mu        sync.Mutex
 	closed    bool
@@ -48,8 +50,8 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		return nil, errNoKernel
 	case cfg.Mode == Auto && !s.kernel:
 		cfg.Logf("sctp: the kernel has no SCTP, so SCTP is served in UDP only (RFC 6951)")
-	case s.kernel && user && cfg.EncapPort != 0 && kernelEncapPort() == cfg.EncapPort:
-		user = false
+	case cfg.Mode == Auto && cfg.EncapPort != 0 && kernelEncapPort() == cfg.EncapPort:
+		user, s.kernelEncaps = false, true
 		cfg.Logf("sctp: the kernel itself serves SCTP in UDP port %d (net.sctp.udp_port)", cfg.EncapPort)
 	}
 	if user {
@@ -70,7 +72,7 @@ func (s *Stack) Kinds() []Kind {
 	if s.kernel {
 		kinds = append(kinds, Kernel)
 	}
-	if s.udp != nil {
+	if s.udp != nil || s.kernelEncaps {
 		kinds = append(kinds, UDP)
 	}
 	return kinds
@@ -89,11 +91,14 @@ func (s *Stack) Stats() Stats {
 	return st
 }
 
-// EncapPort is the local UDP port of user-space SCTP: the configured one, or
-// the one that was taken for the first endpoint. It is 0 before that, and
-// where user space stays out.
+// EncapPort is the local UDP port of SCTP in UDP: the configured one, or the
+// one that was taken for the first endpoint. It is 0 before that, and where
+// there is no SCTP in UDP.
 func (s *Stack) EncapPort() uint16 {
-	if s.udp == nil {
+	switch {
+	case s.kernelEncaps:
+		return s.cfg.EncapPort
+	case s.udp == nil:
 		return 0
 	}
 	s.udp.mu.RLock()

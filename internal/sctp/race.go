@@ -45,6 +45,11 @@ func (e *endpoint) race(to Dest) AssocID {
 			kinds = append(kinds, k)
 		}
 	}
+	if e.s.kernelEncaps {
+		// The kernel has one association with a peer, so it tries one after
+		// the other.
+		kinds = append(kinds, kindEndpoint{kinds[0].Endpoint, UDP})
+	}
 	if len(kinds) == 1 {
 		to.Kind = kinds[0].kind
 		return kinds[0].Connect(to)
@@ -81,7 +86,7 @@ func (r *race) startNext() {
 		r.runners = append(r.runners, run)
 	}
 	r.e.mu.Unlock()
-	if len(r.waiting) > 0 {
+	if len(r.waiting) > 0 && r.waiting[0].Endpoint != k.Endpoint {
 		r.timer = time.AfterFunc(raceLead, func() {
 			r.mu.Lock()
 			defer r.mu.Unlock()

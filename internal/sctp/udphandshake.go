@@ -244,9 +244,7 @@ func (m *udpMux) onCookieEcho(in arrival, body, rest []byte) {
 		m.n.outOfTheBlue.Add(1)
 		return
 	case a != nil:
-		if !a.cookieEchoed(in, c) {
-			return
-		}
+		a.cookieEchoed(in, c)
 	case err != nil:
 		m.n.badCookie.Add(1)
 		in.answer(c.peer.tag, chunk{typ: chunkError, body: appendTLV(nil, causeStaleCookie, make([]byte, 4))})
@@ -260,27 +258,33 @@ func (m *udpMux) onCookieEcho(in arrival, body, rest []byte) {
 			return
 		}
 	}
-	in.answer(c.peer.tag, chunk{typ: chunkCookieAck})
 	if len(rest) > 0 {
 		a.receive(in, rest)
 	}
 }
 
 // cookieEchoed takes in a cookie that bears our tag: both sides have called
-// each other, or it has come twice. It says whether to acknowledge it (actions
-// B and D of RFC 9260, Section 5.2.4).
-func (a *udpAssoc) cookieEchoed(in arrival, c cookie) bool {
+// each other, or it has come twice (actions B and D of RFC 9260,
+// Section 5.2.4).
+func (a *udpAssoc) cookieEchoed(in arrival, c cookie) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch a.state {
 	case stateCookieWait, stateCookieEchoed:
-		a.peer = c.peer
-		a.establish(in)
-		return a.state == stateEstablished
+		a.acknowledge(in, c)
 	case stateEstablished:
-		return a.reflects(c.peer.tag)
+		if a.reflects(c.peer.tag) {
+			in.answer(c.peer.tag, chunk{typ: chunkCookieAck})
+		}
 	}
-	return false
+}
+
+// acknowledge establishes the association that a cookie stands for. The peer
+// takes no data before the COOKIE ACK, so that goes first. a.mu is held.
+func (a *udpAssoc) acknowledge(in arrival, c cookie) {
+	a.peer = c.peer
+	in.answer(c.peer.tag, chunk{typ: chunkCookieAck})
+	a.establish(in)
 }
 
 // restarts says whether a cookie is that of the peer's restart (action A of
@@ -310,13 +314,12 @@ func (e *udpEndpoint) accept(in arrival, c cookie, replaces *udpAssoc) *udpAssoc
 	a.after = replaces
 	a.peerPort = c.peerPort
 	a.local = initParams{tag: c.tag, tsn: c.tsn, rwnd: uint32(recvWindow(e.m.lim)), out: ourStreams, in: ourStreams}
-	a.peer = c.peer
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e.m.add(a, path{to: in.from}) != nil {
 		return nil
 	}
-	a.establish(in)
+	a.acknowledge(in, c)
 	if a.state != stateEstablished {
 		return nil
 	}

@@ -76,6 +76,7 @@ func (s *wireSock) write(b []byte, to netip.AddrPort, _ netip.Addr) error {
 	if w.delay != nil {
 		d, ok = w.delay(s.addr, to, b)
 	}
+	d += time.Duration(w.sent) // so that what is sent together comes in order
 	w.mu.Unlock()
 	if ok {
 		time.AfterFunc(d, func() { w.deliver(wirePacket{b: b, from: s.addr}, to) })
