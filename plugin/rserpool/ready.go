@@ -1,12 +1,14 @@
 package rserpool
 
-// Ready implements ready.Readiness. CoreDNS asks the last of a plugin's
-// handlers for all of them, so it tells of all registrars in the process.
+// Ready implements ready.Readiness. CoreDNS asks the last one of a plugin's
+// handlers for all of them, and may do so while registrars are being started.
+// So it tells of all registrars in the process, and not of the handler's own.
 func (h *Handler) Ready() bool {
-	for _, s := range process.snapshot() {
+	running := process.snapshot()
+	for _, s := range running {
 		if !s.Ready() {
 			return false
 		}
 	}
-	return h.registrar != nil && h.registrar.Ready()
+	return len(running) > 0
 }
