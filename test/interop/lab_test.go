@@ -296,6 +296,39 @@ func (l *lab) gone(server, pool string) time.Duration {
 	})
 }
 
+// goneSoon checks that pool is out of the answers within 200 ms of what kill
+// does. The lab's one processor is emulated and stands still when the machine
+// is busy, so that the longest time it stood still meanwhile does not count.
+func (l *lab) goneSoon(server, pool, what string, kill func()) {
+	l.t.Helper()
+	stop, still := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		const period = 5 * time.Millisecond
+		var longest time.Duration
+		tick := time.NewTicker(period)
+		defer tick.Stop()
+		for last := time.Now(); ; {
+			select {
+			case <-tick.C:
+				now := time.Now()
+				longest = max(longest, now.Sub(last)-2*period)
+				last = now
+			case <-stop:
+				still <- longest
+				return
+			}
+		}
+	}()
+	kill()
+	took := l.gone(server, pool)
+	close(stop)
+	stood := <-still
+	l.t.Logf("%s: gone after %v, of which the lab stood still for %v", what, took, stood)
+	if took-stood > 200*time.Millisecond {
+		l.t.Errorf("%s: a killed element was served for %v, want at most 200ms", what, took-stood)
+	}
+}
+
 // capture records what crosses the bridge. When the test is over, tshark must
 // find nothing malformed in it.
 type capture struct {
