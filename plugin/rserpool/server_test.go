@@ -7,8 +7,10 @@ import (
 	"io"
 	stdlog "log"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -419,6 +421,93 @@ func TestServerSecondReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	register(t, p, "web", 7).leave(t)
+}
+
+// TestServerEnd: until health's lameduck time is over there are answers, then
+// there are none any more, and the element has been told.
+func TestServerEnd(t *testing.T) {
+	p, web := freePorts(t), freePorts(t)
+	s := startServer(t, fmt.Sprintf(`pool.example.org:0 {
+		rserpool {
+			%s
+		}
+		health 127.0.0.1:%d {
+			lameduck 500ms
+		}
+	}`, p.options(), web.asap))
+	e := register(t, p, "web", 7)
+	s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+	ended := make(chan []error)
+	begin := time.Now()
+	go func() { ended <- s.inst.ShutdownCallbacks() }()
+	for time.Since(begin) < 300*time.Millisecond {
+		if m := s.query("web."+zoneZ, dns.TypeA); len(m.Answer) != 1 {
+			t.Fatalf("%v after the beginning of the end: got\n%s\nwant one address", time.Since(begin), m)
+		}
+	}
+	if errs := <-ended; len(errs) > 0 {
+		t.Errorf("shutdown: %v", errs)
+	}
+	if m := s.query("web."+zoneZ, dns.TypeA); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("after the end of the registrar: got\n%s\nwant SERVFAIL", m)
+	}
+	for deadline := time.Now().Add(20 * time.Second); e.count(pe.HomeLost) == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the element has not noticed that its registrar has gone")
+		}
+	}
+	e.cancel()
+	<-e.done
+	if err := s.inst.Stop(); err != nil {
+		t.Error(err)
+	}
+	s.inst = nil
+}
+
+// TestServerMonitoring: readiness and metrics over HTTP.
+func TestServerMonitoring(t *testing.T) {
+	p, web := freePorts(t), []int{freePorts(t).asap, freePorts(t).asap}
+	s := startServer(t, fmt.Sprintf(`pool.example.org:0 {
+		rserpool {
+			%s
+		}
+		ready 127.0.0.1:%d
+		prometheus 127.0.0.1:%d
+	}`, p.options(), web[0], web[1]))
+	register(t, p, "web", 7)
+	s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+	get := func(port int, path string) string {
+		r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if got := get(web[0], "/ready"); got != "OK" {
+		t.Errorf("/ready: got %q, want OK", got)
+	}
+	registrar := fmt.Sprintf("127.0.0.1:%d", p.asap)
+	wants := []string{
+		`coredns_rserpool_answers_total{kind="data",server="dns://:0"} `,
+		`coredns_rserpool_selections_total{kind="new",server="dns://:0"} `,
+		fmt.Sprintf(`coredns_rserpool_elements{registrar="%s"} 1`, registrar),
+		fmt.Sprintf(`coredns_rserpool_registrations_total{registrar="%s"} 1`, registrar),
+		fmt.Sprintf(`coredns_rserpool_associations_open{registrar="%s",transport="udp"} 1`, registrar),
+	}
+	var got string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		got = get(web[1], "/metrics") // up to a tenth of a second late
+		wants = slices.DeleteFunc(wants, func(w string) bool { return strings.Contains(got, "\n"+w) })
+		if len(wants) == 0 {
+			return
+		}
+	}
+	t.Errorf("metrics have no %q but\n%s", wants, strings.Join(regexp.MustCompile("(?m)^coredns_rserpool.*$").FindAllString(got, -1), "\n"))
 }
 
 // TestServerBlocks: two blocks share a registrar, a third has one of its own.
