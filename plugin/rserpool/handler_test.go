@@ -337,6 +337,25 @@ func TestPoolWithoutElementNames(t *testing.T) {
 	}
 }
 
+// TestTextOfUnknownPolicy: whatever comes with a policy, the text fits into a
+// TXT record.
+func TestTextOfUnknownPolicy(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web",
+		element(1, 80, "192.0.2.1", policy(param.Policy{Type: 0xb0009999, Extra: strings.Repeat("x", 4000)})),
+		element(2, 80, "192.0.2.2", policy(param.Policy{Type: 0xb0009999})))
+	h := newTestHandler(t, "rserpool pool.example.org", f)
+	for _, id := range []string{"1", "2"} {
+		m := ask(t, h, "pe-0000000"+id+".web."+zoneZ, dns.TypeTXT)
+		if _, err := m.Pack(); err != nil {
+			t.Errorf("element %s: %v", id, err)
+		}
+		if got := lines(m.Answer); !strings.Contains(got, `"policy=0xb0009999"`) {
+			t.Errorf("element %s: got %s, want the policy's number", id, got)
+		}
+	}
+}
+
 // TestElementGone: what is not registered is in no answer.
 func TestElementGone(t *testing.T) {
 	f := newFake()

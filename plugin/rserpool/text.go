@@ -39,9 +39,10 @@ func elementText(e *handlespace.Element) []string {
 	if e.Life >= 0 {
 		life = strconv.Itoa(int(e.Life))
 	}
-	t := &e.UserTransport
+	t, policy := &e.UserTransport, e.Policy
+	policy.Extra = "" // may be longer than the 255 octets of a string
 	return []string{
-		"policy=" + e.Policy.String(),
+		"policy=" + policy.String(),
 		fmt.Sprintf("transport=%s:%d", transportName(t.Type), t.Port),
 		"home=" + e.Home.String(),
 		"life=" + life,
