@@ -108,6 +108,8 @@ func TestHuntHeadStart(t *testing.T) {
 	x.h.Begin(x.now, Registrar{}, nil)
 	x.until(time.Second)
 	// SH1: no more than three.
+	x.h.Tick(x.now)
+	x.collect()
 	x.want("0s connect 1 10.0.0.1:3863", "300ms connect 2 10.0.0.2:3863", "600ms connect 3 10.0.0.3:3863")
 	// SH4: one fails, another is tried.
 	x.down(2)

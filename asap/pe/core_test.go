@@ -315,9 +315,11 @@ func TestIdentifierInUse(t *testing.T) {
 func TestHomeLost(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
+	d.receive(1, keepAlive(false, 0x1001))
+	d.log = nil
 	d.until(10 * time.Second)
 	d.down(1)
-	d.up(2)
+	d.up(2) // which is not 00001001
 	d.accept(2)
 	d.want("10s ! home lost", "10s connect 2 10.0.0.2:3863", "10s send 2 REG 11111111 home=00000000 load=0", "10s ! registered")
 }
@@ -578,6 +580,15 @@ func TestAvailability(t *testing.T) {
 		d.deregister()
 		d.down(1)
 		d.register()
+		d.up(2)
+		d.want("0s send 1 DEREG 11111111", "0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 2 REG 11111111 home=00000000 load=0")
+	})
+	t.Run("up, and the home lost before it confirms the deregistration", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.deregister()
+		d.register()
+		d.down(1)
 		d.up(2)
 		d.want("0s send 1 DEREG 11111111", "0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 2 REG 11111111 home=00000000 load=0")
 	})

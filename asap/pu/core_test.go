@@ -278,6 +278,19 @@ func TestHomeLost(t *testing.T) {
 		"0s send 2 RES web n=1 S=false", "0s result 1 1 elements subscribed=false final=true")
 }
 
+// TestHomeLostAgain: a registrar that has answered is called again at once.
+func TestHomeLostAgain(t *testing.T) {
+	d := newDriver(t, "10.0.0.1")
+	for a := sctp.AssocID(1); a < 4; a++ {
+		d.resolve(1, false)
+		d.up(a)
+		d.receive(a, answer(1, false))
+		d.down(a)
+		d.want(fmt.Sprintf("0s connect %d 10.0.0.1:3863", a), fmt.Sprintf("0s send %d RES web n=1 S=false", a),
+			fmt.Sprintf("0s result %d 1 elements subscribed=false final=true", a))
+	}
+}
+
 // TestSendFailure: Section 3.7.1.
 func TestSendFailure(t *testing.T) {
 	d := newDriver(t)

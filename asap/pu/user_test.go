@@ -211,6 +211,7 @@ func TestUserWatch(t *testing.T) {
 		}
 
 		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		var last error
 		for _, err := range u.Watch(ctx, testPool, 0) {
 			last = err
