@@ -23,6 +23,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"go.uber.org/goleak"
 )
 
 // asMain has the test binary be rsp.
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // patience is how long a test waits for what must happen.
@@ -223,8 +224,8 @@ func TestRegisterResolveEnd(t *testing.T) {
 				t.Errorf("rsp resolve --via %s: status %d\n%s%s", via, status, out, errs)
 			}
 		}
-		// Several keep-alives are acknowledged.
-		time.Sleep(2 * time.Second)
+		before := r.Stats().KeepAlivesAcked
+		eventually(t, "three more keep-alives are acknowledged", func() bool { return r.Stats().KeepAlivesAcked >= before+3 })
 		r.has(t, "web", 1)
 		p.signal(sig)
 		if status := p.wait(); status != exitOK {
@@ -234,6 +235,12 @@ func TestRegisterResolveEnd(t *testing.T) {
 		if list := r.elements(t, "web"); list != nil {
 			t.Errorf("%d elements after %v", len(list), sig)
 		}
+	}
+	// Stats are a tenth of a second old at most.
+	eventually(t, "the registrar counts both deregistrations", func() bool { return r.Stats().Deregistrations == 2 })
+	s := r.Stats()
+	if n := s.KeepAlivesTimedOut + s.KeepAlivesUnexpected + s.Malformed + s.Misplaced + s.ErrorsSent + s.ErrorsReceived + s.SendsFailed; n != 0 {
+		t.Errorf("the registrar has something to complain of: %+v", s)
 	}
 }
 
@@ -441,11 +448,11 @@ func TestUnreachable(t *testing.T) {
 	p := startRSP(t, register(r, "--id", "1")...)
 	r.has(t, "web", 1)
 	for _, via := range []string{"udp", "tcp"} {
-		before := r.Stats()
+		before := r.Stats().Unreachable
 		if _, errs, status := rsp(t, "unreachable", "--via", via, "--registrar", r.at, "web", "pe-00000001"); status != exitOK {
 			t.Errorf("via %s: status %d\n%s", via, status, errs)
 		}
-		eventually(t, "the registrar counts the report by "+via, func() bool { return fmt.Sprint(r.Stats()) != fmt.Sprint(before) })
+		eventually(t, "the registrar counts the report by "+via, func() bool { return r.Stats().Unreachable == before+1 })
 	}
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)

@@ -315,7 +315,7 @@ func TestPrint(t *testing.T) {
 				UserTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 80, Use: param.DataPlusControl, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}},
 			},
 			{
-				ID: 2, Life: 90, Policy: param.Policy{Type: param.LeastUsed},
+				ID: 2, Life: 90, Policy: param.Policy{Type: param.Random},
 				UserTransport: param.Transport{Type: param.TypeOpaqueTransport, Opaque: []byte{1}},
 			},
 		},
@@ -325,9 +325,9 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `pool "we\x00b", policy LeastUsed, registrar 10.0.0.1:3863
-ID        HOME      TRANSPORT        ADDRESSES             POLICY                LIFE
-00000001  00001001  sctp:80+control  10.0.0.1,2001:db8::1  LeastUsed load 25.0%  infinite
-00000002  00000000  opaque:0                               LeastUsed load 0.0%   90
+ID        HOME      TRANSPORT        ADDRESSES             VALUES      LIFE
+00000001  00001001  sctp:80+control  10.0.0.1,2001:db8::1  load 25.0%  infinite
+00000002  00000000  opaque:0                               Random      90
 `
 	if b.String() != want {
 		t.Errorf("table\n%swant\n%s", &b, want)

@@ -88,6 +88,10 @@ Registration life:
   missed by its keep-alives long before. Use --life-unit to suit one kind.
 
 ` + registrarHelp + `
+  A registrar that takes over from a failed one calls the element where that
+  registered from; by SCTP in UDP, where it has not heard of the element, at UDP
+  port 9899: --encap 9899 takes that one, if nobody else on this machine needs it.
+  Elsewise the element registers with the next --registrar by itself.
 
 ` + exitHelp + `
   With COMMAND: its exit status, 128+N if signal N ended it, 126 and 127 if it

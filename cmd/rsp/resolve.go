@@ -158,7 +158,7 @@ func (f *resolveFlags) print(w io.Writer, r *pu.Resolution) error {
 func printTable(w io.Writer, r *pu.Resolution) error {
 	fmt.Fprintf(w, "pool %q, policy %v, registrar %s\n", string(r.Pool), r.Policy.Type, r.Registrar)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tPOLICY\tLIFE")
+	fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tVALUES\tLIFE")
 	for i := range r.Elements {
 		e := &r.Elements[i]
 		life := strconv.Itoa(int(e.Life))
@@ -169,9 +169,22 @@ func printTable(w io.Writer, r *pu.Resolution) error {
 		if e.UserTransport.Use == param.DataPlusControl {
 			transport += "+control"
 		}
-		fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%v\t%s\n", e.ID, e.Home, transport, strings.Join(addresses(e), ","), e.Policy, life)
+		fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\n", e.ID, e.Home, transport, strings.Join(addresses(e), ","), values(e.Policy, r.Policy), life)
 	}
 	return t.Flush()
+}
+
+// values gives an element's policy values, and its policy if that is not the
+// pool's.
+func values(p, pool param.Policy) string {
+	s := p.String()
+	if p.Type == pool.Type {
+		s = strings.TrimPrefix(strings.TrimPrefix(s, p.Type.String()), " ")
+	}
+	if s == "" {
+		return "-"
+	}
+	return s
 }
 
 func addresses(e *param.PoolElement) []string {
