@@ -76,7 +76,7 @@ func TestStackSharesPort(t *testing.T) {
 	}
 	enrp.Close()
 	enrp = s.site(t, on("127.0.0.1:9901"))
-	x.next(Down)
+	x.down(PeerAbort)
 	x.Connect(enrp.dest(s, UDP))
 	x.next(Up)
 	if n := len(s.udp.socks); n != 1 {
