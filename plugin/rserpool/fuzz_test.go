@@ -20,21 +20,26 @@ import (
 // read, fits, and belongs to the question; the pool is found under its name.
 func FuzzServeDNS(f *testing.F) {
 	for _, handle := range []string{"web", "Compute Pool", "a..b", "a.b", "_ph-c4", "pe-00000001.web", "\x00\xff", strings.Repeat("x", 64), strings.Repeat("y", 100)} {
-		f.Add(handle, handle, dns.TypeA, uint16(1232), true)
-		f.Add(handle, "pe-00000001."+handle, dns.TypeAAAA, uint16(512), false)
-		f.Add(handle, "_x._tcp."+handle, dns.TypeSRV, uint16(0), false)
-		f.Add(handle, encodeHandle(param.PoolHandle(handle)), dns.TypeSRV, uint16(600), false)
-		f.Add(handle, "", dns.TypeNS, uint16(0), true)
+		f.Add(handle, handle, dns.TypeA, uint16(1232), true, uint32(param.RoundRobin), uint32(0), "")
+		f.Add(handle, "pe-00000001."+handle, dns.TypeTXT, uint16(512), false, uint32(0xb0009999), uint32(0), "extra")
+		f.Add(handle, "_x._tcp."+handle, dns.TypeSRV, uint16(0), false, uint32(param.WeightedRandom), uint32(1), "")
+		f.Add(handle, encodeHandle(param.PoolHandle(handle)), dns.TypeSRV, uint16(600), false, uint32(param.LeastUsed), ^uint32(0), "")
+		f.Add(handle, "", dns.TypeNS, uint16(0), true, uint32(param.RandomizedLeastUsed), ^uint32(0), "")
 	}
-	f.Fuzz(func(t *testing.T, handle, rel string, qtype, size uint16, do bool) {
+	f.Fuzz(func(t *testing.T, handle, rel string, qtype, size uint16, do bool, policyType, value uint32, extra string) {
 		if handle == "" {
 			return
 		}
-		fake := testSpace(t)
+		fake := newFake()
+		put(t, fake.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"))
+		put(t, fake.space, "a.b", element(1, 80, "192.0.2.2"))
 		for id := param.PEID(1); id <= 5; id++ {
-			e := element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id))
+			v := value * uint32(id)
+			e := element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id), policy(param.Policy{
+				Type: param.PolicyType(policyType), Weight: v, Priority: v, Load: v, LoadDegradation: v, DPF: v, Distance: v, Extra: extra,
+			}))
 			if _, err := fake.space.Put(param.PoolHandle(handle), e); err != nil {
-				t.Fatal(err)
+				return // one of the other pools, with another policy
 			}
 		}
 		h := newTestHandler(t, "rserpool pool.example.org {\n answers 5\n}", fake)
@@ -55,7 +60,7 @@ func FuzzServeDNS(f *testing.F) {
 		if !ok {
 			return
 		}
-		q = new(dns.Msg).SetQuestion(name, dns.TypeA)
+		q = new(dns.Msg).SetQuestion(name, dns.TypeTXT)
 		if m := fuzzAsk(t, h, q); len(m.Answer) != 1 {
 			t.Errorf("pool %q is not found under %s: got\n%s", handle, name, m)
 		}
