@@ -45,19 +45,28 @@ func TestPairs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ask := func(qtype uint16) string {
-		if err := conn.WriteMsg(new(dns.Msg).SetQuestion("web.pool.example.org.", qtype)); err != nil {
-			t.Fatal(err)
-		}
-		m, err := conn.ReadMsg()
-		if err != nil || len(m.Answer) != 1 {
-			t.Fatalf("%v, %v, want one record", m, err)
-		}
-		return strings.TrimPrefix(m.Answer[0].String(), m.Answer[0].Header().String())
-	}
+	name := "web.pool.example.org."
 	count := map[string]int{}
 	for i := range 1000 {
-		a, aaaa := ask(dns.TypeA), ask(dns.TypeAAAA)
+		// As a stub resolver does: both queries at once, answers in any order.
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			if err := conn.WriteMsg(new(dns.Msg).SetQuestion(name, qtype)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var a, aaaa string
+		for range 2 {
+			m, err := conn.ReadMsg()
+			if err != nil || len(m.Answer) != 1 {
+				t.Fatalf("%v, %v, want one record", m, err)
+			}
+			switch rr := m.Answer[0].(type) {
+			case *dns.A:
+				a = rr.A.String()
+			case *dns.AAAA:
+				aaaa = rr.AAAA.String()
+			}
+		}
 		if strings.TrimPrefix(a, "10.99.0.") != strings.TrimPrefix(aaaa, "fd00:99::") {
 			t.Fatalf("pair %d names two elements: %s and %s", i, a, aaaa)
 		}
@@ -80,7 +89,7 @@ func TestGetent(t *testing.T) {
 mount --bind %s /etc/resolv.conf
 mount --bind %s /etc/hosts
 mount --bind %s /etc/nsswitch.conf
-for i in $(seq 40); do getent ahosts web.pool.example.org | awk '$2 == "STREAM" {print $1}' | sort | paste -sd' '; done
+for i in $(seq 20); do getent ahosts web.pool.example.org | awk '$2 == "STREAM" {print $1}' | sort | paste -sd' '; done
 `, resolv, hosts, nsswitch))
 	out, err := pu.run("unshare", "-m", "bash", script)
 	if err != nil {
@@ -91,8 +100,8 @@ for i in $(seq 40); do getent ahosts web.pool.example.org | awk '$2 == "STREAM" 
 		count[strings.TrimSpace(line)]++
 	}
 	first, second := count["10.99.0.11 fd00:99::11"], count["10.99.0.12 fd00:99::12"]
-	if first != 20 || second != 20 {
-		t.Errorf("getent gave %v, want each element's two addresses 20 times", count)
+	if first != 10 || second != 10 {
+		t.Errorf("getent gave %v, want each element's two addresses 10 times", count)
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; the lab is slow.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 type lab struct {
 	t     *testing.T
