@@ -134,22 +134,22 @@ func (t *Transport) Close() error {
 
 // DownError says in words how an association ended.
 func DownError(ev sctp.Event) error {
-	words := map[sctp.Reason]string{
-		sctp.PeerShutdown:  "the peer has shut the association down",
-		sctp.PeerAbort:     "the peer has aborted the association",
-		sctp.Lost:          "the peer no longer answers",
-		sctp.ConnectFailed: "no association comes up",
-		sctp.LocalClose:    "the association was closed here",
-		sctp.Overrun:       "the peer went past a limit",
+	if ev.Err != nil {
+		return ev.Err // it tells more than the reason
 	}
-	why, ok := words[ev.Reason]
-	switch {
-	case !ok && ev.Err == nil:
-		return errors.New("the association has ended")
-	case !ok:
-		return ev.Err
-	case ev.Err == nil:
-		return errors.New(why)
+	switch ev.Reason {
+	case sctp.PeerShutdown:
+		return errors.New("the peer has shut the association down")
+	case sctp.PeerAbort:
+		return errors.New("the peer has aborted the association")
+	case sctp.Lost:
+		return errors.New("the peer no longer answers")
+	case sctp.ConnectFailed:
+		return errors.New("no association comes up")
+	case sctp.LocalClose:
+		return errors.New("the association was closed here")
+	case sctp.Overrun:
+		return errors.New("the peer went past a limit")
 	}
-	return fmt.Errorf("%s: %w", why, ev.Err)
+	return errors.New("the association has ended")
 }

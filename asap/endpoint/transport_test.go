@@ -86,7 +86,7 @@ func TestOpenErrors(t *testing.T) {
 func TestDownError(t *testing.T) {
 	for want, ev := range map[string]sctp.Event{
 		"the peer has aborted the association": {Reason: sctp.PeerAbort},
-		"no association comes up: refused":     {Reason: sctp.ConnectFailed, Err: errors.New("refused")},
+		"refused":                              {Reason: sctp.ConnectFailed, Err: errors.New("refused")},
 		"the association has ended":            {},
 		"x":                                    {Err: errors.New("x")},
 	} {
