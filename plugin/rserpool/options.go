@@ -26,6 +26,8 @@ type options struct {
 	announce  netip.AddrPort // zero: none
 	timers    core.Timers
 	limits    core.Limits
+	// sctp are the transport's limits; some are not to be set.
+	sctp sctp.Limits
 }
 
 func defaultOptions() options {
@@ -35,6 +37,7 @@ func defaultOptions() options {
 		encap:  sctp.EncapPort,
 		timers: d.Timers,
 		limits: d.Limits,
+		sctp:   sctp.Limits{Associations: 65536, HalfOpen: 1024},
 	}
 }
 
@@ -45,6 +48,7 @@ func (o options) config() host.Config {
 		ASAP:          o.asap,
 		Transport:     o.transport,
 		Encap:         o.encap,
+		SCTP:          o.sctp,
 		AnnounceGroup: o.announce,
 		Logf: func(warn bool, text string) {
 			if warn {
@@ -138,7 +142,7 @@ func (o options) list() []string {
 		l = append(l, "timer "+t.name+" "+t.format(&o.timers))
 	}
 	for _, s := range limits() {
-		l = append(l, "limit "+s.name+" "+strconv.Itoa(*s.of(&o.limits)))
+		l = append(l, "limit "+s.name+" "+strconv.Itoa(*s.of(&o)))
 	}
 	return l
 }
@@ -222,25 +226,26 @@ func (t timer) format(ts *core.Timers) string {
 // limit is a bound on what peers can make the registrar hold.
 type limit struct {
 	name string
-	of   func(*core.Limits) *int
+	of   func(*options) *int
 }
 
 func limits() []limit {
-	type ls = core.Limits
 	return []limit{
-		{"pools", func(l *ls) *int { return &l.Pools }},
-		{"elements", func(l *ls) *int { return &l.Elements }},
-		{"elements_per_association", func(l *ls) *int { return &l.ElementsPerAssoc }},
-		{"element_size", func(l *ls) *int { return &l.ElementSize }},
-		{"handle_bytes", func(l *ls) *int { return &l.HandleBytes }},
-		{"subscriptions", func(l *ls) *int { return &l.Subscriptions }},
-		{"subscriptions_per_association", func(l *ls) *int { return &l.SubscriptionsPerAssoc }},
-		{"resolution_items", func(l *ls) *int { return &l.ResolutionItems }},
-		{"default_items", func(l *ls) *int { return &l.DefaultItems }},
-		{"claims_per_association", func(l *ls) *int { return &l.ClaimsPerAssoc }},
-		{"probes", func(l *ls) *int { return &l.Probes }},
-		{"servers", func(l *ls) *int { return &l.Servers }},
-		{"errors_per_second", func(l *ls) *int { return &l.ErrorsPerSecond }},
-		{"logs_per_second", func(l *ls) *int { return &l.LogsPerSecond }},
+		{"pools", func(o *options) *int { return &o.limits.Pools }},
+		{"elements", func(o *options) *int { return &o.limits.Elements }},
+		{"elements_per_association", func(o *options) *int { return &o.limits.ElementsPerAssoc }},
+		{"element_size", func(o *options) *int { return &o.limits.ElementSize }},
+		{"handle_bytes", func(o *options) *int { return &o.limits.HandleBytes }},
+		{"subscriptions", func(o *options) *int { return &o.limits.Subscriptions }},
+		{"subscriptions_per_association", func(o *options) *int { return &o.limits.SubscriptionsPerAssoc }},
+		{"resolution_items", func(o *options) *int { return &o.limits.ResolutionItems }},
+		{"default_items", func(o *options) *int { return &o.limits.DefaultItems }},
+		{"claims_per_association", func(o *options) *int { return &o.limits.ClaimsPerAssoc }},
+		{"probes", func(o *options) *int { return &o.limits.Probes }},
+		{"servers", func(o *options) *int { return &o.limits.Servers }},
+		{"errors_per_second", func(o *options) *int { return &o.limits.ErrorsPerSecond }},
+		{"logs_per_second", func(o *options) *int { return &o.limits.LogsPerSecond }},
+		{"associations", func(o *options) *int { return &o.sctp.Associations }},
+		{"half_open", func(o *options) *int { return &o.sctp.HalfOpen }},
 	}
 }

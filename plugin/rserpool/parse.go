@@ -320,7 +320,7 @@ func (cfg *config) parseLimit(args []string) error {
 		}
 		return fmt.Errorf("unknown limit '%s', known are: %s", args[0], strings.Join(names, ", "))
 	}
-	if err := parseInt(all[i].of(&cfg.options.limits), args[1], 1, 1<<30); err != nil {
+	if err := parseInt(all[i].of(&cfg.options), args[1], 1, 1<<30); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	return cfg.checkRegistrar(args[0])

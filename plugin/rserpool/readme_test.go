@@ -86,7 +86,7 @@ func TestReadmeDefaults(t *testing.T) {
 	}
 	for _, l := range limits() {
 		want++
-		if row := "\n| `" + l.name + "` | " + strconv.Itoa(*l.of(&o.limits)) + " | "; !strings.Contains(text, row) {
+		if row := "\n| `" + l.name + "` | " + strconv.Itoa(*l.of(&o)) + " | "; !strings.Contains(text, row) {
 			t.Errorf("no row %q", strings.TrimSpace(row))
 		}
 	}

@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 			c.options.timers.ServerAnnounce = 2 * time.Second
 		}},
 		{"limits", "limit pools 10\nlimit elements 20", func(c *config) { c.options.limits.Pools, c.options.limits.Elements = 10, 20 }},
+		{"limits of the transport", "limit associations 10\nlimit half_open 20", func(c *config) { c.options.sctp.Associations, c.options.sctp.HalfOpen = 10, 20 }},
 		{"fallthrough", "fallthrough", func(c *config) { c.fall.Zones = []string{"."} }},
 		{"fallthrough, zones", "fallthrough a.example.org", func(c *config) { c.fall.Zones = []string{"a.example.org."} }},
 	}
