@@ -150,4 +150,3 @@ func (a *memAssoc) stopTimer() {
 		a.timer = nil
 	}
 }
-
