@@ -68,9 +68,8 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	if !ok {
 		return node{}
 	}
-	if n := resolveStructured(s, &l); n.kind != nodeNone {
-		n.poolName = qname[n.poolOffset(&l):]
-		return n.node
+	if n := resolveStructured(s, &l, qname); n.kind != nodeNone {
+		return n
 	}
 	p, below := s.Lookup(l.name)
 	switch {
@@ -82,52 +81,28 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	return node{}
 }
 
-// structured is a node whose name has labels before the pool's.
-type structured struct {
-	node
-	before int // number of labels before the pool's
-}
-
-func (n *structured) poolOffset(l *labels) int {
-	if n.before == 0 {
-		return 0
-	}
-	return l.offset[n.before-1]
-}
-
 // resolveStructured finds the node of a name with one of the forms that are
-// not just a handle; its kind is nodeNone if there is none.
-func resolveStructured(s *handlespace.Space, l *labels) structured {
-	switch {
-	case l.name[0] == '_' && hasPrefixFold(l.name, encodedPrefix):
+// not just a handle; its kind is nodeNone if there is none. l are the labels
+// that qname begins with.
+func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
+	if hasPrefixFold(l.name, encodedPrefix) {
 		if p := encodedPool(s, l.name); p != nil {
-			return structured{node: node{kind: nodePool, pool: p}}
-		}
-		fallthrough
-	case l.name[0] == '_':
-		proto := protocol(l.label(1))
-		if proto == 0 || l.n < 3 {
-			return structured{}
-		}
-		p := findPool(s, l.after(2))
-		if p == nil || transportOf(p) != proto {
-			return structured{}
-		}
-		return structured{node{kind: nodeService, pool: p}, 2}
-	case len(l.label(0)) == elementLen && l.n >= 2:
-		id, ok := elementID(l.label(0))
-		if !ok {
-			return structured{}
-		}
-		p := findPool(s, l.after(1))
-		if p == nil {
-			return structured{}
-		}
-		if e := p.Element(id); e != nil {
-			return structured{node{kind: nodeElement, pool: p, element: e}, 1}
+			return node{kind: nodePool, pool: p, poolName: qname}
 		}
 	}
-	return structured{}
+	if proto := protocol(l.label(1)); l.name[0] == '_' && proto != 0 && l.n > 2 {
+		if p := findPool(s, l.after(2)); p != nil && transportOf(p) == proto {
+			return node{kind: nodeService, pool: p, poolName: qname[l.offset[1]:]}
+		}
+	}
+	if id, ok := elementID(l.label(0)); ok && l.n > 1 {
+		if p := findPool(s, l.after(1)); p != nil {
+			if e := p.Element(id); e != nil {
+				return node{kind: nodeElement, pool: p, element: e, poolName: qname[l.offset[0]:]}
+			}
+		}
+	}
+	return node{}
 }
 
 // findPool finds the pool of a name in either form.
@@ -238,8 +213,9 @@ func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
 	return s.Pool(h)
 }
 
-// decodeHandle undoes encodeHandle. One handle has one encoded name, as DNS
-// wants it: other cuts, other lengths and stray bits are no names.
+// decodeHandle reads _ph- and a handle in base32hex, cut into labels. One handle
+// has one such name, as DNS wants it: other cuts, other lengths and stray bits
+// are no names.
 func decodeHandle(name []byte) (param.PoolHandle, bool) {
 	parts := strings.Split(strings.ToUpper(string(name[len(encodedPrefix):])), ".")
 	for i, part := range parts {
@@ -253,19 +229,4 @@ func decodeHandle(name []byte) (param.PoolHandle, bool) {
 		return "", false
 	}
 	return param.PoolHandle(h), true
-}
-
-// encodeHandle returns the labels, without zone and final dot, under which a
-// handle that DNS cannot carry is found.
-func encodeHandle(h param.PoolHandle) string {
-	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
-	var b strings.Builder
-	b.WriteString(encodedPrefix)
-	for len(text) > encodedPart {
-		b.WriteString(text[:encodedPart])
-		b.WriteByte('.')
-		text = text[encodedPart:]
-	}
-	b.WriteString(text)
-	return b.String()
 }
