@@ -135,7 +135,7 @@ stub-zone:
 	name: "pool.example.org"
 	stub-addr: %[2]s
 `, l.dir, registrarIP))
-	pu.start("unbound", "-d", "-c", conf)
+	pu.start("unbound", "-d", "-v", "-c", conf).says("start of service")
 	var seen [2]bool
 	eventually(t, "unbound gives both elements' addresses", func() error {
 		out, err := pu.run("dig", "+short", "+time=2", "@127.0.0.1", "A", "web.pool.example.org")
