@@ -65,14 +65,15 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 }
 
 // Kinds are the kinds of SCTP that the Stack offers, the preferred one first.
-// TCP is not among them: whether an endpoint has it is a matter of its
+// SCTP in UDP by the kernel is of Kind Kernel, though a Dest of Kind UDP has
+// the kernel call so. TCP is not among them: whether an endpoint has it is a matter of its
 // ListenConfig.
 func (s *Stack) Kinds() []Kind {
 	var kinds []Kind
 	if s.kernel {
 		kinds = append(kinds, Kernel)
 	}
-	if s.udp != nil || s.kernelEncaps {
+	if s.udp != nil {
 		kinds = append(kinds, UDP)
 	}
 	return kinds

@@ -79,6 +79,14 @@ func TestUDPHandshake(t *testing.T) {
 			p.h.src++
 			p.send(chunk{typ: chunkCookieEcho, body: c})
 			p.silence()
+			p.h.src--
+			in := arrival{header: p.h, from: netip.MustParseAddrPort("10.66.6.6:9899"), to: p.to.Addr()}
+			in.sock = y.Endpoint.(*udpEndpoint).socks[0]
+			y.mux().onCookieEcho(in, c, nil)
+			if n := y.mux().n.badCookie.Load(); n != 2 {
+				t.Errorf("Got %d bad cookies counted, want 2", n)
+			}
+			y.none()
 		}},
 		{"stale cookie", func(t *testing.T, y *site, p *rawPeer) {
 			c := p.init().cookie
