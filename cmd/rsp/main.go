@@ -134,7 +134,7 @@ func exitStatus(err error) int {
 func hint(err error) string {
 	var unreachable *endpoint.UnreachableError
 	if errors.As(err, &unreachable) {
-		return "is a registrar running there? SCTP in UDP goes to its UDP port 9899, or PORT with --registrar ADDRESS/PORT; --via chooses the transport"
+		return "is a registrar running there? It takes ASAP at port 3863, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
 	}
 	return ""
 }
