@@ -70,9 +70,9 @@ func expand(bound, machine []netip.Addr) []netip.Addr {
 	return out
 }
 
-// inScope says whether our address is of use to a peer: loopback addresses
-// are for peers on this machine only.
-func inScope(ours, peer netip.Addr) bool { return !ours.IsLoopback() || peer.IsLoopback() }
+// inScope says whether an address that one side has is of use to the other,
+// whose address is far: loopback addresses are for those on the same machine.
+func inScope(a, far netip.Addr) bool { return !a.IsLoopback() || far.IsLoopback() }
 
 // bindAddrs reads a ListenConfig: the addresses, :: split into both families,
 // and the port.

@@ -43,8 +43,11 @@ type Limits struct {
 	// Associations, established ones; default 65536.
 	Associations int
 	// HalfOpen, associations not yet established by the peer; default 1024.
+	// A TCP connection is half open until its first whole message. SCTP in
+	// UDP in user space keeps nothing of a half-open association.
 	HalfOpen int
-	// HandshakeTime an association has to come up; default 10 s.
+	// HandshakeTime an association has to come up, and a message over TCP to
+	// arrive as a whole; default 10 s.
 	HandshakeTime time.Duration
 	// MessageSize, of a message received, in bytes; default 65536+64, which is
 	// over what a message length field of ASAP and ENRP can say.

@@ -112,6 +112,34 @@ func TestStackWildcard(t *testing.T) {
 	}
 }
 
+// TestOneFamily listens on :: where one family is not to be had.
+func TestOneFamily(t *testing.T) {
+	for _, without := range []string{"::", "0.0.0.0"} {
+		t.Run(without, func(t *testing.T) {
+			w := newWire()
+			lines := 0
+			m := newUDPMux(Limits{}.withDefaults(), EncapPort, nil, func(string, ...any) { lines++ }, func(a netip.AddrPort) (datagrams, error) {
+				if a.Addr().String() == without {
+					return nil, errors.New("no such family")
+				}
+				return w.bind(a)
+			})
+			e, err := m.listen(ListenConfig{}, new(idAllocator), func(Event) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines != 1 || len(e.bound) != 1 {
+				t.Errorf("Got %d lines logged and %v bound, want one each", lines, e.bound)
+			}
+			e.Close()
+			m.wg.Wait()
+			if len(w.socks) != 0 {
+				t.Errorf("Got %d sockets left", len(w.socks))
+			}
+		})
+	}
+}
+
 // TestStackLearnsPort calls a peer back without being told its UDP port.
 func TestStackLearnsPort(t *testing.T) {
 	s1, s2 := newStack(t, StackConfig{Mode: UDPOnly}), newStack(t, StackConfig{Mode: UDPOnly})

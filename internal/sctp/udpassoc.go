@@ -238,10 +238,14 @@ func (a *udpAssoc) send(msg Message) error {
 	if !a.queue.push(msg, a.m.lim) {
 		return ErrQueueFull
 	}
-	if a.state == stateEstablished {
-		return a.write(msg)
+	if a.state != stateEstablished {
+		return nil
 	}
-	return nil
+	err := a.write(msg)
+	if err != nil {
+		a.queue.unpush()
+	}
+	return err
 }
 
 // outStreams is the number of streams that we may send on. a.mu is held.
@@ -266,6 +270,13 @@ func (q *sendQueue) push(m Message, lim Limits) bool {
 	q.msgs = append(q.msgs, m)
 	q.bytes += len(m.Data)
 	return true
+}
+
+// unpush takes the last message back.
+func (q *sendQueue) unpush() {
+	last := len(q.msgs) - 1
+	q.bytes -= len(q.msgs[last].Data)
+	q.msgs = q.msgs[:last]
 }
 
 // keep drops the oldest messages until no more than the given number of bytes

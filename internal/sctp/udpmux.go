@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -147,6 +148,9 @@ func (m *udpMux) readLoop(s *boundSocket) {
 		case errors.As(err, &u):
 			m.guard(func() { m.unreachable(u) })
 		default:
+			if !errors.Is(err, net.ErrClosed) {
+				m.logf("sctp: UDP socket %v has failed: %v", s.local(), err)
+			}
 			return
 		}
 	}

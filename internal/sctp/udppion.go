@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +41,9 @@ func recvWindow(lim Limits) int { return max(2*lim.MessageSize, 128<<10) }
 func (a *udpAssoc) establish(in arrival) {
 	a.peerTag.Store(a.peer.tag)
 	a.setPath(path{in.sock, in.to, in.from})
+	a.peer.addrs = slices.DeleteFunc(a.peer.addrs, func(ip netip.Addr) bool {
+		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
+	})
 	a.conn = newPionConn(a)
 	local, remote := a.local, a.peer
 	remote.rwnd = max(remote.rwnd, minRwnd)

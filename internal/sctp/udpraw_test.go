@@ -36,7 +36,8 @@ func TestUDPHandshake(t *testing.T) {
 			}
 		}},
 		{"lists addresses", func(t *testing.T, y *site, p *rawPeer) {
-			p.ours.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.4"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("fd00::3")}
+			p.ours.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.4"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("127.0.0.1"),
+				netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fd00::3"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("0.0.0.0")}
 			p.connect()
 			if ev := y.next(Up); fmt.Sprint(ev.Peer) != "[10.0.0.3:7777 10.0.0.4:7777 [fd00::3]:7777]" {
 				t.Errorf("Got peer %v", ev.Peer)
