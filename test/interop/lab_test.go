@@ -29,7 +29,6 @@ const patience = 60 * time.Second
 type lab struct {
 	t     *testing.T
 	dir   string // empty directory of this test
-	nodes int
 	ports int
 }
 
