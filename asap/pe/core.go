@@ -342,8 +342,7 @@ func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 	}
 	k.peers[a] = at
 	switch {
-	case !ours && k.phase < closing:
-		k.evict()
+	case !ours && k.phase < closing: // perhaps a new home registrar
 	case k.phase == hunting:
 		k.home, k.homeAt = a, at
 		k.sendRegistration(now)
@@ -353,6 +352,7 @@ func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 	default: // not wanted any more
 		k.closeAssoc(a)
 	}
+	k.evict()
 }
 
 // evict ends the oldest association of no use where there are too many: the
