@@ -52,6 +52,7 @@ type udpAssoc struct {
 	timer       time.Time // of the handshake or heartbeat, whichever is on
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
+	pathHeard   int64 // when a packet last came from the address in use, Unix ns
 	upTold      bool
 	rehomed     bool // the primary address has changed
 	closing     bool // Shutdown was called

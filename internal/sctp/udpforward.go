@@ -28,10 +28,14 @@ const (
 func recordLen(n int) int { return (recordHead + n + recordUnit - 1) &^ (recordUnit - 1) }
 
 // forward gathers the chunks of a packet into packets for pion.
-type forward struct{ b []byte }
+type forward struct {
+	b    []byte
+	used bool // there has been something
+}
 
 // room makes sure that a chunk of n bytes in all still fits.
 func (f *forward) room(c *pionConn, n int) {
+	f.used = true
 	if len(f.b)+n > pionMTU {
 		f.flush(c)
 	}

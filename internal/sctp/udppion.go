@@ -65,6 +65,7 @@ func (a *udpAssoc) establish(in arrival) {
 	}
 	now := time.Now()
 	a.heard.Store(now.UnixNano())
+	a.pathHeard = now.UnixNano()
 	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
 	a.calls, a.peer.cookie, a.misses = nil, nil, 0
 	a.learn()

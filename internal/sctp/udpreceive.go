@@ -31,7 +31,7 @@ func (a *udpAssoc) receive(in arrival, chunks []byte) {
 		chunks = rest
 	}
 	if a.state == stateEstablished {
-		a.alive(in)
+		a.alive(in, fwd.used)
 		fwd.flush(a.conn)
 	}
 }
@@ -45,24 +45,28 @@ func (a *udpAssoc) knows(ip netip.Addr) bool {
 }
 
 // alive notes that the peer lives, and where: its UDP port may have changed
-// (RFC 6951, Section 5.4), and if the path in use has gone silent, the one
-// that it now came by is taken instead.
-func (a *udpAssoc) alive(in arrival) {
-	p := a.path.Load()
+// (RFC 6951, Section 5.4). A peer with several addresses that now sends data or
+// acknowledgements from another one has changed its path, and is followed, as
+// is one that answers there when the path in use has gone silent.
+func (a *udpAssoc) alive(in arrival, carries bool) {
+	now := time.Now().UnixNano()
+	p, silent := a.path.Load(), time.Duration(now-a.pathHeard)
 	switch {
 	case in.from.Addr() == p.to.Addr():
+		a.pathHeard = now
 		if in.from != p.to {
 			a.setPath(path{in.sock, in.to, in.from})
 			a.learn()
 		}
-	case a.misses > 0:
+	case a.misses > 0, carries && silent > rtoInitial:
+		a.pathHeard = now
 		a.setPath(path{in.sock, in.to, in.from})
 		a.learn()
 		a.rehomed = true
 		a.poke()
 	}
 	a.misses = 0
-	a.heard.Store(time.Now().UnixNano())
+	a.heard.Store(now)
 }
 
 // learn remembers the peer's UDP port for calling it. a.mu is held.
