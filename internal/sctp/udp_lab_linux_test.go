@@ -126,3 +126,30 @@ func TestUDPAndKernel(t *testing.T) {
 		}
 	}
 }
+
+// TestUDPAndKernelPathLost takes the path in use away from a multi-homed
+// kernel that sends to user space: it goes on by the other one.
+func TestUDPAndKernelPathLost(t *testing.T) {
+	network(t, map[string][]string{
+		"k": {"10.9.0.1/24", "10.9.1.1/24"},
+		"u": {"10.9.0.2/24", "10.9.1.2/24"},
+	})
+	sysctl(t, "k", "net.sctp.udp_port=9899", "net.sctp.path_max_retrans=1", "net.sctp.rto_min=200", "net.sctp.rto_initial=200", "net.sctp.rto_max=500")
+	k := kernelSide(t, "k", Limits{}, "10.9.0.1:0", "10.9.1.1:0")
+	_, u := userSide(t, "u", 9899, "10.9.0.2:0", "10.9.1.2:0")
+	u.Connect(Dest{Addrs: k.LocalAddrs()[:1], Kind: UDP})
+	ku, uu := k.up(), u.up()
+	k.send(ku.Assoc, "first")
+	u.received()
+	sh(t, "ip -n u link set eth0 down")
+	for range 5 {
+		k.send(ku.Assoc, "by the other path")
+	}
+	for range 5 {
+		if got := u.received(); string(got.Message.Data) != "by the other path" {
+			t.Errorf("Got %q", got.Message.Data)
+		}
+	}
+	u.send(uu.Assoc, "and back")
+	k.received()
+}
