@@ -24,6 +24,7 @@ const (
 	optPeerAddrParams   = 9
 	optEvents           = 11
 	optPeerAddrInfo     = 15
+	optStatus           = 14
 	optFragInterleave   = 18
 	optPartialDelivery  = 19
 	optRecvRcvInfo      = 32
@@ -159,6 +160,13 @@ type udpEncaps struct {
 // address gives the bytes of the address.
 func (u *udpEncaps) address() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
+}
+
+// assocStatus is sctp_status, with what follows the first fields unread.
+type assocStatus struct {
+	assoc, _ int32
+	window   uint32 // of the peer, less what is on the way
+	_        [164]byte
 }
 
 // prim is sctp_prim.

@@ -27,8 +27,10 @@ type kernelAssoc struct {
 	e   *kernelEndpoint
 	kid int32 // the kernel's name, constant once in the table
 
-	// partial is a message of which the rest is to come; the reader's own.
+	// partial is a message of which the rest is to come, deaf is set once
+	// nothing more is wanted; both are the reader's own.
 	partial []byte
+	deaf    bool
 
 	// emitMu is held while the Handler runs, so that it takes one event of
 	// this association at a time. It comes before mu.
@@ -44,6 +46,7 @@ type kernelAssoc struct {
 	call    sendCall
 	queue   sendQueue // not yet taken by the kernel
 	listed  bool      // in e.pending
+	next    int       // length of the first in queue; the writer's own
 	eof     bool      // Shutdown was called: ends when the queue is empty
 	eofSent bool
 
@@ -62,7 +65,8 @@ func (e *kernelEndpoint) newAssoc() *kernelAssoc {
 	return a
 }
 
-// emit gives an event to the Handler, unless the association is over.
+// emit gives an event to the Handler, unless the association is over. A panic
+// of the Handler ends the association, not the process.
 func (a *kernelAssoc) emit(ev Event) {
 	ev.Assoc, ev.Kind = a.id, Kernel
 	a.emitMu.Lock()
@@ -70,13 +74,17 @@ func (a *kernelAssoc) emit(ev Event) {
 	if a.over {
 		return
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			a.abort(Overrun, fmt.Errorf("panic while handling an event of the association: %v", r))
+		}
+	}()
 	a.over = ev.Type == Down
 	a.e.h(ev)
 }
 
 // up reports that the association is established.
-func (a *kernelAssoc) up() {
-	peer := a.e.peerAddrs(a.kid)
+func (a *kernelAssoc) up(peer []netip.AddrPort) {
 	a.mu.Lock()
 	if a.state != kernelConnecting {
 		a.mu.Unlock()
@@ -180,7 +188,7 @@ func (a *kernelAssoc) shutdown() {
 	a.stopTimer()
 	a.timer = time.AfterFunc(graceTime, func() { a.abort(LocalClose, nil) })
 	if a.state == kernelEnding {
-		a.flush()
+		a.schedule()
 	}
 }
 
@@ -258,7 +266,7 @@ func (a *kernelAssoc) push(m *Message) error {
 		return nil
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
 		return unix.EAGAIN
-	case isGone(err), errors.Is(err, unix.EINVAL):
+	case isGone(err), errors.Is(err, unix.EINVAL) && m.Stream == 0:
 		return ErrNoAssoc // the kernel no longer knows the name
 	default:
 		return fmt.Errorf("send %d bytes: %w", len(m.Data), err)
@@ -269,7 +277,10 @@ func (a *kernelAssoc) push(m *Message) error {
 // at once if that is the case.
 func (a *kernelAssoc) askDry() {
 	a.askedDry, a.askedAt, a.sinceAsk = true, time.Now(), 0
-	a.setDryEvent(1)
+	if a.setDryEvent(1) != nil {
+		// A kernel before 5.0. Its send buffer is anybody's then.
+		a.askedDry, a.held = false, 0
+	}
 }
 
 // dry takes the kernel's word that it had nothing left at some time after it
@@ -277,23 +288,23 @@ func (a *kernelAssoc) askDry() {
 func (a *kernelAssoc) dry() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	_ = a.setDryEvent(0)
 	if !a.askedDry {
 		return
 	}
 	a.askedDry, a.held = false, a.sinceAsk
-	a.setDryEvent(0)
 	if len(a.queue.msgs) > 0 {
 		a.schedule()
 	}
 }
 
-func (a *kernelAssoc) setDryEvent(on uint8) {
-	_ = setOption(a.e.sock, "SCTP_EVENT", optEvent, &eventSwitch{assoc: a.kid, typ: noteSenderDry, on: on})
+func (a *kernelAssoc) setDryEvent(on uint8) error {
+	return setOption(a.e.sock, "SCTP_EVENT", optEvent, &eventSwitch{assoc: a.kid, typ: noteSenderDry, on: on})
 }
 
 // flush sends what is queued as far as the kernel takes it; unix.EAGAIN means
 // that the kernel's buffer, not this association's share of it, is full. a.mu
-// is held.
+// is held. Only the writer calls it, which Close waits for.
 func (a *kernelAssoc) flush() error {
 	if a.state == kernelConnecting || a.state == kernelEnded {
 		return nil
@@ -309,8 +320,10 @@ func (a *kernelAssoc) flush() error {
 			}
 			return err
 		}
-		// With any other error the message is unfit, or the association has
-		// ended and Down follows.
+		if err != nil && !errors.Is(err, ErrNoAssoc) {
+			failed := Event{Type: SendFailed, Message: *m, Err: err}
+			a.e.wg.Go(func() { a.emit(failed) })
+		}
 		sent++
 	}
 	a.dequeue(sent)

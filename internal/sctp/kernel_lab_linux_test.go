@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // childEnv makes the test binary a peer that is killed: see TestMain's user
@@ -158,7 +160,7 @@ func TestKernelRestartIsDownFirst(t *testing.T) {
 func TestKernelOverrun(t *testing.T) {
 	a := kernelSide(t, "", Limits{MessageSize: 1000}, "127.0.0.1:0")
 	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
-	for _, size := range []int{1001, readBuffer + 1, 1 << 20} {
+	for _, size := range []int{1001, recvPart + 1, 1 << 20} {
 		ours, _ := b.call(a)
 		if err := b.Send(ours.Assoc, Message{Data: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -181,9 +183,7 @@ func TestKernelQueueFull(t *testing.T) {
 	toSlow, _ := a.call(slow)
 	toGood, _ := a.call(good)
 	release := make(chan struct{})
-	slow.mu.Lock()
-	slow.hook = func(Event) { <-release }
-	slow.mu.Unlock()
+	slow.hooked(func(Event) { <-release })
 	sent := 0
 	for {
 		err := a.Send(toSlow.Assoc, Message{Data: make([]byte, 10<<10), PPID: uint32(sent)})
@@ -213,11 +213,60 @@ func TestKernelQueueFull(t *testing.T) {
 	}
 }
 
-// shrink gives an endpoint a small send buffer, as one without privilege has.
+// TestKernelEarlySend: what is sent before Up, and before a Shutdown, arrives.
+func TestKernelEarlySend(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	id := b.Connect(Dest{Addrs: a.LocalAddrs(), Kind: Kernel})
+	const n = 50
+	for i := range n {
+		if err := b.Send(id, Message{Data: make([]byte, 5000), PPID: uint32(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Shutdown(id)
+	if err := b.Send(id, Message{Data: []byte("late")}); !errors.Is(err, ErrNoAssoc) {
+		t.Errorf("Send after Shutdown: %v, want %v", err, ErrNoAssoc)
+	}
+	for i := range n {
+		if got := a.received().Message; got.PPID != uint32(i) || len(got.Data) != 5000 {
+			t.Fatalf("message %d came with PPID %d, %d bytes", i, got.PPID, len(got.Data))
+		}
+	}
+	a.down(PeerShutdown)
+	b.down(LocalClose)
+}
+
+// TestKernelShutdownEnds: a peer that does not read cannot hold up a Shutdown.
+func TestKernelShutdownEnds(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	shrink(t, b, 64<<10)
+	ours, _ := a.call(b)
+	release := make(chan struct{})
+	defer close(release)
+	b.hooked(func(Event) { <-release })
+	for a.Send(ours.Assoc, Message{Data: make([]byte, 60<<10)}) == nil {
+	}
+	start := time.Now()
+	a.Shutdown(ours.Assoc)
+	a.down(LocalClose)
+	if took := time.Since(start); took < graceTime-time.Second || took > graceTime+5*time.Second {
+		t.Errorf("Down %v after Shutdown, want about %v", took, graceTime)
+	}
+}
+
+// shrink gives an endpoint small buffers, as one without privilege has.
 func shrink(t *testing.T, s *side, size int) {
 	t.Helper()
 	e := s.Endpoint.(*kernelEndpoint)
-	if err := e.sock.control(func(fd int) error { return setSendBuffer(fd, size) }); err != nil {
+	err := e.sock.control(func(fd int) error {
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0))
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	e.share = kernelShare(2*size, true)
@@ -234,10 +283,9 @@ func TestKernelManySlowPeers(t *testing.T) {
 	defer close(release)
 	for range 20 {
 		slow := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+		shrink(t, slow, 64<<10)
 		toSlow, _ := a.call(slow)
-		slow.mu.Lock()
-		slow.hook = func(Event) { <-release }
-		slow.mu.Unlock()
+		slow.hooked(func(Event) { <-release })
 		for a.Send(toSlow.Assoc, Message{Data: make([]byte, 60<<10)}) == nil {
 		}
 	}
@@ -256,20 +304,18 @@ func TestKernelManySlowPeers(t *testing.T) {
 func TestKernelManyRequests(t *testing.T) {
 	for _, unprivileged := range []bool{false, true} {
 		t.Run(fmt.Sprint("unprivileged=", unprivileged), func(t *testing.T) {
-			const peers, outstanding, each = 64, 16, 100
+			const peers, outstanding, each = 64, 16, 32
 			server := kernelSide(t, "", Limits{}, "127.0.0.1:0")
 			if unprivileged {
 				shrink(t, server, 208<<10)
 			}
-			server.mu.Lock()
-			server.hook = func(ev Event) {
+			server.hooked(func(ev Event) {
 				if ev.Type == Received {
 					if err := server.Send(ev.Assoc, ev.Message); err != nil {
 						t.Errorf("answer: %v", err)
 					}
 				}
-			}
-			server.mu.Unlock()
+			})
 			var answers atomic.Int64
 			done := make(chan struct{})
 			var last, worst atomic.Int64
@@ -279,8 +325,7 @@ func TestKernelManyRequests(t *testing.T) {
 				id := c.Connect(Dest{Addrs: server.LocalAddrs(), Kind: Kernel})
 				c.up()
 				var got atomic.Int64
-				c.mu.Lock()
-				c.hook = func(ev Event) {
+				c.hooked(func(ev Event) {
 					if ev.Type != Received {
 						return
 					}
@@ -294,8 +339,7 @@ func TestKernelManyRequests(t *testing.T) {
 							t.Errorf("request: %v", err)
 						}
 					}
-				}
-				c.mu.Unlock()
+				})
 				for range outstanding {
 					if err := c.Send(id, Message{Data: make([]byte, 200), PPID: 11}); err != nil {
 						t.Fatal(err)
@@ -317,13 +361,14 @@ func TestKernelConnectFails(t *testing.T) {
 	a := kernelSide(t, "ha", Limits{HandshakeTime: time.Second}, "10.99.0.1:0")
 	for _, tc := range []struct {
 		name, to string
-		min, max time.Duration
+		max      time.Duration
+		want     error
 	}{
-		{"nobody at the port", "10.99.0.2:9", 0, 500 * time.Millisecond},
-		{"no such host", "10.99.0.3:9", 0, 3 * time.Second},
-		{"no route", "192.0.2.1:9", 0, 3 * time.Second},
-		{"family not bound", "[fd00::1]:9", 0, 500 * time.Millisecond},
-		{"port 0", "10.99.0.2:0", 0, 500 * time.Millisecond},
+		{"nobody at the port", "10.99.0.2:9", 500 * time.Millisecond, errRefused},
+		{"no such host", "10.99.0.3:9", 3 * time.Second, errTimeout},
+		{"no route", "192.0.2.1:9", 3 * time.Second, errTimeout},
+		{"family not bound", "[fd00::1]:9", 500 * time.Millisecond, nil},
+		{"port 0", "10.99.0.2:0", 500 * time.Millisecond, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			start := time.Now()
@@ -335,7 +380,9 @@ func TestKernelConnectFails(t *testing.T) {
 			if ev.Assoc != id || ev.Err == nil {
 				t.Errorf("Down of %d with %v, want of %d with an error", ev.Assoc, ev.Err, id)
 			}
-			t.Log(ev.Err)
+			if tc.want != nil && !errors.Is(ev.Err, tc.want) {
+				t.Errorf("error %v, want %v", ev.Err, tc.want)
+			}
 		})
 	}
 	t.Run("silent host", func(t *testing.T) {
@@ -495,13 +542,11 @@ func TestKernelPanic(t *testing.T) {
 	c := kernelSide(t, "", Limits{}, "127.0.0.1:0")
 	toA, _ := b.call(a)
 	cToA, _ := c.call(a)
-	a.mu.Lock()
-	a.hook = func(ev Event) {
+	a.hooked(func(ev Event) {
 		if ev.Type == Received && string(ev.Message.Data) == "bomb" {
 			panic("as the test wants")
 		}
-	}
-	a.mu.Unlock()
+	})
 	b.send(toA.Assoc, "bomb")
 	c.send(cToA.Assoc, "fine")
 	b.down(PeerAbort)

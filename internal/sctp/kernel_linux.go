@@ -24,8 +24,10 @@ import (
 //
 // The kernel's buffers are by default those of the socket, not of the
 // association (net.sctp.sndbuf_policy and rcvbuf_policy 0). How one peer is
-// kept from filling them for all is told at kernelAssoc.push and
-// kernelEndpoint.watch; setting both sysctls to 1 makes the kernel do it.
+// kept from filling the send buffer for all is told at kernelAssoc.push and
+// kernelEndpoint.relieve, the receive buffer at configure. Setting both sysctls
+// to 1 makes the kernel do it. Half-open associations that peers start cost
+// nothing here: their state is in the cookie (RFC 9260, Section 5.1.3).
 
 const (
 	// kernelStreams is how many streams an association asks for and grants,
@@ -39,7 +41,9 @@ const (
 	kernelRTOMax = 10 * time.Second
 	// kernelInitTimeoutMax is how rarely INIT is repeated.
 	kernelInitTimeoutMax = 2 * time.Second
-	// kernelBuffer is the size to ask for, of the send and receive buffers.
+	// kernelBuffer is the size to ask for, of the send and receive buffers. It
+	// holds what a thousand peers send at once; a process without privilege
+	// gets less (net.core.wmem_max, rmem_max).
 	kernelBuffer = 1 << 20
 )
 
@@ -190,6 +194,10 @@ func (e *kernelEndpoint) configure() error {
 				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[1], kernelBuffer)
 			}
 		}
+		// The kernel takes a size that was set for a hard limit: what one
+		// peer leaves unread, by holding back a packet, would shut out the
+		// others. This makes it a soft one again (since Linux 5.15).
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
 		sndbuf, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 		return err
 	})

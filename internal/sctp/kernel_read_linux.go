@@ -4,38 +4,32 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is what one recvmsg takes. Longer messages come in parts.
-const readBuffer = 32 << 10
-
 // readLoop takes what the kernel has for us and calls the Handler.
 func (e *kernelEndpoint) readLoop() {
-	b := make([]byte, readBuffer)
-	skip := false // the rest of a notification that did not fit
+	in := newInbound()
+	skip := false // the rest of a notification that came in parts
 	for {
-		e.waiting.Store(true)
-		n, flags, info, err := e.sock.recv(b)
-		e.waiting.Store(false)
-		if err != nil {
-			if errors.Is(err, os.ErrClosed) || !e.pause(10*time.Millisecond) {
-				return
+		err := e.sock.receive(in, &e.waiting, func(part []byte, flags int, info *rcvInfo) {
+			whole := flags&unix.MSG_EOR != 0
+			switch {
+			case flags&flagNotification == 0:
+				e.received(info, part, whole)
+			case !skip:
+				e.notified(part)
+				fallthrough
+			default:
+				skip = !whole
 			}
-			continue
-		}
-		whole := flags&unix.MSG_EOR != 0
-		switch {
-		case flags&flagNotification != 0:
-			if !skip {
-				e.notified(b[:n])
-			}
-			skip = !whole
-		case info != nil:
-			e.received(info, b[:n], whole)
+		})
+		if errors.Is(err, os.ErrClosed) || !e.pause(10*time.Millisecond) {
+			return
 		}
 	}
 }
@@ -59,13 +53,15 @@ func (e *kernelEndpoint) byName(kid int32) *kernelAssoc {
 
 // received takes a message or a part of one.
 func (e *kernelEndpoint) received(info *rcvInfo, part []byte, whole bool) {
+	if info == nil {
+		return
+	}
 	a := e.byName(info.assoc)
-	if a == nil {
+	if a == nil || a.deaf {
 		return // refused or aborted
 	}
-	defer a.guard()
 	if len(a.partial)+len(part) > e.lim.MessageSize {
-		a.partial = nil
+		a.partial, a.deaf = nil, true
 		a.abort(Overrun, fmt.Errorf("the peer sent a message of more than %d bytes", e.lim.MessageSize))
 		return
 	}
@@ -79,13 +75,6 @@ func (e *kernelEndpoint) received(info *rcvInfo, part []byte, whole bool) {
 		part = append([]byte(nil), part...)
 	}
 	a.emit(Event{Type: Received, Message: Message{Data: part, PPID: htonl(info.ppid), Stream: info.stream}})
-}
-
-// guard, deferred, turns a panic into the end of the association at hand.
-func (a *kernelAssoc) guard() {
-	if r := recover(); r != nil {
-		a.abort(Overrun, fmt.Errorf("panic while handling an event of the association: %v", r))
-	}
 }
 
 // notified takes a notification (RFC 6458, Section 6.1).
@@ -125,7 +114,6 @@ type assocChange struct {
 func (e *kernelEndpoint) changed(c assocChange) {
 	a := e.byName(c.kid)
 	if a != nil {
-		defer a.guard()
 	}
 	switch c.state {
 	case commUp:
@@ -152,13 +140,18 @@ func (c *assocChange) reason() (Reason, error) {
 	case c.cause != 0:
 		return PeerAbort, fmt.Errorf("it was aborted: %s", causeText(c.cause))
 	case c.state == cantStartAssoc:
-		return ConnectFailed, errTimeout
+		// Not for time: the kernel would try for longer than we do.
+		return ConnectFailed, errRefused
 	}
 	return Lost, errTimeout
 }
 
 // came takes a new association, ours or the peer's.
 func (e *kernelEndpoint) came(kid int32) {
+	peer := e.peerAddrs(kid)
+	if len(peer) == 0 {
+		return // it has ended already
+	}
 	e.mu.Lock()
 	a := e.byKernel[kid]
 	if a == nil && !e.closed {
@@ -173,20 +166,18 @@ func (e *kernelEndpoint) came(kid int32) {
 		}
 	}
 	e.mu.Unlock()
-	if a == nil {
-		return
+	if a != nil {
+		e.learnEncapPort(kid, peer)
+		a.up(peer)
 	}
-	defer a.guard()
-	e.learnEncapPort(kid)
-	a.up()
 }
 
 // learnEncapPort remembers at which UDP port the peer is, if it is at one.
-func (e *kernelEndpoint) learnEncapPort(kid int32) {
+func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) {
 	if e.serves == 0 {
 		return
 	}
-	for i, ap := range e.peerAddrs(kid) {
+	for i, ap := range peer {
 		u := udpEncaps{assoc: kid}
 		copy(u.address(), appendSockaddr(nil, ap))
 		if getOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
@@ -209,12 +200,11 @@ func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
 	if a == nil {
 		return
 	}
-	defer a.guard()
 	a.mu.Lock()
 	is := a.state == kernelUp
 	a.mu.Unlock()
-	if is {
-		a.emit(Event{Type: PeerAddrs, Peer: e.peerAddrs(kid)})
+	if peer := e.peerAddrs(kid); is && len(peer) > 0 {
+		a.emit(Event{Type: PeerAddrs, Peer: peer})
 	}
 }
 

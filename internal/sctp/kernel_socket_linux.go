@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -12,14 +13,11 @@ import (
 
 // kernelSocket is a one-to-many SCTP socket (RFC 6458, Section 3). It is
 // non-blocking and waits for input in Go's poller. Its methods may be called
-// from any goroutine, recv from one only.
+// from any goroutine, receive from one only.
 type kernelSocket struct {
 	file *os.File
 	raw  syscall.RawConn
 	v6   bool // AF_INET6, which takes IPv4 addresses as well
-
-	// The call that recv makes, kept so that it allocates nothing.
-	in recvCall
 }
 
 // openKernelSocket opens a socket that is not bound yet.
@@ -37,7 +35,6 @@ func openKernelSocket(v6 bool) (*kernelSocket, error) {
 		_ = s.file.Close()
 		return nil, err
 	}
-	s.in.init()
 	return s, nil
 }
 
@@ -165,49 +162,92 @@ func (s *kernelSocket) addrs(option int, assoc int32) ([]netip.AddrPort, error) 
 	return out, nil
 }
 
-// recvCall is one recvmsg with all that it needs.
-type recvCall struct {
-	msg     unix.Msghdr
-	iov     unix.Iovec
-	control rcvControl
-	n       int
-	errno   syscall.Errno
-	do      func(fd uintptr) bool
+// A recvmmsg takes up to recvBatch messages, notifications or parts of either,
+// each of up to recvPart bytes; what is longer comes in several.
+const (
+	recvBatch = 8
+	recvPart  = 8 << 10
+)
+
+// inbound is what one recvmmsg gives, with all that it needs.
+type inbound struct {
+	msgs    [recvBatch]mmsghdr
+	iov     [recvBatch]unix.Iovec
+	control [recvBatch]rcvControl
+	buf     [recvBatch][recvPart]byte
 }
 
-func (c *recvCall) init() {
-	c.msg.Iov = &c.iov
-	c.msg.SetIovlen(1)
-	c.msg.Control = (*byte)(unsafe.Pointer(&c.control))
-	c.do = func(fd uintptr) bool {
-		c.control.hdr = unix.Cmsghdr{}
-		c.msg.SetControllen(int(unsafe.Sizeof(c.control)))
-		for {
-			n, _, e := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&c.msg)), unix.MSG_DONTWAIT)
-			c.n, c.errno = int(n), e
-			if e != unix.EINTR {
-				return e != unix.EAGAIN
-			}
+// mmsghdr is the structure of that name.
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+func newInbound() *inbound {
+	in := new(inbound)
+	for i := range in.msgs {
+		in.iov[i].Base = &in.buf[i][0]
+		in.iov[i].SetLen(recvPart)
+		h := &in.msgs[i].hdr
+		h.Iov = &in.iov[i]
+		h.SetIovlen(1)
+		h.Control = (*byte)(unsafe.Pointer(&in.control[i]))
+	}
+	return in
+}
+
+// fetch takes what there is, without waiting, and says how many.
+func (in *inbound) fetch(fd uintptr) (int, syscall.Errno) {
+	for i := range in.msgs {
+		in.control[i].hdr = unix.Cmsghdr{}
+		in.msgs[i].hdr.SetControllen(int(unsafe.Sizeof(in.control[i])))
+	}
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.msgs)), recvBatch, unix.MSG_DONTWAIT, 0, 0)
+		if e != unix.EINTR {
+			return int(n), e
 		}
 	}
 }
 
-// recv waits for a message, notification or part of either. flags are those
-// of recvmsg; info is set for messages only, and valid until the next call.
-func (s *kernelSocket) recv(b []byte) (n int, flags int, info *rcvInfo, err error) {
-	c := &s.in
-	c.iov.Base = &b[0]
-	c.iov.SetLen(len(b))
-	if err := s.raw.Read(c.do); err != nil {
-		return 0, 0, nil, err
+// at gives one of those that fetch took: the flags are those of recvmsg, info
+// is set for messages only.
+func (in *inbound) at(i int) (part []byte, flags int, info *rcvInfo) {
+	m := &in.msgs[i]
+	if h := &in.control[i].hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
+		info = &in.control[i].info
 	}
-	if c.errno != 0 {
-		return 0, 0, nil, os.NewSyscallError("recvmsg", c.errno)
+	return in.buf[i][:min(m.n, recvPart)], int(m.hdr.Flags), info
+}
+
+// receive calls take with all that comes, until there is an error. idle is
+// true while nothing is left to take.
+func (s *kernelSocket) receive(in *inbound, idle *atomic.Bool, take func(part []byte, flags int, info *rcvInfo)) error {
+	var errno syscall.Errno
+	// All is done in one Read of the poller, which forgets at its beginning
+	// what had come before, but not from one try to the next. So where fewer
+	// came than asked for, there is no need to ask once more.
+	err := s.raw.Read(func(fd uintptr) bool {
+		for {
+			idle.Store(false)
+			n, e := in.fetch(fd)
+			if e != 0 && e != unix.EAGAIN {
+				errno = e
+				return true
+			}
+			for i := range n {
+				take(in.at(i))
+			}
+			if n < recvBatch {
+				idle.Store(true)
+				return false
+			}
+		}
+	})
+	if err == nil {
+		err = os.NewSyscallError("recvmmsg", errno)
 	}
-	if h := &c.control.hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
-		info = &c.control.info
-	}
-	return c.n, int(c.msg.Flags), info, nil
+	return err
 }
 
 // sendCall is one sendmsg with all that it needs. Its owner sees to it that

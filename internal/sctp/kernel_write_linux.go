@@ -1,7 +1,8 @@
 package sctp
 
 import (
-	"fmt"
+	"errors"
+	"slices"
 	"time"
 )
 
@@ -11,10 +12,12 @@ const (
 	kernelRetryMin = time.Millisecond
 	kernelRetryMax = 10 * time.Millisecond
 	// kernelStuck is how long a shared send buffer may be full, without a
-	// message of anybody getting in, before the peer that has not taken its
-	// share for the longest time is cut off.
+	// message of anybody getting in, before peers that do not take theirs
+	// are cut off.
 	kernelStuck = time.Second
 )
+
+var errStuck = errors.New("the peer does not take what is sent to it, and the send buffer that all share is full")
 
 // schedule has the writer send what the association has queued. a.mu is held.
 func (a *kernelAssoc) schedule() {
@@ -69,9 +72,17 @@ func (e *kernelEndpoint) writePending() (full bool) {
 		a.listed = err != nil
 		a.mu.Unlock()
 		if err != nil {
-			// All share the buffer. Who was first stays first.
+			// All share the buffer. The shortest messages come first next
+			// time: the kernel takes any where there is room for a byte.
+			rest := list[i:]
+			for _, a := range rest {
+				a.mu.Lock()
+				a.next = firstLen(a.queue)
+				a.mu.Unlock()
+			}
+			slices.SortStableFunc(rest, func(a, b *kernelAssoc) int { return a.next - b.next })
 			e.pendingMu.Lock()
-			e.pending = append(list[i:], e.pending...)
+			e.pending = append(rest, e.pending...)
 			e.pendingMu.Unlock()
 			return true
 		}
@@ -79,9 +90,19 @@ func (e *kernelEndpoint) writePending() (full bool) {
 	return false
 }
 
-// relieve cuts off the peer that has not taken its share of a full send buffer
-// for the longest time. Where no association is known to be such, all are
-// asked, and the next call knows.
+// firstLen is the length of the first message, 0 if there is none.
+func firstLen(q sendQueue) int {
+	if len(q.msgs) == 0 {
+		return 0
+	}
+	return len(q.msgs[0].Data)
+}
+
+// relieve makes room in a send buffer that is full of what peers do not take.
+// It cuts off those that have not taken their share for some time and whose
+// window is shut, or else the one that has taken nothing for the longest. Where
+// it is not known of an association, the kernel is asked, and the next call
+// knows.
 func (e *kernelEndpoint) relieve() {
 	if !e.waiting.Load() {
 		return // what the kernel says of the associations is not all read
@@ -92,19 +113,28 @@ func (e *kernelEndpoint) relieve() {
 		all = append(all, a)
 	}
 	e.mu.RUnlock()
-	var worst *kernelAssoc
-	oldest := time.Now().Add(-kernelStuck)
+	var oldest *kernelAssoc
+	shut := false
 	for _, a := range all {
 		a.mu.Lock()
-		if a.held > 0 && !a.askedDry {
+		switch {
+		case a.held > 0 && !a.askedDry:
 			a.askDry()
-		} else if a.askedDry && a.askedAt.Before(oldest) {
-			worst, oldest = a, a.askedAt
+		case a.askedDry && time.Since(a.askedAt) >= kernelStuck && a.windowShut():
+			shut = true
+			a.abortLocked(Overrun, errStuck)
+		case a.askedDry && (oldest == nil || a.askedAt.Before(oldest.askedAt)):
+			oldest = a
 		}
 		a.mu.Unlock()
 	}
-	if worst != nil {
-		worst.abort(Overrun, fmt.Errorf("the peer has taken nothing since %v, and the send buffer that all share is full",
-			oldest.Format(time.TimeOnly)))
+	if !shut && oldest != nil && time.Since(oldest.askedAt) >= kernelStuck {
+		oldest.abort(Overrun, errStuck)
 	}
+}
+
+// windowShut says whether the peer has no room for a packet more.
+func (a *kernelAssoc) windowShut() bool {
+	st := assocStatus{assoc: a.kid}
+	return getOption(a.e.sock, "SCTP_STATUS", optStatus, &st) == nil && st.window < 1500
 }
