@@ -51,8 +51,13 @@ on() { local name=$1; shift; ip netns exec "$name" "$@"; }
 cut() { ip -n "$1" link set "$2" down; }
 mend() { ip -n "$1" link set "$2" up; }
 
-# encapsulate HOST: the host's kernel speaks SCTP in UDP only (RFC 6951).
-encapsulate() { on "$1" sysctl -qw net.sctp.udp_port=9899 net.sctp.encap_port=9899; }
+# encapsulate HOST: the host's kernel speaks SCTP in UDP only (RFC 6951). It
+# leaves segmenting to the interface, a virtual one leaves it to the receiver,
+# and that cannot do it in user space; so there is to be nothing to segment.
+encapsulate() {
+	on "$1" sysctl -qw net.sctp.udp_port=9899 net.sctp.encap_port=9899 &&
+		ip -n "$1" link set eth0 gso_max_size 1500
+}
 
 # capture FILE [FILTER]: record the bridge until end_capture.
 capture() {
