@@ -47,7 +47,8 @@ type registry struct {
 
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	return registryAt(t, 0, freeUDPPort(t))
+	port := freePort(t)
+	return registryAt(t, port, port)
 }
 
 func registryAt(t *testing.T, port, encap uint16) *registry {
@@ -82,14 +83,23 @@ func (r *registry) close() {
 	_ = r.Close(ctx)
 }
 
-func freeUDPPort(t *testing.T) uint16 {
+// freePort gives a port that is free for UDP and TCP: a registrar takes both.
+func freePort(t *testing.T) uint16 {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		u, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", u.LocalAddr().String())
+		u.Close()
+		if err == nil {
+			l.Close()
+			return uint16(u.LocalAddr().(*net.UDPAddr).Port)
+		}
 	}
-	defer c.Close()
-	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
+	t.Fatal("no port is free for UDP and TCP")
+	return 0
 }
 
 // elements asks the registrar for a pool's elements, as a user would.
@@ -299,7 +309,7 @@ func TestRegisterCommand(t *testing.T) {
 		}
 	})
 	t.Run("no registrar, SIGTERM", func(t *testing.T) {
-		p := startRSP(t, "register", "-p", "web", "-s", "tcp:1", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1/%d", freeUDPPort(t)),
+		p := startRSP(t, "register", "-p", "web", "-s", "tcp:1", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1/%d", freePort(t)),
 			"--", "/bin/sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
 		p.says("ready")
 		p.signal(syscall.SIGTERM)
@@ -350,7 +360,11 @@ func TestRegisterLoad(t *testing.T) {
 	r := newRegistry(t)
 	path := filepath.Join(t.TempDir(), "load")
 	write := func(s string) {
-		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+		err := os.WriteFile(path+".new", []byte(s), 0o600)
+		if err == nil {
+			err = os.Rename(path+".new", path) // at no time is it empty
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -393,7 +407,7 @@ func TestRegisterFailover(t *testing.T) {
 
 // TestRegisterRegistrarComesLater: rsp waits for a registrar, and says so.
 func TestRegisterRegistrarComesLater(t *testing.T) {
-	port, encap := freeUDPPort(t), freeUDPPort(t)
+	port, encap := freePort(t), freePort(t)
 	p := startRSP(t, "register", "-p", "web", "-s", "tcp:80", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1:%d/%d", port, encap))
 	p.says(fmt.Sprintf("no registrar could be reached: 127.0.0.1:%d/%d: ", port, encap))
 	r := registryAt(t, port, encap)
@@ -461,7 +475,7 @@ func TestUnreachable(t *testing.T) {
 
 // TestNoRegistrar: the errors say who could not be reached, and why.
 func TestNoRegistrar(t *testing.T) {
-	at := fmt.Sprintf("127.0.0.1:3863/%d", freeUDPPort(t))
+	at := fmt.Sprintf("127.0.0.1:3863/%d", freePort(t))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

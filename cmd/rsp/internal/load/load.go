@@ -152,12 +152,12 @@ func parseStat(b []byte) (times, error) {
 
 // Follow reads a source every interval until ctx ends, and tells each load
 // that differs by threshold or more from the last one told, or that is the
-// first. A source that fails is told of once until it works again; a load
-// from before stays.
+// first. A source that fails is told of once for each error, until it works
+// again; a load from before stays.
 func Follow(ctx context.Context, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	told, failing := -1.0, false
+	told, failing := -1.0, ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,12 +171,12 @@ func Follow(ctx context.Context, src Source, interval time.Duration, threshold f
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if !failing {
+			if err.Error() != failing {
 				warn(err)
 			}
-			failing = true
+			failing = err.Error()
 		default:
-			failing = false
+			failing = ""
 			if told < 0 || math.Abs(f-told) >= threshold && f != told || f != told && (f == 0 || f == 1) {
 				told = f
 				tell(f)

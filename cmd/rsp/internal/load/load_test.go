@@ -93,11 +93,11 @@ func TestCPU(t *testing.T) {
 // TestFollow: only changes of note are told, and a failing source once.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bad := errors.New("bad")
+		bad, worse := errors.New("bad"), errors.New("worse")
 		steps := []struct {
 			f   float64
 			err error
-		}{{0.5, nil}, {0.51, nil}, {0.46, nil}, {0, bad}, {0, bad}, {0.46, nil}, {0, bad}, {0.995, nil}, {1, nil}, {1, nil}}
+		}{{0.5, nil}, {0.51, nil}, {0.46, nil}, {0, bad}, {0, bad}, {0, worse}, {0.46, nil}, {0, bad}, {0.995, nil}, {1, nil}, {1, nil}}
 		var told []float64
 		warned, i := 0, 0
 		ctx, cancel := context.WithCancel(t.Context())
@@ -113,11 +113,11 @@ func TestFollow(t *testing.T) {
 		if want := []float64{0.5, 0.46, 0.995, 1}; !slices.Equal(told, want) {
 			t.Errorf("told %v, want %v", told, want)
 		}
-		if warned != 2 {
-			t.Errorf("warned %d times, want twice", warned)
+		if warned != 3 {
+			t.Errorf("warned %d times, want 3", warned)
 		}
-		if d := time.Since(start); d != 20*time.Second {
-			t.Errorf("took %v, want 20s", d)
+		if d := time.Since(start); d != 22*time.Second {
+			t.Errorf("took %v, want 22s", d)
 		}
 	})
 }
