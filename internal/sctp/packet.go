@@ -29,6 +29,9 @@ const (
 // receiver's peer's own, reflected (RFC 9260, Section 8.5.1).
 const flagT = 1
 
+// flagImmediate on DATA asks for a SACK without delay (RFC 9260, Section 3.3.1).
+const flagImmediate = 8
+
 // The error causes that we send (RFC 9260, Section 3.3.10).
 const (
 	causeStaleCookie       = 3

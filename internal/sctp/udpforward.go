@@ -70,6 +70,9 @@ func (f *forward) addData(c *pionConn, ch chunk) {
 	}
 	size := chunkHeaderLen + dataHeaderLen + n
 	f.room(c, size)
+	if c.sack.small() {
+		ch.flags |= flagImmediate
+	}
 	f.b = append(f.b, byte(chunkData), ch.flags)
 	f.b = binary.BigEndian.AppendUint16(f.b, uint16(size))
 	f.b = append(f.b, head...)

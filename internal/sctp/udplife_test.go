@@ -304,3 +304,40 @@ func BenchmarkUDPInit(b *testing.B) {
 		m.receive(sock, pkt, from, sock.local().Addr())
 	}
 }
+
+// BenchmarkUDPStream is messages of 1000 bytes in one direction.
+func BenchmarkUDPStream(b *testing.B) {
+	s1, s2 := newStack(b, StackConfig{Mode: UDPOnly}), newStack(b, StackConfig{Mode: UDPOnly})
+	x := s1.site(b, on("127.0.0.1:0"))
+	got := make(chan struct{}, 1<<16)
+	y, err := s2.Listen(on("127.0.0.1:0"), func(ev Event) {
+		if ev.Type == Received {
+			got <- struct{}{}
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := x.Connect(Dest{Addrs: y.LocalAddrs(), EncapPort: s2.EncapPort()})
+	x.next(Up)
+	msg := Message{Data: make([]byte, 1000), PPID: 11}
+	b.SetBytes(1000)
+	b.ReportAllocs()
+	ahead := 0
+	for b.Loop() {
+		for ahead++; ; {
+			err := x.Send(a, msg)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, ErrQueueFull) {
+				b.Fatal(err)
+			}
+			<-got
+			ahead--
+		}
+	}
+	for ; ahead > 0; ahead-- {
+		<-got
+	}
+}

@@ -396,7 +396,7 @@ func TestUDPTinyChunks(t *testing.T) {
 		}
 		close(gate)
 		_, c := p.want(chunkSack)
-		if got := binary.BigEndian.Uint32(c.body[4:]); got < smallWindow {
+		if got := binary.BigEndian.Uint32(c.body[4:]); got < windowStep {
 			t.Errorf("Got window %d when the Handler goes on, want it open", got)
 		}
 		y.Close()

@@ -110,6 +110,7 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 			4*(int(binary.BigEndian.Uint16(c.body[8:]))+int(binary.BigEndian.Uint16(c.body[10:]))) {
 			return a.violated(causeProtocolViolation, "SACK of a wrong length")
 		}
+		a.conn.peerWindow(binary.BigEndian.Uint32(c.body[4:]))
 		fwd.add(a.conn, c)
 	case chunkShutdown, chunkShutdownAck, chunkShutdownComplete:
 		return a.onShutdown(c, fwd)

@@ -16,8 +16,12 @@ type lastSack struct {
 	read   int
 }
 
-// smallWindow is below what a peer needs to go on at full speed.
-const smallWindow = 32 << 10
+const (
+	// smallWindow is about half of what we grant at most.
+	smallWindow = 64 << 10
+	// windowStep is the least growth that is worth a packet.
+	windowStep = 32 << 10
+)
 
 // keep notes a SACK that is being sent.
 func (s *lastSack) keep(body []byte, window uint32) {
@@ -27,6 +31,14 @@ func (s *lastSack) keep(body []byte, window uint32) {
 	if window < smallWindow {
 		s.body = append([]byte(nil), body...)
 	}
+}
+
+// small says whether the peer may soon have to wait for its window: then a
+// SACK must not.
+func (s *lastSack) small() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.body != nil
 }
 
 // taken notes that bytes have been read.
@@ -41,7 +53,7 @@ func (s *lastSack) taken(n int) {
 func (s *lastSack) update(limit uint32) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.body == nil || s.read < smallWindow {
+	if s.body == nil || s.read < windowStep {
 		return nil
 	}
 	body := s.body
