@@ -213,6 +213,34 @@ func TestKernelQueueFull(t *testing.T) {
 	}
 }
 
+// TestKernelHalfSent: a peer whose long message is still coming holds up nobody.
+func TestKernelHalfSent(t *testing.T) {
+	network(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}, "hc": {"10.99.0.3/24"}})
+	sh(t, "ip netns exec hb tc qdisc add dev eth0 root netem rate 800kbit")
+	sh(t, "ip netns exec hc tc qdisc add dev eth0 root netem delay 100ms")
+	a := kernelSide(t, "ha", Limits{MessageSize: 1 << 20}, "10.99.0.1:3863")
+	shrink(t, a, 32<<10)
+	b := kernelSide(t, "hb", Limits{}, "10.99.0.2:0")
+	c := kernelSide(t, "hc", Limits{}, "10.99.0.3:0")
+	slow, _ := b.call(a)
+	quick, _ := c.call(a)
+	if err := b.Send(slow.Assoc, Message{Data: make([]byte, 300<<10), PPID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // about 2 of the 3 seconds
+		c.send(quick.Assoc, "short")
+		got := a.received()
+		if got.Message.PPID == 1 {
+			t.Fatalf("the long message came whole before the short one %d", i)
+		}
+		a.send(got.Assoc, "answer")
+		c.received()
+	}
+	if got := a.received().Message; got.PPID != 1 || len(got.Data) != 300<<10 {
+		t.Errorf("%d bytes with PPID %d came, want %d with 1", len(got.Data), got.PPID, 300<<10)
+	}
+}
+
 // TestKernelEarlySend: what is sent before Up, and before a Shutdown, arrives.
 func TestKernelEarlySend(t *testing.T) {
 	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")

@@ -373,7 +373,7 @@ func (e *kernelEndpoint) Close() error {
 	close(e.done)
 	err := e.sock.close() // aborts all associations: SO_LINGER
 	for _, a := range left {
-		a.finish(LocalClose, ErrClosed)
+		a.finish(LocalClose, nil)
 	}
 	e.wg.Wait()
 	return err

@@ -1,0 +1,188 @@
+package sctp
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// deafSocket is a kernelSocket whose every system call fails.
+func deafSocket(t testing.TB) *kernelSocket {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	raw, err := r.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &kernelSocket{file: r, raw: raw}
+}
+
+// note makes a notification of 32-bit words after its header.
+func note(typ uint16, words ...uint32) []byte {
+	b := ne.AppendUint16(nil, typ)
+	b = ne.AppendUint16(b, 0)
+	b = ne.AppendUint32(b, uint32(8+4*len(words)))
+	for _, w := range words {
+		b = ne.AppendUint32(b, w)
+	}
+	return b
+}
+
+// FuzzKernelNotified: whatever a notification holds, nothing panics, and the
+// events of an association are in order.
+func FuzzKernelNotified(f *testing.F) {
+	f.Add(note(noteAssocChange, commUp, 0, 7))
+	f.Add(note(noteAssocChange, commLost, 0, 7))
+	f.Add(note(noteAssocChange, commLost|12<<24, 0, 7, 0x0c000400))
+	f.Add(note(noteAssocChange, restart, 0, 7))
+	f.Add(note(noteAssocChange, shutdownComp, 0, 7))
+	f.Add(note(noteAssocChange, cantStartAssoc, 0, 7))
+	f.Add(note(notePeerAddrChange, append(make([]uint32, 32), addrAdded, 0, 7)...))
+	f.Add(note(notePartialDelivery, 0, 7, 0, 0))
+	f.Add(note(noteSenderDry, 7))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		downs := 0
+		e := &kernelEndpoint{
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator),
+			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
+			wake: make(chan struct{}, 1),
+			h: func(ev Event) {
+				if downs > 0 {
+					t.Errorf("%v after Down", ev)
+				}
+				if ev.Type == Down {
+					downs++
+				}
+			},
+		}
+		a := e.newAssoc()
+		a.kid, a.state, a.askedDry = 7, kernelUp, true
+		e.assocs[a.id], e.byKernel[7] = a, a
+		for i := range len(b) {
+			e.notified(b[i:])
+		}
+		e.received(&rcvInfo{assoc: 7}, b, false)
+		e.received(&rcvInfo{assoc: 7}, b, true)
+		if (e.byKernel[7] == nil) != (downs == 1) {
+			t.Errorf("%d times Down, while the association is known: %v", downs, e.byKernel[7] != nil)
+		}
+	})
+}
+
+func TestSockaddr(t *testing.T) {
+	for _, want := range []string{"10.1.2.3:3863", "0.0.0.0:0", "[fd00::1]:65535", "[::]:1", "[fe80::1%1]:9901"} {
+		ap := netip.MustParseAddrPort(want)
+		b := appendSockaddr(nil, ap)
+		got, n := parseSockaddr(append(slices.Clone(b), 0xff))
+		if n != len(b) {
+			t.Errorf("%s takes %d bytes, want %d", want, n, len(b))
+		}
+		if ap.Addr().Zone() != "" {
+			ap = netip.AddrPortFrom(ap.Addr().WithZone(zone(1)), ap.Port())
+		}
+		if got != ap {
+			t.Errorf("got %v, want %v", got, ap)
+		}
+		for i := range b {
+			if got, n := parseSockaddr(b[:i]); n != 0 {
+				t.Errorf("%d bytes of %s give %v, want nothing", i, want, got)
+			}
+		}
+	}
+	mapped := netip.MustParseAddrPort("[::ffff:10.1.2.3]:1")
+	if got, _ := parseSockaddr(appendSockaddr(nil, mapped)); got.String() != "10.1.2.3:1" {
+		t.Errorf("got %v for %v, want the IPv4 address", got, mapped)
+	}
+}
+
+// TestKernelChurn has endpoints call, send to and end each other at random.
+// Every association's events must be Up, what comes, and Down, in that order.
+func TestKernelChurn(t *testing.T) {
+	const n = 6
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	var sides []*side
+	for i := range n {
+		s := kernelSide(t, "", Limits{HandshakeTime: 2 * time.Second, SendQueueBytes: 100 << 10}, "127.0.0.1:0")
+		if i%2 == 0 {
+			shrink(t, s, 64<<10)
+		}
+		sides = append(sides, s)
+	}
+	addrs := make([][]netip.AddrPort, n)
+	for i, s := range sides {
+		addrs[i] = s.LocalAddrs()
+	}
+	called := make([][]AssocID, n)
+	var wg sync.WaitGroup
+	for i, s := range sides {
+		for w := range 2 {
+			wg.Go(func() {
+				rng := rand.New(rand.NewPCG(seed, uint64(10*i+w)))
+				var mine []AssocID
+				for range 300 {
+					a := AssocID(1 + rng.IntN(40))
+					if len(mine) > 0 && rng.IntN(2) == 0 {
+						a = mine[rng.IntN(len(mine))]
+					}
+					switch p := rng.IntN(100); {
+					case p < 10:
+						mine = append(mine, s.Connect(Dest{Addrs: addrs[rng.IntN(n)], Kind: Kernel}))
+					case p < 94:
+						_ = s.Send(a, Message{Data: make([]byte, 1+rng.IntN(20<<10))})
+					case p < 97:
+						s.Shutdown(a)
+					default:
+						s.Abort(a)
+					}
+				}
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				called[i] = append(called[i], mine...)
+			})
+		}
+	}
+	wg.Wait()
+	for i, s := range sides {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s.mu.Lock()
+		state := map[AssocID]string{}
+		ups := 0
+		for _, ev := range s.events {
+			was := state[ev.Assoc]
+			switch {
+			case ev.Type == Up && was == "":
+				state[ev.Assoc] = "up"
+				ups++
+			case ev.Type == Received && was == "up", ev.Type == SendFailed && was == "up", ev.Type == PeerAddrs && was == "up":
+			case ev.Type == Down && was != "down":
+				state[ev.Assoc] = "down"
+			default:
+				t.Errorf("side %d: %v when the association was %q", i, ev, was)
+			}
+		}
+		for _, a := range called[i] {
+			if state[a] == "" {
+				state[a] = "never reported"
+			}
+		}
+		for a, was := range state {
+			if was != "down" {
+				t.Errorf("side %d: association %d is %s after Close", i, a, was)
+			}
+		}
+		t.Log(fmt.Sprintf("side %d: %d associations, %d up, %d events", i, len(state), ups, len(s.events)))
+		s.mu.Unlock()
+	}
+}
