@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -295,36 +296,25 @@ func (l *lab) gone(server, pool string) time.Duration {
 	})
 }
 
-// goneSoon checks that pool is out of the answers within 200 ms of what kill
-// does. The lab's one processor is emulated and stands still when the machine
-// is busy, so that the longest time it stood still meanwhile does not count.
-func (l *lab) goneSoon(server, pool, what string, kill func()) {
+// killed starts an element of pool ten times and kills it. Eight times at least
+// the pool must be out of the answers within 200 ms: the lab's processor is
+// emulated, and what it does meanwhile is at the mercy of the machine's load.
+// What takes longer by rule, such as a retransmission, would show each time.
+func (l *lab) killed(server, pool string, start func() *proc) {
 	l.t.Helper()
-	stop, still := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		const period = 5 * time.Millisecond
-		var longest time.Duration
-		tick := time.NewTicker(period)
-		defer tick.Stop()
-		for last := time.Now(); ; {
-			select {
-			case <-tick.C:
-				now := time.Now()
-				longest = max(longest, now.Sub(last)-2*period)
-				last = now
-			case <-stop:
-				still <- longest
-				return
-			}
-		}
-	}()
-	kill()
-	took := l.gone(server, pool)
-	close(stop)
-	stood := <-still
-	l.t.Logf("%s: gone after %v, of which the lab stood still for %v", what, took, stood)
-	if took-stood > 200*time.Millisecond {
-		l.t.Errorf("%s: a killed element was served for %v, want at most 200ms", what, took-stood)
+	const tries, within = 10, 200 * time.Millisecond
+	var took []time.Duration
+	for range tries {
+		e := start()
+		l.registered(server, pool, 1)
+		e.kill(syscall.SIGKILL)
+		took = append(took, l.gone(server, pool).Round(time.Millisecond))
+		e.wait()
+	}
+	slices.Sort(took)
+	l.t.Logf("gone after kill -9, sorted: %v", took)
+	if at := took[tries*8/10-1]; at > within {
+		l.t.Errorf("killed elements were served for up to %v in 8 of 10 cases, want at most %v", at, within)
 	}
 }
 

@@ -122,12 +122,7 @@ func TestReferenceElementStops(t *testing.T) {
 	t.Logf("gone %v after SIGTERM", l.gone(registrarIP, "echo"))
 	e.wait()
 
-	for i := range 10 {
-		e = pe.rspserver("echo", "0x0b000002", "-echo")
-		l.registered(registrarIP, "echo", 1)
-		l.goneSoon(registrarIP, "echo", fmt.Sprintf("kill -9, number %d", i+1), func() { e.kill(syscall.SIGKILL) })
-		e.wait()
-	}
+	l.killed(registrarIP, "echo", func() *proc { return pe.rspserver("echo", "0x0b000002", "-echo") })
 
 	e = pe.rspserver("echo", "0x0b000003", "-echo")
 	l.registered(registrarIP, "echo", 1)
@@ -226,7 +221,9 @@ func TestEncapsulation(t *testing.T) {
 		if n := c.count("ip.proto == 132"); n > 0 {
 			t.Errorf("%d packets of SCTP straight over IP, want none", n)
 		}
-		l.goneSoon(registrarIP, "echo", "kill -9", func() { e.kill(syscall.SIGKILL) })
+		e.kill(syscall.SIGTERM)
+		l.gone(registrarIP, "echo")
+		l.killed(registrarIP, "echo", func() *proc { return pe.rspserver("echo", "0x0e000002", "-echo") })
 	})
 	t.Run("user-space element, kernel registrar", func(t *testing.T) {
 		l := newLab(t)
