@@ -196,8 +196,9 @@ func (e *kernelEndpoint) configure() error {
 		}
 		// The kernel takes a size that was set for a hard limit: what one
 		// peer leaves unread, by holding back a packet, would shut out the
-		// others. This makes it a soft one again (since Linux 5.15).
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0)
+		// others. Leaving only the send buffer locked makes the receive
+		// buffer's a soft one again (since Linux 5.15).
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, unix.SOCK_SNDBUF_LOCK)
 		sndbuf, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 		return err
 	})

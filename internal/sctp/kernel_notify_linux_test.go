@@ -1,7 +1,6 @@
 package sctp
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -182,7 +181,7 @@ func TestKernelChurn(t *testing.T) {
 				t.Errorf("side %d: association %d is %s after Close", i, a, was)
 			}
 		}
-		t.Log(fmt.Sprintf("side %d: %d associations, %d up, %d events", i, len(state), ups, len(s.events)))
+		t.Logf("side %d: %d associations, %d up, %d events", i, len(state), ups, len(s.events))
 		s.mu.Unlock()
 	}
 }

@@ -15,6 +15,9 @@ const (
 	// message of anybody getting in, before peers that do not take theirs
 	// are cut off.
 	kernelStuck = time.Second
+	// kernelSilent is how long that may go on with peers that do not say that
+	// they have no room: the network may be what is slow.
+	kernelSilent = 5 * time.Second
 )
 
 var errStuck = errors.New("the peer does not take what is sent to it, and the send buffer that all share is full")
@@ -114,7 +117,7 @@ func (e *kernelEndpoint) relieve() {
 	}
 	e.mu.RUnlock()
 	var oldest *kernelAssoc
-	shut := false
+	asked, shut := time.Now(), false
 	for _, a := range all {
 		a.mu.Lock()
 		switch {
@@ -123,12 +126,12 @@ func (e *kernelEndpoint) relieve() {
 		case a.askedDry && time.Since(a.askedAt) >= kernelStuck && a.windowShut():
 			shut = true
 			a.abortLocked(Overrun, errStuck)
-		case a.askedDry && (oldest == nil || a.askedAt.Before(oldest.askedAt)):
-			oldest = a
+		case a.askedDry && a.askedAt.Before(asked):
+			oldest, asked = a, a.askedAt
 		}
 		a.mu.Unlock()
 	}
-	if !shut && oldest != nil && time.Since(oldest.askedAt) >= kernelStuck {
+	if !shut && oldest != nil && time.Since(asked) >= kernelSilent {
 		oldest.abort(Overrun, errStuck)
 	}
 }
