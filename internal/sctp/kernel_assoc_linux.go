@@ -98,7 +98,7 @@ func (a *kernelAssoc) up(peer []netip.AddrPort) {
 	a.emit(Event{Type: Up, Peer: peer})
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.eof {
+	if a.eof && a.state == kernelConnecting {
 		a.state = kernelEnding
 	}
 	if len(a.queue.msgs) > 0 || a.eof {
@@ -169,9 +169,20 @@ func (a *kernelAssoc) abortLocked(reason Reason, err error) {
 	a.state = kernelEnding
 	a.queue = sendQueue{}
 	a.stopTimer()
-	// An error means that the association has ended already; then its
+	err = a.e.sock.send(&a.call, nil, sndInfo{flags: sndAbort, assoc: a.kid})
+	if isFull(err) {
+		a.timer = time.AfterFunc(abortAgain, func() { a.abort(reason, nil) })
+	}
+	// Any other error means that the association has ended already; then its
 	// notification is on the way.
-	_ = a.e.sock.send(&a.call, nil, sndInfo{flags: sndAbort, assoc: a.kid})
+}
+
+// abortAgain is when to abort once more where the kernel had no memory for it.
+const abortAgain = 100 * time.Millisecond
+
+// isFull says whether an error of the kernel means that it has no room now.
+func isFull(err error) bool {
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
 // shutdown ends the association after what is queued.
@@ -264,7 +275,7 @@ func (a *kernelAssoc) push(m *Message) error {
 			a.sinceAsk += cost
 		}
 		return nil
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+	case isFull(err):
 		return unix.EAGAIN
 	case isGone(err), errors.Is(err, unix.EINVAL) && m.Stream == 0:
 		return ErrNoAssoc // the kernel no longer knows the name
@@ -314,10 +325,10 @@ func (a *kernelAssoc) flush() error {
 		m := &a.queue.msgs[sent]
 		err := a.push(m)
 		if errors.Is(err, unix.EAGAIN) {
-			a.dequeue(sent)
 			if a.waitsDry(m) {
-				return nil // dry goes on
+				err = nil // dry goes on
 			}
+			a.dequeue(sent)
 			return err
 		}
 		if err != nil && !errors.Is(err, ErrNoAssoc) {

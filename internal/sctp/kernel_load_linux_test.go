@@ -1,0 +1,284 @@
+package sctp
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestKernelOverrun(t *testing.T) {
+	a := kernelSide(t, "", Limits{MessageSize: 1000}, "127.0.0.1:0")
+	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	for _, size := range []int{1001, recvPart + 1, 1 << 20} {
+		ours, _ := b.call(a)
+		if err := b.Send(ours.Assoc, Message{Data: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+		a.received()
+		if err := b.Send(ours.Assoc, Message{Data: make([]byte, size)}); err != nil {
+			t.Fatal(err)
+		}
+		a.down(Overrun)
+		b.down(PeerAbort)
+	}
+}
+
+// TestKernelQueueFull: a peer that does not read fills its own queue and
+// nobody else's.
+func TestKernelQueueFull(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	slow := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	good := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	toSlow, _ := a.call(slow)
+	toGood, _ := a.call(good)
+	release := make(chan struct{})
+	slow.hooked(func(Event) { <-release })
+	sent := 0
+	for {
+		err := a.Send(toSlow.Assoc, Message{Data: make([]byte, 10<<10), PPID: uint32(sent)})
+		if errors.Is(err, ErrQueueFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent++; sent > 10000 {
+			t.Fatal("100 MB were taken for a peer that does not read")
+		}
+	}
+	t.Logf("%d messages of 10 KiB taken", sent)
+	for i := range 100 {
+		text := fmt.Sprint("message ", i)
+		a.send(toGood.Assoc, text)
+		if got := string(good.received().Message.Data); got != text {
+			t.Fatalf("the other peer got %q, want %q", got, text)
+		}
+	}
+	close(release)
+	for i := range sent {
+		if got := slow.received().Message; got.PPID != uint32(i) || len(got.Data) != 10<<10 {
+			t.Fatalf("message %d came with PPID %d, %d bytes", i, got.PPID, len(got.Data))
+		}
+	}
+}
+
+// TestKernelHalfSent: a peer whose long message is still coming holds up nobody.
+func TestKernelHalfSent(t *testing.T) {
+	network(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}, "hc": {"10.99.0.3/24"}})
+	sh(t, "ip netns exec hb tc qdisc add dev eth0 root netem rate 800kbit")
+	sh(t, "ip netns exec hc tc qdisc add dev eth0 root netem delay 100ms")
+	a := kernelSide(t, "ha", Limits{MessageSize: 1 << 20}, "10.99.0.1:3863")
+	shrink(t, a, 32<<10)
+	b := kernelSide(t, "hb", Limits{}, "10.99.0.2:0")
+	c := kernelSide(t, "hc", Limits{}, "10.99.0.3:0")
+	slow, _ := b.call(a)
+	quick, _ := c.call(a)
+	if err := b.Send(slow.Assoc, Message{Data: make([]byte, 300<<10), PPID: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // about 2 of the 3 seconds
+		c.send(quick.Assoc, "short")
+		got := a.received()
+		if got.Message.PPID == 1 {
+			t.Fatalf("the long message came whole before the short one %d", i)
+		}
+		a.send(got.Assoc, "answer")
+		c.received()
+	}
+	if got := a.received().Message; got.PPID != 1 || len(got.Data) != 300<<10 {
+		t.Errorf("%d bytes with PPID %d came, want %d with 1", len(got.Data), got.PPID, 300<<10)
+	}
+}
+
+// TestKernelEarlySend: what is sent before Up, and before a Shutdown, arrives.
+func TestKernelEarlySend(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	id := b.Connect(Dest{Addrs: a.LocalAddrs(), Kind: Kernel})
+	const n = 50
+	for i := range n {
+		if err := b.Send(id, Message{Data: make([]byte, 5000), PPID: uint32(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Shutdown(id)
+	if err := b.Send(id, Message{Data: []byte("late")}); !errors.Is(err, ErrNoAssoc) {
+		t.Errorf("Send after Shutdown: %v, want %v", err, ErrNoAssoc)
+	}
+	for i := range n {
+		if got := a.received().Message; got.PPID != uint32(i) || len(got.Data) != 5000 {
+			t.Fatalf("message %d came with PPID %d, %d bytes", i, got.PPID, len(got.Data))
+		}
+	}
+	a.down(PeerShutdown)
+	b.down(LocalClose)
+}
+
+// TestKernelShutdownEnds: a peer that does not read cannot hold up a Shutdown.
+func TestKernelShutdownEnds(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	shrink(t, b, 64<<10)
+	ours, _ := a.call(b)
+	release := make(chan struct{})
+	defer close(release)
+	b.hooked(func(Event) { <-release })
+	for a.Send(ours.Assoc, Message{Data: make([]byte, 60<<10)}) == nil {
+	}
+	start := time.Now()
+	a.Shutdown(ours.Assoc)
+	a.down(LocalClose)
+	if took := time.Since(start); took < graceTime-time.Second || took > graceTime+5*time.Second {
+		t.Errorf("Down %v after Shutdown, want about %v", took, graceTime)
+	}
+}
+
+// shrink gives an endpoint small buffers, as one without privilege has.
+func shrink(t *testing.T, s *side, size int) {
+	t.Helper()
+	e := s.Endpoint.(*kernelEndpoint)
+	err := e.sock.control(func(fd int) error {
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, size),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.share = kernelShare(2*size, true)
+}
+
+// TestKernelManySlowPeers: so many peers do not read that their shares fill
+// the socket's send buffer. One after the other is cut off until there is room.
+func TestKernelManySlowPeers(t *testing.T) {
+	a := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	shrink(t, a, 64<<10)
+	good := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	toGood, _ := a.call(good)
+	release := make(chan struct{})
+	defer close(release)
+	for range 20 {
+		slow := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+		shrink(t, slow, 64<<10)
+		toSlow, _ := a.call(slow)
+		slow.hooked(func(Event) { <-release })
+		for a.Send(toSlow.Assoc, Message{Data: make([]byte, 60<<10)}) == nil {
+		}
+	}
+	start := time.Now()
+	for i := range 20 {
+		text := fmt.Sprint("message ", i)
+		a.send(toGood.Assoc, text)
+		if got := string(good.received().Message.Data); got != text {
+			t.Fatalf("the good peer got %q, want %q", got, text)
+		}
+	}
+	t.Logf("20 messages to the good peer took %v", time.Since(start))
+}
+
+// TestKernelMixedSizes: what is queued behind a full send buffer all arrives,
+// in order.
+func TestKernelMixedSizes(t *testing.T) {
+	const peers, each = 8, 150
+	a := kernelSide(t, "", Limits{SendQueueBytes: 10 << 20}, "127.0.0.1:0")
+	shrink(t, a, 48<<10)
+	rng := rand.New(rand.NewPCG(1, 2))
+	var to []*side
+	for range peers {
+		b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+		ours, _ := a.call(b)
+		to = append(to, b)
+		for i := range each {
+			size := 1 + rng.IntN(200)
+			if rng.IntN(4) == 0 {
+				size = 1 + rng.IntN(30<<10)
+			}
+			if err := a.Send(ours.Assoc, Message{Data: make([]byte, size), PPID: uint32(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for p, b := range to {
+		for i := range each {
+			if got := b.received().Message.PPID; got != uint32(i) {
+				t.Fatalf("peer %d: message %d came as number %d", p, got, i)
+			}
+		}
+	}
+}
+
+// TestKernelManyRequests: 64 peers with 16 requests outstanding each.
+func TestKernelManyRequests(t *testing.T) {
+	for _, unprivileged := range []bool{false, true} {
+		t.Run(fmt.Sprint("unprivileged=", unprivileged), func(t *testing.T) {
+			const peers, outstanding, each = 64, 16, 32
+			server := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+			if unprivileged {
+				shrink(t, server, 208<<10)
+			}
+			server.hooked(func(ev Event) {
+				if ev.Type == Received {
+					if err := server.Send(ev.Assoc, ev.Message); err != nil {
+						t.Errorf("answer: %v", err)
+					}
+				}
+			})
+			var answers atomic.Int64
+			done := make(chan struct{})
+			var last, worst atomic.Int64
+			start := time.Now()
+			for range peers {
+				c := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+				id := c.Connect(Dest{Addrs: server.LocalAddrs(), Kind: Kernel})
+				c.up()
+				var got atomic.Int64
+				c.hooked(func(ev Event) {
+					if ev.Type != Received {
+						return
+					}
+					now := int64(time.Since(start))
+					worst.Store(max(worst.Load(), now-last.Swap(now)))
+					if answers.Add(1) == peers*each {
+						close(done)
+					}
+					if n := got.Add(1); n+outstanding <= each {
+						if err := c.Send(id, ev.Message); err != nil {
+							t.Errorf("request: %v", err)
+						}
+					}
+				})
+				for range outstanding {
+					if err := c.Send(id, Message{Data: make([]byte, 200), PPID: 11}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			select {
+			case <-done:
+			case <-time.After(2 * kernelPatience):
+				t.Fatalf("stalled at %d of %d answers", answers.Load(), peers*each)
+			}
+			t.Logf("%d requests in %v, longest pause %v", peers*each, time.Since(start), time.Duration(worst.Load()))
+		})
+	}
+}
+
+func TestKernelTooManyAssociations(t *testing.T) {
+	a := kernelSide(t, "", Limits{Associations: 2}, "127.0.0.1:0")
+	for i := range 3 {
+		b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+		b.Connect(Dest{Addrs: a.LocalAddrs(), Kind: Kernel})
+		if i < 2 {
+			b.up()
+			a.up()
+			continue
+		}
+		b.down(PeerAbort)
+	}
+}
