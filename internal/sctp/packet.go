@@ -32,6 +32,9 @@ const flagT = 1
 // flagImmediate on DATA asks for a SACK without delay (RFC 9260, Section 3.3.1).
 const flagImmediate = 8
 
+// flagEnd on DATA says that its message ends with it.
+const flagEnd = 1
+
 // The error causes that we send (RFC 9260, Section 3.3.10).
 const (
 	causeStaleCookie       = 3

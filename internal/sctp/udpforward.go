@@ -70,7 +70,10 @@ func (f *forward) addData(c *pionConn, ch chunk) {
 	}
 	size := chunkHeaderLen + dataHeaderLen + n
 	f.room(c, size)
-	if c.sack.small() {
+	// pion delays a SACK for 200 ms and never sends it along with data. The
+	// peer must have it before it can begin its SHUTDOWN (RFC 9260, Section
+	// 9.2): an element that ended soon after a message would be missed late.
+	if ch.flags&flagEnd != 0 || c.sack.small() {
 		ch.flags |= flagImmediate
 	}
 	f.b = append(f.b, byte(chunkData), ch.flags)
