@@ -7,36 +7,39 @@ import (
 	"strconv"
 	"unsafe"
 
+	linuxsctp "github.com/ishidawataru/sctp"
 	"golang.org/x/sys/unix"
 )
 
-// The names, numbers and structures of linux/sctp.h that are used here. The
-// structures follow RFC 6458; their integers are in the machine's byte order,
-// but for payload protocol identifiers, ports and causes.
+// The names, numbers and structures of linux/sctp.h that are used here. Numbers
+// that github.com/ishidawataru/sctp has are taken from it; its encoding of
+// addresses and its SCTP_EOF are not those of Linux. The structures follow RFC
+// 6458; their integers are in the machine's byte order, but for payload protocol
+// identifiers, ports and causes.
 
 // Socket options of the level IPPROTO_SCTP (RFC 6458, Section 8).
 const (
-	optRTOInfo          = 0
-	optAssocInfo        = 1
-	optInitMsg          = 2
-	optNoDelay          = 3
-	optPrimaryAddr      = 6
-	optPeerAddrParams   = 9
-	optEvents           = 11
-	optPeerAddrInfo     = 15
-	optStatus           = 14
+	optRTOInfo          = linuxsctp.SCTP_RTOINFO
+	optAssocInfo        = linuxsctp.SCTP_ASSOCINFO
+	optInitMsg          = linuxsctp.SCTP_INITMSG
+	optNoDelay          = linuxsctp.SCTP_NODELAY
+	optPrimaryAddr      = linuxsctp.SCTP_PRIMARY_ADDR
+	optPeerAddrParams   = linuxsctp.SCTP_PEER_ADDR_PARAMS
+	optEvents           = linuxsctp.SCTP_EVENTS
+	optPeerAddrInfo     = linuxsctp.SCTP_GET_PEER_ADDR_INFO
+	optStatus           = linuxsctp.SCTP_STATUS
 	optFragInterleave   = 18
 	optPartialDelivery  = 19
 	optRecvRcvInfo      = 32
-	optBindAdd          = 100
-	optPeerAddrs        = 108
-	optLocalAddrs       = 109
-	optConnect          = 111
+	optBindAdd          = linuxsctp.SCTP_SOCKOPT_BINDX_ADD
+	optPeerAddrs        = linuxsctp.SCTP_GET_PEER_ADDRS
+	optLocalAddrs       = linuxsctp.SCTP_GET_LOCAL_ADDRS
+	optConnect          = linuxsctp.SCTP_SOCKOPT_CONNECTX3
 	optEvent            = 127
 	optRemoteEncapsPort = 132
 	sizeofSockaddr      = 128 // sockaddr_storage
 	maxAddrsOption      = 8 + 64*unix.SizeofSockaddrInet6
-	flagNotification    = 0x8000 // in msg_flags
+	flagNotification    = linuxsctp.MSG_NOTIFICATION // in msg_flags
 	ancillarySndInfo    = 2
 	ancillaryRcvInfo    = 3
 	hbEnable            = 1 // spp_flags
