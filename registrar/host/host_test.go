@@ -260,6 +260,49 @@ func TestCloseInGoodOrder(t *testing.T) {
 	})
 }
 
+// A peer that comes back as soon as its association ends does not hold up the
+// end of the registrar, which still waits for another one.
+func TestCloseWhilePeerReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		h, _ := memoryHost(t, nw)
+		at := h.LocalAddrs()[0]
+		frozen := newPeer(t, memory{nw}, "10.0.0.1:5000")
+		frozen.connect(at, sctp.Kernel)
+		nw.Freeze(frozen.Endpoint)
+		var ep sctp.Endpoint
+		ups := 0
+		ep, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:5000")}}, func(ev sctp.Event) {
+			switch ev.Type {
+			case sctp.Up:
+				ups++
+			case sctp.Down:
+				if ev.Reason != sctp.LocalClose {
+					ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{at}})
+				}
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{at}})
+		synctest.Wait()
+		go func() {
+			time.Sleep(time.Second)
+			nw.Kill(frozen.Endpoint)
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if ups < 2 {
+			t.Errorf("the peer was there %d times, want it to have returned", ups)
+		}
+		_ = ep.Close()
+	})
+}
+
 // A peer that does not confirm costs no more than the time that ctx leaves.
 func TestCloseWithFrozenPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

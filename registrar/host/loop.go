@@ -237,6 +237,12 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 	}()
 	switch ev := ev.(type) {
 	case registrar.AssocUp:
+		if _, known := l.open[ev.Assoc]; l.stopping && !known {
+			// A peer that was told that we go may be back at once. Nobody waits
+			// for its new association, which ends with the endpoint: ended now,
+			// it would be back again.
+			return nil
+		}
 		l.open[ev.Assoc] = struct{}{}
 	case registrar.Connecting:
 		if ev.Assoc != 0 {
