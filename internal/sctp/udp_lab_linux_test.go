@@ -3,8 +3,11 @@ package sctp
 import (
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 // The kernel's own SCTP in UDP is the other side of these tests.
@@ -141,6 +144,12 @@ func TestUDPAndKernelPathLost(t *testing.T) {
 	ku, uu := k.up(), u.up()
 	k.send(ku.Assoc, "first")
 	u.received()
+	// Linux gives an association up with its only confirmed path.
+	for deadline := time.Now().Add(20 * time.Second); !confirmed(t, "k", "10.9.1.2"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the kernel has not confirmed the other path within 20s")
+		}
+	}
 	sh(t, "ip -n u link set eth0 down")
 	for range 5 {
 		k.send(ku.Assoc, "by the other path")
@@ -152,4 +161,21 @@ func TestUDPAndKernelPathLost(t *testing.T) {
 	}
 	u.send(uu.Assoc, "and back")
 	k.received()
+}
+
+// confirmed says whether the kernel's SCTP on a host has a peer's address in
+// use: one that has answered a HEARTBEAT (RFC 9260, Section 5.4).
+func confirmed(t *testing.T, host, addr string) bool {
+	t.Helper()
+	out, err := exec.Command("ip", "netns", "exec", host, "cat", "/proc/net/sctp/remaddr").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const state, active = 7, "2" // SCTP_ACTIVE of the kernel's sctp_spinfo_state
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > state && f[0] == addr {
+			return f[state] == active
+		}
+	}
+	return false
 }
