@@ -166,12 +166,15 @@ func stormRegistrar(t testing.TB, seed uint64) *Registrar {
 // run lets it storm for so many events, and returns a hash over all actions.
 func (s *storm) run(r *Registrar, events int, each func() error) (uint64, error) {
 	s.now = time.Unix(1000, 0)
-	sum := fnv.New64a()
+	sum, m := fnv.New64a(), newModel(r)
 	for i := range events {
 		ev := s.event()
 		acts := r.Handle(s.now, ev)
 		writeActions(sum, acts)
 		if err := s.heed(acts); err != nil {
+			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
+		}
+		if err := m.follow(s.now, ev, acts); err != nil {
 			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
 		}
 		if err := each(); err != nil {
@@ -260,7 +263,7 @@ func FuzzEvents(f *testing.F) {
 			return
 		}
 		r := stormRegistrar(t, 1)
-		s := &storm{now: time.Unix(1000, 0)}
+		s, m := &storm{now: time.Unix(1000, 0)}, newModel(r)
 		s.choose = func(n int) int {
 			if len(choices) == 0 {
 				return 0
@@ -271,7 +274,11 @@ func FuzzEvents(f *testing.F) {
 		}
 		for len(choices) > 0 {
 			ev := s.event()
-			if err := s.heed(r.Handle(s.now, ev)); err != nil {
+			acts := r.Handle(s.now, ev)
+			if err := s.heed(acts); err != nil {
+				t.Fatalf("%#v: %v", ev, err)
+			}
+			if err := m.follow(s.now, ev, acts); err != nil {
 				t.Fatalf("%#v: %v", ev, err)
 			}
 			if err := r.checkInvariants(); err != nil {

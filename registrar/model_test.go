@@ -1,0 +1,275 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// model is what somebody who sees all events and actions, but nothing of the
+// registrar's state, holds to be registered. It is slow and plain: after each
+// event it goes through the whole handlespace.
+type model struct {
+	r        *Registrar
+	now      time.Time
+	up       map[AssocID][]netip.AddrPort // peers' addresses
+	tcp      map[AssocID]bool
+	asked    map[asking]*asap.Registration
+	elements map[modelKey]*belief
+}
+
+type modelKey struct {
+	handle param.PoolHandle
+	id     param.PEID
+}
+
+// asking is a registration without an answer yet.
+type asking struct {
+	assoc AssocID
+	key   modelKey
+}
+
+// belief is a registered element.
+type belief struct {
+	reg       *asap.Registration
+	expires   time.Time // zero for never
+	assoc     AssocID
+	host      []netip.AddrPort // of assoc when it was last up
+	orphan    bool             // assoc has ended, or a keep-alive was not delivered, and nothing has shown since that the element lives
+	waiting   AssocID          // where a keep-alive is unanswered, 0 if none is
+	since     time.Time        // when that was sent
+	reporters []netip.Addr     // who found it unreachable
+}
+
+func newModel(r *Registrar) *model {
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking]*asap.Registration{}, elements: map[modelKey]*belief{}}
+}
+
+// follow takes an event and what the registrar did about it into account, and
+// says what is wrong with the latter.
+func (m *model) follow(now time.Time, ev Event, acts []Action) error {
+	m.now = now
+	msg := m.event(ev)
+	gone := m.vanished(msg)
+	for _, a := range acts {
+		if s, ok := a.(*Send); ok {
+			if err := m.sent(s, msg); err != nil {
+				return err
+			}
+		}
+	}
+	for key, why := range gone {
+		if b := m.elements[key]; b != nil && why != "" && m.space(key) == nil {
+			return fmt.Errorf("element %v of %q is gone: %s", key.id, key.handle, why)
+		}
+	}
+	return m.compare(ev)
+}
+
+// event takes in what happened, and returns the message that has come with it.
+func (m *model) event(ev Event) asap.Message {
+	switch ev := ev.(type) {
+	case AssocUp:
+		if _, up := m.up[ev.Assoc]; !up && ev.Assoc != 0 {
+			m.up[ev.Assoc], m.tcp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == ViaTCP
+		}
+	case AssocAddrs:
+		if _, up := m.up[ev.Assoc]; up {
+			m.up[ev.Assoc] = slices.Clone(ev.Peer)
+			for _, b := range m.elements {
+				if b.assoc == ev.Assoc {
+					b.host = slices.Clone(ev.Peer)
+				}
+			}
+		}
+	case AssocDown:
+		delete(m.up, ev.Assoc)
+		for _, b := range m.elements {
+			if b.assoc == ev.Assoc || b.waiting == ev.Assoc {
+				b.orphan = true
+			}
+		}
+		for a := range m.asked {
+			if a.assoc == ev.Assoc {
+				delete(m.asked, a)
+			}
+		}
+	case SendFailed:
+		msg, _, _ := asap.Parse(ev.Data)
+		if ka, ok := msg.(*asap.EndpointKeepAlive); ok {
+			if b := m.elements[modelKey{ka.Handle, ka.ID}]; b != nil && b.waiting == ev.Assoc {
+				b.orphan = true
+			}
+		}
+	case Received:
+		return m.received(ev)
+	}
+	return nil
+}
+
+func (m *model) received(ev Received) asap.Message {
+	peer, up := m.up[ev.Assoc]
+	if !up || ev.PPID != asap.PPID && ev.PPID != 0 && !m.tcp[ev.Assoc] {
+		return nil
+	}
+	msg, _, err := asap.Parse(ev.Data)
+	if err != nil {
+		return nil
+	}
+	switch msg := msg.(type) {
+	case *asap.Registration:
+		m.asked[asking{ev.Assoc, modelKey{msg.Handle, msg.Element.ID}}] = msg
+	case *asap.EndpointKeepAliveAck:
+		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && b.waiting == ev.Assoc {
+			b.waiting, b.orphan, b.assoc, b.host = 0, false, ev.Assoc, slices.Clone(peer)
+		}
+	case *asap.EndpointUnreachable:
+		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && !slices.Contains(b.reporters, peer[0].Addr()) {
+			b.reporters = append(b.reporters, peer[0].Addr())
+		}
+	}
+	return msg
+}
+
+// vanished lists the elements that are in the handlespace no more, each with
+// what is wrong about it unless a Deregistration was granted; nothing if it is
+// as it should be.
+func (m *model) vanished(msg asap.Message) map[modelKey]string {
+	gone := map[modelKey]string{}
+	for key, b := range m.elements {
+		if m.space(key) != nil {
+			continue
+		}
+		rep, reported := msg.(*asap.EndpointUnreachable)
+		switch {
+		case b.orphan, m.expired(b):
+			gone[key] = ""
+		case b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout:
+			gone[key] = ""
+		case reported && (modelKey{rep.Handle, rep.ID} == key) && len(b.reporters) > m.r.cfg.Timers.MaxBadPEReport:
+			gone[key] = ""
+		default:
+			gone[key] = fmt.Sprintf("it lives, waiting %d, reported by %v", b.waiting, b.reporters)
+		}
+		if gone[key] == "" {
+			delete(m.elements, key)
+		}
+	}
+	return gone
+}
+
+// sent takes in what the registrar has sent. msg is what it has just received.
+func (m *model) sent(s *Send, msg asap.Message) error {
+	out, _, err := asap.Parse(s.Data)
+	if err != nil {
+		return fmt.Errorf("sent what cannot be read: %w (%x)", err, s.Data)
+	}
+	switch out := out.(type) {
+	case *asap.RegistrationResponse:
+		return m.registered(s.Assoc, out)
+	case *asap.DeregistrationResponse:
+		if len(out.Causes) == 0 {
+			delete(m.elements, modelKey{out.Handle, out.ID})
+		}
+	case *asap.EndpointKeepAlive:
+		if b := m.elements[modelKey{out.Handle, out.ID}]; b != nil {
+			b.waiting, b.since = s.Assoc, m.now
+		}
+	case *asap.HandleResolutionResponse:
+		if q, ok := msg.(*asap.HandleResolution); ok && q.Handle == out.Handle {
+			return m.resolved(q, out)
+		}
+	}
+	return nil
+}
+
+func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse) error {
+	key := modelKey{out.Handle, out.ID}
+	reg := m.asked[asking{assoc, key}]
+	delete(m.asked, asking{assoc, key})
+	if out.Reject {
+		return nil
+	}
+	if reg == nil {
+		return fmt.Errorf("registration of %v was granted to association %d, which has not asked", key, assoc)
+	}
+	peer := m.up[assoc]
+	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !hasAddr(b.host, peer[0].Addr()) &&
+		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {
+		return fmt.Errorf("element %v of association %d at %v, which lives, was given to association %d at %v", key, b.assoc, b.host, assoc, peer)
+	}
+	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer)}
+	if old := m.elements[key]; old != nil {
+		b.reporters = old.reporters
+	}
+	if reg.Element.Life > 0 {
+		b.expires = m.now.Add(time.Duration(reg.Element.Life) * time.Second)
+	}
+	m.elements[key] = b
+	return nil
+}
+
+// resolved checks an answer: as many elements as asked for and there, none
+// twice, all of them registered.
+func (m *model) resolved(q *asap.HandleResolution, out *asap.HandleResolutionResponse) error {
+	want := m.r.cfg.Limits.DefaultItems
+	if q.HasItems && q.Items > 0 {
+		want = min(int(q.Items), m.r.cfg.Limits.ResolutionItems)
+	}
+	there := 0
+	for key, b := range m.elements {
+		if p := b.reg.Element.Policy; key.handle == q.Handle && (p.Type != param.WeightedRoundRobin || p.Weight > 0) {
+			there++
+		}
+	}
+	if len(out.Elements) != min(want, there) {
+		return fmt.Errorf("answer for %q has %d elements, want %d of %d", q.Handle, len(out.Elements), want, there)
+	}
+	seen := map[param.PEID]bool{}
+	for _, e := range out.Elements {
+		b := m.elements[modelKey{q.Handle, e.ID}]
+		if b == nil || seen[e.ID] || !e.UserTransport.Equal(b.reg.Element.UserTransport) || e.Policy != b.reg.Element.Policy {
+			return fmt.Errorf("answer for %q has %+v, which is not so (registered: %v, twice: %v)", q.Handle, e, b != nil, seen[e.ID])
+		}
+		seen[e.ID] = true
+	}
+	return nil
+}
+
+// compare: what is in the handlespace is what the model knows.
+func (m *model) compare(ev Event) error {
+	n := 0
+	for p := range m.r.space.Pools() {
+		for _, e := range p.Elements(nil) {
+			n++
+			key := modelKey{p.Handle(), e.ID}
+			b := m.elements[key]
+			switch _, tick := ev.(Tick); {
+			case b == nil:
+				return fmt.Errorf("element %v of %q is there and was not granted, or was deregistered", e.ID, p.Handle())
+			case e.Policy != b.reg.Element.Policy || e.Life != b.reg.Element.Life:
+				return fmt.Errorf("element %v of %q has %v, life %d; want %v, %d", e.ID, p.Handle(), e.Policy, e.Life, b.reg.Element.Policy, b.reg.Element.Life)
+			case tick && m.expired(b):
+				return fmt.Errorf("element %v of %q is there after its life", e.ID, p.Handle())
+			}
+		}
+	}
+	if n != len(m.elements) {
+		return fmt.Errorf("handlespace has %d elements, want %d", n, len(m.elements))
+	}
+	return nil
+}
+
+func (m *model) expired(b *belief) bool { return !b.expires.IsZero() && !b.expires.After(m.now) }
+
+func (m *model) space(key modelKey) *handlespace.Element {
+	if p := m.r.space.Pool(key.handle); p != nil {
+		return p.Element(key.id)
+	}
+	return nil
+}
