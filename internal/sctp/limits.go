@@ -10,6 +10,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MessageSize, 65536+64)
 	setDefault(&l.SendQueueMessages, 1024)
 	setDefault(&l.SendQueueBytes, 1<<20)
+	setDefault(&l.SendQueueTotal, 32<<20)
 	setDefault(&l.IdleTCP, 5*time.Minute)
 	setDefault(&l.Heartbeat, 10*time.Second)
 	setDefault(&l.Misses, 3)

@@ -55,12 +55,19 @@ type Limits struct {
 	// SendQueue, messages and bytes not yet taken by one peer; defaults 1024
 	// and 1 MiB.
 	SendQueueMessages, SendQueueBytes int
+	// SendQueueTotal, bytes not yet taken by all peers together, beyond which
+	// each has room for 16 KiB or one message; default 32 MiB. User-space SCTP
+	// and TCP have so much each; the kernel's SCTP shares its send buffers.
+	SendQueueTotal int
 	// IdleTCP closes a TCP connection without traffic; default 5 min.
 	IdleTCP time.Duration
 	// Heartbeat is how often an idle association in UDP is probed, Misses
 	// how many unanswered probes end it; defaults 10 s and 3.
 	Heartbeat time.Duration
 	Misses    int
+	// Stalled is how long a peer in UDP may take nothing of what is queued for
+	// it before its association ends; 0 is for ever.
+	Stalled time.Duration
 }
 
 // ListenConfig says where an endpoint listens.

@@ -28,6 +28,8 @@ type Stats struct {
 type counters struct {
 	badChecksum, malformed, outOfTheBlue, badCookie atomic.Uint64
 	refused, overruns, dropped, panics              atomic.Uint64
+	// queued is the bytes in all send queues now.
+	queued atomic.Int64
 }
 
 func (c *counters) stats() Stats {

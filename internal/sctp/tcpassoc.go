@@ -142,8 +142,7 @@ func (a *tcpAssoc) finish() {
 	}
 	a.e.mu.Unlock()
 	a.mu.Lock()
-	unsent := a.queue.msgs
-	a.queue = sendQueue{}
+	unsent := a.queue.take()
 	a.mu.Unlock()
 	if a.reason != LocalClose {
 		for _, m := range unsent {
@@ -171,15 +170,36 @@ func (a *tcpAssoc) read() {
 			a.stop(Overrun, fmt.Errorf("peer sent a message with length %d: it must be %d to %d", n, messageHead, a.e.lim.MessageSize))
 			return
 		}
-		b := make([]byte, padded(n))
-		copy(b, head[:])
-		if _, err := io.ReadFull(a.conn, b[messageHead:]); err != nil {
+		b, err := a.readRest(head[:], padded(n))
+		if err != nil {
 			a.stop(readReason(halfRead(err)))
 			return
 		}
 		a.whole()
 		a.tell(Event{Type: Received, Message: Message{Data: b[:n:n], PPID: ppidASAP}})
 	}
+}
+
+// readStep is how much memory a message gets before its bytes are there.
+const readStep = 2048
+
+// readRest reads the rest of a message that begins with head and has n bytes.
+// It takes memory as the bytes come: a peer may only say that they will.
+func (a *tcpAssoc) readRest(head []byte, n int) ([]byte, error) {
+	b := append(make([]byte, 0, min(n, readStep)), head...)
+	for len(b) < n {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), min(n, 2*len(b)))
+			copy(grown, b)
+			b = grown
+		}
+		got, err := io.ReadFull(a.conn, b[len(b):cap(b)])
+		b = b[:len(b)+got]
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 // errSlow says that a message did not come in time.

@@ -65,7 +65,8 @@ type udpAssoc struct {
 	streams map[uint16]*sctp.Stream
 	readers []*sctp.Stream
 	queue   sendQueue
-	read    int64 // messages read from pion, by run only
+	taken   time.Time // when the peer last had taken some or all of queue
+	read    int64     // messages read from pion, by run only
 
 	keys []peerKey // guarded by m.mu
 }
@@ -83,6 +84,7 @@ var ErrConnected = errors.New("there is an association with this peer already")
 
 var (
 	errTimeout   = errors.New("peer did not answer in time")
+	errStalled   = errors.New("peer does not take what is sent to it")
 	errRefused   = errors.New("peer refused the association")
 	errRestarted = errors.New("peer has restarted")
 	errSelf      = errors.New("cannot connect to itself")
@@ -236,6 +238,9 @@ func (a *udpAssoc) send(msg Message) error {
 		return fmt.Errorf("stream %d: the association has %d", msg.Stream, a.outStreams())
 	}
 	a.reap()
+	if len(a.queue.msgs) == 0 {
+		a.taken = time.Now()
+	}
 	if !a.queue.push(msg, a.m.lim) {
 		return ErrQueueFull
 	}
@@ -261,23 +266,51 @@ func (a *udpAssoc) outStreams() uint16 {
 type sendQueue struct {
 	msgs  []Message
 	bytes int // of msgs
+	// total is the bytes of all queues that share Limits.SendQueueTotal; nil
+	// if there are none.
+	total *atomic.Int64
 }
+
+// queueShare is what a queue may hold when all together are full.
+const queueShare = 16 << 10
 
 // push adds a message if there is room for it.
 func (q *sendQueue) push(m Message, lim Limits) bool {
-	if len(q.msgs) >= lim.SendQueueMessages || q.bytes+len(m.Data) > lim.SendQueueBytes {
+	bytes := q.bytes + len(m.Data)
+	if len(q.msgs) >= lim.SendQueueMessages || bytes > lim.SendQueueBytes {
+		return false
+	}
+	// Two that push at the same time may both find the last room: that does
+	// no harm.
+	if q.total != nil && len(q.msgs) > 0 && bytes > queueShare && int(q.total.Load())+len(m.Data) > lim.SendQueueTotal {
 		return false
 	}
 	q.msgs = append(q.msgs, m)
-	q.bytes += len(m.Data)
+	q.add(len(m.Data))
 	return true
+}
+
+// add counts bytes that come or, below 0, go.
+func (q *sendQueue) add(n int) {
+	q.bytes += n
+	if q.total != nil {
+		q.total.Add(int64(n))
+	}
 }
 
 // unpush takes the last message back.
 func (q *sendQueue) unpush() {
 	last := len(q.msgs) - 1
-	q.bytes -= len(q.msgs[last].Data)
+	q.add(-len(q.msgs[last].Data))
 	q.msgs = q.msgs[:last]
+}
+
+// take empties the queue.
+func (q *sendQueue) take() []Message {
+	msgs := q.msgs
+	q.add(-q.bytes)
+	q.msgs = nil
+	return msgs
 }
 
 // keep drops the oldest messages until no more than the given number of bytes
@@ -285,7 +318,7 @@ func (q *sendQueue) unpush() {
 func (q *sendQueue) keep(bytes int) {
 	n := 0
 	for n < len(q.msgs) && q.bytes-len(q.msgs[n].Data) >= bytes {
-		q.bytes -= len(q.msgs[n].Data)
+		q.add(-len(q.msgs[n].Data))
 		q.msgs[n] = Message{}
 		n++
 	}

@@ -90,7 +90,7 @@ func (e *udpEndpoint) Connect(to Dest) AssocID {
 func (e *udpEndpoint) newAssoc() *udpAssoc {
 	return &udpAssoc{
 		id: e.ids.next(), ep: e, m: e.m,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), queue: sendQueue{total: &e.m.n.queued},
 	}
 }
 

@@ -114,8 +114,13 @@ func (a *udpAssoc) write(msg Message) error {
 
 // reap forgets queued messages that the peer has acknowledged. a.mu is held.
 func (a *udpAssoc) reap() {
-	if a.pion != nil {
-		a.queue.keep(a.pion.BufferedAmount())
+	if a.pion == nil {
+		return
+	}
+	n := len(a.queue.msgs)
+	a.queue.keep(a.pion.BufferedAmount())
+	if len(a.queue.msgs) < n {
+		a.taken = time.Now()
 	}
 }
 

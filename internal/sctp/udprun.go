@@ -77,9 +77,14 @@ func (a *udpAssoc) outOfTime() {
 }
 
 // supervise probes an association from which nothing has come for a while
-// (RFC 9260, Section 8.3), and gives it up in the end. a.mu is held.
+// (RFC 9260, Section 8.3), and gives it up in the end, or when the peer has
+// long taken nothing of what it was sent. a.mu is held.
 func (a *udpAssoc) supervise(now time.Time) {
 	hb := a.m.lim.Heartbeat
+	if s := a.m.lim.Stalled; s > 0 && len(a.queue.msgs) > 0 && now.Sub(a.taken) >= s {
+		a.abortLocked(a.lostReason(), errStalled, causeUserAbort, nil)
+		return
+	}
 	if idle := time.Unix(0, a.heard.Load()).Add(hb); now.Before(idle) {
 		a.timer = idle
 		return
@@ -169,8 +174,7 @@ func (a *udpAssoc) finish() {
 	a.mu.Lock()
 	pion := a.pion
 	a.reap()
-	unsent := a.queue.msgs
-	a.queue = sendQueue{}
+	unsent := a.queue.take()
 	a.pion = nil
 	reason, err := a.reason, a.err
 	a.mu.Unlock()
