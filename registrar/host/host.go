@@ -128,6 +128,9 @@ func (c *Config) complete() error {
 	if c.Logf == nil {
 		c.Logf = func(bool, string) {}
 	}
+	if c.SCTP.Stalled == 0 {
+		c.SCTP.Stalled = stalled
+	}
 	if c.Network == nil {
 		mode, encap, limits, logf := c.Transport, c.Encap, c.SCTP, c.Logf
 		c.Network = func() (Network, error) {

@@ -22,6 +22,9 @@ const (
 	// publishEvery is how often the counters are published while there is
 	// something to count.
 	publishEvery = 100 * time.Millisecond
+	// stalled is how long a peer may take nothing of what is sent to it. Who
+	// lives and does not read would hold its queue for ever.
+	stalled = time.Minute
 )
 
 // loop is a started registrar: its sockets and its goroutine.
@@ -286,6 +289,11 @@ func (l *loop) send(a *registrar.Send) {
 	case err == nil:
 		l.stats.Sent++
 	case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed): // Down is on its way
+	case errors.Is(err, sctp.ErrQueueFull):
+		// What is queued would be held for as long as the peer likes. If it is
+		// an honest one, it is better off with a new association, too.
+		l.stats.SendsRefused++
+		l.ep.Abort(sctp.AssocID(a.Assoc))
 	default:
 		l.stats.SendsRefused++
 		l.later = append(l.later, registrar.SendFailed{Assoc: a.Assoc})
