@@ -40,8 +40,9 @@ type Config struct {
 	// Network opens the transport, a new one for each Start; nil is an
 	// [sctp.Stack] as the fields above describe it. It is for tests.
 	Network func() (Network, error)
-	// Logf is told what an operator wants to know, one line a call. It is
-	// called by any goroutine, and by the registrar's own, which waits for it.
+	// Logf is told what an operator wants to know, one line a call, by one
+	// goroutine. Nothing waits for it: lines that it does not take in time are
+	// left out.
 	Logf func(warn bool, text string)
 }
 
@@ -65,6 +66,7 @@ type Host struct {
 	core  core // the loop's
 	id    param.ServerID
 	space *handlespace.Space
+	log   *logger
 	stats atomic.Pointer[Stats]
 	ready atomic.Bool
 	local atomic.Pointer[[]netip.AddrPort]
@@ -85,6 +87,11 @@ var (
 // New checks the configuration and makes a Host that does nothing yet: no
 // socket, no goroutine.
 func New(cfg Config) (*Host, error) {
+	if cfg.Logf == nil {
+		cfg.Logf = func(bool, string) {}
+	}
+	log := newLogger(cfg.Logf)
+	cfg.Logf = log.add
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
@@ -92,7 +99,7 @@ func New(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, core: r, id: r.ID(), space: r.Space()}
+	h := &Host{cfg: cfg, core: r, id: r.ID(), space: r.Space(), log: log}
 	h.stats.Store(&Stats{Stats: r.Stats()})
 	h.local.Store(new([]netip.AddrPort))
 	return h, nil
@@ -153,8 +160,10 @@ func (h *Host) Start() error {
 	case h.loop != nil:
 		return ErrStarted
 	}
+	h.log.start()
 	l, err := h.open()
 	if err != nil {
+		h.log.end()
 		return err
 	}
 	h.loop = l
@@ -201,7 +210,9 @@ func (h *Host) Close(ctx context.Context) error {
 		return nil
 	}
 	h.loop = nil
-	return l.end(ctx)
+	err := l.end(ctx)
+	h.log.end()
+	return err
 }
 
 // ID is the registrar's server identifier.

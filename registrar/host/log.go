@@ -1,0 +1,88 @@
+package host
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// logQueue is how many lines wait for a log that is slow.
+	logQueue = 256
+	// logFlush is how long the end of a Host waits for such a log.
+	logFlush = time.Second
+)
+
+// logger stands between the registrar and the log, which may be a pipe that
+// nobody reads: its lines wait in a queue, and those for which there is no room
+// are counted.
+type logger struct {
+	logf  func(warn bool, text string)
+	lines chan logLine
+	lost  atomic.Int64
+
+	stop, ended chan struct{} // while started
+}
+
+type logLine struct {
+	warn bool
+	text string
+}
+
+func newLogger(logf func(bool, string)) *logger {
+	return &logger{logf: logf, lines: make(chan logLine, logQueue)}
+}
+
+// add queues a line. It never waits, and may be called at any time.
+func (l *logger) add(warn bool, text string) {
+	select {
+	case l.lines <- logLine{warn, text}:
+	default:
+		l.lost.Add(1)
+	}
+}
+
+// start starts the goroutine that writes.
+func (l *logger) start() {
+	l.stop, l.ended = make(chan struct{}), make(chan struct{})
+	go l.run(l.stop, l.ended)
+}
+
+func (l *logger) run(stop, ended chan struct{}) {
+	defer close(ended)
+	for {
+		select {
+		case line := <-l.lines:
+			l.write(line)
+			continue
+		case <-stop:
+		}
+		for {
+			select {
+			case line := <-l.lines:
+				l.write(line)
+			default:
+				return
+			}
+		}
+	}
+}
+
+func (l *logger) write(line logLine) {
+	l.logf(line.warn, line.text)
+	if n := l.lost.Swap(0); n > 0 {
+		l.logf(true, fmt.Sprintf("%d log lines were left out: the log did not take them in time", n))
+	}
+}
+
+// end writes what is left. A log that takes nothing any more keeps the
+// goroutine, not the caller.
+func (l *logger) end() {
+	close(l.stop)
+	timer := time.NewTimer(logFlush)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+	case <-timer.C:
+	}
+}
