@@ -38,6 +38,12 @@ check:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
+## soak: load and faults in their long forms, some twenty minutes
+.PHONY: soak
+soak:
+	$(GO) test ./test/soak -long -v -timeout 60m
+	@! [ -d test/hostile ] || $(GO) test ./test/hostile -long -v -timeout 60m
+
 ## fuzz: each fuzz target for FUZZTIME (100000x: so many inputs; or 1m)
 .PHONY: fuzz
 fuzz:
