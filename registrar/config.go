@@ -35,7 +35,8 @@ type Timers struct {
 	KeepAliveTimeout time.Duration
 	// MaxBadPEReport is MAX-BAD-PE-REPORT: an element that more than so many
 	// different clients report as unreachable is removed even though it
-	// answers keep-alives (RFC 5352, Section 3.5). Default 3.
+	// answers keep-alives (RFC 5352, Section 3.5). The default 0 removes none:
+	// whoever has a few addresses could evict every element.
 	MaxBadPEReport int
 	// BadPEReportDecay is the time after which one report is forgotten, and
 	// during which one client counts once. Default 60 s.
@@ -111,7 +112,7 @@ func DefaultConfig() Config {
 		Timers: Timers{
 			KeepAliveInterval: 5 * time.Second,
 			KeepAliveTimeout:  5 * time.Second,
-			MaxBadPEReport:    3,
+			MaxBadPEReport:    0,
 			BadPEReportDecay:  60 * time.Second,
 			ServerAnnounce:    time.Second,
 			ServerOutdate:     5 * time.Second,
@@ -164,6 +165,9 @@ func (c Config) Complete() (Config, error) {
 			return c, err
 		}
 	}
+	if err := complete("threshold MaxBadPEReport", &t.MaxBadPEReport, dt.MaxBadPEReport, 0, 1000); err != nil {
+		return c, err
+	}
 	l, dl := &c.Limits, &d.Limits
 	const most = 1 << 30
 	for _, f := range []struct {
@@ -171,7 +175,6 @@ func (c Config) Complete() (Config, error) {
 		v        *int
 		def, max int
 	}{
-		{"threshold MaxBadPEReport", &t.MaxBadPEReport, dt.MaxBadPEReport, 1000},
 		{"limit Pools", &l.Pools, dl.Pools, most},
 		{"limit Elements", &l.Elements, dl.Elements, most},
 		{"limit ElementsPerAssoc", &l.ElementsPerAssoc, dl.ElementsPerAssoc, most},

@@ -43,9 +43,9 @@
 // if they answer.
 //
 // An element that is reported as unreachable is asked for a sign of life at
-// once, but at most once a second. If it answers, it is removed only when more
-// than MaxBadPEReport clients have reported it within BadPEReportDecay. A client
-// is an IPv4 address or an IPv6 network of 64 bits.
+// once, but at most once a second. If it answers, it stays; where MaxBadPEReport
+// is not 0, it is removed when more than so many clients have reported it within
+// BadPEReportDecay. A client is an IPv4 address or an IPv6 network of 64 bits.
 //
 // A handle resolution gets DefaultItems elements, or as many as the reference
 // implementation's parameter asks for, and the first one's policy always. A pool

@@ -15,21 +15,30 @@ type report struct {
 
 // onUnreachable: RFC 5352, Section 3.5. The element is asked for a sign of
 // life at once (but at most once a second, whoever reports), and removed if it
-// gives none. If it does, the reports still count: more than MAX-BAD-PE-REPORT
-// clients that cannot reach it are to be believed more than its own word. A
-// client counts once, however often it reports, and each report is forgotten
-// after BadPEReportDecay, so that one client cannot evict an element.
+// gives none. If it does, it is removed only where MaxBadPEReport is set: then
+// more than so many clients that cannot reach it are to be believed more than
+// its own word. The RFC has that as a SHOULD; but nobody knows who the clients
+// are, and a few hostile ones could empty every pool.
 func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
 	r.stats.Unreachable++
 	e := r.find(m.Handle, m.ID)
-	if e == nil {
-		return // gone already
+	switch most := r.cfg.Timers.MaxBadPEReport; {
+	case e == nil: // gone already
+	case most > 0 && r.countReport(e, a) > most:
+		r.remove(e, RemovedReported)
+	default:
+		r.check(e)
 	}
-	t := &r.cfg.Timers
+}
+
+// countReport adds a report and says how many there are. A client counts once,
+// however often it reports, and each report is forgotten after
+// BadPEReportDecay.
+func (r *Registrar) countReport(e *element, a *assoc) int {
 	by := reporter(a.primary())
 	fresh, again := e.reports[:0], false
 	for _, rep := range e.reports {
-		if r.now.Sub(rep.at) < t.BadPEReportDecay {
+		if r.now.Sub(rep.at) < r.cfg.Timers.BadPEReportDecay {
 			fresh = append(fresh, rep)
 			again = again || rep.by == by
 		}
@@ -37,13 +46,9 @@ func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
 	e.reports = fresh
 	if !again {
 		e.reports = append(e.reports, report{by, r.now})
-		r.logf(false, "pool element %v of pool %s is reported as unreachable by %v", e.id, quote(m.Handle), a.primary())
+		r.logf(false, "pool element %v of pool %s is reported as unreachable by %v", e.id, quote(e.pool.handle), a.primary())
 	}
-	if len(e.reports) > t.MaxBadPEReport {
-		r.remove(e, RemovedReported)
-		return
-	}
-	r.check(e)
+	return len(e.reports)
 }
 
 // reporter is what counts as one client: an IPv4 address, or an IPv6 network

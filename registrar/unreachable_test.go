@@ -34,7 +34,7 @@ func TestUnreachable(t *testing.T) {
 // counts once, whatever it does.
 func TestUnreachableReports(t *testing.T) {
 	setup := func(t *testing.T) *world {
-		w := newWorld(t)
+		w := newWorld(t, func(c *Config) { c.Timers.MaxBadPEReport = 3 })
 		w.up(1, ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.want("1 < registration granted p:1")
@@ -77,6 +77,18 @@ func TestUnreachableReports(t *testing.T) {
 		if got := w.r.Stats().Removed[RemovedReported]; got != 1 {
 			t.Errorf("removed: got %d, want 1", got)
 		}
+	})
+	t.Run("any number of clients, by default", func(t *testing.T) {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		for i := range 1000 {
+			id := AssocID(10 + i)
+			w.up(id, ViaTCP, fmt.Sprintf("10.0.%d.%d", 1+i/250, 1+i%250))
+			w.recv(id, unreachable("p", 1))
+			w.recv(1, ack("p", 1))
+		}
+		w.wantElements("p:1")
 	})
 	t.Run("four clients in a long time", func(t *testing.T) {
 		w := setup(t)

@@ -202,8 +202,8 @@ func timers() []timer {
 func (t timer) set(ts *core.Timers, value string) error {
 	if t.count != nil {
 		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 {
-			return fmt.Errorf("%q is not a number from 1 on, such as 3", value)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q is not a number from 0 on, such as 3", value)
 		}
 		*t.count(ts) = n
 		return nil

@@ -122,7 +122,7 @@ func TestParseErrors(t *testing.T) {
 		{"timer, no unit", "timer KEEP-ALIVE-INTERVAL 5", `timer: KEEP-ALIVE-INTERVAL: "5" is not a duration, such as 5s`},
 		{"timer, zero", "timer KEEP-ALIVE-INTERVAL 0s", `"0s" is not a duration`},
 		{"timer, range", "timer keep-alive-interval 100h", "Testfile:2 - Error during parsing: timer: KEEP-ALIVE-INTERVAL: "},
-		{"threshold", "timer MAX-BAD-PE-REPORT 5s", `MAX-BAD-PE-REPORT: "5s" is not a number from 1 on`},
+		{"threshold", "timer MAX-BAD-PE-REPORT 5s", `MAX-BAD-PE-REPORT: "5s" is not a number from 0 on`},
 		{"timer, one argument", "timer LINGER", "timer: got 1 arguments, want: timer NAME DURATION"},
 		{"limit, unknown", "limit pool 5", "limit: unknown limit 'pool', known are: pools,"},
 		{"limit, zero", "limit pools 0", `limit: pools: "0" is not a number from 1`},

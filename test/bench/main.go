@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// sizes say how much is measured.
+type sizes struct {
+	rounds  int // turns of each name server
+	queries int // of one turn
+
+	pools, poolSize, onePool int // the large handlespaces
+	scaleRounds, scaleTurn   int
+
+	elements, changes int // while things change: elements, changes a second of each kind
+	rate              int // queries a second
+	changeRounds      int
+	changeTime        time.Duration
+
+	associations int // idle ones
+
+	// What go test runs: shapes of handlespaces, and how often.
+	benchTime              string
+	benchCount, largeCount int
+	shapes, largeShapes    string
+}
+
+var normal = sizes{
+	rounds: 11, queries: 20000,
+	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
+	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
+	associations: 10000,
+	benchTime:    "0.02s", benchCount: 5, largeCount: 2,
+	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
+}
+
+// quick shows that everything runs, and no more.
+var quick = sizes{
+	rounds: 1, queries: 500,
+	pools: 20, poolSize: 10, onePool: 200, scaleRounds: 1, scaleTurn: 500,
+	elements: 100, changes: 100, rate: 500, changeRounds: 1, changeTime: 300 * time.Millisecond,
+	associations: 10,
+	benchTime:    "1x", benchCount: 1, largeCount: 1,
+	shapes: "1x10", largeShapes: "1x1000",
+}
+
+// bench is one run.
+type bench struct {
+	sizes
+	coredns  string // the binary
+	profiles string // directory for CPU profiles, if they are wanted
+	table    table
+}
+
+// parts are the parts of a run, in their order.
+var parts = []struct {
+	name string
+	run  func(*bench) error
+}{
+	{"dns", (*bench).dns},
+	{"scale", (*bench).scale},
+	{"changes", (*bench).changesBesideQueries},
+	{"handlespace", (*bench).handlespace},
+	{"messages", (*bench).messages},
+	{"memory", (*bench).memory},
+	{"kernel", (*bench).kernel},
+}
+
+func main() {
+	if len(os.Args) == 3 {
+		if s, ok := yardsticks[os.Args[1]]; ok {
+			fail(s(os.Args[2]))
+			return
+		}
+	}
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	coredns := flag.String("coredns", "bin/coredns", "the `binary` to measure")
+	only := flag.String("only", strings.Join(names, ","), "the `parts` to run")
+	short := flag.Bool("quick", false, "tiny numbers, to see whether it runs")
+	profiles := flag.String("profiles", "", "write a CPU profile for each load on a CoreDNS into this `directory`")
+	flag.Parse()
+
+	b := &bench{sizes: normal, coredns: *coredns, profiles: *profiles}
+	if *short {
+		b.sizes = quick
+	}
+	fail(b.run(strings.Split(*only, ",")))
+	b.table.print(os.Stdout)
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run runs the parts that are named. A part that fails does not keep the
+// others from running.
+func (b *bench) run(names []string) error {
+	var errs []error
+	for _, p := range parts {
+		if !slices.Contains(names, p.name) {
+			continue
+		}
+		start := time.Now()
+		if err := p.run(b); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+		note("%s took %.0f s", p.name, time.Since(start).Seconds())
+	}
+	return errors.Join(errs...)
+}
+
+// note tells whoever waits how far things are.
+func note(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
