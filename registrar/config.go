@@ -72,8 +72,9 @@ type Limits struct {
 	// ElementSize is the most bytes that a Pool Element parameter may take.
 	// Default 4096; at most 4096.
 	ElementSize int
-	// HandleBytes is the length of all pool handles together. Default
-	// 64 MiB. A single handle may have up to 60000 bytes.
+	// HandleBytes is the length of all pool handles together, each counted
+	// with 128 bytes more for each of its labels but the first if it fits a
+	// DNS name. Default 64 MiB. A single handle may have up to 60000 bytes.
 	HandleBytes int
 	// SubscriptionsPerAssoc, handle resolutions with the S bit; default 1024.
 	SubscriptionsPerAssoc int

@@ -186,7 +186,7 @@ func (r *Registrar) dropPoolIfUnused(p *pool) {
 	r.timers.stop(&p.update)
 	if r.pools[p.handle] == p {
 		delete(r.pools, p.handle)
-		r.handleSize -= len(p.handle)
+		r.handleSize -= handlespace.HandleSize(p.handle)
 	}
 }
 
@@ -196,7 +196,7 @@ func (r *Registrar) makePool(h param.PoolHandle) *pool {
 	if p == nil {
 		p = &pool{handle: h, elements: make(map[param.PEID]*element)}
 		r.pools[h] = p
-		r.handleSize += len(h)
+		r.handleSize += handlespace.HandleSize(h)
 	}
 	return p
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
 // sortedElements are all elements that the registrar owns, in the order of
@@ -30,7 +32,7 @@ func (r *Registrar) checkInvariants() error {
 	probes := r.checkAssocs(fail)
 	elements, subs, handleSize := 0, 0, 0
 	for h, p := range r.pools {
-		handleSize += len(h)
+		handleSize += handlespace.HandleSize(h)
 		elements += len(p.elements)
 		if h != p.handle {
 			fail("pool %q is under %q", p.handle, h)

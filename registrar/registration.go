@@ -193,12 +193,18 @@ func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle) *param.Cause 
 	l := &r.cfg.Limits
 	lack := e == nil && r.elements >= l.Elements ||
 		(e == nil || e.assoc != a) && a.elements.n >= l.ElementsPerAssoc ||
-		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+len(h) > l.HandleBytes)
+		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes) ||
+		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike
 	if lack {
 		return &param.Cause{Code: param.CauseLackOfResources}
 	}
 	return nil
 }
+
+// maxAlike bounds the pools whose handles differ in case only, of which there
+// could be very many. DNS can tell them apart by exact case alone, so that
+// nobody has use for more than a few.
+const maxAlike = 64
 
 // inconsistent is the error cause for an element that does not fit into its
 // pool (RFC 5354, Sections 3.12.6, 3.12.8 and 3.12.9).

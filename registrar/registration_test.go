@@ -329,6 +329,35 @@ func TestLimits(t *testing.T) {
 		w.recv(1, reg("de", 1, "10.0.0.1"))
 		w.want("1 < registration granted abc:1", "1 < registration rejected def:1 cause 6", "1 < registration granted de:1")
 	})
+	t.Run("handle bytes of many labels", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{HandleBytes: 140}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		w.recv(1, reg("a.b", 1, "10.0.0.1"))
+		w.recv(1, reg("c.b", 1, "10.0.0.1"))
+		w.recv(1, reg("c..b", 1, "10.0.0.1")) // fits no DNS name
+		w.want("1 < registration granted a.b:1", "1 < registration rejected c.b:1 cause 6", "1 < registration granted c..b:1")
+	})
+	t.Run("handles alike", func(t *testing.T) {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.1")
+		twin := func(i int) string {
+			b := []byte("abcdefgh")
+			for j := range b {
+				b[j] -= byte(i>>j&1) * ('a' - 'A')
+			}
+			return string(b)
+		}
+		for i := range maxAlike {
+			w.recv(1, reg(twin(i), 1, "10.0.0.1"))
+		}
+		w.trace = nil
+		w.recv(1, reg(twin(maxAlike), 1, "10.0.0.1"))
+		w.recv(1, reg(twin(1), 2, "10.0.0.1"))
+		w.recv(1, dereg(twin(2), 1))
+		w.recv(1, reg(twin(maxAlike), 1, "10.0.0.1"))
+		w.want("1 < registration rejected "+twin(maxAlike)+":1 cause 6", "1 < registration granted "+twin(1)+":2",
+			"1 < deregistration "+twin(2)+":1", "1 < registration granted "+twin(maxAlike)+":1")
+	})
 	t.Run("element size", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{ElementSize: 50}))
 		w.up(1, ViaKernel, "10.0.0.1")

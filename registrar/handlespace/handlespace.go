@@ -111,6 +111,31 @@ func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
 	return p, n.below > 0
 }
 
+// Alike returns how many pools there are whose handles differ from h in ASCII
+// case only, or not at all. They share one place in the table, so that adding
+// one more takes time in proportion.
+func (s *Space) Alike(h param.PoolHandle) int {
+	name := string(h)
+	n := find(&s.table, s.table.hashString(name), name)
+	if n == nil || n.pool == nil {
+		return 0
+	}
+	return 1 + len(n.others)
+}
+
+// nameSize is about what a name above a pool takes in the table.
+const nameSize = 128
+
+// HandleSize is about how many bytes a pool's handle takes: its own, and those
+// of the table for each of the names above it.
+func HandleSize(h param.PoolHandle) int {
+	size := len(h)
+	for range namesAbove(string(h)) {
+		size += nameSize
+	}
+	return size
+}
+
 // Pools iterates over the pools in no particular order. Pools that come and go
 // meanwhile may or may not be seen.
 func (s *Space) Pools() iter.Seq[*Pool] {

@@ -117,6 +117,37 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+func TestAlikeAndHandleSize(t *testing.T) {
+	s := newSpace()
+	for _, h := range []param.PoolHandle{"case", "Case", "CASE", "a.case"} {
+		mustPut(t, s, h, roundRobin(1))
+	}
+	for _, c := range []struct {
+		h           param.PoolHandle
+		alike, size int
+	}{
+		{"case", 3, 4}, {"cAsE", 3, 4}, {"A.CASE", 1, 6 + 128}, {"b", 0, 1}, {"a.b.c", 0, 5 + 2*128},
+		{"a..b", 0, 4}, {"", 0, 0}, {param.PoolHandle(strings.Repeat("a.", 200)), 0, 400},
+	} {
+		if got := s.Alike(c.h); got != c.alike {
+			t.Errorf("Alike(%q): got %d, want %d", c.h, got, c.alike)
+		}
+		if got := HandleSize(c.h); got != c.size {
+			t.Errorf("HandleSize(%q): got %d, want %d", c.h, got, c.size)
+		}
+	}
+	s.Remove("Case", 1)
+	s.Remove("a.case", 1)
+	if got := s.Alike("Case"); got != 2 {
+		t.Errorf("Alike after a removal: got %d, want 2", got)
+	}
+	s.Remove("case", 1)
+	s.Remove("CASE", 1)
+	if got := s.Alike("Case"); got != 0 {
+		t.Errorf("Alike after all removals: got %d, want 0", got)
+	}
+}
+
 func TestPoolIsExact(t *testing.T) {
 	s := newSpace()
 	mustPut(t, s, "Pool", roundRobin(1))
