@@ -1,0 +1,133 @@
+package hostile
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+)
+
+// forger sends UDP packets from any address of 127.0.0.0/8.
+type forger struct {
+	t     *testing.T
+	conns []*net.UDPConn
+	to    *net.UDPAddr
+	rand  *rand.Rand
+}
+
+// forger has so many UDP ports.
+func (s *server) forger(ports int) *forger {
+	s.t.Helper()
+	f := &forger{t: s.t, to: net.UDPAddrFromAddrPort(s.encapAddr()), rand: rand.New(rand.NewPCG(1, 2))}
+	for range ports {
+		c, err := net.ListenUDP("udp4", nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		f.conns = append(f.conns, c)
+	}
+	s.t.Cleanup(f.close)
+	return f
+}
+
+// send sends a packet from somewhere. What the server cannot take is lost.
+func (f *forger) send(b []byte) {
+	f.t.Helper()
+	n := f.rand.Uint32()
+	from := netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n) | 1})
+	oob := (&ipv4.ControlMessage{Src: from.AsSlice()}).Marshal()
+	if _, _, err := f.conns[f.rand.IntN(len(f.conns))].WriteMsgUDP(b, oob, f.to); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// close closes the ports: what the server sends there is refused.
+func (f *forger) close() {
+	for _, c := range f.conns {
+		_ = c.Close()
+	}
+	f.conns = nil
+}
+
+// floods are attacks with single packets, which no association is behind.
+var floods = []struct {
+	name string
+	make func(r *rand.Rand, port uint16) []byte
+}{
+	{"INIT", func(r *rand.Rand, port uint16) []byte {
+		return packet(1+uint16(r.Uint32N(65535)), port, 0, chunk(chunkInit, 0, initBody(1+r.Uint32N(1<<31))))
+	}},
+	{"COOKIE ECHO", func(r *rand.Rand, port uint16) []byte {
+		b := make([]byte, 4*(1+r.IntN(300)))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return packet(1+uint16(r.Uint32N(65535)), port, 1+r.Uint32N(1<<31), chunk(chunkCookieEcho, 0, b))
+	}},
+	{"DATA out of the blue", func(r *rand.Rand, port uint16) []byte {
+		return packet(1+uint16(r.Uint32N(65535)), port, 1+r.Uint32N(1<<31), chunk(chunkData, 3, make([]byte, 100)))
+	}},
+	{"garbage", func(r *rand.Rand, port uint16) []byte {
+		b := packet(1, port, r.Uint32(), make([]byte, 4*r.IntN(300)))
+		b[8] ^= byte(r.IntN(2)) // half of them with a wrong checksum
+		return b
+	}},
+}
+
+// TestFlood sends single packets from forged addresses as fast as it can. The
+// server keeps nothing of them.
+func TestFlood(t *testing.T) {
+	c := ceiling{heap: 4 << 20, goroutines: 8, files: 2, cpu: 60 * time.Microsecond}
+	g := beginSiege(t)
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			g.before.CPU = g.now().CPU
+			packets, r := 20_000, rand.New(rand.NewPCG(3, 4))
+			if *long {
+				packets = 5_000_000
+			}
+			attacker := g.forger(8)
+			for i := range packets {
+				attacker.send(f.make(r, g.asap.Port()))
+				if i == packets/2 {
+					// From here on the answers are refused.
+					attacker.close()
+					attacker = g.forger(8)
+				}
+				if i%(packets/10) == 0 {
+					g.watch()
+				}
+			}
+			attacker.close()
+			g.check(packets, c)
+		})
+	}
+	if n := g.stat("associations_open", `transport="udp"`); n != honestElements {
+		t.Errorf("%d associations, want the %d of honest elements alone", n, honestElements)
+	}
+	g.end(c)
+}
+
+// TestHalfOpen begins handshakes and does not end them.
+func TestHalfOpen(t *testing.T) {
+	c := ceiling{heap: 8 << 20, goroutines: 8, files: 2}
+	g := beginSiege(t)
+	n := 1000
+	if *long {
+		n = 20_000
+	}
+	// Good INITs, whose cookies never come back.
+	for i := range n {
+		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 1+uint16(i))
+		p.cookie()
+		_ = p.conn.Close()
+	}
+	g.check(n, c)
+	if n := g.stat("associations_open", `transport="udp"`); n != honestElements {
+		t.Errorf("%d associations, want the %d of honest elements alone", n, honestElements)
+	}
+	g.end(c)
+}

@@ -1,0 +1,172 @@
+package hostile
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+)
+
+const (
+	// honestPool has honestElements elements with identifiers from 1 on.
+	honestPool     = "web"
+	honestElements = 6
+	// askEvery is the pace of the honest DNS client.
+	askEvery = 10 * time.Millisecond
+	// lateAnswer bounds the 99th percentile of its waiting times.
+	lateAnswer = 250 * time.Millisecond
+)
+
+// honest are pool elements that want to stay registered, and a DNS client that
+// asks for them all the time.
+type honest struct {
+	t    *testing.T
+	s    *server
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	lost  []string
+	late  []time.Duration
+	wrong []string
+}
+
+// beHonest returns when all elements are registered.
+func (s *server) beHonest() *honest {
+	s.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	h := &honest{t: s.t, s: s, stop: stop}
+	s.t.Cleanup(h.end)
+	up := make(chan struct{}, honestElements)
+	for id := range honestElements {
+		h.element(ctx, param.PEID(id+1), up)
+	}
+	for range honestElements {
+		select {
+		case <-up:
+		case <-time.After(30 * time.Second):
+			s.t.Fatal("honest elements are not registered within 30 s")
+		}
+	}
+	h.wg.Go(func() { h.client(ctx) })
+	return h
+}
+
+// element runs an honest element.
+func (h *honest) element(ctx context.Context, id param.PEID, up chan<- struct{}) {
+	registered := false
+	e, err := pe.New(pe.Config{
+		Pool:      honestPool,
+		ID:        id,
+		Transport: param.Transport{Type: param.TypeTCPTransport, Port: 8000 + uint16(id), Addrs: []netip.Addr{loopback}},
+		Policy:    param.Policy{Type: param.RoundRobin},
+		Registrars: []endpoint.Registrar{{
+			Addrs: []netip.AddrPort{h.s.asap}, EncapPort: h.s.encap,
+		}},
+		Via: endpoint.UDP,
+		Notify: func(e pe.Event) {
+			switch {
+			case e.Type == pe.Registered && !registered:
+				registered = true
+				up <- struct{}{}
+			case ctx.Err() == nil && e.Type != pe.Reregistered:
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				h.lost = append(h.lost, fmt.Sprintf("element %v: event %d", id, e.Type))
+			}
+		},
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.wg.Go(func() { _ = e.Run(ctx) })
+}
+
+// client asks at a steady pace.
+func (h *honest) client(ctx context.Context) {
+	c := dns.Client{Timeout: 2 * time.Second}
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		qtype := []uint16{dns.TypeA, dns.TypeSRV}[i%2]
+		began := time.Now()
+		m, _, err := c.Exchange(new(dns.Msg).SetQuestion(honestPool+"."+zone, qtype), h.s.dns)
+		took := time.Since(began)
+		h.mu.Lock()
+		h.late = append(h.late, took)
+		if what := wrongAnswer(m, err); what != "" {
+			h.wrong = append(h.wrong, what)
+		}
+		h.mu.Unlock()
+	}
+}
+
+// wrongAnswer says what is wrong with an answer, "" if nothing is.
+func wrongAnswer(m *dns.Msg, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case m.Rcode != dns.RcodeSuccess:
+		return dns.RcodeToString[m.Rcode]
+	}
+	addrs, targets := 0, 0
+	for _, rr := range m.Answer {
+		switch rr := rr.(type) {
+		case *dns.A:
+			if rr.A.String() == loopback.String() {
+				addrs++
+			}
+		case *dns.SRV:
+			if id := rr.Port - 8000; id >= 1 && id <= honestElements && rr.Target == fmt.Sprintf("pe-%08x.%s.%s", id, honestPool, zone) {
+				targets++
+			}
+		}
+	}
+	if addrs != 1 && targets != 3 || len(m.Answer) != addrs+targets {
+		return m.String()
+	}
+	return ""
+}
+
+// check reports what has gone wrong for honest peers so far.
+func (h *honest) check() {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.lost) > 0 {
+		h.t.Errorf("honest elements were disturbed %d times: %s", len(h.lost), h.lost[0])
+	}
+	if len(h.wrong) > 0 {
+		h.t.Errorf("%d of %d DNS answers are wrong: %s", len(h.wrong), len(h.late), h.wrong[0])
+	}
+	if len(h.late) == 0 {
+		h.t.Error("the DNS client has not had a single answer")
+		return
+	}
+	slices.Sort(h.late)
+	p50, p99 := h.late[len(h.late)/2], h.late[len(h.late)*99/100]
+	h.t.Logf("DNS: %d answers, median %v, 99th percentile %v", len(h.late), p50, p99)
+	if p99 > lateAnswer*min(slow, 2) {
+		h.t.Errorf("99th percentile of DNS answers is %v, want at most %v", p99, lateAnswer*min(slow, 2))
+	}
+	h.late = nil
+}
+
+func (h *honest) end() {
+	h.stop()
+	h.wg.Wait()
+}
