@@ -2,6 +2,7 @@ package soak
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -72,6 +73,7 @@ var (
 type ports struct {
 	host                       string
 	dns, asap, encap, met, pro int
+	transport                  string // SCTP in UDP, if empty
 }
 
 func freePorts(t *testing.T, host string) ports {
@@ -102,14 +104,14 @@ func (p ports) corefile(options, plugins string) string {
 	rserpool {
 		asap %s:%d
 		encap %d
-		transport udp
+		transport %s
 		%s
 	}
 	prometheus %s:%d
 	pprof %s:%d
 	%s
 }
-`, p.dns, p.host, p.host, p.asap, p.encap, strings.ReplaceAll(options, "\n", "\n\t\t"), p.host, p.met, p.host, p.pro, plugins)
+`, p.dns, p.host, p.host, p.asap, p.encap, cmp.Or(p.transport, "udp"), strings.ReplaceAll(options, "\n", "\n\t\t"), p.host, p.met, p.host, p.pro, plugins)
 }
 
 func (p ports) dnsAddr() string { return net.JoinHostPort(p.host, strconv.Itoa(p.dns)) }
