@@ -117,7 +117,7 @@ func read(c *param.Cursor, t MessageType) Message {
 		return parseDeregistrationResponse(c)
 	case TypeHandleResolution:
 		m := new(HandleResolution)
-		m.parse(c)
+		m.parse(c, nil)
 		return m
 	case TypeHandleResolutionResponse:
 		return parseHandleResolutionResponse(c)

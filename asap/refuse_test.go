@@ -214,15 +214,17 @@ func TestHandleResolutionParse(t *testing.T) {
 	for _, tt := range messages {
 		want, ok := tt.message.(*HandleResolution)
 		if !ok {
-			if _, err := m.Parse(unhex(t, tt.hex)); err == nil {
+			if _, err := m.Parse(unhex(t, tt.hex), nil); err == nil {
 				t.Errorf("%s: no error", tt.name)
 			}
 			continue
 		}
-		if _, err := m.Parse(unhex(t, tt.hex)); err != nil {
-			t.Errorf("%s: %v", tt.name, err)
-		} else if diff := cmp.Diff(*want, m); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		for _, known := range []func([]byte) param.PoolHandle{nil, knows("another"), knows(want.Handle)} {
+			if _, err := m.Parse(unhex(t, tt.hex), known); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			} else if diff := cmp.Diff(*want, m); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+			}
 		}
 	}
 }

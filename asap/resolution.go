@@ -29,27 +29,27 @@ func (m *HandleResolution) Append(b []byte) ([]byte, error) {
 }
 
 // Parse reads a handle resolution into m, like the function Parse but without
-// an allocation where the message has no unknown parameter and asks for the
-// pool handle that m already holds. Other messages than handle resolutions are
-// refused. After an error, or if b is none, m is void.
-func (m *HandleResolution) Parse(b []byte) ([]param.Cause, error) {
+// an allocation where the message has no unknown parameter and asks for a pool
+// handle that known returns (see [param.Cursor.PoolHandleFrom]); known may be
+// nil. Other messages than handle resolutions are refused. After an error, or
+// if b is none, m is void.
+func (m *HandleResolution) Parse(b []byte, known func([]byte) param.PoolHandle) ([]param.Cause, error) {
 	c := param.NewCursor(b)
 	if MessageType(c.MessageType()) == TypeHandleResolution {
-		m.parse(&c)
+		m.parse(&c, known)
 	} else {
 		c.Refuse("not a handle resolution")
 	}
 	return c.Finish()
 }
 
-func (m *HandleResolution) parse(c *param.Cursor) {
-	last := m.Handle
+func (m *HandleResolution) parse(c *param.Cursor, known func([]byte) param.PoolHandle) {
 	*m = HandleResolution{Subscribe: c.Flags()&flag0 != 0}
 	for c.Next() {
 		switch c.Type() {
 		case param.TypePoolHandle:
 			c.Once()
-			m.Handle = c.PoolHandleLike(last)
+			m.Handle = c.PoolHandleFrom(known)
 		case param.TypeHandleResolutionItems:
 			c.Once()
 			m.Items, m.HasItems = c.Items(), true

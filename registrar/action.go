@@ -5,9 +5,9 @@ import "net/netip"
 // Action is what a registrar wants done: one of the types below.
 type Action interface{ action() }
 
-// Send a message on an association. Data is the host's from now on, the Send
-// itself until the next call of Handle. If the message cannot be queued the
-// host reports SendFailed, or AssocDown.
+// Send a message on an association. The Send and its Data are the host's until
+// the next call of Handle. If the message cannot be queued the host reports
+// SendFailed, or AssocDown.
 type Send struct {
 	Assoc AssocID
 	PPID  uint32

@@ -27,39 +27,63 @@ func filled(t testing.TB, n int) *Registrar {
 	return r
 }
 
-// A handle resolution, bytes in to bytes out, allocates the response and
-// nothing else: it is the transport's until it has been delivered.
+// A handle resolution, bytes in to bytes out, allocates nothing.
 func TestResolutionAllocs(t *testing.T) {
 	r := filled(t, 1000)
 	now := time.Unix(1000, 0)
-	var ev Event = Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("pool"))}
-	if got := testing.AllocsPerRun(1000, func() { r.Handle(now, ev) }); got > 1 {
-		t.Errorf("allocations of a resolution: got %v, want at most 1", got)
+	r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("another", 1, "10.0.0.1"))})
+	evs := []Event{
+		Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("pool"))},
+		Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("another"))},
+	}
+	if got := testing.AllocsPerRun(1000, func() {
+		for _, ev := range evs {
+			r.Handle(now, ev)
+		}
+	}); got > 0 {
+		t.Errorf("allocations of a resolution: got %v, want none", got)
 	}
 }
 
-func BenchmarkResolution(b *testing.B) {
-	for _, n := range []int{1, 1000, 60000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			r := filled(b, n)
+// shapes are sizes of handlespaces: so many pools of so many elements.
+var shapes = []struct{ pools, elements int }{{1, 1}, {1, 1000}, {1000, 10}, {1, 60000}}
+
+// perShape runs a benchmark of messages, taken in turn, that m makes for a pool
+// and an element of it.
+func perShape(b *testing.B, m func(pool string, id uint32) asap.Message) {
+	for _, sh := range shapes {
+		b.Run(fmt.Sprintf("%dx%d", sh.pools, sh.elements), func(b *testing.B) {
+			r := filled(b, 0)
 			now := time.Unix(1000, 0)
-			var ev Event = Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, resolve("pool"))}
+			var evs []Event
+			for _, i := range rand.New(rand.NewPCG(3, 4)).Perm(sh.pools * sh.elements) {
+				pool, id := fmt.Sprintf("pool-%06d", i%sh.pools), uint32(i+1)
+				r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, reg(pool, id, "10.0.0.1"))})
+				if len(evs) < 1000 {
+					evs = append(evs, Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, m(pool, id))})
+				}
+			}
+			if want := sh.pools * sh.elements; r.elements != want {
+				b.Fatalf("elements: got %d, want %d", r.elements, want)
+			}
 			b.ReportAllocs()
+			i := 0
 			for b.Loop() {
-				r.Handle(now, ev)
+				r.Handle(now, evs[i])
+				if i++; i == len(evs) {
+					i = 0
+				}
 			}
 		})
 	}
 }
 
+func BenchmarkResolution(b *testing.B) {
+	perShape(b, func(pool string, _ uint32) asap.Message { return resolve(pool) })
+}
+
 func BenchmarkReregistration(b *testing.B) {
-	r := filled(b, 60000)
-	now := time.Unix(1000, 0)
-	var ev Event = Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, reg("pool", 77, "10.0.0.1"))}
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Handle(now, ev)
-	}
+	perShape(b, func(pool string, id uint32) asap.Message { return reg(pool, id, "10.0.0.1") })
 }
 
 func BenchmarkKeepAlive(b *testing.B) {

@@ -125,6 +125,15 @@ type pool struct {
 	cursor  *subscription // the next to be told, nil between rounds
 }
 
+// knownHandle returns the pool handle of these bytes, "" if there is no such
+// pool.
+func (r *Registrar) knownHandle(b []byte) param.PoolHandle {
+	if p := r.pools[param.PoolHandle(b)]; p != nil {
+		return p.handle
+	}
+	return ""
+}
+
 func (r *Registrar) find(h param.PoolHandle, id param.PEID) *element {
 	if p := r.pools[h]; p != nil {
 		return p.elements[id]

@@ -29,7 +29,7 @@ func (r *Registrar) onReceived(ev Received) {
 func (r *Registrar) onASAP(a *assoc, b []byte) {
 	// The one message that comes often is read without an allocation.
 	if len(b) > 0 && asap.MessageType(b[0]) == asap.TypeHandleResolution {
-		causes, err := r.resolution.Parse(b)
+		causes, err := r.resolution.Parse(b, r.known)
 		if err != nil {
 			r.onMalformed(a, err)
 			return
@@ -119,7 +119,9 @@ func (r *Registrar) reply(a *assoc, m asap.Message) bool {
 
 // send sends a copy of b.
 func (r *Registrar) send(a *assoc, b []byte) {
-	r.sends = append(r.sends, Send{Assoc: a.id, PPID: asap.PPID, Data: bytes.Clone(b)})
+	from := len(r.sent)
+	r.sent = append(r.sent, b...) // where it has to move, former messages stay where they were
+	r.sends = append(r.sends, Send{Assoc: a.id, PPID: asap.PPID, Data: r.sent[from:len(r.sent):len(r.sent)]})
 	r.act(&r.sends[len(r.sends)-1])
 }
 

@@ -22,6 +22,7 @@ type Registrar struct {
 	timers  timers
 	actions []Action
 	sends   []Send // where the Send actions live
+	sent    []byte // and their data
 
 	assocs     map[AssocID]*assoc
 	oldest     *assoc // ends of the list of all associations, in the order
@@ -43,6 +44,7 @@ type Registrar struct {
 	selected   []handlespace.Selected
 	element    param.PoolElement
 	resolution asap.HandleResolution
+	known      func([]byte) param.PoolHandle // knownHandle
 }
 
 // New makes a registrar with an empty handlespace.
@@ -62,6 +64,7 @@ func New(cfg Config) (*Registrar, error) {
 	for r.id == 0 { // 0 means "undetermined" (RFC 5353, Section 2.1)
 		r.id = param.ServerID(r.rand.Uint32())
 	}
+	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
 	r.space = handlespace.New(r.rand, cfg.SerialStart)
 	return r, nil
@@ -83,6 +86,9 @@ func (r *Registrar) Stats() Stats {
 	s.ServersHeard = uint64(len(r.announce.heard))
 	return s
 }
+
+// maxSentKept is how much space for messages is kept from event to event.
+const maxSentKept = 256 << 10
 
 // maxTimersPerTick bounds the work and the actions of one Tick.
 const maxTimersPerTick = 256
@@ -106,7 +112,10 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 	}
 	clear(r.actions)
 	clear(r.sends)
-	r.actions, r.sends = r.actions[:0], r.sends[:0]
+	r.actions, r.sends, r.sent = r.actions[:0], r.sends[:0], r.sent[:0]
+	if cap(r.sent) > maxSentKept {
+		r.sent = nil
+	}
 	if r.stopped {
 		return nil
 	}

@@ -25,12 +25,16 @@ func (c *Cursor) PoolHandle() PoolHandle {
 	return PoolHandle(c.poolHandle())
 }
 
-// PoolHandleLike is PoolHandle for a receiver that has seen the handle old
-// before: if it is the same, old is returned and nothing allocated.
-func (c *Cursor) PoolHandleLike(old PoolHandle) PoolHandle {
+// PoolHandleFrom is PoolHandle for a receiver that may hold the handle already:
+// known, if it is not nil, is given its bytes, which it must not keep, and
+// returns the handle that they make, or "" if it does not hold it. Nothing is
+// allocated where it does.
+func (c *Cursor) PoolHandleFrom(known func([]byte) PoolHandle) PoolHandle {
 	b := c.poolHandle()
-	if string(b) == string(old) {
-		return old
+	if known != nil && len(b) > 0 {
+		if h := known(b); h != "" {
+			return h
+		}
 	}
 	return PoolHandle(b)
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -284,7 +285,7 @@ func (l *loop) perform(acts []registrar.Action) {
 }
 
 func (l *loop) send(a *registrar.Send) {
-	err := l.ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: a.Data, PPID: a.PPID})
+	err := l.ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID})
 	switch {
 	case err == nil:
 		l.stats.Sent++
