@@ -49,10 +49,10 @@ soak:
 fuzz:
 	@test/fuzz $(FUZZTIME)
 
-## bench: the benchmarks
+## bench: the figures of docs/performance.md, as a table (about eight minutes)
 .PHONY: bench
-bench:
-	$(GO) test -run '^$$' -bench . -benchtime 0.2s ./asap/... ./enrp/... ./registrar/... ./plugin/...
+bench: build
+	$(GO) run ./test/bench
 
 ## clean: what the other targets made
 .PHONY: clean
