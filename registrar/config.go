@@ -72,6 +72,9 @@ type Limits struct {
 	// ElementSize is the most bytes that a Pool Element parameter may take.
 	// Default 4096; at most 4096.
 	ElementSize int
+	// ElementBytes is about what the addresses, opaque transports and unknown
+	// parameters of all pool elements take in memory. Default 256 MiB.
+	ElementBytes int
 	// HandleBytes is the length of all pool handles together, each counted
 	// with 128 bytes more for each of its labels but the first if it fits a
 	// DNS name. Default 64 MiB. A single handle may have up to 60000 bytes.
@@ -126,6 +129,7 @@ func DefaultConfig() Config {
 			Elements:              1000000,
 			ElementsPerAssoc:      65536,
 			ElementSize:           maxElementSize,
+			ElementBytes:          256 << 20,
 			HandleBytes:           64 << 20,
 			SubscriptionsPerAssoc: 1024,
 			Subscriptions:         65536,
@@ -180,6 +184,7 @@ func (c Config) Complete() (Config, error) {
 		{"limit Elements", &l.Elements, dl.Elements, most},
 		{"limit ElementsPerAssoc", &l.ElementsPerAssoc, dl.ElementsPerAssoc, most},
 		{"limit ElementSize", &l.ElementSize, dl.ElementSize, maxElementSize},
+		{"limit ElementBytes", &l.ElementBytes, dl.ElementBytes, most},
 		{"limit HandleBytes", &l.HandleBytes, dl.HandleBytes, most},
 		{"limit SubscriptionsPerAssoc", &l.SubscriptionsPerAssoc, dl.SubscriptionsPerAssoc, most},
 		{"limit Subscriptions", &l.Subscriptions, dl.Subscriptions, most},

@@ -23,6 +23,7 @@ type element struct {
 	pool *pool
 	id   param.PEID
 	pe   *handlespace.Element // as it is in the handlespace
+	size int                  // of pe, as Limits.ElementBytes counts it
 
 	assoc *assoc // that owns it, nil while it is probed
 	probe *probe // that cares for it, nil while it is supervised
@@ -174,6 +175,7 @@ func (r *Registrar) remove(e *element, why RemoveReason) {
 	r.space.Remove(p.handle, e.id)
 	delete(p.elements, e.id)
 	r.elements--
+	r.size -= e.size
 	r.timers.stop(&e.keepAlive)
 	r.timers.stop(&e.life)
 	r.disown(e)

@@ -30,7 +30,7 @@ func (r *Registrar) checkInvariants() error {
 
 	r.checkTimers(fail)
 	probes := r.checkAssocs(fail)
-	elements, subs, handleSize := 0, 0, 0
+	elements, subs, handleSize, size := 0, 0, 0, 0
 	for h, p := range r.pools {
 		handleSize += handlespace.HandleSize(h)
 		elements += len(p.elements)
@@ -52,10 +52,14 @@ func (r *Registrar) checkInvariants() error {
 				fail("element %v of %q is under %v of %q", e.id, e.pool.handle, id, h)
 			}
 			r.checkElement(e, fail)
+			size += variableSize(&e.pe.PoolElement)
 			if e.probe != nil {
 				probes[e.probe] = true
 			}
 		}
+	}
+	if size != r.size {
+		fail("elements take %d bytes, counted %d", size, r.size)
 	}
 	if elements != r.elements || handleSize != r.handleSize || subs != r.subs {
 		fail("counts are %d elements, %d handle bytes, %d subscriptions; want %d, %d, %d",

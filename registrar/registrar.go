@@ -33,6 +33,7 @@ type Registrar struct {
 	subs       int
 	probing    int // probes that are not over
 	handleSize int // bytes of all handles in pools
+	size       int // of all elements, see element
 
 	probes   probes
 	announce announcer

@@ -138,6 +138,14 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		return
 	}
 	pe := r.owned(a, &m.Element)
+	size, former := variableSize(&pe.PoolElement), 0
+	if e != nil {
+		former = e.size
+	}
+	if r.size-former+size > r.cfg.Limits.ElementBytes {
+		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
+		return
+	}
 	if _, err := r.space.Put(m.Handle, pe); err != nil {
 		r.rejectRegistration(a, m, inconsistent(err))
 		return
@@ -158,7 +166,8 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	}
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
-	e.pe = pe
+	r.size += size - former
+	e.pe, e.size = pe, size
 	r.own(e, a)
 	r.rejectClaim(e) // the element has shown that it lives
 	r.alive(e)
@@ -205,6 +214,17 @@ func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle) *param.Cause 
 // could be very many. DNS can tell them apart by exact case alone, so that
 // nobody has use for more than a few.
 const maxAlike = 64
+
+// variableSize is about how many bytes an element takes beside those that each
+// one does.
+func variableSize(e *param.PoolElement) int {
+	const addr, raw = 24, 48 // in a slice, a raw parameter with its own memory
+	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque)
+	for _, u := range e.Unknown {
+		n += raw + len(u.Value)
+	}
+	return n
+}
 
 // inconsistent is the error cause for an element that does not fit into its
 // pool (RFC 5354, Sections 3.12.6, 3.12.8 and 3.12.9).

@@ -321,6 +321,26 @@ func TestLimits(t *testing.T) {
 		w.recv(1, reg("p", 2, "10.0.0.1"))
 		w.want("1 < registration granted p:1", "1 < registration rejected q:1 cause 6", "1 < registration granted p:2")
 	})
+	t.Run("element bytes", func(t *testing.T) {
+		w := newWorld(t, limits(Limits{ElementBytes: 300}))
+		w.up(1, ViaKernel, "10.0.0.1")
+		fat := func(h string, id uint32, n int) *asap.Registration {
+			m := reg(h, id, "10.0.0.1")
+			m.Element.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, n)}}
+			return m
+		}
+		w.recv(1, fat("p", 1, 100)) // 148 and 48 for both addresses
+		w.recv(1, fat("p", 2, 10))
+		w.recv(1, fat("p", 1, 204))
+		w.recv(1, fat("p", 1, 205))
+		w.recv(1, fat("p", 1, 20))
+		w.recv(1, fat("p", 2, 20))
+		w.recv(1, dereg("p", 1))
+		w.recv(1, fat("p", 3, 20))
+		w.want("1 < registration granted p:1", "1 < registration rejected p:2 cause 6", "1 < registration granted p:1",
+			"1 < registration rejected p:1 cause 6", "1 < registration granted p:1", "1 < registration granted p:2",
+			"1 < deregistration p:1", "1 < registration granted p:3")
+	})
 	t.Run("handle bytes", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{HandleBytes: 5}))
 		w.up(1, ViaKernel, "10.0.0.1")

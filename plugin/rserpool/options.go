@@ -235,6 +235,7 @@ func limits() []limit {
 		{"elements", func(o *options) *int { return &o.limits.Elements }},
 		{"elements_per_association", func(o *options) *int { return &o.limits.ElementsPerAssoc }},
 		{"element_size", func(o *options) *int { return &o.limits.ElementSize }},
+		{"element_bytes", func(o *options) *int { return &o.limits.ElementBytes }},
 		{"handle_bytes", func(o *options) *int { return &o.limits.HandleBytes }},
 		{"subscriptions", func(o *options) *int { return &o.limits.Subscriptions }},
 		{"subscriptions_per_association", func(o *options) *int { return &o.limits.SubscriptionsPerAssoc }},
