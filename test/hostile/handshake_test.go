@@ -80,7 +80,7 @@ var floods = []struct {
 // TestFlood sends single packets from forged addresses as fast as it can. The
 // server keeps nothing of them.
 func TestFlood(t *testing.T) {
-	c := ceiling{heap: 4 << 20, goroutines: 8, files: 2, cpu: 60 * time.Microsecond}
+	c := ceiling{heap: 3 << 20, goroutines: 8, files: 2, cpu: 60 * time.Microsecond}
 	g := beginSiege(t)
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestFlood(t *testing.T) {
 
 // TestHalfOpen begins handshakes and does not end them.
 func TestHalfOpen(t *testing.T) {
-	c := ceiling{heap: 8 << 20, goroutines: 8, files: 2}
+	c := ceiling{heap: 2 << 20, goroutines: 8, files: 2}
 	g := beginSiege(t)
 	n := 1000
 	if *long {

@@ -18,7 +18,7 @@ func TestQuota(t *testing.T) {
 	if *long {
 		quota, attempts, options = 65536, 1_000_000, nil // the default
 	}
-	c := ceiling{heap: quota*3000 + 8<<20, goroutines: 16, files: 2, cpu: 80 * time.Microsecond, left: quota * 200}
+	c := ceiling{heap: quota*1500 + 4<<20, goroutines: 16, files: 2, cpu: 80 * time.Microsecond, left: quota * 200}
 	g := beginSiege(t, options...)
 	p := g.crowd().peer(loopback, false)
 	for i := range attempts {
@@ -38,6 +38,35 @@ func TestQuota(t *testing.T) {
 	g.end(c)
 }
 
+// TestFatElements has one association register elements that are as large as
+// can be.
+func TestFatElements(t *testing.T) {
+	limit, attempts := 4<<20, 3000
+	options := []string{fmt.Sprintf("limit element_bytes %d", limit)}
+	if *long {
+		limit, attempts, options = 256<<20, 200_000, []string{"limit elements_per_association 1000000"}
+	}
+	c := ceiling{heap: limit*5/4 + 8<<20, goroutines: 16, files: 2, cpu: 800 * time.Microsecond, left: 4<<20 + limit/64}
+	g := beginSiege(t, options...)
+	p := g.crowd().peer(loopback, false)
+	for i := range attempts {
+		m := registration("fat", uint32(i+1), loopback)
+		// Many small parameters take more memory than a large one.
+		for range 500 {
+			m.Element.Unknown = append(m.Element.Unknown, param.Raw{Type: 0x8123, Value: []byte{1, 2, 3, 4}})
+		}
+		p.ask(m)
+	}
+	p.await(attempts)
+	g.check(attempts, c)
+	if n := p.causes[param.CauseLackOfResources]; n == 0 || n == attempts || len(p.causes) != 1 {
+		t.Errorf("causes of refusals: %v, want some of cause %d", p.causes, param.CauseLackOfResources)
+	}
+	p.close()
+	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.end(c)
+}
+
 // TestKeepAlivesUnanswered has elements register that acknowledge no
 // keep-alive, and register again when they are removed.
 func TestKeepAlivesUnanswered(t *testing.T) {
@@ -45,7 +74,7 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 	if *long {
 		peers, rounds = 100, 10
 	}
-	c := ceiling{heap: peers*each*3000 + 8<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
+	c := ceiling{heap: peers*each*2000 + 4<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
 	g := beginSiege(t, "timer KEEP-ALIVE-TIMEOUT 2s")
 	var all []*peer
 	for i := range peers {
@@ -83,7 +112,7 @@ func TestCallsHalfTaken(t *testing.T) {
 	if *long {
 		peers = 2000
 	}
-	c := ceiling{heap: peers * 64 << 10, goroutines: 5*peers + 8, files: 2, left: 4 << 20}
+	c := ceiling{heap: peers*16<<10 + 2<<20, goroutines: 2*peers + 8, files: 2, left: 4 << 20}
 	g := beginSiege(t)
 	for i := range peers {
 		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 5, byte(i >> 8), byte(i)}), 7000)

@@ -17,7 +17,7 @@ func TestUnreachableReports(t *testing.T) {
 	if *long {
 		users, each = 5000, 200
 	}
-	c := ceiling{heap: 8<<20 + users*10<<10, goroutines: 2*users + 8, files: users + 2, cpu: 60 * time.Microsecond}
+	c := ceiling{heap: 4<<20 + users*5<<10, goroutines: 2*users + 8, files: users + 2, cpu: 60 * time.Microsecond}
 	g := beginSiege(t)
 	report := func(conn interface{ Write([]byte) (int, error) }, n int) {
 		for range n {
@@ -55,7 +55,7 @@ func TestResolutionStorm(t *testing.T) {
 	if *long {
 		users, each = 64, 20_000
 	}
-	c := ceiling{heap: 60 << 20, goroutines: 2*users + 16, files: users + 2, cpu: 1500 * time.Microsecond}
+	c := ceiling{heap: 20 << 20, goroutines: 2*users + 16, files: users + 2, cpu: 1000 * time.Microsecond}
 	g := beginSiege(t)
 	g.crowd().makeBig()
 	g.before = g.rest()
