@@ -32,7 +32,7 @@ func (c *contestant) turn(n int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.name, err)
 	}
-	if t.lost*100 > t.sent {
+	if t.lost*10 > t.sent {
 		return fmt.Errorf("%s: %d of %d queries are lost", c.name, t.lost, t.sent)
 	}
 	c.sent += t.sent

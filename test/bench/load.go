@@ -57,7 +57,7 @@ const (
 )
 
 // patience is how long a response may take before it counts as lost.
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 type socket struct {
 	conn      *net.UDPConn
@@ -189,7 +189,7 @@ func (s *socket) flood(n int) (sent, lost int, err error) {
 			}
 			sent++
 		}
-		if done%256 == 0 { // often enough, and a system call less
+		if done%64 == 0 { // often enough, and a system call less
 			_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 		}
 		good, err := s.receive(buf)

@@ -93,8 +93,9 @@ func main() {
 	if *short {
 		b.sizes = quick
 	}
-	fail(b.run(strings.Split(*only, ",")))
+	err := b.run(strings.Split(*only, ","))
 	b.table.print(os.Stdout)
+	fail(err)
 }
 
 func fail(err error) {
