@@ -40,8 +40,9 @@ check:
 
 ## soak: load and faults in their long forms, some twenty minutes
 .PHONY: soak
-soak:
+soak: build
 	$(GO) test ./test/soak -long -v -timeout 60m
+	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	@! [ -d test/hostile ] || $(GO) test ./test/hostile -long -v -timeout 60m
 
 ## fuzz: each fuzz target for FUZZTIME (100000x: so many inputs; or 1m)
@@ -49,7 +50,7 @@ soak:
 fuzz:
 	@test/fuzz $(FUZZTIME)
 
-## bench: the figures of docs/performance.md, as a table (about eight minutes)
+## bench: the figures of docs/performance.md, as a table (seven to ten minutes)
 .PHONY: bench
 bench: build
 	$(GO) run ./test/bench

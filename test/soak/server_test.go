@@ -324,11 +324,12 @@ func (s *server) present(pool string, id uint32) (bool, error) {
 // metric adds up a metric's values over its labels, of which some may be said.
 func (s *server) metric(name string, labels ...string) float64 {
 	s.t.Helper()
-	list, err := s.metrics(name, labels...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return list
+	var sum float64
+	eventually(s.t, "metrics", func() (err error) {
+		sum, err = s.metrics(name, labels...)
+		return err
+	})
+	return sum
 }
 
 func (s *server) metrics(name string, labels ...string) (sum float64, err error) {

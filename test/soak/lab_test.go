@@ -1,0 +1,217 @@
+package soak
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+)
+
+// needLab skips what needs the kernel lab (test/lab): kernel SCTP, a clock to
+// set, or interfaces to take addresses from.
+func needLab(t *testing.T) {
+	t.Helper()
+	if !inLab() {
+		t.Skip("needs the kernel lab: run test/lab/all")
+	}
+}
+
+// sh runs a command line without quoting.
+func sh(t *testing.T, line string) {
+	t.Helper()
+	f := strings.Fields(line)
+	if out, err := exec.Command(f[0], f[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+}
+
+// TestLabKill: an element whose process is killed is in no answer 200 ms later,
+// while there are a hundred others, or a thousand. The kills are judged
+// together: some lose their time to whatever else the machine does.
+func TestLabKill(t *testing.T) {
+	needLab(t)
+	others, victims := 100, 5
+	if *long {
+		others, victims = 1000, 25
+	}
+	p := freePorts(t, "127.0.0.1")
+	p.transport = "auto"
+	s := startServer(t, p, p.corefile("", "errors"))
+	c := &churn{t: t, s: s, kind: "kernel", pools: []string{"web"}, places: others, each: 1}
+	if err := c.actor(1).fill(func() string { return "web" }); err != nil {
+		t.Fatal(err)
+	}
+	c.places = 1
+	var crowd []*actor
+	for i := range victims {
+		a := c.actor(uint64(i))
+		crowd = append(crowd, a)
+		if err := a.fill(func() string { return "web" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var took []time.Duration
+	for _, a := range crowd {
+		id := uint32(a.places[0].elements[0])
+		start := time.Now()
+		a.crowd.signal(syscall.SIGKILL)
+		asked := time.Since(start)
+		for there := true; there; {
+			if asked > patience {
+				t.Fatalf("element %08x is still there", id)
+			}
+			time.Sleep(5 * time.Millisecond) // there is one processor, for the dying too
+			asked = time.Since(start)
+			var err error
+			if there, err = s.present("web", id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took = append(took, asked)
+	}
+	slices.Sort(took)
+	t.Logf("with %d others: killed elements were gone after %v", others, took)
+	if median := took[len(took)/2]; median > 200*time.Millisecond {
+		t.Errorf("half of the killed elements were there for %v, want at most 200ms", median)
+	}
+}
+
+// TestLabClock: somebody sets the clock. Nobody is lost by that, and the
+// zone's serial number does not go back.
+func TestLabClock(t *testing.T) {
+	needLab(t)
+	tm := timers{time.Second, 10 * time.Second, time.Second}
+	p := freePorts(t, "127.0.0.1")
+	s := startServer(t, p, p.corefile(tm.options(), "errors"))
+	members := p.members(t, 5)
+	serial := func() uint32 {
+		t.Helper()
+		m, err := s.query(zone, dns.TypeSOA)
+		if err != nil || len(m.Answer) != 1 {
+			t.Fatalf("SOA: %v, %v", m, err)
+		}
+		return m.Answer[0].(*dns.SOA).Serial
+	}
+	step := func(d time.Duration) {
+		t.Helper()
+		now := unix.NsecToTimeval(time.Now().Add(d).UnixNano())
+		if err := unix.Settimeofday(&now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	questions := ask(t, p.dnsAddr(), 50, 4, one("web"))
+	last := serial()
+	steps := []time.Duration{time.Hour, -2 * time.Hour}
+	if *long {
+		steps = append(steps, 25*time.Hour, -24*time.Hour)
+	}
+	for i, d := range steps {
+		acked := s.metric("coredns_rserpool_keepalives_acked_total")
+		step(d)
+		p.member(t, "other", uint32(100+i), fmt.Sprintf("127.0.3.%d", i+1)).leave(t)
+		// Everybody is asked twice after the step.
+		eventually(t, "keep-alives after the step", func() error {
+			if n := s.metric("coredns_rserpool_keepalives_acked_total") - acked; n < float64(2*len(members)) {
+				return fmt.Errorf("%v", n)
+			}
+			return nil
+		})
+		if n := serial(); int32(n-last) <= 0 {
+			t.Errorf("after a step by %v and two changes the serial number is %d, and was %d", d, n, last)
+		} else {
+			last = n
+		}
+	}
+	questions.judge(t)
+	for _, m := range members {
+		m.undisturbed(t)
+	}
+	if n := s.metric("coredns_rserpool_keepalives_timed_out_total"); n != 0 {
+		t.Errorf("%v keep-alives timed out", n)
+	}
+}
+
+// TestLabAddressRemoved: an address is taken from the element's interface, or
+// from the registrar's, and comes back. The element learns at its next
+// re-registration that it is not registered any more.
+func TestLabAddressRemoved(t *testing.T) {
+	needLab(t)
+	rsp := strings.TrimSuffix(mustBinary(t), "coredns") + "rsp"
+	for _, transport := range []string{"udp", "kernel"} {
+		t.Run(transport, func(t *testing.T) {
+			sh(t, "ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
+			t.Cleanup(func() { sh(t, "ip link del br0") })
+			sh(t, "ip addr add 10.98.0.254/24 dev br0")
+			sh(t, "ip link set br0 up")
+			for i, name := range []string{"reg", "ele"} {
+				sh(t, "ip netns add "+name)
+				t.Cleanup(func() { sh(t, "ip netns del "+name) })
+				sh(t, fmt.Sprintf("ip link add p%d type veth peer name eth0 netns %s", i, name))
+				sh(t, fmt.Sprintf("ip -n %s addr add 10.99.0.%d/24 dev eth0", name, i+1))
+				sh(t, fmt.Sprintf("ip link set p%d master br0 up", i))
+				sh(t, fmt.Sprintf("ip -n %s link set eth0 up", name))
+				sh(t, fmt.Sprintf("ip -n %s link set lo up", name))
+			}
+			// DNS has an address that stays: in a network of its own, as others
+			// of a network go with its first one.
+			sh(t, "ip -n reg addr add 10.98.0.1/24 dev eth0")
+			tm := timers{time.Second, 2 * time.Second, time.Second}
+			p := ports{host: "10.98.0.1", dns: 53, asap: 3863, encap: 9899, met: 9153, pro: 6053, transport: "auto"}
+			corefile := strings.Replace(p.corefile(tm.options(), "errors"), "asap 10.98.0.1:3863", "asap 10.99.0.1:3863", 1)
+			s := startServer(t, p, corefile, "ip", "netns", "exec", "reg")
+			e := exec.Command("ip", "netns", "exec", "ele", rsp, "register", "--registrar", "10.99.0.1", "--via", transport,
+				"--pool", "web", "--serve", "tcp:8080", "--address", "10.99.0.2", "--reregister", "3s", "--id", "7")
+			log := newLines()
+			out, err := e.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Stderr = e.Stdout
+			if err := e.Start(); err != nil {
+				t.Fatal(err)
+			}
+			go log.read(out)
+			t.Cleanup(func() {
+				_ = e.Process.Kill()
+				_ = e.Wait()
+				if t.Failed() {
+					t.Logf("rsp register:\n%s", log)
+				}
+			})
+			wait := func(what string, want bool, d time.Duration) {
+				t.Helper()
+				start := time.Now()
+				eventuallyWithin(t, d, what, func() error {
+					if there, err := s.present("web", 7); err != nil || there != want {
+						return fmt.Errorf("present: %v, %v", there, err)
+					}
+					return nil
+				})
+				t.Logf("%s after %v", what, time.Since(start).Round(time.Millisecond))
+			}
+			wait("registration", true, patience)
+			for _, name := range []string{"ele", "reg"} {
+				addr := map[string]string{"ele": "10.99.0.2/24", "reg": "10.99.0.1/24"}[name]
+				sh(t, "ip -n "+name+" addr del "+addr+" dev eth0")
+				wait("removal after "+name+" has lost its address", false, tm.userSpace()[hung]+refusal)
+				sh(t, "ip -n "+name+" addr add "+addr+" dev eth0")
+				wait("return after "+name+" has it back", true, 2*patience)
+			}
+		})
+	}
+}
+
+func mustBinary(t *testing.T) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
