@@ -8,7 +8,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HalfOpen, 1024)
 	setDefault(&l.HandshakeTime, 10*time.Second)
 	setDefault(&l.MessageSize, 65536+64)
-	setDefault(&l.SendQueueMessages, 1024)
+	setDefault(&l.SendQueueMessages, 4096)
 	setDefault(&l.SendQueueBytes, 1<<20)
 	setDefault(&l.SendQueueTotal, 32<<20)
 	setDefault(&l.IdleTCP, 5*time.Minute)

@@ -169,8 +169,8 @@ func TestMemory(t *testing.T) {
 			for x.Send(a, Message{Data: []byte("x")}) == nil {
 				n++
 			}
-			if n != 1024 {
-				t.Errorf("Got %d messages into the queue, want 1024", n)
+			if n != 4096 {
+				t.Errorf("Got %d messages into the queue, want 4096", n)
 			}
 		}},
 		{"closed", func(nw *Network, x, y *memSite) {

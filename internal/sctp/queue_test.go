@@ -59,7 +59,7 @@ func (c *counters) checkQueued(t *testing.T, empty bool) {
 // together, each still has its share.
 func TestSendQueueTotal(t *testing.T) {
 	var n counters
-	lim := Limits{SendQueueTotal: 100_000, SendQueueBytes: 80_000}.withDefaults()
+	lim := Limits{SendQueueTotal: 100 * (1000 + messageCost), SendQueueBytes: 80_000}.withDefaults()
 	queue := func() *sendQueue { return &sendQueue{total: &n.queued} }
 	fill := func(q *sendQueue, size int) (taken int) {
 		for q.push(Message{Data: make([]byte, size)}, lim) {
@@ -82,7 +82,7 @@ func TestSendQueueTotal(t *testing.T) {
 	}
 	a.keep(0)
 	b.unpush()
-	if got := fill(b, 1000); got != 5000 {
+	if got := fill(b, 1000); got != 17_000 {
 		t.Errorf("Second peer later: got %d bytes in, want what others have left", got)
 	}
 	for _, q := range []*sendQueue{b, c, d} {

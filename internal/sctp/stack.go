@@ -52,10 +52,12 @@ type Limits struct {
 	// MessageSize, of a message received, in bytes; default 65536+64, which is
 	// over what a message length field of ASAP and ENRP can say.
 	MessageSize int
-	// SendQueue, messages and bytes not yet taken by one peer; defaults 1024
-	// and 1 MiB.
+	// SendQueue, messages and bytes not yet taken by one peer; defaults 4096
+	// and 1 MiB. A busy peer's acknowledgements may come a while after it has
+	// taken in the messages.
 	SendQueueMessages, SendQueueBytes int
-	// SendQueueTotal, bytes not yet taken by all peers together, beyond which
+	// SendQueueTotal, bytes not yet taken by all peers together, with 256 for
+	// each message, beyond which
 	// each has room for 16 KiB or one message; default 32 MiB. User-space SCTP
 	// and TCP have so much each; the kernel's SCTP shares its send buffers.
 	SendQueueTotal int

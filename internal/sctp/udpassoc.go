@@ -266,10 +266,13 @@ func (a *udpAssoc) outStreams() uint16 {
 type sendQueue struct {
 	msgs  []Message
 	bytes int // of msgs
-	// total is the bytes of all queues that share Limits.SendQueueTotal; nil
-	// if there are none.
+	// total is the bytes of all queues that share Limits.SendQueueTotal, with
+	// messageCost for each message; nil if there are none.
 	total *atomic.Int64
 }
+
+// messageCost is about what a queued message takes beside its bytes.
+const messageCost = 256
 
 // queueShare is what a queue may hold when all together are full.
 const queueShare = 16 << 10
@@ -286,29 +289,29 @@ func (q *sendQueue) push(m Message, lim Limits) bool {
 		return false
 	}
 	q.msgs = append(q.msgs, m)
-	q.add(len(m.Data))
+	q.add(1, len(m.Data))
 	return true
 }
 
-// add counts bytes that come or, below 0, go.
-func (q *sendQueue) add(n int) {
-	q.bytes += n
+// add counts messages and bytes that come or, below 0, go.
+func (q *sendQueue) add(messages, bytes int) {
+	q.bytes += bytes
 	if q.total != nil {
-		q.total.Add(int64(n))
+		q.total.Add(int64(messages*messageCost + bytes))
 	}
 }
 
 // unpush takes the last message back.
 func (q *sendQueue) unpush() {
 	last := len(q.msgs) - 1
-	q.add(-len(q.msgs[last].Data))
+	q.add(-1, -len(q.msgs[last].Data))
 	q.msgs = q.msgs[:last]
 }
 
 // take empties the queue.
 func (q *sendQueue) take() []Message {
 	msgs := q.msgs
-	q.add(-q.bytes)
+	q.add(-len(msgs), -q.bytes)
 	q.msgs = nil
 	return msgs
 }
@@ -318,7 +321,7 @@ func (q *sendQueue) take() []Message {
 func (q *sendQueue) keep(bytes int) {
 	n := 0
 	for n < len(q.msgs) && q.bytes-len(q.msgs[n].Data) >= bytes {
-		q.add(-len(q.msgs[n].Data))
+		q.add(-1, -len(q.msgs[n].Data))
 		q.msgs[n] = Message{}
 		n++
 	}
