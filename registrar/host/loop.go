@@ -290,11 +290,6 @@ func (l *loop) send(a *registrar.Send) {
 	case err == nil:
 		l.stats.Sent++
 	case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed): // Down is on its way
-	case errors.Is(err, sctp.ErrQueueFull):
-		// What is queued would be held for as long as the peer likes. If it is
-		// an honest one, it is better off with a new association, too.
-		l.stats.SendsRefused++
-		l.ep.Abort(sctp.AssocID(a.Assoc))
 	default:
 		l.stats.SendsRefused++
 		l.later = append(l.later, registrar.SendFailed{Assoc: a.Assoc})
