@@ -123,9 +123,14 @@ func (p *peer) ask(m asap.Message) {
 	p.t.Helper()
 	p.await(p.sent - window)
 	b := wire(p.t, m)
-	if err := p.ep.Send(p.assoc, sctp.Message{Data: b, PPID: asap.PPID}); err != nil {
-		p.t.Fatalf("request %d: %v", p.sent, err)
-	}
+	// Answers may overtake the acknowledgements of what they answer.
+	wait(p.t, "room for a request", func() bool {
+		err := p.ep.Send(p.assoc, sctp.Message{Data: b, PPID: asap.PPID})
+		if err != nil && !errors.Is(err, sctp.ErrQueueFull) {
+			p.t.Fatalf("request %d: %v", p.sent, err)
+		}
+		return err == nil
+	})
 	p.sent++
 }
 

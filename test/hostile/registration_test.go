@@ -124,7 +124,12 @@ func TestCallsHalfTaken(t *testing.T) {
 	}
 	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == honestElements+peers })
 	g.watch()
+	registered := time.Now()
 	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	// PROBE-TIMEOUT is 2 s, and each 512 probes take turns.
+	if took, most := time.Since(registered), time.Duration(1+peers/512)*2*time.Second+2*time.Second*min(slow, 2); took > most {
+		t.Errorf("elements that take calls half were there for %v, want at most %v", took, most)
+	}
 	g.check(peers, c)
 	g.end(c)
 }

@@ -9,65 +9,35 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 )
 
-// TestNeverReads has peers ask for the largest answers and acknowledge none.
-// Those that go on asking lose their association; all of those that stop in
-// time share what the server queues for its peers.
+// TestNeverReads has peers ask for the largest answers and acknowledge none:
+// together they fill what the server queues for all its peers, and no more.
 func TestNeverReads(t *testing.T) {
-	t.Run("storms", func(t *testing.T) {
-		c := ceiling{heap: 8 << 20, goroutines: 8, files: 2}
-		g := beginSiege(t)
-		g.crowd().makeBig()
-		g.before = g.rest()
-		peers, each := 10, 300
-		if *long {
-			peers, each = 500, 2000
+	peers, each := 60, 40
+	if *long {
+		peers, each = 1000, 200
+	}
+	// 32 MiB of queued messages, and beyond them one of 58 KiB for each peer,
+	// are held a second time as packets.
+	c := ceiling{heap: 120<<20 + peers*160<<10, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
+	g := beginSiege(t)
+	g.crowd().makeBig()
+	g.before = g.rest()
+	ask := wire(t, askBig)
+	var all []*rawPeer
+	for i := range peers {
+		p := g.rawPeer(loopback, uint16(1000+i))
+		p.connect()
+		all = append(all, p)
+		for range each {
+			p.send(ask)
 		}
-		ask := wire(t, askBig)
-		for i := range peers {
-			p := g.rawPeer(loopback, uint16(1000+i))
-			p.connect()
-			defer p.abort()
-			for sent := 0; sent < each; sent += 20 {
-				var m [][]byte
-				for range 20 {
-					m = append(m, ask)
-				}
-				p.send(m...)
-			}
-		}
-		want := honestElements + 1
-		wait(t, "end of the associations that never read", func() bool {
-			return g.stat("associations_open", `transport="udp"`) == want
-		})
-		g.check(peers*each, c)
-		g.end(c)
-	})
-	t.Run("moderate", func(t *testing.T) {
-		// 32 MiB of queued messages are held a second time as packets.
-		c := ceiling{heap: 160 << 20, goroutines: 4*120 + 8, files: 2, left: 4 << 20}
-		g := beginSiege(t)
-		g.crowd().makeBig()
-		g.before = g.rest()
-		const peers, each = 120, 15
-		ask := wire(t, askBig)
-		var all []*rawPeer
-		for i := range peers {
-			p := g.rawPeer(loopback, uint16(1000+i))
-			p.connect()
-			all = append(all, p)
-			for range each {
-				p.send(ask)
-			}
-		}
-		wait(t, "refusal", func() bool {
-			return g.stat("sends_refused_total", "") > 0
-		})
-		g.check(peers*each, c)
-		for _, p := range all {
-			p.abort()
-		}
-		g.end(c)
-	})
+	}
+	wait(t, "refusals", func() bool { return g.stat("sends_refused_total", "") >= peers*each/3 })
+	g.check(peers*each, c)
+	for _, p := range all {
+		p.abort()
+	}
+	g.end(c)
 }
 
 // TestHalfMessages has peers begin messages over SCTP that they never end: each
