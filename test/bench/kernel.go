@@ -39,7 +39,7 @@ func (b *bench) kernel() error {
 		return fmt.Errorf("go test -c: %w\n%s", err, out)
 	}
 	guest := func(env string, command ...string) ([]byte, error) {
-		cmd := exec.Command(filepath.Join(lab, "run-in-uml"), append([]string{"-t", "100", "--"}, command...)...)
+		cmd := exec.Command(filepath.Join(lab, "run-in-uml"), append([]string{"-t", "300", "--"}, command...)...)
 		cmd.Dir = filepath.Join(root, "internal", "sctp")
 		cmd.Env = append(os.Environ(), env)
 		out, err := cmd.CombinedOutput()

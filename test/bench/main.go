@@ -36,7 +36,7 @@ var normal = sizes{
 	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
 	associations: 10000,
-	benchTime:    "0.02s", benchCount: 5, largeCount: 2,
+	benchTime:    "0.005s", benchCount: 8, largeCount: 2,
 	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
 }
 
