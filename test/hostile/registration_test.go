@@ -219,12 +219,12 @@ func TestOddHandles(t *testing.T) {
 // TestDeepHandles registers elements in pools whose handles have as many
 // labels as a DNS name can: each takes a name for each label.
 func TestDeepHandles(t *testing.T) {
-	pools := 6000
+	pools, heap, options := 1000, 16<<20, []string{"limit handle_bytes 8388608"}
 	if *long {
-		pools = 60_000
+		pools, heap, options = 60_000, 80<<20, nil // the default
 	}
-	c := ceiling{heap: 80 << 20, goroutines: 16, files: 2, cpu: 600 * time.Microsecond, left: 16 << 20}
-	g := beginSiege(t)
+	c := ceiling{heap: heap, goroutines: 16, files: 2, cpu: 600 * time.Microsecond, left: heap / 5}
+	g := beginSiege(t, options...)
 	p := g.crowd().peer(loopback, false)
 	for i := range pools {
 		// Each label is different from those of all other handles.
