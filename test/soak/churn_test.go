@@ -257,11 +257,12 @@ func (a *actor) closeAll() (err error) {
 	return err
 }
 
-// play lets the crowd live and die until stop is closed: after some steps it
-// is killed or suspended, one after the other.
-func (a *actor) play(stop chan struct{}, steps int, pace time.Duration) error {
-	for round := a.rand.IntN(2); ; round++ {
-		for range steps/2 + a.rand.IntN(steps) {
+// play lets the crowd live and die until stop is closed: after a spell it is
+// killed or suspended, in turns that begin with round.
+func (a *actor) play(stop chan struct{}, round int, spell, pace time.Duration) error {
+	for ; ; round++ {
+		until := time.Now().Add(spell/2 + time.Duration(a.rand.Int64N(int64(spell))))
+		for time.Now().Before(until) {
 			select {
 			case <-stop:
 				return nil
@@ -322,11 +323,11 @@ func TestThousands(t *testing.T) {
 	outside(t)
 	crowds, places, each, pools, rate := 8, 25, 5, 50, 1000
 	tm := timers{2 * time.Second, 3 * time.Second, time.Second}
-	life, steps, pace := 10*time.Second, 150, 20*time.Millisecond
+	life, pace := 10*time.Second, 20*time.Millisecond
 	if *long {
 		crowds, places, pools, rate = 8, 250, 200, 5000
 		tm = timers{5 * time.Second, 5 * time.Second, 4 * time.Second}
-		life, steps, pace = 4*time.Minute, 1500, 10*time.Millisecond
+		life, pace = 4*time.Minute, 10*time.Millisecond
 	}
 	p := freePorts(t, "127.0.0.1")
 	s := startServer(t, p, p.corefile(tm.options(), "errors"))
@@ -334,10 +335,10 @@ func TestThousands(t *testing.T) {
 	for i := range pools {
 		c.pools = append(c.pools, fmt.Sprint([]string{"rr", "lu"}[i%2], i))
 	}
-	c.run(crowds, rate, life, steps, pace)
+	c.run(crowds, rate, life, pace)
 }
 
-func (c *churn) run(crowds, rate int, life time.Duration, steps int, pace time.Duration) {
+func (c *churn) run(crowds, rate int, life, pace time.Duration) {
 	t := c.t
 	before := c.s.mustUsage()
 	start := time.Now()
@@ -369,8 +370,8 @@ func (c *churn) run(crowds, rate int, life time.Duration, steps int, pace time.D
 
 	questions := ask(t, c.s.dnsAddr(), rate, 64, c.question)
 	stop := make(chan struct{})
-	for _, a := range actors[1:] {
-		go func() { errs <- a.play(stop, steps, pace) }()
+	for i, a := range actors[1:] {
+		go func() { errs <- a.play(stop, i, life/4, pace) }()
 	}
 	timeUp := time.After(life)
 	playing := crowds - 1
