@@ -14,7 +14,8 @@ type Send struct {
 	Data  []byte
 }
 
-// Connect to an address; the host answers with Connecting before any other
+// Connect to an address from the endpoint of ASAP or of ENRP, as PPID says; the
+// host answers with Connecting before any other
 // event of that association.
 type Connect struct {
 	Ref  uint64

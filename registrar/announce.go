@@ -28,8 +28,13 @@ type heard struct {
 // datagram: 16 for SCTP, and each alone again for TCP, take less than 800 bytes.
 const maxAnnounced = 16
 
-// onServing begins the announces.
+// onServing begins ENRP and the announces.
 func (r *Registrar) onServing(ev Serving) {
+	if len(ev.ENRP) > 0 {
+		r.beginENRP(ev.ENRP)
+	} else {
+		r.start.running = false
+	}
 	if !ev.Announce {
 		return
 	}

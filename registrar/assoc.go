@@ -25,10 +25,16 @@ type assoc struct {
 	probe    *probe     // that asks elements over this association
 	linger   timer
 	errors   bucket
+
+	// Those of the ENRP endpoint have no more than these beside the above.
+	enrp   bool
+	caller *caller // that has opened it, nil if the peer has
+	sender *peer   // that was heard on it first, nil before that
 }
 
 // peerKey is where a peer has proved to be.
 type peerKey struct {
+	enrp bool
 	via  Via
 	addr netip.AddrPort
 }
@@ -88,14 +94,18 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 	}
 	if a == nil {
 		a = r.newAssoc(ev.Assoc)
+		a.enrp = ev.ENRP
 	}
 	a.up, a.upAt, a.via = true, r.now, ev.Via
 	r.setPeer(a, ev.Peer)
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
-	if a.probe != nil {
+	switch {
+	case a.enrp:
+		r.linkUp(a)
+	case a.probe != nil:
 		a.probe.connected(r)
-	} else {
+	default:
 		r.leaveIdle(a)
 	}
 }
@@ -115,32 +125,48 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	if i := slices.Index(a.peer, proved[0]); i > 0 {
 		r.dropPrimary(a)
 		a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
-		r.byPrimary[peerKey{a.via, a.peer[0]}] = a
+		r.byPrimary[a.key()] = a
 	}
 }
+
+// key is where the peer has proved to be.
+func (a *assoc) key() peerKey { return peerKey{a.enrp, a.via, a.peer[0]} }
 
 func (r *Registrar) setPeer(a *assoc, peer []netip.AddrPort) {
 	r.dropPrimary(a)
 	a.peer = plain(peer)
 	if len(a.peer) > 0 {
-		r.byPrimary[peerKey{a.via, a.peer[0]}] = a
+		r.byPrimary[a.key()] = a
 	}
 }
 
 func (r *Registrar) dropPrimary(a *assoc) {
 	if len(a.peer) > 0 {
-		if k := (peerKey{a.via, a.peer[0]}); r.byPrimary[k] == a {
+		if k := a.key(); r.byPrimary[k] == a {
 			delete(r.byPrimary, k)
 		}
 	}
 }
 
-// associated returns an established association with a peer that has proved to
-// be at one of the addresses, nil if there is none.
+// associated returns an established association of the ASAP endpoint with a
+// peer that has proved to be at one of the addresses, nil if there is none.
 func (r *Registrar) associated(via Via, addrs []netip.AddrPort) *assoc {
 	for _, addr := range addrs {
-		if a := r.byPrimary[peerKey{via, addr}]; a != nil {
+		if a := r.byPrimary[peerKey{false, via, addr}]; a != nil {
 			return a
+		}
+	}
+	return nil
+}
+
+// sctpAssociated is the same for any kind of SCTP, on the endpoint of ENRP or of
+// ASAP.
+func (r *Registrar) sctpAssociated(enrp bool, addrs []netip.AddrPort) *assoc {
+	for _, addr := range addrs {
+		for _, via := range [...]Via{ViaKernel, ViaUDP} {
+			if a := r.byPrimary[peerKey{enrp, via, addr}]; a != nil {
+				return a
+			}
 		}
 	}
 	return nil
@@ -166,6 +192,10 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	if a.up {
 		a.up = false
 		r.stats.Associations[viaIndex(a.via)]--
+	}
+	if a.enrp {
+		r.linkDown(a)
+		return
 	}
 	r.timers.stop(&a.linger)
 	r.unsubscribeAll(a)

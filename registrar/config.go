@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
@@ -19,8 +20,12 @@ type Config struct {
 	// SerialStart is the handlespace's first serial; hosts take Unix time, so
 	// that it grows over restarts.
 	SerialStart uint32
-	Timers      Timers
-	Limits      Limits
+	// Peers are where other registrars of the scope serve ENRP. One of them, or
+	// one that they know, gives us the handlespace before we serve it. Without
+	// any we are the first of the scope.
+	Peers  []netip.AddrPort
+	Timers Timers
+	Limits Limits
 }
 
 // Timers are the timers and thresholds by their RFC names; zero fields stand
@@ -59,6 +64,18 @@ type Timers struct {
 	// Linger is how long an association that the registrar has opened stays
 	// when no element uses it any more. Default 30 s.
 	Linger time.Duration
+	// PeerHeartbeat is PEER-HEARTBEAT-CYCLE: the time between two presences
+	// to each peer (RFC 5353, Section 4.2). Default 30 s.
+	PeerHeartbeat time.Duration
+	// MaxTimeLastHeard is MAX-TIME-LAST-HEARD: how long a peer may be silent
+	// before it is asked for a sign of life. Default 61 s.
+	MaxTimeLastHeard time.Duration
+	// MaxTimeNoResponse is MAX-TIME-NO-RESPONSE: how long a peer may take to
+	// answer. Default 5 s.
+	MaxTimeNoResponse time.Duration
+	// PeerCallGap is the least time between two calls of a peer that does not
+	// take them. Default 1 s.
+	PeerCallGap time.Duration
 }
 
 // Limits bound what peers can make the registrar hold. Zero fields stand for
@@ -94,6 +111,10 @@ type Limits struct {
 	Probes int
 	// Servers, other registrars heard by multicast; default 256.
 	Servers int
+	// Peers, other registrars that share the handlespace; default 256.
+	Peers int
+	// Downloads of the handlespace by peers at the same time; default 32.
+	Downloads int
 	// ErrorsPerSecond, ASAP_ERROR messages to one association; twice as many
 	// may come at once. Default 10.
 	ErrorsPerSecond int
@@ -123,6 +144,10 @@ func DefaultConfig() Config {
 			ProbeTimeout:      4 * time.Second,
 			Update:            100 * time.Millisecond,
 			Linger:            30 * time.Second,
+			PeerHeartbeat:     30 * time.Second,
+			MaxTimeLastHeard:  61 * time.Second,
+			MaxTimeNoResponse: 5 * time.Second,
+			PeerCallGap:       time.Second,
 		},
 		Limits: Limits{
 			Pools:                 65536,
@@ -138,6 +163,8 @@ func DefaultConfig() Config {
 			ClaimsPerAssoc:        64,
 			Probes:                512,
 			Servers:               256,
+			Peers:                 256,
+			Downloads:             32,
 			ErrorsPerSecond:       10,
 			LogsPerSecond:         50,
 		},
@@ -165,6 +192,10 @@ func (c Config) Complete() (Config, error) {
 		{"ProbeTimeout", &t.ProbeTimeout, dt.ProbeTimeout},
 		{"Update", &t.Update, dt.Update},
 		{"Linger", &t.Linger, dt.Linger},
+		{"PeerHeartbeat", &t.PeerHeartbeat, dt.PeerHeartbeat},
+		{"MaxTimeLastHeard", &t.MaxTimeLastHeard, dt.MaxTimeLastHeard},
+		{"MaxTimeNoResponse", &t.MaxTimeNoResponse, dt.MaxTimeNoResponse},
+		{"PeerCallGap", &t.PeerCallGap, dt.PeerCallGap},
 	} {
 		if err := complete("timer "+f.name, f.v, f.def, time.Millisecond, 24*time.Hour); err != nil {
 			return c, err
@@ -193,6 +224,8 @@ func (c Config) Complete() (Config, error) {
 		{"limit ClaimsPerAssoc", &l.ClaimsPerAssoc, dl.ClaimsPerAssoc, most},
 		{"limit Probes", &l.Probes, dl.Probes, most},
 		{"limit Servers", &l.Servers, dl.Servers, 10000},
+		{"limit Peers", &l.Peers, dl.Peers, 10000},
+		{"limit Downloads", &l.Downloads, dl.Downloads, 10000},
 		{"limit ErrorsPerSecond", &l.ErrorsPerSecond, dl.ErrorsPerSecond, most},
 		{"limit LogsPerSecond", &l.LogsPerSecond, dl.LogsPerSecond, most},
 	} {

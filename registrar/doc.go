@@ -1,6 +1,7 @@
 // Package registrar is the protocol logic of an RSerPool registrar, which the
-// RFCs call ENRP server or name server: the server side of ASAP (RFC 5352) and
-// the supervision of the pool elements that it owns.
+// RFCs call ENRP server or name server: the server side of ASAP (RFC 5352), the
+// supervision of the pool elements that it owns, and the sharing of the
+// handlespace with its peers by ENRP (RFC 5353).
 //
 // A [Registrar] is a deterministic state machine. The host gives it events and
 // the time, and performs the actions that it returns: it has no goroutine, no
@@ -57,6 +58,23 @@
 // Messages that cannot be read are answered with ASAP_ERROR, as are those that
 // are none for a registrar (responses, keep-alives, announces, cookies, business
 // cards: Unrecognized Message); ASAP_ERROR itself never is. PPID 0 is taken for
-// ASAP, ENRP's is ignored so far, and others are ignored for ever. All of it is
+// the endpoint's protocol, and others than that are ignored. All of it is
 // counted: see [Stats].
+//
+// # Peers
+//
+// ENRP has an endpoint of its own, whose associations are marked in [AssocUp].
+// Config has the peers to begin with, one of which becomes the mentor; see Ready.
+// Others are learned from whoever is heard and from lists. A peer that has
+// vanished is called again for some hours, since it may be behind a partition.
+//
+// A peer changes no elements but those whose home it is: it may name them, hand
+// them over to another registrar, and delete them. Where two registrars are home
+// of one element, which happens when it moves, after partitions, and when a
+// registrar returns that was taken over, the one with the smaller identifier
+// keeps it if it can reach it; the other one hands it over. Whoever takes a
+// registrar over tells the peers once for all elements, and again for each that
+// has acknowledged its new home. Arbitration is that of RFC 5353, Section 3.5.1,
+// and ends in time where the reference implementation has it the other way
+// round: who insists does not wait for ever, and who gives way tries again.
 package registrar

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
@@ -20,10 +21,8 @@ import (
 //	   +------------------------+      +----------------------------+  |
 //	   +------------------- no association, no acknowledgement --------+
 type element struct {
-	pool *pool
-	id   param.PEID
-	pe   *handlespace.Element // as it is in the handlespace
-	size int                  // of pe, as Limits.ElementBytes counts it
+	entry
+	id param.PEID
 
 	assoc *assoc // that owns it, nil while it is probed
 	probe *probe // that cares for it, nil while it is supervised
@@ -49,6 +48,10 @@ type element struct {
 
 	claim   *claim
 	reports []report
+
+	// contested is the element as another registrar has it that says to be its
+	// home; see contest.
+	contested *handlespace.Element
 }
 
 // elements is a list of elements, each of which is in one list at most.
@@ -113,11 +116,12 @@ func (e *element) due(r *Registrar, t *timer) {
 }
 
 // pool is what the registrar knows of a pool beside the handlespace: its own
-// elements, and who wants to know about changes. It lasts as long as it has one
-// of the two.
+// elements, those of other registrars, and who wants to know about changes. It
+// lasts as long as it has one of the three.
 type pool struct {
 	handle   param.PoolHandle
 	elements map[param.PEID]*element
+	foreign  map[param.PEID]*entry // nil at first
 
 	subs    subscriptions // those of the pool, in the order they came
 	changed bool
@@ -169,16 +173,17 @@ func (r *Registrar) disown(e *element) {
 }
 
 // remove takes the element out of the handlespace. If another association has
-// claimed its identifier, the claim is granted now.
+// claimed its identifier, the claim is granted now. An element that another
+// registrar says to have is handed over to it instead, unless it has
+// deregistered.
 func (r *Registrar) remove(e *element, why RemoveReason) {
+	if e.contested != nil && why != RemovedDeregistered && r.yield(e) {
+		return
+	}
 	p := e.pool
 	r.space.Remove(p.handle, e.id)
-	delete(p.elements, e.id)
-	r.elements--
-	r.size -= e.size
-	r.timers.stop(&e.keepAlive)
-	r.timers.stop(&e.life)
-	r.disown(e)
+	r.release(e)
+	r.announceUpdate(enrp.DelPE, &e.entry)
 	r.stats.Removed[why]++
 	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
 	r.poolChanged(p)
@@ -189,9 +194,20 @@ func (r *Registrar) remove(e *element, why RemoveReason) {
 	}
 }
 
+// release ends this registrar's care for the element. The handlespace is left
+// to the caller.
+func (r *Registrar) release(e *element) {
+	delete(e.pool.elements, e.id)
+	r.elements--
+	r.delist(&e.entry)
+	r.timers.stop(&e.keepAlive)
+	r.timers.stop(&e.life)
+	r.disown(e)
+}
+
 // dropPoolIfUnused forgets a pool that has neither elements nor subscribers.
 func (r *Registrar) dropPoolIfUnused(p *pool) {
-	if len(p.elements) > 0 || p.subs.head != nil {
+	if len(p.elements)+len(p.foreign) > 0 || p.subs.head != nil {
 		return
 	}
 	r.timers.stop(&p.update)

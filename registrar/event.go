@@ -32,6 +32,9 @@ type AssocUp struct {
 	// has proved to be: the address that it called from, or was reached at.
 	Peer []netip.AddrPort
 	Via  Via
+	// ENRP tells that it is an association of the ENRP endpoint, not of that
+	// of ASAP.
+	ENRP bool
 }
 
 // AssocAddrs: the set of a peer's addresses has changed. As long as it has the
@@ -76,13 +79,15 @@ type Announced struct {
 	Data []byte
 }
 
-// Serving: the host serves ASAP. It is the first event, if it comes at all.
+// Serving: the host serves ASAP, and ENRP if it does. It is the first event, if it comes at all.
 type Serving struct {
 	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP.
 	Addrs []netip.AddrPort
 	TCP   bool
 	// Announce asks for Announce actions.
 	Announce bool
+	// ENRP are where ENRP is served; none if it is not.
+	ENRP []netip.AddrPort
 }
 
 // Tick: time has passed. Timers run on this event alone, so that a host that

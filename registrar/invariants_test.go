@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
@@ -30,14 +31,17 @@ func (r *Registrar) checkInvariants() error {
 
 	r.checkTimers(fail)
 	probes := r.checkAssocs(fail)
-	elements, subs, handleSize, size := 0, 0, 0, 0
+	elements, foreign, subs, handleSize, size := 0, r.checkPeers(fail), 0, 0, 0
 	for h, p := range r.pools {
 		handleSize += handlespace.HandleSize(h)
 		elements += len(p.elements)
+		for _, f := range p.foreign {
+			size += variableSize(&f.pe.PoolElement)
+		}
 		if h != p.handle {
 			fail("pool %q is under %q", p.handle, h)
 		}
-		if len(p.elements) == 0 && p.subs.head == nil {
+		if len(p.elements)+len(p.foreign) == 0 && p.subs.head == nil {
 			fail("pool %q is unused", h)
 		}
 		if p.changed && p.subs.head != nil && !p.update.armed() {
@@ -65,8 +69,8 @@ func (r *Registrar) checkInvariants() error {
 		fail("counts are %d elements, %d handle bytes, %d subscriptions; want %d, %d, %d",
 			r.elements, r.handleSize, r.subs, elements, handleSize, subs)
 	}
-	if _, n := r.space.Len(); n != elements {
-		fail("handlespace has %d elements, want %d", n, elements)
+	if _, n := r.space.Len(); n != elements+foreign {
+		fail("handlespace has %d elements, want %d of our own and %d others", n, elements, foreign)
 	}
 	r.checkProbes(probes, fail)
 	if len(bad) == 0 {
@@ -232,5 +236,73 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 	}
 	if queued > 0 && running < r.cfg.Limits.Probes {
 		fail("%d probes are queued while %d run", queued, running)
+	}
+}
+
+// checkPeers checks the rosters, and returns the number of foreign elements.
+func (r *Registrar) checkPeers(fail failFunc) int {
+	r.checkRoster(&r.roster, fail)
+	if r.roster.n != r.elements {
+		fail("%d elements are in the roster, want %d", r.roster.n, r.elements)
+	}
+	foreign, sessions := 0, 0
+	for _, p := range r.peers.list {
+		r.checkRoster(&p.roster, fail)
+		foreign += p.roster.n
+		if r.peers.byID[p.id] != p || p.id != p.roster.home || p.gone {
+			fail("peer %v is listed but not known", p.id)
+		}
+		if !p.watch.armed() {
+			fail("peer %v is not watched", p.id)
+		}
+		if p.assoc != nil && (r.assocs[p.assoc.id] != p.assoc || !p.assoc.enrp) {
+			fail("peer %v has an association that is none", p.id)
+		}
+		if (p.takeover != nil) != (p.state == PeerDying || p.state == PeerTaken) {
+			fail("peer %v is %v, takeover %v", p.id, p.state, p.takeover != nil)
+		}
+		if (p.audit.number != 0) != p.audit.timer.armed() {
+			fail("peer %v has audit %d, timer %v", p.id, p.audit.number, p.audit.timer.armed())
+		}
+		if p.session != nil {
+			sessions++
+			if !slices.Contains(r.peers.sessions, p.session) || !p.session.timer.armed() {
+				fail("peer %v has a download that does not end", p.id)
+			}
+		}
+	}
+	if len(r.peers.byID) != len(r.peers.list) || sessions != len(r.peers.sessions) {
+		fail("%d peers, %d downloads; want %d, %d", len(r.peers.byID), len(r.peers.sessions), len(r.peers.list), sessions)
+	}
+	known := 0
+	for _, p := range r.pools {
+		known += len(p.foreign)
+		for id, e := range p.foreign {
+			if sp := r.space.Pool(p.handle); e.pe.ID != id || e.pool != p || e.roster == nil || sp == nil || sp.Element(id) != e.pe {
+				fail("foreign element %v of %q is not in the handlespace", id, p.handle)
+			}
+		}
+	}
+	if known != foreign {
+		fail("%d foreign elements are in pools, %d in rosters", known, foreign)
+	}
+	return foreign
+}
+
+// checkRoster compares a roster's checksum with a full computation.
+func (r *Registrar) checkRoster(l *roster, fail failFunc) {
+	var sum enrp.Checksum
+	n := 0
+	var last *entry
+	for e := l.head; e != nil; e = e.after {
+		n++
+		sum.Add(e.pool.handle, e.pe.ID)
+		if e.roster != l || e.before != last || e.pe.Home != l.home {
+			fail("element %v is in the wrong roster", e.pe.ID)
+		}
+		last = e
+	}
+	if n != l.n || l.tail != last || sum != l.sum {
+		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.home, l.n, l.sum.Value(), n, sum.Value())
 	}
 }

@@ -5,21 +5,23 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// ppidENRP is the payload protocol identifier of ENRP (RFC 5353, Section 6.3).
-const ppidENRP = 12
-
 // onReceived: PPID 0 means "not told" (RFC 9260, Section 3.3.1) and is taken
-// for ASAP, as is whatever comes by TCP, which has none.
+// for the endpoint's protocol; what comes by TCP, which has none, is ASAP.
 func (r *Registrar) onReceived(ev Received) {
 	a := r.assocs[ev.Assoc]
 	switch {
 	case a == nil || !a.up:
 		r.stats.Ignored[ignoredNoAssoc]++
+	case a.enrp && (ev.PPID == enrp.PPID || ev.PPID == 0):
+		r.onENRP(a, ev.Data)
+	case a.enrp:
+		r.stats.Ignored[ignoredPPID]++
 	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == ViaTCP:
 		r.onASAP(a, ev.Data)
-	case ev.PPID == ppidENRP:
+	case ev.PPID == enrp.PPID:
 		r.stats.Ignored[ignoredENRP]++
 	default:
 		r.stats.Ignored[ignoredPPID]++
@@ -117,11 +119,15 @@ func (r *Registrar) reply(a *assoc, m asap.Message) bool {
 	return true
 }
 
-// send sends a copy of b.
+// send sends a copy of b, in the protocol of the association's endpoint.
 func (r *Registrar) send(a *assoc, b []byte) {
+	ppid := uint32(asap.PPID)
+	if a.enrp {
+		ppid = enrp.PPID
+	}
 	from := len(r.sent)
 	r.sent = append(r.sent, b...) // where it has to move, former messages stay where they were
-	r.sends = append(r.sends, Send{Assoc: a.id, PPID: asap.PPID, Data: r.sent[from:len(r.sent):len(r.sent)]})
+	r.sends = append(r.sends, Send{Assoc: a.id, PPID: ppid, Data: r.sent[from:len(r.sent):len(r.sent)]})
 	r.act(&r.sends[len(r.sends)-1])
 }
 

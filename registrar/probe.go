@@ -22,9 +22,12 @@ type probe struct {
 	state probeState
 	ref   uint64
 	via   Via
-	to    []netip.AddrPort // where the elements take calls
-	host  []netip.AddrPort // of the former association
-	assoc *assoc           // the new one
+	// adopted tells that the elements were another registrar's: nobody knows
+	// by what kind of SCTP they came.
+	adopted bool
+	to      []netip.AddrPort // where the elements take calls
+	host    []netip.AddrPort // of the former association
+	assoc   *assoc           // the new one
 
 	waiting elements // not yet asked
 	asked   elements // asked, and not yet answered
@@ -140,7 +143,7 @@ func (r *Registrar) runProbes() {
 // begin finds the way to the elements: an association that the peer has opened
 // meanwhile, or else a new one.
 func (p *probe) begin(r *Registrar) {
-	if a := r.associated(p.via, p.to); a != nil {
+	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
 		return
 	}
@@ -151,7 +154,19 @@ func (p *probe) begin(r *Registrar) {
 	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via})
 }
 
+// associated is an association that the elements' host has opened.
+func (p *probe) associated(r *Registrar) *assoc {
+	if p.adopted {
+		return r.sctpAssociated(false, p.to)
+	}
+	return r.associated(p.via, p.to)
+}
+
 func (r *Registrar) onConnecting(ev Connecting) {
+	if c := r.peers.calls[ev.Ref]; c != nil {
+		r.calling(c, ev)
+		return
+	}
 	p := r.probes.connecting[ev.Ref]
 	delete(r.probes.connecting, ev.Ref)
 	known := r.assocs[ev.Assoc] != nil // that would be the host's mistake
@@ -172,7 +187,7 @@ func (r *Registrar) onConnecting(ev Connecting) {
 // unreached: the call has failed. If it was because the peer has called at the
 // same time, that association will do.
 func (p *probe) unreached(r *Registrar) {
-	if a := r.associated(p.via, p.to); a != nil {
+	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
 		return
 	}

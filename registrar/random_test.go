@@ -131,6 +131,9 @@ func (s *storm) heed(acts []Action) error {
 		case Connect:
 			s.calls = append(s.calls, a.Ref)
 		case *Send:
+			if a.PPID != asap.PPID {
+				continue
+			}
 			m, _, err := asap.Parse(a.Data)
 			if err != nil {
 				return fmt.Errorf("sent what cannot be read: %w (%x)", err, a.Data)

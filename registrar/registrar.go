@@ -36,6 +36,9 @@ type Registrar struct {
 	size       int // of all elements, see element
 
 	probes   probes
+	peers    peerList
+	roster   roster // of our own elements
+	start    start
 	announce announcer
 	log      logger
 	stats    Stats
@@ -67,6 +70,10 @@ func New(cfg Config) (*Registrar, error) {
 	}
 	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
+	r.roster.home = r.id
+	r.start.running = len(cfg.Peers) > 0
+	r.peers.byID = make(map[param.ServerID]*peer)
+	r.peers.calls = make(map[uint64]*caller)
 	r.space = handlespace.New(r.rand, cfg.SerialStart)
 	return r, nil
 }
@@ -85,6 +92,10 @@ func (r *Registrar) Stats() Stats {
 	s.Subscriptions = uint64(r.subs)
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
+	s.Foreign = s.Elements - uint64(r.elements)
+	for _, p := range r.peers.list {
+		s.Peers[p.state]++
+	}
 	return s
 }
 

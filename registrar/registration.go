@@ -8,6 +8,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
@@ -25,6 +26,10 @@ func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 		r.claimElement(e, a, m)
 		return
 	}
+	if f := r.findForeign(m.Handle, m.Element.ID); f != nil && !r.mayMove(a, f) {
+		r.rejectRegistration(a, m, param.Cause{Code: param.CauseNonUniquePEIdentifier})
+		return
+	}
 	r.register(a, m)
 }
 
@@ -35,6 +40,8 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 	e := &m.Element
 	t := &e.UserTransport
 	switch {
+	case !r.Ready():
+		return &param.Cause{Code: param.CauseLackOfResources}
 	case a.via == ViaTCP:
 		// It must be SCTP (RFC 5352, Section 3.1): a TCP connection does not
 		// show that the element has the addresses that it names.
@@ -133,16 +140,12 @@ func invalid(tlv []byte, err error) *param.Cause {
 // self, and answers. The sender is entitled to it.
 func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	e := r.find(m.Handle, m.Element.ID)
-	if c := r.room(a, e, m.Handle); c != nil {
+	if c := r.room(a, e, m.Handle, m.Element.ID); c != nil {
 		r.rejectRegistration(a, m, *c)
 		return
 	}
 	pe := r.owned(a, &m.Element)
-	size, former := variableSize(&pe.PoolElement), 0
-	if e != nil {
-		former = e.size
-	}
-	if r.size-former+size > r.cfg.Limits.ElementBytes {
+	if !r.fits(r.entry(m.Handle, pe.ID), &pe.PoolElement) {
 		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
 		return
 	}
@@ -151,10 +154,9 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		return
 	}
 	p := r.makePool(m.Handle)
+	r.forgetForeign(p, pe.ID)
 	if e == nil {
-		e = &element{pool: p, id: pe.ID}
-		p.elements[pe.ID] = e
-		r.elements++
+		e = r.newElement(p, pe)
 		r.stats.Registrations++
 		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
 		r.poolChanged(p)
@@ -166,8 +168,8 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	}
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
-	r.size += size - former
-	e.pe, e.size = pe, size
+	r.replace(&e.entry, pe)
+	e.contested = nil
 	r.own(e, a)
 	r.rejectClaim(e) // the element has shown that it lives
 	r.alive(e)
@@ -176,7 +178,17 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	} else {
 		r.timers.arm(&e.life, e, pe.Expires)
 	}
+	r.announceUpdate(enrp.AddPE, &e.entry) // before the response, as the reference implementation does
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: pe.ID})
+}
+
+// newElement notes an element of our own that is in the handlespace.
+func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
+	e := &element{entry: entry{pool: p, pe: pe}, id: pe.ID}
+	p.elements[pe.ID] = e
+	r.elements++
+	r.enlist(&r.roster, &e.entry)
+	return e
 }
 
 // owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
@@ -198,9 +210,10 @@ func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 }
 
 // room checks the limits. e is the element that is there, if it is.
-func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle) *param.Cause {
+func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle, id param.PEID) *param.Cause {
 	l := &r.cfg.Limits
-	lack := e == nil && r.elements >= l.Elements ||
+	_, elements := r.space.Len()
+	lack := e == nil && elements >= l.Elements && r.findForeign(h, id) == nil ||
 		(e == nil || e.assoc != a) && a.elements.n >= l.ElementsPerAssoc ||
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes) ||
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike
@@ -287,6 +300,8 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	r.stats.Deregistrations++
 	if e != nil {
 		r.remove(e, RemovedDeregistered)
+	} else if f := r.findForeign(m.Handle, m.ID); f != nil && a.via != ViaTCP && atHome(a, f) {
+		r.leave(f)
 	}
 	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 }

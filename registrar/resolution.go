@@ -26,6 +26,9 @@ func (r *Registrar) onHandleResolution(a *assoc, m *asap.HandleResolution) {
 // says why there are none.
 func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, bool) {
 	r.selected = r.selected[:0]
+	if !r.Ready() {
+		return param.CauseLackOfResources, false
+	}
 	p := r.space.Pool(h)
 	if p == nil {
 		return param.CauseUnknownPoolHandle, false

@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // RemoveReason says why an element has left the handlespace.
@@ -76,10 +77,21 @@ const (
 	ignoredENRP = iota
 	ignoredPPID
 	ignoredNoAssoc
+	ignoredSender
 	ignoredReasons
 )
 
-var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association"}
+var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender"}
+
+// enrpTypes are the message types of RFC 5353, which are 1 and up.
+const enrpTypes = int(enrp.TypeError)
+
+func enrpIndex(t enrp.MessageType) int { return int(t) - 1 }
+
+var enrpLabels = [enrpTypes]string{
+	"presence", "handle_table_request", "handle_table_response", "handle_update", "list_request",
+	"list_response", "init_takeover", "init_takeover_ack", "takeover_server", "error",
+}
 
 // Stats are a registrar's counters since its start, and what it holds now. The
 // names and labels under which they are published are those of All.
@@ -119,6 +131,23 @@ type Stats struct {
 	AnnouncesSent, AnnouncesReceived, AnnouncesDuplicate, AnnouncesMalformed uint64
 	// AssociationsTotal by Via: 0 for others, then ViaKernel, ViaUDP, ViaTCP.
 	AssociationsTotal [vias]uint64
+
+	// ENRP messages sent and received, by type.
+	ENRPSent, ENRPReceived [enrpTypes]uint64
+	// Audits begun, Resyncs brought to an end, and elements Swept by them.
+	Audits, Resyncs, Swept uint64
+	// Takeovers by what became of them: begun, won, lost, stopped.
+	Takeovers [takeoverResults]uint64
+	// Contests of our own elements by other registrars, and those yielded.
+	Contests, Yields uint64
+	// PeersRefused and ForeignRefused: registrars, and their elements, that are
+	// too many or do not fit. UpdatesRefused: changes of elements that are not
+	// the sender's.
+	PeersRefused, ForeignRefused, UpdatesRefused uint64
+
+	// What there is now: peers by PeerState, and elements of others.
+	Peers   [peerStates]uint64
+	Foreign uint64
 
 	// What there is now: associations by Via, pools, elements, subscriptions,
 	// probes running or waiting, other registrars heard.
@@ -176,6 +205,8 @@ func (s *Stats) families() []family {
 	}
 	assocs := byLabel("associations_open", "transport", "Associations established now.", viaLabels[:], s.Associations[:])
 	assocs.m.Gauge = true
+	peers := byLabel("peers", "state", "Other registrars of the scope.", peerLabels[:], s.Peers[:])
+	peers.m.Gauge = true
 	return []family{
 		gauge("pools", "Pools in the handlespace.", s.Pools),
 		gauge("elements", "Pool elements in the handlespace.", s.Elements),
@@ -209,6 +240,19 @@ func (s *Stats) families() []family {
 		counter("announces_received_total", "Server announces of other registrars received.", s.AnnouncesReceived),
 		counter("announces_duplicate_total", "Server announces of another registrar with our identifier.", s.AnnouncesDuplicate),
 		counter("announces_malformed_total", "Server announces that could not be read.", s.AnnouncesMalformed),
+		peers,
+		gauge("elements_foreign", "Pool elements whose home is another registrar.", s.Foreign),
+		byLabel("enrp_sent_total", "message", "ENRP messages sent.", enrpLabels[:], s.ENRPSent[:]),
+		byLabel("enrp_received_total", "message", "ENRP messages received.", enrpLabels[:], s.ENRPReceived[:]),
+		counter("audits_total", "Audits of a peer whose checksum differed.", s.Audits),
+		counter("resynchronisations_total", "Audits brought to an end.", s.Resyncs),
+		counter("elements_swept_total", "Pool elements removed because their home did not name them in an audit.", s.Swept),
+		byLabel("takeovers_total", "result", "Takeovers of dead peers.", takeoverLabels[:], s.Takeovers[:]),
+		counter("contests_total", "Pool elements of our own that another registrar said to be the home of.", s.Contests),
+		counter("yields_total", "Pool elements that we left to another registrar.", s.Yields),
+		counter("peers_refused_total", "Registrars that were no peers because there were too many.", s.PeersRefused),
+		counter("foreign_refused_total", "Pool elements of other registrars that did not fit or were too many.", s.ForeignRefused),
+		counter("updates_refused_total", "Handle updates of pool elements that are not the sender's.", s.UpdatesRefused),
 		gauge("servers_heard", "Other registrars heard by multicast.", s.ServersHeard),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // minAskGap is the least time between two keep-alives that others can cause,
@@ -87,7 +88,11 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 		return
 	}
 	r.stats.KeepAlivesAcked++
-	e.adopt = e.adopt && !e.adopting
+	adopted := e.adopting || e.contested != nil
+	e.adopt, e.adopting, e.contested = e.adopt && !e.adopting, false, nil
+	if adopted {
+		r.announceUpdate(enrp.AddPE, &e.entry)
+	}
 	r.rejectClaim(e)
 	r.alive(e)
 }
@@ -101,6 +106,9 @@ func (r *Registrar) onSendFailed(ev SendFailed) {
 		return
 	}
 	r.stats.SendsFailed++
+	if a.enrp {
+		return // the next audit makes up for it
+	}
 	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeEndpointKeepAlive {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // world drives a Registrar in virtual time and writes down what it does.
@@ -157,6 +158,9 @@ func (w *world) wantElements(want ...string) {
 func (w *world) text(a Action) string {
 	switch a := a.(type) {
 	case *Send:
+		if a.PPID == enrp.PPID {
+			return fmt.Sprintf("%d < %s", a.Assoc, w.enrpText(a.Data))
+		}
 		m, _, err := asap.Parse(a.Data)
 		if err != nil {
 			w.t.Errorf("sent to %d: %v (%x)", a.Assoc, err, a.Data)

@@ -1,0 +1,255 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// caller keeps up an association to a place where a registrar is, or should be:
+// that of a peer, or a seed. Seeds are the configured peers, and where others
+// were that are gone.
+type caller struct {
+	addrs []netip.AddrPort
+	via   Via
+	peer  *peer  // nil for a seed
+	ref   uint64 // of the call that has no AssocID yet, or 0
+	busy  bool   // a call is under way, or its association up
+	timer timer  // for the next call
+	// left are the calls to be made to a former peer; 0 for all others.
+	left int
+	gone bool // its peer is forgotten
+}
+
+const (
+	// maxFormer is how many former peers are called, maxFormerCalls how often.
+	maxFormer      = 64
+	maxFormerCalls = 120
+)
+
+// remember makes a former peer's addresses a seed, unless they are one.
+func (r *Registrar) remember(addrs []netip.AddrPort) {
+	ps := &r.peers
+	former := 0
+	for _, c := range ps.seeds {
+		if slices.ContainsFunc(c.addrs, func(a netip.AddrPort) bool { return slices.Contains(addrs, a) }) {
+			if c.left > 0 {
+				c.left = maxFormerCalls
+			}
+			return
+		}
+		if c.left > 0 {
+			former++
+		}
+	}
+	if len(addrs) == 0 || former >= maxFormer {
+		return
+	}
+	c := &caller{addrs: addrs, left: maxFormerCalls}
+	ps.seeds = append(ps.seeds, c)
+	r.callAgain(c)
+}
+
+// call opens an association, unless there is one already.
+func (r *Registrar) call(c *caller) {
+	switch {
+	case c.busy || len(c.addrs) == 0:
+		return
+	case c.peer != nil && c.peer.assoc != nil:
+		return
+	case r.sctpAssociated(true, c.addrs) != nil, c.peer == nil && r.reaches(c.addrs):
+		r.callAgain(c)
+		return
+	}
+	r.probes.ref++
+	c.ref, c.busy = r.probes.ref, true
+	r.peers.calls[c.ref] = c
+	r.timers.stop(&c.timer)
+	r.act(Connect{Ref: c.ref, PPID: enrp.PPID, To: c.addrs, Via: c.via})
+}
+
+// reaches reports whether a peer with one of the addresses has an association.
+func (r *Registrar) reaches(addrs []netip.AddrPort) bool {
+	return slices.ContainsFunc(r.peers.list, func(p *peer) bool {
+		return p.assoc != nil && slices.ContainsFunc(p.caller.addrs, func(a netip.AddrPort) bool { return slices.Contains(addrs, a) })
+	})
+}
+
+// callAgain makes the next call some time later: soon, where somebody waits for
+// it.
+func (r *Registrar) callAgain(c *caller) {
+	if c.gone {
+		return
+	}
+	after := r.cfg.Timers.PeerHeartbeat
+	if c.peer != nil || !r.Ready() {
+		after = min(after, r.cfg.Timers.PeerCallGap)
+	}
+	r.timers.arm(&c.timer, c, r.now.Add(after))
+}
+
+// due makes the next call.
+func (c *caller) due(r *Registrar, _ *timer) {
+	if c.left > 0 {
+		if c.left--; c.left == 0 {
+			r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
+			return
+		}
+	}
+	r.call(c)
+}
+
+// calling: the host has named the association of a call.
+func (r *Registrar) calling(c *caller, ev Connecting) {
+	delete(r.peers.calls, ev.Ref)
+	c.ref = 0
+	if ev.Assoc == 0 || r.assocs[ev.Assoc] != nil {
+		c.busy = false
+		r.callAgain(c)
+		return
+	}
+	a := r.newAssoc(ev.Assoc)
+	a.ours, a.enrp, a.caller, a.via = true, true, c, c.via
+}
+
+// linkUp: an association of the ENRP endpoint is established. Who has called
+// says who it is, and asks the same of the other.
+func (r *Registrar) linkUp(a *assoc) {
+	r.peers.links = append(r.peers.links, a)
+	if a.caller == nil {
+		return
+	}
+	if p := a.caller.peer; p != nil && p.assoc == nil && !a.caller.gone {
+		p.assoc = a
+	}
+	r.write(a, r.presence(0, true))
+}
+
+// linkDown: an association of the ENRP endpoint has ended, or did not come up.
+func (r *Registrar) linkDown(a *assoc) {
+	r.peers.links = slices.DeleteFunc(r.peers.links, func(x *assoc) bool { return x == a })
+	if c := a.caller; c != nil {
+		a.caller, c.busy = nil, false
+		r.callAgain(c)
+		if p := c.peer; p != nil && p.assoc == a {
+			r.unlink(p)
+		}
+	}
+	if p := a.sender; p != nil && p.assoc == a {
+		r.unlink(p)
+	}
+}
+
+// unlink moves a peer to another association, or suspects it if there is none.
+func (r *Registrar) unlink(p *peer) {
+	p.assoc = nil
+	for _, a := range r.peers.links {
+		if a.sender == p {
+			p.assoc = a
+			return
+		}
+	}
+	if p.state == PeerActive {
+		r.suspect(p)
+	}
+}
+
+// tell sends a message to a peer, if there is an association to it.
+func (r *Registrar) tell(p *peer, m enrp.Message) {
+	if p.assoc != nil && p.assoc.up {
+		r.write(p.assoc, m)
+	}
+}
+
+// tellAll sends a message, whose receiver is 0, to all peers (RFC 5353, Section
+// 3.1).
+func (r *Registrar) tellAll(m enrp.Message) {
+	if len(r.peers.list) == 0 {
+		return
+	}
+	b, err := m.Append(r.buf[:0])
+	if err != nil {
+		r.logf(true, "cannot tell the peers: %v", err)
+		return
+	}
+	r.buf = b
+	for _, p := range r.peers.list {
+		if p.assoc != nil && p.assoc.up {
+			r.stats.ENRPSent[enrpIndex(m.Type())]++
+			r.send(p.assoc, b)
+		}
+	}
+}
+
+func (r *Registrar) write(a *assoc, m enrp.Message) {
+	b, err := m.Append(r.buf[:0])
+	if err != nil {
+		r.logf(true, "cannot tell the registrar at %v: %v", a.primary(), err)
+		return
+	}
+	r.buf = b
+	r.stats.ENRPSent[enrpIndex(m.Type())]++
+	r.send(a, b)
+}
+
+// onENRP takes a message of another registrar.
+func (r *Registrar) onENRP(a *assoc, b []byte) {
+	msg, causes, err := enrp.Parse(b)
+	if err != nil {
+		r.stats.Malformed++
+		r.logf(true, "ENRP message from %v is refused: %v", a.primary(), err)
+		if m, ok := enrp.ErrorReply(err, r.id, b); ok {
+			r.writeError(a, m)
+		}
+		return
+	}
+	r.stats.ENRPReceived[enrpIndex(msg.Type())]++
+	id, _ := msg.IDs()
+	if m, ok := msg.(*enrp.Error); ok { // RSPLIB repeats our identifier
+		r.stats.ErrorsReceived++
+		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
+		return
+	}
+	p := r.hear(a, id)
+	if p == nil {
+		return
+	}
+	r.onPeerMessage(p, a, msg)
+	if len(causes) > 0 {
+		r.writeError(a, &enrp.Error{Sender: r.id, Receiver: id, Causes: causes})
+	}
+}
+
+func (r *Registrar) onPeerMessage(p *peer, a *assoc, msg enrp.Message) {
+	switch m := msg.(type) {
+	case *enrp.Presence:
+		r.onPresence(p, a, m)
+	case *enrp.ListRequest:
+		r.onListRequest(p, a)
+	case *enrp.ListResponse:
+		r.onListResponse(p, m)
+	case *enrp.HandleTableRequest:
+		r.onTableRequest(p, a, m)
+	case *enrp.HandleTableResponse:
+		r.onTableResponse(p, m)
+	case *enrp.HandleUpdate:
+		r.onHandleUpdate(p, m)
+	case *enrp.InitTakeover:
+		r.onInitTakeover(p, a, m)
+	case *enrp.InitTakeoverAck:
+		r.onInitTakeoverAck(p, m)
+	case *enrp.TakeoverServer:
+		r.onTakeoverServer(p, m)
+	}
+}
+
+// writeError sends an ENRP_ERROR, unless the peer has had too many of them.
+func (r *Registrar) writeError(a *assoc, m *enrp.Error) {
+	if !a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+		r.stats.ErrorsSuppressed++
+		return
+	}
+	r.stats.ErrorsSent++
+	r.write(a, m)
+}

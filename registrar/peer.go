@@ -1,0 +1,345 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// peer is another registrar of the operational scope (RFC 5353, Section 3.4).
+//
+//	            silent for MAX-TIME-LAST-HEARD,
+//	            or its association has ended
+//	active ------------------------------------> suspect
+//	  ^ ^                                           | no answer within
+//	  | |   heard again, from any state             v MAX-TIME-NO-RESPONSE
+//	  | +-------------------------------- dying <---+
+//	  |                                   |  |  all peers agree, or
+//	  |      another registrar is taking  |  |  do not object in time
+//	  +----- it over: yielded <-----------+  +--> taken --> forgotten
+//
+// One that has no elements is forgotten as soon as it is found dead. A peer
+// that is yielded and still has elements some time later is dying again.
+type peer struct {
+	id    param.ServerID
+	state PeerState
+	caller
+	assoc *assoc // that messages go out on, nil if there is none
+	heard bool
+	last  time.Time // peer_last_heard
+	watch timer
+
+	roster   roster
+	audit    audit
+	session  *session
+	takeover *takeover // ours of it, while it is dying or taken
+}
+
+// PeerState is what is thought of a peer.
+type PeerState uint8
+
+// The states of a peer.
+const (
+	// PeerActive: it has been heard lately, or is new.
+	PeerActive PeerState = iota
+	// PeerSuspect: it has been silent for too long, or its association has
+	// ended, and it has been asked for a sign of life.
+	PeerSuspect
+	// PeerDying: it is dead, and we want to take it over.
+	PeerDying
+	// PeerYielded: another registrar wants to take it over.
+	PeerYielded
+	// PeerTaken: we take its elements over.
+	PeerTaken
+	peerStates
+)
+
+var peerLabels = [peerStates]string{"active", "suspect", "dying", "yielded", "taken"}
+
+// String is the state's name.
+func (s PeerState) String() string {
+	if s < peerStates {
+		return peerLabels[s]
+	}
+	return "unknown"
+}
+
+// peerList are all other registrars.
+type peerList struct {
+	byID  map[param.ServerID]*peer
+	list  []*peer // in the order they came
+	calls map[uint64]*caller
+	seeds []*caller
+	links []*assoc // associations of the ENRP endpoint
+
+	server   param.ServerInformation // our own
+	presence timer                   // PEER-HEARTBEAT-CYCLE
+	sessions []*session
+	audits   uint64 // number of the last audit
+}
+
+// served reports whether ENRP is served.
+func (ps *peerList) served() bool { return ps.server.Present() }
+
+// beginENRP starts the ENRP side.
+func (r *Registrar) beginENRP(addrs []netip.AddrPort) {
+	ps := &r.peers
+	t := param.Transport{Type: param.TypeSCTPTransport}
+	for _, a := range plain(addrs) {
+		t.Port = a.Port()
+		t.Addrs = append(t.Addrs, a.Addr())
+	}
+	ps.server = param.ServerInformation{ID: r.id, Transport: t}
+	r.timers.arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
+	for _, a := range r.cfg.Peers {
+		c := &caller{addrs: plain([]netip.AddrPort{a})}
+		ps.seeds = append(ps.seeds, c)
+		r.call(c)
+	}
+	r.beginStart()
+}
+
+// addPeer notes a registrar that was not known, nil if there are too many.
+func (r *Registrar) addPeer(id param.ServerID) *peer {
+	if len(r.peers.list) >= r.cfg.Limits.Peers {
+		r.stats.PeersRefused++
+		return nil
+	}
+	p := &peer{id: id, last: r.now, roster: roster{home: id}}
+	p.caller.peer = p
+	r.peers.byID[id] = p
+	r.peers.list = append(r.peers.list, p)
+	r.timers.arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeLastHeard))
+	return p
+}
+
+// peerOf is the registrar of that identifier, noted now if need be: elements
+// may be known before their home is.
+func (r *Registrar) peerOf(id param.ServerID) *peer {
+	if p := r.peers.byID[id]; p != nil {
+		return p
+	}
+	return r.addPeer(id)
+}
+
+// hear notes who has sent a message, and returns it, nil if it does not count.
+// Who is heard for the first time is asked for its server information (RFC
+// 5353, Section 3.4.1) and for the registrars that it knows.
+func (r *Registrar) hear(a *assoc, id param.ServerID) *peer {
+	switch {
+	case id == 0 || a.sender != nil && a.sender.id != id:
+		r.stats.Ignored[ignoredSender]++
+		return nil
+	case id == r.id:
+		r.onOwnID(a)
+		return nil
+	}
+	p := r.peerOf(id)
+	if p == nil {
+		return nil
+	}
+	a.sender = p
+	if p.assoc == nil {
+		p.assoc = a
+	}
+	p.last, p.via = r.now, a.via
+	r.setPeerState(p, PeerActive)
+	if !p.heard {
+		p.heard = true
+		r.logf(false, "registrar %v is a peer, at %v", id, a.primary())
+		r.sendPresence(p, true)
+		r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: id})
+		r.mentorFound(p)
+	}
+	return p
+}
+
+// onOwnID: we have called ourselves, or another registrar has our identifier.
+func (r *Registrar) onOwnID(a *assoc) {
+	r.stats.Ignored[ignoredSender]++
+	r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", a.primary(), r.id)
+	if c := a.caller; c != nil {
+		r.timers.stop(&c.timer)
+		r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
+		a.caller = nil
+	}
+	r.act(Close{Assoc: a.id})
+}
+
+// setPeerState moves a peer on, and sets the time for the next step.
+func (r *Registrar) setPeerState(p *peer, s PeerState) {
+	t := &r.cfg.Timers
+	if p.state != s {
+		r.logf(s != PeerActive, "registrar %v is %v, was %v", p.id, s, p.state)
+		if p.takeover != nil && s != PeerTaken {
+			r.stopTakeover(p, s)
+		}
+	} else if s == PeerActive && p.watch.armed() {
+		return // its timer looks at when it was heard
+	}
+	p.state = s
+	after := t.MaxTimeNoResponse
+	switch s {
+	case PeerActive:
+		after = t.MaxTimeLastHeard
+	case PeerYielded:
+		after = 2 * t.MaxTimeNoResponse
+	case PeerTaken:
+		after = 0
+	}
+	r.timers.arm(&p.watch, p, r.now.Add(after))
+}
+
+// due runs the peer's timers.
+func (p *peer) due(r *Registrar, t *timer) {
+	if t == &p.audit.timer {
+		p.audit.number = 0
+		return
+	}
+	// A host that was held up has not heard anybody.
+	late := r.now.Sub(t.at) > r.cfg.Timers.MaxTimeNoResponse/2
+	switch p.state {
+	case PeerActive:
+		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) {
+			r.timers.arm(&p.watch, p, at)
+			return
+		}
+		r.suspect(p)
+	case PeerSuspect, PeerDying:
+		if late {
+			r.timers.arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+		} else if p.state == PeerSuspect {
+			r.beginTakeover(p)
+		} else {
+			r.takeOver(p)
+		}
+	case PeerYielded:
+		r.beginTakeover(p)
+	case PeerTaken:
+		r.takeSome(p)
+	}
+}
+
+// suspect asks a peer for a sign of life (RFC 5353, Section 3.4.3).
+func (r *Registrar) suspect(p *peer) {
+	r.setPeerState(p, PeerSuspect)
+	if p.assoc != nil {
+		r.sendPresence(p, true)
+		return
+	}
+	r.call(&p.caller)
+}
+
+// forget ends what is known of a peer, but for where it was: it may come back,
+// after a partition for instance.
+func (r *Registrar) forget(p *peer) {
+	r.logf(true, "registrar %v is forgotten: it is gone", p.id)
+	for e := p.roster.head; e != nil; e = p.roster.head {
+		r.removeForeign(e)
+	}
+	delete(r.peers.byID, p.id)
+	r.peers.list = slices.DeleteFunc(r.peers.list, func(q *peer) bool { return q == p })
+	for _, a := range r.peers.links {
+		if a.sender == p {
+			a.sender = nil
+		}
+		if a.caller == &p.caller {
+			a.caller = nil
+		}
+	}
+	p.gone = true
+	for _, t := range []*timer{&p.watch, &p.caller.timer, &p.audit.timer} {
+		r.timers.stop(t)
+	}
+	if p.session != nil {
+		r.endSession(p.session)
+	}
+	for _, q := range r.peers.list {
+		r.agreed(q, p) // nobody waits for it any more
+	}
+	r.mentorLost(p)
+	r.remember(p.caller.addrs)
+}
+
+// findForeign is an element of another registrar.
+func (r *Registrar) findForeign(h param.PoolHandle, id param.PEID) *entry {
+	if p := r.pools[h]; p != nil {
+		return p.foreign[id]
+	}
+	return nil
+}
+
+// forgetForeign takes an element out of its roster, not out of the handlespace.
+func (r *Registrar) forgetForeign(p *pool, id param.PEID) {
+	if f := p.foreign[id]; f != nil {
+		r.delist(f)
+		delete(p.foreign, id)
+	}
+}
+
+// removeForeign takes another registrar's element out of the handlespace.
+func (r *Registrar) removeForeign(f *entry) {
+	p := f.pool
+	r.space.Remove(p.handle, f.pe.ID)
+	r.forgetForeign(p, f.pe.ID)
+	r.poolChanged(p)
+	r.dropPoolIfUnused(p)
+}
+
+// putForeign puts an element into the handlespace as one of the peer's. It
+// reports whether there was room for it, and it fitted.
+func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement) bool {
+	pe := &handlespace.Element{PoolElement: *e}
+	pe.Home = p.id // when it expires is its home's business
+	f := r.findForeign(h, e.ID)
+	if f == nil && !r.foreignRoom(h, e) || !r.fits(f, e) {
+		r.stats.ForeignRefused++
+		return false
+	}
+	old, err := r.space.Put(h, pe)
+	if err != nil {
+		r.stats.ForeignRefused++
+		return false
+	}
+	po := r.makePool(h)
+	if f == nil {
+		f = &entry{pool: po}
+		if po.foreign == nil {
+			po.foreign = make(map[param.PEID]*entry)
+		}
+		po.foreign[e.ID] = f
+	} else if f.roster != &p.roster {
+		r.delist(f)
+	}
+	f.seen = p.audit.number
+	if f.roster == nil {
+		f.pe = pe
+		r.enlist(&p.roster, f)
+	} else {
+		r.replace(f, pe)
+	}
+	if old == nil || !alike(&old.PoolElement, &pe.PoolElement) {
+		r.poolChanged(po)
+	}
+	return true
+}
+
+// foreignRoom checks the limits for a new element of another registrar, and
+// that it is one.
+func (r *Registrar) foreignRoom(h param.PoolHandle, e *param.PoolElement) bool {
+	l := &r.cfg.Limits
+	_, elements := r.space.Len()
+	switch {
+	case e.ID == 0 || !e.UserTransport.Present(),
+		len(h) > maxHandle || r.elementSize(e) > l.ElementSize,
+		elements >= l.Elements,
+		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes),
+		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,127 @@
+package registrar
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// peerStorm makes random events of peers, most of which do what they should.
+type peerStorm struct {
+	storm
+}
+
+func (s *peerStorm) event() Event {
+	if s.choose(4) == 0 {
+		return s.storm.event()
+	}
+	server := param.ServerID(1 + s.choose(5))
+	switch k := s.choose(20); {
+	case k < 2:
+		s.next++
+		s.assocs = append(s.assocs, s.next)
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: ViaKernel, ENRP: true}
+	case k < 3 && len(s.assocs) > 0:
+		return AssocDown{Assoc: s.assoc()}
+	case k < 7:
+		s.now = s.now.Add(time.Duration(s.choose(8000)) * time.Millisecond)
+		return Tick{}
+	}
+	b, _ := s.peerMessage(server).Append(nil)
+	return Received{Assoc: s.assoc(), PPID: enrp.PPID, Data: b}
+}
+
+func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
+	h := param.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
+	other := param.ServerID(s.choose(6))
+	e := peerElement(uint32(s.choose(6)), []param.ServerID{0, server, other}[s.choose(3)])
+	if s.choose(8) == 0 {
+		e.ASAPTransport = param.Transport{}
+	}
+	if s.choose(8) == 0 {
+		e.Policy.Type = param.Random
+	}
+	switch s.choose(10) {
+	case 0:
+		m := &enrp.Presence{Sender: server, ReplyRequired: s.choose(2) == 0, HasChecksum: true, Checksum: uint16(s.choose(3))}
+		if s.choose(2) == 0 {
+			m.Info = param.ServerInformation{ID: server, Transport: e.ASAPTransport}
+			if !e.ASAPTransport.Present() {
+				m.Info = param.ServerInformation{}
+			}
+		}
+		return m
+	case 1:
+		return &enrp.ListRequest{Sender: server}
+	case 2:
+		return &enrp.HandleTableRequest{Sender: server, OwnChildrenOnly: s.choose(2) == 0}
+	case 3:
+		return &enrp.HandleTableResponse{Sender: server, More: s.choose(3) == 0, Pools: []enrp.PoolEntry{{Handle: h, Elements: []param.PoolElement{e}}}}
+	case 4:
+		return &enrp.InitTakeover{Sender: server, Target: other}
+	case 5:
+		return &enrp.InitTakeoverAck{Sender: server, Target: other}
+	case 6:
+		return &enrp.TakeoverServer{Sender: server, Target: other}
+	case 7:
+		return &enrp.ListResponse{Sender: server, Servers: []param.ServerInformation{{ID: other, Transport: peerElement(1, 1).ASAPTransport}}}
+	}
+	return &enrp.HandleUpdate{Sender: server, Action: enrp.UpdateAction(s.choose(2)), Handle: h, Element: e}
+}
+
+// runPeers runs a storm of peers, and returns what was done.
+func runPeers(seed uint64, events int) ([]byte, error) {
+	src := rand.New(rand.NewPCG(seed, 3))
+	s := &peerStorm{storm: storm{choose: src.IntN, now: time.Unix(1000, 0)}}
+	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(seed, 4)), Peers: s.peer(), Limits: Limits{Downloads: 2}})
+	if err != nil {
+		return nil, err
+	}
+	var done bytes.Buffer
+	var ev Event = Serving{Addrs: s.peer(), ENRP: s.peer()}
+	for i := range events {
+		acts := r.Handle(s.now, ev)
+		for _, a := range acts {
+			if send, ok := a.(*Send); ok {
+				fmt.Fprintf(&done, "%d %d %x\n", send.Assoc, send.PPID, send.Data)
+				if send.PPID == enrp.PPID {
+					_, _, err = enrp.Parse(send.Data)
+				} else {
+					_, _, err = asap.Parse(send.Data)
+				}
+				if err != nil {
+					return nil, fmt.Errorf("event %d, %#v: sent %w", i, ev, err)
+				}
+			}
+		}
+		if err := s.heed(acts); err != nil {
+			return nil, err
+		}
+		if err := r.checkInvariants(); err != nil {
+			return nil, fmt.Errorf("event %d, %#v: %w", i, ev, err)
+		}
+		ev = s.event()
+	}
+	return done.Bytes(), nil
+}
+
+// TestRandomPeers holds the invariants, among them each roster's checksum
+// against a full computation, under random peers, and the same events give the
+// same actions.
+func TestRandomPeers(t *testing.T) {
+	for seed := range uint64(40) {
+		first, err := runPeers(seed, 1500)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if again, _ := runPeers(seed, 1500); seed < 5 && !bytes.Equal(first, again) {
+			t.Fatalf("seed %d: another run does something else", seed)
+		}
+	}
+}

@@ -1,0 +1,441 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// Peers of the tests, one with a smaller identifier than ours and two with a
+// greater one.
+const (
+	smaller = 0x0fffffff
+	greater = 0x20000002
+	third   = 0x30000003
+)
+
+// enrpText is an ENRP message in one line.
+func (w *world) enrpText(b []byte) string {
+	msg, _, err := enrp.Parse(b)
+	if err != nil {
+		w.t.Errorf("sent %v (%x)", err, b)
+		return ""
+	}
+	sender, receiver := msg.IDs()
+	if sender != testServer {
+		w.t.Errorf("sent %v as %v", msg.Type(), sender)
+	}
+	text := strings.ToLower(strings.TrimPrefix(msg.Type().String(), "ENRP_"))
+	if receiver != 0 {
+		text += fmt.Sprintf(" to %x", uint32(receiver))
+	}
+	switch m := msg.(type) {
+	case *enrp.Presence:
+		if m.ReplyRequired {
+			text += " R"
+		}
+		text += fmt.Sprintf(" %04x", m.Checksum)
+	case *enrp.ListResponse:
+		if m.Reject {
+			text += " R"
+		}
+		for _, s := range m.Servers {
+			text += fmt.Sprintf(" %x", uint32(s.ID))
+		}
+	case *enrp.HandleTableRequest:
+		if m.OwnChildrenOnly {
+			text += " W"
+		}
+	case *enrp.HandleTableResponse:
+		if m.Reject {
+			text += " R"
+		}
+		if m.More {
+			text += " M"
+		}
+		for _, p := range m.Pools {
+			for _, e := range p.Elements {
+				text += fmt.Sprintf(" %s:%x@%x", p.Handle, uint32(e.ID), uint32(e.Home))
+			}
+		}
+	case *enrp.HandleUpdate:
+		text += fmt.Sprintf(" %v %s:%x@%x", m.Action, m.Handle, uint32(m.Element.ID), uint32(m.Element.Home))
+	case *enrp.InitTakeover:
+		text += fmt.Sprintf(" %x", uint32(m.Target))
+	case *enrp.InitTakeoverAck:
+		text += fmt.Sprintf(" %x", uint32(m.Target))
+	case *enrp.TakeoverServer:
+		text += fmt.Sprintf(" %x", uint32(m.Target))
+	}
+	return text
+}
+
+// newPeerWorld is a registrar that serves ENRP, with these peers configured.
+func newPeerWorld(t *testing.T, seeds ...string) *world {
+	t.Helper()
+	w := newWorld(t, func(c *Config) { c.Peers = peers(seeds...) })
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	return w
+}
+
+func (w *world) tell(id AssocID, m enrp.Message) {
+	w.t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.handle(Received{Assoc: id, PPID: enrp.PPID, Data: b})
+}
+
+// meet has a peer call, without looking at what is said.
+func (w *world) meet(id AssocID, server param.ServerID) {
+	w.t.Helper()
+	w.handle(AssocUp{Assoc: id, Peer: peers(fmt.Sprintf("10.0.9.%d:9901", id)), Via: ViaKernel, ENRP: true})
+	w.tell(id, &enrp.Presence{Sender: server, Info: param.ServerInformation{ID: server, Transport: param.Transport{
+		Type: param.TypeSCTPTransport, Port: 9901, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 9, byte(id)})},
+	}}})
+	w.trace = nil
+}
+
+// element is a pool element at 10.0.1.1 as ENRP has it.
+func peerElement(id uint32, home param.ServerID) param.PoolElement {
+	addrs := []netip.Addr{netip.MustParseAddr("10.0.1.1")}
+	return param.PoolElement{
+		ID: param.PEID(id), Home: home, Life: 3600, Policy: param.Policy{Type: param.RoundRobin},
+		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: addrs},
+		ASAPTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 40000, Addrs: addrs},
+	}
+}
+
+func update(sender param.ServerID, act enrp.UpdateAction, h string, e param.PoolElement) *enrp.HandleUpdate {
+	return &enrp.HandleUpdate{Sender: sender, Action: act, Handle: param.PoolHandle(h), Element: e}
+}
+
+// wantHomes compares the handlespace, as "POOL:ID@HOME ...".
+func (w *world) wantHomes(want ...string) {
+	w.t.Helper()
+	var got []string
+	for p := range w.r.Space().Pools() {
+		for _, e := range p.Elements(nil) {
+			got = append(got, fmt.Sprintf("%s:%x@%x", p.Handle(), uint32(e.ID), uint32(e.Home)))
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		w.t.Fatalf("at %v: got elements %q, want %q", w.now.Sub(w.start), got, want)
+	}
+}
+
+func TestAloneInScope(t *testing.T) {
+	w := newPeerWorld(t)
+	if !w.r.Ready() {
+		t.Error("not ready without peers")
+	}
+}
+
+// TestMentor follows RFC 5353, Section 3.2.
+func TestMentor(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.want("connect #1 via 0 to [10.0.9.2:9901]")
+	if w.r.Ready() {
+		t.Error("ready before there is a handlespace")
+	}
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.recv(1, resolve("a"))
+	w.want("1 < registration rejected a:1 cause 6", "1 < resolution a cause 6")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.want("2 < presence R ffff")
+	w.tell(2, &enrp.Presence{Sender: greater})
+	w.want("2 < presence to 20000002 R ffff", "2 < list_request to 20000002")
+	w.tell(2, &enrp.HandleTableRequest{Sender: greater})
+	w.tell(2, &enrp.ListRequest{Sender: greater})
+	w.want("2 < handle_table_response to 20000002 R", "2 < list_response to 20000002 R")
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	w.want("2 < handle_table_request to 20000002")
+	part := func(id uint32, more bool) *enrp.HandleTableResponse {
+		return &enrp.HandleTableResponse{Sender: greater, More: more, Pools: []enrp.PoolEntry{
+			{Handle: "a", Elements: []param.PoolElement{peerElement(id, greater), peerElement(id+1, third)}},
+		}}
+	}
+	w.tell(2, part(1, true))
+	w.want("2 < handle_table_request to 20000002")
+	w.tell(2, part(3, false))
+	w.wantHomes("a:1@20000002", "a:2@30000003", "a:3@20000002", "a:4@30000003")
+	if !w.r.Ready() {
+		t.Error("not ready with the handlespace")
+	}
+}
+
+// TestMentorFails: refusals, silence and lost associations end in service all
+// the same.
+func TestMentorFails(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		then func(*world)
+	}{
+		{"no answer", func(*world) {}},
+		{"no association", func(w *world) { w.handle(Connecting{Ref: 1}) }},
+		{"refused list", func(w *world) {
+			w.meet(2, greater)
+			w.tell(2, &enrp.ListResponse{Sender: greater, Reject: true})
+		}},
+		{"refused table", func(w *world) {
+			w.meet(2, greater)
+			w.tell(2, &enrp.ListResponse{Sender: greater})
+			w.tell(2, &enrp.HandleTableResponse{Sender: greater, Reject: true})
+		}},
+		{"lost", func(w *world) {
+			w.meet(2, greater)
+			w.down(2)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newPeerWorld(t, "10.0.9.2:9901")
+			tt.then(w)
+			w.pass(9 * time.Second)
+			if w.r.Ready() {
+				t.Fatal("ready without a handlespace")
+			}
+			w.pass(7 * time.Second)
+			if !w.r.Ready() {
+				t.Error("still not ready")
+			}
+		})
+	}
+}
+
+// TestUpdates: RFC 5353, Section 3.3, and who may change what.
+func TestUpdates(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 9, "10.0.1.9"))
+	w.want("2 < handle_update ADD_PE a:9@10000001", "3 < handle_update ADD_PE a:9@10000001", "1 < registration granted a:9")
+	w.recv(1, dereg("a", 9))
+	w.want("2 < handle_update DEL_PE a:9@10000001", "3 < handle_update DEL_PE a:9@10000001", "1 < deregistration a:9")
+
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.wantHomes("a:1@20000002")
+	w.tell(3, update(third, enrp.DelPE, "a", peerElement(1, greater)))
+	w.tell(3, update(third, enrp.AddPE, "a", peerElement(1, greater)))
+	w.wantHomes("a:1@20000002")
+	if got := w.r.Stats().UpdatesRefused; got != 2 {
+		t.Errorf("got %d updates refused, want 2", got)
+	}
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, third))) // handed over
+	w.wantHomes("a:1@30000003")
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater))) // moved
+	w.wantHomes("a:1@20000002")
+	w.tell(2, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
+	w.wantHomes()
+	w.want()
+}
+
+// TestElementMoves: an element may change its home, a stranger may not take it.
+func TestElementMoves(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.want("1 < registration rejected a:1 cause 4")
+	w.up(4, ViaKernel, "10.0.1.1")
+	w.recv(4, reg("a", 1, "10.0.1.1"))
+	w.want("2 < handle_update ADD_PE a:1@10000001", "4 < registration granted a:1")
+	w.wantHomes("a:1@10000001")
+	w.tell(2, update(greater, enrp.AddPE, "b", peerElement(2, greater)))
+	w.recv(4, dereg("b", 2))
+	w.want("2 < handle_update ADD_PE b:2@10000001", "2 < handle_update DEL_PE b:2@10000001", "4 < deregistration b:2")
+	w.wantHomes("a:1@10000001")
+}
+
+// TestAudit: RFC 5353, Section 3.6.3.
+func TestAudit(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	for id := range uint32(3) {
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(id+1, greater)))
+	}
+	var sum enrp.Checksum
+	for id := range param.PEID(3) {
+		sum.Add("a", id+1)
+	}
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want()
+	sum.Remove("a", 1)
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want("2 < handle_table_request to 20000002 W")
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{peerElement(2, greater)}}}})
+	w.want("2 < handle_table_request to 20000002 W")
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(7, greater)))
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{peerElement(3, greater)}}}})
+	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
+}
+
+// TestTable: what peers are given, in parts, while it changes.
+func TestTable(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.up(1, ViaKernel, "10.0.1.1")
+	const n = 1000
+	for id := range uint32(n) {
+		w.recv(1, reg("a", id+1, "10.0.1.1"))
+	}
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(n+1, greater)))
+	for _, own := range []bool{true, false} {
+		w.trace = nil
+		parts, all := 0, ""
+		for more := true; more; parts++ {
+			w.tell(2, &enrp.HandleTableRequest{Sender: greater, OwnChildrenOnly: own})
+			all += w.trace[len(w.trace)-1]
+			more = strings.Contains(w.trace[len(w.trace)-1], " M")
+			if parts == 0 {
+				w.recv(1, dereg("a", n-1))
+			}
+		}
+		if parts < 3 {
+			t.Errorf("got %d parts, want several", parts)
+		}
+		want := n - 1
+		if !own {
+			want++
+		}
+		if got := strings.Count(all, " a:"); got != want {
+			t.Errorf("own %v: got %d elements, want %d", own, got, want)
+		}
+	}
+	w.tell(2, &enrp.HandleTableRequest{Sender: greater})
+	w.pass(5 * time.Second) // it does not go on
+	if len(w.r.peers.sessions) != 0 {
+		t.Error("a download that stalls does not end")
+	}
+}
+
+// TestTakeover: RFC 5353, Section 3.5.
+func TestTakeover(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.meet(3, third)
+		w.tell(3, update(third, enrp.AddPE, "a", peerElement(1, third)))
+		w.down(3)
+		w.want("connect #1 via 1 to [10.0.9.3:9901]")
+		w.handle(Connecting{Ref: 1})
+		w.pass(4900 * time.Millisecond)
+		w.trace = nil
+		w.tell(2, &enrp.ListRequest{Sender: greater})
+		w.want("2 < list_response to 20000002")
+		w.pass(100 * time.Millisecond)
+		return w
+	}
+	init := "2 < init_takeover 30000003"
+	t.Run("agreed", func(t *testing.T) {
+		w := begin(t)
+		w.want(init)
+		w.tell(2, &enrp.InitTakeoverAck{Sender: greater, Target: third})
+		w.want("2 < takeover_server 30000003")
+		w.pass(time.Millisecond)
+		w.want("connect #3 via 0 to [10.0.1.1:40000]")
+		w.handle(Connecting{Ref: 3, Assoc: 7})
+		w.up(7, ViaUDP, "10.0.1.1")
+		w.want("7 < keep-alive a:1 from 10000001 H")
+		w.recv(7, ack("a", 1))
+		w.want("2 < handle_update ADD_PE a:1@10000001")
+	})
+	t.Run("not answered", func(t *testing.T) {
+		w := begin(t)
+		w.want(init)
+		w.pass(5 * time.Second)
+		if w.trace[0] != "2 < takeover_server 30000003" {
+			t.Errorf("got %q", w.trace)
+		}
+	})
+	t.Run("stopped", func(t *testing.T) {
+		w := begin(t)
+		w.want(init)
+		w.meet(8, third)
+		w.pass(20 * time.Second)
+		w.wantHomes("a:1@30000003")
+		if got := w.r.Stats().Takeovers; got[takeoverStopped] != 1 || got[takeoverWon] != 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("greater wins", func(t *testing.T) {
+		w := begin(t)
+		w.want(init)
+		w.tell(2, &enrp.InitTakeover{Sender: greater, Target: third})
+		w.want("2 < init_takeover_ack to 20000002 30000003")
+		w.tell(2, &enrp.InitTakeoverAck{Sender: greater, Target: third}) // too late
+		w.want()
+		w.tell(2, &enrp.TakeoverServer{Sender: greater, Target: third})
+		w.wantHomes("a:1@20000002")
+	})
+	t.Run("winner vanishes", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, &enrp.InitTakeover{Sender: greater, Target: third})
+		w.trace = nil
+		w.pass(10 * time.Second)
+		if !slices.Contains(w.trace, init) {
+			t.Errorf("got %q, want another try", w.trace)
+		}
+	})
+	t.Run("smaller loses", func(t *testing.T) {
+		w := begin(t)
+		w.meet(4, smaller)
+		w.tell(4, &enrp.InitTakeover{Sender: smaller, Target: third})
+		for _, line := range w.trace {
+			if strings.Contains(line, "ack") {
+				t.Errorf("got %q", line)
+			}
+		}
+	})
+	t.Run("of us", func(t *testing.T) {
+		w := begin(t)
+		w.trace = nil
+		w.tell(2, &enrp.InitTakeover{Sender: greater, Target: testServer})
+		w.want("2 < presence ffff")
+	})
+}
+
+// TestContest: two registrars have one element.
+func TestContest(t *testing.T) {
+	begin := func(t *testing.T, other param.ServerID) *world {
+		w := newPeerWorld(t)
+		w.meet(2, other)
+		w.up(1, ViaKernel, "10.0.1.1")
+		w.recv(1, reg("a", 1, "10.0.1.1"))
+		w.trace = nil
+		return w
+	}
+	t.Run("smaller", func(t *testing.T) {
+		w := begin(t, smaller)
+		w.tell(2, update(smaller, enrp.AddPE, "a", peerElement(1, smaller)))
+		w.want("2 < handle_update ADD_PE a:1@fffffff")
+		w.wantHomes("a:1@fffffff")
+	})
+	t.Run("greater, alive here", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.want("1 < keep-alive a:1 from 10000001 H")
+		w.recv(1, ack("a", 1))
+		w.want("2 < handle_update ADD_PE a:1@10000001")
+		w.wantHomes("a:1@10000001")
+	})
+	t.Run("greater, dead here", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.trace = nil
+		w.pass(5 * time.Second)
+		w.want("2 < handle_update ADD_PE a:1@20000002")
+		w.wantHomes("a:1@20000002")
+	})
+}

@@ -1,0 +1,93 @@
+package registrar
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// presence tells where we are and what the elements are that we own (RFC 5353,
+// Sections 2.1 and 3.6.1).
+func (r *Registrar) presence(to param.ServerID, reply bool) *enrp.Presence {
+	return &enrp.Presence{
+		Sender: r.id, Receiver: to, ReplyRequired: reply,
+		Checksum: r.roster.sum.Value(), HasChecksum: true, Info: r.peers.server,
+	}
+}
+
+func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.id, reply)) }
+
+// due announces our presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC
+// 5353, Section 3.4.2), varied by 5 % either way, so that registrars which have
+// started together are not all heard at once.
+func (ps *peerList) due(r *Registrar, _ *timer) {
+	r.tellAll(r.presence(0, false))
+	cycle := float64(r.cfg.Timers.PeerHeartbeat)
+	r.timers.arm(&ps.presence, ps, r.now.Add(time.Duration(cycle*(0.95+r.rand.Float64()/10))))
+}
+
+// onPresence: RFC 5353, Sections 3.4 and 3.6.1.
+func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
+	if m.Info.Present() {
+		p.caller.addrs = plain(addrPorts(&m.Info.Transport))
+	}
+	if m.ReplyRequired {
+		r.write(a, r.presence(p.id, false))
+	}
+	if m.HasChecksum && r.Ready() && !enrp.ChecksumsMatch(m.Checksum, p.roster.sum.Value()) {
+		r.beginAudit(p)
+	}
+}
+
+// onListRequest: RFC 5353, Section 3.2.2.2. Peers that have not been heard are
+// not passed on, so that the dead do not live on in everybody's lists.
+func (r *Registrar) onListRequest(p *peer, a *assoc) {
+	m := &enrp.ListResponse{Sender: r.id, Receiver: p.id, Reject: !r.Ready()}
+	size := 0
+	for _, q := range r.peers.list {
+		if m.Reject || q == p || !q.heard || q.state != PeerActive || len(q.caller.addrs) == 0 {
+			continue
+		}
+		if size += 32 + 20*len(q.caller.addrs); size > maxTable {
+			break
+		}
+		t := param.Transport{Type: param.TypeSCTPTransport, Port: q.caller.addrs[0].Port()}
+		for _, addr := range q.caller.addrs {
+			t.Addrs = append(t.Addrs, addr.Addr())
+		}
+		m.Servers = append(m.Servers, param.ServerInformation{ID: q.id, Transport: t})
+	}
+	r.write(a, m)
+}
+
+// onListResponse calls the registrars that were not known.
+func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
+	for i := range m.Servers {
+		s := &m.Servers[i]
+		if s.ID == 0 || s.ID == r.id {
+			continue
+		}
+		q := r.peerOf(s.ID)
+		if q == nil {
+			continue
+		}
+		if len(q.caller.addrs) == 0 {
+			q.caller.addrs = usablePeer(plain(addrPorts(&s.Transport)))
+		}
+		r.call(&q.caller)
+	}
+	r.mentorListed(p, m.Reject)
+}
+
+// usablePeer are the addresses at which a registrar can be.
+func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, a := range addrs {
+		if a.Port() != 0 && usable(a.Addr(), a.Addr()) {
+			list = append(list, a)
+		}
+	}
+	return list
+}

@@ -1,0 +1,155 @@
+package registrar
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// start is how a registrar gets its first handlespace (RFC 5353, Section 3.2):
+// from a mentor, which is the first peer that is heard; if it does not answer,
+// or refuses, from another one. A registrar that knows of no peer, or finds
+// none that gives it the handlespace within twice MAX-TIME-NO-RESPONSE, begins
+// with what it has: two that start at the same time have none to give.
+type start struct {
+	running     bool
+	until       time.Time // when it ends in any case, unless a mentor sends
+	mentor      *peer
+	downloading bool
+	tried       []*peer // mentors that have failed
+	timer       timer
+}
+
+// Ready reports whether the registrar has a handlespace. Before that it refuses
+// registrations and resolutions, and peers that want it to be their mentor.
+func (r *Registrar) Ready() bool { return !r.start.running }
+
+func (r *Registrar) beginStart() {
+	s := &r.start
+	if !s.running {
+		return // alone in the scope, as far as we know
+	}
+	s.until = r.now.Add(2 * r.cfg.Timers.MaxTimeNoResponse)
+	r.timers.arm(&s.timer, s, s.until)
+}
+
+// mentorFound: a peer is there, and has been asked for its list.
+func (r *Registrar) mentorFound(p *peer) {
+	s := &r.start
+	if s.running && s.mentor == nil {
+		s.mentor, s.downloading = p, false
+		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	}
+}
+
+func (r *Registrar) askMentor(p *peer) {
+	r.mentorFound(p)
+	r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
+}
+
+// mentorListed: the mentor has told the other registrars.
+func (r *Registrar) mentorListed(p *peer, rejected bool) {
+	s := &r.start
+	switch {
+	case !s.running || s.mentor != p || s.downloading:
+	case rejected:
+		r.nextMentor()
+	default:
+		s.downloading = true
+		r.askDownload()
+	}
+}
+
+func (r *Registrar) askDownload() {
+	s := &r.start
+	r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	r.tell(s.mentor, &enrp.HandleTableRequest{Sender: r.id, Receiver: s.mentor.id})
+}
+
+// onDownload takes a part of the handlespace from the mentor.
+func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
+	if m.Reject {
+		r.nextMentor()
+		return
+	}
+	for i := range m.Pools {
+		for j := range m.Pools[i].Elements {
+			r.offer(p, m.Pools[i].Handle, &m.Pools[i].Elements[j], inDownload)
+		}
+	}
+	if m.More {
+		r.askDownload()
+		return
+	}
+	r.endStart()
+}
+
+// mentorLost: a peer is forgotten.
+func (r *Registrar) mentorLost(p *peer) {
+	if r.start.running && r.start.mentor == p {
+		r.nextMentor()
+	}
+}
+
+// nextMentor turns to a peer that has not been tried, or else waits for one,
+// and then tries them all again.
+func (r *Registrar) nextMentor() {
+	s := &r.start
+	s.tried = append(s.tried, s.mentor)
+	s.mentor, s.downloading = nil, false
+	if p := r.untried(); p != nil {
+		r.askMentor(p)
+		return
+	}
+	s.tried = nil
+	at := r.now.Add(r.cfg.Timers.PeerCallGap)
+	if at.After(s.until) {
+		at = s.until
+	}
+	r.timers.arm(&s.timer, s, at)
+}
+
+func (r *Registrar) untried() *peer {
+	for _, p := range r.peers.list {
+		if p.heard && p.assoc != nil && !slices.Contains(r.start.tried, p) {
+			return p
+		}
+	}
+	return nil
+}
+
+// due: a mentor does not answer, or the pause before the next try is over, or
+// all the time.
+func (s *start) due(r *Registrar, _ *timer) {
+	switch {
+	case !r.now.Before(s.until):
+		r.logf(true, "no peer has given us the handlespace: beginning with %d pool elements", r.peers.foreign())
+		r.endStart()
+	case s.mentor != nil:
+		r.nextMentor()
+	default:
+		if p := r.untried(); p != nil {
+			r.askMentor(p)
+		} else {
+			r.timers.arm(&s.timer, s, s.until)
+		}
+	}
+}
+
+func (ps *peerList) foreign() int {
+	n := 0
+	for _, p := range ps.list {
+		n += p.roster.n
+	}
+	return n
+}
+
+func (r *Registrar) endStart() {
+	s := &r.start
+	if s.mentor != nil {
+		r.logf(false, "the handlespace has come from registrar %v: %d pool elements", s.mentor.id, r.peers.foreign())
+	}
+	r.timers.stop(&s.timer)
+	*s = start{}
+}

@@ -1,0 +1,131 @@
+package registrar
+
+import (
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// session is a peer's download of the handlespace from us (RFC 5353, Section
+// 3.2.3): what is still to be sent. Elements that come or go meanwhile are told
+// in updates.
+type session struct {
+	peer    *peer
+	own     bool
+	next    *entry
+	rosters []*roster // behind next's
+	timer   timer
+}
+
+// maxTable is about how many bytes of elements go into one response.
+const maxTable = 32 << 10
+
+// onTableRequest sends the next part of the handlespace, or of our own elements
+// (RFC 5353, Sections 3.2.3 and 3.6.3).
+func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest) {
+	s := p.session
+	if s != nil && s.own != m.OwnChildrenOnly {
+		r.endSession(s)
+		s = nil
+	}
+	if s == nil {
+		if !r.Ready() || len(r.peers.sessions) >= r.cfg.Limits.Downloads {
+			r.write(a, &enrp.HandleTableResponse{Sender: r.id, Receiver: p.id, Reject: true})
+			return
+		}
+		s = r.beginSession(p, m.OwnChildrenOnly)
+	}
+	part := s.take()
+	more := s.next != nil
+	if more {
+		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	} else {
+		r.endSession(s)
+	}
+	w := enrp.BeginHandleTableResponse(r.buf[:0], r.id, p.id, false, more)
+	for i, e := range part {
+		if i == 0 || part[i-1].pool != e.pool {
+			w.PoolHandle(e.pool.handle)
+		}
+		w.PoolElement(&e.pe.PoolElement)
+	}
+	b, err := w.Finish()
+	if err != nil {
+		r.logf(true, "cannot send the handlespace to registrar %v: %v", p.id, err)
+		return
+	}
+	r.buf = b
+	r.stats.ENRPSent[enrpIndex(enrp.TypeHandleTableResponse)]++
+	r.send(a, b)
+}
+
+func (r *Registrar) beginSession(p *peer, own bool) *session {
+	s := &session{peer: p, own: own, rosters: []*roster{&r.roster}}
+	if !own {
+		for _, q := range r.peers.list {
+			s.rosters = append(s.rosters, &q.roster)
+		}
+	}
+	s.settle()
+	p.session = s
+	r.peers.sessions = append(r.peers.sessions, s)
+	return s
+}
+
+// settle goes on to the next roster that has elements, if one is at its end.
+func (s *session) settle() {
+	for s.next == nil && len(s.rosters) > 0 {
+		s.next, s.rosters = s.rosters[0].head, s.rosters[1:]
+	}
+}
+
+// take takes the elements of one response, as many as fit but at least one.
+func (s *session) take() []*entry {
+	var part []*entry
+	size := 0
+	for s.settle(); s.next != nil; s.settle() {
+		size += wireSize(s.next.pe)
+		if len(part) == 0 || part[len(part)-1].pool != s.next.pool {
+			size += 8 + len(s.next.pool.handle)
+		}
+		if len(part) > 0 && size > maxTable {
+			break
+		}
+		part = append(part, s.next)
+		s.next = s.next.after
+	}
+	return part
+}
+
+// wireSize is about how many bytes an element takes in a message, or a bit more.
+func wireSize(e *handlespace.Element) int {
+	n := 64
+	for _, t := range []*param.Transport{&e.UserTransport, &e.ASAPTransport} {
+		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
+	}
+	for _, u := range e.Unknown {
+		n += 8 + len(u.Value)
+	}
+	return n
+}
+
+func (r *Registrar) endSession(s *session) {
+	r.timers.stop(&s.timer)
+	s.peer.session = nil
+	r.peers.sessions = slices.DeleteFunc(r.peers.sessions, func(x *session) bool { return x == s })
+}
+
+// due ends a download that does not go on.
+func (s *session) due(r *Registrar, _ *timer) { r.endSession(s) }
+
+// onTableResponse: the next part of what we have asked for.
+func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {
+	switch {
+	case r.start.mentor == p && r.start.downloading:
+		r.onDownload(p, m)
+	case p.audit.number != 0:
+		r.onAudited(p, m)
+	}
+}

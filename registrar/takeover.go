@@ -1,0 +1,199 @@
+package registrar
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// takeover is our taking over of a dead peer's elements (RFC 5353, Section 3.5).
+//
+// Of several that want to, the one with the greatest identifier wins, as the
+// RFC has it. The reference implementation has it the other way round: of one
+// of each, either both insist or both give way. So neither lasts: who insists
+// waits for the others' agreement no longer than MAX-TIME-NO-RESPONSE, and who
+// has given way begins again when the dead registrar still has elements after
+// twice that time. Two homes that come of it are told apart element by element;
+// see contest.
+type takeover struct {
+	awaiting []*peer // who has not agreed yet
+	calls    map[string]*probe
+}
+
+// takeBatch is how many elements are taken over at a time, takeGap the time
+// between two batches, in which others' events come.
+const (
+	takeBatch = 128
+	takeGap   = time.Millisecond
+)
+
+// beginTakeover: RFC 5353, Section 3.5.1. Nothing has to be taken over from a
+// peer without elements.
+func (r *Registrar) beginTakeover(p *peer) {
+	if p.roster.n == 0 {
+		r.forget(p)
+		return
+	}
+	r.setPeerState(p, PeerDying)
+	t := &takeover{calls: make(map[string]*probe)}
+	p.takeover = t
+	r.stats.Takeovers[takeoverBegun]++
+	for _, q := range r.peers.list {
+		if q != p && q.state == PeerActive && q.assoc != nil {
+			t.awaiting = append(t.awaiting, q)
+		}
+	}
+	r.tellAll(&enrp.InitTakeover{Sender: r.id, Target: p.id})
+	if len(t.awaiting) == 0 {
+		r.takeOver(p)
+	}
+}
+
+// stopTakeover: the peer has been heard, or another registrar takes it over.
+func (r *Registrar) stopTakeover(p *peer, s PeerState) {
+	p.takeover = nil
+	switch s {
+	case PeerActive:
+		r.stats.Takeovers[takeoverStopped]++
+	case PeerYielded:
+		r.stats.Takeovers[takeoverLost]++
+	}
+}
+
+// onInitTakeover: RFC 5353, Section 3.5.1.
+func (r *Registrar) onInitTakeover(p *peer, a *assoc, m *enrp.InitTakeover) {
+	if m.Target == r.id {
+		r.tellAll(r.presence(0, false))
+		return
+	}
+	if t := r.peers.byID[m.Target]; t != nil && t != p {
+		if t.state == PeerTaken || t.state == PeerDying && r.id > p.id {
+			return
+		}
+		r.setPeerState(t, PeerYielded)
+	}
+	r.write(a, &enrp.InitTakeoverAck{Sender: r.id, Receiver: p.id, Target: m.Target})
+}
+
+func (r *Registrar) onInitTakeoverAck(p *peer, m *enrp.InitTakeoverAck) {
+	if t := r.peers.byID[m.Target]; t != nil {
+		r.agreed(t, p)
+	}
+}
+
+// agreed: q has nothing against the takeover of p, or is gone.
+func (r *Registrar) agreed(p, q *peer) {
+	t := p.takeover
+	if t == nil || p.state != PeerDying || !slices.Contains(t.awaiting, q) {
+		return
+	}
+	t.awaiting = slices.DeleteFunc(t.awaiting, func(x *peer) bool { return x == q })
+	if len(t.awaiting) == 0 {
+		r.takeOver(p)
+	}
+}
+
+// takeOver: RFC 5353, Section 3.5.2.
+func (r *Registrar) takeOver(p *peer) {
+	r.setPeerState(p, PeerTaken)
+	r.stats.Takeovers[takeoverWon]++
+	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
+}
+
+// takeSome makes some of the peer's elements our own.
+func (r *Registrar) takeSome(p *peer) {
+	for range takeBatch {
+		f := p.roster.head
+		if f == nil {
+			r.forget(p)
+			break
+		}
+		r.adopt(f, p.takeover.calls)
+	}
+	r.runProbes()
+	if p.roster.n > 0 {
+		r.timers.arm(&p.watch, p, r.now.Add(takeGap))
+	}
+}
+
+// adopt makes another registrar's element our own. A probe calls it, at its
+// ASAP transport, and sends it a keep-alive with the H flag. An element without
+// an ASAP transport cannot be called: it is gone, unless it registers anew.
+func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
+	if !f.pe.ASAPTransport.Present() {
+		gone := &entry{pool: f.pool, pe: f.pe}
+		r.removeForeign(f)
+		r.announceUpdate(enrp.DelPE, gone)
+		r.stats.Removed[RemovedUnreachable]++
+		return
+	}
+	pe := *f.pe
+	pe.Home = r.id
+	if pe.Life > 0 {
+		pe.Expires = r.now.Add(time.Duration(pe.Life) * time.Second)
+	}
+	r.forgetForeign(f.pool, pe.ID)
+	if _, err := r.space.Put(f.pool.handle, &pe); err != nil {
+		return // it was in that pool, with the same policy and transport
+	}
+	e := r.newElement(f.pool, &pe)
+	e.ownASAP, e.adopt = true, true
+	if !pe.Expires.IsZero() {
+		r.timers.arm(&e.life, e, pe.Expires)
+	}
+	r.probeAdopted(e, calls)
+}
+
+// probeAdopted has an element that has no association called, together with
+// those that take calls at the same place.
+func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
+	to := addrPorts(&e.pe.ASAPTransport)
+	key := callKey(to)
+	p := calls[key]
+	if p == nil || p.state == probeOver {
+		p = &probe{to: to, host: to, adopted: true}
+		calls[key] = p
+		r.stats.Probes++
+		r.probing++
+		p.take(e)
+		r.queueProbe(p)
+		return
+	}
+	p.take(e)
+	if p.state == probeAsking {
+		p.fill(r)
+	}
+}
+
+// onTakeoverServer: the peer has become the home of the target's elements (RFC
+// 5353, Section 3.5.2). That of an active registrar is none: if it is dead it
+// will be found so.
+func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
+	t := r.peers.byID[m.Target]
+	switch {
+	case m.Target == r.id:
+		r.tellAll(r.presence(0, false))
+		return
+	case t == nil || t == p || t.state == PeerActive || t.state == PeerTaken:
+		return
+	}
+	for e := t.roster.head; e != nil; e = t.roster.head {
+		if !r.putForeign(p, e.pool.handle, &e.pe.PoolElement) {
+			r.removeForeign(e)
+		}
+	}
+	r.logf(true, "registrar %v is taken over by %v", t.id, p.id)
+	r.forget(t)
+}
+
+// What becomes of takeovers.
+const (
+	takeoverBegun = iota
+	takeoverWon
+	takeoverLost
+	takeoverStopped
+	takeoverResults
+)
+
+var takeoverLabels = [takeoverResults]string{"begun", "won", "lost", "stopped"}

@@ -1,0 +1,156 @@
+package registrar
+
+import (
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// announceUpdate tells all peers what has become of an element of our own (RFC
+// 5353, Section 3.3).
+func (r *Registrar) announceUpdate(act enrp.UpdateAction, e *entry) {
+	if len(r.peers.list) > 0 {
+		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: act, Handle: e.pool.handle, Element: e.pe.PoolElement})
+	}
+}
+
+// onHandleUpdate: RFC 5353, Section 3.3, but a peer changes no elements other
+// than its own.
+func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
+	switch m.Action {
+	case enrp.AddPE:
+		r.offer(p, m.Handle, &m.Element, inUpdate)
+	case enrp.DelPE:
+		f, e := r.findForeign(m.Handle, m.Element.ID), r.find(m.Handle, m.Element.ID)
+		switch {
+		case f != nil && f.roster == &p.roster:
+			r.removeForeign(f)
+		case e != nil && e.contested != nil && e.contested.Home == p.id:
+			e.contested = nil
+		case f != nil || e != nil:
+			r.stats.UpdatesRefused++
+		}
+	}
+}
+
+// offered says how a peer has named an element.
+type offered uint8
+
+const (
+	inUpdate   offered = iota // something has become of it
+	inTable                   // it is among the peer's own
+	inDownload                // it is in the handlespace, whoever's it is
+)
+
+// offer takes what a peer says of an element. The peer may name elements as its
+// own, and hand its own over to another home; only the mentor is believed about
+// those of others.
+func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, how offered) {
+	home := p
+	if pe.Home != 0 && pe.Home != p.id {
+		home = r.peers.byID[pe.Home]
+	}
+	switch {
+	case pe.Home == r.id:
+		return // nobody knows better than we
+	case home == nil && how == inDownload:
+		if home = r.addPeer(pe.Home); home == nil {
+			return
+		}
+	case home == nil:
+		r.stats.UpdatesRefused++
+		return
+	}
+	if e := r.find(h, pe.ID); e != nil {
+		if home == p {
+			r.contest(e, p, pe, how)
+		}
+		return
+	}
+	f := r.findForeign(h, pe.ID)
+	switch {
+	case f == nil && (home == p || how == inDownload):
+	case f != nil && (home == p || f.roster == &p.roster):
+	case how == inDownload:
+		return // its home has told us already
+	default:
+		r.stats.UpdatesRefused++
+		return
+	}
+	r.putForeign(home, h, pe)
+}
+
+// contest: a peer says to be the home of an element that is our own. That is so
+// when the element has moved to it, and after two registrars could not see one
+// another, or one was taken over that lives. Of two that can both reach the
+// element the one with the smaller identifier keeps it: the other one yields to
+// an update, which a home sends only of an element that it has heard. The
+// smaller one, and whoever learns it from a table, asks the element first, with
+// the H flag, and then either says in an update that it is ours, or yields.
+func (r *Registrar) contest(e *element, p *peer, pe *param.PoolElement, how offered) {
+	theirs := &handlespace.Element{PoolElement: *pe}
+	theirs.Home = p.id
+	if how == inUpdate && p.id < r.id {
+		e.contested = theirs
+		r.yield(e)
+		return
+	}
+	again := e.contested != nil
+	e.contested, e.adopt = theirs, true
+	if !again {
+		r.stats.Contests++
+	}
+	if e.probe == nil && !e.waiting {
+		r.ask(e, true)
+	}
+}
+
+// yield hands an element over to the registrar that it is contested by, and
+// reports whether that is known. The peers are told, so that none of them finds
+// the element in nobody's list.
+func (r *Registrar) yield(e *element) bool {
+	p, pe := r.peers.byID[e.contested.Home], e.contested
+	e.contested = nil
+	if p == nil {
+		return false
+	}
+	r.rejectClaim(e)
+	po := e.pool
+	r.release(e)
+	if !r.putForeign(p, po.handle, &pe.PoolElement) {
+		r.space.Remove(po.handle, e.id)
+		r.dropPoolIfUnused(po)
+		return true
+	}
+	r.stats.Yields++
+	r.logf(false, "pool element %v of pool %s belongs to registrar %v", e.id, quote(po.handle), p.id)
+	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: r.findForeign(po.handle, e.id).pe.PoolElement})
+	return true
+}
+
+// atHome reports whether the association is from the element's host.
+func atHome(a *assoc, f *entry) bool {
+	return slices.Contains(f.pe.ASAPTransport.Addrs, a.primary()) || slices.Contains(f.pe.UserTransport.Addrs, a.primary())
+}
+
+// mayMove reports whether a registration may move an element of another
+// registrar to us. That is what elements do whose home is gone; a stranger must
+// not, as long as the home lives.
+func (r *Registrar) mayMove(a *assoc, f *entry) bool {
+	p := r.peers.byID[f.roster.home]
+	return p == nil || p.state != PeerActive || atHome(a, f)
+}
+
+// leave: an element deregisters with us whose home is another registrar. We
+// become its home for that moment, since the peers take its end from no other.
+func (r *Registrar) leave(f *entry) {
+	p, pe := f.pool, *f.pe
+	pe.Home = r.id
+	gone := &entry{pool: p, pe: &pe}
+	r.announceUpdate(enrp.AddPE, gone)
+	r.removeForeign(f)
+	r.announceUpdate(enrp.DelPE, gone)
+	r.stats.Removed[RemovedDeregistered]++
+}
