@@ -47,6 +47,12 @@ soak: build
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
 
+## sim: registrars and elements in virtual time, SEEDS of them (300)
+SEEDS ?= 300
+.PHONY: sim
+sim:
+	SIM_SEEDS=$(SEEDS) $(GO) test -timeout 0 ./test/sim
+
 ## fuzz: each fuzz target for FUZZTIME (100000x: so many inputs; or 1m)
 .PHONY: fuzz
 fuzz:

@@ -58,7 +58,14 @@ func (r *Registrar) call(c *caller) {
 		return
 	case c.peer != nil && c.peer.assoc != nil:
 		return
-	case r.sctpAssociated(true, c.addrs) != nil, c.peer == nil && r.reaches(c.addrs):
+	case c.peer == nil && r.reaches(c.addrs):
+		r.callAgain(c)
+		return
+	}
+	if a := r.sctpAssociated(true, c.addrs); a != nil {
+		if a.sender == nil { // both have given the other up, but not the association
+			r.write(a, r.presence(0, true))
+		}
 		r.callAgain(c)
 		return
 	}

@@ -430,6 +430,14 @@ func TestContest(t *testing.T) {
 		w.want("2 < handle_update ADD_PE a:1@10000001")
 		w.wantHomes("a:1@10000001")
 	})
+	t.Run("handed over", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer)))
+		w.pass(8 * time.Second) // the next keep-alive
+		if got := "1 < keep-alive a:1 from 10000001 H"; len(w.trace) == 0 || w.trace[0] != got {
+			t.Errorf("got %q, want %q first", w.trace, got)
+		}
+	})
 	t.Run("greater, dead here", func(t *testing.T) {
 		w := begin(t, greater)
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))

@@ -53,8 +53,11 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 		home = r.peers.byID[pe.Home]
 	}
 	switch {
-	case pe.Home == r.id:
-		return // nobody knows better than we
+	case pe.Home == r.id: // nobody knows better than we
+		if e := r.find(h, pe.ID); e != nil && how == inUpdate {
+			e.adopt = true // handed over by one that the element may hold for its home
+		}
+		return
 	case home == nil && how == inDownload:
 		if home = r.addPeer(pe.Home); home == nil {
 			return

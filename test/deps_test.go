@@ -1,5 +1,5 @@
 // Package test holds what concerns the module as a whole; its folders hold
-// the kernel lab, interoperability tests and the sample set-up.
+// the kernel lab, interoperability tests, a simulation and the sample set-up.
 package test
 
 import (
