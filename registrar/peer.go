@@ -88,10 +88,15 @@ func (ps *peerList) served() bool { return ps.server.Present() }
 // beginENRP starts the ENRP side.
 func (r *Registrar) beginENRP(addrs []netip.AddrPort) {
 	ps := &r.peers
+	addrs = plain(addrs)
+	outer := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
+	some := slices.ContainsFunc(addrs, outer)
 	t := param.Transport{Type: param.TypeSCTPTransport}
-	for _, a := range plain(addrs) {
-		t.Port = a.Port()
-		t.Addrs = append(t.Addrs, a.Addr())
+	for _, a := range addrs {
+		if len(t.Addrs) < maxAnnounced && (outer(a) || !some) {
+			t.Port = a.Port()
+			t.Addrs = append(t.Addrs, a.Addr())
+		}
 	}
 	ps.server = param.ServerInformation{ID: r.id, Transport: t}
 	r.timers.arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))

@@ -31,7 +31,7 @@ func (ps *peerList) due(r *Registrar, _ *timer) {
 // onPresence: RFC 5353, Sections 3.4 and 3.6.1.
 func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.Info.Present() {
-		p.caller.addrs = plain(addrPorts(&m.Info.Transport))
+		p.caller.addrs = usablePeer(plain(addrPorts(&m.Info.Transport)))
 	}
 	if m.ReplyRequired {
 		r.write(a, r.presence(p.id, false))

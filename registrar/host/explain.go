@@ -3,11 +3,12 @@ package host
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 )
 
 // explain says where the registrar could not be served, and what to do.
-func (h *Host) explain(err error) error {
+func (h *Host) explain(protocol string, at []netip.AddrPort, err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -17,5 +18,5 @@ func (h *Host) explain(err error) error {
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		hint = ": this needs privileges that the process does not have; choose a port above 1023"
 	}
-	return fmt.Errorf("registrar cannot serve ASAP at %v (UDP encapsulation port %d): %w%s", h.cfg.ASAP, h.cfg.Encap, err, hint)
+	return fmt.Errorf("registrar cannot serve %s at %v (UDP encapsulation port %d): %w%s", protocol, at, h.cfg.Encap, err, hint)
 }

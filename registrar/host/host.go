@@ -14,6 +14,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -27,6 +28,13 @@ type Config struct {
 	// ASAP are the addresses and the port (one for all) where ASAP is served
 	// over SCTP and TCP; none stands for all addresses and port 3863.
 	ASAP []netip.AddrPort
+	// ENRP are the addresses and the port (one for all) where ENRP is served
+	// over SCTP. None stands for port 9901 on the addresses of ASAP if there
+	// are Peers; without those, ENRP is not served.
+	ENRP []netip.AddrPort
+	// PeerEncap is the UDP port at which peers are called over SCTP in UDP; 0
+	// stands for the one that a peer was last heard from, or else 9899.
+	PeerEncap uint16
 	// Transport says which kinds of SCTP to offer.
 	Transport sctp.Mode
 	// Encap is the UDP port of SCTP in UDP; 0 stands for 9899.
@@ -56,6 +64,7 @@ type Network interface {
 type core interface {
 	Handle(time.Time, registrar.Event) []registrar.Action
 	NextDeadline() (time.Time, bool)
+	Ready() bool
 	Stats() registrar.Stats
 }
 
@@ -68,8 +77,10 @@ type Host struct {
 	space *handlespace.Space
 	log   *logger
 	stats atomic.Pointer[Stats]
-	ready atomic.Bool
+	ready atomic.Bool // started
+	knows atomic.Bool // the handlespace of its scope
 	local atomic.Pointer[[]netip.AddrPort]
+	enrp  atomic.Pointer[[]netip.AddrPort]
 
 	mu     sync.Mutex // guards the life cycle
 	loop   *loop      // while started
@@ -102,6 +113,7 @@ func New(cfg Config) (*Host, error) {
 	h := &Host{cfg: cfg, core: r, id: r.ID(), space: r.Space(), log: log}
 	h.stats.Store(&Stats{Stats: r.Stats()})
 	h.local.Store(new([]netip.AddrPort))
+	h.enrp.Store(new([]netip.AddrPort))
 	return h, nil
 }
 
@@ -118,12 +130,17 @@ func (c *Config) complete() error {
 	if len(c.ASAP) == 0 {
 		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
 	}
-	for _, a := range c.ASAP {
-		switch {
-		case !a.IsValid() || a.Addr().IsMulticast():
-			return fmt.Errorf("registrar cannot serve ASAP at %v: want a unicast address, or 0.0.0.0 or [::] for all", a)
-		case a.Port() != c.ASAP[0].Port():
-			return fmt.Errorf("registrar cannot serve ASAP at %v and %v: want the same port at all addresses", c.ASAP[0], a)
+	if len(c.ENRP) == 0 && len(c.Peers) > 0 {
+		for _, a := range c.ASAP {
+			c.ENRP = append(c.ENRP, netip.AddrPortFrom(a.Addr(), enrp.Port))
+		}
+	}
+	if err := errors.Join(checkAddrs("ASAP", c.ASAP), checkAddrs("ENRP", c.ENRP)); err != nil {
+		return err
+	}
+	for _, a := range c.Peers {
+		if !a.IsValid() || a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0 {
+			return fmt.Errorf("registrar cannot have a peer at %v: want a unicast address and a port", a)
 		}
 	}
 	if c.Encap == 0 {
@@ -149,6 +166,19 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// checkAddrs checks where a protocol is to be served.
+func checkAddrs(protocol string, addrs []netip.AddrPort) error {
+	for _, a := range addrs {
+		switch {
+		case !a.IsValid() || a.Addr().IsMulticast():
+			return fmt.Errorf("registrar cannot serve %s at %v: want a unicast address, or 0.0.0.0 or [::] for all", protocol, a)
+		case a.Port() != addrs[0].Port():
+			return fmt.Errorf("registrar cannot serve %s at %v and %v: want the same port at all addresses", protocol, addrs[0], a)
+		}
+	}
+	return nil
+}
+
 // Start opens the sockets and starts the registrar. After an error nothing is
 // left open, and Start may be tried again.
 func (h *Host) Start() error {
@@ -169,8 +199,14 @@ func (h *Host) Start() error {
 	h.loop = l
 	addrs := l.ep.LocalAddrs()
 	h.local.Store(&addrs)
+	serving := registrar.Serving{Addrs: addrs, TCP: true, Announce: l.group != nil}
+	if l.enrp != nil {
+		serving.ENRP = l.enrp.LocalAddrs()
+		h.enrp.Store(&serving.ENRP)
+	}
+	h.knows.Store(h.core.Ready())
 	h.ready.Store(true)
-	l.start(registrar.Serving{Addrs: addrs, TCP: true, Announce: l.group != nil})
+	l.start(serving)
 	return nil
 }
 
@@ -184,10 +220,16 @@ func (h *Host) open() (_ *loop, err error) {
 		}
 	}()
 	if l.network, err = h.cfg.Network(); err != nil {
-		return nil, h.explain(err)
+		return nil, h.explain("ASAP", h.cfg.ASAP, err)
 	}
 	if l.ep, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ASAP, TCP: true}, l.onEvent); err != nil {
-		return nil, h.explain(err)
+		return nil, h.explain("ASAP", h.cfg.ASAP, err)
+	}
+	if len(h.cfg.ENRP) > 0 {
+		if l.enrp, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ENRP}, l.onENRPEvent); err != nil {
+			l.enrp = nil
+			return nil, h.explain("ENRP", h.cfg.ENRP, err)
+		}
 	}
 	if g := h.cfg.AnnounceGroup; g.IsValid() {
 		if l.group, err = joinGroup(g); err != nil {
@@ -223,7 +265,7 @@ func (h *Host) Space() *handlespace.Space { return h.space }
 
 // Ready reports whether the registrar serves: it is started, and knows the
 // handlespace of its scope.
-func (h *Host) Ready() bool { return h.ready.Load() }
+func (h *Host) Ready() bool { return h.ready.Load() && h.knows.Load() }
 
 // Stats returns the counters as they were a tenth of a second ago at most. It
 // may be called by any goroutine, and waits for nobody.
@@ -232,3 +274,6 @@ func (h *Host) Stats() Stats { return *h.stats.Load() }
 // LocalAddrs returns where ASAP is served, with the port that was taken where
 // the configuration says 0. It is empty before Start.
 func (h *Host) LocalAddrs() []netip.AddrPort { return *h.local.Load() }
+
+// ENRPAddrs are the same for ENRP; none if it is not served.
+func (h *Host) ENRPAddrs() []netip.AddrPort { return *h.enrp.Load() }

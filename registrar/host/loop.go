@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
@@ -33,7 +34,8 @@ type loop struct {
 	h       *Host
 	network Network
 	ep      sctp.Endpoint
-	group   *group // nil without announces
+	enrp    sctp.Endpoint // nil without ENRP
+	group   *group        // nil without announces
 
 	inbound chan registrar.Event
 	stop    chan struct{} // closed: end in good order
@@ -43,7 +45,7 @@ type loop struct {
 
 	// The rest is the goroutine's alone.
 	later     []registrar.Event // what performing actions has brought
-	open      map[registrar.AssocID]struct{}
+	open      map[registrar.AssocID]sctp.Endpoint
 	stopping  bool
 	stats     Stats // without the core's
 	published time.Time
@@ -57,15 +59,27 @@ func newLoop(h *Host) *loop {
 		stop:    make(chan struct{}),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
-		open:    make(map[registrar.AssocID]struct{}),
+		open:    make(map[registrar.AssocID]sctp.Endpoint),
 	}
 	l.stats = h.Stats()
 	return l
 }
 
-// onEvent is the transport's handler. It waits while the loop is behind.
-func (l *loop) onEvent(ev sctp.Event) {
-	if e := translate(ev); e != nil {
+// onEvent is the handler of the ASAP endpoint. It waits while the loop is behind.
+func (l *loop) onEvent(ev sctp.Event) { l.take(translate(ev)) }
+
+// onENRPEvent is that of the ENRP endpoint.
+func (l *loop) onENRPEvent(ev sctp.Event) {
+	e := translate(ev)
+	if up, ok := e.(registrar.AssocUp); ok {
+		up.ENRP = true
+		e = up
+	}
+	l.take(e)
+}
+
+func (l *loop) take(e registrar.Event) {
+	if e != nil {
 		select {
 		case l.inbound <- e:
 		case <-l.quit:
@@ -141,8 +155,10 @@ func (l *loop) end(ctx context.Context) error {
 
 // release closes what is open. The loop has ended, or has not begun.
 func (l *loop) release() {
-	if l.ep != nil {
-		_ = l.ep.Close()
+	for _, ep := range []sctp.Endpoint{l.ep, l.enrp} {
+		if ep != nil {
+			_ = ep.Close()
+		}
 	}
 	if l.network != nil {
 		_ = l.network.Close()
@@ -169,8 +185,8 @@ func (l *loop) run(serving registrar.Serving) {
 		case <-stop:
 			stop, l.stopping = nil, true
 			l.handle(registrar.Stop{})
-			for id := range l.open { // were the core to miss one, we would wait for it
-				l.ep.Shutdown(sctp.AssocID(id))
+			for id, ep := range l.open { // were the core to miss one, we would wait for it
+				ep.Shutdown(sctp.AssocID(id))
 			}
 		case <-l.quit:
 			l.publish(time.Now())
@@ -226,6 +242,7 @@ func (l *loop) handle(ev registrar.Event) {
 		l.perform(l.step(next))
 	}
 	l.later = nil
+	l.h.knows.Store(l.h.core.Ready())
 }
 
 // step drives the core. A panic there is a mistake of ours, which must not end
@@ -247,11 +264,7 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 			// it would be back again.
 			return nil
 		}
-		l.open[ev.Assoc] = struct{}{}
-	case registrar.Connecting:
-		if ev.Assoc != 0 {
-			l.open[ev.Assoc] = struct{}{}
-		}
+		l.open[ev.Assoc] = l.endpoint(ev.ENRP)
 	case registrar.AssocDown:
 		delete(l.open, ev.Assoc)
 	}
@@ -266,13 +279,14 @@ func (l *loop) perform(acts []registrar.Action) {
 		case *registrar.Send:
 			l.send(a)
 		case registrar.Connect:
-			id := l.ep.Connect(sctp.Dest{Addrs: a.To, Kind: kind(a.Via)})
-			l.later = append(l.later, registrar.Connecting{Ref: a.Ref, Assoc: registrar.AssocID(id)})
+			l.connect(a)
 		case registrar.Close:
-			if a.Abort {
-				l.ep.Abort(sctp.AssocID(a.Assoc))
-			} else {
-				l.ep.Shutdown(sctp.AssocID(a.Assoc))
+			switch ep := l.open[a.Assoc]; {
+			case ep == nil: // it is gone
+			case a.Abort:
+				ep.Abort(sctp.AssocID(a.Assoc))
+			default:
+				ep.Shutdown(sctp.AssocID(a.Assoc))
 			}
 		case registrar.Announce:
 			if l.group != nil {
@@ -284,8 +298,34 @@ func (l *loop) perform(acts []registrar.Action) {
 	}
 }
 
+// endpoint is that of ENRP or of ASAP.
+func (l *loop) endpoint(enrp bool) sctp.Endpoint {
+	if enrp {
+		return l.enrp
+	}
+	return l.ep
+}
+
+func (l *loop) connect(a registrar.Connect) {
+	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via)}
+	peer := a.PPID == enrp.PPID
+	if peer {
+		to.EncapPort = l.h.cfg.PeerEncap
+	}
+	ep := l.endpoint(peer)
+	id := registrar.AssocID(ep.Connect(to))
+	if id != 0 {
+		l.open[id] = ep
+	}
+	l.later = append(l.later, registrar.Connecting{Ref: a.Ref, Assoc: id})
+}
+
 func (l *loop) send(a *registrar.Send) {
-	err := l.ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID})
+	ep := l.open[a.Assoc]
+	if ep == nil {
+		return // Down was its last event
+	}
+	err := ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID})
 	switch {
 	case err == nil:
 		l.stats.Sent++

@@ -1,0 +1,122 @@
+package host
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// enrpHost is a started Host that serves ENRP on the loopback, with a peer if
+// there is one.
+func enrpHost(t *testing.T, encap uint16, peer *Host) *Host {
+	t.Helper()
+	return loopbackHost(t, func(c *Config) {
+		c.Encap = encap
+		c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+		c.Timers = registrar.Timers{
+			PeerHeartbeat: 300 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
+		}
+		if peer != nil {
+			c.Peers, c.PeerEncap = peer.ENRPAddrs(), peer.cfg.Encap
+		}
+		c.Logf = func(_ bool, text string) { t.Log(text) }
+	})
+}
+
+// eventually waits for something that others do.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// TestPeers: two registrars share a handlespace over SCTP in UDP. One gets what
+// the other has before it serves, each gets what the other is told, and one that
+// is gone is taken over with the elements that live.
+func TestPeers(t *testing.T) {
+	first := enrpHost(t, freeUDPPort(t), nil)
+	if !first.Ready() {
+		t.Fatal("the first registrar of a scope is not ready")
+	}
+	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stack.Close() })
+	register := func(h *Host, id uint32) *peer {
+		pe := newPeer(t, stack, "127.0.0.1:0")
+		pe.assoc = pe.Connect(sctp.Dest{Addrs: h.LocalAddrs(), Kind: sctp.UDP, EncapPort: h.cfg.Encap})
+		pe.sendSoon(registration("p", id, "127.0.0.1"))
+		if m := last[*asap.RegistrationResponse](pe); m.Reject {
+			t.Fatalf("registration is refused: %v", m.Causes)
+		}
+		return pe
+	}
+	has := func(h *Host, n int) func() bool {
+		return func() bool {
+			_, elements := h.Space().Len()
+			return elements == n
+		}
+	}
+	register(first, 1)
+	second := enrpHost(t, freeUDPPort(t), first)
+	eventually(t, "the second registrar is ready", second.Ready)
+	if !has(second, 1)() {
+		t.Error("the second registrar is ready without the handlespace of the first")
+	}
+	if e := second.Space().Pool("p").Element(1); e == nil || e.Home != first.ID() {
+		t.Errorf("got %+v, want home %v", e, first.ID())
+	}
+	gone := register(second, 2)
+	eventually(t, "the first registrar has the second one's element", has(first, 2))
+	gone.Abort(gone.assoc)
+	_ = gone.Close()
+	eventually(t, "the element is gone from both", func() bool { return has(first, 1)() && has(second, 1)() })
+	eventually(t, "a peer is counted", func() bool { return first.Stats().Peers[registrar.PeerActive] == 1 })
+	_ = first.Close(t.Context())
+	eventually(t, "the second registrar is alone", func() bool {
+		s := second.Stats()
+		return s.Peers == [len(s.Peers)]uint64{} && s.Foreign == 0
+	})
+}
+
+func TestENRPConfig(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"peer alone", Config{ASAP: peerAddrs("127.0.0.1:3863"), Config: registrar.Config{Peers: peerAddrs("127.0.0.2:9901")}}, "127.0.0.1:9901"},
+		{"own", Config{ENRP: peerAddrs("127.0.0.1:1")}, "127.0.0.1:1"},
+		{"ports differ", Config{ENRP: peerAddrs("127.0.0.1:1", "127.0.0.2:2")}, ""},
+		{"multicast peer", Config{Config: registrar.Config{Peers: peerAddrs("224.0.0.1:9901")}}, ""},
+		{"peer without port", Config{Config: registrar.Config{Peers: peerAddrs("127.0.0.2:0")}}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, err := New(tt.cfg)
+			switch {
+			case tt.want == "" && err == nil:
+				t.Error("no error")
+			case tt.want != "" && err != nil:
+				t.Error(err)
+			case tt.want != "" && h.cfg.ENRP[0].String() != tt.want:
+				t.Errorf("got ENRP at %v, want %s", h.cfg.ENRP, tt.want)
+			}
+		})
+	}
+}
+
+func peerAddrs(list ...string) []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(list))
+	for i, a := range list {
+		addrs[i] = netip.MustParseAddrPort(a)
+	}
+	return addrs
+}
