@@ -10,6 +10,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
@@ -19,7 +20,11 @@ import (
 // options share one.
 type options struct {
 	// asap are the addresses with their port, sorted; at least one.
-	asap      []netip.AddrPort
+	asap []netip.AddrPort
+	// enrp are where ENRP is served, sorted; none if it is not. peers are other
+	// registrars, sorted.
+	enrp, peers []netip.AddrPort
+
 	transport sctp.Mode
 	encap     uint16
 	serverID  param.ServerID // 0: random
@@ -44,8 +49,9 @@ func defaultOptions() options {
 // config returns the configuration of a registrar with these options.
 func (o options) config() host.Config {
 	return host.Config{
-		Config:        core.Config{ServerID: o.serverID, Timers: o.timers, Limits: o.limits},
+		Config:        core.Config{ServerID: o.serverID, Peers: o.peers, Timers: o.timers, Limits: o.limits},
 		ASAP:          o.asap,
+		ENRP:          o.enrp,
 		Transport:     o.transport,
 		Encap:         o.encap,
 		SCTP:          o.sctp,
@@ -57,6 +63,17 @@ func (o options) config() host.Config {
 				log.Info(text)
 			}
 		},
+	}
+}
+
+// completeENRP has ENRP served where ASAP is, if there are peers but no option
+// enrp.
+func (o *options) completeENRP() {
+	if len(o.enrp) > 0 || len(o.peers) == 0 {
+		return
+	}
+	for _, a := range o.asap {
+		o.enrp = append(o.enrp, netip.AddrPortFrom(a.Addr(), enrp.Port))
 	}
 }
 
@@ -78,8 +95,14 @@ func (o options) conflict(p options) error {
 	if a, b, ok := overlap(o.asap, p.asap, true); ok {
 		return fmt.Errorf("asap %s overlaps with asap %s of another registrar; use the same addresses to share it, or another port", a, b)
 	}
+	if a, b, ok := overlap(o.enrp, slices.Concat(p.asap, p.enrp), true); ok {
+		return fmt.Errorf("enrp %s overlaps with %s of the registrar at %s; give one of them another port", a, b, p)
+	}
+	if a, b, ok := overlap(o.asap, p.enrp, true); ok {
+		return fmt.Errorf("asap %s overlaps with enrp %s of the registrar at %s; give one of them another port", a, b, p)
+	}
 	inUserSpace := o.transport != sctp.KernelOnly && p.transport != sctp.KernelOnly
-	if a, b, ok := overlap(o.asap, p.asap, false); ok && inUserSpace && o.encap == p.encap {
+	if a, b, ok := overlap(slices.Concat(o.asap, o.enrp), slices.Concat(p.asap, p.enrp), false); ok && inUserSpace && o.encap == p.encap {
 		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.encap, a.Addr(), b)
 	}
 	return nil
@@ -133,6 +156,8 @@ func commonOption(a, b string) string {
 // list returns all options but asap as Corefile lines, in a fixed order.
 func (o options) list() []string {
 	l := []string{
+		"enrp " + offOrAddrs(o.enrp),
+		"peer " + offOrAddrs(o.peers),
 		"transport " + modeName(o.transport),
 		"encap " + strconv.Itoa(int(o.encap)),
 		"server_id " + idName(o.serverID),
@@ -145,6 +170,13 @@ func (o options) list() []string {
 		l = append(l, "limit "+s.name+" "+strconv.Itoa(*s.of(&o)))
 	}
 	return l
+}
+
+func offOrAddrs(addrs []netip.AddrPort) string {
+	if len(addrs) == 0 {
+		return "off"
+	}
+	return joinAddrs(addrs)
 }
 
 func idName(id param.ServerID) string {
@@ -194,6 +226,10 @@ func timers() []timer {
 		{name: "T6-Serverannounce", time: func(t *ts) *time.Duration { return &t.ServerAnnounce }},
 		{name: "T7-ENRPoutdate", time: func(t *ts) *time.Duration { return &t.ServerOutdate }},
 		{name: "UPDATE-INTERVAL", time: func(t *ts) *time.Duration { return &t.Update }},
+		{name: "PEER-HEARTBEAT-CYCLE", time: func(t *ts) *time.Duration { return &t.PeerHeartbeat }},
+		{name: "MAX-TIME-LAST-HEARD", time: func(t *ts) *time.Duration { return &t.MaxTimeLastHeard }},
+		{name: "MAX-TIME-NO-RESPONSE", time: func(t *ts) *time.Duration { return &t.MaxTimeNoResponse }},
+		{name: "PEER-CALL-GAP", time: func(t *ts) *time.Duration { return &t.PeerCallGap }},
 		{name: "LINGER", time: func(t *ts) *time.Duration { return &t.Linger }},
 	}
 }
@@ -244,6 +280,8 @@ func limits() []limit {
 		{"claims_per_association", func(o *options) *int { return &o.limits.ClaimsPerAssoc }},
 		{"probes", func(o *options) *int { return &o.limits.Probes }},
 		{"servers", func(o *options) *int { return &o.limits.Servers }},
+		{"peers", func(o *options) *int { return &o.limits.Peers }},
+		{"downloads", func(o *options) *int { return &o.limits.Downloads }},
 		{"errors_per_second", func(o *options) *int { return &o.limits.ErrorsPerSecond }},
 		{"logs_per_second", func(o *options) *int { return &o.limits.LogsPerSecond }},
 		{"associations", func(o *options) *int { return &o.sctp.Associations }},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -58,6 +59,8 @@ type property struct {
 func properties() []property {
 	return []property{
 		{name: "asap", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseASAP},
+		{name: "enrp", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseENRP},
+		{name: "peer", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parsePeer, repeats: true},
 		{name: "transport", args: "auto|kernel|udp", least: 1, most: 1, parse: (*config).parseTransport},
 		{name: "encap", args: "PORT", least: 1, most: 1, parse: (*config).parseEncap},
 		{name: "server_id", args: "ID", least: 1, most: 1, parse: (*config).parseServerID},
@@ -70,15 +73,14 @@ func properties() []property {
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: (*config).parseTimer, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: (*config).parseLimit, repeats: true},
 		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: func(c *config, a []string) error { c.fall.SetZonesFromArgs(a); return nil }},
-		{name: "peer", args: "ADDRESS[:PORT]...", most: -1, parse: noENRP},
-		{name: "enrp", args: "ADDRESS[:PORT]...", most: -1, parse: noENRP},
-		{name: "enrp_announce", args: "[MULTICAST:PORT]", most: -1, parse: noENRP},
+		{name: "enrp_announce", args: "[MULTICAST:PORT]", most: -1, parse: noENRPAnnounce},
 	}
 }
 
-// noENRP refuses what would make an operator believe in a second registrar.
-func noENRP(*config, []string) error {
-	return errors.New("not supported yet: this registrar is alone in its scope, no other one takes over; remove the line")
+// noENRPAnnounce refuses what would make an operator believe that peers are
+// found.
+func noENRPAnnounce(*config, []string) error {
+	return errors.New("not supported yet: peers are not found by multicast; name them with peer")
 }
 
 // parse reads the one rserpool directive of a server block.
@@ -165,31 +167,59 @@ func isReverse(z string) bool {
 	return hasSuffixName(z, "in-addr.arpa.") || hasSuffixName(z, "ip6.arpa.")
 }
 
-func (cfg *config) parseASAP(args []string) error {
+func (cfg *config) parseASAP(args []string) (err error) {
+	cfg.options.asap, err = parseServed(args, asap.Port, "announce")
+	return err
+}
+
+func (cfg *config) parseENRP(args []string) (err error) {
+	cfg.options.enrp, err = parseServed(args, enrp.Port, "enrp_announce")
+	return err
+}
+
+func (cfg *config) parsePeer(args []string) error {
+	for _, arg := range args {
+		a, err := parseAddr(arg, enrp.Port)
+		switch {
+		case err != nil:
+			return err
+		case a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0:
+			return fmt.Errorf("%s is not where a registrar can be, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
+		case slices.Contains(cfg.options.peers, a):
+			return fmt.Errorf("%s is there twice", a)
+		}
+		cfg.options.peers = append(cfg.options.peers, a)
+	}
+	slices.SortFunc(cfg.options.peers, netip.AddrPort.Compare)
+	return nil
+}
+
+// parseServed reads the addresses where a protocol is served. Multicast
+// addresses belong to another option.
+func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort, error) {
 	var addrs []netip.AddrPort
 	for _, arg := range args {
-		a, err := parseAddr(arg, asap.Port)
+		a, err := parseAddr(arg, port)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if a.Addr().IsMulticast() {
-			return fmt.Errorf("%s is a multicast address, which belongs to announce", a.Addr())
+			return nil, fmt.Errorf("%s is a multicast address, which belongs to %s", a.Addr(), multicast)
 		}
 		for _, b := range addrs {
 			switch {
 			case a == b:
-				return fmt.Errorf("%s is there twice", a)
+				return nil, fmt.Errorf("%s is there twice", a)
 			case a.Port() != b.Port():
-				return fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
+				return nil, fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
 			case covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()):
-				return fmt.Errorf("%s and %s overlap; one stands for all addresses", b, a)
+				return nil, fmt.Errorf("%s and %s overlap; one stands for all addresses", b, a)
 			}
 		}
 		addrs = append(addrs, a)
 	}
 	slices.SortFunc(addrs, netip.AddrPort.Compare)
-	cfg.options.asap = addrs
-	return nil
+	return addrs, nil
 }
 
 // parseAddr reads ADDRESS, ADDRESS:PORT or :PORT.
@@ -358,6 +388,10 @@ func (cfg *config) check() error {
 		if slices.Contains(cfg.zones, s.name) {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
+	}
+	cfg.options.completeENRP()
+	if a, b, ok := overlap(cfg.options.asap, cfg.options.enrp, true); ok {
+		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
 	}
 	if cfg.options.limits.DefaultItems > cfg.options.limits.ResolutionItems {
 		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", cfg.options.limits.DefaultItems, cfg.options.limits.ResolutionItems)

@@ -54,7 +54,7 @@ func TestReadmeOptions(t *testing.T) {
 	syntax, _, _ = strings.Cut(syntax, "}\n")
 	var want []string
 	for _, p := range properties() {
-		if strings.Contains(p.args, "ADDRESS") && p.least == 0 || p.name == "enrp_announce" {
+		if p.name == "enrp_announce" {
 			if !strings.Contains(text, "`"+p.name+"` **"+p.args+"**") {
 				t.Errorf("section Bugs does not say that %s %s is refused", p.name, p.args)
 			}

@@ -25,6 +25,15 @@ func TestParse(t *testing.T) {
 		{"asap, any order", "asap [2001:db8::1] 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863", "[2001:db8::1]:3863") }},
 		{"asap, bare IPv6", "asap 2001:db8::1", func(c *config) { c.options.asap = addrPorts("[2001:db8::1]:3863") }},
 		{"asap, port alone", "asap :3900", func(c *config) { c.options.asap = addrPorts("[::]:3900") }},
+		{"enrp", "enrp 192.0.2.1 [2001:db8::1]:9901", func(c *config) { c.options.enrp = addrPorts("192.0.2.1:9901", "[2001:db8::1]:9901") }},
+		{"peer alone", "asap 192.0.2.1\npeer 192.0.2.3", func(c *config) {
+			c.options.asap, c.options.enrp = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
+			c.options.peers = addrPorts("192.0.2.3:9901")
+		}},
+		{"peers", "enrp :9902\npeer 192.0.2.3\npeer 192.0.2.2:9000 2001:db8::2", func(c *config) {
+			c.options.enrp = addrPorts("[::]:9902")
+			c.options.peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
+		}},
 		{"transport auto", "transport auto", func(c *config) {}},
 		{"transport kernel", "transport kernel", func(c *config) { c.options.transport = sctp.KernelOnly }},
 		{"transport udp", "transport udp", func(c *config) { c.options.transport = sctp.UDPOnly }},
@@ -86,7 +95,7 @@ func TestParseErrors(t *testing.T) {
 		{"reverse zone as network", "rserpool 2001:db8::/32", "ip6.arpa. is a reverse zone"},
 		{"twice in a block", "rserpool example.org\nrserpool example.net", "Testfile:2 - this plugin can only be used once"},
 
-		{"unknown property", "assap 192.0.2.1", "Testfile:2 - Error during parsing: unknown property 'assap', known are: asap, transport,"},
+		{"unknown property", "assap 192.0.2.1", "Testfile:2 - Error during parsing: unknown property 'assap', known are: asap, enrp, peer, transport,"},
 		{"asap, empty", "asap", "asap: got 0 arguments, want: asap ADDRESS[:PORT]..."},
 		{"asap, name", "asap localhost", `asap: "localhost" is not an IP address`},
 		{"asap, bad port", "asap 192.0.2.1:70000", `asap: "192.0.2.1:70000" is not an IP address`},
@@ -128,9 +137,13 @@ func TestParseErrors(t *testing.T) {
 		{"limit, zero", "limit pools 0", `limit: pools: "0" is not a number from 1`},
 		{"limit, range", "limit element_size 5000", "Testfile:2 - Error during parsing: limit: element_size: "},
 		{"limits that contradict", "limit resolution_items 5\nlimit default_items 6", "limit default_items 6 is above limit resolution_items 5"},
-		{"peer", "peer 192.0.2.2", "peer: not supported yet: this registrar is alone in its scope"},
-		{"enrp", "enrp 192.0.2.2:9901", "enrp: not supported yet: this registrar is alone in its scope"},
-		{"enrp_announce", "enrp_announce", "enrp_announce: not supported yet: this registrar is alone in its scope"},
+		{"peer, everywhere", "peer [::]", "peer: [::] is not where a registrar can be"},
+		{"peer, multicast", "peer 224.0.1.185", "peer: 224.0.1.185 is not where a registrar can be"},
+		{"peer, twice", "peer 192.0.2.2\npeer 192.0.2.2:9901", "peer: 192.0.2.2:9901 is there twice"},
+		{"enrp, ports", "enrp 192.0.2.2:9901 192.0.2.3:9902", "differ in the port"},
+		{"enrp, multicast", "enrp 224.0.1.185", "which belongs to enrp_announce"},
+		{"enrp, the port of asap", "enrp :3863", "overlaps with enrp [::]:3863; give one of them another port"},
+		{"enrp_announce", "enrp_announce", "enrp_announce: not supported yet: peers are not found by multicast"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
