@@ -82,9 +82,6 @@ type peerList struct {
 	audits   uint64 // number of the last audit
 }
 
-// served reports whether ENRP is served.
-func (ps *peerList) served() bool { return ps.server.Present() }
-
 // beginENRP starts the ENRP side.
 func (r *Registrar) beginENRP(addrs []netip.AddrPort) {
 	ps := &r.peers

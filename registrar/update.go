@@ -55,7 +55,12 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 	switch {
 	case pe.Home == r.id: // nobody knows better than we
 		if e := r.find(h, pe.ID); e != nil && how == inUpdate {
-			e.adopt = true // handed over by one that the element may hold for its home
+			// Handed over by one that the element may hold for its home, having
+			// been asked by it last.
+			e.adopt = true
+			if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
+				r.timers.arm(&e.keepAlive, e, at)
+			}
 		}
 		return
 	case home == nil && how == inDownload:

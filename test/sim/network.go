@@ -55,13 +55,12 @@ type process interface {
 
 // host is a machine with one process, nil while that has crashed.
 type host struct {
-	addr    netip.Addr
-	group   int // hosts of different groups cannot reach one another
-	proc    process
-	paused  time.Time // the process stands still until then
-	nextID  registrar.AssocID
-	ends    map[registrar.AssocID]*end
-	handled time.Time // no event is handled before an earlier one
+	addr   netip.Addr
+	group  int // hosts of different groups cannot reach one another
+	proc   process
+	paused time.Time // the process stands still until then
+	nextID registrar.AssocID
+	ends   map[registrar.AssocID]*end
 }
 
 // end is one side of an association.
