@@ -58,7 +58,7 @@ sim:
 fuzz:
 	@test/fuzz $(FUZZTIME)
 
-## bench: the figures of docs/performance.md, as a table (seven to ten minutes)
+## bench: the figures of docs/performance.md, as a table (six to ten minutes)
 .PHONY: bench
 bench: build
 	$(GO) run ./test/bench

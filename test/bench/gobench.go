@@ -135,7 +135,7 @@ func (b *bench) handlespace() error {
 // messages adds what a message through the registrar's core takes, bytes in to
 // bytes out.
 func (b *bench) messages() error {
-	m, err := goBench("registrar", "^Benchmark(Resolution|Reregistration)$/^1000x10$", b.benchTime, b.benchCount)
+	m, err := goBench("registrar", "^Benchmark(Resolution|Reregistration)$/^1000x10$", b.messageTime, b.benchCount)
 	if err != nil {
 		return err
 	}
