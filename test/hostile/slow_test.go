@@ -86,16 +86,7 @@ func TestSlowTCP(t *testing.T) {
 		}
 		wait(t, "refusal", func() bool { return g.stat("transport_refused_total", "") >= halfOpen })
 		g.check(2*halfOpen, c)
-		if *long {
-			for i, conn := range conns {
-				if err := cutOff(conn); err != nil {
-					t.Errorf("connection %d: %v", i, err)
-				}
-			}
-		}
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
+		hangUp(t, conns)
 		g.end(c)
 	})
 	t.Run("large messages that never come", func(t *testing.T) {
@@ -115,16 +106,7 @@ func TestSlowTCP(t *testing.T) {
 			_, _ = conn.Write([]byte{byte(asap.TypeRegistration), 0, 0xff, 0xf0, 0})
 		}
 		g.check(n, c)
-		if *long {
-			for i, conn := range conns {
-				if err := cutOff(conn); err != nil {
-					t.Errorf("connection %d: %v", i, err)
-				}
-			}
-		}
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
+		hangUp(t, conns)
 		g.end(c)
 	})
 	t.Run("a byte at a time", func(t *testing.T) {
@@ -165,4 +147,20 @@ func TestSlowTCP(t *testing.T) {
 		}
 		g.end(c)
 	})
+}
+
+// hangUp closes connections; in the long form the server has to cut them off
+// first.
+func hangUp(t *testing.T, conns []net.Conn) {
+	t.Helper()
+	if *long {
+		for i, conn := range conns {
+			if err := cutOff(conn); err != nil {
+				t.Errorf("connection %d: %v", i, err)
+			}
+		}
+	}
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
 }
