@@ -35,6 +35,7 @@ type kernelAssoc struct {
 	// emitMu is held while the Handler runs, so that it takes one event of
 	// this association at a time. It comes before mu.
 	emitMu sync.Mutex
+	begun  bool // Up has been given
 	over   bool // Down has been given
 
 	mu     sync.Mutex
@@ -65,13 +66,16 @@ func (e *kernelEndpoint) newAssoc() *kernelAssoc {
 	return a
 }
 
-// emit gives an event to the Handler, unless the association is over. A panic
-// of the Handler ends the association, not the process.
+// emit gives an event to the Handler, unless the association is over. Of one
+// that was not reported Up, because it was aborted or had ended before the
+// kernel told of it, only Down is given: what its peer sent meanwhile is
+// dropped. A panic of the Handler ends the association, not the process.
 func (a *kernelAssoc) emit(ev Event) {
 	ev.Assoc, ev.Kind = a.id, Kernel
 	a.emitMu.Lock()
 	defer a.emitMu.Unlock()
-	if a.over {
+	a.begun = a.begun || ev.Type == Up
+	if a.over || !a.begun && ev.Type != Down {
 		return
 	}
 	defer func() {

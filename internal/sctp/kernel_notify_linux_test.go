@@ -64,7 +64,7 @@ func FuzzKernelNotified(f *testing.F) {
 			},
 		}
 		a := e.newAssoc()
-		a.kid, a.state, a.askedDry = 7, kernelUp, true
+		a.kid, a.state, a.begun, a.askedDry = 7, kernelUp, true, true
 		e.assocs[a.id], e.byKernel[7] = a, a
 		for i := range len(b) {
 			e.notified(b[i:])
@@ -75,6 +75,34 @@ func FuzzKernelNotified(f *testing.F) {
 			t.Errorf("%d times Down, while the association is known: %v", downs, e.byKernel[7] != nil)
 		}
 	})
+}
+
+// TestKernelUnreported has an association end, or get aborted, before the
+// kernel's word that it is up is taken, with messages of the peer behind it:
+// only Down is reported.
+func TestKernelUnreported(t *testing.T) {
+	for name, before := range map[string]func(*kernelAssoc){
+		"ended":   func(*kernelAssoc) {}, // the kernel no longer tells the peer's addresses
+		"aborted": func(a *kernelAssoc) { a.abort(LocalClose, nil) },
+	} {
+		var got []Event
+		e := &kernelEndpoint{
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator),
+			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
+			wake: make(chan struct{}, 1),
+			h:    func(ev Event) { got = append(got, ev) },
+		}
+		a := e.newAssoc()
+		a.kid = 7
+		e.assocs[a.id], e.byKernel[7] = a, a
+		before(a)
+		e.notified(note(noteAssocChange, commUp, 0, 7))
+		e.received(&rcvInfo{assoc: 7}, []byte("a message"), true)
+		e.notified(note(noteAssocChange, commLost, 0, 7))
+		if len(got) != 1 || got[0].Type != Down {
+			t.Errorf("%s: got %v, want Down alone", name, got)
+		}
+	}
 }
 
 func TestSockaddr(t *testing.T) {

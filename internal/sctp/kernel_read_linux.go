@@ -113,8 +113,6 @@ type assocChange struct {
 
 func (e *kernelEndpoint) changed(c assocChange) {
 	a := e.byName(c.kid)
-	if a != nil {
-	}
 	switch c.state {
 	case commUp:
 		e.came(c.kid)
