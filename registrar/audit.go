@@ -6,7 +6,11 @@ import "github.com/rserpool/coredns-rserpool/enrp"
 // marking what is to be swept, it numbers what the peer has named.
 type audit struct {
 	number uint64 // 0 if none is under way
-	timer  timer
+	timer  timer  // for the peer's answer, then for the next part of the sweep
+	// sweeping is set once the peer has named all; swept are those that were
+	// removed.
+	sweeping bool
+	swept    int
 }
 
 // beginAudit asks a peer for its own elements, since its checksum is not what
@@ -26,7 +30,7 @@ func (r *Registrar) askAudit(p *peer) {
 	r.tell(p, &enrp.HandleTableRequest{Sender: r.id, Receiver: p.id, OwnChildrenOnly: true})
 }
 
-// onAudited takes what the peer has, and at the end removes what it has not.
+// onAudited takes what the peer has, and then removes what it has not.
 func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 	if m.Reject {
 		r.endAudit(p) // the next presence brings another
@@ -42,22 +46,40 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		r.askAudit(p)
 		return
 	}
-	swept := 0
-	for e := p.roster.head; e != nil; {
-		next := e.after
+	p.audit.sweeping, p.roster.sweep = true, p.roster.head
+	r.sweepSome(p)
+}
+
+// sweepSome removes some of those that the peer has not named.
+func (r *Registrar) sweepSome(p *peer) {
+	for range moveBatch {
+		e := p.roster.sweep
+		if e == nil {
+			r.stats.Resyncs++
+			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.n, p.audit.swept)
+			r.endAudit(p)
+			return
+		}
+		p.roster.sweep = e.after
 		if e.seen != p.audit.number {
-			swept++
+			p.audit.swept++
+			r.stats.Swept++
 			r.removeForeign(e)
 		}
-		e = next
 	}
-	r.stats.Swept += uint64(swept)
-	r.stats.Resyncs++
-	r.endAudit(p)
-	r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.n, swept)
+	r.timers.arm(&p.audit.timer, p, r.now.Add(takeGap))
+}
+
+// auditDue goes on with a sweep, or ends an audit that the peer does not answer.
+func (r *Registrar) auditDue(p *peer) {
+	if p.audit.sweeping {
+		r.sweepSome(p)
+	} else {
+		r.endAudit(p)
+	}
 }
 
 func (r *Registrar) endAudit(p *peer) {
-	p.audit.number = 0
 	r.timers.stop(&p.audit.timer)
+	p.audit, p.roster.sweep = audit{}, nil
 }

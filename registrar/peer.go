@@ -23,7 +23,8 @@ import (
 //	  +----- it over: yielded <-----------+  +--> taken --> forgotten
 //
 // One that has no elements is forgotten as soon as it is found dead. A peer
-// that is yielded and still has elements some time later is dying again.
+// that is yielded is forgotten when its elements have passed to the registrar
+// that has taken it over; if they have not some time later, it is dying again.
 type peer struct {
 	id    param.ServerID
 	state PeerState
@@ -37,6 +38,7 @@ type peer struct {
 	audit    audit
 	session  *session
 	takeover *takeover // ours of it, while it is dying or taken
+	heir     *peer     // who has taken it over, while its elements pass to that one
 }
 
 // PeerState is what is thought of a peer.
@@ -180,6 +182,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 		if p.takeover != nil && s != PeerTaken {
 			r.stopTakeover(p, s)
 		}
+		p.heir = nil
 	} else if s == PeerActive && p.watch.armed() {
 		return // its timer looks at when it was heard
 	}
@@ -199,7 +202,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 // due runs the peer's timers.
 func (p *peer) due(r *Registrar, t *timer) {
 	if t == &p.audit.timer {
-		p.audit.number = 0
+		r.auditDue(p)
 		return
 	}
 	// A host that was held up has not heard anybody.
@@ -220,7 +223,11 @@ func (p *peer) due(r *Registrar, t *timer) {
 			r.takeOver(p)
 		}
 	case PeerYielded:
-		r.beginTakeover(p)
+		if p.heir != nil {
+			r.inherit(p)
+		} else {
+			r.beginTakeover(p)
+		}
 	case PeerTaken:
 		r.takeSome(p)
 	}
@@ -262,6 +269,9 @@ func (r *Registrar) forget(p *peer) {
 	}
 	for _, q := range r.peers.list {
 		r.agreed(q, p) // nobody waits for it any more
+		if q.heir == p {
+			q.heir = nil
+		}
 	}
 	r.mentorLost(p)
 	r.remember(p.caller.addrs)

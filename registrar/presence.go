@@ -36,7 +36,7 @@ func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.ReplyRequired {
 		r.write(a, r.presence(p.id, false))
 	}
-	if m.HasChecksum && r.Ready() && !enrp.ChecksumsMatch(m.Checksum, p.roster.sum.Value()) {
+	if m.HasChecksum && r.Ready() && !enrp.ChecksumsMatch(m.Checksum, p.roster.sum.Value()) && !r.inherits(p) {
 		r.beginAudit(p)
 	}
 }

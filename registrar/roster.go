@@ -27,6 +27,7 @@ type roster struct {
 	sum        enrp.Checksum
 	head, tail *entry
 	n          int
+	sweep      *entry // where an audit's sweep goes on
 }
 
 // enlist puts e, which is in no roster, at the end of one.
@@ -53,6 +54,9 @@ func (r *Registrar) delist(e *entry) {
 		if s.next == e {
 			s.next = e.after
 		}
+	}
+	if l.sweep == e {
+		l.sweep = e.after
 	}
 	if e.before != nil {
 		e.before.after = e.after

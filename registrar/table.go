@@ -125,7 +125,7 @@ func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {
 	switch {
 	case r.start.mentor == p && r.start.downloading:
 		r.onDownload(p, m)
-	case p.audit.number != 0:
+	case p.audit.number != 0 && !p.audit.sweeping:
 		r.onAudited(p, m)
 	}
 }

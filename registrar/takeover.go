@@ -21,10 +21,12 @@ type takeover struct {
 	calls    map[string]*probe
 }
 
-// takeBatch is how many elements are taken over at a time, takeGap the time
-// between two batches, in which others' events come.
+// takeBatch is how many elements are taken over at a time, moveBatch how many
+// are looked at where none is called, takeGap the time between two batches, in
+// which others' events come.
 const (
 	takeBatch = 128
+	moveBatch = 1024
 	takeGap   = time.Millisecond
 )
 
@@ -71,7 +73,9 @@ func (r *Registrar) onInitTakeover(p *peer, a *assoc, m *enrp.InitTakeover) {
 		if t.state == PeerTaken || t.state == PeerDying && r.id > p.id {
 			return
 		}
-		r.setPeerState(t, PeerYielded)
+		if t.heir == nil {
+			r.setPeerState(t, PeerYielded)
+		}
 	}
 	r.write(a, &enrp.InitTakeoverAck{Sender: r.id, Receiver: p.id, Target: m.Target})
 }
@@ -178,13 +182,36 @@ func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 	case t == nil || t == p || t.state == PeerActive || t.state == PeerTaken:
 		return
 	}
-	for e := t.roster.head; e != nil; e = t.roster.head {
-		if !r.putForeign(p, e.pool.handle, &e.pe.PoolElement) {
+	r.logf(true, "registrar %v is taken over by %v", t.id, p.id)
+	r.setPeerState(t, PeerYielded)
+	t.heir = p
+	r.inherit(t)
+}
+
+// inherit makes some of a dead peer's elements those of its heir.
+func (r *Registrar) inherit(t *peer) {
+	for range moveBatch {
+		e := t.roster.head
+		if e == nil {
+			r.forget(t)
+			return
+		}
+		if !r.putForeign(t.heir, e.pool.handle, &e.pe.PoolElement) {
 			r.removeForeign(e)
 		}
 	}
-	r.logf(true, "registrar %v is taken over by %v", t.id, p.id)
-	r.forget(t)
+	r.timers.arm(&t.watch, t, r.now.Add(takeGap))
+}
+
+// inherits reports whether elements pass to the peer from another one.
+func (r *Registrar) inherits(p *peer) bool {
+	return slices.ContainsFunc(r.peers.list, func(t *peer) bool { return t.heir == p })
+}
+
+// belongs reports whether an element is the peer's, or about to be.
+func (r *Registrar) belongs(f *entry, p *peer) bool {
+	home := r.peers.byID[f.roster.home]
+	return home == p || home != nil && home.heir == p
 }
 
 // What becomes of takeovers.

@@ -25,7 +25,7 @@ func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	case enrp.DelPE:
 		f, e := r.findForeign(m.Handle, m.Element.ID), r.find(m.Handle, m.Element.ID)
 		switch {
-		case f != nil && f.roster == &p.roster:
+		case f != nil && r.belongs(f, p):
 			r.removeForeign(f)
 		case e != nil && e.contested != nil && e.contested.Home == p.id:
 			e.contested = nil
@@ -80,7 +80,7 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 	f := r.findForeign(h, pe.ID)
 	switch {
 	case f == nil && (home == p || how == inDownload):
-	case f != nil && (home == p || f.roster == &p.roster):
+	case f != nil && (home == p || r.belongs(f, p)):
 	case how == inDownload:
 		return // its home has told us already
 	default:
