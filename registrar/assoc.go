@@ -30,6 +30,7 @@ type assoc struct {
 	enrp   bool
 	caller *caller // that has opened it, nil if the peer has
 	sender *peer   // that was heard on it first, nil before that
+	rate   bucket  // of messages
 }
 
 // peerKey is where a peer has proved to be.

@@ -113,6 +113,11 @@ type Limits struct {
 	Servers int
 	// Peers, other registrars that share the handlespace; default 256.
 	Peers int
+	// PeerMessages, ENRP messages a second over one association; twice as many
+	// may come at once, and more are ignored. One counts once more for each KiB
+	// of it, and a request for a part of the handlespace as 16. What is missed
+	// of the handlespace comes with the next audit. Default 50000.
+	PeerMessages int
 	// Downloads of the handlespace by peers at the same time; default 32.
 	Downloads int
 	// ErrorsPerSecond, ASAP_ERROR messages to one association; twice as many
@@ -164,6 +169,7 @@ func DefaultConfig() Config {
 			Probes:                512,
 			Servers:               256,
 			Peers:                 256,
+			PeerMessages:          50000,
 			Downloads:             32,
 			ErrorsPerSecond:       10,
 			LogsPerSecond:         50,
@@ -225,6 +231,7 @@ func (c Config) Complete() (Config, error) {
 		{"limit Probes", &l.Probes, dl.Probes, most},
 		{"limit Servers", &l.Servers, dl.Servers, 10000},
 		{"limit Peers", &l.Peers, dl.Peers, 10000},
+		{"limit PeerMessages", &l.PeerMessages, dl.PeerMessages, most},
 		{"limit Downloads", &l.Downloads, dl.Downloads, 10000},
 		{"limit ErrorsPerSecond", &l.ErrorsPerSecond, dl.ErrorsPerSecond, most},
 		{"limit LogsPerSecond", &l.LogsPerSecond, dl.LogsPerSecond, most},

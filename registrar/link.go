@@ -202,6 +202,10 @@ func (r *Registrar) write(a *assoc, m enrp.Message) {
 
 // onENRP takes a message of another registrar.
 func (r *Registrar) onENRP(a *assoc, b []byte) {
+	if !a.rate.takeN(r.now, r.cfg.Limits.PeerMessages, r.weight(a, b)) {
+		r.stats.Ignored[ignoredRate]++
+		return
+	}
 	msg, causes, err := enrp.Parse(b)
 	if err != nil {
 		r.stats.Malformed++
@@ -226,6 +230,23 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 	if len(causes) > 0 {
 		r.writeError(a, &enrp.Error{Sender: r.id, Receiver: id, Causes: causes})
 	}
+}
+
+// weight is what a message counts as of Limits.PeerMessages: about by the work
+// that it makes, unless we have asked for it.
+func (r *Registrar) weight(a *assoc, b []byte) int {
+	const tableRequest = 16
+	if len(b) > 0 {
+		switch enrp.MessageType(b[0]) {
+		case enrp.TypeHandleTableRequest:
+			return tableRequest
+		case enrp.TypeHandleTableResponse:
+			if p := a.sender; p != nil && r.awaitsTable(p) {
+				return 1
+			}
+		}
+	}
+	return 1 + len(b)/1024
 }
 
 func (r *Registrar) onPeerMessage(p *peer, a *assoc, msg enrp.Message) {

@@ -447,3 +447,46 @@ func TestContest(t *testing.T) {
 		w.wantHomes("a:1@20000002")
 	})
 }
+
+// TestPeerRate: a peer is heeded so many times a second, but what it was asked
+// for is not counted against it.
+func TestPeerRate(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.PeerMessages = 100 })
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	w.meet(2, greater)
+	ignored := func() uint64 { return w.r.Stats().Ignored[ignoredRate] }
+	w.pass(time.Minute)
+	for range 300 {
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	}
+	if got := ignored(); got != 100 {
+		t.Errorf("%d of 300 messages at once are ignored, want 100", got)
+	}
+	w.pass(time.Second)
+	for range 10 {
+		w.tell(2, &enrp.HandleTableRequest{Sender: greater})
+	}
+	if got := ignored(); got != 104 {
+		t.Errorf("%d of 10 requests are ignored, want 4", got-100)
+	}
+	w.pass(time.Minute)
+	big := &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "a"}}}
+	for id := range uint32(400) {
+		big.Pools[0].Elements = append(big.Pools[0].Elements, peerElement(id+1, greater))
+	}
+	for range 10 {
+		w.tell(2, big)
+	}
+	if got := ignored(); got <= 104 {
+		t.Error("large messages are never ignored")
+	}
+	before := ignored()
+	w.pass(time.Minute)
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 1})
+	for range 10 {
+		w.tell(2, big)
+	}
+	if got := ignored(); got != before {
+		t.Errorf("%d of those that we have asked for are ignored, want none", got-before)
+	}
+}

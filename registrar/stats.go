@@ -78,10 +78,11 @@ const (
 	ignoredPPID
 	ignoredNoAssoc
 	ignoredSender
+	ignoredRate
 	ignoredReasons
 )
 
-var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender"}
+var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender", "rate"}
 
 // enrpTypes are the message types of RFC 5353, which are 1 and up.
 const enrpTypes = int(enrp.TypeError)

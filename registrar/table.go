@@ -123,9 +123,17 @@ func (s *session) due(r *Registrar, _ *timer) { r.endSession(s) }
 // onTableResponse: the next part of what we have asked for.
 func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {
 	switch {
-	case r.start.mentor == p && r.start.downloading:
+	case r.downloads(p):
 		r.onDownload(p, m)
-	case p.audit.number != 0 && !p.audit.sweeping:
+	case p.audits():
 		r.onAudited(p, m)
 	}
 }
+
+// awaitsTable reports whether the peer has been asked for a part of the
+// handlespace.
+func (r *Registrar) awaitsTable(p *peer) bool { return r.downloads(p) || p.audits() }
+
+func (r *Registrar) downloads(p *peer) bool { return r.start.mentor == p && r.start.downloading }
+
+func (p *peer) audits() bool { return p.audit.number != 0 && !p.audit.sweeping }

@@ -109,12 +109,15 @@ type bucket struct {
 }
 
 // take reports whether one more event may pass.
-func (b *bucket) take(now time.Time, rate int) bool {
+func (b *bucket) take(now time.Time, rate int) bool { return b.takeN(now, rate, 1) }
+
+// takeN is take for an event that counts as n.
+func (b *bucket) takeN(now time.Time, rate, n int) bool {
 	b.used = max(0, b.used-now.Sub(b.at).Seconds()*float64(rate))
 	b.at = now
-	if b.used+1 > 2*float64(rate) {
+	if b.used+float64(n) > 2*float64(rate) {
 		return false
 	}
-	b.used++
+	b.used += float64(n)
 	return true
 }

@@ -281,6 +281,7 @@ func limits() []limit {
 		{"probes", func(o *options) *int { return &o.limits.Probes }},
 		{"servers", func(o *options) *int { return &o.limits.Servers }},
 		{"peers", func(o *options) *int { return &o.limits.Peers }},
+		{"peer_messages", func(o *options) *int { return &o.limits.PeerMessages }},
 		{"downloads", func(o *options) *int { return &o.limits.Downloads }},
 		{"errors_per_second", func(o *options) *int { return &o.limits.ErrorsPerSecond }},
 		{"logs_per_second", func(o *options) *int { return &o.limits.LogsPerSecond }},
