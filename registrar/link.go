@@ -216,19 +216,18 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 		return
 	}
 	r.stats.ENRPReceived[enrpIndex(msg.Type())]++
-	id, _ := msg.IDs()
 	if m, ok := msg.(*enrp.Error); ok { // RSPLIB repeats our identifier
 		r.stats.ErrorsReceived++
 		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
 		return
 	}
-	p := r.hear(a, id)
+	p := r.hear(a, msg)
 	if p == nil {
 		return
 	}
 	r.onPeerMessage(p, a, msg)
 	if len(causes) > 0 {
-		r.writeError(a, &enrp.Error{Sender: r.id, Receiver: id, Causes: causes})
+		r.writeError(a, &enrp.Error{Sender: r.id, Receiver: p.id, Causes: causes})
 	}
 }
 

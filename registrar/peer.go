@@ -133,7 +133,8 @@ func (r *Registrar) peerOf(id param.ServerID) *peer {
 // hear notes who has sent a message, and returns it, nil if it does not count.
 // Who is heard for the first time is asked for its server information (RFC
 // 5353, Section 3.4.1) and for the registrars that it knows.
-func (r *Registrar) hear(a *assoc, id param.ServerID) *peer {
+func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
+	id, _ := m.IDs()
 	switch {
 	case id == 0 || a.sender != nil && a.sender.id != id:
 		r.stats.Ignored[ignoredSender]++
@@ -144,6 +145,12 @@ func (r *Registrar) hear(a *assoc, id param.ServerID) *peer {
 	}
 	p := r.peerOf(id)
 	if p == nil {
+		return nil
+	}
+	if a.sender == nil && p.isElsewhere(a, m) {
+		r.stats.Ignored[ignoredSender]++
+		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer", a.primary(), id, p.assoc.primary())
+		r.act(Close{Assoc: a.id})
 		return nil
 	}
 	a.sender = p
@@ -160,6 +167,21 @@ func (r *Registrar) hear(a *assoc, id param.ServerID) *peer {
 		r.mentorFound(p)
 	}
 	return p
+}
+
+// isElsewhere reports whether an association cannot be the peer's, since that is
+// at another place and lives: then two registrars have one identifier. A peer
+// that is reached by two associations is where it has proved to be by the one, or
+// says that it is where it has by the other.
+func (p *peer) isElsewhere(a *assoc, m enrp.Message) bool {
+	if p.state != PeerActive || !p.heard || p.assoc == nil || !p.assoc.up {
+		return false
+	}
+	if p.assoc.has(a.primary()) || hasAddr(p.caller.addrs, a.primary()) || a.has(p.assoc.primary()) {
+		return false
+	}
+	pr, ok := m.(*enrp.Presence)
+	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.assoc.primary())
 }
 
 // onOwnID: we have called ourselves, or another registrar has our identifier.

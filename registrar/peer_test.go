@@ -96,10 +96,19 @@ func (w *world) tell(id AssocID, m enrp.Message) {
 // meet has a peer call, without looking at what is said.
 func (w *world) meet(id AssocID, server param.ServerID) {
 	w.t.Helper()
-	w.handle(AssocUp{Assoc: id, Peer: peers(fmt.Sprintf("10.0.9.%d:9901", id)), Via: ViaKernel, ENRP: true})
-	w.tell(id, &enrp.Presence{Sender: server, Info: param.ServerInformation{ID: server, Transport: param.Transport{
-		Type: param.TypeSCTPTransport, Port: 9901, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 9, byte(id)})},
-	}}})
+	at := fmt.Sprintf("10.0.9.%d", id)
+	w.meetAt(id, server, at, at)
+}
+
+// meetAt has a peer call from an address, that says to be at some.
+func (w *world) meetAt(id AssocID, server param.ServerID, from string, at ...string) {
+	w.t.Helper()
+	info := param.ServerInformation{ID: server, Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 9901}}
+	for _, a := range at {
+		info.Transport.Addrs = append(info.Transport.Addrs, netip.MustParseAddr(a))
+	}
+	w.handle(AssocUp{Assoc: id, Peer: peers(from + ":9901"), Via: ViaKernel, ENRP: true})
+	w.tell(id, &enrp.Presence{Sender: server, Info: info})
 	w.trace = nil
 }
 
@@ -446,6 +455,67 @@ func TestContest(t *testing.T) {
 		w.want("2 < handle_update ADD_PE a:1@20000002")
 		w.wantHomes("a:1@20000002")
 	})
+}
+
+// TestTwoAssociations: a peer that is reached by two associations at once is
+// heard on both, and told everything once.
+func TestTwoAssociations(t *testing.T) {
+	for name, from := range map[string]string{"of one address": "10.0.9.2", "of two": "fd00::2"} {
+		t.Run(name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meetAt(2, greater, "10.0.9.2", "10.0.9.2", "fd00::2")
+			w.meetAt(3, greater, from, "10.0.9.2", "fd00::2")
+			w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+			w.tell(3, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+			w.wantHomes("a:1@20000002", "a:2@20000002")
+			w.up(1, ViaKernel, "10.0.1.9")
+			w.recv(1, reg("b", 9, "10.0.1.9"))
+			w.want("2 < handle_update ADD_PE b:9@10000001", "1 < registration granted b:9")
+			w.down(2)
+			w.recv(1, dereg("b", 9))
+			w.want("3 < handle_update DEL_PE b:9@10000001", "1 < deregistration b:9")
+			w.down(3)
+			w.want("connect #1 via 1 to [10.0.9.2:9901 [fd00::2]:9901]")
+		})
+	}
+}
+
+// TestSameIdentifier: of two registrars with one identifier the one that was
+// there first is the peer, as long as it lives.
+func TestSameIdentifier(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+	w.tell(3, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
+	w.want("3 close")
+	w.wantHomes("a:1@20000002")
+	w.down(3)
+	w.want()
+	w.down(2)
+	w.meet(4, greater) // it has moved
+	w.tell(4, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+	w.wantHomes("a:1@20000002", "a:2@20000002")
+}
+
+// TestNewIdentifier: a peer restarts under a new identifier. What it was before
+// is taken over.
+func TestNewIdentifier(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.down(2)
+	w.meetAt(3, third, "10.0.9.2", "10.0.9.2")
+	w.pass(5 * time.Second)
+	if !slices.Contains(w.trace, "3 < init_takeover 20000002") {
+		t.Fatalf("got %q, want a takeover", w.trace)
+	}
+	w.tell(3, &enrp.InitTakeoverAck{Sender: third, Target: greater})
+	w.pass(time.Second)
+	w.wantHomes("a:1@10000001")
+	if p := w.r.peers.byID[third]; p == nil || p.state != PeerActive || w.r.peers.byID[greater] != nil {
+		t.Errorf("got peers %v, want the new one alone", w.r.peers.list)
+	}
 }
 
 // TestPeerRate: a peer is heeded so many times a second, but what it was asked
