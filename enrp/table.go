@@ -129,12 +129,19 @@ func (m *HandleTableResponse) checkEntry(c *param.Cursor) {
 	}
 }
 
+// leastElement is the least size of a pool element: its identifiers and life, a
+// user transport without an address, and a policy (RFC 5354, Section 3.8).
+const leastElement = 32
+
 func (m *HandleTableResponse) parseElement(c *param.Cursor) {
 	if len(m.Pools) == 0 {
 		c.Refuse(noPoolHandle)
 		return
 	}
 	p := &m.Pools[len(m.Pools)-1]
+	if p.Elements == nil {
+		p.Elements = make([]param.PoolElement, 0, c.Run(leastElement))
+	}
 	p.Elements = append(p.Elements, param.PoolElement{})
 	e := &p.Elements[len(p.Elements)-1]
 	c.PoolElement(e)

@@ -154,6 +154,22 @@ func (c *Cursor) skip() {
 // Type is the type of the current parameter.
 func (c *Cursor) Type() Type { return c.cur.typ }
 
+// Run counts the parameters of the current one's type, and of at least least
+// bytes, that follow each other from it on: for readers that make room for all
+// of them at once. What is shorter or malformed ends the run.
+func (c *Cursor) Run(least int) int {
+	n, at := 0, c.cur.start
+	for c.end-at >= headerLen && Type(binary.BigEndian.Uint16(c.msg[at:])) == c.cur.typ {
+		size := int(binary.BigEndian.Uint16(c.msg[at+2:]))
+		if size < max(least, headerLen) || size > c.end-at {
+			break
+		}
+		n++
+		at += padded(size)
+	}
+	return n
+}
+
 // bit numbers the parameter types of which Once and Require keep account.
 func bit(t Type) uint32 {
 	if t == TypeHandleResolutionItems {
