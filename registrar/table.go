@@ -44,14 +44,7 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 	} else {
 		r.endSession(s)
 	}
-	w := enrp.BeginHandleTableResponse(r.buf[:0], r.id, p.id, false, more)
-	for i, e := range part {
-		if i == 0 || part[i-1].pool != e.pool {
-			w.PoolHandle(e.pool.handle)
-		}
-		w.PoolElement(&e.pe.PoolElement)
-	}
-	b, err := w.Finish()
+	b, err := tableResponse(r.buf[:0], r.id, p.id, part, more)
 	if err != nil {
 		r.logf(true, "cannot send the handlespace to registrar %v: %v", p.id, err)
 		return
@@ -59,6 +52,17 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 	r.buf = b
 	r.stats.ENRPSent[enrpIndex(enrp.TypeHandleTableResponse)]++
 	r.send(a, b)
+}
+
+func tableResponse(b []byte, from, to param.ServerID, part []*entry, more bool) ([]byte, error) {
+	w := enrp.BeginHandleTableResponse(b, from, to, false, more)
+	for i, e := range part {
+		if i == 0 || part[i-1].pool != e.pool {
+			w.PoolHandle(e.pool.handle)
+		}
+		w.PoolElement(&e.pe.PoolElement)
+	}
+	return w.Finish()
 }
 
 func (r *Registrar) beginSession(p *peer, own bool) *session {

@@ -32,7 +32,9 @@ const outstanding = 512
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-func newHost(registrar *process) (*host, error) {
+func newHost(registrar *process) (*host, error) { return newHostAt(registrar.dest()) }
+
+func newHostAt(registrar sctp.Dest) (*host, error) {
 	h := &host{room: make(chan struct{}, outstanding), down: make(chan struct{}), up: make(chan struct{})}
 	for range outstanding {
 		h.room <- struct{}{}
@@ -45,7 +47,7 @@ func newHost(registrar *process) (*host, error) {
 		h.close()
 		return nil, err
 	}
-	h.assoc = h.ep.Connect(registrar.dest())
+	h.assoc = h.ep.Connect(registrar)
 	select {
 	case <-h.up:
 		return h, nil

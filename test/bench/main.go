@@ -25,6 +25,9 @@ type sizes struct {
 
 	associations int // idle ones
 
+	sharedElements int // of a handlespace that a peer downloads
+	scopeTime      string
+
 	// What go test runs: shapes of handlespaces, and how often.
 	benchTime, messageTime string
 	benchCount, largeCount int
@@ -35,7 +38,7 @@ var normal = sizes{
 	rounds: 11, queries: 20000,
 	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
-	associations: 10000,
+	associations: 10000, sharedElements: 1000000, scopeTime: "3x",
 	benchTime:    "0.005s", messageTime: "0.1s", benchCount: 8, largeCount: 2,
 	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
 }
@@ -45,7 +48,7 @@ var quick = sizes{
 	rounds: 1, queries: 500,
 	pools: 20, poolSize: 10, onePool: 200, scaleRounds: 1, scaleTurn: 500,
 	elements: 100, changes: 100, rate: 500, changeRounds: 1, changeTime: 300 * time.Millisecond,
-	associations: 10,
+	associations: 10, sharedElements: 200, scopeTime: "1x",
 	benchTime:    "1x", messageTime: "1x", benchCount: 1, largeCount: 1,
 	shapes: "1x10", largeShapes: "1x1000",
 }
@@ -69,6 +72,7 @@ var parts = []struct {
 	{"handlespace", (*bench).handlespace},
 	{"messages", (*bench).messages},
 	{"memory", (*bench).memory},
+	{"scope", (*bench).scope},
 	{"kernel", (*bench).kernel},
 }
 
