@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
@@ -558,5 +559,58 @@ func TestPeerRate(t *testing.T) {
 	}
 	if got := ignored(); got != before {
 		t.Errorf("%d of those that we have asked for are ignored, want none", got-before)
+	}
+}
+
+// TestPassThrough: what we do not understand of an element goes on to clients
+// and peers as it came, from clients or peers.
+func TestPassThrough(t *testing.T) {
+	private := peerElement(1, greater)
+	private.Policy = param.Policy{Type: 0xb0001234, Extra: "a policy of somebody's own"}
+	private.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("skip")}, {Type: 0xc123, Value: []byte("skip, and say so")}}
+	wire := func(e *param.PoolElement) string {
+		b, err := param.AppendPoolElement(nil, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	sent := func(w *world, ev Event, to AssocID) string {
+		for _, a := range w.handle(ev) {
+			if s, ok := a.(*Send); ok && s.Assoc == to {
+				return string(s.Data)
+			}
+		}
+		t.Fatalf("nothing is sent to %d after %+v", to, ev)
+		return ""
+	}
+	enrpEvent := func(id AssocID, m enrp.Message) Event {
+		b, err := m.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Received{Assoc: id, PPID: enrp.PPID, Data: b}
+	}
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.up(1, ViaKernel, "10.0.1.1")
+	w.tell(2, update(greater, enrp.AddPE, "a", private))
+	table := sent(w, enrpEvent(3, &enrp.HandleTableRequest{Sender: third}), 3)
+	if !strings.Contains(table, wire(&private)) {
+		t.Errorf("a peer gets %q, which has not %q", table, wire(&private))
+	}
+	answer := sent(w, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("a"))}, 1)
+	public := private
+	public.ASAPTransport = param.Transport{} // clients have no use for it
+	if !strings.Contains(answer, wire(&public)) {
+		t.Errorf("a client gets %q, which has not %q", answer, wire(&public))
+	}
+	private.ID, private.Home = 2, 0
+	m := &asap.Registration{Handle: "a", Element: private}
+	got := sent(w, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, m)}, 3)
+	private.Home = testServer
+	if !strings.Contains(got, wire(&private)) {
+		t.Errorf("a peer gets %q, which has not %q", got, wire(&private))
 	}
 }
