@@ -77,4 +77,8 @@
 // has acknowledged its new home. Arbitration is that of RFC 5353, Section 3.5.1,
 // and ends in time where the reference implementation has it the other way
 // round: who insists does not wait for ever, and who gives way tries again.
+//
+// An element of a peer that has another policy type or another kind of transport
+// than its pool has here is known, and goes on to other peers, but is set aside
+// until the pool has none of its own kind any more; see misfit.go.
 package registrar

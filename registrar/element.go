@@ -122,6 +122,7 @@ type pool struct {
 	handle   param.PoolHandle
 	elements map[param.PEID]*element
 	foreign  map[param.PEID]*entry // nil at first
+	misfits  int                   // of both
 
 	subs    subscriptions // those of the pool, in the order they came
 	changed bool
@@ -183,6 +184,7 @@ func (r *Registrar) remove(e *element, why RemoveReason) {
 	p := e.pool
 	r.space.Remove(p.handle, e.id)
 	r.release(e)
+	r.refit(p)
 	r.announceUpdate(enrp.DelPE, &e.entry)
 	r.stats.Removed[why]++
 	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
@@ -197,6 +199,7 @@ func (r *Registrar) remove(e *element, why RemoveReason) {
 // release ends this registrar's care for the element. The handlespace is left
 // to the caller.
 func (r *Registrar) release(e *element) {
+	r.setMisfit(&e.entry, false)
 	delete(e.pool.elements, e.id)
 	r.elements--
 	r.delist(&e.entry)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
@@ -22,6 +23,13 @@ func (r *Registrar) sortedElements() []*element {
 		return cmp.Or(cmp.Compare(a.pool.handle, b.pool.handle), cmp.Compare(a.id, b.id))
 	})
 	return list
+}
+
+func count(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // checkInvariants says what is wrong with the registrar's state.
@@ -65,11 +73,28 @@ func (r *Registrar) checkInvariants() error {
 	if size != r.size {
 		fail("elements take %d bytes, counted %d", size, r.size)
 	}
+	misfits := 0
+	for _, p := range r.pools {
+		n := 0
+		for _, f := range p.foreign {
+			n += count(f.misfit)
+		}
+		for _, e := range p.elements {
+			n += count(e.misfit)
+		}
+		if n != p.misfits {
+			fail("pool %q counts %d misfits, want %d", p.handle, p.misfits, n)
+		}
+		misfits += n
+	}
+	if misfits != r.misfits {
+		fail("%d misfits are counted, want %d", r.misfits, misfits)
+	}
 	if elements != r.elements || handleSize != r.handleSize || subs != r.subs {
 		fail("counts are %d elements, %d handle bytes, %d subscriptions; want %d, %d, %d",
 			r.elements, r.handleSize, r.subs, elements, handleSize, subs)
 	}
-	if _, n := r.space.Len(); n != elements+foreign {
+	if _, n := r.space.Len(); n != elements+foreign-r.misfits {
 		fail("handlespace has %d elements, want %d of our own and %d others", n, elements, foreign)
 	}
 	r.checkProbes(probes, fail)
@@ -158,11 +183,24 @@ func checkList(l *elements, mine func(*element) bool, fail failFunc) {
 	}
 }
 
-func (r *Registrar) checkElement(e *element, fail failFunc) {
+// checkPlace: an element is in the handlespace, or does not fit what is there.
+func (r *Registrar) checkPlace(e *entry, fail failFunc) {
 	sp := r.space.Pool(e.pool.handle)
-	if sp == nil || sp.Element(e.id) != e.pe {
-		fail("element %v is not in the handlespace", e.id)
+	switch {
+	case sp == nil || !e.misfit && sp.Element(e.pe.ID) != e.pe:
+		fail("element %v is not in the handlespace", e.pe.ID)
+	case e.misfit && (sp.Element(e.pe.ID) != nil || sp.Policy() == e.pe.Policy.Type && fitsTransport(sp, e)):
+		fail("element %v is set aside, but it fits", e.pe.ID)
 	}
+}
+
+func fitsTransport(p *handlespace.Pool, e *entry) bool {
+	t, use := p.Transport()
+	return t == e.pe.UserTransport.Type && (t != param.TypeSCTPTransport || use == e.pe.UserTransport.Use)
+}
+
+func (r *Registrar) checkElement(e *element, fail failFunc) {
+	r.checkPlace(&e.entry, fail)
 	if e.pe.Home != r.id || !e.pe.ASAPTransport.Present() {
 		fail("element %v has home %v and ASAP transport %v", e.id, e.pe.Home, e.pe.ASAPTransport)
 	}
@@ -278,9 +316,10 @@ func (r *Registrar) checkPeers(fail failFunc) int {
 	for _, p := range r.pools {
 		known += len(p.foreign)
 		for id, e := range p.foreign {
-			if sp := r.space.Pool(p.handle); e.pe.ID != id || e.pool != p || e.roster == nil || sp == nil || sp.Element(id) != e.pe {
-				fail("foreign element %v of %q is not in the handlespace", id, p.handle)
+			if e.pe.ID != id || e.pool != p || e.roster == nil {
+				fail("foreign element %v of %q is not there", id, p.handle)
 			}
+			r.checkPlace(e, fail)
 		}
 	}
 	if known != foreign {

@@ -310,6 +310,7 @@ func (r *Registrar) findForeign(h param.PoolHandle, id param.PEID) *entry {
 // forgetForeign takes an element out of its roster, not out of the handlespace.
 func (r *Registrar) forgetForeign(p *pool, id param.PEID) {
 	if f := p.foreign[id]; f != nil {
+		r.setMisfit(f, false)
 		r.delist(f)
 		delete(p.foreign, id)
 	}
@@ -320,12 +321,13 @@ func (r *Registrar) removeForeign(f *entry) {
 	p := f.pool
 	r.space.Remove(p.handle, f.pe.ID)
 	r.forgetForeign(p, f.pe.ID)
+	r.refit(p)
 	r.poolChanged(p)
 	r.dropPoolIfUnused(p)
 }
 
 // putForeign puts an element into the handlespace as one of the peer's. It
-// reports whether there was room for it, and it fitted.
+// reports whether there was room for it.
 func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement) bool {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.Home = p.id // when it expires is its home's business
@@ -334,12 +336,9 @@ func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement
 		r.stats.ForeignRefused++
 		return false
 	}
-	old, err := r.space.Put(h, pe)
-	if err != nil {
-		r.stats.ForeignRefused++
-		return false
-	}
 	po := r.makePool(h)
+	fits := r.install(po, pe)
+	changed := f == nil || !alike(&f.pe.PoolElement, &pe.PoolElement)
 	if f == nil {
 		f = &entry{pool: po}
 		if po.foreign == nil {
@@ -356,7 +355,8 @@ func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement
 	} else {
 		r.replace(f, pe)
 	}
-	if old == nil || !alike(&old.PoolElement, &pe.PoolElement) {
+	r.setMisfit(f, !fits)
+	if changed {
 		r.poolChanged(po)
 	}
 	return true
@@ -370,7 +370,7 @@ func (r *Registrar) foreignRoom(h param.PoolHandle, e *param.PoolElement) bool {
 	switch {
 	case e.ID == 0 || !e.UserTransport.Present(),
 		len(h) > maxHandle || r.elementSize(e) > l.ElementSize,
-		elements >= l.Elements,
+		elements+r.misfits >= l.Elements,
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes),
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike:
 		return false

@@ -30,6 +30,7 @@ type Registrar struct {
 	byPrimary  map[peerKey]*assoc
 	pools      map[param.PoolHandle]*pool
 	elements   int
+	misfits    int // elements that are not in the handlespace
 	subs       int
 	probing    int // probes that are not over
 	handleSize int // bytes of all handles in pools
@@ -92,7 +93,8 @@ func (r *Registrar) Stats() Stats {
 	s.Subscriptions = uint64(r.subs)
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
-	s.Foreign = s.Elements - uint64(r.elements)
+	s.Misfits = uint64(r.misfits)
+	s.Foreign = s.Elements + s.Misfits - uint64(r.elements)
 	for _, p := range r.peers.list {
 		s.Peers[p.state]++
 	}

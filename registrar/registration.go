@@ -169,6 +169,7 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
 	r.replace(&e.entry, pe)
+	r.setMisfit(&e.entry, false)
 	e.contested = nil
 	r.own(e, a)
 	r.rejectClaim(e) // the element has shown that it lives
@@ -213,7 +214,7 @@ func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle, id param.PEID) *param.Cause {
 	l := &r.cfg.Limits
 	_, elements := r.space.Len()
-	lack := e == nil && elements >= l.Elements && r.findForeign(h, id) == nil ||
+	lack := e == nil && elements+r.misfits >= l.Elements && r.findForeign(h, id) == nil ||
 		(e == nil || e.assoc != a) && a.elements.n >= l.ElementsPerAssoc ||
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes) ||
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike

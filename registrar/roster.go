@@ -10,9 +10,10 @@ import (
 // registrar. It is part of an [element] if that is this registrar.
 type entry struct {
 	pool   *pool
-	pe     *handlespace.Element // as it is in the handlespace
+	pe     *handlespace.Element // as it is in the handlespace, unless it is a misfit
 	roster *roster
 	size   int // of pe, as Limits.ElementBytes counts it
+	misfit bool
 
 	before, after *entry // in the roster
 

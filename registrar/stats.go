@@ -142,13 +142,16 @@ type Stats struct {
 	// Contests of our own elements by other registrars, and those yielded.
 	Contests, Yields uint64
 	// PeersRefused and ForeignRefused: registrars, and their elements, that are
-	// too many or do not fit. UpdatesRefused: changes of elements that are not
+	// too many. UpdatesRefused: changes of elements that are not
 	// the sender's.
 	PeersRefused, ForeignRefused, UpdatesRefused uint64
 
 	// What there is now: peers by PeerState, and elements of others.
 	Peers   [peerStates]uint64
 	Foreign uint64
+	// Misfits are those elements, of whoever, that are set aside since they do
+	// not fit their pool.
+	Misfits uint64
 
 	// What there is now: associations by Via, pools, elements, subscriptions,
 	// probes running or waiting, other registrars heard.
@@ -243,6 +246,7 @@ func (s *Stats) families() []family {
 		counter("announces_malformed_total", "Server announces that could not be read.", s.AnnouncesMalformed),
 		peers,
 		gauge("elements_foreign", "Pool elements whose home is another registrar.", s.Foreign),
+		gauge("elements_set_aside", "Pool elements with another policy or transport than their pool.", s.Misfits),
 		byLabel("enrp_sent_total", "message", "ENRP messages sent.", enrpLabels[:], s.ENRPSent[:]),
 		byLabel("enrp_received_total", "message", "ENRP messages received.", enrpLabels[:], s.ENRPReceived[:]),
 		counter("audits_total", "Audits of a peer whose checksum differed.", s.Audits),
@@ -252,7 +256,7 @@ func (s *Stats) families() []family {
 		counter("contests_total", "Pool elements of our own that another registrar said to be the home of.", s.Contests),
 		counter("yields_total", "Pool elements that we left to another registrar.", s.Yields),
 		counter("peers_refused_total", "Registrars that were no peers because there were too many.", s.PeersRefused),
-		counter("foreign_refused_total", "Pool elements of other registrars that did not fit or were too many.", s.ForeignRefused),
+		counter("foreign_refused_total", "Pool elements of other registrars that were too many.", s.ForeignRefused),
 		counter("updates_refused_total", "Handle updates of pool elements that are not the sender's.", s.UpdatesRefused),
 		gauge("servers_heard", "Other registrars heard by multicast.", s.ServersHeard),
 	}

@@ -138,10 +138,9 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 		pe.Expires = r.now.Add(time.Duration(pe.Life) * time.Second)
 	}
 	r.forgetForeign(f.pool, pe.ID)
-	if _, err := r.space.Put(f.pool.handle, &pe); err != nil {
-		return // it was in that pool, with the same policy and transport
-	}
+	fits := r.install(f.pool, &pe)
 	e := r.newElement(f.pool, &pe)
+	r.setMisfit(&e.entry, !fits)
 	e.ownASAP, e.adopt = true, true
 	if !pe.Expires.IsZero() {
 		r.timers.arm(&e.life, e, pe.Expires)

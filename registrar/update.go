@@ -129,6 +129,7 @@ func (r *Registrar) yield(e *element) bool {
 	r.release(e)
 	if !r.putForeign(p, po.handle, &pe.PoolElement) {
 		r.space.Remove(po.handle, e.id)
+		r.refit(po)
 		r.dropPoolIfUnused(po)
 		return true
 	}

@@ -1,0 +1,82 @@
+package registrar
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// TestMisfits: after a partition another registrar has elements of another
+// policy in a pool that we have, too. Each side goes on with its own; all are
+// known to both.
+func TestMisfits(t *testing.T) {
+	weighted := func(id uint32, home param.ServerID) param.PoolElement {
+		e := peerElement(id, home)
+		e.Policy = param.Policy{Type: param.WeightedRoundRobin, Weight: 2}
+		return e
+	}
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.meet(3, third)
+		w.up(1, ViaKernel, "10.0.1.9")
+		w.recv(1, reg("a", 9, "10.0.1.9"))
+		w.tell(2, update(greater, enrp.AddPE, "a", weighted(1, greater)))
+		w.tell(2, update(greater, enrp.AddPE, "a", weighted(2, greater)))
+		w.wantHomes("a:9@10000001")
+		w.trace = nil
+		return w
+	}
+	t.Run("known", func(t *testing.T) {
+		w := begin(t)
+		var sum enrp.Checksum
+		sum.Add("a", 1)
+		sum.Add("a", 2)
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+		w.want() // no audit
+		w.tell(3, &enrp.HandleTableRequest{Sender: third})
+		w.want("3 < handle_table_response to 30000003 a:9@10000001 a:1@20000002 a:2@20000002")
+		if s := w.r.Stats(); s.Misfits != 2 || s.Foreign != 2 || s.Elements != 1 {
+			t.Errorf("got %d set aside, %d foreign, %d in the handlespace; want 2, 2, 1", s.Misfits, s.Foreign, s.Elements)
+		}
+	})
+	t.Run("ours leave", func(t *testing.T) {
+		w := begin(t)
+		w.recv(1, dereg("a", 9))
+		w.wantHomes("a:1@20000002", "a:2@20000002")
+		w.recv(1, reg("a", 9, "10.0.1.9"))
+		if last := w.trace[len(w.trace)-1]; !strings.HasPrefix(last, "1 < registration rejected a:9") {
+			t.Errorf("got %q, want the pool to have the others' policy now", last)
+		}
+	})
+	t.Run("they leave", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, update(greater, enrp.DelPE, "a", weighted(1, greater)))
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+		w.wantHomes("a:2@20000002", "a:9@10000001")
+	})
+	t.Run("one of another registrar changes", func(t *testing.T) {
+		w := begin(t)
+		w.tell(3, update(third, enrp.AddPE, "b", peerElement(5, third)))
+		w.tell(2, update(greater, enrp.AddPE, "b", weighted(6, greater)))
+		w.wantHomes("a:9@10000001", "b:5@30000003")
+		w.tell(3, update(third, enrp.AddPE, "b", weighted(5, third)))
+		w.wantHomes("a:9@10000001", "b:5@30000003", "b:6@20000002")
+	})
+	t.Run("taken over", func(t *testing.T) {
+		w := begin(t)
+		w.down(2)
+		w.pass(5 * time.Second)
+		w.tell(3, &enrp.InitTakeoverAck{Sender: third, Target: greater})
+		w.pass(time.Second)
+		w.wantHomes("a:9@10000001")
+		if w.r.elements != 3 {
+			t.Errorf("got %d elements of our own, want 3", w.r.elements)
+		}
+		w.recv(1, dereg("a", 9))
+		w.wantHomes("a:1@10000001", "a:2@10000001")
+	})
+}
