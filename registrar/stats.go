@@ -236,7 +236,7 @@ func (s *Stats) families() []family {
 		counter("messages_malformed_total", "Messages that could not be read.", s.Malformed),
 		counter("messages_misplaced_total", "Messages that are none for a registrar.", s.Misplaced),
 		byLabel("messages_ignored_total", "reason", "Messages ignored.", ignoredLabels[:], s.Ignored[:]),
-		counter("errors_sent_total", "ASAP_ERROR messages sent.", s.ErrorsSent),
+		counter("errors_sent_total", "ASAP_ERROR and ENRP_ERROR messages sent.", s.ErrorsSent),
 		counter("errors_suppressed_total", "ASAP_ERROR messages not sent because there were too many.", s.ErrorsSuppressed),
 		counter("errors_received_total", "ASAP_ERROR messages received.", s.ErrorsReceived),
 		counter("sends_failed_total", "Messages that could not be delivered.", s.SendsFailed),

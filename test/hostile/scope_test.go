@@ -1,0 +1,180 @@
+package hostile
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// falsePeer is an association to the server's ENRP endpoint, of whoever says to
+// be a registrar.
+type falsePeer struct {
+	t     *testing.T
+	id    param.ServerID
+	ep    sctp.Endpoint
+	assoc sctp.AssocID
+}
+
+// falsePeer introduces itself. What it is told is not looked at.
+func (c *crowd) falsePeer(at netip.Addr, to netip.AddrPort, id param.ServerID) *falsePeer {
+	c.s.t.Helper()
+	p := &falsePeer{t: c.s.t, id: id}
+	up := make(chan struct{})
+	var err error
+	p.ep, err = c.stack.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.AddrPortFrom(at, 0)}}, func(ev sctp.Event) {
+		if ev.Type == sctp.Up {
+			close(up)
+		}
+	})
+	if err != nil {
+		c.s.t.Fatal(err)
+	}
+	p.assoc = p.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{to}, Kind: sctp.UDP, EncapPort: c.s.encap})
+	select {
+	case <-up:
+	case <-time.After(30 * time.Second):
+		c.s.t.Fatal("no association within 30 s")
+	}
+	p.tell(&enrp.Presence{Sender: id})
+	return p
+}
+
+func (p *falsePeer) tell(m enrp.Message) {
+	p.t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	wait(p.t, "room for a message", func() bool {
+		err := p.ep.Send(p.assoc, sctp.Message{Data: b, PPID: enrp.PPID})
+		if err != nil && !errors.Is(err, sctp.ErrQueueFull) {
+			p.t.Fatal(err)
+		}
+		return err == nil
+	})
+}
+
+// names tells of an element of its own.
+func (p *falsePeer) names(id uint32) {
+	p.t.Helper()
+	at := func(t param.Type, port uint16) param.Transport {
+		return param.Transport{Type: t, Port: port, Addrs: []netip.Addr{loopback}}
+	}
+	p.tell(&enrp.HandleUpdate{Sender: p.id, Action: enrp.AddPE, Handle: "false", Element: param.PoolElement{
+		ID: param.PEID(id), Home: p.id, Life: 3600, Policy: param.Policy{Type: param.RoundRobin},
+		UserTransport: at(param.TypeTCPTransport, 7), ASAPTransport: at(param.TypeSCTPTransport, 7),
+	}})
+}
+
+// beginScopeSiege is a siege of a server that has an ENRP endpoint.
+func beginScopeSiege(t *testing.T, options ...string) (*siege, netip.AddrPort) {
+	t.Helper()
+	at := netip.AddrPortFrom(loopback, freePort(t, "udp"))
+	return beginSiege(t, append(options, fmt.Sprintf("enrp %v", at), "timer MAX-TIME-NO-RESPONSE 1s")...), at
+}
+
+// TestFalseElements has a peer name far more elements than there may be, and
+// vanish, so that they are taken over.
+func TestFalseElements(t *testing.T) {
+	limit, attempts := 5000, 20_000
+	if *long {
+		limit, attempts = 500_000, 2_000_000
+	}
+	c := ceiling{heap: limit*1500 + 4<<20, goroutines: 20, files: 2, cpu: 80 * time.Microsecond, left: limit*200 + 2<<20}
+	g, at := beginScopeSiege(t, fmt.Sprintf("limit elements %d", limit+honestElements))
+	p := g.crowd().falsePeer(loopback, at, 66)
+	for i := range attempts {
+		p.names(uint32(i + 1))
+	}
+	wait(t, "refusals", func() bool { return g.stat("foreign_refused_total", "") == attempts-limit })
+	g.check(attempts, c)
+	_ = p.ep.Close()
+	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.end(c)
+}
+
+// TestFalseRequests has a peer ask for the handlespace without end, and tell
+// what nobody has asked for.
+func TestFalseRequests(t *testing.T) {
+	const rate = 1000
+	attempts := 20_000
+	if *long {
+		attempts = 1_000_000
+	}
+	c := ceiling{heap: 12 << 20, goroutines: 20, files: 2, cpu: 100 * time.Microsecond}
+	g, at := beginScopeSiege(t, fmt.Sprintf("limit peer_messages %d", rate))
+	p := g.crowd().falsePeer(loopback, at, 66)
+	for i := range uint32(100) {
+		p.names(i + 1)
+	}
+	wait(t, "elements", func() bool { return g.stat("elements", "") == honestElements+100 })
+	table := &enrp.HandleTableResponse{Sender: 66, Pools: []enrp.PoolEntry{{Handle: "false"}}}
+	for i := range param.PEID(100) {
+		table.Pools[0].Elements = append(table.Pools[0].Elements, param.PoolElement{
+			ID: i + 1, Home: 66, Life: 1, Policy: param.Policy{Type: param.RoundRobin},
+			UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 7, Addrs: []netip.Addr{loopback}},
+		})
+	}
+	for i := range attempts {
+		switch i % 4 {
+		case 0:
+			p.tell(&enrp.HandleTableRequest{Sender: 66})
+		case 1:
+			p.tell(&enrp.ListRequest{Sender: 66})
+		case 2:
+			p.tell(&enrp.Presence{Sender: 66, ReplyRequired: true, HasChecksum: true, Checksum: uint16(i)})
+		case 3:
+			p.tell(table)
+		}
+		if i == attempts/2 {
+			g.watch()
+		}
+	}
+	received := func() (n int) {
+		for _, m := range []string{"handle_table_request", "list_request", "presence", "handle_table_response"} {
+			n += g.stat("enrp_received_total", m)
+		}
+		return n
+	}
+	wait(t, "end of the messages", func() bool {
+		return received()+g.stat("messages_ignored_total", "rate") >= attempts
+	})
+	g.check(attempts, c)
+	if n := g.stat("messages_ignored_total", "rate"); n < attempts/4 {
+		t.Errorf("%d of %d messages are ignored, want most of what goes beyond %d a second", n, attempts, rate)
+	}
+	_ = p.ep.Close()
+	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.end(c)
+}
+
+// TestFalseRegistrars has one host say to be ever more registrars.
+func TestFalseRegistrars(t *testing.T) {
+	limit, attempts := 16, 200
+	if *long {
+		limit, attempts = 256, 5000
+	}
+	c := ceiling{heap: attempts*80<<10 + 2<<20, goroutines: 5*attempts + 20, files: 2, cpu: 20 * time.Millisecond}
+	g, at := beginScopeSiege(t, fmt.Sprintf("limit peers %d", limit))
+	crowd := g.crowd()
+	var all []*falsePeer
+	for i := range attempts {
+		all = append(all, crowd.falsePeer(loopback, at, param.ServerID(100+i)))
+	}
+	wait(t, "refusals", func() bool { return g.stat("peers_refused_total", "") >= attempts-limit })
+	if n := g.stat("peers", ""); n > limit {
+		t.Errorf("%d peers, want at most %d", n, limit)
+	}
+	g.check(attempts, c)
+	for _, p := range all {
+		_ = p.ep.Close()
+	}
+	wait(t, "end of the peers", func() bool { return g.stat("peers", "") == 0 })
+	g.end(c)
+}
