@@ -148,11 +148,14 @@ func appendPadded(b, v []byte) []byte {
 	return append(b, make([]byte, padded(len(v))-len(v))...)
 }
 
-// appendTLV adds a parameter or an error cause, which look alike.
+// appendTLV adds a parameter or an error cause, which look alike, to the body of
+// a chunk. It pads what is before: the padding of the last one belongs to the
+// chunk, whose length does not count it (RFC 9260, Section 3.2).
 func appendTLV(b []byte, typ uint16, v []byte) []byte {
+	b = append(b, make([]byte, padded(len(b))-len(b))...)
 	b = binary.BigEndian.AppendUint16(b, typ)
 	b = binary.BigEndian.AppendUint16(b, uint16(4+len(v)))
-	return appendPadded(b, v)
+	return append(b, v...)
 }
 
 // sealPacket writes the checksum.

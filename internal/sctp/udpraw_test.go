@@ -454,3 +454,22 @@ func TestUDPAssociationLimit(t *testing.T) {
 		y.none()
 	})
 }
+
+// TestLastPadding: the length of a chunk counts the padding of all parameters
+// but the last one (RFC 9260, Section 3.2).
+func TestLastPadding(t *testing.T) {
+	for n := range 9 {
+		p := initParams{tag: 1, rwnd: 2000, out: 1, in: 1, cookie: make([]byte, n+1)}
+		if got, want := len(p.body()), initFixedLen+4+n+1; got != want {
+			t.Errorf("INIT ACK with a cookie of %d bytes: got length %d, want %d", n+1, got, want)
+		}
+		p.unreported = appendPadded(nil, appendTLV(nil, 0xc123, make([]byte, n)))
+		if got, want := len(p.body()), initFixedLen+padded(4+n+1)+4+4+n; got != want {
+			t.Errorf("INIT ACK with a report of %d bytes: got length %d, want %d", n, got, want)
+		}
+		q, err := parseInit(p.body())
+		if err != nil || len(q.cookie) != n+1 {
+			t.Errorf("got a cookie of %d bytes, %v; want %d", len(q.cookie), err, n+1)
+		}
+	}
+}

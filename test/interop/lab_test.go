@@ -348,8 +348,9 @@ func (l *lab) capture() *capture {
 			c.stop()
 		}
 		stopped = true
-		if bad := c.tshark("-Y", "_ws.malformed || sctp.checksum.status == 0"); bad != "" {
-			l.t.Errorf("malformed packets:\n%s", bad)
+		const wrong = "_ws.malformed || sctp.checksum.status == 0"
+		if bad := c.tshark("-Y", wrong); bad != "" {
+			l.t.Errorf("malformed packets:\n%s\n%s", bad, c.tshark("-Y", wrong, "-V", "-x"))
 		}
 	})
 	return c
