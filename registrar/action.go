@@ -15,13 +15,15 @@ type Send struct {
 }
 
 // Connect to an address from the endpoint of ASAP or of ENRP, as PPID says; the
-// host answers with Connecting before any other
-// event of that association.
+// host answers with Connecting before any other event of that association.
 type Connect struct {
 	Ref  uint64
 	PPID uint32
 	To   []netip.AddrPort
 	Via  Via
+	// EncapPort is the UDP port to call at over SCTP in UDP; 0 if it is not
+	// known, or is that from which the peer was last heard.
+	EncapPort uint16
 }
 
 // Close ends an association: in good order, or at once if Abort is set. The

@@ -15,7 +15,8 @@ type assoc struct {
 	upAt time.Time
 	// peer are the peer's addresses, in plain form and without zones. The
 	// first is the one that the peer has proved to be at.
-	peer []netip.AddrPort
+	peer  []netip.AddrPort
+	encap uint16 // the peer's UDP port, 0 if its SCTP is not in UDP
 
 	older, newer *assoc // in the list of all associations
 
@@ -97,7 +98,7 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 		a = r.newAssoc(ev.Assoc)
 		a.enrp = ev.ENRP
 	}
-	a.up, a.upAt, a.via = true, r.now, ev.Via
+	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
 	r.setPeer(a, ev.Peer)
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++

@@ -32,6 +32,8 @@ type AssocUp struct {
 	// has proved to be: the address that it called from, or was reached at.
 	Peer []netip.AddrPort
 	Via  Via
+	// EncapPort is the peer's UDP port if its SCTP is in UDP, otherwise 0.
+	EncapPort uint16
 	// ENRP tells that it is an association of the ENRP endpoint, not of that
 	// of ASAP.
 	ENRP bool

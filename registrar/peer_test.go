@@ -416,6 +416,53 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
+// TestEncapPort: peers are told the UDP port of an element whose SCTP is in UDP,
+// and whoever takes it over calls it there. Clients are not told, and an element
+// cannot say that it is elsewhere.
+func TestEncapPort(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.handle(AssocUp{Assoc: 1, Peer: peers("10.0.1.9"), Via: ViaUDP, EncapPort: 40001})
+	m := reg("b", 9, "10.0.1.9")
+	m.Element.EncapPort = 53
+	port := func(to AssocID, acts []Action) (port uint16, ok bool) {
+		for _, a := range acts {
+			if s, is := a.(*Send); is && s.Assoc == to && to == 2 {
+				msg, _, _ := enrp.Parse(s.Data)
+				return msg.(*enrp.HandleUpdate).Element.EncapPort, true
+			} else if is && s.Assoc == to {
+				msg, _, _ := asap.Parse(s.Data)
+				return msg.(*asap.HandleResolutionResponse).Elements[0].EncapPort, true
+			}
+		}
+		return 0, false
+	}
+	if got, ok := port(2, w.handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, m)})); !ok || got != 40001 {
+		t.Errorf("a peer is told UDP port %d, want 40001", got)
+	}
+	if got, ok := port(1, w.handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("b"))})); !ok || got != 0 {
+		t.Errorf("a client is told UDP port %d, want none", got)
+	}
+	for id, at := range []uint16{40002, 40002, 40003, 0} {
+		e := peerElement(uint32(id+1), greater)
+		e.EncapPort = at
+		w.tell(2, update(greater, enrp.AddPE, "a", e))
+	}
+	w.down(2)
+	w.handle(Connecting{Ref: 1}) // the call of the peer
+	w.pass(5 * time.Second)
+	var calls []string
+	for _, line := range w.trace {
+		if strings.Contains(line, "10.0.1.1") {
+			calls = append(calls, line[strings.Index(line, "via"):])
+		}
+	}
+	want := []string{"via 2 to [10.0.1.1:40000] in UDP 40002", "via 2 to [10.0.1.1:40000] in UDP 40003", "via 0 to [10.0.1.1:40000]"}
+	if !slices.Equal(calls, want) {
+		t.Errorf("got calls %q, want %q", calls, want)
+	}
+}
+
 // TestContest: two registrars have one element.
 func TestContest(t *testing.T) {
 	begin := func(t *testing.T, other param.ServerID) *world {

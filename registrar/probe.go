@@ -26,6 +26,7 @@ type probe struct {
 	// by what kind of SCTP they came.
 	adopted bool
 	to      []netip.AddrPort // where the elements take calls
+	encap   uint16           // and the UDP port, if another registrar told it
 	host    []netip.AddrPort // of the former association
 	assoc   *assoc           // the new one
 
@@ -151,7 +152,7 @@ func (p *probe) begin(r *Registrar) {
 	p.ref = r.probes.ref
 	r.probes.connecting[p.ref] = p
 	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
-	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via})
+	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encap})
 }
 
 // associated is an association that the elements' host has opened.

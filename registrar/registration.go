@@ -196,7 +196,7 @@ func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
 // rule 4).
 func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
-	pe.Home = r.id
+	pe.Home, pe.EncapPort = r.id, a.encap
 	if !pe.ASAPTransport.Present() {
 		t := param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: make([]netip.Addr, len(a.peer))}
 		for i, p := range a.peer {

@@ -44,7 +44,7 @@ func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, 
 
 // answer sends the elements in r.selected. The policy is the first element's,
 // as the reference implementation has it; it is sent for round robin too. ASAP
-// transports are for registrars only. What does not fit is left out.
+// transports, and UDP ports, are for registrars only. What does not fit is left out.
 func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
 	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
@@ -52,7 +52,7 @@ func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
 			break
 		}
 		r.element = s.PoolElement
-		r.element.ASAPTransport = param.Transport{}
+		r.element.ASAPTransport, r.element.EncapPort = param.Transport{}, 0
 		w.PoolElement(&r.element)
 	}
 	b, err := w.Finish()

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -152,10 +153,13 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 // those that take calls at the same place.
 func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
 	to := addrPorts(&e.pe.ASAPTransport)
-	key := callKey(to)
+	key := callKey(to) + strconv.Itoa(int(e.pe.EncapPort))
 	p := calls[key]
 	if p == nil || p.state == probeOver {
-		p = &probe{to: to, host: to, adopted: true}
+		p = &probe{to: to, host: to, adopted: true, encap: e.pe.EncapPort}
+		if p.encap != 0 {
+			p.via = ViaUDP
+		}
 		calls[key] = p
 		r.stats.Probes++
 		r.probing++

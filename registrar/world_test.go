@@ -168,7 +168,11 @@ func (w *world) text(a Action) string {
 		}
 		return fmt.Sprintf("%d < %s", a.Assoc, messageText(m))
 	case Connect:
-		return fmt.Sprintf("connect #%d via %d to %v", a.Ref, a.Via, a.To)
+		text := fmt.Sprintf("connect #%d via %d to %v", a.Ref, a.Via, a.To)
+		if a.EncapPort != 0 {
+			text += fmt.Sprintf(" in UDP %d", a.EncapPort)
+		}
+		return text
 	case Close:
 		if a.Abort {
 			return fmt.Sprintf("%d abort", a.Assoc)

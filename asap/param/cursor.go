@@ -172,8 +172,11 @@ func (c *Cursor) Run(least int) int {
 
 // bit numbers the parameter types of which Once and Require keep account.
 func bit(t Type) uint32 {
-	if t == TypeHandleResolutionItems {
-		return 1
+	switch t {
+	case TypeHandleResolutionItems:
+		return 1 << 0
+	case TypeEncapPort:
+		return 1 << 1
 	}
 	return 1 << (t & 31)
 }

@@ -9,7 +9,11 @@ type PoolElement struct {
 	Home ServerID
 	// Life is the registration life as on the wire: in seconds after RFC
 	// 5354 (RSPLIB counts milliseconds), negative for an infinite one.
-	Life          int32
+	Life int32
+	// EncapPort is the UDP port where the element takes ASAP associations over
+	// SCTP in UDP (RFC 6951), 0 if it has come by other means. Its home
+	// registrar fills it in, for other registrars alone; see TypeEncapPort.
+	EncapPort     uint16
 	UserTransport Transport
 	// Policy has type 0 where the element came without one.
 	Policy Policy
@@ -52,6 +56,12 @@ func (c *Cursor) PoolElement(e *PoolElement) {
 		case c.Type() == TypePolicy:
 			c.Once()
 			e.Policy = c.Policy()
+		case c.Type() == TypeEncapPort:
+			c.Once()
+			f := c.open()
+			e.EncapPort = c.Uint16()
+			c.Uint16()
+			c.close(f)
 		case c.Type().IsTransport() && e.ASAPTransport.Present():
 			c.Refuse("third transport: a pool element has a user transport and an ASAP transport")
 		case c.Type().IsTransport():
@@ -84,6 +94,12 @@ func (w *Builder) PoolElement(e *PoolElement) {
 			w.fail("pool element %v has an ASAP transport that is not SCTP", e.ID)
 		}
 		w.Transport(&e.ASAPTransport)
+	}
+	if e.EncapPort != 0 {
+		inner := w.open(TypeEncapPort)
+		w.Uint16(e.EncapPort)
+		w.Uint16(0)
+		w.close(inner)
 	}
 	w.Unknown(e.Unknown)
 	w.close(start)

@@ -17,8 +17,8 @@ import "fmt"
 // highest bits say what a receiver that does not know the type has to do.
 type Type uint16
 
-// The parameter types of RFC 5354, Table 1, and the one private parameter of
-// the reference implementation.
+// The parameter types of RFC 5354, Table 1, one private parameter of the
+// reference implementation, and one of ours.
 const (
 	TypeIPv4Address       Type = 0x1
 	TypeIPv6Address       Type = 0x2
@@ -40,6 +40,19 @@ const (
 	// elements in a handle resolution response. Its high bits are 10, so
 	// that a receiver without it skips it.
 	TypeHandleResolutionItems Type = 0x803f
+	// TypeEncapPort is ours: the UDP port at which an element in a Pool Element
+	// parameter is reached over SCTP in UDP (RFC 6951), of which RFC 5354 knows
+	// nothing. Its high bits are 10, so that a receiver without it skips it; the
+	// others are the RFC's number.
+	//
+	//	 0                   1                   2                   3
+	//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|         Type = 0x9b27         |          Length = 8           |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|           UDP port            |           Reserved            |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	TypeEncapPort Type = 0x8000 | 6951
 )
 
 var typeNames = [...]string{
@@ -67,6 +80,8 @@ func (t Type) String() string {
 	switch {
 	case t == TypeHandleResolutionItems:
 		return "Handle Resolution Items"
+	case t == TypeEncapPort:
+		return "UDP Encapsulation Port"
 	case t.Known():
 		return typeNames[t]
 	}
@@ -75,7 +90,7 @@ func (t Type) String() string {
 
 // Known reports whether this package knows the type.
 func (t Type) Known() bool {
-	return t >= TypeIPv4Address && t <= TypeOpaqueTransport || t == TypeHandleResolutionItems
+	return t >= TypeIPv4Address && t <= TypeOpaqueTransport || t == TypeHandleResolutionItems || t == TypeEncapPort
 }
 
 // IsTransport reports whether the type is one of the transport parameters.

@@ -174,6 +174,15 @@ var parameters = []struct {
 		0004 0010 1389 0000 0001 0008 c0000201 # user transport
 		0008 0008 00000001     # policy
 		0004 0010 170d 0000 0001 0008 c0000202 # ASAP transport`},
+	{"pool element in UDP", PoolElement{
+		ID: 1, EncapPort: 9899, UserTransport: sctp1, Policy: Policy{Type: RoundRobin}, Unknown: []Raw{{0x8001, nil}},
+	}, `
+		000a 0034
+		00000001 00000000 00000000
+		0004 0010 1389 0000 0001 0008 c0000201
+		0008 0008 00000001
+		9b27 0008 26ab 0000    # UDP port, reserved
+		8001 0004`},
 	{"pool element, bare", PoolElement{ID: 1, Life: -1}, "000a 0010 00000001 00000000 ffffffff"},
 	{"pool element with unknown parameters", PoolElement{
 		ID: 1, UserTransport: Transport{Type: TypeOpaqueTransport, Opaque: []byte{7}},

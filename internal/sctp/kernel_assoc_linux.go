@@ -88,7 +88,7 @@ func (a *kernelAssoc) emit(ev Event) {
 }
 
 // up reports that the association is established.
-func (a *kernelAssoc) up(peer []netip.AddrPort) {
+func (a *kernelAssoc) up(peer []netip.AddrPort, encapPort uint16) {
 	a.mu.Lock()
 	if a.state != kernelConnecting {
 		a.mu.Unlock()
@@ -99,7 +99,7 @@ func (a *kernelAssoc) up(peer []netip.AddrPort) {
 		a.stopTimer()
 	}
 	a.mu.Unlock()
-	a.emit(Event{Type: Up, Peer: peer})
+	a.emit(Event{Type: Up, Peer: peer, EncapPort: encapPort})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.eof && a.state == kernelConnecting {

@@ -165,15 +165,15 @@ func (e *kernelEndpoint) came(kid int32) {
 	}
 	e.mu.Unlock()
 	if a != nil {
-		e.learnEncapPort(kid, peer)
-		a.up(peer)
+		a.up(peer, e.learnEncapPort(kid, peer))
 	}
 }
 
-// learnEncapPort remembers at which UDP port the peer is, if it is at one.
-func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) {
+// learnEncapPort remembers at which UDP port the peer is, if it is at one, and
+// returns that of its primary address.
+func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) (primary uint16) {
 	if e.serves == 0 {
-		return
+		return 0
 	}
 	for i, ap := range peer {
 		u := udpEncaps{assoc: kid}
@@ -183,8 +183,12 @@ func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) {
 		}
 		if port := binary.BigEndian.Uint16(u.port[:]); port != 0 {
 			e.encap.learn(ap, port, i == 0)
+			if i == 0 {
+				primary = port
+			}
 		}
 	}
+	return primary
 }
 
 // peerAddrChanged takes an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).

@@ -79,6 +79,9 @@ type Event struct {
 	// Peer holds the peer's addresses and SCTP or TCP port, the primary one
 	// first (Up, PeerAddrs).
 	Peer []netip.AddrPort
+	// EncapPort is the UDP port from which the primary address was last heard
+	// (Up); 0 for associations that are not in UDP.
+	EncapPort uint16
 	// Message is set for Received and SendFailed. The receiver of the event
 	// owns its Data.
 	Message Message

@@ -208,6 +208,14 @@ func (a *udpAssoc) setPath(p path) {
 	a.m.mu.Unlock()
 }
 
+// encapPort is the peer's UDP port, at the address in use.
+func (a *udpAssoc) encapPort() uint16 {
+	if p := a.path.Load(); p != nil {
+		return p.to.Port()
+	}
+	return 0
+}
+
 // addrs are the peer's addresses, the one in use first. a.mu is held.
 func (a *udpAssoc) addrs() []netip.AddrPort {
 	var out []netip.AddrPort

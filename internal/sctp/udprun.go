@@ -148,7 +148,7 @@ func (a *udpAssoc) step() bool {
 	readers := slices.Clone(a.readers)
 	a.mu.Unlock()
 	if up {
-		a.tell(Event{Type: Up, Peer: addrs})
+		a.tell(Event{Type: Up, Peer: addrs, EncapPort: a.encapPort()})
 	} else if rehomed && !closed {
 		a.tell(Event{Type: PeerAddrs, Peer: addrs})
 	}

@@ -49,7 +49,7 @@ func (e *Element) Families() Families {
 // same reports whether two registrations differ in nothing but the time they
 // last.
 func (e *Element) same(o *Element) bool {
-	return e.ID == o.ID && e.Home == o.Home && e.Life == o.Life && e.Policy == o.Policy &&
+	return e.ID == o.ID && e.Home == o.Home && e.Life == o.Life && e.EncapPort == o.EncapPort && e.Policy == o.Policy &&
 		sameTransport(&e.UserTransport, &o.UserTransport) &&
 		sameTransport(&e.ASAPTransport, &o.ASAPTransport) &&
 		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b param.Raw) bool {

@@ -18,7 +18,7 @@ func enrpHost(t *testing.T, encap uint16, peer *Host) *Host {
 		c.Encap = encap
 		c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 		c.Timers = registrar.Timers{
-			PeerHeartbeat: 300 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
+			PeerHeartbeat: 300 * time.Millisecond, KeepAliveInterval: 100 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
 		}
 		if peer != nil {
 			c.Peers, c.PeerEncap = peer.ENRPAddrs(), peer.cfg.Encap
@@ -85,6 +85,13 @@ func TestPeers(t *testing.T) {
 		s := second.Stats()
 		return s.Peers == [len(s.Peers)]uint64{} && s.Foreign == 0
 	})
+	acked := second.Stats().KeepAlivesAcked
+	eventually(t, "the element answers its new home, which knows its UDP port", func() bool {
+		return second.Stats().KeepAlivesAcked > acked+1
+	})
+	if e := second.Space().Pool("p").Element(1); e == nil || e.Home != second.ID() {
+		t.Errorf("got %+v, want home %v", e, second.ID())
+	}
 }
 
 func TestENRPConfig(t *testing.T) {

@@ -92,7 +92,7 @@ func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {
 	case sctp.Up:
-		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Via: via(ev.Kind)}
+		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Via: via(ev.Kind), EncapPort: ev.EncapPort}
 	case sctp.PeerAddrs:
 		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer}
 	case sctp.Received:
@@ -307,7 +307,7 @@ func (l *loop) endpoint(enrp bool) sctp.Endpoint {
 }
 
 func (l *loop) connect(a registrar.Connect) {
-	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via)}
+	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via), EncapPort: a.EncapPort}
 	peer := a.PPID == enrp.PPID
 	if peer {
 		to.EncapPort = l.h.cfg.PeerEncap

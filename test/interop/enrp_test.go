@@ -10,7 +10,8 @@ import (
 // TestReferencePeer: a registrar of RSPLIB and ours share a handlespace over
 // kernel SCTP. Each hands out the elements of the other, and when RSPLIB's is
 // killed we take its element over: it stays in the answers, and leaves them when
-// it dies itself, which nobody but its home can notice.
+// it dies itself, which nobody but its home can notice. That we tell peers an
+// element's UDP port, in a parameter of our own, does not disturb RSPLIB.
 func TestReferencePeer(t *testing.T) {
 	const theirIP = "10.99.0.2"
 	l := newLab(t)
@@ -26,16 +27,20 @@ func TestReferencePeer(t *testing.T) {
 	ours.says("registrar 20000002 is a peer")
 	pe1.rspserver("ours", "0x0c000001", "-echo")
 	l.registered(registrarIP, "ours", 1)
+	pe1.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "udp", "--serve", "tcp:80", "--via", "udp")
+	l.registered(registrarIP, "udp", 1)
 	e := pe2.start("stdbuf", "-oL", "rspserver", "-asapannounce=off", "-logcolor=off", "-loglevel=3", "-echo",
 		"-identifier=0x0c000002", "-poolhandle=theirs", "-registrar="+theirIP+":3863", "-rereginterval=600000")
 	l.registered(registrarIP, "theirs", 1)
-	eventually(t, "RSPLIB hands out our element", func() error {
-		out, err := pe2.run(l.bin("rsp"), "resolve", "--registrar", theirIP, "ours")
-		if err == nil && !strings.Contains(out, "10.99.0.11") {
-			err = fmt.Errorf("got %q", out)
-		}
-		return err
-	})
+	for _, pool := range []string{"ours", "udp"} {
+		eventually(t, "RSPLIB hands out our element of "+pool, func() error {
+			out, err := pe2.run(l.bin("rsp"), "resolve", "--registrar", theirIP, pool)
+			if err == nil && !strings.Contains(out, "10.99.0.11") {
+				err = fmt.Errorf("got %q", out)
+			}
+			return err
+		})
+	}
 
 	theirs.kill(syscall.SIGKILL)
 	ours.says("registrar 20000002 is taken")
