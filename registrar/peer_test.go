@@ -184,6 +184,31 @@ func TestMentor(t *testing.T) {
 	}
 }
 
+// TestReturn: a registrar that comes back under its identifier calls the elements
+// that its mentor still holds for its own. Those that answer stay.
+func TestReturn(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.meet(2, greater)
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	lost := peerElement(4, testServer)
+	lost.ASAPTransport = param.Transport{}
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{
+		{Handle: "a", Elements: []param.PoolElement{peerElement(1, testServer), peerElement(2, testServer), lost, peerElement(5, greater)}},
+	}})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "b", Elements: []param.PoolElement{peerElement(3, testServer)}}}})
+	w.wantHomes("a:1@10000001", "a:2@10000001", "a:5@20000002", "b:3@10000001")
+	w.trace = w.trace[slices.IndexFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "connect #2") }):]
+	w.want("connect #2 via 0 to [10.0.1.1:40000]", "2 < handle_table_request to 20000002")
+	w.handle(Connecting{Ref: 2, Assoc: 7})
+	w.up(7, ViaKernel, "10.0.1.1")
+	w.want("7 < keep-alive a:1 from 10000001 H", "7 < keep-alive a:2 from 10000001 H", "7 < keep-alive b:3 from 10000001 H")
+	w.recv(7, ack("a", 2))
+	w.recv(7, ack("b", 3))
+	w.want("2 < handle_update ADD_PE a:2@10000001", "2 < handle_update ADD_PE b:3@10000001")
+	w.pass(w.r.cfg.Timers.ProbeTimeout)
+	w.wantHomes("a:2@10000001", "a:5@20000002", "b:3@10000001")
+}
+
 // TestMentorFails: refusals, silence and lost associations end in service all
 // the same.
 func TestMentorFails(t *testing.T) {

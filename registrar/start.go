@@ -18,6 +18,7 @@ type start struct {
 	mentor      *peer
 	downloading bool
 	tried       []*peer // mentors that have failed
+	calls       map[string]*probe // of elements that were ours before
 	timer       timer
 }
 
@@ -30,6 +31,7 @@ func (r *Registrar) beginStart() {
 	if !s.running {
 		return // alone in the scope, as far as we know
 	}
+	s.calls = make(map[string]*probe)
 	s.until = r.now.Add(2 * r.cfg.Timers.MaxTimeNoResponse)
 	r.timers.arm(&s.timer, s, s.until)
 }
@@ -78,6 +80,7 @@ func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 			r.offer(p, m.Pools[i].Handle, &m.Pools[i].Elements[j], inDownload)
 		}
 	}
+	r.runProbes()
 	if m.More {
 		r.askDownload()
 		return
@@ -148,7 +151,7 @@ func (ps *peerList) foreign() int {
 func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
-		r.logf(false, "the handlespace has come from registrar %v: %d pool elements", s.mentor.id, r.peers.foreign())
+		r.logf(false, "the handlespace has come from registrar %v: %d pool elements, and %d that were ours before", s.mentor.id, r.peers.foreign(), r.elements)
 	}
 	r.timers.stop(&s.timer)
 	*s = start{}

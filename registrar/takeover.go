@@ -5,7 +5,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
 // takeover is our taking over of a dead peer's elements (RFC 5353, Section 3.5).
@@ -133,14 +135,20 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 		r.stats.Removed[RemovedUnreachable]++
 		return
 	}
-	pe := *f.pe
+	r.forgetForeign(f.pool, f.pe.ID)
+	r.becomeHome(f.pool, f.pe.PoolElement, calls)
+}
+
+// becomeHome takes an element that is not registered with us for our own, and
+// has it probed.
+func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[string]*probe) {
+	pe := &handlespace.Element{PoolElement: taken}
 	pe.Home = r.id
 	if pe.Life > 0 {
 		pe.Expires = r.now.Add(time.Duration(pe.Life) * time.Second)
 	}
-	r.forgetForeign(f.pool, pe.ID)
-	fits := r.install(f.pool, &pe)
-	e := r.newElement(f.pool, &pe)
+	fits := r.install(po, pe)
+	e := r.newElement(po, pe)
 	r.setMisfit(&e.entry, !fits)
 	e.ownASAP, e.adopt = true, true
 	if !pe.Expires.IsZero() {

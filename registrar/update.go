@@ -53,15 +53,8 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 		home = r.peers.byID[pe.Home]
 	}
 	switch {
-	case pe.Home == r.id: // nobody knows better than we
-		if e := r.find(h, pe.ID); e != nil && how == inUpdate {
-			// Handed over by one that the element may hold for its home, having
-			// been asked by it last.
-			e.adopt = true
-			if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
-				r.timers.arm(&e.keepAlive, e, at)
-			}
-		}
+	case pe.Home == r.id:
+		r.offerOwn(h, pe, how)
 		return
 	case home == nil && how == inDownload:
 		if home = r.addPeer(pe.Home); home == nil {
@@ -88,6 +81,25 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 		return
 	}
 	r.putForeign(home, h, pe)
+}
+
+// offerOwn takes what a peer says of an element whose home is to be us. Nobody
+// knows better than we, but for a mentor: what it names is from before our start,
+// of a registrar with our identifier, whose elements would have no home. They are
+// called like those of a dead peer.
+func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offered) {
+	e := r.find(h, pe.ID)
+	switch {
+	case how == inDownload && e == nil && r.findForeign(h, pe.ID) == nil && pe.ASAPTransport.Present() && r.foreignRoom(h, pe):
+		r.becomeHome(r.makePool(h), *pe, r.start.calls)
+	case how == inUpdate && e != nil:
+		// Handed over by one that the element may hold for its home, having been
+		// asked by it last.
+		e.adopt = true
+		if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
+			r.timers.arm(&e.keepAlive, e, at)
+		}
+	}
 }
 
 // contest: a peer says to be the home of an element that is our own. That is so
