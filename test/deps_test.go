@@ -23,7 +23,8 @@ var rules = []struct {
 }{
 	{pkg: "asap/param", only: []string{}},
 	{pkg: "asap", except: []string{"asap/endpoint", "asap/pe", "asap/pu", "asap/param"}, only: []string{"asap/param"}},
-	{pkg: "enrp", only: []string{"asap/param"}},
+	{pkg: "enrp", except: []string{"enrp/guest"}, only: []string{"asap/param"}},
+	{pkg: "enrp/guest", only: []string{"asap/endpoint", "asap/param", "enrp", "internal/sctp"}},
 	{pkg: "internal/sctp", only: []string{}},
 	{pkg: "registrar/handlespace", only: []string{"asap/param"}, deny: []string{"net", "os", "log"}},
 	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "asap/param", "enrp", "registrar/handlespace"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},

@@ -12,11 +12,13 @@ type Connect struct {
 	To  Registrar
 }
 
-// Send a message of ASAP on an association. Data is the performer's from now
-// on. If it cannot be queued the core is told as if its delivery had failed.
+// Send a message on an association. Data is the performer's from now on. If it
+// cannot be queued the core is told as if its delivery had failed.
 type Send struct {
 	Assoc sctp.AssocID
 	Data  []byte
+	// PPID is the payload protocol; 0 stands for ASAP.
+	PPID uint32
 }
 
 // Close ends an association: in good order, or at once if Abort is set.

@@ -47,9 +47,11 @@ func (r Registrar) equal(o Registrar) bool {
 // (RFC 5352, Section 8.2) and 9899 (RFC 6951, Section 5.1). IPv6 addresses with
 // a port stand in brackets. Several addresses of one registrar are separated by
 // commas; the port of the first holds for those without one.
-func ParseRegistrar(s string) (Registrar, error) {
+func ParseRegistrar(s string) (Registrar, error) { return ParseRegistrarAt(s, asap.Port) }
+
+// ParseRegistrarAt is ParseRegistrar with another default port.
+func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 	var r Registrar
-	port := uint16(asap.Port)
 	addrs, encap, ok := strings.Cut(s, "/")
 	if ok {
 		n, err := strconv.ParseUint(encap, 10, 16)

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -105,7 +106,7 @@ func (t *Transport) Perform(actions []Action, connecting func(ref uint64, a sctp
 			}
 			connecting(a.Ref, t.ep.Connect(sctp.Dest{Addrs: a.To.Addrs, Kind: kind, EncapPort: a.To.EncapPort}))
 		case Send:
-			if err := t.ep.Send(a.Assoc, sctp.Message{Data: a.Data, PPID: asap.PPID}); err != nil {
+			if err := t.ep.Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID)}); err != nil {
 				sendFailed(a.Assoc, err)
 			}
 		case Close:

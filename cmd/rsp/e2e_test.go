@@ -42,7 +42,8 @@ const patience = 20 * time.Second
 // registry is a registrar on loopback, over SCTP in UDP and TCP.
 type registry struct {
 	*host.Host
-	at string // for --registrar
+	at   string // for --registrar
+	enrp string // the same for peers and dump, if it serves ENRP
 }
 
 func newRegistry(t *testing.T) *registry {
@@ -53,7 +54,7 @@ func newRegistry(t *testing.T) *registry {
 
 func registryAt(t *testing.T, port, encap uint16) *registry {
 	t.Helper()
-	h, err := host.New(host.Config{
+	return startRegistry(t, host.Config{
 		Config: registrar.Config{Timers: registrar.Timers{
 			KeepAliveInterval: 500 * time.Millisecond,
 		}},
@@ -66,13 +67,18 @@ func registryAt(t *testing.T, port, encap uint16) *registry {
 			}
 		},
 	})
+}
+
+func startRegistry(t *testing.T, cfg host.Config) *registry {
+	t.Helper()
+	h, err := host.New(cfg)
 	if err == nil {
 		err = h.Start()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], encap)}
+	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], cfg.Encap)}
 	t.Cleanup(r.close)
 	return r
 }

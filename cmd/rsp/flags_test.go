@@ -179,17 +179,17 @@ func TestRegistrars(t *testing.T) {
 		"192.0.2.1,192.0.2.2":    "[192.0.2.1:3863,192.0.2.2:3863]",
 		"192.0.2.1:4000,2001::1": "[192.0.2.1:4000,[2001::1]:4000]",
 	} {
-		if got, err := registrars(t.Context(), in); err != nil || fmt.Sprint(got) != want {
+		if got, err := registrars(t.Context(), in, 3863); err != nil || fmt.Sprint(got) != want {
 			t.Errorf("%q is %v, %v, want %s", in, got, err, want)
 		}
 	}
 	for _, bad := range []string{"", "192.0.2.1:0", "192.0.2.300", "192.0.2.1/0", "a b", "example.org:http/1"} {
-		if got, err := registrars(t.Context(), bad); err == nil {
+		if got, err := registrars(t.Context(), bad, 3863); err == nil {
 			t.Errorf("%q is %v, want an error", bad, got)
 		}
 	}
 	// A host name stands for all of its addresses.
-	got, err := registrars(t.Context(), "localhost:4000/9900")
+	got, err := registrars(t.Context(), "localhost:4000/9900", 3863)
 	if err != nil {
 		t.Skip(err)
 	}

@@ -1,5 +1,6 @@
-// Command rsp registers processes as pool elements, resolves pool handles and
-// reports pool elements that cannot be reached (RSerPool: RFC 5351, RFC 5352).
+// Command rsp registers processes as pool elements, resolves pool handles,
+// reports pool elements that cannot be reached, and shows what registrars know
+// (RSerPool: RFC 5351, RFC 5352, RFC 5353).
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/spf13/cobra"
 )
 
@@ -63,7 +65,8 @@ func newRoot() *cobra.Command {
 rsp makes a process on this machine an element of a server pool, asks a
 registrar for the elements of a pool, and reports elements that cannot be
 reached. It talks ASAP (RFC 5352) to registrars, over the kernel's SCTP, SCTP
-in UDP (RFC 6951), or TCP for questions.
+in UDP (RFC 6951), or TCP for questions. To operators it shows a registrar's
+peers and its whole handlespace, by ENRP (RFC 5353).
 
 ` + exitHelp,
 		Args:              usageArgs(cobra.NoArgs),
@@ -73,7 +76,7 @@ in UDP (RFC 6951), or TCP for questions.
 		DisableAutoGenTag: true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.AddCommand(newRegister(), newResolve(), newUnreachable(), newVersion())
+	root.AddCommand(newRegister(), newResolve(), newUnreachable(), newPeers(), newDump(), newVersion())
 	root.InitDefaultHelpCmd()
 	return root
 }
@@ -110,6 +113,7 @@ func exitStatus(err error) int {
 		wrong       *usageError
 		rejected    *pe.RejectedError
 		refused     *pu.RefusedError
+		untold      *guest.RefusedError
 		timeout     *pu.TimeoutError
 		unreachable *endpoint.UnreachableError
 	)
@@ -118,7 +122,7 @@ func exitStatus(err error) int {
 		return status.status
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &rejected), errors.As(err, &refused):
+	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &untold):
 		return exitRefused
 	case errors.As(err, &timeout), errors.As(err, &unreachable):
 		return exitUnreachable

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/spf13/cobra"
 )
@@ -21,6 +22,7 @@ const announceGroup = "224.0.1.185:3863"
 // that talk to one have them.
 type registrarFlags struct {
 	registrars []string
+	port       uint16 // where none is given
 	announce   string
 	via        string
 	encap      uint16
@@ -37,14 +39,22 @@ const registrarHelp = `Registrars:
 
 func (f *registrarFlags) add(cmd *cobra.Command, vias string) {
 	fl := cmd.Flags()
+	f.port = asap.Port
 	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1, without --announce)")
 	fl.StringVar(&f.announce, "announce", "", "listen for announces in a multicast `GROUP:PORT`; without value "+announceGroup+" (default: do not listen)")
 	fl.Lookup("announce").NoOptDefVal = announceGroup
+	f.addTransport(cmd, vias)
+	noFiles(cmd, "registrar", "announce")
+}
+
+// addTransport adds the flags that say how to reach a registrar.
+func (f *registrarFlags) addTransport(cmd *cobra.Command, vias string) {
+	fl := cmd.Flags()
 	fl.StringVar(&f.via, "via", "auto", "transport to registrars: "+vias)
 	fl.Uint16Var(&f.encap, "encap", 0, "local UDP `PORT` for SCTP in UDP; 0 takes a free one")
 	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind for ASAP (repeatable, with one port)")
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(strings.Split(vias, ", "), cobra.ShellCompDirectiveNoFileComp))
-	noFiles(cmd, "registrar", "announce", "encap", "local")
+	noFiles(cmd, "encap", "local")
 }
 
 // noFiles keeps the shell from completing file names for flags.
@@ -79,7 +89,7 @@ func (f *registrarFlags) resolve(ctx context.Context, cmd *cobra.Command) (reach
 		names = []string{"127.0.0.1"}
 	}
 	for _, name := range names {
-		list, err := registrars(ctx, name)
+		list, err := registrars(ctx, name, f.port)
 		var lookup *net.DNSError
 		switch {
 		case errors.As(err, &lookup):
@@ -126,8 +136,8 @@ func parseLocal(s string) (netip.AddrPort, error) {
 
 // registrars reads one --registrar. A host name gives one registrar for each of
 // its addresses.
-func registrars(ctx context.Context, s string) ([]endpoint.Registrar, error) {
-	r, err := endpoint.ParseRegistrar(s)
+func registrars(ctx context.Context, s string, defaultPort uint16) ([]endpoint.Registrar, error) {
+	r, err := endpoint.ParseRegistrarAt(s, defaultPort)
 	if err == nil {
 		return []endpoint.Registrar{r}, nil
 	}
@@ -157,7 +167,7 @@ func registrars(ctx context.Context, s string) ([]endpoint.Registrar, error) {
 		if hasEncap {
 			text += "/" + encap
 		}
-		r, err := endpoint.ParseRegistrar(text)
+		r, err := endpoint.ParseRegistrarAt(text, defaultPort)
 		if err != nil {
 			return nil, err
 		}

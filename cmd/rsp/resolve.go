@@ -161,17 +161,26 @@ func printTable(w io.Writer, r *pu.Resolution) error {
 	fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tVALUES\tLIFE")
 	for i := range r.Elements {
 		e := &r.Elements[i]
-		life := strconv.Itoa(int(e.Life))
-		if e.Life < 0 {
-			life = "infinite"
-		}
-		transport := fmt.Sprintf("%s:%d", e.UserTransport.Protocol(), e.UserTransport.Port)
-		if e.UserTransport.Use == param.DataPlusControl {
-			transport += "+control"
-		}
-		fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\n", e.ID, e.Home, transport, strings.Join(addresses(e), ","), values(e.Policy, r.Policy), life)
+		fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\n", e.ID, e.Home, transport(&e.UserTransport),
+			strings.Join(addresses(&e.UserTransport), ","), values(e.Policy, r.Policy), life(e))
 	}
 	return t.Flush()
+}
+
+func life(e *param.PoolElement) string {
+	if e.Life < 0 {
+		return "infinite"
+	}
+	return strconv.Itoa(int(e.Life))
+}
+
+// transport gives a transport but for its addresses.
+func transport(t *param.Transport) string {
+	s := fmt.Sprintf("%s:%d", t.Protocol(), t.Port)
+	if t.Use == param.DataPlusControl {
+		s += "+control"
+	}
+	return s
 }
 
 // values gives an element's policy values, and its policy if that is not the
@@ -187,9 +196,9 @@ func values(p, pool param.Policy) string {
 	return s
 }
 
-func addresses(e *param.PoolElement) []string {
-	list := make([]string, len(e.UserTransport.Addrs))
-	for i, a := range e.UserTransport.Addrs {
+func addresses(t *param.Transport) []string {
+	list := make([]string, len(t.Addrs))
+	for i, a := range t.Addrs {
 		list[i] = a.String()
 	}
 	return list
@@ -227,32 +236,35 @@ func printJSON(w io.Writer, r *pu.Resolution) error {
 		Subscribed: r.Subscribed, Elements: []jsonElement{},
 	}
 	for i := range r.Elements {
-		e := &r.Elements[i]
-		j := jsonElement{
-			ID: e.ID.String(), Home: e.Home.String(),
-			Protocol: e.UserTransport.Protocol(), Port: e.UserTransport.Port,
-			Control:   e.UserTransport.Use == param.DataPlusControl,
-			Addresses: addresses(e),
-			Policy:    e.Policy.Type.String(), Life: e.Life,
-		}
-		keys, _ := policyValues(e.Policy.Type)
-		for _, key := range keys {
-			switch key {
-			case "weight":
-				j.Weight = &e.Policy.Weight
-			case "priority":
-				j.Priority = &e.Policy.Priority
-			case "load":
-				j.Load = fraction(e.Policy.Load)
-			case "degradation":
-				j.Degradation = fraction(e.Policy.LoadDegradation)
-			case "dpf":
-				j.DPF = fraction(e.Policy.DPF)
-			}
-		}
-		out.Elements = append(out.Elements, j)
+		out.Elements = append(out.Elements, newJSONElement(&r.Elements[i]))
 	}
 	return json.NewEncoder(w).Encode(out)
+}
+
+func newJSONElement(e *param.PoolElement) jsonElement {
+	j := jsonElement{
+		ID: e.ID.String(), Home: e.Home.String(),
+		Protocol: e.UserTransport.Protocol(), Port: e.UserTransport.Port,
+		Control:   e.UserTransport.Use == param.DataPlusControl,
+		Addresses: addresses(&e.UserTransport),
+		Policy:    e.Policy.Type.String(), Life: e.Life,
+	}
+	keys, _ := policyValues(e.Policy.Type)
+	for _, key := range keys {
+		switch key {
+		case "weight":
+			j.Weight = &e.Policy.Weight
+		case "priority":
+			j.Priority = &e.Policy.Priority
+		case "load":
+			j.Load = fraction(e.Policy.Load)
+		case "degradation":
+			j.Degradation = fraction(e.Policy.LoadDegradation)
+		case "dpf":
+			j.DPF = fraction(e.Policy.DPF)
+		}
+	}
+	return j
 }
 
 // fraction rounds away what the wire's unit adds.

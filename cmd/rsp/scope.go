@@ -1,0 +1,315 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/spf13/cobra"
+)
+
+// guestFlags are those of the commands that ask a registrar by ENRP.
+type guestFlags struct {
+	registrarFlags
+	logFlags
+	timeout time.Duration
+	json    bool
+}
+
+const guestHelp = `Any registrar can be asked that serves ENRP, of whatever make. rsp asks as one
+would that joins the scope: for some seconds the registrar may count it among
+its peers. It changes nothing.
+
+Registrars:
+  --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 9901 for ENRP
+  and 9899 for SCTP in UDP if not given. Repeat the option for more registrars:
+  the first that answers is taken.`
+
+func (f *guestFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	f.port = enrp.Port
+	fl.BoolVar(&f.json, "json", false, "print JSON, one object")
+	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1)")
+	noFiles(cmd, "registrar")
+	f.addTransport(cmd, "auto, kernel, udp")
+	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "time that a registrar may take for each answer")
+	f.logFlags.add(cmd)
+}
+
+// open calls the registrars in turn.
+func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
+	if f.timeout <= 0 {
+		return nil, usage(cmd, fmt.Errorf("--timeout: %v is no time to wait", f.timeout))
+	}
+	r, err := f.resolve(cmd.Context(), cmd)
+	if err != nil {
+		return nil, err
+	}
+	if r.via == endpoint.TCP {
+		return nil, usage(cmd, errors.New("--via: ENRP is not carried by tcp; there are auto, kernel and udp"))
+	}
+	log := f.logger(cmd.ErrOrStderr())
+	failed := &endpoint.UnreachableError{}
+	for _, at := range r.registrars {
+		g, err := guest.Open(cmd.Context(), guest.Config{
+			Registrar: at, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
+			Logf: func(format string, args ...any) { log.log(verbose, format, args...) },
+		})
+		var unreachable *endpoint.UnreachableError
+		switch {
+		case err == nil:
+			return g, nil
+		case !errors.As(err, &unreachable):
+			return nil, err
+		}
+		failed.Attempts = append(failed.Attempts, unreachable.Attempts...)
+	}
+	return nil, failed
+}
+
+func newPeers() *cobra.Command {
+	f := new(guestFlags)
+	cmd := &cobra.Command{
+		Use:   "peers",
+		Short: "ask a registrar for the other registrars of its scope",
+		Long: `Ask a registrar for the other registrars that it shares the handlespace with
+(ENRP: RFC 5353).
+
+` + guestHelp + `
+
+` + exitHelp,
+		Example: `  rsp peers --registrar 192.0.2.53
+  rsp peers --json --registrar 192.0.2.53 | jq -r '.peers[].id'`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			g, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer g.Close()
+			id, peers, err := g.Peers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			slices.SortFunc(peers, func(a, b param.ServerInformation) int { return cmp.Compare(a.ID, b.ID) })
+			return f.printPeers(cmd.OutOrStdout(), id, g.At().String(), peers)
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// jsonPeers and jsonPeer are the output of peers --json.
+type jsonPeers struct {
+	Registrar string     `json:"registrar"`
+	At        string     `json:"at"`
+	Peers     []jsonPeer `json:"peers"`
+}
+
+type jsonPeer struct {
+	ID        string   `json:"id"`
+	Port      uint16   `json:"port"`
+	Addresses []string `json:"addresses"`
+}
+
+func (f *guestFlags) printPeers(w io.Writer, id param.ServerID, at string, peers []param.ServerInformation) error {
+	if f.json {
+		out := jsonPeers{Registrar: id.String(), At: at, Peers: []jsonPeer{}}
+		for i := range peers {
+			p := &peers[i]
+			out.Peers = append(out.Peers, jsonPeer{p.ID.String(), p.Transport.Port, addresses(&p.Transport)})
+		}
+		return json.NewEncoder(w).Encode(out)
+	}
+	fmt.Fprintf(w, "registrar %v at %s, %s\n", id, at, count(len(peers), "peer"))
+	if len(peers) == 0 {
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tPORT\tADDRESSES")
+	for i := range peers {
+		p := &peers[i]
+		fmt.Fprintf(t, "%v\t%d\t%s\n", p.ID, p.Transport.Port, strings.Join(addresses(&p.Transport), ","))
+	}
+	return t.Flush()
+}
+
+// count gives a number of things.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
+}
+
+type dumpFlags struct {
+	guestFlags
+	own bool
+}
+
+func newDump() *cobra.Command {
+	f := new(dumpFlags)
+	cmd := &cobra.Command{
+		Use:   "dump",
+		Short: "ask a registrar for its whole handlespace",
+		Long: `Ask a registrar for all pools and pool elements that it knows, its own and those
+of the other registrars of its scope (ENRP: RFC 5353).
+
+HOME is the registrar that an element belongs to. ASAP is where the element takes
+calls of registrars, with /UDPPORT where it is known to be reached by SCTP in
+UDP there. LIFE is the registration life as it is on the wire: in seconds after
+RFC 5354, in milliseconds for elements of the reference implementation RSPLIB.
+
+rsp holds the handlespace in memory to sort it: some 500 bytes for each element.
+
+` + guestHelp + `
+
+` + exitHelp,
+		Example: `  rsp dump --registrar 192.0.2.53
+  rsp dump --own --registrar 192.0.2.53
+  rsp dump --json --registrar 192.0.2.53 | jq '[.pools[].elements[].home] | group_by(.) | map({(.[0]): length}) | add'`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			g, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer g.Close()
+			d, err := f.read(cmd.Context(), g)
+			if err != nil {
+				return err
+			}
+			if f.json {
+				return d.printJSON(cmd.OutOrStdout())
+			}
+			return d.printTable(cmd.OutOrStdout())
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	cmd.Flags().BoolVar(&f.own, "own", false, "only the elements that the registrar is the home of")
+	f.add(cmd)
+	return cmd
+}
+
+// dump is a handlespace, with its pools by handle and elements by identifier.
+type dump struct {
+	registrar param.ServerID
+	at        string
+	pools     []enrp.PoolEntry
+	elements  int
+}
+
+func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
+	d := &dump{at: g.At().String()}
+	places := map[param.PoolHandle]int{}
+	for m, err := range g.Table(ctx, f.own) {
+		if err != nil {
+			return nil, err
+		}
+		d.registrar = m.Sender
+		for _, p := range m.Pools {
+			i, ok := places[p.Handle]
+			if !ok {
+				i = len(d.pools)
+				places[p.Handle] = i
+				d.pools = append(d.pools, enrp.PoolEntry{Handle: p.Handle})
+			}
+			d.pools[i].Elements = append(d.pools[i].Elements, p.Elements...)
+			d.elements += len(p.Elements)
+		}
+	}
+	slices.SortFunc(d.pools, func(a, b enrp.PoolEntry) int { return cmp.Compare(a.Handle, b.Handle) })
+	for _, p := range d.pools {
+		slices.SortFunc(p.Elements, func(a, b param.PoolElement) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return d, nil
+}
+
+// printTable writes a handlespace for people.
+func (d *dump) printTable(w io.Writer) error {
+	fmt.Fprintf(w, "registrar %v at %s, %s, %s\n", d.registrar, d.at, count(len(d.pools), "pool"), count(d.elements, "element"))
+	for _, p := range d.pools {
+		first := p.Elements[0].Policy
+		fmt.Fprintf(w, "\npool %q, policy %v, %s\n", string(p.Handle), first.Type, count(len(p.Elements), "element"))
+		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tVALUES\tLIFE\tASAP")
+		for i := range p.Elements {
+			e := &p.Elements[i]
+			fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Home, transport(&e.UserTransport),
+				strings.Join(addresses(&e.UserTransport), ","), values(e.Policy, first), life(e), asapAt(e))
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asapAt says where an element takes calls of registrars.
+func asapAt(e *param.PoolElement) string {
+	if !e.ASAPTransport.Present() {
+		return "-"
+	}
+	s := fmt.Sprintf("%s:%d", strings.Join(addresses(&e.ASAPTransport), ","), e.ASAPTransport.Port)
+	if e.EncapPort != 0 {
+		s += fmt.Sprintf("/%d", e.EncapPort)
+	}
+	return s
+}
+
+// jsonDump, jsonPool and jsonDumped are the output of dump --json.
+type jsonDump struct {
+	Registrar string     `json:"registrar"`
+	At        string     `json:"at"`
+	Pools     []jsonPool `json:"pools"`
+}
+
+type jsonPool struct {
+	Pool     string       `json:"pool"`
+	Policy   string       `json:"policy"`
+	Elements []jsonDumped `json:"elements"`
+}
+
+type jsonDumped struct {
+	jsonElement
+	ASAP *jsonASAP `json:"asap,omitempty"`
+	// Unknown is the number of parameters that rsp does not know.
+	Unknown int `json:"unknown_parameters,omitempty"`
+}
+
+type jsonASAP struct {
+	Port      uint16   `json:"port"`
+	Addresses []string `json:"addresses"`
+	EncapPort uint16   `json:"udp_port,omitempty"`
+}
+
+// printJSON writes a handlespace for programs.
+func (d *dump) printJSON(w io.Writer) error {
+	out := jsonDump{Registrar: d.registrar.String(), At: d.at, Pools: []jsonPool{}}
+	for _, p := range d.pools {
+		j := jsonPool{Pool: string(p.Handle), Policy: p.Elements[0].Policy.Type.String()}
+		for i := range p.Elements {
+			e := &p.Elements[i]
+			x := jsonDumped{jsonElement: newJSONElement(e), Unknown: len(e.Unknown)}
+			if t := &e.ASAPTransport; t.Present() {
+				x.ASAP = &jsonASAP{t.Port, addresses(t), e.EncapPort}
+			}
+			j.Elements = append(j.Elements, x)
+		}
+		out.Pools = append(out.Pools, j)
+	}
+	return json.NewEncoder(w).Encode(out)
+}

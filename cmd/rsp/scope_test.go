@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+)
+
+// newENRPRegistry is a registrar on loopback that serves ENRP as well, in the
+// scope of another one if there is one.
+func newENRPRegistry(t *testing.T, other *registry) *registry {
+	t.Helper()
+	port, enrpPort := freePort(t), freePort(t)
+	at := func(p uint16) []netip.AddrPort {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p)}
+	}
+	cfg := host.Config{
+		Config: registrar.Config{Timers: registrar.Timers{
+			PeerHeartbeat: 300 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
+		}},
+		ASAP: at(port), ENRP: at(enrpPort), Encap: port, Transport: sctp.UDPOnly,
+		Logf: func(_ bool, text string) { t.Logf("registrar: %s", text) },
+	}
+	if other != nil {
+		r, err := endpoint.ParseRegistrar(other.enrp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Peers, cfg.PeerEncap = r.Addrs, r.EncapPort
+	}
+	r := startRegistry(t, cfg)
+	r.enrp = fmt.Sprintf("127.0.0.1:%d/%d", enrpPort, port)
+	return r
+}
+
+// scopeOfTwo are two registrars with one pool of two elements each; the pools of
+// the first are web and "print er", that of the second is web.
+func scopeOfTwo(t *testing.T) (one, two *registry) {
+	t.Helper()
+	one = newENRPRegistry(t, nil)
+	two = newENRPRegistry(t, one)
+	eventually(t, "the second has joined", two.Ready)
+	startRSP(t, register(one, "--id", "1", "--policy", "LeastUsed:25%", "--address", "127.0.0.1")...)
+	startRSP(t, register(one, "--id", "2", "--pool", "print er")...)
+	startRSP(t, register(two, "--id", "3", "--policy", "LeastUsed:50%")...)
+	for _, r := range []*registry{one, two} {
+		r.has(t, "web", 2)
+		r.has(t, "print er", 1)
+	}
+	return one, two
+}
+
+// TestPeersCommand: each of two registrars tells of the other one.
+func TestPeersCommand(t *testing.T) {
+	one, two := scopeOfTwo(t)
+	for _, r := range []struct{ asked, other *registry }{{one, two}, {two, one}} {
+		out, errs, status := rsp(t, "peers", "--json", "--via", "udp", "--registrar", r.asked.enrp)
+		var got jsonPeers
+		if err := json.Unmarshal([]byte(out), &got); status != exitOK || err != nil {
+			t.Fatalf("status %d, %v\n%s%s", status, err, out, errs)
+		}
+		at := netip.MustParseAddrPort(r.other.enrp[:strings.Index(r.other.enrp, "/")])
+		if got.Registrar != r.asked.ID().String() || len(got.Peers) != 1 || got.Peers[0].ID != r.other.ID().String() ||
+			got.Peers[0].Port != at.Port() || !slices.Equal(got.Peers[0].Addresses, []string{"127.0.0.1"}) {
+			t.Errorf("got %s, want %v at %v", out, r.other.ID(), at)
+		}
+	}
+	out, errs, status := rsp(t, "peers", "--via", "udp", "--registrar", one.enrp)
+	if lines := strings.Split(out, "\n"); status != exitOK || len(lines) != 4 ||
+		!strings.HasPrefix(lines[0], "registrar "+one.ID().String()+" at 127.0.0.1:") || !strings.HasSuffix(lines[0], ", 1 peer") ||
+		!strings.HasPrefix(lines[1], "ID ") || !strings.HasPrefix(lines[2], two.ID().String()+" ") {
+		t.Errorf("status %d\n%s%s", status, out, errs)
+	}
+}
+
+// TestDumpCommand: a registrar tells all elements, or its own.
+func TestDumpCommand(t *testing.T) {
+	one, two := scopeOfTwo(t)
+	read := func(args ...string) (pools []string) {
+		t.Helper()
+		out, errs, status := rsp(t, append([]string{"dump", "--json", "--via", "udp"}, args...)...)
+		var got jsonDump
+		if err := json.Unmarshal([]byte(out), &got); status != exitOK || err != nil {
+			t.Fatalf("status %d, %v\n%s%s", status, err, out, errs)
+		}
+		for _, p := range got.Pools {
+			for _, e := range p.Elements {
+				if e.ASAP == nil || e.ASAP.Port == 0 || e.ASAP.EncapPort == 0 || !slices.Equal(e.ASAP.Addresses, []string{"127.0.0.1"}) {
+					t.Errorf("element %s takes calls at %+v", e.ID, e.ASAP)
+				}
+				pools = append(pools, fmt.Sprintf("%s %s %s@%s", p.Pool, p.Policy, e.ID, e.Home))
+			}
+		}
+		return pools
+	}
+	printer := fmt.Sprintf("print er RoundRobin 00000002@%v", one.ID())
+	first, second := fmt.Sprintf("web LeastUsed 00000001@%v", one.ID()), fmt.Sprintf("web LeastUsed 00000003@%v", two.ID())
+	if got, want := read("--registrar", two.enrp), []string{printer, first, second}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := read("--own", "--registrar", one.enrp), []string{printer, first}; !slices.Equal(got, want) {
+		t.Errorf("its own are %q, want %q", got, want)
+	}
+	out, errs, status := rsp(t, "dump", "--via", "udp", "--registrar", two.enrp)
+	for _, want := range []string{", 2 pools, 3 elements\n", "\npool \"print er\", policy RoundRobin, 1 element\n", "\npool \"web\", policy LeastUsed, 2 elements\n", "load 25.0%"} {
+		if status != exitOK || !strings.Contains(out, want) {
+			t.Errorf("status %d, no %q in\n%s%s", status, want, out, errs)
+		}
+	}
+}
+
+// TestGuestErrors: what cannot be had is told with its reason.
+func TestGuestErrors(t *testing.T) {
+	free := freePort(t)
+	nobody := fmt.Sprintf("127.0.0.1:%d/%d", free, free)
+	starting := newENRPRegistry(t, &registry{enrp: nobody})
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int
+		says   string
+	}{
+		{"nobody", []string{"dump", "--via", "udp", "--timeout", "300ms", "--registrar", nobody}, exitUnreachable, nobody},
+		{"no handlespace yet", []string{"dump", "--via", "udp", "--registrar", starting.enrp}, exitRefused, "it has no handlespace yet"},
+		{"no time", []string{"peers", "--timeout", "0s"}, exitUsage, "--timeout"},
+		{"TCP", []string{"peers", "--via", "tcp"}, exitUsage, "--via"},
+		{"argument", []string{"dump", "web"}, exitUsage, "web"},
+	} {
+		out, errs, status := rsp(t, tt.args...)
+		if status != tt.status || !strings.Contains(errs, tt.says) || out != "" {
+			t.Errorf("%s: status %d, want %d, and %q in %q (%q)", tt.name, status, tt.status, tt.says, errs, out)
+		}
+	}
+}
+
+// TestGuestLeavesNothing: a registrar that was asked has nothing to take over,
+// and forgets who asked.
+func TestGuestLeavesNothing(t *testing.T) {
+	r := newENRPRegistry(t, nil)
+	at, err := endpoint.ParseRegistrar(r.enrp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := guest.Open(t.Context(), guest.Config{Registrar: at, Via: endpoint.UDP, Timeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers := func() (n uint64) {
+		for _, k := range r.Stats().Peers {
+			n += k
+		}
+		return n
+	}
+	if _, list, err := g.Peers(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("got %v, %v", list, err)
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the guest is forgotten", func() bool { return peers() == 0 })
+	if got := r.Stats().Takeovers; slices.Max(got[:]) != 0 {
+		t.Errorf("got takeovers %v", got)
+	}
+}
