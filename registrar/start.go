@@ -17,7 +17,7 @@ type start struct {
 	until       time.Time // when it ends in any case, unless a mentor sends
 	mentor      *peer
 	downloading bool
-	tried       []*peer // mentors that have failed
+	tried       []*peer           // mentors that have failed
 	calls       map[string]*probe // of elements that were ours before
 	timer       timer
 }

@@ -146,9 +146,9 @@ type Stats struct {
 	// the sender's.
 	PeersRefused, ForeignRefused, UpdatesRefused uint64
 
-	// What there is now: peers by PeerState, and elements of others.
-	Peers   [peerStates]uint64
-	Foreign uint64
+	// What there is now: peers by PeerState, and elements by home, our own first.
+	Peers [peerStates]uint64
+	Homes []HomeStats
 	// Misfits are those elements, of whoever, that are set aside since they do
 	// not fit their pool.
 	Misfits uint64
@@ -159,8 +159,22 @@ type Stats struct {
 	Pools, Elements, Subscriptions, Probing, ServersHeard uint64
 }
 
+// HomeStats are a home registrar and the number of its elements.
+type HomeStats struct {
+	ID       param.ServerID
+	Elements uint64
+}
+
+// Foreign is the number of elements whose home is another registrar.
+func (s *Stats) Foreign() (n uint64) {
+	for _, h := range s.Homes[min(1, len(s.Homes)):] {
+		n += h.Elements
+	}
+	return n
+}
+
 // Metric names a value of Stats: a snake_case name without a prefix, with the
-// suffix _total for counters, and at most one label from a closed set.
+// suffix _total for counters, and at most one label, of few values.
 type Metric struct {
 	Name, Help string
 	// Label and Value are empty for values without a label.
@@ -174,7 +188,7 @@ type Metric struct {
 func (s *Stats) All() iter.Seq2[Metric, uint64] {
 	return func(yield func(Metric, uint64) bool) {
 		for _, f := range s.families() {
-			if f.labels == nil {
+			if f.m.Label == "" {
 				if !yield(f.m, f.values[0]) {
 					return
 				}
@@ -211,6 +225,11 @@ func (s *Stats) families() []family {
 	assocs.m.Gauge = true
 	peers := byLabel("peers", "state", "Other registrars of the scope.", peerLabels[:], s.Peers[:])
 	peers.m.Gauge = true
+	homes := byLabel("elements_by_home", "home", "Pool elements by their home registrar, those set aside included.", nil, nil)
+	homes.m.Gauge = true
+	for _, h := range s.Homes {
+		homes.labels, homes.values = append(homes.labels, h.ID.String()), append(homes.values, h.Elements)
+	}
 	return []family{
 		gauge("pools", "Pools in the handlespace.", s.Pools),
 		gauge("elements", "Pool elements in the handlespace.", s.Elements),
@@ -245,7 +264,7 @@ func (s *Stats) families() []family {
 		counter("announces_duplicate_total", "Server announces of another registrar with our identifier.", s.AnnouncesDuplicate),
 		counter("announces_malformed_total", "Server announces that could not be read.", s.AnnouncesMalformed),
 		peers,
-		gauge("elements_foreign", "Pool elements whose home is another registrar.", s.Foreign),
+		homes,
 		gauge("elements_set_aside", "Pool elements with another policy or transport than their pool.", s.Misfits),
 		byLabel("enrp_sent_total", "message", "ENRP messages sent.", enrpLabels[:], s.ENRPSent[:]),
 		byLabel("enrp_received_total", "message", "ENRP messages received.", enrpLabels[:], s.ENRPReceived[:]),

@@ -20,6 +20,11 @@ func TestStatsAll(t *testing.T) {
 			f.SetUint(n)
 			continue
 		}
+		if f.Type() == reflect.TypeFor[[]HomeStats]() {
+			n += 2
+			f.Set(reflect.ValueOf([]HomeStats{{1, n - 1}, {2, n}}))
+			continue
+		}
 		for j := range f.Len() {
 			n++
 			f.Index(j).SetUint(n)
@@ -29,6 +34,7 @@ func TestStatsAll(t *testing.T) {
 	names := make(map[string]bool)
 	last := ""
 	word := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	value := regexp.MustCompile(`^[a-z0-9_]+$`)
 	for m, v := range s.All() {
 		if seen[v] {
 			t.Errorf("value %d is published twice, now as %+v", v, m)
@@ -41,7 +47,7 @@ func TestStatsAll(t *testing.T) {
 		if !word.MatchString(m.Name) || m.Help == "" || !strings.HasSuffix(m.Help, ".") {
 			t.Errorf("bad metric %+v", m)
 		}
-		if (m.Label == "") != (m.Value == "") || m.Label != "" && (!word.MatchString(m.Label) || !word.MatchString(m.Value)) {
+		if (m.Label == "") != (m.Value == "") || m.Label != "" && (!word.MatchString(m.Label) || !value.MatchString(m.Value)) {
 			t.Errorf("bad label in %+v", m)
 		}
 		if m.Gauge == strings.HasSuffix(m.Name, "_total") {

@@ -17,7 +17,7 @@ type collector struct{ registrars *registrars }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	var none host.Stats
+	none := host.Stats{Stats: core.Stats{Homes: make([]core.HomeStats, 1)}} // a value of each
 	last := ""
 	for m := range none.All() {
 		if m.Name != last {

@@ -83,7 +83,7 @@ func TestPeers(t *testing.T) {
 	_ = first.Close(t.Context())
 	eventually(t, "the second registrar is alone", func() bool {
 		s := second.Stats()
-		return s.Peers == [len(s.Peers)]uint64{} && s.Foreign == 0
+		return s.Peers == [len(s.Peers)]uint64{} && s.Foreign() == 0
 	})
 	acked := second.Stats().KeepAlivesAcked
 	eventually(t, "the element answers its new home, which knows its UDP port", func() bool {
