@@ -267,12 +267,53 @@ func TestRejectedLater(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	d.until(time.Minute)
-	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseLackOfResources}}})
+	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}}})
 	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
 	d.want("1m0s send 1 REG 11111111 home=00000000 load=0", "1m0s ! rejected", "1m0s send 1 DEREG 11111111",
 		"1m0s ! deregistered", "1m0s close 1 abort=false")
 	d.down(1)
-	d.ended("lack of resources")
+	d.ended("policy differs")
+}
+
+// TestNoRoom: a registrar without resources, such as one that has just begun
+// and does not have the handlespace yet, does not end the element. It asks the
+// next one, and all of them again after a pause.
+func TestNoRoom(t *testing.T) {
+	noRoom := &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseLackOfResources}}}
+	t.Run("first registration", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.register()
+		d.up(1)
+		d.receive(1, noRoom)
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG 11111111 home=00000000 load=0",
+			"0s ! home lost", "0s close 1 abort=true", "0s connect 2 10.0.0.2:3863")
+		d.up(2)
+		d.receive(2, noRoom)
+		d.until(time.Second)
+		d.want("0s send 2 REG 11111111 home=00000000 load=0", "0s ! home lost", "0s ! no registrar",
+			"0s close 2 abort=true", "500ms connect 3 10.0.0.1:3863", "800ms connect 4 10.0.0.2:3863")
+		d.up(3)
+		d.accept(3)
+		d.want("1s send 3 REG 11111111 home=00000000 load=0", "1s close 4 abort=true", "1s ! registered")
+	})
+	t.Run("no further than to be told of", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.register()
+		d.up(1)
+		d.receive(1, noRoom)
+		d.stop() // it is known to nobody, so that there is nothing to end
+		d.ended("")
+	})
+	t.Run("later", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.until(time.Minute)
+		d.receive(1, noRoom)
+		d.up(2)
+		d.accept(2)
+		d.want("1m0s send 1 REG 11111111 home=00000000 load=0", "1m0s ! home lost", "1m0s close 1 abort=true",
+			"1m0s connect 2 10.0.0.2:3863", "1m0s send 2 REG 11111111 home=00000000 load=0", "1m0s ! registered")
+	})
 }
 
 // TestIdentifierInUse: a random identifier that is in use is corrected, one

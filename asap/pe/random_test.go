@@ -116,8 +116,9 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// answer answers the oldest message as a registrar does.
-func (c *chaos) answer(reject bool) {
+// answer answers the oldest message as a registrar does. It rejects a
+// registration if there is a cause.
+func (c *chaos) answer(rejected ...param.Cause) {
 	if len(c.inbox) == 0 {
 		return
 	}
@@ -125,11 +126,7 @@ func (c *chaos) answer(reject bool) {
 	c.inbox = c.inbox[1:]
 	switch m := s.m.(type) {
 	case *asap.Registration:
-		r := &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID}
-		if reject {
-			r.Reject, r.Causes = true, []param.Cause{{Code: param.CauseNonUniquePEIdentifier}}
-		}
-		c.receive(s.a, r)
+		c.receive(s.a, &asap.RegistrationResponse{Reject: len(rejected) > 0, Handle: m.Handle, ID: m.Element.ID, Causes: rejected})
 	case *asap.Deregistration:
 		c.receive(s.a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 	}
@@ -154,9 +151,13 @@ func (c *chaos) step() {
 		c.last++
 		c.establish(c.last) // somebody calls
 	case 5, 6, 7:
-		c.answer(false)
+		c.answer()
 	case 8:
-		c.answer(!c.k.accepted && c.k.redraws < maxRedraws)
+		cause := param.CauseLackOfResources
+		if !c.k.accepted && c.k.redraws < maxRedraws {
+			cause = param.CauseNonUniquePEIdentifier
+		}
+		c.answer(param.Cause{Code: cause})
 	case 9:
 		if a := c.pick(c.up); a != 0 {
 			c.receive(a, &asap.EndpointKeepAlive{Home: c.rnd.IntN(2) == 0, Server: param.ServerID(c.rnd.IntN(3)), Handle: testPool})
@@ -214,7 +215,7 @@ func (c *chaos) calm(d time.Duration, until func() bool) {
 			c.settle()
 		}
 		for len(c.inbox) > 0 {
-			c.answer(false)
+			c.answer()
 			c.settle()
 		}
 		c.advance(time.Second)

@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -74,9 +75,17 @@ func (k *core) onRegistrationResponse(now time.Time, a sctp.AssocID, m *asap.Reg
 
 // rejected ends the element: a registration must not be repeated without a
 // correction (RFC 5352, Section 3.1). The one that the element can make by
-// itself is another identifier.
+// itself is another identifier. Where the registrar has no resources there is
+// nothing to be corrected here: that is its trouble, which passes, as when it
+// has just begun, and which others need not have.
 func (k *core) rejected(now time.Time, list []param.Cause) {
 	err := &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: k.homeAt.String(), Causes: list}
+	if err.Has(param.CauseLackOfResources) {
+		k.mayBeKnown = k.accepted
+		k.dropHome(now, fmt.Errorf("it refuses element %v: %s", k.element.ID, causes(list)))
+		k.tellRounds()
+		return
+	}
 	if k.drawID != nil && k.redraws < maxRedraws && !k.accepted && err.Has(param.CauseNonUniquePEIdentifier) {
 		k.redraws++
 		k.warn(now, "%w; trying another identifier", err)

@@ -51,8 +51,10 @@ func newRegister() *cobra.Command {
 		Long: `Make a server on this machine an element of a pool, for as long as rsp runs.
 
 rsp registers the element, renews the registration, acknowledges the registrar's
-keep-alives, and looks for the next registrar when one fails; a registrar that
-takes over finds it as well. On SIGTERM and SIGINT it deregisters the element.
+keep-alives, and looks for the next registrar when one fails or has no room; a
+registrar that takes over finds it as well. On SIGTERM and SIGINT it deregisters
+the element. It ends by itself if a registrar refuses the element for a reason
+that lies in the element, such as another policy than the pool's.
 
 With COMMAND, rsp runs the server: the element is registered while COMMAND runs,
 signals are passed on (SIGTERM, SIGINT and SIGQUIT after the deregistration, the

@@ -193,7 +193,10 @@ func (s *supervisor) notify(ev pe.Event) {
 		at = verbose
 	case pe.Rejected:
 		return // it is what rsp ends with
-	case pe.NoRegistrar, pe.Warning, pe.HomeLost:
+	case pe.HomeLost:
+		s.hinted = true // somebody is there
+		at = quiet
+	case pe.NoRegistrar, pe.Warning:
 		at = quiet
 	}
 	s.log.log(at, "pool %q: %v", s.pool, ev)
