@@ -44,9 +44,18 @@ func LocalToward(registrars []Registrar) ([]netip.Addr, error) {
 		return outside, nil
 	}
 	if len(all) == 0 {
-		return nil, errors.Join(append([]error{ErrNoLocalAddr}, errs...)...)
+		return nil, noLocalAddr(errs)
 	}
 	return all, nil
+}
+
+// noLocalAddr is ErrNoLocalAddr with the reason for each registrar, in one line.
+func noLocalAddr(errs []error) error {
+	err, sep := ErrNoLocalAddr, ": "
+	for _, e := range errs {
+		err, sep = fmt.Errorf("%w%s%w", err, sep, e), "; "
+	}
+	return err
 }
 
 // localToward asks the system which source address it takes. No packet is

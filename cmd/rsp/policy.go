@@ -72,7 +72,10 @@ func parsePolicy(s string) (param.Policy, error) {
 	for part := range strings.SplitSeq(rest, ",") {
 		key, value, named := strings.Cut(part, "=")
 		if !named {
-			if len(keys) != 1 {
+			if len(keys) == 0 {
+				return p, fmt.Errorf("policy %s: no value is wanted: %s", s, valuesHelp(p.Type, keys))
+			}
+			if len(keys) > 1 {
 				return p, fmt.Errorf("policy %s: name each value: %s", s, valuesHelp(p.Type, keys))
 			}
 			key, value = keys[0], part

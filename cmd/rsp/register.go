@@ -248,8 +248,31 @@ func (f *registerFlags) config() (pe.Config, error) {
 			return cfg, fmt.Errorf("--id: %w", err)
 		}
 	}
+	if err = f.checkTimers(); err != nil {
+		return cfg, err
+	}
 	cfg.Life, cfg.Timers.Reregistration, err = parseLife(f.life, f.lifeUnit, f.reregister)
 	return cfg, err
+}
+
+// checkTimers refuses what would silently stand for the default.
+func (f *registerFlags) checkTimers() error {
+	for _, t := range []struct {
+		flag string
+		d    time.Duration
+	}{
+		{"--t2-registration", f.timers.Registration},
+		{"--t5-serverhunt", f.timers.ServerHunt},
+		{"--stop-timeout", f.timers.Stop},
+	} {
+		if t.d <= 0 {
+			return fmt.Errorf("%s: %v is no time to wait", t.flag, t.d)
+		}
+	}
+	if f.timers.MaxRegAttempt < 1 {
+		return fmt.Errorf("--max-reg-attempt: %d: one registration at least has to be tried", f.timers.MaxRegAttempt)
+	}
+	return nil
 }
 
 // parseID reads an element identifier as it is shown everywhere: hexadecimal

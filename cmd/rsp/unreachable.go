@@ -15,9 +15,10 @@ func newUnreachable() *cobra.Command {
 		Long: `Report to a registrar that an element of a pool cannot be reached.
 
 ELEMENT is its identifier, as rsp resolve shows it. The registrar asks the
-element for a sign of life. Without one, or after several reports, the element
-leaves the pool. There is no answer to a report: exit status 0 says that a
-registrar has taken it.
+element for a sign of life, and without one the element leaves the pool. One that
+answers stays, however often it is reported, unless the registrar is set to
+believe several clients more (MAX-BAD-PE-REPORT). There is no answer to a report:
+exit status 0 says that a registrar has taken it.
 
 ` + registrarHelp + `
 
