@@ -72,7 +72,7 @@ func properties() []property {
 		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: (*config).parseTimer, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: (*config).parseLimit, repeats: true},
-		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: func(c *config, a []string) error { c.fall.SetZonesFromArgs(a); return nil }},
+		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 		{name: "enrp_announce", args: "[MULTICAST:PORT]", most: -1, parse: noENRPAnnounce},
 	}
 }
@@ -139,8 +139,8 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 // block.
 func parseZones(args, keys []string) ([]string, error) {
 	for _, a := range args {
-		if len(plugin.Host(a).NormalizeExact()) == 0 {
-			return nil, fmt.Errorf("%q is not a zone, such as pool.example.org", a)
+		if err := checkZone(a); err != nil {
+			return nil, err
 		}
 	}
 	var zones []string
@@ -161,6 +161,14 @@ func parseZones(args, keys []string) ([]string, error) {
 		return nil, errors.New("no zone to serve: name one, such as pool.example.org")
 	}
 	return zones, nil
+}
+
+// checkZone refuses what is no zone: CoreDNS leaves it out without a word.
+func checkZone(arg string) error {
+	if len(plugin.Host(arg).NormalizeExact()) == 0 {
+		return fmt.Errorf("%q is not a zone, such as pool.example.org", arg)
+	}
+	return nil
 }
 
 func isReverse(z string) bool {
@@ -296,6 +304,16 @@ func (cfg *config) parseSRV(args []string) error {
 	default:
 		return fmt.Errorf("%q is none of policy, rank", args[0])
 	}
+	return nil
+}
+
+func (cfg *config) parseFallthrough(args []string) error {
+	for _, a := range args {
+		if err := checkZone(a); err != nil {
+			return err
+		}
+	}
+	cfg.fall.SetZonesFromArgs(args)
 	return nil
 }
 

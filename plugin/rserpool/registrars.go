@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coredns/coredns/plugin"
+
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
@@ -235,7 +237,7 @@ func (inst *instance) startup() error {
 		s, err := inst.registrars.acquire(inst.lease, b.options)
 		if err != nil {
 			inst.registrars.release(inst.lease)
-			return err
+			return plugin.Error(pluginName, fmt.Errorf("%s - %w", b.where, err))
 		}
 		b.handler.registrar = s
 	}

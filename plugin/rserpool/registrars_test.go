@@ -209,9 +209,9 @@ func TestStartError(t *testing.T) {
 	busy := errors.New("address already in use")
 	f.next = func(r *fakeRegistrar) { r.startErr = busy }
 	inst := newInstance(rs)
-	inst.add(&block{options: at(addr1), handler: &Handler{}})
-	if err := inst.startup(); !errors.Is(err, busy) || !strings.Contains(err.Error(), addr1) {
-		t.Errorf("got error %v, want one with %v and %s", err, busy, addr1)
+	inst.add(&block{options: at(addr1), handler: &Handler{}, where: "Corefile:7"})
+	if err := inst.startup(); !errors.Is(err, busy) || !strings.HasPrefix(err.Error(), "plugin/rserpool: Corefile:7 - ") || !strings.Contains(err.Error(), addr1) {
+		t.Errorf("got error %v, want one with plugin, file and line, with %v and %s", err, busy, addr1)
 	}
 	// The second of two: the first must not stay.
 	f.made = map[string][]*fakeRegistrar{}

@@ -111,6 +111,7 @@ func TestParseErrors(t *testing.T) {
 		{"encap, name", "encap sctp", `encap: "sctp" is not a number`},
 		{"server_id, zero", "server_id 0", `server_id: "0" is not a number from 1 to 0xffffffff`},
 		{"server_id, long", "server_id 0x123456789", "is not a number"},
+		{"fallthrough, no zone", "fallthrough a.example.org exa..mple.org", `fallthrough: "exa..mple.org" is not a zone`},
 		{"announce, unicast", "announce 192.0.2.1", `announce: "192.0.2.1" is not a multicast address`},
 		{"announce, port zero", "announce 239.0.0.1:0", "is not a multicast address"},
 		{"ttl, negative", "ttl -1", `ttl: "-1" is not a number from 0 to 3600`},
