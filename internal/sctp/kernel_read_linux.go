@@ -209,18 +209,3 @@ func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
 		a.emit(Event{Type: PeerAddrs, Peer: peer})
 	}
 }
-
-// causeText names an error cause (RFC 9260, Section 3.3.10).
-func causeText(cause uint16) string {
-	names := [...]string{
-		1: "invalid stream identifier", 2: "missing mandatory parameter", 3: "stale cookie",
-		4: "out of resource", 5: "unresolvable address", 6: "unrecognized chunk type",
-		7: "invalid mandatory parameter", 8: "unrecognized parameters", 9: "no user data",
-		10: "cookie received while shutting down", 11: "restart with new addresses",
-		12: "user-initiated abort", 13: "protocol violation",
-	}
-	if int(cause) < len(names) && names[cause] != "" {
-		return names[cause]
-	}
-	return fmt.Sprintf("cause %d", cause)
-}

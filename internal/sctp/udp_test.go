@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,8 +140,8 @@ func TestUDPAbort(t *testing.T) {
 	if ev := x.next(Down); ev.Reason != LocalClose {
 		t.Errorf("Got %v, want LocalClose", ev)
 	}
-	if ev := y.next(Down); ev.Reason != PeerAbort {
-		t.Errorf("Got %v, want PeerAbort", ev)
+	if ev := y.next(Down); ev.Reason != PeerAbort || !strings.Contains(fmt.Sprint(ev.Err), "user-initiated abort") {
+		t.Errorf("Got %v, want PeerAbort with its cause in words", ev)
 	}
 	if err := x.Send(a, Message{Data: []byte("x")}); err != ErrNoAssoc {
 		t.Errorf("Send after Down: got %v, want ErrNoAssoc", err)

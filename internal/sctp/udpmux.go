@@ -80,7 +80,7 @@ func (m *udpMux) acquire(addrs []netip.Addr) ([]*boundSocket, error) {
 			return socks, nil
 		}
 		if !free || try >= bindTries {
-			return nil, fmt.Errorf("UDP port %d for SCTP in UDP: %w", m.encapPort, err)
+			return nil, fmt.Errorf("UDP port %d: %w", m.encapPort, err)
 		}
 		m.encapPort = 0
 	}

@@ -144,7 +144,7 @@ func (a *udpAssoc) onInitAck(in arrival, body []byte) {
 func (a *udpAssoc) onAbort(c chunk) {
 	err := errors.New("peer aborted the association")
 	if len(c.body) >= 4 {
-		err = fmt.Errorf("%w: error cause %d", err, binary.BigEndian.Uint16(c.body))
+		err = fmt.Errorf("%w: %s", err, causeText(binary.BigEndian.Uint16(c.body)))
 	}
 	if a.state == stateEstablished {
 		a.end(PeerAbort, err)
