@@ -49,6 +49,7 @@ type udpAssoc struct {
 	local, peer initParams
 	calls       []path // where to send INITs, while connecting
 	tries       int
+	unsent      int       // INITs in a row that could not even be sent
 	timer       time.Time // of the handshake or heartbeat, whichever is on
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
@@ -102,16 +103,17 @@ func (a *udpAssoc) poke() {
 func (a *udpAssoc) reflects(tag uint32) bool { return tag != 0 && a.peerTag.Load() == tag }
 
 // transmit sends a packet of chunks to the peer.
-func (a *udpAssoc) transmit(p *path, tag uint32, c ...chunk) {
-	a.transmitPacket(p, packetOf(header{a.ep.port, a.peerPort, tag}, c...))
+func (a *udpAssoc) transmit(p *path, tag uint32, c ...chunk) error {
+	return a.transmitPacket(p, packetOf(header{a.ep.port, a.peerPort, tag}, c...))
 }
 
 // transmitPacket sends a whole packet. What cannot be sent is lost, as on any
-// network.
-func (a *udpAssoc) transmitPacket(p *path, b []byte) {
-	if p != nil && p.sock != nil {
-		_ = p.sock.write(b, p.to, p.from)
+// network; the error is for who wants to know.
+func (a *udpAssoc) transmitPacket(p *path, b []byte) error {
+	if p == nil || p.sock == nil {
+		return nil
 	}
+	return p.sock.write(b, p.to, p.from)
 }
 
 // end begins the end of the association: run tells the Handler. a.mu is held.

@@ -18,6 +18,10 @@ const (
 	rtoInitial = time.Second
 	// nextAddr is the time until the next of several addresses is tried.
 	nextAddr = 300 * time.Millisecond
+	// unsentRounds is how often an INIT to each address must fail to be sent
+	// for the call to fail: there is no route, say. One round may be a moment
+	// without buffers, or an interface that is about to come up.
+	unsentRounds = 2
 )
 
 // ourParams are the parameters of an INIT or INIT ACK of ours to a peer.
@@ -109,7 +113,12 @@ func (a *udpAssoc) handshake(now time.Time) {
 		a.transmit(a.path.Load(), a.peerTag.Load(), chunk{typ: chunkCookieEcho, body: a.peer.cookie})
 	} else {
 		p := a.calls[a.tries%n]
-		a.transmit(&p, 0, chunk{typ: chunkInit, body: a.local.body()})
+		if err := a.transmit(&p, 0, chunk{typ: chunkInit, body: a.local.body()}); err == nil {
+			a.unsent = 0
+		} else if a.unsent++; a.unsent >= unsentRounds*n {
+			a.end(ConnectFailed, err)
+			return
+		}
 		if a.tries%n < n-1 {
 			wait = nextAddr
 		}

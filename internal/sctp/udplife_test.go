@@ -173,6 +173,33 @@ func TestUDPConnectNowhere(t *testing.T) {
 	})
 }
 
+// TestUDPCannotSend calls while the machine has no way to the peer: the caller
+// is told so, and not after the whole time of a handshake, but only if it lasts.
+func TestUDPCannotSend(t *testing.T) {
+	noRoute := errors.New("network is unreachable")
+	t.Run("for good", func(t *testing.T) {
+		onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+			w.cut(noRoute)
+			start := time.Now()
+			x.Connect(to(addrY))
+			if ev := x.next(Down); ev.Reason != ConnectFailed || !errors.Is(ev.Err, noRoute) || time.Since(start) > 1100*time.Millisecond {
+				t.Errorf("got %v after %v, want ConnectFailed with %q after a second", ev, time.Since(start), noRoute)
+			}
+			x.mux().empty(t)
+		})
+	})
+	t.Run("for a moment", func(t *testing.T) {
+		onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+			w.cut(noRoute)
+			x.Connect(to(addrY))
+			time.Sleep(500 * time.Millisecond) // virtual
+			w.cut(nil)
+			x.next(Up)
+			y.next(Up)
+		})
+	})
+}
+
 // TestUDPGoroutines counts the goroutines of an association.
 func TestUDPGoroutines(t *testing.T) {
 	onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {

@@ -16,6 +16,7 @@ type wire struct {
 	// delay says how long a packet takes, and whether it arrives at all.
 	// It may change the packet. nil is 1 ms for all.
 	delay func(from, to netip.AddrPort, b []byte) (time.Duration, bool)
+	down  error // why nothing can be sent
 
 	mu    sync.Mutex
 	socks map[netip.AddrPort]*wireSock
@@ -71,6 +72,10 @@ func (s *wireSock) write(b []byte, to netip.AddrPort, _ netip.Addr) error {
 	b = append([]byte(nil), b...)
 	w := s.w
 	w.mu.Lock()
+	if w.down != nil {
+		defer w.mu.Unlock()
+		return w.down
+	}
 	w.sent++
 	d, ok := time.Millisecond, true
 	if w.delay != nil {
@@ -113,6 +118,13 @@ func (s *wireSock) close() error {
 func (w *wire) set(delay func(from, to netip.AddrPort, b []byte) (time.Duration, bool)) {
 	w.mu.Lock()
 	w.delay = delay
+	w.mu.Unlock()
+}
+
+// cut has nothing be sent any more, for a reason; nil ends that.
+func (w *wire) cut(why error) {
+	w.mu.Lock()
+	w.down = why
 	w.mu.Unlock()
 }
 
