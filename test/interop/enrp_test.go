@@ -5,7 +5,33 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
+
+// Registrars with these options find a dead peer soon. A killed one is called at
+// once, since its association ends; a silent one after lastHeard. Either has
+// noResponse to answer, and so have the others to agree to its takeover.
+const (
+	lastHeard  = 4 * time.Second
+	noResponse = 3 * time.Second
+)
+
+// quickOptions are those of ours, quickReference those of RSPLIB's, with the time
+// between two keep-alives: a thousand elements keep the lab busy.
+func quickOptions(keepAlive time.Duration) []string {
+	return []string{
+		fmt.Sprintf("timer KEEP-ALIVE-INTERVAL %v", keepAlive), "timer KEEP-ALIVE-TIMEOUT 5s", "timer PEER-HEARTBEAT-CYCLE 1s",
+		fmt.Sprintf("timer MAX-TIME-LAST-HEARD %v", lastHeard), fmt.Sprintf("timer MAX-TIME-NO-RESPONSE %v", noResponse),
+	}
+}
+
+func quickReference(keepAlive time.Duration) []string {
+	return []string{
+		fmt.Sprintf("-endpointkeepalivetransmissioninterval=%d", keepAlive.Milliseconds()), "-endpointkeepalivetimeoutinterval=5000",
+		"-peerheartbeatcycle=1000", fmt.Sprintf("-peermaxtimelastheard=%d", lastHeard.Milliseconds()),
+		fmt.Sprintf("-peermaxtimenoresponse=%d", noResponse.Milliseconds()), "-takeoverexpiryinterval=3000", "-mentordiscoverytimeout=2000",
+	}
+}
 
 // TestReferencePeer: a registrar of RSPLIB and ours share a handlespace over
 // kernel SCTP. Each hands out the elements of the other, and when RSPLIB's is
@@ -18,19 +44,14 @@ func TestReferencePeer(t *testing.T) {
 	r1, r2 := l.node("r1", registrarIP+"/24"), l.node("r2", theirIP+"/24")
 	pe1, pe2 := l.node("pe1", "10.99.0.11/24"), l.node("pe2", "10.99.0.12/24")
 	c := l.capture()
-	theirs := r2.start("stdbuf", "-oL", "rspregistrar", "-identifier=0x20000002", "-asap="+theirIP+":3863", "-enrp="+theirIP+":9901",
-		"-asapannounce=off", "-enrpannounce=off", "-logcolor=off", "-loglevel=3", "-peer="+registrarIP+":9901",
-		"-peerheartbeatcycle=1000", "-peermaxtimelastheard=2500", "-peermaxtimenoresponse=2000", "-mentordiscoverytimeout=2000")
-	ours := r1.coredns(registrarIP, corefile("enrp "+registrarIP, "peer "+theirIP, "server_id 0x10000001",
-		"timer KEEP-ALIVE-INTERVAL 1s", "timer KEEP-ALIVE-TIMEOUT 1s",
-		"timer PEER-HEARTBEAT-CYCLE 1s", "timer MAX-TIME-LAST-HEARD 2500ms", "timer MAX-TIME-NO-RESPONSE 2s"))
+	theirs := r2.rspregistrar(theirIP, append(quickReference(2*time.Second), "-identifier=0x20000002", "-peer="+registrarIP+":9901")...)
+	ours := r1.coredns(registrarIP, corefile(append(quickOptions(2*time.Second), "enrp "+registrarIP, "peer "+theirIP, "server_id 0x10000001")...))
 	ours.says("registrar 20000002 is a peer")
 	pe1.rspserver("ours", "0x0c000001", "-echo")
 	l.registered(registrarIP, "ours", 1)
 	pe1.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "udp", "--serve", "tcp:80", "--via", "udp")
 	l.registered(registrarIP, "udp", 1)
-	e := pe2.start("stdbuf", "-oL", "rspserver", "-asapannounce=off", "-logcolor=off", "-loglevel=3", "-echo",
-		"-identifier=0x0c000002", "-poolhandle=theirs", "-registrar="+theirIP+":3863", "-rereginterval=600000")
+	e := pe2.rspserverAt(theirIP, "theirs", "0x0c000002", "-echo", "-rereginterval=600000")
 	l.registered(registrarIP, "theirs", 1)
 	for _, pool := range []string{"ours", "udp"} {
 		eventually(t, "RSPLIB hands out our element of "+pool, func() error {

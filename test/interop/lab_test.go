@@ -25,7 +25,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; the lab is slow.
-const patience = 60 * time.Second
+const patience = 120 * time.Second
 
 type lab struct {
 	t     *testing.T
@@ -61,21 +61,30 @@ func (l *lab) sh(line string) string {
 
 // node is a host: a network namespace with an interface on the bridge.
 type node struct {
-	l    *lab
-	name string
+	l     *lab
+	name  string
+	ip    string // its first address
+	ports []string
 }
 
 // node makes a host with one interface per list of comma-separated addresses.
 func (l *lab) node(name string, addrs ...string) *node {
 	l.t.Helper()
-	n := &node{l, name}
+	n := &node{l: l, name: name}
+	n.ip, _, _ = strings.Cut(addrs[0], "/")
 	l.sh("ip netns add " + name)
-	l.t.Cleanup(func() { l.sh("ip netns del " + name) })
+	l.t.Cleanup(func() {
+		for _, port := range n.ports { // the kernel may keep the namespace for associations that end slowly
+			l.sh("ip link del " + port)
+		}
+		l.sh("ip netns del " + name)
+	})
 	l.sh("ip -n " + name + " link set lo up")
 	n.sysctl("net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
 	for i, list := range addrs {
 		l.ports++
 		eth, port := fmt.Sprintf("eth%d", i), fmt.Sprintf("p%d", l.ports)
+		n.ports = append(n.ports, port)
 		l.sh(fmt.Sprintf("ip link add %s type veth peer name %s netns %s", port, eth, name))
 		for a := range strings.SplitSeq(list, ",") {
 			if strings.Contains(a, ":") {
@@ -83,10 +92,31 @@ func (l *lab) node(name string, addrs ...string) *node {
 			}
 			l.sh(fmt.Sprintf("ip -n %s addr add dev %s %s", name, eth, a))
 		}
+		l.sh(fmt.Sprintf("tc qdisc add dev %s clsact", port)) // for cut, since adding it later loses packets
 		l.sh(fmt.Sprintf("ip link set %s master br0 up", port))
 		l.sh(fmt.Sprintf("ip -n %s link set %s up", name, eth))
 	}
 	return n
+}
+
+// cut has the bridge drop all packets between two sets of hosts.
+func (l *lab) cut(these, those []*node) {
+	l.t.Helper()
+	for _, side := range [][2][]*node{{these, those}, {those, these}} {
+		for _, to := range side[0] {
+			for _, from := range side[1] {
+				l.sh("tc filter add dev " + to.ports[0] + " egress protocol ip u32 match ip src " + from.ip + "/32 action drop")
+			}
+		}
+	}
+}
+
+// mend ends all cuts to these hosts.
+func (l *lab) mend(nodes []*node) {
+	l.t.Helper()
+	for _, n := range nodes {
+		l.sh("tc filter del dev " + n.ports[0] + " egress")
+	}
 }
 
 // sysctl sets kernel parameters of the host, before its sockets are made.
@@ -251,6 +281,15 @@ func (n *node) coredns(server, corefile string) *proc {
 func query(server, name string, qtype uint16) (*dns.Msg, error) {
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	c := &dns.Client{Timeout: 2 * time.Second}
+	r, _, err := c.Exchange(m, net.JoinHostPort(server, "53"))
+	return r, err
+}
+
+// large is query for answers that do not fit into 512 bytes.
+func large(server, name string, qtype uint16) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(name, qtype)
+	m.SetEdns0(4096, false)
+	c := &dns.Client{Timeout: 2 * time.Second, UDPSize: 4096}
 	r, _, err := c.Exchange(m, net.JoinHostPort(server, "53"))
 	return r, err
 }

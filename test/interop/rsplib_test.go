@@ -16,10 +16,12 @@ const (
 )
 
 // corefile serves pool.example.org with the given rserpool options.
-func corefile(options ...string) string {
+func corefile(options ...string) string { return corefileAt(registrarIP, options...) }
+
+func corefileAt(ip string, options ...string) string {
 	return `pool.example.org {
 	rserpool {
-		asap 10.99.0.1
+		asap ` + ip + `
 		ttl 0
 		` + strings.Join(options, "\n\t\t") + `
 	}
@@ -31,8 +33,22 @@ func corefile(options ...string) string {
 // rspserver starts a pool element of the reference implementation.
 func (n *node) rspserver(pool, id string, args ...string) *proc {
 	n.l.t.Helper()
+	return n.rspserverAt(registrarIP, pool, id, args...)
+}
+
+func (n *node) rspserverAt(registrar, pool, id string, args ...string) *proc {
+	n.l.t.Helper()
 	args = append([]string{"stdbuf", "-oL", "rspserver", "-asapannounce=off", "-logcolor=off", "-loglevel=3",
-		"-identifier=" + id, "-poolhandle=" + pool, atRegistrar}, args...)
+		"-identifier=" + id, "-poolhandle=" + pool, "-registrar=" + registrar + ":3863"}, args...)
+	return n.start(args...)
+}
+
+// rspregistrar starts a registrar of the reference implementation.
+func (n *node) rspregistrar(ip string, args ...string) *proc {
+	n.l.t.Helper()
+	args = append([]string{"stdbuf", "-oL", "rspregistrar", "-asap=" + ip + ":3863", "-enrp=" + ip + ":9901",
+		"-asapannounce=off", "-enrpannounce=off", "-logcolor=off", "-loglevel=3",
+		"-endpointkeepalivetransmissioninterval=1000", "-endpointkeepalivetimeoutinterval=1000"}, args...)
 	return n.start(args...)
 }
 
@@ -166,8 +182,7 @@ func TestReferenceRegistrar(t *testing.T) {
 				r.sysctl("net.sctp.udp_port=9899", "net.sctp.encap_port=9899")
 			}
 			l.capture()
-			r.start("stdbuf", "-oL", "rspregistrar", "-asap=10.99.0.1:3863", "-enrp=10.99.0.1:9901", "-asapannounce=off", "-enrpannounce=off",
-				"-logcolor=off", "-loglevel=3", "-endpointkeepalivetransmissioninterval=1000", "-endpointkeepalivetimeoutinterval=1000")
+			r.rspregistrar(registrarIP)
 			e := pe.start(l.bin("rsp"), "register", "--registrar", registrarIP, "--pool", "echo", "--serve", "sctp:7777", "--via", via, "--id", "0x0d000001")
 
 			resolve := func() (string, error) {

@@ -1,0 +1,369 @@
+package interop
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// scope are three registrars that share a handlespace, each on a host of its own
+// with a host of elements beside it, and the host of a user. The elements are in
+// the pool web.
+type scope struct {
+	*lab
+	members []*member
+	pu      *node
+	names   []string // of the elements
+	// keepAlive is the time between two keep-alives to an element.
+	keepAlive time.Duration
+}
+
+// member is a registrar of a scope.
+type member struct {
+	*node
+	s         *scope
+	id        string
+	reference bool // it is RSPLIB's
+	proc      *proc
+	pe        *node    // the host of elements beside it
+	names     []string // of the elements there
+}
+
+// newScope makes the hosts. ids are the registrars' identifiers; those behind a
+// * run RSPLIB's.
+func newScope(t *testing.T, ids ...string) *scope {
+	t.Helper()
+	s := &scope{lab: newLab(t), keepAlive: 2 * time.Second}
+	for i, id := range ids {
+		m := &member{s: s}
+		m.id, m.reference = strings.CutPrefix(id, "*")
+		m.node = s.node(fmt.Sprintf("r%d", i+1), fmt.Sprintf("10.99.0.%d/24", i+1))
+		m.pe = s.node(fmt.Sprintf("pe%d", i+1), fmt.Sprintf("10.99.0.1%d/24", i+1))
+		s.members = append(s.members, m)
+	}
+	s.pu = s.node("pu", "10.99.0.21/24")
+	s.capture()
+	return s
+}
+
+// newMixedScope has two registrars of ours and one of RSPLIB. Whoever takes
+// arbitration to be about the greatest identifier, or the smallest, has one of
+// the others to disagree with.
+func newMixedScope(t *testing.T) *scope {
+	t.Helper()
+	return newScope(t, "10000001", "20000002", "*30000003")
+}
+
+// start starts the registrar; peers are those that it is told of.
+func (m *member) start(peers ...*member) {
+	m.s.t.Helper()
+	if m.reference {
+		args := slices.Concat(quickReference(m.s.keepAlive), []string{"-identifier=0x" + m.id, "-maxhresitems=1000"})
+		for _, p := range peers {
+			args = append(args, "-peer="+p.ip+":9901")
+		}
+		m.proc = m.rspregistrar(m.ip, args...)
+		return
+	}
+	options := slices.Concat(quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128", "timer PROBE-TIMEOUT 5s"})
+	for _, p := range peers {
+		options = append(options, "peer "+p.ip)
+	}
+	m.proc = m.coredns(m.ip, corefileAt(m.ip, options...))
+}
+
+// others are all registrars of the scope but these.
+func (s *scope) others(those ...*member) []*member {
+	return slices.DeleteFunc(slices.Clone(s.members), func(m *member) bool { return slices.Contains(those, m) })
+}
+
+// startAll starts all registrars, each of which is told of all others.
+func (s *scope) startAll() {
+	s.t.Helper()
+	for _, m := range s.members {
+		m.start(s.others(m)...)
+	}
+}
+
+// register starts an element of each implementation that knows this registrar
+// alone.
+func (m *member) register() {
+	m.s.t.Helper()
+	theirs, ours := "0a0000"+m.ip[len(m.ip)-1:]+"1", "0a0000"+m.ip[len(m.ip)-1:]+"2"
+	m.pe.rspserverAt(m.ip, "web", "0x"+theirs, "-echo")
+	m.pe.start(m.s.bin("rsp"), "register", "--registrar", m.ip, "--via", "kernel", "--pool", "web", "--serve", "sctp:7777", "--control", "--id", ours)
+	m.names = []string{theirs, ours}
+	m.s.names = append(m.s.names, m.names...)
+}
+
+// homes are the elements of web that the registrar hands out over ASAP, with
+// the home registrar of each.
+func (m *member) homes() (map[string]string, error) {
+	homes, err := m.resolve("web", 100)
+	if err != nil && len(m.s.names) == 0 && strings.Contains(err.Error(), "knows no pool") {
+		return nil, nil
+	}
+	return homes, err
+}
+
+func (m *member) resolve(pool string, n int) (map[string]string, error) {
+	out, err := m.s.pu.run(m.s.bin("rsp"), "resolve", "--json", "-n", strconv.Itoa(n), "--via", "kernel", "--registrar", m.ip, pool)
+	if err != nil {
+		return nil, err
+	}
+	var r struct{ Elements []struct{ ID, Home string } }
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return nil, err
+	}
+	homes := map[string]string{}
+	for _, e := range r.Elements {
+		homes[e.ID] = e.Home
+	}
+	return homes, nil
+}
+
+// has gives the homes of the elements that the registrar hands out, if these are
+// exactly the scope's elements, in DNS and over ASAP, and the home of each is one
+// of those given.
+func (m *member) has(homes ...*member) (map[string]string, error) {
+	want := slices.Sorted(slices.Values(m.s.names))
+	if !m.reference {
+		r, err := large(m.ip, "web.pool.example.org.", dns.TypeSRV)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
+		}
+		if got := slices.Sorted(maps.Keys(elementsOf(r))); !slices.Equal(got, want) {
+			return nil, fmt.Errorf("%s answers with %v, want %v", m.name, got, want)
+		}
+	}
+	got, err := m.homes()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.name, err)
+	}
+	if list := slices.Sorted(maps.Keys(got)); !slices.Equal(list, want) {
+		return nil, fmt.Errorf("%s resolves to %v, want %v", m.name, list, want)
+	}
+	for id, home := range got {
+		if !slices.ContainsFunc(homes, func(h *member) bool { return h.id == home }) {
+			return nil, fmt.Errorf("%s says that the home of %s is %s", m.name, id, home)
+		}
+	}
+	return got, nil
+}
+
+// agree waits until these registrars hand out the same elements with the same
+// homes, which are among them, and says how long that took.
+func (s *scope) agree(ms ...*member) time.Duration {
+	s.t.Helper()
+	return eventually(s.t, "the registrars agree", func() error {
+		var first map[string]string
+		for i, m := range ms {
+			homes, err := m.has(ms...)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				first = homes
+			} else if !maps.Equal(first, homes) {
+				return fmt.Errorf("%s has %v, %s has %v", ms[0].name, first, m.name, homes)
+			}
+		}
+		return nil
+	})
+}
+
+// fill starts all registrars and the elements, and waits until all know all.
+func (s *scope) fill() {
+	s.t.Helper()
+	s.startAll()
+	for _, m := range s.members {
+		m.register()
+	}
+	s.agree(s.members...)
+}
+
+// watchOurs watches our registrars among these.
+func (s *scope) watchOurs(ms ...*member) []*watch {
+	var list []*watch
+	for _, m := range ms {
+		if !m.reference {
+			list = append(list, s.watch(m.ip, "web", 1))
+		}
+	}
+	return list
+}
+
+// TestScopeMentors: two registrars of ours and one of RSPLIB share a handlespace,
+// each with an element of each implementation that knows no other registrar.
+// Each registrar in turn is the mentor of each other one.
+func TestScopeMentors(t *testing.T) {
+	for _, order := range []struct {
+		name   string
+		starts [][]int
+	}{
+		{"1, 2 from 1, 3 from 2", [][]int{{0}, {1, 0}, {2, 1}}},
+		{"3, 1 from 3, 2 from 3", [][]int{{2}, {0, 2}, {1, 2}}},
+		{"2, 1 from 2, 3 from 1", [][]int{{1}, {0, 1}, {2, 0}}},
+	} {
+		t.Run(order.name, func(t *testing.T) { newMixedScope(t).mentors(order.starts) })
+	}
+}
+
+// mentors: each registrar is started with one other as its peer, its mentor.
+// All that are up hand out the same, with the elements of each.
+func (s *scope) mentors(starts [][]int) {
+	t := s.t
+	var up []*member
+	for _, start := range starts {
+		m := s.members[start[0]]
+		if len(start) == 1 {
+			m.start()
+		} else {
+			m.start(s.members[start[1]])
+		}
+		// Whoever answers DNS has the handlespace. RSPLIB's registrar serves
+		// before.
+		if !m.reference && len(up) > 0 {
+			if _, err := m.has(up...); err != nil {
+				t.Errorf("right after the start: %v", err)
+			}
+		}
+		up = append(up, m)
+		joined := s.agree(up...)
+		m.register()
+		t.Logf("%s has joined after %v; all know its elements after %v", m.name, joined.Round(time.Millisecond), s.agree(up...).Round(time.Millisecond))
+	}
+}
+
+var ownership = regexp.MustCompile(`(?m)^ +- \$([0-9a-f]{8}) -> "web" / \$([0-9a-f]{8}) `)
+
+// TestScopeHsdump: RSPLIB's tool reads the handlespace of each registrar by ENRP, as a
+// registrar that joins would do, and finds the same in all.
+func TestScopeHsdump(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	want, err := s.members[0].homes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range s.members {
+		out, err := s.pu.run("hsdump", m.ip+":9901", "-logcolor=off", "-loglevel=3")
+		got := map[string]string{}
+		for _, line := range ownership.FindAllStringSubmatch(out, -1) {
+			got[line[2]] = line[1]
+		}
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("hsdump of %s finds %v, %v, want %v\n%s", m.name, got, err, want, out)
+		}
+	}
+}
+
+// TestScopeKilled: each registrar in turn is killed, and comes back. The others take its
+// elements over, which are in all answers all the time.
+func TestScopeKilled(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	for _, victim := range s.members {
+		rest := s.others(victim)
+		watches := s.watchOurs(rest...)
+		victim.proc.kill(syscall.SIGKILL)
+		took := s.agree(rest...)
+		for _, w := range watches {
+			t.Logf("%s killed: its elements have new homes after %v; missing at %s for %v", victim.name, took.Round(time.Millisecond), w.server, w.judge(t, s.names, 0))
+		}
+		victim.proc.wait()
+		victim.start(rest...)
+		t.Logf("%s is back: all agree after %v", victim.name, s.agree(s.members...).Round(time.Millisecond))
+	}
+}
+
+// TestScopeOrphans: both of ours are killed, and the reference is left alone. It
+// takes nothing over then: the elements of the dead stay in its handlespace
+// without a home. Those of ours that come back adopt them, one under the
+// identifier that it had, and one under another.
+func TestScopeOrphans(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	one, two, theirs := s.members[0], s.members[1], s.members[2]
+	one.proc.kill(syscall.SIGKILL)
+	two.proc.kill(syscall.SIGKILL)
+	two.proc.wait()
+	theirs.proc.says("Takeover of peer $" + one.id + " has expired")
+	theirs.proc.says("Takeover of peer $" + two.id + " has expired")
+	if homes, err := theirs.has(s.members...); err != nil {
+		t.Errorf("alone: %v, %v", homes, err)
+	}
+	two.start(theirs)
+	t.Logf("%s is back: all elements have homes after %v", two.name, s.agree(two, theirs).Round(time.Millisecond))
+	one.id = "40000004"
+	one.start(theirs)
+	t.Logf("%s is back under another identifier: all agree after %v", one.name, s.agree(s.members...).Round(time.Millisecond))
+}
+
+// TestScopePartition: packets between one of ours with its elements and all the
+// others are dropped, and then no longer. Either side answers with what it
+// reaches, all the time. Afterwards all have all again.
+func TestScopePartition(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	one, rest := s.members[0], s.members[1:]
+	sides := [][]*node{{one.node, one.pe}, {rest[0].node, rest[0].pe, rest[1].node, rest[1].pe}}
+	watches := s.watchOurs(s.members...)
+	all := s.names
+	s.cut(sides[0], sides[1])
+	s.names = one.names
+	took := s.agree(one)
+	s.names = slices.Concat(rest[0].names, rest[1].names)
+	t.Logf("cut: one side has what it reaches after %v, the other side after %v", took.Round(time.Millisecond), (took + s.agree(rest...)).Round(time.Millisecond))
+	s.names = all
+	s.mend(slices.Concat(sides...))
+	t.Logf("mended: all agree after %v", s.agree(s.members...).Round(time.Millisecond))
+	watches[0].judge(t, one.names, 0)
+	watches[1].judge(t, rest[0].names, 0)
+}
+
+// TestScopeTorn: packets between one registrar of ours and the other two are
+// dropped, while the elements can reach all. Both sides take over what belongs to
+// the other. An element of ours acknowledges whoever asks, so that both sides of
+// ours name it all the time. One of RSPLIB acknowledges the home alone that it
+// was adopted by last, and its registrar removes what has gone to another: what
+// both do to one another's elements is mended when the registrars meet again.
+func TestScopeTorn(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	one, two, theirs := s.members[0], s.members[1], s.members[2]
+	watches := s.watchOurs(s.members...)
+	these, those := []*node{one.node}, []*node{two.node, theirs.node}
+	s.cut(these, those)
+	took := eventually(t, "each side has taken over the other's", func() error {
+		for m, want := range map[*member][]*member{one: {one}, two: {two, theirs}} {
+			homes, err := m.homes()
+			if err != nil {
+				return err
+			}
+			for id, home := range homes {
+				if !slices.ContainsFunc(want, func(h *member) bool { return h.id == home }) {
+					return fmt.Errorf("%s says that the home of %s is %s", m.name, id, home)
+				}
+			}
+		}
+		return nil
+	})
+	t.Logf("cut: each side has taken over the other's after %v", took.Round(time.Millisecond))
+	s.mend(slices.Concat(these, those))
+	t.Logf("mended: all agree after %v", s.agree(s.members...).Round(time.Millisecond))
+	// The second of each pair is ours. That of the reference's registrar is
+	// removed by it, and so by its peer.
+	near := []string{one.names[1], two.names[1]}
+	watches[1].judge(t, near, 0)
+	watches[0].judge(t, append(near, theirs.names[1]), 0)
+}
