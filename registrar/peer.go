@@ -369,7 +369,7 @@ func (r *Registrar) foreignRoom(h param.PoolHandle, e *param.PoolElement) bool {
 	_, elements := r.space.Len()
 	switch {
 	case e.ID == 0 || !e.UserTransport.Present(),
-		len(h) > maxHandle || r.elementSize(e) > l.ElementSize,
+		len(h) > maxHandle || r.oversize(e),
 		elements+r.misfits >= l.Elements,
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes),
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike:

@@ -58,7 +58,7 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 		return invalidTransport(t)
 	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport)):
 		return invalidTransport(&e.ASAPTransport)
-	case len(m.Handle) > maxHandle || r.elementSize(e) > r.cfg.Limits.ElementSize:
+	case len(m.Handle) > maxHandle || r.oversize(e):
 		return &param.Cause{Code: param.CauseLackOfResources}
 	}
 	return nil
@@ -98,15 +98,20 @@ func usable(addr, primary netip.Addr) bool {
 	return true
 }
 
-// elementSize is the length of the Pool Element parameter, more than any limit
-// if it cannot be written.
-func (r *Registrar) elementSize(e *param.PoolElement) int {
+// oversize reports whether the Pool Element parameter is longer than
+// Limits.ElementSize, or cannot be written at all. It is written only to be
+// measured if it may be.
+func (r *Registrar) oversize(e *param.PoolElement) bool {
+	limit := r.cfg.Limits.ElementSize
+	if wireSize(e) <= limit {
+		return false
+	}
 	b, err := param.AppendPoolElement(r.buf[:0], e)
 	if err != nil {
-		return maxElementSize + 1
+		return true
 	}
 	r.buf = b
-	return len(b)
+	return len(b) > limit
 }
 
 func invalidElement(e *param.PoolElement) *param.Cause {

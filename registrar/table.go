@@ -5,7 +5,6 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
 // session is a peer's download of the handlespace from us (RFC 5353, Section
@@ -90,7 +89,7 @@ func (s *session) take() []*entry {
 	var part []*entry
 	size := 0
 	for s.settle(); s.next != nil; s.settle() {
-		size += wireSize(s.next.pe)
+		size += wireSize(&s.next.pe.PoolElement)
 		if len(part) == 0 || part[len(part)-1].pool != s.next.pool {
 			size += 8 + len(s.next.pool.handle)
 		}
@@ -103,9 +102,9 @@ func (s *session) take() []*entry {
 	return part
 }
 
-// wireSize is about how many bytes an element takes in a message, or a bit more.
-func wireSize(e *handlespace.Element) int {
-	n := 64
+// wireSize is how many bytes an element takes in a message, or a bit more.
+func wireSize(e *param.PoolElement) int {
+	n := 64 + len(e.Policy.Extra)
 	for _, t := range []*param.Transport{&e.UserTransport, &e.ASAPTransport} {
 		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
 	}
