@@ -33,9 +33,13 @@ type Close struct {
 	Abort bool
 }
 
-// Announce sends an ASAP_SERVER_ANNOUNCE to the announce group (RFC 5352,
-// Section 3.6).
-type Announce struct{ Data []byte }
+// Announce sends a datagram by multicast: an ASAP_SERVER_ANNOUNCE to the group
+// of those (RFC 5352, Section 3.6), or, if ENRP is set, an ENRP_PRESENCE to that
+// of registrars.
+type Announce struct {
+	Data []byte
+	ENRP bool
+}
 
 // Log tells the operator something, in one line. Warn marks what needs a look.
 type Log struct {

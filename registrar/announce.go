@@ -16,6 +16,8 @@ type announcer struct {
 	data  []byte // the message, nil if none is to be sent
 	timer timer
 	heard []heard
+	// duplicate is who has our identifier, if anybody has.
+	duplicate netip.Addr
 }
 
 // heard is another registrar.
@@ -75,7 +77,7 @@ func (n *announcer) due(r *Registrar, _ *timer) {
 	t := &r.cfg.Timers
 	valid := max(t.ServerOutdate, 3*r.announceInterval())
 	n.heard = slices.DeleteFunc(n.heard, func(h heard) bool { return r.now.Sub(h.last) > valid })
-	r.stats.AnnouncesSent++
+	r.stats.AnnouncesSent[announceASAP]++
 	r.act(Announce{Data: slices.Clone(n.data)})
 	r.timers.arm(&n.timer, n, r.now.Add(r.announceInterval()))
 }
@@ -85,18 +87,24 @@ func (r *Registrar) announceInterval() time.Duration {
 }
 
 func (r *Registrar) onAnnounced(ev Announced) {
+	if ev.ENRP {
+		r.onPresenceAnnounced(ev)
+		return
+	}
 	msg, _, err := asap.Parse(ev.Data)
 	m, ok := msg.(*asap.ServerAnnounce)
 	if err != nil || !ok {
-		r.stats.AnnouncesMalformed++
+		r.stats.AnnouncesMalformed[announceASAP]++
 		return
 	}
 	n := &r.announce
 	if m.Server == r.id {
-		r.onOwnAnnounce(ev)
+		if !bytes.Equal(ev.Data, n.data) { // or it is one of our own, come back
+			r.onDuplicate(announceASAP, ev.From)
+		}
 		return
 	}
-	r.stats.AnnouncesReceived++
+	r.stats.AnnouncesReceived[announceASAP]++
 	i := slices.IndexFunc(n.heard, func(h heard) bool { return h.id == m.Server })
 	switch {
 	case i >= 0:
@@ -107,11 +115,11 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 }
 
-// onOwnAnnounce: multicast brings our own announces back. One with other
-// contents comes from another registrar that has the same identifier.
-func (r *Registrar) onOwnAnnounce(ev Announced) {
-	if !bytes.Equal(ev.Data, r.announce.data) {
-		r.stats.AnnouncesDuplicate++
-		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", ev.From, r.id)
+// onDuplicate: another registrar announces itself with our identifier.
+func (r *Registrar) onDuplicate(protocol int, from netip.AddrPort) {
+	r.stats.AnnouncesDuplicate[protocol]++
+	if at := plainAddr(from.Addr()); at != r.announce.duplicate {
+		r.announce.duplicate = at
+		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", from, r.id)
 	}
 }

@@ -22,10 +22,14 @@ type Config struct {
 	SerialStart uint32
 	// Peers are where other registrars of the scope serve ENRP. One of them, or
 	// one that they know, gives us the handlespace before we serve it. Without
-	// any we are the first of the scope.
-	Peers  []netip.AddrPort
-	Timers Timers
-	Limits Limits
+	// any we are the first of the scope, unless we Discover others.
+	Peers []netip.AddrPort
+	// Discover has our presence sent by multicast, and looks for registrars that
+	// do the same; the host takes Announce actions of ENRP, and hands Announced
+	// events over.
+	Discover bool
+	Timers   Timers
+	Limits   Limits
 }
 
 // Timers are the timers and thresholds by their RFC names; zero fields stand
@@ -76,6 +80,10 @@ type Timers struct {
 	// PeerCallGap is the least time between two calls of a peer that does not
 	// take them. Default 1 s.
 	PeerCallGap time.Duration
+	// MentorDiscovery is how long a registrar that has no Peers listens for
+	// others, if it is to Discover them, before it takes itself to be alone.
+	// Default 5 s, the reference implementation's.
+	MentorDiscovery time.Duration
 }
 
 // Limits bound what peers can make the registrar hold. Zero fields stand for
@@ -109,7 +117,9 @@ type Limits struct {
 	ClaimsPerAssoc int
 	// Probes that run at the same time; more wait. Default 512.
 	Probes int
-	// Servers, other registrars heard by multicast; default 256.
+	// Servers, other registrars heard by multicast: those whose server announces
+	// count, and those that are called since their presence was heard. Default
+	// 256.
 	Servers int
 	// Peers, other registrars that share the handlespace; default 256.
 	Peers int
@@ -153,6 +163,7 @@ func DefaultConfig() Config {
 			MaxTimeLastHeard:  61 * time.Second,
 			MaxTimeNoResponse: 5 * time.Second,
 			PeerCallGap:       time.Second,
+			MentorDiscovery:   5 * time.Second,
 		},
 		Limits: Limits{
 			Pools:                 65536,
@@ -202,6 +213,7 @@ func (c Config) Complete() (Config, error) {
 		{"MaxTimeLastHeard", &t.MaxTimeLastHeard, dt.MaxTimeLastHeard},
 		{"MaxTimeNoResponse", &t.MaxTimeNoResponse, dt.MaxTimeNoResponse},
 		{"PeerCallGap", &t.PeerCallGap, dt.PeerCallGap},
+		{"MentorDiscovery", &t.MentorDiscovery, dt.MentorDiscovery},
 	} {
 		if err := complete("timer "+f.name, f.v, f.def, time.Millisecond, 24*time.Hour); err != nil {
 			return c, err

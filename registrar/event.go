@@ -75,10 +75,13 @@ type Connecting struct {
 	Assoc AssocID
 }
 
-// Announced: an ASAP_SERVER_ANNOUNCE came by multicast (RFC 5352, Section 3.6).
+// Announced: a datagram came by multicast, to the group of ASAP_SERVER_ANNOUNCEs
+// (RFC 5352, Section 3.6), or to that of ENRP_PRESENCEs if ENRP is set. The
+// registrar does not keep Data.
 type Announced struct {
 	From netip.AddrPort
 	Data []byte
+	ENRP bool
 }
 
 // Serving: the host serves ASAP, and ENRP if it does. It is the first event, if it comes at all.
@@ -86,7 +89,8 @@ type Serving struct {
 	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP.
 	Addrs []netip.AddrPort
 	TCP   bool
-	// Announce asks for Announce actions.
+	// Announce asks for Announce actions of ASAP; Config.Discover is for those
+	// of ENRP.
 	Announce bool
 	// ENRP are where ENRP is served; none if it is not.
 	ENRP []netip.AddrPort

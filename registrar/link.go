@@ -3,13 +3,14 @@ package registrar
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // caller keeps up an association to a place where a registrar is, or should be:
-// that of a peer, or a seed. Seeds are the configured peers, and where others
-// were that are gone.
+// that of a peer, or a seed. Seeds are the configured peers, where others were
+// that are gone, and where some are that were heard by multicast.
 type caller struct {
 	addrs []netip.AddrPort
 	via   Via
@@ -17,9 +18,12 @@ type caller struct {
 	ref   uint64 // of the call that has no AssocID yet, or 0
 	busy  bool   // a call is under way, or its association up
 	timer timer  // for the next call
-	// left are the calls to be made to a former peer; 0 for all others.
-	left int
-	gone bool // its peer is forgotten
+	// left are the calls to be made to a former peer, or to one that was heard
+	// by multicast; 0 for all others.
+	left   int
+	called time.Time  // when it was last called
+	from   netip.Addr // where it was heard from, if it is called for that
+	gone   bool       // its peer is forgotten, or it is done
 }
 
 const (
@@ -33,7 +37,10 @@ func (r *Registrar) remember(addrs []netip.AddrPort) {
 	ps := &r.peers
 	former := 0
 	for _, c := range ps.seeds {
-		if slices.ContainsFunc(c.addrs, func(a netip.AddrPort) bool { return slices.Contains(addrs, a) }) {
+		if c.from.IsValid() {
+			continue
+		}
+		if overlap(c.addrs, addrs) {
 			if c.left > 0 {
 				c.left = maxFormerCalls
 			}
@@ -70,7 +77,7 @@ func (r *Registrar) call(c *caller) {
 		return
 	}
 	r.probes.ref++
-	c.ref, c.busy = r.probes.ref, true
+	c.ref, c.busy, c.called = r.probes.ref, true, r.now
 	r.peers.calls[c.ref] = c
 	r.timers.stop(&c.timer)
 	r.act(Connect{Ref: c.ref, PPID: enrp.PPID, To: c.addrs, Via: c.via})
@@ -79,7 +86,7 @@ func (r *Registrar) call(c *caller) {
 // reaches reports whether a peer with one of the addresses has an association.
 func (r *Registrar) reaches(addrs []netip.AddrPort) bool {
 	return slices.ContainsFunc(r.peers.list, func(p *peer) bool {
-		return p.assoc != nil && slices.ContainsFunc(p.caller.addrs, func(a netip.AddrPort) bool { return slices.Contains(addrs, a) })
+		return p.assoc != nil && overlap(p.caller.addrs, addrs)
 	})
 }
 
@@ -98,13 +105,27 @@ func (r *Registrar) callAgain(c *caller) {
 
 // due makes the next call.
 func (c *caller) due(r *Registrar, _ *timer) {
+	if c.busy { // who was heard takes our call, and does not say who it is
+		for _, a := range r.peers.links {
+			if a.caller == c {
+				r.act(Close{Assoc: a.id, Abort: true})
+			}
+		}
+		return
+	}
 	if c.left > 0 {
 		if c.left--; c.left == 0 {
-			r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
+			r.dropSeed(c)
 			return
 		}
 	}
 	r.call(c)
+}
+
+func (r *Registrar) dropSeed(c *caller) {
+	c.gone = true
+	r.timers.stop(&c.timer)
+	r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
 }
 
 // calling: the host has named the association of a call.
@@ -129,6 +150,9 @@ func (r *Registrar) linkUp(a *assoc) {
 	}
 	if p := a.caller.peer; p != nil && p.assoc == nil && !a.caller.gone {
 		p.assoc = a
+	}
+	if c := a.caller; c.from.IsValid() {
+		r.timers.arm(&c.timer, c, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	}
 	r.write(a, r.presence(0, true))
 }

@@ -104,6 +104,9 @@ func (r *Registrar) beginENRP(addrs []netip.AddrPort) {
 		ps.seeds = append(ps.seeds, c)
 		r.call(c)
 	}
+	if r.cfg.Discover {
+		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
+	}
 	r.beginStart()
 }
 
@@ -154,6 +157,13 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		return nil
 	}
 	a.sender = p
+	if c := a.caller; c != nil && c.from.IsValid() {
+		r.dropSeed(c) // the peer has a caller of its own
+		a.caller = nil
+		if len(p.caller.addrs) == 0 {
+			p.caller.addrs = c.addrs
+		}
+	}
 	if p.assoc == nil {
 		p.assoc = a
 	}
@@ -189,8 +199,7 @@ func (r *Registrar) onOwnID(a *assoc) {
 	r.stats.Ignored[ignoredSender]++
 	r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", a.primary(), r.id)
 	if c := a.caller; c != nil {
-		r.timers.stop(&c.timer)
-		r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
+		r.dropSeed(c)
 		a.caller = nil
 	}
 	r.act(Close{Assoc: a.id})

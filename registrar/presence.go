@@ -24,8 +24,11 @@ func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.i
 // started together are not all heard at once.
 func (ps *peerList) due(r *Registrar, _ *timer) {
 	r.tellAll(r.presence(0, false))
-	cycle := float64(r.cfg.Timers.PeerHeartbeat)
-	r.timers.arm(&ps.presence, ps, r.now.Add(time.Duration(cycle*(0.95+r.rand.Float64()/10))))
+	r.timers.arm(&ps.presence, ps, r.now.Add(r.vary(r.cfg.Timers.PeerHeartbeat)))
+}
+
+func (r *Registrar) vary(cycle time.Duration) time.Duration {
+	return time.Duration(float64(cycle) * (0.95 + r.rand.Float64()/10))
 }
 
 // onPresence: RFC 5353, Sections 3.4 and 3.6.1.

@@ -36,13 +36,14 @@ type Registrar struct {
 	handleSize int // bytes of all handles in pools
 	size       int // of all elements, see element
 
-	probes   probes
-	peers    peerList
-	roster   roster // of our own elements
-	start    start
-	announce announcer
-	log      logger
-	stats    Stats
+	probes    probes
+	peers     peerList
+	roster    roster // of our own elements
+	start     start
+	announce  announcer
+	discovery discovery
+	log       logger
+	stats     Stats
 
 	// Space for one event's work.
 	buf        []byte
@@ -72,7 +73,7 @@ func New(cfg Config) (*Registrar, error) {
 	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
 	r.roster.home = r.id
-	r.start.running = len(cfg.Peers) > 0
+	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[param.ServerID]*peer)
 	r.peers.calls = make(map[uint64]*caller)
 	r.space = handlespace.New(r.rand, cfg.SerialStart)

@@ -11,10 +11,12 @@ import (
 // from a mentor, which is the first peer that is heard; if it does not answer,
 // or refuses, from another one. A registrar that knows of no peer, or finds
 // none that gives it the handlespace within twice MAX-TIME-NO-RESPONSE, begins
-// with what it has: two that start at the same time have none to give.
+// with what it has: two that start at the same time have none to give. If it
+// looks for peers by multicast it listens for the time of mentor discovery.
 type start struct {
 	running     bool
 	until       time.Time // when it ends in any case, unless a mentor sends
+	discovery   time.Time // until when who is heard by multicast may delay that
 	mentor      *peer
 	downloading bool
 	tried       []*peer           // mentors that have failed
@@ -32,8 +34,29 @@ func (r *Registrar) beginStart() {
 		return // alone in the scope, as far as we know
 	}
 	s.calls = make(map[string]*probe)
-	s.until = r.now.Add(2 * r.cfg.Timers.MaxTimeNoResponse)
+	s.until = r.now
+	if len(r.cfg.Peers) > 0 {
+		s.until = r.now.Add(2 * r.cfg.Timers.MaxTimeNoResponse)
+	}
+	if r.cfg.Discover {
+		s.discovery = r.now.Add(r.cfg.Timers.MentorDiscovery)
+		s.delay(s.discovery)
+	}
 	r.timers.arm(&s.timer, s, s.until)
+}
+
+func (s *start) delay(until time.Time) {
+	if until.After(s.until) {
+		s.until = until
+	}
+}
+
+// mentorHeard: a registrar was heard by multicast. If it is late it has time to
+// say more.
+func (r *Registrar) mentorHeard() {
+	if s := &r.start; s.running && !r.now.After(s.discovery) {
+		s.delay(r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	}
 }
 
 // mentorFound: a peer is there, and has been asked for its list.
@@ -127,7 +150,12 @@ func (r *Registrar) untried() *peer {
 func (s *start) due(r *Registrar, _ *timer) {
 	switch {
 	case !r.now.Before(s.until):
-		r.logf(true, "no peer has given us the handlespace: beginning with %d pool elements", r.peers.foreign())
+		if len(r.cfg.Peers)+len(r.peers.list) == 0 {
+			r.logf(false, "no other registrar was heard: alone in the scope")
+		} else {
+			r.logf(true, "no peer has given us the handlespace: beginning with %d pool elements", r.peers.foreign())
+		}
+		s.mentor = nil
 		r.endStart()
 	case s.mentor != nil:
 		r.nextMentor()

@@ -84,6 +84,15 @@ const (
 
 var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender", "rate"}
 
+// Whose announces by multicast they are.
+const (
+	announceASAP = iota
+	announceENRP
+	announces
+)
+
+var announceLabels = [announces]string{"asap", "enrp"}
+
 // enrpTypes are the message types of RFC 5353, which are 1 and up.
 const enrpTypes = int(enrp.TypeError)
 
@@ -127,9 +136,13 @@ type Stats struct {
 	ErrorsSent, ErrorsSuppressed, ErrorsReceived uint64
 	// SendsFailed: messages that could not be delivered.
 	SendsFailed uint64
-	// Server announces sent, received from others, with our own identifier
-	// from elsewhere, and unreadable.
-	AnnouncesSent, AnnouncesReceived, AnnouncesDuplicate, AnnouncesMalformed uint64
+	// Server announces by multicast, then presences by multicast: those sent,
+	// received from others, with our own identifier from elsewhere, and
+	// unreadable.
+	AnnouncesSent, AnnouncesReceived, AnnouncesDuplicate, AnnouncesMalformed [announces]uint64
+	// AnnouncesRefused: presences by multicast of registrars that are not called
+	// since there are too many.
+	AnnouncesRefused uint64
 	// AssociationsTotal by Via: 0 for others, then ViaKernel, ViaUDP, ViaTCP.
 	AssociationsTotal [vias]uint64
 
@@ -221,6 +234,9 @@ func (s *Stats) families() []family {
 	byLabel := func(name, label, help string, labels []string, v []uint64) family {
 		return family{Metric{Name: name, Label: label, Help: help}, labels, v}
 	}
+	announced := func(name, help string, v [announces]uint64) family {
+		return byLabel(name, "protocol", help, announceLabels[:], v[:])
+	}
 	assocs := byLabel("associations_open", "transport", "Associations established now.", viaLabels[:], s.Associations[:])
 	assocs.m.Gauge = true
 	peers := byLabel("peers", "state", "Other registrars of the scope.", peerLabels[:], s.Peers[:])
@@ -259,10 +275,11 @@ func (s *Stats) families() []family {
 		counter("errors_suppressed_total", "ASAP_ERROR messages not sent because there were too many.", s.ErrorsSuppressed),
 		counter("errors_received_total", "ASAP_ERROR messages received.", s.ErrorsReceived),
 		counter("sends_failed_total", "Messages that could not be delivered.", s.SendsFailed),
-		counter("announces_sent_total", "Server announces sent.", s.AnnouncesSent),
-		counter("announces_received_total", "Server announces of other registrars received.", s.AnnouncesReceived),
-		counter("announces_duplicate_total", "Server announces of another registrar with our identifier.", s.AnnouncesDuplicate),
-		counter("announces_malformed_total", "Server announces that could not be read.", s.AnnouncesMalformed),
+		announced("announces_sent_total", "Announces sent by multicast.", s.AnnouncesSent),
+		announced("announces_received_total", "Announces of other registrars received.", s.AnnouncesReceived),
+		announced("announces_duplicate_total", "Announces of another registrar with our identifier.", s.AnnouncesDuplicate),
+		announced("announces_malformed_total", "Announces that could not be read.", s.AnnouncesMalformed),
+		counter("announces_refused_total", "Presences by multicast of registrars that are too many to be called.", s.AnnouncesRefused),
 		peers,
 		homes,
 		gauge("elements_set_aside", "Pool elements with another policy or transport than their pool.", s.Misfits),

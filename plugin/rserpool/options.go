@@ -28,9 +28,12 @@ type options struct {
 	transport sctp.Mode
 	encap     uint16
 	serverID  param.ServerID // 0: random
-	announce  netip.AddrPort // zero: none
-	timers    core.Timers
-	limits    core.Limits
+	// The groups by which elements and users, and other registrars, find the
+	// registrar; zero: none.
+	announce, enrpAnnounce netip.AddrPort
+
+	timers core.Timers
+	limits core.Limits
 	// sctp are the transport's limits; some are not to be set.
 	sctp sctp.Limits
 }
@@ -49,13 +52,14 @@ func defaultOptions() options {
 // config returns the configuration of a registrar with these options.
 func (o options) config() host.Config {
 	return host.Config{
-		Config:        core.Config{ServerID: o.serverID, Peers: o.peers, Timers: o.timers, Limits: o.limits},
-		ASAP:          o.asap,
-		ENRP:          o.enrp,
-		Transport:     o.transport,
-		Encap:         o.encap,
-		SCTP:          o.sctp,
-		AnnounceGroup: o.announce,
+		Config:            core.Config{ServerID: o.serverID, Peers: o.peers, Timers: o.timers, Limits: o.limits},
+		ASAP:              o.asap,
+		ENRP:              o.enrp,
+		Transport:         o.transport,
+		Encap:             o.encap,
+		SCTP:              o.sctp,
+		AnnounceGroup:     o.announce,
+		ENRPAnnounceGroup: o.enrpAnnounce,
 		Logf: func(warn bool, text string) {
 			if warn {
 				log.Warning(text)
@@ -66,10 +70,10 @@ func (o options) config() host.Config {
 	}
 }
 
-// completeENRP has ENRP served where ASAP is, if there are peers but no option
-// enrp.
+// completeENRP has ENRP served where ASAP is, if there are peers, or are to be
+// found, but no option enrp.
 func (o *options) completeENRP() {
-	if len(o.enrp) > 0 || len(o.peers) == 0 {
+	if len(o.enrp) > 0 || len(o.peers) == 0 && !o.enrpAnnounce.IsValid() {
 		return
 	}
 	for _, a := range o.asap {
@@ -162,6 +166,7 @@ func (o options) list() []string {
 		"encap " + strconv.Itoa(int(o.encap)),
 		"server_id " + idName(o.serverID),
 		"announce " + announceName(o.announce),
+		"enrp_announce " + announceName(o.enrpAnnounce),
 	}
 	for _, t := range timers() {
 		l = append(l, "timer "+t.name+" "+t.format(&o.timers))
@@ -230,6 +235,7 @@ func timers() []timer {
 		{name: "MAX-TIME-LAST-HEARD", time: func(t *ts) *time.Duration { return &t.MaxTimeLastHeard }},
 		{name: "MAX-TIME-NO-RESPONSE", time: func(t *ts) *time.Duration { return &t.MaxTimeNoResponse }},
 		{name: "PEER-CALL-GAP", time: func(t *ts) *time.Duration { return &t.PeerCallGap }},
+		{name: "MENTOR-DISCOVERY-TIMEOUT", time: func(t *ts) *time.Duration { return &t.MentorDiscovery }},
 		{name: "LINGER", time: func(t *ts) *time.Duration { return &t.Linger }},
 	}
 }

@@ -45,6 +45,9 @@ const (
 // announces (RFC 5352, Section 8.4).
 var announceGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 1, 185}), asap.Port)
 
+// enrpAnnounceGroup is the reference implementation's; IANA has assigned none.
+var enrpAnnounceGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 0, 0, 51}), enrp.Port)
+
 // property is a line of the directive's block.
 type property struct {
 	name  string
@@ -64,7 +67,8 @@ func properties() []property {
 		{name: "transport", args: "auto|kernel|udp", least: 1, most: 1, parse: (*config).parseTransport},
 		{name: "encap", args: "PORT", least: 1, most: 1, parse: (*config).parseEncap},
 		{name: "server_id", args: "ID", least: 1, most: 1, parse: (*config).parseServerID},
-		{name: "announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: (*config).parseAnnounce},
+		{name: "announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error { return parseGroup(&c.options.announce, a, announceGroup) }},
+		{name: "enrp_announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error { return parseGroup(&c.options.enrpAnnounce, a, enrpAnnounceGroup) }},
 		{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*config).parseTTL},
 		{name: "answers", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.answers, a[0], 1, maxAnswers) }},
 		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
@@ -73,14 +77,7 @@ func properties() []property {
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: (*config).parseTimer, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: (*config).parseLimit, repeats: true},
 		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
-		{name: "enrp_announce", args: "[MULTICAST:PORT]", most: -1, parse: noENRPAnnounce},
 	}
-}
-
-// noENRPAnnounce refuses what would make an operator believe that peers are
-// found.
-func noENRPAnnounce(*config, []string) error {
-	return errors.New("not supported yet: peers are not found by multicast; name them with peer")
 }
 
 // parse reads the one rserpool directive of a server block.
@@ -273,16 +270,17 @@ func (cfg *config) parseServerID(args []string) error {
 	return nil
 }
 
-func (cfg *config) parseAnnounce(args []string) error {
-	cfg.options.announce = announceGroup
+// parseGroup reads a multicast group, whose address and port may be left out.
+func parseGroup(group *netip.AddrPort, args []string, usual netip.AddrPort) error {
+	*group = usual
 	if len(args) == 0 {
 		return nil
 	}
-	a, err := parseAddr(args[0], asap.Port)
+	a, err := parseAddr(args[0], usual.Port())
 	if err != nil || !a.Addr().IsMulticast() || a.Port() == 0 {
-		return fmt.Errorf("%q is not a multicast address with or without a port, such as %s", args[0], announceGroup)
+		return fmt.Errorf("%q is not a multicast address with or without a port, such as %s", args[0], usual)
 	}
-	cfg.options.announce = a
+	*group = a
 	return nil
 }
 
@@ -410,6 +408,9 @@ func (cfg *config) check() error {
 	cfg.options.completeENRP()
 	if a, b, ok := overlap(cfg.options.asap, cfg.options.enrp, true); ok {
 		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
+	}
+	if a := cfg.options.announce; a.IsValid() && a == cfg.options.enrpAnnounce {
+		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
 	}
 	if cfg.options.limits.DefaultItems > cfg.options.limits.ResolutionItems {
 		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", cfg.options.limits.DefaultItems, cfg.options.limits.ResolutionItems)

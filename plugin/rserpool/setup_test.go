@@ -43,6 +43,18 @@ func TestParse(t *testing.T) {
 		{"announce", "announce", func(c *config) { c.options.announce = addrPorts("224.0.1.185:3863")[0] }},
 		{"announce, group", "announce 239.0.0.1", func(c *config) { c.options.announce = addrPorts("239.0.0.1:3863")[0] }},
 		{"announce, group and port", "announce [ff05::133]:3900", func(c *config) { c.options.announce = addrPorts("[ff05::133]:3900")[0] }},
+		{"enrp_announce", "asap 192.0.2.1\nenrp_announce", func(c *config) {
+			c.options.asap, c.options.enrp = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
+			c.options.enrpAnnounce = addrPorts("239.0.0.51:9901")[0]
+		}},
+		{"enrp_announce, group and timer", "enrp :9902\nenrp_announce [ff05::99]\ntimer mentor-discovery-timeout 3s", func(c *config) {
+			c.options.enrp, c.options.enrpAnnounce = addrPorts("[::]:9902"), addrPorts("[ff05::99]:9901")[0]
+			c.options.timers.MentorDiscovery = 3 * time.Second
+		}},
+		{"both announces, ports", "enrp :9901\nannounce 239.0.0.1:3863\nenrp_announce 239.0.0.1:9901", func(c *config) {
+			c.options.enrp = addrPorts("[::]:9901")
+			c.options.announce, c.options.enrpAnnounce = addrPorts("239.0.0.1:3863")[0], addrPorts("239.0.0.1:9901")[0]
+		}},
 		{"ttl", "ttl 0", func(c *config) { c.ttl = 0 }},
 		{"ttl, most", "ttl 3600", func(c *config) { c.ttl = 3600 }},
 		{"answers", "answers 128", func(c *config) { c.answers = 128 }},
@@ -144,7 +156,11 @@ func TestParseErrors(t *testing.T) {
 		{"enrp, ports", "enrp 192.0.2.2:9901 192.0.2.3:9902", "differ in the port"},
 		{"enrp, multicast", "enrp 224.0.1.185", "which belongs to enrp_announce"},
 		{"enrp, the port of asap", "enrp :3863", "overlaps with enrp [::]:3863; give one of them another port"},
-		{"enrp_announce", "enrp_announce", "enrp_announce: not supported yet: peers are not found by multicast"},
+		{"enrp_announce, unicast", "enrp_announce 192.0.2.1", `enrp_announce: "192.0.2.1" is not a multicast address with or without a port, such as 239.0.0.51:9901`},
+		{"enrp_announce, port zero", "enrp_announce 239.0.0.1:0", "is not a multicast address"},
+		{"enrp_announce, two", "enrp_announce 239.0.0.1 239.0.0.2", "enrp_announce: got 2 arguments, want: enrp_announce [MULTICAST:PORT]"},
+		{"enrp_announce, the group of announce", "announce 239.0.0.1:1\nenrp_announce 239.0.0.1:1", "announce and enrp_announce both have 239.0.0.1:1"},
+		{"enrp_announce, the port of asap", "asap :9901\nenrp_announce", "asap [::]:9901 overlaps with enrp [::]:9901"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -209,6 +225,8 @@ func TestSetupConflict(t *testing.T) {
 		{"default and explicit", "", "asap :3863\nencap 9899", ""},
 		{"options differ", "encap 9900\ntransport udp", "encap 9901\ntransport udp", "Testfile:1 - registrar at [::]:3863 is already there with other options (encap 9901, not 9900)"},
 		{"timers differ", "timer LINGER 1s", "", "(timer LINGER 30s, not 1s)"},
+		{"groups differ", "enrp_announce 239.0.0.1", "enrp_announce 239.0.0.2", "(enrp_announce 239.0.0.2:9901, not 239.0.0.1:9901)"},
+		{"no group", "enrp_announce", "enrp :9901", "(enrp_announce off, not 239.0.0.51:9901)"},
 		{"server IDs differ", "server_id 5", "", "(server_id random, not 0x00000005)"},
 		{"addresses overlap", "asap 192.0.2.1", "", "asap [::]:3863 overlaps with asap 192.0.2.1:3863 of another registrar"},
 		{"some addresses the same", "asap 192.0.2.1 192.0.2.2", "asap 192.0.2.2 192.0.2.3", "overlaps"},

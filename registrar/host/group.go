@@ -15,29 +15,37 @@ import (
 )
 
 const (
-	// maxDatagram bounds an announce that is taken; longer ones are cut, and
+	// maxDatagram bounds a datagram that is taken; longer ones are cut, and
 	// then malformed.
 	maxDatagram = 2048
-	// maxHeard is how many announces a second are looked at.
+	// maxHeard is how many of them a second are looked at.
 	maxHeard = 200
 	// rejoinEvery is how often new interfaces are looked for.
 	rejoinEvery = 30 * time.Second
 )
 
-// group is the multicast group of server announces (RFC 5352, Section 3.6), on
-// all interfaces that can multicast, those that come later included. It is
-// sent from the group's port, since the reference implementation calls the
-// registrar at the datagram's source.
+// group is the multicast group of server announces (RFC 5352, Section 3.6), or
+// that of registrars' presences, on all interfaces that can multicast, those
+// that come later included. It is sent from the group's port, since the
+// reference implementation calls the registrar at the datagram's source.
 type group struct {
 	addr   netip.AddrPort
+	enrp   bool
 	conn   *net.UDPConn
 	caster caster
 	out    chan []byte
 	failed atomic.Uint64
+	logf   func(warn bool, text string)
 
 	// The writer's:
-	joined   map[int]struct{} // interfaces by index
+	joined   map[int]*joined // by the interface's index
 	joinedAt time.Time
+}
+
+// joined is an interface.
+type joined struct {
+	name   string
+	failed bool // the last datagram did not get out
 }
 
 // caster is what IPv4 and IPv6 have in common.
@@ -51,12 +59,12 @@ type caster interface {
 }
 
 // joinGroup opens the socket and joins the group where that is possible.
-func joinGroup(addr netip.AddrPort) (*group, error) {
+func joinGroup(addr netip.AddrPort, enrp bool, logf func(warn bool, text string)) (*group, error) {
 	conn, err := listenShared(addr)
 	if err != nil {
 		return nil, err
 	}
-	g := &group{addr: addr, conn: conn, out: make(chan []byte, 1), joined: make(map[int]struct{})}
+	g := &group{addr: addr, enrp: enrp, conn: conn, out: make(chan []byte, 1), logf: logf, joined: make(map[int]*joined)}
 	if addr.Addr().Is4() {
 		g.caster, err = newCaster4(conn, addr)
 	} else {
@@ -84,11 +92,8 @@ func (g *group) join() {
 			continue
 		}
 		present[ifs[i].Index] = struct{}{}
-		if _, ok := g.joined[ifs[i].Index]; ok {
-			continue
-		}
-		if g.caster.join(&ifs[i]) == nil {
-			g.joined[ifs[i].Index] = struct{}{}
+		if g.joined[ifs[i].Index] == nil && g.caster.join(&ifs[i]) == nil {
+			g.joined[ifs[i].Index] = &joined{name: ifs[i].Name}
 		}
 	}
 	for i := range g.joined {
@@ -98,7 +103,7 @@ func (g *group) join() {
 	}
 }
 
-// send sends an announce soon, or not at all if the last one is still waiting.
+// send sends a datagram soon, or not at all if the last one is still waiting.
 func (g *group) send(b []byte) {
 	select {
 	case g.out <- b:
@@ -113,15 +118,29 @@ func (g *group) write() {
 		if time.Since(g.joinedAt) >= rejoinEvery {
 			g.join()
 		}
-		for i := range g.joined {
-			if err := g.caster.send(b, i); err != nil {
+		for i, ifi := range g.joined {
+			err := g.caster.send(b, i)
+			if err != nil {
 				g.failed.Add(1)
+			}
+			if failed := err != nil; failed != ifi.failed {
+				ifi.failed = failed
+				g.tell(ifi, err)
 			}
 		}
 	}
 }
 
-// read is the goroutine that hands announces to the loop, until close.
+// tell says that an interface takes nothing, or does again.
+func (g *group) tell(ifi *joined, err error) {
+	if err != nil {
+		g.logf(true, fmt.Sprintf("interface %s takes no multicast to %v: %v", ifi.name, g.addr, err))
+	} else {
+		g.logf(false, fmt.Sprintf("interface %s takes multicast to %v again", ifi.name, g.addr))
+	}
+}
+
+// read is the goroutine that hands datagrams to the loop, until close.
 func (g *group) read(to chan<- registrar.Event, quit <-chan struct{}) {
 	b := make([]byte, maxDatagram)
 	second, heard := time.Now(), 0
@@ -147,7 +166,7 @@ func (g *group) read(to chan<- registrar.Event, quit <-chan struct{}) {
 			continue
 		}
 		select {
-		case to <- registrar.Announced{From: udp.AddrPort(), Data: append([]byte(nil), b[:n]...)}:
+		case to <- registrar.Announced{From: udp.AddrPort(), Data: append([]byte(nil), b[:n]...), ENRP: g.enrp}:
 		case <-quit:
 			return
 		}

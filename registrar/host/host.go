@@ -30,7 +30,7 @@ type Config struct {
 	ASAP []netip.AddrPort
 	// ENRP are the addresses and the port (one for all) where ENRP is served
 	// over SCTP. None stands for port 9901 on the addresses of ASAP if there
-	// are Peers; without those, ENRP is not served.
+	// are Peers or an ENRPAnnounceGroup; without those, ENRP is not served.
 	ENRP []netip.AddrPort
 	// PeerEncap is the UDP port at which peers are called over SCTP in UDP; 0
 	// stands for the one that a peer was last heard from, or else 9899.
@@ -45,6 +45,10 @@ type Config struct {
 	// 5352, Section 3.6; registered are 224.0.1.185 and ff0X::133, port 3863);
 	// the zero value sends none.
 	AnnounceGroup netip.AddrPort
+	// ENRPAnnounceGroup is the multicast group and port by which registrars find
+	// one another; none is registered, and the reference implementation's is
+	// 239.0.0.51:9901. The zero value stands for none. It sets Discover.
+	ENRPAnnounceGroup netip.AddrPort
 	// Network opens the transport, a new one for each Start; nil is an
 	// [sctp.Stack] as the fields above describe it. It is for tests.
 	Network func() (Network, error)
@@ -130,7 +134,8 @@ func (c *Config) complete() error {
 	if len(c.ASAP) == 0 {
 		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
 	}
-	if len(c.ENRP) == 0 && len(c.Peers) > 0 {
+	c.Discover = c.ENRPAnnounceGroup.IsValid()
+	if len(c.ENRP) == 0 && (len(c.Peers) > 0 || c.Discover) {
 		for _, a := range c.ASAP {
 			c.ENRP = append(c.ENRP, netip.AddrPortFrom(a.Addr(), enrp.Port))
 		}
@@ -146,8 +151,13 @@ func (c *Config) complete() error {
 	if c.Encap == 0 {
 		c.Encap = sctp.EncapPort
 	}
-	if g := c.AnnounceGroup; g != (netip.AddrPort{}) && (!g.Addr().IsMulticast() || g.Port() == 0) {
-		return fmt.Errorf("registrar cannot announce itself at %v: want a multicast address and a port, such as 224.0.1.185:3863", g)
+	for _, g := range []netip.AddrPort{c.AnnounceGroup, c.ENRPAnnounceGroup} {
+		if g != (netip.AddrPort{}) && (!g.Addr().IsMulticast() || g.Port() == 0) {
+			return fmt.Errorf("registrar cannot announce itself at %v: want a multicast address and a port, such as 224.0.1.185:3863", g)
+		}
+	}
+	if g := c.AnnounceGroup; g.IsValid() && g == c.ENRPAnnounceGroup {
+		return fmt.Errorf("registrar cannot announce itself by ASAP and by ENRP at %v: want two groups, or two ports", g)
 	}
 	if c.Logf == nil {
 		c.Logf = func(bool, string) {}
@@ -199,7 +209,7 @@ func (h *Host) Start() error {
 	h.loop = l
 	addrs := l.ep.LocalAddrs()
 	h.local.Store(&addrs)
-	serving := registrar.Serving{Addrs: addrs, TCP: true, Announce: l.group != nil}
+	serving := registrar.Serving{Addrs: addrs, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid()}
 	if l.enrp != nil {
 		serving.ENRP = l.enrp.LocalAddrs()
 		h.enrp.Store(&serving.ENRP)
@@ -231,10 +241,15 @@ func (h *Host) open() (_ *loop, err error) {
 			return nil, h.explain("ENRP", h.cfg.ENRP, err)
 		}
 	}
-	if g := h.cfg.AnnounceGroup; g.IsValid() {
-		if l.group, err = joinGroup(g); err != nil {
-			return nil, fmt.Errorf("registrar cannot announce itself at %v: %w", g, err)
+	for _, addr := range []netip.AddrPort{h.cfg.AnnounceGroup, h.cfg.ENRPAnnounceGroup} {
+		if !addr.IsValid() {
+			continue
 		}
+		g, err := joinGroup(addr, addr == h.cfg.ENRPAnnounceGroup, h.cfg.Logf)
+		if err != nil {
+			return nil, fmt.Errorf("registrar cannot announce itself at %v: %w", addr, err)
+		}
+		l.groups = append(l.groups, g)
 	}
 	return l, nil
 }

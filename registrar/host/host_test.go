@@ -394,6 +394,8 @@ func TestNewRefuses(t *testing.T) {
 		{Config{ASAP: at("10.0.0.1:1", "10.0.0.2:2")}, "want the same port"},
 		{Config{AnnounceGroup: netip.MustParseAddrPort("10.0.0.1:3863")}, "want a multicast address"},
 		{Config{AnnounceGroup: netip.MustParseAddrPort("224.0.1.185:0")}, "want a multicast address and a port"},
+		{Config{ENRPAnnounceGroup: netip.MustParseAddrPort("10.0.0.1:9901")}, "want a multicast address"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1"), ENRPAnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1")}, "want two groups"},
 		{Config{Config: registrar.Config{Timers: registrar.Timers{Update: -1}}}, "timer Update"},
 	} {
 		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -481,7 +483,7 @@ func TestSlowPeer(t *testing.T) {
 }
 
 func TestStatsAll(t *testing.T) {
-	s := Stats{Sent: 1001, SendsRefused: 1002, AnnouncesFailed: 1003, Panics: 1004}
+	s := Stats{Sent: 1001, SendsRefused: 1002, AnnouncesFailed: [2]uint64{1000, 3}, Panics: 1004}
 	seen := make(map[string]bool)
 	sum := uint64(0)
 	for m, v := range s.All() {

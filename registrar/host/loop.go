@@ -35,7 +35,7 @@ type loop struct {
 	network Network
 	ep      sctp.Endpoint
 	enrp    sctp.Endpoint // nil without ENRP
-	group   *group        // nil without announces
+	groups  []*group      // of announces
 
 	inbound chan registrar.Event
 	stop    chan struct{} // closed: end in good order
@@ -131,9 +131,9 @@ func kind(v registrar.Via) sctp.Kind {
 
 // start starts the goroutines.
 func (l *loop) start(serving registrar.Serving) {
-	if l.group != nil {
-		l.readers.Go(func() { l.group.read(l.inbound, l.quit) })
-		l.readers.Go(l.group.write)
+	for _, g := range l.groups {
+		l.readers.Go(func() { g.read(l.inbound, l.quit) })
+		l.readers.Go(g.write)
 	}
 	go l.run(serving)
 }
@@ -163,8 +163,8 @@ func (l *loop) release() {
 	if l.network != nil {
 		_ = l.network.Close()
 	}
-	if l.group != nil {
-		l.group.close()
+	for _, g := range l.groups {
+		g.close()
 	}
 	l.readers.Wait()
 }
@@ -289,8 +289,10 @@ func (l *loop) perform(acts []registrar.Action) {
 				ep.Shutdown(sctp.AssocID(a.Assoc))
 			}
 		case registrar.Announce:
-			if l.group != nil {
-				l.group.send(a.Data)
+			for _, g := range l.groups {
+				if g.enrp == a.ENRP {
+					g.send(a.Data)
+				}
 			}
 		case registrar.Log:
 			l.h.cfg.Logf(a.Warn, a.Text)
@@ -343,8 +345,12 @@ func (l *loop) publish(now time.Time) {
 	if n, ok := l.network.(interface{ Stats() sctp.Stats }); ok {
 		s.Transport = n.Stats()
 	}
-	if l.group != nil {
-		s.AnnouncesFailed += l.group.failed.Load()
+	for _, g := range l.groups {
+		i := 0
+		if g.enrp {
+			i = 1
+		}
+		s.AnnouncesFailed[i] += g.failed.Load()
 	}
 	l.h.stats.Store(&s)
 	l.published, l.dirty = now, false

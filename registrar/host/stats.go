@@ -13,8 +13,9 @@ type Stats struct {
 	// Sent messages, and those that were not because the peer does not take
 	// them fast enough.
 	Sent, SendsRefused uint64
-	// AnnouncesFailed: server announces that an interface did not take.
-	AnnouncesFailed uint64
+	// AnnouncesFailed: server announces by multicast, then presences by
+	// multicast, that an interface did not take.
+	AnnouncesFailed [2]uint64
 	// Panics of the core. There should be none.
 	Panics uint64
 	// Transport counts what user-space SCTP and TCP met.
@@ -30,13 +31,19 @@ func (s *Stats) All() iter.Seq2[registrar.Metric, uint64] {
 				return
 			}
 		}
+		for i, protocol := range [...]string{"asap", "enrp"} {
+			if !yield(registrar.Metric{
+				Name: "announces_failed_total", Help: "Announces that an interface did not take.", Label: "protocol", Value: protocol,
+			}, s.AnnouncesFailed[i]) {
+				return
+			}
+		}
 		for _, f := range []struct {
 			name, help string
 			v          uint64
 		}{
 			{"messages_sent_total", "Messages sent.", s.Sent},
 			{"sends_refused_total", "Messages not sent because the peer's queue was full.", s.SendsRefused},
-			{"announces_failed_total", "Server announces that an interface did not take.", s.AnnouncesFailed},
 			{"panics_total", "Panics of the registrar, each a mistake in it.", s.Panics},
 			{"transport_bad_checksum_total", "SCTP packets with a wrong checksum.", s.Transport.BadChecksum},
 			{"transport_malformed_total", "SCTP packets that could not be read.", s.Transport.Malformed},
