@@ -312,6 +312,18 @@ func (r *Registrar) checkPeers(fail failFunc) int {
 	if len(r.peers.byID) != len(r.peers.list) || sessions != len(r.peers.sessions) {
 		fail("%d peers, %d downloads; want %d, %d", len(r.peers.byID), len(r.peers.sessions), len(r.peers.list), sessions)
 	}
+	heard := 0
+	for _, c := range r.peers.seeds {
+		if c.from.IsValid() {
+			heard++
+		}
+		if c.gone || !c.busy && !c.timer.armed() {
+			fail("seed at %v is called never again", c.addrs)
+		}
+	}
+	if heard > r.cfg.Limits.Servers {
+		fail("%d registrars are called since they were heard", heard)
+	}
 	known := 0
 	for _, p := range r.pools {
 		known += len(p.foreign)

@@ -23,7 +23,7 @@ type caller struct {
 	left   int
 	called time.Time  // when it was last called
 	from   netip.Addr // where it was heard from, if it is called for that
-	gone   bool       // its peer is forgotten, or it is done
+	gone   bool       // its peer is forgotten
 }
 
 const (
@@ -123,7 +123,6 @@ func (c *caller) due(r *Registrar, _ *timer) {
 }
 
 func (r *Registrar) dropSeed(c *caller) {
-	c.gone = true
 	r.timers.stop(&c.timer)
 	r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *caller) bool { return s == c })
 }

@@ -34,6 +34,9 @@ func (s *peerStorm) event() Event {
 		return Tick{}
 	}
 	b, _ := s.peerMessage(server).Append(nil)
+	if s.choose(8) == 0 {
+		return Announced{ENRP: true, From: s.peer()[0], Data: b}
+	}
 	return Received{Assoc: s.assoc(), PPID: enrp.PPID, Data: b}
 }
 
@@ -79,7 +82,7 @@ func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
 func runPeers(seed uint64, events int) ([]byte, error) {
 	src := rand.New(rand.NewPCG(seed, 3))
 	s := &peerStorm{storm: storm{choose: src.IntN, now: time.Unix(1000, 0)}}
-	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(seed, 4)), Peers: s.peer(), Limits: Limits{Downloads: 2}})
+	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(seed, 4)), Peers: s.peer(), Discover: seed%2 == 0, Limits: Limits{Downloads: 2, Servers: 2}})
 	if err != nil {
 		return nil, err
 	}

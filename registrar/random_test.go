@@ -11,6 +11,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // storm makes random events: those of a small network of peers that do what
@@ -301,6 +302,9 @@ func FuzzMessage(f *testing.F) {
 	} {
 		f.Add(uint32(asap.PPID), encode(f, m))
 	}
+	if b, err := presenceAt(greater, "10.0.0.2", "2001:db8::2").Append(nil); err == nil {
+		f.Add(uint32(enrp.PPID), b)
+	}
 	f.Fuzz(func(t *testing.T, ppid uint32, b []byte) {
 		w := newWorld(t)
 		w.up(1, ViaKernel, "10.0.0.1")
@@ -311,6 +315,7 @@ func FuzzMessage(f *testing.F) {
 			w.handle(Received{Assoc: id, PPID: ppid, Data: b})
 			w.handle(SendFailed{Assoc: id, Data: b})
 			w.handle(Announced{Data: b})
+			w.handle(Announced{Data: b, ENRP: true, From: peers("10.0.0.2")[0]})
 			w.pass(time.Second)
 		}
 	})

@@ -179,6 +179,9 @@ func (w *world) text(a Action) string {
 		}
 		return fmt.Sprintf("%d close", a.Assoc)
 	case Announce:
+		if a.ENRP {
+			return "announce " + w.enrpText(a.Data)
+		}
 		return "announce"
 	case Log:
 		if w.logs {

@@ -211,6 +211,19 @@ func (n *network) send(h *host, id registrar.AssocID, ppid uint32, data []byte) 
 	})
 }
 
+// multicast sends a datagram to all hosts that can be reached, itself among
+// them. Some do not get it.
+func (n *network) multicast(hosts []*host, from *host, ev registrar.Announced) {
+	n.count(0, ev.Data)
+	for _, h := range hosts {
+		if h.group != from.group || h.paused.After(n.now) || n.chance(5) {
+			continue
+		}
+		p := h.proc
+		n.after(n.delay(), func() { n.deliver(h, p, ev) })
+	}
+}
+
 // count notes what is sent, so that two runs can be compared.
 func (n *network) count(ppid uint32, data []byte) {
 	for _, b := range data {

@@ -26,6 +26,9 @@ func enrpType(b byte) string { return enrp.MessageType(b).String() }
 type Config struct {
 	Seed                 uint64
 	Registrars, Elements int
+	// Multicast has registrars find one another by multicast alone, instead of
+	// naming some to each.
+	Multicast bool
 	// Faults is how long there are faults, Rest how long there are none
 	// afterwards before the invariants have to hold.
 	Faults, Rest time.Duration
@@ -77,7 +80,7 @@ func New(cfg Config) *Sim {
 	}
 	for i, n := range s.registrars {
 		for _, j := range []int{0, (i + 1) % len(s.registrars)} {
-			if j != i {
+			if j != i && !cfg.Multicast {
 				n.peers = append(n.peers, netip.AddrPortFrom(s.registrars[j].h.addr, enrpPort))
 			}
 		}
@@ -120,7 +123,7 @@ func (n *node) boot() {
 	}
 	r, err := registrar.New(registrar.Config{
 		Rand:  rand.New(rand.NewPCG(n.s.net.rand.Uint64(), 2)),
-		Peers: n.peers, Timers: timers(),
+		Peers: n.peers, Discover: n.s.cfg.Multicast, Timers: timers(),
 		Limits: registrar.Limits{LogsPerSecond: 1 << 20},
 	})
 	if err != nil {
@@ -153,6 +156,10 @@ func (n *node) handle(ev registrar.Event) {
 			if e := n.h.ends[a.Assoc]; e != nil {
 				net.drop(e)
 			}
+		case registrar.Announce:
+			net.multicast(n.s.hosts, n.h, registrar.Announced{
+				From: netip.AddrPortFrom(n.h.addr, enrpPort), Data: bytes.Clone(a.Data), ENRP: a.ENRP,
+			})
 		case registrar.Log:
 			n.s.trace("%v: %s", n.h.addr, a.Text)
 		}

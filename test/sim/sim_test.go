@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
 func config(seed uint64) Config {
 	return Config{
-		Seed: seed, Registrars: 2 + int(seed%6), Elements: 30 + int(seed%50),
+		Seed: seed, Registrars: 2 + int(seed%6), Elements: 30 + int(seed%50), Multicast: seed%4 == 3,
 		Faults: 90 * time.Second, Rest: 80 * time.Second,
 	}
 }
@@ -44,6 +45,35 @@ func TestSeeds(t *testing.T) {
 		}
 		if err := s.Run(); err != nil {
 			t.Errorf("%v\nagain: SIM_SEED=%d go test ./test/sim -run TestSeeds -v", err, seed)
+		}
+	}
+}
+
+// TestTogether: registrars that start at the same instant, and know nothing of
+// one another, find one another by multicast. None waits for the handlespace of
+// another for ever, and all come to have the same.
+func TestTogether(t *testing.T) {
+	for seed := range uint64(20) {
+		cfg := config(seed)
+		cfg.Multicast = true
+		s := New(cfg)
+		for _, n := range s.registrars {
+			n.boot()
+		}
+		s.net.run(8 * time.Second) // mentor discovery, and an answer
+		for _, n := range s.registrars {
+			if !n.r.Ready() {
+				t.Errorf("seed %d: registrar %v is not ready after 8 s", seed, n.r.ID())
+			}
+			if got := n.r.Stats().Peers[registrar.PeerActive]; got != uint64(len(s.registrars)-1) {
+				t.Errorf("seed %d: registrar %v has %d peers of %d", seed, n.r.ID(), got, len(s.registrars)-1)
+			}
+		}
+		s.net.run(cfg.Rest)
+		clear(s.net.sent)
+		s.net.run(10 * time.Second)
+		if s.check(); len(s.bad) > 0 {
+			t.Errorf("seed %d: %q", seed, s.bad)
 		}
 	}
 }

@@ -1,0 +1,423 @@
+package registrar
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// newDiscoveryWorld is a registrar that looks for others by multicast, and serves
+// ENRP.
+func newDiscoveryWorld(t *testing.T, change ...func(*Config)) *world {
+	t.Helper()
+	w := newWorld(t, append(change, func(c *Config) { c.Discover = true })...)
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	return w
+}
+
+// presenceAt is the presence of a registrar at some addresses, port 9901.
+func presenceAt(server param.ServerID, at ...string) *enrp.Presence {
+	info := param.ServerInformation{ID: server, Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 9901}}
+	for _, a := range at {
+		info.Transport.Addrs = append(info.Transport.Addrs, netip.MustParseAddr(a))
+	}
+	return &enrp.Presence{Sender: server, HasChecksum: true, Checksum: 0xffff, Info: info}
+}
+
+// hears has a message come by multicast.
+func (w *world) hears(from string, m enrp.Message) {
+	w.t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.handle(Announced{ENRP: true, From: netip.AddrPortFrom(netip.MustParseAddr(from), 9901), Data: b})
+}
+
+// takes has the peer take a call.
+func (w *world) takes(ref uint64, id AssocID, at string) {
+	w.t.Helper()
+	w.handle(Connecting{Ref: ref, Assoc: id})
+	w.handle(AssocUp{Assoc: id, Peer: peers(at + ":9901"), Via: ViaKernel})
+}
+
+// calls counts the calls so far, and forgets what has been done.
+func (w *world) calls() int {
+	n := 0
+	for _, line := range w.trace {
+		if strings.HasPrefix(line, "connect ") {
+			n++
+		}
+	}
+	w.trace = nil
+	return n
+}
+
+// heard are the registrars that are called since they were heard.
+func (w *world) heard() int {
+	n := 0
+	for _, c := range w.r.peers.seeds {
+		if c.from.IsValid() {
+			n++
+		}
+	}
+	return n
+}
+
+// TestDiscovery: who is heard by multicast is called, gives us the handlespace,
+// and is a peer. Our own presence goes on, every PEER-HEARTBEAT-CYCLE.
+func TestDiscovery(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	acts := w.handle(Tick{})
+	w.want("announce presence ffff")
+	want := "0100002c" + "10000001" + "00000000" + "000f0006ffff0000" + // as in the reference's capture f1
+		"000b0018" + "10000001" + "00040010" + "26ad0000" + "00010008" + "0a000001"
+	if got := hex.EncodeToString(acts[0].(Announce).Data); got != want {
+		t.Errorf("presence:\n got %s\nwant %s", got, want)
+	}
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+	w.want("connect #1 via 0 to [10.0.0.2:9901 10.0.0.3:9901]")
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+	w.want()
+	w.takes(1, 2, "10.0.0.2")
+	w.want("2 < presence R ffff")
+	w.tell(2, presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+	w.want("2 < presence to 20000002 R ffff", "2 < list_request to 20000002")
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	w.want("2 < handle_table_request to 20000002")
+	if w.r.Ready() {
+		t.Error("ready without a handlespace")
+	}
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{
+		{Handle: "a", Elements: []param.PoolElement{peerElement(1, greater)}},
+	}})
+	if !w.r.Ready() || w.heard() != 0 {
+		t.Errorf("ready %v, %d registrars called: want a peer", w.r.Ready(), w.heard())
+	}
+	w.wantHomes("a:1@20000002")
+	w.pass(2 * time.Second)
+	w.trace = nil
+	for range 600 {
+		w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+		w.tell(2, &enrp.Presence{Sender: greater})
+		w.pass(time.Second)
+	}
+	byMulticast, toPeer := 0, 0
+	for _, line := range w.trace {
+		switch line {
+		case "announce presence ffff":
+			byMulticast++
+		case "2 < presence ffff":
+			toPeer++
+		default:
+			t.Errorf("does %s", line)
+		}
+	}
+	if byMulticast < 19 || byMulticast > 21 || toPeer < 19 || toPeer > 21 {
+		t.Errorf("in 600 s: got %d presences by multicast and %d to the peer, want 20 of each", byMulticast, toPeer)
+	}
+	// Multicast is no sign of life.
+	for range 63 {
+		w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+		w.pass(time.Second)
+	}
+	if p := w.r.peers.byID[greater]; p.state == PeerActive {
+		t.Errorf("a peer that is heard by multicast alone is %v", p.state)
+	}
+}
+
+// TestAloneByMulticast: a registrar that hears nobody serves after the time of
+// mentor discovery, not before it.
+func TestAloneByMulticast(t *testing.T) {
+	w := newDiscoveryWorld(t, func(c *Config) { c.Timers.MentorDiscovery = 7 * time.Second })
+	w.pass(7*time.Second - 1)
+	if w.r.Ready() {
+		t.Fatal("ready while it looks for others")
+	}
+	if n := strings.Count(strings.Join(w.trace, "\n"), "announce presence ffff"); n < 7 || n > 8 {
+		t.Errorf("%d presences in 7 s of mentor discovery, want one in a second", n)
+	}
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.trace, w.logs = nil, false
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.want("1 < registration rejected a:1 cause 6")
+	w.logs = true
+	w.pass(1)
+	if !w.r.Ready() {
+		t.Error("not ready when nobody was heard")
+	}
+	w.want("log no other registrar was heard: alone in the scope")
+	w.logs = false
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.want("1 < registration granted a:1")
+}
+
+// TestHeardLate: who is heard at the end of mentor discovery has time to answer;
+// who is heard after it does not delay the start any more.
+func TestHeardLate(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(4900 * time.Millisecond)
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+	for i := range 45 {
+		w.pass(100 * time.Millisecond)
+		w.hears("10.0.0.9", presenceAt(third, fmt.Sprintf("10.0.1.%d", i)))
+	}
+	if w.r.Ready() {
+		t.Fatal("ready while a registrar that was heard is called")
+	}
+	w.pass(time.Second)
+	if !w.r.Ready() {
+		t.Error("not ready 10 s after the start")
+	}
+}
+
+// TestHeardNamed: configured peers are called first, and who is heard may be the
+// mentor as well.
+func TestHeardNamed(t *testing.T) {
+	w := newDiscoveryWorld(t, func(c *Config) { c.Peers = peers("10.0.0.9:9901") })
+	w.want("connect #1 via 0 to [10.0.0.9:9901]")
+	w.handle(Connecting{Ref: 1})
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+	w.want("connect #2 via 0 to [10.0.0.2:9901]")
+	w.hears("10.0.0.9", presenceAt(third, "10.0.0.9")) // hastens the next call
+	w.pass(time.Second)
+	if got := w.calls(); got != 1 {
+		t.Errorf("%d calls in a second, want 1", got)
+	}
+	w.takes(2, 2, "10.0.0.2")
+	w.tell(2, presenceAt(greater, "10.0.0.2"))
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+	if !w.r.Ready() {
+		t.Error("not ready with the handlespace of a registrar that was heard")
+	}
+}
+
+// TestHeardHastens: a registrar that is back where a peer was is called at once
+// when it is heard, but no more often than every PEER-CALL-GAP.
+func TestHeardHastens(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(10 * time.Second)
+	w.meet(2, greater)
+	w.down(2)
+	w.pass(20 * time.Second)
+	if len(w.r.peers.list) != 0 || len(w.r.peers.seeds) != 1 {
+		t.Fatalf("%d peers, %d seeds: want a former peer", len(w.r.peers.list), len(w.r.peers.seeds))
+	}
+	w.trace = nil
+	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+	w.handle(Tick{})
+	ref := w.r.probes.ref
+	w.want(fmt.Sprintf("connect #%d via 0 to [10.0.9.2:9901]", ref))
+	n := 0
+	for range 100 {
+		w.handle(Connecting{Ref: w.r.probes.ref})
+		w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+		w.pass(100 * time.Millisecond)
+		n += w.calls()
+	}
+	if n < 8 || n > 10 {
+		t.Errorf("%d calls in 10 s, want one in a second", n)
+	}
+}
+
+// TestHeardAnew: a registrar under another identifier at the place of a peer may
+// be that, started anew. The peer is asked once whether it is there.
+func TestHeardAnew(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(10 * time.Second)
+	w.meet(2, greater)
+	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+	w.want("2 < presence to 20000002 R ffff")
+	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+	w.want()
+	w.down(2) // it was not
+	ref := w.r.probes.ref
+	w.want(fmt.Sprintf("connect #%d via 1 to [10.0.9.2:9901]", ref))
+	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+	w.want()
+	w.takes(ref, 3, "10.0.9.2")
+	w.tell(3, presenceAt(third, "10.0.9.2"))
+	if p := w.r.peers.byID[third]; p == nil || p.assoc == nil {
+		t.Error("who has come in its place is no peer")
+	}
+}
+
+// TestHeardSilent: who takes the call and does not say who it is, is given up,
+// and so is who is no registrar.
+func TestHeardSilent(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(10 * time.Second)
+	w.trace = nil
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+	w.want("connect #1 via 0 to [10.0.0.2:9901]")
+	w.takes(1, 2, "10.0.0.2")
+	w.want("2 < presence R ffff")
+	w.pass(5 * time.Second)
+	w.want("2 abort")
+	w.down(2)
+	w.pass(2 * time.Minute)
+	if got := w.calls(); got != 1 {
+		t.Errorf("called %d times more, want 1", got)
+	}
+	w.handle(Connecting{Ref: 2})
+	w.pass(2 * time.Minute)
+	if w.calls() != 0 || len(w.r.peers.seeds)+len(w.r.peers.list) != 0 {
+		t.Errorf("%d seeds, %d peers: want neither", len(w.r.peers.seeds), len(w.r.peers.list))
+	}
+}
+
+// TestHeardOdd: what does not lead to a call, and is never answered.
+func TestHeardOdd(t *testing.T) {
+	long := presenceAt(greater)
+	for i := range 60 {
+		long.Info.Transport.Addrs = append(long.Info.Transport.Addrs, netip.AddrFrom4([4]byte{10, 9, 0, byte(i)}))
+	}
+	asks := presenceAt(greater, "10.0.0.2")
+	asks.ReplyRequired = true
+	bare := &enrp.Presence{Sender: greater}
+	noID := presenceAt(0, "10.0.0.2")
+	noID.Info.ID = greater
+	twoIDs := presenceAt(greater, "10.0.0.2")
+	twoIDs.Info.ID = third
+	noPort := presenceAt(greater, "10.0.0.2")
+	noPort.Info.Transport.Port = 0
+	changed := presenceAt(testServer, "10.0.0.1")
+	changed.Checksum = 0x1234
+	for _, tt := range []struct {
+		name, from string
+		m          enrp.Message
+		does, says []string
+		counted    string // among announces_..._total
+	}{
+		{"asks for an answer", "10.0.0.2", asks, []string{"connect #1 via 0 to [10.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 10.0.0.2, and called at 10.0.0.2:9901"}, "received"},
+		{"many addresses", "10.9.0.50", long, []string{"connect #1 via 0 to [10.9.0.50:9901 10.9.0.1:9901 10.9.0.2:9901 10.9.0.3:9901 10.9.0.4:9901 10.9.0.5:9901 10.9.0.6:9901 10.9.0.7:9901]"}, []string{"registrar 20000002 is heard from 10.9.0.50, and called at 10.9.0.50:9901"}, "received"},
+		{"no server information", "10.0.0.2", bare, nil, nil, "received"},
+		{"no identifier", "10.0.0.2", noID, nil, nil, "malformed"},
+		{"two identifiers", "10.0.0.2", twoIDs, nil, nil, "malformed"},
+		{"no port", "10.0.0.2", noPort, nil, nil, "received"},
+		{"loopback from elsewhere", "10.0.0.2", presenceAt(greater, "127.0.0.1"), nil, nil, "received"},
+		{"loopback", "127.0.0.1", presenceAt(greater, "127.0.0.2"), []string{"connect #1 via 0 to [127.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 127.0.0.1, and called at 127.0.0.2:9901"}, "received"},
+		{"multicast", "10.0.0.2", presenceAt(greater, "224.0.0.1", "255.255.255.255", "0.0.0.0"), nil, nil, "received"},
+		{"our own", "10.0.0.1", changed, nil, nil, ""},
+		{"our own, of before", "10.0.0.1", presenceAt(greater, "10.0.0.1"), nil, nil, "received"},
+		{"our identifier", "10.0.0.2", presenceAt(testServer, "10.0.0.2"), nil, []string{"another registrar, at 10.0.0.2:9901, has our server identifier 10000001: give one of the two another"}, "duplicate"},
+		{"another message", "10.0.0.2", &enrp.ListRequest{Sender: greater}, nil, nil, "malformed"},
+		{"update", "10.0.0.2", update(greater, enrp.AddPE, "a", peerElement(1, greater)), nil, nil, "malformed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newDiscoveryWorld(t)
+			w.pass(10 * time.Second)
+			w.trace, w.logs = nil, true
+			w.hears(tt.from, tt.m)
+			w.want(append(slices.Clone(prefixed("log ", tt.says)), tt.does...)...)
+			w.hears(tt.from, tt.m)
+			w.want() // said once
+			for m, v := range statsOf(w) {
+				name := strings.TrimSuffix(strings.TrimPrefix(m.Name, "announces_"), "_total")
+				want := uint64(0)
+				if name == tt.counted && m.Value == "enrp" {
+					want = 2
+				}
+				if m.Label == "protocol" && name != "sent" && v != want {
+					t.Errorf("%s of %s: got %d, want %d", m.Name, m.Value, v, want)
+				}
+			}
+		})
+	}
+	w := newDiscoveryWorld(t)
+	for _, bad := range []string{"", "01", "0100002c", "0100000e2000000200000000000f"} {
+		b, _ := hex.DecodeString(bad)
+		w.handle(Announced{ENRP: true, From: netip.MustParseAddrPort("10.0.0.2:9901"), Data: b})
+	}
+	if got := w.r.Stats().AnnouncesMalformed[announceENRP]; got != 4 {
+		t.Errorf("%d malformed, want 4", got)
+	}
+}
+
+func statsOf(w *world) map[Metric]uint64 {
+	s := w.r.Stats()
+	all := make(map[Metric]uint64)
+	for m, v := range s.All() {
+		all[m] = v
+	}
+	return all
+}
+
+func prefixed(prefix string, list []string) []string {
+	var out []string
+	for _, s := range list {
+		out = append(out, prefix+s)
+	}
+	return out
+}
+
+// TestForgedPresences: whoever sends presences by the thousand, in the name of
+// registrars and with addresses of victims, makes us make a bounded number of
+// calls, and leaves nothing behind.
+func TestForgedPresences(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		from func(i int) string
+		most int // called at a time
+	}{
+		{"from one address", func(int) string { return "10.0.0.66" }, maxFromOne},
+		{"from many", func(i int) string { return fmt.Sprintf("10.7.%d.%d", i/250, i%250) }, 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newDiscoveryWorld(t, func(c *Config) { c.Limits.Servers = 20 })
+			refuse := func() {
+				for _, ref := range slices.Sorted(maps.Keys(w.r.peers.calls)) {
+					w.handle(Connecting{Ref: ref})
+				}
+			}
+			forge := func(i int) {
+				w.hears(tt.from(i), presenceAt(param.ServerID(i+1), fmt.Sprintf("10.8.%d.%d", i/250%250, i%250)))
+				refuse()
+				if got := w.heard(); got > tt.most {
+					t.Fatalf("%d are called, want at most %d", got, tt.most)
+				}
+			}
+			n := 0
+			for ; !w.r.Ready(); n++ { // 100 a second
+				forge(n)
+				w.pass(10 * time.Millisecond)
+			}
+			if took := w.now.Sub(w.start); took > 11*time.Second {
+				t.Errorf("the start takes %v", took)
+			}
+			if got := w.calls(); got > 11*tt.most {
+				t.Errorf("%d calls while it starts, want at most %d", got, 11*tt.most)
+			}
+			w.pass(time.Minute)
+			w.trace = nil
+			for end := w.now.Add(5 * time.Minute); w.now.Before(end); n++ {
+				forge(n)
+				w.pass(10 * time.Millisecond)
+			}
+			if got := w.calls(); got < tt.most || got > 11*tt.most {
+				t.Errorf("%d calls in ten PEER-HEARTBEAT-CYCLEs, want at most %d", got, 11*tt.most)
+			}
+			s := w.r.Stats()
+			if s.AnnouncesRefused == 0 || s.AnnouncesReceived[announceENRP] != uint64(n) {
+				t.Errorf("of %d: %d are counted, %d refused", n, s.AnnouncesReceived[announceENRP], s.AnnouncesRefused)
+			}
+			for range heardCalls {
+				w.pass(time.Minute)
+				refuse()
+			}
+			w.pass(time.Minute)
+			if got := len(w.r.peers.seeds) + len(w.r.peers.list) + len(w.r.peers.calls); got != 0 {
+				t.Errorf("%d are left", got)
+			}
+		})
+	}
+}
