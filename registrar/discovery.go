@@ -62,18 +62,20 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 		return
 	}
 	r.stats.AnnouncesReceived[announceENRP]++
-	if addrs := heardAddrs(m, plainAddr(ev.From.Addr())); len(addrs) > 0 && !r.isAtOurs(addrs) {
-		r.discover(m.Sender, addrs, plainAddr(ev.From.Addr()))
+	from := plainAddr(ev.From.Addr())
+	if addrs := r.heardAddrs(m, from); len(addrs) > 0 && !r.isAtOurs(addrs) {
+		r.discover(m.Sender, addrs, from)
 	}
 }
 
 // heardAddrs are the addresses of a presence at which its sender can be called.
-// Where the datagram has come from is the first of them, if it is one; nobody
-// else can make us call the loopback.
-func heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPort {
-	addrs := slices.DeleteFunc(usablePeer(plain(addrPorts(&m.Info.Transport))), func(a netip.AddrPort) bool {
-		return a.Addr().IsLoopback() && !from.IsLoopback()
-	})
+// Where the datagram has come from is the first of them, if it is one. Nobody
+// makes us call the loopback, unless that is where we are.
+func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPort {
+	addrs := usablePeer(plain(addrPorts(&m.Info.Transport)))
+	if ours := r.peers.server.Transport.Addrs; len(ours) == 0 || !ours[0].IsLoopback() {
+		addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsLoopback() })
+	}
 	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == from })
 	if i > 0 {
 		addrs[0], addrs[i] = addrs[i], addrs[0]

@@ -45,6 +45,7 @@ type group struct {
 // joined is an interface.
 type joined struct {
 	name   string
+	outer  bool // not the loopback, which often takes no IPv6 multicast
 	failed bool // the last datagram did not get out
 }
 
@@ -93,7 +94,7 @@ func (g *group) join() {
 		}
 		present[ifs[i].Index] = struct{}{}
 		if g.joined[ifs[i].Index] == nil && g.caster.join(&ifs[i]) == nil {
-			g.joined[ifs[i].Index] = &joined{name: ifs[i].Name}
+			g.joined[ifs[i].Index] = &joined{name: ifs[i].Name, outer: ifs[i].Flags&net.FlagLoopback == 0}
 		}
 	}
 	for i := range g.joined {
@@ -134,7 +135,7 @@ func (g *group) write() {
 // tell says that an interface takes nothing, or does again.
 func (g *group) tell(ifi *joined, err error) {
 	if err != nil {
-		g.logf(true, fmt.Sprintf("interface %s takes no multicast to %v: %v", ifi.name, g.addr, err))
+		g.logf(ifi.outer, fmt.Sprintf("interface %s takes no multicast to %v: %v", ifi.name, g.addr, err))
 	} else {
 		g.logf(false, fmt.Sprintf("interface %s takes multicast to %v again", ifi.name, g.addr))
 	}

@@ -1,0 +1,202 @@
+package host
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// multicastGroup is a group with a free port, in which datagrams are looped
+// back. Without that the test is skipped.
+func multicastGroup(t *testing.T, addr string) netip.AddrPort {
+	t.Helper()
+	group := netip.AddrPortFrom(netip.MustParseAddr(addr), freeUDPPort(t))
+	g, err := joinGroup(group, false, func(bool, string) {})
+	if err != nil || len(g.joined) == 0 {
+		t.Skipf("no multicast here: %v", err)
+	}
+	defer g.close()
+	events, quit := make(chan registrar.Event, 10), make(chan struct{})
+	var readers sync.WaitGroup
+	readers.Go(func() { g.read(events, quit) })
+	defer readers.Wait()
+	defer func() { _ = g.conn.Close() }()
+	defer close(quit)
+	for i := range g.joined {
+		_ = g.caster.send([]byte("x"), i)
+	}
+	select {
+	case <-events:
+	case <-time.After(2 * time.Second):
+		t.Skip("no interface takes multicast here")
+	}
+	return group
+}
+
+// TestDiscovery: registrars on one machine that know nothing of one another but
+// a group share a handlespace; two that start at the same time, one that comes
+// later, and one that comes in the place of another.
+func TestDiscovery(t *testing.T) {
+	for _, tt := range []struct{ name, group, first, second string }{
+		{"IPv4", "239.255.42.43", "127.0.0.1:0", "127.0.0.2:0"},
+		{"IPv6", "ff01::43", "[::1]:0", "[::1]:0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			group := multicastGroup(t, tt.group)
+			encaps := [2]uint16{freeUDPPort(t), freeUDPPort(t)}
+			start := func(i int, at string) *Host {
+				return loopbackHost(t, func(c *Config) {
+					c.ASAP = []netip.AddrPort{netip.MustParseAddrPort(at)}
+					c.ENRP, c.ENRPAnnounceGroup = c.ASAP, group
+					c.Encap, c.PeerEncap = encaps[i], encaps[1-i]
+					c.Timers = registrar.Timers{
+						PeerHeartbeat: 200 * time.Millisecond, KeepAliveInterval: 100 * time.Millisecond, PeerCallGap: 50 * time.Millisecond,
+						MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond, MentorDiscovery: 500 * time.Millisecond,
+					}
+					c.Logf = func(_ bool, text string) { t.Logf("%d: %s", i, text) }
+				})
+			}
+			active := func(h *Host, n uint64) func() bool {
+				return func() bool { return h.Ready() && h.Stats().Peers[registrar.PeerActive] == n }
+			}
+			first, second := start(0, tt.first), start(1, tt.second)
+			if first.Ready() || second.Ready() {
+				t.Error("ready at once: nobody has looked for others")
+			}
+			eventually(t, "the first has the second", active(first, 1))
+			eventually(t, "the second has the first", active(second, 1))
+
+			stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = stack.Close() })
+			at := netip.MustParseAddrPort(tt.first).Addr()
+			pe := newPeer(t, stack, netip.AddrPortFrom(at, 0).String())
+			pe.assoc = pe.Connect(sctp.Dest{Addrs: first.LocalAddrs(), Kind: sctp.UDP, EncapPort: encaps[0]})
+			pe.sendSoon(registration("p", 1, at.String()))
+			if m := last[*asap.RegistrationResponse](pe); m.Reject {
+				t.Fatalf("registration is refused: %v", m.Causes)
+			}
+			has := func(h *Host) bool { _, n := h.Space().Len(); return n == 1 }
+			eventually(t, "the second has the first one's element", func() bool { return has(second) })
+
+			_ = second.Close(t.Context())
+			eventually(t, "the second is gone", active(first, 0))
+			third := start(1, tt.second)
+			eventually(t, "the third is ready", third.Ready)
+			if !has(third) {
+				t.Error("the third is ready without the handlespace of the first")
+			}
+			eventually(t, "the first has the third", active(first, 1))
+			for _, h := range []*Host{first, third} {
+				eventually(t, "presences are counted", func() bool {
+					s := h.Stats()
+					return s.AnnouncesSent[1] > 0 && s.AnnouncesReceived[1] > 0
+				})
+				if s := h.Stats(); s.AnnouncesMalformed[1]+s.AnnouncesDuplicate[1]+s.AnnouncesReceived[0] != 0 {
+					t.Errorf("stats: %+v", s)
+				}
+			}
+		})
+	}
+}
+
+// TestMulticastMalformed: what is no presence is counted, and what was not sent
+// to the group is not looked at.
+func TestMulticastMalformed(t *testing.T) {
+	group := multicastGroup(t, "239.255.42.44")
+	h := loopbackHost(t, func(c *Config) {
+		c.ENRP, c.ENRPAnnounceGroup = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, group
+	})
+	g, err := joinGroup(group, true, func(bool, string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
+	b, err := (&enrp.ListRequest{Sender: 1}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(group.Port())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close()
+	for range 10 {
+		_, _ = direct.Write(b) // some socket of the group gets it
+	}
+	for i := range g.joined {
+		_ = g.caster.send(b, i)
+		_ = g.caster.send(make([]byte, 3000), i)
+	}
+	eventually(t, "they are counted", func() bool { return h.Stats().AnnouncesMalformed[1] >= 2 })
+	if n := int(h.Stats().AnnouncesMalformed[1]); n > 2*len(g.joined) {
+		t.Errorf("%d are counted, want at most the %d sent to the group", n, 2*len(g.joined))
+	}
+}
+
+// failing takes nothing on one interface for a while.
+type failing struct {
+	caster
+	mu   sync.Mutex
+	fail bool
+	sent int
+}
+
+func (f *failing) send([]byte, int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent++
+	if f.fail {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// TestInterfaceFails: an interface that takes nothing is counted each time, and
+// told once, and so is that it works again.
+func TestInterfaceFails(t *testing.T) {
+	f := &failing{fail: true}
+	var mu sync.Mutex
+	var said []string
+	g := &group{
+		addr: netip.MustParseAddrPort("239.0.0.1:1"), caster: f, out: make(chan []byte),
+		joined: map[int]*joined{7: {name: "eth7", outer: true}}, joinedAt: time.Now(),
+		logf: func(warn bool, text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			said = append(said, fmt.Sprint(warn, " ", text))
+		},
+	}
+	var writer sync.WaitGroup
+	writer.Go(g.write)
+	for i := range 6 {
+		f.mu.Lock()
+		f.fail = i < 3
+		f.mu.Unlock()
+		g.out <- []byte("x")
+		eventually(t, "it is sent", func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.sent > i
+		})
+	}
+	close(g.out)
+	writer.Wait()
+	if g.failed.Load() != 3 {
+		t.Errorf("%d are counted, want 3", g.failed.Load())
+	}
+	if len(said) != 2 || !strings.Contains(said[0], "true interface eth7 takes no multicast to 239.0.0.1:1") || !strings.Contains(said[1], "again") {
+		t.Errorf("got %q", said)
+	}
+}
