@@ -251,6 +251,45 @@ func TestHeardAnew(t *testing.T) {
 	}
 }
 
+// TestHeardInVain: who is heard all the time and takes no call is called every
+// PEER-HEARTBEAT-CYCLE, and the operator is told once.
+func TestHeardInVain(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(10 * time.Second)
+	w.trace, w.logs = nil, true
+	calls := 0
+	for range 300 {
+		w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+		w.handle(Connecting{Ref: w.r.probes.ref})
+		w.pass(time.Second)
+		for _, line := range w.trace {
+			switch {
+			case strings.HasPrefix(line, "connect "):
+				calls++
+			case strings.HasPrefix(line, "log ") && calls > 0:
+				t.Errorf("says %s", line)
+			}
+		}
+		w.trace = nil
+	}
+	if calls < 9 || calls > 11 {
+		t.Errorf("called %d times in 300 s, want 10", calls)
+	}
+}
+
+// TestHeardWhileCalled: a peer that has lost its association is being called
+// already, whatever identifier it has now.
+func TestHeardWhileCalled(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.pass(10 * time.Second)
+	w.meet(2, greater)
+	w.down(2)
+	w.want("connect #1 via 1 to [10.0.9.2:9901]")
+	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
+	w.hears("10.0.9.2", presenceAt(greater, "10.0.9.2"))
+	w.want()
+}
+
 // TestHeardSilent: who takes the call and does not say who it is, is given up,
 // and so is who is no registrar.
 func TestHeardSilent(t *testing.T) {
@@ -284,8 +323,6 @@ func TestHeardOdd(t *testing.T) {
 	asks := presenceAt(greater, "10.0.0.2")
 	asks.ReplyRequired = true
 	bare := &enrp.Presence{Sender: greater}
-	noID := presenceAt(0, "10.0.0.2")
-	noID.Info.ID = greater
 	twoIDs := presenceAt(greater, "10.0.0.2")
 	twoIDs.Info.ID = third
 	noPort := presenceAt(greater, "10.0.0.2")
@@ -301,7 +338,7 @@ func TestHeardOdd(t *testing.T) {
 		{"asks for an answer", "10.0.0.2", asks, []string{"connect #1 via 0 to [10.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 10.0.0.2, and called at 10.0.0.2:9901"}, "received"},
 		{"many addresses", "10.9.0.50", long, []string{"connect #1 via 0 to [10.9.0.50:9901 10.9.0.1:9901 10.9.0.2:9901 10.9.0.3:9901 10.9.0.4:9901 10.9.0.5:9901 10.9.0.6:9901 10.9.0.7:9901]"}, []string{"registrar 20000002 is heard from 10.9.0.50, and called at 10.9.0.50:9901"}, "received"},
 		{"no server information", "10.0.0.2", bare, nil, nil, "received"},
-		{"no identifier", "10.0.0.2", noID, nil, nil, "malformed"},
+		{"no identifier", "10.0.0.2", &enrp.Presence{}, nil, nil, "malformed"},
 		{"two identifiers", "10.0.0.2", twoIDs, nil, nil, "malformed"},
 		{"no port", "10.0.0.2", noPort, nil, nil, "received"},
 		{"loopback", "127.0.0.1", presenceAt(greater, "127.0.0.2"), nil, nil, "received"},
@@ -398,9 +435,9 @@ func TestForgedPresences(t *testing.T) {
 			for ; !w.r.Ready(); n++ { // 100 a second
 				forge(n)
 				w.pass(10 * time.Millisecond)
-			}
-			if took := w.now.Sub(w.start); took > 11*time.Second {
-				t.Errorf("the start takes %v", took)
+				if took := w.now.Sub(w.start); took > 11*time.Second {
+					t.Fatalf("the start takes more than %v", took)
+				}
 			}
 			if got := w.calls(); got > 11*tt.most {
 				t.Errorf("%d calls while it starts, want at most %d", got, 11*tt.most)

@@ -118,11 +118,6 @@ func TestMulticastMalformed(t *testing.T) {
 	h := loopbackHost(t, func(c *Config) {
 		c.ENRP, c.ENRPAnnounceGroup = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, group
 	})
-	g, err := joinGroup(group, true, func(bool, string) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.close()
 	b, err := (&enrp.ListRequest{Sender: 1}).Append(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +128,13 @@ func TestMulticastMalformed(t *testing.T) {
 	}
 	defer direct.Close()
 	for range 10 {
-		_, _ = direct.Write(b) // some socket of the group gets it
+		_, _ = direct.Write(b)
 	}
+	g, err := joinGroup(group, true, func(bool, string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.close()
 	for i := range g.joined {
 		_ = g.caster.send(b, i)
 		_ = g.caster.send(make([]byte, 3000), i)
