@@ -3,9 +3,12 @@ package hostile
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/net/ipv4"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -176,5 +179,69 @@ func TestFalseRegistrars(t *testing.T) {
 		_ = p.ep.Close()
 	}
 	wait(t, "end of the peers", func() bool { return g.stat("peers", "") == 0 })
+	g.end(c)
+}
+
+// TestForgedPresences has presences come by multicast without end, from many
+// addresses, in the name of ever more registrars that are at the addresses of
+// victims.
+func TestForgedPresences(t *testing.T) {
+	const limit, sources = 16, 32
+	attempts := 4000
+	if *long {
+		attempts = 60_000
+	}
+	c := ceiling{heap: 4 << 20, goroutines: 5*limit + 20, files: 2, cpu: 400 * time.Microsecond}
+	group := netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 255, 66, 66}), freePort(t, "udp"))
+	g, _ := beginScopeSiege(t, fmt.Sprintf("enrp_announce %v", group), fmt.Sprintf("limit servers %d", limit),
+		"timer MENTOR-DISCOVERY-TIMEOUT 1ms", "timer PEER-HEARTBEAT-CYCLE 1s")
+	var forgers []*ipv4.PacketConn
+	for i := range sources {
+		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 66, byte(i+1))})
+		if err != nil {
+			t.Skipf("no such loopback addresses here: %v", err)
+		}
+		defer conn.Close()
+		forgers = append(forgers, ipv4.NewPacketConn(conn))
+	}
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Skip(err)
+	}
+	info := param.Transport{Type: param.TypeSCTPTransport, Port: 9901, Addrs: make([]netip.Addr, 1)}
+	forge := func(i int) {
+		info.Addrs[0] = netip.AddrFrom4([4]byte{127, 66, byte(i >> 8), byte(i)})
+		m := &enrp.Presence{Sender: param.ServerID(i + 1), Info: param.ServerInformation{ID: param.ServerID(i + 1), Transport: info}}
+		b, err := m.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = forgers[i%sources].WriteTo(b, &ipv4.ControlMessage{IfIndex: lo.Index}, net.UDPAddrFromAddrPort(group)); err != nil {
+			t.Skipf("no multicast on the loopback: %v", err)
+		}
+	}
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	began := time.Now()
+	for i := range attempts {
+		<-pace.C
+		forge(i)
+		if i == attempts/2 {
+			g.watch()
+		}
+	}
+	seconds := int(time.Since(began).Seconds()) + 2
+	g.check(attempts, c)
+	wait(t, "presences", func() bool { return g.stat("announces_received_total", `"enrp"`) >= 100 })
+	got := g.stat("announces_received_total", `"enrp"`)
+	if got > 200*seconds {
+		t.Errorf("%d presences are looked at in %d s, want at most 200 a second", got, seconds)
+	}
+	if called := got - g.stat("announces_refused_total", ""); called > limit*seconds {
+		t.Errorf("%d presences lead to a call in %d s, want at most %d in a second", called, seconds, limit)
+	}
+	if peers := g.stat("peers", ""); peers != 0 {
+		t.Errorf("%d peers, want none", peers)
+	}
 	g.end(c)
 }
