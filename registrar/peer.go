@@ -156,6 +156,9 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		r.act(Close{Assoc: a.id})
 		return nil
 	}
+	if c := a.caller; a.sender == nil && c != nil && c.peer != nil && c.peer != p && c.peer.assoc == a {
+		r.unlink(c.peer) // there is another one where it was
+	}
 	a.sender = p
 	if c := a.caller; c != nil && c.from.IsValid() {
 		r.dropSeed(c) // the peer has a caller of its own

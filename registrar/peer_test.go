@@ -686,3 +686,20 @@ func TestPassThrough(t *testing.T) {
 		t.Errorf("a peer gets %q, which has not %q", got, wire(&private))
 	}
 }
+
+// TestPeerElsewhere: at the place where a peer is called there is another one,
+// since it has started again. The other one alone is told what happens, once.
+func TestPeerElsewhere(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(1, greater)
+	w.down(1)
+	w.want("connect #1 via 1 to [10.0.9.1:9901]")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: ViaKernel, ENRP: true})
+	w.want("2 < presence R ffff")
+	w.tell(2, &enrp.Presence{Sender: third})
+	w.trace = nil
+	w.up(3, ViaKernel, "10.0.1.1")
+	w.recv(3, reg("a", 1, "10.0.1.1"))
+	w.want("2 < handle_update ADD_PE a:1@10000001", "3 < registration granted a:1")
+}
