@@ -50,8 +50,12 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 	r.sweepSome(p)
 }
 
-// sweepSome removes some of those that the peer has not named.
+// sweepSome removes some of those that the peer has not named. One that has an
+// association to us has perhaps been told that we are its home, while the peer
+// could not be: it is asked before.
 func (r *Registrar) sweepSome(p *peer) {
+	calls := make(map[string]*probe)
+	defer r.runProbes()
 	for range moveBatch {
 		e := p.roster.sweep
 		if e == nil {
@@ -64,7 +68,11 @@ func (r *Registrar) sweepSome(p *peer) {
 		if e.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
-			r.removeForeign(e)
+			if r.sctpAssociated(false, addrPorts(&e.pe.ASAPTransport)) != nil {
+				r.adopt(e, calls)
+			} else {
+				r.removeForeign(e)
+			}
 		}
 	}
 	r.timers.arm(&p.audit.timer, p, r.now.Add(takeGap))

@@ -316,6 +316,34 @@ func TestAudit(t *testing.T) {
 	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
 }
 
+// TestSweepConnected: an element that its home does not name any more, but that
+// has an association to us, may take us for its home. It is asked first.
+func TestSweepConnected(t *testing.T) {
+	sweep := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.up(1, ViaKernel, "10.0.1.1:40000")
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
+		w.want("2 < handle_table_request to 20000002 W")
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		w.want("1 < keep-alive a:1 from 10000001 H")
+		return w
+	}
+	t.Run("answered", func(t *testing.T) {
+		w := sweep(t)
+		w.recv(1, ack("a", 1))
+		w.want("2 < handle_update ADD_PE a:1@10000001")
+		w.wantHomes("a:1@10000001")
+	})
+	t.Run("not answered", func(t *testing.T) {
+		w := sweep(t)
+		w.until(4 * time.Second)
+		w.want("2 < handle_update DEL_PE a:1@10000001")
+		w.wantHomes()
+	})
+}
+
 // TestTable: what peers are given, in parts, while it changes.
 func TestTable(t *testing.T) {
 	w := newPeerWorld(t)
