@@ -65,8 +65,9 @@
 //
 // ENRP has an endpoint of its own, whose associations are marked in [AssocUp].
 // Config has the peers to begin with, one of which becomes the mentor; see Ready.
-// Others are learned from whoever is heard and from lists. A peer that has
-// vanished is called again for a while, since it may be behind a partition.
+// Others are learned from whoever is heard and from lists: one peer in turn is
+// asked for its list in each PEER-HEARTBEAT-CYCLE. A peer that has vanished is
+// called again for a while, since it may be behind a partition.
 //
 // A peer changes no elements but those whose home it is: it may name them, hand
 // them over to another registrar, and delete them. Where two registrars are home

@@ -80,6 +80,7 @@ type peerList struct {
 
 	server   param.ServerInformation // our own
 	presence timer                   // PEER-HEARTBEAT-CYCLE
+	turn     int                     // in list: who was asked for its list last
 	sessions []*session
 	audits   uint64 // number of the last audit
 }

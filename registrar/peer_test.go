@@ -344,6 +344,29 @@ func TestSweepConnected(t *testing.T) {
 	})
 }
 
+// TestListInTurn: one peer after the other is asked for its list, again and
+// again, since it may know of some that we have missed.
+func TestListInTurn(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	asked := ""
+	for range 6 { // a cycle may take 31.5 s
+		w.pass(30 * time.Second)
+		for _, line := range w.trace {
+			if i := strings.Index(line, "list_request to "); i >= 0 {
+				asked += line[i+len("list_request to "):] + " "
+			}
+		}
+		w.trace = nil
+		w.tell(2, &enrp.Presence{Sender: greater})
+		w.tell(3, &enrp.Presence{Sender: third})
+	}
+	if want := "30000003 20000002 30000003 20000002 "; !strings.HasPrefix(asked, want) {
+		t.Errorf("asked %s, want %s first", asked, want)
+	}
+}
+
 // TestTable: what peers are given, in parts, while it changes.
 func TestTable(t *testing.T) {
 	w := newPeerWorld(t)

@@ -21,9 +21,16 @@ func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.i
 
 // due announces our presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC
 // 5353, Section 3.4.2), varied by 5 % either way, so that registrars which have
-// started together are not all heard at once.
+// started together are not all heard at once. One peer, each time another one,
+// is asked for its list: two registrars that have missed one another, such as
+// while one of them was held up, come to know of each other in the end.
 func (ps *peerList) due(r *Registrar, _ *timer) {
 	r.tellAll(r.presence(0, false))
+	if n := len(ps.list); n > 0 {
+		ps.turn = (ps.turn + 1) % n
+		p := ps.list[ps.turn]
+		r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
+	}
 	r.timers.arm(&ps.presence, ps, r.now.Add(r.vary(r.cfg.Timers.PeerHeartbeat)))
 }
 
