@@ -571,6 +571,15 @@ func TestContest(t *testing.T) {
 			t.Errorf("got %q, want %q first", w.trace, got)
 		}
 	})
+	t.Run("handed over while asked", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer)))
+		w.recv(1, ack("a", 1)) // to a keep-alive that the other's may have followed
+		w.trace = nil
+		w.until(time.Second)
+		w.want("1 < keep-alive a:1 from 10000001 H")
+	})
 	t.Run("greater, dead here", func(t *testing.T) {
 		w := begin(t, greater)
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))

@@ -20,6 +20,14 @@ func (r *Registrar) alive(e *element) {
 	r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
 }
 
+// askSoon has the next keep-alive go out in a second at the latest, unless one is
+// unanswered.
+func (r *Registrar) askSoon(e *element) {
+	if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
+		r.timers.arm(&e.keepAlive, e, at)
+	}
+}
+
 // check has the element asked for a sign of life soon, at once if it was not
 // asked in the last second, and without the H flag (RFC 5352, Section 3.5).
 // While it is probed that is done already.
@@ -95,6 +103,9 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 	}
 	r.rejectClaim(e)
 	r.alive(e)
+	if e.adopt {
+		r.askSoon(e)
+	}
 }
 
 // onSendFailed: a keep-alive that cannot be delivered means that the element is

@@ -94,11 +94,10 @@ func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offe
 		r.becomeHome(r.makePool(h), *pe, r.start.calls)
 	case how == inUpdate && e != nil:
 		// Handed over by one that the element may hold for its home, having been
-		// asked by it last.
-		e.adopt = true
-		if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
-			r.timers.arm(&e.keepAlive, e, at)
-		}
+		// asked by it last: after a keep-alive of ours, too, whose answer is still
+		// to come.
+		e.adopt, e.adopting = true, false
+		r.askSoon(e)
 	}
 }
 
