@@ -24,7 +24,8 @@ import (
 //
 // One that has no elements is forgotten as soon as it is found dead. A peer
 // that is yielded is forgotten when its elements have passed to the registrar
-// that has taken it over; if they have not some time later, it is dying again.
+// that has taken it over; if they have not some time later, or that one is gone as
+// well, it is dying again.
 type peer struct {
 	id    param.ServerID
 	state PeerState
@@ -38,6 +39,7 @@ type peer struct {
 	audit    audit
 	session  *session
 	takeover *takeover // ours of it, while it is dying or taken
+	rival    *peer     // who wants to take it over, while it is yielded
 	heir     *peer     // who has taken it over, while its elements pass to that one
 }
 
@@ -217,7 +219,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 		if p.takeover != nil && s != PeerTaken {
 			r.stopTakeover(p, s)
 		}
-		p.heir = nil
+		p.rival, p.heir = nil, nil
 	} else if s == PeerActive && p.watch.armed() {
 		return // its timer looks at when it was heard
 	}
@@ -303,9 +305,10 @@ func (r *Registrar) forget(p *peer) {
 		r.endSession(p.session)
 	}
 	for _, q := range r.peers.list {
-		r.agreed(q, p) // nobody waits for it any more
-		if q.heir == p {
-			q.heir = nil
+		r.agreed(q, p)                   // nobody waits for it any more
+		if q.rival == p || q.heir == p { // it was taken over by one that is gone
+			q.rival, q.heir = nil, nil
+			r.timers.arm(&q.watch, q, r.now)
 		}
 	}
 	r.mentorLost(p)

@@ -474,6 +474,15 @@ func TestTakeover(t *testing.T) {
 			t.Errorf("got %q, want another try", w.trace)
 		}
 	})
+	t.Run("winner dies", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, &enrp.InitTakeover{Sender: greater, Target: third})
+		w.down(2)
+		w.pass(5100 * time.Millisecond) // it is found dead
+		if want := "via 0 to [10.0.1.1:40000]"; !strings.Contains(w.trace[len(w.trace)-1], want) {
+			t.Errorf("got %q, want the element to be called", w.trace)
+		}
+	})
 	t.Run("smaller loses", func(t *testing.T) {
 		w := begin(t)
 		w.meet(4, smaller)

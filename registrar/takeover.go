@@ -78,6 +78,7 @@ func (r *Registrar) onInitTakeover(p *peer, a *assoc, m *enrp.InitTakeover) {
 		}
 		if t.heir == nil {
 			r.setPeerState(t, PeerYielded)
+			t.rival = p
 		}
 	}
 	r.write(a, &enrp.InitTakeoverAck{Sender: r.id, Receiver: p.id, Target: m.Target})
@@ -195,7 +196,7 @@ func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 	}
 	r.logf(true, "registrar %v is taken over by %v", t.id, p.id)
 	r.setPeerState(t, PeerYielded)
-	t.heir = p
+	t.rival, t.heir = nil, p
 	r.inherit(t)
 }
 
