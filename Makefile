@@ -48,7 +48,7 @@ soak: build
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
 
-## sim: registrars and elements in virtual time, SEEDS of them (300)
+## sim: registrars and elements in virtual time, SEEDS of each kind (300), one large
 SEEDS ?= 300
 .PHONY: sim
 sim:

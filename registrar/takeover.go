@@ -17,8 +17,8 @@ import (
 // of each, either both insist or both give way. So neither lasts: who insists
 // waits for the others' agreement no longer than MAX-TIME-NO-RESPONSE, and who
 // has given way begins again when the dead registrar still has elements after
-// twice that time. Two homes that come of it are told apart element by element;
-// see contest.
+// twice that time, or when the other one is gone as well. Two homes that come of
+// it are told apart element by element; see contest.
 type takeover struct {
 	awaiting []*peer // who has not agreed yet
 	calls    map[string]*probe

@@ -1,11 +1,35 @@
 // Package sim runs many registrars and pool elements in one thread and in
 // virtual time, on a network that delays messages, loses associations, is
-// partitioned, and whose hosts crash, come back and stand still. A seed fixes
+// partitioned, and whose hosts crash, come back under another identifier, stand
+// still, and have clocks that are wrong and run at different speeds. A seed fixes
 // all of it, so that what fails once fails again.
 //
 // The registrars are the real ones, and what they say goes over the simulated
 // network as the bytes of their messages. The elements are simple models of what
-// RFC 5352 has elements do. When the faults are over and everybody had time to
-// notice, all handlespaces have to be equal, with every living element and no
-// other, each with one home that lives, and nobody has anything left to repair.
+// RFC 5352 has elements do, and so is reference, of what the reference
+// implementation does as a registrar.
+//
+// # What has to hold
+//
+// While things go wrong, see watch and storm: a registrar has no element twice,
+// and none whose home never was; its PE checksum is that of its elements; an
+// element that is sure of its home is there; one that is dead, or stands still, is
+// not there for longer than its home's supervision takes; there is one update for
+// each thing that is a reason for one, and no more messages in a second than if
+// all elements changed hands. All of it is looked at after each event that has
+// changed the handlespace, every half second, and the checksum whenever it is
+// sent; in a scope that is too large for that, now and then.
+//
+// When nothing goes wrong any more, see checkRest: all handlespaces are equal,
+// with all living elements and no other, each with one home that lives and that
+// the element takes for its home; and nobody says anything but that it is there,
+// asks one peer for its list in each cycle, and tells who has registered anew.
+//
+// Partitions and takeovers are looked at closely in scenarios of their own: see
+// the functions takeover, orphans and partition.
+//
+// # When it fails
+//
+// The test says how to run the seed again; with SIM_SEED it tells what happens.
+// SIM_SEEDS has so many seeds run, and TestLarge at its full size.
 package sim

@@ -17,68 +17,106 @@ const (
 	lazyGap = 15 * time.Second
 	// answerTime is how long a registrar may take to answer (T2-registration).
 	answerTime = 6 * time.Second
-	// refreshTime is the time between two re-registrations.
-	refreshTime = 5 * time.Minute
 )
 
 // element is a model of a pool element. It registers with some registrar, again
 // now and then, and with another one when its association to the home has
 // ended; it acknowledges keep-alives to whoever asks, and adopts a new home.
 type element struct {
-	s      *Sim
-	h      *host
-	pool   param.PoolHandle
-	id     param.PEID
-	lazy   bool
-	opened map[registrar.AssocID]bool
+	s     *Sim
+	h     *host
+	index int
+	pool  param.PoolHandle
+	id    param.PEID
+	load  uint32
+	gap   time.Duration // from the loss of a home to the search for another one
+
+	state  elementState
+	died   time.Duration     // when it has gone
 	home   registrar.AssocID // 0 without one
+	at     *host             // of the home, or the last one; nil while one is sought
+	server param.ServerID    // the home's identifier, once it has told it
 	waits  uint64            // number of the registration that is not answered
 	tries  uint64
+	// sure tells that its home has confirmed that it is, and that nothing bad
+	// has happened to any of the two since.
+	sure bool
+	seen uint64 // the scan of a handlespace that has found it last
 }
 
+type elementState uint8
+
+const (
+	elementLives elementState = iota
+	elementLeaves
+	elementGone
+)
+
+// boot starts the element, if it does not run.
+func (e *element) boot() {
+	if e.h.proc != nil {
+		return
+	}
+	e.h.begin(e)
+	e.state, e.server = elementLives, 0
+	e.s.trace("element %v starts", e.id)
+	e.hunt(huntGap)
+}
+
+// gone notes that the element runs no more.
+func (e *element) gone() {
+	e.state, e.sure, e.home, e.at, e.died = elementGone, false, 0, nil, e.s.net.now
+}
+
+// hunt looks for a home some time later (RFC 5352, Section 3.6).
 func (e *element) hunt(after time.Duration) {
+	e.at, e.sure = nil, false
+	e.huntAfterLoss(after)
+}
+
+// huntAfterLoss is hunt where the association has ended, which is no reason for
+// the home to do without the element.
+func (e *element) huntAfterLoss(after time.Duration) {
 	e.home = 0
 	e.tries++
 	try := e.tries
-	e.s.net.after(after, func() {
-		if e.h.proc == e && e.home == 0 && e.tries == try {
-			to := e.s.registrars[e.s.net.rand.IntN(len(e.s.registrars))]
-			e.home = e.s.net.connect(e.h, elementPort, netip.AddrPortFrom(to.h.addr, asapPort))
-			e.await()
+	e.h.after(after, func() {
+		if e.home == 0 && e.tries == try {
+			e.call(e.s.servers[e.s.net.rand.IntN(len(e.s.servers))])
 		}
 	})
+}
+
+// call registers with a registrar.
+func (e *element) call(to *host) {
+	e.tries++
+	e.sure, e.at = false, nil
+	e.home = e.h.connect(elementPort, netip.AddrPortFrom(to.addr, asapPort))
+	e.await()
 }
 
 // await goes to another registrar if there is no answer in time.
 func (e *element) await() {
 	e.waits++
 	n := e.waits
-	e.s.net.after(answerTime, func() {
-		if e.h.proc == e && e.waits == n {
+	e.h.after(answerTime, func() {
+		if e.waits == n {
 			e.hunt(huntGap)
 		}
 	})
 }
 
-func (e *element) gap() time.Duration {
-	if e.lazy {
-		return lazyGap
-	}
-	return huntGap
-}
-
 func (e *element) handle(ev registrar.Event) {
 	switch ev := ev.(type) {
 	case registrar.AssocUp:
-		e.opened[ev.Assoc] = true
 		if ev.Assoc == e.home {
+			e.at = e.h.find(ev.Assoc).peer.h
 			e.register()
 		}
 	case registrar.AssocDown:
-		delete(e.opened, ev.Assoc)
-		if ev.Assoc == e.home {
+		if ev.Assoc == e.home && e.state == elementLives {
 			e.waits++
-			e.hunt(e.gap())
+			e.huntAfterLoss(e.gap)
 		}
 	case registrar.Received:
 		m, _, err := asap.Parse(ev.Data)
@@ -93,40 +131,97 @@ func (e *element) handle(ev registrar.Event) {
 func (e *element) onMessage(a registrar.AssocID, m asap.Message) {
 	switch m := m.(type) {
 	case *asap.RegistrationResponse:
-		if a == e.home {
-			e.waits++
-			if m.Reject {
-				e.hunt(huntGap)
-				return
-			}
-			e.refresh()
+		if a != e.home || e.state != elementLives {
+			return
+		}
+		e.waits++
+		if m.Reject {
+			e.hunt(huntGap)
+			return
+		}
+		e.settle(!e.late())
+	case *asap.DeregistrationResponse:
+		if a == e.home && e.state == elementLeaves {
+			e.s.trace("element %v has left", e.id)
+			e.h.end()
+			e.gone()
 		}
 	case *asap.EndpointKeepAlive:
-		if m.Home && a != e.home {
-			e.home = a
-			e.waits++
-			e.tries++
-			e.refresh()
-		}
-		e.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: e.id})
+		e.onKeepAlive(a, m)
 	}
 }
 
-func (e *element) refresh() {
+func (e *element) onKeepAlive(a registrar.AssocID, m *asap.EndpointKeepAlive) {
+	if m.Home && a != e.home && e.state == elementLives {
+		if end := e.h.find(a); end != nil {
+			e.home, e.at, e.sure = a, end.peer.h, false
+			e.waits++
+			e.tries++
+			n, late := e.waits, e.late()
+			e.h.after(2*maxDelay, func() { // until the answer has come it may get lost
+				if e.waits == n && e.home == a {
+					e.settle(!late && !e.late())
+				}
+			})
+		}
+	}
+	if a == e.home {
+		e.server = m.Server
+	}
+	e.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: e.id})
+}
+
+// late reports whether a pause is over at this moment. What comes now has waited,
+// and may be out of date.
+func (e *element) late() bool { return e.h.paused == e.s.net.now }
+
+// settle: the home has confirmed that it is.
+func (e *element) settle(sure bool) {
+	e.sure = sure && e.at != nil && reachable(e.h, e.at)
+	e.s.trace("element %v is at home with %v, sure %v", e.id, e.at.addr, e.sure)
 	n := e.waits
-	e.s.net.after(refreshTime, func() {
-		if e.h.proc == e && e.waits == n && e.home != 0 {
+	e.h.after(e.s.cfg.Refresh, func() {
+		if e.waits == n && e.home != 0 {
 			e.register()
 			e.await()
 		}
 	})
 }
 
+// settled reports whether the element has an association to its home.
+func (e *element) settled() bool { return e.home != 0 && e.at != nil }
+
+// register: RFC 5352, Section 3.1.
 func (e *element) register() {
 	e.say(e.home, &asap.Registration{Handle: e.pool, Element: param.PoolElement{
-		ID: e.id, Life: 3600, Policy: param.Policy{Type: param.RoundRobin},
+		ID: e.id, Home: e.server, Life: 3600,
+		Policy:        param.Policy{Type: param.LeastUsed, Load: e.load},
 		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{e.h.addr}},
 	}})
+}
+
+// change tells the home another load.
+func (e *element) change(load uint32) {
+	e.load = load
+	if e.state == elementLives && e.settled() {
+		e.register()
+		e.await()
+	}
+}
+
+// leave deregisters and ends.
+func (e *element) leave() {
+	if e.state != elementLives || !e.settled() {
+		return
+	}
+	e.state, e.sure = elementLeaves, false
+	e.waits++
+	e.tries++
+	e.say(e.home, &asap.Deregistration{Handle: e.pool, ID: e.id})
+	e.h.after(answerTime, func() {
+		e.h.end()
+		e.gone()
+	})
 }
 
 func (e *element) say(a registrar.AssocID, m asap.Message) {
@@ -135,5 +230,5 @@ func (e *element) say(a registrar.AssocID, m asap.Message) {
 		e.s.fail("element %v: %v", e.id, err)
 		return
 	}
-	e.s.net.send(e.h, a, asap.PPID, b)
+	e.h.send(a, asap.PPID, b)
 }

@@ -1,0 +1,200 @@
+package sim
+
+import (
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// onENRP is a mutation of ENRP messages: change returns what is sent instead.
+func onENRP(change func(m enrp.Message) []enrp.Message) func(*end, uint32, []byte) [][]byte {
+	return func(_ *end, ppid uint32, data []byte) [][]byte {
+		same := [][]byte{data}
+		if ppid != enrp.PPID {
+			return same
+		}
+		m, _, err := enrp.Parse(data)
+		if err != nil {
+			return same
+		}
+		var list [][]byte
+		for _, m := range change(m) {
+			b, err := m.Append(nil)
+			if err != nil {
+				return same
+			}
+			list = append(list, b)
+		}
+		return list
+	}
+}
+
+// without drops messages of a type.
+func without(types ...enrp.MessageType) func(*end, uint32, []byte) [][]byte {
+	return onENRP(func(m enrp.Message) []enrp.Message {
+		for _, t := range types {
+			if m.Type() == t {
+				return nil
+			}
+		}
+		return []enrp.Message{m}
+	})
+}
+
+// noSweep has audits name all that the sender ever had, so that nothing is
+// swept.
+func noSweep() func(*end, uint32, []byte) [][]byte {
+	type key struct {
+		pool param.PoolHandle
+		id   param.PEID
+	}
+	had := make(map[param.ServerID]map[key]param.PoolElement)
+	return onENRP(func(m enrp.Message) []enrp.Message {
+		sender, _ := m.IDs()
+		all := had[sender]
+		if all == nil {
+			all = make(map[key]param.PoolElement)
+			had[sender] = all
+		}
+		switch m := m.(type) {
+		case *enrp.HandleUpdate:
+			if m.Action == enrp.AddPE && m.Element.Home == sender {
+				all[key{m.Handle, m.Element.ID}] = m.Element
+			}
+		case *enrp.HandleTableResponse:
+			if !m.Reject && !m.More {
+				named := make(map[key]bool)
+				for _, p := range m.Pools {
+					for _, e := range p.Elements {
+						named[key{p.Handle, e.ID}] = true
+					}
+				}
+				for id := range param.PEID(1000) { // in some order that is the same each time
+					for k, e := range all {
+						if k.id == id && !named[k] {
+							m.Pools = append(m.Pools, enrp.PoolEntry{Handle: k.pool, Elements: []param.PoolElement{e}})
+						}
+					}
+				}
+			}
+		}
+		return []enrp.Message{m}
+	})
+}
+
+// noHome clears the H flag of keep-alives.
+func noHome(_ *end, ppid uint32, data []byte) [][]byte {
+	if m, _, err := asap.Parse(data); ppid == asap.PPID && err == nil {
+		if m, ok := m.(*asap.EndpointKeepAlive); ok {
+			m.Home = false
+			if b, err := m.Append(nil); err == nil {
+				return [][]byte{b}
+			}
+		}
+	}
+	return [][]byte{data}
+}
+
+// TestMutations: what is broken on purpose is found, by random faults or by the
+// takeover scenario. Where the protocol heals what is broken, it has to.
+func TestMutations(t *testing.T) {
+	takeover := func(s *Sim) error { return s.takeover(false) }
+	faults := func(seed uint64) *Sim { return New(config(seed)) }
+	takeovers := func(seed uint64) *Sim { return New(takeoverConfig(seed + 1)) } // three registrars and more
+	for _, tt := range []struct {
+		name     string
+		scenario func(*Sim) error
+		sim      func(seed uint64) *Sim
+		mutate   func() func(*end, uint32, []byte) [][]byte
+		heals    bool
+	}{
+		{"no checksums", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.Presence); ok {
+					m.HasChecksum = false
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"tables miss a pool", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleTableResponse); ok && len(m.Pools) > 0 {
+					m.Pools = m.Pools[1:]
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"no updates", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return without(enrp.TypeHandleUpdate)
+		}, false},
+		{"no sweep", (*Sim).Run, faults, noSweep, false},
+		{"no lists", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return without(enrp.TypeListResponse)
+		}, false},
+		// Each answer asks for another one.
+		{"presences want replies", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.Presence); ok {
+					m.ReplyRequired = true
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"updates twice", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m.Type() == enrp.TypeHandleUpdate {
+					return []enrp.Message{m, m}
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"takeover without H", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
+			return noHome
+		}, false},
+		// Wrong arbitration: who begins says that it has won. Each gives way to
+		// another one, and nobody takes over.
+		{"all give way", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.InitTakeover); ok {
+					return []enrp.Message{&enrp.TakeoverServer{Sender: m.Sender, Target: m.Target}}
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		// Nobody hears of another one's takeover, so all of them take over, and
+		// contest the elements one by one.
+		{"all insist", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
+			return without(enrp.TypeInitTakeover, enrp.TypeInitTakeoverAck, enrp.TypeTakeoverServer)
+		}, true},
+		{"nobody agrees", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
+			return without(enrp.TypeInitTakeoverAck)
+		}, true},
+		{"nobody tells that it has won", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
+			return without(enrp.TypeTakeoverServer)
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			seeds := uint64(20)
+			if tt.heals {
+				seeds = 6
+			}
+			for seed := range seeds {
+				s := tt.sim(seed)
+				s.net.mutate = tt.mutate()
+				err := tt.scenario(s)
+				switch {
+				case err != nil && tt.heals:
+					t.Fatal(err)
+				case err != nil:
+					t.Logf("found in seed %d: %.200v", seed, err)
+					return
+				}
+			}
+			if !tt.heals {
+				t.Error("not found in 20 seeds")
+			}
+		})
+	}
+}

@@ -1,0 +1,170 @@
+package sim
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// node is a registrar on its host. The registrar is another one, with another
+// identifier, each time it starts.
+type node struct {
+	s     *Sim
+	h     *host
+	clock clock
+	peers []netip.AddrPort // configured ones
+	fixed param.ServerID   // its identifier, 0 to draw one
+
+	r       *registrar.Registrar
+	ticking bool
+	tick    time.Duration // when the next Tick comes, if ticking
+
+	presence []byte // the last one that went out
+	checksum uint16 // in it
+	look     watch
+}
+
+// newNode makes a registrar's host, whose clock is wrong.
+func (s *Sim) newNode(addr netip.Addr, peers []netip.AddrPort) *node {
+	n := &node{s: s, peers: peers, clock: clock{
+		epoch: time.Unix(1e9, 0).Add(s.net.upTo(1000 * time.Hour)),
+		ppm:   s.net.rand.Int64N(2*maxDrift+1) - maxDrift,
+	}}
+	n.h = s.net.newHost(addr, n.boot)
+	return n
+}
+
+// boot starts the registrar, if it does not run.
+func (n *node) boot() {
+	if n.h.proc != nil {
+		return
+	}
+	r, err := registrar.New(registrar.Config{
+		ServerID: n.fixed,
+		Rand:     rand.New(rand.NewPCG(n.s.net.rand.Uint64(), 2)),
+		Peers:    n.peers, Discover: n.s.cfg.Multicast, Timers: n.s.cfg.Timers,
+		Limits: registrar.Limits{LogsPerSecond: 1 << 20},
+	})
+	if err != nil {
+		n.s.fail("registrar at %v: %v", n.h.addr, err)
+		return
+	}
+	n.r, n.ticking, n.presence = r, false, nil
+	n.look = watch{owned: make([]time.Duration, len(n.s.elements))}
+	n.s.ids[r.ID()] = true
+	n.h.begin(n)
+	n.s.trace("%v boots as %v", n.h.addr, r.ID())
+	n.handle(registrar.Serving{
+		Addrs: []netip.AddrPort{netip.AddrPortFrom(n.h.addr, asapPort)},
+		ENRP:  []netip.AddrPort{netip.AddrPortFrom(n.h.addr, enrpPort)},
+	})
+}
+
+// serverID is the identifier that the registrar has now.
+func (n *node) serverID() param.ServerID { return n.r.ID() }
+
+// runs reports whether the registrar runs, and does not stand still.
+func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }
+
+// handle gives an event to the registrar, and looks at what comes of it.
+func (n *node) handle(ev registrar.Event) {
+	serial, said := n.r.Space().Serial(), n.look.said
+	for events := []registrar.Event{ev}; len(events) > 0; events = events[1:] {
+		events = append(events, n.perform(n.r.Handle(n.clock.at(n.s.net.now), events[0]))...)
+	}
+	n.schedule()
+	n.step(serial, said)
+}
+
+// perform does what the registrar wants, and returns what it has to be told of
+// it. What is sent is the registrar's until the next call.
+func (n *node) perform(acts []registrar.Action) (answers []registrar.Event) {
+	var last *registrar.Send
+	var data []byte
+	for _, act := range acts {
+		switch a := act.(type) {
+		case *registrar.Send:
+			if last == nil || !bytes.Equal(a.Data, data) {
+				data = bytes.Clone(a.Data)
+			}
+			n.note(a, last, data)
+			last = a
+			n.h.send(a.Assoc, a.PPID, data)
+		case registrar.Connect:
+			port := uint16(asapPort)
+			if a.PPID == enrp.PPID {
+				port = enrpPort
+			}
+			answers = append(answers, registrar.Connecting{Ref: a.Ref, Assoc: n.h.connect(port, a.To[0])})
+		case registrar.Close:
+			if e := n.h.find(a.Assoc); e != nil {
+				n.s.net.drop(e)
+			}
+		case registrar.Announce:
+			n.s.multicast(n.h, registrar.Announced{
+				From: netip.AddrPortFrom(n.h.addr, enrpPort), Data: bytes.Clone(a.Data), ENRP: a.ENRP,
+			})
+		case registrar.Log:
+			n.s.trace("%v: %s", n.h.addr, a.Text)
+		}
+	}
+	return answers
+}
+
+// note looks at what is sent: the checksums of presences, and what makes for
+// updates.
+func (n *node) note(a, last *registrar.Send, data []byte) {
+	switch {
+	case a.PPID == asap.PPID:
+		const home = 0x01
+		if asap.MessageType(data[0]) == asap.TypeEndpointKeepAlive && data[1]&home != 0 {
+			n.look.homeAsks++
+		}
+	case enrp.MessageType(data[0]) == enrp.TypeHandleUpdate:
+		if last == nil || last.Assoc == a.Assoc || !bytes.Equal(last.Data, a.Data) {
+			n.look.broadcasts++
+		}
+	case enrp.MessageType(data[0]) == enrp.TypePresence:
+		if last == nil || !bytes.Equal(last.Data, a.Data) {
+			n.look.said++
+		}
+		if bytes.Equal(data, n.presence) {
+			return
+		}
+		n.presence = data
+		m, _, err := enrp.Parse(data)
+		if p, ok := m.(*enrp.Presence); ok && err == nil {
+			n.checksum = p.Checksum
+		} else {
+			n.s.fail("registrar %v sends what cannot be read: %v", n.r.ID(), err)
+		}
+	}
+}
+
+// schedule has a Tick delivered when one is due.
+func (n *node) schedule() {
+	deadline, ok := n.r.NextDeadline()
+	if !ok {
+		return
+	}
+	at := max(n.clock.when(deadline), n.s.net.now)
+	if n.ticking && at >= n.tick {
+		return
+	}
+	n.ticking, n.tick = true, at
+	life := n.h.life
+	n.s.net.at(at, func() {
+		if n.h.life == life && n.ticking && n.tick == at {
+			n.h.do(life, func() {
+				n.ticking = false
+				n.handle(registrar.Tick{})
+			})
+		}
+	})
+}

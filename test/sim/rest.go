@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// restTime is how long nothing may happen at rest but what has a reason.
+const restTime = 10 * time.Second
+
+// checkRest says what is wrong when nothing bad has happened for long.
+func (s *Sim) checkRest() {
+	s.checkAgreed()
+	if s.cfg.References == 0 {
+		s.checkBeliefs()
+		s.checkQuiet()
+		s.checkAgreed()
+	}
+}
+
+// known is an element as a registrar has it.
+type known struct {
+	pool param.PoolHandle
+	id   param.PEID
+	home param.ServerID
+	load uint32
+}
+
+func (k known) String() string {
+	return fmt.Sprintf("%s:%v at %v, load %x", k.pool, k.id, k.home, k.load)
+}
+
+// knows is what a registrar has, sorted.
+func (n *node) knows() []known {
+	var list []known
+	for p := range n.r.Space().Pools() {
+		n.s.found = p.Elements(n.s.found[:0])
+		for _, e := range n.s.found {
+			list = append(list, known{p.Handle(), e.ID, e.Home, e.Policy.Load})
+		}
+	}
+	slices.SortFunc(list, func(a, b known) int {
+		return cmp.Or(cmp.Compare(a.pool, b.pool), cmp.Compare(a.id, b.id))
+	})
+	return list
+}
+
+// digest is a number for what a registrar has, whatever the order.
+func (n *node) digest() uint64 {
+	var sum uint64
+	for p := range n.r.Space().Pools() {
+		n.s.found = p.Elements(n.s.found[:0])
+		for _, e := range n.s.found { // an element is in one pool
+			x := uint64(e.ID)<<32 ^ uint64(e.Home) + uint64(e.Policy.Load)<<16
+			x = (x ^ x>>31) * 0x9e3779b97f4a7c15
+			sum += x ^ x>>29
+		}
+	}
+	return sum
+}
+
+// agreed reports whether all registrars have the same.
+func (s *Sim) agreed() bool {
+	first := s.nodes[0].digest()
+	return !slices.ContainsFunc(s.nodes[1:], func(n *node) bool { return n.digest() != first })
+}
+
+// homes are the registrars that run.
+func (s *Sim) homes() map[param.ServerID]*host {
+	homes := make(map[param.ServerID]*host)
+	for _, h := range s.servers {
+		if p, ok := h.proc.(interface{ serverID() param.ServerID }); ok {
+			homes[p.serverID()] = h
+		}
+	}
+	return homes
+}
+
+// checkAgreed says where the handlespaces are not what they have to be: equal,
+// with all living elements, each at home with a registrar that lives, and no
+// other.
+func (s *Sim) checkAgreed() {
+	first := s.nodes[0].knows()
+	for _, n := range s.nodes {
+		if !n.r.Ready() {
+			s.fail("registrar %v is not ready", n.r.ID())
+		}
+		if list := n.knows(); !slices.Equal(list, first) {
+			s.fail("registrar %v has %d elements, registrar %v has %d, or others: %s",
+				n.r.ID(), len(list), s.nodes[0].r.ID(), len(first), difference(list, first))
+		}
+	}
+	homes := s.homes()
+	for _, e := range s.elements {
+		k, ok := e.in(first)
+		switch {
+		case ok && e.state == elementGone:
+			s.fail("element %v is dead and still in the handlespace", e.id)
+		case ok && homes[k.home] == nil:
+			s.fail("element %v has home %v, which is gone", e.id, k.home)
+		case !ok && e.state == elementLives:
+			s.fail("element %v lives and is in no handlespace", e.id)
+		}
+	}
+}
+
+// checkBeliefs says which elements take another registrar for their home than
+// the registrars do, and which checksums are wrong.
+func (s *Sim) checkBeliefs() {
+	homes := s.homes()
+	for _, n := range s.nodes {
+		n.checkPresence()
+		for _, k := range n.knows() {
+			if e := s.element(k.id); e.state == elementLives && homes[k.home] != e.at {
+				s.fail("element %v takes %v for its home, registrar %v has %v", e.id, e.at, n.r.ID(), k.home)
+			}
+		}
+		st := n.r.Stats()
+		if st.Malformed > 0 {
+			s.fail("registrar %v could not read %d messages", n.r.ID(), st.Malformed)
+		}
+	}
+}
+
+// in finds the element in a sorted list.
+func (e *element) in(list []known) (known, bool) {
+	i, ok := slices.BinarySearchFunc(list, e, func(k known, e *element) int {
+		return cmp.Or(cmp.Compare(k.pool, e.pool), cmp.Compare(k.id, e.id))
+	})
+	if !ok {
+		return known{}, false
+	}
+	return list[i], true
+}
+
+// checkQuiet lets time pass, in which the registrars have nothing to say but
+// that they are there, and who has registered anew.
+func (s *Sim) checkQuiet() {
+	others := len(s.nodes) - 1
+	before, sent := s.reasons(), s.net.sent
+	s.net.run(restTime)
+	sent = s.net.sent.since(sent)
+	s.checkOnlyUpdates(sent, int(s.reasons()-before)*others)
+	cycles := int(restTime/(s.cfg.Timers.PeerHeartbeat*93/100)) + 1
+	for t, most := range map[enrp.MessageType]int{
+		enrp.TypePresence:     cycles * (others + 1) * others,
+		enrp.TypeListRequest:  cycles * (others + 1),
+		enrp.TypeListResponse: cycles*(others+1) + 1, // one was on its way
+	} {
+		if n := sent.enrp[t]; n > most {
+			s.fail("%d messages %v at rest, want %d at most", n, t, most)
+		}
+	}
+}
+
+// checkOnlyUpdates says what was sent beside what goes out in every cycle, and
+// so many updates.
+func (s *Sim) checkOnlyUpdates(sent counts, want int) {
+	for t, n := range sent.enrp {
+		switch t := enrp.MessageType(t); t {
+		case enrp.TypePresence, enrp.TypeListRequest, enrp.TypeListResponse:
+		case enrp.TypeHandleUpdate:
+			if n != want {
+				s.fail("%d updates at rest, want %d", n, want)
+			}
+		default:
+			if n > 0 {
+				s.fail("%d messages %v at rest", n, t)
+			}
+		}
+	}
+}
+
+// reasons are what may have made for an update, at rest.
+func (s *Sim) reasons() uint64 {
+	var k uint64
+	for _, n := range s.nodes {
+		st := n.r.Stats()
+		k += reasons(&st)
+	}
+	return k
+}
+
+// difference names what is in one list alone.
+func difference(a, b []known) string {
+	for _, x := range a {
+		if !slices.Contains(b, x) {
+			return fmt.Sprint("the former has ", x)
+		}
+	}
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			return fmt.Sprint("the latter has ", x)
+		}
+	}
+	return "the same"
+}

@@ -1,0 +1,145 @@
+package sim
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// TestOneChange: what happens to one element is told to each other registrar in
+// one message, and no other message is sent for it.
+func TestOneChange(t *testing.T) {
+	const registrars = 32
+	s := New(Config{Seed: 1, Registrars: registrars, Elements: 64, Refresh: never})
+	s.net.run(30 * time.Second)
+	s.checkAgreed()
+	e := s.elements[0]
+	const way = maxDelay + time.Millisecond // of a message
+	for _, tt := range []struct {
+		name string
+		do   func()
+		most time.Duration
+	}{
+		{"load change", func() { e.change(e.load + 1) }, 2 * way},
+		{"deregistration", e.leave, 2 * way},
+		{"registration", e.boot, huntGap + 4*way},
+	} {
+		sent, before, began := s.net.sent, s.nodes[0].digest(), s.net.now
+		tt.do()
+		done := func() bool { return s.nodes[0].digest() != before && s.agreed() }
+		if !s.net.until(tt.most, time.Millisecond, done) {
+			t.Errorf("%s: not known to all after %v", tt.name, tt.most)
+		}
+		took := s.net.now - began
+		s.net.run(5 * time.Second)
+		diff := s.net.sent.since(sent)
+		t.Logf("%s: known to %d registrars after %v, with %d updates", tt.name, registrars, took, diff.enrp[enrp.TypeHandleUpdate])
+		s.checkOnlyUpdates(diff, registrars-1)
+	}
+	if err := s.err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTakeover: see takeover.
+func TestTakeover(t *testing.T) {
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(takeoverConfig(seed))
+		s.Trace = trace
+		return s.takeover(seed%2 == 1 && s.cfg.Registrars > 2)
+	})
+}
+
+func takeoverConfig(seed uint64) Config {
+	return Config{Seed: seed, Registrars: 2 + int(seed%5), Elements: 60, Refresh: never}
+}
+
+// TestPartition: within two audit cycles after the registrars are connected
+// again, that is two of the longest PEER-HEARTBEAT-CYCLEs by the slowest clock,
+// all of them have the same.
+func TestPartition(t *testing.T) {
+	var most healing
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%7), Elements: 60})
+		s.Trace = trace
+		h, err := s.partition()
+		most.meshed, most.equal = max(most.meshed, h.meshed), max(most.equal, h.equal)
+		slow := clock{ppm: -maxDrift}
+		cycle := slow.real(s.cfg.Timers.PeerHeartbeat * 105 / 100)
+		if h.equal > 2*cycle {
+			t.Errorf("seed %d: the handlespaces are equal %v after the registrars are connected, want %v at most", seed, h.equal, 2*cycle)
+		}
+		// A call may have begun just before the end of the partition, and there is
+		// another one in the next cycle.
+		if most := connectTime + cycle + time.Second; h.meshed > most {
+			t.Errorf("seed %d: the registrars are connected %v after the partition, want %v at most", seed, h.meshed, most)
+		}
+		return err
+	})
+	t.Logf("all registrars are connected %v after a partition at most, and have the same %v later at most", most.meshed, most.equal)
+}
+
+// TestSameID: a registrar that has another one's identifier is no peer, and does
+// no harm. With one of its own it is.
+func TestSameID(t *testing.T) {
+	for seed := range uint64(5) {
+		s := New(Config{Seed: seed, Registrars: 4, Elements: 40})
+		twins := s.nodes[1:3]
+		for _, n := range twins {
+			n.fixed = 0x11111111
+		}
+		s.net.run(40 * time.Second)
+		for _, n := range []*node{s.nodes[0], s.nodes[3]} {
+			if got := n.r.Stats().Peers[0]; got != 2 {
+				t.Errorf("seed %d: registrar %v has %d peers, want 2: the other one, and one of the twins", seed, n.r.ID(), got)
+			}
+		}
+		twins[1].fixed = 0
+		s.kill(twins[1].h, time.Second)
+		s.net.run(60 * time.Second)
+		s.checkRest()
+		if err := s.err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwoAssociations: registrars that call one another at the same time have two
+// associations. Both end up as peers, and go on over the one if the other ends.
+func TestTwoAssociations(t *testing.T) {
+	s := New(Config{Seed: 1, Registrars: 2, Elements: 20})
+	a, b := s.nodes[0], s.nodes[1]
+	s.net.run(0)
+	a.boot()
+	b.boot()
+	s.net.run(25 * time.Second)
+	if s.net.double == 0 {
+		t.Fatal("the registrars have one association, want two")
+	}
+	for len(a.h.ends) > 0 {
+		one := -1
+		for i, e := range a.h.ends {
+			if e.port == enrpPort {
+				one = i
+			}
+		}
+		if one < 0 {
+			break
+		}
+		s.trace("lost")
+		s.net.drop(a.h.ends[one])
+		s.net.run(100 * time.Millisecond)
+		if !a.h.linked(b.h, enrpPort) {
+			t.Fatal("no association is left, want the other one, or a new one")
+		}
+		if s.net.now > 30*time.Second {
+			break
+		}
+	}
+	s.net.run(10 * time.Second)
+	s.checkRest()
+	if err := s.err(); err != nil {
+		t.Error(err)
+	}
+}
