@@ -476,11 +476,13 @@ func TestTakeover(t *testing.T) {
 	})
 	t.Run("winner dies", func(t *testing.T) {
 		w := begin(t)
+		w.meet(4, smaller)
 		w.tell(2, &enrp.InitTakeover{Sender: greater, Target: third})
+		w.tell(4, &enrp.InitTakeover{Sender: smaller, Target: third}) // gives way as well
 		w.down(2)
 		w.pass(5100 * time.Millisecond) // it is found dead
-		if want := "via 0 to [10.0.1.1:40000]"; !strings.Contains(w.trace[len(w.trace)-1], want) {
-			t.Errorf("got %q, want the element to be called", w.trace)
+		if want := "4 < init_takeover 30000003"; w.trace[len(w.trace)-1] != want {
+			t.Errorf("got %q, want %q last", w.trace, want)
 		}
 	})
 	t.Run("smaller loses", func(t *testing.T) {

@@ -78,7 +78,9 @@ func (r *Registrar) onInitTakeover(p *peer, a *assoc, m *enrp.InitTakeover) {
 		}
 		if t.heir == nil {
 			r.setPeerState(t, PeerYielded)
-			t.rival = p
+			if t.rival == nil || p.id > t.rival.id {
+				t.rival = p // of several, the one that will win
+			}
 		}
 	}
 	r.write(a, &enrp.InitTakeoverAck{Sender: r.id, Receiver: p.id, Target: m.Target})
