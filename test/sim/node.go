@@ -56,7 +56,7 @@ func (n *node) boot() {
 		return
 	}
 	n.r, n.ticking, n.presence = r, false, nil
-	n.look = watch{owned: make([]time.Duration, len(n.s.elements))}
+	n.look = watch{owned: make([]time.Duration, len(n.s.elements)), had: make([]time.Duration, len(n.s.elements))}
 	n.s.ids[r.ID()] = true
 	n.h.begin(n)
 	n.s.trace("%v boots as %v", n.h.addr, r.ID())

@@ -13,13 +13,16 @@ const never = 1000 * time.Hour
 
 // takeover is a scenario: a registrar crashes whose elements wait for somebody to
 // take them over. Where heir is set, so does the one that is the first to begin
-// with that, soon afterwards. The elements may never be missing with the others, and in the end
-// each has a home that it knows of. The registrars come back.
+// with that, soon afterwards. The elements may never be missing with the others
+// (where heir is set, no longer than some messages take), and in the end each has
+// a home that it knows of. The registrars come back.
 func (s *Sim) takeover(heir bool) error {
 	s.settle()
 	dead := slices.MaxFunc(s.nodes, func(a, b *node) int { return cmp.Compare(a.owns(), b.owns()) })
 	s.crash(dead.h)
+	var most time.Duration
 	if heir {
+		most = 10 * maxDelay
 		s.net.mutate = func(from *end, ppid uint32, data []byte) [][]byte {
 			if ppid == enrp.PPID && enrp.MessageType(data[0]) == enrp.TypeInitTakeover && heir {
 				heir = false
@@ -28,10 +31,11 @@ func (s *Sim) takeover(heir bool) error {
 			return [][]byte{data}
 		}
 	}
-	for end := s.net.now + 30*time.Second; s.net.now < end && s.bad == nil; s.net.run(20 * time.Millisecond) {
+	const step = 20 * time.Millisecond
+	for end := s.net.now + 30*time.Second; s.net.now < end && s.bad == nil; s.net.run(step) {
 		for _, n := range s.nodes {
 			if n.h.proc != nil {
-				n.checkHasAll()
+				n.checkHasAll(most + step)
 			}
 		}
 	}
@@ -72,11 +76,16 @@ func (n *node) owns() int {
 	return int(st.Homes[0].Elements)
 }
 
-// checkHasAll says which living elements a registrar does not have.
-func (n *node) checkHasAll() {
+// checkHasAll says which living elements a registrar has not had for longer than
+// some time.
+func (n *node) checkHasAll(most time.Duration) {
+	now := n.s.net.now
 	for _, e := range n.s.elements {
-		if p := n.r.Space().Pool(e.pool); e.state == elementLives && (p == nil || p.Element(e.id) == nil) {
-			n.s.fail("element %v lives and is missing with registrar %v", e.id, n.r.ID())
+		had := &n.look.had[e.index]
+		if p := n.r.Space().Pool(e.pool); *had == 0 || e.state != elementLives || p != nil && p.Element(e.id) != nil {
+			*had = now
+		} else if now-*had >= most {
+			n.s.fail("element %v lives and has been missing with registrar %v for %v", e.id, n.r.ID(), now-*had)
 		}
 	}
 }

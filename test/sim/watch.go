@@ -10,16 +10,16 @@ import (
 )
 
 // watch is what is known of a registrar that is watched. After every event that
-// changes its handlespace (or every so many, see Config.Sample) and in between,
-// every Config.LookGap, all of that is looked at: no element is there twice, each home
-// is, or was, a registrar, none that lives and is sure of its home is missing
-// there, and none that is dead is still there when its home's supervision must
-// have found it. The checksum is compared with a full computation whenever it is
-// sent. And there is no more than one update to each peer for each thing that is
-// a reason for one.
+// changes its handlespace (or every so many, see Config.Sample), and every
+// Config.LookGap, all of that is looked at: no element is there twice, each home is,
+// or was, a registrar, none that lives and is sure of its home is missing there, and
+// none that is dead is still there when its home's supervision must have found it.
+// The checksum is compared with a full computation whenever it is sent. And there is
+// no more than one update to each peer for each thing that is a reason for one.
 type watch struct {
 	idle    time.Duration   // since when no probe waits for others
 	owned   []time.Duration // since when it is home of each element; 0 if it is not
+	had     []time.Duration // when it has had each element last; see checkHasAll
 	changes int             // of its handlespace
 	said    int             // presences, each counted once
 
