@@ -110,19 +110,21 @@ func TestDiscovery(t *testing.T) {
 		w.tell(2, &enrp.Presence{Sender: greater})
 		w.pass(time.Second)
 	}
-	byMulticast, toPeer := 0, 0
+	byMulticast, toPeer, lists := 0, 0, 0
 	for _, line := range w.trace {
 		switch line {
 		case "announce presence ffff":
 			byMulticast++
 		case "2 < presence ffff":
 			toPeer++
+		case "2 < list_request to 20000002":
+			lists++
 		default:
 			t.Errorf("does %s", line)
 		}
 	}
-	if byMulticast < 19 || byMulticast > 21 || toPeer < 19 || toPeer > 21 {
-		t.Errorf("in 600 s: got %d presences by multicast and %d to the peer, want 20 of each", byMulticast, toPeer)
+	if byMulticast < 19 || byMulticast > 21 || toPeer < 19 || toPeer > 21 || lists != toPeer {
+		t.Errorf("in 600 s: got %d presences by multicast, %d to the peer, and %d requests for its list, want 20 of each", byMulticast, toPeer, lists)
 	}
 	// Multicast is no sign of life.
 	for range 63 {
