@@ -37,7 +37,7 @@ func (s *peerStorm) event() Event {
 	if s.choose(8) == 0 {
 		return Announced{ENRP: true, From: s.peer()[0], Data: b}
 	}
-	return Received{Assoc: s.assoc(), PPID: enrp.PPID, Data: b}
+	return s.received(enrp.PPID, b)
 }
 
 func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
@@ -78,17 +78,16 @@ func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
 	return &enrp.HandleUpdate{Sender: server, Action: enrp.UpdateAction(s.choose(2)), Handle: h, Element: e}
 }
 
-// runPeers runs a storm of peers, and returns what was done.
-func runPeers(seed uint64, events int) ([]byte, error) {
-	src := rand.New(rand.NewPCG(seed, 3))
-	s := &peerStorm{storm: storm{choose: src.IntN, now: time.Unix(1000, 0)}}
-	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(seed, 4)), Peers: s.peer(), Discover: seed%2 == 0, Limits: Limits{Downloads: 2, Servers: 2}})
+// runPeers runs a storm of peers while there is more, and returns what was done.
+func runPeers(choose func(n int) int, more func() bool) ([]byte, error) {
+	s := &peerStorm{storm: storm{choose: choose, now: time.Unix(1000, 0)}}
+	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(1, 4)), Peers: s.peer(), Discover: choose(2) == 0, Limits: Limits{Downloads: 2, Servers: 2}})
 	if err != nil {
 		return nil, err
 	}
 	var done bytes.Buffer
 	var ev Event = Serving{Addrs: s.peer(), ENRP: s.peer()}
-	for i := range events {
+	for i := 0; more(); i++ {
 		acts := r.Handle(s.now, ev)
 		for _, a := range acts {
 			if send, ok := a.(*Send); ok {
@@ -118,13 +117,30 @@ func runPeers(seed uint64, events int) ([]byte, error) {
 // against a full computation, under random peers, and the same events give the
 // same actions.
 func TestRandomPeers(t *testing.T) {
+	run := func(seed uint64) ([]byte, error) {
+		left := 1500
+		return runPeers(rand.New(rand.NewPCG(seed, 3)).IntN, func() bool { left--; return left >= 0 })
+	}
 	for seed := range uint64(40) {
-		first, err := runPeers(seed, 1500)
+		first, err := run(seed)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		if again, _ := runPeers(seed, 1500); seed < 5 && !bytes.Equal(first, again) {
+		if again, _ := run(seed); seed < 5 && !bytes.Equal(first, again) {
 			t.Fatalf("seed %d: another run does something else", seed)
 		}
 	}
+}
+
+// FuzzPeers has the fuzzer choose what the peers do.
+func FuzzPeers(f *testing.F) {
+	addChoices(f)
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		if len(choices) > 4000 {
+			return
+		}
+		if _, err := runPeers(chooser(&choices), func() bool { return len(choices) > 0 }); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -76,12 +76,15 @@ func (s *storm) event() Event {
 		s.now = s.now.Add(time.Duration(s.choose(2000)) * time.Millisecond)
 		return Tick{}
 	}
-	b := encodeOrNil(s.message())
-	for s.choose(8) == 0 && len(b) > 0 { // broken on the way
+	return s.received(asap.PPID, encodeOrNil(s.message()))
+}
+
+// received has a message come, which may be broken on the way.
+func (s *storm) received(ppid uint32, b []byte) Event {
+	for s.choose(8) == 0 && len(b) > 0 {
 		b[s.choose(len(b))] = byte(s.choose(256))
 		b = b[:s.choose(len(b)+1)]
 	}
-	ppid := uint32(asap.PPID)
 	if s.choose(20) == 0 {
 		ppid = uint32(s.choose(13))
 	}
@@ -252,8 +255,20 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// FuzzEvents has the fuzzer choose the events.
-func FuzzEvents(f *testing.F) {
+// chooser takes choices from bytes, until there are no more.
+func chooser(choices *[]byte) func(n int) int {
+	return func(n int) int {
+		if len(*choices) == 0 {
+			return 0
+		}
+		c := int((*choices)[0])
+		*choices = (*choices)[1:]
+		return c % n
+	}
+}
+
+// addChoices seeds a fuzz target with bytes for its chooser.
+func addChoices(f *testing.F) {
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 9))
 		b := make([]byte, 300)
@@ -262,20 +277,18 @@ func FuzzEvents(f *testing.F) {
 		}
 		f.Add(b)
 	}
+}
+
+// FuzzEvents has the fuzzer choose the events.
+func FuzzEvents(f *testing.F) {
+	addChoices(f)
 	f.Fuzz(func(t *testing.T, choices []byte) {
 		if len(choices) > 4000 {
 			return
 		}
 		r := stormRegistrar(t, 1)
 		s, m := &storm{now: time.Unix(1000, 0)}, newModel(r)
-		s.choose = func(n int) int {
-			if len(choices) == 0 {
-				return 0
-			}
-			c := int(choices[0])
-			choices = choices[1:]
-			return c % n
-		}
+		s.choose = chooser(&choices)
 		for len(choices) > 0 {
 			ev := s.event()
 			acts := r.Handle(s.now, ev)
