@@ -433,6 +433,21 @@ func (s *server) atRest(limit usage) usage {
 	return u
 }
 
+// asBefore waits until all have gone and no more is in use than before they
+// came, but for the heap of tables that stay.
+func (s *server) asBefore(before usage) {
+	s.t.Helper()
+	eventually(s.t, "an empty handlespace", func() error {
+		n, err := s.total()
+		if err == nil && n != 0 {
+			err = fmt.Errorf("%d elements", n)
+		}
+		return err
+	})
+	after := s.atRest(usage{before.goroutines, before.files, before.heap + 2<<20})
+	s.t.Logf("before: %v; after: %v", before, after)
+}
+
 // eventually tries f until it gives no error.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
