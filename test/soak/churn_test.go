@@ -56,6 +56,19 @@ func (t timers) userSpace() bounds {
 	}
 }
 
+// kernel are the bounds for kernel SCTP, which tells of ends at once.
+func (t timers) kernel() bounds {
+	b := t.userSpace()
+	b[closed] = kernelEnd
+	b[killed] = kernelEnd
+	return b
+}
+
+// kernelEnd is how long it may take until elements of whom the kernel says that
+// they have ended are in no answer: of one place or, in the lab with its one
+// slow processor, of a whole crowd.
+const kernelEnd = 200 * time.Millisecond
+
 // churn is a crowd of crowds, and the ledger of what became of its elements.
 type churn struct {
 	t      *testing.T

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -42,9 +43,11 @@ func TestLabKill(t *testing.T) {
 	}
 	p := freePorts(t, "127.0.0.1")
 	p.transport = "auto"
-	s := startServer(t, p, p.corefile("", "errors"))
+	s := startServer(t, p, p.corefile("timer LINGER 1s", "errors"))
+	before := s.mustUsage()
 	c := &churn{t: t, s: s, kind: "kernel", pools: []string{"web"}, places: others, each: 1}
-	if err := c.actor(1).fill(func() string { return "web" }); err != nil {
+	rest := c.actor(1)
+	if err := rest.fill(func() string { return "web" }); err != nil {
 		t.Fatal(err)
 	}
 	c.places = 1
@@ -80,6 +83,72 @@ func TestLabKill(t *testing.T) {
 	if median := took[len(took)/2]; median > 200*time.Millisecond {
 		t.Errorf("half of the killed elements were there for %v, want at most 200ms", median)
 	}
+	if err := rest.closeAll(); err != nil {
+		t.Error(err)
+	}
+	s.asBefore(before)
+}
+
+// TestLabThousands is TestThousands over kernel SCTP, where the kernel ends the
+// associations of whoever is killed.
+func TestLabThousands(t *testing.T) {
+	needLab(t)
+	crowds, places, each, pools, rate := 4, 10, 3, 10, 100
+	tm := timers{2 * time.Second, 3 * time.Second, time.Second}
+	life, pace := 8*time.Second, 20*time.Millisecond
+	if *long {
+		crowds, places, each, pools, rate = 4, 250, 5, 50, 300
+		tm = timers{10 * time.Second, 10 * time.Second, 4 * time.Second}
+		life, pace = 3*time.Minute, 20*time.Millisecond
+	}
+	p := freePorts(t, "127.0.0.1")
+	p.transport = "auto"
+	s := startServer(t, p, p.corefile(tm.options(), "errors"))
+	c := &churn{t: t, s: s, kind: "kernel", bounds: tm.kernel(), places: places, each: each}
+	for i := range pools {
+		c.pools = append(c.pools, fmt.Sprint([]string{"rr", "lu"}[i%2], i))
+	}
+	c.run(crowds, rate, life, pace)
+}
+
+// TestLabModule: SCTP is loaded into the kernel between two starts of CoreDNS.
+// The other way round is a boot in between, as the module cannot be unloaded.
+func TestLabModule(t *testing.T) {
+	needLab(t)
+	if os.Getenv("UML_NO_SCTP") == "" {
+		t.Skip("needs the kernel lab without SCTP: run test/lab/gotest with -n")
+	}
+	dir := os.Getenv("UML_MODPROBE_DIR")
+	autoload := "/proc/sys/kernel/modprobe"
+	path, err := os.ReadFile(autoload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(autoload, b, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set([]byte("/bin/false"))
+	defer set(path)
+	noKernelSCTP(t)
+	sh(t, "modprobe -d "+dir+" sctp")
+	for _, transport := range []string{"auto", "kernel"} {
+		p := freePorts(t, "127.0.0.1")
+		p.transport = transport
+		s := startServer(t, p, p.corefile("", ""))
+		c := startCrowd(t, p, "kernel")
+		for _, command := range []string{"open 1 127.0.3.1", "register 1 web 00000001 0"} {
+			if err := c.do("%s", command); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(s.log.String(), "no SCTP") {
+			t.Errorf("transport %s: the log says that the kernel has no SCTP:\n%s", transport, s.log)
+		}
+		s.stop()
+	}
 }
 
 // TestLabClock: somebody sets the clock. Nobody is lost by that, and the
@@ -89,6 +158,7 @@ func TestLabClock(t *testing.T) {
 	tm := timers{time.Second, 10 * time.Second, time.Second}
 	p := freePorts(t, "127.0.0.1")
 	s := startServer(t, p, p.corefile(tm.options(), "errors"))
+	before := s.mustUsage()
 	members := p.members(t, 5)
 	serial := func() uint32 {
 		t.Helper()
@@ -135,6 +205,10 @@ func TestLabClock(t *testing.T) {
 	if n := s.metric("coredns_rserpool_keepalives_timed_out_total"); n != 0 {
 		t.Errorf("%v keep-alives timed out", n)
 	}
+	for _, m := range members {
+		m.leave(t)
+	}
+	s.asBefore(before)
 }
 
 // TestLabAddressRemoved: an address is taken from the element's interface, or
@@ -165,6 +239,7 @@ func TestLabAddressRemoved(t *testing.T) {
 			p := ports{host: "10.98.0.1", dns: 53, asap: 3863, encap: 9899, met: 9153, pro: 6053, transport: "auto"}
 			corefile := strings.Replace(p.corefile(tm.options(), "errors"), "asap 10.98.0.1:3863", "asap 10.99.0.1:3863", 1)
 			s := startServer(t, p, corefile, "ip", "netns", "exec", "reg")
+			before := s.mustUsage()
 			e := exec.Command("ip", "netns", "exec", "ele", rsp, "register", "--registrar", "10.99.0.1", "--via", transport,
 				"--pool", "web", "--serve", "tcp:8080", "--address", "10.99.0.2", "--reregister", "3s", "--id", "7")
 			log := newLines()
@@ -203,6 +278,9 @@ func TestLabAddressRemoved(t *testing.T) {
 				sh(t, "ip -n "+name+" addr add "+addr+" dev eth0")
 				wait("return after "+name+" has it back", true, 2*patience)
 			}
+			_ = e.Process.Signal(syscall.SIGTERM)
+			wait("removal after the end", false, patience)
+			s.asBefore(before)
 		})
 	}
 }
