@@ -109,14 +109,14 @@ func perPolicy(b *testing.B, bench func(*testing.B, shape, param.PolicyType)) {
 	}
 }
 
-// small tells how many spaces of a shape it takes for at least 1000 elements.
-func small(sh shape) int { return max(1, 1000/(sh.pools*sh.elements)) }
+// smallSpaces tells how many spaces of a shape it takes for at least 1000 elements.
+func smallSpaces(sh shape) int { return max(1, 1000/(sh.pools*sh.elements)) }
 
 // BenchmarkPut puts elements into random pools: new ones, which it takes out
 // again, and updates with other values. Only Put is timed.
 func BenchmarkPut(b *testing.B) {
 	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
-		spaces := make([]*Space, small(sh))
+		spaces := make([]*Space, smallSpaces(sh))
 		for i := range spaces {
 			spaces[i] = fill(b, sh, t)
 		}
@@ -167,7 +167,7 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkHeap(b *testing.B) {
 	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
 		for b.Loop() {
-			spaces := make([]*Space, small(sh))
+			spaces := make([]*Space, smallSpaces(sh))
 			before := heapInUse()
 			for i := range spaces {
 				spaces[i] = fill(b, sh, t)

@@ -32,9 +32,15 @@ func (it item) before(o item) bool { return it.key().before(o.key()) }
 // before all others. It tells every item's place in at, by slot. Items hold no
 // pointers and lie in one piece, so that a step down the heap costs at most
 // two cache lines.
+//
+// A small heap is a list in order, which is a 4-ary heap, too: the next items of
+// an answer are at hand then. Every item's parent is the one before it.
 type heap []item
 
-const arity = 4
+const (
+	arity = 4
+	small = 16 // items of a list
+)
 
 // children returns the items below one, and the place of the first of them.
 func (h heap) children(at uint32) (first int, items []item) {
@@ -43,6 +49,13 @@ func (h heap) children(at uint32) (first int, items []item) {
 		return 0, nil
 	}
 	return first, h[first:min(first+arity, len(h))]
+}
+
+func (h heap) parent(i int) int {
+	if len(h) <= small {
+		return i - 1
+	}
+	return (i - 1) / arity
 }
 
 // push adds an item.
@@ -57,14 +70,22 @@ func (h *heap) remove(i uint32, at []uint32) {
 	last := len(*h) - 1
 	it := (*h)[last]
 	*h = shrink((*h)[:last])
-	if int(i) != last {
+	switch {
+	case last == small: // a list from now on
+		if int(i) != last {
+			(*h)[i] = it
+		}
+		for i, it := range *h {
+			h.up(i, it, at)
+		}
+	case int(i) != last:
 		h.set(i, it, at)
 	}
 }
 
 // set puts an item in the place of another one.
 func (h heap) set(i uint32, it item, at []uint32) {
-	if i > 0 && it.before(h[(i-1)/arity]) {
+	if i > 0 && it.before(h[h.parent(int(i))]) {
 		h.up(int(i), it, at)
 	} else {
 		h.down(i, it, at)
@@ -74,7 +95,7 @@ func (h heap) set(i uint32, it item, at []uint32) {
 // up puts an item at place i or nearer to the root.
 func (h heap) up(i int, it item, at []uint32) {
 	for i > 0 {
-		parent := (i - 1) / arity
+		parent := h.parent(i)
 		if !it.before(h[parent]) {
 			break
 		}
@@ -88,6 +109,15 @@ func (h heap) up(i int, it item, at []uint32) {
 
 // down puts an item at place i or farther from the root.
 func (h heap) down(i uint32, it item, at []uint32) {
+	if len(h) <= small {
+		for ; int(i)+1 < len(h) && h[i+1].before(it); i++ {
+			h[i] = h[i+1]
+			at[h[i].slot] = i
+		}
+		h[i] = it
+		at[it.slot] = i
+		return
+	}
 	for {
 		first, items := h.children(i)
 		if len(items) == 0 {

@@ -122,6 +122,9 @@ func (o *order) pick(m *members, dst []Selected, n int, f Families) []Selected {
 	case n == 1:
 		return o.pickOne(m, dst, f)
 	case n <= few:
+		if class, ok := o.oneList(f); ok {
+			return o.pickList(m, dst, n, class)
+		}
 		return o.pickFew(m, dst, n, f)
 	}
 	return o.pickMany(m, dst, n, f)
@@ -141,6 +144,32 @@ func (o *order) pickOne(m *members, dst []Selected, f Families) []Selected {
 	}
 	dst = append(dst, o.selected(m, first))
 	o.moveOn(m, pick{first.slot, class}, true)
+	return dst
+}
+
+// oneList returns the class of all candidates, if that is one and a list.
+func (o *order) oneList(f Families) (class Families, ok bool) {
+	for c := range Families(classes) {
+		if h := o.heaps[c]; len(h) > 0 && f.admits(c) {
+			if ok || len(h) > small {
+				return 0, false
+			}
+			class, ok = c, true
+		}
+	}
+	return class, ok
+}
+
+// pickList is pickFew for one class, whose heap is a list.
+func (o *order) pickList(m *members, dst []Selected, n int, class Families) []Selected {
+	var picks [few]pick
+	list := o.heaps[class]
+	list = list[:min(n, len(list))]
+	for i, it := range list {
+		dst = append(dst, o.selected(m, it))
+		picks[i] = pick{it.slot, class}
+	}
+	o.moveAllOn(m, picks[:len(list)])
 	return dst
 }
 

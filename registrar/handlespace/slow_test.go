@@ -409,7 +409,7 @@ func (p *Pool) sound() error {
 				if m.at[it.slot] != uint32(i) || m.elems[it.slot].Families() != Families(class) {
 					return fmt.Errorf("heap %d, place %d: slot %d has place %d, families %d", class, i, it.slot, m.at[it.slot], m.elems[it.slot].Families())
 				}
-				if i > 0 && it.before(h[(i-1)/arity]) {
+				if i > 0 && it.before(h[h.parent(i)]) {
 					return fmt.Errorf("heap %d, place %d: before its parent", class, i)
 				}
 			}
