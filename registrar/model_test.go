@@ -19,7 +19,7 @@ type model struct {
 	now      time.Time
 	up       map[AssocID][]netip.AddrPort // peers' addresses
 	tcp      map[AssocID]bool
-	asked    map[asking]*asap.Registration
+	asked    map[asking][]*asap.Registration // the latest is the last
 	elements map[modelKey]*belief
 }
 
@@ -28,7 +28,7 @@ type modelKey struct {
 	id     param.PEID
 }
 
-// asking is a registration without an answer yet.
+// asking is where registrations without an answer yet belong.
 type asking struct {
 	assoc AssocID
 	key   modelKey
@@ -47,7 +47,7 @@ type belief struct {
 }
 
 func newModel(r *Registrar) *model {
-	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking]*asap.Registration{}, elements: map[modelKey]*belief{}}
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}}
 }
 
 // follow takes an event and what the registrar did about it into account, and
@@ -123,7 +123,8 @@ func (m *model) received(ev Received) asap.Message {
 	}
 	switch msg := msg.(type) {
 	case *asap.Registration:
-		m.asked[asking{ev.Assoc, modelKey{msg.Handle, msg.Element.ID}}] = msg
+		at := asking{ev.Assoc, modelKey{msg.Handle, msg.Element.ID}}
+		m.asked[at] = append(m.asked[at], msg)
 	case *asap.EndpointKeepAliveAck:
 		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && b.waiting == ev.Assoc {
 			b.waiting, b.orphan, b.assoc, b.host = 0, false, ev.Assoc, slices.Clone(peer)
@@ -171,7 +172,7 @@ func (m *model) sent(s *Send, msg asap.Message) error {
 	}
 	switch out := out.(type) {
 	case *asap.RegistrationResponse:
-		return m.registered(s.Assoc, out)
+		return m.registered(s.Assoc, out, msg)
 	case *asap.DeregistrationResponse:
 		if len(out.Causes) == 0 {
 			delete(m.elements, modelKey{out.Handle, out.ID})
@@ -188,15 +189,20 @@ func (m *model) sent(s *Send, msg asap.Message) error {
 	return nil
 }
 
-func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse) error {
+func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg asap.Message) error {
 	key := modelKey{out.Handle, out.ID}
-	reg := m.asked[asking{assoc, key}]
-	delete(m.asked, asking{assoc, key})
-	if out.Reject {
-		return nil
+	at := asking{assoc, key}
+	asked := m.asked[at]
+	delete(m.asked, at)
+	if len(asked) == 0 {
+		return fmt.Errorf("registration of %v was answered to association %d, which has not asked", key, assoc)
 	}
-	if reg == nil {
-		return fmt.Errorf("registration of %v was granted to association %d, which has not asked", key, assoc)
+	reg := asked[len(asked)-1]
+	if out.Reject {
+		if reg == msg { // what was refused at once leaves an earlier one waiting
+			m.asked[at] = asked[:len(asked)-1]
+		}
+		return nil
 	}
 	peer := m.up[assoc]
 	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !hasAddr(b.host, peer[0].Addr()) &&

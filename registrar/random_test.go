@@ -263,7 +263,7 @@ func chooser(choices *[]byte) func(n int) int {
 		}
 		c := int((*choices)[0])
 		*choices = (*choices)[1:]
-		return c % n
+		return c * n / 256
 	}
 }
 
@@ -271,7 +271,7 @@ func chooser(choices *[]byte) func(n int) int {
 func addChoices(f *testing.F) {
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 9))
-		b := make([]byte, 300)
+		b := make([]byte, 2000)
 		for i := range b {
 			b[i] = byte(rng.Uint32())
 		}

@@ -438,6 +438,16 @@ func TestClaim(t *testing.T) {
 			t.Errorf("element is at %v, want the new host", got)
 		}
 	})
+	t.Run("of a dead element, and once more with what is refused", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, reg("p", 1, "10.0.0.9")) // as a re-registration that is refused, it changes nothing
+		w.want("2 < registration rejected p:1 cause 3(0006001000070000000100080a000009)")
+		w.until(5 * time.Second)
+		w.want("2 < registration granted p:1")
+		w.wantElements("p:1")
+	})
 	t.Run("of a probed element", func(t *testing.T) {
 		for _, alive := range []bool{false, true} {
 			w := setup(t)
