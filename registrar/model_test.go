@@ -56,6 +56,13 @@ func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 	m.now = now
 	msg := m.event(ev)
 	gone := m.vanished(msg)
+	// What was deregistered goes first: the claim to it is granted before the
+	// response is sent.
+	for _, a := range acts {
+		if s, ok := a.(*Send); ok {
+			m.deregistered(s)
+		}
+	}
 	for _, a := range acts {
 		if s, ok := a.(*Send); ok {
 			if err := m.sent(s, msg); err != nil {
@@ -79,8 +86,12 @@ func (m *model) event(ev Event) asap.Message {
 			m.up[ev.Assoc], m.tcp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == ViaTCP
 		}
 	case AssocAddrs:
-		if _, up := m.up[ev.Assoc]; up {
-			m.up[ev.Assoc] = slices.Clone(ev.Peer)
+		if old, up := m.up[ev.Assoc]; up {
+			peer := slices.Clone(ev.Peer)
+			if i := slices.Index(peer, old[0]); i > 0 { // where the peer has proved to be
+				peer[0], peer[i] = peer[i], peer[0]
+			}
+			m.up[ev.Assoc] = peer
 			for _, b := range m.elements {
 				if b.assoc == ev.Assoc {
 					b.host = slices.Clone(ev.Peer)
@@ -164,6 +175,13 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 	return gone
 }
 
+func (m *model) deregistered(s *Send) {
+	msg, _, _ := asap.Parse(s.Data)
+	if out, ok := msg.(*asap.DeregistrationResponse); ok && len(out.Causes) == 0 {
+		delete(m.elements, modelKey{out.Handle, out.ID})
+	}
+}
+
 // sent takes in what the registrar has sent. msg is what it has just received.
 func (m *model) sent(s *Send, msg asap.Message) error {
 	out, _, err := asap.Parse(s.Data)
@@ -173,10 +191,6 @@ func (m *model) sent(s *Send, msg asap.Message) error {
 	switch out := out.(type) {
 	case *asap.RegistrationResponse:
 		return m.registered(s.Assoc, out, msg)
-	case *asap.DeregistrationResponse:
-		if len(out.Causes) == 0 {
-			delete(m.elements, modelKey{out.Handle, out.ID})
-		}
 	case *asap.EndpointKeepAlive:
 		if b := m.elements[modelKey{out.Handle, out.ID}]; b != nil {
 			b.waiting, b.since = s.Assoc, m.now
