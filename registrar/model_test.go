@@ -157,13 +157,12 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 		if m.space(key) != nil {
 			continue
 		}
-		rep, reported := msg.(*asap.EndpointUnreachable)
 		switch {
 		case b.orphan, m.expired(b):
 			gone[key] = ""
 		case b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout:
 			gone[key] = ""
-		case reported && (modelKey{rep.Handle, rep.ID} == key) && len(b.reporters) > m.r.cfg.Timers.MaxBadPEReport:
+		case m.reported(b, key, msg):
 			gone[key] = ""
 		default:
 			gone[key] = fmt.Sprintf("it lives, waiting %d, reported by %v", b.waiting, b.reporters)
@@ -173,6 +172,12 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 		}
 	}
 	return gone
+}
+
+// reported tells whether a message is the report that is too much.
+func (m *model) reported(b *belief, key modelKey, msg asap.Message) bool {
+	rep, ok := msg.(*asap.EndpointUnreachable)
+	return ok && modelKey{rep.Handle, rep.ID} == key && len(b.reporters) > m.r.cfg.Timers.MaxBadPEReport
 }
 
 func (m *model) deregistered(s *Send) {
@@ -219,7 +224,7 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 		return nil
 	}
 	peer := m.up[assoc]
-	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !hasAddr(b.host, peer[0].Addr()) &&
+	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) &&
 		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {
 		return fmt.Errorf("element %v of association %d at %v, which lives, was given to association %d at %v", key, b.assoc, b.host, assoc, peer)
 	}

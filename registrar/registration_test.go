@@ -456,6 +456,17 @@ func TestClaim(t *testing.T) {
 		w.want("2 < registration granted p:1", "1 < deregistration p:1")
 		w.wantElements("p:1")
 	})
+	t.Run("of an element that too many report", func(t *testing.T) {
+		w := setup(t, func(c *Config) { c.Timers.MaxBadPEReport = 1 })
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, unreachable("p", 1))
+		w.want()
+		w.up(3, ViaKernel, "10.0.0.3")
+		w.recv(3, unreachable("p", 1))
+		w.want("2 < registration granted p:1")
+		w.wantElements("p:1")
+	})
 	t.Run("of a probed element", func(t *testing.T) {
 		for _, alive := range []bool{false, true} {
 			w := setup(t)
