@@ -97,8 +97,8 @@ func TestLabThousands(t *testing.T) {
 	tm := timers{2 * time.Second, 3 * time.Second, time.Second}
 	life, pace := 8*time.Second, 20*time.Millisecond
 	if *long {
-		crowds, places, each, pools, rate = 4, 250, 5, 50, 300
-		tm = timers{10 * time.Second, 10 * time.Second, 4 * time.Second}
+		crowds, places, each, pools, rate = 4, 250, 2, 50, 100
+		tm = timers{20 * time.Second, 10 * time.Second, 4 * time.Second}
 		life, pace = 3*time.Minute, 20*time.Millisecond
 	}
 	p := freePorts(t, "127.0.0.1")
