@@ -32,8 +32,11 @@ type peer struct {
 	caller
 	assoc *assoc // that messages go out on, nil if there is none
 	heard bool
-	last  time.Time // peer_last_heard
-	watch timer
+	// presented tells that it has sent a presence, as every registrar does. Who
+	// only asks, such as an operator's tool, is no news and has no say.
+	presented bool
+	last      time.Time // peer_last_heard
+	watch     timer
 
 	roster   roster
 	audit    audit
@@ -177,7 +180,6 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	r.setPeerState(p, PeerActive)
 	if !p.heard {
 		p.heard = true
-		r.logf(false, "registrar %v is a peer, at %v", id, a.primary())
 		r.sendPresence(p, true)
 		r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: id})
 		r.mentorFound(p)
@@ -211,11 +213,16 @@ func (r *Registrar) onOwnID(a *assoc) {
 	r.act(Close{Assoc: a.id})
 }
 
+// isNews reports whether an operator is told what becomes of the peer.
+func (p *peer) isNews() bool { return p.presented || p.roster.n > 0 }
+
 // setPeerState moves a peer on, and sets the time for the next step.
 func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	t := &r.cfg.Timers
 	if p.state != s {
-		r.logf(s != PeerActive, "registrar %v is %v, was %v", p.id, s, p.state)
+		if p.isNews() {
+			r.logf(s != PeerActive, "registrar %v is %v, was %v", p.id, s, p.state)
+		}
 		if p.takeover != nil && s != PeerTaken {
 			r.stopTakeover(p, s)
 		}
@@ -283,7 +290,9 @@ func (r *Registrar) suspect(p *peer) {
 // forget ends what is known of a peer, but for where it was: it may come back,
 // after a partition for instance.
 func (r *Registrar) forget(p *peer) {
-	r.logf(true, "registrar %v is forgotten: it is gone", p.id)
+	if p.isNews() {
+		r.logf(true, "registrar %v is forgotten: it is gone", p.id)
+	}
 	for e := p.roster.head; e != nil; e = p.roster.head {
 		r.removeForeign(e)
 	}

@@ -503,6 +503,38 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
+// TestGuest: who asks and sends no presence, as rsp and RSPLIB's hsdump, is
+// answered, is no news to the operator, and nobody waits for its agreement.
+func TestGuest(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.logs, w.trace = true, nil
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+	w.tell(3, &enrp.HandleTableRequest{Sender: third})
+	w.want("3 < presence to 30000003 R ffff", "3 < list_request to 30000003", "3 < handle_table_response to 30000003 a:1@20000002")
+	w.down(2)
+	w.handle(Connecting{Ref: 1})
+	w.pass(4900 * time.Millisecond)
+	w.tell(3, &enrp.ListRequest{Sender: third}) // still there
+	w.trace = nil
+	w.pass(100 * time.Millisecond)
+	w.want("log registrar 20000002 is dying, was suspect", "3 < init_takeover 20000002",
+		"log registrar 20000002 is taken, was dying", "3 < takeover_server 20000002",
+		"log registrar 20000002 is forgotten: it is gone", "connect #3 via 0 to [10.0.1.1:40000]")
+	w.down(3)
+	w.trace = nil
+	w.pass(20 * time.Second)
+	for _, line := range w.trace {
+		if strings.HasPrefix(line, "log") && strings.Contains(line, "30000003") {
+			t.Errorf("logged %q", line)
+		}
+	}
+	if w.r.peers.byID[third] != nil {
+		t.Error("the guest is not forgotten")
+	}
+}
+
 // TestEncapPort: peers are told the UDP port of an element whose SCTP is in UDP,
 // and whoever takes it over calls it there. Clients are not told, and an element
 // cannot say that it is elsewhere.

@@ -43,6 +43,10 @@ func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.Info.Present() {
 		p.caller.addrs = usablePeer(plain(addrPorts(&m.Info.Transport)))
 	}
+	if !p.presented {
+		p.presented = true
+		r.logf(false, "registrar %v is a peer, at %v", p.id, a.primary())
+	}
 	if m.ReplyRequired {
 		r.write(a, r.presence(p.id, false))
 	}

@@ -45,7 +45,7 @@ func (r *Registrar) beginTakeover(p *peer) {
 	p.takeover = t
 	r.stats.Takeovers[takeoverBegun]++
 	for _, q := range r.peers.list {
-		if q != p && q.state == PeerActive && q.assoc != nil {
+		if q != p && q.state == PeerActive && q.assoc != nil && q.presented {
 			t.awaiting = append(t.awaiting, q)
 		}
 	}
