@@ -25,6 +25,8 @@ type scope struct {
 	names   []string // of the elements
 	// keepAlive is the time between two keep-alives to an element.
 	keepAlive time.Duration
+	// group is the multicast group by which registrars find one another, if any.
+	group string
 }
 
 // member is a registrar of a scope.
@@ -48,6 +50,7 @@ func newScope(t *testing.T, ids ...string) *scope {
 		m.id, m.reference = strings.CutPrefix(id, "*")
 		m.node = s.node(fmt.Sprintf("r%d", i+1), fmt.Sprintf("10.99.0.%d/24", i+1))
 		m.pe = s.node(fmt.Sprintf("pe%d", i+1), fmt.Sprintf("10.99.0.1%d/24", i+1))
+		s.sh("ip -n " + m.name + " route add 224.0.0.0/4 dev eth0")
 		s.members = append(s.members, m)
 	}
 	s.pu = s.node("pu", "10.99.0.21/24")
@@ -71,12 +74,18 @@ func (m *member) start(peers ...*member) {
 		for _, p := range peers {
 			args = append(args, "-peer="+p.ip+":9901")
 		}
+		if m.s.group != "" {
+			args = append(args, "-enrpannounce="+m.s.group)
+		}
 		m.proc = m.rspregistrar(m.ip, args...)
 		return
 	}
 	options := slices.Concat(quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128", "timer PROBE-TIMEOUT 5s"})
 	for _, p := range peers {
 		options = append(options, "peer "+p.ip)
+	}
+	if m.s.group != "" {
+		options = append(options, "enrp_announce "+m.s.group)
 	}
 	m.proc = m.coredns(m.ip, corefileAt(m.ip, options...))
 }
