@@ -136,8 +136,14 @@ func exitStatus(err error) int {
 
 // hint says what to try about an error, "" if nothing comes to mind.
 func hint(err error) string {
-	var unreachable *endpoint.UnreachableError
-	if errors.As(err, &unreachable) {
+	var (
+		unreachable *endpoint.UnreachableError
+		noENRP      *noENRPError
+	)
+	switch {
+	case errors.As(err, &noENRP):
+		return "does a registrar serve ENRP there? One that shares its handlespace with no other may not (CoreDNS: option enrp). It takes ENRP at port 9901, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
+	case errors.As(err, &unreachable):
 		return "is a registrar running there? It takes ASAP at port 3863, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
 	}
 	return ""

@@ -52,7 +52,7 @@ func (f *registrarFlags) addTransport(cmd *cobra.Command, vias string) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.via, "via", "auto", "transport to registrars: "+vias)
 	fl.Uint16Var(&f.encap, "encap", 0, "local UDP `PORT` for SCTP in UDP; 0 takes a free one")
-	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind for ASAP (repeatable, with one port)")
+	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind (repeatable, with one port)")
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(strings.Split(vias, ", "), cobra.ShellCompDirectiveNoFileComp))
 	noFiles(cmd, "encap", "local")
 }

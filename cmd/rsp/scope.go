@@ -76,8 +76,14 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 		}
 		failed.Attempts = append(failed.Attempts, unreachable.Attempts...)
 	}
-	return nil, failed
+	return nil, &noENRPError{failed}
 }
+
+// noENRPError says that no registrar could be reached by ENRP.
+type noENRPError struct{ error }
+
+// Unwrap gives the *endpoint.UnreachableError.
+func (e *noENRPError) Unwrap() error { return e.error }
 
 func newPeers() *cobra.Command {
 	f := new(guestFlags)

@@ -130,7 +130,8 @@ func TestGuestErrors(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"nobody", []string{"dump", "--via", "udp", "--timeout", "300ms", "--registrar", nobody}, exitUnreachable, nobody},
+		{"nobody", []string{"dump", "--via", "udp", "--timeout", "300ms", "--registrar", nobody}, exitUnreachable, nobody + ": "},
+		{"what to try", []string{"peers", "--via", "udp", "--timeout", "300ms", "--registrar", nobody}, exitUnreachable, "serve ENRP there?"},
 		{"no handlespace yet", []string{"dump", "--via", "udp", "--registrar", starting.enrp}, exitRefused, "it has no handlespace yet"},
 		{"no time", []string{"peers", "--timeout", "0s"}, exitUsage, "--timeout"},
 		{"TCP", []string{"peers", "--via", "tcp"}, exitUsage, "--via"},
