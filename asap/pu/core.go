@@ -37,7 +37,12 @@ type request struct {
 	answerBy time.Time // T1-ENRPrequest, if awaited
 	sent     int       // since the last answer
 	askAt    time.Time // when a watch asks again; zero: not
+	moves    int       // to another registrar since one had no resources
 }
+
+// maxMoves lets a request be refused by three registrars, as many as a user may
+// have associations with (RFC 5352, Section 3.6, SH1).
+const maxMoves = 2
 
 // core is the protocol of a pool user. The runner calls one of its methods for
 // each event, then take, and tick no later than nextDeadline.
@@ -362,14 +367,17 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 		res.Policy.Type = param.RoundRobin // RFC 5352, Section 2.2.6
 	}
 	var err error
+	refused := &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes}
 	if len(m.Causes) > 0 {
-		res, err = nil, &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes}
+		res, err = nil, refused
 	}
 	// A is set for those that asked for updates, and in the updates.
 	if !m.Accept {
 		i := slices.IndexFunc(k.requests, func(r *request) bool { return r.handle == m.Handle && r.awaited && !r.watch })
 		if i >= 0 {
-			k.end(k.requests[i], res, err)
+			if r := k.requests[i]; err == nil || !k.move(now, r, refused) {
+				k.end(r, res, err)
+			}
 			return
 		}
 	}
@@ -378,6 +386,20 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 			k.tellWatch(now, r, res, err)
 		}
 	}
+}
+
+// move takes a request that a registrar has no resources for to another one, if
+// there is one, and reports whether it does. A registrar has none until it has
+// its first handlespace, say.
+func (k *core) move(now time.Time, r *request, err *RefusedError) bool {
+	if !err.has(param.CauseLackOfResources) || r.moves == maxMoves || !k.hunt.Alternatives(now, k.homeAt) {
+		return false
+	}
+	r.moves++
+	a := k.home
+	k.actions = append(k.actions, endpoint.Close{Assoc: a})
+	k.down(now, a, err)
+	return true
 }
 
 // tellWatch tells a request that watches of an answer or an update. It asks

@@ -291,6 +291,34 @@ func TestHomeLostAgain(t *testing.T) {
 	}
 }
 
+// TestNoResources: a request is refused by three registrars that have no
+// resources before it ends, the first one again where there are only two; where
+// one of them answers it is answered.
+func TestNoResources(t *testing.T) {
+	d := newDriver(t)
+	lack := negative(param.CauseLackOfResources)
+	d.resolve(1, false)
+	d.up(1)
+	d.receive(1, lack)
+	d.up(2)
+	d.receive(2, answer(1, false))
+	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s close 1 abort=false", "0s connect 2 10.0.0.2:3863",
+		"0s send 2 RES web n=1 S=false", "0s result 1 1 elements subscribed=false final=true")
+	d.resolve(1, false)
+	for a := sctp.AssocID(2); a <= 4; a++ {
+		d.receive(a, lack)
+		d.up(a + 1)
+	}
+	d.want("0s send 2 RES web n=1 S=false", "0s close 2 abort=false", "0s connect 3 10.0.0.1:3863",
+		"0s send 3 RES web n=1 S=false", "0s close 3 abort=false", "0s connect 4 10.0.0.2:3863",
+		"0s send 4 RES web n=1 S=false", "0s result 2 *pu.RefusedError final=true", "0s close 5 abort=true")
+	d = newDriver(t, "10.0.0.1")
+	d.resolve(1, false)
+	d.up(1)
+	d.receive(1, lack)
+	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 *pu.RefusedError final=true")
+}
+
 // TestSendFailure: Section 3.7.1.
 func TestSendFailure(t *testing.T) {
 	d := newDriver(t)

@@ -3,6 +3,7 @@ package pu
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,15 +52,11 @@ func (e *RefusedError) Error() string {
 
 // Is tells that the error is ErrUnknownPool, where the causes say so.
 func (e *RefusedError) Is(target error) bool {
-	if target != ErrUnknownPool {
-		return false
-	}
-	for _, c := range e.Causes {
-		if c.Code == param.CauseUnknownPoolHandle {
-			return true
-		}
-	}
-	return false
+	return target == ErrUnknownPool && e.has(param.CauseUnknownPoolHandle)
+}
+
+func (e *RefusedError) has(code param.CauseCode) bool {
+	return slices.ContainsFunc(e.Causes, func(c param.Cause) bool { return c.Code == code })
 }
 
 // TimeoutError says that a registrar took an association, but did not answer.
