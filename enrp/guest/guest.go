@@ -1,8 +1,9 @@
 // Package guest asks a registrar for its peers and its handlespace by ENRP (RFC
 // 5353), as a registrar does that joins its scope, but without becoming one: it
-// says no presence, and refuses whatever it is asked itself. A registrar may
-// count it among its peers until MAX-TIME-NO-RESPONSE after its end; it has no
-// pool elements, so that there is nothing to take over.
+// has no pool elements, and refuses whatever it is asked itself. It sends a
+// presence only to a registrar that refuses who has sent none, as RSPLIB's does.
+// A registrar may count it among its peers until MAX-TIME-NO-RESPONSE after its
+// end; there is nothing to take over.
 package guest
 
 import (
@@ -62,6 +63,8 @@ type Guest struct {
 	id    param.ServerID
 	assoc sctp.AssocID
 	at    netip.AddrPort
+	// presented tells that a presence has been sent.
+	presented bool
 }
 
 // Open calls the registrar. The error is an *endpoint.UnreachableError if it
@@ -185,6 +188,21 @@ func (g *Guest) send(m enrp.Message) error {
 	return g.perform(endpoint.Send{Assoc: g.assoc, Data: b, PPID: enrp.PPID})
 }
 
+// present sends a presence, that of a registrar without pool elements.
+func (g *Guest) present() error {
+	addrs, err := endpoint.LocalToward([]endpoint.Registrar{g.cfg.Registrar})
+	if err != nil {
+		return err
+	}
+	g.presented = true
+	return g.send(&enrp.Presence{
+		Sender: g.id, HasChecksum: true, Checksum: (&enrp.Checksum{}).Value(),
+		Info: param.ServerInformation{ID: g.id, Transport: param.Transport{
+			Type: param.TypeSCTPTransport, Port: g.t.LocalAddrs()[0].Port(), Addrs: addrs,
+		}},
+	})
+}
+
 // Peers asks for the registrars that the registrar knows (RFC 5353, Section
 // 3.2.2), and gives its own identifier as well.
 func (g *Guest) Peers(ctx context.Context) (param.ServerID, []param.ServerInformation, error) {
@@ -212,7 +230,13 @@ func (g *Guest) Table(ctx context.Context, own bool) iter.Seq2[*enrp.HandleTable
 	const what = "its handlespace"
 	return func(yield func(*enrp.HandleTableResponse, error) bool) {
 		for more := true; more; {
-			m, err := ask[*enrp.HandleTableResponse](ctx, g, what, &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own})
+			request := &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own}
+			m, err := ask[*enrp.HandleTableResponse](ctx, g, what, request)
+			if err == nil && m.Reject && !g.presented {
+				if err = g.present(); err == nil {
+					m, err = ask[*enrp.HandleTableResponse](ctx, g, what, request)
+				}
+			}
 			if err == nil && m.Reject {
 				err = &RefusedError{What: what}
 			}

@@ -255,9 +255,10 @@ func (s *scope) mentors(starts [][]int) {
 
 var ownership = regexp.MustCompile(`(?m)^ +- \$([0-9a-f]{8}) -> "web" / \$([0-9a-f]{8}) `)
 
-// TestScopeHsdump: RSPLIB's tool reads the handlespace of each registrar by ENRP, as a
-// registrar that joins would do, and finds the same in all.
-func TestScopeHsdump(t *testing.T) {
+// TestScopeDump: RSPLIB's tool and ours read the handlespace of each registrar by
+// ENRP, as a registrar that joins would do, and find the same in all. Ours is told
+// who the others are, too.
+func TestScopeDump(t *testing.T) {
 	s := newMixedScope(t)
 	s.fill()
 	want, err := s.members[0].homes()
@@ -272,6 +273,47 @@ func TestScopeHsdump(t *testing.T) {
 		}
 		if err != nil || !maps.Equal(got, want) {
 			t.Errorf("hsdump of %s finds %v, %v, want %v\n%s", m.name, got, err, want, out)
+		}
+		var d struct {
+			Registrar string
+			Pools     []struct{ Elements []struct{ ID, Home string } }
+		}
+		out, err = s.pu.run(s.bin("rsp"), "dump", "--json", "--via", "kernel", "--registrar", m.ip)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &d)
+		}
+		clear(got)
+		for _, p := range d.Pools {
+			for _, e := range p.Elements {
+				got[e.ID] = e.Home
+			}
+		}
+		if err != nil || d.Registrar != m.id || !maps.Equal(got, want) {
+			t.Errorf("rsp dump of %s finds %v, %v, want %v\n%s", m.name, got, err, want, out)
+		}
+		var p struct {
+			Registrar string
+			Peers     []struct {
+				ID        string
+				Port      int
+				Addresses []string
+			}
+		}
+		out, err = s.pu.run(s.bin("rsp"), "peers", "--json", "--via", "kernel", "--registrar", m.ip)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &p)
+		}
+		var others, known []string
+		for _, o := range s.others(m) {
+			others = append(others, fmt.Sprintf("%s at [%s]:9901", o.id, o.ip))
+		}
+		for _, k := range p.Peers {
+			known = append(known, fmt.Sprintf("%s at %v:%d", k.ID, k.Addresses, k.Port))
+		}
+		// RSPLIB still remembers its own tool.
+		strange := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return slices.Contains(others, k) })
+		if err != nil || p.Registrar != m.id || len(known)-len(strange) != len(others) || len(strange) > 0 && !m.reference {
+			t.Errorf("rsp peers of %s finds %v, %v, want %v\n%s", m.name, known, err, others, out)
 		}
 	}
 }
