@@ -36,6 +36,8 @@ type element struct {
 	// adopt asks for the H flag, because the element has named another home;
 	// adopting tells that the last keep-alive had it.
 	adopt, adopting bool
+	// claimed is when a probe has asked with the H flag, for want of an answer.
+	claimed time.Time
 
 	// keepAlive is when the next keep-alive is due, or, while one is unanswered
 	// (waiting), when time is up for it.

@@ -32,6 +32,7 @@ type probe struct {
 
 	waiting elements // not yet asked
 	asked   elements // asked, and not yet answered
+	again   bool     // those asked have been asked once more, with the H flag
 	timer   timer
 }
 
@@ -217,8 +218,31 @@ func (p *probe) lost(r *Registrar) {
 // connected: the probe's own association is up.
 func (p *probe) connected(r *Registrar) {
 	p.state = probeAsking
-	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	p.await(r)
 	p.fill(r)
+}
+
+// await gives those asked half of ProbeTimeout to answer, and then, asked again,
+// the other half.
+func (p *probe) await(r *Registrar) {
+	p.again = false
+	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout/2))
+}
+
+// askAgain asks with the H flag: elements of the reference implementation answer
+// no registrar but the one that they take for their home, and that may be another
+// one, which has taken this one for dead. An element is asked so once in
+// KeepAliveInterval, lest two registrars fight over it.
+func (p *probe) askAgain(r *Registrar) {
+	p.again = true
+	t := &r.cfg.Timers
+	r.timers.arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
+	for e := p.asked.head; e != nil; e = e.next {
+		if !e.adopting && (e.claimed.IsZero() || r.now.Sub(e.claimed) >= t.KeepAliveInterval) {
+			e.adopt, e.claimed = true, r.now
+			r.sendKeepAlive(e, p.assoc, true)
+		}
+	}
 }
 
 // askOver asks over an association that is already there. If another probe is
@@ -260,7 +284,7 @@ func (p *probe) fill(r *Registrar) {
 // progress: an element has answered, so the others get their time again.
 func (p *probe) progress(r *Registrar) {
 	if p.state == probeAsking {
-		r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+		p.await(r)
 	}
 }
 
@@ -284,6 +308,10 @@ func (p *probe) due(r *Registrar, _ *timer) {
 	case probeConnecting:
 		p.fail(r, RemovedUnreachable)
 	case probeAsking:
+		if !p.again {
+			p.askAgain(r)
+			return
+		}
 		r.stats.KeepAlivesTimedOut += uint64(p.asked.n)
 		p.fail(r, RemovedNoAck)
 	}

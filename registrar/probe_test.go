@@ -93,12 +93,37 @@ func TestProbe(t *testing.T) {
 		w.handle(Connecting{Ref: 1, Assoc: 7})
 		w.up(7, ViaUDP, "10.0.0.1")
 		w.want("7"+ka1, "7"+ka2)
-		w.pass(4 * time.Second)
+		w.pass(2*time.Second - 1)
+		w.want()
+		w.pass(1)
+		w.want("7"+ka1+" H", "7"+ka2+" H")
+		w.pass(2 * time.Second)
 		w.want("7 abort")
 		w.wantElements()
 		if s := w.r.Stats(); s.Removed[RemovedNoAck] != 2 || s.KeepAlivesTimedOut != 2 {
 			t.Errorf("stats: %+v", s)
 		}
+	})
+	t.Run("acknowledges its home alone", func(t *testing.T) {
+		w := probed(t)
+		w.handle(Connecting{Ref: 1, Assoc: 7})
+		w.up(7, ViaUDP, "10.0.0.1")
+		w.recv(7, ack("p", 2))
+		w.trace = nil
+		w.pass(2 * time.Second)
+		w.want("7" + ka1 + " H")
+		w.recv(7, ack("p", 1))
+		w.wantElements("p:1", "p:2")
+		// Not again so soon: another registrar may be asking it likewise.
+		w.down(7)
+		w.handle(Connecting{Ref: 2, Assoc: 8})
+		w.up(8, ViaUDP, "10.0.0.1")
+		w.recv(8, ack("p", 2))
+		w.trace = nil
+		w.pass(2 * time.Second)
+		w.want()
+		w.pass(2 * time.Second)
+		w.wantElements("p:2")
 	})
 	t.Run("keep-alive undeliverable", func(t *testing.T) {
 		w := probed(t)

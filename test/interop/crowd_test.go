@@ -67,7 +67,7 @@ func (e *element) leave(t *testing.T) {
 func TestScopeThousand(t *testing.T) {
 	const pools, each = 10, 100
 	s := newMixedScope(t)
-	s.keepAlive = 20 * time.Second
+	s.keepAlive = 30 * time.Second
 	s.startAll()
 	home, rest := s.members[0], s.members[1:]
 	start := time.Now()

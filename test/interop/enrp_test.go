@@ -17,17 +17,21 @@ const (
 )
 
 // quickOptions are those of ours, quickReference those of RSPLIB's, with the time
-// between two keep-alives: a thousand elements keep the lab busy.
+// between two keep-alives: a thousand elements keep the lab busy, and lose packets.
 func quickOptions(keepAlive time.Duration) []string {
 	return []string{
-		fmt.Sprintf("timer KEEP-ALIVE-INTERVAL %v", keepAlive), "timer KEEP-ALIVE-TIMEOUT 5s", "timer PEER-HEARTBEAT-CYCLE 1s",
+		fmt.Sprintf("timer KEEP-ALIVE-INTERVAL %v", keepAlive), fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", answerTime(keepAlive)),
+		fmt.Sprintf("timer PROBE-TIMEOUT %v", answerTime(keepAlive)), "timer PEER-HEARTBEAT-CYCLE 1s",
 		fmt.Sprintf("timer MAX-TIME-LAST-HEARD %v", lastHeard), fmt.Sprintf("timer MAX-TIME-NO-RESPONSE %v", noResponse),
 	}
 }
 
+// answerTime is how long an element may take to answer.
+func answerTime(keepAlive time.Duration) time.Duration { return max(5*time.Second, keepAlive/2) }
+
 func quickReference(keepAlive time.Duration) []string {
 	return []string{
-		fmt.Sprintf("-endpointkeepalivetransmissioninterval=%d", keepAlive.Milliseconds()), "-endpointkeepalivetimeoutinterval=5000",
+		fmt.Sprintf("-endpointkeepalivetransmissioninterval=%d", keepAlive.Milliseconds()), fmt.Sprintf("-endpointkeepalivetimeoutinterval=%d", answerTime(keepAlive).Milliseconds()),
 		"-peerheartbeatcycle=1000", fmt.Sprintf("-peermaxtimelastheard=%d", lastHeard.Milliseconds()),
 		fmt.Sprintf("-peermaxtimenoresponse=%d", noResponse.Milliseconds()), "-takeoverexpiryinterval=3000", "-mentordiscoverytimeout=2000",
 	}

@@ -80,7 +80,7 @@ func (m *member) start(peers ...*member) {
 		m.proc = m.rspregistrar(m.ip, args...)
 		return
 	}
-	options := slices.Concat(quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128", "timer PROBE-TIMEOUT 5s"})
+	options := slices.Concat(quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128"})
 	for _, p := range peers {
 		options = append(options, "peer "+p.ip)
 	}
