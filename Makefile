@@ -59,7 +59,7 @@ sim:
 fuzz:
 	@test/fuzz $(FUZZTIME)
 
-## bench: the figures of docs/performance.md, as a table (six to ten minutes)
+## bench: the figures of docs/performance.md, as a table (five to ten minutes)
 .PHONY: bench
 bench: build
 	$(GO) run ./test/bench
