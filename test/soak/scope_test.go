@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,38 +15,46 @@ import (
 // still name an element that knows to be deregistered.
 const deregisteredFor = 100 * time.Millisecond
 
-// lefts are the elements that have deregistered, and when they knew it.
-type lefts struct{ ids sync.Map }
+// attendance are the elements that every answer has to name, and since when, and
+// those that none may name any more. The keys are identifiers.
+type attendance struct{ here, left sync.Map }
 
-func (l *lefts) add(id string) { l.ids.Store(id, time.Now()) }
+func (a *attendance) comes(id uint32) { a.here.Store(fmt.Sprintf("%08x", id), time.Now()) }
 
-// check is for answers that have to name all of some elements, and none that had
-// left when the question went out.
-func (l *lefts) check(stay []string) func(m *dns.Msg, sent time.Time) error {
-	return func(m *dns.Msg, sent time.Time) error {
-		if m.Rcode != dns.RcodeSuccess || m.Truncated {
-			return fmt.Errorf("no whole answer:\n%v", m)
-		}
-		named := make(map[string]bool)
-		for _, rr := range m.Answer {
-			id, _, _ := strings.Cut(strings.TrimPrefix(rr.(*dns.SRV).Target, "pe-"), ".")
-			named[id] = true
-			if at, ok := l.ids.Load(id); ok && sent.After(at.(time.Time).Add(deregisteredFor)) {
-				return fmt.Errorf("element %s is named %v after it has left", id, sent.Sub(at.(time.Time)))
-			}
-		}
-		for _, id := range stay {
-			if !named[id] {
-				return fmt.Errorf("element %s is missing:\n%v", id, m)
-			}
-		}
-		return nil
+// leave deregisters an element.
+func (a *attendance) leave(t *testing.T, m *member) {
+	t.Helper()
+	id := fmt.Sprintf("%08x", m.id)
+	a.here.Delete(id)
+	m.leave(t)
+	a.left.Store(id, time.Now())
+}
+
+// check checks the answer to a question that went out at a time.
+func (a *attendance) check(m *dns.Msg, sent time.Time) (err error) {
+	if m.Rcode != dns.RcodeSuccess || m.Truncated {
+		return fmt.Errorf("no whole answer:\n%v", m)
 	}
+	named := make(map[any]bool)
+	for _, rr := range m.Answer {
+		id, _, _ := strings.Cut(strings.TrimPrefix(rr.(*dns.SRV).Target, "pe-"), ".")
+		named[id] = true
+		if at, ok := a.left.Load(id); ok && sent.After(at.(time.Time).Add(deregisteredFor)) {
+			return fmt.Errorf("element %s is named %v after it has left", id, sent.Sub(at.(time.Time)))
+		}
+	}
+	a.here.Range(func(id, since any) bool {
+		if sent.After(since.(time.Time)) && !named[id] {
+			err = fmt.Errorf("element %v is missing:\n%v", id, m)
+		}
+		return err == nil
+	})
+	return err
 }
 
 // TestScopeUnderLoad: three registrars share a handlespace over SCTP in UDP. One
 // is killed while the others are asked, and comes back: they answer every query
-// with all elements that stay, those of the killed one among them, and never with
+// with all elements that live, those of the killed one among them, and never with
 // one that has deregistered.
 func TestScopeUnderLoad(t *testing.T) {
 	outside(t)
@@ -78,58 +87,55 @@ func TestScopeUnderLoad(t *testing.T) {
 		return s
 	}
 	servers := []*server{start(0), start(1), start(2)}
-	var stay []string
-	for i, p := range scope {
-		for j := range each {
-			id := uint32(16*(i+1) + j)
-			p.member(t, "web", id, fmt.Sprintf("127.9.%d.%d", i+1, j+1))
-			stay = append(stay, fmt.Sprintf("%08x", id))
-		}
-	}
-	have := func(n int) {
+	// everywhere waits until the registrars have an element.
+	everywhere := func(id uint32, at ...int) {
 		t.Helper()
-		for _, s := range servers {
-			eventually(t, fmt.Sprintf("%d elements at %s", n, s.host), func() error {
-				got, err := s.total()
-				if err == nil && got != n {
-					err = fmt.Errorf("%d elements", got)
+		for _, i := range at {
+			eventually(t, fmt.Sprintf("element %x at %s", id, servers[i].host), func() error {
+				ok, err := servers[i].present("web", id)
+				if err == nil && !ok {
+					err = errors.New("not there")
 				}
 				return err
 			})
 		}
 	}
-	have(len(stay))
-
-	var left lefts
-	next := uint32(0x100)
+	var who attendance
+	next := uint32(0)
+	// comes has an element register with one of these registrars.
+	comes := func(home int, at ...int) *member {
+		t.Helper()
+		next++
+		m := scope[home].member(t, "web", next, fmt.Sprintf("127.9.%d.%d", 1+home, 1+next%250))
+		everywhere(next, at...)
+		return m
+	}
 	// churn has an element come and go at each of these registrars.
 	churn := func(at ...int) {
 		t.Helper()
 		for _, i := range at {
-			next++
-			m := scope[i].member(t, "web", next, "127.9.9.9")
-			for _, j := range at {
-				eventually(t, fmt.Sprintf("element %x at %s", next, servers[j].host), func() error {
-					if ok, err := servers[j].present("web", next); err != nil || !ok {
-						return fmt.Errorf("%v, %v", ok, err)
-					}
-					return nil
-				})
-			}
-			m.leave(t)
-			left.add(fmt.Sprintf("%08x", next))
+			who.leave(t, comes(i, at...))
 		}
 	}
 	const victim = 0
+	for i := range servers {
+		who.comes(comes(i, 0, 1, 2).id)
+	}
 	var askers []*asker
 	var perfs []*dnsPerf
 	for _, s := range servers[1:] {
 		askers = append(askers, ask(t, s.dnsAddr(), rate, 8, func(int64) question {
-			return question{"web." + zone, dns.TypeSRV, left.check(stay)}
+			return question{"web." + zone, dns.TypeSRV, who.check}
 		}))
 		perfs = append(perfs, startDNSPerf(t, s.ports, rate))
 	}
 	for range rounds {
+		var members []*member
+		for range each {
+			m := comes(victim, 0, 1, 2)
+			who.comes(m.id)
+			members = append(members, m)
+		}
 		churn(0, 1, 2)
 		_ = servers[victim].cmd.Process.Kill()
 		killed := time.Now()
@@ -147,7 +153,10 @@ func TestScopeUnderLoad(t *testing.T) {
 		took := time.Since(killed)
 		servers[victim] = start(victim)
 		churn(0, 1, 2)
-		have(len(stay))
+		for _, m := range members {
+			everywhere(m.id, victim)
+			who.leave(t, m)
+		}
 		t.Logf("killed: its %d elements have other homes within %v; back after %v", each, took.Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
 	}
 	for i := range askers {
