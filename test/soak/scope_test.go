@@ -118,6 +118,10 @@ func TestScopeUnderLoad(t *testing.T) {
 		}
 	}
 	const victim = 0
+	// owned is how many elements a registrar takes for the victim's.
+	owned := func(s *server) float64 {
+		return s.metric("coredns_rserpool_elements_by_home", fmt.Sprintf(`home="1000000%d"`, victim+1))
+	}
 	for i := range servers {
 		who.comes(comes(i, 0, 1, 2).id)
 	}
@@ -137,6 +141,14 @@ func TestScopeUnderLoad(t *testing.T) {
 			members = append(members, m)
 		}
 		churn(0, 1, 2)
+		for _, s := range servers[1:] { // whose metrics are a moment old
+			eventually(t, "the victim's elements in the metrics of "+s.host, func() error {
+				if n := owned(s); n < each {
+					return fmt.Errorf("%v", n)
+				}
+				return nil
+			})
+		}
 		_ = servers[victim].cmd.Process.Kill()
 		killed := time.Now()
 		<-servers[victim].exited
@@ -144,7 +156,7 @@ func TestScopeUnderLoad(t *testing.T) {
 			churn(1, 2)
 			moved = true
 			for _, s := range servers[1:] {
-				moved = moved && s.metric("coredns_rserpool_elements_by_home", fmt.Sprintf(`home="1000000%d"`, victim+1)) == 0
+				moved = moved && owned(s) == 0
 			}
 			if time.Since(killed) > patience {
 				t.Fatal("the killed registrar's elements are not taken over")
