@@ -238,7 +238,7 @@ func (p *probe) askAgain(r *Registrar) {
 	t := &r.cfg.Timers
 	r.timers.arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
 	for e := p.asked.head; e != nil; e = e.next {
-		if !e.adopting && (e.claimed.IsZero() || r.now.Sub(e.claimed) >= t.KeepAliveInterval) {
+		if !e.adopting && r.now.Sub(e.claimed) >= t.KeepAliveInterval {
 			e.adopt, e.claimed = true, r.now
 			r.sendKeepAlive(e, p.assoc, true)
 		}
