@@ -68,12 +68,17 @@ func (e *endpoint) add(kind Kind, ep Endpoint, cfg ListenConfig) ListenConfig {
 	if len(addrs) == 0 {
 		return cfg
 	}
+	return onPort(cfg, addrs[0].Port())
+}
+
+// onPort is cfg with another port.
+func onPort(cfg ListenConfig, port uint16) ListenConfig {
 	if len(cfg.Addrs) == 0 {
 		cfg.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), 0)}
 	}
 	cfg.Addrs = slices.Clone(cfg.Addrs)
 	for i, a := range cfg.Addrs {
-		cfg.Addrs[i] = netip.AddrPortFrom(a.Addr(), addrs[0].Port())
+		cfg.Addrs[i] = netip.AddrPortFrom(a.Addr(), port)
 	}
 	return cfg
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
+	"syscall"
 )
 
 // Stack is the SCTP of a process: the kinds that its machine offers, and the
@@ -107,21 +109,46 @@ func (s *Stack) EncapPort() uint16 {
 	return s.udp.encapPort
 }
 
+// portTries is how many random ports Listen tries when the port that is free
+// for one kind of transport is in use for another.
+const portTries = 100
+
 // Listen makes an endpoint of all the kinds that the Stack offers, with one
-// port for all of them, and of TCP if cfg asks for it. The Handler must not
-// call Close, which waits for it.
+// port for all of them, and of TCP if cfg asks for it. Port 0 is one that is
+// free for each of them. The Handler must not call Close, which waits for it.
 func (s *Stack) Listen(cfg ListenConfig, h Handler) (Endpoint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
 	}
+	e, err := s.listen(cfg, h)
+	for try := 0; err != nil && try < portTries && wantsAnyPort(cfg) && isPortInUse(err); try++ {
+		// A dynamic port (RFC 6335, Section 6).
+		e, err = s.listen(onPort(cfg, 49152+uint16(random32()%16384)), h)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints[e] = struct{}{}
+	return e, nil
+}
+
+// wantsAnyPort says whether cfg leaves the port open.
+func wantsAnyPort(cfg ListenConfig) bool {
+	return !slices.ContainsFunc(cfg.Addrs, func(a netip.AddrPort) bool { return a.Port() != 0 })
+}
+
+func isPortInUse(err error) bool {
+	return errors.Is(err, errInUse) || errors.Is(err, syscall.EADDRINUSE)
+}
+
+func (s *Stack) listen(cfg ListenConfig, h Handler) (*endpoint, error) {
 	e := newEndpoint(s, h)
 	if err := e.listen(cfg); err != nil {
 		_ = e.closeKinds()
 		return nil, err
 	}
-	s.endpoints[e] = struct{}{}
 	return e, nil
 }
 

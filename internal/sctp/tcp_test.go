@@ -30,6 +30,25 @@ func dialTCP(t *testing.T, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// TestTCPPortInUse has the port that SCTP in UDP would take be in use for TCP.
+func TestTCPPortInUse(t *testing.T) {
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := u.LocalAddr().(*net.UDPAddr).AddrPort()
+	u.Close()
+	taken, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		t.Skipf("no port to take: %v", err)
+	}
+	defer taken.Close()
+	cfg := on("127.0.0.1:0")
+	cfg.TCP = true
+	x := newStack(t, StackConfig{Mode: UDPOnly, EncapPort: addr.Port()}).site(t, cfg)
+	dialTCP(t, x.LocalAddrs()[0].String())
+}
+
 func TestTCPMessages(t *testing.T) {
 	_, x, _ := tcpSite(t, Limits{})
 	y := newStack(t, StackConfig{Mode: UDPOnly}).site(t, on("127.0.0.1:0"))
