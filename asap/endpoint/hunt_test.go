@@ -333,6 +333,14 @@ func TestHuntStopWhileConnecting(t *testing.T) {
 	x.want("0s close 7")
 }
 
+// TestParseRegistrarZone: the zone of a link-local address ends at the bracket.
+func TestParseRegistrarZone(t *testing.T) {
+	r, err := ParseRegistrar("[fe80::1%eth0]:4000/9900")
+	if want := netip.MustParseAddrPort("[fe80::1%eth0]:4000"); err != nil || len(r.Addrs) != 1 || r.Addrs[0] != want || r.EncapPort != 9900 {
+		t.Errorf("got %+v, %v, want %v", r, err, want)
+	}
+}
+
 func TestParseRegistrar(t *testing.T) {
 	for _, c := range []struct {
 		in, want, err string

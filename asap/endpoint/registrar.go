@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
@@ -77,15 +78,11 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 }
 
 func parseAddrPort(s string, port uint16) (netip.AddrPort, error) {
-	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if a, err := netip.ParseAddr(bare); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), port), nil
-	}
-	a, err := netip.ParseAddrPort(s)
+	a, err := netaddr.ParseAddrPort(s, port)
 	if err != nil || a.Port() == 0 {
 		return netip.AddrPort{}, fmt.Errorf("registrar %q is not ADDRESS or ADDRESS:PORT, such as 192.0.2.1, 192.0.2.1:%d or [2001:db8::1]:%[2]d", s, asap.Port)
 	}
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+	return a, nil
 }
 
 // Attempt is what became of trying one registrar.

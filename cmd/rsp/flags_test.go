@@ -200,6 +200,18 @@ func TestRegistrars(t *testing.T) {
 	}
 }
 
+// TestLocalZone: the zone of a link-local address ends at the bracket.
+func TestLocalZone(t *testing.T) {
+	got, err := parseLocal("[fe80::1%eth0]:4000")
+	if want := netip.MustParseAddrPort("[fe80::1%eth0]:4000"); err != nil || got != want {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	group, err := parseGroup("[ff02::1%eth0]:4000")
+	if want := netip.MustParseAddrPort("[ff02::1%eth0]:4000"); err != nil || group != want {
+		t.Errorf("got %v, %v, want %v", group, err, want)
+	}
+}
+
 // TestUsage: mistakes have status 2, and say what is wrong.
 func TestUsage(t *testing.T) {
 	reg := func(more ...string) []string {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	"github.com/spf13/cobra"
 )
 
@@ -110,29 +111,14 @@ func (f *registrarFlags) resolve(ctx context.Context, cmd *cobra.Command) (reach
 }
 
 func parseGroup(s string) (netip.AddrPort, error) {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil {
-		var addr netip.Addr
-		if addr, err = netip.ParseAddr(s); err == nil {
-			a = netip.AddrPortFrom(addr, 3863)
-		}
-	}
+	a, err := netaddr.ParseAddrPort(s, asap.Port)
 	if err != nil || !a.Addr().IsMulticast() {
 		return a, fmt.Errorf("%q is not a multicast group and port, such as %s", s, announceGroup)
 	}
 	return a, nil
 }
 
-func parseLocal(s string) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), 0), nil
-	}
-	a, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return a, fmt.Errorf("%q is not ADDRESS or ADDRESS:PORT", s)
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
-}
+func parseLocal(s string) (netip.AddrPort, error) { return netaddr.ParseAddrPort(s, 0) }
 
 // registrars reads one --registrar. A host name gives one registrar for each of
 // its addresses.

@@ -16,6 +16,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -229,17 +230,10 @@ func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort
 
 // parseAddr reads ADDRESS, ADDRESS:PORT or :PORT.
 func parseAddr(s string, port uint16) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		return netip.AddrPortFrom(a.Unmap(), port), nil
-	}
-	if strings.HasPrefix(s, ":") {
+	if strings.HasPrefix(s, ":") && !strings.HasPrefix(s, "::") {
 		s = "[::]" + s
 	}
-	ap, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return ap, fmt.Errorf("%q is not an IP address with or without a port, such as 192.0.2.1, 192.0.2.1:%d or [2001:db8::1]:%d", s, port, port)
-	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+	return netaddr.ParseAddrPort(s, port)
 }
 
 func (cfg *config) parseTransport(args []string) error {

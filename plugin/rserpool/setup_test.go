@@ -24,6 +24,7 @@ func TestParse(t *testing.T) {
 		{"asap, port", "asap 192.0.2.1:3900 [2001:db8::1]:3900", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3900", "[2001:db8::1]:3900") }},
 		{"asap, any order", "asap [2001:db8::1] 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863", "[2001:db8::1]:3863") }},
 		{"asap, bare IPv6", "asap 2001:db8::1", func(c *config) { c.options.asap = addrPorts("[2001:db8::1]:3863") }},
+		{"asap, zone", "asap [fe80::1%eth0]:3900", func(c *config) { c.options.asap = addrPorts("[fe80::1%eth0]:3900") }},
 		{"asap, port alone", "asap :3900", func(c *config) { c.options.asap = addrPorts("[::]:3900") }},
 		{"enrp", "enrp 192.0.2.1 [2001:db8::1]:9901", func(c *config) { c.options.enrp = addrPorts("192.0.2.1:9901", "[2001:db8::1]:9901") }},
 		{"peer alone", "asap 192.0.2.1\npeer 192.0.2.3", func(c *config) {
