@@ -67,7 +67,7 @@ type Timers struct {
 	// Deregistration is T3-deregistration, likewise; default 30 s.
 	Deregistration time.Duration
 	// Reregistration is T4-reregistration, the time between registrations;
-	// default 30 s.
+	// default 30 s, at least MinReregistration.
 	Reregistration time.Duration
 	// ServerHunt is T5-Serverhunt; default 10 s.
 	ServerHunt time.Duration
@@ -133,6 +133,9 @@ func (c *Config) prepare() error {
 		return errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")
 	case len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid():
 		return errors.New("no registrar and no announce group: where to register is not known")
+	}
+	if err := c.checkLimits(); err != nil {
+		return err
 	}
 	for _, a := range c.Transport.Addrs {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {

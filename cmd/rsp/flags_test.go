@@ -154,7 +154,11 @@ func TestParseLife(t *testing.T) {
 		{"soon", "seconds", 0, 0, 0, "--life"},
 		{"90s", "hours", 0, 0, 0, "--life-unit"},
 		{"90s", "seconds", 2 * time.Minute, 0, 0, "over already"},
-		{"90s", "seconds", -time.Second, 0, 0, "--reregister"},
+		{"90s", "seconds", -time.Second, 0, 0, "--reregister must be at least 1s, got -1s"},
+		{"90s", "seconds", time.Millisecond, 0, 0, "--reregister must be at least 1s, got 1ms"},
+		{"3ms", "ms", 0, 0, 0, "--life: 3ms is too short: the element would register again every 1ms; use at least 3s"},
+		{"3s", "ms", 0, 3000, time.Second, ""},
+		{"2s", "ms", time.Second, 2000, time.Second, ""},
 	} {
 		t.Run(c.life+" "+c.unit, func(t *testing.T) {
 			wire, rereg, err := parseLife(c.life, c.unit, c.rereg)
@@ -240,10 +244,10 @@ func TestUsage(t *testing.T) {
 		{reg("--local", "x"), "--local: "},
 		{reg("--control"), "--control: "},
 		{reg("--life", "x"), "--life: "},
-		{reg("--t2-registration", "-1s"), "--t2-registration: -1s is no time"},
-		{reg("--t5-serverhunt", "0"), "--t5-serverhunt: 0s is no time"},
-		{reg("--stop-timeout", "-1ms"), "--stop-timeout: -1ms is no time"},
-		{reg("--max-reg-attempt", "0"), "--max-reg-attempt: "},
+		{reg("--t2-registration", "-1s"), "--t2-registration must be at least 100ms, got -1s"},
+		{reg("--t5-serverhunt", "0"), "--t5-serverhunt must be at least 100ms, got 0s"},
+		{reg("--stop-timeout", "-1ms"), "--stop-timeout must be positive, got -1ms"},
+		{reg("--max-reg-attempt", "0"), "--max-reg-attempt must be at least 1, got 0"},
 		{reg("--check", "x"), "check \"x\""},
 		{reg("--check", "tcp", "--check-fail", "0"), "at least 1"},
 		{reg("--load", "cpu"), "has no load"},

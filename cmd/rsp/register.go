@@ -139,9 +139,9 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's policy, with this element's values")
 	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (sctp alone)")
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
-	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION`, or infinite")
+	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
 	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
-	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations (default: a third of the life, 10m at most)")
+	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s (default: a third of the life, at most 10m)")
 	f.registrarFlags.add(cmd, "auto, kernel, udp")
 	fl.StringVar(&f.check.probe, "check", "", "register the server only while this `CHECK` passes (default: none)")
 	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks; at most 250ms before the first that passes")
@@ -255,7 +255,12 @@ func (f *registerFlags) config() (pe.Config, error) {
 	return cfg, err
 }
 
-// checkTimers refuses what would silently stand for the default.
+// minTimer is the least that T2 and T5 can be: what is shorter than a round
+// trip ends every registration before its answer, and starts the next.
+const minTimer = 100 * time.Millisecond
+
+// checkTimers refuses timers that would silently stand for the default, or
+// flood the registrars.
 func (f *registerFlags) checkTimers() error {
 	for _, t := range []struct {
 		flag string
@@ -263,14 +268,16 @@ func (f *registerFlags) checkTimers() error {
 	}{
 		{"--t2-registration", f.timers.Registration},
 		{"--t5-serverhunt", f.timers.ServerHunt},
-		{"--stop-timeout", f.timers.Stop},
 	} {
-		if t.d <= 0 {
-			return fmt.Errorf("%s: %v is no time to wait", t.flag, t.d)
+		if t.d < minTimer {
+			return fmt.Errorf("%s must be at least %v, got %v", t.flag, minTimer, t.d)
 		}
 	}
+	if f.timers.Stop <= 0 {
+		return fmt.Errorf("--stop-timeout must be positive, got %v", f.timers.Stop)
+	}
 	if f.timers.MaxRegAttempt < 1 {
-		return fmt.Errorf("--max-reg-attempt: %d: one registration at least has to be tried", f.timers.MaxRegAttempt)
+		return fmt.Errorf("--max-reg-attempt must be at least 1, got %d", f.timers.MaxRegAttempt)
 	}
 	return nil
 }
@@ -298,8 +305,8 @@ func parseLife(life, unit string, reregister time.Duration) (int32, time.Duratio
 	default:
 		return 0, 0, fmt.Errorf("--life-unit: %q is neither milliseconds nor seconds", unit)
 	}
-	if reregister < 0 {
-		return 0, 0, fmt.Errorf("--reregister: %v is no time to wait", reregister)
+	if reregister != 0 && reregister < pe.MinReregistration {
+		return 0, 0, fmt.Errorf("--reregister must be at least %v, got %v", pe.MinReregistration, reregister)
 	}
 	if life == "infinite" {
 		if reregister == 0 {
@@ -313,6 +320,9 @@ func parseLife(life, unit string, reregister time.Duration) (int32, time.Duratio
 	}
 	if reregister == 0 {
 		reregister = min(d/3, most)
+		if reregister < pe.MinReregistration {
+			return 0, 0, fmt.Errorf("--life: %v is too short: the element would register again every %v; use at least %v", d, reregister, 3*pe.MinReregistration)
+		}
 	}
 	if reregister >= d {
 		return 0, 0, fmt.Errorf("--reregister: after %v the life of %v is over already", reregister, d)

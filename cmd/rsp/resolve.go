@@ -36,7 +36,7 @@ func (f *userFlags) add(cmd *cobra.Command) {
 // open opens a pool user.
 func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
 	if f.timeout <= 0 {
-		return nil, usage(cmd, fmt.Errorf("--timeout: %v is no time to wait", f.timeout))
+		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
 	}
 	r, err := f.resolve(cmd.Context(), cmd)
 	if err != nil {

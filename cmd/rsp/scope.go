@@ -51,7 +51,7 @@ func (f *guestFlags) add(cmd *cobra.Command) {
 // open calls the registrars in turn.
 func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if f.timeout <= 0 {
-		return nil, usage(cmd, fmt.Errorf("--timeout: %v is no time to wait", f.timeout))
+		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
 	}
 	r, err := f.resolve(cmd.Context(), cmd)
 	if err != nil {
