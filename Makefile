@@ -30,6 +30,7 @@ run: build
 .PHONY: test
 test: build
 	@test/setup
+	@$(GO) run ./test/network/check
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak)
 	$(GO) test -race -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
 	@test/lab/all
