@@ -22,7 +22,7 @@ type ranking struct {
 	mode     srvMode
 	policy   param.PolicyType
 	selected []handlespace.Selected
-	highest  uint32 // Value
+	highest  uint64 // Value
 	rank     uint16 // of the record before
 }
 
@@ -59,10 +59,10 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 
 // weight scales the values of a selection to what SRV can express, in
 // proportion. A small one stays at 1: the policy does serve it.
-func (r *ranking) weight(v uint32) uint16 {
-	w := uint64(v)
+func (r *ranking) weight(v uint64) uint16 {
+	w := v
 	if r.highest > math.MaxUint16 {
-		w = (w*math.MaxUint16 + uint64(r.highest)/2) / uint64(r.highest)
+		w = (w*math.MaxUint16 + r.highest/2) / r.highest
 	}
 	return uint16(max(1, w))
 }

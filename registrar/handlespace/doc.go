@@ -24,11 +24,12 @@
 //   - Weight 0 means that an element does not serve. It stays in the pool.
 //   - Priority, and all least used policies: equal elements are first in turn,
 //     by the rule of round robin.
-//   - Policies with degradation: every element in an answer counts, not the
-//     first alone, and every registration sets the count to 0.
+//   - Policies with degradation: every element in an answer counts, not only
+//     the first. A registration with other values sets what the selections have
+//     added to the lowest that any element of the pool has; see degradation.
 //   - Random policies draw without putting back, each draw by what is left.
 //     Where all candidates of randomized least used are loaded to 100 %, they
 //     have equal chances.
-//   - All sums of loads end at 0xffffffff.
+//   - Sums of loads and degradations have no ceiling at 100 %.
 //   - Unknown policies are served as round robin.
 package handlespace

@@ -67,8 +67,8 @@ type Selected struct {
 	*Element
 	// Value is what the policy compared or weighed: the weight, the priority
 	// or the load with all that was added to it, at the time of selection;
-	// 0 for policies without one.
-	Value uint32
+	// 0 for policies without one. Loads with additions may be beyond 100 %.
+	Value uint64
 }
 
 // InconsistentError says why an element does not fit into its pool (RFC 5352,

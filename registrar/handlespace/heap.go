@@ -1,37 +1,32 @@
 package handlespace
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
-// key is what an order sorts by, as a number of 96 bits.
-type key struct {
-	lo uint64
-	hi uint32
-}
+// key is what an order sorts by, as a number of 128 bits.
+type key struct{ hi, lo uint64 }
 
 // before reports whether k is less than o. It does not branch.
 func (k key) before(o key) bool {
 	_, borrow := bits.Sub64(k.lo, o.lo, 0)
-	_, borrow = bits.Sub64(uint64(k.hi), uint64(o.hi), borrow)
+	_, borrow = bits.Sub64(k.hi, o.hi, borrow)
 	return borrow != 0
 }
 
-// item is a slot in a heap, in 16 bytes.
+// item is a slot in a heap.
 type item struct {
-	lo   uint64
-	hi   uint32
+	key
 	slot uint32
 }
 
-func newItem(k key, slot uint32) item { return item{k.lo, k.hi, slot} }
-
-func (it item) key() key { return key{it.lo, it.hi} }
-
-func (it item) before(o item) bool { return it.key().before(o.key()) }
+func (it item) before(o item) bool { return it.key.before(o.key) }
 
 // heap is a 4-ary heap: an item is not before its parent, the first one is
 // before all others. It tells every item's place in at, by slot. Items hold no
 // pointers and lie in one piece, so that a step down the heap costs at most
-// two cache lines.
+// three cache lines.
 //
 // A small heap is a list in order, which is a 4-ary heap, too: the next items of
 // an answer are at hand then. Every item's parent is the one before it.
@@ -138,4 +133,17 @@ func (h heap) down(i uint32, it item, at []uint32) {
 	}
 	h[i] = it
 	at[it.slot] = i
+}
+
+// sort restores the order after keys were changed in place.
+func (h heap) sort(at []uint32) {
+	slices.SortFunc(h, func(a, b item) int {
+		if a.before(b) {
+			return -1
+		}
+		return 1
+	})
+	for i, it := range h {
+		at[it.slot] = uint32(i)
+	}
 }

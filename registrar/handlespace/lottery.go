@@ -24,8 +24,9 @@ type urn struct {
 }
 
 func (l *lottery) insert(m *members, slot uint32) {
-	if l.rule.notes() {
-		m.notes = append(m.notes, l.rule.note(&m.elems[slot].Policy, 0))
+	if l.rule.counts {
+		m.notes = append(m.notes, note{step: m.elems[slot].Policy.LoadDegradation})
+		m.degraded.insert(slot)
 	}
 	l.push(m, slot)
 }
@@ -36,7 +37,7 @@ func (l *lottery) push(m *members, slot uint32) {
 	m.at[slot] = uint32(len(u.slots))
 	u.slots = append(u.slots, slot)
 	if l.rule.kind == weighted {
-		w := l.rule.value(m, slot)
+		w := uint32(l.rule.value(m, slot))
 		u.weights = append(u.weights, w)
 		u.sums.push(uint64(w))
 		u.total += uint64(w)
@@ -44,15 +45,16 @@ func (l *lottery) push(m *members, slot uint32) {
 }
 
 func (l *lottery) update(m *members, slot uint32, old *Element) {
-	if l.rule.notes() {
-		m.notes[slot] = l.rule.note(&m.elems[slot].Policy, 0)
+	if e := m.elems[slot]; l.rule.counts && e.Policy != old.Policy {
+		m.notes[slot].step = e.Policy.LoadDegradation
+		m.degraded.reset(slot)
 	}
 	class := old.Families()
 	if m.elems[slot].Families() != class {
 		l.take(m, class, m.at[slot])
 		l.push(m, slot)
 	} else if l.rule.kind == weighted {
-		l.urns[class].set(m.at[slot], l.rule.value(m, slot))
+		l.urns[class].set(m.at[slot], uint32(l.rule.value(m, slot)))
 	}
 }
 
@@ -121,7 +123,7 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 		u := &l.urns[class]
 		at := uint32(u.sums.find(ticket))
 		slot, w := u.slots[at], u.weights[at]
-		dst = append(dst, Selected{m.elems[slot], w})
+		dst = append(dst, Selected{m.elems[slot], uint64(w)})
 		picks = append(picks, pick{slot, class})
 		if n > 1 {
 			u.set(at, 0)
@@ -130,16 +132,31 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 	}
 	drawn := dst[len(dst)-len(picks):]
 	for i, p := range picks {
-		w := drawn[i].Value
+		w := uint32(drawn[i].Value)
 		if l.rule.counts {
-			m.notes[p.slot].count()
-			w = l.rule.value(m, p.slot)
+			m.degraded.add(p.slot, m.notes[p.slot].step)
+			w = uint32(l.rule.value(m, p.slot))
 		}
 		if u, at := &l.urns[p.class], m.at[p.slot]; w != u.weights[at] {
 			u.set(at, w)
 		}
 	}
+	l.rebase(m)
 	return dst, picks
+}
+
+// rebase starts the sums anew when they have taken half of every element's
+// weight, so that loads go on to make a difference.
+func (l *lottery) rebase(m *members) {
+	if m.degraded.lowest() <= full/2 {
+		return
+	}
+	m.degraded.rebase()
+	for c := range l.urns {
+		for at, slot := range l.urns[c].slots {
+			l.urns[c].set(uint32(at), uint32(l.rule.value(m, slot)))
+		}
+	}
 }
 
 // pickUniform shuffles as many slots to the front of the urns as it selects

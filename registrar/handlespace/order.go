@@ -29,11 +29,13 @@ type pick struct {
 }
 
 func (o *order) insert(m *members, slot uint32) {
-	if o.rule.notes() {
-		m.notes = append(m.notes, o.rule.note(&m.elems[slot].Policy, 0))
-	}
-	if o.rule.kind == inWeightedTurn {
-		m.notes[slot].n = o.joined
+	p := &m.elems[slot].Policy
+	switch {
+	case o.rule.counts:
+		m.notes = append(m.notes, note{step: p.LoadDegradation})
+		m.degraded.insert(slot)
+	case o.rule.kind == inWeightedTurn:
+		m.notes = append(m.notes, note{weight: p.Weight, joined: o.joined})
 		o.joined++
 	}
 	o.turn++
@@ -43,7 +45,7 @@ func (o *order) insert(m *members, slot uint32) {
 // push enters a slot that is in no heap.
 func (o *order) push(m *members, slot uint32, turn uint64) {
 	if k, ok := o.key(m, slot, turn); ok {
-		o.heaps[m.elems[slot].Families()].push(newItem(k, slot), m.at)
+		o.heaps[m.elems[slot].Families()].push(item{k, slot}, m.at)
 	}
 }
 
@@ -51,27 +53,28 @@ func (o *order) push(m *members, slot uint32, turn uint64) {
 func (o *order) update(m *members, slot uint32, old *Element) {
 	e := m.elems[slot]
 	switch {
-	case o.rule.counts:
-		m.notes[slot] = o.rule.note(&e.Policy, 0)
+	case o.rule.counts && e.Policy != old.Policy:
+		m.notes[slot].step = e.Policy.LoadDegradation
+		m.degraded.reset(slot)
 	case o.rule.kind == inWeightedTurn:
-		m.notes[slot].base = e.Policy.Weight
+		m.notes[slot].weight = e.Policy.Weight
 	}
 	class, at := old.Families(), m.at[slot]
 	if at == nowhere {
 		o.push(m, slot, 0)
 		return
 	}
-	k, ok := o.heaps[class][at].key(), true
+	k, ok := o.heaps[class][at].key, true
 	if o.rule.kind != inWeightedTurn || e.Policy.Weight != old.Policy.Weight {
 		k, ok = o.key(m, slot, k.lo)
 	}
 	if ok && e.Families() == class {
-		o.heaps[class].set(at, newItem(k, slot), m.at)
+		o.heaps[class].set(at, item{k, slot}, m.at)
 		return
 	}
 	o.heaps[class].remove(at, m.at)
 	if ok {
-		o.heaps[e.Families()].push(newItem(k, slot), m.at)
+		o.heaps[e.Families()].push(item{k, slot}, m.at)
 	}
 }
 
@@ -93,16 +96,16 @@ func (o *order) key(m *members, slot uint32, turn uint64) (key, bool) {
 	switch o.rule.kind {
 	case inWeightedTurn:
 		n := &m.notes[slot]
-		if n.base == 0 {
+		if n.weight == 0 {
 			return key{}, false
 		}
-		return o.now.next(n.base, phase(n.n)).key(), true
+		return o.now.next(n.weight, phase(n.joined)).key(), true
 	case highest:
-		return key{turn, ^o.rule.value(m, slot)}, true
+		return key{^o.rule.value(m, slot), turn}, true
 	case lowest:
-		return key{turn, o.rule.value(m, slot)}, true
+		return key{o.rule.value(m, slot), turn}, true
 	}
-	return key{turn, 0}, true
+	return key{0, turn}, true
 }
 
 // selected returns what a selection of the item yields.
@@ -110,7 +113,7 @@ func (o *order) selected(m *members, it item) Selected {
 	value := it.hi
 	switch o.rule.kind {
 	case inWeightedTurn:
-		value = m.notes[it.slot].base
+		value = uint64(m.notes[it.slot].weight)
 	case highest:
 		value = ^it.hi
 	}
@@ -144,6 +147,7 @@ func (o *order) pickOne(m *members, dst []Selected, f Families) []Selected {
 	}
 	dst = append(dst, o.selected(m, first))
 	o.moveOn(m, pick{first.slot, class}, true)
+	o.rebase(m)
 	return dst
 }
 
@@ -243,11 +247,27 @@ func (o *order) moveAllOn(m *members, picks []pick) {
 			o.moveOn(m, p, i == 0)
 		}
 	}
+	o.rebase(m)
+}
+
+// rebase starts the sums anew before they end, without a change of the order.
+func (o *order) rebase(m *members) {
+	if m.degraded.lowest() < maxSum {
+		return
+	}
+	m.degraded.rebase()
+	for c := range o.heaps {
+		h := o.heaps[c]
+		for i := range h {
+			h[i].hi = o.rule.value(m, h[i].slot)
+		}
+		h.sort(m.at)
+	}
 }
 
 func (o *order) moveOn(m *members, p pick, first bool) {
 	h, at := o.heaps[p.class], m.at[p.slot]
-	k := h[at].key()
+	k := h[at].key
 	if o.rule.kind == inWeightedTurn {
 		if o.now.key().before(k) {
 			o.now = positionOf(k)
@@ -259,11 +279,12 @@ func (o *order) moveOn(m *members, p pick, first bool) {
 			k.lo = o.turn
 		}
 		if o.rule.counts {
-			m.notes[p.slot].count()
-			k.hi = o.rule.value(m, p.slot)
+			step := m.notes[p.slot].step
+			m.degraded.add(p.slot, step)
+			k.hi = sum(k.hi, uint64(step))
 		}
 	}
-	h.down(at, newItem(k, p.slot), m.at)
+	h.down(at, item{k, p.slot}, m.at)
 }
 
 // candidate is an item of one of the heaps, and its place there.

@@ -1,6 +1,7 @@
 package handlespace
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 
@@ -13,11 +14,10 @@ type rule struct {
 	policy param.PolicyType
 	kind   kind
 	// base is what the policy compares or weighs of an element; nil if
-	// nothing.
-	base func(p *param.Policy) uint32
-	// counts tells that every selection since the last registration adds
-	// the Load Degradation to base, which is a load then, be it compared or
-	// turned into a weight.
+	// nothing. Where the policy weighs, it is at most full.
+	base func(p *param.Policy) uint64
+	// counts tells that every selection adds the Load Degradation to base,
+	// which is a load then, be it compared or turned into a weight.
 	counts bool
 	// rescue tells that a pool where every candidate weighs 0 is served by
 	// uniform chance rather than not at all.
@@ -79,83 +79,71 @@ func (r *rule) index(seed *rand.Rand) index {
 // element. It is kept beside the elements so that a selection need not fetch
 // theirs, spread over the memory as they are.
 type note struct {
-	// n is the number of selections since the last registration (RFC 5356,
-	// Section 5.2.2: the degradation counter). For weighted round robin it
-	// tells which of all elements that ever joined this is.
-	n    uint32
-	base uint32
-	step uint32 // the Load Degradation
+	step uint32 // the Load Degradation, where the policy counts
+	// Weighted round robin: the weight, and which of all elements that ever
+	// joined this is.
+	weight, joined uint32
 }
 
 // notes reports whether the policy needs them.
 func (r *rule) notes() bool { return r.counts || r.kind == inWeightedTurn }
 
-func (r *rule) note(p *param.Policy, n uint32) note {
-	return note{n: n, base: r.base(p), step: p.LoadDegradation}
-}
-
-// count adds a selection.
-func (n *note) count() { n.n = sum(n.n, 1) }
-
 // value returns what the policy compares or weighs now of a slot's element.
-func (r *rule) value(m *members, slot uint32) uint32 {
-	switch {
-	case r.kind == inWeightedTurn:
-		return m.notes[slot].base
-	case r.counts:
-		n := &m.notes[slot]
-		load := sum(n.base, product(n.n, n.step))
-		if r.kind == weighted {
-			return spare(load)
-		}
-		return load
+func (r *rule) value(m *members, slot uint32) uint64 {
+	base := r.base(&m.elems[slot].Policy)
+	if !r.counts {
+		return base
 	}
-	return r.base(&m.elems[slot].Policy)
+	load := sum(base, m.degraded.of(slot))
+	if r.kind == weighted {
+		return spare(load)
+	}
+	return load
 }
 
-// full is a load of 100 % (RFC 5356, Section 3.1).
+// full is a load of 100 % (RFC 5356, Section 3.1). Sums of loads go beyond it:
+// cut there, all elements would be equal as soon as all had reached it.
 const full = 0xffffffff
 
-func weight(p *param.Policy) uint32   { return p.Weight }
-func priority(p *param.Policy) uint32 { return p.Priority }
-func load(p *param.Policy) uint32     { return p.Load }
+func weight(p *param.Policy) uint64   { return uint64(p.Weight) }
+func priority(p *param.Policy) uint64 { return uint64(p.Priority) }
+func load(p *param.Policy) uint64     { return uint64(p.Load) }
 
 // nextLoad is the load with one user more (RFC 5356, Section 5.3.2).
-func nextLoad(p *param.Policy) uint32 { return sum(p.Load, p.LoadDegradation) }
+func nextLoad(p *param.Policy) uint64 { return uint64(p.Load) + uint64(p.LoadDegradation) }
 
 // unload is RFC 5356, Section 5.4.2. An element without any capacity left is
 // not chosen.
-func unload(p *param.Policy) uint32 { return full - p.Load }
+func unload(p *param.Policy) uint64 { return full - uint64(p.Load) }
 
 // spare is the weight for a load in RSPLIB's randomized policies, which keep
 // every element within reach.
-func spare(load uint32) uint32 { return max(1, full-load) }
+func spare(load uint64) uint64 { return full - min(load, full-1) }
 
-func nextUnload(p *param.Policy) uint32 { return spare(nextLoad(p)) }
+func nextUnload(p *param.Policy) uint64 { return spare(nextLoad(p)) }
 
 // nearWeight is Weight * (1 - Distance * Weight DPF), rounded. An element that
 // can serve stays within reach, however far it is.
-func nearWeight(p *param.Policy) uint32 {
+func nearWeight(p *param.Policy) uint64 {
 	if p.Weight == 0 {
 		return 0
 	}
-	near := uint64(full - distance(p))
-	return max(1, uint32((uint64(p.Weight)*near+full/2)/full))
+	near := full - min(distance(p), full)
+	return max(1, (uint64(p.Weight)*near+full/2)/full)
 }
 
-func distantLoad(p *param.Policy) uint32 { return sum(p.Load, distance(p)) }
+func distantLoad(p *param.Policy) uint64 { return sum(uint64(p.Load), distance(p)) }
 
 // distance is what the distance adds to the load: DPF is the fraction of full
 // for a unit of it.
-func distance(p *param.Policy) uint32 { return product(p.Distance, p.DPF) }
+func distance(p *param.Policy) uint64 { return uint64(p.Distance) * uint64(p.DPF) }
 
-// sum and product end at full.
-func sum(a, b uint32) uint32 {
-	s, carry := bits.Add32(a, b, 0)
+// sum ends at the largest number there is, which takes distances of a million
+// times full.
+func sum(a, b uint64) uint64 {
+	s, carry := bits.Add64(a, b, 0)
 	if carry != 0 {
-		return full
+		return math.MaxUint64
 	}
 	return s
 }
-
-func product(a, b uint32) uint32 { return uint32(min(uint64(a)*uint64(b), full)) }

@@ -30,7 +30,8 @@ type members struct {
 	// families, or nowhere.
 	at []uint32
 	// notes are the policy's, if it needs any.
-	notes []note
+	notes    []note
+	degraded degradation
 }
 
 // nowhere is the place of elements that an index leaves out.
@@ -163,6 +164,7 @@ func (p *Pool) remove(id param.PEID) *Element {
 	}
 	e := m.elems[slot]
 	p.index.remove(m, slot)
+	m.degraded.remove(slot)
 	delete(m.slots, id)
 	last := uint32(len(m.elems) - 1)
 	if slot != last {
@@ -171,6 +173,7 @@ func (p *Pool) remove(id param.PEID) *Element {
 		if m.notes != nil {
 			m.notes[slot] = m.notes[last]
 		}
+		m.degraded.renumber(last, slot)
 		p.index.renumber(m, slot)
 	}
 	m.elems[last] = nil
@@ -185,6 +188,7 @@ func (m *members) cut(n int) {
 	if m.notes != nil {
 		m.notes = shrink(m.notes[:n])
 	}
+	m.degraded.cut(n)
 	if cap(m.elems) < had {
 		slots := make(map[param.PEID]uint32, cap(m.elems))
 		for slot, e := range m.elems {

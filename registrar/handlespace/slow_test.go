@@ -25,7 +25,7 @@ type slowPool struct {
 type slowElement struct {
 	*Element
 	turn  int
-	count int
+	added *big.Int // by selections
 	phase *big.Rat
 	due   *big.Rat
 }
@@ -38,7 +38,7 @@ func (s *slowPool) put(e *Element) {
 	i := slices.IndexFunc(s.elems, func(o *slowElement) bool { return o.ID == e.ID })
 	if i < 0 {
 		s.turn++
-		n := &slowElement{Element: e, turn: s.turn, phase: slowPhase(s.joined)}
+		n := &slowElement{Element: e, turn: s.turn, added: s.leastAdded(), phase: slowPhase(s.joined)}
 		s.joined++
 		s.plan(n)
 		s.elems = append(s.elems, n)
@@ -46,9 +46,35 @@ func (s *slowPool) put(e *Element) {
 	}
 	o := s.elems[i]
 	replan := o.Policy.Weight != e.Policy.Weight
-	o.Element, o.count = e, 0
+	if o.Policy != e.Policy {
+		o.added = s.leastAdded()
+	}
+	o.Element = e
 	if replan {
 		s.plan(o)
+	}
+}
+
+// leastAdded is what a new element starts with.
+func (s *slowPool) leastAdded() *big.Int {
+	least := new(big.Int)
+	for i, e := range s.elems {
+		if i == 0 || e.added.Cmp(least) < 0 {
+			least = e.added
+		}
+	}
+	return new(big.Int).Set(least)
+}
+
+// rebase takes the least addition from all where RSPLIB's randomized policies
+// would have no weight left.
+func (s *slowPool) rebase() {
+	least := s.leastAdded()
+	if !s.random() || least.Cmp(big.NewInt(0x7fffffff)) <= 0 {
+		return
+	}
+	for _, e := range s.elems {
+		e.added.Sub(e.added, least)
 	}
 }
 
@@ -103,45 +129,51 @@ func (s *slowPool) candidates(f Families) []*slowElement {
 
 // value is policies as the RFC and RSPLIB's documentation write them, in big
 // numbers.
-func (s *slowPool) value(e *slowElement) uint32 {
+func (s *slowPool) value(e *slowElement) uint64 {
 	const maxLoad = 0xffffffff
 	i := func(u uint32) *big.Int { return new(big.Int).SetUint64(uint64(u)) }
 	mul := func(a, b *big.Int) *big.Int { return new(big.Int).Mul(a, b) }
-	add := func(a ...*big.Int) uint32 {
+	add := func(a ...*big.Int) uint64 {
 		t := new(big.Int)
 		for _, x := range a {
 			t.Add(t, x)
 		}
-		if t.Cmp(i(maxLoad)) > 0 {
-			return maxLoad
+		if !t.IsUint64() {
+			return 1<<64 - 1
 		}
-		return uint32(t.Uint64())
+		return t.Uint64()
+	}
+	spare := func(load uint64) uint64 {
+		if load >= maxLoad {
+			return 1
+		}
+		return maxLoad - load
 	}
 	p := e.Policy
 	load, deg := i(p.Load), i(p.LoadDegradation)
-	acc := mul(big.NewInt(int64(e.count)), deg)
+	acc := e.added
 	far := mul(i(p.Distance), i(p.DPF))
 	switch s.policy {
 	case param.WeightedRoundRobin, param.WeightedRandom:
-		return p.Weight
+		return uint64(p.Weight)
 	case param.Priority:
-		return p.Priority
+		return uint64(p.Priority)
 	case param.LeastUsed:
-		return p.Load
+		return uint64(p.Load)
 	case param.LeastUsedDegradation:
 		return add(load, acc)
 	case param.PriorityLeastUsed:
 		return add(load, deg)
 	case param.RandomizedLeastUsed:
-		return maxLoad - p.Load
+		return maxLoad - uint64(p.Load)
 	case param.RandomizedPriorityLeastUsed:
-		return max(1, maxLoad-add(load, deg))
+		return spare(add(load, deg))
 	case param.RandomizedLeastUsedDegradation:
-		return max(1, maxLoad-add(load, acc))
+		return spare(add(load, acc))
 	case param.PriorityLeastUsedDegradation:
 		return add(load, deg, acc)
 	case param.RandomizedPriorityLeastUsedDegradation:
-		return max(1, maxLoad-add(load, deg, acc))
+		return spare(add(load, deg, acc))
 	case param.WeightedRandomDPF:
 		if p.Weight == 0 {
 			return 0
@@ -154,7 +186,7 @@ func (s *slowPool) value(e *slowElement) uint32 {
 		if r.Sign() < 0 {
 			return 1
 		}
-		return max(1, uint32(new(big.Int).Div(r.Num(), r.Denom()).Uint64()))
+		return max(1, new(big.Int).Div(r.Num(), r.Denom()).Uint64())
 	case param.LeastUsedDPF:
 		return add(load, far)
 	case param.LeastUsedDegradationDPF:
@@ -221,7 +253,7 @@ func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
 	}
 	for i, e := range c[:len(got)] {
 		if s.counts() {
-			e.count++
+			e.added.Add(e.added, new(big.Int).SetUint64(uint64(e.Policy.LoadDegradation)))
 		}
 		if i > 0 {
 			continue
@@ -259,9 +291,12 @@ func (s *slowPool) checkChance(got []Selected, n int, f Families) error {
 			return fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
 		}
 		if s.counts() {
-			c[i].count++
+			c[i].added.Add(c[i].added, new(big.Int).SetUint64(uint64(c[i].Policy.LoadDegradation)))
 		}
 		c = slices.Delete(c, i, i+1)
+	}
+	if n > 0 {
+		s.rebase()
 	}
 	return nil
 }
@@ -387,6 +422,14 @@ func brief(s []Selected) []string {
 // sound tells what is wrong with a pool's inner order.
 func (p *Pool) sound() error {
 	m := &p.members
+	if len(m.degraded.at) != len(m.degraded.sums) || len(m.degraded.at) != 0 && len(m.degraded.at) != len(m.elems) {
+		return fmt.Errorf("%d elements, %d sums, %d places of sums", len(m.elems), len(m.degraded.sums), len(m.degraded.at))
+	}
+	for i, it := range m.degraded.sums {
+		if m.degraded.at[it.slot] != uint32(i) || i > 0 && it.before(m.degraded.sums[m.degraded.sums.parent(i)]) {
+			return fmt.Errorf("sum %d: out of order, or slot %d has place %d", i, it.slot, m.degraded.at[it.slot])
+		}
+	}
 	if len(m.slots) != len(m.elems) || len(m.at) != len(m.elems) || m.notes != nil && len(m.notes) != len(m.elems) {
 		return fmt.Errorf("%d identifiers, %d elements, %d places, %d notes", len(m.slots), len(m.elems), len(m.at), len(m.notes))
 	}
@@ -425,7 +468,7 @@ func (p *Pool) sound() error {
 				if x.rule.kind == uniform {
 					continue
 				}
-				if w := x.rule.value(m, slot); u.weights[i] != w {
+				if w := x.rule.value(m, slot); uint64(u.weights[i]) != w {
 					return fmt.Errorf("urn %d, place %d: weight %d, want %d", class, i, u.weights[i], w)
 				}
 				if u.weights[i] > 0 && (u.sums.find(total) != i || u.sums.find(total+uint64(u.weights[i])-1) != i) {

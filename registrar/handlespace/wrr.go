@@ -4,7 +4,8 @@ import "math/bits"
 
 // position is how far a weighted round robin has come: the number of rounds
 // and the fraction of the present one, in units of 2^-fractionBits. As a key
-// it has room for 2^56 rounds; a million of them a second last 2,000 years.
+// it has room for all rounds that can be counted; a million of them a second
+// last 500,000 years.
 //
 // In every round an element of weight w is due w times, at the fractions
 // (k + phase) / w for k from 0 to w - 1: evenly spread, and exactly as often
@@ -27,12 +28,12 @@ type position struct {
 const fractionBits = 40
 
 func (p position) key() key {
-	return key{hi: uint32(p.round >> (64 - fractionBits)), lo: p.round<<fractionBits | p.fraction}
+	return key{p.round >> (64 - fractionBits), p.round<<fractionBits | p.fraction}
 }
 
 func positionOf(k key) position {
 	return position{
-		round:    uint64(k.hi)<<(64-fractionBits) | k.lo>>fractionBits,
+		round:    k.hi<<(64-fractionBits) | k.lo>>fractionBits,
 		fraction: k.lo & (1<<fractionBits - 1),
 	}
 }

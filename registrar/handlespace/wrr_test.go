@@ -98,7 +98,7 @@ func TestWeightedRoundRobin(t *testing.T) {
 			var list []int
 			for range 3 * sum {
 				got := p.Select(nil, 1, 0)[0]
-				if got.Value != ws[got.ID] {
+				if got.Value != uint64(ws[got.ID]) {
 					t.Fatalf("element %v has value %d, want %d", got.ID, got.Value, ws[got.ID])
 				}
 				list = append(list, int(got.ID))

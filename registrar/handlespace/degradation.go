@@ -1,0 +1,75 @@
+package handlespace
+
+// degradation is what selections have added to the load of each slot's element,
+// where the policy counts them: its degradation counter times its Load
+// Degradation (RFC 5356, Section 5.2.2). The zero value, which has no slots, is
+// for the other policies.
+//
+// RFC 5356 has every registration start the counter at 0. Here only one with
+// other values of the policy does, and it starts at the lowest sum of the pool
+// rather than at 0: with 0, an element that has just registered would get all
+// requests until its sum has caught up, and so would each of the others in its
+// turn. Where requests are few, the lowest sum is near 0, as with the RFC.
+type degradation struct {
+	sums heap // by the sum
+	at   []uint32
+}
+
+// maxSum bounds the lowest sum: 2^30 selections of 100 %.
+const maxSum = 1 << 62
+
+func (d *degradation) of(slot uint32) uint64 { return d.sums[d.at[slot]].hi }
+
+// lowest returns the lowest sum; 0 without slots.
+func (d *degradation) lowest() uint64 {
+	if len(d.sums) == 0 {
+		return 0
+	}
+	return d.sums[0].hi
+}
+
+// insert takes in the newest slot.
+func (d *degradation) insert(slot uint32) {
+	d.at = append(d.at, nowhere)
+	d.sums.push(item{key{d.lowest(), 0}, slot}, d.at)
+}
+
+// add counts a selection.
+func (d *degradation) add(slot, step uint32) {
+	at := d.at[slot]
+	d.sums.down(at, item{key{sum(d.sums[at].hi, uint64(step)), 0}, slot}, d.at)
+}
+
+// reset starts a slot's sum anew.
+func (d *degradation) reset(slot uint32) {
+	d.sums.set(d.at[slot], item{key{d.lowest(), 0}, slot}, d.at)
+}
+
+// rebase takes the lowest sum from all.
+func (d *degradation) rebase() {
+	lowest := d.lowest()
+	for i := range d.sums {
+		d.sums[i].hi -= lowest
+	}
+}
+
+func (d *degradation) remove(slot uint32) {
+	if len(d.at) > 0 {
+		d.sums.remove(d.at[slot], d.at)
+	}
+}
+
+// renumber gives the element of one slot the number of another.
+func (d *degradation) renumber(from, to uint32) {
+	if len(d.at) > 0 {
+		d.at[to] = d.at[from]
+		d.sums[d.at[to]].slot = to
+	}
+}
+
+// cut leaves n slots.
+func (d *degradation) cut(n int) {
+	if len(d.at) > 0 {
+		d.at = shrink(d.at[:n])
+	}
+}
