@@ -1,6 +1,10 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
 
 // Error reports what was wrong with a message (RFC 5352, Section 2.2.14). It
 // is never answered.
@@ -22,6 +26,25 @@ func (m *Error) Append(b []byte) ([]byte, error) {
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)
 	return w.Finish()
+}
+
+// Refuses reports whether the error stands for the response to a message of
+// type t, because its sender cannot process that message. Otherwise it is a
+// report, and the response still comes. Two causes only report:
+//
+//   - Unrecognized Parameter, unless the high bits of the parameter's type are
+//     01, which tell its receiver to stop there (RFC 5354, Section 3)
+//   - Unrecognized Message, if the message in it has another type
+func (m *Error) Refuses(t MessageType) bool {
+	return slices.ContainsFunc(m.Causes, func(c param.Cause) bool {
+		switch c.Code {
+		case param.CauseUnrecognizedParameter:
+			return len(c.Info) > 0 && c.Info[0]>>6 == 1
+		case param.CauseUnrecognizedMessage:
+			return len(c.Info) == 0 || MessageType(c.Info[0]) == t
+		}
+		return true
+	})
 }
 
 func parseError(c *param.Cursor) *Error {

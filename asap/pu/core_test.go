@@ -474,6 +474,82 @@ func TestErrorReport(t *testing.T) {
 	d.wantErr("unrecognized message")
 }
 
+// TestReportIsNoRefusal: an ASAP_ERROR that only reports a parameter that the
+// registrar has skipped, or that is about another message, ends no request: the
+// response still comes.
+func TestReportIsNoRefusal(t *testing.T) {
+	reports := []param.Cause{
+		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc1, 0x23, 0, 4}},
+		{Code: param.CauseUnrecognizedMessage, Info: []byte{byte(asap.TypeEndpointUnreachable), 0, 0, 4}},
+	}
+	t.Run("single", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(1, false)
+		d.up(1)
+		for _, c := range reports {
+			d.receive(1, &asap.Error{Causes: []param.Cause{c}})
+		}
+		d.receive(1, answer(1, false))
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 1 elements subscribed=false final=true")
+	})
+	t.Run("watch", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(1, true)
+		d.up(1)
+		for _, c := range reports {
+			d.receive(1, &asap.Error{Causes: []param.Cause{c}})
+		}
+		d.receive(1, answer(1, true))
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=true", "0s result 1 1 elements subscribed=true final=false")
+	})
+}
+
+// TestNoElements: a positive response has at least one element (RFC 5352,
+// Section 2.2.6). One without is an error for the user, not an empty success.
+func TestNoElements(t *testing.T) {
+	t.Run("single", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(1, false)
+		d.up(1)
+		d.receive(1, answer(0, false))
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 *pu.NoElementsError final=true")
+		d.wantErr(`registrar 10.0.0.1:3863 knows pool "web", but no element in it`)
+	})
+	t.Run("watch", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(1, true)
+		d.up(1)
+		d.receive(1, answer(1, true))
+		d.until(10 * time.Second)
+		d.receive(1, answer(0, true))
+		d.until(12 * time.Second) // it asks again: the update may be a mistake
+		d.receive(1, answer(1, true))
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=true", "0s result 1 1 elements subscribed=true final=false",
+			"10s result 1 *pu.NoElementsError final=false", "12s send 1 RES web n=1 S=true",
+			"12s result 1 1 elements subscribed=true final=false")
+	})
+}
+
+// TestSilentHomeIsLeft: a registrar that has not answered at all is not asked
+// first by the next request, if there is another one.
+func TestSilentHomeIsLeft(t *testing.T) {
+	d := newDriver(t)
+	d.resolve(1, false)
+	d.up(1)
+	d.until(15 * time.Second)
+	d.down(2) // the alternative is away for now
+	d.down(3) // and the silent one has its association already
+	d.until(30 * time.Second)
+	d.down(4)
+	d.down(5)
+	d.until(time.Minute)
+	d.log = nil
+	d.resolve(1, false)
+	d.until(time.Minute)
+	d.up(6)
+	d.want("1m0s connect 6 10.0.0.2:3863", "1m0s send 6 RES web n=1 S=false")
+}
+
 func TestClose(t *testing.T) {
 	t.Run("connected", func(t *testing.T) {
 		d := newDriver(t)

@@ -15,8 +15,8 @@ type Resolution struct {
 	Pool param.PoolHandle
 	// Policy is the pool's policy; round robin if the registrar gives none.
 	Policy param.Policy
-	// Elements are the elements that the policy selects, the first choice
-	// first.
+	// Elements are the elements that the policy selects, at least one, the
+	// first choice first.
 	Elements []param.PoolElement
 	// Subscribed tells that the registrar will send updates by itself.
 	Subscribed bool
@@ -57,6 +57,19 @@ func (e *RefusedError) Is(target error) bool {
 
 func (e *RefusedError) has(code param.CauseCode) bool {
 	return slices.ContainsFunc(e.Causes, func(c param.Cause) bool { return c.Code == code })
+}
+
+// NoElementsError says that a registrar answered a request, but named no element.
+// A positive response has at least one (RFC 5352, Section 2.2.6), so there is
+// nothing to connect to.
+type NoElementsError struct {
+	Pool      param.PoolHandle
+	Registrar string
+}
+
+// Error tells which registrar said so.
+func (e *NoElementsError) Error() string {
+	return fmt.Sprintf("registrar %s knows pool %q, but no element in it", e.Registrar, string(e.Pool))
 }
 
 // TimeoutError says that a registrar took an association, but did not answer.

@@ -77,8 +77,9 @@ func (u *User) Close() error {
 // Resolve asks for n elements of a pool, which its policy selects, or as many
 // as the registrar likes if n is 0. The error is a *RefusedError if a
 // registrar refuses (ErrUnknownPool if it knows no such pool), a
-// *TimeoutError if one does not answer, and an *endpoint.UnreachableError if
-// none can be reached; the last two wrap the error of ctx where that ended it.
+// *NoElementsError if it names no element, a *TimeoutError if one does not
+// answer, and an *endpoint.UnreachableError if none can be reached; the last two
+// wrap the error of ctx where that ended it.
 func (u *User) Resolve(ctx context.Context, pool param.PoolHandle, n uint32) (*Resolution, error) {
 	return u.one(ctx, func(now time.Time) reqID { return u.core.resolve(now, pool, n, false) })
 }

@@ -315,6 +315,7 @@ func TestExitStatus(t *testing.T) {
 		{os.ErrNotExist, exitFailed},
 		{&usageError{errors.New("x")}, exitUsage},
 		{fmt.Errorf("w: %w", &pe.RejectedError{}), exitRefused},
+		{fmt.Errorf("w: %w", &pu.NoElementsError{}), exitRefused},
 		{&pu.RefusedError{}, exitRefused},
 		{&pu.TimeoutError{}, exitUnreachable},
 		{&endpoint.UnreachableError{}, exitUnreachable},

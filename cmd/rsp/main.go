@@ -30,7 +30,7 @@ const exitHelp = `Exit status:
   0  done
   1  failed in a way not listed here
   2  wrong usage
-  3  a registrar answered, and refused: a registration rejected, a pool unknown
+  3  a registrar answered, and refused: a registration rejected, a pool unknown or empty
   4  no registrar could be reached, or none answered in time`
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -113,6 +113,7 @@ func exitStatus(err error) int {
 		wrong       *usageError
 		rejected    *pe.RejectedError
 		refused     *pu.RefusedError
+		empty       *pu.NoElementsError
 		untold      *guest.RefusedError
 		timeout     *pu.TimeoutError
 		unreachable *endpoint.UnreachableError
@@ -122,7 +123,7 @@ func exitStatus(err error) int {
 		return status.status
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &untold):
+	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &empty), errors.As(err, &untold):
 		return exitRefused
 	case errors.As(err, &timeout), errors.As(err, &unreachable):
 		return exitUnreachable

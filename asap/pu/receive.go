@@ -1,0 +1,125 @@
+package pu
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// received takes a message of ASAP from an association.
+func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
+	if a != k.home {
+		return
+	}
+	m, causes, err := asap.Parse(data)
+	if err != nil {
+		if reply, ok := asap.ErrorReply(err); ok {
+			k.reply(reply)
+		}
+		return
+	}
+	if len(causes) > 0 {
+		k.reply(&asap.Error{Causes: causes})
+	}
+	switch m := m.(type) {
+	case *asap.HandleResolutionResponse:
+		k.onResponse(now, m)
+	case *asap.Error:
+		k.onError(now, m)
+	}
+}
+
+func (k *core) reply(m asap.Message) {
+	if data, err := m.Append(nil); err == nil {
+		k.actions = append(k.actions, endpoint.Send{Assoc: k.home, Data: data})
+	}
+}
+
+// onResponse: RFC 5352, Section 3.3, and the updates of Section 2.2.6.
+func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
+	k.hunt.Settled()
+	if k.hunt.Hunting() {
+		k.hunt.Stop() // the one that was slow has answered
+	}
+	res := &Resolution{
+		Pool:       m.Handle,
+		Policy:     m.Policy,
+		Elements:   m.Elements,
+		Subscribed: m.Accept,
+		Registrar:  k.homeAt.String(),
+	}
+	if res.Policy.Type == 0 {
+		res.Policy.Type = param.RoundRobin // RFC 5352, Section 2.2.6
+	}
+	var err error
+	refused := &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes}
+	switch {
+	case len(m.Causes) > 0:
+		res, err = nil, refused
+	case len(m.Elements) == 0:
+		res, err = nil, &NoElementsError{Pool: m.Handle, Registrar: k.homeAt.String()}
+	}
+	// A is set for those that asked for updates, and in the updates.
+	if !m.Accept {
+		i := slices.IndexFunc(k.requests, func(r *request) bool { return r.handle == m.Handle && r.awaited && !r.watch })
+		if i >= 0 {
+			if r := k.requests[i]; err == nil || !k.move(now, r, refused) {
+				k.end(r, res, err)
+			}
+			return
+		}
+	}
+	for _, r := range k.requests {
+		if r.handle == m.Handle && r.watch {
+			k.tellWatch(now, r, res, err)
+		}
+	}
+}
+
+// move takes a request that a registrar has no resources for to another one, if
+// there is one, and reports whether it does. A registrar has none until it has
+// its first handlespace, say.
+func (k *core) move(now time.Time, r *request, err *RefusedError) bool {
+	if !err.has(param.CauseLackOfResources) || r.moves == maxMoves || !k.hunt.Alternatives(now, k.homeAt) {
+		return false
+	}
+	r.moves++
+	a := k.home
+	k.actions = append(k.actions, endpoint.Close{Assoc: a})
+	k.down(now, a, err)
+	return true
+}
+
+// tellWatch tells a request that watches of an answer or an update. It asks
+// again by itself where the registrar does not promise updates.
+func (k *core) tellWatch(now time.Time, r *request, res *Resolution, err error) {
+	k.results = append(k.results, result{id: r.id, res: res, err: err})
+	r.awaited, r.sent, r.askAt = false, 0, time.Time{}
+	if res == nil || !res.Subscribed {
+		r.askAt = now.Add(k.timers.Refresh)
+	}
+}
+
+// onError: which request the registrar could not make sense of it does not
+// say; it takes them in their order. An error that only reports something ends
+// none: the response still comes.
+func (k *core) onError(now time.Time, m *asap.Error) {
+	if !m.Refuses(asap.TypeHandleResolution) {
+		return
+	}
+	i := slices.IndexFunc(k.requests, func(r *request) bool { return r.awaited })
+	if i < 0 {
+		return
+	}
+	r := k.requests[i]
+	err := &RefusedError{Pool: r.handle, Registrar: k.homeAt.String(), Causes: m.Causes}
+	if r.watch {
+		k.tellWatch(now, r, nil, err)
+		return
+	}
+	k.end(r, nil, err)
+}
