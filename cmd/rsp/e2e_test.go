@@ -167,6 +167,14 @@ func startRSP(t *testing.T, args ...string) *proc {
 	p := &proc{t: t, cmd: exec.Command(os.Args[0], args...), end: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asMain+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.start(args)
+	return p
+}
+
+// start starts the process, and kills it at the end of the test.
+func (p *proc) start(args []string) {
+	t := p.t
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +189,6 @@ func startRSP(t *testing.T, args ...string) *proc {
 			t.Logf("rsp %s\n%s", strings.Join(args, " "), p)
 		}
 	})
-	return p
 }
 
 func (p *proc) Write(b []byte) (int, error) {

@@ -17,7 +17,8 @@ const (
 	verbose              // and what goes on
 )
 
-// logger writes one line for each event. It may be used by any goroutine.
+// logger writes one line for each event. It may be used by any goroutine; w
+// takes each line in one call, and must not block, as [backlog] does not.
 type logger struct {
 	w     io.Writer
 	level level
@@ -37,8 +38,8 @@ func (l *logger) log(at level, format string, args ...any) {
 type logFlags struct{ quiet, verbose bool }
 
 func (f *logFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "tell errors and warnings alone")
-	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell more: renewals, loads, the transport's remarks")
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "log only errors and warnings")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log more: re-registrations, loads, messages of the transport")
 	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
 }
 

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
@@ -33,24 +35,34 @@ const exitHelp = `Exit status:
   3  a registrar answered, and refused: a registration rejected, a pool unknown or empty
   4  no registrar could be reached, or none answered in time`
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// exitPipe is what a shell shows for a command that SIGPIPE has ended.
+const exitPipe = 128 + int(syscall.SIGPIPE)
+
+func main() {
+	// A pipe that nobody reads is an error of the write, and not the end of
+	// rsp and of the server that it runs. The server inherits the default.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run runs a command line and gives its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	log := newBacklog(stderr)
+	defer log.flush(flushTime)
+	root.SetErr(log)
 	err := root.Execute()
 	if err == nil {
 		return exitOK
 	}
 	status := exitStatus(err)
 	var silent *statusError
-	if !errors.As(err, &silent) {
-		fmt.Fprintf(stderr, "rsp: %v\n", err)
+	if !errors.As(err, &silent) && status != exitPipe {
+		fmt.Fprintf(log, "rsp: %v\n", err)
 		if h := hint(err); h != "" {
-			fmt.Fprintf(stderr, "rsp: %s\n", h)
+			fmt.Fprintf(log, "rsp: %s\n", h)
 		}
 	}
 	return status
@@ -127,6 +139,8 @@ func exitStatus(err error) int {
 		return exitRefused
 	case errors.As(err, &timeout), errors.As(err, &unreachable):
 		return exitUnreachable
+	case errors.Is(err, syscall.EPIPE): // of the standard output; nothing else is a pipe here
+		return exitPipe
 	}
 	// What cobra finds by itself has no type.
 	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "if any flags in the group") {

@@ -187,8 +187,6 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 		pool:    f.pool,
 		command: command,
 		log:     f.logger(cmd.ErrOrStderr()),
-		stdout:  cmd.OutOrStdout(),
-		stderr:  cmd.ErrOrStderr(),
 		policy:  cfg.Policy,
 	}
 	if err := f.addCheck(s, cfg.Transport); err != nil {

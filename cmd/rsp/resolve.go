@@ -137,14 +137,30 @@ func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool param.PoolHan
 			log.log(quiet, "%v", err)
 			continue
 		}
+		out := last
 		if !f.json {
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", time.Now().Format(time.RFC3339))
+			out = time.Now().Format(time.RFC3339) + "\n" + out
 		}
-		if _, err := io.WriteString(cmd.OutOrStdout(), last); err != nil {
+		if err := writeUntil(ctx, cmd.OutOrStdout(), out); err != nil {
 			return err
 		}
 	}
 	return errors.New("the watch has ended")
+}
+
+// writeUntil writes, or returns nil when ctx ends before a reader takes it.
+func writeUntil(ctx context.Context, w io.Writer, text string) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(w, text)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 func (f *resolveFlags) print(w io.Writer, r *pu.Resolution) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"sync"
@@ -23,8 +22,6 @@ type supervisor struct {
 	element *pe.Element
 	command []string // empty without one
 	log     *logger
-	stdout  io.Writer
-	stderr  io.Writer
 	policy  param.Policy // with the values given
 
 	checker *health.Checker // nil without a check
@@ -77,7 +74,9 @@ func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error 
 
 // withCommand keeps the element registered while the command runs.
 func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) error {
-	c, err := child.Start(s.command, s.stdout, s.stderr)
+	// The files themselves: no goroutine of rsp stands between them and the
+	// command.
+	c, err := child.Start(s.command, os.Stdout, os.Stderr)
 	if err != nil {
 		s.log.log(quiet, "%v", err)
 		return &statusError{child.StartStatus(err)}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// startPiped starts rsp with a pipe for standard error, or for standard
+// output, and gives the end to read.
+func startPiped(t *testing.T, fd int, full bool, args ...string) (*proc, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	if full {
+		fill(t, w)
+	}
+	p := &proc{t: t, cmd: exec.Command(os.Args[0], args...), end: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), asMain+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if fd == 2 {
+		p.cmd.Stderr = w
+	} else {
+		p.cmd.Stdout = w
+	}
+	p.start(args)
+	w.Close()
+	return p, r
+}
+
+// fill writes to a pipe until nothing more fits. The file that it opens for
+// this does not block; the pipe of the process does.
+func fill(t *testing.T, w *os.File) {
+	t.Helper()
+	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, size := range []int{1 << 16, 1} {
+		for {
+			if _, err := unix.Write(fd, make([]byte, size)); err != nil {
+				break
+			}
+		}
+	}
+}
+
+// pipedCommand is a server that says nothing, and leaves a file when SIGTERM
+// reaches it.
+func pipedCommand(t *testing.T) (command []string, ended string) {
+	ended = filepath.Join(t.TempDir(), "ended")
+	return []string{"--", "/bin/sh", "-c", `trap 'touch "$1"; exit 9' TERM; while :; do sleep 0.05; done`, "sh", ended}, ended
+}
+
+// TestLogReaderEnds: "rsp ... 2>&1 | logger", and the logger ends: neither rsp
+// nor the server does.
+func TestLogReaderEnds(t *testing.T) {
+	r := newRegistry(t)
+	command, ended := pipedCommand(t)
+	p, log := startPiped(t, 2, false, register(r, append([]string{"-v", "--life", "3s"}, command...)...)...)
+	r.has(t, "web", 1)
+	log.Close()
+	before := r.Stats().Reregistrations
+	// Each one writes a line.
+	eventually(t, "two more registrations", func() bool { return r.Stats().Reregistrations >= before+2 })
+	r.has(t, "web", 1)
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 9 {
+		t.Errorf("status %d, want the command's 9", status)
+	}
+	if _, err := os.Stat(ended); err != nil {
+		t.Error(err)
+	}
+	r.has(t, "web", 0)
+}
+
+// TestLogReaderHangs: nobody reads the pipe, which is full: keep-alives are
+// acknowledged, and the first SIGTERM reaches the server.
+func TestLogReaderHangs(t *testing.T) {
+	r := newRegistry(t)
+	command, ended := pipedCommand(t)
+	p, _ := startPiped(t, 2, true, register(r, append([]string{"-v"}, command...)...)...)
+	r.has(t, "web", 1)
+	before := r.Stats().KeepAlivesAcked
+	eventually(t, "three more keep-alives are acknowledged", func() bool { return r.Stats().KeepAlivesAcked >= before+3 })
+	p.signal(syscall.SIGTERM)
+	start := time.Now()
+	eventually(t, "SIGTERM reaches the command", func() bool { _, err := os.Stat(ended); return err == nil })
+	t.Logf("SIGTERM reached the command after %v", time.Since(start))
+	if status := p.wait(); status != 9 {
+		t.Errorf("status %d, want the command's 9", status)
+	}
+	r.has(t, "web", 0)
+}
+
+// TestErrorReaderHangs: the last words of any command keep rsp from ending for
+// a second at most.
+func TestErrorReaderHangs(t *testing.T) {
+	p, _ := startPiped(t, 2, true, "resolve", "--via", "tcp", "-r", "127.0.0.1:1", "web")
+	if status := p.wait(); status != exitUnreachable {
+		t.Errorf("status %d, want %d", status, exitUnreachable)
+	}
+}
+
+// TestWatchReaderHangs: a watch that nobody reads ends with the first SIGTERM.
+func TestWatchReaderHangs(t *testing.T) {
+	r := newRegistry(t)
+	q := startRSP(t, register(r)...)
+	r.has(t, "web", 1)
+	before := r.Stats().Resolutions
+	p, _ := startPiped(t, 1, true, "resolve", "--watch", "--via", "udp", "-r", r.at, "web")
+	eventually(t, "the watch has asked", func() bool { return r.Stats().Resolutions > before })
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != exitOK {
+		t.Errorf("status %d", status)
+	}
+	q.signal(syscall.SIGTERM)
+	q.wait()
+}
+
+// TestReaderEnds: "rsp ... | head" ends rsp without a word.
+func TestReaderEnds(t *testing.T) {
+	r := newRegistry(t)
+	q := startRSP(t, register(r)...)
+	r.has(t, "web", 1)
+	p, out := startPiped(t, 1, false, "resolve", "--watch", "--via", "udp", "-r", r.at, "web")
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	q.signal(syscall.SIGTERM)
+	q.wait() // which is no news on standard output, but another element is
+	q = startRSP(t, register(r)...)
+	p.wait()
+	if s := p.String(); strings.Contains(s, "pipe") {
+		t.Errorf("rsp speaks of a pipe:\n%s", s)
+	}
+	q.signal(syscall.SIGTERM)
+	q.wait()
+}
+
+// TestCommandOwnFiles: the command has rsp's standard output itself, and not a
+// pipe to rsp.
+func TestCommandOwnFiles(t *testing.T) {
+	r := newRegistry(t)
+	link := "readlink /proc/self/fd/1; readlink /proc/self/fd/2"
+	p := startRSP(t, register(r, "--", "/bin/sh", "-c", link)...)
+	p.wait()
+	var own []string
+	for line := range strings.Lines(p.String()) {
+		if strings.HasPrefix(line, "pipe:") {
+			own = append(own, line)
+		}
+	}
+	// startRSP gives one pipe for both.
+	if len(own) != 2 || own[0] != own[1] {
+		t.Errorf("the command has %q, want the one pipe that rsp has", own)
+	}
+}
