@@ -13,9 +13,11 @@ import (
 // announcer sends server announces and counts the others that do (RFC 5352,
 // Section 3.6).
 type announcer struct {
-	data  []byte // the message, nil if none is to be sent
-	timer timer
-	heard []heard
+	// data is the last message that was sent, former the last one that differed
+	// from it: they may come back to us.
+	data, former []byte
+	timer        timer
+	heard        []heard
 	// duplicate is who has our identifier, if anybody has.
 	duplicate netip.Addr
 }
@@ -30,45 +32,25 @@ type heard struct {
 // datagram: 16 for SCTP, and each alone again for TCP, take less than 800 bytes.
 const maxAnnounced = 16
 
-// onServing begins ENRP and the announces.
-func (r *Registrar) onServing(ev Serving) {
-	if len(ev.ENRP) > 0 {
-		r.beginENRP(ev.ENRP)
-	} else {
-		r.start.running = false
-	}
-	if !ev.Announce {
-		return
-	}
-	m := asap.ServerAnnounce{Server: r.id}
+// serverAnnounce is the announce of where we serve now.
+func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
+	m := &asap.ServerAnnounce{Server: r.id}
 	sctp := param.Transport{Type: param.TypeSCTPTransport}
-	for _, addr := range plain(ev.Addrs) {
-		if len(sctp.Addrs) == maxAnnounced {
-			break
-		}
-		if addr.Addr().IsUnspecified() {
-			continue
-		}
+	for _, addr := range r.places.asap[:min(len(r.places.asap), maxAnnounced)] {
 		sctp.Port = addr.Port()
 		sctp.Addrs = append(sctp.Addrs, addr.Addr())
 	}
 	if len(sctp.Addrs) > 0 {
 		m.Transports = append(m.Transports, sctp)
 	}
-	if ev.TCP {
+	if r.places.tcp {
 		for _, addr := range sctp.Addrs {
 			m.Transports = append(m.Transports, param.Transport{
 				Type: param.TypeTCPTransport, Port: sctp.Port, Addrs: []netip.Addr{addr},
 			})
 		}
 	}
-	b, err := m.Append(nil)
-	if err != nil {
-		r.logf(true, "cannot announce the registrar: %v", err)
-		return
-	}
-	r.announce.data = b
-	r.timers.arm(&r.announce.timer, &r.announce, r.now)
+	return m
 }
 
 // due sends an announce. The next is due in (N+1) times T6-Serverannounce,
@@ -77,9 +59,17 @@ func (n *announcer) due(r *Registrar, _ *timer) {
 	t := &r.cfg.Timers
 	valid := max(t.ServerOutdate, 3*r.announceInterval())
 	n.heard = slices.DeleteFunc(n.heard, func(h heard) bool { return r.now.Sub(h.last) > valid })
-	r.stats.AnnouncesSent[announceASAP]++
-	r.act(Announce{Data: slices.Clone(n.data)})
 	r.timers.arm(&n.timer, n, r.now.Add(r.announceInterval()))
+	b, err := r.serverAnnounce().Append(nil)
+	if err != nil {
+		r.logf(true, "cannot announce the registrar: %v", err)
+		return
+	}
+	if !bytes.Equal(b, n.data) {
+		n.data, n.former = b, n.data
+	}
+	r.stats.AnnouncesSent[announceASAP]++
+	r.act(Announce{Data: b})
 }
 
 func (r *Registrar) announceInterval() time.Duration {
@@ -99,7 +89,7 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 	n := &r.announce
 	if m.Server == r.id {
-		if !bytes.Equal(ev.Data, n.data) { // or it is one of our own, come back
+		if !bytes.Equal(ev.Data, n.data) && !bytes.Equal(ev.Data, n.former) { // or it is one of our own, come back
 			r.onDuplicate(announceASAP, ev.From)
 		}
 		return

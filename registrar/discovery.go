@@ -3,6 +3,7 @@ package registrar
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -17,7 +18,18 @@ import (
 // sign of life of a peer, and starts no audit. No more than Limits.Servers are
 // being called, maxFromOne of them as heard from one address; each once in a
 // PEER-HEARTBEAT-CYCLE, or, while we look for a mentor, in a PEER-CALL-GAP.
-type discovery struct{ timer timer }
+//
+// Of all that a presence says, the server identifier and the address that the
+// datagram has come from tell one registrar from another. The addresses that it
+// names do not: any of them may be another machine's as well, see free.
+type discovery struct {
+	timer timer
+	// eager is until when presences are sent as while we look for a mentor, since
+	// our addresses have changed.
+	eager time.Time
+	// told are the sources of presences that name no address but ours.
+	told []netip.Addr
+}
 
 const (
 	// heardCalls is how often a registrar is called that is not heard again.
@@ -33,7 +45,7 @@ const (
 // and a datagram may get lost.
 func (d *discovery) due(r *Registrar, _ *timer) {
 	cycle := r.cfg.Timers.PeerHeartbeat
-	if !r.Ready() {
+	if !r.Ready() || r.now.Before(d.eager) {
 		cycle = min(cycle, r.cfg.Timers.PeerCallGap)
 	}
 	r.timers.arm(&d.timer, d, r.now.Add(r.vary(cycle)))
@@ -55,16 +67,36 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 		r.stats.AnnouncesMalformed[announceENRP]++
 		return
 	case m.Sender == r.id:
-		t, ours := &m.Info.Transport, &r.peers.server.Transport
-		if t.Port != ours.Port || !slices.Equal(t.Addrs, ours.Addrs) { // or it is one of our own, come back
+		if !r.isSent(&m.Info.Transport) { // or it is one of our own, come back
 			r.onDuplicate(announceENRP, ev.From)
 		}
 		return
 	}
 	r.stats.AnnouncesReceived[announceENRP]++
 	from := plainAddr(ev.From.Addr())
-	if addrs := r.heardAddrs(m, from); len(addrs) > 0 && !r.isAtOurs(addrs) {
-		r.discover(m.Sender, addrs, from)
+	addrs := r.heardAddrs(m, from)
+	others := slices.DeleteFunc(slices.Clone(addrs), r.isOurs)
+	if len(others) == 0 && slices.Contains(r.places.own, from) {
+		return // one that we have sent under a former identifier
+	}
+	if r.start.running {
+		r.start.heard = heardOne{m.Sender, from}
+	}
+	switch {
+	case len(others) > 0:
+		r.discover(m.Sender, others[:min(len(others), maxHeardAddrs)], from)
+	case len(addrs) > 0:
+		r.onSharedOnly(m.Sender, addrs, from)
+	}
+}
+
+// onSharedOnly: a registrar on another machine names no address but such that we
+// have as well. Nobody can call it.
+func (r *Registrar) onSharedOnly(id param.ServerID, addrs []netip.AddrPort, from netip.Addr) {
+	d := &r.discovery
+	if len(d.told) < maxFromOne && !slices.Contains(d.told, from) {
+		d.told = append(d.told, from)
+		r.logf(true, "registrar %v is heard from %v, but cannot be called: this machine has the addresses %v that it names, too; give it an address of its own (option enrp)", id, from, addrs)
 	}
 }
 
@@ -73,23 +105,14 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 // makes us call the loopback, unless that is where we are.
 func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPort {
 	addrs := usablePeer(plain(addrPorts(&m.Info.Transport)))
-	if ours := r.peers.server.Transport.Addrs; len(ours) == 0 || !ours[0].IsLoopback() {
+	if !r.places.inner() {
 		addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsLoopback() })
 	}
 	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == from })
 	if i > 0 {
 		addrs[0], addrs[i] = addrs[i], addrs[0]
 	}
-	return addrs[:min(len(addrs), maxHeardAddrs)]
-}
-
-// isAtOurs reports whether a presence says to be at one of our own addresses,
-// such as one that we have sent under a former identifier.
-func (r *Registrar) isAtOurs(addrs []netip.AddrPort) bool {
-	t := &r.peers.server.Transport
-	return slices.ContainsFunc(addrs, func(a netip.AddrPort) bool {
-		return a.Port() == t.Port && slices.Contains(t.Addrs, a.Addr())
-	})
+	return addrs
 }
 
 // discover calls a registrar that was heard, unless it is a peer or being called
@@ -98,14 +121,20 @@ func (r *Registrar) discover(id param.ServerID, addrs []netip.AddrPort, from net
 	if p := r.peers.byID[id]; p != nil && p.assoc != nil {
 		return
 	}
-	before := r.peerAt(addrs)
-	if before != nil && before.assoc == nil {
-		return // that is what its caller is for
+	var before *peer // at this place, under another identifier
+	for _, p := range r.peers.list {
+		switch {
+		case !p.caller.reaches(addrs, from):
+		case p.assoc == nil:
+			return // that is what its caller is for
+		default:
+			before = p
+		}
 	}
 	heard, same := 0, 0
 	for _, c := range r.peers.seeds {
 		switch {
-		case !c.from.IsValid() && overlap(c.addrs, addrs):
+		case !c.from.IsValid() && c.reaches(addrs, from) && (before != nil || !r.isTaken(c)):
 			r.hasten(c)
 			return
 		case !c.from.IsValid():
@@ -127,26 +156,25 @@ func (r *Registrar) discover(id param.ServerID, addrs []netip.AddrPort, from net
 	c := &caller{addrs: addrs, left: heardCalls, from: from}
 	r.peers.seeds = append(r.peers.seeds, c)
 	r.call(c)
-	if before != nil { // under another identifier: is that one still there?
+	if before != nil { // is that one still there?
 		r.sendPresence(before, true)
 	}
 	r.mentorHeard()
 }
 
-// peerAt is a peer with one of the addresses, nil if there is none; rather one
-// that is not there any more.
-func (r *Registrar) peerAt(addrs []netip.AddrPort) *peer {
-	var at *peer
-	for _, p := range r.peers.list {
-		if overlap(p.caller.addrs, addrs) && (at == nil || at.assoc != nil) {
-			at = p
-		}
+// reaches reports whether a call of the caller comes to whoever has sent a presence
+// with these addresses: it goes to the address that the datagram has come from, or,
+// where that is none of them, to all of them.
+func (c *caller) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
+	if addrs[0].Addr() == from {
+		return slices.Contains(c.addrs, addrs[0])
 	}
-	return at
+	return len(without(addrs, c.addrs)) == 0
 }
 
-func overlap(a, b []netip.AddrPort) bool {
-	return slices.ContainsFunc(a, func(x netip.AddrPort) bool { return slices.Contains(b, x) })
+// isTaken reports whether another registrar was found where the caller calls.
+func (r *Registrar) isTaken(c *caller) bool {
+	return slices.ContainsFunc(r.peers.links, func(a *assoc) bool { return a.caller == c && a.sender != nil })
 }
 
 // hasten has a seed called soon that was to be called later.

@@ -87,6 +87,7 @@ type Announced struct {
 // Serving: the host serves ASAP, and ENRP if it does. It is the first event, if it comes at all.
 type Serving struct {
 	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP.
+	// Those that others can use best come first.
 	Addrs []netip.AddrPort
 	TCP   bool
 	// Announce asks for Announce actions of ASAP; Config.Discover is for those
@@ -94,6 +95,18 @@ type Serving struct {
 	Announce bool
 	// ENRP are where ENRP is served; none if it is not.
 	ENRP []netip.AddrPort
+	// Own are all addresses at which the ENRP endpoint takes calls, those included
+	// that are not offered to others, such as those of a bridge for containers.
+	// Other machines may have the same ones. The addresses of ENRP need not be
+	// repeated.
+	Own []netip.Addr
+}
+
+// Addresses: the machine's addresses have changed since Serving, or since the last
+// Addresses. The fields are those of Serving; ENRP is served if it was.
+type Addresses struct {
+	Addrs, ENRP []netip.AddrPort
+	Own         []netip.Addr
 }
 
 // Tick: time has passed. Timers run on this event alone, so that a host that
@@ -113,5 +126,6 @@ func (SendFailed) event() {}
 func (Connecting) event() {}
 func (Announced) event()  {}
 func (Serving) event()    {}
+func (Addresses) event()  {}
 func (Tick) event()       {}
 func (Stop) event()       {}

@@ -32,25 +32,22 @@ const (
 	maxFormerCalls = 120
 )
 
-// remember makes a former peer's addresses a seed, unless they are one.
+// remember makes a former peer's addresses a seed, unless seeds have all of them.
 func (r *Registrar) remember(addrs []netip.AddrPort) {
 	ps := &r.peers
-	former := 0
+	former, left := 0, slices.Clone(addrs)
 	for _, c := range ps.seeds {
 		if c.from.IsValid() {
 			continue
 		}
-		if overlap(c.addrs, addrs) {
-			if c.left > 0 {
-				c.left = maxFormerCalls
-			}
-			return
+		if left = without(left, c.addrs); overlap(c.addrs, addrs) && c.left > 0 {
+			c.left = maxFormerCalls
 		}
 		if c.left > 0 {
 			former++
 		}
 	}
-	if len(addrs) == 0 || former >= maxFormer {
+	if len(left) == 0 || former >= maxFormer {
 		return
 	}
 	c := &caller{addrs: addrs, left: maxFormerCalls}
@@ -58,19 +55,23 @@ func (r *Registrar) remember(addrs []netip.AddrPort) {
 	r.callAgain(c)
 }
 
+func overlap(a, b []netip.AddrPort) bool {
+	return slices.ContainsFunc(a, func(x netip.AddrPort) bool { return slices.Contains(b, x) })
+}
+
+// without is a without the addresses of b.
+func without(a, b []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(a), func(x netip.AddrPort) bool { return slices.Contains(b, x) })
+}
+
 // call opens an association, unless there is one already.
 func (r *Registrar) call(c *caller) {
-	switch {
-	case c.busy || len(c.addrs) == 0:
-		return
-	case c.peer != nil && c.peer.assoc != nil:
-		return
-	case c.peer == nil && r.reaches(c.addrs):
-		r.callAgain(c)
+	if c.busy || len(c.addrs) == 0 || c.peer != nil && c.peer.assoc != nil {
 		return
 	}
-	if a := r.sctpAssociated(true, c.addrs); a != nil {
-		if a.sender == nil { // both have given the other up, but not the association
+	to := r.free(c)
+	if len(to) == 0 {
+		if a := r.sctpAssociated(true, c.addrs); a != nil && a.sender == nil { // both have given the other up, but not the association
 			r.write(a, r.presence(0, true))
 		}
 		r.callAgain(c)
@@ -80,15 +81,43 @@ func (r *Registrar) call(c *caller) {
 	c.ref, c.busy, c.called = r.probes.ref, true, r.now
 	r.peers.calls[c.ref] = c
 	r.timers.stop(&c.timer)
-	r.act(Connect{Ref: c.ref, PPID: enrp.PPID, To: c.addrs, Via: c.via})
+	r.act(Connect{Ref: c.ref, PPID: enrp.PPID, To: to, Via: c.via})
 }
 
-// reaches reports whether a peer with one of the addresses has an association.
-func (r *Registrar) reaches(addrs []netip.AddrPort) bool {
-	return slices.ContainsFunc(r.peers.list, func(p *peer) bool {
-		return p.assoc != nil && overlap(p.caller.addrs, addrs)
-	})
+// free are the addresses of a caller at which somebody can be called whom we are
+// not associated with. Several machines may have one address, such as that of a
+// bridge for containers or a virtual one: it stands for the machine that has
+// proved to be there, which can be our own, and must not hide the others.
+//
+// Some address of those left may be one that a peer says to have as well. It is
+// left out if there are others, since the kernel refuses a call to two peers as a
+// whole. Where there is no other, the place counts as the peer's, unless we know
+// that it is another registrar's, by its identifier.
+func (r *Registrar) free(c *caller) []netip.AddrPort {
+	left := slices.DeleteFunc(slices.Clone(c.addrs), r.isOurs)
+	if len(left) == 0 && c.isConfigured() { // the user may know better, having another UDP port
+		left = c.addrs
+	}
+	var claimed []netip.AddrPort
+	for _, a := range r.peers.links {
+		if len(a.peer) > 0 {
+			left = without(left, a.peer[:1])
+			claimed = append(claimed, a.peer[1:]...)
+		}
+	}
+	for _, p := range r.peers.list {
+		if p.assoc != nil {
+			claimed = append(claimed, p.caller.addrs...)
+		}
+	}
+	if rest := without(left, claimed); len(rest) > 0 || c.peer == nil && !c.from.IsValid() {
+		return rest
+	}
+	return left
 }
+
+// isConfigured reports whether the user has named the caller's address.
+func (c *caller) isConfigured() bool { return c.peer == nil && !c.from.IsValid() && c.left == 0 }
 
 // callAgain makes the next call some time later: soon, where somebody waits for
 // it.
@@ -173,7 +202,7 @@ func (r *Registrar) linkDown(a *assoc) {
 
 // unlink moves a peer to another association, or suspects it if there is none.
 func (r *Registrar) unlink(p *peer) {
-	p.assoc = nil
+	p.assoc, p.doubted = nil, time.Time{}
 	for _, a := range r.peers.links {
 		if a.sender == p {
 			p.assoc = a

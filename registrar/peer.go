@@ -36,7 +36,10 @@ type peer struct {
 	// only asks, such as an operator's tool, is no news and has no say.
 	presented bool
 	last      time.Time // peer_last_heard
-	watch     timer
+	// doubted is since when it owes a sign of life over its association, which is
+	// perhaps dead; the zero time if it does not.
+	doubted time.Time
+	watch   timer
 
 	roster   roster
 	audit    audit
@@ -91,19 +94,8 @@ type peerList struct {
 }
 
 // beginENRP starts the ENRP side.
-func (r *Registrar) beginENRP(addrs []netip.AddrPort) {
+func (r *Registrar) beginENRP() {
 	ps := &r.peers
-	addrs = plain(addrs)
-	outer := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
-	some := slices.ContainsFunc(addrs, outer)
-	t := param.Transport{Type: param.TypeSCTPTransport}
-	for _, a := range addrs {
-		if len(t.Addrs) < maxAnnounced && (outer(a) || !some) {
-			t.Port = a.Port()
-			t.Addrs = append(t.Addrs, a.Addr())
-		}
-	}
-	ps.server = param.ServerInformation{ID: r.id, Transport: t}
 	r.timers.arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
 	for _, a := range r.cfg.Peers {
 		c := &caller{addrs: plain([]netip.AddrPort{a})}
@@ -156,9 +148,8 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	if p == nil {
 		return nil
 	}
-	if a.sender == nil && p.isElsewhere(a, m) {
+	if a.sender == nil && p.isElsewhere(a, m) && !r.hasMoved(p, a) {
 		r.stats.Ignored[ignoredSender]++
-		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer", a.primary(), id, p.assoc.primary())
 		r.act(Close{Assoc: a.id})
 		return nil
 	}
@@ -175,6 +166,9 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	}
 	if p.assoc == nil {
 		p.assoc = a
+	}
+	if p.assoc == a {
+		p.doubted = time.Time{}
 	}
 	p.last, p.via = r.now, a.via
 	r.setPeerState(p, PeerActive)
@@ -200,6 +194,25 @@ func (p *peer) isElsewhere(a *assoc, m enrp.Message) bool {
 	}
 	pr, ok := m.(*enrp.Presence)
 	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.assoc.primary())
+}
+
+// hasMoved tells a peer whose address has changed from another registrar with its
+// identifier: the association that the peer had does not answer any more, whereas
+// that of a peer which is still there does. Until that is known the new one is
+// refused; its side calls again every PEER-CALL-GAP.
+func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
+	if p.doubted.IsZero() {
+		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.assoc.primary())
+		r.doubt(p)
+	}
+	if !r.isSilent(p) {
+		return false
+	}
+	r.logf(false, "registrar %v is at %v now, and no longer at %v", p.id, a.primary(), p.assoc.primary())
+	old := p.assoc
+	p.assoc, p.doubted = a, time.Time{}
+	r.act(Close{Assoc: old.id, Abort: true})
+	return true
 }
 
 // onOwnID: we have called ourselves, or another registrar has our identifier.

@@ -664,7 +664,17 @@ func TestSameIdentifier(t *testing.T) {
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
 	w.tell(3, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
-	w.want("3 close")
+	w.want("2 < presence to 20000002 R ffff", "3 close")
+	w.tell(2, &enrp.Presence{Sender: greater}) // it lives
+	for range 20 {
+		w.pass(time.Second)
+		w.trace = nil
+		w.handle(AssocUp{Assoc: 5, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(5, &enrp.Presence{Sender: greater})
+		w.want("2 < presence to 20000002 R ffff", "5 close")
+		w.down(5)
+		w.tell(2, &enrp.Presence{Sender: greater})
+	}
 	w.wantHomes("a:1@20000002")
 	w.down(3)
 	w.want()

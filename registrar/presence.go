@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
@@ -41,7 +42,7 @@ func (r *Registrar) vary(cycle time.Duration) time.Duration {
 // onPresence: RFC 5353, Sections 3.4 and 3.6.1.
 func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.Info.Present() {
-		p.caller.addrs = usablePeer(plain(addrPorts(&m.Info.Transport)))
+		p.caller.addrs = provedFirst(usablePeer(plain(addrPorts(&m.Info.Transport))), a.primary())
 	}
 	if !p.presented {
 		p.presented = true
@@ -104,4 +105,13 @@ func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
 		}
 	}
 	return list
+}
+
+// provedFirst puts the address that a registrar has proved to be at before the
+// others that it names.
+func provedFirst(addrs []netip.AddrPort, proved netip.Addr) []netip.AddrPort {
+	if i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == proved }); i > 0 {
+		addrs[0], addrs[i] = addrs[i], addrs[0]
+	}
+	return addrs
 }

@@ -40,6 +40,7 @@ type Registrar struct {
 	peers     peerList
 	roster    roster // of our own elements
 	start     start
+	places    places
 	announce  announcer
 	discovery discovery
 	log       logger
@@ -153,6 +154,8 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 		r.onAnnounced(ev)
 	case Serving:
 		r.onServing(ev)
+	case Addresses:
+		r.onAddresses(ev)
 	case Tick:
 		r.onTick()
 	case Stop:

@@ -1,9 +1,11 @@
 package registrar
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
@@ -17,6 +19,7 @@ type start struct {
 	running     bool
 	until       time.Time // when it ends in any case, unless a mentor sends
 	discovery   time.Time // until when who is heard by multicast may delay that
+	heard       heardOne  // the last registrar that was heard by multicast
 	mentor      *peer
 	downloading bool
 	tried       []*peer           // mentors that have failed
@@ -51,8 +54,14 @@ func (s *start) delay(until time.Time) {
 	}
 }
 
-// mentorHeard: a registrar was heard by multicast. If it is late it has time to
-// say more.
+// heardOne is a registrar that was heard by multicast, and where.
+type heardOne struct {
+	id   param.ServerID
+	from netip.Addr
+}
+
+// mentorHeard: a registrar that can be called was heard by multicast. If it is
+// late it has time to say more.
 func (r *Registrar) mentorHeard() {
 	if s := &r.start; s.running && !r.now.After(s.discovery) {
 		s.delay(r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
@@ -150,10 +159,13 @@ func (r *Registrar) untried() *peer {
 func (s *start) due(r *Registrar, _ *timer) {
 	switch {
 	case !r.now.Before(s.until):
-		if len(r.cfg.Peers)+len(r.peers.list) == 0 {
-			r.logf(false, "no other registrar was heard: alone in the scope")
-		} else {
+		switch {
+		case len(r.cfg.Peers)+len(r.peers.list) > 0:
 			r.logf(true, "no peer has given us the handlespace: beginning with %d pool elements", r.peers.foreign())
+		case s.heard.id != 0:
+			r.logf(true, "no registrar has given us the handlespace, but registrar %v is heard from %v: look for a firewall between that address and this registrar's ENRP port", s.heard.id, s.heard.from)
+		default:
+			r.logf(false, "no other registrar was heard: alone in the scope")
 		}
 		s.mentor = nil
 		r.endStart()

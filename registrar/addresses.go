@@ -1,0 +1,173 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// places are where the registrar serves. They change while it runs: a registrar
+// starts before the network is up, an address expires, an interface is added.
+// So every message that names addresses is built when it is sent.
+type places struct {
+	asap, enrp []netip.AddrPort
+	// own are all addresses at which a call to our ENRP port reaches ourselves,
+	// those included that are not offered to others.
+	own []netip.Addr
+
+	tcp, announced bool
+
+	// former is the transport of the last presence before the present one; a
+	// datagram of ours that comes back may still have it.
+	former param.Transport
+	moved  move
+}
+
+// move runs some time after the loss of an address: associations that were bound
+// to that address are dead, and SCTP needs half a minute to find it out.
+type move struct{ timer timer }
+
+// onServing begins ENRP and the announces.
+func (r *Registrar) onServing(ev Serving) {
+	r.places.tcp, r.places.announced = ev.TCP, ev.Announce
+	r.place(Addresses{Addrs: ev.Addrs, ENRP: ev.ENRP, Own: ev.Own})
+	if len(ev.ENRP) > 0 {
+		r.beginENRP()
+	} else {
+		r.start.running = false
+	}
+	if ev.Announce {
+		r.timers.arm(&r.announce.timer, &r.announce, r.now)
+	}
+}
+
+// place notes where we serve.
+func (r *Registrar) place(ev Addresses) {
+	p := &r.places
+	p.asap, p.enrp = outer(plain(ev.Addrs)), outer(plain(ev.ENRP))
+	p.own = nil
+	for _, a := range ev.Own {
+		p.own = append(p.own, plainAddr(a))
+	}
+	for _, a := range plain(ev.ENRP) {
+		if !slices.Contains(p.own, a.Addr()) {
+			p.own = append(p.own, a.Addr())
+		}
+	}
+	t := param.Transport{}
+	for _, a := range p.enrp[:min(len(p.enrp), maxAnnounced)] {
+		t.Type, t.Port = param.TypeSCTPTransport, a.Port()
+		t.Addrs = append(t.Addrs, a.Addr())
+	}
+	if len(ev.ENRP) > 0 {
+		r.peers.server = param.ServerInformation{ID: r.id, Transport: t}
+	}
+}
+
+// outer leaves out the loopback, unless there is nothing else: an address of the
+// loopback means another machine to everybody who reads it. It also leaves out
+// what cannot be called.
+func outer(addrs []netip.AddrPort) []netip.AddrPort {
+	addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsUnspecified() })
+	isOuter := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
+	if slices.ContainsFunc(addrs, isOuter) {
+		addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return !isOuter(a) })
+	}
+	return addrs
+}
+
+// inner reports whether we are on the loopback only.
+func (p *places) inner() bool { return len(p.enrp) > 0 && p.enrp[0].Addr().IsLoopback() }
+
+// isOurs reports whether a call to an address of ENRP reaches ourselves.
+func (r *Registrar) isOurs(a netip.AddrPort) bool {
+	return a.Port() == r.peers.server.Transport.Port && slices.Contains(r.places.own, a.Addr())
+}
+
+// isSent reports whether a presence by multicast with our identifier is one of
+// our own, come back.
+func (r *Registrar) isSent(t *param.Transport) bool {
+	return t.Equal(r.peers.server.Transport) || t.Equal(r.places.former)
+}
+
+// onAddresses: the machine's addresses have changed. The peers and all who listen
+// are told now, and whoever could not be reached so far is called now.
+func (r *Registrar) onAddresses(ev Addresses) {
+	old := r.places
+	former := r.peers.server.Transport
+	r.place(ev)
+	if slices.Equal(old.asap, r.places.asap) && slices.Equal(old.enrp, r.places.enrp) {
+		return // what we alone know of, such as a bridge
+	}
+	r.logf(false, "the machine's addresses have changed: the registrar offers ASAP at %v and ENRP at %v, before at %v and %v",
+		r.places.asap, r.places.enrp, old.asap, old.enrp)
+	if r.places.announced {
+		r.timers.arm(&r.announce.timer, &r.announce, r.now)
+	}
+	if !former.Present() {
+		return
+	}
+	r.places.former = former
+	r.tellAll(r.presence(0, false))
+	r.callSoon()
+	if r.cfg.Discover {
+		r.discovery.eager = r.now.Add(r.cfg.Timers.MentorDiscovery)
+		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
+		if s := &r.start; s.running && (len(old.enrp) == 0 || old.inner()) {
+			s.discovery = r.discovery.eager // nobody could be heard before
+			s.delay(s.discovery)
+			r.timers.arm(&s.timer, s, r.now)
+		}
+	}
+	if slices.ContainsFunc(old.enrp, func(a netip.AddrPort) bool { return !slices.Contains(r.places.enrp, a) }) {
+		for _, p := range r.peers.list {
+			r.doubt(p)
+		}
+		r.timers.arm(&r.places.moved.timer, &r.places.moved, r.now.Add(r.doubtTime()))
+	}
+}
+
+// callSoon has everybody called now who is to be called some time later.
+func (r *Registrar) callSoon() {
+	callers := slices.Clone(r.peers.seeds)
+	for _, p := range r.peers.list {
+		callers = append(callers, &p.caller)
+	}
+	for _, c := range callers {
+		if !c.busy && c.timer.armed() {
+			r.hasten(c)
+		}
+	}
+}
+
+// doubt asks a peer over its present association for a sign of life, and notes
+// since when it owes one.
+func (r *Registrar) doubt(p *peer) {
+	if p.assoc != nil && p.doubted.IsZero() {
+		p.doubted = r.now
+		r.sendPresence(p, true)
+	}
+}
+
+// doubtTime is how long a peer may take to answer then. It is shorter than the
+// time that the peer has, having lost us, before it takes us over.
+func (r *Registrar) doubtTime() time.Duration { return r.cfg.Timers.MaxTimeNoResponse / 2 }
+
+// isSilent reports whether a peer has not answered in that time.
+func (r *Registrar) isSilent(p *peer) bool {
+	return !p.doubted.IsZero() && r.now.Sub(p.doubted) >= r.doubtTime()
+}
+
+// due ends the associations that did not survive the loss of an address. Their
+// peers are called anew.
+func (m *move) due(r *Registrar, _ *timer) {
+	for _, p := range r.peers.list {
+		if p.assoc != nil && p.assoc.up && r.isSilent(p) {
+			r.logf(false, "association with registrar %v has not survived the change of addresses", p.id)
+			p.doubted = time.Time{}
+			r.act(Close{Assoc: p.assoc.id, Abort: true})
+		}
+	}
+}

@@ -1,0 +1,400 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+const bridge = "172.17.0.1" // docker0's, on each machine
+
+// newBridgedWorld is a registrar on a machine with docker0, whose address it
+// offers or just has.
+func newBridgedWorld(t *testing.T, offered bool, change ...func(*Config)) *world {
+	t.Helper()
+	w := newWorld(t, change...)
+	ev := Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")}
+	if offered {
+		ev.ENRP = append(ev.ENRP, peers(bridge+":9901")...)
+	} else {
+		ev.Own = addrsOf("10.0.0.1", bridge, "127.0.0.1")
+	}
+	w.handle(ev)
+	return w
+}
+
+func addrsOf(list ...string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, a := range list {
+		addrs = append(addrs, netip.MustParseAddr(a))
+	}
+	return addrs
+}
+
+func discovers(c *Config) { c.Discover = true }
+
+// connects are the calls so far, without their numbers.
+func (w *world) connects() []string {
+	var list []string
+	for _, line := range w.trace {
+		if line, ok := strings.CutPrefix(line, "connect "); ok {
+			_, to, _ := strings.Cut(line, " to ")
+			list = append(list, to)
+		}
+	}
+	w.trace = nil
+	return list
+}
+
+func (w *world) wantConnects(want ...string) {
+	w.t.Helper()
+	if got := w.connects(); !slices.Equal(got, want) {
+		w.t.Fatalf("at %v: calls to %q, want %q", w.now.Sub(w.start), got, want)
+	}
+}
+
+// joins has a registrar take the last call and be a peer.
+func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
+	w.t.Helper()
+	w.takes(w.r.probes.ref, id, proved)
+	w.tell(id, m)
+	w.trace = nil
+	if p := w.r.peers.byID[m.Sender]; p == nil || p.assoc == nil {
+		w.t.Fatalf("registrar %v is no peer", m.Sender)
+	}
+}
+
+// TestSharedAddressDiscovery: three machines each have docker0's address. Those
+// that are heard are called at their other addresses, and both become peers.
+func TestSharedAddressDiscovery(t *testing.T) {
+	for _, offered := range []bool{false, true} {
+		t.Run(fmt.Sprintf("offered %v", offered), func(t *testing.T) {
+			w := newBridgedWorld(t, offered, discovers)
+			b, c := presenceAt(greater, bridge, "10.0.0.2"), presenceAt(third, "10.0.0.3", bridge)
+			w.hears("10.0.0.2", b)
+			w.wantConnects("[10.0.0.2:9901]")
+			w.joins(2, b, "10.0.0.2")
+			w.hears("10.0.0.3", c)
+			w.wantConnects("[10.0.0.3:9901]")
+			w.joins(3, c, "10.0.0.3")
+			// Both are lost, forgotten, and called for at their own addresses.
+			w.down(2)
+			w.down(3)
+			w.wantConnects("[10.0.0.2:9901]", "[10.0.0.3:9901]")
+		})
+	}
+}
+
+// TestSharedAddressOfOthers: the address that two others share is not ours. It
+// hides neither of them, whoever has proved to be there.
+func TestSharedAddressOfOthers(t *testing.T) {
+	for _, proved := range []string{"10.0.0.2", bridge} {
+		t.Run("proved "+proved, func(t *testing.T) {
+			w := newWorld(t, discovers)
+			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+			b, c := presenceAt(greater, "10.0.0.2", bridge), presenceAt(third, bridge, "10.0.0.3")
+			w.hears("10.0.0.2", b)
+			w.wantConnects("[10.0.0.2:9901 172.17.0.1:9901]")
+			w.joins(2, b, proved)
+			w.hears("10.0.0.3", c)
+			w.wantConnects("[10.0.0.3:9901]")
+			w.joins(3, c, "10.0.0.3")
+		})
+	}
+	t.Run("while the first is called again", func(t *testing.T) {
+		w := newWorld(t, discovers)
+		w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+		w.meetAt(2, greater, "10.0.0.2", "10.0.0.2", bridge)
+		w.down(2)
+		w.wantConnects("[10.0.0.2:9901 172.17.0.1:9901]")
+		w.hears("10.0.0.3", presenceAt(third, bridge, "10.0.0.3"))
+		if got := w.connects(); len(got) != 1 || !strings.Contains(got[0], "10.0.0.3:9901") {
+			t.Fatalf("calls to %q, want one to 10.0.0.3", got)
+		}
+	})
+}
+
+// TestSharedAddressPeers: with docker0 on three machines, a registrar that a peer
+// names is called at the address that it alone has.
+func TestSharedAddressPeers(t *testing.T) {
+	w := newBridgedWorld(t, true, func(c *Config) { c.Peers = peers("10.0.0.2:9901") })
+	w.wantConnects("[10.0.0.2:9901]")
+	w.joins(2, presenceAt(greater, "10.0.0.2", bridge), "10.0.0.2")
+	w.tell(2, &enrp.ListResponse{Sender: greater, Servers: []param.ServerInformation{presenceAt(third, bridge, "10.0.0.3").Info}})
+	w.wantConnects("[10.0.0.3:9901]")
+	w.joins(3, presenceAt(third, bridge, "10.0.0.3"), "10.0.0.3")
+	w.down(3)
+	w.wantConnects("[10.0.0.3:9901]")
+}
+
+// TestSharedAddressFormer: of two former peers with one address in common both are
+// called.
+func TestSharedAddressFormer(t *testing.T) {
+	w := newWorld(t)
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	w.meetAt(2, greater, "10.0.0.2", "10.0.0.2", bridge)
+	w.meetAt(3, third, "10.0.0.3", "10.0.0.3", bridge)
+	w.down(2)
+	w.down(3)
+	refuse := func(d time.Duration) {
+		for end := w.now.Add(d); w.now.Before(end); w.pass(time.Second) {
+			for ref := range w.r.peers.calls {
+				w.handle(Connecting{Ref: ref})
+			}
+		}
+	}
+	refuse(30 * time.Second)
+	if len(w.r.peers.list) != 0 {
+		t.Fatalf("%d peers are left", len(w.r.peers.list))
+	}
+	w.trace = nil
+	refuse(time.Minute)
+	got := strings.Join(w.connects(), " ")
+	if !strings.Contains(got, "10.0.0.2:9901") || !strings.Contains(got, "10.0.0.3:9901") {
+		t.Errorf("calls to %s, want both", got)
+	}
+	w.meetAt(4, third, "10.0.0.3", "10.0.0.3", bridge) // one is back
+	w.trace = nil
+	refuse(time.Minute)
+	if got := w.connects(); len(got) == 0 || slices.ContainsFunc(got, func(s string) bool { return s != "[10.0.0.2:9901]" }) {
+		t.Errorf("calls to %q, want the other one at its own address", got)
+	}
+}
+
+// TestVirtualAddressMoves: a virtual address is configured as the peer. The
+// registrar that had it has another one, too, and is called there when the virtual
+// address has moved on.
+func TestVirtualAddressMoves(t *testing.T) {
+	w := newWorld(t, discovers, func(c *Config) { c.Peers = peers("10.0.0.100:9901") })
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	w.wantConnects("[10.0.0.100:9901]")
+	w.joins(2, presenceAt(greater, "10.0.0.2", "10.0.0.100"), "10.0.0.100")
+	w.hears("10.0.0.3", presenceAt(third, "10.0.0.100", "10.0.0.3")) // the address is on its way
+	w.wantConnects("[10.0.0.3:9901]")
+}
+
+// TestSharedAddressOnly: a registrar that names no address but one of ours cannot be
+// called. The user is told, once, and not that we are alone.
+func TestSharedAddressOnly(t *testing.T) {
+	w := newBridgedWorld(t, false, discovers)
+	w.logs = true
+	w.hears("10.0.0.2", presenceAt(greater, bridge))
+	w.want("log registrar 20000002 is heard from 10.0.0.2, but cannot be called: this machine has the addresses [172.17.0.1:9901] that it names, too; give it an address of its own (option enrp)")
+	w.hears("10.0.0.2", presenceAt(greater, bridge))
+	w.want()
+	w.pass(time.Minute)
+	if got := strings.Join(w.trace, "\n"); strings.Contains(got, "alone") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2: look for a firewall") {
+		t.Errorf("says %s", got)
+	}
+	if !w.r.Ready() {
+		t.Error("not ready")
+	}
+}
+
+// TestHeardIsNotAlone: whoever is heard and cannot be reached is not passed over in
+// silence.
+func TestHeardIsNotAlone(t *testing.T) {
+	w := newDiscoveryWorld(t)
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+	w.handle(Connecting{Ref: 1})
+	w.trace, w.logs = nil, true
+	for range 30 {
+		w.pass(time.Second)
+		for ref := range w.r.peers.calls {
+			w.handle(Connecting{Ref: ref})
+		}
+	}
+	got := strings.Join(w.trace, "\n")
+	if strings.Contains(got, "alone") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2") {
+		t.Errorf("says %s", got)
+	}
+}
+
+// TestOneMachine: registrars on one machine find each other, at different addresses
+// or ports.
+func TestOneMachine(t *testing.T) {
+	w := newWorld(t, discovers)
+	w.handle(Serving{Addrs: peers("127.0.0.1:3863"), ENRP: peers("127.0.0.1:9901")})
+	w.hears("10.0.0.1", presenceAt(greater, "127.0.0.2"))
+	w.wantConnects("[127.0.0.2:9901]")
+	port := presenceAt(third, "127.0.0.1")
+	port.Info.Transport.Port = 9902
+	w.hears("10.0.0.1", port)
+	w.wantConnects("[127.0.0.1:9902]")
+}
+
+// announces are the addresses in the announces so far.
+func (w *world) announces(acts []Action) (asapAt, enrpAt []netip.Addr) {
+	w.t.Helper()
+	for _, act := range acts {
+		a, ok := act.(Announce)
+		if !ok {
+			continue
+		}
+		if a.ENRP {
+			m, _, err := enrp.Parse(a.Data)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			enrpAt = m.(*enrp.Presence).Info.Transport.Addrs
+			continue
+		}
+		m, _, err := asap.Parse(a.Data)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		asapAt = m.(*asap.ServerAnnounce).Transports[0].Addrs
+	}
+	return asapAt, enrpAt
+}
+
+// TestAddressesAnnounced: announces and presences name the addresses of the moment.
+// A registrar that starts before the network is up finds its peers when it is.
+func TestAddressesAnnounced(t *testing.T) {
+	w := newWorld(t, discovers, func(c *Config) { c.Peers = peers("10.0.0.9:9901") })
+	w.handle(Serving{Addrs: peers("127.0.0.1:3863"), ENRP: peers("127.0.0.1:9901"), Announce: true})
+	a, e := w.announces(w.handle(Tick{}))
+	if want := addrsOf("127.0.0.1"); !slices.Equal(a, want) || !slices.Equal(e, want) {
+		t.Fatalf("before the network is up: announces %v and %v, want %v", a, e, want)
+	}
+	w.handle(Connecting{Ref: 1}) // no route
+	w.pass(20 * time.Second)
+	w.handle(Connecting{Ref: w.r.probes.ref})
+	if !w.r.Ready() {
+		t.Fatal("not ready")
+	}
+	w.pass(5 * time.Second)
+	for ref := range w.r.peers.calls {
+		w.handle(Connecting{Ref: ref})
+	}
+	w.trace, w.logs = nil, true
+	w.handle(Addresses{Addrs: peers("10.0.0.1:3863", "127.0.0.1:3863"), ENRP: peers("10.0.0.1:9901", "127.0.0.1:9901")})
+	w.want("log the machine's addresses have changed: the registrar offers ASAP at [10.0.0.1:3863] and ENRP at [10.0.0.1:9901], before at [127.0.0.1:3863] and [127.0.0.1:9901]")
+	w.logs = false
+	a, e = w.announces(w.handle(Tick{}))
+	if want := addrsOf("10.0.0.1"); !slices.Equal(a, want) || !slices.Equal(e, want) {
+		t.Errorf("when it is: announces %v and %v, want %v", a, e, want)
+	}
+	w.pass(time.Second)
+	w.trace = slices.DeleteFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "announce") })
+	w.wantConnects("[10.0.0.9:9901]") // not in a PEER-HEARTBEAT-CYCLE
+	w.pass(4 * time.Second)
+	if n := strings.Count(strings.Join(w.trace, "\n"), "announce presence"); n < 3 {
+		t.Errorf("%d presences in 4 s, want one a second: some may get lost", n)
+	}
+	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
+	w.wantConnects("[10.0.0.2:9901]")
+}
+
+// TestStartOutlivesNetwork: a registrar whose network comes up while it looks for
+// others looks on.
+func TestStartOutlivesNetwork(t *testing.T) {
+	w := newWorld(t, discovers)
+	w.handle(Serving{ENRP: peers("127.0.0.1:9901")})
+	w.pass(4 * time.Second)
+	w.handle(Addresses{ENRP: peers("10.0.0.1:9901")})
+	w.pass(4 * time.Second)
+	if w.r.Ready() {
+		t.Fatal("ready 4 s after the network")
+	}
+	for range 10 { // an address that comes and goes does not delay it for ever
+		w.handle(Addresses{ENRP: peers("10.0.0.1:9901", "10.0.0.2:9901")})
+		w.handle(Addresses{ENRP: peers("10.0.0.1:9901")})
+		w.pass(time.Second)
+	}
+	if !w.r.Ready() {
+		t.Error("not ready")
+	}
+}
+
+// TestOwnAnnounceComesBack: what we have sent with our former addresses is not
+// another registrar's.
+func TestOwnAnnounceComesBack(t *testing.T) {
+	w := newWorld(t, discovers)
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901"), Announce: true})
+	sent := w.handle(Tick{})
+	w.handle(Addresses{Addrs: peers("10.0.0.5:3863"), ENRP: peers("10.0.0.5:9901")})
+	w.handle(Tick{})
+	w.trace, w.logs = nil, true
+	for _, act := range sent {
+		if a, ok := act.(Announce); ok {
+			w.handle(Announced{From: netip.MustParseAddrPort("10.0.0.1:9901"), Data: a.Data, ENRP: a.ENRP})
+		}
+	}
+	w.want()
+	w.hears("10.0.0.7", presenceAt(testServer, "10.0.0.7"))
+	w.want("log another registrar, at 10.0.0.7:9901, has our server identifier 10000001: give one of the two another")
+}
+
+// TestAddressesTold: peers learn new addresses at once, nobody learns of a bridge.
+func TestAddressesTold(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.handle(Addresses{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1", bridge)})
+	w.want()
+	acts := w.handle(Addresses{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901", "10.0.0.5:9901")})
+	w.want("2 < presence ffff")
+	m, _, err := enrp.Parse(acts[1].(*Send).Data)
+	if p, ok := m.(*enrp.Presence); err != nil || !ok || !slices.Equal(p.Info.Transport.Addrs, addrsOf("10.0.0.1", "10.0.0.5")) {
+		t.Errorf("told %v, %v", m, err)
+	}
+}
+
+// TestLostAddress: an address is gone. Peers that do not answer over the present
+// association are called anew, before they take us for dead.
+func TestLostAddress(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.handle(Addresses{Addrs: peers("10.0.0.5:3863"), ENRP: peers("10.0.0.5:9901")})
+	w.want("2 < presence ffff", "3 < presence ffff", "2 < presence to 20000002 R ffff", "3 < presence to 30000003 R ffff")
+	w.tell(3, &enrp.Presence{Sender: third})
+	w.pass(2*time.Second + 500*time.Millisecond)
+	w.want("2 abort")
+	w.down(2)
+	w.wantConnects("[10.0.9.2:9901]")
+	w.pass(time.Minute / 2)
+	if w.r.peers.byID[third].assoc.id != 3 {
+		t.Error("the peer that answers is called too")
+	}
+}
+
+// TestPeerMoves: a peer calls from a new address while its old association is not
+// known to be dead. It is the peer again in less than MAX-TIME-NO-RESPONSE.
+func TestPeerMoves(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	call := func(id AssocID) {
+		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.7:9901"), Via: ViaKernel, ENRP: true})
+		m := presenceAt(greater, "10.0.9.7")
+		m.HasChecksum = false // no audit
+		w.tell(id, m)
+	}
+	call(3)
+	w.want("2 < presence to 20000002 R ffff", "3 close")
+	for id := AssocID(4); id <= 5; id++ {
+		w.down(id - 1)
+		w.pass(time.Second)
+		call(id)
+		w.want(fmt.Sprintf("%d close", id))
+	}
+	w.down(5)
+	w.pass(time.Second)
+	call(6)
+	w.want("2 abort")
+	w.down(2)
+	w.want()
+	w.wantHomes("a:1@20000002")
+	p := w.r.peers.byID[greater]
+	if p.assoc == nil || p.assoc.id != 6 || p.state != PeerActive || p.caller.addrs[0] != netip.MustParseAddrPort("10.0.9.7:9901") {
+		t.Errorf("peer is %v at %v", p.state, p.caller.addrs)
+	}
+}
