@@ -31,8 +31,15 @@ type Config struct {
 	// Life is the registration life as it goes on the wire, negative for an
 	// infinite one. RFC 5354 counts seconds there, RSPLIB milliseconds. The
 	// default 90000 is right in both readings: 90 s in milliseconds, which
-	// three re-registrations fit in, and 25 h in seconds.
+	// three re-registrations fit in, and 25 h in seconds. A life must be at
+	// least 2 s.
 	Life int32
+	// LifeUnit is the unit in which the registrars read Life: time.Second or
+	// time.Millisecond. T4-reregistration follows from it. 0 takes seconds for
+	// a Life below 1000, which would be less than a second of milliseconds, and
+	// milliseconds otherwise: the shorter reading renews the registration in
+	// time in both.
+	LifeUnit time.Duration
 
 	// Registrars are the registrars to register with, preferred ones first.
 	Registrars []endpoint.Registrar
@@ -113,6 +120,15 @@ func (c *Config) prepare() error {
 	if c.Life == 0 {
 		c.Life = defaultLife
 	}
+	if c.LifeUnit == 0 {
+		c.LifeUnit = time.Millisecond
+		if c.Life < 1000 {
+			c.LifeUnit = time.Second
+		}
+	}
+	if life := c.lifetime(); life > 0 {
+		c.Timers.Reregistration = min(c.Timers.Reregistration, max(life/3, MinReregistration))
+	}
 	c.Registrars = slices.Clone(c.Registrars)
 	c.Transport = c.Transport.Clone()
 	for i, a := range c.Transport.Addrs {
@@ -146,6 +162,12 @@ func (c *Config) prepare() error {
 		}
 	}
 	return nil
+}
+
+// lifetime is the registration life as the registrars read it, 0 if it is
+// infinite.
+func (c *Config) lifetime() time.Duration {
+	return max(0, time.Duration(c.Life)) * c.LifeUnit
 }
 
 // binds reports whether the endpoint will be bound to an address.

@@ -38,6 +38,7 @@ func newDriver(t *testing.T, change func(*Config)) *driver {
 		ID:        testID,
 		Transport: param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 		Policy:    param.Policy{Type: param.LeastUsed},
+		LifeUnit:  time.Second,
 		Timers:    Timers{Reregistration: time.Minute},
 	}
 	for _, s := range []string{"10.0.0.1", "10.0.0.2"} {

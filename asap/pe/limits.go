@@ -23,6 +23,12 @@ func (c *Config) checkLimits() error {
 			return fmt.Errorf("%d addresses: an element can have at most %d, because SCTP stacks remember no more of a peer", n, MaxAddrs)
 		}
 	}
+	if c.LifeUnit != time.Second && c.LifeUnit != time.Millisecond {
+		return fmt.Errorf("LifeUnit %v: registrars read the registration life in seconds or in milliseconds", c.LifeUnit)
+	}
+	if life := c.lifetime(); life > 0 && life < 2*MinReregistration {
+		return fmt.Errorf("registration life of %v: it must be at least %v, because the time between two registrations must be at least %v", life, 2*MinReregistration, MinReregistration)
+	}
 	if t := c.Timers.Reregistration; t < MinReregistration {
 		return fmt.Errorf("re-registration every %v: the time between two registrations must be at least %v", t, MinReregistration)
 	}

@@ -38,6 +38,10 @@ func TestLimits(t *testing.T) {
 		}, "33 addresses: an element can have at most 32"},
 		{"re-registration every second", func(c *Config) { c.Timers.Reregistration = time.Second }, ""},
 		{"re-registration every 1 ms", func(c *Config) { c.Timers.Reregistration = time.Millisecond }, "re-registration every 1ms: the time between two registrations must be at least 1s"},
+		{"life of 3 s in seconds", func(c *Config) { c.Life = 3 }, ""},
+		{"life of 1 s in seconds", func(c *Config) { c.Life = 1 }, "registration life of 1s: it must be at least 2s"},
+		{"life of 3 ms", func(c *Config) { c.Life, c.LifeUnit = 3, time.Millisecond }, "registration life of 3ms: it must be at least 2s"},
+		{"unit of life", func(c *Config) { c.LifeUnit = time.Minute }, "in seconds or in milliseconds"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := Config{
@@ -50,6 +54,40 @@ func TestLimits(t *testing.T) {
 			_, err := New(cfg)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("got error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestRenewalFollowsLife: T4-reregistration is a third of the registration life
+// at most, in the unit in which the registrars read it.
+func TestRenewalFollowsLife(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		life     int32
+		unit, t4 time.Duration
+		want     time.Duration
+	}{
+		{"default", 0, 0, 0, 30 * time.Second},
+		{"short, so seconds", 10, 0, 0, 10 * time.Second / 3},
+		{"90 s in seconds", 90, time.Second, 0, 30 * time.Second},
+		{"12 s in the reference implementation's milliseconds", 12000, 0, 0, 4 * time.Second},
+		{"12000 s", 12000, time.Second, 0, 30 * time.Second},
+		{"the user's, too long", 90_000, time.Millisecond, time.Minute, 30 * time.Second},
+		{"the user's, short enough", 90_000, time.Second, time.Hour, time.Hour},
+		{"very short", 2, 0, 0, time.Second},
+		{"infinite", -1, 0, time.Hour, time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDriver(t, func(cfg *Config) {
+				cfg.Life, cfg.LifeUnit, cfg.Timers.Reregistration = c.life, c.unit, c.t4
+			})
+			d.atHome()
+			d.until(c.want - 1)
+			d.want()
+			d.until(c.want)
+			if len(d.regs) != 2 {
+				t.Errorf("%d registrations after %v, want the second one now", len(d.regs), c.want)
 			}
 		})
 	}

@@ -141,7 +141,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
 	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
 	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
-	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s (default: a third of the life, at most 10m)")
+	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s and at most a third of the life (default: a third of the life, at most 10m)")
 	f.registrarFlags.add(cmd, "auto, kernel, udp")
 	fl.StringVar(&f.check.probe, "check", "", "register the server only while this `CHECK` passes (default: none)")
 	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks; at most 250ms before the first that passes")
@@ -248,6 +248,10 @@ func (f *registerFlags) config() (pe.Config, error) {
 	}
 	if err = f.checkTimers(); err != nil {
 		return cfg, err
+	}
+	cfg.LifeUnit = time.Millisecond
+	if strings.HasPrefix(f.lifeUnit, "s") {
+		cfg.LifeUnit = time.Second
 	}
 	cfg.Life, cfg.Timers.Reregistration, err = parseLife(f.life, f.lifeUnit, f.reregister)
 	return cfg, err
