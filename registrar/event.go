@@ -47,6 +47,10 @@ type AssocAddrs struct {
 	Peer  []netip.AddrPort
 }
 
+// AssocDone: the peer sends no more over this association, and may wait for the
+// answers to what it has sent. AssocDown follows when they are sent.
+type AssocDone struct{ Assoc AssocID }
+
 // AssocDown: an association is gone, however it went, or a Connect failed. No
 // other event follows for this AssocID.
 type AssocDown struct{ Assoc AssocID }
@@ -120,6 +124,7 @@ type Stop struct{}
 
 func (AssocUp) event()    {}
 func (AssocAddrs) event() {}
+func (AssocDone) event()  {}
 func (AssocDown) event()  {}
 func (Received) event()   {}
 func (SendFailed) event() {}

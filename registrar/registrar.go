@@ -142,6 +142,8 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 		r.onAssocUp(ev)
 	case AssocAddrs:
 		r.onAssocAddrs(ev)
+	case AssocDone:
+		r.act(Close{Assoc: ev.Assoc}) // every request is answered by now
 	case AssocDown:
 		r.onAssocDown(ev)
 	case Received:

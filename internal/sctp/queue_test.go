@@ -162,6 +162,7 @@ func TestTCPLargeMessages(t *testing.T) {
 		}
 	}
 	_ = c.Close()
+	x.Shutdown(x.next(PeerDone).Assoc)
 	if ev := x.next(Down); ev.Reason != PeerShutdown || ev.Err != nil {
 		t.Errorf("Got %v, want PeerShutdown", ev)
 	}

@@ -46,6 +46,11 @@ const (
 	SendFailed
 	// PeerAddrs: the set of the peer's addresses has changed.
 	PeerAddrs
+	// PeerDone: the peer, which has connected by TCP, will send no more and may
+	// wait for answers to what it has sent. The user of the Endpoint gives
+	// those and then calls Shutdown; if it does not within five seconds, the
+	// transport ends the association.
+	PeerDone
 	// Down: the association is gone, or never came up. It is the last event
 	// of its AssocID. Reason says how.
 	Down

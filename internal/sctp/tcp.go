@@ -122,7 +122,7 @@ func (e *tcpEndpoint) take(c *net.TCPConn) bool {
 	}
 	e.halfOpen++
 	a := e.newAssoc()
-	a.conn, a.accepted = c, true
+	a.conn, a.accepted, a.incoming = c, true, true
 	e.wg.Add(1)
 	go a.run(Dest{})
 	return true
@@ -130,7 +130,7 @@ func (e *tcpEndpoint) take(c *net.TCPConn) bool {
 
 // newAssoc makes and enters an association. e.mu is held.
 func (e *tcpEndpoint) newAssoc() *tcpAssoc {
-	a := &tcpAssoc{id: e.ids.next(), e: e, wake: make(chan struct{}, 1), queue: sendQueue{total: &e.n.queued}}
+	a := &tcpAssoc{id: e.ids.next(), e: e, wake: make(chan struct{}, 1), written: make(chan struct{}), queue: sendQueue{total: &e.n.queued}}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
 	e.assocs[a.id] = a
 	return a

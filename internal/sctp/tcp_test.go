@@ -2,6 +2,7 @@ package sctp
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -78,6 +79,7 @@ func TestTCPMessages(t *testing.T) {
 	_ = y.Send(a, Message{Data: message(50000, 1)})
 	y.Shutdown(a)
 	x.next(Received)
+	x.Shutdown(x.next(PeerDone).Assoc)
 	if ev := x.next(Down); ev.Reason != PeerShutdown {
 		t.Errorf("Got %v, want PeerShutdown", ev)
 	}
@@ -134,6 +136,9 @@ func TestTCPPeers(t *testing.T) {
 				if got := x.next(Received).Message.Data; !cmp.Equal(got, tt.data) {
 					t.Errorf("Got message %x, want %x", got, tt.data)
 				}
+			}
+			if tt.reason == PeerShutdown {
+				x.Shutdown(x.next(PeerDone).Assoc)
 			}
 			if ev := x.next(Down); ev.Reason != tt.reason {
 				t.Errorf("Got %v, want reason %d", ev, tt.reason)
@@ -196,5 +201,50 @@ func TestTCPConnectFails(t *testing.T) {
 	x.Connect(Dest{Kind: TCP, Addrs: []netip.AddrPort{ln.Addr().(*net.TCPAddr).AddrPort()}})
 	if ev := x.next(Down); ev.Reason != ConnectFailed || ev.Err == nil {
 		t.Errorf("Got %v, want ConnectFailed and why", ev)
+	}
+}
+
+// TestTCPHalfClose has a peer that ends its side of the connection when it has
+// sent 50 messages; it gets what they are answered with.
+func TestTCPHalfClose(t *testing.T) {
+	_, x, addr := tcpSite(t, Limits{})
+	c := dialTCP(t, addr)
+	const n = 50
+	for range n {
+		if _, err := c.Write([]byte{5, 0, 0, 4}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	a := x.next(Up).Assoc
+	for range n {
+		x.next(Received)
+	}
+	x.next(PeerDone)
+	for range n {
+		if err := x.Send(a, Message{Data: message(1000, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.Shutdown(a)
+	b, err := io.ReadAll(c)
+	if err != nil || len(b) != n*1000 {
+		t.Errorf("Got %d bytes, %v, want %d", len(b), err, n*1000)
+	}
+	if ev := x.next(Down); ev.Reason != PeerShutdown {
+		t.Errorf("Got %v, want PeerShutdown", ev)
+	}
+}
+
+// TestTCPHalfCloseForgotten: an association that nobody shuts down ends.
+func TestTCPHalfCloseForgotten(t *testing.T) {
+	_, x, addr := tcpSite(t, Limits{})
+	_ = dialTCP(t, addr).CloseWrite()
+	x.next(Up)
+	x.next(PeerDone)
+	if ev := x.next(Down); ev.Reason != PeerShutdown {
+		t.Errorf("Got %v, want PeerShutdown", ev)
 	}
 }

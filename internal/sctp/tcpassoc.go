@@ -23,19 +23,22 @@ const messageHead = 4
 type tcpAssoc struct {
 	id       AssocID
 	e        *tcpEndpoint
-	accepted bool
+	incoming bool            // the peer has connected
+	accepted bool            // it has, and no whole message has come yet
 	ctx      context.Context // done at the end
 	cancel   context.CancelFunc
 	wake     chan struct{} // the writer has something to do
+	written  chan struct{} // closed when the writer has ended
 
-	mu      sync.Mutex
-	conn    *net.TCPConn // nil while dialling
-	ended   bool
-	closing bool
-	reason  Reason
-	err     error
-	queue   sendQueue // not yet written
-	active  time.Time // last successful write
+	mu       sync.Mutex
+	conn     *net.TCPConn // nil while dialling
+	ended    bool
+	closing  bool
+	peerDone bool // the peer sends no more
+	reason   Reason
+	err      error
+	queue    sendQueue // not yet written
+	active   time.Time // last successful write
 }
 
 // run is the life of the association.
@@ -53,16 +56,14 @@ func (a *tcpAssoc) run(to Dest) {
 			return
 		}
 	}
-	var writer sync.WaitGroup
-	writer.Add(1)
 	go func() {
-		defer writer.Done()
+		defer close(a.written)
 		a.write()
 	}()
 	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	a.tell(Event{Type: Up, Peer: []netip.AddrPort{netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())}})
 	a.read()
-	writer.Wait()
+	<-a.written
 }
 
 // setConn gives the association its connection, unless it has been ended.
@@ -92,7 +93,7 @@ func (a *tcpAssoc) stop(r Reason, err error) {
 	if a.ended {
 		return
 	}
-	if a.closing {
+	if a.closing && !a.peerDone {
 		r, err = LocalClose, nil
 	}
 	if r == Overrun {
@@ -162,6 +163,9 @@ func (a *tcpAssoc) read() {
 	var head [messageHead]byte
 	for {
 		if err := a.readHead(head[:]); err != nil {
+			if errors.Is(err, io.EOF) && a.incoming {
+				a.answerRest()
+			}
 			a.stop(readReason(err))
 			return
 		}
@@ -177,6 +181,25 @@ func (a *tcpAssoc) read() {
 		}
 		a.whole()
 		a.tell(Event{Type: Received, Message: Message{Data: b[:n:n], PPID: ppidASAP}})
+	}
+}
+
+// answerRest lets what the peer has asked be answered, and waits until all is
+// written. A peer that has ended only its own side of the connection waits for
+// that.
+func (a *tcpAssoc) answerRest() {
+	a.mu.Lock()
+	a.peerDone = true
+	closing := a.closing
+	a.mu.Unlock()
+	if !closing {
+		a.tell(Event{Type: PeerDone})
+	}
+	limit := time.NewTimer(graceTime)
+	defer limit.Stop()
+	select {
+	case <-a.written:
+	case <-limit.C:
 	}
 }
 

@@ -99,6 +99,8 @@ func translate(ev sctp.Event) registrar.Event {
 		return registrar.Received{Assoc: id, PPID: ev.Message.PPID, Data: ev.Message.Data}
 	case sctp.SendFailed:
 		return registrar.SendFailed{Assoc: id, Data: ev.Message.Data}
+	case sctp.PeerDone:
+		return registrar.AssocDone{Assoc: id}
 	case sctp.Down:
 		return registrar.AssocDown{Assoc: id}
 	}

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"encoding/binary"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -173,5 +175,44 @@ func TestAnnounces(t *testing.T) {
 				t.Errorf("stats: %+v", s)
 			}
 		})
+	}
+}
+
+// TestHalfClose has a user that ends its side of a TCP connection after 50
+// requests. It gets every answer.
+func TestHalfClose(t *testing.T) {
+	h := loopbackHost(t)
+	c, err := net.Dial("tcp", h.LocalAddrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const n = 50
+	var requests []byte
+	for range n {
+		if requests, err = (&asap.HandleResolution{Handle: "none"}).Append(requests); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Write(requests); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	answers, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for ; len(answers) >= 4; got++ {
+		size := (int(binary.BigEndian.Uint16(answers[2:])) + 3) &^ 3
+		if _, _, err := asap.Parse(answers[:min(size, len(answers))]); err != nil {
+			t.Fatalf("answer %d: %v", got, err)
+		}
+		answers = answers[min(size, len(answers)):]
+	}
+	if got != n {
+		t.Errorf("%d answers, want %d", got, n)
 	}
 }
