@@ -22,8 +22,8 @@ type assoc struct {
 
 	elements elements // that it owns
 	subs     map[*pool]*subscription
-	claims   []*element // whose claim is from this association
-	probe    *probe     // that asks elements over this association
+	claims   []*claim // that are from this association
+	probe    *probe   // that asks elements over this association
 	linger   timer
 	errors   bucket
 

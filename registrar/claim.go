@@ -2,15 +2,25 @@ package registrar
 
 import (
 	"slices"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// claim is a registration of an identifier that another host's element has. It
-// waits while that element is asked for a sign of life: with one, the claim is
-// refused as Non-unique PE Identifier (RFC 5354, Section 3.12.5), and without
-// the element is removed and the claim granted.
+// claim is a message that waits until it is known whether an element lives:
+//
+//   - a registration of its identifier by another host. If the element lives,
+//     the registration is refused as Non-unique PE Identifier (RFC 5354, Section
+//     3.12.5), otherwise the element is removed and the registration granted.
+//   - a deregistration by another process of its host. If the element lives, the
+//     deregistration is refused as Rejected due to Security Considerations,
+//     otherwise the element is removed and the deregistration granted.
+//
+// An element of our own is asked for a sign of life. For an element of a peer the
+// peer is asked: only the home can judge, because elements of the reference
+// implementation acknowledge keep-alives of no other registrar.
 //
 // RFC 5352, Section 3.1, has a re-registration take over an element whoever
 // sends it, and the reference implementation does so. Then any client could
@@ -18,53 +28,187 @@ import (
 // host, which is what the rule is for, loses a keep-alive timeout this way.
 // The sender's T2-registration timer is 30 s (RFC 5352, Section 7.1).
 type claim struct {
+	on    *entry
 	assoc *assoc
-	msg   asap.Registration
+	// msg is an *asap.Registration or an *asap.Deregistration. An element has
+	// at most one claim of each kind.
+	msg  asap.Message
+	next *claim // on the same element
+
+	// timer is when the home is asked again, or, for a deregistration of an
+	// element of our own, when the time for its answer is over.
+	timer timer
+	until time.Time // when a claim on a peer's element is given up
 }
 
-func (r *Registrar) claimElement(e *element, a *assoc, m *asap.Registration) {
-	msg := *m
-	msg.Handle = e.pool.handle // one copy will do
-	switch {
-	case e.claim != nil && e.claim.assoc == a: // sent again
-		e.claim.msg = msg
-		return
-	case e.claim != nil:
-		r.rejectRegistration(a, m, param.Cause{Code: param.CauseNonUniquePEIdentifier})
-		return
-	case len(a.claims) >= r.cfg.Limits.ClaimsPerAssoc:
-		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
+// farewellTime is how long an element may take to acknowledge the keep-alive
+// that another process of its host has caused by a deregistration, or to accept
+// and acknowledge a call if it is being called.
+const farewellTime = time.Second
+
+func (c *claim) isRegistration() bool {
+	_, ok := c.msg.(*asap.Registration)
+	return ok
+}
+
+// claim has a registration or a deregistration wait for the end of an element.
+func (r *Registrar) claim(on *entry, a *assoc, m asap.Message) {
+	c := &claim{on: on, assoc: a}
+	switch m := m.(type) {
+	case *asap.Registration:
+		msg := *m
+		msg.Handle = on.pool.handle // one copy will do
+		c.msg = &msg
+	case *asap.Deregistration:
+		c.msg = &asap.Deregistration{Handle: on.pool.handle, ID: m.ID}
+	}
+	for x := on.claim; x != nil; x = x.next {
+		switch {
+		case x.isRegistration() != c.isRegistration():
+		case x.assoc == a: // sent again
+			x.msg = c.msg
+			return
+		default:
+			r.refuseClaim(c)
+			return
+		}
+	}
+	if len(a.claims) >= r.cfg.Limits.ClaimsPerAssoc {
+		r.rejectClaim(c, param.CauseLackOfResources)
 		return
 	}
-	e.claim = &claim{a, msg}
-	a.claims = append(a.claims, e)
+	c.next, on.claim = on.claim, c
+	a.claims = append(a.claims, c)
 	r.leaveIdle(a)
 	r.stats.Claims++
-	r.check(e)
+	if e := r.find(on.pool.handle, on.pe.ID); e != nil {
+		r.check(e)
+		r.awaitFarewell(e)
+		return
+	}
+	c.until = r.now.Add(r.claimTime())
+	c.due(r, nil)
 }
 
-// takeClaim takes the claim from the element, if there is one.
-func (r *Registrar) takeClaim(e *element) *claim {
-	c := e.claim
-	if c != nil {
-		e.claim = nil
-		c.assoc.claims = slices.DeleteFunc(c.assoc.claims, func(x *element) bool { return x == e })
+// claimTime is how long a claim on a peer's element waits: long enough for the
+// peer to find out whether the element lives, or for us to find out that the
+// peer does not, and to take the element over and call it.
+func (r *Registrar) claimTime() time.Duration {
+	t := &r.cfg.Timers
+	return max(2*t.KeepAliveTimeout, 2*t.MaxTimeNoResponse) + t.ProbeTimeout + minAskGap
+}
+
+// due asks the home of a peer's element again, which may be another one by now,
+// or gives up. An element of our own has not answered in time.
+func (c *claim) due(r *Registrar, _ *timer) {
+	if e := r.find(c.on.pool.handle, c.on.pe.ID); e != nil {
+		r.remove(e, RemovedDeregistered)
+		return
+	}
+	if !c.until.After(r.now) {
+		r.dropClaim(c)
+		r.refuseClaim(c)
+		return
+	}
+	again := r.now.Add(minAskGap + r.cfg.Timers.KeepAliveTimeout)
+	if again.After(c.until) {
+		again = c.until
+	}
+	r.timers.arm(&c.timer, c, again)
+	r.askHome(c.on)
+}
+
+// askHome has the home of a peer's element ask the element. The message says
+// that the home has the element: see offerOwn, which answers with an update if
+// the element lives. If it does not, the home removes it and tells everyone.
+// The reference implementation ignores the message; its elements are asked at
+// their next keep-alive.
+func (r *Registrar) askHome(f *entry) {
+	if p := r.peers.byID[f.roster.home]; p != nil {
+		r.tell(p, &enrp.HandleUpdate{Sender: r.id, Receiver: p.id, Action: enrp.AddPE, Handle: f.pool.handle, Element: f.pe.PoolElement})
+	}
+}
+
+// awaitFarewell limits the time for an answer of an element of our own that is
+// being asked or called, if a deregistration waits for it.
+func (r *Registrar) awaitFarewell(e *element) {
+	for c := e.claim; c != nil; c = c.next {
+		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.armed() {
+			r.timers.arm(&c.timer, c, r.now.Add(farewellTime))
+		}
+	}
+}
+
+// takeClaims takes the claims from an element.
+func (r *Registrar) takeClaims(on *entry) *claim {
+	first := on.claim
+	on.claim = nil
+	for c := first; c != nil; c = c.next {
+		r.timers.stop(&c.timer)
+		c.assoc.claims = slices.DeleteFunc(c.assoc.claims, func(x *claim) bool { return x == c })
 		r.leaveIdle(c.assoc)
 	}
-	return c
+	return first
 }
 
-// rejectClaim refuses the claim, if there is one: the element lives.
-func (r *Registrar) rejectClaim(e *element) {
-	if c := r.takeClaim(e); c != nil {
-		r.rejectRegistration(c.assoc, &c.msg, param.Cause{Code: param.CauseNonUniquePEIdentifier})
+// dropClaim takes one claim from its element.
+func (r *Registrar) dropClaim(c *claim) {
+	r.timers.stop(&c.timer)
+	for p := &c.on.claim; *p != nil; p = &(*p).next {
+		if *p == c {
+			*p = c.next
+			break
+		}
+	}
+	c.next = nil
+	c.assoc.claims = slices.DeleteFunc(c.assoc.claims, func(x *claim) bool { return x == c })
+	if c.assoc.up {
+		r.leaveIdle(c.assoc)
 	}
 }
 
 // dropClaims forgets the claims of an association that is gone.
 func (r *Registrar) dropClaims(a *assoc) {
-	for _, e := range a.claims {
-		e.claim = nil
+	for len(a.claims) > 0 {
+		r.dropClaim(a.claims[0])
 	}
-	a.claims = nil
+}
+
+// refuseClaims refuses all claims: the element lives.
+func (r *Registrar) refuseClaims(on *entry) {
+	for c := r.takeClaims(on); c != nil; c = c.next {
+		r.refuseClaim(c)
+	}
+}
+
+func (r *Registrar) refuseClaim(c *claim) {
+	if c.isRegistration() {
+		r.rejectClaim(c, param.CauseNonUniquePEIdentifier)
+	} else {
+		r.rejectClaim(c, param.CauseSecurity)
+	}
+}
+
+func (r *Registrar) rejectClaim(c *claim, cause param.CauseCode) {
+	switch m := c.msg.(type) {
+	case *asap.Registration:
+		r.rejectRegistration(c.assoc, m, param.Cause{Code: cause})
+	case *asap.Deregistration:
+		r.rejectDeregistration(c.assoc, m, cause)
+	}
+}
+
+// grantClaims grants what has waited for the end of an element, which is gone:
+// the deregistration first.
+func (r *Registrar) grantClaims(list *claim) {
+	for c := list; c != nil; c = c.next {
+		if m, ok := c.msg.(*asap.Deregistration); ok {
+			r.grantDeregistration(c.assoc, m)
+		}
+	}
+	for c := list; c != nil; c = c.next {
+		if m, ok := c.msg.(*asap.Registration); ok {
+			r.register(c.assoc, m)
+		}
+	}
 }

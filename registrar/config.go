@@ -112,8 +112,8 @@ type Limits struct {
 	// for; DefaultItems is what it gets where it does not say. Defaults 128
 	// and 3, the reference implementation's.
 	ResolutionItems, DefaultItems int
-	// ClaimsPerAssoc, registrations that wait until it is known whether the
-	// present owner of the PE identifier lives. Default 64.
+	// ClaimsPerAssoc, registrations and deregistrations that wait until it is
+	// known whether the present owner of the PE identifier lives. Default 64.
 	ClaimsPerAssoc int
 	// Probes that run at the same time; more wait. Default 512.
 	Probes int
@@ -130,8 +130,9 @@ type Limits struct {
 	PeerMessages int
 	// Downloads of the handlespace by peers at the same time; default 32.
 	Downloads int
-	// ErrorsPerSecond, ASAP_ERROR messages to one association; twice as many
-	// may come at once. Default 10.
+	// ErrorsPerSecond, ASAP_ERROR messages to one association, and answers to
+	// acknowledgements for elements that are not registered; twice as many may
+	// come at once. Default 10.
 	ErrorsPerSecond int
 	// LogsPerSecond, lines to the operator; twice as many may come at once,
 	// and what is left out is counted. Default 50.

@@ -34,9 +34,15 @@
 // An identifier that is taken passes to a new association of the same host at
 // once. An association from elsewhere gets it only when its owner does not
 // answer a keep-alive, and is refused as Non-unique PE Identifier otherwise; the
-// response waits for that, a keep-alive timeout (5 s) and a second at most. What
+// response waits for that, a keep-alive timeout (5 s) and a second at most. If the
+// home of the owner is another registrar, that one is asked; see claim. What
 // a host is, is told by the address that it has proved to be at, not by those
 // that its SCTP lists.
+//
+// A process whose registration was superseded may deregister without effect, and
+// any other process of the element's host only if the element does not answer;
+// see onDeregistration. An element that is removed for a missed keep-alive is told
+// with a DEREGISTRATION_RESPONSE, as one whose life is over; see succeed.
 //
 // An association that ends, in whatever way, has its elements probed at once:
 // called at their ASAP transport and asked for a sign of life. They stay in the

@@ -48,7 +48,6 @@ type element struct {
 
 	life timer
 
-	claim   *claim
 	reports []report
 
 	// contested is the element as another registrar has it that says to be its
@@ -111,7 +110,7 @@ func (a *assoc) mayActFor(e *element) bool {
 // due runs the element's timers.
 func (e *element) due(r *Registrar, t *timer) {
 	if t == &e.life {
-		r.expire(e)
+		r.remove(e, RemovedExpired) // RFC 5352, Section 3.2
 		return
 	}
 	r.keepAliveDue(e)
@@ -175,15 +174,24 @@ func (r *Registrar) disown(e *element) {
 	}
 }
 
-// remove takes the element out of the handlespace. If another association has
-// claimed its identifier, the claim is granted now. An element that another
-// registrar says to have is handed over to it instead, unless it has
-// deregistered.
-func (r *Registrar) remove(e *element, why RemoveReason) {
+// remove takes the element out of the handlespace, and tells it if its
+// association is up: see succeed. What has waited for its end is granted now. An
+// element that another registrar says to have is handed over to it instead, unless
+// it has deregistered.
+func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, nil) }
+
+// removeFor is remove on behalf of an association, which is answered by the
+// caller.
+func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
 	if e.contested != nil && why != RemovedDeregistered && r.yield(e) {
 		return
 	}
-	p := e.pool
+	p, owner := e.pool, e.assoc
+	if by != nil {
+		owner = nil
+		e.dropFormer(by.id)
+	}
+	claims := r.takeClaims(&e.entry)
 	r.space.Remove(p.handle, e.id)
 	r.release(e)
 	r.refit(p)
@@ -192,10 +200,10 @@ func (r *Registrar) remove(e *element, why RemoveReason) {
 	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
 	r.poolChanged(p)
 	r.dropPoolIfUnused(p)
-	if c := e.claim; c != nil {
-		r.takeClaim(e)
-		r.register(c.assoc, &c.msg)
+	if why == RemovedReported { // it would come back, and clients could still not reach it
+		owner, e.former = nil, nil
 	}
+	r.succeed(&e.entry, claims, owner)
 }
 
 // release ends this registrar's care for the element. The handlespace is left

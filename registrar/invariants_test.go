@@ -144,8 +144,8 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 			}
 		}
 		checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
-		for _, e := range a.claims {
-			if e.claim == nil || e.claim.assoc != a {
+		for _, c := range a.claims {
+			if c.assoc != a || !c.isListed() || r.entry(c.on.pool.handle, c.on.pe.ID) != c.on {
 				fail("association %d has a claim that is none", a.id)
 			}
 		}
@@ -216,11 +216,37 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	if e.life.armed() == e.pe.Expires.IsZero() {
 		fail("element %v expires %v, timer %v", e.id, e.pe.Expires, e.life.armed())
 	}
-	if c := e.claim; c != nil && (r.assocs[c.assoc.id] != c.assoc || !slices.Contains(c.assoc.claims, e)) {
-		fail("element %v has a claim that its association does not know", e.id)
+	r.checkClaims(&e.entry, fail)
+	for c := e.claim; c != nil; c = c.next {
+		switch {
+		case c.timer.armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
+			fail("element %v waiting %v has a claim, registration %v, timer %v", e.id, e.waiting, c.isRegistration(), c.timer.armed())
+		case !e.waiting && e.probe == nil && e.keepAlive.at.Sub(r.now) > minAskGap:
+			fail("element %v has a claim and is not asked", e.id)
+		}
 	}
 	if len(e.reports) > r.cfg.Timers.MaxBadPEReport {
 		fail("element %v has %d reports", e.id, len(e.reports))
+	}
+}
+
+// isListed reports whether the claim is among those of its element.
+func (c *claim) isListed() bool {
+	for x := c.on.claim; x != nil; x = x.next {
+		if x == c {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Registrar) checkClaims(x *entry, fail failFunc) {
+	kinds := make(map[bool]bool)
+	for c := x.claim; c != nil; c = c.next {
+		if c.on != x || r.assocs[c.assoc.id] != c.assoc || !slices.Contains(c.assoc.claims, c) || kinds[c.isRegistration()] {
+			fail("element %v has a claim that its association does not know, or two", x.pe.ID)
+		}
+		kinds[c.isRegistration()] = true
 	}
 }
 
@@ -332,6 +358,12 @@ func (r *Registrar) checkPeers(fail failFunc) int {
 				fail("foreign element %v of %q is not there", id, p.handle)
 			}
 			r.checkPlace(e, fail)
+			r.checkClaims(e, fail)
+			for c := e.claim; c != nil; c = c.next {
+				if !c.timer.armed() {
+					fail("foreign element %v has a claim that does not end", id)
+				}
+			}
 		}
 	}
 	if known != foreign {

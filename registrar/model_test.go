@@ -21,6 +21,7 @@ type model struct {
 	tcp      map[AssocID]bool
 	asked    map[asking][]*asap.Registration // the latest is the last
 	elements map[modelKey]*belief
+	leaving  map[asking]time.Time // deregistrations without an answer yet, and when they came
 }
 
 type modelKey struct {
@@ -40,14 +41,16 @@ type belief struct {
 	expires   time.Time // zero for never
 	assoc     AssocID
 	host      []netip.AddrPort // of assoc when it was last up
+	port      uint16           // of assoc at the registration
 	orphan    bool             // assoc has ended, or a keep-alive was not delivered, and nothing has shown since that the element lives
 	waiting   AssocID          // where a keep-alive is unanswered, 0 if none is
 	since     time.Time        // when that was sent
 	reporters []netip.Addr     // who found it unreachable
+	former    map[AssocID]bool // associations that have owned it
 }
 
 func newModel(r *Registrar) *model {
-	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}}
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}}
 }
 
 // follow takes an event and what the registrar did about it into account, and
@@ -60,7 +63,9 @@ func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 	// response is sent.
 	for _, a := range acts {
 		if s, ok := a.(*Send); ok {
-			m.deregistered(s)
+			if err := m.deregistered(s, acts); err != nil {
+				return err
+			}
 		}
 	}
 	for _, a := range acts {
@@ -110,6 +115,11 @@ func (m *model) event(ev Event) asap.Message {
 				delete(m.asked, a)
 			}
 		}
+		for a := range m.leaving {
+			if a.assoc == ev.Assoc {
+				delete(m.leaving, a)
+			}
+		}
 	case SendFailed:
 		msg, _, _ := asap.Parse(ev.Data)
 		if ka, ok := msg.(*asap.EndpointKeepAlive); ok {
@@ -139,6 +149,10 @@ func (m *model) received(ev Received) asap.Message {
 	case *asap.EndpointKeepAliveAck:
 		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && b.waiting == ev.Assoc {
 			b.waiting, b.orphan, b.assoc, b.host = 0, false, ev.Assoc, slices.Clone(peer)
+		}
+	case *asap.Deregistration:
+		if at := (asking{ev.Assoc, modelKey{msg.Handle, msg.ID}}); m.leaving[at].IsZero() {
+			m.leaving[at] = m.now
 		}
 	case *asap.EndpointUnreachable:
 		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && !slices.Contains(b.reporters, peer[0].Addr()) {
@@ -180,11 +194,63 @@ func (m *model) reported(b *belief, key modelKey, msg asap.Message) bool {
 	return ok && modelKey{rep.Handle, rep.ID} == key && len(b.reporters) > m.r.cfg.Timers.MaxBadPEReport
 }
 
-func (m *model) deregistered(s *Send) {
+// deregistered takes in the answer to a deregistration. It may be granted to the
+// element, to one that has owned it, and to another process of its host if the
+// element does not answer. Who has owned it is told of its end as well.
+func (m *model) deregistered(s *Send, acts []Action) error {
 	msg, _, _ := asap.Parse(s.Data)
-	if out, ok := msg.(*asap.DeregistrationResponse); ok && len(out.Causes) == 0 {
-		delete(m.elements, modelKey{out.Handle, out.ID})
+	out, ok := msg.(*asap.DeregistrationResponse)
+	if !ok {
+		return nil
 	}
+	key := modelKey{out.Handle, out.ID}
+	at := asking{s.Assoc, key}
+	since := m.leaving[at]
+	delete(m.leaving, at)
+	b := m.elements[key]
+	switch {
+	case len(out.Causes) > 0 || b == nil:
+		return nil
+	case m.space(key) != nil && !grants(acts, key):
+		if !b.former[s.Assoc] || b.assoc == s.Assoc {
+			return fmt.Errorf("element %v of association %d stays, though association %d has deregistered it", key, b.assoc, s.Assoc)
+		}
+		delete(b.former, s.Assoc)
+		return nil
+	case since.IsZero(), m.mayLeave(s.Assoc, b, since):
+		if !since.IsZero() {
+			delete(m.elements, key)
+		}
+		return nil
+	}
+	return fmt.Errorf("element %v of association %d at %v, which lives, was deregistered by association %d at %v", key, b.assoc, b.host, s.Assoc, m.up[s.Assoc])
+}
+
+// mayLeave reports whether a deregistration that came at a time may be granted.
+func (m *model) mayLeave(a AssocID, b *belief, came time.Time) bool {
+	peer := m.up[a]
+	asked := came
+	if b.waiting != 0 && b.since.After(came) {
+		asked = b.since
+	}
+	port := b.port
+	if t := &b.reg.Element.ASAPTransport; t.Present() {
+		port = t.Port
+	}
+	return b.assoc == a || hasAddr(b.host, peer[0].Addr()) && (peer[0].Port() == port || (b.waiting != 0 || b.orphan) && m.now.Sub(asked) >= time.Second)
+}
+
+// grants reports whether the registration of an element is granted.
+func grants(acts []Action, key modelKey) bool {
+	for _, a := range acts {
+		if s, ok := a.(*Send); ok {
+			msg, _, _ := asap.Parse(s.Data)
+			if r, ok := msg.(*asap.RegistrationResponse); ok && !r.Reject && key == (modelKey{r.Handle, r.ID}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // sent takes in what the registrar has sent. msg is what it has just received.
@@ -224,13 +290,14 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 		return nil
 	}
 	peer := m.up[assoc]
-	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) &&
+	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !m.expired(b) && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) &&
 		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {
 		return fmt.Errorf("element %v of association %d at %v, which lives, was given to association %d at %v", key, b.assoc, b.host, assoc, peer)
 	}
-	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer)}
+	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer), port: peer[0].Port(), former: map[AssocID]bool{}}
 	if old := m.elements[key]; old != nil {
-		b.reporters = old.reporters
+		b.reporters, b.former = old.reporters, old.former
+		b.former[old.assoc] = true
 	}
 	if reg.Element.Life > 0 {
 		b.expires = m.now.Add(time.Duration(reg.Element.Life) * time.Second)

@@ -354,8 +354,16 @@ func (r *Registrar) forgetForeign(p *pool, id param.PEID) {
 	}
 }
 
-// removeForeign takes another registrar's element out of the handlespace.
+// removeForeign takes another registrar's element out of the handlespace. What
+// has waited for its end is granted now.
 func (r *Registrar) removeForeign(f *entry) {
+	claims := r.takeClaims(f)
+	r.dropForeign(f)
+	r.succeed(f, claims, nil)
+}
+
+// dropForeign is removeForeign without what follows from it.
+func (r *Registrar) dropForeign(f *entry) {
 	p := f.pool
 	r.space.Remove(p.handle, f.pe.ID)
 	r.forgetForeign(p, f.pe.ID)

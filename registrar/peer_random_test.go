@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // peerStorm makes random events of peers, most of which do what they should.
 type peerStorm struct {
 	storm
+	users []AssocID // of ASAP, all up
 }
 
 func (s *peerStorm) event() Event {
@@ -29,7 +31,15 @@ func (s *peerStorm) event() Event {
 		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: ViaKernel, ENRP: true}
 	case k < 3 && len(s.assocs) > 0:
 		return AssocDown{Assoc: s.assoc()}
-	case k < 7:
+	case k < 4:
+		if len(s.users) < 8 {
+			s.next++
+			s.users = append(s.users, s.next)
+			return AssocUp{Assoc: s.next, Peer: s.peer()[:1], Via: ViaKernel}
+		}
+		user := s.users[s.choose(len(s.users))]
+		return Received{Assoc: user, PPID: asap.PPID, Data: encodeOrNil(s.message())}
+	case k < 8:
 		s.now = s.now.Add(time.Duration(s.choose(8000)) * time.Millisecond)
 		return Tick{}
 	}
@@ -44,8 +54,12 @@ func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
 	h := param.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
 	other := param.ServerID(s.choose(6))
 	e := peerElement(uint32(s.choose(6)), []param.ServerID{0, server, other}[s.choose(3)])
-	if s.choose(8) == 0 {
+	switch s.choose(8) {
+	case 0:
 		e.ASAPTransport = param.Transport{}
+	case 1, 2, 3: // of a host that registers with us, too
+		at := s.peer()[0]
+		e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: at.Port(), Addrs: []netip.Addr{at.Addr()}}
 	}
 	if s.choose(8) == 0 {
 		e.Policy.Type = param.Random

@@ -282,6 +282,8 @@ func TestElementMoves(t *testing.T) {
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	w.up(1, ViaKernel, "10.0.1.9")
 	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.want("2 < handle_update to 20000002 ADD_PE a:1@20000002")
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	w.want("1 < registration rejected a:1 cause 4")
 	w.up(4, ViaKernel, "10.0.1.1")
 	w.recv(4, reg("a", 1, "10.0.1.1"))
@@ -339,7 +341,7 @@ func TestSweepConnected(t *testing.T) {
 	t.Run("not answered", func(t *testing.T) {
 		w := sweep(t)
 		w.until(4 * time.Second)
-		w.want("2 < handle_update DEL_PE a:1@10000001")
+		w.want("1 < deregistration a:1", "2 < handle_update DEL_PE a:1@10000001")
 		w.wantHomes()
 	})
 }

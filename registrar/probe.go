@@ -317,11 +317,16 @@ func (p *probe) due(r *Registrar, _ *timer) {
 	}
 }
 
-// fail removes all elements that are left.
+// fail removes all elements that are left. If they were asked over an association
+// that the peer has opened, they are told.
 func (p *probe) fail(r *Registrar, why RemoveReason) {
+	a := p.assoc
 	p.end(r)
 	for _, l := range []*elements{&p.asked, &p.waiting} {
 		for e := l.head; e != nil; e = l.head {
+			if a != nil && !a.ours && e.contested == nil {
+				r.tellRemoved(a, &e.entry)
+			}
 			r.remove(e, why)
 		}
 	}

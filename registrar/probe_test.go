@@ -159,7 +159,7 @@ func TestProbe(t *testing.T) {
 	t.Run("element leaves meanwhile", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(2, ViaUDP, "10.0.1.1:9")
+		w.up(2, ViaUDP, "10.0.1.1") // the element's endpoint
 		w.recv(2, dereg("p", 1))
 		w.recv(2, reg("p", 2, "10.0.1.1"))
 		w.want("2 < deregistration p:1", "7 abort", "2 < registration granted p:2")

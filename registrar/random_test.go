@@ -105,7 +105,7 @@ func (s *storm) message() asap.Message {
 			e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: uint16(s.choose(3)), Addrs: []netip.Addr{s.peer()[0].Addr()}}
 		}
 		return &asap.Registration{Handle: h, Element: e}
-	case k < 7:
+	case k < 8:
 		return &asap.Deregistration{Handle: h, ID: id}
 	case k < 10 && len(s.asked) > 0:
 		m := s.asked[s.choose(len(s.asked))]

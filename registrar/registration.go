@@ -15,22 +15,22 @@ import (
 // onRegistration: RFC 5352, Section 3.1. An identifier that is taken passes to
 // the sender at once if that is the element itself, that is if it comes over
 // the element's association or from its host; the RFC's rule 4 wants that. A
-// stranger gets it only if the element turns out to be dead: see claim.
+// stranger gets it only if the element turns out to be dead, whoever its home is:
+// see claim.
 func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 	if c := r.admit(a, m); c != nil {
 		r.rejectRegistration(a, m, *c)
 		return
 	}
-	e := r.find(m.Handle, m.Element.ID)
-	if e != nil && !a.mayActFor(e) {
-		r.claimElement(e, a, m)
-		return
+	e, f := r.find(m.Handle, m.Element.ID), r.findForeign(m.Handle, m.Element.ID)
+	switch {
+	case e != nil && !a.mayActFor(e):
+		r.claim(&e.entry, a, m)
+	case f != nil && !atHome(a, f):
+		r.claim(f, a, m)
+	default:
+		r.register(a, m)
 	}
-	if f := r.findForeign(m.Handle, m.Element.ID); f != nil && !r.mayMove(a, f) {
-		r.rejectRegistration(a, m, param.Cause{Code: param.CauseNonUniquePEIdentifier})
-		return
-	}
-	r.register(a, m)
 }
 
 // admit checks what can be said without a look at the pool. It returns why the
@@ -159,12 +159,16 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		return
 	}
 	p := r.makePool(m.Handle)
+	f := p.foreign[pe.ID]
 	r.forgetForeign(p, pe.ID)
 	if e == nil {
 		e = r.newElement(p, pe)
 		r.stats.Registrations++
 		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
 		r.poolChanged(p)
+		if f != nil {
+			r.pass(f, &e.entry)
+		}
 	} else {
 		r.stats.Reregistrations++
 		if !alike(&e.pe.PoolElement, &pe.PoolElement) {
@@ -176,8 +180,9 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	r.replace(&e.entry, pe)
 	r.setMisfit(&e.entry, false)
 	e.contested = nil
+	r.supersedes(e, a)
 	r.own(e, a)
-	r.rejectClaim(e) // the element has shown that it lives
+	r.refuseClaims(&e.entry) // the element has shown that it lives
 	r.alive(e)
 	if pe.Expires.IsZero() {
 		r.timers.stop(&e.life)
@@ -280,34 +285,4 @@ func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c param.C
 	r.replyWithCause(a, c, func(causes []param.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
 	})
-}
-
-// expire ends a registration whose life is over and tells the element (RFC
-// 5352, Section 3.2).
-func (r *Registrar) expire(e *element) {
-	if a := e.assoc; a != nil {
-		r.reply(a, &asap.DeregistrationResponse{Handle: e.pool.handle, ID: e.id})
-	}
-	r.remove(e, RemovedExpired)
-}
-
-// onDeregistration: RFC 5352, Section 3.2. Only the element itself may do so
-// (Section 2.2.2). What is not there is granted.
-func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
-	e := r.find(m.Handle, m.ID)
-	if a.via == ViaTCP || e != nil && !a.mayActFor(e) {
-		r.stats.Rejections[causeIndex(param.CauseSecurity)]++
-		r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: it is not the element", m.ID, quote(m.Handle), a.primary())
-		r.replyWithCause(a, param.Cause{Code: param.CauseSecurity}, func(causes []param.Cause) asap.Message {
-			return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
-		})
-		return
-	}
-	r.stats.Deregistrations++
-	if e != nil {
-		r.remove(e, RemovedDeregistered)
-	} else if f := r.findForeign(m.Handle, m.ID); f != nil && a.via != ViaTCP && atHome(a, f) {
-		r.leave(f)
-	}
-	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 }

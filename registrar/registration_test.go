@@ -432,7 +432,7 @@ func TestClaim(t *testing.T) {
 		w.recv(2, reg("p", 1, "10.0.0.2"))
 		w.want("1 < keep-alive p:1 from 10000001")
 		w.until(5 * time.Second)
-		w.want("2 < registration granted p:1")
+		w.want("1 < deregistration p:1", "2 < registration granted p:1")
 		w.wantElements("p:1")
 		if got := w.r.Space().Pool("p").Element(1).UserTransport.Addrs[0].String(); got != "10.0.0.2" {
 			t.Errorf("element is at %v, want the new host", got)
@@ -445,7 +445,7 @@ func TestClaim(t *testing.T) {
 		w.recv(2, reg("p", 1, "10.0.0.9")) // as a re-registration that is refused, it changes nothing
 		w.want("2 < registration rejected p:1 cause 3(0006001000070000000100080a000009)")
 		w.until(5 * time.Second)
-		w.want("2 < registration granted p:1")
+		w.want("1 < deregistration p:1", "2 < registration granted p:1")
 		w.wantElements("p:1")
 	})
 	t.Run("of an element that deregisters", func(t *testing.T) {

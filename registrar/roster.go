@@ -17,6 +17,12 @@ type entry struct {
 
 	before, after *entry // in the roster
 
+	// claim is what waits for the element's end, nil if nothing does. former are
+	// the associations that have owned it and were superseded, the latest first,
+	// then zeros; nil at first.
+	claim  *claim
+	former *[maxFormerOwners]AssocID
+
 	// seen is the audit in which its home has named it last.
 	seen uint64
 }

@@ -111,7 +111,8 @@ type Stats struct {
 	// Rejections of registrations and deregistrations by error cause; the last
 	// counts causes outside of RFC 5354.
 	Rejections [causes]uint64
-	// Claims: registrations of an identifier that another host's element had.
+	// Claims: registrations and deregistrations that had to wait until it was
+	// known whether the element of that identifier lives.
 	Claims uint64
 	// Resolutions answered, and those that failed by error cause.
 	Resolutions       uint64
@@ -255,7 +256,7 @@ func (s *Stats) families() []family {
 		counter("reregistrations_total", "Re-registrations granted.", s.Reregistrations),
 		counter("deregistrations_total", "Deregistrations granted.", s.Deregistrations),
 		byLabel("rejections_total", "cause", "Registrations and deregistrations refused.", causeLabels[:], s.Rejections[:]),
-		counter("claims_total", "Registrations of an identifier that an element of another host had.", s.Claims),
+		counter("claims_total", "Registrations of an identifier that another host has, and deregistrations by another process than the element's, that waited for a sign of life.", s.Claims),
 		byLabel("elements_removed_total", "reason", "Pool elements removed.", removeLabels[:], s.Removed[:]),
 		counter("resolutions_total", "Handle resolutions answered with pool elements.", s.Resolutions),
 		byLabel("resolutions_failed_total", "cause", "Handle resolutions refused.", causeLabels[:], s.ResolutionsFailed[:]),

@@ -50,6 +50,7 @@ func (r *Registrar) ask(e *element, home bool) {
 	e.waiting, e.heldUp = true, false
 	r.timers.arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
 	r.sendKeepAlive(e, e.assoc, home)
+	r.awaitFarewell(e)
 }
 
 // sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is the reference
@@ -93,6 +94,7 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 		p.progress(r)
 	default:
 		r.stats.KeepAlivesUnexpected++
+		r.tellUnregistered(a, m)
 		return
 	}
 	r.stats.KeepAlivesAcked++
@@ -101,7 +103,7 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 	if adopted {
 		r.announceUpdate(enrp.AddPE, &e.entry)
 	}
-	r.rejectClaim(e)
+	r.refuseClaims(&e.entry)
 	r.alive(e)
 	if e.adopt {
 		r.askSoon(e)

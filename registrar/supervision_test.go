@@ -35,7 +35,7 @@ func TestKeepAlive(t *testing.T) {
 	w.wantElements("p:1")
 	w.pass(1)
 	w.wantElements()
-	w.want()
+	w.want("1 < deregistration p:1")
 	if s := w.r.Stats(); s.KeepAlivesSent != 101 || s.KeepAlivesAcked != 100 || s.KeepAlivesTimedOut != 1 || s.Removed[RemovedNoAck] != 1 {
 		t.Errorf("stats: %+v", s)
 	}
@@ -183,7 +183,7 @@ func TestHeldUpAlways(t *testing.T) {
 		w.now = w.now.Add(8 * time.Second)
 		w.handle(Tick{})
 	}
-	w.want()
+	w.want("1 < deregistration p:1")
 	w.wantElements()
 }
 

@@ -132,19 +132,22 @@ func (r *Registrar) takeSome(p *peer) {
 // an ASAP transport cannot be called: it is gone, unless it registers anew.
 func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 	if !f.pe.ASAPTransport.Present() {
-		gone := &entry{pool: f.pool, pe: f.pe}
-		r.removeForeign(f)
-		r.announceUpdate(enrp.DelPE, gone)
+		claims := r.takeClaims(f)
+		r.dropForeign(f)
+		r.announceUpdate(enrp.DelPE, f)
 		r.stats.Removed[RemovedUnreachable]++
+		r.succeed(f, claims, nil)
 		return
 	}
 	r.forgetForeign(f.pool, f.pe.ID)
-	r.becomeHome(f.pool, f.pe.PoolElement, calls)
+	e := r.becomeHome(f.pool, f.pe.PoolElement, calls)
+	r.pass(f, &e.entry)
+	r.awaitFarewell(e)
 }
 
 // becomeHome takes an element that is not registered with us for our own, and
 // has it probed.
-func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[string]*probe) {
+func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[string]*probe) *element {
 	pe := &handlespace.Element{PoolElement: taken}
 	pe.Home = r.id
 	if pe.Life > 0 {
@@ -158,6 +161,7 @@ func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[stri
 		r.timers.arm(&e.life, e, pe.Expires)
 	}
 	r.probeAdopted(e, calls)
+	return e
 }
 
 // probeAdopted has an element that has no association called, together with

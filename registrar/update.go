@@ -80,7 +80,9 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 		r.stats.UpdatesRefused++
 		return
 	}
-	r.putForeign(home, h, pe)
+	if r.putForeign(home, h, pe) && f != nil && how == inUpdate {
+		r.refuseClaims(f) // a home sends updates of elements that it has heard
+	}
 }
 
 // offerOwn takes what a peer says of an element whose home is to be us. Nobody
@@ -135,8 +137,9 @@ func (r *Registrar) yield(e *element) bool {
 	if p == nil {
 		return false
 	}
-	r.rejectClaim(e)
+	r.refuseClaims(&e.entry)
 	po := e.pool
+	e.yieldsTo(pe)
 	r.release(e)
 	if !r.putForeign(p, po.handle, &pe.PoolElement) {
 		r.space.Remove(po.handle, e.id)
@@ -144,6 +147,7 @@ func (r *Registrar) yield(e *element) bool {
 		r.dropPoolIfUnused(po)
 		return true
 	}
+	r.pass(&e.entry, r.findForeign(po.handle, e.id))
 	r.stats.Yields++
 	r.logf(false, "pool element %v of pool %s belongs to registrar %v", e.id, quote(po.handle), p.id)
 	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: r.findForeign(po.handle, e.id).pe.PoolElement})
@@ -153,24 +157,4 @@ func (r *Registrar) yield(e *element) bool {
 // atHome reports whether the association is from the element's host.
 func atHome(a *assoc, f *entry) bool {
 	return slices.Contains(f.pe.ASAPTransport.Addrs, a.primary()) || slices.Contains(f.pe.UserTransport.Addrs, a.primary())
-}
-
-// mayMove reports whether a registration may move an element of another
-// registrar to us. That is what elements do whose home is gone; a stranger must
-// not, as long as the home lives.
-func (r *Registrar) mayMove(a *assoc, f *entry) bool {
-	p := r.peers.byID[f.roster.home]
-	return p == nil || p.state != PeerActive || atHome(a, f)
-}
-
-// leave: an element deregisters with us whose home is another registrar. We
-// become its home for that moment, since the peers take its end from no other.
-func (r *Registrar) leave(f *entry) {
-	p, pe := f.pool, *f.pe
-	pe.Home = r.id
-	gone := &entry{pool: p, pe: &pe}
-	r.announceUpdate(enrp.AddPE, gone)
-	r.removeForeign(f)
-	r.announceUpdate(enrp.DelPE, gone)
-	r.stats.Removed[RemovedDeregistered]++
 }

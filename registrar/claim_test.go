@@ -1,0 +1,201 @@
+package registrar
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// TestClaimForeign: an identifier moves to another host by another registrar
+// than its home. The home is asked whether the element lives.
+func TestClaimForeign(t *testing.T) {
+	const ask = "2 < handle_update to 20000002 ADD_PE p:1@20000002"
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		w.up(1, ViaKernel, "10.0.0.9")
+		w.recv(1, reg("p", 1, "10.0.0.9"))
+		w.want(ask)
+		return w
+	}
+	address := func(w *world) string { return w.r.Space().Pool("p").Element(1).UserTransport.Addrs[0].String() }
+	t.Run("dead", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, update(greater, enrp.DelPE, "p", peerElement(1, greater)))
+		w.want("2 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
+		w.wantHomes("p:1@10000001")
+		if got := address(w); got != "10.0.0.9" {
+			t.Errorf("the element is at %v, want the new host", got)
+		}
+	})
+	t.Run("lives", func(t *testing.T) {
+		w := begin(t)
+		w.recv(1, reg("p", 1, "10.0.0.9")) // sent again
+		w.want()
+		w.up(3, ViaKernel, "10.0.0.8")
+		w.recv(3, reg("p", 1, "10.0.0.8")) // a third one
+		w.want("3 < registration rejected p:1 cause 4")
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		w.want("1 < registration rejected p:1 cause 4")
+		if got := address(w); got != "10.0.1.1" {
+			t.Errorf("the element is at %v, want the old host", got)
+		}
+	})
+	t.Run("registers with us", func(t *testing.T) {
+		w := begin(t)
+		w.up(3, ViaKernel, "10.0.1.1")
+		w.recv(3, reg("p", 1, "10.0.1.1"))
+		w.want("1 < registration rejected p:1 cause 4", "2 < handle_update ADD_PE p:1@10000001", "3 < registration granted p:1")
+	})
+	t.Run("deregisters with us", func(t *testing.T) {
+		w := begin(t)
+		w.up(3, ViaKernel, "10.0.1.1")
+		w.recv(3, dereg("p", 1))
+		w.want("2 < handle_update ADD_PE p:1@10000001", "2 < handle_update DEL_PE p:1@10000001",
+			"2 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1", "3 < deregistration p:1")
+	})
+	t.Run("only a table names it", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "p", Elements: []param.PoolElement{peerElement(1, greater)}}}})
+		w.want("2 < handle_table_request to 20000002 W", "2 < handle_table_request to 20000002 W")
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		w.want()
+	})
+	t.Run("swept by an audit", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		w.want("2 < handle_table_request to 20000002 W", "2 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
+	})
+	t.Run("the home does not answer", func(t *testing.T) {
+		w := begin(t)
+		start := w.now
+		w.until(7 * time.Second)
+		w.want(ask)
+		w.until(7 * time.Second)
+		w.want(ask)
+		w.until(7 * time.Second)
+		w.want("1 < registration rejected p:1 cause 4")
+		if took := w.now.Sub(start); took != 15*time.Second {
+			t.Errorf("refused after %v, want 15s, before T2-registration is over", took)
+		}
+	})
+	t.Run("who claims is gone", func(t *testing.T) {
+		w := begin(t)
+		w.down(1)
+		w.pass(20 * time.Second)
+		w.want()
+	})
+	t.Run("too many", func(t *testing.T) {
+		w := begin(t)
+		w.r.cfg.Limits.ClaimsPerAssoc = 1
+		w.tell(2, update(greater, enrp.AddPE, "q", peerElement(1, greater)))
+		w.recv(1, reg("q", 1, "10.0.0.9"))
+		w.want("1 < registration rejected q:1 cause 6")
+	})
+}
+
+// TestClaimOrphan: the home of a claimed element is dead. The claim waits for the
+// registrar that takes the element over, which asks it. A stranger gets no living
+// element's identifier by being quicker.
+func TestClaimOrphan(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		w.down(2)
+		w.handle(Connecting{Ref: 1})
+		w.up(1, ViaKernel, "10.0.0.9")
+		w.recv(1, reg("p", 1, "10.0.0.9"))
+		w.trace = nil
+		w.wantHomes("p:1@20000002")
+		w.pass(5*time.Second + time.Millisecond) // it is found dead, and taken over, since nobody else is there
+		if got, want := w.trace[len(w.trace)-1], "connect #3 via 0 to [10.0.1.1:40000]"; got != want {
+			t.Fatalf("got %q, want %q last", w.trace, want)
+		}
+		w.trace = nil
+		return w
+	}
+	t.Run("dead", func(t *testing.T) {
+		w := begin(t)
+		w.handle(Connecting{Ref: 3})
+		w.want("1 < registration granted p:1")
+	})
+	t.Run("lives", func(t *testing.T) {
+		w := begin(t)
+		w.handle(Connecting{Ref: 3, Assoc: 9})
+		w.up(9, ViaKernel, "10.0.1.1")
+		w.want("9" + ka1 + " H")
+		w.recv(9, ack("p", 1))
+		w.want("1 < registration rejected p:1 cause 4")
+	})
+	t.Run("taken over by another", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.meet(3, third)
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		w.down(2)
+		w.handle(Connecting{Ref: 1})
+		w.up(1, ViaKernel, "10.0.0.9")
+		w.recv(1, reg("p", 1, "10.0.0.9"))
+		w.pass(5 * time.Second)
+		w.tell(3, &enrp.InitTakeover{Sender: third, Target: greater})
+		w.tell(3, &enrp.TakeoverServer{Sender: third, Target: greater})
+		w.wantHomes("p:1@30000003")
+		w.trace = nil
+		w.until(2 * time.Second)
+		w.want("3 < handle_update to 30000003 ADD_PE p:1@30000003")
+		w.tell(3, update(third, enrp.DelPE, "p", peerElement(1, third)))
+		w.want("3 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
+	})
+}
+
+// TestClaimAsked: how the home of a claimed element answers a peer that asks.
+func TestClaimAsked(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, smaller)
+		w.up(1, ViaKernel, "10.0.1.1")
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		w.trace = nil
+		w.tell(2, update(smaller, enrp.AddPE, "p", peerElement(1, testServer)))
+		w.until(time.Second)
+		w.want("1" + ka1 + " H")
+		return w
+	}
+	t.Run("lives", func(t *testing.T) {
+		w := begin(t)
+		w.recv(1, ack("p", 1))
+		w.want("2 < handle_update ADD_PE p:1@10000001")
+	})
+	t.Run("dead", func(t *testing.T) {
+		w := begin(t)
+		w.until(5 * time.Second)
+		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+	})
+}
+
+// TestClaimCompeting: two registrars have granted a claim each. The one with the
+// smaller identifier keeps its own.
+func TestClaimCompeting(t *testing.T) {
+	for _, tt := range []struct {
+		other param.ServerID
+		want  string
+	}{{smaller, "p:1@fffffff"}, {greater, "p:1@10000001"}} {
+		w := newPeerWorld(t)
+		w.meet(2, tt.other)
+		w.meet(3, third)
+		w.tell(3, update(third, enrp.AddPE, "p", peerElement(1, third)))
+		w.up(1, ViaKernel, "10.0.0.9")
+		w.recv(1, reg("p", 1, "10.0.0.9"))
+		w.tell(3, update(third, enrp.DelPE, "p", peerElement(1, third)))
+		w.wantHomes("p:1@10000001")
+		w.tell(2, update(tt.other, enrp.AddPE, "p", peerElement(1, tt.other)))
+		w.recv(1, ack("p", 1))
+		w.wantHomes(tt.want)
+	}
+}

@@ -1,0 +1,173 @@
+package registrar
+
+import (
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// onDeregistration: RFC 5352, Section 3.2. Only the element itself may do so
+// (Section 2.2.2). If there is no such element, the deregistration is granted.
+//
+// Several processes of a host may use one identifier, such as the old and the new
+// one in a rolling restart. A process whose registration was superseded by that of
+// another one may go, but takes nothing along. Any other process of the host is
+// granted its request only if the element does not answer.
+func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
+	x := r.entry(m.Handle, m.ID)
+	e := r.find(m.Handle, m.ID)
+	switch {
+	case a.via == ViaTCP:
+		r.rejectDeregistration(a, m, param.CauseSecurity)
+	case x == nil:
+		r.grantDeregistration(a, m)
+	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x)):
+		r.removeFor(e, RemovedDeregistered, a)
+		r.grantDeregistration(a, m)
+	case e == nil && a.isEndpointOf(x):
+		r.leave(x, a)
+		r.grantDeregistration(a, m)
+	case x.dropFormer(a.id):
+		r.logf(false, "pool element %v of pool %s stays: the deregistration by %v is of a process that it has superseded", m.ID, quote(m.Handle), a.primary())
+		r.grantDeregistration(a, m)
+	case e != nil && a.mayActFor(e), e == nil && atHome(a, x):
+		r.claim(x, a, m)
+	default:
+		r.rejectDeregistration(a, m, param.CauseSecurity)
+	}
+}
+
+// isEndpointOf reports whether the association comes from the SCTP endpoint that
+// is the element's ASAP transport. A new association of an element whose former
+// one broke does, because the element has one endpoint for all.
+func (a *assoc) isEndpointOf(x *entry) bool {
+	t := &x.pe.ASAPTransport
+	return len(a.peer) > 0 && t.Port == a.peer[0].Port() && x.pe.EncapPort == a.encap && slices.Contains(t.Addrs, a.primary())
+}
+
+func (r *Registrar) grantDeregistration(a *assoc, m *asap.Deregistration) {
+	r.stats.Deregistrations++
+	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+}
+
+func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code param.CauseCode) {
+	r.stats.Rejections[causeIndex(code)]++
+	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.primary(), code)
+	r.replyWithCause(a, param.Cause{Code: code}, func(causes []param.Cause) asap.Message {
+		return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
+	})
+}
+
+// leave: an element deregisters with us whose home is another registrar. We
+// become its home for that moment, since the peers take its end from no other.
+func (r *Registrar) leave(f *entry, by *assoc) {
+	p, pe := f.pool, *f.pe
+	pe.Home = r.id
+	gone := &entry{pool: p, pe: &pe}
+	r.announceUpdate(enrp.AddPE, gone)
+	f.dropFormer(by.id)
+	claims := r.takeClaims(f)
+	r.dropForeign(f)
+	r.announceUpdate(enrp.DelPE, gone)
+	r.stats.Removed[RemovedDeregistered]++
+	r.succeed(f, claims, nil)
+}
+
+// maxFormerOwners bounds the associations that an element remembers.
+const maxFormerOwners = 4
+
+// addFormer notes that an association owns the element no longer since another
+// process has registered it. The oldest of too many is forgotten.
+func (x *entry) addFormer(id AssocID) {
+	x.dropFormer(id)
+	if x.former == nil {
+		x.former = new([maxFormerOwners]AssocID)
+	}
+	copy(x.former[1:], x.former[:])
+	x.former[0] = id
+}
+
+// dropFormer forgets a former owner, and reports whether it was one.
+func (x *entry) dropFormer(id AssocID) bool {
+	if x.former == nil || id == 0 {
+		return false
+	}
+	i := slices.Index(x.former[:], id)
+	if i < 0 {
+		return false
+	}
+	copy(x.former[i:], x.former[i+1:])
+	x.former[maxFormerOwners-1] = 0
+	return true
+}
+
+// pass hands the claims on an element and its former owners on to another entry
+// of the same element.
+func (r *Registrar) pass(from, to *entry) {
+	to.claim, to.former = from.claim, from.former
+	for c := to.claim; c != nil; c = c.next {
+		c.on = to
+		r.timers.stop(&c.timer)
+	}
+	from.claim, from.former = nil, nil
+}
+
+// succeed does what has waited for the end of an element that has been removed.
+// owner is the association that the element had, if it is to be told.
+//
+// Who is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
+// a message for a registration whose life is over): an element that was only slow,
+// and a process that the element had superseded, unless another one follows now.
+func (r *Registrar) succeed(x *entry, claims *claim, owner *assoc) {
+	if owner != nil && owner.up {
+		r.tellRemoved(owner, x)
+	}
+	r.grantClaims(claims)
+	if next := r.entry(x.pool.handle, x.pe.ID); next != nil {
+		next.former = x.former
+		if owner != nil {
+			next.addFormer(owner.id)
+		}
+	} else if x.former != nil {
+		for _, id := range x.former {
+			if a := r.assocs[id]; a != nil && a.up {
+				r.tellRemoved(a, x)
+			}
+		}
+	}
+}
+
+// tellRemoved tells a process that its element is not registered any more.
+func (r *Registrar) tellRemoved(a *assoc, x *entry) {
+	r.reply(a, &asap.DeregistrationResponse{Handle: x.pool.handle, ID: x.pe.ID})
+}
+
+// tellUnregistered answers an acknowledgement for an element that nobody has: the
+// element was removed before, perhaps by a predecessor of ours, and does not know.
+func (r *Registrar) tellUnregistered(a *assoc, m *asap.EndpointKeepAliveAck) {
+	if a.via == ViaTCP || !r.Ready() || r.entry(m.Handle, m.ID) != nil {
+		return
+	}
+	if a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+		r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+	}
+}
+
+// supersedes notes that another association has registered the element.
+func (r *Registrar) supersedes(e *element, a *assoc) {
+	if e.assoc != nil && e.assoc != a {
+		e.addFormer(e.assoc.id)
+	}
+	e.dropFormer(a.id)
+}
+
+// yieldsTo notes that the element that another registrar has is not that of the
+// association's process.
+func (e *element) yieldsTo(pe *handlespace.Element) {
+	if theirs := (&entry{pe: pe}); e.assoc != nil && !e.assoc.isEndpointOf(theirs) {
+		e.addFormer(e.assoc.id)
+	}
+}

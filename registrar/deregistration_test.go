@@ -1,0 +1,353 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// refusedDereg is the answer to a deregistration that is refused.
+const refusedDereg = " < deregistration p:1 cause a"
+
+// TestDeregisterSuperseded: in a rolling restart with a fixed identifier the
+// new process registers, then the old one deregisters. Nothing is removed, and
+// the end of the old association changes nothing.
+func TestDeregisterSuperseded(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1:1001")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.up(2, ViaKernel, "10.0.0.1:1002")
+	w.recv(2, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1", "2 < registration granted p:1")
+	w.recv(1, dereg("p", 1))
+	w.want("1 < deregistration p:1")
+	w.wantElements("p:1")
+	w.down(1)
+	w.want()
+	w.wantElements("p:1")
+	w.recv(2, dereg("p", 1))
+	w.want("2 < deregistration p:1")
+	w.wantElements()
+}
+
+// TestDeregisterBackAndForth: two processes with one identifier, both of which
+// re-register now and then. Whichever deregisters, the other one stays, or is
+// told, so that it registers anew at once.
+func TestDeregisterBackAndForth(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.1:1001")
+		w.up(2, ViaKernel, "10.0.0.1:1002")
+		for range 3 {
+			w.recv(1, reg("p", 1, "10.0.0.1"))
+			w.recv(2, reg("p", 1, "10.0.0.1"))
+		}
+		w.recv(1, reg("p", 1, "10.0.0.1")) // the old process is the last one
+		w.trace = nil
+		return w
+	}
+	t.Run("the owner leaves", func(t *testing.T) {
+		w := begin(t)
+		w.recv(1, dereg("p", 1))
+		w.want("2 < deregistration p:1", "1 < deregistration p:1")
+		w.recv(2, reg("p", 1, "10.0.0.1"))
+		w.want("2 < registration granted p:1")
+		w.recv(1, dereg("p", 1)) // again, since the answer was lost
+		w.recv(2, ack("p", 1))
+		w.want("2 < keep-alive p:1 from 10000001", "1"+refusedDereg)
+		w.wantElements("p:1")
+	})
+	t.Run("the owner is killed", func(t *testing.T) {
+		w := begin(t)
+		w.down(1)
+		w.want("connect #1 via 1 to [10.0.0.1:1001]")
+		w.handle(Connecting{Ref: 1, Assoc: 9})
+		w.down(9)
+		w.want("2 < deregistration p:1")
+		w.wantElements()
+	})
+	t.Run("the other leaves", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.want("2 < deregistration p:1")
+		w.wantElements("p:1")
+		w.recv(1, dereg("p", 1)) // the last one, with nobody to be told
+		w.want("1 < deregistration p:1")
+	})
+}
+
+// TestDeregisterFormerBounded: however many processes have had an identifier,
+// the latest few are known to be superseded, and the others are asked about.
+func TestDeregisterFormerBounded(t *testing.T) {
+	w := newWorld(t)
+	const n = maxFormerOwners + 3
+	for id := AssocID(1); id <= n; id++ {
+		w.up(id, ViaKernel, fmt.Sprintf("10.0.0.1:%d", 1000+id))
+		w.recv(id, reg("p", 1, "10.0.0.1"))
+	}
+	w.trace = nil
+	w.recv(n-1, dereg("p", 1))
+	w.want(fmt.Sprintf("%d < deregistration p:1", n-1))
+	w.recv(1, dereg("p", 1))
+	w.want(fmt.Sprintf("%d%s", n, ka1))
+	w.recv(n, ack("p", 1))
+	w.want("1" + refusedDereg)
+	w.wantElements("p:1")
+}
+
+// TestDeregisterByHost: over another association of the element's host the
+// element is asked, and stays if it answers within a second.
+func TestDeregisterByHost(t *testing.T) {
+	begin := func(t *testing.T, change ...func(*Config)) *world {
+		w := newWorld(t, change...)
+		w.up(1, ViaKernel, "10.0.0.1:1001")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.up(2, ViaKernel, "10.0.0.1:1002")
+		w.want("1 < registration granted p:1")
+		return w
+	}
+	asked := "1" + ka1
+	t.Run("lives", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.want(asked)
+		w.recv(2, dereg("p", 1)) // once more
+		w.recv(2, ack("p", 1))   // forged
+		w.want()
+		w.recv(1, ack("p", 1))
+		w.want("2" + refusedDereg)
+		w.wantElements("p:1")
+		if s := w.r.Stats(); s.Rejections[param.CauseSecurity] != 1 || s.Deregistrations != 0 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+	t.Run("dead", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.want(asked)
+		w.pass(time.Second - 1)
+		w.wantElements("p:1")
+		w.pass(1)
+		w.want("1 < deregistration p:1", "2 < deregistration p:1") // the element is told, should it wake up
+		w.wantElements()
+	})
+	t.Run("registers again", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want(asked, "2"+refusedDereg, "1 < registration granted p:1")
+	})
+	t.Run("asked already", func(t *testing.T) {
+		w := begin(t)
+		w.until(8 * time.Second)
+		w.want(asked)
+		w.pass(100 * time.Millisecond)
+		w.recv(2, dereg("p", 1))
+		w.want()
+		w.pass(time.Second)
+		w.want("1 < deregistration p:1", "2 < deregistration p:1")
+	})
+	t.Run("asked and answered just now", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, unreachable("p", 1))
+		w.recv(1, ack("p", 1))
+		w.recv(2, dereg("p", 1))
+		w.want(asked)
+		w.until(time.Second)
+		w.want(asked)
+		w.recv(1, ack("p", 1))
+		w.want("2" + refusedDereg)
+	})
+	t.Run("claimed as well", func(t *testing.T) {
+		w := begin(t)
+		w.up(3, ViaKernel, "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.recv(2, dereg("p", 1))
+		w.want(asked)
+		w.pass(time.Second)
+		w.want("1 < deregistration p:1", "2 < deregistration p:1", "3 < registration granted p:1")
+	})
+	t.Run("the association is lost meanwhile", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.down(1)
+		w.want(asked, "connect #1 via 1 to [10.0.0.1:1001]")
+		w.handle(Connecting{Ref: 1, Assoc: 9})
+		w.up(9, ViaKernel, "10.0.0.1:1001")
+		w.recv(9, ack("p", 1))
+		w.want("9"+ka1, "2"+refusedDereg)
+	})
+	t.Run("the association is lost before", func(t *testing.T) {
+		w := begin(t)
+		w.down(1)
+		w.recv(2, dereg("p", 1))
+		w.want("connect #1 via 1 to [10.0.0.1:1001]")
+		w.handle(Connecting{Ref: 1, Assoc: 9})
+		w.pass(time.Second)
+		w.want("9 abort", "2 < deregistration p:1")
+		w.wantElements()
+	})
+	t.Run("who asks is gone", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, dereg("p", 1))
+		w.down(2)
+		w.pass(2 * time.Second)
+		w.want(asked)
+		w.wantElements("p:1")
+	})
+	t.Run("by its endpoint", func(t *testing.T) {
+		w := begin(t)
+		w.down(1)
+		w.want("connect #1 via 1 to [10.0.0.1:1001]")
+		w.up(3, ViaKernel, "10.0.0.1:1001") // a new association of the element itself
+		w.recv(3, dereg("p", 1))
+		w.want("3 < deregistration p:1")
+		w.wantElements()
+	})
+	t.Run("too many", func(t *testing.T) {
+		w := begin(t, func(c *Config) { c.Limits.ClaimsPerAssoc = 1 })
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.recv(2, dereg("p", 1))
+		w.recv(2, dereg("q", 1))
+		w.want("1 < registration granted q:1", asked, "2 < deregistration q:1 cause 6")
+	})
+}
+
+// foreignAt is an element of a peer at 10.0.1.1, whose ASAP port is told.
+func foreignAt(home param.ServerID, port uint16) param.PoolElement {
+	e := peerElement(1, home)
+	e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: port, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
+	return e
+}
+
+// TestDeregisterForeign: who may deregister an element of a peer.
+func TestDeregisterForeign(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
+		w.want()
+		return w
+	}
+	t.Run("another host", func(t *testing.T) {
+		w := begin(t)
+		w.up(1, ViaKernel, "10.0.0.9")
+		w.recv(1, dereg("p", 1))
+		w.want("1" + refusedDereg)
+		w.wantHomes("p:1@20000002")
+		if s := w.r.Stats(); s.Rejections[param.CauseSecurity] != 1 || s.Deregistrations != 0 {
+			t.Errorf("stats: %+v", s)
+		}
+	})
+	t.Run("the element", func(t *testing.T) {
+		w := begin(t)
+		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.recv(1, dereg("p", 1))
+		w.want("2 < handle_update ADD_PE p:1@10000001", "2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+		w.wantHomes()
+	})
+	t.Run("another process of the host", func(t *testing.T) {
+		w := begin(t)
+		w.up(1, ViaKernel, "10.0.1.1:1002")
+		w.recv(1, dereg("p", 1))
+		w.want("2 < handle_update to 20000002 ADD_PE p:1@20000002") // the home is to judge
+		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
+		w.want("1" + refusedDereg)
+		w.recv(1, dereg("p", 1))
+		w.tell(2, update(greater, enrp.DelPE, "p", foreignAt(greater, 1001)))
+		w.want("2 < handle_update to 20000002 ADD_PE p:1@20000002", "1 < deregistration p:1")
+		w.wantHomes()
+	})
+}
+
+// TestDeregisterAfterMove: the new process registers with another registrar,
+// then the old one deregisters with its own.
+func TestDeregisterAfterMove(t *testing.T) {
+	begin := func(t *testing.T, other param.ServerID) *world {
+		w := newPeerWorld(t)
+		w.meet(2, other)
+		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		w.trace = nil
+		w.tell(2, update(other, enrp.AddPE, "p", foreignAt(other, 1002)))
+		return w
+	}
+	t.Run("we yield", func(t *testing.T) {
+		w := begin(t, smaller)
+		w.trace = nil
+		w.recv(1, dereg("p", 1))
+		w.want("1 < deregistration p:1")
+		w.wantHomes("p:1@fffffff")
+		w.down(1)
+		w.want()
+		w.wantHomes("p:1@fffffff")
+	})
+	t.Run("they yield", func(t *testing.T) {
+		w := begin(t, greater)
+		w.recv(1, ack("p", 1)) // the old process lives, and stays
+		w.trace = nil
+		w.recv(1, dereg("p", 1))
+		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+	})
+	t.Run("we yield and the other ends", func(t *testing.T) {
+		w := begin(t, smaller)
+		w.trace = nil
+		w.tell(2, update(smaller, enrp.DelPE, "p", foreignAt(smaller, 1002)))
+		w.want("1 < deregistration p:1") // still there, so it registers anew
+	})
+	t.Run("of the same process", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.meet(2, smaller)
+		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		w.tell(2, update(smaller, enrp.AddPE, "p", foreignAt(smaller, 1001)))
+		w.trace = nil
+		w.tell(2, update(smaller, enrp.DelPE, "p", foreignAt(smaller, 1001)))
+		w.want() // it has left by itself
+	})
+}
+
+// TestTold: an element that is removed for a missed keep-alive is told, and so
+// is one whose acknowledgement comes too late, so many times a second.
+func TestTold(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1")
+	w.until(8 * time.Second)
+	w.want("1" + ka1)
+	w.until(5 * time.Second)
+	w.want("1 < deregistration p:1")
+	w.recv(1, ack("p", 1))
+	w.want("1 < deregistration p:1")
+	for range 100 {
+		w.recv(1, ack("p", 1))
+	}
+	if got := len(w.trace); got != 2*10-1 {
+		t.Errorf("%d answers to 100 acknowledgements more, want 19", got)
+	}
+	w.trace = nil
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.want("1 < registration granted p:1")
+	w.recv(1, ack("p", 1)) // out of time, but it is registered
+	w.up(2, ViaTCP, "10.0.0.2")
+	w.recv(2, ack("p", 9))
+	w.want()
+}
+
+// TestToldForeign: an acknowledgement of an element that another registrar has
+// is not answered.
+func TestToldForeign(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
+	w.up(1, ViaKernel, "10.0.1.1:1001")
+	w.recv(1, ack("p", 1))
+	w.want()
+	w.recv(1, ack("p", 2))
+	w.want("1 < deregistration p:2")
+}
