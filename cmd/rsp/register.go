@@ -73,6 +73,7 @@ Checks (--check):
   http://HOST:PORT/PATH   GET with a status of 2xx or 3xx; https too
   http:/PATH              the same at the served address and port
   cmd:COMMAND             a command of the shell that exits with status 0
+  A check that takes longer than --check-timeout has failed.
   The element is registered once the check passes, deregistered when it fails
   --check-fail times in a row, and registered again when it passes --check-rise
   times in a row.
@@ -81,7 +82,13 @@ Loads (--load), for the policies with a load:
   fixed                   as given with --policy
   cpu                     how busy this machine's processors are
   file:PATH, cmd:COMMAND  a fraction in a file, or printed by a shell's command
-  A load that has changed by --load-threshold is told to the pool at once.
+  A load that has changed by --load-threshold is sent to the registrar at once.
+  A source has --load-interval to give a value, but at least 1s and at most 10s.
+  If it gives none, the last value stays, at first that of --policy. The first
+  registration waits 2s for a value.
+
+Commands of checks and loads may print 64 KiB. When one ends, all processes of
+its process group end with it.
 
 Registration life:
   RFC 5354 counts it in seconds, the reference implementation RSPLIB in
@@ -364,7 +371,7 @@ func (f *registerFlags) addLoad(s *supervisor) error {
 		return fmt.Errorf("--load: %w", err)
 	}
 	if !hasLoad(s.policy.Type) {
-		return fmt.Errorf("--load: policy %v has no load; LeastUsed and its kin have", s.policy.Type)
+		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", s.policy.Type)
 	}
 	if f.load.interval <= 0 {
 		return errors.New("--load-interval must be positive")

@@ -45,6 +45,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	if len(s.command) == 0 {
 		take = passedOn[:2] // the others do what they do to any process
 	}
+	defer child.KillProbes()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, take...)
 	defer signal.Stop(signals)
@@ -129,38 +130,50 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 // running is an element that runs, with its check and its load.
 type running struct {
 	stop  context.CancelFunc
-	ended chan error // the element's end, and that of all goroutines
+	ended chan error // the element's end
 }
 
+// firstLoad is how long the first registration waits for a load source.
+const firstLoad = 2 * time.Second
+
+// start runs the element, its check and its load. At the end it waits for the
+// element alone: a check or a load may hang.
 func (s *supervisor) start(ctx context.Context) running {
 	ctx, stop := context.WithCancel(ctx)
 	r := running{stop: stop, ended: make(chan error, 1)}
-	var wg sync.WaitGroup
 	if s.checker != nil {
 		s.element.SetAvailable(false)
-		wg.Go(func() { s.checker.Run(ctx) })
+		go s.checker.Run(ctx)
 	}
-	// An element that is busy must not be registered as an idle one.
-	loadKnown := make(chan struct{})
-	if s.source != nil {
-		known := sync.OnceFunc(func() { close(loadKnown) })
-		wg.Go(func() {
-			load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold,
-				func(f float64) { s.onLoad(f); known() },
-				func(err error) { s.log.log(quiet, "load: %v", err); known() })
-			known()
-		})
-	} else {
-		close(loadKnown)
-	}
+	loadKnown := s.followLoad(ctx)
 	go func() {
-		<-loadKnown
+		// An element that is busy must not be registered as an idle one.
+		select {
+		case <-loadKnown:
+		case <-time.After(firstLoad):
+			s.log.log(quiet, "load: no value after %v: registering with the load of --policy", firstLoad)
+		case <-ctx.Done():
+		}
 		err := s.element.Run(ctx)
 		stop()
-		wg.Wait()
 		r.ended <- err
 	}()
 	return r
+}
+
+// followLoad follows the load source, if there is one. The channel is closed
+// when the source has given a load or has failed.
+func (s *supervisor) followLoad(ctx context.Context) <-chan struct{} {
+	loadKnown := make(chan struct{})
+	known := sync.OnceFunc(func() { close(loadKnown) })
+	if s.source == nil {
+		known()
+		return loadKnown
+	}
+	go load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold,
+		func(f float64) { s.onLoad(f); known() },
+		func(err error) { s.log.log(quiet, "load: %v", err); known() })
+	return loadKnown
 }
 
 // onCheck takes the verdict of the check.

@@ -1,4 +1,5 @@
-// Package child runs the server that is registered.
+// Package child runs the server that is registered, and the commands that
+// probe it.
 package child
 
 import (
@@ -24,17 +25,17 @@ type Child struct {
 func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 	c := &Child{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, stdout, stderr
-	c.cmd.SysProcAttr = attributes()
+	c.cmd.SysProcAttr = attributes(syscall.SIGTERM)
 	started := make(chan error)
 	go func() {
 		// The signal at this process's end is tied to the thread that
 		// starts the child: it must last as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := c.cmd.Start()
+		err := start(c.cmd, false)
 		started <- err
 		if err == nil {
-			c.err = c.cmd.Wait()
+			c.err = wait(c.cmd)
 			close(c.done)
 		}
 	}()

@@ -4,6 +4,8 @@ package health
 import (
 	"context"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/bounded"
 )
 
 // Probe tries a server once; nil says that it is fit.
@@ -13,6 +15,8 @@ type Probe func(ctx context.Context) error
 type Checker struct {
 	Probe Probe
 	// Interval is the time between two probes, Timeout how long one may take.
+	// A probe that goes on after its time has failed, and the next one
+	// begins when it ends.
 	Interval, Timeout time.Duration
 	// Fail probes in a row must fail for a fit server to be unfit, and Rise
 	// succeed for an unfit one to be fit again. The very first success is
@@ -27,9 +31,10 @@ type Checker struct {
 // server that has just been started should not wait for its first user.
 const firstInterval = 250 * time.Millisecond
 
-// Run probes until ctx ends.
+// Run probes until ctx ends, and waits for no probe then.
 func (c *Checker) Run(ctx context.Context) {
 	v := verdict{fail: c.Fail, rise: c.Rise}
+	probe := bounded.New(func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Probe(ctx) })
 	told := false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -39,7 +44,9 @@ func (c *Checker) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		err := c.once(ctx)
+		once, cancel := context.WithTimeout(ctx, c.Timeout)
+		_, err := probe.Call(once)
+		cancel()
 		if ctx.Err() != nil {
 			return
 		}
@@ -54,12 +61,6 @@ func (c *Checker) Run(ctx context.Context) {
 		}
 		timer.Reset(wait)
 	}
-}
-
-func (c *Checker) once(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	return c.Probe(ctx)
 }
 
 // verdict counts successes and failures in a row.

@@ -7,10 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 )
 
 // Parse reads a probe:
@@ -62,7 +61,7 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 	client := &http.Client{
 		// What is redirected is answered; where to is no matter of ours.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: child.MaxOutput},
 	}
 	return func(ctx context.Context) error {
 		target := *u
@@ -79,7 +78,7 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 			return err
 		}
 		defer resp.Body.Close()
-		_, _ = io.CopyN(io.Discard, resp.Body, 1<<16)
+		_, _ = io.CopyN(io.Discard, resp.Body, child.MaxOutput)
 		if resp.StatusCode < 200 || resp.StatusCode > 399 {
 			return fmt.Errorf("GET %s: status %s", target.String(), resp.Status)
 		}
@@ -89,27 +88,13 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 
 func command(line string) Probe {
 	return func(ctx context.Context) error {
-		cmd := Shell(ctx, line)
-		out, err := cmd.CombinedOutput()
-		if ctx.Err() != nil {
-			return fmt.Errorf("command %q takes too long", line)
+		out, err := child.Shell(ctx, line, true)
+		if first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n"); err != nil && first != "" && ctx.Err() == nil {
+			return fmt.Errorf("%w: %s", err, first[:min(len(first), maxFirstLine)])
 		}
-		if err != nil {
-			if first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n"); first != "" {
-				return fmt.Errorf("command %q: %w: %s", line, err, first)
-			}
-			return fmt.Errorf("command %q: %w", line, err)
-		}
-		return nil
+		return err
 	}
 }
 
-// Shell makes a command of the shell that ends with ctx, all its processes
-// included.
-func Shell(ctx context.Context, line string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", line)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second // should one hold on to the output nevertheless
-	return cmd
-}
+// maxFirstLine is how much of a command's first line is shown.
+const maxFirstLine = 200

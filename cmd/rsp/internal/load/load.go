@@ -6,13 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/bounded"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 )
 
 // Source gives the load now, from 0 to 1.
@@ -32,7 +34,7 @@ func Parse(s string) (Source, error) {
 		return CPU(), nil
 	case kind == "file" && rest != "":
 		return func(context.Context) (float64, error) {
-			b, err := os.ReadFile(rest)
+			b, err := readStart(rest)
 			if err != nil {
 				return 0, err
 			}
@@ -40,14 +42,24 @@ func Parse(s string) (Source, error) {
 		}, nil
 	case kind == "cmd" && strings.TrimSpace(rest) != "":
 		return func(ctx context.Context) (float64, error) {
-			out, err := health.Shell(ctx, rest).Output()
+			out, err := child.Shell(ctx, rest, false)
 			if err != nil {
-				return 0, fmt.Errorf("command %q: %w", rest, err)
+				return 0, err
 			}
 			return firstWord(rest, out)
 		}, nil
 	}
 	return nil, fmt.Errorf("load %q is none of fixed, cpu, file:PATH and cmd:COMMAND", s)
+}
+
+// readStart reads the first MaxOutput bytes of a file.
+func readStart(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, child.MaxOutput))
 }
 
 func firstWord(from string, b []byte) (float64, error) {
@@ -70,6 +82,7 @@ func ParseFraction(s string) (float64, error) {
 		f /= 100
 	}
 	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
+		s = s[:min(len(s), 40)]
 		return 0, fmt.Errorf("%q is not a fraction: 0 to 1, or 0%% to 100%%", s)
 	}
 	return f, nil
@@ -150,11 +163,18 @@ func parseStat(b []byte) (times, error) {
 	return t, nil
 }
 
+// maxLook is the most time that a source has for a load, however long the
+// interval.
+const maxLook = 10 * time.Second
+
 // Follow reads a source every interval until ctx ends, and tells each load
 // that differs by threshold or more from the last one told, or that is the
 // first. A source that fails is told of once for each error, until it works
-// again; a load from before stays.
+// again; a load from before stays. A source has the interval to give a load,
+// but at least 1 s and at most 10 s; one that hangs has failed, and is not
+// waited for when ctx ends.
 func Follow(ctx context.Context, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
+	look := bounded.New(src)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	told, failing := -1.0, ""
@@ -164,8 +184,8 @@ func Follow(ctx context.Context, src Source, interval time.Duration, threshold f
 			return
 		case <-timer.C:
 		}
-		once, cancel := context.WithTimeout(ctx, max(interval, time.Second))
-		f, err := src(once)
+		once, cancel := context.WithTimeout(ctx, min(max(interval, time.Second), maxLook))
+		f, err := look.Call(once)
 		cancel()
 		switch {
 		case ctx.Err() != nil:

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,4 +121,46 @@ func TestFollow(t *testing.T) {
 			t.Errorf("took %v, want 22s", d)
 		}
 	})
+}
+
+// TestFollowHangs: a source that hangs is told of, is asked no second time
+// beside the first, and is not waited for at the end.
+func TestFollowHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		var asked atomic.Int32
+		warned := 0
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start := time.Now()
+		Follow(ctx, func(context.Context) (float64, error) { asked.Add(1); <-release; return 1, nil },
+			time.Hour, 0.03, func(f float64) { t.Errorf("told %v", f) }, func(err error) {
+				warned++
+				if d := time.Since(start); d > 11*time.Second {
+					t.Errorf("%v after %v", err, d)
+				}
+			})
+		if n := asked.Load(); n != 1 || warned != 1 {
+			t.Errorf("asked %d times, warned %d times, want once each", n, warned)
+		}
+		if d := time.Since(start); d > 61*time.Second {
+			t.Errorf("it ends after %v, want a minute", d)
+		}
+	})
+}
+
+// TestSourceOutput: what a source gives is read up to a limit.
+func TestSourceOutput(t *testing.T) {
+	for _, in := range []string{"cmd:yes 0.5", "file:/dev/zero", "file:/dev/urandom"} {
+		src, err := Parse(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, err := src(t.Context()); err == nil {
+			t.Errorf("%s gives %v, want an error", in, f)
+		} else if n := len(err.Error()); n > 400 {
+			t.Errorf("%s gives an error of %d bytes", in, n)
+		}
+	}
 }

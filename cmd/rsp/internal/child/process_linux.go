@@ -1,0 +1,44 @@
+package child
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// attributes have a command stand in a process group of its own, and be sent
+// a signal should this process vanish.
+func attributes(vanish syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: vanish}
+}
+
+// news is what the kernel tells of a child.
+type news struct {
+	pid    int // 0 for no news
+	code   int32
+	status int32 // its exit status, or the signal
+}
+
+// waitid is waitid(2), without the news that os/exec wants to hear if options
+// have WNOWAIT.
+func waitid(kind, id, options int) (news, error) {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(kind, id, &info, options, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		// The fields for SIGCHLD stand behind three numbers, where a pointer
+		// could stand (siginfo_t in sigaction(2)).
+		const pointer = unsafe.Sizeof(uintptr(0))
+		at := unsafe.Add(unsafe.Pointer(&info), (3*4+pointer-1)/pointer*pointer)
+		fields := (*struct {
+			pid, uid, status int32
+		})(at)
+		return news{int(fields.pid), info.Code, fields.status}, err
+	}
+}
+
+// awaitEnd waits for the end of a child and leaves the news of it to others.
+func awaitEnd(pid int) { _, _ = waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) }
