@@ -12,6 +12,13 @@ type Connect struct {
 	To  Registrar
 }
 
+// Lookup looks up the addresses of a registrar that is given by its name. The
+// performer calls the core with Ref and the result, later on, in bounded time.
+type Lookup struct {
+	Ref uint64
+	Of  Registrar
+}
+
 // Send a message on an association. Data is the performer's from now on. If it
 // cannot be queued the core is told as if its delivery had failed.
 type Send struct {
@@ -28,5 +35,6 @@ type Close struct {
 }
 
 func (Connect) action() {}
+func (Lookup) action()  {}
 func (Send) action()    {}
 func (Close) action()   {}

@@ -18,9 +18,15 @@ const maxAnnounceSize = 2048
 
 // listener takes the datagrams of a multicast group.
 type listener struct {
-	conn net.PacketConn
-	wg   sync.WaitGroup
+	conn  net.PacketConn
+	group netip.Addr
+	joins func(*net.Interface) error
+	read  readFunc
+	wg    sync.WaitGroup
 }
+
+// readFunc reads a datagram and tells which address it was sent to, if known.
+type readFunc func([]byte) (n int, to net.IP, from net.Addr, err error)
 
 // listenAnnounces joins the group on every interface that allows it. Several
 // processes on a machine may do so.
@@ -36,66 +42,59 @@ func listenAnnounces(group netip.AddrPort, deliver func(Event)) (*listener, erro
 	if err != nil {
 		return nil, fmt.Errorf("announce group %v: %w", group, err)
 	}
-	read, err := join(conn, group.Addr())
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("announce group %v: %w", group, err), conn.Close())
-	}
-	l := &listener{conn: conn}
-	l.wg.Go(func() { l.run(group.Addr(), read, deliver) })
+	l := &listener{conn: conn, group: group.Addr()}
+	l.setUp()
+	l.joinAll()
+	l.wg.Go(func() { l.run(deliver) })
 	return l, nil
 }
 
-// readFunc reads a datagram and tells which address it was sent to, if known.
-type readFunc func([]byte) (n int, to net.IP, from net.Addr, err error)
-
-// join joins the group on all interfaces and gives the way to read. Datagrams
-// for other groups on the port come too, on some systems, so that the
-// destination is asked for where the system tells it.
-func join(conn net.PacketConn, group netip.Addr) (readFunc, error) {
-	interfaces, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	to := &net.UDPAddr{IP: group.AsSlice()}
-	joined := false
-	if group.Is4() {
-		p := ipv4.NewPacketConn(conn)
-		for i := range interfaces {
-			joined = p.JoinGroup(&interfaces[i], to) == nil || joined
-		}
+// setUp gives the ways to join and to read. Datagrams for other groups on the
+// port come too, on some systems, so that the destination is asked for where
+// the system tells it.
+func (l *listener) setUp() {
+	to := &net.UDPAddr{IP: l.group.AsSlice()}
+	if l.group.Is4() {
+		p := ipv4.NewPacketConn(l.conn)
 		_ = p.SetControlMessage(ipv4.FlagDst, true)
-		if !joined {
-			return nil, errors.New("no interface lets us join it")
-		}
-		return func(b []byte) (int, net.IP, net.Addr, error) {
+		l.joins = func(i *net.Interface) error { return p.JoinGroup(i, to) }
+		l.read = func(b []byte) (int, net.IP, net.Addr, error) {
 			n, cm, from, err := p.ReadFrom(b)
 			if cm == nil {
 				return n, nil, from, err
 			}
 			return n, cm.Dst, from, err
-		}, nil
+		}
+		return
 	}
-	p := ipv6.NewPacketConn(conn)
-	for i := range interfaces {
-		joined = p.JoinGroup(&interfaces[i], to) == nil || joined
-	}
+	p := ipv6.NewPacketConn(l.conn)
 	_ = p.SetControlMessage(ipv6.FlagDst, true)
-	if !joined {
-		return nil, errors.New("no interface lets us join it")
-	}
-	return func(b []byte) (int, net.IP, net.Addr, error) {
+	l.joins = func(i *net.Interface) error { return p.JoinGroup(i, to) }
+	l.read = func(b []byte) (int, net.IP, net.Addr, error) {
 		n, cm, from, err := p.ReadFrom(b)
 		if cm == nil {
 			return n, nil, from, err
 		}
 		return n, cm.Dst, from, err
-	}, nil
+	}
 }
 
-func (l *listener) run(group netip.Addr, read readFunc, deliver func(Event)) {
+// joinAll joins the group on the interfaces that there are. It is no error if
+// there are none yet: the Transport calls again when the interfaces change.
+func (l *listener) joinAll() {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return
+	}
+	for i := range interfaces {
+		_ = l.joins(&interfaces[i]) // an error, too, where it is a member already
+	}
+}
+
+func (l *listener) run(deliver func(Event)) {
 	buf := make([]byte, maxAnnounceSize)
 	for {
-		n, to, from, err := read(buf)
+		n, to, from, err := l.read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -103,7 +102,7 @@ func (l *listener) run(group netip.Addr, read readFunc, deliver func(Event)) {
 			time.Sleep(100 * time.Millisecond) // not to spin on an error that stays
 			continue
 		}
-		if a, ok := netip.AddrFromSlice(to); ok && a.Unmap() != group {
+		if a, ok := netip.AddrFromSlice(to); ok && a.Unmap() != l.group {
 			continue
 		}
 		udp, ok := from.(*net.UDPAddr)

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -63,6 +64,7 @@ type Hunt struct {
 	known   known
 	on      bool
 	avoid   Registrar   // tried last: it has just failed
+	prefer  Registrar   // tried first
 	queue   []Registrar // not yet tried in this round
 	trying  []attempt
 	report  []Attempt // of this round, or the last one
@@ -74,6 +76,7 @@ type Hunt struct {
 	resume  time.Time     // the end of a pause; zero: none
 	pause   time.Duration
 	idle    int // associations in a row that came up and were of no use
+	news    int // counts what has become known of registrars
 	out     []Action
 }
 
@@ -82,6 +85,7 @@ type attempt struct {
 	assoc  sctp.AssocID
 	to     Registrar
 	report int // index
+	lookup bool
 }
 
 // NewHunt makes a Hunt that is not hunting.
@@ -102,7 +106,9 @@ func (h *Hunt) Report() []Attempt { return slices.Clone(h.report) }
 
 // Alternatives reports whether a registrar other than r is known.
 func (h *Hunt) Alternatives(now time.Time, r Registrar) bool {
-	return slices.ContainsFunc(h.candidates(now), func(o Registrar) bool { return !o.equal(r) })
+	return slices.ContainsFunc(h.Known(now), func(o Registrar) bool {
+		return !o.equal(r) && !(o.named() && o.sameName(r))
+	})
 }
 
 // Begin starts hunting. The registrar that has just failed, if any, is tried
@@ -111,8 +117,8 @@ func (h *Hunt) Begin(now time.Time, failed Registrar, why error) {
 	if h.on {
 		return
 	}
-	h.on, h.avoid, h.rounds = true, failed, 0
-	if h.idle > 0 && h.idle >= len(h.candidates(now)) {
+	h.on, h.avoid, h.prefer, h.rounds = true, failed, Registrar{}, 0
+	if h.idle > 0 && h.idle >= len(h.Known(now)) {
 		// All of them take associations and do not serve: do not spin.
 		h.report = []Attempt{{Registrar: failed, Since: now, Err: why}}
 		h.exhausted(now, true)
@@ -148,8 +154,11 @@ func (h *Hunt) candidates(now time.Time) []Registrar {
 	if i := slices.IndexFunc(all, h.avoid.equal); i >= 0 {
 		// Those after the failed one come first, as in a ring.
 		all = slices.Concat(all[i+1:], all[:i+1])
+	} else if i := slices.IndexFunc(all, h.avoid.sameName); i >= 0 {
+		// Its other addresses come first: see Found.
+		all = slices.Concat(all[i:], all[:i])
 	}
-	return all
+	return h.preferred(all)
 }
 
 // round begins a round (SH1, SH2).
@@ -171,9 +180,13 @@ func (h *Hunt) tryNext(now time.Time) {
 		h.t5End = now.Add(h.t5)
 	}
 	h.ref++
-	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: len(h.report)})
+	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: len(h.report), lookup: to.named()})
 	h.report = append(h.report, Attempt{Registrar: to, Since: now})
 	h.headEnd = now.Add(h.cfg.HeadStart)
+	if to.named() {
+		h.out = append(h.out, Lookup{Ref: h.ref, Of: to})
+		return
+	}
 	h.out = append(h.out, Connect{Ref: h.ref, To: to})
 }
 
@@ -193,14 +206,14 @@ func (h *Hunt) abandon(err error) {
 var errConnect = errors.New("no association could be started")
 
 // Connecting tells the name of the association that a Connect made, 0 if it
-// could not be made.
-func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID) {
+// could not be made, for the reason of err if it is not nil.
+func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID, err error) {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.ref == ref })
 	switch {
 	case i < 0 && assoc != 0: // given up meanwhile
 		h.out = append(h.out, Close{Assoc: assoc, Abort: true})
 	case i >= 0 && assoc == 0:
-		h.failed(now, i, errConnect)
+		h.failed(now, i, cmp.Or(err, errConnect))
 	case i >= 0:
 		h.trying[i].assoc = assoc
 	}
@@ -312,8 +325,11 @@ func (h *Hunt) Announced(now time.Time, from netip.AddrPort, data []byte) error 
 	if !ok {
 		return fmt.Errorf("message of type %#x in the announce group", uint8(m.Type()))
 	}
-	if h.known.announce(now, h.cfg.Outdate, from, a) && h.on {
-		h.join(now)
+	if h.known.announce(now, h.cfg.Outdate, from, a) {
+		h.news++
+		if h.on {
+			h.join(now)
+		}
 	}
 	return nil
 }
@@ -325,8 +341,9 @@ func (h *Hunt) join(now time.Time) {
 		return
 	}
 	for _, r := range h.candidates(now) {
-		tried := slices.ContainsFunc(h.report, func(a Attempt) bool { return a.Registrar.equal(r) })
-		if !tried && !slices.ContainsFunc(h.queue, r.equal) {
+		same := func(o Registrar) bool { return o.equal(r) || r.named() && o.sameName(r) }
+		tried := slices.ContainsFunc(h.report, func(a Attempt) bool { return same(a.Registrar) })
+		if !tried && !slices.ContainsFunc(h.queue, same) {
 			h.queue = append(h.queue, r)
 		}
 	}

@@ -53,7 +53,9 @@ func (x *hunter) collect() {
 			switch a := a.(type) {
 			case Connect:
 				x.note("connect %d %v", a.Ref, a.To)
-				x.h.Connecting(x.now, a.Ref, sctp.AssocID(a.Ref))
+				x.h.Connecting(x.now, a.Ref, sctp.AssocID(a.Ref), nil)
+			case Lookup:
+				x.note("lookup %d %v", a.Ref, a.Of)
 			case Close:
 				x.note("close %d", a.Assoc)
 			}
@@ -328,7 +330,7 @@ func TestHuntStopWhileConnecting(t *testing.T) {
 	x.h.Begin(x.now, Registrar{}, nil)
 	a := x.h.Take()[0].(Connect)
 	x.h.Stop()
-	x.h.Connecting(x.now, a.Ref, 7)
+	x.h.Connecting(x.now, a.Ref, 7, nil)
 	x.collect()
 	x.want("0s close 7")
 }
@@ -359,7 +361,13 @@ func TestParseRegistrar(t *testing.T) {
 		{in: "192.0.2.1:4000,192.0.2.2:5000", err: "same port"},
 		{in: "192.0.2.1:0", err: "is not ADDRESS"},
 		{in: "", err: "is not ADDRESS"},
-		{in: "example.org", err: "is not ADDRESS"},
+		{in: "example.org", want: "example.org:3863"},
+		{in: "my_registrar.:4000/9900", want: "my_registrar.:4000/9900"},
+		{in: "example.org:http", err: "not a port"},
+		{in: "example.org:", err: "not a port"},
+		{in: "192.0.2.300", err: "is not ADDRESS"},
+		{in: "a b", err: "is not ADDRESS"},
+		{in: "example.org,192.0.2.1", err: "is not ADDRESS"},
 		{in: "192.0.2.1:99999", err: "is not ADDRESS"},
 	} {
 		t.Run(c.in, func(t *testing.T) {
@@ -393,7 +401,8 @@ func TestLocalToward(t *testing.T) {
 	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; err != nil || !slices.Equal(addrs, want) {
 		t.Errorf("toward loopback: %v, %v, want %v", addrs, err, want)
 	}
-	if addrs, err := LocalToward(nil); err != nil || len(addrs) == 0 {
-		t.Errorf("toward anyone: %v, %v, want some address", addrs, err)
+	// Where nobody is known to be reached, there is nothing to be said.
+	if addrs, err := LocalToward(registrars("registrar.example.org")); !errors.Is(err, ErrNoLocalAddr) {
+		t.Errorf("toward a name: %v, %v, want ErrNoLocalAddr", addrs, err)
 	}
 }

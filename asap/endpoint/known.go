@@ -27,6 +27,8 @@ type announced struct {
 type known struct {
 	configured []Registrar
 	announced  []announced
+	// found are the addresses of configured names, as looked up last.
+	found map[string][]Registrar
 }
 
 // announce takes in an ASAP_SERVER_ANNOUNCE that came from an address, and

@@ -6,15 +6,20 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // ErrNoLocalAddr says that this machine has no address to be reached at.
 var ErrNoLocalAddr = errors.New("this machine has no address toward a registrar")
 
 // LocalToward gives the machine's addresses from which the registrars are
-// reached, without repetition and in the order of the registrars. Loopback
-// addresses count only if there are no others: they mean nothing to anyone
-// else. Without a registrar it gives the addresses of all interfaces.
+// reached, without repetition and in the order of the registrars. The system
+// chooses them; of IPv6 addresses it is asked for stable ones, not temporary
+// ones (RFC 5014). A loopback address counts only toward a registrar on the
+// loopback, and if there are no others: it means nothing to anyone else.
+// Likewise a link-local one, which has its zone. Registrars whose name has not
+// been looked up are left out.
 //
 // A pool element that is told no address registers these (RFC 5352, Section
 // 3.1, R1).
@@ -23,7 +28,7 @@ func LocalToward(registrars []Registrar) ([]netip.Addr, error) {
 	var errs []error
 	for _, r := range registrars {
 		for _, to := range r.Addrs {
-			a, err := localToward(to)
+			a, err := localToward(to.Addr().Unmap())
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -31,12 +36,6 @@ func LocalToward(registrars []Registrar) ([]netip.Addr, error) {
 			if !slices.Contains(all, a) {
 				all = append(all, a)
 			}
-		}
-	}
-	if len(registrars) == 0 {
-		var err error
-		if all, err = interfaceAddrs(); err != nil {
-			return nil, err
 		}
 	}
 	outside := slices.DeleteFunc(slices.Clone(all), netip.Addr.IsLoopback)
@@ -60,31 +59,32 @@ func noLocalAddr(errs []error) error {
 
 // localToward asks the system which source address it takes. No packet is
 // sent.
-func localToward(to netip.AddrPort) (netip.Addr, error) {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
+func localToward(to netip.Addr) (netip.Addr, error) {
+	a, err := sctp.SourceAddr(to)
+	switch {
+	case err != nil:
 		return netip.Addr{}, err
+	case a.IsLoopback() && !to.IsLoopback(), a.IsLinkLocalUnicast() && !to.IsLinkLocalUnicast():
+		// So it is while IPv6 looks for duplicates of the others.
+		return netip.Addr{}, fmt.Errorf("toward %v there is only the address %v", to, a)
+	case a.IsLinkLocalUnicast():
+		return a.WithZone(to.Zone()), nil
 	}
-	defer conn.Close()
-	local, ok := conn.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("no local address toward %v", to)
-	}
-	return local.AddrPort().Addr().Unmap().WithZone(""), nil
+	return a.WithZone(""), nil
 }
 
-func interfaceAddrs() ([]netip.Addr, error) {
+// HasAddr reports whether the machine has an address.
+func HasAddr(a netip.Addr) bool {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
-		return nil, err
+		return false
 	}
-	var all []netip.Addr
-	for _, a := range list {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok && !ip.IsLinkLocalUnicast() {
-				all = append(all, ip.Unmap())
-			}
+	return slices.ContainsFunc(list, func(x net.Addr) bool {
+		n, ok := x.(*net.IPNet)
+		if !ok {
+			return false
 		}
-	}
-	return all, nil
+		ip, _ := netip.AddrFromSlice(n.IP)
+		return ip.Unmap() == a.WithZone("")
+	})
 }

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -13,9 +14,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Registrar is where one registrar takes ASAP.
+// Registrar is where one registrar takes ASAP: a host name, or addresses.
 type Registrar struct {
-	// Addrs are its addresses with the port of ASAP, the same for all.
+	// Host is a host name, looked up anew in each hunt. Each of its addresses
+	// then counts as a registrar, which has the name as well.
+	Host string
+	// Port is the port of ASAP at Host.
+	Port uint16
+	// Addrs are its addresses with the port of ASAP, the same for all; empty
+	// for a name that has not been looked up.
 	Addrs []netip.AddrPort
 	// EncapPort is its UDP port for SCTP in UDP; 0 stands for 9899.
 	EncapPort uint16
@@ -24,11 +31,15 @@ type Registrar struct {
 	TCP bool
 }
 
-// String gives what ParseRegistrar reads, and "(tcp)" behind it for TCP.
+// String gives what ParseRegistrar reads: the addresses if they are known, else
+// the name. For TCP, "(tcp)" stands behind it.
 func (r Registrar) String() string {
 	parts := make([]string, len(r.Addrs))
 	for i, a := range r.Addrs {
 		parts[i] = a.String()
+	}
+	if r.named() {
+		parts = []string{net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))}
 	}
 	s := strings.Join(parts, ",")
 	if r.EncapPort != 0 && r.EncapPort != sctp.EncapPort {
@@ -40,14 +51,50 @@ func (r Registrar) String() string {
 	return s
 }
 
+// named reports whether the registrar's name has to be looked up.
+func (r Registrar) named() bool { return r.Host != "" && len(r.Addrs) == 0 }
+
+// describe gives the address and the name that it comes from.
+func (r Registrar) describe() string {
+	if r.Host == "" || r.named() {
+		return r.String()
+	}
+	return r.Host + " (" + r.String() + ")"
+}
+
+// sameName reports whether r and o are the same name, looked up or not.
+func (r Registrar) sameName(o Registrar) bool {
+	return r.Host != "" && r.Host == o.Host && r.Port == o.Port && r.EncapPort == o.EncapPort
+}
+
 func (r Registrar) equal(o Registrar) bool {
+	if len(r.Addrs) == 0 && len(o.Addrs) == 0 && r.Host != o.Host {
+		return false
+	}
 	return slices.Equal(r.Addrs, o.Addrs) && r.EncapPort == o.EncapPort && r.TCP == o.TCP
 }
 
-// ParseRegistrar reads ADDRESS[:PORT][/UDPPORT], with default ports of 3863
-// (RFC 5352, Section 8.2) and 9899 (RFC 6951, Section 5.1). IPv6 addresses with
-// a port stand in brackets. Several addresses of one registrar are separated by
-// commas; the port of the first holds for those without one.
+// maxHostAddrs bounds how many of a name's addresses are used.
+const maxHostAddrs = 16
+
+// at gives one registrar for each address of a name.
+func (r Registrar) at(addrs []netip.Addr) []Registrar {
+	var all []Registrar
+	for _, a := range addrs[:min(len(addrs), maxHostAddrs)] {
+		one := r
+		one.Addrs = []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), r.Port)}
+		if !slices.ContainsFunc(all, one.equal) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// ParseRegistrar reads ADDRESS[:PORT][/UDPPORT] or NAME[:PORT][/UDPPORT], with
+// default ports of 3863 (RFC 5352, Section 8.2) and 9899 (RFC 6951, Section
+// 5.1). IPv6 addresses with a port stand in brackets. Several addresses of one
+// registrar are separated by commas; the port of the first holds for those
+// without one. A name is not looked up.
 func ParseRegistrar(s string) (Registrar, error) { return ParseRegistrarAt(s, asap.Port) }
 
 // ParseRegistrarAt is ParseRegistrar with another default port.
@@ -61,10 +108,13 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 		}
 		r.EncapPort = uint16(n)
 	}
+	if host, number, _ := strings.Cut(addrs, ":"); isHostName(host) {
+		return parseHost(r, s, host, number, port)
+	}
 	for part := range strings.SplitSeq(addrs, ",") {
-		a, err := parseAddrPort(part, port)
-		if err != nil {
-			return Registrar{}, err
+		a, err := netaddr.ParseAddrPort(part, port)
+		if err != nil || a.Port() == 0 {
+			return Registrar{}, fmt.Errorf("registrar %q is not ADDRESS, ADDRESS:PORT, NAME or NAME:PORT, such as 192.0.2.1, 192.0.2.1:%d, [2001:db8::1]:%[2]d or registrar.example.org", part, asap.Port)
 		}
 		if len(r.Addrs) == 0 {
 			port = a.Port()
@@ -77,12 +127,33 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 	return r, nil
 }
 
-func parseAddrPort(s string, port uint16) (netip.AddrPort, error) {
-	a, err := netaddr.ParseAddrPort(s, port)
-	if err != nil || a.Port() == 0 {
-		return netip.AddrPort{}, fmt.Errorf("registrar %q is not ADDRESS or ADDRESS:PORT, such as 192.0.2.1, 192.0.2.1:%d or [2001:db8::1]:%[2]d", s, asap.Port)
+func parseHost(r Registrar, s, host, number string, port uint16) (Registrar, error) {
+	if strings.Contains(s, ":") {
+		n, err := strconv.ParseUint(number, 10, 16)
+		if err != nil || n == 0 {
+			return Registrar{}, fmt.Errorf("registrar %q: %q is not a port, 1 to 65535", s, number)
+		}
+		port = uint16(n)
 	}
-	return a, nil
+	r.Host, r.Port = host, port
+	return r, nil
+}
+
+// isHostName tells host names from mistyped addresses. Underscores are in the
+// names of container networks.
+func isHostName(s string) bool {
+	last := s[strings.LastIndexByte(strings.TrimSuffix(s, "."), '.')+1:]
+	letters := false
+	for _, c := range s {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			letters = true
+		case c >= '0' && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return letters && strings.Trim(last, "0123456789.") != ""
 }
 
 // Attempt is what became of trying one registrar.
@@ -116,7 +187,7 @@ func (e *UnreachableError) Error() string {
 		if a.Err != nil {
 			why = a.Err.Error()
 		}
-		parts[i] = a.Registrar.String() + ": " + why
+		parts[i] = a.Registrar.describe() + ": " + why
 	}
 	return "no registrar could be reached: " + strings.Join(parts, "; ")
 }

@@ -2,8 +2,8 @@ package endpoint
 
 import (
 	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync"
 
@@ -19,8 +19,12 @@ type TransportConfig struct {
 	// Via says what carries the associations that are called.
 	Via Via
 	// Local are the addresses to bind, all with the same port; port 0 takes a
-	// free one. Without one, all addresses of the machine are bound.
+	// free one. Without one, all addresses of the machine are bound. Addresses
+	// that the machine does not have yet are bound as soon as it has them.
 	Local []netip.AddrPort
+	// Unbound says that the caller calls Bind when it knows which addresses to
+	// bind. Until then no association can be started.
+	Unbound bool
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
 	// AnnounceGroup, if valid, is the multicast group and port where
@@ -31,51 +35,70 @@ type TransportConfig struct {
 	// Listen, if set, opens the SCTP endpoint in place of the machine's
 	// transports, for tests.
 	Listen ListenFunc
+	// LookupHost, if set, looks up names in place of the system, for tests.
+	LookupHost LookupFunc
 }
 
-// Event is an event of the SCTP endpoint, or a datagram of the announce group
-// if Announce is not nil.
+// Event is an event of the SCTP endpoint, or one of the following if it is set:
+// a datagram of the announce group, the result of a Lookup, or a change of the
+// machine's interfaces and addresses.
 type Event struct {
 	sctp.Event
 	Announce []byte
 	From     netip.AddrPort
+	Found    *Found
+	Network  bool
 }
 
-// Transport is the sockets of a pool element or a pool user.
+// Transport is the sockets of a pool element or a pool user. Its methods are
+// for one goroutine.
 type Transport struct {
-	via    Via
-	ep     sctp.Endpoint
-	stop   func() error // what was opened below ep
+	cfg    TransportConfig
+	listen ListenFunc
+	stop   func() error // what was opened below the endpoints
 	hear   *listener    // nil without announces
 	events chan Event
-	done   chan struct{}
+	ctx    context.Context // ends with Close
+	end    context.CancelFunc
+	wg     sync.WaitGroup
 	once   sync.Once
+
+	mu      sync.Mutex
+	now     *binding   // nil while nothing is bound
+	former  []*binding // with the associations that they still have, oldest first
+	lookups map[string]uint64
 }
 
 // Open opens the sockets. The caller reads Events until it calls Close.
 func Open(cfg TransportConfig) (*Transport, error) {
 	t := &Transport{
-		via:    cfg.Via,
-		events: make(chan Event, 64),
-		done:   make(chan struct{}),
-		stop:   func() error { return nil },
+		cfg:     cfg,
+		listen:  cfg.Listen,
+		events:  make(chan Event, 64),
+		stop:    func() error { return nil },
+		lookups: make(map[string]uint64),
 	}
-	listen := cfg.Listen
-	if listen == nil {
+	t.ctx, t.end = context.WithCancel(context.Background())
+	if t.listen == nil {
 		var err error
-		if listen, t.stop, err = openStack(cfg); err != nil {
+		if t.listen, t.stop, err = openStack(cfg); err != nil {
+			t.end()
 			return nil, err
 		}
 	}
-	ep, err := listen(sctp.ListenConfig{Addrs: cfg.Local}, func(ev sctp.Event) { t.deliver(Event{Event: ev}) })
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot listen on %v: %w", cfg.Local, err), t.stop())
+	if !cfg.Unbound {
+		if err := t.Bind(cfg.Local); err != nil && !notYet(err, cfg.Local) {
+			return nil, errors.Join(err, t.Close())
+		}
 	}
-	t.ep = ep
 	if cfg.AnnounceGroup.IsValid() {
+		var err error
 		if t.hear, err = listenAnnounces(cfg.AnnounceGroup, t.deliver); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
+	}
+	if cfg.Listen == nil {
+		t.wg.Go(t.watch)
 	}
 	return t, nil
 }
@@ -83,37 +106,33 @@ func Open(cfg TransportConfig) (*Transport, error) {
 func (t *Transport) deliver(ev Event) {
 	select {
 	case t.events <- ev:
-	case <-t.done:
+	case <-t.ctx.Done():
 	}
 }
 
 // Events gives what happens.
 func (t *Transport) Events() <-chan Event { return t.events }
 
-// LocalAddrs are the addresses and the port that are bound.
-func (t *Transport) LocalAddrs() []netip.AddrPort { return t.ep.LocalAddrs() }
-
 // Perform performs actions. The core is told the names of new associations by
-// connecting, and of messages that could not be queued by sendFailed, before
-// Perform returns; both may call Perform again.
-func (t *Transport) Perform(actions []Action, connecting func(ref uint64, a sctp.AssocID), sendFailed func(a sctp.AssocID, err error)) {
+// connecting, or why there is none, and of messages that could not be queued by
+// sendFailed, before Perform returns; both may call Perform again.
+func (t *Transport) Perform(actions []Action, connecting func(ref uint64, a sctp.AssocID, err error), sendFailed func(a sctp.AssocID, err error)) {
 	for _, action := range actions {
 		switch a := action.(type) {
 		case Connect:
-			kind := t.via.kind()
-			if a.To.TCP {
-				kind = sctp.TCP
-			}
-			connecting(a.Ref, t.ep.Connect(sctp.Dest{Addrs: a.To.Addrs, Kind: kind, EncapPort: a.To.EncapPort}))
+			id, err := t.connect(a.To)
+			connecting(a.Ref, id, err)
+		case Lookup:
+			t.lookup(a.Ref, a.Of.Host)
 		case Send:
-			if err := t.ep.Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID)}); err != nil {
+			if err := t.endpointOf(a.Assoc).Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID)}); err != nil {
 				sendFailed(a.Assoc, err)
 			}
 		case Close:
 			if a.Abort {
-				t.ep.Abort(a.Assoc)
+				t.endpointOf(a.Assoc).Abort(a.Assoc)
 			} else {
-				t.ep.Shutdown(a.Assoc)
+				t.endpointOf(a.Assoc).Shutdown(a.Assoc)
 			}
 		}
 	}
@@ -124,11 +143,12 @@ func (t *Transport) Perform(actions []Action, connecting func(ref uint64, a sctp
 func (t *Transport) Close() error {
 	var err error
 	t.once.Do(func() {
-		close(t.done)
+		t.end()
 		if t.hear != nil {
 			err = t.hear.close()
 		}
-		err = errors.Join(err, t.ep.Close(), t.stop())
+		err = errors.Join(err, t.closeBindings(), t.stop())
+		t.wg.Wait()
 	})
 	return err
 }

@@ -1,11 +1,14 @@
 package endpoint
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -67,8 +70,8 @@ func TestOpenErrors(t *testing.T) {
 		cfg  TransportConfig
 		want string
 	}{
-		"foreign address": {TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}}, "192.0.2.1"},
-		"no multicast":    {TransportConfig{Via: UDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
+		"several ports": {TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}}, "127.0.0.1"},
+		"no multicast":  {TransportConfig{Via: UDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr, err := Open(c.cfg)
@@ -81,6 +84,94 @@ func TestOpenErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLocalNotThere: an address that the machine does not have yet is no error
+// of Open, but the reason why no association can be started.
+func TestLocalNotThere(t *testing.T) {
+	tr, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	var why error
+	tr.Perform([]Action{Connect{Ref: 1, To: registrars("127.0.0.1")[0]}, Send{Assoc: 1}, Close{Assoc: 1}},
+		func(_ uint64, a sctp.AssocID, err error) { why = err },
+		func(sctp.AssocID, error) {})
+	if !errors.Is(why, syscall.EADDRNOTAVAIL) || !strings.Contains(why.Error(), "192.0.2.1") {
+		t.Errorf("Connect fails with %v, want EADDRNOTAVAIL of 192.0.2.1", why)
+	}
+}
+
+// TestBindAgain: associations from a former address live on until they end;
+// then its sockets are closed.
+func TestBindAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		far, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:3863")}}, func(sctp.Event) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close()
+		tr, err := Open(TransportConfig{Listen: nw.Listen, Unbound: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		connect := func(from string) (id sctp.AssocID) {
+			t.Helper()
+			if err := tr.Bind([]netip.AddrPort{netip.MustParseAddrPort(from)}); err != nil {
+				t.Fatal(err)
+			}
+			tr.Perform([]Action{Connect{Ref: 1, To: registrars("10.0.0.9")[0]}},
+				func(_ uint64, a sctp.AssocID, _ error) { id = a }, nil)
+			if ev := <-tr.Events(); ev.Type != sctp.Up || ev.Assoc != id {
+				t.Fatalf("event %+v, want Up of %d", ev, id)
+			}
+			return id
+		}
+		first := connect("10.0.0.1:0")
+		connect("10.0.0.2:0")
+		tr.Perform([]Action{Send{Assoc: first, Data: []byte("x")}}, nil, func(_ sctp.AssocID, err error) { t.Errorf("over the former address: %v", err) })
+		tr.Perform([]Action{Close{Assoc: first}}, nil, nil)
+		if ev := <-tr.Events(); ev.Type != sctp.Down || ev.Assoc != first {
+			t.Fatalf("event %+v, want Down of %d", ev, first)
+		}
+		synctest.Wait()
+		again, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:49152")}}, func(sctp.Event) {})
+		if err != nil {
+			t.Fatalf("the former address is still bound: %v", err)
+		}
+		_ = again.Close()
+	})
+}
+
+// TestLookupShared: a name is looked up once at a time, and Close ends it.
+func TestLookupShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		asked := 0
+		tr, err := Open(TransportConfig{Listen: nw.Listen, Unbound: true, LookupHost: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			asked++
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ref := range uint64(100) {
+			tr.Perform([]Action{Lookup{Ref: ref, Of: registrars("registrar.example.org")[0]}}, nil, nil)
+		}
+		ev := <-tr.Events()
+		if ev.Found == nil || ev.Found.Ref != 99 || !errors.Is(ev.Found.Err, context.DeadlineExceeded) || asked != 1 {
+			t.Errorf("%d lookups, event %+v, want one and the last one's end", asked, ev.Found)
+		}
+		tr.Perform([]Action{Lookup{Ref: 100, Of: registrars("registrar.example.org")[0]}}, nil, nil)
+		synctest.Wait()
+		if err := tr.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestDownError(t *testing.T) {

@@ -22,10 +22,16 @@ type Config struct {
 	ID param.PEID
 	// Transport is where the element's users reach it. Its addresses are
 	// registered, and the SCTP endpoint toward the registrars is bound to
-	// them (R1). Without any, they are those from which the registrars are
-	// reached. SCTP may have several, other protocols have one (RFC 5354,
-	// Section 3.5).
+	// them (R1), as soon as the machine has them. Without any, they are those
+	// from which the registrars are reached, found anew in each hunt for a
+	// registrar and every 2 s; if they change, the element registers again
+	// with the new ones. SCTP may have several, other protocols have one (RFC
+	// 5354, Section 3.5).
 	Transport param.Transport
+	// Advertise are addresses to register in place of Transport's, which this
+	// machine need not have: those in front of a NAT or a container. The
+	// registrar must see the element there, or it refuses them.
+	Advertise []netip.Addr
 	// Policy is the pool's policy with this element's values.
 	Policy param.Policy
 	// Life is the registration life as it goes on the wire, negative for an
@@ -42,6 +48,7 @@ type Config struct {
 	LifeUnit time.Duration
 
 	// Registrars are the registrars to register with, preferred ones first.
+	// Names are looked up anew in each hunt for a registrar.
 	Registrars []endpoint.Registrar
 	// AnnounceGroup is the multicast group where registrars announce
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
@@ -62,7 +69,11 @@ type Config struct {
 	// Logf, if set, is told by the transport what an operator wants to know.
 	Logf func(format string, args ...any)
 
-	listen endpoint.ListenFunc // for tests
+	// For tests.
+	listen     endpoint.ListenFunc
+	lookupHost endpoint.LookupFunc
+	toward     func([]endpoint.Registrar) ([]netip.Addr, error)
+	has        func(netip.Addr) bool
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section
@@ -131,9 +142,8 @@ func (c *Config) prepare() error {
 	}
 	c.Registrars = slices.Clone(c.Registrars)
 	c.Transport = c.Transport.Clone()
-	for i, a := range c.Transport.Addrs {
-		c.Transport.Addrs[i] = a.Unmap().WithZone("")
-	}
+	c.Advertise = slices.Clone(c.Advertise)
+	c.prepareAddrs()
 	switch {
 	case c.Pool == "":
 		return errors.New("no pool handle: the pool to join needs a name")
@@ -141,8 +151,8 @@ func (c *Config) prepare() error {
 		return errors.New("no user transport: say where the element serves")
 	case c.Transport.Port == 0 && c.Transport.Type != param.TypeOpaqueTransport:
 		return errors.New("no port in the user transport")
-	case len(c.Transport.Addrs) > 1 && c.Transport.Type != param.TypeSCTPTransport:
-		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", len(c.Transport.Addrs), c.Transport.Protocol())
+	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != param.TypeSCTPTransport:
+		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Protocol())
 	case c.Policy.Type == 0:
 		return errors.New("no policy")
 	case c.Via == endpoint.TCP:
@@ -153,10 +163,12 @@ func (c *Config) prepare() error {
 	if err := c.checkLimits(); err != nil {
 		return err
 	}
-	for _, a := range c.Transport.Addrs {
+	for _, a := range slices.Concat(c.Transport.Addrs, c.Advertise) {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
 			return fmt.Errorf("address %v cannot be registered: users need one to connect to", a)
 		}
+	}
+	for _, a := range c.Transport.Addrs {
 		if !c.binds(a) {
 			return fmt.Errorf("address %v is to be registered but not among the local addresses %v (RFC 5352, Section 3.1, R1)", a, c.Local)
 		}
@@ -176,39 +188,4 @@ func (c *Config) binds(a netip.Addr) bool {
 		local := l.Addr().Unmap()
 		return local == a || local.IsUnspecified() && (local.Is6() || a.Is4())
 	})
-}
-
-// resolve fills in the addresses that depend on the machine: what is
-// registered, and what is bound.
-func (c *Config) resolve() error {
-	if len(c.Transport.Addrs) == 0 && c.Transport.Type != param.TypeOpaqueTransport {
-		addrs, err := c.ownAddrs()
-		if err != nil {
-			return err
-		}
-		if c.Transport.Type != param.TypeSCTPTransport {
-			addrs = addrs[:1]
-		}
-		c.Transport.Addrs = addrs
-	}
-	if len(c.Local) == 0 {
-		for _, a := range c.Transport.Addrs {
-			c.Local = append(c.Local, netip.AddrPortFrom(a, 0))
-		}
-	}
-	return nil
-}
-
-// ownAddrs are the bound addresses, or those toward the registrars.
-func (c *Config) ownAddrs() ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	for _, l := range c.Local {
-		if !l.Addr().IsUnspecified() {
-			addrs = append(addrs, l.Addr().Unmap().WithZone(""))
-		}
-	}
-	if len(addrs) > 0 {
-		return addrs, nil
-	}
-	return endpoint.LocalToward(c.Registrars)
 }

@@ -64,8 +64,14 @@ type core struct {
 
 	home   sctp.AssocID // 0: none
 	homeAt endpoint.Registrar
-	former []sctp.AssocID // homes that were replaced, closed once the new one has accepted
-	peers  map[sctp.AssocID]endpoint.Registrar
+	addrs  []netip.Addr // to register over associations from now on; nil: as they are
+	moving bool         // these are not registered yet
+	// outmoded is the former home of an element that has moved. Over it, the
+	// element gives no sign of life: its registrar asks there whether the
+	// identifier is in use by another element.
+	outmoded sctp.AssocID
+	former   []sctp.AssocID // homes that were replaced, closed once the new one has accepted
+	peers    map[sctp.AssocID]endpoint.Registrar
 
 	attempts int  // registrations since the last response
 	redraws  int  // identifiers drawn anew
@@ -330,8 +336,8 @@ func (k *core) lostHome(now time.Time, why error) {
 }
 
 // connecting tells the name of the association that a Connect made.
-func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID) {
-	k.hunt.Connecting(now, ref, a)
+func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
+	k.hunt.Connecting(now, ref, a, err)
 }
 
 // up tells that an association is established, by the hunt or by another.
@@ -341,7 +347,13 @@ func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 		at = endpoint.Registrar{Addrs: peer}
 	}
 	k.peers[a] = at
+	moving := ours && k.moving && k.home != 0
+	if ours && k.addrs != nil {
+		k.element.UserTransport.Addrs, k.moving = k.addrs, false
+	}
 	switch {
+	case moving && (k.phase == registering || k.phase == registered):
+		k.moved(now, a, at)
 	case !ours && k.phase < closing: // perhaps a new home registrar
 	case k.phase == hunting:
 		k.home, k.homeAt = a, at

@@ -26,8 +26,12 @@ type Element struct {
 	state atomic.Pointer[State]
 
 	// Run's alone.
-	core *core
-	tr   *endpoint.Transport
+	core    *core
+	tr      *endpoint.Transport
+	addrs   []netip.Addr // that are bound, where none are named
+	lookAt  time.Time    // when to look at the machine's addresses; zero: not
+	news    int          // of the hunt, at the last look
+	bindErr string       // why the addresses could not be bound
 
 	// What is wanted, and a nudge for Run to see to it.
 	mu     sync.Mutex
@@ -52,14 +56,9 @@ type State struct {
 	Local []netip.AddrPort
 }
 
-// New checks the configuration, finds out the addresses that it leaves open,
-// and makes an Element that does nothing yet. The error wraps
-// endpoint.ErrNoLocalAddr if this machine has no address to register.
+// New checks the configuration and makes an Element that does nothing yet.
 func New(cfg Config) (*Element, error) {
 	if err := cfg.prepare(); err != nil {
-		return nil, err
-	}
-	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
 	if err := encodable(cfg); err != nil {
@@ -71,13 +70,22 @@ func New(cfg Config) (*Element, error) {
 		policy: cfg.Policy,
 		wake:   make(chan struct{}, 1),
 	}
-	e.state.Store(&State{ID: cfg.ID, Policy: cfg.Policy, Addrs: cfg.Transport.Addrs})
+	at := cfg.Transport.Addrs
+	if cfg.follows() {
+		at, _ = cfg.toward(cfg.Registrars)
+		at = at[:min(len(at), cfg.most())]
+	}
+	e.state.Store(&State{ID: cfg.ID, Policy: cfg.Policy, Addrs: cfg.registered(at)})
 	return e, nil
 }
 
 // encodable tells whether the element's values fit into messages.
 func encodable(cfg Config) error {
-	m := asap.Registration{Handle: cfg.Pool, Element: param.PoolElement{UserTransport: cfg.Transport, Policy: cfg.Policy}}
+	t := cfg.Transport
+	if cfg.follows() {
+		t.Addrs = []netip.Addr{netip.IPv6Unspecified()} // any
+	}
+	m := asap.Registration{Handle: cfg.Pool, Element: param.PoolElement{UserTransport: t, Policy: cfg.Policy}}
 	if _, err := m.Append(nil); err != nil {
 		return fmt.Errorf("such an element cannot be registered: %w", err)
 	}
@@ -101,17 +109,21 @@ func (e *Element) run(ctx context.Context) error {
 	e.tr, err = endpoint.Open(endpoint.TransportConfig{
 		Via:           cfg.Via,
 		Local:         cfg.Local,
+		Unbound:       cfg.follows(),
 		EncapPort:     cfg.EncapPort,
 		AnnounceGroup: cfg.AnnounceGroup,
 		Logf:          cfg.Logf,
 		Listen:        cfg.listen,
+		LookupHost:    cfg.lookupHost,
 	})
 	if err != nil {
 		return err
 	}
 	defer e.tr.Close()
 
+	cfg.Transport.Addrs = cfg.registered(cfg.Transport.Addrs)
 	e.core = newCore(cfg, newRand(), drawID)
+	e.look(time.Now())
 	e.apply(time.Now())
 	return e.loop(ctx)
 }
@@ -126,18 +138,30 @@ func (e *Element) loop(ctx context.Context) error {
 		if over, err := e.core.ended(); over {
 			return err
 		}
-		if d, ok := e.core.nextDeadline(); ok {
+		d, ok := e.core.nextDeadline()
+		if !e.lookAt.IsZero() && (!ok || e.lookAt.Before(d)) {
+			d, ok = e.lookAt, true
+		}
+		if ok {
 			timer.Reset(time.Until(d))
 		} else {
 			timer.Stop()
 		}
 		select {
 		case ev := <-e.tr.Events():
-			e.handle(time.Now(), ev)
+			now := time.Now()
+			e.handle(now, ev)
+			if ev.Type == sctp.Down || ev.Network || e.news != e.core.hunt.News() {
+				e.look(now)
+			}
 		case <-e.wake:
 			e.apply(time.Now())
 		case <-timer.C:
-			e.core.tick(time.Now())
+			now := time.Now()
+			if !e.lookAt.IsZero() && !now.Before(e.lookAt) {
+				e.look(now)
+			}
+			e.core.tick(now)
 		case <-stop:
 			stop = nil
 			e.core.stop(time.Now())
@@ -163,6 +187,10 @@ func (e *Element) handle(now time.Time, ev endpoint.Event) {
 	switch {
 	case ev.Announce != nil:
 		e.core.announced(now, ev.From, ev.Announce)
+	case ev.Found != nil:
+		e.core.found(now, *ev.Found)
+	case ev.Network:
+		e.core.hunt.Retry(now)
 	case ev.Type == sctp.Up:
 		e.core.up(now, ev.Assoc, ev.Peer)
 	case ev.Type == sctp.Received:
@@ -190,7 +218,7 @@ func (e *Element) perform() {
 			}
 		}
 		e.tr.Perform(actions,
-			func(ref uint64, a sctp.AssocID) { e.core.connecting(time.Now(), ref, a) },
+			func(ref uint64, a sctp.AssocID, err error) { e.core.connecting(time.Now(), ref, a, err) },
 			func(a sctp.AssocID, err error) { e.core.sendFailed(time.Now(), a, err) })
 	}
 }

@@ -3,7 +3,6 @@ package pe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -419,6 +418,15 @@ func TestConfig(t *testing.T) {
 		{"two tcp addresses", "only SCTP transports can have several", func(c *Config) {
 			c.Transport.Type, c.Transport.Addrs = param.TypeTCPTransport, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}
 		}},
+		{"public address", "", func(c *Config) { c.Advertise = []netip.Addr{addr("192.0.2.1")} }},
+		{"public address for an address", "", func(c *Config) {
+			c.Transport.Addrs, c.Advertise = []netip.Addr{addr("10.0.0.1")}, []netip.Addr{addr("192.0.2.1")}
+		}},
+		{"unspecified public address", "cannot be registered", func(c *Config) { c.Advertise = []netip.Addr{addr("::")} }},
+		{"two public addresses", "only SCTP transports can have several", func(c *Config) {
+			c.Transport.Type, c.Advertise = param.TypeTCPTransport, []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}
+		}},
+		{"name", "", func(c *Config) { c.Registrars = []endpoint.Registrar{{Host: "registrar.example.org", Port: 3863}} }},
 		{"unspecified address", "cannot be registered", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("0.0.0.0")} }},
 		{"address not bound", "not among the local addresses", func(c *Config) {
 			c.Transport.Addrs, c.Local = []netip.Addr{addr("10.0.0.1")}, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:0")}
@@ -439,19 +447,6 @@ func TestConfig(t *testing.T) {
 				t.Errorf("New gives %v, want %q", err, c.want)
 			}
 		})
-	}
-}
-
-func TestResolveAddresses(t *testing.T) {
-	cfg := Config{
-		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 80},
-		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}}},
-	}
-	if err := cfg.resolve(); err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprint(cfg.Transport.Addrs, cfg.Local); got != "[127.0.0.1] [127.0.0.1:0]" {
-		t.Errorf("registers and binds %s, want the address toward the registrar", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package pe
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
@@ -33,6 +34,9 @@ const (
 	Rejected
 	// Warning: something odd that does not stop the element.
 	Warning
+	// Readdressed: the machine's addresses have changed; the element registers
+	// again, with Addrs.
+	Readdressed
 )
 
 // Event tells what has happened to an Element.
@@ -47,6 +51,8 @@ type Event struct {
 	Registrar string
 	// Err is set for HomeLost, NoRegistrar, Rejected and Warning.
 	Err error
+	// Addrs is set for Readdressed.
+	Addrs []netip.Addr
 }
 
 // String tells the event in one line, such as an operator reads.
@@ -62,6 +68,8 @@ func (e Event) String() string {
 		return fmt.Sprintf("%s has dropped the registration; registering again", e.registrar())
 	case HomeLost:
 		return fmt.Sprintf("lost %s: %v; looking for a registrar", e.registrar(), e.Err)
+	case Readdressed:
+		return fmt.Sprintf("the addresses of this machine have changed; registering %v", e.Addrs)
 	case HomeChanged:
 		return fmt.Sprintf("%s has taken over as home registrar", e.registrar())
 	}

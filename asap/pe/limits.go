@@ -18,7 +18,7 @@ const (
 // checkLimits refuses what would be refused by every registrar, or be a load
 // on all of them.
 func (c *Config) checkLimits() error {
-	for _, n := range []int{len(c.Transport.Addrs), len(c.Local)} {
+	for _, n := range []int{len(c.Transport.Addrs), len(c.Advertise), len(c.Local)} {
 		if n > MaxAddrs {
 			return fmt.Errorf("%d addresses: an element can have at most %d, because SCTP stacks remember no more of a peer", n, MaxAddrs)
 		}

@@ -48,7 +48,7 @@ func (c *chaos) settle() {
 				if len(c.calls) > 3 {
 					c.t.Fatalf("%d associations are being set up, want three at most (SH1)", len(c.calls))
 				}
-				c.k.connecting(c.now, a.Ref, c.last)
+				c.k.connecting(c.now, a.Ref, c.last, nil)
 			case endpoint.Send:
 				if !slices.Contains(c.up, a.Assoc) {
 					c.t.Fatalf("message on association %d, which is not up", a.Assoc)

@@ -130,7 +130,7 @@ func (k *core) onDeregistrationResponse(now time.Time, a sctp.AssocID, m *asap.D
 func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAlive) {
 	// KA1. An element that was never registered, or is no longer, has no
 	// handle that could match; to acknowledge would keep it alive.
-	if !k.mayBeKnown || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
+	if !k.mayBeKnown || a == k.outmoded || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
 		return
 	}
 	k.send(a, &asap.EndpointKeepAliveAck{Handle: k.pool, ID: k.element.ID}) // KA2

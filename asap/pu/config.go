@@ -12,7 +12,8 @@ import (
 // Config configures a User. One of Registrars and AnnounceGroup is needed;
 // other zero fields stand for the defaults.
 type Config struct {
-	// Registrars are the registrars to ask, preferred ones first.
+	// Registrars are the registrars to ask, preferred ones first. Names are
+	// looked up anew in each hunt for a registrar.
 	Registrars []endpoint.Registrar
 	// AnnounceGroup is the multicast group where registrars announce
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
@@ -20,7 +21,8 @@ type Config struct {
 	// Via says what carries the association.
 	Via endpoint.Via
 	// Local are the addresses to bind, all with one port; none stands for
-	// all of the machine's.
+	// all of the machine's. Addresses that the machine does not have yet are
+	// bound when a registrar is to be called.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
@@ -30,7 +32,8 @@ type Config struct {
 	// Logf, if set, is told in one line what an operator wants to know.
 	Logf func(format string, args ...any)
 
-	listen endpoint.ListenFunc // for tests
+	listen     endpoint.ListenFunc // for tests
+	lookupHost endpoint.LookupFunc // likewise
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section

@@ -275,8 +275,8 @@ func (k *core) nextDeadline() (time.Time, bool) {
 	return next, ok && !k.over
 }
 
-func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID) {
-	k.hunt.Connecting(now, ref, a)
+func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
+	k.hunt.Connecting(now, ref, a, err)
 	k.checkRounds()
 }
 
@@ -332,6 +332,12 @@ func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
 // announced takes a datagram of the announce group.
 func (k *core) announced(now time.Time, from netip.AddrPort, data []byte) {
 	_ = k.hunt.Announced(now, from, data)
+}
+
+// found tells the result of a lookup.
+func (k *core) found(now time.Time, f endpoint.Found) {
+	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
+	k.checkRounds()
 }
 
 var errClosed = errors.New("the pool user is closed")

@@ -74,7 +74,7 @@ func (d *driver) collect() {
 			switch a := a.(type) {
 			case endpoint.Connect:
 				d.note("connect %d %v", a.Ref, a.To)
-				d.k.connecting(d.now, a.Ref, sctp.AssocID(a.Ref))
+				d.k.connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
 			case endpoint.Close:
 				d.note("close %d abort=%v", a.Assoc, a.Abort)
 			case endpoint.Send:

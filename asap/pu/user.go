@@ -42,6 +42,7 @@ func Open(cfg Config) (*User, error) {
 		AnnounceGroup: cfg.AnnounceGroup,
 		Logf:          cfg.Logf,
 		Listen:        cfg.listen,
+		LookupHost:    cfg.lookupHost,
 	})
 	if err != nil {
 		return nil, err
@@ -213,6 +214,10 @@ func (u *User) handle(now time.Time, ev endpoint.Event) {
 	switch {
 	case ev.Announce != nil:
 		u.core.announced(now, ev.From, ev.Announce)
+	case ev.Found != nil:
+		u.core.found(now, *ev.Found)
+	case ev.Network:
+		u.core.hunt.Retry(now)
 	case ev.Type == sctp.Up:
 		u.core.up(now, ev.Assoc)
 	case ev.Type == sctp.Received:
@@ -237,7 +242,7 @@ func (u *User) perform() {
 			u.deliver(r)
 		}
 		u.tr.Perform(actions,
-			func(ref uint64, a sctp.AssocID) { u.core.connecting(time.Now(), ref, a) },
+			func(ref uint64, a sctp.AssocID, err error) { u.core.connecting(time.Now(), ref, a, err) },
 			func(a sctp.AssocID, err error) { u.core.sendFailed(time.Now(), a, err) })
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/spf13/cobra"
 )
 
@@ -22,7 +23,7 @@ type registerFlags struct {
 	registrarFlags
 	logFlags
 	pool, serve, policy, id string
-	addresses               []string
+	addresses, advertise    []string
 	control                 bool
 	life, lifeUnit          string
 	reregister              time.Duration
@@ -59,6 +60,20 @@ that lies in the element, such as another policy than the pool's.
 With COMMAND, rsp runs the server: the element is registered while COMMAND runs,
 signals are passed on (SIGTERM, SIGINT and SIGQUIT after the deregistration, the
 second time at once), and rsp ends with COMMAND's exit status.
+
+COMMAND runs whatever the network does: while this machine has no address, or no
+registrar answers, rsp keeps trying to register the element.
+
+Addresses:
+  Without --address, rsp registers the address from which it reaches the
+  registrars. It reads that address again every 2 s. If the address changes (a new
+  DHCP lease, another IPv6 prefix), rsp registers the element again from the new
+  one, with the same identifier. Of several IPv6 addresses it takes a stable one
+  rather than a temporary one. A loopback address is registered only if the
+  registrar is on the loopback too.
+  Behind a NAT or in a container, --advertise names the address where clients
+  reach the server. The registrar must see rsp at that address, or it refuses the
+  registration.
 
 Policies, their short names and their values:
 ` + policyHelp() + `
@@ -142,7 +157,8 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.SortFlags = false
 	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join (needed)")
 	fl.StringVarP(&f.serve, "serve", "s", "", "what the server's users connect to: `PROTOCOL:PORT`, with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE] (needed)")
-	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the one toward the registrars)")
+	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the one toward the registrars, whatever it becomes)")
+	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have: in front of a NAT or a container; repeatable with sctp")
 	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's policy, with this element's values")
 	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (sctp alone)")
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
@@ -164,7 +180,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time that the deregistration may take at the end")
 	f.logFlags.add(cmd)
 
-	noFiles(cmd, "pool", "serve", "address", "id", "life", "reregister", "check", "load-threshold")
+	noFiles(cmd, "pool", "serve", "address", "advertise", "id", "life", "reregister", "check", "load-threshold")
 	fixed := func(flag string, words ...string) {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	}
@@ -185,7 +201,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 	if err != nil {
 		return nil, usage(cmd, err)
 	}
-	r, err := f.resolve(cmd.Context(), cmd)
+	r, err := f.reach(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -205,10 +221,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 	cfg.Notify = s.notify
 	cfg.Logf = func(format string, args ...any) { s.log.log(verbose, format, args...) }
 	s.element, err = pe.New(cfg)
-	switch {
-	case errors.Is(err, endpoint.ErrNoLocalAddr):
-		return nil, err
-	case err != nil:
+	if err != nil {
 		return nil, usage(cmd, err)
 	}
 	return s, nil
@@ -235,15 +248,11 @@ func (f *registerFlags) config() (pe.Config, error) {
 		}
 		cfg.Transport.Use = param.DataPlusControl
 	}
-	for _, s := range f.addresses {
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return cfg, fmt.Errorf("--address: %q is not an IP address", s)
-		}
-		cfg.Transport.Addrs = append(cfg.Transport.Addrs, a)
+	if cfg.Transport.Addrs, err = f.parseAddrs("--address", f.addresses, cfg.Transport); err != nil {
+		return cfg, err
 	}
-	if len(cfg.Transport.Addrs) > 1 && cfg.Transport.Type != param.TypeSCTPTransport {
-		return cfg, fmt.Errorf("--address: a %s element has one address (RFC 5354, Section 3.5): register one element for each, or serve sctp", cfg.Transport.Protocol())
+	if cfg.Advertise, err = f.parseAddrs("--advertise", f.advertise, cfg.Transport); err != nil {
+		return cfg, err
 	}
 	if cfg.Policy, err = parsePolicy(f.policy); err != nil {
 		return cfg, fmt.Errorf("--policy: %w", err)
@@ -267,6 +276,22 @@ func (f *registerFlags) config() (pe.Config, error) {
 // minTimer is the least that T2 and T5 can be: what is shorter than a round
 // trip ends every registration before its answer, and starts the next.
 const minTimer = 100 * time.Millisecond
+
+// parseAddrs reads the addresses of a flag.
+func (f *registerFlags) parseAddrs(flag string, list []string, t param.Transport) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for _, s := range list {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is not an IP address", flag, s)
+		}
+		addrs = append(addrs, a)
+	}
+	if len(addrs) > 1 && t.Type != param.TypeSCTPTransport {
+		return nil, fmt.Errorf("%s: a %s element has one address (RFC 5354, Section 3.5): register one element for each, or serve sctp", flag, t.Protocol())
+	}
+	return addrs, nil
+}
 
 // checkTimers refuses timers that would silently stand for the default, or
 // flood the registrars.
@@ -344,7 +369,7 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 		return nil
 	}
 	probe, err := health.Parse(f.check.probe, func() string {
-		return net.JoinHostPort(s.element.State().Addrs[0].String(), strconv.Itoa(int(t.Port)))
+		return net.JoinHostPort(f.servedAt(s.element.State()), strconv.Itoa(int(t.Port)))
 	})
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)
@@ -360,6 +385,22 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 		Fail: f.check.fail, Rise: f.check.rise, Notify: s.onCheck,
 	}
 	return nil
+}
+
+// servedAt is where the server is reached from this machine. Advertised
+// addresses need not lead here from inside.
+func (f *registerFlags) servedAt(s pe.State) string {
+	if len(s.Addrs) > 0 && len(f.advertise) == 0 {
+		return s.Addrs[0].String()
+	}
+	if len(s.Local) > 0 {
+		return s.Local[0].Addr().String()
+	}
+	// The addresses toward the registrars are not known yet.
+	if all := sctp.ReachableAddrs(); len(all) > 0 {
+		return all[0].String()
+	}
+	return "localhost"
 }
 
 func (f *registerFlags) addLoad(s *supervisor) error {

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
@@ -32,8 +27,10 @@ type registrarFlags struct {
 
 const registrarHelp = `Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 3863 for ASAP
-  and 9899 for SCTP in UDP if not given. A host name stands for all of its
-  addresses. Several addresses of one registrar that has more than one are
+  and 9899 for SCTP in UDP if not given. In place of ADDRESS, a host name stands
+  for all of its addresses; rsp looks it up again each time that it looks for a
+  registrar. If the lookup fails, rsp tries the other registrars, and then the
+  name again. Several addresses of one registrar that has more than one are
   separated by commas. Repeat the option for more registrars: the first that
   answers is taken, and the next when that one fails.
   --announce listens for registrars that announce themselves by multicast.`
@@ -73,8 +70,8 @@ type reach struct {
 	local      []netip.AddrPort
 }
 
-// resolve reads the flags, and looks host names up.
-func (f *registrarFlags) resolve(ctx context.Context, cmd *cobra.Command) (reach, error) {
+// reach reads the flags. Host names are looked up later, in each hunt.
+func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 	var r reach
 	var err error
 	if r.via, err = endpoint.ParseVia(f.via); err != nil {
@@ -90,15 +87,11 @@ func (f *registrarFlags) resolve(ctx context.Context, cmd *cobra.Command) (reach
 		names = []string{"127.0.0.1"}
 	}
 	for _, name := range names {
-		list, err := registrars(ctx, name, f.port)
-		var lookup *net.DNSError
-		switch {
-		case errors.As(err, &lookup):
-			return r, fmt.Errorf("--registrar: %w", err)
-		case err != nil:
+		at, err := endpoint.ParseRegistrarAt(name, f.port)
+		if err != nil {
 			return r, usage(cmd, fmt.Errorf("--registrar: %w", err))
 		}
-		r.registrars = append(r.registrars, list...)
+		r.registrars = append(r.registrars, at)
 	}
 	for _, s := range f.local {
 		a, err := parseLocal(s)
@@ -119,60 +112,3 @@ func parseGroup(s string) (netip.AddrPort, error) {
 }
 
 func parseLocal(s string) (netip.AddrPort, error) { return netaddr.ParseAddrPort(s, 0) }
-
-// registrars reads one --registrar. A host name gives one registrar for each of
-// its addresses.
-func registrars(ctx context.Context, s string, defaultPort uint16) ([]endpoint.Registrar, error) {
-	r, err := endpoint.ParseRegistrarAt(s, defaultPort)
-	if err == nil {
-		return []endpoint.Registrar{r}, nil
-	}
-	host, encap, hasEncap := strings.Cut(s, "/")
-	port := ""
-	if h, p, splitErr := net.SplitHostPort(host); splitErr == nil {
-		host, port = h, p
-	}
-	if !isHostName(host) {
-		return nil, err
-	}
-	if _, numErr := strconv.ParseUint(port, 10, 16); port != "" && numErr != nil {
-		return nil, fmt.Errorf("%q: %q is no port", s, port)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	var list []endpoint.Registrar
-	for _, a := range addrs {
-		text := a.Unmap().String()
-		if port != "" {
-			text = net.JoinHostPort(text, port)
-		}
-		if hasEncap {
-			text += "/" + encap
-		}
-		r, err := endpoint.ParseRegistrarAt(text, defaultPort)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r)
-	}
-	return list, nil
-}
-
-// isHostName tells host names from mistyped addresses.
-func isHostName(s string) bool {
-	letters := false
-	for _, c := range s {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-			letters = true
-		case c >= '0' && c <= '9', c == '-', c == '.':
-		default:
-			return false
-		}
-	}
-	return letters
-}

@@ -38,7 +38,7 @@ func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
 	if f.timeout <= 0 {
 		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
 	}
-	r, err := f.resolve(cmd.Context(), cmd)
+	r, err := f.reach(cmd)
 	if err != nil {
 		return nil, err
 	}

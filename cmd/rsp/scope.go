@@ -33,7 +33,8 @@ its peers. It changes nothing.
 
 Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 9901 for ENRP
-  and 9899 for SCTP in UDP if not given. Repeat the option for more registrars:
+  and 9899 for SCTP in UDP if not given, ADDRESS being a host name or an
+  IP address. Repeat the option for more registrars:
   the first that answers is taken.`
 
 func (f *guestFlags) add(cmd *cobra.Command) {
@@ -53,7 +54,7 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if f.timeout <= 0 {
 		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
 	}
-	r, err := f.resolve(cmd.Context(), cmd)
+	r, err := f.reach(cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -62,21 +63,38 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	}
 	log := f.logger(cmd.ErrOrStderr())
 	failed := &endpoint.UnreachableError{}
-	for _, at := range r.registrars {
-		g, err := guest.Open(cmd.Context(), guest.Config{
-			Registrar: at, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
-			Logf: func(format string, args ...any) { log.log(verbose, format, args...) },
-		})
-		var unreachable *endpoint.UnreachableError
-		switch {
-		case err == nil:
-			return g, nil
-		case !errors.As(err, &unreachable):
-			return nil, err
+	for _, named := range r.registrars {
+		list, err := f.lookup(cmd.Context(), named)
+		if err != nil {
+			failed.Attempts = append(failed.Attempts, endpoint.Attempt{Registrar: named, Err: err})
 		}
-		failed.Attempts = append(failed.Attempts, unreachable.Attempts...)
+		for _, at := range list {
+			g, err := guest.Open(cmd.Context(), guest.Config{
+				Registrar: at, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
+				Logf: func(format string, args ...any) { log.log(verbose, format, args...) },
+			})
+			var unreachable *endpoint.UnreachableError
+			switch {
+			case err == nil:
+				return g, nil
+			case !errors.As(err, &unreachable):
+				return nil, err
+			}
+			failed.Attempts = append(failed.Attempts, unreachable.Attempts...)
+		}
 	}
 	return nil, &noENRPError{failed}
+}
+
+// lookup gives the addresses of a registrar.
+func (f *guestFlags) lookup(ctx context.Context, r endpoint.Registrar) ([]endpoint.Registrar, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	list, err := r.Resolve(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("its name cannot be looked up: %w", err)
+	}
+	return list, nil
 }
 
 // noENRPError says that no registrar could be reached by ENRP.

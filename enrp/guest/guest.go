@@ -81,8 +81,11 @@ func Open(ctx context.Context, cfg Config) (*Guest, error) {
 		g.id = param.ServerID(binary.BigEndian.Uint32(b[:]))
 	}
 	since := time.Now()
-	g.perform(endpoint.Connect{Ref: 1, To: cfg.Registrar})
-	if err := g.up(ctx); err != nil {
+	err = g.perform(endpoint.Connect{Ref: 1, To: cfg.Registrar})
+	if err == nil {
+		err = g.up(ctx)
+	}
+	if err != nil {
 		_ = t.Close()
 		return nil, &endpoint.UnreachableError{Attempts: []endpoint.Attempt{{Registrar: cfg.Registrar, Since: since, Err: err}}}
 	}
@@ -97,7 +100,7 @@ func (g *Guest) At() netip.AddrPort { return g.at }
 
 func (g *Guest) perform(a endpoint.Action) (err error) {
 	g.t.Perform([]endpoint.Action{a},
-		func(_ uint64, a sctp.AssocID) { g.assoc = a },
+		func(_ uint64, a sctp.AssocID, e error) { g.assoc, err = a, e },
 		func(_ sctp.AssocID, e error) { err = e })
 	return err
 }

@@ -67,7 +67,7 @@ func instanceOf(c *caddy.Controller, rs *registrars) *instance {
 	rs.sweep(isLive)
 	inst := newInstance(rs)
 	c.Set(instanceKey{}, inst)
-	c.OnStartup(func() error { refuseUpgrade(); return inst.startup() })
+	c.OnStartup(inst.startup)
 	c.OnRestart(func() error { inst.restart(); return nil })
 	c.OnRestartFailed(func() error { inst.restartFailed(isLive); return nil })
 	c.OnShutdown(func() error { inst.shutdown(); return nil })

@@ -1,0 +1,67 @@
+package endpoint
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// LookupFunc gives the addresses of a host name. It returns when ctx ends.
+type LookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// Found is the result of the Lookup with the same Ref.
+type Found struct {
+	Ref   uint64
+	Addrs []netip.Addr
+	Err   error
+}
+
+// lookupTime is how long a lookup may take. It is longer than T5-Serverhunt: a
+// later attempt takes the result.
+const lookupTime = 20 * time.Second
+
+// lookup looks a name up, once at a time however many ask for it; the last one
+// is told.
+func (t *Transport) lookup(ref uint64, host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, on := t.lookups[host]
+	t.lookups[host] = ref
+	if on {
+		return
+	}
+	t.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(t.ctx, lookupTime)
+		defer cancel()
+		addrs, err := t.cfg.lookupHost(ctx, host)
+		t.mu.Lock()
+		ref := t.lookups[host]
+		delete(t.lookups, host)
+		t.mu.Unlock()
+		t.deliver(Event{Found: &Found{Ref: ref, Addrs: addrs, Err: err}})
+	})
+}
+
+func (c *TransportConfig) lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+	if c.LookupHost != nil {
+		return c.LookupHost(ctx, host)
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+// Resolve gives the registrar with its addresses, one for each address of a
+// name, which is looked up if there is one.
+func (r Registrar) Resolve(ctx context.Context) ([]Registrar, error) {
+	if !r.named() {
+		return []Registrar{r}, nil
+	}
+	addrs, err := (&TransportConfig{}).lookupHost(ctx, r.Host)
+	if err != nil {
+		return nil, err
+	}
+	if len(addrs) == 0 {
+		return nil, errNoAddr
+	}
+	return r.at(addrs), nil
+}

@@ -1,0 +1,152 @@
+package pe
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// lookInterval is how often the machine's addresses are looked at: one question
+// to the system for each address of a registrar.
+const lookInterval = 2 * time.Second
+
+// prepareAddrs brings the addresses into plain form, and fills in those that
+// follow from others: what is registered is bound, and the other way round.
+func (c *Config) prepareAddrs() {
+	for i, a := range c.Transport.Addrs {
+		c.Transport.Addrs[i] = a.Unmap().WithZone("")
+	}
+	for i, a := range c.Advertise {
+		c.Advertise[i] = a.Unmap().WithZone("")
+	}
+	if c.toward == nil {
+		c.toward = endpoint.LocalToward
+	}
+	if c.has == nil {
+		c.has = endpoint.HasAddr
+	}
+	switch {
+	case c.Transport.Type == param.TypeOpaqueTransport:
+	case len(c.Local) == 0:
+		for _, a := range c.Transport.Addrs {
+			c.Local = append(c.Local, netip.AddrPortFrom(a, 0))
+		}
+	case len(c.Transport.Addrs) == 0:
+		var own []netip.Addr
+		for _, l := range c.Local {
+			if !l.Addr().IsUnspecified() {
+				own = append(own, l.Addr().Unmap().WithZone(""))
+			}
+		}
+		c.Transport.Addrs = own[:min(len(own), c.most())]
+	}
+}
+
+// most is how many addresses the element can have.
+func (c *Config) most() int {
+	if c.Transport.Type == param.TypeSCTPTransport {
+		return MaxAddrs
+	}
+	return 1
+}
+
+// follows reports whether the addresses are those toward the registrars,
+// whatever they become, and not named.
+func (c *Config) follows() bool {
+	return len(c.Transport.Addrs) == 0 && c.Transport.Type != param.TypeOpaqueTransport
+}
+
+// registered are the addresses to register for an element at these.
+func (c *Config) registered(at []netip.Addr) []netip.Addr {
+	if len(c.Advertise) > 0 {
+		return c.Advertise
+	}
+	var all []netip.Addr
+	for _, a := range at {
+		all = append(all, a.WithZone(""))
+	}
+	return all
+}
+
+// settle decides which addresses to have: those that the element has, as long
+// as they do. It has some, from want are the registrars reached now, and most is
+// how many it can have.
+func settle(some, want []netip.Addr, most int, has func(netip.Addr) bool) []netip.Addr {
+	wanted := func(a netip.Addr) bool { return slices.Contains(want, a) }
+	outside := func(a netip.Addr) bool { return !a.IsLoopback() && has(a) }
+	switch {
+	case len(want) == 0,
+		// No way out for now; the loopback would be of no use to others.
+		!slices.ContainsFunc(want, func(a netip.Addr) bool { return !a.IsLoopback() }) && slices.ContainsFunc(some, outside):
+		return some
+	}
+	kept := slices.DeleteFunc(slices.Clone(some), func(a netip.Addr) bool { return !wanted(a) })
+	gone := slices.ContainsFunc(some, func(a netip.Addr) bool { return !wanted(a) && !has(a) })
+	more := slices.DeleteFunc(slices.Clone(want), func(a netip.Addr) bool { return slices.Contains(kept, a) })
+	if len(kept) > 0 && !gone && (len(more) == 0 || len(some) == most) {
+		return some
+	}
+	all := slices.Concat(kept, more)
+	return all[:min(len(all), most)]
+}
+
+// look finds out from which addresses the registrars are reached now, and has
+// the element move there if they are others.
+func (e *Element) look(now time.Time) {
+	e.lookAt, e.news = now.Add(lookInterval), e.core.hunt.News()
+	if !e.cfg.follows() {
+		if !e.tr.Bound() && e.tr.Bind(e.cfg.Local) == nil {
+			e.core.hunt.Restart(now)
+		}
+		if e.tr.Bound() {
+			e.lookAt = time.Time{}
+		}
+		return
+	}
+	addrs := settle(e.addrs, e.wanted(now), e.cfg.most(), e.cfg.has)
+	if len(addrs) == 0 || slices.Equal(addrs, e.addrs) {
+		e.core.moveOn(now)
+		return
+	}
+	if err := e.bind(addrs); err != nil {
+		if e.bindErr != err.Error() {
+			e.bindErr = err.Error()
+			e.core.warn(now, "%w", err)
+		}
+		return
+	}
+	e.addrs, e.bindErr = addrs, ""
+	e.core.readdress(now, e.cfg.registered(addrs))
+}
+
+// wanted are the addresses from which the registrars are reached: the configured
+// ones and the home registrar, or else all that announce themselves.
+func (e *Element) wanted(now time.Time) []netip.Addr {
+	list := e.core.hunt.Configured()
+	if e.core.home != 0 {
+		list = append(list, e.core.homeAt)
+	}
+	want, _ := e.cfg.toward(list)
+	if len(want) == 0 && e.core.home == 0 {
+		want, _ = e.cfg.toward(e.core.hunt.Known(now))
+	}
+	return want
+}
+
+// bind binds the addresses, where not others are named.
+func (e *Element) bind(addrs []netip.Addr) error {
+	if len(e.cfg.Local) > 0 {
+		if e.tr.Bound() {
+			return nil
+		}
+		return e.tr.Bind(e.cfg.Local)
+	}
+	var local []netip.AddrPort
+	for _, a := range addrs {
+		local = append(local, netip.AddrPortFrom(a, 0))
+	}
+	return e.tr.Bind(local)
+}

@@ -1,0 +1,56 @@
+package pe
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// found tells the result of a lookup.
+func (k *core) found(now time.Time, f endpoint.Found) {
+	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
+	k.tellRounds()
+}
+
+// readdress tells that associations come from other addresses from now on, and
+// with which ones to register over them. A registered element registers again,
+// over a new association, if possible with its home registrar; the former
+// association stays until that has succeeded, since a registrar takes the end of
+// an association for the end of its element.
+func (k *core) readdress(now time.Time, addrs []netip.Addr) {
+	if k.addrs != nil {
+		k.tell(Event{Type: Readdressed, Addrs: addrs})
+	}
+	k.addrs = slices.Clone(addrs)
+	switch {
+	case k.home == 0:
+		k.hunt.Restart(now)
+	case k.phase == registering, k.phase == registered:
+		k.moving = true
+		k.moveOn(now)
+	case k.phase == idle:
+		k.closeAssoc(k.home)
+		k.home = 0
+	}
+}
+
+// moveOn looks for a registrar to register with from the new addresses, if an
+// element that has moved does not look for one already.
+func (k *core) moveOn(now time.Time) {
+	if k.moving && !k.hunt.Hunting() && (k.phase == registering || k.phase == registered) {
+		k.rounds = 0
+		k.hunt.BeginAt(now, k.homeAt)
+	}
+}
+
+// moved makes an association from the new addresses the home registrar's.
+func (k *core) moved(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+	k.former = append(k.former, k.home)
+	k.outmoded = k.home
+	k.home, k.homeAt = a, at
+	k.attempts = 0
+	k.sendRegistration(now)
+}
