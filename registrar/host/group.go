@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -20,7 +21,8 @@ const (
 	maxDatagram = 2048
 	// maxHeard is how many of them a second are looked at.
 	maxHeard = 200
-	// rejoinEvery is how often new interfaces are looked for.
+	// rejoinEvery is how often new interfaces are looked for, unless the machine's
+	// addresses have changed.
 	rejoinEvery = 30 * time.Second
 )
 
@@ -35,10 +37,13 @@ type group struct {
 	caster caster
 	out    chan []byte
 	failed atomic.Uint64
-	logf   func(warn bool, text string)
+	// changed says that there may be other interfaces now.
+	changed atomic.Bool
+	logf    func(warn bool, text string)
 
 	// The writer's:
-	joined   map[int]*joined // by the interface's index
+	joined   map[int]*joined  // by the interface's index
+	refused  map[int]struct{} // too many memberships, and logged
 	joinedAt time.Time
 }
 
@@ -65,7 +70,7 @@ func joinGroup(addr netip.AddrPort, enrp bool, logf func(warn bool, text string)
 	if err != nil {
 		return nil, err
 	}
-	g := &group{addr: addr, enrp: enrp, conn: conn, out: make(chan []byte, 1), logf: logf, joined: make(map[int]*joined)}
+	g := &group{addr: addr, enrp: enrp, conn: conn, out: make(chan []byte, 1), logf: logf, joined: make(map[int]*joined), refused: make(map[int]struct{})}
 	if addr.Addr().Is4() {
 		g.caster, err = newCaster4(conn, addr)
 	} else {
@@ -93,8 +98,22 @@ func (g *group) join() {
 			continue
 		}
 		present[ifs[i].Index] = struct{}{}
-		if g.joined[ifs[i].Index] == nil && g.caster.join(&ifs[i]) == nil {
+		if g.joined[ifs[i].Index] != nil {
+			continue
+		}
+		// An interface that was down is a member still (EADDRINUSE).
+		err := g.caster.join(&ifs[i])
+		if err == nil || errors.Is(err, syscall.EADDRINUSE) {
 			g.joined[ifs[i].Index] = &joined{name: ifs[i].Name, outer: ifs[i].Flags&net.FlagLoopback == 0}
+			delete(g.refused, ifs[i].Index)
+		} else if _, told := g.refused[ifs[i].Index]; !told && errors.Is(err, syscall.ENOBUFS) {
+			g.refused[ifs[i].Index] = struct{}{}
+			g.logf(true, fmt.Sprintf("interface %s cannot join %v: %v; raise net.ipv4.igmp_max_memberships, which limits the interfaces of a socket", ifs[i].Name, g.addr, err))
+		}
+	}
+	for i := range g.refused {
+		if _, ok := present[i]; !ok {
+			delete(g.refused, i)
 		}
 	}
 	for i := range g.joined {
@@ -116,7 +135,7 @@ func (g *group) send(b []byte) {
 // write is the goroutine that sends, until close.
 func (g *group) write() {
 	for b := range g.out {
-		if time.Since(g.joinedAt) >= rejoinEvery {
+		if g.changed.Swap(false) || time.Since(g.joinedAt) >= rejoinEvery {
 			g.join()
 		}
 		for i, ifi := range g.joined {

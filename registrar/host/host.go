@@ -207,12 +207,10 @@ func (h *Host) Start() error {
 		return err
 	}
 	h.loop = l
-	addrs := l.ep.LocalAddrs()
-	h.local.Store(&addrs)
-	serving := registrar.Serving{Addrs: addrs, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid()}
-	if l.enrp != nil {
-		serving.ENRP = l.enrp.LocalAddrs()
-		h.enrp.Store(&serving.ENRP)
+	p := l.look()
+	l.setPlaces(p)
+	serving := registrar.Serving{
+		Addrs: p.asap, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid(), ENRP: p.enrp, Own: p.own,
 	}
 	h.knows.Store(h.core.Ready())
 	h.ready.Store(true)

@@ -50,6 +50,8 @@ type loop struct {
 	stats     Stats // without the core's
 	published time.Time
 	dirty     bool
+	places    places
+	looked    time.Time
 }
 
 func newLoop(h *Host) *loop {
@@ -177,6 +179,7 @@ func (l *loop) run(serving registrar.Serving) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	l.handle(serving)
+	l.looked = time.Now()
 	stop := l.stop
 	for {
 		select {
@@ -202,6 +205,9 @@ func (l *loop) run(serving registrar.Serving) {
 		if at, ok := l.h.core.NextDeadline(); ok && !at.After(now) {
 			l.handle(registrar.Tick{})
 		}
+		if now.Sub(l.looked) >= lookEvery && !l.stopping {
+			l.lookAgain(now)
+		}
 		if l.dirty && now.Sub(l.published) >= publishEvery {
 			l.publish(now)
 		}
@@ -224,7 +230,10 @@ func (l *loop) drain() {
 
 // wait is the time until there is something to do.
 func (l *loop) wait(now time.Time) time.Duration {
-	d := time.Hour
+	d := l.looked.Add(lookEvery).Sub(now)
+	if l.stopping {
+		d = time.Hour
+	}
 	if at, ok := l.h.core.NextDeadline(); ok {
 		d = min(d, at.Sub(now))
 	}

@@ -1,0 +1,88 @@
+package host
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/registrar"
+)
+
+// lookEvery is how often the machine's addresses are looked at. There are events
+// for it on some systems; a look takes a tenth of a millisecond on all.
+const lookEvery = 2 * time.Second
+
+// places are where the registrar serves at the moment.
+type places struct {
+	asap, enrp []netip.AddrPort
+	own        []netip.Addr
+}
+
+// look finds out where the registrar serves.
+func (l *loop) look() places {
+	p := places{asap: l.ep.LocalAddrs()}
+	if l.enrp != nil {
+		p.enrp, p.own = l.enrp.LocalAddrs(), ownAddrs(l.h.cfg.ENRP)
+	}
+	return p
+}
+
+// ownAddrs are the addresses at which an endpoint that is bound so takes calls.
+func ownAddrs(bound []netip.AddrPort) []netip.Addr {
+	var own, machine []netip.Addr
+	for _, b := range bound {
+		a := b.Addr().Unmap()
+		if !a.IsUnspecified() {
+			own = append(own, a)
+			continue
+		}
+		if machine == nil {
+			machine = machineAddrs()
+		}
+		for _, m := range machine {
+			if (m.Is4() || a.Is6()) && !slices.Contains(own, m) { // [::] stands for both families
+				own = append(own, m)
+			}
+		}
+	}
+	return own
+}
+
+// machineAddrs are all addresses of the machine.
+func machineAddrs() []netip.Addr {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, ia := range list {
+		if n, ok := ia.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(n.IP); ok {
+				addrs = append(addrs, a.Unmap())
+			}
+		}
+	}
+	return addrs
+}
+
+// lookAgain tells the registrar where it serves if that has changed, and has the
+// groups joined on new interfaces.
+func (l *loop) lookAgain(now time.Time) {
+	l.looked = now
+	p := l.look()
+	if len(p.asap) == 0 || slices.Equal(p.asap, l.places.asap) && slices.Equal(p.enrp, l.places.enrp) && slices.Equal(p.own, l.places.own) {
+		return
+	}
+	l.setPlaces(p)
+	for _, g := range l.groups {
+		g.changed.Store(true)
+	}
+	l.handle(registrar.Addresses{Addrs: p.asap, ENRP: p.enrp, Own: p.own})
+}
+
+func (l *loop) setPlaces(p places) {
+	l.places = p
+	l.h.local.Store(&p.asap)
+	l.h.enrp.Store(&p.enrp)
+}
