@@ -153,7 +153,7 @@ func (r *Registrar) doubt(p *peer) {
 
 // doubtTime is how long a peer may take to answer then. It is shorter than the
 // time that the peer has, having lost us, before it takes us over.
-func (r *Registrar) doubtTime() time.Duration { return r.cfg.Timers.MaxTimeNoResponse / 2 }
+func (r *Registrar) doubtTime() time.Duration { return r.cfg.Timers.MaxTimeNoResponse / 4 }
 
 // isSilent reports whether a peer has not answered in that time.
 func (r *Registrar) isSilent(p *peer) bool {
