@@ -88,7 +88,7 @@ type Message interface {
 // asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
 // [Error] with them, and the message is good all the same.
 //
-// Every error is a *[param.ParseError]; [ErrorReply] makes the answer from it.
+// Every error wraps a *[param.ParseError]; [ErrorReply] makes the answer from it.
 func Parse(b []byte) (Message, []param.Cause, error) {
 	c := param.NewCursor(b)
 	t := MessageType(c.MessageType())
@@ -100,7 +100,11 @@ func Parse(b []byte) (Message, []param.Cause, error) {
 	case m == nil:
 		return nil, nil, err // the text names the type
 	}
-	return nil, nil, fmt.Errorf("%v: %w", t, err)
+	err = fmt.Errorf("%v: %w", t, err)
+	if reg, ok := m.(*Registration); ok && reg.Handle != "" && reg.Element.ID != 0 {
+		err = &RegistrationError{Handle: reg.Handle, ID: reg.Element.ID, Err: err}
+	}
+	return nil, nil, err
 }
 
 // read reads the rest of a message of type t; nil if the type is unknown. What
@@ -142,9 +146,25 @@ func read(c *param.Cursor, t MessageType) Message {
 	return nil
 }
 
+// RegistrationError says why a REGISTRATION was refused of which so much could
+// be read that a REGISTRATION_RESPONSE can answer it.
+type RegistrationError struct {
+	Handle param.PoolHandle
+	ID     param.PEID
+	Err    error
+}
+
+// Error gives the text of Err.
+func (e *RegistrationError) Error() string { return e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *RegistrationError) Unwrap() error { return e.Err }
+
 // ErrorReply returns the message that answers one that Parse has refused, and
 // whether there is one to send: some errors are to be passed over in silence.
-func ErrorReply(err error) (*Error, bool) {
+// It is a RegistrationResponse for a registration with invalid values (RFC 5352,
+// Section 3.1, rule 1), and otherwise an Error.
+func ErrorReply(err error) (Message, bool) {
 	var pe *param.ParseError
 	if !errors.As(err, &pe) {
 		return nil, false
@@ -152,6 +172,10 @@ func ErrorReply(err error) (*Error, bool) {
 	causes := pe.Causes()
 	if len(causes) == 0 {
 		return nil, false
+	}
+	var reg *RegistrationError
+	if errors.As(err, &reg) && pe.Cause == param.CauseInvalidValues {
+		return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}, true
 	}
 	return &Error{Causes: causes}, true
 }

@@ -33,7 +33,7 @@ func Example() {
 		if err != nil {
 			fmt.Println(err)
 			if reply, ok := asap.ErrorReply(err); ok {
-				fmt.Println("answer:", reply.Causes)
+				fmt.Printf("answer: %v with %v\n", reply.Type(), reply.(*asap.Error).Causes)
 			}
 			continue
 		}
@@ -48,5 +48,5 @@ func Example() {
 	// Output:
 	// EchoPool: 11111111 at sctp 192.0.2.1 port 5001 (data plus control), WeightedRoundRobin weight 7
 	// ASAP_REGISTRATION: message: length field says 60, but 8 bytes came
-	// answer: [invalid values]
+	// answer: ASAP_ERROR with [invalid values]
 }

@@ -140,7 +140,12 @@ func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at 
 	if !ok {
 		return
 	}
-	want := &Error{Causes: []param.Cause{{Code: cause, Info: pe.Bytes}}}
+	causes := []param.Cause{{Code: cause, Info: pe.Bytes}}
+	var want Message = &Error{Causes: causes}
+	var reg *RegistrationError
+	if errors.As(err, &reg) && cause == param.CauseInvalidValues {
+		want = &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}
+	}
 	if diff := cmp.Diff(want, reply); diff != "" {
 		t.Errorf("ErrorReply (-want +got):\n%s", diff)
 	}
@@ -149,7 +154,7 @@ func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at 
 		t.Fatalf("Append of the error reply: %v", err)
 	}
 	back, _, err := Parse(b)
-	if diff := cmp.Diff(Message(want), back); err != nil || diff != "" {
+	if diff := cmp.Diff(want, back); err != nil || diff != "" {
 		t.Errorf("Parse of the error reply: %v (-want +got):\n%s", err, diff)
 	}
 }

@@ -3,6 +3,7 @@ package asap
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -195,6 +196,56 @@ func TestUnwritable(t *testing.T) {
 			b, err := tt.message.Append([]byte("before"))
 			if err == nil || !strings.Contains(err.Error(), tt.text) || string(b) != "before" {
 				t.Errorf("Append gives %.80q, %v, want the buffer as it was and an error with %q", b, err, tt.text)
+			}
+		})
+	}
+}
+
+// TestRegistrationRefused: invalid values in a registration are answered with a
+// registration response, wherever it can say whose (RFC 5352, Section 3.1).
+func TestRegistrationRefused(t *testing.T) {
+	const (
+		handle = "0009 0005 61 000000 "
+		user   = "0004 0010 1389 0000 0001 0008 c0000201 "
+		rr     = "0008 0008 00000001 "
+		use2   = "0004 0010 1389 0002 0001 0008 c0000201 "
+		type0  = "0008 0008 00000000 "
+		noLoad = "0008 0008 40000001 "
+	)
+	element := func(values string) string {
+		n := 16 + len(strings.ReplaceAll(values, " ", ""))/2
+		return fmt.Sprintf("000a %04x 00000051 00000000 00000000 %s", n, values)
+	}
+	message := func(parameters string) []byte {
+		n := 4 + len(strings.ReplaceAll(parameters, " ", ""))/2
+		return unhex(t, fmt.Sprintf("01 00 %04x %s", n, parameters))
+	}
+	for name, parameters := range map[string]string{
+		"transport use 2":      handle + element(use2+rr),
+		"policy type 0":        handle + element(user+type0),
+		"no policy":            handle + element(user),
+		"no user transport":    handle + element(rr),
+		"no load":              handle + element(user+noLoad),
+		"a parameter too many": handle + element(user+rr) + "000e 0008 00000051",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := Parse(message(parameters))
+			reply, ok := ErrorReply(err)
+			r, isResponse := reply.(*RegistrationResponse)
+			if !ok || !isResponse || !r.Reject || r.Handle != "a" || r.ID != 0x51 || len(r.Causes) != 1 || r.Causes[0].Code != param.CauseInvalidValues {
+				t.Errorf("%v is answered by %+v, want a registration response that refuses a:51 for invalid values", err, reply)
+			}
+		})
+	}
+	for name, parameters := range map[string]string{
+		"no pool handle":                 handle[:0] + element(user+type0),
+		"pool handle behind the element": element(user+type0) + handle,
+		"unknown parameter that stops":   handle + element(user+rr) + "4123 0004",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := Parse(message(parameters))
+			if reply, ok := ErrorReply(err); !ok || reply.Type() != TypeError {
+				t.Errorf("%v is answered by %+v, want an error message", err, reply)
 			}
 		})
 	}

@@ -67,9 +67,21 @@ func (r *Registrar) onASAP(a *assoc, b []byte) {
 func (r *Registrar) onMalformed(a *assoc, err error) {
 	r.stats.Malformed++
 	r.logf(true, "message from %v is refused: %v", a.primary(), err)
-	if m, ok := asap.ErrorReply(err); ok {
+	switch m, _ := asap.ErrorReply(err); m := m.(type) {
+	case *asap.RegistrationResponse:
+		r.refuseMalformed(a, m)
+	case *asap.Error:
 		r.sendError(a, m)
 	}
+}
+
+// refuseMalformed answers a registration with invalid values.
+func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
+	r.stats.Rejections[causeIndex(param.CauseInvalidValues)]++
+	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []param.Cause) asap.Message {
+		m.Causes = causes
+		return m
+	})
 }
 
 // onMisplaced: a message that is none for a registrar, such as a response, a

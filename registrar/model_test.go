@@ -140,7 +140,12 @@ func (m *model) received(ev Received) asap.Message {
 	}
 	msg, _, err := asap.Parse(ev.Data)
 	if err != nil {
-		return nil
+		reply, _ := asap.ErrorReply(err)
+		refusal, ok := reply.(*asap.RegistrationResponse)
+		if !ok {
+			return nil
+		}
+		msg = &asap.Registration{Handle: refusal.Handle, Element: param.PoolElement{ID: refusal.ID}}
 	}
 	switch msg := msg.(type) {
 	case *asap.Registration:
