@@ -196,7 +196,7 @@ func (m *udpMux) onInit(in arrival, body []byte) {
 
 // refuse answers an INIT with an ABORT.
 func (m *udpMux) refuse(in arrival, body []byte, cause uint16) {
-	if len(body) < 4 || !m.blue.allow(time.Now()) {
+	if len(body) < 4 || !m.blue.allow(in.from.Addr(), time.Now()) {
 		return
 	}
 	tag := binary.BigEndian.Uint32(body)

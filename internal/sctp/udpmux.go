@@ -54,7 +54,7 @@ func newUDPMux(lim Limits, encapPort uint16, key []byte, logf func(string, ...an
 		logf:      logf,
 		bind:      bind,
 		key:       key,
-		blue:      limiter{perSecond: 100},
+		blue:      limiter{each: blueEach, all: blueAll, addrs: blueAddrs},
 		encapPort: encapPort,
 		socks:     map[netip.Addr]*boundSocket{},
 		ports:     map[uint16]*udpEndpoint{},
@@ -249,7 +249,7 @@ func (m *udpMux) outOfTheBlue(in arrival, first chunk) {
 	case chunkAbort, chunkShutdownComplete, chunkCookieAck, chunkError, chunkInitAck:
 		return
 	}
-	if !m.blue.allow(time.Now()) {
+	if !m.blue.allow(in.from.Addr(), time.Now()) {
 		return
 	}
 	if first.typ == chunkShutdownAck {
@@ -289,25 +289,6 @@ func random32() uint32 {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return binary.BigEndian.Uint32(b[:])
-}
-
-// limiter lets a number of things a second happen.
-type limiter struct {
-	perSecond int
-
-	mu     sync.Mutex
-	second int64
-	n      int
-}
-
-func (l *limiter) allow(now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if s := now.Unix(); s != l.second {
-		l.second, l.n = s, 0
-	}
-	l.n++
-	return l.n <= l.perSecond
 }
 
 // getBuf gives a buffer for the largest row of records that pion can hold.

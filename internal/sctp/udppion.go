@@ -19,7 +19,9 @@ const (
 	pionMTU = 8192
 	// ourMTU is the size of the SCTP packets that we send: what fits the IPv6
 	// minimum MTU with IPv6 and UDP headers, as we do not probe for more.
-	ourMTU = 1280 - 40 - 8
+	ourMTU = ipv6MinMTU - 40 - 8
+	// ipv6MinMTU is what any IPv6 path carries (RFC 8200, Section 5).
+	ipv6MinMTU = 1280
 	// rtoMax bounds how rarely what a peer does not acknowledge is sent again
 	// (RFC 9260, Section 16, has 60 s): a peer that comes back is served soon.
 	rtoMax = 10 * time.Second

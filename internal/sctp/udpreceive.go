@@ -212,7 +212,7 @@ func (a *udpAssoc) violated(cause uint16, what string) bool {
 // onUnknown skips an unknown chunk, or the rest of the packet, and reports it,
 // as its high bits say (RFC 9260, Section 3.2).
 func (a *udpAssoc) onUnknown(in arrival, c chunk) bool {
-	if c.typ&0x40 != 0 && a.m.blue.allow(time.Now()) {
+	if c.typ&0x40 != 0 && a.m.blue.allow(in.from.Addr(), time.Now()) {
 		head := binary.BigEndian.AppendUint16([]byte{byte(c.typ), c.flags}, uint16(chunkHeaderLen+len(c.body)))
 		info := append(head, c.body[:min(len(c.body), maxReported)]...)
 		p := path{in.sock, in.to, in.from}

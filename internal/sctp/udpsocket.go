@@ -76,7 +76,7 @@ func listenUDP(addr netip.AddrPort) (*udpSocket, error) {
 		err = ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
 	}
 	if err == nil {
-		err = wantUnreachable(conn, addr.Addr().Is4())
+		err = setOptions(conn, addr.Addr().Is4())
 	}
 	if err != nil {
 		conn.Close()

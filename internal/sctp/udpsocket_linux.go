@@ -9,8 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wantUnreachable asks for the ICMP errors that our packets meet.
-func wantUnreachable(c *net.UDPConn, is4 bool) error {
+// setOptions asks for the ICMP errors that our packets meet, and has no router
+// drop a packet because it is too long: there is no path MTU discovery here
+// (RFC 6951, Section 5.6), and where ICMP is dropped nobody would tell us. IPv4
+// packets may be fragmented on the way; those of IPv6 that are longer than any
+// path must carry are sent in fragments.
+func setOptions(c *net.UDPConn, is4 bool) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -18,10 +22,15 @@ func wantUnreachable(c *net.UDPConn, is4 bool) error {
 	var opt error
 	err = raw.Control(func(fd uintptr) {
 		if is4 {
-			opt = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1)
-		} else {
-			opt = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+			opt = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT))
+			return
 		}
+		opt = errors.Join(
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU, ipv6MinMTU))
 	})
 	return errors.Join(err, opt)
 }

@@ -7,9 +7,9 @@ import (
 	"net"
 )
 
-// wantUnreachable does nothing: what a peer's machine refuses is found out by
+// setOptions sets nothing: what a peer's machine refuses is found out by
 // heartbeats.
-func wantUnreachable(*net.UDPConn, bool) error { return nil }
+func setOptions(*net.UDPConn, bool) error { return nil }
 
 func readUnreachable(*net.UDPConn) ([]*unreachableError, bool) { return nil, false }
 
