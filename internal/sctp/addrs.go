@@ -4,47 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
-	"time"
 )
-
-// addrsLife is how long the machine's addresses are taken as known.
-const addrsLife = 5 * time.Second
-
-// machineAddrs gives the machine's addresses, asking the system only now and
-// then. The zero value is ready; any goroutine may use it.
-type machineAddrs struct {
-	mu    sync.Mutex
-	asked time.Time
-	addrs []netip.Addr
-}
-
-// list gives the addresses, others before loopback ones, without link-local
-// IPv6 ones: they mean nothing without an interface, which SCTP cannot say.
-func (m *machineAddrs) list() []netip.Addr {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.addrs != nil && time.Since(m.asked) < addrsLife {
-		return m.addrs
-	}
-	ifaddrs, err := net.InterfaceAddrs()
-	if err != nil && m.addrs != nil {
-		return m.addrs
-	}
-	var addrs []netip.Addr
-	for _, ia := range ifaddrs {
-		n, ok := ia.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		if a, ok := netip.AddrFromSlice(n.IP); ok && !a.IsLinkLocalUnicast() && !a.IsMulticast() {
-			addrs = append(addrs, a.Unmap())
-		}
-	}
-	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return loopbackLast(a) - loopbackLast(b) })
-	m.addrs, m.asked = addrs, time.Now()
-	return addrs
-}
 
 func loopbackLast(a netip.Addr) int {
 	if a.IsLoopback() {

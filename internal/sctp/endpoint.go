@@ -40,7 +40,7 @@ func newEndpoint(s *Stack, h Handler) *endpoint {
 // listen makes the endpoints of each kind, all at the same port.
 func (e *endpoint) listen(cfg ListenConfig) error {
 	if e.s.kernel {
-		k, err := listenKernel(cfg, e.s.cfg.Limits, &e.s.ids, e.handle)
+		k, err := listenKernel(cfg, e.s.cfg.Limits, &e.s.ids, e.s.machine, e.handle)
 		if err != nil {
 			return fmt.Errorf("kernel SCTP: %w", err)
 		}
@@ -53,7 +53,7 @@ func (e *endpoint) listen(cfg ListenConfig) error {
 		}
 		cfg = e.add(UDP, u, cfg)
 	}
-	t, err := listenTCP(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.cfg.Logf, e.handle)
+	t, err := listenTCP(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.handle)
 	if err != nil {
 		return fmt.Errorf("TCP: %w", err)
 	}

@@ -32,6 +32,7 @@ const (
 	optPartialDelivery  = 19
 	optRecvRcvInfo      = 32
 	optBindAdd          = linuxsctp.SCTP_SOCKOPT_BINDX_ADD
+	optBindRemove       = linuxsctp.SCTP_SOCKOPT_BINDX_REM
 	optPeerAddrs        = linuxsctp.SCTP_GET_PEER_ADDRS
 	optLocalAddrs       = linuxsctp.SCTP_GET_LOCAL_ADDRS
 	optConnect          = linuxsctp.SCTP_SOCKOPT_CONNECTX3
@@ -43,6 +44,7 @@ const (
 	ancillarySndInfo    = 2
 	ancillaryRcvInfo    = 3
 	hbEnable            = 1 // spp_flags
+	hbDisable           = 2
 )
 
 // snd_flags.
@@ -149,6 +151,15 @@ func heartbeatParams(milliseconds uint32, pathMaxRetrans uint16) *peerAddrParams
 	ne.PutUint32(p[132:], milliseconds)
 	ne.PutUint16(p[136:], pathMaxRetrans)
 	ne.PutUint32(p[146:], hbEnable)
+	return &p
+}
+
+// pathParams are flags for one of a peer's addresses.
+func pathParams(kid int32, peer netip.AddrPort, flags uint32) *peerAddrParams {
+	var p peerAddrParams
+	ne.PutUint32(p[:], uint32(kid))
+	copy(p[4:], appendSockaddr(nil, peer))
+	ne.PutUint32(p[146:], flags)
 	return &p
 }
 

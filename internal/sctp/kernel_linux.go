@@ -73,12 +73,16 @@ func kernelSysctl(name string) uint64 {
 
 // kernelEndpoint is an SCTP port of the kernel's SCTP.
 type kernelEndpoint struct {
-	sock  *kernelSocket
-	lim   Limits
-	ids   *idAllocator
-	h     Handler
-	bound []netip.Addr
-	port  uint16
+	sock *kernelSocket
+	lim  Limits
+	ids  *idAllocator
+	h    Handler
+	port uint16
+	// binding says what to bind, of the machine's addresses too; bound is what
+	// is bound now, which is followLoop's own.
+	binding kernelBinding
+	bound   []netip.Addr
+	machine *machine
 	// share is what one association may have in the kernel's send buffer, by
 	// the measure of kernelCost.
 	share int
@@ -109,18 +113,18 @@ type kernelEndpoint struct {
 var _ Endpoint = (*kernelEndpoint)(nil)
 
 // listenKernel makes an endpoint of the kernel's SCTP.
-func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, h Handler) (Endpoint, error) {
+func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, m *machine, h Handler) (Endpoint, error) {
 	addrs, port, both, err := bindAddrs(cfg)
 	if err != nil {
 		return nil, err
 	}
-	addrs = kernelBind(addrs, both)
-	e, err := newKernelEndpoint(addrs, port, lim.withDefaults())
+	e := newKernelEndpoint(kernelBindingOf(addrs), lim.withDefaults(), m)
+	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
 	if err != nil && both {
 		// A machine without IPv6 serves IPv4.
-		only4 := []netip.Addr{netip.IPv4Unspecified()}
-		if e4, err4 := newKernelEndpoint(only4, port, lim.withDefaults()); err4 == nil {
-			e, err = e4, nil
+		e.binding.all6 = false
+		if e.listen(false, port) == nil {
+			err = nil
 		}
 	}
 	if err != nil {
@@ -129,34 +133,16 @@ func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, h Handler) (En
 	e.ids, e.h = ids, h
 	e.wg.Go(e.readLoop)
 	e.wg.Go(e.writeLoop)
+	if e.binding.follows() {
+		e.wg.Go(e.followLoop)
+	}
 	return e, nil
 }
 
-// kernelBind gives the addresses to bind for those that bindAddrs has read:
-// [::] alone serves both families; 0.0.0.0 beside IPv6 addresses is replaced by
-// the machine's IPv4 ones, as the kernel takes an unspecified address alone.
-func kernelBind(addrs []netip.Addr, both bool) []netip.Addr {
-	if both {
-		return []netip.Addr{netip.IPv6Unspecified()}
-	}
-	if len(addrs) > 1 && slices.Contains(addrs, netip.IPv4Unspecified()) {
-		var m machineAddrs
-		return expand(addrs, m.list())
-	}
-	return addrs
-}
-
-// newKernelEndpoint opens the socket and listens, without any goroutine yet.
-func newKernelEndpoint(addrs []netip.Addr, port uint16, lim Limits) (*kernelEndpoint, error) {
-	if len(addrs) == 0 {
-		return nil, errors.New("this machine has no such addresses")
-	}
-	sock, err := openKernelSocket(slices.ContainsFunc(addrs, netip.Addr.Is6))
-	if err != nil {
-		return nil, err
-	}
-	e := &kernelEndpoint{
-		sock: sock, lim: lim, bound: addrs,
+// newKernelEndpoint makes an endpoint without a socket yet.
+func newKernelEndpoint(b kernelBinding, lim Limits, m *machine) *kernelEndpoint {
+	return &kernelEndpoint{
+		binding: b, lim: lim, machine: m,
 		encapDefault: uint16(kernelSysctl("encap_port")),
 		serves:       kernelEncapPort(),
 		done:         make(chan struct{}),
@@ -164,17 +150,6 @@ func newKernelEndpoint(addrs []netip.Addr, port uint16, lim Limits) (*kernelEndp
 		assocs:       map[AssocID]*kernelAssoc{},
 		byKernel:     map[int32]*kernelAssoc{},
 	}
-	if err = e.configure(); err == nil {
-		e.port, err = sock.bind(addrs, port)
-	}
-	if err == nil {
-		err = sock.control(func(fd int) error { return os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN)) })
-	}
-	if err != nil {
-		_ = sock.close()
-		return nil, err
-	}
-	return e, nil
 }
 
 // configure sets the socket's options. Those that only tune may fail.
@@ -244,7 +219,7 @@ func (e *kernelEndpoint) LocalAddrs() []netip.AddrPort {
 		return nil // closed
 	}
 	for _, ap := range listed {
-		if a := ap.Addr(); !a.IsLinkLocalUnicast() || slices.Contains(e.bound, a) {
+		if a := ap.Addr(); !a.IsLinkLocalUnicast() || slices.Contains(e.binding.named, a) {
 			out = append(out, netip.AddrPortFrom(a, e.port))
 		}
 	}
@@ -293,6 +268,8 @@ func (e *kernelEndpoint) call(to Dest) (int32, error) {
 			addrs = append(addrs, netip.AddrPortFrom(a, ap.Port()))
 		}
 	}
+	s := e.machine.now()
+	addrs = s.foreignPorts(addrs)
 	if len(addrs) == 0 {
 		return 0, errors.New("no address of a family that this endpoint is bound to")
 	}

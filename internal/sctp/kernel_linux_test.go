@@ -77,7 +77,7 @@ func kernelSide(t testing.TB, host string, lim Limits, addrs ...string) *side {
 	}
 	s := &side{t: t, change: make(chan struct{})}
 	var err error
-	onHost(t, host, func() { s.Endpoint, err = listenKernel(cfg, lim, new(idAllocator), s.handle) })
+	onHost(t, host, func() { s.Endpoint, err = listenKernel(cfg, lim, new(idAllocator), machineOf(t, host), s.handle) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +149,20 @@ func (s *side) send(a AssocID, text string) {
 	if err := s.Send(a, Message{Data: []byte(text), PPID: 11}); err != nil {
 		s.t.Fatalf("Send: %v", err)
 	}
+}
+
+// machineOf knows the addresses and routes of a host.
+func machineOf(t testing.TB, host string) *machine {
+	m := newMachine(t.Logf)
+	m.read = func() (s machineState, err error) {
+		onHost(t, host, func() { s, err = readMachine() })
+		return s, err
+	}
+	m.source = func(to netip.Addr) (a netip.Addr, err error) {
+		onHost(t, host, func() { a, err = SourceAddr(to) })
+		return a, err
+	}
+	return m
 }
 
 // network makes hosts on one bridge. Each is a list of interfaces, an

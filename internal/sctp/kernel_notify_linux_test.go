@@ -51,7 +51,7 @@ func FuzzKernelNotified(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		downs := 0
 		e := &kernelEndpoint{
-			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator),
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), machine: noMachine(),
 			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
 			wake: make(chan struct{}, 1),
 			h: func(ev Event) {
@@ -87,7 +87,7 @@ func TestKernelUnreported(t *testing.T) {
 	} {
 		var got []Event
 		e := &kernelEndpoint{
-			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator),
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), machine: noMachine(),
 			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
 			wake: make(chan struct{}, 1),
 			h:    func(ev Event) { got = append(got, ev) },
@@ -212,4 +212,11 @@ func TestKernelChurn(t *testing.T) {
 		t.Logf("side %d: %d associations, %d up, %d events", i, len(state), ups, len(s.events))
 		s.mu.Unlock()
 	}
+}
+
+// noMachine is a machine without addresses.
+func noMachine() *machine {
+	m := newMachine(func(string, ...any) {})
+	m.read = func() (machineState, error) { return machineState{}, nil }
+	return m
 }

@@ -165,6 +165,7 @@ func (e *kernelEndpoint) came(kid int32) {
 	}
 	e.mu.Unlock()
 	if a != nil {
+		peer = e.quietOwn(kid, peer)
 		a.up(peer, e.learnEncapPort(kid, peer))
 	}
 }
@@ -205,7 +206,7 @@ func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
 	a.mu.Lock()
 	is := a.state == kernelUp
 	a.mu.Unlock()
-	if peer := e.peerAddrs(kid); is && len(peer) > 0 {
+	if peer := e.quietOwn(kid, e.peerAddrs(kid)); is && len(peer) > 0 {
 		a.emit(Event{Type: PeerAddrs, Peer: peer})
 	}
 }

@@ -109,10 +109,15 @@ func (s *kernelSocket) bind(addrs []netip.Addr, port uint16) (uint16, error) {
 }
 
 // bindAlso binds one more address (sctp_bindx; RFC 6458, Section 9.1).
-func (s *kernelSocket) bindAlso(ap netip.AddrPort) error {
+func (s *kernelSocket) bindAlso(ap netip.AddrPort) error { return s.bindx(optBindAdd, ap) }
+
+// unbind takes an address away.
+func (s *kernelSocket) unbind(ap netip.AddrPort) error { return s.bindx(optBindRemove, ap) }
+
+func (s *kernelSocket) bindx(option int, ap netip.AddrPort) error {
 	sa := appendSockaddr(nil, ap)
 	return s.control(func(fd int) error {
-		_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, optBindAdd,
+		_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_SCTP, uintptr(option),
 			uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)), 0)
 		if e != 0 {
 			return fmt.Errorf("bind %v: %w", ap, e)

@@ -175,16 +175,20 @@ const machineLife = 5 * time.Second
 // machine gives the machine's addresses, asking the system only now and then,
 // and logs which are offered when that changes. Any goroutine may use it.
 type machine struct {
-	read func() (machineState, error) // readMachine but in tests
-	logf func(string, ...any)
+	read   func() (machineState, error)         // readMachine but in tests
+	source func(netip.Addr) (netip.Addr, error) // SourceAddr but in tests
+	logf   func(string, ...any)
 
 	mu    sync.Mutex
 	asked time.Time
 	state machineState
+	err   error // of the last read
 	told  string
 }
 
-func newMachine(logf func(string, ...any)) *machine { return &machine{read: readMachine, logf: logf} }
+func newMachine(logf func(string, ...any)) *machine {
+	return &machine{read: readMachine, source: SourceAddr, logf: logf}
+}
 
 // now gives the addresses as of some seconds ago.
 func (m *machine) now() machineState {
@@ -193,15 +197,27 @@ func (m *machine) now() machineState {
 	if !m.asked.IsZero() && time.Since(m.asked) < machineLife {
 		return m.state
 	}
-	s, err := m.read()
-	m.asked = time.Now()
-	if err != nil {
-		m.tell(fmt.Sprintf("sctp: the addresses of this machine cannot be read: %v", err))
-		return m.state
+	if s, err := m.read(); err == nil {
+		m.state, m.err = s, nil
+	} else {
+		m.err = err
 	}
-	m.state = s
-	m.tell(s.String())
-	return s
+	m.asked = time.Now()
+	return m.state
+}
+
+// list gives the addresses to offer, and after them the loopback ones, and logs
+// which they are.
+func (m *machine) list() []netip.Addr {
+	s := m.now()
+	m.mu.Lock()
+	if m.err != nil {
+		m.tell(fmt.Sprintf("sctp: the addresses of this machine cannot be read: %v", m.err))
+	} else {
+		m.tell(s.String())
+	}
+	m.mu.Unlock()
+	return append(slices.Clone(s.offered), s.loopback...)
 }
 
 // tell logs what is new. m.mu is held.
@@ -244,12 +260,6 @@ func (s machineState) notable() []leftOut {
 	})
 }
 
-// list gives the addresses to offer, and after them the loopback ones.
-func (m *machine) list() []netip.Addr {
-	s := m.now()
-	return append(slices.Clone(s.offered), s.loopback...)
-}
-
 // foreign is ForeignAddrs.
 func (s *machineState) foreign(addrs []netip.Addr) []netip.Addr {
 	if !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !s.own(a) }) {
@@ -267,4 +277,12 @@ func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	defer c.Close()
 	local := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
 	return local.Unmap(), nil
+}
+
+// foreignPorts is foreign for addresses with ports.
+func (s *machineState) foreignPorts(peer []netip.AddrPort) []netip.AddrPort {
+	if !slices.ContainsFunc(peer, func(ap netip.AddrPort) bool { return !s.own(ap.Addr().Unmap()) }) {
+		return peer
+	}
+	return slices.DeleteFunc(slices.Clone(peer), func(ap netip.AddrPort) bool { return s.own(ap.Addr().Unmap()) })
 }

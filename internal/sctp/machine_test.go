@@ -108,7 +108,7 @@ func TestMachineTold(t *testing.T) {
 		other:   []leftOut{{netip.MustParseAddr("172.17.0.1"), "docker0 is a bridge without an uplink"}, {netip.MustParseAddr("fe80::1"), "link-local"}},
 	}
 	m.read = func() (machineState, error) { return s, nil }
-	again := func() { m.asked = m.asked.Add(-machineLife); m.now() }
+	again := func() { m.asked = m.asked.Add(-machineLife); m.list() }
 	again()
 	again()
 	s = machineState{}

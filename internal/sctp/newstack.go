@@ -19,6 +19,8 @@ type Stack struct {
 	udp    *udpMux // nil if user space stays out
 	tcp    counters
 	ids    idAllocator
+	// machine knows the addresses of this machine.
+	machine *machine
 	// kernelEncaps says that the kernel does SCTP in UDP for us.
 	kernelEncaps bool
 
@@ -37,7 +39,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
-	s := &Stack{cfg: cfg, endpoints: map[*endpoint]struct{}{}}
+	s := &Stack{cfg: cfg, machine: newMachine(cfg.Logf), endpoints: map[*endpoint]struct{}{}}
 	user := true
 	switch cfg.Mode {
 	case UDPOnly:
@@ -59,7 +61,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 	if user {
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails
-		s.udp = newUDPMux(cfg.Limits, cfg.EncapPort, key, cfg.Logf, func(a netip.AddrPort) (datagrams, error) {
+		s.udp = newUDPMux(cfg.Limits, cfg.EncapPort, key, s.machine, func(a netip.AddrPort) (datagrams, error) {
 			return listenUDP(a)
 		})
 	}

@@ -76,7 +76,8 @@ type Limits struct {
 type ListenConfig struct {
 	// Addrs to bind, all with the same port. An unspecified address stands
 	// for all of the machine's addresses (of its family for 0.0.0.0, of both
-	// for ::). Port 0 takes a free one. No address at all is [::]:0.
+	// for ::), of which peers are told those in [ReachableAddrs]; the kernel's
+	// SCTP is served at those and at the loopback ones only. Port 0 takes a free one. No address at all is [::]:0.
 	Addrs []netip.AddrPort
 	// TCP says to take TCP connections on Addrs as well.
 	TCP bool

@@ -118,7 +118,8 @@ func TestOneFamily(t *testing.T) {
 		t.Run(without, func(t *testing.T) {
 			w := newWire()
 			lines := 0
-			m := newUDPMux(Limits{}.withDefaults(), EncapPort, nil, func(string, ...any) { lines++ }, func(a netip.AddrPort) (datagrams, error) {
+			machine := newMachine(func(string, ...any) { lines++ })
+			m := newUDPMux(Limits{}.withDefaults(), EncapPort, nil, machine, func(a netip.AddrPort) (datagrams, error) {
 				if a.Addr().String() == without {
 					return nil, errors.New("no such family")
 				}

@@ -21,7 +21,7 @@ type tcpEndpoint struct {
 	lim    Limits
 	ids    *idAllocator
 	n      *counters
-	logf   func(string, ...any)
+	m      *machine
 	h      Handler
 	lns    []net.Listener
 	addrs  []netip.Addr
@@ -39,12 +39,12 @@ type tcpEndpoint struct {
 var _ Endpoint = (*tcpEndpoint)(nil)
 
 // listenTCP makes an endpoint that listens if cfg.TCP says so.
-func listenTCP(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, logf func(string, ...any), h Handler) (*tcpEndpoint, error) {
+func listenTCP(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, m *machine, h Handler) (*tcpEndpoint, error) {
 	addrs, port, both, err := bindAddrs(cfg)
 	if err != nil {
 		return nil, err
 	}
-	e := &tcpEndpoint{lim: lim, ids: ids, n: n, logf: logf, h: h, addrs: addrs, port: port, assocs: map[AssocID]*tcpAssoc{}}
+	e := &tcpEndpoint{lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, assocs: map[AssocID]*tcpAssoc{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if !cfg.TCP {
 		return e, nil
@@ -189,7 +189,7 @@ func (e *tcpEndpoint) LocalAddrs() []netip.AddrPort {
 	}
 	bound := e.addrs
 	if slices.ContainsFunc(bound, netip.Addr.IsUnspecified) {
-		bound = expand(bound, new(machineAddrs).list())
+		bound = expand(bound, e.m.list())
 	}
 	var out []netip.AddrPort
 	for _, a := range bound {

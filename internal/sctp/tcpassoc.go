@@ -81,7 +81,7 @@ func (a *tcpAssoc) setConn(c *net.TCPConn) bool {
 func (a *tcpAssoc) recovered() {
 	if r := recover(); r != nil {
 		a.e.n.panics.Add(1)
-		a.e.logf("sctp: TCP association %d ended by a panic: %v", a.id, r)
+		a.e.m.logf("sctp: TCP association %d ended by a panic: %v", a.id, r)
 		a.stop(Lost, fmt.Errorf("panic: %v", r))
 	}
 }

@@ -9,14 +9,13 @@ import (
 
 // udpEndpoint is an SCTP port of user-space SCTP.
 type udpEndpoint struct {
-	m       *udpMux
-	port    uint16
-	bound   []netip.Addr
-	socks   []*boundSocket
-	machine machineAddrs
-	ids     *idAllocator
-	h       Handler
-	wg      sync.WaitGroup // of the associations' goroutines
+	m     *udpMux
+	port  uint16
+	bound []netip.Addr
+	socks []*boundSocket
+	ids   *idAllocator
+	h     Handler
+	wg    sync.WaitGroup // of the associations' goroutines
 
 	mu     sync.Mutex
 	closed bool
@@ -162,7 +161,7 @@ func (e *udpEndpoint) addrs() []netip.Addr {
 	if !slices.ContainsFunc(e.bound, netip.Addr.IsUnspecified) {
 		return e.bound
 	}
-	return expand(e.bound, e.machine.list())
+	return expand(e.bound, e.m.machine.list())
 }
 
 // listed are the addresses to tell a peer of; none if it knows the only one.

@@ -26,7 +26,7 @@ func FuzzUDPReceive(f *testing.F) {
 	}
 	w := newWire()
 	w.set(func(netip.AddrPort, netip.AddrPort, []byte) (time.Duration, bool) { return 0, true })
-	m := newUDPMux(Limits{}.withDefaults(), EncapPort, []byte("key"), f.Logf, w.bind)
+	m := newUDPMux(Limits{}.withDefaults(), EncapPort, []byte("key"), newMachine(f.Logf), w.bind)
 	sock, err := w.sock(netip.MustParseAddrPort("10.0.0.3:9899"))
 	if err != nil {
 		f.Fatal(err)

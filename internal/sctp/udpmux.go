@@ -16,15 +16,17 @@ import (
 // verification tag, and where a packet does not carry ours (INIT, and ABORT or
 // SHUTDOWN COMPLETE with the T bit) by UDP address and SCTP ports.
 type udpMux struct {
-	lim   Limits
-	logf  func(string, ...any)
-	bind  func(netip.AddrPort) (datagrams, error)
-	key   []byte // of the cookies
-	encap encapPorts
-	n     counters
-	blue  limiter // of answers to packets out of the blue
-	bufs  sync.Pool
-	wg    sync.WaitGroup
+	lim  Limits
+	logf func(string, ...any)
+	// machine knows the addresses of this machine, and its routes.
+	machine *machine
+	bind    func(netip.AddrPort) (datagrams, error)
+	key     []byte // of the cookies
+	encap   encapPorts
+	n       counters
+	blue    limiter // of answers to packets out of the blue
+	bufs    sync.Pool
+	wg      sync.WaitGroup
 
 	mu        sync.RWMutex
 	encapPort uint16 // 0 until the first socket is bound
@@ -46,12 +48,13 @@ type peerKey struct {
 	from        netip.AddrPort
 }
 
-func newUDPMux(lim Limits, encapPort uint16, key []byte, logf func(string, ...any),
+func newUDPMux(lim Limits, encapPort uint16, key []byte, machine *machine,
 	bind func(netip.AddrPort) (datagrams, error),
 ) *udpMux {
 	return &udpMux{
 		lim:       lim,
-		logf:      logf,
+		logf:      machine.logf,
+		machine:   machine,
 		bind:      bind,
 		key:       key,
 		blue:      limiter{each: blueEach, all: blueAll, addrs: blueAddrs},

@@ -1,6 +1,7 @@
 package sctp
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -137,7 +138,10 @@ func bad(rng *rand.Rand, loss float64) func(from, to netip.AddrPort, b []byte) (
 
 // mux makes a user-space SCTP on the wire.
 func (w *wire) mux(t testing.TB, lim Limits, encap uint16) *udpMux {
-	return newUDPMux(lim.withDefaults(), encap, []byte("key"), t.Logf, w.bind)
+	machine := newMachine(t.Logf)
+	machine.read = func() (machineState, error) { return machineState{}, nil }
+	machine.source = func(netip.Addr) (netip.Addr, error) { return netip.Addr{}, errors.New("a wire has no routes") }
+	return newUDPMux(lim.withDefaults(), encap, []byte("key"), machine, w.bind)
 }
 
 // site makes an endpoint of a mux.
