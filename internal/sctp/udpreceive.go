@@ -146,7 +146,12 @@ func (a *udpAssoc) onAbort(c chunk) {
 	if len(c.body) >= 4 {
 		err = fmt.Errorf("%w: %s", err, causeText(binary.BigEndian.Uint16(c.body)))
 	}
-	if a.state == stateEstablished {
+	switch {
+	case a.state == stateEstablished && (a.closing || a.peerClosing):
+		// The peer had finished the shutdown already.
+		a.end(a.lostReason(), err)
+		return
+	case a.state == stateEstablished:
 		a.end(PeerAbort, err)
 		return
 	}
