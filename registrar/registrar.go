@@ -32,9 +32,10 @@ type Registrar struct {
 	elements   int
 	misfits    int // elements that are not in the handlespace
 	subs       int
-	probing    int // probes that are not over
-	handleSize int // bytes of all handles in pools
-	size       int // of all elements, see element
+	updates    bucket // bytes of automatic updates
+	probing    int    // probes that are not over
+	handleSize int    // bytes of all handles in pools
+	size       int    // of all elements, see element
 
 	probes    probes
 	peers     peerList

@@ -227,3 +227,59 @@ func TestSubscriptionBatches(t *testing.T) {
 		t.Fatalf("told in the second round: got %d, want %d", len(w.trace), n-2)
 	}
 }
+
+// TestUpdateBytes: a pool that changes twenty times a second, with answers of 8
+// KiB for 301 subscribers, costs no more than updateBytes, and in the end
+// everybody knows the last state.
+func TestUpdateBytes(t *testing.T) {
+	const n, seconds = 301, 10
+	w := pooled(t, 100)
+	for id := AssocID(10); id < 10+n; id++ {
+		w.up(id, ViaTCP, fmt.Sprintf("10.1.%d.%d", id/250, id%250))
+		w.recv(id, items(subscribe("p"), 128))
+	}
+	bytes, told := 0, map[AssocID]uint32{}
+	count := func(acts []Action) {
+		for _, a := range acts {
+			if s, ok := a.(*Send); ok && s.Assoc >= 10 {
+				bytes += len(s.Data)
+				m, _, err := asap.Parse(s.Data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range m.(*asap.HandleResolutionResponse).Elements {
+					if e.ID == 1 {
+						told[s.Assoc] = uint32(e.UserTransport.Port)
+					}
+				}
+			}
+		}
+	}
+	change := func(port int) {
+		m := reg("p", 1, "10.0.0.1")
+		m.Element.UserTransport.Port = uint16(port)
+		count(w.handle(Received{Assoc: 1, Data: encode(t, m)}))
+	}
+	step := func(d time.Duration) {
+		for end := w.now.Add(d); w.now.Before(end); {
+			w.now = w.now.Add(time.Millisecond)
+			count(w.handle(Tick{}))
+		}
+	}
+	for i := range 20 * seconds {
+		change(1000 + i)
+		step(50 * time.Millisecond)
+	}
+	if limit := (seconds + 2) * updateBytes; bytes > limit {
+		t.Errorf("%d bytes in %d seconds, want at most %d", bytes, seconds, limit)
+	}
+	if bytes < seconds*updateBytes/2 {
+		t.Errorf("%d bytes in %d seconds: what is allowed is not used", bytes, seconds)
+	}
+	step(3 * time.Second)
+	for id := AssocID(10); id < 10+n; id++ {
+		if want := uint32(1000 + 20*seconds - 1); told[id] != want {
+			t.Fatalf("subscriber %d knows port %d, want %d", id, told[id], want)
+		}
+	}
+}

@@ -24,6 +24,9 @@ const (
 	// updateGap is the time between two batches.
 	updateBatch = 64
 	updateGap   = time.Millisecond
+	// updateBytes bounds all automatic updates, in bytes a second on average.
+	// Where pools change too often for that, more changes become one update.
+	updateBytes = 4 << 20
 )
 
 // subscribe notes the association's wish, and reports whether it is granted.
@@ -109,6 +112,10 @@ func (r *Registrar) poolChanged(p *pool) {
 
 // due tells the next subscribers. Others' events come between two batches.
 func (p *pool) due(r *Registrar, _ *timer) {
+	if wait := r.updates.wait(r.now, updateBytes); wait > 0 {
+		r.timers.arm(&p.update, p, r.now.Add(wait))
+		return
+	}
 	if p.cursor == nil {
 		p.changed, p.updated, p.cursor = false, r.now, p.subs.head
 	}
@@ -138,4 +145,5 @@ func (r *Registrar) update(s *subscription) {
 		return
 	}
 	r.answer(a, h, true)
+	r.updates.spend(r.now, updateBytes, len(r.buf))
 }

@@ -121,3 +121,15 @@ func (b *bucket) takeN(now time.Time, rate, n int) bool {
 	b.used += float64(n)
 	return true
 }
+
+// spend takes tokens that may not be there.
+func (b *bucket) spend(now time.Time, rate, n int) {
+	b.used = max(0, b.used-now.Sub(b.at).Seconds()*float64(rate)) + float64(n)
+	b.at = now
+}
+
+// wait is the time until no more tokens are used than one second gives.
+func (b *bucket) wait(now time.Time, rate int) time.Duration {
+	over := b.used - now.Sub(b.at).Seconds()*float64(rate) - float64(rate)
+	return time.Duration(max(0, over) / float64(rate) * float64(time.Second))
+}
