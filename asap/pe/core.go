@@ -14,15 +14,14 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// maxPeers bounds the associations of an element, which anyone may open.
-const maxPeers = 16
-
 // phase is where an element is on its way.
 //
 //	idle -> hunting -> registering <-> registered
 //	          ^  \________|________________/
 //	          |           v
 //	        (hunt) <-> leaving -> idle, or -> closing -> over
+//
+// Beside the phase, a trial of another home may be on: see trial.go.
 type phase uint8
 
 const (
@@ -30,9 +29,10 @@ const (
 	idle phase = iota
 	// hunting for a registrar to register with.
 	hunting
-	// registering: T2-registration runs.
+	// registering: T2-registration runs, or the pause before an identifier
+	// that is in use is tried again.
 	registering
-	// registered: T4-reregistration runs.
+	// registered: T4-reregistration runs, or the pause after a refusal.
 	registered
 	// leaving: the registration is to be ended. T3-deregistration runs, or
 	// a hunt for a registrar that ends it.
@@ -50,6 +50,8 @@ type core struct {
 	element param.PoolElement // as it will be registered next; Home is the last known
 	drawID  func() param.PEID // nil if the identifier was given
 	timers  Timers
+	life    time.Duration // 0: infinite
+	rand    *rand.Rand    // varies pauses; may be nil
 	hunt    *endpoint.Hunt
 
 	phase    phase
@@ -59,30 +61,36 @@ type core struct {
 	// been confirmed since.
 	mayBeKnown bool
 	accepted   bool  // one was accepted, and none was confirmed since
-	standing   bool  // the home registrar has accepted one, and has not dropped it
+	served     bool  // the home registrar has accepted one
+	standing   bool  // and has not dropped it
+	proven     bool  // one was accepted ever: no refusal ends the element any more
 	failure    error // why the element ends
 
 	home   sctp.AssocID // 0: none
 	homeAt endpoint.Registrar
 	addrs  []netip.Addr // to register over associations from now on; nil: as they are
 	moving bool         // these are not registered yet
-	// outmoded is the former home of an element that has moved. Over it, the
-	// element gives no sign of life: its registrar asks there whether the
-	// identifier is in use by another element.
-	outmoded sctp.AssocID
-	former   []sctp.AssocID // homes that were replaced, closed once the new one has accepted
-	peers    map[sctp.AssocID]endpoint.Registrar
+	peers  map[sctp.AssocID]endpoint.Registrar
+	calls  calls
+	trial  trial // of another home
+	adopters
 
-	attempts int  // registrations since the last response
-	redraws  int  // identifiers drawn anew
-	dirty    bool // the policy has changed since the last registration
-	lastSent time.Time
-	answerBy time.Time // T2-registration or T3-deregistration
-	renewAt  time.Time // T4-reregistration
-	updateAt time.Time // when a change may be told
-	stopBy   time.Time
-	warnedAt time.Time
-	rounds   int // of the hunt that were told of
+	attempts   int  // registrations since the last response
+	redraws    int  // identifiers drawn anew since the last acceptance
+	expiries   int  // in a row
+	dirty      bool // the policy has changed since the last registration
+	lastSent   time.Time
+	acceptedAt time.Time
+	answerBy   time.Time // T2-registration or T3-deregistration
+	renewAt    time.Time // T4-reregistration, or when to try again after a refusal
+	updateAt   time.Time // when a change may be told
+	claimBy    time.Time // until when to try an identifier that is in use
+	stopBy     time.Time
+
+	refusals refusals
+	inVain   spell // rounds of the hunt that were told of
+	rounds   int
+	warned   warned
 
 	actions []endpoint.Action
 	events  []Event
@@ -93,6 +101,8 @@ func newCore(c Config, rnd *rand.Rand, drawID func() param.PEID) *core {
 	k := &core{
 		pool:   c.Pool,
 		timers: c.Timers,
+		life:   c.lifetime(),
+		rand:   rnd,
 		element: param.PoolElement{
 			ID:            c.ID,
 			Life:          c.Life,
@@ -107,6 +117,7 @@ func newCore(c Config, rnd *rand.Rand, drawID func() param.PEID) *core {
 			Rand:       rnd,
 		}),
 		peers: make(map[sctp.AssocID]endpoint.Registrar),
+		calls: newCalls(),
 	}
 	if c.ID == 0 {
 		k.drawID = drawID
@@ -118,7 +129,10 @@ func newCore(c Config, rnd *rand.Rand, drawID func() param.PEID) *core {
 // take gives what has gathered since the last call: actions to perform and
 // events to tell, both in order.
 func (k *core) take() ([]endpoint.Action, []Event) {
-	k.actions = append(k.actions, k.hunt.Take()...)
+	for _, a := range k.hunt.Take() {
+		k.calls.note(a)
+		k.actions = append(k.actions, a)
+	}
 	actions, events := k.actions, k.events
 	k.actions, k.events = nil, nil
 	return actions, events
@@ -180,8 +194,8 @@ func (k *core) update(now time.Time, p param.Policy) {
 // scheduleUpdate says when a change of the policy may be told: at once, but
 // not too soon after the last registration.
 func (k *core) scheduleUpdate(now time.Time) {
-	if k.phase != registered || !k.dirty {
-		return
+	if k.phase != registered || !k.dirty || k.refusals.n > 0 || k.trial.moved {
+		return // it is told when the registration is tried again
 	}
 	k.updateAt = k.lastSent.Add(k.timers.MinUpdate)
 	if k.updateAt.Before(now) {
@@ -213,38 +227,6 @@ func (k *core) sendRegistration(now time.Time) {
 	k.renewAt, k.updateAt = time.Time{}, time.Time{}
 	k.attempts++
 	k.send(k.home, &asap.Registration{Handle: k.pool, Element: k.element})
-}
-
-// leave ends the registration (RFC 5352, Section 3.2).
-func (k *core) leave(now time.Time) {
-	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
-	if !k.mayBeKnown {
-		k.left(now)
-		return
-	}
-	k.phase = leaving
-	if k.home == 0 {
-		k.beginHunt(now, nil)
-		return
-	}
-	k.answerBy = now.Add(k.timers.Deregistration)
-	k.send(k.home, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
-}
-
-// left goes on after a deregistration.
-func (k *core) left(now time.Time) {
-	k.hunt.Stop()
-	k.answerBy = time.Time{}
-	k.attempts = 0
-	k.mayBeKnown, k.accepted, k.standing = false, false, false
-	switch {
-	case k.stopping:
-		k.close()
-	case k.want:
-		k.seek(now)
-	default:
-		k.phase = idle
-	}
 }
 
 // close shuts the associations down, and is over when they are.
@@ -287,18 +269,25 @@ func (k *core) tick(now time.Time) {
 		k.dropHome(now, fmt.Errorf("no answer to %d registrations within %v each", k.attempts, k.timers.Registration))
 	case k.phase == leaving && due(k.answerBy): // T3-deregistration
 		k.dropHome(now, fmt.Errorf("no answer to a deregistration within %v", k.timers.Deregistration))
-	case k.phase == registered && (due(k.renewAt) || due(k.updateAt)): // T4-reregistration, or new values
+	case k.answerBy.IsZero() && (k.phase == registered || k.phase == registering) && (due(k.renewAt) || due(k.updateAt)):
+		// T4-reregistration, the end of a pause, or new values.
+		if due(k.renewAt) && k.standing {
+			k.expiries = 0
+		}
 		k.attempts = 0
 		k.sendRegistration(now)
 	}
+	if due(k.trial.answerBy) {
+		k.trialUnanswered(now)
+	}
 	k.hunt.Tick(now)
-	k.tellRounds()
+	k.tellRounds(now)
 }
 
 // nextDeadline is when tick has something to do.
 func (k *core) nextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
-	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy} {
+	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy} {
 		if !d.IsZero() && (!ok || d.Before(next)) {
 			next, ok = d, true
 		}
@@ -313,18 +302,25 @@ func (k *core) dropHome(now time.Time, why error) {
 	k.lostHome(now, why)
 }
 
-// lostHome goes on without the home registrar: the element looks for another
-// one at once and registers there with the same identifier, or ends its
-// registration there.
+// lostHome goes on without the home registrar.
 func (k *core) lostHome(now time.Time, why error) {
 	if k.phase == registering || k.phase == registered || k.phase == leaving {
 		k.tell(Event{Type: HomeLost, Err: why})
 	}
+	k.homeless(now, why)
+}
+
+// homeless looks for another registrar at once and registers there with the same
+// identifier, or ends the registration there.
+func (k *core) homeless(now time.Time, why error) {
 	delete(k.peers, k.home)
 	k.home, k.element.Home = 0, 0
-	k.standing, k.attempts = false, 0
+	k.served, k.standing, k.attempts = false, false, 0
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
+	k.hunt.Stop() // it was for an alternative
 	switch {
+	case k.trial.assoc != 0 && !k.trial.adopter:
+		k.settleFor(k.trial) // its answer is awaited, as from any other
 	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
 		k.phase = hunting
 		k.beginHunt(now, why)
@@ -333,100 +329,6 @@ func (k *core) lostHome(now time.Time, why error) {
 	case k.phase == closing:
 		k.phase = over
 	}
-}
-
-// connecting tells the name of the association that a Connect made.
-func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
-	k.hunt.Connecting(now, ref, a, err)
-}
-
-// up tells that an association is established, by the hunt or by another.
-func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
-	at, ours := k.hunt.Up(a)
-	if !ours {
-		at = endpoint.Registrar{Addrs: peer}
-	}
-	k.peers[a] = at
-	moving := ours && k.moving && k.home != 0
-	if ours && k.addrs != nil {
-		k.element.UserTransport.Addrs, k.moving = k.addrs, false
-	}
-	switch {
-	case moving && (k.phase == registering || k.phase == registered):
-		k.moved(now, a, at)
-	case !ours && k.phase < closing: // perhaps a new home registrar
-	case k.phase == hunting:
-		k.home, k.homeAt = a, at
-		k.sendRegistration(now)
-	case k.phase == leaving:
-		k.home, k.homeAt = a, at
-		k.leave(now)
-	default: // not wanted any more
-		k.closeAssoc(a)
-	}
-	k.evict()
-}
-
-// evict ends the oldest association of no use where there are too many: the
-// newest may be a new home registrar's.
-func (k *core) evict() {
-	if len(k.peers) <= maxPeers {
-		return
-	}
-	for _, a := range slices.Sorted(maps.Keys(k.peers)) {
-		if a != k.home && !slices.Contains(k.former, a) {
-			delete(k.peers, a)
-			k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true})
-			return
-		}
-	}
-}
-
-// down tells that an association is gone, or never came up.
-func (k *core) down(now time.Time, a sctp.AssocID, err error) {
-	if k.hunt.Down(now, a, err) {
-		k.tellRounds()
-		return
-	}
-	k.former = slices.DeleteFunc(k.former, func(f sctp.AssocID) bool { return f == a })
-	delete(k.peers, a)
-	if a == k.home {
-		k.lostHome(now, err)
-	}
-}
-
-// sendFailed tells that a message could not be delivered (RFC 5352, Section
-// 3.7.1).
-func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
-	if a == k.home && !k.answerBy.IsZero() {
-		k.dropHome(now, fmt.Errorf("message not delivered: %w", err))
-	}
-}
-
-// tellRounds tells of the rounds of the hunt that were in vain.
-func (k *core) tellRounds() {
-	if r := k.hunt.Rounds(); k.hunt.Hunting() && r > k.rounds {
-		k.rounds = r
-		k.tell(Event{Type: NoRegistrar, Err: &endpoint.UnreachableError{Attempts: k.hunt.Report()}})
-	}
-}
-
-func (k *core) tell(ev Event) {
-	ev.ID = k.element.ID
-	if ev.Type != NoRegistrar {
-		ev.Home, ev.Registrar = k.element.Home, k.homeAt.String()
-	}
-	k.events = append(k.events, ev)
-}
-
-// warn tells of something odd, once a second at most: whoever reaches the
-// element can make it happen.
-func (k *core) warn(now time.Time, format string, args ...any) {
-	if now.Sub(k.warnedAt) < time.Second {
-		return
-	}
-	k.warnedAt = now
-	k.tell(Event{Type: Warning, Err: fmt.Errorf(format, args...)})
 }
 
 // send queues a message. One that cannot be encoded is not sent: New has tried

@@ -29,6 +29,8 @@ type driver struct {
 	now   time.Time
 	log   []string
 	regs  []*asap.Registration
+
+	events []Event
 }
 
 func newDriver(t *testing.T, change func(*Config)) *driver {
@@ -70,8 +72,10 @@ func (d *driver) collect() {
 		}
 		for _, ev := range events {
 			names := map[EventType]string{Registered: "registered", Reregistered: "reregistered", Deregistered: "deregistered", Expired: "expired",
-				HomeLost: "home lost", HomeChanged: "home changed", NoRegistrar: "no registrar", Rejected: "rejected", Warning: "warning"}
+				HomeLost: "home lost", HomeChanged: "home changed", NoRegistrar: "no registrar", Rejected: "rejected", Warning: "warning",
+				Refused: "refused", AdoptionFailed: "adoption failed", DeregistrationRefused: "deregistration refused"}
 			d.note("! %s", names[ev.Type])
+			d.events = append(d.events, ev)
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
@@ -262,20 +266,6 @@ func TestRejectedByError(t *testing.T) {
 	d.ended("refuses element 11111111")
 }
 
-// TestRejectedLater: an element whose re-registration is refused deregisters,
-// since it is known still.
-func TestRejectedLater(t *testing.T) {
-	d := newDriver(t, nil)
-	d.atHome()
-	d.until(time.Minute)
-	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}}})
-	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
-	d.want("1m0s send 1 REG 11111111 home=00000000 load=0", "1m0s ! rejected", "1m0s send 1 DEREG 11111111",
-		"1m0s ! deregistered", "1m0s close 1 abort=false")
-	d.down(1)
-	d.ended("policy differs")
-}
-
 // TestNoRoom: a registrar without resources, such as one that has just begun
 // and does not have the handlespace yet, does not end the element. It asks the
 // next one, and all of them again after a pause.
@@ -312,13 +302,14 @@ func TestNoRoom(t *testing.T) {
 		d.receive(1, noRoom)
 		d.up(2)
 		d.accept(2)
-		d.want("1m0s send 1 REG 11111111 home=00000000 load=0", "1m0s ! home lost", "1m0s close 1 abort=true",
-			"1m0s connect 2 10.0.0.2:3863", "1m0s send 2 REG 11111111 home=00000000 load=0", "1m0s ! registered")
+		// The first one's association stays until another has accepted.
+		d.want("1m0s send 1 REG 11111111 home=00000000 load=0", "1m0s ! refused",
+			"1m0s connect 2 10.0.0.2:3863", "1m0s send 2 REG 11111111 home=00000000 load=0",
+			"1m0s ! home changed", "1m0s ! registered", "1m0s close 1 abort=false")
 	})
 }
 
-// TestIdentifierInUse: a random identifier that is in use is corrected, one
-// that was given is not.
+// TestIdentifierInUse: a random identifier that is in use is corrected.
 func TestIdentifierInUse(t *testing.T) {
 	inUse := func(id param.PEID) *asap.RegistrationResponse {
 		return &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: id, Causes: []param.Cause{{Code: param.CauseNonUniquePEIdentifier}}}
@@ -339,14 +330,6 @@ func TestIdentifierInUse(t *testing.T) {
 		for i := range maxRedraws + 1 {
 			d.receive(1, inUse(0xaaaa0001+param.PEID(i)))
 		}
-		d.down(1)
-		d.ended("in use by another element")
-	})
-	t.Run("given", func(t *testing.T) {
-		d := newDriver(t, nil)
-		d.register()
-		d.up(1)
-		d.receive(1, inUse(testID))
 		d.down(1)
 		d.ended("in use by another element")
 	})
@@ -428,9 +411,9 @@ func TestTakeover(t *testing.T) {
 		d.until(5 * time.Second)
 		d.up(8)
 		d.receive(8, keepAlive(true, 0x2002))
-		d.want("5s ! home changed", "5s send 8 ACK 11111111", "5s send 8 REG 11111111 home=00002002 load=0")
+		d.want("5s send 8 ACK 11111111", "5s send 8 REG 11111111 home=00002002 load=0")
 		d.accept(8)
-		d.want("5s ! reregistered", "5s close 1 abort=false")
+		d.want("5s ! home changed", "5s ! reregistered", "5s close 1 abort=false")
 		d.down(1)
 		d.want()
 		// Registrations go to the new home now, which is called again
@@ -448,7 +431,7 @@ func TestTakeover(t *testing.T) {
 		d.receive(8, keepAlive(true, 0x2002))
 		d.accept(8)
 		d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863",
-			"0s ! home changed", "0s send 8 ACK 11111111", "0s send 8 REG 11111111 home=00002002 load=0", "0s close 2 abort=true", "0s ! registered")
+			"0s send 8 ACK 11111111", "0s send 8 REG 11111111 home=00002002 load=0", "0s ! home changed", "0s ! registered", "0s close 2 abort=true")
 	})
 	t.Run("there and back", func(t *testing.T) {
 		d := newDriver(t, nil)
@@ -457,10 +440,13 @@ func TestTakeover(t *testing.T) {
 		d.receive(8, keepAlive(true, 0x2002))
 		d.receive(1, keepAlive(true, 0x1001))
 		d.accept(8) // late, of no meaning
+		d.until(time.Second)
 		d.accept(1)
-		d.want("0s ! home changed", "0s send 8 ACK 11111111", "0s send 8 REG 11111111 home=00002002 load=0",
-			"0s ! home changed", "0s send 1 ACK 11111111", "0s send 1 REG 11111111 home=00001001 load=0",
-			"0s ! reregistered", "0s close 8 abort=false")
+		d.want("0s send 8 ACK 11111111", "0s send 8 REG 11111111 home=00002002 load=0",
+			"0s send 1 ACK 11111111", "1s send 1 REG 11111111 home=00001001 load=0", "1s ! reregistered")
+		if d.k.home != 1 || d.k.element.Home != 0x1001 {
+			t.Errorf("home %v on %d, want the first one", d.k.element.Home, d.k.home)
+		}
 	})
 	t.Run("same association", func(t *testing.T) {
 		d := newDriver(t, nil)
@@ -574,9 +560,9 @@ func TestStop(t *testing.T) {
 		d.atHome()
 		d.stop()
 		d.receive(1, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
-		d.want("0s send 1 DEREG 11111111", "0s ! warning", "0s close 1 abort=false")
+		d.want("0s send 1 DEREG 11111111", "0s ! warning", "0s ! deregistration refused", "0s close 1 abort=false")
 		d.down(1)
-		d.ended("")
+		d.ended("refuses the deregistration of element 11111111")
 	})
 }
 
@@ -759,6 +745,10 @@ func TestEventString(t *testing.T) {
 		HomeLost:     "lost registrar 10.0.0.1:3863 (00001001): why; looking for a registrar",
 		HomeChanged:  "registrar 10.0.0.1:3863 (00001001) has taken over as home registrar",
 		Rejected:     "why",
+		Refused:      "why; trying again",
+
+		AdoptionFailed:        "why; staying with registrar 10.0.0.1:3863 (00001001)",
+		DeregistrationRefused: "why",
 	} {
 		ev.Type = typ
 		if got := ev.String(); got != want {

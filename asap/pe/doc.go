@@ -12,13 +12,16 @@
 //	...
 //	err = e.Run(ctx)
 //
-// Run returns when ctx ends and the element has been deregistered, or when the
-// registrar has refused the registration. Everything else (registrars that
-// fail, that are away, that come back, that take over) it deals with itself.
+// Run returns when ctx ends and the element has been deregistered, or when a
+// registrar refuses the first registration. Everything else (registrars that
+// fail, that are away, that come back, that take over, that refuse an element
+// that was registered before) it deals with itself.
 //
 // The protocol is in a deterministic core without clock, goroutine, lock and
 // socket; Element drives it. The element listens for associations too, on the
 // address and port it registered from: a registrar that takes over calls it
-// there (RFC 5352, Section 3.4). ASAP has no authentication of its own: who can
-// reach that port can make the element adopt another home.
+// there (RFC 5352, Section 3.4). The element changes its home only after the new
+// one has accepted its registration. ASAP has no authentication of its own:
+// anyone who can reach that port and behaves like a registrar can still make the
+// element adopt another home, four times a minute at most.
 package pe

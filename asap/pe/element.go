@@ -48,6 +48,10 @@ type State struct {
 	Home param.ServerID
 	// Registrar are the home registrar's addresses, "" without one.
 	Registrar string
+	// Refused is why the last registration was refused, a *RejectedError; nil
+	// once one was accepted since. While Registered is true, an earlier
+	// registration still stands.
+	Refused error
 	// Policy is the policy with its present values.
 	Policy param.Policy
 	// Addrs are the addresses that are registered.
@@ -95,8 +99,10 @@ func encodable(cfg Config) error {
 // Run registers the element and keeps it registered until ctx ends; then it
 // deregisters it, which takes Timers.Stop at most. It returns nil if the
 // element has been deregistered or never was registered, a *RejectedError if a
-// registrar has refused it, or another error if the sockets cannot be opened
-// or the deregistration was not confirmed.
+// registrar has refused the first registration, a *DeregistrationError if one
+// has refused the deregistration, or another error if the sockets cannot be
+// opened or the deregistration was not confirmed. After the first registration
+// that was accepted, Run does not return before ctx ends.
 func (e *Element) Run(ctx context.Context) error {
 	err := errors.New("the element has run already")
 	e.once.Do(func() { err = e.run(ctx) })
@@ -228,6 +234,7 @@ func (e *Element) publish() {
 		Registered: e.core.standing && e.core.want,
 		ID:         e.core.element.ID,
 		Home:       e.core.element.Home,
+		Refused:    e.core.refusals.last,
 		Policy:     e.core.element.Policy,
 		Addrs:      e.core.element.UserTransport.Addrs,
 		Local:      e.tr.LocalAddrs(),

@@ -72,7 +72,7 @@ func (r *registrar) answer(a sctp.AssocID, m asap.Message) {
 	case *asap.Registration:
 		r.send(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Reject: r.reject != nil, Causes: r.reject})
 	case *asap.Deregistration:
-		r.send(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+		r.send(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: r.reject})
 	}
 }
 
@@ -275,6 +275,82 @@ func TestElementRejected(t *testing.T) {
 		}
 		expect(t, r1, "REGISTRATION")
 		e.stop()
+	})
+}
+
+// TestElementRefusedLater: an element that was registered is not ended by a
+// registrar, and a program can see that it is refused.
+func TestElementRefusedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
+		defer closed(t, r1, r2)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		for _, r := range []*registrar{r1, r2} {
+			r.set(func() { r.reject = []param.Cause{{Code: param.CauseInconsistentPolicy}} })
+		}
+		time.Sleep(time.Minute)
+		s := e.State()
+		var rejected *RejectedError
+		if !e.saw(Refused) || !errors.As(s.Refused, &rejected) || !s.Registered || s.Registrar != "10.0.0.1:3863" {
+			t.Errorf("state %+v, want a refusal at 10.0.0.1, where it is still registered", s)
+		}
+		time.Sleep(time.Hour)
+		if s := e.State(); s.Registered || s.Registrar != "10.0.0.1:3863" {
+			t.Errorf("state %+v, want the registration life over", s)
+		}
+		r2.set(func() { r2.reject = nil })
+		time.Sleep(2 * time.Minute)
+		if s := e.State(); !s.Registered || s.Refused != nil || s.Registrar != "10.0.0.2:3863" {
+			t.Errorf("state %+v, want registered at 10.0.0.2", s)
+		}
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestElementStranger: who reaches the element's port, asks it to be its home,
+// and refuses it then, does not end it or move it.
+func TestElementStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1, stranger := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.66:3863")
+		defer closed(t, r1, stranger)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		stranger.reject = []param.Cause{{Code: param.CauseInconsistentPolicy}}
+		a := stranger.ep.Connect(sctp.Dest{Addrs: e.State().Local})
+		synctest.Wait()
+		for range 100 {
+			stranger.send(a, &asap.EndpointKeepAlive{Home: true, Server: 66, Handle: testPool, ID: e.State().ID, HasID: true})
+			time.Sleep(100 * time.Millisecond)
+		}
+		expect(t, stranger, "ENDPOINT_KEEP_ALIVE_ACK REGISTRATION"+strings.Repeat(" ENDPOINT_KEEP_ALIVE_ACK", 99))
+		if s := e.State(); !s.Registered || s.Registrar != "10.0.0.1:3863" || e.saw(HomeChanged) || !e.saw(AdoptionFailed) {
+			t.Errorf("state %+v, want registered at 10.0.0.1", s)
+		}
+		expect(t, r1, "REGISTRATION REGISTRATION")
+		if err := e.end(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestElementDeregistrationRefused: Run does not return nil.
+func TestElementDeregistrationRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctp.NewNetwork()
+		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r1)
+		e := start(t, nw, nil)
+		synctest.Wait()
+		r1.set(func() { r1.reject = []param.Cause{{Code: param.CauseSecurity}} })
+		var refused *DeregistrationError
+		if err := e.end(); !errors.As(err, &refused) {
+			t.Errorf("Run returns %v, want a DeregistrationError", err)
+		}
 	})
 }
 

@@ -14,7 +14,7 @@ type EventType uint8
 // The types of event.
 const (
 	// Registered: the element is registered, for the first time or again
-	// after it was not.
+	// after it was not, or was refused.
 	Registered EventType = iota + 1
 	// Reregistered: the registration is renewed, perhaps with new values.
 	Reregistered
@@ -25,18 +25,36 @@ const (
 	// HomeLost: the association with the home registrar is lost, or the
 	// registrar does not answer. Another one is sought.
 	HomeLost
-	// HomeChanged: another registrar has taken the element over.
+	// HomeChanged: another registrar has taken the element over, and has
+	// accepted its registration.
 	HomeChanged
 	// NoRegistrar: all known registrars were tried in vain; Err tells of
-	// each. The hunt goes on.
+	// each. The hunt goes on. Of a long hunt the first eight rounds are told,
+	// and then one in ten minutes.
 	NoRegistrar
-	// Rejected: the registrar refuses the registration; Run ends with Err.
+	// Rejected: the first registration is refused; Run ends with Err, a
+	// *RejectedError.
 	Rejected
 	// Warning: something odd that does not stop the element.
 	Warning
 	// Readdressed: the machine's addresses have changed; the element registers
 	// again, with Addrs.
 	Readdressed
+	// Refused: a registrar refuses the registration, and the element goes on:
+	// it was registered before, or its identifier is in use and may become
+	// free. Err wraps a *RejectedError. The element tries other registrars, and
+	// the same one after pauses of up to a minute. If the home registrar
+	// refuses, the registration that it has accepted before still stands. The
+	// first eight refusals in a row are told, and then one in ten minutes with
+	// their number.
+	Refused
+	// AdoptionFailed: a registrar that is not the home wanted to become it, and
+	// then did not accept the element. The home is as before.
+	AdoptionFailed
+	// DeregistrationRefused: the registrar refuses the deregistration; Err is
+	// a *DeregistrationError. The element acknowledges no keep-alive any more,
+	// so that the registrar misses it.
+	DeregistrationRefused
 )
 
 // Event tells what has happened to an Element.
@@ -49,7 +67,8 @@ type Event struct {
 	// its addresses.
 	Home      param.ServerID
 	Registrar string
-	// Err is set for HomeLost, NoRegistrar, Rejected and Warning.
+	// Err is set for all types that tell of trouble: HomeLost, NoRegistrar,
+	// Rejected, Warning, Refused, AdoptionFailed and DeregistrationRefused.
 	Err error
 	// Addrs is set for Readdressed.
 	Addrs []netip.Addr
@@ -72,6 +91,13 @@ func (e Event) String() string {
 		return fmt.Sprintf("the addresses of this machine have changed; registering %v", e.Addrs)
 	case HomeChanged:
 		return fmt.Sprintf("%s has taken over as home registrar", e.registrar())
+	case Refused:
+		return fmt.Sprintf("%v; trying again", e.Err)
+	case AdoptionFailed:
+		if e.Registrar == "" {
+			return fmt.Sprintf("%v; looking for a registrar", e.Err)
+		}
+		return fmt.Sprintf("%v; staying with %s", e.Err, e.registrar())
 	}
 	return fmt.Sprint(e.Err)
 }
@@ -106,6 +132,23 @@ func (e *RejectedError) Has(code param.CauseCode) bool {
 		}
 	}
 	return false
+}
+
+// DeregistrationError says why a registrar refused a deregistration. The element
+// stays in the pool until its registration life ends or the registrar misses
+// its keep-alive acknowledgements.
+type DeregistrationError struct {
+	Pool      param.PoolHandle
+	ID        param.PEID
+	Registrar string
+	// Causes are the registrar's; at least one.
+	Causes []param.Cause
+}
+
+// Error gives the causes in words.
+func (e *DeregistrationError) Error() string {
+	return fmt.Sprintf("registrar %s refuses the deregistration of element %v from pool %q: %s; the element stays there until its registration life ends or its registrar misses it",
+		e.Registrar, e.ID, string(e.Pool), causes(e.Causes))
 }
 
 func causes(list []param.Cause) string {

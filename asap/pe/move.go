@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // found tells the result of a lookup.
 func (k *core) found(now time.Time, f endpoint.Found) {
 	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
-	k.tellRounds()
+	k.tellRounds(now)
 }
 
 // readdress tells that associations come from other addresses from now on, and
@@ -44,13 +43,4 @@ func (k *core) moveOn(now time.Time) {
 		k.rounds = 0
 		k.hunt.BeginAt(now, k.homeAt)
 	}
-}
-
-// moved makes an association from the new addresses the home registrar's.
-func (k *core) moved(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
-	k.former = append(k.former, k.home)
-	k.outmoded = k.home
-	k.home, k.homeAt = a, at
-	k.attempts = 0
-	k.sendRegistration(now)
 }

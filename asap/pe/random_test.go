@@ -87,7 +87,8 @@ func (c *chaos) pick(list []sctp.AssocID) sctp.AssocID {
 func (c *chaos) establish(a sctp.AssocID) {
 	c.calls = slices.DeleteFunc(c.calls, func(x sctp.AssocID) bool { return x == a })
 	c.up = append(c.up, a)
-	c.k.up(c.now, a, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:3863")})
+	hosts := []string{"10.0.0.1:3863", "10.0.0.2:3863", "10.0.0.9:3863"}
+	c.k.up(c.now, a, []netip.AddrPort{netip.MustParseAddrPort(hosts[c.rnd.IntN(3)])})
 }
 
 func (c *chaos) receive(a sctp.AssocID, m asap.Message) {
@@ -128,20 +129,23 @@ func (c *chaos) answer(rejected ...param.Cause) {
 	case *asap.Registration:
 		c.receive(s.a, &asap.RegistrationResponse{Reject: len(rejected) > 0, Handle: m.Handle, ID: m.Element.ID, Causes: rejected})
 	case *asap.Deregistration:
-		c.receive(s.a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+		c.receive(s.a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: rejected})
 	}
 }
 
 // step has something happen.
 func (c *chaos) step() {
-	switch c.rnd.IntN(16) {
+	switch c.rnd.IntN(18) {
 	case 0, 1:
 		if a := c.pick(c.calls); a != 0 {
 			c.establish(a)
 		}
 	case 2:
-		if a := c.pick(c.calls); a != 0 {
+		if a := c.pick(c.calls); a != 0 && c.rnd.IntN(2) == 0 {
 			c.drop(a)
+		} else if a != 0 {
+			c.calls = slices.DeleteFunc(c.calls, func(x sctp.AssocID) bool { return x == a })
+			c.k.down(c.now, a, sctp.ErrConnected)
 		}
 	case 3:
 		if a := c.pick(c.up); a != 0 {
@@ -154,7 +158,10 @@ func (c *chaos) step() {
 		c.answer()
 	case 8:
 		cause := param.CauseLackOfResources
-		if !c.k.accepted && c.k.redraws < maxRedraws {
+		switch {
+		case c.k.proven:
+			cause = param.CauseCode(c.rnd.IntN(11)) // none ends the element
+		case c.k.redraws < maxRedraws:
 			cause = param.CauseNonUniquePEIdentifier
 		}
 		c.answer(param.Cause{Code: cause})
@@ -186,21 +193,31 @@ func (c *chaos) step() {
 			}
 			c.k.received(c.now, a, junk)
 		}
+	case 15:
+		c.k.readdress(c.now, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(c.rnd.IntN(3))})})
+	case 16:
+		c.k.moveOn(c.now) // the runner looks every few seconds
 	default:
 		c.advance(time.Duration(c.rnd.IntN(5000)) * time.Millisecond)
 	}
 	c.settle()
-	known := slices.AppendSeq(slices.Clone(c.k.former), maps.Keys(c.k.peers))
-	if c.k.home != 0 {
-		known = append(known, c.k.home)
+	known := slices.AppendSeq([]sctp.AssocID{c.k.home, c.k.trial.assoc}, maps.Keys(c.k.peers))
+	for _, s := range c.k.shunned {
+		known = append(known, s.assoc)
 	}
 	for _, a := range known {
-		if !slices.Contains(c.up, a) {
+		if a != 0 && !slices.Contains(c.up, a) {
 			c.t.Fatalf("association %d is kept after its end", a)
 		}
 	}
 	if len(c.k.peers) > maxPeers {
 		c.t.Fatalf("%d associations, want %d at most", len(c.k.peers), maxPeers)
+	}
+	if len(c.k.shunned) > maxShunned || len(c.k.adopted) > maxAdoptions || len(c.k.calls.assocs)+len(c.k.calls.refs) > 3 {
+		c.t.Fatalf("%d shunned, %d adopted, %d calls: more than the limits", len(c.k.shunned), len(c.k.adopted), len(c.k.calls.assocs))
+	}
+	if c.k.home != 0 && c.k.home == c.k.trial.assoc {
+		c.t.Fatal("the home is on trial")
 	}
 }
 

@@ -54,8 +54,11 @@ func newRegister() *cobra.Command {
 rsp registers the element, renews the registration, acknowledges the registrar's
 keep-alives, and looks for the next registrar when one fails or has no room; a
 registrar that takes over finds it as well. On SIGTERM and SIGINT it deregisters
-the element. It ends by itself if a registrar refuses the element for a reason
-that lies in the element, such as another policy than the pool's.
+the element. It ends by itself if a registrar refuses the first registration for a
+reason that lies in the element, such as another policy than the pool's. If an
+--id is in use by another element, rsp tries again for 75 s first: that element
+may have died. After a registration has succeeded, no refusal ends rsp: it logs
+the reason, goes on to other registrars, and tries again after up to a minute.
 
 With COMMAND, rsp runs the server: the element is registered while COMMAND runs,
 signals are passed on (SIGTERM, SIGINT and SIGQUIT after the deregistration, the

@@ -205,10 +205,10 @@ func (s *supervisor) notify(ev pe.Event) {
 		at = verbose
 	case pe.Rejected:
 		return // it is what rsp ends with
-	case pe.HomeLost:
+	case pe.HomeLost, pe.Refused, pe.DeregistrationRefused:
 		s.hinted = true // somebody is there
 		at = quiet
-	case pe.NoRegistrar, pe.Warning:
+	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet
 	}
 	s.log.log(at, "pool %q: %v", s.pool, ev)

@@ -1,0 +1,106 @@
+package pe
+
+import (
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// leave ends the registration (RFC 5352, Section 3.2).
+func (k *core) leave(now time.Time) {
+	k.endTrial()
+	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
+	if !k.mayBeKnown {
+		k.left(now)
+		return
+	}
+	k.phase = leaving
+	if k.home == 0 {
+		k.beginHunt(now, nil)
+		return
+	}
+	k.hunt.Stop()
+	k.answerBy = now.Add(k.timers.Deregistration)
+	k.send(k.home, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
+}
+
+// left goes on after a deregistration was confirmed, or none is needed.
+func (k *core) left(now time.Time) {
+	k.mayBeKnown, k.accepted = false, false
+	k.parted(now)
+}
+
+// parted goes on when all was done for a deregistration that can be.
+func (k *core) parted(now time.Time) {
+	k.hunt.Stop()
+	k.answerBy, k.claimBy = time.Time{}, time.Time{}
+	k.attempts = 0
+	k.served, k.standing = false, false
+	switch {
+	case k.stopping:
+		k.close()
+	case k.want:
+		k.seek(now)
+	default:
+		k.phase = idle
+	}
+}
+
+// onDeregistrationResponse: RFC 5352, Section 3.2.
+func (k *core) onDeregistrationResponse(now time.Time, a sctp.AssocID, m *asap.DeregistrationResponse) {
+	if a != k.home || m.Handle != k.pool || m.ID != k.element.ID {
+		return
+	}
+	switch k.phase {
+	case leaving:
+		switch {
+		case k.answerBy.IsZero():
+		case len(m.Causes) > 0:
+			k.mayNotLeave(now, m.Causes)
+		default:
+			k.tell(Event{Type: Deregistered})
+			k.left(now)
+		}
+	case registered, registering:
+		k.expired(now)
+	}
+}
+
+// mayNotLeave takes a refused deregistration. Another registrar would refuse it
+// as well, as the element itself is not what it seems to be there; so the
+// element only stops acknowledging keep-alives. The deregistration is sent once
+// more when the element ends.
+func (k *core) mayNotLeave(now time.Time, list []param.Cause) {
+	if !k.accepted { // it was for a registration that was not confirmed
+		k.left(now)
+		return
+	}
+	err := &DeregistrationError{Pool: k.pool, ID: k.element.ID, Registrar: k.homeAt.String(), Causes: list}
+	k.tell(Event{Type: DeregistrationRefused, Err: err})
+	if k.stopping && k.failure == nil {
+		k.failure = err
+	}
+	k.parted(now)
+}
+
+// expired: the registrar has dropped the element. A registration on its way
+// will be answered still. A registrar that always says so is not asked all the
+// time.
+func (k *core) expired(now time.Time) {
+	if !k.standing {
+		return
+	}
+	k.tell(Event{Type: Expired})
+	k.standing = false
+	if k.phase == registered {
+		k.dirty = true
+		k.scheduleUpdate(now)
+		if k.expiries > 0 && !k.updateAt.IsZero() {
+			at := k.lastSent.Add(min(k.timers.MinUpdate<<min(k.expiries, maxShift), k.timers.Reregistration))
+			k.updateAt = later(k.updateAt, at)
+		}
+		k.expiries++
+	}
+}

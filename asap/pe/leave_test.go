@@ -1,0 +1,86 @@
+package pe
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// TestDeregistrationRefused: a refused deregistration is no success.
+func TestDeregistrationRefused(t *testing.T) {
+	refusal := &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseSecurity}}}
+	t.Run("at the end", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.stop()
+		d.receive(1, refusal)
+		d.want("0s send 1 DEREG 11111111", "0s ! deregistration refused", "0s close 1 abort=false")
+		d.down(1)
+		d.ended(`registrar 10.0.0.1:3863 refuses the deregistration of element 11111111 from pool "web": rejected for security reasons`)
+		var refused *DeregistrationError
+		if _, err := d.k.ended(); !errors.As(err, &refused) {
+			t.Errorf("error %T, want a DeregistrationError", err)
+		}
+	})
+	t.Run("not available", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.deregister()
+		d.receive(1, refusal)
+		d.want("0s send 1 DEREG 11111111", "0s ! deregistration refused")
+		// The registrar misses it, and it is asked once more at the end.
+		d.receive(1, keepAlive(false, 1))
+		d.until(time.Hour)
+		d.want()
+		d.stop()
+		d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+		d.want("1h0m0s send 1 DEREG 11111111", "1h0m0s ! deregistered", "1h0m0s close 1 abort=false")
+		d.down(1)
+		d.ended("")
+	})
+	t.Run("available again meanwhile", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.deregister()
+		d.register()
+		d.receive(1, refusal)
+		d.accept(1)
+		d.want("0s send 1 DEREG 11111111", "0s ! deregistration refused", "0s send 1 REG 11111111 home=00000000 load=0", "0s ! registered")
+	})
+	t.Run("of a registration that was refused", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.register()
+		d.up(1)
+		d.stop()
+		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, refusal)
+		d.down(1)
+		d.ended("")
+	})
+	t.Run("of a registration that was accepted", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.register()
+		d.up(1)
+		d.stop()
+		d.accept(1)
+		d.receive(1, refusal)
+		d.down(1)
+		d.ended("refuses the deregistration")
+	})
+}
+
+// TestLeavingIsNotKeptAlive: while an element that is to leave finds no registrar
+// that deregisters it, it acknowledges no keep-alive, and nobody adopts it.
+func TestLeavingIsNotKeptAlive(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.deregister()
+	d.receive(1, keepAlive(false, 1))
+	d.down(1)
+	d.up(8)
+	d.receive(8, keepAlive(true, 2))
+	d.want("0s send 1 DEREG 11111111", "0s ! home lost", "0s connect 2 10.0.0.2:3863")
+}

@@ -1,0 +1,92 @@
+package pe
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+)
+
+const (
+	// Of a spell of trouble the first tellAtOnce events are told, and then one
+	// in tellPause.
+	tellAtOnce = 8
+	tellPause  = 10 * time.Minute
+	// The pause between two warnings grows from minWarn to maxWarn while there
+	// are any: whoever reaches the element can cause them.
+	minWarn = time.Second
+	maxWarn = time.Minute
+)
+
+// spell limits what is told of trouble that lasts. The zero value is a new one.
+type spell struct {
+	n    int
+	next time.Time
+}
+
+// tell reports whether one more event is to be told.
+func (s *spell) tell(now time.Time) bool {
+	s.n++
+	if s.n > tellAtOnce && now.Before(s.next) {
+		return false
+	}
+	s.next = now.Add(tellPause)
+	return true
+}
+
+// warned limits the warnings.
+type warned struct {
+	at    time.Time
+	pause time.Duration
+	lost  int
+}
+
+// tellRounds tells of the rounds of the hunt that were in vain, if there is no
+// home.
+func (k *core) tellRounds(now time.Time) {
+	r := k.hunt.Rounds()
+	if !k.hunt.Hunting() || r <= k.rounds {
+		return
+	}
+	k.rounds = r
+	if k.home == 0 && k.inVain.tell(now) {
+		k.tell(Event{Type: NoRegistrar, Err: &endpoint.UnreachableError{Attempts: k.hunt.Report()}})
+	}
+}
+
+func (k *core) tell(ev Event) {
+	ev.ID = k.element.ID
+	homeless := ev.Type == NoRegistrar || ev.Type == AdoptionFailed && k.home == 0
+	if !homeless {
+		ev.Home, ev.Registrar = k.element.Home, k.homeAt.String()
+	}
+	k.events = append(k.events, ev)
+}
+
+// warn tells of something odd, once a second at most, and less often while it
+// goes on.
+func (k *core) warn(now time.Time, format string, args ...any) {
+	w := &k.warned
+	if now.Sub(w.at) < w.pause {
+		w.lost++
+		return
+	}
+	err := fmt.Errorf(format, args...)
+	if w.lost > 0 {
+		err = fmt.Errorf("%w (and %d warnings more since the last one)", err, w.lost)
+	}
+	if now.Sub(w.at) > 2*maxWarn {
+		w.pause = 0
+	}
+	w.pause = min(max(2*w.pause, minWarn), maxWarn)
+	w.at, w.lost = now, 0
+	k.tell(Event{Type: Warning, Err: err})
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

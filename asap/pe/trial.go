@@ -1,0 +1,219 @@
+package pe
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+const (
+	// trialTimeout is how long a registrar that wants to be the home may take
+	// to accept the element. Nothing is lost meanwhile, so it is generous.
+	trialTimeout = 10 * time.Second
+	// shunTime is how long a registrar that wanted to be the home, and did not
+	// accept the element, is not tried again for that.
+	shunTime = 2 * time.Minute
+	// maxShunned bounds the memory of them. While it is full, no registrar is
+	// adopted, so that callers with many addresses cannot cause more trials.
+	maxShunned = 16
+	// The home changes by adoption maxAdoptions times in adoptionTime at most.
+	maxAdoptions = 4
+	adoptionTime = time.Minute
+)
+
+// trial is a registration with a registrar that may become the home: one that
+// asks for it with the H flag of a keep-alive, an alternative to a home that
+// refuses the element, or the home itself, called from other addresses. Until it
+// has accepted the element, the home and the registration there stay as they
+// are, and a hunt goes on: anybody who reaches the element can send a keep-alive
+// with the H flag.
+type trial struct {
+	assoc    sctp.AssocID // 0: no trial is on
+	at       endpoint.Registrar
+	server   param.ServerID
+	adopter  bool // it has asked for it
+	moved    bool // it was called from other addresses
+	addrs    []netip.Addr
+	sent     int // registrations
+	answerBy time.Time
+}
+
+// adopters are registrars that have asked to be the home.
+type adopters struct {
+	shunned []shunned
+	adopted []time.Time // the last maxAdoptions
+}
+
+// shunned is a registrar that did not accept the element after it had asked for
+// it.
+type shunned struct {
+	host  netip.Addr
+	until time.Time
+	assoc sctp.AssocID // the registration went there; 0 once it was answered
+}
+
+// tryAdopter begins a trial of a registrar that wants to be the home (RFC 5352,
+// Section 3.4, KA2.4).
+func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server param.ServerID) {
+	at, up := k.peers[a]
+	if up && k.trial.assoc == 0 && k.mayAdopt(now, at) {
+		k.trial = trial{assoc: a, at: at, server: server, adopter: true, addrs: k.element.UserTransport.Addrs}
+		k.sendTrial(now, min(trialTimeout, k.timers.Registration))
+	}
+}
+
+// tryOther begins a trial of a registrar that the hunt has found. If the element
+// has moved, it sends no more registrations with its former addresses.
+func (k *core) tryOther(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+	k.trial = trial{assoc: a, at: at, moved: k.moving, addrs: k.element.UserTransport.Addrs}
+	if k.addrs != nil {
+		k.trial.addrs = k.addrs
+	}
+	if k.trial.moved {
+		k.phase = registered
+		k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
+	}
+	k.sendTrial(now, k.timers.Registration)
+}
+
+// sendTrial registers with the registrar on trial.
+func (k *core) sendTrial(now time.Time, timeout time.Duration) {
+	t := &k.trial
+	t.sent++
+	t.answerBy = now.Add(timeout)
+	e := k.element
+	e.Home, e.UserTransport.Addrs = t.server, t.addrs
+	k.send(t.assoc, &asap.Registration{Handle: k.pool, Element: e})
+}
+
+// trialUnanswered: T2-registration for the registrar on trial.
+func (k *core) trialUnanswered(now time.Time) {
+	t := &k.trial
+	if !t.adopter && t.sent < k.timers.MaxRegAttempt {
+		k.sendTrial(now, k.timers.Registration)
+		return
+	}
+	k.trialFailed(now, fmt.Errorf("no answer to %d registrations", t.sent))
+}
+
+// mayAdopt reports whether a registrar may become the home.
+func (k *core) mayAdopt(now time.Time, at endpoint.Registrar) bool {
+	k.shunned = slices.DeleteFunc(k.shunned, func(s shunned) bool { return !now.Before(s.until) })
+	host := hostOf(at)
+	isIt := func(s shunned) bool { return s.host == host }
+	if len(k.shunned) >= maxShunned || slices.ContainsFunc(k.shunned, isIt) {
+		return false
+	}
+	return len(k.adopted) < maxAdoptions || now.Sub(k.adopted[0]) >= adoptionTime
+}
+
+// hostOf is the address that an association came from.
+func hostOf(at endpoint.Registrar) netip.Addr {
+	if len(at.Addrs) == 0 {
+		return netip.Addr{}
+	}
+	return at.Addrs[0].Addr()
+}
+
+// settleFor makes the registrar on trial the home.
+func (k *core) settleFor(t trial) {
+	k.trial = trial{}
+	k.home, k.homeAt, k.element.Home = t.assoc, t.at, t.server
+	k.element.UserTransport.Addrs = t.addrs
+	if t.moved {
+		k.moving = false
+	}
+	k.phase, k.answerBy, k.attempts = registering, t.answerBy, t.sent
+}
+
+// onTrialResponse takes the answer of the registrar on trial.
+func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
+	t := k.trial
+	if m.Reject {
+		err := k.rejection(t.at, m.Causes)
+		if !t.adopter {
+			k.noteRefusal(now, err)
+		}
+		k.trialFailed(now, err)
+		return
+	}
+	former, formerAt := k.home, k.homeAt
+	if t.adopter {
+		if len(k.adopted) == maxAdoptions {
+			k.adopted = k.adopted[1:]
+		}
+		k.adopted = append(k.adopted, now)
+	}
+	k.settleFor(t)
+	if t.adopter || t.at.String() != formerAt.String() {
+		k.tell(Event{Type: HomeChanged})
+	}
+	k.granted(now, m.Causes)
+	if former != 0 {
+		// Not before: a registrar takes the end of the association for the end
+		// of its element. By now the new home has told it that it is not.
+		delete(k.peers, former)
+		k.closeAssoc(former)
+	}
+}
+
+// trialFailed goes back to the home, if there is one. The association with a
+// registrar that has asked to be the home stays: a registrar that keeps the
+// element although it has refused it would take its end for the element's.
+func (k *core) trialFailed(now time.Time, why error) {
+	t := k.trial
+	k.trial = trial{}
+	_, up := k.peers[t.assoc]
+	if !t.adopter {
+		if up {
+			k.drop(t.assoc)
+		}
+		if t.moved {
+			k.renewAt = now
+		}
+		k.seekOther(now, t.at, why)
+		return
+	}
+	s := shunned{host: hostOf(t.at), until: now.Add(shunTime)}
+	if up {
+		s.assoc = t.assoc
+	}
+	k.shunned = append(k.shunned, s)
+	k.tell(Event{Type: AdoptionFailed, Err: fmt.Errorf("registrar %v wanted to be the home registrar and does not take the element: %w", t.at, why)})
+	k.renewSoon(now)
+}
+
+// lateAnswer takes an acceptance from a registrar whose trial is over: it is the
+// home now as far as it and its peers know, so the real one is told again.
+func (k *core) lateAnswer(now time.Time, a sctp.AssocID) {
+	for i := range k.shunned {
+		if s := &k.shunned[i]; s.assoc == a {
+			s.assoc = 0
+			k.renewSoon(now)
+		}
+	}
+}
+
+// renewSoon registers with the home again, as another registrar may have
+// told it that the element is not its own any more.
+func (k *core) renewSoon(now time.Time) {
+	if k.phase == registered {
+		k.dirty = true
+		k.scheduleUpdate(now)
+	}
+}
+
+// endTrial ends a trial because the element leaves.
+func (k *core) endTrial() {
+	if a := k.trial.assoc; a != 0 {
+		k.trial = trial{}
+		k.send(a, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
+		k.closeAssoc(a)
+	}
+}

@@ -1,0 +1,329 @@
+package pe
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// callFrom has a host call the element.
+func (d *driver) callFrom(a sctp.AssocID, host string) {
+	d.k.up(d.now, a, []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(host), 3863)})
+	d.collect()
+}
+
+// stillHome checks that the element is registered at its first home.
+func (d *driver) stillHome() {
+	d.t.Helper()
+	d.lives()
+	if d.k.home != 1 || !d.k.standing || d.k.element.Home != 0x1001 {
+		d.t.Fatalf("home %v on %d, standing %v, want the first home", d.k.element.Home, d.k.home, d.k.standing)
+	}
+}
+
+// adoption is an element at home that somebody else wants to adopt: association
+// 8, from 10.0.0.9.
+func adoption(t *testing.T) *driver {
+	t.Helper()
+	d := newDriver(t, nil)
+	d.atHome()
+	d.receive(1, keepAlive(false, 0x1001))
+	d.until(5 * time.Second)
+	d.up(8)
+	d.log = nil
+	d.receive(8, keepAlive(true, 0x2002))
+	d.want("5s send 8 ACK 11111111", "5s send 8 REG 11111111 home=00002002 load=0")
+	return d
+}
+
+// TestAdopterRefuses: who wants to be the home, and then refuses the element,
+// changes nothing. The home is told again that the element is its own.
+func TestAdopterRefuses(t *testing.T) {
+	for name, answer := range map[string]asap.Message{
+		"rejects":            reject(param.CauseInconsistentPolicy),
+		"identifier in use":  reject(param.CauseNonUniquePEIdentifier),
+		"lacks resources":    reject(param.CauseLackOfResources),
+		"reports an error":   &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}},
+		"rejects, no causes": &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := adoption(t)
+			d.receive(8, answer)
+			d.until(6 * time.Second)
+			d.stillHome()
+			if d.count("! adoption failed") != 1 || d.count("close") > 0 || d.count("send 1 REG 11111111 home=00001001") != 1 {
+				t.Errorf("log %q, want the failure told, and a registration with the home", d.log)
+			}
+		})
+	}
+}
+
+// TestAdopterSilent: likewise for who does not answer within ten seconds, goes
+// away, or cannot be sent to.
+func TestAdopterSilent(t *testing.T) {
+	t.Run("silent", func(t *testing.T) {
+		d := adoption(t)
+		d.until(16 * time.Second)
+		d.stillHome()
+		d.want("15s ! adoption failed", "15s send 1 REG 11111111 home=00001001 load=0")
+	})
+	t.Run("gone", func(t *testing.T) {
+		d := adoption(t)
+		d.down(8)
+		d.until(6 * time.Second)
+		d.stillHome()
+		d.want("5s ! adoption failed", "5s send 1 REG 11111111 home=00001001 load=0")
+	})
+	t.Run("not reached", func(t *testing.T) {
+		d := adoption(t)
+		d.k.sendFailed(d.now, 8, errors.New("full"))
+		d.until(6 * time.Second)
+		d.stillHome()
+		d.want("5s ! adoption failed", "5s send 1 REG 11111111 home=00001001 load=0")
+	})
+	t.Run("answers too late", func(t *testing.T) {
+		d := adoption(t)
+		d.until(15 * time.Second)
+		d.accept(1)
+		d.until(30 * time.Second)
+		d.log = nil
+		d.accept(8) // so it and its peers take it for the home
+		d.accept(8)
+		d.until(31 * time.Second)
+		d.want("30s send 1 REG 11111111 home=00001001 load=0")
+		d.stillHome()
+	})
+}
+
+// TestAdopterLosesHome: the home fails while another one is on trial; both that
+// one and a hunt may find the next home.
+func TestAdopterLosesHome(t *testing.T) {
+	d := adoption(t)
+	d.down(1)
+	d.up(2)
+	d.want("5s ! home lost", "5s connect 2 10.0.0.2:3863", "5s send 2 REG 11111111 home=00000000 load=0")
+	d.accept(8)
+	d.want("5s ! home changed", "5s ! registered", "5s close 2 abort=false")
+}
+
+// TestAdopterWhileHunting: who wants to be the home and then says nothing does
+// not keep the element from finding one.
+func TestAdopterWhileHunting(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.down(1)
+	d.up(8)
+	d.receive(8, keepAlive(true, 0x2002))
+	d.up(2)
+	d.accept(2)
+	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 8 ACK 11111111", "0s send 8 REG 11111111 home=00002002 load=0",
+		"0s send 2 REG 11111111 home=00000000 load=0", "0s ! registered")
+}
+
+// TestAdopterAgain: who has not accepted the element is not tried again for a
+// while, over whatever association.
+func TestAdopterAgain(t *testing.T) {
+	d := adoption(t)
+	d.receive(8, reject(param.CauseSecurity))
+	for i := range 1000 {
+		d.callFrom(sctp.AssocID(100+i), "10.0.0.9")
+		d.receive(sctp.AssocID(100+i), keepAlive(true, param.ServerID(i)))
+	}
+	for range shunTime / time.Second {
+		d.until(d.now.Sub(d.start) + time.Second)
+		if d.k.phase == registering {
+			d.accept(1)
+		}
+	}
+	d.stillHome()
+	if n := d.count("home=00002002") + d.count("! adoption failed"); n != 1 {
+		t.Errorf("%d trials, want the one from before told", n)
+	}
+	if d.count("REG") != d.count("send 1 REG") {
+		t.Error("a registration went to a stranger")
+	}
+	d.callFrom(2000, "10.0.0.9")
+	d.log = nil
+	d.receive(2000, keepAlive(true, 0x2002))
+	if d.count("send 2000 REG") != 1 {
+		t.Errorf("log %q, want another trial after %v", d.log, shunTime)
+	}
+}
+
+// TestManyAdopters: strangers with many addresses cause a bounded number of
+// trials, and never move the element.
+func TestManyAdopters(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.receive(1, keepAlive(false, 0x1001))
+	d.log = nil
+	trials := 0
+	for i := range 3600 {
+		a := sctp.AssocID(1000 + i)
+		host := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String()
+		d.callFrom(a, host)
+		d.receive(a, keepAlive(true, 66))
+		d.receive(a, reject(param.CauseInconsistentPolicy))
+		d.until(d.now.Sub(d.start) + time.Second)
+		if d.k.phase == registering {
+			d.accept(1)
+		}
+		d.stillHome()
+		trials += d.count("REG 11111111 home=00000042")
+		d.log = nil
+	}
+	if most := maxShunned * 31; trials > most {
+		t.Errorf("%d trials in an hour, want %d at most", trials, most)
+	}
+	if len(d.k.shunned) > maxShunned {
+		t.Errorf("%d strangers remembered, want %d at most", len(d.k.shunned), maxShunned)
+	}
+}
+
+// TestAdoptersFlip: strangers that accept the element by turns do not have it
+// change its home, and tell of it, all the time.
+func TestAdoptersFlip(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	changes := 0
+	for i := range 600 {
+		a := sctp.AssocID(1000 + i)
+		d.callFrom(a, "10.0.0.9")
+		d.receive(a, keepAlive(true, param.ServerID(i)))
+		if d.count("send") > 0 {
+			d.accept(a)
+		}
+		changes += d.count("! home changed")
+		d.log = nil
+		d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+	}
+	if changes > maxAdoptions {
+		t.Errorf("%d changes of the home in a minute, want %d at most", changes, maxAdoptions)
+	}
+	d.lives()
+}
+
+// TestLeaveDuringTrial: an element that leaves tells the registrar on trial as
+// well.
+func TestLeaveDuringTrial(t *testing.T) {
+	d := adoption(t)
+	d.stop()
+	d.want("5s send 8 DEREG 11111111", "5s close 8 abort=false", "5s send 1 DEREG 11111111")
+	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+	d.down(1)
+	d.ended("")
+}
+
+// TestStrangersAnswers: answers of those that were not asked change nothing.
+func TestStrangersAnswers(t *testing.T) {
+	for name, phase := range map[string]func(d *driver){
+		"registered":  func(d *driver) {},
+		"registering": func(d *driver) { d.until(time.Minute) },
+		"leaving":     func(d *driver) { d.deregister() },
+		"on trial": func(d *driver) {
+			d.callFrom(9, "10.0.0.99")
+			d.receive(9, keepAlive(true, 9))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDriver(t, nil)
+			d.atHome()
+			d.callFrom(8, "10.0.0.9")
+			phase(d)
+			before := d.k.phase
+			d.log = nil
+			d.receive(8, reject(param.CauseSecurity))
+			d.accept(8)
+			d.receive(8, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+			d.receive(8, &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseSecurity}}})
+			d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+			d.until(d.now.Sub(d.start))
+			if len(d.log) != 1 || d.count("! warning") != 1 || d.k.phase != before || d.k.home != 1 {
+				t.Errorf("log %q, phase %d, home %d, want one warning and no change", d.log, d.k.phase, d.k.home)
+			}
+		})
+	}
+}
+
+// TestStrangersAssociations: one host that opens very many associations drives
+// out its own, not those of others.
+func TestStrangersAssociations(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.callFrom(8, "10.0.0.2") // another registrar
+	for i := range 1000 {
+		d.callFrom(sctp.AssocID(100+i), "10.0.0.9")
+	}
+	if _, ok := d.k.peers[8]; !ok || d.count("close 8 ") > 0 {
+		t.Error("the other registrar's association was ended")
+	}
+	if _, ok := d.k.peers[1099]; !ok || len(d.k.peers) != maxPeers {
+		t.Errorf("%d associations, want %d with the newest", len(d.k.peers), maxPeers)
+	}
+}
+
+// TestWarningsOfAFlood: what a stranger can cause is not told all the time.
+func TestWarningsOfAFlood(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.up(8)
+	warnings := 0
+	for d.now.Sub(d.start) < time.Hour {
+		d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+		warnings += d.count("! warning")
+		d.log = nil
+		d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+		if d.k.phase == registering {
+			d.accept(1)
+		}
+	}
+	if warnings > 70 {
+		t.Errorf("%d warnings in an hour, want one a minute", warnings)
+	}
+	// After a time without any, the next one is told at once.
+	d.until(2 * time.Hour)
+	d.log = nil
+	d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+	if d.count("! warning") != 1 {
+		t.Error("the next warning is not told")
+	}
+}
+
+// TestRegistrarThatCalledBefore: a registrar that has an association with the
+// element is not called, but used when it is the next home.
+func TestRegistrarThatCalledBefore(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.callFrom(8, "10.0.0.2")
+	d.down(1)
+	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.collect()
+	d.accept(8)
+	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 8 REG 11111111 home=00000000 load=0", "0s ! registered")
+}
+
+// TestExpiredAgainAndAgain: a home that drops the element after each
+// registration is asked less and less often.
+func TestExpiredAgainAndAgain(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	for d.now.Sub(d.start) < time.Hour {
+		d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+		d.until(d.now.Sub(d.start) + 500*time.Millisecond)
+		if d.k.phase == registering {
+			d.accept(1)
+		}
+	}
+	if n := d.count("REG"); n > 70 {
+		t.Errorf("%d registrations in an hour, want one in T4-reregistration of a minute", n)
+	}
+	if n := d.count("!"); n > 140 {
+		t.Errorf("%d events in an hour", n)
+	}
+	d.lives()
+}
