@@ -164,10 +164,8 @@ func (r *Registrar) supersedes(e *element, a *assoc) {
 	e.dropFormer(a.id)
 }
 
-// yieldsTo notes that the element that another registrar has is not that of the
-// association's process.
-func (e *element) yieldsTo(pe *handlespace.Element) {
-	if theirs := (&entry{pe: pe}); e.assoc != nil && !e.assoc.isEndpointOf(theirs) {
-		e.addFormer(e.assoc.id)
-	}
+// isNotOf reports whether the element that another registrar has is that of
+// another process than the one of our association.
+func (e *element) isNotOf(theirs *handlespace.Element) bool {
+	return e.assoc != nil && !e.assoc.isEndpointOf(&entry{pe: theirs})
 }

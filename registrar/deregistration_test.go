@@ -293,6 +293,23 @@ func TestDeregisterAfterMove(t *testing.T) {
 		w.recv(1, dereg("p", 1))
 		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
 	})
+	t.Run("while we still ask", func(t *testing.T) {
+		w := begin(t, greater)
+		w.trace = nil
+		w.recv(1, dereg("p", 1)) // the other one has it, so it does not go
+		w.want("2 < handle_update ADD_PE p:1@20000002", "1 < deregistration p:1")
+		w.wantHomes("p:1@20000002")
+	})
+	t.Run("of the same process, while we still ask", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
+		w.trace = nil
+		w.recv(1, dereg("p", 1))
+		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+	})
 	t.Run("we yield and the other ends", func(t *testing.T) {
 		w := begin(t, smaller)
 		w.trace = nil

@@ -177,13 +177,13 @@ func (r *Registrar) disown(e *element) {
 // remove takes the element out of the handlespace, and tells it if its
 // association is up: see succeed. What has waited for its end is granted now. An
 // element that another registrar says to have is handed over to it instead, unless
-// it has deregistered.
+// the process that the other one has has deregistered.
 func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, nil) }
 
 // removeFor is remove on behalf of an association, which is answered by the
 // caller.
 func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
-	if e.contested != nil && why != RemovedDeregistered && r.yield(e) {
+	if e.contested != nil && (why != RemovedDeregistered || e.isNotOf(e.contested)) && r.yield(e) {
 		return
 	}
 	p, owner := e.pool, e.assoc

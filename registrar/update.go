@@ -139,7 +139,9 @@ func (r *Registrar) yield(e *element) bool {
 	}
 	r.refuseClaims(&e.entry)
 	po := e.pool
-	e.yieldsTo(pe)
+	if e.isNotOf(pe) {
+		e.addFormer(e.assoc.id)
+	}
 	r.release(e)
 	if !r.putForeign(p, po.handle, &pe.PoolElement) {
 		r.space.Remove(po.handle, e.id)

@@ -25,8 +25,9 @@
 // the element takes for its home; and nobody says anything but that it is there,
 // asks one peer for its list in each cycle, and tells who has registered anew.
 //
-// Partitions and takeovers are looked at closely in scenarios of their own: see
-// the functions takeover, orphans and partition.
+// Partitions, takeovers and identifiers that move are looked at closely in scenarios
+// of their own: see the functions takeover, orphans, partition, rolling, moving and
+// strangers.
 //
 // # When it fails
 //

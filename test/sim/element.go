@@ -25,6 +25,10 @@ const (
 type element struct {
 	s     *Sim
 	h     *host
+	spare *host         // where it moves to; see moves.go
+	port  uint16        // on h
+	old   *predecessor  // its former process, while that runs
+	alone time.Duration // since when none does
 	index int
 	pool  param.PoolHandle
 	id    param.PEID
@@ -32,6 +36,7 @@ type element struct {
 	gap   time.Duration // from the loss of a home to the search for another one
 
 	state  elementState
+	born   time.Duration     // when it has started
 	died   time.Duration     // when it has gone
 	home   registrar.AssocID // 0 without one
 	at     *host             // of the home, or the last one; nil while one is sought
@@ -58,13 +63,16 @@ func (e *element) boot() {
 		return
 	}
 	e.h.begin(e)
-	e.state, e.server = elementLives, 0
+	e.state, e.server, e.born = elementLives, 0, e.s.net.now
 	e.s.trace("element %v starts", e.id)
 	e.hunt(huntGap)
 }
 
-// gone notes that the element runs no more.
+// gone notes that the element runs no more, nor a former process of it.
 func (e *element) gone() {
+	if e.old != nil {
+		e.old.end()
+	}
 	e.state, e.sure, e.home, e.at, e.died = elementGone, false, 0, nil, e.s.net.now
 }
 
@@ -91,7 +99,7 @@ func (e *element) huntAfterLoss(after time.Duration) {
 func (e *element) call(to *host) {
 	e.tries++
 	e.sure, e.at = false, nil
-	e.home = e.h.connect(elementPort, netip.AddrPortFrom(to.addr, asapPort))
+	e.home = e.h.connect(e.port, netip.AddrPortFrom(to.addr, asapPort))
 	e.await()
 }
 
@@ -141,10 +149,17 @@ func (e *element) onMessage(a registrar.AssocID, m asap.Message) {
 		}
 		e.settle(!e.late())
 	case *asap.DeregistrationResponse:
-		if a == e.home && e.state == elementLeaves {
+		switch {
+		case a != e.home:
+		case e.state == elementLeaves:
 			e.s.trace("element %v has left", e.id)
 			e.h.end()
 			e.gone()
+		case e.state == elementLives: // it was missed, or superseded by one that has left
+			e.s.trace("element %v is told that it is not registered", e.id)
+			e.sure = false
+			e.register()
+			e.await()
 		}
 	case *asap.EndpointKeepAlive:
 		e.onKeepAlive(a, m)
@@ -177,7 +192,7 @@ func (e *element) late() bool { return e.h.paused == e.s.net.now }
 
 // settle: the home has confirmed that it is.
 func (e *element) settle(sure bool) {
-	e.sure = sure && e.at != nil && reachable(e.h, e.at)
+	e.sure = sure && e.old == nil && e.at != nil && reachable(e.h, e.at)
 	e.s.trace("element %v is at home with %v, sure %v", e.id, e.at.addr, e.sure)
 	n := e.waits
 	e.h.after(e.s.cfg.Refresh, func() {
@@ -193,11 +208,7 @@ func (e *element) settled() bool { return e.home != 0 && e.at != nil }
 
 // register: RFC 5352, Section 3.1.
 func (e *element) register() {
-	e.say(e.home, &asap.Registration{Handle: e.pool, Element: param.PoolElement{
-		ID: e.id, Home: e.server, Life: 3600,
-		Policy:        param.Policy{Type: param.LeastUsed, Load: e.load},
-		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{e.h.addr}},
-	}})
+	e.say(e.home, e.registration(e.server, e.h.addr))
 }
 
 // change tells the home another load.

@@ -7,7 +7,7 @@ func (s *Sim) fault() {
 	rnd := s.net.rand
 	h := s.servers[rnd.IntN(len(s.servers))]
 	e := s.elements[rnd.IntN(len(s.elements))]
-	switch rnd.IntN(15) {
+	switch rnd.IntN(19) {
 	case 0, 1:
 		s.kill(h, 30*time.Second)
 	case 2:
@@ -58,6 +58,14 @@ func (s *Sim) fault() {
 	case 14:
 		if !e.h.stands() {
 			e.change(rnd.Uint32())
+		}
+	case 15, 16:
+		if !e.h.stands() {
+			s.move(e, s.net.upTo(20*time.Second))
+		}
+	case 17, 18:
+		if !e.h.stands() {
+			s.roll(e, s.net.upTo(40*time.Second))
 		}
 	}
 }

@@ -24,10 +24,12 @@ type process interface {
 	handle(registrar.Event)
 }
 
-// host is a machine that runs one process.
+// host is a machine that runs one process, or the part of a machine that a process
+// with a port of its own has.
 type host struct {
 	net     *network
 	addr    netip.Addr
+	port    uint16        // 0 for all
 	group   int           // hosts of different groups cannot reach one another
 	start   func()        // starts the process, if none runs
 	proc    process       // nil while there is none
@@ -58,8 +60,8 @@ type network struct {
 	now   time.Duration
 	tasks tasks
 	seq   uint64
-	hosts map[netip.Addr]*host
-	sum   uint64 // over all that was sent
+	hosts map[netip.Addr][]*host // those of one address have different ports
+	sum   uint64                 // over all that was sent
 	sent  counts
 	// double counts calls of a registrar by one that has an association to it.
 	double int
@@ -95,7 +97,7 @@ func (c counts) since(o counts) counts {
 }
 
 func newNetwork(seed uint64) *network {
-	return &network{rand: rand.New(rand.NewPCG(seed, 1)), hosts: make(map[netip.Addr]*host)}
+	return &network{rand: rand.New(rand.NewPCG(seed, 1)), hosts: make(map[netip.Addr][]*host)}
 }
 
 func (n *network) at(t time.Duration, do func()) {
@@ -135,10 +137,29 @@ func (n *network) until(most, every time.Duration, is func() bool) bool {
 	return is()
 }
 
-func (n *network) newHost(addr netip.Addr, start func()) *host {
-	h := &host{net: n, addr: addr, start: start}
-	n.hosts[addr] = h
+func (n *network) newHost(addr netip.Addr, start func(), port uint16) *host {
+	h := &host{net: n, addr: addr, start: start, port: port}
+	n.hosts[addr] = append(n.hosts[addr], h)
 	return h
+}
+
+// newProcess makes room for another process on a host, at another port. Where no
+// process runs any more is forgotten.
+func (n *network) newProcess(beside *host, start func(), port uint16) *host {
+	n.hosts[beside.addr] = slices.DeleteFunc(n.hosts[beside.addr], func(h *host) bool { return h.proc == nil })
+	h := n.newHost(beside.addr, start, port)
+	h.group = beside.group
+	return h
+}
+
+// at is the host that takes calls there, nil if there is none.
+func (n *network) hostAt(to netip.AddrPort) *host {
+	for _, h := range n.hosts[to.Addr()] {
+		if h.port == 0 || h.port == to.Port() {
+			return h
+		}
+	}
+	return nil
 }
 
 // String is the host's address.
@@ -236,12 +257,16 @@ func (h *host) linked(o *host, port uint16) bool {
 func (h *host) connect(port uint16, to netip.AddrPort) registrar.AssocID {
 	n, e, life := h.net, h.newEnd(port), h.life
 	n.after(n.delay(), func() {
-		t := n.hosts[to.Addr()]
+		t := n.hostAt(to)
+		some := t
+		if t == nil && len(n.hosts[to.Addr()]) > 0 {
+			some = n.hosts[to.Addr()][0] // refuses for ports that nobody has
+		}
 		switch {
 		case e.dead:
-		case t == nil || t.group != h.group || t.stands():
+		case some == nil || some.group != h.group || some.stands():
 			n.after(connectTime, func() { n.drop(e) })
-		case t.proc == nil:
+		case t == nil || t.proc == nil:
 			n.after(n.delay(), func() { n.drop(e) })
 		default:
 			if port == enrpPort && h.linked(t, port) {

@@ -36,7 +36,7 @@ func (s *Sim) newNode(addr netip.Addr, peers []netip.AddrPort) *node {
 		epoch: time.Unix(1e9, 0).Add(s.net.upTo(1000 * time.Hour)),
 		ppm:   s.net.rand.Int64N(2*maxDrift+1) - maxDrift,
 	}}
-	n.h = s.net.newHost(addr, n.boot)
+	n.h = s.net.newHost(addr, n.boot, 0)
 	return n
 }
 

@@ -58,7 +58,7 @@ type referenceElement struct {
 }
 
 func (s *Sim) newReferenceHost(addr netip.Addr, seeds []netip.AddrPort) *host {
-	h := s.net.newHost(addr, nil)
+	h := s.net.newHost(addr, nil, 0)
 	h.start = func() {
 		if h.proc == nil {
 			s.bootReference(h, seeds)

@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -29,10 +30,11 @@ type known struct {
 	id   param.PEID
 	home param.ServerID
 	load uint32
+	addr netip.Addr
 }
 
 func (k known) String() string {
-	return fmt.Sprintf("%s:%v at %v, load %x", k.pool, k.id, k.home, k.load)
+	return fmt.Sprintf("%s:%v of %v at %v, load %x", k.pool, k.id, k.addr, k.home, k.load)
 }
 
 // knows is what a registrar has, sorted.
@@ -41,7 +43,7 @@ func (n *node) knows() []known {
 	for p := range n.r.Space().Pools() {
 		n.s.found = p.Elements(n.s.found[:0])
 		for _, e := range n.s.found {
-			list = append(list, known{p.Handle(), e.ID, e.Home, e.Policy.Load})
+			list = append(list, known{p.Handle(), e.ID, e.Home, e.Policy.Load, e.UserTransport.Addrs[0]})
 		}
 	}
 	slices.SortFunc(list, func(a, b known) int {
@@ -56,7 +58,8 @@ func (n *node) digest() uint64 {
 	for p := range n.r.Space().Pools() {
 		n.s.found = p.Elements(n.s.found[:0])
 		for _, e := range n.s.found { // an element is in one pool
-			x := uint64(e.ID)<<32 ^ uint64(e.Home) + uint64(e.Policy.Load)<<16
+			at := e.UserTransport.Addrs[0].As4()
+			x := uint64(e.ID)<<32 ^ uint64(e.Home) + uint64(e.Policy.Load)<<16 + uint64(at[1])
 			x = (x ^ x>>31) * 0x9e3779b97f4a7c15
 			sum += x ^ x>>29
 		}
@@ -103,6 +106,8 @@ func (s *Sim) checkAgreed() {
 			s.fail("element %v is dead and still in the handlespace", e.id)
 		case ok && homes[k.home] == nil:
 			s.fail("element %v has home %v, which is gone", e.id, k.home)
+		case ok && k.addr != e.h.addr:
+			s.fail("element %v is at %v, and registered at %v", e.id, e.h, k.addr)
 		case !ok && e.state == elementLives:
 			s.fail("element %v lives and is in no handlespace", e.id)
 		}

@@ -80,6 +80,47 @@ func TestPartition(t *testing.T) {
 	t.Logf("all registrars are connected %v after a partition at most, and have the same %v later at most", most.meshed, most.equal)
 }
 
+// TestRolling: see rolling.
+func TestRolling(t *testing.T) {
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%5), Elements: 30})
+		s.Trace = trace
+		return s.rolling()
+	})
+}
+
+// TestMoves: an identifier that moves to another host is registered there with any
+// registrar. It takes as long as it does to miss a keep-alive.
+func TestMoves(t *testing.T) {
+	var longest time.Duration
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%5), Elements: 30})
+		s.Trace = trace
+		took, err := s.moving()
+		longest = max(longest, took)
+		if want := s.nodes[0].supervision() + 2*time.Second; took > want {
+			t.Errorf("seed %d: an element is at its new host after %v, want %v at most", seed, took, want)
+		}
+		return err
+	})
+	t.Logf("an identifier is at its new host after %v at most", longest)
+}
+
+// TestStrangers: see strangers.
+func TestStrangers(t *testing.T) {
+	all := 0
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(takeoverConfig(seed))
+		s.Trace = trace
+		got, err := s.strangers()
+		all += got
+		return err
+	})
+	if all == 0 {
+		t.Error("no stranger gets the identifier of a dead element")
+	}
+}
+
 // TestSameID: a registrar that has another one's identifier is no peer, and does
 // no harm. With one of its own it is.
 func TestSameID(t *testing.T) {

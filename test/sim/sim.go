@@ -128,10 +128,12 @@ func (s *Sim) addElement(i int) {
 		e.gap = lazyGap
 	}
 	e.pool = param.PoolHandle(fmt.Sprintf("pool %d", s.net.rand.IntN(4+s.cfg.Elements/200)))
-	e.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), e.boot)
+	e.port = elementPort
+	e.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), e.boot, e.port)
+	e.spare = s.net.newHost(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), e.boot, e.port)
 	e.state = elementGone
 	s.elements = append(s.elements, e)
-	s.hosts = append(s.hosts, e.h)
+	s.hosts = append(s.hosts, e.h, e.spare)
 	s.net.after(s.net.upTo(s.cfg.Start), e.boot)
 }
 

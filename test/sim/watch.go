@@ -115,13 +115,15 @@ func (n *node) checkOwned(e *element) {
 	}
 	died := e.died
 	switch {
+	case e.old != nil:
+		return // it answers
 	case e.state == elementGone:
 	case e.h.stands():
 		died = e.h.stopped
 	default:
 		return
 	}
-	if age := n.s.net.now - max(died, *since, n.h.paused, n.look.idle); age > n.supervision() {
+	if age := n.s.net.now - max(died, e.alone, *since, n.h.paused, n.look.idle); age > n.supervision() {
 		n.s.fail("element %v is dead, and still in the handlespace of its home %v after %v", e.id, n.r.ID(), age)
 	}
 }
@@ -156,7 +158,8 @@ func (n *node) checkPresence() {
 // checkUpdates: each update has its reason.
 func (n *node) checkUpdates() {
 	st := n.r.Stats()
-	reasons := n.look.homeAsks + st.Contests + st.Yields + reasons(&st)
+	const asks = 3 // of an element's home, for each claim
+	reasons := n.look.homeAsks + st.Contests + st.Yields + asks*st.Claims + reasons(&st)
 	if n.look.broadcasts > reasons {
 		n.s.fail("registrar %v has sent %d updates, for %d reasons", n.r.ID(), n.look.broadcasts, reasons)
 	}
