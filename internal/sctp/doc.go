@@ -21,14 +21,16 @@
 // What pion sees has been checked for its form before, since a panic in its
 // goroutines could not be stopped from here.
 //
-// One path at a time carries an association's packets. A peer with several
-// addresses is followed to the one that it sends from, and sought at all of
-// them when it goes silent. The port of a UDP peer that has been heard of is
-// remembered for calling it back.
+// One path at a time carries an association's packets, from the local address
+// that the route to the peer's has. If what was sent on it is not acknowledged
+// in time, or cannot be sent, the association goes on by another of the peer's
+// addresses within about a second, and stays there if the first one does not
+// answer a HEARTBEAT. Data go only to addresses that have answered one. The
+// port of a UDP peer that has been heard of is remembered for calling it back.
 //
 // A peer is lost after Limits.Heartbeat x (Limits.Misses + 1) of silence, or
-// at once where its machine says that nobody listens (ICMP port unreachable,
-// on Linux).
+// at once where its machine says at all of its addresses that nobody listens
+// (ICMP port unreachable, on Linux).
 //
 // # Bounds
 //

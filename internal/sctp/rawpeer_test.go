@@ -60,6 +60,13 @@ func (p *rawPeer) want(typ chunkType) (header, chunk) {
 	return h, c
 }
 
+// answer answers the HEARTBEAT that comes next.
+func (p *rawPeer) answer() {
+	p.t.Helper()
+	_, c := p.want(chunkHeartbeat)
+	p.send(chunk{typ: chunkHeartbeatAck, body: c.body})
+}
+
 // silence checks that nothing comes.
 func (p *rawPeer) silence() {
 	p.t.Helper()

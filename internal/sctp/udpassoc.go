@@ -44,6 +44,12 @@ type udpAssoc struct {
 	pionEnd atomic.Bool  // pion has closed its connection
 	full    atomic.Int64 // 1 + messages read when the window was last found shut
 
+	// Set at the establishment.
+	ways    []*way
+	out     atomic.Pointer[way] // where packets go
+	reply   atomic.Pointer[way] // by which data came last
+	doubted atomic.Bool         // out has changed, and run is to look into it
+
 	mu          sync.Mutex
 	state       assocState
 	local, peer initParams
@@ -53,7 +59,11 @@ type udpAssoc struct {
 	timer       time.Time // of the handshake or heartbeat, whichever is on
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
-	pathHeard   int64 // when a packet last came from the address in use, Unix ns
+	nonce       uint32    // of HEARTBEATs
+	primary     *way      // whose path is in path
+	doubtAt     time.Time // when packets began to go by another than the primary way
+	verifyAt    time.Time // when addresses that have not answered are asked
+	verifyWait  time.Duration
 	upTold      bool
 	rehomed     bool // the primary address has changed
 	closing     bool // Shutdown was called
@@ -141,7 +151,7 @@ func (a *udpAssoc) abortLocked(r Reason, err error, cause uint16, info []byte) {
 		return
 	}
 	if tag := a.peerTag.Load(); tag != 0 {
-		a.transmit(a.path.Load(), tag, chunk{typ: chunkAbort, body: appendTLV(nil, cause, info)})
+		a.transmit(a.outPath(), tag, chunk{typ: chunkAbort, body: appendTLV(nil, cause, info)})
 	}
 	a.end(r, err)
 }
@@ -205,8 +215,20 @@ func (a *udpAssoc) setPath(p path) {
 		return
 	}
 	a.path.Store(&p)
+	a.reindex()
+}
+
+// reindex makes the association known by the addresses that are the peer's.
+// a.mu is held.
+func (a *udpAssoc) reindex() {
+	at := []netip.AddrPort{a.path.Load().to}
+	for _, w := range a.ways {
+		if w.usable() && w != a.primary {
+			at = append(at, w.path.Load().to)
+		}
+	}
 	a.m.mu.Lock()
-	a.m.index(a, p.to)
+	a.m.index(a, at...)
 	a.m.mu.Unlock()
 }
 

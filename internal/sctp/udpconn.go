@@ -19,8 +19,10 @@ type pionConn struct {
 	pion  atomic.Pointer[sctp.Association]
 	reads counter64
 	sack  lastSack
-	rwnd  uint32 // the peer's at its last SACK; guarded by a.mu
-	opens bool   // that has grown from nearly nothing; guarded by a.mu
+	sent  resends
+	acked atomic.Int64 // when the last SACK came, Unix ns
+	rwnd  uint32       // the peer's at its last SACK; guarded by a.mu
+	opens bool         // that has grown from nearly nothing; guarded by a.mu
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -95,6 +97,7 @@ func (c *pionConn) Write(b []byte) (int, error) {
 	}
 	binary.BigEndian.PutUint16(b, c.a.ep.port)
 	binary.BigEndian.PutUint16(b[2:], c.a.peerPort)
+	again, sackOnly := false, true
 	for rest := b[commonHeaderLen:]; ; {
 		ch, r, ok := nextChunk(rest)
 		if !ok {
@@ -108,9 +111,11 @@ func (c *pionConn) Write(b []byte) (int, error) {
 		case ch.typ == chunkSack && len(ch.body) >= sackHeaderLen:
 			c.onSack(ch.body)
 		}
+		again = c.sent.again(ch) || again
+		sackOnly = sackOnly && ch.typ == chunkSack
 		rest = r
 	}
-	c.a.transmitPacket(c.a.path.Load(), sealPacket(b))
+	c.send(sealPacket(b), again, sackOnly)
 	return len(b), nil
 }
 

@@ -2,6 +2,7 @@ package sctp
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"sync"
@@ -183,32 +184,65 @@ func (e *udpEndpoint) covers(to netip.Addr) bool {
 	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
 }
 
-// route picks the socket and our address to reach a peer from: one of its
-// family, on loopback for loopback, or else what the system chooses.
+// pathTo gives the path to a peer's address.
+func (e *udpEndpoint) pathTo(ip netip.Addr, port uint16) (path, bool) {
+	sock, from := e.route(ip)
+	return path{sock, from, netip.AddrPortFrom(ip, port)}, sock != nil
+}
+
+// route picks the socket and our address to reach a peer from: the one that
+// packets to there leave by, if it is bound, or else the one most like the
+// peer's. No address of ours means what the system chooses.
 func (e *udpEndpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
-	best, rank := -1, 0
+	var fit []int // of the peer's family
 	for i, a := range e.bound {
-		r := 0
-		switch {
-		case a.Is4() != to.Is4():
-		case a.IsUnspecified():
-			r = 2
-		case a.IsLoopback() == to.IsLoopback():
-			r = 3
-		default:
-			r = 1
-		}
-		if r > rank {
-			best, rank = i, r
+		if a.Is4() == to.Is4() {
+			fit = append(fit, i)
 		}
 	}
-	if best < 0 {
+	if len(fit) == 0 {
 		return nil, netip.Addr{}
+	}
+	best, rank := fit[0], -1
+	var source netip.Addr
+	if len(fit) > 1 {
+		source, _ = e.m.machine.source(to)
+	}
+	for _, i := range fit {
+		if r := routeRank(e.bound[i], to, source); r > rank {
+			best, rank = i, r
+		}
 	}
 	if a := e.bound[best]; !a.IsUnspecified() {
 		return e.socks[best], a
 	}
 	return e.socks[best], netip.Addr{}
+}
+
+// routeRank says how good it is to send from an address, where the system would
+// send from source, if that is known.
+func routeRank(a, to, source netip.Addr) int {
+	switch {
+	case a == source:
+		return 300
+	case a.IsUnspecified():
+		return 200
+	case a.IsLoopback() != to.IsLoopback():
+		return 0
+	}
+	return 1 + commonBits(a, to)
+}
+
+// commonBits is the number of bits that two addresses have in common at their
+// beginning.
+func commonBits(a, b netip.Addr) int {
+	x, y := a.As16(), b.As16()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return 128
 }
 
 // Close implements Endpoint.

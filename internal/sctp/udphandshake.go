@@ -148,8 +148,8 @@ func (a *udpAssoc) unreachable(h header, chunks []byte, u *unreachableError) {
 			a.end(ConnectFailed, u)
 		}
 	case stateEstablished:
-		if p := a.path.Load(); a.reflects(h.tag) && p.to == u.to {
-			a.end(a.lostReason(), u)
+		if a.reflects(h.tag) {
+			a.refusedAt(u)
 		}
 	}
 }

@@ -42,7 +42,10 @@ func (a *udpAssoc) establish(in arrival) {
 	a.peer.addrs = slices.DeleteFunc(a.peer.addrs, func(ip netip.Addr) bool {
 		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
 	})
+	now := time.Now()
+	a.makeWays(*a.path.Load(), now)
 	a.conn = newPionConn(a)
+	a.conn.acked.Store(now.UnixNano())
 	local, remote := a.local, a.peer
 	remote.rwnd = max(remote.rwnd, minRwnd)
 	pion, err := sctp.ClientContext(context.Background(),
@@ -62,9 +65,7 @@ func (a *udpAssoc) establish(in arrival) {
 		return
 	}
 	a.conn.pion.Store(pion)
-	now := time.Now()
 	a.heard.Store(now.UnixNano())
-	a.pathHeard = now.UnixNano()
 	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
 	a.calls, a.peer.cookie, a.misses = nil, nil, 0
 	a.learn()
@@ -189,7 +190,7 @@ func (a *udpAssoc) updateWindow() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state == stateEstablished {
-		a.transmit(a.path.Load(), a.peerTag.Load(), chunk{typ: chunkSack, body: body})
+		a.transmit(a.outPath(), a.peerTag.Load(), chunk{typ: chunkSack, body: body})
 	}
 }
 

@@ -292,7 +292,8 @@ func TestUDPUnknownChunk(t *testing.T) {
 	}
 }
 
-// TestUDPFollowsPeer has a peer change to another address of its own, and back.
+// TestUDPFollowsPeer has a peer change to another address of its own, and back;
+// the one that it leaves no longer answers.
 func TestUDPFollowsPeer(t *testing.T) {
 	onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
 		second, err := w.sock(netip.MustParseAddrPort("10.0.0.4:9899"))
@@ -304,18 +305,25 @@ func TestUDPFollowsPeer(t *testing.T) {
 		p.connect()
 		b := y.next(Up).Assoc
 		first := p.s
+		p.s = second
+		p.answer()
 		for i, s := range []*wireSock{second, first} {
 			time.Sleep(2 * time.Second)
 			p.s = s
+			for len(s.in) > 0 {
+				<-s.in // HEARTBEATs that nobody answered
+			}
 			p.send(chunk{typ: chunkHeartbeat, body: []byte{0, 1, 0, 4}})
 			p.want(chunkHeartbeatAck)
+			synctest.Wait()
 			y.none() // a heartbeat is no change of path
 			p.send(data(100+uint32(i), 0, uint16(i), whole, []byte("from here")))
 			p.want(chunkSack)
+			y.next(Received)
+			p.answer()
 			if ev := y.next(PeerAddrs); ev.Peer[0].Addr() != s.addr.Addr() || len(ev.Peer) != 2 {
 				t.Errorf("Got peer %v, want %v first of two", ev.Peer, s.addr.Addr())
 			}
-			y.next(Received)
 			_ = y.Send(b, Message{Data: []byte("to there")})
 			_, c := p.want(chunkData)
 			p.send(chunk{typ: chunkSack, body: binary.BigEndian.AppendUint64(c.body[:4:4], 100000<<32)})

@@ -31,7 +31,10 @@ func (a *udpAssoc) receive(in arrival, chunks []byte) {
 		chunks = rest
 	}
 	if a.state == stateEstablished {
-		a.alive(in, fwd.used)
+		now := time.Now()
+		a.onWay(in, fwd.used, now)
+		a.misses = 0
+		a.heard.Store(now.UnixNano())
 		fwd.flush(a.conn)
 	}
 }
@@ -42,31 +45,6 @@ func (a *udpAssoc) knows(ip netip.Addr) bool {
 		return slices.ContainsFunc(a.calls, func(p path) bool { return p.to.Addr() == ip })
 	}
 	return a.path.Load().to.Addr() == ip || slices.Contains(a.peer.addrs, ip)
-}
-
-// alive notes that the peer lives, and where: its UDP port may have changed
-// (RFC 6951, Section 5.4). A peer with several addresses that now sends data or
-// acknowledgements from another one has changed its path, and is followed, as
-// is one that answers there when the path in use has gone silent.
-func (a *udpAssoc) alive(in arrival, carries bool) {
-	now := time.Now().UnixNano()
-	p, silent := a.path.Load(), time.Duration(now-a.pathHeard)
-	switch {
-	case in.from.Addr() == p.to.Addr():
-		a.pathHeard = now
-		if in.from != p.to {
-			a.setPath(path{in.sock, in.to, in.from})
-			a.learn()
-		}
-	case a.misses > 0, carries && silent > rtoInitial:
-		a.pathHeard = now
-		a.setPath(path{in.sock, in.to, in.from})
-		a.learn()
-		a.rehomed = true
-		a.poke()
-	}
-	a.misses = 0
-	a.heard.Store(now)
 }
 
 // learn remembers the peer's UDP port for calling it. a.mu is held.
@@ -102,14 +80,20 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 	case chunkHeartbeat:
 		p := path{in.sock, in.to, in.from}
 		a.transmit(&p, a.peerTag.Load(), chunk{typ: chunkHeartbeatAck, body: c.body})
-	case chunkHeartbeatAck, chunkCookieEcho, chunkInit:
+	case chunkHeartbeatAck:
+		a.onHeartbeatAck(in, c.body)
+	case chunkCookieEcho, chunkInit:
 	case chunkData:
+		if w := a.wayOf(in); w != nil {
+			a.reply.Store(w)
+		}
 		return a.onData(c, fwd)
 	case chunkSack:
 		if len(c.body) < sackHeaderLen || len(c.body) != sackHeaderLen+
 			4*(int(binary.BigEndian.Uint16(c.body[8:]))+int(binary.BigEndian.Uint16(c.body[10:]))) {
 			return a.violated(causeProtocolViolation, "SACK of a wrong length")
 		}
+		a.conn.acked.Store(time.Now().UnixNano())
 		a.conn.peerWindow(binary.BigEndian.Uint32(c.body[4:]))
 		fwd.add(a.conn, c)
 	case chunkShutdown, chunkShutdownAck, chunkShutdownComplete:

@@ -2,7 +2,6 @@ package sctp
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -46,6 +45,7 @@ func (a *udpAssoc) next(now time.Time) time.Duration {
 	if a.state != stateClosed && !a.giveUp.IsZero() && !now.Before(a.giveUp) {
 		a.outOfTime()
 	}
+	var ways time.Time
 	switch a.state {
 	case stateCookieWait, stateCookieEchoed:
 		if !now.Before(a.timer) {
@@ -54,10 +54,11 @@ func (a *udpAssoc) next(now time.Time) time.Duration {
 	case stateEstablished:
 		a.reap()
 		a.supervise(now)
+		ways = a.superviseWays(now)
 	case stateClosed:
 		return 0
 	}
-	at := a.timer
+	at := earlier(a.timer, ways)
 	if !a.giveUp.IsZero() && a.giveUp.Before(at) {
 		at = a.giveUp
 	}
@@ -101,23 +102,18 @@ func (a *udpAssoc) supervise(now time.Time) {
 	a.probe()
 }
 
-// probe sends a HEARTBEAT; from the second on to all of the peer's addresses,
-// and the first to answer becomes the one in use. a.mu is held.
+// probe sends a HEARTBEAT; from the second on to all of the peer's addresses.
+// a.mu is held.
 func (a *udpAssoc) probe() {
-	info := appendTLV(nil, 1, []byte{0, 0, 0, byte(a.misses)})
-	hb := chunk{typ: chunkHeartbeat, body: info}
-	p := a.path.Load()
-	a.transmit(p, a.peerTag.Load(), hb)
+	out := a.out.Load()
+	a.heartbeat(out)
 	if a.misses < 2 {
 		return
 	}
-	for _, ip := range a.peer.addrs {
-		if ip == p.to.Addr() {
-			continue
-		}
-		if sock, from := a.ep.route(ip); sock != nil {
-			alt := path{sock, from, netip.AddrPortFrom(ip, p.to.Port())}
-			a.transmit(&alt, a.peerTag.Load(), hb)
+	for _, w := range a.ways {
+		if w != out {
+			a.reroute(w)
+			a.heartbeat(w)
 		}
 	}
 }

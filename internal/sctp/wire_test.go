@@ -18,6 +18,8 @@ type wire struct {
 	// It may change the packet. nil is 1 ms for all.
 	delay func(from, to netip.AddrPort, b []byte) (time.Duration, bool)
 	down  error // why nothing can be sent
+	// refuse says why a packet cannot be sent; nil is as delay says.
+	refuse func(from, to netip.AddrPort) error
 
 	mu    sync.Mutex
 	socks map[netip.AddrPort]*wireSock
@@ -76,6 +78,12 @@ func (s *wireSock) write(b []byte, to netip.AddrPort, _ netip.Addr) error {
 	if w.down != nil {
 		defer w.mu.Unlock()
 		return w.down
+	}
+	if w.refuse != nil {
+		if err := w.refuse(s.addr, to); err != nil {
+			w.mu.Unlock()
+			return err
+		}
 	}
 	w.sent++
 	d, ok := time.Millisecond, true
@@ -145,12 +153,12 @@ func (w *wire) mux(t testing.TB, lim Limits, encap uint16) *udpMux {
 }
 
 // site makes an endpoint of a mux.
-func (m *udpMux) site(t testing.TB, addr string) *site {
+func (m *udpMux) site(t testing.TB, addrs ...string) *site {
 	t.Helper()
 	x := &site{t: t, events: make(chan Event, 10000)}
-	e, err := m.listen(on(addr), new(idAllocator), func(ev Event) { x.events <- ev })
+	e, err := m.listen(ListenConfig{Addrs: memDest(addrs...).Addrs}, new(idAllocator), func(ev Event) { x.events <- ev })
 	if err != nil {
-		t.Fatalf("listen on %s: %v", addr, err)
+		t.Fatalf("listen on %s: %v", addrs, err)
 	}
 	x.Endpoint = e
 	return x

@@ -1,0 +1,305 @@
+package sctp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxWays bounds the addresses of a peer that are used.
+	maxWays = 8
+	// wayDoubt is how long nothing must have come by a way, or have been
+	// acknowledged, for what is sent again to go by another one. It is less
+	// than the least time until that (RTO.Min of RFC 9260, Section 16).
+	wayDoubt = 500 * time.Millisecond
+	// waySettle is how long a way that is doubted has to answer before the
+	// other one takes its place.
+	waySettle = time.Second
+	// verifyMax is how rarely an address that has not answered is asked.
+	verifyMax = 30 * time.Second
+)
+
+// way is how one of a peer's addresses is reached. pion knows nothing of it:
+// pionConn sends what pion sends again by another way where a path is dead
+// (RFC 9260, Section 6.4.1).
+//
+// The first failure changes only where packets go (udpAssoc.out), and asks all
+// ways by a HEARTBEAT. If the primary way answers, packets go there again: a
+// packet was lost, and no more. If it does not, the other one becomes the
+// primary way. Data go only to addresses that have acknowledged a HEARTBEAT
+// (Section 5.4).
+type way struct {
+	index byte
+	path  atomic.Pointer[path]
+	heard atomic.Int64 // when a packet last came from there, Unix ns
+	acked atomic.Int64 // when a HEARTBEAT was last acknowledged, Unix ns; 0 is never
+	since atomic.Int64 // when packets began to go there, Unix ns
+	// refused says that the peer's machine has said that nobody listens there.
+	refused atomic.Bool
+}
+
+func (w *way) usable() bool { return w.acked.Load() != 0 && !w.refused.Load() }
+
+// makeWays finds the ways to the peer. The first is the one by which the
+// handshake came. a.mu is held.
+func (a *udpAssoc) makeWays(first path, now time.Time) {
+	w := &way{}
+	w.path.Store(&first)
+	w.acked.Store(now.UnixNano())
+	w.heard.Store(now.UnixNano())
+	a.ways, a.primary = []*way{w}, w
+	for _, ip := range a.peer.addrs {
+		if ip == first.to.Addr() || len(a.ways) == maxWays {
+			continue
+		}
+		if p, ok := a.ep.pathTo(ip, first.to.Port()); ok {
+			w := &way{index: byte(len(a.ways))}
+			w.path.Store(&p)
+			a.ways = append(a.ways, w)
+		}
+	}
+	a.nonce = random32()
+	a.verifyAt, a.verifyWait = now, rtoInitial
+	a.out.Store(w)
+}
+
+// wayOf gives the way to where a packet came from; nil if there is none.
+func (a *udpAssoc) wayOf(in arrival) *way {
+	for _, w := range a.ways {
+		if w.path.Load().to.Addr() == in.from.Addr() {
+			return w
+		}
+	}
+	return nil
+}
+
+// outPath is where packets go. It may be called without a.mu.
+func (a *udpAssoc) outPath() *path {
+	if w := a.out.Load(); w != nil {
+		return w.path.Load()
+	}
+	return a.path.Load()
+}
+
+// failover gives the way to go on by after another has failed, the one that has
+// last shown that it works. pion's goroutines call it with locks of pion's
+// held, so it takes none.
+func (a *udpAssoc) failover(from *way) *way {
+	var best *way
+	for _, w := range a.ways {
+		if w != from && w.usable() && (best == nil || w.acked.Load() > best.acked.Load()) {
+			best = w
+		}
+	}
+	if best == nil {
+		return from
+	}
+	a.goBy(from, best)
+	return a.out.Load()
+}
+
+// goBy lets packets go by another way, and has run ask all ways.
+func (a *udpAssoc) goBy(from, to *way) {
+	to.since.Store(time.Now().UnixNano())
+	if a.out.CompareAndSwap(from, to) {
+		a.doubted.Store(true)
+		a.poke()
+	}
+}
+
+// heartbeat asks whether a way works. a.mu is held.
+func (a *udpAssoc) heartbeat(w *way) {
+	a.transmit(w.path.Load(), a.peerTag.Load(), chunk{typ: chunkHeartbeat, body: a.heartbeatInfo(w)})
+}
+
+// heartbeatInfo is what nobody can acknowledge who has not got it there.
+func (a *udpAssoc) heartbeatInfo(w *way) []byte {
+	info := binary.BigEndian.AppendUint32([]byte{w.index, 0, 0, 0}, a.nonce)
+	return appendTLV(nil, 1, info)
+}
+
+// onHeartbeatAck takes in that a way works. a.mu is held.
+func (a *udpAssoc) onHeartbeatAck(in arrival, body []byte) {
+	w := a.wayOf(in)
+	if w == nil || !bytes.Equal(body, a.heartbeatInfo(w)) {
+		return
+	}
+	before, confirmed := w.acked.Swap(time.Now().UnixNano()), w.refused.Swap(false)
+	if before == 0 || confirmed {
+		a.reindex()
+	}
+	out := a.out.Load()
+	switch {
+	case w == a.primary && w != out:
+		// The one packet was lost, or the network is back in time.
+		a.out.Store(w)
+		a.doubtAt = time.Time{}
+	case w != out && (out.refused.Load() || out != a.primary && out.acked.Load() < out.since.Load()):
+		// The way that is taken does not work either, as it seems.
+		a.goBy(out, w)
+	}
+}
+
+// onWay takes in that a packet has come by a way: its UDP port may have changed
+// (RFC 6951, Section 5.4), and a peer that sends data or acknowledgements by
+// another one than ours, which is silent, is followed. a.mu is held.
+func (a *udpAssoc) onWay(in arrival, carries bool, now time.Time) {
+	w := a.wayOf(in)
+	if w == nil {
+		return
+	}
+	w.heard.Store(now.UnixNano())
+	if in.from != w.path.Load().to {
+		w.path.Store(&path{in.sock, in.to, in.from})
+		if w == a.primary {
+			a.setPath(*w.path.Load())
+		} else {
+			a.reindex()
+		}
+		a.learn()
+	}
+	out := a.out.Load()
+	silent := now.Sub(time.Unix(0, max(out.heard.Load(), out.since.Load())))
+	if w != out && w.usable() && silent >= wayDoubt && (carries || a.misses > 0) {
+		a.goBy(out, w)
+	}
+}
+
+// superviseWays does what is due for the ways, and says when it wants to be
+// called next. a.mu is held.
+func (a *udpAssoc) superviseWays(now time.Time) (next time.Time) {
+	if len(a.ways) < 2 {
+		return time.Time{}
+	}
+	if a.doubted.Swap(false) {
+		a.doubtAt = now
+		for _, w := range a.ways {
+			if w.usable() {
+				a.reroute(w)
+				a.heartbeat(w)
+			}
+		}
+	}
+	if out := a.out.Load(); out != a.primary && !now.Before(a.doubtAt.Add(waySettle)) {
+		a.settle(out)
+	}
+	if !now.Before(a.verifyAt) {
+		a.verify(now)
+	}
+	if a.out.Load() != a.primary {
+		return earlier(a.verifyAt, a.doubtAt.Add(waySettle))
+	}
+	return a.verifyAt
+}
+
+// settle makes a way the primary one. a.mu is held.
+func (a *udpAssoc) settle(w *way) {
+	a.primary = w
+	a.setPath(*w.path.Load())
+	a.learn()
+	a.rehomed = true
+	a.poke()
+}
+
+// verify asks the addresses that have not shown yet that they are the peer's,
+// ever more rarely.
+func (a *udpAssoc) verify(now time.Time) {
+	for _, w := range a.ways {
+		if !w.usable() {
+			a.reroute(w)
+			a.heartbeat(w)
+		}
+	}
+	a.verifyAt = now.Add(a.verifyWait)
+	a.verifyWait = min(2*a.verifyWait, verifyMax)
+}
+
+// reroute looks by which of our addresses a way goes now.
+func (a *udpAssoc) reroute(w *way) {
+	old := w.path.Load()
+	if p, ok := a.ep.pathTo(old.to.Addr(), old.to.Port()); ok && w != a.primary && p != *old {
+		w.path.Store(&p)
+	}
+}
+
+// refusedAt takes in that nobody listens at an address. The association ends
+// when there is no other address left to ask. a.mu is held.
+func (a *udpAssoc) refusedAt(u *unreachableError) {
+	left := false
+	for _, w := range a.ways {
+		if w.path.Load().to == u.to {
+			w.refused.Store(true)
+		}
+		left = left || !w.refused.Load()
+	}
+	if !left {
+		a.end(a.lostReason(), u)
+		return
+	}
+	if out := a.out.Load(); out.refused.Load() {
+		a.failover(out)
+	}
+	a.verifyAt, a.verifyWait = time.Now(), rtoInitial
+	a.poke()
+}
+
+// earlier gives the first of two times that are set.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// resends tells packets of pion's that are sent again from new ones. It is used
+// by pion's writing goroutine only.
+type resends struct {
+	any      bool
+	highest  uint32 // TSN
+	shutdown bool
+}
+
+// again notes a packet's chunk and says whether it was sent before.
+func (r *resends) again(c chunk) bool {
+	switch {
+	case c.typ == chunkShutdown || c.typ == chunkShutdownAck:
+		before := r.shutdown
+		r.shutdown = true
+		return before
+	case c.typ != chunkData || len(c.body) < dataHeaderLen:
+		return false
+	}
+	tsn := binary.BigEndian.Uint32(c.body)
+	if r.any && int32(tsn-r.highest) <= 0 {
+		return true
+	}
+	r.any, r.highest = true, tsn
+	return false
+}
+
+// send sends a packet of pion's by the way that is right for it.
+func (c *pionConn) send(b []byte, again, sackOnly bool) {
+	a := c.a
+	w := a.out.Load()
+	if again && c.late(w) {
+		w = a.failover(w)
+	}
+	to := w
+	if r := a.reply.Load(); sackOnly && r != nil {
+		to = r // where the data came from (RFC 9260, Section 6.4)
+	}
+	if a.transmitPacket(to.path.Load(), b) == nil || len(a.ways) < 2 {
+		return
+	}
+	if next := a.failover(to); next != to {
+		_ = a.transmitPacket(next.path.Load(), b)
+	}
+}
+
+// late says whether nothing shows that a way works.
+func (c *pionConn) late(w *way) bool {
+	last := max(c.acked.Load(), w.acked.Load(), w.since.Load())
+	return time.Since(time.Unix(0, last)) >= wayDoubt
+}
