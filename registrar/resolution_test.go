@@ -273,6 +273,7 @@ func TestUpdateBytes(t *testing.T) {
 	if limit := (seconds + 2) * updateBytes; bytes > limit {
 		t.Errorf("%d bytes in %d seconds, want at most %d", bytes, seconds, limit)
 	}
+	t.Logf("%d bytes in %d seconds", bytes, seconds)
 	if bytes < seconds*updateBytes/2 {
 		t.Errorf("%d bytes in %d seconds: what is allowed is not used", bytes, seconds)
 	}
