@@ -7,6 +7,7 @@ import "github.com/rserpool/coredns-rserpool/enrp"
 type audit struct {
 	number uint64 // 0 if none is under way
 	timer  timer  // for the peer's answer, then for the next part of the sweep
+	transfer
 	// sweeping is set once the peer has named all; swept are those that were
 	// removed.
 	sweeping bool
@@ -22,6 +23,7 @@ func (r *Registrar) beginAudit(p *peer) {
 	r.stats.Audits++
 	r.peers.audits++
 	p.audit.number = r.peers.audits
+	p.audit.transfer = transfer{began: r.now}
 	r.askAudit(p)
 }
 
@@ -42,8 +44,13 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 			r.offer(p, h, &m.Pools[i].Elements[j], inTable)
 		}
 	}
-	if m.More {
+	switch goesOn := p.audit.goesOn(r, m); {
+	case m.More && goesOn:
 		r.askAudit(p)
+		return
+	case m.More:
+		r.giveUpTransfer(p, &p.audit.transfer)
+		r.endAudit(p) // nothing is swept: not all was named
 		return
 	}
 	p.audit.sweeping, p.roster.sweep = true, p.roster.head

@@ -39,6 +39,8 @@ type peer struct {
 	// doubted is since when it owes a sign of life over its association, which is
 	// perhaps dead; the zero time if it does not.
 	doubted time.Time
+	// refuses tells that it has a handlespace and has refused to give it last.
+	refuses bool
 	watch   timer
 
 	roster   roster

@@ -222,10 +222,11 @@ func TestMentorFails(t *testing.T) {
 			w.meet(2, greater)
 			w.tell(2, &enrp.ListResponse{Sender: greater, Reject: true})
 		}},
-		{"refused table", func(w *world) {
+		{"refused table, then lost", func(w *world) {
 			w.meet(2, greater)
 			w.tell(2, &enrp.ListResponse{Sender: greater})
 			w.tell(2, &enrp.HandleTableResponse{Sender: greater, Reject: true})
+			w.down(2)
 		}},
 		{"lost", func(w *world) {
 			w.meet(2, greater)

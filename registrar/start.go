@@ -13,8 +13,8 @@ import (
 // from a mentor, which is the first peer that is heard; if it does not answer,
 // or refuses, from another one. A registrar that knows of no peer, or finds
 // none that gives it the handlespace within twice MAX-TIME-NO-RESPONSE, begins
-// with what it has: two that start at the same time have none to give. If it
-// looks for peers by multicast it listens for the time of mentor discovery.
+// with what it has: two that start at the same time have none to give. It does
+// not while a peer is there that has one and refuses to give it. If it looks for peers by multicast it listens for the time of mentor discovery.
 type start struct {
 	running     bool
 	until       time.Time // when it ends in any case, unless a mentor sends
@@ -22,9 +22,11 @@ type start struct {
 	heard       heardOne  // the last registrar that was heard by multicast
 	mentor      *peer
 	downloading bool
-	tried       []*peer           // mentors that have failed
-	calls       map[string]*probe // of elements that were ours before
-	timer       timer
+	transfer
+	told  time.Time         // when it was told that a mentor refuses
+	tried []*peer           // mentors that have failed
+	calls map[string]*probe // of elements that were ours before
+	timer timer
 }
 
 // Ready reports whether the registrar has a handlespace. Before that it refuses
@@ -90,7 +92,7 @@ func (r *Registrar) mentorListed(p *peer, rejected bool) {
 	case rejected:
 		r.nextMentor()
 	default:
-		s.downloading = true
+		s.downloading, s.transfer = true, transfer{began: r.now}
 		r.askDownload()
 	}
 }
@@ -104,20 +106,26 @@ func (r *Registrar) askDownload() {
 // onDownload takes a part of the handlespace from the mentor.
 func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 	if m.Reject {
+		p.refuses = true // it has told its list, so it has a handlespace
 		r.nextMentor()
 		return
 	}
+	p.refuses = false
 	for i := range m.Pools {
 		for j := range m.Pools[i].Elements {
 			r.offer(p, m.Pools[i].Handle, &m.Pools[i].Elements[j], inDownload)
 		}
 	}
 	r.runProbes()
-	if m.More {
+	switch goesOn := r.start.goesOn(r, m); {
+	case m.More && goesOn:
 		r.askDownload()
-		return
+	case m.More:
+		r.giveUpTransfer(p, &r.start.transfer)
+		r.nextMentor()
+	default:
+		r.endStart()
 	}
-	r.endStart()
 }
 
 // mentorLost: a peer is forgotten.
@@ -158,6 +166,7 @@ func (r *Registrar) untried() *peer {
 // all the time.
 func (s *start) due(r *Registrar, _ *timer) {
 	switch {
+	case !r.now.Before(s.until) && r.waitForRefusing():
 	case !r.now.Before(s.until):
 		switch {
 		case len(r.cfg.Peers)+len(r.peers.list) > 0:
@@ -178,6 +187,29 @@ func (s *start) due(r *Registrar, _ *timer) {
 			r.timers.arm(&s.timer, s, s.until)
 		}
 	}
+}
+
+// waitForRefusing has the start go on while a registrar is there that has a
+// handlespace and refuses to give it, such as for too many downloads: to begin
+// without it would be to deny the pools that are in it.
+func (r *Registrar) waitForRefusing() bool {
+	s := &r.start
+	i := slices.IndexFunc(r.peers.list, func(p *peer) bool { return p.refuses && p.assoc != nil && p.assoc.up })
+	if i < 0 {
+		return false
+	}
+	if p := r.peers.list[i]; s.told.IsZero() || r.now.Sub(s.told) >= r.cfg.Timers.PeerHeartbeat {
+		s.told = r.now
+		r.logf(true, "registrar %v refuses to give us the handlespace: asking again, and not ready before it does or is gone", p.id)
+	}
+	s.until = r.now.Add(r.cfg.Timers.MaxTimeNoResponse)
+	s.mentor, s.downloading, s.tried = nil, false, nil
+	if p := r.untried(); p != nil {
+		r.askMentor(p)
+	} else {
+		r.timers.arm(&s.timer, s, s.until)
+	}
+	return true
 }
 
 func (ps *peerList) foreign() int {

@@ -151,6 +151,9 @@ type Stats struct {
 	ENRPSent, ENRPReceived [enrpTypes]uint64
 	// Audits begun, Resyncs brought to an end, and elements Swept by them.
 	Audits, Resyncs, Swept uint64
+	// TransfersAbandoned are downloads and audits that a peer did not bring to an
+	// end.
+	TransfersAbandoned uint64
 	// Takeovers by what became of them: begun, won, lost, stopped.
 	Takeovers [takeoverResults]uint64
 	// Contests of our own elements by other registrars, and those yielded.
@@ -288,6 +291,7 @@ func (s *Stats) families() []family {
 		byLabel("enrp_received_total", "message", "ENRP messages received.", enrpLabels[:], s.ENRPReceived[:]),
 		counter("audits_total", "Audits of a peer whose checksum differed.", s.Audits),
 		counter("resynchronisations_total", "Audits brought to an end.", s.Resyncs),
+		counter("transfers_abandoned_total", "Downloads and audits given up because the peer did not bring them to an end.", s.TransfersAbandoned),
 		counter("elements_swept_total", "Pool elements removed because their home did not name them in an audit.", s.Swept),
 		byLabel("takeovers_total", "result", "Takeovers of dead peers.", takeoverLabels[:], s.Takeovers[:]),
 		counter("contests_total", "Pool elements of our own that another registrar said to be the home of.", s.Contests),

@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
@@ -12,10 +13,12 @@ import (
 // in updates.
 type session struct {
 	peer    *peer
+	at      netip.Addr // where it is
 	own     bool
 	next    *entry
 	rosters []*roster // behind next's
 	timer   timer
+	transfer
 }
 
 // maxTable is about how many bytes of elements go into one response.
@@ -29,14 +32,21 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 		r.endSession(s)
 		s = nil
 	}
+	if s != nil && s.tooLong(r.now) {
+		r.endSession(s)
+		r.write(a, &enrp.HandleTableResponse{Sender: r.id, Receiver: p.id, Reject: true})
+		return
+	}
 	if s == nil {
-		if !r.Ready() || len(r.peers.sessions) >= r.cfg.Limits.Downloads {
+		if !r.Ready() || !r.sessionRoom(a) {
 			r.write(a, &enrp.HandleTableResponse{Sender: r.id, Receiver: p.id, Reject: true})
 			return
 		}
 		s = r.beginSession(p, m.OwnChildrenOnly)
+		s.at = a.primary()
 	}
 	part := s.take()
+	s.elements += len(part)
 	more := s.next != nil
 	if more {
 		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
@@ -64,8 +74,36 @@ func tableResponse(b []byte, from, to param.ServerID, part []*entry, more bool) 
 	return w.Finish()
 }
 
+// maxFromAddress is how many downloads one address may have at the same time.
+const maxFromAddress = 4
+
+// sessionRoom reports whether there is room for one more download, to a. Where
+// there are too many, one of an address that has more than a's makes room, or
+// else the oldest if it has had some time. Its peer, when it goes on, begins
+// anew, and is told some elements twice.
+func (r *Registrar) sessionRoom(a *assoc) bool {
+	all := r.peers.sessions // the oldest is the first
+	from := make(map[netip.Addr]int)
+	for _, s := range all {
+		from[s.at]++
+	}
+	mine := from[a.primary()]
+	switch {
+	case mine >= maxFromAddress:
+		return false
+	case len(all) < r.cfg.Limits.Downloads:
+		return true
+	}
+	i := slices.IndexFunc(all, func(s *session) bool { return from[s.at] > mine+1 })
+	if i < 0 && r.now.Sub(all[0].began) < r.cfg.Timers.MaxTimeNoResponse {
+		return false
+	}
+	r.endSession(all[max(i, 0)])
+	return true
+}
+
 func (r *Registrar) beginSession(p *peer, own bool) *session {
-	s := &session{peer: p, own: own, rosters: []*roster{&r.roster}}
+	s := &session{peer: p, own: own, rosters: []*roster{&r.roster}, transfer: transfer{began: r.now}}
 	if !own {
 		for _, q := range r.peers.list {
 			s.rosters = append(s.rosters, &q.roster)

@@ -1,0 +1,194 @@
+package registrar
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+func tablePart(sender param.ServerID, more bool, ids ...uint32) *enrp.HandleTableResponse {
+	m := &enrp.HandleTableResponse{Sender: sender, More: more}
+	if len(ids) > 0 {
+		m.Pools = []enrp.PoolEntry{{Handle: "a"}}
+	}
+	for _, id := range ids {
+		m.Pools[0].Elements = append(m.Pools[0].Elements, peerElement(id, sender))
+	}
+	return m
+}
+
+// asked reports whether the last thing said to an association is a request for a
+// part of a handlespace.
+func (w *world) asked(start string) bool {
+	defer func() { w.trace = nil }()
+	return slices.ContainsFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, start) })
+}
+
+// TestMentorWithoutEnd: a mentor that always has one part more is given up for
+// the next one, be it that nothing is in its parts, always the same, or that
+// they come too slowly.
+func TestMentorWithoutEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		ids   []uint32
+		gap   time.Duration
+		parts int // at most
+	}{
+		{"nothing", nil, 0, 1},
+		{"the same", []uint32{1, 2, 3}, 0, 7}, // Limits.Elements is 10
+		{"slowly", []uint32{1}, 3 * time.Second, 8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.Peers, c.Limits.Elements = peers("10.0.9.2:9901"), 10 })
+			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+			w.meet(2, greater)
+			w.meet(3, third)
+			w.tell(2, &enrp.ListResponse{Sender: greater})
+			w.trace = nil
+			parts := 0
+			for {
+				parts++
+				w.tell(2, tablePart(greater, true, tt.ids...))
+				if !w.asked("2 < handle_table_request") {
+					break
+				}
+				if parts > tt.parts {
+					t.Fatalf("still asked after %d parts, want at most %d", parts, tt.parts)
+				}
+				w.pass(tt.gap)
+				w.trace = nil
+			}
+			if w.r.Ready() {
+				t.Fatal("ready with what an endless table has brought")
+			}
+			if got := w.r.Stats().TransfersAbandoned; got != 1 {
+				t.Errorf("%d transfers abandoned, want 1", got)
+			}
+			w.tell(3, &enrp.ListResponse{Sender: third})
+			w.tell(3, tablePart(third, false, 7))
+			if !w.r.Ready() {
+				t.Error("not ready with the next mentor's table")
+			}
+		})
+	}
+}
+
+// TestAuditWithoutEnd: the same in an audit, which removes nothing then.
+func TestAuditWithoutEnd(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0x1234})
+	for range 3 {
+		w.trace = nil
+		w.tell(2, tablePart(greater, true, 2))
+		if !w.asked("2 < handle_table_request") {
+			t.Fatal("the audit does not go on")
+		}
+	}
+	w.tell(2, tablePart(greater, true))
+	w.want()
+	w.wantHomes("a:1@20000002", "a:2@20000002")
+	if s := w.r.Stats(); s.TransfersAbandoned != 1 || s.Resyncs != 0 {
+		t.Errorf("%d transfers abandoned, %d brought to an end, want 1 and 0", s.TransfersAbandoned, s.Resyncs)
+	}
+}
+
+// TestMentorRefuses: a registrar does not begin while another one has a
+// handlespace and refuses to give it.
+func TestMentorRefuses(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.meet(2, greater)
+	refuse := func() {
+		w.tell(2, &enrp.ListResponse{Sender: greater})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater, Reject: true})
+	}
+	refuse()
+	for range 60 {
+		w.trace = nil
+		w.pass(time.Second)
+		if w.asked("2 < list_request") {
+			refuse()
+		}
+		if w.r.Ready() {
+			t.Fatal("ready without the handlespace")
+		}
+	}
+	for !w.asked("2 < list_request") {
+		w.pass(time.Second)
+	}
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	w.tell(2, tablePart(greater, false, 7))
+	if !w.r.Ready() {
+		t.Error("not ready with the handlespace")
+	}
+	w.wantHomes("a:7@20000002")
+}
+
+// TestHeldDownloads: downloads that are held keep no other registrar from the
+// handlespace, whether they come from few addresses or from many.
+func TestHeldDownloads(t *testing.T) {
+	for _, addresses := range []int{2, 8} {
+		t.Run(fmt.Sprintf("from %d addresses", addresses), func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.Limits.Downloads = 8 })
+			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+			w.up(1, ViaKernel, "10.0.1.9")
+			for id := range uint32(3000) { // many parts
+				w.recv(1, reg("a", id+1, "10.0.1.9"))
+			}
+			granted := func(id AssocID, server param.ServerID) bool {
+				w.trace = nil
+				w.tell(id, &enrp.HandleTableRequest{Sender: server})
+				got := w.trace[len(w.trace)-1]
+				w.trace = nil
+				return strings.Contains(got, "handle_table_response") && !strings.HasSuffix(got, " R")
+			}
+			holders := func(tell func(id AssocID, server param.ServerID, at string)) {
+				for i := range 8 {
+					tell(AssocID(10+i), param.ServerID(0x500+i), fmt.Sprintf("10.0.8.%d", i%addresses))
+				}
+			}
+			holders(func(id AssocID, server param.ServerID, at string) {
+				w.meetAt(id, server, at, at)
+				if !granted(id, server) {
+					t.Fatalf("download of %v is refused", server)
+				}
+			})
+			w.meet(2, greater)
+			waited := 0
+			for ; !granted(2, greater); waited++ {
+				if waited == 6 {
+					t.Fatal("the honest download is refused after six seconds")
+				}
+				w.pass(time.Second)
+				holders(func(id AssocID, server param.ServerID, _ string) { granted(id, server) }) // they go on
+			}
+			if addresses == 2 && waited > 0 {
+				t.Errorf("the honest download had to wait %d s, while others have four", waited)
+			}
+		})
+	}
+}
+
+// TestDownloadsFromOneAddress: one address has four of them at most.
+func TestDownloadsFromOneAddress(t *testing.T) {
+	w := newPeerWorld(t)
+	w.up(1, ViaKernel, "10.0.1.9")
+	for id := range uint32(600) {
+		w.recv(1, reg("a", id+1, "10.0.1.9"))
+	}
+	for i := range 6 {
+		id, server := AssocID(10+i), param.ServerID(0x500+i)
+		w.meetAt(id, server, "10.0.8.1", "10.0.8.1")
+		w.tell(id, &enrp.HandleTableRequest{Sender: server})
+		refused := strings.HasSuffix(w.trace[len(w.trace)-1], " R")
+		if want := i >= maxFromAddress; refused != want {
+			t.Errorf("download %d refused: %v, want %v", i+1, refused, want)
+		}
+	}
+}
