@@ -20,7 +20,7 @@ func TestAnnounceGroup(t *testing.T) {
 	group := netip.AddrPortFrom(netip.MustParseAddr("239.255.77.77"), freePort(t))
 	tr, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
-		t.Skipf("no multicast here: %v", err)
+		t.Skipf("LEFT OUT: no multicast here: %v", err)
 	}
 	defer tr.Close()
 	other, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
@@ -33,11 +33,11 @@ func TestAnnounceGroup(t *testing.T) {
 		t.Helper()
 		c, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}, net.UDPAddrFromAddrPort(to))
 		if err != nil {
-			t.Skipf("no multicast here: %v", err)
+			t.Skipf("LEFT OUT: no multicast here: %v", err)
 		}
 		defer c.Close()
 		if _, err := c.Write([]byte(text)); err != nil {
-			t.Skipf("no multicast here: %v", err)
+			t.Skipf("LEFT OUT: no multicast here: %v", err)
 		}
 		return c.LocalAddr().(*net.UDPAddr).AddrPort()
 	}

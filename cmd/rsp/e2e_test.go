@@ -23,6 +23,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/test/here"
 	"go.uber.org/goleak"
 )
 
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
 		main()
 	}
+	here.Signals()
 	goleak.VerifyTestMain(m)
 }
 
@@ -275,7 +277,7 @@ func TestRegisterCommand(t *testing.T) {
 
 	t.Run("ends by itself", func(t *testing.T) {
 		stop := filepath.Join(dir, "stop")
-		p := startRSP(t, script(fmt.Sprintf("while [ ! -e %s ]; do sleep 0.05; done; exit 7", stop))...)
+		p := startRSP(t, script(fmt.Sprintf("while [ ! -e '%s' ]; do sleep 0.05; done; exit 7", stop))...)
 		r.has(t, "web", 1)
 		if err := os.WriteFile(stop, nil, 0o600); err != nil {
 			t.Fatal(err)

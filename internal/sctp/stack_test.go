@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // TestStackModes checks what is to be had where the kernel has SCTP and where
@@ -92,6 +94,9 @@ func TestStackWildcard(t *testing.T) {
 	c := newStack(t, StackConfig{Mode: UDPOnly})
 	for _, ip := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
 		t.Run(ip, func(t *testing.T) {
+			if ip == "::1" {
+				here.IPv6(t)
+			}
 			x := c.site(t, ListenConfig{})
 			at := netip.AddrPortFrom(netip.MustParseAddr(ip), port)
 			a := x.Connect(Dest{Addrs: []netip.AddrPort{at}, Kind: UDP, EncapPort: s.EncapPort()})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,6 +96,9 @@ func message(n int, fill byte) []byte {
 func TestUDPMessages(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(addr, func(t *testing.T) {
+			if netip.MustParseAddrPort(addr).Addr().Is6() {
+				here.IPv6(t)
+			}
 			s1 := newStack(t, StackConfig{Mode: UDPOnly})
 			s2 := newStack(t, StackConfig{Mode: UDPOnly})
 			x, y := s1.site(t, on(addr)), s2.site(t, on(addr))

@@ -13,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // multicastGroup is a group with a free port, in which datagrams are looped
@@ -20,9 +21,12 @@ import (
 func multicastGroup(t *testing.T, addr string) netip.AddrPort {
 	t.Helper()
 	group := netip.AddrPortFrom(netip.MustParseAddr(addr), freeUDPPort(t))
+	if group.Addr().Is6() {
+		here.IPv6(t)
+	}
 	g, err := joinGroup(group, false, func(bool, string) {})
 	if err != nil || len(g.joined) == 0 {
-		t.Skipf("no multicast here: %v", err)
+		t.Skipf("LEFT OUT: no multicast here: %v", err)
 	}
 	defer g.close()
 	events, quit := make(chan registrar.Event, 10), make(chan struct{})
@@ -37,7 +41,7 @@ func multicastGroup(t *testing.T, addr string) netip.AddrPort {
 	select {
 	case <-events:
 	case <-time.After(2 * time.Second):
-		t.Skip("no interface takes multicast here")
+		t.Skip("LEFT OUT: no interface takes multicast here")
 	}
 	return group
 }

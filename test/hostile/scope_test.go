@@ -199,7 +199,7 @@ func TestForgedPresences(t *testing.T) {
 	for i := range sources {
 		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 66, byte(i+1))})
 		if err != nil {
-			t.Skipf("no such loopback addresses here: %v", err)
+			t.Skipf("LEFT OUT: no such loopback addresses here: %v", err)
 		}
 		defer conn.Close()
 		forgers = append(forgers, ipv4.NewPacketConn(conn))
@@ -217,7 +217,7 @@ func TestForgedPresences(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err = forgers[i%sources].WriteTo(b, &ipv4.ControlMessage{IfIndex: lo.Index}, net.UDPAddrFromAddrPort(group)); err != nil {
-			t.Skipf("no multicast on the loopback: %v", err)
+			t.Skipf("LEFT OUT: no multicast on the loopback: %v", err)
 		}
 	}
 	pace := time.NewTicker(time.Millisecond)

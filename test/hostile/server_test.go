@@ -29,6 +29,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	_ "github.com/rserpool/coredns-rserpool/plugin/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 var (
@@ -48,6 +49,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	here.Signals()
 	os.Exit(m.Run())
 }
 

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 var long = flag.Bool("long", false, "the long form: more of everything, for minutes")
@@ -36,6 +38,7 @@ func TestMain(m *testing.M) {
 		crowdMain()
 		return
 	}
+	here.Signals()
 	flag.Parse()
 	code := m.Run()
 	if binaryDir != "" {

@@ -2,10 +2,18 @@ package child
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
+
+func TestMain(m *testing.M) {
+	here.Signals()
+	os.Exit(m.Run())
+}
 
 func TestStatus(t *testing.T) {
 	for _, c := range []struct {
