@@ -99,7 +99,7 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 		a.enrp = ev.ENRP
 	}
 	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
-	r.setPeer(a, ev.Peer)
+	r.setPeer(a, counted(ev.Peer, ev.Translated))
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
 	switch {
@@ -118,7 +118,7 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 		return
 	}
 	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
-	r.setPeer(a, ev.Peer)
+	r.setPeer(a, counted(ev.Peer, ev.Translated))
 	if len(proved) == 0 {
 		return
 	}
@@ -129,6 +129,14 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 		a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
 		r.byPrimary[a.key()] = a
 	}
+}
+
+// counted are the addresses that are taken for the peer's.
+func counted(peer []netip.AddrPort, translated bool) []netip.AddrPort {
+	if translated {
+		return peer[:min(1, len(peer))]
+	}
+	return peer
 }
 
 // key is where the peer has proved to be.

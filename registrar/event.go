@@ -31,7 +31,11 @@ type AssocUp struct {
 	// Peer are the peer's addresses and port. The first one is where the peer
 	// has proved to be: the address that it called from, or was reached at.
 	Peer []netip.AddrPort
-	Via  Via
+	// Translated tells that the first address is none of those that the peer itself
+	// has named: there is an address translation (NAT) in between, beyond which the
+	// others lead to somebody else, or nowhere.
+	Translated bool
+	Via        Via
 	// EncapPort is the peer's UDP port if its SCTP is in UDP, otherwise 0.
 	EncapPort uint16
 	// ENRP tells that it is an association of the ENRP endpoint, not of that
@@ -43,8 +47,9 @@ type AssocUp struct {
 // first address of AssocUp, that remains the one where the peer has proved to
 // be.
 type AssocAddrs struct {
-	Assoc AssocID
-	Peer  []netip.AddrPort
+	Assoc      AssocID
+	Peer       []netip.AddrPort
+	Translated bool // as in AssocUp
 }
 
 // AssocDone: the peer sends no more over this association, and may wait for the

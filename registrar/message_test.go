@@ -145,7 +145,7 @@ func TestLogs(t *testing.T) {
 	w.trace = nil
 	w.recv(1, reg("p", 0xabc, "10.0.0.9"))
 	w.want("log 100 log lines were left out: too many in a short time",
-		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values`,
+		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values: it offers 10.0.0.9, and is seen at 10.0.0.1`,
 		"1 < registration rejected p:abc cause 3(000600100007000000010008"+"0a000009)")
 }
 

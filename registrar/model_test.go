@@ -18,10 +18,11 @@ type model struct {
 	r        *Registrar
 	now      time.Time
 	up       map[AssocID][]netip.AddrPort // peers' addresses
-	tcp      map[AssocID]bool
+	tcp, udp map[AssocID]bool
 	asked    map[asking][]*asap.Registration // the latest is the last
 	elements map[modelKey]*belief
 	leaving  map[asking]time.Time // deregistrations without an answer yet, and when they came
+	byHost   map[asking]bool      // whether those were from the element's host, whose addresses may be others by now
 }
 
 type modelKey struct {
@@ -50,7 +51,7 @@ type belief struct {
 }
 
 func newModel(r *Registrar) *model {
-	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}}
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, byHost: map[asking]bool{}}
 }
 
 // follow takes an event and what the registrar did about it into account, and
@@ -88,7 +89,7 @@ func (m *model) event(ev Event) asap.Message {
 	switch ev := ev.(type) {
 	case AssocUp:
 		if _, up := m.up[ev.Assoc]; !up && ev.Assoc != 0 {
-			m.up[ev.Assoc], m.tcp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == ViaTCP
+			m.up[ev.Assoc], m.tcp[ev.Assoc], m.udp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == ViaTCP, ev.Via == ViaUDP
 		}
 	case AssocAddrs:
 		if old, up := m.up[ev.Assoc]; up {
@@ -118,6 +119,7 @@ func (m *model) event(ev Event) asap.Message {
 		for a := range m.leaving {
 			if a.assoc == ev.Assoc {
 				delete(m.leaving, a)
+				delete(m.byHost, a)
 			}
 		}
 	case SendFailed:
@@ -158,6 +160,8 @@ func (m *model) received(ev Received) asap.Message {
 	case *asap.Deregistration:
 		if at := (asking{ev.Assoc, modelKey{msg.Handle, msg.ID}}); m.leaving[at].IsZero() {
 			m.leaving[at] = m.now
+			b := m.elements[at.key]
+			m.byHost[at] = b != nil && hasAddr(b.host, peer[0].Addr())
 		}
 	case *asap.EndpointUnreachable:
 		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && !slices.Contains(b.reporters, peer[0].Addr()) {
@@ -211,7 +215,9 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 	key := modelKey{out.Handle, out.ID}
 	at := asking{s.Assoc, key}
 	since := m.leaving[at]
+	byHost := m.byHost[at]
 	delete(m.leaving, at)
+	delete(m.byHost, at)
 	b := m.elements[key]
 	switch {
 	case len(out.Causes) > 0 || b == nil:
@@ -222,7 +228,7 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 		}
 		delete(b.former, s.Assoc)
 		return nil
-	case since.IsZero(), m.mayLeave(s.Assoc, b, since):
+	case since.IsZero(), m.mayLeave(s.Assoc, b, since, byHost):
 		if !since.IsZero() {
 			delete(m.elements, key)
 		}
@@ -232,7 +238,7 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 }
 
 // mayLeave reports whether a deregistration that came at a time may be granted.
-func (m *model) mayLeave(a AssocID, b *belief, came time.Time) bool {
+func (m *model) mayLeave(a AssocID, b *belief, came time.Time, byHost bool) bool {
 	peer := m.up[a]
 	asked := came
 	if b.waiting != 0 && b.since.After(came) {
@@ -242,7 +248,7 @@ func (m *model) mayLeave(a AssocID, b *belief, came time.Time) bool {
 	if t := &b.reg.Element.ASAPTransport; t.Present() {
 		port = t.Port
 	}
-	return b.assoc == a || hasAddr(b.host, peer[0].Addr()) && (peer[0].Port() == port || (b.waiting != 0 || b.orphan) && m.now.Sub(asked) >= time.Second)
+	return b.assoc == a || (byHost || hasAddr(b.host, peer[0].Addr())) && (peer[0].Port() == port || (b.waiting != 0 || b.orphan) && m.now.Sub(asked) >= time.Second)
 }
 
 // grants reports whether the registration of an element is granted.
@@ -298,6 +304,14 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !m.expired(b) && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) &&
 		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {
 		return fmt.Errorf("element %v of association %d at %v, which lives, was given to association %d at %v", key, b.assoc, b.host, assoc, peer)
+	}
+	if t := reg.Element.UserTransport; m.udp[assoc] && len(t.Addrs) == 1 && !hasAddr(peer, t.Addrs[0]) {
+		seen := *reg // from behind a NAT
+		seen.Element.UserTransport.Addrs = []netip.Addr{peer[0].Addr()}
+		reg = &seen
+		if len(out.Causes) != 1 {
+			return fmt.Errorf("element %v is not told that it is at %v and not at %v", key, peer[0], t)
+		}
 	}
 	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer), port: peer[0].Port(), former: map[AssocID]bool{}}
 	if old := m.elements[key]; old != nil {

@@ -54,9 +54,9 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 	case e.Policy.Type == reservedAdaptive:
 		return invalidPolicy(e.Policy)
 	case len(a.peer) == 0,
-		t.Type != param.TypeOpaqueTransport && (t.Port == 0 || !ownAddrs(a, t)):
+		t.Type != param.TypeOpaqueTransport && (t.Port == 0 || !ownAddrs(a, t) && !a.translated(t)):
 		return invalidTransport(t)
-	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport)):
+	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport) && !a.translated(&e.ASAPTransport)):
 		return invalidTransport(&e.ASAPTransport)
 	case len(m.Handle) > maxHandle || r.oversize(e):
 		return &param.Cause{Code: param.CauseLackOfResources}
@@ -158,6 +158,7 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, inconsistent(err))
 		return
 	}
+	warnings := changes(&m.Element, &pe.PoolElement)
 	p := r.makePool(m.Handle)
 	f := p.foreign[pe.ID]
 	r.forgetForeign(p, pe.ID)
@@ -165,6 +166,9 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		e = r.newElement(p, pe)
 		r.stats.Registrations++
 		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
+		if len(warnings) > 0 {
+			r.logf(false, "pool element %v of pool %s has the address that it is seen at: %s", e.id, quote(p.handle), a.disparity(m))
+		}
 		r.poolChanged(p)
 		if f != nil {
 			r.pass(f, &e.entry)
@@ -190,7 +194,7 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		r.timers.arm(&e.life, e, pe.Expires)
 	}
 	r.announceUpdate(enrp.AddPE, &e.entry) // before the response, as the reference implementation does
-	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: pe.ID})
+	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: pe.ID, Causes: warnings})
 }
 
 // newElement notes an element of our own that is in the handlespace.
@@ -207,12 +211,9 @@ func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
 func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.Home, pe.EncapPort = r.id, a.encap
+	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
 	if !pe.ASAPTransport.Present() {
-		t := param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: make([]netip.Addr, len(a.peer))}
-		for i, p := range a.peer {
-			t.Addrs[i] = p.Addr()
-		}
-		pe.ASAPTransport = t
+		pe.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: addrsIn(a.peer)}
 	}
 	if e.Life > 0 {
 		pe.Expires = r.now.Add(time.Duration(e.Life) * time.Second)
@@ -281,7 +282,13 @@ func alike(a, b *param.PoolElement) bool {
 
 func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c param.Cause) {
 	r.stats.Rejections[causeIndex(c.Code)]++
-	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %v", m.Element.ID, quote(m.Handle), a.primary(), c.Code)
+	why := c.Code.String()
+	if c.Code == param.CauseInvalidValues {
+		if where := a.disparity(m); where != "" {
+			why += ": " + where
+		}
+	}
+	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), a.primary(), why)
 	r.replyWithCause(a, c, func(causes []param.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
 	})

@@ -62,7 +62,11 @@ func (c Cause) String() string {
 		// An info may be a whole message, too, whose header looks like an
 		// unknown type's.
 		if len(c.Info) >= headerLen {
-			if t := Type(binary.BigEndian.Uint16(c.Info)); t.Known() || c.Code == CauseUnrecognizedParameter {
+			t := Type(binary.BigEndian.Uint16(c.Info))
+			if offered, registered, ok := c.Transports(); ok {
+				return fmt.Sprintf("%v (%v parameter: %v, registered is %v)", c.Code, t, offered, registered)
+			}
+			if t.Known() || c.Code == CauseUnrecognizedParameter {
 				return fmt.Sprintf("%v (%v parameter)", c.Code, t)
 			}
 		}
@@ -72,6 +76,29 @@ func (c Cause) String() string {
 		}
 	}
 	return c.Code.String()
+}
+
+// Transports are the two transports of an Invalid Values cause in a registration
+// response that grants: the one that the element has offered, and the one that the
+// registrar has registered in its place, since it sees the element at another
+// address. Our registrars send such a cause; RFC 5354, Section 3.12.4, has the first
+// of the two. ok is false for all other causes.
+func (c Cause) Transports() (offered, registered Transport, ok bool) {
+	if c.Code != CauseInvalidValues || len(c.Info) > 0xffff-headerLen {
+		return offered, registered, false
+	}
+	p := NewCursor(append(binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(headerLen+len(c.Info))), c.Info...))
+	for _, t := range []*Transport{&offered, &registered} {
+		if !p.Next() || !p.Type().IsTransport() {
+			return offered, registered, false
+		}
+		*t = p.Transport()
+	}
+	if p.Next() {
+		return offered, registered, false
+	}
+	_, err := p.Finish()
+	return offered, registered, err == nil
 }
 
 // Causes reads the current parameter as an Operation Error, and returns its

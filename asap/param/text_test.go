@@ -27,6 +27,12 @@ func TestString(t *testing.T) {
 		{CauseCode(0xf008), "error cause 0xf008"},
 		{Cause{CauseInvalidValues, []byte{0, 9, 0, 4}}, "invalid values (Pool Handle parameter)"},
 		{Cause{CauseInvalidValues, []byte{5, 0, 0, 4}}, "invalid values"},
+		{
+			Cause{CauseInvalidValues, []byte{0, 6, 0, 16, 0, 7, 0, 0, 0, 1, 0, 8, 172, 17, 0, 2, 0, 6, 0, 16, 0, 7, 0, 0, 0, 1, 0, 8, 192, 0, 2, 9}},
+			"invalid values (UDP Transport parameter: udp 172.17.0.2 port 7, registered is udp 192.0.2.9 port 7)",
+		},
+		{Cause{CauseInvalidValues, []byte{0, 6, 0, 16, 0, 7, 0, 0, 0, 1, 0, 8, 172, 17, 0, 2}}, "invalid values (UDP Transport parameter)"},
+		{Cause{CauseInvalidValues, []byte{0, 6, 0, 16, 0, 7, 0, 0, 0, 1, 0, 8, 172, 17, 0, 2, 0, 6, 0, 16, 0, 7}}, "invalid values (UDP Transport parameter)"},
 		{Cause{CauseInvalidValues, []byte{5}}, "invalid values"},
 		{Cause{CauseUnrecognizedParameter, []byte{0x41, 0x23, 0, 4}}, "unrecognized parameter (0x4123 parameter)"},
 		{Cause{CauseUnrecognizedMessage, []byte{0x7f}}, "unrecognized message (type 0x7f)"},

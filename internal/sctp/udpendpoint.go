@@ -173,8 +173,13 @@ func (e *udpEndpoint) listed(peer netip.Addr) []netip.Addr {
 			out = append(out, a)
 		}
 	}
-	if len(out) == 1 {
+	if len(out) < 2 {
 		return nil
+	}
+	// The one that our packets come from must be in the list, be it one that is
+	// not offered else: the peer would see an address translation.
+	if src, err := SourceAddr(peer); err == nil && e.covers(src) && !slices.Contains(out, src) {
+		out = slices.Insert(out, 0, src)[:min(len(out)+1, maxPeerAddrs)]
 	}
 	return out
 }

@@ -140,13 +140,13 @@ func (a *udpAssoc) step() bool {
 	rehomed := a.rehomed && a.upTold
 	a.upTold = a.upTold || up
 	a.rehomed = false
-	addrs := a.addrs()
+	addrs, translated := a.addrs(), a.translated()
 	readers := slices.Clone(a.readers)
 	a.mu.Unlock()
 	if up {
-		a.tell(Event{Type: Up, Peer: addrs, EncapPort: a.encapPort()})
+		a.tell(Event{Type: Up, Peer: addrs, Translated: translated, EncapPort: a.encapPort()})
 	} else if rehomed && !closed {
-		a.tell(Event{Type: PeerAddrs, Peer: addrs})
+		a.tell(Event{Type: PeerAddrs, Peer: addrs, Translated: translated})
 	}
 	a.drain(readers)
 	if closed {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/rserpool/coredns-rserpool/test/network"
 )
 
@@ -124,5 +126,29 @@ func TestRegistrarChangesAddress(t *testing.T) {
 		t.Errorf("the peer is reached %v after the change, want 15 s at most", took)
 	} else {
 		t.Logf("%v", took)
+	}
+}
+
+// TestNATLogged: a container lists two addresses of its own, both private. The
+// registrar takes neither of them for the element's, registers the address that it
+// sees, and both sides say which is which.
+func TestNATLogged(t *testing.T) {
+	t.Parallel()
+	n := network.New(t)
+	r, h := n.Host("registrar", "10.98.1.1/24"), n.Host("host", "10.98.1.2/24")
+	h.Bridge("docker0", "172.17.0.1/16", "fd17::1/64")
+	c := h.Container("container", "docker0", "172.17.0.2/16", "fd17::2/64")
+	h.Masquerade("eth0")
+	p := r.CoreDNS(corefile("ttl 0"))
+	r.Serving("10.98.1.1")
+	e := c.RSP("register", "--registrar", "10.98.1.1", "--pool", "jobs", "--serve", "sctp:5001", "--via", "udp", "--address", "172.17.0.2", "--address", "fd17::2")
+	e.WaitFor("registered is sctp 10.98.1.2 port 5001")
+	p.WaitFor("has the address that it is seen at: it offers 172.17.0.2, fd17::2, and is seen at 10.98.1.2")
+	got, err := r.Lookup("10.98.1.1", "jobs."+network.Zone, dns.TypeA)
+	if err != nil || len(got) != 1 || got[0] != "10.98.1.2" {
+		t.Errorf("DNS has %q, %v, want 10.98.1.2", got, err)
+	}
+	if got, err := r.Lookup("10.98.1.1", "jobs."+network.Zone, dns.TypeAAAA); err != nil || len(got) != 0 {
+		t.Errorf("DNS has %q, %v, want no IPv6 address", got, err)
 	}
 }

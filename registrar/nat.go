@@ -1,0 +1,104 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// An element behind an address translation (NAT), such as in a container, offers
+// addresses that mean nothing outside, or something else (RFC 6951, Section 5.7).
+// SCTP in UDP passes such a translation, and shows from where: the address that the
+// element's packets come from. If none of the addresses that it offers belongs to
+// the association, that address is registered in their place, with the element's
+// ports: whoever runs the element forwards them. The association has proved it, so
+// that nobody can have another one's address registered.
+//
+// SCTP without UDP is not treated so: where it passes a translation at all, no call
+// of the registrar would come back through it.
+
+// translated reports whether a transport's addresses are such that the one that the
+// association is seen at takes their place.
+func (a *assoc) translated(t *param.Transport) bool {
+	seen := a.primary()
+	if a.encap == 0 && a.via != ViaUDP || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
+		return false
+	}
+	family := false // a server that has no address of the family does not listen there
+	for _, addr := range t.Addrs {
+		addr = plainAddr(addr)
+		if !usable(addr, seen) || a.has(addr) {
+			return false
+		}
+		family = family || addr.Is4() == seen.Is4()
+	}
+	return family && len(t.Addrs) <= maxPeerAddrs
+}
+
+// translate is a transport as it is registered.
+func (a *assoc) translate(t param.Transport) param.Transport {
+	if t.Type != param.TypeOpaqueTransport && t.Present() && a.translated(&t) {
+		t.Addrs = []netip.Addr{a.primary()}
+	}
+	return t
+}
+
+// changes tells an element that its user transport is registered with another
+// address than it has asked for. RFC 5352, Section 2.2.3, calls the cause in a
+// response that grants a warning. It carries what was asked for, as RFC 5354,
+// Section 3.12.4, has it, and after it, of our own accord, what is registered, so
+// that the element's log can have both.
+func changes(asked, registered *param.PoolElement) []param.Cause {
+	if asked.UserTransport.Equal(registered.UserTransport) {
+		return nil
+	}
+	c := *invalidTransport(&asked.UserTransport)
+	if len(c.Info) > 0 {
+		if b, err := param.AppendTransport(c.Info, &registered.UserTransport); err == nil && len(b) <= maxCauseInfo {
+			c.Info = b
+		}
+	}
+	return []param.Cause{c}
+}
+
+func addrsIn(list []netip.AddrPort) []netip.Addr {
+	addrs := make([]netip.Addr, len(list))
+	for i, a := range list {
+		addrs[i] = a.Addr()
+	}
+	return addrs
+}
+
+// disparity says where an element wants to be and where it is, for the log; ""
+// if that is the same.
+func (a *assoc) disparity(m *asap.Registration) string {
+	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+		for _, addr := range t.Addrs {
+			if !a.has(plainAddr(addr)) {
+				return fmt.Sprintf("it offers %s, and is seen at %s", addrsText(t.Addrs), addrsText(addrsIn(a.peer)))
+			}
+		}
+	}
+	return ""
+}
+
+// maxLoggedAddrs is how many addresses go into a log line.
+const maxLoggedAddrs = 4
+
+func addrsText(list []netip.Addr) string {
+	var b strings.Builder
+	for i, a := range list {
+		if i == maxLoggedAddrs {
+			fmt.Fprintf(&b, " and %d more", len(list)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(a.String())
+	}
+	return b.String()
+}

@@ -1,0 +1,163 @@
+package registrar
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// upUDP brings an association of SCTP in UDP up, seen at the first address.
+func (w *world) upUDP(id AssocID, translated bool, addrs ...string) {
+	w.t.Helper()
+	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: ViaUDP, EncapPort: 31000, Translated: translated})
+}
+
+func at(addrs ...string) func(*param.PoolElement) {
+	return func(e *param.PoolElement) { e.UserTransport.Addrs = addrsOf(addrs...) }
+}
+
+// user is the user transport of an element.
+func (w *world) user(h string, id uint32) param.Transport {
+	w.t.Helper()
+	e := w.r.find(param.PoolHandle(h), param.PEID(id))
+	if e == nil {
+		w.t.Fatalf("no element %s:%x", h, id)
+	}
+	return e.pe.UserTransport
+}
+
+// TestBehindNAT: which addresses are registered of an element over SCTP in UDP,
+// and whether the element is told that they are others.
+func TestBehindNAT(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		peer       []string // where it is seen, and what it lists
+		translated bool
+		m          *asap.Registration
+		want       []netip.Addr // nil: refused
+		told       bool
+	}{
+		{"container that lists nothing", []string{"192.0.2.9"}, false, reg("p", 1, "172.17.0.2"), addrsOf("192.0.2.9"), true},
+		{"container that lists all", []string{"192.0.2.9", "172.17.0.2", "fd00::2"}, true, reg("p", 1, "172.17.0.2"), addrsOf("192.0.2.9"), true},
+		{"two addresses offered", []string{"192.0.2.9", "172.17.0.2", "fd00::2"}, true, reg("p", 1, "172.17.0.2", userSCTP(0), at("172.17.0.2", "fd00::2")), addrsOf("192.0.2.9"), true},
+		{"offers where it is seen", []string{"192.0.2.9", "172.17.0.2"}, true, reg("p", 1, "192.0.2.9"), addrsOf("192.0.2.9"), false},
+		{"several real addresses", []string{"192.0.2.9", "198.51.100.9"}, false, reg("p", 1, "192.0.2.9", userSCTP(0), at("198.51.100.9", "192.0.2.9")), addrsOf("198.51.100.9", "192.0.2.9"), false},
+		{"the second of two real addresses", []string{"192.0.2.9", "198.51.100.9"}, false, reg("p", 1, "198.51.100.9"), addrsOf("198.51.100.9"), false},
+		{"its own beside another one", []string{"192.0.2.9"}, false, reg("p", 1, "192.0.2.9", userSCTP(0), at("192.0.2.9", "172.17.0.2")), nil, false},
+		{"loopback offered", []string{"192.0.2.9"}, false, reg("p", 1, "127.0.0.1"), nil, false},
+		{"none offered", []string{"192.0.2.9"}, false, reg("p", 1, "0.0.0.0"), nil, false},
+		{"multicast offered", []string{"192.0.2.9"}, false, reg("p", 1, "224.0.0.1"), nil, false},
+		{"another family", []string{"192.0.2.9"}, false, reg("p", 1, "fd00::2"), nil, false},
+		{"seen on the loopback", []string{"127.0.0.1"}, false, reg("p", 1, "172.17.0.2"), nil, false},
+		{"seen link-local", []string{"fe80::1"}, false, reg("p", 1, "fd00::2"), nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.upUDP(1, tt.translated, tt.peer...)
+			offered := tt.m.Element.UserTransport.Clone()
+			acts := w.handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, tt.m)})
+			if tt.want == nil {
+				info := tlvOf(t, offered)
+				w.want("1 < registration rejected p:1 cause 3(" + info + ")")
+				return
+			}
+			registered := offered.Clone()
+			registered.Addrs = tt.want
+			want := "1 < registration granted p:1"
+			if tt.told {
+				want += " cause 3(" + tlvOf(t, offered) + tlvOf(t, registered) + ")"
+			}
+			w.want(want)
+			if got := w.user("p", 1); !got.Equal(registered) {
+				t.Errorf("registered is %v, want %v", got, registered)
+			}
+			logged := false
+			for _, a := range acts {
+				l, ok := a.(Log)
+				logged = logged || ok && l.Text == `pool element 00000001 of pool "p" has the address that it is seen at: it offers `+addrsText(offered.Addrs)+", and is seen at 192.0.2.9"
+			}
+			if logged != tt.told {
+				t.Errorf("logged %v, want %v: %v", logged, tt.told, acts)
+			}
+		})
+	}
+}
+
+func tlvOf(t *testing.T, tr param.Transport) string {
+	t.Helper()
+	b, err := param.AppendTransport(nil, &tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b)
+}
+
+// TestBehindNATCalled: an element behind a NAT is called where it was seen, by us and
+// by who takes us over: its private addresses go to nobody.
+func TestBehindNATCalled(t *testing.T) {
+	w := newWorld(t)
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	w.meet(9, greater)
+	w.upUDP(1, true, "192.0.2.9:5000", "172.17.0.2:5000")
+	w.trace = nil
+	data := encode(t, reg("p", 1, "172.17.0.2", asapAt(5000, "172.17.0.2")))
+	for _, act := range w.handle(Received{Assoc: 1, PPID: asap.PPID, Data: data}) {
+		s, ok := act.(*Send)
+		if !ok || s.Assoc != 9 {
+			continue
+		}
+		m, _, err := enrp.Parse(s.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := m.(*enrp.HandleUpdate).Element
+		for _, tr := range []param.Transport{e.UserTransport, e.ASAPTransport} {
+			if len(tr.Addrs) != 1 || tr.Addrs[0] != netip.MustParseAddr("192.0.2.9") {
+				t.Errorf("the peer is told %v", tr)
+			}
+		}
+		if e.ASAPTransport.Port != 5000 || e.EncapPort != 31000 {
+			t.Errorf("the peer is told port %d in UDP %d", e.ASAPTransport.Port, e.EncapPort)
+		}
+	}
+	w.trace = nil
+	w.down(1)
+	w.want("connect #1 via 2 to [192.0.2.9:5000]")
+}
+
+// TestBehindNATKernel: SCTP without UDP is taken as before: no call would come back.
+func TestBehindNATKernel(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "192.0.2.9")
+	w.logs = true
+	w.recv(1, reg("p", 1, "172.17.0.2"))
+	w.want(`log registration of pool element 00000001 in pool "p" by 192.0.2.9 is refused: invalid values: it offers 172.17.0.2, and is seen at 192.0.2.9`,
+		"1 < registration rejected p:1 cause 3("+tlvOf(t, reg("p", 1, "172.17.0.2").Element.UserTransport)+")")
+	// The kernel's own SCTP in UDP is SCTP in UDP.
+	w.logs = false
+	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.8"), Via: ViaKernel, EncapPort: 9899})
+	w.recv(2, reg("p", 2, "172.17.0.2"))
+	if got := w.user("p", 2); got.Addrs[0] != netip.MustParseAddr("192.0.2.8") {
+		t.Errorf("registered is %v", got)
+	}
+}
+
+// TestNATAppears: an association whose packets come from another address by now keeps
+// its elements, and names no others.
+func TestNATAppears(t *testing.T) {
+	w := newWorld(t)
+	w.upUDP(1, false, "192.0.2.9", "198.51.100.9")
+	w.recv(1, reg("p", 1, "198.51.100.9"))
+	w.handle(AssocAddrs{Assoc: 1, Peer: peers("203.0.113.1", "192.0.2.9", "198.51.100.9"), Translated: true})
+	w.trace = nil
+	w.recv(1, reg("p", 1, "198.51.100.9"))
+	if got := w.user("p", 1); got.Addrs[0] != netip.MustParseAddr("203.0.113.1") {
+		t.Errorf("registered is %v, want the address that it is seen at", got)
+	}
+	w.pass(time.Second)
+}
