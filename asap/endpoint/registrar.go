@@ -108,8 +108,16 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 		}
 		r.EncapPort = uint16(n)
 	}
-	if host, number, _ := strings.Cut(addrs, ":"); isHostName(host) {
-		return parseHost(r, s, host, number, port)
+	if host, number, hasPort := strings.Cut(addrs, ":"); isHostName(host) && !strings.Contains(number, ":") {
+		r.Host, r.Port = host, port
+		if hasPort {
+			n, err := strconv.ParseUint(number, 10, 16)
+			if err != nil || n == 0 {
+				return Registrar{}, fmt.Errorf("registrar %q: %q is not a port, 1 to 65535", s, number)
+			}
+			r.Port = uint16(n)
+		}
+		return r, nil
 	}
 	for part := range strings.SplitSeq(addrs, ",") {
 		a, err := netaddr.ParseAddrPort(part, port)
@@ -124,18 +132,6 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 		}
 		r.Addrs = append(r.Addrs, a)
 	}
-	return r, nil
-}
-
-func parseHost(r Registrar, s, host, number string, port uint16) (Registrar, error) {
-	if strings.Contains(s, ":") {
-		n, err := strconv.ParseUint(number, 10, 16)
-		if err != nil || n == 0 {
-			return Registrar{}, fmt.Errorf("registrar %q: %q is not a port, 1 to 65535", s, number)
-		}
-		port = uint16(n)
-	}
-	r.Host, r.Port = host, port
 	return r, nil
 }
 

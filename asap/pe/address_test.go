@@ -191,9 +191,10 @@ func TestAddressLost(t *testing.T) {
 	})
 }
 
-// TestMovedSilence: over the association from the former address an element
-// gives no sign of life: it would refuse its own claim to its identifier.
-func TestMovedSilence(t *testing.T) {
+// TestMovedEnds: over the association from the former address an element gives
+// no sign of life, which would refuse its own claim to its identifier, but ends
+// it, which grants the claim at once.
+func TestMovedEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw, m := sctp.NewNetwork(), &machine{}
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
@@ -213,7 +214,11 @@ func TestMovedSilence(t *testing.T) {
 		expect(t, r1, "REGISTRATION")
 		r1.send(old, &asap.EndpointKeepAlive{Handle: testPool, ID: e.State().ID, HasID: true})
 		expect(t, r1, "")
-		r1.set(func() { r1.silent = false })
+		r1.set(func() {
+			if r1.silent = false; r1.peers[old] != nil {
+				t.Error("the former association goes on")
+			}
+		})
 		time.Sleep(31 * time.Second)
 		expect(t, r1, "REGISTRATION")
 		if err := e.end(); err != nil {

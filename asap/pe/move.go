@@ -44,3 +44,14 @@ func (k *core) moveOn(now time.Time) {
 		k.hunt.BeginAt(now, k.homeAt)
 	}
 }
+
+// leaveFormer ends the association from the former address, over which the
+// registrar asks whether the identifier is in use by another element. Without a
+// sign of life there, it grants the identifier only after a while; now it does so
+// at once.
+func (k *core) leaveFormer() {
+	former := k.home
+	k.settleFor(k.trial)
+	delete(k.peers, former)
+	k.actions = append(k.actions, endpoint.Close{Assoc: former, Abort: true})
+}

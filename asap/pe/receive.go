@@ -91,7 +91,11 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 	// handle that could match. To acknowledge would keep it alive, also while
 	// no registrar is found that deregisters it.
 	active := k.phase == hunting || k.phase == registering || k.phase == registered
-	if !active || !k.mayBeKnown || !k.acknowledges(a) || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
+	if _, up := k.peers[a]; !active || !k.mayBeKnown || !up || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
+		return
+	}
+	if k.trial.moved && a == k.home {
+		k.leaveFormer()
 		return
 	}
 	k.send(a, &asap.EndpointKeepAliveAck{Handle: k.pool, ID: k.element.ID}) // KA2
@@ -106,14 +110,6 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 	case m.Home:
 		k.tryAdopter(now, a, m.Server) // KA2.4
 	}
-}
-
-// acknowledges reports whether keep-alives over an association are acknowledged.
-// An element that has moved gives no sign of life over its former one: its
-// registrar asks there whether the identifier is in use by another element.
-func (k *core) acknowledges(a sctp.AssocID) bool {
-	_, up := k.peers[a]
-	return up && !(k.trial.moved && a == k.home)
 }
 
 // onError: a registrar that cannot make sense of a registration answers with

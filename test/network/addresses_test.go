@@ -1,0 +1,222 @@
+package network
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// corefile is a registrar's, on all addresses of its host.
+const corefile = `pool.example.org {
+    rserpool {
+        transport udp
+        ttl 0
+    }
+    ready :8181
+}
+`
+
+// registry starts a registrar on a host of its own.
+func registry(t *testing.T, n *Network, addrs ...string) *Host {
+	t.Helper()
+	h := n.Host("registrar", addrs...)
+	h.CoreDNS(corefile)
+	h.Serving(ip(addrs[0]))
+	return h
+}
+
+// ip is an address without its prefix length.
+func ip(prefix string) string {
+	a, _, _ := strings.Cut(prefix, "/")
+	return a
+}
+
+// register runs rsp on a host, with a command that says when it runs.
+func register(h *Host, more ...string) *Process {
+	return h.RSP(append(append([]string{"register", "--via", "udp", "--pool", "web", "--serve", "tcp:8080"}, more...),
+		"--", "sh", "-c", "echo COMMAND runs; exec sleep 1000")...)
+}
+
+// reached waits until the pool's elements have exactly these addresses, and
+// tells how long that took.
+func reached(t *testing.T, h *Host, server string, want ...string) time.Duration {
+	t.Helper()
+	return Eventually(t, fmt.Sprintf("%s names %q", server, want), func() error {
+		var got []string
+		for _, q := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			list, err := h.Lookup(server, "web."+Zone, q)
+			if err != nil {
+				return err
+			}
+			got = append(got, list...)
+		}
+		if !slices.Equal(got, want) {
+			return fmt.Errorf("it names %q", got)
+		}
+		return nil
+	})
+}
+
+// gaps counts the questions that a server answers without an address until stop
+// is closed, and gives the number and how many were asked.
+func gaps(h *Host, server string, stop <-chan struct{}) (without, asked int) {
+	for {
+		select {
+		case <-stop:
+			return without, asked
+		case <-time.After(20 * time.Millisecond):
+		}
+		list, _ := h.Lookup(server, "web."+Zone, dns.TypeA)
+		asked++
+		if len(list) == 0 {
+			without++
+		}
+	}
+}
+
+// TestAddressReplaced: a new lease has another address, and the former one is
+// gone with it.
+func TestAddressReplaced(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("server", "10.98.1.11/24")
+	p := register(s, "--registrar", "10.98.1.53", "--id", "0d000001")
+	reached(t, r, "10.98.1.53", "10.98.1.11")
+	s.IP("addr del 10.98.1.11/24 dev eth0")
+	s.IP("addr add 10.98.1.12/24 dev eth0")
+	t.Logf("at the new address after %v", reached(t, r, "10.98.1.53", "10.98.1.12"))
+	p.WaitFor("the addresses of this machine have changed; registering [10.98.1.12]")
+}
+
+// TestAddressRenumbered: the former address is still there. Clients are given an
+// address all the time.
+func TestAddressRenumbered(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("server", "10.98.1.11/24")
+	register(s, "--registrar", "10.98.1.53")
+	reached(t, r, "10.98.1.53", "10.98.1.11")
+	stop, done := make(chan struct{}), make(chan string)
+	go func() {
+		without, asked := gaps(r, "10.98.1.53", stop)
+		done <- fmt.Sprintf("%d of %d", without, asked)
+	}()
+	s.IP("addr add 10.98.1.12/24 dev eth0")
+	s.IP("route change 10.98.1.0/24 dev eth0 src 10.98.1.12")
+	t.Logf("at the new address after %v", reached(t, r, "10.98.1.53", "10.98.1.12"))
+	close(stop)
+	if got := <-done; !strings.HasPrefix(got, "0 of ") {
+		t.Errorf("%s questions are answered without an address", got)
+	}
+}
+
+// TestNetworkLate: the network comes up after rsp and its command.
+func TestNetworkLate(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("server")
+	p := register(s, "--registrar", "10.98.1.53")
+	p.WaitFor("COMMAND runs")
+	for range 3 { // with growing pauses
+		p.Next("no registrar could be reached: 10.98.1.53:3863: ")
+	}
+	s.Link("eth0", n.LAN, "10.98.1.11/24")
+	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 10*time.Second {
+		t.Errorf("registered %v after the network was up", d)
+	}
+}
+
+// TestAnnounceLate: the same with a registrar that announces itself.
+func TestAnnounceLate(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r := n.Host("registrar", "10.98.1.53/24")
+	r.CoreDNS(strings.Replace(corefile, "ttl 0", "ttl 0\n        announce 239.0.0.1", 1))
+	r.Serving("10.98.1.53")
+	s := n.Host("server")
+	p := register(s, "--announce=239.0.0.1:3863")
+	p.WaitFor("COMMAND runs")
+	s.Link("eth0", n.LAN, "10.98.1.11/24")
+	s.Bridge("docker0", "172.17.0.1/16")
+	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 20*time.Second {
+		t.Errorf("registered %v after the network was up", d)
+	}
+}
+
+// TestNamedAddressLate: an address that is named and not there yet.
+func TestNamedAddressLate(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("server", "10.98.1.11/24")
+	p := register(s, "--registrar", "10.98.1.53", "--address", "10.98.1.20")
+	p.WaitFor("COMMAND runs")
+	p.WaitFor("cannot listen on [10.98.1.20:0]")
+	s.IP("addr add 10.98.1.20/24 dev eth0")
+	if d := reached(t, r, "10.98.1.53", "10.98.1.20"); d > 10*time.Second {
+		t.Errorf("registered %v after the address was there", d)
+	}
+}
+
+// TestDuplicateAddressDetection: while IPv6 addresses are tentative, only the
+// loopback one can be used. It must not be.
+func TestDuplicateAddressDetection(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "fd98:1::53/64"), n.Host("server")
+	l := s.link("eth0", n.LAN)
+	s.Sysctl("net.ipv6.conf.eth0.accept_dad=1", "net.ipv6.conf.eth0.dad_transmits=5")
+	l.Up()
+	s.IP("addr add fd98:1::11/64 dev eth0")
+	p := register(s, "--registrar", "[fd98:1::53]:3863")
+	p.WaitFor("COMMAND runs")
+	if out := s.IP("-6 addr show dev eth0 tentative"); !strings.Contains(out, "fd98:1::11") {
+		t.Fatalf("the address is not tentative: %q", out)
+	}
+	p.WaitFor("no registrar could be reached")
+	if d := reached(t, r, "fd98:1::53", "fd98:1::11"); d > 15*time.Second {
+		t.Errorf("registered after %v", d)
+	}
+}
+
+// TestTemporaryAddress: the stable IPv6 address is registered, though the system
+// prefers a temporary one. When its prefix is deprecated, the new one is.
+func TestTemporaryAddress(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "fd98:1::53/64"), n.Host("server")
+	l := s.link("eth0", n.LAN)
+	s.Sysctl("net.ipv6.conf.eth0.use_tempaddr=2")
+	l.Up()
+	s.IP("addr add fd98:1::11/64 dev eth0 mngtmpaddr valid_lft 4000 preferred_lft 3000")
+	Eventually(t, "there is a temporary address", func() error {
+		if out := s.IP("-6 addr show dev eth0 temporary"); !strings.Contains(out, "fd98:1:") {
+			return fmt.Errorf("%q", out)
+		}
+		return nil
+	})
+	if out := s.IP("route get fd98:1::53"); strings.Contains(out, "src fd98:1::11 ") {
+		t.Fatalf("the system does not prefer the temporary address: %s", out)
+	}
+	register(s, "--registrar", "fd98:1::53")
+	reached(t, r, "fd98:1::53", "fd98:1::11")
+	s.IP("addr add fd98:1::12/64 dev eth0 nodad")
+	s.IP("addr change fd98:1::11/64 dev eth0 valid_lft 4000 preferred_lft 0")
+	t.Logf("at the new address after %v", reached(t, r, "fd98:1::53", "fd98:1::12"))
+}
+
+// TestAdvertise: from behind NAT, the address of the host in front is registered.
+func TestAdvertise(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, h := registry(t, n, "10.98.1.53/24"), n.Host("host", "10.98.1.2/24")
+	h.Bridge("docker0", "172.17.0.1/16")
+	c := h.Container("container", "docker0", "172.17.0.2/16")
+	h.Masquerade("eth0")
+	p := register(c, "--registrar", "10.98.1.53", "--advertise", "10.98.1.2")
+	p.WaitFor("registered as")
+	reached(t, r, "10.98.1.53", "10.98.1.2")
+}
