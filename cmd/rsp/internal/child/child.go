@@ -16,6 +16,28 @@ type Child struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error
+
+	terminal bool // it has been given the terminal
+}
+
+// Change says that the command was stopped, or goes on.
+type Change struct {
+	Stopped bool
+	Signal  syscall.Signal // that has stopped it
+}
+
+// WantsTerminal reports whether the command was stopped because it used the
+// terminal from the background.
+func (c Change) WantsTerminal() bool {
+	return c.Signal == syscall.SIGTTIN || c.Signal == syscall.SIGTTOU
+}
+
+// String says it in words, such as "stopped (tty input)".
+func (c Change) String() string {
+	if c.WantsTerminal() {
+		return c.Signal.String() + " from the background"
+	}
+	return c.Signal.String()
 }
 
 // Start runs a command with this process's environment and standard input. It
@@ -47,6 +69,19 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 
 // Signal sends a signal to the command, not to what it has started.
 func (c *Child) Signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
+
+// Continue has the command, and what shares its process group, continue if it
+// is stopped.
+func (c *Child) Continue() {
+	select {
+	case <-c.done: // its number may be another's
+	default:
+		_ = syscall.Kill(-c.PID(), syscall.SIGCONT)
+	}
+}
+
+// PID is the command's process number, and that of its process group.
+func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Done is closed when the command has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
