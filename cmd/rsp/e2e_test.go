@@ -166,11 +166,21 @@ type proc struct {
 
 func startRSP(t *testing.T, args ...string) *proc {
 	t.Helper()
-	p := &proc{t: t, cmd: exec.Command(os.Args[0], args...), end: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), asMain+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p := newProc(t, args...)
 	p.start(args)
 	return p
+}
+
+func newProc(t *testing.T, args ...string) *proc {
+	p := &proc{t: t, cmd: withEnv(exec.Command(os.Args[0], args...)), end: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p
+}
+
+// withEnv has the test binary be rsp.
+func withEnv(cmd *exec.Cmd, more ...string) *exec.Cmd {
+	cmd.Env = append(append(os.Environ(), asMain+"=1"), more...)
+	return cmd
 }
 
 // start starts the process, and kills it at the end of the test.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -25,9 +24,7 @@ func startPiped(t *testing.T, fd int, full bool, args ...string) (*proc, *os.Fil
 	if full {
 		fill(t, w)
 	}
-	p := &proc{t: t, cmd: exec.Command(os.Args[0], args...), end: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), asMain+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p := newProc(t, args...)
 	if fd == 2 {
 		p.cmd.Stderr = w
 	} else {

@@ -30,6 +30,7 @@ type registerFlags struct {
 	load                    loadFlags
 	check                   checkFlags
 	timers                  pe.Timers
+	drain                   time.Duration
 }
 
 type loadFlags struct {
@@ -52,17 +53,33 @@ func newRegister() *cobra.Command {
 		Long: `Make a server on this machine an element of a pool, for as long as rsp runs.
 
 rsp registers the element, renews the registration, acknowledges the registrar's
-keep-alives, and looks for the next registrar when one fails or has no room; a
-registrar that takes over finds it as well. On SIGTERM and SIGINT it deregisters
-the element. It ends by itself if a registrar refuses the first registration for a
-reason that lies in the element, such as another policy than the pool's. If an
---id is in use by another element, rsp tries again for 75 s first: that element
-may have died. After a registration has succeeded, no refusal ends rsp: it logs
-the reason, goes on to other registrars, and tries again after up to a minute.
+keep-alives, and looks for the next registrar if one fails or has no room. A
+registrar that takes over finds the element as well. On SIGTERM, SIGINT and SIGHUP
+rsp deregisters the element and ends.
 
-With COMMAND, rsp runs the server: the element is registered while COMMAND runs,
-signals are passed on (SIGTERM, SIGINT and SIGQUIT after the deregistration, the
-second time at once), and rsp ends with COMMAND's exit status.
+rsp ends by itself only if a registrar refuses the first registration for a reason
+that lies in the element, such as another policy than the pool's. If an --id is in
+use by another element, rsp tries again for 75 s first: that element may have
+died. After a registration has succeeded, no refusal ends rsp: it logs the reason,
+goes on to other registrars, and tries again after up to a minute.
+
+With COMMAND, rsp runs the server. The element is registered while COMMAND runs,
+and rsp ends with COMMAND's exit status. Only three things end COMMAND: COMMAND
+itself, the user's signals, and a first registration that is refused.
+
+Signals are passed on to COMMAND. SIGTERM, SIGINT and SIGQUIT follow the
+deregistration and the time of --drain; a second one is passed on at once. Clients
+keep an answer for its TTL, so --drain with that TTL lets the server answer those
+that have not heard of the deregistration. Signals that rsp was started to ignore,
+as by nohup, stay ignored by rsp and COMMAND.
+
+COMMAND gets the terminal if it reads from it and rsp is in the foreground; Ctrl-C
+then reaches COMMAND directly. While COMMAND is stopped (SIGSTOP, Ctrl-Z), it is not
+registered. As process 1 of a container, rsp also reaps orphaned processes.
+
+If the log cannot be written, because the reader of the pipe hangs or has ended,
+rsp and COMMAND run on; rsp counts the lines that it loses, and logs the number
+when it can write again.
 
 COMMAND runs whatever the network does: while this machine has no address, or no
 registrar answers, rsp keeps trying to register the element.
@@ -97,9 +114,9 @@ Checks (--check):
   times in a row.
 
 Loads (--load), for the policies with a load:
-  fixed                   as given with --policy
-  cpu                     how busy this machine's processors are
-  file:PATH, cmd:COMMAND  a fraction in a file, or printed by a shell's command
+  fixed                   the load given with --policy
+  cpu                     the part of the time that this machine's processors work
+  file:PATH, cmd:COMMAND  a fraction in a file, or printed by a command of the shell
   A load that has changed by --load-threshold is sent to the registrar at once.
   A source has --load-interval to give a value, but at least 1s and at most 10s.
   If it gives none, the last value stays, at first that of --policy. The first
@@ -111,14 +128,15 @@ its process group end with it.
 Registration life:
   RFC 5354 counts it in seconds, the reference implementation RSPLIB in
   milliseconds. The default goes on the wire as 90000, which is right for both:
-  90 s of milliseconds, renewed every 30 s, or 25 h of seconds. A dead element is
-  missed by its keep-alives long before. Use --life-unit to suit one kind.
+  90 s of milliseconds, renewed every 30 s, or 25 h of seconds. Keep-alives detect a
+  dead element long before that. --life-unit chooses the unit for one kind.
 
 ` + registrarHelp + `
-  A registrar that takes over from a failed one calls the element where that
-  registered from; by SCTP in UDP, where it has not heard of the element, at UDP
-  port 9899: --encap 9899 takes that one, if nobody else on this machine needs it.
-  Elsewise the element registers with the next --registrar by itself.
+  A registrar that takes over from a failed one connects to the address and port
+  that the element registered from. If it connects by SCTP in UDP and does not know
+  the element's UDP port, it uses 9899: --encap 9899 binds that port, if no other
+  program on this machine needs it. Otherwise the element registers with the next
+  --registrar on its own.
 
 ` + exitHelp + `
   With COMMAND: its exit status, 128+N if signal N ended it, 126 and 127 if it
@@ -163,7 +181,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the one toward the registrars, whatever it becomes)")
 	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have: in front of a NAT or a container; repeatable with sctp")
 	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's policy, with this element's values")
-	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (sctp alone)")
+	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (only with sctp)")
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
 	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
 	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
@@ -175,15 +193,16 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&f.check.fail, "check-fail", 3, "failures in a row that deregister the element")
 	fl.IntVar(&f.check.rise, "check-rise", 2, "passes in a row that register it again")
 	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from (`SOURCE`): fixed, cpu, file:PATH or cmd:COMMAND")
-	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two looks at the load")
-	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "change of the load that the pool is told of")
-	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time that a registrar has to answer a registration")
+	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two reads of the load")
+	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "least change of the load that is sent to the registrar")
+	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time that a registrar has to answer a registration, at least 100ms")
 	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "unanswered registrations before the next registrar is sought")
-	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time that an association has to come up")
+	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time to establish an association, at least 100ms")
 	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time that the deregistration may take at the end")
+	fl.DurationVar(&f.drain, "drain", 0, "time between the deregistration and the signal to COMMAND, or the end of rsp; use the TTL of the DNS answers")
 	f.logFlags.add(cmd)
 
-	noFiles(cmd, "pool", "serve", "address", "advertise", "id", "life", "reregister", "check", "load-threshold")
+	noFiles(cmd, "drain", "pool", "serve", "address", "advertise", "id", "life", "reregister", "check", "load-threshold")
 	fixed := func(flag string, words ...string) {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	}
@@ -210,21 +229,19 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 	}
 	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
 	s := &supervisor{
-		pool:    f.pool,
 		command: command,
 		log:     f.logger(cmd.ErrOrStderr()),
-		policy:  cfg.Policy,
+		drain:   f.drain,
 	}
 	if err := f.addCheck(s, cfg.Transport); err != nil {
 		return nil, usage(cmd, err)
 	}
-	if err := f.addLoad(s); err != nil {
+	if err := f.addLoad(s, cfg.Policy.Type); err != nil {
 		return nil, usage(cmd, err)
 	}
 	cfg.Notify = s.notify
 	cfg.Logf = func(format string, args ...any) { s.log.log(verbose, format, args...) }
-	s.element, err = pe.New(cfg)
-	if err != nil {
+	if s.registration, err = newRegistration(cfg, s.log); err != nil {
 		return nil, usage(cmd, err)
 	}
 	return s, nil
@@ -316,6 +333,9 @@ func (f *registerFlags) checkTimers() error {
 	if f.timers.MaxRegAttempt < 1 {
 		return fmt.Errorf("--max-reg-attempt must be at least 1, got %d", f.timers.MaxRegAttempt)
 	}
+	if f.drain < 0 {
+		return fmt.Errorf("--drain must not be negative, got %v", f.drain)
+	}
 	return nil
 }
 
@@ -372,7 +392,7 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 		return nil
 	}
 	probe, err := health.Parse(f.check.probe, func() string {
-		return net.JoinHostPort(f.servedAt(s.element.State()), strconv.Itoa(int(t.Port)))
+		return net.JoinHostPort(f.servedAt(s.registration.state()), strconv.Itoa(int(t.Port)))
 	})
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)
@@ -406,7 +426,7 @@ func (f *registerFlags) servedAt(s pe.State) string {
 	return "localhost"
 }
 
-func (f *registerFlags) addLoad(s *supervisor) error {
+func (f *registerFlags) addLoad(s *supervisor, policy param.PolicyType) error {
 	if f.load.source == "fixed" {
 		return nil
 	}
@@ -414,8 +434,8 @@ func (f *registerFlags) addLoad(s *supervisor) error {
 	if err != nil {
 		return fmt.Errorf("--load: %w", err)
 	}
-	if !hasLoad(s.policy.Type) {
-		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", s.policy.Type)
+	if !hasLoad(policy) {
+		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", policy)
 	}
 	if f.load.interval <= 0 {
 		return errors.New("--load-interval must be positive")

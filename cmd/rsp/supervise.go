@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
@@ -18,11 +15,9 @@ import (
 
 // supervisor keeps an element registered while its server is there and fit.
 type supervisor struct {
-	pool    string
-	element *pe.Element
-	command []string // empty without one
-	log     *logger
-	policy  param.Policy // with the values given
+	registration *registration
+	command      []string // empty without one
+	log          *logger
 
 	checker *health.Checker // nil without a check
 
@@ -30,33 +25,35 @@ type supervisor struct {
 	loadInterval  time.Duration
 	loadThreshold float64
 
-	hinted bool // what to try is said once
-}
+	drain time.Duration // between the deregistration and the end of the command
 
-// passedOn are the signals that reach the command.
-var passedOn = []os.Signal{
-	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP,
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+	hinted bool // what to try is said once
 }
 
 // run registers the element until a signal ends it, or the command ends.
 func (s *supervisor) run(ctx context.Context) error {
-	take := passedOn
-	if len(s.command) == 0 {
-		take = passedOn[:2] // the others do what they do to any process
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer child.KillProbes()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, take...)
-	defer signal.Stop(signals)
+	if child.AdoptsOrphans() {
+		go child.Reap(ctx)
+	}
 	if len(s.command) == 0 {
+		signals, stop := take(endAlone)
+		defer stop()
 		return s.alone(ctx, signals)
 	}
+	signals, stop := take(passedOn)
+	defer stop()
 	return s.withCommand(ctx, signals)
 }
 
-// alone keeps the element registered until SIGTERM or SIGINT.
+// endLimit is how long the end of an element can take.
+func (s *supervisor) endLimit() time.Duration { return s.registration.cfg.Timers.Stop + time.Second }
+
+// alone keeps the element registered until SIGTERM, SIGINT or SIGHUP.
 func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error {
+	ignoreTerminal()
 	r := s.start(ctx)
 	select {
 	case err := <-r.ended:
@@ -65,66 +62,20 @@ func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error 
 		s.log.log(verbose, "%v: deregistering", sig)
 		r.stop()
 	}
+	var err error
 	select {
-	case err := <-r.ended:
-		return err
+	case err = <-r.ended:
 	case sig := <-signals:
 		return fmt.Errorf("%v again: ended before the deregistration was confirmed", sig)
 	}
-}
-
-// withCommand keeps the element registered while the command runs.
-func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) error {
-	// The files themselves: no goroutine of rsp stands between them and the
-	// command.
-	c, err := child.Start(s.command, os.Stdout, os.Stderr)
-	if err != nil {
-		s.log.log(quiet, "%v", err)
-		return &statusError{child.StartStatus(err)}
-	}
-	r := s.start(ctx)
-	ended, stopping := r.ended, false
-	var failure error
-	var forward os.Signal // once the element is deregistered
-	for {
+	if wait := s.registration.drain(s.drain); wait > 0 {
+		s.log.log(normal, "draining: ending in %v, or with a second signal", wait.Round(time.Millisecond))
 		select {
-		case sig := <-signals:
-			terminal := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
-			if !terminal || stopping {
-				c.Signal(sig)
-				break
-			}
-			stopping, forward = true, sig
-			r.stop()
-		case err := <-ended:
-			ended = nil
-			switch {
-			case forward != nil:
-				if err != nil {
-					s.log.log(quiet, "%v", err)
-				}
-				c.Signal(forward)
-			case err != nil:
-				// Nothing to run the command for.
-				failure, stopping = err, true
-				c.Signal(syscall.SIGTERM)
-			}
-		case <-c.Done():
-			r.stop()
-			if ended != nil {
-				if err := <-ended; err != nil {
-					s.log.log(quiet, "%v", err)
-				}
-			}
-			if failure != nil {
-				return failure
-			}
-			if status := c.Status(); status != exitOK {
-				return &statusError{status}
-			}
-			return nil
+		case <-time.After(wait):
+		case <-signals:
 		}
 	}
+	return err
 }
 
 // running is an element that runs, with its check and its load.
@@ -142,7 +93,7 @@ func (s *supervisor) start(ctx context.Context) running {
 	ctx, stop := context.WithCancel(ctx)
 	r := running{stop: stop, ended: make(chan error, 1)}
 	if s.checker != nil {
-		s.element.SetAvailable(false)
+		s.registration.setFit(false)
 		go s.checker.Run(ctx)
 	}
 	loadKnown := s.followLoad(ctx)
@@ -154,7 +105,7 @@ func (s *supervisor) start(ctx context.Context) running {
 			s.log.log(quiet, "load: no value after %v: registering with the load of --policy", firstLoad)
 		case <-ctx.Done():
 		}
-		err := s.element.Run(ctx)
+		err := s.registration.run(ctx)
 		stop()
 		r.ended <- err
 	}()
@@ -184,34 +135,33 @@ func (s *supervisor) onCheck(fit bool, err error) {
 	default:
 		s.log.log(quiet, "check fails: %v", err)
 	}
-	s.element.SetAvailable(fit)
+	s.registration.setFit(fit)
 }
 
 // onLoad takes a load that has changed.
 func (s *supervisor) onLoad(f float64) {
-	p := s.policy
-	p.Load = load.ToWire(f)
 	s.log.log(verbose, "load %.1f%%", f*100)
-	if err := s.element.Update(p); err != nil {
+	if err := s.registration.setLoad(load.ToWire(f)); err != nil {
 		s.log.log(quiet, "load: %v", err)
 	}
 }
 
 // notify writes down what happens to the element.
 func (s *supervisor) notify(ev pe.Event) {
+	s.registration.observe(ev)
 	at := normal
 	switch ev.Type {
 	case pe.Reregistered:
 		at = verbose
 	case pe.Rejected:
-		return // it is what rsp ends with
+		return // the error of the element's end
 	case pe.HomeLost, pe.Refused, pe.DeregistrationRefused:
 		s.hinted = true // somebody is there
 		at = quiet
 	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet
 	}
-	s.log.log(at, "pool %q: %v", s.pool, ev)
+	s.log.log(at, "pool %q: %v", string(s.registration.cfg.Pool), ev)
 	if ev.Type == pe.NoRegistrar && !s.hinted {
 		s.hinted = true
 		s.log.log(normal, "%s", hint(ev.Err))

@@ -24,7 +24,7 @@ func TestHintOnce(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			s := &supervisor{pool: "web", log: &logger{w: &out, level: normal}}
+			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, log: &logger{w: &out, level: normal}}
 			for _, ev := range tt.events {
 				s.notify(ev)
 			}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+)
+
+// The times between two attempts to run an element that ends by itself: each
+// is twice the last one, up to maxRetry.
+const (
+	firstRetry = time.Second
+	maxRetry   = 30 * time.Second
+)
+
+// registration keeps one element registered. A pe.Element can end by itself,
+// when its sockets cannot be opened or a registrar refuses it; the server that
+// it stands for goes on, and another pe.Element with the same identifier takes
+// its place. Its methods may be called from any goroutine, run once.
+type registration struct {
+	cfg    pe.Config
+	log    *logger
+	drawID bool // the identifier is random
+
+	mu       sync.Mutex
+	element  *pe.Element // nil between two of them
+	last     pe.State    // of the one before, then
+	unfit    bool        // the check fails
+	stopped  bool        // the command is stopped
+	accepted bool        // a registrar has accepted the element at least once
+	fresh    bool        // and has done so since the last pe.Element began
+	leftAt   time.Time   // when it was deregistered; zero while it is registered
+}
+
+// newRegistration checks the configuration, and does nothing yet.
+func newRegistration(cfg pe.Config, log *logger) (*registration, error) {
+	e, err := pe.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &registration{cfg: cfg, log: log, drawID: cfg.ID == 0, element: e}, nil
+}
+
+// run keeps the element registered until ctx ends, and deregisters it then. It
+// returns earlier only if the very first registration is refused: that is a
+// mistake that the user can mend, as long as nobody relies on the server.
+func (r *registration) run(ctx context.Context) error {
+	wait := firstRetry
+	for {
+		err := r.runOnce(ctx)
+		var rejected *pe.RejectedError
+		switch accepted, fresh := r.history(); {
+		case ctx.Err() != nil, !accepted && errors.As(err, &rejected):
+			return err
+		case fresh:
+			wait = firstRetry
+		}
+		// Not all elements of a pool at once.
+		d := wait/2 + rand.N(wait/2)
+		r.log.log(quiet, "pool %q: %v; trying again in %v", string(r.cfg.Pool), err, d.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(d):
+		}
+		wait = min(2*wait, maxRetry)
+	}
+}
+
+// runOnce runs one pe.Element to its end.
+func (r *registration) runOnce(ctx context.Context) error {
+	e, err := r.begin()
+	if err != nil {
+		return err
+	}
+	err = e.Run(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.element, r.last = nil, e.State()
+	var rejected *pe.RejectedError
+	if r.cfg.ID = r.last.ID; r.drawID && errors.As(err, &rejected) && rejected.Has(param.CauseNonUniquePEIdentifier) {
+		r.cfg.ID = 0
+	}
+	return err
+}
+
+// begin gives the pe.Element to run.
+func (r *registration) begin() (*pe.Element, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fresh = false
+	if r.element == nil {
+		e, err := pe.New(r.cfg)
+		if err != nil {
+			return nil, err
+		}
+		r.element = e
+	}
+	r.element.SetAvailable(!r.unfit && !r.stopped)
+	return r.element, nil
+}
+
+func (r *registration) history() (accepted, fresh bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted, r.fresh
+}
+
+// observe takes what happens to the element.
+func (r *registration) observe(ev pe.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch ev.Type {
+	case pe.Registered, pe.Reregistered:
+		r.accepted, r.fresh, r.leftAt = true, true, time.Time{}
+	case pe.Deregistered:
+		r.leftAt = time.Now()
+	}
+}
+
+// drain says how much of a time is left until nobody has an answer any more
+// that names the element: it begins with the deregistration.
+func (r *registration) drain(d time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.accepted:
+		return 0
+	case r.leftAt.IsZero():
+		return d
+	}
+	return max(0, d-time.Since(r.leftAt))
+}
+
+// state tells what the registration is like now.
+func (r *registration) state() pe.State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.element == nil {
+		return r.last
+	}
+	return r.element.State()
+}
+
+// setFit says what the check finds, setStopped whether the command is stopped.
+func (r *registration) setFit(fit bool) { r.setAvailable(&r.unfit, !fit) }
+
+func (r *registration) setStopped(stopped bool) { r.setAvailable(&r.stopped, stopped) }
+
+func (r *registration) setAvailable(what *bool, v bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*what = v
+	if r.element != nil {
+		r.element.SetAvailable(!r.unfit && !r.stopped)
+	}
+}
+
+// setLoad takes a load, in the unit of the policies.
+func (r *registration) setLoad(load uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cfg.Policy.Load = load
+	if r.element == nil {
+		return nil
+	}
+	return r.element.Update(r.cfg.Policy)
+}

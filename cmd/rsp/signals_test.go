@@ -1,0 +1,55 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestNohup: signals that rsp was started to ignore stay ignored, also by the
+// command, as if it had been started in place of rsp.
+func TestNohup(t *testing.T) {
+	r := newRegistry(t)
+	s := newServer(t)
+	p := shellRSP(t, `trap '' HUP; exec "$@"`, register(r, s.args...)...)
+	r.has(t, "web", 1)
+	p.signal(syscall.SIGHUP)
+	before := r.Stats().KeepAlivesAcked
+	eventually(t, "two more keep-alives are acknowledged", func() bool { return r.Stats().KeepAlivesAcked >= before+2 })
+	s.lives(p)
+	s.end(p)
+
+	for _, c := range []struct{ name, ignored, want string }{
+		// Bits of signal numbers: HUP is 1, INT 2, QUIT 3.
+		{"nothing", `exec "$@"`, "0000000000000000"},
+		{"nohup", `trap '' HUP; exec "$@"`, "0000000000000001"},
+		{"in the background", `trap '' INT QUIT; exec "$@"`, "0000000000000006"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := shellRSP(t, c.ignored, register(r, "--", "grep", "SigIgn", "/proc/self/status")...)
+			if status := p.wait(); status != exitOK {
+				t.Skip("no /proc")
+			}
+			_, got, _ := strings.Cut(p.String(), "SigIgn:\t")
+			if got, _, _ = strings.Cut(got, "\n"); got != c.want {
+				t.Errorf("the command ignores %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// shellRSP starts rsp from a script of the shell that gets its command line.
+func shellRSP(t *testing.T, script string, args ...string) *proc {
+	t.Helper()
+	p := newShellProc(t, script, args...)
+	p.start(args)
+	return p
+}
+
+func newShellProc(t *testing.T, script string, args ...string) *proc {
+	p := newProc(t, args...)
+	p.cmd = withEnv(exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, p.cmd.Args...)...))
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p
+}

@@ -1,0 +1,272 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// server is a command for rsp that notes each signal that ends it.
+type server struct {
+	t     *testing.T
+	notes string
+	args  []string // -- COMMAND...
+}
+
+func newServer(t *testing.T) *server {
+	notes := filepath.Join(t.TempDir(), "notes")
+	script := `echo started >>"$1"; trap 'echo ended >>"$1"; exit 9' TERM INT; while :; do sleep 0.05; done`
+	return &server{t, notes, []string{"--", "/bin/sh", "-c", script, "sh", notes}}
+}
+
+func (s *server) wrote() string {
+	b, err := os.ReadFile(s.notes)
+	if err != nil && !os.IsNotExist(err) {
+		s.t.Error(err)
+	}
+	return string(b)
+}
+
+// lives fails the test if the command was ended, or rsp was.
+func (s *server) lives(p *proc) {
+	s.t.Helper()
+	select {
+	case <-p.end:
+		s.t.Fatalf("rsp has ended")
+	default:
+	}
+	if got := s.wrote(); got != "started\n" {
+		s.t.Fatalf("the command wrote %q, want it to run", got)
+	}
+}
+
+// end ends rsp and its command with SIGTERM.
+func (s *server) end(p *proc) {
+	s.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 9 {
+		s.t.Errorf("status %d, want the command's 9", status)
+	}
+	if got := s.wrote(); got != "started\nended\n" {
+		s.t.Errorf("the command wrote %q", got)
+	}
+}
+
+// TestSurvivesPolicyConflict: a registrar restarts, and an element with another
+// policy is there first. The element that was in the pool before is refused,
+// its server lives, and it is back when the other element is gone.
+func TestSurvivesPolicyConflict(t *testing.T) {
+	port := freePort(t)
+	r := registryAt(t, port, port)
+	s := newServer(t)
+	p := startRSP(t, register(r, s.args...)...)
+	r.has(t, "web", 1)
+	r.close()
+
+	// The element comes back at once if it is let. It is stopped meanwhile.
+	p.signal(syscall.SIGSTOP)
+	r = registryAt(t, port, port)
+	q := startRSP(t, register(r, "--policy", "WRR:1", "--id", "7")...)
+	r.has(t, "web", 1)
+	p.signal(syscall.SIGCONT)
+	p.says("policy differs from the pool's")
+	s.lives(p)
+
+	q.signal(syscall.SIGTERM)
+	q.wait()
+	eventually(t, "the element is back", func() bool {
+		list := r.elements(t, "web")
+		return len(list) == 1 && list[0].ID != "00000007"
+	})
+	s.lives(p)
+	s.end(p)
+	r.has(t, "web", 0)
+}
+
+// TestSurvivesFailover: the registrar dies, and the next one has the pool with
+// another policy.
+func TestSurvivesFailover(t *testing.T) {
+	port := freePort(t)
+	r1, r2 := registryAt(t, port, port), newRegistry(t)
+	q := startRSP(t, register(r2, "--policy", "WRR:1")...)
+	r2.has(t, "web", 1)
+	s := newServer(t)
+	p := startRSP(t, register(r1, append([]string{"--registrar", r2.at}, s.args...)...)...)
+	r1.has(t, "web", 1)
+	r1.close()
+	p.says("policy differs from the pool's")
+	s.lives(p)
+	r1 = registryAt(t, port, port)
+	r1.has(t, "web", 1)
+	s.lives(p)
+	s.end(p)
+	q.signal(syscall.SIGTERM)
+	q.wait()
+}
+
+// TestSurvivesStranger: anybody who reaches the element's port claims to be its
+// home, and refuses it then.
+func TestSurvivesStranger(t *testing.T) {
+	r := newRegistry(t)
+	s := newServer(t)
+	encap, port := freePort(t), freePort(t)
+	p := startRSP(t, register(r, append([]string{
+		"--local", fmt.Sprintf("127.0.0.1:%d", port), "--address", "127.0.0.1", "--encap", fmt.Sprint(encap), "--id", "5",
+	}, s.args...)...)...)
+	r.has(t, "web", 1)
+	x := newStranger(t, port, encap)
+	x.claim(t)
+	eventually(t, "the stranger refuses the element", func() bool { return x.refused() > 0 })
+	p.says("policy differs from the pool's")
+	s.lives(p)
+	// The home that has not refused the element has it still, or again.
+	before := r.Stats().KeepAlivesAcked
+	eventually(t, "the home's keep-alives are acknowledged", func() bool { return r.Stats().KeepAlivesAcked >= before+2 })
+	r.has(t, "web", 1)
+	s.lives(p)
+	s.end(p)
+	r.has(t, "web", 0)
+}
+
+// TestSurvivesTakeover: the home dies, and a registrar takes over that has the
+// pool with another policy. The element is registered again when its former
+// home is back.
+func TestSurvivesTakeover(t *testing.T) {
+	at := freePort(t)
+	r := registryAt(t, at, at)
+	s := newServer(t)
+	encap, port := freePort(t), freePort(t)
+	p := startRSP(t, register(r, append([]string{
+		"--local", fmt.Sprintf("127.0.0.1:%d", port), "--address", "127.0.0.1", "--encap", fmt.Sprint(encap), "--id", "5",
+	}, s.args...)...)...)
+	r.has(t, "web", 1)
+	r.close()
+	x := newStranger(t, port, encap)
+	x.claim(t)
+	eventually(t, "the new home refuses the element", func() bool { return x.refused() > 0 })
+	s.lives(p)
+	r = registryAt(t, at, at)
+	r.has(t, "web", 1)
+	s.lives(p)
+	s.end(p)
+}
+
+// TestSurvivesSockets: another process has the port that rsp is to take, such
+// as the one that it is to replace. rsp goes on, and takes it when it is free.
+func TestSurvivesSockets(t *testing.T) {
+	r := newRegistry(t)
+	s := newServer(t)
+	held, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	encap := held.LocalAddr().(*net.UDPAddr).Port
+	p := startRSP(t, register(r, append([]string{"--encap", fmt.Sprint(encap), "--address", "127.0.0.1"}, s.args...)...)...)
+	p.says("address already in use")
+	s.lives(p)
+	held.Close()
+	r.has(t, "web", 1)
+	s.lives(p)
+	s.end(p)
+}
+
+// stranger calls an element, claims to be its home, and refuses its
+// registrations.
+type stranger struct {
+	end   sctp.Endpoint
+	to    sctp.Dest
+	up    chan sctp.AssocID
+	mu    sync.Mutex
+	count int
+}
+
+func newStranger(t *testing.T, port, encap uint16) *stranger {
+	t.Helper()
+	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	x := &stranger{
+		to: sctp.Dest{Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, port)}, Kind: sctp.UDP, EncapPort: encap},
+		up: make(chan sctp.AssocID, 1),
+	}
+	ready := make(chan struct{})
+	x.end, err = stack.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.AddrPortFrom(loopback, 0)}}, func(ev sctp.Event) {
+		<-ready
+		x.handle(t, ev)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(ready)
+	t.Cleanup(func() { _ = stack.Close() })
+	return x
+}
+
+func (x *stranger) handle(t *testing.T, ev sctp.Event) {
+	switch ev.Type {
+	case sctp.Up:
+		x.up <- ev.Assoc
+	case sctp.Down:
+		if ev.Reason == sctp.ConnectFailed { // the element begins anew
+			x.end.Connect(x.to)
+		}
+	case sctp.Received:
+		m, _, err := asap.Parse(ev.Message.Data)
+		if err != nil {
+			t.Errorf("the element sends nonsense: %v", err)
+			return
+		}
+		if reg, ok := m.(*asap.Registration); ok {
+			x.send(t, ev.Assoc, &asap.RegistrationResponse{
+				Handle: reg.Handle, ID: reg.Element.ID, Reject: true,
+				Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}},
+			})
+			x.mu.Lock()
+			x.count++
+			x.mu.Unlock()
+		}
+	}
+}
+
+// refused is how many registrations were refused.
+func (x *stranger) refused() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.count
+}
+
+// claim calls the element and says to be its home.
+func (x *stranger) claim(t *testing.T) {
+	t.Helper()
+	x.end.Connect(x.to)
+	select {
+	case a := <-x.up:
+		x.send(t, a, &asap.EndpointKeepAlive{Home: true, Server: 0xbad, Handle: "web"})
+	case <-time.After(patience):
+		t.Fatal("the element takes no association")
+	}
+}
+
+func (x *stranger) send(t *testing.T, a sctp.AssocID, m asap.Message) {
+	b, err := m.Append(nil)
+	if err == nil {
+		err = x.end.Send(a, sctp.Message{Data: b, PPID: asap.PPID})
+	}
+	if err != nil && !strings.Contains(err.Error(), "no such association") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a pseudo-terminal whose other end is rsp's.
+type terminal struct {
+	*os.File
+	t *testing.T
+}
+
+// startInTerminal starts rsp in a session of its own, with a terminal for its
+// standard files that it controls.
+func startInTerminal(t *testing.T, script string, args ...string) (*proc, *terminal) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	defer slave.Close()
+	p := newProc(t, args...)
+	if script != "" {
+		p = newShellProc(t, script, args...)
+	}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p.start(args)
+	go func() { // until the terminal is closed
+		b := make([]byte, 4096)
+		for {
+			n, err := master.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = p.Write(b[:n])
+		}
+	}()
+	return p, &terminal{master, t}
+}
+
+func (m *terminal) types(s string) {
+	m.t.Helper()
+	if _, err := m.WriteString(s); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// foreground is the process group that has the terminal.
+func (m *terminal) foreground() int {
+	n, _ := unix.IoctlGetInt(int(m.Fd()), unix.TIOCGPGRP)
+	return n
+}
+
+// TestTerminalRead: a command that reads the terminal can.
+func TestTerminalRead(t *testing.T) {
+	r := newRegistry(t)
+	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `read x; echo "got $x"; read x; echo "got $x"; exit 7`)...)
+	r.has(t, "web", 1)
+	p.says("the command uses the terminal")
+	r.has(t, "web", 1)
+	tty.types("hello\n")
+	p.says("got hello")
+	if got := tty.foreground(); got == p.cmd.Process.Pid {
+		t.Error("rsp is in the foreground, want the command there")
+	}
+	tty.types("again\n")
+	if status := p.wait(); status != 7 {
+		t.Errorf("status %d, want the command's 7", status)
+	}
+	p.says("got again")
+	r.has(t, "web", 0)
+}
+
+// TestTerminalInterrupt: Ctrl-C reaches a command that does not use the
+// terminal after the deregistration.
+func TestTerminalInterrupt(t *testing.T) {
+	r := newRegistry(t)
+	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `trap 'echo interrupted; exit 9' INT; while :; do sleep 0.05; done`)...)
+	r.has(t, "web", 1)
+	tty.types("\x03")
+	if status := p.wait(); status != 9 {
+		t.Errorf("status %d, want the command's 9", status)
+	}
+	p.says("interrupted")
+	out := p.String()
+	if i, j := strings.Index(out, "deregistered"), strings.Index(out, "interrupted"); i < 0 || j < i {
+		t.Errorf("want the element deregistered before the command is interrupted:\n%s", out)
+	}
+}
+
+// TestTerminalStop: Ctrl-Z stops a command that has the terminal; rsp takes it
+// back, and Ctrl-C ends both.
+func TestTerminalStop(t *testing.T) {
+	r := newRegistry(t)
+	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `read x`)...)
+	r.has(t, "web", 1)
+	p.says("the command uses the terminal")
+	tty.types("\x1a")
+	p.says("the command is stopped")
+	r.has(t, "web", 0)
+	eventually(t, "rsp has the terminal", func() bool { return tty.foreground() == p.cmd.Process.Pid })
+	tty.types("\x03")
+	if status := p.wait(); status != 130 {
+		t.Errorf("status %d, want 130 for SIGINT", status)
+	}
+}
+
+// TestTerminalBackground: in the background, a command that reads the terminal
+// is stopped as any other. That is told, and SIGTERM ends it nevertheless.
+func TestTerminalBackground(t *testing.T) {
+	r := newRegistry(t)
+	// The shell with job control is the foreground, and rsp another group.
+	p, _ := startInTerminal(t, `set -m; "$@" & echo "rsp is $!."; wait $!; echo "status $?."`, register(r, "--", "/bin/sh", "-c", `read x`)...)
+	p.says("the command is stopped (tty input) from the background")
+	r.has(t, "web", 0)
+	_, pid, _ := strings.Cut(p.String(), "rsp is ")
+	pid, _, _ = strings.Cut(pid, ".")
+	var n int
+	if _, err := fmt.Sscan(pid, &n); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.says("status 143.")
+	p.wait()
+}
+
+// TestCommandStopped: a command that is stopped serves nobody: it is told and
+// not registered, until it continues.
+func TestCommandStopped(t *testing.T) {
+	r := newRegistry(t)
+	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `echo "pid $$."; trap 'exit 9' TERM; while :; do sleep 0.05; done`)...)
+	r.has(t, "web", 1)
+	p.says(".")
+	_, pid, _ := strings.Cut(p.String(), "pid ")
+	var n int
+	if _, err := fmt.Sscan(strings.TrimSuffix(strings.Fields(pid)[0], "."), &n); err != nil {
+		t.Fatal(err)
+	}
+	signal := func(s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(n, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	p.says("the command is stopped (signal): not registered until it continues")
+	r.has(t, "web", 0)
+	signal(syscall.SIGCONT)
+	p.says("the command continues")
+	r.has(t, "web", 1)
+	signal(syscall.SIGSTOP)
+	r.has(t, "web", 0)
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != 9 {
+		t.Errorf("status %d, want the command's 9", status)
+	}
+}
