@@ -662,6 +662,23 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+// TestExpiredAtOnce: an element that is told just after its registration that it is
+// not registered, as in a rolling restart over two registrars, registers again at
+// once.
+func TestExpiredAtOnce(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+	d.until(0)
+	d.accept(1)
+	d.want("0s ! expired", "0s send 1 REG 11111111 home=00000000 load=0", "0s ! registered")
+	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+	d.until(1900 * time.Millisecond)
+	d.want("0s ! expired")
+	d.until(2 * time.Second)
+	d.want("2s send 1 REG 11111111 home=00000000 load=0")
+}
+
 // TestStrangers: what others do on associations that they open.
 func TestStrangers(t *testing.T) {
 	d := newDriver(t, nil)

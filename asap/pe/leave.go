@@ -85,9 +85,9 @@ func (k *core) mayNotLeave(now time.Time, list []param.Cause) {
 	k.parted(now)
 }
 
-// expired: the registrar has dropped the element. A registration on its way
-// will be answered still. A registrar that always says so is not asked all the
-// time.
+// expired: the registrar has dropped the element, which registers again at once.
+// A registration on its way will be answered still. A registrar that always says
+// so is not asked all the time.
 func (k *core) expired(now time.Time) {
 	if !k.standing {
 		return
@@ -97,7 +97,11 @@ func (k *core) expired(now time.Time) {
 	if k.phase == registered {
 		k.dirty = true
 		k.scheduleUpdate(now)
-		if k.expiries > 0 && !k.updateAt.IsZero() {
+		switch {
+		case k.updateAt.IsZero():
+		case k.expiries == 0:
+			k.updateAt = now
+		default:
 			at := k.lastSent.Add(min(k.timers.MinUpdate<<min(k.expiries, maxShift), k.timers.Reregistration))
 			k.updateAt = later(k.updateAt, at)
 		}
