@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// Path is the path of a program, "coredns" or "rsp", as the source is now.
+// Path is the path of a program, "coredns" or "rsp", as the source is now. To test
+// other builds, name their directory in the environment variable RSERPOOL_BIN.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	dir, err := build()
@@ -26,6 +27,9 @@ func Path(t testing.TB, name string) string {
 // build runs `make build`, one at a time on this machine. In the kernel lab,
 // which is too slow for that, it was run before.
 var build = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv("RSERPOOL_BIN"); dir != "" {
+		return dir, nil
+	}
 	dir, err := root()
 	if err != nil || os.Getenv("IN_UML") != "" {
 		return filepath.Join(dir, "bin"), err
