@@ -70,10 +70,13 @@ type core struct {
 	homeAt endpoint.Registrar
 	addrs  []netip.Addr // to register over associations from now on; nil: as they are
 	moving bool         // these are not registered yet
+	moves  int          // that failed in a row
+	moveAt time.Time    // not before
 	peers  map[sctp.AssocID]endpoint.Registrar
 	calls  calls
 	trial  trial // of another home
 	adopters
+	back goBack
 
 	attempts   int  // registrations since the last response
 	redraws    int  // identifiers drawn anew since the last acceptance
@@ -280,6 +283,9 @@ func (k *core) tick(now time.Time) {
 	if due(k.trial.answerBy) {
 		k.trialUnanswered(now)
 	}
+	if due(k.back.at) {
+		k.tryBack(now)
+	}
 	k.hunt.Tick(now)
 	k.tellRounds(now)
 }
@@ -287,7 +293,7 @@ func (k *core) tick(now time.Time) {
 // nextDeadline is when tick has something to do.
 func (k *core) nextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
-	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy} {
+	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at} {
 		if !d.IsZero() && (!ok || d.Before(next)) {
 			next, ok = d, true
 		}
@@ -318,6 +324,7 @@ func (k *core) homeless(now time.Time, why error) {
 	k.served, k.standing, k.attempts = false, false, 0
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.hunt.Stop() // it was for an alternative
+	k.back = goBack{}
 	switch {
 	case k.trial.assoc != 0 && !k.trial.adopter:
 		k.settleFor(k.trial) // its answer is awaited, as from any other

@@ -409,7 +409,7 @@ func TestTakeover(t *testing.T) {
 		d := newDriver(t, nil)
 		d.atHome()
 		d.until(5 * time.Second)
-		d.up(8)
+		d.callFrom(8, "10.0.0.2")
 		d.receive(8, keepAlive(true, 0x2002))
 		d.want("5s send 8 ACK 11111111", "5s send 8 REG 11111111 home=00002002 load=0")
 		d.accept(8)

@@ -23,5 +23,6 @@
 // there (RFC 5352, Section 3.4). The element changes its home only after the new
 // one has accepted its registration. ASAP has no authentication of its own:
 // anyone who can reach that port and behaves like a registrar can still make the
-// element adopt another home, four times a minute at most.
+// element adopt another home, four times a minute at most, and for about a
+// minute where a registrar that is configured or announces itself is alive.
 package pe

@@ -11,6 +11,7 @@ import (
 // leave ends the registration (RFC 5352, Section 3.2).
 func (k *core) leave(now time.Time) {
 	k.endTrial()
+	k.back = goBack{}
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	if !k.mayBeKnown {
 		k.left(now)

@@ -24,6 +24,7 @@ func (k *core) readdress(now time.Time, addrs []netip.Addr) {
 		k.tell(Event{Type: Readdressed, Addrs: addrs})
 	}
 	k.addrs = slices.Clone(addrs)
+	k.moves, k.moveAt = 0, time.Time{}
 	switch {
 	case k.home == 0:
 		k.hunt.Restart(now)
@@ -39,7 +40,7 @@ func (k *core) readdress(now time.Time, addrs []netip.Addr) {
 // moveOn looks for a registrar to register with from the new addresses, if an
 // element that has moved does not look for one already.
 func (k *core) moveOn(now time.Time) {
-	if k.moving && !k.hunt.Hunting() && (k.phase == registering || k.phase == registered) {
+	if k.moving && !now.Before(k.moveAt) && k.trial.assoc == 0 && !k.hunt.Hunting() && (k.phase == registering || k.phase == registered) {
 		k.rounds = 0
 		k.hunt.BeginAt(now, k.homeAt)
 	}

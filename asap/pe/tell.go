@@ -42,13 +42,16 @@ type warned struct {
 }
 
 // tellRounds tells of the rounds of the hunt that were in vain, if there is no
-// home.
+// home. With a home that serves, one round is enough.
 func (k *core) tellRounds(now time.Time) {
 	r := k.hunt.Rounds()
 	if !k.hunt.Hunting() || r <= k.rounds {
 		return
 	}
 	k.rounds = r
+	if k.home != 0 && k.refusals.n == 0 && !k.moving {
+		k.hunt.Stop()
+	}
 	if k.home == 0 && k.inVain.tell(now) {
 		k.tell(Event{Type: NoRegistrar, Err: &endpoint.UnreachableError{Attempts: k.hunt.Report()}})
 	}

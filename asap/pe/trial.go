@@ -127,7 +127,7 @@ func (k *core) settleFor(t trial) {
 	k.home, k.homeAt, k.element.Home = t.assoc, t.at, t.server
 	k.element.UserTransport.Addrs = t.addrs
 	if t.moved {
-		k.moving = false
+		k.moving, k.moves = false, 0
 	}
 	k.phase, k.answerBy, k.attempts = registering, t.answerBy, t.sent
 }
@@ -137,13 +137,17 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 	t := k.trial
 	if m.Reject {
 		err := k.rejection(t.at, m.Causes)
-		if !t.adopter {
+		switch {
+		case t.adopter:
+		case k.refusals.n > 0 || t.moved:
 			k.noteRefusal(now, err)
+		default: // the home is good enough
+			k.warn(now, "%w; staying with registrar %v", err, k.homeAt)
 		}
 		k.trialFailed(now, err)
 		return
 	}
-	former, formerAt := k.home, k.homeAt
+	former, formerAt, served := k.home, k.homeAt, k.served
 	if t.adopter {
 		if len(k.adopted) == maxAdoptions {
 			k.adopted = k.adopted[1:]
@@ -155,9 +159,10 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 		k.tell(Event{Type: HomeChanged})
 	}
 	k.granted(now, m.Causes)
-	if former != 0 {
+	if stranger := k.planBack(now, t); former != 0 && !(stranger && served) {
 		// Not before: a registrar takes the end of the association for the end
-		// of its element. By now the new home has told it that it is not.
+		// of its element. By now the new home has told it that it is not, unless
+		// the new home is no registrar at all.
 		delete(k.peers, former)
 		k.closeAssoc(former)
 	}
@@ -176,6 +181,8 @@ func (k *core) trialFailed(now time.Time, why error) {
 		}
 		if t.moved {
 			k.renewAt = now
+			k.moves++
+			k.moveAt = now.Add(k.pause(k.moves, k.timers.RetranMax))
 		}
 		k.seekOther(now, t.at, why)
 		return

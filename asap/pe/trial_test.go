@@ -327,3 +327,91 @@ func TestExpiredAgainAndAgain(t *testing.T) {
 	}
 	d.lives()
 }
+
+// TestAdopterUnknown: a stranger that does as registrars do takes the element out
+// of its pool for a minute at most. The association with the former home stays,
+// which would take its end for the element's, and that home takes it back.
+func TestAdopterUnknown(t *testing.T) {
+	d := adoption(t)
+	d.accept(8)
+	d.receive(1, keepAlive(false, 0x1001))
+	d.want("5s ! home changed", "5s ! reregistered", "5s send 1 ACK 11111111")
+	d.until(65 * time.Second)
+	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.collect()
+	d.accept(1)
+	d.want("1m5s send 8 REG 11111111 home=00002002 load=0", "1m5s connect 2 10.0.0.1:3863", "1m5s send 1 REG 11111111 home=00000000 load=0",
+		"1m5s ! home changed", "1m5s ! reregistered", "1m5s close 8 abort=false")
+	if d.k.home != 1 || !d.k.back.at.IsZero() {
+		t.Errorf("home %d, want the first one for good", d.k.home)
+	}
+}
+
+// TestAdopterUnknownStays: where no known registrar is left, the one that has
+// adopted the element stays its home, and the known ones are called less and less
+// often.
+func TestAdopterUnknownStays(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.up(800)
+	d.receive(800, keepAlive(true, 0x2002))
+	d.down(1)
+	d.down(2)
+	d.accept(800)
+	d.log = nil
+	calls := 0
+	for d.now.Sub(d.start) < 3*time.Hour {
+		d.until(d.now.Sub(d.start) + time.Second)
+		if d.k.phase == registering {
+			d.accept(800)
+		}
+		for a := range d.k.calls.assocs {
+			d.down(a)
+		}
+		calls += d.count("connect")
+		if d.count("! no registrar") > 0 {
+			t.Fatalf("log %q: there is a home", d.log)
+		}
+		d.log = nil
+	}
+	if d.k.home != 800 || !d.k.standing {
+		t.Errorf("home %d, want the adopter", d.k.home)
+	}
+	if calls > 60 {
+		t.Errorf("%d calls in 3 h, want about one in 16 min to each of two registrars", calls)
+	}
+}
+
+// TestMovedRefused: a machine whose addresses have changed, and whose home refuses
+// the element from the new ones, stays where it is as long as that is possible,
+// and tries again after pauses that grow.
+func TestMovedRefused(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.atHome()
+	d.k.readdress(d.now, []netip.Addr{netip.MustParseAddr("10.0.0.12")})
+	d.until(0)
+	moves := 0
+	for d.now.Sub(d.start) < time.Hour {
+		for a := range d.k.calls.assocs {
+			d.up(a)
+			d.receive(a, reject(param.CauseInvalidValues))
+			moves++
+		}
+		d.until(d.now.Sub(d.start) + time.Second)
+		d.k.moveOn(d.now)
+		d.until(d.now.Sub(d.start))
+		if d.k.phase == registering {
+			d.accept(1)
+		}
+		d.lives()
+	}
+	if d.k.home != 1 || !d.k.standing || d.count("close 1 ") > 0 {
+		t.Errorf("home %d, standing %v, want the registration from before", d.k.home, d.k.standing)
+	}
+	if moves < 55 || moves > 75 {
+		t.Errorf("%d tries in an hour, want one a minute", moves)
+	}
+	for _, r := range d.regs[len(d.regs)-2:] {
+		t.Logf("registered: %v", r.Element.UserTransport.Addrs)
+	}
+}
