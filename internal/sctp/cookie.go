@@ -51,7 +51,11 @@ func (c *cookie) seal(key []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, c.from.Port())
 	b = append16(b, c.to)
 	b = c.peer.appendFixed(b)
-	b = append(b, byte(len(c.peer.addrs)))
+	translated := byte(0)
+	if c.peer.translated {
+		translated = 1
+	}
+	b = append(b, translated)
 	for _, a := range c.peer.addrs {
 		b = append16(b, a)
 	}
@@ -86,6 +90,7 @@ func openCookie(b, key []byte, now time.Time) (cookie, error) {
 	b = b[62:n]
 	// What we sealed ourselves has the right form.
 	c.peer, _ = parseInit(b[:initFixedLen])
+	c.peer.translated = b[initFixedLen] == 1
 	for b = b[initFixedLen+1:]; len(b) >= 16; b = b[16:] {
 		c.peer.addrs = append(c.peer.addrs, addr16(b))
 	}

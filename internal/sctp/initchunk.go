@@ -39,6 +39,7 @@ type initParams struct {
 	out, in    uint16 // streams
 	tsn        uint32
 	addrs      []netip.Addr
+	translated bool // from: addrs were listed, and dropped
 	cookie     []byte
 	unreported []byte // whole parameters to send back as unrecognized
 }
@@ -113,6 +114,15 @@ func (p *initParams) addAddr(a netip.Addr) {
 		return
 	}
 	p.addrs = append(p.addrs, a)
+}
+
+// from takes in where an INIT or INIT ACK came from. If it lists addresses and
+// that one is not among them, there is a NAT between, and the listed ones mean
+// nothing on this side of it (RFC 6951, Section 5.7).
+func (p *initParams) from(a netip.Addr) {
+	if len(p.addrs) > 0 && !slices.Contains(p.addrs, a.WithZone("")) {
+		p.addrs, p.translated = nil, true
+	}
 }
 
 // appendFixed adds the part without parameters.

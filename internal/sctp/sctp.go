@@ -84,9 +84,10 @@ type Event struct {
 	// Peer holds the peer's addresses and SCTP or TCP port, the primary one
 	// first (Up, PeerAddrs).
 	Peer []netip.AddrPort
-	// Translated says that the first address of Peer, from which the packets come,
-	// is none of those that the peer lists in its INIT or INIT ACK: there is an
-	// address translation (NAT) in between (Up and PeerAddrs, kind UDP).
+	// Translated says that the address of Peer, from which the packets come, is
+	// none of those that the peer lists in its INIT or INIT ACK: there is an
+	// address translation (NAT) in between, and what it lists is not in Peer (Up
+	// and PeerAddrs, kind UDP).
 	Translated bool
 	// EncapPort is the UDP port from which the primary address was last heard
 	// (Up); 0 for associations that are not in UDP.

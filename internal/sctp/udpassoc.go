@@ -257,13 +257,6 @@ func (a *udpAssoc) addrs() []netip.AddrPort {
 	return out
 }
 
-// translated says whether packets come from an address that the peer does not
-// list. A peer that lists none has no other. a.mu is held.
-func (a *udpAssoc) translated() bool {
-	p := a.path.Load()
-	return p != nil && len(a.peer.addrs) > 0 && !slices.Contains(a.peer.addrs, p.to.Addr())
-}
-
 // send queues a message.
 func (a *udpAssoc) send(msg Message) error {
 	a.mu.Lock()

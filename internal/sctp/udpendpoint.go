@@ -165,21 +165,21 @@ func (e *udpEndpoint) addrs() []netip.Addr {
 	return expand(e.bound, e.m.machine.list())
 }
 
-// listed are the addresses to tell a peer of; none if it knows the only one.
-func (e *udpEndpoint) listed(peer netip.Addr) []netip.Addr {
+// listed are the addresses to tell a peer of, to which our packets come from an
+// address; none if it knows the only one. That one is in the list, be it one
+// that is not offered else: the peer would see an address translation.
+func (e *udpEndpoint) listed(peer, from netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range e.addrs() {
 		if inScope(a, peer) && len(out) < maxPeerAddrs {
 			out = append(out, a)
 		}
 	}
-	if len(out) < 2 {
+	if len(out) == 0 || len(out) == 1 && (!from.IsValid() || out[0] == from) {
 		return nil
 	}
-	// The one that our packets come from must be in the list, be it one that is
-	// not offered else: the peer would see an address translation.
-	if src, err := SourceAddr(peer); err == nil && e.covers(src) && !slices.Contains(out, src) {
-		out = slices.Insert(out, 0, src)[:min(len(out)+1, maxPeerAddrs)]
+	if from.IsValid() && !slices.Contains(out, from) {
+		out = slices.Insert(out, 0, from)[:min(len(out)+1, maxPeerAddrs)]
 	}
 	return out
 }
@@ -187,6 +187,15 @@ func (e *udpEndpoint) listed(peer netip.Addr) []netip.Addr {
 // covers says whether the endpoint is bound to an address of ours.
 func (e *udpEndpoint) covers(to netip.Addr) bool {
 	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
+}
+
+// source is the address that packets to a peer leave from.
+func (e *udpEndpoint) source(to netip.Addr) netip.Addr {
+	sock, from := e.route(to)
+	if sock != nil && !from.IsValid() {
+		from, _ = e.m.machine.source(to)
+	}
+	return from
 }
 
 // pathTo gives the path to a peer's address.

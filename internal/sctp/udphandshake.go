@@ -24,11 +24,12 @@ const (
 	unsentRounds = 2
 )
 
-// ourParams are the parameters of an INIT or INIT ACK of ours to a peer.
-func (e *udpEndpoint) ourParams(peer netip.Addr) initParams {
+// ourParams are the parameters of an INIT or INIT ACK of ours to a peer, which
+// goes from an address of ours.
+func (e *udpEndpoint) ourParams(peer, from netip.Addr) initParams {
 	return initParams{
 		tag: newTag(), tsn: random32(), rwnd: uint32(recvWindow(e.m.lim)),
-		out: ourStreams, in: ourStreams, addrs: e.listed(peer),
+		out: ourStreams, in: ourStreams, addrs: e.listed(peer, from),
 	}
 }
 
@@ -38,7 +39,8 @@ func (a *udpAssoc) call(to Dest) {
 	a.timer, a.giveUp = now, now.Add(a.m.lim.HandshakeTime)
 	if len(to.Addrs) > 0 {
 		a.peerPort = to.Addrs[0].Port()
-		a.local = a.ep.ourParams(to.Addrs[0].Addr().Unmap())
+		first := to.Addrs[0].Addr().Unmap()
+		a.local = a.ep.ourParams(first, a.ep.source(first))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,8 +59,9 @@ func (a *udpAssoc) call(to Dest) {
 
 // findCalls finds out where INITs may go. a.mu is held.
 func (a *udpAssoc) findCalls(to Dest) error {
-	ours := a.ep.addrs()
-	for _, ap := range to.Addrs {
+	ours, self := a.ep.addrs(), false
+	machine := a.m.machine.now()
+	for _, ap := range machine.foreignPorts(to.Addrs) {
 		ip := ap.Addr().Unmap()
 		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.calls) >= maxPeerAddrs {
 			continue
@@ -72,13 +75,17 @@ func (a *udpAssoc) findCalls(to Dest) error {
 			port = a.m.encap.port(netip.AddrPortFrom(ip, a.peerPort))
 		}
 		if slices.Contains(ours, ip) && a.peerPort == a.ep.port && port == sock.local().Port() {
-			return errSelf
+			self = true
+			continue
 		}
 		if p := (path{sock, from, netip.AddrPortFrom(ip, port)}); !slices.Contains(a.calls, p) {
 			a.calls = append(a.calls, p)
 		}
 	}
-	if len(a.calls) == 0 {
+	switch {
+	case len(a.calls) == 0 && self:
+		return errSelf
+	case len(a.calls) == 0:
 		return fmt.Errorf("no address of %v can be reached from %v", to.Addrs, a.ep.bound)
 	}
 	return nil
@@ -136,13 +143,7 @@ func (a *udpAssoc) unreachable(h header, chunks []byte, u *unreachableError) {
 		if len(chunks) < 8 || h.tag != 0 || binary.BigEndian.Uint32(chunks[4:]) != a.local.tag {
 			return
 		}
-		a.calls = slices.DeleteFunc(a.calls, func(p path) bool { return p.to == u.to })
-		if len(a.calls) == 0 {
-			a.end(ConnectFailed, u)
-			return
-		}
-		a.timer = time.Now()
-		a.poke()
+		a.dropCall(func(p path) bool { return p.to == u.to }, u)
 	case stateCookieEchoed:
 		if a.reflects(h.tag) {
 			a.end(ConnectFailed, u)
@@ -152,6 +153,18 @@ func (a *udpAssoc) unreachable(h header, chunks []byte, u *unreachableError) {
 			a.refusedAt(u)
 		}
 	}
+}
+
+// dropCall calls no more at an address from which the call was refused; it
+// fails when that was the last one. a.mu is held.
+func (a *udpAssoc) dropCall(at func(path) bool, why error) {
+	a.calls = slices.DeleteFunc(a.calls, at)
+	if len(a.calls) == 0 {
+		a.end(ConnectFailed, why)
+		return
+	}
+	a.timer = time.Now()
+	a.poke()
 }
 
 // onInit answers an INIT without keeping anything (RFC 9260, Sections 5.1
@@ -175,6 +188,7 @@ func (m *udpMux) onInit(in arrival, body []byte) {
 		m.refuse(in, body, cause)
 		return
 	}
+	p.from(in.from.Addr())
 	c := cookie{made: time.Now().UnixNano(), local: in.dst, peerPort: in.src, from: in.from, to: in.to}
 	ours := initParams{}
 	if a != nil {
@@ -185,7 +199,7 @@ func (m *udpMux) onInit(in arrival, body []byte) {
 		}
 	}
 	if ours.tag == 0 {
-		ours = e.ourParams(in.from.Addr())
+		ours = e.ourParams(in.from.Addr(), in.to)
 	}
 	c.tag, c.tsn = ours.tag, ours.tsn
 	ours.unreported, p.unreported = p.unreported, nil

@@ -138,10 +138,14 @@ func unspecified(a netip.Addr) netip.Addr {
 // maxPacket is the largest UDP payload there is.
 const maxPacket = 65535
 
+// readAgain is how soon a socket that failed is read again.
+const readAgain = 100 * time.Millisecond
+
 // readLoop takes packets off a socket until it is closed.
 func (m *udpMux) readLoop(s *boundSocket) {
 	defer m.wg.Done()
 	b := make([]byte, maxPacket)
+	failed := false
 	for {
 		n, from, to, err := s.read(b)
 		var u *unreachableError
@@ -150,11 +154,14 @@ func (m *udpMux) readLoop(s *boundSocket) {
 			m.guard(func() { m.receive(s, b[:n], from, to) })
 		case errors.As(err, &u):
 			m.guard(func() { m.unreachable(u) })
-		default:
-			if !errors.Is(err, net.ErrClosed) {
-				m.logf("sctp: UDP socket %v has failed: %v", s.local(), err)
-			}
+		case errors.Is(err, net.ErrClosed):
 			return
+		default:
+			if !failed {
+				m.logf("sctp: UDP socket %v cannot be read, trying again: %v", s.local(), err)
+			}
+			failed = true
+			time.Sleep(readAgain)
 		}
 	}
 }
@@ -218,6 +225,9 @@ func (in *arrival) key() peerKey { return peerKey{in.dst, in.src, in.from} }
 func (in *arrival) answer(tag uint32, c ...chunk) {
 	_ = in.sock.write(packetOf(header{in.dst, in.src, tag}, c...), in.from, in.to)
 }
+
+// cameFrom says whether a path leads to where the packet came from.
+func (in *arrival) cameFrom(p path) bool { return p.to.Addr() == in.from.Addr() }
 
 func (m *udpMux) countBad(err error) {
 	if errors.Is(err, errChecksum) {

@@ -1,9 +1,186 @@
 package sctp
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// TestUDPBehindNAT has a peer list addresses of which none is where its packets
+// come from: it is behind a NAT, and they are not its own out here (RFC 6951,
+// Section 5.7).
+func TestUDPBehindNAT(t *testing.T) {
+	inner := []netip.Addr{netip.MustParseAddr("192.168.1.5"), netip.MustParseAddr("2001:db8::5")}
+	want := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.3:7777")}
+	check := func(t *testing.T, w *wire, y *site) {
+		t.Helper()
+		if ev := y.next(Up); !slices.Equal(ev.Peer, want) || !ev.Translated {
+			t.Errorf("got peer %v, translated %v, want %v and true", ev.Peer, ev.Translated, want)
+		}
+		w.set(func(from, to netip.AddrPort, _ []byte) (time.Duration, bool) {
+			if slices.Contains(inner, to.Addr()) {
+				t.Errorf("a packet goes to %v", to)
+			}
+			return 0, false
+		})
+		y.down(Lost)
+	}
+	t.Run("it calls", func(t *testing.T) {
+		onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
+			p.ours.addrs = inner
+			p.connect()
+			check(t, w, y)
+		})
+	})
+	t.Run("it is called", func(t *testing.T) {
+		onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
+			y.Connect(to("10.0.0.3:7777"))
+			_, c := p.want(chunkInit)
+			theirs, err := parseInit(c.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.h.tag = theirs.tag
+			p.ours.addrs, p.ours.cookie = inner, []byte("cookie")
+			p.send(chunk{typ: chunkInitAck, body: p.ours.body()})
+			p.want(chunkCookieEcho)
+			p.send(chunk{typ: chunkCookieAck})
+			check(t, w, y)
+		})
+	})
+	t.Run("it restarts", func(t *testing.T) {
+		onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
+			p.ours.addrs = inner[:1]
+			p.connect()
+			y.next(Up)
+			p.ours.addrs, p.ours.tag = inner, 0x4321 // has another address behind the NAT now
+			p.connect()
+			y.down(PeerAbort)
+			check(t, w, y)
+		})
+	})
+}
+
+// TestUDPNewPortForged sends packets of a living association from another UDP
+// port, with a wrong verification tag: the peer has not moved.
+func TestUDPNewPortForged(t *testing.T) {
+	onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+		a := x.Connect(to(addrY))
+		x.next(Up)
+		b := y.next(Up).Assoc
+		forger, _ := w.sock(netip.MustParseAddrPort("10.0.0.1:777"))
+		defer forger.close()
+		for tag := range uint32(100) {
+			_ = forger.write(packetOf(header{3863, 3863, tag}, data(1, 0, 0, whole, []byte("x"))), netip.MustParseAddrPort("10.0.0.2:9899"), netip.Addr{})
+		}
+		time.Sleep(time.Second)
+		_ = y.Send(b, Message{Data: []byte("are you still there?")})
+		x.next(Received)
+		_ = x.Send(a, Message{Data: []byte("yes")})
+		y.next(Received)
+		if p := y.mux().encap.port(netip.MustParseAddrPort(addrX)); p != EncapPort {
+			t.Errorf("got port %d remembered, want %d", p, EncapPort)
+		}
+	})
+}
+
+// TestUDPListsWhereItIs calls and is called at an address that is not offered,
+// such as docker0's: a peer there is told of it beside the others, or it would
+// take us for a host behind a NAT.
+func TestUDPListsWhereItIs(t *testing.T) {
+	w := newWire()
+	m := w.mux(t, Limits{}, EncapPort)
+	m.machine.read = func() (machineState, error) {
+		return machineState{offered: addrList("192.0.2.2 192.0.2.66"), other: []leftOut{{netip.MustParseAddr("172.17.0.1"), "docker0"}}}, nil
+	}
+	e := &udpEndpoint{m: m, bound: addrList("0.0.0.0")}
+	for _, tt := range []struct{ peer, from, want string }{
+		{"192.0.2.9", "192.0.2.2", "192.0.2.2 192.0.2.66"},
+		{"172.17.0.2", "172.17.0.1", "172.17.0.1 192.0.2.2 192.0.2.66"},
+	} {
+		if got := joinAddrs(e.listed(netip.MustParseAddr(tt.peer), netip.MustParseAddr(tt.from))); got != tt.want {
+			t.Errorf("%s is told of %q, want %q", tt.peer, got, tt.want)
+		}
+	}
+}
+
+// TestUDPCallSharedAddress calls a peer at several addresses, of which one is
+// ours as well, and another is somebody else's who refuses: the others are
+// called all the same.
+func TestUDPCallSharedAddress(t *testing.T) {
+	for _, tt := range []struct{ name, first string }{
+		{"our own address", addrX},
+		{"an address of this machine", "172.17.0.1:3863"},
+		{"who refuses", "10.0.0.9:3863"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+				x.mux().machine.read = func() (machineState, error) {
+					return machineState{offered: addrList("10.0.0.1"), other: []leftOut{{netip.MustParseAddr("172.17.0.1"), "docker0"}}}, nil
+				}
+				other := w.mux(t, Limits{}, EncapPort).site(t, "10.0.0.9:1")
+				defer other.end()
+				docker := w.mux(t, Limits{}, EncapPort).site(t, "172.17.0.1:3863")
+				defer docker.end()
+				x.Connect(to(tt.first, addrY))
+				if ev := x.next(Up); ev.Peer[0].String() != addrY {
+					t.Errorf("got peer %v, want %v", ev.Peer, addrY)
+				}
+				synctest.Wait()
+				docker.none()
+			})
+		})
+	}
+}
+
+// TestUDPNetworkBack takes the network away for half a minute, in all the ways
+// in which a machine notices: associations live through it.
+func TestUDPNetworkBack(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+	}{{"packets are lost", nil}, {"packets cannot be sent", errors.New("network is unreachable")}} {
+		t.Run(tt.name, func(t *testing.T) {
+			onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+				a := x.Connect(to(addrY))
+				x.next(Up)
+				y.next(Up)
+				w.cut(tt.err)
+				if tt.err == nil {
+					w.cutOff()
+				}
+				_ = x.Send(a, Message{Data: []byte("when it is back")})
+				time.Sleep(30 * time.Second)
+				w.cut(nil)
+				w.set(nil)
+				back := time.Now()
+				y.next(Received)
+				if took := time.Since(back); took > rtoMax {
+					t.Errorf("the message came %v after the network was back, want %v at most", took, rtoMax)
+				}
+				time.Sleep(time.Minute)
+				x.none()
+			})
+		})
+	}
+}
+
+// TestUDPSocketError has a socket fail to read, for a reason that nobody has
+// thought of: it is read on.
+func TestUDPSocketError(t *testing.T) {
+	onWire(t, Limits{}, func(t *testing.T, w *wire, x, y *site) {
+		sock := w.socks[netip.MustParseAddrPort("10.0.0.2:9899")]
+		for range 3 {
+			sock.in <- wirePacket{err: errors.New("input/output error")}
+		}
+		x.Connect(to(addrY))
+		x.next(Up)
+		y.next(Up)
+	})
+}
 
 // TestUDPTranslated: a peer whose packets come from an address that it does not list
 // is behind an address translation. One that lists none has the address that they

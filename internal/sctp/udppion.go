@@ -39,6 +39,10 @@ func recvWindow(lim Limits) int { return max(2*lim.MessageSize, 128<<10) }
 func (a *udpAssoc) establish(in arrival) {
 	a.peerTag.Store(a.peer.tag)
 	a.setPath(path{in.sock, in.to, in.from})
+	if machine := a.m.machine.now(); !machine.own(in.from.Addr()) {
+		// Those are on the way to ourselves.
+		a.peer.addrs = slices.DeleteFunc(a.peer.addrs, machine.own)
+	}
 	a.peer.addrs = slices.DeleteFunc(a.peer.addrs, func(ip netip.Addr) bool {
 		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
 	})

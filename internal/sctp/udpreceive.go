@@ -67,7 +67,7 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 		}
 		return true
 	case chunkAbort:
-		a.onAbort(c)
+		a.onAbort(in, c)
 		return false
 	case chunkError:
 		a.onError(c)
@@ -115,9 +115,10 @@ func (a *udpAssoc) onInitAck(in arrival, body []byte) {
 	}
 	if err != nil {
 		a.m.n.malformed.Add(1)
-		a.end(ConnectFailed, err)
+		a.dropCall(in.cameFrom, err)
 		return
 	}
+	p.from(in.from.Addr())
 	a.peer = p
 	a.peerTag.Store(p.tag)
 	a.setPath(path{in.sock, in.to, in.from})
@@ -125,7 +126,7 @@ func (a *udpAssoc) onInitAck(in arrival, body []byte) {
 	a.poke()
 }
 
-func (a *udpAssoc) onAbort(c chunk) {
+func (a *udpAssoc) onAbort(in arrival, c chunk) {
 	err := errors.New("peer aborted the association")
 	if len(c.body) >= 4 {
 		err = fmt.Errorf("%w: %s", err, causeText(binary.BigEndian.Uint16(c.body)))
@@ -139,7 +140,12 @@ func (a *udpAssoc) onAbort(c chunk) {
 		a.end(PeerAbort, err)
 		return
 	}
-	a.end(ConnectFailed, fmt.Errorf("%w: %w", errRefused, err))
+	err = fmt.Errorf("%w: %w", errRefused, err)
+	if a.state == stateCookieWait {
+		a.dropCall(in.cameFrom, err)
+		return
+	}
+	a.end(ConnectFailed, err)
 }
 
 // onError starts the handshake anew where the peer found its cookie too old

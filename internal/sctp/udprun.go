@@ -140,7 +140,7 @@ func (a *udpAssoc) step() bool {
 	rehomed := a.rehomed && a.upTold
 	a.upTold = a.upTold || up
 	a.rehomed = false
-	addrs, translated := a.addrs(), a.translated()
+	addrs, translated := a.addrs(), a.peer.translated
 	readers := slices.Clone(a.readers)
 	a.mu.Unlock()
 	if up {
