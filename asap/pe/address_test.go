@@ -343,3 +343,42 @@ func TestNewWithoutNetwork(t *testing.T) {
 		t.Errorf("New = %v, want an element at 10.0.0.11", err)
 	}
 }
+
+// TestChangedToldOnce: a registrar that registers another address than it was
+// offered says so in each response. Both addresses are told, once.
+func TestChangedToldOnce(t *testing.T) {
+	d := newDriver(t, nil)
+	d.register()
+	at := func(addr string) (b []byte) {
+		b, err := param.AppendTransport(nil, &param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: addrs(addr)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	changed := []param.Cause{{Code: param.CauseInvalidValues, Info: append(at("172.17.0.2"), at("192.0.2.9")...)}}
+	d.k.tellChanged(d.now, changed)
+	d.k.tellChanged(d.now.Add(time.Hour), changed)
+	_, events := d.k.take()
+	var told []string
+	for _, ev := range events {
+		if ev.Type == Warning {
+			told = append(told, ev.Err.Error())
+		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "172.17.0.2") || !strings.Contains(told[0], "registered is tcp 192.0.2.9 port 80") {
+		t.Errorf("told %q, want both addresses once", told)
+	}
+}
+
+// TestRejectedNamesAddresses: a refusal for the values names what was offered.
+func TestRejectedNamesAddresses(t *testing.T) {
+	err := &RejectedError{Pool: "web", ID: 1, Registrar: "10.0.0.1:3863", Addrs: addrs("172.17.0.2"), Causes: []param.Cause{{Code: param.CauseInvalidValues}}}
+	if !strings.Contains(err.Error(), "offers the addresses [172.17.0.2]") {
+		t.Errorf("error %q, want the address", err)
+	}
+	err.Causes[0].Code = param.CauseInconsistentPolicy
+	if strings.Contains(err.Error(), "172.17.0.2") {
+		t.Errorf("error %q, want no address", err)
+	}
+}

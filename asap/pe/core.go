@@ -94,6 +94,7 @@ type core struct {
 	inVain   spell // rounds of the hunt that were told of
 	rounds   int
 	warned   warned
+	changed  string // what the home registrar has changed, as told last
 
 	actions []endpoint.Action
 	events  []Event

@@ -115,13 +115,19 @@ type RejectedError struct {
 	Pool      param.PoolHandle
 	ID        param.PEID
 	Registrar string
+	// Addrs are the addresses that were offered.
+	Addrs []netip.Addr
 	// Causes are the registrar's; it may give none.
 	Causes []param.Cause
 }
 
-// Error gives the causes in words.
+// Error gives the causes in words, and the addresses where they are the cause.
 func (e *RejectedError) Error() string {
-	return fmt.Sprintf("registrar %s refuses element %v in pool %q: %s", e.Registrar, e.ID, string(e.Pool), causes(e.Causes))
+	text := fmt.Sprintf("registrar %s refuses element %v in pool %q: %s", e.Registrar, e.ID, string(e.Pool), causes(e.Causes))
+	if e.Has(param.CauseInvalidValues) && len(e.Addrs) > 0 {
+		text += fmt.Sprintf("; the element offers the addresses %v, and the registrar's log says at which one it sees the element", e.Addrs)
+	}
+	return text
 }
 
 // Has reports whether a cause is among those given.

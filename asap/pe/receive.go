@@ -63,9 +63,7 @@ func (k *core) onRegistrationResponse(now time.Time, a sctp.AssocID, m *asap.Reg
 
 // granted takes the acceptance of the home registrar.
 func (k *core) granted(now time.Time, changed []param.Cause) {
-	if len(changed) > 0 {
-		k.warn(now, "registrar %v has changed values of the registration: %s", k.homeAt, causes(changed))
-	}
+	k.tellChanged(now, changed)
 	ev := Event{Type: Registered}
 	if k.standing && k.refusals.n == 0 {
 		ev.Type = Reregistered

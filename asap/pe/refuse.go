@@ -33,7 +33,7 @@ type refusals struct {
 
 // rejection is the error for a refused registration.
 func (k *core) rejection(at endpoint.Registrar, list []param.Cause) *RejectedError {
-	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Causes: list}
+	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Causes: list}
 }
 
 // rejected takes a registration that the home has refused. RFC 5352, Section

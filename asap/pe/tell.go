@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
 )
 
 const (
@@ -84,6 +85,27 @@ func (k *core) warn(now time.Time, format string, args ...any) {
 	w.pause = min(max(2*w.pause, minWarn), maxWarn)
 	w.at, w.lost = now, 0
 	k.tell(Event{Type: Warning, Err: err})
+}
+
+// tellChanged tells what a registrar registers in place of what it was offered,
+// once: it says so in each response.
+func (k *core) tellChanged(now time.Time, changed []param.Cause) {
+	text := ""
+	for _, c := range changed {
+		sep := "; "
+		if text == "" {
+			sep = ""
+		}
+		if offered, seen, ok := c.Transports(); ok {
+			text += fmt.Sprintf("%s%v is offered, registered is %v, where the registrar sees the element", sep, offered, seen)
+			continue
+		}
+		text += sep + c.String()
+	}
+	if text != "" && text != k.changed {
+		k.warn(now, "registrar %v has changed values of the registration: %s", k.homeAt, text)
+	}
+	k.changed = text
 }
 
 // later is the later of two times.

@@ -91,9 +91,10 @@ Addresses:
   one, with the same identifier. Of several IPv6 addresses it takes a stable one
   rather than a temporary one. A loopback address is registered only if the
   registrar is on the loopback too.
-  Behind a NAT or in a container, --advertise names the address where clients
-  reach the server. The registrar must see rsp at that address, or it refuses the
-  registration.
+  Behind a NAT or in a container, over SCTP in UDP, the registrar registers the
+  address where it sees rsp in place of the private one, and rsp logs both.
+  --advertise ADDRESS registers a given address that this machine does not have;
+  the registrar must see rsp there.
 
 Policies, their short names and their values:
 ` + policyHelp() + `
