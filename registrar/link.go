@@ -77,6 +77,10 @@ func (r *Registrar) call(c *caller) {
 		r.callAgain(c)
 		return
 	}
+	if p := c.peer; p != nil && !p.heard && !r.peers.unheard.take(r.now, unheardCalls) {
+		r.callAgain(c)
+		return
+	}
 	r.probes.ref++
 	c.ref, c.busy, c.called = r.probes.ref, true, r.now
 	r.peers.calls[c.ref] = c

@@ -39,6 +39,8 @@ type peer struct {
 	// doubted is since when it owes a sign of life over its association, which is
 	// perhaps dead; the zero time if it does not.
 	doubted time.Time
+	// listAsked tells that it has been asked for its list and has not answered.
+	listAsked bool
 	// refuses tells that it has a handlespace and has refused to give it last.
 	refuses bool
 	watch   timer
@@ -93,6 +95,7 @@ type peerList struct {
 	turn     int                     // in list: who was asked for its list last
 	sessions []*session
 	audits   uint64 // number of the last audit
+	unheard  bucket // calls to registrars that have never been heard
 }
 
 // beginENRP starts the ENRP side.
@@ -177,7 +180,7 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	if !p.heard {
 		p.heard = true
 		r.sendPresence(p, true)
-		r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: id})
+		r.askList(p)
 		r.mentorFound(p)
 	}
 	return p
@@ -336,7 +339,9 @@ func (r *Registrar) forget(p *peer) {
 		}
 	}
 	r.mentorLost(p)
-	r.remember(p.caller.addrs)
+	if p.heard { // else somebody has made it up, perhaps
+		r.remember(p.caller.addrs)
+	}
 }
 
 // findForeign is an element of another registrar.

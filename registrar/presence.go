@@ -30,7 +30,7 @@ func (ps *peerList) due(r *Registrar, _ *timer) {
 	if n := len(ps.list); n > 0 {
 		ps.turn = (ps.turn + 1) % n
 		p := ps.list[ps.turn]
-		r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
+		r.askList(p)
 	}
 	r.timers.arm(&ps.presence, ps, r.now.Add(r.vary(r.cfg.Timers.PeerHeartbeat)))
 }
@@ -77,23 +77,71 @@ func (r *Registrar) onListRequest(p *peer, a *assoc) {
 	r.write(a, m)
 }
 
-// onListResponse calls the registrars that were not known.
+// askList asks a peer for the registrars that it knows (RFC 5353, Section
+// 3.2.2.1).
+func (r *Registrar) askList(p *peer) {
+	p.listAsked = true
+	r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
+}
+
+const (
+	// maxListedAddrs is how many addresses of a registrar in a list are called.
+	maxListedAddrs = 8
+	// unheardCalls is how many registrars a second are called that are known from
+	// lists and have never been heard. Whoever sends a list chooses the
+	// addresses.
+	unheardCalls = 8
+)
+
+// onListResponse calls the registrars that were not known. A list that nobody has
+// asked for does not count.
 func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
+	if !p.listAsked {
+		r.stats.Ignored[ignoredUnasked]++
+		return
+	}
+	p.listAsked = false
 	for i := range m.Servers {
-		s := &m.Servers[i]
-		if s.ID == 0 || s.ID == r.id {
-			continue
+		if s := &m.Servers[i]; s.ID != 0 && s.ID != r.id {
+			r.onListed(s)
 		}
-		q := r.peerOf(s.ID)
-		if q == nil {
-			continue
-		}
-		if len(q.caller.addrs) == 0 {
-			q.caller.addrs = usablePeer(plain(addrPorts(&s.Transport)))
-		}
-		r.call(&q.caller)
 	}
 	r.mentorListed(p, m.Reject)
+}
+
+// onListed notes a registrar that a peer knows. Of those that have never been
+// heard there are no more than a quarter of all peers.
+func (r *Registrar) onListed(s *param.ServerInformation) {
+	q := r.peers.byID[s.ID]
+	if q == nil {
+		unheard := 0
+		for _, p := range r.peers.list {
+			if !p.heard {
+				unheard++
+			}
+		}
+		if unheard >= max(1, r.cfg.Limits.Peers/4) {
+			r.stats.PeersRefused++
+			return
+		}
+		if q = r.addPeer(s.ID); q == nil {
+			return
+		}
+	}
+	if len(q.caller.addrs) == 0 {
+		addrs := r.inScope(usablePeer(plain(addrPorts(&s.Transport))))
+		q.caller.addrs = addrs[:min(len(addrs), maxListedAddrs)]
+	}
+	r.call(&q.caller)
+}
+
+// inScope leaves out the addresses that mean another machine here than where
+// they come from: those of the loopback, unless that is where we are, and
+// link-local ones.
+func (r *Registrar) inScope(addrs []netip.AddrPort) []netip.AddrPort {
+	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool {
+		return a.Addr().IsLoopback() && !r.places.inner() || a.Addr().IsLinkLocalUnicast()
+	})
 }
 
 // usablePeer are the addresses at which a registrar can be.

@@ -81,7 +81,7 @@ func (r *Registrar) mentorFound(p *peer) {
 
 func (r *Registrar) askMentor(p *peer) {
 	r.mentorFound(p)
-	r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
+	r.askList(p)
 }
 
 // mentorListed: the mentor has told the other registrars.

@@ -79,10 +79,11 @@ const (
 	ignoredNoAssoc
 	ignoredSender
 	ignoredRate
+	ignoredUnasked
 	ignoredReasons
 )
 
-var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender", "rate"}
+var ignoredLabels = [ignoredReasons]string{"enrp", "ppid", "no_association", "sender", "rate", "unasked"}
 
 // Whose announces by multicast they are.
 const (

@@ -1,0 +1,116 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// listed is a list of n registrars with as many addresses each.
+func listed(sender param.ServerID, n, addrs int) *enrp.ListResponse {
+	m := &enrp.ListResponse{Sender: sender}
+	for i := range n {
+		t := param.Transport{Type: param.TypeSCTPTransport, Port: 9901}
+		for j := range addrs {
+			t.Addrs = append(t.Addrs, netip.MustParseAddr(fmt.Sprintf("192.0.%d.%d", j, i)))
+		}
+		m.Servers = append(m.Servers, param.ServerInformation{ID: param.ServerID(0x700 + i), Transport: t})
+	}
+	return m
+}
+
+// callsIn passes time and counts the addresses that are called in it; every call
+// fails at once.
+func (w *world) callsIn(d time.Duration) int {
+	w.t.Helper()
+	n := 0
+	take := func() {
+		for _, line := range w.trace {
+			var ref uint64
+			if _, err := fmt.Sscanf(line, "connect #%d", &ref); err == nil {
+				n += strings.Count(line, ":9901")
+				w.handle(Connecting{Ref: ref})
+			}
+		}
+		w.trace = nil
+	}
+	take()
+	for end := w.now.Add(d); w.now.Before(end); take() {
+		w.pass(100 * time.Millisecond)
+	}
+	return n
+}
+
+// TestFalseList: a list of 250 registrars with 16 addresses each, all made up,
+// makes few calls, and none that lasts.
+func TestFalseList(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, listed(greater, 250, 16))
+	if got := len(w.r.peers.list); got > 1+w.r.cfg.Limits.Peers/4 {
+		t.Errorf("%d peers, want a quarter of %d at most to be known from lists only", got, w.r.cfg.Limits.Peers)
+	}
+	const rate = unheardCalls * maxListedAddrs
+	if got := w.callsIn(30 * time.Second); got > 32*rate {
+		t.Errorf("%d addresses called in 30 s, want %d a second at most", got, rate)
+	}
+	w.callsIn(2 * w.r.cfg.Timers.MaxTimeLastHeard)
+	if got := w.callsIn(time.Hour); got > 0 {
+		t.Errorf("%d addresses called in the hour after", got)
+	}
+}
+
+// TestListNotAsked: a list that nobody has asked for does not count.
+func TestListNotAsked(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, listed(greater, 0, 0))
+	w.trace = nil
+	w.tell(2, listed(greater, 1, 1))
+	w.want()
+	if s := w.r.Stats(); s.Ignored[ignoredUnasked] != 1 || len(w.r.peers.list) != 1 {
+		t.Errorf("%d messages ignored, %d peers, want 1 and 1", s.Ignored[ignoredUnasked], len(w.r.peers.list))
+	}
+}
+
+// TestListScope: nobody makes a registrar call its own loopback, or its
+// neighbours by link-local addresses.
+func TestListScope(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	m := listed(greater, 2, 1)
+	m.Servers[0].Transport.Addrs = []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("169.254.0.9")}
+	w.tell(2, m)
+	w.want("connect #1 via 0 to [192.0.0.1:9901]")
+}
+
+// TestListed: registrars that are there are all found, however long the list.
+func TestListed(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	const n = 60
+	w.tell(2, listed(greater, n, 1))
+	up := map[string]bool{}
+	for range 20 {
+		for _, line := range w.trace {
+			var ref uint64
+			if _, err := fmt.Sscanf(line, "connect #%d", &ref); err == nil {
+				at := line[strings.Index(line, "[")+1 : strings.Index(line, "]")]
+				id := AssocID(100 + len(up))
+				up[at] = true
+				w.handle(Connecting{Ref: ref, Assoc: id})
+				w.handle(AssocUp{Assoc: id, Peer: peers(at), Via: ViaKernel})
+			}
+		}
+		w.trace = nil
+		w.pass(time.Second)
+	}
+	if len(up) != n {
+		t.Errorf("%d of %d registrars called within 20 s", len(up), n)
+	}
+}
