@@ -276,6 +276,36 @@ func TestAnnounced(t *testing.T) {
 	}
 }
 
+// TestAnnouncedSharedAddress: two registrars name the address of docker0. It takes
+// neither of them out of the list, nor comes before the address that they are at,
+// and the list does not change from announce to announce.
+func TestAnnouncedSharedAddress(t *testing.T) {
+	x := newHunter(t, HuntConfig{})
+	hear := func(server param.ServerID, from string, addrs ...string) {
+		tr := param.Transport{Type: param.TypeSCTPTransport, Port: 3863}
+		for _, a := range addrs {
+			tr.Addrs = append(tr.Addrs, netip.MustParseAddr(a))
+		}
+		m := &asap.ServerAnnounce{Server: server, Transports: []param.Transport{tr}}
+		if err := x.h.Announced(x.now, netip.MustParseAddrPort(from+":3863"), announce(t, m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		hear(1, "10.0.0.1", "172.17.0.1", "10.0.0.1")
+		hear(2, "10.0.0.2", "172.17.0.1", "10.0.0.2")
+		if got, want := fmt.Sprint(x.h.known.list(x.now)), "[10.0.0.1:3863,172.17.0.1:3863 10.0.0.2:3863,172.17.0.1:3863]"; got != want {
+			t.Errorf("%d: got %s, want %s", i, got, want)
+		}
+	}
+	// A registrar of this machine is at docker0's address itself.
+	hear(3, "172.17.0.1", "172.17.0.1")
+	hear(1, "10.0.0.1", "172.17.0.1", "10.0.0.1")
+	if got, want := fmt.Sprint(x.h.known.list(x.now)), "[10.0.0.1:3863 10.0.0.2:3863 172.17.0.1:3863]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestAnnouncedOtherPort: RSPLIB announces from the port of its ASAP, which
 // need not be the registered one. Both are tried.
 func TestAnnouncedOtherPort(t *testing.T) {

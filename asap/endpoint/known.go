@@ -19,6 +19,7 @@ type announced struct {
 	server  param.ServerID
 	addr    netip.AddrPort
 	tcp     bool
+	source  bool      // the announce came from there, so that it is the server's own
 	expires time.Time // T7-ENRPoutdate
 }
 
@@ -32,14 +33,21 @@ type known struct {
 }
 
 // announce takes in an ASAP_SERVER_ANNOUNCE that came from an address, and
-// reports whether the list has a new registrar now.
+// reports whether the list has a new registrar now. Several registrars may name one
+// address, such as that of docker0. It belongs to the one that it announces itself
+// from, or else to each of them.
 func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPort, m *asap.ServerAnnounce) bool {
 	k.expire(now)
 	grown := false
 	note := func(addr netip.AddrPort, tcp bool) {
-		a := announced{server: m.Server, addr: addr, tcp: tcp, expires: now.Add(outdate)}
-		i := slices.IndexFunc(k.announced, func(o announced) bool { return o.addr == addr && o.tcp == tcp })
+		a := announced{server: m.Server, addr: addr, tcp: tcp, source: addr.Addr() == from.Addr().Unmap(), expires: now.Add(outdate)}
+		other := func(o announced) bool { return o.addr == addr && o.tcp == tcp && o.server != m.Server }
+		if a.source {
+			k.announced = slices.DeleteFunc(k.announced, other)
+		}
+		i := slices.IndexFunc(k.announced, func(o announced) bool { return o.addr == addr && o.tcp == tcp && o.server == m.Server })
 		switch {
+		case slices.ContainsFunc(k.announced, func(o announced) bool { return other(o) && o.source }):
 		case i >= 0:
 			k.announced[i] = a
 		case len(k.announced) < maxAnnounced:
@@ -76,7 +84,8 @@ func (k *known) expire(now time.Time) {
 
 // list gives the registrars to try: the configured ones in their order, then
 // the announced ones in the order in which they were first heard. Announced
-// addresses of one server and port are one registrar.
+// addresses of one server and port are one registrar; the one that it announces
+// itself from comes first.
 func (k *known) list(now time.Time) []Registrar {
 	k.expire(now)
 	all := slices.Clone(k.configured)
@@ -92,7 +101,11 @@ func (k *known) list(now time.Time) []Registrar {
 			all = append(all, Registrar{Addrs: []netip.AddrPort{a.addr}, TCP: a.tcp})
 			continue
 		}
-		all[i].Addrs = append(all[i].Addrs, a.addr)
+		if a.source {
+			all[i].Addrs = slices.Insert(all[i].Addrs, 0, a.addr)
+		} else {
+			all[i].Addrs = append(all[i].Addrs, a.addr)
+		}
 	}
 	return all
 }
