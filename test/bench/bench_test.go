@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"math"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/test/binary"
 )
 
 func TestMain(m *testing.M) {
@@ -27,11 +26,7 @@ func TestQuick(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds CoreDNS")
 	}
-	binary := filepath.Join(t.TempDir(), "coredns")
-	if out, err := exec.Command("go", "build", "-o", binary, module+"cmd/coredns").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	b := &bench{sizes: quick, coredns: binary}
+	b := &bench{sizes: quick, coredns: binary.Path(t, "coredns")}
 	var names []string
 	for _, p := range parts {
 		if p.name != "kernel" { // the lab has its own tests

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/test/binary"
 	"golang.org/x/sys/unix"
 )
 
@@ -216,7 +217,7 @@ func TestLabClock(t *testing.T) {
 // re-registration that it is not registered any more.
 func TestLabAddressRemoved(t *testing.T) {
 	needLab(t)
-	rsp := strings.TrimSuffix(mustBinary(t), "coredns") + "rsp"
+	rsp := strings.TrimSuffix(binary.Path(t, "coredns"), "coredns") + "rsp"
 	for _, transport := range []string{"udp", "kernel"} {
 		t.Run(transport, func(t *testing.T) {
 			sh(t, "ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
@@ -283,13 +284,4 @@ func TestLabAddressRemoved(t *testing.T) {
 			s.asBefore(before)
 		})
 	}
-}
-
-func mustBinary(t *testing.T) string {
-	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

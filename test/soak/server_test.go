@@ -22,6 +22,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/test/binary"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
@@ -40,37 +41,11 @@ func TestMain(m *testing.M) {
 	}
 	here.Signals()
 	flag.Parse()
-	code := m.Run()
-	if binaryDir != "" {
-		_ = os.RemoveAll(binaryDir)
-	}
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // inLab reports whether the test runs in the kernel lab (test/lab).
 func inLab() bool { return os.Getenv("IN_UML") != "" }
-
-var (
-	binaryDir string
-	// binary is the CoreDNS to test. The lab is too slow to build it, and has
-	// the one of `make build`.
-	binary = sync.OnceValues(func() (string, error) {
-		if inLab() {
-			return filepath.Abs("../../bin/coredns")
-		}
-		dir, err := os.MkdirTemp("", "soak")
-		if err != nil {
-			return "", err
-		}
-		binaryDir = dir
-		path := filepath.Join(dir, "coredns")
-		out, err := exec.Command("go", "build", "-o", path, "../../cmd/coredns").CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-		return path, err
-	})
-)
 
 // ports are those of one server on one address.
 type ports struct {
@@ -195,10 +170,7 @@ func (l *lines) after(n int, texts ...string) int {
 // command makes a server's command, not started yet.
 func command(t *testing.T, p ports, corefile string, wrap ...string) *server {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := binary.Path(t, "coredns")
 	s := &server{ports: p, t: t, file: filepath.Join(t.TempDir(), "Corefile"), exited: make(chan struct{}), log: newLines()}
 	s.write(corefile)
 	args := append(wrap, path, "-conf", s.file)
