@@ -22,8 +22,9 @@ func TestDrain(t *testing.T) {
 	t.Run("command", func(t *testing.T) {
 		s := newServer(t)
 		p := start(t, s, "1500ms")
-		p.signal(syscall.SIGTERM)
+		s.lives(p)
 		begin := time.Now()
+		p.signal(syscall.SIGTERM)
 		p.says("deregistered")
 		r.has(t, "web", 0)
 		s.lives(p)
@@ -37,13 +38,14 @@ func TestDrain(t *testing.T) {
 	t.Run("second signal", func(t *testing.T) {
 		s := newServer(t)
 		p := start(t, s, "10m")
+		s.lives(p)
 		p.signal(syscall.SIGTERM)
 		p.says("draining")
-		s.lives(p)
 		s.end(p)
 	})
 	t.Run("the command ends", func(t *testing.T) {
-		p := start(t, nil, "10m", "--", "/bin/sh", "-c", "trap 'exit 7' HUP; while :; do sleep 0.05; done")
+		p := start(t, nil, "10m", "--", "/bin/sh", "-c", "trap 'exit 7' HUP; echo ready; while :; do sleep 0.05; done")
+		p.says("ready")
 		p.signal(syscall.SIGTERM)
 		p.says("draining")
 		p.signal(syscall.SIGHUP) // which is passed on
@@ -53,8 +55,8 @@ func TestDrain(t *testing.T) {
 	})
 	t.Run("no command", func(t *testing.T) {
 		p := start(t, nil, "1500ms")
-		p.signal(syscall.SIGTERM)
 		begin := time.Now()
+		p.signal(syscall.SIGTERM)
 		p.says("draining")
 		r.has(t, "web", 0)
 		if status := p.wait(); status != exitOK {

@@ -115,9 +115,8 @@ func TestWatchReaderHangs(t *testing.T) {
 	r := newRegistry(t)
 	q := startRSP(t, register(r)...)
 	r.has(t, "web", 1)
-	before := r.Stats().Resolutions
 	p, _ := startPiped(t, 1, true, "resolve", "--watch", "--via", "udp", "-r", r.at, "web")
-	eventually(t, "the watch has asked", func() bool { return r.Stats().Resolutions > before })
+	eventually(t, "the watch has subscribed", func() bool { return r.Stats().Subscriptions == 1 })
 	p.signal(syscall.SIGTERM)
 	if status := p.wait(); status != exitOK {
 		t.Errorf("status %d", status)

@@ -34,6 +34,7 @@ type registration struct {
 	stopped  bool        // the command is stopped
 	accepted bool        // a registrar has accepted the element at least once
 	fresh    bool        // and has done so since the last pe.Element began
+	listed   bool        // clients may have been told of the element
 	leftAt   time.Time   // when it was deregistered; zero while it is registered
 }
 
@@ -55,7 +56,10 @@ func (r *registration) run(ctx context.Context) error {
 		err := r.runOnce(ctx)
 		var rejected *pe.RejectedError
 		switch accepted, fresh := r.history(); {
-		case ctx.Err() != nil, !accepted && errors.As(err, &rejected):
+		case ctx.Err() != nil:
+			r.ended(err)
+			return err
+		case !accepted && errors.As(err, &rejected):
 			return err
 		case fresh:
 			wait = firstRetry
@@ -117,10 +121,18 @@ func (r *registration) observe(ev pe.Event) {
 	defer r.mu.Unlock()
 	switch ev.Type {
 	case pe.Registered, pe.Reregistered:
-		r.accepted, r.fresh, r.leftAt = true, true, time.Time{}
-	case pe.Deregistered:
-		r.leftAt = time.Now()
+		r.accepted, r.fresh, r.listed, r.leftAt = true, true, true, time.Time{}
+	case pe.Deregistered: // perhaps of a registration whose answer is on its way
+		r.listed, r.leftAt = true, time.Now()
 	}
+}
+
+// ended takes the end of the element. A deregistration that nobody has
+// confirmed may be that of a registration that nobody has confirmed.
+func (r *registration) ended(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listed = r.listed || err != nil
 }
 
 // drain says how much of a time is left until nobody has an answer any more
@@ -129,7 +141,7 @@ func (r *registration) drain(d time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case !r.accepted:
+	case !r.listed:
 		return 0
 	case r.leftAt.IsZero():
 		return d

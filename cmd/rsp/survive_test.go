@@ -26,11 +26,18 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	notes := filepath.Join(t.TempDir(), "notes")
-	script := `echo started >>"$1"; trap 'echo ended >>"$1"; exit 9' TERM INT; while :; do sleep 0.05; done`
+	script := `trap 'echo ended >>"$1"; exit 9' TERM INT; echo started >>"$1"; while :; do sleep 0.05; done`
 	return &server{t, notes, []string{"--", "/bin/sh", "-c", script, "sh", notes}}
 }
 
+// wrote gives the notes, once there are any.
 func (s *server) wrote() string {
+	s.t.Helper()
+	eventually(s.t, "the command has started", func() bool { return s.read() != "" })
+	return s.read()
+}
+
+func (s *server) read() string {
 	b, err := os.ReadFile(s.notes)
 	if err != nil && !os.IsNotExist(err) {
 		s.t.Error(err)
@@ -54,6 +61,7 @@ func (s *server) lives(p *proc) {
 // end ends rsp and its command with SIGTERM.
 func (s *server) end(p *proc) {
 	s.t.Helper()
+	s.lives(p)
 	p.signal(syscall.SIGTERM)
 	if status := p.wait(); status != 9 {
 		s.t.Errorf("status %d, want the command's 9", status)
