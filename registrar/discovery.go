@@ -14,8 +14,10 @@ import (
 // know calls it. All else is said over that association.
 //
 // A datagram proves nothing; anybody can send it in anybody's name (RFC 5353,
-// Section 6.2). So it makes us call, and no more: it is never answered, is no
-// sign of life of a peer, and starts no audit. No more than Limits.Servers are
+// Section 6.2). So it makes us call, and no more: it is never answered and
+// starts no audit. It is a sign of life of a peer (RFC 5353, Section 3.4.3) only
+// while there is an association with that peer, at the address that it comes
+// from: forged presences must not keep a dead registrar from being taken over. No more than Limits.Servers are
 // being called, maxFromOne of them as heard from one address; each once in a
 // PEER-HEARTBEAT-CYCLE, or, while we look for a mentor, in a PEER-CALL-GAP.
 //
@@ -74,6 +76,9 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	}
 	r.stats.AnnouncesReceived[announceENRP]++
 	from := plainAddr(ev.From.Addr())
+	if p := r.peers.byID[m.Sender]; p != nil && p.assoc != nil && p.assoc.up && p.assoc.has(from) {
+		p.last = r.now
+	}
 	addrs := r.heardAddrs(m, from)
 	others := slices.DeleteFunc(slices.Clone(addrs), r.isOurs)
 	if len(others) == 0 && slices.Contains(r.places.own, from) {

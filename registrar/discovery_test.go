@@ -126,13 +126,23 @@ func TestDiscovery(t *testing.T) {
 	if byMulticast < 19 || byMulticast > 21 || toPeer < 19 || toPeer > 21 || lists != toPeer {
 		t.Errorf("in 600 s: got %d presences by multicast, %d to the peer, and %d requests for its list, want 20 of each", byMulticast, toPeer, lists)
 	}
-	// Multicast is no sign of life.
-	for range 63 {
-		w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
-		w.pass(time.Second)
-	}
-	if p := w.r.peers.byID[greater]; p.state == PeerActive {
-		t.Errorf("a peer that is heard by multicast alone is %v", p.state)
+	// Multicast is a sign of life while there is an association with the peer
+	// there, not from elsewhere, and not when there is none.
+	for _, step := range []struct {
+		from  string
+		alive bool
+	}{{"10.0.0.2", true}, {"10.0.0.77", false}, {"10.0.0.2", false}} {
+		if !step.alive && step.from == "10.0.0.2" {
+			w.down(2)
+		}
+		for range 63 {
+			w.hears(step.from, presenceAt(greater, "10.0.0.3", "10.0.0.2"))
+			w.pass(time.Second)
+		}
+		p := w.r.peers.byID[greater]
+		if alive := p != nil && p.state == PeerActive; alive != step.alive {
+			t.Errorf("a peer that is heard by multicast from %s, %+v, is alive: %v", step.from, step, alive)
+		}
 	}
 }
 

@@ -272,7 +272,10 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 		return
 	}
 	r.stats.ENRPReceived[enrpIndex(msg.Type())]++
-	if m, ok := msg.(*enrp.Error); ok { // RSPLIB repeats our identifier
+	if m, ok := msg.(*enrp.Error); ok {
+		if a.sender != nil { // in the message RSPLIB repeats our identifier
+			r.heardFrom(a.sender, a)
+		}
 		r.stats.ErrorsReceived++
 		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
 		return

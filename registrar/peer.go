@@ -172,11 +172,7 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	if p.assoc == nil {
 		p.assoc = a
 	}
-	if p.assoc == a {
-		p.doubted = time.Time{}
-	}
-	p.last, p.via = r.now, a.via
-	r.setPeerState(p, PeerActive)
+	r.heardFrom(p, a)
 	if !p.heard {
 		p.heard = true
 		r.sendPresence(p, true)
@@ -184,6 +180,16 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		r.mentorFound(p)
 	}
 	return p
+}
+
+// heardFrom notes a sign of life of a peer, which any message is (RFC 5353,
+// Section 3.4.3).
+func (r *Registrar) heardFrom(p *peer, a *assoc) {
+	if p.assoc == a {
+		p.doubted = time.Time{}
+	}
+	p.last, p.via = r.now, a.via
+	r.setPeerState(p, PeerActive)
 }
 
 // isElsewhere reports whether an association cannot be the peer's, since that is

@@ -506,6 +506,38 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
+// TestErrorIsHeard: an ENRP_ERROR is a sign of life as any message (RFC 5353,
+// Section 3.4.3).
+func TestErrorIsHeard(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	for range 3 {
+		w.pass(50 * time.Second)
+		w.tell(2, &enrp.Error{Sender: testServer, Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage}}}) // as RSPLIB does
+	}
+	if p := w.r.peers.byID[greater]; p == nil || p.state != PeerActive {
+		t.Errorf("a peer that has sent nothing but errors is %+v, want it active", p)
+	}
+}
+
+// TestNoPolicy: an element that a peer names without a policy is served in turn,
+// which is the default (RFC 5356, Section 4.1).
+func TestNoPolicy(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	e := peerElement(1, greater)
+	e.Policy = param.Policy{}
+	w.tell(2, update(greater, enrp.AddPE, "a", e))
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+	w.wantHomes("a:1@20000002", "a:2@20000002")
+	if got := w.r.Space().Pool("a").Policy(); got != param.RoundRobin {
+		t.Errorf("policy %v, want round robin", got)
+	}
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 3, "10.0.1.9"))
+	w.want("2 < handle_update ADD_PE a:3@10000001", "1 < registration granted a:3")
+}
+
 // TestGuest: who asks and sends no presence, as rsp and RSPLIB's hsdump, is
 // answered, is no news to the operator, and nobody waits for its agreement.
 func TestGuest(t *testing.T) {

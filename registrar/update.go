@@ -48,6 +48,9 @@ const (
 // own, and hand its own over to another home; only the mentor is believed about
 // those of others.
 func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, how offered) {
+	if pe.Policy.Type == 0 {
+		pe.Policy.Type = param.RoundRobin // the default (RFC 5356, Section 4.1)
+	}
 	home := p
 	if pe.Home != 0 && pe.Home != p.id {
 		home = r.peers.byID[pe.Home]
