@@ -21,7 +21,7 @@ func TestDrain(t *testing.T) {
 	}
 	t.Run("command", func(t *testing.T) {
 		s := newServer(t)
-		p := start(t, s, "1500ms")
+		p := start(t, s, "500ms")
 		s.lives(p)
 		begin := time.Now()
 		p.signal(syscall.SIGTERM)
@@ -31,8 +31,8 @@ func TestDrain(t *testing.T) {
 		if status := p.wait(); status != 9 {
 			t.Errorf("status %d, want the command's 9", status)
 		}
-		if d := time.Since(begin); d < 1500*time.Millisecond {
-			t.Errorf("the command ends after %v, want 1.5s at least", d)
+		if d := time.Since(begin); d < 500*time.Millisecond {
+			t.Errorf("the command ends after %v, want 500ms at least", d)
 		}
 	})
 	t.Run("second signal", func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestDrain(t *testing.T) {
 		}
 	})
 	t.Run("no command", func(t *testing.T) {
-		p := start(t, nil, "1500ms")
+		p := start(t, nil, "500ms")
 		begin := time.Now()
 		p.signal(syscall.SIGTERM)
 		p.says("draining")
@@ -62,8 +62,8 @@ func TestDrain(t *testing.T) {
 		if status := p.wait(); status != exitOK {
 			t.Errorf("status %d", status)
 		}
-		if d := time.Since(begin); d < 1500*time.Millisecond {
-			t.Errorf("rsp ends after %v, want 1.5s at least", d)
+		if d := time.Since(begin); d < 500*time.Millisecond {
+			t.Errorf("rsp ends after %v, want 500ms at least", d)
 		}
 	})
 	t.Run("no command, second signal", func(t *testing.T) {

@@ -245,6 +245,8 @@ func TestUsage(t *testing.T) {
 		{reg("--t5-serverhunt", "0"), "--t5-serverhunt must be at least 100ms, got 0s"},
 		{reg("--stop-timeout", "-1ms"), "--stop-timeout must be positive, got -1ms"},
 		{reg("--max-reg-attempt", "0"), "--max-reg-attempt must be at least 1, got 0"},
+		{reg("--check", "tcp", "--check-interval", "1ms"), "--check-interval must be at least 50ms, got 1ms"},
+		{reg("--policy", "LU", "--load", "cpu", "--load-interval", "1ms"), "--load-interval must be at least 50ms, got 1ms"},
 		{reg("--drain", "-1s"), "--drain must not be negative, got -1s"},
 		{reg("--check", "x"), "check \"x\""},
 		{reg("--check", "tcp", "--check-fail", "0"), "at least 1"},

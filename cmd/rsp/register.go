@@ -75,7 +75,9 @@ as by nohup, stay ignored by rsp and COMMAND.
 
 COMMAND gets the terminal if it reads from it and rsp is in the foreground; Ctrl-C
 then reaches COMMAND directly. While COMMAND is stopped (SIGSTOP, Ctrl-Z), it is not
-registered. As process 1 of a container, rsp also reaps orphaned processes.
+registered. As process 1 of a container, rsp also reaps orphaned processes. In a
+unit of systemd, KillMode=mixed has SIGTERM reach only rsp at first, which passes
+it on.
 
 If the log cannot be written, because the reader of the pipe hangs or has ended,
 rsp and COMMAND run on; rsp counts the lines that it loses, and logs the number
@@ -189,12 +191,12 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s and at most a third of the life (default: a third of the life, at most 10m)")
 	f.registrarFlags.add(cmd, "auto, kernel, udp")
 	fl.StringVar(&f.check.probe, "check", "", "register the server only while this `CHECK` passes (default: none)")
-	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks; at most 250ms before the first that passes")
+	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks, at least 50ms; at most 250ms before the first that passes")
 	fl.DurationVar(&f.check.timeout, "check-timeout", time.Second, "time that one check may take")
 	fl.IntVar(&f.check.fail, "check-fail", 3, "failures in a row that deregister the element")
 	fl.IntVar(&f.check.rise, "check-rise", 2, "passes in a row that register it again")
 	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from (`SOURCE`): fixed, cpu, file:PATH or cmd:COMMAND")
-	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two reads of the load")
+	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two reads of the load, at least 50ms")
 	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "least change of the load that is sent to the registrar")
 	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time that a registrar has to answer a registration, at least 100ms")
 	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "unanswered registrations before the next registrar is sought")
@@ -314,6 +316,10 @@ func (f *registerFlags) parseAddrs(flag string, list []string, t param.Transport
 	return addrs, nil
 }
 
+// minLook is the least time between two checks, or two reads of the load: each
+// can be a process.
+const minLook = 50 * time.Millisecond
+
 // checkTimers refuses timers that would silently stand for the default, or
 // flood the registrars.
 func (f *registerFlags) checkTimers() error {
@@ -401,8 +407,11 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 	if f.check.probe == "tcp" && t.Type != param.TypeTCPTransport {
 		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Protocol())
 	}
-	if f.check.interval <= 0 || f.check.timeout <= 0 || f.check.fail < 1 || f.check.rise < 1 {
-		return errors.New("--check-interval and --check-timeout must be positive, --check-fail and --check-rise at least 1")
+	switch {
+	case f.check.interval < minLook:
+		return fmt.Errorf("--check-interval must be at least %v, got %v", minLook, f.check.interval)
+	case f.check.timeout <= 0 || f.check.fail < 1 || f.check.rise < 1:
+		return errors.New("--check-timeout must be positive, --check-fail and --check-rise at least 1")
 	}
 	s.checker = &health.Checker{
 		Probe: probe, Interval: f.check.interval, Timeout: f.check.timeout,
@@ -438,8 +447,8 @@ func (f *registerFlags) addLoad(s *supervisor, policy param.PolicyType) error {
 	if !hasLoad(policy) {
 		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", policy)
 	}
-	if f.load.interval <= 0 {
-		return errors.New("--load-interval must be positive")
+	if f.load.interval < minLook {
+		return fmt.Errorf("--load-interval must be at least %v, got %v", minLook, f.load.interval)
 	}
 	threshold, err := load.ParseFraction(f.load.threshold)
 	if err != nil {

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -34,6 +36,8 @@ type registration struct {
 	stopped  bool        // the command is stopped
 	accepted bool        // a registrar has accepted the element at least once
 	fresh    bool        // and has done so since the last pe.Element began
+	up       bool        // the element is to be registered
+	nextUp   time.Time   // when it may be registered again after it was not
 	listed   bool        // clients may have been told of the element
 	leftAt   time.Time   // when it was deregistered; zero while it is registered
 }
@@ -82,7 +86,7 @@ func (r *registration) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = e.Run(ctx)
+	err = runSafely(ctx, e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.element, r.last = nil, e.State()
@@ -91,6 +95,17 @@ func (r *registration) runOnce(ctx context.Context) error {
 		r.cfg.ID = 0
 	}
 	return err
+}
+
+// runSafely runs an element. A mistake in what handles the network's input ends
+// the element, and not rsp with the server.
+func runSafely(ctx context.Context, e *pe.Element) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in rsp, please report it: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return e.Run(ctx)
 }
 
 // begin gives the pe.Element to run.
@@ -105,7 +120,7 @@ func (r *registration) begin() (*pe.Element, error) {
 		}
 		r.element = e
 	}
-	r.element.SetAvailable(!r.unfit && !r.stopped)
+	r.apply()
 	return r.element, nil
 }
 
@@ -168,8 +183,28 @@ func (r *registration) setAvailable(what *bool, v bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*what = v
+	r.apply()
+}
+
+// apply tells the element whether it is to be registered. A check that changes
+// its mind at every look deregisters it each time, but registers it no more
+// often than re-registrations are allowed. Under r.mu.
+func (r *registration) apply() {
+	available := !r.unfit && !r.stopped
+	if wait := time.Until(r.nextUp); available && !r.up && wait > 0 {
+		time.AfterFunc(wait, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.apply()
+		})
+		available = false
+	}
+	if available && !r.up {
+		r.nextUp = time.Now().Add(pe.MinReregistration)
+	}
+	r.up = available
 	if r.element != nil {
-		r.element.SetAvailable(!r.unfit && !r.stopped)
+		r.element.SetAvailable(available)
 	}
 }
 

@@ -33,4 +33,5 @@ func take(signals []os.Signal) (c chan os.Signal, stop func()) {
 // ignoreTerminal keeps a terminal that stops what writes to it from the
 // background (stty tostop) from stopping rsp for its log, and lets rsp give
 // the terminal away and take it back.
-func ignoreTerminal() { signal.Ignore(syscall.SIGTTOU) }
+// The commands of checks and loads inherit it; they read and write no terminal.
+func ignoreTerminal() { signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) }

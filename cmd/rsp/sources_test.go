@@ -19,24 +19,28 @@ func TestLoadHangs(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{"file:" + fifo, "cmd:sleep 600"} {
-		for _, command := range [][]string{nil, {"--", "sleep", "600"}} {
-			t.Run(strings.Join(append([]string{source[:4]}, command...), " "), func(t *testing.T) {
-				r := newRegistry(t)
-				p := startRSP(t, register(r, append([]string{"--policy", "LU:25%", "--load", source, "--load-interval", "1h"}, command...)...)...)
-				if list := r.has(t, "web", 1); *list[0].Load != 0.25 {
-					t.Errorf("load %v, want the 0.25 of --policy", *list[0].Load)
-				}
-				p.says("load: no value after 2s: registering with the load of --policy")
-				start := time.Now()
-				p.signal(syscall.SIGTERM)
-				p.wait()
-				if d := time.Since(start); d > 2*time.Second {
-					t.Errorf("rsp ends after %v", d)
-				}
-				r.has(t, "web", 0)
-			})
-		}
+	for _, c := range []struct {
+		source  string
+		command []string
+	}{
+		{"file:" + fifo, []string{"--", "sleep", "600"}},
+		{"cmd:sleep 600", nil},
+	} {
+		t.Run(c.source[:4], func(t *testing.T) {
+			r := newRegistry(t)
+			p := startRSP(t, register(r, append([]string{"--policy", "LU:25%", "--load", c.source, "--load-interval", "1h"}, c.command...)...)...)
+			if list := r.has(t, "web", 1); *list[0].Load != 0.25 {
+				t.Errorf("load %v, want the 0.25 of --policy", *list[0].Load)
+			}
+			p.says("load: no value after 2s: registering with the load of --policy")
+			start := time.Now()
+			p.signal(syscall.SIGTERM)
+			p.wait()
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("rsp ends after %v", d)
+			}
+			r.has(t, "web", 0)
+		})
 	}
 }
 
@@ -83,4 +87,23 @@ func TestProbesEnd(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	p.wait()
 	eventually(t, "nothing is left of the probes", func() bool { return left() == 0 })
+}
+
+// TestFlappingCheck: a check that changes its mind at every look registers the
+// element once a second at most.
+func TestFlappingCheck(t *testing.T) {
+	r := newRegistry(t)
+	file := filepath.Join(t.TempDir(), "file")
+	start := time.Now()
+	p := startRSP(t, register(r, "--check", fmt.Sprintf("cmd:if [ -e '%[1]s' ]; then rm '%[1]s'; else touch '%[1]s'; exit 1; fi", file),
+		"--check-interval", "50ms", "--check-fail", "1", "--check-rise", "1")...)
+	const times = 4
+	eventually(t, "the element is registered again and again", func() bool { return strings.Count(p.String(), ": registered as") >= times })
+	if d := time.Since(start); d < (times-1)*time.Second-100*time.Millisecond {
+		t.Errorf("%d registrations in %v, want one in a second", times, d)
+	}
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != exitOK {
+		t.Errorf("status %d", status)
+	}
 }

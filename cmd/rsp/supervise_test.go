@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 )
 
@@ -33,4 +35,44 @@ func TestHintOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSurvivesPanic: a mistake in what handles the network's input ends the
+// element, not rsp, and another element takes its place.
+func TestSurvivesPanic(t *testing.T) {
+	r := newRegistry(t)
+	at, err := endpoint.ParseRegistrar(r.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := newReader()
+	mistakes := 1
+	ctx, cancel := context.WithCancel(t.Context())
+	var reg *registration
+	reg, err = newRegistration(pe.Config{
+		Pool:       "web",
+		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 80},
+		Policy:     param.Policy{Type: param.RoundRobin},
+		Registrars: []endpoint.Registrar{at},
+		Via:        endpoint.UDP,
+		Notify: func(ev pe.Event) {
+			reg.observe(ev)
+			if mistakes--; mistakes == 0 {
+				panic("a mistake")
+			}
+			if ev.Type == pe.Registered {
+				cancel()
+			}
+		},
+	}, &logger{w: out, level: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.run(ctx); err != nil {
+		t.Error(err)
+	}
+	if got := out.String(); !strings.Contains(got, "panic in rsp, please report it: a mistake\n") {
+		t.Errorf("the log has no word of the mistake:\n%s", got)
+	}
+	r.has(t, "web", 0)
 }

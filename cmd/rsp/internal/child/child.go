@@ -76,7 +76,9 @@ func (c *Child) Continue() {
 	select {
 	case <-c.done: // its number may be another's
 	default:
-		_ = syscall.Kill(-c.PID(), syscall.SIGCONT)
+		if syscall.Kill(-c.PID(), syscall.SIGCONT) != nil { // it has gone to another group
+			c.Signal(syscall.SIGCONT)
+		}
 	}
 }
 
