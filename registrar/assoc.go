@@ -23,6 +23,7 @@ type assoc struct {
 	elements elements // that it owns
 	subs     map[*pool]*subscription
 	claims   []*claim // that are from this association
+	missed   []missed // elements that have not answered over it
 	probe    *probe   // that asks elements over this association
 	linger   timer
 	errors   bucket
@@ -210,6 +211,8 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	r.timers.stop(&a.linger)
 	r.unsubscribeAll(a)
 	r.dropClaims(a)
+	r.missed -= len(a.missed)
+	a.missed = nil
 	if a.probe != nil {
 		a.probe.lost(r)
 	}

@@ -17,6 +17,7 @@ import (
 // another one may go, but takes nothing along. Any other process of the host is
 // granted its request only if the element does not answer.
 func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
+	r.forgetMissed(a, m.Handle, m.ID)
 	x := r.entry(m.Handle, m.ID)
 	e := r.find(m.Handle, m.ID)
 	switch {
@@ -143,17 +144,6 @@ func (r *Registrar) succeed(x *entry, claims *claim, owner *assoc) {
 // tellRemoved tells a process that its element is not registered any more.
 func (r *Registrar) tellRemoved(a *assoc, x *entry) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: x.pool.handle, ID: x.pe.ID})
-}
-
-// tellUnregistered answers an acknowledgement for an element that nobody has: the
-// element was removed before, perhaps by a predecessor of ours, and does not know.
-func (r *Registrar) tellUnregistered(a *assoc, m *asap.EndpointKeepAliveAck) {
-	if a.via == ViaTCP || !r.Ready() || r.entry(m.Handle, m.ID) != nil {
-		return
-	}
-	if a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
-		r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
-	}
 }
 
 // supersedes notes that another association has registered the element.

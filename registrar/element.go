@@ -191,6 +191,9 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
 		owner = nil
 		e.dropFormer(by.id)
 	}
+	if owner != nil && why == RemovedNoAck {
+		r.miss(owner, e)
+	}
 	claims := r.takeClaims(&e.entry)
 	r.space.Remove(p.handle, e.id)
 	r.release(e)

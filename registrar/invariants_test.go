@@ -122,7 +122,7 @@ func (r *Registrar) checkTimers(fail failFunc) {
 // checkAssocs returns the probes that associations know.
 func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 	probes := make(map[*probe]bool)
-	n := 0
+	n, missed := 0, 0
 	var up [vias]uint64
 	for a := r.oldest; a != nil; a = a.newer {
 		n++
@@ -149,6 +149,10 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 				fail("association %d has a claim that is none", a.id)
 			}
 		}
+		missed += len(a.missed)
+		if len(a.missed) > maxMissedPerAssoc || len(a.missed) > 0 && !a.up {
+			fail("association %d has missed %d elements", a.id, len(a.missed))
+		}
 		idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
 		if a.linger.armed() && !idle {
 			fail("association %d is to be closed but in use", a.id)
@@ -156,6 +160,9 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 	}
 	if n != len(r.assocs) {
 		fail("%d associations are listed, %d known", n, len(r.assocs))
+	}
+	if missed != r.missed || missed > maxMissed {
+		fail("%d elements are missed, counted %d", missed, r.missed)
 	}
 	if up != r.stats.Associations {
 		fail("%v associations are up, counted are %v", up, r.stats.Associations)

@@ -22,6 +22,7 @@ type model struct {
 	asked    map[asking][]*asap.Registration // the latest is the last
 	elements map[modelKey]*belief
 	leaving  map[asking]time.Time // deregistrations without an answer yet, and when they came
+	missed   map[asking]*belief   // elements that have not answered
 	byHost   map[asking]bool      // whether those were from the element's host, whose addresses may be others by now
 }
 
@@ -51,7 +52,7 @@ type belief struct {
 }
 
 func newModel(r *Registrar) *model {
-	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, byHost: map[asking]bool{}}
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, missed: map[asking]*belief{}, byHost: map[asking]bool{}}
 }
 
 // follow takes an event and what the registrar did about it into account, and
@@ -81,7 +82,21 @@ func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 			return fmt.Errorf("element %v of %q is gone: %s", key.id, key.handle, why)
 		}
 	}
+	if ack, ok := msg.(*asap.EndpointKeepAliveAck); ok { // late, but not too late
+		m.reinstated(asking{ev.(Received).Assoc, modelKey{ack.Handle, ack.ID}})
+	}
 	return m.compare(ev)
+}
+
+// reinstated: an element that was missed may be registered again by its
+// acknowledgement.
+func (m *model) reinstated(at asking) {
+	if b := m.missed[at]; b != nil && m.space(at.key) != nil && m.elements[at.key] == nil {
+		b.waiting, b.orphan, b.assoc, b.host, b.former = 0, false, at.assoc, slices.Clone(m.up[at.assoc]), map[AssocID]bool{}
+		b.port = b.host[0].Port()
+		m.elements[at.key] = b
+	}
+	delete(m.missed, at)
 }
 
 // event takes in what happened, and returns the message that has come with it.
@@ -158,6 +173,7 @@ func (m *model) received(ev Received) asap.Message {
 			b.waiting, b.orphan, b.assoc, b.host = 0, false, ev.Assoc, slices.Clone(peer)
 		}
 	case *asap.Deregistration:
+		delete(m.missed, asking{ev.Assoc, modelKey{msg.Handle, msg.ID}})
 		if at := (asking{ev.Assoc, modelKey{msg.Handle, msg.ID}}); m.leaving[at].IsZero() {
 			m.leaving[at] = m.now
 			b := m.elements[at.key]
@@ -191,6 +207,9 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 			gone[key] = fmt.Sprintf("it lives, waiting %d, reported by %v", b.waiting, b.reporters)
 		}
 		if gone[key] == "" {
+			if b.waiting != 0 {
+				m.missed[asking{b.waiting, key}] = b
+			}
 			delete(m.elements, key)
 		}
 	}
@@ -317,11 +336,15 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 	if old := m.elements[key]; old != nil {
 		b.reporters, b.former = old.reporters, old.former
 		b.former[old.assoc] = true
+		if old.waiting != 0 {
+			m.missed[asking{old.waiting, key}] = old
+		}
 	}
 	if reg.Element.Life > 0 {
 		b.expires = m.now.Add(time.Duration(reg.Element.Life) * time.Second)
 	}
 	m.elements[key] = b
+	delete(m.missed, at)
 	return nil
 }
 

@@ -326,6 +326,7 @@ func (p *probe) fail(r *Registrar, why RemoveReason) {
 		for e := l.head; e != nil; e = l.head {
 			if a != nil && !a.ours && e.contested == nil {
 				r.tellRemoved(a, &e.entry)
+				r.miss(a, e)
 			}
 			r.remove(e, why)
 		}

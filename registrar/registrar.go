@@ -34,6 +34,7 @@ type Registrar struct {
 	subs       int
 	updates    bucket // bytes of automatic updates
 	probing    int    // probes that are not over
+	missed     int    // elements that may still answer: see missed
 	handleSize int    // bytes of all handles in pools
 	size       int    // of all elements, see element
 

@@ -141,24 +141,32 @@ func invalid(tlv []byte, err error) *param.Cause {
 	return &param.Cause{Code: param.CauseInvalidValues, Info: tlv}
 }
 
-// register puts the element into the handlespace, new or in place of its former
-// self, and answers. The sender is entitled to it.
+// register registers the element and answers. The sender is entitled to it.
 func (r *Registrar) register(a *assoc, m *asap.Registration) {
+	warnings, refused := r.enter(a, m, r.owned(a, &m.Element))
+	if refused != nil {
+		r.rejectRegistration(a, m, *refused)
+		return
+	}
+	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
+}
+
+// enter puts the element into the handlespace as pe, new or in place of its former
+// self, and tells the peers. It returns what the response has to warn of, or why
+// the registration is refused.
+func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element) (warnings []param.Cause, refused *param.Cause) {
 	e := r.find(m.Handle, m.Element.ID)
 	if c := r.room(a, e, m.Handle, m.Element.ID); c != nil {
-		r.rejectRegistration(a, m, *c)
-		return
+		return nil, c
 	}
-	pe := r.owned(a, &m.Element)
 	if !r.fits(r.entry(m.Handle, pe.ID), &pe.PoolElement) {
-		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
-		return
+		return nil, &param.Cause{Code: param.CauseLackOfResources}
 	}
 	if _, err := r.space.Put(m.Handle, pe); err != nil {
-		r.rejectRegistration(a, m, inconsistent(err))
-		return
+		c := inconsistent(err)
+		return nil, &c
 	}
-	warnings := changes(&m.Element, &pe.PoolElement)
+	warnings = changes(&m.Element, &pe.PoolElement)
 	p := r.makePool(m.Handle)
 	f := p.foreign[pe.ID]
 	r.forgetForeign(p, pe.ID)
@@ -185,6 +193,7 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	r.setMisfit(&e.entry, false)
 	e.contested = nil
 	r.supersedes(e, a)
+	r.forgetMissed(a, p.handle, e.id)
 	r.own(e, a)
 	r.refuseClaims(&e.entry) // the element has shown that it lives
 	r.alive(e)
@@ -194,7 +203,7 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		r.timers.arm(&e.life, e, pe.Expires)
 	}
 	r.announceUpdate(enrp.AddPE, &e.entry) // before the response, as the reference implementation does
-	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: pe.ID, Causes: warnings})
+	return warnings, nil
 }
 
 // newElement notes an element of our own that is in the handlespace.

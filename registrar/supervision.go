@@ -94,7 +94,7 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 		p.progress(r)
 	default:
 		r.stats.KeepAlivesUnexpected++
-		r.tellUnregistered(a, m)
+		r.onLateAck(a, m)
 		return
 	}
 	r.stats.KeepAlivesAcked++

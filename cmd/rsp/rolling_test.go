@@ -1,9 +1,14 @@
 package main
 
 import (
+	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
 // gap runs f, and tells for how long at a time a pool was empty at a registrar
@@ -73,6 +78,29 @@ func TestRollingRestart(t *testing.T) {
 				r.has(t, pool, 1)
 			}
 		})
+	}
+}
+
+// TestRegisterWakes: an element that hangs for longer than a keep-alive is removed,
+// and is back at once when it wakes up.
+func TestRegisterWakes(t *testing.T) {
+	port := freePort(t)
+	r := startRegistry(t, host.Config{
+		Config:    registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
+		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
+		Transport: sctp.UDPOnly, Encap: port,
+	})
+	p := startRSP(t, register(r, "--id", "8")...)
+	r.has(t, "web", 1)
+	p.signal(syscall.SIGSTOP)
+	r.has(t, "web", 0)
+	p.signal(syscall.SIGCONT)
+	began := time.Now()
+	r.has(t, "web", 1)
+	back := time.Since(began)
+	t.Logf("back after %v", back)
+	if back > 5*time.Second {
+		t.Errorf("the element is out for %v after it woke up, want no wait for its next registration after 30s", back)
 	}
 }
 

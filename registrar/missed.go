@@ -1,0 +1,87 @@
+package registrar
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// missed is an element that was removed since it had not acknowledged a keep-alive
+// in time. If the acknowledgement comes late, over the same association, the element
+// is registered again as it was. An element of ours that is told of its removal
+// registers again by itself, but one of the reference implementation ends its
+// association and waits until its next re-registration, for 30 s by default.
+type missed struct {
+	handle param.PoolHandle
+	pe     *handlespace.Element
+	own    bool // the ASAP transport is the element's own words
+}
+
+// maxMissedPerAssoc and maxMissed bound the missed elements of one association and
+// of all of them. Further ones are only told.
+const (
+	maxMissedPerAssoc = 64
+	maxMissed         = 4096
+)
+
+// miss remembers an element that has not answered over an association.
+func (r *Registrar) miss(a *assoc, e *element) {
+	r.forgetMissed(a, e.pool.handle, e.id)
+	if a.up && len(a.missed) < maxMissedPerAssoc && r.missed < maxMissed {
+		a.missed = append(a.missed, missed{e.pool.handle, e.pe, e.ownASAP})
+		r.missed++
+	}
+}
+
+// forgetMissed forgets an element that was missed, and returns it.
+func (r *Registrar) forgetMissed(a *assoc, h param.PoolHandle, id param.PEID) *missed {
+	i := slices.IndexFunc(a.missed, func(x missed) bool { return x.pe.ID == id && x.handle == h })
+	if i < 0 {
+		return nil
+	}
+	x := a.missed[i]
+	a.missed = slices.Delete(a.missed, i, i+1)
+	r.missed--
+	return &x
+}
+
+// onLateAck: an acknowledgement that nobody waits for. An element that was missed
+// is registered again; another one that nobody has was removed before, perhaps by a
+// predecessor of ours, and is told so.
+func (r *Registrar) onLateAck(a *assoc, m *asap.EndpointKeepAliveAck) {
+	x := r.forgetMissed(a, m.Handle, m.ID)
+	if a.via == ViaTCP || !r.Ready() || r.entry(m.Handle, m.ID) != nil {
+		return
+	}
+	if x != nil && r.reinstate(a, x) {
+		return
+	}
+	if a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+		r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
+	}
+}
+
+// reinstate registers a missed element again, for the rest of its life, and reports
+// whether it can be.
+func (r *Registrar) reinstate(a *assoc, x *missed) bool {
+	m := &asap.Registration{Handle: x.handle, Element: x.pe.PoolElement}
+	if !x.own {
+		m.Element.ASAPTransport = param.Transport{}
+	}
+	if !x.pe.Expires.IsZero() && !x.pe.Expires.After(r.now.Add(time.Second)) || r.admit(a, m) != nil {
+		return false
+	}
+	pe := r.owned(a, &m.Element)
+	pe.Expires = x.pe.Expires
+	if !pe.UserTransport.Equal(x.pe.UserTransport) { // its address has changed
+		return false
+	}
+	if _, refused := r.enter(a, m, pe); refused != nil {
+		return false
+	}
+	r.logf(false, "pool element %v of pool %s has acknowledged its keep-alive late, and is registered again", pe.ID, quote(x.handle))
+	return true
+}
