@@ -16,6 +16,8 @@ type places struct {
 	// own are all addresses at which a call to our ENRP port reaches ourselves,
 	// those included that are not offered to others.
 	own []netip.Addr
+	// machine are those of the machine, the loopback left out.
+	machine []netip.Addr
 
 	tcp, announced bool
 
@@ -32,7 +34,7 @@ type move struct{ timer timer }
 // onServing begins ENRP and the announces.
 func (r *Registrar) onServing(ev Serving) {
 	r.places.tcp, r.places.announced = ev.TCP, ev.Announce
-	r.place(Addresses{Addrs: ev.Addrs, ENRP: ev.ENRP, Own: ev.Own})
+	r.place(Addresses{Addrs: ev.Addrs, ENRP: ev.ENRP, Own: ev.Own, Machine: ev.Machine})
 	if len(ev.ENRP) > 0 {
 		r.beginENRP()
 	} else {
@@ -47,7 +49,12 @@ func (r *Registrar) onServing(ev Serving) {
 func (r *Registrar) place(ev Addresses) {
 	p := &r.places
 	p.asap, p.enrp = outer(plain(ev.Addrs)), outer(plain(ev.ENRP))
-	p.own = nil
+	p.own, p.machine = nil, nil
+	for _, a := range ev.Machine {
+		if !a.IsLoopback() {
+			p.machine = append(p.machine, plainAddr(a))
+		}
+	}
 	for _, a := range ev.Own {
 		p.own = append(p.own, plainAddr(a))
 	}
@@ -84,6 +91,14 @@ func (p *places) inner() bool { return len(p.enrp) > 0 && p.enrp[0].Addr().IsLoo
 // isOurs reports whether a call to an address of ENRP reaches ourselves.
 func (r *Registrar) isOurs(a netip.AddrPort) bool {
 	return a.Port() == r.peers.server.Transport.Port && slices.Contains(r.places.own, a.Addr())
+}
+
+// isShared reports whether an address that a host names, which has proved to be at
+// another one, is one that this machine has as well, such as that of docker0. It
+// leads to nobody but ourselves.
+func (r *Registrar) isShared(addr, proved netip.Addr) bool {
+	m := r.places.machine
+	return len(m) > 0 && slices.Contains(m, plainAddr(addr)) && !slices.Contains(m, plainAddr(proved)) && !proved.IsLoopback()
 }
 
 // isSent reports whether a presence by multicast with our identifier is one of

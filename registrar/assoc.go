@@ -100,7 +100,7 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 		a.enrp = ev.ENRP
 	}
 	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
-	r.setPeer(a, counted(ev.Peer, ev.Translated))
+	r.setPeer(a, r.counted(ev.Peer, ev.Translated))
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
 	switch {
@@ -119,7 +119,7 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 		return
 	}
 	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
-	r.setPeer(a, counted(ev.Peer, ev.Translated))
+	r.setPeer(a, r.counted(ev.Peer, ev.Translated))
 	if len(proved) == 0 {
 		return
 	}
@@ -132,12 +132,14 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	}
 }
 
-// counted are the addresses that are taken for the peer's.
-func counted(peer []netip.AddrPort, translated bool) []netip.AddrPort {
-	if translated {
+// counted are the addresses that are taken for the peer's: the first, from which it
+// has come, and of the others those that cannot be somebody else's.
+func (r *Registrar) counted(peer []netip.AddrPort, translated bool) []netip.AddrPort {
+	if translated || len(peer) == 0 {
 		return peer[:min(1, len(peer))]
 	}
-	return peer
+	first := peer[0].Addr()
+	return slices.DeleteFunc(slices.Clone(peer), func(p netip.AddrPort) bool { return r.isShared(p.Addr(), first) })
 }
 
 // key is where the peer has proved to be.

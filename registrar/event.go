@@ -109,13 +109,16 @@ type Serving struct {
 	// Other machines may have the same ones. The addresses of ENRP need not be
 	// repeated.
 	Own []netip.Addr
+	// Machine are all addresses of the machine, be they served or not. Some of them
+	// may be those of other machines, too.
+	Machine []netip.Addr
 }
 
 // Addresses: the machine's addresses have changed since Serving, or since the last
 // Addresses. The fields are those of Serving; ENRP is served if it was.
 type Addresses struct {
-	Addrs, ENRP []netip.AddrPort
-	Own         []netip.Addr
+	Addrs, ENRP  []netip.AddrPort
+	Own, Machine []netip.Addr
 }
 
 // Tick: time has passed. Timers run on this event alone, so that a host that

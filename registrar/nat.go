@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/rserpool/coredns-rserpool/asap"
@@ -44,6 +45,19 @@ func (a *assoc) translate(t param.Transport) param.Transport {
 		t.Addrs = []netip.Addr{a.primary()}
 	}
 	return t
+}
+
+// dropShared leaves those addresses out of a registration that this machine has as
+// well, unless there is no other. Elements of the reference implementation name all
+// addresses of their host, docker0's among them. They are not told: what is left is
+// what they want, and the reference's registrar leaves out silently, too.
+func (r *Registrar) dropShared(a *assoc, m *asap.Registration) {
+	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+		left := slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return r.isShared(addr, a.primary()) })
+		if len(left) > 0 {
+			t.Addrs = left
+		}
+	}
 }
 
 // changes tells an element that its user transport is registered with another

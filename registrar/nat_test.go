@@ -3,6 +3,7 @@ package registrar
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -160,4 +161,43 @@ func TestNATAppears(t *testing.T) {
 		t.Errorf("registered is %v, want the address that it is seen at", got)
 	}
 	w.pass(time.Second)
+}
+
+// TestSharedAddressElement: an element names docker0's address beside its own. This
+// machine has docker0, too: the address is not the element's for us, its own one is.
+func TestSharedAddressElement(t *testing.T) {
+	both := addrsOf("10.0.0.5", bridge)
+	for _, tt := range []struct {
+		name string
+		peer []string
+		m    *asap.Registration
+		want []netip.Addr // nil: refused
+	}{
+		{"told by the transport", []string{"10.0.0.5", bridge}, reg("p", 1, "10.0.0.5", userSCTP(0), at("10.0.0.5", bridge)), both[:1]},
+		{"left out by the transport", []string{"10.0.0.5"}, reg("p", 1, "10.0.0.5", userSCTP(0), at(bridge, "10.0.0.5"), asapAt(40000, bridge, "10.0.0.5")), both[:1]},
+		{"nothing else", []string{"10.0.0.5", bridge}, reg("p", 1, bridge), nil},
+		{"on this machine", []string{"10.0.0.1", bridge}, reg("p", 1, "10.0.0.1", userSCTP(0), at("10.0.0.1", bridge)), addrsOf("10.0.0.1", bridge)},
+		{"over the loopback", []string{"127.0.0.1", bridge}, reg("p", 1, bridge), addrsOf(bridge)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Machine: addrsOf("127.0.0.1", "10.0.0.1", bridge)})
+			w.up(1, ViaKernel, tt.peer...)
+			w.recv(1, tt.m)
+			if tt.want == nil {
+				w.want("1 < registration rejected p:1 cause 3(" + tlvOf(t, tt.m.Element.UserTransport) + ")")
+				return
+			}
+			w.want("1 < registration granted p:1")
+			if got := w.user("p", 1).Addrs; !slices.Equal(got, tt.want) {
+				t.Errorf("registered at %v, want %v", got, tt.want)
+			}
+			// A process of this machine is not the element's host by docker0.
+			w.up(2, ViaKernel, bridge+":999")
+			w.recv(2, dereg("p", 1))
+			if got, remote := w.trace[0], tt.peer[0] == "10.0.0.5"; remote && got != "2 < deregistration p:1 cause a" {
+				t.Errorf("a process at docker0 deregisters the element: %s", got)
+			}
+		})
+	}
 }

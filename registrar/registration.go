@@ -18,6 +18,7 @@ import (
 // stranger gets it only if the element turns out to be dead, whoever its home is:
 // see claim.
 func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
+	r.dropShared(a, m)
 	if c := r.admit(a, m); c != nil {
 		r.rejectRegistration(a, m, *c)
 		return

@@ -17,28 +17,27 @@ const lookEvery = 2 * time.Second
 type places struct {
 	asap, enrp []netip.AddrPort
 	own        []netip.Addr
+	machine    []netip.Addr
 }
 
 // look finds out where the registrar serves.
 func (l *loop) look() places {
-	p := places{asap: l.ep.LocalAddrs()}
+	p := places{asap: l.ep.LocalAddrs(), machine: machineAddrs()}
 	if l.enrp != nil {
-		p.enrp, p.own = l.enrp.LocalAddrs(), ownAddrs(l.h.cfg.ENRP)
+		p.enrp, p.own = l.enrp.LocalAddrs(), ownAddrs(l.h.cfg.ENRP, p.machine)
 	}
 	return p
 }
 
-// ownAddrs are the addresses at which an endpoint that is bound so takes calls.
-func ownAddrs(bound []netip.AddrPort) []netip.Addr {
-	var own, machine []netip.Addr
+// ownAddrs are the addresses at which an endpoint that is bound so takes calls, on a
+// machine with these addresses.
+func ownAddrs(bound []netip.AddrPort, machine []netip.Addr) []netip.Addr {
+	var own []netip.Addr
 	for _, b := range bound {
 		a := b.Addr().Unmap()
 		if !a.IsUnspecified() {
 			own = append(own, a)
 			continue
-		}
-		if machine == nil {
-			machine = machineAddrs()
 		}
 		for _, m := range machine {
 			if (m.Is4() || a.Is6()) && !slices.Contains(own, m) { // [::] stands for both families
@@ -71,14 +70,15 @@ func machineAddrs() []netip.Addr {
 func (l *loop) lookAgain(now time.Time) {
 	l.looked = now
 	p := l.look()
-	if len(p.asap) == 0 || slices.Equal(p.asap, l.places.asap) && slices.Equal(p.enrp, l.places.enrp) && slices.Equal(p.own, l.places.own) {
+	if len(p.asap) == 0 || slices.Equal(p.asap, l.places.asap) && slices.Equal(p.enrp, l.places.enrp) && slices.Equal(p.own, l.places.own) &&
+		slices.Equal(p.machine, l.places.machine) {
 		return
 	}
 	l.setPlaces(p)
 	for _, g := range l.groups {
 		g.changed.Store(true)
 	}
-	l.handle(registrar.Addresses{Addrs: p.asap, ENRP: p.enrp, Own: p.own})
+	l.handle(registrar.Addresses{Addrs: p.asap, ENRP: p.enrp, Own: p.own, Machine: p.machine})
 }
 
 func (l *loop) setPlaces(p places) {

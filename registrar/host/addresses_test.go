@@ -98,14 +98,15 @@ func TestOwnAddrs(t *testing.T) {
 		}
 		return list
 	}
-	if got := ownAddrs(list("127.0.0.2:9901", "[::ffff:10.0.0.1]:9901")); len(got) != 2 || got[1] != netip.MustParseAddr("10.0.0.1") {
+	machine := machineAddrs()
+	if got := ownAddrs(list("127.0.0.2:9901", "[::ffff:10.0.0.1]:9901"), machine); len(got) != 2 || got[1] != netip.MustParseAddr("10.0.0.1") {
 		t.Errorf("named: %v", got)
 	}
-	all := ownAddrs(list("[::]:9901"))
+	all := ownAddrs(list("[::]:9901"), machine)
 	if !slices.Contains(all, netip.MustParseAddr("127.0.0.1")) {
 		t.Errorf("all: %v, want 127.0.0.1 among them", all)
 	}
-	if v4 := ownAddrs(list("0.0.0.0:9901")); slices.ContainsFunc(v4, netip.Addr.Is6) || len(v4) == 0 {
+	if v4 := ownAddrs(list("0.0.0.0:9901"), machine); slices.ContainsFunc(v4, netip.Addr.Is6) || len(v4) == 0 {
 		t.Errorf("all of IPv4: %v", v4)
 	}
 }

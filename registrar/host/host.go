@@ -210,7 +210,7 @@ func (h *Host) Start() error {
 	p := l.look()
 	l.setPlaces(p)
 	serving := registrar.Serving{
-		Addrs: p.asap, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid(), ENRP: p.enrp, Own: p.own,
+		Addrs: p.asap, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid(), ENRP: p.enrp, Own: p.own, Machine: p.machine,
 	}
 	h.knows.Store(h.core.Ready())
 	h.ready.Store(true)
