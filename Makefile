@@ -1,9 +1,23 @@
 # make help says what there is. README.md and .ci/run call these targets.
 
 GO        ?= go
+export GO
 BIN       := bin
 FUZZTIME  ?= 100000x
 LDFLAGS   := -s -w -X main.version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Go needs to know where its caches are. A service manager may not set HOME.
+ifndef HOME
+export HOME := $(shell env -u HOME bash -c 'echo ~')
+endif
+
+# `go test` that says which tests are left out here; the packages without those that
+# measure a whole server, and without those of several hosts; and the race detector
+# where it can be had.
+TEST  = $(GO) run ./test/report
+UNITS = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak)
+QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak -e /test/network -e /test/binary)
+RACE  = $(shell test/race)
 
 .DEFAULT_GOAL := build
 
@@ -24,6 +38,17 @@ build-all:
 run: build
 	@test/demo/run
 
+## short: format, vet and the quick tests: under a minute, installs nothing
+.PHONY: short
+short: format
+	$(GO) vet ./...
+	@$(TEST) -short $(QUICK)
+
+## units: the Go tests but those of a whole server (TESTFLAGS=-count=1: all anew)
+.PHONY: units
+units:
+	@$(TEST) $(RACE) $(TESTFLAGS) $(UNITS)
+
 ## test: all tests, in the kernel lab too where it can be had
 # What measures a whole server has the machine to itself; it builds that server, of
 # which the cache of results knows nothing.
@@ -31,16 +56,19 @@ run: build
 test: build
 	@test/setup
 	@$(GO) run ./test/network/check
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak)
-	$(GO) test -race -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
+	@$(MAKE) --no-print-directory units
+	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
 	@test/lab/all
 
 ## check: format, vet, staticcheck
 .PHONY: check
-check:
-	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
+check: format
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+
+.PHONY: format
+format:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
 
 ## soak: load and faults in their long forms, some twenty minutes
 .PHONY: soak

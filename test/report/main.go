@@ -1,0 +1,146 @@
+// Command report runs `go test` with its arguments and prints what that prints.
+// After it come the tests that were left out on this machine, of which go test says
+// nothing: those that were skipped with a text that begins with LEFT OUT.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+)
+
+func main() {
+	cmd := exec.Command(cmp.Or(os.Getenv("GO"), "go"), append([]string{"test", "-json"}, os.Args[1:]...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err == nil {
+		r := newReport(os.Stdout)
+		r.read(out)
+		err = cmd.Wait()
+		r.finish()
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(max(exit.ExitCode(), 1))
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// mark begins the text of a skip that a reader must learn of.
+const mark = "LEFT OUT: "
+
+// event is a line of `go test -json`, as `go doc test2json` describes it.
+type event struct {
+	Action  string
+	Package string
+	Test    string // "" for the package itself
+	Output  string
+}
+
+// report prints a run of go test.
+type report struct {
+	w        io.Writer
+	packages map[string]*lines
+	reasons  []string            // why tests were left out, in the order of their coming
+	leftOut  map[string][]string // and which, by reason
+}
+
+// lines are a package's output.
+type lines struct {
+	events []event
+	ended  map[string]bool // tests that passed or were skipped
+}
+
+func newReport(w io.Writer) *report {
+	return &report{w: w, packages: map[string]*lines{}, leftOut: map[string][]string{}}
+}
+
+func (r *report) read(from io.Reader) {
+	in := bufio.NewReader(from)
+	for {
+		line, err := in.ReadBytes('\n')
+		var e event
+		switch {
+		case len(line) == 0:
+		case json.Unmarshal(line, &e) != nil:
+			_, _ = r.w.Write(line)
+		default:
+			r.take(e)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *report) take(e event) {
+	p := r.packages[e.Package]
+	if p == nil {
+		p = &lines{ended: map[string]bool{}}
+		r.packages[e.Package] = p
+	}
+	switch e.Action {
+	case "build-output":
+		fmt.Fprint(r.w, e.Output)
+	case "output":
+		if !strings.HasPrefix(e.Output, "=== ") {
+			p.events = append(p.events, e)
+		}
+		if _, reason, ok := strings.Cut(e.Output, mark); ok && e.Test != "" {
+			r.leave(strings.TrimSpace(reason), path.Base(e.Package)+"."+e.Test)
+		}
+	case "pass", "skip", "fail":
+		if e.Test != "" {
+			p.ended[e.Test] = e.Action != "fail"
+			break
+		}
+		p.print(r.w, e.Action == "fail")
+		delete(r.packages, e.Package)
+	}
+}
+
+// print prints what `go test` would without -v: of a package that failed all but
+// what the good tests say, of others the last line.
+func (p *lines) print(w io.Writer, failed bool) {
+	for i, e := range p.events {
+		if failed && !p.ended[e.Test] || i == len(p.events)-1 && e.Test == "" {
+			fmt.Fprint(w, e.Output)
+		}
+	}
+}
+
+func (r *report) leave(reason, test string) {
+	if !slices.Contains(r.reasons, reason) {
+		r.reasons = append(r.reasons, reason)
+	}
+	r.leftOut[reason] = append(r.leftOut[reason], test)
+}
+
+// finish says what was left out, and what is left of packages without an end.
+func (r *report) finish() {
+	for _, p := range r.packages {
+		p.print(r.w, true)
+	}
+	for _, reason := range r.reasons {
+		tests := r.leftOut[reason]
+		text := tests[0]
+		if len(tests) > 1 {
+			text = fmt.Sprintf("%s and %d more", text, len(tests)-1)
+		}
+		fmt.Fprintf(r.w, "%s%s (%s)\n", mark, reason, text)
+	}
+}

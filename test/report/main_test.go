@@ -1,0 +1,65 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// The lines of go test -json for a good package, one with a test that fails beside
+// others, one that cannot be built, and one whose process ends in a test.
+const sample = `
+{"Action":"start","Package":"m/good"}
+{"Action":"run","Package":"m/good","Test":"TestA"}
+{"Action":"output","Package":"m/good","Test":"TestA","Output":"=== RUN   TestA\n"}
+{"Action":"output","Package":"m/good","Test":"TestA","Output":"    a_test.go:1: LEFT OUT: no IPv6\n"}
+{"Action":"output","Package":"m/good","Test":"TestA","Output":"--- SKIP: TestA (0.00s)\n"}
+{"Action":"skip","Package":"m/good","Test":"TestA"}
+{"Action":"output","Package":"m/good","Test":"TestB","Output":"    b_test.go:1: chatter\n"}
+{"Action":"output","Package":"m/good","Test":"TestB","Output":"--- PASS: TestB (0.00s)\n"}
+{"Action":"pass","Package":"m/good","Test":"TestB"}
+{"Action":"output","Package":"m/good","Test":"TestC","Output":"    c_test.go:1: runs elsewhere\n"}
+{"Action":"skip","Package":"m/good","Test":"TestC"}
+{"Action":"output","Package":"m/good","Output":"PASS\n"}
+{"Action":"output","Package":"m/good","Output":"ok  \tm/good\t0.1s\n"}
+{"Action":"pass","Package":"m/good"}
+{"Action":"output","Package":"m/bad","Test":"TestD","Output":"--- FAIL: TestD (0.00s)\n"}
+{"Action":"output","Package":"m/bad","Test":"TestD/x","Output":"    --- FAIL: TestD/x (0.00s)\n"}
+{"Action":"output","Package":"m/bad","Test":"TestD/x","Output":"        d_test.go:1: got 1, want 2\n"}
+{"Action":"output","Package":"m/bad","Test":"TestD/y","Output":"        d_test.go:2: chatter\n"}
+{"Action":"pass","Package":"m/bad","Test":"TestD/y"}
+{"Action":"fail","Package":"m/bad","Test":"TestD/x"}
+{"Action":"fail","Package":"m/bad","Test":"TestD"}
+{"Action":"output","Package":"m/bad","Test":"TestE","Output":"    e_test.go:1: LEFT OUT: no IPv6\n"}
+{"Action":"skip","Package":"m/bad","Test":"TestE"}
+{"Action":"output","Package":"m/bad","Output":"FAIL\n"}
+{"Action":"output","Package":"m/bad","Output":"FAIL\tm/bad\t0.1s\n"}
+{"Action":"fail","Package":"m/bad"}
+{"ImportPath":"m/broken","Action":"build-output","Output":"broken.go:1: undefined: x\n"}
+{"Action":"output","Package":"m/broken","Output":"FAIL\tm/broken [build failed]\n"}
+{"Action":"fail","Package":"m/broken","FailedBuild":"m/broken"}
+{"Action":"output","Package":"m/ends","Test":"TestF","Output":"panic: at once\n"}
+not JSON
+`
+
+const printed = `ok  	m/good	0.1s
+--- FAIL: TestD (0.00s)
+    --- FAIL: TestD/x (0.00s)
+        d_test.go:1: got 1, want 2
+FAIL
+FAIL	m/bad	0.1s
+broken.go:1: undefined: x
+FAIL	m/broken [build failed]
+not JSON
+panic: at once
+LEFT OUT: no IPv6 (good.TestA and 1 more)
+`
+
+func TestReport(t *testing.T) {
+	var out strings.Builder
+	r := newReport(&out)
+	r.read(strings.NewReader(strings.TrimPrefix(sample, "\n")))
+	r.finish()
+	if got := out.String(); got != printed {
+		t.Errorf("got\n%s\nwant\n%s", got, printed)
+	}
+}
