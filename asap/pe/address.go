@@ -111,7 +111,8 @@ func (e *Element) look(now time.Time) {
 		e.core.moveOn(now)
 		return
 	}
-	if err := e.bind(addrs); err != nil {
+	fresh, err := e.bind(addrs)
+	if err != nil {
 		if e.bindErr != err.Error() {
 			e.bindErr = err.Error()
 			e.core.warn(now, "%w", err)
@@ -119,7 +120,7 @@ func (e *Element) look(now time.Time) {
 		return
 	}
 	e.addrs, e.bindErr = addrs, ""
-	e.core.readdress(now, e.cfg.registered(addrs))
+	e.core.readdress(now, e.cfg.registered(addrs), fresh)
 }
 
 // wanted are the addresses from which the registrars are reached: the configured
@@ -136,17 +137,18 @@ func (e *Element) wanted(now time.Time) []netip.Addr {
 	return want
 }
 
-// bind binds the addresses, where not others are named.
-func (e *Element) bind(addrs []netip.Addr) error {
-	if len(e.cfg.Local) > 0 {
-		if e.tr.Bound() {
-			return nil
+// bind binds the addresses, or all again where these are named, and reports
+// whether associations can be started beside those that exist. From the same
+// addresses and port, SCTP has one with each peer.
+func (e *Element) bind(addrs []netip.Addr) (fresh bool, err error) {
+	local := e.cfg.Local
+	if len(local) > 0 && local[0].Port() != 0 && e.tr.Bound() {
+		return false, nil
+	}
+	if len(local) == 0 {
+		for _, a := range addrs {
+			local = append(local, netip.AddrPortFrom(a, 0))
 		}
-		return e.tr.Bind(e.cfg.Local)
 	}
-	var local []netip.AddrPort
-	for _, a := range addrs {
-		local = append(local, netip.AddrPortFrom(a, 0))
-	}
-	return e.tr.Bind(local)
+	return true, e.tr.Bind(local)
 }

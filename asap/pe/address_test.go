@@ -191,6 +191,18 @@ func TestAddressLost(t *testing.T) {
 	})
 }
 
+// TestAddressChangesAtPort: from a port that is named there is one association
+// with a registrar, so the former one ends before the new one begins.
+func TestAddressChangesAtPort(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.k.readdress(d.now, addrs("10.0.0.12"), false)
+	d.collect()
+	if d.k.home != 0 || !d.k.hunt.Hunting() || d.k.phase != hunting {
+		t.Errorf("home %d, phase %d, want none, and a hunt", d.k.home, d.k.phase)
+	}
+}
+
 // TestMovedEnds: over the association from the former address an element gives
 // no sign of life, which would refuse its own claim to its identifier, but ends
 // it, which grants the claim at once.

@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,8 +19,9 @@ func (k *core) found(now time.Time, f endpoint.Found) {
 // with which ones to register over them. A registered element registers again,
 // over a new association, if possible with its home registrar; the former
 // association stays until that has succeeded, since a registrar takes the end of
-// an association for the end of its element.
-func (k *core) readdress(now time.Time, addrs []netip.Addr) {
+// an association for the end of its element. Where none can be started beside it
+// (fresh is false), it ends first.
+func (k *core) readdress(now time.Time, addrs []netip.Addr, fresh bool) {
 	if k.addrs != nil {
 		k.tell(Event{Type: Readdressed, Addrs: addrs})
 	}
@@ -28,6 +30,9 @@ func (k *core) readdress(now time.Time, addrs []netip.Addr) {
 	switch {
 	case k.home == 0:
 		k.hunt.Restart(now)
+	case (k.phase == registering || k.phase == registered) && !fresh:
+		k.moving = true
+		k.dropHome(now, errors.New("the addresses of this machine have changed"))
 	case k.phase == registering, k.phase == registered:
 		k.moving = true
 		k.moveOn(now)

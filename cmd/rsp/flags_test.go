@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -303,6 +304,19 @@ func TestHelp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHintLookup: where no name could be looked up, the hint is about names, not
+// ports.
+func TestHintLookup(t *testing.T) {
+	named := endpoint.Attempt{Registrar: endpoint.Registrar{Host: "r.example.org", Port: 3863}, Err: &net.DNSError{Err: "no such host", Name: "r.example.org"}}
+	called := endpoint.Attempt{Registrar: endpoint.Registrar{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3863")}}}
+	if h := hint(&endpoint.UnreachableError{Attempts: []endpoint.Attempt{named}}); !strings.Contains(h, "check the name") {
+		t.Errorf("hint %q", h)
+	}
+	if h := hint(&endpoint.UnreachableError{Attempts: []endpoint.Attempt{named, called}}); !strings.Contains(h, "port 3863") {
+		t.Errorf("hint %q", h)
 	}
 }
 

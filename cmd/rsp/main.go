@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -149,13 +151,21 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
+// onlyLookups reports whether no registrar was called, for want of addresses.
+func onlyLookups(e *endpoint.UnreachableError) bool {
+	return !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
+}
+
 // hint says what to try about an error, "" if nothing comes to mind.
 func hint(err error) string {
 	var (
 		unreachable *endpoint.UnreachableError
 		noENRP      *noENRPError
+		lookup      *net.DNSError
 	)
 	switch {
+	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
+		return "check the name, or give the registrar's address in its place"
 	case errors.As(err, &noENRP):
 		return "does a registrar serve ENRP there? One that shares its handlespace with no other may not (CoreDNS: option enrp). It takes ENRP at port 9901, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
 	case errors.As(err, &unreachable):
