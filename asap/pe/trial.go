@@ -59,10 +59,10 @@ type shunned struct {
 }
 
 // tryAdopter begins a trial of a registrar that wants to be the home (RFC 5352,
-// Section 3.4, KA2.4).
+// Section 3.4, KA2.4). No registrar knows an element that none has accepted.
 func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server param.ServerID) {
 	at, up := k.peers[a]
-	if up && k.trial.assoc == 0 && k.mayAdopt(now, at) {
+	if up && k.accepted && k.trial.assoc == 0 && k.mayAdopt(now, at) {
 		k.trial = trial{assoc: a, at: at, server: server, adopter: true, addrs: k.element.UserTransport.Addrs}
 		k.sendTrial(now, min(trialTimeout, k.timers.Registration))
 	}

@@ -415,3 +415,21 @@ func TestMovedRefused(t *testing.T) {
 		t.Logf("registered: %v", r.Element.UserTransport.Addrs)
 	}
 }
+
+// TestAdopterTooEarly: who wants to be the home of an element that no registrar has
+// accepted yet is a stranger.
+func TestAdopterTooEarly(t *testing.T) {
+	d := newDriver(t, nil)
+	d.register()
+	d.up(1)
+	d.up(8)
+	d.log = nil
+	d.receive(8, keepAlive(true, 0x2002))
+	d.accept(8)
+	d.want("0s send 8 ACK 11111111")
+	d.accept(1)
+	d.want("0s ! registered")
+	if d.k.home != 1 {
+		t.Errorf("home %d, want 1", d.k.home)
+	}
+}
