@@ -62,14 +62,14 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
 	active := k.phase == registering || k.phase == registered
 	switch {
 	case k.phase == hunting:
-		k.settleAt(a, at)
+		k.settleAt(now, a, at)
 		k.sendRegistration(now)
 	case k.phase == leaving && k.home == 0:
-		k.settleAt(a, at)
+		k.settleAt(now, a, at)
 		k.leave(now)
 	case active && !k.served && k.moving: // nothing stands at the present home
 		k.drop(k.home)
-		k.settleAt(a, at)
+		k.settleAt(now, a, at)
 		k.attempts = 0
 		k.sendRegistration(now)
 	case active && k.trial.assoc == 0:
@@ -80,10 +80,31 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
 }
 
 // settleAt makes the registrar at the other end of an association the home.
-func (k *core) settleAt(a sctp.AssocID, at endpoint.Registrar) {
-	k.home, k.homeAt = a, at
+func (k *core) settleAt(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+	k.home, k.homeAt, k.hunted, k.since = a, at, true, now
 	if k.addrs != nil {
 		k.element.UserTransport.Addrs, k.moving = k.addrs, false
+	}
+}
+
+// Of homes that accept the element and fail within steadyTime, maxFlaps may do so
+// before the hunt pauses.
+const (
+	steadyTime = 10 * time.Second
+	maxFlaps   = 3
+)
+
+// steady reports whether the home has been it for a while.
+func (k *core) steady(now time.Time) bool { return now.Sub(k.since) >= steadyTime }
+
+// trust ends the pauses of the hunt once the home has accepted the element, unless
+// homes have failed soon after that time and again.
+func (k *core) trust(now time.Time) {
+	if k.steady(now) {
+		k.flaps = 0
+	}
+	if k.flaps < maxFlaps {
+		k.hunt.Settled()
 	}
 }
 

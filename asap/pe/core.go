@@ -72,6 +72,9 @@ type core struct {
 	moving bool         // these are not registered yet
 	moves  int          // that failed in a row
 	moveAt time.Time    // not before
+	hunted bool         // the hunt has found it
+	since  time.Time    // it is the home
+	flaps  int          // homes in a row that served for less than steadyTime
 	peers  map[sctp.AssocID]endpoint.Registrar
 	calls  calls
 	trial  trial // of another home
@@ -320,6 +323,9 @@ func (k *core) lostHome(now time.Time, why error) {
 // homeless looks for another registrar at once and registers there with the same
 // identifier, or ends the registration there.
 func (k *core) homeless(now time.Time, why error) {
+	if k.served && k.hunted && !k.steady(now) {
+		k.flaps++
+	}
 	delete(k.peers, k.home)
 	k.home, k.element.Home = 0, 0
 	k.served, k.standing, k.attempts = false, false, 0
@@ -328,7 +334,7 @@ func (k *core) homeless(now time.Time, why error) {
 	k.back = goBack{}
 	switch {
 	case k.trial.assoc != 0 && !k.trial.adopter:
-		k.settleFor(k.trial) // its answer is awaited, as from any other
+		k.settleFor(now, k.trial) // its answer is awaited, as from any other
 	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
 		k.phase = hunting
 		k.beginHunt(now, why)

@@ -55,9 +55,9 @@ func (k *core) moveOn(now time.Time) {
 // registrar asks whether the identifier is in use by another element. Without a
 // sign of life there, it grants the identifier only after a while; now it does so
 // at once.
-func (k *core) leaveFormer() {
+func (k *core) leaveFormer(now time.Time) {
 	former := k.home
-	k.settleFor(k.trial)
+	k.settleFor(now, k.trial)
 	delete(k.peers, former)
 	k.actions = append(k.actions, endpoint.Close{Assoc: former, Abort: true})
 }

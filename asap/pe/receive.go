@@ -75,7 +75,7 @@ func (k *core) granted(now time.Time, changed []param.Cause) {
 	k.refusals, k.inVain = refusals{}, spell{}
 	k.answerBy, k.claimBy, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.renewAt = now.Add(k.timers.Reregistration)
-	k.hunt.Settled()
+	k.trust(now)
 	if !k.moving {
 		k.hunt.Stop()
 	}
@@ -93,7 +93,7 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 		return
 	}
 	if k.trial.moved && a == k.home {
-		k.leaveFormer()
+		k.leaveFormer(now)
 		return
 	}
 	k.send(a, &asap.EndpointKeepAliveAck{Handle: k.pool, ID: k.element.ID}) // KA2

@@ -122,8 +122,9 @@ func hostOf(at endpoint.Registrar) netip.Addr {
 }
 
 // settleFor makes the registrar on trial the home.
-func (k *core) settleFor(t trial) {
+func (k *core) settleFor(now time.Time, t trial) {
 	k.trial = trial{}
+	k.hunted, k.since = !t.adopter, now
 	k.home, k.homeAt, k.element.Home = t.assoc, t.at, t.server
 	k.element.UserTransport.Addrs = t.addrs
 	if t.moved {
@@ -154,7 +155,7 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 		}
 		k.adopted = append(k.adopted, now)
 	}
-	k.settleFor(t)
+	k.settleFor(now, t)
 	if t.adopter || t.at.String() != formerAt.String() {
 		k.tell(Event{Type: HomeChanged})
 	}

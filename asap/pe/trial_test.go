@@ -307,6 +307,42 @@ func TestRegistrarThatCalledBefore(t *testing.T) {
 	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 8 REG 11111111 home=00000000 load=0", "0s ! registered")
 }
 
+// TestFlappingHome: a home that accepts the element and ends the association, time
+// and again, is not called all the time.
+func TestFlappingHome(t *testing.T) {
+	d := newDriver(t, nil)
+	d.register()
+	for d.now.Sub(d.start) < time.Hour && len(d.log) < 10_000 {
+		for a := range d.k.calls.assocs {
+			d.up(a)
+			d.accept(a)
+			d.down(a)
+		}
+		if len(d.k.calls.assocs) == 0 {
+			d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+		}
+	}
+	if n := d.count("connect"); n > 90 {
+		t.Errorf("%d calls within %v, want one a minute", n, d.now.Sub(d.start))
+	}
+	// One that stays is trusted again.
+	for len(d.k.calls.assocs) == 0 {
+		d.until(d.now.Sub(d.start) + time.Second)
+	}
+	for a := range d.k.calls.assocs {
+		d.up(a)
+		d.accept(a)
+		d.until(d.now.Sub(d.start) + time.Minute)
+		d.accept(a)
+		d.log = nil
+		d.down(a)
+		break
+	}
+	if d.count("connect") == 0 {
+		t.Errorf("log %q, want the next registrar called at once", d.log)
+	}
+}
+
 // TestExpiredAgainAndAgain: a home that drops the element after each
 // registration is asked less and less often.
 func TestExpiredAgainAndAgain(t *testing.T) {
