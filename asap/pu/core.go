@@ -44,6 +44,13 @@ type request struct {
 // have associations with (RFC 5352, Section 3.6, SH1).
 const maxMoves = 2
 
+// Of homes that answer and fail within steadyTime while pools are watched, maxFlaps
+// may do so before the hunt pauses.
+const (
+	steadyTime = 10 * time.Second
+	maxFlaps   = 3
+)
+
 // core is the protocol of a pool user. The runner calls one of its methods for
 // each event, then take, and tick no later than nextDeadline.
 //
@@ -56,7 +63,9 @@ type core struct {
 	lastID   reqID
 	home     sctp.AssocID // 0: none
 	homeAt   endpoint.Registrar
-	rounds   int // of the hunt that requests were told of
+	since    time.Time // it is the home
+	flaps    int       // homes in a row that did not serve a watch for steadyTime
+	rounds   int       // of the hunt that requests were told of
 	closing  bool
 	closeBy  time.Time
 	over     bool
@@ -291,7 +300,7 @@ func (k *core) up(now time.Time, a sctp.AssocID) {
 	if k.home != 0 {
 		k.actions = append(k.actions, endpoint.Close{Assoc: k.home})
 	}
-	k.home, k.homeAt = a, at
+	k.home, k.homeAt, k.since = a, at, now
 	for _, r := range slices.Clone(k.requests) {
 		// Subscriptions end with the association (RFC 5352, Section 2.2.5).
 		k.send(now, r)
@@ -308,6 +317,12 @@ func (k *core) down(now time.Time, a sctp.AssocID, err error) {
 		return
 	}
 	k.home = 0
+	single := func(r *request) bool { return !r.watch }
+	if len(k.requests) == 0 || slices.ContainsFunc(k.requests, single) || now.Sub(k.since) >= steadyTime {
+		k.flaps = 0
+	} else {
+		k.flaps++
+	}
 	if k.closing {
 		k.over = true
 		return

@@ -329,6 +329,32 @@ func TestSendFailure(t *testing.T) {
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s close 1 abort=true", "0s connect 2 10.0.0.2:3863")
 }
 
+// TestFlappingHome: a registrar that answers a watch and ends the association, time
+// and again, is not called all the time.
+func TestFlappingHome(t *testing.T) {
+	d := newDriver(t, "10.0.0.1")
+	d.resolve(1, true)
+	calls, a := 0, sctp.AssocID(1)
+	for d.now.Sub(d.start) < time.Hour && calls < 1000 {
+		if !d.k.hunt.Hunting() {
+			t.Fatal("the watch does not look for a registrar")
+		}
+		if strings.Contains(strings.Join(d.log, "\n"), fmt.Sprintf("connect %d ", a)) {
+			calls++
+			d.up(a)
+			d.receive(a, answer(1, true))
+			d.down(a)
+			a++
+			continue
+		}
+		d.log = nil
+		d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+	}
+	if calls > 80 {
+		t.Errorf("%d calls within %v, want one a minute", calls, d.now.Sub(d.start))
+	}
+}
+
 // TestPoisonedRequest: registrars that end the association at a request are
 // not asked without end.
 func TestPoisonedRequest(t *testing.T) {

@@ -41,7 +41,12 @@ func (k *core) reply(m asap.Message) {
 
 // onResponse: RFC 5352, Section 3.3, and the updates of Section 2.2.6.
 func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
-	k.hunt.Settled()
+	if now.Sub(k.since) >= steadyTime {
+		k.flaps = 0
+	}
+	if k.flaps < maxFlaps {
+		k.hunt.Settled()
+	}
 	if k.hunt.Hunting() {
 		k.hunt.Stop() // the one that was slow has answered
 	}
