@@ -53,8 +53,7 @@ func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
 	return m
 }
 
-// due sends an announce. The next is due in (N+1) times T6-Serverannounce,
-// where N is the number of other registrars heard.
+// due sends an announce.
 func (n *announcer) due(r *Registrar, _ *timer) {
 	t := &r.cfg.Timers
 	valid := max(t.ServerOutdate, 3*r.announceInterval())
@@ -72,8 +71,13 @@ func (n *announcer) due(r *Registrar, _ *timer) {
 	r.act(Announce{Data: b})
 }
 
+// announceInterval is the time between two announces. RFC 5352, Section 3.6, has
+// (N+1) times T6-Serverannounce. It stays below T7-ENRPoutdate here, after which
+// elements and users forget a registrar: anybody can send announces that count.
 func (r *Registrar) announceInterval() time.Duration {
-	return time.Duration(len(r.announce.heard)+1) * r.cfg.Timers.ServerAnnounce
+	t := &r.cfg.Timers
+	n := time.Duration(len(r.announce.heard) + 1)
+	return min(n*t.ServerAnnounce, max(t.ServerAnnounce, t.ServerOutdate*3/5))
 }
 
 func (r *Registrar) onAnnounced(ev Announced) {

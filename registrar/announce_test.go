@@ -61,6 +61,23 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
+// TestForgedAnnounces: however many registrars are heard, ours is announced
+// before those who have heard it forget it.
+func TestForgedAnnounces(t *testing.T) {
+	w := newWorld(t)
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Announce: true})
+	w.handle(Tick{})
+	for id := range uint32(256) {
+		w.handle(announced(t, "10.0.0.9:3863", 0x500+id))
+	}
+	w.pass(10 * time.Second)
+	w.trace = nil
+	w.pass(60 * time.Second)
+	if got, want := len(w.trace), 60/5; got <= want {
+		t.Errorf("%d announces in 60 s, want more than one in T7-ENRPoutdate (5 s)", got)
+	}
+}
+
 func TestAnnouncesHeard(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.Servers = 3 })
 	w.logs = true
