@@ -86,6 +86,13 @@ when it can write again.
 COMMAND runs whatever the network does: while this machine has no address, or no
 registrar answers, rsp keeps trying to register the element.
 
+Restart without a gap:
+  With --id, start a second rsp on the same machine, and send SIGTERM to the first
+  one when the second one has registered. The second one takes the element's place
+  at once, and the deregistration of the first one removes nothing. An --id that
+  is registered from another machine waits until the former element has missed a
+  keep-alive.
+
 Addresses:
   Without --address, rsp registers the address from which it reaches the
   registrars. It reads that address again every 2 s. If the address changes (a new
