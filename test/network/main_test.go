@@ -1,0 +1,17 @@
+package network
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
+)
+
+// TestMain has eight tests run at the same time: they spend their time waiting.
+func TestMain(m *testing.M) {
+	here.Signals()
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8")
+	os.Exit(m.Run())
+}
