@@ -118,7 +118,8 @@ Checks (--check):
   http://HOST:PORT/PATH   GET with a status of 2xx or 3xx; https too
   http:/PATH              the same at the served address and port
   cmd:COMMAND             a command of the shell that exits with status 0
-  A check that takes longer than --check-timeout has failed.
+  A check that takes longer than --check-timeout has failed. One that this machine
+  cannot make (no more processes, memory, files, or ports) is logged and not counted.
   The element is registered once the check passes, deregistered when it fails
   --check-fail times in a row, and registered again when it passes --check-rise
   times in a row.
@@ -423,6 +424,7 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 	s.checker = &health.Checker{
 		Probe: probe, Interval: f.check.interval, Timeout: f.check.timeout,
 		Fail: f.check.fail, Rise: f.check.rise, Notify: s.onCheck,
+		Warn: func(err error) { s.log.log(quiet, "check could not be made: %v", err) },
 	}
 	return nil
 }

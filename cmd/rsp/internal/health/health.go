@@ -3,6 +3,9 @@ package health
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/bounded"
@@ -25,6 +28,20 @@ type Checker struct {
 	// Notify is told of each change, and of the very first failure; err is
 	// the reason for being unfit.
 	Notify func(fit bool, err error)
+	// Warn is told of probes that could not be made, once for each reason in
+	// a row. They say nothing of the server.
+	Warn func(err error)
+}
+
+// notMade are the errors of a machine or a process that is out of something
+// that a probe needs: processes, memory, files, ports.
+var notMade = []error{
+	syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL,
+}
+
+// made reports whether a probe with such a result has reached the server.
+func made(err error) bool {
+	return !slices.ContainsFunc(notMade, func(e error) bool { return errors.Is(err, e) })
 }
 
 // firstInterval is the most between two probes before the first success: a
@@ -35,7 +52,7 @@ const firstInterval = 250 * time.Millisecond
 func (c *Checker) Run(ctx context.Context) {
 	v := verdict{fail: c.Fail, rise: c.Rise}
 	probe := bounded.New(func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Probe(ctx) })
-	told := false
+	told, warned := false, ""
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -50,11 +67,19 @@ func (c *Checker) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		changed := v.observe(err == nil)
-		if changed || !told && err != nil {
-			c.Notify(v.fit, err)
+		switch {
+		case !made(err):
+			if text := err.Error(); text != warned {
+				warned = text
+				c.Warn(err)
+			}
+		default:
+			changed := v.observe(err == nil)
+			if changed || !told && err != nil {
+				c.Notify(v.fit, err)
+			}
+			told, warned = true, ""
 		}
-		told = true
 		wait := c.Interval
 		if !v.everFit {
 			wait = min(wait, firstInterval)

@@ -3,10 +3,14 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,6 +97,36 @@ func TestRunTimeout(t *testing.T) {
 		c.Run(ctx)
 		if d := time.Since(start); d != time.Second {
 			t.Errorf("the probe took %v, want its timeout of 1s", d)
+		}
+	})
+}
+
+// TestRunNotMade: a probe that this machine could not make says nothing of the
+// server.
+func TestRunNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fork := fmt.Errorf("command: %w", &os.PathError{Op: "fork/exec", Path: "/bin/sh", Err: syscall.EAGAIN})
+		dial := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		bad := errors.New("503")
+		results := []error{fork, nil, fork, fork, fork, dial, bad, fork, bad, nil}
+		var told []string
+		n := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		c := Checker{
+			Interval: time.Second, Timeout: time.Second, Fail: 2, Rise: 1,
+			Probe: func(context.Context) error {
+				if n++; n == len(results) {
+					defer cancel()
+				}
+				return results[n-1]
+			},
+			Notify: func(fit bool, _ error) { told = append(told, fmt.Sprintf("%d %v", n, fit)) },
+			Warn:   func(error) { told = append(told, fmt.Sprintf("%d warning", n)) },
+		}
+		c.Run(ctx)
+		want := []string{"1 warning", "2 true", "3 warning", "6 warning", "8 warning", "9 false"}
+		if !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
 		}
 	})
 }
