@@ -232,6 +232,9 @@ func TestSubscriptionBatches(t *testing.T) {
 // KiB for 301 subscribers, costs no more than updateBytes, and in the end
 // everybody knows the last state.
 func TestUpdateBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	const n, seconds = 301, 10
 	w := pooled(t, 100)
 	for id := AssocID(10); id < 10+n; id++ {

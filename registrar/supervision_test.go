@@ -191,6 +191,9 @@ var spreadElements = 100000
 
 // RFC 5352, Section 3.5: "pay attention not to flood the network with bursts".
 func TestKeepAliveSpread(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	n := spreadElements
 	w := newWorld(t, func(c *Config) { c.Limits.ElementsPerAssoc = n })
 	w.r.Handle(w.now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: ViaKernel})

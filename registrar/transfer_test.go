@@ -133,6 +133,9 @@ func TestMentorRefuses(t *testing.T) {
 // TestHeldDownloads: downloads that are held keep no other registrar from the
 // handlespace, whether they come from few addresses or from many.
 func TestHeldDownloads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	for _, addresses := range []int{2, 8} {
 		t.Run(fmt.Sprintf("from %d addresses", addresses), func(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.Limits.Downloads = 8 })

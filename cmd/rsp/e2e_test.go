@@ -462,6 +462,7 @@ func TestRegisterRejected(t *testing.T) {
 
 // TestWatch: the table comes again at each change.
 func TestWatch(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	w := startRSP(t, "resolve", "--watch", "--json", "--via", "udp", "--registrar", r.at, "web")
 	w.says(`knows no pool "web"`)

@@ -63,6 +63,7 @@ func pipedCommand(t *testing.T) (command []string, ended string) {
 // TestLogReaderEnds: "rsp ... 2>&1 | logger", and the logger ends: neither rsp
 // nor the server does.
 func TestLogReaderEnds(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	command, ended := pipedCommand(t)
 	p, log := startPiped(t, 2, false, register(r, append([]string{"-v", "--life", "3s"}, command...)...)...)
@@ -85,6 +86,7 @@ func TestLogReaderEnds(t *testing.T) {
 // TestLogReaderHangs: nobody reads the pipe, which is full: keep-alives are
 // acknowledged, and the first SIGTERM reaches the server.
 func TestLogReaderHangs(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	command, ended := pipedCommand(t)
 	p, _ := startPiped(t, 2, true, register(r, append([]string{"-v"}, command...)...)...)
@@ -127,6 +129,7 @@ func TestWatchReaderHangs(t *testing.T) {
 
 // TestReaderEnds: "rsp ... | head" ends rsp without a word.
 func TestReaderEnds(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	q := startRSP(t, register(r)...)
 	r.has(t, "web", 1)

@@ -43,6 +43,7 @@ func gap(t *testing.T, r *registry, pool string, f func()) time.Duration {
 // TestRollingRestart: a new process with the same --id registers, then the old
 // one gets SIGTERM. The pool is never empty, whichever registrars they use.
 func TestRollingRestart(t *testing.T) {
+	slow(t)
 	one := newENRPRegistry(t, nil)
 	two := newENRPRegistry(t, one)
 	eventually(t, "the second has joined", two.Ready)
@@ -108,6 +109,7 @@ func TestRegisterWakes(t *testing.T) {
 // another host by another registrar. The former one is found dead, and the new one
 // is registered.
 func TestMoveToAnotherHost(t *testing.T) {
+	slow(t)
 	one := newENRPRegistry(t, nil)
 	two := newENRPRegistry(t, one)
 	eventually(t, "the second has joined", two.Ready)

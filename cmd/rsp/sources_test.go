@@ -15,6 +15,7 @@ import (
 // TestLoadHangs: a load source that never gives a value keeps neither the
 // element from being registered nor rsp from ending.
 func TestLoadHangs(t *testing.T) {
+	slow(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -70,6 +71,7 @@ func TestEndlessOutput(t *testing.T) {
 // TestProbesEnd: what the commands of checks and loads have started ends with
 // them, or with rsp.
 func TestProbesEnd(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	// Numbers that nobody else sleeps for.
 	run := fmt.Sprintf("86%d", os.Getpid())
@@ -92,6 +94,7 @@ func TestProbesEnd(t *testing.T) {
 // TestFlappingCheck: a check that changes its mind at every look registers the
 // element once a second at most.
 func TestFlappingCheck(t *testing.T) {
+	slow(t)
 	r := newRegistry(t)
 	file := filepath.Join(t.TempDir(), "file")
 	start := time.Now()

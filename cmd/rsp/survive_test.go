@@ -151,6 +151,7 @@ func TestSurvivesStranger(t *testing.T) {
 // pool with another policy. The element is registered again when its former
 // home is back.
 func TestSurvivesTakeover(t *testing.T) {
+	slow(t)
 	at := freePort(t)
 	r := registryAt(t, at, at)
 	s := newServer(t)

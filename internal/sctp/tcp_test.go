@@ -240,6 +240,9 @@ func TestTCPHalfClose(t *testing.T) {
 
 // TestTCPHalfCloseForgotten: an association that nobody shuts down ends.
 func TestTCPHalfCloseForgotten(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	_, x, addr := tcpSite(t, Limits{})
 	_ = dialTCP(t, addr).CloseWrite()
 	x.next(Up)

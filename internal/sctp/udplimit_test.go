@@ -11,6 +11,9 @@ import (
 // TestUDPRestartOfMany restarts an endpoint that many peers have associations
 // with: each must learn from the first packet that it sends.
 func TestUDPRestartOfMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	const n = 1000
 	for _, tt := range []struct {
 		name  string

@@ -244,6 +244,9 @@ func TestServerAnswers(t *testing.T) {
 // TestServerEnd: until health's lameduck time is over there are answers, then
 // there are none any more, and the element has been told.
 func TestServerEnd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
 	p, web := freePorts(t), freePorts(t)
 	s := startServer(t, fmt.Sprintf(`pool.example.org:0 {
 		rserpool {

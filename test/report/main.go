@@ -1,6 +1,7 @@
 // Command report runs `go test` with its arguments and prints what that prints.
 // After it come the tests that were left out on this machine, of which go test says
-// nothing: those that were skipped with a text that begins with LEFT OUT.
+// nothing: those that were skipped with a text that begins with LEFT OUT. With -short it
+// names tests of more than two seconds, too.
 package main
 
 import (
@@ -26,6 +27,7 @@ func main() {
 	}
 	if err == nil {
 		r := newReport(os.Stdout)
+		r.short = slices.Contains(os.Args, "-short")
 		r.read(out)
 		err = cmd.Wait()
 		r.finish()
@@ -49,14 +51,20 @@ type event struct {
 	Package string
 	Test    string // "" for the package itself
 	Output  string
+	Elapsed float64 // seconds
 }
+
+// slow is how long a test may take, in seconds, without a word of it.
+const slow = 2
 
 // report prints a run of go test.
 type report struct {
 	w        io.Writer
+	short    bool // tests that take long are told
 	packages map[string]*lines
 	reasons  []string            // why tests were left out, in the order of their coming
 	leftOut  map[string][]string // and which, by reason
+	slow     []string
 }
 
 // lines are a package's output.
@@ -106,6 +114,9 @@ func (r *report) take(e event) {
 	case "pass", "skip", "fail":
 		if e.Test != "" {
 			p.ended[e.Test] = e.Action != "fail"
+			if r.short && e.Elapsed > slow && !strings.Contains(e.Test, "/") {
+				r.slow = append(r.slow, fmt.Sprintf("%s.%s took %.1f s", path.Base(e.Package), e.Test, e.Elapsed))
+			}
 			break
 		}
 		p.print(r.w, e.Action == "fail")
@@ -142,5 +153,8 @@ func (r *report) finish() {
 			text = fmt.Sprintf("%s and %d more", text, len(tests)-1)
 		}
 		fmt.Fprintf(r.w, "%s%s (%s)\n", mark, reason, text)
+	}
+	for _, s := range r.slow {
+		fmt.Fprintf(r.w, "SLOW: %s: let it leave itself out if testing.Short()\n", s)
 	}
 }

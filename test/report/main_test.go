@@ -16,7 +16,7 @@ const sample = `
 {"Action":"skip","Package":"m/good","Test":"TestA"}
 {"Action":"output","Package":"m/good","Test":"TestB","Output":"    b_test.go:1: chatter\n"}
 {"Action":"output","Package":"m/good","Test":"TestB","Output":"--- PASS: TestB (0.00s)\n"}
-{"Action":"pass","Package":"m/good","Test":"TestB"}
+{"Action":"pass","Package":"m/good","Test":"TestB","Elapsed":2.5}
 {"Action":"output","Package":"m/good","Test":"TestC","Output":"    c_test.go:1: runs elsewhere\n"}
 {"Action":"skip","Package":"m/good","Test":"TestC"}
 {"Action":"output","Package":"m/good","Output":"PASS\n"}
@@ -52,11 +52,13 @@ FAIL	m/broken [build failed]
 not JSON
 panic: at once
 LEFT OUT: no IPv6 (good.TestA and 1 more)
+SLOW: good.TestB took 2.5 s: let it leave itself out if testing.Short()
 `
 
 func TestReport(t *testing.T) {
 	var out strings.Builder
 	r := newReport(&out)
+	r.short = true
 	r.read(strings.NewReader(strings.TrimPrefix(sample, "\n")))
 	r.finish()
 	if got := out.String(); got != printed {
