@@ -3,34 +3,91 @@ package endpoint
 import (
 	"fmt"
 	"net"
+	"sync"
 	"time"
 )
 
 // watchInterval is how often the machine's interfaces are looked at: two
-// questions to the system each time.
+// questions to the system each time, however many Transports there are.
 const watchInterval = 2 * time.Second
 
 // watch tells of changes of the machine's interfaces and addresses until the
 // Transport is closed, and joins the announce group on new interfaces.
 func (t *Transport) watch() {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	last := network()
+	changed := machine.subscribe()
+	defer machine.unsubscribe(changed)
 	for {
 		select {
-		case <-tick.C:
+		case <-changed:
 		case <-t.ctx.Done():
 			return
 		}
-		now := network()
-		if now == last {
-			continue
-		}
-		last = now
 		if t.hear != nil {
 			t.hear.joinAll()
 		}
 		t.deliver(Event{Network: true})
+	}
+}
+
+// machine watches this machine for all Transports.
+var machine = watcher{look: network, subscribers: make(map[chan struct{}]struct{})}
+
+// watcher tells subscribers when what it looks at has changed. It has a
+// goroutine while there are any.
+type watcher struct {
+	look func() string
+
+	mu          sync.Mutex
+	subscribers map[chan struct{}]struct{}
+	stop        chan struct{}
+}
+
+func (w *watcher) subscribe() chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.subscribers) == 0 {
+		w.stop = make(chan struct{})
+		go w.run(w.look(), w.stop)
+	}
+	c := make(chan struct{}, 1)
+	w.subscribers[c] = struct{}{}
+	return c
+}
+
+func (w *watcher) unsubscribe(c chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.subscribers, c)
+	if len(w.subscribers) == 0 {
+		close(w.stop)
+	}
+}
+
+func (w *watcher) run(last string, stop chan struct{}) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
+		}
+		if now := w.look(); now != last {
+			last = now
+			w.tell()
+		}
+	}
+}
+
+// tell tells all subscribers that have taken the news before.
+func (w *watcher) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for c := range w.subscribers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -22,7 +22,8 @@ type Config struct {
 	Via endpoint.Via
 	// Local are the addresses to bind, all with one port; none stands for
 	// all of the machine's. Addresses that the machine does not have yet are
-	// bound when a registrar is to be called.
+	// bound when a registrar is to be called. When the address toward the
+	// registrar changes, a registrar is called from the new one.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
@@ -32,8 +33,10 @@ type Config struct {
 	// Logf, if set, is told in one line what an operator wants to know.
 	Logf func(format string, args ...any)
 
-	listen     endpoint.ListenFunc // for tests
-	lookupHost endpoint.LookupFunc // likewise
+	// For tests.
+	listen     endpoint.ListenFunc
+	lookupHost endpoint.LookupFunc
+	toward     func([]endpoint.Registrar) ([]netip.Addr, error)
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section
@@ -80,6 +83,9 @@ func (c *Config) prepare() error {
 		t.MaxRequestRetransmit = 0
 	}
 	c.Registrars = slices.Clone(c.Registrars)
+	if c.toward == nil {
+		c.toward = endpoint.LocalToward
+	}
 	if len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid() {
 		return errors.New("no registrar and no announce group: whom to ask is not known")
 	}

@@ -3,8 +3,11 @@ package pu
 import (
 	"context"
 	crand "crypto/rand"
+	"errors"
 	"iter"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +30,8 @@ type User struct {
 	// The loop's alone.
 	core    *core
 	waiting map[reqID]chan result
+	home    sctp.AssocID // whose source is known
+	from    []netip.Addr // the addresses from which the home registrar was reached
 }
 
 // Open checks the configuration, opens the sockets and starts the one
@@ -198,6 +203,7 @@ func (u *User) loop() {
 		select {
 		case ev := <-u.tr.Events():
 			u.handle(time.Now(), ev)
+			u.follow(time.Now(), ev.Network)
 		case f := <-u.commands:
 			f(time.Now())
 		case <-timer.C:
@@ -230,6 +236,26 @@ func (u *User) handle(now time.Time, ev endpoint.Event) {
 		u.core.down(now, ev.Assoc, endpoint.DownError(ev.Event))
 	}
 }
+
+// follow has the core look for a registrar anew when this machine's addresses
+// have changed: from one that is gone no association goes on, which SCTP finds out
+// only after half a minute.
+func (u *User) follow(now time.Time, changed bool) {
+	home := u.core.home
+	if home == 0 || u.core.closing || home == u.home && !changed {
+		return
+	}
+	from, err := u.cfg.toward([]endpoint.Registrar{u.core.homeAt})
+	if home == u.home && err == nil && len(u.from) > 0 && !slices.Equal(from, u.from) {
+		u.core.drop(now, errMoved)
+		return
+	}
+	if home != u.home || len(u.from) == 0 {
+		u.home, u.from = home, from
+	}
+}
+
+var errMoved = errors.New("the addresses of this machine have changed")
 
 // perform performs what the core wants done until it wants no more.
 func (u *User) perform() {

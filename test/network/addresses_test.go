@@ -148,7 +148,7 @@ func TestNetworkLate(t *testing.T) {
 		p.Next("no registrar could be reached: 10.98.1.53:3863: ")
 	}
 	s.Link("eth0", n.LAN, "10.98.1.11/24")
-	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 10*time.Second {
+	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 30*time.Second {
 		t.Errorf("registered %v after the network was up", d)
 	}
 }
@@ -165,7 +165,7 @@ func TestAnnounceLate(t *testing.T) {
 	p.WaitFor("COMMAND runs")
 	s.Link("eth0", n.LAN, "10.98.1.11/24")
 	s.Bridge("docker0", "172.17.0.1/16")
-	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 20*time.Second {
+	if d := reached(t, r, "10.98.1.53", "10.98.1.11"); d > 30*time.Second {
 		t.Errorf("registered %v after the network was up", d)
 	}
 }
@@ -179,7 +179,7 @@ func TestNamedAddressLate(t *testing.T) {
 	p.WaitFor("COMMAND runs")
 	p.WaitFor("cannot listen on [10.98.1.20:0]")
 	s.IP("addr add 10.98.1.20/24 dev eth0")
-	if d := reached(t, r, "10.98.1.53", "10.98.1.20"); d > 10*time.Second {
+	if d := reached(t, r, "10.98.1.53", "10.98.1.20"); d > 30*time.Second {
 		t.Errorf("registered %v after the address was there", d)
 	}
 }
@@ -200,7 +200,7 @@ func TestDuplicateAddressDetection(t *testing.T) {
 		t.Fatalf("the address is not tentative: %q", out)
 	}
 	p.WaitFor("no registrar could be reached")
-	if d := reached(t, r, "fd98:1::53", "fd98:1::11"); d > 15*time.Second {
+	if d := reached(t, r, "fd98:1::53", "fd98:1::11"); d > 30*time.Second {
 		t.Errorf("registered after %v", d)
 	}
 }
@@ -229,6 +229,29 @@ func TestTemporaryAddress(t *testing.T) {
 	s.IP("addr add fd98:1::12/64 dev eth0 nodad")
 	s.IP("addr change fd98:1::11/64 dev eth0 valid_lft 4000 preferred_lft 0")
 	t.Logf("at the new address after %v", reached(t, r, "fd98:1::53", "fd98:1::12"))
+}
+
+// TestWatchAddressReplaced: a client that watches a pool goes on from its new
+// address.
+func TestWatchAddressReplaced(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	registry(t, n, "10.98.1.53/24")
+	c := n.Host("client", "10.98.1.21/24")
+	w := c.RSP("resolve", "--watch", "--via", via(), "--registrar", "10.98.1.53", "web")
+	w.WaitFor("knows no pool")
+	register(n.Host("first", "10.98.1.11/24"), "--registrar", "10.98.1.53")
+	w.WaitFor("10.98.1.11")
+	c.IP("addr del 10.98.1.21/24 dev eth0")
+	c.IP("addr add 10.98.1.22/24 dev eth0")
+	register(n.Host("second", "10.98.1.12/24"), "--registrar", "10.98.1.53")
+	since := time.Now()
+	w.WaitFor("10.98.1.12")
+	took := time.Since(since)
+	t.Logf("the watch goes on after %v", took)
+	if took > 20*time.Second {
+		t.Error("that is as long as it takes SCTP to miss the registrar")
+	}
 }
 
 // TestAdvertise: from behind NAT, the address of the host in front is registered.
