@@ -122,7 +122,7 @@ func (k *core) evict() {
 	var victim sctp.AssocID
 	most := 0
 	for _, a := range slices.Sorted(maps.Keys(k.peers)) {
-		if n := hosts[hostOf(k.peers[a])]; a != k.home && a != k.trial.assoc && n > most {
+		if n := hosts[hostOf(k.peers[a])]; a != k.home && a != k.trial.assoc && a != k.back.former && n > most {
 			victim, most = a, n
 		}
 	}
@@ -139,13 +139,8 @@ func (k *core) drop(a sctp.AssocID) {
 func (k *core) down(now time.Time, a sctp.AssocID, err error) {
 	to := k.calls.assocs[a]
 	delete(k.calls.assocs, a)
-	if p := k.peerAt(to); p != 0 && p != k.home && p != k.trial.assoc && errors.Is(err, sctp.ErrConnected) {
-		// That registrar has called us before, and that will do.
-		if at, ours := k.hunt.Up(a); ours {
-			k.peers[p] = at
-			k.reached(now, p, at)
-			return
-		}
+	if errors.Is(err, sctp.ErrConnected) && k.connected(now, a, to) {
+		return
 	}
 	if k.hunt.Down(now, a, err) {
 		k.tellRounds(now)
@@ -167,14 +162,27 @@ func (k *core) down(now time.Time, a sctp.AssocID, err error) {
 	}
 }
 
-// peerAt finds an association with a registrar, 0 if there is none.
-func (k *core) peerAt(to endpoint.Registrar) sctp.AssocID {
-	for _, a := range slices.Sorted(maps.Keys(k.peers)) {
-		if slices.ContainsFunc(k.peers[a].Addrs, func(p netip.AddrPort) bool { return slices.Contains(to.Addrs, p) }) {
-			return a
+// connected takes a call that is not needed, because the registrar has called the
+// element before; it reports whether that association will do. One that only claims
+// the registrar's address, among others, keeps the element from the registrar, and
+// is ended.
+func (k *core) connected(now time.Time, a sctp.AssocID, to endpoint.Registrar) bool {
+	for _, p := range slices.Sorted(maps.Keys(k.peers)) {
+		at := k.peers[p]
+		claims := slices.ContainsFunc(at.Addrs, func(ap netip.AddrPort) bool { return slices.Contains(to.Addrs, ap) })
+		switch {
+		case p == k.home || p == k.trial.assoc || !claims:
+		case !cameFrom(at, to):
+			k.drop(p)
+		default:
+			if at, ours := k.hunt.Up(a); ours {
+				k.peers[p] = at
+				k.reached(now, p, at)
+				return true
+			}
 		}
 	}
-	return 0
+	return false
 }
 
 // sendFailed tells that a message could not be delivered (RFC 5352, Section

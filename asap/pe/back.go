@@ -1,11 +1,11 @@
 package pe
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // An element that was adopted by a registrar that it does not know tries after
@@ -15,26 +15,33 @@ import (
 const (
 	minBack = time.Minute
 	maxBack = 16 * time.Minute
+	// After that, no registrar that is not known is adopted for shunTime, while
+	// the home serves. It doubles each time up to maxShun.
+	maxShun = time.Hour
 )
 
 // goBack is when to try a known registrar. Its zero value is never.
 type goBack struct {
-	at    time.Time
-	pause time.Duration
+	at     time.Time
+	pause  time.Duration
+	former sctp.AssocID // the home before; it may be gone
 }
 
 // planBack plans to go back to a known registrar if the home is an adopter that
 // is not known. It may be a stranger that does as registrars do, but shares its
 // handlespace with none. The association with the former home stays then. It
 // reports whether that is so.
-func (k *core) planBack(now time.Time, t trial) bool {
-	k.back = goBack{}
-	if !t.adopter || k.knows(now, t.at) {
+func (k *core) planBack(now time.Time, t trial, former sctp.AssocID) bool {
+	switch {
+	case !t.adopter || k.knows(now, t.at):
+		k.back = goBack{}
 		return false
-	}
-	k.back = goBack{at: now.Add(minBack), pause: minBack}
-	if k.life > 0 {
-		k.back.at = now.Add(min(minBack, k.life/2))
+	case k.back.at.IsZero(): // else it is planned already, from another one
+		pause := minBack
+		if k.life > 0 {
+			pause = min(minBack, k.life/2)
+		}
+		k.back = goBack{at: now.Add(pause), pause: minBack, former: former}
 	}
 	return true
 }
@@ -50,9 +57,22 @@ func (k *core) tryBack(now time.Time) {
 	}
 }
 
+// cameBack: a known registrar has accepted the element, which an unknown one had
+// adopted.
+func (k *core) cameBack(now time.Time) {
+	k.known = now.Add(min(shunTime<<min(k.backs, maxShift), maxShun))
+	k.backs++
+}
+
 // knows reports whether a registrar is configured, or has announced itself.
 func (k *core) knows(now time.Time, at endpoint.Registrar) bool {
 	return slices.ContainsFunc(k.hunt.Known(now), func(r endpoint.Registrar) bool {
-		return slices.ContainsFunc(r.Addrs, func(a netip.AddrPort) bool { return slices.Contains(at.Addrs, a) })
+		return cameFrom(at, r)
 	})
+}
+
+// cameFrom reports whether an association has come from a registrar. Its other
+// addresses are what its peer says of itself.
+func cameFrom(at, from endpoint.Registrar) bool {
+	return len(at.Addrs) > 0 && slices.Contains(from.Addrs, at.Addrs[0])
 }

@@ -48,6 +48,8 @@ type trial struct {
 type adopters struct {
 	shunned []shunned
 	adopted []time.Time // the last maxAdoptions
+	backs   int         // from adopters that are not known
+	known   time.Time   // until then, only known ones while there is a home
 }
 
 // shunned is a registrar that did not accept the element after it had asked for
@@ -107,6 +109,9 @@ func (k *core) mayAdopt(now time.Time, at endpoint.Registrar) bool {
 	k.shunned = slices.DeleteFunc(k.shunned, func(s shunned) bool { return !now.Before(s.until) })
 	host := hostOf(at)
 	isIt := func(s shunned) bool { return s.host == host }
+	if k.served && now.Before(k.known) && !k.knows(now, at) {
+		return false
+	}
 	if len(k.shunned) >= maxShunned || slices.ContainsFunc(k.shunned, isIt) {
 		return false
 	}
@@ -149,6 +154,9 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 		return
 	}
 	former, formerAt, served := k.home, k.homeAt, k.served
+	if !t.adopter && !k.back.at.IsZero() {
+		k.cameBack(now)
+	}
 	if t.adopter {
 		if len(k.adopted) == maxAdoptions {
 			k.adopted = k.adopted[1:]
@@ -160,7 +168,7 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 		k.tell(Event{Type: HomeChanged})
 	}
 	k.granted(now, m.Causes)
-	if stranger := k.planBack(now, t); former != 0 && !(stranger && served) {
+	if stranger := k.planBack(now, t, former); former != 0 && !(stranger && served) {
 		// Not before: a registrar takes the end of the association for the end
 		// of its element. By now the new home has told it that it is not, unless
 		// the new home is no registrar at all.
@@ -188,11 +196,10 @@ func (k *core) trialFailed(now time.Time, why error) {
 		k.seekOther(now, t.at, why)
 		return
 	}
-	s := shunned{host: hostOf(t.at), until: now.Add(shunTime)}
-	if up {
-		s.assoc = t.assoc
+	if !up {
+		t.assoc = 0
 	}
-	k.shunned = append(k.shunned, s)
+	k.shunned = append(k.shunned, shunned{host: hostOf(t.at), until: now.Add(shunTime), assoc: t.assoc})
 	k.tell(Event{Type: AdoptionFailed, Err: fmt.Errorf("registrar %v wanted to be the home registrar and does not take the element: %w", t.at, why)})
 	k.renewSoon(now)
 }

@@ -469,3 +469,55 @@ func TestAdopterTooEarly(t *testing.T) {
 		t.Errorf("home %d, want 1", d.k.home)
 	}
 }
+
+// TestStrangersByTurns: strangers that adopt the element by turns do not keep it
+// from going back to a registrar that it knows, and do not drive out the
+// association with that one.
+func TestStrangersByTurns(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	away := 0
+	for i := range 3600 {
+		a := sctp.AssocID(1000 + i)
+		d.callFrom(a, netip.AddrFrom4([4]byte{10, 1, byte(i % 20), 9}).String())
+		d.receive(a, keepAlive(true, 66))
+		d.accept(a)
+		d.until(d.now.Sub(d.start) + time.Second)
+		if d.count("close 1 ") > 0 {
+			t.Fatal("the association with the former home was ended")
+		}
+		for c := range d.k.calls.assocs {
+			if d.k.calls.assocs[c].String() == "10.0.0.1:3863" {
+				d.k.down(d.now, c, sctp.ErrConnected)
+			} else {
+				d.k.down(d.now, c, errors.New("refused"))
+			}
+			d.collect()
+		}
+		if d.k.phase == registering || d.k.trial.assoc == 1 {
+			d.accept(d.k.home)
+			d.accept(1)
+		}
+		if d.k.home != 1 {
+			away++
+		}
+		d.log = nil
+		d.lives()
+	}
+	if away > 6*60 {
+		t.Errorf("away from the known registrar for %d s of an hour", away)
+	}
+	t.Logf("away from the known registrar for %d s of an hour", away)
+}
+
+// TestAddressCamping: a stranger that claims a registrar's address beside its own
+// does not keep the element from that registrar, nor is it taken for it.
+func TestAddressCamping(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.k.up(d.now, 8, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.66:3863"), netip.MustParseAddrPort("10.0.0.2:3863")})
+	d.down(1)
+	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.collect()
+	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s close 8 abort=true", "0s connect 3 10.0.0.1:3863")
+}
