@@ -152,3 +152,33 @@ func TestNATLogged(t *testing.T) {
 		t.Errorf("DNS has %q, %v, want no IPv6 address", got, err)
 	}
 }
+
+// TestInterfaceComesBack: the interface of two registrars' hosts is down for longer
+// than the registrars look for new interfaces. When it is up again they find each
+// other by multicast: their membership of the group has outlived it.
+func TestInterfaceComesBack(t *testing.T) {
+	t.Parallel()
+	n := network.New(t)
+	var all []registrar
+	for i := 1; i <= 2; i++ {
+		addr := fmt.Sprintf("10.98.1.%d", i)
+		h := n.Host(fmt.Sprintf("h%d", i), addr+"/24")
+		p := h.CoreDNS(corefile("enrp_announce\ntimer PEER-HEARTBEAT-CYCLE 1s"))
+		p.WaitFor("Registrar serves")
+		h.Eth0().Down()
+		all = append(all, registrar{h, addr, p})
+	}
+	for _, r := range all {
+		r.WaitFor("alone")
+		r.WaitFor("the machine's addresses have changed")
+	}
+	for _, r := range all {
+		r.Eth0().Up()
+		r.IP("addr replace", r.addr+"/24", "dev eth0")
+	}
+	start := time.Now()
+	for _, r := range all {
+		r.WaitFor("is a peer")
+	}
+	t.Logf("peers after %v", time.Since(start).Round(time.Millisecond))
+}
