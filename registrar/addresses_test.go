@@ -396,3 +396,37 @@ func TestPeerMoves(t *testing.T) {
 		t.Errorf("peer is %v at %v", p.state, p.caller.addrs)
 	}
 }
+
+// TestOwnAddressConfigured: all registrars name a virtual address as a peer. The one
+// that has it calls itself once, and calls the next one that has it.
+func TestOwnAddressConfigured(t *testing.T) {
+	const virtual = "10.0.0.100"
+	w := newWorld(t, func(c *Config) { c.Peers = peers(virtual + ":9901") })
+	w.handle(Serving{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1", virtual)})
+	w.wantConnects("[10.0.0.100:9901]")
+	w.takes(1, 2, virtual)
+	w.handle(AssocUp{Assoc: 3, Peer: peers(virtual + ":9901"), Via: ViaKernel, ENRP: true})
+	w.trace, w.logs = nil, true
+	w.tell(3, presenceAt(testServer, "10.0.0.1")) // our own presence on its other end
+	w.tell(2, presenceAt(testServer, "10.0.0.1"))
+	w.want("log a registrar at 10.0.0.100 has our server identifier 10000001: it is no peer", "3 close", "2 close")
+	w.down(2)
+	w.down(3)
+	w.pass(10 * time.Minute)
+	w.want("log no peer has given us the handlespace: beginning with 0 pool elements")
+	w.handle(Addresses{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1")})
+	w.pass(w.r.cfg.Timers.PeerHeartbeat)
+	w.wantConnects("[10.0.0.100:9901]")
+}
+
+// TestPeerBehindNAT: a registrar in a container names its private address. It is
+// called where it has called from, and passed on with that.
+func TestPeerBehindNAT(t *testing.T) {
+	w := newWorld(t)
+	w.handle(Serving{ENRP: peers("10.0.0.1:9901")})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.9:9901"), Via: ViaUDP, EncapPort: 9899, ENRP: true})
+	w.tell(2, presenceAt(greater, "172.17.0.2"))
+	w.trace = nil
+	w.down(2)
+	w.wantConnects("[192.0.2.9:9901 172.17.0.2:9901]")
+}

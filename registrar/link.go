@@ -24,6 +24,7 @@ type caller struct {
 	called time.Time  // when it was last called
 	from   netip.Addr // where it was heard from, if it is called for that
 	gone   bool       // its peer is forgotten
+	self   bool       // we were found there ourselves
 }
 
 const (
@@ -99,7 +100,7 @@ func (r *Registrar) call(c *caller) {
 // that it is another registrar's, by its identifier.
 func (r *Registrar) free(c *caller) []netip.AddrPort {
 	left := slices.DeleteFunc(slices.Clone(c.addrs), r.isOurs)
-	if len(left) == 0 && c.isConfigured() { // the user may know better, having another UDP port
+	if len(left) == 0 && c.isConfigured() && !c.self { // the user may know better, having another UDP port
 		left = c.addrs
 	}
 	var claimed []netip.AddrPort

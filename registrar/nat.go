@@ -25,7 +25,7 @@ import (
 // association is seen at takes their place.
 func (a *assoc) translated(t *param.Transport) bool {
 	seen := a.primary()
-	if a.encap == 0 && a.via != ViaUDP || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
+	if !a.inUDP() || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
 		return false
 	}
 	family := false // a server that has no address of the family does not listen there
@@ -38,6 +38,9 @@ func (a *assoc) translated(t *param.Transport) bool {
 	}
 	return family && len(t.Addrs) <= maxPeerAddrs
 }
+
+// inUDP reports whether the association is SCTP in UDP, of user space or the kernel.
+func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
 
 // translate is a transport as it is registered.
 func (a *assoc) translate(t param.Transport) param.Transport {

@@ -89,6 +89,8 @@ type peerList struct {
 	calls map[uint64]*caller
 	seeds []*caller
 	links []*assoc // associations of the ENRP endpoint
+	// twin is where a registrar with our identifier was found last, perhaps ourselves.
+	twin netip.Addr
 
 	server   param.ServerInformation // our own
 	presence timer                   // PEER-HEARTBEAT-CYCLE
@@ -229,8 +231,13 @@ func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
 // onOwnID: we have called ourselves, or another registrar has our identifier.
 func (r *Registrar) onOwnID(a *assoc) {
 	r.stats.Ignored[ignoredSender]++
-	r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", a.primary(), r.id)
-	if c := a.caller; c != nil {
+	if at := a.primary(); at != r.peers.twin {
+		r.peers.twin = at
+		r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", at, r.id)
+	}
+	if c := a.caller; c != nil && c.isConfigured() {
+		c.self = true // but a virtual address may be another machine's later
+	} else if c != nil {
 		r.dropSeed(c)
 		a.caller = nil
 	}

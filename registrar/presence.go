@@ -42,7 +42,7 @@ func (r *Registrar) vary(cycle time.Duration) time.Duration {
 // onPresence: RFC 5353, Sections 3.4 and 3.6.1.
 func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.Info.Present() {
-		p.caller.addrs = provedFirst(usablePeer(plain(addrPorts(&m.Info.Transport))), a.primary())
+		p.caller.addrs = r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))
 	}
 	if !p.presented {
 		p.presented = true
@@ -155,11 +155,17 @@ func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
 	return list
 }
 
-// provedFirst puts the address that a registrar has proved to be at before the
-// others that it names.
-func provedFirst(addrs []netip.AddrPort, proved netip.Addr) []netip.AddrPort {
-	if i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == proved }); i > 0 {
+// provedFirst puts the address that a registrar has proved to be at before those that
+// it names. Over SCTP in UDP it need not name that one: it may be behind an address
+// translation, which forwards the port.
+func (r *Registrar) provedFirst(a *assoc, addrs []netip.AddrPort) []netip.AddrPort {
+	proved := a.primary()
+	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == proved })
+	switch {
+	case i > 0:
 		addrs[0], addrs[i] = addrs[i], addrs[0]
+	case i < 0 && len(addrs) > 0 && a.inUDP() && proved.IsValid() && (r.places.inner() || !proved.IsLoopback()):
+		addrs = slices.Insert(addrs, 0, netip.AddrPortFrom(proved, addrs[0].Port()))
 	}
 	return addrs
 }
