@@ -45,6 +45,8 @@ const (
 	ancillaryRcvInfo    = 3
 	hbEnable            = 1 // spp_flags
 	hbDisable           = 2
+	pmtudEnable         = 1 << 3
+	pmtudDisable        = 1 << 4
 )
 
 // snd_flags.
@@ -145,12 +147,14 @@ type connectAddrs struct {
 // peerAddrParams is sctp_paddrparams, which is packed.
 type peerAddrParams [156]byte
 
+// heartbeatParams are those of associations to come.
 func heartbeatParams(milliseconds uint32, pathMaxRetrans uint16) *peerAddrParams {
 	var p peerAddrParams
 	ne.PutUint16(p[4:], unix.AF_INET)
 	ne.PutUint32(p[132:], milliseconds)
 	ne.PutUint16(p[136:], pathMaxRetrans)
-	ne.PutUint32(p[146:], hbEnable)
+	ne.PutUint32(p[138:], kernelPathMTU)
+	ne.PutUint32(p[146:], hbEnable|pmtudDisable)
 	return &p
 }
 

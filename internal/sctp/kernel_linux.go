@@ -41,6 +41,10 @@ const (
 	kernelRTOMax = 10 * time.Second
 	// kernelInitTimeoutMax is how rarely INIT is repeated.
 	kernelInitTimeoutMax = 2 * time.Second
+	// kernelPathMTU is the size of packets. Without path MTU discovery no router
+	// drops a packet because it is too long and tells nobody (ICMP is dropped on
+	// many networks); IPv6 carries packets of this size on any path.
+	kernelPathMTU = 1280
 	// kernelBuffer is the size to ask for, of the send and receive buffers. It
 	// holds what a thousand peers send at once; a process without privilege
 	// gets less (net.core.wmem_max, rmem_max).

@@ -165,6 +165,10 @@ func (e *kernelEndpoint) came(kid int32) {
 	}
 	e.mu.Unlock()
 	if a != nil {
+		if peer[0].Addr().IsLoopback() {
+			// The one way on which larger packets are known to pass.
+			_ = setOption(e.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
+		}
 		peer = e.quietOwn(kid, peer)
 		a.up(peer, e.learnEncapPort(kid, peer))
 	}
