@@ -2,6 +2,7 @@ package sctp
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,5 +193,28 @@ func TestNetworkBridge(t *testing.T) {
 	}
 	if ev := y.next(Up); ev.Peer[0] != netip.MustParseAddrPort("172.17.0.2:5000") || ev.Translated {
 		t.Errorf("got peer %v, want the container", ev.Peer)
+	}
+}
+
+// TestNetworkStableSource calls from a host that prefers temporary IPv6
+// addresses, with nothing named: the call comes from the stable one, which lasts.
+func TestNetworkStableSource(t *testing.T) {
+	n := netns.New(t)
+	hx, hy := n.Host("x", "10.98.1.1/24"), n.Host("y", "10.98.1.2/24", "fd98:1::2/64")
+	hx.Sysctl("net.ipv6.conf.eth0.use_tempaddr=2")
+	hx.IP("addr add fd98:1::1/64 dev eth0 mngtmpaddr valid_lft 4000 preferred_lft 3000")
+	for end := time.Now().Add(waitFor); hx.IP("-6 -br addr show dev eth0 temporary") == ""; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("there is no temporary address")
+		}
+	}
+	if out := hx.IP("route get fd98:1::2"); strings.Contains(out, "src fd98:1::1 ") {
+		t.Fatalf("the system does not prefer the temporary address: %s", out)
+	}
+	x, y := hostSite(t, hx, Limits{}, "[::]:3863"), hostSite(t, hy, Limits{}, "[fd98:1::2]:3863")
+	x.Connect(to("[fd98:1::2]:3863"))
+	x.next(Up)
+	if ev := y.next(Up); ev.Peer[0] != netip.MustParseAddrPort("[fd98:1::1]:3863") || ev.Translated {
+		t.Errorf("got peer %v, translated %v, want the stable address", ev.Peer, ev.Translated)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setOptions asks for the ICMP errors that our packets meet, and has no router
+// setOptions asks for the ICMP errors that our packets meet, prefers stable IPv6
+// addresses to temporary ones (RFC 5014), and has no router
 // drop a packet because it is too long: there is no path MTU discovery here
 // (RFC 6951, Section 5.6), and where ICMP is dropped nobody would tell us. IPv4
 // packets may be fragmented on the way; those of IPv6 that are longer than any
@@ -30,7 +31,8 @@ func setOptions(c *net.UDPConn, is4 bool) error {
 		opt = errors.Join(
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU, ipv6MinMTU))
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU, ipv6MinMTU),
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, preferPublic))
 	})
 	return errors.Join(err, opt)
 }
