@@ -59,7 +59,7 @@ type udpAssoc struct {
 	timer       time.Time // of the handshake or heartbeat, whichever is on
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
-	nonce       uint32    // of HEARTBEATs
+	nonce       uint64    // of HEARTBEATs
 	primary     *way      // whose path is in path
 	doubtAt     time.Time // when packets began to go by another than the primary way
 	verifyAt    time.Time // when addresses that have not answered are asked

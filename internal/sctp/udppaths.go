@@ -60,7 +60,7 @@ func (a *udpAssoc) makeWays(first path, now time.Time) {
 			a.ways = append(a.ways, w)
 		}
 	}
-	a.nonce = random32()
+	a.nonce = uint64(random32())<<32 | uint64(random32())
 	a.verifyAt, a.verifyWait = now, rtoInitial
 	a.out.Store(w)
 }
@@ -109,14 +109,20 @@ func (a *udpAssoc) goBy(from, to *way) {
 	}
 }
 
-// heartbeat asks whether a way works. a.mu is held.
+// heartbeat asks whether a way works. An address that has not answered yet may be
+// anybody's, who must not get more of this than of what is out of the blue. a.mu
+// is held.
 func (a *udpAssoc) heartbeat(w *way) {
-	a.transmit(w.path.Load(), a.peerTag.Load(), chunk{typ: chunkHeartbeat, body: a.heartbeatInfo(w)})
+	p := w.path.Load()
+	if !w.usable() && !a.m.blue.allow(p.to.Addr(), time.Now()) {
+		return
+	}
+	a.transmit(p, a.peerTag.Load(), chunk{typ: chunkHeartbeat, body: a.heartbeatInfo(w)})
 }
 
 // heartbeatInfo is what nobody can acknowledge who has not got it there.
 func (a *udpAssoc) heartbeatInfo(w *way) []byte {
-	info := binary.BigEndian.AppendUint32([]byte{w.index, 0, 0, 0}, a.nonce)
+	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, a.nonce)
 	return appendTLV(nil, 1, info)
 }
 

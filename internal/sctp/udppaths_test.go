@@ -260,3 +260,36 @@ func TestUDPUnconfirmed(t *testing.T) {
 		}
 	})
 }
+
+// TestUDPVictimsGetLittle has many peers list the same address that is not
+// theirs: it gets no more HEARTBEATs in a second than one address gets answers to
+// packets out of the blue.
+func TestUDPVictimsGetLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		y := w.mux(t, Limits{}, EncapPort).site(t, addrY)
+		m := y.mux()
+		m.blue.each = 5
+		got := 0
+		w.set(func(from, to netip.AddrPort, _ []byte) (time.Duration, bool) {
+			if to.Addr().String() == "192.0.2.1" {
+				got++
+			}
+			return time.Millisecond, true
+		})
+		const n = 50
+		p := w.rawPeer(t)
+		p.ours.addrs = []netip.Addr{p.s.addr.Addr(), netip.MustParseAddr("192.0.2.1")}
+		for i := range n {
+			p.h.src, p.ours.tag = uint16(7000+i), uint32(1+i)
+			p.connect()
+			y.next(Up)
+		}
+		w.mu.Lock()
+		if got == 0 || got > 2*m.blue.each {
+			t.Errorf("the address that %d peers listed got %d HEARTBEATs, want at most %d", n, got, 2*m.blue.each)
+		}
+		w.mu.Unlock()
+		y.end()
+	})
+}
