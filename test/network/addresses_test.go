@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,9 +121,9 @@ func TestAddressRenumbered(t *testing.T) {
 	}
 }
 
-// TestAddressRenumberedWildcard: the same where all addresses are bound, with a
+// TestAddressReplacedWildcard: a new lease where all addresses are bound, with a
 // free port and with a given one.
-func TestAddressRenumberedWildcard(t *testing.T) {
+func TestAddressReplacedWildcard(t *testing.T) {
 	for name, local := range map[string]string{"free port": "0.0.0.0", "port": "0.0.0.0:5000"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,10 +131,57 @@ func TestAddressRenumberedWildcard(t *testing.T) {
 			r, s := registry(t, n, "10.98.1.53/24"), n.Host("server", "10.98.1.11/24")
 			register(s, "--registrar", "10.98.1.53", "--local", local)
 			reached(t, r, "10.98.1.53", "10.98.1.11")
+			s.IP("addr del 10.98.1.11/24 dev eth0")
 			s.IP("addr add 10.98.1.12/24 dev eth0")
-			s.IP("route change 10.98.1.0/24 dev eth0 src 10.98.1.12")
 			t.Logf("at the new address after %v", reached(t, r, "10.98.1.53", "10.98.1.12"))
 		})
+	}
+}
+
+// TestAddressFlaps: an address that changes time and again. One element is left,
+// and the sockets of one.
+func TestAddressFlaps(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("server", "10.98.1.11/24", "10.98.1.12/24")
+	p := register(s, "--registrar", "10.98.1.53")
+	p.WaitFor("registered as")
+	for i := range 6 {
+		ip := fmt.Sprintf("10.98.1.%d", 12-i%2)
+		s.IP("route change 10.98.1.0/24 dev eth0 src", ip)
+		p.Next("registering [" + ip + "]")
+	}
+	reached(t, r, "10.98.1.53", "10.98.1.11")
+	r.Has("10.98.1.53", "web", 1)
+	Eventually(t, "the former sockets are closed", func() error {
+		if out := s.Run("ss", "-Hlun"); via() == "udp" && strings.Count(out, "\n") != 1 {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+}
+
+// TestEndWithoutNetwork: rsp and its command end at once where nothing is
+// registered, and after --stop-timeout where nobody can be told.
+func TestEndWithoutNetwork(t *testing.T) {
+	t.Parallel()
+	n := New(t)
+	s := n.Host("server")
+	p := register(s, "--registrar", "registrar.example.org")
+	p.WaitFor("COMMAND runs")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d, want that of the command", code)
+	}
+	r, s := registry(t, n, "10.98.1.53/24"), n.Host("other", "10.98.1.11/24")
+	p = register(s, "--registrar", "10.98.1.53", "--stop-timeout", "1s")
+	reached(t, r, "10.98.1.53", "10.98.1.11")
+	s.IP("addr del 10.98.1.11/24 dev eth0")
+	since := time.Now()
+	p.Signal(syscall.SIGTERM)
+	p.Wait()
+	if took := time.Since(since); took > 15*time.Second {
+		t.Errorf("it ends after %v", took)
 	}
 }
 
