@@ -41,7 +41,12 @@ type session struct {
 	due     <-chan time.Time // when the phase is over at the latest
 	failure error            // what rsp ends with in place of the command's status
 	stopped bool
+	lend    <-chan time.Time // when to try again to give the command the terminal
 }
+
+// lendInterval is how often a command that waits for the terminal is offered
+// it: nobody tells rsp when a shell has put it into the foreground.
+const lendInterval = time.Second
 
 // withCommand keeps the element registered while the command runs. The command
 // is ended by the user's signals, and by the refusal of the very first
@@ -70,6 +75,8 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 			m.onElementEnd(err)
 		case <-m.due:
 			m.pass()
+		case <-m.lend:
+			m.offerTerminal()
 		case <-c.Done():
 			return m.finish(signals)
 		}
@@ -86,6 +93,11 @@ func ends(sig os.Signal) bool {
 func (m *session) onSignal(sig os.Signal) {
 	switch {
 	case sig == syscall.SIGCONT:
+		m.command.Continue()
+	case sig == syscall.SIGHUP:
+		// As the kernel does when the terminal is closed: one that is
+		// stopped would not notice.
+		m.command.Signal(sig)
 		m.command.Continue()
 	case !ends(sig):
 		m.command.Signal(sig)
@@ -138,19 +150,30 @@ func (m *session) onChange() {
 		switch {
 		case !ok:
 			return
-		case change.Stopped && change.WantsTerminal() && m.command.TakeTerminal():
-			m.log.log(normal, "the command uses the terminal: it is in the foreground now, and Ctrl-C reaches it directly")
+		case change.Stopped && change.WantsTerminal() && m.offerTerminal():
 		case change.Stopped:
 			m.command.ReturnTerminal()
 			m.stopped = true
 			m.registration.setStopped(true)
 			m.log.log(quiet, "the command is %v: not registered until it continues (kill -CONT %d)", change, m.command.PID())
 		case m.stopped:
-			m.stopped = false
+			m.stopped, m.lend = false, nil
 			m.registration.setStopped(false)
 			m.log.log(normal, "the command continues")
 		}
 	}
+}
+
+// offerTerminal gives the command the terminal if rsp has it, and else tries
+// again later.
+func (m *session) offerTerminal() bool {
+	if !m.command.TakeTerminal() {
+		m.lend = time.After(lendInterval)
+		return false
+	}
+	m.lend = nil
+	m.log.log(normal, "the command uses the terminal: it is in the foreground now, and Ctrl-C reaches it directly")
+	return true
 }
 
 // finish deregisters the element after the command's end. A signal or a hung

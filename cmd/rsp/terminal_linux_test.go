@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,6 +144,42 @@ func TestTerminalBackground(t *testing.T) {
 	}
 	p.says("status 143.")
 	p.wait()
+}
+
+// TestTerminalForegroundLater: a command that was stopped in the background gets
+// the terminal when a shell puts rsp into the foreground. The shell sends no
+// signal then, because rsp was not stopped.
+func TestTerminalForegroundLater(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("left out: bash is not here")
+	}
+	r := newRegistry(t)
+	p, tty := startInTerminal(t, "exec "+bash+` -c 'set -m; "$@" & read x; fg; echo "status $?."' bash "$@"`,
+		register(r, "--", "/bin/sh", "-c", `read x; echo "got $x"; exit 7`)...)
+	p.says("the command is stopped (tty input) from the background")
+	tty.types("go\n")
+	p.says("the command uses the terminal")
+	r.has(t, "web", 1)
+	tty.types("hello\n")
+	p.says("got hello")
+	p.says("status 7.")
+	p.wait()
+}
+
+// TestTerminalClosed: the terminal is closed while the command is stopped: both
+// end.
+func TestTerminalClosed(t *testing.T) {
+	r := newRegistry(t)
+	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `read x`)...)
+	p.says("the command uses the terminal")
+	tty.types("\x1a")
+	p.says("the command is stopped")
+	p.signal(syscall.SIGHUP)
+	if status := p.wait(); status != 129 {
+		t.Errorf("status %d, want 129 for SIGHUP", status)
+	}
+	r.has(t, "web", 0)
 }
 
 // TestCommandStopped: a command that is stopped serves nobody: it is told and
