@@ -202,9 +202,7 @@ func (m *udpMux) receive(s *boundSocket, b []byte, from netip.AddrPort, to netip
 	case first.typ == chunkCookieEcho:
 		m.onCookieEcho(in, first.body, rest)
 	default:
-		if a := m.find(in, first); a != nil {
-			a.receive(in, chunks)
-		} else {
+		if a := m.find(in, first); a == nil || !a.receive(in, chunks) {
 			m.outOfTheBlue(in, first)
 		}
 	}

@@ -204,6 +204,32 @@ func TestUDPOutOfTheBlue(t *testing.T) {
 	})
 }
 
+// TestUDPUnknownAddress: a NAT gives the peer another address. What comes from
+// there is no packet of the association, and the peer is told; the association
+// stays, as the peer may be at its own address, too.
+func TestUDPUnknownAddress(t *testing.T) {
+	onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
+		p.connect()
+		y.next(Up)
+		first := p.s
+		var err error
+		if p.s, err = w.sock(netip.MustParseAddrPort("10.66.6.6:9899")); err != nil {
+			t.Fatal(err)
+		}
+		defer p.s.close()
+		p.send(chunk{typ: chunkHeartbeat, body: []byte{0, 1, 0, 4}})
+		if h, c := p.want(chunkAbort); h.tag != p.h.tag || c.flags&flagT == 0 {
+			t.Errorf("Got tag %#x and flags %d, want %#x reflected", h.tag, c.flags, p.h.tag)
+		}
+		p.send(chunk{typ: chunkAbort})
+		p.silence()
+		p.s = first
+		p.send(chunk{typ: chunkHeartbeat, body: []byte{0, 1, 0, 4}})
+		p.want(chunkHeartbeatAck)
+		y.none()
+	})
+}
+
 // TestUDPBadChunks has a connected peer break the rules.
 func TestUDPBadChunks(t *testing.T) {
 	sack := func(gaps, dups uint16, n int) chunk {

@@ -10,13 +10,20 @@ import (
 )
 
 // receive takes in the chunks of a packet. What is pion's is checked for its
-// form first and handed on; the rest is dealt with here.
-func (a *udpAssoc) receive(in arrival, chunks []byte) {
+// form first and handed on; the rest is dealt with here. It reports false if the
+// packet is not the association's (RFC 9260, Section 8.5), because the peer has not
+// named the address that it comes from. The peer has to be told then: a NAT that
+// has given it another address would make it wait until it gives us up.
+func (a *udpAssoc) receive(in arrival, chunks []byte) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state == stateClosed || !a.knows(in.from.Addr()) {
+	known := a.knows(in.from.Addr())
+	if a.state == stateEstablished && !known {
+		return false
+	}
+	if a.state == stateClosed || !known {
 		a.m.n.outOfTheBlue.Add(1)
-		return
+		return true
 	}
 	var fwd forward
 	for len(chunks) > 0 && a.state != stateClosed {
@@ -37,6 +44,7 @@ func (a *udpAssoc) receive(in arrival, chunks []byte) {
 		a.heard.Store(now.UnixNano())
 		fwd.flush(a.conn)
 	}
+	return true
 }
 
 // knows says whether a packet may come from an address of this peer.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestLossyPath(t *testing.T) {
 	const elements = 50
 	n := network.New(t)
 	r, e := machine(n, "registrar", "10.98.1.1"), machine(n, "elements", "10.98.1.2")
-	r.CoreDNS(site("timer KEEP-ALIVE-INTERVAL 2s") + "\n. {\n\tprometheus 127.0.0.1:9153\n}\n")
+	r.CoreDNS(strings.Replace(site("timer KEEP-ALIVE-INTERVAL 2s"), "errors\n", "errors\n prometheus 127.0.0.1:9153\n", 1))
 	r.Serving("127.0.0.1")
 	for range elements {
 		e.RSP("register", "-p", "web", "-s", "tcp:80", "-r", "10.98.1.1", "-q")

@@ -44,3 +44,28 @@ func TestPublishedRegistrar(t *testing.T) {
 	inner.WaitFor("registered as")
 	t.Logf("%s", inner.Output())
 }
+
+// TestNATAddressChanges: the NAT gets another address (a new lease of a router at
+// home). rsp behind it sees no change, except that its registrar does not know the
+// association any more. DNS has the new address soon.
+func TestNATAddressChanges(t *testing.T) {
+	t.Parallel()
+	const limit = 15 * time.Second
+	n := network.New(t)
+	r, h := machine(n, "registrar", "10.98.1.1"), machine(n, "host", "10.98.1.2")
+	h.Bridge("docker0", "172.17.0.1/16")
+	c := h.Container("container", "docker0", "172.17.0.2/16")
+	h.Masquerade("eth0")
+	r.CoreDNS(site(quick))
+	r.Serving("127.0.0.1")
+	c.RSP("register", "-p", "web", "-s", "tcp:80", "-r", "10.98.1.1")
+	namesOnly(t, r, "127.0.0.1", "web", "10.98.1.2")
+	h.IP("addr del 10.98.1.2/24 dev eth0")
+	h.IP("addr add 10.98.1.77/24 dev eth0")
+	h.IP("route add default via 10.98.1.254")
+	took := namesOnly(t, r, "127.0.0.1", "web", "10.98.1.77")
+	t.Logf("the new address is in DNS after %v", took)
+	if took > limit {
+		t.Errorf("the new address is in DNS after %v, want %v at most", took, limit)
+	}
+}
