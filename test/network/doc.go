@@ -29,7 +29,8 @@
 //	n.LAN.Mend()
 //	n.LAN.Watch(func(frame []byte) bool { return keep(frame) })
 //
-//	p := a.Start("sleep", "1000")                    // ended with the test, output shown if it fails
+//	p := a.Start("sleep", "1000")                    // ended with the test, and all that it has started
+//	                                                 // (if the test fails, its output is shown)
 //	p.WaitFor("text")                                // anywhere in the output
 //	p.Next("text")                                   // behind what the last Next found
 //	p.Signal(syscall.SIGTERM)
@@ -54,11 +55,12 @@
 // with an address (without nodad) is tentative for about a second.
 //
 // Namespaces have no names and live as long as their processes, which end with
-// the test's process: nothing is left behind, whatever ends it, and tests and
-// packages run in parallel. To look into a host while a test waits: the path that
+// the test's process: nothing is left behind, whatever ends it (but for the
+// COMMAND of an rsp if the test's process is killed), and tests and packages run in
+// parallel. To look into a host while a test waits: the path that
 // [Host.Shell] gives. With NETWORK_PCAP=DIR in the environment all frames of a
 // LAN are written to DIR/TEST-NUMBER.pcap.
 //
 // The lab (test/lab) has /dev/net/tun after
-// `modprobe -d "$UML_MODPROBE_DIR" tun`, which [New] does there.
+// `modprobe -d "$UML_MODPROBE_DIR" tun`, which [New] does there, and no NAT.
 package network

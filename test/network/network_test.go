@@ -204,6 +204,28 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+// TestOrphansEnd: what a process of the host leaves behind ends with the test,
+// though it is in a process group of its own.
+func TestOrphansEnd(t *testing.T) {
+	var pid int
+	t.Run("inner", func(t *testing.T) {
+		p := New(t).Host("h").Start("setsid", "sh", "-c", "sleep 1000 >/dev/null & echo $!.")
+		p.WaitFor(".")
+		if _, err := fmt.Sscan(strings.TrimSpace(strings.TrimSuffix(p.Output(), ".\n")), &pid); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if pid == 0 {
+		t.Skip("LEFT OUT: see above")
+	}
+	Eventually(t, "the end of the orphan", func() error {
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("process %d lives: %v", pid, err)
+		}
+		return nil
+	})
+}
+
 // TestNothingIsLeft: a test that is killed leaves neither processes nor
 // namespaces.
 func TestNothingIsLeft(t *testing.T) {

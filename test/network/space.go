@@ -3,7 +3,10 @@ package network
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -80,6 +83,38 @@ func (s *space) do(f func() error) error {
 	}()
 	<-done
 	return err
+}
+
+// kill ends all processes in the namespace: those that a process has started and
+// left behind, as rsp its COMMAND when it is killed. They would live on, and hold
+// what they have inherited, such as a lock of the script that runs the tests.
+func (s *space) kill() error {
+	var own unix.Stat_t
+	if err := unix.Fstat(int(s.net.Fd()), &own); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(Patience); ; time.Sleep(time.Millisecond) {
+		dirs, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			return err
+		}
+		alive := 0
+		for _, dir := range dirs {
+			var its unix.Stat_t
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			// A process that has ended has no namespace.
+			if err == nil && unix.Stat(dir+"/ns/net", &its) == nil && its.Ino == own.Ino && its.Dev == own.Dev {
+				alive++
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		if alive == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d processes do not end", alive)
+		}
+	}
 }
 
 // close ends the thread.
