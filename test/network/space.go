@@ -102,8 +102,9 @@ func (s *space) kill() error {
 		for _, dir := range dirs {
 			var its unix.Stat_t
 			pid, err := strconv.Atoi(filepath.Base(dir))
-			// A process that has ended has no namespace.
-			if err == nil && unix.Stat(dir+"/ns/net", &its) == nil && its.Ino == own.Ino && its.Dev == own.Dev {
+			// A process that has ended has no namespace; ours may look as if it was
+			// in this one, if the space's thread is the first of the process.
+			if err == nil && pid != os.Getpid() && unix.Stat(dir+"/ns/net", &its) == nil && its.Ino == own.Ino && its.Dev == own.Dev {
 				alive++
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
