@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // zone is a zone that shows the handlespace.
@@ -98,14 +100,17 @@ func (zs zones) match(qname string) *zone {
 }
 
 // ownAddrs returns the addresses that clients reach this server at: those it
-// is bound to, or else all of the machine's; loopback and link-local ones only
-// if there is nothing else.
+// is bound to, or else those of the machine that others can reach, which a
+// bridge's such as docker0 is not; loopback ones only if there is nothing else.
 func ownAddrs(listenHosts []string) []netip.Addr {
 	var all []netip.Addr
 	for _, h := range listenHosts {
 		if a, err := netip.ParseAddr(h); err == nil && !a.IsUnspecified() {
 			all = append(all, a.Unmap().WithZone(""))
 		}
+	}
+	if len(all) == 0 {
+		all = sctp.ReachableAddrs()
 	}
 	if len(all) == 0 {
 		ifaddrs, err := net.InterfaceAddrs()
