@@ -47,7 +47,7 @@ func shell(t *testing.T, h *network.Host, line, corefile string) *network.Proces
 		}
 	}
 	files := map[string]string{
-		"server":   "#!/bin/sh\ntrap 'echo the server ends; exit 0' TERM\necho the server runs as $$\nsleep 1000 & wait\n",
+		"server":   "#!/bin/sh\ntrap 'echo the server ends; kill $!; exit 0' TERM\necho the server runs as $$\nsleep 100 & wait\n",
 		"Corefile": strings.Replace(corefile, "rserpool {", "rserpool {\n"+quick+"\n", 1),
 	}
 	for name, text := range files {

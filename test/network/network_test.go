@@ -188,7 +188,7 @@ func TestProcess(t *testing.T) {
 	n := New(t)
 	h := n.Host("h", "10.98.1.1/24")
 	h.File("/etc/hostname", "other\n")
-	p := h.Start("sh", "-c", `trap 'exit 3' TERM; cat /etc/hostname; echo up; sleep 1000 & wait`)
+	p := h.Start("sh", "-c", `trap 'kill $!; exit 3' TERM; cat /etc/hostname; echo up; sleep 100 & wait`)
 	p.WaitFor("up")
 	p.Next("other")
 	p.Next("up")
