@@ -125,9 +125,9 @@ func (b *bench) dns() error {
 	var c cleanup
 	defer c.run()
 	ours := c.process(b.startRegistrar())
-	hosts := c.process(b.startCoreDNS("hosts DIR/hosts", map[string]string{"hosts": "127.0.0.1 one.pool.example.org\n"}))
-	file := c.process(b.startCoreDNS("file DIR/zone", map[string]string{"zone": zoneFile}))
-	cache := c.process(b.startCoreDNS("cache 3600\nfile DIR/zone", map[string]string{"zone": strings.ReplaceAll(zoneFile, " 5 IN", " 3600 IN")}))
+	hosts := c.process(b.startCoreDNS(`hosts "DIR/hosts"`, map[string]string{"hosts": "127.0.0.1 one.pool.example.org\n"}))
+	file := c.process(b.startCoreDNS(`file "DIR/zone"`, map[string]string{"zone": zoneFile}))
+	cache := c.process(b.startCoreDNS("cache 3600\nfile \"DIR/zone\"", map[string]string{"zone": strings.ReplaceAll(zoneFile, " 5 IN", " 3600 IN")}))
 	empty := c.process(startYardstick(self, "empty"))
 	echo := c.process(startYardstick(self, "echo"))
 	if c.err != nil {
