@@ -12,7 +12,7 @@ import (
 
 // predecessor is the former process of an element in a rolling restart. It runs on
 // for a while beside the new one, with the same identifier: it acknowledges
-// keep-alives, adopts a new home, registers again when it is told that it is not
+// keep-alives, adopts a new home or looks for one, registers again when it is told that it is not
 // registered any more, and now and then. In the end it deregisters.
 type predecessor struct {
 	e       *element
@@ -44,9 +44,13 @@ func (s *Sim) roll(e *element, after time.Duration) {
 
 func (p *predecessor) handle(ev registrar.Event) {
 	switch ev := ev.(type) {
+	case registrar.AssocUp:
+		if ev.Assoc == p.home {
+			p.register()
+		}
 	case registrar.AssocDown:
 		if ev.Assoc == p.home {
-			p.end()
+			p.hunt()
 		}
 	case registrar.Received:
 		m, _, err := asap.Parse(ev.Data)
@@ -58,6 +62,21 @@ func (p *predecessor) handle(ev registrar.Event) {
 	}
 }
 
+// hunt looks for another home, or ends if it was about to leave.
+func (p *predecessor) hunt() {
+	p.home = 0
+	if p.leaving {
+		p.end()
+		return
+	}
+	p.h.after(huntGap, func() {
+		if s := p.e.s; p.home == 0 {
+			to := s.servers[s.net.rand.IntN(len(s.servers))]
+			p.home = p.h.connect(p.h.port, netip.AddrPortFrom(to.addr, asapPort))
+		}
+	})
+}
+
 func (p *predecessor) onMessage(a registrar.AssocID, m asap.Message) {
 	switch m := m.(type) {
 	case *asap.EndpointKeepAlive:
@@ -65,6 +84,10 @@ func (p *predecessor) onMessage(a registrar.AssocID, m asap.Message) {
 			p.home = a
 		}
 		p.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: p.e.id})
+	case *asap.RegistrationResponse:
+		if a == p.home && m.Reject {
+			p.hunt()
+		}
 	case *asap.DeregistrationResponse:
 		switch {
 		case a != p.home:
@@ -215,6 +238,38 @@ func (e *element) registration(home param.ServerID, at netip.Addr) *asap.Registr
 		Policy:        param.Policy{Type: param.LeastUsed, Load: e.load},
 		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{at}},
 	}}
+}
+
+// waking is a scenario: elements stand still for longer than their home waits, and
+// go on. Each is back at once, wherever its acknowledgement or the news of its removal
+// has waited, without a re-registration of its own accord. longest is how long one
+// was out.
+func (s *Sim) waking() (longest time.Duration, err error) {
+	s.cfg.Refresh = never
+	s.settle()
+	for range 20 {
+		e := s.elements[s.net.rand.IntN(len(s.elements))]
+		if e.h.stands() || !e.settled() {
+			continue
+		}
+		s.unsure(func(x *element) bool { return x == e })
+		e.h.stopped, e.h.paused = s.net.now, s.net.now+s.nodes[0].supervision()+s.net.upTo(5*time.Second)
+		s.net.run(e.h.paused - s.net.now - 1)
+		if s.nodes[0].hasAt(e) {
+			s.fail("element %v stands still, and is still in the handlespace", e.id)
+		}
+		s.net.run(1)
+		woke := s.net.now
+		back := func() bool { return !slices.ContainsFunc(s.nodes, func(n *node) bool { return !n.hasAt(e) }) }
+		if !s.net.until(20*time.Second, time.Millisecond, back) {
+			s.fail("element %v is not back", e.id)
+			break
+		}
+		longest = max(longest, s.net.now-woke)
+	}
+	s.net.run(20 * time.Second)
+	s.checkRest()
+	return longest, s.err()
 }
 
 // rolling is a scenario: elements are replaced by other processes of their hosts,

@@ -106,6 +106,22 @@ func TestMoves(t *testing.T) {
 	t.Logf("an identifier is at its new host after %v at most", longest)
 }
 
+// TestWakes: see waking. It takes the acknowledgement and the update.
+func TestWakes(t *testing.T) {
+	var longest time.Duration
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%5), Elements: 30})
+		s.Trace = trace
+		out, err := s.waking()
+		longest = max(longest, out)
+		if want := 3 * maxDelay; out > want {
+			t.Errorf("seed %d: an element is out for %v after it woke up, want %v at most", seed, out, want)
+		}
+		return err
+	})
+	t.Logf("an element is back %v at most after it woke up", longest)
+}
+
 // TestStrangers: see strangers.
 func TestStrangers(t *testing.T) {
 	all := 0
