@@ -174,6 +174,17 @@ func (r *Registrar) dropClaims(a *assoc) {
 	}
 }
 
+// dropOwnClaim forgets the registration of an association that waits while another
+// one of the same association is granted, which has one answer.
+func (r *Registrar) dropOwnClaim(on *entry, a *assoc) {
+	for c := on.claim; c != nil; c = c.next {
+		if c.assoc == a && c.isRegistration() {
+			r.dropClaim(c)
+			return
+		}
+	}
+}
+
 // refuseClaims refuses all claims: the element lives.
 func (r *Registrar) refuseClaims(on *entry) {
 	for c := r.takeClaims(on); c != nil; c = c.next {

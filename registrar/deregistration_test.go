@@ -191,6 +191,17 @@ func TestDeregisterByHost(t *testing.T) {
 		w.want("9 abort", "2 < deregistration p:1")
 		w.wantElements()
 	})
+	t.Run("the association is lost before it is asked again", func(t *testing.T) {
+		w := begin(t)
+		w.recv(2, unreachable("p", 1))
+		w.recv(1, ack("p", 1))
+		w.recv(2, dereg("p", 1))
+		w.down(1)
+		w.want(asked, "connect #1 via 1 to [10.0.0.1:1001]")
+		w.pass(time.Second)
+		w.want("2 < deregistration p:1")
+		w.wantElements()
+	})
 	t.Run("who asks is gone", func(t *testing.T) {
 		w := begin(t)
 		w.recv(2, dereg("p", 1))

@@ -253,6 +253,12 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 		}
 		return nil
 	}
+	for _, a := range acts { // granted with that of another process, which may
+		if s, ok := a.(*Send); ok && !m.leaving[asking{s.Assoc, key}].IsZero() && m.mayLeave(s.Assoc, b, m.now, false) {
+			delete(m.elements, key)
+			return nil
+		}
+	}
 	return fmt.Errorf("element %v of association %d at %v, which lives, was deregistered by association %d at %v", key, b.assoc, b.host, s.Assoc, m.up[s.Assoc])
 }
 
@@ -267,7 +273,9 @@ func (m *model) mayLeave(a AssocID, b *belief, came time.Time, byHost bool) bool
 	if t := &b.reg.Element.ASAPTransport; t.Present() {
 		port = t.Port
 	}
-	return b.assoc == a || (byHost || hasAddr(b.host, peer[0].Addr())) && (peer[0].Port() == port || (b.waiting != 0 || b.orphan) && m.now.Sub(asked) >= time.Second)
+	gone := m.expired(b) || b.orphan || b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout
+	silent := b.waiting != 0 && m.now.Sub(asked) >= farewellTime
+	return b.assoc == a || (byHost || hasAddr(b.host, peer[0].Addr())) && (peer[0].Port() == port || gone || silent)
 }
 
 // grants reports whether the registration of an element is granted.

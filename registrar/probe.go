@@ -93,6 +93,7 @@ func (r *Registrar) probeElements(a *assoc) {
 		e.unlink()
 		e.assoc = nil
 		p.take(e)
+		r.awaitFarewell(e)
 	}
 	for _, p := range list {
 		r.stats.Probes++

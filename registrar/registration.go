@@ -196,6 +196,7 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 	r.supersedes(e, a)
 	r.forgetMissed(a, p.handle, e.id)
 	r.own(e, a)
+	r.dropOwnClaim(&e.entry, a)
 	r.refuseClaims(&e.entry) // the element has shown that it lives
 	r.alive(e)
 	if pe.Expires.IsZero() {

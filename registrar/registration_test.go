@@ -516,6 +516,15 @@ func TestClaim(t *testing.T) {
 		w.want("2 < registration rejected p:1 cause 5(0008000800000001)", "1 < deregistration p:1")
 		w.wantElements("p:2")
 	})
+	t.Run("by who is of the element's host now", func(t *testing.T) {
+		w := setup(t)
+		w.up(3, ViaKernel, "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.1", "10.0.0.3")})
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("3 < registration granted p:1") // and nothing else
+	})
 	t.Run("too many", func(t *testing.T) {
 		w := setup(t, func(c *Config) { c.Limits.ClaimsPerAssoc = 1 })
 		w.recv(1, reg("q", 1, "10.0.0.1"))
