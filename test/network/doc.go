@@ -61,6 +61,9 @@
 // [Host.Shell] gives. With NETWORK_PCAP=DIR in the environment all frames of a
 // LAN are written to DIR/TEST-NUMBER.pcap.
 //
+// With RSERPOOL_BIN=DIR the tests run the coredns and rsp in DIR, such as those of an
+// earlier commit, which a new test has to fail with.
+//
 // The lab (test/lab) has /dev/net/tun after
 // `modprobe -d "$UML_MODPROBE_DIR" tun`, which [New] does there, and no NAT.
 package network
