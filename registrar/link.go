@@ -264,6 +264,11 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 		return
 	}
 	msg, causes, err := enrp.Parse(b)
+	if _, report := msg.(*enrp.Error); a.sender != nil && (err != nil || report) {
+		// The association tells the sender: its identifier may not be readable,
+		// and RSPLIB puts our identifier into its error reports.
+		r.heardFrom(a.sender, a)
+	}
 	if err != nil {
 		r.stats.Malformed++
 		r.logf(true, "ENRP message from %v is refused: %v", a.primary(), err)
@@ -274,9 +279,6 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 	}
 	r.stats.ENRPReceived[enrpIndex(msg.Type())]++
 	if m, ok := msg.(*enrp.Error); ok {
-		if a.sender != nil { // in the message RSPLIB repeats our identifier
-			r.heardFrom(a.sender, a)
-		}
 		r.stats.ErrorsReceived++
 		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
 		return

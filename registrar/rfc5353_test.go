@@ -1,0 +1,226 @@
+package registrar
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// presences are the presences that are sent to an association.
+func presences(t *testing.T, id AssocID, acts []Action) []*enrp.Presence {
+	t.Helper()
+	var list []*enrp.Presence
+	for _, a := range acts {
+		s, ok := a.(*Send)
+		if !ok || s.Assoc != id {
+			continue
+		}
+		m, _, err := enrp.Parse(s.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := m.(*enrp.Presence); ok {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// TestPresence: RFC 5353, Sections 2.1, 3.4.2 and 3.6.1. Every presence has the
+// checksum and the server information. A periodic one is for all peers and
+// requires no reply, and an answer requires none either.
+func TestPresence(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	check := func(list []*enrp.Presence, receiver param.ServerID) {
+		t.Helper()
+		if len(list) != 1 {
+			t.Fatalf("%d presences, want 1", len(list))
+		}
+		p := list[0]
+		at := p.Info.Transport
+		if p.ReplyRequired || p.Receiver != receiver || !p.HasChecksum || p.Info.ID != testServer ||
+			at.Port != 9901 || len(at.Addrs) != 1 || at.Addrs[0].String() != "10.0.0.1" {
+			t.Errorf("presence %+v, want one to %v, without the Reply-required flag, with checksum and address", p, receiver)
+		}
+	}
+	b, err := (&enrp.Presence{Sender: greater, ReplyRequired: true}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(presences(t, 2, w.handle(Received{Assoc: 2, PPID: enrp.PPID, Data: b})), greater)
+	for range 10 {
+		began, list := w.now, []*enrp.Presence(nil)
+		for len(list) == 0 {
+			w.now, _ = w.r.NextDeadline()
+			list = presences(t, 2, w.handle(Tick{}))
+		}
+		check(list, 0)
+		if d := w.now.Sub(began); d < 28500*time.Millisecond || d > 31500*time.Millisecond {
+			t.Errorf("presence after %v, want one in a PEER-HEARTBEAT-CYCLE (30 s) plus or minus 5 %%", d)
+		}
+		w.tell(2, &enrp.Presence{Sender: greater})
+	}
+}
+
+// TestSilentPeer: RFC 5353, Section 3.4.3. A peer that is silent for
+// MAX-TIME-LAST-HEARD is asked for a presence, and taken over if none comes within
+// MAX-TIME-NO-RESPONSE.
+func TestSilentPeer(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	asked := func() bool {
+		for _, line := range w.trace {
+			if strings.HasPrefix(line, "2 < presence to 20000002 R") {
+				return true
+			}
+		}
+		return false
+	}
+	w.pass(61*time.Second - 1)
+	if asked() {
+		t.Error("asked before MAX-TIME-LAST-HEARD is over")
+	}
+	w.pass(1)
+	if !asked() {
+		t.Errorf("got %q, want a presence that requires a reply", w.trace)
+	}
+	w.trace = nil
+	w.pass(5*time.Second - 1)
+	w.wantHomes("a:1@20000002")
+	w.pass(2 * time.Millisecond)
+	w.wantHomes("a:1@10000001")
+}
+
+// TestUnreadIsHeard: messages of a type that this registrar does not know, and
+// malformed ones, are signs of life of the peer that has the association (RFC 5353,
+// Section 3.4.3: "a message of any type").
+func TestUnreadIsHeard(t *testing.T) {
+	for name, data := range map[string]string{
+		"unknown type": "\x7f\x00\x00\x0c\x20\x00\x00\x02\x00\x00\x00\x00",
+		"malformed":    "\x01\x00\x00\x0d\x20\x00\x00\x02\x00\x00\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meet(2, greater)
+			for range 3 {
+				w.pass(50 * time.Second)
+				w.handle(Received{Assoc: 2, PPID: enrp.PPID, Data: []byte(data)})
+			}
+			if p := w.r.peers.byID[greater]; p == nil || p.state != PeerActive {
+				t.Errorf("the peer is %+v, want it active", p)
+			}
+		})
+	}
+}
+
+// TestBadPeerMessages: RFC 5353, Section 3.7, and RFC 5354, Sections 3 and 4. The
+// association stays usable in each case.
+func TestBadPeerMessages(t *testing.T) {
+	const ids = "20000002 00000000 "
+	for _, c := range []struct {
+		name, hex string
+		want      []string // causes of an ENRP_ERROR, or another answer
+	}{
+		{"unknown type, 00", "0b00000c" + ids, nil},
+		{"unknown type, 01", "4000000c" + ids, []string{"error cause 2(4000000c2000000200000000)"}},
+		{"unknown type, 10", "8000000c" + ids, nil},
+		{"unknown type, 11", "ff00000c" + ids, nil},
+		{"unknown parameter, 00", "05000010" + ids + "01230004", nil},
+		{"unknown parameter, 01", "05000010" + ids + "41230004", []string{"error cause 1(41230004)"}},
+		{"unknown parameter, 10", "05000010" + ids + "81230004", []string{"list_response to 20000002"}},
+		{"unknown parameter, 11", "05000010" + ids + "c1230004", []string{"list_response to 20000002", "error cause 1(c1230004)"}},
+		{"no target", "0700000c" + ids, []string{"error cause 3(0700000c2000000200000000)"}},
+		{"error", "0a000014" + ids + "000c000800000004", nil},
+		{"bad error", "0a00000c" + ids, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meet(2, greater)
+			var got []string
+			for _, a := range w.handle(Received{Assoc: 2, PPID: enrp.PPID, Data: fromHex(t, c.hex)}) {
+				if s, ok := a.(*Send); ok {
+					m, _, err := enrp.Parse(s.Data)
+					if e, ok := m.(*enrp.Error); ok {
+						got = append(got, "error"+causesText(e.Causes))
+						continue
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, w.enrpText(s.Data))
+				}
+			}
+			if g, want := strings.Join(got, "; "), strings.Join(c.want, "; "); g != want {
+				t.Errorf("got %q, want %q", g, want)
+			}
+			w.trace = nil
+			w.tell(2, &enrp.ListRequest{Sender: greater})
+			w.want("2 < list_response to 20000002")
+		})
+	}
+}
+
+// TestUpdatesWithoutEffect: an update with a reserved action, and one that removes
+// an element that is not known, change nothing and get no answer (RFC 5353,
+// Sections 2.4 and 3.3.2).
+func TestUpdatesWithoutEffect(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.tell(2, update(greater, 2, "a", peerElement(1, greater)))
+	w.tell(2, update(greater, 2, "a", peerElement(2, greater)))
+	w.tell(2, update(greater, enrp.DelPE, "a", peerElement(3, greater)))
+	w.tell(2, update(greater, enrp.DelPE, "b", peerElement(1, greater)))
+	w.want()
+	w.wantHomes("a:1@20000002")
+}
+
+// TestTakeoverServerOfActive: a registrar that is heard is not taken over, whoever
+// says so. It is told to a peer that takes ourselves over that we live.
+func TestTakeoverServerOfActive(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.tell(3, update(third, enrp.AddPE, "a", peerElement(1, third)))
+	w.tell(2, &enrp.TakeoverServer{Sender: greater, Target: third})
+	w.want()
+	w.wantHomes("a:1@30000003")
+	w.tell(2, &enrp.TakeoverServer{Sender: greater, Target: testServer})
+	w.want("2 < presence ffff", "3 < presence ffff")
+}
+
+// TestTakeoverUncallable: an element without an ASAP transport cannot be asked
+// whether it takes us for its home, and ends with its registrar.
+func TestTakeoverUncallable(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	e := peerElement(1, third)
+	e.ASAPTransport = param.Transport{}
+	w.tell(3, update(third, enrp.AddPE, "a", e))
+	w.down(3)
+	w.handle(Connecting{Ref: 1})
+	w.pass(5 * time.Second)
+	w.tell(2, &enrp.InitTakeoverAck{Sender: greater, Target: third})
+	w.trace = nil
+	w.pass(time.Millisecond)
+	w.wantHomes()
+	if len(w.trace) == 0 || w.trace[0] != "2 < handle_update DEL_PE a:1@30000003" {
+		t.Errorf("got %q, want the peers told of the removal", w.trace)
+	}
+}
+
+func fromHex(t *testing.T, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
