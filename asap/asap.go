@@ -160,24 +160,32 @@ func (e *RegistrationError) Error() string { return e.Err.Error() }
 // Unwrap returns e.Err.
 func (e *RegistrationError) Unwrap() error { return e.Err }
 
-// ErrorReply returns the message that answers one that Parse has refused, and
-// whether there is one to send: some errors are to be passed over in silence.
-// It is a RegistrationResponse for a registration with invalid values (RFC 5352,
-// Section 3.1, rule 1), and otherwise an Error.
+// ErrorReply returns the message by which a registrar answers one that Parse has
+// refused, and whether there is one to send: some errors are to be passed over in
+// silence. It is a RegistrationResponse for a registration with invalid values (RFC
+// 5352, Section 3.1, rule 1), and otherwise an Error.
 func ErrorReply(err error) (Message, bool) {
+	report, ok := ErrorReport(err)
+	if !ok {
+		return nil, false
+	}
+	var reg *RegistrationError
+	var pe *param.ParseError
+	if errors.As(err, &reg) && errors.As(err, &pe) && pe.Cause == param.CauseInvalidValues {
+		return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: report.Causes}, true
+	}
+	return report, true
+}
+
+// ErrorReport is ErrorReply for pool elements and pool users, which answer no
+// registrations: always an Error.
+func ErrorReport(err error) (*Error, bool) {
 	var pe *param.ParseError
 	if !errors.As(err, &pe) {
 		return nil, false
 	}
 	causes := pe.Causes()
-	if len(causes) == 0 {
-		return nil, false
-	}
-	var reg *RegistrationError
-	if errors.As(err, &reg) && pe.Cause == param.CauseInvalidValues {
-		return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}, true
-	}
-	return &Error{Causes: causes}, true
+	return &Error{Causes: causes}, len(causes) > 0
 }
 
 // begin begins a message of type t behind b.

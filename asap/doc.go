@@ -7,8 +7,8 @@
 // inside are those of package param. Parse takes what comes from the network:
 // it never panics, does not keep its input, and allocates no more than the
 // input backs (a fixed multiple of its length). What it refuses is a
-// *[param.ParseError], which [ErrorReply] turns into the answer that is owed to
-// the sender, if one is.
+// *[param.ParseError], which [ErrorReply], in a registrar, or [ErrorReport] turns
+// into the answer that is owed to the sender, if one is.
 //
 // Append writes each message in one form: parameters in the order of the RFC,
 // unknown ones last, all flags and padding that mean nothing zero. Parse is

@@ -13,7 +13,7 @@ import (
 func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
 	m, causes, err := asap.Parse(data)
 	if err != nil {
-		if reply, ok := asap.ErrorReply(err); ok {
+		if reply, ok := asap.ErrorReport(err); ok {
 			k.send(a, reply)
 		}
 		k.warn(now, "unfit message from a registrar: %w", err)

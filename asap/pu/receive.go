@@ -17,7 +17,7 @@ func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
 	}
 	m, causes, err := asap.Parse(data)
 	if err != nil {
-		if reply, ok := asap.ErrorReply(err); ok {
+		if reply, ok := asap.ErrorReport(err); ok {
 			k.reply(reply)
 		}
 		return

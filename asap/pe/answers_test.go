@@ -1,0 +1,34 @@
+package pe
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// TestNoRegistrarsAnswers: an element is no registrar. A REGISTRATION that somebody
+// sends to it gets no REGISTRATION_RESPONSE, not even if it is malformed.
+func TestNoRegistrarsAnswers(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	d.up(8)
+	m := &asap.Registration{Handle: testPool, Element: param.PoolElement{
+		ID: 7, Policy: param.Policy{Type: param.RoundRobin}, UserTransport: param.Transport{Type: param.TypeOpaqueTransport},
+	}}
+	good, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := append([]byte{}, good...)
+	bad[len(bad)-1] = 0 // policy type 0
+	d.k.received(d.now, 8, good)
+	d.collect()
+	d.want()
+	d.k.received(d.now, 8, bad)
+	d.collect()
+	if len(d.log) != 2 || !strings.HasPrefix(d.log[1], "0s send 8 ERROR") {
+		t.Errorf("log %q, want a warning and an ASAP_ERROR", d.log)
+	}
+}
