@@ -208,18 +208,3 @@ func (r *Registrar) rejectClaim(c *claim, cause param.CauseCode) {
 		r.rejectDeregistration(c.assoc, m, cause)
 	}
 }
-
-// grantClaims grants what has waited for the end of an element, which is gone:
-// the deregistration first.
-func (r *Registrar) grantClaims(list *claim) {
-	for c := list; c != nil; c = c.next {
-		if m, ok := c.msg.(*asap.Deregistration); ok {
-			r.grantDeregistration(c.assoc, m)
-		}
-	}
-	for c := list; c != nil; c = c.next {
-		if m, ok := c.msg.(*asap.Registration); ok {
-			r.register(c.assoc, m)
-		}
-	}
-}

@@ -68,13 +68,13 @@ func (r *Registrar) leave(f *entry, by *assoc) {
 	p, pe := f.pool, *f.pe
 	pe.Home = r.id
 	gone := &entry{pool: p, pe: &pe}
-	r.announceUpdate(enrp.AddPE, gone)
 	f.dropFormer(by.id)
-	claims := r.takeClaims(f)
-	r.dropForeign(f)
-	r.announceUpdate(enrp.DelPE, gone)
 	r.stats.Removed[RemovedDeregistered]++
-	r.succeed(f, claims, nil)
+	r.vacate(f, nil, func() {
+		r.announceUpdate(enrp.AddPE, gone)
+		r.dropForeign(f)
+		r.announceUpdate(enrp.DelPE, gone)
+	})
 }
 
 // maxFormerOwners bounds the associations that an element remembers.
@@ -114,31 +114,6 @@ func (r *Registrar) pass(from, to *entry) {
 		r.timers.stop(&c.timer)
 	}
 	from.claim, from.former = nil, nil
-}
-
-// succeed does what has waited for the end of an element that has been removed.
-// owner is the association that the element had, if it is to be told.
-//
-// Who is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
-// a message for a registration whose life is over): an element that was only slow,
-// and a process that the element had superseded, unless another one follows now.
-func (r *Registrar) succeed(x *entry, claims *claim, owner *assoc) {
-	if owner != nil && owner.up {
-		r.tellRemoved(owner, x)
-	}
-	r.grantClaims(claims)
-	if next := r.entry(x.pool.handle, x.pe.ID); next != nil {
-		next.former = x.former
-		if owner != nil {
-			next.addFormer(owner.id)
-		}
-	} else if x.former != nil {
-		for _, id := range x.former {
-			if a := r.assocs[id]; a != nil && a.up {
-				r.tellRemoved(a, x)
-			}
-		}
-	}
 }
 
 // tellRemoved tells a process that its element is not registered any more.

@@ -43,7 +43,7 @@
 // any other process of the element's host only if the element does not answer;
 // see onDeregistration. An element that is removed for a missed keep-alive is told
 // with a DEREGISTRATION_RESPONSE, as one whose life is over, and registered again if
-// it acknowledges late; see succeed and missed.
+// it acknowledges late; see vacate and missed.
 //
 // An association that ends, in whatever way, has its elements probed at once:
 // called at their ASAP transport and asked for a sign of life. They stay in the

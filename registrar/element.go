@@ -175,7 +175,7 @@ func (r *Registrar) disown(e *element) {
 }
 
 // remove takes the element out of the handlespace, and tells it if its
-// association is up: see succeed. What has waited for its end is granted now. An
+// association is up: see vacate. What has waited for its end is granted now. An
 // element that another registrar says to have is handed over to it instead, unless
 // the process that the other one has has deregistered.
 func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, nil) }
@@ -194,19 +194,19 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
 	if owner != nil && why == RemovedNoAck {
 		r.miss(owner, e)
 	}
-	claims := r.takeClaims(&e.entry)
-	r.space.Remove(p.handle, e.id)
-	r.release(e)
-	r.refit(p)
-	r.announceUpdate(enrp.DelPE, &e.entry)
 	r.stats.Removed[why]++
 	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
-	r.poolChanged(p)
-	r.dropPoolIfUnused(p)
 	if why == RemovedReported { // it would come back, and clients could still not reach it
 		owner, e.former = nil, nil
 	}
-	r.succeed(&e.entry, claims, owner)
+	r.vacate(&e.entry, owner, func() {
+		r.space.Remove(p.handle, e.id)
+		r.release(e)
+		r.refit(p)
+		r.announceUpdate(enrp.DelPE, &e.entry)
+		r.poolChanged(p)
+		r.dropPoolIfUnused(p)
+	})
 }
 
 // release ends this registrar's care for the element. The handlespace is left

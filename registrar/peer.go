@@ -377,9 +377,7 @@ func (r *Registrar) forgetForeign(p *pool, id param.PEID) {
 // removeForeign takes another registrar's element out of the handlespace. What
 // has waited for its end is granted now.
 func (r *Registrar) removeForeign(f *entry) {
-	claims := r.takeClaims(f)
-	r.dropForeign(f)
-	r.succeed(f, claims, nil)
+	r.vacate(f, nil, func() { r.dropForeign(f) })
 }
 
 // dropForeign is removeForeign without what follows from it.
@@ -393,24 +391,33 @@ func (r *Registrar) dropForeign(f *entry) {
 }
 
 // putForeign puts an element into the handlespace as one of the peer's. It
-// reports whether there was room for it.
+// reports whether there was room for it. An element that has been another peer's
+// needs no room.
 func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement) bool {
-	pe := &handlespace.Element{PoolElement: *e}
-	pe.Home = p.id // when it expires is its home's business
 	f := r.findForeign(h, e.ID)
-	if f == nil && !r.foreignRoom(h, e) || !r.fits(f, e) {
+	if f == nil && !r.foreignRoom(h) || !r.fits(f, e) {
 		r.stats.ForeignRefused++
 		return false
 	}
-	po := r.makePool(h)
+	r.setForeign(p, r.makePool(h), f, e)
+	return true
+}
+
+// setForeign puts an element into the handlespace as one of the peer's, in place
+// of its former self, which is a foreign one, or an own one that was released
+// before; nil if it is new.
+func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *param.PoolElement) *entry {
+	pe := &handlespace.Element{PoolElement: *e}
+	pe.Home = p.id // when it expires is its home's business
+	changed := former == nil || !alike(&former.pe.PoolElement, &pe.PoolElement)
 	fits := r.install(po, pe)
-	changed := f == nil || !alike(&f.pe.PoolElement, &pe.PoolElement)
+	f := po.foreign[pe.ID]
 	if f == nil {
 		f = &entry{pool: po}
 		if po.foreign == nil {
 			po.foreign = make(map[param.PEID]*entry)
 		}
-		po.foreign[e.ID] = f
+		po.foreign[pe.ID] = f
 	} else if f.roster != &p.roster {
 		r.delist(f)
 	}
@@ -425,18 +432,22 @@ func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement
 	if changed {
 		r.poolChanged(po)
 	}
-	return true
+	return f
 }
 
-// foreignRoom checks the limits for a new element of another registrar, and
-// that it is one.
-func (r *Registrar) foreignRoom(h param.PoolHandle, e *param.PoolElement) bool {
+// isUsable reports whether an element that a peer names is one. Other registrars
+// need not have our limits.
+func (r *Registrar) isUsable(h param.PoolHandle, e *param.PoolElement) bool {
+	return e.ID != 0 && e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
+}
+
+// foreignRoom reports whether the limits have room for a new element of another
+// registrar.
+func (r *Registrar) foreignRoom(h param.PoolHandle) bool {
 	l := &r.cfg.Limits
 	_, elements := r.space.Len()
 	switch {
-	case e.ID == 0 || !e.UserTransport.Present(),
-		len(h) > maxHandle || r.oversize(e),
-		elements+r.misfits >= l.Elements,
+	case elements+r.misfits >= l.Elements,
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes),
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike:
 		return false

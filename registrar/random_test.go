@@ -204,7 +204,7 @@ func writeActions(w io.Writer, acts []Action) {
 // Random events, with the invariants checked after each.
 func TestRandomEvents(t *testing.T) {
 	var total Stats
-	for seed := range uint64(30) {
+	for seed := range uint64(150) {
 		r := stormRegistrar(t, seed)
 		rng := rand.New(rand.NewPCG(seed, 7))
 		s := &storm{choose: rng.IntN}

@@ -149,6 +149,10 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, *refused)
 		return
 	}
+	r.grantRegistration(a, m, warnings)
+}
+
+func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings []param.Cause) {
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 

@@ -132,11 +132,11 @@ func (r *Registrar) takeSome(p *peer) {
 // an ASAP transport cannot be called: it is gone, unless it registers anew.
 func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 	if !f.pe.ASAPTransport.Present() {
-		claims := r.takeClaims(f)
-		r.dropForeign(f)
-		r.announceUpdate(enrp.DelPE, f)
 		r.stats.Removed[RemovedUnreachable]++
-		r.succeed(f, claims, nil)
+		r.vacate(f, nil, func() {
+			r.dropForeign(f)
+			r.announceUpdate(enrp.DelPE, f)
+		})
 		return
 	}
 	r.forgetForeign(f.pool, f.pe.ID)

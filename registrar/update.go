@@ -48,6 +48,10 @@ const (
 // own, and hand its own over to another home; only the mentor is believed about
 // those of others.
 func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, how offered) {
+	if !r.isUsable(h, pe) {
+		r.stats.ForeignRefused++
+		return
+	}
 	if pe.Policy.Type == 0 {
 		pe.Policy.Type = param.RoundRobin // the default (RFC 5356, Section 4.1)
 	}
@@ -95,7 +99,7 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
 	switch {
-	case how == inDownload && e == nil && r.findForeign(h, pe.ID) == nil && pe.ASAPTransport.Present() && r.foreignRoom(h, pe):
+	case how == inDownload && e == nil && r.findForeign(h, pe.ID) == nil && pe.ASAPTransport.Present() && r.foreignRoom(h) && r.fits(nil, pe):
 		r.becomeHome(r.makePool(h), *pe, r.start.calls)
 	case how == inUpdate && e != nil:
 		// Handed over by one that the element may hold for its home, having been
@@ -145,17 +149,16 @@ func (r *Registrar) yield(e *element) bool {
 	if e.isNotOf(pe) {
 		e.addFormer(e.assoc.id)
 	}
-	r.release(e)
-	if !r.putForeign(p, po.handle, &pe.PoolElement) {
-		r.space.Remove(po.handle, e.id)
-		r.refit(po)
-		r.dropPoolIfUnused(po)
-		return true
+	given := &pe.PoolElement
+	if !r.fits(&e.entry, given) { // it needs no room to go on as it is
+		given = &e.pe.PoolElement
 	}
-	r.pass(&e.entry, r.findForeign(po.handle, e.id))
+	r.release(e)
+	f := r.setForeign(p, po, &e.entry, given)
+	r.pass(&e.entry, f)
 	r.stats.Yields++
 	r.logf(false, "pool element %v of pool %s belongs to registrar %v", e.id, quote(po.handle), p.id)
-	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: r.findForeign(po.handle, e.id).pe.PoolElement})
+	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: f.pe.PoolElement})
 	return true
 }
 

@@ -49,7 +49,8 @@ func (n *node) boot() {
 		ServerID: n.fixed,
 		Rand:     rand.New(rand.NewPCG(n.s.net.rand.Uint64(), 2)),
 		Peers:    n.peers, Discover: n.s.cfg.Multicast, Timers: n.s.cfg.Timers,
-		Limits: registrar.Limits{LogsPerSecond: 1 << 20},
+		// Room for all elements, each once: no move of an element needs more.
+		Limits: registrar.Limits{LogsPerSecond: 1 << 20, Elements: max(1, len(n.s.elements))},
 	})
 	if err != nil {
 		n.s.fail("registrar at %v: %v", n.h.addr, err)
