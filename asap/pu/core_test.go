@@ -620,3 +620,29 @@ func TestStrangers(t *testing.T) {
 	d.collect()
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s close 9 abort=true", "0s send 1 ASAP_ERROR")
 }
+
+// TestOrderOfElements: the user gets the elements in the registrar's order, which
+// the policies rest on (RFC 5356, Sections 4.1.3, 4.5.3 and 5.1.3), and the overall
+// policy, whatever the elements' own ones are (RFC 5352, Section 2.2.6).
+func TestOrderOfElements(t *testing.T) {
+	d := newDriver(t)
+	d.k.resolve(d.now, testPool, 3, false)
+	d.collect()
+	d.up(1)
+	m := answer(3, false)
+	m.Policy = param.Policy{Type: param.Priority, Priority: 9}
+	m.Elements[0].ID, m.Elements[1].ID, m.Elements[2].ID = 3, 1, 2
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.k.received(d.now, 1, b)
+	_, results := d.k.take()
+	if len(results) != 1 || len(results[0].res.Elements) != 3 {
+		t.Fatalf("results %+v, want one with three elements", results)
+	}
+	res := results[0].res
+	if e := res.Elements; e[0].ID != 3 || e[1].ID != 1 || e[2].ID != 2 || res.Policy.Type != param.Priority {
+		t.Errorf("elements %v, %v, %v with policy %v, want 3, 1, 2 with Priority", e[0].ID, e[1].ID, e[2].ID, res.Policy)
+	}
+}
