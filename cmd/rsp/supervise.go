@@ -35,6 +35,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer child.KillProbes()
+	reserveThreads()
 	if child.AdoptsOrphans() {
 		go child.Reap(ctx)
 	}

@@ -14,6 +14,10 @@ import (
 // MaxOutput is how much a command of [Shell] may print, in bytes.
 const MaxOutput = 64 << 10
 
+// outputDelay is how long the output is read after the command has ended, should
+// a process in another group, such as a daemon that it has started, hold on to it.
+const outputDelay = 200 * time.Millisecond
+
 var errOutput = fmt.Errorf("it prints more than %d bytes", MaxOutput)
 
 // Shell runs a command of the shell and gives what it prints, on standard
@@ -31,7 +35,7 @@ func Shell(ctx context.Context, line string, stderr bool) ([]byte, error) {
 	cmd.SysProcAttr = attributes(syscall.SIGKILL)
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = kill
-	cmd.WaitDelay = time.Second // should one hold on to the output nevertheless
+	cmd.WaitDelay = outputDelay
 	out := &limited{full: func() { cancel(errOutput) }}
 	cmd.Stdout = out
 	if stderr {
@@ -50,6 +54,8 @@ func Shell(ctx context.Context, line string, stderr bool) ([]byte, error) {
 		err = errOutput
 	case cause != nil:
 		err = fmt.Errorf("it takes too long: %w", cause)
+	case errors.Is(err, exec.ErrWaitDelay):
+		err = nil // the command itself has succeeded
 	}
 	if err != nil {
 		err = fmt.Errorf("command %q: %w", line, err)

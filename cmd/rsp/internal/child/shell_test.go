@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -86,6 +87,30 @@ func TestShellLeavesNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestShellStartsDaemon: a command that has succeeded is no failure because a
+// daemon, which it has started, holds on to its output.
+func TestShellStartsDaemon(t *testing.T) {
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("there is no setsid(1)")
+	}
+	file := filepath.Join(t.TempDir(), "pid")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	start := time.Now()
+	out, err := Shell(ctx, "setsid sh -c 'echo $$ >\""+file+"\"; echo up; exec sleep 600' & until [ -s '"+file+"' ]; do :; done; sleep 0.1; echo done", false)
+	if b, err := os.ReadFile(file); err == nil {
+		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			defer syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if err != nil || string(out) != "up\ndone\n" {
+		t.Errorf("got %q, %v, want what it prints", out, err)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("it took %v", d)
 	}
 }
 

@@ -131,6 +131,29 @@ func TestRunNotMade(t *testing.T) {
 	})
 }
 
+// TestShellCannotFork: the shell of a check ran, and could start no process. That
+// says nothing of the server either. A server may say something like it.
+func TestShellCannotFork(t *testing.T) {
+	for _, c := range []struct {
+		says string
+		want bool // a result
+	}{
+		{"/bin/sh: 1: Cannot fork", false},
+		{"sh: can't fork: Resource temporarily unavailable", false},
+		{"/bin/sh: fork: retry: Resource temporarily unavailable", false},
+		{"connect: Resource temporarily unavailable", true},
+		{"Cannot fork", true},
+	} {
+		probe, err := Parse(`cmd:echo "`+c.says+`" >&2; exit 2`, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := probe(t.Context()); err == nil || made(err) != c.want {
+			t.Errorf("%q: error %v, a result: %v, want %v", c.says, err, made(err), c.want)
+		}
+	}
+}
+
 func TestProbes(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {

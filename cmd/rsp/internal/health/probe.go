@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
+	"syscall"
 
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 )
@@ -89,12 +91,18 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 func command(line string) Probe {
 	return func(ctx context.Context) error {
 		out, err := child.Shell(ctx, line, true)
+		if err != nil && noFork.Match(out) {
+			err = fmt.Errorf("%w: %w", err, syscall.EAGAIN)
+		}
 		if first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n"); err != nil && first != "" && ctx.Err() == nil {
 			return fmt.Errorf("%w: %s", err, first[:min(len(first), maxFirstLine)])
 		}
 		return err
 	}
 }
+
+// noFork is what shells say that cannot start a process: dash, BusyBox, bash.
+var noFork = regexp.MustCompile(`(?m)^\S*sh: .*(Cannot fork|can't fork|fork: )`)
 
 // maxFirstLine is how much of a command's first line is shown.
 const maxFirstLine = 200
