@@ -17,9 +17,6 @@ type Config struct {
 	ServerID param.ServerID
 	// Rand is the only source of randomness. It must not be nil.
 	Rand *rand.Rand
-	// SerialStart is the handlespace's first serial; hosts take Unix time, so
-	// that it grows over restarts.
-	SerialStart uint32
 	// Peers are where other registrars of the scope serve ENRP. One of them, or
 	// one that they know, gives us the handlespace before we serve it. Without
 	// any we are the first of the scope, unless we Discover others.

@@ -160,7 +160,7 @@ func stormRegistrar(t testing.TB, seed uint64) *Registrar {
 		l.ElementsPerAssoc, l.Elements = 2, 3
 	}
 	r, err := New(Config{
-		ServerID: testServer, Rand: rand.New(rand.NewPCG(seed, 99)), SerialStart: 1,
+		ServerID: testServer, Rand: rand.New(rand.NewPCG(seed, 99)),
 		Limits: l,
 		Timers: Timers{MaxBadPEReport: 1},
 	})

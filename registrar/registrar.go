@@ -79,7 +79,7 @@ func New(cfg Config) (*Registrar, error) {
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[param.ServerID]*peer)
 	r.peers.calls = make(map[uint64]*caller)
-	r.space = handlespace.New(r.rand, cfg.SerialStart)
+	r.space = handlespace.New(r.rand)
 	return r, nil
 }
 

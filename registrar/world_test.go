@@ -29,7 +29,7 @@ const testServer = 0x10000001
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2)), SerialStart: 100}
+	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2))}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -35,7 +35,7 @@ type fakeRegistrar struct {
 }
 
 func newFake() *fakeRegistrar {
-	return &fakeRegistrar{space: handlespace.New(rand.New(rand.NewPCG(1, 2)), 100)}
+	return &fakeRegistrar{space: handlespace.New(rand.New(rand.NewPCG(1, 2)))}
 }
 
 func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }

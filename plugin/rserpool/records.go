@@ -116,7 +116,7 @@ func (q *query) soa() dns.RR {
 		Hdr:     header(q.zone.apexOf(q.name), dns.TypeSOA, q.ttl),
 		Ns:      q.zone.servers[0].name,
 		Mbox:    q.zone.mbox,
-		Serial:  q.space.Serial(),
+		Serial:  q.space.Serial(q.now),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
 		Expire:  soaExpire,

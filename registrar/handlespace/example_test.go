@@ -11,7 +11,7 @@ import (
 
 // The writer puts and removes elements; readers look up a name and select.
 func Example() {
-	s := handlespace.New(rand.New(rand.NewPCG(1, 2)), 1)
+	s := handlespace.New(rand.New(rand.NewPCG(1, 2)))
 	for id, load := range []uint32{30, 10, 20} {
 		_, err := s.Put("Compute Pool", &handlespace.Element{PoolElement: param.PoolElement{
 			ID: param.PEID(id),

@@ -151,7 +151,7 @@ func FuzzSpace(f *testing.F) {
 
 func fuzzPut(t *testing.T, s *Space, m model, h param.PoolHandle, e *Element) {
 	t.Helper()
-	serial := s.Serial()
+	serial := s.Changes()
 	got, err := s.Put(h, e)
 	want, cause := m.put(h, e)
 	var gotCause param.CauseCode
@@ -161,8 +161,8 @@ func fuzzPut(t *testing.T, s *Space, m model, h param.PoolHandle, e *Element) {
 	if got != want || gotCause != cause {
 		t.Fatalf("Put(%q, %v) = %v, %v; want %v, cause %d", h, e.ID, got, err, want, cause)
 	}
-	if changed := cause == 0 && (want == nil || !want.same(e)); (s.Serial() != serial) != changed {
-		t.Fatalf("Put(%q, %v): serial from %d to %d", h, e.ID, serial, s.Serial())
+	if changed := cause == 0 && (want == nil || !want.same(e)); (s.Changes() != serial) != changed {
+		t.Fatalf("Put(%q, %v): serial from %d to %d", h, e.ID, serial, s.Changes())
 	}
 }
 

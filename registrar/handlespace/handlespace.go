@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/param"
 )
@@ -14,18 +15,18 @@ import (
 type Space struct {
 	table    table
 	seed     *rand.Rand // the writer's
-	serial   atomic.Uint32
+	changes  atomic.Uint64
+	serial   serial
 	pools    atomic.Int64
 	elements atomic.Int64
 }
 
 // New returns an empty handlespace. Its random policies draw from sources
-// seeded by seed alone, and its serial starts at serial. The writer takes from
-// seed when it makes a pool with a random policy; New itself takes nothing.
-func New(seed *rand.Rand, serial uint32) *Space {
+// seeded by seed alone. The writer takes from seed when it makes a pool with a
+// random policy; New itself takes nothing.
+func New(seed *rand.Rand) *Space {
 	s := &Space{seed: seed}
 	s.table.init()
-	s.serial.Store(serial)
 	return s
 }
 
@@ -48,7 +49,7 @@ func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
 		s.table.add(p)
 		s.pools.Add(1)
 		s.elements.Add(1)
-		s.serial.Add(1)
+		s.changes.Add(1)
 		return nil, nil
 	}
 	if err := p.check(e); err != nil {
@@ -59,7 +60,7 @@ func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
 		s.elements.Add(1)
 	}
 	if old == nil || !old.same(e) {
-		s.serial.Add(1)
+		s.changes.Add(1)
 	}
 	return old, nil
 }
@@ -78,7 +79,7 @@ func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
 	}
 	e := p.remove(id)
 	s.elements.Add(-1)
-	s.serial.Add(1)
+	s.changes.Add(1)
 	return e
 }
 
@@ -147,8 +148,12 @@ func (s *Space) Len() (pools, elements int) {
 	return int(s.pools.Load()), int(s.elements.Load())
 }
 
-// Serial grows by at least one, in serial number arithmetic (RFC 1982), with
-// every change of the handlespace. A re-registration that only prolongs the
-// registration life is no change: it would have every secondary transfer the
-// same zone again.
-func (s *Space) Serial() uint32 { return s.serial.Load() }
+// Changes counts the changes of the handlespace. A re-registration that only
+// prolongs the registration life is no change: it would have every secondary
+// transfer the same zone again.
+func (s *Space) Changes() uint64 { return s.changes.Load() }
+
+// Serial returns the serial number of the zone (RFC 1035, Section 3.3.13), at the
+// time now, which any reader may tell; see serial. Whoever needs one that belongs
+// to what it reads asks for it first.
+func (s *Space) Serial(now time.Time) uint32 { return s.serial.at(now, &s.changes) }

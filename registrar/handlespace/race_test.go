@@ -68,7 +68,7 @@ func TestConcurrent(t *testing.T) {
 						p.Element(3)
 					}
 					s.Len()
-					s.Serial()
+					s.Changes()
 				}
 			}
 		})

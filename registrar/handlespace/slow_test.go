@@ -361,7 +361,7 @@ func TestSlow(t *testing.T) {
 func testSlow(t *testing.T, policy param.PolicyType, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, uint64(policy)))
-	s := New(rand.New(rand.NewPCG(seed, 0)), 0)
+	s := New(rand.New(rand.NewPCG(seed, 0)))
 	slow := newSlowPool(policy)
 	ids := 1 + r.IntN(40)
 	mixed := r.IntN(2) == 0

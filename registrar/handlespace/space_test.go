@@ -14,7 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/param"
 )
 
-func newSpace() *Space { return New(rand.New(rand.NewPCG(1, 2)), 0) }
+func newSpace() *Space { return New(rand.New(rand.NewPCG(1, 2))) }
 
 func mustPut(t testing.TB, s *Space, h param.PoolHandle, e *Element) {
 	t.Helper()
@@ -194,7 +194,7 @@ func TestConsistency(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, id), func(t *testing.T) {
 				s := newSpace()
 				mustPut(t, s, "p", tt.first)
-				serial := s.Serial()
+				serial := s.Changes()
 				next := *tt.next
 				next.ID = id
 				_, err := s.Put("p", &next)
@@ -211,7 +211,7 @@ func TestConsistency(t *testing.T) {
 				if ie.Policy != tt.first.Policy.Type || ie.Transport != tt.first.UserTransport.Type {
 					t.Errorf("error names policy %v, transport %v", ie.Policy, ie.Transport)
 				}
-				if s.Pool("p").Len() != 1 || s.Pool("p").Element(1) != tt.first || s.Serial() != serial {
+				if s.Pool("p").Len() != 1 || s.Pool("p").Element(1) != tt.first || s.Changes() != serial {
 					t.Error("a refused element changed the pool")
 				}
 			})
@@ -220,30 +220,30 @@ func TestConsistency(t *testing.T) {
 }
 
 func TestPutReplaces(t *testing.T) {
-	s := New(rand.New(rand.NewPCG(1, 2)), 0xffffffff)
+	s := New(rand.New(rand.NewPCG(1, 2)))
 	a, b := roundRobin(7), roundRobin(7)
 	b.Expires = time.Unix(1, 0)
 	if old, err := s.Put("p", a); old != nil || err != nil {
 		t.Errorf("Put: %v, %v", old, err)
 	}
-	if got := s.Serial(); got != 0 {
-		t.Errorf("serial %d, want 0", got)
+	if got := s.Changes(); got != 1 {
+		t.Errorf("%d changes, want 1", got)
 	}
 	if old, err := s.Put("p", b); old != a || err != nil {
 		t.Errorf("Put: %v, %v; want the first element", old, err)
 	}
-	if got := s.Serial(); got != 0 {
-		t.Errorf("serial %d after a longer life alone, want 0", got)
+	if got := s.Changes(); got != 1 {
+		t.Errorf("%d changes after a longer life alone, want 1", got)
 	}
 	if pools, elements := s.Len(); pools != 1 || elements != 1 {
 		t.Errorf("Len = %d, %d", pools, elements)
 	}
-	if e := s.Remove("p", 8); e != nil || s.Serial() != 0 {
-		t.Errorf("Remove(8) = %v, serial %d", e, s.Serial())
+	if e := s.Remove("p", 8); e != nil || s.Changes() != 1 {
+		t.Errorf("Remove(8) = %v, %d changes", e, s.Changes())
 	}
 	p := s.Pool("p")
-	if e := s.Remove("p", 7); e != b || s.Serial() != 1 {
-		t.Errorf("Remove(7) = %v, serial %d", e, s.Serial())
+	if e := s.Remove("p", 7); e != b || s.Changes() != 2 {
+		t.Errorf("Remove(7) = %v, %d changes", e, s.Changes())
 	}
 	if got := p.Select(nil, 3, 0); len(got) != 0 || p.Len() != 0 || p.Element(7) != nil || len(p.Elements(nil)) != 0 {
 		t.Errorf("the old pool still holds %v", got)
@@ -261,8 +261,8 @@ func TestPutReplaces(t *testing.T) {
 	}
 }
 
-// TestSerial changes everything that a zone could show.
-func TestSerial(t *testing.T) {
+// TestChanges changes everything that a zone could show.
+func TestChanges(t *testing.T) {
 	base := func() *Element {
 		e := roundRobin(1)
 		e.UserTransport.Addrs = slices.Clone(e.UserTransport.Addrs)
@@ -295,8 +295,8 @@ func TestSerial(t *testing.T) {
 			e := base()
 			tt.change(e)
 			mustPut(t, s, "p", e)
-			if got := s.Serial() != 1; got != tt.grows {
-				t.Errorf("serial %d, grows %v, want %v", s.Serial(), got, tt.grows)
+			if got := s.Changes() != 1; got != tt.grows {
+				t.Errorf("serial %d, grows %v, want %v", s.Changes(), got, tt.grows)
 			}
 			if s.Pool("p").Element(1) != e {
 				t.Error("element not replaced")
@@ -366,7 +366,7 @@ func TestFamilies(t *testing.T) {
 func TestDeterministic(t *testing.T) {
 	run := func() []string {
 		r := rand.New(rand.NewPCG(5, 6))
-		s := New(rand.New(rand.NewPCG(7, 8)), 0)
+		s := New(rand.New(rand.NewPCG(7, 8)))
 		var trace []string
 		for range 2000 {
 			policy := testPolicies()[r.IntN(len(testPolicies()))]

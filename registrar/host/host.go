@@ -22,8 +22,7 @@ import (
 
 // Config configures a Host.
 type Config struct {
-	// Config is the registrar's. A nil Rand is seeded by the system, a zero
-	// SerialStart is taken from the clock.
+	// Config is the registrar's. A nil Rand is seeded by the system.
 	registrar.Config
 	// ASAP are the addresses and the port (one for all) where ASAP is served
 	// over SCTP and TCP; none stands for all addresses and port 3863.
@@ -127,9 +126,6 @@ func (c *Config) complete() error {
 		var seed [16]byte
 		_, _ = crand.Read(seed[:]) // it never fails
 		c.Rand = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
-	}
-	if c.SerialStart == 0 {
-		c.SerialStart = uint32(time.Now().Unix())
 	}
 	if len(c.ASAP) == 0 {
 		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}

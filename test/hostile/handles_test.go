@@ -88,7 +88,7 @@ func TestCollidingHandles(t *testing.T) {
 // best of some rounds, as others use the machine, too.
 func lookupTime(t *testing.T, handles []string) time.Duration {
 	t.Helper()
-	s := handlespace.New(rand.New(rand.NewPCG(1, 2)), 0)
+	s := handlespace.New(rand.New(rand.NewPCG(1, 2)))
 	for _, h := range handles {
 		if _, err := s.Put(param.PoolHandle(h), &handlespace.Element{PoolElement: registration(h, 1, loopback).Element}); err != nil {
 			t.Fatal(err)

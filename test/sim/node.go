@@ -75,12 +75,12 @@ func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }
 
 // handle gives an event to the registrar, and looks at what comes of it.
 func (n *node) handle(ev registrar.Event) {
-	serial, said := n.r.Space().Serial(), n.look.said
+	changes, said := n.r.Space().Changes(), n.look.said
 	for events := []registrar.Event{ev}; len(events) > 0; events = events[1:] {
 		events = append(events, n.perform(n.r.Handle(n.clock.at(n.s.net.now), events[0]))...)
 	}
 	n.schedule()
-	n.step(serial, said)
+	n.step(changes, said)
 }
 
 // perform does what the registrar wants, and returns what it has to be told of

@@ -23,19 +23,19 @@ type watch struct {
 	changes int             // of its handlespace
 	said    int             // presences, each counted once
 
-	summed bool // own is of serial
-	serial uint32
+	summed bool // own is of so many changes
+	of     uint64
 	own    enrp.Checksum // full computation of that of its own elements
 
 	homeAsks   uint64 // keep-alives with the H flag
 	broadcasts uint64 // updates, each counted once, not for each peer
 }
 
-// step looks at a registrar after an event. serial is the handlespace's before
-// it, said the presences until then.
-func (n *node) step(serial uint32, said int) {
+// step looks at a registrar after an event. changes are those of the handlespace
+// before it, said the presences until then.
+func (n *node) step(changes uint64, said int) {
 	switch l := &n.look; {
-	case serial != n.r.Space().Serial():
+	case changes != n.r.Space().Changes():
 		if l.changes++; l.changes%n.s.cfg.Sample == 0 {
 			n.scan()
 		}
@@ -81,7 +81,7 @@ func (n *node) scan() {
 			}
 		}
 	}
-	n.look.summed, n.look.serial = true, n.r.Space().Serial()
+	n.look.summed, n.look.of = true, n.r.Space().Changes()
 }
 
 func (n *node) scanPool(h param.PoolHandle, list []*handlespace.Element) {
@@ -147,7 +147,7 @@ const probesAtOnce = 512
 
 // checkPresence compares the checksum that was sent with a full computation.
 func (n *node) checkPresence() {
-	if !n.look.summed || n.look.serial != n.r.Space().Serial() {
+	if !n.look.summed || n.look.of != n.r.Space().Changes() {
 		n.scan()
 	}
 	if !enrp.ChecksumsMatch(n.look.own.Value(), n.checksum) {

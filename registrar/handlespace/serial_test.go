@@ -1,0 +1,85 @@
+package handlespace
+
+import (
+	"testing"
+	"time"
+)
+
+// newer reports whether serial a is greater than b (RFC 1982, Section 3.2).
+func newer(a, b uint32) bool { return int32(a-b) > 0 }
+
+// changer changes a handlespace over time.
+type changer struct {
+	t   *testing.T
+	s   *Space
+	now time.Time
+	n   uint32
+}
+
+func (c *changer) change() {
+	c.n++
+	e := roundRobin(1)
+	e.Life = int32(c.n)
+	mustPut(c.t, c.s, "p", e)
+}
+
+func (c *changer) serial() uint32 { return c.s.Serial(c.now) }
+
+// TestSerialOverRestart: the serial does not go back over a restart, whatever the
+// program did before: with more than one change a second, each of them read.
+func TestSerialOverRestart(t *testing.T) {
+	c := &changer{t: t, s: newSpace(), now: time.Unix(1<<32-30, 0)} // it wraps around
+	for range 60 * 1000 {
+		before := c.serial()
+		c.change()
+		if after := c.serial(); after != before && !newer(after, before) {
+			t.Fatalf("from %d to %d", before, after)
+		}
+		c.now = c.now.Add(time.Millisecond)
+	}
+	last := c.serial()
+	if ahead := int32(last - uint32(c.now.Unix())); ahead > 0 {
+		t.Errorf("serial is %d s ahead of the clock", ahead)
+	}
+	c.s = newSpace() // in the same second
+	first := c.serial()
+	if first != last && !newer(first, last) {
+		t.Errorf("from %d to %d over a restart", last, first)
+	}
+	c.now = c.now.Add(time.Second) // without a change since, which the former program may have missed
+	if next := c.serial(); !newer(next, last) {
+		t.Errorf("from %d to %d a second after a restart", last, next)
+	}
+}
+
+// TestSerialOfChange: a change that somebody may not have seen has a new serial a
+// second later, and nothing else has.
+func TestSerialOfChange(t *testing.T) {
+	c := &changer{t: t, s: newSpace(), now: time.Unix(1e9, 0)}
+	c.change()
+	c.serial()
+	c.now = c.now.Add(time.Second)
+	c.serial() // the first one of a program stands for no change
+	for _, quiet := range []time.Duration{time.Second, time.Hour, 60 * 365 * 24 * time.Hour} {
+		c.now = c.now.Add(quiet)
+		earlier := c.serial()
+		c.change()
+		before := c.serial()
+		if !newer(before, earlier) {
+			t.Errorf("%v: from %d to %d after a change", quiet, earlier, before)
+		}
+		c.change() // in the same second
+		if got := c.serial(); got != before {
+			t.Errorf("%v: from %d to %d, ahead of the clock", quiet, before, got)
+		}
+		c.now = c.now.Add(time.Second)
+		after := c.serial()
+		if !newer(after, before) {
+			t.Errorf("%v: from %d to %d after a change", quiet, before, after)
+		}
+		c.now = c.now.Add(time.Second)
+		if got := c.serial(); got != after {
+			t.Errorf("%v: from %d to %d without a change", quiet, after, got)
+		}
+	}
+}
