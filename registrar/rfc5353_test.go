@@ -224,3 +224,21 @@ func fromHex(t *testing.T, s string) []byte {
 	}
 	return b
 }
+
+// TestDeniedIsNotTold: peers are not told of a registration that is denied, of a
+// deregistration that is refused, and of one of an element that is not registered
+// (RFC 5352, Sections 3.1 and 3.2).
+func TestDeniedIsNotTold(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(3, ViaTCP, "10.0.1.9")
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.trace = nil
+	w.recv(1, reg("a", 2, "10.0.1.9", policy(param.Random)))
+	w.recv(3, dereg("a", 1))
+	w.recv(1, dereg("a", 3))
+	w.recv(1, dereg("b", 1))
+	w.want("1 < registration rejected a:2 cause 5(0008000800000001)", "3 < deregistration a:1 cause a",
+		"1 < deregistration a:3", "1 < deregistration b:1")
+}

@@ -66,6 +66,7 @@ type core struct {
 	since    time.Time // it is the home
 	flaps    int       // homes in a row that did not serve a watch for steadyTime
 	rounds   int       // of the hunt that requests were told of
+	reports  []sentReport
 	closing  bool
 	closeBy  time.Time
 	over     bool
@@ -156,6 +157,10 @@ func (k *core) begin(now time.Time, why error) {
 
 // send sends a request to the home registrar. Reports are not answered.
 func (k *core) send(now time.Time, r *request) {
+	if m, ok := r.msg.(*asap.EndpointUnreachable); ok && !k.mayReport(now, m) {
+		k.end(r, nil, nil)
+		return
+	}
 	data, err := r.msg.Append(nil)
 	if err != nil {
 		k.end(r, nil, err)

@@ -93,7 +93,8 @@ func (u *User) Resolve(ctx context.Context, pool param.PoolHandle, n uint32) (*R
 // ReportUnreachable tells a registrar that an element cannot be reached (RFC
 // 5352, Section 3.5). It returns when the report is on its way; there is no
 // answer to it. A user reports an element once each time that it finds it
-// unreachable.
+// unreachable. Within a second, only the first report of an element is sent, and no
+// more than 64 reports in all; the others are dropped without an error.
 func (u *User) ReportUnreachable(ctx context.Context, pool param.PoolHandle, id param.PEID) error {
 	_, err := u.one(ctx, func(now time.Time) reqID { return u.core.report(now, pool, id) })
 	return err

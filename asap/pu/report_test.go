@@ -1,0 +1,60 @@
+package pu
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// TestReportsAreLimited: RFC 5352, Section 9.2, threat 8. A user that reports an
+// element all the time makes one report a second, and one that reports very many
+// elements makes maxReports in a second.
+func TestReportsAreLimited(t *testing.T) {
+	reports := func(d *driver) int {
+		n := strings.Count(strings.Join(d.log, "\n"), "UNREACHABLE")
+		d.log = nil
+		return n
+	}
+	d := newDriver(t)
+	for range 10 { // before there is a home
+		d.k.report(d.now, testPool, 5)
+	}
+	d.collect()
+	d.up(1)
+	if n := reports(d); n != 1 {
+		t.Errorf("%d reports of one element to the home that was found, want 1", n)
+	}
+	if len(d.k.requests) != 0 || len(d.errs) != 10 {
+		t.Errorf("%d requests are open and %d have a result, want 0 and 10", len(d.k.requests), len(d.errs))
+	}
+	for i := range 1000 {
+		d.until(time.Second + time.Duration(i)*10*time.Millisecond)
+		d.k.report(d.now, testPool, 5)
+		d.collect()
+	}
+	if n := reports(d); n != 10 {
+		t.Errorf("%d reports of one element in 10 s, want 10", n)
+	}
+	d.k.report(d.now, testPool, 6)
+	d.k.report(d.now, "other", 5)
+	d.collect()
+	if n := reports(d); n != 2 {
+		t.Errorf("%d reports of two other elements, want 2", n)
+	}
+	d.until(time.Minute)
+	for id := range param.PEID(1000) {
+		d.k.report(d.now, testPool, id)
+	}
+	d.collect()
+	if n := reports(d); n != maxReports {
+		t.Errorf("%d reports at once, want %d", n, maxReports)
+	}
+	for i, err := range d.errs {
+		if err != nil {
+			t.Fatal(fmt.Errorf("report %d: %w", i, err))
+		}
+	}
+}
