@@ -106,6 +106,38 @@ func TestDocsNameTests(t *testing.T) {
 	}
 }
 
+// TestDocsNameSomeTest: every test that any other text names exists in some package.
+func TestDocsNameSomeTest(t *testing.T) {
+	const root = ".."
+	var all []string
+	for _, list := range testsOf(t, root) {
+		all = append(all, list...)
+	}
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "plugin/rserpool/*.md", "test/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(b), "\n") {
+			for _, name := range docTest.FindAllString(line, -1) {
+				pattern := strings.Contains(line, "-run ")
+				exists := func(n string) bool { return n == name || pattern && strings.HasPrefix(n, name) }
+				if !slices.ContainsFunc(all, exists) {
+					t.Errorf("%s:%d names a test that does not exist: %s", file, i+1, name)
+				}
+			}
+		}
+	}
+}
+
 // TestDocsNameTestsCatches: what TestDocsNameTests would find.
 func TestDocsNameTestsCatches(t *testing.T) {
 	tests := map[string][]string{"asap": {"TestOne", "TestTwo"}, "enrp": {"TestTwo"}}
