@@ -101,6 +101,29 @@ func (r *Registrar) isShared(addr, proved netip.Addr) bool {
 	return len(m) > 0 && slices.Contains(m, plainAddr(addr)) && !slices.Contains(m, plainAddr(proved)) && !proved.IsLoopback()
 }
 
+// isLocal reports whether an address is one of this machine.
+func (r *Registrar) isLocal(addr netip.Addr) bool {
+	return addr.IsLoopback() || slices.Contains(r.places.machine, addr)
+}
+
+// ofHost are those of an element's addresses, as another registrar tells them, that
+// belong to its host alone: not those that this machine has as well, if there are
+// others.
+func (r *Registrar) ofHost(addrs []netip.Addr) []netip.Addr {
+	others := slices.DeleteFunc(slices.Clone(addrs), r.isLocal)
+	if len(others) == 0 { // it is on this machine
+		return addrs
+	}
+	return others
+}
+
+// atHome reports whether the association is from the host of another registrar's
+// element.
+func (r *Registrar) atHome(a *assoc, f *entry) bool {
+	listed := slices.Concat(f.pe.ASAPTransport.Addrs, f.pe.UserTransport.Addrs)
+	return slices.Contains(r.ofHost(listed), a.primary())
+}
+
 // isSent reports whether a presence by multicast with our identifier is one of
 // our own, come back.
 func (r *Registrar) isSent(t *param.Transport) bool {

@@ -35,11 +35,13 @@ type assoc struct {
 	rate   bucket  // of messages
 }
 
-// peerKey is where a peer has proved to be.
+// peerKey is where a peer has proved to be. Of several peers behind an address
+// translation the UDP port tells one from another; 0 stands for any.
 type peerKey struct {
-	enrp bool
-	via  Via
-	addr netip.AddrPort
+	enrp  bool
+	via   Via
+	addr  netip.AddrPort
+	encap uint16
 }
 
 // maxPeerAddrs bounds the addresses of a peer that are looked at; SCTP stacks
@@ -128,7 +130,7 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	if i := slices.Index(a.peer, proved[0]); i > 0 {
 		r.dropPrimary(a)
 		a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
-		r.byPrimary[a.key()] = a
+		r.addPrimary(a)
 	}
 }
 
@@ -142,30 +144,47 @@ func (r *Registrar) counted(peer []netip.AddrPort, translated bool) []netip.Addr
 	return slices.DeleteFunc(slices.Clone(peer), func(p netip.AddrPort) bool { return r.isShared(p.Addr(), first) })
 }
 
-// key is where the peer has proved to be.
-func (a *assoc) key() peerKey { return peerKey{a.enrp, a.via, a.peer[0]} }
+// keys are where the peer has proved to be, without and with its UDP port.
+func (a *assoc) keys() [2]peerKey {
+	k := peerKey{enrp: a.enrp, via: a.via, addr: a.peer[0]}
+	with := k
+	with.encap = a.encap
+	return [2]peerKey{k, with}
+}
 
 func (r *Registrar) setPeer(a *assoc, peer []netip.AddrPort) {
 	r.dropPrimary(a)
 	a.peer = plain(peer)
+	r.addPrimary(a)
+}
+
+func (r *Registrar) addPrimary(a *assoc) {
 	if len(a.peer) > 0 {
-		r.byPrimary[a.key()] = a
+		for _, k := range a.keys() {
+			r.byPrimary[k] = a
+		}
 	}
 }
 
 func (r *Registrar) dropPrimary(a *assoc) {
 	if len(a.peer) > 0 {
-		if k := a.key(); r.byPrimary[k] == a {
-			delete(r.byPrimary, k)
+		for _, k := range a.keys() {
+			if r.byPrimary[k] == a {
+				delete(r.byPrimary, k)
+			}
 		}
 	}
 }
 
 // associated returns an established association of the ASAP endpoint with a
-// peer that has proved to be at one of the addresses, nil if there is none.
-func (r *Registrar) associated(via Via, addrs []netip.AddrPort) *assoc {
+// peer that has proved to be at one of the addresses, nil if there is none. If the
+// peer's UDP port is known it must not have another one.
+func (r *Registrar) associated(via Via, addrs []netip.AddrPort, encap uint16) *assoc {
 	for _, addr := range addrs {
-		if a := r.byPrimary[peerKey{false, via, addr}]; a != nil {
+		if a := r.byPrimary[peerKey{via: via, addr: addr, encap: encap}]; a != nil {
+			return a
+		}
+		if a := r.byPrimary[peerKey{via: via, addr: addr}]; a != nil && a.encap == 0 {
 			return a
 		}
 	}
@@ -174,10 +193,13 @@ func (r *Registrar) associated(via Via, addrs []netip.AddrPort) *assoc {
 
 // sctpAssociated is the same for any kind of SCTP, on the endpoint of ENRP or of
 // ASAP.
-func (r *Registrar) sctpAssociated(enrp bool, addrs []netip.AddrPort) *assoc {
+func (r *Registrar) sctpAssociated(enrp bool, addrs []netip.AddrPort, encap uint16) *assoc {
 	for _, addr := range addrs {
 		for _, via := range [...]Via{ViaKernel, ViaUDP} {
-			if a := r.byPrimary[peerKey{enrp, via, addr}]; a != nil {
+			if a := r.byPrimary[peerKey{enrp, via, addr, encap}]; a != nil {
+				return a
+			}
+			if a := r.byPrimary[peerKey{enrp, via, addr, 0}]; a != nil && a.encap == 0 {
 				return a
 			}
 		}

@@ -75,7 +75,7 @@ func (r *Registrar) sweepSome(p *peer) {
 		if e.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
-			if r.sctpAssociated(false, addrPorts(&e.pe.ASAPTransport)) != nil {
+			if r.sctpAssociated(false, addrPorts(&e.pe.ASAPTransport), e.pe.EncapPort) != nil {
 				r.adopt(e, calls)
 			} else {
 				r.removeForeign(e)

@@ -28,13 +28,13 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x)):
 		r.removeFor(e, RemovedDeregistered, a)
 		r.grantDeregistration(a, m)
-	case e == nil && a.isEndpointOf(x):
+	case e == nil && r.atHome(a, x) && a.isEndpointOf(x):
 		r.leave(x, a)
 		r.grantDeregistration(a, m)
 	case x.dropFormer(a.id):
 		r.logf(false, "pool element %v of pool %s stays: the deregistration by %v is of a process that it has superseded", m.ID, quote(m.Handle), a.primary())
 		r.grantDeregistration(a, m)
-	case e != nil && a.mayActFor(e), e == nil && atHome(a, x):
+	case e != nil && a.mayActFor(e), e == nil && r.atHome(a, x):
 		r.claim(x, a, m)
 	default:
 		r.rejectDeregistration(a, m, param.CauseSecurity)

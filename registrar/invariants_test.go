@@ -168,7 +168,7 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 		fail("%v associations are up, counted are %v", up, r.stats.Associations)
 	}
 	for k, a := range r.byPrimary {
-		if r.assocs[a.id] != a || !a.up || a.peer[0] != k.addr || a.via != k.via {
+		if r.assocs[a.id] != a || !a.up || a.peer[0] != k.addr || a.via != k.via || k.encap != 0 && a.encap != k.encap {
 			fail("association %d is under %v", a.id, k)
 		}
 	}

@@ -72,7 +72,7 @@ func (r *Registrar) call(c *caller) {
 	}
 	to := r.free(c)
 	if len(to) == 0 {
-		if a := r.sctpAssociated(true, c.addrs); a != nil && a.sender == nil { // both have given the other up, but not the association
+		if a := r.sctpAssociated(true, c.addrs, 0); a != nil && a.sender == nil { // both have given the other up, but not the association
 			r.write(a, r.presence(0, true))
 		}
 		r.callAgain(c)

@@ -201,3 +201,70 @@ func TestSharedAddressElement(t *testing.T) {
 		})
 	}
 }
+
+// TestSharedAddressForeign: a peer's element names docker0's address beside its own.
+// A process of this machine, which has docker0, too, is not at its host by that, and
+// is not called for it.
+func TestSharedAddressForeign(t *testing.T) {
+	begin := func(t *testing.T, addrs ...string) *world {
+		w := newPeerWorld(t)
+		w.handle(Addresses{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901"), Machine: addrsOf("127.0.0.1", "10.0.0.1", bridge)})
+		w.meet(2, greater)
+		e := peerElement(1, greater)
+		e.ASAPTransport.Addrs = addrsOf(addrs...)
+		e.UserTransport = param.Transport{Type: param.TypeSCTPTransport, Port: 7, Addrs: e.ASAPTransport.Addrs}
+		w.tell(2, update(greater, enrp.AddPE, "p", e))
+		w.up(1, ViaKernel, bridge) // from the element's ASAP port even
+		w.trace = nil
+		return w
+	}
+	const ask = "2 < handle_update to 20000002 ADD_PE p:1@20000002"
+	t.Run("registration", func(t *testing.T) {
+		w := begin(t, "10.0.1.1", bridge)
+		w.recv(1, reg("p", 1, bridge, userSCTP(0)))
+		w.want(ask)
+		w.wantHomes("p:1@20000002")
+	})
+	t.Run("deregistration", func(t *testing.T) {
+		w := begin(t, "10.0.1.1", bridge)
+		w.recv(1, dereg("p", 1))
+		w.want("1" + refusedDereg)
+		w.wantHomes("p:1@20000002")
+	})
+	t.Run("taken over", func(t *testing.T) {
+		w := begin(t, bridge, "10.0.1.1")
+		w.down(2)
+		w.handle(Connecting{Ref: 1})
+		w.pass(5*time.Second + time.Millisecond)
+		if got, want := w.trace[len(w.trace)-1], "connect #3 via 0 to [10.0.1.1:40000]"; got != want {
+			t.Fatalf("got %q, want %q last", w.trace, want)
+		}
+		w.trace = nil
+		w.recv(1, dereg("p", 1))
+		w.want("1" + refusedDereg)
+	})
+	t.Run("on this machine", func(t *testing.T) {
+		w := begin(t, "10.0.0.1", bridge)
+		w.recv(1, reg("p", 1, bridge, userSCTP(0)))
+		w.want("2 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
+	})
+}
+
+// TestBehindOneNAT: two elements are behind one NAT, and have the same SCTP port.
+// Their UDP ports tell them apart.
+func TestBehindOneNAT(t *testing.T) {
+	w := newWorld(t)
+	for i, id := range []AssocID{1, 2} {
+		w.handle(AssocUp{Assoc: id, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: uint16(5001 + i)})
+		w.recv(id, reg("p", uint32(id), "192.0.2.1"))
+	}
+	w.trace = nil
+	w.down(1)
+	w.want("connect #1 via 2 to [192.0.2.1:3863] in UDP 5001") // not a keep-alive to the other one
+	w.handle(AssocUp{Assoc: 3, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: 5001})
+	w.handle(AssocUp{Assoc: 4, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: 5003})
+	w.handle(Connecting{Ref: 1}) // it has called at the same time
+	w.want("3 < keep-alive p:1 from 10000001")
+	w.recv(3, ack("p", 1))
+	w.wantElements("p:1", "p:2")
+}

@@ -27,6 +27,7 @@ type probe struct {
 	adopted bool
 	to      []netip.AddrPort // where the elements take calls
 	encap   uint16           // and the UDP port, if another registrar told it
+	heard   uint16           // the UDP port of the former association
 	host    []netip.AddrPort // of the former association
 	assoc   *assoc           // the new one
 
@@ -75,7 +76,7 @@ func (r *Registrar) probeElements(a *assoc) {
 	for e := a.elements.head; e != nil; e = a.elements.head {
 		to := a.peer
 		if e.ownASAP {
-			to = addrPorts(&e.pe.ASAPTransport)
+			to = r.callAddrs(e)
 		}
 		key := callKey(to)
 		p := calls[key]
@@ -84,7 +85,7 @@ func (r *Registrar) probeElements(a *assoc) {
 				r.remove(e, RemovedUnreachable)
 				continue
 			}
-			p = &probe{via: a.via, to: to, host: a.peer}
+			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap}
 			calls[key] = p
 			list = append(list, p)
 		}
@@ -113,6 +114,14 @@ func addrPorts(t *param.Transport) []netip.AddrPort {
 		list[i] = netip.AddrPortFrom(addr, t.Port)
 	}
 	return list
+}
+
+// callAddrs are where an element takes calls, by its ASAP transport. A call to an
+// address that this machine has as well would reach this machine.
+func (r *Registrar) callAddrs(e *element) []netip.AddrPort {
+	t := e.pe.ASAPTransport
+	t.Addrs = r.ofHost(t.Addrs)
+	return addrPorts(&t)
 }
 
 func callKey(to []netip.AddrPort) string {
@@ -154,15 +163,28 @@ func (p *probe) begin(r *Registrar) {
 	p.ref = r.probes.ref
 	r.probes.connecting[p.ref] = p
 	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
-	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encap})
+	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encapPort(r)})
+}
+
+// encapPort is the UDP port to call at; 0 for the one that was last heard from. That
+// one may be another element's where one address has several, behind a NAT.
+func (p *probe) encapPort(r *Registrar) uint16 {
+	if p.encap == 0 && p.heard != 0 {
+		for _, addr := range p.to {
+			if a := r.byPrimary[peerKey{via: p.via, addr: addr}]; a != nil && a.encap != p.heard {
+				return p.heard
+			}
+		}
+	}
+	return p.encap
 }
 
 // associated is an association that the elements' host has opened.
 func (p *probe) associated(r *Registrar) *assoc {
 	if p.adopted {
-		return r.sctpAssociated(false, p.to)
+		return r.sctpAssociated(false, p.to, p.encap)
 	}
-	return r.associated(p.via, p.to)
+	return r.associated(p.via, p.to, p.heard)
 }
 
 func (r *Registrar) onConnecting(ev Connecting) {

@@ -27,7 +27,7 @@ func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 	switch {
 	case e != nil && !a.mayActFor(e):
 		r.claim(&e.entry, a, m)
-	case f != nil && !atHome(a, f):
+	case f != nil && !r.atHome(a, f):
 		r.claim(f, a, m)
 	default:
 		r.register(a, m)

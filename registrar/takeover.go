@@ -167,7 +167,7 @@ func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[stri
 // probeAdopted has an element that has no association called, together with
 // those that take calls at the same place.
 func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
-	to := addrPorts(&e.pe.ASAPTransport)
+	to := r.callAddrs(e)
 	key := callKey(to) + strconv.Itoa(int(e.pe.EncapPort))
 	p := calls[key]
 	if p == nil || p.state == probeOver {

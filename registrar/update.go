@@ -1,8 +1,6 @@
 package registrar
 
 import (
-	"slices"
-
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -160,9 +158,4 @@ func (r *Registrar) yield(e *element) bool {
 	r.logf(false, "pool element %v of pool %s belongs to registrar %v", e.id, quote(po.handle), p.id)
 	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: f.pe.PoolElement})
 	return true
-}
-
-// atHome reports whether the association is from the element's host.
-func atHome(a *assoc, f *entry) bool {
-	return slices.Contains(f.pe.ASAPTransport.Addrs, a.primary()) || slices.Contains(f.pe.UserTransport.Addrs, a.primary())
 }
