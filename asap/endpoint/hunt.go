@@ -58,7 +58,8 @@ func (c *HuntConfig) fillDefaults() {
 // The registrars are tried in their order, each with a short head start, and
 // the next one at once when one fails. Where T5-Serverhunt expires, the
 // attempts end and the next ones are tried. Where all have been tried, the
-// round begins anew after a pause that grows.
+// round begins anew after a pause that grows. One that has failed at once is tried
+// again after such a pause, too, while others do not answer: see again.go.
 type Hunt struct {
 	cfg     HuntConfig
 	known   known
@@ -75,8 +76,10 @@ type Hunt struct {
 	t5      time.Duration // T5-Serverhunt's present value
 	resume  time.Time     // the end of a pause; zero: none
 	pause   time.Duration
-	idle    int // associations in a row that came up and were of no use
-	news    int // counts what has become known of registrars
+	again   again
+	first   Registrar // of those that are announced, to try in the next round
+	idle    int       // associations in a row that came up and were of no use
+	news    int       // counts what has become known of registrars
 	out     []Action
 }
 
@@ -135,7 +138,7 @@ func (h *Hunt) Settled() { h.idle, h.pause = 0, 0 }
 func (h *Hunt) Stop() {
 	h.on = false
 	h.abandon(nil)
-	h.t5End, h.resume, h.queue = time.Time{}, time.Time{}, nil
+	h.t5End, h.resume, h.queue, h.again = time.Time{}, time.Time{}, nil, again{}
 }
 
 // Take gives the actions gathered since the last call.
@@ -147,7 +150,7 @@ func (h *Hunt) Take() []Action {
 
 // candidates are the registrars to try, in their order.
 func (h *Hunt) candidates(now time.Time) []Registrar {
-	all := h.known.list(now)
+	all := h.turn(h.known.list(now))
 	if !h.cfg.TCP {
 		all = slices.DeleteFunc(all, func(r Registrar) bool { return r.TCP })
 	}
@@ -163,7 +166,7 @@ func (h *Hunt) candidates(now time.Time) []Registrar {
 
 // round begins a round (SH1, SH2).
 func (h *Hunt) round(now time.Time) {
-	h.resume = time.Time{}
+	h.resume, h.again = time.Time{}, again{}
 	h.queue, h.report = h.candidates(now), nil
 	h.t5End = now.Add(h.t5)
 	h.tryNext(now)
@@ -171,17 +174,17 @@ func (h *Hunt) round(now time.Time) {
 
 // tryNext connects to the next registrar of the queue, if one may be tried.
 func (h *Hunt) tryNext(now time.Time) {
-	if len(h.queue) == 0 || len(h.trying) >= maxAttempts {
+	n := h.next()
+	if n < 0 {
 		return
 	}
-	to := h.queue[0]
-	h.queue = h.queue[1:]
+	to := h.queue[n]
+	h.queue = slices.Delete(h.queue, n, n+1)
 	if len(h.trying) == 0 {
 		h.t5End = now.Add(h.t5)
 	}
 	h.ref++
-	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: len(h.report), lookup: to.named()})
-	h.report = append(h.report, Attempt{Registrar: to, Since: now})
+	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: to.named()})
 	h.headEnd = now.Add(h.cfg.HeadStart)
 	if to.named() {
 		h.out = append(h.out, Lookup{Ref: h.ref, Of: to})
@@ -254,23 +257,29 @@ func (h *Hunt) failed(now time.Time, i int, err error) {
 	h.tryNext(now)
 	if len(h.trying) == 0 && len(h.report) > 0 {
 		h.exhausted(now, true)
+		return
 	}
+	h.planAgain(now)
 }
 
 // exhausted ends a round without success.
 func (h *Hunt) exhausted(now time.Time, wait bool) {
 	h.rounds++
-	h.t5End = time.Time{}
+	h.t5End, h.again = time.Time{}, again{}
 	if !wait {
 		h.resume = now
 		return
 	}
 	h.pause = min(max(2*h.pause, h.cfg.Retry), h.cfg.RetranMax)
-	p := h.pause
+	h.resume = now.Add(h.vary(h.pause))
+}
+
+// vary varies a pause by 25 %.
+func (h *Hunt) vary(p time.Duration) time.Duration {
 	if h.cfg.Rand != nil {
 		p = time.Duration(float64(p) * (0.75 + 0.5*h.cfg.Rand.Float64()))
 	}
-	h.resume = now.Add(p)
+	return p
 }
 
 // Tick does what is due.
@@ -285,7 +294,7 @@ func (h *Hunt) Tick(now time.Time) {
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
 		h.abandon(fmt.Errorf("no answer within %v", h.t5))
 		h.t5 = min(2*h.t5, h.cfg.RetranMax)
-		if len(h.queue) == 0 {
+		if h.onlyAnnounced() {
 			h.exhausted(now, false)
 			return
 		}
@@ -293,7 +302,8 @@ func (h *Hunt) Tick(now time.Time) {
 		h.tryNext(now)
 		return
 	}
-	if len(h.queue) > 0 && !now.Before(h.headEnd) {
+	h.tryAgain(now)
+	if !now.Before(h.headEnd) {
 		h.tryNext(now)
 	}
 }
@@ -307,8 +317,11 @@ func (h *Hunt) NextDeadline() (time.Time, bool) {
 		return h.resume, true
 	}
 	d := h.t5End
-	if len(h.queue) > 0 && len(h.trying) < maxAttempts && h.headEnd.Before(d) {
+	if h.next() >= 0 && h.headEnd.Before(d) {
 		d = h.headEnd
+	}
+	if at := h.again.at; !at.IsZero() && at.Before(d) {
+		d = at
 	}
 	return d, true
 }
@@ -343,7 +356,7 @@ func (h *Hunt) join(now time.Time) {
 	for _, r := range h.candidates(now) {
 		same := func(o Registrar) bool { return o.equal(r) || r.named() && o.sameName(r) }
 		tried := slices.ContainsFunc(h.report, func(a Attempt) bool { return same(a.Registrar) })
-		if !tried && !slices.ContainsFunc(h.queue, same) {
+		if !tried && !slices.ContainsFunc(h.queue, same) && len(h.report)+len(h.queue) < len(h.cfg.Registrars)+maxHostAddrs+maxAnnounced {
 			h.queue = append(h.queue, r)
 		}
 	}

@@ -50,7 +50,7 @@ func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPo
 		case slices.ContainsFunc(k.announced, func(o announced) bool { return other(o) && o.source }):
 		case i >= 0:
 			k.announced[i] = a
-		case len(k.announced) < maxAnnounced:
+		case len(k.announced) < maxAnnounced || a.source && k.makeRoom():
 			k.announced = append(k.announced, a)
 			grown = true
 		}
@@ -76,6 +76,16 @@ func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPo
 		}
 	}
 	return grown
+}
+
+// makeRoom drops an address that its registrar has not announced itself from, for
+// one that does: whoever announces others' addresses can name any number.
+func (k *known) makeRoom() bool {
+	i := slices.IndexFunc(k.announced, func(a announced) bool { return !a.source })
+	if i >= 0 {
+		k.announced = slices.Delete(k.announced, i, i+1)
+	}
+	return i >= 0
 }
 
 func (k *known) expire(now time.Time) {

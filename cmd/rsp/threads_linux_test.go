@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +53,20 @@ func executable(t *testing.T) string {
 	return name
 }
 
+// TestThreadsInReserve: rsp has the threads that it can need before the command
+// begins, which may take all others.
+func TestThreadsInReserve(t *testing.T) {
+	r := newRegistry(t)
+	file := filepath.Join(t.TempDir(), "threads")
+	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `ls /proc/$PPID/task | wc -l >"$1"`, "sh", file)...)
+	p.wait()
+	b, err := os.ReadFile(file)
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || n < spareThreads {
+		t.Errorf("rsp has %d threads, %v, want %d at least", n, err, spareThreads)
+	}
+}
+
 // TestSurvivesNoMoreProcesses: the user of rsp has as many processes as allowed,
 // so that there is not even another thread. The runtime of Go ends a process that
 // needs one, and the server would end with it.
@@ -64,8 +79,8 @@ func TestSurvivesNoMoreProcesses(t *testing.T) {
 	user := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 	r := newRegistry(t)
 	p := newProc(t)
-	p.cmd = exec.Command(executable(t), register(r, "--check", "cmd:sleep 0.1", "--check-interval", "50ms",
-		"--policy", "LU", "--load", "cmd:sleep 0.1; echo 0.5", "--load-interval", "50ms", "--", "sleep", "1000")...)
+	p.cmd = exec.Command(executable(t), register(r, "--check", "cmd:sleep 0.1", "--check-interval", "200ms",
+		"--policy", "LU", "--load", "cmd:sleep 0.1; echo 0.5", "--load-interval", "200ms", "--", "sleep", "1000")...)
 	withEnv(p.cmd, withProcesses+"="+strconv.Itoa(limit))
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr, p.cmd.Dir = p, p, user, "/"
 	p.start(p.cmd.Args)

@@ -1,0 +1,104 @@
+package endpoint
+
+import (
+	"slices"
+	"time"
+)
+
+// again is when those that have failed in this round are tried again. A registrar
+// that restarts refuses for a moment; it must not wait for others that do not
+// answer at all, nor behind any number that somebody announces.
+type again struct {
+	at    time.Time // zero: not planned
+	pause time.Duration
+}
+
+// planAgain plans to try a registrar again that has just failed, as others are
+// being tried still.
+func (h *Hunt) planAgain(now time.Time) {
+	if h.on && h.again.at.IsZero() {
+		h.again.pause = min(max(2*h.again.pause, h.cfg.Retry), h.cfg.RetranMax)
+		h.again.at = now.Add(h.vary(h.again.pause))
+	}
+}
+
+// tryAgain puts those that have failed into the queue again: configured ones in
+// front, announced ones at the end.
+func (h *Hunt) tryAgain(now time.Time) {
+	if h.again.at.IsZero() || now.Before(h.again.at) {
+		return
+	}
+	h.again.at = time.Time{}
+	var front []Registrar
+	for i, a := range h.report {
+		tried := slices.ContainsFunc(h.trying, func(t attempt) bool { return t.report == i })
+		switch {
+		case a.Err == nil || tried || slices.ContainsFunc(h.queue, a.Registrar.equal):
+		case h.isConfigured(a.Registrar):
+			front = append(front, a.Registrar)
+		default:
+			h.queue = append(h.queue, a.Registrar)
+		}
+	}
+	h.queue = slices.Concat(front, h.queue)
+	h.tryNext(now)
+}
+
+// entry gives the place of a registrar in the report, where the reason stays for
+// which it failed before in this round.
+func (h *Hunt) entry(now time.Time, to Registrar) int {
+	if i := slices.IndexFunc(h.report, func(a Attempt) bool { return a.Registrar.equal(to) }); i >= 0 {
+		h.report[i].Since = now
+		return i
+	}
+	h.report = append(h.report, Attempt{Registrar: to, Since: now})
+	return len(h.report) - 1
+}
+
+// next is the place in the queue of the registrar to try next, -1 if none may be.
+// Those that are announced leave one place to those that are configured: anybody
+// can announce some that do not answer.
+func (h *Hunt) next() int {
+	if len(h.queue) == 0 || len(h.trying) >= maxAttempts {
+		return -1
+	}
+	strangers := 0
+	for _, a := range h.trying {
+		if !h.isConfigured(a.to) {
+			strangers++
+		}
+	}
+	if len(h.cfg.Registrars) == 0 || strangers < maxAttempts-1 {
+		return 0
+	}
+	return slices.IndexFunc(h.queue, h.isConfigured)
+}
+
+// onlyAnnounced reports whether no configured registrar is in the queue. Then a
+// set that does not answer ends the round, so that the configured ones are tried
+// again; the next round goes on with the announced ones where this one ends.
+func (h *Hunt) onlyAnnounced() bool {
+	if len(h.queue) > 0 && len(h.cfg.Registrars) == 0 || slices.ContainsFunc(h.queue, h.isConfigured) {
+		return false
+	}
+	h.first = Registrar{}
+	if len(h.queue) > 0 {
+		h.first = h.queue[0]
+	}
+	return true
+}
+
+// turn has the announced registrars begin with the one whose turn it is.
+func (h *Hunt) turn(all []Registrar) []Registrar {
+	n := len(h.known.configured)
+	i := slices.IndexFunc(all, h.first.equal)
+	if len(h.first.Addrs) == 0 || i < n {
+		return all
+	}
+	return slices.Concat(all[:n], all[i:], all[n:i])
+}
+
+// isConfigured reports whether a registrar was not only announced.
+func (h *Hunt) isConfigured(r Registrar) bool {
+	return slices.ContainsFunc(h.cfg.Registrars, func(c Registrar) bool { return c.equal(r) || c.sameName(r) })
+}
