@@ -40,7 +40,7 @@ func newEndpoint(s *Stack, h Handler) *endpoint {
 // listen makes the endpoints of each kind, all at the same port.
 func (e *endpoint) listen(cfg ListenConfig) error {
 	if e.s.kernel {
-		k, err := listenKernel(cfg, e.s.cfg.Limits, &e.s.ids, e.s.machine, e.handle)
+		k, err := listenKernel(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.kernelN, e.s.machine, e.handle)
 		if err != nil {
 			return fmt.Errorf("kernel SCTP: %w", err)
 		}

@@ -27,7 +27,6 @@ const (
 	optPeerAddrParams   = linuxsctp.SCTP_PEER_ADDR_PARAMS
 	optEvents           = linuxsctp.SCTP_EVENTS
 	optPeerAddrInfo     = linuxsctp.SCTP_GET_PEER_ADDR_INFO
-	optStatus           = linuxsctp.SCTP_STATUS
 	optFragInterleave   = 18
 	optPartialDelivery  = 19
 	optRecvRcvInfo      = 32
@@ -35,8 +34,8 @@ const (
 	optBindRemove       = linuxsctp.SCTP_SOCKOPT_BINDX_REM
 	optPeerAddrs        = linuxsctp.SCTP_GET_PEER_ADDRS
 	optLocalAddrs       = linuxsctp.SCTP_GET_LOCAL_ADDRS
+	optPeelOff          = 122 // with flags; since Linux 4.13
 	optConnect          = linuxsctp.SCTP_SOCKOPT_CONNECTX3
-	optEvent            = 127
 	optRemoteEncapsPort = 132
 	sizeofSockaddr      = 128 // sockaddr_storage
 	maxAddrsOption      = 8 + 64*unix.SizeofSockaddrInet6
@@ -51,9 +50,8 @@ const (
 
 // snd_flags.
 const (
-	sndAbort           = 1 << 2
-	sndSackImmediately = 1 << 3 // RFC 7053
-	sndEOF             = 0x200
+	sndAbort = 1 << 2
+	sndEOF   = 0x200
 )
 
 // sn_type of notifications (RFC 6458, Section 6.1).
@@ -61,7 +59,6 @@ const (
 	noteAssocChange     = 0x8001
 	notePeerAddrChange  = 0x8002
 	notePartialDelivery = 0x8006
-	noteSenderDry       = 0x8009
 )
 
 // sac_state.
@@ -119,9 +116,9 @@ type rtoInfo struct {
 	_            uint32
 }
 
-// assocParams is sctp_assocparams of associations to come.
+// assocParams is sctp_assocparams, with association 0 of those to come.
 type assocParams struct {
-	_          int32
+	assoc      int32
 	maxRetrans uint16
 	_          uint16
 	_          [3]uint32
@@ -130,11 +127,10 @@ type assocParams struct {
 // initMsg is sctp_initmsg.
 type initMsg struct{ outStreams, maxInStreams, maxAttempts, maxTimeout uint16 }
 
-// eventSwitch is sctp_event.
-type eventSwitch struct {
-	assoc int32
-	typ   uint16
-	on    uint8
+// peelOff is sctp_peeloff_flags_arg_t.
+type peelOff struct {
+	assoc, fd int32
+	flags     uint32
 }
 
 // connectAddrs is sctp_getaddrs_old, which CONNECTX3 takes: size is in bytes.
@@ -178,13 +174,6 @@ type udpEncaps struct {
 // address gives the bytes of the address.
 func (u *udpEncaps) address() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
-}
-
-// assocStatus is sctp_status, with what follows the first fields unread.
-type assocStatus struct {
-	assoc, _ int32
-	window   uint32 // of the peer, less what is on the way
-	_        [164]byte
 }
 
 // prim is sctp_prim.

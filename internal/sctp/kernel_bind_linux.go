@@ -127,13 +127,13 @@ func (e *kernelEndpoint) listen(v6 bool, port uint16) (err error) {
 // quietOwn stops the kernel's HEARTBEATs to those of a peer's addresses that
 // this machine has too, though the peer is on another: they would come back to
 // this kernel, which would abort the association.
-func (e *kernelEndpoint) quietOwn(kid int32, peer []netip.AddrPort) (foreign []netip.AddrPort) {
+func (e *kernelEndpoint) quietOwn(sock *kernelSocket, kid int32, peer []netip.AddrPort) (foreign []netip.AddrPort) {
 	s := e.machine.now()
 	foreign = s.foreignPorts(peer)
 	for _, ap := range peer {
 		if !slices.Contains(foreign, ap) {
 			p := pathParams(kid, ap, hbDisable)
-			_ = setOption(e.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, p)
+			_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, p)
 		}
 	}
 	return foreign

@@ -15,6 +15,7 @@ func stackSide(t testing.TB, host string, cfg StackConfig, addr string) (*side, 
 	cfg.Logf = func(format string, args ...any) { t.Logf(host+": "+format, args...) }
 	onHost(t, host, func() {
 		if stack, err = NewStack(cfg); err == nil {
+			stack.machine.inside = func(f func()) { onHost(t, host, f) }
 			s.Endpoint, err = stack.Listen(ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}}, s.handle)
 		}
 	})

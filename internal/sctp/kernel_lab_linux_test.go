@@ -310,7 +310,7 @@ func TestKernelMisuse(t *testing.T) {
 		t.Errorf("unknown association: %v, want %v", err, ErrNoAssoc)
 	}
 	port := a.LocalAddrs()[0]
-	if e, err := listenKernel(ListenConfig{Addrs: []netip.AddrPort{port}}, Limits{}, new(idAllocator), newMachine(t.Logf), a.handle); err == nil {
+	if e, err := listenKernel(ListenConfig{Addrs: []netip.AddrPort{port}}, Limits{}, new(idAllocator), new(counters), newMachine(t.Logf), a.handle); err == nil {
 		_ = e.Close()
 		t.Errorf("%v is bound twice", port)
 	} else {

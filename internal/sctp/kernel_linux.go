@@ -9,25 +9,24 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The kernel transport serves an endpoint with one one-to-many socket
-// (RFC 6458, Section 3). Two goroutines run for it, however many associations
-// there are: the reader waits for messages and notifications and calls the
-// Handler, the writer sends what the kernel had no room for before. Send
-// mostly does neither: it hands the message to the kernel itself.
+// The kernel transport listens with one one-to-many socket (RFC 6458, Section
+// 3), and gives each association that comes up a socket of its own (Section
+// 9.2). The kernel's buffers are by default those of the socket, not of the
+// association (net.sctp.sndbuf_policy and rcvbuf_policy 0): a peer that sends
+// what the kernel cannot deliver, or takes nothing, would fill those of all.
 //
-// The kernel's buffers are by default those of the socket, not of the
-// association (net.sctp.sndbuf_policy and rcvbuf_policy 0). How one peer is
-// kept from filling the send buffer for all is told at kernelAssoc.push and
-// kernelEndpoint.relieve, the receive buffer at configure. Setting both sysctls
-// to 1 makes the kernel do it. Half-open associations that peers start cost
-// nothing here: their state is in the cookie (RFC 9260, Section 5.1.3).
+// Each socket has a goroutine that waits for messages and notifications and
+// calls the Handler; so where the Handler blocks, peers have their turns one
+// after the other. Send hands the message to the kernel itself. Where the kernel
+// has no room, the message is queued, and another goroutine sends the queue.
+// Half-open associations that peers start cost nothing here: their state is in
+// the cookie (RFC 9260, Section 5.1.3).
 
 const (
 	// kernelStreams is how many streams an association asks for and grants,
@@ -45,10 +44,12 @@ const (
 	// drops a packet because it is too long and tells nobody (ICMP is dropped on
 	// many networks); IPv6 carries packets of this size on any path.
 	kernelPathMTU = 1280
-	// kernelBuffer is the size to ask for, of the send and receive buffers. It
-	// holds what a thousand peers send at once; a process without privilege
-	// gets less (net.core.wmem_max, rmem_max).
-	kernelBuffer = 1 << 20
+	// kernelReceiveBuffer and kernelSendBuffer are the sizes to ask for, of each
+	// socket; the kernel takes twice as much, for its own structures. The receive
+	// window is the first. A process without privilege gets up to
+	// net.core.rmem_max and wmem_max, which are 208 KiB by default.
+	kernelReceiveBuffer = 208 << 10
+	kernelSendBuffer    = 64 << 10
 )
 
 // kernelSupported says whether this machine's kernel has SCTP.
@@ -87,9 +88,8 @@ type kernelEndpoint struct {
 	binding kernelBinding
 	bound   []netip.Addr
 	machine *machine
-	// share is what one association may have in the kernel's send buffer, by
-	// the measure of kernelCost.
-	share int
+	// n counts for the Stack.
+	n *counters
 	// encapDefault is the UDP port that the kernel calls peers at where
 	// nothing else is said (net.sctp.encap_port); 0 is SCTP over IP. serves
 	// is kernelEncapPort.
@@ -97,11 +97,7 @@ type kernelEndpoint struct {
 	encap                encapPorts
 
 	done chan struct{} // closed by Close
-	wake chan struct{} // tells the writer of new work
 	wg   sync.WaitGroup
-
-	taken   atomic.Uint64 // messages that the kernel has taken
-	waiting atomic.Bool   // the reader has handled all that there was
 
 	// mu guards the tables. It is not held while the Handler runs, nor is
 	// any association's lock taken with it.
@@ -109,15 +105,12 @@ type kernelEndpoint struct {
 	closed   bool
 	assocs   map[AssocID]*kernelAssoc
 	byKernel map[int32]*kernelAssoc
-
-	pendingMu sync.Mutex
-	pending   []*kernelAssoc // with messages to send, in turn
 }
 
 var _ Endpoint = (*kernelEndpoint)(nil)
 
 // listenKernel makes an endpoint of the kernel's SCTP.
-func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, m *machine, h Handler) (Endpoint, error) {
+func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, m *machine, h Handler) (Endpoint, error) {
 	addrs, port, both, err := bindAddrs(cfg)
 	if err != nil {
 		return nil, err
@@ -134,9 +127,8 @@ func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, m *machine, h 
 	if err != nil {
 		return nil, fmt.Errorf("listen with kernel SCTP: %w", err)
 	}
-	e.ids, e.h = ids, h
-	e.wg.Go(e.readLoop)
-	e.wg.Go(e.writeLoop)
+	e.ids, e.n, e.h = ids, n, h
+	e.wg.Go((&kernelReader{e: e, sock: e.sock}).loop)
 	if e.binding.follows() {
 		e.wg.Go(e.followLoop)
 	}
@@ -150,7 +142,6 @@ func newKernelEndpoint(b kernelBinding, lim Limits, m *machine) *kernelEndpoint 
 		encapDefault: uint16(kernelSysctl("encap_port")),
 		serves:       kernelEncapPort(),
 		done:         make(chan struct{}),
-		wake:         make(chan struct{}, 1),
 		assocs:       map[AssocID]*kernelAssoc{},
 		byKernel:     map[int32]*kernelAssoc{},
 	}
@@ -159,7 +150,6 @@ func newKernelEndpoint(b kernelBinding, lim Limits, m *machine) *kernelEndpoint 
 // configure sets the socket's options. Those that only tune may fail.
 func (e *kernelEndpoint) configure() error {
 	s, lim := e.sock, e.lim
-	sndbuf := 0
 	err := s.control(func(fd int) error {
 		// Whatever closes the socket, the end of the process too, aborts the
 		// associations: peers learn of it at once.
@@ -168,17 +158,18 @@ func (e *kernelEndpoint) configure() error {
 		if s.v6 {
 			err = errors.Join(err, os.NewSyscallError("clear IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)))
 		}
-		for _, opt := range [...][2]int{{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}, {unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}} {
-			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[0], kernelBuffer) != nil {
-				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt[1], kernelBuffer)
+		for _, opt := range [...]struct{ force, set, size int }{
+			{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, kernelSendBuffer},
+			{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, kernelReceiveBuffer},
+		} {
+			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.force, opt.size) != nil {
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.set, opt.size)
 			}
 		}
-		// The kernel takes a size that was set for a hard limit: what one
-		// peer leaves unread, by holding back a packet, would shut out the
-		// others. Leaving only the send buffer locked makes the receive
-		// buffer's a soft one again (since Linux 5.15).
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, unix.SOCK_SNDBUF_LOCK)
-		sndbuf, _ = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+		// The sockets of associations have this one's port, and the addresses
+		// that it had when they were made. One that has gone and is back must be
+		// free to bind. While a socket listens nobody else can bind its port.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		return err
 	})
 	one, interleave := int32(1), int32(1)
@@ -211,7 +202,6 @@ func (e *kernelEndpoint) configure() error {
 	_ = setOption(s, "SCTP_ASSOCINFO", optAssocInfo, &assocParams{maxRetrans: uint16(min(lim.Misses, 255))})
 	_ = setOption(s, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams,
 		heartbeatParams(uint32(max(lim.Heartbeat.Milliseconds(), 1)), uint16(min(lim.Misses, 255))))
-	e.share = kernelShare(sndbuf, kernelSysctl("sndbuf_policy") == 0)
 	return nil
 }
 
@@ -244,7 +234,8 @@ func (e *kernelEndpoint) Connect(to Dest) AssocID {
 	kid, err := e.call(to)
 	e.assocs[a.id] = a
 	if err != nil {
-		if errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EALREADY) {
+		// EADDRNOTAVAIL: the association has a socket of its own.
+		if errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EADDRNOTAVAIL) {
 			err = ErrConnected
 		}
 		err = fmt.Errorf("connect to %v: %w", to.Addrs, err)
@@ -355,6 +346,7 @@ func (e *kernelEndpoint) Close() error {
 	close(e.done)
 	err := e.sock.close() // aborts all associations: SO_LINGER
 	for _, a := range left {
+		_ = a.socket().close()
 		a.finish(LocalClose, nil)
 	}
 	e.wg.Wait()

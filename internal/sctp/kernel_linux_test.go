@@ -77,7 +77,9 @@ func kernelSide(t testing.TB, host string, lim Limits, addrs ...string) *side {
 	}
 	s := &side{t: t, change: make(chan struct{})}
 	var err error
-	onHost(t, host, func() { s.Endpoint, err = listenKernel(cfg, lim, new(idAllocator), machineOf(t, host), s.handle) })
+	onHost(t, host, func() {
+		s.Endpoint, err = listenKernel(cfg, lim, new(idAllocator), new(counters), machineOf(t, host), s.handle)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +159,9 @@ func machineOf(t testing.TB, host string) *machine {
 	m.read = func() (s machineState, err error) {
 		onHost(t, host, func() { s, err = readMachine() })
 		return s, err
+	}
+	if host != "" { // the kernel makes no sockets for other namespaces
+		m.inside = func(f func()) { onHost(t, host, f) }
 	}
 	m.source = func(to netip.Addr) (a netip.Addr, err error) {
 		onHost(t, host, func() { a, err = SourceAddr(to) })

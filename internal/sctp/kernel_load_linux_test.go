@@ -14,7 +14,7 @@ import (
 func TestKernelOverrun(t *testing.T) {
 	a := kernelSide(t, "", Limits{MessageSize: 1000}, "127.0.0.1:0")
 	b := kernelSide(t, "", Limits{}, "127.0.0.1:0")
-	for _, size := range []int{1001, recvPart + 1, 1 << 20} {
+	for _, size := range []int{1001, recvPart + 1, 120 << 10} {
 		ours, _ := b.call(a)
 		if err := b.Send(ours.Assoc, Message{Data: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -75,6 +75,7 @@ func TestKernelHalfSent(t *testing.T) {
 	a := kernelSide(t, "ha", Limits{MessageSize: 1 << 20}, "10.99.0.1:3863")
 	shrink(t, a, 32<<10)
 	b := kernelSide(t, "hb", Limits{}, "10.99.0.2:0")
+	shrink(t, b, 1<<20) // the long message in one piece
 	c := kernelSide(t, "hc", Limits{}, "10.99.0.3:0")
 	slow, _ := b.call(a)
 	quick, _ := c.call(a)
@@ -151,7 +152,6 @@ func shrink(t *testing.T, s *side, size int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.share = kernelShare(2*size, true)
 }
 
 // TestKernelManySlowPeers: so many peers do not read that their shares fill

@@ -47,13 +47,11 @@ func FuzzKernelNotified(f *testing.F) {
 	f.Add(note(noteAssocChange, cantStartAssoc, 0, 7))
 	f.Add(note(notePeerAddrChange, append(make([]uint32, 32), addrAdded, 0, 7)...))
 	f.Add(note(notePartialDelivery, 0, 7, 0, 0))
-	f.Add(note(noteSenderDry, 7))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		downs := 0
 		e := &kernelEndpoint{
-			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), machine: noMachine(),
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), n: new(counters), machine: noMachine(),
 			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
-			wake: make(chan struct{}, 1),
 			h: func(ev Event) {
 				if downs > 0 {
 					t.Errorf("%v after Down", ev)
@@ -64,10 +62,10 @@ func FuzzKernelNotified(f *testing.F) {
 			},
 		}
 		a := e.newAssoc()
-		a.kid, a.state, a.begun, a.askedDry = 7, kernelUp, true, true
+		a.kid, a.state, a.begun = 7, kernelUp, true
 		e.assocs[a.id], e.byKernel[7] = a, a
 		for i := range len(b) {
-			e.notified(b[i:])
+			(&kernelReader{e: e, sock: e.sock}).notified(b[i:])
 		}
 		e.received(&rcvInfo{assoc: 7}, b, false)
 		e.received(&rcvInfo{assoc: 7}, b, true)
@@ -87,18 +85,18 @@ func TestKernelUnreported(t *testing.T) {
 	} {
 		var got []Event
 		e := &kernelEndpoint{
-			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), machine: noMachine(),
+			sock: deafSocket(t), lim: Limits{}.withDefaults(), ids: new(idAllocator), n: new(counters), machine: noMachine(),
 			assocs: map[AssocID]*kernelAssoc{}, byKernel: map[int32]*kernelAssoc{},
-			wake: make(chan struct{}, 1),
-			h:    func(ev Event) { got = append(got, ev) },
+			h: func(ev Event) { got = append(got, ev) },
 		}
 		a := e.newAssoc()
 		a.kid = 7
 		e.assocs[a.id], e.byKernel[7] = a, a
 		before(a)
-		e.notified(note(noteAssocChange, commUp, 0, 7))
+		r := kernelReader{e: e, sock: e.sock}
+		r.notified(note(noteAssocChange, commUp, 0, 7))
 		e.received(&rcvInfo{assoc: 7}, []byte("a message"), true)
-		e.notified(note(noteAssocChange, commLost, 0, 7))
+		r.notified(note(noteAssocChange, commLost, 0, 7))
 		if len(got) != 1 || got[0].Type != Down {
 			t.Errorf("%s: got %v, want Down alone", name, got)
 		}

@@ -1,7 +1,9 @@
 package sctp
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -131,4 +133,46 @@ func noChecksumOffload(t *testing.T, dev string) {
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req))); e != 0 {
 		t.Fatalf("checksums of %s: %v", dev, e)
 	}
+}
+
+// TestKernelOnePathLives: of four networks three die at once. The kernel tries
+// one after the other, and must not give the peer up before it is at the last.
+func TestKernelOnePathLives(t *testing.T) {
+	var of [2][]string
+	for i := range 4 {
+		for j := range of {
+			of[j] = append(of[j], fmt.Sprintf("10.99.%d.%d/24", i, j+1))
+		}
+	}
+	network(t, map[string][]string{"ha": of[0], "hb": of[1]})
+	sysctl(t, "ha", "net.sctp.rto_min=200")
+	sysctl(t, "hb", "net.sctp.rto_min=200")
+	side := func(host, port string, addrs []string) *side {
+		var list []string
+		for _, a := range addrs {
+			list = append(list, strings.TrimSuffix(a, "/24")+port)
+		}
+		return kernelSide(t, host, Limits{Heartbeat: 200 * time.Millisecond, Misses: 1}, list...)
+	}
+	a, b := side("ha", ":3863", of[0]), side("hb", ":0", of[1])
+	b.Connect(Dest{Addrs: a.LocalAddrs(), Kind: Kernel})
+	toA, toB := b.up().Assoc, a.up().Assoc
+	for i := range 4 {
+		waitConfirmed(t, "hb", fmt.Sprintf("10.99.%d.1", i))
+		waitConfirmed(t, "ha", fmt.Sprintf("10.99.%d.2", i))
+	}
+	for i := range 3 {
+		sh(t, fmt.Sprintf("ip -n ha link set eth%d down", i))
+	}
+	start := time.Now()
+	for i := range 5 {
+		text := fmt.Sprint("message ", i)
+		a.send(toB, text)
+		if got := string(b.received().Message.Data); got != text {
+			t.Errorf("got %q, want %q", got, text)
+		}
+		b.send(toA, text)
+		a.received()
+	}
+	t.Logf("five requests and answers in %v", time.Since(start))
 }

@@ -11,27 +11,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readLoop takes what the kernel has for us and calls the Handler.
-func (e *kernelEndpoint) readLoop() {
-	in := newInbound()
-	skip := false // the rest of a notification that came in parts
+// kernelReader takes what a socket has for us and calls the Handler.
+type kernelReader struct {
+	e    *kernelEndpoint
+	sock *kernelSocket
+	kid  int32 // whose own the socket is; 0 if it is the endpoint's
+	skip bool  // the rest of a notification that came in parts
+	born []*kernelReader
+}
+
+// loop runs until the socket is closed, or the association ends whose own it is.
+func (r *kernelReader) loop() {
 	for {
-		err := e.sock.receive(in, &e.waiting, func(part []byte, flags int, info *rcvInfo) {
-			whole := flags&unix.MSG_EOR != 0
-			switch {
-			case flags&flagNotification == 0:
-				e.received(info, part, whole)
-			case !skip:
-				e.notified(part)
-				fallthrough
-			default:
-				skip = !whole
+		err := r.sock.receive(r.take, r.handled)
+		switch {
+		case err == nil, errors.Is(err, os.ErrClosed):
+			if r.kid != 0 {
+				_ = r.sock.close()
 			}
-		})
-		if errors.Is(err, os.ErrClosed) || !e.pause(10*time.Millisecond) {
+			return
+		case !r.e.pause(10 * time.Millisecond):
 			return
 		}
 	}
+}
+
+// take takes a message, a notification, or a part of either.
+func (r *kernelReader) take(part []byte, flags int, info *rcvInfo) {
+	whole := flags&unix.MSG_EOR != 0
+	switch {
+	case flags&flagNotification == 0:
+		r.e.received(info, part, whole)
+	case !r.skip:
+		r.notified(part)
+		fallthrough
+	default:
+		r.skip = !whole
+	}
+}
+
+// handled has the sockets read that were made of this one: their associations'
+// first messages may have been in the batch. It says whether the socket's
+// association has ended.
+func (r *kernelReader) handled() bool {
+	for _, b := range r.born {
+		r.e.wg.Go(b.loop)
+	}
+	r.born = nil
+	return r.kid != 0 && r.e.byName(r.kid) == nil
 }
 
 // pause waits, and says whether the endpoint is still open then.
@@ -78,28 +105,25 @@ func (e *kernelEndpoint) received(info *rcvInfo, part []byte, whole bool) {
 }
 
 // notified takes a notification (RFC 6458, Section 6.1).
-func (e *kernelEndpoint) notified(b []byte) {
+func (r *kernelReader) notified(b []byte) {
+	e := r.e
 	if len(b) < 8 {
 		return
 	}
 	switch typ := ne.Uint16(b); {
 	case typ == noteAssocChange && len(b) >= 20:
-		e.changed(assocChange{
+		r.changed(assocChange{
 			state: ne.Uint16(b[8:]),
 			cause: binary.BigEndian.Uint16(b[10:]),
 			kid:   int32(ne.Uint32(b[16:])),
 			info:  b[20:],
 		})
 	case typ == notePeerAddrChange && len(b) >= 148:
-		e.peerAddrChanged(int32(ne.Uint32(b[136:])), int32(ne.Uint32(b[144:])))
+		r.peerAddrChanged(int32(ne.Uint32(b[136:])), int32(ne.Uint32(b[144:])))
 	case typ == notePartialDelivery && len(b) >= 16:
 		// The rest of the message will not come.
 		if a := e.byName(int32(ne.Uint32(b[12:]))); a != nil {
 			a.partial = nil
-		}
-	case typ == noteSenderDry && len(b) >= 12:
-		if a := e.byName(int32(ne.Uint32(b[8:]))); a != nil {
-			a.dry()
 		}
 	}
 }
@@ -111,16 +135,16 @@ type assocChange struct {
 	info         []byte // the peer's ABORT without its header, if one came
 }
 
-func (e *kernelEndpoint) changed(c assocChange) {
-	a := e.byName(c.kid)
+func (r *kernelReader) changed(c assocChange) {
+	a := r.e.byName(c.kid)
 	switch c.state {
 	case commUp:
-		e.came(c.kid)
+		r.came(c.kid)
 	case restart:
 		if a != nil {
 			a.finish(PeerAbort, errRestarted)
 		}
-		e.came(c.kid)
+		r.came(c.kid)
 	case commLost, shutdownComp, cantStartAssoc:
 		if a != nil {
 			a.finish(c.reason())
@@ -145,45 +169,88 @@ func (c *assocChange) reason() (Reason, error) {
 }
 
 // came takes a new association, ours or the peer's.
-func (e *kernelEndpoint) came(kid int32) {
-	peer := e.peerAddrs(kid)
+func (r *kernelReader) came(kid int32) {
+	e := r.e
+	peer := r.sock.peerAddrs(kid)
 	if len(peer) == 0 {
 		return // it has ended already
 	}
+	sock := r.sock
+	if r.kid == 0 {
+		var err error
+		e.machine.inside(func() { sock, err = r.sock.peel(kid) })
+		if err != nil {
+			r.refuse(kid, err)
+			return
+		}
+		// Its reader closes it, whatever becomes of the association.
+		r.born = append(r.born, &kernelReader{e: e, sock: sock, kid: kid})
+	}
+	a := e.admit(kid, sock)
+	if a == nil {
+		refused := kernelReader{e: e, sock: sock}
+		refused.refuse(kid, nil)
+		return
+	}
+	if peer[0].Addr().IsLoopback() {
+		// The one way on which larger packets are known to pass.
+		_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
+	}
+	e.retryPaths(sock, kid, len(peer))
+	peer = e.quietOwn(sock, kid, peer)
+	a.up(peer, e.learnEncapPort(sock, kid, peer))
+}
+
+// admit puts an association in the tables; nil if there is no room.
+func (e *kernelEndpoint) admit(kid int32, sock *kernelSocket) *kernelAssoc {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	a := e.byKernel[kid]
-	if a == nil && !e.closed {
-		if len(e.assocs) < e.lim.Associations {
-			a = e.newAssoc()
-			a.kid = kid
-			e.assocs[a.id], e.byKernel[kid] = a, a
-		} else {
-			var c sendCall
-			c.init()
-			_ = e.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
+	if a == nil {
+		if e.closed || len(e.assocs) >= e.lim.Associations {
+			return nil
 		}
+		a = e.newAssoc()
+		a.kid = kid
+		e.assocs[a.id], e.byKernel[kid] = a, a
 	}
-	e.mu.Unlock()
-	if a != nil {
-		if peer[0].Addr().IsLoopback() {
-			// The one way on which larger packets are known to pass.
-			_ = setOption(e.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
-		}
-		peer = e.quietOwn(kid, peer)
-		a.up(peer, e.learnEncapPort(kid, peer))
+	a.mu.Lock()
+	a.sock = sock
+	a.mu.Unlock()
+	return a
+}
+
+// refuse aborts an association that cannot be kept.
+func (r *kernelReader) refuse(kid int32, err error) {
+	if isGone(err) || errors.Is(err, unix.EINVAL) {
+		return // it has ended already
 	}
+	if r.e.n.refused.Add(1) == 1 && err != nil {
+		r.e.machine.logf("sctp: an association is refused for lack of a socket: %v; raise the limit of open files (ulimit -n)", err)
+	}
+	var c sendCall
+	c.init()
+	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
+}
+
+// retryPaths has the association live as long as one of the peer's addresses
+// does: the kernel counts retransmissions and HEARTBEATs over all of them, and
+// allows no more than the sum of the paths' (RFC 9260, Section 8.2).
+func (e *kernelEndpoint) retryPaths(sock *kernelSocket, kid int32, paths int) {
+	n := uint16(min(e.lim.Misses, 255) * paths)
+	_ = setOption(sock, "SCTP_ASSOCINFO", optAssocInfo, &assocParams{assoc: kid, maxRetrans: n})
 }
 
 // learnEncapPort remembers at which UDP port the peer is, if it is at one, and
 // returns that of its primary address.
-func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) (primary uint16) {
+func (e *kernelEndpoint) learnEncapPort(sock *kernelSocket, kid int32, peer []netip.AddrPort) (primary uint16) {
 	if e.serves == 0 {
 		return 0
 	}
 	for i, ap := range peer {
 		u := udpEncaps{assoc: kid}
 		copy(u.address(), appendSockaddr(nil, ap))
-		if getOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
+		if getOption(sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
 			continue
 		}
 		if port := binary.BigEndian.Uint16(u.port[:]); port != 0 {
@@ -197,7 +264,8 @@ func (e *kernelEndpoint) learnEncapPort(kid int32, peer []netip.AddrPort) (prima
 }
 
 // peerAddrChanged takes an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).
-func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
+func (r *kernelReader) peerAddrChanged(state, kid int32) {
+	e := r.e
 	switch state {
 	case addrAdded, addrRemoved, addrMadePrimary:
 	default:
@@ -210,7 +278,9 @@ func (e *kernelEndpoint) peerAddrChanged(state, kid int32) {
 	a.mu.Lock()
 	is := a.state == kernelUp
 	a.mu.Unlock()
-	if peer := e.quietOwn(kid, e.peerAddrs(kid)); is && len(peer) > 0 {
+	peer := r.sock.peerAddrs(kid)
+	e.retryPaths(r.sock, kid, len(peer))
+	if peer = e.quietOwn(r.sock, kid, peer); is && len(peer) > 0 {
 		a.emit(Event{Type: PeerAddrs, Peer: peer})
 	}
 }

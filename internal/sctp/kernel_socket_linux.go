@@ -4,15 +4,15 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// kernelSocket is a one-to-many SCTP socket (RFC 6458, Section 3). It is
-// non-blocking and waits for input in Go's poller. Its methods may be called
+// kernelSocket is a one-to-many SCTP socket (RFC 6458, Section 3), or one that
+// was made of it for one association (Section 9.2). It is non-blocking and waits for input in Go's poller. Its methods may be called
 // from any goroutine, receive from one only.
 type kernelSocket struct {
 	file *os.File
@@ -30,7 +30,12 @@ func openKernelSocket(v6 bool) (*kernelSocket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &kernelSocket{file: os.NewFile(uintptr(fd), "sctp"), v6: v6}
+	return newKernelSocket(fd, v6)
+}
+
+// newKernelSocket takes over a descriptor.
+func newKernelSocket(fd int, v6 bool) (s *kernelSocket, err error) {
+	s = &kernelSocket{file: os.NewFile(uintptr(fd), "sctp"), v6: v6}
 	if s.raw, err = s.file.SyscallConn(); err != nil {
 		_ = s.file.Close()
 		return nil, err
@@ -146,6 +151,16 @@ func (s *kernelSocket) connect(addrs []netip.AddrPort) (int32, error) {
 	return p.assoc, err
 }
 
+// peel gives an association a socket of its own, with the options of this one
+// and what has come for it (sctp_peeloff; RFC 6458, Section 9.2).
+func (s *kernelSocket) peel(assoc int32) (*kernelSocket, error) {
+	p := peelOff{assoc: assoc, flags: unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC}
+	if err := getOption(s, "SCTP_SOCKOPT_PEELOFF_FLAGS", optPeelOff, &p); err != nil {
+		return nil, err
+	}
+	return newKernelSocket(int(p.fd), s.v6)
+}
+
 // addrs asks for a list of addresses: the peer's, or with association 0 ours.
 func (s *kernelSocket) addrs(option int, assoc int32) ([]netip.AddrPort, error) {
 	// sctp_getaddrs: association, number, addresses.
@@ -170,8 +185,8 @@ func (s *kernelSocket) addrs(option int, assoc int32) ([]netip.AddrPort, error) 
 // A recvmmsg takes up to recvBatch messages, notifications or parts of either,
 // each of up to recvPart bytes; what is longer comes in several.
 const (
-	recvBatch = 8
-	recvPart  = 8 << 10
+	recvBatch = 4
+	recvPart  = 4 << 10
 )
 
 // inbound is what one recvmmsg gives, with all that it needs.
@@ -187,6 +202,9 @@ type mmsghdr struct {
 	hdr unix.Msghdr
 	n   uint32
 }
+
+// inbounds are those that no socket uses now.
+var inbounds = sync.Pool{New: func() any { return newInbound() }}
 
 func newInbound() *inbound {
 	in := new(inbound)
@@ -225,16 +243,17 @@ func (in *inbound) at(i int) (part []byte, flags int, info *rcvInfo) {
 	return in.buf[i][:min(m.n, recvPart)], int(m.hdr.Flags), info
 }
 
-// receive calls take with all that comes, until there is an error. idle is
-// true while nothing is left to take.
-func (s *kernelSocket) receive(in *inbound, idle *atomic.Bool, take func(part []byte, flags int, info *rcvInfo)) error {
+// receive calls take with all that comes, and handled behind each batch, until
+// that says that it is enough or there is an error.
+func (s *kernelSocket) receive(take func(part []byte, flags int, info *rcvInfo), handled func() (enough bool)) error {
 	var errno syscall.Errno
 	// All is done in one Read of the poller, which forgets at its beginning
 	// what had come before, but not from one try to the next. So where fewer
 	// came than asked for, there is no need to ask once more.
 	err := s.raw.Read(func(fd uintptr) bool {
+		in := inbounds.Get().(*inbound)
+		defer inbounds.Put(in)
 		for {
-			idle.Store(false)
 			n, e := in.fetch(fd)
 			if e != 0 && e != unix.EAGAIN {
 				errno = e
@@ -243,13 +262,15 @@ func (s *kernelSocket) receive(in *inbound, idle *atomic.Bool, take func(part []
 			for i := range n {
 				take(in.at(i))
 			}
+			if handled() {
+				return true
+			}
 			if n < recvBatch {
-				idle.Store(true)
 				return false
 			}
 		}
 	})
-	if err == nil {
+	if err == nil && errno != 0 {
 		err = os.NewSyscallError("recvmmsg", errno)
 	}
 	return err

@@ -2,142 +2,148 @@ package sctp
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-const (
-	// kernelRetryMin and kernelRetryMax bound how soon a full send buffer is
-	// tried again.
-	kernelRetryMin = time.Millisecond
-	kernelRetryMax = 10 * time.Millisecond
-	// kernelStuck is how long a shared send buffer may be full, without a
-	// message of anybody getting in, before peers that do not take theirs
-	// are cut off.
-	kernelStuck = time.Second
-	// kernelSilent is how long that may go on with peers that do not say that
-	// they have no room: the network may be what is slow.
-	kernelSilent = 5 * time.Second
-)
+// send gives a message to the kernel, or queues it where the kernel does not
+// take it at once.
+func (a *kernelAssoc) send(m Message) error {
+	if len(m.Data) == 0 {
+		return errors.New("SCTP cannot send an empty message (RFC 9260, Section 3.3.1)")
+	}
+	if m.Stream >= kernelStreams {
+		return fmt.Errorf("stream %d: an association has the streams 0 to %d", m.Stream, kernelStreams-1)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state >= kernelEnding || a.eof {
+		return ErrNoAssoc
+	}
+	if a.state == kernelUp && len(a.queue.msgs) == 0 {
+		if err := a.push(&m); !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	if !a.queue.push(m, a.e.lim) {
+		return ErrQueueFull
+	}
+	if a.state == kernelUp {
+		a.schedule()
+	}
+	return nil
+}
 
-var errStuck = errors.New("the peer does not take what is sent to it, and the send buffer that all share is full")
+// push gives a message to the kernel. unix.EAGAIN means not now, ErrNoAssoc
+// that it is too late.
+func (a *kernelAssoc) push(m *Message) error {
+	err := a.sock.send(&a.call, m.Data, sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid})
+	switch {
+	case err == nil:
+		return nil
+	case isFull(err):
+		return unix.EAGAIN
+	case isGone(err), errors.Is(err, unix.EINVAL) && m.Stream == 0:
+		return ErrNoAssoc // the kernel no longer knows the name
+	default:
+		return fmt.Errorf("send %d bytes: %w", len(m.Data), err)
+	}
+}
 
-// schedule has the writer send what the association has queued. a.mu is held.
+// schedule has the queue sent. a.mu is held, and Close waits for that.
 func (a *kernelAssoc) schedule() {
-	if a.listed {
+	if a.writing {
 		return
 	}
-	a.listed = true
-	e := a.e
-	e.pendingMu.Lock()
-	e.pending = append(e.pending, a)
-	e.pendingMu.Unlock()
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
+	a.writing = true
+	a.armStalled()
+	a.e.wg.Go(a.write)
 }
 
-// writeLoop sends what could not be sent at once.
-func (e *kernelEndpoint) writeLoop() {
-	for {
-		select {
-		case <-e.wake:
-		case <-e.done:
+// write sends the queue as the kernel takes it, until there is none.
+func (a *kernelAssoc) write() {
+	done := func(uintptr) bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		full := a.flush()
+		a.writing = full
+		if !full && a.stalled != nil {
+			a.stalled.Stop()
+		}
+		return !full
+	}
+	for a.sock.raw.Write(done) == nil {
+		a.mu.Lock()
+		writing := a.writing
+		a.mu.Unlock()
+		if !writing || !a.e.pause(kernelRetry) {
 			return
 		}
-		retry, taken, since := kernelRetryMin, e.taken.Load(), time.Now()
-		for e.writePending() {
-			if !e.pause(retry) {
-				return
-			}
-			retry = min(2*retry, kernelRetryMax)
-			if now := e.taken.Load(); now != taken {
-				taken, since = now, time.Now()
-			} else if time.Since(since) >= kernelStuck {
-				e.relieve()
-				since = time.Now()
-			}
+	}
+}
+
+// kernelRetry is when to try again where the kernel has no memory at all.
+const kernelRetry = 10 * time.Millisecond
+
+// armStalled has the association end if the kernel takes nothing for a time.
+// a.mu is held.
+func (a *kernelAssoc) armStalled() {
+	d := a.e.lim.Stalled
+	switch {
+	case d <= 0:
+	case a.stalled == nil:
+		a.stalled = time.AfterFunc(d, func() { a.cutStalled() })
+	default:
+		a.stalled.Reset(d)
+	}
+}
+
+// cutStalled ends the association if there is a queue.
+func (a *kernelAssoc) cutStalled() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.writing {
+		a.abortLocked(Overrun, errStalled)
+	}
+}
+
+// flush sends what is queued as far as the kernel takes it, and says whether
+// its buffer is full. a.mu is held.
+func (a *kernelAssoc) flush() (full bool) {
+	if a.state == kernelConnecting || a.state == kernelEnded {
+		return false
+	}
+	sent := 0
+	for sent < len(a.queue.msgs) && !full {
+		m := &a.queue.msgs[sent]
+		switch err := a.push(m); {
+		case errors.Is(err, unix.EAGAIN):
+			full = true
+			continue
+		case err != nil && !errors.Is(err, ErrNoAssoc):
+			failed := Event{Type: SendFailed, Message: *m, Err: err}
+			a.e.wg.Go(func() { a.emit(failed) })
 		}
+		sent++
 	}
+	a.dequeue(sent)
+	if sent > 0 {
+		a.armStalled()
+	}
+	if a.eof && !a.eofSent && !full {
+		a.eofSent = true
+		_ = a.sock.send(&a.call, nil, sndInfo{flags: sndEOF, assoc: a.kid})
+	}
+	return full
 }
 
-// writePending lets the waiting associations send in turn. It says whether the
-// kernel's send buffer was full before all had their turn.
-func (e *kernelEndpoint) writePending() (full bool) {
-	e.pendingMu.Lock()
-	list := e.pending
-	e.pending = nil
-	e.pendingMu.Unlock()
-	for i, a := range list {
-		a.mu.Lock()
-		err := a.flush()
-		a.listed = err != nil
-		a.mu.Unlock()
-		if err != nil {
-			// All share the buffer. The shortest messages come first next
-			// time: the kernel takes any where there is room for a byte.
-			rest := list[i:]
-			for _, a := range rest {
-				a.mu.Lock()
-				a.next = firstLen(a.queue)
-				a.mu.Unlock()
-			}
-			slices.SortStableFunc(rest, func(a, b *kernelAssoc) int { return a.next - b.next })
-			e.pendingMu.Lock()
-			e.pending = append(rest, e.pending...)
-			e.pendingMu.Unlock()
-			return true
-		}
+// dequeue removes the first n messages.
+func (a *kernelAssoc) dequeue(n int) {
+	for _, m := range a.queue.msgs[:n] {
+		a.queue.add(-1, -len(m.Data))
 	}
-	return false
-}
-
-// firstLen is the length of the first message, 0 if there is none.
-func firstLen(q sendQueue) int {
-	if len(q.msgs) == 0 {
-		return 0
-	}
-	return len(q.msgs[0].Data)
-}
-
-// relieve makes room in a send buffer that is full of what peers do not take.
-// It cuts off those that have not taken their share for some time and whose
-// window is shut, or else the one that has taken nothing for the longest. Where
-// it is not known of an association, the kernel is asked, and the next call
-// knows.
-func (e *kernelEndpoint) relieve() {
-	if !e.waiting.Load() {
-		return // what the kernel says of the associations is not all read
-	}
-	e.mu.RLock()
-	all := make([]*kernelAssoc, 0, len(e.assocs))
-	for _, a := range e.assocs {
-		all = append(all, a)
-	}
-	e.mu.RUnlock()
-	var oldest *kernelAssoc
-	asked, shut := time.Now(), false
-	for _, a := range all {
-		a.mu.Lock()
-		switch {
-		case a.held > 0 && !a.askedDry:
-			a.askDry()
-		case a.askedDry && time.Since(a.askedAt) >= kernelStuck && a.windowShut():
-			shut = true
-			a.abortLocked(Overrun, errStuck)
-		case a.askedDry && a.askedAt.Before(asked):
-			oldest, asked = a, a.askedAt
-		}
-		a.mu.Unlock()
-	}
-	if !shut && oldest != nil && time.Since(asked) >= kernelSilent {
-		oldest.abort(Overrun, errStuck)
-	}
-}
-
-// windowShut says whether the peer has no room for a packet more.
-func (a *kernelAssoc) windowShut() bool {
-	st := assocStatus{assoc: a.kid}
-	return getOption(a.e.sock, "SCTP_STATUS", optStatus, &st) == nil && st.window < 1500
+	a.queue.msgs = slices.Delete(a.queue.msgs, 0, n)
 }

@@ -178,6 +178,9 @@ type machine struct {
 	read   func() (machineState, error)         // readMachine but in tests
 	source func(netip.Addr) (netip.Addr, error) // SourceAddr but in tests
 	logf   func(string, ...any)
+	// inside runs a function in the endpoint's network namespace, which is that
+	// of the process but in tests.
+	inside func(func())
 
 	mu    sync.Mutex
 	asked time.Time
@@ -187,7 +190,7 @@ type machine struct {
 }
 
 func newMachine(logf func(string, ...any)) *machine {
-	return &machine{read: readMachine, source: SourceAddr, logf: logf}
+	return &machine{read: readMachine, source: SourceAddr, logf: logf, inside: func(f func()) { f() }}
 }
 
 // now gives the addresses as of some seconds ago.

@@ -18,7 +18,9 @@ type Stack struct {
 	kernel bool
 	udp    *udpMux // nil if user space stays out
 	tcp    counters
-	ids    idAllocator
+	// kernelN counts for the kernel's SCTP.
+	kernelN counters
+	ids     idAllocator
 	// machine knows the addresses of this machine.
 	machine *machine
 	// kernelEncaps says that the kernel does SCTP in UDP for us.
@@ -85,13 +87,15 @@ func (s *Stack) Kinds() []Kind {
 
 // Stats gives the Stack's counters.
 func (s *Stack) Stats() Stats {
-	st := s.tcp.stats()
+	var st Stats
 	if s.udp != nil {
-		u := s.udp.n.stats()
-		u.Overruns += st.Overruns
-		u.Refused += st.Refused
-		u.Panics += st.Panics
-		st = u
+		st = s.udp.n.stats()
+	}
+	for _, n := range []*counters{&s.tcp, &s.kernelN} {
+		o := n.stats()
+		st.Overruns += o.Overruns
+		st.Refused += o.Refused
+		st.Panics += o.Panics
 	}
 	return st
 }

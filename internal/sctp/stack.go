@@ -58,8 +58,9 @@ type Limits struct {
 	SendQueueMessages, SendQueueBytes int
 	// SendQueueTotal, bytes not yet taken by all peers together, with 256 for
 	// each message, beyond which
-	// each has room for 16 KiB or one message; default 32 MiB. User-space SCTP
-	// and TCP have so much each; the kernel's SCTP shares its send buffers.
+	// each has room for 16 KiB or one message; default 32 MiB. User-space
+	// SCTP, the kernel's SCTP and TCP have so much each. Over the last two a peer
+	// has the kernel's own send buffer before it.
 	SendQueueTotal int
 	// IdleTCP closes a TCP connection without traffic; default 5 min.
 	IdleTCP time.Duration
@@ -67,8 +68,8 @@ type Limits struct {
 	// how many unanswered probes end it; defaults 10 s and 3.
 	Heartbeat time.Duration
 	Misses    int
-	// Stalled is how long a peer in UDP may take nothing of what is queued for
-	// it before its association ends; 0 is for ever.
+	// Stalled is how long a peer over SCTP may take nothing of what is queued
+	// for it before its association ends; 0 is for ever.
 	Stalled time.Duration
 }
 

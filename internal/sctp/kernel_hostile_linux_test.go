@@ -1,0 +1,165 @@
+package sctp
+
+import (
+	"fmt"
+	"net"
+	"testing"
+	"time"
+)
+
+// kernelRaw is a peer of the kernel's SCTP, in UDP on the loopback, that sends
+// what the test wants and acknowledges nothing.
+type kernelRaw struct {
+	t    *testing.T
+	conn *net.UDPConn
+	h    header
+	ours initParams
+	tsn  uint32
+}
+
+// kernelTarget is an endpoint that raw peers can attack.
+func kernelTarget(t *testing.T, lim Limits) *side {
+	t.Helper()
+	needKernel(t)
+	sh(t, "sysctl -qw net.sctp.udp_port=9899")
+	t.Cleanup(func() { sh(t, "sysctl -qw net.sctp.udp_port=0") })
+	return kernelSide(t, "", lim, "127.0.0.1:0")
+}
+
+// attack makes an association of a raw peer.
+func attack(t *testing.T, target *side, window uint32) *kernelRaw {
+	t.Helper()
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9899})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	p := &kernelRaw{
+		t: t, conn: conn, tsn: 100,
+		h:    header{src: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(), dst: target.LocalAddrs()[0].Port()},
+		ours: initParams{tag: 0x1234, rwnd: window, out: 10, in: 10, tsn: 100},
+	}
+	theirs, err := parseInit(p.exchange(chunkInitAck, chunk{typ: chunkInit, body: p.ours.body()}))
+	if err != nil {
+		t.Fatalf("INIT ACK: %v", err)
+	}
+	p.h.tag = theirs.tag
+	p.exchange(chunkCookieAck, chunk{typ: chunkCookieEcho, body: theirs.cookie})
+	return p
+}
+
+func (p *kernelRaw) send(c ...chunk) { _, _ = p.conn.Write(packetOf(p.h, c...)) }
+
+// exchange sends a chunk until one of a type comes, and gives its body.
+func (p *kernelRaw) exchange(typ chunkType, c chunk) []byte {
+	p.t.Helper()
+	buf := make([]byte, 65536)
+	for range 10 {
+		p.send(c)
+		_ = p.conn.SetReadDeadline(time.Now().Add(time.Second))
+		for {
+			n, err := p.conn.Read(buf)
+			if err != nil {
+				break
+			}
+			_, b, err := parsePacket(buf[:n])
+			if first, _, ok := nextChunk(b); err == nil && ok && first.typ == typ {
+				return first.body
+			}
+		}
+	}
+	p.t.Fatalf("no chunk of type %d in answer to type %d", typ, c.typ)
+	return nil
+}
+
+// hold sends n messages of a size with numbers after one that never comes, so
+// that the kernel has to keep them.
+func (p *kernelRaw) hold(n, size int) {
+	for i := range n {
+		p.send(data(p.tsn, 0, uint16(i+1), 3, make([]byte, size)))
+		p.tsn++
+	}
+}
+
+// talkThrough has an honest peer send messages for some time. It gives the
+// longest time that one took.
+func talkThrough(t *testing.T, a *side, good *side, toA AssocID, n int) (worst time.Duration) {
+	t.Helper()
+	for i := range n {
+		text := fmt.Sprint("message ", i)
+		start := time.Now()
+		good.send(toA, text)
+		for string(a.received().Message.Data) != text {
+		}
+		worst = max(worst, time.Since(start))
+	}
+	return worst
+}
+
+// TestKernelHeldMessages: what peers send out of order, or in part, fills the
+// socket's receive memory for nobody but themselves.
+func TestKernelHeldMessages(t *testing.T) {
+	for _, tt := range []struct {
+		name               string
+		peers, count, size int
+	}{
+		{"one association", 1, 8000, 100},
+		{"forty associations", 40, 100, 1300},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := kernelTarget(t, Limits{})
+			good := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+			toA, _ := good.call(a)
+			for range tt.peers {
+				attack(t, a, 100000).hold(tt.count, tt.size)
+			}
+			worst := talkThrough(t, a, good, toA.Assoc, 20)
+			t.Logf("the longest of 20 messages took %v", worst)
+			if worst > time.Second {
+				t.Errorf("a message of an honest peer took %v, want less than a second", worst)
+			}
+		})
+	}
+}
+
+// TestKernelNeverReads: peers that take nothing fill their own queues up to a
+// limit for all, and are all cut off at the same time. Others do not notice.
+func TestKernelNeverReads(t *testing.T) {
+	const peers = 30
+	lim := Limits{SendQueueTotal: 1 << 20, Stalled: 2 * time.Second}
+	a := kernelTarget(t, lim)
+	good := kernelSide(t, "", Limits{}, "127.0.0.1:0")
+	toA, _ := good.call(a)
+	taken := 0
+	for range peers {
+		attack(t, a, 1500)
+		to := a.up().Assoc
+		for a.Send(to, Message{Data: make([]byte, 58<<10)}) == nil {
+			taken++
+		}
+	}
+	n := a.Endpoint.(*kernelEndpoint).n
+	queued := n.queued.Load()
+	start := time.Now()
+	worst := talkThrough(t, a, good, toA.Assoc, 20)
+	for range peers {
+		a.down(Overrun)
+	}
+	t.Logf("%d answers taken, %d KiB queued; a message took %v at most; all were cut off after %v",
+		taken, queued>>10, worst, time.Since(start))
+	if most := int64(lim.SendQueueTotal + peers*(58<<10+messageCost)); queued > most {
+		t.Errorf("%d KiB are queued, want at most %d", queued>>10, most>>10)
+	}
+	if worst > time.Second {
+		t.Errorf("a message of an honest peer took %v, want less than a second", worst)
+	}
+	if took := time.Since(start); took > lim.Stalled+3*time.Second {
+		t.Errorf("the last was cut off after %v, want about %v", took, lim.Stalled)
+	}
+	if got := n.overruns.Load(); got != peers {
+		t.Errorf("%d cuts are counted, want %d", got, peers)
+	}
+	if left := n.queued.Load(); left != 0 {
+		t.Errorf("%d bytes are queued when nobody is left", left)
+	}
+}
