@@ -274,7 +274,7 @@ func (s *Stats) families() []family {
 		counter("probes_total", "Probes after the end of an association with pool elements.", s.Probes),
 		gauge("probes_open", "Probes running or waiting.", s.Probing),
 		counter("messages_malformed_total", "Messages that could not be read.", s.Malformed),
-		counter("messages_misplaced_total", "Messages that are none for a registrar.", s.Misplaced),
+		counter("messages_misplaced_total", "Messages of a type that registrars do not accept.", s.Misplaced),
 		byLabel("messages_ignored_total", "reason", "Messages ignored.", ignoredLabels[:], s.Ignored[:]),
 		counter("errors_sent_total", "ASAP_ERROR and ENRP_ERROR messages sent.", s.ErrorsSent),
 		counter("errors_suppressed_total", "ASAP_ERROR messages not sent because there were too many.", s.ErrorsSuppressed),

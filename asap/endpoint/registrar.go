@@ -104,7 +104,7 @@ func ParseRegistrarAt(s string, port uint16) (Registrar, error) {
 	if ok {
 		n, err := strconv.ParseUint(encap, 10, 16)
 		if err != nil || n == 0 {
-			return Registrar{}, fmt.Errorf("registrar %q: after the / stands its UDP port for SCTP in UDP, 1 to 65535", s)
+			return Registrar{}, fmt.Errorf("registrar %q: the part after / must be the UDP port for SCTP in UDP, 1 to 65535", s)
 		}
 		r.EncapPort = uint16(n)
 	}

@@ -43,7 +43,7 @@ func ParseVia(s string) (Via, error) {
 			return v, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is no transport; there are auto, kernel, udp and tcp", s)
+	return 0, fmt.Errorf("%q is not a transport; use auto, kernel, udp or tcp", s)
 }
 
 func (v Via) kind() sctp.Kind {

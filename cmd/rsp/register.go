@@ -54,11 +54,11 @@ func newRegister() *cobra.Command {
 
 rsp registers the element, renews the registration, acknowledges the registrar's
 keep-alives, and looks for the next registrar if one fails or has no room. A
-registrar that takes over finds the element as well. On SIGTERM, SIGINT and SIGHUP
-rsp deregisters the element and ends.
+registrar that takes over finds the element as well. Without COMMAND, SIGTERM,
+SIGINT and SIGHUP deregister the element and end rsp.
 
-rsp ends by itself only if a registrar refuses the first registration for a reason
-that lies in the element, such as another policy than the pool's. If an --id is in
+rsp ends by itself only if a registrar refuses the first registration because of
+the element itself, for example if its policy differs from the pool's. If an --id is in
 use by another element, rsp tries again for 75 s first: that element may have
 died. After a registration has succeeded, no refusal ends rsp: it logs the reason,
 goes on to other registrars, and tries again after up to a minute.
@@ -67,17 +67,19 @@ With COMMAND, rsp runs the server. The element is registered while COMMAND runs,
 and rsp ends with COMMAND's exit status. Only three things end COMMAND: COMMAND
 itself, the user's signals, and a first registration that is refused.
 
-Signals are passed on to COMMAND. SIGTERM, SIGINT and SIGQUIT follow the
+Signals are passed on to COMMAND, but not to the processes that COMMAND starts, so a
+start script must end with exec SERVER. SIGTERM, SIGINT and SIGQUIT follow the
 deregistration and the time of --drain; a second one is passed on at once. Clients
 keep an answer for its TTL, so --drain with that TTL lets the server answer those
 that have not heard of the deregistration. Signals that rsp was started to ignore,
 as by nohup, stay ignored by rsp and COMMAND.
 
 COMMAND gets the terminal if it reads from it and rsp is in the foreground; Ctrl-C
-then reaches COMMAND directly. While COMMAND is stopped (SIGSTOP, Ctrl-Z), it is not
-registered. As process 1 of a container, rsp also reaps orphaned processes. In a
-unit of systemd, KillMode=mixed has SIGTERM reach only rsp at first, which passes
-it on.
+and Ctrl-Z then reach COMMAND directly. While COMMAND is stopped, it is not
+registered. If COMMAND does not read the terminal, Ctrl-Z stops only rsp: the
+element is removed after a missed keep-alive, and registered again when rsp
+continues. As process 1 of a container, rsp also reaps orphaned processes. In a
+systemd unit, set KillMode=mixed: SIGTERM then goes only to rsp, which passes it on.
 
 If the log cannot be written, because the reader of the pipe hangs or has ended,
 rsp and COMMAND run on; rsp counts the lines that it loses, and logs the number
@@ -107,11 +109,11 @@ Addresses:
 
 Policies, their short names and their values:
 ` + policyHelp() + `
-  A single value stands behind a colon, several are named:
+  Write a single value after a colon, and several values by name:
     WeightedRoundRobin:7   LeastUsed:0.25   LUD:load=20%,degradation=5%
-  Weights and priorities are whole numbers (default 1 and 0), loads and the like
-  fractions, 0 to 1 or 0% to 100% (default 0). All elements of a pool have one
-  policy; their values differ.
+  Weights and priorities are whole numbers (default 1 and 0). Loads,
+  degradations and dpf are fractions, 0 to 1 or 0% to 100% (default 0). All elements
+  of a pool have the same policy; their values may differ.
 
 Checks (--check):
   tcp, tcp:HOST:PORT      a connection; without HOST:PORT to the served address
@@ -129,8 +131,8 @@ Loads (--load), for the policies with a load:
   cpu                     the part of the time that this machine's processors work
   file:PATH, cmd:COMMAND  a fraction in a file, or printed by a command of the shell
   A load that has changed by --load-threshold is sent to the registrar at once.
-  A source has --load-interval to give a value, but at least 1s and at most 10s.
-  If it gives none, the last value stays, at first that of --policy. The first
+  A source must give a value within --load-interval, but has at least 1s and at most
+  10s. If it gives none, the last value stays, at first that of --policy. The first
   registration waits 2s for a value.
 
 Commands of checks and loads may print 64 KiB. When one ends, all processes of
@@ -138,9 +140,9 @@ its process group end with it.
 
 Registration life:
   RFC 5354 counts it in seconds, the reference implementation RSPLIB in
-  milliseconds. The default goes on the wire as 90000, which is right for both:
-  90 s of milliseconds, renewed every 30 s, or 25 h of seconds. Keep-alives detect a
-  dead element long before that. --life-unit chooses the unit for one kind.
+  milliseconds. The default goes on the wire as 90000, which works with both:
+  read as milliseconds it is 90 s, read as seconds 25 h; rsp renews it every 30 s. Keep-alives detect a
+  dead element long before that. --life-unit selects the unit.
 
 ` + registrarHelp + `
   A registrar that takes over from a failed one connects to the address and port
@@ -168,7 +170,7 @@ Registration life:
   rsp register -p jobs -s sctp:5001 --address 192.0.2.11 --address 2001:db8::11`,
 		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
-				return fmt.Errorf("unexpected argument %q: the command to run stands behind --", args[0])
+				return fmt.Errorf("unexpected argument %q: write the command to run after --, and the value of --announce after a =", args[0])
 			}
 			return nil
 		}),
@@ -189,8 +191,8 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.SortFlags = false
 	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join (needed)")
 	fl.StringVarP(&f.serve, "serve", "s", "", "what the server's users connect to: `PROTOCOL:PORT`, with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE] (needed)")
-	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the one toward the registrars, whatever it becomes)")
-	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have: in front of a NAT or a container; repeatable with sctp")
+	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "address of this machine where the server is reached; repeatable with sctp, else one (default: the address from which rsp reaches the registrar, also after it changes)")
+	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have: that of a NAT or a container's host; repeatable with sctp")
 	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's policy, with this element's values")
 	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (only with sctp)")
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal digits (default: random)")
@@ -268,7 +270,7 @@ func (f *registerFlags) config() (pe.Config, error) {
 	case f.serve == "":
 		return cfg, errors.New("--serve is missing: what the server's users connect to, such as tcp:8080")
 	case f.via == endpoint.TCP.String():
-		return cfg, errors.New("--via tcp: elements register over SCTP; there are auto, kernel and udp")
+		return cfg, errors.New("--via tcp: elements register over SCTP; use auto, kernel or udp")
 	}
 	if cfg.Transport, err = parseServe(f.serve); err != nil {
 		return cfg, fmt.Errorf("--serve: %w", err)

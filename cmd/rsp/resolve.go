@@ -73,9 +73,9 @@ The first element in the answer is the policy's first choice. LIFE is the
 registration life as it is on the wire: in seconds after RFC 5354, in
 milliseconds for elements of the reference implementation RSPLIB.
 
-With --watch, rsp subscribes to the pool's changes and prints the pool anew at
-each, until it is ended. Where a registrar sends no updates, and while the pool
-does not exist, it asks every 2 s.
+With --watch, rsp subscribes to the pool's changes and prints the pool
+after each, until rsp ends. If a registrar sends no updates, and while the pool
+does not exist, rsp asks every 2 s.
 
 ` + registrarHelp + `
 

@@ -27,15 +27,16 @@ type guestFlags struct {
 	json    bool
 }
 
-const guestHelp = `Any registrar can be asked that serves ENRP, of whatever make. rsp asks as one
-would that joins the scope: for some seconds the registrar may count it among
-its peers. It changes nothing.
+const guestHelp = `Every registrar that serves ENRP can be asked, also one of another make. rsp asks
+like a registrar that joins the scope, so the registrar may count rsp among its
+peers for some seconds. Nothing is changed. CoreDNS serves ENRP only with one of
+the options peer, enrp_announce and enrp.
 
 Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 9901 for ENRP
-  and 9899 for SCTP in UDP if not given, ADDRESS being a host name or an
-  IP address. Repeat the option for more registrars:
-  the first that answers is taken.`
+  and 9899 for SCTP in UDP if not given, where ADDRESS is a host name
+  or an IP address. Repeat the option for more registrars: the first that answers is
+  taken.`
 
 func (f *guestFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
@@ -59,7 +60,7 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 		return nil, err
 	}
 	if r.via == endpoint.TCP {
-		return nil, usage(cmd, errors.New("--via: ENRP is not carried by tcp; there are auto, kernel and udp"))
+		return nil, usage(cmd, errors.New("--via: ENRP does not run over tcp; use auto, kernel or udp"))
 	}
 	log := f.logger(cmd.ErrOrStderr())
 	failed := &endpoint.UnreachableError{}
@@ -192,9 +193,8 @@ func newDump() *cobra.Command {
 		Long: `Ask a registrar for all pools and pool elements that it knows, its own and those
 of the other registrars of its scope (ENRP: RFC 5353).
 
-HOME is the registrar that an element belongs to. ASAP is where the element takes
-calls of registrars, with /UDPPORT where it is known to be reached by SCTP in
-UDP there. LIFE is the registration life as it is on the wire: in seconds after
+HOME is the registrar that an element belongs to. ASAP is the address and port at which
+registrars connect to the element, with /UDPPORT if it uses SCTP in UDP. LIFE is the registration life as it is on the wire: in seconds after
 RFC 5354, in milliseconds for elements of the reference implementation RSPLIB.
 
 rsp holds the handlespace in memory to sort it: some 500 bytes for each element.

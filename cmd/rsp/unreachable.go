@@ -16,9 +16,9 @@ func newUnreachable() *cobra.Command {
 
 ELEMENT is its identifier, as rsp resolve shows it. The registrar asks the
 element for a sign of life, and without one the element leaves the pool. One that
-answers stays, however often it is reported, unless the registrar is set to
-believe several clients more (MAX-BAD-PE-REPORT). There is no answer to a report:
-exit status 0 says that a registrar has taken it.
+answers stays, however often it is reported, unless the registrar is
+configured to remove elements that several clients report (MAX-BAD-PE-REPORT).
+Registrars do not answer reports: exit status 0 means that one has received it.
 
 ` + registrarHelp + `
 
