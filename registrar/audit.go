@@ -14,15 +14,14 @@ type audit struct {
 	swept    int
 }
 
-// beginAudit asks a peer for its own elements, since its checksum is not what
-// it should be.
+// beginAudit asks a peer for its own elements, which may be other than we have them.
 func (r *Registrar) beginAudit(p *peer) {
 	if p.audit.number != 0 {
 		return
 	}
 	r.stats.Audits++
 	r.peers.audits++
-	p.audit.number = r.peers.audits
+	p.audit.number, p.missed = r.peers.audits, false
 	p.audit.transfer = transfer{began: r.now}
 	r.askAudit(p)
 }
@@ -50,7 +49,7 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		return
 	case m.More:
 		r.giveUpTransfer(p, &p.audit.transfer)
-		r.endAudit(p) // nothing is swept: not all was named
+		r.endAudit(p) // nothing is swept
 		return
 	}
 	p.audit.sweeping, p.roster.sweep = true, p.roster.head
@@ -96,5 +95,6 @@ func (r *Registrar) auditDue(p *peer) {
 
 func (r *Registrar) endAudit(p *peer) {
 	r.timers.stop(&p.audit.timer)
+	p.missed = p.missed || !p.audit.sweeping // not all was named
 	p.audit, p.roster.sweep = audit{}, nil
 }

@@ -207,7 +207,7 @@ func (r *Registrar) linkDown(a *assoc) {
 
 // unlink moves a peer to another association, or suspects it if there is none.
 func (r *Registrar) unlink(p *peer) {
-	p.assoc, p.doubted = nil, time.Time{}
+	p.assoc, p.doubted, p.missed = nil, time.Time{}, true
 	for _, a := range r.peers.links {
 		if a.sender == p {
 			p.assoc = a
@@ -261,6 +261,9 @@ func (r *Registrar) write(a *assoc, m enrp.Message) {
 func (r *Registrar) onENRP(a *assoc, b []byte) {
 	if !a.rate.takeN(r.now, r.cfg.Limits.PeerMessages, r.weight(a, b)) {
 		r.stats.Ignored[ignoredRate]++
+		if a.sender != nil {
+			a.sender.missed = true
+		}
 		return
 	}
 	msg, causes, err := enrp.Parse(b)

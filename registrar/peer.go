@@ -39,6 +39,9 @@ type peer struct {
 	// doubted is since when it owes a sign of life over its association, which is
 	// perhaps dead; the zero time if it does not.
 	doubted time.Time
+	// missed tells that updates of it may have been lost, with an association that
+	// has ended or beyond Limits.PeerMessages.
+	missed bool
 	// listAsked tells that it has been asked for its list and has not answered.
 	listAsked bool
 	// refuses tells that it has a handlespace and has refused to give it last.

@@ -51,9 +51,16 @@ func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 	if m.ReplyRequired {
 		r.write(a, r.presence(p.id, false))
 	}
-	if m.HasChecksum && r.Ready() && !enrp.ChecksumsMatch(m.Checksum, p.roster.sum.Value()) && !r.inherits(p) {
+	if m.HasChecksum && r.Ready() && !r.inherits(p) && r.isStale(p, m.Checksum) {
 		r.beginAudit(p)
 	}
+}
+
+// isStale reports whether the peer's elements may be other than we have them. Its
+// checksum covers their identifiers (RFC 5353, Section 3.6.2). It does not tell that
+// an update of an address or of a policy is missing.
+func (r *Registrar) isStale(p *peer, checksum uint16) bool {
+	return !enrp.ChecksumsMatch(checksum, p.roster.sum.Value()) || p.missed && p.roster.n > 0
 }
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that have not been heard are

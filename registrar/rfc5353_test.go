@@ -242,3 +242,29 @@ func TestDeniedIsNotTold(t *testing.T) {
 	w.want("1 < registration rejected a:2 cause 5(0008000800000001)", "3 < deregistration a:1 cause a",
 		"1 < deregistration a:3", "1 < deregistration b:1")
 }
+
+// TestUpdateMissed: while a peer has no association with us, its updates are lost.
+// The PE checksum (RFC 5353, Section 3.6.2) does not cover the attributes of an
+// element, so that it tells nothing of a changed one: the peer is audited as soon as
+// it is back.
+func TestUpdateMissed(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.down(2)
+	w.handle(Connecting{Ref: 1})
+	w.trace = nil
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+	var sum enrp.Checksum
+	sum.Add("a", 1)
+	w.tell(3, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want("3 < handle_table_request to 20000002 W")
+	moved := peerElement(1, greater)
+	moved.UserTransport.Port = 8
+	w.tell(3, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{moved}}}})
+	if e := w.r.Space().Pool("a").Element(1); e == nil || e.UserTransport.Port != 8 {
+		t.Errorf("the element is %+v, want it at its new port", e)
+	}
+	w.tell(3, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want() // once
+}
