@@ -235,7 +235,7 @@ func TestUpdateBytes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	const n, seconds = 301, 10
+	const n, seconds = 301, 3
 	w := pooled(t, 100)
 	for id := AssocID(10); id < 10+n; id++ {
 		w.up(id, ViaTCP, fmt.Sprintf("10.1.%d.%d", id/250, id%250))

@@ -130,6 +130,16 @@ func TestMentorRefuses(t *testing.T) {
 	w.wantHomes("a:7@20000002")
 }
 
+// fill registers elements of which ten fill a part of a table.
+func fill(w *world, n uint32) {
+	w.t.Helper()
+	for id := range n {
+		w.recv(1, reg("a", id+1, "10.0.1.9", func(e *param.PoolElement) {
+			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, maxTable/11)}}
+		}))
+	}
+}
+
 // TestHeldDownloads: downloads that are held keep no other registrar from the
 // handlespace, whether they come from few addresses or from many.
 func TestHeldDownloads(t *testing.T) {
@@ -141,9 +151,7 @@ func TestHeldDownloads(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.Limits.Downloads = 8 })
 			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
 			w.up(1, ViaKernel, "10.0.1.9")
-			for id := range uint32(3000) { // many parts
-				w.recv(1, reg("a", id+1, "10.0.1.9"))
-			}
+			fill(w, 150) // fifteen parts
 			granted := func(id AssocID, server param.ServerID) bool {
 				w.trace = nil
 				w.tell(id, &enrp.HandleTableRequest{Sender: server})
@@ -182,9 +190,7 @@ func TestHeldDownloads(t *testing.T) {
 func TestDownloadsFromOneAddress(t *testing.T) {
 	w := newPeerWorld(t)
 	w.up(1, ViaKernel, "10.0.1.9")
-	for id := range uint32(600) {
-		w.recv(1, reg("a", id+1, "10.0.1.9"))
-	}
+	fill(w, 30)
 	for i := range 6 {
 		id, server := AssocID(10+i), param.ServerID(0x500+i)
 		w.meetAt(id, server, "10.0.8.1", "10.0.8.1")
