@@ -25,6 +25,7 @@ type assoc struct {
 	claims   []*claim // that are from this association
 	missed   []missed // elements that have not answered over it
 	probe    *probe   // that asks elements over this association
+	inquiry  *inquiry // that has opened it, until it is up
 	linger   timer
 	errors   bucket
 
@@ -112,6 +113,9 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 		a.probe.connected(r)
 	default:
 		r.leaveIdle(a)
+	}
+	if q := a.inquiry; q != nil {
+		q.askOver(r, a)
 	}
 }
 
@@ -237,6 +241,9 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	r.dropClaims(a)
 	r.missed -= len(a.missed)
 	a.missed = nil
+	if a.inquiry != nil {
+		a.inquiry.refused(r)
+	}
 	if a.probe != nil {
 		a.probe.lost(r)
 	}

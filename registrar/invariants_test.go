@@ -98,6 +98,7 @@ func (r *Registrar) checkInvariants() error {
 		fail("handlespace has %d elements, want %d of our own and %d others", n, elements, foreign)
 	}
 	r.checkProbes(probes, fail)
+	r.checkInquiries(fail)
 	if len(bad) == 0 {
 		return nil
 	}
@@ -394,5 +395,26 @@ func (r *Registrar) checkRoster(l *roster, fail failFunc) {
 	}
 	if n != l.n || l.tail != last || sum != l.sum {
 		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.home, l.n, l.sum.Value(), n, sum.Value())
+	}
+}
+
+func (r *Registrar) checkInquiries(fail failFunc) {
+	calls := 0
+	for key, q := range r.inquiries.all {
+		if q.key != key || !q.timer.armed() {
+			fail("inquiry %v without a timer", q.key)
+		}
+		if q.ref != 0 {
+			calls++
+		}
+		if q.state != inquiryAsking && q.assoc != nil || q.ref != 0 && q.assoc != nil {
+			fail("inquiry %v in state %d has an association", q.key, q.state)
+		}
+		if a := q.assoc; a != nil && a.inquiry != nil && (a.inquiry != q || a.up || r.assocs[a.id] != a) {
+			fail("inquiry %v has a call that is none", q.key)
+		}
+	}
+	if len(r.inquiries.all) > maxInquiries || calls > len(r.inquiries.calls) || len(r.inquiries.calls) > maxInquiryCalls {
+		fail("%d inquiries, %d calls of %d", len(r.inquiries.all), calls, len(r.inquiries.calls))
 	}
 }

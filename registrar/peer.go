@@ -414,6 +414,7 @@ func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *param.PoolEl
 	pe.Home = p.id // when it expires is its home's business
 	changed := former == nil || !alike(&former.pe.PoolElement, &pe.PoolElement)
 	fits := r.install(po, pe)
+	r.homeTold(po.handle, pe.ID)
 	f := po.foreign[pe.ID]
 	if f == nil {
 		f = &entry{pool: po}

@@ -192,6 +192,10 @@ func (r *Registrar) onConnecting(ev Connecting) {
 		r.calling(c, ev)
 		return
 	}
+	if q := r.inquiries.calls[ev.Ref]; q != nil {
+		q.calling(r, ev)
+		return
+	}
 	p := r.probes.connecting[ev.Ref]
 	delete(r.probes.connecting, ev.Ref)
 	known := r.assocs[ev.Assoc] != nil // that would be the host's mistake

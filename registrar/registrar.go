@@ -39,6 +39,7 @@ type Registrar struct {
 	size       int    // of all elements, see element
 
 	probes    probes
+	inquiries inquiries
 	peers     peerList
 	roster    roster // of our own elements
 	start     start
@@ -75,6 +76,7 @@ func New(cfg Config) (*Registrar, error) {
 	}
 	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
+	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
 	r.roster.home = r.id
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[param.ServerID]*peer)

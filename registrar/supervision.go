@@ -92,6 +92,10 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 		p := e.probe
 		r.own(e, a)
 		p.progress(r)
+	case r.inquiryOf(a, m.Handle, m.ID) != nil:
+		r.stats.KeepAlivesAcked++
+		r.inquiryOf(a, m.Handle, m.ID).rest(r)
+		return
 	default:
 		r.stats.KeepAlivesUnexpected++
 		r.onLateAck(a, m)
@@ -133,6 +137,8 @@ func (r *Registrar) onSendFailed(ev SendFailed) {
 		e := r.find(m.Handle, m.ID)
 		if e != nil && (e.assoc == a && e.waiting || e.probe != nil && e.list == &e.probe.asked && e.probe.assoc == a) {
 			r.remove(e, RemovedSendFailed)
+		} else if q := r.inquiryOf(a, m.Handle, m.ID); q != nil {
+			q.avoid(r)
 		}
 	}
 }

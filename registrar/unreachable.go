@@ -18,12 +18,16 @@ type report struct {
 // gives none. If it does, it is removed only where MaxBadPEReport is set: then
 // more than so many clients that cannot reach it are to be believed more than
 // its own word. The RFC has that as a SHOULD; but nobody knows who the clients
-// are, and a few hostile ones could empty every pool.
+// are, and a few hostile ones could empty every pool. For an element of another
+// registrar see inquiry.
 func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
 	r.stats.Unreachable++
 	e := r.find(m.Handle, m.ID)
 	switch most := r.cfg.Timers.MaxBadPEReport; {
-	case e == nil: // gone already
+	case e == nil:
+		if f := r.findForeign(m.Handle, m.ID); f != nil && !f.misfit {
+			r.inquire(f)
+		}
 	case most > 0 && r.countReport(e, a) > most:
 		r.remove(e, RemovedReported)
 	default:

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
 // RFC 5352, Section 3.5: asked at once, and removed if the keep-alive fails.
@@ -122,5 +125,128 @@ func TestUnreachableReports(t *testing.T) {
 		w.want("connect #1 via 1 to [10.0.0.1:40000]")
 		w.recv(2, unreachable("p", 1))
 		w.want()
+	})
+}
+
+// TestUnreachableForeign: RFC 5352, Section 3.5, for an element of another registrar.
+// It is asked, and left out of our answers for a while if it cannot be. The home is
+// told nothing, and the element stays in the handlespace.
+func TestUnreachableForeign(t *testing.T) {
+	const (
+		call   = "connect #1 via 0 to [10.0.1.1:40000]"
+		asked  = " < keep-alive p:1 from 10000001"
+		second = "1 < resolution p policy 1 2"
+	)
+	begin := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		e := peerElement(2, greater)
+		e.ASAPTransport.Port++
+		w.tell(2, update(greater, enrp.AddPE, "p", e))
+		w.up(1, ViaTCP, "10.0.0.9")
+		w.recv(1, unreachable("p", 1))
+		w.want(call)
+		w.recv(1, unreachable("p", 1)) // one at a time
+		w.want()
+		return w
+	}
+	left := func(w *world, out bool) {
+		w.t.Helper()
+		for range 4 {
+			w.recv(1, resolve("p"))
+			got := w.trace[0]
+			w.trace = nil
+			if alone := got == second; alone != out {
+				w.t.Fatalf("at %v: got %q, left out: want %v", w.now.Sub(w.start), got, out)
+			}
+		}
+		w.wantHomes("p:1@20000002", "p:2@20000002")
+	}
+	up := func(w *world) {
+		w.handle(Connecting{Ref: 1, Assoc: 5})
+		w.up(5, ViaKernel, "10.0.1.1")
+		w.want("5" + asked)
+	}
+	failed := func(w *world) {
+		w.handle(SendFailed{Assoc: 5, Data: encode(w.t, &asap.EndpointKeepAlive{Server: testServer, Handle: "p", ID: 1, HasID: true})})
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(w *world)
+		out  bool
+	}{
+		{"no call", func(w *world) { w.handle(Connecting{Ref: 1}) }, true},
+		{"call refused", func(w *world) { w.handle(Connecting{Ref: 1, Assoc: 5}); w.down(5) }, true},
+		{"send failed", func(w *world) { up(w); failed(w) }, true},
+		{"acknowledged", func(w *world) { up(w); w.recv(5, ack("p", 1)); failed(w) }, false},
+		{"not acknowledged", func(w *world) { up(w); w.pass(4 * time.Second); failed(w) }, false},
+		{"ended", func(w *world) { up(w); w.down(5) }, false},
+		{"call not answered", func(w *world) {
+			w.handle(Connecting{Ref: 1, Assoc: 5})
+			w.pass(4 * time.Second)
+			w.want("5 abort")
+			w.down(5)
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := begin(t)
+			tt.do(w)
+			left(w, tt.out)
+			if tt.out {
+				w.pass(29 * time.Second)
+				left(w, true)
+				w.pass(2 * time.Second)
+			}
+			left(w, false)
+		})
+	}
+	t.Run("the home tells of it", func(t *testing.T) {
+		w := begin(t)
+		w.handle(Connecting{Ref: 1})
+		left(w, true)
+		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+		left(w, false)
+		w.recv(1, unreachable("p", 1))
+		w.want("connect #2 via 0 to [10.0.1.1:40000]")
+	})
+	t.Run("the only one", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, update(greater, enrp.DelPE, "p", peerElement(2, greater)))
+		w.handle(Connecting{Ref: 1})
+		w.recv(1, resolve("p"))
+		w.want("1 < resolution p policy 1 1")
+	})
+	t.Run("once a second", func(t *testing.T) {
+		w := begin(t)
+		up(w)
+		for range 300 {
+			w.recv(1, unreachable("p", 1))
+			w.recv(5, ack("p", 1))
+			w.pass(10 * time.Millisecond)
+		}
+		w.want("5"+asked, "5"+asked)
+	})
+	t.Run("many", func(t *testing.T) {
+		w := begin(t)
+		handle := func(ev Event) int { return len(w.r.Handle(w.now, ev)) } // with checks it takes half a minute
+		calls := 0
+		for i := range 2 * maxInquiries {
+			h := fmt.Sprint("q", i)
+			b, _ := update(greater, enrp.AddPE, h, peerElement(1, greater)).Append(nil)
+			handle(Received{Assoc: 2, PPID: enrp.PPID, Data: b})
+			calls += handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, unreachable(h, 1))})
+		}
+		if calls != maxInquiryCalls-1 {
+			t.Errorf("%d calls at the same time, want %d", calls, maxInquiryCalls-1)
+		}
+		for i := range 2 * maxInquiries {
+			handle(Connecting{Ref: uint64(i + 1)})
+			handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, unreachable(fmt.Sprint("q", i), 1))})
+		}
+		w.check()
+		if n := len(w.r.inquiries.all); n != maxInquiries {
+			t.Errorf("%d inquiries, want %d", n, maxInquiries)
+		}
 	})
 }

@@ -63,7 +63,9 @@ func (l *lottery) remove(m *members, slot uint32) {
 }
 
 func (l *lottery) renumber(m *members, slot uint32) {
-	l.urns[m.elems[slot].Families()].slots[m.at[slot]] = slot
+	if at := m.at[slot]; at != nowhere {
+		l.urns[m.elems[slot].Families()].slots[at] = slot
+	}
 }
 
 // take removes what is at a place of an urn. The last one takes the place.

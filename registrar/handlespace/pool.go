@@ -20,6 +20,7 @@ type Pool struct {
 	mu      sync.Mutex // guards what follows
 	members members
 	index   index
+	avoided map[param.PEID]struct{} // see Avoid; nil at first
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
@@ -47,6 +48,8 @@ type index interface {
 	update(m *members, slot uint32, old *Element)
 	// remove leaves a slot out from now on.
 	remove(m *members, slot uint32)
+	// restore takes in a slot that was removed, but not its element.
+	restore(m *members, slot uint32)
 	// renumber is told that the element in slot had another number.
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
@@ -114,7 +117,13 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.index.pick(&p.members, dst, n, families)
+	had := len(dst)
+	dst = p.index.pick(&p.members, dst, n, families)
+	if len(dst) == had && len(p.avoided) > 0 { // better those than none
+		p.restoreAll()
+		dst = p.index.pick(&p.members, dst, n, families)
+	}
+	return dst
 }
 
 // check tells whether an element fits into the pool (RFC 5352, Section 3.1).
@@ -139,6 +148,7 @@ func (p *Pool) put(e *Element) (old *Element) {
 	defer p.mu.Unlock()
 	m := &p.members
 	if slot, ok := m.slots[e.ID]; ok {
+		p.restore(e.ID)
 		old = m.elems[slot]
 		m.elems[slot] = e
 		p.index.update(m, slot, old)
@@ -162,6 +172,7 @@ func (p *Pool) remove(id param.PEID) *Element {
 	if !ok {
 		return nil
 	}
+	p.restore(id)
 	e := m.elems[slot]
 	p.index.remove(m, slot)
 	m.degraded.remove(slot)

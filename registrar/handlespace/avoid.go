@@ -1,0 +1,64 @@
+package handlespace
+
+import "github.com/rserpool/coredns-rserpool/asap/param"
+
+// Avoid has selections leave out an element, which stays in its pool, or take it in
+// again. It is in again, too, as soon as it is put anew, or when nothing else is left
+// that a selection could pick. A new turn and the lowest sum of degradations wait for
+// it then, as for an element that joins. It is no change of the handlespace.
+func (s *Space) Avoid(h param.PoolHandle, id param.PEID, avoid bool) {
+	if p := s.Pool(h); p != nil {
+		p.avoid(id, avoid)
+	}
+}
+
+func (p *Pool) avoid(id param.PEID, avoid bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := &p.members
+	slot, ok := m.slots[id]
+	_, is := p.avoided[id]
+	switch {
+	case !ok || is == avoid:
+	case !avoid:
+		p.restore(id)
+	default:
+		if p.avoided == nil {
+			p.avoided = make(map[param.PEID]struct{})
+		}
+		p.avoided[id] = struct{}{}
+		p.index.remove(m, slot)
+	}
+}
+
+// restore has selections take in an element again. The caller has the lock.
+func (p *Pool) restore(id param.PEID) {
+	if _, is := p.avoided[id]; is {
+		delete(p.avoided, id)
+		slot := p.members.slots[id]
+		p.members.degraded.rejoin(slot)
+		p.index.restore(&p.members, slot)
+	}
+}
+
+// restoreAll goes by slot, so that the order is always the same.
+func (p *Pool) restoreAll() {
+	for _, e := range p.members.elems {
+		p.restore(e.ID)
+	}
+}
+
+func (o *order) restore(m *members, slot uint32) {
+	o.turn++
+	o.push(m, slot, o.turn)
+}
+
+func (l *lottery) restore(m *members, slot uint32) { l.push(m, slot) }
+
+// rejoin starts a slot's sum anew at the lowest of the others.
+func (d *degradation) rejoin(slot uint32) {
+	if len(d.at) > 0 {
+		d.sums.remove(d.at[slot], d.at)
+		d.sums.push(item{key{d.lowest(), 0}, slot}, d.at)
+	}
+}

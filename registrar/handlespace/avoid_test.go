@@ -1,0 +1,69 @@
+package handlespace
+
+import (
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+)
+
+// TestAvoid: no policy picks an element that is to be avoided, unless nothing else
+// is left, and each goes on as before when it is taken in again.
+func TestAvoid(t *testing.T) {
+	for _, r := range rules {
+		t.Run(r.policy.String(), func(t *testing.T) {
+			s := newSpace()
+			policy := param.Policy{Type: r.policy, Weight: 3, Priority: 5, Load: full / 10, LoadDegradation: full / 100, DPF: 1}
+			const n = 5
+			for id := range param.PEID(n) {
+				mustPut(t, s, "p", newElement(id+1, Families(1+id%3), policy))
+			}
+			p, changes := s.Pool("p"), s.Changes()
+			count := func() (picked [n + 2]int) {
+				for i := range 400 {
+					for _, e := range p.Select(nil, 1+i%3, 0) {
+						picked[e.ID]++
+					}
+				}
+				return picked
+			}
+			s.Avoid("p", 2, true)
+			s.Avoid("p", 2, true)
+			s.Avoid("p", 9, true) // there is none
+			s.Avoid("q", 1, true)
+			for id, got := range count() {
+				if want := id != 0 && id != 2 && id <= n; got > 0 != want {
+					t.Errorf("element %d was picked %d times", id, got)
+				}
+			}
+			s.Remove("p", 1) // others get its slot
+			mustPut(t, s, "p", newElement(6, IPv4, policy))
+			if got := count(); got[2] > 0 || got[6] == 0 {
+				t.Errorf("picked %v, want none of 2", got)
+			}
+			s.Avoid("p", 2, false)
+			if got := count(); got[2] == 0 || got[2] > 2*got[6]+50 {
+				t.Errorf("picked %v, want about as many of 2 as of the others", got)
+			}
+			s.Avoid("p", 3, true)
+			e := newElement(3, IPv4|IPv6, policy)
+			e.Life++
+			mustPut(t, s, "p", e) // its home says something of it
+			if got := count(); got[3] == 0 {
+				t.Errorf("picked %v, want some of 3", got)
+			}
+			for id := range param.PEID(n + 2) {
+				s.Avoid("p", id, true)
+			}
+			if got := count(); got[2] == 0 || got[6] == 0 {
+				t.Errorf("picked %v, want all, since nothing is left", got)
+			}
+			for id := range param.PEID(n + 2) {
+				s.Avoid("p", id, true)
+				s.Remove("p", id)
+			}
+			if s.Pool("p") != nil || s.Changes() != changes+2+1+n {
+				t.Errorf("pool %v, %d changes", s.Pool("p"), s.Changes()-changes)
+			}
+		})
+	}
+}
