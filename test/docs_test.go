@@ -106,6 +106,58 @@ func TestDocsNameTests(t *testing.T) {
 	}
 }
 
+// badRow says what is wrong with a row of the tables in docs/rfc.md, "" if nothing.
+func badRow(line string) string {
+	cells := strings.Split(strings.Trim(line, "|"), "|")
+	if len(cells) != 6 {
+		return "not six cells"
+	}
+	state, test, deviation := strings.TrimSpace(cells[2]), strings.TrimSpace(cells[4]), cells[5]
+	word, _, _ := strings.Cut(strings.NewReplacer(":", " ", ";", " ", ",", " ").Replace(state), " ")
+	switch word {
+	case "deviates":
+		if !strings.Contains(deviation, "](deviations.md#") {
+			return "deviates, and does not link to docs/deviations.md"
+		}
+	case "complete", "partial":
+	case "absent":
+		return ""
+	default:
+		return "no state: " + state
+	}
+	if test == "" {
+		return word + ", and neither a test nor \"no test\""
+	}
+	return ""
+}
+
+// TestRFCTable: every section has a state, and what is there a test.
+func TestRFCTable(t *testing.T) {
+	b, err := os.ReadFile("../docs/rfc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for i, line := range strings.Split(string(b), "\n") {
+		section := strings.HasPrefix(line, "| ") && line[2] >= '0' && line[2] <= '9'
+		if !section {
+			continue
+		}
+		rows++
+		if bad := badRow(line); bad != "" {
+			t.Errorf("docs/rfc.md:%d: %s", i+1, bad)
+		}
+	}
+	if rows < 150 {
+		t.Errorf("%d sections, want 150: is the form of the table another one now?", rows)
+	}
+	for _, line := range []string{"| 1 | a | complete | b | |", "| 1 | a | complete | b | | |", "| 1 | a | done | b | c | |", "| 1 | a | deviates | b | c | |"} {
+		if badRow(line) == "" {
+			t.Errorf("%s is taken for a good row", line)
+		}
+	}
+}
+
 // TestDocsNameSomeTest: every test that any other text names exists in some package.
 func TestDocsNameSomeTest(t *testing.T) {
 	const root = ".."
