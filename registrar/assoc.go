@@ -13,9 +13,11 @@ type assoc struct {
 	up   bool
 	ours bool // opened by a probe
 	upAt time.Time
-	// peer are the peer's addresses, in plain form and without zones. The
-	// first is the one that the peer has proved to be at.
-	peer  []netip.AddrPort
+	// peer are the peer's confirmed addresses, in plain form and without zones.
+	// The first is the one that the peer has proved to be at. claimed are those that
+	// it lists beside them.
+	peer, claimed []netip.AddrPort
+
 	encap uint16 // the peer's UDP port, 0 if its SCTP is not in UDP
 
 	older, newer *assoc // in the list of all associations
@@ -23,6 +25,7 @@ type assoc struct {
 	elements elements // that it owns
 	subs     map[*pool]*subscription
 	claims   []*claim // that are from this association
+	held     []*held  // registrations that wait for an address
 	missed   []missed // elements that have not answered over it
 	probe    *probe   // that asks elements over this association
 	inquiry  *inquiry // that has opened it, until it is up
@@ -74,8 +77,11 @@ func (a *assoc) primary() netip.Addr {
 	return a.peer[0].Addr()
 }
 
-// has reports whether addr is one of the association's.
+// has reports whether addr is a confirmed one of the association's.
 func (a *assoc) has(addr netip.Addr) bool { return hasAddr(a.peer, addr) }
+
+// lists reports whether addr is one of the association's, confirmed or not.
+func (a *assoc) lists(addr netip.Addr) bool { return a.has(addr) || hasAddr(a.claimed, addr) }
 
 func hasAddr(set []netip.AddrPort, addr netip.Addr) bool {
 	return slices.ContainsFunc(set, func(p netip.AddrPort) bool { return p.Addr() == addr })
@@ -103,7 +109,7 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 		a.enrp = ev.ENRP
 	}
 	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
-	r.setPeer(a, r.counted(ev.Peer, ev.Translated))
+	r.setPeers(a, ev.Peer, ev.Claimed, ev.Translated)
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
 	switch {
@@ -125,27 +131,30 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 		return
 	}
 	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
-	r.setPeer(a, r.counted(ev.Peer, ev.Translated))
-	if len(proved) == 0 {
-		return
+	r.setPeers(a, ev.Peer, ev.Claimed, ev.Translated)
+	if len(proved) > 0 {
+		// The peer may prefer another address by now, but it is known by this one.
+		if i := slices.Index(a.peer, proved[0]); i > 0 {
+			r.dropPrimary(a)
+			a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
+			r.addPrimary(a)
+		}
 	}
-	// The peer may prefer another address by now, but has not proved to be
-	// there.
-	if i := slices.Index(a.peer, proved[0]); i > 0 {
-		r.dropPrimary(a)
-		a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
-		r.addPrimary(a)
-	}
+	r.confirmed(a)
 }
 
-// counted are the addresses that are taken for the peer's: the first, from which it
-// has come, and of the others those that cannot be somebody else's.
-func (r *Registrar) counted(peer []netip.AddrPort, translated bool) []netip.AddrPort {
+// setPeers notes the addresses that are taken for the peer's: the first, from which
+// it has come, and of the others those that cannot be somebody else's.
+func (r *Registrar) setPeers(a *assoc, peer, claimed []netip.AddrPort, translated bool) {
 	if translated || len(peer) == 0 {
-		return peer[:min(1, len(peer))]
+		peer, claimed = peer[:min(1, len(peer))], nil
+	} else {
+		shared := func(p netip.AddrPort) bool { return r.isShared(p.Addr(), peer[0].Addr()) }
+		claimed = slices.DeleteFunc(slices.Clone(claimed), shared)
+		peer = slices.DeleteFunc(slices.Clone(peer), shared)
 	}
-	first := peer[0].Addr()
-	return slices.DeleteFunc(slices.Clone(peer), func(p netip.AddrPort) bool { return r.isShared(p.Addr(), first) })
+	r.setPeer(a, peer)
+	a.claimed = plain(claimed)
 }
 
 // keys are where the peer has proved to be, without and with its UDP port.
@@ -239,6 +248,7 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	r.timers.stop(&a.linger)
 	r.unsubscribeAll(a)
 	r.dropClaims(a)
+	r.dropHeld(a)
 	r.missed -= len(a.missed)
 	a.missed = nil
 	if a.inquiry != nil {
@@ -255,7 +265,7 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 // leaveIdle closes an association that the registrar has opened some time
 // after nothing needs it any more.
 func (r *Registrar) leaveIdle(a *assoc) {
-	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
+	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
 	switch {
 	case !idle:
 		r.timers.stop(&a.linger)

@@ -18,6 +18,7 @@ import (
 // granted its request only if the element does not answer.
 func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	r.forgetMissed(a, m.Handle, m.ID)
+	r.forgetHeld(a, m.Handle, m.ID)
 	x := r.entry(m.Handle, m.ID)
 	e := r.find(m.Handle, m.ID)
 	switch {

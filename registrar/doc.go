@@ -39,6 +39,9 @@
 // a host is, is told by the address that it has proved to be at, not by those
 // that its SCTP lists.
 //
+// Of the addresses that an element offers only confirmed ones are registered (RFC
+// 9260, Section 5.4); others are added when they are confirmed. See confirm.go.
+//
 // A process whose registration was superseded may deregister without effect, and
 // any other process of the element's host only if the element does not answer;
 // see onDeregistration. An element that is removed for a missed keep-alive is told

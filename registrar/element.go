@@ -48,6 +48,8 @@ type element struct {
 
 	life timer
 
+	awaits *awaits // addresses that are not confirmed yet; nil if there are none
+
 	reports []report
 
 	// contested is the element as another registrar has it that says to be its
@@ -157,6 +159,7 @@ func (r *Registrar) own(e *element, a *assoc) {
 	e.assoc = a
 	a.elements.push(e)
 	r.leaveIdle(a)
+	r.extend(e)
 }
 
 // disown takes the element from its association or probe.
@@ -218,6 +221,7 @@ func (r *Registrar) release(e *element) {
 	r.delist(&e.entry)
 	r.timers.stop(&e.keepAlive)
 	r.timers.stop(&e.life)
+	r.await(e, nil)
 	r.disown(e)
 }
 

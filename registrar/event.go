@@ -28,9 +28,13 @@ type Event interface{ event() }
 // AssocUp: an association is established, by the peer or after Connect.
 type AssocUp struct {
 	Assoc AssocID
-	// Peer are the peer's addresses and port. The first one is where the peer
-	// has proved to be: the address that it called from, or was reached at.
+	// Peer are the peer's confirmed addresses, and its port. The first one is where
+	// the peer has proved to be: the address that it called from, or was reached at.
+	// The others have acknowledged a HEARTBEAT (RFC 9260, Section 5.4).
 	Peer []netip.AddrPort
+	// Claimed are addresses that the peer lists and that are not confirmed yet.
+	// AssocAddrs tells when they are.
+	Claimed []netip.AddrPort
 	// Translated tells that the first address is none of those that the peer itself
 	// has named: there is an address translation (NAT) in between, beyond which the
 	// others lead to somebody else, or nowhere.
@@ -43,13 +47,13 @@ type AssocUp struct {
 	ENRP bool
 }
 
-// AssocAddrs: the set of a peer's addresses has changed. As long as it has the
-// first address of AssocUp, that remains the one where the peer has proved to
-// be.
+// AssocAddrs: the set of a peer's addresses has changed, mostly since more of them
+// are confirmed. As long as it has the first address of AssocUp, that remains the
+// one where the peer has proved to be. The fields are those of AssocUp.
 type AssocAddrs struct {
-	Assoc      AssocID
-	Peer       []netip.AddrPort
-	Translated bool // as in AssocUp
+	Assoc         AssocID
+	Peer, Claimed []netip.AddrPort
+	Translated    bool
 }
 
 // AssocDone: the peer sends no more over this association, and may wait for the

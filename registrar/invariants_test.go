@@ -123,7 +123,7 @@ func (r *Registrar) checkTimers(fail failFunc) {
 // checkAssocs returns the probes that associations know.
 func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 	probes := make(map[*probe]bool)
-	n, missed := 0, 0
+	n, missed, held := 0, 0, 0
 	var up [vias]uint64
 	for a := r.oldest; a != nil; a = a.newer {
 		n++
@@ -142,6 +142,12 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 			probes[p] = true
 			if p.assoc != a || p.state != probeConnecting && p.state != probeAsking {
 				fail("association %d has a probe in state %d that has not it", a.id, p.state)
+			}
+		}
+		held += len(a.held)
+		for _, h := range a.held {
+			if h.assoc != a || !h.timer.armed() || !a.up {
+				fail("association %d has a held registration that is none", a.id)
 			}
 		}
 		checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
@@ -164,6 +170,9 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 	}
 	if missed != r.missed || missed > maxMissed {
 		fail("%d elements are missed, counted %d", missed, r.missed)
+	}
+	if held != r.held || held > maxHeld {
+		fail("%d registrations are held, counted %d", held, r.held)
 	}
 	if up != r.stats.Associations {
 		fail("%v associations are up, counted are %v", up, r.stats.Associations)
@@ -211,6 +220,12 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	r.checkPlace(&e.entry, fail)
 	if e.pe.Home != r.id || !e.pe.ASAPTransport.Present() {
 		fail("element %v has home %v and ASAP transport %v", e.id, e.pe.Home, e.pe.ASAPTransport)
+	}
+	if t := &e.pe.UserTransport; hasAddrs(t) && len(t.Addrs) == 0 {
+		fail("element %v has no address", e.id)
+	}
+	if w := e.awaits; w != nil && (w.on != e || w.timer.armed() != (len(w.kept) > 0)) {
+		fail("element %v waits for addresses, of which it keeps %v, timer %v", e.id, w.kept, w.timer.armed())
 	}
 	if (e.assoc == nil) == (e.probe == nil) {
 		fail("element %v has both or neither of association and probe", e.id)

@@ -107,7 +107,7 @@ func (r *Registrar) free(c *caller) []netip.AddrPort {
 	for _, a := range r.peers.links {
 		if len(a.peer) > 0 {
 			left = without(left, a.peer[:1])
-			claimed = append(claimed, a.peer[1:]...)
+			claimed = append(append(claimed, a.peer[1:]...), a.claimed...)
 		}
 	}
 	for _, p := range r.peers.list {

@@ -71,7 +71,7 @@ func (r *Registrar) reinstate(a *assoc, x *missed) bool {
 	if !x.own {
 		m.Element.ASAPTransport = param.Transport{}
 	}
-	if !x.pe.Expires.IsZero() && !x.pe.Expires.After(r.now.Add(time.Second)) || r.admit(a, m) != nil {
+	if !x.pe.Expires.IsZero() && !x.pe.Expires.After(r.now.Add(time.Second)) || !r.admits(a, m) {
 		return false
 	}
 	pe := r.owned(a, &m.Element)

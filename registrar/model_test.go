@@ -340,6 +340,11 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 			return fmt.Errorf("element %v is not told that it is at %v and not at %v", key, peer[0], t)
 		}
 	}
+	for _, addr := range reg.Element.UserTransport.Addrs {
+		if !hasAddr(peer, addr) {
+			return fmt.Errorf("element %v of association %d at %v is registered at %v, which is not confirmed", key, assoc, peer, addr)
+		}
+	}
 	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer), port: peer[0].Port(), former: map[AssocID]bool{}}
 	if old := m.elements[key]; old != nil {
 		b.reporters, b.former = old.reporters, old.former

@@ -31,7 +31,7 @@ func (a *assoc) translated(t *param.Transport) bool {
 	family := false // a server that has no address of the family does not listen there
 	for _, addr := range t.Addrs {
 		addr = plainAddr(addr)
-		if !usable(addr, seen) || a.has(addr) {
+		if !usable(addr, seen) || a.lists(addr) {
 			return false
 		}
 		family = family || addr.Is4() == seen.Is4()

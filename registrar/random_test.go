@@ -40,12 +40,14 @@ func (s *storm) peer() []netip.AddrPort {
 	return list
 }
 
+func (s *storm) claimed() []netip.AddrPort { return s.peer()[:s.choose(2)] }
+
 func (s *storm) event() Event {
 	switch k := s.choose(32); {
 	case k < 4 && len(s.assocs) < 30:
 		s.next++
 		s.assocs = append(s.assocs, s.next)
-		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: Via(s.choose(4))}
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Claimed: s.claimed(), Via: Via(s.choose(4))}
 	case k < 6 && len(s.assocs) > 0:
 		i := s.choose(len(s.assocs))
 		id := s.assocs[i]
@@ -63,7 +65,7 @@ func (s *storm) event() Event {
 	case k < 9:
 		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: Via(s.choose(4))}
 	case k < 10:
-		return AssocAddrs{Assoc: s.assoc(), Peer: s.peer()}
+		return AssocAddrs{Assoc: s.assoc(), Peer: s.peer(), Claimed: s.claimed()}
 	case k < 11:
 		m := s.message()
 		if n := len(s.asked); n > 0 {

@@ -35,6 +35,7 @@ type Registrar struct {
 	updates    bucket // bytes of automatic updates
 	probing    int    // probes that are not over
 	missed     int    // elements that may still answer: see missed
+	held       int    // registrations that wait for an address: see held
 	handleSize int    // bytes of all handles in pools
 	size       int    // of all elements, see element
 

@@ -19,12 +19,15 @@ import (
 // see claim.
 func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 	r.dropShared(a, m)
+	r.forgetHeld(a, m.Handle, m.Element.ID)
 	if c := r.admit(a, m); c != nil {
 		r.rejectRegistration(a, m, *c)
 		return
 	}
 	e, f := r.find(m.Handle, m.Element.ID), r.findForeign(m.Handle, m.Element.ID)
 	switch {
+	case a.unproved(m) != nil:
+		r.hold(a, m)
 	case e != nil && !a.mayActFor(e):
 		r.claim(&e.entry, a, m)
 	case f != nil && !r.atHome(a, f):
@@ -70,15 +73,15 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 const reservedAdaptive param.PolicyType = 0x40000000
 
 // ownAddrs reports whether the transport's addresses are usable and all belong
-// to the association (RFC 5352, Section 2.2.1), each named once, and puts them
-// into plain form.
+// to the association (RFC 5352, Section 2.2.1), be they confirmed or not, each
+// named once, and puts them into plain form.
 func ownAddrs(a *assoc, t *param.Transport) bool {
-	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer) {
+	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer)+len(a.claimed) {
 		return false
 	}
 	for i, addr := range t.Addrs {
 		addr = plainAddr(addr)
-		if !usable(addr, a.primary()) || !a.has(addr) || slices.Contains(t.Addrs[:i], addr) {
+		if !usable(addr, a.primary()) || !a.lists(addr) || slices.Contains(t.Addrs[:i], addr) {
 			return false
 		}
 		t.Addrs[i] = addr
@@ -167,11 +170,12 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 	if !r.fits(r.entry(m.Handle, pe.ID), &pe.PoolElement) {
 		return nil, &param.Cause{Code: param.CauseLackOfResources}
 	}
+	warnings = changes(&m.Element, &pe.PoolElement)
+	awaits := r.confine(a, m.Handle, pe)
 	if _, err := r.space.Put(m.Handle, pe); err != nil {
 		c := inconsistent(err)
 		return nil, &c
 	}
-	warnings = changes(&m.Element, &pe.PoolElement)
 	p := r.makePool(m.Handle)
 	f := p.foreign[pe.ID]
 	r.forgetForeign(p, pe.ID)
@@ -181,6 +185,9 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
 		if len(warnings) > 0 {
 			r.logf(false, "pool element %v of pool %s has the address that it is seen at: %s", e.id, quote(p.handle), a.disparity(m))
+		}
+		if awaits != nil {
+			r.logf(false, "pool element %v of pool %s offers %s: those that are not confirmed are added when they answer a HEARTBEAT", e.id, quote(p.handle), addrsText(awaits.user.Addrs))
 		}
 		r.poolChanged(p)
 		if f != nil {
@@ -195,6 +202,7 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
 	r.replace(&e.entry, pe)
+	r.await(e, awaits)
 	r.setMisfit(&e.entry, false)
 	e.contested = nil
 	r.supersedes(e, a)
@@ -222,13 +230,13 @@ func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
 }
 
 // owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
-// rule 4).
+// rule 4), with addresses that are not confirmed.
 func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.Home, pe.EncapPort = r.id, a.encap
 	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
 	if !pe.ASAPTransport.Present() {
-		pe.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: addrsIn(a.peer)}
+		pe.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: addrsIn(slices.Concat(a.peer, a.claimed))}
 	}
 	if e.Life > 0 {
 		pe.Expires = r.now.Add(time.Duration(e.Life) * time.Second)

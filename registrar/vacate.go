@@ -35,7 +35,7 @@ func (r *Registrar) vacate(x *entry, owner *assoc, takeOut func()) {
 		r.grantRegistration(c.assoc, c.msg.(*asap.Registration), warnings)
 		return
 	case c != nil:
-		r.register(c.assoc, c.msg.(*asap.Registration))
+		r.onRegistration(c.assoc, c.msg.(*asap.Registration))
 	}
 	r.passFormer(x, owner)
 }
@@ -52,6 +52,9 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []para
 		last = e.assoc.id
 	}
 	m := c.msg.(*asap.Registration)
+	if !r.admits(c.assoc, m) { // its addresses have changed meanwhile
+		return nil, false
+	}
 	warnings, refused := r.enter(c.assoc, m, r.owned(c.assoc, &m.Element))
 	if refused != nil {
 		return nil, false

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,7 +199,7 @@ func (e *Element) handle(now time.Time, ev endpoint.Event) {
 	case ev.Network:
 		e.core.hunt.Retry(now)
 	case ev.Type == sctp.Up:
-		e.core.up(now, ev.Assoc, ev.Peer)
+		e.core.up(now, ev.Assoc, slices.Concat(ev.Peer, ev.Claimed))
 	case ev.Type == sctp.Received:
 		if ev.Message.PPID == asap.PPID {
 			e.core.received(now, ev.Assoc, ev.Message.Data)

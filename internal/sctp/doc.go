@@ -25,7 +25,8 @@
 // that the route to the peer's has. If what was sent on it is not acknowledged
 // in time, or cannot be sent, the association goes on by another of the peer's
 // addresses within about a second, and stays there if the first one does not
-// answer a HEARTBEAT. Data go only to addresses that have answered one. The
+// answer a HEARTBEAT. Data go only to addresses that have answered one, with
+// a nonce that nobody else knows; only those are told as the peer's. The
 // port of a UDP peer that has been heard of is remembered for calling it back.
 //
 // A peer is lost after Limits.Heartbeat x (Limits.Misses + 1) of silence, or

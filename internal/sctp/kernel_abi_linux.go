@@ -44,6 +44,7 @@ const (
 	ancillaryRcvInfo    = 3
 	hbEnable            = 1 // spp_flags
 	hbDisable           = 2
+	hbDemand            = 4
 	pmtudEnable         = 1 << 3
 	pmtudDisable        = 1 << 4
 )
@@ -75,6 +76,7 @@ const (
 	addrRemoved     = 2
 	addrAdded       = 3
 	addrMadePrimary = 4
+	addrConfirmed   = 5
 )
 
 // sndInfo is sctp_sndinfo (RFC 6458, Section 5.3.4).
@@ -175,6 +177,13 @@ type udpEncaps struct {
 func (u *udpEncaps) address() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
 }
+
+// peerAddrInfo is sctp_paddrinfo, which is packed: the association, the address
+// and its state are read.
+type peerAddrInfo [152]byte
+
+// spinfo_state.
+const addrUnconfirmed = 3
 
 // prim is sctp_prim.
 type prim struct {

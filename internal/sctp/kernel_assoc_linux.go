@@ -86,7 +86,7 @@ func (a *kernelAssoc) emit(ev Event) {
 }
 
 // up reports that the association is established.
-func (a *kernelAssoc) up(peer []netip.AddrPort, encapPort uint16) {
+func (a *kernelAssoc) up(ev Event) {
 	a.mu.Lock()
 	if a.state != kernelConnecting {
 		a.mu.Unlock()
@@ -97,7 +97,8 @@ func (a *kernelAssoc) up(peer []netip.AddrPort, encapPort uint16) {
 		a.stopTimer()
 	}
 	a.mu.Unlock()
-	a.emit(Event{Type: Up, Peer: peer, EncapPort: encapPort})
+	ev.Type = Up
+	a.emit(ev)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.eof && a.state == kernelConnecting {

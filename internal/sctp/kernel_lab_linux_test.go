@@ -69,6 +69,17 @@ func TestKernelMultihomed(t *testing.T) {
 	b := kernelSide(t, "hb", lim, "10.99.0.2:0", "10.99.1.2:0", "[fd00:99::2]:0")
 	id := b.Connect(Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.1:3863")}, Kind: Kernel})
 	ours, theirs := b.up(), a.up()
+	for _, ev := range []Event{ours, theirs} {
+		if len(ev.Peer) != 1 || len(ev.Claimed) != 2 {
+			t.Errorf("peer %v, claiming %v, want one confirmed address of three", ev.Peer, ev.Claimed)
+		}
+	}
+	start := time.Now()
+	ours, theirs = b.confirmed(ours, 3), a.confirmed(theirs, 3)
+	t.Logf("all addresses are confirmed after %v", time.Since(start))
+	if took := time.Since(start); took > 300*time.Millisecond {
+		t.Errorf("addresses were confirmed after %v, want 300 ms at most", took)
+	}
 	sorted := func(l []netip.AddrPort) []netip.AddrPort {
 		l = slices.Clone(l)
 		slices.SortFunc(l, netip.AddrPort.Compare)
@@ -92,7 +103,7 @@ func TestKernelMultihomed(t *testing.T) {
 		}
 	}
 	sh(t, "ip -n ha link set eth1 down")
-	start := time.Now()
+	start = time.Now()
 	a.down(Lost)
 	t.Logf("both paths cut: Down after %v", time.Since(start))
 }
@@ -338,5 +349,30 @@ func TestKernelPanic(t *testing.T) {
 	}
 	if ev := a.down(Overrun); !strings.Contains(ev.Err.Error(), "panic") {
 		t.Errorf("Down with %v, want it to tell of the panic", ev.Err)
+	}
+}
+
+// TestKernelForgedAddress has a peer list an address that is not its own, as far as
+// we can see: nothing answers there. It is never confirmed.
+func TestKernelForgedAddress(t *testing.T) {
+	network(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}})
+	sh(t, "ip -n hb addr add "+victim+"/32 dev lo")
+	a := kernelSide(t, "ha", Limits{Heartbeat: 300 * time.Millisecond}, "10.99.0.1:3863")
+	for _, route := range []string{"", "203.0.113.0/24 via 10.99.0.9"} {
+		if route != "" {
+			sh(t, "ip -n ha route add "+route)
+		}
+		b := kernelSide(t, "hb", Limits{}, "10.99.0.2:4000", victim+":4000")
+		b.Connect(Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.1:3863")}, Kind: Kernel})
+		if ev := a.up(); fmt.Sprint(ev.Peer, ev.Claimed) != "[10.99.0.2:4000] ["+victim+":4000]" {
+			t.Errorf("peer %v, claiming %v", ev.Peer, ev.Claimed)
+		}
+		b.send(b.up().Assoc, "hello")
+		a.received()
+		time.Sleep(4 * time.Second) // the kernel's clock
+		b.Close()
+		if ev := a.wait("an end or a change", func(ev Event) bool { return ev.Type == PeerAddrs || ev.Type == Down }); ev.Type != Down {
+			t.Errorf("the peer's address %v was confirmed", ev.Peer)
+		}
 	}
 }

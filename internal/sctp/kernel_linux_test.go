@@ -91,6 +91,17 @@ func kernelSide(t testing.TB, host string, lim Limits, addrs ...string) *side {
 	return s
 }
 
+// confirmed waits until a number of the peer's addresses is confirmed.
+func (s *side) confirmed(ev Event, n int) Event {
+	s.t.Helper()
+	if len(ev.Peer) >= n {
+		return ev
+	}
+	return s.wait(fmt.Sprint(n, " confirmed addresses"), func(later Event) bool {
+		return later.Type == PeerAddrs && later.Assoc == ev.Assoc && len(later.Peer) >= n
+	})
+}
+
 // wait waits for the first event that matches, and takes it and all before it.
 func (s *side) wait(what string, match func(Event) bool) Event {
 	s.t.Helper()

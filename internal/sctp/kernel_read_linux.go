@@ -196,9 +196,11 @@ func (r *kernelReader) came(kid int32) {
 		// The one way on which larger packets are known to pass.
 		_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
 	}
-	e.retryPaths(sock, kid, len(peer))
 	peer = e.quietOwn(sock, kid, peer)
-	a.up(peer, e.learnEncapPort(sock, kid, peer))
+	confirmed, claimed := sock.confirmed(kid, peer)
+	e.retryPaths(sock, kid, len(confirmed))
+	sock.askClaimed(kid, claimed)
+	a.up(Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPort(sock, kid, peer)})
 }
 
 // admit puts an association in the tables; nil if there is no room.
@@ -233,8 +235,8 @@ func (r *kernelReader) refuse(kid int32, err error) {
 	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
 }
 
-// retryPaths has the association live as long as one of the peer's addresses
-// does: the kernel counts retransmissions and HEARTBEATs over all of them, and
+// retryPaths has the association live as long as one of the peer's confirmed
+// addresses does: the kernel counts retransmissions and HEARTBEATs over all of them, and
 // allows no more than the sum of the paths' (RFC 9260, Section 8.2).
 func (e *kernelEndpoint) retryPaths(sock *kernelSocket, kid int32, paths int) {
 	n := uint16(min(e.lim.Misses, 255) * paths)
@@ -267,7 +269,7 @@ func (e *kernelEndpoint) learnEncapPort(sock *kernelSocket, kid int32, peer []ne
 func (r *kernelReader) peerAddrChanged(state, kid int32) {
 	e := r.e
 	switch state {
-	case addrAdded, addrRemoved, addrMadePrimary:
+	case addrAdded, addrRemoved, addrMadePrimary, addrConfirmed:
 	default:
 		return // reachability, which is the kernel's business
 	}
@@ -279,8 +281,9 @@ func (r *kernelReader) peerAddrChanged(state, kid int32) {
 	is := a.state == kernelUp
 	a.mu.Unlock()
 	peer := r.sock.peerAddrs(kid)
-	e.retryPaths(r.sock, kid, len(peer))
-	if peer = e.quietOwn(r.sock, kid, peer); is && len(peer) > 0 {
-		a.emit(Event{Type: PeerAddrs, Peer: peer})
+	confirmed, claimed := r.sock.confirmed(kid, e.quietOwn(r.sock, kid, peer))
+	e.retryPaths(r.sock, kid, len(confirmed))
+	if is && len(confirmed) > 0 {
+		a.emit(Event{Type: PeerAddrs, Peer: confirmed, Claimed: claimed})
 	}
 }

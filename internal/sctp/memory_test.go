@@ -36,6 +36,8 @@ func memListen(t *testing.T, nw *Network, addrs ...string) *memSite {
 		case Up:
 			x.ids = append(x.ids, ev.Assoc)
 			x.log = append(x.log, fmt.Sprintf("up %v", ev.Peer))
+		case PeerAddrs:
+			x.log = append(x.log, fmt.Sprintf("peer %v", ev.Peer))
 		case Received:
 			x.log = append(x.log, fmt.Sprintf("received %s/%d/%d", ev.Message.Data, ev.Message.PPID, ev.Message.Stream))
 		case SendFailed:
@@ -75,6 +77,7 @@ func TestMemory(t *testing.T) {
 	const a1, b1, b2 = "10.0.0.1:3863", "10.0.0.2:3863", "10.1.0.2:3863"
 	ip := netip.MustParseAddr
 	up := func(addrs string) string { return "up [" + addrs + "]" }
+	peer := func(addrs string) string { return "peer [" + addrs + "]" }
 	tests := []struct {
 		name string
 		run  func(nw *Network, x, y *memSite)
@@ -84,7 +87,7 @@ func TestMemory(t *testing.T) {
 			if err := x.Send(a, Message{Data: []byte("one"), PPID: 11, Stream: 3}); err != nil {
 				t.Error(err)
 			}
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			y.saw(up(a1), "received one/11/3")
 			_ = y.Send(y.ids[0], Message{Data: []byte("two")})
 			y.Shutdown(y.ids[0])
@@ -96,12 +99,12 @@ func TestMemory(t *testing.T) {
 		}},
 		{"abort", func(nw *Network, x, y *memSite) {
 			x.Abort(x.Connect(memDest(b1)))
-			x.saw(up(b1+" "+b2), "down 5")
+			x.saw(up(b1), peer(b1+" "+b2), "down 5")
 			y.saw(up(a1), "down 2")
 		}},
 		{"second address first", func(nw *Network, x, y *memSite) {
 			x.Connect(memDest(b2, b1))
-			x.saw(up(b2 + " " + b1))
+			x.saw(up(b2), peer(b2+" "+b1))
 		}},
 		{"nobody there", func(nw *Network, x, y *memSite) {
 			x.Connect(memDest("10.0.0.9:1"))
@@ -109,14 +112,14 @@ func TestMemory(t *testing.T) {
 		}},
 		{"connected already", func(nw *Network, x, y *memSite) {
 			x.Connect(memDest(b1))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			y.saw(up(a1))
 			y.Connect(memDest(a1))
 			y.saw("down 4")
 		}},
 		{"killed", func(nw *Network, x, y *memSite) {
 			x.Connect(memDest(b1))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			nw.Kill(y.Endpoint)
 			x.saw("down 2")
 			x.Connect(memDest(b1))
@@ -124,7 +127,7 @@ func TestMemory(t *testing.T) {
 		}},
 		{"frozen", func(nw *Network, x, y *memSite) {
 			a := x.Connect(memDest(b1))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			y.saw(up(a1))
 			nw.Freeze(y.Endpoint)
 			_ = x.Send(a, Message{Data: []byte("lost")})
@@ -141,7 +144,7 @@ func TestMemory(t *testing.T) {
 		}},
 		{"cut and healed", func(nw *Network, x, y *memSite) {
 			a := x.Connect(memDest(b1))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			nw.Cut(ip("10.0.0.1"), ip("10.0.0.2"))
 			_ = x.Send(a, Message{Data: []byte("around")})
 			y.saw(up(a1), "received around/0/0")
@@ -153,13 +156,22 @@ func TestMemory(t *testing.T) {
 			time.Sleep(2 * nw.LostTime)
 			x.saw()
 		}},
+		{"an address that does not answer at first", func(nw *Network, x, y *memSite) {
+			nw.Cut(ip("10.0.0.1"), ip("10.1.0.2"))
+			x.Connect(memDest(b1))
+			x.saw(up(b1))
+			nw.Heal(ip("10.0.0.1"), ip("10.1.0.2"))
+			x.saw(peer(b1 + " " + b2))
+			nw.Cut(ip("10.0.0.1"), ip("10.1.0.2"))
+			x.saw()
+		}},
 		{"call over a cut", func(nw *Network, x, y *memSite) {
 			nw.Cut(ip("10.0.0.1"), ip("10.0.0.2"))
 			a := x.Connect(memDest(b1))
 			_ = x.Send(a, Message{Data: []byte("early")})
 			time.Sleep(nw.HandshakeTime - 1)
 			nw.Heal(ip("10.0.0.2"), ip("10.0.0.1"))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			y.saw(up(a1), "received early/0/0")
 		}},
 		{"queue full", func(nw *Network, x, y *memSite) {
@@ -175,7 +187,7 @@ func TestMemory(t *testing.T) {
 		}},
 		{"closed", func(nw *Network, x, y *memSite) {
 			x.Connect(memDest(b1))
-			x.saw(up(b1 + " " + b2))
+			x.saw(up(b1), peer(b1+" "+b2))
 			y.Close()
 			y.saw(up(a1), "down 5")
 			x.saw("down 2")

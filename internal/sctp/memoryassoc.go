@@ -19,6 +19,8 @@ type memAssoc struct {
 	timer   *time.Timer // until ConnectFailed or Lost
 	held    sendQueue   // not yet with the peer's endpoint
 	inbox   int         // messages from the peer not yet handled
+
+	confirmed, claimed []netip.AddrPort // of the peer, as in Event
 }
 
 func (e *memEndpoint) newAssoc(kind Kind) *memAssoc {
@@ -69,9 +71,34 @@ func (a *memAssoc) join(e *memEndpoint, at netip.AddrPort) {
 	first := slices.Clone(e.addrs)
 	i := slices.Index(first, at)
 	first[0], first[i] = first[i], first[0]
-	a.ep.push(memEvent{Event{Type: Up, Peer: first}, a})
-	e.push(memEvent{Event{Type: Up, Peer: slices.Clone(a.ep.addrs)}, b})
+	a.up(first)
+	b.up(slices.Clone(a.ep.addrs))
 	a.check()
+	b.check()
+}
+
+// up tells the Handler of a new association with a peer, which is at the first of
+// its addresses.
+func (a *memAssoc) up(peer []netip.AddrPort) {
+	a.confirmed, a.claimed = peer[:1:1], peer[1:]
+	a.ep.push(memEvent{Event{Type: Up, Peer: a.confirmed, Claimed: slices.Clone(a.claimed)}, a})
+}
+
+// confirm tells the Handler which more of the peer's addresses have answered.
+func (a *memAssoc) confirm() {
+	var answered, silent []netip.AddrPort
+	for _, ap := range a.claimed {
+		if a.ep.reach(ap.Addr()) {
+			answered = append(answered, ap)
+		} else {
+			silent = append(silent, ap)
+		}
+	}
+	if len(answered) == 0 {
+		return
+	}
+	a.confirmed, a.claimed = slices.Concat(a.confirmed, answered), silent
+	a.ep.push(memEvent{Event{Type: PeerAddrs, Peer: a.confirmed, Claimed: a.claimed}, a})
 }
 
 // check delivers what is held if the peer can be reached, and starts the time
@@ -88,6 +115,9 @@ func (a *memAssoc) check() {
 		return
 	}
 	a.stopTimer()
+	if !b.ended {
+		a.confirm()
+	}
 	for _, m := range a.held.msgs {
 		m.Data = slices.Clone(m.Data)
 		b.inbox++

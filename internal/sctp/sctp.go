@@ -44,7 +44,8 @@ const (
 	Received
 	// SendFailed: Message could not be delivered; the association may live on.
 	SendFailed
-	// PeerAddrs: the set of the peer's addresses has changed.
+	// PeerAddrs: the peer's addresses have changed: more of them are confirmed,
+	// say.
 	PeerAddrs
 	// PeerDone: the peer, which has connected by TCP, will send no more and may
 	// wait for answers to what it has sent. The user of the Endpoint gives
@@ -81,9 +82,15 @@ type Event struct {
 	Type  EventType
 	Assoc AssocID
 	Kind  Kind
-	// Peer holds the peer's addresses and SCTP or TCP port, the primary one
-	// first (Up, PeerAddrs).
+	// Peer holds the peer's confirmed addresses and its SCTP or TCP port, the
+	// primary one first (Up, PeerAddrs). An address is confirmed once the
+	// association was established by it, or a HEARTBEAT was acknowledged from it
+	// (RFC 9260, Section 5.4).
 	Peer []netip.AddrPort
+	// Claimed holds the addresses that the peer lists and has not confirmed. They
+	// may be those of somebody else. Each is asked, and once it has answered,
+	// which takes a round trip as a rule, PeerAddrs has it in Peer.
+	Claimed []netip.AddrPort
 	// Translated says that the address of Peer, from which the packets come, is
 	// none of those that the peer lists in its INIT or INIT ACK: there is an
 	// address translation (NAT) in between, and what it lists is not in Peer (Up

@@ -94,6 +94,7 @@ func TestUDPAndKernel(t *testing.T) {
 						k.Connect(Dest{Addrs: u.LocalAddrs(), Kind: UDP, EncapPort: tt.encap})
 					}
 					ku, uu = k.up(), u.up()
+					uu, ku = u.confirmed(uu, len(k.LocalAddrs())), k.confirmed(ku, len(tt.user))
 					for _, a := range k.LocalAddrs() {
 						if !slices.Contains(uu.Peer, a) {
 							t.Errorf("user space sees the peer at %v, want %v among them", uu.Peer, a)

@@ -181,7 +181,7 @@ func TestNetworkBridge(t *testing.T) {
 	c := hy.Container("c", "docker0", "172.17.0.2/16")
 	x, y := hostSite(t, hx, Limits{}, "[::]:3863"), hostSite(t, hy, Limits{}, "[::]:3863")
 	x.Connect(to("10.98.1.2:3863"))
-	for _, ev := range []Event{x.next(Up), y.next(Up)} {
+	for _, ev := range []Event{x.confirmed(x.next(Up), 2), y.confirmed(y.next(Up), 2)} {
 		if len(ev.Peer) != 2 || ev.Translated {
 			t.Errorf("got peer %v, translated %v, want its two addresses on the network", ev.Peer, ev.Translated)
 		}

@@ -52,19 +52,33 @@ func newStack(t testing.TB, cfg StackConfig) *Stack {
 	return s
 }
 
-// next waits for the next event, which must be of a type.
+// next waits for the next event, which must be of a type. Unless that is
+// PeerAddrs, it passes over those: one comes whenever an address is confirmed.
 func (x *site) next(want EventType) Event {
 	x.t.Helper()
-	select {
-	case ev := <-x.events:
-		if ev.Type != want {
-			x.t.Fatalf("Got event %v, want type %d", ev, want)
+	for {
+		select {
+		case ev := <-x.events:
+			if ev.Type == PeerAddrs && want != PeerAddrs {
+				continue
+			}
+			if ev.Type != want {
+				x.t.Fatalf("Got event %v, want type %d", ev, want)
+			}
+			return ev
+		case <-time.After(waitFor):
+			x.t.Fatalf("Got no event in %v, want type %d", waitFor, want)
 		}
-		return ev
-	case <-time.After(waitFor):
-		x.t.Fatalf("Got no event in %v, want type %d", waitFor, want)
 	}
-	panic("not reached")
+}
+
+// confirmed waits until a number of the peer's addresses is confirmed.
+func (x *site) confirmed(ev Event, n int) Event {
+	x.t.Helper()
+	for len(ev.Peer) < n {
+		ev = x.next(PeerAddrs)
+	}
+	return ev
 }
 
 // none checks that there are no events now.

@@ -59,13 +59,12 @@ type udpAssoc struct {
 	timer       time.Time // of the handshake or heartbeat, whichever is on
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
-	nonce       uint64    // of HEARTBEATs
 	primary     *way      // whose path is in path
 	doubtAt     time.Time // when packets began to go by another than the primary way
 	verifyAt    time.Time // when addresses that have not answered are asked
 	verifyWait  time.Duration
 	upTold      bool
-	rehomed     bool // the primary address has changed
+	readdressed bool // the primary address has changed, or more are confirmed
 	closing     bool // Shutdown was called
 	peerClosing bool
 	reason      Reason
@@ -240,7 +239,24 @@ func (a *udpAssoc) encapPort() uint16 {
 	return 0
 }
 
-// addrs are the peer's addresses, the one in use first. a.mu is held.
+// confirmed gives the peer's addresses, the one in use first, in two lists: those
+// that are confirmed, and those that it only claims to have (RFC 9260, Section
+// 5.4). a.mu is held.
+func (a *udpAssoc) confirmed() (confirmed, claimed []netip.AddrPort) {
+	for i, ap := range a.addrs() {
+		if i == 0 || slices.ContainsFunc(a.ways, func(w *way) bool {
+			return w.acked.Load() != 0 && w.path.Load().to.Addr() == ap.Addr()
+		}) {
+			confirmed = append(confirmed, ap)
+		} else {
+			claimed = append(claimed, ap)
+		}
+	}
+	return confirmed, claimed
+}
+
+// addrs are the peer's addresses, confirmed or not, the one in use first. a.mu is
+// held.
 func (a *udpAssoc) addrs() []netip.AddrPort {
 	var out []netip.AddrPort
 	add := func(ip netip.Addr) {

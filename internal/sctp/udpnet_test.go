@@ -361,8 +361,11 @@ func TestUDPSecondAddress(t *testing.T) {
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("Got Up after %v, want the second address tried within a second", d)
 		}
-		if len(up.Peer) != 3 || up.Peer[0].String() != "10.1.0.2:3863" {
-			t.Errorf("Got peer %v, want 10.1.0.2 first of three", up.Peer)
+		if len(up.Peer)+len(up.Claimed) != 3 || up.Peer[0].String() != "10.1.0.2:3863" {
+			t.Errorf("Got peer %v, claiming %v, want 10.1.0.2 first of three", up.Peer, up.Claimed)
+		}
+		if up = x.confirmed(up, 2); up.Peer[0].String() != "10.1.0.2:3863" || up.Peer[1].String() != "10.2.0.2:3863" {
+			t.Errorf("Got peer %v, want 10.1.0.2 and 10.2.0.2", up.Peer)
 		}
 		y.next(Up)
 		w.mu.Lock()

@@ -32,6 +32,7 @@ const (
 // (Section 5.4).
 type way struct {
 	index byte
+	nonce uint64 // of HEARTBEATs, known to nobody else than who gets them
 	path  atomic.Pointer[path]
 	heard atomic.Int64 // when a packet last came from there, Unix ns
 	acked atomic.Int64 // when a HEARTBEAT was last acknowledged, Unix ns; 0 is never
@@ -45,7 +46,7 @@ func (w *way) usable() bool { return w.acked.Load() != 0 && !w.refused.Load() }
 // makeWays finds the ways to the peer. The first is the one by which the
 // handshake came. a.mu is held.
 func (a *udpAssoc) makeWays(first path, now time.Time) {
-	w := &way{}
+	w := &way{nonce: newNonce()}
 	w.path.Store(&first)
 	w.acked.Store(now.UnixNano())
 	w.heard.Store(now.UnixNano())
@@ -55,15 +56,16 @@ func (a *udpAssoc) makeWays(first path, now time.Time) {
 			continue
 		}
 		if p, ok := a.ep.pathTo(ip, first.to.Port()); ok {
-			w := &way{index: byte(len(a.ways))}
+			w := &way{index: byte(len(a.ways)), nonce: newNonce()}
 			w.path.Store(&p)
 			a.ways = append(a.ways, w)
 		}
 	}
-	a.nonce = uint64(random32())<<32 | uint64(random32())
 	a.verifyAt, a.verifyWait = now, rtoInitial
 	a.out.Store(w)
 }
+
+func newNonce() uint64 { return uint64(random32())<<32 | uint64(random32()) }
 
 // wayOf gives the way to where a packet came from; nil if there is none.
 func (a *udpAssoc) wayOf(in arrival) *way {
@@ -122,7 +124,7 @@ func (a *udpAssoc) heartbeat(w *way) {
 
 // heartbeatInfo is what nobody can acknowledge who has not got it there.
 func (a *udpAssoc) heartbeatInfo(w *way) []byte {
-	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, a.nonce)
+	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, w.nonce)
 	return appendTLV(nil, 1, info)
 }
 
@@ -135,6 +137,10 @@ func (a *udpAssoc) onHeartbeatAck(in arrival, body []byte) {
 	before, confirmed := w.acked.Swap(time.Now().UnixNano()), w.refused.Swap(false)
 	if before == 0 || confirmed {
 		a.reindex()
+	}
+	if before == 0 {
+		a.readdressed = true
+		a.poke()
 	}
 	out := a.out.Load()
 	switch {
@@ -205,7 +211,7 @@ func (a *udpAssoc) settle(w *way) {
 	a.primary = w
 	a.setPath(*w.path.Load())
 	a.learn()
-	a.rehomed = true
+	a.readdressed = true
 	a.poke()
 }
 

@@ -57,11 +57,14 @@ func (n *twoNets) live()                                        { n.kill(func(_,
 func (n *twoNets) connect(t *testing.T) (a, b AssocID) {
 	t.Helper()
 	a = n.x.Connect(to(y0, y1))
-	up := n.x.next(Up)
-	if want := to(y0, y1).Addrs; !slices.Equal(up.Peer, want) {
-		t.Fatalf("peer %v, want %v", up.Peer, want)
+	n.x.next(Up)
+	b = n.y.next(Up).Assoc
+	for s, want := range map[*site][]netip.AddrPort{n.x: to(y0, y1).Addrs, n.y: to(x0, x1).Addrs} {
+		if ev := s.next(PeerAddrs); !slices.Equal(ev.Peer, want) || len(ev.Claimed) > 0 {
+			t.Fatalf("peer %v and %v, want %v", ev.Peer, ev.Claimed, want)
+		}
 	}
-	return a, n.y.next(Up).Assoc
+	return a, b
 }
 
 // get waits for a message, whatever comes before it.

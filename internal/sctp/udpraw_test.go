@@ -39,8 +39,8 @@ func TestUDPHandshake(t *testing.T) {
 			p.ours.addrs = []netip.Addr{netip.MustParseAddr("10.0.0.4"), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("127.0.0.1"),
 				netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fd00::3"), netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("0.0.0.0")}
 			p.connect()
-			if ev := y.next(Up); fmt.Sprint(ev.Peer) != "[10.0.0.3:7777 10.0.0.4:7777 [fd00::3]:7777]" {
-				t.Errorf("Got peer %v", ev.Peer)
+			if ev := y.next(Up); fmt.Sprint(ev.Peer, ev.Claimed) != "[10.0.0.3:7777] [10.0.0.4:7777 [fd00::3]:7777]" {
+				t.Errorf("Got peer %v, claiming %v", ev.Peer, ev.Claimed)
 			}
 		}},
 		{"INIT keeps nothing", func(t *testing.T, y *site, p *rawPeer) {
@@ -333,6 +333,7 @@ func TestUDPFollowsPeer(t *testing.T) {
 		first := p.s
 		p.s = second
 		p.answer()
+		y.next(PeerAddrs)
 		for i, s := range []*wireSock{second, first} {
 			time.Sleep(2 * time.Second)
 			p.s = s

@@ -70,7 +70,12 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 		a.onInitAck(in, c.body)
 		return false
 	case chunkCookieAck:
-		if a.state == stateCookieEchoed {
+		if p := a.path.Load(); a.state == stateCookieEchoed {
+			if in.from.Addr() != p.to.Addr() {
+				// Only where the COOKIE ECHO went the peer has proved to be. From
+				// another address that it claims anybody can send.
+				in.sock, in.to, in.from = p.sock, p.from, p.to
+			}
 			a.establish(in)
 		}
 		return true
@@ -92,7 +97,7 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 		a.onHeartbeatAck(in, c.body)
 	case chunkCookieEcho, chunkInit:
 	case chunkData:
-		if w := a.wayOf(in); w != nil {
+		if w := a.wayOf(in); w != nil && w.usable() {
 			a.reply.Store(w)
 		}
 		return a.onData(c, fwd)

@@ -137,16 +137,20 @@ func (a *udpAssoc) step() bool {
 	}
 	closed := a.state == stateClosed
 	up := a.pion != nil && !a.upTold
-	rehomed := a.rehomed && a.upTold
+	readdressed := a.readdressed && a.upTold
 	a.upTold = a.upTold || up
-	a.rehomed = false
-	addrs, translated := a.addrs(), a.peer.translated
+	a.readdressed = false
+	ev := Event{Type: PeerAddrs, Translated: a.peer.translated}
+	if up || readdressed {
+		ev.Peer, ev.Claimed = a.confirmed()
+	}
 	readers := slices.Clone(a.readers)
 	a.mu.Unlock()
 	if up {
-		a.tell(Event{Type: Up, Peer: addrs, Translated: translated, EncapPort: a.encapPort()})
-	} else if rehomed && !closed {
-		a.tell(Event{Type: PeerAddrs, Peer: addrs, Translated: translated})
+		ev.Type, ev.EncapPort = Up, a.encapPort()
+		a.tell(ev)
+	} else if readdressed && !closed {
+		a.tell(ev)
 	}
 	a.drain(readers)
 	if closed {

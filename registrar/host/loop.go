@@ -94,9 +94,9 @@ func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {
 	case sctp.Up:
-		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Translated: ev.Translated, Via: via(ev.Kind), EncapPort: ev.EncapPort}
+		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: via(ev.Kind), EncapPort: ev.EncapPort}
 	case sctp.PeerAddrs:
-		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer, Translated: ev.Translated}
+		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated}
 	case sctp.Received:
 		return registrar.Received{Assoc: id, PPID: ev.Message.PPID, Data: ev.Message.Data}
 	case sctp.SendFailed:

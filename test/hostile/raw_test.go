@@ -61,6 +61,8 @@ type rawPeer struct {
 	tag  uint32 // the server's
 	tsn  uint32
 	ssn  uint16
+	// params are those of its INIT.
+	params []byte
 }
 
 // rawTag is the tag of all raw peers.
@@ -79,7 +81,7 @@ func (s *server) rawPeer(at netip.Addr, port uint16) *rawPeer {
 // cookie asks for a State Cookie.
 func (p *rawPeer) cookie() []byte {
 	p.t.Helper()
-	b := p.exchange(chunkInitAck, packet(p.src, p.dst, 0, chunk(chunkInit, 0, initBody(rawTag))))
+	b := p.exchange(chunkInitAck, packet(p.src, p.dst, 0, chunk(chunkInit, 0, append(initBody(rawTag), p.params...))))
 	p.tag = binary.BigEndian.Uint32(b)
 	for b = b[16:]; len(b) >= 4; b = b[min(len(b), (int(binary.BigEndian.Uint16(b[2:]))+3)&^3):] {
 		if n := int(binary.BigEndian.Uint16(b[2:])); binary.BigEndian.Uint16(b) == 7 && n <= len(b) {

@@ -1,0 +1,251 @@
+package registrar
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+)
+
+// A peer can list any address in its INIT. An element that offers one that is not
+// its own would lead clients to somebody else. So of the addresses that an element
+// offers only those are registered that are confirmed (RFC 9260, Section 5.4): the
+// one that its association came by, and those that have acknowledged a HEARTBEAT.
+// The others are added when they are confirmed, which takes a round trip as a rule;
+// clients, peers and subscribers then learn of it by an update. The element is not
+// told: all is as it wants it, or will be.
+//
+// If none of the addresses is confirmed, the registration waits for one.
+
+// confirmTime is how long a registration waits for a confirmed address, and how long
+// an element that registers over a new association keeps the addresses that it had.
+const confirmTime = 2 * time.Second
+
+const (
+	// maxHeldPerAssoc and maxHeld bound the registrations that wait for an address,
+	// of one association and of all of them.
+	maxHeldPerAssoc = 8
+	maxHeld         = 256
+)
+
+// awaits is what an element of our own is to be when all addresses are confirmed.
+type awaits struct {
+	on         *element
+	user, asap param.Transport
+	// kept are addresses that the element has had before, and that its new
+	// association has not confirmed. They stay until timer.
+	kept  []netip.Addr
+	timer timer
+}
+
+// held is a registration none of whose addresses is confirmed.
+type held struct {
+	assoc *assoc
+	msg   *asap.Registration
+	timer timer
+}
+
+// hasAddrs reports whether a transport is one with addresses.
+func hasAddrs(t *param.Transport) bool { return t.Present() && t.Type != param.TypeOpaqueTransport }
+
+// unproved is the transport of a registration that has no confirmed address; nil
+// if there is none.
+func (a *assoc) unproved(m *asap.Registration) *param.Transport {
+	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+		if hasAddrs(t) && !slices.ContainsFunc(t.Addrs, a.has) && !a.translated(t) {
+			return t
+		}
+	}
+	return nil
+}
+
+// admits reports whether a registration can be granted now, as far as that can be
+// said without a look at the pool.
+func (r *Registrar) admits(a *assoc, m *asap.Registration) bool {
+	return r.admit(a, m) == nil && a.unproved(m) == nil
+}
+
+// confine leaves the addresses out of an element that are not confirmed, and says
+// what it is to be later; nil if that is the same.
+func (r *Registrar) confine(a *assoc, h param.PoolHandle, pe *handlespace.Element) *awaits {
+	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
+	var had *param.PoolElement
+	if x := r.entry(h, pe.ID); x != nil && slices.Contains(x.pe.ASAPTransport.Addrs, a.primary()) {
+		had = &x.pe.PoolElement // the element itself, over another association
+	}
+	missing := false
+	confine := func(t *param.Transport, had []netip.Addr) {
+		if !hasAddrs(t) {
+			return
+		}
+		var left []netip.Addr
+		for _, addr := range t.Addrs {
+			switch {
+			case a.has(addr):
+			case slices.Contains(had, addr):
+				w.kept, missing = append(w.kept, addr), true
+			default:
+				missing = true
+				continue
+			}
+			left = append(left, addr)
+		}
+		t.Addrs = left
+	}
+	if had == nil {
+		had = &param.PoolElement{}
+	}
+	confine(&pe.UserTransport, had.UserTransport.Addrs)
+	confine(&pe.ASAPTransport, had.ASAPTransport.Addrs)
+	if !missing {
+		return nil
+	}
+	return w
+}
+
+// await notes what an element is to be when its addresses are confirmed. Addresses
+// that it has kept from before stay no longer for its registering anew.
+func (r *Registrar) await(e *element, w *awaits) {
+	old := e.awaits
+	e.awaits = w
+	until := r.now.Add(confirmTime)
+	if old != nil {
+		if old.timer.armed() {
+			until = old.timer.at
+		}
+		r.timers.stop(&old.timer)
+	}
+	if w == nil {
+		return
+	}
+	w.on = e
+	if len(w.kept) > 0 {
+		r.timers.arm(&w.timer, w, until)
+	}
+}
+
+// confirmed: more of an association's addresses may be confirmed.
+func (r *Registrar) confirmed(a *assoc) {
+	for e := a.elements.head; e != nil; e = e.next {
+		r.extend(e)
+	}
+	for _, h := range slices.Clone(a.held) {
+		if a.unproved(h.msg) == nil && r.unhold(h) {
+			r.onRegistration(a, h.msg)
+		}
+	}
+}
+
+// extend adds the addresses to an element that its association has confirmed by now.
+func (r *Registrar) extend(e *element) {
+	w := e.awaits
+	if w == nil {
+		return
+	}
+	if w.kept = slices.DeleteFunc(w.kept, e.assoc.has); len(w.kept) == 0 {
+		r.timers.stop(&w.timer)
+	}
+	grown := func(t, now param.Transport) param.Transport {
+		if hasAddrs(&t) {
+			t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool {
+				return !slices.Contains(now.Addrs, addr) && !e.assoc.has(addr)
+			})
+		}
+		return t
+	}
+	user, asap := grown(w.user, e.pe.UserTransport), grown(w.asap, e.pe.ASAPTransport)
+	r.readdress(e, user, asap)
+	if len(w.kept) == 0 && w.user.Equal(user) && w.asap.Equal(asap) {
+		r.await(e, nil)
+	}
+}
+
+// due removes the addresses that an element has kept and not confirmed.
+func (w *awaits) due(r *Registrar, _ *timer) {
+	e := w.on
+	left := func(t param.Transport) param.Transport {
+		t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return slices.Contains(w.kept, addr) })
+		return t
+	}
+	r.readdress(e, left(e.pe.UserTransport), left(e.pe.ASAPTransport))
+	w.kept = nil
+}
+
+// readdress gives an element of our own other addresses, and tells the peers.
+func (r *Registrar) readdress(e *element, user, asap param.Transport) {
+	pe := *e.pe
+	pe.UserTransport, pe.ASAPTransport = user, asap
+	seen := !user.Equal(e.pe.UserTransport)
+	if !seen && asap.Equal(e.pe.ASAPTransport) || !r.fits(&e.entry, &pe.PoolElement) {
+		return
+	}
+	if !e.misfit {
+		if _, err := r.space.Put(e.pool.handle, &pe); err != nil {
+			return
+		}
+	}
+	r.replace(&e.entry, &pe)
+	r.announceUpdate(enrp.AddPE, &e.entry)
+	if seen {
+		r.logf(false, "pool element %v of pool %s is now at %s: these addresses are confirmed", e.id, quote(e.pool.handle), addrsText(user.Addrs))
+		r.poolChanged(e.pool)
+	}
+}
+
+// hold has a registration wait for an address to be confirmed.
+func (r *Registrar) hold(a *assoc, m *asap.Registration) {
+	if len(a.held) >= maxHeldPerAssoc || r.held >= maxHeld {
+		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
+		return
+	}
+	h := &held{assoc: a, msg: m}
+	a.held = append(a.held, h)
+	r.held++
+	r.timers.arm(&h.timer, h, r.now.Add(confirmTime))
+	r.leaveIdle(a)
+}
+
+// due refuses a registration whose addresses nobody has confirmed.
+func (h *held) due(r *Registrar, _ *timer) {
+	a := h.assoc
+	r.unhold(h)
+	r.rejectRegistration(a, h.msg, *invalidTransport(a.unproved(h.msg)))
+}
+
+// unhold takes a registration from those that wait, and reports whether it was one.
+func (r *Registrar) unhold(h *held) bool {
+	a := h.assoc
+	i := slices.Index(a.held, h)
+	if i < 0 {
+		return false
+	}
+	a.held = slices.Delete(a.held, i, i+1)
+	r.held--
+	r.timers.stop(&h.timer)
+	if a.up {
+		r.leaveIdle(a)
+	}
+	return true
+}
+
+// forgetHeld forgets a registration that waits: a later message about the same
+// element takes its place, and is what is answered.
+func (r *Registrar) forgetHeld(a *assoc, handle param.PoolHandle, id param.PEID) {
+	for _, h := range a.held {
+		if h.msg.Handle == handle && h.msg.Element.ID == id {
+			r.unhold(h)
+			return
+		}
+	}
+}
+
+// dropHeld forgets the registrations of an association that is gone.
+func (r *Registrar) dropHeld(a *assoc) {
+	for len(a.held) > 0 {
+		r.unhold(a.held[0])
+	}
+}

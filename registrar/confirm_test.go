@@ -1,0 +1,265 @@
+package registrar
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+const victim = "203.0.113.7"
+
+// upAs brings an association up from an address, and lists others.
+func (w *world) upAs(id AssocID, via Via, from string, claimed ...string) {
+	w.t.Helper()
+	w.handle(AssocUp{Assoc: id, Via: via, Peer: peers(from), Claimed: peers(claimed...)})
+}
+
+// confirm confirms addresses of an association.
+func (w *world) confirm(id AssocID, addrs ...string) {
+	w.t.Helper()
+	w.handle(AssocAddrs{Assoc: id, Peer: peers(addrs...)})
+}
+
+// wantAt compares where an element is, and where it takes keep-alives.
+func (w *world) wantAt(h string, id uint32, user, asap string) {
+	w.t.Helper()
+	e := w.r.Space().Pool(param.PoolHandle(h)).Element(param.PEID(id))
+	if e == nil {
+		w.t.Fatalf("at %v: no element %s:%x", w.now.Sub(w.start), h, id)
+	}
+	if got := addrsText(e.UserTransport.Addrs); got != user {
+		w.t.Errorf("at %v: %s:%x is at %s, want %s", w.now.Sub(w.start), h, id, got, user)
+	}
+	if got := addrsText(e.ASAPTransport.Addrs); got != asap {
+		w.t.Errorf("at %v: %s:%x takes keep-alives at %s, want %s", w.now.Sub(w.start), h, id, got, asap)
+	}
+}
+
+// TestForgedAddress: an element lists and offers the address of somebody else. It is
+// registered without it, for ever, and not called there.
+func TestForgedAddress(t *testing.T) {
+	for _, via := range []Via{ViaKernel, ViaUDP} {
+		w := newWorld(t)
+		w.upAs(1, via, "10.0.0.2", victim)
+		for range 5 {
+			w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", victim)))
+			w.want("1 < registration granted p:1") // and the element is not told
+			w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
+			w.pass(400 * time.Millisecond)
+		}
+		w.down(1)
+		w.want(fmt.Sprintf("connect #1 via %d to [10.0.0.2:40000]", via))
+	}
+}
+
+// TestForgedOnly: an element offers nothing but the address of somebody else, as its
+// user transport or its ASAP transport. It has two seconds to confirm it.
+func TestForgedOnly(t *testing.T) {
+	w := newWorld(t)
+	w.upAs(1, ViaKernel, "10.0.0.2", victim)
+	user := reg("p", 1, victim)
+	own := reg("p", 2, "10.0.0.2", asapAt(53, victim))
+	w.recv(1, user)
+	w.recv(1, own)
+	w.pass(confirmTime - 1)
+	w.want()
+	w.pass(1)
+	w.want("1 < registration rejected p:1 cause 3("+tlvOf(t, user.Element.UserTransport)+")",
+		"1 < registration rejected p:2 cause 3("+tlvOf(t, own.Element.ASAPTransport)+")")
+	w.wantElements()
+}
+
+// TestConfirmedLater: addresses are added when they are confirmed. Peers and
+// subscribers are told, the element is not.
+func TestConfirmedLater(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(9, greater)
+	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2", "10.2.0.2")
+	w.up(2, ViaUDP, "10.0.0.8")
+	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.1.0.2", "10.0.0.2", "10.2.0.2")))
+	w.want("9 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
+	w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
+	w.recv(2, subscribe("p"))
+	w.trace = nil
+	w.pass(10 * time.Millisecond)
+	w.confirm(1, "10.0.0.2", "10.1.0.2")
+	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
+	w.confirm(1, "10.0.0.2", "10.1.0.2") // no news
+	w.until(2 * time.Second)
+	if len(w.trace) == 0 || w.trace[0] != "9 < handle_update ADD_PE p:1@10000001" {
+		t.Errorf("after the first: %v, want one update to the peer", w.trace)
+	}
+	w.pass(2 * time.Second)
+	told := 0
+	for _, line := range w.trace {
+		switch line {
+		case "9 < handle_update ADD_PE p:1@10000001":
+			told++
+		case "2 < resolution p A policy 1 1":
+			told += 10
+		}
+	}
+	if told != 11 {
+		t.Errorf("told %v, want one update to the peer and one to the subscriber", w.trace)
+	}
+	w.trace = nil
+	w.confirm(1, "10.0.0.2", "10.1.0.2", "10.2.0.2")
+	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2, 10.2.0.2", "10.0.0.2, 10.1.0.2, 10.2.0.2")
+	if w.r.find("p", 1).awaits != nil {
+		t.Error("the element still waits for addresses")
+	}
+}
+
+// TestConfirmedKeepsLife: a confirmed address is no sign of life, and no registration.
+func TestConfirmedKeepsLife(t *testing.T) {
+	w := newWorld(t)
+	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2"), life(3)))
+	w.pass(2 * time.Second)
+	w.confirm(1, "10.0.0.2", "10.1.0.2")
+	if n := w.r.Stats().Reregistrations; n != 0 {
+		t.Errorf("%d re-registrations", n)
+	}
+	w.wantAt("p", 1, "10.0.0.2, 10.1.0.2", "10.0.0.2, 10.1.0.2")
+	w.trace = nil
+	w.pass(time.Second)
+	w.want("1 < deregistration p:1")
+	w.wantElements()
+}
+
+// TestHeldRegistration: an element that offers another address than the one it comes
+// from gets its answer when that is confirmed.
+func TestHeldRegistration(t *testing.T) {
+	setup := func(t *testing.T) *world {
+		w := newWorld(t)
+		w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		w.recv(1, reg("p", 1, "10.1.0.2"))
+		w.pass(100 * time.Millisecond)
+		w.want()
+		return w
+	}
+	t.Run("confirmed", func(t *testing.T) {
+		w := setup(t)
+		w.confirm(1, "10.0.0.2", "10.1.0.2")
+		w.want("1 < registration granted p:1")
+		w.wantAt("p", 1, "10.1.0.2", "10.0.0.2, 10.1.0.2")
+		w.pass(confirmTime)
+		w.want()
+	})
+	t.Run("registered again", func(t *testing.T) {
+		w := setup(t)
+		w.recv(1, reg("p", 1, "10.0.0.2"))
+		w.want("1 < registration granted p:1")
+		w.confirm(1, "10.0.0.2", "10.1.0.2")
+		w.pass(confirmTime)
+		w.want()
+		w.wantAt("p", 1, "10.0.0.2", "10.0.0.2, 10.1.0.2")
+	})
+	t.Run("deregistered", func(t *testing.T) {
+		w := setup(t)
+		w.recv(1, dereg("p", 1))
+		w.want("1 < deregistration p:1")
+		w.confirm(1, "10.0.0.2", "10.1.0.2")
+		w.pass(confirmTime)
+		w.want()
+		w.wantElements()
+	})
+	t.Run("lost", func(t *testing.T) {
+		w := setup(t)
+		w.down(1)
+		w.pass(confirmTime)
+		w.want()
+	})
+	t.Run("too many", func(t *testing.T) {
+		w := setup(t)
+		for i := range uint32(2 * maxHeldPerAssoc) {
+			w.recv(1, reg("q", 1+i, "10.1.0.2"))
+		}
+		if n := len(w.trace); n != maxHeldPerAssoc+1 || w.trace[0] != fmt.Sprintf("1 < registration rejected q:%x cause 6", maxHeldPerAssoc) {
+			t.Errorf("%d refused at once: %v, want %d", n, w.trace, maxHeldPerAssoc+1)
+		}
+		w.pass(confirmTime)
+		w.trace = nil
+		for i := range AssocID(100) {
+			w.upAs(10+i, ViaKernel, fmt.Sprintf("10.0.1.%d", i), "10.1.0.2")
+			for j := range uint32(maxHeldPerAssoc) {
+				w.recv(10+i, reg("q", 1+j, "10.1.0.2"))
+			}
+		}
+		if want := (100*maxHeldPerAssoc - maxHeld); len(w.trace) != want {
+			t.Errorf("%d refused at once, want %d", len(w.trace), want)
+		}
+	})
+}
+
+// TestReturnKeepsAddresses: an element that registers over a new association has the
+// addresses that it had before until they are confirmed anew, for two seconds at most.
+func TestReturnKeepsAddresses(t *testing.T) {
+	again := func(w *world, id AssocID) {
+		w.recv(id, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2")))
+	}
+	const both, first = "10.0.0.2, 10.1.0.2", "10.0.0.2"
+	t.Run("confirmed anew", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.meet(9, greater)
+		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		again(w, 1)
+		w.upAs(2, ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
+		w.trace = nil
+		again(w, 2)
+		w.wantAt("p", 1, both, both)
+		w.handle(AssocAddrs{Assoc: 2, Peer: peers("10.0.0.2:7", "10.1.0.2:7")})
+		w.pass(confirmTime)
+		w.wantAt("p", 1, both, both)
+		w.want("9 < handle_update ADD_PE p:1@10000001", "2 < registration granted p:1")
+	})
+	t.Run("not confirmed", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.meet(9, greater)
+		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		again(w, 1)
+		w.pass(time.Millisecond)
+		for i := range AssocID(4) { // over and over, with a new association
+			w.upAs(2+i, ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
+			again(w, 2+i)
+			w.wantAt("p", 1, both, both)
+			w.pass(confirmTime/4 - 1)
+		}
+		w.trace = nil
+		w.pass(4)
+		w.want("9 < handle_update ADD_PE p:1@10000001")
+		w.wantAt("p", 1, first, first)
+		w.upAs(8, ViaKernel, "10.0.0.2:8", "10.1.0.2:8")
+		again(w, 8)
+		w.wantAt("p", 1, first, first)
+	})
+	t.Run("of another host", func(t *testing.T) {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		again(w, 1)
+		w.upAs(2, ViaKernel, "10.0.0.3", "10.1.0.2") // claims an address of the element's
+		w.recv(2, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.3", "10.1.0.2")))
+		w.recv(1, dereg("p", 1))
+		w.wantAt("p", 1, "10.0.0.3", "10.0.0.3")
+	})
+}
+
+// TestHandedOverAddresses: an element of a peer moves to us with all its addresses.
+func TestHandedOverAddresses(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(9, greater)
+	e := peerElement(1, greater)
+	e.UserTransport.Type, e.UserTransport.Addrs = param.TypeSCTPTransport, addrsOf("10.1.0.2", "10.0.0.2")
+	e.ASAPTransport.Addrs = addrsOf("10.0.0.2", "10.1.0.2")
+	w.tell(9, update(greater, enrp.AddPE, "p", e))
+	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2") // its home answers for it
+	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.1.0.2", "10.0.0.2")))
+	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
+	w.confirm(1, "10.0.0.2", "10.1.0.2")
+	w.pass(confirmTime)
+	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
+}
