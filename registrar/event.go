@@ -1,6 +1,9 @@
 package registrar
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // AssocID names an association, by the host's choice. 0 is none.
 type AssocID uint64
@@ -127,7 +130,12 @@ type Addresses struct {
 
 // Tick: time has passed. Timers run on this event alone, so that a host that
 // was held up can first hand over what its peers have sent meanwhile.
-type Tick struct{}
+type Tick struct {
+	// Until is the time before which all that peers have sent has been handed
+	// over, and up to which timers run: nobody is late whose message waits. The
+	// zero time stands for now.
+	Until time.Time
+}
 
 // Stop ends the registrar: it closes all associations in good order and does
 // nothing from then on. The handlespace stays as it is, and elements are told

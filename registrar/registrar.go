@@ -164,17 +164,20 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 	case Addresses:
 		r.onAddresses(ev)
 	case Tick:
-		r.onTick()
+		r.onTick(ev.Until)
 	case Stop:
 		r.onStop()
 	}
 	return r.actions
 }
 
-func (r *Registrar) onTick() {
+func (r *Registrar) onTick(until time.Time) {
+	if until.IsZero() || until.After(r.now) {
+		until = r.now
+	}
 	for range maxTimersPerTick {
 		t := r.timers.first()
-		if t == nil || t.at.After(r.now) {
+		if t == nil || t.at.After(until) {
 			return
 		}
 		owner := t.owner

@@ -234,3 +234,23 @@ func TestKeepAliveSpread(t *testing.T) {
 		}
 	}
 }
+
+// An element is not removed while what it has sent may still be unread.
+func TestKeepAliveAckUnread(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.trace = nil
+	w.until(8 * time.Second)
+	w.want("1 < keep-alive p:1 from 10000001")
+	asked := w.now
+	w.now = asked.Add(6 * time.Second) // a second late
+	w.handle(Tick{Until: asked.Add(5*time.Second - 1)})
+	w.wantElements("p:1")
+	w.recv(1, ack("p", 1)) // it came in time
+	w.handle(Tick{Until: w.now})
+	w.wantElements("p:1")
+	if s := w.r.Stats(); s.KeepAlivesAcked != 1 || s.KeepAlivesTimedOut != 0 {
+		t.Errorf("%d acknowledged, %d timed out, want 1 and 0", s.KeepAlivesAcked, s.KeepAlivesTimedOut)
+	}
+}

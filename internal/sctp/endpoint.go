@@ -126,6 +126,17 @@ func (e *endpoint) Send(a AssocID, m Message) error {
 	return ErrNoAssoc
 }
 
+// Full says whether a peer does not take what was sent to it before, so that
+// Send would refuse what is not short.
+func (e *endpoint) Full(a AssocID) bool {
+	for _, k := range e.kinds {
+		if f, ok := k.Endpoint.(interface{ Full(AssocID) bool }); ok && f.Full(a) {
+			return true
+		}
+	}
+	return false
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(a AssocID) {
 	if r := e.raced(a); r != nil {

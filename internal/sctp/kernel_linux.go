@@ -314,6 +314,17 @@ func (e *kernelEndpoint) Send(id AssocID, m Message) error {
 	return a.send(m)
 }
 
+// Full is as that of endpoint.
+func (e *kernelEndpoint) Full(id AssocID) bool {
+	a, err := e.assoc(id)
+	if err != nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.full(e.lim)
+}
+
 // Shutdown implements Endpoint.
 func (e *kernelEndpoint) Shutdown(id AssocID) {
 	if a, err := e.assoc(id); err == nil {

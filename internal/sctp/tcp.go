@@ -168,6 +168,17 @@ func (e *tcpEndpoint) Send(id AssocID, m Message) error {
 	return ErrNoAssoc
 }
 
+// Full is as that of endpoint.
+func (e *tcpEndpoint) Full(id AssocID) bool {
+	a := e.assoc(id)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.full(e.lim)
+}
+
 // Shutdown implements Endpoint.
 func (e *tcpEndpoint) Shutdown(id AssocID) {
 	if a := e.assoc(id); a != nil {

@@ -341,6 +341,18 @@ func (q *sendQueue) push(m Message, lim Limits) bool {
 	return true
 }
 
+// full says that the peer does not take what is queued: nothing more of some
+// size is worth making for it.
+func (q *sendQueue) full(lim Limits) bool {
+	switch {
+	case len(q.msgs) == 0:
+		return false
+	case len(q.msgs) >= lim.SendQueueMessages, q.bytes+queueShare > lim.SendQueueBytes:
+		return true
+	}
+	return q.total != nil && q.bytes >= queueShare && int(q.total.Load()) >= lim.SendQueueTotal
+}
+
 // add counts messages and bytes that come or, below 0, go.
 func (q *sendQueue) add(messages, bytes int) {
 	q.bytes += bytes

@@ -124,6 +124,18 @@ func (e *udpEndpoint) Send(id AssocID, msg Message) error {
 	return a.send(msg)
 }
 
+// Full is as that of endpoint.
+func (e *udpEndpoint) Full(id AssocID) bool {
+	a := e.assoc(id)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reap()
+	return a.queue.full(e.m.lim)
+}
+
 // noAssoc is the error for an unknown association.
 func (e *udpEndpoint) noAssoc() error {
 	e.mu.Lock()

@@ -498,3 +498,85 @@ func TestStatsAll(t *testing.T) {
 		t.Errorf("sum of all values: got %d", sum)
 	}
 }
+
+// tardy takes a second for each message, and notes up to when timers run.
+type tardy struct {
+	due  time.Time
+	seen []string
+}
+
+func (c *tardy) Handle(now time.Time, ev registrar.Event) []registrar.Action {
+	switch ev := ev.(type) {
+	case registrar.Received:
+		time.Sleep(time.Second)
+		c.seen = append(c.seen, string(ev.Data))
+	case registrar.Tick:
+		if !ev.Until.Before(c.due) {
+			c.seen = append(c.seen, "deadline")
+			c.due = now.Add(time.Hour)
+		}
+	}
+	return nil
+}
+func (c *tardy) NextDeadline() (time.Time, bool) { return c.due, true }
+func (c *tardy) Ready() bool                     { return true }
+func (c *tardy) Stats() registrar.Stats          { return registrar.Stats{} }
+
+// What has come before a deadline is handled before it, however much comes, and
+// what comes later does not put it off for ever.
+func TestDeadlineAfterInput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := New(Config{Network: func() (Network, error) { return memory{sctp.NewNetwork()}, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &tardy{due: time.Now().Add(10 * time.Second)}
+		h.core = c
+		l := newLoop(h)
+		if l.ep, err = sctp.NewNetwork().Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)}}, l.onEvent); err != nil {
+			t.Fatal(err)
+		}
+		defer l.ep.Close()
+		go l.run(registrar.Serving{})
+		for i := range 40 { // two for each that is handled
+			go l.take(registrar.Received{Data: []byte(fmt.Sprint(i))})
+			synctest.Wait()
+			time.Sleep(500 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		close(l.quit)
+		<-l.ended
+		at := slices.Index(c.seen, "deadline")
+		if at < 20 || at > 39 {
+			t.Errorf("deadline after %d messages, want it after the 20 that came before it, and before the last: %v", at, c.seen)
+		}
+	})
+}
+
+// stuffed is an endpoint whose peers take nothing.
+type stuffed struct{ sctp.Endpoint }
+
+func (stuffed) Full(sctp.AssocID) bool { return true }
+
+// No answer is made for a user who does not take answers; what else it sends
+// counts.
+func TestNoAnswerWithoutRoom(t *testing.T) {
+	h, err := New(Config{Network: func() (Network, error) { return memory{sctp.NewNetwork()}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(h)
+	l.ep = stuffed{}
+	l.step(registrar.AssocUp{Assoc: 1, Via: registrar.ViaKernel, Peer: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}})
+	for _, m := range []asap.Message{&asap.HandleResolution{Handle: "p"}, &asap.EndpointKeepAliveAck{Handle: "p", ID: 1}} {
+		b, _ := m.Append(nil)
+		l.step(registrar.Received{Assoc: 1, PPID: asap.PPID, Data: b})
+	}
+	s := h.core.Stats()
+	if n := s.ResolutionsFailed; n != [len(n)]uint64{} {
+		t.Errorf("got failed resolutions %v, want none looked at", n)
+	}
+	if l.stats.SendsRefused != 1 || s.SendsFailed != 1 || s.KeepAlivesUnexpected != 1 {
+		t.Errorf("%d refused, %d failed, %d acknowledgements; want 1 each", l.stats.SendsRefused, s.SendsFailed, s.KeepAlivesUnexpected)
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
@@ -38,6 +40,7 @@ type loop struct {
 	groups  []*group      // of announces
 
 	inbound chan registrar.Event
+	waiting atomic.Int64  // handlers that wait for room in inbound
 	stop    chan struct{} // closed: end in good order
 	quit    chan struct{} // closed: end at once
 	ended   chan struct{} // closed by run
@@ -45,6 +48,9 @@ type loop struct {
 
 	// The rest is the goroutine's alone.
 	later     []registrar.Event // what performing actions has brought
+	heard     time.Time         // before which all that peers have sent is handled
+	marked    time.Time         // when unread was counted, and is heard once it is 0
+	unread    int
 	open      map[registrar.AssocID]sctp.Endpoint
 	stopping  bool
 	stats     Stats // without the core's
@@ -81,11 +87,14 @@ func (l *loop) onENRPEvent(ev sctp.Event) {
 }
 
 func (l *loop) take(e registrar.Event) {
-	if e != nil {
-		select {
-		case l.inbound <- e:
-		case <-l.quit:
-		}
+	if e == nil {
+		return
+	}
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	select {
+	case l.inbound <- e:
+	case <-l.quit:
 	}
 }
 
@@ -184,7 +193,7 @@ func (l *loop) run(serving registrar.Serving) {
 	for {
 		select {
 		case ev := <-l.inbound:
-			l.handle(ev)
+			l.read(ev)
 			l.drain()
 		case <-timer.C:
 		case <-stop:
@@ -202,8 +211,9 @@ func (l *loop) run(serving registrar.Serving) {
 			return
 		}
 		now := time.Now()
-		if at, ok := l.h.core.NextDeadline(); ok && !at.After(now) {
-			l.handle(registrar.Tick{})
+		l.mark(now)
+		if at, ok := l.h.core.NextDeadline(); ok && !at.After(l.heard) {
+			l.handle(registrar.Tick{Until: l.heard})
 		}
 		if now.Sub(l.looked) >= lookEvery && !l.stopping {
 			l.lookAgain(now)
@@ -215,16 +225,38 @@ func (l *loop) run(serving registrar.Serving) {
 	}
 }
 
-// drain handles what has come in, up to a batch: what peers have sent counts
-// before it is too late for them.
+// drain handles what had come in at the last mark, up to a batch: what peers
+// have sent counts before it is too late for them.
 func (l *loop) drain() {
 	for range inboundBatch - 1 {
+		if l.unread <= 0 {
+			return
+		}
 		select {
 		case ev := <-l.inbound:
-			l.handle(ev)
+			l.read(ev)
 		default:
 			return
 		}
+	}
+}
+
+// read handles an event that came in.
+func (l *loop) read(ev registrar.Event) {
+	l.unread--
+	l.handle(ev)
+}
+
+// mark moves heard on: to the last mark, once all is handled that waited then,
+// so that it moves however much comes in. Events come in the order in which
+// handlers began to wait.
+func (l *loop) mark(now time.Time) {
+	waiting := len(l.inbound) + int(l.waiting.Load())
+	switch {
+	case waiting == 0:
+		l.heard, l.unread = now, 0
+	case l.unread <= 0:
+		l.heard, l.marked, l.unread = l.marked, now, waiting
 	}
 }
 
@@ -267,19 +299,35 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 			acts = nil
 		}
 	}()
-	switch ev := ev.(type) {
+	switch e := ev.(type) {
+	case registrar.Received:
+		if l.noRoom(e) {
+			// The answer could not be sent, so it is not made: it may be long.
+			l.stats.SendsRefused++
+			ev = registrar.SendFailed{Assoc: e.Assoc}
+		}
 	case registrar.AssocUp:
-		if _, known := l.open[ev.Assoc]; l.stopping && !known {
+		if _, known := l.open[e.Assoc]; l.stopping && !known {
 			// A peer that was told that we go may be back at once. Nobody waits
 			// for its new association, which ends with the endpoint: ended now,
 			// it would be back again.
 			return nil
 		}
-		l.open[ev.Assoc] = l.endpoint(ev.ENRP)
+		l.open[e.Assoc] = l.endpoint(e.ENRP)
 	case registrar.AssocDown:
-		delete(l.open, ev.Assoc)
+		delete(l.open, e.Assoc)
 	}
 	return l.h.core.Handle(time.Now(), ev)
+}
+
+// noRoom says whether a message is a pool user's question that cannot be
+// answered, because the peer does not take the answers to earlier ones.
+func (l *loop) noRoom(ev registrar.Received) bool {
+	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeHandleResolution || ev.PPID == enrp.PPID {
+		return false
+	}
+	ep, ok := l.open[ev.Assoc].(interface{ Full(sctp.AssocID) bool })
+	return ok && ep.Full(sctp.AssocID(ev.Assoc))
 }
 
 // perform does what the core wants. What comes of it is handled later, so that
