@@ -290,7 +290,7 @@ func (s *Stats) families() []family {
 		gauge("elements_set_aside", "Pool elements with another policy or transport than their pool.", s.Misfits),
 		byLabel("enrp_sent_total", "message", "ENRP messages sent.", enrpLabels[:], s.ENRPSent[:]),
 		byLabel("enrp_received_total", "message", "ENRP messages received.", enrpLabels[:], s.ENRPReceived[:]),
-		counter("audits_total", "Audits of a peer whose checksum differed.", s.Audits),
+		counter("audits_total", "Audits of a peer whose checksum differed, or of which updates may have been lost.", s.Audits),
 		counter("resynchronisations_total", "Audits brought to an end.", s.Resyncs),
 		counter("transfers_abandoned_total", "Downloads and audits given up because the peer did not bring them to an end.", s.TransfersAbandoned),
 		counter("elements_swept_total", "Pool elements removed because their home did not name them in an audit.", s.Swept),
