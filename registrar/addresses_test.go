@@ -330,7 +330,8 @@ func TestOwnAnnounceComesBack(t *testing.T) {
 	}
 	w.want()
 	w.hears("10.0.0.7", presenceAt(testServer, "10.0.0.7"))
-	w.want("log another registrar, at 10.0.0.7:9901, has our server identifier 10000001: give one of the two another")
+	w.want("log another registrar, at 10.0.0.7:9901, has our server identifier 10000001: give one of the two another",
+		"log registrar 10000001 is heard from 10.0.0.7, and called at 10.0.0.7:9901", "connect #1 via 0 to [10.0.0.7:9901]")
 }
 
 // TestAddressesTold: peers learn new addresses at once, nobody learns of a bridge.

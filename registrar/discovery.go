@@ -71,6 +71,7 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	case m.Sender == r.id:
 		if !r.isSent(&m.Info.Transport) { // or it is one of our own, come back
 			r.onDuplicate(announceENRP, ev.From)
+			r.callTwin(m, plainAddr(ev.From.Addr()))
 		}
 		return
 	}

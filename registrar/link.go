@@ -283,6 +283,7 @@ func (r *Registrar) onENRP(a *assoc, b []byte) {
 	r.stats.ENRPReceived[enrpIndex(msg.Type())]++
 	if m, ok := msg.(*enrp.Error); ok {
 		r.stats.ErrorsReceived++
+		r.onTwinTold(a, m)
 		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
 		return
 	}

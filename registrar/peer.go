@@ -39,6 +39,8 @@ type peer struct {
 	// doubted is since when it owes a sign of life over its association, which is
 	// perhaps dead; the zero time if it does not.
 	doubted time.Time
+	// proved is when it has given that sign last.
+	proved time.Time
 	// missed tells that updates of it may have been lost, with an association that
 	// has ended or beyond Limits.PeerMessages.
 	missed bool
@@ -92,8 +94,7 @@ type peerList struct {
 	calls map[uint64]*caller
 	seeds []*caller
 	links []*assoc // associations of the ENRP endpoint
-	// twin is where a registrar with our identifier was found last, perhaps ourselves.
-	twin netip.Addr
+	twin  twin
 
 	server   param.ServerInformation // our own
 	presence timer                   // PEER-HEARTBEAT-CYCLE
@@ -151,7 +152,7 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		r.stats.Ignored[ignoredSender]++
 		return nil
 	case id == r.id:
-		r.onOwnID(a)
+		r.onOwnID(a, m)
 		return nil
 	}
 	p := r.peerOf(id)
@@ -190,61 +191,11 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 // heardFrom notes a sign of life of a peer, which any message is (RFC 5353,
 // Section 3.4.3).
 func (r *Registrar) heardFrom(p *peer, a *assoc) {
-	if p.assoc == a {
-		p.doubted = time.Time{}
+	if p.assoc == a && !p.doubted.IsZero() {
+		p.doubted, p.proved = time.Time{}, r.now
 	}
 	p.last, p.via = r.now, a.via
 	r.setPeerState(p, PeerActive)
-}
-
-// isElsewhere reports whether an association cannot be the peer's, since that is
-// at another place and lives: then two registrars have one identifier. A peer
-// that is reached by two associations is where it has proved to be by the one, or
-// says that it is where it has by the other.
-func (p *peer) isElsewhere(a *assoc, m enrp.Message) bool {
-	if p.state != PeerActive || !p.heard || p.assoc == nil || !p.assoc.up {
-		return false
-	}
-	if p.assoc.has(a.primary()) || hasAddr(p.caller.addrs, a.primary()) || a.has(p.assoc.primary()) {
-		return false
-	}
-	pr, ok := m.(*enrp.Presence)
-	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.assoc.primary())
-}
-
-// hasMoved tells a peer whose address has changed from another registrar with its
-// identifier: the association that the peer had does not answer any more, whereas
-// that of a peer which is still there does. Until that is known the new one is
-// refused; its side calls again every PEER-CALL-GAP.
-func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
-	if p.doubted.IsZero() {
-		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.assoc.primary())
-		r.doubt(p)
-	}
-	if !r.isSilent(p) {
-		return false
-	}
-	r.logf(false, "registrar %v is at %v now, and no longer at %v", p.id, a.primary(), p.assoc.primary())
-	old := p.assoc
-	p.assoc, p.doubted = a, time.Time{}
-	r.act(Close{Assoc: old.id, Abort: true})
-	return true
-}
-
-// onOwnID: we have called ourselves, or another registrar has our identifier.
-func (r *Registrar) onOwnID(a *assoc) {
-	r.stats.Ignored[ignoredSender]++
-	if at := a.primary(); at != r.peers.twin {
-		r.peers.twin = at
-		r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", at, r.id)
-	}
-	if c := a.caller; c != nil && c.isConfigured() {
-		c.self = true // but a virtual address may be another machine's later
-	} else if c != nil {
-		r.dropSeed(c)
-		a.caller = nil
-	}
-	r.act(Close{Assoc: a.id})
 }
 
 // isNews reports whether an operator is told what becomes of the peer.

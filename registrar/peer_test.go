@@ -706,7 +706,7 @@ func TestSameIdentifier(t *testing.T) {
 		w.trace = nil
 		w.handle(AssocUp{Assoc: 5, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
 		w.tell(5, &enrp.Presence{Sender: greater})
-		w.want("2 < presence to 20000002 R ffff", "5 close")
+		w.want("2 < presence to 20000002 R ffff", "5 < error to 20000002", "2 < error to 20000002", "5 close")
 		w.down(5)
 		w.tell(2, &enrp.Presence{Sender: greater})
 	}

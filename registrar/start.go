@@ -124,7 +124,10 @@ func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 		r.giveUpTransfer(p, &r.start.transfer)
 		r.nextMentor()
 	default:
-		r.endStart()
+		r.peers.twin.refused = time.Time{} // the mentor takes us for the one
+		if !r.waitForTwin() {
+			r.endStart()
+		}
 	}
 }
 
@@ -166,7 +169,7 @@ func (r *Registrar) untried() *peer {
 // all the time.
 func (s *start) due(r *Registrar, _ *timer) {
 	switch {
-	case !r.now.Before(s.until) && r.waitForRefusing():
+	case !r.now.Before(s.until) && (r.waitForTwin() || r.waitForRefusing()):
 	case !r.now.Before(s.until):
 		switch {
 		case len(r.cfg.Peers)+len(r.peers.list) > 0:

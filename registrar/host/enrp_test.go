@@ -2,6 +2,8 @@ package host
 
 import (
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +94,44 @@ func TestPeers(t *testing.T) {
 	if e := second.Space().Pool("p").Element(1); e == nil || e.Home != second.ID() {
 		t.Errorf("got %+v, want home %v", e, second.ID())
 	}
+}
+
+// TestTwins: of two registrars with one identifier the later one is not ready before
+// the other one is gone, over a network. Both say so.
+func TestTwins(t *testing.T) {
+	var told [2]atomic.Int32
+	start := func(i int, peer *Host) *Host {
+		return loopbackHost(t, func(c *Config) {
+			c.Encap, c.ServerID = freeUDPPort(t), 7
+			c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+			c.Timers = registrar.Timers{PeerHeartbeat: 300 * time.Millisecond, PeerCallGap: 100 * time.Millisecond, MaxTimeNoResponse: 300 * time.Millisecond}
+			if peer != nil {
+				c.Peers, c.PeerEncap = peer.ENRPAddrs(), peer.cfg.Encap
+			}
+			c.Logf = func(_ bool, text string) {
+				t.Log(text)
+				if strings.Contains(text, "has our server identifier 00000007") {
+					told[i].Add(1)
+				}
+			}
+		})
+	}
+	first := start(0, nil)
+	second := start(1, first)
+	eventually(t, "both are told", func() bool { return told[0].Load() > 0 && told[1].Load() > 1 })
+	const calls = 15 // one every 100 ms; a start takes 600 ms
+	eventually(t, "the first one is called again and again", func() bool {
+		if second.Ready() {
+			t.Fatal("the second registrar is ready beside the first")
+		}
+		n := uint64(0)
+		for _, ignored := range first.Stats().Ignored {
+			n += ignored
+		}
+		return n >= calls
+	})
+	_ = first.Close(t.Context())
+	eventually(t, "the second one is ready", second.Ready)
 }
 
 func TestENRPConfig(t *testing.T) {

@@ -1,0 +1,188 @@
+package registrar
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// twin is another registrar with our identifier. Peers can only take one of the two
+// for the registrar of that name, and nobody can tell their elements apart. So the one
+// that starts while the other one serves is not ready before that one is gone, and both
+// say so.
+//
+// One registrar tells the other over an association between the two, whoever has
+// called: a presence without the R bit, in answer to one with it, says that its sender
+// serves. One that does not serve yet asks, and does not answer. Where they do not know
+// of one another, a third registrar tells both: see tellTwins.
+type twin struct {
+	at   netip.Addr // where one was found last, perhaps ourselves
+	told netip.Addr // who has told us last that there is one
+	// serves is when one has said that it serves, refused when a peer has refused us
+	// for one.
+	serves, refused time.Time
+}
+
+// twinTime is for how long what is known of a twin holds. It is called every
+// PEER-CALL-GAP meanwhile.
+func (r *Registrar) twinTime() time.Duration { return 2 * r.cfg.Timers.MaxTimeNoResponse }
+
+// isElsewhere reports whether an association cannot be the peer's, since that is
+// at another place and lives: then two registrars have one identifier. A peer
+// that is reached by two associations is where it has proved to be by the one, or
+// says that it is where it has by the other.
+func (p *peer) isElsewhere(a *assoc, m enrp.Message) bool {
+	if p.state != PeerActive || !p.heard || p.assoc == nil || !p.assoc.up {
+		return false
+	}
+	if p.assoc.has(a.primary()) || hasAddr(p.caller.addrs, a.primary()) || a.has(p.assoc.primary()) {
+		return false
+	}
+	pr, ok := m.(*enrp.Presence)
+	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.assoc.primary())
+}
+
+// hasMoved tells a peer whose address has changed from another registrar with its
+// identifier: the association that the peer had does not answer any more, whereas
+// that of a peer which is still there does. Until that is known the new one is
+// refused; its side calls again every PEER-CALL-GAP.
+func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
+	if p.doubted.IsZero() {
+		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.assoc.primary())
+		r.doubt(p)
+	}
+	if !r.isSilent(p) {
+		if !p.proved.IsZero() && r.now.Sub(p.proved) < 2*r.cfg.Timers.PeerHeartbeat {
+			r.tellTwins(p, a) // it has answered since, so that there are two
+		}
+		return false
+	}
+	r.logf(false, "registrar %v is at %v now, and no longer at %v", p.id, a.primary(), p.assoc.primary())
+	old := p.assoc
+	p.assoc, p.doubted = a, time.Time{}
+	r.act(Close{Assoc: old.id, Abort: true})
+	return true
+}
+
+// tellTwins tells a peer, and another registrar that has its identifier, of one
+// another.
+func (r *Registrar) tellTwins(p *peer, a *assoc) {
+	m := &enrp.Error{Sender: r.id, Receiver: p.id, Causes: []param.Cause{{
+		Code: param.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(p.id)),
+	}}}
+	r.writeError(a, m)
+	if p.assoc != nil && p.assoc.up {
+		r.writeError(p.assoc, m)
+	}
+}
+
+// onTwinTold: a peer says that another registrar has our identifier. While we start we
+// believe it of those that we have called.
+func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
+	for _, c := range m.Causes {
+		if c.Code != param.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
+			continue
+		}
+		if at := a.primary(); at != r.peers.twin.told {
+			r.peers.twin.told = at
+			r.logf(true, "the registrar at %v has a peer with our server identifier %v at another address: give one of the two another (its log tells where)", at, r.id)
+		}
+		if r.start.running && a.ours {
+			r.peers.twin.refused = r.now
+		}
+	}
+}
+
+// onOwnID: we have called ourselves, or another registrar has our identifier.
+func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
+	r.stats.Ignored[ignoredSender]++
+	t := &r.peers.twin
+	if at := a.primary(); at != t.at {
+		t.at = at
+		r.logf(true, "a registrar at %v has our server identifier %v: it is no peer", at, r.id)
+	}
+	serves := false
+	if p, ok := m.(*enrp.Presence); ok && !r.isSent(&p.Info.Transport) {
+		switch {
+		case !p.ReplyRequired:
+			serves = r.start.running
+		case r.Ready():
+			r.write(a, r.presence(0, false))
+		case !a.ours:
+			r.write(a, r.presence(0, true)) // it has called, and may serve; it ends the association
+			return
+		}
+		if serves {
+			r.twinServes(a, p)
+		}
+	}
+	switch c := a.caller; {
+	case c == nil:
+	case c.isConfigured():
+		c.self = true // but a virtual address may be another machine's later
+	case serves && c.peer == nil: // it is called on
+		c.left = heardCalls
+	default:
+		r.dropSeed(c)
+		a.caller = nil
+	}
+	r.act(Close{Assoc: a.id})
+}
+
+// callTwin: while we start, another registrar with our identifier was heard by
+// multicast, which proves nothing.
+func (r *Registrar) callTwin(m *enrp.Presence, from netip.Addr) {
+	addrs := slices.DeleteFunc(r.heardAddrs(m, from), r.isOurs)
+	if r.start.running && len(addrs) > 0 {
+		r.discover(m.Sender, addrs[:min(len(addrs), maxHeardAddrs)], from)
+	}
+}
+
+// twinServes: while we start, another registrar with our identifier has said that it
+// serves. If it has called us it is called from now on.
+func (r *Registrar) twinServes(a *assoc, m *enrp.Presence) {
+	t := &r.peers.twin
+	if t.serves.IsZero() {
+		r.logf(true, "the registrar at %v, which has our server identifier %v, serves: not ready as long as it does; give one of the two another", a.primary(), r.id)
+	}
+	t.serves = r.now
+	addrs := r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))
+	if a.caller != nil || len(addrs) == 0 {
+		return
+	}
+	if slices.ContainsFunc(r.peers.seeds, func(c *caller) bool { return overlap(c.addrs, addrs) }) {
+		return
+	}
+	c := &caller{addrs: addrs[:min(len(addrs), maxHeardAddrs)], left: heardCalls, from: a.primary()}
+	r.peers.seeds = append(r.peers.seeds, c)
+	r.callAgain(c)
+}
+
+// waitForTwin has the start go on while a registrar with our identifier serves.
+func (r *Registrar) waitForTwin() bool {
+	s, t := &r.start, &r.peers.twin
+	last := t.serves
+	if t.refused.After(last) {
+		last = t.refused
+	}
+	if last.IsZero() {
+		return false
+	}
+	s.mentor, s.downloading, s.tried = nil, false, nil
+	s.until = last.Add(r.twinTime())
+	if !s.until.After(r.now) {
+		r.logf(false, "the other registrar with our server identifier %v does not answer any more", r.id)
+		t.serves, t.refused = time.Time{}, time.Time{}
+		s.until = r.now.Add(r.cfg.Timers.MaxTimeNoResponse)
+		if p := r.untried(); p != nil {
+			r.askMentor(p)
+			return true
+		}
+	}
+	r.timers.arm(&s.timer, s, s.until)
+	return true
+}

@@ -1,0 +1,200 @@
+package registrar
+
+import (
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/enrp"
+)
+
+// twinPresence is a presence of a registrar with our identifier at 10.0.9.2.
+func twinPresence(reply bool) *enrp.Presence {
+	p := presenceAt(testServer, "10.0.9.2")
+	p.ReplyRequired = reply
+	return p
+}
+
+// wantLog looks for a line of the log in the trace, and forgets the trace.
+func (w *world) wantLog(part string) {
+	w.t.Helper()
+	if !slices.ContainsFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "log ") && strings.Contains(s, part) }) {
+		w.t.Errorf("got %q, want a log line with %q", w.trace, part)
+	}
+	w.trace = nil
+}
+
+// startWithTwin is a registrar that has just called one with its own identifier.
+func startWithTwin(t *testing.T) *world {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.logs = true
+	w.want("connect #1 via 0 to [10.0.9.2:9901]")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.want("2 < presence R ffff")
+	return w
+}
+
+// TestTwinServes: a registrar with our identifier serves already. We are not ready as
+// long as it answers, and both know.
+func TestTwinServes(t *testing.T) {
+	w := startWithTwin(t)
+	w.tell(2, twinPresence(false))
+	w.wantLog("serves: not ready as long as it does")
+	w.down(2)
+	for i := range 60 { // it is called every second
+		w.until(3 * time.Second)
+		ref, id := uint64(i+2), AssocID(10+i)
+		w.handle(Connecting{Ref: ref, Assoc: id})
+		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+		w.tell(id, twinPresence(false))
+		w.down(id)
+		if w.trace = nil; w.r.Ready() {
+			t.Fatalf("ready at %v, with a twin that serves", w.now.Sub(w.start))
+		}
+	}
+	gone := w.now
+	for !w.r.Ready() {
+		w.pass(100 * time.Millisecond)
+		for ref := range w.r.peers.calls {
+			w.handle(Connecting{Ref: ref})
+		}
+		if w.now.Sub(gone) > time.Minute {
+			t.Fatal("not ready a minute after the twin has gone")
+		}
+	}
+	if took := w.now.Sub(gone); took < 10*time.Second || took > 16*time.Second {
+		t.Errorf("ready after %v, want 10 to 16 s", took)
+	}
+	w.wantLog("does not answer any more")
+}
+
+// TestTwinStarts: the other one starts, too. It is told whether we serve, whoever has
+// called, and neither waits for the other if neither serves.
+func TestTwinStarts(t *testing.T) {
+	t.Run("we serve", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.logs = true
+		w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(2, twinPresence(true))
+		w.want("log a registrar at 10.0.9.2 has our server identifier 10000001: it is no peer", "2 < presence ffff", "2 close")
+		if !w.r.Ready() {
+			t.Error("not ready any more")
+		}
+	})
+	t.Run("neither serves", func(t *testing.T) {
+		w := startWithTwin(t)
+		w.tell(2, twinPresence(true)) // it does not answer, but ask
+		w.want("log a registrar at 10.0.9.2 has our server identifier 10000001: it is no peer", "2 close")
+		w.down(2)
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(3, twinPresence(true))
+		w.want("3 < presence R ffff")
+		w.down(3) // so does it
+		w.pass(11 * time.Second)
+		if !w.r.Ready() {
+			t.Error("not ready after the time for a start")
+		}
+	})
+	t.Run("it calls and serves", func(t *testing.T) {
+		w := newPeerWorld(t, "10.0.9.3:9901")
+		w.trace = nil
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(3, twinPresence(true))
+		w.want("3 < presence R ffff")
+		w.tell(3, twinPresence(false))
+		w.want("3 close")
+		w.down(3)
+		w.until(2 * time.Second)
+		w.want("connect #2 via 0 to [10.0.9.2:9901]")
+	})
+	t.Run("ourselves", func(t *testing.T) {
+		w := newPeerWorld(t, "10.0.9.2:9901")
+		w.trace = nil
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.0.1:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(3, presenceAt(testServer, "10.0.0.1"))
+		w.want("3 close")
+		w.pass(11 * time.Second)
+		if !w.r.Ready() {
+			t.Error("not ready after the time for a start")
+		}
+	})
+}
+
+// TestTwinByThird: two registrars with one identifier know a third one only. It tells
+// both, once it knows that the one that it has lives.
+func TestTwinByThird(t *testing.T) {
+	told := func(id param.ServerID) *enrp.Error {
+		return &enrp.Error{Sender: greater, Receiver: id, Causes: []param.Cause{{
+			Code: param.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(id)),
+		}}}
+	}
+	t.Run("we start", func(t *testing.T) {
+		w := startWithTwin(t) // it is the third one this time
+		w.tell(2, told(testServer))
+		w.wantLog("has a peer with our server identifier 10000001 at another address")
+		w.pass(19 * time.Second / 2)
+		w.tell(2, told(testServer))
+		w.pass(19 * time.Second / 2)
+		if w.r.Ready() {
+			t.Fatal("ready, though a peer has refused us for a twin")
+		}
+		w.tell(2, &enrp.Presence{Sender: greater}) // the twin is gone
+		w.tell(2, &enrp.ListResponse{Sender: greater})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		if !w.r.Ready() {
+			t.Error("not ready with the handlespace of a peer that takes us for the one")
+		}
+	})
+	t.Run("we serve", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.logs = true
+		w.meet(2, greater)
+		w.tell(2, told(testServer))
+		w.wantLog("has a peer with our server identifier 10000001 at another address")
+		if !w.r.Ready() {
+			t.Error("not ready any more")
+		}
+	})
+	t.Run("others", func(t *testing.T) {
+		w := startWithTwin(t)
+		w.tell(2, told(third)) // not ours
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+		w.tell(3, told(testServer)) // not called by us
+		w.pass(11 * time.Second)
+		if !w.r.Ready() {
+			t.Error("not ready after the time for a start")
+		}
+	})
+}
+
+// TestTwinHeard: a registrar with our identifier is heard by multicast while we start.
+func TestTwinHeard(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Discover = true })
+	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+	w.pass(time.Second)
+	w.trace = nil
+	b := encodeENRP(t, twinPresence(false))
+	w.handle(Announced{ENRP: true, From: peers("10.0.9.2:9901")[0], Data: b})
+	w.want("connect #1 via 0 to [10.0.9.2:9901]")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.tell(2, twinPresence(false))
+	w.down(2)
+	w.pass(11 * time.Second)
+	if w.r.Ready() {
+		t.Error("ready, with a twin that serves")
+	}
+}
+
+func encodeENRP(t *testing.T, m enrp.Message) []byte {
+	t.Helper()
+	b, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
