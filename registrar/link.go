@@ -125,13 +125,14 @@ func (r *Registrar) free(c *caller) []netip.AddrPort {
 func (c *caller) isConfigured() bool { return c.peer == nil && !c.from.IsValid() && c.left == 0 }
 
 // callAgain makes the next call some time later: soon, where somebody waits for
-// it.
+// it. A configured peer that is back, and that nobody has told of us, serves
+// without the handlespace until we call.
 func (r *Registrar) callAgain(c *caller) {
 	if c.gone {
 		return
 	}
 	after := r.cfg.Timers.PeerHeartbeat
-	if c.peer != nil || !r.Ready() {
+	if c.peer != nil || !r.Ready() || c.isConfigured() {
 		after = min(after, r.cfg.Timers.PeerCallGap)
 	}
 	r.timers.arm(&c.timer, c, r.now.Add(after))

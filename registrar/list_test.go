@@ -114,3 +114,23 @@ func TestListed(t *testing.T) {
 		t.Errorf("%d of %d registrars called within 20 s", len(up), n)
 	}
 }
+
+// TestConfiguredPeerComesBack: a configured peer that was gone is called every
+// PEER-CALL-GAP. It may have been told of nobody, and then answers without the
+// handlespace until it is called.
+func TestConfiguredPeerComesBack(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.tell(2, &enrp.Presence{Sender: greater})
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	w.tell(2, tablePart(greater, false))
+	w.down(2)
+	w.callsIn(time.Minute) // it is dead, and forgotten
+	if len(w.r.peers.list) != 0 {
+		t.Fatalf("the dead peer is still known: %+v", w.r.peers.list)
+	}
+	if got := w.callsIn(10 * time.Second); got < 9 || got > 11 {
+		t.Errorf("%d calls in 10 s, want one a second", got)
+	}
+}
