@@ -48,7 +48,7 @@ const (
 	// socket; the kernel takes twice as much, for its own structures. The receive
 	// window is the first. A process without privilege gets up to
 	// net.core.rmem_max and wmem_max, which are 208 KiB by default.
-	kernelReceiveBuffer = 208 << 10
+	kernelReceiveBuffer = 128 << 10
 	kernelSendBuffer    = 64 << 10
 )
 
@@ -115,7 +115,9 @@ func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, m
 	if err != nil {
 		return nil, err
 	}
-	e := newKernelEndpoint(kernelBindingOf(addrs), lim.withDefaults(), m)
+	lim = lim.withDefaults()
+	lim.Associations = min(lim.Associations, kernelDescriptors())
+	e := newKernelEndpoint(kernelBindingOf(addrs), lim, m)
 	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
 	if err != nil && both {
 		// A machine without IPv6 serves IPv4.
@@ -133,6 +135,17 @@ func listenKernel(cfg ListenConfig, lim Limits, ids *idAllocator, n *counters, m
 		e.wg.Go(e.followLoop)
 	}
 	return e, nil
+}
+
+// kernelDescriptors is how many associations, each with a descriptor, an
+// endpoint may have for there to be some left for all else that the process
+// does, such as to answer DNS over TCP.
+func kernelDescriptors() int {
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
+		return 256
+	}
+	return int(min(r.Cur, 1<<20) / 4)
 }
 
 // newKernelEndpoint makes an endpoint without a socket yet.

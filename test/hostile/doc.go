@@ -5,5 +5,6 @@
 //
 // The server is CoreDNS with the plugin rserpool in a process of its own, so
 // that what is measured is the server alone. Everything is on the loopback.
-// With the flag -long the attacks are larger and last longer.
+// TestKernel attacks the kernel's SCTP, in the kernel lab, and the other tests
+// SCTP in UDP, and TCP. With the flag -long the attacks are larger and last longer.
 package hostile

@@ -72,7 +72,7 @@ func (h *honest) element(ctx context.Context, id param.PEID, up chan<- struct{})
 		Registrars: []endpoint.Registrar{{
 			Addrs: []netip.AddrPort{h.s.asap}, EncapPort: h.s.encap,
 		}},
-		Via: endpoint.UDP,
+		Via: h.s.via,
 		Notify: func(e pe.Event) {
 			switch {
 			case e.Type == pe.Registered && !registered:

@@ -28,6 +28,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/metrics"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	_ "github.com/rserpool/coredns-rserpool/plugin/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
@@ -108,6 +109,7 @@ type server struct {
 	t       *testing.T
 	asap    netip.AddrPort // over TCP, and the SCTP port
 	encap   uint16
+	via     endpoint.Via // of honest elements
 	dns     string
 	metrics string
 
@@ -122,10 +124,17 @@ const zone = "pool.example.org."
 // startServer starts a server with options of the plugin, one a line.
 func startServer(t *testing.T, options ...string) *server {
 	t.Helper()
+	return startServerOver(t, "udp", freePort(t, "udp"), options...)
+}
+
+// startServerOver is startServer with a transport, which has the UDP port.
+func startServerOver(t *testing.T, transport string, encap uint16, options ...string) *server {
+	t.Helper()
 	s := &server{
 		t:       t,
 		asap:    netip.AddrPortFrom(loopback, freePort(t, "tcp")),
-		encap:   freePort(t, "udp"),
+		encap:   encap,
+		via:     map[string]endpoint.Via{"udp": endpoint.UDP, "kernel": endpoint.Kernel}[transport],
 		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp")),
 	}
 	cmd := exec.Command(os.Args[0])
@@ -135,12 +144,12 @@ func startServer(t *testing.T, options ...string) *server {
 		rserpool {
 			asap %v
 			encap %d
-			transport udp
+			transport %s
 			timer KEEP-ALIVE-INTERVAL 1s
 			timer PROBE-TIMEOUT 2s
 			%s
 		}
-	}`, zone, s.metrics, s.asap, s.encap, strings.Join(options, "\n")))
+	}`, zone, s.metrics, s.asap, s.encap, transport, strings.Join(options, "\n")))
 	cmd.Stderr = os.Stderr
 	var err error
 	if s.in, err = cmd.StdinPipe(); err != nil {
