@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
@@ -20,7 +21,7 @@ import (
 // install puts an element into the handlespace, in place of its former self. It
 // reports whether it fits there.
 func (r *Registrar) install(po *pool, pe *handlespace.Element) bool {
-	_, err := r.space.Put(po.handle, pe)
+	_, err := r.putInto(po.handle)(po.handle, pe)
 	if err != nil && r.space.Remove(po.handle, pe.ID) != nil { // it fitted so far
 		r.refit(po)
 		_, err = r.space.Put(po.handle, pe)
@@ -30,6 +31,17 @@ func (r *Registrar) install(po *pool, pe *handlespace.Element) bool {
 	}
 	return err == nil
 }
+
+// putInto is how an element is put in the place of another one that is gone: if
+// that was alone in its pool, it need not have fitted it. But misfits come first.
+func (r *Registrar) putInto(h param.PoolHandle) putFunc {
+	if p := r.pools[h]; p != nil && p.misfits > 0 {
+		return r.space.Put
+	}
+	return r.space.Renew
+}
+
+type putFunc func(param.PoolHandle, *handlespace.Element) (*handlespace.Element, error)
 
 // setMisfit notes whether an element is kept aside.
 func (r *Registrar) setMisfit(e *entry, is bool) {

@@ -79,7 +79,7 @@ func (r *Registrar) reinstate(a *assoc, x *missed) bool {
 	if !pe.UserTransport.Equal(x.pe.UserTransport) { // its address has changed
 		return false
 	}
-	if _, refused := r.enter(a, m, pe); refused != nil {
+	if _, refused := r.enter(a, m, pe, r.space.Put); refused != nil {
 		return false
 	}
 	r.logf(false, "pool element %v of pool %s has acknowledged its keep-alive late, and is registered again", pe.ID, quote(x.handle))

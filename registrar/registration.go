@@ -147,7 +147,7 @@ func invalid(tlv []byte, err error) *param.Cause {
 
 // register registers the element and answers. The sender is entitled to it.
 func (r *Registrar) register(a *assoc, m *asap.Registration) {
-	warnings, refused := r.enter(a, m, r.owned(a, &m.Element))
+	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), r.space.Put)
 	if refused != nil {
 		r.rejectRegistration(a, m, *refused)
 		return
@@ -159,10 +159,10 @@ func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings [
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
-// enter puts the element into the handlespace as pe, new or in place of its former
-// self, and tells the peers. It returns what the response has to warn of, or why
+// enter puts the element into the handlespace as pe, with put, new or in place of its
+// former self, and tells the peers. It returns what the response has to warn of, or why
 // the registration is refused.
-func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element) (warnings []param.Cause, refused *param.Cause) {
+func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, put putFunc) (warnings []param.Cause, refused *param.Cause) {
 	e := r.find(m.Handle, m.Element.ID)
 	if c := r.room(a, e, m.Handle, m.Element.ID); c != nil {
 		return nil, c
@@ -172,7 +172,7 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 	}
 	warnings = changes(&m.Element, &pe.PoolElement)
 	awaits := r.confine(a, m.Handle, pe)
-	if _, err := r.space.Put(m.Handle, pe); err != nil {
+	if _, err := put(m.Handle, pe); err != nil {
 		c := inconsistent(err)
 		return nil, &c
 	}

@@ -11,8 +11,8 @@ import (
 // its end. owner is the association that the element had, if it is to be told.
 //
 // If a registration has waited, its element takes the place in one step, so that
-// no answer and no peer misses the identifier in between. If it cannot, for
-// another policy for instance, takeOut takes the element out first.
+// no answer and no peer misses the identifier in between. If it cannot, since it does
+// not fit the pool for instance, takeOut takes the element out first.
 //
 // Who is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
 // a message for a registration whose life is over): an element that was only slow,
@@ -55,7 +55,7 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []para
 	if !r.admits(c.assoc, m) { // its addresses have changed meanwhile
 		return nil, false
 	}
-	warnings, refused := r.enter(c.assoc, m, r.owned(c.assoc, &m.Element))
+	warnings, refused := r.enter(c.assoc, m, r.owned(c.assoc, &m.Element), r.putInto(m.Handle))
 	if refused != nil {
 		return nil, false
 	}

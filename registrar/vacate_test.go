@@ -109,3 +109,21 @@ func TestClaimInOneStep(t *testing.T) {
 		})
 	}
 }
+
+// TestClaimOtherPolicy: the element that takes the place of the only one in its pool
+// has another policy. Nobody is told that there is none in between.
+func TestClaimOtherPolicy(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.up(1, ViaKernel, "10.0.1.1")
+	w.recv(1, reg("p", 1, "10.0.1.1"))
+	w.up(3, ViaKernel, "10.0.0.9")
+	w.recv(3, reg("p", 1, "10.0.0.9", func(e *param.PoolElement) { e.Policy.Type = param.LeastUsed }))
+	w.trace = nil
+	w.down(1)
+	w.handle(Connecting{Ref: 1})
+	w.want("connect #1 via 1 to [10.0.1.1:40000]", "2 < handle_update ADD_PE p:1@10000001", "3 < registration granted p:1")
+	if got := w.r.Space().Pool("p").Policy(); got != param.LeastUsed {
+		t.Errorf("policy %v", got)
+	}
+}

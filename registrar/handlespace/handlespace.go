@@ -65,6 +65,24 @@ func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
 	return old, nil
 }
 
+// Renew is Put, but an element that is alone in its pool need not fit what the pool
+// was: it makes the pool another one, in one step, so that no reader finds it without
+// an element. Who has found the former pool before goes on with its element.
+func (s *Space) Renew(h param.PoolHandle, e *Element) (old *Element, err error) {
+	p := s.Pool(h)
+	if p == nil || p.check(e) == nil || p.Len() > 1 {
+		return s.Put(h, e)
+	}
+	if old = p.Element(e.ID); old == nil {
+		return s.Put(h, e)
+	}
+	next := newPool(h, e, s.seed)
+	next.put(e)
+	s.table.replace(p, next)
+	s.changes.Add(1)
+	return old, nil
+}
+
 // Remove takes an element out and returns it, nil if it was not there. A pool
 // without elements is gone. No selection that starts after Remove has returned
 // picks the element.

@@ -95,3 +95,48 @@ func TestConcurrent(t *testing.T) {
 		present[i][id] = version
 	}
 }
+
+// TestRenew: a pool of one element that gets another policy, again and again, is never
+// found without it.
+func TestRenew(t *testing.T) {
+	s := newSpace()
+	mustPut(t, s, "p", roundRobin(1))
+	var readers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if p := s.Pool("p"); p == nil || len(p.Select(nil, 1, 0)) != 1 {
+					t.Error("a pool without an element")
+					return
+				}
+			}
+		})
+	}
+	for i := range 2000 {
+		policy := []param.PolicyType{param.LeastUsed, param.RoundRobin}[i%2]
+		old, err := s.Renew("p", newElement(1, IPv4, param.Policy{Type: policy}))
+		if old == nil || err != nil || s.Pool("p").Policy() != policy {
+			t.Fatalf("Renew: %v, %v, policy %v", old, err, s.Pool("p").Policy())
+		}
+	}
+	close(stop)
+	readers.Wait()
+	if pools, elements := s.Len(); pools != 1 || elements != 1 || s.Changes() != 2001 {
+		t.Errorf("%d pools, %d elements, %d changes", pools, elements, s.Changes())
+	}
+	for _, e := range []*Element{newElement(2, IPv4, param.Policy{Type: param.LeastUsed}), roundRobin(2)} { // another one, or not alone
+		old, err := s.Renew("p", e)
+		if old != nil || (err == nil) != (e.Policy.Type == param.RoundRobin) {
+			t.Errorf("Renew(%v): %v, %v", e.Policy, old, err)
+		}
+	}
+	if _, err := s.Renew("p", newElement(1, IPv4, param.Policy{Type: param.LeastUsed})); err == nil {
+		t.Error("an element that is not alone has made the pool another one")
+	}
+}

@@ -125,6 +125,16 @@ func (t *table) remove(p *Pool) {
 	}
 }
 
+// replace puts a pool in the place of another one with the same handle.
+func (t *table) replace(p, next *Pool) {
+	t.update(fold(string(p.handle)), func(n *node) {
+		pools := n.pools()
+		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
+		pools[i] = next
+		n.setPools(pools)
+	})
+}
+
 func byHandle(a, b *Pool) int { return cmp.Compare(a.handle, b.handle) }
 
 // update publishes a changed node for a folded name: change gets a copy of the
