@@ -130,3 +130,38 @@ func TestUDPForgedCookieAck(t *testing.T) {
 		y.wantPeer(Up, "[10.0.0.3:7777] [203.0.113.7:7777]")
 	})
 }
+
+// TestUDPCampedAddress has a peer list the address, SCTP and UDP port of another one:
+// the other one can call and be called (RFC 5062, Section 2).
+func TestUDPCampedAddress(t *testing.T) {
+	for _, called := range []bool{false, true} {
+		t.Run(map[bool]string{false: "calls", true: "is called"}[called], func(t *testing.T) {
+			onRaw(t, Limits{}, func(t *testing.T, w *wire, y *site, p *rawPeer) {
+				x := w.mux(t, Limits{}, EncapPort).site(t, addrX)
+				defer x.end()
+				p.h.src = 3863
+				p.ours.addrs = []netip.Addr{p.s.addr.Addr(), netip.MustParseAddr("10.0.0.1")}
+				p.connect()
+				y.wantPeer(Up, "[10.0.0.3:3863] [10.0.0.1:3863]")
+				time.Sleep(time.Second) // the HEARTBEAT is out of the blue for x, which says so
+				var a AssocID
+				if called {
+					a = y.Connect(to(addrX))
+					x.next(Up)
+				} else {
+					x.Connect(to(addrY))
+					x.next(Up)
+				}
+				for ev := range y.events {
+					if ev.Type == Up {
+						a = ev.Assoc
+						break
+					}
+					t.Logf("of the camper: %v", ev)
+				}
+				_ = y.Send(a, Message{Data: []byte("hello")})
+				x.next(Received)
+			})
+		})
+	}
+}
