@@ -203,9 +203,9 @@ func TestNetworkStableSource(t *testing.T) {
 	hx, hy := n.Host("x", "10.98.1.1/24"), n.Host("y", "10.98.1.2/24", "fd98:1::2/64")
 	hx.Sysctl("net.ipv6.conf.eth0.use_tempaddr=2")
 	hx.IP("addr add fd98:1::1/64 dev eth0 mngtmpaddr valid_lft 4000 preferred_lft 3000")
-	for end := time.Now().Add(waitFor); hx.IP("-6 -br addr show dev eth0 temporary") == ""; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(waitFor); hx.IP("-6 -br addr show dev eth0 temporary") == "" || hx.IP("-6 -br addr show dev eth0 tentative") != ""; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("there is no temporary address")
+			t.Fatal("there is no temporary address that is known to be unique")
 		}
 	}
 	if out := hx.IP("route get fd98:1::2"); strings.Contains(out, "src fd98:1::1 ") {
