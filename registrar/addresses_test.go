@@ -181,7 +181,7 @@ func TestVirtualAddressMoves(t *testing.T) {
 }
 
 // TestSharedAddressOnly: a registrar that names no address but one of ours cannot be
-// called. The user is told, once, and not that we are alone.
+// called. The user is told, once, and not that no other registrar was heard.
 func TestSharedAddressOnly(t *testing.T) {
 	w := newBridgedWorld(t, false, discovers)
 	w.logs = true
@@ -190,7 +190,7 @@ func TestSharedAddressOnly(t *testing.T) {
 	w.hears("10.0.0.2", presenceAt(greater, bridge))
 	w.want()
 	w.pass(time.Minute)
-	if got := strings.Join(w.trace, "\n"); strings.Contains(got, "alone") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2: look for a firewall") {
+	if got := strings.Join(w.trace, "\n"); strings.Contains(got, "no other registrar") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2: look for a firewall") {
 		t.Errorf("says %s", got)
 	}
 	if !w.r.Ready() {
@@ -198,7 +198,7 @@ func TestSharedAddressOnly(t *testing.T) {
 	}
 }
 
-// TestHeardIsNotAlone: whoever is heard and cannot be reached is not passed over in
+// TestHeardIsNotAlone: a registrar that is heard and cannot be reached is not passed over in
 // silence.
 func TestHeardIsNotAlone(t *testing.T) {
 	w := newDiscoveryWorld(t)
@@ -212,7 +212,7 @@ func TestHeardIsNotAlone(t *testing.T) {
 		}
 	}
 	got := strings.Join(w.trace, "\n")
-	if strings.Contains(got, "alone") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2") {
+	if strings.Contains(got, "no other registrar") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2") {
 		t.Errorf("says %s", got)
 	}
 }
@@ -414,7 +414,7 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.down(2)
 	w.down(3)
 	w.pass(10 * time.Minute)
-	w.want("log no peer has given us the handlespace: beginning with 0 pool elements")
+	w.want("log no peer has given us the handlespace: starting with 0 pool elements")
 	w.handle(Addresses{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1")})
 	w.pass(w.r.cfg.Timers.PeerHeartbeat)
 	w.wantConnects("[10.0.0.100:9901]")

@@ -166,7 +166,7 @@ func TestAloneByMulticast(t *testing.T) {
 	if !w.r.Ready() {
 		t.Error("not ready when nobody was heard")
 	}
-	w.want("log no other registrar was heard: alone in the scope")
+	w.want("log no other registrar was heard: starting with an empty handlespace")
 	w.logs = false
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.want("1 < registration granted a:1")

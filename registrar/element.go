@@ -198,7 +198,7 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
 		r.miss(owner, e)
 	}
 	r.stats.Removed[why]++
-	r.logf(false, "pool element %v of pool %s is gone: %s", e.id, quote(p.handle), why)
+	r.logf(false, "pool element %v of pool %s is removed: %s", e.id, quote(p.handle), why)
 	if why == RemovedReported { // it would come back, and clients could still not reach it
 		owner, e.former = nil, nil
 	}

@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -78,6 +79,15 @@ const (
 )
 
 var peerLabels = [peerStates]string{"active", "suspect", "dying", "yielded", "taken"}
+
+// peerTexts say in the log what a change to a state means.
+var peerTexts = [peerStates]string{
+	"answers again (active)",
+	"does not answer (suspect)",
+	"is dead: asking the other registrars whether this one may take over its elements (dying)",
+	"is dead: another registrar wants to take over its elements (yielded)",
+	"is dead: this registrar takes over its elements (taken)",
+}
 
 // String is the state's name.
 func (s PeerState) String() string {
@@ -206,7 +216,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	t := &r.cfg.Timers
 	if p.state != s {
 		if p.isNews() {
-			r.logf(s != PeerActive, "registrar %v is %v, was %v", p.id, s, p.state)
+			r.logf(s != PeerActive, "registrar %v %s", p.id, peerTexts[s])
 		}
 		if p.takeover != nil && s != PeerTaken {
 			r.stopTakeover(p, s)
@@ -272,11 +282,19 @@ func (r *Registrar) suspect(p *peer) {
 	r.call(&p.caller)
 }
 
+// whyForget is the reason in the log for which a peer is forgotten.
+func (r *Registrar) whyForget(p *peer) string {
+	if p.state == PeerTaken || p.heir != nil {
+		return "its elements were taken over"
+	}
+	return fmt.Sprintf("no response for %v", r.cfg.Timers.MaxTimeNoResponse)
+}
+
 // forget ends what is known of a peer, but for where it was: it may come back,
 // after a partition for instance.
 func (r *Registrar) forget(p *peer) {
 	if p.isNews() {
-		r.logf(true, "registrar %v is forgotten: it is gone", p.id)
+		r.logf(true, "registrar %v is removed from the peer list: %s", p.id, r.whyForget(p))
 	}
 	for e := p.roster.head; e != nil; e = p.roster.head {
 		r.removeForeign(e)

@@ -554,9 +554,9 @@ func TestGuest(t *testing.T) {
 	w.tell(3, &enrp.ListRequest{Sender: third}) // still there
 	w.trace = nil
 	w.pass(100 * time.Millisecond)
-	w.want("log registrar 20000002 is dying, was suspect", "3 < init_takeover 20000002",
-		"log registrar 20000002 is taken, was dying", "3 < takeover_server 20000002",
-		"log registrar 20000002 is forgotten: it is gone", "connect #3 via 0 to [10.0.1.1:40000]")
+	w.want("log registrar 20000002 is dead: asking the other registrars whether this one may take over its elements (dying)", "3 < init_takeover 20000002",
+		"log registrar 20000002 is dead: this registrar takes over its elements (taken)", "3 < takeover_server 20000002",
+		"log registrar 20000002 is removed from the peer list: its elements were taken over", "connect #3 via 0 to [10.0.1.1:40000]")
 	w.down(3)
 	w.trace = nil
 	w.pass(20 * time.Second)

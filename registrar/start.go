@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -36,7 +37,7 @@ func (r *Registrar) Ready() bool { return !r.start.running }
 func (r *Registrar) beginStart() {
 	s := &r.start
 	if !s.running {
-		return // alone in the scope, as far as we know
+		return // as far as we know, there is no other registrar in the scope
 	}
 	s.calls = make(map[string]*probe)
 	s.until = r.now
@@ -173,11 +174,11 @@ func (s *start) due(r *Registrar, _ *timer) {
 	case !r.now.Before(s.until):
 		switch {
 		case len(r.cfg.Peers)+len(r.peers.list) > 0:
-			r.logf(true, "no peer has given us the handlespace: beginning with %d pool elements", r.peers.foreign())
+			r.logf(true, "no peer has given us the handlespace: starting with %s", elementsText(r.peers.foreign()))
 		case s.heard.id != 0:
 			r.logf(true, "no registrar has given us the handlespace, but registrar %v is heard from %v: look for a firewall between that address and this registrar's ENRP port", s.heard.id, s.heard.from)
 		default:
-			r.logf(false, "no other registrar was heard: alone in the scope")
+			r.logf(false, "no other registrar was heard: starting with an empty handlespace")
 		}
 		s.mentor = nil
 		r.endStart()
@@ -203,7 +204,7 @@ func (r *Registrar) waitForRefusing() bool {
 	}
 	if p := r.peers.list[i]; s.told.IsZero() || r.now.Sub(s.told) >= r.cfg.Timers.PeerHeartbeat {
 		s.told = r.now
-		r.logf(true, "registrar %v refuses to give us the handlespace: asking again, and not ready before it does or is gone", p.id)
+		r.logf(true, "registrar %v refuses to give us the handlespace: retrying, and not ready until it does or leaves the scope", p.id)
 	}
 	s.until = r.now.Add(r.cfg.Timers.MaxTimeNoResponse)
 	s.mentor, s.downloading, s.tried = nil, false, nil
@@ -223,10 +224,18 @@ func (ps *peerList) foreign() int {
 	return n
 }
 
+// elementsText is a number of pool elements in words.
+func elementsText(n int) string {
+	if n == 1 {
+		return "1 pool element"
+	}
+	return fmt.Sprintf("%d pool elements", n)
+}
+
 func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
-		r.logf(false, "the handlespace has come from registrar %v: %d pool elements, and %d that were ours before", s.mentor.id, r.peers.foreign(), r.elements)
+		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them ours from before", s.mentor.id, elementsText(r.peers.foreign()+r.elements), r.elements)
 	}
 	r.timers.stop(&s.timer)
 	*s = start{}

@@ -22,7 +22,7 @@ func (h *Hunt) Found(now time.Time, ref uint64, addrs []netip.Addr, err error) {
 		err = errNoAddr
 	}
 	if err != nil {
-		h.failed(now, i, fmt.Errorf("its name cannot be looked up: %w", err))
+		h.failed(now, i, fmt.Errorf("cannot look up its name: %w", err))
 		return
 	}
 	list := a.to.at(addrs)

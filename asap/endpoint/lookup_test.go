@@ -61,7 +61,7 @@ func TestHuntNameFails(t *testing.T) {
 	x.want("0s lookup 1 r.example.org:3863", "500ms lookup 2 r.example.org:3863")
 	x.h.Found(x.now, 2, nil, nil)
 	err := &UnreachableError{Attempts: x.h.Report()}
-	if want := "no registrar could be reached: r.example.org:3863: its name cannot be looked up: the name has no address"; err.Error() != want {
+	if want := "no registrar could be reached: r.example.org:3863: cannot look up its name: the name has no address"; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	if x.h.Rounds() != 2 {

@@ -93,7 +93,7 @@ func (f *guestFlags) lookup(ctx context.Context, r endpoint.Registrar) ([]endpoi
 	defer cancel()
 	list, err := r.Resolve(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("its name cannot be looked up: %w", err)
+		return nil, fmt.Errorf("cannot look up its name: %w", err)
 	}
 	return list, nil
 }

@@ -94,7 +94,7 @@ func (e *endpoint) Connect(to Dest) AssocID {
 			return k.Connect(to)
 		}
 	}
-	return e.failed(fmt.Errorf("transport %v is not to be had here", to.Kind))
+	return e.failed(fmt.Errorf("transport %v is not available on this machine", to.Kind))
 }
 
 // failed reports a call that cannot even begin.

@@ -234,9 +234,13 @@ func (m *machine) tell(text string) {
 // String says which addresses are offered and which are not, in one line.
 func (s machineState) String() string {
 	var b strings.Builder
-	b.WriteString("sctp: no address is named, so peers are told of ")
-	if len(s.offered) == 0 {
-		b.WriteString("none: this machine has no network")
+	switch {
+	case len(s.offered) > 0:
+		b.WriteString("sctp: no address is named, so peers are told of ")
+	case len(s.other) > 0:
+		b.WriteString("sctp: this machine has no address that other machines can use: they cannot connect to it")
+	default:
+		b.WriteString("sctp: this machine has only loopback addresses: other machines cannot connect to it")
 	}
 	for i, a := range s.offered {
 		if i > 0 {

@@ -32,7 +32,7 @@ type Stack struct {
 }
 
 // errNoKernel says what to do where the kernel has no SCTP.
-var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp) or use transport udp")
+var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp), or use SCTP in UDP (transport udp in the Corefile, --via udp of rsp)")
 
 // NewStack makes a Stack. It opens no socket yet. With KernelOnly it fails
 // where the kernel has no SCTP.

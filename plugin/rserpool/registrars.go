@@ -104,7 +104,7 @@ func (rs *registrars) acquire(l *lease, o options) (*shared, error) {
 		case same:
 			if !s.leases[l] {
 				s.leases[l] = true
-				log.Infof("Registrar at %s is kept with its registrations", o)
+				log.Infof("registrar at %s is kept with its registrations", o)
 			}
 			return s, nil
 		}
@@ -118,7 +118,7 @@ func (rs *registrars) acquire(l *lease, o options) (*shared, error) {
 	}
 	s := &shared{backend: b, options: o, leases: map[*lease]bool{l: true}, closed: make(chan struct{})}
 	rs.running = append(rs.running, s)
-	log.Infof("Registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
+	log.Infof("registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
 	return s, nil
 }
 
@@ -176,7 +176,7 @@ func (rs *registrars) close(s *shared) (wait func() error) {
 		rs.mu.Lock()
 		defer rs.mu.Unlock()
 		rs.running = slices.DeleteFunc(rs.running, func(o *shared) bool { return o == s })
-		log.Infof("Registrar at %s has stopped", s.options)
+		log.Infof("registrar at %s has stopped", s.options)
 	}()
 	return func() error {
 		<-s.closed

@@ -68,7 +68,7 @@ func TestReferencePeer(t *testing.T) {
 	}
 
 	theirs.kill(syscall.SIGKILL)
-	ours.says("registrar 20000002 is taken")
+	ours.says("registrar 20000002 is dead: this registrar takes over its elements")
 	eventually(t, "the element acknowledges its new home", func() error {
 		if c.count("asap.message_type == 8 && ip.src == 10.99.0.12 && ip.dst == "+registrarIP) < 2 {
 			return fmt.Errorf("no acknowledgement")

@@ -79,7 +79,7 @@ func TestRegistrarName(t *testing.T) {
 	s.File("/etc/resolv.conf", "nameserver 10.98.1.9\noptions timeout:1 attempts:1\n")
 	p := register(s, "--registrar", "registrar.example.org")
 	p.WaitFor("COMMAND runs")
-	p.WaitFor("registrar.example.org:3863: its name cannot be looked up: ") // no route, no name server
+	p.WaitFor("registrar.example.org:3863: cannot look up its name: ") // no route, no name server
 
 	x := newNames(t, n.Host("names", "10.98.1.9/24"))
 	x.set("registrar.example.org.", unset)

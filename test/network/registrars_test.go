@@ -54,8 +54,8 @@ func share(t *testing.T, all []registrar) {
 		t.Logf("%s names all after %v", r.Name, took.Round(time.Millisecond))
 	}
 	for _, r := range all {
-		if out := r.Output(); strings.Contains(out, "alone in the scope") {
-			t.Errorf("%s says to be alone:\n%s", r.Name, out)
+		if out := r.Output(); strings.Contains(out, "no other registrar was heard") {
+			t.Errorf("%s has not heard the others:\n%s", r.Name, out)
 		}
 	}
 }
@@ -164,12 +164,12 @@ func TestInterfaceComesBack(t *testing.T) {
 		addr := fmt.Sprintf("10.98.1.%d", i)
 		h := n.Host(fmt.Sprintf("h%d", i), addr+"/24")
 		p := h.CoreDNS(corefile("enrp_announce\ntimer PEER-HEARTBEAT-CYCLE 1s"))
-		p.WaitFor("Registrar serves")
+		p.WaitFor("registrar serves")
 		h.Eth0().Down()
 		all = append(all, registrar{h, addr, p})
 	}
 	for _, r := range all {
-		r.WaitFor("alone")
+		r.WaitFor("no other registrar was heard")
 		r.WaitFor("the machine's addresses have changed")
 	}
 	for _, r := range all {

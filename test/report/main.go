@@ -54,7 +54,7 @@ type event struct {
 	Elapsed float64 // seconds
 }
 
-// slow is how long a test may take, in seconds, without a word of it.
+// slow is how long a test may take, in seconds, without a line about it.
 const slow = 2
 
 // report prints a run of go test.
@@ -155,6 +155,6 @@ func (r *report) finish() {
 		fmt.Fprintf(r.w, "%s%s (%s)\n", mark, reason, text)
 	}
 	for _, s := range r.slow {
-		fmt.Fprintf(r.w, "SLOW: %s: let it leave itself out if testing.Short()\n", s)
+		fmt.Fprintf(r.w, "SLOW: %s: skip it if testing.Short() (limit %d s)\n", s, slow)
 	}
 }

@@ -52,7 +52,7 @@ FAIL	m/broken [build failed]
 not JSON
 panic: at once
 LEFT OUT: no IPv6 (good.TestA and 1 more)
-SLOW: good.TestB took 2.5 s: let it leave itself out if testing.Short()
+SLOW: good.TestB took 2.5 s: skip it if testing.Short() (limit 2 s)
 `
 
 func TestReport(t *testing.T) {

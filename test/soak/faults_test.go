@@ -255,7 +255,7 @@ func TestFullLog(t *testing.T) {
 
 			in.Close()
 			go func() { s.log.read(out); close(read) }()
-			if s.log.after(0, "is gone") < 0 {
+			if s.log.after(0, "is removed: ") < 0 {
 				t.Error("the log has nothing about those who have gone")
 			}
 			anchor.leave(t)
