@@ -202,6 +202,9 @@ func (r *Registrar) hold(a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
 		return
 	}
+	if x := r.entry(m.Handle, m.Element.ID); x != nil {
+		r.dropOwnClaim(x, a) // an earlier registration, which has one answer with this one
+	}
 	h := &held{assoc: a, msg: m}
 	a.held = append(a.held, h)
 	r.held++

@@ -263,3 +263,35 @@ func TestHandedOverAddresses(t *testing.T) {
 	w.pass(confirmTime)
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
 }
+
+// TestHeldAfterClaim: an association whose registration waits for the end of another
+// element registers again, with an address that is not confirmed. It gets one answer,
+// to the later one.
+func TestHeldAfterClaim(t *testing.T) {
+	begin := func(t *testing.T) *world {
+		w := newWorld(t)
+		w.up(1, ViaKernel, "10.0.1.1")
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		w.upAs(2, ViaKernel, "10.0.0.2", "10.0.0.3")
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.trace = nil
+		w.recv(2, reg("p", 1, "10.0.0.3"))
+		w.want()
+		return w
+	}
+	t.Run("not confirmed", func(t *testing.T) {
+		w := begin(t)
+		w.recv(1, dereg("p", 1)) // the claim would be granted
+		w.want("1 < deregistration p:1")
+		w.until(3 * time.Second)
+		w.want("2 < registration rejected p:1 cause 3(" + tlvOf(t, reg("p", 1, "10.0.0.3").Element.UserTransport) + ")")
+	})
+	t.Run("confirmed", func(t *testing.T) {
+		w := begin(t)
+		w.confirm(2, "10.0.0.2", "10.0.0.3")
+		w.want()
+		w.recv(1, dereg("p", 1))
+		w.want("2 < registration granted p:1", "1 < deregistration p:1")
+		w.wantAt("p", 1, "10.0.0.3", "10.0.0.2, 10.0.0.3")
+	})
+}
