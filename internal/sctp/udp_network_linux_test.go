@@ -218,3 +218,25 @@ func TestNetworkStableSource(t *testing.T) {
 		t.Errorf("got peer %v, translated %v, want the stable address", ev.Peer, ev.Translated)
 	}
 }
+
+// TestNetworkAddressGone takes the address from a host that its peer has called,
+// as a virtual address that moves does. Messages go from another one that the peer
+// knows.
+func TestNetworkAddressGone(t *testing.T) {
+	t.Parallel()
+	n := netns.New(t)
+	hx, hy := n.Host("x", "10.98.1.1/24", "10.98.1.100/24"), n.Host("y", "10.98.1.2/24")
+	x, y := hostSite(t, hx, Limits{}, "0.0.0.0:3863"), hostSite(t, hy, Limits{}, "10.98.1.2:3863")
+	a := y.Connect(to("10.98.1.100:3863"))
+	y.next(Up)
+	b := x.next(Up).Assoc
+	hx.IP("addr del 10.98.1.100/24 dev eth0")
+	start := time.Now()
+	_ = x.Send(b, Message{Data: []byte("request")})
+	y.next(Received)
+	_ = y.Send(a, Message{Data: []byte("response")})
+	x.next(Received)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("request and response took %v", took)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pion/sctp"
@@ -122,7 +123,13 @@ func (a *udpAssoc) transmitPacket(p *path, b []byte) error {
 	if p == nil || p.sock == nil {
 		return nil
 	}
-	return p.sock.write(b, p.to, p.from)
+	err := p.sock.write(b, p.to, p.from)
+	if err != nil && p.from.IsValid() && len(a.ways) < 2 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENETUNREACH)) {
+		// Our address is gone, with a lease or to another machine. The peer may
+		// know another one; if not, it says so, and can be called anew.
+		err = p.sock.write(b, p.to, netip.Addr{})
+	}
+	return err
 }
 
 // end begins the end of the association: run tells the Handler. a.mu is held.
