@@ -42,6 +42,11 @@ type awaits struct {
 	timer timer
 }
 
+// size is about how many bytes it takes, as variableSize.
+func (w *awaits) size() int {
+	return variableSize(&param.PoolElement{UserTransport: w.user, ASAPTransport: w.asap})
+}
+
 // held is a registration none of whose addresses is confirmed.
 type held struct {
 	assoc *assoc
@@ -118,14 +123,26 @@ func (r *Registrar) await(e *element, w *awaits) {
 			until = old.timer.at
 		}
 		r.timers.stop(&old.timer)
+		r.size -= old.size()
 	}
 	if w == nil {
 		return
 	}
 	w.on = e
+	r.size += w.size()
 	if len(w.kept) > 0 {
 		r.timers.arm(&w.timer, w, until)
 	}
+}
+
+// offered is the element with all addresses that it is to have.
+func (e *element) offered() *handlespace.Element {
+	if e.awaits == nil {
+		return e.pe
+	}
+	pe := *e.pe
+	pe.UserTransport, pe.ASAPTransport = e.awaits.user, e.awaits.asap
+	return &pe
 }
 
 // confirmed: more of an association's addresses may be confirmed.

@@ -295,3 +295,40 @@ func TestHeldAfterClaim(t *testing.T) {
 		w.wantAt("p", 1, "10.0.0.3", "10.0.0.2, 10.0.0.3")
 	})
 }
+
+// TestReinstateAwaits: an element that acknowledges its keep-alive late waits for its
+// addresses as before.
+func TestReinstateAwaits(t *testing.T) {
+	w := newWorld(t)
+	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2"), asapAt(40000, "10.0.0.2", "10.1.0.2")))
+	for w.r.Space().Pool("p") != nil {
+		w.pass(time.Second)
+	}
+	w.recv(1, ack("p", 1))
+	w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
+	w.confirm(1, "10.0.0.2", "10.1.0.2")
+	w.wantAt("p", 1, "10.0.0.2, 10.1.0.2", "10.0.0.2, 10.1.0.2")
+}
+
+// TestAwaitedBytes: addresses that an element waits for count against the limit.
+func TestAwaitedBytes(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.ElementBytes = 64 << 10 })
+	var claimed []string
+	for i := range 63 {
+		claimed = append(claimed, fmt.Sprintf("203.0.113.%d", i))
+	}
+	w.upAs(1, ViaKernel, "10.0.0.2", claimed...)
+	const n = 100
+	for id := range uint32(n) {
+		w.recv(1, reg("p", 1+id, "10.0.0.2", userSCTP(0), at(append(claimed, "10.0.0.2")...)))
+	}
+	if got := w.r.size; got > 64<<10+4<<10 || w.r.elements == n || w.r.elements == 0 {
+		t.Errorf("%d elements take %d bytes, want 64 KiB and one element more at most", w.r.elements, got)
+	}
+	w.down(1)
+	w.handle(Connecting{Ref: 1})
+	if w.r.size != 0 || w.r.elements != 0 {
+		t.Errorf("%d elements and %d bytes are left", w.r.elements, w.r.size)
+	}
+}

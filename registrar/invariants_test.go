@@ -65,6 +65,9 @@ func (r *Registrar) checkInvariants() error {
 			}
 			r.checkElement(e, fail)
 			size += variableSize(&e.pe.PoolElement)
+			if e.awaits != nil {
+				size += e.awaits.size()
+			}
 			if e.probe != nil {
 				probes[e.probe] = true
 			}

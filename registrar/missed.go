@@ -31,7 +31,7 @@ const (
 func (r *Registrar) miss(a *assoc, e *element) {
 	r.forgetMissed(a, e.pool.handle, e.id)
 	if a.up && len(a.missed) < maxMissedPerAssoc && r.missed < maxMissed {
-		a.missed = append(a.missed, missed{e.pool.handle, e.pe, e.ownASAP})
+		a.missed = append(a.missed, missed{e.pool.handle, e.offered(), e.ownASAP})
 		r.missed++
 	}
 }
