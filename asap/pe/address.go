@@ -106,7 +106,8 @@ func (e *Element) look(now time.Time) {
 		}
 		return
 	}
-	addrs := settle(e.addrs, e.wanted(now), e.cfg.most(), e.cfg.has)
+	some, want, why := e.turn(now, e.wanted(now))
+	addrs := settle(some, want, e.cfg.most(), e.cfg.has)
 	if len(addrs) == 0 || slices.Equal(addrs, e.addrs) {
 		e.core.moveOn(now)
 		return
@@ -120,7 +121,7 @@ func (e *Element) look(now time.Time) {
 		return
 	}
 	e.addrs, e.bindErr = addrs, ""
-	e.core.readdress(now, e.cfg.registered(addrs), fresh)
+	e.core.readdress(now, e.cfg.registered(addrs), fresh, why)
 }
 
 // wanted are the addresses from which the registrars are reached: the configured

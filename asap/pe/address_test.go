@@ -196,7 +196,7 @@ func TestAddressLost(t *testing.T) {
 func TestAddressChangesAtPort(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
-	d.k.readdress(d.now, addrs("10.0.0.12"), false)
+	d.k.readdress(d.now, addrs("10.0.0.12"), false, nil)
 	d.collect()
 	if d.k.home != 0 || !d.k.hunt.Hunting() || d.k.phase != hunting {
 		t.Errorf("home %d, phase %d, want none, and a hunt", d.k.home, d.k.phase)

@@ -31,6 +31,7 @@ type Element struct {
 	tr      *endpoint.Transport
 	addrs   []netip.Addr // that are bound, where none are named
 	lookAt  time.Time    // when to look at the machine's addresses; zero: not
+	turns   turns        // of addrs
 	news    int          // of the hunt, at the last look
 	bindErr string       // why the addresses could not be bound
 

@@ -37,8 +37,9 @@ const (
 	Rejected
 	// Warning: something odd that does not stop the element.
 	Warning
-	// Readdressed: the machine's addresses have changed; the element registers
-	// again, with Addrs.
+	// Readdressed: the machine's addresses have changed, or no registrar answers
+	// at the present one (then Err says so); the element registers again, with
+	// Addrs.
 	Readdressed
 	// Refused: a registrar refuses the registration, and the element goes on:
 	// it was registered before, or its identifier is in use and may become
@@ -88,6 +89,9 @@ func (e Event) String() string {
 	case HomeLost:
 		return fmt.Sprintf("lost %s: %v; looking for a registrar", e.registrar(), e.Err)
 	case Readdressed:
+		if e.Err != nil {
+			return fmt.Sprintf("%v; registering %v", e.Err, e.Addrs)
+		}
 		return fmt.Sprintf("the addresses of this machine have changed; registering %v", e.Addrs)
 	case HomeChanged:
 		return fmt.Sprintf("%s has taken over as home registrar", e.registrar())

@@ -20,10 +20,11 @@ func (k *core) found(now time.Time, f endpoint.Found) {
 // over a new association, if possible with its home registrar; the former
 // association stays until that has succeeded, since a registrar takes the end of
 // an association for the end of its element. Where none can be started beside it
-// (fresh is false), it ends first.
-func (k *core) readdress(now time.Time, addrs []netip.Addr, fresh bool) {
+// (fresh is false), it ends first. why is nil if the machine's addresses have
+// changed.
+func (k *core) readdress(now time.Time, addrs []netip.Addr, fresh bool, why error) {
 	if k.addrs != nil {
-		k.tell(Event{Type: Readdressed, Addrs: addrs})
+		k.tell(Event{Type: Readdressed, Addrs: addrs, Err: why})
 	}
 	k.addrs = slices.Clone(addrs)
 	k.moves, k.moveAt = 0, time.Time{}

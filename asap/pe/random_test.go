@@ -194,7 +194,7 @@ func (c *chaos) step() {
 			c.k.received(c.now, a, junk)
 		}
 	case 15:
-		c.k.readdress(c.now, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(c.rnd.IntN(3))})}, c.rnd.IntN(2) == 0)
+		c.k.readdress(c.now, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(c.rnd.IntN(3))})}, c.rnd.IntN(2) == 0, nil)
 	case 16:
 		c.k.moveOn(c.now) // the runner looks every few seconds
 	default:

@@ -424,7 +424,7 @@ func TestAdopterUnknownStays(t *testing.T) {
 func TestMovedRefused(t *testing.T) {
 	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
 	d.atHome()
-	d.k.readdress(d.now, []netip.Addr{netip.MustParseAddr("10.0.0.12")}, true)
+	d.k.readdress(d.now, []netip.Addr{netip.MustParseAddr("10.0.0.12")}, true, nil)
 	d.until(0)
 	moves := 0
 	for d.now.Sub(d.start) < time.Hour {

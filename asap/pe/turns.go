@@ -1,0 +1,65 @@
+package pe
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// turnFirst is how long an element that was never registered tries to reach a
+	// registrar from one address before it tries from another one.
+	turnFirst = 2 * time.Second
+	// turnLater is the same for one that was. Its registrar may be what is away.
+	turnLater = 10 * time.Second
+	// turnMost bounds the time, which doubles after each address had its turn.
+	turnMost = 30 * time.Second
+)
+
+// turns are those of the addresses of a machine with several networks. An
+// element that can have one address has the first of those toward its
+// registrars; but the network of that one may be dead.
+type turns struct {
+	end time.Time // of the present one; zero: there is none
+	n   int       // that have ended
+}
+
+// next orders the addresses that are wanted. If the time for those that the
+// element has is over, they come last, and leave is true.
+func (t *turns) next(now time.Time, some, want []netip.Addr, first time.Duration) (order []netip.Addr, leave bool) {
+	others := slices.DeleteFunc(slices.Clone(want), func(a netip.Addr) bool { return slices.Contains(some, a) })
+	switch {
+	case len(some) == 0 || len(others) == 0:
+		*t = turns{}
+		return want, false
+	case t.end.IsZero():
+		t.end = now.Add(first)
+		return want, false
+	case now.Before(t.end):
+		return want, false
+	}
+	t.n++
+	t.end = now.Add(min(first<<min(t.n/len(want), 8), turnMost))
+	last := slices.Index(want, some[len(some)-1]) // -1 will do
+	return slices.Concat(want[last+1:], want[:last+1]), true
+}
+
+// turn is next while no registrar is reached. It gives the addresses to keep if
+// they are among those wanted, and why if these are none.
+func (e *Element) turn(now time.Time, want []netip.Addr) (some, order []netip.Addr, why error) {
+	k := e.core
+	if k.home != 0 || !k.hunt.Hunting() {
+		e.turns = turns{}
+		return e.addrs, want, nil
+	}
+	first := turnFirst
+	if k.proven {
+		first = turnLater
+	}
+	order, leave := e.turns.next(now, e.addrs, want, first)
+	if leave {
+		return nil, order, fmt.Errorf("no registrar answers at %v", e.addrs)
+	}
+	return e.addrs, order, nil
+}
