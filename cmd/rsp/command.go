@@ -97,10 +97,10 @@ func (m *session) onSignal(sig os.Signal) {
 	case sig == syscall.SIGHUP:
 		// As the kernel does when the terminal is closed: one that is
 		// stopped would not notice.
-		m.command.Signal(sig)
+		m.send(sig)
 		m.command.Continue()
 	case !ends(sig):
-		m.command.Signal(sig)
+		m.send(sig)
 	case m.phase == serving:
 		m.log.log(verbose, "%v: deregistering", sig)
 		m.phase, m.signal = leaving, sig
@@ -115,8 +115,16 @@ func (m *session) onSignal(sig os.Signal) {
 // pass ends the command. One that is stopped would not notice the signal.
 func (m *session) pass() {
 	m.phase, m.due = ending, nil
-	m.command.Signal(m.signal)
+	m.send(m.signal)
 	m.command.Continue()
+}
+
+// send sends the command a signal. A command that has become another user's, by
+// setuid, takes none of rsp: whoever waits for its end must know.
+func (m *session) send(sig os.Signal) {
+	if err := m.command.Signal(sig); err != nil {
+		m.log.log(quiet, "the command cannot be sent the signal (%v): %v; rsp ends when it does (process %d)", sig, err, m.command.PID())
+	}
 }
 
 // onElementEnd goes on after the end of the element.

@@ -67,8 +67,15 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 	return c, nil
 }
 
-// Signal sends a signal to the command, not to what it has started.
-func (c *Child) Signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
+// Signal sends a signal to the command, not to what it has started. It fails
+// where the command has become another user's.
+func (c *Child) Signal(s os.Signal) error {
+	err := c.cmd.Process.Signal(s)
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
 
 // Continue has the command, and what shares its process group, continue if it
 // is stopped.
@@ -77,7 +84,7 @@ func (c *Child) Continue() {
 	case <-c.done: // its number may be another's
 	default:
 		if syscall.Kill(-c.PID(), syscall.SIGCONT) != nil { // it has gone to another group
-			c.Signal(syscall.SIGCONT)
+			_ = c.Signal(syscall.SIGCONT)
 		}
 	}
 }
