@@ -305,7 +305,7 @@ func alike(a, b *param.PoolElement) bool {
 
 func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c param.Cause) {
 	r.stats.Rejections[causeIndex(c.Code)]++
-	why := c.Code.String()
+	why := c.Conflict(m.Element.Kind())
 	if c.Code == param.CauseInvalidValues {
 		if where := a.disparity(m); where != "" {
 			why += ": " + where

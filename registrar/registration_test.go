@@ -3,6 +3,7 @@ package registrar
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,6 +159,22 @@ func TestRegistrationRejected(t *testing.T) {
 				t.Errorf("rejections counted: got %d, want 1", rejected)
 			}
 		})
+	}
+}
+
+// TestConflictLogged: the log names the element's policy and the pool's, and says
+// what to do.
+func TestConflictLogged(t *testing.T) {
+	w := newWorld(t)
+	w.logs = true
+	w.up(1, ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1", policy(param.RoundRobin)))
+	w.trace = nil
+	w.recv(1, reg("p", 2, "10.0.0.1", policy(param.Random)))
+	const want = `log registration of pool element 00000002 in pool "p" by 10.0.0.1 is refused: policy differs from the pool's: ` +
+		"the element has Random, the pool has RoundRobin: start the element with policy RoundRobin (rsp: --policy RoundRobin), or give it another pool"
+	if !slices.Contains(w.trace, want) {
+		t.Errorf("got %q, want %q", w.trace, want)
 	}
 }
 

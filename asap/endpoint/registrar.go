@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -185,7 +186,23 @@ func (e *UnreachableError) Error() string {
 		}
 		parts[i] = a.Registrar.describe() + ": " + why
 	}
-	return "no registrar could be reached: " + strings.Join(parts, "; ")
+	what := "no registrar could be reached: "
+	if slices.ContainsFunc(e.Attempts, Attempt.refused) {
+		what = "no registrar accepts the registration: "
+	}
+	return what + strings.Join(parts, "; ")
+}
+
+// AllRefused reports whether each of the registrars was reached, and has refused.
+func (e *UnreachableError) AllRefused() bool {
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a Attempt) bool { return !a.refused() })
+}
+
+// refused reports whether the registrar was reached and has refused. Then Err has
+// a method Refused that says so.
+func (a Attempt) refused() bool {
+	var r interface{ Refused() bool }
+	return errors.As(a.Err, &r) && r.Refused()
 }
 
 // Unwrap gives Cause and the errors of the attempts.

@@ -247,7 +247,7 @@ func TestRejected(t *testing.T) {
 	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}}})
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG 11111111 home=00000000 load=0", "0s ! rejected", "0s close 1 abort=false")
 	d.down(1)
-	d.ended(`registrar 10.0.0.1:3863 refuses element 11111111 in pool "web": policy differs from the pool's`)
+	d.ended(`registrar 10.0.0.1:3863 refuses element 11111111 in pool "web": policy differs from the pool's: the element has LeastUsed: start the element with the pool's policy, or give it another pool`)
 	var rejected *RejectedError
 	if _, err := d.k.ended(); !errors.As(err, &rejected) || !rejected.Has(param.CauseInconsistentPolicy) {
 		t.Errorf("error %v, want a RejectedError with the cause", err)

@@ -121,18 +121,36 @@ type RejectedError struct {
 	Registrar string
 	// Addrs are the addresses that were offered.
 	Addrs []netip.Addr
+	// Offered has the policy and the transport that were offered.
+	Offered param.PoolKind
 	// Causes are the registrar's; it may give none.
 	Causes []param.Cause
 }
 
-// Error gives the causes in words, and the addresses where they are the cause.
+// Error gives the causes in words, and what the element offers where that is the
+// cause.
 func (e *RejectedError) Error() string {
-	text := fmt.Sprintf("registrar %s refuses element %v in pool %q: %s", e.Registrar, e.ID, string(e.Pool), causes(e.Causes))
+	return fmt.Sprintf("registrar %s refuses element %v in pool %q: %s", e.Registrar, e.ID, string(e.Pool), e.reason())
+}
+
+// reason gives the causes in words.
+func (e *RejectedError) reason() string {
+	text := causes(e.Causes, e.Offered)
 	if e.Has(param.CauseInvalidValues) && len(e.Addrs) > 0 {
 		text += fmt.Sprintf("; the element offers the addresses %v, and the registrar's log says at which one it sees the element", e.Addrs)
 	}
 	return text
 }
+
+// refusal is a RejectedError in a list that names the registrar.
+type refusal struct{ *RejectedError }
+
+func (e refusal) Error() string { return fmt.Sprintf("it refuses element %v: %s", e.ID, e.reason()) }
+
+func (e refusal) Unwrap() error { return e.RejectedError }
+
+// Refused tells the list that the registrar was reached.
+func (e refusal) Refused() bool { return true }
 
 // Has reports whether a cause is among those given.
 func (e *RejectedError) Has(code param.CauseCode) bool {
@@ -158,16 +176,23 @@ type DeregistrationError struct {
 // Error gives the causes in words.
 func (e *DeregistrationError) Error() string {
 	return fmt.Sprintf("registrar %s refuses the deregistration of element %v from pool %q: %s; the element stays there until its registration life ends or its registrar misses it",
-		e.Registrar, e.ID, string(e.Pool), causes(e.Causes))
+		e.Registrar, e.ID, string(e.Pool), causes(e.Causes, param.PoolKind{}))
 }
 
-func causes(list []param.Cause) string {
+// causes gives causes in words; offered is what an element has offered, if any.
+func causes(list []param.Cause, offered param.PoolKind) string {
 	if len(list) == 0 {
 		return "it gives no cause"
 	}
 	words := make([]string, len(list))
 	for i, c := range list {
 		words[i] = c.String()
+		switch c.Code {
+		case param.CauseInconsistentPolicy, param.CauseInconsistentTransportType, param.CauseInconsistentDataControl:
+			if offered != (param.PoolKind{}) {
+				words[i] = c.Conflict(offered)
+			}
+		}
 	}
 	return strings.Join(words, "; ")
 }

@@ -115,7 +115,7 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 // Likewise for a deregistration: to wait for T3-deregistration is of no use.
 // An error that only reports something changes nothing: the response follows.
 func (k *core) onError(now time.Time, a sctp.AssocID, m *asap.Error) {
-	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes))
+	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes, param.PoolKind{}))
 	switch {
 	case a == k.trial.assoc:
 		if m.Refuses(asap.TypeRegistration) {

@@ -33,7 +33,7 @@ type refusals struct {
 
 // rejection is the error for a refused registration.
 func (k *core) rejection(at endpoint.Registrar, list []param.Cause) *RejectedError {
-	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Causes: list}
+	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Offered: k.element.Kind(), Causes: list}
 }
 
 // rejected takes a registration that the home has refused. RFC 5352, Section
@@ -67,13 +67,12 @@ func (k *core) rejected(now time.Time, list []param.Cause) {
 
 // noRoom goes on to another registrar with the first registration.
 func (k *core) noRoom(now time.Time, err *RejectedError) {
-	why := fmt.Errorf("it refuses element %v: %s", k.element.ID, causes(err.Causes))
 	k.mayBeKnown = false
 	if k.noted(now, err) {
-		k.tell(Event{Type: HomeLost, Err: why})
+		k.tell(Event{Type: HomeLost, Err: refusal{err}})
 	}
 	k.drop(k.home)
-	k.homeless(now, why)
+	k.homeless(now, refusal{err})
 	k.tellRounds(now)
 }
 
@@ -116,13 +115,13 @@ func (k *core) refused(now time.Time, err *RejectedError) {
 	if !k.served {
 		k.mayBeKnown = k.accepted
 		k.drop(k.home)
-		k.homeless(now, err)
+		k.homeless(now, refusal{err})
 		return
 	}
 	k.phase = registered
 	k.refusals.tries++
 	k.renewAt = now.Add(k.pause(k.refusals.tries, k.timers.RetranMax))
-	k.seekOther(now, k.homeAt, err)
+	k.seekOther(now, k.homeAt, refusal{err})
 }
 
 // seekOther looks for an alternative to a home that refuses the element.

@@ -453,7 +453,7 @@ func TestRegisterRejected(t *testing.T) {
 		if status := q.wait(); status != exitRefused {
 			t.Errorf("status %d, want %d", status, exitRefused)
 		}
-		q.says("policy differs from the pool's")
+		q.says("policy differs from the pool's: the element has Random, the pool has RoundRobin: start the element with policy RoundRobin (rsp: --policy RoundRobin), or give it another pool")
 	}
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
@@ -161,6 +163,10 @@ func (s *supervisor) notify(ev pe.Event) {
 		at = quiet
 	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet
+	}
+	var none *endpoint.UnreachableError
+	if ev.Type == pe.NoRegistrar && errors.As(ev.Err, &none) && none.AllRefused() {
+		at = verbose // each refusal has its line already
 	}
 	s.log.log(at, "pool %q: %v", string(s.registration.cfg.Pool), ev)
 	if ev.Type == pe.NoRegistrar && !s.hinted {

@@ -37,6 +37,38 @@ func TestHintOnce(t *testing.T) {
 	}
 }
 
+type refusedError struct{}
+
+func (refusedError) Error() string { return "it refuses element 1" }
+func (refusedError) Refused() bool { return true }
+
+// TestRefusedOnce: a round in which each registrar was reached and has refused is
+// not logged again: each refusal has its line.
+func TestRefusedOnce(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		errs []error
+		want string
+	}{
+		{"all refuse", []error{refusedError{}, refusedError{}}, ""},
+		{"one does not answer", []error{refusedError{}, errors.New("no answer")}, "no registrar accepts the registration: r1:1: it refuses element 1; r1:1: no answer"},
+		{"none answers", []error{errors.New("no answer")}, "no registrar could be reached: r1:1: no answer"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out strings.Builder
+			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, log: &logger{w: &out, level: normal}, hinted: true}
+			none := &endpoint.UnreachableError{}
+			for _, err := range tt.errs {
+				none.Attempts = append(none.Attempts, endpoint.Attempt{Registrar: endpoint.Registrar{Host: "r1", Port: 1}, Err: err})
+			}
+			s.notify(pe.Event{Type: pe.NoRegistrar, Err: none})
+			if got := out.String(); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("log %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // TestSurvivesPanic: a mistake in what handles the network's input ends the
 // element, not rsp, and another element takes its place.
 func TestSurvivesPanic(t *testing.T) {

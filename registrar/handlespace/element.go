@@ -1,7 +1,6 @@
 package handlespace
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -77,33 +76,17 @@ type InconsistentError struct {
 	// Cause is CauseInconsistentPolicy, CauseInconsistentTransportType or
 	// CauseInconsistentDataControl.
 	Cause param.CauseCode
-	// Policy and Transport are the pool's, from its first element.
+	// Policy, Transport and Use are the pool's, from its first element.
 	Policy    param.PolicyType
 	Transport param.Type
 	Use       param.TransportUse
+	// Element has what the element offers.
+	Element param.PoolKind
 }
 
-// Error tells what the pool has fixed.
+// Error names what the element has and what the pool has, and what to do.
 func (e *InconsistentError) Error() string {
-	switch e.Cause {
-	case param.CauseInconsistentPolicy:
-		return fmt.Sprintf("pool element has another policy than its pool, which has policy type 0x%08x", uint32(e.Policy))
-	case param.CauseInconsistentTransportType:
-		return fmt.Sprintf("pool element has another user transport than its pool, which has transport parameter type 0x%04x", uint16(e.Transport))
-	case param.CauseInconsistentDataControl:
-		return fmt.Sprintf("pool element has another transport use than its pool, which has %s", useName(e.Use))
-	}
-	return fmt.Sprintf("pool element does not fit into its pool: error cause 0x%x", uint16(e.Cause))
-}
-
-func useName(u param.TransportUse) string {
-	switch u {
-	case param.DataOnly:
-		return "data only"
-	case param.DataPlusControl:
-		return "data plus control"
-	}
-	return fmt.Sprintf("transport use %d", uint16(u))
+	return param.Conflict(e.Cause, e.Element, param.PoolKind{Policy: e.Policy, Transport: e.Transport, Use: e.Use})
 }
 
 // use is the transport use that counts for a pool's consistency: it is on the

@@ -139,7 +139,7 @@ func (p *Pool) check(e *Element) error {
 	default:
 		return nil
 	}
-	return &InconsistentError{Cause: cause, Policy: p.policy, Transport: p.transport, Use: p.use}
+	return &InconsistentError{Cause: cause, Policy: p.policy, Transport: p.transport, Use: p.use, Element: e.Kind()}
 }
 
 // put adds or replaces an element and returns the one that it replaces.

@@ -175,19 +175,19 @@ func TestConsistency(t *testing.T) {
 	}{
 		{"same", element(param.RoundRobin, sctp), element(param.RoundRobin, sctp), 0, ""},
 		{"policy", element(param.RoundRobin, sctp), element(param.LeastUsed, sctp),
-			param.CauseInconsistentPolicy, "policy type 0x00000001"},
+			param.CauseInconsistentPolicy, "the element has LeastUsed, the pool has RoundRobin"},
 		{"unknown policies", element(0x99, sctp), element(0x9a, sctp),
-			param.CauseInconsistentPolicy, "policy type 0x00000099"},
+			param.CauseInconsistentPolicy, "the element has 0x0000009a, the pool has 0x00000099"},
 		{"transport", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
-			param.CauseInconsistentTransportType, "transport parameter type 0x0004"},
+			param.CauseInconsistentTransportType, "the element has tcp, the pool has sctp"},
 		{"use", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)),
-			param.CauseInconsistentDataControl, "data only"},
+			param.CauseInconsistentDataControl, "the element has data plus control, the pool has data only"},
 		{"use the other way", element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)), element(param.RoundRobin, sctp),
-			param.CauseInconsistentDataControl, "data plus control"},
+			param.CauseInconsistentDataControl, "the element has data only, the pool has data plus control"},
 		{"use counts for SCTP alone", element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
 			element(param.RoundRobin, transport(param.TypeTCPTransport, param.DataPlusControl)), 0, ""},
 		{"policy comes first", element(param.RoundRobin, sctp), element(param.LeastUsed, transport(param.TypeTCPTransport, 1)),
-			param.CauseInconsistentPolicy, "policy type"},
+			param.CauseInconsistentPolicy, "the pool has RoundRobin"},
 	}
 	for _, tt := range tests {
 		for _, id := range []param.PEID{1, 2} {
