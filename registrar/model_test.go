@@ -17,6 +17,7 @@ import (
 type model struct {
 	r        *Registrar
 	now      time.Time
+	msg      asap.Message                 // that has come last, nil if the last event was another one
 	up       map[AssocID][]netip.AddrPort // peers' addresses
 	tcp, udp map[AssocID]bool
 	asked    map[asking][]*asap.Registration // the latest is the last
@@ -60,6 +61,7 @@ func newModel(r *Registrar) *model {
 func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 	m.now = now
 	msg := m.event(ev)
+	m.msg = msg
 	gone := m.vanished(msg)
 	// What was deregistered goes first: the claim to it is granted before the
 	// response is sent.
@@ -247,14 +249,14 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 		}
 		delete(b.former, s.Assoc)
 		return nil
-	case since.IsZero(), m.mayLeave(s.Assoc, b, since, byHost):
+	case since.IsZero(), m.mayLeave(s.Assoc, b, key, since, byHost):
 		if !since.IsZero() {
 			delete(m.elements, key)
 		}
 		return nil
 	}
 	for _, a := range acts { // granted with that of another process, which may
-		if s, ok := a.(*Send); ok && !m.leaving[asking{s.Assoc, key}].IsZero() && m.mayLeave(s.Assoc, b, m.now, false) {
+		if s, ok := a.(*Send); ok && !m.leaving[asking{s.Assoc, key}].IsZero() && m.mayLeave(s.Assoc, b, key, m.now, false) {
 			delete(m.elements, key)
 			return nil
 		}
@@ -263,7 +265,7 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 }
 
 // mayLeave reports whether a deregistration that came at a time may be granted.
-func (m *model) mayLeave(a AssocID, b *belief, came time.Time, byHost bool) bool {
+func (m *model) mayLeave(a AssocID, b *belief, key modelKey, came time.Time, byHost bool) bool {
 	peer := m.up[a]
 	asked := came
 	if b.waiting != 0 && b.since.After(came) {
@@ -273,7 +275,7 @@ func (m *model) mayLeave(a AssocID, b *belief, came time.Time, byHost bool) bool
 	if t := &b.reg.Element.ASAPTransport; t.Present() {
 		port = t.Port
 	}
-	gone := m.expired(b) || b.orphan || b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout
+	gone := m.expired(b) || b.orphan || m.reported(b, key, m.msg) || b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout
 	silent := b.waiting != 0 && m.now.Sub(asked) >= farewellTime
 	return b.assoc == a || (byHost || hasAddr(b.host, peer[0].Addr())) && (peer[0].Port() == port || gone || silent)
 }

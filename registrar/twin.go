@@ -122,9 +122,13 @@ func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
 	}
 	switch c := a.caller; {
 	case c == nil:
+	case c.peer != nil: // a peer was there before, and is called again
+		if c.peer.assoc == a {
+			r.unlink(c.peer)
+		}
 	case c.isConfigured():
 		c.self = true // but a virtual address may be another machine's later
-	case serves && c.peer == nil: // it is called on
+	case serves: // it is called on
 		c.left = heardCalls
 	default:
 		r.dropSeed(c)

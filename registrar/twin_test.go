@@ -198,3 +198,23 @@ func encodeENRP(t *testing.T, m enrp.Message) []byte {
 	}
 	return b
 }
+
+// TestPeerIsOurselves: where a peer was, we find ourselves, since a virtual address has
+// come to us. The peer is called again, and may be back.
+func TestPeerIsOurselves(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(1, greater)
+	w.tell(1, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
+	w.down(1)
+	w.want("connect #1 via 1 to [10.0.9.1:9901]")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: ViaKernel})
+	w.tell(2, presenceAt(testServer, "10.0.0.1"))
+	w.want("2 < presence R ffff", "2 close")
+	w.down(2)
+	if p := w.r.peers.byID[greater]; p.assoc != nil {
+		t.Error("the peer has an association that has ended")
+	}
+	w.until(2 * time.Second)
+	w.want("connect #2 via 1 to [10.0.9.1:9901]")
+}
