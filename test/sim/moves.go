@@ -231,6 +231,11 @@ func (x *stranger) say(m asap.Message) {
 	}
 }
 
+// ready reports whether all registrars run and have the handlespace.
+func (s *Sim) ready() bool {
+	return !slices.ContainsFunc(s.nodes, func(n *node) bool { return n.h.proc == nil || !n.r.Ready() })
+}
+
 // registration is what a process at an address says to register the element.
 func (e *element) registration(home param.ServerID, at netip.Addr) *asap.Registration {
 	return &asap.Registration{Handle: e.pool, Element: param.PoolElement{
@@ -339,6 +344,10 @@ func (s *Sim) strangers() (got int, err error) {
 		}
 		s.kill(s.servers[s.net.rand.IntN(len(s.servers))], 20*time.Second)
 		s.net.run(20 * time.Second)
+		// Were the only other one killed now, nobody would know the elements.
+		if !s.net.until(10*time.Second, 100*time.Millisecond, s.ready) {
+			s.fail("a registrar is not ready 10 s after its start")
+		}
 	}
 	for _, x := range list {
 		got += x.got
