@@ -71,6 +71,9 @@ func notYet(err error, local []netip.AddrPort) bool {
 
 // connect starts an association.
 func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
+	if err := t.routed(to); err != nil {
+		return 0, err
+	}
 	if !t.Bound() {
 		if err := t.late(to); err != nil {
 			return 0, err
@@ -87,6 +90,25 @@ func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
 		t.now.assocs[id] = struct{}{}
 	}
 	return id, nil
+}
+
+// routed says why no packet can be sent to any address of the registrar, nil if
+// one can. SCTP itself would send again and again, and report no answer.
+func (t *Transport) routed(to Registrar) error {
+	if t.cfg.Listen != nil || len(t.cfg.Local) > 0 {
+		return nil // not the machine's network, or routes may depend on the address
+	}
+	var first error
+	for _, a := range to.Addrs {
+		_, err := sctp.SourceAddr(a.Addr())
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // late binds what could not be bound before, or says why it cannot.

@@ -2,8 +2,10 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -47,8 +49,40 @@ func (c *TransportConfig) lookupHost(ctx context.Context, host string) ([]netip.
 	if c.LookupHost != nil {
 		return c.LookupHost(ctx, host)
 	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		err = &lookupError{dns}
+	}
+	return addrs, err
 }
+
+// lookupError is a *net.DNSError without the ports and the repetitions in its
+// text.
+type lookupError struct{ *net.DNSError }
+
+func (e *lookupError) Error() string {
+	why := e.Err
+	for _, op := range []string{"dial ", "read ", "write "} { // with addresses and ports
+		if strings.HasPrefix(why, op) {
+			why = why[strings.LastIndex(why, ": ")+1:]
+		}
+	}
+	why = strings.TrimSpace(why)
+	if why == "i/o timeout" {
+		why = "no answer"
+	}
+	if e.Server == "" {
+		return why
+	}
+	server := e.Server
+	if a, err := netip.ParseAddrPort(server); err == nil && a.Port() == 53 {
+		server = a.Addr().String()
+	}
+	return "DNS server " + server + ": " + why
+}
+
+func (e *lookupError) Unwrap() error { return e.DNSError }
 
 // Resolve gives the registrar with its addresses, one for each address of a
 // name, which is looked up if there is one.

@@ -39,6 +39,7 @@ func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) 
 	}
 	delete(k.calls.refs, ref)
 	k.hunt.Connecting(now, ref, a, err)
+	k.tellRounds(now) // before the next round, which has no reasons yet
 }
 
 // up tells that an association is established, by the hunt or by another.

@@ -773,3 +773,28 @@ func TestEventString(t *testing.T) {
 		}
 	}
 }
+
+// TestConnectFailsAtOnce: if no association can even be started, the reasons are
+// told before the next round, which has none yet.
+func TestConnectFailsAtOnce(t *testing.T) {
+	d := newDriver(t, nil)
+	d.k.register(d.now)
+	for {
+		actions, events := d.k.take()
+		for _, a := range actions {
+			if c, ok := a.(endpoint.Connect); ok {
+				d.k.connecting(d.now, c.Ref, 0, errors.New("no route"))
+			}
+		}
+		if len(events) > 0 {
+			const want = "no registrar could be reached: 10.0.0.1:3863: no route; 10.0.0.2:3863: no route"
+			if ev := events[0]; ev.Type != NoRegistrar || ev.Err.Error() != want {
+				t.Errorf("got %v, want %q", ev, want)
+			}
+			return
+		}
+		if len(actions) == 0 {
+			t.Fatal("no event")
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/spf13/cobra"
 )
 
@@ -156,6 +157,15 @@ func onlyLookups(e *endpoint.UnreachableError) bool {
 	return !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
 }
 
+// onlyRoutes reports whether this machine can send packets to none of the
+// registrars.
+func onlyRoutes(e *endpoint.UnreachableError) bool {
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool {
+		var r *sctp.RouteError
+		return !errors.As(a.Err, &r)
+	})
+}
+
 // hint says what to try about an error, "" if nothing comes to mind.
 func hint(err error) string {
 	var (
@@ -166,6 +176,8 @@ func hint(err error) string {
 	switch {
 	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
 		return "check the name, or give the registrar's address in its place"
+	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
+		return "check this machine's addresses and routes (ip address, ip route), or give another --registrar"
 	case errors.As(err, &noENRP):
 		return "does a registrar serve ENRP there? One that shares its handlespace with no other may not (CoreDNS: option enrp). It takes ENRP at port 9901, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
 	case errors.As(err, &unreachable):

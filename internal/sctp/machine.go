@@ -1,12 +1,15 @@
 package sctp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -279,11 +282,52 @@ func (s *machineState) foreign(addrs []netip.Addr) []netip.Addr {
 func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	c, err := d.Dial("udp", netip.AddrPortFrom(to, 9).String())
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("no route to %v: %w", to, err)
+		return netip.Addr{}, noRoute(to, err)
 	}
 	defer c.Close()
 	local := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
 	return local.Unmap(), nil
+}
+
+// RouteError says that this machine cannot send packets to an address.
+type RouteError struct {
+	To  netip.Addr
+	why string
+	err error
+}
+
+func (e *RouteError) Error() string { return e.why }
+
+// Unwrap gives the system's error.
+func (e *RouteError) Unwrap() error { return e.err }
+
+// noRoute is the error for an address that no packet can be sent to. The port
+// that was dialed says nothing to the user, so only the system's reason is told.
+func noRoute(to netip.Addr, err error) error {
+	why := fmt.Sprintf("no route to %v", to)
+	var errno syscall.Errno
+	switch zone := to.Zone(); {
+	case zone != "" && !hasInterface(zone):
+		why = "this machine has no interface " + zone
+	case zone == "" && to.Is6() && to.IsLinkLocalUnicast():
+		why += fmt.Sprintf(": name the interface of a link-local address, as in %v%%eth0", to)
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+	case errors.As(err, &errno):
+		why += ": " + errno.Error()
+	default:
+		why += ": " + err.Error()
+	}
+	return &RouteError{to, why, err}
+}
+
+// hasInterface says whether a zone is the name or the number of an interface.
+func hasInterface(zone string) bool {
+	if n, err := strconv.Atoi(zone); err == nil {
+		_, err = net.InterfaceByIndex(n)
+		return err == nil
+	}
+	_, err := net.InterfaceByName(zone)
+	return err == nil
 }
 
 // foreignPorts is foreign for addresses with ports.

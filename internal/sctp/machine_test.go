@@ -1,9 +1,12 @@
 package sctp
 
 import (
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,6 +122,22 @@ func TestMachineTold(t *testing.T) {
 	}
 	if d := cmp.Diff(want, told); d != "" {
 		t.Errorf("logged (-want +got):\n%s", d)
+	}
+}
+
+// TestNoRoute: the reason is told in words, and without the port that was dialed.
+func TestNoRoute(t *testing.T) {
+	for _, c := range []struct{ to, want string }{
+		{"fe80::1%nosuch", "this machine has no interface nosuch"},
+		{"fe80::1", "no route to fe80::1: name the interface of a link-local address, as in fe80::1%eth0"},
+	} {
+		if a, err := SourceAddr(netip.MustParseAddr(c.to)); err == nil || err.Error() != c.want {
+			t.Errorf("SourceAddr(%s): got %v, %v, want %q", c.to, a, err, c.want)
+		}
+	}
+	err := &net.OpError{Op: "dial", Net: "udp", Addr: &net.UDPAddr{Port: 9}, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
+	if got := noRoute(netip.MustParseAddr("192.0.2.1"), err).Error(); got != "no route to 192.0.2.1" {
+		t.Errorf("got %q", got)
 	}
 }
 
