@@ -67,7 +67,7 @@ type Message interface {
 	// Type is the message's type on the wire.
 	Type() MessageType
 	// IDs are the identifiers of the sending and of the receiving registrar;
-	// the receiver is 0 for all, or for whoever gets it (RFC 5353, Section
+	// the receiver is 0 for all, or for any that receives it (RFC 5353, Section
 	// 2.1).
 	IDs() (sender, receiver param.ServerID)
 	// Append adds the message's wire form to b and returns the extended

@@ -107,7 +107,7 @@ func (r *Registrar) isLocal(addr netip.Addr) bool {
 }
 
 // ofHost are those of an element's addresses, as another registrar tells them, that
-// belong to its host alone: not those that this machine has as well, if there are
+// belong only to its host: not those that this machine has as well, if there are
 // others.
 func (r *Registrar) ofHost(addrs []netip.Addr) []netip.Addr {
 	others := slices.DeleteFunc(slices.Clone(addrs), r.isLocal)
@@ -131,13 +131,13 @@ func (r *Registrar) isSent(t *param.Transport) bool {
 }
 
 // onAddresses: the machine's addresses have changed. The peers and all who listen
-// are told now, and whoever could not be reached so far is called now.
+// are told now, and registrars that could not be reached so far are called now.
 func (r *Registrar) onAddresses(ev Addresses) {
 	old := r.places
 	former := r.peers.server.Transport
 	r.place(ev)
 	if slices.Equal(old.asap, r.places.asap) && slices.Equal(old.enrp, r.places.enrp) {
-		return // what we alone know of, such as a bridge
+		return // what only we know of, such as a bridge
 	}
 	r.logf(false, "the machine's addresses have changed: the registrar offers ASAP at %v and ENRP at %v, before at %v and %v",
 		r.places.asap, r.places.enrp, old.asap, old.enrp)
@@ -167,7 +167,7 @@ func (r *Registrar) onAddresses(ev Addresses) {
 	}
 }
 
-// callSoon has everybody called now who is to be called some time later.
+// callSoon calls now all that were to be called later.
 func (r *Registrar) callSoon() {
 	callers := slices.Clone(r.peers.seeds)
 	for _, p := range r.peers.list {

@@ -93,7 +93,7 @@ func TestSharedAddressDiscovery(t *testing.T) {
 }
 
 // TestSharedAddressOfOthers: the address that two others share is not ours. It
-// hides neither of them, whoever has proved to be there.
+// hides neither of them, whichever of them has proved to be there.
 func TestSharedAddressOfOthers(t *testing.T) {
 	for _, proved := range []string{"10.0.0.2", bridge} {
 		t.Run("proved "+proved, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestSharedAddressOfOthers(t *testing.T) {
 }
 
 // TestSharedAddressPeers: with docker0 on three machines, a registrar that a peer
-// names is called at the address that it alone has.
+// names is called at the address that only it has.
 func TestSharedAddressPeers(t *testing.T) {
 	w := newBridgedWorld(t, true, func(c *Config) { c.Peers = peers("10.0.0.2:9901") })
 	w.wantConnects("[10.0.0.2:9901]")

@@ -22,7 +22,7 @@ import (
 // peer is asked: only the home can judge, because elements of the reference
 // implementation acknowledge keep-alives of no other registrar.
 //
-// RFC 5352, Section 3.1, has a re-registration take over an element whoever
+// RFC 5352, Section 3.1, has a re-registration take over an element, whichever association
 // sends it, and the reference implementation does so. Then any client could
 // take a living element out of service; an element that has moved to another
 // host, which is what the rule is for, loses a keep-alive timeout this way.

@@ -83,7 +83,7 @@ func TestClaimForeign(t *testing.T) {
 			t.Errorf("refused after %v, want 15s, before T2-registration is over", took)
 		}
 	})
-	t.Run("who claims is gone", func(t *testing.T) {
+	t.Run("the claimant is gone", func(t *testing.T) {
 		w := begin(t)
 		w.down(1)
 		w.pass(20 * time.Second)

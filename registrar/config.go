@@ -42,7 +42,7 @@ type Timers struct {
 	// MaxBadPEReport is MAX-BAD-PE-REPORT: an element that more than so many
 	// different clients report as unreachable is removed even though it
 	// answers keep-alives (RFC 5352, Section 3.5). The default 0 removes none:
-	// whoever has a few addresses could evict every element.
+	// anyone who has a few addresses could evict every element.
 	MaxBadPEReport int
 	// BadPEReportDecay is the time after which one report is forgotten, and
 	// during which one client counts once. Default 60 s.
@@ -78,7 +78,7 @@ type Timers struct {
 	// take them. Default 1 s.
 	PeerCallGap time.Duration
 	// MentorDiscovery is how long a registrar that has no Peers listens for
-	// others, if it is to Discover them, before it takes itself to be alone.
+	// others, if it is to Discover them, before it assumes that there are none.
 	// Default 5 s, the reference implementation's.
 	MentorDiscovery time.Duration
 }

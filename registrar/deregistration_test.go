@@ -202,7 +202,7 @@ func TestDeregisterByHost(t *testing.T) {
 		w.want("2 < deregistration p:1")
 		w.wantElements()
 	})
-	t.Run("who asks is gone", func(t *testing.T) {
+	t.Run("the sender is gone", func(t *testing.T) {
 		w := begin(t)
 		w.recv(2, dereg("p", 1))
 		w.down(2)

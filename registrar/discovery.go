@@ -42,7 +42,7 @@ const (
 	maxFromOne = 8
 )
 
-// due sends our presence to whoever listens, every PEER-HEARTBEAT-CYCLE. While
+// due sends our presence to all that listen, every PEER-HEARTBEAT-CYCLE. While
 // we look for a mentor it is every PEER-CALL-GAP: those who hear us will call,
 // and a datagram may get lost.
 func (d *discovery) due(r *Registrar, _ *timer) {
@@ -168,7 +168,7 @@ func (r *Registrar) discover(id param.ServerID, addrs []netip.AddrPort, from net
 	r.mentorHeard()
 }
 
-// reaches reports whether a call of the caller comes to whoever has sent a presence
+// reaches reports whether a call of the caller comes to the sender of a presence
 // with these addresses: it goes to the address that the datagram has come from, or,
 // where that is none of them, to all of them.
 func (c *caller) reaches(addrs []netip.AddrPort, from netip.Addr) bool {

@@ -408,7 +408,7 @@ func prefixed(prefix string, list []string) []string {
 	return out
 }
 
-// TestHeardOnLoopback: registrars that are on the loopback alone find one another
+// TestHeardOnLoopback: registrars that are only on the loopback find one another
 // there.
 func TestHeardOnLoopback(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Discover = true })
@@ -417,7 +417,7 @@ func TestHeardOnLoopback(t *testing.T) {
 	w.want("connect #1 via 0 to [127.0.0.2:9901]")
 }
 
-// TestForgedPresences: whoever sends presences by the thousand, in the name of
+// TestForgedPresences: a sender of thousands of presences, in the name of
 // registrars and with addresses of victims, makes us make a bounded number of
 // calls, and leaves nothing behind.
 func TestForgedPresences(t *testing.T) {

@@ -13,7 +13,7 @@
 //
 // In this order, for each event: call Handle, and perform the actions in their
 // order. See that Handle is called with a [Tick] no later than NextDeadline,
-// but first hand over what has come in meanwhile: timers run on a Tick alone, a
+// but first hand over what has come in meanwhile: timers run only on a Tick, a
 // bounded number at a time, so NextDeadline may still lie in the past after
 // one. Answer a [Connect] with [Connecting] before any other event of that
 // association. The first event is [Serving], the last one may be [Stop].
@@ -66,7 +66,7 @@
 // negative is the last.
 //
 // Messages that cannot be read are answered with ASAP_ERROR, as are those that
-// are none for a registrar (responses, keep-alives, announces, cookies, business
+// are of a type that registrars do not accept (responses, keep-alives, announces, cookies, business
 // cards: Unrecognized Message); ASAP_ERROR itself never is. PPID 0 is taken for
 // the endpoint's protocol, and others than that are ignored. All of it is
 // counted: see [Stats].
@@ -75,7 +75,7 @@
 //
 // ENRP has an endpoint of its own, whose associations are marked in [AssocUp].
 // Config has the peers to begin with, one of which becomes the mentor; see Ready.
-// Others are learned from whoever is heard and from lists: one peer in turn is
+// Others are learned from registrars that are heard and from lists: one peer in turn is
 // asked for its list in each PEER-HEARTBEAT-CYCLE. A peer that has vanished is
 // called again for a while, since it may be behind a partition.
 //
@@ -83,7 +83,7 @@
 // them over to another registrar, and delete them. Where two registrars are home
 // of one element, which happens when it moves, after partitions, and when a
 // registrar returns that was taken over, the one with the smaller identifier
-// keeps it if it can reach it; the other one hands it over. Whoever takes a
+// keeps it if it can reach it; the other one hands it over. A registrar that takes a
 // registrar over tells the peers once for all elements, and again for each that
 // has acknowledged its new home. Arbitration is that of RFC 5353, Section 3.5.1,
 // and ends in time where the reference implementation has it the other way

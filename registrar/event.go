@@ -128,7 +128,7 @@ type Addresses struct {
 	Own, Machine []netip.Addr
 }
 
-// Tick: time has passed. Timers run on this event alone, so that a host that
+// Tick: time has passed. Timers run only on this event, so that a host that
 // was held up can first hand over what its peers have sent meanwhile.
 type Tick struct {
 	// Until is the time before which all that peers have sent has been handed

@@ -84,7 +84,7 @@ func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
 	})
 }
 
-// onMisplaced: a message that is none for a registrar, such as a response, a
+// onMisplaced: a message of a type that registrars do not accept, such as a response, a
 // cookie or a business card. To a registrar it is as good as unrecognized.
 func (r *Registrar) onMisplaced(a *assoc, b []byte) {
 	r.stats.Misplaced++

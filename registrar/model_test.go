@@ -226,7 +226,7 @@ func (m *model) reported(b *belief, key modelKey, msg asap.Message) bool {
 
 // deregistered takes in the answer to a deregistration. It may be granted to the
 // element, to one that has owned it, and to another process of its host if the
-// element does not answer. Who has owned it is told of its end as well.
+// element does not answer. An association that has owned it is told of its end as well.
 func (m *model) deregistered(s *Send, acts []Action) error {
 	msg, _, _ := asap.Parse(s.Data)
 	out, ok := msg.(*asap.DeregistrationResponse)

@@ -15,7 +15,7 @@ import (
 // SCTP in UDP passes such a translation, and shows from where: the address that the
 // element's packets come from. If none of the addresses that it offers belongs to
 // the association, that address is registered in their place, with the element's
-// ports: whoever runs the element forwards them. The association has proved it, so
+// ports: the operator of the element forwards them. The association has proved it, so
 // that nobody can have another one's address registered.
 //
 // SCTP without UDP is not treated so: where it passes a translation at all, no call

@@ -99,7 +99,7 @@ func tlvOf(t *testing.T, tr param.Transport) string {
 }
 
 // TestBehindNATCalled: an element behind a NAT is called where it was seen, by us and
-// by who takes us over: its private addresses go to nobody.
+// by the registrar that takes us over: its private addresses go to nobody.
 func TestBehindNATCalled(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})

@@ -33,8 +33,9 @@ type peer struct {
 	caller
 	assoc *assoc // that messages go out on, nil if there is none
 	heard bool
-	// presented tells that it has sent a presence, as every registrar does. Who
-	// only asks, such as an operator's tool, is no news and has no say.
+	// presented tells that it has sent a presence, as every registrar does. Clients
+	// that only query, such as an operator's tool, are not logged and do not vote
+	// in takeovers.
 	presented bool
 	last      time.Time // peer_last_heard
 	// doubted is since when it owes a sign of life over its association, which is

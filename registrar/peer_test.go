@@ -571,7 +571,7 @@ func TestGuest(t *testing.T) {
 }
 
 // TestEncapPort: peers are told the UDP port of an element whose SCTP is in UDP,
-// and whoever takes it over calls it there. Clients are not told, and an element
+// and the registrar that takes it over calls it there. Clients are not told, and an element
 // cannot say that it is elsewhere.
 func TestEncapPort(t *testing.T) {
 	w := newPeerWorld(t)
@@ -836,7 +836,7 @@ func TestPassThrough(t *testing.T) {
 }
 
 // TestPeerElsewhere: at the place where a peer is called there is another one,
-// since it has started again. The other one alone is told what happens, once.
+// since it has started again. Only the other one is told what happens, once.
 func TestPeerElsewhere(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(1, greater)

@@ -95,7 +95,7 @@ const (
 	// maxListedAddrs is how many addresses of a registrar in a list are called.
 	maxListedAddrs = 8
 	// unheardCalls is how many registrars a second are called that are known from
-	// lists and have never been heard. Whoever sends a list chooses the
+	// lists and have never been heard. The sender of a list chooses the
 	// addresses.
 	unheardCalls = 8
 )

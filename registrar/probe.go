@@ -259,7 +259,7 @@ func (p *probe) await(r *Registrar) {
 // askAgain asks with the H flag: elements of the reference implementation answer
 // no registrar but the one that they take for their home, and that may be another
 // one, which has taken this one for dead. An element is asked so once in
-// KeepAliveInterval, lest two registrars fight over it.
+// KeepAliveInterval, so that two registrars do not fight over it.
 func (p *probe) askAgain(r *Registrar) {
 	p.again = true
 	t := &r.cfg.Timers

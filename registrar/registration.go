@@ -15,7 +15,7 @@ import (
 // onRegistration: RFC 5352, Section 3.1. An identifier that is taken passes to
 // the sender at once if that is the element itself, that is if it comes over
 // the element's association or from its host; the RFC's rule 4 wants that. A
-// stranger gets it only if the element turns out to be dead, whoever its home is:
+// stranger gets it only if the element turns out to be dead, whichever registrar its home is:
 // see claim.
 func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 	r.dropShared(a, m)
@@ -259,7 +259,7 @@ func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle, id param.PEID
 }
 
 // maxAlike bounds the pools whose handles differ in case only, of which there
-// could be very many. DNS can tell them apart by exact case alone, so that
+// could be very many. DNS can tell them apart only by exact case, so that
 // nobody has use for more than a few.
 const maxAlike = 64
 

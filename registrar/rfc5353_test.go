@@ -181,8 +181,8 @@ func TestUpdatesWithoutEffect(t *testing.T) {
 	w.wantHomes("a:1@20000002")
 }
 
-// TestTakeoverServerOfActive: a registrar that is heard is not taken over, whoever
-// says so. It is told to a peer that takes ourselves over that we live.
+// TestTakeoverServerOfActive: a registrar that is heard is not taken over, whichever
+// peer says so. It is told to a peer that takes ourselves over that we live.
 func TestTakeoverServerOfActive(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

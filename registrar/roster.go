@@ -52,7 +52,7 @@ func (r *Registrar) enlist(l *roster, e *entry) {
 	l.sum.Add(e.pool.handle, e.pe.ID)
 }
 
-// delist takes e out of its roster. Whoever is reading the roster goes on
+// delist takes e out of its roster. A reader of the roster goes on
 // behind it.
 func (r *Registrar) delist(e *entry) {
 	l := e.roster
@@ -87,7 +87,7 @@ func (r *Registrar) replace(e *entry, pe *handlespace.Element) {
 	e.pe, e.size = pe, size
 }
 
-// entry is the element of that handle and identifier, whoever's it is, nil if
+// entry is the element of that handle and identifier, whichever registrar its home is, nil if
 // there is none.
 func (r *Registrar) entry(h param.PoolHandle, id param.PEID) *entry {
 	if e := r.find(h, id); e != nil {

@@ -129,7 +129,7 @@ type Stats struct {
 	Probes uint64
 	// Removed: elements by RemoveReason.
 	Removed [removeReasons]uint64
-	// Malformed messages, Misplaced ones (none for a registrar), and ignored
+	// Malformed messages, Misplaced ones (of a type that registrars do not accept), and ignored
 	// ones.
 	Malformed, Misplaced uint64
 	Ignored              [ignoredReasons]uint64
@@ -167,7 +167,7 @@ type Stats struct {
 	// What there is now: peers by PeerState, and elements by home, our own first.
 	Peers [peerStates]uint64
 	Homes []HomeStats
-	// Misfits are those elements, of whoever, that are set aside since they do
+	// Misfits are those elements, of any registrar, that are set aside since they do
 	// not fit their pool.
 	Misfits uint64
 
@@ -284,7 +284,7 @@ func (s *Stats) families() []family {
 		announced("announces_received_total", "Announces of other registrars received.", s.AnnouncesReceived),
 		announced("announces_duplicate_total", "Announces of another registrar with our identifier.", s.AnnouncesDuplicate),
 		announced("announces_malformed_total", "Announces that could not be read.", s.AnnouncesMalformed),
-		counter("announces_refused_total", "Presences by multicast of registrars that are too many to be called.", s.AnnouncesRefused),
+		counter("announces_refused_total", "Multicast presences ignored because too many registrars are heard, or too many from one address.", s.AnnouncesRefused),
 		peers,
 		homes,
 		gauge("elements_set_aside", "Pool elements with another policy or transport than their pool.", s.Misfits),

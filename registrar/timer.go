@@ -2,7 +2,7 @@ package registrar
 
 import "time"
 
-// timer is a deadline of whoever embeds it. Its zero value is not armed.
+// timer is a deadline of the type that embeds it. Its zero value is not armed.
 type timer struct {
 	at    time.Time
 	seq   uint64

@@ -15,13 +15,13 @@ import (
 // that starts while the other one serves is not ready before that one is gone, and both
 // say so.
 //
-// One registrar tells the other over an association between the two, whoever has
+// One registrar tells the other over an association between the two, whichever has
 // called: a presence without the R bit, in answer to one with it, says that its sender
 // serves. One that does not serve yet asks, and does not answer. Where they do not know
 // of one another, a third registrar tells both: see tellTwins.
 type twin struct {
 	at   netip.Addr // where one was found last, perhaps ourselves
-	told netip.Addr // who has told us last that there is one
+	told netip.Addr // of the registrar that has told us last that there is one
 	// serves is when one has said that it serves, refused when a peer has refused us
 	// for one.
 	serves, refused time.Time

@@ -72,7 +72,7 @@ func TestTwinServes(t *testing.T) {
 	w.wantLog("does not answer any more")
 }
 
-// TestTwinStarts: the other one starts, too. It is told whether we serve, whoever has
+// TestTwinStarts: the other one starts, too. It is told whether we serve, whichever has
 // called, and neither waits for the other if neither serves.
 func TestTwinStarts(t *testing.T) {
 	t.Run("we serve", func(t *testing.T) {

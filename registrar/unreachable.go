@@ -14,7 +14,7 @@ type report struct {
 }
 
 // onUnreachable: RFC 5352, Section 3.5. The element is asked for a sign of
-// life at once (but at most once a second, whoever reports), and removed if it
+// life at once (but at most once a second, whichever client reports), and removed if it
 // gives none. If it does, it is removed only where MaxBadPEReport is set: then
 // more than so many clients that cannot reach it are to be believed more than
 // its own word. The RFC has that as a SHOULD; but nobody knows who the clients

@@ -39,7 +39,7 @@ type offered uint8
 const (
 	inUpdate   offered = iota // something has become of it
 	inTable                   // it is among the peer's own
-	inDownload                // it is in the handlespace, whoever's it is
+	inDownload                // it is in the handlespace, whichever registrar its home is
 )
 
 // offer takes what a peer says of an element. The peer may name elements as its
@@ -113,7 +113,7 @@ func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offe
 // another, or one was taken over that lives. Of two that can both reach the
 // element the one with the smaller identifier keeps it: the other one yields to
 // an update, which a home sends only of an element that it has heard. The
-// smaller one, and whoever learns it from a table, asks the element first, with
+// smaller one, and a registrar that learns it from a table, asks the element first, with
 // the H flag, and then either says in an update that it is ours, or yields.
 func (r *Registrar) contest(e *element, p *peer, pe *param.PoolElement, how offered) {
 	theirs := &handlespace.Element{PoolElement: *pe}

@@ -14,7 +14,7 @@ import (
 // no answer and no peer misses the identifier in between. If it cannot, since it does
 // not fit the pool for instance, takeOut takes the element out first.
 //
-// Who is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
+// An element that is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
 // a message for a registration whose life is over): an element that was only slow,
 // and a process that the element had superseded, unless another one follows now.
 func (r *Registrar) vacate(x *entry, owner *assoc, takeOut func()) {

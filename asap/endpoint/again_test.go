@@ -91,8 +91,8 @@ func TestHuntAnnouncedTurns(t *testing.T) {
 	}
 }
 
-// TestAnnouncedFull: whoever announces addresses that are not its own does not keep
-// a registrar out that announces itself.
+// TestAnnouncedFull: a sender that announces addresses of others does not
+// keep out a registrar that announces itself.
 func TestAnnouncedFull(t *testing.T) {
 	x := newHunter(t, HuntConfig{})
 	forged := &asap.ServerAnnounce{Server: 1, Transports: []param.Transport{{Type: param.TypeSCTPTransport, Port: 3863}}}

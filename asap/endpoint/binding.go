@@ -152,7 +152,7 @@ func (t *Transport) note(b *binding, ev sctp.Event) {
 	}
 }
 
-// retire keeps a binding for its associations alone. t.mu is held.
+// retire keeps a binding only for the associations that it has. t.mu is held.
 func (t *Transport) retire(b *binding) {
 	b.retired = true
 	t.former = append(t.former, b)

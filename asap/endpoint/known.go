@@ -79,7 +79,7 @@ func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPo
 }
 
 // makeRoom drops an address that its registrar has not announced itself from, for
-// one that does: whoever announces others' addresses can name any number.
+// one that does: a sender that announces addresses of others can name any number.
 func (k *known) makeRoom() bool {
 	i := slices.IndexFunc(k.announced, func(a announced) bool { return !a.source })
 	if i >= 0 {

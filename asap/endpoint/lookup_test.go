@@ -151,7 +151,7 @@ func TestHuntNameAndAnnounce(t *testing.T) {
 }
 
 // TestHuntAlternatives: the other addresses of a name are alternatives, the
-// name alone is none.
+// name itself is none.
 func TestHuntAlternatives(t *testing.T) {
 	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
 	x.begin()

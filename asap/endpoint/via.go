@@ -13,11 +13,11 @@ type Via uint8
 const (
 	// Auto takes the kernel's SCTP or SCTP in UDP, whichever answers first.
 	Auto Via = iota
-	// Kernel takes the kernel's SCTP alone.
+	// Kernel takes only the kernel's SCTP.
 	Kernel
-	// UDP takes SCTP in UDP in user space alone (RFC 6951).
+	// UDP takes only SCTP in UDP in user space (RFC 6951).
 	UDP
-	// TCP is for pool users alone (RFC 5352, Section 3.3).
+	// TCP is only for pool users (RFC 5352, Section 3.3).
 	TCP
 )
 

@@ -37,7 +37,7 @@ type Transport struct {
 	// TypeUDPLiteTransport and TypeOpaqueTransport.
 	Type Type
 	Port uint16
-	// Use is on the wire for SCTP alone; the other protocols are DataOnly.
+	// Use is on the wire only for SCTP; the other protocols are DataOnly.
 	Use TransportUse
 	// ServiceCode is DCCP's (RFC 5354, Section 3.3).
 	ServiceCode uint32
@@ -121,9 +121,9 @@ func (t *Transport) unfit() string {
 	case len(t.Addrs) == 0:
 		return "transport without an address"
 	case len(t.Addrs) > 1 && t.Type != TypeSCTPTransport:
-		return "more than one address, which SCTP transports alone may have"
+		return "more than one address, which only SCTP transports may have"
 	case t.Use != DataOnly && t.Type != TypeSCTPTransport:
-		return "data plus control, which SCTP transports alone can be"
+		return "data plus control, which only SCTP transports can be"
 	case t.Use > DataPlusControl:
 		return "transport use is neither 0 (data only) nor 1 (data plus control)"
 	}

@@ -311,8 +311,8 @@ func TestElementRefusedLater(t *testing.T) {
 	})
 }
 
-// TestElementStranger: who reaches the element's port, asks it to be its home,
-// and refuses it then, does not end it or move it.
+// TestElementStranger: a stranger that reaches the element's port, asks to
+// be its home and then refuses it, does not end or move the element.
 func TestElementStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctp.NewNetwork()

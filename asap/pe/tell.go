@@ -14,7 +14,7 @@ const (
 	tellAtOnce = 8
 	tellPause  = 10 * time.Minute
 	// The pause between two warnings grows from minWarn to maxWarn while there
-	// are any: whoever reaches the element can cause them.
+	// are any: anyone who can reach the element can cause them.
 	minWarn = time.Second
 	maxWarn = time.Minute
 )

@@ -41,7 +41,7 @@ func adoption(t *testing.T) *driver {
 	return d
 }
 
-// TestAdopterRefuses: who wants to be the home, and then refuses the element,
+// TestAdopterRefuses: a registrar that wants to be the home and then refuses the element
 // changes nothing. The home is told again that the element is its own.
 func TestAdopterRefuses(t *testing.T) {
 	for name, answer := range map[string]asap.Message{
@@ -111,8 +111,8 @@ func TestAdopterLosesHome(t *testing.T) {
 	d.want("5s ! home changed", "5s ! registered", "5s close 2 abort=false")
 }
 
-// TestAdopterWhileHunting: who wants to be the home and then says nothing does
-// not keep the element from finding one.
+// TestAdopterWhileHunting: a registrar that wants to be the home and then does
+// not answer does not keep the element from finding one.
 func TestAdopterWhileHunting(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
@@ -125,8 +125,8 @@ func TestAdopterWhileHunting(t *testing.T) {
 		"0s send 2 REG 11111111 home=00000000 load=0", "0s ! registered")
 }
 
-// TestAdopterAgain: who has not accepted the element is not tried again for a
-// while, over whatever association.
+// TestAdopterAgain: a registrar that has not accepted the element is not tried
+// again for a while, over any association.
 func TestAdopterAgain(t *testing.T) {
 	d := adoption(t)
 	d.receive(8, reject(param.CauseSecurity))
@@ -452,8 +452,8 @@ func TestMovedRefused(t *testing.T) {
 	}
 }
 
-// TestAdopterTooEarly: who wants to be the home of an element that no registrar has
-// accepted yet is a stranger.
+// TestAdopterTooEarly: a registrar that wants to be the home of an element that no
+// registrar has accepted yet is a stranger.
 func TestAdopterTooEarly(t *testing.T) {
 	d := newDriver(t, nil)
 	d.register()

@@ -87,7 +87,7 @@ func (c *Config) prepare() error {
 		c.toward = endpoint.LocalToward
 	}
 	if len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid() {
-		return errors.New("no registrar and no announce group: whom to ask is not known")
+		return errors.New("no registrar and no announce group: set Registrars or AnnounceGroup")
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func (m *session) pass() {
 }
 
 // send sends the command a signal. A command that has become another user's, by
-// setuid, takes none of rsp: whoever waits for its end must know.
+// setuid, takes none from rsp: the caller that waits for its end must know.
 func (m *session) send(sig os.Signal) {
 	if err := m.command.Signal(sig); err != nil {
 		m.log.log(quiet, "the command cannot be sent the signal (%v): %v; rsp ends when it does (process %d)", sig, err, m.command.PID())

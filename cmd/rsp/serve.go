@@ -31,7 +31,7 @@ func parseServe(s string) (param.Transport, error) {
 	if hasCode {
 		n, err := strconv.ParseUint(code, 0, 32)
 		if err != nil || t.Type != param.TypeDCCPTransport {
-			return t, fmt.Errorf("%q: a service code, a number behind the /, is dccp's alone", s)
+			return t, fmt.Errorf("%q: a service code, a number behind the /, is only for dccp", s)
 		}
 		t.ServiceCode = uint32(n)
 	}

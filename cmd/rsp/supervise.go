@@ -90,8 +90,8 @@ type running struct {
 // firstLoad is how long the first registration waits for a load source.
 const firstLoad = 2 * time.Second
 
-// start runs the element, its check and its load. At the end it waits for the
-// element alone: a check or a load may hang.
+// start runs the element, its check and its load. At the end it waits only
+// for the element: a check or a load may hang.
 func (s *supervisor) start(ctx context.Context) running {
 	ctx, stop := context.WithCancel(ctx)
 	r := running{stop: stop, ended: make(chan error, 1)}

@@ -1,7 +1,7 @@
 // Package guest asks a registrar for its peers and its handlespace by ENRP (RFC
 // 5353), as a registrar does that joins its scope, but without becoming one: it
 // has no pool elements, and refuses whatever it is asked itself. It sends a
-// presence only to a registrar that refuses who has sent none, as RSPLIB's does.
+// presence only to registrars that require one, such as RSPLIB.
 // A registrar may count it among its peers until MAX-TIME-NO-RESPONSE after its
 // end; there is nothing to take over.
 package guest
@@ -219,7 +219,7 @@ func (g *Guest) Peers(ctx context.Context) (param.ServerID, []param.ServerInform
 	}
 	var peers []param.ServerInformation
 	for _, p := range m.Servers {
-		if p.ID != g.id { // RSPLIB lists whoever asks
+		if p.ID != g.id { // RSPLIB lists the registrar that asks, too
 			peers = append(peers, p)
 		}
 	}

@@ -27,7 +27,7 @@ func (s *kernelSocket) confirmed(kid int32, peer []netip.AddrPort) (confirmed, c
 }
 
 // askClaimed sends a HEARTBEAT to addresses that a peer claims to have, for which
-// the kernel alone takes half a second to one and a half.
+// the kernel by itself takes half a second to one and a half.
 func (s *kernelSocket) askClaimed(kid int32, claimed []netip.AddrPort) {
 	for _, ap := range claimed[:min(len(claimed), maxAsked)] {
 		_ = setOption(s, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, ap, hbDemand))

@@ -87,7 +87,7 @@ func TestKernelAndUserSpace(t *testing.T) {
 			a, stackA := stackSide(t, "ha", StackConfig{EncapPort: EncapPort}, tc.a)
 			b, _ := stackSide(t, "hb", StackConfig{Mode: UDPOnly, EncapPort: tc.encap}, tc.b)
 			if got := fmt.Sprint(stackA.Kinds()); got != "[kernel]" {
-				t.Fatalf("kinds %s, want the kernel's alone", got)
+				t.Fatalf("kinds %s, want only the kernel's", got)
 			}
 			dest := func(addr string) Dest {
 				return Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}, Kind: UDP}

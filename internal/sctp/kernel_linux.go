@@ -30,7 +30,7 @@ import (
 
 const (
 	// kernelStreams is how many streams an association asks for and grants,
-	// each way. ASAP and ENRP use stream 0 alone.
+	// each way. ASAP and ENRP use only stream 0.
 	kernelStreams = 10
 	// kernelRTOInitial is RTO.Initial (RFC 9260, Section 16).
 	kernelRTOInitial = time.Second

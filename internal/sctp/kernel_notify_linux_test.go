@@ -98,7 +98,7 @@ func TestKernelUnreported(t *testing.T) {
 		e.received(&rcvInfo{assoc: 7}, []byte("a message"), true)
 		r.notified(note(noteAssocChange, commLost, 0, 7))
 		if len(got) != 1 || got[0].Type != Down {
-			t.Errorf("%s: got %v, want Down alone", name, got)
+			t.Errorf("%s: got %v, want only Down", name, got)
 		}
 	}
 }

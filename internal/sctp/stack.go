@@ -14,9 +14,9 @@ const (
 	// kernel has it. Where the kernel serves the encapsulation port itself
 	// (net.sctp.udp_port), it alone does so.
 	Auto Mode = iota
-	// KernelOnly: the kernel's SCTP alone.
+	// KernelOnly: only the kernel's SCTP.
 	KernelOnly
-	// UDPOnly: SCTP in UDP in user space alone.
+	// UDPOnly: only SCTP in UDP in user space.
 	UDPOnly
 )
 

@@ -117,7 +117,7 @@ func TestStackWildcard(t *testing.T) {
 	}
 }
 
-// TestOneFamily listens on :: where one family is not to be had.
+// TestOneFamily listens on :: where one family is not available.
 func TestOneFamily(t *testing.T) {
 	for _, without := range []string{"::", "0.0.0.0"} {
 		t.Run(without, func(t *testing.T) {

@@ -32,7 +32,7 @@ const (
 // (Section 5.4).
 type way struct {
 	index byte
-	nonce uint64 // of HEARTBEATs, known to nobody else than who gets them
+	nonce uint64 // of HEARTBEATs, known only to those that receive them
 	path  atomic.Pointer[path]
 	heard atomic.Int64 // when a packet last came from there, Unix ns
 	acked atomic.Int64 // when a HEARTBEAT was last acknowledged, Unix ns; 0 is never
@@ -122,7 +122,7 @@ func (a *udpAssoc) heartbeat(w *way) {
 	a.transmit(p, a.peerTag.Load(), chunk{typ: chunkHeartbeat, body: a.heartbeatInfo(w)})
 }
 
-// heartbeatInfo is what nobody can acknowledge who has not got it there.
+// heartbeatInfo can be acknowledged only by a peer that has received it there.
 func (a *udpAssoc) heartbeatInfo(w *way) []byte {
 	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, w.nonce)
 	return appendTLV(nil, 1, info)

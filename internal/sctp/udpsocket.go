@@ -94,7 +94,7 @@ func (s *udpSocket) local() netip.AddrPort { return s.addr }
 
 func (s *udpSocket) close() error { return s.conn.Close() }
 
-// read is called by one goroutine alone.
+// only one goroutine calls read.
 func (s *udpSocket) read(b []byte) (int, netip.AddrPort, netip.Addr, error) {
 	for {
 		if e := s.nextRefused(); e != nil {

@@ -3,7 +3,7 @@
 //
 // The plugin knows DNS and CoreDNS: it turns names into pool handles, has the
 // pool select elements, and makes records of them ([Handler]). The registrar
-// (package registrar/host) knows ASAP. The two meet in the handlespace alone,
+// (package registrar/host) knows ASAP. The two meet only in the handlespace,
 // so that no query waits for the registrar.
 //
 // Handlers belong to a CoreDNS instance, which a reload replaces; registrars

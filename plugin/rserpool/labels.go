@@ -102,7 +102,7 @@ func wireLen(name string) int {
 	return n
 }
 
-// equalFold compares as DNS does (RFC 4343): ASCII letters alone have case.
+// equalFold compares as DNS does (RFC 4343): only ASCII letters have case.
 func equalFold[B []byte | string](b B, s string) bool {
 	if len(b) != len(s) {
 		return false

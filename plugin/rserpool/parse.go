@@ -124,7 +124,7 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 		return fmt.Errorf("%s: got %d arguments, want: %s %s", name, len(args), name, p.args)
 	}
 	if seen[name] && !p.repeats {
-		return fmt.Errorf("%s is there twice, it can be given once", name)
+		return fmt.Errorf("%s is listed twice: it can be given only once", name)
 	}
 	seen[name] = true
 	if err := p.parse(cfg, args); err != nil {
@@ -150,7 +150,7 @@ func parseZones(args, keys []string) ([]string, error) {
 		case isReverse(z):
 			return nil, fmt.Errorf("%s is a reverse zone, which is not supported yet", z)
 		case slices.Contains(zones, z) && len(args) > 0:
-			return nil, fmt.Errorf("zone %s is there twice", z)
+			return nil, fmt.Errorf("zone %s is listed twice", z)
 		case !slices.Contains(zones, z): // keys differ in port or transport
 			zones = append(zones, z)
 		}
@@ -192,7 +192,7 @@ func (cfg *config) parsePeer(args []string) error {
 		case a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0:
 			return fmt.Errorf("%s is not where a registrar can be, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
 		case slices.Contains(cfg.options.peers, a):
-			return fmt.Errorf("%s is there twice", a)
+			return fmt.Errorf("%s is listed twice", a)
 		}
 		cfg.options.peers = append(cfg.options.peers, a)
 	}
@@ -215,7 +215,7 @@ func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort
 		for _, b := range addrs {
 			switch {
 			case a == b:
-				return nil, fmt.Errorf("%s is there twice", a)
+				return nil, fmt.Errorf("%s is listed twice", a)
 			case a.Port() != b.Port():
 				return nil, fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
 			case covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()):
@@ -317,7 +317,7 @@ func (cfg *config) parseNameserver(args []string) error {
 	s := nameserver{name: name}
 	for _, other := range cfg.servers {
 		if other.name == name {
-			return fmt.Errorf("%s is there twice; name all its addresses in one line", name)
+			return fmt.Errorf("%s is listed twice; name all its addresses in one line", name)
 		}
 	}
 	for _, arg := range args[1:] {
@@ -326,7 +326,7 @@ func (cfg *config) parseNameserver(args []string) error {
 			return fmt.Errorf("%q is not the IP address of a host, such as 192.0.2.53 or 2001:db8::53", arg)
 		}
 		if slices.Contains(s.addrs, a.Unmap()) {
-			return fmt.Errorf("address %s is there twice", a)
+			return fmt.Errorf("address %s is listed twice", a)
 		}
 		s.addrs = append(s.addrs, a.Unmap())
 	}

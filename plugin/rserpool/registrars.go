@@ -192,7 +192,7 @@ func (rs *registrars) snapshot() []*shared {
 }
 
 // instance is what the rserpool blocks of one CoreDNS instance have in common:
-// its life, and so its lease on registrars. It belongs to that instance alone.
+// its life, and so its lease on registrars. It belongs only to that instance.
 //
 // CoreDNS tells an instance neither that it has been discarded, because the
 // reload that made it failed after startup, nor that it was stopped without

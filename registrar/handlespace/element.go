@@ -90,7 +90,7 @@ func (e *InconsistentError) Error() string {
 }
 
 // use is the transport use that counts for a pool's consistency: it is on the
-// wire for SCTP alone (RFC 5354, Section 3.4).
+// wire only for SCTP (RFC 5354, Section 3.4).
 func use(t *param.Transport) param.TransportUse {
 	if t.Type != param.TypeSCTPTransport {
 		return param.DataOnly

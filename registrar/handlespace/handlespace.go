@@ -22,7 +22,7 @@ type Space struct {
 }
 
 // New returns an empty handlespace. Its random policies draw from sources
-// seeded by seed alone. The writer takes from seed when it makes a pool with a
+// seeded only by seed. The writer takes from seed when it makes a pool with a
 // random policy; New itself takes nothing.
 func New(seed *rand.Rand) *Space {
 	s := &Space{seed: seed}
@@ -67,7 +67,7 @@ func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
 
 // Renew is Put, but an element that is alone in its pool need not fit what the pool
 // was: it makes the pool another one, in one step, so that no reader finds it without
-// an element. Who has found the former pool before goes on with its element.
+// an element. A reader that has found the former pool before goes on with its element.
 func (s *Space) Renew(h param.PoolHandle, e *Element) (old *Element, err error) {
 	p := s.Pool(h)
 	if p == nil || p.check(e) == nil || p.Len() > 1 {
@@ -172,6 +172,6 @@ func (s *Space) Len() (pools, elements int) {
 func (s *Space) Changes() uint64 { return s.changes.Load() }
 
 // Serial returns the serial number of the zone (RFC 1035, Section 3.3.13), at the
-// time now, which any reader may tell; see serial. Whoever needs one that belongs
-// to what it reads asks for it first.
+// time now, which any reader may tell; see serial. A reader that needs one that
+// belongs to what it reads asks for it first.
 func (s *Space) Serial(now time.Time) uint32 { return s.serial.at(now, &s.changes) }

@@ -14,8 +14,8 @@ import (
 // It is never ahead of the clock, however fast the changes are, so that it does
 // not go back over a restart. For that, several changes within a second have one
 // serial: a change after the serial was read has a new one from the next second
-// on. Who has read the former one before the change, or what is new with the
-// former one, finds the new one later.
+// on. A reader that has read the former one before the change, or what is new
+// with the former one, finds the new one later.
 //
 // A clock that is set while the program runs makes no difference: after the first
 // reading only the time that has passed since counts.

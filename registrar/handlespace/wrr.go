@@ -9,7 +9,7 @@ import "math/bits"
 //
 // In every round an element of weight w is due w times, at the fractions
 // (k + phase) / w for k from 0 to w - 1: evenly spread, and exactly as often
-// as its weight says. Whoever is due next is served next, so that a round is
+// as its weight says. The element that is due next is served next, so that a round is
 // the circular list of RFC 5356, Section 4.2.2, without a list of that length.
 //
 // Phases keep elements of the same weight from being due all at once. The n-th

@@ -221,7 +221,7 @@ func TestWeightedRoundRobinBacklog(t *testing.T) {
 }
 
 // TestPhase: the multiples of the golden ratio leave no gap of more than three
-// times the mean, whoever is the last to join.
+// times the mean, whichever element is the last to join.
 func TestPhase(t *testing.T) {
 	for _, first := range []uint32{0, 1, 12345, 0xfffff000} {
 		for n := 4; n <= 4096; n = n*3/2 + 1 {

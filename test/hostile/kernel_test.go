@@ -11,7 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// beginKernelSiege starts a server that has the kernel's SCTP alone, with honest
+// beginKernelSiege starts a server that has only the kernel's SCTP, with honest
 // elements that use it. Raw peers reach it in UDP, by the kernel.
 func beginKernelSiege(t *testing.T, options ...string) *siege {
 	t.Helper()

@@ -87,7 +87,7 @@ func TestHostsReachEachOther(t *testing.T) {
 	}
 }
 
-// TestWires: each thing that can be done to a wire, seen by who sends over it.
+// TestWires: each thing that can be done to a wire, as a sender sees it.
 func TestWires(t *testing.T) {
 	n := New(t)
 	a, b := n.Host("a", "10.98.1.1/24"), n.Host("b", "10.98.1.2/24")

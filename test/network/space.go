@@ -51,7 +51,7 @@ func (s *space) enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
-	// The interfaces in /sys are those of who mounts it.
+	// The interfaces in /sys are those of the process that mounts it.
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}

@@ -299,7 +299,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// TestNoKernelSCTP: a kernel without SCTP is an error where it alone is to
+// TestNoKernelSCTP: a kernel without SCTP is an error where only it is to
 // serve, and a line in the log where SCTP in UDP does.
 func TestNoKernelSCTP(t *testing.T) {
 	outside(t)
