@@ -85,9 +85,6 @@ type note struct {
 	weight, joined uint32
 }
 
-// notes reports whether the policy needs them.
-func (r *rule) notes() bool { return r.counts || r.kind == inWeightedTurn }
-
 // value returns what the policy compares or weighs now of a slot's element.
 func (r *rule) value(m *members, slot uint32) uint64 {
 	base := r.base(&m.elems[slot].Policy)
