@@ -4,17 +4,19 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
+	"golang.org/x/sys/unix"
 )
 
 // phase is how far a command is on its way to its end:
 //
-//	serving -> leaving -> draining -> ending
+//	serving -> leaving -> draining -> ending -> outliving
 //
-// A second signal goes to ending at once.
+// A second signal goes to ending at once, and SIGCONT from outliving to serving.
 type phase uint8
 
 const (
@@ -27,7 +29,12 @@ const (
 	draining
 	// ending: the command has the signal.
 	ending
+	// outliving: the command has had the signal for outliveTime.
+	outliving
 )
+
+// outliveTime is how long a command may take to end before that is logged.
+const outliveTime = 10 * time.Second
 
 // session is a command that runs, with its element. It is driven by events,
 // and waits for nothing else.
@@ -37,11 +44,14 @@ type session struct {
 	element running
 	ended   <-chan error // nil once the element has ended
 	phase   phase
-	signal  os.Signal        // what will end the command
+	signal  syscall.Signal   // what will end the command
 	due     <-chan time.Time // when the phase is over at the latest
 	failure error            // what rsp ends with in place of the command's status
 	stopped bool
-	lend    <-chan time.Time // when to try again to give the command the terminal
+	suspension
+	hadTerminal bool
+	begin       func() running   // the element again
+	lend        <-chan time.Time // when to try again to give the command the terminal
 }
 
 // lendInterval is how often a command that waits for the terminal is offered
@@ -63,8 +73,8 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 		return &statusError{child.StartStatus(err)}
 	}
 	ignoreTerminal()
-	m := &session{supervisor: s, command: c, element: s.start(ctx)}
-	m.ended = m.element.ended
+	m := &session{supervisor: s, command: c, hadTerminal: child.HasTerminal(), begin: func() running { return s.start(ctx) }}
+	m.serve()
 	for {
 		select {
 		case sig := <-signals:
@@ -74,7 +84,11 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 		case err := <-m.ended:
 			m.onElementEnd(err)
 		case <-m.due:
-			m.pass()
+			m.onDue()
+		case <-m.left:
+			m.suspend()
+		case <-m.leaveBy:
+			m.suspend()
 		case <-m.lend:
 			m.offerTerminal()
 		case <-c.Done():
@@ -83,46 +97,90 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 	}
 }
 
-// ends reports whether a signal asks for the end.
-func ends(sig os.Signal) bool {
-	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
+// serve registers the element.
+func (m *session) serve() {
+	m.phase, m.due = serving, nil
+	m.element = m.begin()
+	m.ended = m.element.ended
 }
+
+// ends reports whether a signal asks for the end.
+func ends(sig os.Signal) bool { return slices.Contains(endCommand, sig) }
 
 // onSignal passes a signal on: at once, but for the first that asks for the
 // end, which follows the deregistration.
 func (m *session) onSignal(sig os.Signal) {
 	switch {
+	case sig == syscall.SIGTSTP:
+		m.onTerminalStop()
 	case sig == syscall.SIGCONT:
 		m.command.Continue()
+		if m.phase == outliving && m.ended == nil {
+			m.command.EndGroup(false)
+			m.serve()
+		}
 	case sig == syscall.SIGHUP:
-		// As the kernel does when the terminal is closed: one that is
-		// stopped would not notice.
-		m.send(sig)
-		m.command.Continue()
+		m.hangUp()
 	case !ends(sig):
 		m.send(sig)
 	case m.phase == serving:
 		m.log.log(verbose, "%v: deregistering", sig)
-		m.phase, m.signal = leaving, sig
+		m.phase, m.signal = leaving, sig.(syscall.Signal)
 		m.due = time.After(m.endLimit())
 		m.element.stop()
 	default:
-		m.signal = sig
+		m.signal = sig.(syscall.Signal)
 		m.pass()
 	}
 }
 
-// pass ends the command. One that is stopped would not notice the signal.
-func (m *session) pass() {
-	m.phase, m.due = ending, nil
-	m.send(m.signal)
+// hangUp passes SIGHUP on. It asks most servers to read their configuration
+// again, and nothing is deregistered. If the terminal was closed, the whole
+// group gets it, as without rsp. The kernel has them continue then: one that is
+// stopped would not notice.
+func (m *session) hangUp() {
+	if m.hadTerminal && !child.HasTerminal() {
+		m.command.EndGroup(true)
+		m.told(syscall.SIGHUP, m.command.SignalGroup(syscall.SIGHUP))
+	} else {
+		m.send(syscall.SIGHUP)
+	}
 	m.command.Continue()
 }
 
-// send sends the command a signal. A command that has become another user's, by
-// setuid, takes none from rsp: the caller that waits for its end must know.
-func (m *session) send(sig os.Signal) {
-	if err := m.command.Signal(sig); err != nil {
+// onDue goes on when a phase has lasted long enough.
+func (m *session) onDue() {
+	if m.phase != ending {
+		m.pass()
+		return
+	}
+	m.phase, m.due = outliving, nil
+	m.log.log(quiet, "the command (pid %d) is still running %v after %s, and is not registered: "+
+		"to register it again, use kill -CONT %d; to end it, send SIGTERM again, or kill -KILL %[1]d",
+		m.command.PID(), outliveTime, unix.SignalName(m.signal), os.Getpid())
+}
+
+// pass ends the command. One that is stopped would not notice the signal.
+// SIGINT and SIGQUIT go to its whole group, as from a terminal: a shell that
+// waits for its child ignores one that the child does not get.
+func (m *session) pass() {
+	m.phase, m.due = ending, time.After(outliveTime)
+	m.command.EndGroup(true)
+	if m.signal == syscall.SIGTERM {
+		m.send(m.signal)
+	} else {
+		m.told(m.signal, m.command.SignalGroup(m.signal))
+	}
+	m.command.Continue()
+}
+
+// send sends the command a signal.
+func (m *session) send(sig os.Signal) { m.told(sig, m.command.Signal(sig)) }
+
+// told takes the result of sending a signal. A command that has become another
+// user's, by setuid, takes none from rsp: the caller that waits for its end must know.
+func (m *session) told(sig os.Signal, err error) {
+	if err != nil {
 		m.log.log(quiet, "the command cannot be sent the signal (%v): %v; rsp ends when it does (process %d)", sig, err, m.command.PID())
 	}
 }

@@ -41,6 +41,7 @@ func TestDrain(t *testing.T) {
 		s.lives(p)
 		p.signal(syscall.SIGTERM)
 		p.says("draining")
+		time.Sleep(repeatTime + 50*time.Millisecond)
 		s.end(p)
 	})
 	t.Run("the command ends", func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestDrain(t *testing.T) {
 		p := start(t, nil, "10m")
 		p.signal(syscall.SIGTERM)
 		p.says("draining")
-		p.signal(syscall.SIGTERM)
+		p.again(syscall.SIGTERM)
 		if status := p.wait(); status != exitOK {
 			t.Errorf("status %d", status)
 		}

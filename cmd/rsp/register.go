@@ -67,19 +67,37 @@ With COMMAND, rsp runs the server. The element is registered while COMMAND runs,
 and rsp ends with COMMAND's exit status. Only three things end COMMAND: COMMAND
 itself, the user's signals, and a first registration that is refused.
 
-Signals are passed on to COMMAND, but not to the processes that COMMAND starts, so a
-start script must end with exec SERVER. SIGTERM, SIGINT and SIGQUIT follow the
-deregistration and the time of --drain; a second one is passed on at once. Clients
-keep an answer for its TTL, so --drain with that TTL lets the server answer those
-that have not heard of the deregistration. Signals that rsp was started to ignore,
-as by nohup, stay ignored by rsp and COMMAND.
+Signals are passed on to COMMAND. SIGTERM, SIGINT and SIGQUIT follow the
+deregistration and the time of --drain; a second one is passed on at once, unless
+it is the same within 250ms. Clients keep an answer for its TTL, so --drain with
+that TTL lets the server answer those that have not heard of the deregistration.
+SIGHUP is passed on at once, and the element stays registered. Signals that rsp was
+started to ignore, as by nohup, stay ignored by rsp and COMMAND.
+
+COMMAND has a process group of its own. SIGINT and SIGQUIT reach the whole group, as
+Ctrl-C and Ctrl-\ do without rsp, and so does SIGHUP when the terminal is closed.
+Other signals reach only COMMAND. When SIGTERM, SIGINT, SIGQUIT or SIGHUP from rsp
+has ended COMMAND, rsp sends SIGTERM to the rest of the group, so that a start
+script leaves no server behind. A start script should still end with exec SERVER:
+rsp waits for COMMAND, and not for the rest. A daemon that leaves the group (setsid)
+runs on. So does everything that COMMAND leaves behind when it ends by itself. If
+rsp is killed (kill -9), COMMAND gets SIGTERM, but the rest of its group does not.
+
+If COMMAND runs on for 10s after SIGTERM, SIGINT or SIGQUIT, rsp logs that and leaves
+the element deregistered: COMMAND may be about to end. SIGCONT to rsp registers it
+again. Send a signal that does not end the server, such as SIGQUIT for the threads
+of a Java program, to the server and not to rsp.
 
 COMMAND gets the terminal if it reads from it and rsp is in the foreground; Ctrl-C
 and Ctrl-Z then reach COMMAND directly. While COMMAND is stopped, it is not
-registered. If COMMAND does not read the terminal, Ctrl-Z stops only rsp: the
-element is removed after a missed keep-alive, and registered again when rsp
-continues. As process 1 of a container, rsp also reaps orphaned processes. In a
-systemd unit, set KillMode=mixed: SIGTERM then goes only to rsp, which passes it on.
+registered. If COMMAND does not read the terminal, Ctrl-Z deregisters the element,
+waits up to 1s for that, and stops COMMAND's group and rsp. When rsp continues (fg,
+bg), so does the group, and rsp registers the element again. Without COMMAND, Ctrl-Z
+stops only rsp: the element is removed after a missed keep-alive, and registered
+again when rsp continues.
+
+As process 1 of a container, rsp also reaps orphaned processes. In a systemd unit,
+set KillMode=mixed: SIGTERM then goes only to rsp, which passes it on.
 
 If the log cannot be written, because the reader of the pipe hangs or has ended,
 rsp and COMMAND run on; rsp counts the lines that it loses, and logs the number

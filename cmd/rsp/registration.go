@@ -23,7 +23,7 @@ const (
 // registration keeps one element registered. A pe.Element can end by itself,
 // when its sockets cannot be opened or a registrar refuses it; the server that
 // it stands for goes on, and another pe.Element with the same identifier takes
-// its place. Its methods may be called from any goroutine, run once.
+// its place. Its methods may be called from any goroutine, run by one at a time.
 type registration struct {
 	cfg    pe.Config
 	log    *logger
@@ -40,6 +40,8 @@ type registration struct {
 	nextUp   time.Time   // when it may be registered again after it was not
 	listed   bool        // clients may have been told of the element
 	leftAt   time.Time   // when it was deregistered; zero while it is registered
+
+	awaitsLeft chan struct{} // closed at the deregistration; nil if nobody waits
 }
 
 // newRegistration checks the configuration, and does nothing yet.
@@ -139,6 +141,10 @@ func (r *registration) observe(ev pe.Event) {
 		r.accepted, r.fresh, r.listed, r.leftAt = true, true, true, time.Time{}
 	case pe.Deregistered: // perhaps of a registration whose answer is on its way
 		r.listed, r.leftAt = true, time.Now()
+		if r.awaitsLeft != nil {
+			close(r.awaitsLeft)
+			r.awaitsLeft = nil
+		}
 	}
 }
 
@@ -148,6 +154,19 @@ func (r *registration) ended(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.listed = r.listed || err != nil
+}
+
+// left gives a channel that is closed once the element is not registered.
+func (r *registration) left() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := make(chan struct{})
+	if !r.listed || !r.leftAt.IsZero() {
+		close(c)
+	} else {
+		r.awaitsLeft = c
+	}
+	return c
 }
 
 // drain says how much of a time is left until nobody has an answer any more

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // TestNohup: signals that rsp was started to ignore stay ignored, also by the
@@ -43,6 +46,48 @@ func TestNohup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRepeatedSignal: a signal that comes twice at once, as GNU timeout sends it
+// to the process and to the group, counts once.
+func TestRepeatedSignal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, done := make(chan os.Signal), make(chan os.Signal, 8), make(chan struct{})
+		defer close(done)
+		go dropRepeats(from, to, endCommand, done)
+		for _, c := range []struct {
+			after  time.Duration
+			signal os.Signal
+			passed bool
+		}{
+			{0, syscall.SIGTERM, true},
+			{5 * time.Millisecond, syscall.SIGTERM, false},
+			{0, syscall.SIGCONT, true},
+			{0, syscall.SIGTERM, false},
+			{0, syscall.SIGINT, true},
+			{0, syscall.SIGHUP, true},
+			{0, syscall.SIGHUP, true}, // to read the configuration again, perhaps a newer one
+			{repeatTime / 2, syscall.SIGINT, false},
+			{repeatTime / 2, syscall.SIGINT, true},
+		} {
+			time.Sleep(c.after)
+			from <- c.signal
+			synctest.Wait()
+			if passed := len(to) == 1; passed != c.passed {
+				t.Errorf("%v after %v: passed %v, want %v", c.signal, c.after, passed, c.passed)
+			}
+			for len(to) > 0 {
+				<-to
+			}
+		}
+	})
+}
+
+// again sends a signal that has been sent before, so that it counts.
+func (p *proc) again(s os.Signal) {
+	p.t.Helper()
+	time.Sleep(repeatTime + 50*time.Millisecond)
+	p.signal(s)
 }
 
 // shellRSP starts rsp from a script of the shell that gets its command line.

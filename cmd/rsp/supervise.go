@@ -42,11 +42,11 @@ func (s *supervisor) run(ctx context.Context) error {
 		go child.Reap(ctx)
 	}
 	if len(s.command) == 0 {
-		signals, stop := take(endAlone)
+		signals, stop := take(endAlone, endAlone)
 		defer stop()
 		return s.alone(ctx, signals)
 	}
-	signals, stop := take(passedOn)
+	signals, stop := take(passedOn, endCommand)
 	defer stop()
 	return s.withCommand(ctx, signals)
 }

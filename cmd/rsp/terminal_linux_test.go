@@ -14,22 +14,24 @@ import (
 // terminal is a pseudo-terminal whose other end is rsp's.
 type terminal struct {
 	*os.File
-	t *testing.T
+	fd int // that File.Fd would make blocking, so that nobody could close it
+	t  *testing.T
 }
 
 // startInTerminal starts rsp in a session of its own, with a terminal for its
 // standard files that it controls.
 func startInTerminal(t *testing.T, script string, args ...string) (*proc, *terminal) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skipf("no pseudo-terminals here: %v", err)
 	}
+	master := os.NewFile(uintptr(fd), "/dev/ptmx")
 	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +57,7 @@ func startInTerminal(t *testing.T, script string, args ...string) (*proc, *termi
 			_, _ = p.Write(b[:n])
 		}
 	}()
-	return p, &terminal{master, t}
+	return p, &terminal{master, fd, t}
 }
 
 func (m *terminal) types(s string) {
@@ -67,7 +69,7 @@ func (m *terminal) types(s string) {
 
 // foreground is the process group that has the terminal.
 func (m *terminal) foreground() int {
-	n, _ := unix.IoctlGetInt(int(m.Fd()), unix.TIOCGPGRP)
+	n, _ := unix.IoctlGetInt(m.fd, unix.TIOCGPGRP)
 	return n
 }
 
@@ -95,8 +97,9 @@ func TestTerminalRead(t *testing.T) {
 // terminal after the deregistration.
 func TestTerminalInterrupt(t *testing.T) {
 	r := newRegistry(t)
-	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `trap 'echo interrupted; exit 9' INT; while :; do sleep 0.05; done`)...)
+	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done`)...)
 	r.has(t, "web", 1)
+	p.says("ready") // its trap is set
 	tty.types("\x03")
 	if status := p.wait(); status != 9 {
 		t.Errorf("status %d, want the command's 9", status)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -18,6 +19,9 @@ type Child struct {
 	err  error
 
 	terminal bool // it has been given the terminal
+
+	endGroup atomic.Bool // what it leaves behind is to end
+	hungUp   atomic.Bool // SIGHUP was sent to it
 }
 
 // Change says that the command was stopped, or goes on.
@@ -57,6 +61,7 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 		err := start(c.cmd, false)
 		started <- err
 		if err == nil {
+			c.endRest(awaitEnd(c.PID()))
 			c.err = wait(c.cmd)
 			close(c.done)
 		}
@@ -70,6 +75,9 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 // Signal sends a signal to the command, not to what it has started. It fails
 // where the command has become another user's.
 func (c *Child) Signal(s os.Signal) error {
+	if s == syscall.SIGHUP {
+		c.hungUp.Store(true)
+	}
 	err := c.cmd.Process.Signal(s)
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
@@ -77,15 +85,36 @@ func (c *Child) Signal(s os.Signal) error {
 	return err
 }
 
-// Continue has the command, and what shares its process group, continue if it
-// is stopped.
-func (c *Child) Continue() {
+// SignalGroup sends a signal to the command, and to what shares its process
+// group, as a terminal does. It fails where the command does not get it.
+func (c *Child) SignalGroup(s syscall.Signal) error {
 	select {
 	case <-c.done: // its number may be another's
+		return nil
 	default:
-		if syscall.Kill(-c.PID(), syscall.SIGCONT) != nil { // it has gone to another group
-			_ = c.Signal(syscall.SIGCONT)
-		}
+	}
+	_ = syscall.Kill(-c.PID(), s)
+	if group, err := syscall.Getpgid(c.PID()); err == nil && group != c.PID() { // it has gone to another group
+		return c.Signal(s)
+	}
+	return c.Signal(syscall.Signal(0)) // one of the group who may get it is enough for kill
+}
+
+// Continue has the command, and what shares its process group, continue if it
+// is stopped.
+func (c *Child) Continue() { _ = c.SignalGroup(syscall.SIGCONT) }
+
+// EndGroup says whether what shares the command's process group is to end with
+// SIGTERM after the command has ended (on Linux).
+func (c *Child) EndGroup(on bool) { c.endGroup.Store(on) }
+
+// endRest ends what shares the command's process group, if that is wanted or a
+// SIGHUP of ours has ended the command. The command has ended, but nobody has
+// taken note of that: its number and that of its group are nobody else's.
+func (c *Child) endRest(by syscall.Signal) {
+	if c.endGroup.Load() || by == syscall.SIGHUP && c.hungUp.Load() {
+		_ = syscall.Kill(-c.PID(), syscall.SIGTERM)
+		_ = syscall.Kill(-c.PID(), syscall.SIGCONT)
 	}
 }
 

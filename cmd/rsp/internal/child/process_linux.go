@@ -40,5 +40,15 @@ func waitid(kind, id, options int) (news, error) {
 	}
 }
 
-// awaitEnd waits for the end of a child and leaves the news of it to others.
-func awaitEnd(pid int) { _, _ = waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) }
+// awaitEnd waits for the end of a child and leaves the news of it to others. It
+// gives the signal that has ended the child, 0 for none.
+func awaitEnd(pid int) syscall.Signal {
+	n, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT)
+	if err != nil || n.code == cldExited {
+		return 0
+	}
+	return syscall.Signal(n.status)
+}
+
+// cldExited is the code of a child that no signal has ended (sigaction(2)).
+const cldExited = 1
