@@ -69,7 +69,7 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 	// command.
 	c, err := child.Start(s.command, os.Stdout, os.Stderr)
 	if err != nil {
-		s.log.log(quiet, "%v", err)
+		s.log.log(quiet, "cannot run %s: %v", s.command[0], child.StartCause(err))
 		return &statusError{child.StartStatus(err)}
 	}
 	ignoreTerminal()

@@ -328,9 +328,15 @@ func TestRegisterCommand(t *testing.T) {
 		}
 	})
 	t.Run("no such command", func(t *testing.T) {
-		p := startRSP(t, register(r, "--", "/no/such/command")...)
-		if status := p.wait(); status != 127 {
-			t.Errorf("status %d, want 127", status)
+		for command, text := range map[string]string{
+			"/no/such/command":       "rsp: cannot run /no/such/command: no such file or directory\n",
+			"no-such-command-at-all": "rsp: cannot run no-such-command-at-all: executable file not found in $PATH\n",
+		} {
+			p := startRSP(t, register(r, "--", command)...)
+			if status := p.wait(); status != 127 {
+				t.Errorf("status %d, want 127", status)
+			}
+			p.says(text)
 		}
 	})
 	t.Run("no registrar, SIGTERM", func(t *testing.T) {

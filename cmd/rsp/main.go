@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -90,10 +91,43 @@ peers and its whole handlespace, by ENRP (RFC 5353).
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(cmd, errors.New(ofStrconv.ReplaceAllString(err.Error(), "")))
+	})
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(newRegister(), newResolve(), newUnreachable(), newPeers(), newDump(), newVersion())
+	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root
+}
+
+// ofStrconv is what package strconv puts before the cause of an error.
+var ofStrconv = regexp.MustCompile(`strconv\.\w+: parsing ("[^"]*"|` + "`[^`]*`" + `): `)
+
+// newHelp makes the command help. Unlike cobra's, it refuses what it does not know.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "explain a command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var names []string
+			if len(args) == 0 {
+				for _, c := range cmd.Root().Commands() {
+					names = append(names, c.Name())
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage(cmd, fmt.Errorf("no help for %q: there is no such command", strings.Join(args, " ")))
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	}
 }
 
 // usageError is a mistake on the command line.

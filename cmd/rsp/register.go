@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -12,9 +11,6 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
-	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
-	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/spf13/cobra"
 )
 
@@ -186,12 +182,7 @@ Registration life:
 
   # an SCTP server with two addresses
   rsp register -p jobs -s sctp:5001 --address 192.0.2.11 --address 2001:db8::11`,
-		Args: usageArgs(func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
-				return fmt.Errorf("unexpected argument %q: write the command to run after --, and the value of --announce after a =", args[0])
-			}
-			return nil
-		}),
+		Args: usageArgs(checkCommand),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.supervisor(cmd, args)
 			if err != nil {
@@ -202,6 +193,20 @@ Registration life:
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// checkCommand refuses arguments that are not a command behind "--". A command
+// that is empty is a mistake, such as a variable of the shell that is not set.
+func checkCommand(cmd *cobra.Command, args []string) error {
+	switch dash := cmd.ArgsLenAtDash(); {
+	case len(args) > 0 && dash != 0:
+		return fmt.Errorf("unexpected argument %q: write the command to run after --, and the value of --announce after a =", args[0])
+	case dash == 0 && len(args) == 0:
+		return errors.New("nothing to run after --: name the command, or leave out -- to register a server that runs already")
+	case dash == 0 && args[0] == "":
+		return errors.New("the command to run after -- is empty: is a variable of the shell not set?")
+	}
+	return nil
 }
 
 func (f *registerFlags) add(cmd *cobra.Command) {
@@ -250,6 +255,9 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 
 // supervisor turns the flags into a supervisor.
 func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*supervisor, error) {
+	if err := f.checkUnused(cmd); err != nil {
+		return nil, usage(cmd, err)
+	}
 	cfg, err := f.config()
 	if err != nil {
 		return nil, usage(cmd, err)
@@ -344,10 +352,6 @@ func (f *registerFlags) parseAddrs(flag string, list []string, t param.Transport
 	return addrs, nil
 }
 
-// minLook is the least time between two checks, or two reads of the load: each
-// can be a process.
-const minLook = 50 * time.Millisecond
-
 // checkTimers refuses timers that would silently stand for the default, or
 // flood the registrars.
 func (f *registerFlags) checkTimers() error {
@@ -420,69 +424,4 @@ func parseLife(life, unit string, reregister time.Duration) (int32, time.Duratio
 		return 0, 0, fmt.Errorf("--reregister: after %v the life of %v is over already", reregister, d)
 	}
 	return int32(d / per), reregister, nil
-}
-
-func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
-	if f.check.probe == "" {
-		return nil
-	}
-	probe, err := health.Parse(f.check.probe, func() string {
-		return net.JoinHostPort(f.servedAt(s.registration.state()), strconv.Itoa(int(t.Port)))
-	})
-	if err != nil {
-		return fmt.Errorf("--check: %w", err)
-	}
-	if f.check.probe == "tcp" && t.Type != param.TypeTCPTransport {
-		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Protocol())
-	}
-	switch {
-	case f.check.interval < minLook:
-		return fmt.Errorf("--check-interval must be at least %v, got %v", minLook, f.check.interval)
-	case f.check.timeout <= 0 || f.check.fail < 1 || f.check.rise < 1:
-		return errors.New("--check-timeout must be positive, --check-fail and --check-rise at least 1")
-	}
-	s.checker = &health.Checker{
-		Probe: probe, Interval: f.check.interval, Timeout: f.check.timeout,
-		Fail: f.check.fail, Rise: f.check.rise, Notify: s.onCheck,
-		Warn: func(err error) { s.log.log(quiet, "check could not be made: %v", err) },
-	}
-	return nil
-}
-
-// servedAt is where the server is reached from this machine. Advertised
-// addresses need not lead here from inside.
-func (f *registerFlags) servedAt(s pe.State) string {
-	if len(s.Addrs) > 0 && len(f.advertise) == 0 {
-		return s.Addrs[0].String()
-	}
-	if len(s.Local) > 0 {
-		return s.Local[0].Addr().String()
-	}
-	// The addresses toward the registrars are not known yet.
-	if all := sctp.ReachableAddrs(); len(all) > 0 {
-		return all[0].String()
-	}
-	return "localhost"
-}
-
-func (f *registerFlags) addLoad(s *supervisor, policy param.PolicyType) error {
-	if f.load.source == "fixed" {
-		return nil
-	}
-	src, err := load.Parse(f.load.source)
-	if err != nil {
-		return fmt.Errorf("--load: %w", err)
-	}
-	if !hasLoad(policy) {
-		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", policy)
-	}
-	if f.load.interval < minLook {
-		return fmt.Errorf("--load-interval must be at least %v, got %v", minLook, f.load.interval)
-	}
-	threshold, err := load.ParseFraction(f.load.threshold)
-	if err != nil {
-		return fmt.Errorf("--load-threshold: %w", err)
-	}
-	s.source, s.loadInterval, s.loadThreshold = src, f.load.interval, threshold
-	return nil
 }

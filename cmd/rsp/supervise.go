@@ -24,6 +24,7 @@ type supervisor struct {
 	checker *health.Checker // nil without a check
 
 	source        load.Source // nil with a fixed load
+	loadName      string      // as --load has it
 	loadInterval  time.Duration
 	loadThreshold float64
 
@@ -124,7 +125,7 @@ func (s *supervisor) followLoad(ctx context.Context) <-chan struct{} {
 		known()
 		return loadKnown
 	}
-	go load.Follow(ctx, s.source, s.loadInterval, s.loadThreshold,
+	go load.Follow(ctx, s.loadName, s.source, s.loadInterval, s.loadThreshold,
 		func(f float64) { s.onLoad(f); known() },
 		func(err error) { s.log.log(quiet, "load: %v", err); known() })
 	return loadKnown

@@ -17,9 +17,14 @@ func newVersion() *cobra.Command {
 		Short: "print the version",
 		Args:  usageArgs(cobra.NoArgs),
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "rsp %s %s/%s %s\n", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+			fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 		},
 	}
+}
+
+// versionLine is what rsp version and rsp --version print.
+func versionLine() string {
+	return fmt.Sprintf("rsp %s %s/%s %s", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // versionText is the linker's version, or what Go knows of the build.

@@ -140,6 +140,19 @@ func (c *Child) Status() int {
 	return exit.ExitCode()
 }
 
+// StartCause is why a command cannot be started, without the command's name.
+func StartCause(err error) error {
+	var path *os.PathError
+	var name *exec.Error
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &name):
+		return name.Err
+	}
+	return err
+}
+
 // StartStatus is the exit status for a command that cannot be started, as a
 // shell has it.
 func StartStatus(err error) int {

@@ -4,6 +4,7 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -64,6 +65,9 @@ func (c *Checker) Run(ctx context.Context) {
 		once, cancel := context.WithTimeout(ctx, c.Timeout)
 		_, err := probe.Call(once)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no result within %v", c.Timeout)
+		}
 		if ctx.Err() != nil {
 			return
 		}

@@ -90,8 +90,12 @@ func TestRunTimeout(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c := Checker{
 			Interval: time.Minute, Timeout: time.Second, Fail: 1, Rise: 1,
-			Probe:  func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
-			Notify: func(_ bool, err error) { cancel(); t.Log(err) },
+			Probe: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			Notify: func(_ bool, err error) {
+				if cancel(); err.Error() != "no result within 1s" {
+					t.Errorf("told of %q", err)
+				}
+			},
 		}
 		start := time.Now()
 		c.Run(ctx)

@@ -167,13 +167,13 @@ func parseStat(b []byte) (times, error) {
 // interval.
 const maxLook = 10 * time.Second
 
-// Follow reads a source every interval until ctx ends, and tells each load
+// Follow reads a source of that name every interval until ctx ends, and tells each load
 // that differs by threshold or more from the last one told, or that is the
 // first. A source that fails is told of once for each error, until it works
 // again; a load from before stays. A source has the interval to give a load,
 // but at least 1 s and at most 10 s; one that hangs has failed, and is not
 // waited for when ctx ends.
-func Follow(ctx context.Context, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
+func Follow(ctx context.Context, name string, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
 	look := bounded.New(src)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -184,9 +184,13 @@ func Follow(ctx context.Context, src Source, interval time.Duration, threshold f
 			return
 		case <-timer.C:
 		}
-		once, cancel := context.WithTimeout(ctx, min(max(interval, time.Second), maxLook))
+		limit := min(max(interval, time.Second), maxLook)
+		once, cancel := context.WithTimeout(ctx, limit)
 		f, err := look.Call(once)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%s: no value within %v", name, limit)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return

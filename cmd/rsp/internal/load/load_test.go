@@ -103,7 +103,7 @@ func TestFollow(t *testing.T) {
 		warned, i := 0, 0
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
-		Follow(ctx, func(context.Context) (float64, error) {
+		Follow(ctx, "test", func(context.Context) (float64, error) {
 			if i == len(steps) {
 				cancel()
 				return 0, nil
@@ -134,9 +134,12 @@ func TestFollowHangs(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		Follow(ctx, func(context.Context) (float64, error) { asked.Add(1); <-release; return 1, nil },
+		Follow(ctx, "file:x", func(context.Context) (float64, error) { asked.Add(1); <-release; return 1, nil },
 			time.Hour, 0.03, func(f float64) { t.Errorf("told %v", f) }, func(err error) {
 				warned++
+				if err.Error() != "file:x: no value within 10s" {
+					t.Errorf("warned of %q", err)
+				}
 				if d := time.Since(start); d > 11*time.Second {
 					t.Errorf("%v after %v", err, d)
 				}
