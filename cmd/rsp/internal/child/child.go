@@ -61,7 +61,9 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 		err := start(c.cmd, false)
 		started <- err
 		if err == nil {
-			c.endRest(awaitEnd(c.PID()))
+			if s, ok := awaitEnd(c.PID()); ok {
+				c.endRest(s)
+			}
 			c.err = wait(c.cmd)
 			close(c.done)
 		}

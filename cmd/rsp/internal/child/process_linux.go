@@ -41,13 +41,14 @@ func waitid(kind, id, options int) (news, error) {
 }
 
 // awaitEnd waits for the end of a child and leaves the news of it to others. It
-// gives the signal that has ended the child, 0 for none.
-func awaitEnd(pid int) syscall.Signal {
+// gives the signal that has ended the child, 0 for none. ok says that the child
+// has ended and that its number is still its own.
+func awaitEnd(pid int) (s syscall.Signal, ok bool) {
 	n, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT)
 	if err != nil || n.code == cldExited {
-		return 0
+		return 0, err == nil
 	}
-	return syscall.Signal(n.status)
+	return syscall.Signal(n.status), true
 }
 
 // cldExited is the code of a child that no signal has ended (sigaction(2)).

@@ -6,4 +6,5 @@ import "syscall"
 
 func attributes(syscall.Signal) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func awaitEnd(int) syscall.Signal { return 0 }
+// awaitEnd cannot wait here without taking the news of the end.
+func awaitEnd(int) (s syscall.Signal, ok bool) { return 0, false }

@@ -46,8 +46,9 @@ func Shell(ctx context.Context, line string, stderr bool) ([]byte, error) {
 	}
 	// As long as nobody has taken note of its end, its number and that of its
 	// group are nobody else's.
-	awaitEnd(cmd.Process.Pid)
-	_ = kill()
+	if _, ok := awaitEnd(cmd.Process.Pid); ok {
+		_ = kill()
+	}
 	err := wait(cmd)
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errOutput):
