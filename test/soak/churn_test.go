@@ -290,18 +290,15 @@ func (a *actor) play(stop chan struct{}, round int, spell, pace time.Duration) e
 			a.gone(p, f)
 		}
 		a.crowd.signal(sig)
-		if f == killed {
-			<-a.crowd.ended
-			a.places = nil
-			a.crowd = startCrowd(a.t, a.s.ports, a.kind)
-		} else {
-			// Whoever wakes up later is not back by that alone.
+		if f == hung {
+			// An element that woke up would be back with its late acknowledgement,
+			// for which TestRegisterWakes is.
 			time.Sleep(a.bounds[hung])
-			a.crowd.signal(syscall.SIGCONT)
-			if err := a.closeAll(); err != nil {
-				return err
-			}
+			a.crowd.signal(syscall.SIGKILL)
 		}
+		<-a.crowd.ended
+		a.places = nil
+		a.crowd = startCrowd(a.t, a.s.ports, a.kind)
 		if err := a.fill(a.randomPool); err != nil {
 			return err
 		}
