@@ -62,7 +62,7 @@ func TestAnnounce(t *testing.T) {
 }
 
 // TestForgedAnnounces: however many registrars are heard, ours is announced
-// before those who have heard it forget it.
+// again before the listeners forget it.
 func TestForgedAnnounces(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Announce: true})

@@ -42,7 +42,7 @@ type Timers struct {
 	// MaxBadPEReport is MAX-BAD-PE-REPORT: an element that more than so many
 	// different clients report as unreachable is removed even though it
 	// answers keep-alives (RFC 5352, Section 3.5). The default 0 removes none:
-	// anyone who has a few addresses could evict every element.
+	// an attacker with a few addresses could evict every element.
 	MaxBadPEReport int
 	// BadPEReportDecay is the time after which one report is forgotten, and
 	// during which one client counts once. Default 60 s.

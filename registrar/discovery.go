@@ -17,9 +17,11 @@ import (
 // Section 6.2). So it makes us call, and no more: it is never answered and
 // starts no audit. It is a sign of life of a peer (RFC 5353, Section 3.4.3) only
 // while there is an association with that peer, at the address that it comes
-// from: forged presences must not keep a dead registrar from being taken over. No more than Limits.Servers are
-// being called, maxFromOne of them as heard from one address; each once in a
-// PEER-HEARTBEAT-CYCLE, or, while we look for a mentor, in a PEER-CALL-GAP.
+// from: forged presences must not keep a dead registrar from being taken over.
+//
+// No more than Limits.Servers are being called, maxFromOne of them as heard from
+// one address; each once in a PEER-HEARTBEAT-CYCLE, or, while we look for a mentor,
+// in a PEER-CALL-GAP.
 //
 // Of all that a presence says, the server identifier and the address that the
 // datagram has come from tell one registrar from another. The addresses that it
@@ -114,10 +116,7 @@ func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPo
 	if !r.places.inner() {
 		addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsLoopback() })
 	}
-	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == from })
-	if i > 0 {
-		addrs[0], addrs[i] = addrs[i], addrs[0]
-	}
+	toFront(addrs, from)
 	return addrs
 }
 

@@ -167,12 +167,17 @@ func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
 // translation, which forwards the port.
 func (r *Registrar) provedFirst(a *assoc, addrs []netip.AddrPort) []netip.AddrPort {
 	proved := a.primary()
-	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == proved })
-	switch {
-	case i > 0:
-		addrs[0], addrs[i] = addrs[i], addrs[0]
-	case i < 0 && len(addrs) > 0 && a.inUDP() && proved.IsValid() && (r.places.inner() || !proved.IsLoopback()):
+	if !toFront(addrs, proved) && len(addrs) > 0 && a.inUDP() && proved.IsValid() && (r.places.inner() || !proved.IsLoopback()) {
 		addrs = slices.Insert(addrs, 0, netip.AddrPortFrom(proved, addrs[0].Port()))
 	}
 	return addrs
+}
+
+// toFront makes an address the first of a list, and reports whether it is in it.
+func toFront(addrs []netip.AddrPort, addr netip.Addr) bool {
+	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == addr })
+	if i > 0 {
+		addrs[0], addrs[i] = addrs[i], addrs[0]
+	}
+	return i >= 0
 }

@@ -533,7 +533,7 @@ func TestClaim(t *testing.T) {
 		w.want("2 < registration rejected p:1 cause 5(0008000800000001)", "1 < deregistration p:1")
 		w.wantElements("p:2")
 	})
-	t.Run("by who is of the element's host now", func(t *testing.T) {
+	t.Run("by a peer that is of the element's host now", func(t *testing.T) {
 		w := setup(t)
 		w.up(3, ViaKernel, "10.0.0.3")
 		w.recv(3, reg("p", 1, "10.0.0.3"))

@@ -15,7 +15,8 @@ import (
 // or refuses, from another one. A registrar that knows of no peer, or finds
 // none that gives it the handlespace within twice MAX-TIME-NO-RESPONSE, begins
 // with what it has: two that start at the same time have none to give. It does
-// not while a peer is there that has one and refuses to give it. If it looks for peers by multicast it listens for the time of mentor discovery.
+// not while a peer is there that has one and refuses to give it. If it looks for
+// peers by multicast it listens for the time of mentor discovery.
 type start struct {
 	running     bool
 	until       time.Time // when it ends in any case, unless a mentor sends

@@ -63,8 +63,8 @@ func TestAdopterRefuses(t *testing.T) {
 	}
 }
 
-// TestAdopterSilent: likewise for who does not answer within ten seconds, goes
-// away, or cannot be sent to.
+// TestAdopterSilent: the same for an adopter that does not answer within ten
+// seconds, goes away, or cannot be sent to.
 func TestAdopterSilent(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		d := adoption(t)

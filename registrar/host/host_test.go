@@ -558,8 +558,8 @@ type stuffed struct{ sctp.Endpoint }
 
 func (stuffed) Full(sctp.AssocID) bool { return true }
 
-// No answer is made for a user who does not take answers; what else it sends
-// counts.
+// No answer is built while the send queue to a user is full. The other messages of
+// that user count.
 func TestNoAnswerWithoutRoom(t *testing.T) {
 	h, err := New(Config{Network: func() (Network, error) { return memory{sctp.NewNetwork()}, nil }})
 	if err != nil {
