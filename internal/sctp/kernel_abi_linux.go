@@ -165,6 +165,15 @@ func pathParams(kid int32, peer netip.AddrPort, flags uint32) *peerAddrParams {
 	return &p
 }
 
+// missesParams set how many time-outs each address of an association survives.
+func missesParams(kid int32, pathMaxRetrans uint16) *peerAddrParams {
+	var p peerAddrParams
+	ne.PutUint32(p[:], uint32(kid))
+	ne.PutUint16(p[4:], unix.AF_INET)
+	ne.PutUint16(p[136:], pathMaxRetrans)
+	return &p
+}
+
 // udpEncaps is sctp_udpencaps, which unlike its like is not packed: the address
 // is aligned as a pointer is.
 type udpEncaps struct {

@@ -236,11 +236,16 @@ func (r *kernelReader) refuse(kid int32, err error) {
 }
 
 // retryPaths has the association live as long as one of the peer's confirmed
-// addresses does: the kernel counts retransmissions and HEARTBEATs over all of them, and
-// allows no more than the sum of the paths' (RFC 9260, Section 8.2).
+// addresses does. The kernel counts time-outs over all of them, and an address
+// fails with one more than its limit: the association's limit leaves that many to
+// each. As the kernel allows no more than the sum of the addresses' limits (RFC 9260,
+// Section 8.2), these are one higher while it is set.
 func (e *kernelEndpoint) retryPaths(sock *kernelSocket, kid int32, paths int) {
-	n := uint16(min(e.lim.Misses, 255) * paths)
-	_ = setOption(sock, "SCTP_ASSOCINFO", optAssocInfo, &assocParams{assoc: kid, maxRetrans: n})
+	misses := uint16(min(e.lim.Misses, 255))
+	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses+1))
+	_ = setOption(sock, "SCTP_ASSOCINFO", optAssocInfo,
+		&assocParams{assoc: kid, maxRetrans: (misses+1)*uint16(max(paths, 1)) - 1})
+	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses))
 }
 
 // learnEncapPort remembers at which UDP port the peer is, if it is at one, and
