@@ -18,7 +18,7 @@ const cookieLife = 60 * time.Second
 // is kept, so forged INITs cost a packet and no memory (RFC 9260,
 // Section 5.1.3).
 type cookie struct {
-	made            int64 // Unix time, ns
+	made            int64 // stamp of the mux's clock
 	tag, tsn        uint32
 	tieTag, tiePeer uint32 // of the association there was, or 0
 	local, peerPort uint16 // SCTP ports
@@ -64,9 +64,9 @@ func (c *cookie) seal(key []byte) []byte {
 	return mac.Sum(b)
 }
 
-// openCookie checks and reads a cookie. A cookie past its life comes with
+// openCookie checks and reads a cookie; now is a stamp of the clock that made it. A cookie past its life comes with
 // errCookieStale.
-func openCookie(b, key []byte, now time.Time) (cookie, error) {
+func openCookie(b, key []byte, now int64) (cookie, error) {
 	n := len(b) - cookieMAC
 	if n < cookieFixed {
 		return cookie{}, errCookie
@@ -94,7 +94,7 @@ func openCookie(b, key []byte, now time.Time) (cookie, error) {
 	for b = b[initFixedLen+1:]; len(b) >= 16; b = b[16:] {
 		c.peer.addrs = append(c.peer.addrs, addr16(b))
 	}
-	if age := now.UnixNano() - c.made; age < 0 || age > int64(cookieLife) {
+	if age := now - c.made; age < 0 || age > int64(cookieLife) {
 		return c, errCookieStale
 	}
 	return c, nil

@@ -41,7 +41,7 @@ type udpAssoc struct {
 
 	path    atomic.Pointer[path]
 	peerTag atomic.Uint32
-	heard   atomic.Int64 // when the last valid packet came, Unix ns
+	heard   atomic.Int64 // stamp: when the last valid packet came
 	pionEnd atomic.Bool  // pion has closed its connection
 	full    atomic.Int64 // 1 + messages read when the window was last found shut
 
@@ -175,7 +175,7 @@ func (a *udpAssoc) shutdown() {
 		a.abortLocked(LocalClose, nil, causeUserAbort, nil)
 	default:
 		a.closing = true
-		a.giveUp = time.Now().Add(graceTime)
+		a.giveUp = a.m.clock.now().Add(graceTime)
 		a.ep.wg.Add(1) // run still counts, so no Wait is over
 		go a.shutdownPion()
 		a.poke()
@@ -294,7 +294,7 @@ func (a *udpAssoc) send(msg Message) error {
 	}
 	a.reap()
 	if len(a.queue.msgs) == 0 {
-		a.taken = time.Now()
+		a.taken = a.m.clock.now()
 	}
 	if !a.queue.push(msg, a.m.lim) {
 		return ErrQueueFull

@@ -20,7 +20,7 @@ type pionConn struct {
 	reads counter64
 	sack  lastSack
 	sent  resends
-	acked atomic.Int64 // when the last SACK came, Unix ns
+	acked atomic.Int64 // stamp: when the last SACK came
 	rwnd  uint32       // the peer's at its last SACK; guarded by a.mu
 	opens bool         // that has grown from nearly nothing; guarded by a.mu
 

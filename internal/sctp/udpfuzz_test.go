@@ -45,7 +45,7 @@ func FuzzUDPReceive(f *testing.F) {
 	at.dst, at.src = 3863, 7777
 	connect := func() uint32 {
 		c := cookie{
-			made: time.Now().UnixNano(), tag: newTag(), tsn: 5, local: at.dst, peerPort: at.src, from: at.from, to: at.to,
+			made: m.clock.stampNow(), tag: newTag(), tsn: 5, local: at.dst, peerPort: at.src, from: at.from, to: at.to,
 			peer: initParams{tag: newTag(), rwnd: 100000, out: 10, in: 10, tsn: 100},
 		}
 		in := at
@@ -103,13 +103,13 @@ func FuzzInit(f *testing.F) {
 // FuzzCookie opens cookies that are not ours, and those that are.
 func FuzzCookie(f *testing.F) {
 	key := []byte("key")
-	now := time.Unix(1_700_000_000, 0)
+	const now = 1_700_000_000
 	f.Add([]byte{}, uint32(1), uint16(2), true)
 	f.Fuzz(func(t *testing.T, b []byte, tag uint32, port uint16, is4 bool) {
 		if _, err := openCookie(b, key, now); err == nil {
 			t.Fatal("a forged cookie is taken")
 		}
-		c := cookie{made: now.UnixNano(), tag: tag, tsn: ^tag, tieTag: tag + 1, tiePeer: tag + 2, local: port, peerPort: ^port,
+		c := cookie{made: now, tag: tag, tsn: ^tag, tieTag: tag + 1, tiePeer: tag + 2, local: port, peerPort: ^port,
 			from: netip.MustParseAddrPort("10.1.2.3:4"), to: netip.MustParseAddr("fd00::1"),
 			peer: initParams{tag: tag | 1, rwnd: 5000, out: 3, in: 4, tsn: 5, addrs: []netip.Addr{netip.MustParseAddr("fd00::2")}}}
 		if is4 {

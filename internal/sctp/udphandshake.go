@@ -35,7 +35,7 @@ func (e *udpEndpoint) ourParams(peer, from netip.Addr) initParams {
 
 // call prepares an association to be called. The endpoint's mutex is held.
 func (a *udpAssoc) call(to Dest) {
-	now := time.Now()
+	now := a.m.clock.now()
 	a.timer, a.giveUp = now, now.Add(a.m.lim.HandshakeTime)
 	if len(to.Addrs) > 0 {
 		a.peerPort = to.Addrs[0].Port()
@@ -163,7 +163,7 @@ func (a *udpAssoc) dropCall(at func(path) bool, why error) {
 		a.end(ConnectFailed, why)
 		return
 	}
-	a.timer = time.Now()
+	a.timer = a.m.clock.now()
 	a.poke()
 }
 
@@ -189,7 +189,7 @@ func (m *udpMux) onInit(in arrival, body []byte) {
 		return
 	}
 	p.from(in.from.Addr())
-	c := cookie{made: time.Now().UnixNano(), local: in.dst, peerPort: in.src, from: in.from, to: in.to}
+	c := cookie{made: m.clock.stampNow(), local: in.dst, peerPort: in.src, from: in.from, to: in.to}
 	ours := initParams{}
 	if a != nil {
 		var ok bool
@@ -210,7 +210,7 @@ func (m *udpMux) onInit(in arrival, body []byte) {
 
 // refuse answers an INIT with an ABORT.
 func (m *udpMux) refuse(in arrival, body []byte, cause uint16) {
-	if len(body) < 4 || !m.blue.allow(in.from.Addr(), time.Now()) {
+	if len(body) < 4 || !m.blue.allow(in.from.Addr(), m.clock.now()) {
 		return
 	}
 	tag := binary.BigEndian.Uint32(body)
@@ -253,7 +253,7 @@ func (a *udpAssoc) collide(p initParams, c *cookie, from netip.Addr) (ours initP
 // onCookieEcho makes an association of a cookie that has come back
 // (RFC 9260, Sections 5.1.5 and 5.2.4). The rest are the chunks after it.
 func (m *udpMux) onCookieEcho(in arrival, body, rest []byte) {
-	c, err := openCookie(body, m.key, time.Now())
+	c, err := openCookie(body, m.key, m.clock.stampNow())
 	if errors.Is(err, errCookie) || c.local != in.dst || c.peerPort != in.src || c.tag != in.tag ||
 		c.from.Addr() != in.from.Addr().WithZone("") {
 		m.n.badCookie.Add(1)

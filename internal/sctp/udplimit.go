@@ -27,18 +27,18 @@ const (
 type limiter struct {
 	each, all, addrs int
 
-	mu     sync.Mutex
-	second int64
-	n      int
-	by     map[netip.Addr]int
+	mu    sync.Mutex
+	begin time.Time // of the second
+	n     int
+	by    map[netip.Addr]int
 }
 
 // allow says whether one more may go to an address.
 func (l *limiter) allow(to netip.Addr, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := now.Unix(); s != l.second || l.by == nil {
-		l.second, l.n, l.by = s, 0, map[netip.Addr]int{}
+	if l.by == nil || now.Sub(l.begin) >= time.Second {
+		l.begin, l.n, l.by = now, 0, map[netip.Addr]int{}
 	}
 	to = limitKey(to)
 	if _, ok := l.by[to]; !ok && len(l.by) >= l.addrs {

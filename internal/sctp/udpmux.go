@@ -22,6 +22,7 @@ type udpMux struct {
 	machine *machine
 	bind    func(netip.AddrPort) (datagrams, error)
 	key     []byte // of the cookies
+	clock   clock
 	encap   encapPorts
 	n       counters
 	blue    limiter // of answers to packets out of the blue
@@ -57,6 +58,7 @@ func newUDPMux(lim Limits, encapPort uint16, key []byte, machine *machine,
 		machine:   machine,
 		bind:      bind,
 		key:       key,
+		clock:     newClock(time.Now),
 		blue:      limiter{each: blueEach, all: blueAll, addrs: blueAddrs},
 		encapPort: encapPort,
 		socks:     map[netip.Addr]*boundSocket{},
@@ -260,7 +262,7 @@ func (m *udpMux) outOfTheBlue(in arrival, first chunk) {
 	case chunkAbort, chunkShutdownComplete, chunkCookieAck, chunkError, chunkInitAck:
 		return
 	}
-	if !m.blue.allow(in.from.Addr(), time.Now()) {
+	if !m.blue.allow(in.from.Addr(), m.clock.now()) {
 		return
 	}
 	if first.typ == chunkShutdownAck {

@@ -34,9 +34,9 @@ type way struct {
 	index byte
 	nonce uint64 // of HEARTBEATs, known only to those that receive them
 	path  atomic.Pointer[path]
-	heard atomic.Int64 // when a packet last came from there, Unix ns
-	acked atomic.Int64 // when a HEARTBEAT was last acknowledged, Unix ns; 0 is never
-	since atomic.Int64 // when packets began to go there, Unix ns
+	heard atomic.Int64 // stamp: when a packet last came from there
+	acked atomic.Int64 // stamp: when a HEARTBEAT was last acknowledged; 0 is never
+	since atomic.Int64 // stamp: when packets began to go there
 	// refused says that the peer's machine has said that nobody listens there.
 	refused atomic.Bool
 }
@@ -48,8 +48,8 @@ func (w *way) usable() bool { return w.acked.Load() != 0 && !w.refused.Load() }
 func (a *udpAssoc) makeWays(first path, now time.Time) {
 	w := &way{nonce: newNonce()}
 	w.path.Store(&first)
-	w.acked.Store(now.UnixNano())
-	w.heard.Store(now.UnixNano())
+	w.acked.Store(a.m.clock.stamp(now))
+	w.heard.Store(a.m.clock.stamp(now))
 	a.ways, a.primary = []*way{w}, w
 	for _, ip := range a.peer.addrs {
 		if ip == first.to.Addr() || len(a.ways) == maxWays {
@@ -104,7 +104,7 @@ func (a *udpAssoc) failover(from *way) *way {
 
 // goBy lets packets go by another way, and has run ask all ways.
 func (a *udpAssoc) goBy(from, to *way) {
-	to.since.Store(time.Now().UnixNano())
+	to.since.Store(a.m.clock.stampNow())
 	if a.out.CompareAndSwap(from, to) {
 		a.doubted.Store(true)
 		a.poke()
@@ -116,7 +116,7 @@ func (a *udpAssoc) goBy(from, to *way) {
 // is held.
 func (a *udpAssoc) heartbeat(w *way) {
 	p := w.path.Load()
-	if !w.usable() && !a.m.blue.allow(p.to.Addr(), time.Now()) {
+	if !w.usable() && !a.m.blue.allow(p.to.Addr(), a.m.clock.now()) {
 		return
 	}
 	a.transmit(p, a.peerTag.Load(), chunk{typ: chunkHeartbeat, body: a.heartbeatInfo(w)})
@@ -134,7 +134,7 @@ func (a *udpAssoc) onHeartbeatAck(in arrival, body []byte) {
 	if w == nil || !bytes.Equal(body, a.heartbeatInfo(w)) {
 		return
 	}
-	before, confirmed := w.acked.Swap(time.Now().UnixNano()), w.refused.Swap(false)
+	before, confirmed := w.acked.Swap(a.m.clock.stampNow()), w.refused.Swap(false)
 	if before == 0 || confirmed {
 		a.reindex()
 	}
@@ -162,7 +162,7 @@ func (a *udpAssoc) onWay(in arrival, carries bool, now time.Time) {
 	if w == nil {
 		return
 	}
-	w.heard.Store(now.UnixNano())
+	w.heard.Store(a.m.clock.stamp(now))
 	if in.from != w.path.Load().to {
 		w.path.Store(&path{in.sock, in.to, in.from})
 		if w == a.primary {
@@ -173,7 +173,7 @@ func (a *udpAssoc) onWay(in arrival, carries bool, now time.Time) {
 		a.learn()
 	}
 	out := a.out.Load()
-	silent := now.Sub(time.Unix(0, max(out.heard.Load(), out.since.Load())))
+	silent := now.Sub(a.m.clock.at(max(out.heard.Load(), out.since.Load())))
 	if w != out && w.usable() && silent >= wayDoubt && (carries || a.misses > 0) {
 		a.goBy(out, w)
 	}
@@ -253,7 +253,7 @@ func (a *udpAssoc) refusedAt(u *unreachableError) {
 	if out := a.out.Load(); out.refused.Load() {
 		a.failover(out)
 	}
-	a.verifyAt, a.verifyWait = time.Now(), rtoInitial
+	a.verifyAt, a.verifyWait = a.m.clock.now(), rtoInitial
 	a.poke()
 }
 
@@ -313,5 +313,5 @@ func (c *pionConn) send(b []byte, again, sackOnly bool) {
 // late says whether nothing shows that a way works.
 func (c *pionConn) late(w *way) bool {
 	last := max(c.acked.Load(), w.acked.Load(), w.since.Load())
-	return time.Since(time.Unix(0, last)) >= wayDoubt
+	return c.a.m.clock.since(last) >= wayDoubt
 }

@@ -46,10 +46,10 @@ func (a *udpAssoc) establish(in arrival) {
 	a.peer.addrs = slices.DeleteFunc(a.peer.addrs, func(ip netip.Addr) bool {
 		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
 	})
-	now := time.Now()
+	now := a.m.clock.now()
 	a.makeWays(*a.path.Load(), now)
 	a.conn = newPionConn(a)
-	a.conn.acked.Store(now.UnixNano())
+	a.conn.acked.Store(a.m.clock.stamp(now))
 	local, remote := a.local, a.peer
 	remote.rwnd = max(remote.rwnd, minRwnd)
 	pion, err := sctp.ClientContext(context.Background(),
@@ -69,7 +69,7 @@ func (a *udpAssoc) establish(in arrival) {
 		return
 	}
 	a.conn.pion.Store(pion)
-	a.heard.Store(now.UnixNano())
+	a.heard.Store(a.m.clock.stamp(now))
 	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
 	a.calls, a.peer.cookie, a.misses = nil, nil, 0
 	a.learn()
@@ -127,7 +127,7 @@ func (a *udpAssoc) reap() {
 	n := len(a.queue.msgs)
 	a.queue.keep(a.pion.BufferedAmount())
 	if len(a.queue.msgs) < n {
-		a.taken = time.Now()
+		a.taken = a.m.clock.now()
 	}
 }
 

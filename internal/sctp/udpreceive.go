@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // receive takes in the chunks of a packet. What is pion's is checked for its
@@ -38,10 +37,10 @@ func (a *udpAssoc) receive(in arrival, chunks []byte) bool {
 		chunks = rest
 	}
 	if a.state == stateEstablished {
-		now := time.Now()
+		now := a.m.clock.now()
 		a.onWay(in, fwd.used, now)
 		a.misses = 0
-		a.heard.Store(now.UnixNano())
+		a.heard.Store(a.m.clock.stamp(now))
 		fwd.flush(a.conn)
 	}
 	return true
@@ -106,7 +105,7 @@ func (a *udpAssoc) onChunk(in arrival, c chunk, fwd *forward) bool {
 			4*(int(binary.BigEndian.Uint16(c.body[8:]))+int(binary.BigEndian.Uint16(c.body[10:]))) {
 			return a.violated(causeProtocolViolation, "SACK of a wrong length")
 		}
-		a.conn.acked.Store(time.Now().UnixNano())
+		a.conn.acked.Store(a.m.clock.stampNow())
 		a.conn.peerWindow(binary.BigEndian.Uint32(c.body[4:]))
 		fwd.add(a.conn, c)
 	case chunkShutdown, chunkShutdownAck, chunkShutdownComplete:
@@ -135,7 +134,7 @@ func (a *udpAssoc) onInitAck(in arrival, body []byte) {
 	a.peer = p
 	a.peerTag.Store(p.tag)
 	a.setPath(path{in.sock, in.to, in.from})
-	a.state, a.tries, a.timer = stateCookieEchoed, 0, time.Now()
+	a.state, a.tries, a.timer = stateCookieEchoed, 0, a.m.clock.now()
 	a.poke()
 }
 
@@ -167,7 +166,7 @@ func (a *udpAssoc) onError(c chunk) {
 	if a.state != stateCookieEchoed || len(c.body) < 4 || binary.BigEndian.Uint16(c.body) != causeStaleCookie {
 		return
 	}
-	a.state, a.tries, a.timer = stateCookieWait, 0, time.Now()
+	a.state, a.tries, a.timer = stateCookieWait, 0, a.m.clock.now()
 	a.peerTag.Store(0)
 	a.calls = []path{*a.path.Load()}
 	a.poke()
@@ -198,7 +197,7 @@ func (a *udpAssoc) onShutdown(c chunk, fwd *forward) bool {
 		want = 4
 		if !a.peerClosing {
 			a.peerClosing = true
-			a.giveUp = time.Now().Add(graceTime)
+			a.giveUp = a.m.clock.now().Add(graceTime)
 			a.poke()
 		}
 	}
@@ -220,7 +219,7 @@ func (a *udpAssoc) violated(cause uint16, what string) bool {
 // onUnknown skips an unknown chunk, or the rest of the packet, and reports it,
 // as its high bits say (RFC 9260, Section 3.2).
 func (a *udpAssoc) onUnknown(in arrival, c chunk) bool {
-	if c.typ&0x40 != 0 && a.m.blue.allow(in.from.Addr(), time.Now()) {
+	if c.typ&0x40 != 0 && a.m.blue.allow(in.from.Addr(), a.m.clock.now()) {
 		head := binary.BigEndian.AppendUint16([]byte{byte(c.typ), c.flags}, uint16(chunkHeaderLen+len(c.body)))
 		info := append(head, c.body[:min(len(c.body), maxReported)]...)
 		p := path{in.sock, in.to, in.from}

@@ -15,10 +15,10 @@ func (a *udpAssoc) run() {
 	}
 	defer a.ep.forget(a)
 	defer a.recovered()
-	timer := time.NewTimer(a.next(time.Now()))
+	timer := time.NewTimer(a.next(a.m.clock.now()))
 	defer timer.Stop()
 	for a.step() {
-		timer.Reset(a.next(time.Now()))
+		timer.Reset(a.next(a.m.clock.now()))
 		select {
 		case <-a.wake:
 		case <-timer.C:
@@ -86,7 +86,7 @@ func (a *udpAssoc) supervise(now time.Time) {
 		a.abortLocked(a.lostReason(), errStalled, causeUserAbort, nil)
 		return
 	}
-	if idle := time.Unix(0, a.heard.Load()).Add(hb); now.Before(idle) {
+	if idle := a.m.clock.at(a.heard.Load()).Add(hb); now.Before(idle) {
 		a.timer = idle
 		return
 	}
