@@ -26,6 +26,8 @@ type kernelAssoc struct {
 	id  AssocID
 	e   *kernelEndpoint
 	kid int32 // the kernel's name, constant once in the table
+	// peer is the peer's primary address, once the association is up.
+	peer netip.AddrPort
 
 	// sock is the association's own socket from before Up on, the endpoint's
 	// until then.
@@ -123,6 +125,7 @@ func (a *kernelAssoc) finish(reason Reason, err error) {
 		reason = ConnectFailed
 	}
 	a.state = kernelEnded
+	peer := a.peer
 	a.queue.take()
 	a.stopTimer()
 	a.mu.Unlock()
@@ -135,7 +138,7 @@ func (a *kernelAssoc) finish(reason Reason, err error) {
 	}
 	e.mu.Unlock()
 	if reason == Overrun {
-		e.n.overruns.Add(1)
+		e.n.cut(Kernel, peer, err)
 	}
 	a.emit(Event{Type: Down, Reason: reason, Err: err})
 }

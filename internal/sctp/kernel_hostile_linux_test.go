@@ -3,6 +3,7 @@ package sctp
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -139,6 +140,7 @@ func TestKernelNeverReads(t *testing.T) {
 		}
 	}
 	n := a.Endpoint.(*kernelEndpoint).n
+	lines := n.keepLog()
 	queued := n.queued.Load()
 	start := time.Now()
 	worst := talkThrough(t, a, good, toA.Assoc, 20)
@@ -158,6 +160,9 @@ func TestKernelNeverReads(t *testing.T) {
 	}
 	if got := n.overruns.Load(); got != peers {
 		t.Errorf("%d cuts are counted, want %d", got, peers)
+	}
+	if log := lines(); !strings.Contains(log, "ended the association (kernel) with 127.0.0.1:") || strings.Count(log, "\n") != 1 {
+		t.Errorf("Got log %q, want one line about the cuts", log)
 	}
 	if left := n.queued.Load(); left != 0 {
 		t.Errorf("%d bytes are queued when nobody is left", left)

@@ -180,16 +180,16 @@ func (r *kernelReader) came(kid int32) {
 		var err error
 		e.machine.inside(func() { sock, err = r.sock.peel(kid) })
 		if err != nil {
-			r.refuse(kid, err)
+			r.refuse(kid, peer[0], err)
 			return
 		}
 		// Its reader closes it, whatever becomes of the association.
 		r.born = append(r.born, &kernelReader{e: e, sock: sock, kid: kid})
 	}
-	a := e.admit(kid, sock)
+	a := e.admit(kid, sock, peer[0])
 	if a == nil {
 		refused := kernelReader{e: e, sock: sock}
-		refused.refuse(kid, nil)
+		refused.refuse(kid, peer[0], e.lim.errFull())
 		return
 	}
 	if peer[0].Addr().IsLoopback() {
@@ -204,7 +204,7 @@ func (r *kernelReader) came(kid int32) {
 }
 
 // admit puts an association in the tables; nil if there is no room.
-func (e *kernelEndpoint) admit(kid int32, sock *kernelSocket) *kernelAssoc {
+func (e *kernelEndpoint) admit(kid int32, sock *kernelSocket, peer netip.AddrPort) *kernelAssoc {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a := e.byKernel[kid]
@@ -217,19 +217,20 @@ func (e *kernelEndpoint) admit(kid int32, sock *kernelSocket) *kernelAssoc {
 		e.assocs[a.id], e.byKernel[kid] = a, a
 	}
 	a.mu.Lock()
-	a.sock = sock
+	a.sock, a.peer = sock, peer
 	a.mu.Unlock()
 	return a
 }
 
 // refuse aborts an association that cannot be kept.
-func (r *kernelReader) refuse(kid int32, err error) {
+func (r *kernelReader) refuse(kid int32, peer netip.AddrPort, err error) {
 	if isGone(err) || errors.Is(err, unix.EINVAL) {
 		return // it has ended already
 	}
-	if r.e.n.refused.Add(1) == 1 && err != nil {
-		r.e.machine.logf("sctp: an association is refused for lack of a socket: %v; raise the limit of open files (ulimit -n)", err)
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		err = fmt.Errorf("no socket is left for it: %w; raise the limit of open files (ulimit -n)", err)
 	}
+	r.e.n.refuse(Kernel, peer, err)
 	var c sendCall
 	c.init()
 	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})

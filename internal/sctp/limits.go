@@ -1,6 +1,9 @@
 package sctp
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // withDefaults fills in what is not set.
 func (l Limits) withDefaults() Limits {
@@ -15,6 +18,11 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Heartbeat, 10*time.Second)
 	setDefault(&l.Misses, 3)
 	return l
+}
+
+// errFull says that an endpoint has as many associations as it may have.
+func (l *Limits) errFull() error {
+	return fmt.Errorf("this endpoint has %d associations, its limit", l.Associations)
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {

@@ -42,6 +42,7 @@ func NewStack(cfg StackConfig) (*Stack, error) {
 		cfg.Logf = func(string, ...any) {}
 	}
 	s := &Stack{cfg: cfg, machine: newMachine(cfg.Logf), endpoints: map[*endpoint]struct{}{}}
+	s.tcp.logf, s.kernelN.logf = cfg.Logf, cfg.Logf
 	user := true
 	switch cfg.Mode {
 	case UDPOnly:

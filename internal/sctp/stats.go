@@ -1,6 +1,12 @@
 package sctp
 
-import "sync/atomic"
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Stats counts what a Stack's user-space transports met since its making.
 type Stats struct {
@@ -15,7 +21,8 @@ type Stats struct {
 	BadCookie uint64
 	// Refused counts associations refused for lack of room.
 	Refused uint64
-	// Overruns counts associations cut off because the peer went past a limit.
+	// Overruns counts associations that were ended because the peer went past a
+	// limit, did not take what was sent to it, or broke the protocol.
 	Overruns uint64
 	// Dropped counts packets dropped because an association did not take
 	// them fast enough.
@@ -30,6 +37,50 @@ type counters struct {
 	refused, overruns, dropped, panics              atomic.Uint64
 	// queued is the bytes in all send queues now.
 	queued atomic.Int64
+
+	// logf, if set, is told of peers that are cut off or refused.
+	logf     func(format string, args ...any)
+	mu       sync.Mutex
+	logged   time.Time // when logf was last told
+	unlogged int       // peers since then
+}
+
+// logEvery is the least time between two lines about peers that are cut off or
+// refused: no peer can fill the log.
+const logEvery = 10 * time.Second
+
+// cut counts and logs that an association with a peer was ended because the peer
+// went past a limit.
+func (c *counters) cut(kind Kind, peer netip.AddrPort, why error) {
+	c.overruns.Add(1)
+	c.log("ended the association (%v) with %v: %v", kind, peer, why)
+}
+
+// refuse counts and logs that a peer gets no association.
+func (c *counters) refuse(kind Kind, peer netip.AddrPort, why error) {
+	c.refused.Add(1)
+	c.log("refused an association (%v) to %v: %v", kind, peer, why)
+}
+
+func (c *counters) log(format string, args ...any) {
+	if c.logf == nil {
+		return
+	}
+	c.mu.Lock()
+	now := time.Now()
+	if !c.logged.IsZero() && now.Sub(c.logged) < logEvery {
+		c.unlogged++
+		c.mu.Unlock()
+		return
+	}
+	more := c.unlogged
+	c.logged, c.unlogged = now, 0
+	c.mu.Unlock()
+	line := "sctp: " + fmt.Sprintf(format, args...)
+	if more > 0 {
+		line += fmt.Sprintf(" (%d more peers were cut off or refused since the last line like this)", more)
+	}
+	c.logf("%s", line)
 }
 
 func (c *counters) stats() Stats {

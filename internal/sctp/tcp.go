@@ -105,8 +105,8 @@ func (e *tcpEndpoint) accept(ln net.Listener) {
 				return
 			}
 		}
-		if !e.take(c.(*net.TCPConn)) {
-			e.n.refused.Add(1)
+		if err := e.take(c.(*net.TCPConn)); err != nil {
+			e.n.refuse(TCP, c.RemoteAddr().(*net.TCPAddr).AddrPort(), err)
 			_ = c.(*net.TCPConn).SetLinger(0)
 			_ = c.Close()
 		}
@@ -114,18 +114,23 @@ func (e *tcpEndpoint) accept(ln net.Listener) {
 }
 
 // take makes an association of an accepted connection, if there is room.
-func (e *tcpEndpoint) take(c *net.TCPConn) bool {
+func (e *tcpEndpoint) take(c *net.TCPConn) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || len(e.assocs) >= e.lim.Associations || e.halfOpen >= e.lim.HalfOpen {
-		return false
+	switch {
+	case e.closed:
+		return ErrClosed
+	case len(e.assocs) >= e.lim.Associations:
+		return e.lim.errFull()
+	case e.halfOpen >= e.lim.HalfOpen:
+		return fmt.Errorf("%d TCP connections have not sent a message yet, the limit", e.lim.HalfOpen)
 	}
 	e.halfOpen++
 	a := e.newAssoc()
 	a.conn, a.accepted, a.incoming = c, true, true
 	e.wg.Add(1)
 	go a.run(Dest{})
-	return true
+	return nil
 }
 
 // newAssoc makes and enters an association. e.mu is held.

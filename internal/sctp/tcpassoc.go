@@ -60,10 +60,15 @@ func (a *tcpAssoc) run(to Dest) {
 		defer close(a.written)
 		a.write()
 	}()
-	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-	a.tell(Event{Type: Up, Peer: []netip.AddrPort{netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())}})
+	a.tell(Event{Type: Up, Peer: []netip.AddrPort{a.peer()}})
 	a.read()
 	<-a.written
+}
+
+// peer is the peer's address, once there is a connection.
+func (a *tcpAssoc) peer() netip.AddrPort {
+	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
 // setConn gives the association its connection, unless it has been ended.
@@ -95,9 +100,6 @@ func (a *tcpAssoc) stop(r Reason, err error) {
 	}
 	if a.closing && !a.peerDone {
 		r, err = LocalClose, nil
-	}
-	if r == Overrun {
-		a.e.n.overruns.Add(1)
 	}
 	a.ended, a.reason, a.err = true, r, err
 	a.cancel()
@@ -145,6 +147,9 @@ func (a *tcpAssoc) finish() {
 	a.mu.Lock()
 	unsent := a.queue.take()
 	a.mu.Unlock()
+	if a.reason == Overrun {
+		a.e.n.cut(TCP, a.peer(), a.err)
+	}
 	if a.reason != LocalClose {
 		for _, m := range unsent {
 			a.tell(Event{Type: SendFailed, Message: m, Err: a.err})

@@ -138,9 +138,6 @@ func (a *udpAssoc) end(r Reason, err error) {
 		return
 	}
 	a.state, a.reason, a.err = stateClosed, r, err
-	if r == Overrun {
-		a.m.n.overruns.Add(1)
-	}
 	a.m.remove(a)
 	a.poke()
 }

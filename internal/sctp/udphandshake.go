@@ -45,7 +45,7 @@ func (a *udpAssoc) call(to Dest) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.ep.full() {
-		a.end(ConnectFailed, fmt.Errorf("endpoint has %d associations, its limit", a.m.lim.Associations))
+		a.end(ConnectFailed, a.m.lim.errFull())
 		return
 	}
 	err := a.findCalls(to)
@@ -276,7 +276,7 @@ func (m *udpMux) onCookieEcho(in arrival, body, rest []byte) {
 		return
 	default:
 		if a = e.accept(in, c, old); a == nil {
-			m.n.refused.Add(1)
+			m.n.refuse(UDP, netip.AddrPortFrom(in.from.Addr(), in.src), m.lim.errFull())
 			in.answer(c.peer.tag, chunk{typ: chunkAbort, body: appendTLV(nil, causeOutOfResource, nil)})
 			return
 		}

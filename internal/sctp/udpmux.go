@@ -52,7 +52,7 @@ type peerKey struct {
 func newUDPMux(lim Limits, encapPort uint16, key []byte, machine *machine,
 	bind func(netip.AddrPort) (datagrams, error),
 ) *udpMux {
-	return &udpMux{
+	m := &udpMux{
 		lim:       lim,
 		logf:      machine.logf,
 		machine:   machine,
@@ -66,6 +66,8 @@ func newUDPMux(lim Limits, encapPort uint16, key []byte, machine *machine,
 		tags:      map[uint32]*udpAssoc{},
 		peers:     map[peerKey]*udpAssoc{},
 	}
+	m.n.logf = m.logf
+	return m
 }
 
 // errInUse says that an SCTP port is taken within the Stack.

@@ -1,7 +1,9 @@
 package sctp
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -180,6 +182,9 @@ func (a *udpAssoc) finish() {
 	a.mu.Unlock()
 	if pion != nil {
 		_ = pion.Close()
+	}
+	if reason == Overrun || errors.Is(err, errStalled) {
+		a.m.n.cut(UDP, netip.AddrPortFrom(a.path.Load().to.Addr(), a.peerPort), err)
 	}
 	if reason != LocalClose {
 		for _, m := range unsent {
