@@ -3,7 +3,7 @@ package asap
 import (
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // find returns the message of that name in the table.
@@ -58,8 +58,8 @@ func TestAllocs(t *testing.T) {
 }
 
 // knows is a receiver of messages that holds one pool handle.
-func knows(h param.PoolHandle) func([]byte) param.PoolHandle {
-	return func(b []byte) param.PoolHandle {
+func knows(h rserpool.PoolHandle) func([]byte) rserpool.PoolHandle {
+	return func(b []byte) rserpool.PoolHandle {
 		if string(b) == string(h) {
 			return h
 		}
@@ -84,7 +84,7 @@ func TestAllocsResolution(t *testing.T) {
 		t.Errorf("HandleResolution.Parse allocates %v times, want 0", got)
 	}
 	buf := make([]byte, 0, 1024)
-	elements := []*param.PoolElement{&element, &element, &element}
+	elements := []*rserpool.PoolElement{&element, &element, &element}
 	if got := testing.AllocsPerRun(100, func() {
 		w := BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
 		for _, e := range elements {

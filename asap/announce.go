@@ -1,15 +1,18 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // ServerAnnounce tells elements and users, by multicast, where a registrar is
 // (RFC 5352, Section 2.2.10). Without transports the registrar is at the
 // datagram's source address.
 type ServerAnnounce struct {
-	Server param.ServerID
+	Server rserpool.ServerID
 	// Transports are of types SCTP and TCP.
-	Transports []param.Transport
-	Unknown    []param.Raw
+	Transports []rserpool.Transport
+	Unknown    []rserpool.Parameter
 }
 
 const notAnnounced = "only SCTP and TCP transports are announced"
@@ -23,7 +26,7 @@ func (m *ServerAnnounce) Append(b []byte) ([]byte, error) {
 	w.Uint32(uint32(m.Server))
 	for i := range m.Transports {
 		t := &m.Transports[i]
-		if t.Type != param.TypeSCTPTransport && t.Type != param.TypeTCPTransport {
+		if t.Type != rserpool.SCTP && t.Type != rserpool.TCP {
 			w.Refuse(notAnnounced)
 		}
 		w.Transport(t)
@@ -32,13 +35,13 @@ func (m *ServerAnnounce) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseServerAnnounce(c *param.Cursor) *ServerAnnounce {
-	m := &ServerAnnounce{Server: param.ServerID(c.Uint32())}
+func parseServerAnnounce(c *tlv.Cursor) *ServerAnnounce {
+	m := &ServerAnnounce{Server: rserpool.ServerID(c.Uint32())}
 	for c.Next() {
 		switch {
-		case c.Type() == param.TypeSCTPTransport, c.Type() == param.TypeTCPTransport:
+		case c.Type() == tlv.TypeSCTPTransport, c.Type() == tlv.TypeTCPTransport:
 			m.Transports = append(m.Transports, c.Transport())
-		case c.Type().IsTransport():
+		case tlv.IsTransport(c.Type()):
 			c.Refuse(notAnnounced)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)

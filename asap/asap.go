@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // To add a message:
@@ -88,9 +89,9 @@ type Message interface {
 // asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
 // [Error] with them, and the message is good all the same.
 //
-// Every error wraps a *[param.ParseError]; [ErrorReply] makes the answer from it.
-func Parse(b []byte) (Message, []param.Cause, error) {
-	c := param.NewCursor(b)
+// Every error wraps a *[rserpool.ParseError]; [ErrorReply] makes the answer from it.
+func Parse(b []byte) (Message, []rserpool.Cause, error) {
+	c := tlv.NewCursor(b)
 	t := MessageType(c.MessageType())
 	m := read(&c, t)
 	causes, err := c.Finish()
@@ -109,7 +110,7 @@ func Parse(b []byte) (Message, []param.Cause, error) {
 
 // read reads the rest of a message of type t; nil if the type is unknown. What
 // it returns is void if the cursor has failed.
-func read(c *param.Cursor, t MessageType) Message {
+func read(c *tlv.Cursor, t MessageType) Message {
 	switch t {
 	case TypeRegistration:
 		return parseRegistration(c)
@@ -149,8 +150,8 @@ func read(c *param.Cursor, t MessageType) Message {
 // RegistrationError says why a REGISTRATION was refused of which so much could
 // be read that a REGISTRATION_RESPONSE can answer it.
 type RegistrationError struct {
-	Handle param.PoolHandle
-	ID     param.PEID
+	Handle rserpool.PoolHandle
+	ID     rserpool.PEID
 	Err    error
 }
 
@@ -170,8 +171,8 @@ func ErrorReply(err error) (Message, bool) {
 		return nil, false
 	}
 	var reg *RegistrationError
-	var pe *param.ParseError
-	if errors.As(err, &reg) && errors.As(err, &pe) && pe.Cause == param.CauseInvalidValues {
+	var pe *rserpool.ParseError
+	if errors.As(err, &reg) && errors.As(err, &pe) && pe.Cause == rserpool.CauseInvalidValues {
 		return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: report.Causes}, true
 	}
 	return report, true
@@ -180,7 +181,7 @@ func ErrorReply(err error) (Message, bool) {
 // ErrorReport is ErrorReply for pool elements and pool users, which answer no
 // registrations: always an Error.
 func ErrorReport(err error) (*Error, bool) {
-	var pe *param.ParseError
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
 		return nil, false
 	}
@@ -189,8 +190,8 @@ func ErrorReport(err error) (*Error, bool) {
 }
 
 // begin begins a message of type t behind b.
-func begin(b []byte, t MessageType, flags uint8) param.Builder {
-	return param.BeginMessage(b, uint8(t), flags)
+func begin(b []byte, t MessageType, flags uint8) tlv.Builder {
+	return tlv.BeginMessage(b, uint8(t), flags)
 }
 
 // flag0 is the one flag that messages of ASAP have: R, S, A or H.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // compareAddrs lets go-cmp compare addresses.
@@ -30,21 +30,21 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 var (
-	sctp1 = param.Transport{
-		Type: param.TypeSCTPTransport, Port: 5001, Use: param.DataPlusControl,
+	sctp1 = rserpool.Transport{
+		Type: rserpool.SCTP, Port: 5001, Use: rserpool.DataPlusControl,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 	}
-	sctp2 = param.Transport{
-		Type: param.TypeSCTPTransport, Port: 5901,
+	sctp2 = rserpool.Transport{
+		Type: rserpool.SCTP, Port: 5901,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 	}
-	tcp1 = param.Transport{
-		Type: param.TypeTCPTransport, Port: 3863,
+	tcp1 = rserpool.Transport{
+		Type: rserpool.TCP, Port: 3863,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 	}
-	unknown = []param.Raw{{Type: 0x8123, Value: []byte("ab")}}
-	element = param.PoolElement{
-		ID: 0x51, Life: 60, UserTransport: sctp1, Policy: param.Policy{Type: param.WeightedRoundRobin, Weight: 7},
+	unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("ab")}}
+	element = rserpool.PoolElement{
+		ID: 0x51, Life: 60, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: 7},
 		ASAPTransport: sctp2,
 	}
 )
@@ -57,7 +57,7 @@ var messages = []struct {
 }{
 	{"registration", &Registration{
 		Handle:  "EchoPool",
-		Element: param.PoolElement{ID: 0x51, Life: -1, UserTransport: sctp1, Policy: param.Policy{Type: param.RoundRobin}},
+		Element: rserpool.PoolElement{ID: 0x51, Life: -1, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin}},
 	}, `
 		01 00 0038                   # type, flags, length
 		0009 000c 4563686f506f6f6c   # pool handle
@@ -78,8 +78,8 @@ var messages = []struct {
 		8123 0006 6162 0000          # unknown`},
 	{"registration with ASAP transport", &Registration{
 		Handle: "EchoPool",
-		Element: param.PoolElement{
-			ID: 0x51, UserTransport: sctp1, Policy: param.Policy{Type: param.RoundRobin}, ASAPTransport: sctp1,
+		Element: rserpool.PoolElement{
+			ID: 0x51, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, ASAPTransport: sctp1,
 		},
 	}, `
 		01 00 0048
@@ -99,7 +99,7 @@ var messages = []struct {
 		000e 0008 00000051`},
 	{"registration rejected", &RegistrationResponse{
 		Reject: true, Handle: "a", ID: 0x51,
-		Causes: []param.Cause{{Code: param.CauseInconsistentPolicy, Info: []byte{0, 8, 0, 8, 0, 0, 0, 3}}, {Code: param.CauseUnspecified}},
+		Causes: []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy, Info: []byte{0, 8, 0, 8, 0, 0, 0, 3}}, {Code: rserpool.CauseUnspecified}},
 	}, `
 		03 01 0028                   # R
 		0009 0005 61 000000
@@ -108,7 +108,7 @@ var messages = []struct {
 		  0005 000c 0008 0008 00000003 # inconsistent policy, the pool's
 		  0000 0004`},
 	{"registration with a warning", &RegistrationResponse{
-		Handle: "a", ID: 0x51, Causes: []param.Cause{{Code: param.CauseLackOfResources}}, Unknown: unknown,
+		Handle: "a", ID: 0x51, Causes: []rserpool.Cause{{Code: rserpool.CauseLackOfResources}}, Unknown: unknown,
 	}, `
 		03 00 0024
 		0009 0005 61 000000
@@ -120,7 +120,7 @@ var messages = []struct {
 		0009 0005 61 000000
 		000e 0008 00000051`},
 	{"deregistration response with an error", &DeregistrationResponse{
-		Handle: "a", ID: 0x51, Causes: []param.Cause{{Code: param.CauseSecurity, Info: []byte("no")}},
+		Handle: "a", ID: 0x51, Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity, Info: []byte("no")}},
 	}, `
 		04 00 0020
 		0009 0005 61 000000
@@ -136,9 +136,9 @@ var messages = []struct {
 		8123 0006 6162 0000`},
 	{"handle resolution, items 0", &HandleResolution{Handle: "a", HasItems: true}, "05 00 0014 0009 0005 61 000000 803f 0008 00000000"},
 	{"handle resolution response", &HandleResolutionResponse{
-		Accept: true, Handle: "a", Policy: param.Policy{Type: param.Random},
-		Elements: []param.PoolElement{
-			{ID: 1, Home: 0x10000001, UserTransport: sctp1, Policy: param.Policy{Type: param.Random}},
+		Accept: true, Handle: "a", Policy: rserpool.Policy{Type: rserpool.Random},
+		Elements: []rserpool.PoolElement{
+			{ID: 1, Home: 0x10000001, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.Random}},
 			{ID: 2, Home: 0x10000001, UserTransport: tcp1},
 		},
 	}, `
@@ -153,11 +153,11 @@ var messages = []struct {
 		  00000002 10000001 00000000
 		  0005 0010 0f17 0000 0001 0008 c0000201`},
 	{
-		"handle resolution response without elements", &HandleResolutionResponse{Handle: "a", Policy: param.Policy{Type: param.RoundRobin}},
+		"handle resolution response without elements", &HandleResolutionResponse{Handle: "a", Policy: rserpool.Policy{Type: rserpool.RoundRobin}},
 		"06 00 0014 0009 0005 61 000000 0008 0008 00000001",
 	},
 	{"negative handle resolution response", &HandleResolutionResponse{
-		Handle: "a", Causes: []param.Cause{{Code: param.CauseUnknownPoolHandle}}, Unknown: unknown,
+		Handle: "a", Causes: []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle}}, Unknown: unknown,
 	}, "06 00 001c 0009 0005 61 000000 000c 0008 0009 0004 8123 0006 6162 0000"},
 	{"keep-alive", &EndpointKeepAlive{Server: 0x10000001, Handle: "a"}, `
 		07 00 0010
@@ -175,7 +175,7 @@ var messages = []struct {
 		"09 00 001c 0009 0005 61 000000 000e 0008 00000051 8123 0006 6162 0000",
 	},
 	{"server announce", &ServerAnnounce{Server: 0x10000001}, "0a 00 0008 10000001"},
-	{"server announce with transports", &ServerAnnounce{Server: 0x10000001, Transports: []param.Transport{sctp2, tcp1}, Unknown: unknown}, `
+	{"server announce with transports", &ServerAnnounce{Server: 0x10000001, Transports: []rserpool.Transport{sctp2, tcp1}, Unknown: unknown}, `
 		0a 00 0044
 		10000001
 		0004 0024 170d 0000
@@ -188,14 +188,14 @@ var messages = []struct {
 		000d 000a 636f6f6b6965 0000`},
 	{"cookie echo", &CookieEcho{Cookie: []byte("cookie"), Unknown: unknown}, "0c 00 0018 000d 000a 636f6f6b6965 0000 8123 0006 6162 0000"},
 	{"empty cookie", &CookieEcho{}, "0c 00 0008 000d 0004"},
-	{"business card", &BusinessCard{Handle: "a", Elements: []param.PoolElement{{ID: 1, UserTransport: tcp1}}, Unknown: unknown}, `
+	{"business card", &BusinessCard{Handle: "a", Elements: []rserpool.PoolElement{{ID: 1, UserTransport: tcp1}}, Unknown: unknown}, `
 		0d 00 0034
 		0009 0005 61 000000
 		000a 0020 00000001 00000000 00000000
 		  0005 0010 0f17 0000 0001 0008 c0000201
 		8123 0006 6162 0000`},
 	{"business card of nobody", &BusinessCard{Handle: "a"}, "0d 00 000c 0009 0005 61 000000"},
-	{"error", &Error{Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 4}}}, Unknown: unknown}, `
+	{"error", &Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 4}}}, Unknown: unknown}, `
 		0e 00 0018
 		000c 000c
 		  0002 0008 7f000004         # unrecognized message, which

@@ -4,10 +4,10 @@
 // with them is not here.
 //
 // [Parse] reads one message and [Message.Append] writes one; the parameters
-// inside are those of package param. Parse takes what comes from the network:
+// inside are those of package rserpool. Parse takes what comes from the network:
 // it never panics, does not keep its input, and allocates no more than the
 // input backs (a fixed multiple of its length). What it refuses is a
-// *[param.ParseError], which [ErrorReply], in a registrar, or [ErrorReport] turns
+// *[rserpool.ParseError], which [ErrorReply], in a registrar, or [ErrorReport] turns
 // into the answer that is owed to the sender, if one is.
 //
 // Append writes each message in one form: parameters in the order of the RFC,

@@ -3,15 +3,16 @@ package asap
 import (
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Error reports what was wrong with a message (RFC 5352, Section 2.2.14). It
 // is never answered.
 type Error struct {
 	// Causes holds at least one.
-	Causes  []param.Cause
-	Unknown []param.Raw
+	Causes  []rserpool.Cause
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeError.
@@ -36,29 +37,29 @@ func (m *Error) Append(b []byte) ([]byte, error) {
 //     01, which tell its receiver to stop there (RFC 5354, Section 3)
 //   - Unrecognized Message, if the message in it has another type
 func (m *Error) Refuses(t MessageType) bool {
-	return slices.ContainsFunc(m.Causes, func(c param.Cause) bool {
+	return slices.ContainsFunc(m.Causes, func(c rserpool.Cause) bool {
 		switch c.Code {
-		case param.CauseUnrecognizedParameter:
+		case rserpool.CauseUnrecognizedParameter:
 			return len(c.Info) > 0 && c.Info[0]>>6 == 1
-		case param.CauseUnrecognizedMessage:
+		case rserpool.CauseUnrecognizedMessage:
 			return len(c.Info) == 0 || MessageType(c.Info[0]) == t
 		}
 		return true
 	})
 }
 
-func parseError(c *param.Cursor) *Error {
+func parseError(c *tlv.Cursor) *Error {
 	m := new(Error)
 	c.Silence()
 	for c.Next() {
 		switch c.Type() {
-		case param.TypeOperationError:
+		case tlv.TypeOperationError:
 			c.Once()
 			m.Causes = c.Causes(m.Causes)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypeOperationError)
+	c.Require(tlv.TypeOperationError)
 	return m
 }

@@ -5,21 +5,21 @@ import (
 	"net/netip"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // What a registrar does with a message: take it, or answer what is wrong.
 func Example() {
 	registration := &asap.Registration{
 		Handle: "EchoPool",
-		Element: param.PoolElement{
+		Element: rserpool.PoolElement{
 			ID:   0x11111111,
 			Life: 60,
-			UserTransport: param.Transport{
-				Type: param.TypeSCTPTransport, Port: 5001, Use: param.DataPlusControl,
+			UserTransport: rserpool.Transport{
+				Type: rserpool.SCTP, Port: 5001, Use: rserpool.DataPlusControl,
 				Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			},
-			Policy: param.Policy{Type: param.WeightedRoundRobin, Weight: 7},
+			Policy: rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: 7},
 		},
 	}
 	data, err := registration.Append(nil)

@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // golden is a message of testdata/golden.
@@ -51,29 +52,29 @@ func readGolden(t testing.TB) []golden {
 // malformed are the captured messages that are to be refused: a probe made
 // them wrong on purpose.
 var malformed = map[string]struct {
-	cause  param.CauseCode
+	cause  rserpool.CauseCode
 	report bool
-	at     param.Type // the parameter at fault, 0 for the message
-	info   string     // what the error cause carries
+	at     tlv.Type // the parameter at fault, 0 for the message
+	info   string   // what the error cause carries
 }{
 	// Pool elements without a user transport, and without a policy.
-	"g1-asap-probe 17": {param.CauseInvalidValues, true, param.TypePoolElement, "000a001800000059000000000000ea600008000800000001"},
-	"g1-asap-probe 18": {param.CauseInvalidValues, true, param.TypePoolElement, "000a00200000005a000000000000ea600004001013920000000100080a63001f"},
+	"g1-asap-probe 17": {rserpool.CauseInvalidValues, true, tlv.TypePoolElement, "000a001800000059000000000000ea600008000800000001"},
+	"g1-asap-probe 18": {rserpool.CauseInvalidValues, true, tlv.TypePoolElement, "000a00200000005a000000000000ea600004001013920000000100080a63001f"},
 	// Unknown message types, with high bits 01 and 11.
-	"g1-asap-probe 64": {param.CauseUnrecognizedMessage, true, 0, "7f00000c0009000578000000"},
-	"g1-asap-probe 67": {param.CauseUnrecognizedMessage, false, 0, "ff00000c0009000578000000"},
+	"g1-asap-probe 64": {rserpool.CauseUnrecognizedMessage, true, 0, "7f00000c0009000578000000"},
+	"g1-asap-probe 67": {rserpool.CauseUnrecognizedMessage, false, 0, "ff00000c0009000578000000"},
 	// Unknown parameters, with high bits 00 and 01.
-	"g1-asap-probe 70": {param.CauseUnrecognizedParameter, false, 0x0123, "0123000861626364"},
-	"g1-asap-probe 73": {param.CauseUnrecognizedParameter, true, 0x4123, "4123000861626364"},
+	"g1-asap-probe 70": {rserpool.CauseUnrecognizedParameter, false, 0x0123, "0123000861626364"},
+	"g1-asap-probe 73": {rserpool.CauseUnrecognizedParameter, true, 0x4123, "4123000861626364"},
 	// No pool handle; message length too long, and too short.
-	"g1-asap-probe 89": {param.CauseInvalidValues, true, 0, "05000004"},
-	"g1-asap-probe 93": {param.CauseInvalidValues, true, 0, "050000c80009000d50726f6265506f6f6c000000"},
-	"g1-asap-probe 97": {param.CauseInvalidValues, true, 0, "050000060009000d50726f6265506f6f6c000000"},
+	"g1-asap-probe 89": {rserpool.CauseInvalidValues, true, 0, "05000004"},
+	"g1-asap-probe 93": {rserpool.CauseInvalidValues, true, 0, "050000c80009000d50726f6265506f6f6c000000"},
+	"g1-asap-probe 97": {rserpool.CauseInvalidValues, true, 0, "050000060009000d50726f6265506f6f6c000000"},
 	// Parameter length too long, and 0; empty pool handle; three bytes.
-	"g1-asap-probe 101": {param.CauseInvalidValues, true, param.TypePoolHandle, "0009006461626364"},
-	"g1-asap-probe 105": {param.CauseInvalidValues, true, param.TypePoolHandle, "00090000"},
-	"g1-asap-probe 109": {param.CauseInvalidValues, true, param.TypePoolHandle, "00090004"},
-	"g1-asap-probe 113": {param.CauseInvalidValues, true, 0, "050000"},
+	"g1-asap-probe 101": {rserpool.CauseInvalidValues, true, tlv.TypePoolHandle, "0009006461626364"},
+	"g1-asap-probe 105": {rserpool.CauseInvalidValues, true, tlv.TypePoolHandle, "00090000"},
+	"g1-asap-probe 109": {rserpool.CauseInvalidValues, true, tlv.TypePoolHandle, "00090004"},
+	"g1-asap-probe 113": {rserpool.CauseInvalidValues, true, 0, "050000"},
 }
 
 // canonical are the captured messages that are good but not in the form that
@@ -121,13 +122,13 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkError checks that err is the *param.ParseError described, and that
+// checkError checks that err is the *rserpool.ParseError described, and that
 // ErrorReply makes the fitting answer.
-func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at param.Type, info string) {
+func checkError(t *testing.T, err error, cause rserpool.CauseCode, report bool, at tlv.Type, info string) {
 	t.Helper()
-	var pe *param.ParseError
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
-		t.Fatalf("error is %v, want a *param.ParseError", err)
+		t.Fatalf("error is %v, want a *rserpool.ParseError", err)
 	}
 	if pe.Cause != cause || pe.Report != report || pe.Param != at || hex.EncodeToString(pe.Bytes) != info {
 		t.Errorf("got  error %v: cause %v, report %v, parameter %v, bytes %x\nwant cause %v, report %v, parameter %v, bytes %s",
@@ -140,10 +141,10 @@ func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at 
 	if !ok {
 		return
 	}
-	causes := []param.Cause{{Code: cause, Info: pe.Bytes}}
+	causes := []rserpool.Cause{{Code: cause, Info: pe.Bytes}}
 	var want Message = &Error{Causes: causes}
 	var reg *RegistrationError
-	if errors.As(err, &reg) && cause == param.CauseInvalidValues {
+	if errors.As(err, &reg) && cause == rserpool.CauseInvalidValues {
 		want = &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}
 	}
 	if diff := cmp.Diff(want, reply); diff != "" {
@@ -164,9 +165,9 @@ func TestTruncated(t *testing.T) {
 	for _, g := range readGolden(t) {
 		for n := range g.data {
 			m, causes, err := Parse(g.data[:n])
-			var pe *param.ParseError
+			var pe *rserpool.ParseError
 			if !errors.As(err, &pe) || m != nil || causes != nil {
-				t.Errorf("%s cut to %d bytes: Parse gives %v, %v, %v, want a *param.ParseError", g.name, n, m, causes, err)
+				t.Errorf("%s cut to %d bytes: Parse gives %v, %v, %v, want a *rserpool.ParseError", g.name, n, m, causes, err)
 			}
 		}
 	}

@@ -1,19 +1,22 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // EndpointKeepAlive asks an element for a sign of life (RFC 5352, Section
 // 2.2.7).
 type EndpointKeepAlive struct {
 	// Home is the H flag: the sender wants to be the element's home.
 	Home   bool
-	Server param.ServerID
-	Handle param.PoolHandle
+	Server rserpool.ServerID
+	Handle rserpool.PoolHandle
 	// ID names the element. The RFC has no such parameter, the reference
 	// implementation sends it; it is on the wire where HasID is set.
-	ID      param.PEID
+	ID      rserpool.PEID
 	HasID   bool
-	Unknown []param.Raw
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeEndpointKeepAlive.
@@ -31,29 +34,29 @@ func (m *EndpointKeepAlive) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseEndpointKeepAlive(c *param.Cursor) *EndpointKeepAlive {
-	m := &EndpointKeepAlive{Home: c.Flags()&flag0 != 0, Server: param.ServerID(c.Uint32())}
+func parseEndpointKeepAlive(c *tlv.Cursor) *EndpointKeepAlive {
+	m := &EndpointKeepAlive{Home: c.Flags()&flag0 != 0, Server: rserpool.ServerID(c.Uint32())}
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandle()
-		case param.TypePEIdentifier:
+		case tlv.TypePEIdentifier:
 			c.Once()
 			m.ID, m.HasID = c.PEID(), true
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle)
+	c.Require(tlv.TypePoolHandle)
 	return m
 }
 
 // EndpointKeepAliveAck is the sign of life (RFC 5352, Section 2.2.8).
 type EndpointKeepAliveAck struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeEndpointKeepAliveAck.
@@ -64,7 +67,7 @@ func (m *EndpointKeepAliveAck) Append(b []byte) ([]byte, error) {
 	return appendAboutElement(b, TypeEndpointKeepAliveAck, 0, m.Handle, m.ID, nil, m.Unknown)
 }
 
-func parseEndpointKeepAliveAck(c *param.Cursor) *EndpointKeepAliveAck {
+func parseEndpointKeepAliveAck(c *tlv.Cursor) *EndpointKeepAliveAck {
 	m := new(EndpointKeepAliveAck)
 	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
 	return m
@@ -73,9 +76,9 @@ func parseEndpointKeepAliveAck(c *param.Cursor) *EndpointKeepAliveAck {
 // EndpointUnreachable reports an element that cannot be reached (RFC 5352,
 // Section 2.2.9).
 type EndpointUnreachable struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeEndpointUnreachable.
@@ -86,7 +89,7 @@ func (m *EndpointUnreachable) Append(b []byte) ([]byte, error) {
 	return appendAboutElement(b, TypeEndpointUnreachable, 0, m.Handle, m.ID, nil, m.Unknown)
 }
 
-func parseEndpointUnreachable(c *param.Cursor) *EndpointUnreachable {
+func parseEndpointUnreachable(c *tlv.Cursor) *EndpointUnreachable {
 	m := new(EndpointUnreachable)
 	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
 	return m

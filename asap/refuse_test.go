@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestRefused parses messages whose parameters are good each, but not together.
-// What is wrong inside a parameter is asap/param's to test.
+// What is wrong inside a parameter is internal/tlv's to test.
 func TestRefused(t *testing.T) {
 	const (
 		handle = "0009 0005 61 000000 "
@@ -25,40 +26,40 @@ func TestRefused(t *testing.T) {
 	)
 	tests := []struct {
 		name, hex string
-		text      string     // in the error
-		at        param.Type // 0 for the message
-		info      string     // of the error cause; "" for all of the message
+		text      string   // in the error
+		at        tlv.Type // 0 for the message
+		info      string   // of the error cause; "" for all of the message
 	}{
 		{"registration without a handle", "01 00 002c " + pe, "ASAP_REGISTRATION: message: Pool Handle parameter is missing", 0, ""},
 		{"registration without an element", "01 00 000c " + handle, "Pool Element parameter is missing", 0, ""},
-		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", param.TypePoolHandle, handle},
-		{"registration of two elements", "01 00 005c " + handle + pe + pe, "second one", param.TypePoolElement, pe},
-		{"registration without a policy", "01 00 002c " + handle + bare, "without a policy", param.TypePoolElement, bare},
-		{"registration without a transport", "01 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
-		{"registration with an identifier", "01 00 003c " + handle + pe + id, "not allowed", param.TypePEIdentifier, id},
+		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", tlv.TypePoolHandle, handle},
+		{"registration of two elements", "01 00 005c " + handle + pe + pe, "second one", tlv.TypePoolElement, pe},
+		{"registration without a policy", "01 00 002c " + handle + bare, "without a policy", tlv.TypePoolElement, bare},
+		{"registration without a transport", "01 00 0024 " + handle + lost, "without a user transport", tlv.TypePoolElement, lost},
+		{"registration with an identifier", "01 00 003c " + handle + pe + id, "not allowed", tlv.TypePEIdentifier, id},
 		{"deregistration without an identifier", "02 00 000c " + handle, "PE Identifier parameter is missing", 0, ""},
-		{"deregistration of two elements", "02 00 001c " + handle + id + id, "second one", param.TypePEIdentifier, id},
-		{"deregistration with an error", "02 00 001c " + handle + id + "000c 0008 0000 0004", "not allowed", param.TypeOperationError, "000c 0008 0000 0004"},
+		{"deregistration of two elements", "02 00 001c " + handle + id + id, "second one", tlv.TypePEIdentifier, id},
+		{"deregistration with an error", "02 00 001c " + handle + id + "000c 0008 0000 0004", "not allowed", tlv.TypeOperationError, "000c 0008 0000 0004"},
 		{"registration response without a handle", "03 00 000c " + id, "Pool Handle parameter is missing", 0, ""},
-		{"handle resolution of two pools", "05 00 0014 " + handle + handle, "second one", param.TypePoolHandle, handle},
+		{"handle resolution of two pools", "05 00 0014 " + handle + handle, "second one", tlv.TypePoolHandle, handle},
 		{
 			"handle resolution with two numbers of items", "05 00 001c " + handle + "803f 0008 00000001 803f 0008 00000002",
-			"second one", param.TypeHandleResolutionItems, "803f 0008 00000002",
+			"second one", tlv.TypeHandleResolutionItems, "803f 0008 00000002",
 		},
-		{"handle resolution response with two policies", "06 00 001c " + handle + policy + policy, "second one", param.TypePolicy, policy},
-		{"handle resolution response with an unreachable element", "06 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
+		{"handle resolution response with two policies", "06 00 001c " + handle + policy + policy, "second one", tlv.TypePolicy, policy},
+		{"handle resolution response with an unreachable element", "06 00 0024 " + handle + lost, "without a user transport", tlv.TypePoolElement, lost},
 		{"keep-alive without a server", "07 00 0006 1000", "ends 2 bytes too early", 0, ""},
 		{"keep-alive without a handle", "07 00 0008 10000001", "Pool Handle parameter is missing", 0, ""},
-		{"keep-alive for two elements", "07 00 0020 10000001" + handle + id + id, "second one", param.TypePEIdentifier, id},
+		{"keep-alive for two elements", "07 00 0020 10000001" + handle + id + id, "second one", tlv.TypePEIdentifier, id},
 		{"server announce without a server", "0a 00 0004", "ends 4 bytes too early", 0, ""},
 		{
 			"server announce of UDP", "0a 00 0018 10000001 0006 0010 0f17 0000 0001 0008 c0000201", "only SCTP and TCP",
-			param.TypeUDPTransport, "0006 0010 0f17 0000 0001 0008 c0000201",
+			tlv.TypeUDPTransport, "0006 0010 0f17 0000 0001 0008 c0000201",
 		},
 		{"cookie without a cookie", "0b 00 0004", "Cookie parameter is missing", 0, ""},
-		{"two cookies", "0c 00 000c 000d 0004 000d 0004", "second one", param.TypeCookie, "000d 0004"},
+		{"two cookies", "0c 00 000c 000d 0004 000d 0004", "second one", tlv.TypeCookie, "000d 0004"},
 		{"business card without a handle", "0d 00 0004", "Pool Handle parameter is missing", 0, ""},
-		{"business card of an unreachable element", "0d 00 0024 " + handle + lost, "without a user transport", param.TypePoolElement, lost},
+		{"business card of an unreachable element", "0d 00 0024 " + handle + lost, "without a user transport", tlv.TypePoolElement, lost},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,7 +72,7 @@ func TestRefused(t *testing.T) {
 			if tt.info != "" {
 				info = hex.EncodeToString(unhex(t, tt.info))
 			}
-			checkError(t, err, param.CauseInvalidValues, true, tt.at, info)
+			checkError(t, err, rserpool.CauseInvalidValues, true, tt.at, info)
 			if !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error is %q, want one with %q", err, tt.text)
 			}
@@ -129,7 +130,7 @@ func TestUnknownMessages(t *testing.T) {
 			if tt.hex == "7f ff 0007 010203 00" {
 				info = info[:14] // without padding
 			}
-			checkError(t, err, param.CauseUnrecognizedMessage, tt.report, 0, info)
+			checkError(t, err, rserpool.CauseUnrecognizedMessage, tt.report, 0, info)
 		})
 	}
 }
@@ -152,19 +153,19 @@ func TestReports(t *testing.T) {
 	}
 	want := &Registration{
 		Handle: "a",
-		Element: param.PoolElement{
-			ID: 0x51, UserTransport: sctp1, Policy: param.Policy{Type: param.RoundRobin},
-			Unknown: []param.Raw{{Type: 0xc002}, {Type: 0x8004, Value: []byte{0, 0, 0, 4}}},
+		Element: rserpool.PoolElement{
+			ID: 0x51, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+			Unknown: []rserpool.Parameter{{Type: 0xc002}, {Type: 0x8004, Value: []byte{0, 0, 0, 4}}},
 		},
-		Unknown: []param.Raw{{Type: 0xc001}, {Type: 0x8005}},
+		Unknown: []rserpool.Parameter{{Type: 0xc001}, {Type: 0x8005}},
 	}
 	if diff := cmp.Diff(Message(want), m, compareAddrs); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
-	wantReports := []param.Cause{
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}},
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 2, 0, 4}},
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 3, 0, 4}},
+	wantReports := []rserpool.Cause{
+		{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}},
+		{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc0, 2, 0, 4}},
+		{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc0, 3, 0, 4}},
 	}
 	if diff := cmp.Diff(wantReports, reports); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
@@ -173,7 +174,7 @@ func TestReports(t *testing.T) {
 
 // TestUnwritable: Append refuses what Parse refuses.
 func TestUnwritable(t *testing.T) {
-	noTransport := param.PoolElement{Policy: param.Policy{Type: param.RoundRobin}}
+	noTransport := rserpool.PoolElement{Policy: rserpool.Policy{Type: rserpool.RoundRobin}}
 	tests := []struct {
 		name    string
 		message Message
@@ -181,15 +182,15 @@ func TestUnwritable(t *testing.T) {
 	}{
 		{"registration without a handle", &Registration{Element: element}, "empty pool handle"},
 		{"registration without a transport", &Registration{Handle: "a", Element: noTransport}, "without a user transport"},
-		{"registration without a policy", &Registration{Handle: "a", Element: param.PoolElement{UserTransport: sctp1}}, "without a policy"},
+		{"registration without a policy", &Registration{Handle: "a", Element: rserpool.PoolElement{UserTransport: sctp1}}, "without a policy"},
 		{"deregistration without a handle", &Deregistration{}, "empty pool handle"},
-		{"response with an unreachable element", &HandleResolutionResponse{Handle: "a", Elements: []param.PoolElement{noTransport}}, "without a user transport"},
-		{"business card with an unreachable element", &BusinessCard{Handle: "a", Elements: []param.PoolElement{noTransport}}, "without a user transport"},
-		{"announce of UDP", &ServerAnnounce{Transports: []param.Transport{{Type: param.TypeUDPTransport, Addrs: sctp1.Addrs}}}, "only SCTP and TCP"},
+		{"response with an unreachable element", &HandleResolutionResponse{Handle: "a", Elements: []rserpool.PoolElement{noTransport}}, "without a user transport"},
+		{"business card with an unreachable element", &BusinessCard{Handle: "a", Elements: []rserpool.PoolElement{noTransport}}, "without a user transport"},
+		{"announce of UDP", &ServerAnnounce{Transports: []rserpool.Transport{{Type: rserpool.UDP, Addrs: sctp1.Addrs}}}, "only SCTP and TCP"},
 		{"error without a cause", &Error{}, "without a cause"},
-		{"too many elements", &HandleResolutionResponse{Handle: "a", Elements: make([]param.PoolElement, 2048)}, "without a user transport"},
+		{"too many elements", &HandleResolutionResponse{Handle: "a", Elements: make([]rserpool.PoolElement, 2048)}, "without a user transport"},
 		{"message too long", &Cookie{Cookie: make([]byte, 65528)}, "message of 65536 bytes"},
-		{"unknown parameter to stop at", &Cookie{Unknown: []param.Raw{{Type: 0x4123}}}, "could not skip"},
+		{"unknown parameter to stop at", &Cookie{Unknown: []rserpool.Parameter{{Type: 0x4123}}}, "could not skip"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -232,7 +233,7 @@ func TestRegistrationRefused(t *testing.T) {
 			_, _, err := Parse(message(parameters))
 			reply, ok := ErrorReply(err)
 			r, isResponse := reply.(*RegistrationResponse)
-			if !ok || !isResponse || !r.Reject || r.Handle != "a" || r.ID != 0x51 || len(r.Causes) != 1 || r.Causes[0].Code != param.CauseInvalidValues {
+			if !ok || !isResponse || !r.Reject || r.Handle != "a" || r.ID != 0x51 || len(r.Causes) != 1 || r.Causes[0].Code != rserpool.CauseInvalidValues {
 				t.Errorf("%v is answered by %+v, want a registration response that refuses a:51 for invalid values", err, reply)
 			}
 		})
@@ -270,7 +271,7 @@ func TestHandleResolutionParse(t *testing.T) {
 			}
 			continue
 		}
-		for _, known := range []func([]byte) param.PoolHandle{nil, knows("another"), knows(want.Handle)} {
+		for _, known := range []func([]byte) rserpool.PoolHandle{nil, knows("another"), knows(want.Handle)} {
 			if _, err := m.Parse(unhex(t, tt.hex), known); err != nil {
 				t.Errorf("%s: %v", tt.name, err)
 			} else if diff := cmp.Diff(*want, m); diff != "" {

@@ -1,14 +1,17 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Registration asks to register or re-register a pool element (RFC 5352,
 // Section 2.2.1).
 type Registration struct {
-	Handle param.PoolHandle
+	Handle rserpool.PoolHandle
 	// Element has a user transport and a policy.
-	Element param.PoolElement
-	Unknown []param.Raw
+	Element rserpool.PoolElement
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeRegistration.
@@ -26,14 +29,14 @@ func (m *Registration) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseRegistration(c *param.Cursor) *Registration {
+func parseRegistration(c *tlv.Cursor) *Registration {
 	m := new(Registration)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandle()
-		case param.TypePoolElement:
+		case tlv.TypePoolElement:
 			c.Once()
 			c.PoolElement(&m.Element)
 			if why := unregistrable(&m.Element); why != "" {
@@ -43,13 +46,13 @@ func parseRegistration(c *param.Cursor) *Registration {
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle, param.TypePoolElement)
+	c.Require(tlv.TypePoolHandle, tlv.TypePoolElement)
 	return m
 }
 
 // unregistrable says what an element lacks for a registration (RFC 5354,
 // Section 3.10), "" if nothing.
-func unregistrable(e *param.PoolElement) string {
+func unregistrable(e *rserpool.PoolElement) string {
 	switch {
 	case !e.UserTransport.Present():
 		return "pool element without a user transport"
@@ -61,9 +64,9 @@ func unregistrable(e *param.PoolElement) string {
 
 // Deregistration asks to remove a pool element (RFC 5352, Section 2.2.2).
 type Deregistration struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Unknown []param.Raw
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeDeregistration.
@@ -74,7 +77,7 @@ func (m *Deregistration) Append(b []byte) ([]byte, error) {
 	return appendAboutElement(b, TypeDeregistration, 0, m.Handle, m.ID, nil, m.Unknown)
 }
 
-func parseDeregistration(c *param.Cursor) *Deregistration {
+func parseDeregistration(c *tlv.Cursor) *Deregistration {
 	m := new(Deregistration)
 	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
 	return m
@@ -84,11 +87,11 @@ func parseDeregistration(c *param.Cursor) *Deregistration {
 type RegistrationResponse struct {
 	// Reject is the R flag.
 	Reject bool
-	Handle param.PoolHandle
-	ID     param.PEID
+	Handle rserpool.PoolHandle
+	ID     rserpool.PEID
 	// Causes say why, where Reject is set; warnings where it is not.
-	Causes  []param.Cause
-	Unknown []param.Raw
+	Causes  []rserpool.Cause
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeRegistrationResponse.
@@ -99,7 +102,7 @@ func (m *RegistrationResponse) Append(b []byte) ([]byte, error) {
 	return appendAboutElement(b, TypeRegistrationResponse, flags(m.Reject), m.Handle, m.ID, m.Causes, m.Unknown)
 }
 
-func parseRegistrationResponse(c *param.Cursor) *RegistrationResponse {
+func parseRegistrationResponse(c *tlv.Cursor) *RegistrationResponse {
 	m := &RegistrationResponse{Reject: c.Flags()&flag0 != 0}
 	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
 	return m
@@ -108,10 +111,10 @@ func parseRegistrationResponse(c *param.Cursor) *RegistrationResponse {
 // DeregistrationResponse answers a Deregistration, or tells the element that
 // its registration life is over (RFC 5352, Section 2.2.4).
 type DeregistrationResponse struct {
-	Handle  param.PoolHandle
-	ID      param.PEID
-	Causes  []param.Cause
-	Unknown []param.Raw
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Causes  []rserpool.Cause
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeDeregistrationResponse.
@@ -122,7 +125,7 @@ func (m *DeregistrationResponse) Append(b []byte) ([]byte, error) {
 	return appendAboutElement(b, TypeDeregistrationResponse, 0, m.Handle, m.ID, m.Causes, m.Unknown)
 }
 
-func parseDeregistrationResponse(c *param.Cursor) *DeregistrationResponse {
+func parseDeregistrationResponse(c *tlv.Cursor) *DeregistrationResponse {
 	m := new(DeregistrationResponse)
 	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
 	return m
@@ -130,8 +133,8 @@ func parseDeregistrationResponse(c *param.Cursor) *DeregistrationResponse {
 
 // appendAboutElement writes one of the messages that name a pool element by
 // its handle and identifier.
-func appendAboutElement(b []byte, t MessageType, flags uint8, h param.PoolHandle, id param.PEID,
-	causes []param.Cause, unknown []param.Raw,
+func appendAboutElement(b []byte, t MessageType, flags uint8, h rserpool.PoolHandle, id rserpool.PEID,
+	causes []rserpool.Cause, unknown []rserpool.Parameter,
 ) ([]byte, error) {
 	w := begin(b, t, flags)
 	w.PoolHandle(h)
@@ -142,39 +145,39 @@ func appendAboutElement(b []byte, t MessageType, flags uint8, h param.PoolHandle
 }
 
 // parseAboutElement reads such a message that cannot have error causes.
-func parseAboutElement(c *param.Cursor) (h param.PoolHandle, id param.PEID, unknown []param.Raw) {
+func parseAboutElement(c *tlv.Cursor) (h rserpool.PoolHandle, id rserpool.PEID, unknown []rserpool.Parameter) {
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			h = c.PoolHandle()
-		case param.TypePEIdentifier:
+		case tlv.TypePEIdentifier:
 			c.Once()
 			id = c.PEID()
 		default:
 			unknown = c.Unknown(unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle, param.TypePEIdentifier)
+	c.Require(tlv.TypePoolHandle, tlv.TypePEIdentifier)
 	return h, id, unknown
 }
 
 // parseResponse reads such a message that can.
-func parseResponse(c *param.Cursor) (h param.PoolHandle, id param.PEID, causes []param.Cause, unknown []param.Raw) {
+func parseResponse(c *tlv.Cursor) (h rserpool.PoolHandle, id rserpool.PEID, causes []rserpool.Cause, unknown []rserpool.Parameter) {
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			h = c.PoolHandle()
-		case param.TypePEIdentifier:
+		case tlv.TypePEIdentifier:
 			c.Once()
 			id = c.PEID()
-		case param.TypeOperationError:
+		case tlv.TypeOperationError:
 			causes = c.Causes(causes)
 		default:
 			unknown = c.Unknown(unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle, param.TypePEIdentifier)
+	c.Require(tlv.TypePoolHandle, tlv.TypePEIdentifier)
 	return h, id, causes, unknown
 }

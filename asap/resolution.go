@@ -1,17 +1,20 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // HandleResolution asks for elements of a pool (RFC 5352, Section 2.2.5).
 type HandleResolution struct {
 	// Subscribe is the S bit: send updates while the association lasts.
 	Subscribe bool
-	Handle    param.PoolHandle
+	Handle    rserpool.PoolHandle
 	// Items is the number of elements wanted, by RSPLIB's parameter; it is
 	// on the wire where HasItems is set, and 0 asks for the server's default.
 	Items    uint32
 	HasItems bool
-	Unknown  []param.Raw
+	Unknown  []rserpool.Parameter
 }
 
 // Type returns TypeHandleResolution.
@@ -30,11 +33,11 @@ func (m *HandleResolution) Append(b []byte) ([]byte, error) {
 
 // Parse reads a handle resolution into m, like the function Parse but without
 // an allocation where the message has no unknown parameter and asks for a pool
-// handle that known returns (see [param.Cursor.PoolHandleFrom]); known may be
+// handle that known returns (see [tlv.Cursor.PoolHandleFrom]); known may be
 // nil. Other messages than handle resolutions are refused. After an error, or
 // if b is none, m is void.
-func (m *HandleResolution) Parse(b []byte, known func([]byte) param.PoolHandle) ([]param.Cause, error) {
-	c := param.NewCursor(b)
+func (m *HandleResolution) Parse(b []byte, known func([]byte) rserpool.PoolHandle) ([]rserpool.Cause, error) {
+	c := tlv.NewCursor(b)
 	if MessageType(c.MessageType()) == TypeHandleResolution {
 		m.parse(&c, known)
 	} else {
@@ -43,21 +46,21 @@ func (m *HandleResolution) Parse(b []byte, known func([]byte) param.PoolHandle) 
 	return c.Finish()
 }
 
-func (m *HandleResolution) parse(c *param.Cursor, known func([]byte) param.PoolHandle) {
+func (m *HandleResolution) parse(c *tlv.Cursor, known func([]byte) rserpool.PoolHandle) {
 	*m = HandleResolution{Subscribe: c.Flags()&flag0 != 0}
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandleFrom(known)
-		case param.TypeHandleResolutionItems:
+		case tlv.TypeHandleResolutionItems:
 			c.Once()
 			m.Items, m.HasItems = c.Items(), true
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle)
+	c.Require(tlv.TypePoolHandle)
 }
 
 // HandleResolutionResponse answers a HandleResolution, or is an automatic
@@ -65,15 +68,15 @@ func (m *HandleResolution) parse(c *param.Cursor, known func([]byte) param.PoolH
 type HandleResolutionResponse struct {
 	// Accept is the A bit: updates will follow.
 	Accept bool
-	Handle param.PoolHandle
+	Handle rserpool.PoolHandle
 	// Policy is the pool's overall policy; Type 0 stands for none, which
 	// means round robin.
-	Policy param.Policy
+	Policy rserpool.Policy
 	// Elements have user transports, and need no policies.
-	Elements []param.PoolElement
+	Elements []rserpool.PoolElement
 	// Causes is not empty in a negative response.
-	Causes  []param.Cause
-	Unknown []param.Raw
+	Causes  []rserpool.Cause
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeHandleResolutionResponse.
@@ -91,7 +94,7 @@ func (m *HandleResolutionResponse) Append(b []byte) ([]byte, error) {
 // BeginHandleResolutionResponse begins a HandleResolutionResponse behind b, to
 // be followed by pool elements, straight from where they are kept, or by error
 // causes. It allocates nothing but what b needs to grow.
-func BeginHandleResolutionResponse(b []byte, accept bool, h param.PoolHandle, policy param.Policy) param.Builder {
+func BeginHandleResolutionResponse(b []byte, accept bool, h rserpool.PoolHandle, policy rserpool.Policy) tlv.Builder {
 	w := begin(b, TypeHandleResolutionResponse, flags(accept))
 	w.PoolHandle(h)
 	if policy.Type != 0 {
@@ -100,25 +103,25 @@ func BeginHandleResolutionResponse(b []byte, accept bool, h param.PoolHandle, po
 	return w
 }
 
-func parseHandleResolutionResponse(c *param.Cursor) *HandleResolutionResponse {
+func parseHandleResolutionResponse(c *tlv.Cursor) *HandleResolutionResponse {
 	m := &HandleResolutionResponse{Accept: c.Flags()&flag0 != 0}
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandle()
-		case param.TypePolicy:
+		case tlv.TypePolicy:
 			c.Once()
 			m.Policy = c.Policy()
-		case param.TypePoolElement:
+		case tlv.TypePoolElement:
 			m.Elements = parseElement(c, m.Elements)
-		case param.TypeOperationError:
+		case tlv.TypeOperationError:
 			m.Causes = c.Causes(m.Causes)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle)
+	c.Require(tlv.TypePoolHandle)
 	return m
 }
 
@@ -126,7 +129,7 @@ func parseHandleResolutionResponse(c *param.Cursor) *HandleResolutionResponse {
 const noUserTransport = "pool element without a user transport"
 
 // appendElements writes elements that somebody is to use.
-func appendElements(w *param.Builder, list []param.PoolElement) {
+func appendElements(w *tlv.Builder, list []rserpool.PoolElement) {
 	for i := range list {
 		if !list[i].UserTransport.Present() {
 			w.Refuse(noUserTransport)
@@ -136,8 +139,8 @@ func appendElements(w *param.Builder, list []param.PoolElement) {
 }
 
 // parseElement reads one of them and adds it to list.
-func parseElement(c *param.Cursor, list []param.PoolElement) []param.PoolElement {
-	list = append(list, param.PoolElement{})
+func parseElement(c *tlv.Cursor, list []rserpool.PoolElement) []rserpool.PoolElement {
+	list = append(list, rserpool.PoolElement{})
 	e := &list[len(list)-1]
 	c.PoolElement(e)
 	if !e.UserTransport.Present() {

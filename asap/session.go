@@ -1,11 +1,14 @@
 package asap
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Cookie hands a state cookie to a pool user (RFC 5352, Section 2.2.11).
 type Cookie struct {
 	Cookie  []byte
-	Unknown []param.Raw
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeCookie.
@@ -16,7 +19,7 @@ func (m *Cookie) Append(b []byte) ([]byte, error) {
 	return appendCookie(b, TypeCookie, m.Cookie, m.Unknown)
 }
 
-func parseCookie(c *param.Cursor) *Cookie {
+func parseCookie(c *tlv.Cursor) *Cookie {
 	m := new(Cookie)
 	m.Cookie, m.Unknown = readCookie(c)
 	return m
@@ -26,7 +29,7 @@ func parseCookie(c *param.Cursor) *Cookie {
 // 2.2.12).
 type CookieEcho struct {
 	Cookie  []byte
-	Unknown []param.Raw
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeCookieEcho.
@@ -37,40 +40,40 @@ func (m *CookieEcho) Append(b []byte) ([]byte, error) {
 	return appendCookie(b, TypeCookieEcho, m.Cookie, m.Unknown)
 }
 
-func parseCookieEcho(c *param.Cursor) *CookieEcho {
+func parseCookieEcho(c *tlv.Cursor) *CookieEcho {
 	m := new(CookieEcho)
 	m.Cookie, m.Unknown = readCookie(c)
 	return m
 }
 
-func appendCookie(b []byte, t MessageType, cookie []byte, unknown []param.Raw) ([]byte, error) {
+func appendCookie(b []byte, t MessageType, cookie []byte, unknown []rserpool.Parameter) ([]byte, error) {
 	w := begin(b, t, 0)
 	w.Cookie(cookie)
 	w.Unknown(unknown)
 	return w.Finish()
 }
 
-func readCookie(c *param.Cursor) (cookie []byte, unknown []param.Raw) {
+func readCookie(c *tlv.Cursor) (cookie []byte, unknown []rserpool.Parameter) {
 	for c.Next() {
 		switch c.Type() {
-		case param.TypeCookie:
+		case tlv.TypeCookie:
 			c.Once()
 			cookie = c.Cookie()
 		default:
 			unknown = c.Unknown(unknown)
 		}
 	}
-	c.Require(param.TypeCookie)
+	c.Require(tlv.TypeCookie)
 	return cookie, unknown
 }
 
 // BusinessCard names the sender's pool and the order of failover (RFC 5352,
 // Section 2.2.13).
 type BusinessCard struct {
-	Handle param.PoolHandle
+	Handle rserpool.PoolHandle
 	// Elements have user transports, and need no policies.
-	Elements []param.PoolElement
-	Unknown  []param.Raw
+	Elements []rserpool.PoolElement
+	Unknown  []rserpool.Parameter
 }
 
 // Type returns TypeBusinessCard.
@@ -85,19 +88,19 @@ func (m *BusinessCard) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseBusinessCard(c *param.Cursor) *BusinessCard {
+func parseBusinessCard(c *tlv.Cursor) *BusinessCard {
 	m := new(BusinessCard)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandle()
-		case param.TypePoolElement:
+		case tlv.TypePoolElement:
 			m.Elements = parseElement(c, m.Elements)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle)
+	c.Require(tlv.TypePoolHandle)
 	return m
 }

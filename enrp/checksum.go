@@ -1,6 +1,6 @@
 package enrp
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import "github.com/rserpool/coredns-rserpool/rserpool"
 
 // Checksum is the PE checksum of a set of pool elements, kept up to date as
 // elements come and go (RFC 5353, Section 3.6.2): the Internet checksum (RFC
@@ -15,10 +15,10 @@ type Checksum struct {
 }
 
 // Add counts an element in.
-func (s *Checksum) Add(h param.PoolHandle, id param.PEID) { s.sum += wordSum(h, id) }
+func (s *Checksum) Add(h rserpool.PoolHandle, id rserpool.PEID) { s.sum += wordSum(h, id) }
 
 // Remove counts an element out that has been counted in.
-func (s *Checksum) Remove(h param.PoolHandle, id param.PEID) { s.sum -= wordSum(h, id) }
+func (s *Checksum) Remove(h rserpool.PoolHandle, id rserpool.PEID) { s.sum -= wordSum(h, id) }
 
 // Value is the checksum as in a [Presence].
 func (s Checksum) Value() uint16 {
@@ -38,7 +38,7 @@ func ChecksumsMatch(a, b uint16) bool {
 }
 
 // wordSum adds up the 16-bit words of an element's block.
-func wordSum(h param.PoolHandle, id param.PEID) uint64 {
+func wordSum(h rserpool.PoolHandle, id rserpool.PEID) uint64 {
 	sum := uint64(id>>16) + uint64(id&0xffff)
 	for ; len(h) >= 2; h = h[2:] {
 		sum += uint64(h[0])<<8 | uint64(h[1])

@@ -5,13 +5,13 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // block is an element as it goes into a PE checksum.
 type block struct {
-	handle param.PoolHandle
-	id     param.PEID
+	handle rserpool.PoolHandle
+	id     rserpool.PEID
 }
 
 // slowChecksum computes the checksum as the RFCs write it down: RFC 5353,
@@ -80,7 +80,7 @@ func TestChecksumIncremental(t *testing.T) {
 			for j := range h {
 				h[j] = byte(r.IntN(4) * 85) // many bytes of all ones and zeros
 			}
-			b := block{param.PoolHandle(h), param.PEID(r.Uint32())}
+			b := block{rserpool.PoolHandle(h), rserpool.PEID(r.Uint32())}
 			have = append(have, b)
 			s.Add(b.handle, b.id)
 		}

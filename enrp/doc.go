@@ -6,7 +6,7 @@
 // [Parse] reads one message and [Message.Append] writes one, with the same
 // contract as in package asap: Parse never panics, does not keep its input and
 // allocates no more than the input backs; what it refuses is a
-// *[param.ParseError], which [ErrorReply] turns into the answer that is owed.
+// *[rserpool.ParseError], which [ErrorReply] turns into the answer that is owed.
 //
 // The messages have the flags of the reference implementation where the RFC
 // leaves them out: [Presence] asks for a reply, [HandleUpdate] suggests a

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // To add a message:
@@ -69,7 +70,7 @@ type Message interface {
 	// IDs are the identifiers of the sending and of the receiving registrar;
 	// the receiver is 0 for all, or for any that receives it (RFC 5353, Section
 	// 2.1).
-	IDs() (sender, receiver param.ServerID)
+	IDs() (sender, receiver rserpool.ServerID)
 	// Append adds the message's wire form to b and returns the extended
 	// slice; on error it returns b as it was. What Parse refuses to read,
 	// Append refuses to write.
@@ -83,9 +84,9 @@ type Message interface {
 // asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
 // [Error] with them, and the message is good all the same.
 //
-// Every error is a *[param.ParseError]; [ErrorReply] makes the answer from it.
-func Parse(b []byte) (Message, []param.Cause, error) {
-	c := param.NewCursor(b)
+// Every error is a *[rserpool.ParseError]; [ErrorReply] makes the answer from it.
+func Parse(b []byte) (Message, []rserpool.Cause, error) {
+	c := tlv.NewCursor(b)
 	t := MessageType(c.MessageType())
 	m := read(&c, t)
 	causes, err := c.Finish()
@@ -100,7 +101,7 @@ func Parse(b []byte) (Message, []param.Cause, error) {
 
 // read reads the rest of a message of type t; nil if the type is unknown. What
 // it returns is void if the cursor has failed.
-func read(c *param.Cursor, t MessageType) Message {
+func read(c *tlv.Cursor, t MessageType) Message {
 	switch t {
 	case TypePresence:
 		return parsePresence(c)
@@ -130,12 +131,12 @@ func read(c *param.Cursor, t MessageType) Message {
 // IDs reads the sending and the receiving registrar's identifiers from a
 // message that Parse may have refused. They stand at the same place in every
 // message of RFC 5353; where it ends before them they are 0.
-func IDs(b []byte) (sender, receiver param.ServerID) {
+func IDs(b []byte) (sender, receiver rserpool.ServerID) {
 	if len(b) >= 8 {
-		sender = param.ServerID(binary.BigEndian.Uint32(b[4:]))
+		sender = rserpool.ServerID(binary.BigEndian.Uint32(b[4:]))
 	}
 	if len(b) >= 12 {
-		receiver = param.ServerID(binary.BigEndian.Uint32(b[8:]))
+		receiver = rserpool.ServerID(binary.BigEndian.Uint32(b[8:]))
 	}
 	return sender, receiver
 }
@@ -143,8 +144,8 @@ func IDs(b []byte) (sender, receiver param.ServerID) {
 // ErrorReply returns the message by which the registrar self answers the
 // message b, which Parse has refused with err, and whether there is one to
 // send: some errors are to be passed over in silence.
-func ErrorReply(err error, self param.ServerID, b []byte) (*Error, bool) {
-	var pe *param.ParseError
+func ErrorReply(err error, self rserpool.ServerID, b []byte) (*Error, bool) {
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
 		return nil, false
 	}
@@ -157,22 +158,22 @@ func ErrorReply(err error, self param.ServerID, b []byte) (*Error, bool) {
 }
 
 // begin begins a message of type t behind b.
-func begin(b []byte, t MessageType, flags uint8, sender, receiver param.ServerID) param.Builder {
-	w := param.BeginMessage(b, uint8(t), flags)
+func begin(b []byte, t MessageType, flags uint8, sender, receiver rserpool.ServerID) tlv.Builder {
+	w := tlv.BeginMessage(b, uint8(t), flags)
 	w.Uint32(uint32(sender))
 	w.Uint32(uint32(receiver))
 	return w
 }
 
 // parseIDs reads what follows the header of every message.
-func parseIDs(c *param.Cursor) (sender, receiver param.ServerID) {
-	sender = param.ServerID(c.Uint32())
-	receiver = param.ServerID(c.Uint32())
+func parseIDs(c *tlv.Cursor) (sender, receiver rserpool.ServerID) {
+	sender = rserpool.ServerID(c.Uint32())
+	receiver = rserpool.ServerID(c.Uint32())
 	return sender, receiver
 }
 
 // parseUnknown reads the parameters of a message that has none of its own.
-func parseUnknown(c *param.Cursor) (unknown []param.Raw) {
+func parseUnknown(c *tlv.Cursor) (unknown []rserpool.Parameter) {
 	for c.Next() {
 		unknown = c.Unknown(unknown)
 	}

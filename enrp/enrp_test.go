@@ -8,7 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // compareAddrs lets go-cmp compare addresses.
@@ -31,18 +32,18 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 var (
-	sctp1 = param.Transport{
-		Type: param.TypeSCTPTransport, Port: 9901,
+	sctp1 = rserpool.Transport{
+		Type: rserpool.SCTP, Port: 9901,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 	}
-	server1 = param.ServerInformation{ID: 0x10000001, Transport: sctp1}
-	server2 = param.ServerInformation{ID: 0x20000002, Transport: sctp1, Unknown: unknown}
-	element = param.PoolElement{
+	server1 = rserpool.ServerInformation{ID: 0x10000001, Transport: sctp1}
+	server2 = rserpool.ServerInformation{ID: 0x20000002, Transport: sctp1, Unknown: unknown}
+	element = rserpool.PoolElement{
 		ID: 0x51, Home: 0x10000001, Life: 60, UserTransport: sctp1,
-		Policy: param.Policy{Type: param.RoundRobin}, ASAPTransport: sctp1,
+		Policy: rserpool.Policy{Type: rserpool.RoundRobin}, ASAPTransport: sctp1,
 	}
-	bare    = param.PoolElement{ID: 0x52, UserTransport: sctp1}
-	unknown = []param.Raw{{Type: 0x8123, Value: []byte("ab")}}
+	bare    = rserpool.PoolElement{ID: 0x52, UserTransport: sctp1}
+	unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("ab")}}
 )
 
 // The wire form of the above, and where the messages go.
@@ -85,9 +86,9 @@ var messages = []struct {
 	{"handle table response", &HandleTableResponse{
 		Sender: 0x10000001, Receiver: 0x20000002, More: true,
 		Pools: []PoolEntry{
-			{Handle: "a", Elements: []param.PoolElement{element, bare}},
-			{Handle: "b", Elements: []param.PoolElement{bare}},
-			{Handle: "a", Elements: []param.PoolElement{bare}},
+			{Handle: "a", Elements: []rserpool.PoolElement{element, bare}},
+			{Handle: "b", Elements: []rserpool.PoolElement{bare}},
+			{Handle: "a", Elements: []rserpool.PoolElement{bare}},
 		},
 		Unknown: unknown,
 	}, `
@@ -105,7 +106,7 @@ var messages = []struct {
 	},
 	{"handle update, delete, suggestion", &HandleUpdate{
 		Sender: 0x10000001, Receiver: 0x20000002, SuggestTakeover: true, Action: DelPE, Handle: "a",
-		Element: param.PoolElement{ID: 0x53, Policy: param.Policy{Type: param.RoundRobin}}, Unknown: unknown,
+		Element: rserpool.PoolElement{ID: 0x53, Policy: rserpool.Policy{Type: rserpool.RoundRobin}}, Unknown: unknown,
 	}, "04 01 0038" + ids + "0001 0000" + hexA + hexLost + hexUnknown},
 	{
 		"handle update, reserved action", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Action: 7, Handle: "a", Element: bare},
@@ -114,7 +115,7 @@ var messages = []struct {
 	{"list request", &ListRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: unknown}, "05 00 0014" + ids + hexUnknown},
 	{"list response", &ListResponse{
 		Sender: 0x10000001, Receiver: 0x20000002,
-		Servers: []param.ServerInformation{server1, server2}, Unknown: unknown,
+		Servers: []rserpool.ServerInformation{server1, server2}, Unknown: unknown,
 	}, "06 00 004c" + ids + hexServer1 + hexServer2 + hexUnknown},
 	{"list response, rejection", &ListResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "06 01 000c" + ids},
 	{
@@ -131,7 +132,7 @@ var messages = []struct {
 	},
 	{"error", &Error{
 		Sender: 0x10000001, Receiver: 0x20000002,
-		Causes: []param.Cause{{Code: 0xf006}, {Code: param.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 5, 1}}}, Unknown: unknown,
+		Causes: []rserpool.Cause{{Code: 0xf006}, {Code: rserpool.CauseUnrecognizedMessage, Info: []byte{0x7f, 0, 0, 5, 1}}}, Unknown: unknown,
 	}, `
 		0a 00 0028 ` + ids + `
 		000c 0011              # length without the last padding
@@ -183,27 +184,27 @@ func TestEveryMessage(t *testing.T) {
 func TestRefused(t *testing.T) {
 	tests := []struct {
 		name, hex string
-		text      string     // in the error
-		at        param.Type // 0 for the message
-		info      string     // of the error cause; "" for all of the message
+		text      string   // in the error
+		at        tlv.Type // 0 for the message
+		info      string   // of the error cause; "" for all of the message
 	}{
 		{"presence without a receiver", "01 00 0008 10000001", "ENRP_PRESENCE: message: ends 4 bytes too early", 0, ""},
-		{"presence with two checksums", "01 00 001c" + ids + "000f 0006 1234 0000 000f 0006 1234 0000", "second one", param.TypePEChecksum, "000f 0006 1234 0000"},
-		{"presence of two servers", "01 00 003c" + ids + hexServer1 + hexServer1, "second one", param.TypeServerInformation, hexServer1},
-		{"presence with a pool", "01 00 0014" + ids + hexA, "not allowed", param.TypePoolHandle, hexA},
-		{"list request with a pool", "05 00 0014" + ids + hexA, "not allowed", param.TypePoolHandle, hexA},
-		{"table that begins with an element", "03 00 002c" + ids + hexBare, "before the first pool handle", param.TypePoolElement, hexBare},
-		{"table with an empty entry", "03 00 003c" + ids + hexA + hexB + hexBare, "without a pool element", param.TypePoolHandle, hexB},
-		{"table that ends in an empty entry", "03 00 0014" + ids + hexA, "without a pool element", param.TypePoolHandle, hexA},
-		{"table with an unreachable element", "03 00 002c" + ids + hexA + hexLost, "without a user transport", param.TypePoolElement, hexLost},
-		{"rejected table with an entry", "03 01 0034" + ids + hexA + hexBare, "rejection", param.TypePoolHandle, hexA},
-		{"rejected list with an entry", "06 01 0024" + ids + hexServer1, "rejection", param.TypeServerInformation, hexServer1},
+		{"presence with two checksums", "01 00 001c" + ids + "000f 0006 1234 0000 000f 0006 1234 0000", "second one", tlv.TypePEChecksum, "000f 0006 1234 0000"},
+		{"presence of two servers", "01 00 003c" + ids + hexServer1 + hexServer1, "second one", tlv.TypeServerInformation, hexServer1},
+		{"presence with a pool", "01 00 0014" + ids + hexA, "not allowed", tlv.TypePoolHandle, hexA},
+		{"list request with a pool", "05 00 0014" + ids + hexA, "not allowed", tlv.TypePoolHandle, hexA},
+		{"table that begins with an element", "03 00 002c" + ids + hexBare, "before the first pool handle", tlv.TypePoolElement, hexBare},
+		{"table with an empty entry", "03 00 003c" + ids + hexA + hexB + hexBare, "without a pool element", tlv.TypePoolHandle, hexB},
+		{"table that ends in an empty entry", "03 00 0014" + ids + hexA, "without a pool element", tlv.TypePoolHandle, hexA},
+		{"table with an unreachable element", "03 00 002c" + ids + hexA + hexLost, "without a user transport", tlv.TypePoolElement, hexLost},
+		{"rejected table with an entry", "03 01 0034" + ids + hexA + hexBare, "rejection", tlv.TypePoolHandle, hexA},
+		{"rejected list with an entry", "06 01 0024" + ids + hexServer1, "rejection", tlv.TypeServerInformation, hexServer1},
 		{"update without an action", "04 00 000e" + ids + "0000", "ends 2 bytes too early", 0, ""},
 		{"update without a handle", "04 00 0030" + ids + "00000000" + hexBare, "Pool Handle parameter is missing", 0, ""},
 		{"update without an element", "04 00 0018" + ids + "00000000" + hexA, "Pool Element parameter is missing", 0, ""},
-		{"update of two pools", "04 00 0040" + ids + "00000000" + hexA + hexA + hexBare, "second one", param.TypePoolHandle, hexA},
-		{"update of two elements", "04 00 0058" + ids + "00000000" + hexA + hexBare + hexBare, "second one", param.TypePoolElement, hexBare},
-		{"update that adds an unreachable element", "04 00 0030" + ids + "00000000" + hexA + hexLost, "without a user transport", param.TypePoolElement, hexLost},
+		{"update of two pools", "04 00 0040" + ids + "00000000" + hexA + hexA + hexBare, "second one", tlv.TypePoolHandle, hexA},
+		{"update of two elements", "04 00 0058" + ids + "00000000" + hexA + hexBare + hexBare, "second one", tlv.TypePoolElement, hexBare},
+		{"update that adds an unreachable element", "04 00 0030" + ids + "00000000" + hexA + hexLost, "without a user transport", tlv.TypePoolElement, hexLost},
 		{"takeover of nobody", "07 00 000c" + ids, "ends 4 bytes too early", 0, ""},
 	}
 	for _, tt := range tests {
@@ -217,7 +218,7 @@ func TestRefused(t *testing.T) {
 			if tt.info != "" {
 				info = hex.EncodeToString(unhex(t, tt.info))
 			}
-			checkError(t, err, param.CauseInvalidValues, true, tt.at, info)
+			checkError(t, err, rserpool.CauseInvalidValues, true, tt.at, info)
 			if !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error is %q, want one with %q", err, tt.text)
 			}
@@ -268,7 +269,7 @@ func TestUnknownMessages(t *testing.T) {
 			if m != nil || reports != nil {
 				t.Errorf("Parse gives %v, %v", m, reports)
 			}
-			checkError(t, err, param.CauseUnrecognizedMessage, tt.report, 0, hex.EncodeToString(data))
+			checkError(t, err, rserpool.CauseUnrecognizedMessage, tt.report, 0, hex.EncodeToString(data))
 			if _, ok := ErrorReply(err, 1, data); ok != tt.report {
 				t.Errorf("ErrorReply says %v, want %v", ok, tt.report)
 			}
@@ -283,11 +284,11 @@ func TestReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &HandleTableRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: []param.Raw{{Type: 0xc001}, {Type: 0x8002}}}
+	want := &HandleTableRequest{Sender: 0x10000001, Receiver: 0x20000002, Unknown: []rserpool.Parameter{{Type: 0xc001}, {Type: 0x8002}}}
 	if diff := cmp.Diff(Message(want), m); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
-	wantReports := []param.Cause{{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}}}
+	wantReports := []rserpool.Cause{{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc0, 1, 0, 4}}}
 	if diff := cmp.Diff(wantReports, reports); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}
@@ -295,22 +296,22 @@ func TestReports(t *testing.T) {
 
 // TestUnwritable: Append refuses what Parse refuses.
 func TestUnwritable(t *testing.T) {
-	var lost param.PoolElement
+	var lost rserpool.PoolElement
 	tests := []struct {
 		name    string
 		message Message
 		text    string
 	}{
-		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{"a", []param.PoolElement{bare}}}}, "rejection"},
+		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{"a", []rserpool.PoolElement{bare}}}}, "rejection"},
 		{"table with an empty entry", &HandleTableResponse{Pools: []PoolEntry{{Handle: "a"}}}, "without a pool element"},
-		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{"a", []param.PoolElement{lost}}}}, "without a user transport"},
-		{"table without a handle", &HandleTableResponse{Pools: []PoolEntry{{"", []param.PoolElement{bare}}}}, "empty pool handle"},
+		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{"a", []rserpool.PoolElement{lost}}}}, "without a user transport"},
+		{"table without a handle", &HandleTableResponse{Pools: []PoolEntry{{"", []rserpool.PoolElement{bare}}}}, "empty pool handle"},
 		{"update that adds an unreachable element", &HandleUpdate{Handle: "a"}, "without a user transport"},
-		{"rejected list with an entry", &ListResponse{Reject: true, Servers: []param.ServerInformation{server1}}, "rejection"},
-		{"list with an unreachable server", &ListResponse{Servers: []param.ServerInformation{{}}}, "not SCTP"},
+		{"rejected list with an entry", &ListResponse{Reject: true, Servers: []rserpool.ServerInformation{server1}}, "rejection"},
+		{"list with an unreachable server", &ListResponse{Servers: []rserpool.ServerInformation{{}}}, "not SCTP"},
 		{"error without a cause", &Error{}, "without a cause"},
-		{"unknown parameter to stop at", &ListRequest{Unknown: []param.Raw{{Type: 0x4123}}}, "could not skip"},
-		{"message too long", &ListRequest{Unknown: []param.Raw{{Type: 0x8123, Value: make([]byte, 65521)}}}, "message of 65537 bytes"},
+		{"unknown parameter to stop at", &ListRequest{Unknown: []rserpool.Parameter{{Type: 0x4123}}}, "could not skip"},
+		{"message too long", &ListRequest{Unknown: []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 65521)}}}, "message of 65537 bytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,23 +1,26 @@
 package enrp
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Error reports what was wrong with a message (RFC 5353, Section 2.10). It is
 // never answered.
 type Error struct {
 	// Sender and Receiver are those of the report. RSPLIB repeats the
 	// refused message's.
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// Causes holds at least one.
-	Causes  []param.Cause
-	Unknown []param.Raw
+	Causes  []rserpool.Cause
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeError.
 func (*Error) Type() MessageType { return TypeError }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *Error) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *Error) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *Error) Append(b []byte) ([]byte, error) {
@@ -30,19 +33,19 @@ func (m *Error) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseError(c *param.Cursor) *Error {
+func parseError(c *tlv.Cursor) *Error {
 	c.Silence()
 	m := new(Error)
 	m.Sender, m.Receiver = parseIDs(c)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypeOperationError:
+		case tlv.TypeOperationError:
 			c.Once()
 			m.Causes = c.Causes(m.Causes)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypeOperationError)
+	c.Require(tlv.TypeOperationError)
 	return m
 }

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // FuzzParse: what Parse accepts, Append writes so that it is the same message
@@ -58,9 +58,9 @@ func checkReadable(t *testing.T, m Message) {
 // checkReply checks that the error can be answered.
 func checkReply(t *testing.T, b []byte, err error) {
 	t.Helper()
-	var pe *param.ParseError
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
-		t.Fatalf("error %v is no *param.ParseError", err)
+		t.Fatalf("error %v is no *rserpool.ParseError", err)
 	}
 	if pe.Offset+len(pe.Bytes) > len(b) || !bytes.Equal(pe.Bytes, b[pe.Offset:][:len(pe.Bytes)]) {
 		t.Fatalf("error %v: bytes %x are not at offset %d of %x", err, pe.Bytes, pe.Offset, b)

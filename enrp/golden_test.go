@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // golden is a message of testdata/golden.
@@ -51,18 +52,18 @@ func readGolden(t testing.TB) []golden {
 // malformed are the captured messages that are to be refused: a probe made
 // them wrong on purpose.
 var malformed = map[string]struct {
-	cause  param.CauseCode
+	cause  rserpool.CauseCode
 	report bool
-	at     param.Type // the parameter at fault, 0 for the message
-	peer   param.ServerID
+	at     tlv.Type // the parameter at fault, 0 for the message
+	peer   rserpool.ServerID
 	info   string // what the error cause carries
 }{
 	// Unknown message type, with high bits 01.
-	"g2-enrp-probe 40": {param.CauseUnrecognizedMessage, true, 0, 0x70000007, "7f00000c7000000700000000"},
+	"g2-enrp-probe 40": {rserpool.CauseUnrecognizedMessage, true, 0, 0x70000007, "7f00000c7000000700000000"},
 	// Unknown parameter, with high bits 01.
-	"g2-enrp-probe 43": {param.CauseUnrecognizedParameter, true, 0x4123, 0x70000007, "4123000861626364"},
+	"g2-enrp-probe 43": {rserpool.CauseUnrecognizedParameter, true, 0x4123, 0x70000007, "4123000861626364"},
 	// Ends in the sender's identifier.
-	"g2-enrp-probe 56": {param.CauseInvalidValues, true, 0, 0, "050000060000"},
+	"g2-enrp-probe 56": {rserpool.CauseInvalidValues, true, 0, 0, "050000060000"},
 }
 
 // canonical are the captured messages that are good but not in the form that
@@ -81,7 +82,7 @@ func TestGolden(t *testing.T) {
 				reply, ok := ErrorReply(err, 0x10000001, g.data)
 				wantReply := &Error{
 					Sender: 0x10000001, Receiver: want.peer,
-					Causes: []param.Cause{{Code: want.cause, Info: unhex(t, want.info)}},
+					Causes: []rserpool.Cause{{Code: want.cause, Info: unhex(t, want.info)}},
 				}
 				if diff := cmp.Diff(wantReply, reply); !ok || diff != "" {
 					t.Errorf("ErrorReply says %v (-want +got):\n%s", ok, diff)
@@ -116,12 +117,12 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkError checks that err is the *param.ParseError described.
-func checkError(t *testing.T, err error, cause param.CauseCode, report bool, at param.Type, info string) {
+// checkError checks that err is the *rserpool.ParseError described.
+func checkError(t *testing.T, err error, cause rserpool.CauseCode, report bool, at tlv.Type, info string) {
 	t.Helper()
-	var pe *param.ParseError
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
-		t.Fatalf("error is %v, want a *param.ParseError", err)
+		t.Fatalf("error is %v, want a *rserpool.ParseError", err)
 	}
 	if pe.Cause != cause || pe.Report != report || pe.Param != at || hex.EncodeToString(pe.Bytes) != info {
 		t.Errorf("got  error %v: cause %v, report %v, parameter %v, bytes %x\nwant cause %v, report %v, parameter %v, bytes %s",
@@ -134,9 +135,9 @@ func TestTruncated(t *testing.T) {
 	for _, g := range readGolden(t) {
 		for n := range g.data {
 			m, causes, err := Parse(g.data[:n])
-			var pe *param.ParseError
+			var pe *rserpool.ParseError
 			if !errors.As(err, &pe) || m != nil || causes != nil {
-				t.Errorf("%s cut to %d bytes: Parse gives %v, %v, %v, want a *param.ParseError", g.name, n, m, causes, err)
+				t.Errorf("%s cut to %d bytes: Parse gives %v, %v, %v, want a *rserpool.ParseError", g.name, n, m, causes, err)
 			}
 		}
 	}

@@ -1,19 +1,22 @@
 package enrp
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // ListRequest asks a peer for the registrars that it knows (RFC 5353, Section
 // 2.5).
 type ListRequest struct {
-	Sender, Receiver param.ServerID
-	Unknown          []param.Raw
+	Sender, Receiver rserpool.ServerID
+	Unknown          []rserpool.Parameter
 }
 
 // Type returns TypeListRequest.
 func (*ListRequest) Type() MessageType { return TypeListRequest }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *ListRequest) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *ListRequest) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *ListRequest) Append(b []byte) ([]byte, error) {
@@ -22,7 +25,7 @@ func (m *ListRequest) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseListRequest(c *param.Cursor) *ListRequest {
+func parseListRequest(c *tlv.Cursor) *ListRequest {
 	m := new(ListRequest)
 	m.Sender, m.Receiver = parseIDs(c)
 	m.Unknown = parseUnknown(c)
@@ -31,13 +34,13 @@ func parseListRequest(c *param.Cursor) *ListRequest {
 
 // ListResponse answers a ListRequest (RFC 5353, Section 2.6).
 type ListResponse struct {
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// Reject is the R flag; with it there are no Servers.
 	Reject bool
 	// Servers are the sender's peers. RSPLIB lists the receiver among them,
 	// and peers that it has not heard of yet with identifier 0.
-	Servers []param.ServerInformation
-	Unknown []param.Raw
+	Servers []rserpool.ServerInformation
+	Unknown []rserpool.Parameter
 }
 
 const rejectedYetListed = "server information in a rejection (R flag)"
@@ -46,7 +49,7 @@ const rejectedYetListed = "server information in a rejection (R flag)"
 func (*ListResponse) Type() MessageType { return TypeListResponse }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *ListResponse) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *ListResponse) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *ListResponse) Append(b []byte) ([]byte, error) {
@@ -61,13 +64,13 @@ func (m *ListResponse) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseListResponse(c *param.Cursor) *ListResponse {
+func parseListResponse(c *tlv.Cursor) *ListResponse {
 	m := &ListResponse{Reject: c.Flags()&flagReject != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypeServerInformation:
-			m.Servers = append(m.Servers, param.ServerInformation{})
+		case tlv.TypeServerInformation:
+			m.Servers = append(m.Servers, rserpool.ServerInformation{})
 			c.ServerInformation(&m.Servers[len(m.Servers)-1])
 			if m.Reject {
 				c.Refuse(rejectedYetListed)

@@ -1,6 +1,9 @@
 package enrp
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // flagReplyRequired asks for a Presence in answer: the Reply_request flag of RFC
 // 5353, Section 3.4.3. Section 2.1 shows no place for it; this is RSPLIB's.
@@ -9,7 +12,7 @@ const flagReplyRequired = 0x01
 // Presence tells that a registrar is alive, or asks whether its peer is (RFC
 // 5353, Section 2.1).
 type Presence struct {
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// ReplyRequired asks the receiver for a Presence with its own
 	// information.
 	ReplyRequired bool
@@ -19,15 +22,15 @@ type Presence struct {
 	HasChecksum bool
 	// Info tells where the sender is reached; it is optional, but for the
 	// answer to ReplyRequired.
-	Info    param.ServerInformation
-	Unknown []param.Raw
+	Info    rserpool.ServerInformation
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypePresence.
 func (*Presence) Type() MessageType { return TypePresence }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *Presence) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *Presence) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *Presence) Append(b []byte) ([]byte, error) {
@@ -42,15 +45,15 @@ func (m *Presence) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parsePresence(c *param.Cursor) *Presence {
+func parsePresence(c *tlv.Cursor) *Presence {
 	m := &Presence{ReplyRequired: c.Flags()&flagReplyRequired != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePEChecksum:
+		case tlv.TypePEChecksum:
 			c.Once()
 			m.Checksum, m.HasChecksum = c.PEChecksum(), true
-		case param.TypeServerInformation:
+		case tlv.TypeServerInformation:
 			c.Once()
 			c.ServerInformation(&m.Info)
 		default:

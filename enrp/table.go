@@ -1,6 +1,9 @@
 package enrp
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // The flags of the handle table messages (RFC 5353, Sections 2.2 and 2.3).
 const (
@@ -11,18 +14,18 @@ const (
 
 // HandleTableRequest asks a peer for its handlespace (RFC 5353, Section 2.2).
 type HandleTableRequest struct {
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// OwnChildrenOnly is the W flag: only the elements whose home is the
 	// receiver are wanted.
 	OwnChildrenOnly bool
-	Unknown         []param.Raw
+	Unknown         []rserpool.Parameter
 }
 
 // Type returns TypeHandleTableRequest.
 func (*HandleTableRequest) Type() MessageType { return TypeHandleTableRequest }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *HandleTableRequest) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *HandleTableRequest) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *HandleTableRequest) Append(b []byte) ([]byte, error) {
@@ -31,7 +34,7 @@ func (m *HandleTableRequest) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-func parseHandleTableRequest(c *param.Cursor) *HandleTableRequest {
+func parseHandleTableRequest(c *tlv.Cursor) *HandleTableRequest {
 	m := &HandleTableRequest{OwnChildrenOnly: c.Flags()&flagOwnChildrenOnly != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	m.Unknown = parseUnknown(c)
@@ -41,28 +44,28 @@ func parseHandleTableRequest(c *param.Cursor) *HandleTableRequest {
 // PoolEntry is a pool, or a part of it, in a handle table (RFC 5353, Section
 // 2.3).
 type PoolEntry struct {
-	Handle param.PoolHandle
+	Handle rserpool.PoolHandle
 	// Elements holds at least one. All have user transports; the reference
 	// implementation gives them policies and ASAP transports as well.
-	Elements []param.PoolElement
+	Elements []rserpool.PoolElement
 }
 
 // HandleTableResponse answers a HandleTableRequest (RFC 5353, Section 2.3).
 type HandleTableResponse struct {
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// Reject is the R flag; with it there are no Pools.
 	Reject bool
 	// More is the M flag: the same request again gets the next part.
 	More    bool
 	Pools   []PoolEntry
-	Unknown []param.Raw
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeHandleTableResponse.
 func (*HandleTableResponse) Type() MessageType { return TypeHandleTableResponse }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *HandleTableResponse) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *HandleTableResponse) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // What may be wrong with a handle table.
 const (
@@ -97,22 +100,22 @@ func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
 
 // BeginHandleTableResponse begins a HandleTableResponse behind b, to be
 // followed by pool entries: a pool handle and at least one pool element each.
-func BeginHandleTableResponse(b []byte, sender, receiver param.ServerID, reject, more bool) param.Builder {
+func BeginHandleTableResponse(b []byte, sender, receiver rserpool.ServerID, reject, more bool) tlv.Builder {
 	return begin(b, TypeHandleTableResponse, flag(reject, flagReject)|flag(more, flagMoreToSend), sender, receiver)
 }
 
-func parseHandleTableResponse(c *param.Cursor) *HandleTableResponse {
+func parseHandleTableResponse(c *tlv.Cursor) *HandleTableResponse {
 	m := &HandleTableResponse{Reject: c.Flags()&flagReject != 0, More: c.Flags()&flagMoreToSend != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			m.checkEntry(c)
 			m.Pools = append(m.Pools, PoolEntry{Handle: c.PoolHandle()})
 			if m.Reject {
 				c.Refuse(rejectedYetFull)
 			}
-		case param.TypePoolElement:
+		case tlv.TypePoolElement:
 			m.parseElement(c)
 		default:
 			m.Unknown = c.Unknown(m.Unknown)
@@ -123,7 +126,7 @@ func parseHandleTableResponse(c *param.Cursor) *HandleTableResponse {
 }
 
 // checkEntry refuses the message if its last pool entry is empty.
-func (m *HandleTableResponse) checkEntry(c *param.Cursor) {
+func (m *HandleTableResponse) checkEntry(c *tlv.Cursor) {
 	if n := len(m.Pools); n > 0 && len(m.Pools[n-1].Elements) == 0 {
 		c.Refuse(emptyEntry)
 	}
@@ -133,16 +136,16 @@ func (m *HandleTableResponse) checkEntry(c *param.Cursor) {
 // user transport without an address, and a policy (RFC 5354, Section 3.8).
 const leastElement = 32
 
-func (m *HandleTableResponse) parseElement(c *param.Cursor) {
+func (m *HandleTableResponse) parseElement(c *tlv.Cursor) {
 	if len(m.Pools) == 0 {
 		c.Refuse(noPoolHandle)
 		return
 	}
 	p := &m.Pools[len(m.Pools)-1]
 	if p.Elements == nil {
-		p.Elements = make([]param.PoolElement, 0, c.Run(leastElement))
+		p.Elements = make([]rserpool.PoolElement, 0, c.Run(leastElement))
 	}
-	p.Elements = append(p.Elements, param.PoolElement{})
+	p.Elements = append(p.Elements, rserpool.PoolElement{})
 	e := &p.Elements[len(p.Elements)-1]
 	c.PoolElement(e)
 	if !e.UserTransport.Present() {

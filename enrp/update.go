@@ -3,7 +3,8 @@ package enrp
 import (
 	"fmt"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // flagTakeoverSuggestion is RSPLIB's: the sender suggests that the receiver
@@ -37,24 +38,24 @@ func (a UpdateAction) String() string {
 // HandleUpdate tells peers what has become of a pool element (RFC 5353,
 // Section 2.4).
 type HandleUpdate struct {
-	Sender, Receiver param.ServerID
+	Sender, Receiver rserpool.ServerID
 	// SuggestTakeover is an extension of RSPLIB: the receiver might become
 	// the element's home.
 	SuggestTakeover bool
 	Action          UpdateAction
-	Handle          param.PoolHandle
+	Handle          rserpool.PoolHandle
 	// Element has a user transport where Action is AddPE. Its policy and its
 	// ASAP transport may be missing: refusing the element for that would only
 	// bring the handlespaces apart.
-	Element param.PoolElement
-	Unknown []param.Raw
+	Element rserpool.PoolElement
+	Unknown []rserpool.Parameter
 }
 
 // Type returns TypeHandleUpdate.
 func (*HandleUpdate) Type() MessageType { return TypeHandleUpdate }
 
 // IDs returns the identifiers of the sender and of the receiver.
-func (m *HandleUpdate) IDs() (sender, receiver param.ServerID) { return m.Sender, m.Receiver }
+func (m *HandleUpdate) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
 // Append adds the message's wire form to b.
 func (m *HandleUpdate) Append(b []byte) ([]byte, error) {
@@ -75,16 +76,16 @@ func (m *HandleUpdate) unusable() bool {
 	return m.Action == AddPE && !m.Element.UserTransport.Present()
 }
 
-func parseHandleUpdate(c *param.Cursor) *HandleUpdate {
+func parseHandleUpdate(c *tlv.Cursor) *HandleUpdate {
 	m := &HandleUpdate{SuggestTakeover: c.Flags()&flagTakeoverSuggestion != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	m.Action, _ = UpdateAction(c.Uint16()), c.Uint16()
 	for c.Next() {
 		switch c.Type() {
-		case param.TypePoolHandle:
+		case tlv.TypePoolHandle:
 			c.Once()
 			m.Handle = c.PoolHandle()
-		case param.TypePoolElement:
+		case tlv.TypePoolElement:
 			c.Once()
 			c.PoolElement(&m.Element)
 			if m.unusable() {
@@ -94,6 +95,6 @@ func parseHandleUpdate(c *param.Cursor) *HandleUpdate {
 			m.Unknown = c.Unknown(m.Unknown)
 		}
 	}
-	c.Require(param.TypePoolHandle, param.TypePoolElement)
+	c.Require(tlv.TypePoolHandle, tlv.TypePoolElement)
 	return m
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // places are where the registrar serves. They change while it runs: a registrar
@@ -23,7 +23,7 @@ type places struct {
 
 	// former is the transport of the last presence before the present one; a
 	// datagram of ours that comes back may still have it.
-	former param.Transport
+	former rserpool.Transport
 	moved  move
 }
 
@@ -63,13 +63,13 @@ func (r *Registrar) place(ev Addresses) {
 			p.own = append(p.own, a.Addr())
 		}
 	}
-	t := param.Transport{}
+	t := rserpool.Transport{}
 	for _, a := range p.enrp[:min(len(p.enrp), maxAnnounced)] {
-		t.Type, t.Port = param.TypeSCTPTransport, a.Port()
+		t.Type, t.Port = rserpool.SCTP, a.Port()
 		t.Addrs = append(t.Addrs, a.Addr())
 	}
 	if len(ev.ENRP) > 0 {
-		r.peers.server = param.ServerInformation{ID: r.id, Transport: t}
+		r.peers.server = rserpool.ServerInformation{ID: r.id, Transport: t}
 	}
 }
 
@@ -126,7 +126,7 @@ func (r *Registrar) atHome(a *assoc, f *entry) bool {
 
 // isSent reports whether a presence by multicast with our identifier is one of
 // our own, come back.
-func (r *Registrar) isSent(t *param.Transport) bool {
+func (r *Registrar) isSent(t *rserpool.Transport) bool {
 	return t.Equal(r.peers.server.Transport) || t.Equal(r.places.former)
 }
 

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const bridge = "172.17.0.1" // docker0's, on each machine
@@ -127,7 +127,7 @@ func TestSharedAddressPeers(t *testing.T) {
 	w := newBridgedWorld(t, true, func(c *Config) { c.Peers = peers("10.0.0.2:9901") })
 	w.wantConnects("[10.0.0.2:9901]")
 	w.joins(2, presenceAt(greater, "10.0.0.2", bridge), "10.0.0.2")
-	w.tell(2, &enrp.ListResponse{Sender: greater, Servers: []param.ServerInformation{presenceAt(third, bridge, "10.0.0.3").Info}})
+	w.tell(2, &enrp.ListResponse{Sender: greater, Servers: []rserpool.ServerInformation{presenceAt(third, bridge, "10.0.0.3").Info}})
 	w.wantConnects("[10.0.0.3:9901]")
 	w.joins(3, presenceAt(third, bridge, "10.0.0.3"), "10.0.0.3")
 	w.down(3)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // announcer sends server announces and counts the others that do (RFC 5352,
@@ -24,7 +24,7 @@ type announcer struct {
 
 // heard is another registrar.
 type heard struct {
-	id   param.ServerID
+	id   rserpool.ServerID
 	last time.Time
 }
 
@@ -35,7 +35,7 @@ const maxAnnounced = 16
 // serverAnnounce is the announce of where we serve now.
 func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
 	m := &asap.ServerAnnounce{Server: r.id}
-	sctp := param.Transport{Type: param.TypeSCTPTransport}
+	sctp := rserpool.Transport{Type: rserpool.SCTP}
 	for _, addr := range r.places.asap[:min(len(r.places.asap), maxAnnounced)] {
 		sctp.Port = addr.Port()
 		sctp.Addrs = append(sctp.Addrs, addr.Addr())
@@ -45,8 +45,8 @@ func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
 	}
 	if r.places.tcp {
 		for _, addr := range sctp.Addrs {
-			m.Transports = append(m.Transports, param.Transport{
-				Type: param.TypeTCPTransport, Port: sctp.Port, Addrs: []netip.Addr{addr},
+			m.Transports = append(m.Transports, rserpool.Transport{
+				Type: rserpool.TCP, Port: sctp.Port, Addrs: []netip.Addr{addr},
 			})
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func announced(t *testing.T, from string, id uint32) Announced {
-	return Announced{From: netip.MustParseAddrPort(from), Data: encode(t, &asap.ServerAnnounce{Server: param.ServerID(id)})}
+	return Announced{From: netip.MustParseAddrPort(from), Data: encode(t, &asap.ServerAnnounce{Server: rserpool.ServerID(id)})}
 }
 
 // RFC 5352, Sections 2.2.10 and 3.6.

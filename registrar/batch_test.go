@@ -4,12 +4,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // fill has a peer announce n elements of its own, of pool a.
-func (w *world) fill(id AssocID, server param.ServerID, n int) {
+func (w *world) fill(id AssocID, server rserpool.ServerID, n int) {
 	w.t.Helper()
 	for i := range uint32(n) {
 		b, err := update(server, enrp.AddPE, "a", peerElement(i+1, server)).Append(nil)
@@ -22,7 +22,7 @@ func (w *world) fill(id AssocID, server param.ServerID, n int) {
 }
 
 // homes counts the elements of a registrar.
-func (w *world) homes(id param.ServerID) int {
+func (w *world) homes(id rserpool.ServerID) int {
 	if p := w.r.peers.byID[id]; p != nil {
 		return p.roster.n
 	}
@@ -107,7 +107,7 @@ func TestSweep(t *testing.T) {
 	sum.Add("a", 5)
 	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
 	w.want("2 < handle_table_request to 20000002 W")
-	named := &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{peerElement(5, greater)}}}}
+	named := &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{peerElement(5, greater)}}}}
 	w.tell(2, named)
 	if got := w.homes(greater); got != n-moveBatch+1 {
 		t.Fatalf("got %d elements, want %d", got, n-moveBatch+1)

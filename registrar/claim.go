@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // claim is a message that waits until it is known whether an element lives:
@@ -74,7 +74,7 @@ func (r *Registrar) claim(on *entry, a *assoc, m asap.Message) {
 		}
 	}
 	if len(a.claims) >= r.cfg.Limits.ClaimsPerAssoc {
-		r.rejectClaim(c, param.CauseLackOfResources)
+		r.rejectClaim(c, rserpool.CauseLackOfResources)
 		return
 	}
 	c.next, on.claim = on.claim, c
@@ -194,16 +194,16 @@ func (r *Registrar) refuseClaims(on *entry) {
 
 func (r *Registrar) refuseClaim(c *claim) {
 	if c.isRegistration() {
-		r.rejectClaim(c, param.CauseNonUniquePEIdentifier)
+		r.rejectClaim(c, rserpool.CauseNonUniquePEIdentifier)
 	} else {
-		r.rejectClaim(c, param.CauseSecurity)
+		r.rejectClaim(c, rserpool.CauseSecurity)
 	}
 }
 
-func (r *Registrar) rejectClaim(c *claim, cause param.CauseCode) {
+func (r *Registrar) rejectClaim(c *claim, cause rserpool.CauseCode) {
 	switch m := c.msg.(type) {
 	case *asap.Registration:
-		r.rejectRegistration(c.assoc, m, param.Cause{Code: cause})
+		r.rejectRegistration(c.assoc, m, rserpool.Cause{Code: cause})
 	case *asap.Deregistration:
 		r.rejectDeregistration(c.assoc, m, cause)
 	}

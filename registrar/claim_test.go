@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestClaimForeign: an identifier moves to another host by another registrar
@@ -59,7 +59,7 @@ func TestClaimForeign(t *testing.T) {
 	t.Run("only a table names it", func(t *testing.T) {
 		w := begin(t)
 		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
-		w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "p", Elements: []param.PoolElement{peerElement(1, greater)}}}})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "p", Elements: []rserpool.PoolElement{peerElement(1, greater)}}}})
 		w.want("2 < handle_table_request to 20000002 W", "2 < handle_table_request to 20000002 W")
 		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
 		w.want()
@@ -182,7 +182,7 @@ func TestClaimAsked(t *testing.T) {
 // smaller identifier keeps its own.
 func TestClaimCompeting(t *testing.T) {
 	for _, tt := range []struct {
-		other param.ServerID
+		other rserpool.ServerID
 		want  string
 	}{{smaller, "p:1@fffffff"}, {greater, "p:1@10000001"}} {
 		w := newPeerWorld(t)

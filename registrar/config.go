@@ -7,14 +7,14 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config configures a Registrar. DefaultConfig has the defaults; a zero field
 // stands for its default.
 type Config struct {
 	// ServerID names the registrar in its scope; 0 draws one from Rand.
-	ServerID param.ServerID
+	ServerID rserpool.ServerID
 	// Rand is the only source of randomness. It must not be nil.
 	Rand *rand.Rand
 	// Peers are where other registrars of the scope serve ENRP. One of them, or

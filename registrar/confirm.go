@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // A peer can list any address in its INIT. An element that offers one that is not
@@ -35,7 +35,7 @@ const (
 // awaits is what an element of our own is to be when all addresses are confirmed.
 type awaits struct {
 	on         *element
-	user, asap param.Transport
+	user, asap rserpool.Transport
 	// kept are addresses that the element has had before, and that its new
 	// association has not confirmed. They stay until timer.
 	kept  []netip.Addr
@@ -44,7 +44,7 @@ type awaits struct {
 
 // size is about how many bytes it takes, as variableSize.
 func (w *awaits) size() int {
-	return variableSize(&param.PoolElement{UserTransport: w.user, ASAPTransport: w.asap})
+	return variableSize(&rserpool.PoolElement{UserTransport: w.user, ASAPTransport: w.asap})
 }
 
 // held is a registration none of whose addresses is confirmed.
@@ -55,12 +55,12 @@ type held struct {
 }
 
 // hasAddrs reports whether a transport is one with addresses.
-func hasAddrs(t *param.Transport) bool { return t.Present() && t.Type != param.TypeOpaqueTransport }
+func hasAddrs(t *rserpool.Transport) bool { return t.Present() && t.Type != rserpool.Opaque }
 
 // unproved is the transport of a registration that has no confirmed address; nil
 // if there is none.
-func (a *assoc) unproved(m *asap.Registration) *param.Transport {
-	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+func (a *assoc) unproved(m *asap.Registration) *rserpool.Transport {
+	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		if hasAddrs(t) && !slices.ContainsFunc(t.Addrs, a.has) && !a.translated(t) {
 			return t
 		}
@@ -76,14 +76,14 @@ func (r *Registrar) admits(a *assoc, m *asap.Registration) bool {
 
 // confine leaves the addresses out of an element that are not confirmed, and says
 // what it is to be later; nil if that is the same.
-func (r *Registrar) confine(a *assoc, h param.PoolHandle, pe *handlespace.Element) *awaits {
+func (r *Registrar) confine(a *assoc, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
 	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
-	var had *param.PoolElement
+	var had *rserpool.PoolElement
 	if x := r.entry(h, pe.ID); x != nil && slices.Contains(x.pe.ASAPTransport.Addrs, a.primary()) {
 		had = &x.pe.PoolElement // the element itself, over another association
 	}
 	missing := false
-	confine := func(t *param.Transport, had []netip.Addr) {
+	confine := func(t *rserpool.Transport, had []netip.Addr) {
 		if !hasAddrs(t) {
 			return
 		}
@@ -102,7 +102,7 @@ func (r *Registrar) confine(a *assoc, h param.PoolHandle, pe *handlespace.Elemen
 		t.Addrs = left
 	}
 	if had == nil {
-		had = &param.PoolElement{}
+		had = &rserpool.PoolElement{}
 	}
 	confine(&pe.UserTransport, had.UserTransport.Addrs)
 	confine(&pe.ASAPTransport, had.ASAPTransport.Addrs)
@@ -166,7 +166,7 @@ func (r *Registrar) extend(e *element) {
 	if w.kept = slices.DeleteFunc(w.kept, e.assoc.has); len(w.kept) == 0 {
 		r.timers.stop(&w.timer)
 	}
-	grown := func(t, now param.Transport) param.Transport {
+	grown := func(t, now rserpool.Transport) rserpool.Transport {
 		if hasAddrs(&t) {
 			t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool {
 				return !slices.Contains(now.Addrs, addr) && !e.assoc.has(addr)
@@ -184,7 +184,7 @@ func (r *Registrar) extend(e *element) {
 // due removes the addresses that an element has kept and not confirmed.
 func (w *awaits) due(r *Registrar, _ *timer) {
 	e := w.on
-	left := func(t param.Transport) param.Transport {
+	left := func(t rserpool.Transport) rserpool.Transport {
 		t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return slices.Contains(w.kept, addr) })
 		return t
 	}
@@ -193,7 +193,7 @@ func (w *awaits) due(r *Registrar, _ *timer) {
 }
 
 // readdress gives an element of our own other addresses, and tells the peers.
-func (r *Registrar) readdress(e *element, user, asap param.Transport) {
+func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 	pe := *e.pe
 	pe.UserTransport, pe.ASAPTransport = user, asap
 	seen := !user.Equal(e.pe.UserTransport)
@@ -216,7 +216,7 @@ func (r *Registrar) readdress(e *element, user, asap param.Transport) {
 // hold has a registration wait for an address to be confirmed.
 func (r *Registrar) hold(a *assoc, m *asap.Registration) {
 	if len(a.held) >= maxHeldPerAssoc || r.held >= maxHeld {
-		r.rejectRegistration(a, m, param.Cause{Code: param.CauseLackOfResources})
+		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources})
 		return
 	}
 	if x := r.entry(m.Handle, m.Element.ID); x != nil {
@@ -254,7 +254,7 @@ func (r *Registrar) unhold(h *held) bool {
 
 // forgetHeld forgets a registration that waits: a later message about the same
 // element takes its place, and is what is answered.
-func (r *Registrar) forgetHeld(a *assoc, handle param.PoolHandle, id param.PEID) {
+func (r *Registrar) forgetHeld(a *assoc, handle rserpool.PoolHandle, id rserpool.PEID) {
 	for _, h := range a.held {
 		if h.msg.Handle == handle && h.msg.Element.ID == id {
 			r.unhold(h)

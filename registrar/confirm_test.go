@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const victim = "203.0.113.7"
@@ -26,7 +26,7 @@ func (w *world) confirm(id AssocID, addrs ...string) {
 // wantAt compares where an element is, and where it takes keep-alives.
 func (w *world) wantAt(h string, id uint32, user, asap string) {
 	w.t.Helper()
-	e := w.r.Space().Pool(param.PoolHandle(h)).Element(param.PEID(id))
+	e := w.r.Space().Pool(rserpool.PoolHandle(h)).Element(rserpool.PEID(id))
 	if e == nil {
 		w.t.Fatalf("at %v: no element %s:%x", w.now.Sub(w.start), h, id)
 	}
@@ -252,7 +252,7 @@ func TestHandedOverAddresses(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(9, greater)
 	e := peerElement(1, greater)
-	e.UserTransport.Type, e.UserTransport.Addrs = param.TypeSCTPTransport, addrsOf("10.1.0.2", "10.0.0.2")
+	e.UserTransport.Type, e.UserTransport.Addrs = rserpool.SCTP, addrsOf("10.1.0.2", "10.0.0.2")
 	e.ASAPTransport.Addrs = addrsOf("10.0.0.2", "10.1.0.2")
 	w.tell(9, update(greater, enrp.AddPE, "p", e))
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2") // its home answers for it

@@ -4,9 +4,9 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // onDeregistration: RFC 5352, Section 3.2. Only the element itself may do so
@@ -23,7 +23,7 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	e := r.find(m.Handle, m.ID)
 	switch {
 	case a.via == ViaTCP:
-		r.rejectDeregistration(a, m, param.CauseSecurity)
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	case x == nil:
 		r.grantDeregistration(a, m)
 	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x)):
@@ -38,7 +38,7 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	case e != nil && a.mayActFor(e), e == nil && r.atHome(a, x):
 		r.claim(x, a, m)
 	default:
-		r.rejectDeregistration(a, m, param.CauseSecurity)
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	}
 }
 
@@ -55,10 +55,10 @@ func (r *Registrar) grantDeregistration(a *assoc, m *asap.Deregistration) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 }
 
-func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code param.CauseCode) {
+func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code rserpool.CauseCode) {
 	r.stats.Rejections[causeIndex(code)]++
 	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.primary(), code)
-	r.replyWithCause(a, param.Cause{Code: code}, func(causes []param.Cause) asap.Message {
+	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
 	})
 }

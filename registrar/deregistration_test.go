@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // refusedDereg is the answer to a deregistration that is refused.
@@ -121,7 +121,7 @@ func TestDeregisterByHost(t *testing.T) {
 		w.recv(1, ack("p", 1))
 		w.want("2" + refusedDereg)
 		w.wantElements("p:1")
-		if s := w.r.Stats(); s.Rejections[param.CauseSecurity] != 1 || s.Deregistrations != 0 {
+		if s := w.r.Stats(); s.Rejections[rserpool.CauseSecurity] != 1 || s.Deregistrations != 0 {
 			t.Errorf("stats: %+v", s)
 		}
 	})
@@ -229,9 +229,9 @@ func TestDeregisterByHost(t *testing.T) {
 }
 
 // foreignAt is an element of a peer at 10.0.1.1, whose ASAP port is told.
-func foreignAt(home param.ServerID, port uint16) param.PoolElement {
+func foreignAt(home rserpool.ServerID, port uint16) rserpool.PoolElement {
 	e := peerElement(1, home)
-	e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: port, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
+	e.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: port, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
 	return e
 }
 
@@ -250,7 +250,7 @@ func TestDeregisterForeign(t *testing.T) {
 		w.recv(1, dereg("p", 1))
 		w.want("1" + refusedDereg)
 		w.wantHomes("p:1@20000002")
-		if s := w.r.Stats(); s.Rejections[param.CauseSecurity] != 1 || s.Deregistrations != 0 {
+		if s := w.r.Stats(); s.Rejections[rserpool.CauseSecurity] != 1 || s.Deregistrations != 0 {
 			t.Errorf("stats: %+v", s)
 		}
 	})
@@ -278,7 +278,7 @@ func TestDeregisterForeign(t *testing.T) {
 // TestDeregisterAfterMove: the new process registers with another registrar,
 // then the old one deregisters with its own.
 func TestDeregisterAfterMove(t *testing.T) {
-	begin := func(t *testing.T, other param.ServerID) *world {
+	begin := func(t *testing.T, other rserpool.ServerID) *world {
 		w := newPeerWorld(t)
 		w.meet(2, other)
 		w.up(1, ViaKernel, "10.0.1.1:1001")
@@ -380,7 +380,7 @@ func TestTold(t *testing.T) {
 
 // TestReinstate: when an element that was missed is not registered again.
 func TestReinstate(t *testing.T) {
-	begin := func(t *testing.T, n uint32, change ...func(*param.PoolElement)) *world {
+	begin := func(t *testing.T, n uint32, change ...func(*rserpool.PoolElement)) *world {
 		w := newWorld(t)
 		w.up(1, ViaKernel, "10.0.0.1")
 		for id := range n {
@@ -410,7 +410,7 @@ func TestReinstate(t *testing.T) {
 	})
 	t.Run("it does not fit any more", func(t *testing.T) {
 		w := begin(t, 1)
-		w.recv(1, reg("p", 2, "10.0.0.1", policy(param.Random)))
+		w.recv(1, reg("p", 2, "10.0.0.1", policy(rserpool.Random)))
 		w.recv(1, ack("p", 1))
 		w.want("1 < registration granted p:2", told)
 	})

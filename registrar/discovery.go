@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // discovery is how registrars find one another without configuration: each
@@ -100,7 +100,7 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 
 // onSharedOnly: a registrar on another machine names no address but such that we
 // have as well. Nobody can call it.
-func (r *Registrar) onSharedOnly(id param.ServerID, addrs []netip.AddrPort, from netip.Addr) {
+func (r *Registrar) onSharedOnly(id rserpool.ServerID, addrs []netip.AddrPort, from netip.Addr) {
 	d := &r.discovery
 	if len(d.told) < maxFromOne && !slices.Contains(d.told, from) {
 		d.told = append(d.told, from)
@@ -122,7 +122,7 @@ func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPo
 
 // discover calls a registrar that was heard, unless it is a peer or being called
 // already.
-func (r *Registrar) discover(id param.ServerID, addrs []netip.AddrPort, from netip.Addr) {
+func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from netip.Addr) {
 	if p := r.peers.byID[id]; p != nil && p.assoc != nil {
 		return
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // newDiscoveryWorld is a registrar that looks for others by multicast, and serves
@@ -24,8 +24,8 @@ func newDiscoveryWorld(t *testing.T, change ...func(*Config)) *world {
 }
 
 // presenceAt is the presence of a registrar at some addresses, port 9901.
-func presenceAt(server param.ServerID, at ...string) *enrp.Presence {
-	info := param.ServerInformation{ID: server, Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 9901}}
+func presenceAt(server rserpool.ServerID, at ...string) *enrp.Presence {
+	info := rserpool.ServerInformation{ID: server, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901}}
 	for _, a := range at {
 		info.Transport.Addrs = append(info.Transport.Addrs, netip.MustParseAddr(a))
 	}
@@ -97,7 +97,7 @@ func TestDiscovery(t *testing.T) {
 		t.Error("ready without a handlespace")
 	}
 	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{
-		{Handle: "a", Elements: []param.PoolElement{peerElement(1, greater)}},
+		{Handle: "a", Elements: []rserpool.PoolElement{peerElement(1, greater)}},
 	}})
 	if !w.r.Ready() || w.heard() != 0 {
 		t.Errorf("ready %v, %d registrars called: want a peer", w.r.Ready(), w.heard())
@@ -437,7 +437,7 @@ func TestForgedPresences(t *testing.T) {
 				}
 			}
 			forge := func(i int) {
-				w.hears(tt.from(i), presenceAt(param.ServerID(i+1), fmt.Sprintf("10.8.%d.%d", i/250%250, i%250)))
+				w.hears(tt.from(i), presenceAt(rserpool.ServerID(i+1), fmt.Sprintf("10.8.%d.%d", i/250%250, i%250)))
 				refuse()
 				if got := w.heard(); got > tt.most {
 					t.Fatalf("%d are called, want at most %d", got, tt.most)

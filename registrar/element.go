@@ -4,9 +4,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // element is what the registrar knows of a pool element that it owns, beside
@@ -22,7 +22,7 @@ import (
 //	   +------------------- no association, no acknowledgement --------+
 type element struct {
 	entry
-	id param.PEID
+	id rserpool.PEID
 
 	assoc *assoc // that owns it, nil while it is probed
 	probe *probe // that cares for it, nil while it is supervised
@@ -122,10 +122,10 @@ func (e *element) due(r *Registrar, t *timer) {
 // elements, those of other registrars, and who wants to know about changes. It
 // lasts as long as it has one of the three.
 type pool struct {
-	handle   param.PoolHandle
-	elements map[param.PEID]*element
-	foreign  map[param.PEID]*entry // nil at first
-	misfits  int                   // of both
+	handle   rserpool.PoolHandle
+	elements map[rserpool.PEID]*element
+	foreign  map[rserpool.PEID]*entry // nil at first
+	misfits  int                      // of both
 
 	subs    subscriptions // those of the pool, in the order they came
 	changed bool
@@ -136,14 +136,14 @@ type pool struct {
 
 // knownHandle returns the pool handle of these bytes, "" if there is no such
 // pool.
-func (r *Registrar) knownHandle(b []byte) param.PoolHandle {
-	if p := r.pools[param.PoolHandle(b)]; p != nil {
+func (r *Registrar) knownHandle(b []byte) rserpool.PoolHandle {
+	if p := r.pools[rserpool.PoolHandle(b)]; p != nil {
 		return p.handle
 	}
 	return ""
 }
 
-func (r *Registrar) find(h param.PoolHandle, id param.PEID) *element {
+func (r *Registrar) find(h rserpool.PoolHandle, id rserpool.PEID) *element {
 	if p := r.pools[h]; p != nil {
 		return p.elements[id]
 	}
@@ -238,10 +238,10 @@ func (r *Registrar) dropPoolIfUnused(p *pool) {
 }
 
 // makePool returns the pool of that handle, a new one if need be.
-func (r *Registrar) makePool(h param.PoolHandle) *pool {
+func (r *Registrar) makePool(h rserpool.PoolHandle) *pool {
 	p := r.pools[h]
 	if p == nil {
-		p = &pool{handle: h, elements: make(map[param.PEID]*element)}
+		p = &pool{handle: h, elements: make(map[rserpool.PEID]*element)}
 		r.pools[h] = p
 		r.handleSize += handlespace.HandleSize(h)
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // A host hands over events and performs the actions.
@@ -21,10 +21,10 @@ func Example() {
 	peer := netip.MustParseAddrPort("192.0.2.1:40000")
 	message, err := (&asap.Registration{
 		Handle: "compute",
-		Element: param.PoolElement{
+		Element: rserpool.PoolElement{
 			ID: 0x2a, Life: 600,
-			UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{peer.Addr()}},
-			Policy:        param.Policy{Type: param.RoundRobin},
+			UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{peer.Addr()}},
+			Policy:        rserpool.Policy{Type: rserpool.RoundRobin},
 		},
 	}).Append(nil)
 	if err != nil {

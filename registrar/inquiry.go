@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // inquiry asks another registrar's element for a sign of life, since a client could
@@ -27,8 +27,8 @@ type inquiry struct {
 }
 
 type inquiryKey struct {
-	handle param.PoolHandle
-	id     param.PEID
+	handle rserpool.PoolHandle
+	id     rserpool.PEID
 }
 
 type inquiryState uint8
@@ -120,7 +120,7 @@ func (q *inquiry) refused(r *Registrar) {
 }
 
 // inquiryOf is the inquiry that has asked an element over an association.
-func (r *Registrar) inquiryOf(a *assoc, h param.PoolHandle, id param.PEID) *inquiry {
+func (r *Registrar) inquiryOf(a *assoc, h rserpool.PoolHandle, id rserpool.PEID) *inquiry {
 	if q := r.inquiries.all[inquiryKey{h, id}]; q != nil && q.assoc == a && q.state == inquiryAsking {
 		return q
 	}
@@ -143,7 +143,7 @@ func (q *inquiry) avoid(r *Registrar) {
 
 // homeTold: the element's home has told us something of it, so that it is not left
 // out any more, and can be asked again.
-func (r *Registrar) homeTold(h param.PoolHandle, id param.PEID) {
+func (r *Registrar) homeTold(h rserpool.PoolHandle, id rserpool.PEID) {
 	key := inquiryKey{h, id}
 	if q := r.inquiries.all[key]; q != nil && q.state == inquiryAvoided {
 		r.timers.stop(&q.timer)

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // sortedElements are all elements that the registrar owns, in the order of
@@ -216,7 +216,7 @@ func (r *Registrar) checkPlace(e *entry, fail failFunc) {
 
 func fitsTransport(p *handlespace.Pool, e *entry) bool {
 	t, use := p.Transport()
-	return t == e.pe.UserTransport.Type && (t != param.TypeSCTPTransport || use == e.pe.UserTransport.Use)
+	return t == e.pe.UserTransport.Type && (t != rserpool.SCTP || use == e.pe.UserTransport.Use)
 }
 
 func (r *Registrar) checkElement(e *element, fail failFunc) {

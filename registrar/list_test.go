@@ -7,19 +7,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // listed is a list of n registrars with as many addresses each.
-func listed(sender param.ServerID, n, addrs int) *enrp.ListResponse {
+func listed(sender rserpool.ServerID, n, addrs int) *enrp.ListResponse {
 	m := &enrp.ListResponse{Sender: sender}
 	for i := range n {
-		t := param.Transport{Type: param.TypeSCTPTransport, Port: 9901}
+		t := rserpool.Transport{Type: rserpool.SCTP, Port: 9901}
 		for j := range addrs {
 			t.Addrs = append(t.Addrs, netip.MustParseAddr(fmt.Sprintf("192.0.%d.%d", j, i)))
 		}
-		m.Servers = append(m.Servers, param.ServerInformation{ID: param.ServerID(0x700 + i), Transport: t})
+		m.Servers = append(m.Servers, rserpool.ServerInformation{ID: rserpool.ServerID(0x700 + i), Transport: t})
 	}
 	return m
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // logger bounds what the operator is told.
@@ -29,9 +29,9 @@ func (r *Registrar) logf(warn bool, format string, args ...any) {
 
 // handleText is a pool handle that is written out, quoted and cut, only if it
 // is really logged.
-type handleText param.PoolHandle
+type handleText rserpool.PoolHandle
 
-func quote(h param.PoolHandle) handleText { return handleText(h) }
+func quote(h rserpool.PoolHandle) handleText { return handleText(h) }
 
 // maxLoggedHandle is how many bytes of a handle go into a log line.
 const maxLoggedHandle = 64

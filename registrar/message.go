@@ -4,8 +4,8 @@ import (
 	"bytes"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // onReceived: PPID 0 means "not told" (RFC 9260, Section 3.3.1) and is taken
@@ -77,8 +77,8 @@ func (r *Registrar) onMalformed(a *assoc, err error) {
 
 // refuseMalformed answers a registration with invalid values.
 func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
-	r.stats.Rejections[causeIndex(param.CauseInvalidValues)]++
-	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []param.Cause) asap.Message {
+	r.stats.Rejections[causeIndex(rserpool.CauseInvalidValues)]++
+	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []rserpool.Cause) asap.Message {
 		m.Causes = causes
 		return m
 	})
@@ -89,7 +89,7 @@ func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
 func (r *Registrar) onMisplaced(a *assoc, b []byte) {
 	r.stats.Misplaced++
 	info := bytes.Clone(b[:min(len(b), maxCauseInfo)])
-	r.sendError(a, &asap.Error{Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage, Info: info}}})
+	r.sendError(a, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage, Info: info}}})
 }
 
 // onError: an error message is never answered, so that two sides never fight.
@@ -102,7 +102,7 @@ func (r *Registrar) onError(a *assoc, m *asap.Error) {
 
 // report tells of unknown parameters that have been skipped but are to be
 // reported (RFC 5354, Section 3).
-func (r *Registrar) report(a *assoc, causes []param.Cause) {
+func (r *Registrar) report(a *assoc, causes []rserpool.Cause) {
 	if len(causes) > 0 {
 		r.sendError(a, &asap.Error{Causes: causes})
 	}
@@ -146,9 +146,9 @@ func (r *Registrar) send(a *assoc, b []byte) {
 // replyWithCause sends a negative response. If it is too long with the cause's
 // information it goes without, and if the pool handle is so long that it does
 // not fit even so, an ASAP_ERROR takes its place.
-func (r *Registrar) replyWithCause(a *assoc, c param.Cause, m func([]param.Cause) asap.Message) {
-	bare := []param.Cause{{Code: c.Code}}
-	for _, causes := range [][]param.Cause{{c}, bare} {
+func (r *Registrar) replyWithCause(a *assoc, c rserpool.Cause, m func([]rserpool.Cause) asap.Message) {
+	bare := []rserpool.Cause{{Code: c.Code}}
+	for _, causes := range [][]rserpool.Cause{{c}, bare} {
 		if b, err := m(causes).Append(r.buf[:0]); err == nil {
 			r.buf = b
 			r.send(a, b)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func (w *world) raw(id AssocID, ppid uint32, hexText string) {
@@ -171,8 +171,8 @@ func TestHostMistakes(t *testing.T) {
 	w.want()
 	w.up(6, ViaKernel) // a peer from nowhere
 	w.recv(6, reg("p", 2, "10.0.0.1"))
-	w.recv(6, reg("o", 2, "10.0.0.1", func(e *param.PoolElement) {
-		e.UserTransport = param.Transport{Type: param.TypeOpaqueTransport}
+	w.recv(6, reg("o", 2, "10.0.0.1", func(e *rserpool.PoolElement) {
+		e.UserTransport = rserpool.Transport{Type: rserpool.Opaque}
 	}))
 	w.want("6 < registration rejected p:2 cause 3(00060010000700000001000"+"80a000001)", "6 < registration rejected o:2 cause 3(00100004)")
 	w.recv(6, dereg("p", 1))

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // All elements of a pool have one policy type and one kind of user transport,
@@ -34,14 +34,14 @@ func (r *Registrar) install(po *pool, pe *handlespace.Element) bool {
 
 // putInto is how an element is put in the place of another one that is gone: if
 // that was alone in its pool, it need not have fitted it. But misfits come first.
-func (r *Registrar) putInto(h param.PoolHandle) putFunc {
+func (r *Registrar) putInto(h rserpool.PoolHandle) putFunc {
 	if p := r.pools[h]; p != nil && p.misfits > 0 {
 		return r.space.Put
 	}
 	return r.space.Renew
 }
 
-type putFunc func(param.PoolHandle, *handlespace.Element) (*handlespace.Element, error)
+type putFunc func(rserpool.PoolHandle, *handlespace.Element) (*handlespace.Element, error)
 
 // setMisfit notes whether an element is kept aside.
 func (r *Registrar) setMisfit(e *entry, is bool) {

@@ -5,17 +5,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestMisfits: after a partition another registrar has elements of another
 // policy in a pool that we have, too. Each side goes on with its own; all are
 // known to both.
 func TestMisfits(t *testing.T) {
-	weighted := func(id uint32, home param.ServerID) param.PoolElement {
+	weighted := func(id uint32, home rserpool.ServerID) rserpool.PoolElement {
 		e := peerElement(id, home)
-		e.Policy = param.Policy{Type: param.WeightedRoundRobin, Weight: 2}
+		e.Policy = rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: 2}
 		return e
 	}
 	begin := func(t *testing.T) *world {

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // missed is an element that was removed since it had not acknowledged a keep-alive
@@ -15,7 +15,7 @@ import (
 // registers again by itself, but one of the reference implementation ends its
 // association and waits until its next re-registration, for 30 s by default.
 type missed struct {
-	handle param.PoolHandle
+	handle rserpool.PoolHandle
 	pe     *handlespace.Element
 	own    bool // the ASAP transport is the element's own words
 }
@@ -37,7 +37,7 @@ func (r *Registrar) miss(a *assoc, e *element) {
 }
 
 // forgetMissed forgets an element that was missed, and returns it.
-func (r *Registrar) forgetMissed(a *assoc, h param.PoolHandle, id param.PEID) *missed {
+func (r *Registrar) forgetMissed(a *assoc, h rserpool.PoolHandle, id rserpool.PEID) *missed {
 	i := slices.IndexFunc(a.missed, func(x missed) bool { return x.pe.ID == id && x.handle == h })
 	if i < 0 {
 		return nil
@@ -69,7 +69,7 @@ func (r *Registrar) onLateAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 func (r *Registrar) reinstate(a *assoc, x *missed) bool {
 	m := &asap.Registration{Handle: x.handle, Element: x.pe.PoolElement}
 	if !x.own {
-		m.Element.ASAPTransport = param.Transport{}
+		m.Element.ASAPTransport = rserpool.Transport{}
 	}
 	if !x.pe.Expires.IsZero() && !x.pe.Expires.After(r.now.Add(time.Second)) || !r.admits(a, m) {
 		return false

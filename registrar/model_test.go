@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // model is what somebody who sees all events and actions, but nothing of the
@@ -28,8 +28,8 @@ type model struct {
 }
 
 type modelKey struct {
-	handle param.PoolHandle
-	id     param.PEID
+	handle rserpool.PoolHandle
+	id     rserpool.PEID
 }
 
 // asking is where registrations without an answer yet belong.
@@ -164,7 +164,7 @@ func (m *model) received(ev Received) asap.Message {
 		if !ok {
 			return nil
 		}
-		msg = &asap.Registration{Handle: refusal.Handle, Element: param.PoolElement{ID: refusal.ID}}
+		msg = &asap.Registration{Handle: refusal.Handle, Element: rserpool.PoolElement{ID: refusal.ID}}
 	}
 	switch msg := msg.(type) {
 	case *asap.Registration:
@@ -372,14 +372,14 @@ func (m *model) resolved(q *asap.HandleResolution, out *asap.HandleResolutionRes
 	}
 	there := 0
 	for key, b := range m.elements {
-		if p := b.reg.Element.Policy; key.handle == q.Handle && (p.Type != param.WeightedRoundRobin || p.Weight > 0) {
+		if p := b.reg.Element.Policy; key.handle == q.Handle && (p.Type != rserpool.WeightedRoundRobin || p.Weight > 0) {
 			there++
 		}
 	}
 	if len(out.Elements) != min(want, there) {
 		return fmt.Errorf("answer for %q has %d elements, want %d of %d", q.Handle, len(out.Elements), want, there)
 	}
-	seen := map[param.PEID]bool{}
+	seen := map[rserpool.PEID]bool{}
 	for _, e := range out.Elements {
 		b := m.elements[modelKey{q.Handle, e.ID}]
 		if b == nil || seen[e.ID] || !e.UserTransport.Equal(b.reg.Element.UserTransport) || e.Policy != b.reg.Element.Policy {

@@ -7,7 +7,8 @@ import (
 	"strings"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // An element behind an address translation (NAT), such as in a container, offers
@@ -23,7 +24,7 @@ import (
 
 // translated reports whether a transport's addresses are such that the one that the
 // association is seen at takes their place.
-func (a *assoc) translated(t *param.Transport) bool {
+func (a *assoc) translated(t *rserpool.Transport) bool {
 	seen := a.primary()
 	if !a.inUDP() || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
 		return false
@@ -43,8 +44,8 @@ func (a *assoc) translated(t *param.Transport) bool {
 func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
 
 // translate is a transport as it is registered.
-func (a *assoc) translate(t param.Transport) param.Transport {
-	if t.Type != param.TypeOpaqueTransport && t.Present() && a.translated(&t) {
+func (a *assoc) translate(t rserpool.Transport) rserpool.Transport {
+	if t.Type != rserpool.Opaque && t.Present() && a.translated(&t) {
 		t.Addrs = []netip.Addr{a.primary()}
 	}
 	return t
@@ -55,7 +56,7 @@ func (a *assoc) translate(t param.Transport) param.Transport {
 // addresses of their host, docker0's among them. They are not told: what is left is
 // what they want, and the reference's registrar leaves out silently, too.
 func (r *Registrar) dropShared(a *assoc, m *asap.Registration) {
-	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		left := slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return r.isShared(addr, a.primary()) })
 		if len(left) > 0 {
 			t.Addrs = left
@@ -68,17 +69,17 @@ func (r *Registrar) dropShared(a *assoc, m *asap.Registration) {
 // response that grants a warning. It carries what was asked for, as RFC 5354,
 // Section 3.12.4, has it, and after it, of our own accord, what is registered, so
 // that the element's log can have both.
-func changes(asked, registered *param.PoolElement) []param.Cause {
+func changes(asked, registered *rserpool.PoolElement) []rserpool.Cause {
 	if asked.UserTransport.Equal(registered.UserTransport) {
 		return nil
 	}
 	c := *invalidTransport(&asked.UserTransport)
 	if len(c.Info) > 0 {
-		if b, err := param.AppendTransport(c.Info, &registered.UserTransport); err == nil && len(b) <= maxCauseInfo {
+		if b, err := tlv.AppendTransport(c.Info, &registered.UserTransport); err == nil && len(b) <= maxCauseInfo {
 			c.Info = b
 		}
 	}
-	return []param.Cause{c}
+	return []rserpool.Cause{c}
 }
 
 func addrsIn(list []netip.AddrPort) []netip.Addr {
@@ -92,7 +93,7 @@ func addrsIn(list []netip.AddrPort) []netip.Addr {
 // disparity says where an element wants to be and where it is, for the log; ""
 // if that is the same.
 func (a *assoc) disparity(m *asap.Registration) string {
-	for _, t := range []*param.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
+	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		for _, addr := range t.Addrs {
 			if !a.has(plainAddr(addr)) {
 				return fmt.Sprintf("it offers %s, and is seen at %s", addrsText(t.Addrs), addrsText(addrsIn(a.peer)))

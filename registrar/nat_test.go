@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // upUDP brings an association of SCTP in UDP up, seen at the first address.
@@ -18,14 +19,14 @@ func (w *world) upUDP(id AssocID, translated bool, addrs ...string) {
 	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: ViaUDP, EncapPort: 31000, Translated: translated})
 }
 
-func at(addrs ...string) func(*param.PoolElement) {
-	return func(e *param.PoolElement) { e.UserTransport.Addrs = addrsOf(addrs...) }
+func at(addrs ...string) func(*rserpool.PoolElement) {
+	return func(e *rserpool.PoolElement) { e.UserTransport.Addrs = addrsOf(addrs...) }
 }
 
 // user is the user transport of an element.
-func (w *world) user(h string, id uint32) param.Transport {
+func (w *world) user(h string, id uint32) rserpool.Transport {
 	w.t.Helper()
-	e := w.r.find(param.PoolHandle(h), param.PEID(id))
+	e := w.r.find(rserpool.PoolHandle(h), rserpool.PEID(id))
 	if e == nil {
 		w.t.Fatalf("no element %s:%x", h, id)
 	}
@@ -89,9 +90,9 @@ func TestBehindNAT(t *testing.T) {
 	}
 }
 
-func tlvOf(t *testing.T, tr param.Transport) string {
+func tlvOf(t *testing.T, tr rserpool.Transport) string {
 	t.Helper()
-	b, err := param.AppendTransport(nil, &tr)
+	b, err := tlv.AppendTransport(nil, &tr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestBehindNATCalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := m.(*enrp.HandleUpdate).Element
-		for _, tr := range []param.Transport{e.UserTransport, e.ASAPTransport} {
+		for _, tr := range []rserpool.Transport{e.UserTransport, e.ASAPTransport} {
 			if len(tr.Addrs) != 1 || tr.Addrs[0] != netip.MustParseAddr("192.0.2.9") {
 				t.Errorf("the peer is told %v", tr)
 			}
@@ -212,7 +213,7 @@ func TestSharedAddressForeign(t *testing.T) {
 		w.meet(2, greater)
 		e := peerElement(1, greater)
 		e.ASAPTransport.Addrs = addrsOf(addrs...)
-		e.UserTransport = param.Transport{Type: param.TypeSCTPTransport, Port: 7, Addrs: e.ASAPTransport.Addrs}
+		e.UserTransport = rserpool.Transport{Type: rserpool.SCTP, Port: 7, Addrs: e.ASAPTransport.Addrs}
 		w.tell(2, update(greater, enrp.AddPE, "p", e))
 		w.up(1, ViaKernel, bridge) // from the element's ASAP port even
 		w.trace = nil

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // peer is another registrar of the operational scope (RFC 5353, Section 3.4).
@@ -28,7 +28,7 @@ import (
 // that has taken it over; if they have not some time later, or that one is gone as
 // well, it is dying again.
 type peer struct {
-	id    param.ServerID
+	id    rserpool.ServerID
 	state PeerState
 	caller
 	assoc *assoc // that messages go out on, nil if there is none
@@ -100,16 +100,16 @@ func (s PeerState) String() string {
 
 // peerList are all other registrars.
 type peerList struct {
-	byID  map[param.ServerID]*peer
+	byID  map[rserpool.ServerID]*peer
 	list  []*peer // in the order they came
 	calls map[uint64]*caller
 	seeds []*caller
 	links []*assoc // associations of the ENRP endpoint
 	twin  twin
 
-	server   param.ServerInformation // our own
-	presence timer                   // PEER-HEARTBEAT-CYCLE
-	turn     int                     // in list: who was asked for its list last
+	server   rserpool.ServerInformation // our own
+	presence timer                      // PEER-HEARTBEAT-CYCLE
+	turn     int                        // in list: who was asked for its list last
 	sessions []*session
 	audits   uint64 // number of the last audit
 	unheard  bucket // calls to registrars that have never been heard
@@ -131,7 +131,7 @@ func (r *Registrar) beginENRP() {
 }
 
 // addPeer notes a registrar that was not known, nil if there are too many.
-func (r *Registrar) addPeer(id param.ServerID) *peer {
+func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 	if len(r.peers.list) >= r.cfg.Limits.Peers {
 		r.stats.PeersRefused++
 		return nil
@@ -146,7 +146,7 @@ func (r *Registrar) addPeer(id param.ServerID) *peer {
 
 // peerOf is the registrar of that identifier, noted now if need be: elements
 // may be known before their home is.
-func (r *Registrar) peerOf(id param.ServerID) *peer {
+func (r *Registrar) peerOf(id rserpool.ServerID) *peer {
 	if p := r.peers.byID[id]; p != nil {
 		return p
 	}
@@ -331,7 +331,7 @@ func (r *Registrar) forget(p *peer) {
 }
 
 // findForeign is an element of another registrar.
-func (r *Registrar) findForeign(h param.PoolHandle, id param.PEID) *entry {
+func (r *Registrar) findForeign(h rserpool.PoolHandle, id rserpool.PEID) *entry {
 	if p := r.pools[h]; p != nil {
 		return p.foreign[id]
 	}
@@ -339,7 +339,7 @@ func (r *Registrar) findForeign(h param.PoolHandle, id param.PEID) *entry {
 }
 
 // forgetForeign takes an element out of its roster, not out of the handlespace.
-func (r *Registrar) forgetForeign(p *pool, id param.PEID) {
+func (r *Registrar) forgetForeign(p *pool, id rserpool.PEID) {
 	if f := p.foreign[id]; f != nil {
 		r.setMisfit(f, false)
 		r.delist(f)
@@ -366,7 +366,7 @@ func (r *Registrar) dropForeign(f *entry) {
 // putForeign puts an element into the handlespace as one of the peer's. It
 // reports whether there was room for it. An element that has been another peer's
 // needs no room.
-func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement) bool {
+func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
 	f := r.findForeign(h, e.ID)
 	if f == nil && !r.foreignRoom(h) || !r.fits(f, e) {
 		r.stats.ForeignRefused++
@@ -379,7 +379,7 @@ func (r *Registrar) putForeign(p *peer, h param.PoolHandle, e *param.PoolElement
 // setForeign puts an element into the handlespace as one of the peer's, in place
 // of its former self, which is a foreign one, or an own one that was released
 // before; nil if it is new.
-func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *param.PoolElement) *entry {
+func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *rserpool.PoolElement) *entry {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.Home = p.id // when it expires is its home's business
 	changed := former == nil || !alike(&former.pe.PoolElement, &pe.PoolElement)
@@ -389,7 +389,7 @@ func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *param.PoolEl
 	if f == nil {
 		f = &entry{pool: po}
 		if po.foreign == nil {
-			po.foreign = make(map[param.PEID]*entry)
+			po.foreign = make(map[rserpool.PEID]*entry)
 		}
 		po.foreign[pe.ID] = f
 	} else if f.roster != &p.roster {
@@ -411,13 +411,13 @@ func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *param.PoolEl
 
 // isUsable reports whether an element that a peer names is one. Other registrars
 // need not have our limits.
-func (r *Registrar) isUsable(h param.PoolHandle, e *param.PoolElement) bool {
+func (r *Registrar) isUsable(h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
 	return e.ID != 0 && e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
 }
 
 // foreignRoom reports whether the limits have room for a new element of another
 // registrar.
-func (r *Registrar) foreignRoom(h param.PoolHandle) bool {
+func (r *Registrar) foreignRoom(h rserpool.PoolHandle) bool {
 	l := &r.cfg.Limits
 	_, elements := r.space.Len()
 	switch {

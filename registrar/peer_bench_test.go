@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // benchScope is registrars in one goroutine, each with an association to each
@@ -32,7 +32,7 @@ func newBenchScope(b *testing.B) *benchScope {
 	return &benchScope{b: b, now: time.Unix(1000, 0)}
 }
 
-func benchID(n AssocID) param.ServerID { return param.ServerID(0x1000 + n) }
+func benchID(n AssocID) rserpool.ServerID { return rserpool.ServerID(0x1000 + n) }
 
 // add adds a registrar, which gets the handlespace from the first one.
 func (s *benchScope) add() *Registrar {

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // peerStorm makes random events of peers, most of which do what they should.
@@ -23,7 +23,7 @@ func (s *peerStorm) event() Event {
 	if s.choose(4) == 0 {
 		return s.storm.event()
 	}
-	server := param.ServerID(1 + s.choose(5))
+	server := rserpool.ServerID(1 + s.choose(5))
 	switch k := s.choose(20); {
 	case k < 2:
 		s.next++
@@ -50,27 +50,27 @@ func (s *peerStorm) event() Event {
 	return s.received(enrp.PPID, b)
 }
 
-func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
-	h := param.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
-	other := param.ServerID(s.choose(6))
-	e := peerElement(uint32(s.choose(6)), []param.ServerID{0, server, other}[s.choose(3)])
+func (s *peerStorm) peerMessage(server rserpool.ServerID) enrp.Message {
+	h := rserpool.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
+	other := rserpool.ServerID(s.choose(6))
+	e := peerElement(uint32(s.choose(6)), []rserpool.ServerID{0, server, other}[s.choose(3)])
 	switch s.choose(8) {
 	case 0:
-		e.ASAPTransport = param.Transport{}
+		e.ASAPTransport = rserpool.Transport{}
 	case 1, 2, 3: // of a host that registers with us, too
 		at := s.peer()[0]
-		e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: at.Port(), Addrs: []netip.Addr{at.Addr()}}
+		e.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: at.Port(), Addrs: []netip.Addr{at.Addr()}}
 	}
 	if s.choose(8) == 0 {
-		e.Policy.Type = param.Random
+		e.Policy.Type = rserpool.Random
 	}
 	switch s.choose(10) {
 	case 0:
 		m := &enrp.Presence{Sender: server, ReplyRequired: s.choose(2) == 0, HasChecksum: true, Checksum: uint16(s.choose(3))}
 		if s.choose(2) == 0 {
-			m.Info = param.ServerInformation{ID: server, Transport: e.ASAPTransport}
+			m.Info = rserpool.ServerInformation{ID: server, Transport: e.ASAPTransport}
 			if !e.ASAPTransport.Present() {
-				m.Info = param.ServerInformation{}
+				m.Info = rserpool.ServerInformation{}
 			}
 		}
 		return m
@@ -79,7 +79,7 @@ func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
 	case 2:
 		return &enrp.HandleTableRequest{Sender: server, OwnChildrenOnly: s.choose(2) == 0}
 	case 3:
-		return &enrp.HandleTableResponse{Sender: server, More: s.choose(3) == 0, Pools: []enrp.PoolEntry{{Handle: h, Elements: []param.PoolElement{e}}}}
+		return &enrp.HandleTableResponse{Sender: server, More: s.choose(3) == 0, Pools: []enrp.PoolEntry{{Handle: h, Elements: []rserpool.PoolElement{e}}}}
 	case 4:
 		return &enrp.InitTakeover{Sender: server, Target: other}
 	case 5:
@@ -87,7 +87,7 @@ func (s *peerStorm) peerMessage(server param.ServerID) enrp.Message {
 	case 6:
 		return &enrp.TakeoverServer{Sender: server, Target: other}
 	case 7:
-		return &enrp.ListResponse{Sender: server, Servers: []param.ServerInformation{{ID: other, Transport: peerElement(1, 1).ASAPTransport}}}
+		return &enrp.ListResponse{Sender: server, Servers: []rserpool.ServerInformation{{ID: other, Transport: peerElement(1, 1).ASAPTransport}}}
 	}
 	return &enrp.HandleUpdate{Sender: server, Action: enrp.UpdateAction(s.choose(2)), Handle: h, Element: e}
 }

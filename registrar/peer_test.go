@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Peers of the tests, one with a smaller identifier than ours and two with a
@@ -95,16 +96,16 @@ func (w *world) tell(id AssocID, m enrp.Message) {
 }
 
 // meet has a peer call, without looking at what is said.
-func (w *world) meet(id AssocID, server param.ServerID) {
+func (w *world) meet(id AssocID, server rserpool.ServerID) {
 	w.t.Helper()
 	at := fmt.Sprintf("10.0.9.%d", id)
 	w.meetAt(id, server, at, at)
 }
 
 // meetAt has a peer call from an address, that says to be at some.
-func (w *world) meetAt(id AssocID, server param.ServerID, from string, at ...string) {
+func (w *world) meetAt(id AssocID, server rserpool.ServerID, from string, at ...string) {
 	w.t.Helper()
-	info := param.ServerInformation{ID: server, Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 9901}}
+	info := rserpool.ServerInformation{ID: server, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901}}
 	for _, a := range at {
 		info.Transport.Addrs = append(info.Transport.Addrs, netip.MustParseAddr(a))
 	}
@@ -114,17 +115,17 @@ func (w *world) meetAt(id AssocID, server param.ServerID, from string, at ...str
 }
 
 // element is a pool element at 10.0.1.1 as ENRP has it.
-func peerElement(id uint32, home param.ServerID) param.PoolElement {
+func peerElement(id uint32, home rserpool.ServerID) rserpool.PoolElement {
 	addrs := []netip.Addr{netip.MustParseAddr("10.0.1.1")}
-	return param.PoolElement{
-		ID: param.PEID(id), Home: home, Life: 3600, Policy: param.Policy{Type: param.RoundRobin},
-		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: addrs},
-		ASAPTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 40000, Addrs: addrs},
+	return rserpool.PoolElement{
+		ID: rserpool.PEID(id), Home: home, Life: 3600, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		UserTransport: rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: addrs},
+		ASAPTransport: rserpool.Transport{Type: rserpool.SCTP, Port: 40000, Addrs: addrs},
 	}
 }
 
-func update(sender param.ServerID, act enrp.UpdateAction, h string, e param.PoolElement) *enrp.HandleUpdate {
-	return &enrp.HandleUpdate{Sender: sender, Action: act, Handle: param.PoolHandle(h), Element: e}
+func update(sender rserpool.ServerID, act enrp.UpdateAction, h string, e rserpool.PoolElement) *enrp.HandleUpdate {
+	return &enrp.HandleUpdate{Sender: sender, Action: act, Handle: rserpool.PoolHandle(h), Element: e}
 }
 
 // wantHomes compares the handlespace, as "POOL:ID@HOME ...".
@@ -172,7 +173,7 @@ func TestMentor(t *testing.T) {
 	w.want("2 < handle_table_request to 20000002")
 	part := func(id uint32, more bool) *enrp.HandleTableResponse {
 		return &enrp.HandleTableResponse{Sender: greater, More: more, Pools: []enrp.PoolEntry{
-			{Handle: "a", Elements: []param.PoolElement{peerElement(id, greater), peerElement(id+1, third)}},
+			{Handle: "a", Elements: []rserpool.PoolElement{peerElement(id, greater), peerElement(id+1, third)}},
 		}}
 	}
 	w.tell(2, part(1, true))
@@ -191,11 +192,11 @@ func TestReturn(t *testing.T) {
 	w.meet(2, greater)
 	w.tell(2, &enrp.ListResponse{Sender: greater})
 	lost := peerElement(4, testServer)
-	lost.ASAPTransport = param.Transport{}
+	lost.ASAPTransport = rserpool.Transport{}
 	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{
-		{Handle: "a", Elements: []param.PoolElement{peerElement(1, testServer), peerElement(2, testServer), lost, peerElement(5, greater)}},
+		{Handle: "a", Elements: []rserpool.PoolElement{peerElement(1, testServer), peerElement(2, testServer), lost, peerElement(5, greater)}},
 	}})
-	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "b", Elements: []param.PoolElement{peerElement(3, testServer)}}}})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "b", Elements: []rserpool.PoolElement{peerElement(3, testServer)}}}})
 	w.wantHomes("a:1@10000001", "a:2@10000001", "a:5@20000002", "b:3@10000001")
 	w.trace = w.trace[slices.IndexFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "connect #2") }):]
 	w.want("connect #2 via 0 to [10.0.1.1:40000]", "2 < handle_table_request to 20000002")
@@ -304,7 +305,7 @@ func TestAudit(t *testing.T) {
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(id+1, greater)))
 	}
 	var sum enrp.Checksum
-	for id := range param.PEID(3) {
+	for id := range rserpool.PEID(3) {
 		sum.Add("a", id+1)
 	}
 	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
@@ -312,10 +313,10 @@ func TestAudit(t *testing.T) {
 	sum.Remove("a", 1)
 	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
 	w.want("2 < handle_table_request to 20000002 W")
-	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{peerElement(2, greater)}}}})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{peerElement(2, greater)}}}})
 	w.want("2 < handle_table_request to 20000002 W")
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(7, greater)))
-	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{peerElement(3, greater)}}}})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{peerElement(3, greater)}}}})
 	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
 }
 
@@ -513,7 +514,7 @@ func TestErrorIsHeard(t *testing.T) {
 	w.meet(2, greater)
 	for range 3 {
 		w.pass(50 * time.Second)
-		w.tell(2, &enrp.Error{Sender: testServer, Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage}}}) // as RSPLIB does
+		w.tell(2, &enrp.Error{Sender: testServer, Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage}}}) // as RSPLIB does
 	}
 	if p := w.r.peers.byID[greater]; p == nil || p.state != PeerActive {
 		t.Errorf("a peer that has sent nothing but errors is %+v, want it active", p)
@@ -526,11 +527,11 @@ func TestNoPolicy(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	e := peerElement(1, greater)
-	e.Policy = param.Policy{}
+	e.Policy = rserpool.Policy{}
 	w.tell(2, update(greater, enrp.AddPE, "a", e))
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
 	w.wantHomes("a:1@20000002", "a:2@20000002")
-	if got := w.r.Space().Pool("a").Policy(); got != param.RoundRobin {
+	if got := w.r.Space().Pool("a").Policy(); got != rserpool.RoundRobin {
 		t.Errorf("policy %v, want round robin", got)
 	}
 	w.up(1, ViaKernel, "10.0.1.9")
@@ -619,7 +620,7 @@ func TestEncapPort(t *testing.T) {
 
 // TestContest: two registrars have one element.
 func TestContest(t *testing.T) {
-	begin := func(t *testing.T, other param.ServerID) *world {
+	begin := func(t *testing.T, other rserpool.ServerID) *world {
 		w := newPeerWorld(t)
 		w.meet(2, other)
 		w.up(1, ViaKernel, "10.0.1.1")
@@ -786,10 +787,10 @@ func TestPeerRate(t *testing.T) {
 // and peers as it came, from clients or peers.
 func TestPassThrough(t *testing.T) {
 	private := peerElement(1, greater)
-	private.Policy = param.Policy{Type: 0xb0001234, Extra: "a policy of somebody's own"}
-	private.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("skip")}, {Type: 0xc123, Value: []byte("skip, and say so")}}
-	wire := func(e *param.PoolElement) string {
-		b, err := param.AppendPoolElement(nil, e)
+	private.Policy = rserpool.Policy{Type: 0xb0001234, Extra: "a policy of somebody's own"}
+	private.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("skip")}, {Type: 0xc123, Value: []byte("skip, and say so")}}
+	wire := func(e *rserpool.PoolElement) string {
+		b, err := tlv.AppendPoolElement(nil, e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -822,7 +823,7 @@ func TestPassThrough(t *testing.T) {
 	}
 	answer := sent(w, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, resolve("a"))}, 1)
 	public := private
-	public.ASAPTransport = param.Transport{} // clients have no use for it
+	public.ASAPTransport = rserpool.Transport{} // clients have no use for it
 	if !strings.Contains(answer, wire(&public)) {
 		t.Errorf("a client gets %q, which has not %q", answer, wire(&public))
 	}

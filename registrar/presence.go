@@ -5,13 +5,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // presence tells where we are and what the elements are that we own (RFC 5353,
 // Sections 2.1 and 3.6.1).
-func (r *Registrar) presence(to param.ServerID, reply bool) *enrp.Presence {
+func (r *Registrar) presence(to rserpool.ServerID, reply bool) *enrp.Presence {
 	return &enrp.Presence{
 		Sender: r.id, Receiver: to, ReplyRequired: reply,
 		Checksum: r.roster.sum.Value(), HasChecksum: true, Info: r.peers.server,
@@ -75,11 +75,11 @@ func (r *Registrar) onListRequest(p *peer, a *assoc) {
 		if size += 32 + 20*len(q.caller.addrs); size > maxTable {
 			break
 		}
-		t := param.Transport{Type: param.TypeSCTPTransport, Port: q.caller.addrs[0].Port()}
+		t := rserpool.Transport{Type: rserpool.SCTP, Port: q.caller.addrs[0].Port()}
 		for _, addr := range q.caller.addrs {
 			t.Addrs = append(t.Addrs, addr.Addr())
 		}
-		m.Servers = append(m.Servers, param.ServerInformation{ID: q.id, Transport: t})
+		m.Servers = append(m.Servers, rserpool.ServerInformation{ID: q.id, Transport: t})
 	}
 	r.write(a, m)
 }
@@ -118,7 +118,7 @@ func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
 
 // onListed notes a registrar that a peer knows. Of those that have never been
 // heard there are no more than a quarter of all peers.
-func (r *Registrar) onListed(s *param.ServerInformation) {
+func (r *Registrar) onListed(s *rserpool.ServerInformation) {
 	q := r.peers.byID[s.ID]
 	if q == nil {
 		unheard := 0

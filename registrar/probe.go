@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // probe cares for the elements of an association that has ended, however it
@@ -108,7 +108,7 @@ func (r *Registrar) probeElements(a *assoc) {
 	r.runProbes()
 }
 
-func addrPorts(t *param.Transport) []netip.AddrPort {
+func addrPorts(t *rserpool.Transport) []netip.AddrPort {
 	list := make([]netip.AddrPort, len(t.Addrs))
 	for i, addr := range t.Addrs {
 		list[i] = netip.AddrPortFrom(addr, t.Port)

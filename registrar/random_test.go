@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // storm makes random events: those of a small network of peers that do what
@@ -73,7 +73,7 @@ func (s *storm) event() Event {
 		}
 		return SendFailed{Assoc: s.assoc(), Data: encodeOrNil(m)}
 	case k < 12:
-		return Announced{From: s.peer()[0], Data: encodeOrNil(&asap.ServerAnnounce{Server: param.ServerID(s.choose(5))})}
+		return Announced{From: s.peer()[0], Data: encodeOrNil(&asap.ServerAnnounce{Server: rserpool.ServerID(s.choose(5))})}
 	case k < 20:
 		s.now = s.now.Add(time.Duration(s.choose(2000)) * time.Millisecond)
 		return Tick{}
@@ -94,17 +94,17 @@ func (s *storm) received(ppid uint32, b []byte) Event {
 }
 
 func (s *storm) message() asap.Message {
-	h := param.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
-	id := param.PEID(s.choose(5))
+	h := rserpool.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
+	id := rserpool.PEID(s.choose(5))
 	switch k := s.choose(16); {
 	case k < 6:
-		e := param.PoolElement{
-			ID: id, Home: param.ServerID(s.choose(2)), Life: int32(s.choose(30) - 2),
-			UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{s.peer()[0].Addr()}},
-			Policy:        param.Policy{Type: param.WeightedRoundRobin + param.PolicyType(s.choose(10)/9), Weight: uint32(s.choose(3))},
+		e := rserpool.PoolElement{
+			ID: id, Home: rserpool.ServerID(s.choose(2)), Life: int32(s.choose(30) - 2),
+			UserTransport: rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{s.peer()[0].Addr()}},
+			Policy:        rserpool.Policy{Type: rserpool.WeightedRoundRobin + rserpool.PolicyType(s.choose(10)/9), Weight: uint32(s.choose(3))},
 		}
 		if s.choose(8) == 0 {
-			e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: uint16(s.choose(3)), Addrs: []netip.Addr{s.peer()[0].Addr()}}
+			e.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: uint16(s.choose(3)), Addrs: []netip.Addr{s.peer()[0].Addr()}}
 		}
 		return &asap.Registration{Handle: h, Element: e}
 	case k < 8:
@@ -119,7 +119,7 @@ func (s *storm) message() asap.Message {
 	case k < 15:
 		return &asap.EndpointUnreachable{Handle: h, ID: id}
 	}
-	return &asap.Error{Causes: []param.Cause{{Code: param.CauseInvalidValues}}}
+	return &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseInvalidValues}}}
 }
 
 func encodeOrNil(m asap.Message) []byte {
@@ -228,7 +228,7 @@ func TestRandomEvents(t *testing.T) {
 			t.Errorf("no element was removed because %v", RemoveReason(i))
 		}
 	}
-	for _, c := range []param.CauseCode{param.CauseInvalidValues, param.CauseNonUniquePEIdentifier, param.CauseInconsistentPolicy, param.CauseLackOfResources, param.CauseSecurity} {
+	for _, c := range []rserpool.CauseCode{rserpool.CauseInvalidValues, rserpool.CauseNonUniquePEIdentifier, rserpool.CauseInconsistentPolicy, rserpool.CauseLackOfResources, rserpool.CauseSecurity} {
 		if total.Rejections[c] == 0 {
 			t.Errorf("nothing was rejected with cause %v", c)
 		}
@@ -313,7 +313,7 @@ func FuzzMessage(f *testing.F) {
 	for _, m := range []asap.Message{
 		reg("p", 1, "10.0.0.1"), dereg("p", 1), resolve("p"), items(subscribe("p"), 4), ack("p", 1), unreachable("p", 2),
 		reg("p", 2, "10.0.0.1", userSCTP(1), asapAt(9, "10.0.0.1")),
-		&asap.Error{Causes: []param.Cause{{Code: 3, Info: []byte("1234")}}},
+		&asap.Error{Causes: []rserpool.Cause{{Code: 3, Info: []byte("1234")}}},
 	} {
 		f.Add(uint32(asap.PPID), encode(f, m))
 	}

@@ -5,14 +5,14 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Registrar is the state machine. Its methods, other than those of the
 // handlespace that Space returns, are for one goroutine at a time.
 type Registrar struct {
-	id    param.ServerID
+	id    rserpool.ServerID
 	cfg   Config
 	rand  *rand.Rand
 	space *handlespace.Space
@@ -28,7 +28,7 @@ type Registrar struct {
 	oldest     *assoc // ends of the list of all associations, in the order
 	newest     *assoc // they came
 	byPrimary  map[peerKey]*assoc
-	pools      map[param.PoolHandle]*pool
+	pools      map[rserpool.PoolHandle]*pool
 	elements   int
 	misfits    int // elements that are not in the handlespace
 	subs       int
@@ -53,9 +53,9 @@ type Registrar struct {
 	// Space for one event's work.
 	buf        []byte
 	selected   []handlespace.Selected
-	element    param.PoolElement
+	element    rserpool.PoolElement
 	resolution asap.HandleResolution
-	known      func([]byte) param.PoolHandle // knownHandle
+	known      func([]byte) rserpool.PoolHandle // knownHandle
 }
 
 // New makes a registrar with an empty handlespace.
@@ -70,24 +70,24 @@ func New(cfg Config) (*Registrar, error) {
 		rand:      cfg.Rand,
 		assocs:    make(map[AssocID]*assoc),
 		byPrimary: make(map[peerKey]*assoc),
-		pools:     make(map[param.PoolHandle]*pool),
+		pools:     make(map[rserpool.PoolHandle]*pool),
 	}
 	for r.id == 0 { // 0 means "undetermined" (RFC 5353, Section 2.1)
-		r.id = param.ServerID(r.rand.Uint32())
+		r.id = rserpool.ServerID(r.rand.Uint32())
 	}
 	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
 	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
 	r.roster.home = r.id
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
-	r.peers.byID = make(map[param.ServerID]*peer)
+	r.peers.byID = make(map[rserpool.ServerID]*peer)
 	r.peers.calls = make(map[uint64]*caller)
 	r.space = handlespace.New(r.rand)
 	return r, nil
 }
 
 // ID is the registrar's server identifier.
-func (r *Registrar) ID() param.ServerID { return r.id }
+func (r *Registrar) ID() rserpool.ServerID { return r.id }
 
 // Space is the handlespace. Only Handle changes it; any goroutine may read it.
 func (r *Registrar) Space() *handlespace.Space { return r.space }

@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // onRegistration: RFC 5352, Section 3.1. An identifier that is taken passes to
@@ -40,16 +41,16 @@ func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 // admit checks what can be said without a look at the pool. It returns why the
 // registration is refused, nil if it is not. It puts the addresses into plain
 // form.
-func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
+func (r *Registrar) admit(a *assoc, m *asap.Registration) *rserpool.Cause {
 	e := &m.Element
 	t := &e.UserTransport
 	switch {
 	case !r.Ready():
-		return &param.Cause{Code: param.CauseLackOfResources}
+		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	case a.via == ViaTCP:
 		// It must be SCTP (RFC 5352, Section 3.1): a TCP connection does not
 		// show that the element has the addresses that it names.
-		return &param.Cause{Code: param.CauseSecurity}
+		return &rserpool.Cause{Code: rserpool.CauseSecurity}
 	case e.ID == 0, // in the reference implementation, too, 0 is no identifier
 		e.Life == 0, // over before it begins
 		!t.Present(),
@@ -58,24 +59,24 @@ func (r *Registrar) admit(a *assoc, m *asap.Registration) *param.Cause {
 	case e.Policy.Type == reservedAdaptive:
 		return invalidPolicy(e.Policy)
 	case len(a.peer) == 0,
-		t.Type != param.TypeOpaqueTransport && (t.Port == 0 || !ownAddrs(a, t) && !a.translated(t)):
+		t.Type != rserpool.Opaque && (t.Port == 0 || !ownAddrs(a, t) && !a.translated(t)):
 		return invalidTransport(t)
 	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport) && !a.translated(&e.ASAPTransport)):
 		return invalidTransport(&e.ASAPTransport)
 	case len(m.Handle) > maxHandle || r.oversize(e):
-		return &param.Cause{Code: param.CauseLackOfResources}
+		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	return nil
 }
 
 // reservedAdaptive is the policy type that means nothing but "adaptive" (RFC
 // 5356, Section 3.1).
-const reservedAdaptive param.PolicyType = 0x40000000
+const reservedAdaptive rserpool.PolicyType = 0x40000000
 
 // ownAddrs reports whether the transport's addresses are usable and all belong
 // to the association (RFC 5352, Section 2.2.1), be they confirmed or not, each
 // named once, and puts them into plain form.
-func ownAddrs(a *assoc, t *param.Transport) bool {
+func ownAddrs(a *assoc, t *rserpool.Transport) bool {
 	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer)+len(a.claimed) {
 		return false
 	}
@@ -105,12 +106,12 @@ func usable(addr, primary netip.Addr) bool {
 // oversize reports whether the Pool Element parameter is longer than
 // Limits.ElementSize, or cannot be written at all. It is written only to be
 // measured if it may be.
-func (r *Registrar) oversize(e *param.PoolElement) bool {
+func (r *Registrar) oversize(e *rserpool.PoolElement) bool {
 	limit := r.cfg.Limits.ElementSize
 	if wireSize(e) <= limit {
 		return false
 	}
-	b, err := param.AppendPoolElement(r.buf[:0], e)
+	b, err := tlv.AppendPoolElement(r.buf[:0], e)
 	if err != nil {
 		return true
 	}
@@ -118,18 +119,18 @@ func (r *Registrar) oversize(e *param.PoolElement) bool {
 	return len(b) > limit
 }
 
-func invalidElement(e *param.PoolElement) *param.Cause {
-	info, err := param.AppendPoolElement(nil, e)
+func invalidElement(e *rserpool.PoolElement) *rserpool.Cause {
+	info, err := tlv.AppendPoolElement(nil, e)
 	return invalid(info, err)
 }
 
-func invalidTransport(t *param.Transport) *param.Cause {
-	info, err := param.AppendTransport(nil, t)
+func invalidTransport(t *rserpool.Transport) *rserpool.Cause {
+	info, err := tlv.AppendTransport(nil, t)
 	return invalid(info, err)
 }
 
-func invalidPolicy(p param.Policy) *param.Cause {
-	info, err := param.AppendPolicy(nil, p)
+func invalidPolicy(p rserpool.Policy) *rserpool.Cause {
+	info, err := tlv.AppendPolicy(nil, p)
 	return invalid(info, err)
 }
 
@@ -138,11 +139,11 @@ const maxCauseInfo = 4096
 
 // invalid is the error cause Invalid Values with the offending TLV (RFC 5354,
 // Section 3.12.4), without it if it is out of proportion.
-func invalid(tlv []byte, err error) *param.Cause {
-	if err != nil || len(tlv) > maxCauseInfo {
-		tlv = nil
+func invalid(raw []byte, err error) *rserpool.Cause {
+	if err != nil || len(raw) > maxCauseInfo {
+		raw = nil
 	}
-	return &param.Cause{Code: param.CauseInvalidValues, Info: tlv}
+	return &rserpool.Cause{Code: rserpool.CauseInvalidValues, Info: raw}
 }
 
 // register registers the element and answers. The sender is entitled to it.
@@ -155,20 +156,20 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	r.grantRegistration(a, m, warnings)
 }
 
-func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings []param.Cause) {
+func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings []rserpool.Cause) {
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
 // enter puts the element into the handlespace as pe, with put, new or in place of its
 // former self, and tells the peers. It returns what the response has to warn of, or why
 // the registration is refused.
-func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, put putFunc) (warnings []param.Cause, refused *param.Cause) {
+func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, put putFunc) (warnings []rserpool.Cause, refused *rserpool.Cause) {
 	e := r.find(m.Handle, m.Element.ID)
 	if c := r.room(a, e, m.Handle, m.Element.ID); c != nil {
 		return nil, c
 	}
 	if !r.fits(r.entry(m.Handle, pe.ID), &pe.PoolElement) {
-		return nil, &param.Cause{Code: param.CauseLackOfResources}
+		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	warnings = changes(&m.Element, &pe.PoolElement)
 	awaits := r.confine(a, m.Handle, pe)
@@ -231,12 +232,12 @@ func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
 
 // owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
 // rule 4), with addresses that are not confirmed.
-func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
+func (r *Registrar) owned(a *assoc, e *rserpool.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.Home, pe.EncapPort = r.id, a.encap
 	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
 	if !pe.ASAPTransport.Present() {
-		pe.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: a.peer[0].Port(), Addrs: addrsIn(slices.Concat(a.peer, a.claimed))}
+		pe.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: a.peer[0].Port(), Addrs: addrsIn(slices.Concat(a.peer, a.claimed))}
 	}
 	if e.Life > 0 {
 		pe.Expires = r.now.Add(time.Duration(e.Life) * time.Second)
@@ -245,7 +246,7 @@ func (r *Registrar) owned(a *assoc, e *param.PoolElement) *handlespace.Element {
 }
 
 // room checks the limits. e is the element that is there, if it is.
-func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle, id param.PEID) *param.Cause {
+func (r *Registrar) room(a *assoc, e *element, h rserpool.PoolHandle, id rserpool.PEID) *rserpool.Cause {
 	l := &r.cfg.Limits
 	_, elements := r.space.Len()
 	lack := e == nil && elements+r.misfits >= l.Elements && r.findForeign(h, id) == nil ||
@@ -253,7 +254,7 @@ func (r *Registrar) room(a *assoc, e *element, h param.PoolHandle, id param.PEID
 		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes) ||
 		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike
 	if lack {
-		return &param.Cause{Code: param.CauseLackOfResources}
+		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	return nil
 }
@@ -265,7 +266,7 @@ const maxAlike = 64
 
 // variableSize is about how many bytes an element takes beside those that each
 // one does.
-func variableSize(e *param.PoolElement) int {
+func variableSize(e *rserpool.PoolElement) int {
 	const addr, raw = 24, 48 // in a slice, a raw parameter with its own memory
 	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque)
 	for _, u := range e.Unknown {
@@ -276,43 +277,43 @@ func variableSize(e *param.PoolElement) int {
 
 // inconsistent is the error cause for an element that does not fit into its
 // pool (RFC 5354, Sections 3.12.6, 3.12.8 and 3.12.9).
-func inconsistent(err error) param.Cause {
+func inconsistent(err error) rserpool.Cause {
 	var ie *handlespace.InconsistentError
 	if !errors.As(err, &ie) {
-		return param.Cause{Code: param.CauseUnspecified}
+		return rserpool.Cause{Code: rserpool.CauseUnspecified}
 	}
-	c := param.Cause{Code: ie.Cause}
+	c := rserpool.Cause{Code: ie.Cause}
 	switch ie.Cause {
-	case param.CauseInconsistentPolicy:
-		c.Info, _ = param.AppendPolicy(nil, param.Policy{Type: ie.Policy})
-	case param.CauseInconsistentTransportType:
-		t := param.Transport{Type: ie.Transport, Use: ie.Use}
-		if t.Type != param.TypeOpaqueTransport {
+	case rserpool.CauseInconsistentPolicy:
+		c.Info, _ = tlv.AppendPolicy(nil, rserpool.Policy{Type: ie.Policy})
+	case rserpool.CauseInconsistentTransportType:
+		t := rserpool.Transport{Type: ie.Transport, Use: ie.Use}
+		if t.Type != rserpool.Opaque {
 			t.Addrs = []netip.Addr{netip.IPv4Unspecified()} // it stands for a type
 		}
-		c.Info, _ = param.AppendTransport(nil, &t)
+		c.Info, _ = tlv.AppendTransport(nil, &t)
 	}
 	return c
 }
 
 // alike reports whether pool users see no difference between two elements.
-func alike(a, b *param.PoolElement) bool {
+func alike(a, b *rserpool.PoolElement) bool {
 	return a.Policy == b.Policy && a.Life == b.Life && a.UserTransport.Equal(b.UserTransport) &&
-		slices.EqualFunc(a.Unknown, b.Unknown, func(a, b param.Raw) bool {
+		slices.EqualFunc(a.Unknown, b.Unknown, func(a, b rserpool.Parameter) bool {
 			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
 		})
 }
 
-func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c param.Cause) {
+func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c rserpool.Cause) {
 	r.stats.Rejections[causeIndex(c.Code)]++
 	why := c.Conflict(m.Element.Kind())
-	if c.Code == param.CauseInvalidValues {
+	if c.Code == rserpool.CauseInvalidValues {
 		if where := a.disparity(m); where != "" {
 			why += ": " + where
 		}
 	}
 	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), a.primary(), why)
-	r.replyWithCause(a, c, func(causes []param.Cause) asap.Message {
+	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
 	})
 }

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // RFC 5352, Section 3.1, rules 1 to 3.
@@ -38,16 +39,16 @@ func TestRegistration(t *testing.T) {
 func TestRegistrationFillsIn(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, ViaKernel, "10.0.0.1", "::ffff:10.0.0.2", "fe80::1%eth0")
-	w.recv(1, reg("p", 1, "10.0.0.2", func(e *param.PoolElement) {
+	w.recv(1, reg("p", 1, "10.0.0.2", func(e *rserpool.PoolElement) {
 		e.Home = 0x77
-		e.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("kept")}}
+		e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("kept")}}
 	}))
 	w.want("1 < registration granted p:1")
 	e := w.r.Space().Pool("p").Element(1)
 	if e.Home != testServer {
 		t.Errorf("home: got %v, want ours", e.Home)
 	}
-	if want := "sctp"; e.ASAPTransport.Protocol() != want || e.ASAPTransport.Port != 40000 || e.ASAPTransport.Use != param.DataOnly {
+	if want := "sctp"; e.ASAPTransport.Type.String() != want || e.ASAPTransport.Port != 40000 || e.ASAPTransport.Use != rserpool.DataOnly {
 		t.Errorf("ASAP transport: got %v", e.ASAPTransport)
 	}
 	var addrs []string
@@ -65,23 +66,23 @@ func TestRegistrationFillsIn(t *testing.T) {
 	}
 }
 
-func userSCTP(use param.TransportUse) func(*param.PoolElement) {
-	return func(e *param.PoolElement) {
-		e.UserTransport.Type, e.UserTransport.Use = param.TypeSCTPTransport, use
+func userSCTP(use rserpool.TransportUse) func(*rserpool.PoolElement) {
+	return func(e *rserpool.PoolElement) {
+		e.UserTransport.Type, e.UserTransport.Use = rserpool.SCTP, use
 	}
 }
 
-func policy(p param.PolicyType) func(*param.PoolElement) {
-	return func(e *param.PoolElement) { e.Policy.Type = p }
+func policy(p rserpool.PolicyType) func(*rserpool.PoolElement) {
+	return func(e *rserpool.PoolElement) { e.Policy.Type = p }
 }
 
-func life(s int32) func(*param.PoolElement) {
-	return func(e *param.PoolElement) { e.Life = s }
+func life(s int32) func(*rserpool.PoolElement) {
+	return func(e *rserpool.PoolElement) { e.Life = s }
 }
 
-func asapAt(port uint16, addrs ...string) func(*param.PoolElement) {
-	return func(e *param.PoolElement) {
-		e.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: port}
+func asapAt(port uint16, addrs ...string) func(*rserpool.PoolElement) {
+	return func(e *rserpool.PoolElement) {
+		e.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: port}
 		for _, a := range addrs {
 			e.ASAPTransport.Addrs = append(e.ASAPTransport.Addrs, netip.MustParseAddr(a))
 		}
@@ -103,12 +104,12 @@ func TestRegistrationRejected(t *testing.T) {
 		{"over TCP", ViaTCP, reg("p", 1, "10.0.0.1"), "a"},
 		{"identifier 0", ViaKernel, reg("p", 0, "10.0.0.1"), "3 " + element},
 		{"life 0", ViaKernel, reg("p", 1, "10.0.0.1", life(0)), "3 " + element},
-		{"port 0", ViaKernel, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.UserTransport.Port = 0 }), "3 " + transport},
+		{"port 0", ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.UserTransport.Port = 0 }), "3 " + transport},
 		{"foreign address", ViaKernel, reg("p", 1, "10.0.0.9"), "3 " + transport},
-		{"foreign beside own", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *param.PoolElement) {
+		{"foreign beside own", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
 			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("192.0.2.1"))
 		}), "3 " + transport},
-		{"own address twice", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *param.PoolElement) {
+		{"own address twice", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
 			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("10.0.0.1"))
 		}), "3 " + transport},
 		{"unspecified", ViaKernel, reg("p", 1, "0.0.0.0"), "3 " + transport},
@@ -117,32 +118,32 @@ func TestRegistrationRejected(t *testing.T) {
 		{"loopback", ViaKernel, reg("p", 1, "127.0.0.1"), "3 " + transport},
 		{"ASAP transport elsewhere", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(1, "10.0.0.9")), "3 " + asapT},
 		{"ASAP transport port 0", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(0, "10.0.0.1")), "3 " + asapT},
-		{"too large", ViaKernel, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) {
-			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, 5000)}}
+		{"too large", ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) {
+			e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 5000)}}
 		}), "6"},
 		{"handle too long", ViaKernel, reg(strings.Repeat("x", maxHandle+1), 1, "10.0.0.1"), "6"},
-		{"another policy", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(1), policy(param.Random)), "5 0008000c0000000200000000"},
+		{"another policy", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(1), policy(rserpool.Random)), "5 0008000c0000000200000000"},
 		{"another policy, re-registration", ViaKernel, reg("known", 0x99, "10.0.0.1", userSCTP(1)), "5 0008000c0000000200000000"},
-		{"another transport", ViaKernel, reg("known", 1, "10.0.0.1", policy(param.WeightedRoundRobin)), "7 00040010000000010001000800000000"},
-		{"another use", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(0), policy(param.WeightedRoundRobin)), "8"},
+		{"another transport", ViaKernel, reg("known", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin)), "7 00040010000000010001000800000000"},
+		{"another use", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(0), policy(rserpool.WeightedRoundRobin)), "8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.up(1, ViaKernel, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
-			w.recv(1, reg("known", 0x99, "10.0.0.1", userSCTP(1), policy(param.WeightedRoundRobin)))
+			w.recv(1, reg("known", 0x99, "10.0.0.1", userSCTP(1), policy(rserpool.WeightedRoundRobin)))
 			w.want("1 < registration granted known:99")
 			w.up(2, c.via, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
 			w.recv(2, c.m)
 			code, info, _ := strings.Cut(c.cause, " ")
 			switch info {
 			case element:
-				b, err := param.AppendPoolElement(nil, &c.m.Element)
+				b, err := tlv.AppendPoolElement(nil, &c.m.Element)
 				info = tlvText(t, b, err)
 			case transport:
-				b, err := param.AppendTransport(nil, &c.m.Element.UserTransport)
+				b, err := tlv.AppendTransport(nil, &c.m.Element.UserTransport)
 				info = tlvText(t, b, err)
 			case asapT:
-				b, err := param.AppendTransport(nil, &c.m.Element.ASAPTransport)
+				b, err := tlv.AppendTransport(nil, &c.m.Element.ASAPTransport)
 				info = tlvText(t, b, err)
 			}
 			want := "2 < registration rejected " + string(c.m.Handle) + ":" + hexID(c.m.Element.ID) + " cause " + code
@@ -168,9 +169,9 @@ func TestConflictLogged(t *testing.T) {
 	w := newWorld(t)
 	w.logs = true
 	w.up(1, ViaKernel, "10.0.0.1")
-	w.recv(1, reg("p", 1, "10.0.0.1", policy(param.RoundRobin)))
+	w.recv(1, reg("p", 1, "10.0.0.1", policy(rserpool.RoundRobin)))
 	w.trace = nil
-	w.recv(1, reg("p", 2, "10.0.0.1", policy(param.Random)))
+	w.recv(1, reg("p", 2, "10.0.0.1", policy(rserpool.Random)))
 	const want = `log registration of pool element 00000002 in pool "p" by 10.0.0.1 is refused: policy differs from the pool's: ` +
 		"the element has Random, the pool has RoundRobin: start the element with policy RoundRobin (rsp: --policy RoundRobin), or give it another pool"
 	if !slices.Contains(w.trace, want) {
@@ -186,7 +187,7 @@ func tlvText(t *testing.T, b []byte, err error) string {
 	return hex.EncodeToString(b)
 }
 
-func hexID(id param.PEID) string {
+func hexID(id rserpool.PEID) string {
 	s := strings.TrimLeft(id.String(), "0")
 	if s == "" {
 		return "0"
@@ -210,8 +211,8 @@ func TestRegistrationAccepted(t *testing.T) {
 		{"infinite life", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", life(-1))},
 		{"longest life", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", life(0x7fffffff))},
 		{"unknown policy", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", policy(0xb0009999))},
-		{"opaque transport", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) {
-			e.UserTransport = param.Transport{Type: param.TypeOpaqueTransport, Opaque: []byte("x")}
+		{"opaque transport", []string{"10.0.0.1"}, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) {
+			e.UserTransport = rserpool.Transport{Type: rserpool.Opaque, Opaque: []byte("x")}
 		})},
 		{"longest handle", []string{"10.0.0.1"}, reg(strings.Repeat("x", maxHandle), 1, "10.0.0.1")},
 	} {
@@ -300,7 +301,7 @@ func TestDeregistration(t *testing.T) {
 	if p, _ := w.r.Space().Len(); p != 0 {
 		t.Errorf("pools: got %d, want none", p)
 	}
-	w.recv(1, reg("p", 1, "10.0.0.1", policy(param.Random))) // a new pool is free to choose
+	w.recv(1, reg("p", 1, "10.0.0.1", policy(rserpool.Random))) // a new pool is free to choose
 	w.want("1 < registration granted p:1")
 	w.down(3)
 	w.down(1) // has registered again
@@ -343,7 +344,7 @@ func TestLimits(t *testing.T) {
 		w.up(1, ViaKernel, "10.0.0.1")
 		fat := func(h string, id uint32, n int) *asap.Registration {
 			m := reg(h, id, "10.0.0.1")
-			m.Element.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, n)}}
+			m.Element.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, n)}}
 			return m
 		}
 		w.recv(1, fat("p", 1, 100)) // 148 and 48 for both addresses
@@ -527,7 +528,7 @@ func TestClaim(t *testing.T) {
 		w := setup(t)
 		w.recv(1, reg("p", 2, "10.0.0.1"))
 		w.want("1 < registration granted p:2")
-		w.recv(2, reg("p", 1, "10.0.0.2", policy(param.Random)))
+		w.recv(2, reg("p", 1, "10.0.0.2", policy(rserpool.Random)))
 		w.want("1 < keep-alive p:1 from 10000001")
 		w.recv(1, dereg("p", 1))
 		w.want("2 < registration rejected p:1 cause 5(0008000800000001)", "1 < deregistration p:1")

@@ -2,7 +2,7 @@ package registrar
 
 import (
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // onHandleResolution: RFC 5352, Section 3.3, with the reference implementation's
@@ -24,20 +24,20 @@ func (r *Registrar) onHandleResolution(a *assoc, m *asap.HandleResolution) {
 
 // selectFrom puts the elements that the pool's policy picks into r.selected, or
 // says why there are none.
-func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, bool) {
+func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.CauseCode, bool) {
 	r.selected = r.selected[:0]
 	if !r.Ready() {
-		return param.CauseLackOfResources, false
+		return rserpool.CauseLackOfResources, false
 	}
 	p := r.space.Pool(h)
 	if p == nil {
-		return param.CauseUnknownPoolHandle, false
+		return rserpool.CauseUnknownPoolHandle, false
 	}
 	r.selected = p.Select(r.selected, items, 0)
 	if len(r.selected) == 0 {
 		// All elements have weight 0. A positive response has at least one
 		// element (RFC 5352, Section 2.2.6), so it must be a negative one.
-		return param.CauseLackOfResources, false
+		return rserpool.CauseLackOfResources, false
 	}
 	return 0, true
 }
@@ -45,20 +45,20 @@ func (r *Registrar) selectFrom(h param.PoolHandle, items int) (param.CauseCode, 
 // answer sends the elements in r.selected. The policy is the first element's,
 // as the reference implementation has it; it is sent for round robin too. ASAP
 // transports, and UDP ports, are for registrars only. What does not fit is left out.
-func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
+func (r *Registrar) answer(a *assoc, h rserpool.PoolHandle, accept bool) {
 	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
 		if i > 0 && w.Len()+maxElementSize > maxMessage {
 			break
 		}
 		r.element = s.PoolElement
-		r.element.ASAPTransport, r.element.EncapPort = param.Transport{}, 0
+		r.element.ASAPTransport, r.element.EncapPort = rserpool.Transport{}, 0
 		w.PoolElement(&r.element)
 	}
 	b, err := w.Finish()
 	r.buf = b
 	if err != nil {
-		r.refuseResolution(a, h, param.CauseLackOfResources)
+		r.refuseResolution(a, h, rserpool.CauseLackOfResources)
 		return
 	}
 	r.send(a, b)
@@ -67,8 +67,8 @@ func (r *Registrar) answer(a *assoc, h param.PoolHandle, accept bool) {
 // maxMessage is the most that a message's length field can say.
 const maxMessage = 0xffff
 
-func (r *Registrar) refuseResolution(a *assoc, h param.PoolHandle, code param.CauseCode) {
-	r.replyWithCause(a, param.Cause{Code: code}, func(causes []param.Cause) asap.Message {
+func (r *Registrar) refuseResolution(a *assoc, h rserpool.PoolHandle, code rserpool.CauseCode) {
+	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.HandleResolutionResponse{Handle: h, Causes: causes}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func items(m *asap.HandleResolution, n uint32) *asap.HandleResolution {
@@ -16,7 +16,7 @@ func items(m *asap.HandleResolution, n uint32) *asap.HandleResolution {
 }
 
 func subscribe(h string) *asap.HandleResolution {
-	return &asap.HandleResolution{Handle: param.PoolHandle(h), Subscribe: true}
+	return &asap.HandleResolution{Handle: rserpool.PoolHandle(h), Subscribe: true}
 }
 
 // pooled is a world with n elements in pool "p", on association 1.
@@ -50,7 +50,7 @@ func TestResolution(t *testing.T) {
 	w.want("2 < resolution q cause 9")
 	w.recv(1, resolve("p")) // a pool element may ask as well
 	w.want("1 < resolution p policy 1 1 2 3")
-	if s := w.r.Stats(); s.Resolutions != 6 || s.ResolutionsFailed[param.CauseUnknownPoolHandle] != 1 {
+	if s := w.r.Stats(); s.Resolutions != 6 || s.ResolutionsFailed[rserpool.CauseUnknownPoolHandle] != 1 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -66,11 +66,11 @@ func TestResolutionItemsLimit(t *testing.T) {
 // RFC 5352, Section 2.2.6: a positive response has at least one element.
 func TestResolutionNothingSelected(t *testing.T) {
 	w := pooled(t, 0)
-	w.recv(1, reg("w", 1, "10.0.0.1", policy(param.WeightedRoundRobin)))
+	w.recv(1, reg("w", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin)))
 	w.trace = nil
 	w.recv(2, subscribe("w"))
 	w.want("2 < resolution w cause 6")
-	w.recv(1, reg("w", 1, "10.0.0.1", policy(param.WeightedRoundRobin), func(e *param.PoolElement) { e.Policy.Weight = 1 }))
+	w.recv(1, reg("w", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin), func(e *rserpool.PoolElement) { e.Policy.Weight = 1 }))
 	w.pass(time.Second)
 	w.want("1 < registration granted w:1")
 }
@@ -79,15 +79,15 @@ func TestResolutionNothingSelected(t *testing.T) {
 // home, and no ASAP transport.
 func TestResolutionContent(t *testing.T) {
 	w := pooled(t, 0)
-	m := reg("p", 1, "10.0.0.1", userSCTP(1), policy(param.LeastUsed), asapAt(9, "10.0.0.1"), func(e *param.PoolElement) {
+	m := reg("p", 1, "10.0.0.1", userSCTP(1), policy(rserpool.LeastUsed), asapAt(9, "10.0.0.1"), func(e *rserpool.PoolElement) {
 		e.Policy.Load = 77
-		e.Unknown = []param.Raw{{Type: 0x8123, Value: []byte("x")}}
+		e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("x")}}
 	})
 	w.recv(1, m)
 	acts := w.handle(Received{Assoc: 2, Data: encode(t, resolve("p"))})
-	want := &asap.HandleResolutionResponse{Handle: "p", Policy: m.Element.Policy, Elements: []param.PoolElement{m.Element}}
+	want := &asap.HandleResolutionResponse{Handle: "p", Policy: m.Element.Policy, Elements: []rserpool.PoolElement{m.Element}}
 	want.Elements[0].Home = testServer
-	want.Elements[0].ASAPTransport = param.Transport{}
+	want.Elements[0].ASAPTransport = rserpool.Transport{}
 	if got, want := acts[0].(*Send).Data, encode(t, want); string(got) != string(want) {
 		t.Errorf("response:\n got %x\nwant %x", got, want)
 	}
@@ -97,8 +97,8 @@ func TestResolutionContent(t *testing.T) {
 func TestResolutionTooLong(t *testing.T) {
 	w := pooled(t, 0)
 	for id := uint32(1); id <= 50; id++ {
-		w.recv(1, reg("p", id, "10.0.0.1", func(e *param.PoolElement) {
-			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, 4000)}}
+		w.recv(1, reg("p", id, "10.0.0.1", func(e *rserpool.PoolElement) {
+			e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 4000)}}
 		}))
 	}
 	w.trace = nil

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // presences are the presences that are sent to an association.
@@ -36,7 +36,7 @@ func presences(t *testing.T, id AssocID, acts []Action) []*enrp.Presence {
 func TestPresence(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
-	check := func(list []*enrp.Presence, receiver param.ServerID) {
+	check := func(list []*enrp.Presence, receiver rserpool.ServerID) {
 		t.Helper()
 		if len(list) != 1 {
 			t.Fatalf("%d presences, want 1", len(list))
@@ -202,7 +202,7 @@ func TestTakeoverUncallable(t *testing.T) {
 	w.meet(2, greater)
 	w.meet(3, third)
 	e := peerElement(1, third)
-	e.ASAPTransport = param.Transport{}
+	e.ASAPTransport = rserpool.Transport{}
 	w.tell(3, update(third, enrp.AddPE, "a", e))
 	w.down(3)
 	w.handle(Connecting{Ref: 1})
@@ -235,7 +235,7 @@ func TestDeniedIsNotTold(t *testing.T) {
 	w.up(3, ViaTCP, "10.0.1.9")
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.trace = nil
-	w.recv(1, reg("a", 2, "10.0.1.9", policy(param.Random)))
+	w.recv(1, reg("a", 2, "10.0.1.9", policy(rserpool.Random)))
 	w.recv(3, dereg("a", 1))
 	w.recv(1, dereg("a", 3))
 	w.recv(1, dereg("b", 1))
@@ -261,7 +261,7 @@ func TestUpdateMissed(t *testing.T) {
 	w.want("3 < handle_table_request to 20000002 W")
 	moved := peerElement(1, greater)
 	moved.UserTransport.Port = 8
-	w.tell(3, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []param.PoolElement{moved}}}})
+	w.tell(3, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{moved}}}})
 	if e := w.r.Space().Pool("a").Element(1); e == nil || e.UserTransport.Port != 8 {
 		t.Errorf("the element is %+v, want it at its new port", e)
 	}

@@ -1,9 +1,9 @@
 package registrar
 
 import (
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // entry is a pool element of the handlespace in the roster of its home
@@ -30,7 +30,7 @@ type entry struct {
 // roster are the elements of one home registrar, in the order in which they
 // became its own, with their PE checksum (RFC 5353, Section 3.6.2).
 type roster struct {
-	home       param.ServerID
+	home       rserpool.ServerID
 	sum        enrp.Checksum
 	head, tail *entry
 	n          int
@@ -89,7 +89,7 @@ func (r *Registrar) replace(e *entry, pe *handlespace.Element) {
 
 // entry is the element of that handle and identifier, whichever registrar its home is, nil if
 // there is none.
-func (r *Registrar) entry(h param.PoolHandle, id param.PEID) *entry {
+func (r *Registrar) entry(h rserpool.PoolHandle, id rserpool.PEID) *entry {
 	if e := r.find(h, id); e != nil {
 		return &e.entry
 	}
@@ -98,7 +98,7 @@ func (r *Registrar) entry(h param.PoolHandle, id param.PEID) *entry {
 
 // fits reports whether there is room for an element's bytes in place of those
 // of e, which may be nil.
-func (r *Registrar) fits(e *entry, pe *param.PoolElement) bool {
+func (r *Registrar) fits(e *entry, pe *rserpool.PoolElement) bool {
 	former := 0
 	if e != nil {
 		former = e.size

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // start is how a registrar gets its first handlespace (RFC 5353, Section 3.2):
@@ -60,7 +60,7 @@ func (s *start) delay(until time.Time) {
 
 // heardOne is a registrar that was heard by multicast, and where.
 type heardOne struct {
-	id   param.ServerID
+	id   rserpool.ServerID
 	from netip.Addr
 }
 

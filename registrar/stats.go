@@ -3,8 +3,8 @@ package registrar
 import (
 	"iter"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // RemoveReason says why an element has left the handlespace.
@@ -50,7 +50,7 @@ func (w RemoveReason) String() string {
 
 // causes are the error causes of RFC 5354, Table 2; the last index stands for
 // all others.
-const causes = int(param.CauseSecurity) + 2
+const causes = int(rserpool.CauseSecurity) + 2
 
 var causeLabels = [causes]string{
 	"unspecified", "unrecognized_parameter", "unrecognized_message", "invalid_values", "non_unique_pe_identifier",
@@ -58,7 +58,7 @@ var causeLabels = [causes]string{
 	"unknown_pool_handle", "security", "other",
 }
 
-func causeIndex(c param.CauseCode) int { return min(int(c), causes-1) }
+func causeIndex(c rserpool.CauseCode) int { return min(int(c), causes-1) }
 
 // vias are the values of Via; index 0 stands for all others.
 const vias = int(ViaTCP) + 1
@@ -179,7 +179,7 @@ type Stats struct {
 
 // HomeStats are a home registrar and the number of its elements.
 type HomeStats struct {
-	ID       param.ServerID
+	ID       rserpool.ServerID
 	Elements uint64
 }
 

@@ -3,7 +3,7 @@ package registrar
 import (
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // subscription is a handle resolution with the S bit (RFC 5352, Section
@@ -30,7 +30,7 @@ const (
 )
 
 // subscribe notes the association's wish, and reports whether it is granted.
-func (r *Registrar) subscribe(a *assoc, h param.PoolHandle, items int) bool {
+func (r *Registrar) subscribe(a *assoc, h rserpool.PoolHandle, items int) bool {
 	p := r.makePool(h)
 	if s := a.subs[p]; s != nil {
 		s.items = items
@@ -56,7 +56,7 @@ func (r *Registrar) subscribe(a *assoc, h param.PoolHandle, items int) bool {
 	return true
 }
 
-func (r *Registrar) endSubscription(a *assoc, h param.PoolHandle) {
+func (r *Registrar) endSubscription(a *assoc, h rserpool.PoolHandle) {
 	if p := r.pools[h]; p != nil {
 		if s := a.subs[p]; s != nil {
 			r.unsubscribe(s)

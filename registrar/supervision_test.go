@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // RFC 5352, Section 3.5: every element is asked, at intervals varied by 50 %
@@ -66,12 +66,12 @@ func TestReregistrationIsSignOfLife(t *testing.T) {
 // to change it; one that has none has chosen us by registering.
 func TestKeepAliveHomeFlag(t *testing.T) {
 	for _, c := range []struct {
-		home param.ServerID
+		home rserpool.ServerID
 		want string
 	}{{0, ""}, {testServer, ""}, {0x22, " H"}} {
 		w := newWorld(t)
 		w.up(1, ViaKernel, "10.0.0.1")
-		w.recv(1, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.Home = c.home }))
+		w.recv(1, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.Home = c.home }))
 		w.want("1 < registration granted p:1")
 		w.until(8 * time.Second)
 		w.want("1 < keep-alive p:1 from 10000001" + c.want)
@@ -86,7 +86,7 @@ func TestKeepAliveHomeFlag(t *testing.T) {
 func TestKeepAliveHomeFlagAndReport(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, ViaKernel, "10.0.0.1")
-	w.recv(1, reg("p", 1, "10.0.0.1", func(e *param.PoolElement) { e.Home = 0x22 }))
+	w.recv(1, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.Home = 0x22 }))
 	w.recv(1, unreachable("p", 1))
 	w.recv(1, ack("p", 1))
 	w.want("1 < registration granted p:1", "1"+ka1)

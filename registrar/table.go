@@ -4,8 +4,8 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // session is a peer's download of the handlespace from us (RFC 5353, Section
@@ -63,7 +63,7 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 	r.send(a, b)
 }
 
-func tableResponse(b []byte, from, to param.ServerID, part []*entry, more bool) ([]byte, error) {
+func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
 	w := enrp.BeginHandleTableResponse(b, from, to, false, more)
 	for i, e := range part {
 		if i == 0 || part[i-1].pool != e.pool {
@@ -141,9 +141,9 @@ func (s *session) take() []*entry {
 }
 
 // wireSize is how many bytes an element takes in a message, or a bit more.
-func wireSize(e *param.PoolElement) int {
+func wireSize(e *rserpool.PoolElement) int {
 	n := 64 + len(e.Policy.Extra)
-	for _, t := range []*param.Transport{&e.UserTransport, &e.ASAPTransport} {
+	for _, t := range []*rserpool.Transport{&e.UserTransport, &e.ASAPTransport} {
 		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
 	}
 	for _, u := range e.Unknown {

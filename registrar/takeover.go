@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // takeover is our taking over of a dead peer's elements (RFC 5353, Section 3.5).
@@ -147,7 +147,7 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 
 // becomeHome takes an element that is not registered with us for our own, and
 // has it probed.
-func (r *Registrar) becomeHome(po *pool, taken param.PoolElement, calls map[string]*probe) *element {
+func (r *Registrar) becomeHome(po *pool, taken rserpool.PoolElement, calls map[string]*probe) *element {
 	pe := &handlespace.Element{PoolElement: taken}
 	pe.Home = r.id
 	if pe.Life > 0 {

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-func tablePart(sender param.ServerID, more bool, ids ...uint32) *enrp.HandleTableResponse {
+func tablePart(sender rserpool.ServerID, more bool, ids ...uint32) *enrp.HandleTableResponse {
 	m := &enrp.HandleTableResponse{Sender: sender, More: more}
 	if len(ids) > 0 {
 		m.Pools = []enrp.PoolEntry{{Handle: "a"}}
@@ -134,8 +134,8 @@ func TestMentorRefuses(t *testing.T) {
 func fill(w *world, n uint32) {
 	w.t.Helper()
 	for id := range n {
-		w.recv(1, reg("a", id+1, "10.0.1.9", func(e *param.PoolElement) {
-			e.Unknown = []param.Raw{{Type: 0x8123, Value: make([]byte, maxTable/11)}}
+		w.recv(1, reg("a", id+1, "10.0.1.9", func(e *rserpool.PoolElement) {
+			e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, maxTable/11)}}
 		}))
 	}
 }
@@ -152,19 +152,19 @@ func TestHeldDownloads(t *testing.T) {
 			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
 			w.up(1, ViaKernel, "10.0.1.9")
 			fill(w, 150) // fifteen parts
-			granted := func(id AssocID, server param.ServerID) bool {
+			granted := func(id AssocID, server rserpool.ServerID) bool {
 				w.trace = nil
 				w.tell(id, &enrp.HandleTableRequest{Sender: server})
 				got := w.trace[len(w.trace)-1]
 				w.trace = nil
 				return strings.Contains(got, "handle_table_response") && !strings.HasSuffix(got, " R")
 			}
-			holders := func(tell func(id AssocID, server param.ServerID, at string)) {
+			holders := func(tell func(id AssocID, server rserpool.ServerID, at string)) {
 				for i := range 8 {
-					tell(AssocID(10+i), param.ServerID(0x500+i), fmt.Sprintf("10.0.8.%d", i%addresses))
+					tell(AssocID(10+i), rserpool.ServerID(0x500+i), fmt.Sprintf("10.0.8.%d", i%addresses))
 				}
 			}
-			holders(func(id AssocID, server param.ServerID, at string) {
+			holders(func(id AssocID, server rserpool.ServerID, at string) {
 				w.meetAt(id, server, at, at)
 				if !granted(id, server) {
 					t.Fatalf("download of %v is refused", server)
@@ -177,7 +177,7 @@ func TestHeldDownloads(t *testing.T) {
 					t.Fatal("the honest download is refused after six seconds")
 				}
 				w.pass(time.Second)
-				holders(func(id AssocID, server param.ServerID, _ string) { granted(id, server) }) // they go on
+				holders(func(id AssocID, server rserpool.ServerID, _ string) { granted(id, server) }) // they go on
 			}
 			if addresses == 2 && waited > 0 {
 				t.Errorf("the honest download had to wait %d s, while others have four", waited)
@@ -192,7 +192,7 @@ func TestDownloadsFromOneAddress(t *testing.T) {
 	w.up(1, ViaKernel, "10.0.1.9")
 	fill(w, 30)
 	for i := range 6 {
-		id, server := AssocID(10+i), param.ServerID(0x500+i)
+		id, server := AssocID(10+i), rserpool.ServerID(0x500+i)
 		w.meetAt(id, server, "10.0.8.1", "10.0.8.1")
 		w.tell(id, &enrp.HandleTableRequest{Sender: server})
 		refused := strings.HasSuffix(w.trace[len(w.trace)-1], " R")

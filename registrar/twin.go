@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // twin is another registrar with our identifier. Peers can only take one of the two
@@ -71,8 +71,8 @@ func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
 // tellTwins tells a peer, and another registrar that has its identifier, of one
 // another.
 func (r *Registrar) tellTwins(p *peer, a *assoc) {
-	m := &enrp.Error{Sender: r.id, Receiver: p.id, Causes: []param.Cause{{
-		Code: param.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(p.id)),
+	m := &enrp.Error{Sender: r.id, Receiver: p.id, Causes: []rserpool.Cause{{
+		Code: rserpool.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(p.id)),
 	}}}
 	r.writeError(a, m)
 	if p.assoc != nil && p.assoc.up {
@@ -84,7 +84,7 @@ func (r *Registrar) tellTwins(p *peer, a *assoc) {
 // believe it of those that we have called.
 func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
 	for _, c := range m.Causes {
-		if c.Code != param.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
+		if c.Code != rserpool.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
 			continue
 		}
 		if at := a.primary(); at != r.peers.twin.told {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // twinPresence is a presence of a registrar with our identifier at 10.0.9.2.
@@ -127,9 +127,9 @@ func TestTwinStarts(t *testing.T) {
 // TestTwinByThird: two registrars with one identifier know a third one only. It tells
 // both, once it knows that the one that it has lives.
 func TestTwinByThird(t *testing.T) {
-	told := func(id param.ServerID) *enrp.Error {
-		return &enrp.Error{Sender: greater, Receiver: id, Causes: []param.Cause{{
-			Code: param.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(id)),
+	told := func(id rserpool.ServerID) *enrp.Error {
+		return &enrp.Error{Sender: greater, Receiver: id, Causes: []rserpool.Cause{{
+			Code: rserpool.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(id)),
 		}}}
 	}
 	t.Run("we start", func(t *testing.T) {

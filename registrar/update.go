@@ -1,9 +1,9 @@
 package registrar
 
 import (
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // announceUpdate tells all peers what has become of an element of our own (RFC
@@ -45,13 +45,13 @@ const (
 // offer takes what a peer says of an element. The peer may name elements as its
 // own, and hand its own over to another home; only the mentor is believed about
 // those of others.
-func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, how offered) {
+func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	if !r.isUsable(h, pe) {
 		r.stats.ForeignRefused++
 		return
 	}
 	if pe.Policy.Type == 0 {
-		pe.Policy.Type = param.RoundRobin // the default (RFC 5356, Section 4.1)
+		pe.Policy.Type = rserpool.RoundRobin // the default (RFC 5356, Section 4.1)
 	}
 	home := p
 	if pe.Home != 0 && pe.Home != p.id {
@@ -94,7 +94,7 @@ func (r *Registrar) offer(p *peer, h param.PoolHandle, pe *param.PoolElement, ho
 // knows better than we, but for a mentor: what it names is from before our start,
 // of a registrar with our identifier, whose elements would have no home. They are
 // called like those of a dead peer.
-func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offered) {
+func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
 	switch {
 	case how == inDownload && e == nil && r.findForeign(h, pe.ID) == nil && pe.ASAPTransport.Present() && r.foreignRoom(h) && r.fits(nil, pe):
@@ -115,7 +115,7 @@ func (r *Registrar) offerOwn(h param.PoolHandle, pe *param.PoolElement, how offe
 // an update, which a home sends only of an element that it has heard. The
 // smaller one, and a registrar that learns it from a table, asks the element first, with
 // the H flag, and then either says in an update that it is ours, or yields.
-func (r *Registrar) contest(e *element, p *peer, pe *param.PoolElement, how offered) {
+func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how offered) {
 	theirs := &handlespace.Element{PoolElement: *pe}
 	theirs.Home = p.id
 	if how == inUpdate && p.id < r.id {

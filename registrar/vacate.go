@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // vacate ends an element, an own or a foreign one, and does what has waited for
@@ -42,7 +42,7 @@ func (r *Registrar) vacate(x *entry, owner *assoc, takeOut func()) {
 
 // replaceBy puts the element of a registration, which may be nil, in the place of
 // another one's, and reports whether it fits there.
-func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []param.Cause, ok bool) {
+func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []rserpool.Cause, ok bool) {
 	if c == nil {
 		return nil, false
 	}

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestYieldAtLimit: an element that changes its home needs no room, and what it
@@ -21,7 +21,7 @@ func TestYieldAtLimit(t *testing.T) {
 		w.trace = nil
 		return w
 	}
-	raw := []param.Raw{{Type: 0xbffe, Value: make([]byte, 64)}}
+	raw := []rserpool.Parameter{{Type: 0xbffe, Value: make([]byte, 64)}}
 	t.Run("elements", func(t *testing.T) {
 		w := begin(t)
 		w.r.cfg.Limits.Elements, w.r.cfg.Limits.Pools = 1, 1
@@ -118,12 +118,12 @@ func TestClaimOtherPolicy(t *testing.T) {
 	w.up(1, ViaKernel, "10.0.1.1")
 	w.recv(1, reg("p", 1, "10.0.1.1"))
 	w.up(3, ViaKernel, "10.0.0.9")
-	w.recv(3, reg("p", 1, "10.0.0.9", func(e *param.PoolElement) { e.Policy.Type = param.LeastUsed }))
+	w.recv(3, reg("p", 1, "10.0.0.9", func(e *rserpool.PoolElement) { e.Policy.Type = rserpool.LeastUsed }))
 	w.trace = nil
 	w.down(1)
 	w.handle(Connecting{Ref: 1})
 	w.want("connect #1 via 1 to [10.0.1.1:40000]", "2 < handle_update ADD_PE p:1@10000001", "3 < registration granted p:1")
-	if got := w.r.Space().Pool("p").Policy(); got != param.LeastUsed {
+	if got := w.r.Space().Pool("p").Policy(); got != rserpool.LeastUsed {
 		t.Errorf("policy %v", got)
 	}
 }

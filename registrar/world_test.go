@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // world drives a Registrar in virtual time and writes down what it does.
@@ -233,7 +233,7 @@ func verdict(reject bool) string {
 	return "granted"
 }
 
-func causesText(list []param.Cause) string {
+func causesText(list []rserpool.Cause) string {
 	var b strings.Builder
 	for _, c := range list {
 		fmt.Fprintf(&b, " cause %x", uint16(c.Code))
@@ -246,16 +246,16 @@ func causesText(list []param.Cause) string {
 
 // reg is a registration for UDP port 7 at the address, with a life of a minute
 // and round robin, but for what change changes.
-func reg(h string, id uint32, addr string, change ...func(*param.PoolElement)) *asap.Registration {
+func reg(h string, id uint32, addr string, change ...func(*rserpool.PoolElement)) *asap.Registration {
 	m := &asap.Registration{
-		Handle: param.PoolHandle(h),
-		Element: param.PoolElement{
-			ID:   param.PEID(id),
+		Handle: rserpool.PoolHandle(h),
+		Element: rserpool.PoolElement{
+			ID:   rserpool.PEID(id),
 			Life: 3600,
-			UserTransport: param.Transport{
-				Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{netip.MustParseAddr(addr)},
+			UserTransport: rserpool.Transport{
+				Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{netip.MustParseAddr(addr)},
 			},
-			Policy: param.Policy{Type: param.RoundRobin},
+			Policy: rserpool.Policy{Type: rserpool.RoundRobin},
 		},
 	}
 	for _, c := range change {
@@ -265,17 +265,17 @@ func reg(h string, id uint32, addr string, change ...func(*param.PoolElement)) *
 }
 
 func dereg(h string, id uint32) *asap.Deregistration {
-	return &asap.Deregistration{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+	return &asap.Deregistration{Handle: rserpool.PoolHandle(h), ID: rserpool.PEID(id)}
 }
 
 func ack(h string, id uint32) *asap.EndpointKeepAliveAck {
-	return &asap.EndpointKeepAliveAck{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+	return &asap.EndpointKeepAliveAck{Handle: rserpool.PoolHandle(h), ID: rserpool.PEID(id)}
 }
 
 func resolve(h string) *asap.HandleResolution {
-	return &asap.HandleResolution{Handle: param.PoolHandle(h)}
+	return &asap.HandleResolution{Handle: rserpool.PoolHandle(h)}
 }
 
 func unreachable(h string, id uint32) *asap.EndpointUnreachable {
-	return &asap.EndpointUnreachable{Handle: param.PoolHandle(h), ID: param.PEID(id)}
+	return &asap.EndpointUnreachable{Handle: rserpool.PoolHandle(h), ID: rserpool.PEID(id)}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestHuntRestartBesideSilent: one registrar restarts, and the machine of another
@@ -61,7 +61,7 @@ func TestHuntBesideAnnounced(t *testing.T) {
 			}
 			x.log = nil
 			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 3863)
-			_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: param.ServerID(i + 1)}))
+			_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: rserpool.ServerID(i + 1)}))
 			x.until(time.Duration(i) * 100 * time.Millisecond)
 		}
 		worst = max(worst, x.now.Sub(last))
@@ -80,7 +80,7 @@ func TestHuntAnnouncedTurns(t *testing.T) {
 	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1"), Outdate: time.Hour})
 	for i := range 20 {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 3863)
-		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: param.ServerID(i + 1)}))
+		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: rserpool.ServerID(i + 1)}))
 	}
 	x.begin()
 	x.until(15 * time.Minute)
@@ -95,7 +95,7 @@ func TestHuntAnnouncedTurns(t *testing.T) {
 // keep out a registrar that announces itself.
 func TestAnnouncedFull(t *testing.T) {
 	x := newHunter(t, HuntConfig{})
-	forged := &asap.ServerAnnounce{Server: 1, Transports: []param.Transport{{Type: param.TypeSCTPTransport, Port: 3863}}}
+	forged := &asap.ServerAnnounce{Server: 1, Transports: []rserpool.Transport{{Type: rserpool.SCTP, Port: 3863}}}
 	for i := range 2 * maxAnnounced {
 		forged.Transports[0].Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})}
 		_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.66:3863"), announce(t, forged))

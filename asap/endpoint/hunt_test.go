@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // hunter drives a Hunt in virtual time and writes down what it does. The
@@ -250,9 +250,9 @@ func TestAnnounced(t *testing.T) {
 	// With transports; TCP is of no use to a pool element. Addresses of one
 	// server are one registrar.
 	x.until(2500 * time.Millisecond)
-	err := x.h.Announced(x.now, at("10.0.0.9:1234"), announce(t, &asap.ServerAnnounce{Server: 2, Transports: []param.Transport{
-		{Type: param.TypeTCPTransport, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}},
-		{Type: param.TypeSCTPTransport, Port: 3870, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.1.0.2")}},
+	err := x.h.Announced(x.now, at("10.0.0.9:1234"), announce(t, &asap.ServerAnnounce{Server: 2, Transports: []rserpool.Transport{
+		{Type: rserpool.TCP, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}},
+		{Type: rserpool.SCTP, Port: 3870, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.1.0.2")}},
 	}}))
 	if err != nil {
 		t.Fatal(err)
@@ -281,12 +281,12 @@ func TestAnnounced(t *testing.T) {
 // and the list does not change from announce to announce.
 func TestAnnouncedSharedAddress(t *testing.T) {
 	x := newHunter(t, HuntConfig{})
-	hear := func(server param.ServerID, from string, addrs ...string) {
-		tr := param.Transport{Type: param.TypeSCTPTransport, Port: 3863}
+	hear := func(server rserpool.ServerID, from string, addrs ...string) {
+		tr := rserpool.Transport{Type: rserpool.SCTP, Port: 3863}
 		for _, a := range addrs {
 			tr.Addrs = append(tr.Addrs, netip.MustParseAddr(a))
 		}
-		m := &asap.ServerAnnounce{Server: server, Transports: []param.Transport{tr}}
+		m := &asap.ServerAnnounce{Server: server, Transports: []rserpool.Transport{tr}}
 		if err := x.h.Announced(x.now, netip.MustParseAddrPort(from+":3863"), announce(t, m)); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestAnnouncedIsBounded(t *testing.T) {
 	x := newHunter(t, HuntConfig{})
 	for i := range 1000 {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 3863)
-		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: param.ServerID(i)}))
+		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: rserpool.ServerID(i)}))
 	}
 	if n := len(x.h.known.list(x.now)); n != maxAnnounced {
 		t.Errorf("%d registrars known, want %d", n, maxAnnounced)

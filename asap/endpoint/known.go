@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // maxAnnounced bounds the transport addresses learnt by multicast: announces
@@ -16,7 +16,7 @@ const maxAnnounced = 64
 
 // announced is a transport address learnt from an ASAP_SERVER_ANNOUNCE.
 type announced struct {
-	server  param.ServerID
+	server  rserpool.ServerID
 	addr    netip.AddrPort
 	tcp     bool
 	source  bool      // the announce came from there, so that it is the server's own
@@ -56,14 +56,14 @@ func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPo
 		}
 	}
 	for _, t := range m.Transports {
-		if t.Type != param.TypeSCTPTransport && t.Type != param.TypeTCPTransport || t.Port == 0 {
+		if t.Type != rserpool.SCTP && t.Type != rserpool.TCP || t.Port == 0 {
 			continue
 		}
 		for _, addr := range t.Addrs {
 			if addr.IsUnspecified() {
 				addr = from.Addr()
 			}
-			note(netip.AddrPortFrom(addr.Unmap(), t.Port), t.Type == param.TypeTCPTransport)
+			note(netip.AddrPortFrom(addr.Unmap(), t.Port), t.Type == rserpool.TCP)
 		}
 	}
 	if len(m.Transports) == 0 {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // found gives the hunt the result of a lookup.
@@ -138,7 +138,7 @@ func TestHuntNameAndAnnounce(t *testing.T) {
 	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.found(1, "10.0.0.1")
-	m := &asap.ServerAnnounce{Server: 1, Transports: []param.Transport{{Type: param.TypeSCTPTransport, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}}
+	m := &asap.ServerAnnounce{Server: 1, Transports: []rserpool.Transport{{Type: rserpool.SCTP, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}}
 	data, err := m.Append(nil)
 	if err != nil {
 		t.Fatal(err)

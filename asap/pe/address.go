@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // lookInterval is how often the machine's addresses are looked at: one question
@@ -29,7 +29,7 @@ func (c *Config) prepareAddrs() {
 		c.has = endpoint.HasAddr
 	}
 	switch {
-	case c.Transport.Type == param.TypeOpaqueTransport:
+	case c.Transport.Type == rserpool.Opaque:
 	case len(c.Local) == 0:
 		for _, a := range c.Transport.Addrs {
 			c.Local = append(c.Local, netip.AddrPortFrom(a, 0))
@@ -47,7 +47,7 @@ func (c *Config) prepareAddrs() {
 
 // most is how many addresses the element can have.
 func (c *Config) most() int {
-	if c.Transport.Type == param.TypeSCTPTransport {
+	if c.Transport.Type == rserpool.SCTP {
 		return MaxAddrs
 	}
 	return 1
@@ -56,7 +56,7 @@ func (c *Config) most() int {
 // follows reports whether the addresses are those toward the registrars,
 // whatever they become, and not named.
 func (c *Config) follows() bool {
-	return len(c.Transport.Addrs) == 0 && c.Transport.Type != param.TypeOpaqueTransport
+	return len(c.Transport.Addrs) == 0 && c.Transport.Type != rserpool.Opaque
 }
 
 // registered are the addresses to register for an element at these.

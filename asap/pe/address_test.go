@@ -14,8 +14,9 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func addrs(list ...string) []netip.Addr {
@@ -341,8 +342,8 @@ func TestNamedAddressLater(t *testing.T) {
 func TestNewWithoutNetwork(t *testing.T) {
 	m := &machine{}
 	cfg := Config{
-		Pool: testPool, Policy: param.Policy{Type: param.RoundRobin},
-		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 80},
+		Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}},
 		toward:     m.toward,
 	}
@@ -362,13 +363,13 @@ func TestChangedToldOnce(t *testing.T) {
 	d := newDriver(t, nil)
 	d.register()
 	at := func(addr string) (b []byte) {
-		b, err := param.AppendTransport(nil, &param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: addrs(addr)})
+		b, err := tlv.AppendTransport(nil, &rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: addrs(addr)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
-	changed := []param.Cause{{Code: param.CauseInvalidValues, Info: append(at("172.17.0.2"), at("192.0.2.9")...)}}
+	changed := []rserpool.Cause{{Code: rserpool.CauseInvalidValues, Info: append(at("172.17.0.2"), at("192.0.2.9")...)}}
 	d.k.tellChanged(d.now, changed)
 	d.k.tellChanged(d.now.Add(time.Hour), changed)
 	_, events := d.k.take()
@@ -385,11 +386,11 @@ func TestChangedToldOnce(t *testing.T) {
 
 // TestRejectedNamesAddresses: a refusal for the values names what was offered.
 func TestRejectedNamesAddresses(t *testing.T) {
-	err := &RejectedError{Pool: "web", ID: 1, Registrar: "10.0.0.1:3863", Addrs: addrs("172.17.0.2"), Causes: []param.Cause{{Code: param.CauseInvalidValues}}}
+	err := &RejectedError{Pool: "web", ID: 1, Registrar: "10.0.0.1:3863", Addrs: addrs("172.17.0.2"), Causes: []rserpool.Cause{{Code: rserpool.CauseInvalidValues}}}
 	if !strings.Contains(err.Error(), "offers the addresses [172.17.0.2]") {
 		t.Errorf("error %q, want the address", err)
 	}
-	err.Causes[0].Code = param.CauseInconsistentPolicy
+	err.Causes[0].Code = rserpool.CauseInconsistentPolicy
 	if strings.Contains(err.Error(), "172.17.0.2") {
 		t.Errorf("error %q, want no address", err)
 	}

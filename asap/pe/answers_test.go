@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestNoRegistrarsAnswers: an element is no registrar. A REGISTRATION that somebody
@@ -14,8 +14,8 @@ func TestNoRegistrarsAnswers(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	d.up(8)
-	m := &asap.Registration{Handle: testPool, Element: param.PoolElement{
-		ID: 7, Policy: param.Policy{Type: param.RoundRobin}, UserTransport: param.Transport{Type: param.TypeOpaqueTransport},
+	m := &asap.Registration{Handle: testPool, Element: rserpool.PoolElement{
+		ID: 7, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, UserTransport: rserpool.Transport{Type: rserpool.Opaque},
 	}}
 	good, err := m.Append(nil)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config configures an Element. Pool, Transport.Type, Transport.Port, Policy
@@ -16,10 +16,10 @@ import (
 // for the defaults.
 type Config struct {
 	// Pool is the handle of the pool to join.
-	Pool param.PoolHandle
+	Pool rserpool.PoolHandle
 	// ID is the element's identifier; 0 draws a random one (RFC 5352,
 	// Section 3.1, R2.2), and another one should it be in use.
-	ID param.PEID
+	ID rserpool.PEID
 	// Transport is where the element's users reach it. Its addresses are
 	// registered, and the SCTP endpoint toward the registrars is bound to
 	// them (R1), as soon as the machine has them. Without any, they are those
@@ -27,13 +27,13 @@ type Config struct {
 	// registrar and every 2 s; if they change, the element registers again
 	// with the new ones. SCTP may have several, other protocols have one (RFC
 	// 5354, Section 3.5).
-	Transport param.Transport
+	Transport rserpool.Transport
 	// Advertise are addresses to register in place of Transport's, which this
 	// machine need not have: those in front of a NAT or a container. The
 	// registrar must see the element there, or it refuses them.
 	Advertise []netip.Addr
 	// Policy is the pool's policy with this element's values.
-	Policy param.Policy
+	Policy rserpool.Policy
 	// Life is the registration life as it goes on the wire, negative for an
 	// infinite one. RFC 5354 counts seconds there, RSPLIB milliseconds. The
 	// default 90000 is right in both readings: 90 s in milliseconds, which
@@ -147,12 +147,12 @@ func (c *Config) prepare() error {
 	switch {
 	case c.Pool == "":
 		return errors.New("no pool handle: the pool to join needs a name")
-	case !c.Transport.Type.IsTransport():
+	case !c.Transport.Type.Known():
 		return errors.New("no user transport: say where the element serves")
-	case c.Transport.Port == 0 && c.Transport.Type != param.TypeOpaqueTransport:
+	case c.Transport.Port == 0 && c.Transport.Type != rserpool.Opaque:
 		return errors.New("no port in the user transport")
-	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != param.TypeSCTPTransport:
-		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Protocol())
+	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != rserpool.SCTP:
+		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type.String())
 	case c.Policy.Type == 0:
 		return errors.New("no policy")
 	case c.Via == endpoint.TCP:

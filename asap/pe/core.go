@@ -10,8 +10,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // phase is where an element is on its way.
@@ -46,9 +46,9 @@ const (
 // core is the protocol of a pool element. The runner calls one of its methods
 // for each event, then take, and tick no later than nextDeadline.
 type core struct {
-	pool    param.PoolHandle
-	element param.PoolElement // as it will be registered next; Home is the last known
-	drawID  func() param.PEID // nil if the identifier was given
+	pool    rserpool.PoolHandle
+	element rserpool.PoolElement // as it will be registered next; Home is the last known
+	drawID  func() rserpool.PEID // nil if the identifier was given
 	timers  Timers
 	life    time.Duration // 0: infinite
 	rand    *rand.Rand    // varies pauses; may be nil
@@ -104,13 +104,13 @@ type core struct {
 }
 
 // newCore makes a core from a prepared configuration.
-func newCore(c Config, rnd *rand.Rand, drawID func() param.PEID) *core {
+func newCore(c Config, rnd *rand.Rand, drawID func() rserpool.PEID) *core {
 	k := &core{
 		pool:   c.Pool,
 		timers: c.Timers,
 		life:   c.lifetime(),
 		rand:   rnd,
-		element: param.PoolElement{
+		element: rserpool.PoolElement{
 			ID:            c.ID,
 			Life:          c.Life,
 			UserTransport: c.Transport,
@@ -189,7 +189,7 @@ func (k *core) stop(now time.Time) {
 }
 
 // update takes new policy values.
-func (k *core) update(now time.Time, p param.Policy) {
+func (k *core) update(now time.Time, p rserpool.Policy) {
 	if p == k.element.Policy {
 		return
 	}

@@ -11,13 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
-	testPool = param.PoolHandle("web")
-	testID   = param.PEID(0x11111111)
+	testPool = rserpool.PoolHandle("web")
+	testID   = rserpool.PEID(0x11111111)
 )
 
 // driver drives a core in virtual time and writes down what it does. The
@@ -38,8 +38,8 @@ func newDriver(t *testing.T, change func(*Config)) *driver {
 	cfg := Config{
 		Pool:      testPool,
 		ID:        testID,
-		Transport: param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
-		Policy:    param.Policy{Type: param.LeastUsed},
+		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		Policy:    rserpool.Policy{Type: rserpool.LeastUsed},
 		LifeUnit:  time.Second,
 		Timers:    Timers{Reregistration: time.Minute},
 	}
@@ -53,9 +53,9 @@ func newDriver(t *testing.T, change func(*Config)) *driver {
 	if err := cfg.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	ids := param.PEID(0xaaaa0000)
+	ids := rserpool.PEID(0xaaaa0000)
 	start := time.Unix(1_000_000, 0)
-	draw := func() param.PEID { ids++; return ids }
+	draw := func() rserpool.PEID { ids++; return ids }
 	return &driver{t: t, k: newCore(cfg, nil, draw), start: start, now: start}
 }
 
@@ -188,7 +188,7 @@ func (d *driver) atHome() {
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG "+d.k.element.ID.String()+" home=00000000 load=0", "0s ! registered")
 }
 
-func keepAlive(home bool, server param.ServerID) *asap.EndpointKeepAlive {
+func keepAlive(home bool, server rserpool.ServerID) *asap.EndpointKeepAlive {
 	return &asap.EndpointKeepAlive{Home: home, Server: server, Handle: testPool, ID: testID, HasID: true}
 }
 
@@ -196,10 +196,10 @@ func keepAlive(home bool, server param.ServerID) *asap.EndpointKeepAlive {
 func TestRegistration(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
-	want := &asap.Registration{Handle: testPool, Element: param.PoolElement{
+	want := &asap.Registration{Handle: testPool, Element: rserpool.PoolElement{
 		ID: testID, Life: 90000,
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
-		Policy:        param.Policy{Type: param.LeastUsed},
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		Policy:        rserpool.Policy{Type: rserpool.LeastUsed},
 	}}
 	if diff := cmp.Diff(want, d.regs[0], cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("registration (-want +got):\n%s", diff)
@@ -244,12 +244,12 @@ func TestRejected(t *testing.T) {
 	d := newDriver(t, nil)
 	d.register()
 	d.up(1)
-	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}}})
+	d.receive(1, &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}}})
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG 11111111 home=00000000 load=0", "0s ! rejected", "0s close 1 abort=false")
 	d.down(1)
 	d.ended(`registrar 10.0.0.1:3863 refuses element 11111111 in pool "web": policy differs from the pool's: the element has LeastUsed: start the element with the pool's policy, or give it another pool`)
 	var rejected *RejectedError
-	if _, err := d.k.ended(); !errors.As(err, &rejected) || !rejected.Has(param.CauseInconsistentPolicy) {
+	if _, err := d.k.ended(); !errors.As(err, &rejected) || !rejected.Has(rserpool.CauseInconsistentPolicy) {
 		t.Errorf("error %v, want a RejectedError with the cause", err)
 	}
 	d.until(time.Hour)
@@ -261,7 +261,7 @@ func TestRejectedByError(t *testing.T) {
 	d := newDriver(t, nil)
 	d.register()
 	d.up(1)
-	d.receive(1, &asap.Error{Causes: []param.Cause{{Code: 0x11}}})
+	d.receive(1, &asap.Error{Causes: []rserpool.Cause{{Code: 0x11}}})
 	d.down(1)
 	d.ended("refuses element 11111111")
 }
@@ -270,7 +270,7 @@ func TestRejectedByError(t *testing.T) {
 // and does not have the handlespace yet, does not end the element. It asks the
 // next one, and all of them again after a pause.
 func TestNoRoom(t *testing.T) {
-	noRoom := &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseLackOfResources}}}
+	noRoom := &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []rserpool.Cause{{Code: rserpool.CauseLackOfResources}}}
 	t.Run("first registration", func(t *testing.T) {
 		d := newDriver(t, nil)
 		d.register()
@@ -311,8 +311,8 @@ func TestNoRoom(t *testing.T) {
 
 // TestIdentifierInUse: a random identifier that is in use is corrected.
 func TestIdentifierInUse(t *testing.T) {
-	inUse := func(id param.PEID) *asap.RegistrationResponse {
-		return &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: id, Causes: []param.Cause{{Code: param.CauseNonUniquePEIdentifier}}}
+	inUse := func(id rserpool.PEID) *asap.RegistrationResponse {
+		return &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: id, Causes: []rserpool.Cause{{Code: rserpool.CauseNonUniquePEIdentifier}}}
 	}
 	t.Run("random", func(t *testing.T) {
 		d := newDriver(t, func(c *Config) { c.ID = 0 })
@@ -328,7 +328,7 @@ func TestIdentifierInUse(t *testing.T) {
 		d.register()
 		d.up(1)
 		for i := range maxRedraws + 1 {
-			d.receive(1, inUse(0xaaaa0001+param.PEID(i)))
+			d.receive(1, inUse(0xaaaa0001+rserpool.PEID(i)))
 		}
 		d.down(1)
 		d.ended("in use by another element")
@@ -467,7 +467,7 @@ func TestTakeover(t *testing.T) {
 // TestUpdate: a change of load is told at once, but not more often than
 // MinUpdate allows.
 func TestUpdate(t *testing.T) {
-	load := func(n uint32) param.Policy { return param.Policy{Type: param.LeastUsed, Load: n} }
+	load := func(n uint32) rserpool.Policy { return rserpool.Policy{Type: rserpool.LeastUsed, Load: n} }
 	d := newDriver(t, nil)
 	d.atHome()
 	d.until(10 * time.Second)
@@ -559,7 +559,7 @@ func TestStop(t *testing.T) {
 		d := newDriver(t, nil)
 		d.atHome()
 		d.stop()
-		d.receive(1, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+		d.receive(1, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
 		d.want("0s send 1 DEREG 11111111", "0s ! warning", "0s ! deregistration refused", "0s close 1 abort=false")
 		d.down(1)
 		d.ended("refuses the deregistration of element 11111111")
@@ -684,7 +684,7 @@ func TestStrangers(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	d.up(100)
-	other := func(id param.PEID) *asap.RegistrationResponse {
+	other := func(id rserpool.PEID) *asap.RegistrationResponse {
 		return &asap.RegistrationResponse{Handle: testPool, ID: id}
 	}
 	d.until(time.Minute)
@@ -724,7 +724,7 @@ func TestUnknownParameterReport(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	m := keepAlive(false, 1)
-	m.Unknown = []param.Raw{{Type: 0xc123, Value: []byte{1, 2, 3, 4}}}
+	m.Unknown = []rserpool.Parameter{{Type: 0xc123, Value: []byte{1, 2, 3, 4}}}
 	d.receive(1, m)
 	if len(d.log) != 2 || !strings.Contains(d.log[0], "send 1 ERROR") || d.log[1] != "0s send 1 ACK 11111111" {
 		t.Errorf("log %q, want an error report and an acknowledgement", d.log)

@@ -6,8 +6,8 @@
 //	e, err := pe.New(pe.Config{
 //		Pool:       "web",
 //		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3863")}}},
-//		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 8080},
-//		Policy:     param.Policy{Type: param.RoundRobin},
+//		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080},
+//		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 //	})
 //	...
 //	err = e.Run(ctx)

@@ -15,8 +15,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Element keeps one pool element registered. Its methods may be called from
@@ -38,16 +38,16 @@ type Element struct {
 	// What is wanted, and a nudge for Run to see to it.
 	mu     sync.Mutex
 	want   bool
-	policy param.Policy
+	policy rserpool.Policy
 	wake   chan struct{}
 }
 
 // State is what an Element's registration is like.
 type State struct {
 	Registered bool
-	ID         param.PEID
+	ID         rserpool.PEID
 	// Home is the home registrar's identifier, 0 where it is not known.
-	Home param.ServerID
+	Home rserpool.ServerID
 	// Registrar are the home registrar's addresses, "" without one.
 	Registrar string
 	// Refused is why the last registration was refused, a *RejectedError; nil
@@ -55,7 +55,7 @@ type State struct {
 	// registration still stands.
 	Refused error
 	// Policy is the policy with its present values.
-	Policy param.Policy
+	Policy rserpool.Policy
 	// Addrs are the addresses that are registered.
 	Addrs []netip.Addr
 	// Local are the addresses and the port of ASAP here; nil before Run.
@@ -91,7 +91,7 @@ func encodable(cfg Config) error {
 	if cfg.follows() {
 		t.Addrs = []netip.Addr{netip.IPv6Unspecified()} // any
 	}
-	m := asap.Registration{Handle: cfg.Pool, Element: param.PoolElement{UserTransport: t, Policy: cfg.Policy}}
+	m := asap.Registration{Handle: cfg.Pool, Element: rserpool.PoolElement{UserTransport: t, Policy: cfg.Policy}}
 	if _, err := m.Append(nil); err != nil {
 		return fmt.Errorf("such an element cannot be registered: %w", err)
 	}
@@ -253,7 +253,7 @@ func (e *Element) State() State { return *e.state.Load() }
 // Update tells the pool of new policy values, by a re-registration at once or
 // as soon as Timers.MinUpdate allows. The policy's type must stay the same:
 // all elements of a pool have the same one.
-func (e *Element) Update(p param.Policy) error {
+func (e *Element) Update(p rserpool.Policy) error {
 	if p.Type != e.cfg.Policy.Type {
 		return fmt.Errorf("policy %v in place of %v: an element can change its policy's values, but not the policy", p.Type, e.cfg.Policy.Type)
 	}
@@ -290,12 +290,12 @@ func newRand() *rand.Rand {
 
 // drawID draws an identifier of good quality (RFC 5352, Section 3.1, R2.2).
 // 0 is none.
-func drawID() param.PEID {
+func drawID() rserpool.PEID {
 	for {
 		var b [4]byte
 		_, _ = crand.Read(b[:])
 		if id := binary.BigEndian.Uint32(b[:]); id != 0 {
-			return param.PEID(id)
+			return rserpool.PEID(id)
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // registrar is a tiny registrar: it accepts and notes what comes, and does
@@ -27,7 +27,7 @@ type registrar struct {
 	got    []asap.Message
 	peers  map[sctp.AssocID][]netip.AddrPort
 	silent bool
-	reject []param.Cause
+	reject []rserpool.Cause
 }
 
 func newRegistrar(t *testing.T, nw *sctp.Network, addr string) *registrar {
@@ -120,8 +120,8 @@ func start(t *testing.T, nw *sctp.Network, change func(*Config)) *runner {
 	r := &runner{nw: nw, ended: make(chan error, 1)}
 	cfg := Config{
 		Pool:      testPool,
-		Transport: param.Transport{Type: param.TypeSCTPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
-		Policy:    param.Policy{Type: param.LeastUsed},
+		Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		Policy:    rserpool.Policy{Type: rserpool.LeastUsed},
 		Notify: func(ev Event) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -189,14 +189,14 @@ func TestElement(t *testing.T) {
 		}
 		time.Sleep(31 * time.Second)
 		expect(t, r1, "REGISTRATION")
-		if err := e.Update(param.Policy{Type: param.LeastUsed, Load: 7}); err != nil {
+		if err := e.Update(rserpool.Policy{Type: rserpool.LeastUsed, Load: 7}); err != nil {
 			t.Error(err)
 		}
 		expect(t, r1, "REGISTRATION")
 		if e.State().Policy.Load != 7 {
 			t.Error("the state does not know the new load")
 		}
-		if err := e.Update(param.Policy{Type: param.Random}); err == nil {
+		if err := e.Update(rserpool.Policy{Type: rserpool.Random}); err == nil {
 			t.Error("an element can change its policy")
 		}
 		e.SetAvailable(false)
@@ -267,7 +267,7 @@ func TestElementRejected(t *testing.T) {
 		nw := sctp.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
-		r1.reject = []param.Cause{{Code: param.CauseInconsistentTransportType}}
+		r1.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentTransportType}}
 		e := start(t, nw, nil)
 		var rejected *RejectedError
 		if err := <-e.ended; !errors.As(err, &rejected) || !strings.Contains(err.Error(), "user transport differs from the pool's") {
@@ -288,7 +288,7 @@ func TestElementRefusedLater(t *testing.T) {
 		e := start(t, nw, nil)
 		synctest.Wait()
 		for _, r := range []*registrar{r1, r2} {
-			r.set(func() { r.reject = []param.Cause{{Code: param.CauseInconsistentPolicy}} })
+			r.set(func() { r.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}} })
 		}
 		time.Sleep(time.Minute)
 		s := e.State()
@@ -320,7 +320,7 @@ func TestElementStranger(t *testing.T) {
 		defer closed(t, r1, stranger)
 		e := start(t, nw, nil)
 		synctest.Wait()
-		stranger.reject = []param.Cause{{Code: param.CauseInconsistentPolicy}}
+		stranger.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}}
 		a := stranger.ep.Connect(sctp.Dest{Addrs: e.State().Local})
 		synctest.Wait()
 		for range 100 {
@@ -346,7 +346,7 @@ func TestElementDeregistrationRefused(t *testing.T) {
 		defer closed(t, r1)
 		e := start(t, nw, nil)
 		synctest.Wait()
-		r1.set(func() { r1.reject = []param.Cause{{Code: param.CauseSecurity}} })
+		r1.set(func() { r1.reject = []rserpool.Cause{{Code: rserpool.CauseSecurity}} })
 		var refused *DeregistrationError
 		if err := e.end(); !errors.As(err, &refused) {
 			t.Errorf("Run returns %v, want a DeregistrationError", err)
@@ -412,8 +412,8 @@ func TestElementUnavailableAtFirst(t *testing.T) {
 		defer closed(t, r1)
 		var e *Element
 		cfg := Config{
-			Pool: testPool, Policy: param.Policy{Type: param.RoundRobin}, listen: nw.Listen,
-			Transport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+			Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, listen: nw.Listen,
+			Transport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 		}
 		cfg.Registrars = []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}}
 		e, err := New(cfg)
@@ -449,7 +449,7 @@ func TestElementManyCalls(t *testing.T) {
 		for i := range 8 {
 			wg.Go(func() {
 				for j := range 50 {
-					_ = e.Update(param.Policy{Type: param.LeastUsed, Load: uint32(i*100 + j)})
+					_ = e.Update(rserpool.Policy{Type: rserpool.LeastUsed, Load: uint32(i*100 + j)})
 					e.SetAvailable(j%2 == 0)
 					_ = e.State()
 				}
@@ -470,8 +470,8 @@ func TestElementManyCalls(t *testing.T) {
 func TestConfig(t *testing.T) {
 	good := func() Config {
 		return Config{
-			Pool: testPool, Policy: param.Policy{Type: param.RoundRobin},
-			Transport:  param.Transport{Type: param.TypeSCTPTransport, Port: 80},
+			Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+			Transport:  rserpool.Transport{Type: rserpool.SCTP, Port: 80},
 			Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}},
 		}
 	}
@@ -484,7 +484,7 @@ func TestConfig(t *testing.T) {
 		{"no pool", "no pool handle", func(c *Config) { c.Pool = "" }},
 		{"no transport", "no user transport", func(c *Config) { c.Transport.Type = 0 }},
 		{"no port", "no port", func(c *Config) { c.Transport.Port = 0 }},
-		{"no policy", "no policy", func(c *Config) { c.Policy = param.Policy{} }},
+		{"no policy", "no policy", func(c *Config) { c.Policy = rserpool.Policy{} }},
 		{"no registrar", "no registrar and no announce group", func(c *Config) { c.Registrars = nil }},
 		{"announces alone", "", func(c *Config) {
 			c.Registrars, c.AnnounceGroup = nil, netip.MustParseAddrPort("239.0.0.1:3863")
@@ -492,7 +492,7 @@ func TestConfig(t *testing.T) {
 		{"tcp", "over SCTP, not TCP", func(c *Config) { c.Via = endpoint.TCP }},
 		{"two sctp addresses", "", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")} }},
 		{"two tcp addresses", "only SCTP transports can have several", func(c *Config) {
-			c.Transport.Type, c.Transport.Addrs = param.TypeTCPTransport, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}
+			c.Transport.Type, c.Transport.Addrs = rserpool.TCP, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}
 		}},
 		{"public address", "", func(c *Config) { c.Advertise = []netip.Addr{addr("192.0.2.1")} }},
 		{"public address for an address", "", func(c *Config) {
@@ -500,7 +500,7 @@ func TestConfig(t *testing.T) {
 		}},
 		{"unspecified public address", "cannot be registered", func(c *Config) { c.Advertise = []netip.Addr{addr("::")} }},
 		{"two public addresses", "only SCTP transports can have several", func(c *Config) {
-			c.Transport.Type, c.Advertise = param.TypeTCPTransport, []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}
+			c.Transport.Type, c.Advertise = rserpool.TCP, []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}
 		}},
 		{"name", "", func(c *Config) { c.Registrars = []endpoint.Registrar{{Host: "registrar.example.org", Port: 3863}} }},
 		{"unspecified address", "cannot be registered", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("0.0.0.0")} }},
@@ -513,7 +513,7 @@ func TestConfig(t *testing.T) {
 		{"family not bound", "not among the local addresses", func(c *Config) {
 			c.Transport.Addrs, c.Local = []netip.Addr{addr("2001:db8::1")}, []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0")}
 		}},
-		{"handle too long", "cannot be registered", func(c *Config) { c.Pool = param.PoolHandle(strings.Repeat("x", 70000)) }},
+		{"handle too long", "cannot be registered", func(c *Config) { c.Pool = rserpool.PoolHandle(strings.Repeat("x", 70000)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := good()
@@ -527,7 +527,7 @@ func TestConfig(t *testing.T) {
 }
 
 func TestDrawID(t *testing.T) {
-	seen := map[param.PEID]bool{}
+	seen := map[rserpool.PEID]bool{}
 	for range 1000 {
 		id := drawID()
 		if id == 0 || seen[id] {

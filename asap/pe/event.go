@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // EventType says what has happened to an Element.
@@ -63,10 +63,10 @@ type Event struct {
 	Type EventType
 	// ID is the element's identifier, which a random one can lose to another
 	// element that has it already.
-	ID param.PEID
+	ID rserpool.PEID
 	// Home is the home registrar's identifier where it is known, Registrar
 	// its addresses.
-	Home      param.ServerID
+	Home      rserpool.ServerID
 	Registrar string
 	// Err is set for all types that tell of trouble: HomeLost, NoRegistrar,
 	// Rejected, Warning, Refused, AdoptionFailed and DeregistrationRefused.
@@ -116,15 +116,15 @@ func (e Event) registrar() string {
 
 // RejectedError says why a registrar refused a registration.
 type RejectedError struct {
-	Pool      param.PoolHandle
-	ID        param.PEID
+	Pool      rserpool.PoolHandle
+	ID        rserpool.PEID
 	Registrar string
 	// Addrs are the addresses that were offered.
 	Addrs []netip.Addr
 	// Offered has the policy and the transport that were offered.
-	Offered param.PoolKind
+	Offered rserpool.PoolKind
 	// Causes are the registrar's; it may give none.
-	Causes []param.Cause
+	Causes []rserpool.Cause
 }
 
 // Error gives the causes in words, and what the element offers where that is the
@@ -136,7 +136,7 @@ func (e *RejectedError) Error() string {
 // reason gives the causes in words.
 func (e *RejectedError) reason() string {
 	text := causes(e.Causes, e.Offered)
-	if e.Has(param.CauseInvalidValues) && len(e.Addrs) > 0 {
+	if e.Has(rserpool.CauseInvalidValues) && len(e.Addrs) > 0 {
 		text += fmt.Sprintf("; the element offers the addresses %v, and the registrar's log says at which one it sees the element", e.Addrs)
 	}
 	return text
@@ -153,7 +153,7 @@ func (e refusal) Unwrap() error { return e.RejectedError }
 func (e refusal) Refused() bool { return true }
 
 // Has reports whether a cause is among those given.
-func (e *RejectedError) Has(code param.CauseCode) bool {
+func (e *RejectedError) Has(code rserpool.CauseCode) bool {
 	for _, c := range e.Causes {
 		if c.Code == code {
 			return true
@@ -166,21 +166,21 @@ func (e *RejectedError) Has(code param.CauseCode) bool {
 // stays in the pool until its registration life ends or the registrar misses
 // its keep-alive acknowledgements.
 type DeregistrationError struct {
-	Pool      param.PoolHandle
-	ID        param.PEID
+	Pool      rserpool.PoolHandle
+	ID        rserpool.PEID
 	Registrar string
 	// Causes are the registrar's; at least one.
-	Causes []param.Cause
+	Causes []rserpool.Cause
 }
 
 // Error gives the causes in words.
 func (e *DeregistrationError) Error() string {
 	return fmt.Sprintf("registrar %s refuses the deregistration of element %v from pool %q: %s; the element stays there until its registration life ends or its registrar misses it",
-		e.Registrar, e.ID, string(e.Pool), causes(e.Causes, param.PoolKind{}))
+		e.Registrar, e.ID, string(e.Pool), causes(e.Causes, rserpool.PoolKind{}))
 }
 
 // causes gives causes in words; offered is what an element has offered, if any.
-func causes(list []param.Cause, offered param.PoolKind) string {
+func causes(list []rserpool.Cause, offered rserpool.PoolKind) string {
 	if len(list) == 0 {
 		return "it gives no cause"
 	}
@@ -188,8 +188,8 @@ func causes(list []param.Cause, offered param.PoolKind) string {
 	for i, c := range list {
 		words[i] = c.String()
 		switch c.Code {
-		case param.CauseInconsistentPolicy, param.CauseInconsistentTransportType, param.CauseInconsistentDataControl:
-			if offered != (param.PoolKind{}) {
+		case rserpool.CauseInconsistentPolicy, rserpool.CauseInconsistentTransportType, rserpool.CauseInconsistentDataControl:
+			if offered != (rserpool.PoolKind{}) {
 				words[i] = c.Conflict(offered)
 			}
 		}

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // leave ends the registration (RFC 5352, Section 3.2).
@@ -73,7 +73,7 @@ func (k *core) onDeregistrationResponse(now time.Time, a sctp.AssocID, m *asap.D
 // as well, as the element itself is not what it seems to be there; so the
 // element only stops acknowledging keep-alives. The deregistration is sent once
 // more when the element ends.
-func (k *core) mayNotLeave(now time.Time, list []param.Cause) {
+func (k *core) mayNotLeave(now time.Time, list []rserpool.Cause) {
 	if !k.accepted { // it was for a registration that was not confirmed
 		k.left(now)
 		return

@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestDeregistrationRefused: a refused deregistration is no success.
 func TestDeregistrationRefused(t *testing.T) {
-	refusal := &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseSecurity}}}
+	refusal := &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}}
 	t.Run("at the end", func(t *testing.T) {
 		d := newDriver(t, nil)
 		d.atHome()
@@ -55,7 +55,7 @@ func TestDeregistrationRefused(t *testing.T) {
 		d.register()
 		d.up(1)
 		d.stop()
-		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 		d.receive(1, refusal)
 		d.down(1)
 		d.ended("")

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestLimits: what no registrar could take, or what would flood them, is
@@ -46,8 +46,8 @@ func TestLimits(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := Config{
 				Pool:       testPool,
-				Transport:  param.Transport{Type: param.TypeSCTPTransport, Port: 8080, Addrs: addrs(1)},
-				Policy:     param.Policy{Type: param.RoundRobin},
+				Transport:  rserpool.Transport{Type: rserpool.SCTP, Port: 8080, Addrs: addrs(1)},
+				Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 				Registrars: []endpoint.Registrar{registrar},
 			}
 			c.change(&cfg)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // chaos is a world of unreliable registrars around a core. It checks what must
@@ -119,7 +119,7 @@ func maxTime(a, b time.Time) time.Time {
 
 // answer answers the oldest message as a registrar does. It rejects a
 // registration if there is a cause.
-func (c *chaos) answer(rejected ...param.Cause) {
+func (c *chaos) answer(rejected ...rserpool.Cause) {
 	if len(c.inbox) == 0 {
 		return
 	}
@@ -157,17 +157,17 @@ func (c *chaos) step() {
 	case 5, 6, 7:
 		c.answer()
 	case 8:
-		cause := param.CauseLackOfResources
+		cause := rserpool.CauseLackOfResources
 		switch {
 		case c.k.proven:
-			cause = param.CauseCode(c.rnd.IntN(11)) // none ends the element
+			cause = rserpool.CauseCode(c.rnd.IntN(11)) // none ends the element
 		case c.k.redraws < maxRedraws:
-			cause = param.CauseNonUniquePEIdentifier
+			cause = rserpool.CauseNonUniquePEIdentifier
 		}
-		c.answer(param.Cause{Code: cause})
+		c.answer(rserpool.Cause{Code: cause})
 	case 9:
 		if a := c.pick(c.up); a != 0 {
-			c.receive(a, &asap.EndpointKeepAlive{Home: c.rnd.IntN(2) == 0, Server: param.ServerID(c.rnd.IntN(3)), Handle: testPool})
+			c.receive(a, &asap.EndpointKeepAlive{Home: c.rnd.IntN(2) == 0, Server: rserpool.ServerID(c.rnd.IntN(3)), Handle: testPool})
 		}
 	case 10:
 		if a := c.pick(c.up); a != 0 {
@@ -178,7 +178,7 @@ func (c *chaos) step() {
 			c.k.sendFailed(c.now, a, errors.New("x"))
 		}
 	case 12:
-		c.k.update(c.now, param.Policy{Type: param.LeastUsed, Load: c.rnd.Uint32()})
+		c.k.update(c.now, rserpool.Policy{Type: rserpool.LeastUsed, Load: c.rnd.Uint32()})
 	case 13:
 		if c.rnd.IntN(2) == 0 {
 			c.k.deregister(c.now)

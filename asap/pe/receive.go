@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // received takes a message of ASAP from an association.
@@ -62,7 +62,7 @@ func (k *core) onRegistrationResponse(now time.Time, a sctp.AssocID, m *asap.Reg
 }
 
 // granted takes the acceptance of the home registrar.
-func (k *core) granted(now time.Time, changed []param.Cause) {
+func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 	k.tellChanged(now, changed)
 	ev := Event{Type: Registered}
 	if k.standing && k.refusals.n == 0 {
@@ -115,7 +115,7 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 // Likewise for a deregistration: to wait for T3-deregistration is of no use.
 // An error that only reports something changes nothing: the response follows.
 func (k *core) onError(now time.Time, a sctp.AssocID, m *asap.Error) {
-	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes, param.PoolKind{}))
+	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes, rserpool.PoolKind{}))
 	switch {
 	case a == k.trial.assoc:
 		if m.Refuses(asap.TypeRegistration) {

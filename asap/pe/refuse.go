@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -32,7 +32,7 @@ type refusals struct {
 }
 
 // rejection is the error for a refused registration.
-func (k *core) rejection(at endpoint.Registrar, list []param.Cause) *RejectedError {
+func (k *core) rejection(at endpoint.Registrar, list []rserpool.Cause) *RejectedError {
 	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Offered: k.element.Kind(), Causes: list}
 }
 
@@ -47,15 +47,15 @@ func (k *core) rejection(at endpoint.Registrar, list []param.Cause) *RejectedErr
 //   - An element that was accepted once is no mistake of its user's. Others'
 //     mistakes must not end a server that works (docs/deviations.md): it goes on
 //     to other registrars, and tries again after pauses that grow.
-func (k *core) rejected(now time.Time, list []param.Cause) {
+func (k *core) rejected(now time.Time, list []rserpool.Cause) {
 	err := k.rejection(k.homeAt, list)
-	inUse := err.Has(param.CauseNonUniquePEIdentifier)
+	inUse := err.Has(rserpool.CauseNonUniquePEIdentifier)
 	switch {
 	case inUse && k.drawID != nil && !k.accepted && k.redraws < maxRedraws:
 		k.redraw(now, err)
 	case k.proven:
 		k.refused(now, err)
-	case err.Has(param.CauseLackOfResources):
+	case err.Has(rserpool.CauseLackOfResources):
 		k.noRoom(now, err)
 	case inUse && k.drawID == nil && k.tryClaim(now, err):
 	default:

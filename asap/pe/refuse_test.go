@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-func reject(code param.CauseCode) *asap.RegistrationResponse {
-	return &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []param.Cause{{Code: code}}}
+func reject(code rserpool.CauseCode) *asap.RegistrationResponse {
+	return &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID, Causes: []rserpool.Cause{{Code: code}}}
 }
 
 // count counts the lines of the log with a text in them.
@@ -38,8 +38,8 @@ func (d *driver) lives() {
 // does not end it, whatever the cause. Its association stays, because an earlier
 // registration still stands there, until another registrar has accepted.
 func TestRefusedAtHome(t *testing.T) {
-	answers := map[string]asap.Message{"error in place of a response": &asap.Error{Causes: []param.Cause{{Code: 0x11}}}}
-	for code := range param.CauseCode(12) {
+	answers := map[string]asap.Message{"error in place of a response": &asap.Error{Causes: []rserpool.Cause{{Code: 0x11}}}}
+	for code := range rserpool.CauseCode(12) {
 		answers[code.String()] = reject(code)
 	}
 	answers["no cause"] = &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID}
@@ -70,10 +70,10 @@ func TestRefusedByAll(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	d.until(time.Minute)
-	d.receive(1, reject(param.CauseInconsistentPolicy))
+	d.receive(1, reject(rserpool.CauseInconsistentPolicy))
 	requests, lines := 0, 0
 	for d.now.Sub(d.start) < 6*time.Hour {
-		d.step(func(a sctp.AssocID) asap.Message { return reject(param.CauseInconsistentPolicy) })
+		d.step(func(a sctp.AssocID) asap.Message { return reject(rserpool.CauseInconsistentPolicy) })
 		requests, lines = requests+d.count("REG"), lines+d.count("!")
 		if d.count("close 1 ") > 0 {
 			t.Fatalf("the home's association is closed: %q", d.log)
@@ -157,7 +157,7 @@ func TestRefusedAfterRestart(t *testing.T) {
 	d.atHome()
 	d.down(1)
 	d.up(2)
-	answer := reject(param.CauseInconsistentPolicy)
+	answer := reject(rserpool.CauseInconsistentPolicy)
 	d.receive(2, answer)
 	for d.now.Sub(d.start) < time.Hour {
 		d.step(func(sctp.AssocID) asap.Message { return answer })
@@ -184,13 +184,13 @@ func TestRefusedWithUpdates(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
 	d.until(time.Minute)
-	d.receive(1, reject(param.CauseInvalidValues))
+	d.receive(1, reject(rserpool.CauseInvalidValues))
 	d.log = nil
 	for i := range 1800 {
-		d.k.update(d.now, param.Policy{Type: param.LeastUsed, Load: uint32(i)})
+		d.k.update(d.now, rserpool.Policy{Type: rserpool.LeastUsed, Load: uint32(i)})
 		d.until(d.now.Sub(d.start) + 2*time.Second)
 		if d.k.phase == registering && !d.k.answerBy.IsZero() {
-			d.receive(1, reject(param.CauseInvalidValues))
+			d.receive(1, reject(rserpool.CauseInvalidValues))
 		}
 	}
 	if n := d.count("send 1 REG"); n < 30 || n > 80 {
@@ -211,7 +211,7 @@ func TestRefusedAfterAbsence(t *testing.T) {
 	d.deregister()
 	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
 	d.register()
-	d.receive(1, reject(param.CauseInconsistentPolicy))
+	d.receive(1, reject(rserpool.CauseInconsistentPolicy))
 	d.until(time.Minute)
 	d.lives()
 	if d.k.phase != hunting {
@@ -225,7 +225,7 @@ func TestRefusedPastLife(t *testing.T) {
 	d := newDriver(t, func(c *Config) { c.Life = 10; c.Registrars = c.Registrars[:1] })
 	d.atHome()
 	for d.k.standing && d.now.Sub(d.start) < time.Minute {
-		d.step(func(a sctp.AssocID) asap.Message { return reject(param.CauseInvalidValues) })
+		d.step(func(a sctp.AssocID) asap.Message { return reject(rserpool.CauseInvalidValues) })
 	}
 	if at := d.now.Sub(d.start); at < 10*time.Second || at > 20*time.Second {
 		t.Errorf("standing until %v, want the registration life of 10s", at)
@@ -240,10 +240,10 @@ func TestGivenIdentifierInUse(t *testing.T) {
 		d := newDriver(t, nil)
 		d.register()
 		d.up(1)
-		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 		d.receive(1, keepAlive(false, 1)) // for the other element
 		d.until(1500 * time.Millisecond)
-		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 		d.until(3500 * time.Millisecond)
 		d.accept(1)
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG 11111111 home=00000000 load=0", "0s ! refused",
@@ -256,13 +256,13 @@ func TestGivenIdentifierInUse(t *testing.T) {
 		d.up(1)
 		for over := false; !over; over, _ = d.k.ended() {
 			if d.k.phase == registering && !d.k.answerBy.IsZero() {
-				d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+				d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 			}
 			if d.k.phase == closing {
 				d.down(1)
 				continue
 			}
-			d.step(func(a sctp.AssocID) asap.Message { return reject(param.CauseNonUniquePEIdentifier) })
+			d.step(func(a sctp.AssocID) asap.Message { return reject(rserpool.CauseNonUniquePEIdentifier) })
 		}
 		d.ended("in use by another element")
 		if at := d.now.Sub(d.start); at != claimTime {
@@ -279,7 +279,7 @@ func TestGivenIdentifierInUse(t *testing.T) {
 		d := newDriver(t, nil)
 		d.register()
 		d.up(1)
-		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 		d.stop()
 		d.down(1)
 		d.ended("")
@@ -291,7 +291,7 @@ func TestGivenIdentifierInUse(t *testing.T) {
 		d := newDriver(t, nil)
 		d.register()
 		d.up(1)
-		d.receive(1, reject(param.CauseNonUniquePEIdentifier))
+		d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 		d.down(1)
 		d.up(2)
 		d.accept(2)
@@ -304,7 +304,7 @@ func TestGivenIdentifierInUse(t *testing.T) {
 // TestReportIsNoRefusal: an ASAP_ERROR that only reports a parameter that the
 // registrar has skipped changes nothing: the response follows.
 func TestReportIsNoRefusal(t *testing.T) {
-	report := &asap.Error{Causes: []param.Cause{{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc1, 0x23, 0, 4}}}}
+	report := &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc1, 0x23, 0, 4}}}}
 	d := newDriver(t, nil)
 	d.register()
 	d.up(1)

@@ -5,7 +5,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -89,14 +90,14 @@ func (k *core) warn(now time.Time, format string, args ...any) {
 
 // tellChanged tells what a registrar registers in place of what it was offered,
 // once: it says so in each response.
-func (k *core) tellChanged(now time.Time, changed []param.Cause) {
+func (k *core) tellChanged(now time.Time, changed []rserpool.Cause) {
 	text := ""
 	for _, c := range changed {
 		sep := "; "
 		if text == "" {
 			sep = ""
 		}
-		if offered, seen, ok := c.Transports(); ok {
+		if offered, seen, ok := tlv.Transports(c); ok {
 			text += fmt.Sprintf("%s%v is offered, registered is %v, where the registrar sees the element", sep, offered, seen)
 			continue
 		}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -36,7 +36,7 @@ const (
 type trial struct {
 	assoc    sctp.AssocID // 0: no trial is on
 	at       endpoint.Registrar
-	server   param.ServerID
+	server   rserpool.ServerID
 	adopter  bool // it has asked for it
 	moved    bool // it was called from other addresses
 	addrs    []netip.Addr
@@ -62,7 +62,7 @@ type shunned struct {
 
 // tryAdopter begins a trial of a registrar that wants to be the home (RFC 5352,
 // Section 3.4, KA2.4). No registrar knows an element that none has accepted.
-func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server param.ServerID) {
+func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server rserpool.ServerID) {
 	at, up := k.peers[a]
 	if up && k.accepted && k.trial.assoc == 0 && k.mayAdopt(now, at) {
 		k.trial = trial{assoc: a, at: at, server: server, adopter: true, addrs: k.element.UserTransport.Addrs}

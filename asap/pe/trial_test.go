@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // callFrom has a host call the element.
@@ -45,10 +45,10 @@ func adoption(t *testing.T) *driver {
 // changes nothing. The home is told again that the element is its own.
 func TestAdopterRefuses(t *testing.T) {
 	for name, answer := range map[string]asap.Message{
-		"rejects":            reject(param.CauseInconsistentPolicy),
-		"identifier in use":  reject(param.CauseNonUniquePEIdentifier),
-		"lacks resources":    reject(param.CauseLackOfResources),
-		"reports an error":   &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}},
+		"rejects":            reject(rserpool.CauseInconsistentPolicy),
+		"identifier in use":  reject(rserpool.CauseNonUniquePEIdentifier),
+		"lacks resources":    reject(rserpool.CauseLackOfResources),
+		"reports an error":   &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}},
 		"rejects, no causes": &asap.RegistrationResponse{Reject: true, Handle: testPool, ID: testID},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,10 +129,10 @@ func TestAdopterWhileHunting(t *testing.T) {
 // again for a while, over any association.
 func TestAdopterAgain(t *testing.T) {
 	d := adoption(t)
-	d.receive(8, reject(param.CauseSecurity))
+	d.receive(8, reject(rserpool.CauseSecurity))
 	for i := range 1000 {
 		d.callFrom(sctp.AssocID(100+i), "10.0.0.9")
-		d.receive(sctp.AssocID(100+i), keepAlive(true, param.ServerID(i)))
+		d.receive(sctp.AssocID(100+i), keepAlive(true, rserpool.ServerID(i)))
 	}
 	for range shunTime / time.Second {
 		d.until(d.now.Sub(d.start) + time.Second)
@@ -168,7 +168,7 @@ func TestManyAdopters(t *testing.T) {
 		host := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String()
 		d.callFrom(a, host)
 		d.receive(a, keepAlive(true, 66))
-		d.receive(a, reject(param.CauseInconsistentPolicy))
+		d.receive(a, reject(rserpool.CauseInconsistentPolicy))
 		d.until(d.now.Sub(d.start) + time.Second)
 		if d.k.phase == registering {
 			d.accept(1)
@@ -194,7 +194,7 @@ func TestAdoptersFlip(t *testing.T) {
 	for i := range 600 {
 		a := sctp.AssocID(1000 + i)
 		d.callFrom(a, "10.0.0.9")
-		d.receive(a, keepAlive(true, param.ServerID(i)))
+		d.receive(a, keepAlive(true, rserpool.ServerID(i)))
 		if d.count("send") > 0 {
 			d.accept(a)
 		}
@@ -237,11 +237,11 @@ func TestStrangersAnswers(t *testing.T) {
 			phase(d)
 			before := d.k.phase
 			d.log = nil
-			d.receive(8, reject(param.CauseSecurity))
+			d.receive(8, reject(rserpool.CauseSecurity))
 			d.accept(8)
 			d.receive(8, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
-			d.receive(8, &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []param.Cause{{Code: param.CauseSecurity}}})
-			d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+			d.receive(8, &asap.DeregistrationResponse{Handle: testPool, ID: testID, Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
+			d.receive(8, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
 			d.until(d.now.Sub(d.start))
 			if len(d.log) != 1 || d.count("! warning") != 1 || d.k.phase != before || d.k.home != 1 {
 				t.Errorf("log %q, phase %d, home %d, want one warning and no change", d.log, d.k.phase, d.k.home)
@@ -274,7 +274,7 @@ func TestWarningsOfAFlood(t *testing.T) {
 	d.up(8)
 	warnings := 0
 	for d.now.Sub(d.start) < time.Hour {
-		d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+		d.receive(8, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
 		warnings += d.count("! warning")
 		d.log = nil
 		d.until(d.now.Sub(d.start) + 100*time.Millisecond)
@@ -288,7 +288,7 @@ func TestWarningsOfAFlood(t *testing.T) {
 	// After a time without any, the next one is told at once.
 	d.until(2 * time.Hour)
 	d.log = nil
-	d.receive(8, &asap.Error{Causes: []param.Cause{{Code: param.CauseSecurity}}})
+	d.receive(8, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
 	if d.count("! warning") != 1 {
 		t.Error("the next warning is not told")
 	}
@@ -430,7 +430,7 @@ func TestMovedRefused(t *testing.T) {
 	for d.now.Sub(d.start) < time.Hour {
 		for a := range d.k.calls.assocs {
 			d.up(a)
-			d.receive(a, reject(param.CauseInvalidValues))
+			d.receive(a, reject(rserpool.CauseInvalidValues))
 			moves++
 		}
 		d.until(d.now.Sub(d.start) + time.Second)

@@ -10,8 +10,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // reqID names a request within a core.
@@ -28,7 +28,7 @@ type result struct {
 // request is a request of the user's that is not over.
 type request struct {
 	id     reqID
-	handle param.PoolHandle
+	handle rserpool.PoolHandle
 	msg    asap.Message
 	watch  bool // goes on after the answer
 	report bool // has no answer
@@ -99,7 +99,7 @@ func (k *core) take() ([]endpoint.Action, []result) {
 
 // resolve asks for n elements of a pool, or as many as the registrar likes if n
 // is 0; with watch, also for the changes from then on (RFC 5352, Section 3.3).
-func (k *core) resolve(now time.Time, h param.PoolHandle, n uint32, watch bool) reqID {
+func (k *core) resolve(now time.Time, h rserpool.PoolHandle, n uint32, watch bool) reqID {
 	return k.add(now, &request{
 		handle: h,
 		msg:    &asap.HandleResolution{Handle: h, Items: n, HasItems: n > 0, Subscribe: watch},
@@ -109,7 +109,7 @@ func (k *core) resolve(now time.Time, h param.PoolHandle, n uint32, watch bool) 
 
 // report tells a registrar of an element that cannot be reached (RFC 5352,
 // Section 3.5).
-func (k *core) report(now time.Time, h param.PoolHandle, id param.PEID) reqID {
+func (k *core) report(now time.Time, h rserpool.PoolHandle, id rserpool.PEID) reqID {
 	return k.add(now, &request{handle: h, msg: &asap.EndpointUnreachable{Handle: h, ID: id}, report: true})
 }
 

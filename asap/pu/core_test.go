@@ -12,11 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-const testPool = param.PoolHandle("web")
+const testPool = rserpool.PoolHandle("web")
 
 // driver drives a core in virtual time and writes down what it does. The
 // association of the n-th Connect is named n.
@@ -134,18 +134,18 @@ func (d *driver) receive(a sctp.AssocID, m asap.Message) {
 
 // answer is a response with n elements.
 func answer(n int, accept bool) *asap.HandleResolutionResponse {
-	m := &asap.HandleResolutionResponse{Handle: testPool, Accept: accept, Policy: param.Policy{Type: param.Random}}
+	m := &asap.HandleResolutionResponse{Handle: testPool, Accept: accept, Policy: rserpool.Policy{Type: rserpool.Random}}
 	for i := range n {
-		m.Elements = append(m.Elements, param.PoolElement{
-			ID: param.PEID(i + 1), Policy: param.Policy{Type: param.Random},
-			UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		m.Elements = append(m.Elements, rserpool.PoolElement{
+			ID: rserpool.PEID(i + 1), Policy: rserpool.Policy{Type: rserpool.Random},
+			UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 		})
 	}
 	return m
 }
 
-func negative(code param.CauseCode) *asap.HandleResolutionResponse {
-	return &asap.HandleResolutionResponse{Handle: testPool, Causes: []param.Cause{{Code: code}}}
+func negative(code rserpool.CauseCode) *asap.HandleResolutionResponse {
+	return &asap.HandleResolutionResponse{Handle: testPool, Causes: []rserpool.Cause{{Code: code}}}
 }
 
 func (d *driver) want(lines ...string) {
@@ -173,14 +173,14 @@ func TestResolve(t *testing.T) {
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=2 S=false", "0s result 1 2 elements subscribed=false final=true")
 	d.until(time.Hour)
 	d.resolve(0, false)
-	d.receive(1, negative(param.CauseUnknownPoolHandle))
+	d.receive(1, negative(rserpool.CauseUnknownPoolHandle))
 	d.want("1h0m0s send 1 RES web n=0 S=false", "1h0m0s result 2 *pu.RefusedError final=true")
 	d.wantErr(`registrar 10.0.0.1:3863 knows no pool "web"`)
 	if !errors.Is(d.errs[1], ErrUnknownPool) {
 		t.Errorf("error %v is not ErrUnknownPool", d.errs[1])
 	}
 	d.resolve(0, false)
-	d.receive(1, negative(param.CauseSecurity))
+	d.receive(1, negative(rserpool.CauseSecurity))
 	d.wantErr(`refuses the request for pool "web": rejected for security reasons`)
 	if errors.Is(d.errs[2], ErrUnknownPool) {
 		t.Error("another refusal is ErrUnknownPool")
@@ -194,14 +194,14 @@ func TestNoPolicyMeansRoundRobin(t *testing.T) {
 	d.collect()
 	d.up(1)
 	m := answer(1, false)
-	m.Policy = param.Policy{}
+	m.Policy = rserpool.Policy{}
 	b, err := m.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.k.received(d.now, 1, b)
 	_, results := d.k.take()
-	if len(results) != 1 || results[0].res.Policy.Type != param.RoundRobin {
+	if len(results) != 1 || results[0].res.Policy.Type != rserpool.RoundRobin {
 		t.Errorf("results %+v, want one with round robin", results)
 	}
 }
@@ -296,7 +296,7 @@ func TestHomeLostAgain(t *testing.T) {
 // one of them answers it is answered.
 func TestNoResources(t *testing.T) {
 	d := newDriver(t)
-	lack := negative(param.CauseLackOfResources)
+	lack := negative(rserpool.CauseLackOfResources)
 	d.resolve(1, false)
 	d.up(1)
 	d.receive(1, lack)
@@ -404,11 +404,11 @@ func TestWatch(t *testing.T) {
 		d := newDriver(t)
 		d.resolve(0, true)
 		d.up(1)
-		d.receive(1, negative(param.CauseUnknownPoolHandle))
+		d.receive(1, negative(rserpool.CauseUnknownPoolHandle))
 		d.until(2 * time.Second)
 		d.receive(1, answer(1, true))
 		d.until(10 * time.Second)
-		d.receive(1, negative(param.CauseUnknownPoolHandle))
+		d.receive(1, negative(rserpool.CauseUnknownPoolHandle))
 		d.until(12 * time.Second)
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=0 S=true", "0s result 1 *pu.RefusedError final=false",
 			"2s send 1 RES web n=0 S=true", "2s result 1 1 elements subscribed=true final=false",
@@ -496,7 +496,7 @@ func TestErrorReport(t *testing.T) {
 	d := newDriver(t)
 	d.resolve(1, false)
 	d.up(1)
-	d.receive(1, &asap.Error{Causes: []param.Cause{{Code: param.CauseUnrecognizedMessage}}})
+	d.receive(1, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage}}})
 	d.wantErr("unrecognized message")
 }
 
@@ -504,16 +504,16 @@ func TestErrorReport(t *testing.T) {
 // registrar has skipped, or that is about another message, ends no request: the
 // response still comes.
 func TestReportIsNoRefusal(t *testing.T) {
-	reports := []param.Cause{
-		{Code: param.CauseUnrecognizedParameter, Info: []byte{0xc1, 0x23, 0, 4}},
-		{Code: param.CauseUnrecognizedMessage, Info: []byte{byte(asap.TypeEndpointUnreachable), 0, 0, 4}},
+	reports := []rserpool.Cause{
+		{Code: rserpool.CauseUnrecognizedParameter, Info: []byte{0xc1, 0x23, 0, 4}},
+		{Code: rserpool.CauseUnrecognizedMessage, Info: []byte{byte(asap.TypeEndpointUnreachable), 0, 0, 4}},
 	}
 	t.Run("single", func(t *testing.T) {
 		d := newDriver(t)
 		d.resolve(1, false)
 		d.up(1)
 		for _, c := range reports {
-			d.receive(1, &asap.Error{Causes: []param.Cause{c}})
+			d.receive(1, &asap.Error{Causes: []rserpool.Cause{c}})
 		}
 		d.receive(1, answer(1, false))
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 1 elements subscribed=false final=true")
@@ -523,7 +523,7 @@ func TestReportIsNoRefusal(t *testing.T) {
 		d.resolve(1, true)
 		d.up(1)
 		for _, c := range reports {
-			d.receive(1, &asap.Error{Causes: []param.Cause{c}})
+			d.receive(1, &asap.Error{Causes: []rserpool.Cause{c}})
 		}
 		d.receive(1, answer(1, true))
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=true", "0s result 1 1 elements subscribed=true final=false")
@@ -630,7 +630,7 @@ func TestOrderOfElements(t *testing.T) {
 	d.collect()
 	d.up(1)
 	m := answer(3, false)
-	m.Policy = param.Policy{Type: param.Priority, Priority: 9}
+	m.Policy = rserpool.Policy{Type: rserpool.Priority, Priority: 9}
 	m.Elements[0].ID, m.Elements[1].ID, m.Elements[2].ID = 3, 1, 2
 	b, err := m.Append(nil)
 	if err != nil {
@@ -642,7 +642,7 @@ func TestOrderOfElements(t *testing.T) {
 		t.Fatalf("results %+v, want one with three elements", results)
 	}
 	res := results[0].res
-	if e := res.Elements; e[0].ID != 3 || e[1].ID != 1 || e[2].ID != 2 || res.Policy.Type != param.Priority {
+	if e := res.Elements; e[0].ID != 3 || e[1].ID != 1 || e[2].ID != 2 || res.Policy.Type != rserpool.Priority {
 		t.Errorf("elements %v, %v, %v with policy %v, want 3, 1, 2 with Priority", e[0].ID, e[1].ID, e[2].ID, res.Policy)
 	}
 }

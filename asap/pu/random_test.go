@@ -10,8 +10,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // chaos is a world of unreliable registrars around a core.
@@ -95,7 +95,7 @@ func (c *chaos) answer() {
 	c.inbox = c.inbox[1:]
 	r := answer(1+c.rnd.IntN(3), m.Subscribe && c.rnd.IntN(2) == 0)
 	if c.rnd.IntN(4) == 0 {
-		r = negative(param.CauseUnknownPoolHandle)
+		r = negative(rserpool.CauseUnknownPoolHandle)
 	}
 	r.Handle = m.Handle
 	data, err := r.Append(nil)
@@ -125,7 +125,7 @@ func (c *chaos) pick(list []sctp.AssocID) sctp.AssocID {
 }
 
 func (c *chaos) step() {
-	pools := []param.PoolHandle{"web", "jobs"}
+	pools := []rserpool.PoolHandle{"web", "jobs"}
 	switch c.rnd.IntN(12) {
 	case 0, 1:
 		if a := c.pick(c.calls); a != 0 {

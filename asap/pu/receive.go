@@ -6,8 +6,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // received takes a message of ASAP from an association.
@@ -58,7 +58,7 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 		Registrar:  k.homeAt.String(),
 	}
 	if res.Policy.Type == 0 {
-		res.Policy.Type = param.RoundRobin // RFC 5352, Section 2.2.6
+		res.Policy.Type = rserpool.RoundRobin // RFC 5352, Section 2.2.6
 	}
 	var err error
 	refused := &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes}
@@ -89,7 +89,7 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 // there is one, and reports whether it does. A registrar has none until it has
 // its first handlespace, say.
 func (k *core) move(now time.Time, r *request, err *RefusedError) bool {
-	if !err.has(param.CauseLackOfResources) || r.moves == maxMoves || !k.hunt.Alternatives(now, k.homeAt) {
+	if !err.has(rserpool.CauseLackOfResources) || r.moves == maxMoves || !k.hunt.Alternatives(now, k.homeAt) {
 		return false
 	}
 	r.moves++

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // A user limits its reports of unreachable elements (RFC 5352, Section 9.2, threat
@@ -18,8 +18,8 @@ const (
 
 // sentReport is a report that was sent lately.
 type sentReport struct {
-	handle param.PoolHandle
-	id     param.PEID
+	handle rserpool.PoolHandle
+	id     rserpool.PEID
 	at     time.Time
 }
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestReportsAreLimited: RFC 5352, Section 9.2, threat 8. A user that reports an
@@ -45,7 +45,7 @@ func TestReportsAreLimited(t *testing.T) {
 		t.Errorf("%d reports of two other elements, want 2", n)
 	}
 	d.until(time.Minute)
-	for id := range param.PEID(1000) {
+	for id := range rserpool.PEID(1000) {
 		d.k.report(d.now, testPool, id)
 	}
 	d.collect()

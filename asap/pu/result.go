@@ -7,17 +7,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Resolution is what a registrar says of a pool.
 type Resolution struct {
-	Pool param.PoolHandle
+	Pool rserpool.PoolHandle
 	// Policy is the pool's policy; round robin if the registrar gives none.
-	Policy param.Policy
+	Policy rserpool.Policy
 	// Elements are the elements that the policy selects, at least one, the
 	// first choice first.
-	Elements []param.PoolElement
+	Elements []rserpool.PoolElement
 	// Subscribed tells that the registrar will send updates by itself.
 	Subscribed bool
 	// Registrar is the address of the one that answered.
@@ -30,9 +30,9 @@ var ErrUnknownPool = errors.New("unknown pool")
 
 // RefusedError says that a registrar answered a request, and refused it.
 type RefusedError struct {
-	Pool      param.PoolHandle
+	Pool      rserpool.PoolHandle
 	Registrar string
-	Causes    []param.Cause
+	Causes    []rserpool.Cause
 }
 
 // Error gives the causes in words.
@@ -52,18 +52,18 @@ func (e *RefusedError) Error() string {
 
 // Is tells that the error is ErrUnknownPool, where the causes say so.
 func (e *RefusedError) Is(target error) bool {
-	return target == ErrUnknownPool && e.has(param.CauseUnknownPoolHandle)
+	return target == ErrUnknownPool && e.has(rserpool.CauseUnknownPoolHandle)
 }
 
-func (e *RefusedError) has(code param.CauseCode) bool {
-	return slices.ContainsFunc(e.Causes, func(c param.Cause) bool { return c.Code == code })
+func (e *RefusedError) has(code rserpool.CauseCode) bool {
+	return slices.ContainsFunc(e.Causes, func(c rserpool.Cause) bool { return c.Code == code })
 }
 
 // NoElementsError says that a registrar answered a request, but named no element.
 // A positive response has at least one (RFC 5352, Section 2.2.6), so there is
 // nothing to connect to.
 type NoElementsError struct {
-	Pool      param.PoolHandle
+	Pool      rserpool.PoolHandle
 	Registrar string
 }
 

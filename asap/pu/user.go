@@ -13,8 +13,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // User asks registrars. Its methods may be called from any goroutine.
@@ -86,7 +86,7 @@ func (u *User) Close() error {
 // *NoElementsError if it names no element, a *TimeoutError if one does not
 // answer, and an *endpoint.UnreachableError if none can be reached; the last two
 // wrap the error of ctx where that ended it.
-func (u *User) Resolve(ctx context.Context, pool param.PoolHandle, n uint32) (*Resolution, error) {
+func (u *User) Resolve(ctx context.Context, pool rserpool.PoolHandle, n uint32) (*Resolution, error) {
 	return u.one(ctx, func(now time.Time) reqID { return u.core.resolve(now, pool, n, false) })
 }
 
@@ -95,7 +95,7 @@ func (u *User) Resolve(ctx context.Context, pool param.PoolHandle, n uint32) (*R
 // answer to it. A user reports an element once each time that it finds it
 // unreachable. Within a second, only the first report of an element is sent, and no
 // more than 64 reports in all; the others are dropped without an error.
-func (u *User) ReportUnreachable(ctx context.Context, pool param.PoolHandle, id param.PEID) error {
+func (u *User) ReportUnreachable(ctx context.Context, pool rserpool.PoolHandle, id rserpool.PEID) error {
 	_, err := u.one(ctx, func(now time.Time) reqID { return u.core.report(now, pool, id) })
 	return err
 }
@@ -105,7 +105,7 @@ func (u *User) ReportUnreachable(ctx context.Context, pool param.PoolHandle, id 
 // registrar sends no updates, and while the pool does not exist. Errors are
 // those of Resolve; they do not end the watch, but for that of ctx, which is
 // the last. A consumer that is slow misses older news.
-func (u *User) Watch(ctx context.Context, pool param.PoolHandle, n uint32) iter.Seq2[*Resolution, error] {
+func (u *User) Watch(ctx context.Context, pool rserpool.PoolHandle, n uint32) iter.Seq2[*Resolution, error] {
 	return func(yield func(*Resolution, error) bool) {
 		id, news, err := u.submit(func(now time.Time) reqID { return u.core.resolve(now, pool, n, true) })
 		if err != nil {

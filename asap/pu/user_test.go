@@ -13,8 +13,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // registrar is a tiny registrar that knows the pool web.
@@ -25,7 +25,7 @@ type registrar struct {
 	mu       sync.Mutex
 	elements int
 	watchers []sctp.AssocID
-	reports  []param.PEID
+	reports  []rserpool.PEID
 	calls    int
 	silent   bool
 }
@@ -71,7 +71,7 @@ func (r *registrar) handle(ev sctp.Event) {
 
 func (r *registrar) response(m *asap.HandleResolution) asap.Message {
 	if m.Handle != testPool || r.elements == 0 {
-		return &asap.HandleResolutionResponse{Handle: m.Handle, Causes: []param.Cause{{Code: param.CauseUnknownPoolHandle}}}
+		return &asap.HandleResolutionResponse{Handle: m.Handle, Causes: []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle}}}
 	}
 	n := r.elements
 	if m.HasItems {

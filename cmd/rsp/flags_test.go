@@ -11,35 +11,36 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestParsePolicy(t *testing.T) {
-	for in, want := range map[string]param.Policy{
-		"RoundRobin":           {Type: param.RoundRobin},
-		"rr":                   {Type: param.RoundRobin},
-		"round-robin":          {Type: param.RoundRobin},
-		"WeightedRoundRobin":   {Type: param.WeightedRoundRobin, Weight: 1},
-		"WeightedRoundRobin:7": {Type: param.WeightedRoundRobin, Weight: 7},
-		"wrand:weight=0":       {Type: param.WeightedRandom},
-		"PRIO:4294967295":      {Type: param.Priority, Priority: 0xffffffff},
-		"Priority":             {Type: param.Priority},
-		"LeastUsed":            {Type: param.LeastUsed},
-		"LeastUsed:0.25":       {Type: param.LeastUsed, Load: 0x40000000},
-		"LU:100%":              {Type: param.LeastUsed, Load: 0xffffffff},
+	for in, want := range map[string]rserpool.Policy{
+		"RoundRobin":           {Type: rserpool.RoundRobin},
+		"rr":                   {Type: rserpool.RoundRobin},
+		"round-robin":          {Type: rserpool.RoundRobin},
+		"WeightedRoundRobin":   {Type: rserpool.WeightedRoundRobin, Weight: 1},
+		"WeightedRoundRobin:7": {Type: rserpool.WeightedRoundRobin, Weight: 7},
+		"wrand:weight=0":       {Type: rserpool.WeightedRandom},
+		"PRIO:4294967295":      {Type: rserpool.Priority, Priority: 0xffffffff},
+		"Priority":             {Type: rserpool.Priority},
+		"LeastUsed":            {Type: rserpool.LeastUsed},
+		"LeastUsed:0.25":       {Type: rserpool.LeastUsed, Load: 0x40000000},
+		"LU:100%":              {Type: rserpool.LeastUsed, Load: 0xffffffff},
 		"LUD:load=50%,degradation=0.25": {
-			Type: param.LeastUsedDegradation, Load: 0x80000000, LoadDegradation: 0x40000000,
+			Type: rserpool.LeastUsedDegradation, Load: 0x80000000, LoadDegradation: 0x40000000,
 		},
-		"LUD:degradation=0.25": {Type: param.LeastUsedDegradation, LoadDegradation: 0x40000000},
+		"LUD:degradation=0.25": {Type: rserpool.LeastUsedDegradation, LoadDegradation: 0x40000000},
 		"WRAND-DPF:weight=9,dpf=0.25": {
-			Type: param.WeightedRandomDPF, Weight: 9, DPF: 0x40000000,
+			Type: rserpool.WeightedRandomDPF, Weight: 9, DPF: 0x40000000,
 		},
 		"LeastUsedDegradationDPF:load=0,degradation=1,dpf=1": {
-			Type: param.LeastUsedDegradationDPF, LoadDegradation: 0xffffffff, DPF: 0xffffffff,
+			Type: rserpool.LeastUsedDegradationDPF, LoadDegradation: 0xffffffff, DPF: 0xffffffff,
 		},
-		"0x40000001:0.5": {Type: param.LeastUsed, Load: 0x80000000},
+		"0x40000001:0.5": {Type: rserpool.LeastUsed, Load: 0x80000000},
 	} {
 		if got, err := parsePolicy(in); err != nil || got != want {
 			t.Errorf("parsePolicy(%q) = %+v, %v, want %+v", in, got, err, want)
@@ -69,19 +70,19 @@ func TestParsePolicy(t *testing.T) {
 // TestPolicyTable: the values in the table are those that the codec writes.
 func TestPolicyTable(t *testing.T) {
 	for _, p := range policies {
-		one := param.Policy{Type: p.typ, Weight: 1, Priority: 1, Load: 1, LoadDegradation: 1, DPF: 1}
-		var zero param.Policy
+		one := rserpool.Policy{Type: p.typ, Weight: 1, Priority: 1, Load: 1, LoadDegradation: 1, DPF: 1}
+		var zero rserpool.Policy
 		for _, key := range p.values {
 			if err := setValue(&zero, key, "1"); err != nil {
 				t.Error(err)
 			}
 		}
-		a, err := param.AppendPolicy(nil, one)
+		a, err := tlv.AppendPolicy(nil, one)
 		if err != nil {
 			t.Fatal(err)
 		}
 		zero.Type = p.typ
-		b, err := param.AppendPolicy(nil, zero)
+		b, err := tlv.AppendPolicy(nil, zero)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,13 +103,13 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func TestParseServe(t *testing.T) {
-	for in, want := range map[string]param.Transport{
-		"tcp:8080":    {Type: param.TypeTCPTransport, Port: 8080},
-		"SCTP:1":      {Type: param.TypeSCTPTransport, Port: 1},
-		"udp:65535":   {Type: param.TypeUDPTransport, Port: 65535},
-		"udplite:7":   {Type: param.TypeUDPLiteTransport, Port: 7},
-		"dccp:5001":   {Type: param.TypeDCCPTransport, Port: 5001},
-		"dccp:7/0x2a": {Type: param.TypeDCCPTransport, Port: 7, ServiceCode: 42},
+	for in, want := range map[string]rserpool.Transport{
+		"tcp:8080":    {Type: rserpool.TCP, Port: 8080},
+		"SCTP:1":      {Type: rserpool.SCTP, Port: 1},
+		"udp:65535":   {Type: rserpool.UDP, Port: 65535},
+		"udplite:7":   {Type: rserpool.UDPLite, Port: 7},
+		"dccp:5001":   {Type: rserpool.DCCP, Port: 5001},
+		"dccp:7/0x2a": {Type: rserpool.DCCP, Port: 7, ServiceCode: 42},
 	} {
 		if got, err := parseServe(in); err != nil || !got.Equal(want) {
 			t.Errorf("parseServe(%q) = %v, %v, want %v", in, got, err, want)
@@ -359,15 +360,15 @@ func TestExitStatus(t *testing.T) {
 
 func TestPrint(t *testing.T) {
 	r := &pu.Resolution{
-		Pool: "we\x00b", Registrar: "10.0.0.1:3863", Policy: param.Policy{Type: param.LeastUsed},
-		Elements: []param.PoolElement{
+		Pool: "we\x00b", Registrar: "10.0.0.1:3863", Policy: rserpool.Policy{Type: rserpool.LeastUsed},
+		Elements: []rserpool.PoolElement{
 			{
-				ID: 1, Home: 0x1001, Life: -1, Policy: param.Policy{Type: param.LeastUsed, Load: 0x40000000},
-				UserTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 80, Use: param.DataPlusControl, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}},
+				ID: 1, Home: 0x1001, Life: -1, Policy: rserpool.Policy{Type: rserpool.LeastUsed, Load: 0x40000000},
+				UserTransport: rserpool.Transport{Type: rserpool.SCTP, Port: 80, Use: rserpool.DataPlusControl, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}},
 			},
 			{
-				ID: 2, Life: 90, Policy: param.Policy{Type: param.Random},
-				UserTransport: param.Transport{Type: param.TypeOpaqueTransport, Opaque: []byte{1}},
+				ID: 2, Life: 90, Policy: rserpool.Policy{Type: rserpool.Random},
+				UserTransport: rserpool.Transport{Type: rserpool.Opaque, Opaque: []byte{1}},
 			},
 		},
 	}

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -44,7 +44,7 @@ func (f *registerFlags) checkUnused(cmd *cobra.Command) error {
 	return nil
 }
 
-func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
+func (f *registerFlags) addCheck(s *supervisor, t rserpool.Transport) error {
 	if f.check.probe == "" {
 		return nil
 	}
@@ -54,8 +54,8 @@ func (f *registerFlags) addCheck(s *supervisor, t param.Transport) error {
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)
 	}
-	if f.check.probe == "tcp" && t.Type != param.TypeTCPTransport {
-		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Protocol())
+	if f.check.probe == "tcp" && t.Type != rserpool.TCP {
+		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Type.String())
 	}
 	switch {
 	case f.check.interval < minLook:
@@ -87,7 +87,7 @@ func (f *registerFlags) servedAt(s pe.State) string {
 	return "localhost"
 }
 
-func (f *registerFlags) addLoad(s *supervisor, policy param.PolicyType) error {
+func (f *registerFlags) addLoad(s *supervisor, policy rserpool.PolicyType) error {
 	if f.load.source == "fixed" {
 		return nil
 	}

@@ -6,33 +6,33 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // policies are the policies that an element can register with, and the values
 // that each takes from it (RFC 5356; the last ones are RSPLIB's).
 var policies = []struct {
-	typ    param.PolicyType
+	typ    rserpool.PolicyType
 	short  string
 	values []string
 }{
-	{param.RoundRobin, "RR", nil},
-	{param.WeightedRoundRobin, "WRR", []string{"weight"}},
-	{param.Random, "RAND", nil},
-	{param.WeightedRandom, "WRAND", []string{"weight"}},
-	{param.Priority, "PRIO", []string{"priority"}},
-	{param.LeastUsed, "LU", []string{"load"}},
-	{param.LeastUsedDegradation, "LUD", []string{"load", "degradation"}},
-	{param.PriorityLeastUsed, "PLU", []string{"load", "degradation"}},
-	{param.RandomizedLeastUsed, "RLU", []string{"load"}},
-	{param.RandomizedPriorityLeastUsed, "RPLU", []string{"load", "degradation"}},
-	{param.RandomizedLeastUsedDegradation, "RLUD", []string{"load", "degradation"}},
-	{param.PriorityLeastUsedDegradation, "PLUD", []string{"load", "degradation"}},
-	{param.RandomizedPriorityLeastUsedDegradation, "RPLUD", []string{"load", "degradation"}},
-	{param.WeightedRandomDPF, "WRAND-DPF", []string{"weight", "dpf"}},
-	{param.LeastUsedDPF, "LU-DPF", []string{"load", "dpf"}},
-	{param.LeastUsedDegradationDPF, "LUD-DPF", []string{"load", "degradation", "dpf"}},
+	{rserpool.RoundRobin, "RR", nil},
+	{rserpool.WeightedRoundRobin, "WRR", []string{"weight"}},
+	{rserpool.Random, "RAND", nil},
+	{rserpool.WeightedRandom, "WRAND", []string{"weight"}},
+	{rserpool.Priority, "PRIO", []string{"priority"}},
+	{rserpool.LeastUsed, "LU", []string{"load"}},
+	{rserpool.LeastUsedDegradation, "LUD", []string{"load", "degradation"}},
+	{rserpool.PriorityLeastUsed, "PLU", []string{"load", "degradation"}},
+	{rserpool.RandomizedLeastUsed, "RLU", []string{"load"}},
+	{rserpool.RandomizedPriorityLeastUsed, "RPLU", []string{"load", "degradation"}},
+	{rserpool.RandomizedLeastUsedDegradation, "RLUD", []string{"load", "degradation"}},
+	{rserpool.PriorityLeastUsedDegradation, "PLUD", []string{"load", "degradation"}},
+	{rserpool.RandomizedPriorityLeastUsedDegradation, "RPLUD", []string{"load", "degradation"}},
+	{rserpool.WeightedRandomDPF, "WRAND-DPF", []string{"weight", "dpf"}},
+	{rserpool.LeastUsedDPF, "LU-DPF", []string{"load", "dpf"}},
+	{rserpool.LeastUsedDegradationDPF, "LUD-DPF", []string{"load", "degradation", "dpf"}},
 }
 
 // policyHelp lists the policies for help texts.
@@ -45,9 +45,9 @@ func policyHelp() string {
 }
 
 // parsePolicy reads NAME, NAME:VALUE or NAME:KEY=VALUE,KEY=VALUE.
-func parsePolicy(s string) (param.Policy, error) {
+func parsePolicy(s string) (rserpool.Policy, error) {
 	name, rest, given := strings.Cut(s, ":")
-	var p param.Policy
+	var p rserpool.Policy
 	for _, known := range policies {
 		if strings.EqualFold(name, known.short) {
 			p.Type = known.typ
@@ -55,7 +55,7 @@ func parsePolicy(s string) (param.Policy, error) {
 	}
 	if p.Type == 0 {
 		var err error
-		if p.Type, err = param.ParsePolicyType(name); err != nil {
+		if p.Type, err = rserpool.ParsePolicyType(name); err != nil {
 			return p, err
 		}
 	}
@@ -90,7 +90,7 @@ func parsePolicy(s string) (param.Policy, error) {
 	return p, nil
 }
 
-func policyValues(t param.PolicyType) ([]string, bool) {
+func policyValues(t rserpool.PolicyType) ([]string, bool) {
 	for _, known := range policies {
 		if known.typ == t {
 			return known.values, true
@@ -99,14 +99,14 @@ func policyValues(t param.PolicyType) ([]string, bool) {
 	return nil, false
 }
 
-func valuesHelp(t param.PolicyType, keys []string) string {
+func valuesHelp(t rserpool.PolicyType, keys []string) string {
 	if len(keys) == 0 {
 		return fmt.Sprintf("%v has none", t)
 	}
 	return fmt.Sprintf("want %v:%s=...", t, strings.Join(keys, "=...,"))
 }
 
-func setValue(p *param.Policy, key, value string) error {
+func setValue(p *rserpool.Policy, key, value string) error {
 	switch key {
 	case "weight", "priority":
 		n, err := strconv.ParseUint(value, 0, 32)
@@ -137,7 +137,7 @@ func setValue(p *param.Policy, key, value string) error {
 }
 
 // hasLoad reports whether elements tell their load under a policy.
-func hasLoad(t param.PolicyType) bool {
+func hasLoad(t rserpool.PolicyType) bool {
 	keys, _ := policyValues(t)
 	return slices.Contains(keys, "load")
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -288,7 +288,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 
 // config reads what describes the element.
 func (f *registerFlags) config() (pe.Config, error) {
-	cfg := pe.Config{Pool: param.PoolHandle(f.pool), Timers: f.timers}
+	cfg := pe.Config{Pool: rserpool.PoolHandle(f.pool), Timers: f.timers}
 	var err error
 	switch {
 	case f.pool == "":
@@ -302,10 +302,10 @@ func (f *registerFlags) config() (pe.Config, error) {
 		return cfg, fmt.Errorf("--serve: %w", err)
 	}
 	if f.control {
-		if cfg.Transport.Type != param.TypeSCTPTransport {
+		if cfg.Transport.Type != rserpool.SCTP {
 			return cfg, errors.New("--control: only sctp servers can have a control channel (RFC 5354, Section 3.4)")
 		}
-		cfg.Transport.Use = param.DataPlusControl
+		cfg.Transport.Use = rserpool.DataPlusControl
 	}
 	if cfg.Transport.Addrs, err = f.parseAddrs("--address", f.addresses, cfg.Transport); err != nil {
 		return cfg, err
@@ -337,7 +337,7 @@ func (f *registerFlags) config() (pe.Config, error) {
 const minTimer = 100 * time.Millisecond
 
 // parseAddrs reads the addresses of a flag.
-func (f *registerFlags) parseAddrs(flag string, list []string, t param.Transport) ([]netip.Addr, error) {
+func (f *registerFlags) parseAddrs(flag string, list []string, t rserpool.Transport) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	for _, s := range list {
 		a, err := netip.ParseAddr(s)
@@ -346,8 +346,8 @@ func (f *registerFlags) parseAddrs(flag string, list []string, t param.Transport
 		}
 		addrs = append(addrs, a)
 	}
-	if len(addrs) > 1 && t.Type != param.TypeSCTPTransport {
-		return nil, fmt.Errorf("%s: a %s element has one address (RFC 5354, Section 3.5): register one element for each, or serve sctp", flag, t.Protocol())
+	if len(addrs) > 1 && t.Type != rserpool.SCTP {
+		return nil, fmt.Errorf("%s: a %s element has one address (RFC 5354, Section 3.5): register one element for each, or serve sctp", flag, t.Type.String())
 	}
 	return addrs, nil
 }
@@ -380,13 +380,13 @@ func (f *registerFlags) checkTimers() error {
 
 // parseID reads an element identifier as it is shown everywhere: hexadecimal
 // digits, with or without 0x or pe- before them.
-func parseID(s string) (param.PEID, error) {
+func parseID(s string) (rserpool.PEID, error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "0x"), "pe-")
 	n, err := strconv.ParseUint(digits, 16, 32)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf("%q is not an element identifier: up to 8 hexadecimal digits, not 0, such as 0d000001", s)
 	}
-	return param.PEID(n), nil
+	return rserpool.PEID(n), nil
 }
 
 // parseLife gives the life on the wire and the time between registrations.

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The times between two attempts to run an element that ends by itself: each
@@ -93,7 +93,7 @@ func (r *registration) runOnce(ctx context.Context) error {
 	defer r.mu.Unlock()
 	r.element, r.last = nil, e.State()
 	var rejected *pe.RejectedError
-	if r.cfg.ID = r.last.ID; r.drawID && errors.As(err, &rejected) && rejected.Has(param.CauseNonUniquePEIdentifier) {
+	if r.cfg.ID = r.last.ID; r.drawID && errors.As(err, &rejected) && rejected.Has(rserpool.CauseNonUniquePEIdentifier) {
 		r.cfg.ID = 0
 	}
 	return err

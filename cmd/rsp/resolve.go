@@ -14,8 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -92,11 +92,11 @@ does not exist, rsp asks every 2 s.
 			}
 			defer u.Close()
 			if f.watch {
-				return f.follow(cmd, u, param.PoolHandle(args[0]))
+				return f.follow(cmd, u, rserpool.PoolHandle(args[0]))
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
-			r, err := u.Resolve(ctx, param.PoolHandle(args[0]), f.n)
+			r, err := u.Resolve(ctx, rserpool.PoolHandle(args[0]), f.n)
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ does not exist, rsp asks every 2 s.
 }
 
 // follow prints a pool at each change until SIGINT or SIGTERM.
-func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool param.PoolHandle) error {
+func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool rserpool.PoolHandle) error {
 	ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	log := f.logger(cmd.ErrOrStderr())
@@ -183,7 +183,7 @@ func printTable(w io.Writer, r *pu.Resolution) error {
 	return t.Flush()
 }
 
-func life(e *param.PoolElement) string {
+func life(e *rserpool.PoolElement) string {
 	if e.Life < 0 {
 		return "infinite"
 	}
@@ -191,9 +191,9 @@ func life(e *param.PoolElement) string {
 }
 
 // transport gives a transport but for its addresses.
-func transport(t *param.Transport) string {
-	s := fmt.Sprintf("%s:%d", t.Protocol(), t.Port)
-	if t.Use == param.DataPlusControl {
+func transport(t *rserpool.Transport) string {
+	s := fmt.Sprintf("%s:%d", t.Type.String(), t.Port)
+	if t.Use == rserpool.DataPlusControl {
 		s += "+control"
 	}
 	return s
@@ -201,7 +201,7 @@ func transport(t *param.Transport) string {
 
 // values gives an element's policy values, and its policy if that is not the
 // pool's.
-func values(p, pool param.Policy) string {
+func values(p, pool rserpool.Policy) string {
 	s := p.String()
 	if p.Type == pool.Type {
 		s = strings.TrimPrefix(strings.TrimPrefix(s, p.Type.String()), " ")
@@ -212,7 +212,7 @@ func values(p, pool param.Policy) string {
 	return s
 }
 
-func addresses(t *param.Transport) []string {
+func addresses(t *rserpool.Transport) []string {
 	list := make([]string, len(t.Addrs))
 	for i, a := range t.Addrs {
 		list[i] = a.String()
@@ -257,11 +257,11 @@ func printJSON(w io.Writer, r *pu.Resolution) error {
 	return json.NewEncoder(w).Encode(out)
 }
 
-func newJSONElement(e *param.PoolElement) jsonElement {
+func newJSONElement(e *rserpool.PoolElement) jsonElement {
 	j := jsonElement{
 		ID: e.ID.String(), Home: e.Home.String(),
-		Protocol: e.UserTransport.Protocol(), Port: e.UserTransport.Port,
-		Control:   e.UserTransport.Use == param.DataPlusControl,
+		Protocol: e.UserTransport.Type.String(), Port: e.UserTransport.Port,
+		Control:   e.UserTransport.Use == rserpool.DataPlusControl,
 		Addresses: addresses(&e.UserTransport),
 		Policy:    e.Policy.Type.String(), Life: e.Life,
 	}

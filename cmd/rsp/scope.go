@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -128,7 +128,7 @@ func newPeers() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			slices.SortFunc(peers, func(a, b param.ServerInformation) int { return cmp.Compare(a.ID, b.ID) })
+			slices.SortFunc(peers, func(a, b rserpool.ServerInformation) int { return cmp.Compare(a.ID, b.ID) })
 			return f.printPeers(cmd.OutOrStdout(), id, g.At().String(), peers)
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -150,7 +150,7 @@ type jsonPeer struct {
 	Addresses []string `json:"addresses"`
 }
 
-func (f *guestFlags) printPeers(w io.Writer, id param.ServerID, at string, peers []param.ServerInformation) error {
+func (f *guestFlags) printPeers(w io.Writer, id rserpool.ServerID, at string, peers []rserpool.ServerInformation) error {
 	if f.json {
 		out := jsonPeers{Registrar: id.String(), At: at, Peers: []jsonPeer{}}
 		for i := range peers {
@@ -230,7 +230,7 @@ rsp holds the handlespace in memory to sort it: some 500 bytes for each element.
 
 // dump is a handlespace, with its pools by handle and elements by identifier.
 type dump struct {
-	registrar param.ServerID
+	registrar rserpool.ServerID
 	at        string
 	pools     []enrp.PoolEntry
 	elements  int
@@ -238,7 +238,7 @@ type dump struct {
 
 func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
 	d := &dump{at: g.At().String()}
-	places := map[param.PoolHandle]int{}
+	places := map[rserpool.PoolHandle]int{}
 	for m, err := range g.Table(ctx, f.own) {
 		if err != nil {
 			return nil, err
@@ -257,7 +257,7 @@ func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
 	}
 	slices.SortFunc(d.pools, func(a, b enrp.PoolEntry) int { return cmp.Compare(a.Handle, b.Handle) })
 	for _, p := range d.pools {
-		slices.SortFunc(p.Elements, func(a, b param.PoolElement) int { return cmp.Compare(a.ID, b.ID) })
+		slices.SortFunc(p.Elements, func(a, b rserpool.PoolElement) int { return cmp.Compare(a.ID, b.ID) })
 	}
 	return d, nil
 }
@@ -283,7 +283,7 @@ func (d *dump) printTable(w io.Writer) error {
 }
 
 // asapAt says where an element takes calls of registrars.
-func asapAt(e *param.PoolElement) string {
+func asapAt(e *rserpool.PoolElement) string {
 	if !e.ASAPTransport.Present() {
 		return "-"
 	}

@@ -5,24 +5,24 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // protocols are the transport protocols of pool elements (RFC 5354, Sections
 // 3.3 to 3.7).
-var protocols = map[string]param.Type{
-	"sctp":    param.TypeSCTPTransport,
-	"tcp":     param.TypeTCPTransport,
-	"udp":     param.TypeUDPTransport,
-	"udplite": param.TypeUDPLiteTransport,
-	"dccp":    param.TypeDCCPTransport,
+var protocols = map[string]rserpool.TransportType{
+	"sctp":    rserpool.SCTP,
+	"tcp":     rserpool.TCP,
+	"udp":     rserpool.UDP,
+	"udplite": rserpool.UDPLite,
+	"dccp":    rserpool.DCCP,
 }
 
 // parseServe reads PROTOCOL:PORT, and a service code for dccp behind a slash.
-func parseServe(s string) (param.Transport, error) {
+func parseServe(s string) (rserpool.Transport, error) {
 	wrong := fmt.Errorf("%q is not PROTOCOL:PORT with a protocol of sctp, tcp, udp, udplite or dccp, such as tcp:8080", s)
 	name, rest, _ := strings.Cut(s, ":")
-	var t param.Transport
+	var t rserpool.Transport
 	var ok bool
 	if t.Type, ok = protocols[strings.ToLower(name)]; !ok {
 		return t, wrong
@@ -30,7 +30,7 @@ func parseServe(s string) (param.Transport, error) {
 	port, code, hasCode := strings.Cut(rest, "/")
 	if hasCode {
 		n, err := strconv.ParseUint(code, 0, 32)
-		if err != nil || t.Type != param.TypeDCCPTransport {
+		if err != nil || t.Type != rserpool.DCCP {
 			return t, fmt.Errorf("%q: a service code, a number behind the /, is only for dccp", s)
 		}
 		t.ServiceCode = uint32(n)

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestHintOnce: whether a registrar runs at all is asked once, and not where
@@ -83,8 +83,8 @@ func TestSurvivesPanic(t *testing.T) {
 	var reg *registration
 	reg, err = newRegistration(pe.Config{
 		Pool:       "web",
-		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 80},
-		Policy:     param.Policy{Type: param.RoundRobin},
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{at},
 		Via:        endpoint.UDP,
 		Notify: func(ev pe.Event) {

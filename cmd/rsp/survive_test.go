@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // server is a command for rsp that notes each signal that ends it.
@@ -242,7 +242,7 @@ func (x *stranger) handle(t *testing.T, ev sctp.Event) {
 		if reg, ok := m.(*asap.Registration); ok {
 			x.send(t, ev.Assoc, &asap.RegistrationResponse{
 				Handle: reg.Handle, ID: reg.Element.ID, Reject: true,
-				Causes: []param.Cause{{Code: param.CauseInconsistentPolicy}},
+				Causes: []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}},
 			})
 			x.mu.Lock()
 			x.count++

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +37,7 @@ Registrars do not answer reports: exit status 0 means that one has received it.
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 			defer cancel()
-			if err := u.ReportUnreachable(ctx, param.PoolHandle(args[0]), id); err != nil {
+			if err := u.ReportUnreachable(ctx, rserpool.PoolHandle(args[0]), id); err != nil {
 				_ = u.Close()
 				return err
 			}

@@ -17,9 +17,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config says whom to ask, and how.
@@ -44,7 +44,7 @@ type RefusedError struct {
 	What string
 	// Causes are those of an ENRP_ERROR; none if the registrar has rejected the
 	// request, as it does before it has a handlespace.
-	Causes []param.Cause
+	Causes []rserpool.Cause
 }
 
 // Error says what was refused and why.
@@ -60,7 +60,7 @@ func (e *RefusedError) Error() string {
 type Guest struct {
 	cfg   Config
 	t     *endpoint.Transport
-	id    param.ServerID
+	id    rserpool.ServerID
 	assoc sctp.AssocID
 	at    netip.AddrPort
 	// presented tells that a presence has been sent.
@@ -78,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Guest, error) {
 	for g.id == 0 {
 		var b [4]byte
 		_, _ = rand.Read(b[:]) // it never fails
-		g.id = param.ServerID(binary.BigEndian.Uint32(b[:]))
+		g.id = rserpool.ServerID(binary.BigEndian.Uint32(b[:]))
 	}
 	since := time.Now()
 	err = g.perform(endpoint.Connect{Ref: 1, To: cfg.Registrar})
@@ -200,15 +200,15 @@ func (g *Guest) present() error {
 	g.presented = true
 	return g.send(&enrp.Presence{
 		Sender: g.id, HasChecksum: true, Checksum: (&enrp.Checksum{}).Value(),
-		Info: param.ServerInformation{ID: g.id, Transport: param.Transport{
-			Type: param.TypeSCTPTransport, Port: g.t.LocalAddrs()[0].Port(), Addrs: addrs,
+		Info: rserpool.ServerInformation{ID: g.id, Transport: rserpool.Transport{
+			Type: rserpool.SCTP, Port: g.t.LocalAddrs()[0].Port(), Addrs: addrs,
 		}},
 	})
 }
 
 // Peers asks for the registrars that the registrar knows (RFC 5353, Section
 // 3.2.2), and gives its own identifier as well.
-func (g *Guest) Peers(ctx context.Context) (param.ServerID, []param.ServerInformation, error) {
+func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.ServerInformation, error) {
 	const what = "its peers"
 	m, err := ask[*enrp.ListResponse](ctx, g, what, &enrp.ListRequest{Sender: g.id})
 	if err != nil {
@@ -217,7 +217,7 @@ func (g *Guest) Peers(ctx context.Context) (param.ServerID, []param.ServerInform
 	if m.Reject {
 		return m.Sender, nil, &RefusedError{What: what}
 	}
-	var peers []param.ServerInformation
+	var peers []rserpool.ServerInformation
 	for _, p := range m.Servers {
 		if p.ID != g.id { // RSPLIB lists the registrar that asks, too
 			peers = append(peers, p)

@@ -15,9 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // now is the time of tests whose time stands still.
@@ -59,13 +59,13 @@ func (f *fakeRegistrar) Close(context.Context) error {
 }
 
 // element makes a round robin element on TCP; change adapts it.
-func element(id param.PEID, port uint16, addrs string, change ...func(*handlespace.Element)) *handlespace.Element {
-	e := &handlespace.Element{PoolElement: param.PoolElement{
+func element(id rserpool.PEID, port uint16, addrs string, change ...func(*handlespace.Element)) *handlespace.Element {
+	e := &handlespace.Element{PoolElement: rserpool.PoolElement{
 		ID:            id,
 		Home:          0x0000cafe,
 		Life:          -1,
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: port},
-		Policy:        param.Policy{Type: param.RoundRobin},
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: port},
+		Policy:        rserpool.Policy{Type: rserpool.RoundRobin},
 	}}
 	for _, a := range strings.Fields(addrs) {
 		e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr(a))
@@ -76,11 +76,11 @@ func element(id param.PEID, port uint16, addrs string, change ...func(*handlespa
 	return e
 }
 
-func over(t param.Type) func(*handlespace.Element) {
+func over(t rserpool.TransportType) func(*handlespace.Element) {
 	return func(e *handlespace.Element) { e.UserTransport.Type = t }
 }
 
-func policy(p param.Policy) func(*handlespace.Element) {
+func policy(p rserpool.Policy) func(*handlespace.Element) {
 	return func(e *handlespace.Element) { e.Policy = p }
 }
 
@@ -92,7 +92,7 @@ func expires(left time.Duration) func(*handlespace.Element) {
 func put(t testing.TB, s *handlespace.Space, pool string, elements ...*handlespace.Element) {
 	t.Helper()
 	for _, e := range elements {
-		if _, err := s.Put(param.PoolHandle(pool), e); err != nil {
+		if _, err := s.Put(rserpool.PoolHandle(pool), e); err != nil {
 			t.Fatalf("pool %q, element %v: %v", pool, e.ID, err)
 		}
 	}
@@ -165,7 +165,7 @@ var exported = cmp.Options{
 
 // encodeHandle returns the labels, without zone and final dot, under which a
 // handle that DNS cannot carry is found: the reverse of decodeHandle.
-func encodeHandle(h param.PoolHandle) string {
+func encodeHandle(h rserpool.PoolHandle) string {
 	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
 	var b strings.Builder
 	b.WriteString(encodedPrefix)

@@ -4,8 +4,8 @@ import (
 	"encoding/base32"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // nodeKind says what stands at a name of a zone.
@@ -126,13 +126,13 @@ func isProtocolOf(s *handlespace.Space, l *labels) bool {
 	return p != nil && transportOf(p) == proto
 }
 
-func transportOf(p *handlespace.Pool) param.Type {
+func transportOf(p *handlespace.Pool) rserpool.TransportType {
 	t, _ := p.Transport()
 	return t
 }
 
 // protocol returns the transport that a _proto label names, 0 if none.
-func protocol(label []byte) param.Type {
+func protocol(label []byte) rserpool.TransportType {
 	if len(label) == 0 || label[0] != '_' {
 		return 0
 	}
@@ -146,18 +146,18 @@ func protocol(label []byte) param.Type {
 
 // protocols are the transports that can be asked for by name.
 var protocols = [...]struct {
-	transport param.Type
+	transport rserpool.TransportType
 	name      string
 }{
-	{param.TypeTCPTransport, "tcp"},
-	{param.TypeUDPTransport, "udp"},
-	{param.TypeSCTPTransport, "sctp"},
-	{param.TypeDCCPTransport, "dccp"},
-	{param.TypeUDPLiteTransport, "udplite"},
+	{rserpool.TCP, "tcp"},
+	{rserpool.UDP, "udp"},
+	{rserpool.SCTP, "sctp"},
+	{rserpool.DCCP, "dccp"},
+	{rserpool.UDPLite, "udplite"},
 }
 
 // transportName returns the name of a transport, as in a _proto label.
-func transportName(t param.Type) string {
+func transportName(t rserpool.TransportType) string {
 	for _, p := range protocols {
 		if p.transport == t {
 			return p.name
@@ -167,7 +167,7 @@ func transportName(t param.Type) string {
 }
 
 // elementID reads the label pe-XXXXXXXX.
-func elementID(label []byte) (param.PEID, bool) {
+func elementID(label []byte) (rserpool.PEID, bool) {
 	if len(label) != elementLen || !hasPrefixFold(label, elementPrefix) {
 		return 0, false
 	}
@@ -185,7 +185,7 @@ func elementID(label []byte) (param.PEID, bool) {
 		}
 		id = id<<4 | uint32(c)
 	}
-	return param.PEID(id), true
+	return rserpool.PEID(id), true
 }
 
 // hasElementNames reports whether DNS can carry the names of the elements of
@@ -193,7 +193,7 @@ func elementID(label []byte) (param.PEID, bool) {
 func hasElementNames(poolName string) bool { return wireLen(poolName)+1+elementLen <= maxName }
 
 // elementName returns the name of an element of the pool called poolName.
-func elementName(id param.PEID, poolName string) string {
+func elementName(id rserpool.PEID, poolName string) string {
 	const digits = "0123456789abcdef"
 	var label [elementLen + 1]byte
 	copy(label[:], elementPrefix)
@@ -216,7 +216,7 @@ func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
 // decodeHandle reads _ph- and a handle in base32hex, cut into labels. One handle
 // has one such name, as DNS wants it: other cuts, other lengths and stray bits
 // are no names.
-func decodeHandle(name []byte) (param.PoolHandle, bool) {
+func decodeHandle(name []byte) (rserpool.PoolHandle, bool) {
 	parts := strings.Split(strings.ToUpper(string(name[len(encodedPrefix):])), ".")
 	for i, part := range parts {
 		if len(part) != encodedPart && (i < len(parts)-1 || len(part) == 0 || len(part) > encodedPart) {
@@ -228,5 +228,5 @@ func decodeHandle(name []byte) (param.PoolHandle, bool) {
 	if err != nil || handleEncoding.EncodeToString(h) != text {
 		return "", false
 	}
-	return param.PoolHandle(h), true
+	return rserpool.PoolHandle(h), true
 }

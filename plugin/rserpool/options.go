@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // options are what a Corefile says of a registrar. Blocks with the same
@@ -27,7 +27,7 @@ type options struct {
 
 	transport sctp.Mode
 	encap     uint16
-	serverID  param.ServerID // 0: random
+	serverID  rserpool.ServerID // 0: random
 	// The groups by which elements and users, and other registrars, find the
 	// registrar; zero: none.
 	announce, enrpAnnounce netip.AddrPort
@@ -184,7 +184,7 @@ func offOrAddrs(addrs []netip.AddrPort) string {
 	return joinAddrs(addrs)
 }
 
-func idName(id param.ServerID) string {
+func idName(id rserpool.ServerID) string {
 	if id == 0 {
 		return "random"
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/fall"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	core "github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // config is what an rserpool directive says.
@@ -260,7 +260,7 @@ func (cfg *config) parseServerID(args []string) error {
 	if err != nil || id == 0 {
 		return fmt.Errorf("%q is not a number from 1 to 0xffffffff, such as 0x1a2b3c4d", args[0])
 	}
-	cfg.options.serverID = param.ServerID(id)
+	cfg.options.serverID = rserpool.ServerID(id)
 	return nil
 }
 

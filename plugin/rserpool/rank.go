@@ -3,8 +3,8 @@ package rserpool
 import (
 	"math"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // srvMode says what priority and weight of SRV records express.
@@ -20,13 +20,13 @@ const (
 // ranking gives the SRV priorities and weights of a selection.
 type ranking struct {
 	mode     srvMode
-	policy   param.PolicyType
+	policy   rserpool.PolicyType
 	selected []handlespace.Selected
 	highest  uint64 // Value
 	rank     uint16 // of the record before
 }
 
-func newRanking(mode srvMode, policy param.PolicyType, selected []handlespace.Selected) ranking {
+func newRanking(mode srvMode, policy rserpool.PolicyType, selected []handlespace.Selected) ranking {
 	r := ranking{mode: mode, policy: policy, selected: selected}
 	for _, s := range selected {
 		r.highest = max(r.highest, s.Value)
@@ -42,12 +42,12 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 		return clamp(i), 0
 	}
 	switch r.policy {
-	case param.WeightedRoundRobin, param.WeightedRandom, param.WeightedRandomDPF,
-		param.RandomizedLeastUsed, param.RandomizedPriorityLeastUsed,
-		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation:
+	case rserpool.WeightedRoundRobin, rserpool.WeightedRandom, rserpool.WeightedRandomDPF,
+		rserpool.RandomizedLeastUsed, rserpool.RandomizedPriorityLeastUsed,
+		rserpool.RandomizedLeastUsedDegradation, rserpool.RandomizedPriorityLeastUsedDegradation:
 		return 0, r.weight(r.selected[i].Value)
-	case param.Priority, param.LeastUsed, param.LeastUsedDegradation, param.PriorityLeastUsed,
-		param.PriorityLeastUsedDegradation, param.LeastUsedDPF, param.LeastUsedDegradationDPF:
+	case rserpool.Priority, rserpool.LeastUsed, rserpool.LeastUsedDegradation, rserpool.PriorityLeastUsed,
+		rserpool.PriorityLeastUsedDegradation, rserpool.LeastUsedDPF, rserpool.LeastUsedDegradationDPF:
 		// The selection is ordered by the value.
 		if i > 0 && r.selected[i].Value != r.selected[i-1].Value {
 			r.rank++

@@ -35,8 +35,8 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestMain(m *testing.M) {
@@ -182,16 +182,16 @@ func (r *registered) leave(t *testing.T) {
 }
 
 // register starts a pool element and returns when it is registered.
-func register(t *testing.T, p ports, pool string, id param.PEID) *registered {
+func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registered{cancel: cancel, done: make(chan error, 1)}
 	up := make(chan struct{}, 1)
 	e, err := pe.New(pe.Config{
-		Pool:       param.PoolHandle(pool),
+		Pool:       rserpool.PoolHandle(pool),
 		ID:         id,
-		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: addrs("127.0.0.1")},
-		Policy:     param.Policy{Type: param.RoundRobin},
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
 		Via:        endpoint.UDP,
 		Notify: func(e pe.Event) {

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Clients ask for the A, the AAAA and perhaps the HTTPS records of a name one
@@ -42,7 +42,7 @@ type sibling struct {
 	until  time.Time
 	asked  queryTypes
 	n      uint8
-	ids    [maxAddresses]param.PEID
+	ids    [maxAddresses]rserpool.PEID
 }
 
 // siblings remembers the latest selections, at most siblingSets*siblingWays of

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestAllocs(t *testing.T) {
@@ -13,7 +13,7 @@ func TestAllocs(t *testing.T) {
 	dst := make([]Selected, 0, 200)
 	for _, policy := range testPolicies() {
 		s := newSpace()
-		for id := range param.PEID(100) {
+		for id := range rserpool.PEID(100) {
 			mustPut(t, s, "pool", newElement(id, Families(id%classes), randomPolicy(r, policy)))
 		}
 		p := s.Pool("pool")
@@ -29,13 +29,13 @@ func TestAllocs(t *testing.T) {
 	s := newSpace()
 	long := strings.Repeat("Long.", 100)
 	mustPut(t, s, "a.b", roundRobin(1))
-	mustPut(t, s, param.PoolHandle(long), roundRobin(1))
+	mustPut(t, s, rserpool.PoolHandle(long), roundRobin(1))
 	for _, name := range []string{"a.b", "A.B", "b", "none", long, strings.ToLower(long)} {
 		b := []byte(name)
 		if got := testing.AllocsPerRun(100, func() { s.Lookup(b) }); got != 0 {
 			t.Errorf("Lookup(%q): %v allocations, want 0", name, got)
 		}
-		if got := testing.AllocsPerRun(100, func() { s.Pool(param.PoolHandle(name)) }); got != 0 {
+		if got := testing.AllocsPerRun(100, func() { s.Pool(rserpool.PoolHandle(name)) }); got != 0 {
 			t.Errorf("Pool(%q): %v allocations, want 0", name, got)
 		}
 	}

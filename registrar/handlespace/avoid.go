@@ -1,18 +1,18 @@
 package handlespace
 
-import "github.com/rserpool/coredns-rserpool/asap/param"
+import "github.com/rserpool/coredns-rserpool/rserpool"
 
 // Avoid has selections leave out an element, which stays in its pool, or take it in
 // again. It is in again, too, as soon as it is put anew, or when nothing else is left
 // that a selection could pick. A new turn and the lowest sum of degradations wait for
 // it then, as for an element that joins. It is no change of the handlespace.
-func (s *Space) Avoid(h param.PoolHandle, id param.PEID, avoid bool) {
+func (s *Space) Avoid(h rserpool.PoolHandle, id rserpool.PEID, avoid bool) {
 	if p := s.Pool(h); p != nil {
 		p.avoid(id, avoid)
 	}
 }
 
-func (p *Pool) avoid(id param.PEID, avoid bool) {
+func (p *Pool) avoid(id rserpool.PEID, avoid bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
@@ -24,7 +24,7 @@ func (p *Pool) avoid(id param.PEID, avoid bool) {
 		p.restore(id)
 	default:
 		if p.avoided == nil {
-			p.avoided = make(map[param.PEID]struct{})
+			p.avoided = make(map[rserpool.PEID]struct{})
 		}
 		p.avoided[id] = struct{}{}
 		p.index.remove(m, slot)
@@ -32,7 +32,7 @@ func (p *Pool) avoid(id param.PEID, avoid bool) {
 }
 
 // restore has selections take in an element again. The caller has the lock.
-func (p *Pool) restore(id param.PEID) {
+func (p *Pool) restore(id rserpool.PEID) {
 	if _, is := p.avoided[id]; is {
 		delete(p.avoided, id)
 		slot := p.members.slots[id]

@@ -3,7 +3,7 @@ package handlespace
 import (
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestAvoid: no policy picks an element that is to be avoided, unless nothing else
@@ -12,9 +12,9 @@ func TestAvoid(t *testing.T) {
 	for _, r := range rules {
 		t.Run(r.policy.String(), func(t *testing.T) {
 			s := newSpace()
-			policy := param.Policy{Type: r.policy, Weight: 3, Priority: 5, Load: full / 10, LoadDegradation: full / 100, DPF: 1}
+			policy := rserpool.Policy{Type: r.policy, Weight: 3, Priority: 5, Load: full / 10, LoadDegradation: full / 100, DPF: 1}
 			const n = 5
-			for id := range param.PEID(n) {
+			for id := range rserpool.PEID(n) {
 				mustPut(t, s, "p", newElement(id+1, Families(1+id%3), policy))
 			}
 			p, changes := s.Pool("p"), s.Changes()
@@ -51,13 +51,13 @@ func TestAvoid(t *testing.T) {
 			if got := count(); got[3] == 0 {
 				t.Errorf("picked %v, want some of 3", got)
 			}
-			for id := range param.PEID(n + 2) {
+			for id := range rserpool.PEID(n + 2) {
 				s.Avoid("p", id, true)
 			}
 			if got := count(); got[2] == 0 || got[6] == 0 {
 				t.Errorf("picked %v, want all, since nothing is left", got)
 			}
-			for id := range param.PEID(n + 2) {
+			for id := range rserpool.PEID(n + 2) {
 				s.Avoid("p", id, true)
 				s.Remove("p", id)
 			}

@@ -7,7 +7,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The benchmarks print the table of the documentation: go test -bench . -benchtime 0.2s
@@ -21,52 +21,52 @@ var shapes = []shape{{1, 10}, {1, 1000}, {1000, 10}, {1, 100000}, {100000, 10}}
 
 var benchPolicies = []struct {
 	name string
-	typ  param.PolicyType
+	typ  rserpool.PolicyType
 }{
-	{"RR", param.RoundRobin},
-	{"WRR", param.WeightedRoundRobin},
-	{"RAND", param.Random},
-	{"WRAND", param.WeightedRandom},
-	{"PRIO", param.Priority},
-	{"LU", param.LeastUsed},
-	{"LUD", param.LeastUsedDegradation},
-	{"PLU", param.PriorityLeastUsed},
-	{"RLU", param.RandomizedLeastUsed},
-	{"RPLU", param.RandomizedPriorityLeastUsed},
-	{"RLUD", param.RandomizedLeastUsedDegradation},
-	{"PLUD", param.PriorityLeastUsedDegradation},
-	{"RPLUD", param.RandomizedPriorityLeastUsedDegradation},
-	{"WRAND-DPF", param.WeightedRandomDPF},
-	{"LU-DPF", param.LeastUsedDPF},
-	{"LUD-DPF", param.LeastUsedDegradationDPF},
+	{"RR", rserpool.RoundRobin},
+	{"WRR", rserpool.WeightedRoundRobin},
+	{"RAND", rserpool.Random},
+	{"WRAND", rserpool.WeightedRandom},
+	{"PRIO", rserpool.Priority},
+	{"LU", rserpool.LeastUsed},
+	{"LUD", rserpool.LeastUsedDegradation},
+	{"PLU", rserpool.PriorityLeastUsed},
+	{"RLU", rserpool.RandomizedLeastUsed},
+	{"RPLU", rserpool.RandomizedPriorityLeastUsed},
+	{"RLUD", rserpool.RandomizedLeastUsedDegradation},
+	{"PLUD", rserpool.PriorityLeastUsedDegradation},
+	{"RPLUD", rserpool.RandomizedPriorityLeastUsedDegradation},
+	{"WRAND-DPF", rserpool.WeightedRandomDPF},
+	{"LU-DPF", rserpool.LeastUsedDPF},
+	{"LUD-DPF", rserpool.LeastUsedDegradationDPF},
 }
 
 // benchElement has two addresses of its own, as parsing makes them, and
 // everyday values.
-func benchElement(r *rand.Rand, id param.PEID, t param.PolicyType) *Element {
+func benchElement(r *rand.Rand, id rserpool.PEID, t rserpool.PolicyType) *Element {
 	four, six := [4]byte{192, 0, 2}, [16]byte{0x20, 0x01, 0x0d, 0xb8}
 	four[3], six[15] = byte(id), byte(id)
 	addrs := []netip.Addr{netip.AddrFrom4(four), netip.AddrFrom16(six)}
-	return &Element{PoolElement: param.PoolElement{
+	return &Element{PoolElement: rserpool.PoolElement{
 		ID:            id,
-		UserTransport: param.Transport{Type: param.TypeSCTPTransport, Port: 7, Addrs: addrs},
-		Policy: param.Policy{
+		UserTransport: rserpool.Transport{Type: rserpool.SCTP, Port: 7, Addrs: addrs},
+		Policy: rserpool.Policy{
 			Type: t, Weight: 1 + r.Uint32N(100), Priority: r.Uint32N(10), Load: r.Uint32() / 2,
 			LoadDegradation: 1 << 16, DPF: 1 << 20, Distance: r.Uint32N(200),
 		},
 	}}
 }
 
-func benchHandle(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("pool-%06d", i)) }
+func benchHandle(i int) rserpool.PoolHandle { return rserpool.PoolHandle(fmt.Sprintf("pool-%06d", i)) }
 
-func fill(b *testing.B, sh shape, t param.PolicyType) *Space {
+func fill(b *testing.B, sh shape, t rserpool.PolicyType) *Space {
 	b.Helper()
 	r := rand.New(rand.NewPCG(1, 2))
 	s := newSpace()
 	for i := range sh.pools {
 		h := benchHandle(i)
 		for range sh.elements {
-			mustPut(b, s, h, benchElement(r, param.PEID(r.Uint32()), t))
+			mustPut(b, s, h, benchElement(r, rserpool.PEID(r.Uint32()), t))
 		}
 	}
 	return s
@@ -75,7 +75,7 @@ func fill(b *testing.B, sh shape, t param.PolicyType) *Space {
 // BenchmarkSelect looks up a pool by its name and selects in it. Pools are
 // taken at random.
 func BenchmarkSelect(b *testing.B) {
-	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+	perPolicy(b, func(b *testing.B, sh shape, t rserpool.PolicyType) {
 		s := fill(b, sh, t)
 		names := make([][]byte, sh.pools)
 		for i, j := range rand.New(rand.NewPCG(3, 4)).Perm(sh.pools) {
@@ -99,7 +99,7 @@ func BenchmarkSelect(b *testing.B) {
 }
 
 // perPolicy runs a benchmark for every shape and policy.
-func perPolicy(b *testing.B, bench func(*testing.B, shape, param.PolicyType)) {
+func perPolicy(b *testing.B, bench func(*testing.B, shape, rserpool.PolicyType)) {
 	for _, sh := range shapes {
 		b.Run(sh.String(), func(b *testing.B) {
 			for _, policy := range benchPolicies {
@@ -115,20 +115,20 @@ func smallSpaces(sh shape) int { return max(1, 1000/(sh.pools*sh.elements)) }
 // BenchmarkPut puts elements into random pools: new ones, which it takes out
 // again, and updates with other values. Only Put is timed.
 func BenchmarkPut(b *testing.B) {
-	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+	perPolicy(b, func(b *testing.B, sh shape, t rserpool.PolicyType) {
 		spaces := make([]*Space, smallSpaces(sh))
 		for i := range spaces {
 			spaces[i] = fill(b, sh, t)
 		}
 		type put struct {
 			space   *Space
-			handle  param.PoolHandle
+			handle  rserpool.PoolHandle
 			element *Element
 		}
 		r := rand.New(rand.NewPCG(5, 6))
 		batch := make([]put, min(1000, len(spaces)*sh.pools*sh.elements/10))
 		random := func(i int) put {
-			return put{spaces[i%len(spaces)], benchHandle(r.IntN(sh.pools)), benchElement(r, param.PEID(r.Uint32()), t)}
+			return put{spaces[i%len(spaces)], benchHandle(r.IntN(sh.pools)), benchElement(r, rserpool.PEID(r.Uint32()), t)}
 		}
 		run := func(b *testing.B, next func(i int)) {
 			b.ReportAllocs()
@@ -165,7 +165,7 @@ func BenchmarkPut(b *testing.B) {
 // BenchmarkHeap reports the heap that a handlespace takes for an element, its
 // two addresses and its share of the pool included.
 func BenchmarkHeap(b *testing.B) {
-	perPolicy(b, func(b *testing.B, sh shape, t param.PolicyType) {
+	perPolicy(b, func(b *testing.B, sh shape, t rserpool.PolicyType) {
 		for b.Loop() {
 			spaces := make([]*Space, smallSpaces(sh))
 			before := heapInUse()

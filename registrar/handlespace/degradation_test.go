@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func percent(n uint32) uint32 { return 0xffffffff / 100 * n }
 
-func degrading(t param.PolicyType, load, degradation uint32) param.Policy {
-	return param.Policy{Type: t, Load: percent(load), LoadDegradation: percent(degradation)}
+func degrading(t rserpool.PolicyType, load, degradation uint32) rserpool.Policy {
+	return rserpool.Policy{Type: t, Load: percent(load), LoadDegradation: percent(degradation)}
 }
 
 // counted tells how often each of n elements is selected, one at a time.
@@ -30,7 +30,7 @@ func counted(p *Pool, n, selections int) []int {
 // (RFC 5356, Sections 5.2.2 and 5.3.2), so that degradations of 10 % and 30 %
 // mean 3 to 1 for ever.
 func TestDegradationBeyondFullLoad(t *testing.T) {
-	for _, typ := range []param.PolicyType{param.LeastUsedDegradation, param.LeastUsedDegradationDPF} {
+	for _, typ := range []rserpool.PolicyType{rserpool.LeastUsedDegradation, rserpool.LeastUsedDegradationDPF} {
 		t.Run(policyName(typ), func(t *testing.T) {
 			_, p := poolOf(t, degrading(typ, 0, 10), degrading(typ, 0, 30))
 			for round := range 50 {
@@ -41,7 +41,7 @@ func TestDegradationBeyondFullLoad(t *testing.T) {
 		})
 	}
 	t.Run("PLU", func(t *testing.T) {
-		typ := param.PriorityLeastUsed
+		typ := rserpool.PriorityLeastUsed
 		_, p := poolOf(t, degrading(typ, 90, 50), degrading(typ, 80, 70), degrading(typ, 90, 30))
 		wantIDs(t, ids(p, 3, 3), []int{2, 0, 1}, []int{2, 0, 1}, []int{2, 0, 1})
 		if got, want := p.Select(nil, 3, 0)[2].Value, uint64(percent(80))+uint64(percent(70)); got != want {
@@ -49,7 +49,7 @@ func TestDegradationBeyondFullLoad(t *testing.T) {
 		}
 	})
 	t.Run("PLUD", func(t *testing.T) { // the second one starts 20 % behind
-		typ := param.PriorityLeastUsedDegradation
+		typ := rserpool.PriorityLeastUsedDegradation
 		_, p := poolOf(t, degrading(typ, 90, 10), degrading(typ, 90, 30))
 		counted(p, 2, 2)
 		for range 50 {
@@ -63,7 +63,7 @@ func TestDegradationBeyondFullLoad(t *testing.T) {
 // TestRandomDegradationBeyondFullLoad: the randomized policies go on telling
 // loads apart, too.
 func TestRandomDegradationBeyondFullLoad(t *testing.T) {
-	typ := param.RandomizedLeastUsedDegradation
+	typ := rserpool.RandomizedLeastUsedDegradation
 	_, p := poolOf(t, degrading(typ, 0, 10), degrading(typ, 0, 30))
 	counted(p, 2, 1000)
 	if got := counted(p, 2, 10000); got[0] < 6500 {
@@ -74,7 +74,7 @@ func TestRandomDegradationBeyondFullLoad(t *testing.T) {
 // TestDegradationForMillions: sums are set back before they end, and the order
 // stays.
 func TestDegradationForMillions(t *testing.T) {
-	typ := param.LeastUsedDegradation
+	typ := rserpool.LeastUsedDegradation
 	_, p := poolOf(t, degrading(typ, 0, 100), degrading(typ, 50, 100), degrading(typ, 99, 50))
 	counted(p, 3, 1000)
 	before := counted(p, 3, 400)
@@ -101,7 +101,7 @@ func TestDegradationForMillions(t *testing.T) {
 // TestDegradationOfNewcomers: who joins late, or returns, gets no more than its
 // share.
 func TestDegradationOfNewcomers(t *testing.T) {
-	typ := param.LeastUsedDegradation
+	typ := rserpool.LeastUsedDegradation
 	s, p := poolOf(t, degrading(typ, 0, 5), degrading(typ, 0, 5))
 	counted(p, 2, 10000)
 	mustPut(t, s, "p", newElement(2, IPv4, degrading(typ, 0, 5)))
@@ -122,7 +122,7 @@ func TestDegradationOfNewcomers(t *testing.T) {
 func TestDegradationDoesNotHerd(t *testing.T) {
 	for _, rate := range []int{1, 10, 1000} { // selections a second
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
-			typ := param.LeastUsedDegradation
+			typ := rserpool.LeastUsedDegradation
 			s, p := poolOf(t, degrading(typ, 0, 5), degrading(typ, 0, 5))
 			var share [2]int // since the last report
 			var all [2]int
@@ -136,7 +136,7 @@ func TestDegradationDoesNotHerd(t *testing.T) {
 					if n := share[0] + share[1]; n > 0 {
 						load = uint32(50 * share[reporter] / n)
 					}
-					mustPut(t, s, "p", newElement(param.PEID(reporter), IPv4, degrading(typ, load, 5)))
+					mustPut(t, s, "p", newElement(rserpool.PEID(reporter), IPv4, degrading(typ, load, 5)))
 					share[reporter] = 0
 					reporter = 1 - reporter
 				}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Families is a set of address families.
@@ -26,7 +26,7 @@ func (f Families) admits(class Families) bool { return f == 0 || f&class != 0 }
 // Element is a registered pool element. Elements are immutable once they have
 // been put into a Space: a change puts another Element with the same ID.
 type Element struct {
-	param.PoolElement
+	rserpool.PoolElement
 	// Expires is when the registration life ends; zero for never.
 	Expires time.Time
 }
@@ -51,12 +51,12 @@ func (e *Element) same(o *Element) bool {
 	return e.ID == o.ID && e.Home == o.Home && e.Life == o.Life && e.EncapPort == o.EncapPort && e.Policy == o.Policy &&
 		sameTransport(&e.UserTransport, &o.UserTransport) &&
 		sameTransport(&e.ASAPTransport, &o.ASAPTransport) &&
-		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b param.Raw) bool {
+		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b rserpool.Parameter) bool {
 			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
 		})
 }
 
-func sameTransport(a, b *param.Transport) bool {
+func sameTransport(a, b *rserpool.Transport) bool {
 	return a.Type == b.Type && a.Port == b.Port && a.Use == b.Use && a.ServiceCode == b.ServiceCode &&
 		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Opaque, b.Opaque)
 }
@@ -75,25 +75,25 @@ type Selected struct {
 type InconsistentError struct {
 	// Cause is CauseInconsistentPolicy, CauseInconsistentTransportType or
 	// CauseInconsistentDataControl.
-	Cause param.CauseCode
+	Cause rserpool.CauseCode
 	// Policy, Transport and Use are the pool's, from its first element.
-	Policy    param.PolicyType
-	Transport param.Type
-	Use       param.TransportUse
+	Policy    rserpool.PolicyType
+	Transport rserpool.TransportType
+	Use       rserpool.TransportUse
 	// Element has what the element offers.
-	Element param.PoolKind
+	Element rserpool.PoolKind
 }
 
 // Error names what the element has and what the pool has, and what to do.
 func (e *InconsistentError) Error() string {
-	return param.Conflict(e.Cause, e.Element, param.PoolKind{Policy: e.Policy, Transport: e.Transport, Use: e.Use})
+	return rserpool.Conflict(e.Cause, e.Element, rserpool.PoolKind{Policy: e.Policy, Transport: e.Transport, Use: e.Use})
 }
 
 // use is the transport use that counts for a pool's consistency: it is on the
 // wire only for SCTP (RFC 5354, Section 3.4).
-func use(t *param.Transport) param.TransportUse {
-	if t.Type != param.TypeSCTPTransport {
-		return param.DataOnly
+func use(t *rserpool.Transport) rserpool.TransportUse {
+	if t.Type != rserpool.SCTP {
+		return rserpool.DataOnly
 	}
 	return t.Use
 }

@@ -5,21 +5,21 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The writer puts and removes elements; readers look up a name and select.
 func Example() {
 	s := handlespace.New(rand.New(rand.NewPCG(1, 2)))
 	for id, load := range []uint32{30, 10, 20} {
-		_, err := s.Put("Compute Pool", &handlespace.Element{PoolElement: param.PoolElement{
-			ID: param.PEID(id),
-			UserTransport: param.Transport{
-				Type: param.TypeTCPTransport, Port: 80,
+		_, err := s.Put("Compute Pool", &handlespace.Element{PoolElement: rserpool.PoolElement{
+			ID: rserpool.PEID(id),
+			UserTransport: rserpool.Transport{
+				Type: rserpool.TCP, Port: 80,
 				Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(id)})},
 			},
-			Policy: param.Policy{Type: param.LeastUsed, Load: load},
+			Policy: rserpool.Policy{Type: rserpool.LeastUsed, Load: load},
 		}})
 		if err != nil {
 			fmt.Println(err)

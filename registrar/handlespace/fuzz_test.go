@@ -7,33 +7,33 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // model is a handlespace as maps, searched from end to end.
-type model map[param.PoolHandle]map[param.PEID]*Element
+type model map[rserpool.PoolHandle]map[rserpool.PEID]*Element
 
-func (m model) put(h param.PoolHandle, e *Element) (old *Element, cause param.CauseCode) {
+func (m model) put(h rserpool.PoolHandle, e *Element) (old *Element, cause rserpool.CauseCode) {
 	pool := m[h]
 	for _, o := range pool {
 		switch {
 		case o.Policy.Type != e.Policy.Type:
-			return nil, param.CauseInconsistentPolicy
+			return nil, rserpool.CauseInconsistentPolicy
 		case o.UserTransport.Type != e.UserTransport.Type:
-			return nil, param.CauseInconsistentTransportType
-		case o.UserTransport.Use != e.UserTransport.Use && e.UserTransport.Type == param.TypeSCTPTransport:
-			return nil, param.CauseInconsistentDataControl
+			return nil, rserpool.CauseInconsistentTransportType
+		case o.UserTransport.Use != e.UserTransport.Use && e.UserTransport.Type == rserpool.SCTP:
+			return nil, rserpool.CauseInconsistentDataControl
 		}
 	}
 	if pool == nil {
-		pool = make(map[param.PEID]*Element)
+		pool = make(map[rserpool.PEID]*Element)
 		m[h] = pool
 	}
 	old, pool[e.ID] = pool[e.ID], e
 	return old, 0
 }
 
-func (m model) remove(h param.PoolHandle, id param.PEID) *Element {
+func (m model) remove(h rserpool.PoolHandle, id rserpool.PEID) *Element {
 	e := m[h][id]
 	delete(m[h], id)
 	if len(m[h]) == 0 {
@@ -42,7 +42,7 @@ func (m model) remove(h param.PoolHandle, id param.PEID) *Element {
 	return e
 }
 
-func (m model) lookup(name string) (found param.PoolHandle, below bool) {
+func (m model) lookup(name string) (found rserpool.PoolHandle, below bool) {
 	folded := strings.ToLower(name) // the fuzz target's handles are ASCII
 	for h := range m {
 		lower := strings.ToLower(string(h))
@@ -53,8 +53,8 @@ func (m model) lookup(name string) (found param.PoolHandle, below bool) {
 			below = true
 		}
 	}
-	if _, ok := m[param.PoolHandle(name)]; ok {
-		found = param.PoolHandle(name)
+	if _, ok := m[rserpool.PoolHandle(name)]; ok {
+		found = rserpool.PoolHandle(name)
 	}
 	return found, below
 }
@@ -71,7 +71,7 @@ func carriable(name string) bool {
 	return true
 }
 
-func (m model) elements(h param.PoolHandle) []*Element {
+func (m model) elements(h rserpool.PoolHandle) []*Element {
 	var es []*Element
 	for _, e := range m[h] {
 		es = append(es, e)
@@ -97,16 +97,16 @@ func FuzzSpace(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		s, m := newSpace(), make(model)
 		for ; len(ops) >= 4; ops = ops[4:] {
-			h := param.PoolHandle(names[int(ops[1])%len(names)])
-			id, x := param.PEID(ops[2]%16), ops[3]
+			h := rserpool.PoolHandle(names[int(ops[1])%len(names)])
+			id, x := rserpool.PEID(ops[2]%16), ops[3]
 			switch ops[0] % 4 {
 			case 0:
-				e := newElement(id, Families(x%4), param.Policy{
+				e := newElement(id, Families(x%4), rserpool.Policy{
 					Type: policies[int(ops[1]+ops[2]>>4)%len(policies)], Weight: uint32(x >> 4), Load: uint32(x) << 24,
 				})
 				if x%16 == 7 {
-					e.UserTransport.Type = param.TypeSCTPTransport
-					e.UserTransport.Use = param.TransportUse(x >> 7)
+					e.UserTransport.Type = rserpool.SCTP
+					e.UserTransport.Use = rserpool.TransportUse(x >> 7)
 				}
 				fuzzPut(t, s, m, h, e)
 			case 1:
@@ -149,12 +149,12 @@ func FuzzSpace(f *testing.F) {
 	})
 }
 
-func fuzzPut(t *testing.T, s *Space, m model, h param.PoolHandle, e *Element) {
+func fuzzPut(t *testing.T, s *Space, m model, h rserpool.PoolHandle, e *Element) {
 	t.Helper()
 	serial := s.Changes()
 	got, err := s.Put(h, e)
 	want, cause := m.put(h, e)
-	var gotCause param.CauseCode
+	var gotCause rserpool.CauseCode
 	if err != nil {
 		gotCause = err.(*InconsistentError).Cause
 	}
@@ -168,7 +168,7 @@ func fuzzPut(t *testing.T, s *Space, m model, h param.PoolHandle, e *Element) {
 
 func fuzzSelect(t *testing.T, p *Pool, m model, n int, f Families) {
 	t.Helper()
-	seen := make(map[param.PEID]bool)
+	seen := make(map[rserpool.PEID]bool)
 	got := p.Select(nil, n, f)
 	for _, e := range got {
 		if m[p.Handle()][e.ID] != e.Element || !f.admits(e.Families()) || seen[e.ID] {
@@ -185,7 +185,7 @@ func fuzzLookup(t *testing.T, s *Space, m model, name string) {
 	t.Helper()
 	for _, name := range []string{name, strings.ToUpper(name), strings.ToLower(name)} {
 		p, below := s.Lookup([]byte(name))
-		var got param.PoolHandle
+		var got rserpool.PoolHandle
 		if p != nil {
 			got = p.Handle()
 		}

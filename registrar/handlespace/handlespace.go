@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Space is a handlespace: all pools of an operational scope. Put, Remove and
@@ -41,7 +41,7 @@ func New(seed *rand.Rand) *Space {
 // degradation counter starts at 0 again (RFC 5356, Section 5.2.2).
 //
 // Put takes O(log N) amortized for a pool of N elements.
-func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
+func (s *Space) Put(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
 	p := s.Pool(h)
 	if p == nil {
 		p = newPool(h, e, s.seed)
@@ -68,7 +68,7 @@ func (s *Space) Put(h param.PoolHandle, e *Element) (old *Element, err error) {
 // Renew is Put, but an element that is alone in its pool need not fit what the pool
 // was: it makes the pool another one, in one step, so that no reader finds it without
 // an element. A reader that has found the former pool before goes on with its element.
-func (s *Space) Renew(h param.PoolHandle, e *Element) (old *Element, err error) {
+func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
 	p := s.Pool(h)
 	if p == nil || p.check(e) == nil || p.Len() > 1 {
 		return s.Put(h, e)
@@ -86,7 +86,7 @@ func (s *Space) Renew(h param.PoolHandle, e *Element) (old *Element, err error) 
 // Remove takes an element out and returns it, nil if it was not there. A pool
 // without elements is gone. No selection that starts after Remove has returned
 // picks the element.
-func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
+func (s *Space) Remove(h rserpool.PoolHandle, id rserpool.PEID) *Element {
 	p := s.Pool(h)
 	if p == nil || p.Element(id) == nil {
 		return nil
@@ -103,7 +103,7 @@ func (s *Space) Remove(h param.PoolHandle, id param.PEID) *Element {
 
 // Pool returns the pool of that handle, nil if there is none. It does not
 // allocate.
-func (s *Space) Pool(h param.PoolHandle) *Pool {
+func (s *Space) Pool(h rserpool.PoolHandle) *Pool {
 	name := string(h)
 	if n := find(&s.table, s.table.hashString(name), name); n != nil {
 		return exact(n, name)
@@ -133,7 +133,7 @@ func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
 // Alike returns how many pools there are whose handles differ from h in ASCII
 // case only, or not at all. They share one place in the table, so that adding
 // one more takes time in proportion.
-func (s *Space) Alike(h param.PoolHandle) int {
+func (s *Space) Alike(h rserpool.PoolHandle) int {
 	name := string(h)
 	n := find(&s.table, s.table.hashString(name), name)
 	if n == nil || n.pool == nil {
@@ -147,7 +147,7 @@ const nameSize = 128
 
 // HandleSize is about how many bytes a pool's handle takes: its own, and those
 // of the table for each of the names above it.
-func HandleSize(h param.PoolHandle) int {
+func HandleSize(h rserpool.PoolHandle) int {
 	size := len(h)
 	for range namesAbove(string(h)) {
 		size += nameSize

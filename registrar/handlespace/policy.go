@@ -5,17 +5,17 @@ import (
 	"math/bits"
 	"math/rand/v2"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // rule is what the policies do not have in common. To add a policy, give it a
 // line in rules and a case in slow_test.go.
 type rule struct {
-	policy param.PolicyType
+	policy rserpool.PolicyType
 	kind   kind
 	// base is what the policy compares or weighs of an element; nil if
 	// nothing. Where the policy weighs, it is at most full.
-	base func(p *param.Policy) uint64
+	base func(p *rserpool.Policy) uint64
 	// counts tells that every selection adds the Load Degradation to base,
 	// which is a load then, be it compared or turned into a weight.
 	counts bool
@@ -39,26 +39,26 @@ const (
 // rules are the policies of RFC 5356 and those of RSPLIB. The first one is for
 // all others, too.
 var rules = [...]rule{
-	{policy: param.RoundRobin, kind: inTurn},
-	{policy: param.WeightedRoundRobin, kind: inWeightedTurn, base: weight},
-	{policy: param.Random, kind: uniform},
-	{policy: param.WeightedRandom, kind: weighted, base: weight},
-	{policy: param.Priority, kind: highest, base: priority},
-	{policy: param.LeastUsed, kind: lowest, base: load},
-	{policy: param.LeastUsedDegradation, kind: lowest, base: load, counts: true},
-	{policy: param.PriorityLeastUsed, kind: lowest, base: nextLoad},
-	{policy: param.RandomizedLeastUsed, kind: weighted, base: unload, rescue: true},
-	{policy: param.RandomizedPriorityLeastUsed, kind: weighted, base: nextUnload},
-	{policy: param.RandomizedLeastUsedDegradation, kind: weighted, base: load, counts: true},
-	{policy: param.PriorityLeastUsedDegradation, kind: lowest, base: nextLoad, counts: true},
-	{policy: param.RandomizedPriorityLeastUsedDegradation, kind: weighted, base: nextLoad, counts: true},
-	{policy: param.WeightedRandomDPF, kind: weighted, base: nearWeight},
-	{policy: param.LeastUsedDPF, kind: lowest, base: distantLoad},
-	{policy: param.LeastUsedDegradationDPF, kind: lowest, base: distantLoad, counts: true},
+	{policy: rserpool.RoundRobin, kind: inTurn},
+	{policy: rserpool.WeightedRoundRobin, kind: inWeightedTurn, base: weight},
+	{policy: rserpool.Random, kind: uniform},
+	{policy: rserpool.WeightedRandom, kind: weighted, base: weight},
+	{policy: rserpool.Priority, kind: highest, base: priority},
+	{policy: rserpool.LeastUsed, kind: lowest, base: load},
+	{policy: rserpool.LeastUsedDegradation, kind: lowest, base: load, counts: true},
+	{policy: rserpool.PriorityLeastUsed, kind: lowest, base: nextLoad},
+	{policy: rserpool.RandomizedLeastUsed, kind: weighted, base: unload, rescue: true},
+	{policy: rserpool.RandomizedPriorityLeastUsed, kind: weighted, base: nextUnload},
+	{policy: rserpool.RandomizedLeastUsedDegradation, kind: weighted, base: load, counts: true},
+	{policy: rserpool.PriorityLeastUsedDegradation, kind: lowest, base: nextLoad, counts: true},
+	{policy: rserpool.RandomizedPriorityLeastUsedDegradation, kind: weighted, base: nextLoad, counts: true},
+	{policy: rserpool.WeightedRandomDPF, kind: weighted, base: nearWeight},
+	{policy: rserpool.LeastUsedDPF, kind: lowest, base: distantLoad},
+	{policy: rserpool.LeastUsedDegradationDPF, kind: lowest, base: distantLoad, counts: true},
 }
 
 // ruleOf returns the rule of a policy type.
-func ruleOf(t param.PolicyType) *rule {
+func ruleOf(t rserpool.PolicyType) *rule {
 	for i := range rules {
 		if rules[i].policy == t {
 			return &rules[i]
@@ -102,26 +102,26 @@ func (r *rule) value(m *members, slot uint32) uint64 {
 // cut there, all elements would be equal as soon as all had reached it.
 const full = 0xffffffff
 
-func weight(p *param.Policy) uint64   { return uint64(p.Weight) }
-func priority(p *param.Policy) uint64 { return uint64(p.Priority) }
-func load(p *param.Policy) uint64     { return uint64(p.Load) }
+func weight(p *rserpool.Policy) uint64   { return uint64(p.Weight) }
+func priority(p *rserpool.Policy) uint64 { return uint64(p.Priority) }
+func load(p *rserpool.Policy) uint64     { return uint64(p.Load) }
 
 // nextLoad is the load with one user more (RFC 5356, Section 5.3.2).
-func nextLoad(p *param.Policy) uint64 { return uint64(p.Load) + uint64(p.LoadDegradation) }
+func nextLoad(p *rserpool.Policy) uint64 { return uint64(p.Load) + uint64(p.LoadDegradation) }
 
 // unload is RFC 5356, Section 5.4.2. An element without any capacity left is
 // not chosen.
-func unload(p *param.Policy) uint64 { return full - uint64(p.Load) }
+func unload(p *rserpool.Policy) uint64 { return full - uint64(p.Load) }
 
 // spare is the weight for a load in RSPLIB's randomized policies, which keep
 // every element within reach.
 func spare(load uint64) uint64 { return full - min(load, full-1) }
 
-func nextUnload(p *param.Policy) uint64 { return spare(nextLoad(p)) }
+func nextUnload(p *rserpool.Policy) uint64 { return spare(nextLoad(p)) }
 
 // nearWeight is Weight * (1 - Distance * Weight DPF), rounded. An element that
 // can serve stays within reach, however far it is.
-func nearWeight(p *param.Policy) uint64 {
+func nearWeight(p *rserpool.Policy) uint64 {
 	if p.Weight == 0 {
 		return 0
 	}
@@ -129,11 +129,11 @@ func nearWeight(p *param.Policy) uint64 {
 	return max(1, (uint64(p.Weight)*near+full/2)/full)
 }
 
-func distantLoad(p *param.Policy) uint64 { return sum(uint64(p.Load), distance(p)) }
+func distantLoad(p *rserpool.Policy) uint64 { return sum(uint64(p.Load), distance(p)) }
 
 // distance is what the distance adds to the load: DPF is the fraction of full
 // for a unit of it.
-func distance(p *param.Policy) uint64 { return uint64(p.Distance) * uint64(p.DPF) }
+func distance(p *rserpool.Policy) uint64 { return uint64(p.Distance) * uint64(p.DPF) }
 
 // sum ends at the largest number there is, which takes distances of a million
 // times full.

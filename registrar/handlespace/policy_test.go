@@ -7,15 +7,15 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // poolOf returns a pool of elements 0, 1, 2, ... with the given policies.
-func poolOf(t testing.TB, policies ...param.Policy) (*Space, *Pool) {
+func poolOf(t testing.TB, policies ...rserpool.Policy) (*Space, *Pool) {
 	t.Helper()
 	s := newSpace()
 	for id, p := range policies {
-		mustPut(t, s, "p", newElement(param.PEID(id), IPv4, p))
+		mustPut(t, s, "p", newElement(rserpool.PEID(id), IPv4, p))
 	}
 	return s, s.Pool("p")
 }
@@ -40,18 +40,18 @@ func wantIDs(t *testing.T, got [][]int, want ...[]int) {
 	}
 }
 
-func weights(t param.PolicyType, ws ...uint32) []param.Policy {
-	var ps []param.Policy
+func weights(t rserpool.PolicyType, ws ...uint32) []rserpool.Policy {
+	var ps []rserpool.Policy
 	for _, w := range ws {
-		ps = append(ps, param.Policy{Type: t, Weight: w})
+		ps = append(ps, rserpool.Policy{Type: t, Weight: w})
 	}
 	return ps
 }
 
-func loads(t param.PolicyType, degradation uint32, ls ...uint32) []param.Policy {
-	var ps []param.Policy
+func loads(t rserpool.PolicyType, degradation uint32, ls ...uint32) []rserpool.Policy {
+	var ps []rserpool.Policy
 	for _, l := range ls {
-		ps = append(ps, param.Policy{Type: t, Load: l, LoadDegradation: degradation})
+		ps = append(ps, rserpool.Policy{Type: t, Load: l, LoadDegradation: degradation})
 	}
 	return ps
 }
@@ -59,15 +59,15 @@ func loads(t param.PolicyType, degradation uint32, ls ...uint32) []param.Policy 
 // TestRoundRobin is RFC 5356, Section 4.1.2: the list begins at the head, which
 // advances by one.
 func TestRoundRobin(t *testing.T) {
-	for _, typ := range []param.PolicyType{param.RoundRobin, 0, 0x99, 0x8badf00d, 0xb0002004, 0xb0002005} {
+	for _, typ := range []rserpool.PolicyType{rserpool.RoundRobin, 0, 0x99, 0x8badf00d, 0xb0002004, 0xb0002005} {
 		t.Run(policyName(typ), func(t *testing.T) {
 			s, p := poolOf(t, weights(typ, 0, 7, 7)...)
 			wantIDs(t, ids(p, 2, 4), []int{0, 1}, []int{1, 2}, []int{2, 0}, []int{0, 1})
 			wantIDs(t, ids(p, 9, 1), []int{1, 2, 0})
 
 			// A re-registration keeps the place, a newcomer waits for a round.
-			mustPut(t, s, "p", newElement(2, IPv6, param.Policy{Type: typ}))
-			mustPut(t, s, "p", newElement(3, IPv4, param.Policy{Type: typ}))
+			mustPut(t, s, "p", newElement(2, IPv6, rserpool.Policy{Type: typ}))
+			mustPut(t, s, "p", newElement(3, IPv4, rserpool.Policy{Type: typ}))
 			wantIDs(t, ids(p, 1, 5), []int{2}, []int{0}, []int{1}, []int{3}, []int{2})
 
 			// Removing the head makes the next one the head.
@@ -85,22 +85,22 @@ func TestRoundRobin(t *testing.T) {
 func TestRoundRobinFamilies(t *testing.T) {
 	s := newSpace()
 	for id, f := range []Families{IPv4, IPv6, IPv4 | IPv6, 0} {
-		mustPut(t, s, "p", newElement(param.PEID(id), f, param.Policy{Type: param.RoundRobin}))
+		mustPut(t, s, "p", newElement(rserpool.PEID(id), f, rserpool.Policy{Type: rserpool.RoundRobin}))
 	}
 	p := s.Pool("p")
 	steps := []struct {
 		f    Families
-		want []param.PEID
+		want []rserpool.PEID
 	}{
-		{IPv4, []param.PEID{0, 2}},
-		{IPv4, []param.PEID{2, 0}},
-		{IPv6, []param.PEID{1, 2}},
-		{IPv6, []param.PEID{2, 1}},
-		{0, []param.PEID{3, 0, 1, 2}},
-		{IPv4 | IPv6, []param.PEID{0, 1, 2}},
+		{IPv4, []rserpool.PEID{0, 2}},
+		{IPv4, []rserpool.PEID{2, 0}},
+		{IPv6, []rserpool.PEID{1, 2}},
+		{IPv6, []rserpool.PEID{2, 1}},
+		{0, []rserpool.PEID{3, 0, 1, 2}},
+		{IPv4 | IPv6, []rserpool.PEID{0, 1, 2}},
 	}
 	for i, step := range steps {
-		var got []param.PEID
+		var got []rserpool.PEID
 		for _, e := range p.Select(nil, 10, step.f) {
 			got = append(got, e.ID)
 		}
@@ -111,9 +111,9 @@ func TestRoundRobinFamilies(t *testing.T) {
 }
 
 func TestPriority(t *testing.T) {
-	var ps []param.Policy
+	var ps []rserpool.Policy
 	for _, prio := range []uint32{5, 0xffffffff, 0, 5} {
-		ps = append(ps, param.Policy{Type: param.Priority, Priority: prio})
+		ps = append(ps, rserpool.Policy{Type: rserpool.Priority, Priority: prio})
 	}
 	_, p := poolOf(t, ps...)
 	got := p.Select(nil, 4, 0)
@@ -130,9 +130,9 @@ func TestPriority(t *testing.T) {
 // TestLeastUsed is RFC 5356, Section 5.1.2: ascending by load, equal ones in
 // turn.
 func TestLeastUsed(t *testing.T) {
-	s, p := poolOf(t, loads(param.LeastUsed, 0, 20, 10, 10, 0xffffffff)...)
+	s, p := poolOf(t, loads(rserpool.LeastUsed, 0, 20, 10, 10, 0xffffffff)...)
 	wantIDs(t, ids(p, 3, 3), []int{1, 2, 0}, []int{2, 1, 0}, []int{1, 2, 0})
-	mustPut(t, s, "p", newElement(3, IPv4, param.Policy{Type: param.LeastUsed}))
+	mustPut(t, s, "p", newElement(3, IPv4, rserpool.Policy{Type: rserpool.LeastUsed}))
 	wantIDs(t, ids(p, 1, 2), []int{3}, []int{3})
 	if got := p.Select(nil, 4, 0)[3]; got.ID != 0 || got.Value != 20 {
 		t.Errorf("last is %v with load %d", got.ID, got.Value)
@@ -143,7 +143,7 @@ func TestLeastUsed(t *testing.T) {
 // counts. A re-registration with other values starts with the least that any
 // element has by its selections.
 func TestLeastUsedDegradation(t *testing.T) {
-	typ := param.LeastUsedDegradation
+	typ := rserpool.LeastUsedDegradation
 	s, p := poolOf(t, loads(typ, 10, 0, 5, 100)...)
 	wantIDs(t, ids(p, 1, 5), []int{0}, []int{1}, []int{0}, []int{1}, []int{0})
 	// Loads are 30, 25, 100 now; two of three count.
@@ -159,18 +159,18 @@ func TestLeastUsedDegradation(t *testing.T) {
 		}
 	}
 	check(45, 50, 100)
-	mustPut(t, s, "p", newElement(1, IPv4, param.Policy{Type: typ, Load: 5, LoadDegradation: 10}))
+	mustPut(t, s, "p", newElement(1, IPv4, rserpool.Policy{Type: typ, Load: 5, LoadDegradation: 10}))
 	check(55, 60, 110) // the same values
-	mustPut(t, s, "p", newElement(1, IPv4, param.Policy{Type: typ, Load: 6, LoadDegradation: 10}))
+	mustPut(t, s, "p", newElement(1, IPv4, rserpool.Policy{Type: typ, Load: 6, LoadDegradation: 10}))
 	check(26, 70, 120) // element 2 has been selected twice
 }
 
 // TestPriorityLeastUsed is the example of RFC 5356, Section 5.3.1.
 func TestPriorityLeastUsed(t *testing.T) {
-	typ := param.PriorityLeastUsed
+	typ := rserpool.PriorityLeastUsed
 	_, p := poolOf(t,
-		param.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(50)},
-		param.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(10)},
+		rserpool.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(50)},
+		rserpool.Policy{Type: typ, Load: percent(50), LoadDegradation: percent(10)},
 	)
 	wantIDs(t, ids(p, 2, 2), []int{1, 0}, []int{1, 0})
 	if got := p.Select(nil, 1, 0)[0].Value; got != uint64(percent(50)+percent(10)) {
@@ -181,7 +181,7 @@ func TestPriorityLeastUsed(t *testing.T) {
 // TestNoService: weight 0 means that an element cannot serve (RFC 5356,
 // Section 3.2).
 func TestNoService(t *testing.T) {
-	for _, typ := range []param.PolicyType{param.WeightedRoundRobin, param.WeightedRandom, param.WeightedRandomDPF} {
+	for _, typ := range []rserpool.PolicyType{rserpool.WeightedRoundRobin, rserpool.WeightedRandom, rserpool.WeightedRandomDPF} {
 		t.Run(policyName(typ), func(t *testing.T) {
 			s, p := poolOf(t, weights(typ, 0, 3, 0)...)
 			for _, got := range ids(p, 5, 50) {
@@ -190,11 +190,11 @@ func TestNoService(t *testing.T) {
 			if p.Len() != 3 {
 				t.Errorf("Len = %d", p.Len())
 			}
-			mustPut(t, s, "p", newElement(1, IPv4, param.Policy{Type: typ}))
+			mustPut(t, s, "p", newElement(1, IPv4, rserpool.Policy{Type: typ}))
 			if got := ids(p, 5, 1)[0]; len(got) != 0 {
 				t.Errorf("selected %v where nobody serves", got)
 			}
-			mustPut(t, s, "p", newElement(2, IPv4, param.Policy{Type: typ, Weight: 1}))
+			mustPut(t, s, "p", newElement(2, IPv4, rserpool.Policy{Type: typ, Weight: 1}))
 			wantIDs(t, ids(p, 5, 1), []int{2})
 			if s.Remove("p", 0) == nil || s.Remove("p", 2) == nil || s.Remove("p", 1) == nil {
 				t.Error("Remove did not find them all")
@@ -206,13 +206,13 @@ func TestNoService(t *testing.T) {
 // TestFullLoad: with randomized least used, an element at 100 % is chosen only
 // where all candidates are.
 func TestFullLoad(t *testing.T) {
-	typ := param.RandomizedLeastUsed
+	typ := rserpool.RandomizedLeastUsed
 	s, p := poolOf(t, loads(typ, 0, 0xffffffff, 0xffffffff, 0xfffffffe)...)
 	for _, got := range ids(p, 3, 50) {
 		wantIDs(t, [][]int{got}, []int{2})
 	}
-	mustPut(t, s, "p", newElement(2, IPv6, param.Policy{Type: typ, Load: 0xfffffffe}))
-	seen := make(map[param.PEID]int)
+	mustPut(t, s, "p", newElement(2, IPv6, rserpool.Policy{Type: typ, Load: 0xfffffffe}))
+	seen := make(map[rserpool.PEID]int)
 	for range 1000 {
 		got := p.Select(nil, 1, IPv4)
 		if len(got) != 1 || got[0].Value != 0 {
@@ -243,7 +243,7 @@ func TestNearWeight(t *testing.T) {
 		{0xffffffff, 0, 0, 0xffffffff},
 	}
 	for _, tt := range tests {
-		p := param.Policy{Weight: tt.weight, DPF: tt.dpf, Distance: tt.distance}
+		p := rserpool.Policy{Weight: tt.weight, DPF: tt.dpf, Distance: tt.distance}
 		if got := nearWeight(&p); got != uint64(tt.want) {
 			t.Errorf("nearWeight(%d, %d, %d) = %d, want %d", tt.weight, tt.dpf, tt.distance, got, tt.want)
 		}
@@ -285,8 +285,8 @@ func chances(ws []float64, n int) [][]float64 {
 func TestFrequencies(t *testing.T) {
 	const draws = 40000
 	quarter := uint32(1) << 30
-	all := func(t param.PolicyType) []param.Policy {
-		return []param.Policy{
+	all := func(t rserpool.PolicyType) []rserpool.Policy {
+		return []rserpool.Policy{
 			{Type: t, Weight: 1, Load: 0},
 			{Type: t, Weight: 2, Load: quarter, LoadDegradation: quarter},
 			{Type: t, Weight: 0, Load: 0xffffffff},
@@ -295,9 +295,9 @@ func TestFrequencies(t *testing.T) {
 			{Type: t, Weight: 7, Load: 2 * quarter, DPF: 1 << 20, Distance: 100},
 		}
 	}
-	for _, typ := range []param.PolicyType{
-		param.Random, param.WeightedRandom, param.RandomizedLeastUsed,
-		param.RandomizedPriorityLeastUsed, param.WeightedRandomDPF,
+	for _, typ := range []rserpool.PolicyType{
+		rserpool.Random, rserpool.WeightedRandom, rserpool.RandomizedLeastUsed,
+		rserpool.RandomizedPriorityLeastUsed, rserpool.WeightedRandomDPF,
 	} {
 		for _, n := range []int{1, 3, 5} {
 			for _, f := range []Families{0, IPv4} {
@@ -305,7 +305,7 @@ func TestFrequencies(t *testing.T) {
 					s := newSpace()
 					slow := newSlowPool(typ)
 					for id, p := range all(typ) {
-						e := newElement(param.PEID(id), []Families{IPv4, IPv6, IPv4 | IPv6}[id%3], p)
+						e := newElement(rserpool.PEID(id), []Families{IPv4, IPv6, IPv4 | IPv6}[id%3], p)
 						mustPut(t, s, "p", e)
 						slow.put(e)
 					}
@@ -313,7 +313,7 @@ func TestFrequencies(t *testing.T) {
 					for i, e := range slow.elems {
 						if f.admits(e.Families()) {
 							ws[i] = float64(slow.value(e))
-							if typ == param.Random {
+							if typ == rserpool.Random {
 								ws[i] = 1
 							}
 						}
@@ -354,21 +354,21 @@ func compareChances(t *testing.T, what string, seen, want []float64, draws float
 // after the first selection depend on who was selected.
 func TestDegradedFrequencies(t *testing.T) {
 	for _, tt := range []struct {
-		typ  param.PolicyType
+		typ  rserpool.PolicyType
 		want [2]float64 // chances of the second selection to repeat the first, and of others
 	}{
-		{param.RandomizedLeastUsedDegradation, [2]float64{1.0 / 3, 2.0 / 3}}, // 1/2 against 1
-		{param.RandomizedPriorityLeastUsedDegradation, [2]float64{0, 1}},     // 0 against 1/2
+		{rserpool.RandomizedLeastUsedDegradation, [2]float64{1.0 / 3, 2.0 / 3}}, // 1/2 against 1
+		{rserpool.RandomizedPriorityLeastUsedDegradation, [2]float64{0, 1}},     // 0 against 1/2
 	} {
 		t.Run(policyName(tt.typ), func(t *testing.T) {
 			const draws = 20000
 			s := newSpace()
 			seen := make([]float64, 2)
 			for range draws {
-				for id := range param.PEID(2) { // a pool that gets empty loses its state
+				for id := range rserpool.PEID(2) { // a pool that gets empty loses its state
 					s.Remove("p", id)
 				}
-				for id := range param.PEID(2) {
+				for id := range rserpool.PEID(2) {
 					mustPut(t, s, "p", newElement(id, IPv4, loads(tt.typ, 1<<31, 0)[0]))
 				}
 				p := s.Pool("p")
@@ -389,8 +389,8 @@ func TestDegradedFrequencies(t *testing.T) {
 func TestUniformPairs(t *testing.T) {
 	const n, draws = 6, 60000
 	s := newSpace()
-	for id := range param.PEID(n) {
-		mustPut(t, s, "p", newElement(id, Families(id%2)+1, param.Policy{Type: param.Random}))
+	for id := range rserpool.PEID(n) {
+		mustPut(t, s, "p", newElement(id, Families(id%2)+1, rserpool.Policy{Type: rserpool.Random}))
 	}
 	seen := make([]float64, n*n)
 	for range draws {

@@ -6,26 +6,26 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Pool is a pool with the state of its policy. A Pool that has lost its last
 // element stays empty for ever: a new one takes its place in the Space.
 type Pool struct {
-	handle    param.PoolHandle
-	policy    param.PolicyType
-	transport param.Type
-	use       param.TransportUse
+	handle    rserpool.PoolHandle
+	policy    rserpool.PolicyType
+	transport rserpool.TransportType
+	use       rserpool.TransportUse
 
 	mu      sync.Mutex // guards what follows
 	members members
 	index   index
-	avoided map[param.PEID]struct{} // see Avoid; nil at first
+	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
 type members struct {
-	slots map[param.PEID]uint32
+	slots map[rserpool.PEID]uint32
 	elems []*Element
 	// at is where the index keeps the slot, within those of the same
 	// families, or nowhere.
@@ -57,26 +57,26 @@ type index interface {
 }
 
 // newPool returns an empty pool that fits e.
-func newPool(h param.PoolHandle, e *Element, seed *rand.Rand) *Pool {
+func newPool(h rserpool.PoolHandle, e *Element, seed *rand.Rand) *Pool {
 	return &Pool{
 		handle:    h,
 		policy:    e.Policy.Type,
 		transport: e.UserTransport.Type,
 		use:       use(&e.UserTransport),
-		members:   members{slots: make(map[param.PEID]uint32)},
+		members:   members{slots: make(map[rserpool.PEID]uint32)},
 		index:     ruleOf(e.Policy.Type).index(seed),
 	}
 }
 
 // Handle returns the pool's handle.
-func (p *Pool) Handle() param.PoolHandle { return p.handle }
+func (p *Pool) Handle() rserpool.PoolHandle { return p.handle }
 
 // Policy returns the pool's policy type, that of its first element.
-func (p *Pool) Policy() param.PolicyType { return p.policy }
+func (p *Pool) Policy() rserpool.PolicyType { return p.policy }
 
 // Transport returns the type and use of the pool's user transport. The use of
 // all but SCTP is DataOnly.
-func (p *Pool) Transport() (param.Type, param.TransportUse) { return p.transport, p.use }
+func (p *Pool) Transport() (rserpool.TransportType, rserpool.TransportUse) { return p.transport, p.use }
 
 // Len returns the number of elements.
 func (p *Pool) Len() int {
@@ -86,7 +86,7 @@ func (p *Pool) Len() int {
 }
 
 // Element returns the element with that identifier, nil if there is none.
-func (p *Pool) Element(id param.PEID) *Element {
+func (p *Pool) Element(id rserpool.PEID) *Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if slot, ok := p.members.slots[id]; ok {
@@ -128,14 +128,14 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 
 // check tells whether an element fits into the pool (RFC 5352, Section 3.1).
 func (p *Pool) check(e *Element) error {
-	var cause param.CauseCode
+	var cause rserpool.CauseCode
 	switch {
 	case e.Policy.Type != p.policy:
-		cause = param.CauseInconsistentPolicy
+		cause = rserpool.CauseInconsistentPolicy
 	case e.UserTransport.Type != p.transport:
-		cause = param.CauseInconsistentTransportType
+		cause = rserpool.CauseInconsistentTransportType
 	case use(&e.UserTransport) != p.use:
-		cause = param.CauseInconsistentDataControl
+		cause = rserpool.CauseInconsistentDataControl
 	default:
 		return nil
 	}
@@ -164,7 +164,7 @@ func (p *Pool) put(e *Element) (old *Element) {
 
 // remove takes an element out and returns it, nil if it is not there. The last
 // slot's element moves into the gap.
-func (p *Pool) remove(id param.PEID) *Element {
+func (p *Pool) remove(id rserpool.PEID) *Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
@@ -201,7 +201,7 @@ func (m *members) cut(n int) {
 	}
 	m.degraded.cut(n)
 	if cap(m.elems) < had {
-		slots := make(map[param.PEID]uint32, cap(m.elems))
+		slots := make(map[rserpool.PEID]uint32, cap(m.elems))
 		for slot, e := range m.elems {
 			slots[e.ID] = uint32(slot)
 		}

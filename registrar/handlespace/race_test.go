@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestConcurrent has one writer and many readers. An element's weight and load
@@ -16,7 +16,7 @@ import (
 func TestConcurrent(t *testing.T) {
 	const pools, ids, readers, steps = 8, 16, 4, 20000
 	policies := testPolicies()
-	handle := func(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("Pool%d.zone", i)) }
+	handle := func(i int) rserpool.PoolHandle { return rserpool.PoolHandle(fmt.Sprintf("Pool%d.zone", i)) }
 	name := func(i int) []byte { return fmt.Appendf(nil, "pool%d.ZONE", i) }
 	s := newSpace()
 	// removed holds, for each element, the version up to which all have been
@@ -78,7 +78,7 @@ func TestConcurrent(t *testing.T) {
 	for version := int32(1); version <= steps; version++ {
 		i, id := r.IntN(pools), r.IntN(ids)
 		if r.IntN(2) == 0 {
-			if (s.Remove(handle(i), param.PEID(id)) != nil) != (present[i][id] != 0) {
+			if (s.Remove(handle(i), rserpool.PEID(id)) != nil) != (present[i][id] != 0) {
 				t.Fatalf("Remove(%d, %d) disagrees with what was put", i, id)
 			}
 			removed[i][id].Store(version)
@@ -89,7 +89,7 @@ func TestConcurrent(t *testing.T) {
 		if p := s.Pool(handle(i)); p != nil {
 			policy = p.Policy()
 		}
-		e := newElement(param.PEID(id), Families(r.IntN(classes)), param.Policy{Type: policy, Weight: uint32(version) + 1, Load: uint32(version)})
+		e := newElement(rserpool.PEID(id), Families(r.IntN(classes)), rserpool.Policy{Type: policy, Weight: uint32(version) + 1, Load: uint32(version)})
 		e.Life = version
 		mustPut(t, s, handle(i), e)
 		present[i][id] = version
@@ -119,8 +119,8 @@ func TestRenew(t *testing.T) {
 		})
 	}
 	for i := range 2000 {
-		policy := []param.PolicyType{param.LeastUsed, param.RoundRobin}[i%2]
-		old, err := s.Renew("p", newElement(1, IPv4, param.Policy{Type: policy}))
+		policy := []rserpool.PolicyType{rserpool.LeastUsed, rserpool.RoundRobin}[i%2]
+		old, err := s.Renew("p", newElement(1, IPv4, rserpool.Policy{Type: policy}))
 		if old == nil || err != nil || s.Pool("p").Policy() != policy {
 			t.Fatalf("Renew: %v, %v, policy %v", old, err, s.Pool("p").Policy())
 		}
@@ -130,13 +130,13 @@ func TestRenew(t *testing.T) {
 	if pools, elements := s.Len(); pools != 1 || elements != 1 || s.Changes() != 2001 {
 		t.Errorf("%d pools, %d elements, %d changes", pools, elements, s.Changes())
 	}
-	for _, e := range []*Element{newElement(2, IPv4, param.Policy{Type: param.LeastUsed}), roundRobin(2)} { // another one, or not alone
+	for _, e := range []*Element{newElement(2, IPv4, rserpool.Policy{Type: rserpool.LeastUsed}), roundRobin(2)} { // another one, or not alone
 		old, err := s.Renew("p", e)
-		if old != nil || (err == nil) != (e.Policy.Type == param.RoundRobin) {
+		if old != nil || (err == nil) != (e.Policy.Type == rserpool.RoundRobin) {
 			t.Errorf("Renew(%v): %v, %v", e.Policy, old, err)
 		}
 	}
-	if _, err := s.Renew("p", newElement(1, IPv4, param.Policy{Type: param.LeastUsed})); err == nil {
+	if _, err := s.Renew("p", newElement(1, IPv4, rserpool.Policy{Type: rserpool.LeastUsed})); err == nil {
 		t.Error("an element that is not alone has made the pool another one")
 	}
 }

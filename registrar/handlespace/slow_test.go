@@ -9,13 +9,13 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // slowPool does what Pool does in the most obvious way: a plain list, sorted
 // anew for every selection.
 type slowPool struct {
-	policy param.PolicyType
+	policy rserpool.PolicyType
 	elems  []*slowElement
 	turn   int
 	now    *big.Rat // weighted round robin: rounds so far
@@ -30,7 +30,7 @@ type slowElement struct {
 	due   *big.Rat
 }
 
-func newSlowPool(policy param.PolicyType) *slowPool {
+func newSlowPool(policy rserpool.PolicyType) *slowPool {
 	return &slowPool{policy: policy, now: new(big.Rat)}
 }
 
@@ -78,7 +78,7 @@ func (s *slowPool) rebase() {
 	}
 }
 
-func (s *slowPool) remove(id param.PEID) {
+func (s *slowPool) remove(id rserpool.PEID) {
 	s.elems = slices.DeleteFunc(s.elems, func(o *slowElement) bool { return o.ID == id })
 }
 
@@ -154,27 +154,27 @@ func (s *slowPool) value(e *slowElement) uint64 {
 	acc := e.added
 	far := mul(i(p.Distance), i(p.DPF))
 	switch s.policy {
-	case param.WeightedRoundRobin, param.WeightedRandom:
+	case rserpool.WeightedRoundRobin, rserpool.WeightedRandom:
 		return uint64(p.Weight)
-	case param.Priority:
+	case rserpool.Priority:
 		return uint64(p.Priority)
-	case param.LeastUsed:
+	case rserpool.LeastUsed:
 		return uint64(p.Load)
-	case param.LeastUsedDegradation:
+	case rserpool.LeastUsedDegradation:
 		return add(load, acc)
-	case param.PriorityLeastUsed:
+	case rserpool.PriorityLeastUsed:
 		return add(load, deg)
-	case param.RandomizedLeastUsed:
+	case rserpool.RandomizedLeastUsed:
 		return maxLoad - uint64(p.Load)
-	case param.RandomizedPriorityLeastUsed:
+	case rserpool.RandomizedPriorityLeastUsed:
 		return spare(add(load, deg))
-	case param.RandomizedLeastUsedDegradation:
+	case rserpool.RandomizedLeastUsedDegradation:
 		return spare(add(load, acc))
-	case param.PriorityLeastUsedDegradation:
+	case rserpool.PriorityLeastUsedDegradation:
 		return add(load, deg, acc)
-	case param.RandomizedPriorityLeastUsedDegradation:
+	case rserpool.RandomizedPriorityLeastUsedDegradation:
 		return spare(add(load, deg, acc))
-	case param.WeightedRandomDPF:
+	case rserpool.WeightedRandomDPF:
 		if p.Weight == 0 {
 			return 0
 		}
@@ -187,9 +187,9 @@ func (s *slowPool) value(e *slowElement) uint64 {
 			return 1
 		}
 		return max(1, new(big.Int).Div(r.Num(), r.Denom()).Uint64())
-	case param.LeastUsedDPF:
+	case rserpool.LeastUsedDPF:
 		return add(load, far)
-	case param.LeastUsedDegradationDPF:
+	case rserpool.LeastUsedDegradationDPF:
 		return add(load, far, acc)
 	}
 	return 0
@@ -197,8 +197,8 @@ func (s *slowPool) value(e *slowElement) uint64 {
 
 func (s *slowPool) counts() bool {
 	switch s.policy {
-	case param.LeastUsedDegradation, param.PriorityLeastUsedDegradation, param.LeastUsedDegradationDPF,
-		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation:
+	case rserpool.LeastUsedDegradation, rserpool.PriorityLeastUsedDegradation, rserpool.LeastUsedDegradationDPF,
+		rserpool.RandomizedLeastUsedDegradation, rserpool.RandomizedPriorityLeastUsedDegradation:
 		return true
 	}
 	return false
@@ -206,8 +206,8 @@ func (s *slowPool) counts() bool {
 
 func (s *slowPool) random() bool {
 	switch s.policy {
-	case param.Random, param.WeightedRandom, param.RandomizedLeastUsed, param.RandomizedPriorityLeastUsed,
-		param.RandomizedLeastUsedDegradation, param.RandomizedPriorityLeastUsedDegradation, param.WeightedRandomDPF:
+	case rserpool.Random, rserpool.WeightedRandom, rserpool.RandomizedLeastUsed, rserpool.RandomizedPriorityLeastUsed,
+		rserpool.RandomizedLeastUsedDegradation, rserpool.RandomizedPriorityLeastUsedDegradation, rserpool.WeightedRandomDPF:
 		return true
 	}
 	return false
@@ -216,9 +216,9 @@ func (s *slowPool) random() bool {
 // compare orders the candidates of policies without chance.
 func (s *slowPool) compare(a, b *slowElement) int {
 	switch s.policy {
-	case param.WeightedRoundRobin:
+	case rserpool.WeightedRoundRobin:
 		return a.due.Cmp(b.due) // equal ones are due in any order
-	case param.Priority:
+	case rserpool.Priority:
 		if d := cmp.Compare(b.Policy.Priority, a.Policy.Priority); d != 0 {
 			return d
 		}
@@ -234,7 +234,7 @@ func (s *slowPool) compare(a, b *slowElement) int {
 // the state.
 func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
 	c := s.candidates(f)
-	if s.policy == param.WeightedRoundRobin {
+	if s.policy == rserpool.WeightedRoundRobin {
 		c = slices.DeleteFunc(c, func(e *slowElement) bool { return e.Policy.Weight == 0 })
 	}
 	slices.SortFunc(c, s.compare)
@@ -260,7 +260,7 @@ func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
 		}
 		s.turn++
 		e.turn = s.turn
-		if s.policy == param.WeightedRoundRobin {
+		if s.policy == rserpool.WeightedRoundRobin {
 			if s.now.Cmp(e.due) < 0 {
 				s.now = e.due
 			}
@@ -273,9 +273,9 @@ func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
 // checkChance tells what is wrong with a selection by chance, and counts it.
 func (s *slowPool) checkChance(got []Selected, n int, f Families) error {
 	c := s.candidates(f)
-	if s.policy == param.WeightedRandom || s.policy == param.RandomizedLeastUsed || s.policy == param.WeightedRandomDPF {
+	if s.policy == rserpool.WeightedRandom || s.policy == rserpool.RandomizedLeastUsed || s.policy == rserpool.WeightedRandomDPF {
 		able := slices.DeleteFunc(slices.Clone(c), func(e *slowElement) bool { return s.value(e) == 0 })
-		if len(able) > 0 || s.policy != param.RandomizedLeastUsed {
+		if len(able) > 0 || s.policy != rserpool.RandomizedLeastUsed {
 			c = able
 		}
 	}
@@ -309,27 +309,27 @@ var addrsOf = [classes][]netip.Addr{
 	IPv4 | IPv6: {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 }
 
-func newElement(id param.PEID, f Families, p param.Policy) *Element {
-	return &Element{PoolElement: param.PoolElement{
+func newElement(id rserpool.PEID, f Families, p rserpool.Policy) *Element {
+	return &Element{PoolElement: rserpool.PoolElement{
 		ID:            id,
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: addrsOf[f]},
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: addrsOf[f]},
 		Policy:        p,
 	}}
 }
 
 // testPolicies are all there are, and one that is not.
-func testPolicies() []param.PolicyType {
-	var all []param.PolicyType
+func testPolicies() []rserpool.PolicyType {
+	var all []rserpool.PolicyType
 	for _, r := range rules {
 		all = append(all, r.policy)
 	}
 	return append(all, 0x8badf00d)
 }
 
-func policyName(t param.PolicyType) string { return fmt.Sprintf("%08x", uint32(t)) }
+func policyName(t rserpool.PolicyType) string { return fmt.Sprintf("%08x", uint32(t)) }
 
 // randomPolicy has values that often are equal, and often at a limit.
-func randomPolicy(r *rand.Rand, t param.PolicyType) param.Policy {
+func randomPolicy(r *rand.Rand, t rserpool.PolicyType) rserpool.Policy {
 	value := func() uint32 {
 		switch r.IntN(4) {
 		case 0:
@@ -341,7 +341,7 @@ func randomPolicy(r *rand.Rand, t param.PolicyType) param.Policy {
 		}
 		return r.Uint32()
 	}
-	return param.Policy{
+	return rserpool.Policy{
 		Type: t, Weight: value(), Priority: value(), Load: value(), LoadDegradation: value(),
 		DPF: value(), Distance: value(),
 	}
@@ -358,7 +358,7 @@ func TestSlow(t *testing.T) {
 	}
 }
 
-func testSlow(t *testing.T, policy param.PolicyType, seed uint64) {
+func testSlow(t *testing.T, policy rserpool.PolicyType, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, uint64(policy)))
 	s := New(rand.New(rand.NewPCG(seed, 0)))
@@ -371,7 +371,7 @@ func testSlow(t *testing.T, policy param.PolicyType, seed uint64) {
 		}
 		return IPv4
 	}
-	put := func(id param.PEID) {
+	put := func(id rserpool.PEID) {
 		e := newElement(id, family(), randomPolicy(r, policy))
 		if _, err := s.Put("pool", e); err != nil {
 			t.Fatalf("seed %d: Put: %v", seed, err)
@@ -383,9 +383,9 @@ func testSlow(t *testing.T, policy param.PolicyType, seed uint64) {
 	for step := range 1000 {
 		switch op := r.IntN(10); {
 		case op < 2:
-			put(param.PEID(r.IntN(ids)))
+			put(rserpool.PEID(r.IntN(ids)))
 		case op < 3:
-			id := param.PEID(1 + r.IntN(ids))
+			id := rserpool.PEID(1 + r.IntN(ids))
 			s.Remove("pool", id)
 			slow.remove(id)
 		default:

@@ -11,31 +11,31 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func newSpace() *Space { return New(rand.New(rand.NewPCG(1, 2))) }
 
-func mustPut(t testing.TB, s *Space, h param.PoolHandle, e *Element) {
+func mustPut(t testing.TB, s *Space, h rserpool.PoolHandle, e *Element) {
 	t.Helper()
 	if _, err := s.Put(h, e); err != nil {
 		t.Fatalf("Put(%q, %v): %v", h, e.ID, err)
 	}
 }
 
-func roundRobin(id param.PEID) *Element {
-	return newElement(id, IPv4, param.Policy{Type: param.RoundRobin})
+func roundRobin(id rserpool.PEID) *Element {
+	return newElement(id, IPv4, rserpool.Policy{Type: rserpool.RoundRobin})
 }
 
 func TestLookup(t *testing.T) {
 	long63, long64 := strings.Repeat("l", 63), strings.Repeat("l", 64)
 	name253 := strings.Repeat("abcdefg.", 31) + "abcde"
 	huge := strings.Repeat("Huge", 5000)
-	handles := []param.PoolHandle{
+	handles := []rserpool.PoolHandle{
 		"pool", "Case", "cASE", "CASE", "a.b.c", "b.c", "x.Y.Z",
 		"nul\x00byte", "\xff\xfe.\x80", "\xc4", "dot.", ".lead", "two..dots", ".",
-		param.PoolHandle(long63 + ".end"), param.PoolHandle(long64 + ".out"),
-		param.PoolHandle(name253), param.PoolHandle(name253 + "f"), param.PoolHandle(huge),
+		rserpool.PoolHandle(long63 + ".end"), rserpool.PoolHandle(long64 + ".out"),
+		rserpool.PoolHandle(name253), rserpool.PoolHandle(name253 + "f"), rserpool.PoolHandle(huge),
 	}
 	s := newSpace()
 	for _, h := range handles {
@@ -43,7 +43,7 @@ func TestLookup(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		want  param.PoolHandle // "" for none
+		want  rserpool.PoolHandle // "" for none
 		below bool
 	}{
 		{"pool", "pool", false},
@@ -74,17 +74,17 @@ func TestLookup(t *testing.T) {
 		{".", ".", false},
 		{"end", "", true},
 		{"out", "", false}, // under a label of 64
-		{name253, param.PoolHandle(name253), false},
+		{name253, rserpool.PoolHandle(name253), false},
 		{name253[8:], "", true},
 		{"abcde", "", true},
 		{"abcdef", "", false}, // under a name that is too long
-		{strings.ToLower(huge), param.PoolHandle(huge), false},
+		{strings.ToLower(huge), rserpool.PoolHandle(huge), false},
 		{huge[1:], "", false},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%.20q", tt.name), func(t *testing.T) {
 			p, below := s.Lookup([]byte(tt.name))
-			var got param.PoolHandle
+			var got rserpool.PoolHandle
 			if p != nil {
 				got = p.Handle()
 			}
@@ -119,15 +119,15 @@ func TestLookup(t *testing.T) {
 
 func TestAlikeAndHandleSize(t *testing.T) {
 	s := newSpace()
-	for _, h := range []param.PoolHandle{"case", "Case", "CASE", "a.case"} {
+	for _, h := range []rserpool.PoolHandle{"case", "Case", "CASE", "a.case"} {
 		mustPut(t, s, h, roundRobin(1))
 	}
 	for _, c := range []struct {
-		h           param.PoolHandle
+		h           rserpool.PoolHandle
 		alike, size int
 	}{
 		{"case", 3, 4}, {"cAsE", 3, 4}, {"A.CASE", 1, 6 + 128}, {"b", 0, 1}, {"a.b.c", 0, 5 + 2*128},
-		{"a..b", 0, 4}, {"", 0, 0}, {param.PoolHandle(strings.Repeat("a.", 200)), 0, 400},
+		{"a..b", 0, 4}, {"", 0, 0}, {rserpool.PoolHandle(strings.Repeat("a.", 200)), 0, 400},
 	} {
 		if got := s.Alike(c.h); got != c.alike {
 			t.Errorf("Alike(%q): got %d, want %d", c.h, got, c.alike)
@@ -160,37 +160,37 @@ func TestPoolIsExact(t *testing.T) {
 }
 
 func TestConsistency(t *testing.T) {
-	transport := func(typ param.Type, use param.TransportUse) param.Transport {
-		return param.Transport{Type: typ, Use: use, Port: 7, Addrs: addrsOf[IPv4]}
+	transport := func(typ rserpool.TransportType, use rserpool.TransportUse) rserpool.Transport {
+		return rserpool.Transport{Type: typ, Use: use, Port: 7, Addrs: addrsOf[IPv4]}
 	}
-	element := func(policy param.PolicyType, tr param.Transport) *Element {
-		return &Element{PoolElement: param.PoolElement{ID: 1, UserTransport: tr, Policy: param.Policy{Type: policy}}}
+	element := func(policy rserpool.PolicyType, tr rserpool.Transport) *Element {
+		return &Element{PoolElement: rserpool.PoolElement{ID: 1, UserTransport: tr, Policy: rserpool.Policy{Type: policy}}}
 	}
-	sctp := transport(param.TypeSCTPTransport, param.DataOnly)
+	sctp := transport(rserpool.SCTP, rserpool.DataOnly)
 	tests := []struct {
 		name        string
 		first, next *Element
-		cause       param.CauseCode // 0 if it fits
+		cause       rserpool.CauseCode // 0 if it fits
 		text        string
 	}{
-		{"same", element(param.RoundRobin, sctp), element(param.RoundRobin, sctp), 0, ""},
-		{"policy", element(param.RoundRobin, sctp), element(param.LeastUsed, sctp),
-			param.CauseInconsistentPolicy, "the element has LeastUsed, the pool has RoundRobin"},
+		{"same", element(rserpool.RoundRobin, sctp), element(rserpool.RoundRobin, sctp), 0, ""},
+		{"policy", element(rserpool.RoundRobin, sctp), element(rserpool.LeastUsed, sctp),
+			rserpool.CauseInconsistentPolicy, "the element has LeastUsed, the pool has RoundRobin"},
 		{"unknown policies", element(0x99, sctp), element(0x9a, sctp),
-			param.CauseInconsistentPolicy, "the element has 0x0000009a, the pool has 0x00000099"},
-		{"transport", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
-			param.CauseInconsistentTransportType, "the element has tcp, the pool has sctp"},
-		{"use", element(param.RoundRobin, sctp), element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)),
-			param.CauseInconsistentDataControl, "the element has data plus control, the pool has data only"},
-		{"use the other way", element(param.RoundRobin, transport(param.TypeSCTPTransport, param.DataPlusControl)), element(param.RoundRobin, sctp),
-			param.CauseInconsistentDataControl, "the element has data only, the pool has data plus control"},
-		{"use counts for SCTP alone", element(param.RoundRobin, transport(param.TypeTCPTransport, 0)),
-			element(param.RoundRobin, transport(param.TypeTCPTransport, param.DataPlusControl)), 0, ""},
-		{"policy comes first", element(param.RoundRobin, sctp), element(param.LeastUsed, transport(param.TypeTCPTransport, 1)),
-			param.CauseInconsistentPolicy, "the pool has RoundRobin"},
+			rserpool.CauseInconsistentPolicy, "the element has 0x0000009a, the pool has 0x00000099"},
+		{"transport", element(rserpool.RoundRobin, sctp), element(rserpool.RoundRobin, transport(rserpool.TCP, 0)),
+			rserpool.CauseInconsistentTransportType, "the element has tcp, the pool has sctp"},
+		{"use", element(rserpool.RoundRobin, sctp), element(rserpool.RoundRobin, transport(rserpool.SCTP, rserpool.DataPlusControl)),
+			rserpool.CauseInconsistentDataControl, "the element has data plus control, the pool has data only"},
+		{"use the other way", element(rserpool.RoundRobin, transport(rserpool.SCTP, rserpool.DataPlusControl)), element(rserpool.RoundRobin, sctp),
+			rserpool.CauseInconsistentDataControl, "the element has data only, the pool has data plus control"},
+		{"use counts for SCTP alone", element(rserpool.RoundRobin, transport(rserpool.TCP, 0)),
+			element(rserpool.RoundRobin, transport(rserpool.TCP, rserpool.DataPlusControl)), 0, ""},
+		{"policy comes first", element(rserpool.RoundRobin, sctp), element(rserpool.LeastUsed, transport(rserpool.TCP, 1)),
+			rserpool.CauseInconsistentPolicy, "the pool has RoundRobin"},
 	}
 	for _, tt := range tests {
-		for _, id := range []param.PEID{1, 2} {
+		for _, id := range []rserpool.PEID{1, 2} {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, id), func(t *testing.T) {
 				s := newSpace()
 				mustPut(t, s, "p", tt.first)
@@ -252,8 +252,8 @@ func TestPutReplaces(t *testing.T) {
 		t.Errorf("Remove(7) = %v again", e)
 	}
 	// The next one may have another policy.
-	mustPut(t, s, "p", newElement(7, IPv4, param.Policy{Type: param.LeastUsed}))
-	if got := s.Pool("p").Policy(); got != param.LeastUsed {
+	mustPut(t, s, "p", newElement(7, IPv4, rserpool.Policy{Type: rserpool.LeastUsed}))
+	if got := s.Pool("p").Policy(); got != rserpool.LeastUsed {
 		t.Errorf("policy %v", got)
 	}
 	if pools, elements := s.Len(); pools != 1 || elements != 1 {
@@ -266,7 +266,7 @@ func TestChanges(t *testing.T) {
 	base := func() *Element {
 		e := roundRobin(1)
 		e.UserTransport.Addrs = slices.Clone(e.UserTransport.Addrs)
-		e.Unknown = []param.Raw{{Type: 0x8001, Value: []byte{1}}}
+		e.Unknown = []rserpool.Parameter{{Type: 0x8001, Value: []byte{1}}}
 		e.UserTransport.Opaque = []byte{1}
 		return e
 	}
@@ -283,7 +283,7 @@ func TestChanges(t *testing.T) {
 		{"addresses", func(e *Element) { e.UserTransport.Addrs = nil }, true},
 		{"port", func(e *Element) { e.UserTransport.Port++ }, true},
 		{"opaque", func(e *Element) { e.UserTransport.Opaque[0]++ }, true},
-		{"ASAP transport", func(e *Element) { e.ASAPTransport.Type = param.TypeSCTPTransport }, true},
+		{"ASAP transport", func(e *Element) { e.ASAPTransport.Type = rserpool.SCTP }, true},
 		{"policy value", func(e *Element) { e.Policy.Load++ }, true},
 		{"policy extra", func(e *Element) { e.Policy.Extra = "x" }, true},
 		{"unknown", func(e *Element) { e.Unknown[0].Value[0]++ }, true},
@@ -308,26 +308,26 @@ func TestChanges(t *testing.T) {
 func TestElementsAndPools(t *testing.T) {
 	s := newSpace()
 	want := 0
-	for _, h := range []param.PoolHandle{"a", "A", "b.a", "c"} {
-		for _, id := range []param.PEID{9, 3, 0xffffffff, 0, 5} {
+	for _, h := range []rserpool.PoolHandle{"a", "A", "b.a", "c"} {
+		for _, id := range []rserpool.PEID{9, 3, 0xffffffff, 0, 5} {
 			mustPut(t, s, h, roundRobin(id))
 			want++
 		}
 	}
 	dst := []*Element{roundRobin(77)}
-	var ids []param.PEID
+	var ids []rserpool.PEID
 	for _, e := range s.Pool("c").Elements(dst) {
 		ids = append(ids, e.ID)
 	}
-	if want := []param.PEID{77, 0, 3, 5, 9, 0xffffffff}; !slices.Equal(ids, want) {
+	if want := []rserpool.PEID{77, 0, 3, 5, 9, 0xffffffff}; !slices.Equal(ids, want) {
 		t.Errorf("Elements: %v, want %v", ids, want)
 	}
-	var handles []param.PoolHandle
+	var handles []rserpool.PoolHandle
 	for p := range s.Pools() {
 		handles = append(handles, p.Handle())
 	}
 	slices.Sort(handles)
-	if want := []param.PoolHandle{"A", "a", "b.a", "c"}; !slices.Equal(handles, want) {
+	if want := []rserpool.PoolHandle{"A", "a", "b.a", "c"}; !slices.Equal(handles, want) {
 		t.Errorf("Pools: %q, want %q", handles, want)
 	}
 	for range s.Pools() {
@@ -370,8 +370,8 @@ func TestDeterministic(t *testing.T) {
 		var trace []string
 		for range 2000 {
 			policy := testPolicies()[r.IntN(len(testPolicies()))]
-			h := param.PoolHandle(policyName(policy))
-			mustPut(t, s, h, newElement(param.PEID(r.IntN(20)), Families(r.IntN(classes)), randomPolicy(r, policy)))
+			h := rserpool.PoolHandle(policyName(policy))
+			mustPut(t, s, h, newElement(rserpool.PEID(r.IntN(20)), Families(r.IntN(classes)), randomPolicy(r, policy)))
 			trace = append(trace, brief(s.Pool(h).Select(nil, 3, Families(r.IntN(classes))))...)
 		}
 		return trace
@@ -385,7 +385,7 @@ func TestDeterministic(t *testing.T) {
 func TestTableGrowsAndShrinks(t *testing.T) {
 	s := newSpace()
 	const n = 20000
-	handle := func(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("h%d.g%d.top", i, i%97)) }
+	handle := func(i int) rserpool.PoolHandle { return rserpool.PoolHandle(fmt.Sprintf("h%d.g%d.top", i, i%97)) }
 	check := func(lo, hi int) {
 		t.Helper()
 		for i := range n {
@@ -446,11 +446,11 @@ func TestMemoryReturns(t *testing.T) {
 		t.Run(policyName(policy), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, uint64(policy)))
 			s := newSpace()
-			for id := range param.PEID(many) {
+			for id := range rserpool.PEID(many) {
 				mustPut(t, s, "p", newElement(id, Families(id%classes), randomPolicy(r, policy)))
 			}
 			for _, id := range r.Perm(many)[few:] {
-				s.Remove("p", param.PEID(id))
+				s.Remove("p", rserpool.PEID(id))
 			}
 			p := s.Pool("p")
 			if err := p.sound(); err != nil {
@@ -481,10 +481,10 @@ func TestHeapReturns(t *testing.T) {
 	s := newSpace()
 	mustPut(t, s, "p", roundRobin(many))
 	before := heapInUse()
-	for id := range param.PEID(many) {
+	for id := range rserpool.PEID(many) {
 		mustPut(t, s, "p", roundRobin(id))
 	}
-	for id := range param.PEID(many) {
+	for id := range rserpool.PEID(many) {
 		s.Remove("p", id)
 	}
 	if grown := int64(heapInUse()) - int64(before); grown > 100_000 {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // smooth is the smooth weighted round robin: in every step all earn their
@@ -94,7 +94,7 @@ func TestWeightedRoundRobin(t *testing.T) {
 			for _, w := range ws {
 				sum += int(w)
 			}
-			_, p := poolOf(t, weights(param.WeightedRoundRobin, ws...)...)
+			_, p := poolOf(t, weights(rserpool.WeightedRoundRobin, ws...)...)
 			var list []int
 			for range 3 * sum {
 				got := p.Select(nil, 1, 0)[0]
@@ -125,7 +125,7 @@ func TestWeightedRoundRobin(t *testing.T) {
 // TestWeightedRoundRobinNext: with n > 1 the others are those whose turns come
 // next, each once.
 func TestWeightedRoundRobinNext(t *testing.T) {
-	_, p := poolOf(t, weights(param.WeightedRoundRobin, 9, 3, 3, 1)...)
+	_, p := poolOf(t, weights(rserpool.WeightedRoundRobin, 9, 3, 3, 1)...)
 	var lists [][]int
 	for range 48 {
 		lists = append(lists, ids(p, 3, 1)[0])
@@ -147,10 +147,10 @@ func TestWeightedRoundRobinNext(t *testing.T) {
 // the others wait no longer than their share demands.
 func TestWeightedRoundRobinJoin(t *testing.T) {
 	r := rand.New(rand.NewPCG(21, 22))
-	s, p := poolOf(t, weights(param.WeightedRoundRobin, 5, 3, 2)...)
+	s, p := poolOf(t, weights(rserpool.WeightedRoundRobin, 5, 3, 2)...)
 	ids(p, 1, 10*r.IntN(1000)+7)
-	put := func(id param.PEID, w uint32) {
-		mustPut(t, s, "p", newElement(id, IPv4, param.Policy{Type: param.WeightedRoundRobin, Weight: w}))
+	put := func(id rserpool.PEID, w uint32) {
+		mustPut(t, s, "p", newElement(id, IPv4, rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: w}))
 	}
 	window := func(want ...int) {
 		t.Helper()
@@ -201,13 +201,13 @@ func TestWeightedRoundRobinBacklog(t *testing.T) {
 		if id%2 == 1 {
 			f = IPv6
 		}
-		mustPut(t, s, "p", newElement(param.PEID(id), f, param.Policy{Type: param.WeightedRoundRobin, Weight: w}))
+		mustPut(t, s, "p", newElement(rserpool.PEID(id), f, rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: w}))
 	}
 	p := s.Pool("p")
 	for range 1003 {
 		p.Select(nil, 1, IPv4)
 	}
-	backlog := map[param.PEID]bool{p.Select(nil, 1, 0)[0].ID: true, p.Select(nil, 1, 0)[0].ID: true}
+	backlog := map[rserpool.PEID]bool{p.Select(nil, 1, 0)[0].ID: true, p.Select(nil, 1, 0)[0].ID: true}
 	if !backlog[1] || !backlog[3] {
 		t.Errorf("after a long time for IPv4 alone: %v, want elements 1 and 3", backlog)
 	}

@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config configures a Host.
@@ -76,7 +76,7 @@ type core interface {
 type Host struct {
 	cfg   Config
 	core  core // the loop's
-	id    param.ServerID
+	id    rserpool.ServerID
 	space *handlespace.Space
 	log   *logger
 	stats atomic.Pointer[Stats]
@@ -267,7 +267,7 @@ func (h *Host) Close(ctx context.Context) error {
 }
 
 // ID is the registrar's server identifier.
-func (h *Host) ID() param.ServerID { return h.id }
+func (h *Host) ID() rserpool.ServerID { return h.id }
 
 // Space is the handlespace, to be read by any goroutine, before Start too.
 func (h *Host) Space() *handlespace.Space { return h.space }

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // memory is a Network in memory that several hosts can share.
@@ -146,10 +146,10 @@ func last[M asap.Message](p *peer) M {
 }
 
 func registration(h string, id uint32, addr string) *asap.Registration {
-	return &asap.Registration{Handle: param.PoolHandle(h), Element: param.PoolElement{
-		ID: param.PEID(id), Life: 3600,
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr(addr)}},
-		Policy:        param.Policy{Type: param.RoundRobin},
+	return &asap.Registration{Handle: rserpool.PoolHandle(h), Element: rserpool.PoolElement{
+		ID: rserpool.PEID(id), Life: 3600,
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr(addr)}},
+		Policy:        rserpool.Policy{Type: rserpool.RoundRobin},
 	}}
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // changing is a handlespace that changes while queries come.
@@ -26,7 +26,9 @@ type changing struct {
 // changePoolSize is how many elements a pool of a changing handlespace has.
 const changePoolSize = 100
 
-func leastUsed(load uint32) param.Policy { return param.Policy{Type: param.LeastUsed, Load: load} }
+func leastUsed(load uint32) rserpool.Policy {
+	return rserpool.Policy{Type: rserpool.LeastUsed, Load: load}
+}
 
 // changesBesideQueries compares what queries cost, and how long they take,
 // with and without changes of the handlespace beside them. What the changes
@@ -44,7 +46,7 @@ func (b *bench) changesBesideQueries() error {
 	}
 	x := changing{bench: b, server: server, host: h, rand: rand.New(rand.NewPCG(1, 2)), pools: max(1, b.elements/changePoolSize)}
 	for i := range x.elements {
-		if err := h.register(poolName(i%x.pools), param.PEID(i+1), leastUsed(x.rand.Uint32())); err != nil {
+		if err := h.register(poolName(i%x.pools), rserpool.PEID(i+1), leastUsed(x.rand.Uint32())); err != nil {
 			return err
 		}
 	}
@@ -151,11 +153,11 @@ func (x *changing) change() error {
 		for ; done < int(now.Sub(begin).Seconds()*float64(x.changes)); done++ {
 			x.added++
 			id := x.elements + x.added
-			if err := x.host.register(poolName(id%x.pools), param.PEID(id+1), leastUsed(x.rand.Uint32())); err != nil {
+			if err := x.host.register(poolName(id%x.pools), rserpool.PEID(id+1), leastUsed(x.rand.Uint32())); err != nil {
 				return err
 			}
 			old := x.rand.IntN(x.elements)
-			if err := x.host.register(poolName(old%x.pools), param.PEID(old+1), leastUsed(x.rand.Uint32())); err != nil {
+			if err := x.host.register(poolName(old%x.pools), rserpool.PEID(old+1), leastUsed(x.rand.Uint32())); err != nil {
 				return err
 			}
 		}
@@ -167,7 +169,7 @@ func (x *changing) change() error {
 func (x *changing) tidy() error {
 	for ; x.added > 0; x.added-- {
 		id := x.elements + x.added
-		if err := x.host.deregister(poolName(id%x.pools), param.PEID(id+1)); err != nil {
+		if err := x.host.deregister(poolName(id%x.pools), rserpool.PEID(id+1)); err != nil {
 			return err
 		}
 	}

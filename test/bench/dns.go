@@ -9,7 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // contestant is a name server with a load of its own.
@@ -106,9 +106,9 @@ func fillSmall(server *process) (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	pools := [...]param.PoolHandle{"one", "three", "three", "three"}
+	pools := [...]rserpool.PoolHandle{"one", "three", "three", "three"}
 	for i, p := range pools {
-		if err := h.register(p, param.PEID(i+1), roundRobin); err != nil {
+		if err := h.register(p, rserpool.PEID(i+1), roundRobin); err != nil {
 			h.close()
 			return nil, err
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // host is a machine of pool elements: one association to a registrar, over
@@ -134,27 +134,27 @@ func (h *host) settle() error {
 }
 
 // register registers an element, or registers it again with another load.
-func (h *host) register(pool param.PoolHandle, id param.PEID, policy param.Policy) error {
-	return h.request(&asap.Registration{Handle: pool, Element: param.PoolElement{
+func (h *host) register(pool rserpool.PoolHandle, id rserpool.PEID, policy rserpool.Policy) error {
+	return h.request(&asap.Registration{Handle: pool, Element: rserpool.PoolElement{
 		ID:            id,
 		Life:          int32((24 * time.Hour).Seconds()),
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: uint16(id%60000 + 1), Addrs: []netip.Addr{loopback}},
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: uint16(id%60000 + 1), Addrs: []netip.Addr{loopback}},
 		Policy:        policy,
 	}})
 }
 
-func (h *host) deregister(pool param.PoolHandle, id param.PEID) error {
+func (h *host) deregister(pool rserpool.PoolHandle, id rserpool.PEID) error {
 	return h.request(&asap.Deregistration{Handle: pool, ID: id})
 }
 
-var roundRobin = param.Policy{Type: param.RoundRobin}
+var roundRobin = rserpool.Policy{Type: rserpool.RoundRobin}
 
 // fill registers elements in pools, and says how long it took.
 func (h *host) fill(pools, each int) error {
 	begin := time.Now()
 	for p := range pools {
 		for e := range each {
-			if err := h.register(poolName(p), param.PEID(p*each+e+1), roundRobin); err != nil {
+			if err := h.register(poolName(p), rserpool.PEID(p*each+e+1), roundRobin); err != nil {
 				return err
 			}
 		}
@@ -166,7 +166,7 @@ func (h *host) fill(pools, each int) error {
 	return err
 }
 
-func poolName(i int) param.PoolHandle { return param.PoolHandle(fmt.Sprintf("p%06d", i)) }
+func poolName(i int) rserpool.PoolHandle { return rserpool.PoolHandle(fmt.Sprintf("p%06d", i)) }
 
 // poolQuestions ask each of the pools for a type.
 func poolQuestions(pools int, qtype uint16, answers, additions int) []question {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // chunkHeartbeat is the chunk type of HEARTBEAT.
@@ -74,11 +74,11 @@ func TestForgedAddresses(t *testing.T) {
 		go v.read()
 		p.connectListing(own, victim, nobody)
 		both := registration(fmt.Sprintf("both-%d", i), 1, own)
-		both.Element.UserTransport.Type = param.TypeSCTPTransport
+		both.Element.UserTransport.Type = rserpool.SCTP
 		both.Element.UserTransport.Addrs = []netip.Addr{victim, own, nobody}
 		stolen := registration(fmt.Sprintf("stolen-%d", i), 1, victim)
 		called := registration(fmt.Sprintf("called-%d", i), 1, own)
-		called.Element.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: 53, Addrs: []netip.Addr{nobody}}
+		called.Element.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: 53, Addrs: []netip.Addr{nobody}}
 		p.send(wire(t, both), wire(t, stolen), wire(t, called))
 	}
 	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == honestElements+peers })

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // multiplied is the common hash without a seed: h*factor + byte.
@@ -90,7 +90,7 @@ func lookupTime(t *testing.T, handles []string) time.Duration {
 	t.Helper()
 	s := handlespace.New(rand.New(rand.NewPCG(1, 2)))
 	for _, h := range handles {
-		if _, err := s.Put(param.PoolHandle(h), &handlespace.Element{PoolElement: registration(h, 1, loopback).Element}); err != nil {
+		if _, err := s.Put(rserpool.PoolHandle(h), &handlespace.Element{PoolElement: registration(h, 1, loopback).Element}); err != nil {
 			t.Fatal(err)
 		}
 	}

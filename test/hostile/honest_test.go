@@ -12,8 +12,8 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -48,7 +48,7 @@ func (s *server) beHonest() *honest {
 	s.t.Cleanup(h.end)
 	up := make(chan struct{}, honestElements)
 	for id := range honestElements {
-		h.element(ctx, param.PEID(id+1), up)
+		h.element(ctx, rserpool.PEID(id+1), up)
 	}
 	for range honestElements {
 		select {
@@ -62,13 +62,13 @@ func (s *server) beHonest() *honest {
 }
 
 // element runs an honest element.
-func (h *honest) element(ctx context.Context, id param.PEID, up chan<- struct{}) {
+func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct{}) {
 	registered := false
 	e, err := pe.New(pe.Config{
 		Pool:      honestPool,
 		ID:        id,
-		Transport: param.Transport{Type: param.TypeTCPTransport, Port: 8000 + uint16(id), Addrs: []netip.Addr{loopback}},
-		Policy:    param.Policy{Type: param.RoundRobin},
+		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8000 + uint16(id), Addrs: []netip.Addr{loopback}},
+		Policy:    rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{{
 			Addrs: []netip.AddrPort{h.s.asap}, EncapPort: h.s.encap,
 		}},

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // crowd are peers with an SCTP of their own, in one process.
@@ -47,13 +47,13 @@ type peer struct {
 	mu     sync.Mutex
 	more   sync.Cond
 	got    int // responses
-	causes map[param.CauseCode]int
+	causes map[rserpool.CauseCode]int
 }
 
 // peer connects from an address.
 func (c *crowd) peer(at netip.Addr, mute bool) *peer {
 	c.s.t.Helper()
-	p := &peer{t: c.s.t, up: make(chan struct{}), mute: mute, causes: map[param.CauseCode]int{}}
+	p := &peer{t: c.s.t, up: make(chan struct{}), mute: mute, causes: map[rserpool.CauseCode]int{}}
 	p.more.L = &p.mu
 	var err error
 	if p.ep, err = c.stack.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.AddrPortFrom(at, 0)}}, p.handle); err != nil {
@@ -103,7 +103,7 @@ func (p *peer) handle(ev sctp.Event) {
 }
 
 // causes are the error causes of a response.
-func causes(m asap.Message) []param.Cause {
+func causes(m asap.Message) []rserpool.Cause {
 	switch m := m.(type) {
 	case *asap.RegistrationResponse:
 		return m.Causes
@@ -160,9 +160,9 @@ func wire(t *testing.T, m asap.Message) []byte {
 
 // registration is one of a round robin element.
 func registration(pool string, id uint32, addr netip.Addr) *asap.Registration {
-	return &asap.Registration{Handle: param.PoolHandle(pool), Element: param.PoolElement{
-		ID: param.PEID(id), Life: -1, Policy: param.Policy{Type: param.RoundRobin},
-		UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{addr}},
+	return &asap.Registration{Handle: rserpool.PoolHandle(pool), Element: rserpool.PoolElement{
+		ID: rserpool.PEID(id), Life: -1, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{addr}},
 	}}
 }
 
@@ -182,7 +182,7 @@ func (c *crowd) makeBig() {
 	p := c.peer(loopback, false)
 	for id := range uint32(128) {
 		m := registration(bigPool, id+1, loopback)
-		m.Element.UserTransport = param.Transport{Type: param.TypeOpaqueTransport, Opaque: make([]byte, 430)}
+		m.Element.UserTransport = rserpool.Transport{Type: rserpool.Opaque, Opaque: make([]byte, 430)}
 		p.ask(m)
 	}
 	p.await(p.sent)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestQuota has one association register far more elements than it may.
@@ -29,8 +29,8 @@ func TestQuota(t *testing.T) {
 	}
 	p.await(attempts)
 	g.check(attempts, c)
-	if n := p.causes[param.CauseLackOfResources]; n != attempts-quota || len(p.causes) != 1 {
-		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, attempts-quota, param.CauseLackOfResources)
+	if n := p.causes[rserpool.CauseLackOfResources]; n != attempts-quota || len(p.causes) != 1 {
+		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, attempts-quota, rserpool.CauseLackOfResources)
 	}
 	wait(t, "right number of elements", func() bool { return g.stat("elements", "") == honestElements+quota })
 	p.close()
@@ -53,14 +53,14 @@ func TestFatElements(t *testing.T) {
 		m := registration("fat", uint32(i+1), loopback)
 		// Many small parameters take more memory than a large one.
 		for range 500 {
-			m.Element.Unknown = append(m.Element.Unknown, param.Raw{Type: 0x8123, Value: []byte{1, 2, 3, 4}})
+			m.Element.Unknown = append(m.Element.Unknown, rserpool.Parameter{Type: 0x8123, Value: []byte{1, 2, 3, 4}})
 		}
 		p.ask(m)
 	}
 	p.await(attempts)
 	g.check(attempts, c)
-	if n := p.causes[param.CauseLackOfResources]; n == 0 || n == attempts || len(p.causes) != 1 {
-		t.Errorf("causes of refusals: %v, want some of cause %d", p.causes, param.CauseLackOfResources)
+	if n := p.causes[rserpool.CauseLackOfResources]; n == 0 || n == attempts || len(p.causes) != 1 {
+		t.Errorf("causes of refusals: %v, want some of cause %d", p.causes, rserpool.CauseLackOfResources)
 	}
 	p.close()
 	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
@@ -152,7 +152,7 @@ func TestAddresses(t *testing.T) {
 	if *long {
 		each = 20_000
 	}
-	transports := []param.Type{param.TypeTCPTransport, param.TypeUDPTransport, param.TypeSCTPTransport}
+	transports := []rserpool.TransportType{rserpool.TCP, rserpool.UDP, rserpool.SCTP}
 	for i := range each {
 		for j, a := range addrs {
 			m := registration(fmt.Sprintf("foreign-%d", i), uint32(j+1), netip.MustParseAddr(a))
@@ -160,14 +160,14 @@ func TestAddresses(t *testing.T) {
 			p.ask(m)
 			// As the place where the registrar is to call the element.
 			m = registration(fmt.Sprintf("foreign-%d", i), uint32(j+1), loopback)
-			m.Element.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: 53, Addrs: []netip.Addr{netip.MustParseAddr(a)}}
+			m.Element.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: 53, Addrs: []netip.Addr{netip.MustParseAddr(a)}}
 			p.ask(m)
 		}
 	}
 	p.await(p.sent)
 	g.check(p.sent, c)
-	if n := p.causes[param.CauseInvalidValues]; n != p.sent || len(p.causes) != 1 {
-		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, p.sent, param.CauseInvalidValues)
+	if n := p.causes[rserpool.CauseInvalidValues]; n != p.sent || len(p.causes) != 1 {
+		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, p.sent, rserpool.CauseInvalidValues)
 	}
 	wait(t, "refusals counted, and one pool", func() bool {
 		return g.stat("rejections_total", `cause="invalid_values"`) == p.sent && g.stat("pools", "") == 1
@@ -203,7 +203,7 @@ func TestOddHandles(t *testing.T) {
 	odd := oddHandles()
 	for i, h := range odd {
 		p.ask(registration(h, uint32(i+1), loopback))
-		p.ask(&asap.HandleResolution{Handle: param.PoolHandle(h)})
+		p.ask(&asap.HandleResolution{Handle: rserpool.PoolHandle(h)})
 	}
 	p.await(p.sent)
 	g.check(p.sent, c)
@@ -232,7 +232,7 @@ func TestDeepHandles(t *testing.T) {
 	}
 	p.await(p.sent)
 	g.check(pools, c)
-	if n := p.causes[param.CauseLackOfResources]; n == 0 || len(p.causes) != 1 {
+	if n := p.causes[rserpool.CauseLackOfResources]; n == 0 || len(p.causes) != 1 {
 		t.Errorf("refusals: %v, want some for lack of resources", p.causes)
 	}
 	p.close()
@@ -257,13 +257,13 @@ func TestTwinHandles(t *testing.T) {
 			h[j] -= byte(i>>j&1) * ('a' - 'A')
 		}
 		p.ask(registration(string(h), uint32(i+1), loopback))
-		p.ask(&asap.HandleResolution{Handle: param.PoolHandle(h)})
+		p.ask(&asap.HandleResolution{Handle: rserpool.PoolHandle(h)})
 	}
 	p.await(p.sent)
 	g.check(p.sent, c)
 	// Those that are not there cannot be resolved either.
-	if n := p.causes[param.CauseLackOfResources]; n != pools-alike || p.causes[param.CauseUnknownPoolHandle] != n {
-		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, pools-alike, param.CauseLackOfResources)
+	if n := p.causes[rserpool.CauseLackOfResources]; n != pools-alike || p.causes[rserpool.CauseUnknownPoolHandle] != n {
+		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, pools-alike, rserpool.CauseLackOfResources)
 	}
 	p.close()
 	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })

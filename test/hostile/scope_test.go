@@ -10,22 +10,22 @@ import (
 
 	"golang.org/x/net/ipv4"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // falsePeer is an association to the server's ENRP endpoint, of whoever says to
 // be a registrar.
 type falsePeer struct {
 	t     *testing.T
-	id    param.ServerID
+	id    rserpool.ServerID
 	ep    sctp.Endpoint
 	assoc sctp.AssocID
 }
 
 // falsePeer introduces itself. What it is told is not looked at.
-func (c *crowd) falsePeer(at netip.Addr, to netip.AddrPort, id param.ServerID) *falsePeer {
+func (c *crowd) falsePeer(at netip.Addr, to netip.AddrPort, id rserpool.ServerID) *falsePeer {
 	c.s.t.Helper()
 	p := &falsePeer{t: c.s.t, id: id}
 	up := make(chan struct{})
@@ -66,12 +66,12 @@ func (p *falsePeer) tell(m enrp.Message) {
 // names tells of an element of its own.
 func (p *falsePeer) names(id uint32) {
 	p.t.Helper()
-	at := func(t param.Type, port uint16) param.Transport {
-		return param.Transport{Type: t, Port: port, Addrs: []netip.Addr{loopback}}
+	at := func(t rserpool.TransportType, port uint16) rserpool.Transport {
+		return rserpool.Transport{Type: t, Port: port, Addrs: []netip.Addr{loopback}}
 	}
-	p.tell(&enrp.HandleUpdate{Sender: p.id, Action: enrp.AddPE, Handle: "false", Element: param.PoolElement{
-		ID: param.PEID(id), Home: p.id, Life: 3600, Policy: param.Policy{Type: param.RoundRobin},
-		UserTransport: at(param.TypeTCPTransport, 7), ASAPTransport: at(param.TypeSCTPTransport, 7),
+	p.tell(&enrp.HandleUpdate{Sender: p.id, Action: enrp.AddPE, Handle: "false", Element: rserpool.PoolElement{
+		ID: rserpool.PEID(id), Home: p.id, Life: 3600, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		UserTransport: at(rserpool.TCP, 7), ASAPTransport: at(rserpool.SCTP, 7),
 	}})
 }
 
@@ -118,10 +118,10 @@ func TestFalseRequests(t *testing.T) {
 	}
 	wait(t, "elements", func() bool { return g.stat("elements", "") == honestElements+100 })
 	table := &enrp.HandleTableResponse{Sender: 66, Pools: []enrp.PoolEntry{{Handle: "false"}}}
-	for i := range param.PEID(100) {
-		table.Pools[0].Elements = append(table.Pools[0].Elements, param.PoolElement{
-			ID: i + 1, Home: 66, Life: 1, Policy: param.Policy{Type: param.RoundRobin},
-			UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: 7, Addrs: []netip.Addr{loopback}},
+	for i := range rserpool.PEID(100) {
+		table.Pools[0].Elements = append(table.Pools[0].Elements, rserpool.PoolElement{
+			ID: i + 1, Home: 66, Life: 1, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+			UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 7, Addrs: []netip.Addr{loopback}},
 		})
 	}
 	for i := range attempts {
@@ -168,7 +168,7 @@ func TestFalseRegistrars(t *testing.T) {
 	crowd := g.crowd()
 	var all []*falsePeer
 	for i := range attempts {
-		all = append(all, crowd.falsePeer(loopback, at, param.ServerID(100+i)))
+		all = append(all, crowd.falsePeer(loopback, at, rserpool.ServerID(100+i)))
 	}
 	wait(t, "refusals", func() bool { return g.stat("peers_refused_total", "") >= attempts-limit })
 	if n := g.stat("peers", ""); n > limit {
@@ -208,10 +208,10 @@ func TestForgedPresences(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	info := param.Transport{Type: param.TypeSCTPTransport, Port: 9901, Addrs: make([]netip.Addr, 1)}
+	info := rserpool.Transport{Type: rserpool.SCTP, Port: 9901, Addrs: make([]netip.Addr, 1)}
 	forge := func(i int) {
 		info.Addrs[0] = netip.AddrFrom4([4]byte{127, 66, byte(i >> 8), byte(i)})
-		m := &enrp.Presence{Sender: param.ServerID(i + 1), Info: param.ServerInformation{ID: param.ServerID(i + 1), Transport: info}}
+		m := &enrp.Presence{Sender: rserpool.ServerID(i + 1), Info: rserpool.ServerInformation{ID: rserpool.ServerID(i + 1), Transport: info}}
 		b, err := m.Append(nil)
 		if err != nil {
 			t.Fatal(err)

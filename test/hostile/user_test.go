@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestUnreachableReports has one user, and many together, report all honest
@@ -21,7 +21,7 @@ func TestUnreachableReports(t *testing.T) {
 	g := beginSiege(t)
 	report := func(conn interface{ Write([]byte) (int, error) }, n int) {
 		for range n {
-			for id := range param.PEID(honestElements) {
+			for id := range rserpool.PEID(honestElements) {
 				if _, err := conn.Write(wire(t, &asap.EndpointUnreachable{Handle: honestPool, ID: id + 1})); err != nil {
 					t.Fatal(err)
 				}

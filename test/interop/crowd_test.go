@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // element is a pool element in the test's own process.
@@ -28,10 +28,10 @@ func (l *lab) element(pool string, id uint32, registrars ...string) *element {
 	l.t.Helper()
 	at := netip.MustParseAddr("10.99.0.254")
 	cfg := pe.Config{
-		Pool:      param.PoolHandle(pool),
-		ID:        param.PEID(id),
-		Transport: param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: []netip.Addr{at}},
-		Policy:    param.Policy{Type: param.RoundRobin},
+		Pool:      rserpool.PoolHandle(pool),
+		ID:        rserpool.PEID(id),
+		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
+		Policy:    rserpool.Policy{Type: rserpool.RoundRobin},
 		Via:       endpoint.Kernel,
 	}
 	for _, ip := range registrars {

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -30,8 +30,8 @@ type element struct {
 	old   *predecessor  // its former process, while that runs
 	alone time.Duration // since when none does
 	index int
-	pool  param.PoolHandle
-	id    param.PEID
+	pool  rserpool.PoolHandle
+	id    rserpool.PEID
 	load  uint32
 	gap   time.Duration // from the loss of a home to the search for another one
 
@@ -40,7 +40,7 @@ type element struct {
 	died   time.Duration     // when it has gone
 	home   registrar.AssocID // 0 without one
 	at     *host             // of the home, or the last one; nil while one is sought
-	server param.ServerID    // the home's identifier, once it has told it
+	server rserpool.ServerID // the home's identifier, once it has told it
 	waits  uint64            // number of the registration that is not answered
 	tries  uint64
 	// sure tells that its home has confirmed that it is, and that nothing bad

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // predecessor is the former process of an element in a rolling restart. It runs on
@@ -237,11 +237,11 @@ func (s *Sim) ready() bool {
 }
 
 // registration is what a process at an address says to register the element.
-func (e *element) registration(home param.ServerID, at netip.Addr) *asap.Registration {
-	return &asap.Registration{Handle: e.pool, Element: param.PoolElement{
+func (e *element) registration(home rserpool.ServerID, at netip.Addr) *asap.Registration {
+	return &asap.Registration{Handle: e.pool, Element: rserpool.PoolElement{
 		ID: e.id, Home: home, Life: 3600,
-		Policy:        param.Policy{Type: param.LeastUsed, Load: e.load},
-		UserTransport: param.Transport{Type: param.TypeUDPTransport, Port: 7, Addrs: []netip.Addr{at}},
+		Policy:        rserpool.Policy{Type: rserpool.LeastUsed, Load: e.load},
+		UserTransport: rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{at}},
 	}}
 }
 

@@ -4,8 +4,8 @@ import (
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // onENRP is a mutation of ENRP messages: change returns what is sent instead.
@@ -47,15 +47,15 @@ func without(types ...enrp.MessageType) func(*end, uint32, []byte) [][]byte {
 // swept.
 func noSweep() func(*end, uint32, []byte) [][]byte {
 	type key struct {
-		pool param.PoolHandle
-		id   param.PEID
+		pool rserpool.PoolHandle
+		id   rserpool.PEID
 	}
-	had := make(map[param.ServerID]map[key]param.PoolElement)
+	had := make(map[rserpool.ServerID]map[key]rserpool.PoolElement)
 	return onENRP(func(m enrp.Message) []enrp.Message {
 		sender, _ := m.IDs()
 		all := had[sender]
 		if all == nil {
-			all = make(map[key]param.PoolElement)
+			all = make(map[key]rserpool.PoolElement)
 			had[sender] = all
 		}
 		switch m := m.(type) {
@@ -71,10 +71,10 @@ func noSweep() func(*end, uint32, []byte) [][]byte {
 						named[key{p.Handle, e.ID}] = true
 					}
 				}
-				for id := range param.PEID(1000) { // in some order that is the same each time
+				for id := range rserpool.PEID(1000) { // in some order that is the same each time
 					for k, e := range all {
 						if k.id == id && !named[k] {
-							m.Pools = append(m.Pools, enrp.PoolEntry{Handle: k.pool, Elements: []param.PoolElement{e}})
+							m.Pools = append(m.Pools, enrp.PoolEntry{Handle: k.pool, Elements: []rserpool.PoolElement{e}})
 						}
 					}
 				}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // node is a registrar on its host. The registrar is another one, with another
@@ -18,8 +18,8 @@ type node struct {
 	s     *Sim
 	h     *host
 	clock clock
-	peers []netip.AddrPort // configured ones
-	fixed param.ServerID   // its identifier, 0 to draw one
+	peers []netip.AddrPort  // configured ones
+	fixed rserpool.ServerID // its identifier, 0 to draw one
 
 	r       *registrar.Registrar
 	ticking bool
@@ -68,7 +68,7 @@ func (n *node) boot() {
 }
 
 // serverID is the identifier that the registrar has now.
-func (n *node) serverID() param.ServerID { return n.r.ID() }
+func (n *node) serverID() rserpool.ServerID { return n.r.ID() }
 
 // runs reports whether the registrar runs, and does not stand still.
 func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }

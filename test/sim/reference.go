@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // reference is a model of what the reference implementation is seen to do, where
@@ -28,10 +28,10 @@ type reference struct {
 	s     *Sim
 	h     *host
 	seeds []netip.AddrPort
-	id    param.ServerID
+	id    rserpool.ServerID
 
 	ready    bool
-	mentor   param.ServerID
+	mentor   rserpool.ServerID
 	peers    []*referencePeer
 	elements []*referenceElement
 	called   map[registrar.AssocID]netip.AddrPort // calls of registrars, and their associations
@@ -39,19 +39,19 @@ type reference struct {
 }
 
 type referencePeer struct {
-	id      param.ServerID
+	id      rserpool.ServerID
 	assoc   registrar.AssocID
 	addr    netip.AddrPort
 	last    time.Duration
-	asked   time.Duration    // for a sign of life, 0 if not
-	audited bool             // has been asked for its own elements
-	waits   []param.ServerID // who has not agreed to its takeover
-	begun   bool             // the takeover
+	asked   time.Duration       // for a sign of life, 0 if not
+	audited bool                // has been asked for its own elements
+	waits   []rserpool.ServerID // who has not agreed to its takeover
+	begun   bool                // the takeover
 }
 
 type referenceElement struct {
-	pool  param.PoolHandle
-	pe    param.PoolElement
+	pool  rserpool.PoolHandle
+	pe    rserpool.PoolElement
 	assoc registrar.AssocID // of one of its own
 	turn  int               // grows with each keep-alive, answer and registration
 	named bool              // in an audit
@@ -69,7 +69,7 @@ func (s *Sim) newReferenceHost(addr netip.Addr, seeds []netip.AddrPort) *host {
 
 func (s *Sim) bootReference(h *host, seeds []netip.AddrPort) {
 	r := &reference{
-		s: s, h: h, seeds: seeds, id: param.ServerID(s.net.rand.Uint32() | 1),
+		s: s, h: h, seeds: seeds, id: rserpool.ServerID(s.net.rand.Uint32() | 1),
 		called: make(map[registrar.AssocID]netip.AddrPort), adopting: make(map[registrar.AssocID]*referenceElement),
 	}
 	h.begin(r)
@@ -80,7 +80,7 @@ func (s *Sim) bootReference(h *host, seeds []netip.AddrPort) {
 	r.look()
 }
 
-func (r *reference) serverID() param.ServerID { return r.id }
+func (r *reference) serverID() rserpool.ServerID { return r.id }
 
 // beat says that it is there, again and again.
 func (r *reference) beat() {
@@ -202,7 +202,7 @@ func (r *reference) remove(e *referenceElement) {
 	r.elements = slices.DeleteFunc(r.elements, func(x *referenceElement) bool { return x == e })
 }
 
-func (r *reference) find(h param.PoolHandle, id param.PEID) *referenceElement {
+func (r *reference) find(h rserpool.PoolHandle, id rserpool.PEID) *referenceElement {
 	i := slices.IndexFunc(r.elements, func(e *referenceElement) bool { return e.pool == h && e.pe.ID == id })
 	if i < 0 {
 		return nil
@@ -224,7 +224,7 @@ func (r *reference) onASAP(a registrar.AssocID, m asap.Message) {
 		}
 		e.pe, e.assoc = m.Element, a
 		e.pe.Home = r.id
-		e.pe.ASAPTransport = param.Transport{Type: param.TypeSCTPTransport, Port: end.peer.port, Addrs: []netip.Addr{end.peer.h.addr}}
+		e.pe.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: end.peer.port, Addrs: []netip.Addr{end.peer.h.addr}}
 		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Handle: e.pool, Element: e.pe})
 		r.sayASAP(a, &asap.RegistrationResponse{Handle: e.pool, ID: e.pe.ID})
 		r.supervise(e)
@@ -248,7 +248,7 @@ func (r *reference) adopt(e *referenceElement) {
 }
 
 // put takes what somebody says of an element.
-func (r *reference) put(h param.PoolHandle, pe param.PoolElement, home param.ServerID) *referenceElement {
+func (r *reference) put(h rserpool.PoolHandle, pe rserpool.PoolElement, home rserpool.ServerID) *referenceElement {
 	e := r.find(h, pe.ID)
 	if pe.Home != 0 {
 		home = pe.Home
@@ -272,11 +272,11 @@ func (r *reference) put(h param.PoolHandle, pe param.PoolElement, home param.Ser
 func (r *reference) presence(reply bool) *enrp.Presence {
 	return &enrp.Presence{
 		Sender: r.id, ReplyRequired: reply, Checksum: r.checksum(r.id), HasChecksum: true,
-		Info: param.ServerInformation{ID: r.id, Transport: param.Transport{Type: param.TypeSCTPTransport, Port: enrpPort, Addrs: []netip.Addr{r.h.addr}}},
+		Info: rserpool.ServerInformation{ID: r.id, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: enrpPort, Addrs: []netip.Addr{r.h.addr}}},
 	}
 }
 
-func (r *reference) checksum(home param.ServerID) uint16 {
+func (r *reference) checksum(home rserpool.ServerID) uint16 {
 	var sum enrp.Checksum
 	for _, e := range r.elements {
 		if e.pe.Home == home {
@@ -286,7 +286,7 @@ func (r *reference) checksum(home param.ServerID) uint16 {
 	return sum.Value()
 }
 
-func (r *reference) peer(id param.ServerID) *referencePeer {
+func (r *reference) peer(id rserpool.ServerID) *referencePeer {
 	i := slices.IndexFunc(r.peers, func(p *referencePeer) bool { return p.id == id })
 	if i < 0 {
 		return nil
@@ -362,8 +362,8 @@ func (r *reference) onListRequest(p *referencePeer, a registrar.AssocID) {
 	m := &enrp.ListResponse{Sender: r.id, Receiver: p.id}
 	for _, q := range r.peers {
 		if q.addr.IsValid() {
-			m.Servers = append(m.Servers, param.ServerInformation{ID: q.id, Transport: param.Transport{
-				Type: param.TypeSCTPTransport, Port: q.addr.Port(), Addrs: []netip.Addr{q.addr.Addr()},
+			m.Servers = append(m.Servers, rserpool.ServerInformation{ID: q.id, Transport: rserpool.Transport{
+				Type: rserpool.SCTP, Port: q.addr.Port(), Addrs: []netip.Addr{q.addr.Addr()},
 			}})
 		}
 	}
@@ -374,7 +374,7 @@ func (r *reference) onTableRequest(p *referencePeer, a registrar.AssocID, m *enr
 	t := &enrp.HandleTableResponse{Sender: r.id, Receiver: p.id, Reject: !r.ready}
 	for _, e := range r.elements {
 		if r.ready && (!m.OwnChildrenOnly || e.pe.Home == r.id) {
-			t.Pools = append(t.Pools, enrp.PoolEntry{Handle: e.pool, Elements: []param.PoolElement{e.pe}})
+			t.Pools = append(t.Pools, enrp.PoolEntry{Handle: e.pool, Elements: []rserpool.PoolElement{e.pe}})
 		}
 	}
 	r.say(a, t)
@@ -435,8 +435,8 @@ func (r *reference) bury(p *referencePeer) {
 	r.tellAll(&enrp.InitTakeover{Sender: r.id, Target: p.id})
 }
 
-func (r *reference) agreed(t *referencePeer, id param.ServerID) {
-	t.waits = slices.DeleteFunc(t.waits, func(x param.ServerID) bool { return x == id })
+func (r *reference) agreed(t *referencePeer, id rserpool.ServerID) {
+	t.waits = slices.DeleteFunc(t.waits, func(x rserpool.ServerID) bool { return x == id })
 	if len(t.waits) > 0 {
 		return
 	}

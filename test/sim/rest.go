@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // restTime is how long nothing may happen at rest but what has a reason.
@@ -26,9 +26,9 @@ func (s *Sim) checkRest() {
 
 // known is an element as a registrar has it.
 type known struct {
-	pool param.PoolHandle
-	id   param.PEID
-	home param.ServerID
+	pool rserpool.PoolHandle
+	id   rserpool.PEID
+	home rserpool.ServerID
 	load uint32
 	addr netip.Addr
 }
@@ -74,10 +74,10 @@ func (s *Sim) agreed() bool {
 }
 
 // homes are the registrars that run.
-func (s *Sim) homes() map[param.ServerID]*host {
-	homes := make(map[param.ServerID]*host)
+func (s *Sim) homes() map[rserpool.ServerID]*host {
+	homes := make(map[rserpool.ServerID]*host)
 	for _, h := range s.servers {
-		if p, ok := h.proc.(interface{ serverID() param.ServerID }); ok {
+		if p, ok := h.proc.(interface{ serverID() rserpool.ServerID }); ok {
 			homes[p.serverID()] = h
 		}
 	}

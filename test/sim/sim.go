@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -68,9 +68,9 @@ type Sim struct {
 	net      *network
 	nodes    []*node
 	elements []*element
-	servers  []*host                 // all registrars'
-	hosts    []*host                 // and the elements'
-	ids      map[param.ServerID]bool // of all registrars that ever were
+	servers  []*host                    // all registrars'
+	hosts    []*host                    // and the elements'
+	ids      map[rserpool.ServerID]bool // of all registrars that ever were
 	bad      []string
 	// Trace is told what happens, if it is not nil.
 	Trace func(at time.Duration, text string)
@@ -83,7 +83,7 @@ type Sim struct {
 // New makes a scope in which nothing has happened yet.
 func New(cfg Config) *Sim {
 	cfg.complete()
-	s := &Sim{cfg: cfg, net: newNetwork(cfg.Seed), ids: make(map[param.ServerID]bool)}
+	s := &Sim{cfg: cfg, net: newNetwork(cfg.Seed), ids: make(map[rserpool.ServerID]bool)}
 	for i := range cfg.Registrars {
 		n := s.newNode(serverAddr(i), s.peersOf(i))
 		s.nodes = append(s.nodes, n)
@@ -123,11 +123,11 @@ func (s *Sim) peersOf(i int) []netip.AddrPort {
 }
 
 func (s *Sim) addElement(i int) {
-	e := &element{s: s, index: i, id: param.PEID(i + 1), gap: huntGap, load: s.net.rand.Uint32()}
+	e := &element{s: s, index: i, id: rserpool.PEID(i + 1), gap: huntGap, load: s.net.rand.Uint32()}
 	if s.net.chance(2) {
 		e.gap = lazyGap
 	}
-	e.pool = param.PoolHandle(fmt.Sprintf("pool %d", s.net.rand.IntN(4+s.cfg.Elements/200)))
+	e.pool = rserpool.PoolHandle(fmt.Sprintf("pool %d", s.net.rand.IntN(4+s.cfg.Elements/200)))
 	e.port = elementPort
 	e.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), e.boot, e.port)
 	e.spare = s.net.newHost(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), e.boot, e.port)

@@ -3,10 +3,10 @@ package sim
 import (
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // watch is what is known of a registrar that is watched. After every event that
@@ -84,7 +84,7 @@ func (n *node) scan() {
 	n.look.summed, n.look.of = true, n.r.Space().Changes()
 }
 
-func (n *node) scanPool(h param.PoolHandle, list []*handlespace.Element) {
+func (n *node) scanPool(h rserpool.PoolHandle, list []*handlespace.Element) {
 	s := n.s
 	for _, pe := range list {
 		e := s.element(pe.ID)
@@ -180,7 +180,7 @@ func reachable(a, b *host) bool {
 }
 
 // element is the one of that identifier.
-func (s *Sim) element(id param.PEID) *element {
+func (s *Sim) element(id rserpool.PEID) *element {
 	if i := int(id) - 1; i >= 0 && i < len(s.elements) {
 		return s.elements[i]
 	}

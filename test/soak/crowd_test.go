@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // A crowd is a process with many associations, each with several elements, so
@@ -119,13 +119,13 @@ func (c *crowdChild) command(line string) {
 	case "register":
 		load := uint32(0)
 		_, _ = fmt.Sscanf(f[4], "%x", &load)
-		m = &asap.Registration{Handle: param.PoolHandle(f[2]), Element: param.PoolElement{
-			ID: param.PEID(id), Life: 86400,
-			UserTransport: param.Transport{Type: param.TypeTCPTransport, Port: crowdPort, Addrs: []netip.Addr{p.addr}},
+		m = &asap.Registration{Handle: rserpool.PoolHandle(f[2]), Element: rserpool.PoolElement{
+			ID: rserpool.PEID(id), Life: 86400,
+			UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: crowdPort, Addrs: []netip.Addr{p.addr}},
 			Policy:        crowdPolicy(f[2], load),
 		}}
 	case "deregister":
-		m = &asap.Deregistration{Handle: param.PoolHandle(f[2]), ID: param.PEID(id)}
+		m = &asap.Deregistration{Handle: rserpool.PoolHandle(f[2]), ID: rserpool.PEID(id)}
 	}
 	c.waiting[f[3]] = number
 	if err := c.send(p, p.assoc, m); err != nil {
@@ -135,11 +135,11 @@ func (c *crowdChild) command(line string) {
 }
 
 // crowdPolicy is a pool's policy, by its name.
-func crowdPolicy(pool string, load uint32) param.Policy {
+func crowdPolicy(pool string, load uint32) rserpool.Policy {
 	if strings.HasPrefix(pool, "lu") {
-		return param.Policy{Type: param.LeastUsed, Load: load}
+		return rserpool.Policy{Type: rserpool.LeastUsed, Load: load}
 	}
-	return param.Policy{Type: param.RoundRobin}
+	return rserpool.Policy{Type: rserpool.RoundRobin}
 }
 
 func (c *crowdChild) send(p *crowdPlace, a sctp.AssocID, m asap.Message) error {
@@ -183,7 +183,7 @@ func (c *crowdChild) event(p *crowdPlace, ev sctp.Event) {
 	}
 }
 
-func (c *crowdChild) done(id param.PEID, reject bool, causes []param.Cause) {
+func (c *crowdChild) done(id rserpool.PEID, reject bool, causes []rserpool.Cause) {
 	key := fmt.Sprintf("%08x", uint32(id))
 	number, ok := c.waiting[key]
 	delete(c.waiting, key)

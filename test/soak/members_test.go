@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/asap/param"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // member is one pool element, as products have it (asap/pe).
@@ -33,10 +33,10 @@ func (p ports) member(t *testing.T, pool string, id uint32, addr string) *member
 	up := make(chan struct{}, 1)
 	at := netip.MustParseAddr(addr)
 	e, err := pe.New(pe.Config{
-		Pool:       param.PoolHandle(pool),
-		ID:         param.PEID(id),
-		Transport:  param.Transport{Type: param.TypeTCPTransport, Port: 8080, Addrs: []netip.Addr{at}},
-		Policy:     param.Policy{Type: param.RoundRobin},
+		Pool:       rserpool.PoolHandle(pool),
+		ID:         rserpool.PEID(id),
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(p.host), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
 		Via:        endpoint.UDP,
 		Timers:     pe.Timers{Reregistration: 2 * time.Second, Registration: 3 * time.Second, ServerHunt: time.Second, RetranMax: time.Second},

@@ -1,4 +1,4 @@
-package param
+package tlv
 
 import (
 	"encoding/binary"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestRefused reads parameters that are wrong.
@@ -62,8 +63,8 @@ func TestRefused(t *testing.T) {
 		{"server information with two transports", "000b 0028 00000001" + transport + transport, "second one", TypeSCTPTransport, transport},
 
 		{"no error cause", "000c 0004", "no error cause", TypeOperationError, ""},
-		{"error cause goes beyond the end", "000c 0008 0003 0008", "4 bytes are left", Type(CauseInvalidValues), "0003 0008"},
-		{"error cause shorter than a header", "000c 0008 0003 0000", "length field says 0", Type(CauseInvalidValues), "0003 0000"},
+		{"error cause goes beyond the end", "000c 0008 0003 0008", "4 bytes are left", Type(rserpool.CauseInvalidValues), "0003 0008"},
+		{"error cause shorter than a header", "000c 0008 0003 0000", "length field says 0", Type(rserpool.CauseInvalidValues), "0003 0000"},
 		{"half an error cause", "000c 0006 0003", "2 stray bytes", TypeOperationError, ""},
 	}
 	for _, tt := range tests {
@@ -74,7 +75,7 @@ func TestRefused(t *testing.T) {
 				read(&c)
 			}
 			reports, err := c.Finish()
-			var pe *ParseError
+			var pe *rserpool.ParseError
 			if !errors.As(err, &pe) {
 				t.Fatalf("error is %v, want a *ParseError", err)
 			}
@@ -85,7 +86,7 @@ func TestRefused(t *testing.T) {
 			if tt.info == "" {
 				info = msg[4:]
 			}
-			want := Cause{CauseInvalidValues, info}
+			want := rserpool.Cause{Code: rserpool.CauseInvalidValues, Info: info}
 			if diff := cmp.Diff(want, pe.ErrorCause()); diff != "" || !pe.Report || pe.Param != tt.at || reports != nil {
 				t.Errorf("error %q: report %v, parameter %v, reports %v, want true, %v, none; cause (-want +got):\n%s",
 					err, pe.Report, pe.Param, reports, tt.at, diff)
@@ -125,7 +126,7 @@ func TestUnknownParameters(t *testing.T) {
 					read(&c)
 				}
 				reports, err := c.Finish()
-				want := []Cause{{CauseUnrecognizedParameter, unhex(t, tt.typ+"0008 61626364")}}
+				want := []rserpool.Cause{{Code: rserpool.CauseUnrecognizedParameter, Info: unhex(t, tt.typ+"0008 61626364")}}
 				if !tt.report {
 					want = nil
 				}
@@ -135,8 +136,8 @@ func TestUnknownParameters(t *testing.T) {
 					}
 					return
 				}
-				var pe *ParseError
-				if !errors.As(err, &pe) || pe.Cause != CauseUnrecognizedParameter || pe.Report != tt.report {
+				var pe *rserpool.ParseError
+				if !errors.As(err, &pe) || pe.Cause != rserpool.CauseUnrecognizedParameter || pe.Report != tt.report {
 					t.Fatalf("error is %#v, want an unrecognized parameter, report %v", err, tt.report)
 				}
 				if diff := cmp.Diff(want, pe.Causes()); diff != "" {
@@ -168,17 +169,19 @@ func TestReportsAreBounded(t *testing.T) {
 		c.Unknown(nil)
 	}
 	_, err := c.Finish()
-	var pe *ParseError
+	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) || !slices.Equal(pe.Bytes, long[:maxExcerpt]) {
 		t.Fatalf("error %v does not carry the first %d bytes", err, maxExcerpt)
 	}
 
 	// The worst case: as many reports as may be, as long as may be.
-	var worst []Cause
+	var worst []rserpool.Cause
 	for range maxReports + 1 {
 		worst = append(worst, pe.ErrorCause())
 	}
-	if b, err := AppendCauses(nil, worst); err != nil || len(b) > maxLen-12 {
+	w := begin(nil)
+	w.Causes(worst)
+	if b, err := w.Finish(); err != nil || len(b) > maxLen-12 {
 		t.Errorf("the longest error takes %d bytes, error %v: want at most %d", len(b), err, maxLen-12)
 	}
 }
@@ -188,10 +191,10 @@ func TestEarlierReports(t *testing.T) {
 	for _, tt := range []struct {
 		name, hex string
 		quiet     bool
-		want      []CauseCode
+		want      []rserpool.CauseCode
 	}{
-		{"report", "c123 0004 0009 0004", false, []CauseCode{CauseUnrecognizedParameter, CauseInvalidValues}},
-		{"no report of its own", "c123 0004 0123 0004", false, []CauseCode{CauseUnrecognizedParameter}},
+		{"report", "c123 0004 0009 0004", false, []rserpool.CauseCode{rserpool.CauseUnrecognizedParameter, rserpool.CauseInvalidValues}},
+		{"no report of its own", "c123 0004 0123 0004", false, []rserpool.CauseCode{rserpool.CauseUnrecognizedParameter}},
 		{"silence", "c123 0004 0009 0004", true, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,11 +206,11 @@ func TestEarlierReports(t *testing.T) {
 				read(&c)
 			}
 			_, err := c.Finish()
-			var pe *ParseError
+			var pe *rserpool.ParseError
 			if !errors.As(err, &pe) {
 				t.Fatalf("error is %v, want a *ParseError", err)
 			}
-			var got []CauseCode
+			var got []rserpool.CauseCode
 			for _, c := range pe.Causes() {
 				got = append(got, c.Code)
 			}
@@ -273,24 +276,6 @@ func TestPaddingBetween(t *testing.T) {
 	}
 }
 
-func TestMessageSize(t *testing.T) {
-	for _, tt := range []struct {
-		hex  string
-		size int
-		ok   bool
-	}{
-		{"01000000", 0, false},
-		{"01000003", 4, false},
-		{"01000004", 4, true},
-		{"01000005ff", 8, true},
-		{"0100ffff", 65536, true},
-	} {
-		if size, ok := MessageSize(unhex(t, tt.hex)); size != tt.size || ok != tt.ok {
-			t.Errorf("MessageSize(%s) = %d, %v, want %d, %v", tt.hex, size, ok, tt.size, tt.ok)
-		}
-	}
-}
-
 // TestUnwritable: what Parse would refuse, or what no length field can hold,
 // is not written.
 func TestUnwritable(t *testing.T) {
@@ -299,31 +284,31 @@ func TestUnwritable(t *testing.T) {
 		value any
 		text  string
 	}{
-		{"empty pool handle", PoolHandle(""), "empty pool handle"},
-		{"pool handle too long", PoolHandle(make([]byte, 65532)), "65536 bytes"},
+		{"empty pool handle", rserpool.PoolHandle(""), "empty pool handle"},
+		{"pool handle too long", rserpool.PoolHandle(make([]byte, 65532)), "65536 bytes"},
 		{"cookie too long", cookie(make([]byte, 70000)), "70004 bytes"},
-		{"no transport", Transport{}, "not a transport"},
-		{"transport of another type", Transport{Type: TypePolicy, Addrs: []netip.Addr{v4}}, "not a transport"},
-		{"no address", Transport{Type: TypeSCTPTransport}, "without an address"},
-		{"TCP with two addresses", Transport{Type: TypeTCPTransport, Addrs: []netip.Addr{v4, v6}}, "more than one address"},
-		{"TCP with control", Transport{Type: TypeTCPTransport, Use: DataPlusControl, Addrs: []netip.Addr{v4}}, "data plus control"},
-		{"transport use 2", Transport{Type: TypeSCTPTransport, Use: 2, Addrs: []netip.Addr{v4}}, "transport use"},
-		{"invalid address", Transport{Type: TypeSCTPTransport, Addrs: []netip.Addr{{}}}, "without a value"},
-		{"address with a zone", Transport{Type: TypeSCTPTransport, Addrs: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}}, "zone"},
-		{"too many addresses", Transport{Type: TypeSCTPTransport, Addrs: slices.Repeat([]netip.Addr{v6}, 3277)}, "65548 bytes"},
-		{"ASAP transport alone", PoolElement{ASAPTransport: sctp1}, "no user transport"},
-		{"ASAP transport is not SCTP", PoolElement{
-			UserTransport: sctp1, ASAPTransport: Transport{Type: TypeTCPTransport, Addrs: []netip.Addr{v4}},
+		{"no transport", rserpool.Transport{}, "not a transport"},
+		{"transport of another type", rserpool.Transport{Type: 0x8, Addrs: []netip.Addr{v4}}, "not a transport"},
+		{"no address", rserpool.Transport{Type: rserpool.SCTP}, "without an address"},
+		{"TCP with two addresses", rserpool.Transport{Type: rserpool.TCP, Addrs: []netip.Addr{v4, v6}}, "more than one address"},
+		{"TCP with control", rserpool.Transport{Type: rserpool.TCP, Use: rserpool.DataPlusControl, Addrs: []netip.Addr{v4}}, "data plus control"},
+		{"transport use 2", rserpool.Transport{Type: rserpool.SCTP, Use: 2, Addrs: []netip.Addr{v4}}, "transport use"},
+		{"invalid address", rserpool.Transport{Type: rserpool.SCTP, Addrs: []netip.Addr{{}}}, "without a value"},
+		{"address with a zone", rserpool.Transport{Type: rserpool.SCTP, Addrs: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}}, "zone"},
+		{"too many addresses", rserpool.Transport{Type: rserpool.SCTP, Addrs: slices.Repeat([]netip.Addr{v6}, 3277)}, "65548 bytes"},
+		{"ASAP transport alone", rserpool.PoolElement{ASAPTransport: sctp1}, "no user transport"},
+		{"ASAP transport is not SCTP", rserpool.PoolElement{
+			UserTransport: sctp1, ASAPTransport: rserpool.Transport{Type: rserpool.TCP, Addrs: []netip.Addr{v4}},
 		}, "not SCTP"},
-		{"server transport missing", ServerInformation{ID: 1}, "not SCTP"},
-		{"server transport is not SCTP", ServerInformation{Transport: Transport{Type: TypeTCPTransport, Addrs: []netip.Addr{v4}}}, "not SCTP"},
-		{"policy type 0", Policy{}, "reserved"},
-		{"policy type 0x40000000", Policy{Type: 0x40000000}, "reserved"},
-		{"policy too long", Policy{Type: RoundRobin, Extra: string(make([]byte, 65528))}, "65536 bytes"},
-		{"error cause too long", []Cause{{0, make([]byte, 65532)}}, "65536 bytes"},
-		{"error causes too long", slices.Repeat([]Cause{{0, make([]byte, 30000)}}, 3), "90016 bytes"},
-		{"unknown parameter that is known", []Raw{{Type: TypePoolHandle}}, "could not skip"},
-		{"unknown parameter that stops", []Raw{{Type: 0x4123}}, "could not skip"},
+		{"server transport missing", rserpool.ServerInformation{ID: 1}, "not SCTP"},
+		{"server transport is not SCTP", rserpool.ServerInformation{Transport: rserpool.Transport{Type: rserpool.TCP, Addrs: []netip.Addr{v4}}}, "not SCTP"},
+		{"policy type 0", rserpool.Policy{}, "reserved"},
+		{"policy type 0x40000000", rserpool.Policy{Type: 0x40000000}, "reserved"},
+		{"policy too long", rserpool.Policy{Type: rserpool.RoundRobin, Extra: string(make([]byte, 65528))}, "65536 bytes"},
+		{"error cause too long", []rserpool.Cause{{Code: 0, Info: make([]byte, 65532)}}, "65536 bytes"},
+		{"error causes too long", slices.Repeat([]rserpool.Cause{{Code: 0, Info: make([]byte, 30000)}}, 3), "90016 bytes"},
+		{"unknown parameter that is known", []rserpool.Parameter{{Type: TypePoolHandle}}, "could not skip"},
+		{"unknown parameter that stops", []rserpool.Parameter{{Type: 0x4123}}, "could not skip"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -342,7 +327,7 @@ func TestUnwritable(t *testing.T) {
 func TestLongestMessage(t *testing.T) {
 	for _, n := range []int{65524, 65525, 65526, 65527} {
 		w := BeginMessage(nil, 1, 0)
-		w.PoolHandle(PoolHandle(make([]byte, n)))
+		w.PoolHandle(rserpool.PoolHandle(make([]byte, n)))
 		b, err := w.Finish()
 		if err != nil {
 			t.Errorf("handle of %d bytes: %v", n, err)
@@ -361,14 +346,14 @@ func TestLongestMessage(t *testing.T) {
 		}
 	}
 	w := BeginMessage([]byte("before"), 1, 0)
-	w.PoolHandle(PoolHandle(make([]byte, 65528)))
+	w.PoolHandle(rserpool.PoolHandle(make([]byte, 65528)))
 	if b, err := w.Finish(); err == nil || !strings.Contains(err.Error(), "65536 bytes") || string(b) != "before" {
 		t.Errorf("message of 65536 bytes: %d bytes, %v, want an error", len(b), err)
 	}
 }
 
 func TestAppendFunctions(t *testing.T) {
-	e := PoolElement{ID: 1, Life: -1}
+	e := rserpool.PoolElement{ID: 1, Life: -1}
 	tests := []struct {
 		name string
 		add  func([]byte) ([]byte, error)
@@ -376,11 +361,9 @@ func TestAppendFunctions(t *testing.T) {
 	}{
 		{"AppendPoolHandle", func(b []byte) ([]byte, error) { return AppendPoolHandle(b, "a") }, "0009 0005 61 000000"},
 		{"AppendPEID", func(b []byte) ([]byte, error) { return AppendPEID(b, 1), nil }, "000e 0008 00000001"},
-		{"AppendPolicy", func(b []byte) ([]byte, error) { return AppendPolicy(b, Policy{Type: Random}) }, "0008 0008 00000003"},
+		{"AppendPolicy", func(b []byte) ([]byte, error) { return AppendPolicy(b, rserpool.Policy{Type: rserpool.Random}) }, "0008 0008 00000003"},
 		{"AppendTransport", func(b []byte) ([]byte, error) { return AppendTransport(b, &sctp1) }, "0004 0010 1389 0000 0001 0008 c0000201"},
 		{"AppendPoolElement", func(b []byte) ([]byte, error) { return AppendPoolElement(b, &e) }, "000a 0010 00000001 00000000 ffffffff"},
-		{"AppendCauses", func(b []byte) ([]byte, error) { return AppendCauses(b, []Cause{{Code: 9}}) }, "000c 0008 0009 0004"},
-		{"AppendCauses, none", func(b []byte) ([]byte, error) { return AppendCauses(b, nil) }, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

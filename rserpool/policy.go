@@ -1,4 +1,4 @@
-package param
+package rserpool
 
 import (
 	"fmt"
@@ -37,16 +37,18 @@ const (
 // adaptiveBit marks the adaptive policies of RFC 5356.
 const adaptiveBit PolicyType = 0x40000000
 
-// field names a value of a policy.
-type field uint8
+// PolicyField names a value of a policy.
+type PolicyField uint8
 
+// The values that policies have (RFC 5356), as the fields of [Policy] of the same
+// name.
 const (
-	fieldWeight field = iota
-	fieldPriority
-	fieldLoad
-	fieldLoadDegradation
-	fieldDPF
-	fieldDistance
+	FieldWeight PolicyField = iota
+	FieldPriority
+	FieldLoad
+	FieldLoadDegradation
+	FieldDPF
+	FieldDistance
 )
 
 // policies are the known policies with their values in the order on the wire.
@@ -54,24 +56,24 @@ var policies = [...]struct {
 	typ      PolicyType
 	name     string
 	adaptive bool
-	fields   []field
+	fields   []PolicyField
 }{
 	{RoundRobin, "RoundRobin", false, nil},
-	{WeightedRoundRobin, "WeightedRoundRobin", false, []field{fieldWeight}},
+	{WeightedRoundRobin, "WeightedRoundRobin", false, []PolicyField{FieldWeight}},
 	{Random, "Random", false, nil},
-	{WeightedRandom, "WeightedRandom", false, []field{fieldWeight}},
-	{Priority, "Priority", false, []field{fieldPriority}},
-	{LeastUsed, "LeastUsed", true, []field{fieldLoad}},
-	{LeastUsedDegradation, "LeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
-	{PriorityLeastUsed, "PriorityLeastUsed", true, []field{fieldLoad, fieldLoadDegradation}},
-	{RandomizedLeastUsed, "RandomizedLeastUsed", true, []field{fieldLoad}},
-	{RandomizedPriorityLeastUsed, "RandomizedPriorityLeastUsed", true, []field{fieldLoad, fieldLoadDegradation}},
-	{RandomizedLeastUsedDegradation, "RandomizedLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
-	{PriorityLeastUsedDegradation, "PriorityLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
-	{RandomizedPriorityLeastUsedDegradation, "RandomizedPriorityLeastUsedDegradation", true, []field{fieldLoad, fieldLoadDegradation}},
-	{WeightedRandomDPF, "WeightedRandomDPF", false, []field{fieldWeight, fieldDPF, fieldDistance}},
-	{LeastUsedDPF, "LeastUsedDPF", true, []field{fieldLoad, fieldDPF, fieldDistance}},
-	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", true, []field{fieldLoad, fieldLoadDegradation, fieldDPF, fieldDistance}},
+	{WeightedRandom, "WeightedRandom", false, []PolicyField{FieldWeight}},
+	{Priority, "Priority", false, []PolicyField{FieldPriority}},
+	{LeastUsed, "LeastUsed", true, []PolicyField{FieldLoad}},
+	{LeastUsedDegradation, "LeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{PriorityLeastUsed, "PriorityLeastUsed", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedLeastUsed, "RandomizedLeastUsed", true, []PolicyField{FieldLoad}},
+	{RandomizedPriorityLeastUsed, "RandomizedPriorityLeastUsed", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedLeastUsedDegradation, "RandomizedLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{PriorityLeastUsedDegradation, "PriorityLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedPriorityLeastUsedDegradation, "RandomizedPriorityLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{WeightedRandomDPF, "WeightedRandomDPF", false, []PolicyField{FieldWeight, FieldDPF, FieldDistance}},
+	{LeastUsedDPF, "LeastUsedDPF", true, []PolicyField{FieldLoad, FieldDPF, FieldDistance}},
+	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", true, []PolicyField{FieldLoad, FieldLoadDegradation, FieldDPF, FieldDistance}},
 }
 
 // index is the policy's place in policies, -1 if it is unknown.
@@ -84,8 +86,9 @@ func (t PolicyType) index() int {
 	return -1
 }
 
-// fields are the values that policies of the type have on the wire.
-func (t PolicyType) fields() []field {
+// Fields are the values that policies of the type have, in their order on the
+// wire. The caller must not change the slice.
+func (t PolicyType) Fields() []PolicyField {
 	if i := t.index(); i >= 0 {
 		return policies[i].fields
 	}
@@ -113,8 +116,8 @@ func (t PolicyType) String() string {
 	return fmt.Sprintf("0x%08x", uint32(t))
 }
 
-// valid reports whether RFC 5356, Section 3.1, lets a policy have the type.
-func (t PolicyType) valid() bool { return t != 0 && t != adaptiveBit }
+// Valid reports whether RFC 5356, Section 3.1, lets a policy have the type.
+func (t PolicyType) Valid() bool { return t != 0 && t != adaptiveBit }
 
 // ParsePolicyType reads a policy's name, in any case and with or without '-'
 // or '_' between its words, or its number in Go's notation ("0xb0001001").
@@ -126,7 +129,7 @@ func ParsePolicyType(s string) (PolicyType, error) {
 		}
 	}
 	if n, err := strconv.ParseUint(s, 0, 32); err == nil {
-		if t := PolicyType(n); t.valid() {
+		if t := PolicyType(n); t.Valid() {
 			return t, nil
 		}
 		return 0, fmt.Errorf("policy type %s is reserved and names no policy", s)
@@ -162,18 +165,18 @@ type Policy struct {
 	Extra string
 }
 
-// value is where p keeps the value f.
-func (p *Policy) value(f field) *uint32 {
+// Field is where p keeps the value f.
+func (p *Policy) Field(f PolicyField) *uint32 {
 	switch f {
-	case fieldWeight:
+	case FieldWeight:
 		return &p.Weight
-	case fieldPriority:
+	case FieldPriority:
 		return &p.Priority
-	case fieldLoad:
+	case FieldLoad:
 		return &p.Load
-	case fieldLoadDegradation:
+	case FieldLoadDegradation:
 		return &p.LoadDegradation
-	case fieldDPF:
+	case FieldDPF:
 		return &p.DPF
 	}
 	return &p.Distance
@@ -186,19 +189,19 @@ func (p Policy) String() string {
 		return "no policy"
 	}
 	s := p.Type.String()
-	for _, f := range p.Type.fields() {
+	for _, f := range p.Type.Fields() {
 		switch f {
-		case fieldWeight:
+		case FieldWeight:
 			s += fmt.Sprintf(" weight %d", p.Weight)
-		case fieldPriority:
+		case FieldPriority:
 			s += fmt.Sprintf(" priority %d", p.Priority)
-		case fieldLoad:
+		case FieldLoad:
 			s += " load " + percent(p.Load)
-		case fieldLoadDegradation:
+		case FieldLoadDegradation:
 			s += " degradation " + percent(p.LoadDegradation)
-		case fieldDPF:
+		case FieldDPF:
 			s += " dpf " + percent(p.DPF)
-		case fieldDistance:
+		case FieldDistance:
 			s += fmt.Sprintf(" distance %d", p.Distance)
 		}
 	}
@@ -210,42 +213,4 @@ func (p Policy) String() string {
 
 func percent(v uint32) string {
 	return strconv.FormatFloat(float64(v)/0xffffffff*100, 'f', 1, 64) + "%"
-}
-
-// Policy reads the current parameter as a pool member selection policy.
-func (c *Cursor) Policy() (p Policy) {
-	f := c.open()
-	p.Type = PolicyType(c.Uint32())
-	for _, v := range p.Type.fields() {
-		*p.value(v) = c.Uint32()
-	}
-	p.Extra = string(c.rest())
-	c.close(f)
-	if !p.Type.valid() {
-		c.Refuse("policy type " + p.Type.String() + " is reserved")
-	}
-	return p
-}
-
-// Policy writes a Pool Member Selection Policy parameter.
-func (w *Builder) Policy(p Policy) {
-	if !p.Type.valid() {
-		w.fail("policy type %v is reserved", p.Type)
-		return
-	}
-	start := w.open(TypePolicy)
-	w.Uint32(uint32(p.Type))
-	for _, v := range p.Type.fields() {
-		w.Uint32(*p.value(v))
-	}
-	w.str(p.Extra)
-	w.close(start)
-}
-
-// AppendPolicy adds a Pool Member Selection Policy parameter to b; on error it
-// returns b as it was.
-func AppendPolicy(b []byte, p Policy) ([]byte, error) {
-	w := begin(b)
-	w.Policy(p)
-	return w.Finish()
 }

@@ -1,4 +1,4 @@
-package param
+package rserpool
 
 import (
 	"encoding/binary"
@@ -9,7 +9,7 @@ import (
 // 3.1, rules 2 and 3). A value of 0 is not known, but for Use.
 type PoolKind struct {
 	Policy    PolicyType
-	Transport Type // of the user transport
+	Transport TransportType // of the user transport
 	Use       TransportUse
 }
 
@@ -30,12 +30,12 @@ func Conflict(code CauseCode, element, pool PoolKind) string {
 			with, option = "policy "+want, " (rsp: --policy "+want+")"
 		}
 	case CauseInconsistentTransportType:
-		has, with = protocolName(element.Transport), "the pool's kind of user transport"
+		has, with = element.Transport.String(), "the pool's kind of user transport"
 		if pool.Transport != 0 {
-			want = protocolName(pool.Transport)
+			want = pool.Transport.String()
 			with, option = "user transport "+want, " (rsp: --serve "+want+":PORT)"
 		}
-		if pool.Transport == TypeOpaqueTransport {
+		if pool.Transport == Opaque {
 			option = ""
 		}
 	case CauseInconsistentDataControl:
@@ -54,13 +54,8 @@ func Conflict(code CauseCode, element, pool PoolKind) string {
 	return text + ": start the element with " + with + option + ", or give it another pool"
 }
 
-// protocolName is a transport's name, or its parameter type if it is unknown.
-func protocolName(t Type) string {
-	if name := (Transport{Type: t}).Protocol(); name != "" {
-		return name
-	}
-	return t.String()
-}
+// policyParameter is the type of a Pool Member Selection Policy parameter.
+const policyParameter = 0x8
 
 // Conflict is [Conflict] for a cause that a registrar has sent about an element.
 // The cause names the pool's policy or transport (RFC 5354, Sections 3.12.6 and
@@ -69,10 +64,10 @@ func protocolName(t Type) string {
 func (c Cause) Conflict(element PoolKind) string {
 	var pool PoolKind
 	switch {
-	case c.Code == CauseInconsistentPolicy && len(c.Info) >= headerLen+4 && Type(binary.BigEndian.Uint16(c.Info)) == TypePolicy:
-		pool.Policy = PolicyType(binary.BigEndian.Uint32(c.Info[headerLen:]))
-	case c.Code == CauseInconsistentTransportType && len(c.Info) >= headerLen && Type(binary.BigEndian.Uint16(c.Info)).IsTransport():
-		pool.Transport = Type(binary.BigEndian.Uint16(c.Info))
+	case c.Code == CauseInconsistentPolicy && len(c.Info) >= parameterHeader+4 && binary.BigEndian.Uint16(c.Info) == policyParameter:
+		pool.Policy = PolicyType(binary.BigEndian.Uint32(c.Info[parameterHeader:]))
+	case c.Code == CauseInconsistentTransportType && len(c.Info) >= parameterHeader && TransportType(binary.BigEndian.Uint16(c.Info)).Known():
+		pool.Transport = TransportType(binary.BigEndian.Uint16(c.Info))
 	case c.Code == CauseInconsistentDataControl && element.Use == DataOnly:
 		pool.Use = DataPlusControl // there are only two
 	}

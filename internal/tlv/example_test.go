@@ -1,35 +1,36 @@
-package param_test
+package tlv_test
 
 import (
 	"fmt"
 	"net/netip"
 
-	"github.com/rserpool/coredns-rserpool/asap/param"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The error cause that tells an element which policy its pool has (RFC 5354,
 // Section 3.12.6).
 func ExampleAppendPolicy() {
-	info, err := param.AppendPolicy(nil, param.Policy{Type: param.WeightedRandom, Weight: 1})
+	info, err := tlv.AppendPolicy(nil, rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 1})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	cause := param.Cause{Code: param.CauseInconsistentPolicy, Info: info}
+	cause := rserpool.Cause{Code: rserpool.CauseInconsistentPolicy, Info: info}
 	fmt.Printf("%v: %x\n", cause, cause.Info)
 	// Output: policy differs from the pool's: 0008000c0000000400000001
 }
 
 // A message written straight from where its parts are.
 func ExampleBuilder() {
-	elements := []*param.PoolElement{{
+	elements := []*rserpool.PoolElement{{
 		ID: 1,
-		UserTransport: param.Transport{
-			Type: param.TypeTCPTransport, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		UserTransport: rserpool.Transport{
+			Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		},
 	}}
 	const handleResolutionResponse = 0x06
-	w := param.BeginMessage(make([]byte, 0, 512), handleResolutionResponse, 0)
+	w := tlv.BeginMessage(make([]byte, 0, 512), handleResolutionResponse, 0)
 	w.PoolHandle("web")
 	for _, e := range elements {
 		w.PoolElement(e)

@@ -1,11 +1,11 @@
-package param
+package tlv
 
-import "fmt"
+import "github.com/rserpool/coredns-rserpool/rserpool"
 
 // To add a parameter:
 //
-//  1. its type: a constant, a row in typeNames, and its bit (see [Cursor.Once])
-//     if it is not one of 0x1 to 0x1f;
+//  1. its type: a constant here, its name in rserpool/parameter.go, and its bit (see
+//     [Cursor.Once]) if it is not one of 0x1 to 0x1f;
 //  2. a method of [Cursor] that reads its value;
 //  3. a method of [Builder] that writes it, and an Append function if it is of
 //     use on its own;
@@ -15,18 +15,18 @@ import "fmt"
 
 // Type is a parameter type code (RFC 5354, Section 3, Table 1). Its two
 // highest bits say what a receiver that does not know the type has to do.
-type Type uint16
+type Type = rserpool.ParameterType
 
 // The parameter types of RFC 5354, Table 1, one private parameter of the
 // reference implementation, and one of ours.
 const (
 	TypeIPv4Address       Type = 0x1
 	TypeIPv6Address       Type = 0x2
-	TypeDCCPTransport     Type = 0x3
-	TypeSCTPTransport     Type = 0x4
-	TypeTCPTransport      Type = 0x5
-	TypeUDPTransport      Type = 0x6
-	TypeUDPLiteTransport  Type = 0x7
+	TypeDCCPTransport          = Type(rserpool.DCCP)
+	TypeSCTPTransport          = Type(rserpool.SCTP)
+	TypeTCPTransport           = Type(rserpool.TCP)
+	TypeUDPTransport           = Type(rserpool.UDP)
+	TypeUDPLiteTransport       = Type(rserpool.UDPLite)
 	TypePolicy            Type = 0x8
 	TypePoolHandle        Type = 0x9
 	TypePoolElement       Type = 0xa
@@ -35,7 +35,7 @@ const (
 	TypeCookie            Type = 0xd
 	TypePEIdentifier      Type = 0xe
 	TypePEChecksum        Type = 0xf
-	TypeOpaqueTransport   Type = 0x10
+	TypeOpaqueTransport        = Type(rserpool.Opaque)
 	// TypeHandleResolutionItems is RSPLIB's request for a number of pool
 	// elements in a handle resolution response. Its high bits are 10, so
 	// that a receiver without it skips it.
@@ -55,60 +55,14 @@ const (
 	TypeEncapPort Type = 0x8000 | 6951
 )
 
-var typeNames = [...]string{
-	TypeIPv4Address:       "IPv4 Address",
-	TypeIPv6Address:       "IPv6 Address",
-	TypeDCCPTransport:     "DCCP Transport",
-	TypeSCTPTransport:     "SCTP Transport",
-	TypeTCPTransport:      "TCP Transport",
-	TypeUDPTransport:      "UDP Transport",
-	TypeUDPLiteTransport:  "UDP-Lite Transport",
-	TypePolicy:            "Pool Member Selection Policy",
-	TypePoolHandle:        "Pool Handle",
-	TypePoolElement:       "Pool Element",
-	TypeServerInformation: "Server Information",
-	TypeOperationError:    "Operation Error",
-	TypeCookie:            "Cookie",
-	TypePEIdentifier:      "PE Identifier",
-	TypePEChecksum:        "PE Checksum",
-	TypeOpaqueTransport:   "Opaque Transport",
-}
-
-// String returns the name that RFC 5354 gives to the parameter, or the type in
-// hexadecimal digits if it is unknown.
-func (t Type) String() string {
-	switch {
-	case t == TypeHandleResolutionItems:
-		return "Handle Resolution Items"
-	case t == TypeEncapPort:
-		return "UDP Encapsulation Port"
-	case t.Known():
-		return typeNames[t]
-	}
-	return fmt.Sprintf("0x%04x", uint16(t))
-}
-
-// Known reports whether this package knows the type.
-func (t Type) Known() bool {
-	return t >= TypeIPv4Address && t <= TypeOpaqueTransport || t == TypeHandleResolutionItems || t == TypeEncapPort
-}
-
 // IsTransport reports whether the type is one of the transport parameters.
-func (t Type) IsTransport() bool {
+func IsTransport(t Type) bool {
 	return t >= TypeDCCPTransport && t <= TypeUDPLiteTransport || t == TypeOpaqueTransport
 }
 
 // skippable reports whether a receiver that does not know the type skips it
 // and goes on, rather than to stop and discard the message.
-func (t Type) skippable() bool { return t&0x8000 != 0 }
+func skippable(t Type) bool { return t&0x8000 != 0 }
 
 // reportable reports whether such a receiver tells the sender.
-func (t Type) reportable() bool { return t&0x4000 != 0 }
-
-// Raw is a parameter kept as it came: one whose type is unknown, or unexpected
-// where it was, and whose high bits allow to skip it. Value holds the bytes
-// after the parameter header, without padding.
-type Raw struct {
-	Type  Type
-	Value []byte
-}
+func reportable(t Type) bool { return t&0x4000 != 0 }

@@ -1,8 +1,18 @@
-package param
+package tlv
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// An error reply repeats at most maxExcerpt bytes of the parameter or message
+// at fault, and tells of at most maxReports skipped parameters: so it fits into
+// a message, whatever came.
+const (
+	maxExcerpt = 4096
+	maxReports = 8
 )
 
 const (
@@ -29,14 +39,14 @@ type tlv struct {
 //
 //	for c.Next() {
 //		switch c.Type() {
-//		case param.TypePoolHandle:
+//		case tlv.TypePoolHandle:
 //			c.Once()
 //			m.Handle = c.PoolHandle()
 //		default:
 //			m.Unknown = c.Unknown(m.Unknown)
 //		}
 //	}
-//	c.Require(param.TypePoolHandle)
+//	c.Require(tlv.TypePoolHandle)
 //
 // A Cursor does not write to the message, and what it returns shares no memory
 // with it.
@@ -48,8 +58,8 @@ type Cursor struct {
 	cur     tlv    // the parameter that Next has found
 	seen    uint32 // the types that Once has met in the container, see bit
 	quiet   bool   // nothing is ever reported about this message
-	err     *ParseError
-	reports []Cause
+	err     *rserpool.ParseError
+	reports []rserpool.Cause
 }
 
 // NewCursor returns a cursor that stands behind the header of the message b,
@@ -75,16 +85,6 @@ func NewCursor(b []byte) Cursor {
 	c.box.end = n
 	c.cur = c.box
 	return c
-}
-
-// MessageSize tells a reader of a byte stream how many bytes the message takes
-// that begins with the given 4 or more, padding included (RFC 5354, Section 4;
-// RFC 5352, Section 2.1, for ASAP over TCP). It is at least 4 and at most 65536;
-// ok is false if the length field is less than a header, after which the stream
-// cannot be read any further.
-func MessageSize(b []byte) (size int, ok bool) {
-	n := int(binary.BigEndian.Uint16(b[2:]))
-	return padded(n), n >= headerLen
 }
 
 // MessageType is the type in the message's header, 0 where there is none.
@@ -116,7 +116,7 @@ func (c *Cursor) UnknownMessage() {
 	}
 	c.err = nil
 	c.box = tlv{end: len(c.msg)}
-	c.fail(c.box, CauseUnrecognizedMessage, c.msg[0]>>6 == 1, fmt.Errorf("unknown message type 0x%02x", c.msg[0]))
+	c.fail(c.box, rserpool.CauseUnrecognizedMessage, c.msg[0]>>6 == 1, fmt.Errorf("unknown message type 0x%02x", c.msg[0]))
 }
 
 // Next moves to the next parameter of the message or of the open container,
@@ -204,11 +204,11 @@ func (c *Cursor) Require(types ...Type) {
 // the two high bits of its type want it (RFC 5354, Section 3). If it may be
 // skipped, its copy is added to kept. A type that is known but out of place is
 // refused, unless it is a private one that others may skip.
-func (c *Cursor) Unknown(kept []Raw) []Raw {
+func (c *Cursor) Unknown(kept []rserpool.Parameter) []rserpool.Parameter {
 	if !c.mayskip() {
 		return kept
 	}
-	return append(kept, Raw{Type: c.cur.typ, Value: clone(c.msg[c.cur.start+headerLen : c.cur.end])})
+	return append(kept, rserpool.Parameter{Type: c.cur.typ, Value: clone(c.msg[c.cur.start+headerLen : c.cur.end])})
 }
 
 // mayskip does what Unknown says and reports whether to go on.
@@ -217,16 +217,16 @@ func (c *Cursor) mayskip() bool {
 		return false
 	}
 	t := c.cur.typ
-	if t.Known() && !t.skippable() {
+	if t.Known() && !skippable(t) {
 		c.failf("not allowed in this place")
 		return false
 	}
-	if !t.skippable() {
-		c.fail(c.cur, CauseUnrecognizedParameter, t.reportable(), fmt.Errorf("unknown, and its type forbids to skip it"))
+	if !skippable(t) {
+		c.fail(c.cur, rserpool.CauseUnrecognizedParameter, reportable(t), fmt.Errorf("unknown, and its type forbids to skip it"))
 		return false
 	}
-	if t.reportable() && !c.quiet && len(c.reports) < maxReports {
-		c.reports = append(c.reports, Cause{CauseUnrecognizedParameter, c.excerpt(c.cur)})
+	if reportable(t) && !c.quiet && len(c.reports) < maxReports {
+		c.reports = append(c.reports, rserpool.Cause{Code: rserpool.CauseUnrecognizedParameter, Info: c.excerpt(c.cur)})
 	}
 	return true
 }
@@ -293,15 +293,15 @@ func (c *Cursor) Uint16() uint16 {
 func (c *Cursor) Refuse(why string) { c.failf("%s", why) }
 
 // Finish ends the reading of a message. It returns the unknown parameters to
-// be reported to the sender, or an error, which is a *[ParseError].
-func (c *Cursor) Finish() ([]Cause, error) {
+// be reported to the sender, or an error, which is a *[rserpool.ParseError].
+func (c *Cursor) Finish() ([]rserpool.Cause, error) {
 	if c.err == nil && c.pos < c.end {
 		c.failBoxf("%d bytes too many", c.end-c.pos)
 	}
 	if c.err == nil {
 		return c.reports, nil
 	}
-	c.err.earlier = c.reports
+	c.err.Earlier = c.reports
 	if c.quiet {
 		c.err.Report = false
 	}
@@ -310,19 +310,19 @@ func (c *Cursor) Finish() ([]Cause, error) {
 
 func (c *Cursor) failf(format string, args ...any) {
 	if c.err == nil {
-		c.fail(c.cur, CauseInvalidValues, true, fmt.Errorf(format, args...))
+		c.fail(c.cur, rserpool.CauseInvalidValues, true, fmt.Errorf(format, args...))
 	}
 }
 
 func (c *Cursor) failBoxf(format string, args ...any) {
 	if c.err == nil {
-		c.fail(c.box, CauseInvalidValues, true, fmt.Errorf(format, args...))
+		c.fail(c.box, rserpool.CauseInvalidValues, true, fmt.Errorf(format, args...))
 	}
 }
 
-func (c *Cursor) fail(at tlv, cause CauseCode, report bool, err error) {
+func (c *Cursor) fail(at tlv, cause rserpool.CauseCode, report bool, err error) {
 	if c.err == nil {
-		c.err = &ParseError{
+		c.err = &rserpool.ParseError{
 			Cause: cause, Report: report, Message: c.MessageType(), Param: at.typ,
 			Offset: at.start, Bytes: c.excerpt(at), Err: err,
 		}

@@ -1,14 +1,6 @@
-package param
+package rserpool
 
 import "fmt"
-
-// An error reply repeats at most maxExcerpt bytes of the parameter or message
-// at fault, and tells of at most maxReports skipped parameters: so it fits into
-// a message, whatever came.
-const (
-	maxExcerpt = 4096
-	maxReports = 8
-)
 
 // ParseError says why a message was refused, and holds what the error reply
 // needs.
@@ -22,7 +14,7 @@ type ParseError struct {
 	// Message is the type of the refused message.
 	Message uint8
 	// Param is the type of the parameter at fault, 0 for the message itself.
-	Param Type
+	Param ParameterType
 	// Offset is where that parameter begins, in bytes from the message's
 	// beginning.
 	Offset int
@@ -32,7 +24,9 @@ type ParseError struct {
 	// Err says what is wrong in words.
 	Err error
 
-	earlier []Cause // of parameters skipped before the error
+	// Earlier are the causes of unknown parameters that were skipped before the
+	// error and are to be reported with it.
+	Earlier []Cause
 }
 
 // Error says what is wrong, and where.
@@ -60,7 +54,7 @@ func (e *ParseError) ErrorCause() Cause {
 // parameters that were skipped before the error, then the error's own. None
 // means that no error reply is owed.
 func (e *ParseError) Causes() []Cause {
-	causes := e.earlier[:len(e.earlier):len(e.earlier)]
+	causes := e.Earlier[:len(e.Earlier):len(e.Earlier)]
 	if e.Report {
 		causes = append(causes, e.ErrorCause())
 	}

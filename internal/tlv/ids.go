@@ -1,42 +1,26 @@
-package param
+package tlv
 
-import "fmt"
-
-// PoolHandle names a pool (RFC 5354, Section 3.9): any sequence of bytes, at
-// least one, held in a string so that it can be a map key. It need not be
-// valid UTF-8.
-type PoolHandle string
-
-// PEID identifies a pool element within its pool (RFC 5354, Section 3.14).
-type PEID uint32
-
-// String returns the identifier as 8 lower-case hexadecimal digits.
-func (id PEID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
-
-// ServerID identifies a registrar within its operational scope (RFC 5353,
-// Section 2.1). Zero means "undetermined".
-type ServerID uint32
-
-// String returns the identifier as 8 lower-case hexadecimal digits.
-func (id ServerID) String() string { return fmt.Sprintf("%08x", uint32(id)) }
+import (
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // PoolHandle reads the current parameter as a pool handle.
-func (c *Cursor) PoolHandle() PoolHandle {
-	return PoolHandle(c.poolHandle())
+func (c *Cursor) PoolHandle() rserpool.PoolHandle {
+	return rserpool.PoolHandle(c.poolHandle())
 }
 
 // PoolHandleFrom is PoolHandle for a receiver that may hold the handle already:
 // known, if it is not nil, is given its bytes, which it must not keep, and
 // returns the handle that they make, or "" if it does not hold it. Nothing is
 // allocated where it does.
-func (c *Cursor) PoolHandleFrom(known func([]byte) PoolHandle) PoolHandle {
+func (c *Cursor) PoolHandleFrom(known func([]byte) rserpool.PoolHandle) rserpool.PoolHandle {
 	b := c.poolHandle()
 	if known != nil && len(b) > 0 {
 		if h := known(b); h != "" {
 			return h
 		}
 	}
-	return PoolHandle(b)
+	return rserpool.PoolHandle(b)
 }
 
 func (c *Cursor) poolHandle() []byte {
@@ -50,7 +34,7 @@ func (c *Cursor) poolHandle() []byte {
 }
 
 // PEID reads the current parameter as a PE identifier.
-func (c *Cursor) PEID() PEID { return PEID(c.one32()) }
+func (c *Cursor) PEID() rserpool.PEID { return rserpool.PEID(c.one32()) }
 
 // Items reads the current parameter as RSPLIB's number of items wanted.
 func (c *Cursor) Items() uint32 { return c.one32() }
@@ -82,7 +66,7 @@ func (c *Cursor) Cookie() []byte {
 }
 
 // PoolHandle writes a Pool Handle parameter.
-func (w *Builder) PoolHandle(h PoolHandle) {
+func (w *Builder) PoolHandle(h rserpool.PoolHandle) {
 	if h == "" {
 		w.fail("empty pool handle: it has at least one byte")
 	}
@@ -92,7 +76,7 @@ func (w *Builder) PoolHandle(h PoolHandle) {
 }
 
 // PEID writes a PE Identifier parameter.
-func (w *Builder) PEID(id PEID) { w.one32(TypePEIdentifier, uint32(id)) }
+func (w *Builder) PEID(id rserpool.PEID) { w.one32(TypePEIdentifier, uint32(id)) }
 
 // Items writes RSPLIB's number of items wanted.
 func (w *Builder) Items(n uint32) { w.one32(TypeHandleResolutionItems, n) }
@@ -119,14 +103,14 @@ func (w *Builder) Cookie(cookie []byte) {
 
 // AppendPoolHandle adds a Pool Handle parameter to b; on error it returns b as
 // it was.
-func AppendPoolHandle(b []byte, h PoolHandle) ([]byte, error) {
+func AppendPoolHandle(b []byte, h rserpool.PoolHandle) ([]byte, error) {
 	w := begin(b)
 	w.PoolHandle(h)
 	return w.Finish()
 }
 
 // AppendPEID adds a PE Identifier parameter to b.
-func AppendPEID(b []byte, id PEID) []byte {
+func AppendPEID(b []byte, id rserpool.PEID) []byte {
 	w := begin(b)
 	w.PEID(id)
 	return w.b

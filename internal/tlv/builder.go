@@ -1,8 +1,10 @@
-package param
+package tlv
 
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Builder writes a message or a parameter. The first error sticks: check it
@@ -10,7 +12,7 @@ import (
 // grow, so that a message with many parameters can be written straight from
 // where they are kept:
 //
-//	w := param.BeginMessage(buf, uint8(asap.TypeBusinessCard), 0)
+//	w := tlv.BeginMessage(buf, uint8(asap.TypeBusinessCard), 0)
 //	w.PoolHandle(handle)
 //	for _, e := range elements {
 //		w.PoolElement(e)
@@ -101,9 +103,9 @@ func (w *Builder) Uint16(v uint16) {
 }
 
 // Unknown writes parameters that this package does not know.
-func (w *Builder) Unknown(list []Raw) {
+func (w *Builder) Unknown(list []rserpool.Parameter) {
 	for _, r := range list {
-		if !r.Type.skippable() {
+		if !skippable(r.Type) {
 			w.fail("%v cannot be written as an unknown parameter: a receiver could not skip it", r.Type)
 			return
 		}

@@ -1,4 +1,4 @@
-package param
+package tlv
 
 import (
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // unhex reads bytes in hexadecimal digits, with blanks between them anywhere
@@ -65,16 +66,16 @@ func read(c *Cursor) any {
 	case t == TypePolicy:
 		return c.Policy()
 	case t == TypePoolElement:
-		e := PoolElement{ID: 99, Unknown: []Raw{{Type: 99}}} // to be overwritten
+		e := rserpool.PoolElement{ID: 99, Unknown: []rserpool.Parameter{{Type: 99}}} // to be overwritten
 		c.PoolElement(&e)
 		return e
 	case t == TypeServerInformation:
-		s := ServerInformation{ID: 99, Unknown: []Raw{{Type: 99}}}
+		s := rserpool.ServerInformation{ID: 99, Unknown: []rserpool.Parameter{{Type: 99}}}
 		c.ServerInformation(&s)
 		return s
 	case t == TypeOperationError:
 		return c.Causes(nil)
-	case t.IsTransport():
+	case IsTransport(t):
 		return c.Transport()
 	}
 	return c.Unknown(nil)
@@ -83,9 +84,9 @@ func read(c *Cursor) any {
 // write writes a value that read gives.
 func write(w *Builder, v any) {
 	switch v := v.(type) {
-	case PoolHandle:
+	case rserpool.PoolHandle:
 		w.PoolHandle(v)
-	case PEID:
+	case rserpool.PEID:
 		w.PEID(v)
 	case checksum:
 		w.PEChecksum(uint16(v))
@@ -93,24 +94,24 @@ func write(w *Builder, v any) {
 		w.Items(uint32(v))
 	case cookie:
 		w.Cookie([]byte(v))
-	case Policy:
+	case rserpool.Policy:
 		w.Policy(v)
-	case PoolElement:
+	case rserpool.PoolElement:
 		w.PoolElement(&v)
-	case ServerInformation:
+	case rserpool.ServerInformation:
 		w.ServerInformation(&v)
-	case []Cause:
+	case []rserpool.Cause:
 		w.Causes(v)
-	case Transport:
+	case rserpool.Transport:
 		w.Transport(&v)
-	case []Raw:
+	case []rserpool.Parameter:
 		w.Unknown(v)
 	default:
 		panic("no such parameter")
 	}
 }
 
-var sctp1 = Transport{Type: TypeSCTPTransport, Port: 5001, Addrs: []netip.Addr{v4}}
+var sctp1 = rserpool.Transport{Type: rserpool.SCTP, Port: 5001, Addrs: []netip.Addr{v4}}
 
 // parameters are parameters with their form on the wire, both ways.
 var parameters = []struct {
@@ -118,54 +119,54 @@ var parameters = []struct {
 	value any
 	hex   string
 }{
-	{"pool handle", PoolHandle("EchoPool"), `
+	{"pool handle", rserpool.PoolHandle("EchoPool"), `
 		0009 000c              # type, length
 		4563686f506f6f6c       # "EchoPool"`},
-	{"pool handle with padding", PoolHandle("a\x00\xff"), `
+	{"pool handle with padding", rserpool.PoolHandle("a\x00\xff"), `
 		0009 0007              # length without padding
 		6100ff 00              # any bytes, padding`},
-	{"PE identifier", PEID(0xfedcba98), "000e 0008 fedcba98"},
+	{"PE identifier", rserpool.PEID(0xfedcba98), "000e 0008 fedcba98"},
 	{"PE checksum", checksum(0x20d3), `
 		000f 0006 20d3
 		0000                   # padding`},
 	{"items", items(3), "803f 0008 00000003"},
 	{"cookie", cookie("cookie"), "000d 000a 636f6f6b6965 0000"},
 	{"empty cookie", cookie(""), "000d 0004"},
-	{"unknown, skip", []Raw{{0x8123, []byte("abcde")}}, "8123 0009 6162636465 000000"},
-	{"unknown, skip and report", []Raw{{0xc123, nil}}, "c123 0004"},
-	{"reserved type", []Raw{{0xffff, []byte{1}}}, "ffff 0005 01 000000"},
+	{"unknown, skip", []rserpool.Parameter{{Type: 0x8123, Value: []byte("abcde")}}, "8123 0009 6162636465 000000"},
+	{"unknown, skip and report", []rserpool.Parameter{{Type: 0xc123, Value: nil}}, "c123 0004"},
+	{"reserved type", []rserpool.Parameter{{Type: 0xffff, Value: []byte{1}}}, "ffff 0005 01 000000"},
 
-	{"SCTP", Transport{Type: TypeSCTPTransport, Port: 5001, Use: DataPlusControl, Addrs: []netip.Addr{v4}}, `
+	{"SCTP", rserpool.Transport{Type: rserpool.SCTP, Port: 5001, Use: rserpool.DataPlusControl, Addrs: []netip.Addr{v4}}, `
 		0004 0010
 		1389 0001              # port, transport use
 		0001 0008 c0000201     # IPv4 address`},
-	{"SCTP, three addresses", Transport{Type: TypeSCTPTransport, Port: 1, Addrs: []netip.Addr{v6, v4, v4b}}, `
+	{"SCTP, three addresses", rserpool.Transport{Type: rserpool.SCTP, Port: 1, Addrs: []netip.Addr{v6, v4, v4b}}, `
 		0004 002c
 		0001 0000
 		0002 0014 20010db8 00000000 00000000 00000001 # IPv6 address
 		0001 0008 c0000201
 		0001 0008 c0000202`},
-	{"IPv4-mapped address", Transport{Type: TypeUDPTransport, Port: 53, Addrs: []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1")}}, `
+	{"IPv4-mapped address", rserpool.Transport{Type: rserpool.UDP, Port: 53, Addrs: []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1")}}, `
 		0006 001c 0035 0000
 		0002 0014 00000000 00000000 0000ffff c0000201`},
-	{"TCP", Transport{Type: TypeTCPTransport, Port: 80, Addrs: []netip.Addr{v6}}, `
+	{"TCP", rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{v6}}, `
 		0005 001c
 		0050 0000              # port, reserved
 		0002 0014 20010db8 00000000 00000000 00000001`},
-	{"UDP", Transport{Type: TypeUDPTransport, Port: 53, Addrs: []netip.Addr{v4}}, "0006 0010 0035 0000 0001 0008 c0000201"},
-	{"UDP-Lite", Transport{Type: TypeUDPLiteTransport, Port: 53, Addrs: []netip.Addr{v4}}, "0007 0010 0035 0000 0001 0008 c0000201"},
-	{"DCCP", Transport{Type: TypeDCCPTransport, Port: 4, ServiceCode: 0x64697363, Addrs: []netip.Addr{v4}}, `
+	{"UDP", rserpool.Transport{Type: rserpool.UDP, Port: 53, Addrs: []netip.Addr{v4}}, "0006 0010 0035 0000 0001 0008 c0000201"},
+	{"UDP-Lite", rserpool.Transport{Type: rserpool.UDPLite, Port: 53, Addrs: []netip.Addr{v4}}, "0007 0010 0035 0000 0001 0008 c0000201"},
+	{"DCCP", rserpool.Transport{Type: rserpool.DCCP, Port: 4, ServiceCode: 0x64697363, Addrs: []netip.Addr{v4}}, `
 		0003 0014
 		0004 0000              # port, reserved
 		64697363               # service code
 		0001 0008 c0000201`},
-	{"opaque", Transport{Type: TypeOpaqueTransport, Opaque: []byte("xyz")}, "0010 0007 78797a 00"},
-	{"opaque, empty", Transport{Type: TypeOpaqueTransport}, "0010 0004"},
+	{"opaque", rserpool.Transport{Type: rserpool.Opaque, Opaque: []byte("xyz")}, "0010 0007 78797a 00"},
+	{"opaque, empty", rserpool.Transport{Type: rserpool.Opaque}, "0010 0004"},
 
-	{"pool element", PoolElement{
+	{"pool element", rserpool.PoolElement{
 		ID: 0x51, Home: 0x10000001, Life: 60000, UserTransport: sctp1,
-		Policy:        Policy{Type: RoundRobin},
-		ASAPTransport: Transport{Type: TypeSCTPTransport, Port: 5901, Addrs: []netip.Addr{v4b}},
+		Policy:        rserpool.Policy{Type: rserpool.RoundRobin},
+		ASAPTransport: rserpool.Transport{Type: rserpool.SCTP, Port: 5901, Addrs: []netip.Addr{v4b}},
 	}, `
 		000a 0038
 		00000051               # PE identifier
@@ -174,8 +175,8 @@ var parameters = []struct {
 		0004 0010 1389 0000 0001 0008 c0000201 # user transport
 		0008 0008 00000001     # policy
 		0004 0010 170d 0000 0001 0008 c0000202 # ASAP transport`},
-	{"pool element in UDP", PoolElement{
-		ID: 1, EncapPort: 9899, UserTransport: sctp1, Policy: Policy{Type: RoundRobin}, Unknown: []Raw{{0x8001, nil}},
+	{"pool element in UDP", rserpool.PoolElement{
+		ID: 1, EncapPort: 9899, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, Unknown: []rserpool.Parameter{{Type: 0x8001, Value: nil}},
 	}, `
 		000a 0034
 		00000001 00000000 00000000
@@ -183,11 +184,11 @@ var parameters = []struct {
 		0008 0008 00000001
 		9b27 0008 26ab 0000    # UDP port, reserved
 		8001 0004`},
-	{"pool element, bare", PoolElement{ID: 1, Life: -1}, "000a 0010 00000001 00000000 ffffffff"},
-	{"pool element with unknown parameters", PoolElement{
-		ID: 1, UserTransport: Transport{Type: TypeOpaqueTransport, Opaque: []byte{7}},
-		Policy:  Policy{Type: 0x12345678, Extra: "\x01"},
-		Unknown: []Raw{{0x8001, nil}, {0xc002, []byte("abcde")}},
+	{"pool element, bare", rserpool.PoolElement{ID: 1, Life: -1}, "000a 0010 00000001 00000000 ffffffff"},
+	{"pool element with unknown parameters", rserpool.PoolElement{
+		ID: 1, UserTransport: rserpool.Transport{Type: rserpool.Opaque, Opaque: []byte{7}},
+		Policy:  rserpool.Policy{Type: 0x12345678, Extra: "\x01"},
+		Unknown: []rserpool.Parameter{{Type: 0x8001, Value: nil}, {Type: 0xc002, Value: []byte("abcde")}},
 	}, `
 		000a 0031              # length with all paddings but the last
 		00000001 00000000 00000000
@@ -197,40 +198,40 @@ var parameters = []struct {
 		c002 0009 6162636465
 		000000                 # the last padding`},
 
-	{"server information", ServerInformation{
-		ID: 0x70000007, Transport: Transport{Type: TypeSCTPTransport, Port: 9901, Addrs: []netip.Addr{v4}},
-		Unknown: []Raw{{0x8123, []byte("abcd")}},
+	{"server information", rserpool.ServerInformation{
+		ID: 0x70000007, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901, Addrs: []netip.Addr{v4}},
+		Unknown: []rserpool.Parameter{{Type: 0x8123, Value: []byte("abcd")}},
 	}, `
 		000b 0020
 		70000007               # server identifier
 		0004 0010 26ad 0000 0001 0008 c0000201
 		8123 0008 61626364`},
 
-	{"operation error", []Cause{{CauseUnknownPoolHandle, nil}, {0xf008, []byte{1, 2, 3}}}, `
+	{"operation error", []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle, Info: nil}, {Code: 0xf008, Info: []byte{1, 2, 3}}}, `
 		000c 000f              # length without the last padding
 		0009 0004
 		f008 0007 010203
 		00`},
 
-	{"RoundRobin", Policy{Type: RoundRobin}, "0008 0008 00000001"},
-	{"WeightedRoundRobin", Policy{Type: WeightedRoundRobin, Weight: 7}, "0008 000c 00000002 00000007"},
-	{"Random", Policy{Type: Random}, "0008 0008 00000003"},
-	{"WeightedRandom", Policy{Type: WeightedRandom, Weight: 13}, "0008 000c 00000004 0000000d"},
-	{"Priority", Policy{Type: Priority, Priority: 5}, "0008 000c 00000005 00000005"},
-	{"LeastUsed", Policy{Type: LeastUsed, Load: 1}, "0008 000c 40000001 00000001"},
-	{"LeastUsedDegradation", Policy{Type: LeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 40000002 00000001 00000002"},
-	{"PriorityLeastUsed", Policy{Type: PriorityLeastUsed, Load: 1, LoadDegradation: 2}, "0008 0010 40000003 00000001 00000002"},
-	{"RandomizedLeastUsed", Policy{Type: RandomizedLeastUsed, Load: 1}, "0008 000c 40000004 00000001"},
-	{"RandomizedPriorityLeastUsed", Policy{Type: RandomizedPriorityLeastUsed, Load: 1, LoadDegradation: 2}, "0008 0010 b0001001 00000001 00000002"},
-	{"RandomizedLeastUsedDegradation", Policy{Type: RandomizedLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001002 00000001 00000002"},
-	{"PriorityLeastUsedDegradation", Policy{Type: PriorityLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001003 00000001 00000002"},
-	{"RandomizedPriorityLeastUsedDegradation", Policy{Type: RandomizedPriorityLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001004 00000001 00000002"},
-	{"WeightedRandomDPF", Policy{Type: WeightedRandomDPF, Weight: 1, DPF: 2, Distance: 3}, "0008 0014 b0002001 00000001 00000002 00000003"},
-	{"LeastUsedDPF", Policy{Type: LeastUsedDPF, Load: 1, DPF: 2, Distance: 3}, "0008 0014 b0002002 00000001 00000002 00000003"},
-	{"LeastUsedDegradationDPF", Policy{Type: LeastUsedDegradationDPF, Load: 1, LoadDegradation: 2, DPF: 3, Distance: 4}, "0008 0018 b0002003 00000001 00000002 00000003 00000004"},
-	{"longer than known", Policy{Type: WeightedRandom, Weight: 1, Extra: "\x02\x03"}, "0008 000e 00000004 00000001 0203 0000"},
-	{"unknown policy", Policy{Type: 0x12345678, Extra: "\x00\x00\x00\x01"}, "0008 000c 12345678 00000001"},
-	{"unknown policy without values", Policy{Type: 0xb0002004}, "0008 0008 b0002004"},
+	{"RoundRobin", rserpool.Policy{Type: rserpool.RoundRobin}, "0008 0008 00000001"},
+	{"WeightedRoundRobin", rserpool.Policy{Type: rserpool.WeightedRoundRobin, Weight: 7}, "0008 000c 00000002 00000007"},
+	{"Random", rserpool.Policy{Type: rserpool.Random}, "0008 0008 00000003"},
+	{"WeightedRandom", rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 13}, "0008 000c 00000004 0000000d"},
+	{"Priority", rserpool.Policy{Type: rserpool.Priority, Priority: 5}, "0008 000c 00000005 00000005"},
+	{"LeastUsed", rserpool.Policy{Type: rserpool.LeastUsed, Load: 1}, "0008 000c 40000001 00000001"},
+	{"LeastUsedDegradation", rserpool.Policy{Type: rserpool.LeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 40000002 00000001 00000002"},
+	{"PriorityLeastUsed", rserpool.Policy{Type: rserpool.PriorityLeastUsed, Load: 1, LoadDegradation: 2}, "0008 0010 40000003 00000001 00000002"},
+	{"RandomizedLeastUsed", rserpool.Policy{Type: rserpool.RandomizedLeastUsed, Load: 1}, "0008 000c 40000004 00000001"},
+	{"RandomizedPriorityLeastUsed", rserpool.Policy{Type: rserpool.RandomizedPriorityLeastUsed, Load: 1, LoadDegradation: 2}, "0008 0010 b0001001 00000001 00000002"},
+	{"RandomizedLeastUsedDegradation", rserpool.Policy{Type: rserpool.RandomizedLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001002 00000001 00000002"},
+	{"PriorityLeastUsedDegradation", rserpool.Policy{Type: rserpool.PriorityLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001003 00000001 00000002"},
+	{"RandomizedPriorityLeastUsedDegradation", rserpool.Policy{Type: rserpool.RandomizedPriorityLeastUsedDegradation, Load: 1, LoadDegradation: 2}, "0008 0010 b0001004 00000001 00000002"},
+	{"WeightedRandomDPF", rserpool.Policy{Type: rserpool.WeightedRandomDPF, Weight: 1, DPF: 2, Distance: 3}, "0008 0014 b0002001 00000001 00000002 00000003"},
+	{"LeastUsedDPF", rserpool.Policy{Type: rserpool.LeastUsedDPF, Load: 1, DPF: 2, Distance: 3}, "0008 0014 b0002002 00000001 00000002 00000003"},
+	{"LeastUsedDegradationDPF", rserpool.Policy{Type: rserpool.LeastUsedDegradationDPF, Load: 1, LoadDegradation: 2, DPF: 3, Distance: 4}, "0008 0018 b0002003 00000001 00000002 00000003 00000004"},
+	{"longer than known", rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 1, Extra: "\x02\x03"}, "0008 000e 00000004 00000001 0203 0000"},
+	{"unknown policy", rserpool.Policy{Type: 0x12345678, Extra: "\x00\x00\x00\x01"}, "0008 000c 12345678 00000001"},
+	{"unknown policy without values", rserpool.Policy{Type: 0xb0002004}, "0008 0008 b0002004"},
 }
 
 func TestParameters(t *testing.T) {
@@ -276,7 +277,7 @@ func TestTruncatedParameters(t *testing.T) {
 			for c.Next() {
 				read(&c)
 			}
-			var pe *ParseError
+			var pe *rserpool.ParseError
 			if _, err := c.Finish(); !errors.As(err, &pe) {
 				t.Errorf("%s cut to %d of %d bytes: error is %v, want a *ParseError", tt.name, n, length, err)
 			}
@@ -328,13 +329,13 @@ func TestLiberal(t *testing.T) {
 		hex  string
 		want any
 	}{
-		{"padding is not zero", "0009 0005 61 ffffff", PoolHandle("a")},
-		{"padding is missing at the end", "0009 0005 61", PoolHandle("a")},
+		{"padding is not zero", "0009 0005 61 ffffff", rserpool.PoolHandle("a")},
+		{"padding is missing at the end", "0009 0005 61", rserpool.PoolHandle("a")},
 		{
 			"reserved field is not zero", "0005 0010 0050 ffff 0001 0008 c0000201",
-			Transport{Type: TypeTCPTransport, Port: 80, Addrs: []netip.Addr{v4}},
+			rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{v4}},
 		},
-		{"last padding counts in the length", "000c 000c f008 0007 010203 00", []Cause{{0xf008, []byte{1, 2, 3}}}},
+		{"last padding counts in the length", "000c 000c f008 0007 010203 00", []rserpool.Cause{{Code: 0xf008, Info: []byte{1, 2, 3}}}},
 		{"unknown parameter in a transport", `
 			0004 0018 1389 0000
 			8123 0005 61 000000
@@ -345,21 +346,21 @@ func TestLiberal(t *testing.T) {
 			0008 0008 00000001
 			0004 0010 1389 0000 0001 0008 c0000201
 			0004 0010 1389 0000 0001 0008 c0000201`,
-			PoolElement{ID: 1, UserTransport: sctp1, Policy: Policy{Type: RoundRobin}, ASAPTransport: sctp1},
+			rserpool.PoolElement{ID: 1, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, ASAPTransport: sctp1},
 		},
 		{
 			"unknown parameter before the transport", `
 			000b 0020 00000001
 			8123 0006 6162 0000
 			0004 0010 1389 0000 0001 0008 c0000201`,
-			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{0x8123, []byte("ab")}}},
+			rserpool.ServerInformation{ID: 1, Transport: sctp1, Unknown: []rserpool.Parameter{{Type: 0x8123, Value: []byte("ab")}}},
 		},
 		{
 			"private parameter out of place", `
 			000b 0020 00000001
 			0004 0010 1389 0000 0001 0008 c0000201
 			803f 0008 00000001`,
-			ServerInformation{ID: 1, Transport: sctp1, Unknown: []Raw{{TypeHandleResolutionItems, []byte{0, 0, 0, 1}}}},
+			rserpool.ServerInformation{ID: 1, Transport: sctp1, Unknown: []rserpool.Parameter{{Type: TypeHandleResolutionItems, Value: []byte{0, 0, 0, 1}}}},
 		},
 	}
 	for _, tt := range tests {
