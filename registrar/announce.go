@@ -67,7 +67,7 @@ func (n *announcer) due(r *Registrar, _ *timer) {
 	if !bytes.Equal(b, n.data) {
 		n.data, n.former = b, n.data
 	}
-	r.stats.AnnouncesSent[announceASAP]++
+	r.stats.AnnouncesSent.ASAP++
 	r.act(Announce{Data: b})
 }
 
@@ -88,17 +88,17 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	msg, _, err := asap.Parse(ev.Data)
 	m, ok := msg.(*asap.ServerAnnounce)
 	if err != nil || !ok {
-		r.stats.AnnouncesMalformed[announceASAP]++
+		r.stats.AnnouncesMalformed.ASAP++
 		return
 	}
 	n := &r.announce
 	if m.Server == r.id {
 		if !bytes.Equal(ev.Data, n.data) && !bytes.Equal(ev.Data, n.former) { // or it is one of our own, come back
-			r.onDuplicate(announceASAP, ev.From)
+			r.onDuplicate(&r.stats.AnnouncesDuplicate.ASAP, ev.From)
 		}
 		return
 	}
-	r.stats.AnnouncesReceived[announceASAP]++
+	r.stats.AnnouncesReceived.ASAP++
 	i := slices.IndexFunc(n.heard, func(h heard) bool { return h.id == m.Server })
 	switch {
 	case i >= 0:
@@ -110,8 +110,8 @@ func (r *Registrar) onAnnounced(ev Announced) {
 }
 
 // onDuplicate: another registrar announces itself with our identifier.
-func (r *Registrar) onDuplicate(protocol int, from netip.AddrPort) {
-	r.stats.AnnouncesDuplicate[protocol]++
+func (r *Registrar) onDuplicate(count *uint64, from netip.AddrPort) {
+	*count++
 	if at := plainAddr(from.Addr()); at != r.announce.duplicate {
 		r.announce.duplicate = at
 		r.logf(true, "another registrar, at %v, has our server identifier %v: give one of the two another", from, r.id)

@@ -56,7 +56,7 @@ func TestAnnounce(t *testing.T) {
 	if len(w.trace) != 10 {
 		t.Errorf("announces in 10 s, alone again: got %d, want 10", len(w.trace))
 	}
-	if s := w.r.Stats(); s.ServersHeard != 0 || s.AnnouncesReceived[announceASAP] != 80 {
+	if s := w.r.Stats(); s.ServersHeard != 0 || s.AnnouncesReceived.ASAP != 80 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -100,7 +100,7 @@ func TestAnnouncesHeard(t *testing.T) {
 		w.handle(Announced{From: netip.MustParseAddrPort("10.0.0.2:1"), Data: b})
 	}
 	w.want() // never answered
-	if s := w.r.Stats(); s.AnnouncesMalformed[announceASAP] != 3 || s.AnnouncesDuplicate[announceASAP] != 1 {
+	if s := w.r.Stats(); s.AnnouncesMalformed.ASAP != 3 || s.AnnouncesDuplicate.ASAP != 1 {
 		t.Errorf("stats: %+v", s)
 	}
 }

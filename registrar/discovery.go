@@ -58,7 +58,7 @@ func (d *discovery) due(r *Registrar, _ *timer) {
 		r.logf(true, "cannot announce the registrar to others: %v", err)
 		return
 	}
-	r.stats.AnnouncesSent[announceENRP]++
+	r.stats.AnnouncesSent.ENRP++
 	r.act(Announce{ENRP: true, Data: b})
 }
 
@@ -68,16 +68,16 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	m, ok := msg.(*enrp.Presence)
 	switch {
 	case err != nil || !ok || m.Sender == 0 || m.Info.Present() && m.Info.ID != m.Sender:
-		r.stats.AnnouncesMalformed[announceENRP]++
+		r.stats.AnnouncesMalformed.ENRP++
 		return
 	case m.Sender == r.id:
 		if !r.isSent(&m.Info.Transport) { // or it is one of our own, come back
-			r.onDuplicate(announceENRP, ev.From)
+			r.onDuplicate(&r.stats.AnnouncesDuplicate.ENRP, ev.From)
 			r.callTwin(m, plainAddr(ev.From.Addr()))
 		}
 		return
 	}
-	r.stats.AnnouncesReceived[announceENRP]++
+	r.stats.AnnouncesReceived.ENRP++
 	from := plainAddr(ev.From.Addr())
 	if p := r.peers.byID[m.Sender]; p != nil && p.assoc != nil && p.assoc.up && p.assoc.has(from) {
 		p.last = r.now

@@ -345,7 +345,7 @@ func TestHeardOdd(t *testing.T) {
 		name, from string
 		m          enrp.Message
 		does, says []string
-		counted    string // among announces_..._total
+		counted    string // of Stats.Announces...
 	}{
 		{"asks for an answer", "10.0.0.2", asks, []string{"connect #1 via 0 to [10.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 10.0.0.2, and called at 10.0.0.2:9901"}, "received"},
 		{"many addresses", "10.9.0.50", long, []string{"connect #1 via 0 to [10.9.0.50:9901 10.9.0.1:9901 10.9.0.2:9901 10.9.0.3:9901 10.9.0.4:9901 10.9.0.5:9901 10.9.0.6:9901 10.9.0.7:9901]"}, []string{"registrar 20000002 is heard from 10.9.0.50, and called at 10.9.0.50:9901"}, "received"},
@@ -369,14 +369,16 @@ func TestHeardOdd(t *testing.T) {
 			w.want(append(slices.Clone(prefixed("log ", tt.says)), tt.does...)...)
 			w.hears(tt.from, tt.m)
 			w.want() // said once
-			for m, v := range statsOf(w) {
-				name := strings.TrimSuffix(strings.TrimPrefix(m.Name, "announces_"), "_total")
-				want := uint64(0)
-				if name == tt.counted && m.Value == "enrp" {
-					want = 2
+			s := w.r.Stats()
+			for name, got := range map[string]ByProtocol{
+				"received": s.AnnouncesReceived, "duplicate": s.AnnouncesDuplicate, "malformed": s.AnnouncesMalformed,
+			} {
+				want := ByProtocol{}
+				if name == tt.counted {
+					want.ENRP = 2
 				}
-				if m.Label == "protocol" && name != "sent" && v != want {
-					t.Errorf("%s of %s: got %d, want %d", m.Name, m.Value, v, want)
+				if got != want {
+					t.Errorf("announcements %s: got %+v, want %+v", name, got, want)
 				}
 			}
 		})
@@ -386,18 +388,9 @@ func TestHeardOdd(t *testing.T) {
 		b, _ := hex.DecodeString(bad)
 		w.handle(Announced{ENRP: true, From: netip.MustParseAddrPort("10.0.0.2:9901"), Data: b})
 	}
-	if got := w.r.Stats().AnnouncesMalformed[announceENRP]; got != 4 {
+	if got := w.r.Stats().AnnouncesMalformed.ENRP; got != 4 {
 		t.Errorf("%d malformed, want 4", got)
 	}
-}
-
-func statsOf(w *world) map[Metric]uint64 {
-	s := w.r.Stats()
-	all := make(map[Metric]uint64)
-	for m, v := range s.All() {
-		all[m] = v
-	}
-	return all
 }
 
 func prefixed(prefix string, list []string) []string {
@@ -464,8 +457,8 @@ func TestForgedPresences(t *testing.T) {
 				t.Errorf("%d calls in ten PEER-HEARTBEAT-CYCLEs, want at most %d", got, 11*tt.most)
 			}
 			s := w.r.Stats()
-			if s.AnnouncesRefused == 0 || s.AnnouncesReceived[announceENRP] != uint64(n) {
-				t.Errorf("of %d: %d are counted, %d refused", n, s.AnnouncesReceived[announceENRP], s.AnnouncesRefused)
+			if s.AnnouncesRefused == 0 || s.AnnouncesReceived.ENRP != uint64(n) {
+				t.Errorf("of %d: %d are counted, %d refused", n, s.AnnouncesReceived.ENRP, s.AnnouncesRefused)
 			}
 			for range heardCalls {
 				w.pass(time.Minute)

@@ -137,6 +137,7 @@ func (q *inquiry) avoid(r *Registrar) {
 	q.state, q.assoc = inquiryAvoided, nil
 	r.timers.arm(&q.timer, q, r.now.Add(avoidTime))
 	r.space.Avoid(q.key.handle, q.key.id, true)
+	r.stats.Avoided++
 	r.logf(false, "pool element %v of pool %s is reported as unreachable and takes no calls: it is left out of answers for %v, or until registrar %v tells of it",
 		q.key.id, quote(q.key.handle), avoidTime, f.roster.home)
 }

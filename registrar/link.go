@@ -261,7 +261,7 @@ func (r *Registrar) write(a *assoc, m enrp.Message) {
 // onENRP takes a message of another registrar.
 func (r *Registrar) onENRP(a *assoc, b []byte) {
 	if !a.rate.takeN(r.now, r.cfg.Limits.PeerMessages, r.weight(a, b)) {
-		r.stats.Ignored[ignoredRate]++
+		r.stats.Ignored.Rate++
 		if a.sender != nil {
 			a.sender.missed = true
 		}

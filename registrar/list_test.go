@@ -73,8 +73,8 @@ func TestListNotAsked(t *testing.T) {
 	w.trace = nil
 	w.tell(2, listed(greater, 1, 1))
 	w.want()
-	if s := w.r.Stats(); s.Ignored[ignoredUnasked] != 1 || len(w.r.peers.list) != 1 {
-		t.Errorf("%d messages ignored, %d peers, want 1 and 1", s.Ignored[ignoredUnasked], len(w.r.peers.list))
+	if s := w.r.Stats(); s.Ignored.Unasked != 1 || len(w.r.peers.list) != 1 {
+		t.Errorf("%d messages ignored, %d peers, want 1 and 1", s.Ignored.Unasked, len(w.r.peers.list))
 	}
 }
 

@@ -14,17 +14,17 @@ func (r *Registrar) onReceived(ev Received) {
 	a := r.assocs[ev.Assoc]
 	switch {
 	case a == nil || !a.up:
-		r.stats.Ignored[ignoredNoAssoc]++
+		r.stats.Ignored.NoAssoc++
 	case a.enrp && (ev.PPID == enrp.PPID || ev.PPID == 0):
 		r.onENRP(a, ev.Data)
 	case a.enrp:
-		r.stats.Ignored[ignoredPPID]++
+		r.stats.Ignored.PPID++
 	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == ViaTCP:
 		r.onASAP(a, ev.Data)
 	case ev.PPID == enrp.PPID:
-		r.stats.Ignored[ignoredENRP]++
+		r.stats.Ignored.ENRP++
 	default:
-		r.stats.Ignored[ignoredPPID]++
+		r.stats.Ignored.PPID++
 	}
 }
 

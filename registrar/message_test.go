@@ -83,7 +83,7 @@ func TestMessageCounters(t *testing.T) {
 	w.raw(1, 11, "0500000c 0009000571000000000000") // padding that is not counted
 	w.want("1 < resolution q cause 9", "2 < resolution q cause 9", "1 < resolution q cause 9")
 	s := w.r.Stats()
-	if s.Malformed != 1 || s.Misplaced != 1 || s.ErrorsReceived != 1 || s.ErrorsSent != 2 || s.Ignored != [ignoredReasons]uint64{1, 1, 1} {
+	if s.Malformed != 1 || s.Misplaced != 1 || s.ErrorsReceived != 1 || s.ErrorsSent != 2 || s.Ignored != (IgnoredMessages{ENRP: 1, PPID: 1, NoAssoc: 1}) {
 		t.Errorf("stats: %+v", s)
 	}
 	if s.Associations != [vias]uint64{0, 1, 0, 1} || s.AssociationsTotal != s.Associations {

@@ -39,8 +39,8 @@ func TestMisfits(t *testing.T) {
 		w.want() // no audit
 		w.tell(3, &enrp.HandleTableRequest{Sender: third})
 		w.want("3 < handle_table_response to 30000003 a:9@10000001 a:1@20000002 a:2@20000002")
-		if s := w.r.Stats(); s.Misfits != 2 || s.Foreign() != 2 || s.Elements != 1 {
-			t.Errorf("got %d set aside, %d foreign, %d in the handlespace; want 2, 2, 1", s.Misfits, s.Foreign(), s.Elements)
+		if s := w.r.Stats(); s.Misfits != 2 || s.Foreign != 2 || s.Elements != 1 {
+			t.Errorf("got %d set aside, %d foreign, %d in the handlespace; want 2, 2, 1", s.Misfits, s.Foreign, s.Elements)
 		}
 	})
 	t.Run("ours leave", func(t *testing.T) {

@@ -160,7 +160,7 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 	id, _ := m.IDs()
 	switch {
 	case id == 0 || a.sender != nil && a.sender.id != id:
-		r.stats.Ignored[ignoredSender]++
+		r.stats.Ignored.Sender++
 		return nil
 	case id == r.id:
 		r.onOwnID(a, m)
@@ -171,7 +171,7 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		return nil
 	}
 	if a.sender == nil && p.isElsewhere(a, m) && !r.hasMoved(p, a) {
-		r.stats.Ignored[ignoredSender]++
+		r.stats.Ignored.Sender++
 		r.act(Close{Assoc: a.id})
 		return nil
 	}

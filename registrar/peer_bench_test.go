@@ -128,8 +128,8 @@ func BenchmarkDownload(b *testing.B) {
 		s.nodes = s.nodes[:1]
 		r := s.add()
 		s.settle()
-		if s := r.Stats(); !r.Ready() || s.Foreign() != n {
-			b.Fatalf("got %d elements, want %d", s.Foreign(), n)
+		if s := r.Stats(); !r.Ready() || s.Foreign != n {
+			b.Fatalf("got %d elements, want %d", s.Foreign, n)
 		}
 		s.handle(1, AssocDown{Assoc: 2})
 		for _, p := range s.nodes[0].peers.list {

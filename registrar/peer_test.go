@@ -455,7 +455,7 @@ func TestTakeover(t *testing.T) {
 		w.meet(8, third)
 		w.pass(20 * time.Second)
 		w.wantHomes("a:1@30000003")
-		if got := w.r.Stats().Takeovers; got[takeoverStopped] != 1 || got[takeoverWon] != 0 {
+		if got := w.r.Stats().Takeovers; got.Stopped != 1 || got.Won != 0 {
 			t.Errorf("got %v", got)
 		}
 	})
@@ -746,7 +746,7 @@ func TestPeerRate(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.PeerMessages = 100 })
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
 	w.meet(2, greater)
-	ignored := func() uint64 { return w.r.Stats().Ignored[ignoredRate] }
+	ignored := func() uint64 { return w.r.Stats().Ignored.Rate }
 	w.pass(time.Minute)
 	for range 300 {
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))

@@ -104,7 +104,7 @@ const (
 // asked for does not count.
 func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
 	if !p.listAsked {
-		r.stats.Ignored[ignoredUnasked]++
+		r.stats.Ignored.Unasked++
 		return
 	}
 	p.listAsked = false

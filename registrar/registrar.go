@@ -101,11 +101,10 @@ func (r *Registrar) Stats() Stats {
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
 	s.Misfits = uint64(r.misfits)
-	s.Homes = make([]HomeStats, 1, 1+len(r.peers.list))
-	s.Homes[0] = HomeStats{r.id, uint64(r.elements)}
+	s.Own = uint64(r.elements)
 	for _, p := range r.peers.list {
 		s.Peers[p.state]++
-		s.Homes = append(s.Homes, HomeStats{p.id, uint64(p.roster.n)})
+		s.Foreign += uint64(p.roster.n)
 	}
 	return s
 }

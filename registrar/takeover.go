@@ -43,7 +43,7 @@ func (r *Registrar) beginTakeover(p *peer) {
 	r.setPeerState(p, PeerDying)
 	t := &takeover{calls: make(map[string]*probe)}
 	p.takeover = t
-	r.stats.Takeovers[takeoverBegun]++
+	r.stats.Takeovers.Begun++
 	for _, q := range r.peers.list {
 		if q != p && q.state == PeerActive && q.assoc != nil && q.presented {
 			t.awaiting = append(t.awaiting, q)
@@ -60,9 +60,9 @@ func (r *Registrar) stopTakeover(p *peer, s PeerState) {
 	p.takeover = nil
 	switch s {
 	case PeerActive:
-		r.stats.Takeovers[takeoverStopped]++
+		r.stats.Takeovers.Stopped++
 	case PeerYielded:
-		r.stats.Takeovers[takeoverLost]++
+		r.stats.Takeovers.Lost++
 	}
 }
 
@@ -107,7 +107,7 @@ func (r *Registrar) agreed(p, q *peer) {
 // takeOver: RFC 5353, Section 3.5.2.
 func (r *Registrar) takeOver(p *peer) {
 	r.setPeerState(p, PeerTaken)
-	r.stats.Takeovers[takeoverWon]++
+	r.stats.Takeovers.Won++
 	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
 }
 
@@ -231,14 +231,3 @@ func (r *Registrar) belongs(f *entry, p *peer) bool {
 	home := r.peers.byID[f.roster.home]
 	return home == p || home != nil && home.heir == p
 }
-
-// What becomes of takeovers.
-const (
-	takeoverBegun = iota
-	takeoverWon
-	takeoverLost
-	takeoverStopped
-	takeoverResults
-)
-
-var takeoverLabels = [takeoverResults]string{"begun", "won", "lost", "stopped"}

@@ -87,6 +87,7 @@ func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
 		if c.Code != rserpool.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
 			continue
 		}
+		r.stats.Twins++
 		if at := a.primary(); at != r.peers.twin.told {
 			r.peers.twin.told = at
 			r.logf(true, "the registrar at %v has a peer with our server identifier %v at another address: give one of the two another (its log tells where)", at, r.id)
@@ -99,7 +100,7 @@ func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
 
 // onOwnID: we have called ourselves, or another registrar has our identifier.
 func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
-	r.stats.Ignored[ignoredSender]++
+	r.stats.Ignored.Sender++
 	t := &r.peers.twin
 	if at := a.primary(); at != t.at {
 		t.at = at
@@ -107,6 +108,7 @@ func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
 	}
 	serves := false
 	if p, ok := m.(*enrp.Presence); ok && !r.isSent(&p.Info.Transport) {
+		r.stats.Twins++
 		switch {
 		case !p.ReplyRequired:
 			serves = r.start.running

@@ -1,29 +1,25 @@
 package rserpool
 
 import (
+	"strings"
+
 	"github.com/coredns/coredns/plugin"
 	"github.com/prometheus/client_golang/prometheus"
 
-	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
 func init() { prometheus.MustRegister(collector{process}) }
 
-// collector reads the metrics of running registrars when they are asked for,
-// so that those of a registrar that has stopped vanish. Its metrics have no
-// label server: a registrar belongs to the process, not to a DNS server.
+// collector reads the counters of the running registrars when Prometheus asks for
+// them, so that the metrics of a stopped registrar vanish. They have no label server:
+// a registrar belongs to the process, not to a DNS server.
 type collector struct{ registrars *registrars }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	none := host.Stats{Stats: core.Stats{Homes: make([]core.HomeStats, 1)}} // a value of each
-	last := ""
-	for m := range none.All() {
-		if m.Name != last {
-			last = m.Name
-			ch <- desc(m)
-		}
+	for _, m := range registrarMetrics(&host.Stats{}) {
+		ch <- m.desc()
 	}
 }
 
@@ -31,24 +27,40 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range c.registrars.snapshot() {
 		stats := s.Stats()
-		for m, v := range stats.All() {
-			kind := prometheus.CounterValue
-			if m.Gauge {
-				kind = prometheus.GaugeValue
-			}
-			labels := []string{s.options.String()}
-			if m.Label != "" {
-				labels = append(labels, m.Value)
-			}
-			ch <- prometheus.MustNewConstMetric(desc(m), kind, float64(v), labels...)
+		for _, m := range registrarMetrics(&stats) {
+			m.collect(s.options.String(), ch)
 		}
 	}
 }
 
-func desc(m core.Metric) *prometheus.Desc {
-	labels := []string{"registrar"}
-	if m.Label != "" {
-		labels = append(labels, m.Label)
+// metric is a metric of a registrar with its present values: one, or one for each
+// value of its label.
+type metric struct {
+	name, help string
+	label      string // empty if there is none
+	of         []string
+	values     []uint64
+}
+
+// collect sends the values.
+func (m metric) collect(registrar string, ch chan<- prometheus.Metric) {
+	kind, desc := prometheus.GaugeValue, m.desc()
+	if strings.HasSuffix(m.name, "_total") {
+		kind = prometheus.CounterValue
 	}
-	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, m.Name), m.Help, labels, nil)
+	for i, v := range m.values {
+		labels := []string{registrar}
+		if m.label != "" {
+			labels = append(labels, m.of[i])
+		}
+		ch <- prometheus.MustNewConstMetric(desc, kind, float64(v), labels...)
+	}
+}
+
+func (m metric) desc() *prometheus.Desc {
+	labels := []string{"registrar"}
+	if m.label != "" {
+		labels = append(labels, m.label)
+	}
+	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, m.name), m.help, labels, nil)
 }

@@ -11,31 +11,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics of the DNS side. The registrars' own are in collector.go.
+// Metrics of the DNS side. Those of registrars are in registrarmetrics.go.
 var (
 	answersCount = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,
 		Name:      "answers_total",
-		Help:      "Counter of queries in the plugin's zones, by what became of them.",
+		Help:      "Queries in the plugin's zones.",
 	}, []string{"server", "kind"})
 
 	selectionsCount = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,
 		Name:      "selections_total",
-		Help:      "Counter of selections from pools for DNS answers, new ones and those reused for a sibling query.",
+		Help:      "Selections from pools for DNS answers.",
 	}, []string{"server", "kind"})
 
 	shortenedCount = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,
 		Name:      "answers_shortened_total",
-		Help:      "Counter of answers that lost pool elements to fit into the client's buffer.",
+		Help:      "DNS answers from which pool elements were removed to fit into the client's buffer.",
 	}, []string{"server"})
 )
 
-// answerKind is what became of a query.
+// answerKind is the result of a query.
 type answerKind uint8
 
 const (

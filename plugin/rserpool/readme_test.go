@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -91,32 +92,35 @@ func TestReadmeDefaults(t *testing.T) {
 	}
 }
 
-// describe returns the metrics of this package as the manual writes them.
-func describe(t *testing.T) map[string]*prometheus.Desc {
+// describe returns the help texts of all metrics by how the manual writes the name.
+func describe(t *testing.T) map[string]string {
 	t.Helper()
 	ch := make(chan *prometheus.Desc, 1000)
 	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, collector{process}} {
 		c.Describe(ch)
 	}
 	close(ch)
-	all := map[string]*prometheus.Desc{}
-	form := regexp.MustCompile(`fqName: "([^"]*)".*variableLabels: \{([^}]*)\}`)
+	all := map[string]string{}
+	form := regexp.MustCompile(`fqName: "([^"]*)", help: "([^"]*)".*variableLabels: \{([^}]*)\}`)
 	for d := range ch {
 		m := form.FindStringSubmatch(d.String())
 		if m == nil {
 			t.Fatalf("cannot read %s", d)
 		}
-		all[m[1]+"{"+strings.ReplaceAll(m[2], ",", ", ")+"}"] = d
+		all[m[1]+"{"+strings.ReplaceAll(m[3], ",", ", ")+"}"] = m[2]
 	}
 	return all
 }
 
+// TestReadmeMetrics: the manual has exactly the metrics that are registered, with
+// their help texts.
 func TestReadmeMetrics(t *testing.T) {
 	text := readme(t)
+	folded := strings.ReplaceAll(text, "\n  ", " ")
 	described := describe(t)
-	for name := range described {
-		if !strings.Contains(text, "\n* `"+name+"` - ") {
-			t.Errorf("no item for %s", name)
+	for name, help := range described {
+		if item := "\n* `" + name + "` - " + help; !strings.Contains(folded, item) {
+			t.Errorf("no item %q", item)
 		}
 	}
 	if got := strings.Count(text, "\n* `coredns_rserpool_"); got != len(described) {
@@ -129,12 +133,61 @@ func TestReadmeMetrics(t *testing.T) {
 			t.Errorf("kind %s is not in the manual", k)
 		}
 	}
-	var s host.Stats
-	for m := range s.All() {
-		if m.Label != "" && m.Label != "cause" && !strings.Contains(text, "`"+m.Value+"`") {
-			t.Errorf("%s %s of %s is not in the manual", m.Label, m.Value, m.Name)
+	for _, m := range registrarMetrics(&host.Stats{}) {
+		for _, v := range m.of {
+			if m.label != "cause" && !strings.Contains(text, "`"+v+"`") {
+				t.Errorf("%s %s of %s is not in the manual", m.label, v, m.name)
+			}
 		}
 	}
+}
+
+// TestRegistrarMetrics: each number in the registrar's statistics is published once.
+func TestRegistrarMetrics(t *testing.T) {
+	var s host.Stats
+	n := number(reflect.ValueOf(&s).Elem(), 0)
+	seen := map[uint64]bool{}
+	names := map[string]bool{}
+	value := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	for _, m := range registrarMetrics(&s) {
+		if names[m.name] || !strings.HasSuffix(m.help, ".") {
+			t.Errorf("%s is listed twice, or its help %q is no sentence", m.name, m.help)
+		}
+		names[m.name] = true
+		if m.label == "" && len(m.values) != 1 || m.label != "" && len(m.values) != len(m.of) {
+			t.Errorf("%s has %d values for the labels %q", m.name, len(m.values), m.of)
+		}
+		for i, v := range m.values {
+			if v == 0 || v > n || seen[v] {
+				t.Errorf("%s publishes value %d of %d, or publishes it again", m.name, v, n)
+			}
+			seen[v] = true
+			if m.label != "" && (slices.Index(m.of, m.of[i]) != i || !value.MatchString(m.of[i])) {
+				t.Errorf("%s has a bad label value %q", m.name, m.of[i])
+			}
+		}
+	}
+	if len(seen) != int(n) {
+		t.Errorf("%d of %d values are published", len(seen), n)
+	}
+}
+
+// number gives each number in v another value from n+1 on, and returns the last.
+func number(v reflect.Value, n uint64) uint64 {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			n = number(v.Field(i), n)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			n = number(v.Index(i), n)
+		}
+	default:
+		n++
+		v.SetUint(n)
+	}
+	return n
 }
 
 // TestMetricNames: what Prometheus's own linter says, and no name that

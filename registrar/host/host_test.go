@@ -482,23 +482,6 @@ func TestSlowPeer(t *testing.T) {
 	})
 }
 
-func TestStatsAll(t *testing.T) {
-	s := Stats{Sent: 1001, SendsRefused: 1002, AnnouncesFailed: [2]uint64{1000, 3}, Panics: 1004}
-	seen := make(map[string]bool)
-	sum := uint64(0)
-	for m, v := range s.All() {
-		key := m.Name + m.Value
-		if seen[key] {
-			t.Errorf("%s %s is published twice", m.Name, m.Value)
-		}
-		seen[key] = true
-		sum += v
-	}
-	if sum != 1001+1002+1003+1004 {
-		t.Errorf("sum of all values: got %d", sum)
-	}
-}
-
 // tardy takes a second for each message, and notes up to when timers run.
 type tardy struct {
 	due  time.Time

@@ -405,11 +405,11 @@ func (l *loop) publish(now time.Time) {
 		s.Transport = n.Stats()
 	}
 	for _, g := range l.groups {
-		i := 0
+		failed := &s.AnnouncesFailed.ASAP
 		if g.enrp {
-			i = 1
+			failed = &s.AnnouncesFailed.ENRP
 		}
-		s.AnnouncesFailed[i] += g.failed.Load()
+		*failed += g.failed.Load()
 	}
 	l.h.stats.Store(&s)
 	l.published, l.dirty = now, false

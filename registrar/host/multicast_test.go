@@ -105,9 +105,9 @@ func TestDiscovery(t *testing.T) {
 			for _, h := range []*Host{first, third} {
 				eventually(t, "presences are counted", func() bool {
 					s := h.Stats()
-					return s.AnnouncesSent[1] > 0 && s.AnnouncesReceived[1] > 0
+					return s.AnnouncesSent.ENRP > 0 && s.AnnouncesReceived.ENRP > 0
 				})
-				if s := h.Stats(); s.AnnouncesMalformed[1]+s.AnnouncesDuplicate[1]+s.AnnouncesReceived[0] != 0 {
+				if s := h.Stats(); s.AnnouncesMalformed.ENRP+s.AnnouncesDuplicate.ENRP+s.AnnouncesReceived.ASAP != 0 {
 					t.Errorf("stats: %+v", s)
 				}
 			}
@@ -143,8 +143,8 @@ func TestMulticastMalformed(t *testing.T) {
 		_ = g.caster.send(b, i)
 		_ = g.caster.send(make([]byte, 3000), i)
 	}
-	eventually(t, "they are counted", func() bool { return h.Stats().AnnouncesMalformed[1] >= 2 })
-	if n := int(h.Stats().AnnouncesMalformed[1]); n > 2*len(g.joined) {
+	eventually(t, "they are counted", func() bool { return h.Stats().AnnouncesMalformed.ENRP >= 2 })
+	if n := int(h.Stats().AnnouncesMalformed.ENRP); n > 2*len(g.joined) {
 		t.Errorf("%d are counted, want at most the %d sent to the group", n, 2*len(g.joined))
 	}
 }

@@ -95,7 +95,7 @@ func TestFalseElements(t *testing.T) {
 	for i := range attempts {
 		p.names(uint32(i + 1))
 	}
-	wait(t, "refusals", func() bool { return g.stat("foreign_refused_total", "") == attempts-limit })
+	wait(t, "refusals", func() bool { return g.stat("foreign_elements_refused_total", "") == attempts-limit })
 	g.check(attempts, c)
 	_ = p.ep.Close()
 	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
@@ -141,7 +141,7 @@ func TestFalseRequests(t *testing.T) {
 	}
 	received := func() (n int) {
 		for _, m := range []string{"handle_table_request", "list_request", "presence", "handle_table_response"} {
-			n += g.stat("enrp_received_total", m)
+			n += g.stat("enrp_messages_received_total", m)
 		}
 		return n
 	}
@@ -232,12 +232,12 @@ func TestForgedPresences(t *testing.T) {
 	}
 	seconds := int(time.Since(began).Seconds()) + 2
 	g.check(attempts, c)
-	wait(t, "presences", func() bool { return g.stat("announces_received_total", `"enrp"`) >= 100 })
-	got := g.stat("announces_received_total", `"enrp"`)
+	wait(t, "presences", func() bool { return g.stat("announcements_received_total", `"enrp"`) >= 100 })
+	got := g.stat("announcements_received_total", `"enrp"`)
 	if got > 200*seconds {
 		t.Errorf("%d presences are looked at in %d s, want at most 200 a second", got, seconds)
 	}
-	if called := got - g.stat("announces_refused_total", ""); called > limit*seconds {
+	if called := got - g.stat("announcements_refused_total", ""); called > limit*seconds {
 		t.Errorf("%d presences lead to a call in %d s, want at most %d in a second", called, seconds, limit)
 	}
 	if peers := g.stat("peers", ""); peers != 0 {

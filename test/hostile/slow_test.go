@@ -32,7 +32,7 @@ func TestNeverReads(t *testing.T) {
 			p.send(ask)
 		}
 	}
-	wait(t, "refusals", func() bool { return g.stat("sends_refused_total", "") >= peers*each/3 })
+	wait(t, "refusals", func() bool { return g.stat("messages_dropped_total", "") >= peers*each/3 })
 	g.check(peers*each, c)
 	for _, p := range all {
 		p.abort()

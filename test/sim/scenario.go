@@ -73,7 +73,7 @@ func (s *Sim) settle() {
 // owns is how many elements the registrar is home of.
 func (n *node) owns() int {
 	st := n.r.Stats()
-	return int(st.Homes[0].Elements)
+	return int(st.Own)
 }
 
 // checkHasAll says which living elements a registrar has not had for longer than

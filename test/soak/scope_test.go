@@ -3,6 +3,7 @@ package soak
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -118,12 +119,24 @@ func TestScopeUnderLoad(t *testing.T) {
 		}
 	}
 	const victim = 0
-	// owned is how many elements a registrar takes for the victim's.
-	owned := func(s *server) float64 {
-		return s.metric("coredns_rserpool_elements_by_home", fmt.Sprintf(`home="1000000%d"`, victim+1))
+	// owned is how many of these elements a registrar takes for the victim's.
+	owned := func(s *server, ids []uint32) (n int, err error) {
+		for _, id := range ids {
+			m, err := s.query(fmt.Sprintf("pe-%08x.web.%s", id, zone), dns.TypeTXT)
+			if err != nil {
+				return 0, err
+			}
+			if strings.Contains(m.String(), fmt.Sprintf(`"home=1000000%d"`, victim+1)) {
+				n++
+			}
+		}
+		return n, nil
 	}
+	var stays []uint32
 	for i := range servers {
-		who.comes(comes(i, 0, 1, 2).id)
+		id := comes(i, 0, 1, 2).id
+		who.comes(id)
+		stays = append(stays, id)
 	}
 	var askers []*asker
 	var perfs []*dnsPerf
@@ -135,18 +148,20 @@ func TestScopeUnderLoad(t *testing.T) {
 	}
 	for range rounds {
 		var members []*member
+		ids := slices.Clone(stays)
 		for range each {
 			m := comes(victim, 0, 1, 2)
 			who.comes(m.id)
-			members = append(members, m)
+			members, ids = append(members, m), append(ids, m.id)
 		}
 		churn(0, 1, 2)
-		for _, s := range servers[1:] { // whose metrics are a moment old
-			eventually(t, "the victim's elements in the metrics of "+s.host, func() error {
-				if n := owned(s); n < each {
-					return fmt.Errorf("%v", n)
+		for _, s := range servers[1:] {
+			eventually(t, "the victim's elements at "+s.host, func() error {
+				n, err := owned(s, ids)
+				if err == nil && n < each {
+					err = fmt.Errorf("%d", n)
 				}
-				return nil
+				return err
 			})
 		}
 		_ = servers[victim].cmd.Process.Kill()
@@ -156,7 +171,8 @@ func TestScopeUnderLoad(t *testing.T) {
 			churn(1, 2)
 			moved = true
 			for _, s := range servers[1:] {
-				moved = moved && owned(s) == 0
+				n, err := owned(s, ids)
+				moved = moved && err == nil && n == 0
 			}
 			if time.Since(killed) > patience {
 				t.Fatal("the killed registrar's elements are not taken over")

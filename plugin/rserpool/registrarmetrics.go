@@ -1,0 +1,149 @@
+package rserpool
+
+import (
+	"github.com/rserpool/coredns-rserpool/enrp"
+	core "github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// To add a metric of registrars: a field of registrar.Stats or host.Stats, a row
+// here, an item in the README with the same text.
+
+// registrarMetrics are all metrics of registrars with the values of s, zeros
+// included. Names have Prometheus's form: counters end in _total, gauges do not.
+// Each has at most one label, whose values are fixed.
+func registrarMetrics(s *host.Stats) []metric {
+	one := func(name, help string, v uint64) metric { return metric{name, help, "", nil, []uint64{v}} }
+	protocol := func(name, help string, v core.ByProtocol) metric {
+		return metric{name, help, "protocol", []string{"asap", "enrp"}, []uint64{v.ASAP, v.ENRP}}
+	}
+	return []metric{
+		one("pools", "Pools in the handlespace.", s.Pools),
+		one("elements", "Pool elements in the handlespace.", s.Elements),
+		{"elements_by_home", "Pool elements by their home: this registrar (own) or another one (foreign), those set aside included.", "home", []string{"own", "foreign"}, []uint64{s.Own, s.Foreign}},
+		one("elements_set_aside", "Pool elements that are in no answer, because their policy or transport differs from their pool's.", s.Misfits),
+		{"elements_removed_total", "Pool elements removed.", "reason", removeLabels[:], s.Removed[:]},
+		one("elements_avoided_total", "Pool elements of other registrars left out of answers for 30 seconds, because a client reported them as unreachable and the registrar could not connect.", s.Avoided),
+
+		one("registrations_total", "Registrations of new pool elements granted.", s.Registrations),
+		one("reregistrations_total", "Re-registrations granted.", s.Reregistrations),
+		one("deregistrations_total", "Deregistrations granted.", s.Deregistrations),
+		{"rejections_total", "Registrations and deregistrations refused.", "cause", causeLabels[:], s.Rejections[:]},
+		one("ownership_checks_total", "Registrations and deregistrations that waited until the registrar knew whether the present element with that identifier is alive.", s.Claims),
+
+		one("resolutions_total", "Handle resolutions answered with pool elements.", s.Resolutions),
+		{"resolutions_failed_total", "Handle resolutions refused.", "cause", causeLabels[:], s.ResolutionsFailed[:]},
+		one("subscriptions", "Subscriptions of pool users: pools for which they get automatic updates.", s.Subscriptions),
+		one("subscription_updates_sent_total", "Automatic updates sent to subscribed pool users.", s.Updates),
+
+		one("keepalives_sent_total", "Endpoint keep-alives sent.", s.KeepAlivesSent),
+		one("keepalives_acked_total", "Endpoint keep-alives acknowledged.", s.KeepAlivesAcked),
+		one("keepalives_timed_out_total", "Endpoint keep-alives not acknowledged in time.", s.KeepAlivesTimedOut),
+		one("keepalives_unexpected_total", "Keep-alive acknowledgements that match no keep-alive.", s.KeepAlivesUnexpected),
+		one("unreachable_reports_total", "Reports of unreachable pool elements received.", s.Unreachable),
+		one("probes_total", "Connections opened to pool elements whose association has ended.", s.Probes),
+		one("probes_open", "Connections to pool elements whose association has ended, in progress or waiting.", s.Probing),
+
+		{"associations_open", "SCTP associations and TCP connections that are established.", "transport", viaLabels[:], s.Associations[:]},
+		{"associations_total", "SCTP associations and TCP connections established.", "transport", viaLabels[:], s.AssociationsTotal[:]},
+		one("messages_sent_total", "Messages sent.", s.Sent),
+		one("messages_dropped_total", "Messages not sent because the queue to the peer was full.", s.SendsRefused),
+		one("messages_undelivered_total", "Messages that could not be delivered.", s.SendsFailed),
+		one("messages_malformed_total", "Messages that could not be decoded.", s.Malformed),
+		one("messages_unexpected_total", "Messages of a type that registrars do not accept.", s.Misplaced),
+		{"messages_ignored_total", "Messages ignored.", "reason", []string{"enrp", "ppid", "no_association", "sender", "rate", "unasked"},
+			[]uint64{s.Ignored.ENRP, s.Ignored.PPID, s.Ignored.NoAssoc, s.Ignored.Sender, s.Ignored.Rate, s.Ignored.Unasked}},
+		one("errors_sent_total", "ASAP_ERROR and ENRP_ERROR messages sent.", s.ErrorsSent),
+		one("errors_suppressed_total", "ASAP_ERROR and ENRP_ERROR messages not sent because one association gets at most 10 a second.", s.ErrorsSuppressed),
+		one("errors_received_total", "ASAP_ERROR and ENRP_ERROR messages received.", s.ErrorsReceived),
+
+		protocol("announcements_sent_total", "Multicast announcements sent.", s.AnnouncesSent),
+		protocol("announcements_failed_total", "Multicast announcements that could not be sent on an interface.", s.AnnouncesFailed),
+		protocol("announcements_received_total", "Multicast announcements of other registrars received.", s.AnnouncesReceived),
+		protocol("announcements_duplicate_total", "Multicast announcements of another registrar with the server identifier of this one.", s.AnnouncesDuplicate),
+		protocol("announcements_malformed_total", "Multicast announcements that could not be decoded.", s.AnnouncesMalformed),
+		one("announcements_refused_total", "Multicast presences ignored because too many registrars are known in this way: 256, or 8 from one address.", s.AnnouncesRefused),
+		one("registrars_heard", "Other registrars whose server announces are received by multicast.", s.ServersHeard),
+
+		{"peers", "Other registrars that share the handlespace.", "state", peerLabels[:], s.Peers[:]},
+		one("peers_refused_total", "Registrars refused as peers because the limit peers is reached.", s.PeersRefused),
+		one("server_id_conflicts_total", "Messages that show another registrar with the server identifier of this one.", s.Twins),
+		{"enrp_messages_sent_total", "ENRP messages sent.", "message", enrpLabels[:], s.ENRPSent[:]},
+		{"enrp_messages_received_total", "ENRP messages received.", "message", enrpLabels[:], s.ENRPReceived[:]},
+		one("foreign_elements_refused_total", "Pool elements of other registrars refused because a limit is reached.", s.ForeignRefused),
+		one("handle_updates_refused_total", "Handle updates refused because the pool element is not the sender's.", s.UpdatesRefused),
+		one("audits_started_total", "Audits of a peer started, because its checksum differed or its updates may have been lost.", s.Audits),
+		one("audits_completed_total", "Audits of a peer completed.", s.Resyncs),
+		one("audit_removals_total", "Pool elements removed because their home did not list them in an audit.", s.Swept),
+		one("transfers_abandoned_total", "Downloads and audits abandoned because the peer did not complete them.", s.TransfersAbandoned),
+		{"takeovers_total", "Takeovers of dead peers.", "result", []string{"begun", "won", "lost", "stopped"},
+			[]uint64{s.Takeovers.Begun, s.Takeovers.Won, s.Takeovers.Lost, s.Takeovers.Stopped}},
+		one("elements_contested_total", "Pool elements of this registrar for which another one said that it is the home.", s.Contests),
+		one("elements_yielded_total", "Pool elements left to another registrar that said that it is the home.", s.Yields),
+
+		one("transport_bad_checksum_total", "SCTP packets with a wrong checksum.", s.Transport.BadChecksum),
+		one("transport_malformed_total", "SCTP packets that could not be decoded.", s.Transport.Malformed),
+		one("transport_out_of_the_blue_total", "SCTP packets that belong to no association.", s.Transport.OutOfTheBlue),
+		one("transport_bad_cookie_total", "Forged or expired SCTP cookies.", s.Transport.BadCookie),
+		one("transport_refused_total", "Associations and connections refused because a limit is reached.", s.Transport.Refused),
+		one("transport_overruns_total", "Associations and connections aborted because the peer exceeded a limit.", s.Transport.Overruns),
+		one("transport_dropped_total", "SCTP packets dropped because the queue of their association was full.", s.Transport.Dropped),
+		one("transport_panics_total", "Panics recovered in the transport; please report them.", s.Transport.Panics),
+		one("panics_total", "Panics recovered in the registrar; please report them.", s.Panics),
+	}
+}
+
+var removeLabels = [...]string{
+	core.RemovedDeregistered: "deregistered",
+	core.RemovedExpired:      "expired",
+	core.RemovedNoAck:        "no_ack",
+	core.RemovedSendFailed:   "send_failed",
+	core.RemovedUnreachable:  "unreachable",
+	core.RemovedReported:     "reported",
+}
+
+// causeLabels are the error causes of RFC 5354, Table 2.
+var causeLabels = [...]string{
+	rserpool.CauseUnspecified:               "unspecified",
+	rserpool.CauseUnrecognizedParameter:     "unrecognized_parameter",
+	rserpool.CauseUnrecognizedMessage:       "unrecognized_message",
+	rserpool.CauseInvalidValues:             "invalid_values",
+	rserpool.CauseNonUniquePEIdentifier:     "non_unique_pe_identifier",
+	rserpool.CauseInconsistentPolicy:        "inconsistent_policy",
+	rserpool.CauseLackOfResources:           "lack_of_resources",
+	rserpool.CauseInconsistentTransportType: "inconsistent_transport_type",
+	rserpool.CauseInconsistentDataControl:   "inconsistent_data_control",
+	rserpool.CauseUnknownPoolHandle:         "unknown_pool_handle",
+	rserpool.CauseSecurity:                  "security",
+	rserpool.CauseSecurity + 1:              "other",
+}
+
+var viaLabels = [...]string{
+	0:              "other",
+	core.ViaKernel: "kernel",
+	core.ViaUDP:    "udp",
+	core.ViaTCP:    "tcp",
+}
+
+var peerLabels = [...]string{
+	core.PeerActive:  "active",
+	core.PeerSuspect: "suspect",
+	core.PeerDying:   "dying",
+	core.PeerYielded: "yielded",
+	core.PeerTaken:   "taken",
+}
+
+// enrpLabels are the messages of RFC 5353 from type 1 on.
+var enrpLabels = [...]string{
+	enrp.TypePresence - 1:            "presence",
+	enrp.TypeHandleTableRequest - 1:  "handle_table_request",
+	enrp.TypeHandleTableResponse - 1: "handle_table_response",
+	enrp.TypeHandleUpdate - 1:        "handle_update",
+	enrp.TypeListRequest - 1:         "list_request",
+	enrp.TypeListResponse - 1:        "list_response",
+	enrp.TypeInitTakeover - 1:        "init_takeover",
+	enrp.TypeInitTakeoverAck - 1:     "init_takeover_ack",
+	enrp.TypeTakeoverServer - 1:      "takeover_server",
+	enrp.TypeError - 1:               "error",
+}
