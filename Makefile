@@ -60,11 +60,15 @@ test: build
 	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
 	@test/lab/all
 
-## check: format, vet, staticcheck
+## check: format, vet, staticcheck, and the rules of this module (test/lint)
 .PHONY: check
 check: format
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	@mkdir -p $(BIN)
+	$(GO) build -o $(BIN)/lint ./test/lint
+	$(GO) vet -vettool=$(BIN)/lint ./...
+	$(GO) run ./test/lint/unused ./...
 
 .PHONY: format
 format:

@@ -145,6 +145,7 @@ func (r *registration) observe(ev pe.Event) {
 			close(r.awaitsLeft)
 			r.awaitsLeft = nil
 		}
+	default: // no news of whether clients know the element
 	}
 }
 

@@ -155,6 +155,7 @@ func (s *supervisor) notify(ev pe.Event) {
 	s.registration.observe(ev)
 	at := normal
 	switch ev.Type {
+	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed:
 	case pe.Reregistered:
 		at = verbose
 	case pe.Rejected:

@@ -2,6 +2,7 @@ package sctp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -162,7 +163,7 @@ func TestUDPAbort(t *testing.T) {
 	if ev := y.next(Down); ev.Reason != PeerAbort || !strings.Contains(fmt.Sprint(ev.Err), "user-initiated abort") {
 		t.Errorf("Got %v, want PeerAbort with its cause in words", ev)
 	}
-	if err := x.Send(a, Message{Data: []byte("x")}); err != ErrNoAssoc {
+	if err := x.Send(a, Message{Data: []byte("x")}); !errors.Is(err, ErrNoAssoc) {
 		t.Errorf("Send after Down: got %v, want ErrNoAssoc", err)
 	}
 }

@@ -3,6 +3,7 @@ package handlespace
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -155,8 +156,10 @@ func fuzzPut(t *testing.T, s *Space, m model, h rserpool.PoolHandle, e *Element)
 	got, err := s.Put(h, e)
 	want, cause := m.put(h, e)
 	var gotCause rserpool.CauseCode
-	if err != nil {
-		gotCause = err.(*InconsistentError).Cause
+	if inconsistent := (*InconsistentError)(nil); errors.As(err, &inconsistent) {
+		gotCause = inconsistent.Cause
+	} else if err != nil {
+		t.Fatal(err)
 	}
 	if got != want || gotCause != cause {
 		t.Fatalf("Put(%q, %v) = %v, %v; want %v, cause %d", h, e.ID, got, err, want, cause)

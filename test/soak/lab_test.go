@@ -264,10 +264,11 @@ func TestLabAddressRemoved(t *testing.T) {
 				t.Helper()
 				start := time.Now()
 				eventuallyWithin(t, d, what, func() error {
-					if there, err := s.present("web", 7); err != nil || there != want {
-						return fmt.Errorf("present: %v, %v", there, err)
+					there, err := s.present("web", 7)
+					if err == nil && there != want {
+						err = fmt.Errorf("present: %v", there)
 					}
-					return nil
+					return err
 				})
 				t.Logf("%s after %v", what, time.Since(start).Round(time.Millisecond))
 			}

@@ -27,21 +27,21 @@ type Child struct {
 // Change says that the command was stopped, or goes on.
 type Change struct {
 	Stopped bool
-	Signal  syscall.Signal // that has stopped it
+	signal  syscall.Signal // that has stopped it
 }
 
 // WantsTerminal reports whether the command was stopped because it used the
 // terminal from the background.
 func (c Change) WantsTerminal() bool {
-	return c.Signal == syscall.SIGTTIN || c.Signal == syscall.SIGTTOU
+	return c.signal == syscall.SIGTTIN || c.signal == syscall.SIGTTOU
 }
 
 // String says it in words, such as "stopped (tty input)".
 func (c Change) String() string {
 	if c.WantsTerminal() {
-		return c.Signal.String() + " from the background"
+		return c.signal.String() + " from the background"
 	}
-	return c.Signal.String()
+	return c.signal.String()
 }
 
 // Start runs a command with this process's environment and standard input. It

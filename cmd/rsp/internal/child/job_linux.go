@@ -16,7 +16,7 @@ func (c *Child) Change() (Change, bool) {
 	if err != nil || n.pid == 0 {
 		return Change{}, false
 	}
-	return Change{Stopped: n.code == cldStopped, Signal: syscall.Signal(n.status)}, true
+	return Change{Stopped: n.code == cldStopped, signal: syscall.Signal(n.status)}, true
 }
 
 // cldStopped is the code of a child that was stopped (sigaction(2)).

@@ -31,7 +31,7 @@ func Parse(s string) (Source, error) {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
 	case s == "cpu":
-		return CPU(), nil
+		return cpu(), nil
 	case kind == "file" && rest != "":
 		return func(context.Context) (float64, error) {
 			b, err := readStart(rest)
@@ -95,9 +95,9 @@ func ToWire(f float64) uint32 { return uint32(math.Round(f * math.MaxUint32)) }
 // firstLook is how long the first look at the processors takes.
 const firstLook = 200 * time.Millisecond
 
-// CPU gives the part of the processors' time since the last call that was not
+// cpu gives the part of the processors' time since the last call that was not
 // idle. The first call takes the time for two looks.
-func CPU() Source {
+func cpu() Source {
 	var last times
 	return func(ctx context.Context) (float64, error) {
 		if last.total == 0 {

@@ -86,7 +86,7 @@ func TestCPU(t *testing.T) {
 	if _, err := os.Stat("/proc/stat"); err != nil {
 		t.Skip(err)
 	}
-	if f, err := CPU()(t.Context()); err != nil || f < 0 || f > 1 {
+	if f, err := cpu()(t.Context()); err != nil || f < 0 || f > 1 {
 		t.Errorf("this machine's load is %v, %v", f, err)
 	}
 }

@@ -1,0 +1,5 @@
+package core
+
+import "time"
+
+func drive() { goroutine(); _ = time.Now() }

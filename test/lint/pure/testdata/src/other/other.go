@@ -1,0 +1,5 @@
+package other
+
+import "time"
+
+func now() time.Time { return time.Now() }

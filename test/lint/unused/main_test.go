@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+)
+
+// TestFind: the names of testdata/module.txtar without a use are found, and no others.
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	files, err := txtar.ParseFile("testdata/module.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files.Files {
+		name := filepath.Join(dir, f.Name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, f.Data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := find(dir, "./...")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const why = " is exported, but no other package uses it"
+	want := []string{
+		"internal/lib/lib.go:11: OnlyItself" + why,
+		"internal/lib/lib.go:13: OnlyTests" + why,
+		"internal/lib/lib.go:17: M" + why,
+		"internal/lib/lib.go:26: NotCalled" + why,
+		"internal/lib/lib.go:44: Number" + why,
+		"internal/lib/lib.go:9: Unused" + why,
+		"internal/libtest/libtest.go:6: NoHelp" + why,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
