@@ -169,7 +169,7 @@ func TestGuestLeavesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "the guest is forgotten", func() bool { return peers() == 0 })
-	if got := r.Stats().Takeovers; slices.Max(got[:]) != 0 {
+	if got := r.Stats().Takeovers; got != (registrar.TakeoverResults{}) {
 		t.Errorf("got takeovers %v", got)
 	}
 }
