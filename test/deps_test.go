@@ -27,7 +27,7 @@ var rules = []struct {
 	{pkg: "asap", except: []string{"asap/endpoint", "asap/pe", "asap/pu"}, only: []string{"internal/tlv", "rserpool"}},
 	{pkg: "enrp", except: []string{"enrp/guest"}, only: []string{"internal/tlv", "rserpool"}},
 	{pkg: "enrp/guest", only: []string{"asap/endpoint", "enrp", "internal/sctp", "rserpool"}},
-	{pkg: "internal/sctp", only: []string{}},
+	{pkg: "internal/sctp", only: []string{"rserpool"}},
 	{pkg: "internal/netaddr", only: []string{}},
 	{pkg: "registrar/handlespace", only: []string{"rserpool"}, deny: []string{"net", "os", "log"}},
 	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "enrp", "internal/tlv", "registrar/handlespace", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},

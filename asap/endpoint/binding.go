@@ -79,13 +79,13 @@ func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
 			return 0, err
 		}
 	}
-	kind := t.cfg.Via.kind()
+	carrier := kind(t.cfg.Via)
 	if to.TCP {
-		kind = sctp.TCP
+		carrier = sctp.TCP
 	}
 	t.mu.Lock() // so that Down does not overtake
 	defer t.mu.Unlock()
-	id := t.now.Connect(sctp.Dest{Addrs: to.Addrs, Kind: kind, EncapPort: to.EncapPort})
+	id := t.now.Connect(sctp.Dest{Addrs: to.Addrs, Kind: carrier, EncapPort: to.EncapPort})
 	if id != 0 {
 		t.now.assocs[id] = struct{}{}
 	}

@@ -417,17 +417,6 @@ func TestParseRegistrar(t *testing.T) {
 	}
 }
 
-func TestVia(t *testing.T) {
-	for _, s := range []string{"auto", "kernel", "udp", "tcp"} {
-		if v, err := ParseVia(s); err != nil || v.String() != s {
-			t.Errorf("ParseVia(%q) = %v, %v", s, v, err)
-		}
-	}
-	if _, err := ParseVia("sctp"); err == nil {
-		t.Error("ParseVia takes sctp")
-	}
-}
-
 func TestLocalToward(t *testing.T) {
 	addrs, err := LocalToward(registrars("127.0.0.1", "127.0.0.1:4000"))
 	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; err != nil || !slices.Equal(addrs, want) {

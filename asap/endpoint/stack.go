@@ -4,7 +4,7 @@ import "github.com/rserpool/coredns-rserpool/internal/sctp"
 
 // openStack opens the machine's transports.
 func openStack(cfg TransportConfig) (ListenFunc, func() error, error) {
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: cfg.Via.mode(), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
+	stack, err := sctp.NewStack(sctp.StackConfig{Mode: mode(cfg.Via), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // ListenFunc opens an SCTP endpoint.
@@ -17,7 +18,7 @@ type ListenFunc func(sctp.ListenConfig, sctp.Handler) (sctp.Endpoint, error)
 // TransportConfig configures a Transport.
 type TransportConfig struct {
 	// Via says what carries the associations that are called.
-	Via Via
+	Via rserpool.Via
 	// Local are the addresses to bind, all with the same port; port 0 takes a
 	// free one. Without one, all addresses of the machine are bound. Addresses
 	// that the machine does not have yet are bound as soon as it has them.

@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestAnnounceGroup: announces sent to the group on loopback are heard; what
 // is sent to the port itself is not.
 func TestAnnounceGroup(t *testing.T) {
 	group := netip.AddrPortFrom(netip.MustParseAddr("239.255.77.77"), freePort(t))
-	tr, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
+	tr, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
 		t.Skipf("LEFT OUT: no multicast here: %v", err)
 	}
 	defer tr.Close()
-	other, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
+	other, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
 		t.Fatalf("a second process cannot listen: %v", err)
 	}
@@ -70,8 +71,8 @@ func TestOpenErrors(t *testing.T) {
 		cfg  TransportConfig
 		want string
 	}{
-		"several ports": {TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}}, "127.0.0.1"},
-		"no multicast":  {TransportConfig{Via: UDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
+		"several ports": {TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}}, "127.0.0.1"},
+		"no multicast":  {TransportConfig{Via: rserpool.ViaUDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr, err := Open(c.cfg)
@@ -89,7 +90,7 @@ func TestOpenErrors(t *testing.T) {
 // TestLocalNotThere: an address that the machine does not have yet is no error
 // of Open, but the reason why no association can be started.
 func TestLocalNotThere(t *testing.T) {
-	tr, err := Open(TransportConfig{Via: UDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
+	tr, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
 	if err != nil {
 		t.Fatal(err)
 	}

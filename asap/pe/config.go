@@ -54,7 +54,7 @@ type Config struct {
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
 	AnnounceGroup netip.AddrPort
 	// Via says what carries the associations; not TCP.
-	Via endpoint.Via
+	Via rserpool.Via
 	// Local are the addresses to bind in place of Transport's, all with one
 	// port. They must include Transport's addresses, or be unspecified.
 	Local []netip.AddrPort
@@ -155,7 +155,7 @@ func (c *Config) prepare() error {
 		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type.String())
 	case c.Policy.Type == 0:
 		return errors.New("no policy")
-	case c.Via == endpoint.TCP:
+	case c.Via == rserpool.ViaTCP:
 		return errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")
 	case len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid():
 		return errors.New("no registrar and no announce group: where to register is not known")

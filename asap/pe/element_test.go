@@ -489,7 +489,7 @@ func TestConfig(t *testing.T) {
 		{"announces alone", "", func(c *Config) {
 			c.Registrars, c.AnnounceGroup = nil, netip.MustParseAddrPort("239.0.0.1:3863")
 		}},
-		{"tcp", "over SCTP, not TCP", func(c *Config) { c.Via = endpoint.TCP }},
+		{"tcp", "over SCTP, not TCP", func(c *Config) { c.Via = rserpool.ViaTCP }},
 		{"two sctp addresses", "", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")} }},
 		{"two tcp addresses", "only SCTP transports can have several", func(c *Config) {
 			c.Transport.Type, c.Transport.Addrs = rserpool.TCP, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}

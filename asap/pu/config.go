@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config configures a User. One of Registrars and AnnounceGroup is needed;
@@ -19,7 +20,7 @@ type Config struct {
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
 	AnnounceGroup netip.AddrPort
 	// Via says what carries the association.
-	Via endpoint.Via
+	Via rserpool.Via
 	// Local are the addresses to bind, all with one port; none stands for
 	// all of the machine's. Addresses that the machine does not have yet are
 	// bound when a registrar is to be called. When the address toward the

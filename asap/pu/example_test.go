@@ -9,13 +9,14 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Ask for one element of the pool web, by TCP.
 func Example() {
 	u, err := pu.Open(pu.Config{
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3863")}}},
-		Via:        endpoint.TCP,
+		Via:        rserpool.ViaTCP,
 	})
 	if err != nil {
 		log.Fatal(err)

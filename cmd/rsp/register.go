@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
@@ -295,7 +294,7 @@ func (f *registerFlags) config() (pe.Config, error) {
 		return cfg, errors.New("--pool is missing: the handle of the pool to join")
 	case f.serve == "":
 		return cfg, errors.New("--serve is missing: what the server's users connect to, such as tcp:8080")
-	case f.via == endpoint.TCP.String():
+	case f.via == rserpool.ViaTCP.String():
 		return cfg, errors.New("--via tcp: elements register over SCTP; use auto, kernel or udp")
 	}
 	if cfg.Transport, err = parseServe(f.serve); err != nil {

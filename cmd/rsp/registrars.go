@@ -8,6 +8,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -66,7 +67,7 @@ func noFiles(cmd *cobra.Command, flags ...string) {
 type reach struct {
 	registrars []endpoint.Registrar
 	announce   netip.AddrPort
-	via        endpoint.Via
+	via        rserpool.Via
 	local      []netip.AddrPort
 }
 
@@ -74,7 +75,7 @@ type reach struct {
 func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 	var r reach
 	var err error
-	if r.via, err = endpoint.ParseVia(f.via); err != nil {
+	if r.via, err = rserpool.ParseVia(f.via); err != nil {
 		return r, usage(cmd, fmt.Errorf("--via: %w", err))
 	}
 	if f.announce != "" {

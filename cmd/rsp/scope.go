@@ -59,7 +59,7 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.via == endpoint.TCP {
+	if r.via == rserpool.ViaTCP {
 		return nil, usage(cmd, errors.New("--via: ENRP does not run over tcp; use auto, kernel or udp"))
 	}
 	log := f.logger(cmd.ErrOrStderr())

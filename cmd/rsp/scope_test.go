@@ -14,6 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // newENRPRegistry is a registrar on loopback that serves ENRP as well, in the
@@ -152,7 +153,7 @@ func TestGuestLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := guest.Open(t.Context(), guest.Config{Registrar: at, Via: endpoint.UDP, Timeout: patience})
+	g, err := guest.Open(t.Context(), guest.Config{Registrar: at, Via: rserpool.ViaUDP, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

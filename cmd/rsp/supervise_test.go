@@ -86,7 +86,7 @@ func TestSurvivesPanic(t *testing.T) {
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{at},
-		Via:        endpoint.UDP,
+		Via:        rserpool.ViaUDP,
 		Notify: func(ev pe.Event) {
 			reg.observe(ev)
 			if mistakes--; mistakes == 0 {

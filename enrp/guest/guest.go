@@ -27,7 +27,7 @@ type Config struct {
 	// Registrar is where it serves ENRP.
 	Registrar endpoint.Registrar
 	// Via is the transport; TCP is none for ENRP.
-	Via endpoint.Via
+	Via rserpool.Via
 	// Local are the addresses to bind, all of the machine without one.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.

@@ -193,7 +193,7 @@ func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered 
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
-		Via:        endpoint.UDP,
+		Via:        rserpool.ViaUDP,
 		Notify: func(e pe.Event) {
 			n, _ := r.events.LoadOrStore(e.Type, new(atomic.Int32))
 			n.(*atomic.Int32).Add(1)

@@ -28,8 +28,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/metrics"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	_ "github.com/rserpool/coredns-rserpool/plugin/rserpool"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
@@ -109,7 +109,7 @@ type server struct {
 	t       *testing.T
 	asap    netip.AddrPort // over TCP, and the SCTP port
 	encap   uint16
-	via     endpoint.Via // of honest elements
+	via     rserpool.Via // of honest elements
 	dns     string
 	metrics string
 
@@ -134,7 +134,7 @@ func startServerOver(t *testing.T, transport string, encap uint16, options ...st
 		t:       t,
 		asap:    netip.AddrPortFrom(loopback, freePort(t, "tcp")),
 		encap:   encap,
-		via:     map[string]endpoint.Via{"udp": endpoint.UDP, "kernel": endpoint.Kernel}[transport],
+		via:     map[string]rserpool.Via{"udp": rserpool.ViaUDP, "kernel": rserpool.ViaKernel}[transport],
 		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp")),
 	}
 	cmd := exec.Command(os.Args[0])

@@ -32,7 +32,7 @@ func (l *lab) element(pool string, id uint32, registrars ...string) *element {
 		ID:        rserpool.PEID(id),
 		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
 		Policy:    rserpool.Policy{Type: rserpool.RoundRobin},
-		Via:       endpoint.Kernel,
+		Via:       rserpool.ViaKernel,
 	}
 	for _, ip := range registrars {
 		cfg.Registrars = append(cfg.Registrars, endpoint.Registrar{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(ip), 3863)}})

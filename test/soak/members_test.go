@@ -38,7 +38,7 @@ func (p ports) member(t *testing.T, pool string, id uint32, addr string) *member
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(p.host), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
-		Via:        endpoint.UDP,
+		Via:        rserpool.ViaUDP,
 		Timers:     pe.Timers{Reregistration: 2 * time.Second, Registration: 3 * time.Second, ServerHunt: time.Second, RetranMax: time.Second},
 		Notify: func(ev pe.Event) {
 			m.mu.Lock()
