@@ -7,11 +7,11 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/setting"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Config configures a Registrar. DefaultConfig has the defaults; a zero field
-// stands for its default.
+// Config configures a Registrar.
 type Config struct {
 	// ServerID names the registrar in its scope; 0 draws one from Rand.
 	ServerID rserpool.ServerID
@@ -29,111 +29,113 @@ type Config struct {
 	Limits   Limits
 }
 
-// Timers are the timers and thresholds by their RFC names; zero fields stand
-// for the defaults. The Corefile sets them by these names.
+// Timers are the timers and thresholds of the protocols. A zero field stands for its
+// default. Those with a name, most of them from the RFCs, can be set in the Corefile;
+// those with a former name could once.
 type Timers struct {
-	// KeepAliveInterval is the mean time between two keep-alives to an
-	// element, varied by 50 % either way (RFC 5352, Section 3.5). Default
-	// 5 s, the reference implementation's.
-	KeepAliveInterval time.Duration
-	// KeepAliveTimeout is how long an element may take to acknowledge one.
-	// Default 5 s, the reference implementation's.
-	KeepAliveTimeout time.Duration
-	// MaxBadPEReport is MAX-BAD-PE-REPORT: an element that more than so many
-	// different clients report as unreachable is removed even though it
-	// answers keep-alives (RFC 5352, Section 3.5). The default 0 removes none:
-	// an attacker with a few addresses could evict every element.
-	MaxBadPEReport int
-	// BadPEReportDecay is the time after which one report is forgotten, and
-	// during which one client counts once. Default 60 s.
-	BadPEReportDecay time.Duration
-	// ServerAnnounce is T6-Serverannounce (RFC 5352, Section 7.1). Default
-	// 1 s.
-	ServerAnnounce time.Duration
-	// ServerOutdate is T7-ENRPoutdate: how long a server announce of another
-	// registrar is valid, and at least three times the interval that so many
-	// registrars announce in. Default 5 s.
-	ServerOutdate time.Duration
-	// ProbeTimeout is how long an element whose association has ended may
-	// take to accept a new one, and then to acknowledge a keep-alive on it.
-	// Default 4 s, so that one lost INIT does not cost an element its
-	// registration (RFC 9260, Section 15: RTO.Initial is 1 s; Linux takes 3 s).
-	ProbeTimeout time.Duration
-	// Update is the least time between two automatic updates about one pool
-	// (the S bit of RFC 5352, Section 2.2.5). Default 100 ms.
-	Update time.Duration
-	// Linger is how long an association that the registrar has opened stays
-	// when no element uses it any more. Default 30 s.
-	Linger time.Duration
-	// PeerHeartbeat is PEER-HEARTBEAT-CYCLE: the time between two presences
-	// to each peer (RFC 5353, Section 4.2). Default 30 s.
-	PeerHeartbeat time.Duration
-	// MaxTimeLastHeard is MAX-TIME-LAST-HEARD: how long a peer may be silent
-	// before it is asked for a sign of life. Default 61 s.
-	MaxTimeLastHeard time.Duration
-	// MaxTimeNoResponse is MAX-TIME-NO-RESPONSE: how long a peer may take to
-	// answer. Default 5 s.
-	MaxTimeNoResponse time.Duration
-	// PeerCallGap is the least time between two calls of a peer that does not
-	// take them. Default 1 s.
-	PeerCallGap time.Duration
-	// MentorDiscovery is how long a registrar that has no Peers listens for
-	// others, if it is to Discover them, before it assumes that there are none.
-	// Default 5 s, the reference implementation's.
-	MentorDiscovery time.Duration
+	// KeepAliveInterval is the mean time between two keep-alives to an element, varied
+	// by 50 % either way (RFC 5352, Section 3.5). The default is the reference
+	// implementation's.
+	KeepAliveInterval time.Duration `name:"KEEP-ALIVE-INTERVAL" default:"5s" min:"1ms" max:"24h"`
+	// KeepAliveTimeout is how long an element may take to acknowledge one. The default
+	// is the reference implementation's.
+	KeepAliveTimeout time.Duration `name:"KEEP-ALIVE-TIMEOUT" default:"5s" min:"1ms" max:"24h"`
+	// ProbeTimeout is how long an element whose association has ended may take to
+	// accept a new one, and then to acknowledge a keep-alive on it. With the default,
+	// one lost INIT does not cost an element its registration (RFC 9260, Section 15:
+	// RTO.Initial is 1 s; Linux takes 3 s).
+	ProbeTimeout time.Duration `name:"PROBE-TIMEOUT" default:"4s" min:"1ms" max:"24h"`
+	// MaxBadPEReport: an element that more than so many different clients report as
+	// unreachable is removed even though it answers keep-alives (RFC 5352, Section
+	// 3.5). The default 0 removes none: an attacker with a few addresses could evict
+	// every element.
+	MaxBadPEReport int `name:"MAX-BAD-PE-REPORT" default:"0" min:"0" max:"1000"`
+	// BadPEReportDecay is the time after which one report is forgotten, and during
+	// which one client counts once.
+	BadPEReportDecay time.Duration `former:"BAD-PE-REPORT-DECAY" default:"1m" min:"1ms" max:"24h"`
+	// ServerAnnounce is the time between two server announces (RFC 5352, Section 7.1).
+	ServerAnnounce time.Duration `name:"T6-Serverannounce" default:"1s" min:"1ms" max:"24h"`
+	// ServerOutdate is T7-ENRPoutdate: how long a server announce of another registrar
+	// is valid, and at least three times the interval in which so many registrars
+	// announce themselves.
+	ServerOutdate time.Duration `former:"T7-ENRPoutdate" default:"5s" min:"1ms" max:"24h"`
+	// Update is the least time between two automatic updates about one pool (the S bit
+	// of RFC 5352, Section 2.2.5).
+	Update time.Duration `former:"UPDATE-INTERVAL" default:"100ms" min:"1ms" max:"24h"`
+	// PeerHeartbeat is the time between two presences to each peer (RFC 5353, Section
+	// 4.2).
+	PeerHeartbeat time.Duration `name:"PEER-HEARTBEAT-CYCLE" default:"30s" min:"1ms" max:"24h"`
+	// MaxTimeLastHeard is how long a peer may be silent before it is asked for a sign
+	// of life.
+	MaxTimeLastHeard time.Duration `name:"MAX-TIME-LAST-HEARD" default:"61s" min:"1ms" max:"24h"`
+	// MaxTimeNoResponse is how long a peer may take to answer.
+	MaxTimeNoResponse time.Duration `name:"MAX-TIME-NO-RESPONSE" default:"5s" min:"1ms" max:"24h"`
+	// PeerCallGap is the least time between two attempts to connect to a peer that does
+	// not accept them.
+	PeerCallGap time.Duration `former:"PEER-CALL-GAP" default:"1s" min:"1ms" max:"24h"`
+	// MentorDiscovery is how long a registrar that has no Peers, but is to Discover
+	// them, listens for others before it assumes that there are none. The default is
+	// the reference implementation's.
+	MentorDiscovery time.Duration `name:"MENTOR-DISCOVERY-TIMEOUT" default:"5s" min:"1ms" max:"24h"`
+	// Linger is how long an association that the registrar has opened stays open when
+	// no element uses it any more.
+	Linger time.Duration `name:"LINGER" default:"30s" min:"1ms" max:"24h"`
 }
 
-// Limits bound what peers can make the registrar hold. Zero fields stand for
-// the defaults. What goes beyond is refused with the error cause Lack of
-// Resources (RFC 5354, Section 3.12.7) where there is an answer.
+// Limits bound what peers can make the registrar hold. A zero field stands for its
+// default; those with a name can be set in the Corefile. What goes beyond is refused
+// with the error cause Lack of Resources (RFC 5354, Section 3.12.7) where there is an
+// answer, and dropped and counted otherwise.
 type Limits struct {
-	// Pools and Elements of the handlespace. Defaults 65536 and 1000000.
-	Pools, Elements int
-	// ElementsPerAssoc that one association may register. Default 65536.
-	ElementsPerAssoc int
-	// ElementSize is the most bytes that a Pool Element parameter may take.
-	// Default 4096; at most 4096.
-	ElementSize int
+	// Pools of the handlespace.
+	Pools int `name:"pools" default:"65536" min:"1" max:"1073741824"`
+	// Elements of the handlespace.
+	Elements int `name:"elements" default:"1000000" min:"1" max:"1073741824"`
+	// ElementsPerAssoc that one association may register.
+	ElementsPerAssoc int `name:"elements_per_association" default:"65536" min:"1" max:"1073741824"`
+	// ElementSize is the most bytes that a Pool Element parameter may have.
+	ElementSize int `former:"element_size" default:"4096" min:"1" max:"4096"`
 	// ElementBytes is about what the addresses, opaque transports and unknown
-	// parameters of all pool elements take in memory. Default 256 MiB.
-	ElementBytes int
-	// HandleBytes is the length of all pool handles together, each counted
-	// with 128 bytes more for each of its labels but the first if it fits a
-	// DNS name. Default 64 MiB. A single handle may have up to 60000 bytes.
-	HandleBytes int
-	// SubscriptionsPerAssoc, handle resolutions with the S bit; default 1024.
-	SubscriptionsPerAssoc int
-	// Subscriptions of all associations together; default 65536.
-	Subscriptions int
-	// ResolutionItems is the most elements that a handle resolution may ask
-	// for; DefaultItems is what it gets where it does not say. Defaults 128
-	// and 3, the reference implementation's.
-	ResolutionItems, DefaultItems int
-	// ClaimsPerAssoc, registrations and deregistrations that wait until it is
-	// known whether the present owner of the PE identifier lives. Default 64.
-	ClaimsPerAssoc int
-	// Probes that run at the same time; more wait. Default 512.
-	Probes int
-	// Servers, other registrars heard by multicast: those whose server announces
-	// count, and those that are called since their presence was heard. Default
-	// 256.
-	Servers int
-	// Peers, other registrars that share the handlespace; default 256.
-	Peers int
-	// PeerMessages, ENRP messages a second over one association; twice as many
-	// may come at once, and more are ignored. One counts once more for each KiB
-	// of it, and a request for a part of the handlespace as 16. What is missed
-	// of the handlespace comes with the next audit. Default 50000.
-	PeerMessages int
-	// Downloads of the handlespace by peers at the same time; default 32.
-	Downloads int
-	// ErrorsPerSecond, ASAP_ERROR messages to one association, and answers to
-	// acknowledgements for elements that are not registered; twice as many may
-	// come at once. Default 10.
-	ErrorsPerSecond int
-	// LogsPerSecond, lines to the operator; twice as many may come at once,
-	// and what is left out is counted. Default 50.
-	LogsPerSecond int
+	// parameters of all pool elements take in memory.
+	ElementBytes int `name:"element_bytes" default:"268435456" min:"1" max:"1073741824"`
+	// HandleBytes is the length of all pool handles together, each counted with 128
+	// bytes more for each of its labels but the first if it fits a DNS name. A single
+	// handle may have up to 60000 bytes.
+	HandleBytes int `name:"handle_bytes" default:"67108864" min:"1" max:"1073741824"`
+	// Subscriptions, handle resolutions with the S bit, of all associations together.
+	Subscriptions int `name:"subscriptions" default:"65536" min:"1" max:"1073741824"`
+	// SubscriptionsPerAssoc are those of one association.
+	SubscriptionsPerAssoc int `former:"subscriptions_per_association" default:"1024" min:"1" max:"1073741824"`
+	// ResolutionItems is the most elements that a handle resolution may ask for. The
+	// default is the reference implementation's.
+	ResolutionItems int `name:"resolution_items" default:"128" min:"1" max:"1000"`
+	// DefaultItems is how many elements a handle resolution gets that does not say how
+	// many. The default is the reference implementation's.
+	DefaultItems int `name:"default_items" default:"3" min:"1" max:"1000"`
+	// ClaimsPerAssoc, registrations and deregistrations that wait until it is known
+	// whether the present owner of the PE identifier is alive.
+	ClaimsPerAssoc int `former:"claims_per_association" default:"64" min:"1" max:"1073741824"`
+	// Probes that run at the same time; more wait.
+	Probes int `former:"probes" default:"512" min:"1" max:"1073741824"`
+	// Servers, other registrars heard by multicast: those whose server announces count,
+	// and those that are connected since their presence was heard.
+	Servers int `name:"servers" default:"256" min:"1" max:"10000"`
+	// Peers, other registrars that share the handlespace.
+	Peers int `name:"peers" default:"256" min:"1" max:"10000"`
+	// PeerMessages, ENRP messages a second over one association; twice as many may come
+	// at once, and more are ignored. One counts once more for each KiB of it, and a
+	// request for a part of the handlespace as 16. What is missed of the handlespace
+	// comes with the next audit.
+	PeerMessages int `name:"peer_messages" default:"50000" min:"1" max:"1073741824"`
+	// Downloads of the handlespace by peers at the same time.
+	Downloads int `former:"downloads" default:"32" min:"1" max:"10000"`
+	// ErrorsPerSecond, ASAP_ERROR and ENRP_ERROR messages to one association, and
+	// answers to acknowledgements for elements that are not registered; twice as many
+	// may be sent at once.
+	ErrorsPerSecond int `former:"errors_per_second" default:"10" min:"1" max:"1073741824"`
+	// LogsPerSecond, lines to the operator; twice as many may come at once, and what is
+	// left out is counted.
+	LogsPerSecond int `former:"logs_per_second" default:"50" min:"1" max:"1073741824"`
 }
 
 // maxElementSize bounds Limits.ElementSize, and maxHandle the length of a pool
@@ -146,44 +148,9 @@ const (
 
 // DefaultConfig has every default. The caller adds Rand.
 func DefaultConfig() Config {
-	return Config{
-		Timers: Timers{
-			KeepAliveInterval: 5 * time.Second,
-			KeepAliveTimeout:  5 * time.Second,
-			MaxBadPEReport:    0,
-			BadPEReportDecay:  60 * time.Second,
-			ServerAnnounce:    time.Second,
-			ServerOutdate:     5 * time.Second,
-			ProbeTimeout:      4 * time.Second,
-			Update:            100 * time.Millisecond,
-			Linger:            30 * time.Second,
-			PeerHeartbeat:     30 * time.Second,
-			MaxTimeLastHeard:  61 * time.Second,
-			MaxTimeNoResponse: 5 * time.Second,
-			PeerCallGap:       time.Second,
-			MentorDiscovery:   5 * time.Second,
-		},
-		Limits: Limits{
-			Pools:                 65536,
-			Elements:              1000000,
-			ElementsPerAssoc:      65536,
-			ElementSize:           maxElementSize,
-			ElementBytes:          256 << 20,
-			HandleBytes:           64 << 20,
-			SubscriptionsPerAssoc: 1024,
-			Subscriptions:         65536,
-			ResolutionItems:       128,
-			DefaultItems:          3,
-			ClaimsPerAssoc:        64,
-			Probes:                512,
-			Servers:               256,
-			Peers:                 256,
-			PeerMessages:          50000,
-			Downloads:             32,
-			ErrorsPerSecond:       10,
-			LogsPerSecond:         50,
-		},
-	}
+	var c Config
+	_ = c.complete() // a test sees that the defaults are allowed
+	return c
 }
 
 // Complete returns the configuration with defaults in place of zero fields, or
@@ -192,75 +159,25 @@ func (c Config) Complete() (Config, error) {
 	if c.Rand == nil {
 		return c, errors.New("registrar config: Rand is nil")
 	}
-	d := DefaultConfig()
-	t, dt := &c.Timers, &d.Timers
-	for _, f := range []struct {
-		name string
-		v    *time.Duration
-		def  time.Duration
-	}{
-		{"KeepAliveInterval", &t.KeepAliveInterval, dt.KeepAliveInterval},
-		{"KeepAliveTimeout", &t.KeepAliveTimeout, dt.KeepAliveTimeout},
-		{"BadPEReportDecay", &t.BadPEReportDecay, dt.BadPEReportDecay},
-		{"ServerAnnounce", &t.ServerAnnounce, dt.ServerAnnounce},
-		{"ServerOutdate", &t.ServerOutdate, dt.ServerOutdate},
-		{"ProbeTimeout", &t.ProbeTimeout, dt.ProbeTimeout},
-		{"Update", &t.Update, dt.Update},
-		{"Linger", &t.Linger, dt.Linger},
-		{"PeerHeartbeat", &t.PeerHeartbeat, dt.PeerHeartbeat},
-		{"MaxTimeLastHeard", &t.MaxTimeLastHeard, dt.MaxTimeLastHeard},
-		{"MaxTimeNoResponse", &t.MaxTimeNoResponse, dt.MaxTimeNoResponse},
-		{"PeerCallGap", &t.PeerCallGap, dt.PeerCallGap},
-		{"MentorDiscovery", &t.MentorDiscovery, dt.MentorDiscovery},
-	} {
-		if err := complete("timer "+f.name, f.v, f.def, time.Millisecond, 24*time.Hour); err != nil {
-			return c, err
-		}
-	}
-	if err := complete("threshold MaxBadPEReport", &t.MaxBadPEReport, dt.MaxBadPEReport, 0, 1000); err != nil {
-		return c, err
-	}
-	l, dl := &c.Limits, &d.Limits
-	const most = 1 << 30
-	for _, f := range []struct {
-		name     string
-		v        *int
-		def, max int
-	}{
-		{"limit Pools", &l.Pools, dl.Pools, most},
-		{"limit Elements", &l.Elements, dl.Elements, most},
-		{"limit ElementsPerAssoc", &l.ElementsPerAssoc, dl.ElementsPerAssoc, most},
-		{"limit ElementSize", &l.ElementSize, dl.ElementSize, maxElementSize},
-		{"limit ElementBytes", &l.ElementBytes, dl.ElementBytes, most},
-		{"limit HandleBytes", &l.HandleBytes, dl.HandleBytes, most},
-		{"limit SubscriptionsPerAssoc", &l.SubscriptionsPerAssoc, dl.SubscriptionsPerAssoc, most},
-		{"limit Subscriptions", &l.Subscriptions, dl.Subscriptions, most},
-		{"limit ResolutionItems", &l.ResolutionItems, dl.ResolutionItems, 1000},
-		{"limit DefaultItems", &l.DefaultItems, dl.DefaultItems, 1000},
-		{"limit ClaimsPerAssoc", &l.ClaimsPerAssoc, dl.ClaimsPerAssoc, most},
-		{"limit Probes", &l.Probes, dl.Probes, most},
-		{"limit Servers", &l.Servers, dl.Servers, 10000},
-		{"limit Peers", &l.Peers, dl.Peers, 10000},
-		{"limit PeerMessages", &l.PeerMessages, dl.PeerMessages, most},
-		{"limit Downloads", &l.Downloads, dl.Downloads, 10000},
-		{"limit ErrorsPerSecond", &l.ErrorsPerSecond, dl.ErrorsPerSecond, most},
-		{"limit LogsPerSecond", &l.LogsPerSecond, dl.LogsPerSecond, most},
-	} {
-		if err := complete(f.name, f.v, f.def, 1, f.max); err != nil {
-			return c, err
-		}
-	}
-	l.DefaultItems = min(l.DefaultItems, l.ResolutionItems)
-	return c, nil
+	err := c.complete()
+	return c, err
 }
 
-// complete puts def in place of a zero *v, and checks that it is in [min, max].
-func complete[T int | time.Duration](name string, v *T, def, min, max T) error {
-	if *v == 0 {
-		*v = def
+func (c *Config) complete() error {
+	for _, s := range setting.Of(&c.Timers) {
+		what := "timer"
+		if !s.IsDuration() {
+			what = "threshold"
+		}
+		if err := s.Complete(); err != nil {
+			return fmt.Errorf("registrar config: %s %w", what, err)
+		}
 	}
-	if *v < min || *v > max {
-		return fmt.Errorf("registrar config: %s is %v, but must be from %v to %v", name, *v, min, max)
+	for _, s := range setting.Of(&c.Limits) {
+		if err := s.Complete(); err != nil {
+			return fmt.Errorf("registrar config: limit %w", err)
+		}
 	}
+	c.Limits.DefaultItems = min(c.Limits.DefaultItems, c.Limits.ResolutionItems)
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -32,21 +31,21 @@ type options struct {
 	// registrar; zero: none.
 	announce, enrpAnnounce netip.AddrPort
 
-	timers core.Timers
-	limits core.Limits
-	// sctp are the transport's limits; some are not to be set.
-	sctp sctp.Limits
+	// The settings: those of their fields that have a name.
+	timers     core.Timers
+	limits     core.Limits
+	transports host.TransportLimits
 }
 
 func defaultOptions() options {
-	d := core.DefaultConfig()
-	return options{
-		asap:   []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)},
-		encap:  sctp.EncapPort,
-		timers: d.Timers,
-		limits: d.Limits,
-		sctp:   sctp.Limits{Associations: 65536, HalfOpen: 1024},
+	o := options{
+		asap:  []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)},
+		encap: sctp.EncapPort,
 	}
+	for _, s := range o.settings() {
+		_ = s.Complete() // the defaults are allowed
+	}
+	return o
 }
 
 // config returns the configuration of a registrar with these options.
@@ -57,7 +56,7 @@ func (o options) config() host.Config {
 		ENRP:              o.enrp,
 		Transport:         o.transport,
 		Encap:             o.encap,
-		SCTP:              o.sctp,
+		Transports:        o.transports,
 		AnnounceGroup:     o.announce,
 		ENRPAnnounceGroup: o.enrpAnnounce,
 		Logf: func(warn bool, text string) {
@@ -168,11 +167,10 @@ func (o options) list() []string {
 		"announce " + announceName(o.announce),
 		"enrp_announce " + announceName(o.enrpAnnounce),
 	}
-	for _, t := range timers() {
-		l = append(l, "timer "+t.name+" "+t.format(&o.timers))
-	}
-	for _, s := range limits() {
-		l = append(l, "limit "+s.name+" "+strconv.Itoa(*s.of(&o)))
+	for _, s := range o.settings() {
+		if s.Name != "" {
+			l = append(l, s.option+" "+s.Name+" "+s.String())
+		}
 	}
 	return l
 }
@@ -211,87 +209,4 @@ func modeName(m sctp.Mode) string {
 		}
 	}
 	return strconv.Itoa(int(m))
-}
-
-// timer is a timer or threshold by its name in the RFCs, where they have one.
-type timer struct {
-	name  string
-	time  func(*core.Timers) *time.Duration
-	count func(*core.Timers) *int // instead of time
-}
-
-func timers() []timer {
-	type ts = core.Timers
-	return []timer{
-		{name: "KEEP-ALIVE-INTERVAL", time: func(t *ts) *time.Duration { return &t.KeepAliveInterval }},
-		{name: "KEEP-ALIVE-TIMEOUT", time: func(t *ts) *time.Duration { return &t.KeepAliveTimeout }},
-		{name: "PROBE-TIMEOUT", time: func(t *ts) *time.Duration { return &t.ProbeTimeout }},
-		{name: "MAX-BAD-PE-REPORT", count: func(t *ts) *int { return &t.MaxBadPEReport }},
-		{name: "BAD-PE-REPORT-DECAY", time: func(t *ts) *time.Duration { return &t.BadPEReportDecay }},
-		{name: "T6-Serverannounce", time: func(t *ts) *time.Duration { return &t.ServerAnnounce }},
-		{name: "T7-ENRPoutdate", time: func(t *ts) *time.Duration { return &t.ServerOutdate }},
-		{name: "UPDATE-INTERVAL", time: func(t *ts) *time.Duration { return &t.Update }},
-		{name: "PEER-HEARTBEAT-CYCLE", time: func(t *ts) *time.Duration { return &t.PeerHeartbeat }},
-		{name: "MAX-TIME-LAST-HEARD", time: func(t *ts) *time.Duration { return &t.MaxTimeLastHeard }},
-		{name: "MAX-TIME-NO-RESPONSE", time: func(t *ts) *time.Duration { return &t.MaxTimeNoResponse }},
-		{name: "PEER-CALL-GAP", time: func(t *ts) *time.Duration { return &t.PeerCallGap }},
-		{name: "MENTOR-DISCOVERY-TIMEOUT", time: func(t *ts) *time.Duration { return &t.MentorDiscovery }},
-		{name: "LINGER", time: func(t *ts) *time.Duration { return &t.Linger }},
-	}
-}
-
-// set reads a value.
-func (t timer) set(ts *core.Timers, value string) error {
-	if t.count != nil {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 0 {
-			return fmt.Errorf("%q is not a number from 0 on, such as 3", value)
-		}
-		*t.count(ts) = n
-		return nil
-	}
-	d, err := time.ParseDuration(value)
-	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a duration, such as 5s or 500ms", value)
-	}
-	*t.time(ts) = d
-	return nil
-}
-
-func (t timer) format(ts *core.Timers) string {
-	if t.count != nil {
-		return strconv.Itoa(*t.count(ts))
-	}
-	return t.time(ts).String()
-}
-
-// limit is a bound on what peers can make the registrar hold.
-type limit struct {
-	name string
-	of   func(*options) *int
-}
-
-func limits() []limit {
-	return []limit{
-		{"pools", func(o *options) *int { return &o.limits.Pools }},
-		{"elements", func(o *options) *int { return &o.limits.Elements }},
-		{"elements_per_association", func(o *options) *int { return &o.limits.ElementsPerAssoc }},
-		{"element_size", func(o *options) *int { return &o.limits.ElementSize }},
-		{"element_bytes", func(o *options) *int { return &o.limits.ElementBytes }},
-		{"handle_bytes", func(o *options) *int { return &o.limits.HandleBytes }},
-		{"subscriptions", func(o *options) *int { return &o.limits.Subscriptions }},
-		{"subscriptions_per_association", func(o *options) *int { return &o.limits.SubscriptionsPerAssoc }},
-		{"resolution_items", func(o *options) *int { return &o.limits.ResolutionItems }},
-		{"default_items", func(o *options) *int { return &o.limits.DefaultItems }},
-		{"claims_per_association", func(o *options) *int { return &o.limits.ClaimsPerAssoc }},
-		{"probes", func(o *options) *int { return &o.limits.Probes }},
-		{"servers", func(o *options) *int { return &o.limits.Servers }},
-		{"peers", func(o *options) *int { return &o.limits.Peers }},
-		{"peer_messages", func(o *options) *int { return &o.limits.PeerMessages }},
-		{"downloads", func(o *options) *int { return &o.limits.Downloads }},
-		{"errors_per_second", func(o *options) *int { return &o.limits.ErrorsPerSecond }},
-		{"logs_per_second", func(o *options) *int { return &o.limits.LogsPerSecond }},
-		{"associations", func(o *options) *int { return &o.sctp.Associations }},
-		{"half_open", func(o *options) *int { return &o.sctp.HalfOpen }},
-	}
 }

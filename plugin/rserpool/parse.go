@@ -3,7 +3,6 @@ package rserpool
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -16,7 +15,6 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
-	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -75,8 +73,8 @@ func properties() []property {
 		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
 		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
 		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
-		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: (*config).parseTimer, repeats: true},
-		{name: "limit", args: "NAME N", least: 2, most: 2, parse: (*config).parseLimit, repeats: true},
+		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.set("timer", a[0], a[1]) }, repeats: true},
+		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.set("limit", a[0], a[1]) }, repeats: true},
 		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 	}
 }
@@ -331,51 +329,6 @@ func (cfg *config) parseNameserver(args []string) error {
 		s.addrs = append(s.addrs, a.Unmap())
 	}
 	cfg.servers = append(cfg.servers, s)
-	return nil
-}
-
-func (cfg *config) parseTimer(args []string) error {
-	all := timers()
-	i := slices.IndexFunc(all, func(t timer) bool { return strings.EqualFold(t.name, args[0]) })
-	if i < 0 {
-		names := make([]string, len(all))
-		for i, t := range all {
-			names[i] = t.name
-		}
-		return fmt.Errorf("unknown timer '%s', known are: %s", args[0], strings.Join(names, ", "))
-	}
-	if err := all[i].set(&cfg.options.timers, args[1]); err != nil {
-		return fmt.Errorf("%s: %w", all[i].name, err)
-	}
-	return cfg.checkRegistrar(all[i].name)
-}
-
-func (cfg *config) parseLimit(args []string) error {
-	all := limits()
-	i := slices.IndexFunc(all, func(l limit) bool { return l.name == args[0] })
-	if i < 0 {
-		names := make([]string, len(all))
-		for i, l := range all {
-			names[i] = l.name
-		}
-		return fmt.Errorf("unknown limit '%s', known are: %s", args[0], strings.Join(names, ", "))
-	}
-	if err := parseInt(all[i].of(&cfg.options), args[1], 1, 1<<30); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
-	}
-	return cfg.checkRegistrar(args[0])
-}
-
-// checkRegistrar has the registrar check a timer or limit while it is known
-// which line set it.
-func (cfg *config) checkRegistrar(name string) error {
-	if _, err := (core.Config{
-		Rand:   rand.New(rand.NewPCG(0, 0)),
-		Timers: cfg.options.timers,
-		Limits: cfg.options.limits,
-	}).Complete(); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
 	return nil
 }
 

@@ -1,11 +1,11 @@
 package rserpool
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -69,26 +69,25 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
-// TestReadmeDefaults: timers and limits are listed with their defaults.
-func TestReadmeDefaults(t *testing.T) {
-	text, o := readme(t), defaultOptions()
-	want := 0
-	for _, tm := range timers() {
-		want++
-		if row := "\n| `" + tm.name + "` | " + tm.format(&o.timers) + " | "; !strings.Contains(text, row) {
-			t.Errorf("no row %q", strings.TrimSpace(row))
+// TestReadmeSettings: the tables have exactly the timers and limits that can be set, in
+// their order, with their defaults and bounds.
+func TestReadmeSettings(t *testing.T) {
+	_, tables, _ := strings.Cut(readme(t), "## Timers")
+	tables, _, _ = strings.Cut(tables, "\n## Addresses")
+	var got, want []string
+	for line := range strings.Lines(tables) {
+		if strings.HasPrefix(line, "| `") {
+			got = append(got, strings.Join(strings.SplitAfterN(line, "|", 5)[:4], ""))
 		}
 	}
-	for _, l := range limits() {
-		want++
-		if row := "\n| `" + l.name + "` | " + strconv.Itoa(*l.of(&o)) + " | "; !strings.Contains(text, row) {
-			t.Errorf("no row %q", strings.TrimSpace(row))
+	o := defaultOptions()
+	for _, s := range o.settings() {
+		if s.Name != "" {
+			want = append(want, fmt.Sprintf("| `%s` | %s | %s to %s |", s.Name, s.Default, s.Min, s.Max))
 		}
 	}
-	_, tables, _ := strings.Cut(text, "## Timers")
-	tables, _, _ = strings.Cut(tables, "## Registrars")
-	if got := strings.Count(tables, "\n| `"); got != want {
-		t.Errorf("the tables have %d rows, the parser knows %d names", got, want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sections Timers and Limits (-parser +README):\n%s", diff)
 	}
 }
 

@@ -63,7 +63,7 @@ func registrarMetrics(s *host.Stats) []metric {
 		protocol("announcements_received_total", "Multicast announcements of other registrars received.", s.AnnouncesReceived),
 		protocol("announcements_duplicate_total", "Multicast announcements of another registrar with the server identifier of this one.", s.AnnouncesDuplicate),
 		protocol("announcements_malformed_total", "Multicast announcements that could not be decoded.", s.AnnouncesMalformed),
-		one("announcements_refused_total", "Multicast presences ignored because too many registrars are known in this way: 256, or 8 from one address.", s.AnnouncesRefused),
+		one("announcements_refused_total", "Multicast presences ignored because the limit servers is reached, or 8 registrars are known from one address.", s.AnnouncesRefused),
 		one("registrars_heard", "Other registrars whose server announces are received by multicast.", s.ServersHeard),
 
 		{"peers", "Other registrars that share the handlespace.", "state", peerLabels[:], s.Peers[:]},

@@ -15,6 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/setting"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -38,8 +39,8 @@ type Config struct {
 	Transport sctp.Mode
 	// Encap is the UDP port of SCTP in UDP; 0 stands for 9899.
 	Encap uint16
-	// SCTP bounds what peers can make the transport hold.
-	SCTP sctp.Limits
+	// Transports bounds what peers can make all transports together hold.
+	Transports TransportLimits
 	// AnnounceGroup is the multicast group and port of server announces (RFC
 	// 5352, Section 3.6; registered are 224.0.1.185 and ff0X::133, port 3863);
 	// the zero value sends none.
@@ -55,6 +56,15 @@ type Config struct {
 	// goroutine. Nothing waits for it: lines that it does not take in time are
 	// left out.
 	Logf func(warn bool, text string)
+}
+
+// TransportLimits bound associations and connections. A zero field stands for its
+// default; those with a name can be set in the Corefile.
+type TransportLimits struct {
+	// Associations, established SCTP associations and TCP connections.
+	Associations int `name:"associations" default:"65536" min:"1" max:"1073741824"`
+	// HalfOpen, associations and connections that the peer has not established yet.
+	HalfOpen int `name:"half_open" default:"1024" min:"1" max:"1073741824"`
 }
 
 // Network is where a Host listens.
@@ -158,11 +168,14 @@ func (c *Config) complete() error {
 	if c.Logf == nil {
 		c.Logf = func(bool, string) {}
 	}
-	if c.SCTP.Stalled == 0 {
-		c.SCTP.Stalled = stalled
+	for _, s := range setting.Of(&c.Transports) {
+		if err := s.Complete(); err != nil {
+			return fmt.Errorf("registrar config: limit %w", err)
+		}
 	}
 	if c.Network == nil {
-		mode, encap, limits, logf := c.Transport, c.Encap, c.SCTP, c.Logf
+		limits := sctp.Limits{Associations: c.Transports.Associations, HalfOpen: c.Transports.HalfOpen, Stalled: stalled}
+		mode, encap, logf := c.Transport, c.Encap, c.Logf
 		c.Network = func() (Network, error) {
 			return newStack(sctp.StackConfig{Mode: mode, EncapPort: encap, Limits: limits, Logf: func(format string, args ...any) {
 				logf(false, fmt.Sprintf(format, args...))
