@@ -120,7 +120,7 @@ func (r *Registrar) ofHost(addrs []netip.Addr) []netip.Addr {
 // atHome reports whether the association is from the host of another registrar's
 // element.
 func (r *Registrar) atHome(a *assoc, f *entry) bool {
-	listed := slices.Concat(f.pe.ASAPTransport.Addrs, f.pe.UserTransport.Addrs)
+	listed := slices.Concat(f.PE().ASAPTransport.Addrs, f.PE().UserTransport.Addrs)
 	return slices.Contains(r.ofHost(listed), a.primary())
 }
 

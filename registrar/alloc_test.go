@@ -21,8 +21,8 @@ func filled(t testing.TB, n int) *Registrar {
 	for id := uint32(1); id <= uint32(n); id++ {
 		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("pool", id, "10.0.0.1"))})
 	}
-	if r.elements != n {
-		t.Fatalf("elements: got %d, want %d", r.elements, n)
+	if r.roster.Len() != n {
+		t.Fatalf("elements: got %d, want %d", r.roster.Len(), n)
 	}
 	return r
 }
@@ -63,8 +63,8 @@ func perShape(b *testing.B, m func(pool string, id uint32) asap.Message) {
 					evs = append(evs, Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, m(pool, id))})
 				}
 			}
-			if want := sh.pools * sh.elements; r.elements != want {
-				b.Fatalf("elements: got %d, want %d", r.elements, want)
+			if want := sh.pools * sh.elements; r.roster.Len() != want {
+				b.Fatalf("elements: got %d, want %d", r.roster.Len(), want)
 			}
 			b.ReportAllocs()
 			i := 0

@@ -23,7 +23,7 @@ type assoc struct {
 	older, newer *assoc // in the list of all associations
 
 	elements elements // that it owns
-	subs     map[*pool]*subscription
+	subs     map[*watched]*subscription
 	claims   []*claim // that are from this association
 	held     []*held  // registrations that wait for an address
 	missed   []missed // elements that have not answered over it

@@ -1,6 +1,9 @@
 package registrar
 
-import "github.com/rserpool/coredns-rserpool/enrp"
+import (
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+)
 
 // audit is a resynchronisation with a peer (RFC 5353, Section 3.6.3). Instead of
 // marking what is to be swept, it numbers what the peer has named.
@@ -8,10 +11,10 @@ type audit struct {
 	number uint64 // 0 if none is under way
 	timer  timer  // for the peer's answer, then for the next part of the sweep
 	transfer
-	// sweeping is set once the peer has named all; swept are those that were
-	// removed.
-	sweeping bool
-	swept    int
+	// sweep is where the sweep goes on, nil until the peer has named all; swept are
+	// those that were removed.
+	sweep *ledger.Cursor[note]
+	swept int
 }
 
 // beginAudit asks a peer for its own elements, which may be other than we have them.
@@ -52,7 +55,7 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		r.endAudit(p) // nothing is swept
 		return
 	}
-	p.audit.sweeping, p.roster.sweep = true, p.roster.head
+	p.audit.sweep = r.ledger.Open(p.roster)
 	r.sweepSome(p)
 }
 
@@ -63,18 +66,17 @@ func (r *Registrar) sweepSome(p *peer) {
 	calls := make(map[string]*probe)
 	defer r.runProbes()
 	for range moveBatch {
-		e := p.roster.sweep
+		e := p.audit.sweep.Next()
 		if e == nil {
 			r.stats.Resyncs++
-			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.n, p.audit.swept)
+			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.Len(), p.audit.swept)
 			r.endAudit(p)
 			return
 		}
-		p.roster.sweep = e.after
-		if e.seen != p.audit.number {
+		if e.Note.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
-			if r.sctpAssociated(false, addrPorts(&e.pe.ASAPTransport), e.pe.EncapPort) != nil {
+			if r.sctpAssociated(false, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
 				r.adopt(e, calls)
 			} else {
 				r.removeForeign(e)
@@ -86,7 +88,7 @@ func (r *Registrar) sweepSome(p *peer) {
 
 // auditDue goes on with a sweep, or ends an audit that the peer does not answer.
 func (r *Registrar) auditDue(p *peer) {
-	if p.audit.sweeping {
+	if p.audit.sweep != nil {
 		r.sweepSome(p)
 	} else {
 		r.endAudit(p)
@@ -95,6 +97,7 @@ func (r *Registrar) auditDue(p *peer) {
 
 func (r *Registrar) endAudit(p *peer) {
 	r.timers.stop(&p.audit.timer)
-	p.missed = p.missed || !p.audit.sweeping // not all was named
-	p.audit, p.roster.sweep = audit{}, nil
+	p.missed = p.missed || p.audit.sweep == nil // not all was named
+	r.ledger.Close(p.audit.sweep)
+	p.audit = audit{}
 }

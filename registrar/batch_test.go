@@ -24,7 +24,7 @@ func (w *world) fill(id AssocID, server rserpool.ServerID, n int) {
 // homes counts the elements of a registrar.
 func (w *world) homes(id rserpool.ServerID) int {
 	if p := w.r.peers.byID[id]; p != nil {
-		return p.roster.n
+		return p.roster.Len()
 	}
 	return 0
 }
@@ -90,7 +90,7 @@ func TestInherit(t *testing.T) {
 		heir := w.r.peers.byID[greater]
 		w.r.forget(heir) // as it would be, had it no elements yet
 		w.pass(time.Second)
-		if got := w.r.elements; got != n-moveBatch {
+		if got := w.r.roster.Len(); got != n-moveBatch {
 			t.Errorf("took over %d elements, want the %d that had not passed on", got, n-moveBatch)
 		}
 	})
@@ -113,8 +113,8 @@ func TestSweep(t *testing.T) {
 		t.Fatalf("got %d elements, want %d", got, n-moveBatch+1)
 	}
 	// The sweep's next one goes, another one moves away, one is new.
-	next := w.r.peers.byID[greater].roster.sweep
-	w.tell(2, update(greater, enrp.DelPE, "a", next.pe.PoolElement))
+	next := w.r.peers.byID[greater].audit.sweep.Peek()
+	w.tell(2, update(greater, enrp.DelPE, "a", next.PE().PoolElement))
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(n, third)))
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(n+1, greater)))
 	w.tell(2, named) // nobody has asked

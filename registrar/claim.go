@@ -57,12 +57,12 @@ func (r *Registrar) claim(on *entry, a *assoc, m asap.Message) {
 	switch m := m.(type) {
 	case *asap.Registration:
 		msg := *m
-		msg.Handle = on.pool.handle // one copy will do
+		msg.Handle = on.Handle() // one copy will do
 		c.msg = &msg
 	case *asap.Deregistration:
-		c.msg = &asap.Deregistration{Handle: on.pool.handle, ID: m.ID}
+		c.msg = &asap.Deregistration{Handle: on.Handle(), ID: m.ID}
 	}
-	for x := on.claim; x != nil; x = x.next {
+	for x := on.Note.claim; x != nil; x = x.next {
 		switch {
 		case x.isRegistration() != c.isRegistration():
 		case x.assoc == a: // sent again
@@ -77,11 +77,11 @@ func (r *Registrar) claim(on *entry, a *assoc, m asap.Message) {
 		r.rejectClaim(c, rserpool.CauseLackOfResources)
 		return
 	}
-	c.next, on.claim = on.claim, c
+	c.next, on.Note.claim = on.Note.claim, c
 	a.claims = append(a.claims, c)
 	r.leaveIdle(a)
 	r.stats.Claims++
-	if e := r.find(on.pool.handle, on.pe.ID); e != nil {
+	if e := r.find(on.Handle(), on.ID()); e != nil {
 		r.check(e)
 		r.awaitFarewell(e)
 		return
@@ -101,7 +101,7 @@ func (r *Registrar) claimTime() time.Duration {
 // due asks the home of a peer's element again, which may be another one by now,
 // or gives up. An element of our own has not answered in time.
 func (c *claim) due(r *Registrar, _ *timer) {
-	if e := r.find(c.on.pool.handle, c.on.pe.ID); e != nil {
+	if e := r.find(c.on.Handle(), c.on.ID()); e != nil {
 		r.remove(e, RemovedDeregistered)
 		return
 	}
@@ -124,15 +124,15 @@ func (c *claim) due(r *Registrar, _ *timer) {
 // The reference implementation ignores the message; its elements are asked at
 // their next keep-alive.
 func (r *Registrar) askHome(f *entry) {
-	if p := r.peers.byID[f.roster.home]; p != nil {
-		r.tell(p, &enrp.HandleUpdate{Sender: r.id, Receiver: p.id, Action: enrp.AddPE, Handle: f.pool.handle, Element: f.pe.PoolElement})
+	if p := r.peers.byID[f.Roster().Home()]; p != nil {
+		r.tell(p, &enrp.HandleUpdate{Sender: r.id, Receiver: p.id, Action: enrp.AddPE, Handle: f.Handle(), Element: f.PE().PoolElement})
 	}
 }
 
 // awaitFarewell limits the time for an answer of an element of our own that is
 // being asked or called, if a deregistration waits for it.
 func (r *Registrar) awaitFarewell(e *element) {
-	for c := e.claim; c != nil; c = c.next {
+	for c := e.Note.claim; c != nil; c = c.next {
 		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.armed() {
 			r.timers.arm(&c.timer, c, r.now.Add(farewellTime))
 		}
@@ -141,8 +141,8 @@ func (r *Registrar) awaitFarewell(e *element) {
 
 // takeClaims takes the claims from an element.
 func (r *Registrar) takeClaims(on *entry) *claim {
-	first := on.claim
-	on.claim = nil
+	first := on.Note.claim
+	on.Note.claim = nil
 	for c := first; c != nil; c = c.next {
 		r.timers.stop(&c.timer)
 		c.assoc.claims = slices.DeleteFunc(c.assoc.claims, func(x *claim) bool { return x == c })
@@ -154,7 +154,7 @@ func (r *Registrar) takeClaims(on *entry) *claim {
 // dropClaim takes one claim from its element.
 func (r *Registrar) dropClaim(c *claim) {
 	r.timers.stop(&c.timer)
-	for p := &c.on.claim; *p != nil; p = &(*p).next {
+	for p := &c.on.Note.claim; *p != nil; p = &(*p).next {
 		if *p == c {
 			*p = c.next
 			break
@@ -177,7 +177,7 @@ func (r *Registrar) dropClaims(a *assoc) {
 // dropOwnClaim forgets the registration of an association that waits while another
 // one of the same association is granted, which has one answer.
 func (r *Registrar) dropOwnClaim(on *entry, a *assoc) {
-	for c := on.claim; c != nil; c = c.next {
+	for c := on.Note.claim; c != nil; c = c.next {
 		if c.assoc == a && c.isRegistration() {
 			r.dropClaim(c)
 			return

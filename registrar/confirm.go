@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -42,10 +42,8 @@ type awaits struct {
 	timer timer
 }
 
-// size is about how many bytes it takes, as variableSize.
-func (w *awaits) size() int {
-	return variableSize(&rserpool.PoolElement{UserTransport: w.user, ASAPTransport: w.asap})
-}
+// size is about how many bytes it takes.
+func (w *awaits) size() int { return ledger.Size(w.user, w.asap) }
 
 // held is a registration none of whose addresses is confirmed.
 type held struct {
@@ -79,8 +77,8 @@ func (r *Registrar) admits(a *assoc, m *asap.Registration) bool {
 func (r *Registrar) confine(a *assoc, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
 	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
 	var had *rserpool.PoolElement
-	if x := r.entry(h, pe.ID); x != nil && slices.Contains(x.pe.ASAPTransport.Addrs, a.primary()) {
-		had = &x.pe.PoolElement // the element itself, over another association
+	if x := r.ledger.Find(h, pe.ID); x != nil && slices.Contains(x.PE().ASAPTransport.Addrs, a.primary()) {
+		had = &x.PE().PoolElement // the element itself, over another association
 	}
 	missing := false
 	confine := func(t *rserpool.Transport, had []netip.Addr) {
@@ -123,13 +121,13 @@ func (r *Registrar) await(e *element, w *awaits) {
 			until = old.timer.at
 		}
 		r.timers.stop(&old.timer)
-		r.size -= old.size()
+		r.ledger.Reserve(-old.size())
 	}
 	if w == nil {
 		return
 	}
 	w.on = e
-	r.size += w.size()
+	r.ledger.Reserve(w.size())
 	if len(w.kept) > 0 {
 		r.timers.arm(&w.timer, w, until)
 	}
@@ -138,9 +136,9 @@ func (r *Registrar) await(e *element, w *awaits) {
 // offered is the element with all addresses that it is to have.
 func (e *element) offered() *handlespace.Element {
 	if e.awaits == nil {
-		return e.pe
+		return e.PE()
 	}
-	pe := *e.pe
+	pe := *e.PE()
 	pe.UserTransport, pe.ASAPTransport = e.awaits.user, e.awaits.asap
 	return &pe
 }
@@ -174,7 +172,7 @@ func (r *Registrar) extend(e *element) {
 		}
 		return t
 	}
-	user, asap := grown(w.user, e.pe.UserTransport), grown(w.asap, e.pe.ASAPTransport)
+	user, asap := grown(w.user, e.PE().UserTransport), grown(w.asap, e.PE().ASAPTransport)
 	r.readdress(e, user, asap)
 	if len(w.kept) == 0 && w.user.Equal(user) && w.asap.Equal(asap) {
 		r.await(e, nil)
@@ -188,28 +186,24 @@ func (w *awaits) due(r *Registrar, _ *timer) {
 		t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return slices.Contains(w.kept, addr) })
 		return t
 	}
-	r.readdress(e, left(e.pe.UserTransport), left(e.pe.ASAPTransport))
+	r.readdress(e, left(e.PE().UserTransport), left(e.PE().ASAPTransport))
 	w.kept = nil
 }
 
 // readdress gives an element of our own other addresses, and tells the peers.
 func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
-	pe := *e.pe
+	pe := *e.PE()
 	pe.UserTransport, pe.ASAPTransport = user, asap
-	seen := !user.Equal(e.pe.UserTransport)
-	if !seen && asap.Equal(e.pe.ASAPTransport) || !r.fits(&e.entry, &pe.PoolElement) {
+	if user.Equal(e.PE().UserTransport) && asap.Equal(e.PE().ASAPTransport) {
 		return
 	}
-	if !e.misfit {
-		if _, err := r.space.Put(e.pool.handle, &pe); err != nil {
-			return
-		}
+	c, err := r.ledger.Put(r.roster, e.Handle(), &pe, ledger.SetAside)
+	if err != nil {
+		return
 	}
-	r.replace(&e.entry, &pe)
-	r.announceUpdate(enrp.AddPE, &e.entry)
-	if seen {
-		r.logf(false, "pool element %v of pool %s is now at %s: these addresses are confirmed", e.id, quote(e.pool.handle), addrsText(user.Addrs))
-		r.poolChanged(e.pool)
+	r.publish(c, byElement)
+	if c.Visible {
+		r.logf(false, "pool element %v of pool %s is now at %s: these addresses are confirmed", e.ID(), quote(e.Handle()), addrsText(user.Addrs))
 	}
 }
 
@@ -219,7 +213,7 @@ func (r *Registrar) hold(a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources})
 		return
 	}
-	if x := r.entry(m.Handle, m.Element.ID); x != nil {
+	if x := r.ledger.Find(m.Handle, m.Element.ID); x != nil {
 		r.dropOwnClaim(x, a) // an earlier registration, which has one answer with this one
 	}
 	h := &held{assoc: a, msg: m}

@@ -323,12 +323,12 @@ func TestAwaitedBytes(t *testing.T) {
 	for id := range uint32(n) {
 		w.recv(1, reg("p", 1+id, "10.0.0.2", userSCTP(0), at(append(claimed, "10.0.0.2")...)))
 	}
-	if got := w.r.size; got > 64<<10+4<<10 || w.r.elements == n || w.r.elements == 0 {
-		t.Errorf("%d elements take %d bytes, want 64 KiB and one element more at most", w.r.elements, got)
+	if got := w.r.ledger.Used().ElementBytes; got > 64<<10+4<<10 || w.r.roster.Len() == n || w.r.roster.Len() == 0 {
+		t.Errorf("%d elements take %d bytes, want 64 KiB and one element more at most", w.r.roster.Len(), got)
 	}
 	w.down(1)
 	w.handle(Connecting{Ref: 1})
-	if w.r.size != 0 || w.r.elements != 0 {
-		t.Errorf("%d elements and %d bytes are left", w.r.elements, w.r.size)
+	if w.r.ledger.Used().ElementBytes != 0 || w.r.roster.Len() != 0 {
+		t.Errorf("%d elements and %d bytes are left", w.r.roster.Len(), w.r.ledger.Used().ElementBytes)
 	}
 }

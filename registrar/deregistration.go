@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -19,20 +18,20 @@ import (
 func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 	r.forgetMissed(a, m.Handle, m.ID)
 	r.forgetHeld(a, m.Handle, m.ID)
-	x := r.entry(m.Handle, m.ID)
+	x := r.ledger.Find(m.Handle, m.ID)
 	e := r.find(m.Handle, m.ID)
 	switch {
 	case a.via == ViaTCP:
 		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	case x == nil:
 		r.grantDeregistration(a, m)
-	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x)):
+	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x.PE())):
 		r.removeFor(e, RemovedDeregistered, a)
 		r.grantDeregistration(a, m)
-	case e == nil && r.atHome(a, x) && a.isEndpointOf(x):
+	case e == nil && r.atHome(a, x) && a.isEndpointOf(x.PE()):
 		r.leave(x, a)
 		r.grantDeregistration(a, m)
-	case x.dropFormer(a.id):
+	case x.Note.dropFormer(a.id):
 		r.logf(false, "pool element %v of pool %s stays: the deregistration by %v is of a process that it has superseded", m.ID, quote(m.Handle), a.primary())
 		r.grantDeregistration(a, m)
 	case e != nil && a.mayActFor(e), e == nil && r.atHome(a, x):
@@ -45,9 +44,9 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 // isEndpointOf reports whether the association comes from the SCTP endpoint that
 // is the element's ASAP transport. A new association of an element whose former
 // one broke does, because the element has one endpoint for all.
-func (a *assoc) isEndpointOf(x *entry) bool {
-	t := &x.pe.ASAPTransport
-	return len(a.peer) > 0 && t.Port == a.peer[0].Port() && x.pe.EncapPort == a.encap && slices.Contains(t.Addrs, a.primary())
+func (a *assoc) isEndpointOf(pe *handlespace.Element) bool {
+	t := &pe.ASAPTransport
+	return len(a.peer) > 0 && t.Port == a.peer[0].Port() && pe.EncapPort == a.encap && slices.Contains(t.Addrs, a.primary())
 }
 
 func (r *Registrar) grantDeregistration(a *assoc, m *asap.Deregistration) {
@@ -63,19 +62,11 @@ func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code 
 	})
 }
 
-// leave: an element deregisters with us whose home is another registrar. We
-// become its home for that moment, since the peers take its end from no other.
+// leave: an element deregisters with us whose home is another registrar.
 func (r *Registrar) leave(f *entry, by *assoc) {
-	p, pe := f.pool, *f.pe
-	pe.Home = r.id
-	gone := &entry{pool: p, pe: &pe}
-	f.dropFormer(by.id)
+	f.Note.dropFormer(by.id)
 	r.stats.Removed[RemovedDeregistered]++
-	r.vacate(f, nil, func() {
-		r.announceUpdate(enrp.AddPE, gone)
-		r.dropForeign(f)
-		r.announceUpdate(enrp.DelPE, gone)
-	})
+	r.vacate(f, nil, left)
 }
 
 // maxFormerOwners bounds the associations that an element remembers.
@@ -83,7 +74,7 @@ const maxFormerOwners = 4
 
 // addFormer notes that an association owns the element no longer since another
 // process has registered it. The oldest of too many is forgotten.
-func (x *entry) addFormer(id AssocID) {
+func (x *note) addFormer(id AssocID) {
 	x.dropFormer(id)
 	if x.former == nil {
 		x.former = new([maxFormerOwners]AssocID)
@@ -93,7 +84,7 @@ func (x *entry) addFormer(id AssocID) {
 }
 
 // dropFormer forgets a former owner, and reports whether it was one.
-func (x *entry) dropFormer(id AssocID) bool {
+func (x *note) dropFormer(id AssocID) bool {
 	if x.former == nil || id == 0 {
 		return false
 	}
@@ -106,32 +97,21 @@ func (x *entry) dropFormer(id AssocID) bool {
 	return true
 }
 
-// pass hands the claims on an element and its former owners on to another entry
-// of the same element.
-func (r *Registrar) pass(from, to *entry) {
-	to.claim, to.former = from.claim, from.former
-	for c := to.claim; c != nil; c = c.next {
-		c.on = to
-		r.timers.stop(&c.timer)
-	}
-	from.claim, from.former = nil, nil
-}
-
 // tellRemoved tells a process that its element is not registered any more.
 func (r *Registrar) tellRemoved(a *assoc, x *entry) {
-	r.reply(a, &asap.DeregistrationResponse{Handle: x.pool.handle, ID: x.pe.ID})
+	r.reply(a, &asap.DeregistrationResponse{Handle: x.Handle(), ID: x.ID()})
 }
 
 // supersedes notes that another association has registered the element.
 func (r *Registrar) supersedes(e *element, a *assoc) {
 	if e.assoc != nil && e.assoc != a {
-		e.addFormer(e.assoc.id)
+		e.Note.addFormer(e.assoc.id)
 	}
-	e.dropFormer(a.id)
+	e.Note.dropFormer(a.id)
 }
 
 // isNotOf reports whether the element that another registrar has is that of
 // another process than the one of our association.
 func (e *element) isNotOf(theirs *handlespace.Element) bool {
-	return e.assoc != nil && !e.assoc.isEndpointOf(&entry{pe: theirs})
+	return e.assoc != nil && !e.assoc.isEndpointOf(theirs)
 }

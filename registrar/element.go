@@ -4,13 +4,11 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // element is what the registrar knows of a pool element that it owns, beside
-// what is in the handlespace. It is either supervised over the association that
+// what is in the ledger. It is either supervised over the association that
 // owns it, or, when that has ended, in the care of a probe:
 //
 //	             register                    association ends
@@ -21,8 +19,7 @@ import (
 //	   +------------------------+      +----------------------------+  |
 //	   +------------------- no association, no acknowledgement --------+
 type element struct {
-	entry
-	id rserpool.PEID
+	*entry
 
 	assoc *assoc // that owns it, nil while it is probed
 	probe *probe // that cares for it, nil while it is supervised
@@ -118,38 +115,6 @@ func (e *element) due(r *Registrar, t *timer) {
 	r.keepAliveDue(e)
 }
 
-// pool is what the registrar knows of a pool beside the handlespace: its own
-// elements, those of other registrars, and who wants to know about changes. It
-// lasts as long as it has one of the three.
-type pool struct {
-	handle   rserpool.PoolHandle
-	elements map[rserpool.PEID]*element
-	foreign  map[rserpool.PEID]*entry // nil at first
-	misfits  int                      // of both
-
-	subs    subscriptions // those of the pool, in the order they came
-	changed bool
-	update  timer
-	updated time.Time
-	cursor  *subscription // the next to be told, nil between rounds
-}
-
-// knownHandle returns the pool handle of these bytes, "" if there is no such
-// pool.
-func (r *Registrar) knownHandle(b []byte) rserpool.PoolHandle {
-	if p := r.pools[rserpool.PoolHandle(b)]; p != nil {
-		return p.handle
-	}
-	return ""
-}
-
-func (r *Registrar) find(h rserpool.PoolHandle, id rserpool.PEID) *element {
-	if p := r.pools[h]; p != nil {
-		return p.elements[id]
-	}
-	return nil
-}
-
 // own makes a the element's association, whatever cared for it before.
 func (r *Registrar) own(e *element, a *assoc) {
 	if e.assoc == a {
@@ -177,73 +142,17 @@ func (r *Registrar) disown(e *element) {
 	}
 }
 
-// remove takes the element out of the handlespace, and tells it if its
-// association is up: see vacate. What has waited for its end is granted now. An
-// element that another registrar says to have is handed over to it instead, unless
-// the process that the other one has has deregistered.
-func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, nil) }
-
-// removeFor is remove on behalf of an association, which is answered by the
-// caller.
-func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
-	if e.contested != nil && (why != RemovedDeregistered || e.isNotOf(e.contested)) && r.yield(e) {
-		return
-	}
-	p, owner := e.pool, e.assoc
-	if by != nil {
-		owner = nil
-		e.dropFormer(by.id)
-	}
-	if owner != nil && why == RemovedNoAck {
-		r.miss(owner, e)
-	}
-	r.stats.Removed[why]++
-	r.logf(false, "pool element %v of pool %s is removed: %s", e.id, quote(p.handle), why)
-	if why == RemovedReported { // it would come back, and clients could still not reach it
-		owner, e.former = nil, nil
-	}
-	r.vacate(&e.entry, owner, func() {
-		r.space.Remove(p.handle, e.id)
-		r.release(e)
-		r.refit(p)
-		r.announceUpdate(enrp.DelPE, &e.entry)
-		r.poolChanged(p)
-		r.dropPoolIfUnused(p)
-	})
+// newElement begins this registrar's care for an entry of its own roster.
+func newElement(x *entry) *element {
+	x.Note.own = &element{entry: x}
+	return x.Note.own
 }
 
-// release ends this registrar's care for the element. The handlespace is left
-// to the caller.
-func (r *Registrar) release(e *element) {
-	r.setMisfit(&e.entry, false)
-	delete(e.pool.elements, e.id)
-	r.elements--
-	r.delist(&e.entry)
+// letGo ends this registrar's care for the element. The ledger is left to the caller.
+func (r *Registrar) letGo(e *element) {
+	e.Note.own = nil
 	r.timers.stop(&e.keepAlive)
 	r.timers.stop(&e.life)
 	r.await(e, nil)
 	r.disown(e)
-}
-
-// dropPoolIfUnused forgets a pool that has neither elements nor subscribers.
-func (r *Registrar) dropPoolIfUnused(p *pool) {
-	if len(p.elements)+len(p.foreign) > 0 || p.subs.head != nil {
-		return
-	}
-	r.timers.stop(&p.update)
-	if r.pools[p.handle] == p {
-		delete(r.pools, p.handle)
-		r.handleSize -= handlespace.HandleSize(p.handle)
-	}
-}
-
-// makePool returns the pool of that handle, a new one if need be.
-func (r *Registrar) makePool(h rserpool.PoolHandle) *pool {
-	p := r.pools[h]
-	if p == nil {
-		p = &pool{handle: h, elements: make(map[rserpool.PEID]*element)}
-		r.pools[h] = p
-		r.handleSize += handlespace.HandleSize(h)
-	}
-	return p
 }

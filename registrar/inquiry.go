@@ -59,15 +59,15 @@ const (
 // inquire asks an element of another registrar, at most once a second, and not while
 // it is left out already.
 func (r *Registrar) inquire(f *entry) {
-	key := inquiryKey{f.pool.handle, f.pe.ID}
-	if r.inquiries.all[key] != nil || len(r.inquiries.all) >= maxInquiries || !f.pe.ASAPTransport.Present() {
+	key := inquiryKey{f.Handle(), f.ID()}
+	if r.inquiries.all[key] != nil || len(r.inquiries.all) >= maxInquiries || !f.PE().ASAPTransport.Present() {
 		return
 	}
 	q := &inquiry{key: key}
-	t := f.pe.ASAPTransport
+	t := f.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
 	to := addrPorts(&t)
-	a := r.sctpAssociated(false, to, f.pe.EncapPort)
+	a := r.sctpAssociated(false, to, f.PE().EncapPort)
 	if a == nil && len(r.inquiries.calls) >= maxInquiryCalls {
 		return
 	}
@@ -81,10 +81,10 @@ func (r *Registrar) inquire(f *entry) {
 	q.ref = r.probes.ref
 	r.inquiries.calls[q.ref] = q
 	via := Via(0)
-	if f.pe.EncapPort != 0 {
+	if f.PE().EncapPort != 0 {
 		via = ViaUDP
 	}
-	r.act(Connect{Ref: q.ref, PPID: asap.PPID, To: to, Via: via, EncapPort: f.pe.EncapPort})
+	r.act(Connect{Ref: q.ref, PPID: asap.PPID, To: to, Via: via, EncapPort: f.PE().EncapPort})
 }
 
 // calling: the host has named the association of the call, or has none.
@@ -130,7 +130,7 @@ func (r *Registrar) inquiryOf(a *assoc, h rserpool.PoolHandle, id rserpool.PEID)
 // avoid leaves the element out of answers, if it is still another registrar's.
 func (q *inquiry) avoid(r *Registrar) {
 	f := r.findForeign(q.key.handle, q.key.id)
-	if f == nil || f.misfit {
+	if f == nil || f.Aside() {
 		q.rest(r)
 		return
 	}
@@ -139,7 +139,7 @@ func (q *inquiry) avoid(r *Registrar) {
 	r.space.Avoid(q.key.handle, q.key.id, true)
 	r.stats.Avoided++
 	r.logf(false, "pool element %v of pool %s is reported as unreachable and takes no calls: it is left out of answers for %v, or until registrar %v tells of it",
-		q.key.id, quote(q.key.handle), avoidTime, f.roster.home)
+		q.key.id, quote(q.key.handle), avoidTime, f.Roster().Home())
 }
 
 // homeTold: the element's home has told us something of it, so that it is not left

@@ -7,20 +7,38 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
+
+// entries are the elements of some rosters.
+func (r *Registrar) entries(rosters ...*roster) (list []*entry) {
+	c := r.ledger.Open(rosters...)
+	for x := c.Next(); x != nil; x = c.Next() {
+		list = append(list, x)
+	}
+	r.ledger.Close(c)
+	return list
+}
+
+// allEntries are those of all homes, our own first.
+func (r *Registrar) allEntries() []*entry {
+	rosters := []*roster{r.roster}
+	for _, p := range r.peers.list {
+		rosters = append(rosters, p.roster)
+	}
+	return r.entries(rosters...)
+}
 
 // sortedElements are all elements that the registrar owns, in the order of
 // pools and identifiers.
 func (r *Registrar) sortedElements() []*element {
 	var list []*element
-	for _, p := range r.pools {
-		for _, e := range p.elements {
-			list = append(list, e)
-		}
+	for _, x := range r.entries(r.roster) {
+		list = append(list, x.Note.own)
 	}
 	slices.SortFunc(list, func(a, b *element) int {
-		return cmp.Or(cmp.Compare(a.pool.handle, b.pool.handle), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.Handle(), b.Handle()), cmp.Compare(a.ID(), b.ID()))
 	})
 	return list
 }
@@ -39,66 +57,25 @@ func (r *Registrar) checkInvariants() error {
 
 	r.checkTimers(fail)
 	probes := r.checkAssocs(fail)
-	elements, foreign, subs, handleSize, size := 0, r.checkPeers(fail), 0, 0, 0
-	for h, p := range r.pools {
-		handleSize += handlespace.HandleSize(h)
-		elements += len(p.elements)
-		for _, f := range p.foreign {
-			size += variableSize(&f.pe.PoolElement)
+	r.checkPeers(fail)
+	r.checkPools(fail)
+	for _, x := range r.allEntries() {
+		r.checkPlace(x, fail)
+		r.checkClaims(x, fail)
+		e := x.Note.own
+		if (e != nil) != (x.Roster() == r.roster) || r.ledger.Find(x.Handle(), x.ID()) != x {
+			fail("entry %v of %q is in the wrong hands", x.ID(), x.Handle())
 		}
-		if h != p.handle {
-			fail("pool %q is under %q", p.handle, h)
+		if e == nil {
+			continue
 		}
-		if len(p.elements)+len(p.foreign) == 0 && p.subs.head == nil {
-			fail("pool %q is unused", h)
+		if e.entry != x {
+			fail("element %v of %q is not that of its entry", x.ID(), x.Handle())
 		}
-		if p.changed && p.subs.head != nil && !p.update.armed() {
-			fail("pool %q has changed and no update is due", h)
+		r.checkElement(e, fail)
+		if e.probe != nil {
+			probes[e.probe] = true
 		}
-		if p.cursor != nil && !p.update.armed() {
-			fail("pool %q is in the middle of an update that does not go on", h)
-		}
-		subs += r.checkSubs(p, fail)
-		for id, e := range p.elements {
-			if e.id != id || e.pool != p {
-				fail("element %v of %q is under %v of %q", e.id, e.pool.handle, id, h)
-			}
-			r.checkElement(e, fail)
-			size += variableSize(&e.pe.PoolElement)
-			if e.awaits != nil {
-				size += e.awaits.size()
-			}
-			if e.probe != nil {
-				probes[e.probe] = true
-			}
-		}
-	}
-	if size != r.size {
-		fail("elements take %d bytes, counted %d", size, r.size)
-	}
-	misfits := 0
-	for _, p := range r.pools {
-		n := 0
-		for _, f := range p.foreign {
-			n += count(f.misfit)
-		}
-		for _, e := range p.elements {
-			n += count(e.misfit)
-		}
-		if n != p.misfits {
-			fail("pool %q counts %d misfits, want %d", p.handle, p.misfits, n)
-		}
-		misfits += n
-	}
-	if misfits != r.misfits {
-		fail("%d misfits are counted, want %d", r.misfits, misfits)
-	}
-	if elements != r.elements || handleSize != r.handleSize || subs != r.subs {
-		fail("counts are %d elements, %d handle bytes, %d subscriptions; want %d, %d, %d",
-			r.elements, r.handleSize, r.subs, elements, handleSize, subs)
-	}
-	if _, n := r.space.Len(); n != elements+foreign-r.misfits {
-		fail("handlespace has %d elements, want %d of our own and %d others", n, elements, foreign)
 	}
 	r.checkProbes(probes, fail)
 	r.checkInquiries(fail)
@@ -107,6 +84,56 @@ func (r *Registrar) checkInvariants() error {
 	}
 	slices.Sort(bad)
 	return fmt.Errorf("invariants broken: %q", bad)
+}
+
+// checkPools recounts what the limits count.
+func (r *Registrar) checkPools(fail failFunc) {
+	var want ledger.Limits
+	pools, aside := make(map[rserpool.PoolHandle]bool), 0
+	for _, x := range r.allEntries() {
+		pools[x.Handle()] = true
+		want.Elements++
+		want.ElementBytes += ledger.Size(x.PE().UserTransport, x.PE().ASAPTransport)
+		for _, u := range x.PE().Unknown {
+			want.ElementBytes += 48 + len(u.Value)
+		}
+		if e := x.Note.own; e != nil && e.awaits != nil {
+			want.ElementBytes += e.awaits.size()
+		}
+		aside += count(x.Aside())
+	}
+	for h := range pools {
+		want.Pools++
+		want.HandleBytes += handlespace.HandleSize(h)
+	}
+	if got := r.ledger.Used(); got != want {
+		fail("the ledger uses %+v, want %+v", got, want)
+	}
+	if aside != r.ledger.Aside() {
+		fail("%d elements are set aside, want %d", r.ledger.Aside(), aside)
+	}
+	if p, n := r.space.Len(); p != want.Pools || n != want.Elements-aside {
+		fail("handlespace has %d pools and %d elements, want %d and %d", p, n, want.Pools, want.Elements-aside)
+	}
+	subs := 0
+	for h, p := range r.watched {
+		if h != p.handle {
+			fail("pool %q is under %q", p.handle, h)
+		}
+		if !pools[h] && p.head == nil {
+			fail("pool %q is unused", h)
+		}
+		if p.changed && p.head != nil && !p.update.armed() {
+			fail("pool %q has changed and no update is due", h)
+		}
+		if p.cursor != nil && !p.update.armed() {
+			fail("pool %q is in the middle of an update that does not go on", h)
+		}
+		subs += r.checkSubs(p, fail)
+	}
+	if subs != r.subs {
+		fail("%d subscriptions are counted, want %d", r.subs, subs)
+	}
 }
 
 type failFunc func(format string, args ...any)
@@ -155,7 +182,7 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 		}
 		checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
 		for _, c := range a.claims {
-			if c.assoc != a || !c.isListed() || r.entry(c.on.pool.handle, c.on.pe.ID) != c.on {
+			if c.assoc != a || !c.isListed() || r.ledger.Find(c.on.Handle(), c.on.ID()) != c.on {
 				fail("association %d has a claim that is none", a.id)
 			}
 		}
@@ -194,7 +221,7 @@ func checkList(l *elements, mine func(*element) bool, fail failFunc) {
 	for e := l.head; e != nil; e = e.next {
 		n++
 		if e.list != l || e.prev != last || !mine(e) {
-			fail("element %v is in the wrong list", e.id)
+			fail("element %v is in the wrong list", e.ID())
 		}
 		last = e
 	}
@@ -205,60 +232,58 @@ func checkList(l *elements, mine func(*element) bool, fail failFunc) {
 
 // checkPlace: an element is in the handlespace, or does not fit what is there.
 func (r *Registrar) checkPlace(e *entry, fail failFunc) {
-	sp := r.space.Pool(e.pool.handle)
+	sp := r.space.Pool(e.Handle())
 	switch {
-	case sp == nil || !e.misfit && sp.Element(e.pe.ID) != e.pe:
-		fail("element %v is not in the handlespace", e.pe.ID)
-	case e.misfit && (sp.Element(e.pe.ID) != nil || sp.Policy() == e.pe.Policy.Type && fitsTransport(sp, e)):
-		fail("element %v is set aside, but it fits", e.pe.ID)
+	case sp == nil || !e.Aside() && sp.Element(e.ID()) != e.PE():
+		fail("element %v is not in the handlespace", e.ID())
+	case e.Aside() && (sp.Element(e.ID()) != nil || sp.Policy() == e.PE().Policy.Type && fitsTransport(sp, e)):
+		fail("element %v is set aside, but it fits", e.ID())
 	}
 }
 
 func fitsTransport(p *handlespace.Pool, e *entry) bool {
 	t, use := p.Transport()
-	return t == e.pe.UserTransport.Type && (t != rserpool.SCTP || use == e.pe.UserTransport.Use)
+	return t == e.PE().UserTransport.Type && (t != rserpool.SCTP || use == e.PE().UserTransport.Use)
 }
 
 func (r *Registrar) checkElement(e *element, fail failFunc) {
-	r.checkPlace(&e.entry, fail)
-	if e.pe.Home != r.id || !e.pe.ASAPTransport.Present() {
-		fail("element %v has home %v and ASAP transport %v", e.id, e.pe.Home, e.pe.ASAPTransport)
+	if e.PE().Home != r.id || !e.PE().ASAPTransport.Present() {
+		fail("element %v has home %v and ASAP transport %v", e.ID(), e.PE().Home, e.PE().ASAPTransport)
 	}
-	if t := &e.pe.UserTransport; hasAddrs(t) && len(t.Addrs) == 0 {
-		fail("element %v has no address", e.id)
+	if t := &e.PE().UserTransport; hasAddrs(t) && len(t.Addrs) == 0 {
+		fail("element %v has no address", e.ID())
 	}
 	if w := e.awaits; w != nil && (w.on != e || w.timer.armed() != (len(w.kept) > 0)) {
-		fail("element %v waits for addresses, of which it keeps %v, timer %v", e.id, w.kept, w.timer.armed())
+		fail("element %v waits for addresses, of which it keeps %v, timer %v", e.ID(), w.kept, w.timer.armed())
 	}
 	if (e.assoc == nil) == (e.probe == nil) {
-		fail("element %v has both or neither of association and probe", e.id)
+		fail("element %v has both or neither of association and probe", e.ID())
 	}
 	if a := e.assoc; a != nil && (r.assocs[a.id] != a || !a.up || e.list != &a.elements || !e.keepAlive.armed()) {
-		fail("element %v is not supervised", e.id)
+		fail("element %v is not supervised", e.ID())
 	}
 	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.armed() || e.waiting) {
-		fail("element %v is not probed", e.id)
+		fail("element %v is not probed", e.ID())
 	}
-	if e.life.armed() == e.pe.Expires.IsZero() {
-		fail("element %v expires %v, timer %v", e.id, e.pe.Expires, e.life.armed())
+	if e.life.armed() == e.PE().Expires.IsZero() {
+		fail("element %v expires %v, timer %v", e.ID(), e.PE().Expires, e.life.armed())
 	}
-	r.checkClaims(&e.entry, fail)
-	for c := e.claim; c != nil; c = c.next {
+	for c := e.Note.claim; c != nil; c = c.next {
 		switch {
 		case c.timer.armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
-			fail("element %v waiting %v has a claim, registration %v, timer %v", e.id, e.waiting, c.isRegistration(), c.timer.armed())
+			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.armed())
 		case !e.waiting && e.probe == nil && e.keepAlive.at.Sub(r.now) > minAskGap:
-			fail("element %v has a claim and is not asked", e.id)
+			fail("element %v has a claim and is not asked", e.ID())
 		}
 	}
 	if len(e.reports) > r.cfg.Timers.MaxBadPEReport {
-		fail("element %v has %d reports", e.id, len(e.reports))
+		fail("element %v has %d reports", e.ID(), len(e.reports))
 	}
 }
 
 // isListed reports whether the claim is among those of its element.
 func (c *claim) isListed() bool {
-	for x := c.on.claim; x != nil; x = x.next {
+	for x := c.on.Note.claim; x != nil; x = x.next {
 		if x == c {
 			return true
 		}
@@ -268,18 +293,18 @@ func (c *claim) isListed() bool {
 
 func (r *Registrar) checkClaims(x *entry, fail failFunc) {
 	kinds := make(map[bool]bool)
-	for c := x.claim; c != nil; c = c.next {
+	for c := x.Note.claim; c != nil; c = c.next {
 		if c.on != x || r.assocs[c.assoc.id] != c.assoc || !slices.Contains(c.assoc.claims, c) || kinds[c.isRegistration()] {
-			fail("element %v has a claim that its association does not know, or two", x.pe.ID)
+			fail("element %v has a claim that its association does not know, or two", x.ID())
 		}
 		kinds[c.isRegistration()] = true
 	}
 }
 
-func (r *Registrar) checkSubs(p *pool, fail failFunc) int {
+func (r *Registrar) checkSubs(p *watched, fail failFunc) int {
 	n, cursor := 0, p.cursor == nil
 	var last *subscription
-	for s := p.subs.head; s != nil; s = s.next {
+	for s := p.head; s != nil; s = s.next {
 		n++
 		if s.pool != p || s.prev != last || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != s.assoc {
 			fail("subscription of %q is badly linked", p.handle)
@@ -287,7 +312,7 @@ func (r *Registrar) checkSubs(p *pool, fail failFunc) int {
 		cursor = cursor || p.cursor == s
 		last = s
 	}
-	if p.subs.tail != last || !cursor {
+	if p.tail != last || !cursor {
 		fail("subscriptions of %q are badly linked", p.handle)
 	}
 	return n
@@ -329,17 +354,13 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 	}
 }
 
-// checkPeers checks the rosters, and returns the number of foreign elements.
-func (r *Registrar) checkPeers(fail failFunc) int {
-	r.checkRoster(&r.roster, fail)
-	if r.roster.n != r.elements {
-		fail("%d elements are in the roster, want %d", r.roster.n, r.elements)
-	}
-	foreign, sessions := 0, 0
+// checkPeers checks the rosters, downloads, and who is called.
+func (r *Registrar) checkPeers(fail failFunc) {
+	r.checkRoster(r.roster, fail)
+	sessions := 0
 	for _, p := range r.peers.list {
-		r.checkRoster(&p.roster, fail)
-		foreign += p.roster.n
-		if r.peers.byID[p.id] != p || p.id != p.roster.home || p.gone {
+		r.checkRoster(p.roster, fail)
+		if r.peers.byID[p.id] != p || p.id != p.roster.Home() || p.gone {
 			fail("peer %v is listed but not known", p.id)
 		}
 		if !p.watch.armed() {
@@ -376,43 +397,29 @@ func (r *Registrar) checkPeers(fail failFunc) int {
 	if heard > r.cfg.Limits.Servers {
 		fail("%d registrars are called since they were heard", heard)
 	}
-	known := 0
-	for _, p := range r.pools {
-		known += len(p.foreign)
-		for id, e := range p.foreign {
-			if e.pe.ID != id || e.pool != p || e.roster == nil {
-				fail("foreign element %v of %q is not there", id, p.handle)
-			}
-			r.checkPlace(e, fail)
-			r.checkClaims(e, fail)
-			for c := e.claim; c != nil; c = c.next {
+	for _, p := range r.peers.list {
+		for _, x := range r.entries(p.roster) {
+			for c := x.Note.claim; c != nil; c = c.next {
 				if !c.timer.armed() {
-					fail("foreign element %v has a claim that does not end", id)
+					fail("foreign element %v has a claim that does not end", x.ID())
 				}
 			}
 		}
 	}
-	if known != foreign {
-		fail("%d foreign elements are in pools, %d in rosters", known, foreign)
-	}
-	return foreign
 }
 
 // checkRoster compares a roster's checksum with a full computation.
 func (r *Registrar) checkRoster(l *roster, fail failFunc) {
 	var sum enrp.Checksum
-	n := 0
-	var last *entry
-	for e := l.head; e != nil; e = e.after {
-		n++
-		sum.Add(e.pool.handle, e.pe.ID)
-		if e.roster != l || e.before != last || e.pe.Home != l.home {
-			fail("element %v is in the wrong roster", e.pe.ID)
+	all := r.entries(l)
+	for _, x := range all {
+		sum.Add(x.Handle(), x.ID())
+		if x.Roster() != l || x.PE().Home != l.Home() {
+			fail("element %v is in the wrong roster", x.ID())
 		}
-		last = e
 	}
-	if n != l.n || l.tail != last || sum != l.sum {
-		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.home, l.n, l.sum.Value(), n, sum.Value())
+	if len(all) != l.Len() || sum.Value() != l.Checksum() {
+		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.Home(), l.Len(), l.Checksum(), len(all), sum.Value())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -29,9 +30,9 @@ const (
 
 // miss remembers an element that has not answered over an association.
 func (r *Registrar) miss(a *assoc, e *element) {
-	r.forgetMissed(a, e.pool.handle, e.id)
+	r.forgetMissed(a, e.Handle(), e.ID())
 	if a.up && len(a.missed) < maxMissedPerAssoc && r.missed < maxMissed {
-		a.missed = append(a.missed, missed{e.pool.handle, e.offered(), e.ownASAP})
+		a.missed = append(a.missed, missed{e.Handle(), e.offered(), e.ownASAP})
 		r.missed++
 	}
 }
@@ -53,7 +54,7 @@ func (r *Registrar) forgetMissed(a *assoc, h rserpool.PoolHandle, id rserpool.PE
 // predecessor of ours, and is told so.
 func (r *Registrar) onLateAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 	x := r.forgetMissed(a, m.Handle, m.ID)
-	if a.via == ViaTCP || !r.Ready() || r.entry(m.Handle, m.ID) != nil {
+	if a.via == ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {
 		return
 	}
 	if x != nil && r.reinstate(a, x) {
@@ -79,7 +80,7 @@ func (r *Registrar) reinstate(a *assoc, x *missed) bool {
 	if !pe.UserTransport.Equal(x.pe.UserTransport) { // its address has changed
 		return false
 	}
-	if _, refused := r.enter(a, m, pe, r.space.Put); refused != nil {
+	if _, refused := r.enter(a, m, pe, ledger.Refuse); refused != nil {
 		return false
 	}
 	r.logf(false, "pool element %v of pool %s has acknowledged its keep-alive late, and is registered again", pe.ID, quote(x.handle))

@@ -30,7 +30,7 @@ func (w *world) user(h string, id uint32) rserpool.Transport {
 	if e == nil {
 		w.t.Fatalf("no element %s:%x", h, id)
 	}
-	return e.pe.UserTransport
+	return e.PE().UserTransport
 }
 
 // TestBehindNAT: which addresses are registered of an element over SCTP in UDP,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -52,7 +53,7 @@ type peer struct {
 	refuses bool
 	watch   timer
 
-	roster   roster
+	roster   *roster
 	audit    audit
 	session  *session
 	takeover *takeover // ours of it, while it is dying or taken
@@ -136,7 +137,7 @@ func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 		r.stats.PeersRefused++
 		return nil
 	}
-	p := &peer{id: id, last: r.now, roster: roster{home: id}}
+	p := &peer{id: id, last: r.now, roster: ledger.NewRoster[note](id)}
 	p.caller.peer = p
 	r.peers.byID[id] = p
 	r.peers.list = append(r.peers.list, p)
@@ -210,7 +211,7 @@ func (r *Registrar) heardFrom(p *peer, a *assoc) {
 }
 
 // isNews reports whether an operator is told what becomes of the peer.
-func (p *peer) isNews() bool { return p.presented || p.roster.n > 0 }
+func (p *peer) isNews() bool { return p.presented || p.roster.Len() > 0 }
 
 // setPeerState moves a peer on, and sets the time for the next step.
 func (r *Registrar) setPeerState(p *peer, s PeerState) {
@@ -297,7 +298,7 @@ func (r *Registrar) forget(p *peer) {
 	if p.isNews() {
 		r.logf(true, "registrar %v is removed from the peer list: %s", p.id, r.whyForget(p))
 	}
-	for e := p.roster.head; e != nil; e = p.roster.head {
+	for e := p.roster.First(); e != nil; e = p.roster.First() {
 		r.removeForeign(e)
 	}
 	delete(r.peers.byID, p.id)
@@ -314,6 +315,7 @@ func (r *Registrar) forget(p *peer) {
 	for _, t := range []*timer{&p.watch, &p.caller.timer, &p.audit.timer} {
 		r.timers.stop(t)
 	}
+	r.ledger.Close(p.audit.sweep)
 	if p.session != nil {
 		r.endSession(p.session)
 	}
@@ -330,101 +332,27 @@ func (r *Registrar) forget(p *peer) {
 	}
 }
 
-// findForeign is an element of another registrar.
-func (r *Registrar) findForeign(h rserpool.PoolHandle, id rserpool.PEID) *entry {
-	if p := r.pools[h]; p != nil {
-		return p.foreign[id]
-	}
-	return nil
-}
-
-// forgetForeign takes an element out of its roster, not out of the handlespace.
-func (r *Registrar) forgetForeign(p *pool, id rserpool.PEID) {
-	if f := p.foreign[id]; f != nil {
-		r.setMisfit(f, false)
-		r.delist(f)
-		delete(p.foreign, id)
-	}
-}
-
-// removeForeign takes another registrar's element out of the handlespace. What
-// has waited for its end is granted now.
-func (r *Registrar) removeForeign(f *entry) {
-	r.vacate(f, nil, func() { r.dropForeign(f) })
-}
-
-// dropForeign is removeForeign without what follows from it.
-func (r *Registrar) dropForeign(f *entry) {
-	p := f.pool
-	r.space.Remove(p.handle, f.pe.ID)
-	r.forgetForeign(p, f.pe.ID)
-	r.refit(p)
-	r.poolChanged(p)
-	r.dropPoolIfUnused(p)
-}
-
-// putForeign puts an element into the handlespace as one of the peer's. It
-// reports whether there was room for it. An element that has been another peer's
-// needs no room.
+// putForeign enters an element as one of the peer's. It reports whether there was
+// room for it. An element that has been another peer's needs none.
 func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
-	f := r.findForeign(h, e.ID)
-	if f == nil && !r.foreignRoom(h) || !r.fits(f, e) {
+	c, err := r.ledger.Put(p.roster, h, foreign(e), ledger.SetAside)
+	if err != nil {
 		r.stats.ForeignRefused++
 		return false
 	}
-	r.setForeign(p, r.makePool(h), f, e)
+	r.publish(c, byHome)
+	c.Entry.Note.seen = p.audit.number
 	return true
 }
 
-// setForeign puts an element into the handlespace as one of the peer's, in place
-// of its former self, which is a foreign one, or an own one that was released
-// before; nil if it is new.
-func (r *Registrar) setForeign(p *peer, po *pool, former *entry, e *rserpool.PoolElement) *entry {
-	pe := &handlespace.Element{PoolElement: *e}
-	pe.Home = p.id // when it expires is its home's business
-	changed := former == nil || !alike(&former.pe.PoolElement, &pe.PoolElement)
-	fits := r.install(po, pe)
-	r.homeTold(po.handle, pe.ID)
-	f := po.foreign[pe.ID]
-	if f == nil {
-		f = &entry{pool: po}
-		if po.foreign == nil {
-			po.foreign = make(map[rserpool.PEID]*entry)
-		}
-		po.foreign[pe.ID] = f
-	} else if f.roster != &p.roster {
-		r.delist(f)
-	}
-	f.seen = p.audit.number
-	if f.roster == nil {
-		f.pe = pe
-		r.enlist(&p.roster, f)
-	} else {
-		r.replace(f, pe)
-	}
-	r.setMisfit(f, !fits)
-	if changed {
-		r.poolChanged(po)
-	}
-	return f
+// foreign is an element as another registrar has told it. When it expires is the
+// business of its home.
+func foreign(e *rserpool.PoolElement) *handlespace.Element {
+	return &handlespace.Element{PoolElement: *e}
 }
 
 // isUsable reports whether an element that a peer names is one. Other registrars
 // need not have our limits.
 func (r *Registrar) isUsable(h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
 	return e.ID != 0 && e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
-}
-
-// foreignRoom reports whether the limits have room for a new element of another
-// registrar.
-func (r *Registrar) foreignRoom(h rserpool.PoolHandle) bool {
-	l := &r.cfg.Limits
-	_, elements := r.space.Len()
-	switch {
-	case elements+r.misfits >= l.Elements,
-		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes),
-		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike:
-		return false
-	}
-	return true
 }

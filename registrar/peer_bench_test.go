@@ -112,8 +112,8 @@ func (s *benchScope) fill(n AssocID, elements int) {
 		s.handle(n, Received{Assoc: 100 + h, PPID: asap.PPID, Data: m})
 		s.settle()
 	}
-	if r.elements != elements {
-		s.b.Fatalf("%d elements are registered, want %d", r.elements, elements)
+	if r.roster.Len() != elements {
+		s.b.Fatalf("%d elements are registered, want %d", r.roster.Len(), elements)
 	}
 }
 
@@ -146,10 +146,9 @@ func codecTime(b *testing.B, r *Registrar) time.Duration {
 	best := time.Hour
 	for range 5 {
 		begin := time.Now()
-		s := &session{rosters: []*roster{&r.roster}}
-		s.settle()
+		s := &session{Cursor: r.ledger.Open(r.roster)}
 		var buf []byte
-		for s.next != nil {
+		for s.Peek() != nil {
 			var err error
 			if buf, err = tableResponse(buf[:0], r.id, 1, s.take(), true); err != nil {
 				b.Fatal(err)
@@ -158,6 +157,7 @@ func codecTime(b *testing.B, r *Registrar) time.Duration {
 				b.Fatal(err)
 			}
 		}
+		r.ledger.Close(s.Cursor)
 		best = min(best, time.Since(begin))
 	}
 	return best
@@ -184,11 +184,11 @@ func BenchmarkTakeover(b *testing.B) {
 		watcher.setPeerState(watcher.peers.byID[benchID(1)], PeerYielded)
 		s.pass(2, 7*time.Second) // until the first probes fail
 		s.pass(3, time.Second)
-		if taker.elements != n {
-			b.Fatalf("%d elements are taken over, want %d", taker.elements, n)
+		if taker.roster.Len() != n {
+			b.Fatalf("%d elements are taken over, want %d", taker.roster.Len(), n)
 		}
-		if p := watcher.peers.byID[benchID(2)]; p.roster.n != taker.elements {
-			b.Fatalf("the other one knows of %d elements, want %d", p.roster.n, taker.elements)
+		if p := watcher.peers.byID[benchID(2)]; p.roster.Len() != taker.roster.Len() {
+			b.Fatalf("the other one knows of %d elements, want %d", p.roster.Len(), taker.roster.Len())
 		}
 		taking, watching, sweeping = min(taking, s.longest[1]), min(watching, s.longest[2]), min(sweeping, audited)
 	}
@@ -205,15 +205,15 @@ func (s *benchScope) longestSweep(n int) time.Duration {
 	s.settle()
 	id := AssocID(len(s.nodes))
 	p := r.peers.byID[benchID(1)]
-	if p.roster.n != n {
-		s.b.Fatalf("%d elements, want %d", p.roster.n, n)
+	if p.roster.Len() != n {
+		s.b.Fatalf("%d elements, want %d", p.roster.Len(), n)
 	}
 	s.longest[id-1] = 0
 	r.beginAudit(p)
 	r.Handle(s.now, Received{Assoc: 1, PPID: enrp.PPID, Data: mustAppend(s.b, &enrp.HandleTableResponse{Sender: benchID(1)})})
 	s.pass(id, time.Second)
-	if p.roster.n != 0 {
-		s.b.Fatalf("%d elements are left", p.roster.n)
+	if p.roster.Len() != 0 {
+		s.b.Fatalf("%d elements are left", p.roster.Len())
 	}
 	for other := AssocID(1); other < id; other++ { // it is gone, and had nothing
 		s.nodes[other-1].forget(s.nodes[other-1].peers.byID[benchID(id)])

@@ -14,7 +14,7 @@ import (
 func (r *Registrar) presence(to rserpool.ServerID, reply bool) *enrp.Presence {
 	return &enrp.Presence{
 		Sender: r.id, Receiver: to, ReplyRequired: reply,
-		Checksum: r.roster.sum.Value(), HasChecksum: true, Info: r.peers.server,
+		Checksum: r.roster.Checksum(), HasChecksum: true, Info: r.peers.server,
 	}
 }
 
@@ -60,7 +60,7 @@ func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
 // checksum covers their identifiers (RFC 5353, Section 3.6.2). It does not tell that
 // an update of an address or of a policy is missing.
 func (r *Registrar) isStale(p *peer, checksum uint16) bool {
-	return !enrp.ChecksumsMatch(checksum, p.roster.sum.Value()) || p.missed && p.roster.n > 0
+	return !enrp.ChecksumsMatch(checksum, p.roster.Checksum()) || p.missed && p.roster.Len() > 0
 }
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that have not been heard are

@@ -119,7 +119,7 @@ func addrPorts(t *rserpool.Transport) []netip.AddrPort {
 // callAddrs are where an element takes calls, by its ASAP transport. A call to an
 // address that this machine has as well would reach this machine.
 func (r *Registrar) callAddrs(e *element) []netip.AddrPort {
-	t := e.pe.ASAPTransport
+	t := e.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
 	return addrPorts(&t)
 }
@@ -352,7 +352,7 @@ func (p *probe) fail(r *Registrar, why RemoveReason) {
 	for _, l := range []*elements{&p.asked, &p.waiting} {
 		for e := l.head; e != nil; e = l.head {
 			if a != nil && !a.ours && e.contested == nil {
-				r.tellRemoved(a, &e.entry)
+				r.tellRemoved(a, e.entry)
 				r.miss(a, e)
 			}
 			r.remove(e, why)

@@ -70,8 +70,8 @@ func TestProbe(t *testing.T) {
 		w.pass(3 * time.Second)
 		w.recv(7, ack("p", 2)) // which gives the other one its time again
 		w.pass(3 * time.Second)
-		if w.r.elements != 2 {
-			t.Errorf("elements: got %d, want both yet", w.r.elements)
+		if w.r.roster.Len() != 2 {
+			t.Errorf("elements: got %d, want both yet", w.r.roster.Len())
 		}
 		w.recv(7, ack("p", 2))
 		w.trace = nil
@@ -239,8 +239,8 @@ func TestProbeASAPTransports(t *testing.T) {
 		want = append(want, fmt.Sprintf("connect #%d via 1 to [10.0.1.1:%d]", i, i))
 	}
 	w.want(want...)
-	if w.r.elements != 2*maxCalls {
-		t.Errorf("elements: got %d, want %d: the others ask for too many calls", w.r.elements, 2*maxCalls)
+	if w.r.roster.Len() != 2*maxCalls {
+		t.Errorf("elements: got %d, want %d: the others ask for too many calls", w.r.roster.Len(), 2*maxCalls)
 	}
 }
 
@@ -287,7 +287,7 @@ func TestProbeWindow(t *testing.T) {
 		w.pass(time.Millisecond)
 		w.recv(7, ack("p", id))
 	}
-	if len(w.trace) != n || w.r.elements != n || w.r.probing != 0 {
-		t.Errorf("got %d keep-alives, %d elements, %d probes; want %d, %d, none", len(w.trace), w.r.elements, w.r.probing, n, n)
+	if len(w.trace) != n || w.r.roster.Len() != n || w.r.probing != 0 {
+		t.Errorf("got %d keep-alives, %d elements, %d probes; want %d, %d, none", len(w.trace), w.r.roster.Len(), w.r.probing, n, n)
 	}
 }

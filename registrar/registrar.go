@@ -6,6 +6,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -24,25 +25,22 @@ type Registrar struct {
 	sends   []Send // where the Send actions live
 	sent    []byte // and their data
 
-	assocs     map[AssocID]*assoc
-	oldest     *assoc // ends of the list of all associations, in the order
-	newest     *assoc // they came
-	byPrimary  map[peerKey]*assoc
-	pools      map[rserpool.PoolHandle]*pool
-	elements   int
-	misfits    int // elements that are not in the handlespace
-	subs       int
-	updates    bucket // bytes of automatic updates
-	probing    int    // probes that are not over
-	missed     int    // elements that may still answer: see missed
-	held       int    // registrations that wait for an address: see held
-	handleSize int    // bytes of all handles in pools
-	size       int    // of all elements, see element
+	assocs    map[AssocID]*assoc
+	oldest    *assoc // ends of the list of all associations, in the order
+	newest    *assoc // they came
+	byPrimary map[peerKey]*assoc
+	ledger    *ledger.Ledger[note]
+	roster    *roster // of our own elements
+	watched   map[rserpool.PoolHandle]*watched
+	subs      int
+	updates   bucket // bytes of automatic updates
+	probing   int    // probes that are not over
+	missed    int    // elements that may still answer: see missed
+	held      int    // registrations that wait for an address: see held
 
 	probes    probes
 	inquiries inquiries
 	peers     peerList
-	roster    roster // of our own elements
 	start     start
 	places    places
 	announce  announcer
@@ -55,7 +53,7 @@ type Registrar struct {
 	selected   []handlespace.Selected
 	element    rserpool.PoolElement
 	resolution asap.HandleResolution
-	known      func([]byte) rserpool.PoolHandle // knownHandle
+	known      func([]byte) rserpool.PoolHandle // ledger.Handle
 }
 
 // New makes a registrar with an empty handlespace.
@@ -70,19 +68,20 @@ func New(cfg Config) (*Registrar, error) {
 		rand:      cfg.Rand,
 		assocs:    make(map[AssocID]*assoc),
 		byPrimary: make(map[peerKey]*assoc),
-		pools:     make(map[rserpool.PoolHandle]*pool),
+		watched:   make(map[rserpool.PoolHandle]*watched),
 	}
 	for r.id == 0 { // 0 means "undetermined" (RFC 5353, Section 2.1)
 		r.id = rserpool.ServerID(r.rand.Uint32())
 	}
-	r.known = r.knownHandle
 	r.probes.connecting = make(map[uint64]*probe)
 	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
-	r.roster.home = r.id
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[rserpool.ServerID]*peer)
 	r.peers.calls = make(map[uint64]*caller)
 	r.space = handlespace.New(r.rand)
+	l := &cfg.Limits
+	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes})
+	r.roster, r.known = ledger.NewRoster[note](r.id), r.ledger.Handle
 	return r, nil
 }
 
@@ -95,16 +94,16 @@ func (r *Registrar) Space() *handlespace.Space { return r.space }
 // Stats returns the counters so far.
 func (r *Registrar) Stats() Stats {
 	s := r.stats
-	p, e := r.space.Len()
-	s.Pools, s.Elements = uint64(p), uint64(e)
+	used, aside := r.ledger.Used(), r.ledger.Aside()
+	s.Pools, s.Elements = uint64(used.Pools), uint64(used.Elements-aside)
 	s.Subscriptions = uint64(r.subs)
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
-	s.Misfits = uint64(r.misfits)
-	s.Own = uint64(r.elements)
+	s.Misfits = uint64(aside)
+	s.Own = uint64(r.roster.Len())
 	for _, p := range r.peers.list {
 		s.Peers[p.state]++
-		s.Foreign += uint64(p.roster.n)
+		s.Foreign += uint64(p.roster.Len())
 	}
 	return s
 }

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -25,17 +25,23 @@ func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 		r.rejectRegistration(a, m, *c)
 		return
 	}
-	e, f := r.find(m.Handle, m.Element.ID), r.findForeign(m.Handle, m.Element.ID)
+	x := r.ledger.Find(m.Handle, m.Element.ID)
 	switch {
 	case a.unproved(m) != nil:
 		r.hold(a, m)
-	case e != nil && !a.mayActFor(e):
-		r.claim(&e.entry, a, m)
-	case f != nil && !r.atHome(a, f):
-		r.claim(f, a, m)
+	case x != nil && !r.mayRegister(a, x):
+		r.claim(x, a, m)
 	default:
 		r.register(a, m)
 	}
+}
+
+// mayRegister reports whether an association may register an element that is there.
+func (r *Registrar) mayRegister(a *assoc, x *entry) bool {
+	if e := x.Note.own; e != nil {
+		return a.mayActFor(e)
+	}
+	return r.atHome(a, x)
 }
 
 // admit checks what can be said without a look at the pool. It returns why the
@@ -148,7 +154,7 @@ func invalid(raw []byte, err error) *rserpool.Cause {
 
 // register registers the element and answers. The sender is entitled to it.
 func (r *Registrar) register(a *assoc, m *asap.Registration) {
-	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), r.space.Put)
+	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), ledger.Refuse)
 	if refused != nil {
 		r.rejectRegistration(a, m, *refused)
 		return
@@ -160,81 +166,71 @@ func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings [
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
-// enter puts the element into the handlespace as pe, with put, new or in place of its
-// former self, and tells the peers. It returns what the response has to warn of, or why
-// the registration is refused.
-func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, put putFunc) (warnings []rserpool.Cause, refused *rserpool.Cause) {
-	e := r.find(m.Handle, m.Element.ID)
-	if c := r.room(a, e, m.Handle, m.Element.ID); c != nil {
-		return nil, c
-	}
-	if !r.fits(r.entry(m.Handle, pe.ID), &pe.PoolElement) {
+// enter makes the element, as pe, one of our own, new or in place of its former self,
+// and tells the peers. It returns what the response has to warn of, or why the
+// registration is refused.
+func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
+	had := r.find(m.Handle, m.Element.ID)
+	if (had == nil || had.assoc != a) && a.elements.n >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(m.Handle, &pe.PoolElement) {
 		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	warnings = changes(&m.Element, &pe.PoolElement)
 	awaits := r.confine(a, m.Handle, pe)
-	if _, err := put(m.Handle, pe); err != nil {
-		c := inconsistent(err)
+	c, err := r.ledger.Put(r.roster, m.Handle, pe, fit)
+	if err != nil {
+		c := causeOf(err)
 		return nil, &c
 	}
-	p := r.makePool(m.Handle)
-	f := p.foreign[pe.ID]
-	r.forgetForeign(p, pe.ID)
-	if e == nil {
-		e = r.newElement(p, pe)
+	x := c.Entry
+	if had == nil {
+		newElement(x)
+		c.Visible = true
 		r.stats.Registrations++
-		r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", e.id, quote(p.handle), pe.UserTransport, pe.Policy)
-		if len(warnings) > 0 {
-			r.logf(false, "pool element %v of pool %s has the address that it is seen at: %s", e.id, quote(p.handle), a.disparity(m))
-		}
-		if awaits != nil {
-			r.logf(false, "pool element %v of pool %s offers %s: those that are not confirmed are added when they answer a HEARTBEAT", e.id, quote(p.handle), addrsText(awaits.user.Addrs))
-		}
-		r.poolChanged(p)
-		if f != nil {
-			r.pass(f, &e.entry)
-		}
+		r.logRegistered(a, m, x, warnings, awaits)
 	} else {
 		r.stats.Reregistrations++
-		if !alike(&e.pe.PoolElement, &pe.PoolElement) {
-			r.poolChanged(p)
-		}
 	}
-	e.ownASAP = m.Element.ASAPTransport.Present()
-	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
-	r.replace(&e.entry, pe)
-	r.await(e, awaits)
-	r.setMisfit(&e.entry, false)
-	e.contested = nil
-	r.supersedes(e, a)
-	r.forgetMissed(a, p.handle, e.id)
-	r.own(e, a)
-	r.dropOwnClaim(&e.entry, a)
-	r.refuseClaims(&e.entry) // the element has shown that it lives
-	r.alive(e)
-	if pe.Expires.IsZero() {
-		r.timers.stop(&e.life)
-	} else {
-		r.timers.arm(&e.life, e, pe.Expires)
-	}
-	r.announceUpdate(enrp.AddPE, &e.entry) // before the response, as the reference implementation does
+	r.registered(a, m, x.Note.own, awaits)
+	r.publish(c, byElement) // before the response, as the reference implementation does
 	return warnings, nil
 }
 
-// newElement notes an element of our own that is in the handlespace.
-func (r *Registrar) newElement(p *pool, pe *handlespace.Element) *element {
-	e := &element{entry: entry{pool: p, pe: pe}, id: pe.ID}
-	p.elements[pe.ID] = e
-	r.elements++
-	r.enlist(&r.roster, &e.entry)
-	return e
+func (r *Registrar) logRegistered(a *assoc, m *asap.Registration, x *entry, warnings []rserpool.Cause, w *awaits) {
+	h := quote(x.Handle())
+	r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", x.ID(), h, x.PE().UserTransport, x.PE().Policy)
+	if len(warnings) > 0 {
+		r.logf(false, "pool element %v of pool %s has the address that it is seen at: %s", x.ID(), h, a.disparity(m))
+	}
+	if w != nil {
+		r.logf(false, "pool element %v of pool %s offers %s: those that are not confirmed are added when they answer a HEARTBEAT", x.ID(), h, addrsText(w.user.Addrs))
+	}
+}
+
+// registered has an element of our own supervised over the association that it has
+// registered over, and ends what its registration settles.
+func (r *Registrar) registered(a *assoc, m *asap.Registration, e *element, w *awaits) {
+	e.ownASAP = m.Element.ASAPTransport.Present()
+	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
+	r.await(e, w)
+	e.contested = nil
+	r.supersedes(e, a)
+	r.forgetMissed(a, e.Handle(), e.ID())
+	r.own(e, a)
+	r.dropOwnClaim(e.entry, a)
+	r.refuseClaims(e.entry) // the element has shown that it lives
+	r.alive(e)
+	if at := e.PE().Expires; at.IsZero() {
+		r.timers.stop(&e.life)
+	} else {
+		r.timers.arm(&e.life, e, at)
+	}
 }
 
 // owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
 // rule 4), with addresses that are not confirmed.
 func (r *Registrar) owned(a *assoc, e *rserpool.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
-	pe.Home, pe.EncapPort = r.id, a.encap
+	pe.EncapPort = a.encap
 	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
 	if !pe.ASAPTransport.Present() {
 		pe.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: a.peer[0].Port(), Addrs: addrsIn(slices.Concat(a.peer, a.claimed))}
@@ -245,42 +241,12 @@ func (r *Registrar) owned(a *assoc, e *rserpool.PoolElement) *handlespace.Elemen
 	return pe
 }
 
-// room checks the limits. e is the element that is there, if it is.
-func (r *Registrar) room(a *assoc, e *element, h rserpool.PoolHandle, id rserpool.PEID) *rserpool.Cause {
-	l := &r.cfg.Limits
-	_, elements := r.space.Len()
-	lack := e == nil && elements+r.misfits >= l.Elements && r.findForeign(h, id) == nil ||
-		(e == nil || e.assoc != a) && a.elements.n >= l.ElementsPerAssoc ||
-		r.pools[h] == nil && (len(r.pools) >= l.Pools || r.handleSize+handlespace.HandleSize(h) > l.HandleBytes) ||
-		r.space.Pool(h) == nil && r.space.Alike(h) >= maxAlike
-	if lack {
-		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
-	}
-	return nil
-}
-
-// maxAlike bounds the pools whose handles differ in case only, of which there
-// could be very many. DNS can tell them apart only by exact case, so that
-// nobody has use for more than a few.
-const maxAlike = 64
-
-// variableSize is about how many bytes an element takes beside those that each
-// one does.
-func variableSize(e *rserpool.PoolElement) int {
-	const addr, raw = 24, 48 // in a slice, a raw parameter with its own memory
-	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque)
-	for _, u := range e.Unknown {
-		n += raw + len(u.Value)
-	}
-	return n
-}
-
-// inconsistent is the error cause for an element that does not fit into its
-// pool (RFC 5354, Sections 3.12.6, 3.12.8 and 3.12.9).
-func inconsistent(err error) rserpool.Cause {
+// causeOf is the error cause for an element that the ledger refuses: the limits have
+// no room, or it does not fit its pool (RFC 5354, Sections 3.12.6 to 3.12.9).
+func causeOf(err error) rserpool.Cause {
 	var ie *handlespace.InconsistentError
 	if !errors.As(err, &ie) {
-		return rserpool.Cause{Code: rserpool.CauseUnspecified}
+		return rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	c := rserpool.Cause{Code: ie.Cause}
 	switch ie.Cause {
@@ -294,14 +260,6 @@ func inconsistent(err error) rserpool.Cause {
 		c.Info, _ = tlv.AppendTransport(nil, &t)
 	}
 	return c
-}
-
-// alike reports whether pool users see no difference between two elements.
-func alike(a, b *rserpool.PoolElement) bool {
-	return a.Policy == b.Policy && a.Life == b.Life && a.UserTransport.Equal(b.UserTransport) &&
-		slices.EqualFunc(a.Unknown, b.Unknown, func(a, b rserpool.Parameter) bool {
-			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
-		})
 }
 
 func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c rserpool.Cause) {

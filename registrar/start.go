@@ -220,7 +220,7 @@ func (r *Registrar) waitForRefusing() bool {
 func (ps *peerList) foreign() int {
 	n := 0
 	for _, p := range ps.list {
-		n += p.roster.n
+		n += p.roster.Len()
 	}
 	return n
 }
@@ -236,7 +236,7 @@ func elementsText(n int) string {
 func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
-		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them ours from before", s.mentor.id, elementsText(r.peers.foreign()+r.elements), r.elements)
+		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them ours from before", s.mentor.id, elementsText(r.peers.foreign()+r.roster.Len()), r.roster.Len())
 	}
 	r.timers.stop(&s.timer)
 	*s = start{}

@@ -11,13 +11,22 @@ import (
 // association ends or the response is negative.
 type subscription struct {
 	assoc      *assoc
-	pool       *pool
+	pool       *watched
 	items      int
 	next, prev *subscription // of the same pool, in the order they came
 }
 
-// subscriptions are those of a pool.
-type subscriptions struct{ head, tail *subscription }
+// watched is a pool that has subscribers, or has had some. It lasts as long as there
+// are subscribers, or elements.
+type watched struct {
+	handle     rserpool.PoolHandle
+	head, tail *subscription // in the order they came
+
+	changed bool
+	update  timer
+	updated time.Time
+	cursor  *subscription // the next to be told, nil between rounds
+}
 
 const (
 	// updateBatch is how many subscribers of one pool are told at a time;
@@ -31,24 +40,27 @@ const (
 
 // subscribe notes the association's wish, and reports whether it is granted.
 func (r *Registrar) subscribe(a *assoc, h rserpool.PoolHandle, items int) bool {
-	p := r.makePool(h)
+	p := r.watched[h]
 	if s := a.subs[p]; s != nil {
 		s.items = items
 		return true
 	}
 	if len(a.subs) >= r.cfg.Limits.SubscriptionsPerAssoc || r.subs >= r.cfg.Limits.Subscriptions {
-		r.dropPoolIfUnused(p)
 		return false
 	}
-	s := &subscription{assoc: a, pool: p, items: items, prev: p.subs.tail}
+	if p == nil {
+		p = &watched{handle: h}
+		r.watched[h] = p
+	}
+	s := &subscription{assoc: a, pool: p, items: items, prev: p.tail}
 	if s.prev != nil {
 		s.prev.next = s
 	} else {
-		p.subs.head = s
+		p.head = s
 	}
-	p.subs.tail = s
+	p.tail = s
 	if a.subs == nil {
-		a.subs = make(map[*pool]*subscription)
+		a.subs = make(map[*watched]*subscription)
 	}
 	a.subs[p] = s
 	r.subs++
@@ -57,10 +69,8 @@ func (r *Registrar) subscribe(a *assoc, h rserpool.PoolHandle, items int) bool {
 }
 
 func (r *Registrar) endSubscription(a *assoc, h rserpool.PoolHandle) {
-	if p := r.pools[h]; p != nil {
-		if s := a.subs[p]; s != nil {
-			r.unsubscribe(s)
-		}
+	if s := a.subs[r.watched[h]]; s != nil {
+		r.unsubscribe(s)
 	}
 }
 
@@ -72,19 +82,27 @@ func (r *Registrar) unsubscribe(s *subscription) {
 	if s.prev != nil {
 		s.prev.next = s.next
 	} else {
-		p.subs.head = s.next
+		p.head = s.next
 	}
 	if s.next != nil {
 		s.next.prev = s.prev
 	} else {
-		p.subs.tail = s.prev
+		p.tail = s.prev
 	}
 	delete(s.assoc.subs, p)
 	r.subs--
 	if s.assoc.up {
 		r.leaveIdle(s.assoc)
 	}
-	r.dropPoolIfUnused(p)
+	r.dropIdlePool(p.handle)
+}
+
+// dropIdlePool forgets a pool that has neither elements nor subscribers.
+func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
+	if p := r.watched[h]; p != nil && p.head == nil && r.space.Pool(h) == nil {
+		r.timers.stop(&p.update)
+		delete(r.watched, h)
+	}
 }
 
 // unsubscribeAll ends the subscriptions of an association that is gone. The
@@ -96,8 +114,9 @@ func (r *Registrar) unsubscribeAll(a *assoc) {
 }
 
 // poolChanged has the pool's subscribers told, all changes of a while together.
-func (r *Registrar) poolChanged(p *pool) {
-	if p.subs.head == nil {
+func (r *Registrar) poolChanged(h rserpool.PoolHandle) {
+	p := r.watched[h]
+	if p == nil || p.head == nil {
 		return
 	}
 	p.changed = true
@@ -111,13 +130,13 @@ func (r *Registrar) poolChanged(p *pool) {
 }
 
 // due tells the next subscribers. Others' events come between two batches.
-func (p *pool) due(r *Registrar, _ *timer) {
+func (p *watched) due(r *Registrar, _ *timer) {
 	if wait := r.updates.wait(r.now, updateBytes); wait > 0 {
 		r.timers.arm(&p.update, p, r.now.Add(wait))
 		return
 	}
 	if p.cursor == nil {
-		p.changed, p.updated, p.cursor = false, r.now, p.subs.head
+		p.changed, p.updated, p.cursor = false, r.now, p.head
 	}
 	for range updateBatch {
 		s := p.cursor
@@ -130,7 +149,7 @@ func (p *pool) due(r *Registrar, _ *timer) {
 	switch {
 	case p.cursor != nil:
 		r.timers.arm(&p.update, p, r.now.Add(updateGap))
-	case p.changed && p.subs.head != nil:
+	case p.changed && p.head != nil:
 		r.timers.arm(&p.update, p, p.updated.Add(r.cfg.Timers.Update))
 	}
 }

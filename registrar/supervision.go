@@ -59,7 +59,7 @@ func (r *Registrar) ask(e *element, home bool) {
 func (r *Registrar) sendKeepAlive(e *element, a *assoc, home bool) {
 	e.asked, e.adopting = r.now, home && e.adopt
 	r.stats.KeepAlivesSent++
-	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopting, Server: r.id, Handle: e.pool.handle, ID: e.id, HasID: true})
+	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopting, Server: r.id, Handle: e.Handle(), ID: e.ID(), HasID: true})
 }
 
 // keepAliveDue: it is time for a keep-alive, or it has not been acknowledged in
@@ -105,9 +105,9 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 	adopted := e.adopting || e.contested != nil
 	e.adopt, e.adopting, e.contested = e.adopt && !e.adopting, false, nil
 	if adopted {
-		r.announceUpdate(enrp.AddPE, &e.entry)
+		r.announceUpdate(enrp.AddPE, e.Handle(), e.PE())
 	}
-	r.refuseClaims(&e.entry)
+	r.refuseClaims(e.entry)
 	r.alive(e)
 	if e.adopt {
 		r.askSoon(e)

@@ -134,7 +134,7 @@ func TestKeepAliveSendFailed(t *testing.T) {
 	w.handle(SendFailed{Assoc: 1})
 	w.handle(SendFailed{Assoc: 1, Data: failed[:7]})
 	w.handle(SendFailed{Assoc: 9, Data: failed})
-	if got := w.r.elements; got != 2 {
+	if got := w.r.roster.Len(); got != 2 {
 		t.Errorf("elements: got %d, want both", got)
 	}
 	w.handle(SendFailed{Assoc: 1, Data: failed})
@@ -158,16 +158,16 @@ func TestHeldUp(t *testing.T) {
 	w.trace = nil
 	w.now = w.now.Add(time.Minute)
 	w.handle(Tick{})
-	if n := len(w.trace); n != 0 || w.r.elements != 100 {
-		t.Errorf("after the sleep: %d keep-alives at once, %d elements; want none and all", n, w.r.elements)
+	if n := len(w.trace); n != 0 || w.r.roster.Len() != 100 {
+		t.Errorf("after the sleep: %d keep-alives at once, %d elements; want none and all", n, w.r.roster.Len())
 	}
 	w.pass(4999 * time.Millisecond)
-	if w.r.elements != 100 {
-		t.Errorf("elements: got %d, want all that had no time to answer", w.r.elements)
+	if w.r.roster.Len() != 100 {
+		t.Errorf("elements: got %d, want all that had no time to answer", w.r.roster.Len())
 	}
 	w.pass(5001 * time.Millisecond)
-	if w.r.elements != 0 {
-		t.Errorf("elements: got %d, want none", w.r.elements)
+	if w.r.roster.Len() != 0 {
+		t.Errorf("elements: got %d, want none", w.r.roster.Len())
 	}
 }
 
@@ -224,8 +224,8 @@ func TestKeepAliveSpread(t *testing.T) {
 		}
 	}
 	w.check()
-	if w.r.elements != n {
-		t.Errorf("elements: got %d, want %d", w.r.elements, n)
+	if w.r.roster.Len() != n {
+		t.Errorf("elements: got %d, want %d", w.r.roster.Len(), n)
 	}
 	mean := n / 50 // in a tenth of a second: all in 5 s
 	for at := int64(75); at < 120; at++ {

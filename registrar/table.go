@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -12,12 +13,11 @@ import (
 // 3.2.3): what is still to be sent. Elements that come or go meanwhile are told
 // in updates.
 type session struct {
-	peer    *peer
-	at      netip.Addr // where it is
-	own     bool
-	next    *entry
-	rosters []*roster // behind next's
-	timer   timer
+	peer *peer
+	at   netip.Addr // where it is
+	own  bool
+	*ledger.Cursor[note]
+	timer timer
 	transfer
 }
 
@@ -47,7 +47,7 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 	}
 	part := s.take()
 	s.elements += len(part)
-	more := s.next != nil
+	more := s.Peek() != nil
 	if more {
 		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	} else {
@@ -66,10 +66,10 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
 	w := enrp.BeginHandleTableResponse(b, from, to, false, more)
 	for i, e := range part {
-		if i == 0 || part[i-1].pool != e.pool {
-			w.PoolHandle(e.pool.handle)
+		if i == 0 || part[i-1].Handle() != e.Handle() {
+			w.PoolHandle(e.Handle())
 		}
-		w.PoolElement(&e.pe.PoolElement)
+		w.PoolElement(&e.PE().PoolElement)
 	}
 	return w.Finish()
 }
@@ -103,39 +103,31 @@ func (r *Registrar) sessionRoom(a *assoc) bool {
 }
 
 func (r *Registrar) beginSession(p *peer, own bool) *session {
-	s := &session{peer: p, own: own, rosters: []*roster{&r.roster}, transfer: transfer{began: r.now}}
+	rosters := []*roster{r.roster}
 	if !own {
 		for _, q := range r.peers.list {
-			s.rosters = append(s.rosters, &q.roster)
+			rosters = append(rosters, q.roster)
 		}
 	}
-	s.settle()
+	s := &session{peer: p, own: own, Cursor: r.ledger.Open(rosters...), transfer: transfer{began: r.now}}
 	p.session = s
 	r.peers.sessions = append(r.peers.sessions, s)
 	return s
-}
-
-// settle goes on to the next roster that has elements, if one is at its end.
-func (s *session) settle() {
-	for s.next == nil && len(s.rosters) > 0 {
-		s.next, s.rosters = s.rosters[0].head, s.rosters[1:]
-	}
 }
 
 // take takes the elements of one response, as many as fit but at least one.
 func (s *session) take() []*entry {
 	var part []*entry
 	size := 0
-	for s.settle(); s.next != nil; s.settle() {
-		size += wireSize(&s.next.pe.PoolElement)
-		if len(part) == 0 || part[len(part)-1].pool != s.next.pool {
-			size += 8 + len(s.next.pool.handle)
+	for e := s.Peek(); e != nil; e = s.Peek() {
+		size += wireSize(&e.PE().PoolElement)
+		if len(part) == 0 || part[len(part)-1].Handle() != e.Handle() {
+			size += 8 + len(e.Handle())
 		}
 		if len(part) > 0 && size > maxTable {
 			break
 		}
-		part = append(part, s.next)
-		s.next = s.next.after
+		part = append(part, s.Next())
 	}
 	return part
 }
@@ -154,6 +146,7 @@ func wireSize(e *rserpool.PoolElement) int {
 
 func (r *Registrar) endSession(s *session) {
 	r.timers.stop(&s.timer)
+	r.ledger.Close(s.Cursor)
 	s.peer.session = nil
 	r.peers.sessions = slices.DeleteFunc(r.peers.sessions, func(x *session) bool { return x == s })
 }
@@ -177,4 +170,4 @@ func (r *Registrar) awaitsTable(p *peer) bool { return r.downloads(p) || p.audit
 
 func (r *Registrar) downloads(p *peer) bool { return r.start.mentor == p && r.start.downloading }
 
-func (p *peer) audits() bool { return p.audit.number != 0 && !p.audit.sweeping }
+func (p *peer) audits() bool { return p.audit.number != 0 && p.audit.sweep == nil }

@@ -36,7 +36,7 @@ const (
 // beginTakeover: RFC 5353, Section 3.5.1. Nothing has to be taken over from a
 // peer without elements.
 func (r *Registrar) beginTakeover(p *peer) {
-	if p.roster.n == 0 {
+	if p.roster.Len() == 0 {
 		r.forget(p)
 		return
 	}
@@ -114,7 +114,7 @@ func (r *Registrar) takeOver(p *peer) {
 // takeSome makes some of the peer's elements our own.
 func (r *Registrar) takeSome(p *peer) {
 	for range takeBatch {
-		f := p.roster.head
+		f := p.roster.First()
 		if f == nil {
 			r.forget(p)
 			break
@@ -122,7 +122,7 @@ func (r *Registrar) takeSome(p *peer) {
 		r.adopt(f, p.takeover.calls)
 	}
 	r.runProbes()
-	if p.roster.n > 0 {
+	if p.roster.Len() > 0 {
 		r.timers.arm(&p.watch, p, r.now.Add(takeGap))
 	}
 }
@@ -131,33 +131,34 @@ func (r *Registrar) takeSome(p *peer) {
 // ASAP transport, and sends it a keep-alive with the H flag. An element without
 // an ASAP transport cannot be called: it is gone, unless it registers anew.
 func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
-	if !f.pe.ASAPTransport.Present() {
+	if !f.PE().ASAPTransport.Present() {
 		r.stats.Removed[RemovedUnreachable]++
-		r.vacate(f, nil, func() {
-			r.dropForeign(f)
-			r.announceUpdate(enrp.DelPE, f)
-		})
+		r.vacate(f, nil, ended)
 		return
 	}
-	r.forgetForeign(f.pool, f.pe.ID)
-	e := r.becomeHome(f.pool, f.pe.PoolElement, calls)
-	r.pass(f, &e.entry)
+	for c := f.Note.claim; c != nil; c = c.next {
+		r.timers.stop(&c.timer) // the former home is not asked again
+	}
+	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), calls)
 	r.awaitFarewell(e)
 }
 
-// becomeHome takes an element that is not registered with us for our own, and
-// has it probed.
-func (r *Registrar) becomeHome(po *pool, taken rserpool.PoolElement, calls map[string]*probe) *element {
-	pe := &handlespace.Element{PoolElement: taken}
-	pe.Home = r.id
+// adoptable is another registrar's element as one of our own: its life begins anew.
+func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element {
+	pe := &handlespace.Element{PoolElement: *taken}
 	if pe.Life > 0 {
 		pe.Expires = r.now.Add(time.Duration(pe.Life) * time.Second)
 	}
-	fits := r.install(po, pe)
-	e := r.newElement(po, pe)
-	r.setMisfit(&e.entry, !fits)
+	return pe
+}
+
+// becomeHome takes an element for our own that has not registered with us, and has
+// it probed.
+func (r *Registrar) becomeHome(c change, calls map[string]*probe) *element {
+	r.publish(c, adopted)
+	e := newElement(c.Entry)
 	e.ownASAP, e.adopt = true, true
-	if !pe.Expires.IsZero() {
+	if pe := e.PE(); !pe.Expires.IsZero() {
 		r.timers.arm(&e.life, e, pe.Expires)
 	}
 	r.probeAdopted(e, calls)
@@ -168,10 +169,10 @@ func (r *Registrar) becomeHome(po *pool, taken rserpool.PoolElement, calls map[s
 // those that take calls at the same place.
 func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
 	to := r.callAddrs(e)
-	key := callKey(to) + strconv.Itoa(int(e.pe.EncapPort))
+	key := callKey(to) + strconv.Itoa(int(e.PE().EncapPort))
 	p := calls[key]
 	if p == nil || p.state == probeOver {
-		p = &probe{to: to, host: to, adopted: true, encap: e.pe.EncapPort}
+		p = &probe{to: to, host: to, adopted: true, encap: e.PE().EncapPort}
 		if p.encap != 0 {
 			p.via = ViaUDP
 		}
@@ -209,12 +210,12 @@ func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 // inherit makes some of a dead peer's elements those of its heir.
 func (r *Registrar) inherit(t *peer) {
 	for range moveBatch {
-		e := t.roster.head
+		e := t.roster.First()
 		if e == nil {
 			r.forget(t)
 			return
 		}
-		if !r.putForeign(t.heir, e.pool.handle, &e.pe.PoolElement) {
+		if !r.putForeign(t.heir, e.Handle(), &e.PE().PoolElement) {
 			r.removeForeign(e)
 		}
 	}
@@ -228,6 +229,6 @@ func (r *Registrar) inherits(p *peer) bool {
 
 // belongs reports whether an element is the peer's, or about to be.
 func (r *Registrar) belongs(f *entry, p *peer) bool {
-	home := r.peers.byID[f.roster.home]
+	home := r.peers.byID[f.Roster().Home()]
 	return home == p || home != nil && home.heir == p
 }

@@ -25,7 +25,7 @@ func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
 	e := r.find(m.Handle, m.ID)
 	switch most := r.cfg.Timers.MaxBadPEReport; {
 	case e == nil:
-		if f := r.findForeign(m.Handle, m.ID); f != nil && !f.misfit {
+		if f := r.findForeign(m.Handle, m.ID); f != nil && !f.Aside() {
 			r.inquire(f)
 		}
 	case most > 0 && r.countReport(e, a) > most:
@@ -50,7 +50,7 @@ func (r *Registrar) countReport(e *element, a *assoc) int {
 	e.reports = fresh
 	if !again {
 		e.reports = append(e.reports, report{by, r.now})
-		r.logf(false, "pool element %v of pool %s is reported as unreachable by %v", e.id, quote(e.pool.handle), a.primary())
+		r.logf(false, "pool element %v of pool %s is reported as unreachable by %v", e.ID(), quote(e.Handle()), a.primary())
 	}
 	return len(e.reports)
 }

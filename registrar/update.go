@@ -3,14 +3,15 @@ package registrar
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // announceUpdate tells all peers what has become of an element of our own (RFC
 // 5353, Section 3.3).
-func (r *Registrar) announceUpdate(act enrp.UpdateAction, e *entry) {
+func (r *Registrar) announceUpdate(act enrp.UpdateAction, h rserpool.PoolHandle, pe *handlespace.Element) {
 	if len(r.peers.list) > 0 {
-		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: act, Handle: e.pool.handle, Element: e.pe.PoolElement})
+		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: act, Handle: h, Element: pe.PoolElement})
 	}
 }
 
@@ -97,8 +98,11 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
 	switch {
-	case how == inDownload && e == nil && r.findForeign(h, pe.ID) == nil && pe.ASAPTransport.Present() && r.foreignRoom(h) && r.fits(nil, pe):
-		r.becomeHome(r.makePool(h), *pe, r.start.calls)
+	case how == inDownload && r.ledger.Find(h, pe.ID) == nil && pe.ASAPTransport.Present():
+		own := r.adoptable(pe)
+		if c, err := r.ledger.Put(r.roster, h, own, ledger.SetAside); err == nil {
+			r.becomeHome(c, r.start.calls)
+		}
 	case how == inUpdate && e != nil:
 		// Handed over by one that the element may hold for its home, having been
 		// asked by it last: after a keep-alive of ours, too, whose answer is still
@@ -142,20 +146,15 @@ func (r *Registrar) yield(e *element) bool {
 	if p == nil {
 		return false
 	}
-	r.refuseClaims(&e.entry)
-	po := e.pool
+	r.refuseClaims(e.entry)
 	if e.isNotOf(pe) {
-		e.addFormer(e.assoc.id)
+		e.Note.addFormer(e.assoc.id)
 	}
-	given := &pe.PoolElement
-	if !r.fits(&e.entry, given) { // it needs no room to go on as it is
-		given = &e.pe.PoolElement
+	if !r.ledger.Room(e.Handle(), &pe.PoolElement) { // it needs no room to go on as it is
+		pe = e.PE()
 	}
-	r.release(e)
-	f := r.setForeign(p, po, &e.entry, given)
-	r.pass(&e.entry, f)
-	r.stats.Yields++
-	r.logf(false, "pool element %v of pool %s belongs to registrar %v", e.id, quote(po.handle), p.id)
-	r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.AddPE, Handle: po.handle, Element: f.pe.PoolElement})
+	r.letGo(e)
+	r.publish(r.ledger.Move(e.entry, p.roster, foreign(&pe.PoolElement)), yielded)
+	e.Note.seen = p.audit.number
 	return true
 }

@@ -24,7 +24,7 @@ func TestYieldAtLimit(t *testing.T) {
 	raw := []rserpool.Parameter{{Type: 0xbffe, Value: make([]byte, 64)}}
 	t.Run("elements", func(t *testing.T) {
 		w := begin(t)
-		w.r.cfg.Limits.Elements, w.r.cfg.Limits.Pools = 1, 1
+		w.r.ledger.Limits.Elements, w.r.ledger.Limits.Pools = 1, 1
 		w.tell(2, update(smaller, enrp.AddPE, "p", peerElement(1, smaller)))
 		w.wantHomes("p:1@fffffff")
 		w.want("2 < handle_update ADD_PE p:1@fffffff")
@@ -33,13 +33,13 @@ func TestYieldAtLimit(t *testing.T) {
 	})
 	t.Run("bytes", func(t *testing.T) {
 		w := begin(t)
-		w.r.cfg.Limits.ElementBytes = w.r.size
+		w.r.ledger.Limits.ElementBytes = w.r.ledger.Used().ElementBytes
 		pe := peerElement(1, smaller)
 		pe.Unknown = raw
 		w.tell(2, update(smaller, enrp.AddPE, "p", pe))
 		w.wantHomes("p:1@fffffff")
-		if w.r.size > w.r.cfg.Limits.ElementBytes {
-			t.Errorf("elements take %d bytes, want %d at most", w.r.size, w.r.cfg.Limits.ElementBytes)
+		if got, most := w.r.ledger.Used().ElementBytes, w.r.ledger.Limits.ElementBytes; got > most {
+			t.Errorf("elements take %d bytes, want %d at most", got, most)
 		}
 	})
 	t.Run("what is no element", func(t *testing.T) {

@@ -147,7 +147,7 @@ func (w *world) wantElements(want ...string) {
 	w.t.Helper()
 	var got []string
 	for _, k := range w.r.sortedElements() {
-		got = append(got, fmt.Sprintf("%s:%x", k.pool.handle, uint32(k.id)))
+		got = append(got, fmt.Sprintf("%s:%x", k.Handle(), uint32(k.ID())))
 	}
 	if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
 		w.t.Fatalf("at %v: elements (-want +got):\n%s", w.now.Sub(w.start), diff)

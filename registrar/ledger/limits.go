@@ -1,0 +1,68 @@
+package ledger
+
+import (
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// Limits bound the ledger. See registrar.Limits, which has them by the same names.
+type Limits struct {
+	Pools, Elements           int
+	HandleBytes, ElementBytes int
+}
+
+// MaxAlike bounds the pools whose handles differ in case only, of which there
+// could be very many. DNS can tell them apart only by exact case, so that
+// nobody has use for more than a few.
+const MaxAlike = 64
+
+// Used is how much of the limits is in use.
+func (l *Ledger[N]) Used() Limits {
+	return Limits{Pools: len(l.pools), Elements: l.elements, HandleBytes: l.handleBytes, ElementBytes: l.bytes}
+}
+
+// Room reports whether the limits have room for an element, in place of its present
+// description if there is one. An element that is there needs room only for what it
+// grows by.
+func (l *Ledger[N]) Room(h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+	return l.room(l.Find(h, pe.ID), h, pe)
+}
+
+func (l *Ledger[N]) room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+	bytes := l.bytes + size(pe)
+	if e != nil {
+		return bytes-int(e.bytes) <= l.Limits.ElementBytes
+	}
+	return bytes <= l.Limits.ElementBytes && l.elements < l.Limits.Elements && l.roomForPool(h)
+}
+
+// roomForPool reports whether the pool is there, or can be.
+func (l *Ledger[N]) roomForPool(h rserpool.PoolHandle) bool {
+	return l.pools[h] != nil || len(l.pools) < l.Limits.Pools &&
+		l.handleBytes+handlespace.HandleSize(h) <= l.Limits.HandleBytes && l.space.Alike(h) < MaxAlike
+}
+
+// size is about how many bytes an element takes beside those that each one does.
+func size(e *rserpool.PoolElement) int {
+	const addr, raw = 24, 48 // in a slice, a raw parameter with its own memory
+	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque)
+	for _, u := range e.Unknown {
+		n += raw + len(u.Value)
+	}
+	return n
+}
+
+// Size is what Limits.ElementBytes counts for two transports.
+func Size(user, asap rserpool.Transport) int {
+	return size(&rserpool.PoolElement{UserTransport: user, ASAPTransport: asap})
+}
+
+// Reserve counts so many bytes more, or less, that belong to elements and are kept
+// outside of the ledger.
+func (l *Ledger[N]) Reserve(bytes int) { l.bytes += bytes }
+
+// weigh notes how many bytes an element takes.
+func (l *Ledger[N]) weigh(e *Entry[N], bytes int) {
+	l.bytes += bytes - int(e.bytes)
+	e.bytes = int32(bytes)
+}
