@@ -189,7 +189,7 @@ func internalType(t *types.Named) bool {
 // enum gives the type of a constant, "" for all else: an enumeration is exported as a
 // whole.
 func (m *module) enum(o types.Object) place {
-	if named, ok := o.Type().(*types.Named); ok {
+	if named, ok := types.Unalias(o.Type()).(*types.Named); ok {
 		if _, ok := o.(*types.Const); ok {
 			return m.place(named.Obj())
 		}
