@@ -2,7 +2,6 @@ package rserpool
 
 import (
 	"errors"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -195,12 +194,9 @@ func TestReloadFailedLate(t *testing.T) {
 func TestInstanceIsGarbage(t *testing.T) {
 	f, rs := newFakes()
 	startInstance(t, rs, at(addr1))
-	r := f.only(t, addr1)
-	for deadline := time.Now().Add(10 * time.Second); r.closed.Load() == 0; runtime.Gosched() {
-		runtime.GC()
-		if time.Now().After(deadline) {
-			t.Fatal("registrar without instance still runs")
-		}
+	awaitCollected(t, "the registrar without instance ends", rs.snapshot()[0].closed)
+	if n := f.only(t, addr1).closed.Load(); n != 1 {
+		t.Errorf("the registrar was closed %d times, want once", n)
 	}
 }
 

@@ -32,7 +32,7 @@ func resources(t *testing.T) (goroutines, files int) {
 func noLeak(t *testing.T, goroutines, files int) {
 	t.Helper()
 	var g, f int
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		// A failed reload leaves copies of its listeners to the collector.
 		runtime.GC()
 		if g, f = resources(t); g <= goroutines && f <= files {
@@ -165,18 +165,14 @@ func TestServerFailedFirstReload(t *testing.T) {
 	if err := s.reload(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s}\n}\nexample.net:%d {\n bind 127.0.0.1\n whoami\n}", p.options(), taken.Addr().(*net.TCPAddr).Port)); err == nil {
 		t.Fatal("reload succeeded, want the taken port to fail it")
 	}
-	if n := len(process.snapshot()); n != 1 {
+	registrars := process.snapshot()
+	if n := len(registrars); n != 1 {
 		t.Fatalf("got %d registrars after the failed reload, want to test what becomes of the one", n)
 	}
 	if err := s.reload("example.net:0 {\n whoami\n}"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(process.snapshot()) > 0; runtime.Gosched() {
-		runtime.GC()
-		if time.Now().After(deadline) {
-			t.Fatal("the registrar of the failed reload still runs")
-		}
-	}
+	awaitCollected(t, "the registrar of the failed reload ends", registrars[0].closed)
 }
 
 // TestServerSecondReload: after that, a reload with other options for the same
@@ -249,9 +245,7 @@ func TestServerReloadPlugin(t *testing.T) {
 		t.Errorf("pool element registered %d times and lost its home %d times, want 1 and 0", n, e.count(pe.HomeLost))
 	}
 	// The old instance lets go last of all.
-	for len(process.holders(process.snapshot()[0])) > 1 {
-		runtime.Gosched()
-	}
+	eventually(t, "the old instance ends", func() bool { return len(process.holders(process.snapshot()[0])) == 1 })
 	for _, i := range caddy.Instances() {
 		i.ShutdownCallbacks()
 	}

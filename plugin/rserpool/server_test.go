@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -164,7 +163,8 @@ func (p ports) options() string {
 type registered struct {
 	cancel context.CancelFunc
 	done   chan error
-	events sync.Map // pe.EventType to *atomic.Int32
+	lost   chan struct{} // has a value after pe.HomeLost
+	events sync.Map      // pe.EventType to *atomic.Int32
 }
 
 func (r *registered) count(e pe.EventType) int {
@@ -185,7 +185,7 @@ func (r *registered) leave(t *testing.T) {
 func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &registered{cancel: cancel, done: make(chan error, 1)}
+	r := &registered{cancel: cancel, done: make(chan error, 1), lost: make(chan struct{}, 1)}
 	up := make(chan struct{}, 1)
 	e, err := pe.New(pe.Config{
 		Pool:       rserpool.PoolHandle(pool),
@@ -197,11 +197,10 @@ func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered 
 		Notify: func(e pe.Event) {
 			n, _ := r.events.LoadOrStore(e.Type, new(atomic.Int32))
 			n.(*atomic.Int32).Add(1)
-			if e.Type == pe.Registered {
-				select {
-				case up <- struct{}{}:
-				default:
-				}
+			signal := map[pe.EventType]chan struct{}{pe.Registered: up, pe.HomeLost: r.lost}[e.Type]
+			select {
+			case signal <- struct{}{}:
+			default: // nil, or full
 			}
 		},
 	})
@@ -272,11 +271,7 @@ func TestServerEnd(t *testing.T) {
 	if m := s.query("web."+zoneZ, dns.TypeA); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("after the end of the registrar: got\n%s\nwant SERVFAIL", m)
 	}
-	for deadline := time.Now().Add(20 * time.Second); e.count(pe.HomeLost) == 0; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatal("the element has not noticed that its registrar has gone")
-		}
-	}
+	await(t, "the element notices that its registrar has ended", e.lost)
 	e.cancel()
 	<-e.done
 	if err := s.inst.Stop(); err != nil {
@@ -340,8 +335,9 @@ func TestServerBlocks(t *testing.T) {
 	s := startServer(t, one+two+three)
 	register(t, p, "web", 7)
 	register(t, p2, "mail", 8)
-	if n := len(process.snapshot()); n != 2 {
-		t.Errorf("got %d registrars, want 2", n)
+	registrars := process.snapshot()
+	if len(registrars) != 2 {
+		t.Fatalf("got %d registrars, want 2", len(registrars))
 	}
 	s.waitFor("answer", "web.pool.example.org.", dns.TypeA, hasAnswer)
 	for name, want := range map[string]string{
@@ -362,9 +358,8 @@ func TestServerBlocks(t *testing.T) {
 	if got := s.query("web.pool.example.net.", dns.TypeA); len(got.Answer) != 1 {
 		t.Errorf("after the reload: got\n%s\nwant one address", got)
 	}
-	for deadline := time.Now().Add(20 * time.Second); len(process.snapshot()) != 1; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("got %d registrars, want the one that is still used", len(process.snapshot()))
-		}
+	await(t, "the registrar of the third block ends", registrars[1].closed)
+	if got := process.snapshot(); len(got) != 1 || got[0] != registrars[0] {
+		t.Errorf("got %d registrars, want only the one that is still used", len(got))
 	}
 }

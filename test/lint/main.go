@@ -4,6 +4,7 @@
 //   - exhaustive: a switch over an enumeration has all cases, or a default
 //   - errorlint: errors are wrapped with %w, and compared with errors.Is and errors.As
 //   - pure: no clock, global chance, goroutine or socket in cores and codecs
+//   - busy: no waiting with runtime.Gosched, which takes a processor from what it waits for
 //
 // What no other package uses is found by the command in the folder unused.
 package main
@@ -35,7 +36,7 @@ func main() {
 	set(enums, "typeignore", open)
 	set(errs, "errorf", "true")
 	productOnly(enums)
-	unitchecker.Main(enums, errs, pure.New(pure.Cores))
+	unitchecker.Main(enums, errs, pure.New(pure.Cores), pure.Busy)
 }
 
 func set(a *analysis.Analyzer, flag, value string) {

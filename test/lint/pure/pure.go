@@ -1,5 +1,6 @@
 // Package pure has an analyzer that finds what makes a protocol core depend on more
 // than its input: clocks and timers, global chance, goroutines, locks and sockets.
+// Another one finds busy waits anywhere.
 package pure
 
 import (
@@ -92,4 +93,18 @@ func forbidden(o types.Object) string {
 		}
 	}
 	return ""
+}
+
+// Busy is an analyzer that finds loops that wait by yielding the processor.
+var Busy = &analysis.Analyzer{
+	Name: "busy",
+	Doc:  "find uses of runtime.Gosched",
+	Run: func(pass *analysis.Pass) (any, error) {
+		for id, o := range pass.TypesInfo.Uses {
+			if o.Pkg() != nil && o.Pkg().Path() == "runtime" && o.Name() == "Gosched" {
+				pass.Reportf(id.Pos(), "busy wait: wait for an event")
+			}
+		}
+		return nil, nil
+	},
 }

@@ -9,5 +9,7 @@ import (
 // TestPure: each "want" in testdata is found, and nothing else.
 func TestPure(t *testing.T) {
 	a := New(map[string]Core{"core": {Drivers: []string{"driver.go"}}, "locks": {Locks: true}})
-	analysistest.Run(t, analysistest.TestData(), a, "core", "locks", "other")
+	analysistest.Run(t, analysistest.TestData(), a, "core", "locks", "clocks")
 }
+
+func TestBusy(t *testing.T) { analysistest.Run(t, analysistest.TestData(), Busy, "busy") }

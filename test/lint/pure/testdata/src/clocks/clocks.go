@@ -1,4 +1,4 @@
-package other
+package clocks
 
 import "time"
 

@@ -1,0 +1,45 @@
+package rserpool
+
+import (
+	"runtime"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// await waits for a channel to be closed, or to have a value.
+func await[T any](t *testing.T, what string, c <-chan T) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited %v in vain: %s", patience, what)
+	}
+}
+
+// awaitCollected waits for a channel that is closed when the garbage collector has
+// found something. One collection may find too little.
+func awaitCollected(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	eventually(t, what, func() bool {
+		runtime.GC()
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// eventually waits for what sends no event, such as the end of a goroutine of CoreDNS.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for start := time.Now(); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatalf("waited %v in vain: %s", patience, what)
+		}
+	}
+}
