@@ -126,9 +126,14 @@ func (e *kernelEndpoint) listen(v6 bool, port uint16) (err error) {
 
 // quietOwn stops the kernel's HEARTBEATs to those of a peer's addresses that
 // this machine has too, though the peer is on another: they would come back to
-// this kernel, which would abort the association.
+// this kernel, which would abort the association. A peer whose primary address
+// is this machine's is on this machine, whatever else it lists: the kernel takes
+// no packet from elsewhere that has one of its own addresses as the source.
 func (e *kernelEndpoint) quietOwn(sock *kernelSocket, kid int32, peer []netip.AddrPort) (foreign []netip.AddrPort) {
 	s := e.machine.now()
+	if len(peer) > 0 && s.own(peer[0].Addr().Unmap()) {
+		return peer
+	}
 	foreign = s.foreignPorts(peer)
 	for _, ap := range peer {
 		if !slices.Contains(foreign, ap) {

@@ -57,12 +57,28 @@ func TestForgedAddresses(t *testing.T) {
 	}
 	c := ceiling{heap: peers*80<<10 + 4<<20, goroutines: 5*peers + 8, files: 2, left: 4 << 20}
 	g := beginSiege(t)
+	g.forgeAddresses(peers, c)
+	g.end(c)
+}
+
+// forgeAddresses has raw peers list addresses in their INITs that are not their
+// own.
+func (g *siege) forgeAddresses(peers int, c ceiling) {
+	t := g.t
 	victim, nobody := netip.MustParseAddr("127.9.9.9"), netip.MustParseAddr("203.0.113.7")
+	before := func(name, labels string) func() int {
+		was := g.stat(name, labels)
+		return func() int { return g.stat(name, labels) - was }
+	}
+	registrations := before("registrations_total", "")
+	refusals := before("rejections_total", `cause="invalid_values"`)
+	elements := before("elements", "")
 	var sockets []*victimSocket
 	var all []*rawPeer
 	for i := range peers {
 		own := netip.AddrFrom4([4]byte{127, 6, byte(i >> 8), byte(i)})
-		p := g.rawPeer(own, 7000)
+		// The kernel refuses a peer that lists the address and port of another.
+		p := g.rawPeer(own, 7000+uint16(i))
 		all = append(all, p)
 		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: victim.AsSlice(), Port: p.conn.LocalAddr().(*net.UDPAddr).Port})
 		if err != nil {
@@ -81,10 +97,10 @@ func TestForgedAddresses(t *testing.T) {
 		called.Element.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: 53, Addrs: []netip.Addr{nobody}}
 		p.send(wire(t, both), wire(t, stolen), wire(t, called))
 	}
-	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == honestElements+peers })
+	wait(t, "registrations", func() bool { return registrations() == peers })
 	g.watch()
 	began := time.Now()
-	wait(t, "refusals", func() bool { return g.stat("rejections_total", `cause="invalid_values"`) == 2*peers })
+	wait(t, "refusals", func() bool { return refusals() == 2*peers })
 	if took := time.Since(began); took > 3*time.Second*min(slow, 3) {
 		t.Errorf("refused after %v, want 2 s", took)
 	}
@@ -100,17 +116,14 @@ func TestForgedAddresses(t *testing.T) {
 		}
 	}
 	g.check(3*peers, c)
-	for _, p := range all {
-		p.abort() // and the server calls the elements
-	}
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	abortAll(all) // and the server calls the elements
+	wait(t, "end of the elements", func() bool { return elements() == 0 })
 	for _, v := range sockets {
 		if h, other := v.heartbeats.Load(), v.other.Load(); h == 0 || h > 8 || other > 0 {
 			t.Errorf("the victim got %d HEARTBEATs and %d other packets of one peer, want 1 to 8 and 0", h, other)
 		}
 	}
 	t.Logf("the victim got %d HEARTBEATs of the first peer", sockets[0].heartbeats.Load())
-	g.end(c)
 }
 
 // addresses asks DNS for a pool.

@@ -77,37 +77,60 @@ var floods = []struct {
 	}},
 }
 
-// TestFlood sends single packets from forged addresses as fast as it can. The
-// server keeps nothing of them.
+// flood sends single packets from forged addresses as fast as it can.
+func (g *siege) flood(packets int, f func(r *rand.Rand, port uint16) []byte) {
+	g.t.Helper()
+	r := rand.New(rand.NewPCG(3, 4))
+	attacker := g.forger(8)
+	for i := range packets {
+		attacker.send(f(r, g.asap.Port()))
+		if i == packets/2 {
+			// From here on the answers are refused.
+			attacker.close()
+			attacker = g.forger(8)
+		}
+		if i%(packets/10) == 0 {
+			g.watch()
+		}
+	}
+	attacker.close()
+}
+
+// halfOpen sends good INITs, whose cookies never come back.
+func (g *siege) halfOpen(n int) {
+	g.t.Helper()
+	for i := range n {
+		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 1+uint16(i))
+		p.cookie()
+		_ = p.conn.Close()
+	}
+}
+
+// onlyHonest checks that no associations are left but those of honest elements.
+func (g *siege) onlyHonest() {
+	g.t.Helper()
+	if n := g.stat("associations_open", ""); n != g.honest.elements {
+		g.t.Errorf("%d associations, want only the %d of honest elements", n, g.honest.elements)
+	}
+}
+
+// TestFlood sends single packets from forged addresses. The server keeps nothing
+// of them.
 func TestFlood(t *testing.T) {
 	c := ceiling{heap: 3 << 20, goroutines: 8, files: 2, cpu: 60 * time.Microsecond}
 	g := beginSiege(t)
+	packets := 20_000
+	if *long {
+		packets = 5_000_000
+	}
 	for _, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
 			g.before.CPU = g.now().CPU
-			packets, r := 20_000, rand.New(rand.NewPCG(3, 4))
-			if *long {
-				packets = 5_000_000
-			}
-			attacker := g.forger(8)
-			for i := range packets {
-				attacker.send(f.make(r, g.asap.Port()))
-				if i == packets/2 {
-					// From here on the answers are refused.
-					attacker.close()
-					attacker = g.forger(8)
-				}
-				if i%(packets/10) == 0 {
-					g.watch()
-				}
-			}
-			attacker.close()
+			g.flood(packets, f.make)
 			g.check(packets, c)
 		})
 	}
-	if n := g.stat("associations_open", `transport="udp"`); n != honestElements {
-		t.Errorf("%d associations, want the %d of honest elements alone", n, honestElements)
-	}
+	g.onlyHonest()
 	g.end(c)
 }
 
@@ -119,15 +142,8 @@ func TestHalfOpen(t *testing.T) {
 	if *long {
 		n = 20_000
 	}
-	// Good INITs, whose cookies never come back.
-	for i := range n {
-		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 1+uint16(i))
-		p.cookie()
-		_ = p.conn.Close()
-	}
+	g.halfOpen(n)
 	g.check(n, c)
-	if n := g.stat("associations_open", `transport="udp"`); n != honestElements {
-		t.Errorf("%d associations, want the %d of honest elements alone", n, honestElements)
-	}
+	g.onlyHonest()
 	g.end(c)
 }

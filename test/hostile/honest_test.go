@@ -29,10 +29,11 @@ const (
 // honest are pool elements that want to stay registered, and a DNS client that
 // asks for them all the time.
 type honest struct {
-	t    *testing.T
-	s    *server
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+	t        *testing.T
+	s        *server
+	elements int
+	stop     context.CancelFunc
+	wg       sync.WaitGroup
 
 	mu    sync.Mutex
 	lost  []string
@@ -40,17 +41,17 @@ type honest struct {
 	wrong []string
 }
 
-// beHonest returns when all elements are registered.
-func (s *server) beHonest() *honest {
+// beHonest starts that many elements, and returns when all are registered.
+func (s *server) beHonest(elements int) *honest {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	h := &honest{t: s.t, s: s, stop: stop}
+	h := &honest{t: s.t, s: s, elements: elements, stop: stop}
 	s.t.Cleanup(h.end)
-	up := make(chan struct{}, honestElements)
-	for id := range honestElements {
+	up := make(chan struct{}, elements)
+	for id := range elements {
 		h.element(ctx, rserpool.PEID(id+1), up)
 	}
-	for range honestElements {
+	for range elements {
 		select {
 		case <-up:
 		case <-time.After(30 * time.Second):
@@ -58,6 +59,7 @@ func (s *server) beHonest() *honest {
 		}
 	}
 	h.wg.Go(func() { h.client(ctx) })
+	wait(s.t, "metrics with all honest elements", func() bool { return s.stat("elements", "") == elements })
 	return h
 }
 
@@ -108,7 +110,7 @@ func (h *honest) client(ctx context.Context) {
 		took := time.Since(began)
 		h.mu.Lock()
 		h.late = append(h.late, took)
-		if what := wrongAnswer(m, err); what != "" {
+		if what := h.wrongAnswer(m, err); what != "" {
 			h.wrong = append(h.wrong, what)
 		}
 		h.mu.Unlock()
@@ -116,7 +118,7 @@ func (h *honest) client(ctx context.Context) {
 }
 
 // wrongAnswer says what is wrong with an answer, "" if nothing is.
-func wrongAnswer(m *dns.Msg, err error) string {
+func (h *honest) wrongAnswer(m *dns.Msg, err error) string {
 	switch {
 	case err != nil:
 		return err.Error()
@@ -131,7 +133,7 @@ func wrongAnswer(m *dns.Msg, err error) string {
 				addrs++
 			}
 		case *dns.SRV:
-			if id := rr.Port - 8000; id >= 1 && id <= honestElements && rr.Target == fmt.Sprintf("pe-%08x.%s.%s", id, honestPool, zone) {
+			if id := rr.Port - 8000; id >= 1 && int(id) <= h.elements && rr.Target == fmt.Sprintf("pe-%08x.%s.%s", id, honestPool, zone) {
 				targets++
 			}
 		}

@@ -11,6 +11,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
+// kernelTimeout is the KEEP-ALIVE-TIMEOUT in the lab.
+const kernelTimeout = 2 * time.Second
+
 // beginKernelSiege starts a server that has only the kernel's SCTP, with honest
 // elements that use it. Raw peers reach it in UDP, by the kernel.
 func beginKernelSiege(t *testing.T, options ...string) *siege {
@@ -30,33 +33,54 @@ func beginKernelSiege(t *testing.T, options ...string) *siege {
 	}
 	set(encap)
 	t.Cleanup(func() { set(0) })
-	s := startServerOver(t, "kernel", encap, options...)
-	g := &siege{server: s, honest: s.beHonest()}
-	g.before = s.rest()
-	g.max = g.before
-	return g
+	s := startServerOver(t, "kernel", encap, append(options, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", kernelTimeout))...)
+	return &siege{server: s, honest: s.beHonest(kernelHonest)}
 }
 
-// hold waits for longer than a keep-alive may take, and checks that no honest
-// element was removed meanwhile.
-func (g *siege) hold(d time.Duration) {
+// attack runs an attack, which says what it may leave behind. In the end no
+// honest element may have been removed, and the server is at rest.
+func (g *siege) attack(name string, do func() ceiling) {
+	outer := g.t
+	defer func() { g.t = outer }()
+	outer.Run(name, func(t *testing.T) {
+		g.t = t
+		g.before = g.rest()
+		g.max = g.before
+		g.end(do())
+	})
+}
+
+// hold waits for longer than a keep-alive may take.
+func (g *siege) hold() {
 	g.t.Helper()
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+	for end := time.Now().Add(2 * kernelTimeout); time.Now().Before(end); time.Sleep(time.Second) {
 		g.watch()
 	}
-	g.honest.check()
-	for _, why := range []string{"no_ack", "send_failed", "unreachable"} {
-		if n := g.stat("elements_removed_total", `reason="`+why+`"`); n > 0 {
-			g.t.Errorf("%d living elements were removed: %s", n, why)
-		}
+}
+
+// connected are raw peers from one address with associations.
+func (g *siege) connected(n int, port uint16) (all []*rawPeer) {
+	g.t.Helper()
+	for i := range n {
+		p := g.rawPeer(loopback, port+uint16(i))
+		p.connect()
+		all = append(all, p)
+	}
+	return all
+}
+
+func abortAll(all []*rawPeer) {
+	for _, p := range all {
+		p.abort()
 	}
 }
 
-// TestKernel attacks the kernel's SCTP, in which all associations may share
-// buffers.
+// kernelHonest is how many honest elements there are.
+const kernelHonest = 134
+
+// TestKernel attacks the kernel's SCTP.
 func TestKernel(t *testing.T) {
-	const timeout = 2 * time.Second
-	g := beginKernelSiege(t, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))
+	g := beginKernelSiege(t)
 	for _, a := range []struct {
 		name               string
 		peers, count, size int
@@ -64,63 +88,129 @@ func TestKernel(t *testing.T) {
 		{"held by one association", 1, 8000, 100},
 		{"held by forty associations", 40, 100, 1300},
 	} {
-		t.Run(a.name, func(t *testing.T) {
-			g.t = t
-			c := ceiling{heap: 4 << 20, goroutines: a.peers + 8, files: a.peers + 2}
-			var all []*rawPeer
-			for i := range a.peers {
-				p := g.rawPeer(loopback, uint16(2000+i))
-				p.connect()
+		g.attack(a.name, func() ceiling {
+			all := g.connected(a.peers, 2000)
+			for _, p := range all {
 				p.ssn = 1 // 0 never comes, so that none of these can be delivered
 				for range a.count {
 					p.write(packet(p.src, p.dst, p.tag, p.data(3, make([]byte, a.size))))
 				}
-				all = append(all, p)
 			}
-			g.hold(2 * timeout)
-			g.check(a.peers*a.count, c)
-			for _, p := range all {
-				p.abort()
-			}
+			g.hold()
+			g.check(a.peers*a.count, ceiling{heap: 4 << 20, goroutines: a.peers + 8, files: a.peers + 2})
+			abortAll(all)
+			return ceiling{}
 		})
 	}
-	g.t = t
 	g.crowd().makeBig()
 	ask := wire(t, askBig)
-	g.before = g.rest()
-	t.Run("never reads, never acknowledges", func(t *testing.T) {
-		g.t = t
+	g.attack("never reads, never acknowledges", func() ceiling {
 		const peers, each = 100, 6
-		g.max = g.before
-		// 32 MiB in all queues, and one message for each peer beyond.
-		c := ceiling{heap: 48<<20 + peers*100<<10, goroutines: 3*peers + 8, files: peers + 2}
-		var all []*rawPeer
-		for i := range peers {
-			p := g.rawPeer(loopback, uint16(3000+i))
-			p.connect()
-			all = append(all, p)
+		all := g.connected(peers, 3000)
+		for _, p := range all {
 			for range each {
 				p.send(ask)
 			}
 		}
-		g.hold(2 * timeout)
-		g.check(peers*each, c)
-		for _, p := range all {
-			p.abort()
-		}
+		g.hold()
+		// 32 MiB in all queues, and one message for each peer beyond.
+		g.check(peers*each, ceiling{heap: 48<<20 + peers*100<<10, goroutines: 3*peers + 8, files: peers + 2})
+		abortAll(all)
+		return ceiling{left: 4 << 20}
 	})
-	t.Run("never reads", func(t *testing.T) {
-		g.t = t
-		const peers, each = 150, 20
-		g.max = g.before
-		c := ceiling{heap: 48<<20 + peers*100<<10, goroutines: 3*peers + 8, files: peers + 2}
+	g.attack("never reads", func() ceiling {
+		const peers, each = 300, 20
 		end := g.deafUsers(peers, each, ask)
-		g.hold(2 * timeout)
-		g.check(peers*each, c)
+		g.hold()
+		g.check(peers*each, ceiling{heap: 48<<20 + peers*100<<10, goroutines: 3*peers + 8, files: peers + 2})
 		end()
+		return ceiling{left: 4 << 20}
 	})
-	g.t = t
-	g.end(ceiling{left: 4 << 20})
+}
+
+// TestKernelHandshakes attacks the kernel's SCTP with handshakes.
+func TestKernelHandshakes(t *testing.T) {
+	const limit = 500 // associations
+	g := beginKernelSiege(t, fmt.Sprintf("limit associations %d", limit))
+	for _, f := range floods {
+		g.attack("flood of "+f.name, func() ceiling {
+			const packets = 5000
+			g.flood(packets, f.make)
+			g.check(packets, ceiling{heap: 2 << 20, goroutines: 8, files: 2})
+			g.onlyHonest()
+			return ceiling{}
+		})
+	}
+	g.attack("half open", func() ceiling {
+		const n = 1000
+		g.halfOpen(n)
+		g.check(n, ceiling{heap: 2 << 20, goroutines: 8, files: 2})
+		g.onlyHonest()
+		return ceiling{}
+	})
+	g.attack("many associations from one address", func() ceiling {
+		const n, room = 500, limit - kernelHonest
+		all := g.connected(n, 10_000)
+		wait(g.t, "refusals", func() bool { return g.stat("transport_refused_total", "") >= n-room })
+		if n := g.stat("associations_open", ""); n != limit {
+			g.t.Errorf("%d associations, want the limit of %d", n, limit)
+		}
+		g.hold()
+		g.check(n, ceiling{heap: room * 8 << 10, goroutines: room + 8, files: room + 2})
+		abortAll(all)
+		return ceiling{}
+	})
+	g.attack("associations that end as they begin", func() ceiling {
+		const n = 500
+		for i := range n {
+			p := g.rawPeer(loopback, 20_000+uint16(i))
+			c := p.cookie()
+			p.write(packet(p.src, p.dst, p.tag, chunk(chunkCookieEcho, 0, c),
+				p.data(3, wire(g.t, registration("brief", uint32(i+1), loopback))), chunk(chunkAbort, 0, nil)))
+			_ = p.conn.Close()
+		}
+		g.check(n, ceiling{heap: 2 << 20, goroutines: 16, files: 16})
+		wait(g.t, "end of the associations", func() bool {
+			return g.stat("associations_open", "") == kernelHonest && g.stat("elements", "") == kernelHonest
+		})
+		return ceiling{}
+	})
+	g.attack("calls half taken", func() ceiling {
+		const peers = 100
+		g.callsHalfTaken(peers)
+		g.check(peers, ceiling{heap: peers*16<<10 + 2<<20, goroutines: 2*peers + 8, files: peers + 2})
+		return ceiling{left: 4 << 20}
+	})
+	g.attack("forged addresses", func() ceiling {
+		const peers = 20
+		g.forgeAddresses(peers, ceiling{heap: peers*80<<10 + 4<<20, goroutines: 5*peers + 8, files: peers + 2})
+		return ceiling{}
+	})
+}
+
+// TestKernelRegistrar attacks the registrar over the kernel's SCTP.
+func TestKernelRegistrar(t *testing.T) {
+	const quota, peers = 300, 16
+	scope := netip.AddrPortFrom(loopback, freePort(t, "udp"))
+	g := beginKernelSiege(t, fmt.Sprintf("limit elements_per_association %d", quota),
+		fmt.Sprintf("limit peers %d", peers), fmt.Sprintf("enrp %v", scope), "timer MAX-TIME-NO-RESPONSE 1s")
+	g.attack("quota", func() ceiling {
+		const attempts = 2000
+		g.exceedQuota(quota, attempts, ceiling{heap: quota*1500 + 4<<20, goroutines: 16, files: 3, cpu: 600 * time.Microsecond})
+		return ceiling{left: quota * 200}
+	})
+	g.attack("keep-alives unanswered", func() ceiling {
+		const peers, each = 10, 50
+		g.keepAlivesUnanswered(peers, each, 1)
+		g.check(peers*each, ceiling{heap: peers*each*2000 + 4<<20, goroutines: peers + 16, files: peers + 2})
+		return ceiling{left: 4 << 20}
+	})
+	g.attack("false registrars", func() ceiling {
+		const attempts = 100
+		g.falseRegistrars(scope, peers, attempts,
+			ceiling{heap: attempts*10<<10 + 2<<20, goroutines: attempts + 20, files: attempts + 3})
+		return ceiling{}
+	})
 }
 
 // deafUsers are users of the kernel's SCTP that ask and never read.

@@ -17,20 +17,26 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// crowd are peers with an SCTP of their own, in one process.
+// crowd are peers with one SCTP stack, of the kind that the server has.
 type crowd struct {
 	s     *server
 	stack *sctp.Stack
+	kind  sctp.Kind
 }
 
 func (s *server) crowd() *crowd {
 	s.t.Helper()
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
-	if err != nil {
+	c := &crowd{s: s, kind: sctp.UDP}
+	mode := sctp.UDPOnly
+	if s.via == rserpool.ViaKernel {
+		c.kind, mode = sctp.Kernel, sctp.KernelOnly
+	}
+	var err error
+	if c.stack, err = sctp.NewStack(sctp.StackConfig{Mode: mode}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = stack.Close() })
-	return &crowd{s, stack}
+	s.t.Cleanup(func() { _ = c.stack.Close() })
+	return c
 }
 
 // peer is one association of a crowd.
@@ -59,7 +65,7 @@ func (c *crowd) peer(at netip.Addr, mute bool) *peer {
 	if p.ep, err = c.stack.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.AddrPortFrom(at, 0)}}, p.handle); err != nil {
 		c.s.t.Fatal(err)
 	}
-	p.assoc = p.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{c.s.asap}, Kind: sctp.UDP, EncapPort: c.s.encap})
+	p.assoc = p.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{c.s.asap}, Kind: c.kind, EncapPort: c.s.encap})
 	select {
 	case <-p.up:
 	case <-time.After(30 * time.Second):

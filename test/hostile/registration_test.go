@@ -20,6 +20,14 @@ func TestQuota(t *testing.T) {
 	}
 	c := ceiling{heap: quota*1500 + 4<<20, goroutines: 16, files: 2, cpu: 80 * time.Microsecond, left: quota * 200}
 	g := beginSiege(t, options...)
+	g.exceedQuota(quota, attempts, c)
+	g.end(c)
+}
+
+// exceedQuota has one association register more elements than it may.
+func (g *siege) exceedQuota(quota, attempts int, c ceiling) {
+	t := g.t
+	before := g.stat("elements", "")
 	p := g.crowd().peer(loopback, false)
 	for i := range attempts {
 		p.ask(registration("quota", uint32(i+1), loopback))
@@ -32,10 +40,9 @@ func TestQuota(t *testing.T) {
 	if n := p.causes[rserpool.CauseLackOfResources]; n != attempts-quota || len(p.causes) != 1 {
 		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, attempts-quota, rserpool.CauseLackOfResources)
 	}
-	wait(t, "right number of elements", func() bool { return g.stat("elements", "") == honestElements+quota })
+	wait(t, "right number of elements", func() bool { return g.stat("elements", "") == before+quota })
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
-	g.end(c)
+	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == before })
 }
 
 // TestFatElements has one association register elements that are as large as
@@ -76,6 +83,16 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 	}
 	c := ceiling{heap: peers*each*2000 + 4<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
 	g := beginSiege(t, "timer KEEP-ALIVE-TIMEOUT 2s")
+	g.keepAlivesUnanswered(peers, each, rounds)
+	g.check(peers*each*rounds, c)
+	g.end(c)
+}
+
+// keepAlivesUnanswered has elements register that acknowledge no keep-alive. The
+// KEEP-ALIVE-TIMEOUT is 2 s.
+func (g *siege) keepAlivesUnanswered(peers, each, rounds int) {
+	t := g.t
+	before := g.stat("elements", "")
 	var all []*peer
 	for i := range peers {
 		all = append(all, g.crowd().peer(netip.AddrFrom4([4]byte{127, 4, 0, byte(i + 1)}), true))
@@ -89,20 +106,19 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 		for _, p := range all {
 			p.await(p.sent)
 		}
-		g.watch()
 		registered := time.Now()
-		wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+		wait(t, "elements in the metrics", func() bool { return g.stat("elements", "") == before+peers*each })
+		g.watch()
+		wait(t, "end of the elements", func() bool { return g.stat("elements", "") == before })
 		// An interval of 1 s and a half, the timeout of 2 s, and what the test
 		// takes to look.
 		if took := time.Since(registered); took > 3500*time.Millisecond+time.Second*min(slow, 3) {
 			t.Errorf("deaf elements were there for %v, want 3.5 s", took)
 		}
 	}
-	g.check(peers*each*rounds, c)
 	for _, p := range all {
 		p.close()
 	}
-	g.end(c)
 }
 
 // TestCallsHalfTaken has elements end their associations, so that the
@@ -114,6 +130,16 @@ func TestCallsHalfTaken(t *testing.T) {
 	}
 	c := ceiling{heap: peers*16<<10 + 2<<20, goroutines: 2*peers + 8, files: 2, left: 4 << 20}
 	g := beginSiege(t)
+	g.callsHalfTaken(peers)
+	g.check(peers, c)
+	g.end(c)
+}
+
+// callsHalfTaken has elements end their associations, and answer the registrar's
+// calls half.
+func (g *siege) callsHalfTaken(peers int) {
+	t := g.t
+	registrations, elements := g.stat("registrations_total", ""), g.stat("elements", "")
 	for i := range peers {
 		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 5, byte(i >> 8), byte(i)}), 7000)
 		p.connect()
@@ -122,16 +148,14 @@ func TestCallsHalfTaken(t *testing.T) {
 		defer p.abort()
 		go p.halfAnswer()
 	}
-	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == honestElements+peers })
+	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == registrations+peers })
 	g.watch()
 	registered := time.Now()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == elements })
 	// PROBE-TIMEOUT is 2 s, and each 512 probes take turns.
 	if took, most := time.Since(registered), time.Duration(1+peers/512)*2*time.Second+2*time.Second*min(slow, 2); took > most {
 		t.Errorf("elements that take calls half were there for %v, want at most %v", took, most)
 	}
-	g.check(peers, c)
-	g.end(c)
 }
 
 // TestAddresses registers elements with addresses that are none of the

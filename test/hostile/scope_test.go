@@ -15,8 +15,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// falsePeer is an association to the server's ENRP endpoint, of whoever says to
-// be a registrar.
+// falsePeer is an association to the server's ENRP endpoint, of a peer that says
+// to be a registrar.
 type falsePeer struct {
 	t     *testing.T
 	id    rserpool.ServerID
@@ -38,7 +38,7 @@ func (c *crowd) falsePeer(at netip.Addr, to netip.AddrPort, id rserpool.ServerID
 	if err != nil {
 		c.s.t.Fatal(err)
 	}
-	p.assoc = p.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{to}, Kind: sctp.UDP, EncapPort: c.s.encap})
+	p.assoc = p.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{to}, Kind: c.kind, EncapPort: c.s.encap})
 	select {
 	case <-up:
 	case <-time.After(30 * time.Second):
@@ -165,6 +165,13 @@ func TestFalseRegistrars(t *testing.T) {
 	}
 	c := ceiling{heap: attempts*80<<10 + 2<<20, goroutines: 5*attempts + 20, files: 2, cpu: 20 * time.Millisecond}
 	g, at := beginScopeSiege(t, fmt.Sprintf("limit peers %d", limit))
+	g.falseRegistrars(at, limit, attempts, c)
+	g.end(c)
+}
+
+// falseRegistrars has one host say to be more registrars than there may be.
+func (g *siege) falseRegistrars(at netip.AddrPort, limit, attempts int, c ceiling) {
+	t := g.t
 	crowd := g.crowd()
 	var all []*falsePeer
 	for i := range attempts {
@@ -179,7 +186,6 @@ func TestFalseRegistrars(t *testing.T) {
 		_ = p.ep.Close()
 	}
 	wait(t, "end of the peers", func() bool { return g.stat("peers", "") == 0 })
-	g.end(c)
 }
 
 // TestForgedPresences has presences come by multicast without end, from many

@@ -279,7 +279,7 @@ type siege struct {
 func beginSiege(t *testing.T, options ...string) *siege {
 	t.Helper()
 	s := startServer(t, options...)
-	g := &siege{server: s, honest: s.beHonest()}
+	g := &siege{server: s, honest: s.beHonest(honestElements)}
 	g.before = s.rest()
 	g.max = g.before
 	return g
