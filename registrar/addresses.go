@@ -73,18 +73,6 @@ func (r *Registrar) place(ev Addresses) {
 	}
 }
 
-// outer leaves out the loopback, unless there is nothing else: an address of the
-// loopback means another machine to everybody who reads it. It also leaves out
-// what cannot be called.
-func outer(addrs []netip.AddrPort) []netip.AddrPort {
-	addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsUnspecified() })
-	isOuter := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }
-	if slices.ContainsFunc(addrs, isOuter) {
-		addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return !isOuter(a) })
-	}
-	return addrs
-}
-
 // inner reports whether we are on the loopback only.
 func (p *places) inner() bool { return len(p.enrp) > 0 && p.enrp[0].Addr().IsLoopback() }
 
@@ -119,7 +107,7 @@ func (r *Registrar) ofHost(addrs []netip.Addr) []netip.Addr {
 
 // atHome reports whether the association is from the host of another registrar's
 // element.
-func (r *Registrar) atHome(a *assoc, f *entry) bool {
+func (r *Registrar) atHome(a *client, f *entry) bool {
 	listed := slices.Concat(f.PE().ASAPTransport.Addrs, f.PE().UserTransport.Addrs)
 	return slices.Contains(r.ofHost(listed), a.primary())
 }
@@ -149,7 +137,7 @@ func (r *Registrar) onAddresses(ev Addresses) {
 	}
 	r.places.former = former
 	r.tellAll(r.presence(0, false))
-	r.callSoon()
+	r.connectSoon()
 	if r.cfg.Discover {
 		r.discovery.eager = r.now.Add(r.cfg.Timers.MentorDiscovery)
 		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
@@ -167,23 +155,10 @@ func (r *Registrar) onAddresses(ev Addresses) {
 	}
 }
 
-// callSoon calls now all that were to be called later.
-func (r *Registrar) callSoon() {
-	callers := slices.Clone(r.peers.seeds)
-	for _, p := range r.peers.list {
-		callers = append(callers, &p.caller)
-	}
-	for _, c := range callers {
-		if !c.busy && c.timer.armed() {
-			r.hasten(c)
-		}
-	}
-}
-
 // doubt asks a peer over its present association for a sign of life, and notes
 // since when it owes one.
 func (r *Registrar) doubt(p *peer) {
-	if p.assoc != nil && p.doubted.IsZero() {
+	if p.link != nil && p.doubted.IsZero() {
 		p.doubted = r.now
 		r.sendPresence(p, true)
 	}
@@ -202,10 +177,10 @@ func (r *Registrar) isSilent(p *peer) bool {
 // peers are called anew.
 func (m *move) due(r *Registrar, _ *timer) {
 	for _, p := range r.peers.list {
-		if p.assoc != nil && p.assoc.up && r.isSilent(p) {
+		if p.link != nil && p.link.up && r.isSilent(p) {
 			r.logf(false, "association with registrar %v has not survived the change of addresses", p.id)
 			p.doubted = time.Time{}
-			r.act(Close{Assoc: p.assoc.id, Abort: true})
+			r.act(Close{Assoc: p.link.id, Abort: true})
 		}
 	}
 }

@@ -63,10 +63,10 @@ func (w *world) wantConnects(want ...string) {
 // joins has a registrar take the last call and be a peer.
 func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
 	w.t.Helper()
-	w.takes(w.r.probes.ref, id, proved)
+	w.takes(w.r.refs, id, proved)
 	w.tell(id, m)
 	w.trace = nil
-	if p := w.r.peers.byID[m.Sender]; p == nil || p.assoc == nil {
+	if p := w.r.peers.byID[m.Sender]; p == nil || p.link == nil {
 		w.t.Fatalf("registrar %v is no peer", m.Sender)
 	}
 }
@@ -145,7 +145,7 @@ func TestSharedAddressFormer(t *testing.T) {
 	w.down(3)
 	refuse := func(d time.Duration) {
 		for end := w.now.Add(d); w.now.Before(end); w.pass(time.Second) {
-			for ref := range w.r.peers.calls {
+			for ref := range w.r.peers.connecting {
 				w.handle(Connecting{Ref: ref})
 			}
 		}
@@ -207,7 +207,7 @@ func TestHeardIsNotAlone(t *testing.T) {
 	w.trace, w.logs = nil, true
 	for range 30 {
 		w.pass(time.Second)
-		for ref := range w.r.peers.calls {
+		for ref := range w.r.peers.connecting {
 			w.handle(Connecting{Ref: ref})
 		}
 	}
@@ -266,12 +266,12 @@ func TestAddressesAnnounced(t *testing.T) {
 	}
 	w.handle(Connecting{Ref: 1}) // no route
 	w.pass(20 * time.Second)
-	w.handle(Connecting{Ref: w.r.probes.ref})
+	w.handle(Connecting{Ref: w.r.refs})
 	if !w.r.Ready() {
 		t.Fatal("not ready")
 	}
 	w.pass(5 * time.Second)
-	for ref := range w.r.peers.calls {
+	for ref := range w.r.peers.connecting {
 		w.handle(Connecting{Ref: ref})
 	}
 	w.trace, w.logs = nil, true
@@ -362,7 +362,7 @@ func TestLostAddress(t *testing.T) {
 	w.down(2)
 	w.wantConnects("[10.0.9.2:9901]")
 	w.pass(time.Minute / 2)
-	if w.r.peers.byID[third].assoc.id != 3 {
+	if w.r.peers.byID[third].link.id != 3 {
 		t.Error("the peer that answers is called too")
 	}
 }
@@ -393,8 +393,8 @@ func TestPeerMoves(t *testing.T) {
 	w.want()
 	w.wantHomes("a:1@20000002")
 	p := w.r.peers.byID[greater]
-	if p.assoc == nil || p.assoc.id != 6 || p.state != PeerActive || p.caller.addrs[0] != netip.MustParseAddrPort("10.0.9.7:9901") {
-		t.Errorf("peer is %v at %v", p.state, p.caller.addrs)
+	if p.link == nil || p.link.id != 6 || p.state != PeerActive || p.conn.addrs[0] != netip.MustParseAddrPort("10.0.9.7:9901") {
+		t.Errorf("peer is %v at %v", p.state, p.conn.addrs)
 	}
 }
 

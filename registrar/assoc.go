@@ -6,12 +6,16 @@ import (
 	"time"
 )
 
-// assoc is an association, established or being opened by a probe.
+// assoc is an association, established or being opened by us. It is either a
+// [client], of the ASAP endpoint, or a [link], of the ENRP endpoint.
 type assoc struct {
+	client *client
+	link   *link
+
 	id   AssocID
 	via  Via
 	up   bool
-	ours bool // opened by a probe
+	ours bool // opened by us
 	upAt time.Time
 	// peer are the peer's confirmed addresses, in plain form and without zones.
 	// The first is the one that the peer has proved to be at. claimed are those that
@@ -22,21 +26,7 @@ type assoc struct {
 
 	older, newer *assoc // in the list of all associations
 
-	elements elements // that it owns
-	subs     map[*watched]*subscription
-	claims   []*claim // that are from this association
-	held     []*held  // registrations that wait for an address
-	missed   []missed // elements that have not answered over it
-	probe    *probe   // that asks elements over this association
-	inquiry  *inquiry // that has opened it, until it is up
-	linger   timer
-	errors   bucket
-
-	// Those of the ENRP endpoint have no more than these beside the above.
-	enrp   bool
-	caller *caller // that has opened it, nil if the peer has
-	sender *peer   // that was heard on it first, nil before that
-	rate   bucket  // of messages
+	errors bucket // ASAP_ERROR or ENRP_ERROR messages
 }
 
 // peerKey is where a peer has proved to be. Of several peers behind an address
@@ -47,26 +37,6 @@ type peerKey struct {
 	addr  netip.AddrPort
 	encap uint16
 }
-
-// maxPeerAddrs bounds the addresses of a peer that are looked at; SCTP stacks
-// have far fewer.
-const maxPeerAddrs = 64
-
-// plain returns addresses without zones and IPv4-mapped forms.
-func plain(addrs []netip.AddrPort) []netip.AddrPort {
-	list := make([]netip.AddrPort, 0, min(len(addrs), maxPeerAddrs))
-	for _, a := range addrs {
-		if len(list) == maxPeerAddrs {
-			break
-		}
-		if a.IsValid() {
-			list = append(list, netip.AddrPortFrom(plainAddr(a.Addr()), a.Port()))
-		}
-	}
-	return list
-}
-
-func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
 // primary is the address that the peer has proved to be at; the zero value if
 // the host did not tell one.
@@ -83,12 +53,12 @@ func (a *assoc) has(addr netip.Addr) bool { return hasAddr(a.peer, addr) }
 // lists reports whether addr is one of the association's, confirmed or not.
 func (a *assoc) lists(addr netip.Addr) bool { return a.has(addr) || hasAddr(a.claimed, addr) }
 
-func hasAddr(set []netip.AddrPort, addr netip.Addr) bool {
-	return slices.ContainsFunc(set, func(p netip.AddrPort) bool { return p.Addr() == addr })
-}
+// inUDP reports whether the association is SCTP in UDP, of user space or the kernel.
+func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
 
-func (r *Registrar) newAssoc(id AssocID) *assoc {
-	a := &assoc{id: id, older: r.newest}
+// newAssoc notes an association, which its client or link embeds.
+func (r *Registrar) newAssoc(a *assoc, id AssocID) {
+	a.id, a.older = id, r.newest
 	if r.newest != nil {
 		r.newest.newer = a
 	} else {
@@ -96,32 +66,26 @@ func (r *Registrar) newAssoc(id AssocID) *assoc {
 	}
 	r.newest = a
 	r.assocs[id] = a
-	return a
 }
 
 func (r *Registrar) onAssocUp(ev AssocUp) {
 	a := r.assocs[ev.Assoc]
-	if ev.Assoc == 0 || a != nil && a.up {
+	switch {
+	case ev.Assoc == 0 || a != nil && a.up:
 		return // the host's mistake
-	}
-	if a == nil {
-		a = r.newAssoc(ev.Assoc)
-		a.enrp = ev.ENRP
+	case a == nil && ev.ENRP:
+		a = &r.newLink(ev.Assoc).assoc
+	case a == nil:
+		a = &r.newClient(ev.Assoc).assoc
 	}
 	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
 	r.setPeers(a, ev.Peer, ev.Claimed, ev.Translated)
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
-	switch {
-	case a.enrp:
-		r.linkUp(a)
-	case a.probe != nil:
-		a.probe.connected(r)
-	default:
-		r.leaveIdle(a)
-	}
-	if q := a.inquiry; q != nil {
-		q.askOver(r, a)
+	if a.link != nil {
+		r.linkUp(a.link)
+	} else {
+		r.clientUp(a.client)
 	}
 }
 
@@ -140,7 +104,9 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 			r.addPrimary(a)
 		}
 	}
-	r.confirmed(a)
+	if a.client != nil {
+		r.confirmed(a.client)
+	}
 }
 
 // setPeers notes the addresses that are taken for the peer's: the first, from which
@@ -159,7 +125,7 @@ func (r *Registrar) setPeers(a *assoc, peer, claimed []netip.AddrPort, translate
 
 // keys are where the peer has proved to be, without and with its UDP port.
 func (a *assoc) keys() [2]peerKey {
-	k := peerKey{enrp: a.enrp, via: a.via, addr: a.peer[0]}
+	k := peerKey{enrp: a.link != nil, via: a.via, addr: a.peer[0]}
 	with := k
 	with.encap = a.encap
 	return [2]peerKey{k, with}
@@ -189,26 +155,12 @@ func (r *Registrar) dropPrimary(a *assoc) {
 	}
 }
 
-// associated returns an established association of the ASAP endpoint with a
-// peer that has proved to be at one of the addresses, nil if there is none. If the
-// peer's UDP port is known it must not have another one.
-func (r *Registrar) associated(via Via, addrs []netip.AddrPort, encap uint16) *assoc {
+// at returns an established association with a peer that has proved to be at one of
+// the addresses, over the kinds of SCTP in vias; nil if there is none. If the peer's
+// UDP port is known it must not have another one.
+func (r *Registrar) at(enrp bool, vias []Via, addrs []netip.AddrPort, encap uint16) *assoc {
 	for _, addr := range addrs {
-		if a := r.byPrimary[peerKey{via: via, addr: addr, encap: encap}]; a != nil {
-			return a
-		}
-		if a := r.byPrimary[peerKey{via: via, addr: addr}]; a != nil && a.encap == 0 {
-			return a
-		}
-	}
-	return nil
-}
-
-// sctpAssociated is the same for any kind of SCTP, on the endpoint of ENRP or of
-// ASAP.
-func (r *Registrar) sctpAssociated(enrp bool, addrs []netip.AddrPort, encap uint16) *assoc {
-	for _, addr := range addrs {
-		for _, via := range [...]Via{ViaKernel, ViaUDP} {
+		for _, via := range vias {
 			if a := r.byPrimary[peerKey{enrp, via, addr, encap}]; a != nil {
 				return a
 			}
@@ -216,6 +168,17 @@ func (r *Registrar) sctpAssociated(enrp bool, addrs []netip.AddrPort, encap uint
 				return a
 			}
 		}
+	}
+	return nil
+}
+
+// anySCTP are the kinds of SCTP.
+var anySCTP = []Via{ViaKernel, ViaUDP}
+
+// clientAt returns an association of the ASAP endpoint; see at.
+func (r *Registrar) clientAt(vias []Via, addrs []netip.AddrPort, encap uint16) *client {
+	if a := r.at(false, vias, addrs, encap); a != nil {
+		return a.client
 	}
 	return nil
 }
@@ -241,38 +204,9 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 		a.up = false
 		r.stats.Associations[viaIndex(a.via)]--
 	}
-	if a.enrp {
-		r.linkDown(a)
-		return
-	}
-	r.timers.stop(&a.linger)
-	r.unsubscribeAll(a)
-	r.dropClaims(a)
-	r.dropHeld(a)
-	r.missed -= len(a.missed)
-	a.missed = nil
-	if a.inquiry != nil {
-		a.inquiry.refused(r)
-	}
-	if a.probe != nil {
-		a.probe.lost(r)
-	}
-	if a.elements.n > 0 {
-		r.probeElements(a)
+	if a.link != nil {
+		r.linkDown(a.link)
+	} else {
+		r.clientDown(a.client)
 	}
 }
-
-// leaveIdle closes an association that the registrar has opened some time
-// after nothing needs it any more.
-func (r *Registrar) leaveIdle(a *assoc) {
-	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
-	switch {
-	case !idle:
-		r.timers.stop(&a.linger)
-	case !a.linger.armed():
-		r.timers.arm(&a.linger, a, r.now.Add(r.cfg.Timers.Linger))
-	}
-}
-
-// due closes an idle association.
-func (a *assoc) due(r *Registrar, _ *timer) { r.act(Close{Assoc: a.id}) }

@@ -76,7 +76,7 @@ func (r *Registrar) sweepSome(p *peer) {
 		if e.Note.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
-			if r.sctpAssociated(false, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
+			if r.clientAt(anySCTP, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
 				r.adopt(e, calls)
 			} else {
 				r.removeForeign(e)

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -22,7 +23,7 @@ type note struct {
 	claim  *claim
 	former *[maxFormerOwners]AssocID
 
-	// seen is the audit in which its home has named it last.
+	// seen is the audit of its home in which that has named it last.
 	seen uint64
 }
 
@@ -91,6 +92,22 @@ func (r *Registrar) publish(c change, why occasion) {
 		r.dropIdlePool(x.Handle())
 	case r.roster:
 	default:
+		x.Note.seen = r.peers.byID[c.To.Home()].audit.number
 		r.homeTold(x.Handle(), x.ID())
 	}
+}
+
+// offered says how a peer has named an element.
+type offered uint8
+
+const (
+	inUpdate   offered = iota // something has become of it
+	inTable                   // it is among the peer's own
+	inDownload                // it is in the handlespace, whichever registrar its home is
+)
+
+// foreign is an element as another registrar has told it. When it expires is the
+// business of its home.
+func foreign(e *rserpool.PoolElement) *handlespace.Element {
+	return &handlespace.Element{PoolElement: *e}
 }

@@ -29,7 +29,7 @@ import (
 // The sender's T2-registration timer is 30 s (RFC 5352, Section 7.1).
 type claim struct {
 	on    *entry
-	assoc *assoc
+	assoc *client
 	// msg is an *asap.Registration or an *asap.Deregistration. An element has
 	// at most one claim of each kind.
 	msg  asap.Message
@@ -52,7 +52,7 @@ func (c *claim) isRegistration() bool {
 }
 
 // claim has a registration or a deregistration wait for the end of an element.
-func (r *Registrar) claim(on *entry, a *assoc, m asap.Message) {
+func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 	c := &claim{on: on, assoc: a}
 	switch m := m.(type) {
 	case *asap.Registration:
@@ -168,7 +168,7 @@ func (r *Registrar) dropClaim(c *claim) {
 }
 
 // dropClaims forgets the claims of an association that is gone.
-func (r *Registrar) dropClaims(a *assoc) {
+func (r *Registrar) dropClaims(a *client) {
 	for len(a.claims) > 0 {
 		r.dropClaim(a.claims[0])
 	}
@@ -176,7 +176,7 @@ func (r *Registrar) dropClaims(a *assoc) {
 
 // dropOwnClaim forgets the registration of an association that waits while another
 // one of the same association is granted, which has one answer.
-func (r *Registrar) dropOwnClaim(on *entry, a *assoc) {
+func (r *Registrar) dropOwnClaim(on *entry, a *client) {
 	for c := on.Note.claim; c != nil; c = c.next {
 		if c.assoc == a && c.isRegistration() {
 			r.dropClaim(c)

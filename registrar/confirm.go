@@ -47,7 +47,7 @@ func (w *awaits) size() int { return ledger.Size(w.user, w.asap) }
 
 // held is a registration none of whose addresses is confirmed.
 type held struct {
-	assoc *assoc
+	assoc *client
 	msg   *asap.Registration
 	timer timer
 }
@@ -57,7 +57,7 @@ func hasAddrs(t *rserpool.Transport) bool { return t.Present() && t.Type != rser
 
 // unproved is the transport of a registration that has no confirmed address; nil
 // if there is none.
-func (a *assoc) unproved(m *asap.Registration) *rserpool.Transport {
+func (a *client) unproved(m *asap.Registration) *rserpool.Transport {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		if hasAddrs(t) && !slices.ContainsFunc(t.Addrs, a.has) && !a.translated(t) {
 			return t
@@ -68,13 +68,13 @@ func (a *assoc) unproved(m *asap.Registration) *rserpool.Transport {
 
 // admits reports whether a registration can be granted now, as far as that can be
 // said without a look at the pool.
-func (r *Registrar) admits(a *assoc, m *asap.Registration) bool {
+func (r *Registrar) admits(a *client, m *asap.Registration) bool {
 	return r.admit(a, m) == nil && a.unproved(m) == nil
 }
 
 // confine leaves the addresses out of an element that are not confirmed, and says
 // what it is to be later; nil if that is the same.
-func (r *Registrar) confine(a *assoc, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
+func (r *Registrar) confine(a *client, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
 	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
 	var had *rserpool.PoolElement
 	if x := r.ledger.Find(h, pe.ID); x != nil && slices.Contains(x.PE().ASAPTransport.Addrs, a.primary()) {
@@ -144,7 +144,7 @@ func (e *element) offered() *handlespace.Element {
 }
 
 // confirmed: more of an association's addresses may be confirmed.
-func (r *Registrar) confirmed(a *assoc) {
+func (r *Registrar) confirmed(a *client) {
 	for e := a.elements.head; e != nil; e = e.next {
 		r.extend(e)
 	}
@@ -208,7 +208,7 @@ func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 }
 
 // hold has a registration wait for an address to be confirmed.
-func (r *Registrar) hold(a *assoc, m *asap.Registration) {
+func (r *Registrar) hold(a *client, m *asap.Registration) {
 	if len(a.held) >= maxHeldPerAssoc || r.held >= maxHeld {
 		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources})
 		return
@@ -248,7 +248,7 @@ func (r *Registrar) unhold(h *held) bool {
 
 // forgetHeld forgets a registration that waits: a later message about the same
 // element takes its place, and is what is answered.
-func (r *Registrar) forgetHeld(a *assoc, handle rserpool.PoolHandle, id rserpool.PEID) {
+func (r *Registrar) forgetHeld(a *client, handle rserpool.PoolHandle, id rserpool.PEID) {
 	for _, h := range a.held {
 		if h.msg.Handle == handle && h.msg.Element.ID == id {
 			r.unhold(h)
@@ -258,7 +258,7 @@ func (r *Registrar) forgetHeld(a *assoc, handle rserpool.PoolHandle, id rserpool
 }
 
 // dropHeld forgets the registrations of an association that is gone.
-func (r *Registrar) dropHeld(a *assoc) {
+func (r *Registrar) dropHeld(a *client) {
 	for len(a.held) > 0 {
 		r.unhold(a.held[0])
 	}

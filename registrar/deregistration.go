@@ -15,7 +15,7 @@ import (
 // one in a rolling restart. A process whose registration was superseded by that of
 // another one may go, but takes nothing along. Any other process of the host is
 // granted its request only if the element does not answer.
-func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
+func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	r.forgetMissed(a, m.Handle, m.ID)
 	r.forgetHeld(a, m.Handle, m.ID)
 	x := r.ledger.Find(m.Handle, m.ID)
@@ -44,17 +44,17 @@ func (r *Registrar) onDeregistration(a *assoc, m *asap.Deregistration) {
 // isEndpointOf reports whether the association comes from the SCTP endpoint that
 // is the element's ASAP transport. A new association of an element whose former
 // one broke does, because the element has one endpoint for all.
-func (a *assoc) isEndpointOf(pe *handlespace.Element) bool {
+func (a *client) isEndpointOf(pe *handlespace.Element) bool {
 	t := &pe.ASAPTransport
 	return len(a.peer) > 0 && t.Port == a.peer[0].Port() && pe.EncapPort == a.encap && slices.Contains(t.Addrs, a.primary())
 }
 
-func (r *Registrar) grantDeregistration(a *assoc, m *asap.Deregistration) {
+func (r *Registrar) grantDeregistration(a *client, m *asap.Deregistration) {
 	r.stats.Deregistrations++
 	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 }
 
-func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code rserpool.CauseCode) {
+func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code rserpool.CauseCode) {
 	r.stats.Rejections[causeIndex(code)]++
 	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.primary(), code)
 	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
@@ -63,7 +63,7 @@ func (r *Registrar) rejectDeregistration(a *assoc, m *asap.Deregistration, code 
 }
 
 // leave: an element deregisters with us whose home is another registrar.
-func (r *Registrar) leave(f *entry, by *assoc) {
+func (r *Registrar) leave(f *entry, by *client) {
 	f.Note.dropFormer(by.id)
 	r.stats.Removed[RemovedDeregistered]++
 	r.vacate(f, nil, left)
@@ -98,20 +98,14 @@ func (x *note) dropFormer(id AssocID) bool {
 }
 
 // tellRemoved tells a process that its element is not registered any more.
-func (r *Registrar) tellRemoved(a *assoc, x *entry) {
+func (r *Registrar) tellRemoved(a *client, x *entry) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: x.Handle(), ID: x.ID()})
 }
 
 // supersedes notes that another association has registered the element.
-func (r *Registrar) supersedes(e *element, a *assoc) {
+func (r *Registrar) supersedes(e *element, a *client) {
 	if e.assoc != nil && e.assoc != a {
 		e.Note.addFormer(e.assoc.id)
 	}
 	e.Note.dropFormer(a.id)
-}
-
-// isNotOf reports whether the element that another registrar has is that of
-// another process than the one of our association.
-func (e *element) isNotOf(theirs *handlespace.Element) bool {
-	return e.assoc != nil && !e.assoc.isEndpointOf(theirs)
 }

@@ -36,8 +36,8 @@ type discovery struct {
 }
 
 const (
-	// heardCalls is how often a registrar is called that is not heard again.
-	heardCalls = 2
+	// heardTries is how often a registrar is called that is not heard again.
+	heardTries = 2
 	// maxHeardAddrs is how many of its addresses are called.
 	maxHeardAddrs = 8
 	// maxFromOne is how many registrars may be at one address.
@@ -73,13 +73,13 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	case m.Sender == r.id:
 		if !r.isSent(&m.Info.Transport) { // or it is one of our own, come back
 			r.onDuplicate(&r.stats.AnnouncesDuplicate.ENRP, ev.From)
-			r.callTwin(m, plainAddr(ev.From.Addr()))
+			r.connectTwin(m, plainAddr(ev.From.Addr()))
 		}
 		return
 	}
 	r.stats.AnnouncesReceived.ENRP++
 	from := plainAddr(ev.From.Addr())
-	if p := r.peers.byID[m.Sender]; p != nil && p.assoc != nil && p.assoc.up && p.assoc.has(from) {
+	if p := r.peers.byID[m.Sender]; p != nil && p.link != nil && p.link.up && p.link.has(from) {
 		p.last = r.now
 	}
 	addrs := r.heardAddrs(m, from)
@@ -123,14 +123,14 @@ func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPo
 // discover calls a registrar that was heard, unless it is a peer or being called
 // already.
 func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from netip.Addr) {
-	if p := r.peers.byID[id]; p != nil && p.assoc != nil {
+	if p := r.peers.byID[id]; p != nil && p.link != nil {
 		return
 	}
 	var before *peer // at this place, under another identifier
 	for _, p := range r.peers.list {
 		switch {
-		case !p.caller.reaches(addrs, from):
-		case p.assoc == nil:
+		case !p.conn.reaches(addrs, from):
+		case p.link == nil:
 			return // that is what its caller is for
 		default:
 			before = p
@@ -145,7 +145,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 		case !c.from.IsValid():
 			continue
 		case slices.Equal(c.addrs, addrs): // in part would let another one stand in the way
-			c.left = heardCalls
+			c.left = heardTries
 			return
 		}
 		heard++
@@ -158,9 +158,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 		return
 	}
 	r.logf(false, "registrar %v is heard from %v, and called at %v", id, from, addrs[0])
-	c := &caller{addrs: addrs, left: heardCalls, from: from}
-	r.peers.seeds = append(r.peers.seeds, c)
-	r.call(c)
+	r.connect(r.addSeed(addrs, heardTries, from))
 	if before != nil { // is that one still there?
 		r.sendPresence(before, true)
 	}
@@ -170,7 +168,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 // reaches reports whether a call of the caller comes to the sender of a presence
 // with these addresses: it goes to the address that the datagram has come from, or,
 // where that is none of them, to all of them.
-func (c *caller) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
+func (c *connector) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
 	if addrs[0].Addr() == from {
 		return slices.Contains(c.addrs, addrs[0])
 	}
@@ -178,17 +176,6 @@ func (c *caller) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
 }
 
 // isTaken reports whether another registrar was found where the caller calls.
-func (r *Registrar) isTaken(c *caller) bool {
-	return slices.ContainsFunc(r.peers.links, func(a *assoc) bool { return a.caller == c && a.sender != nil })
-}
-
-// hasten has a seed called soon that was to be called later.
-func (r *Registrar) hasten(c *caller) {
-	if c.left > 0 {
-		c.left = maxFormerCalls
-	}
-	at := c.called.Add(r.cfg.Timers.PeerCallGap)
-	if !c.busy && c.timer.at.After(at) {
-		r.timers.arm(&c.timer, c, at)
-	}
+func (r *Registrar) isTaken(c *connector) bool {
+	return slices.ContainsFunc(r.peers.links, func(a *link) bool { return a.by == c && a.sender != nil })
 }

@@ -227,11 +227,11 @@ func TestHeardHastens(t *testing.T) {
 	w.trace = nil
 	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 	w.handle(Tick{})
-	ref := w.r.probes.ref
+	ref := w.r.refs
 	w.want(fmt.Sprintf("connect #%d via 0 to [10.0.9.2:9901]", ref))
 	n := 0
 	for range 100 {
-		w.handle(Connecting{Ref: w.r.probes.ref})
+		w.handle(Connecting{Ref: w.r.refs})
 		w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 		w.pass(100 * time.Millisecond)
 		n += w.calls()
@@ -252,13 +252,13 @@ func TestHeardAnew(t *testing.T) {
 	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 	w.want()
 	w.down(2) // it was not
-	ref := w.r.probes.ref
+	ref := w.r.refs
 	w.want(fmt.Sprintf("connect #%d via 1 to [10.0.9.2:9901]", ref))
 	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 	w.want()
 	w.takes(ref, 3, "10.0.9.2")
 	w.tell(3, presenceAt(third, "10.0.9.2"))
-	if p := w.r.peers.byID[third]; p == nil || p.assoc == nil {
+	if p := w.r.peers.byID[third]; p == nil || p.link == nil {
 		t.Error("who has come in its place is no peer")
 	}
 }
@@ -272,7 +272,7 @@ func TestHeardInVain(t *testing.T) {
 	calls := 0
 	for range 300 {
 		w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
-		w.handle(Connecting{Ref: w.r.probes.ref})
+		w.handle(Connecting{Ref: w.r.refs})
 		w.pass(time.Second)
 		for _, line := range w.trace {
 			switch {
@@ -425,7 +425,7 @@ func TestForgedPresences(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newDiscoveryWorld(t, func(c *Config) { c.Limits.Servers = 20 })
 			refuse := func() {
-				for _, ref := range slices.Sorted(maps.Keys(w.r.peers.calls)) {
+				for _, ref := range slices.Sorted(maps.Keys(w.r.peers.connecting)) {
 					w.handle(Connecting{Ref: ref})
 				}
 			}
@@ -460,12 +460,12 @@ func TestForgedPresences(t *testing.T) {
 			if s.AnnouncesRefused == 0 || s.AnnouncesReceived.ENRP != uint64(n) {
 				t.Errorf("of %d: %d are counted, %d refused", n, s.AnnouncesReceived.ENRP, s.AnnouncesRefused)
 			}
-			for range heardCalls {
+			for range heardTries {
 				w.pass(time.Minute)
 				refuse()
 			}
 			w.pass(time.Minute)
-			if got := len(w.r.peers.seeds) + len(w.r.peers.list) + len(w.r.peers.calls); got != 0 {
+			if got := len(w.r.peers.seeds) + len(w.r.peers.list) + len(w.r.peers.connecting); got != 0 {
 				t.Errorf("%d are left", got)
 			}
 		})

@@ -21,8 +21,8 @@ import (
 type element struct {
 	*entry
 
-	assoc *assoc // that owns it, nil while it is probed
-	probe *probe // that cares for it, nil while it is supervised
+	assoc *client // that owns it, nil while it is probed
+	probe *probe  // that cares for it, nil while it is supervised
 
 	list       *elements // that it is in, the owner's or the probe's
 	next, prev *element
@@ -102,7 +102,7 @@ func (e *element) host() []netip.AddrPort {
 // mayActFor reports whether a is the element itself: its association, or
 // another one from an address of its host. Only where a has proved to be
 // counts, not what addresses it names.
-func (a *assoc) mayActFor(e *element) bool {
+func (a *client) mayActFor(e *element) bool {
 	return e.assoc == a || hasAddr(e.host(), a.primary())
 }
 
@@ -116,7 +116,7 @@ func (e *element) due(r *Registrar, t *timer) {
 }
 
 // own makes a the element's association, whatever cared for it before.
-func (r *Registrar) own(e *element, a *assoc) {
+func (r *Registrar) own(e *element, a *client) {
 	if e.assoc == a {
 		return
 	}

@@ -21,8 +21,8 @@ import (
 type inquiry struct {
 	key   inquiryKey
 	state inquiryState
-	ref   uint64 // of the call that has no AssocID yet, or 0
-	assoc *assoc // that is called, or asked over
+	ref   uint64  // of the call that has no AssocID yet, or 0
+	assoc *client // that is called, or asked over
 	timer timer
 }
 
@@ -67,7 +67,7 @@ func (r *Registrar) inquire(f *entry) {
 	t := f.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
 	to := addrPorts(&t)
-	a := r.sctpAssociated(false, to, f.PE().EncapPort)
+	a := r.clientAt(anySCTP, to, f.PE().EncapPort)
 	if a == nil && len(r.inquiries.calls) >= maxInquiryCalls {
 		return
 	}
@@ -77,8 +77,8 @@ func (r *Registrar) inquire(f *entry) {
 		q.askOver(r, a)
 		return
 	}
-	r.probes.ref++
-	q.ref = r.probes.ref
+	r.refs++
+	q.ref = r.refs
 	r.inquiries.calls[q.ref] = q
 	via := Via(0)
 	if f.PE().EncapPort != 0 {
@@ -94,7 +94,7 @@ func (q *inquiry) calling(r *Registrar, ev Connecting) {
 	known := r.assocs[ev.Assoc] != nil
 	switch {
 	case ev.Assoc != 0 && !known:
-		a := r.newAssoc(ev.Assoc)
+		a := r.newClient(ev.Assoc)
 		a.ours = true
 		if q.state != inquiryAsking {
 			r.act(Close{Assoc: a.id, Abort: true}) // too late
@@ -107,7 +107,7 @@ func (q *inquiry) calling(r *Registrar, ev Connecting) {
 }
 
 // askOver sends the keep-alive. Nothing waits for the answer.
-func (q *inquiry) askOver(r *Registrar, a *assoc) {
+func (q *inquiry) askOver(r *Registrar, a *client) {
 	q.assoc, a.inquiry = a, nil
 	r.stats.KeepAlivesSent++
 	r.reply(a, &asap.EndpointKeepAlive{Server: r.id, Handle: q.key.handle, ID: q.key.id, HasID: true})
@@ -120,7 +120,7 @@ func (q *inquiry) refused(r *Registrar) {
 }
 
 // inquiryOf is the inquiry that has asked an element over an association.
-func (r *Registrar) inquiryOf(a *assoc, h rserpool.PoolHandle, id rserpool.PEID) *inquiry {
+func (r *Registrar) inquiryOf(a *client, h rserpool.PoolHandle, id rserpool.PEID) *inquiry {
 	if q := r.inquiries.all[inquiryKey{h, id}]; q != nil && q.assoc == a && q.state == inquiryAsking {
 		return q
 	}

@@ -165,35 +165,19 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 		}
 		if a.up {
 			up[viaIndex(a.via)]++
-		} else if len(a.claims) > 0 || len(a.subs) > 0 || a.elements.n > 0 {
-			fail("association %d is in use but not up", a.id)
 		}
-		if p := a.probe; p != nil {
-			probes[p] = true
-			if p.assoc != a || p.state != probeConnecting && p.state != probeAsking {
-				fail("association %d has a probe in state %d that has not it", a.id, p.state)
-			}
+		if (a.client == nil) == (a.link == nil) || a.link != nil && &a.link.assoc != a || a.client != nil && &a.client.assoc != a {
+			fail("association %d is of both endpoints, or of none", a.id)
 		}
-		held += len(a.held)
-		for _, h := range a.held {
-			if h.assoc != a || !h.timer.armed() || !a.up {
-				fail("association %d has a held registration that is none", a.id)
-			}
+		if a.client == nil {
+			continue
 		}
-		checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
-		for _, c := range a.claims {
-			if c.assoc != a || !c.isListed() || r.ledger.Find(c.on.Handle(), c.on.ID()) != c.on {
-				fail("association %d has a claim that is none", a.id)
-			}
+		r.checkClient(a.client, fail)
+		if a.client.probe != nil {
+			probes[a.client.probe] = true
 		}
-		missed += len(a.missed)
-		if len(a.missed) > maxMissedPerAssoc || len(a.missed) > 0 && !a.up {
-			fail("association %d has missed %d elements", a.id, len(a.missed))
-		}
-		idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
-		if a.linger.armed() && !idle {
-			fail("association %d is to be closed but in use", a.id)
-		}
+		held += len(a.client.held)
+		missed += len(a.client.missed)
 	}
 	if n != len(r.assocs) {
 		fail("%d associations are listed, %d known", n, len(r.assocs))
@@ -213,6 +197,35 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 		}
 	}
 	return probes
+}
+
+func (r *Registrar) checkClient(a *client, fail failFunc) {
+	if !a.up && (len(a.claims) > 0 || len(a.subs) > 0 || a.elements.n > 0) {
+		fail("association %d is in use but not up", a.id)
+	}
+	if p := a.probe; p != nil {
+		if p.assoc != a || p.state != probeConnecting && p.state != probeAsking {
+			fail("association %d has a probe in state %d that has not it", a.id, p.state)
+		}
+	}
+	for _, h := range a.held {
+		if h.assoc != a || !h.timer.armed() || !a.up {
+			fail("association %d has a held registration that is none", a.id)
+		}
+	}
+	checkList(&a.elements, func(e *element) bool { return e.assoc == a && e.probe == nil }, fail)
+	for _, c := range a.claims {
+		if c.assoc != a || !c.isListed() || r.ledger.Find(c.on.Handle(), c.on.ID()) != c.on {
+			fail("association %d has a claim that is none", a.id)
+		}
+	}
+	if len(a.missed) > maxMissedPerAssoc || len(a.missed) > 0 && !a.up {
+		fail("association %d has missed %d elements", a.id, len(a.missed))
+	}
+	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
+	if a.linger.armed() && !idle {
+		fail("association %d is to be closed but in use", a.id)
+	}
 }
 
 func checkList(l *elements, mine func(*element) bool, fail failFunc) {
@@ -259,7 +272,7 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	if (e.assoc == nil) == (e.probe == nil) {
 		fail("element %v has both or neither of association and probe", e.ID())
 	}
-	if a := e.assoc; a != nil && (r.assocs[a.id] != a || !a.up || e.list != &a.elements || !e.keepAlive.armed()) {
+	if a := e.assoc; a != nil && (r.assocs[a.id] != &a.assoc || !a.up || e.list != &a.elements || !e.keepAlive.armed()) {
 		fail("element %v is not supervised", e.ID())
 	}
 	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.armed() || e.waiting) {
@@ -294,7 +307,7 @@ func (c *claim) isListed() bool {
 func (r *Registrar) checkClaims(x *entry, fail failFunc) {
 	kinds := make(map[bool]bool)
 	for c := x.Note.claim; c != nil; c = c.next {
-		if c.on != x || r.assocs[c.assoc.id] != c.assoc || !slices.Contains(c.assoc.claims, c) || kinds[c.isRegistration()] {
+		if c.on != x || r.assocs[c.assoc.id] != &c.assoc.assoc || !slices.Contains(c.assoc.claims, c) || kinds[c.isRegistration()] {
 			fail("element %v has a claim that its association does not know, or two", x.ID())
 		}
 		kinds[c.isRegistration()] = true
@@ -306,7 +319,7 @@ func (r *Registrar) checkSubs(p *watched, fail failFunc) int {
 	var last *subscription
 	for s := p.head; s != nil; s = s.next {
 		n++
-		if s.pool != p || s.prev != last || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != s.assoc {
+		if s.pool != p || s.prev != last || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != &s.assoc.assoc {
 			fail("subscription of %q is badly linked", p.handle)
 		}
 		cursor = cursor || p.cursor == s
@@ -360,13 +373,13 @@ func (r *Registrar) checkPeers(fail failFunc) {
 	sessions := 0
 	for _, p := range r.peers.list {
 		r.checkRoster(p.roster, fail)
-		if r.peers.byID[p.id] != p || p.id != p.roster.Home() || p.gone {
+		if r.peers.byID[p.id] != p || p.id != p.roster.Home() || p.conn.gone || p.conn.of != p.id {
 			fail("peer %v is listed but not known", p.id)
 		}
 		if !p.watch.armed() {
 			fail("peer %v is not watched", p.id)
 		}
-		if p.assoc != nil && (r.assocs[p.assoc.id] != p.assoc || !p.assoc.enrp) {
+		if p.link != nil && r.assocs[p.link.id] != &p.link.assoc {
 			fail("peer %v has an association that is none", p.id)
 		}
 		if (p.takeover != nil) != (p.state == PeerDying || p.state == PeerTaken) {
@@ -435,7 +448,7 @@ func (r *Registrar) checkInquiries(fail failFunc) {
 		if q.state != inquiryAsking && q.assoc != nil || q.ref != 0 && q.assoc != nil {
 			fail("inquiry %v in state %d has an association", q.key, q.state)
 		}
-		if a := q.assoc; a != nil && a.inquiry != nil && (a.inquiry != q || a.up || r.assocs[a.id] != a) {
+		if a := q.assoc; a != nil && a.inquiry != nil && (a.inquiry != q || a.up || r.assocs[a.id] != &a.assoc) {
 			fail("inquiry %v has a call that is none", q.key)
 		}
 	}

@@ -55,7 +55,7 @@ func TestFalseList(t *testing.T) {
 	if got := len(w.r.peers.list); got > 1+w.r.cfg.Limits.Peers/4 {
 		t.Errorf("%d peers, want a quarter of %d at most to be known from lists only", got, w.r.cfg.Limits.Peers)
 	}
-	const rate = unheardCalls * maxListedAddrs
+	const rate = unheardTries * maxListedAddrs
 	if got := w.callsIn(30 * time.Second); got > 32*rate {
 		t.Errorf("%d addresses called in 30 s, want %d a second at most", got, rate)
 	}

@@ -16,7 +16,7 @@ type logger struct {
 // logf tells the operator something, unless there was too much of late.
 func (r *Registrar) logf(warn bool, format string, args ...any) {
 	l := &r.log
-	if !l.bucket.take(r.now, r.cfg.Limits.LogsPerSecond) {
+	if !l.bucket.allow(r.now, r.cfg.Limits.LogsPerSecond) {
 		l.left++
 		return
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -15,12 +16,12 @@ func (r *Registrar) onReceived(ev Received) {
 	switch {
 	case a == nil || !a.up:
 		r.stats.Ignored.NoAssoc++
-	case a.enrp && (ev.PPID == enrp.PPID || ev.PPID == 0):
-		r.onENRP(a, ev.Data)
-	case a.enrp:
+	case a.link != nil && (ev.PPID == enrp.PPID || ev.PPID == 0):
+		r.onENRP(a.link, ev.Data)
+	case a.link != nil:
 		r.stats.Ignored.PPID++
 	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == ViaTCP:
-		r.onASAP(a, ev.Data)
+		r.onASAP(a.client, ev.Data)
 	case ev.PPID == enrp.PPID:
 		r.stats.Ignored.ENRP++
 	default:
@@ -28,7 +29,7 @@ func (r *Registrar) onReceived(ev Received) {
 	}
 }
 
-func (r *Registrar) onASAP(a *assoc, b []byte) {
+func (r *Registrar) onASAP(a *client, b []byte) {
 	// The one message that comes often is read without an allocation.
 	if len(b) > 0 && asap.MessageType(b[0]) == asap.TypeHandleResolution {
 		causes, err := r.resolution.Parse(b, r.known)
@@ -64,7 +65,7 @@ func (r *Registrar) onASAP(a *assoc, b []byte) {
 
 // onMalformed answers a message that cannot be read, if an answer is owed (RFC
 // 5352, Section 2.2.14). The association stays.
-func (r *Registrar) onMalformed(a *assoc, err error) {
+func (r *Registrar) onMalformed(a *client, err error) {
 	r.stats.Malformed++
 	r.logf(true, "message from %v is refused: %v", a.primary(), err)
 	switch m, _ := asap.ErrorReply(err); m := m.(type) {
@@ -76,7 +77,7 @@ func (r *Registrar) onMalformed(a *assoc, err error) {
 }
 
 // refuseMalformed answers a registration with invalid values.
-func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
+func (r *Registrar) refuseMalformed(a *client, m *asap.RegistrationResponse) {
 	r.stats.Rejections[causeIndex(rserpool.CauseInvalidValues)]++
 	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []rserpool.Cause) asap.Message {
 		m.Causes = causes
@@ -86,14 +87,14 @@ func (r *Registrar) refuseMalformed(a *assoc, m *asap.RegistrationResponse) {
 
 // onMisplaced: a message of a type that registrars do not accept, such as a response, a
 // cookie or a business card. To a registrar it is as good as unrecognized.
-func (r *Registrar) onMisplaced(a *assoc, b []byte) {
+func (r *Registrar) onMisplaced(a *client, b []byte) {
 	r.stats.Misplaced++
 	info := bytes.Clone(b[:min(len(b), maxCauseInfo)])
 	r.sendError(a, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage, Info: info}}})
 }
 
 // onError: an error message is never answered, so that two sides never fight.
-func (r *Registrar) onError(a *assoc, m *asap.Error) {
+func (r *Registrar) onError(a *client, m *asap.Error) {
 	r.stats.ErrorsReceived++
 	if len(m.Causes) > 0 {
 		r.logf(true, "%v reports an error: %v", a.primary(), m.Causes[0].Code)
@@ -102,15 +103,15 @@ func (r *Registrar) onError(a *assoc, m *asap.Error) {
 
 // report tells of unknown parameters that have been skipped but are to be
 // reported (RFC 5354, Section 3).
-func (r *Registrar) report(a *assoc, causes []rserpool.Cause) {
+func (r *Registrar) report(a *client, causes []rserpool.Cause) {
 	if len(causes) > 0 {
 		r.sendError(a, &asap.Error{Causes: causes})
 	}
 }
 
 // sendError sends an ASAP_ERROR, unless the peer has had too many of them.
-func (r *Registrar) sendError(a *assoc, m *asap.Error) {
-	if !a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+func (r *Registrar) sendError(a *client, m *asap.Error) {
+	if !a.errors.allow(r.now, r.cfg.Limits.ErrorsPerSecond) {
 		r.stats.ErrorsSuppressed++
 		return
 	}
@@ -120,21 +121,21 @@ func (r *Registrar) sendError(a *assoc, m *asap.Error) {
 }
 
 // reply sends a message, and reports whether it can be written.
-func (r *Registrar) reply(a *assoc, m asap.Message) bool {
+func (r *Registrar) reply(a *client, m asap.Message) bool {
 	b, err := m.Append(r.buf[:0])
 	if err != nil {
 		r.logf(true, "cannot answer %v: %v", a.primary(), err)
 		return false
 	}
 	r.buf = b
-	r.send(a, b)
+	r.send(&a.assoc, b)
 	return true
 }
 
 // send sends a copy of b, in the protocol of the association's endpoint.
 func (r *Registrar) send(a *assoc, b []byte) {
 	ppid := uint32(asap.PPID)
-	if a.enrp {
+	if a.link != nil {
 		ppid = enrp.PPID
 	}
 	from := len(r.sent)
@@ -146,14 +147,42 @@ func (r *Registrar) send(a *assoc, b []byte) {
 // replyWithCause sends a negative response. If it is too long with the cause's
 // information it goes without, and if the pool handle is so long that it does
 // not fit even so, an ASAP_ERROR takes its place.
-func (r *Registrar) replyWithCause(a *assoc, c rserpool.Cause, m func([]rserpool.Cause) asap.Message) {
+func (r *Registrar) replyWithCause(a *client, c rserpool.Cause, m func([]rserpool.Cause) asap.Message) {
 	bare := []rserpool.Cause{{Code: c.Code}}
 	for _, causes := range [][]rserpool.Cause{{c}, bare} {
 		if b, err := m(causes).Append(r.buf[:0]); err == nil {
 			r.buf = b
-			r.send(a, b)
+			r.send(&a.assoc, b)
 			return
 		}
 	}
 	r.sendError(a, &asap.Error{Causes: bare})
+}
+
+// wireSize is how many bytes an element takes in a message, or a bit more.
+func wireSize(e *rserpool.PoolElement) int {
+	n := 64 + len(e.Policy.Extra)
+	for _, t := range []*rserpool.Transport{&e.UserTransport, &e.ASAPTransport} {
+		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
+	}
+	for _, u := range e.Unknown {
+		n += 8 + len(u.Value)
+	}
+	return n
+}
+
+// oversize reports whether the Pool Element parameter is longer than
+// Limits.ElementSize, or cannot be written at all. It is written only to be
+// measured if it may be.
+func (r *Registrar) oversize(e *rserpool.PoolElement) bool {
+	limit := r.cfg.Limits.ElementSize
+	if wireSize(e) <= limit {
+		return false
+	}
+	b, err := tlv.AppendPoolElement(r.buf[:0], e)
+	if err != nil {
+		return true
+	}
+	r.buf = b
+	return len(b) > limit
 }

@@ -29,7 +29,7 @@ const (
 )
 
 // miss remembers an element that has not answered over an association.
-func (r *Registrar) miss(a *assoc, e *element) {
+func (r *Registrar) miss(a *client, e *element) {
 	r.forgetMissed(a, e.Handle(), e.ID())
 	if a.up && len(a.missed) < maxMissedPerAssoc && r.missed < maxMissed {
 		a.missed = append(a.missed, missed{e.Handle(), e.offered(), e.ownASAP})
@@ -38,7 +38,7 @@ func (r *Registrar) miss(a *assoc, e *element) {
 }
 
 // forgetMissed forgets an element that was missed, and returns it.
-func (r *Registrar) forgetMissed(a *assoc, h rserpool.PoolHandle, id rserpool.PEID) *missed {
+func (r *Registrar) forgetMissed(a *client, h rserpool.PoolHandle, id rserpool.PEID) *missed {
 	i := slices.IndexFunc(a.missed, func(x missed) bool { return x.pe.ID == id && x.handle == h })
 	if i < 0 {
 		return nil
@@ -52,7 +52,7 @@ func (r *Registrar) forgetMissed(a *assoc, h rserpool.PoolHandle, id rserpool.PE
 // onLateAck: an acknowledgement that nobody waits for. An element that was missed
 // is registered again; another one that nobody has was removed before, perhaps by a
 // predecessor of ours, and is told so.
-func (r *Registrar) onLateAck(a *assoc, m *asap.EndpointKeepAliveAck) {
+func (r *Registrar) onLateAck(a *client, m *asap.EndpointKeepAliveAck) {
 	x := r.forgetMissed(a, m.Handle, m.ID)
 	if a.via == ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {
 		return
@@ -60,14 +60,14 @@ func (r *Registrar) onLateAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 	if x != nil && r.reinstate(a, x) {
 		return
 	}
-	if a.errors.take(r.now, r.cfg.Limits.ErrorsPerSecond) {
+	if a.errors.allow(r.now, r.cfg.Limits.ErrorsPerSecond) {
 		r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 	}
 }
 
 // reinstate registers a missed element again, for the rest of its life, and reports
 // whether it can be.
-func (r *Registrar) reinstate(a *assoc, x *missed) bool {
+func (r *Registrar) reinstate(a *client, x *missed) bool {
 	m := &asap.Registration{Handle: x.handle, Element: x.pe.PoolElement}
 	if !x.own {
 		m.Element.ASAPTransport = rserpool.Transport{}

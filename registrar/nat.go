@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
@@ -24,7 +23,7 @@ import (
 
 // translated reports whether a transport's addresses are such that the one that the
 // association is seen at takes their place.
-func (a *assoc) translated(t *rserpool.Transport) bool {
+func (a *client) translated(t *rserpool.Transport) bool {
 	seen := a.primary()
 	if !a.inUDP() || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
 		return false
@@ -40,11 +39,8 @@ func (a *assoc) translated(t *rserpool.Transport) bool {
 	return family && len(t.Addrs) <= maxPeerAddrs
 }
 
-// inUDP reports whether the association is SCTP in UDP, of user space or the kernel.
-func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
-
 // translate is a transport as it is registered.
-func (a *assoc) translate(t rserpool.Transport) rserpool.Transport {
+func (a *client) translate(t rserpool.Transport) rserpool.Transport {
 	if t.Type != rserpool.Opaque && t.Present() && a.translated(&t) {
 		t.Addrs = []netip.Addr{a.primary()}
 	}
@@ -55,7 +51,7 @@ func (a *assoc) translate(t rserpool.Transport) rserpool.Transport {
 // well, unless there is no other. Elements of the reference implementation name all
 // addresses of their host, docker0's among them. They are not told: what is left is
 // what they want, and the reference's registrar leaves out silently, too.
-func (r *Registrar) dropShared(a *assoc, m *asap.Registration) {
+func (r *Registrar) dropShared(a *client, m *asap.Registration) {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		left := slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return r.isShared(addr, a.primary()) })
 		if len(left) > 0 {
@@ -82,17 +78,9 @@ func changes(asked, registered *rserpool.PoolElement) []rserpool.Cause {
 	return []rserpool.Cause{c}
 }
 
-func addrsIn(list []netip.AddrPort) []netip.Addr {
-	addrs := make([]netip.Addr, len(list))
-	for i, a := range list {
-		addrs[i] = a.Addr()
-	}
-	return addrs
-}
-
 // disparity says where an element wants to be and where it is, for the log; ""
 // if that is the same.
-func (a *assoc) disparity(m *asap.Registration) string {
+func (a *client) disparity(m *asap.Registration) string {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		for _, addr := range t.Addrs {
 			if !a.has(plainAddr(addr)) {
@@ -101,22 +89,4 @@ func (a *assoc) disparity(m *asap.Registration) string {
 		}
 	}
 	return ""
-}
-
-// maxLoggedAddrs is how many addresses go into a log line.
-const maxLoggedAddrs = 4
-
-func addrsText(list []netip.Addr) string {
-	var b strings.Builder
-	for i, a := range list {
-		if i == maxLoggedAddrs {
-			fmt.Fprintf(&b, " and %d more", len(list)-i)
-			break
-		}
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(a.String())
-	}
-	return b.String()
 }

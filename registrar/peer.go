@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -31,8 +30,8 @@ import (
 type peer struct {
 	id    rserpool.ServerID
 	state PeerState
-	caller
-	assoc *assoc // that messages go out on, nil if there is none
+	conn  connector
+	link  *link // that messages go out on, nil if there is none
 	heard bool
 	// presented tells that it has sent a presence, as every registrar does. Clients
 	// that only query, such as an operator's tool, are not logged and do not vote
@@ -101,12 +100,12 @@ func (s PeerState) String() string {
 
 // peerList are all other registrars.
 type peerList struct {
-	byID  map[rserpool.ServerID]*peer
-	list  []*peer // in the order they came
-	calls map[uint64]*caller
-	seeds []*caller
-	links []*assoc // associations of the ENRP endpoint
-	twin  twin
+	byID       map[rserpool.ServerID]*peer
+	list       []*peer               // in the order they came
+	connecting map[uint64]*connector // by the Ref of their Connect
+	seeds      []*connector
+	links      []*link // associations of the ENRP endpoint
+	twin       twin
 
 	server   rserpool.ServerInformation // our own
 	presence timer                      // PEER-HEARTBEAT-CYCLE
@@ -121,9 +120,7 @@ func (r *Registrar) beginENRP() {
 	ps := &r.peers
 	r.timers.arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
 	for _, a := range r.cfg.Peers {
-		c := &caller{addrs: plain([]netip.AddrPort{a})}
-		ps.seeds = append(ps.seeds, c)
-		r.call(c)
+		r.connect(r.addSeed(plain([]netip.AddrPort{a}), 0, netip.Addr{}))
 	}
 	if r.cfg.Discover {
 		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
@@ -138,7 +135,7 @@ func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 		return nil
 	}
 	p := &peer{id: id, last: r.now, roster: ledger.NewRoster[note](id)}
-	p.caller.peer = p
+	p.conn.of = id
 	r.peers.byID[id] = p
 	r.peers.list = append(r.peers.list, p)
 	r.timers.arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeLastHeard))
@@ -157,7 +154,7 @@ func (r *Registrar) peerOf(id rserpool.ServerID) *peer {
 // hear notes who has sent a message, and returns it, nil if it does not count.
 // Who is heard for the first time is asked for its server information (RFC
 // 5353, Section 3.4.1) and for the registrars that it knows.
-func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
+func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	id, _ := m.IDs()
 	switch {
 	case id == 0 || a.sender != nil && a.sender.id != id:
@@ -176,19 +173,21 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 		r.act(Close{Assoc: a.id})
 		return nil
 	}
-	if c := a.caller; a.sender == nil && c != nil && c.peer != nil && c.peer != p && c.peer.assoc == a {
-		r.unlink(c.peer) // there is another one where it was
-	}
-	a.sender = p
-	if c := a.caller; c != nil && c.from.IsValid() {
-		r.dropSeed(c) // the peer has a caller of its own
-		a.caller = nil
-		if len(p.caller.addrs) == 0 {
-			p.caller.addrs = c.addrs
+	if a.sender == nil && a.by != nil {
+		if q := r.target(a.by); q != nil && q != p && q.link == a {
+			r.unlink(q) // there is another one where it was
 		}
 	}
-	if p.assoc == nil {
-		p.assoc = a
+	a.sender = p
+	if c := a.by; c != nil && c.from.IsValid() {
+		r.dropSeed(c) // the peer has a caller of its own
+		a.by = nil
+		if len(p.conn.addrs) == 0 {
+			p.conn.addrs = c.addrs
+		}
+	}
+	if p.link == nil {
+		p.link = a
 	}
 	r.heardFrom(p, a)
 	if !p.heard {
@@ -202,11 +201,11 @@ func (r *Registrar) hear(a *assoc, m enrp.Message) *peer {
 
 // heardFrom notes a sign of life of a peer, which any message is (RFC 5353,
 // Section 3.4.3).
-func (r *Registrar) heardFrom(p *peer, a *assoc) {
-	if p.assoc == a && !p.doubted.IsZero() {
+func (r *Registrar) heardFrom(p *peer, a *link) {
+	if p.link == a && !p.doubted.IsZero() {
 		p.doubted, p.proved = time.Time{}, r.now
 	}
-	p.last, p.via = r.now, a.via
+	p.last, p.conn.via = r.now, a.via
 	r.setPeerState(p, PeerActive)
 }
 
@@ -277,11 +276,11 @@ func (p *peer) due(r *Registrar, t *timer) {
 // suspect asks a peer for a sign of life (RFC 5353, Section 3.4.3).
 func (r *Registrar) suspect(p *peer) {
 	r.setPeerState(p, PeerSuspect)
-	if p.assoc != nil {
+	if p.link != nil {
 		r.sendPresence(p, true)
 		return
 	}
-	r.call(&p.caller)
+	r.connect(&p.conn)
 }
 
 // whyForget is the reason in the log for which a peer is forgotten.
@@ -307,12 +306,12 @@ func (r *Registrar) forget(p *peer) {
 		if a.sender == p {
 			a.sender = nil
 		}
-		if a.caller == &p.caller {
-			a.caller = nil
+		if a.by == &p.conn {
+			a.by = nil
 		}
 	}
-	p.gone = true
-	for _, t := range []*timer{&p.watch, &p.caller.timer, &p.audit.timer} {
+	p.conn.gone = true
+	for _, t := range []*timer{&p.watch, &p.conn.timer, &p.audit.timer} {
 		r.timers.stop(t)
 	}
 	r.ledger.Close(p.audit.sweep)
@@ -328,7 +327,7 @@ func (r *Registrar) forget(p *peer) {
 	}
 	r.mentorLost(p)
 	if p.heard { // else somebody has made it up, perhaps
-		r.remember(p.caller.addrs)
+		r.remember(p.conn.addrs)
 	}
 }
 
@@ -341,14 +340,7 @@ func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolE
 		return false
 	}
 	r.publish(c, byHome)
-	c.Entry.Note.seen = p.audit.number
 	return true
-}
-
-// foreign is an element as another registrar has told it. When it expires is the
-// business of its home.
-func foreign(e *rserpool.PoolElement) *handlespace.Element {
-	return &handlespace.Element{PoolElement: *e}
 }
 
 // isUsable reports whether an element that a peer names is one. Other registrars

@@ -40,9 +40,9 @@ func (r *Registrar) vary(cycle time.Duration) time.Duration {
 }
 
 // onPresence: RFC 5353, Sections 3.4 and 3.6.1.
-func (r *Registrar) onPresence(p *peer, a *assoc, m *enrp.Presence) {
+func (r *Registrar) onPresence(p *peer, a *link, m *enrp.Presence) {
 	if m.Info.Present() {
-		p.caller.addrs = r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))
+		p.conn.addrs = r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))
 	}
 	if !p.presented {
 		p.presented = true
@@ -65,18 +65,18 @@ func (r *Registrar) isStale(p *peer, checksum uint16) bool {
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that have not been heard are
 // not passed on, so that the dead do not live on in everybody's lists.
-func (r *Registrar) onListRequest(p *peer, a *assoc) {
+func (r *Registrar) onListRequest(p *peer, a *link) {
 	m := &enrp.ListResponse{Sender: r.id, Receiver: p.id, Reject: !r.Ready()}
 	size := 0
 	for _, q := range r.peers.list {
-		if m.Reject || q == p || !q.heard || q.state != PeerActive || len(q.caller.addrs) == 0 {
+		if m.Reject || q == p || !q.heard || q.state != PeerActive || len(q.conn.addrs) == 0 {
 			continue
 		}
-		if size += 32 + 20*len(q.caller.addrs); size > maxTable {
+		if size += 32 + 20*len(q.conn.addrs); size > maxTable {
 			break
 		}
-		t := rserpool.Transport{Type: rserpool.SCTP, Port: q.caller.addrs[0].Port()}
-		for _, addr := range q.caller.addrs {
+		t := rserpool.Transport{Type: rserpool.SCTP, Port: q.conn.addrs[0].Port()}
+		for _, addr := range q.conn.addrs {
 			t.Addrs = append(t.Addrs, addr.Addr())
 		}
 		m.Servers = append(m.Servers, rserpool.ServerInformation{ID: q.id, Transport: t})
@@ -94,10 +94,10 @@ func (r *Registrar) askList(p *peer) {
 const (
 	// maxListedAddrs is how many addresses of a registrar in a list are called.
 	maxListedAddrs = 8
-	// unheardCalls is how many registrars a second are called that are known from
+	// unheardTries is how many registrars a second are called that are known from
 	// lists and have never been heard. The sender of a list chooses the
 	// addresses.
-	unheardCalls = 8
+	unheardTries = 8
 )
 
 // onListResponse calls the registrars that were not known. A list that nobody has
@@ -135,11 +135,11 @@ func (r *Registrar) onListed(s *rserpool.ServerInformation) {
 			return
 		}
 	}
-	if len(q.caller.addrs) == 0 {
+	if len(q.conn.addrs) == 0 {
 		addrs := r.inScope(usablePeer(plain(addrPorts(&s.Transport))))
-		q.caller.addrs = addrs[:min(len(addrs), maxListedAddrs)]
+		q.conn.addrs = addrs[:min(len(addrs), maxListedAddrs)]
 	}
-	r.call(&q.caller)
+	r.connect(&q.conn)
 }
 
 // inScope leaves out the addresses that mean another machine here than where
@@ -151,33 +151,13 @@ func (r *Registrar) inScope(addrs []netip.AddrPort) []netip.AddrPort {
 	})
 }
 
-// usablePeer are the addresses at which a registrar can be.
-func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
-	var list []netip.AddrPort
-	for _, a := range addrs {
-		if a.Port() != 0 && usable(a.Addr(), a.Addr()) {
-			list = append(list, a)
-		}
-	}
-	return list
-}
-
 // provedFirst puts the address that a registrar has proved to be at before those that
 // it names. Over SCTP in UDP it need not name that one: it may be behind an address
 // translation, which forwards the port.
-func (r *Registrar) provedFirst(a *assoc, addrs []netip.AddrPort) []netip.AddrPort {
+func (r *Registrar) provedFirst(a *link, addrs []netip.AddrPort) []netip.AddrPort {
 	proved := a.primary()
 	if !toFront(addrs, proved) && len(addrs) > 0 && a.inUDP() && proved.IsValid() && (r.places.inner() || !proved.IsLoopback()) {
 		addrs = slices.Insert(addrs, 0, netip.AddrPortFrom(proved, addrs[0].Port()))
 	}
 	return addrs
-}
-
-// toFront makes an address the first of a list, and reports whether it is in it.
-func toFront(addrs []netip.AddrPort, addr netip.Addr) bool {
-	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == addr })
-	if i > 0 {
-		addrs[0], addrs[i] = addrs[i], addrs[0]
-	}
-	return i >= 0
 }

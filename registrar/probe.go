@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // probe cares for the elements of an association that has ended, however it
@@ -29,7 +28,7 @@ type probe struct {
 	encap   uint16           // and the UDP port, if another registrar told it
 	heard   uint16           // the UDP port of the former association
 	host    []netip.AddrPort // of the former association
-	assoc   *assoc           // the new one
+	assoc   *client          // the new one
 
 	waiting elements // not yet asked
 	asked   elements // asked, and not yet answered
@@ -50,7 +49,6 @@ const (
 // probes are all probes that wait for others to end, in a queue, and the number
 // of those that run.
 type probes struct {
-	ref        uint64
 	connecting map[uint64]*probe // until the host tells their association
 	queue      []*probe          // some may be over
 	running    int
@@ -70,7 +68,7 @@ const (
 
 // probeElements hands the elements of an association that is gone to probes,
 // one for each place where they take calls.
-func (r *Registrar) probeElements(a *assoc) {
+func (r *Registrar) probeElements(a *client) {
 	calls := make(map[string]*probe)
 	var list []*probe
 	for e := a.elements.head; e != nil; e = a.elements.head {
@@ -108,29 +106,12 @@ func (r *Registrar) probeElements(a *assoc) {
 	r.runProbes()
 }
 
-func addrPorts(t *rserpool.Transport) []netip.AddrPort {
-	list := make([]netip.AddrPort, len(t.Addrs))
-	for i, addr := range t.Addrs {
-		list[i] = netip.AddrPortFrom(addr, t.Port)
-	}
-	return list
-}
-
 // callAddrs are where an element takes calls, by its ASAP transport. A call to an
 // address that this machine has as well would reach this machine.
 func (r *Registrar) callAddrs(e *element) []netip.AddrPort {
 	t := e.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
 	return addrPorts(&t)
-}
-
-func callKey(to []netip.AddrPort) string {
-	var b []byte
-	for _, a := range to {
-		b = a.AppendTo(b)
-		b = append(b, ' ')
-	}
-	return string(b)
 }
 
 func (r *Registrar) queueProbe(p *probe) {
@@ -159,8 +140,8 @@ func (p *probe) begin(r *Registrar) {
 		p.askOver(r, a)
 		return
 	}
-	r.probes.ref++
-	p.ref = r.probes.ref
+	r.refs++
+	p.ref = r.refs
 	r.probes.connecting[p.ref] = p
 	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
 	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encapPort(r)})
@@ -180,16 +161,16 @@ func (p *probe) encapPort(r *Registrar) uint16 {
 }
 
 // associated is an association that the elements' host has opened.
-func (p *probe) associated(r *Registrar) *assoc {
+func (p *probe) associated(r *Registrar) *client {
 	if p.adopted {
-		return r.sctpAssociated(false, p.to, p.encap)
+		return r.clientAt(anySCTP, p.to, p.encap)
 	}
-	return r.associated(p.via, p.to, p.heard)
+	return r.clientAt([]Via{p.via}, p.to, p.heard)
 }
 
 func (r *Registrar) onConnecting(ev Connecting) {
-	if c := r.peers.calls[ev.Ref]; c != nil {
-		r.calling(c, ev)
+	if c := r.peers.connecting[ev.Ref]; c != nil {
+		r.onLinkConnecting(c, ev)
 		return
 	}
 	if q := r.inquiries.calls[ev.Ref]; q != nil {
@@ -200,7 +181,7 @@ func (r *Registrar) onConnecting(ev Connecting) {
 	delete(r.probes.connecting, ev.Ref)
 	known := r.assocs[ev.Assoc] != nil // that would be the host's mistake
 	if ev.Assoc != 0 && !known {
-		a := r.newAssoc(ev.Assoc)
+		a := r.newClient(ev.Assoc)
 		a.ours = true
 		if p != nil && p.state == probeConnecting {
 			a.via, a.probe, p.assoc = p.via, p, a
@@ -274,7 +255,7 @@ func (p *probe) askAgain(r *Registrar) {
 
 // askOver asks over an association that is already there. If another probe is
 // busy on it, that one takes the elements.
-func (p *probe) askOver(r *Registrar, a *assoc) {
+func (p *probe) askOver(r *Registrar, a *client) {
 	if q := a.probe; q != nil {
 		for _, l := range []*elements{&p.asked, &p.waiting} {
 			for e := l.head; e != nil; e = l.head {

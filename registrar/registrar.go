@@ -21,6 +21,7 @@ type Registrar struct {
 	now     time.Time
 	stopped bool
 	timers  timers
+	refs    uint64 // the last Ref of a Connect
 	actions []Action
 	sends   []Send // where the Send actions live
 	sent    []byte // and their data
@@ -77,7 +78,7 @@ func New(cfg Config) (*Registrar, error) {
 	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[rserpool.ServerID]*peer)
-	r.peers.calls = make(map[uint64]*caller)
+	r.peers.connecting = make(map[uint64]*connector)
 	r.space = handlespace.New(r.rand)
 	l := &cfg.Limits
 	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes})

@@ -18,7 +18,7 @@ import (
 // the element's association or from its host; the RFC's rule 4 wants that. A
 // stranger gets it only if the element turns out to be dead, whichever registrar its home is:
 // see claim.
-func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
+func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	r.dropShared(a, m)
 	r.forgetHeld(a, m.Handle, m.Element.ID)
 	if c := r.admit(a, m); c != nil {
@@ -37,7 +37,7 @@ func (r *Registrar) onRegistration(a *assoc, m *asap.Registration) {
 }
 
 // mayRegister reports whether an association may register an element that is there.
-func (r *Registrar) mayRegister(a *assoc, x *entry) bool {
+func (r *Registrar) mayRegister(a *client, x *entry) bool {
 	if e := x.Note.own; e != nil {
 		return a.mayActFor(e)
 	}
@@ -47,7 +47,7 @@ func (r *Registrar) mayRegister(a *assoc, x *entry) bool {
 // admit checks what can be said without a look at the pool. It returns why the
 // registration is refused, nil if it is not. It puts the addresses into plain
 // form.
-func (r *Registrar) admit(a *assoc, m *asap.Registration) *rserpool.Cause {
+func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	e := &m.Element
 	t := &e.UserTransport
 	switch {
@@ -82,7 +82,7 @@ const reservedAdaptive rserpool.PolicyType = 0x40000000
 // ownAddrs reports whether the transport's addresses are usable and all belong
 // to the association (RFC 5352, Section 2.2.1), be they confirmed or not, each
 // named once, and puts them into plain form.
-func ownAddrs(a *assoc, t *rserpool.Transport) bool {
+func ownAddrs(a *client, t *rserpool.Transport) bool {
 	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer)+len(a.claimed) {
 		return false
 	}
@@ -94,35 +94,6 @@ func ownAddrs(a *assoc, t *rserpool.Transport) bool {
 		t.Addrs[i] = addr
 	}
 	return true
-}
-
-// usable reports whether an element can be reached at addr, seen from a peer
-// at primary. Only who has come over the loopback may name it.
-func usable(addr, primary netip.Addr) bool {
-	switch {
-	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(),
-		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return false
-	case addr.IsLoopback():
-		return primary.IsLoopback()
-	}
-	return true
-}
-
-// oversize reports whether the Pool Element parameter is longer than
-// Limits.ElementSize, or cannot be written at all. It is written only to be
-// measured if it may be.
-func (r *Registrar) oversize(e *rserpool.PoolElement) bool {
-	limit := r.cfg.Limits.ElementSize
-	if wireSize(e) <= limit {
-		return false
-	}
-	b, err := tlv.AppendPoolElement(r.buf[:0], e)
-	if err != nil {
-		return true
-	}
-	r.buf = b
-	return len(b) > limit
 }
 
 func invalidElement(e *rserpool.PoolElement) *rserpool.Cause {
@@ -153,7 +124,7 @@ func invalid(raw []byte, err error) *rserpool.Cause {
 }
 
 // register registers the element and answers. The sender is entitled to it.
-func (r *Registrar) register(a *assoc, m *asap.Registration) {
+func (r *Registrar) register(a *client, m *asap.Registration) {
 	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), ledger.Refuse)
 	if refused != nil {
 		r.rejectRegistration(a, m, *refused)
@@ -162,14 +133,14 @@ func (r *Registrar) register(a *assoc, m *asap.Registration) {
 	r.grantRegistration(a, m, warnings)
 }
 
-func (r *Registrar) grantRegistration(a *assoc, m *asap.Registration, warnings []rserpool.Cause) {
+func (r *Registrar) grantRegistration(a *client, m *asap.Registration, warnings []rserpool.Cause) {
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
 // enter makes the element, as pe, one of our own, new or in place of its former self,
 // and tells the peers. It returns what the response has to warn of, or why the
 // registration is refused.
-func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
+func (r *Registrar) enter(a *client, m *asap.Registration, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
 	had := r.find(m.Handle, m.Element.ID)
 	if (had == nil || had.assoc != a) && a.elements.n >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(m.Handle, &pe.PoolElement) {
 		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
@@ -195,7 +166,7 @@ func (r *Registrar) enter(a *assoc, m *asap.Registration, pe *handlespace.Elemen
 	return warnings, nil
 }
 
-func (r *Registrar) logRegistered(a *assoc, m *asap.Registration, x *entry, warnings []rserpool.Cause, w *awaits) {
+func (r *Registrar) logRegistered(a *client, m *asap.Registration, x *entry, warnings []rserpool.Cause, w *awaits) {
 	h := quote(x.Handle())
 	r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", x.ID(), h, x.PE().UserTransport, x.PE().Policy)
 	if len(warnings) > 0 {
@@ -208,7 +179,7 @@ func (r *Registrar) logRegistered(a *assoc, m *asap.Registration, x *entry, warn
 
 // registered has an element of our own supervised over the association that it has
 // registered over, and ends what its registration settles.
-func (r *Registrar) registered(a *assoc, m *asap.Registration, e *element, w *awaits) {
+func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *awaits) {
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
 	r.await(e, w)
@@ -228,7 +199,7 @@ func (r *Registrar) registered(a *assoc, m *asap.Registration, e *element, w *aw
 
 // owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
 // rule 4), with addresses that are not confirmed.
-func (r *Registrar) owned(a *assoc, e *rserpool.PoolElement) *handlespace.Element {
+func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.EncapPort = a.encap
 	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
@@ -262,7 +233,7 @@ func causeOf(err error) rserpool.Cause {
 	return c
 }
 
-func (r *Registrar) rejectRegistration(a *assoc, m *asap.Registration, c rserpool.Cause) {
+func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpool.Cause) {
 	r.stats.Rejections[causeIndex(c.Code)]++
 	why := c.Conflict(m.Element.Kind())
 	if c.Code == rserpool.CauseInvalidValues {

@@ -7,7 +7,7 @@ import (
 
 // onHandleResolution: RFC 5352, Section 3.3, with the reference implementation's
 // wish for a number of elements.
-func (r *Registrar) onHandleResolution(a *assoc, m *asap.HandleResolution) {
+func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 	items := r.cfg.Limits.DefaultItems
 	if m.HasItems && m.Items > 0 {
 		items = int(min(m.Items, uint32(r.cfg.Limits.ResolutionItems)))
@@ -45,7 +45,7 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 // answer sends the elements in r.selected. The policy is the first element's,
 // as the reference implementation has it; it is sent for round robin too. ASAP
 // transports, and UDP ports, are for registrars only. What does not fit is left out.
-func (r *Registrar) answer(a *assoc, h rserpool.PoolHandle, accept bool) {
+func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
 	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
 		if i > 0 && w.Len()+maxElementSize > maxMessage {
@@ -61,13 +61,13 @@ func (r *Registrar) answer(a *assoc, h rserpool.PoolHandle, accept bool) {
 		r.refuseResolution(a, h, rserpool.CauseLackOfResources)
 		return
 	}
-	r.send(a, b)
+	r.send(&a.assoc, b)
 }
 
 // maxMessage is the most that a message's length field can say.
 const maxMessage = 0xffff
 
-func (r *Registrar) refuseResolution(a *assoc, h rserpool.PoolHandle, code rserpool.CauseCode) {
+func (r *Registrar) refuseResolution(a *client, h rserpool.PoolHandle, code rserpool.CauseCode) {
 	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.HandleResolutionResponse{Handle: h, Causes: causes}
 	})

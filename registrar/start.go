@@ -160,7 +160,7 @@ func (r *Registrar) nextMentor() {
 
 func (r *Registrar) untried() *peer {
 	for _, p := range r.peers.list {
-		if p.heard && p.assoc != nil && !slices.Contains(r.start.tried, p) {
+		if p.heard && p.link != nil && !slices.Contains(r.start.tried, p) {
 			return p
 		}
 	}
@@ -199,7 +199,7 @@ func (s *start) due(r *Registrar, _ *timer) {
 // without it would be to deny the pools that are in it.
 func (r *Registrar) waitForRefusing() bool {
 	s := &r.start
-	i := slices.IndexFunc(r.peers.list, func(p *peer) bool { return p.refuses && p.assoc != nil && p.assoc.up })
+	i := slices.IndexFunc(r.peers.list, func(p *peer) bool { return p.refuses && p.link != nil && p.link.up })
 	if i < 0 {
 		return false
 	}

@@ -10,7 +10,7 @@ import (
 // 2.2.5): its sender gets a new response whenever the pool changes, until the
 // association ends or the response is negative.
 type subscription struct {
-	assoc      *assoc
+	assoc      *client
 	pool       *watched
 	items      int
 	next, prev *subscription // of the same pool, in the order they came
@@ -39,7 +39,7 @@ const (
 )
 
 // subscribe notes the association's wish, and reports whether it is granted.
-func (r *Registrar) subscribe(a *assoc, h rserpool.PoolHandle, items int) bool {
+func (r *Registrar) subscribe(a *client, h rserpool.PoolHandle, items int) bool {
 	p := r.watched[h]
 	if s := a.subs[p]; s != nil {
 		s.items = items
@@ -68,7 +68,7 @@ func (r *Registrar) subscribe(a *assoc, h rserpool.PoolHandle, items int) bool {
 	return true
 }
 
-func (r *Registrar) endSubscription(a *assoc, h rserpool.PoolHandle) {
+func (r *Registrar) endSubscription(a *client, h rserpool.PoolHandle) {
 	if s := a.subs[r.watched[h]]; s != nil {
 		r.unsubscribe(s)
 	}
@@ -107,7 +107,7 @@ func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
 
 // unsubscribeAll ends the subscriptions of an association that is gone. The
 // order does not matter: there is nothing to be sent.
-func (r *Registrar) unsubscribeAll(a *assoc) {
+func (r *Registrar) unsubscribeAll(a *client) {
 	for _, s := range a.subs {
 		r.unsubscribe(s)
 	}

@@ -56,7 +56,7 @@ func (r *Registrar) ask(e *element, home bool) {
 // sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is the reference
 // implementation's addition, without which an association with two elements of
 // one pool could not tell which one is meant.
-func (r *Registrar) sendKeepAlive(e *element, a *assoc, home bool) {
+func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 	e.asked, e.adopting = r.now, home && e.adopt
 	r.stats.KeepAlivesSent++
 	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopting, Server: r.id, Handle: e.Handle(), ID: e.ID(), HasID: true})
@@ -84,7 +84,7 @@ func (r *Registrar) keepAliveDue(e *element) {
 
 // onKeepAliveAck: RFC 5352, Section 2.2.8. Only the association that the
 // keep-alive went out on can acknowledge it.
-func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
+func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	e := r.find(m.Handle, m.ID)
 	switch {
 	case e != nil && e.assoc == a && e.waiting:
@@ -118,12 +118,13 @@ func (r *Registrar) onKeepAliveAck(a *assoc, m *asap.EndpointKeepAliveAck) {
 // unreachable (RFC 5352, Section 3.5). Everything else is for its sender to
 // repeat.
 func (r *Registrar) onSendFailed(ev SendFailed) {
-	a := r.assocs[ev.Assoc]
-	if a == nil {
+	on := r.assocs[ev.Assoc]
+	if on == nil {
 		return
 	}
 	r.stats.SendsFailed++
-	if a.enrp {
+	a := on.client
+	if a == nil {
 		return // the next audit makes up for it
 	}
 	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeEndpointKeepAlive {

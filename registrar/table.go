@@ -26,7 +26,7 @@ const maxTable = 32 << 10
 
 // onTableRequest sends the next part of the handlespace, or of our own elements
 // (RFC 5353, Sections 3.2.3 and 3.6.3).
-func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest) {
+func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest) {
 	s := p.session
 	if s != nil && s.own != m.OwnChildrenOnly {
 		r.endSession(s)
@@ -60,7 +60,7 @@ func (r *Registrar) onTableRequest(p *peer, a *assoc, m *enrp.HandleTableRequest
 	}
 	r.buf = b
 	r.stats.ENRPSent[enrpIndex(enrp.TypeHandleTableResponse)]++
-	r.send(a, b)
+	r.send(&a.assoc, b)
 }
 
 func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
@@ -81,7 +81,7 @@ const maxFromAddress = 4
 // there are too many, one of an address that has more than a's makes room, or
 // else the oldest if it has had some time. Its peer, when it goes on, begins
 // anew, and is told some elements twice.
-func (r *Registrar) sessionRoom(a *assoc) bool {
+func (r *Registrar) sessionRoom(a *link) bool {
 	all := r.peers.sessions // the oldest is the first
 	from := make(map[netip.Addr]int)
 	for _, s := range all {
@@ -130,18 +130,6 @@ func (s *session) take() []*entry {
 		part = append(part, s.Next())
 	}
 	return part
-}
-
-// wireSize is how many bytes an element takes in a message, or a bit more.
-func wireSize(e *rserpool.PoolElement) int {
-	n := 64 + len(e.Policy.Extra)
-	for _, t := range []*rserpool.Transport{&e.UserTransport, &e.ASAPTransport} {
-		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
-	}
-	for _, u := range e.Unknown {
-		n += 8 + len(u.Value)
-	}
-	return n
 }
 
 func (r *Registrar) endSession(s *session) {

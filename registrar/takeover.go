@@ -2,12 +2,9 @@ package registrar
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // takeover is our taking over of a dead peer's elements (RFC 5353, Section 3.5).
@@ -45,7 +42,7 @@ func (r *Registrar) beginTakeover(p *peer) {
 	p.takeover = t
 	r.stats.Takeovers.Begun++
 	for _, q := range r.peers.list {
-		if q != p && q.state == PeerActive && q.assoc != nil && q.presented {
+		if q != p && q.state == PeerActive && q.link != nil && q.presented {
 			t.awaiting = append(t.awaiting, q)
 		}
 	}
@@ -67,7 +64,7 @@ func (r *Registrar) stopTakeover(p *peer, s PeerState) {
 }
 
 // onInitTakeover: RFC 5353, Section 3.5.1.
-func (r *Registrar) onInitTakeover(p *peer, a *assoc, m *enrp.InitTakeover) {
+func (r *Registrar) onInitTakeover(p *peer, a *link, m *enrp.InitTakeover) {
 	if m.Target == r.id {
 		r.tellAll(r.presence(0, false))
 		return
@@ -124,68 +121,6 @@ func (r *Registrar) takeSome(p *peer) {
 	r.runProbes()
 	if p.roster.Len() > 0 {
 		r.timers.arm(&p.watch, p, r.now.Add(takeGap))
-	}
-}
-
-// adopt makes another registrar's element our own. A probe calls it, at its
-// ASAP transport, and sends it a keep-alive with the H flag. An element without
-// an ASAP transport cannot be called: it is gone, unless it registers anew.
-func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
-	if !f.PE().ASAPTransport.Present() {
-		r.stats.Removed[RemovedUnreachable]++
-		r.vacate(f, nil, ended)
-		return
-	}
-	for c := f.Note.claim; c != nil; c = c.next {
-		r.timers.stop(&c.timer) // the former home is not asked again
-	}
-	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), calls)
-	r.awaitFarewell(e)
-}
-
-// adoptable is another registrar's element as one of our own: its life begins anew.
-func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element {
-	pe := &handlespace.Element{PoolElement: *taken}
-	if pe.Life > 0 {
-		pe.Expires = r.now.Add(time.Duration(pe.Life) * time.Second)
-	}
-	return pe
-}
-
-// becomeHome takes an element for our own that has not registered with us, and has
-// it probed.
-func (r *Registrar) becomeHome(c change, calls map[string]*probe) *element {
-	r.publish(c, adopted)
-	e := newElement(c.Entry)
-	e.ownASAP, e.adopt = true, true
-	if pe := e.PE(); !pe.Expires.IsZero() {
-		r.timers.arm(&e.life, e, pe.Expires)
-	}
-	r.probeAdopted(e, calls)
-	return e
-}
-
-// probeAdopted has an element that has no association called, together with
-// those that take calls at the same place.
-func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
-	to := r.callAddrs(e)
-	key := callKey(to) + strconv.Itoa(int(e.PE().EncapPort))
-	p := calls[key]
-	if p == nil || p.state == probeOver {
-		p = &probe{to: to, host: to, adopted: true, encap: e.PE().EncapPort}
-		if p.encap != 0 {
-			p.via = ViaUDP
-		}
-		calls[key] = p
-		r.stats.Probes++
-		r.probing++
-		p.take(e)
-		r.queueProbe(p)
-		return
-	}
-	p.take(e)
-	if p.state == probeAsking {
-		p.fill(r)
 	}
 }
 

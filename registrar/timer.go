@@ -108,11 +108,11 @@ type bucket struct {
 	at   time.Time
 }
 
-// take reports whether one more event may pass.
-func (b *bucket) take(now time.Time, rate int) bool { return b.takeN(now, rate, 1) }
+// allow reports whether one more event may pass.
+func (b *bucket) allow(now time.Time, rate int) bool { return b.allowN(now, rate, 1) }
 
-// takeN is take for an event that counts as n.
-func (b *bucket) takeN(now time.Time, rate, n int) bool {
+// allowN is allow for an event that counts as n.
+func (b *bucket) allowN(now time.Time, rate, n int) bool {
 	b.used = max(0, b.used-now.Sub(b.at).Seconds()*float64(rate))
 	b.at = now
 	if b.used+float64(n) > 2*float64(rate) {

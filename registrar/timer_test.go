@@ -64,7 +64,7 @@ func TestBucket(t *testing.T) {
 	now := time.Unix(100, 0)
 	n := 0
 	for range 100 {
-		if b.take(now, 5) {
+		if b.allow(now, 5) {
 			n++
 		}
 	}
@@ -72,7 +72,7 @@ func TestBucket(t *testing.T) {
 		t.Errorf("at once: got %d, want 10", n)
 	}
 	for n = 0; now.Before(time.Unix(110, 0)); now = now.Add(time.Millisecond) {
-		if b.take(now, 5) {
+		if b.allow(now, 5) {
 			n++
 		}
 	}

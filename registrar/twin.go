@@ -35,24 +35,24 @@ func (r *Registrar) twinTime() time.Duration { return 2 * r.cfg.Timers.MaxTimeNo
 // at another place and lives: then two registrars have one identifier. A peer
 // that is reached by two associations is where it has proved to be by the one, or
 // says that it is where it has by the other.
-func (p *peer) isElsewhere(a *assoc, m enrp.Message) bool {
-	if p.state != PeerActive || !p.heard || p.assoc == nil || !p.assoc.up {
+func (p *peer) isElsewhere(a *link, m enrp.Message) bool {
+	if p.state != PeerActive || !p.heard || p.link == nil || !p.link.up {
 		return false
 	}
-	if p.assoc.has(a.primary()) || hasAddr(p.caller.addrs, a.primary()) || a.has(p.assoc.primary()) {
+	if p.link.has(a.primary()) || hasAddr(p.conn.addrs, a.primary()) || a.has(p.link.primary()) {
 		return false
 	}
 	pr, ok := m.(*enrp.Presence)
-	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.assoc.primary())
+	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.link.primary())
 }
 
 // hasMoved tells a peer whose address has changed from another registrar with its
 // identifier: the association that the peer had does not answer any more, whereas
 // that of a peer which is still there does. Until that is known the new one is
 // refused; its side calls again every PEER-CALL-GAP.
-func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
+func (r *Registrar) hasMoved(p *peer, a *link) bool {
 	if p.doubted.IsZero() {
-		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.assoc.primary())
+		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.link.primary())
 		r.doubt(p)
 	}
 	if !r.isSilent(p) {
@@ -61,28 +61,28 @@ func (r *Registrar) hasMoved(p *peer, a *assoc) bool {
 		}
 		return false
 	}
-	r.logf(false, "registrar %v is at %v now, and no longer at %v", p.id, a.primary(), p.assoc.primary())
-	old := p.assoc
-	p.assoc, p.doubted = a, time.Time{}
+	r.logf(false, "registrar %v is at %v now, and no longer at %v", p.id, a.primary(), p.link.primary())
+	old := p.link
+	p.link, p.doubted = a, time.Time{}
 	r.act(Close{Assoc: old.id, Abort: true})
 	return true
 }
 
 // tellTwins tells a peer, and another registrar that has its identifier, of one
 // another.
-func (r *Registrar) tellTwins(p *peer, a *assoc) {
+func (r *Registrar) tellTwins(p *peer, a *link) {
 	m := &enrp.Error{Sender: r.id, Receiver: p.id, Causes: []rserpool.Cause{{
 		Code: rserpool.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(p.id)),
 	}}}
 	r.writeError(a, m)
-	if p.assoc != nil && p.assoc.up {
-		r.writeError(p.assoc, m)
+	if p.link != nil && p.link.up {
+		r.writeError(p.link, m)
 	}
 }
 
 // onTwinTold: a peer says that another registrar has our identifier. While we start we
 // believe it of those that we have called.
-func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
+func (r *Registrar) onTwinTold(a *link, m *enrp.Error) {
 	for _, c := range m.Causes {
 		if c.Code != rserpool.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
 			continue
@@ -99,7 +99,7 @@ func (r *Registrar) onTwinTold(a *assoc, m *enrp.Error) {
 }
 
 // onOwnID: we have called ourselves, or another registrar has our identifier.
-func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
+func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 	r.stats.Ignored.Sender++
 	t := &r.peers.twin
 	if at := a.primary(); at != t.at {
@@ -122,26 +122,26 @@ func (r *Registrar) onOwnID(a *assoc, m enrp.Message) {
 			r.twinServes(a, p)
 		}
 	}
-	switch c := a.caller; {
+	switch c := a.by; {
 	case c == nil:
-	case c.peer != nil: // a peer was there before, and is called again
-		if c.peer.assoc == a {
-			r.unlink(c.peer)
+	case c.of != 0: // a peer was there before, and is tried again
+		if p := r.target(c); p != nil && p.link == a {
+			r.unlink(p)
 		}
 	case c.isConfigured():
 		c.self = true // but a virtual address may be another machine's later
 	case serves: // it is called on
-		c.left = heardCalls
+		c.left = heardTries
 	default:
 		r.dropSeed(c)
-		a.caller = nil
+		a.by = nil
 	}
 	r.act(Close{Assoc: a.id})
 }
 
-// callTwin: while we start, another registrar with our identifier was heard by
+// connectTwin: while we start, another registrar with our identifier was heard by
 // multicast, which proves nothing.
-func (r *Registrar) callTwin(m *enrp.Presence, from netip.Addr) {
+func (r *Registrar) connectTwin(m *enrp.Presence, from netip.Addr) {
 	addrs := slices.DeleteFunc(r.heardAddrs(m, from), r.isOurs)
 	if r.start.running && len(addrs) > 0 {
 		r.discover(m.Sender, addrs[:min(len(addrs), maxHeardAddrs)], from)
@@ -150,22 +150,20 @@ func (r *Registrar) callTwin(m *enrp.Presence, from netip.Addr) {
 
 // twinServes: while we start, another registrar with our identifier has said that it
 // serves. If it has called us it is called from now on.
-func (r *Registrar) twinServes(a *assoc, m *enrp.Presence) {
+func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	t := &r.peers.twin
 	if t.serves.IsZero() {
 		r.logf(true, "the registrar at %v, which has our server identifier %v, serves: not ready as long as it does; give one of the two another", a.primary(), r.id)
 	}
 	t.serves = r.now
 	addrs := r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))
-	if a.caller != nil || len(addrs) == 0 {
+	if a.by != nil || len(addrs) == 0 {
 		return
 	}
-	if slices.ContainsFunc(r.peers.seeds, func(c *caller) bool { return overlap(c.addrs, addrs) }) {
+	if slices.ContainsFunc(r.peers.seeds, func(c *connector) bool { return overlap(c.addrs, addrs) }) {
 		return
 	}
-	c := &caller{addrs: addrs[:min(len(addrs), maxHeardAddrs)], left: heardCalls, from: a.primary()}
-	r.peers.seeds = append(r.peers.seeds, c)
-	r.callAgain(c)
+	r.connectLater(r.addSeed(addrs[:min(len(addrs), maxHeardAddrs)], heardTries, a.primary()))
 }
 
 // waitForTwin has the start go on while a registrar with our identifier serves.

@@ -59,7 +59,7 @@ func TestTwinServes(t *testing.T) {
 	gone := w.now
 	for !w.r.Ready() {
 		w.pass(100 * time.Millisecond)
-		for ref := range w.r.peers.calls {
+		for ref := range w.r.peers.connecting {
 			w.handle(Connecting{Ref: ref})
 		}
 		if w.now.Sub(gone) > time.Minute {
@@ -212,7 +212,7 @@ func TestPeerIsOurselves(t *testing.T) {
 	w.tell(2, presenceAt(testServer, "10.0.0.1"))
 	w.want("2 < presence R ffff", "2 close")
 	w.down(2)
-	if p := w.r.peers.byID[greater]; p.assoc != nil {
+	if p := w.r.peers.byID[greater]; p.link != nil {
 		t.Error("the peer has an association that has ended")
 	}
 	w.until(2 * time.Second)

@@ -20,7 +20,7 @@ type report struct {
 // its own word. The RFC has that as a SHOULD; but nobody knows who the clients
 // are, and a few hostile ones could empty every pool. For an element of another
 // registrar see inquiry.
-func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
+func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
 	r.stats.Unreachable++
 	e := r.find(m.Handle, m.ID)
 	switch most := r.cfg.Timers.MaxBadPEReport; {
@@ -38,7 +38,7 @@ func (r *Registrar) onUnreachable(a *assoc, m *asap.EndpointUnreachable) {
 // countReport adds a report and says how many there are. A client counts once,
 // however often it reports, and each report is forgotten after
 // BadPEReportDecay.
-func (r *Registrar) countReport(e *element, a *assoc) int {
+func (r *Registrar) countReport(e *element, a *client) int {
 	by := reporter(a.primary())
 	fresh, again := e.reports[:0], false
 	for _, rep := range e.reports {

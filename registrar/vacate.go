@@ -16,7 +16,7 @@ func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, n
 
 // removeFor is remove on behalf of an association, which is answered by the
 // caller.
-func (r *Registrar) removeFor(e *element, why RemoveReason, by *assoc) {
+func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 	if e.contested != nil && (why != RemovedDeregistered || e.isNotOf(e.contested)) && r.yield(e) {
 		return
 	}
@@ -50,7 +50,7 @@ func (r *Registrar) removeForeign(f *entry) { r.vacate(f, nil, byHome) }
 // An element that is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
 // a message for a registration whose life is over): an element that was only slow,
 // and a process that the element had superseded, unless another one follows now.
-func (r *Registrar) vacate(x *entry, owner *assoc, why occasion) {
+func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
 	claims := r.takeClaims(x)
 	c := claims.ofKind(true)
 	warnings, replaced := r.replaceBy(c, x, owner)
@@ -79,7 +79,7 @@ func (r *Registrar) vacate(x *entry, owner *assoc, why occasion) {
 
 // replaceBy puts the element of a registration, which may be nil, in the place of
 // another one's, and reports whether it fits there.
-func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []rserpool.Cause, ok bool) {
+func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rserpool.Cause, ok bool) {
 	if c == nil {
 		return nil, false
 	}
@@ -107,7 +107,7 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *assoc) (warnings []rser
 
 // passFormer notes the former owners of an element that was taken out as those of
 // the one that has followed it, or tells them if there is none.
-func (r *Registrar) passFormer(x *entry, owner *assoc) {
+func (r *Registrar) passFormer(x *entry, owner *client) {
 	former := x.Note.former
 	if next := r.ledger.Find(x.Handle(), x.ID()); next != nil {
 		next.Note.former = former
@@ -120,8 +120,8 @@ func (r *Registrar) passFormer(x *entry, owner *assoc) {
 		return
 	}
 	for _, id := range former {
-		if a := r.assocs[id]; a != nil && a.up {
-			r.tellRemoved(a, x)
+		if a := r.assocs[id]; a != nil && a.up && a.client != nil {
+			r.tellRemoved(a.client, x)
 		}
 	}
 }

@@ -1,0 +1,67 @@
+package registrar
+
+// client is an association of the ASAP endpoint: with pool elements, pool users, or
+// both.
+type client struct {
+	assoc
+
+	elements elements // that it owns
+	subs     map[*watched]*subscription
+	claims   []*claim // that are from this association
+	held     []*held  // registrations that wait for an address
+	missed   []missed // elements that have not answered over it
+	probe    *probe   // that asks elements over this association
+	inquiry  *inquiry // that has opened it, until it is up
+	linger   timer
+}
+
+func (r *Registrar) newClient(id AssocID) *client {
+	a := &client{}
+	a.client = a
+	r.newAssoc(&a.assoc, id)
+	return a
+}
+
+func (r *Registrar) clientUp(a *client) {
+	if a.probe != nil {
+		a.probe.connected(r)
+	} else {
+		r.leaveIdle(a)
+	}
+	if q := a.inquiry; q != nil {
+		q.askOver(r, a)
+	}
+}
+
+func (r *Registrar) clientDown(a *client) {
+	r.timers.stop(&a.linger)
+	r.unsubscribeAll(a)
+	r.dropClaims(a)
+	r.dropHeld(a)
+	r.missed -= len(a.missed)
+	a.missed = nil
+	if a.inquiry != nil {
+		a.inquiry.refused(r)
+	}
+	if a.probe != nil {
+		a.probe.lost(r)
+	}
+	if a.elements.n > 0 {
+		r.probeElements(a)
+	}
+}
+
+// leaveIdle closes an association that the registrar has opened some time
+// after nothing needs it any more.
+func (r *Registrar) leaveIdle(a *client) {
+	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
+	switch {
+	case !idle:
+		r.timers.stop(&a.linger)
+	case !a.linger.armed():
+		r.timers.arm(&a.linger, a, r.now.Add(r.cfg.Timers.Linger))
+	}
+}
+
+// due closes an idle association.
+func (a *client) due(r *Registrar, _ *timer) { r.act(Close{Assoc: a.id}) }
