@@ -3,10 +3,15 @@
 //
 // The plugin knows DNS and CoreDNS: it turns names into pool handles, has the
 // pool select elements, and makes records of them ([Handler]). The registrar
-// (package registrar/host) knows ASAP. The two meet only in the handlespace,
-// so that no query waits for the registrar.
+// (package registrar/host) knows ASAP and ENRP. The two meet only in the
+// handlespace, so that no query waits for the registrar.
 //
 // Handlers belong to a CoreDNS instance, which a reload replaces; registrars
-// belong to the process and are leased by instances. A Handler may be used by
-// any number of goroutines.
+// belong to the process and are leased by instances (package internal/registrars).
+// A Handler may be used by any number of goroutines.
+//
+// Start reading at setup.go, then handler.go. parse.go reads the Corefile; name.go
+// finds what a name stands for; records.go, rank.go and text.go make the records, and
+// reply.go the message; sibling.go has A and AAAA queries of one client share a
+// selection.
 package rserpool

@@ -171,8 +171,8 @@ func FuzzParse(f *testing.F) {
 		switch {
 		case err != nil && !strings.HasPrefix(err.Error(), "Testfile:"):
 			t.Errorf("error %q does not begin with file and line", err)
-		case err == nil && (len(cfg.zones) == 0 || len(cfg.options.asap) == 0):
-			t.Errorf("accepted configuration has zones %q, asap %v", cfg.zones, cfg.options.asap)
+		case err == nil && (len(cfg.zones) == 0 || len(cfg.options.ASAP) == 0):
+			t.Errorf("accepted configuration has zones %q, asap %v", cfg.zones, cfg.options.ASAP)
 		}
 	})
 }

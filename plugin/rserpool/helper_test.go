@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -27,11 +29,6 @@ var now = time.Unix(1_000_000_000, 0)
 type fakeRegistrar struct {
 	space    *handlespace.Space
 	notReady atomic.Bool
-	startErr error
-	started  atomic.Int32
-	closed   atomic.Int32
-	// hold, if not nil, keeps Close until it is closed.
-	hold chan struct{}
 }
 
 func newFake() *fakeRegistrar {
@@ -45,17 +42,18 @@ func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
 
-func (f *fakeRegistrar) Start() error {
-	f.started.Add(1)
-	return f.startErr
-}
+func (f *fakeRegistrar) Close(context.Context) error { return nil }
 
-func (f *fakeRegistrar) Close(context.Context) error {
-	if f.hold != nil {
-		<-f.hold
-	}
-	f.closed.Add(1)
-	return nil
+// fakes are registrars without network, by where they serve.
+type fakes map[string]*fakeRegistrar
+
+func newFakes() (fakes, *registrars.Set) {
+	f := fakes{}
+	return f, registrars.New(func(c host.Config) (registrars.Registrar, error) {
+		r := newFake()
+		f[fmt.Sprint(c.ASAP)] = r
+		return r, nil
+	})
 }
 
 // element makes a round robin element on TCP; change adapts it.
@@ -158,7 +156,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, options{}, nameserver{}),
+	cmp.AllowUnexported(config{}, nameserver{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics of the DNS side. Those of registrars are in registrarmetrics.go.
+// Metrics of the DNS side. Those of registrars are in internal/registrars.
 var (
 	answersCount = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,

@@ -15,12 +15,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // config is what an rserpool directive says.
 type config struct {
-	options   options
+	options   registrars.Options
 	zones     []string // fully qualified, in lower case
 	servers   []nameserver
 	ttl       uint32
@@ -63,18 +64,20 @@ func properties() []property {
 		{name: "asap", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseASAP},
 		{name: "enrp", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseENRP},
 		{name: "peer", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parsePeer, repeats: true},
-		{name: "transport", args: "auto|kernel|udp", least: 1, most: 1, parse: (*config).parseTransport},
+		{name: "transport", args: "auto|kernel|udp", least: 1, most: 1, parse: func(c *config, a []string) error { return c.options.SetTransport(a[0]) }},
 		{name: "encap", args: "PORT", least: 1, most: 1, parse: (*config).parseEncap},
 		{name: "server_id", args: "ID", least: 1, most: 1, parse: (*config).parseServerID},
-		{name: "announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error { return parseGroup(&c.options.announce, a, announceGroup) }},
-		{name: "enrp_announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error { return parseGroup(&c.options.enrpAnnounce, a, enrpAnnounceGroup) }},
+		{name: "announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error { return parseGroup(&c.options.AnnounceGroup, a, announceGroup) }},
+		{name: "enrp_announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error {
+			return parseGroup(&c.options.ENRPAnnounceGroup, a, enrpAnnounceGroup)
+		}},
 		{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*config).parseTTL},
 		{name: "answers", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.answers, a[0], 1, maxAnswers) }},
 		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
 		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
 		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
-		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.set("timer", a[0], a[1]) }, repeats: true},
-		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.set("limit", a[0], a[1]) }, repeats: true},
+		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
+		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
 		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 	}
 }
@@ -82,7 +85,7 @@ func properties() []property {
 // parse reads the one rserpool directive of a server block.
 func parse(c *caddy.Controller) (config, error) {
 	cfg := config{
-		options: defaultOptions(),
+		options: registrars.DefaultOptions(),
 		ttl:     defaultTTL, answers: defaultAnswers, addresses: defaultAddresses,
 	}
 	for first := true; c.Next(); first = false {
@@ -172,12 +175,12 @@ func isReverse(z string) bool {
 }
 
 func (cfg *config) parseASAP(args []string) (err error) {
-	cfg.options.asap, err = parseServed(args, asap.Port, "announce")
+	cfg.options.ASAP, err = parseServed(args, asap.Port, "announce")
 	return err
 }
 
 func (cfg *config) parseENRP(args []string) (err error) {
-	cfg.options.enrp, err = parseServed(args, enrp.Port, "enrp_announce")
+	cfg.options.ENRP, err = parseServed(args, enrp.Port, "enrp_announce")
 	return err
 }
 
@@ -189,12 +192,12 @@ func (cfg *config) parsePeer(args []string) error {
 			return err
 		case a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0:
 			return fmt.Errorf("%s is not where a registrar can be, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
-		case slices.Contains(cfg.options.peers, a):
+		case slices.Contains(cfg.options.Peers, a):
 			return fmt.Errorf("%s is listed twice", a)
 		}
-		cfg.options.peers = append(cfg.options.peers, a)
+		cfg.options.Peers = append(cfg.options.Peers, a)
 	}
-	slices.SortFunc(cfg.options.peers, netip.AddrPort.Compare)
+	slices.SortFunc(cfg.options.Peers, netip.AddrPort.Compare)
 	return nil
 }
 
@@ -216,7 +219,7 @@ func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort
 				return nil, fmt.Errorf("%s is listed twice", a)
 			case a.Port() != b.Port():
 				return nil, fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
-			case covers(a.Addr(), b.Addr()) || covers(b.Addr(), a.Addr()):
+			case registrars.Overlap(a.Addr(), b.Addr()):
 				return nil, fmt.Errorf("%s and %s overlap; one stands for all addresses", b, a)
 			}
 		}
@@ -234,22 +237,12 @@ func parseAddr(s string, port uint16) (netip.AddrPort, error) {
 	return netaddr.ParseAddrPort(s, port)
 }
 
-func (cfg *config) parseTransport(args []string) error {
-	for _, m := range modes {
-		if m.name == args[0] {
-			cfg.options.transport = m.mode
-			return nil
-		}
-	}
-	return fmt.Errorf("%q is none of auto, kernel, udp", args[0])
-}
-
 func (cfg *config) parseEncap(args []string) error {
 	var port int
 	if err := parseInt(&port, args[0], 1, 65535); err != nil {
 		return err
 	}
-	cfg.options.encap = uint16(port)
+	cfg.options.Encap = uint16(port)
 	return nil
 }
 
@@ -258,7 +251,7 @@ func (cfg *config) parseServerID(args []string) error {
 	if err != nil || id == 0 {
 		return fmt.Errorf("%q is not a number from 1 to 0xffffffff, such as 0x1a2b3c4d", args[0])
 	}
-	cfg.options.serverID = rserpool.ServerID(id)
+	cfg.options.ServerID = rserpool.ServerID(id)
 	return nil
 }
 
@@ -352,15 +345,5 @@ func (cfg *config) check() error {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
 	}
-	cfg.options.completeENRP()
-	if a, b, ok := overlap(cfg.options.asap, cfg.options.enrp, true); ok {
-		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
-	}
-	if a := cfg.options.announce; a.IsValid() && a == cfg.options.enrpAnnounce {
-		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
-	}
-	if cfg.options.limits.DefaultItems > cfg.options.limits.ResolutionItems {
-		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", cfg.options.limits.DefaultItems, cfg.options.limits.ResolutionItems)
-	}
-	return nil
+	return cfg.options.Check()
 }

@@ -1,9 +1,7 @@
 package rserpool
 
 import (
-	"fmt"
 	"os"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 )
 
 func readme(t *testing.T) string {
@@ -69,33 +67,11 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
-// TestReadmeSettings: the tables have exactly the timers and limits that can be set, in
-// their order, with their defaults and bounds.
-func TestReadmeSettings(t *testing.T) {
-	_, tables, _ := strings.Cut(readme(t), "## Timers")
-	tables, _, _ = strings.Cut(tables, "\n## Addresses")
-	var got, want []string
-	for line := range strings.Lines(tables) {
-		if strings.HasPrefix(line, "| `") {
-			got = append(got, strings.Join(strings.SplitAfterN(line, "|", 5)[:4], ""))
-		}
-	}
-	o := defaultOptions()
-	for _, s := range o.settings() {
-		if s.Name != "" {
-			want = append(want, fmt.Sprintf("| `%s` | %s | %s to %s |", s.Name, s.Default, s.Min, s.Max))
-		}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("sections Timers and Limits (-parser +README):\n%s", diff)
-	}
-}
-
 // describe returns the help texts of all metrics by how the manual writes the name.
 func describe(t *testing.T) map[string]string {
 	t.Helper()
 	ch := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, collector{process}} {
+	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, registrars.Collector{Set: process}} {
 		c.Describe(ch)
 	}
 	close(ch)
@@ -125,79 +101,30 @@ func TestReadmeMetrics(t *testing.T) {
 	if got := strings.Count(text, "\n* `coredns_rserpool_"); got != len(described) {
 		t.Errorf("the manual has %d metrics, want %d", got, len(described))
 	}
-	// The values of labels are from closed sets, all of them listed or hinted
-	// at.
 	for k := range answerKinds {
 		if !strings.Contains(text, "`"+k.String()+"`") {
 			t.Errorf("kind %s is not in the manual", k)
 		}
 	}
-	for _, m := range registrarMetrics(&host.Stats{}) {
-		for _, v := range m.of {
-			if m.label != "cause" && !strings.Contains(text, "`"+v+"`") {
-				t.Errorf("%s %s of %s is not in the manual", m.label, v, m.name)
-			}
-		}
-	}
-}
-
-// TestRegistrarMetrics: each number in the registrar's statistics is published once.
-func TestRegistrarMetrics(t *testing.T) {
-	var s host.Stats
-	n := number(reflect.ValueOf(&s).Elem(), 0)
-	seen := map[uint64]bool{}
-	names := map[string]bool{}
-	value := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	for _, m := range registrarMetrics(&s) {
-		if names[m.name] || !strings.HasSuffix(m.help, ".") {
-			t.Errorf("%s is listed twice, or its help %q is no sentence", m.name, m.help)
-		}
-		names[m.name] = true
-		if m.label == "" && len(m.values) != 1 || m.label != "" && len(m.values) != len(m.of) {
-			t.Errorf("%s has %d values for the labels %q", m.name, len(m.values), m.of)
-		}
-		for i, v := range m.values {
-			if v == 0 || v > n || seen[v] {
-				t.Errorf("%s publishes value %d of %d, or publishes it again", m.name, v, n)
-			}
-			seen[v] = true
-			if m.label != "" && (slices.Index(m.of, m.of[i]) != i || !value.MatchString(m.of[i])) {
-				t.Errorf("%s has a bad label value %q", m.name, m.of[i])
-			}
-		}
-	}
-	if len(seen) != int(n) {
-		t.Errorf("%d of %d values are published", len(seen), n)
-	}
-}
-
-// number gives each number in v another value from n+1 on, and returns the last.
-func number(v reflect.Value, n uint64) uint64 {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			n = number(v.Field(i), n)
-		}
-	case reflect.Array:
-		for i := range v.Len() {
-			n = number(v.Index(i), n)
-		}
-	default:
-		n++
-		v.SetUint(n)
-	}
-	return n
 }
 
 // TestMetricNames: what Prometheus's own linter says, and no name that
 // OpenMetrics would have twice.
 func TestMetricNames(t *testing.T) {
-	fakes, rs := newFakes()
-	inst := startInstance(t, rs, at(addr1))
-	defer inst.finalShutdown()
-	fakes.only(t, addr1)
+	const addr = "127.0.0.1:3863"
+	_, rs := newFakes()
+	inst := rs.NewInstance()
+	o := registrars.DefaultOptions()
+	o.ASAP = addrPorts(addr)
+	if err := inst.Add(registrars.Block{Options: o, Serve: func(registrars.Registrar) {}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := inst.Startup(); err != nil {
+		t.Fatal(err)
+	}
+	defer inst.FinalShutdown()
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(collector{rs}, answersCount, selectionsCount, shortenedCount)
+	reg.MustRegister(registrars.Collector{Set: rs}, answersCount, selectionsCount, shortenedCount)
 	newServerCounters("dns://:53")
 	families, err := reg.Gather()
 	if err != nil {
@@ -222,8 +149,8 @@ func TestMetricNames(t *testing.T) {
 		seen[base] = true
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				if l.GetName() == "registrar" && l.GetValue() != addr1 {
-					t.Errorf("%s: registrar is %q, want %q", f.GetName(), l.GetValue(), addr1)
+				if l.GetName() == "registrar" && l.GetValue() != addr {
+					t.Errorf("%s: registrar is %q, want %q", f.GetName(), l.GetValue(), addr)
 				}
 			}
 		}
@@ -244,7 +171,7 @@ func TestReadmeCorefiles(t *testing.T) {
 	examples = append(examples, []string{"", string(example)})
 
 	fakes, rs := newFakes()
-	defer func(p *registrars, port string) { process, dnsserver.Port = p, port }(process, dnsserver.Port)
+	defer func(p *registrars.Set, port string) { process, dnsserver.Port = p, port }(process, dnsserver.Port)
 	process, dnsserver.Port = rs, "0"
 	for _, e := range examples {
 		// Ports that are taken say nothing about the example.
@@ -265,7 +192,7 @@ func TestReadmeCorefiles(t *testing.T) {
 		}
 		inst.Stop()
 	}
-	if len(fakes.made) < 4 {
-		t.Errorf("got registrars at %d places, want more", len(fakes.made))
+	if len(fakes) < 4 {
+		t.Errorf("got registrars at %d places, want more", len(fakes))
 	}
 }

@@ -1,34 +1,49 @@
 package rserpool
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
-	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
 const pluginName = "rserpool"
 
-var log = clog.NewWithPlugin(pluginName)
+// process is the registrars of this process. CoreDNS offers no other place that lasts
+// from one of its instances to the next. It is this package's only variable state.
+var process = registrars.New(openHost)
 
 func init() {
 	plugin.Register(pluginName, func(c *caddy.Controller) error { return setup(c, process) })
+	prometheus.MustRegister(registrars.Collector{Set: process})
+}
+
+// openHost starts a registrar on the machine's network.
+func openHost(cfg host.Config) (registrars.Registrar, error) {
+	h, err := host.New(cfg)
+	if err != nil {
+		return nil, err // not h: it would be a Registrar that is not nil
+	}
+	return h, h.Start()
 }
 
 // setup reads one directive and has its registrar started with the instance.
 // It opens nothing itself: it also runs for a reload that then fails.
-func setup(c *caddy.Controller, rs *registrars) error {
+func setup(c *caddy.Controller, rs *registrars.Set) error {
 	cfg, err := parse(c)
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	site := dnsserver.GetConfig(c)
 	h := newHandler(cfg, site.ListenHosts)
-	if err := instanceOf(c, rs).add(&block{options: cfg.options, handler: h, where: cfg.where}); err != nil {
-		return plugin.Error(pluginName, fmt.Errorf("%s - %w", cfg.where, err))
+	b := registrars.Block{Options: cfg.options, Where: cfg.where, Serve: func(r registrars.Registrar) { h.registrar = r }}
+	if err := instanceOf(c, rs).Add(b); err != nil {
+		return plugin.Error(pluginName, err)
 	}
 	site.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		h.Next = next
@@ -55,34 +70,39 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 	return h
 }
 
-// instanceKey is where a CoreDNS instance stores its *instance.
+// instanceKey is where a CoreDNS instance stores its *registrars.Instance.
 type instanceKey struct{}
 
 // instanceOf returns what c's CoreDNS instance has in common, which the first
 // call makes and ties to the instance's life.
-func instanceOf(c *caddy.Controller, rs *registrars) *instance {
-	if inst, ok := c.Get(instanceKey{}).(*instance); ok {
+func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
+	if inst, ok := c.Get(instanceKey{}).(*registrars.Instance); ok {
 		return inst
 	}
-	rs.sweep(isLive)
-	inst := newInstance(rs)
+	rs.Sweep(isLive)
+	inst := rs.NewInstance()
 	c.Set(instanceKey{}, inst)
-	c.OnStartup(inst.startup)
-	c.OnRestart(func() error { inst.restart(); return nil })
-	c.OnRestartFailed(func() error { inst.restartFailed(isLive); return nil })
-	c.OnShutdown(func() error { inst.shutdown(); return nil })
-	c.OnFinalShutdown(inst.finalShutdown)
+	c.OnStartup(func() error {
+		if err := inst.Startup(); err != nil {
+			return plugin.Error(pluginName, err)
+		}
+		return nil
+	})
+	c.OnRestart(func() error { inst.Restart(); return nil })
+	c.OnRestartFailed(func() error { inst.RestartFailed(isLive); return nil })
+	c.OnShutdown(func() error { inst.Shutdown(); return nil })
+	c.OnFinalShutdown(inst.FinalShutdown)
 	return inst
 }
 
 // isLive reports whether the CoreDNS instance that has the lease serves, or is
 // about to.
-func isLive(l *lease) bool {
+func isLive(l *registrars.Lease) bool {
 	for _, i := range caddy.Instances() {
 		i.StorageMu.RLock()
-		inst, ok := i.Storage[instanceKey{}].(*instance)
+		inst, ok := i.Storage[instanceKey{}].(*registrars.Instance)
 		i.StorageMu.RUnlock()
-		if ok && inst.lease == l {
+		if ok && inst.Holds(l) {
 			return true
 		}
 	}

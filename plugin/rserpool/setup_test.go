@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 )
 
 func TestParse(t *testing.T) {
@@ -20,41 +21,41 @@ func TestParse(t *testing.T) {
 	}{
 		{"nothing", "rserpool example.org", func(c *config) {}},
 		{"zones", "rserpool Example.org example.NET", func(c *config) { c.zones = []string{"example.org.", "example.net."} }},
-		{"asap", "asap 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863") }},
-		{"asap, port", "asap 192.0.2.1:3900 [2001:db8::1]:3900", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3900", "[2001:db8::1]:3900") }},
-		{"asap, any order", "asap [2001:db8::1] 192.0.2.1", func(c *config) { c.options.asap = addrPorts("192.0.2.1:3863", "[2001:db8::1]:3863") }},
-		{"asap, bare IPv6", "asap 2001:db8::1", func(c *config) { c.options.asap = addrPorts("[2001:db8::1]:3863") }},
-		{"asap, zone", "asap [fe80::1%eth0]:3900", func(c *config) { c.options.asap = addrPorts("[fe80::1%eth0]:3900") }},
-		{"asap, port alone", "asap :3900", func(c *config) { c.options.asap = addrPorts("[::]:3900") }},
-		{"enrp", "enrp 192.0.2.1 [2001:db8::1]:9901", func(c *config) { c.options.enrp = addrPorts("192.0.2.1:9901", "[2001:db8::1]:9901") }},
+		{"asap", "asap 192.0.2.1", func(c *config) { c.options.ASAP = addrPorts("192.0.2.1:3863") }},
+		{"asap, port", "asap 192.0.2.1:3900 [2001:db8::1]:3900", func(c *config) { c.options.ASAP = addrPorts("192.0.2.1:3900", "[2001:db8::1]:3900") }},
+		{"asap, any order", "asap [2001:db8::1] 192.0.2.1", func(c *config) { c.options.ASAP = addrPorts("192.0.2.1:3863", "[2001:db8::1]:3863") }},
+		{"asap, bare IPv6", "asap 2001:db8::1", func(c *config) { c.options.ASAP = addrPorts("[2001:db8::1]:3863") }},
+		{"asap, zone", "asap [fe80::1%eth0]:3900", func(c *config) { c.options.ASAP = addrPorts("[fe80::1%eth0]:3900") }},
+		{"asap, port alone", "asap :3900", func(c *config) { c.options.ASAP = addrPorts("[::]:3900") }},
+		{"enrp", "enrp 192.0.2.1 [2001:db8::1]:9901", func(c *config) { c.options.ENRP = addrPorts("192.0.2.1:9901", "[2001:db8::1]:9901") }},
 		{"peer alone", "asap 192.0.2.1\npeer 192.0.2.3", func(c *config) {
-			c.options.asap, c.options.enrp = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
-			c.options.peers = addrPorts("192.0.2.3:9901")
+			c.options.ASAP, c.options.ENRP = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
+			c.options.Peers = addrPorts("192.0.2.3:9901")
 		}},
 		{"peers", "enrp :9902\npeer 192.0.2.3\npeer 192.0.2.2:9000 2001:db8::2", func(c *config) {
-			c.options.enrp = addrPorts("[::]:9902")
-			c.options.peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
+			c.options.ENRP = addrPorts("[::]:9902")
+			c.options.Peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
 		}},
 		{"transport auto", "transport auto", func(c *config) {}},
-		{"transport kernel", "transport kernel", func(c *config) { c.options.transport = sctp.KernelOnly }},
-		{"transport udp", "transport udp", func(c *config) { c.options.transport = sctp.UDPOnly }},
-		{"encap", "encap 9900", func(c *config) { c.options.encap = 9900 }},
-		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.serverID = 0x1a2b3c4d }},
-		{"server_id, decimal", "server_id 7", func(c *config) { c.options.serverID = 7 }},
-		{"announce", "announce", func(c *config) { c.options.announce = addrPorts("224.0.1.185:3863")[0] }},
-		{"announce, group", "announce 239.0.0.1", func(c *config) { c.options.announce = addrPorts("239.0.0.1:3863")[0] }},
-		{"announce, group and port", "announce [ff05::133]:3900", func(c *config) { c.options.announce = addrPorts("[ff05::133]:3900")[0] }},
+		{"transport kernel", "transport kernel", func(c *config) { c.options.Transport = sctp.KernelOnly }},
+		{"transport udp", "transport udp", func(c *config) { c.options.Transport = sctp.UDPOnly }},
+		{"encap", "encap 9900", func(c *config) { c.options.Encap = 9900 }},
+		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
+		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},
+		{"announce", "announce", func(c *config) { c.options.AnnounceGroup = addrPorts("224.0.1.185:3863")[0] }},
+		{"announce, group", "announce 239.0.0.1", func(c *config) { c.options.AnnounceGroup = addrPorts("239.0.0.1:3863")[0] }},
+		{"announce, group and port", "announce [ff05::133]:3900", func(c *config) { c.options.AnnounceGroup = addrPorts("[ff05::133]:3900")[0] }},
 		{"enrp_announce", "asap 192.0.2.1\nenrp_announce", func(c *config) {
-			c.options.asap, c.options.enrp = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
-			c.options.enrpAnnounce = addrPorts("239.0.0.51:9901")[0]
+			c.options.ASAP, c.options.ENRP = addrPorts("192.0.2.1:3863"), addrPorts("192.0.2.1:9901")
+			c.options.ENRPAnnounceGroup = addrPorts("239.0.0.51:9901")[0]
 		}},
 		{"enrp_announce, group and timer", "enrp :9902\nenrp_announce [ff05::99]\ntimer mentor-discovery-timeout 3s", func(c *config) {
-			c.options.enrp, c.options.enrpAnnounce = addrPorts("[::]:9902"), addrPorts("[ff05::99]:9901")[0]
-			c.options.timers.MentorDiscovery = 3 * time.Second
+			c.options.ENRP, c.options.ENRPAnnounceGroup = addrPorts("[::]:9902"), addrPorts("[ff05::99]:9901")[0]
+			c.options.Timers.MentorDiscovery = 3 * time.Second
 		}},
 		{"both announces, ports", "enrp :9901\nannounce 239.0.0.1:3863\nenrp_announce 239.0.0.1:9901", func(c *config) {
-			c.options.enrp = addrPorts("[::]:9901")
-			c.options.announce, c.options.enrpAnnounce = addrPorts("239.0.0.1:3863")[0], addrPorts("239.0.0.1:9901")[0]
+			c.options.ENRP = addrPorts("[::]:9901")
+			c.options.AnnounceGroup, c.options.ENRPAnnounceGroup = addrPorts("239.0.0.1:3863")[0], addrPorts("239.0.0.1:9901")[0]
 		}},
 		{"ttl", "ttl 0", func(c *config) { c.ttl = 0 }},
 		{"ttl, most", "ttl 3600", func(c *config) { c.ttl = 3600 }},
@@ -66,13 +67,13 @@ func TestParse(t *testing.T) {
 		{"nameservers", "nameserver ns.example.net\nnameserver ns1.example.org 192.0.2.53 2001:db8::53", func(c *config) {
 			c.servers = []nameserver{{name: "ns.example.net."}, {name: "ns1.example.org.", addrs: addrs("192.0.2.53", "2001:db8::53")}}
 		}},
-		{"timer", "timer KEEP-ALIVE-INTERVAL 500ms", func(c *config) { c.options.timers.KeepAliveInterval = 500 * time.Millisecond }},
+		{"timer", "timer KEEP-ALIVE-INTERVAL 500ms", func(c *config) { c.options.Timers.KeepAliveInterval = 500 * time.Millisecond }},
 		{"timers", "timer max-bad-pe-report 7\ntimer t6-serverannounce 2s", func(c *config) {
-			c.options.timers.MaxBadPEReport = 7
-			c.options.timers.ServerAnnounce = 2 * time.Second
+			c.options.Timers.MaxBadPEReport = 7
+			c.options.Timers.ServerAnnounce = 2 * time.Second
 		}},
-		{"limits", "limit pools 10\nlimit elements 20", func(c *config) { c.options.limits.Pools, c.options.limits.Elements = 10, 20 }},
-		{"limits of the transport", "limit associations 10\nlimit half_open 20", func(c *config) { c.options.transports.Associations, c.options.transports.HalfOpen = 10, 20 }},
+		{"limits", "limit pools 10\nlimit elements 20", func(c *config) { c.options.Limits.Pools, c.options.Limits.Elements = 10, 20 }},
+		{"limits of the transport", "limit associations 10\nlimit half_open 20", func(c *config) { c.options.Transports.Associations, c.options.Transports.HalfOpen = 10, 20 }},
 		{"fallthrough", "fallthrough", func(c *config) { c.fall.Zones = []string{"."} }},
 		{"fallthrough, zones", "fallthrough a.example.org", func(c *config) { c.fall.Zones = []string{"a.example.org."} }},
 	}
@@ -86,7 +87,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := config{options: defaultOptions(), zones: []string{"example.org."}, ttl: 5, answers: 3, addresses: 1, where: "Testfile:1"}
+			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, ttl: 5, answers: 3, addresses: 1, where: "Testfile:1"}
 			tt.want(&want)
 			if diff := cmp.Diff(want, got, exported); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tt.corefile, diff)
@@ -200,7 +201,7 @@ func TestParseZonesOfServerBlock(t *testing.T) {
 // TestSetup: what a Corefile says reaches the handler, and errors name the
 // plugin.
 func TestSetup(t *testing.T) {
-	rs := newRegistrars(nil)
+	rs := registrars.New(nil)
 	c := caddy.NewTestController("dns", "rserpool example.org {\n ttl 7\n}")
 	if err := setup(c, rs); err != nil {
 		t.Fatal(err)
@@ -241,8 +242,8 @@ func TestSetupConflict(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rs := newRegistrars(nil)
-			inst := newInstance(rs)
+			rs := registrars.New(nil)
+			inst := rs.NewInstance()
 			var err error
 			for _, block := range []string{tt.first, tt.second} {
 				if err != nil {

@@ -1,7 +1,6 @@
 package rserpool
 
 import (
-	"runtime"
 	"testing"
 	"time"
 )
@@ -17,21 +16,6 @@ func await[T any](t *testing.T, what string, c <-chan T) {
 	case <-time.After(patience):
 		t.Fatalf("waited %v in vain: %s", patience, what)
 	}
-}
-
-// awaitCollected waits for a channel that is closed when the garbage collector has
-// found something. One collection may find too little.
-func awaitCollected(t *testing.T, what string, c <-chan struct{}) {
-	t.Helper()
-	eventually(t, what, func() bool {
-		runtime.GC()
-		select {
-		case <-c:
-			return true
-		default:
-			return false
-		}
-	})
 }
 
 // eventually waits for what sends no event, such as the end of a goroutine of CoreDNS.

@@ -1,13 +1,44 @@
-package rserpool
+package registrars
 
 import (
+	"context"
 	"errors"
+	"net/netip"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
+
+// fakeRegistrar is a registrar without network.
+type fakeRegistrar struct {
+	notReady atomic.Bool
+	startErr error
+	closed   atomic.Int32
+	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
+	hold, ended chan struct{}
+}
+
+func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
+func (f *fakeRegistrar) Space() *handlespace.Space { return nil }
+func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
+func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
+}
+
+func (f *fakeRegistrar) Close(context.Context) error {
+	if f.hold != nil {
+		<-f.hold
+	}
+	if f.closed.Add(1) == 1 {
+		close(f.ended)
+	}
+	return nil
+}
 
 // fakes makes registrars without network and keeps them by where they serve.
 type fakes struct {
@@ -16,15 +47,18 @@ type fakes struct {
 	next func(*fakeRegistrar)
 }
 
-func newFakes() (*fakes, *registrars) {
+func newFakes() (*fakes, *Set) {
 	f := &fakes{made: map[string][]*fakeRegistrar{}}
-	return f, newRegistrars(f.make)
+	return f, New(f.open)
 }
 
-func (f *fakes) make(c host.Config) (backend, error) {
-	r := newFake()
+func (f *fakes) open(c host.Config) (Registrar, error) {
+	r := &fakeRegistrar{ended: make(chan struct{})}
 	if f.next != nil {
 		f.next(r)
+	}
+	if r.startErr != nil {
+		return nil, r.startErr
 	}
 	key := joinAddrs(c.ASAP)
 	f.made[key] = append(f.made[key], r)
@@ -40,30 +74,35 @@ func (f *fakes) only(t *testing.T, addr string) *fakeRegistrar {
 	return f.made[addr][0]
 }
 
-func at(addr string) options {
-	o := defaultOptions()
-	o.asap = addrPorts(addr)
+func at(addr string) Options {
+	o := DefaultOptions()
+	o.ASAP = []netip.AddrPort{netip.MustParseAddrPort(addr)}
 	return o
+}
+
+// aBlock is a block whose registrar nobody uses.
+func aBlock(o Options) Block {
+	return Block{Options: o, Serve: func(Registrar) {}, Where: "Testfile:1"}
 }
 
 // startInstance makes an instance with a block for each registrar and starts
 // it.
-func startInstance(t *testing.T, rs *registrars, blocks ...options) *instance {
+func startInstance(t *testing.T, rs *Set, blocks ...Options) *Instance {
 	t.Helper()
-	inst := newInstance(rs)
+	inst := rs.NewInstance()
 	for _, o := range blocks {
-		if err := inst.add(&block{options: o, handler: &Handler{}, where: "Testfile:1"}); err != nil {
+		if err := inst.Add(aBlock(o)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := inst.startup(); err != nil {
+	if err := inst.Startup(); err != nil {
 		t.Fatal(err)
 	}
 	return inst
 }
 
 // waitClosed waits until no registrar at addr is known any more.
-func waitClosed(t *testing.T, rs *registrars, addr string) {
+func waitClosed(t *testing.T, rs *Set, addr string) {
 	t.Helper()
 	rs.mu.Lock()
 	var closing []*shared
@@ -80,20 +119,31 @@ func waitClosed(t *testing.T, rs *registrars, addr string) {
 
 const addr1, addr2 = "127.0.0.1:3863", "127.0.0.2:3863"
 
-func never(*lease) bool { return false }
+func never(*Lease) bool { return false }
 
 func TestBlocksShare(t *testing.T) {
 	f, rs := newFakes()
-	inst := startInstance(t, rs, at(addr1), at(addr1), at(addr2))
+	inst := rs.NewInstance()
+	var got [3]Registrar
+	for i, addr := range []string{addr1, addr1, addr2} {
+		b := aBlock(at(addr))
+		b.Serve = func(r Registrar) { got[i] = r }
+		if err := inst.Add(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := inst.Startup(); err != nil {
+		t.Fatal(err)
+	}
 	f.only(t, addr1)
 	f.only(t, addr2)
-	if a, b := inst.blocks[0].handler.registrar, inst.blocks[1].handler.registrar; a != b {
+	if got[0] != got[1] {
 		t.Error("blocks with equal options have different registrars")
 	}
-	if a, b := inst.blocks[0].handler.registrar, inst.blocks[2].handler.registrar; a == b {
+	if got[0] == got[2] {
 		t.Error("blocks with different addresses have the same registrar")
 	}
-	if err := inst.finalShutdown(); err != nil {
+	if err := inst.FinalShutdown(); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := f.only(t, addr1), f.only(t, addr2); a.closed.Load() != 1 || b.closed.Load() != 1 {
@@ -105,19 +155,19 @@ func TestReloadKeeps(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
 	for range 20 {
-		inst.restart()
+		inst.Restart()
 		next := startInstance(t, rs, at(addr1))
-		inst.shutdown()
+		inst.Shutdown()
 		inst = next
 	}
-	if r := f.only(t, addr1); r.started.Load() != 1 || r.closed.Load() != 0 {
-		t.Errorf("after 20 reloads: started %d times and closed %d times, want 1 and 0", r.started.Load(), r.closed.Load())
+	if r := f.only(t, addr1); r.closed.Load() != 0 {
+		t.Errorf("after 20 reloads: closed %d times, want 0", r.closed.Load())
 	}
-	inst.shutdown() // the process ends: health's lameduck still wants answers
+	inst.Shutdown() // the process ends: health's lameduck still wants answers
 	if f.only(t, addr1).closed.Load() != 0 {
 		t.Error("closed before the final shutdown")
 	}
-	if err := inst.finalShutdown(); err != nil {
+	if err := inst.FinalShutdown(); err != nil {
 		t.Fatal(err)
 	}
 	if f.only(t, addr1).closed.Load() != 1 {
@@ -131,15 +181,15 @@ func TestReloadKeeps(t *testing.T) {
 func TestReloadChangesBlocks(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
-	inst.restart()
+	inst.Restart()
 	next := startInstance(t, rs, at(addr2))
-	inst.shutdown()
+	inst.Shutdown()
 	waitClosed(t, rs, addr1)
 	if f.only(t, addr1).closed.Load() != 1 || f.only(t, addr2).closed.Load() != 0 {
 		t.Errorf("registrar that no block uses: closed %d times, the new one %d times; want 1 and 0",
 			f.only(t, addr1).closed.Load(), f.only(t, addr2).closed.Load())
 	}
-	next.finalShutdown()
+	next.FinalShutdown()
 }
 
 func TestFailedReload(t *testing.T) {
@@ -147,26 +197,26 @@ func TestFailedReload(t *testing.T) {
 	inst := startInstance(t, rs, at(addr1))
 	// Later plugins fail when ours have started already: CoreDNS drops the
 	// new instance without a word.
-	inst.restart()
+	inst.Restart()
 	startInstance(t, rs, at(addr1), at(addr2))
-	inst.restartFailed(never)
+	inst.RestartFailed(never)
 	waitClosed(t, rs, addr2)
 	if f.only(t, addr1).closed.Load() != 0 || f.only(t, addr2).closed.Load() != 1 {
 		t.Errorf("the old registrar was closed %d times, the one of the failed reload %d times; want 0 and 1",
 			f.only(t, addr1).closed.Load(), f.only(t, addr2).closed.Load())
 	}
 	// A failure before our startup.
-	inst.restart()
-	inst.restartFailed(never)
+	inst.Restart()
+	inst.RestartFailed(never)
 	// Then one that succeeds, and the end.
-	inst.restart()
+	inst.Restart()
 	next := startInstance(t, rs, at(addr1))
-	inst.shutdown()
+	inst.Shutdown()
 	if f.only(t, addr1).closed.Load() != 0 {
 		t.Error("registrar was closed although an instance uses it")
 	}
-	next.shutdown()
-	next.finalShutdown()
+	next.Shutdown()
+	next.FinalShutdown()
 	if f.only(t, addr1).closed.Load() != 1 || len(rs.running) != 0 {
 		t.Error("registrar was not closed at the end")
 	}
@@ -177,13 +227,13 @@ func TestFailedReload(t *testing.T) {
 func TestReloadFailedLate(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
-	inst.restart()
+	inst.Restart()
 	next := startInstance(t, rs, at(addr1), at(addr2))
-	inst.restartFailed(func(l *lease) bool { return l == next.lease })
+	inst.RestartFailed(next.Holds)
 	if f.only(t, addr1).closed.Load() != 0 || f.only(t, addr2).closed.Load() != 0 {
 		t.Error("registrar of a serving instance was closed")
 	}
-	next.finalShutdown()
+	next.FinalShutdown()
 	if f.only(t, addr2).closed.Load() != 1 {
 		t.Error("registrar was not closed at the end")
 	}
@@ -194,20 +244,29 @@ func TestReloadFailedLate(t *testing.T) {
 func TestInstanceIsGarbage(t *testing.T) {
 	f, rs := newFakes()
 	startInstance(t, rs, at(addr1))
-	awaitCollected(t, "the registrar without instance ends", rs.snapshot()[0].closed)
-	if n := f.only(t, addr1).closed.Load(); n != 1 {
-		t.Errorf("the registrar was closed %d times, want once", n)
+	r := f.only(t, addr1)
+	for range 1000 {
+		runtime.GC() // the instance's cleanup runs some time after one
+		select {
+		case <-r.ended:
+			if n := r.closed.Load(); n != 1 {
+				t.Errorf("the registrar was closed %d times, want once", n)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
+	t.Fatal("registrar without instance still runs")
 }
 
 func TestStartError(t *testing.T) {
 	f, rs := newFakes()
 	busy := errors.New("address already in use")
 	f.next = func(r *fakeRegistrar) { r.startErr = busy }
-	inst := newInstance(rs)
-	inst.add(&block{options: at(addr1), handler: &Handler{}, where: "Corefile:7"})
-	if err := inst.startup(); !errors.Is(err, busy) || !strings.HasPrefix(err.Error(), "plugin/rserpool: Corefile:7 - ") || !strings.Contains(err.Error(), addr1) {
-		t.Errorf("got error %v, want one with plugin, file and line, with %v and %s", err, busy, addr1)
+	inst := rs.NewInstance()
+	inst.Add(Block{Options: at(addr1), Where: "Corefile:7"})
+	if err := inst.Startup(); !errors.Is(err, busy) || !strings.HasPrefix(err.Error(), "Corefile:7 - ") || !strings.Contains(err.Error(), addr1) {
+		t.Errorf("got error %v, want one with file and line, with %v and %s", err, busy, addr1)
 	}
 	// The second of two: the first must not stay.
 	f.made = map[string][]*fakeRegistrar{}
@@ -216,10 +275,10 @@ func TestStartError(t *testing.T) {
 			r.startErr = busy
 		}
 	}
-	inst = newInstance(rs)
-	inst.add(&block{options: at(addr1), handler: &Handler{}})
-	inst.add(&block{options: at(addr2), handler: &Handler{}})
-	if err := inst.startup(); !errors.Is(err, busy) {
+	inst = rs.NewInstance()
+	inst.Add(aBlock(at(addr1)))
+	inst.Add(aBlock(at(addr2)))
+	if err := inst.Startup(); !errors.Is(err, busy) {
 		t.Errorf("got error %v, want %v", err, busy)
 	}
 	waitClosed(t, rs, addr1)
@@ -227,29 +286,29 @@ func TestStartError(t *testing.T) {
 		t.Error("the registrar that had started before the error still runs")
 	}
 	f.next = nil
-	startInstance(t, rs, at(addr1)).finalShutdown()
+	startInstance(t, rs, at(addr1)).FinalShutdown()
 }
 
 func TestOptionsOfRunningRegistrar(t *testing.T) {
 	_, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
-	inst.restart()
+	inst.Restart()
 	changed := at(addr1)
-	changed.encap = 9900
-	next := newInstance(rs)
-	err := next.add(&block{options: changed, handler: &Handler{}})
+	changed.Encap = 9900
+	next := rs.NewInstance()
+	err := next.Add(aBlock(changed))
 	if want := "encap 9900, not 9899"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "restarted") {
 		t.Errorf("got error %v, want one with %q that says what to do", err, want)
 	}
-	if err := next.startup(); err == nil {
+	if err := next.Startup(); err == nil {
 		t.Error("the registrar was started nevertheless")
 	}
-	inst.restartFailed(never)
-	if err := inst.finalShutdown(); err != nil {
+	inst.RestartFailed(never)
+	if err := inst.FinalShutdown(); err != nil {
 		t.Error(err)
 	}
 	// Once it has stopped, other options are fine.
-	startInstance(t, rs, changed).finalShutdown()
+	startInstance(t, rs, changed).FinalShutdown()
 }
 
 // TestRestartWhileClosing: a registrar whose port is not free yet is waited
@@ -262,9 +321,9 @@ func TestRestartWhileClosing(t *testing.T) {
 	rs.release(inst.lease)
 	f.next = nil
 
-	started := make(chan *instance)
+	started := make(chan *Instance)
 	changed := at(addr1)
-	changed.encap = 9900
+	changed.Encap = 9900
 	go func() { started <- startInstance(t, rs, changed) }()
 	select {
 	case <-started:
@@ -272,7 +331,7 @@ func TestRestartWhileClosing(t *testing.T) {
 	case <-time.After(10 * time.Millisecond):
 	}
 	close(hold)
-	(<-started).finalShutdown()
+	(<-started).FinalShutdown()
 	if n := len(f.made[addr1]); n != 2 {
 		t.Errorf("got %d registrars, want 2 one after the other", n)
 	}
@@ -283,16 +342,16 @@ func TestRestartWhileClosing(t *testing.T) {
 func TestTwoRestartsAtOnce(t *testing.T) {
 	f, rs := newFakes()
 	a, b := startInstance(t, rs, at(addr1)), startInstance(t, rs, at(addr1))
-	a.restart()
-	b.restart()
+	a.Restart()
+	b.Restart()
 	next := startInstance(t, rs, at(addr1), at(addr2))
-	b.restartFailed(never)
+	b.RestartFailed(never)
 	if f.only(t, addr2).closed.Load() != 0 {
 		t.Error("registrar was closed although its instance may serve")
 	}
-	a.shutdown()
-	next.finalShutdown()
-	b.finalShutdown()
+	a.Shutdown()
+	next.FinalShutdown()
+	b.FinalShutdown()
 	if f.only(t, addr1).closed.Load() != 1 || f.only(t, addr2).closed.Load() != 1 {
 		t.Error("registrars were not closed at the end")
 	}
@@ -300,19 +359,16 @@ func TestTwoRestartsAtOnce(t *testing.T) {
 
 func TestReadyOfAllRegistrars(t *testing.T) {
 	f, rs := newFakes()
-	defer func(p *registrars) { process = p }(process)
-	process = rs
-	if (&Handler{}).Ready() {
+	if rs.Ready() {
 		t.Error("ready before a registrar runs")
 	}
 	inst := startInstance(t, rs, at(addr1), at(addr2))
-	defer inst.finalShutdown()
-	h := inst.blocks[0].handler
-	if !h.Ready() {
+	defer inst.FinalShutdown()
+	if !rs.Ready() {
 		t.Error("not ready, want ready")
 	}
 	f.only(t, addr2).notReady.Store(true)
-	if h.Ready() {
-		t.Error("ready, want not ready: the other registrar is not, and CoreDNS asks one handler for all")
+	if rs.Ready() {
+		t.Error("ready, want not ready: the other registrar is not")
 	}
 }

@@ -1,4 +1,4 @@
-package rserpool
+package registrars
 
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -10,10 +10,10 @@ import (
 // To add a metric of registrars: a field of registrar.Stats or host.Stats, a row
 // here, an item in the README with the same text.
 
-// registrarMetrics are all metrics of registrars with the values of s, zeros
+// metrics are all metrics of registrars with the values of s, zeros
 // included. Names have Prometheus's form: counters end in _total, gauges do not.
 // Each has at most one label, whose values are fixed.
-func registrarMetrics(s *host.Stats) []metric {
+func metrics(s *host.Stats) []metric {
 	one := func(name, help string, v uint64) metric { return metric{name, help, "", nil, []uint64{v}} }
 	protocol := func(name, help string, v core.ByProtocol) metric {
 		return metric{name, help, "protocol", []string{"asap", "enrp"}, []uint64{v.ASAP, v.ENRP}}

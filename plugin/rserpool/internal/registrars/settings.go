@@ -1,4 +1,4 @@
-package rserpool
+package registrars
 
 import (
 	"fmt"
@@ -11,28 +11,28 @@ import (
 // registrar.Limits or host.TransportLimits, with tags for its name, default and bounds;
 // a row in the README. Parser and defaults follow from the tags.
 
-// namedSetting is a setting with the option that sets it: timer or limit.
-type namedSetting struct {
+// named is a timer or limit, with the option that sets it.
+type named struct {
 	setting.Setting
 	option string
 }
 
 // settings are all timers and limits of o, also those that operators cannot set.
-func (o *options) settings() []namedSetting {
-	var all []namedSetting
+func (o *Options) settings() []named {
+	var all []named
 	add := func(option string, config any) {
 		for _, s := range setting.Of(config) {
-			all = append(all, namedSetting{s, option})
+			all = append(all, named{s, option})
 		}
 	}
-	add("timer", &o.timers)
-	add("limit", &o.limits)
-	add("limit", &o.transports)
+	add("timer", &o.Timers)
+	add("limit", &o.Limits)
+	add("limit", &o.Transports)
 	return all
 }
 
-// set sets a timer or limit by its name, whose case does not count.
-func (o *options) set(option, name, value string) error {
+// Set sets a timer or limit by its name, whose case does not count.
+func (o *Options) Set(option, name, value string) error {
 	var names []string
 	for _, s := range o.settings() {
 		switch {

@@ -1,4 +1,4 @@
-package rserpool
+package registrars
 
 import (
 	"strings"
@@ -9,29 +9,30 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
-func init() { prometheus.MustRegister(collector{process}) }
-
-// collector reads the counters of the running registrars when Prometheus asks for
+// A Collector reads the counters of the running registrars when Prometheus asks for
 // them, so that the metrics of a stopped registrar vanish. They have no label server:
 // a registrar belongs to the process, not to a DNS server.
-type collector struct{ registrars *registrars }
+type Collector struct{ Set *Set }
 
 // Describe implements prometheus.Collector.
-func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range registrarMetrics(&host.Stats{}) {
+func (c Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range metrics(&host.Stats{}) {
 		ch <- m.desc()
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c collector) Collect(ch chan<- prometheus.Metric) {
-	for _, s := range c.registrars.snapshot() {
+func (c Collector) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range c.Set.inUse() {
 		stats := s.Stats()
-		for _, m := range registrarMetrics(&stats) {
+		for _, m := range metrics(&stats) {
 			m.collect(s.options.String(), ch)
 		}
 	}
 }
+
+// subsystem is the plugin's name in those of its metrics.
+const subsystem = "rserpool"
 
 // metric is a metric of a registrar with its present values: one, or one for each
 // value of its label.
@@ -62,5 +63,5 @@ func (m metric) desc() *prometheus.Desc {
 	if m.label != "" {
 		labels = append(labels, m.label)
 	}
-	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, m.name), m.help, labels, nil)
+	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, subsystem, m.name), m.help, labels, nil)
 }

@@ -1,0 +1,134 @@
+package registrars
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+)
+
+// Instance is what the rserpool blocks of one CoreDNS instance have in common:
+// its life, and so its lease on registrars. It belongs only to that instance.
+//
+// CoreDNS tells an instance neither that it has been discarded, because the
+// reload that made it failed after startup, nor that it was stopped without
+// its shutdown callbacks. In the first case the instance before it ends the
+// lease, if that has rserpool blocks itself. What is left, the next set-up
+// sweeps away, or the collector when the instance has become garbage, which
+// CoreDNS lets it become with the next reload.
+type Instance struct {
+	set    *Set
+	lease  *Lease
+	blocks []Block
+}
+
+// Block is one rserpool directive of a Corefile.
+type Block struct {
+	Options Options
+	// Serve is called with the registrar, which runs, before the first query.
+	Serve func(Registrar)
+	// Where is the directive's file and line.
+	Where string
+}
+
+// NewInstance makes an instance without blocks.
+func (rs *Set) NewInstance() *Instance {
+	inst := &Instance{set: rs, lease: &Lease{}}
+	runtime.AddCleanup(inst, func(l *Lease) { rs.release(l) }, inst.lease)
+	return inst
+}
+
+// Holds reports whether the lease is this instance's.
+func (inst *Instance) Holds(l *Lease) bool { return inst.lease == l }
+
+// Add takes in a block, unless its registrar would conflict with another.
+func (inst *Instance) Add(b Block) error {
+	for _, other := range inst.blocks {
+		if err := b.Options.conflict(other.Options); err != nil {
+			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
+		}
+	}
+	inst.blocks = append(inst.blocks, b)
+	if err := inst.set.conflict(b.Options); err != nil {
+		return fmt.Errorf("%s - %w", b.Where, err)
+	}
+	return nil
+}
+
+// Startup is to be called when the instance begins to serve.
+func (inst *Instance) Startup() error {
+	inst.set.begin(inst.lease)
+	for _, b := range inst.blocks {
+		s, err := inst.set.acquire(inst.lease, b.Options)
+		if err != nil {
+			inst.set.release(inst.lease)
+			return fmt.Errorf("%s - %w", b.Where, err)
+		}
+		b.Serve(s)
+	}
+	return nil
+}
+
+// Restart is to be called when another instance is about to be made to replace this.
+func (inst *Instance) Restart() {
+	inst.set.mu.Lock()
+	defer inst.set.mu.Unlock()
+	inst.set.restarting[inst.lease] = true
+}
+
+// RestartFailed is to be called when no other instance could replace this one, but
+// also when one has, and a shutdown callback failed thereafter. live tells
+// whether the instance with that lease serves.
+func (inst *Instance) RestartFailed(live func(*Lease) bool) {
+	for _, l := range inst.set.successors(inst.lease) {
+		if !live(l) {
+			inst.set.release(l)
+		}
+	}
+}
+
+// Shutdown is to be called when this instance has been replaced, and when CoreDNS
+// ends. In the latter case the registrar serves on until FinalShutdown, so that
+// health's lameduck has answers.
+func (inst *Instance) Shutdown() {
+	if inst.set.replaced(inst.lease) {
+		inst.set.release(inst.lease)
+	}
+}
+
+// FinalShutdown is to be called when CoreDNS ends.
+func (inst *Instance) FinalShutdown() error { return inst.set.release(inst.lease)() }
+
+// begin notes which instance the one with this lease is to replace. If several
+// are being replaced at once, that is not to be known.
+func (rs *Set) begin(l *Lease) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if len(rs.restarting) == 1 {
+		for old := range rs.restarting {
+			l.successorOf = old
+		}
+	}
+}
+
+// successors returns the leases that were to replace l, whose restart is over.
+func (rs *Set) successors(l *Lease) []*Lease {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	delete(rs.restarting, l)
+	return slices.DeleteFunc(rs.leases(), func(other *Lease) bool { return other.successorOf != l })
+}
+
+// replaced reports whether a restart of the instance was under way, which has
+// succeeded.
+func (rs *Set) replaced(l *Lease) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	was := rs.restarting[l]
+	delete(rs.restarting, l)
+	for _, other := range rs.leases() {
+		if other.successorOf == l {
+			other.successorOf = nil
+		}
+	}
+	return was
+}

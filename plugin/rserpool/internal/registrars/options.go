@@ -1,0 +1,201 @@
+package registrars
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// Options are what a Corefile says of a registrar. Blocks with the same options share
+// one. Addresses are sorted.
+type Options struct{ host.Config }
+
+// DefaultOptions has the defaults of all options.
+func DefaultOptions() Options {
+	var o Options
+	o.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
+	o.Encap = sctp.EncapPort
+	for _, s := range o.settings() {
+		_ = s.Complete() // the defaults are allowed
+	}
+	return o
+}
+
+// Check completes the options, and looks at what none of them can get wrong by itself.
+func (o *Options) Check() error {
+	o.completeENRP()
+	if a, b, ok := overlap(o.ASAP, o.ENRP, true); ok {
+		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
+	}
+	if a := o.AnnounceGroup; a.IsValid() && a == o.ENRPAnnounceGroup {
+		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
+	}
+	if l := o.Limits; l.DefaultItems > l.ResolutionItems {
+		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", l.DefaultItems, l.ResolutionItems)
+	}
+	return nil
+}
+
+// completeENRP has ENRP served where ASAP is, if there are peers, or are to be
+// found, but no option enrp.
+func (o *Options) completeENRP() {
+	if len(o.ENRP) > 0 || len(o.Peers) == 0 && !o.ENRPAnnounceGroup.IsValid() {
+		return
+	}
+	for _, a := range o.ASAP {
+		o.ENRP = append(o.ENRP, netip.AddrPortFrom(a.Addr(), enrp.Port))
+	}
+}
+
+// config returns the configuration of a registrar with these options, which logs.
+func (o Options) config() host.Config {
+	c := o.Config
+	c.Logf = func(warn bool, text string) {
+		if warn {
+			log.Warning(text)
+		} else {
+			log.Info(text)
+		}
+	}
+	return c
+}
+
+// String names the registrar by where it serves.
+func (o Options) String() string { return joinAddrs(o.ASAP) }
+
+// sameAddresses reports whether both sets of options are of one registrar.
+func (o Options) sameAddresses(p Options) bool { return slices.Equal(o.ASAP, p.ASAP) }
+
+// conflict tells why registrars with o and p cannot both run, and are not the
+// same one either.
+func (o Options) conflict(p Options) error {
+	if o.sameAddresses(p) {
+		if diff := o.differences(p); len(diff) > 0 {
+			return fmt.Errorf("registrar at %s is already there with other options (%s); blocks that share a registrar need the same ones, or another asap address or port", o, strings.Join(diff, ", "))
+		}
+		return nil
+	}
+	if a, b, ok := overlap(o.ASAP, p.ASAP, true); ok {
+		return fmt.Errorf("asap %s overlaps with asap %s of another registrar; use the same addresses to share it, or another port", a, b)
+	}
+	if a, b, ok := overlap(o.ENRP, slices.Concat(p.ASAP, p.ENRP), true); ok {
+		return fmt.Errorf("enrp %s overlaps with %s of the registrar at %s; give one of them another port", a, b, p)
+	}
+	if a, b, ok := overlap(o.ASAP, p.ENRP, true); ok {
+		return fmt.Errorf("asap %s overlaps with enrp %s of the registrar at %s; give one of them another port", a, b, p)
+	}
+	inUserSpace := o.Transport != sctp.KernelOnly && p.Transport != sctp.KernelOnly
+	if a, b, ok := overlap(slices.Concat(o.ASAP, o.ENRP), slices.Concat(p.ASAP, p.ENRP), false); ok && inUserSpace && o.Encap == p.Encap {
+		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.Encap, a.Addr(), b)
+	}
+	return nil
+}
+
+// overlap finds addresses of a and b that cannot both be bound.
+func overlap(as, bs []netip.AddrPort, ports bool) (a, b netip.AddrPort, ok bool) {
+	for _, a := range as {
+		for _, b := range bs {
+			if ports && (a.Port() != b.Port() || a.Port() == 0) {
+				continue
+			}
+			if Overlap(a.Addr(), b.Addr()) {
+				return a, b, true
+			}
+		}
+	}
+	return a, b, false
+}
+
+// Overlap reports whether two sockets bound to a and to b, with the same port, exclude
+// each other. The unspecified IPv6 address stands for those of both families.
+func Overlap(a, b netip.Addr) bool { return covers(a, b) || covers(b, a) }
+
+// covers reports whether a socket bound to a also has what comes to b.
+func covers(a, b netip.Addr) bool {
+	return a == b || a == netip.IPv6Unspecified() || a == netip.IPv4Unspecified() && b.Is4()
+}
+
+// differences lists the options in which o and p differ, as o has them and,
+// behind "not", as p does.
+func (o Options) differences(p Options) []string {
+	mine, others := o.list(), p.list()
+	var diff []string
+	for i := range mine {
+		if mine[i] != others[i] {
+			diff = append(diff, fmt.Sprintf("%s, not %s", mine[i], strings.TrimPrefix(others[i], commonOption(mine[i], others[i]))))
+		}
+	}
+	return diff
+}
+
+// commonOption returns the words that a and b begin with.
+func commonOption(a, b string) string {
+	end := 0
+	for i := 0; i < min(len(a), len(b)) && a[i] == b[i]; i++ {
+		if a[i] == ' ' {
+			end = i + 1
+		}
+	}
+	return a[:end]
+}
+
+// list returns all options but asap as Corefile lines, in a fixed order.
+func (o Options) list() []string {
+	l := []string{
+		"enrp " + offOrAddrs(o.ENRP),
+		"peer " + offOrAddrs(o.Peers),
+		"transport " + modes[o.Transport],
+		"encap " + strconv.Itoa(int(o.Encap)),
+		"server_id " + idName(o.ServerID),
+		"announce " + announceName(o.AnnounceGroup),
+		"enrp_announce " + announceName(o.ENRPAnnounceGroup),
+	}
+	for _, s := range o.settings() {
+		if s.Name != "" {
+			l = append(l, s.option+" "+s.Name+" "+s.String())
+		}
+	}
+	return l
+}
+
+func offOrAddrs(addrs []netip.AddrPort) string {
+	if len(addrs) == 0 {
+		return "off"
+	}
+	return joinAddrs(addrs)
+}
+
+func idName(id rserpool.ServerID) string {
+	if id == 0 {
+		return "random"
+	}
+	return "0x" + id.String()
+}
+
+func announceName(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "off"
+	}
+	return a.String()
+}
+
+// modes are the values of the option transport.
+var modes = [...]string{sctp.Auto: "auto", sctp.KernelOnly: "kernel", sctp.UDPOnly: "udp"}
+
+// SetTransport sets the SCTP to serve: auto, kernel or udp.
+func (o *Options) SetTransport(name string) error {
+	i := slices.Index(modes[:], name)
+	if i < 0 {
+		return fmt.Errorf("%q is none of %s", name, strings.Join(modes[:], ", "))
+	}
+	o.Transport = sctp.Mode(i)
+	return nil
+}

@@ -1,0 +1,203 @@
+package registrars
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+)
+
+var log = clog.NewWithPlugin(subsystem)
+
+// closeTime is how long a registrar may take to say goodbye to its peers.
+const closeTime = 5 * time.Second
+
+// Registrar is a registrar that runs; *host.Host is one.
+type Registrar interface {
+	Space() *handlespace.Space
+	Ready() bool
+	Stats() host.Stats
+	LocalAddrs() []netip.AddrPort
+	Close(context.Context) error
+}
+
+// Set is the running registrars of a process, shared by all that lease them.
+type Set struct {
+	open func(host.Config) (Registrar, error)
+
+	mu      sync.Mutex
+	running []*shared
+	// restarting are the leases of instances that are being replaced.
+	restarting map[*Lease]bool
+}
+
+// shared is a registrar with its users. One without users is being closed, and
+// remains in the list until its ports are free.
+type shared struct {
+	Registrar
+	options Options
+	leases  map[*Lease]bool
+	closed  chan struct{}
+}
+
+// Lease is one CoreDNS instance's hold on registrars. It does not refer to the
+// instance, see Instance.
+type Lease struct {
+	// successorOf is the lease of the instance that is being replaced while
+	// this one begins, if that is clear.
+	successorOf *Lease
+}
+
+// New makes an empty set. open starts a registrar.
+func New(open func(host.Config) (Registrar, error)) *Set {
+	return &Set{open: open, restarting: map[*Lease]bool{}}
+}
+
+// conflict tells why a registrar with these options cannot run beside the
+// present ones, and cannot be one of them either. A nil error promises nothing
+// yet; acquire has the last word.
+func (rs *Set) conflict(o Options) error {
+	for _, s := range rs.inUse() {
+		if err := o.conflict(s.options); err != nil {
+			return fmt.Errorf("%w; a running registrar keeps its options until CoreDNS is restarted", err)
+		}
+	}
+	return nil
+}
+
+// acquire gives l a hold on the registrar with these options, and starts it
+// where it does not run yet.
+func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for i := 0; i < len(rs.running); i++ {
+		s := rs.running[i]
+		err := o.conflict(s.options)
+		switch same := o.sameAddresses(s.options); {
+		case len(s.leases) == 0 && (same || err != nil):
+			// Its ports are about to be free.
+			rs.mu.Unlock()
+			<-s.closed
+			rs.mu.Lock()
+			i = -1
+		case err != nil:
+			return nil, err
+		case same:
+			if !s.leases[l] {
+				s.leases[l] = true
+				log.Infof("registrar at %s is kept with its registrations", o)
+			}
+			return s, nil
+		}
+	}
+	b, err := rs.open(o.config())
+	if err != nil {
+		return nil, fmt.Errorf("registrar at %s: %w", o, err)
+	}
+	s := &shared{Registrar: b, options: o, leases: map[*Lease]bool{l: true}, closed: make(chan struct{})}
+	rs.running = append(rs.running, s)
+	log.Infof("registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
+	return s, nil
+}
+
+// release ends a lease. Registrars without leases are closed in the background;
+// the returned function waits for that.
+func (rs *Set) release(l *Lease) (wait func() error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	delete(rs.restarting, l)
+	var closing []func() error
+	for _, s := range rs.running {
+		if !s.leases[l] {
+			continue
+		}
+		if delete(s.leases, l); len(s.leases) == 0 {
+			closing = append(closing, rs.close(s))
+		}
+	}
+	return func() error {
+		var errs []error
+		for _, wait := range closing {
+			errs = append(errs, wait())
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// Sweep ends the leases of instances that are not there any more.
+func (rs *Set) Sweep(live func(*Lease) bool) {
+	rs.mu.Lock()
+	all := rs.leases()
+	rs.mu.Unlock()
+	for _, l := range all {
+		if !live(l) {
+			rs.release(l)
+		}
+	}
+}
+
+// leases are all leases of running registrars. The caller has the lock.
+func (rs *Set) leases() []*Lease {
+	all := map[*Lease]bool{}
+	for _, s := range rs.running {
+		maps.Copy(all, s.leases)
+	}
+	return slices.Collect(maps.Keys(all))
+}
+
+// close closes a registrar in the background.
+func (rs *Set) close(s *shared) (wait func() error) {
+	var err error
+	go func() {
+		defer close(s.closed)
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		if err = s.Close(ctx); err != nil {
+			err = fmt.Errorf("registrar at %s: %w", s.options, err)
+		}
+		rs.mu.Lock()
+		defer rs.mu.Unlock()
+		rs.running = slices.DeleteFunc(rs.running, func(o *shared) bool { return o == s })
+		log.Infof("registrar at %s has stopped", s.options)
+	}()
+	return func() error {
+		<-s.closed
+		return err
+	}
+}
+
+// inUse returns the registrars with a lease.
+func (rs *Set) inUse() []*shared {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(rs.running), func(s *shared) bool { return len(s.leases) == 0 })
+}
+
+// Ready reports whether there is a registrar in use, and all of them are ready.
+func (rs *Set) Ready() bool {
+	running := rs.inUse()
+	for _, s := range running {
+		if !s.Ready() {
+			return false
+		}
+	}
+	return len(running) > 0
+}
+
+func joinAddrs(addrs []netip.AddrPort) string {
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, " ")
+}
