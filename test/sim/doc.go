@@ -1,7 +1,8 @@
 // Package sim runs many registrars and pool elements in one thread and in
 // virtual time, on a network that delays messages, loses associations, is
 // partitioned, and whose hosts crash, come back under another identifier, stand
-// still, and have clocks that are wrong and run at different speeds. A seed fixes
+// still, have clocks that are wrong and run at different speeds, and refuse their
+// handlespace or have tables without end. A seed fixes
 // all of it, so that what fails once fails again.
 //
 // The registrars are the real ones, and what they say goes over the simulated
@@ -18,7 +19,8 @@
 // each thing that is a reason for one, and no more messages in a second than if
 // all elements changed hands. All of it is looked at after each event that has
 // changed the handlespace, every half second, and the checksum whenever it is
-// sent; in a scope that is too large for that, now and then.
+// sent; in a scope that is too large for that, now and then. And no registrar gets
+// ready without a handlespace while a peer has one and only refuses it.
 //
 // When nothing goes wrong any more, see checkRest: all handlespaces are equal,
 // with all living elements and no other, each with one home that lives and that
@@ -26,8 +28,8 @@
 // asks one peer for its list in each cycle, and tells who has registered anew.
 //
 // Partitions, takeovers and identifiers that move are looked at closely in scenarios
-// of their own: see the functions takeover, orphans, partition, rolling, moving and
-// strangers.
+// of their own: see the functions takeover, orphans, partition, rolling, moving,
+// strangers, mentors, refusers and endlessAudits.
 //
 // # When it fails
 //

@@ -7,7 +7,7 @@ func (s *Sim) fault() {
 	rnd := s.net.rand
 	h := s.servers[rnd.IntN(len(s.servers))]
 	e := s.elements[rnd.IntN(len(s.elements))]
-	switch rnd.IntN(19) {
+	switch rnd.IntN(20) {
 	case 0, 1:
 		s.kill(h, 30*time.Second)
 	case 2:
@@ -67,6 +67,12 @@ func (s *Sim) fault() {
 		if !e.h.stands() {
 			s.roll(e, s.net.upTo(40*time.Second))
 		}
+	case 19:
+		m := manner(rnd.IntN(int(manners)))
+		if m > refusing && s.cfg.References > 0 {
+			m = refusing // the reference asks for parts without end
+		}
+		s.behave(h, m)
 	}
 }
 
@@ -138,6 +144,7 @@ func (s *Sim) unsure(which func(*element) bool) {
 // heal ends all faults.
 func (s *Sim) heal() {
 	s.trace("heal")
+	s.reform()
 	s.split(func(*host) int { return 0 })
 	for _, h := range s.servers {
 		h.start()

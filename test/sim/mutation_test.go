@@ -103,6 +103,9 @@ func TestMutations(t *testing.T) {
 	takeover := func(s *Sim) error { return s.takeover(false) }
 	faults := func(seed uint64) *Sim { return New(config(seed)) }
 	takeovers := func(seed uint64) *Sim { return New(takeoverConfig(seed + 1)) } // three registrars and more
+	refused := func(seed uint64) *Sim {
+		return New(Config{Seed: seed, Registrars: 3 + int(seed%3), Elements: 40, Refresh: never})
+	}
 	for _, tt := range []struct {
 		name     string
 		scenario func(*Sim) error
@@ -153,7 +156,24 @@ func TestMutations(t *testing.T) {
 		{"takeover without H", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
 			return noHome
 		}, false},
-		// Wrong arbitration: who begins says that it has won. Each gives way to
+		// A registrar that took a refusal for an empty handlespace.
+		{"refusals say that there is nothing", func(s *Sim) error { return s.refusers(false) }, refused, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleTableResponse); ok {
+					m.Reject = false
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"tables never end", func(s *Sim) error { _, err := s.mentors(); return err }, refused, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleTableResponse); ok {
+					m.More = !m.Reject
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		// Wrong arbitration: the one that begins says that it has won. Each gives way to
 		// another one, and nobody takes over.
 		{"all give way", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
 			return onENRP(func(m enrp.Message) []enrp.Message {

@@ -37,8 +37,12 @@ type host struct {
 	stopped time.Duration // when it has come to stand still last
 	paused  time.Duration // the process stands still until then
 	lost    time.Duration // when associations were lost last
-	nextID  registrar.AssocID
-	ends    []*end // those that live, in the order of their id
+	// manner is how the registrar on it answers requests for tables, mannered
+	// since when.
+	manner   manner
+	mannered time.Duration
+	nextID   registrar.AssocID
+	ends     []*end // those that live, in the order of their id
 }
 
 // end is one side of an association.
@@ -298,6 +302,9 @@ func (h *host) send(id registrar.AssocID, ppid uint32, data []byte) {
 	e := h.find(id)
 	if e == nil || e.peer == nil {
 		return
+	}
+	if ppid == enrp.PPID {
+		data = h.bend(e, data)
 	}
 	if h.net.mutate == nil {
 		h.net.carry(e, ppid, data)

@@ -25,6 +25,10 @@ type node struct {
 	ticking bool
 	tick    time.Duration // when the next Tick comes, if ticking
 
+	booted   time.Duration
+	refusals []refusal // of tables, since it has booted
+	given    bool      // a table came to its end since then
+
 	presence []byte // the last one that went out
 	checksum uint16 // in it
 	look     watch
@@ -57,6 +61,7 @@ func (n *node) boot() {
 		return
 	}
 	n.r, n.ticking, n.presence = r, false, nil
+	n.booted, n.refusals, n.given = n.s.net.now, nil, false
 	n.look = watch{owned: make([]time.Duration, len(n.s.elements)), had: make([]time.Duration, len(n.s.elements))}
 	n.s.ids[r.ID()] = true
 	n.h.begin(n)
@@ -75,12 +80,15 @@ func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }
 
 // handle gives an event to the registrar, and looks at what comes of it.
 func (n *node) handle(ev registrar.Event) {
-	changes, said := n.r.Space().Changes(), n.look.said
+	changes, said, ready := n.r.Space().Changes(), n.look.said, n.r.Ready()
 	for events := []registrar.Event{ev}; len(events) > 0; events = events[1:] {
 		events = append(events, n.perform(n.r.Handle(n.clock.at(n.s.net.now), events[0]))...)
 	}
 	n.schedule()
 	n.step(changes, said)
+	if !ready && n.r.Ready() {
+		n.checkStart()
+	}
 }
 
 // perform does what the registrar wants, and returns what it has to be told of

@@ -137,6 +137,47 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestMentors: see mentors.
+func TestMentors(t *testing.T) {
+	var longest time.Duration
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 3 + int(seed%4), Elements: 40, Refresh: never})
+		s.Trace = trace
+		took, err := s.mentors()
+		longest = max(longest, took)
+		return err
+	})
+	t.Logf("a registrar is ready %v after its start at most", longest)
+}
+
+// TestRefusers: see refusers.
+func TestRefusers(t *testing.T) {
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%4), Elements: 40})
+		s.Trace = trace
+		return s.refusers(seed/4%2 == 1)
+	})
+}
+
+// TestEndlessAudits: see endlessAudits.
+func TestEndlessAudits(t *testing.T) {
+	all := map[manner]int{}
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%4), Elements: 40, Refresh: never})
+		s.Trace = trace
+		m := endless + manner(seed%3)
+		given, err := s.endlessAudits(m)
+		all[m] += given
+		return err
+	})
+	for m := endless; m < manners; m++ {
+		if all[m] == 0 {
+			t.Errorf("a registrar %v, and no audit is given up", m)
+		}
+	}
+	t.Logf("audits given up: %v", all)
+}
+
 // TestSameID: a registrar that has another one's identifier is no peer, and does
 // no harm. With one of its own it is.
 func TestSameID(t *testing.T) {
