@@ -76,7 +76,7 @@ func (l *loop) lookAgain(now time.Time) {
 	}
 	l.setPlaces(p)
 	for _, g := range l.groups {
-		g.changed.Store(true)
+		g.Changed()
 	}
 	l.handle(registrar.Addresses{Addrs: p.asap, ENRP: p.enrp, Own: p.own, Machine: p.machine})
 }

@@ -252,11 +252,9 @@ func (h *Host) open() (_ *loop, err error) {
 		if !addr.IsValid() {
 			continue
 		}
-		g, err := joinGroup(addr, addr == h.cfg.ENRPAnnounceGroup, h.cfg.Logf)
-		if err != nil {
-			return nil, fmt.Errorf("registrar cannot announce itself at %v: %w", addr, err)
+		if err := l.join(addr, addr == h.cfg.ENRPAnnounceGroup); err != nil {
+			return nil, fmt.Errorf("registrar cannot announce itself: %w", err)
 		}
-		l.groups = append(l.groups, g)
 	}
 	return l, nil
 }

@@ -1,13 +1,10 @@
 package host
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,14 +34,13 @@ type loop struct {
 	network Network
 	ep      sctp.Endpoint
 	enrp    sctp.Endpoint // nil without ENRP
-	groups  []*group      // of announces
+	groups  []group       // of announcements
 
 	inbound chan registrar.Event
 	waiting atomic.Int64  // handlers that wait for room in inbound
 	stop    chan struct{} // closed: end in good order
 	quit    chan struct{} // closed: end at once
 	ended   chan struct{} // closed by run
-	readers sync.WaitGroup
 
 	// The rest is the goroutine's alone.
 	later     []registrar.Event // what performing actions has brought
@@ -98,56 +94,8 @@ func (l *loop) take(e registrar.Event) {
 	}
 }
 
-// translate puts a transport's event into the registrar's words.
-func translate(ev sctp.Event) registrar.Event {
-	id := registrar.AssocID(ev.Assoc)
-	switch ev.Type {
-	case sctp.Up:
-		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: via(ev.Kind), EncapPort: ev.EncapPort}
-	case sctp.PeerAddrs:
-		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated}
-	case sctp.Received:
-		return registrar.Received{Assoc: id, PPID: ev.Message.PPID, Data: ev.Message.Data}
-	case sctp.SendFailed:
-		return registrar.SendFailed{Assoc: id, Data: ev.Message.Data}
-	case sctp.PeerDone:
-		return registrar.AssocDone{Assoc: id}
-	case sctp.Down:
-		return registrar.AssocDown{Assoc: id}
-	}
-	return nil
-}
-
-func via(k sctp.Kind) registrar.Via {
-	switch k {
-	case sctp.Kernel:
-		return registrar.ViaKernel
-	case sctp.UDP:
-		return registrar.ViaUDP
-	case sctp.TCP:
-		return registrar.ViaTCP
-	}
-	return 0
-}
-
-func kind(v registrar.Via) sctp.Kind {
-	switch v {
-	case registrar.ViaKernel:
-		return sctp.Kernel
-	case registrar.ViaUDP:
-		return sctp.UDP
-	case registrar.ViaTCP:
-		return sctp.TCP
-	}
-	return sctp.Any
-}
-
 // start starts the goroutines.
 func (l *loop) start(serving registrar.Serving) {
-	for _, g := range l.groups {
-		l.readers.Go(func() { g.read(l.inbound, l.quit) })
-		l.readers.Go(g.write)
-	}
 	go l.run(serving)
 }
 
@@ -177,9 +125,8 @@ func (l *loop) release() {
 		_ = l.network.Close()
 	}
 	for _, g := range l.groups {
-		g.close()
+		_ = g.Close()
 	}
-	l.readers.Wait()
 }
 
 // run is the registrar's goroutine.
@@ -330,73 +277,6 @@ func (l *loop) noRoom(ev registrar.Received) bool {
 	return ok && ep.Full(sctp.AssocID(ev.Assoc))
 }
 
-// perform does what the core wants. What comes of it is handled later, so that
-// the core is never entered twice.
-func (l *loop) perform(acts []registrar.Action) {
-	for _, act := range acts {
-		switch a := act.(type) {
-		case *registrar.Send:
-			l.send(a)
-		case registrar.Connect:
-			l.connect(a)
-		case registrar.Close:
-			switch ep := l.open[a.Assoc]; {
-			case ep == nil: // it is gone
-			case a.Abort:
-				ep.Abort(sctp.AssocID(a.Assoc))
-			default:
-				ep.Shutdown(sctp.AssocID(a.Assoc))
-			}
-		case registrar.Announce:
-			for _, g := range l.groups {
-				if g.enrp == a.ENRP {
-					g.send(a.Data)
-				}
-			}
-		case registrar.Log:
-			l.h.cfg.Logf(a.Warn, a.Text)
-		}
-	}
-}
-
-// endpoint is that of ENRP or of ASAP.
-func (l *loop) endpoint(enrp bool) sctp.Endpoint {
-	if enrp {
-		return l.enrp
-	}
-	return l.ep
-}
-
-func (l *loop) connect(a registrar.Connect) {
-	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via), EncapPort: a.EncapPort}
-	peer := a.PPID == enrp.PPID
-	if peer {
-		to.EncapPort = l.h.cfg.PeerEncap
-	}
-	ep := l.endpoint(peer)
-	id := registrar.AssocID(ep.Connect(to))
-	if id != 0 {
-		l.open[id] = ep
-	}
-	l.later = append(l.later, registrar.Connecting{Ref: a.Ref, Assoc: id})
-}
-
-func (l *loop) send(a *registrar.Send) {
-	ep := l.open[a.Assoc]
-	if ep == nil {
-		return // Down was its last event
-	}
-	err := ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID})
-	switch {
-	case err == nil:
-		l.stats.Sent++
-	case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed): // Down is on its way
-	default:
-		l.stats.SendsRefused++
-		l.later = append(l.later, registrar.SendFailed{Assoc: a.Assoc})
-	}
-}
-
 // publish makes the counters known.
 func (l *loop) publish(now time.Time) {
 	s := l.stats
@@ -409,7 +289,7 @@ func (l *loop) publish(now time.Time) {
 		if g.enrp {
 			failed = &s.AnnouncesFailed.ENRP
 		}
-		*failed += g.failed.Load()
+		*failed += g.Failed()
 	}
 	l.h.stats.Store(&s)
 	l.published, l.dirty = now, false
