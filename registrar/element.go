@@ -21,6 +21,13 @@ import (
 type element struct {
 	*entry
 
+	// keepAlive is when the next keep-alive is due, or, while one is unanswered
+	// (waiting), when time is up for it.
+	keepAlive timer
+	asked     time.Time // when the last keep-alive went out
+	waiting   bool
+	heldUp    bool // the time has been extended once
+
 	assoc *client // that owns it, nil while it is probed
 	probe *probe  // that cares for it, nil while it is supervised
 
@@ -35,13 +42,6 @@ type element struct {
 	adopt, adopting bool
 	// claimed is when a probe has asked with the H flag, for want of an answer.
 	claimed time.Time
-
-	// keepAlive is when the next keep-alive is due, or, while one is unanswered
-	// (waiting), when time is up for it.
-	keepAlive timer
-	waiting   bool
-	heldUp    bool      // the time has been extended once
-	asked     time.Time // when the last keep-alive went out
 
 	life timer
 

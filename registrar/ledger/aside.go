@@ -64,7 +64,7 @@ func (l *Ledger[N]) refit(p *pool[N]) bool {
 			all = append(all, e)
 		}
 	}
-	slices.SortFunc(all, func(a, b *Entry[N]) int { return cmp.Compare(a.pe.ID, b.pe.ID) })
+	slices.SortFunc(all, func(a, b *Entry[N]) int { return cmp.Compare(a.id, b.id) })
 	for _, e := range all {
 		if _, err := l.space.Put(p.handle, e.pe); err == nil {
 			l.setAside(e, false)

@@ -31,14 +31,16 @@ type pool[N any] struct {
 
 // Entry is one pool element. After Remove it keeps its handle and description.
 type Entry[N any] struct {
+	pool  *pool[N]
+	id    rserpool.PEID // pe's, which may be out of the processor's cache
+	bytes int32         // of pe, as Limits.ElementBytes counts them
+	pe    *handlespace.Element
+
 	// Note is the caller's.
 	Note N
 
-	pool          *pool[N]
-	pe            *handlespace.Element
 	roster        *Roster[N]
 	before, after *Entry[N] // in the roster
-	bytes         int32     // of pe, as Limits.ElementBytes counts them
 	aside         bool
 }
 
@@ -49,7 +51,7 @@ func (e *Entry[N]) Handle() rserpool.PoolHandle { return e.pool.handle }
 func (e *Entry[N]) PE() *handlespace.Element { return e.pe }
 
 // ID is the element's identifier.
-func (e *Entry[N]) ID() rserpool.PEID { return e.pe.ID }
+func (e *Entry[N]) ID() rserpool.PEID { return e.id }
 
 // Roster is that of the element's home; nil after Remove.
 func (e *Entry[N]) Roster() *Roster[N] { return e.roster }
@@ -155,11 +157,11 @@ func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *h
 func (l *Ledger[N]) Remove(e *Entry[N]) Change[N] {
 	p := e.pool
 	c := Change[N]{Entry: e, From: e.roster, Visible: true}
-	l.space.Remove(p.handle, e.pe.ID)
+	l.space.Remove(p.handle, e.id)
 	l.setAside(e, false)
 	l.delist(e)
 	l.weigh(e, 0)
-	delete(p.entries, e.pe.ID)
+	delete(p.entries, e.id)
 	l.elements--
 	l.refit(p)
 	if len(p.entries) == 0 {
@@ -177,7 +179,7 @@ func (l *Ledger[N]) add(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 		l.pools[h] = p
 		l.handleBytes += handlespace.HandleSize(h)
 	}
-	e := &Entry[N]{pool: p}
+	e := &Entry[N]{pool: p, id: id}
 	p.entries[id] = e
 	l.elements++
 	return e

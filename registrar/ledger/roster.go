@@ -40,7 +40,7 @@ func (r *Roster[N]) enlist(e *Entry[N]) {
 	}
 	r.tail = e
 	r.n++
-	r.sum.Add(e.pool.handle, e.pe.ID)
+	r.sum.Add(e.pool.handle, e.id)
 }
 
 // delist takes an entry out of its roster. Readers of the roster go on behind it.
@@ -62,7 +62,7 @@ func (l *Ledger[N]) delist(e *Entry[N]) {
 		r.tail = e.before
 	}
 	r.n--
-	r.sum.Remove(e.pool.handle, e.pe.ID)
+	r.sum.Remove(e.pool.handle, e.id)
 	e.roster, e.before, e.after = nil, nil, nil
 }
 
