@@ -41,7 +41,7 @@ func (r *Registrar) onServing(ev Serving) {
 		r.start.running = false
 	}
 	if ev.Announce {
-		r.timers.arm(&r.announce.timer, &r.announce, r.now)
+		r.timers.Arm(&r.announce.timer, &r.announce, r.now)
 	}
 }
 
@@ -130,7 +130,7 @@ func (r *Registrar) onAddresses(ev Addresses) {
 	r.logf(false, "the machine's addresses have changed: the registrar offers ASAP at %v and ENRP at %v, before at %v and %v",
 		r.places.asap, r.places.enrp, old.asap, old.enrp)
 	if r.places.announced {
-		r.timers.arm(&r.announce.timer, &r.announce, r.now)
+		r.timers.Arm(&r.announce.timer, &r.announce, r.now)
 	}
 	if !former.Present() {
 		return
@@ -140,18 +140,18 @@ func (r *Registrar) onAddresses(ev Addresses) {
 	r.connectSoon()
 	if r.cfg.Discover {
 		r.discovery.eager = r.now.Add(r.cfg.Timers.MentorDiscovery)
-		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
+		r.timers.Arm(&r.discovery.timer, &r.discovery, r.now)
 		if s := &r.start; s.running && (len(old.enrp) == 0 || old.inner()) {
 			s.discovery = r.discovery.eager // nobody could be heard before
 			s.delay(s.discovery)
-			r.timers.arm(&s.timer, s, r.now)
+			r.timers.Arm(&s.timer, s, r.now)
 		}
 	}
 	if slices.ContainsFunc(old.enrp, func(a netip.AddrPort) bool { return !slices.Contains(r.places.enrp, a) }) {
 		for _, p := range r.peers.list {
 			r.doubt(p)
 		}
-		r.timers.arm(&r.places.moved.timer, &r.places.moved, r.now.Add(r.doubtTime()))
+		r.timers.Arm(&r.places.moved.timer, &r.places.moved, r.now.Add(r.doubtTime()))
 	}
 }
 
@@ -173,9 +173,9 @@ func (r *Registrar) isSilent(p *peer) bool {
 	return !p.doubted.IsZero() && r.now.Sub(p.doubted) >= r.doubtTime()
 }
 
-// due ends the associations that did not survive the loss of an address. Their
+// Due ends the associations that did not survive the loss of an address. Their
 // peers are called anew.
-func (m *move) due(r *Registrar, _ *timer) {
+func (m *move) Due(r *Registrar, _ *timer) {
 	for _, p := range r.peers.list {
 		if p.link != nil && p.link.up && r.isSilent(p) {
 			r.logf(false, "association with registrar %v has not survived the change of addresses", p.id)

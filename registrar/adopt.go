@@ -18,7 +18,7 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 		return
 	}
 	for c := f.Note.claim; c != nil; c = c.next {
-		r.timers.stop(&c.timer) // the former home is not asked again
+		r.timers.Stop(&c.timer) // the former home is not asked again
 	}
 	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), calls)
 	r.awaitFarewell(e)
@@ -40,7 +40,7 @@ func (r *Registrar) becomeHome(c change, calls map[string]*probe) *element {
 	e := newElement(c.Entry)
 	e.ownASAP, e.adopt = true, true
 	if pe := e.PE(); !pe.Expires.IsZero() {
-		r.timers.arm(&e.life, e, pe.Expires)
+		r.timers.Arm(&e.life, e, pe.Expires)
 	}
 	r.probeAdopted(e, calls)
 	return e

@@ -53,12 +53,12 @@ func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
 	return m
 }
 
-// due sends an announce.
-func (n *announcer) due(r *Registrar, _ *timer) {
+// Due sends an announce.
+func (n *announcer) Due(r *Registrar, _ *timer) {
 	t := &r.cfg.Timers
 	valid := max(t.ServerOutdate, 3*r.announceInterval())
 	n.heard = slices.DeleteFunc(n.heard, func(h heard) bool { return r.now.Sub(h.last) > valid })
-	r.timers.arm(&n.timer, n, r.now.Add(r.announceInterval()))
+	r.timers.Arm(&n.timer, n, r.now.Add(r.announceInterval()))
 	b, err := r.serverAnnounce().Append(nil)
 	if err != nil {
 		r.logf(true, "cannot announce the registrar: %v", err)

@@ -30,7 +30,7 @@ func (r *Registrar) beginAudit(p *peer) {
 }
 
 func (r *Registrar) askAudit(p *peer) {
-	r.timers.arm(&p.audit.timer, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	r.timers.Arm(&p.audit.timer, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	r.tell(p, &enrp.HandleTableRequest{Sender: r.id, Receiver: p.id, OwnChildrenOnly: true})
 }
 
@@ -83,7 +83,7 @@ func (r *Registrar) sweepSome(p *peer) {
 			}
 		}
 	}
-	r.timers.arm(&p.audit.timer, p, r.now.Add(takeGap))
+	r.timers.Arm(&p.audit.timer, p, r.now.Add(takeGap))
 }
 
 // auditDue goes on with a sweep, or ends an audit that the peer does not answer.
@@ -96,7 +96,7 @@ func (r *Registrar) auditDue(p *peer) {
 }
 
 func (r *Registrar) endAudit(p *peer) {
-	r.timers.stop(&p.audit.timer)
+	r.timers.Stop(&p.audit.timer)
 	p.missed = p.missed || p.audit.sweep == nil // not all was named
 	r.ledger.Close(p.audit.sweep)
 	p.audit = audit{}

@@ -87,7 +87,7 @@ func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 		return
 	}
 	c.until = r.now.Add(r.claimTime())
-	c.due(r, nil)
+	c.Due(r, nil)
 }
 
 // claimTime is how long a claim on a peer's element waits: long enough for the
@@ -98,9 +98,9 @@ func (r *Registrar) claimTime() time.Duration {
 	return max(2*t.KeepAliveTimeout, 2*t.MaxTimeNoResponse) + t.ProbeTimeout + minAskGap
 }
 
-// due asks the home of a peer's element again, which may be another one by now,
+// Due asks the home of a peer's element again, which may be another one by now,
 // or gives up. An element of our own has not answered in time.
-func (c *claim) due(r *Registrar, _ *timer) {
+func (c *claim) Due(r *Registrar, _ *timer) {
 	if e := r.find(c.on.Handle(), c.on.ID()); e != nil {
 		r.remove(e, RemovedDeregistered)
 		return
@@ -114,7 +114,7 @@ func (c *claim) due(r *Registrar, _ *timer) {
 	if again.After(c.until) {
 		again = c.until
 	}
-	r.timers.arm(&c.timer, c, again)
+	r.timers.Arm(&c.timer, c, again)
 	r.askHome(c.on)
 }
 
@@ -133,8 +133,8 @@ func (r *Registrar) askHome(f *entry) {
 // being asked or called, if a deregistration waits for it.
 func (r *Registrar) awaitFarewell(e *element) {
 	for c := e.Note.claim; c != nil; c = c.next {
-		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.armed() {
-			r.timers.arm(&c.timer, c, r.now.Add(farewellTime))
+		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.Armed() {
+			r.timers.Arm(&c.timer, c, r.now.Add(farewellTime))
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (r *Registrar) takeClaims(on *entry) *claim {
 	first := on.Note.claim
 	on.Note.claim = nil
 	for c := first; c != nil; c = c.next {
-		r.timers.stop(&c.timer)
+		r.timers.Stop(&c.timer)
 		c.assoc.claims = slices.DeleteFunc(c.assoc.claims, func(x *claim) bool { return x == c })
 		r.leaveIdle(c.assoc)
 	}
@@ -153,7 +153,7 @@ func (r *Registrar) takeClaims(on *entry) *claim {
 
 // dropClaim takes one claim from its element.
 func (r *Registrar) dropClaim(c *claim) {
-	r.timers.stop(&c.timer)
+	r.timers.Stop(&c.timer)
 	for p := &c.on.Note.claim; *p != nil; p = &(*p).next {
 		if *p == c {
 			*p = c.next

@@ -34,7 +34,7 @@ func (r *Registrar) clientUp(a *client) {
 }
 
 func (r *Registrar) clientDown(a *client) {
-	r.timers.stop(&a.linger)
+	r.timers.Stop(&a.linger)
 	r.unsubscribeAll(a)
 	r.dropClaims(a)
 	r.dropHeld(a)
@@ -57,11 +57,11 @@ func (r *Registrar) leaveIdle(a *client) {
 	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
 	switch {
 	case !idle:
-		r.timers.stop(&a.linger)
-	case !a.linger.armed():
-		r.timers.arm(&a.linger, a, r.now.Add(r.cfg.Timers.Linger))
+		r.timers.Stop(&a.linger)
+	case !a.linger.Armed():
+		r.timers.Arm(&a.linger, a, r.now.Add(r.cfg.Timers.Linger))
 	}
 }
 
-// due closes an idle association.
-func (a *client) due(r *Registrar, _ *timer) { r.act(Close{Assoc: a.id}) }
+// Due closes an idle association.
+func (a *client) Due(r *Registrar, _ *timer) { r.act(Close{Assoc: a.id}) }

@@ -117,10 +117,10 @@ func (r *Registrar) await(e *element, w *awaits) {
 	e.awaits = w
 	until := r.now.Add(confirmTime)
 	if old != nil {
-		if old.timer.armed() {
-			until = old.timer.at
+		if old.timer.Armed() {
+			until = old.timer.At()
 		}
-		r.timers.stop(&old.timer)
+		r.timers.Stop(&old.timer)
 		r.ledger.Reserve(-old.size())
 	}
 	if w == nil {
@@ -129,7 +129,7 @@ func (r *Registrar) await(e *element, w *awaits) {
 	w.on = e
 	r.ledger.Reserve(w.size())
 	if len(w.kept) > 0 {
-		r.timers.arm(&w.timer, w, until)
+		r.timers.Arm(&w.timer, w, until)
 	}
 }
 
@@ -162,7 +162,7 @@ func (r *Registrar) extend(e *element) {
 		return
 	}
 	if w.kept = slices.DeleteFunc(w.kept, e.assoc.has); len(w.kept) == 0 {
-		r.timers.stop(&w.timer)
+		r.timers.Stop(&w.timer)
 	}
 	grown := func(t, now rserpool.Transport) rserpool.Transport {
 		if hasAddrs(&t) {
@@ -179,8 +179,8 @@ func (r *Registrar) extend(e *element) {
 	}
 }
 
-// due removes the addresses that an element has kept and not confirmed.
-func (w *awaits) due(r *Registrar, _ *timer) {
+// Due removes the addresses that an element has kept and not confirmed.
+func (w *awaits) Due(r *Registrar, _ *timer) {
 	e := w.on
 	left := func(t rserpool.Transport) rserpool.Transport {
 		t.Addrs = slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return slices.Contains(w.kept, addr) })
@@ -219,12 +219,12 @@ func (r *Registrar) hold(a *client, m *asap.Registration) {
 	h := &held{assoc: a, msg: m}
 	a.held = append(a.held, h)
 	r.held++
-	r.timers.arm(&h.timer, h, r.now.Add(confirmTime))
+	r.timers.Arm(&h.timer, h, r.now.Add(confirmTime))
 	r.leaveIdle(a)
 }
 
-// due refuses a registration whose addresses nobody has confirmed.
-func (h *held) due(r *Registrar, _ *timer) {
+// Due refuses a registration whose addresses nobody has confirmed.
+func (h *held) Due(r *Registrar, _ *timer) {
 	a := h.assoc
 	r.unhold(h)
 	r.rejectRegistration(a, h.msg, *invalidTransport(a.unproved(h.msg)))
@@ -239,7 +239,7 @@ func (r *Registrar) unhold(h *held) bool {
 	}
 	a.held = slices.Delete(a.held, i, i+1)
 	r.held--
-	r.timers.stop(&h.timer)
+	r.timers.Stop(&h.timer)
 	if a.up {
 		r.leaveIdle(a)
 	}

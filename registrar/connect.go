@@ -52,7 +52,7 @@ func (r *Registrar) addSeed(addrs []netip.AddrPort, left int, from netip.Addr) *
 }
 
 func (r *Registrar) dropSeed(c *connector) {
-	r.timers.stop(&c.timer)
+	r.timers.Stop(&c.timer)
 	r.peers.seeds = slices.DeleteFunc(r.peers.seeds, func(s *connector) bool { return s == c })
 }
 
@@ -96,7 +96,7 @@ func (r *Registrar) connect(c *connector) {
 	r.refs++
 	c.ref, c.busy, c.tried = r.refs, true, r.now
 	r.peers.connecting[c.ref] = c
-	r.timers.stop(&c.timer)
+	r.timers.Stop(&c.timer)
 	r.act(Connect{Ref: c.ref, PPID: enrp.PPID, To: to, Via: c.via})
 }
 
@@ -147,7 +147,7 @@ func (r *Registrar) connectLater(c *connector) {
 	if c.of != 0 || !r.Ready() || c.isConfigured() {
 		after = min(after, r.cfg.Timers.PeerCallGap)
 	}
-	r.timers.arm(&c.timer, c, r.now.Add(after))
+	r.timers.Arm(&c.timer, c, r.now.Add(after))
 }
 
 // connectSoon has all places tried soon that were to be tried later.
@@ -157,7 +157,7 @@ func (r *Registrar) connectSoon() {
 		all = append(all, &p.conn)
 	}
 	for _, c := range all {
-		if !c.busy && c.timer.armed() {
+		if !c.busy && c.timer.Armed() {
 			r.hasten(c)
 		}
 	}
@@ -169,13 +169,13 @@ func (r *Registrar) hasten(c *connector) {
 		c.left = maxFormerTries
 	}
 	at := c.tried.Add(r.cfg.Timers.PeerCallGap)
-	if !c.busy && c.timer.at.After(at) {
-		r.timers.arm(&c.timer, c, at)
+	if !c.busy && c.timer.At().After(at) {
+		r.timers.Arm(&c.timer, c, at)
 	}
 }
 
-// due makes the next try.
-func (c *connector) due(r *Registrar, _ *timer) {
+// Due makes the next try.
+func (c *connector) Due(r *Registrar, _ *timer) {
 	if c.busy { // the registrar there has accepted the link, and does not say who it is
 		for _, a := range r.peers.links {
 			if a.by == c {

@@ -44,15 +44,15 @@ const (
 	maxFromOne = 8
 )
 
-// due sends our presence to all that listen, every PEER-HEARTBEAT-CYCLE. While
+// Due sends our presence to all that listen, every PEER-HEARTBEAT-CYCLE. While
 // we look for a mentor it is every PEER-CALL-GAP: those who hear us will call,
 // and a datagram may get lost.
-func (d *discovery) due(r *Registrar, _ *timer) {
+func (d *discovery) Due(r *Registrar, _ *timer) {
 	cycle := r.cfg.Timers.PeerHeartbeat
 	if !r.Ready() || r.now.Before(d.eager) {
 		cycle = min(cycle, r.cfg.Timers.PeerCallGap)
 	}
-	r.timers.arm(&d.timer, d, r.now.Add(r.vary(cycle)))
+	r.timers.Arm(&d.timer, d, r.now.Add(r.vary(cycle)))
 	b, err := r.presence(0, false).Append(nil)
 	if err != nil {
 		r.logf(true, "cannot announce the registrar to others: %v", err)

@@ -106,8 +106,8 @@ func (a *client) mayActFor(e *element) bool {
 	return e.assoc == a || hasAddr(e.host(), a.primary())
 }
 
-// due runs the element's timers.
-func (e *element) due(r *Registrar, t *timer) {
+// Due runs the element's timers.
+func (e *element) Due(r *Registrar, t *timer) {
 	if t == &e.life {
 		r.remove(e, RemovedExpired) // RFC 5352, Section 3.2
 		return
@@ -151,8 +151,8 @@ func newElement(x *entry) *element {
 // letGo ends this registrar's care for the element. The ledger is left to the caller.
 func (r *Registrar) letGo(e *element) {
 	e.Note.own = nil
-	r.timers.stop(&e.keepAlive)
-	r.timers.stop(&e.life)
+	r.timers.Stop(&e.keepAlive)
+	r.timers.Stop(&e.life)
 	r.await(e, nil)
 	r.disown(e)
 }

@@ -72,7 +72,7 @@ func (r *Registrar) inquire(f *entry) {
 		return
 	}
 	r.inquiries.all[key] = q
-	r.timers.arm(&q.timer, q, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	r.timers.Arm(&q.timer, q, r.now.Add(r.cfg.Timers.ProbeTimeout))
 	if a != nil {
 		q.askOver(r, a)
 		return
@@ -135,7 +135,7 @@ func (q *inquiry) avoid(r *Registrar) {
 		return
 	}
 	q.state, q.assoc = inquiryAvoided, nil
-	r.timers.arm(&q.timer, q, r.now.Add(avoidTime))
+	r.timers.Arm(&q.timer, q, r.now.Add(avoidTime))
 	r.space.Avoid(q.key.handle, q.key.id, true)
 	r.stats.Avoided++
 	r.logf(false, "pool element %v of pool %s is reported as unreachable and takes no calls: it is left out of answers for %v, or until registrar %v tells of it",
@@ -147,7 +147,7 @@ func (q *inquiry) avoid(r *Registrar) {
 func (r *Registrar) homeTold(h rserpool.PoolHandle, id rserpool.PEID) {
 	key := inquiryKey{h, id}
 	if q := r.inquiries.all[key]; q != nil && q.state == inquiryAvoided {
-		r.timers.stop(&q.timer)
+		r.timers.Stop(&q.timer)
 		delete(r.inquiries.all, key)
 	}
 }
@@ -159,11 +159,11 @@ func (q *inquiry) rest(r *Registrar) {
 		r.act(Close{Assoc: a.id, Abort: true})
 	}
 	q.state, q.assoc = inquiryResting, nil
-	r.timers.arm(&q.timer, q, r.now.Add(minAskGap))
+	r.timers.Arm(&q.timer, q, r.now.Add(minAskGap))
 }
 
-// due ends an inquiry.
-func (q *inquiry) due(r *Registrar, _ *timer) {
+// Due ends an inquiry.
+func (q *inquiry) Due(r *Registrar, _ *timer) {
 	switch q.state {
 	case inquiryAsking: // a host that does not answer our call is its home's business
 		q.rest(r)

@@ -55,7 +55,6 @@ func (r *Registrar) checkInvariants() error {
 	var bad []string
 	fail := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
 
-	r.checkTimers(fail)
 	probes := r.checkAssocs(fail)
 	r.checkPeers(fail)
 	r.checkPools(fail)
@@ -123,10 +122,10 @@ func (r *Registrar) checkPools(fail failFunc) {
 		if !pools[h] && p.head == nil {
 			fail("pool %q is unused", h)
 		}
-		if p.changed && p.head != nil && !p.update.armed() {
+		if p.changed && p.head != nil && !p.update.Armed() {
 			fail("pool %q has changed and no update is due", h)
 		}
-		if p.cursor != nil && !p.update.armed() {
+		if p.cursor != nil && !p.update.Armed() {
 			fail("pool %q is in the middle of an update that does not go on", h)
 		}
 		subs += r.checkSubs(p, fail)
@@ -137,18 +136,6 @@ func (r *Registrar) checkPools(fail failFunc) {
 }
 
 type failFunc func(format string, args ...any)
-
-func (r *Registrar) checkTimers(fail failFunc) {
-	h := r.timers.heap
-	for i, t := range h {
-		if t.place != i+1 || t.owner == nil {
-			fail("timer %d has place %d", i, t.place)
-		}
-		if i > 0 && r.timers.less(i, (i-1)/2) {
-			fail("timer %d is before its parent", i)
-		}
-	}
-}
 
 // checkAssocs returns the probes that associations know.
 func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
@@ -209,7 +196,7 @@ func (r *Registrar) checkClient(a *client, fail failFunc) {
 		}
 	}
 	for _, h := range a.held {
-		if h.assoc != a || !h.timer.armed() || !a.up {
+		if h.assoc != a || !h.timer.Armed() || !a.up {
 			fail("association %d has a held registration that is none", a.id)
 		}
 	}
@@ -223,7 +210,7 @@ func (r *Registrar) checkClient(a *client, fail failFunc) {
 		fail("association %d has missed %d elements", a.id, len(a.missed))
 	}
 	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
-	if a.linger.armed() && !idle {
+	if a.linger.Armed() && !idle {
 		fail("association %d is to be closed but in use", a.id)
 	}
 }
@@ -266,26 +253,26 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	if t := &e.PE().UserTransport; hasAddrs(t) && len(t.Addrs) == 0 {
 		fail("element %v has no address", e.ID())
 	}
-	if w := e.awaits; w != nil && (w.on != e || w.timer.armed() != (len(w.kept) > 0)) {
-		fail("element %v waits for addresses, of which it keeps %v, timer %v", e.ID(), w.kept, w.timer.armed())
+	if w := e.awaits; w != nil && (w.on != e || w.timer.Armed() != (len(w.kept) > 0)) {
+		fail("element %v waits for addresses, of which it keeps %v, timer %v", e.ID(), w.kept, w.timer.Armed())
 	}
 	if (e.assoc == nil) == (e.probe == nil) {
 		fail("element %v has both or neither of association and probe", e.ID())
 	}
-	if a := e.assoc; a != nil && (r.assocs[a.id] != &a.assoc || !a.up || e.list != &a.elements || !e.keepAlive.armed()) {
+	if a := e.assoc; a != nil && (r.assocs[a.id] != &a.assoc || !a.up || e.list != &a.elements || !e.keepAlive.Armed()) {
 		fail("element %v is not supervised", e.ID())
 	}
-	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.armed() || e.waiting) {
+	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.Armed() || e.waiting) {
 		fail("element %v is not probed", e.ID())
 	}
-	if e.life.armed() == e.PE().Expires.IsZero() {
-		fail("element %v expires %v, timer %v", e.ID(), e.PE().Expires, e.life.armed())
+	if e.life.Armed() == e.PE().Expires.IsZero() {
+		fail("element %v expires %v, timer %v", e.ID(), e.PE().Expires, e.life.Armed())
 	}
 	for c := e.Note.claim; c != nil; c = c.next {
 		switch {
-		case c.timer.armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
-			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.armed())
-		case !e.waiting && e.probe == nil && e.keepAlive.at.Sub(r.now) > minAskGap:
+		case c.timer.Armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
+			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.Armed())
+		case !e.waiting && e.probe == nil && e.keepAlive.At().Sub(r.now) > minAskGap:
 			fail("element %v has a claim and is not asked", e.ID())
 		}
 	}
@@ -342,14 +329,14 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 		switch p.state {
 		case probeConnecting, probeAsking:
 			running++
-			if !p.timer.armed() {
+			if !p.timer.Armed() {
 				fail("probe without a timer")
 			}
 			if p.state == probeAsking && p.asked.n < askWindow && p.waiting.n > 0 {
 				fail("probe that does not ask")
 			}
 		case probeDelayed:
-			if !p.timer.armed() {
+			if !p.timer.Armed() {
 				fail("probe without a timer")
 			}
 		case probeQueued:
@@ -376,7 +363,7 @@ func (r *Registrar) checkPeers(fail failFunc) {
 		if r.peers.byID[p.id] != p || p.id != p.roster.Home() || p.conn.gone || p.conn.of != p.id {
 			fail("peer %v is listed but not known", p.id)
 		}
-		if !p.watch.armed() {
+		if !p.watch.Armed() {
 			fail("peer %v is not watched", p.id)
 		}
 		if p.link != nil && r.assocs[p.link.id] != &p.link.assoc {
@@ -385,12 +372,12 @@ func (r *Registrar) checkPeers(fail failFunc) {
 		if (p.takeover != nil) != (p.state == PeerDying || p.state == PeerTaken) {
 			fail("peer %v is %v, takeover %v", p.id, p.state, p.takeover != nil)
 		}
-		if (p.audit.number != 0) != p.audit.timer.armed() {
-			fail("peer %v has audit %d, timer %v", p.id, p.audit.number, p.audit.timer.armed())
+		if (p.audit.number != 0) != p.audit.timer.Armed() {
+			fail("peer %v has audit %d, timer %v", p.id, p.audit.number, p.audit.timer.Armed())
 		}
 		if p.session != nil {
 			sessions++
-			if !slices.Contains(r.peers.sessions, p.session) || !p.session.timer.armed() {
+			if !slices.Contains(r.peers.sessions, p.session) || !p.session.timer.Armed() {
 				fail("peer %v has a download that does not end", p.id)
 			}
 		}
@@ -403,7 +390,7 @@ func (r *Registrar) checkPeers(fail failFunc) {
 		if c.from.IsValid() {
 			heard++
 		}
-		if c.gone || !c.busy && !c.timer.armed() {
+		if c.gone || !c.busy && !c.timer.Armed() {
 			fail("seed at %v is called never again", c.addrs)
 		}
 	}
@@ -413,7 +400,7 @@ func (r *Registrar) checkPeers(fail failFunc) {
 	for _, p := range r.peers.list {
 		for _, x := range r.entries(p.roster) {
 			for c := x.Note.claim; c != nil; c = c.next {
-				if !c.timer.armed() {
+				if !c.timer.Armed() {
 					fail("foreign element %v has a claim that does not end", x.ID())
 				}
 			}
@@ -439,7 +426,7 @@ func (r *Registrar) checkRoster(l *roster, fail failFunc) {
 func (r *Registrar) checkInquiries(fail failFunc) {
 	calls := 0
 	for key, q := range r.inquiries.all {
-		if q.key != key || !q.timer.armed() {
+		if q.key != key || !q.timer.Armed() {
 			fail("inquiry %v without a timer", q.key)
 		}
 		if q.ref != 0 {

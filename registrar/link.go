@@ -34,7 +34,7 @@ func (r *Registrar) linkUp(a *link) {
 		p.link = a
 	}
 	if c := a.by; c.from.IsValid() {
-		r.timers.arm(&c.timer, c, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+		r.timers.Arm(&c.timer, c, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	}
 	r.write(a, r.presence(0, true))
 }

@@ -118,12 +118,12 @@ type peerList struct {
 // beginENRP starts the ENRP side.
 func (r *Registrar) beginENRP() {
 	ps := &r.peers
-	r.timers.arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
+	r.timers.Arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
 	for _, a := range r.cfg.Peers {
 		r.connect(r.addSeed(plain([]netip.AddrPort{a}), 0, netip.Addr{}))
 	}
 	if r.cfg.Discover {
-		r.timers.arm(&r.discovery.timer, &r.discovery, r.now)
+		r.timers.Arm(&r.discovery.timer, &r.discovery, r.now)
 	}
 	r.beginStart()
 }
@@ -138,7 +138,7 @@ func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 	p.conn.of = id
 	r.peers.byID[id] = p
 	r.peers.list = append(r.peers.list, p)
-	r.timers.arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeLastHeard))
+	r.timers.Arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeLastHeard))
 	return p
 }
 
@@ -223,7 +223,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 			r.stopTakeover(p, s)
 		}
 		p.rival, p.heir = nil, nil
-	} else if s == PeerActive && p.watch.armed() {
+	} else if s == PeerActive && p.watch.Armed() {
 		return // its timer looks at when it was heard
 	}
 	p.state = s
@@ -236,27 +236,27 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	case PeerTaken:
 		after = 0
 	}
-	r.timers.arm(&p.watch, p, r.now.Add(after))
+	r.timers.Arm(&p.watch, p, r.now.Add(after))
 }
 
-// due runs the peer's timers.
-func (p *peer) due(r *Registrar, t *timer) {
+// Due runs the peer's timers.
+func (p *peer) Due(r *Registrar, t *timer) {
 	if t == &p.audit.timer {
 		r.auditDue(p)
 		return
 	}
 	// A host that was held up has not heard anybody.
-	late := r.now.Sub(t.at) > r.cfg.Timers.MaxTimeNoResponse/2
+	late := r.now.Sub(t.At()) > r.cfg.Timers.MaxTimeNoResponse/2
 	switch p.state {
 	case PeerActive:
 		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) {
-			r.timers.arm(&p.watch, p, at)
+			r.timers.Arm(&p.watch, p, at)
 			return
 		}
 		r.suspect(p)
 	case PeerSuspect, PeerDying:
 		if late {
-			r.timers.arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+			r.timers.Arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 		} else if p.state == PeerSuspect {
 			r.beginTakeover(p)
 		} else {
@@ -312,7 +312,7 @@ func (r *Registrar) forget(p *peer) {
 	}
 	p.conn.gone = true
 	for _, t := range []*timer{&p.watch, &p.conn.timer, &p.audit.timer} {
-		r.timers.stop(t)
+		r.timers.Stop(t)
 	}
 	r.ledger.Close(p.audit.sweep)
 	if p.session != nil {
@@ -322,7 +322,7 @@ func (r *Registrar) forget(p *peer) {
 		r.agreed(q, p)                   // nobody waits for it any more
 		if q.rival == p || q.heir == p { // it was taken over by one that is gone
 			q.rival, q.heir = nil, nil
-			r.timers.arm(&q.watch, q, r.now)
+			r.timers.Arm(&q.watch, q, r.now)
 		}
 	}
 	r.mentorLost(p)

@@ -20,19 +20,19 @@ func (r *Registrar) presence(to rserpool.ServerID, reply bool) *enrp.Presence {
 
 func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.id, reply)) }
 
-// due announces our presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC
+// Due announces our presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC
 // 5353, Section 3.4.2), varied by 5 % either way, so that registrars which have
 // started together are not all heard at once. One peer, each time another one,
 // is asked for its list: two registrars that have missed one another, such as
 // while one of them was held up, come to know of each other in the end.
-func (ps *peerList) due(r *Registrar, _ *timer) {
+func (ps *peerList) Due(r *Registrar, _ *timer) {
 	r.tellAll(r.presence(0, false))
 	if n := len(ps.list); n > 0 {
 		ps.turn = (ps.turn + 1) % n
 		p := ps.list[ps.turn]
 		r.askList(p)
 	}
-	r.timers.arm(&ps.presence, ps, r.now.Add(r.vary(r.cfg.Timers.PeerHeartbeat)))
+	r.timers.Arm(&ps.presence, ps, r.now.Add(r.vary(r.cfg.Timers.PeerHeartbeat)))
 }
 
 func (r *Registrar) vary(cycle time.Duration) time.Duration {

@@ -87,7 +87,7 @@ func (r *Registrar) probeElements(a *client) {
 			calls[key] = p
 			list = append(list, p)
 		}
-		r.timers.stop(&e.keepAlive)
+		r.timers.Stop(&e.keepAlive)
 		e.waiting = false
 		e.unlink()
 		e.assoc = nil
@@ -98,7 +98,7 @@ func (r *Registrar) probeElements(a *client) {
 		r.stats.Probes++
 		r.probing++
 		if at := a.upAt.Add(minProbeGap); a.ours && at.After(r.now) {
-			r.timers.arm(&p.timer, p, at)
+			r.timers.Arm(&p.timer, p, at)
 		} else {
 			r.queueProbe(p)
 		}
@@ -143,7 +143,7 @@ func (p *probe) begin(r *Registrar) {
 	r.refs++
 	p.ref = r.refs
 	r.probes.connecting[p.ref] = p
-	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
+	r.timers.Arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout))
 	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encapPort(r)})
 }
 
@@ -234,7 +234,7 @@ func (p *probe) connected(r *Registrar) {
 // the other half.
 func (p *probe) await(r *Registrar) {
 	p.again = false
-	r.timers.arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout/2))
+	r.timers.Arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout/2))
 }
 
 // askAgain asks with the H flag: elements of the reference implementation answer
@@ -244,7 +244,7 @@ func (p *probe) await(r *Registrar) {
 func (p *probe) askAgain(r *Registrar) {
 	p.again = true
 	t := &r.cfg.Timers
-	r.timers.arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
+	r.timers.Arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
 	for e := p.asked.head; e != nil; e = e.next {
 		if !e.adopting && r.now.Sub(e.claimed) >= t.KeepAliveInterval {
 			e.adopt, e.claimed = true, r.now
@@ -307,8 +307,8 @@ func (p *probe) shrunk(r *Registrar) {
 	}
 }
 
-// due: time is up, for a call, for an answer, or for a pause.
-func (p *probe) due(r *Registrar, _ *timer) {
+// Due: time is up, for a call, for an answer, or for a pause.
+func (p *probe) Due(r *Registrar, _ *timer) {
 	switch p.state {
 	case probeDelayed:
 		r.queueProbe(p)
@@ -344,7 +344,7 @@ func (p *probe) fail(r *Registrar, why RemoveReason) {
 // end ends the probe. An association that it was opening, or that did not help,
 // is closed.
 func (p *probe) end(r *Registrar) {
-	r.timers.stop(&p.timer)
+	r.timers.Stop(&p.timer)
 	if p.state == probeConnecting || p.state == probeAsking {
 		r.probes.running--
 	}

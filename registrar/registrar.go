@@ -6,9 +6,12 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/deadline"
 	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
+
+type timer = deadline.Timer[*Registrar]
 
 // Registrar is the state machine. Its methods, other than those of the
 // handlespace that Space returns, are for one goroutine at a time.
@@ -20,7 +23,7 @@ type Registrar struct {
 
 	now     time.Time
 	stopped bool
-	timers  timers
+	timers  deadline.Queue[*Registrar]
 	refs    uint64 // the last Ref of a Connect
 	actions []Action
 	sends   []Send // where the Send actions live
@@ -118,11 +121,11 @@ const maxTimersPerTick = 256
 // NextDeadline tells when the next Tick is due, if one is. It may lie in the
 // past.
 func (r *Registrar) NextDeadline() (time.Time, bool) {
-	t := r.timers.first()
+	t := r.timers.First()
 	if t == nil || r.stopped {
 		return time.Time{}, false
 	}
-	return t.at, true
+	return t.At(), true
 }
 
 // Handle takes an event at the time now and returns what is to be done about
@@ -174,15 +177,7 @@ func (r *Registrar) onTick(until time.Time) {
 	if until.IsZero() || until.After(r.now) {
 		until = r.now
 	}
-	for range maxTimersPerTick {
-		t := r.timers.first()
-		if t == nil || t.at.After(until) {
-			return
-		}
-		owner := t.owner
-		r.timers.stop(t) // first, so that there is progress whatever happens
-		owner.due(r, t)
-	}
+	r.timers.Run(r, until, maxTimersPerTick)
 }
 
 func (r *Registrar) onStop() {

@@ -191,9 +191,9 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 	r.refuseClaims(e.entry) // the element has shown that it lives
 	r.alive(e)
 	if at := e.PE().Expires; at.IsZero() {
-		r.timers.stop(&e.life)
+		r.timers.Stop(&e.life)
 	} else {
-		r.timers.arm(&e.life, e, at)
+		r.timers.Arm(&e.life, e, at)
 	}
 }
 

@@ -49,7 +49,7 @@ func (r *Registrar) beginStart() {
 		s.discovery = r.now.Add(r.cfg.Timers.MentorDiscovery)
 		s.delay(s.discovery)
 	}
-	r.timers.arm(&s.timer, s, s.until)
+	r.timers.Arm(&s.timer, s, s.until)
 }
 
 func (s *start) delay(until time.Time) {
@@ -77,7 +77,7 @@ func (r *Registrar) mentorFound(p *peer) {
 	s := &r.start
 	if s.running && s.mentor == nil {
 		s.mentor, s.downloading = p, false
-		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+		r.timers.Arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	}
 }
 
@@ -101,7 +101,7 @@ func (r *Registrar) mentorListed(p *peer, rejected bool) {
 
 func (r *Registrar) askDownload() {
 	s := &r.start
-	r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+	r.timers.Arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	r.tell(s.mentor, &enrp.HandleTableRequest{Sender: r.id, Receiver: s.mentor.id})
 }
 
@@ -155,7 +155,7 @@ func (r *Registrar) nextMentor() {
 	if at.After(s.until) {
 		at = s.until
 	}
-	r.timers.arm(&s.timer, s, at)
+	r.timers.Arm(&s.timer, s, at)
 }
 
 func (r *Registrar) untried() *peer {
@@ -167,9 +167,9 @@ func (r *Registrar) untried() *peer {
 	return nil
 }
 
-// due: a mentor does not answer, or the pause before the next try is over, or
+// Due: a mentor does not answer, or the pause before the next try is over, or
 // all the time.
-func (s *start) due(r *Registrar, _ *timer) {
+func (s *start) Due(r *Registrar, _ *timer) {
 	switch {
 	case !r.now.Before(s.until) && (r.waitForTwin() || r.waitForRefusing()):
 	case !r.now.Before(s.until):
@@ -189,7 +189,7 @@ func (s *start) due(r *Registrar, _ *timer) {
 		if p := r.untried(); p != nil {
 			r.askMentor(p)
 		} else {
-			r.timers.arm(&s.timer, s, s.until)
+			r.timers.Arm(&s.timer, s, s.until)
 		}
 	}
 }
@@ -212,7 +212,7 @@ func (r *Registrar) waitForRefusing() bool {
 	if p := r.untried(); p != nil {
 		r.askMentor(p)
 	} else {
-		r.timers.arm(&s.timer, s, s.until)
+		r.timers.Arm(&s.timer, s, s.until)
 	}
 	return true
 }
@@ -238,6 +238,6 @@ func (r *Registrar) endStart() {
 	if s.mentor != nil {
 		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them ours from before", s.mentor.id, elementsText(r.peers.foreign()+r.roster.Len()), r.roster.Len())
 	}
-	r.timers.stop(&s.timer)
+	r.timers.Stop(&s.timer)
 	*s = start{}
 }

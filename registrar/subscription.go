@@ -100,7 +100,7 @@ func (r *Registrar) unsubscribe(s *subscription) {
 // dropIdlePool forgets a pool that has neither elements nor subscribers.
 func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
 	if p := r.watched[h]; p != nil && p.head == nil && r.space.Pool(h) == nil {
-		r.timers.stop(&p.update)
+		r.timers.Stop(&p.update)
 		delete(r.watched, h)
 	}
 }
@@ -120,19 +120,19 @@ func (r *Registrar) poolChanged(h rserpool.PoolHandle) {
 		return
 	}
 	p.changed = true
-	if !p.update.armed() {
+	if !p.update.Armed() {
 		at := p.updated.Add(r.cfg.Timers.Update)
 		if at.Before(r.now) {
 			at = r.now
 		}
-		r.timers.arm(&p.update, p, at)
+		r.timers.Arm(&p.update, p, at)
 	}
 }
 
-// due tells the next subscribers. Others' events come between two batches.
-func (p *watched) due(r *Registrar, _ *timer) {
+// Due tells the next subscribers. Others' events come between two batches.
+func (p *watched) Due(r *Registrar, _ *timer) {
 	if wait := r.updates.wait(r.now, updateBytes); wait > 0 {
-		r.timers.arm(&p.update, p, r.now.Add(wait))
+		r.timers.Arm(&p.update, p, r.now.Add(wait))
 		return
 	}
 	if p.cursor == nil {
@@ -148,9 +148,9 @@ func (p *watched) due(r *Registrar, _ *timer) {
 	}
 	switch {
 	case p.cursor != nil:
-		r.timers.arm(&p.update, p, r.now.Add(updateGap))
+		r.timers.Arm(&p.update, p, r.now.Add(updateGap))
 	case p.changed && p.head != nil:
-		r.timers.arm(&p.update, p, p.updated.Add(r.cfg.Timers.Update))
+		r.timers.Arm(&p.update, p, p.updated.Add(r.cfg.Timers.Update))
 	}
 }
 

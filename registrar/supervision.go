@@ -17,14 +17,14 @@ const minAskGap = time.Second
 func (r *Registrar) alive(e *element) {
 	e.waiting, e.heldUp = false, false
 	interval := float64(r.cfg.Timers.KeepAliveInterval)
-	r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
+	r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
 }
 
 // askSoon has the next keep-alive go out in a second at the latest, unless one is
 // unanswered.
 func (r *Registrar) askSoon(e *element) {
-	if at := r.now.Add(minAskGap); e.keepAlive.armed() && !e.waiting && at.Before(e.keepAlive.at) {
-		r.timers.arm(&e.keepAlive, e, at)
+	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(e.keepAlive.At()) {
+		r.timers.Arm(&e.keepAlive, e, at)
 	}
 }
 
@@ -36,8 +36,8 @@ func (r *Registrar) check(e *element) {
 		return
 	}
 	if at := e.asked.Add(minAskGap); at.After(r.now) {
-		if at.Before(e.keepAlive.at) {
-			r.timers.arm(&e.keepAlive, e, at)
+		if at.Before(e.keepAlive.At()) {
+			r.timers.Arm(&e.keepAlive, e, at)
 		}
 		return
 	}
@@ -48,7 +48,7 @@ func (r *Registrar) check(e *element) {
 // tells whether it may carry the H flag.
 func (r *Registrar) ask(e *element, home bool) {
 	e.waiting, e.heldUp = true, false
-	r.timers.arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
+	r.timers.Arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
 	r.sendKeepAlive(e, e.assoc, home)
 	r.awaitFarewell(e)
 }
@@ -67,16 +67,16 @@ func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 // the elements are not to blame, and not to be asked all at once.
 func (r *Registrar) keepAliveDue(e *element) {
 	t := &r.cfg.Timers
-	late := r.now.Sub(e.keepAlive.at)
+	late := r.now.Sub(e.keepAlive.At())
 	switch {
 	case e.waiting && late > t.KeepAliveTimeout/2 && !e.heldUp:
 		e.heldUp = true
-		r.timers.arm(&e.keepAlive, e, r.now.Add(t.KeepAliveTimeout))
+		r.timers.Arm(&e.keepAlive, e, r.now.Add(t.KeepAliveTimeout))
 	case e.waiting:
 		r.stats.KeepAlivesTimedOut++
 		r.remove(e, RemovedNoAck)
 	case late > t.KeepAliveInterval:
-		r.timers.arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(t.KeepAliveInterval)))))
+		r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(t.KeepAliveInterval)))))
 	default:
 		r.ask(e, true)
 	}

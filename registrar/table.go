@@ -49,7 +49,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 	s.elements += len(part)
 	more := s.Peek() != nil
 	if more {
-		r.timers.arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+		r.timers.Arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	} else {
 		r.endSession(s)
 	}
@@ -133,14 +133,14 @@ func (s *session) take() []*entry {
 }
 
 func (r *Registrar) endSession(s *session) {
-	r.timers.stop(&s.timer)
+	r.timers.Stop(&s.timer)
 	r.ledger.Close(s.Cursor)
 	s.peer.session = nil
 	r.peers.sessions = slices.DeleteFunc(r.peers.sessions, func(x *session) bool { return x == s })
 }
 
-// due ends a download that does not go on.
-func (s *session) due(r *Registrar, _ *timer) { r.endSession(s) }
+// Due ends a download that does not go on.
+func (s *session) Due(r *Registrar, _ *timer) { r.endSession(s) }
 
 // onTableResponse: the next part of what we have asked for.
 func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {

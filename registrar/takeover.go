@@ -120,7 +120,7 @@ func (r *Registrar) takeSome(p *peer) {
 	}
 	r.runProbes()
 	if p.roster.Len() > 0 {
-		r.timers.arm(&p.watch, p, r.now.Add(takeGap))
+		r.timers.Arm(&p.watch, p, r.now.Add(takeGap))
 	}
 }
 
@@ -154,7 +154,7 @@ func (r *Registrar) inherit(t *peer) {
 			r.removeForeign(e)
 		}
 	}
-	r.timers.arm(&t.watch, t, r.now.Add(takeGap))
+	r.timers.Arm(&t.watch, t, r.now.Add(takeGap))
 }
 
 // inherits reports whether elements pass to the peer from another one.

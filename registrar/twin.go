@@ -187,6 +187,6 @@ func (r *Registrar) waitForTwin() bool {
 			return true
 		}
 	}
-	r.timers.arm(&s.timer, s, s.until)
+	r.timers.Arm(&s.timer, s, s.until)
 	return true
 }
