@@ -80,10 +80,11 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 	s := newServer(t)
 	p := startRSP(t, register(r, s.args...)...)
 	r.has(t, "web", 1)
-	r.close()
 
-	// The element comes back at once if it is let. It is stopped meanwhile.
+	// The element would come back at once, so it is stopped. It is before the registrar
+	// ends, because a handshake with a registrar that ends in between waits for T5.
 	p.signal(syscall.SIGSTOP)
+	r.close()
 	r = registryAt(t, port, port)
 	q := startRSP(t, register(r, "--policy", "WRR:1", "--id", "7")...)
 	r.has(t, "web", 1)
