@@ -9,6 +9,7 @@ import (
 // TestDrain: between the deregistration and the signal to the command, its
 // clients have time to ask again.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	start := func(t *testing.T, s *server, drain string, more ...string) *proc {
 		args := append([]string{"--drain", drain}, more...)

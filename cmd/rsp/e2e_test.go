@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +37,9 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	here.Signals()
+	// Most tests wait for processes and timers, and not for a processor.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8")
 	goleak.VerifyTestMain(m)
 }
 
@@ -91,19 +96,25 @@ func (r *registry) close() {
 	_ = r.Close(ctx)
 }
 
-// freePort gives a port that is free for UDP and TCP: a registrar takes both.
+// portsGiven counts the ports that freePort has looked at.
+var portsGiven atomic.Uint32
+
+// freePort gives a port that is free for UDP and TCP: a registrar takes both. No other
+// test of this process gets it, and the kernel gives it to no socket that takes any
+// port: those are 32768 and more.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	for range 100 {
-		u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	for range 1000 {
+		at := fmt.Sprintf("127.0.0.1:%d", 12000+(307*uint32(os.Getpid())+portsGiven.Add(1))%20000)
+		u, err := net.ListenPacket("udp", at)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		l, err := net.Listen("tcp", u.LocalAddr().String())
+		l, err := net.Listen("tcp", at)
 		u.Close()
 		if err == nil {
 			l.Close()
-			return uint16(u.LocalAddr().(*net.UDPAddr).Port)
+			return uint16(l.Addr().(*net.TCPAddr).Port)
 		}
 	}
 	t.Fatal("no port is free for UDP and TCP")
@@ -244,6 +255,7 @@ func register(r *registry, more ...string) []string {
 
 // TestRegisterResolveEnd: register, resolve over each transport, SIGTERM, gone.
 func TestRegisterResolveEnd(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		p := startRSP(t, register(r, "--id", "0x0d000001", "--policy", "LeastUsed:25%", "--address", "127.0.0.1")...)
@@ -281,6 +293,7 @@ func TestRegisterResolveEnd(t *testing.T) {
 
 // TestRegisterCommand: the element is there while the command is.
 func TestRegisterCommand(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	dir := t.TempDir()
 	script := func(text string) []string { return register(r, "--", "/bin/sh", "-c", text) }
@@ -352,6 +365,7 @@ func TestRegisterCommand(t *testing.T) {
 
 // TestRegisterCheck: the element comes with the check and goes with it.
 func TestRegisterCheck(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	var mu sync.Mutex
 	status := http.StatusServiceUnavailable
@@ -388,6 +402,7 @@ func TestRegisterCheck(t *testing.T) {
 
 // TestRegisterLoad: the load of a file is told.
 func TestRegisterLoad(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	path := filepath.Join(t.TempDir(), "load")
 	write := func(s string) {
@@ -421,6 +436,7 @@ func TestRegisterLoad(t *testing.T) {
 // TestRegisterFailover: the registrar ends; the element goes to the next one,
 // with its identifier.
 func TestRegisterFailover(t *testing.T) {
+	t.Parallel()
 	r1, r2 := newRegistry(t), newRegistry(t)
 	p := startRSP(t, "register", "-p", "web", "-s", "tcp:80", "-r", r1.at, "-r", r2.at, "--id", "5")
 	r1.has(t, "web", 1)
@@ -438,6 +454,7 @@ func TestRegisterFailover(t *testing.T) {
 
 // TestRegisterRegistrarComesLater: rsp waits for a registrar, and says so.
 func TestRegisterRegistrarComesLater(t *testing.T) {
+	t.Parallel()
 	port, encap := freePort(t), freePort(t)
 	p := startRSP(t, "register", "-p", "web", "-s", "tcp:80", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1:%d/%d", port, encap))
 	p.says(fmt.Sprintf("no registrar could be reached: 127.0.0.1:%d/%d: ", port, encap))
@@ -451,6 +468,7 @@ func TestRegisterRegistrarComesLater(t *testing.T) {
 
 // TestRegisterRejected: rsp ends, with the cause in words.
 func TestRegisterRejected(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	p := startRSP(t, register(r)...)
 	r.has(t, "web", 1)
@@ -469,6 +487,7 @@ func TestRegisterRejected(t *testing.T) {
 // TestWatch: the table comes again at each change.
 func TestWatch(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	w := startRSP(t, "resolve", "--watch", "--json", "--via", "udp", "--registrar", r.at, "web")
 	w.says(`knows no pool "web"`)
@@ -490,6 +509,7 @@ func TestWatch(t *testing.T) {
 // TestUnreachable: the registrar asks the reported element, which answers and
 // stays.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	p := startRSP(t, register(r, "--id", "1")...)
 	r.has(t, "web", 1)

@@ -99,6 +99,7 @@ func TestTerminalHangup(t *testing.T) {
 // TestTermEndsRest: what a start script leaves behind when rsp has ended it ends
 // too, but for a daemon in a process group of its own.
 func TestTermEndsRest(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
 			r := newRegistry(t)
@@ -132,7 +133,7 @@ func TestEndLeavesRest(t *testing.T) {
 
 // TestTerminalSuspend: Ctrl-Z deregisters, and stops the server with rsp; fg has
 // both go on.
-func TestTerminalSuspend(t *testing.T) {
+func TestTerminalSuspend(t *testing.T) { // not parallel: rsp waits for suspendLimit
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("left out: bash is not here")
@@ -181,6 +182,7 @@ func TestTerminalSuspendOrphaned(t *testing.T) {
 // is registered again if the user says so.
 func TestStillRunning(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `trap 'echo handled' INT; trap 'exit 9' TERM; echo "server $$."; while :; do sleep 0.05; done`)...)
 	server := p.process("server")

@@ -64,6 +64,7 @@ func pipedCommand(t *testing.T) (command []string, ended string) {
 // nor the server does.
 func TestLogReaderEnds(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	command, ended := pipedCommand(t)
 	p, log := startPiped(t, 2, false, register(r, append([]string{"-v", "--life", "3s"}, command...)...)...)
@@ -87,6 +88,7 @@ func TestLogReaderEnds(t *testing.T) {
 // acknowledged, and the first SIGTERM reaches the server.
 func TestLogReaderHangs(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	command, ended := pipedCommand(t)
 	p, _ := startPiped(t, 2, true, register(r, append([]string{"-v"}, command...)...)...)
@@ -106,6 +108,7 @@ func TestLogReaderHangs(t *testing.T) {
 // TestErrorReaderHangs: the last words of any command keep rsp from ending for
 // a second at most.
 func TestErrorReaderHangs(t *testing.T) {
+	t.Parallel()
 	p, _ := startPiped(t, 2, true, "resolve", "--via", "tcp", "-r", "127.0.0.1:1", "web")
 	if status := p.wait(); status != exitUnreachable {
 		t.Errorf("status %d, want %d", status, exitUnreachable)
@@ -114,6 +117,7 @@ func TestErrorReaderHangs(t *testing.T) {
 
 // TestWatchReaderHangs: a watch that nobody reads ends with the first SIGTERM.
 func TestWatchReaderHangs(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	q := startRSP(t, register(r)...)
 	r.has(t, "web", 1)
@@ -130,6 +134,7 @@ func TestWatchReaderHangs(t *testing.T) {
 // TestReaderEnds: "rsp ... | head" ends rsp without a word.
 func TestReaderEnds(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	q := startRSP(t, register(r)...)
 	r.has(t, "web", 1)
@@ -152,6 +157,7 @@ func TestReaderEnds(t *testing.T) {
 // TestCommandOwnFiles: the command has rsp's standard output itself, and not a
 // pipe to rsp.
 func TestCommandOwnFiles(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	link := "readlink /proc/self/fd/1; readlink /proc/self/fd/2"
 	p := startRSP(t, register(r, "--", "/bin/sh", "-c", link)...)

@@ -53,6 +53,7 @@ func children(t *testing.T, parent int) (pids []int, zombies int) {
 // its children, rsp lets none become a zombie, and takes no end away from
 // itself: that of its command and those of its checks have their statuses.
 func TestReapsOrphans(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		start func(t *testing.T, args ...string) (p *proc, pid int)

@@ -42,7 +42,7 @@ func gap(t *testing.T, r *registry, pool string, f func()) time.Duration {
 
 // TestRollingRestart: a new process with the same --id registers, then the old
 // one gets SIGTERM. The pool is never empty, whichever registrars they use.
-func TestRollingRestart(t *testing.T) {
+func TestRollingRestart(t *testing.T) { // not parallel: it measures
 	slow(t)
 	one := newENRPRegistry(t, nil)
 	two := newENRPRegistry(t, one)
@@ -85,6 +85,7 @@ func TestRollingRestart(t *testing.T) {
 // TestRegisterWakes: an element that hangs for longer than a keep-alive is removed,
 // and is back at once when it wakes up.
 func TestRegisterWakes(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	r := startRegistry(t, host.Config{
 		Config:    registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
@@ -110,6 +111,7 @@ func TestRegisterWakes(t *testing.T) {
 // is registered.
 func TestMoveToAnotherHost(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	one := newENRPRegistry(t, nil)
 	two := newENRPRegistry(t, one)
 	eventually(t, "the second has joined", two.Ready)

@@ -14,6 +14,7 @@ import (
 // TestNohup: signals that rsp was started to ignore stay ignored, also by the
 // command, as if it had been started in place of rsp.
 func TestNohup(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	s := newServer(t)
 	p := shellRSP(t, `trap '' HUP; exec "$@"`, register(r, s.args...)...)

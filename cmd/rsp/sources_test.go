@@ -16,6 +16,7 @@ import (
 // element from being registered nor rsp from ending.
 func TestLoadHangs(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -47,6 +48,7 @@ func TestLoadHangs(t *testing.T) {
 
 // TestEndlessOutput: sources that print without end cost no memory.
 func TestEndlessOutput(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	p := startRSP(t, register(r, "--policy", "LU:25%", "--load", "cmd:yes", "--check", "cmd:yes; exit 0", "--check-timeout", "3s")...)
 	p.says("check fails: command \"yes; exit 0\": it prints more than 65536 bytes")
@@ -72,6 +74,7 @@ func TestEndlessOutput(t *testing.T) {
 // them, or with rsp.
 func TestProbesEnd(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	// Numbers that nobody else sleeps for.
 	run := fmt.Sprintf("86%d", os.Getpid())
@@ -95,6 +98,7 @@ func TestProbesEnd(t *testing.T) {
 // element once a second at most.
 func TestFlappingCheck(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	r := newRegistry(t)
 	file := filepath.Join(t.TempDir(), "file")
 	start := time.Now()

@@ -72,6 +72,7 @@ func TestRefusedOnce(t *testing.T) {
 // TestSurvivesPanic: a mistake in what handles the network's input ends the
 // element, not rsp, and another element takes its place.
 func TestSurvivesPanic(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	at, err := endpoint.ParseRegistrar(r.at)
 	if err != nil {

@@ -75,6 +75,7 @@ func (s *server) end(p *proc) {
 // policy is there first. The element that was in the pool before is refused,
 // its server lives, and it is back when the other element is gone.
 func TestSurvivesPolicyConflict(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	r := registryAt(t, port, port)
 	s := newServer(t)
@@ -106,6 +107,7 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 // TestSurvivesFailover: the registrar dies, and the next one has the pool with
 // another policy.
 func TestSurvivesFailover(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	r1, r2 := registryAt(t, port, port), newRegistry(t)
 	q := startRSP(t, register(r2, "--policy", "WRR:1")...)
@@ -127,6 +129,7 @@ func TestSurvivesFailover(t *testing.T) {
 // TestSurvivesStranger: anybody who reaches the element's port claims to be its
 // home, and refuses it then.
 func TestSurvivesStranger(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	s := newServer(t)
 	encap, port := freePort(t), freePort(t)
@@ -153,6 +156,7 @@ func TestSurvivesStranger(t *testing.T) {
 // home is back.
 func TestSurvivesTakeover(t *testing.T) {
 	slow(t)
+	t.Parallel()
 	at := freePort(t)
 	r := registryAt(t, at, at)
 	s := newServer(t)
@@ -175,6 +179,7 @@ func TestSurvivesTakeover(t *testing.T) {
 // TestSurvivesSockets: another process has the port that rsp is to take, such
 // as the one that it is to replace. rsp goes on, and takes it when it is free.
 func TestSurvivesSockets(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	s := newServer(t)
 	held, err := net.ListenPacket("udp", "127.0.0.1:0")

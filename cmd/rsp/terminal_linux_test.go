@@ -153,6 +153,7 @@ func TestTerminalBackground(t *testing.T) {
 // the terminal when a shell puts rsp into the foreground. The shell sends no
 // signal then, because rsp was not stopped.
 func TestTerminalForegroundLater(t *testing.T) {
+	t.Parallel()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Skip("left out: bash is not here")
@@ -188,6 +189,7 @@ func TestTerminalClosed(t *testing.T) {
 // TestCommandStopped: a command that is stopped serves nobody: it is told and
 // not registered, until it continues.
 func TestCommandStopped(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `echo "pid $$."; trap 'exit 9' TERM; while :; do sleep 0.05; done`)...)
 	r.has(t, "web", 1)

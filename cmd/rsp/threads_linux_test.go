@@ -56,6 +56,7 @@ func executable(t *testing.T) string {
 // TestThreadsInReserve: rsp has the threads that it can need before the command
 // begins, which may take all others.
 func TestThreadsInReserve(t *testing.T) {
+	t.Parallel()
 	r := newRegistry(t)
 	file := filepath.Join(t.TempDir(), "threads")
 	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `ls /proc/$PPID/task | wc -l >"$1"`, "sh", file)...)
