@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // binding is an SCTP endpoint on some addresses. One that another has replaced
@@ -100,7 +101,7 @@ func (t *Transport) routed(to Registrar) error {
 	}
 	var first error
 	for _, a := range to.Addrs {
-		_, err := sctp.SourceAddr(a.Addr())
+		_, err := localaddr.Source(a.Addr())
 		if err == nil {
 			return nil
 		}

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // ErrNoLocalAddr says that this machine has no address to be reached at.
@@ -60,7 +60,7 @@ func noLocalAddr(errs []error) error {
 // localToward asks the system which source address it takes. No packet is
 // sent.
 func localToward(to netip.Addr) (netip.Addr, error) {
-	a, err := sctp.SourceAddr(to)
+	a, err := localaddr.Source(to)
 	switch {
 	case err != nil:
 		return netip.Addr{}, err

@@ -1,10 +1,12 @@
 package endpoint
 
-import "github.com/rserpool/coredns-rserpool/internal/sctp"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
+)
 
 // openStack opens the machine's transports.
 func openStack(cfg TransportConfig) (ListenFunc, func() error, error) {
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: mode(cfg.Via), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
+	stack, err := stack.New(stack.Config{Only: mode(cfg.Via), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
 	if err != nil {
 		return nil, nil, err
 	}

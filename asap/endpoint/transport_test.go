@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -108,7 +109,7 @@ func TestLocalNotThere(t *testing.T) {
 // then its sockets are closed.
 func TestBindAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		far, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:3863")}}, func(sctp.Event) {})
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +151,7 @@ func TestBindAgain(t *testing.T) {
 // TestLookupShared: a name is looked up once at a time, and Close ends it.
 func TestLookupShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		asked := 0
 		tr, err := Open(TransportConfig{Listen: nw.Listen, Unbound: true, LookupHost: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			asked++

@@ -19,12 +19,12 @@ func kind(v rserpool.Via) sctp.Kind {
 }
 
 // mode says which transports to open.
-func mode(v rserpool.Via) sctp.Mode {
+func mode(v rserpool.Via) sctp.Kind {
 	switch v {
 	case rserpool.ViaKernel:
-		return sctp.KernelOnly
+		return sctp.Kernel
 	case rserpool.ViaUDP, rserpool.ViaTCP:
-		return sctp.UDPOnly
+		return sctp.UDP
 	}
-	return sctp.Auto
+	return sctp.Any
 }

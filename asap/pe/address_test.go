@@ -15,6 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -116,7 +117,7 @@ func (r *registrar) wantWhere(registered, from string) {
 // there is one.
 func TestNoAddressAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		e := start(t, nw, m.follow)
@@ -141,7 +142,7 @@ func TestNoAddressAtFirst(t *testing.T) {
 // registrar sees no deregistration.
 func TestAddressChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
 		defer closed(t, r1, r2)
 		m.set("10.0.0.11")
@@ -171,7 +172,7 @@ func TestAddressChanges(t *testing.T) {
 // hunt takes the new one.
 func TestAddressLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		m.set("10.0.0.11")
@@ -209,7 +210,7 @@ func TestAddressChangesAtPort(t *testing.T) {
 // it, which grants the claim at once.
 func TestMovedEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		m.set("10.0.0.11")
@@ -243,7 +244,7 @@ func TestMovedEnds(t *testing.T) {
 // TestAdvertise: what is registered is not what is bound.
 func TestAdvertise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		m.set("10.0.0.11")
@@ -265,7 +266,7 @@ func TestAdvertise(t *testing.T) {
 // another address later.
 func TestRegistrarName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw, m := sctp.NewNetwork(), &machine{}
+		nw, m := sctptest.NewNetwork(), &machine{}
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
 		defer closed(t, r2)
 		m.set("10.0.0.11")
@@ -308,7 +309,7 @@ func TestRegistrarName(t *testing.T) {
 // soon as it is.
 func TestNamedAddressLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		var mu sync.Mutex

@@ -14,6 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -30,7 +31,7 @@ type registrar struct {
 	reject []rserpool.Cause
 }
 
-func newRegistrar(t *testing.T, nw *sctp.Network, addr string) *registrar {
+func newRegistrar(t *testing.T, nw *sctptest.Network, addr string) *registrar {
 	t.Helper()
 	r := &registrar{t: t, peers: map[sctp.AssocID][]netip.AddrPort{}}
 	r.mu.Lock() // until ep is set: calls may come at once
@@ -108,14 +109,14 @@ func (r *registrar) set(f func()) {
 // runner is an element that runs on a network in memory.
 type runner struct {
 	*Element
-	nw     *sctp.Network
+	nw     *sctptest.Network
 	stop   context.CancelFunc
 	ended  chan error
 	mu     sync.Mutex
 	events []EventType
 }
 
-func start(t *testing.T, nw *sctp.Network, change func(*Config)) *runner {
+func start(t *testing.T, nw *sctptest.Network, change func(*Config)) *runner {
 	t.Helper()
 	r := &runner{nw: nw, ended: make(chan error, 1)}
 	cfg := Config{
@@ -178,7 +179,7 @@ func closed(t *testing.T, rs ...*registrar) {
 
 func TestElement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		e := start(t, nw, nil)
@@ -220,7 +221,7 @@ func TestElement(t *testing.T) {
 // with the same identifier within a moment.
 func TestElementFailover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
 		defer closed(t, r2)
 		e := start(t, nw, nil)
@@ -242,7 +243,7 @@ func TestElementFailover(t *testing.T) {
 // where it listens.
 func TestElementTakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, r9 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.9:3863")
 		defer closed(t, r9)
 		e := start(t, nw, nil)
@@ -264,7 +265,7 @@ func TestElementTakeover(t *testing.T) {
 
 func TestElementRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		r1.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentTransportType}}
@@ -282,7 +283,7 @@ func TestElementRejected(t *testing.T) {
 // registrar, and a program can see that it is refused.
 func TestElementRefusedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.2:3863")
 		defer closed(t, r1, r2)
 		e := start(t, nw, nil)
@@ -315,7 +316,7 @@ func TestElementRefusedLater(t *testing.T) {
 // be its home and then refuses it, does not end or move the element.
 func TestElementStranger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, stranger := newRegistrar(t, nw, "10.0.0.1:3863"), newRegistrar(t, nw, "10.0.0.66:3863")
 		defer closed(t, r1, stranger)
 		e := start(t, nw, nil)
@@ -341,7 +342,7 @@ func TestElementStranger(t *testing.T) {
 // TestElementDeregistrationRefused: Run does not return nil.
 func TestElementDeregistrationRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		e := start(t, nw, nil)
@@ -358,7 +359,7 @@ func TestElementDeregistrationRefused(t *testing.T) {
 // behaves.
 func TestElementSilentRegistrar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		e := start(t, nw, nil)
@@ -377,7 +378,7 @@ func TestElementSilentRegistrar(t *testing.T) {
 // TestElementNoRegistrar: the element waits for a registrar to come.
 func TestElementNoRegistrar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		e := start(t, nw, nil)
 		time.Sleep(5 * time.Minute)
 		if !e.saw(NoRegistrar) {
@@ -407,7 +408,7 @@ func (r *registrar) renewals() int {
 // registered, and nobody is called.
 func TestElementUnavailableAtFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		var e *Element
@@ -441,7 +442,7 @@ func TestElementUnavailableAtFirst(t *testing.T) {
 // TestElementManyCalls: calls from many goroutines, for the race detector.
 func TestElementManyCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r1)
 		e := start(t, nw, nil)

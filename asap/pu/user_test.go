@@ -14,6 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -30,7 +31,7 @@ type registrar struct {
 	silent   bool
 }
 
-func newRegistrar(t *testing.T, nw *sctp.Network, addr string, elements int) *registrar {
+func newRegistrar(t *testing.T, nw *sctptest.Network, addr string, elements int) *registrar {
 	t.Helper()
 	r := &registrar{t: t, elements: elements}
 	r.mu.Lock() // until ep is set: calls may come at once
@@ -101,7 +102,7 @@ func (r *registrar) change(n int) {
 }
 
 // open opens a user that knows two registrars.
-func open(t *testing.T, nw *sctp.Network) *User {
+func open(t *testing.T, nw *sctptest.Network) *User {
 	t.Helper()
 	u, err := Open(Config{
 		Registrars: []endpoint.Registrar{
@@ -119,7 +120,7 @@ func open(t *testing.T, nw *sctp.Network) *User {
 
 func TestUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863", 3), newRegistrar(t, nw, "10.0.0.2:3863", 2)
 		defer r2.ep.Close()
 		u := open(t, nw)
@@ -156,7 +157,7 @@ func TestUser(t *testing.T) {
 // gets an answer for its own pool.
 func TestUserAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1 := newRegistrar(t, nw, "10.0.0.1:3863", 1)
 		defer r1.ep.Close()
 		u := open(t, nw)
@@ -180,7 +181,7 @@ func TestUserAtOnce(t *testing.T) {
 
 func TestUserWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		r1, r2 := newRegistrar(t, nw, "10.0.0.1:3863", 1), newRegistrar(t, nw, "10.0.0.2:3863", 5)
 		defer r2.ep.Close()
 		u := open(t, nw)
@@ -226,7 +227,7 @@ func TestUserWatch(t *testing.T) {
 // TestUserErrors: what a caller learns when there is nobody.
 func TestUserErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		u := open(t, nw)
 		defer u.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)

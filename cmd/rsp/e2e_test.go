@@ -66,7 +66,7 @@ func registryAt(t *testing.T, port, encap uint16) *registry {
 			KeepAliveInterval: 500 * time.Millisecond,
 		}},
 		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
-		Transport: sctp.UDPOnly,
+		Transport: sctp.UDP,
 		Encap:     encap,
 		Logf: func(warn bool, text string) {
 			if warn {

@@ -11,7 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -81,7 +81,7 @@ func (f *registerFlags) servedAt(s pe.State) string {
 		return s.Local[0].Addr().String()
 	}
 	// The addresses toward the registrars are not known yet.
-	if all := sctp.ReachableAddrs(); len(all) > 0 {
+	if all := localaddr.Reachable(); len(all) > 0 {
 		return all[0].String()
 	}
 	return "localhost"

@@ -19,7 +19,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/spf13/cobra"
 )
 
@@ -195,7 +195,7 @@ func onlyLookups(e *endpoint.UnreachableError) bool {
 // registrars.
 func onlyRoutes(e *endpoint.UnreachableError) bool {
 	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool {
-		var r *sctp.RouteError
+		var r *localaddr.RouteError
 		return !errors.As(a.Err, &r)
 	})
 }

@@ -90,7 +90,7 @@ func TestRegisterWakes(t *testing.T) {
 	r := startRegistry(t, host.Config{
 		Config:    registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
 		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
-		Transport: sctp.UDPOnly, Encap: port,
+		Transport: sctp.UDP, Encap: port,
 	})
 	p := startRSP(t, register(r, "--id", "8")...)
 	r.has(t, "web", 1)

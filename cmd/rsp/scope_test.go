@@ -29,7 +29,7 @@ func newENRPRegistry(t *testing.T, other *registry) *registry {
 		Config: registrar.Config{Timers: registrar.Timers{
 			PeerHeartbeat: 300 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
 		}},
-		ASAP: at(port), ENRP: at(enrpPort), Encap: port, Transport: sctp.UDPOnly,
+		ASAP: at(port), ENRP: at(enrpPort), Encap: port, Transport: sctp.UDP,
 		Logf: func(_ bool, text string) { t.Logf("registrar: %s", text) },
 	}
 	if other != nil {

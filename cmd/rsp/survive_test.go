@@ -14,6 +14,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -209,7 +210,7 @@ type stranger struct {
 
 func newStranger(t *testing.T, port, encap uint16) *stranger {
 	t.Helper()
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	stack, err := stack.New(stack.Config{Only: sctp.UDP})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,11 @@ import (
 // maxEncapPorts bounds the peers whose UDP port is remembered.
 const maxEncapPorts = 1 << 16
 
-// encapPorts remembers the UDP port that an SCTP endpoint was last heard from
+// EncapPorts remembers the UDP port that an SCTP endpoint was last heard from
 // (RFC 6951, Section 4), also after its associations have ended: that is when
 // one wants to call it. The least recently heard are forgotten first. It may
 // be used from any goroutine; the zero value is ready.
-type encapPorts struct {
+type EncapPorts struct {
 	mu    sync.Mutex
 	ports map[netip.AddrPort]*list.Element // by IP address and SCTP port
 	order list.List                        // of encapPort, latest first
@@ -24,10 +24,10 @@ type encapPort struct {
 	udp  uint16
 }
 
-// learn remembers a UDP port. Only a packet that has shown its verification
+// Learn remembers a UDP port. Only a packet that has shown its verification
 // tag or cookie may teach; heard says that it came from this very address,
 // while an address that the peer merely claims does not replace what is known.
-func (e *encapPorts) learn(peer netip.AddrPort, udp uint16, heard bool) {
+func (e *EncapPorts) Learn(peer netip.AddrPort, udp uint16, heard bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if el, ok := e.ports[peer]; ok {
@@ -48,8 +48,8 @@ func (e *encapPorts) learn(peer netip.AddrPort, udp uint16, heard bool) {
 	}
 }
 
-// port is the UDP port to call a peer at.
-func (e *encapPorts) port(peer netip.AddrPort) uint16 {
+// Port is the UDP port to call a peer at.
+func (e *EncapPorts) Port(peer netip.AddrPort) uint16 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if el, ok := e.ports[peer]; ok {

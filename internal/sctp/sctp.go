@@ -2,7 +2,9 @@ package sctp
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Kind says what carries an association.
@@ -21,6 +23,24 @@ const (
 	// users' requests (RFC 5352, Section 3.3).
 	TCP
 )
+
+// String names a kind as configuration does.
+func (k Kind) String() string {
+	switch k {
+	case Any:
+		return "any"
+	case Kernel:
+		return "kernel"
+	case UDP:
+		return "udp"
+	case TCP:
+		return "tcp"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// EncapPort is the UDP port of SCTP in UDP (RFC 6951, Section 5.1).
+const EncapPort = 9899
 
 // AssocID names an association within its Endpoint, from the call of Connect
 // or the event Up until the event Down. It is never 0 and never used again.
@@ -107,6 +127,12 @@ type Event struct {
 	Err    error
 }
 
+// String describes an event in a line.
+func (ev Event) String() string {
+	return fmt.Sprintf("{type %d assoc %d %v peer %v message %d bytes reason %d err %v}",
+		ev.Type, ev.Assoc, ev.Kind, ev.Peer, len(ev.Message.Data), ev.Reason, ev.Err)
+}
+
 // Dest is where to connect to.
 type Dest struct {
 	// Addrs are the peer's addresses with its SCTP or TCP port; kinds that
@@ -127,6 +153,23 @@ var (
 	// ErrClosed: the endpoint is closed.
 	ErrClosed = errors.New("endpoint is closed")
 )
+
+// The errors that an Event may have as its Err.
+var (
+	// ErrConnected: the endpoint has an association with this peer already.
+	ErrConnected = errors.New("there is an association with this peer already")
+	// ErrTimeout: the peer did not answer.
+	ErrTimeout = errors.New("peer did not answer in time")
+	// ErrStalled: the peer was cut off after Limits.Stalled.
+	ErrStalled = errors.New("peer does not take what is sent to it")
+	// ErrRefused: nobody listens there, or the peer aborted the handshake.
+	ErrRefused = errors.New("peer refused the association")
+	// ErrRestarted: a new association with the peer takes the place of this one.
+	ErrRestarted = errors.New("peer has restarted")
+)
+
+// GraceTime is how long a peer has to let an association end in good order.
+const GraceTime = 5 * time.Second
 
 // Endpoint is a local SCTP endpoint with all its associations, accepted and
 // called. Its methods may be called from any goroutine, never block on a peer,

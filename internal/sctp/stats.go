@@ -31,15 +31,15 @@ type Stats struct {
 	Panics uint64
 }
 
-// counters are the live values of Stats.
-type counters struct {
-	badChecksum, malformed, outOfTheBlue, badCookie atomic.Uint64
-	refused, overruns, dropped, panics              atomic.Uint64
-	// queued is the bytes in all send queues now.
-	queued atomic.Int64
+// Counters are the live values of Stats.
+type Counters struct {
+	BadChecksum, Malformed, OutOfTheBlue, BadCookie atomic.Uint64
+	refused, Overruns, Dropped, Panics              atomic.Uint64
+	// Queued is the bytes in all send queues now.
+	Queued atomic.Int64
 
-	// logf, if set, is told of peers that are cut off or refused.
-	logf     func(format string, args ...any)
+	// Logf, if set, is told of peers that are cut off or refused.
+	Logf     func(format string, args ...any)
 	mu       sync.Mutex
 	logged   time.Time // when logf was last told
 	unlogged int       // peers since then
@@ -49,21 +49,21 @@ type counters struct {
 // refused: no peer can fill the log.
 const logEvery = 10 * time.Second
 
-// cut counts and logs that an association with a peer was ended because the peer
+// Cut counts and logs that an association with a peer was ended because the peer
 // went past a limit.
-func (c *counters) cut(kind Kind, peer netip.AddrPort, why error) {
-	c.overruns.Add(1)
+func (c *Counters) Cut(kind Kind, peer netip.AddrPort, why error) {
+	c.Overruns.Add(1)
 	c.log("ended the association (%v) with %v: %v", kind, peer, why)
 }
 
-// refuse counts and logs that a peer gets no association.
-func (c *counters) refuse(kind Kind, peer netip.AddrPort, why error) {
+// Refuse counts and logs that a peer gets no association.
+func (c *Counters) Refuse(kind Kind, peer netip.AddrPort, why error) {
 	c.refused.Add(1)
 	c.log("refused an association (%v) to %v: %v", kind, peer, why)
 }
 
-func (c *counters) log(format string, args ...any) {
-	if c.logf == nil {
+func (c *Counters) log(format string, args ...any) {
+	if c.Logf == nil {
 		return
 	}
 	c.mu.Lock()
@@ -80,18 +80,18 @@ func (c *counters) log(format string, args ...any) {
 	if more > 0 {
 		line += fmt.Sprintf(" (%d more peers were cut off or refused since the last line like this)", more)
 	}
-	c.logf("%s", line)
+	c.Logf("%s", line)
 }
 
-func (c *counters) stats() Stats {
+func (c *Counters) Stats() Stats {
 	return Stats{
-		BadChecksum:  c.badChecksum.Load(),
-		Malformed:    c.malformed.Load(),
-		OutOfTheBlue: c.outOfTheBlue.Load(),
-		BadCookie:    c.badCookie.Load(),
+		BadChecksum:  c.BadChecksum.Load(),
+		Malformed:    c.Malformed.Load(),
+		OutOfTheBlue: c.OutOfTheBlue.Load(),
+		BadCookie:    c.BadCookie.Load(),
 		Refused:      c.refused.Load(),
-		Overruns:     c.overruns.Load(),
-		Dropped:      c.dropped.Load(),
-		Panics:       c.panics.Load(),
+		Overruns:     c.Overruns.Load(),
+		Dropped:      c.Dropped.Load(),
+		Panics:       c.Panics.Load(),
 	}
 }

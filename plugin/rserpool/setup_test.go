@@ -37,8 +37,8 @@ func TestParse(t *testing.T) {
 			c.options.Peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
 		}},
 		{"transport auto", "transport auto", func(c *config) {}},
-		{"transport kernel", "transport kernel", func(c *config) { c.options.Transport = sctp.KernelOnly }},
-		{"transport udp", "transport udp", func(c *config) { c.options.Transport = sctp.UDPOnly }},
+		{"transport kernel", "transport kernel", func(c *config) { c.options.Transport = sctp.Kernel }},
+		{"transport udp", "transport udp", func(c *config) { c.options.Transport = sctp.UDP }},
 		{"encap", "encap 9900", func(c *config) { c.options.Encap = 9900 }},
 		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
 		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},

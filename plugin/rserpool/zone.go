@@ -8,7 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // zone is a zone that shows the handlespace.
@@ -110,7 +110,7 @@ func ownAddrs(listenHosts []string) []netip.Addr {
 		}
 	}
 	if len(all) == 0 {
-		all = sctp.ReachableAddrs()
+		all = localaddr.Reachable()
 	}
 	if len(all) == 0 {
 		ifaddrs, err := net.InterfaceAddrs()

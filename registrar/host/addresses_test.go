@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 )
 
 // moving is a Network on a machine whose addresses change.
@@ -52,7 +53,7 @@ func (e movingEndpoint) LocalAddrs() []netip.AddrPort {
 // have changed, and goes on with the last ones while there are none.
 func TestAddressesChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := &moving{memory: memory{sctp.NewNetwork()}}
+		m := &moving{memory: memory{sctptest.NewNetwork()}}
 		m.move("127.0.0.1")
 		l := new(log)
 		at := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -47,7 +48,7 @@ func TestPeers(t *testing.T) {
 	if !first.Ready() {
 		t.Fatal("the first registrar of a scope is not ready")
 	}
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	stack, err := stack.New(stack.Config{Only: sctp.UDP})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/internal/setting"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -36,7 +37,7 @@ type Config struct {
 	// stands for the one that a peer was last heard from, or else 9899.
 	PeerEncap uint16
 	// Transport says which kinds of SCTP to offer.
-	Transport sctp.Mode
+	Transport sctp.Kind
 	// Encap is the UDP port of SCTP in UDP; 0 stands for 9899.
 	Encap uint16
 	// Transports bounds what peers can make all transports together hold.
@@ -50,7 +51,7 @@ type Config struct {
 	// 239.0.0.51:9901. The zero value stands for none. It sets Discover.
 	ENRPAnnounceGroup netip.AddrPort
 	// Network opens the transport, a new one for each Start; nil is an
-	// [sctp.Stack] as the fields above describe it. It is for tests.
+	// [stack.Stack] as the fields above describe it. It is for tests.
 	Network func() (Network, error)
 	// Logf is told what an operator wants to know, one line a call, by one
 	// goroutine. Nothing waits for it: lines that it does not take in time are
@@ -177,7 +178,7 @@ func (c *Config) complete() error {
 		limits := sctp.Limits{Associations: c.Transports.Associations, HalfOpen: c.Transports.HalfOpen, Stalled: stalled}
 		mode, encap, logf := c.Transport, c.Encap, c.Logf
 		c.Network = func() (Network, error) {
-			return newStack(sctp.StackConfig{Mode: mode, EncapPort: encap, Limits: limits, Logf: func(format string, args ...any) {
+			return newStack(stack.Config{Only: mode, EncapPort: encap, Limits: limits, Logf: func(format string, args ...any) {
 				logf(false, fmt.Sprintf(format, args...))
 			}})
 		}

@@ -16,12 +16,13 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // memory is a Network in memory that several hosts can share.
-type memory struct{ *sctp.Network }
+type memory struct{ *sctptest.Network }
 
 func (memory) Close() error { return nil }
 
@@ -46,7 +47,7 @@ func (l *log) String() string {
 const hostAddr = "10.0.0.9:3863"
 
 // memoryHost is a started Host in a network in memory.
-func memoryHost(t *testing.T, nw *sctp.Network) (*Host, *log) {
+func memoryHost(t *testing.T, nw *sctptest.Network) (*Host, *log) {
 	t.Helper()
 	l := new(log)
 	h, err := New(Config{
@@ -156,7 +157,7 @@ func registration(h string, id uint32, addr string) *asap.Registration {
 // The whole way: register, resolve, be supervised, be killed.
 func TestLifeOfAnElement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		if !h.Ready() || len(h.LocalAddrs()) != 1 || h.LocalAddrs()[0].String() != hostAddr {
 			t.Errorf("ready %v, at %v; want true, %s", h.Ready(), h.LocalAddrs(), hostAddr)
@@ -199,7 +200,7 @@ func TestLifeOfAnElement(t *testing.T) {
 // An element whose association ends but that answers the call stays.
 func TestElementStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
 		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
@@ -220,7 +221,7 @@ func TestElementStays(t *testing.T) {
 // A machine that vanishes without a word.
 func TestFrozenElement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
 		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
@@ -236,7 +237,7 @@ func TestFrozenElement(t *testing.T) {
 
 func TestCloseInGoodOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
 		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
@@ -264,7 +265,7 @@ func TestCloseInGoodOrder(t *testing.T) {
 // end of the registrar, which still waits for another one.
 func TestCloseWhilePeerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		at := h.LocalAddrs()[0]
 		frozen := newPeer(t, memory{nw}, "10.0.0.1:5000")
@@ -306,7 +307,7 @@ func TestCloseWhilePeerReturns(t *testing.T) {
 // A peer that does not confirm costs no more than the time that ctx leaves.
 func TestCloseWithFrozenPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
 		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
@@ -328,7 +329,7 @@ func TestCloseWithFrozenPeer(t *testing.T) {
 // Start can be tried again, and says what was wrong.
 func TestStartAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		fail := error(syscall.EADDRINUSE)
 		h, err := New(Config{
 			ASAP: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
@@ -416,7 +417,7 @@ func (b brittle) Handle(now time.Time, ev registrar.Event) []registrar.Action {
 
 func TestPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		l := new(log)
 		h, err := New(Config{
 			ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
@@ -454,7 +455,7 @@ func TestPanic(t *testing.T) {
 // not get is counted.
 func TestSlowPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
 		block := make(chan struct{})
 		slow, err := nw.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}}, func(sctp.Event) { <-block })
@@ -509,14 +510,14 @@ func (c *tardy) Stats() registrar.Stats          { return registrar.Stats{} }
 // what comes later does not put it off for ever.
 func TestDeadlineAfterInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, err := New(Config{Network: func() (Network, error) { return memory{sctp.NewNetwork()}, nil }})
+		h, err := New(Config{Network: func() (Network, error) { return memory{sctptest.NewNetwork()}, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c := &tardy{due: time.Now().Add(10 * time.Second)}
 		h.core = c
 		l := newLoop(h)
-		if l.ep, err = sctp.NewNetwork().Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)}}, l.onEvent); err != nil {
+		if l.ep, err = sctptest.NewNetwork().Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)}}, l.onEvent); err != nil {
 			t.Fatal(err)
 		}
 		defer l.ep.Close()
@@ -544,7 +545,7 @@ func (stuffed) Full(sctp.AssocID) bool { return true }
 // No answer is built while the send queue to a user is full. The other messages of
 // that user count.
 func TestNoAnswerWithoutRoom(t *testing.T) {
-	h, err := New(Config{Network: func() (Network, error) { return memory{sctp.NewNetwork()}, nil }})
+	h, err := New(Config{Network: func() (Network, error) { return memory{sctptest.NewNetwork()}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,13 +10,14 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 )
 
 // A log that takes nothing, such as a full pipe, holds up neither the registrar
 // nor its end, and tells later how much it has missed.
 func TestStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		nw := sctp.NewNetwork()
+		nw := sctptest.NewNetwork()
 		stuck := make(chan struct{})
 		var lines []string // its goroutine's until that has ended
 		h, err := New(Config{

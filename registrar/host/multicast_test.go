@@ -10,6 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/multicast"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
@@ -75,7 +76,7 @@ func TestDiscovery(t *testing.T) {
 			eventually(t, "the first has the second", active(first, 1))
 			eventually(t, "the second has the first", active(second, 1))
 
-			stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+			stack, err := stack.New(stack.Config{Only: sctp.UDP})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 )
 
 // loopbackHost is a started Host on real sockets of the loopback.
@@ -19,7 +20,7 @@ func loopbackHost(t *testing.T, change ...func(*Config)) *Host {
 	t.Helper()
 	cfg := Config{
 		ASAP:      []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		Transport: sctp.UDPOnly,
+		Transport: sctp.UDP,
 		Encap:     freeUDPPort(t),
 	}
 	for _, c := range change {
@@ -49,7 +50,7 @@ func freeUDPPort(t *testing.T) uint16 {
 // An element over SCTP in UDP and a user over TCP, on real sockets.
 func TestRealSockets(t *testing.T) {
 	h := loopbackHost(t)
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	stack, err := stack.New(stack.Config{Only: sctp.UDP})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func (p *peer) sendSoon(m asap.Message) {
 
 func TestPortTaken(t *testing.T) {
 	h := loopbackHost(t)
-	other, err := New(Config{ASAP: h.LocalAddrs(), Transport: sctp.UDPOnly, Encap: h.cfg.Encap})
+	other, err := New(Config{ASAP: h.LocalAddrs(), Transport: sctp.UDP, Encap: h.cfg.Encap})
 	if err != nil {
 		t.Fatal(err)
 	}

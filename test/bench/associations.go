@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 )
 
 // memory adds what idle associations of SCTP in UDP take in the server.
@@ -12,7 +13,7 @@ func (b *bench) memory() error {
 	var c cleanup
 	defer c.run()
 	server := c.process(b.startRegistrar())
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly})
+	stack, err := stack.New(stack.Config{Only: sctp.UDP})
 	if err = errors.Join(c.err, err); err != nil {
 		return err
 	}

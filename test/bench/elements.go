@@ -9,13 +9,14 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // host is a machine of pool elements: one association to a registrar, over
 // which their registrations follow each other without waiting for responses.
 type host struct {
-	stack *sctp.Stack
+	stack *stack.Stack
 	ep    sctp.Endpoint
 	assoc sctp.AssocID
 
@@ -40,7 +41,7 @@ func newHostAt(registrar sctp.Dest) (*host, error) {
 		h.room <- struct{}{}
 	}
 	var err error
-	if h.stack, err = sctp.NewStack(sctp.StackConfig{Mode: sctp.UDPOnly}); err != nil {
+	if h.stack, err = stack.New(stack.Config{Only: sctp.UDP}); err != nil {
 		return nil, err
 	}
 	if h.ep, err = h.stack.Listen(localEndpoint(), h.handle); err != nil {

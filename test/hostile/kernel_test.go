@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 )
 
 // kernelTimeout is the KEEP-ALIVE-TIMEOUT in the lab.
@@ -216,7 +217,7 @@ func TestKernelRegistrar(t *testing.T) {
 // deafUsers are users of the kernel's SCTP that ask and never read.
 func (g *siege) deafUsers(n, each int, ask []byte) (end func()) {
 	g.t.Helper()
-	stack, err := sctp.NewStack(sctp.StackConfig{Mode: sctp.KernelOnly})
+	stack, err := stack.New(stack.Config{Only: sctp.Kernel})
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -14,25 +14,26 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // crowd are peers with one SCTP stack, of the kind that the server has.
 type crowd struct {
 	s     *server
-	stack *sctp.Stack
+	stack *stack.Stack
 	kind  sctp.Kind
 }
 
 func (s *server) crowd() *crowd {
 	s.t.Helper()
 	c := &crowd{s: s, kind: sctp.UDP}
-	mode := sctp.UDPOnly
+	mode := sctp.UDP
 	if s.via == rserpool.ViaKernel {
-		c.kind, mode = sctp.Kernel, sctp.KernelOnly
+		c.kind, mode = sctp.Kernel, sctp.Kernel
 	}
 	var err error
-	if c.stack, err = sctp.NewStack(sctp.StackConfig{Mode: mode}); err != nil {
+	if c.stack, err = stack.New(stack.Config{Only: mode}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = c.stack.Close() })

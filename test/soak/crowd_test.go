@@ -16,6 +16,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -36,7 +37,7 @@ const crowdEnv = "SOAK_CROWD"
 const crowdPort = 8080
 
 type crowdChild struct {
-	stack *sctp.Stack
+	stack *stack.Stack
 	kind  sctp.Kind
 	dest  sctp.Dest
 
@@ -59,15 +60,15 @@ type crowdPlace struct {
 func crowdMain() {
 	f := strings.Fields(os.Getenv(crowdEnv)) // kind, registrar, encapsulation port
 	c := &crowdChild{out: bufio.NewWriter(os.Stdout), places: map[string]*crowdPlace{}, waiting: map[string]string{}}
-	mode := sctp.UDPOnly
+	mode := sctp.UDP
 	c.kind = sctp.UDP
 	if f[0] == "kernel" {
-		c.kind, mode = sctp.Kernel, sctp.KernelOnly
+		c.kind, mode = sctp.Kernel, sctp.Kernel
 	}
 	c.dest = sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort(f[1])}, Kind: c.kind}
 	_, _ = fmt.Sscan(f[2], &c.dest.EncapPort)
 	var err error
-	if c.stack, err = sctp.NewStack(sctp.StackConfig{Mode: mode}); err != nil {
+	if c.stack, err = stack.New(stack.Config{Only: mode}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

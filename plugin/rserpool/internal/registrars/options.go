@@ -92,7 +92,7 @@ func (o Options) conflict(p Options) error {
 	if a, b, ok := overlap(o.ASAP, p.ENRP, true); ok {
 		return fmt.Errorf("asap %s overlaps with enrp %s of the registrar at %s; give one of them another port", a, b, p)
 	}
-	inUserSpace := o.Transport != sctp.KernelOnly && p.Transport != sctp.KernelOnly
+	inUserSpace := o.Transport != sctp.Kernel && p.Transport != sctp.Kernel
 	if a, b, ok := overlap(slices.Concat(o.ASAP, o.ENRP), slices.Concat(p.ASAP, p.ENRP), false); ok && inUserSpace && o.Encap == p.Encap {
 		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.Encap, a.Addr(), b)
 	}
@@ -188,7 +188,7 @@ func announceName(a netip.AddrPort) string {
 }
 
 // modes are the values of the option transport.
-var modes = [...]string{sctp.Auto: "auto", sctp.KernelOnly: "kernel", sctp.UDPOnly: "udp"}
+var modes = [...]string{sctp.Any: "auto", sctp.Kernel: "kernel", sctp.UDP: "udp"}
 
 // SetTransport sets the SCTP to serve: auto, kernel or udp.
 func (o *Options) SetTransport(name string) error {
@@ -196,6 +196,6 @@ func (o *Options) SetTransport(name string) error {
 	if i < 0 {
 		return fmt.Errorf("%q is none of %s", name, strings.Join(modes[:], ", "))
 	}
-	o.Transport = sctp.Mode(i)
+	o.Transport = sctp.Kind(i)
 	return nil
 }

@@ -1,0 +1,147 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+)
+
+// A socket that is bound to the unspecified address tells peers of all of the
+// machine's addresses, those of docker0 among them, and a peer with a docker0
+// of its own then loses the association by the ABORT of its own kernel. So
+// where no address is named the socket is bound to those that others can reach
+// and to the loopback ones, and follows them as they change. Associations that
+// there are keep the addresses that they came up with.
+
+// binding is what a socket is to be bound to.
+type binding struct {
+	named      []netip.Addr
+	all4, all6 bool // and all of the machine's of a family
+}
+
+func bindingOf(addrs []netip.Addr) binding {
+	var b binding
+	for _, a := range addrs {
+		switch a {
+		case netip.IPv4Unspecified():
+			b.all4 = true
+		case netip.IPv6Unspecified():
+			b.all6 = true
+		default:
+			b.named = append(b.named, a)
+		}
+	}
+	return b
+}
+
+// follows says whether the addresses are the machine's.
+func (b *binding) follows() bool { return b.all4 || b.all6 }
+
+// addrs are the addresses to bind now; unspecified ones where the machine has
+// none at all.
+func (b *binding) addrs(machine []netip.Addr) []netip.Addr {
+	out := slices.Clone(b.named)
+	for _, a := range machine {
+		if (a.Is4() && b.all4 || a.Is6() && b.all6) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	switch {
+	case len(out) > 0:
+		return out
+	case b.all6:
+		return []netip.Addr{netip.IPv6Unspecified()}
+	}
+	return []netip.Addr{netip.IPv4Unspecified()}
+}
+
+// bindAll binds the socket and gives the port. One of the machine's addresses
+// that cannot be bound yet, or not any more, is tried again later.
+func (e *endpoint) bindAll(machine []netip.Addr, port uint16) (uint16, error) {
+	addrs := e.binding.addrs(machine)
+	got, err := e.sock.bind(addrs[:1], port)
+	if err != nil {
+		return 0, err
+	}
+	e.bound = addrs[:1:1]
+	for _, a := range addrs[1:] {
+		switch err := e.sock.bindAlso(netip.AddrPortFrom(a, got)); {
+		case err == nil:
+			e.bound = append(e.bound, a)
+		case !e.binding.follows() || errors.Is(err, unix.EADDRINUSE):
+			return 0, err
+		}
+	}
+	return got, nil
+}
+
+// followLoop keeps the socket bound to the machine's addresses.
+func (e *endpoint) followLoop() {
+	for e.pause(localaddr.Life) {
+		e.follow()
+	}
+}
+
+func (e *endpoint) follow() {
+	want := e.binding.addrs(e.machine.List())
+	if slices.ContainsFunc(append(want, e.bound...), netip.Addr.IsUnspecified) {
+		return
+	}
+	for _, a := range want {
+		if slices.Contains(e.bound, a) {
+			continue
+		}
+		switch err := e.sock.bindAlso(netip.AddrPortFrom(a, e.port)); {
+		case err == nil:
+			e.bound = append(e.bound, a)
+		case errors.Is(err, unix.EADDRINUSE):
+			e.machine.Logf("sctp: %v is not served: port %d is in use there", a, e.port)
+		}
+	}
+	// The kernel refuses to remove the last one.
+	e.bound = slices.DeleteFunc(e.bound, func(a netip.Addr) bool {
+		return !slices.Contains(want, a) && e.sock.unbind(netip.AddrPortFrom(a, e.port)) == nil
+	})
+}
+
+// listen opens the socket, binds it and listens.
+func (e *endpoint) listen(v6 bool, port uint16) (err error) {
+	if e.sock, err = openSocket(v6); err != nil {
+		return err
+	}
+	if err = e.configure(); err == nil {
+		e.port, err = e.bindAll(e.machine.List(), port)
+	}
+	if err == nil {
+		err = e.sock.control(func(fd int) error { return os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN)) })
+	}
+	if err != nil {
+		_ = e.sock.close()
+	}
+	return err
+}
+
+// quietOwn stops the kernel's HEARTBEATs to those of a peer's addresses that
+// this machine has too, though the peer is on another: they would come back to
+// this kernel, which would abort the association. A peer whose primary address
+// is this machine's is on this machine, whatever else it lists: the kernel takes
+// no packet from elsewhere that has one of its own addresses as the source.
+func (e *endpoint) quietOwn(sock *socket, kid int32, peer []netip.AddrPort) (foreign []netip.AddrPort) {
+	s := e.machine.Now()
+	if len(peer) > 0 && s.Own(peer[0].Addr().Unmap()) {
+		return peer
+	}
+	foreign = s.ForeignPorts(peer)
+	for _, ap := range peer {
+		if !slices.Contains(foreign, ap) {
+			p := pathParams(kid, ap, hbDisable)
+			_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, p)
+		}
+	}
+	return foreign
+}

@@ -1,0 +1,402 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+)
+
+// The kernel transport listens with one one-to-many socket (RFC 6458, Section
+// 3), and gives each association that comes up a socket of its own (Section
+// 9.2). The kernel's buffers are by default those of the socket, not of the
+// association (net.sctp.sndbuf_policy and rcvbuf_policy 0): a peer that sends
+// what the kernel cannot deliver, or takes nothing, would fill those of all.
+//
+// Each socket has a goroutine that waits for messages and notifications and
+// calls the Handler; so where the Handler blocks, peers have their turns one
+// after the other. Send hands the message to the kernel itself. Where the kernel
+// has no room, the message is queued, and another goroutine sends the queue.
+// Half-open associations that peers start cost nothing here: their state is in
+// the cookie (RFC 9260, Section 5.1.3).
+
+const (
+	// streams is how many streams an association asks for and grants,
+	// each way. ASAP and ENRP use only stream 0.
+	streams = 10
+	// rtoInitial is RTO.Initial (RFC 9260, Section 16).
+	rtoInitial = time.Second
+	// rtoMax bounds how rarely a silent peer is called. It is less than the
+	// 60 s of RFC 9260, Section 16, so that the loss of a peer is noticed in
+	// seconds whatever the round-trip time was.
+	rtoMax = 10 * time.Second
+	// initTimeoutMax is how rarely INIT is repeated.
+	initTimeoutMax = 2 * time.Second
+	// pathMTU is the size of packets. Without path MTU discovery no router
+	// drops a packet because it is too long and tells nobody (ICMP is dropped on
+	// many networks); IPv6 carries packets of this size on any path.
+	pathMTU = 1280
+	// receiveBuffer and sendBuffer are the sizes to ask for, of each
+	// socket; the kernel takes twice as much, for its own structures. The receive
+	// window is the first. A process without privilege gets up to
+	// net.core.rmem_max and wmem_max, which are 208 KiB by default.
+	receiveBuffer = 128 << 10
+	sendBuffer    = 64 << 10
+)
+
+// Supported says whether this machine's kernel has SCTP.
+func Supported() bool {
+	s, err := openSocket(false)
+	if err != nil {
+		return false
+	}
+	_ = s.close()
+	return true
+}
+
+// EncapPort is the UDP port on which the kernel itself serves SCTP in
+// UDP in this network namespace (net.sctp.udp_port); 0 if it does not.
+func EncapPort() uint16 { return uint16(sysctlValue("udp_port")) }
+
+// sysctlValue reads net.sctp.name of this network namespace; 0 if it has none.
+func sysctlValue(name string) uint64 {
+	b, err := os.ReadFile("/proc/sys/net/sctp/" + name)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	return n
+}
+
+// endpoint is an SCTP port of the kernel's SCTP.
+type endpoint struct {
+	sock *socket
+	lim  sctp.Limits
+	ids  *sctp.IDs
+	h    sctp.Handler
+	port uint16
+	// binding says what to bind, of the machine's addresses too; bound is what
+	// is bound now, which is followLoop's own.
+	binding binding
+	bound   []netip.Addr
+	machine *localaddr.View
+	// n counts for the Stack.
+	n *sctp.Counters
+	// encapDefault is the UDP port that the kernel calls peers at where
+	// nothing else is said (net.sctp.encap_port); 0 is SCTP over IP. serves
+	// is EncapPort.
+	encapDefault, serves uint16
+	encap                sctp.EncapPorts
+
+	done chan struct{} // closed by Close
+	wg   sync.WaitGroup
+
+	// mu guards the tables. It is not held while the Handler runs, nor is
+	// any association's lock taken with it.
+	mu       sync.RWMutex
+	closed   bool
+	assocs   map[sctp.AssocID]*assoc
+	byKernel map[int32]*assoc
+}
+
+var _ sctp.Endpoint = (*endpoint)(nil)
+
+// Listen makes an endpoint of the kernel's SCTP.
+func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (sctp.Endpoint, error) {
+	addrs, port, both, err := cfg.BindAddrs()
+	if err != nil {
+		return nil, err
+	}
+	lim = lim.WithDefaults()
+	lim.Associations = min(lim.Associations, descriptors())
+	e := newEndpoint(bindingOf(addrs), lim, m)
+	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
+	if err != nil && both {
+		// A machine without IPv6 serves IPv4.
+		e.binding.all6 = false
+		if e.listen(false, port) == nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen with kernel SCTP: %w", err)
+	}
+	e.ids, e.n, e.h = ids, n, h
+	e.wg.Go((&reader{e: e, sock: e.sock}).loop)
+	if e.binding.follows() {
+		e.wg.Go(e.followLoop)
+	}
+	return e, nil
+}
+
+// descriptors is how many associations, each with a descriptor, an
+// endpoint may have for there to be some left for all else that the process
+// does, such as to answer DNS over TCP.
+func descriptors() int {
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
+		return 256
+	}
+	return int(min(r.Cur, 1<<20) / 4)
+}
+
+// newEndpoint makes an endpoint without a socket yet.
+func newEndpoint(b binding, lim sctp.Limits, m *localaddr.View) *endpoint {
+	return &endpoint{
+		binding: b, lim: lim, machine: m,
+		encapDefault: uint16(sysctlValue("encap_port")),
+		serves:       EncapPort(),
+		done:         make(chan struct{}),
+		assocs:       map[sctp.AssocID]*assoc{},
+		byKernel:     map[int32]*assoc{},
+	}
+}
+
+// configure sets the socket's options. Those that only tune may fail.
+func (e *endpoint) configure() error {
+	s, lim := e.sock, e.lim
+	err := s.control(func(fd int) error {
+		// Whatever closes the socket, the end of the process too, aborts the
+		// associations: peers learn of it at once.
+		linger := unix.Linger{Onoff: 1}
+		err := os.NewSyscallError("set SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))
+		if s.v6 {
+			err = errors.Join(err, os.NewSyscallError("clear IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)))
+		}
+		for _, opt := range [...]struct{ force, set, size int }{
+			{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer},
+			{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer},
+		} {
+			if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.force, opt.size) != nil {
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.set, opt.size)
+			}
+		}
+		// The sockets of associations have this one's port, and the addresses
+		// that it had when they were made. One that has gone and is back must be
+		// free to bind. While a socket listens nobody else can bind its port.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+		return err
+	})
+	one, interleave := int32(1), int32(1)
+	// sctp_event_subscribe up to the tenth event, which all kernels take.
+	// The kernel need not return what it could not deliver: where the
+	// association lives on that does not happen, as nothing is sent with a
+	// lifetime.
+	events := [10]uint8{1: 1, 2: 1, 6: 1} // association, address, partial delivery
+	err = errors.Join(err,
+		setOption(s, "SCTP_EVENTS", optEvents, &events),
+		setOption(s, "SCTP_RECVRCVINFO", optRecvRcvInfo, &one),
+		setOption(s, "SCTP_NODELAY", optNoDelay, &one),
+		// Without this a peer that leaves a message half sent stops those
+		// of all others.
+		setOption(s, "SCTP_FRAGMENT_INTERLEAVE", optFragInterleave, &interleave),
+		setOption(s, "SCTP_INITMSG", optInitMsg, &initMsg{
+			outStreams: streams, maxInStreams: streams,
+			maxAttempts: uint16(min(lim.HandshakeTime/rtoInitial+1, 100)),
+			maxTimeout:  uint16(initTimeoutMax.Milliseconds()),
+		}))
+	if err != nil {
+		return err
+	}
+	// A message gets too long for us before it is whole.
+	point := uint32(lim.MessageSize + 1)
+	_ = setOption(s, "SCTP_PARTIAL_DELIVERY_POINT", optPartialDelivery, &point)
+	_ = setOption(s, "SCTP_RTOINFO", optRTOInfo, &rtoInfo{
+		initial: uint32(rtoInitial.Milliseconds()), max: uint32(rtoMax.Milliseconds()),
+	})
+	_ = setOption(s, "SCTP_ASSOCINFO", optAssocInfo, &assocParams{maxRetrans: uint16(min(lim.Misses, 255))})
+	_ = setOption(s, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams,
+		heartbeatParams(uint32(max(lim.Heartbeat.Milliseconds(), 1)), uint16(min(lim.Misses, 255))))
+	return nil
+}
+
+// LocalAddrs implements Endpoint.
+func (e *endpoint) LocalAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	listed, err := e.sock.addrs(optLocalAddrs, 0)
+	if err != nil {
+		return nil // closed
+	}
+	for _, ap := range listed {
+		if a := ap.Addr(); !a.IsLinkLocalUnicast() || slices.Contains(e.binding.named, a) {
+			out = append(out, netip.AddrPortFrom(a, e.port))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return loopbackLast(a.Addr()) - loopbackLast(b.Addr()) })
+	return out
+}
+
+func loopbackLast(a netip.Addr) int {
+	if a.IsLoopback() {
+		return 1
+	}
+	return 0
+}
+
+// Connect implements Endpoint. Two SCTP endpoints have at most one association
+// (RFC 9260, Section 1.3); when there is one already, the call fails with
+// ErrConnected.
+func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	kid, err := e.call(to)
+	e.assocs[a.id] = a
+	if err != nil {
+		// EADDRNOTAVAIL: the association has a socket of its own.
+		if errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EADDRNOTAVAIL) {
+			err = sctp.ErrConnected
+		}
+		err = fmt.Errorf("connect to %v: %w", to.Addrs, err)
+		e.wg.Go(func() { a.finish(sctp.ConnectFailed, err) })
+		return a.id
+	}
+	a.kid = kid
+	e.byKernel[kid] = a
+	a.timer = time.AfterFunc(e.lim.HandshakeTime, func() {
+		a.abortIf(stateConnecting, sctp.ConnectFailed, fmt.Errorf("connect to %v: %w", to.Addrs, sctp.ErrTimeout))
+	})
+	return a.id
+}
+
+// Call lets the kernel start an association. e.mu is held, so that the reader
+// does not look for it before it is in the table.
+func (e *endpoint) call(to sctp.Dest) (int32, error) {
+	addrs := make([]netip.AddrPort, 0, len(to.Addrs))
+	for _, ap := range to.Addrs {
+		a := ap.Addr().Unmap()
+		if !a.IsValid() || ap.Port() == 0 || ap.Port() != to.Addrs[0].Port() {
+			return 0, fmt.Errorf("bad address %v: want addresses of one port other than 0", ap)
+		}
+		if a.Is4() || e.sock.v6 {
+			addrs = append(addrs, netip.AddrPortFrom(a, ap.Port()))
+		}
+	}
+	s := e.machine.Now()
+	addrs = s.ForeignPorts(addrs)
+	if len(addrs) == 0 {
+		return 0, errors.New("no address of a family that this endpoint is bound to")
+	}
+	if to.Kind != sctp.UDP {
+		return e.sock.connect(addrs)
+	}
+	if e.serves == 0 {
+		return 0, errors.New("the kernel does not serve SCTP in UDP here (net.sctp.udp_port is 0)")
+	}
+	port := to.EncapPort
+	if port == 0 {
+		port = e.encap.Port(addrs[0])
+	}
+	if err := e.setEncapPort(port); err != nil {
+		return 0, err
+	}
+	defer func() { _ = e.setEncapPort(e.encapDefault) }()
+	return e.sock.connect(addrs)
+}
+
+// setEncapPort sets the UDP port to call peers at from now on.
+func (e *endpoint) setEncapPort(port uint16) error {
+	u := udpEncaps{port: [2]byte{byte(port >> 8), byte(port)}}
+	ne.PutUint16(u.address(), unix.AF_INET)
+	return setOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u)
+}
+
+// assoc finds an association.
+func (e *endpoint) assoc(id sctp.AssocID) (*assoc, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if a := e.assocs[id]; a != nil {
+		return a, nil
+	}
+	if e.closed {
+		return nil, sctp.ErrClosed
+	}
+	return nil, sctp.ErrNoAssoc
+}
+
+// Send implements Endpoint.
+func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
+	a, err := e.assoc(id)
+	if err != nil {
+		return err
+	}
+	return a.send(m)
+}
+
+// Full is as that of endpoint.
+func (e *endpoint) Full(id sctp.AssocID) bool {
+	a, err := e.assoc(id)
+	if err != nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Full(e.lim)
+}
+
+// Shutdown implements Endpoint.
+func (e *endpoint) Shutdown(id sctp.AssocID) {
+	if a, err := e.assoc(id); err == nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *endpoint) Abort(id sctp.AssocID) {
+	if a, err := e.assoc(id); err == nil {
+		a.abort(sctp.LocalClose, nil)
+	}
+}
+
+// Close implements Endpoint. Every association is reported Down.
+func (e *endpoint) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		e.wg.Wait()
+		return nil
+	}
+	e.closed = true
+	left := make([]*assoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		left = append(left, a)
+	}
+	e.mu.Unlock()
+
+	close(e.done)
+	err := e.sock.close() // aborts all associations: SO_LINGER
+	for _, a := range left {
+		_ = a.socket().close()
+		a.finish(sctp.LocalClose, nil)
+	}
+	e.wg.Wait()
+	return err
+}
+
+// isGone says whether an error of the kernel means that the association
+// has ended, or is ending; its notification follows.
+func isGone(err error) bool {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return errors.Is(err, os.ErrClosed)
+	}
+	switch errno {
+	case unix.EPIPE, unix.ESHUTDOWN, unix.ENOTCONN, unix.ECONNRESET, unix.ETIMEDOUT, unix.ECONNABORTED:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,298 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// reader takes what a socket has for us and calls the Handler.
+type reader struct {
+	e    *endpoint
+	sock *socket
+	kid  int32 // whose own the socket is; 0 if it is the endpoint's
+	skip bool  // the rest of a notification that came in parts
+	born []*reader
+}
+
+// loop runs until the socket is closed, or the association ends whose own it is.
+func (r *reader) loop() {
+	for {
+		err := r.sock.receive(r.take, r.handled)
+		switch {
+		case err == nil, errors.Is(err, os.ErrClosed):
+			if r.kid != 0 {
+				_ = r.sock.close()
+			}
+			return
+		case !r.e.pause(10 * time.Millisecond):
+			return
+		}
+	}
+}
+
+// take takes a message, a notification, or a part of either.
+func (r *reader) take(part []byte, flags int, info *rcvInfo) {
+	whole := flags&unix.MSG_EOR != 0
+	switch {
+	case flags&flagNotification == 0:
+		r.e.received(info, part, whole)
+	case !r.skip:
+		r.notified(part)
+		fallthrough
+	default:
+		r.skip = !whole
+	}
+}
+
+// handled has the sockets read that were made of this one: their associations'
+// first messages may have been in the batch. It says whether the socket's
+// association has ended.
+func (r *reader) handled() bool {
+	for _, b := range r.born {
+		r.e.wg.Go(b.loop)
+	}
+	r.born = nil
+	return r.kid != 0 && r.e.byName(r.kid) == nil
+}
+
+// pause waits, and says whether the endpoint is still open then.
+func (e *endpoint) pause(d time.Duration) bool {
+	select {
+	case <-e.done:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// byName finds an association by the kernel's name.
+func (e *endpoint) byName(kid int32) *assoc {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.byKernel[kid]
+}
+
+// received takes a message or a part of one.
+func (e *endpoint) received(info *rcvInfo, part []byte, whole bool) {
+	if info == nil {
+		return
+	}
+	a := e.byName(info.assoc)
+	if a == nil || a.deaf {
+		return // refused or aborted
+	}
+	if len(a.partial)+len(part) > e.lim.MessageSize {
+		a.partial, a.deaf = nil, true
+		a.abort(sctp.Overrun, fmt.Errorf("the peer sent a message of more than %d bytes", e.lim.MessageSize))
+		return
+	}
+	if !whole || a.partial != nil {
+		a.partial = append(a.partial, part...)
+		if !whole {
+			return
+		}
+		part, a.partial = a.partial, nil
+	} else {
+		part = append([]byte(nil), part...)
+	}
+	a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: part, PPID: htonl(info.ppid), Stream: info.stream}})
+}
+
+// notified takes a notification (RFC 6458, Section 6.1).
+func (r *reader) notified(b []byte) {
+	e := r.e
+	if len(b) < 8 {
+		return
+	}
+	switch typ := ne.Uint16(b); {
+	case typ == noteAssocChange && len(b) >= 20:
+		r.changed(assocChange{
+			state: ne.Uint16(b[8:]),
+			cause: binary.BigEndian.Uint16(b[10:]),
+			kid:   int32(ne.Uint32(b[16:])),
+			info:  b[20:],
+		})
+	case typ == notePeerAddrChange && len(b) >= 148:
+		r.peerAddrChanged(int32(ne.Uint32(b[136:])), int32(ne.Uint32(b[144:])))
+	case typ == notePartialDelivery && len(b) >= 16:
+		// The rest of the message will not come.
+		if a := e.byName(int32(ne.Uint32(b[12:]))); a != nil {
+			a.partial = nil
+		}
+	}
+}
+
+// assocChange is an SCTP_ASSOC_CHANGE (RFC 6458, Section 6.1.1).
+type assocChange struct {
+	state, cause uint16
+	kid          int32
+	info         []byte // the peer's ABORT without its header, if one came
+}
+
+func (r *reader) changed(c assocChange) {
+	a := r.e.byName(c.kid)
+	switch c.state {
+	case commUp:
+		r.came(c.kid)
+	case restart:
+		if a != nil {
+			a.finish(sctp.PeerAbort, sctp.ErrRestarted)
+		}
+		r.came(c.kid)
+	case commLost, shutdownComp, cantStartAssoc:
+		if a != nil {
+			a.finish(c.reason())
+		}
+	}
+}
+
+// reason says how an association has ended.
+func (c *assocChange) reason() (sctp.Reason, error) {
+	switch {
+	case c.state == shutdownComp:
+		return sctp.PeerShutdown, nil
+	case len(c.info) >= 4:
+		return sctp.PeerAbort, fmt.Errorf("the peer aborted it: %s", wire.CauseText(c.cause))
+	case c.cause != 0:
+		return sctp.PeerAbort, fmt.Errorf("it was aborted: %s", wire.CauseText(c.cause))
+	case c.state == cantStartAssoc:
+		// Not for time: the kernel would try for longer than we do.
+		return sctp.ConnectFailed, sctp.ErrRefused
+	}
+	return sctp.Lost, sctp.ErrTimeout
+}
+
+// came takes a new association, ours or the peer's.
+func (r *reader) came(kid int32) {
+	e := r.e
+	peer := r.sock.peerAddrs(kid)
+	if len(peer) == 0 {
+		return // it has ended already
+	}
+	sock := r.sock
+	if r.kid == 0 {
+		var err error
+		e.machine.Inside(func() { sock, err = r.sock.peel(kid) })
+		if err != nil {
+			r.refuse(kid, peer[0], err)
+			return
+		}
+		// Its reader closes it, whatever becomes of the association.
+		r.born = append(r.born, &reader{e: e, sock: sock, kid: kid})
+	}
+	a := e.admit(kid, sock, peer[0])
+	if a == nil {
+		refused := reader{e: e, sock: sock}
+		refused.refuse(kid, peer[0], e.lim.ErrFull())
+		return
+	}
+	if peer[0].Addr().IsLoopback() {
+		// The one way on which larger packets are known to pass.
+		_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
+	}
+	peer = e.quietOwn(sock, kid, peer)
+	confirmed, claimed := sock.confirmed(kid, peer)
+	e.retryPaths(sock, kid, len(confirmed))
+	sock.askClaimed(kid, claimed)
+	a.up(sctp.Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPort(sock, kid, peer)})
+}
+
+// admit puts an association in the tables; nil if there is no room.
+func (e *endpoint) admit(kid int32, sock *socket, peer netip.AddrPort) *assoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.byKernel[kid]
+	if a == nil {
+		if e.closed || len(e.assocs) >= e.lim.Associations {
+			return nil
+		}
+		a = e.newAssoc()
+		a.kid = kid
+		e.assocs[a.id], e.byKernel[kid] = a, a
+	}
+	a.mu.Lock()
+	a.sock, a.peer = sock, peer
+	a.mu.Unlock()
+	return a
+}
+
+// refuse aborts an association that cannot be kept.
+func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
+	if isGone(err) || errors.Is(err, unix.EINVAL) {
+		return // it has ended already
+	}
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		err = fmt.Errorf("no socket is left for it: %w; raise the limit of open files (ulimit -n)", err)
+	}
+	r.e.n.Refuse(sctp.Kernel, peer, err)
+	var c sendCall
+	c.init()
+	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
+}
+
+// retryPaths has the association live as long as one of the peer's confirmed
+// addresses does. The kernel counts time-outs over all of them, and an address
+// fails with one more than its limit: the association's limit leaves that many to
+// each. As the kernel allows no more than the sum of the addresses' limits (RFC 9260,
+// Section 8.2), these are one higher while it is set.
+func (e *endpoint) retryPaths(sock *socket, kid int32, paths int) {
+	misses := uint16(min(e.lim.Misses, 255))
+	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses+1))
+	_ = setOption(sock, "SCTP_ASSOCINFO", optAssocInfo,
+		&assocParams{assoc: kid, maxRetrans: (misses+1)*uint16(max(paths, 1)) - 1})
+	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses))
+}
+
+// learnEncapPort remembers at which UDP port the peer is, if it is at one, and
+// returns that of its primary address.
+func (e *endpoint) learnEncapPort(sock *socket, kid int32, peer []netip.AddrPort) (primary uint16) {
+	if e.serves == 0 {
+		return 0
+	}
+	for i, ap := range peer {
+		u := udpEncaps{assoc: kid}
+		copy(u.address(), appendSockaddr(nil, ap))
+		if getOption(sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
+			continue
+		}
+		if port := binary.BigEndian.Uint16(u.port[:]); port != 0 {
+			e.encap.Learn(ap, port, i == 0)
+			if i == 0 {
+				primary = port
+			}
+		}
+	}
+	return primary
+}
+
+// peerAddrChanged takes an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).
+func (r *reader) peerAddrChanged(state, kid int32) {
+	e := r.e
+	switch state {
+	case addrAdded, addrRemoved, addrMadePrimary, addrConfirmed:
+	default:
+		return // reachability, which is the kernel's business
+	}
+	a := e.byName(kid)
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	is := a.state == stateUp
+	a.mu.Unlock()
+	peer := r.sock.peerAddrs(kid)
+	confirmed, claimed := r.sock.confirmed(kid, e.quietOwn(r.sock, kid, peer))
+	e.retryPaths(r.sock, kid, len(confirmed))
+	if is && len(confirmed) > 0 {
+		a.emit(sctp.Event{Type: sctp.PeerAddrs, Peer: confirmed, Claimed: claimed})
+	}
+}

@@ -1,0 +1,145 @@
+package localaddr
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Two addresses of root servers stand for the Internet. Nothing is sent there.
+var (
+	world4 = netip.MustParseAddr("198.41.0.4")
+	world6 = netip.MustParseAddr("2001:503:ba3e::2:30")
+)
+
+// Read asks the kernel (rtnetlink(7)) for interfaces and addresses, and
+// by two lookups for the sources of the default routes: a dump of all routes
+// would be long on a router.
+func Read() (State, error) {
+	links, err := readLinks()
+	if err != nil {
+		return State{}, err
+	}
+	addrs, err := readAddrs()
+	if err != nil {
+		return State{}, err
+	}
+	var world []netip.Addr
+	for _, to := range []netip.Addr{world4, world6} {
+		if a, err := sourceAddr(to); err == nil {
+			world = append(world, a)
+		}
+	}
+	return sortAddrs(links, addrs, world), nil
+}
+
+// readLinks reads the interfaces.
+func readLinks() ([]netLink, error) {
+	msgs, err := dump(syscall.RTM_GETLINK)
+	var links []netLink
+	for _, m := range msgs {
+		if m.Header.Type != syscall.RTM_NEWLINK || len(m.Data) < syscall.SizeofIfInfomsg {
+			continue
+		}
+		flags := binary.NativeEndian.Uint32(m.Data[8:])
+		l := netLink{
+			index: int(binary.NativeEndian.Uint32(m.Data[4:])),
+			up:    flags&syscall.IFF_UP != 0, loopback: flags&syscall.IFF_LOOPBACK != 0,
+		}
+		eachAttr(m.Data[syscall.SizeofIfInfomsg:], func(typ uint16, v []byte) {
+			switch {
+			case typ == unix.IFLA_IFNAME:
+				l.name = cString(v)
+			case typ == unix.IFLA_MASTER && len(v) >= 4:
+				l.master = int(binary.NativeEndian.Uint32(v))
+			case typ == unix.IFLA_LINKINFO:
+				eachAttr(v, func(typ uint16, v []byte) {
+					if typ == unix.IFLA_INFO_KIND {
+						l.kind = cString(v)
+					}
+				})
+			}
+		})
+		links = append(links, l)
+	}
+	return links, err
+}
+
+// readAddrs reads the addresses of all interfaces.
+func readAddrs() ([]netAddr, error) {
+	msgs, err := dump(syscall.RTM_GETADDR)
+	var addrs []netAddr
+	for _, m := range msgs {
+		if m.Header.Type != syscall.RTM_NEWADDR || len(m.Data) < syscall.SizeofIfAddrmsg {
+			continue
+		}
+		bits, flags := int(m.Data[1]), uint32(m.Data[2])
+		a := netAddr{link: int(binary.NativeEndian.Uint32(m.Data[4:]))}
+		var local, address netip.Addr
+		eachAttr(m.Data[syscall.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
+			switch {
+			case typ == unix.IFA_LOCAL:
+				local, _ = netip.AddrFromSlice(v)
+			case typ == unix.IFA_ADDRESS:
+				address, _ = netip.AddrFromSlice(v)
+			case typ == unix.IFA_FLAGS && len(v) >= 4:
+				flags = binary.NativeEndian.Uint32(v)
+			}
+		})
+		if !local.IsValid() { // of a point-to-point interface, IFA_ADDRESS is the peer's
+			local = address
+		}
+		a.prefix = netip.PrefixFrom(local, bits)
+		a.secondary = flags&unix.IFA_F_SECONDARY != 0
+		a.deprecated = flags&unix.IFA_F_DEPRECATED != 0
+		a.tentative = flags&unix.IFA_F_DADFAILED != 0 ||
+			flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
+		if local.IsValid() {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs, err
+}
+
+func dump(what int) ([]syscall.NetlinkMessage, error) {
+	b, err := syscall.NetlinkRIB(what, syscall.AF_UNSPEC)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink", err)
+	}
+	return syscall.ParseNetlinkMessage(b)
+}
+
+// eachAttr calls f for each attribute (rtnetlink(7), struct rtattr).
+func eachAttr(b []byte, f func(typ uint16, v []byte)) {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return
+		}
+		f(binary.NativeEndian.Uint16(b[2:])&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofRtAttr:n])
+		b = b[min((n+3)&^3, len(b)):]
+	}
+}
+
+// cString is the text before the zero byte.
+func cString(b []byte) string { return unix.ByteSliceToString(b) }
+
+// PreferPublic is IPV6_PREFER_SRC_PUBLIC (RFC 5014).
+const PreferPublic = 2
+
+// sourceAddr asks by connecting a UDP socket, which sends nothing.
+func sourceAddr(to netip.Addr) (netip.Addr, error) {
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		if to.Is4() {
+			return nil
+		}
+		return c.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, PreferPublic)
+		})
+	}}
+	return dialedFrom(&d, to)
+}

@@ -1,0 +1,31 @@
+//go:build !linux
+
+package localaddr
+
+import (
+	"net"
+	"net/netip"
+)
+
+// Read takes all addresses for reachable but the loopback and link-local
+// ones: what an interface leads to is not known here.
+func Read() (State, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return State{}, err
+	}
+	var addrs []netAddr
+	for _, ia := range list {
+		n, ok := ia.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(n.IP); ok {
+			ones, _ := n.Mask.Size()
+			addrs = append(addrs, netAddr{link: 1, prefix: netip.PrefixFrom(a.Unmap(), ones)})
+		}
+	}
+	return sortAddrs([]netLink{{index: 1, up: true}}, addrs, nil), nil
+}
+
+func sourceAddr(to netip.Addr) (netip.Addr, error) { return dialedFrom(new(net.Dialer), to) }

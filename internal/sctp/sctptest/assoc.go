@@ -1,0 +1,184 @@
+package sctptest
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// assoc is one side of an association.
+type assoc struct {
+	id      sctp.AssocID
+	ep      *endpoint
+	peer    *assoc // nil while connecting
+	to      sctp.Dest
+	kind    sctp.Kind
+	told    bool // Up has been handled
+	closing bool // Shutdown was called
+	ended   bool
+	timer   *time.Timer    // until ConnectFailed or Lost
+	held    sctp.SendQueue // not yet with the peer's endpoint
+	inbox   int            // messages from the peer not yet handled
+
+	confirmed, claimed []netip.AddrPort // of the peer, as in Event
+}
+
+func (e *endpoint) newAssoc(kind sctp.Kind) *assoc {
+	if kind == sctp.Any {
+		kind = sctp.Kernel
+	}
+	a := &assoc{id: e.nw.ids.Next(), ep: e, kind: kind}
+	e.assocs = append(e.assocs, a)
+	return a
+}
+
+// connect tries to bring an association up: at once if one of the peer's
+// addresses answers, not at all if all refuse, and later if there is silence.
+func (a *assoc) connect() {
+	if a.ended {
+		return
+	}
+	silent := false
+	for _, ap := range a.to.Addrs {
+		e := a.ep.nw.at(ap)
+		switch {
+		case a.ep.frozen || !a.ep.reach(ap.Addr()) || e != nil && e.frozen:
+			silent = true
+		case e == nil:
+		case e.has(a.ep) || e == a.ep:
+			a.end(sctp.ConnectFailed, sctp.ErrConnected)
+			return
+		default:
+			a.join(e, ap)
+			return
+		}
+	}
+	if !silent {
+		a.end(sctp.ConnectFailed, sctp.ErrRefused)
+	}
+}
+
+// has says whether there is an association with another endpoint.
+func (e *endpoint) has(o *endpoint) bool {
+	return slices.ContainsFunc(e.assocs, func(a *assoc) bool { return a.peer != nil && a.peer.ep == o })
+}
+
+// join makes the peer's side of an association that it answers at an address.
+func (a *assoc) join(e *endpoint, at netip.AddrPort) {
+	a.stopTimer()
+	b := e.newAssoc(a.kind)
+	a.peer, b.peer = b, a
+	first := slices.Clone(e.addrs)
+	i := slices.Index(first, at)
+	first[0], first[i] = first[i], first[0]
+	a.up(first)
+	b.up(slices.Clone(a.ep.addrs))
+	a.check()
+	b.check()
+}
+
+// Up tells the Handler of a new association with a peer, which is at the first of
+// its addresses.
+func (a *assoc) up(peer []netip.AddrPort) {
+	a.confirmed, a.claimed = peer[:1:1], peer[1:]
+	a.ep.push(event{sctp.Event{Type: sctp.Up, Peer: a.confirmed, Claimed: slices.Clone(a.claimed)}, a})
+}
+
+// confirm tells the Handler which more of the peer's addresses have answered.
+func (a *assoc) confirm() {
+	var answered, silent []netip.AddrPort
+	for _, ap := range a.claimed {
+		if a.ep.reach(ap.Addr()) {
+			answered = append(answered, ap)
+		} else {
+			silent = append(silent, ap)
+		}
+	}
+	if len(answered) == 0 {
+		return
+	}
+	a.confirmed, a.claimed = slices.Concat(a.confirmed, answered), silent
+	a.ep.push(event{sctp.Event{Type: sctp.PeerAddrs, Peer: a.confirmed, Claimed: a.claimed}, a})
+}
+
+// check delivers what is held if the peer can be reached, and starts the time
+// until it is lost if not.
+func (a *assoc) check() {
+	if a.ended || a.peer == nil || a.ep.frozen {
+		return
+	}
+	b := a.peer
+	if !b.ended && (b.ep.frozen || !a.linked()) {
+		if a.timer == nil {
+			a.after(a.ep.nw.LostTime, func() { a.end(sctp.Lost, sctp.ErrTimeout) })
+		}
+		return
+	}
+	a.stopTimer()
+	if !b.ended {
+		a.confirm()
+	}
+	for _, m := range a.held.Msgs {
+		m.Data = slices.Clone(m.Data)
+		b.inbox++
+		b.ep.push(event{sctp.Event{Type: sctp.Received, Message: m}, b})
+	}
+	a.held = sctp.SendQueue{}
+	if a.closing {
+		b.end(sctp.PeerShutdown, nil)
+		a.end(sctp.LocalClose, nil)
+	}
+}
+
+// linked says whether any pair of the two sides' addresses is.
+func (a *assoc) linked() bool {
+	return slices.ContainsFunc(a.peer.ep.addrs, func(ap netip.AddrPort) bool { return a.ep.reach(ap.Addr()) })
+}
+
+// end is the end of one side.
+func (a *assoc) end(r sctp.Reason, err error) {
+	if a.ended {
+		return
+	}
+	a.ended = true
+	a.stopTimer()
+	if a.closing {
+		r, err = sctp.LocalClose, nil
+	}
+	if r != sctp.LocalClose {
+		for _, m := range a.held.Msgs {
+			a.ep.push(event{sctp.Event{Type: sctp.SendFailed, Message: m, Err: err}, a})
+		}
+	}
+	a.ep.push(event{sctp.Event{Type: sctp.Down, Reason: r, Err: err}, a})
+	a.ep.assocs = slices.DeleteFunc(a.ep.assocs, func(x *assoc) bool { return x == a })
+}
+
+// leave ends a side at once; the other one sees why, if it can be reached.
+func (a *assoc) leave(peerSees sctp.Reason) {
+	b := a.peer
+	if b != nil && !b.ended && !a.ep.frozen && a.linked() && !b.ep.frozen {
+		b.end(peerSees, nil)
+	} else if b != nil && !b.ended && b.timer == nil && !b.ep.frozen {
+		b.after(a.ep.nw.LostTime, func() { b.end(sctp.Lost, sctp.ErrTimeout) })
+	}
+	a.end(sctp.LocalClose, nil)
+}
+
+// after sets the side's timer.
+func (a *assoc) after(d time.Duration, f func()) {
+	a.timer = time.AfterFunc(d, func() {
+		a.ep.nw.mu.Lock()
+		defer a.ep.nw.mu.Unlock()
+		f()
+	})
+}
+
+func (a *assoc) stopTimer() {
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
+}

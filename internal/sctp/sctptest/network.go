@@ -1,0 +1,334 @@
+package sctptest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// Network is a network in memory for tests. It behaves as SCTP in the kernel
+// does, without delay: each endpoint's events come one after the other, in the
+// order of what caused them, from one goroutine, so that a Handler that blocks
+// stops its own endpoint only. All time is that of package time, and so of a
+// testing/synctest bubble, in which a single-threaded test is deterministic.
+//
+// Its methods, and those of its endpoints, may be called from any goroutine.
+type Network struct {
+	// HandshakeTime is how long a call over a cut, or of a frozen endpoint,
+	// lasts; LostTime how long an association survives one. Set them before
+	// the first Listen.
+	HandshakeTime, LostTime time.Duration
+
+	mu        sync.Mutex
+	ids       sctp.IDs
+	lim       sctp.Limits
+	nextPort  uint16
+	endpoints []*endpoint // alive and frozen ones, in the order of Listen
+	cuts      map[[2]netip.Addr]bool
+}
+
+// NewNetwork makes a network with the limits' defaults: calls last 10 s, and
+// associations are lost after 40 s of silence.
+func NewNetwork() *Network {
+	lim := sctp.Limits{}.WithDefaults()
+	return &Network{
+		HandshakeTime: lim.HandshakeTime,
+		LostTime:      time.Duration(lim.Misses+1) * lim.Heartbeat,
+		lim:           lim,
+		nextPort:      49152,
+		cuts:          map[[2]netip.Addr]bool{},
+	}
+}
+
+// endpoint is an endpoint of a Network. Its fields are guarded by the
+// network's mutex.
+type endpoint struct {
+	nw     *Network
+	addrs  []netip.AddrPort
+	h      sctp.Handler
+	wake   chan struct{}
+	done   chan struct{}
+	events []event
+	assocs []*assoc // in the order of their making
+	frozen bool
+	dead   bool // killed: nothing more is handled
+	closed bool
+}
+
+var _ sctp.Endpoint = (*endpoint)(nil)
+
+// event is an event on its way to a Handler.
+type event struct {
+	sctp.Event
+	a *assoc
+}
+
+// Listen makes an endpoint. cfg.Addrs must be explicit; port 0 takes a free one.
+func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+	addrs, port, _, err := cfg.BindAddrs()
+	if err != nil {
+		return nil, err
+	}
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	if port == 0 {
+		port = nw.nextPort
+		nw.nextPort++
+	}
+	e := &endpoint{nw: nw, h: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	for _, a := range addrs {
+		ap := netip.AddrPortFrom(a, port)
+		if a.IsUnspecified() {
+			return nil, fmt.Errorf("address %v: a network in memory wants explicit ones", a)
+		}
+		if nw.at(ap) != nil {
+			return nil, fmt.Errorf("address %v is in use", ap)
+		}
+		e.addrs = append(e.addrs, ap)
+	}
+	nw.endpoints = append(nw.endpoints, e)
+	go e.run()
+	return e, nil
+}
+
+// at finds the endpoint with an address. nw.mu is held, as in all that follows
+// but the exported methods.
+func (nw *Network) at(ap netip.AddrPort) *endpoint {
+	for _, e := range nw.endpoints {
+		if slices.Contains(e.addrs, ap) {
+			return e
+		}
+	}
+	return nil
+}
+
+// Cut stops all packets between two addresses, in both directions.
+func (nw *Network) Cut(a, b netip.Addr) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	nw.cuts[[2]netip.Addr{a, b}] = true
+	nw.changed()
+}
+
+// Heal undoes Cut: what was held is delivered, and calls go on.
+func (nw *Network) Heal(a, b netip.Addr) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	delete(nw.cuts, [2]netip.Addr{a, b})
+	delete(nw.cuts, [2]netip.Addr{b, a})
+	nw.changed()
+}
+
+// Kill makes an endpoint vanish as a killed process does under the kernel's
+// SCTP: its peers see PeerAbort, its own Handler nothing any more.
+func (nw *Network) Kill(ep sctp.Endpoint) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	e := ep.(*endpoint)
+	for _, a := range slices.Clone(e.assocs) {
+		a.leave(sctp.PeerAbort)
+	}
+	e.dead, e.events = true, nil
+	nw.remove(e)
+	e.poke()
+}
+
+// Freeze makes an endpoint go silent, as a machine does that lost power or its
+// network: its peers see Lost after LostTime, its own Handler nothing any more.
+func (nw *Network) Freeze(ep sctp.Endpoint) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	ep.(*endpoint).frozen = true
+	nw.changed()
+}
+
+func (nw *Network) remove(e *endpoint) {
+	nw.endpoints = slices.DeleteFunc(nw.endpoints, func(x *endpoint) bool { return x == e })
+}
+
+// linked says whether two addresses can reach each other.
+func (nw *Network) linked(a, b netip.Addr) bool {
+	return a.Is4() == b.Is4() && !nw.cuts[[2]netip.Addr{a, b}] && !nw.cuts[[2]netip.Addr{b, a}]
+}
+
+// reach says whether an endpoint can reach an address of another now.
+func (e *endpoint) reach(to netip.Addr) bool {
+	return slices.ContainsFunc(e.addrs, func(ap netip.AddrPort) bool { return e.nw.linked(ap.Addr(), to) })
+}
+
+// changed has every association see what the network is now like.
+func (nw *Network) changed() {
+	for _, e := range slices.Clone(nw.endpoints) {
+		for _, a := range slices.Clone(e.assocs) {
+			if a.peer == nil {
+				a.connect()
+			} else {
+				a.check()
+			}
+		}
+	}
+}
+
+// Connect implements Endpoint.
+func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	if e.closed || e.dead {
+		return 0
+	}
+	if a := e.coming(to); a != nil {
+		return a.id
+	}
+	a := e.newAssoc(to.Kind)
+	a.to = to
+	a.connect()
+	if a.peer == nil && !a.ended {
+		a.after(e.nw.HandshakeTime, func() { a.end(sctp.ConnectFailed, sctp.ErrTimeout) })
+	}
+	return a.id
+}
+
+// coming finds an association that the peer has made and that the Handler has
+// not been told of: both sides call each other, and it is the one of both.
+func (e *endpoint) coming(to sctp.Dest) *assoc {
+	for _, a := range e.assocs {
+		if a.peer != nil && !a.told && !a.ended && slices.ContainsFunc(to.Addrs, func(ap netip.AddrPort) bool {
+			return slices.Contains(a.peer.ep.addrs, ap)
+		}) {
+			return a
+		}
+	}
+	return nil
+}
+
+func (e *endpoint) assoc(id sctp.AssocID) *assoc {
+	for _, a := range e.assocs {
+		if a.id == id {
+			return a
+		}
+	}
+	return nil
+}
+
+// Send implements Endpoint.
+func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	a := e.assoc(id)
+	switch {
+	case e.closed || e.dead:
+		return sctp.ErrClosed
+	case a == nil || a.closing:
+		return sctp.ErrNoAssoc
+	case len(m.Data) == 0 || len(m.Data) > e.nw.lim.MessageSize:
+		return errors.New("message is empty or too long")
+	case a.peer != nil && a.peer.inbox >= e.nw.lim.SendQueueMessages || !a.held.Push(m, e.nw.lim):
+		return sctp.ErrQueueFull
+	}
+	a.check()
+	return nil
+}
+
+// Shutdown implements Endpoint.
+func (e *endpoint) Shutdown(id sctp.AssocID) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	a := e.assoc(id)
+	if a == nil || a.closing {
+		return
+	}
+	a.closing = true
+	if a.peer == nil {
+		a.end(sctp.LocalClose, nil)
+		return
+	}
+	a.check()
+	if !a.ended {
+		a.stopTimer()
+		a.after(sctp.GraceTime, func() { a.leave(sctp.PeerAbort) })
+	}
+}
+
+// Abort implements Endpoint.
+func (e *endpoint) Abort(id sctp.AssocID) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	if a := e.assoc(id); a != nil {
+		a.leave(sctp.PeerAbort)
+	}
+}
+
+// LocalAddrs implements Endpoint.
+func (e *endpoint) LocalAddrs() []netip.AddrPort { return slices.Clone(e.addrs) }
+
+// Close implements Endpoint.
+func (e *endpoint) Close() error {
+	e.nw.mu.Lock()
+	if !e.closed {
+		e.closed = true
+		for _, a := range slices.Clone(e.assocs) {
+			a.leave(sctp.PeerAbort)
+		}
+		e.nw.remove(e)
+		e.poke()
+	}
+	e.nw.mu.Unlock()
+	<-e.done
+	return nil
+}
+
+// push queues an event for the Handler.
+func (e *endpoint) push(ev event) {
+	if e.dead {
+		return
+	}
+	ev.Assoc, ev.Kind = ev.a.id, ev.a.kind
+	e.events = append(e.events, ev)
+	e.poke()
+}
+
+func (e *endpoint) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run calls the Handler until the endpoint is closed or killed.
+func (e *endpoint) run() {
+	defer close(e.done)
+	for {
+		ev, ok, over := e.pop()
+		switch {
+		case ok:
+			e.h(ev)
+		case over:
+			return
+		default:
+			<-e.wake
+		}
+	}
+}
+
+// pop takes the next event.
+func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	if len(e.events) == 0 || e.frozen || e.dead {
+		return ev, false, e.closed || e.dead
+	}
+	next := e.events[0]
+	e.events = e.events[1:]
+	switch next.Type {
+	case sctp.Up:
+		next.a.told = true
+	case sctp.Received:
+		next.a.inbox--
+	}
+	return next.Event, true, false
+}

@@ -1,0 +1,186 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/tcp"
+)
+
+// endpoint joins the kinds of transport into one Endpoint. The names of
+// associations are unique over all of them, so each call is passed on to the
+// kind that knows the name. Only calls of Kind Any that are raced over several
+// kinds have a name of their own.
+type endpoint struct {
+	s     *Stack
+	h     sctp.Handler
+	kinds []kindEndpoint // preferred first
+
+	wg sync.WaitGroup
+
+	mu     sync.RWMutex
+	closed bool
+	races  map[sctp.AssocID]*race   // by the name given out
+	inner  map[sctp.AssocID]*runner // by the names of the kinds' associations
+}
+
+// kindEndpoint is an endpoint of one kind.
+type kindEndpoint struct {
+	sctp.Endpoint
+	kind sctp.Kind
+}
+
+var _ sctp.Endpoint = (*endpoint)(nil)
+
+func newEndpoint(s *Stack, h sctp.Handler) *endpoint {
+	return &endpoint{s: s, h: h, races: map[sctp.AssocID]*race{}, inner: map[sctp.AssocID]*runner{}}
+}
+
+// listen makes the endpoints of each kind, all at the same port.
+func (e *endpoint) listen(cfg sctp.ListenConfig) error {
+	if e.s.kernel {
+		k, err := kernel.Listen(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.kernelN, e.s.machine, e.handle)
+		if err != nil {
+			return fmt.Errorf("kernel SCTP: %w", err)
+		}
+		cfg = e.add(sctp.Kernel, k, cfg)
+	}
+	if e.s.udp != nil {
+		u, err := e.s.udp.Listen(cfg, &e.s.ids, e.handle)
+		if err != nil {
+			return fmt.Errorf("SCTP in UDP: %w", err)
+		}
+		cfg = e.add(sctp.UDP, u, cfg)
+	}
+	t, err := tcp.Listen(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.handle)
+	if err != nil {
+		return fmt.Errorf("TCP: %w", err)
+	}
+	e.add(sctp.TCP, t, cfg)
+	return nil
+}
+
+// add takes in a kind's endpoint, and has the ones to come take its port.
+func (e *endpoint) add(kind sctp.Kind, ep sctp.Endpoint, cfg sctp.ListenConfig) sctp.ListenConfig {
+	e.kinds = append(e.kinds, kindEndpoint{ep, kind})
+	addrs := ep.LocalAddrs()
+	if len(addrs) == 0 {
+		return cfg
+	}
+	return onPort(cfg, addrs[0].Port())
+}
+
+// onPort is cfg with another port.
+func onPort(cfg sctp.ListenConfig, port uint16) sctp.ListenConfig {
+	if len(cfg.Addrs) == 0 {
+		cfg.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), 0)}
+	}
+	cfg.Addrs = slices.Clone(cfg.Addrs)
+	for i, a := range cfg.Addrs {
+		cfg.Addrs[i] = netip.AddrPortFrom(a.Addr(), port)
+	}
+	return cfg
+}
+
+// Connect implements Endpoint.
+func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	if to.Kind == sctp.Any {
+		return e.race(to)
+	}
+	for _, k := range e.kinds {
+		// Where user space stays out, the kernel does the encapsulation.
+		if k.kind == to.Kind || k.kind == sctp.Kernel && to.Kind == sctp.UDP && e.s.udp == nil {
+			return k.Connect(to)
+		}
+	}
+	return e.failed(fmt.Errorf("transport %v is not available on this machine", to.Kind))
+}
+
+// failed reports a call that cannot even begin.
+func (e *endpoint) failed(err error) sctp.AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	id := e.s.ids.Next()
+	e.wg.Add(1)
+	go func() {
+		defer e.wg.Done()
+		e.h(sctp.Event{Type: sctp.Down, Assoc: id, Reason: sctp.ConnectFailed, Err: err})
+	}()
+	return id
+}
+
+// Send implements Endpoint.
+func (e *endpoint) Send(a sctp.AssocID, m sctp.Message) error {
+	if r := e.raced(a); r != nil {
+		return r.send(m)
+	}
+	for _, k := range e.kinds {
+		if err := k.Send(a, m); !errors.Is(err, sctp.ErrNoAssoc) {
+			return err
+		}
+	}
+	return sctp.ErrNoAssoc
+}
+
+// Full says whether a peer does not take what was sent to it before, so that
+// Send would refuse what is not short.
+func (e *endpoint) Full(a sctp.AssocID) bool {
+	for _, k := range e.kinds {
+		if f, ok := k.Endpoint.(interface{ Full(sctp.AssocID) bool }); ok && f.Full(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Shutdown implements Endpoint.
+func (e *endpoint) Shutdown(a sctp.AssocID) {
+	if r := e.raced(a); r != nil {
+		r.stop(sctp.Endpoint.Shutdown)
+		return
+	}
+	for _, k := range e.kinds {
+		k.Shutdown(a)
+	}
+}
+
+// Abort implements Endpoint.
+func (e *endpoint) Abort(a sctp.AssocID) {
+	if r := e.raced(a); r != nil {
+		r.stop(sctp.Endpoint.Abort)
+		return
+	}
+	for _, k := range e.kinds {
+		k.Abort(a)
+	}
+}
+
+// LocalAddrs implements Endpoint.
+func (e *endpoint) LocalAddrs() []netip.AddrPort { return e.kinds[0].LocalAddrs() }
+
+// Close implements Endpoint.
+func (e *endpoint) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	err := e.closeKinds()
+	e.wg.Wait()
+	e.s.forget(e)
+	return err
+}
+
+func (e *endpoint) closeKinds() error {
+	var errs []error
+	for _, k := range e.kinds {
+		errs = append(errs, k.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,187 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/udp"
+)
+
+// Stack is the SCTP of a process: the kinds that its machine offers, and the
+// UDP sockets that its endpoints share. Its methods may be called from any
+// goroutine.
+type Stack struct {
+	cfg    Config
+	kernel bool
+	udp    *udp.Mux // nil if user space stays out
+	tcp    sctp.Counters
+	// kernelN counts for the kernel's SCTP.
+	kernelN sctp.Counters
+	ids     sctp.IDs
+	// machine knows the addresses of this machine.
+	machine *localaddr.View
+	// kernelEncaps says that the kernel does SCTP in UDP for us.
+	kernelEncaps bool
+
+	mu        sync.Mutex
+	closed    bool
+	endpoints map[*endpoint]struct{}
+}
+
+// errNoKernel says what to do where the kernel has no SCTP.
+var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp), or use SCTP in UDP (transport udp in the Corefile, --via udp of rsp)")
+
+// New makes a Stack. It opens no socket yet. With Only Kernel it fails
+// where the kernel has no SCTP.
+func New(cfg Config) (*Stack, error) {
+	cfg.Limits = cfg.Limits.WithDefaults()
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	s := &Stack{cfg: cfg, machine: cfg.Machine, endpoints: map[*endpoint]struct{}{}}
+	if s.machine == nil {
+		s.machine = localaddr.New(cfg.Logf)
+	}
+	s.tcp.Logf, s.kernelN.Logf = cfg.Logf, cfg.Logf
+	user := true
+	switch cfg.Only {
+	case sctp.UDP:
+	case sctp.Kernel, sctp.Any:
+		s.kernel = kernel.Supported()
+		user = cfg.Only == sctp.Any
+	default:
+		return nil, fmt.Errorf("%v is no kind of SCTP", cfg.Only)
+	}
+	switch {
+	case cfg.Only == sctp.Kernel && !s.kernel:
+		return nil, errNoKernel
+	case cfg.Only == sctp.Any && !s.kernel:
+		cfg.Logf("sctp: the kernel has no SCTP, so SCTP is served in UDP only (RFC 6951)")
+	case cfg.Only == sctp.Any && cfg.EncapPort != 0 && kernel.EncapPort() == cfg.EncapPort:
+		user, s.kernelEncaps = false, true
+		cfg.Logf("sctp: the kernel itself serves SCTP in UDP port %d (net.sctp.udp_port)", cfg.EncapPort)
+	}
+	if user {
+		s.udp = udp.New(cfg.Limits, cfg.EncapPort, s.machine)
+	}
+	return s, nil
+}
+
+// Kinds are the kinds of SCTP that the Stack offers, the preferred one first.
+// SCTP in UDP by the kernel is of Kind Kernel, though a Dest of Kind UDP has
+// the kernel call so. TCP is not among them: whether an endpoint has it is a matter of its
+// ListenConfig.
+func (s *Stack) Kinds() []sctp.Kind {
+	var kinds []sctp.Kind
+	if s.kernel {
+		kinds = append(kinds, sctp.Kernel)
+	}
+	if s.udp != nil {
+		kinds = append(kinds, sctp.UDP)
+	}
+	return kinds
+}
+
+// Stats gives the Stack's counters.
+func (s *Stack) Stats() sctp.Stats {
+	var st sctp.Stats
+	if s.udp != nil {
+		st = s.udp.Stats()
+	}
+	for _, n := range []*sctp.Counters{&s.tcp, &s.kernelN} {
+		o := n.Stats()
+		st.Overruns += o.Overruns
+		st.Refused += o.Refused
+		st.Panics += o.Panics
+	}
+	return st
+}
+
+// EncapPort is the local UDP port of SCTP in UDP: the configured one, or the
+// one that was taken for the first endpoint. It is 0 before that, and where
+// there is no SCTP in UDP.
+func (s *Stack) EncapPort() uint16 {
+	switch {
+	case s.kernelEncaps:
+		return s.cfg.EncapPort
+	case s.udp == nil:
+		return 0
+	}
+	return s.udp.EncapPort()
+}
+
+// portTries is how many random ports Listen tries when the port that is free
+// for one kind of transport is in use for another.
+const portTries = 100
+
+// Listen makes an endpoint of all the kinds that the Stack offers, with one
+// port for all of them, and of TCP if cfg asks for it. Port 0 is one that is
+// free for each of them. The Handler must not call Close, which waits for it.
+func (s *Stack) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, sctp.ErrClosed
+	}
+	e, err := s.listen(cfg, h)
+	for try := 0; err != nil && try < portTries && wantsAnyPort(cfg) && isPortInUse(err); try++ {
+		// A dynamic port (RFC 6335, Section 6).
+		e, err = s.listen(onPort(cfg, 49152+rand.N(uint16(16384))), h)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.endpoints[e] = struct{}{}
+	return e, nil
+}
+
+// wantsAnyPort says whether cfg leaves the port open.
+func wantsAnyPort(cfg sctp.ListenConfig) bool {
+	return !slices.ContainsFunc(cfg.Addrs, func(a netip.AddrPort) bool { return a.Port() != 0 })
+}
+
+func isPortInUse(err error) bool {
+	return errors.Is(err, udp.ErrPortInUse) || errors.Is(err, syscall.EADDRINUSE)
+}
+
+func (s *Stack) listen(cfg sctp.ListenConfig, h sctp.Handler) (*endpoint, error) {
+	e := newEndpoint(s, h)
+	if err := e.listen(cfg); err != nil {
+		_ = e.closeKinds()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close closes the endpoints that are left, and all sockets.
+func (s *Stack) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	left := make([]*endpoint, 0, len(s.endpoints))
+	for e := range s.endpoints {
+		left = append(left, e)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, e := range left {
+		errs = append(errs, e.Close())
+	}
+	if s.udp != nil {
+		s.udp.Wait()
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) forget(e *endpoint) {
+	s.mu.Lock()
+	delete(s.endpoints, e)
+	s.mu.Unlock()
+}

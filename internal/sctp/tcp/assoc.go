@@ -1,0 +1,384 @@
+package tcp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// messageHead is the length of the header of ASAP and ENRP messages: type,
+// flags, and length with the header but without padding (RFC 5354, Section 4).
+const messageHead = 4
+
+// assoc is a TCP connection. Its run goroutine reads and calls the Handler,
+// another one writes.
+type assoc struct {
+	id       sctp.AssocID
+	e        *endpoint
+	incoming bool            // the peer has connected
+	accepted bool            // it has, and no whole message has come yet
+	ctx      context.Context // done at the end
+	cancel   context.CancelFunc
+	wake     chan struct{} // the writer has something to do
+	written  chan struct{} // closed when the writer has ended
+
+	mu       sync.Mutex
+	conn     *net.TCPConn // nil while dialling
+	ended    bool
+	closing  bool
+	peerDone bool // the peer sends no more
+	reason   sctp.Reason
+	err      error
+	queue    sctp.SendQueue // not yet written
+	active   time.Time      // last successful write
+}
+
+// run is the life of the association.
+func (a *assoc) run(to sctp.Dest) {
+	defer a.e.wg.Done()
+	defer a.finish()
+	defer a.recovered()
+	if a.conn == nil {
+		c, err := a.e.dial(a.ctx, to)
+		if err != nil {
+			a.stop(sctp.ConnectFailed, err)
+			return
+		}
+		if !a.setConn(c) {
+			return
+		}
+	}
+	go func() {
+		defer close(a.written)
+		a.write()
+	}()
+	a.tell(sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}})
+	a.read()
+	<-a.written
+}
+
+// peer is the peer's address, once there is a connection.
+func (a *assoc) peer() netip.AddrPort {
+	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
+}
+
+// setConn gives the association its connection, unless it has been ended.
+func (a *assoc) setConn(c *net.TCPConn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		_ = c.Close()
+		return false
+	}
+	a.conn = c
+	return true
+}
+
+func (a *assoc) recovered() {
+	if r := recover(); r != nil {
+		a.e.n.Panics.Add(1)
+		a.e.m.Logf("sctp: TCP association %d ended by a panic: %v", a.id, r)
+		a.stop(sctp.Lost, fmt.Errorf("panic: %v", r))
+	}
+}
+
+// stop ends the association at once. The first reason counts.
+func (a *assoc) stop(r sctp.Reason, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return
+	}
+	if a.closing && !a.peerDone {
+		r, err = sctp.LocalClose, nil
+	}
+	a.ended, a.reason, a.err = true, r, err
+	a.cancel()
+	if a.conn != nil {
+		if r != sctp.PeerShutdown && !a.closing {
+			_ = a.conn.SetLinger(0) // a reset says that it is not in good order
+		}
+		_ = a.conn.Close()
+	}
+}
+
+// shutdown has the writer end the connection when all is written.
+func (a *assoc) shutdown() {
+	a.mu.Lock()
+	dialling := a.conn == nil
+	ended := a.closing || a.ended
+	a.closing = true
+	a.mu.Unlock()
+	switch {
+	case ended:
+	case dialling:
+		a.stop(sctp.LocalClose, nil)
+	default:
+		_ = a.conn.SetDeadline(time.Now().Add(sctp.GraceTime))
+		a.poke()
+	}
+}
+
+func (a *assoc) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// finish tells the Handler what is left to tell.
+func (a *assoc) finish() {
+	a.stop(sctp.Lost, nil) // it is not ended only if a bug made run return
+	a.e.mu.Lock()
+	delete(a.e.assocs, a.id)
+	if a.accepted {
+		a.e.halfOpen--
+	}
+	a.e.mu.Unlock()
+	a.mu.Lock()
+	unsent := a.queue.Take()
+	a.mu.Unlock()
+	if a.reason == sctp.Overrun {
+		a.e.n.Cut(sctp.TCP, a.peer(), a.err)
+	}
+	if a.reason != sctp.LocalClose {
+		for _, m := range unsent {
+			a.tell(sctp.Event{Type: sctp.SendFailed, Message: m, Err: a.err})
+		}
+	}
+	a.tell(sctp.Event{Type: sctp.Down, Reason: a.reason, Err: a.err})
+}
+
+func (a *assoc) tell(ev sctp.Event) {
+	ev.Assoc, ev.Kind = a.id, sctp.TCP
+	a.e.h(ev)
+}
+
+// read takes messages until the connection ends.
+func (a *assoc) read() {
+	var head [messageHead]byte
+	for {
+		if err := a.readHead(head[:]); err != nil {
+			if errors.Is(err, io.EOF) && a.incoming {
+				a.answerRest()
+			}
+			a.stop(readReason(err))
+			return
+		}
+		n := int(binary.BigEndian.Uint16(head[2:]))
+		if n < messageHead || n > a.e.lim.MessageSize {
+			a.stop(sctp.Overrun, fmt.Errorf("peer sent a message with length %d: it must be %d to %d", n, messageHead, a.e.lim.MessageSize))
+			return
+		}
+		b, err := a.readRest(head[:], wire.Padded(n))
+		if err != nil {
+			a.stop(readReason(halfRead(err)))
+			return
+		}
+		a.whole()
+		a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: ppidASAP}})
+	}
+}
+
+// answerRest lets what the peer has asked be answered, and waits until all is
+// written. A peer that has ended only its own side of the connection waits for
+// that.
+func (a *assoc) answerRest() {
+	a.mu.Lock()
+	a.peerDone = true
+	closing := a.closing
+	a.mu.Unlock()
+	if !closing {
+		a.tell(sctp.Event{Type: sctp.PeerDone})
+	}
+	limit := time.NewTimer(sctp.GraceTime)
+	defer limit.Stop()
+	select {
+	case <-a.written:
+	case <-limit.C:
+	}
+}
+
+// readStep is how much memory a message gets before its bytes are there.
+const readStep = 2048
+
+// readRest reads the rest of a message that begins with head and has n bytes.
+// It takes memory as the bytes come: a peer may only say that they will.
+func (a *assoc) readRest(head []byte, n int) ([]byte, error) {
+	b := append(make([]byte, 0, min(n, readStep)), head...)
+	for len(b) < n {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), min(n, 2*len(b)))
+			copy(grown, b)
+			b = grown
+		}
+		got, err := io.ReadFull(a.conn, b[len(b):cap(b)])
+		b = b[:len(b)+got]
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// errSlow says that a message did not come in time.
+var errSlow = errors.New("peer did not send a whole message in time")
+
+// readHead waits for a message to begin, for as long as a connection may be
+// idle, and reads its header. The whole message then has to come within the
+// time for a handshake, as has the first one of an accepted connection.
+func (a *assoc) readHead(head []byte) error {
+	for {
+		idle := a.e.lim.IdleTCP
+		if a.accepted {
+			idle = a.e.lim.HandshakeTime
+		}
+		a.deadline(idle)
+		_, err := io.ReadFull(a.conn, head[:1])
+		if err == nil {
+			break
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if a.accepted {
+				return errSlow
+			}
+			if a.wroteWithin(idle) {
+				continue
+			}
+		}
+		return err
+	}
+	a.deadline(a.e.lim.HandshakeTime)
+	_, err := io.ReadFull(a.conn, head[1:])
+	return halfRead(err)
+}
+
+// deadline sets when the next bytes must have come, if nobody is about to end
+// the connection, which has a deadline of its own.
+func (a *assoc) deadline(d time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closing {
+		_ = a.conn.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+func (a *assoc) wroteWithin(d time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.closing && time.Since(a.active) < d
+}
+
+// halfRead makes the end of a connection within a message a loss.
+func halfRead(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errSlow
+	case errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readReason says how a connection ended whose reading failed.
+func readReason(err error) (sctp.Reason, error) {
+	switch {
+	case errors.Is(err, io.EOF):
+		return sctp.PeerShutdown, nil
+	case errors.Is(err, errSlow):
+		return sctp.Overrun, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return sctp.Lost, errors.New("connection was idle too long")
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return sctp.PeerAbort, err
+	}
+	return sctp.Lost, err
+}
+
+// whole notes that the peer has sent a whole message.
+func (a *assoc) whole() {
+	if a.accepted {
+		a.accepted = false
+		a.e.mu.Lock()
+		a.e.halfOpen--
+		a.e.mu.Unlock()
+	}
+}
+
+// send queues a message. Its length must be what its header says, with or
+// without the padding.
+func (a *assoc) send(m sctp.Message) error {
+	if len(m.Data) < messageHead || wire.Padded(len(m.Data)) != wire.Padded(int(binary.BigEndian.Uint16(m.Data[2:]))) {
+		return fmt.Errorf("message of %d bytes: its header does not say so, as is needed over TCP", len(m.Data))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.ended || a.closing:
+		return sctp.ErrNoAssoc
+	case !a.queue.Push(m, a.e.lim):
+		return sctp.ErrQueueFull
+	}
+	a.poke()
+	return nil
+}
+
+// write sends what is queued until the connection ends.
+func (a *assoc) write() {
+	for {
+		a.mu.Lock()
+		var m sctp.Message
+		if len(a.queue.Msgs) > 0 {
+			m = a.queue.Msgs[0]
+		}
+		closing := a.closing
+		a.mu.Unlock()
+		switch {
+		case m.Data != nil:
+			if err := a.writeOne(m.Data); err != nil {
+				a.stop(readReason(err))
+				return
+			}
+		case closing:
+			// The peer sees the end; reading goes on until its own.
+			_ = a.conn.CloseWrite()
+			return
+		default:
+			select {
+			case <-a.wake:
+			case <-a.ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func (a *assoc) writeOne(b []byte) error {
+	a.mu.Lock()
+	if !a.closing {
+		_ = a.conn.SetWriteDeadline(time.Now().Add(a.e.lim.IdleTCP))
+	}
+	a.mu.Unlock()
+	if _, err := a.conn.Write(wire.AppendPadded(nil, b)); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active = time.Now()
+	a.queue.Keep(a.queue.Bytes - len(b))
+	return nil
+}

@@ -1,0 +1,256 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+)
+
+// ppidASAP is what messages over TCP are: only pool users' requests come so
+// (RFC 5352, Section 3.3).
+const ppidASAP = 11
+
+// endpoint is an endpoint whose associations are TCP connections. It takes
+// some only if told to listen, and can call in any case.
+type endpoint struct {
+	lim    sctp.Limits
+	ids    *sctp.IDs
+	n      *sctp.Counters
+	m      *localaddr.View
+	h      sctp.Handler
+	lns    []net.Listener
+	addrs  []netip.Addr
+	port   uint16
+	wg     sync.WaitGroup
+	ctx    context.Context // done when the endpoint is closed
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	assocs   map[sctp.AssocID]*assoc
+	halfOpen int // accepted, and no whole message has come
+}
+
+var _ sctp.Endpoint = (*endpoint)(nil)
+
+// Listen makes an endpoint that listens if cfg.TCP says so.
+func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (*endpoint, error) {
+	addrs, port, both, err := cfg.BindAddrs()
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, assocs: map[sctp.AssocID]*assoc{}}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if !cfg.TCP {
+		return e, nil
+	}
+	if err := e.bind(both); err != nil {
+		_ = e.Close()
+		return nil, err
+	}
+	for _, ln := range e.lns {
+		e.wg.Add(1)
+		go e.accept(ln)
+	}
+	return e, nil
+}
+
+// bind listens on all addresses, on one port. Of :: and 0.0.0.0 one will do.
+func (e *endpoint) bind(both bool) error {
+	var bound []netip.Addr
+	var failed error
+	for _, a := range e.addrs {
+		network := "tcp6"
+		if a.Is4() {
+			network = "tcp4"
+		}
+		ln, err := net.Listen(network, netip.AddrPortFrom(a, e.port).String())
+		if err != nil && both && a.IsUnspecified() {
+			failed = err
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.port = ln.Addr().(*net.TCPAddr).AddrPort().Port()
+		e.lns = append(e.lns, ln)
+		bound = append(bound, a)
+	}
+	if len(bound) == 0 {
+		return failed
+	}
+	e.addrs = bound
+	return nil
+}
+
+// accept takes connections until the listener is closed.
+func (e *endpoint) accept(ln net.Listener) {
+	defer e.wg.Done()
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: that passes.
+			select {
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-e.ctx.Done():
+				return
+			}
+		}
+		if err := e.take(c.(*net.TCPConn)); err != nil {
+			e.n.Refuse(sctp.TCP, c.RemoteAddr().(*net.TCPAddr).AddrPort(), err)
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+	}
+}
+
+// take makes an association of an accepted connection, if there is room.
+func (e *endpoint) take(c *net.TCPConn) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return sctp.ErrClosed
+	case len(e.assocs) >= e.lim.Associations:
+		return e.lim.ErrFull()
+	case e.halfOpen >= e.lim.HalfOpen:
+		return fmt.Errorf("%d TCP connections have not sent a message yet, the limit", e.lim.HalfOpen)
+	}
+	e.halfOpen++
+	a := e.newAssoc()
+	a.conn, a.accepted, a.incoming = c, true, true
+	e.wg.Add(1)
+	go a.run(sctp.Dest{})
+	return nil
+}
+
+// newAssoc makes and enters an association. e.mu is held.
+func (e *endpoint) newAssoc() *assoc {
+	a := &assoc{id: e.ids.Next(), e: e, wake: make(chan struct{}, 1), written: make(chan struct{}), queue: sctp.SendQueue{Total: &e.n.Queued}}
+	a.ctx, a.cancel = context.WithCancel(e.ctx)
+	e.assocs[a.id] = a
+	return a
+}
+
+// Connect implements Endpoint.
+func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	e.wg.Add(1)
+	go a.run(to)
+	return a.id
+}
+
+func (e *endpoint) assoc(id sctp.AssocID) *assoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.assocs[id]
+}
+
+// Send implements Endpoint.
+func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
+	if a := e.assoc(id); a != nil {
+		return a.send(m)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return sctp.ErrClosed
+	}
+	return sctp.ErrNoAssoc
+}
+
+// Full is as that of endpoint.
+func (e *endpoint) Full(id sctp.AssocID) bool {
+	a := e.assoc(id)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Full(e.lim)
+}
+
+// Shutdown implements Endpoint.
+func (e *endpoint) Shutdown(id sctp.AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *endpoint) Abort(id sctp.AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.stop(sctp.LocalClose, nil)
+	}
+}
+
+// LocalAddrs implements Endpoint; there are none if it does not listen.
+func (e *endpoint) LocalAddrs() []netip.AddrPort {
+	if len(e.lns) == 0 {
+		return nil
+	}
+	var out []netip.AddrPort
+	for _, a := range e.m.Expand(e.addrs) {
+		out = append(out, netip.AddrPortFrom(a, e.port))
+	}
+	return out
+}
+
+// Close implements Endpoint.
+func (e *endpoint) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	left := make([]*assoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		left = append(left, a)
+	}
+	e.mu.Unlock()
+	var errs []error
+	for _, ln := range e.lns {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	for _, a := range left {
+		a.stop(sctp.LocalClose, nil)
+	}
+	e.cancel()
+	e.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// dial connects to the first address that answers.
+func (e *endpoint) dial(ctx context.Context, to sctp.Dest) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.lim.HandshakeTime)
+	defer cancel()
+	errs := []error{}
+	for i, ap := range to.Addrs {
+		left, _ := ctx.Deadline()
+		d := net.Dialer{Timeout: time.Until(left) / time.Duration(len(to.Addrs)-i)}
+		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String())
+		if err == nil {
+			return c.(*net.TCPConn), nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("no address to connect to")
+	}
+	return nil, errors.Join(errs...)
+}

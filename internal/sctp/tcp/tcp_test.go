@@ -1,0 +1,325 @@
+package tcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// tcpSite is a site that listens for TCP, and its address.
+func tcpSite(t *testing.T, lim sctp.Limits) (*endpoint, *sctptest.Site, string) {
+	t.Helper()
+	cfg := sctptest.On("127.0.0.1:0")
+	cfg.TCP = true
+	e, x := tcpEnd(t, lim, cfg)
+	return e, x, x.LocalAddrs()[0].String()
+}
+
+// tcpEnd makes an endpoint.
+func tcpEnd(t *testing.T, lim sctp.Limits, cfg sctp.ListenConfig) (*endpoint, *sctptest.Site) {
+	t.Helper()
+	x := sctptest.NewSite(t)
+	e, err := Listen(cfg, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), x.Handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	x.Endpoint = e
+	return e, x
+}
+
+func dialTCP(t *testing.T, addr string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+func TestTCPMessages(t *testing.T) {
+	_, x, _ := tcpSite(t, sctp.Limits{})
+	_, y := tcpEnd(t, sctp.Limits{}, sctptest.On("127.0.0.1:0"))
+	a := y.Connect(sctp.Dest{Addrs: x.LocalAddrs(), Kind: sctp.TCP})
+	if up := y.Next(sctp.Up); up.Assoc != a || up.Kind != sctp.TCP || up.Peer[0] != x.LocalAddrs()[0] {
+		t.Errorf("Got %v, want Up of TCP with %v", up, x.LocalAddrs())
+	}
+	b := x.Next(sctp.Up).Assoc
+	for _, n := range []int{4, 5, 6, 7, 8, 60001, 65535} {
+		want := sctp.Message{Data: sctptest.Message(n, 7), PPID: ppidASAP}
+		if err := y.Send(a, want); err != nil {
+			t.Fatalf("Send of %d bytes: %v", n, err)
+		}
+		if got := x.Next(sctp.Received); !sctptest.Same(got.Message, want) {
+			t.Fatalf("Got message of %d bytes, want %d", len(got.Message.Data), n)
+		}
+		if err := x.Send(b, want); err != nil {
+			t.Fatalf("Send of %d bytes back: %v", n, err)
+		}
+		if got := y.Next(sctp.Received); !sctptest.Same(got.Message, want) {
+			t.Fatalf("Got message of %d bytes back, want %d", len(got.Message.Data), n)
+		}
+	}
+	if err := y.Send(a, sctp.Message{Data: []byte{1, 0, 0, 99, 5}}); err == nil {
+		t.Error("Send of a message whose header lies: got no error")
+	}
+	_ = y.Send(a, sctp.Message{Data: sctptest.Message(50000, 1)})
+	y.Shutdown(a)
+	x.Next(sctp.Received)
+	x.Shutdown(x.Next(sctp.PeerDone).Assoc)
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.PeerShutdown {
+		t.Errorf("Got %v, want PeerShutdown", ev)
+	}
+	if ev := y.Next(sctp.Down); ev.Reason != sctp.LocalClose {
+		t.Errorf("Got %v, want LocalClose", ev)
+	}
+}
+
+func TestTCPPeers(t *testing.T) {
+	tests := []struct {
+		name   string
+		lim    sctp.Limits
+		peer   func(t *testing.T, c *net.TCPConn)
+		data   []byte
+		reason sctp.Reason
+	}{
+		{"a byte at a time", sctp.Limits{}, func(t *testing.T, c *net.TCPConn) {
+			_ = c.SetNoDelay(true)
+			for _, b := range []byte{5, 0, 0, 6, 'h', 'i', 0, 0} {
+				if _, err := c.Write([]byte{b}); err != nil {
+					t.Error(err)
+				}
+			}
+			c.Close()
+		}, []byte{5, 0, 0, 6, 'h', 'i'}, sctp.PeerShutdown},
+		{"length below 4", sctp.Limits{}, func(t *testing.T, c *net.TCPConn) {
+			_, _ = c.Write([]byte{5, 0, 0, 3})
+		}, nil, sctp.Overrun},
+		{"too long", sctp.Limits{MessageSize: 1000}, func(t *testing.T, c *net.TCPConn) {
+			_, _ = c.Write([]byte{5, 0, 4, 0})
+		}, nil, sctp.Overrun},
+		{"half a message", sctp.Limits{HandshakeTime: 50 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
+			_, _ = c.Write([]byte{5, 0, 0, 8, 1})
+		}, nil, sctp.Overrun},
+		{"no message at all", sctp.Limits{HandshakeTime: 50 * time.Millisecond}, func(*testing.T, *net.TCPConn) {}, nil, sctp.Overrun},
+		{"idle", sctp.Limits{IdleTCP: 50 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
+			_, _ = c.Write([]byte{5, 0, 0, 4})
+		}, []byte{5, 0, 0, 4}, sctp.Lost},
+		{"end within a message", sctp.Limits{}, func(t *testing.T, c *net.TCPConn) {
+			_, _ = c.Write([]byte{5, 0, 0, 8, 1})
+			c.Close()
+		}, nil, sctp.Lost},
+		{"reset", sctp.Limits{}, func(t *testing.T, c *net.TCPConn) {
+			_ = c.SetLinger(0)
+			c.Close()
+		}, nil, sctp.PeerAbort},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, x, addr := tcpSite(t, tt.lim)
+			tt.peer(t, dialTCP(t, addr))
+			x.Next(sctp.Up)
+			if tt.data != nil {
+				if got := x.Next(sctp.Received).Message.Data; !cmp.Equal(got, tt.data) {
+					t.Errorf("Got message %x, want %x", got, tt.data)
+				}
+			}
+			if tt.reason == sctp.PeerShutdown {
+				x.Shutdown(x.Next(sctp.PeerDone).Assoc)
+			}
+			if ev := x.Next(sctp.Down); ev.Reason != tt.reason {
+				t.Errorf("Got %v, want reason %d", ev, tt.reason)
+			}
+		})
+	}
+}
+
+// TestTCPFlood has more silent connections than may be half open.
+func TestTCPFlood(t *testing.T) {
+	s, x, addr := tcpSite(t, sctp.Limits{HalfOpen: 4})
+	for range 4 {
+		dialTCP(t, addr)
+		x.Next(sctp.Up)
+	}
+	// The reset may come before the dial is over.
+	c, err := net.Dial("tcp", addr)
+	if err == nil {
+		_, err = c.Read(make([]byte, 1))
+		c.Close()
+	}
+	if err == nil {
+		t.Error("The connection over the limit is served, want it closed")
+	}
+	if n := s.n.Stats().Refused; n != 1 {
+		t.Errorf("Got %d refused, want 1", n)
+	}
+	x.None()
+}
+
+func TestTCPQueueFull(t *testing.T) {
+	_, x, addr := tcpSite(t, sctp.Limits{SendQueueBytes: 100000, SendQueueMessages: 10})
+	c := dialTCP(t, addr)
+	_ = c.SetReadBuffer(4096)
+	_, _ = c.Write([]byte{5, 0, 0, 4})
+	a := x.Next(sctp.Up).Assoc
+	x.Next(sctp.Received)
+	for n := 0; ; n++ {
+		err := x.Send(a, sctp.Message{Data: sctptest.Message(50000, 1)})
+		if errors.Is(err, sctp.ErrQueueFull) {
+			break
+		}
+		if err != nil || n > 10000 {
+			t.Fatalf("Send %d: got %v, want ErrQueueFull in the end", n, err)
+		}
+	}
+	x.Abort(a)
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.LocalClose {
+		t.Errorf("Got %v, want LocalClose", ev)
+	}
+}
+
+func TestTCPConnectFails(t *testing.T) {
+	_, x, _ := tcpSite(t, sctp.Limits{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	x.Connect(sctp.Dest{Kind: sctp.TCP, Addrs: []netip.AddrPort{ln.Addr().(*net.TCPAddr).AddrPort()}})
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || ev.Err == nil {
+		t.Errorf("Got %v, want ConnectFailed and why", ev)
+	}
+}
+
+// TestTCPHalfClose has a peer that ends its side of the connection when it has
+// sent 50 messages; it gets what they are answered with.
+func TestTCPHalfClose(t *testing.T) {
+	_, x, addr := tcpSite(t, sctp.Limits{})
+	c := dialTCP(t, addr)
+	const n = 50
+	for range n {
+		if _, err := c.Write([]byte{5, 0, 0, 4}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	a := x.Next(sctp.Up).Assoc
+	for range n {
+		x.Next(sctp.Received)
+	}
+	x.Next(sctp.PeerDone)
+	for range n {
+		if err := x.Send(a, sctp.Message{Data: sctptest.Message(1000, 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.Shutdown(a)
+	b, err := io.ReadAll(c)
+	if err != nil || len(b) != n*1000 {
+		t.Errorf("Got %d bytes, %v, want %d", len(b), err, n*1000)
+	}
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.PeerShutdown {
+		t.Errorf("Got %v, want PeerShutdown", ev)
+	}
+}
+
+// TestTCPHalfCloseForgotten: an association that nobody shuts down ends.
+func TestTCPHalfCloseForgotten(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	_, x, addr := tcpSite(t, sctp.Limits{})
+	_ = dialTCP(t, addr).CloseWrite()
+	x.Next(sctp.Up)
+	x.Next(sctp.PeerDone)
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.PeerShutdown {
+		t.Errorf("Got %v, want PeerShutdown", ev)
+	}
+}
+
+// TestTCPTakesMemoryLate has peers announce large messages that do not come.
+func TestTCPTakesMemoryLate(t *testing.T) {
+	const n, most = 50, 20 << 10
+	_, x, addr := tcpSite(t, sctp.Limits{})
+	conns := make([]interface{ Close() error }, 0, n)
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	for range n {
+		c := dialTCP(t, addr)
+		conns = append(conns, c)
+		_, _ = c.Write([]byte{5, 0, 0, 4, 1, 0, 0xff, 0xf0, 1, 2, 3})
+		x.Next(sctp.Up)
+		x.Next(sctp.Received)
+	}
+	if got := (heap() - before) / n; got > most {
+		t.Errorf("Got %d bytes for a message that has not come, want at most %d", got, most)
+	}
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+// TestTCPLargeMessages: they arrive as they were, in whatever pieces.
+func TestTCPLargeMessages(t *testing.T) {
+	_, x, addr := tcpSite(t, sctp.Limits{})
+	c := dialTCP(t, addr)
+	for _, n := range []int{4, readStep - 4, readStep, readStep + 1, 2 * readStep, 3*readStep + 2, 65535} {
+		b := make([]byte, wire.Padded(n))
+		for i := range b[:n] {
+			b[i] = byte(i * 7)
+		}
+		binary.BigEndian.PutUint16(b[2:], uint16(n))
+		for i := 0; i < len(b); i += 1001 {
+			if _, err := c.Write(b[i:min(len(b), i+1001)]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n == 4 {
+			x.Next(sctp.Up)
+		}
+		if got := x.Next(sctp.Received).Message.Data; string(got) != string(b[:n]) {
+			t.Errorf("Got a message of %d bytes that is not the one of %d bytes that was sent", len(got), n)
+		}
+	}
+	_ = c.Close()
+	x.Shutdown(x.Next(sctp.PeerDone).Assoc)
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.PeerShutdown || ev.Err != nil {
+		t.Errorf("Got %v, want PeerShutdown", ev)
+	}
+}
+
+// TestTCPCutLogged has a peer send an impossible length.
+func TestTCPCutLogged(t *testing.T) {
+	s, x, addr := tcpSite(t, sctp.Limits{})
+	lines := sctptest.KeepLog(s.n)
+	c := dialTCP(t, addr)
+	x.Next(sctp.Up)
+	_, _ = c.Write([]byte{1, 0, 0, 2})
+	x.Next(sctp.Down)
+	if got, want := lines(), fmt.Sprintf("sctp: ended the association (tcp) with %v: ", c.LocalAddr()); !strings.HasPrefix(got, want) {
+		t.Errorf("Got %q, want %q first", got, want)
+	}
+}

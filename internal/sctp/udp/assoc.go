@@ -1,0 +1,305 @@
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	pionsctp "github.com/pion/sctp"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// assocState is the state of an association as far as it is ours. The states
+// of shutting down are pion's: to us they are established.
+type assocState uint8
+
+const (
+	stateCookieWait assocState = iota
+	stateCookieEchoed
+	stateEstablished
+	stateClosed
+)
+
+// assoc is an association of user-space SCTP. The handshake, heartbeats and
+// its end are done here; pion carries the data between them.
+//
+// Packets are taken in by the goroutine that reads the socket; run is the one
+// goroutine of its own, which calls the Handler and keeps the timers. pion has
+// three. Locks are taken in the order endpoint, association, mux.
+type assoc struct {
+	id       sctp.AssocID
+	ep       *endpoint
+	m        *Mux
+	peerPort uint16        // SCTP
+	wake     chan struct{} // run has something to do
+	after    *assoc        // the association that this one replaces
+	done     chan struct{} // closed after Down
+
+	path    atomic.Pointer[path]
+	peerTag atomic.Uint32
+	heard   atomic.Int64 // stamp: when the last valid packet came
+	pionEnd atomic.Bool  // pion has closed its connection
+	full    atomic.Int64 // 1 + messages read when the window was last found shut
+
+	// Set at the establishment.
+	ways    []*way
+	out     atomic.Pointer[way] // where packets go
+	reply   atomic.Pointer[way] // by which data came last
+	doubted atomic.Bool         // out has changed, and run is to look into it
+
+	mu          sync.Mutex
+	state       assocState
+	local, peer wire.InitParams
+	calls       []path // where to send INITs, while connecting
+	tries       int
+	unsent      int       // INITs in a row that could not even be sent
+	timer       time.Time // of the handshake or heartbeat, whichever is on
+	giveUp      time.Time // end of handshake or shutdown; zero if neither
+	misses      int
+	primary     *way      // whose path is in path
+	doubtAt     time.Time // when packets began to go by another than the primary way
+	verifyAt    time.Time // when addresses that have not answered are asked
+	verifyWait  time.Duration
+	upTold      bool
+	readdressed bool // the primary address has changed, or more are confirmed
+	closing     bool // Shutdown was called
+	peerClosing bool
+	reason      sctp.Reason
+	err         error
+
+	conn    *pionConn
+	pion    *pionsctp.Association
+	streams map[uint16]*pionsctp.Stream
+	readers []*pionsctp.Stream
+	queue   sctp.SendQueue
+	taken   time.Time // when the peer last had taken some or all of queue
+	read    int64     // messages read from pion, by run only
+
+	keys []peerKey // guarded by m.mu
+}
+
+// path is how a peer is reached.
+type path struct {
+	sock *boundSocket
+	from netip.Addr // ours, may be invalid
+	to   netip.AddrPort
+}
+
+var errSelf = errors.New("cannot connect to itself")
+
+// poke wakes run up.
+func (a *assoc) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reflects says whether a tag is the peer's.
+func (a *assoc) reflects(tag uint32) bool { return tag != 0 && a.peerTag.Load() == tag }
+
+// transmit sends a packet of chunks to the peer.
+func (a *assoc) transmit(p *path, tag uint32, c ...wire.Chunk) error {
+	return a.transmitPacket(p, wire.PacketOf(wire.Header{Src: a.ep.port, Dst: a.peerPort, Tag: tag}, c...))
+}
+
+// transmitPacket sends a whole packet. What cannot be sent is lost, as on any
+// network; the error is for who wants to know.
+func (a *assoc) transmitPacket(p *path, b []byte) error {
+	if p == nil || p.sock == nil {
+		return nil
+	}
+	err := p.sock.write(b, p.to, p.from)
+	if err != nil && p.from.IsValid() && len(a.ways) < 2 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENETUNREACH)) {
+		// Our address is gone, with a lease or to another machine. The peer may
+		// know another one; if not, it says so, and can be called anew.
+		err = p.sock.write(b, p.to, netip.Addr{})
+	}
+	return err
+}
+
+// end begins the end of the association: run tells the Handler. a.mu is held.
+func (a *assoc) end(r sctp.Reason, err error) {
+	if a.state == stateClosed {
+		return
+	}
+	a.state, a.reason, a.err = stateClosed, r, err
+	a.m.remove(a)
+	a.poke()
+}
+
+// abort ends the association at once and tells the peer so.
+func (a *assoc) abort(r sctp.Reason, err error, cause uint16) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.abortLocked(r, err, cause, nil)
+}
+
+func (a *assoc) abortLocked(r sctp.Reason, err error, cause uint16, info []byte) {
+	if a.state == stateClosed {
+		return
+	}
+	if tag := a.peerTag.Load(); tag != 0 {
+		a.transmit(a.outPath(), tag, wire.Chunk{Type: wire.ChunkAbort, Body: wire.AppendTLV(nil, cause, info)})
+	}
+	a.end(r, err)
+}
+
+// shutdown ends the association after what is queued has been delivered.
+func (a *assoc) shutdown() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.state == stateClosed || a.closing:
+	case a.state != stateEstablished:
+		a.abortLocked(sctp.LocalClose, nil, wire.CauseUserAbort, nil)
+	default:
+		a.closing = true
+		a.giveUp = a.m.clock.now().Add(sctp.GraceTime)
+		a.ep.wg.Add(1) // run still counts, so no Wait is over
+		go a.shutdownPion()
+		a.poke()
+	}
+}
+
+// remove takes an association out of the tables.
+func (m *Mux) remove(a *assoc) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tags[a.local.Tag] == a {
+		delete(m.tags, a.local.Tag)
+	}
+	m.unindex(a)
+}
+
+// unindex forgets how an association looks from outside. m.mu is held.
+func (m *Mux) unindex(a *assoc) {
+	for _, k := range a.keys {
+		if m.peers[k] == a {
+			delete(m.peers, k)
+		}
+	}
+	a.keys = a.keys[:0]
+}
+
+// index makes an association the one with the peer at some addresses. m.mu is
+// held.
+func (m *Mux) index(a *assoc, at ...netip.AddrPort) {
+	m.unindex(a)
+	for _, to := range at {
+		k := peerKey{a.ep.port, a.peerPort, to}
+		if m.peers[k] == nil {
+			m.peers[k] = a
+			a.keys = append(a.keys, k)
+		}
+	}
+}
+
+// setPath makes a path the one that packets go by. a.mu is held.
+func (a *assoc) setPath(p path) {
+	if old := a.path.Load(); old != nil && *old == p {
+		return
+	}
+	a.path.Store(&p)
+	a.reindex()
+}
+
+// reindex makes the association known by the addresses that are the peer's.
+// a.mu is held.
+func (a *assoc) reindex() {
+	at := []netip.AddrPort{a.path.Load().to}
+	for _, w := range a.ways {
+		if w.usable() && w != a.primary {
+			at = append(at, w.path.Load().to)
+		}
+	}
+	a.m.mu.Lock()
+	a.m.index(a, at...)
+	a.m.mu.Unlock()
+}
+
+// encapPort is the peer's UDP port, at the address in use.
+func (a *assoc) encapPort() uint16 {
+	if p := a.path.Load(); p != nil {
+		return p.to.Port()
+	}
+	return 0
+}
+
+// confirmed gives the peer's addresses, the one in use first, in two lists: those
+// that are confirmed, and those that it only claims to have (RFC 9260, Section
+// 5.4). a.mu is held.
+func (a *assoc) confirmed() (confirmed, claimed []netip.AddrPort) {
+	for i, ap := range a.addrs() {
+		if i == 0 || slices.ContainsFunc(a.ways, func(w *way) bool {
+			return w.acked.Load() != 0 && w.path.Load().to.Addr() == ap.Addr()
+		}) {
+			confirmed = append(confirmed, ap)
+		} else {
+			claimed = append(claimed, ap)
+		}
+	}
+	return confirmed, claimed
+}
+
+// addrs are the peer's addresses, confirmed or not, the one in use first. a.mu is
+// held.
+func (a *assoc) addrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	add := func(ip netip.Addr) {
+		if ap := netip.AddrPortFrom(ip, a.peerPort); !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	if p := a.path.Load(); p != nil {
+		add(p.to.Addr())
+	}
+	for _, ip := range a.peer.Addrs {
+		add(ip)
+	}
+	return out
+}
+
+// send queues a message.
+func (a *assoc) send(msg sctp.Message) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.state == stateClosed || a.closing || a.peerClosing:
+		return sctp.ErrNoAssoc
+	case len(msg.Data) == 0 || len(msg.Data) > a.m.lim.MessageSize:
+		return fmt.Errorf("message of %d bytes: it must have 1 to %d", len(msg.Data), a.m.lim.MessageSize)
+	case msg.Stream >= a.outStreams():
+		return fmt.Errorf("stream %d: the association has %d", msg.Stream, a.outStreams())
+	}
+	a.reap()
+	if len(a.queue.Msgs) == 0 {
+		a.taken = a.m.clock.now()
+	}
+	if !a.queue.Push(msg, a.m.lim) {
+		return sctp.ErrQueueFull
+	}
+	if a.state != stateEstablished {
+		return nil
+	}
+	err := a.write(msg)
+	if err != nil {
+		a.queue.Unpush()
+	}
+	return err
+}
+
+// outStreams is the number of streams that we may send on. a.mu is held.
+func (a *assoc) outStreams() uint16 {
+	if a.state != stateEstablished {
+		return ourStreams
+	}
+	return min(ourStreams, a.peer.In)
+}

@@ -1,0 +1,301 @@
+package udp
+
+import (
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// endpoint is an SCTP port of user-space SCTP.
+type endpoint struct {
+	m     *Mux
+	port  uint16
+	bound []netip.Addr
+	socks []*boundSocket
+	ids   *sctp.IDs
+	h     sctp.Handler
+	wg    sync.WaitGroup // of the associations' goroutines
+
+	mu     sync.Mutex
+	closed bool
+	assocs map[sctp.AssocID]*assoc
+}
+
+var _ sctp.Endpoint = (*endpoint)(nil)
+
+// Listen makes an endpoint.
+func (m *Mux) Listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*endpoint, error) {
+	addrs, port, both, err := cfg.BindAddrs()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	socks, err := m.acquire(addrs)
+	if err != nil && both {
+		// A machine without one of the families serves the other.
+		for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			one := slices.DeleteFunc(slices.Clone(addrs), func(x netip.Addr) bool { return x == a })
+			if s, e := m.acquire(one); e == nil {
+				m.logf("sctp: listening on %v only: %v", one, err)
+				addrs, socks, err = one, s, nil
+				break
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = m.freePort()
+	}
+	if m.ports[port] != nil {
+		m.release(socks)
+		return nil, fmt.Errorf("%w: %d", ErrPortInUse, port)
+	}
+	e := &endpoint{
+		m: m, port: port, bound: addrs, socks: socks, ids: ids, h: h,
+		assocs: map[sctp.AssocID]*assoc{},
+	}
+	m.ports[port] = e
+	return e, nil
+}
+
+// freePort picks an SCTP port. That of the UDP socket is the best, as no other
+// process of this machine has it. m.mu is held.
+func (m *Mux) freePort() uint16 {
+	for p := m.encapPort; ; p = 49152 + uint16(random32()%16384) {
+		if p != sctp.EncapPort && m.ports[p] == nil {
+			return p
+		}
+	}
+}
+
+// Connect implements Endpoint.
+func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return 0
+	}
+	a := e.newAssoc()
+	a.call(to)
+	e.start(a)
+	return a.id
+}
+
+// newAssoc makes an association that is not started yet. e.mu is held.
+func (e *endpoint) newAssoc() *assoc {
+	return &assoc{
+		id: e.ids.Next(), ep: e, m: e.m,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), queue: sctp.SendQueue{Total: &e.m.n.Queued},
+	}
+}
+
+// start lets an association run. e.mu is held.
+func (e *endpoint) start(a *assoc) {
+	e.assocs[a.id] = a
+	e.wg.Add(1)
+	go a.run()
+}
+
+// assoc finds an association.
+func (e *endpoint) assoc(id sctp.AssocID) *assoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.assocs[id]
+}
+
+// forget removes an association that has ended.
+func (e *endpoint) forget(a *assoc) {
+	e.mu.Lock()
+	delete(e.assocs, a.id)
+	e.mu.Unlock()
+}
+
+// Send implements Endpoint.
+func (e *endpoint) Send(id sctp.AssocID, msg sctp.Message) error {
+	a := e.assoc(id)
+	if a == nil {
+		return e.noAssoc()
+	}
+	return a.send(msg)
+}
+
+// Full is as that of endpoint.
+func (e *endpoint) Full(id sctp.AssocID) bool {
+	a := e.assoc(id)
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reap()
+	return a.queue.Full(e.m.lim)
+}
+
+// noAssoc is the error for an unknown association.
+func (e *endpoint) noAssoc() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return sctp.ErrClosed
+	}
+	return sctp.ErrNoAssoc
+}
+
+// Shutdown implements Endpoint.
+func (e *endpoint) Shutdown(id sctp.AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.shutdown()
+	}
+}
+
+// Abort implements Endpoint.
+func (e *endpoint) Abort(id sctp.AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.abort(sctp.LocalClose, nil, wire.CauseUserAbort)
+	}
+}
+
+// LocalAddrs implements Endpoint.
+func (e *endpoint) LocalAddrs() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range e.addrs() {
+		out = append(out, netip.AddrPortFrom(a, e.port))
+	}
+	return out
+}
+
+// addrs are the addresses that the endpoint has now.
+func (e *endpoint) addrs() []netip.Addr { return e.m.machine.Expand(e.bound) }
+
+// listed are the addresses to tell a peer of, to which our packets come from an
+// address; none if it knows the only one. That one is in the list, be it one
+// that is not offered else: the peer would see an address translation.
+func (e *endpoint) listed(peer, from netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range e.addrs() {
+		if inScope(a, peer) && len(out) < wire.MaxPeerAddrs {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 || len(out) == 1 && (!from.IsValid() || out[0] == from) {
+		return nil
+	}
+	if from.IsValid() && !slices.Contains(out, from) {
+		out = slices.Insert(out, 0, from)[:min(len(out)+1, wire.MaxPeerAddrs)]
+	}
+	return out
+}
+
+// inScope says whether an address that one side has is of use to the other,
+// whose address is far: loopback addresses are for those on the same machine.
+func inScope(a, far netip.Addr) bool { return !a.IsLoopback() || far.IsLoopback() }
+
+// covers says whether the endpoint is bound to an address of ours.
+func (e *endpoint) covers(to netip.Addr) bool {
+	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
+}
+
+// source is the address that packets to a peer leave from.
+func (e *endpoint) source(to netip.Addr) netip.Addr {
+	sock, from := e.route(to)
+	if sock != nil && !from.IsValid() {
+		from, _ = e.m.machine.Source(to)
+	}
+	return from
+}
+
+// pathTo gives the path to a peer's address.
+func (e *endpoint) pathTo(ip netip.Addr, port uint16) (path, bool) {
+	sock, from := e.route(ip)
+	return path{sock, from, netip.AddrPortFrom(ip, port)}, sock != nil
+}
+
+// route picks the socket and our address to reach a peer from: the one that
+// packets to there leave by, if it is bound, or else the one most like the
+// peer's. No address of ours means what the system chooses.
+func (e *endpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
+	var fit []int // of the peer's family
+	for i, a := range e.bound {
+		if a.Is4() == to.Is4() {
+			fit = append(fit, i)
+		}
+	}
+	if len(fit) == 0 {
+		return nil, netip.Addr{}
+	}
+	best, rank := fit[0], -1
+	var source netip.Addr
+	if len(fit) > 1 {
+		source, _ = e.m.machine.Source(to)
+	}
+	for _, i := range fit {
+		if r := routeRank(e.bound[i], to, source); r > rank {
+			best, rank = i, r
+		}
+	}
+	if a := e.bound[best]; !a.IsUnspecified() {
+		return e.socks[best], a
+	}
+	return e.socks[best], netip.Addr{}
+}
+
+// routeRank says how good it is to send from an address, where the system would
+// send from source, if that is known.
+func routeRank(a, to, source netip.Addr) int {
+	switch {
+	case a == source:
+		return 300
+	case a.IsUnspecified():
+		return 200
+	case a.IsLoopback() != to.IsLoopback():
+		return 0
+	}
+	return 1 + commonBits(a, to)
+}
+
+// commonBits is the number of bits that two addresses have in common at their
+// beginning.
+func commonBits(a, b netip.Addr) int {
+	x, y := a.As16(), b.As16()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return 128
+}
+
+// Close implements Endpoint.
+func (e *endpoint) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	assocs := make([]*assoc, 0, len(e.assocs))
+	for _, a := range e.assocs {
+		assocs = append(assocs, a)
+	}
+	e.mu.Unlock()
+	for _, a := range assocs {
+		a.abort(sctp.LocalClose, nil, wire.CauseUserAbort)
+	}
+	e.wg.Wait()
+	e.m.mu.Lock()
+	delete(e.m.ports, e.port)
+	e.m.release(e.socks)
+	e.m.mu.Unlock()
+	return nil
+}
+
+// full says whether there is no room for one more association. e.mu is held.
+func (e *endpoint) full() bool { return len(e.assocs) >= e.m.lim.Associations }

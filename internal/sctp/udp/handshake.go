@@ -1,0 +1,354 @@
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+const (
+	// ourStreams is the number of streams that we offer in each direction.
+	// ASAP and ENRP use one.
+	ourStreams = 64
+	// rtoInitial is the time between the first two INITs to an address
+	// (RFC 9260, Section 16).
+	rtoInitial = time.Second
+	// nextAddr is the time until the next of several addresses is tried.
+	nextAddr = 300 * time.Millisecond
+	// unsentRounds is how often an INIT to each address must fail to be sent
+	// for the call to fail: there is no route, say. One round may be a moment
+	// without buffers, or an interface that is about to come up.
+	unsentRounds = 2
+)
+
+// ourParams are the parameters of an INIT or INIT ACK of ours to a peer, which
+// goes from an address of ours.
+func (e *endpoint) ourParams(peer, from netip.Addr) wire.InitParams {
+	return wire.InitParams{
+		Tag: newTag(), TSN: random32(), RWND: uint32(recvWindow(e.m.lim)),
+		Out: ourStreams, In: ourStreams, Addrs: e.listed(peer, from),
+	}
+}
+
+// call prepares an association to be called. The endpoint's mutex is held.
+func (a *assoc) call(to sctp.Dest) {
+	now := a.m.clock.now()
+	a.timer, a.giveUp = now, now.Add(a.m.lim.HandshakeTime)
+	if len(to.Addrs) > 0 {
+		a.peerPort = to.Addrs[0].Port()
+		first := to.Addrs[0].Addr().Unmap()
+		a.local = a.ep.ourParams(first, a.ep.source(first))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ep.full() {
+		a.end(sctp.ConnectFailed, a.m.lim.ErrFull())
+		return
+	}
+	err := a.findCalls(to)
+	if err == nil {
+		err = a.m.add(a, a.calls...)
+	}
+	if err != nil {
+		a.end(sctp.ConnectFailed, err)
+	}
+}
+
+// findCalls finds out where INITs may go. a.mu is held.
+func (a *assoc) findCalls(to sctp.Dest) error {
+	ours, self := a.ep.addrs(), false
+	machine := a.m.machine.Now()
+	for _, ap := range machine.ForeignPorts(to.Addrs) {
+		ip := ap.Addr().Unmap()
+		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.calls) >= wire.MaxPeerAddrs {
+			continue
+		}
+		sock, from := a.ep.route(ip)
+		if sock == nil {
+			continue
+		}
+		port := to.EncapPort
+		if port == 0 {
+			port = a.m.encap.Port(netip.AddrPortFrom(ip, a.peerPort))
+		}
+		if slices.Contains(ours, ip) && a.peerPort == a.ep.port && port == sock.local().Port() {
+			self = true
+			continue
+		}
+		if p := (path{sock, from, netip.AddrPortFrom(ip, port)}); !slices.Contains(a.calls, p) {
+			a.calls = append(a.calls, p)
+		}
+	}
+	switch {
+	case len(a.calls) == 0 && self:
+		return errSelf
+	case len(a.calls) == 0:
+		return fmt.Errorf("no address of %v can be reached from %v", to.Addrs, a.ep.bound)
+	}
+	return nil
+}
+
+// add enters an association into the tables, unless the peer has one.
+func (m *Mux) add(a *assoc, at ...path) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var addrs []netip.AddrPort
+	for _, p := range at {
+		if m.peers[peerKey{a.ep.port, a.peerPort, p.to}] != nil {
+			return sctp.ErrConnected
+		}
+		addrs = append(addrs, p.to)
+	}
+	if m.tags[a.local.Tag] != nil {
+		return errors.New("verification tag is taken") // 1 in 4 billion
+	}
+	m.tags[a.local.Tag] = a
+	m.index(a, addrs...)
+	return nil
+}
+
+// handshake sends INIT or COOKIE ECHO, again if it was before. a.mu is held.
+func (a *assoc) handshake(now time.Time) {
+	n := max(len(a.calls), 1)
+	round := a.tries / n
+	wait := rtoInitial << min(round, 6)
+	if a.state == stateCookieEchoed {
+		wait = rtoInitial << min(a.tries, 6)
+		a.transmit(a.path.Load(), a.peerTag.Load(), wire.Chunk{Type: wire.ChunkCookieEcho, Body: a.peer.Cookie})
+	} else {
+		p := a.calls[a.tries%n]
+		if err := a.transmit(&p, 0, wire.Chunk{Type: wire.ChunkInit, Body: a.local.Body()}); err == nil {
+			a.unsent = 0
+		} else if a.unsent++; a.unsent >= unsentRounds*n {
+			a.end(sctp.ConnectFailed, err)
+			return
+		}
+		if a.tries%n < n-1 {
+			wait = nextAddr
+		}
+	}
+	a.tries++
+	a.timer = now.Add(wait)
+}
+
+// unreachable takes in that a packet of ours was refused.
+func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case stateCookieWait:
+		if len(chunks) < 8 || h.Tag != 0 || binary.BigEndian.Uint32(chunks[4:]) != a.local.Tag {
+			return
+		}
+		a.dropCall(func(p path) bool { return p.to == u.to }, u)
+	case stateCookieEchoed:
+		if a.reflects(h.Tag) {
+			a.end(sctp.ConnectFailed, u)
+		}
+	case stateEstablished:
+		if a.reflects(h.Tag) {
+			a.refusedAt(u)
+		}
+	}
+}
+
+// dropCall calls no more at an address from which the call was refused; it
+// fails when that was the last one. a.mu is held.
+func (a *assoc) dropCall(at func(path) bool, why error) {
+	a.calls = slices.DeleteFunc(a.calls, at)
+	if len(a.calls) == 0 {
+		a.end(sctp.ConnectFailed, why)
+		return
+	}
+	a.timer = a.m.clock.now()
+	a.poke()
+}
+
+// onInit answers an INIT without keeping anything (RFC 9260, Sections 5.1
+// and 5.2).
+func (m *Mux) onInit(in arrival, body []byte) {
+	m.mu.RLock()
+	e, a := m.ports[in.Dst], m.peers[in.key()]
+	m.mu.RUnlock()
+	if e == nil || !e.covers(in.to) {
+		m.n.OutOfTheBlue.Add(1)
+		m.refuse(in, body, 0)
+		return
+	}
+	p, err := wire.ParseInit(body)
+	if err != nil || p.Cookie != nil {
+		m.n.Malformed.Add(1)
+		cause := uint16(wire.CauseInvalidParameter)
+		if errors.Is(err, wire.ErrHostName) {
+			cause = wire.CauseUnresolvableAddr
+		}
+		m.refuse(in, body, cause)
+		return
+	}
+	p.From(in.from.Addr())
+	c := wire.Cookie{Made: m.clock.stampNow(), Local: in.Dst, PeerPort: in.Src, From: in.from, To: in.to}
+	ours := wire.InitParams{}
+	if a != nil {
+		var ok bool
+		if ours, ok = a.collide(p, &c, in.from.Addr()); !ok {
+			m.refuse(in, body, wire.CauseNewAddresses)
+			return
+		}
+	}
+	if ours.Tag == 0 {
+		ours = e.ourParams(in.from.Addr(), in.to)
+	}
+	c.Tag, c.TSN = ours.Tag, ours.TSN
+	ours.Unreported, p.Unreported = p.Unreported, nil
+	c.Peer = p
+	ours.Cookie = c.Seal(m.key)
+	in.answer(p.Tag, wire.Chunk{Type: wire.ChunkInitAck, Body: ours.Body()})
+}
+
+// refuse answers an INIT with an ABORT.
+func (m *Mux) refuse(in arrival, body []byte, cause uint16) {
+	if len(body) < 4 || !m.blue.allow(in.from.Addr(), m.clock.now()) {
+		return
+	}
+	tag := binary.BigEndian.Uint32(body)
+	if tag == 0 {
+		return
+	}
+	c := wire.Chunk{Type: wire.ChunkAbort}
+	if cause != 0 {
+		c.Body = wire.AppendTLV(nil, cause, nil)
+	}
+	in.answer(tag, c)
+}
+
+// collide says what to answer to an INIT from a peer that there is an
+// association with: while we are calling it, what we told it ourselves
+// (RFC 9260, Section 5.2.1), so that both calls become one association. Later
+// it may be a restart, which the cookie ties to the association that it would
+// end (Section 5.2.2); that must not bring new addresses.
+func (a *assoc) collide(p wire.InitParams, c *wire.Cookie, from netip.Addr) (ours wire.InitParams, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case stateCookieWait:
+		ours = a.local
+	case stateCookieEchoed:
+		ours = a.local
+		c.TieTag, c.TiePeer = a.local.Tag, a.peerTag.Load()
+	case stateEstablished:
+		known := a.addrs()
+		for _, ip := range p.Addrs {
+			if !slices.Contains(known, netip.AddrPortFrom(ip, a.peerPort)) {
+				return ours, false
+			}
+		}
+		c.TieTag, c.TiePeer = a.local.Tag, a.peerTag.Load()
+	}
+	return ours, true
+}
+
+// onCookieEcho makes an association of a cookie that has come back
+// (RFC 9260, Sections 5.1.5 and 5.2.4). The rest are the chunks after it.
+func (m *Mux) onCookieEcho(in arrival, body, rest []byte) {
+	c, err := wire.OpenCookie(body, m.key, m.clock.stampNow())
+	if errors.Is(err, wire.ErrCookie) || c.Local != in.Dst || c.PeerPort != in.Src || c.Tag != in.Tag ||
+		c.From.Addr() != in.from.Addr().WithZone("") {
+		m.n.BadCookie.Add(1)
+		return
+	}
+	m.mu.RLock()
+	e, a, old := m.ports[in.Dst], m.tags[c.Tag], m.peers[in.key()]
+	m.mu.RUnlock()
+	switch {
+	case e == nil || !e.covers(in.to):
+		m.n.OutOfTheBlue.Add(1)
+		return
+	case a != nil:
+		a.cookieEchoed(in, c)
+	case err != nil:
+		m.n.BadCookie.Add(1)
+		in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkError, Body: wire.AppendTLV(nil, wire.CauseStaleCookie, make([]byte, 4))})
+		return
+	case old != nil && !old.restarts(c):
+		return
+	default:
+		if a = e.accept(in, c, old); a == nil {
+			m.n.Refuse(sctp.UDP, netip.AddrPortFrom(in.from.Addr(), in.Src), m.lim.ErrFull())
+			in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkAbort, Body: wire.AppendTLV(nil, wire.CauseOutOfResource, nil)})
+			return
+		}
+	}
+	if len(rest) > 0 {
+		a.receive(in, rest)
+	}
+}
+
+// cookieEchoed takes in a cookie that bears our tag: both sides have called
+// each other, or it has come twice (actions B and D of RFC 9260,
+// Section 5.2.4).
+func (a *assoc) cookieEchoed(in arrival, c wire.Cookie) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case stateCookieWait, stateCookieEchoed:
+		a.acknowledge(in, c)
+	case stateEstablished:
+		if a.reflects(c.Peer.Tag) {
+			in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkCookieAck})
+		}
+	}
+}
+
+// acknowledge establishes the association that a cookie stands for. The peer
+// takes no data before the COOKIE ACK, so that goes first. a.mu is held.
+func (a *assoc) acknowledge(in arrival, c wire.Cookie) {
+	a.peer = c.Peer
+	in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkCookieAck})
+	a.establish(in)
+}
+
+// restarts says whether a cookie is that of the peer's restart (action A of
+// RFC 9260, Section 5.2.4), and ends the association if so.
+func (a *assoc) restarts(c wire.Cookie) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateClosed {
+		return true
+	}
+	if a.state != stateEstablished || c.TieTag != a.local.Tag || !a.reflects(c.TiePeer) || a.reflects(c.Peer.Tag) {
+		return false
+	}
+	a.end(sctp.PeerAbort, sctp.ErrRestarted)
+	return true
+}
+
+// accept makes the association that a cookie stands for; nil if there is no
+// room. It comes up after the one that it replaces has been told down.
+func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) *assoc {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || e.full() && replaces == nil {
+		return nil
+	}
+	a := e.newAssoc()
+	a.after = replaces
+	a.peerPort = c.PeerPort
+	a.local = wire.InitParams{Tag: c.Tag, TSN: c.TSN, RWND: uint32(recvWindow(e.m.lim)), Out: ourStreams, In: ourStreams}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e.m.add(a, path{to: in.from}) != nil {
+		return nil
+	}
+	a.acknowledge(in, c)
+	if a.state != stateEstablished {
+		return nil
+	}
+	e.start(a)
+	return a
+}

@@ -1,0 +1,207 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	pionsctp "github.com/pion/sctp"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+const (
+	// pionPort is the SCTP port that pion uses at both ends.
+	pionPort = 5000
+	// pionMTU is the most that pion reads at a time.
+	pionMTU = 8192
+	// ourMTU is the size of the SCTP packets that we send: what fits the IPv6
+	// minimum MTU with IPv6 and UDP headers, as we do not probe for more.
+	ourMTU = ipv6MinMTU - 40 - 8
+	// ipv6MinMTU is what any IPv6 path carries (RFC 8200, Section 5).
+	ipv6MinMTU = 1280
+	// rtoMax bounds how rarely what a peer does not acknowledge is sent again
+	// (RFC 9260, Section 16, has 60 s): a peer that comes back is served soon.
+	rtoMax = 10 * time.Second
+	// connQueue bounds the bytes that lie between the socket and pion.
+	connQueue = 512 << 10
+)
+
+// recvWindow is the receive window that we grant: it holds the largest message
+// and as much again.
+func recvWindow(lim sctp.Limits) int { return max(2*lim.MessageSize, 128<<10) }
+
+// establish hands the association, whose handshake is done, to pion: it takes
+// both sides' INITs as if it had exchanged them itself
+// (draft-hancke-tsvwg-snap). Then it sends what has been queued. a.mu is held.
+func (a *assoc) establish(in arrival) {
+	a.peerTag.Store(a.peer.Tag)
+	a.setPath(path{in.sock, in.to, in.from})
+	if machine := a.m.machine.Now(); !machine.Own(in.from.Addr()) {
+		// Those are on the way to ourselves.
+		a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, machine.Own)
+	}
+	a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, func(ip netip.Addr) bool {
+		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
+	})
+	now := a.m.clock.now()
+	a.makeWays(*a.path.Load(), now)
+	a.conn = newPionConn(a)
+	a.conn.acked.Store(a.m.clock.stamp(now))
+	local, remote := a.local, a.peer
+	remote.RWND = max(remote.RWND, wire.MinRwnd)
+	pion, err := pionsctp.ClientContext(context.Background(),
+		pionsctp.WithNetConn(a.conn),
+		pionsctp.WithLoggerFactory(quiet{}),
+		pionsctp.WithName("udp"),
+		pionsctp.WithMTU(ourMTU),
+		pionsctp.WithEnableInterleaving(false),
+		pionsctp.WithEnableZeroChecksum(true), // the checksum is done here
+		pionsctp.WithMaxReceiveBufferSize(uint32(recvWindow(a.m.lim))),
+		pionsctp.WithRTOMax(float64(rtoMax.Milliseconds())),
+		pionsctp.WithMaxMessageSize(uint32(a.m.lim.MessageSize)),
+		pionsctp.WithSNAP(pionInit(local), pionInit(remote)),
+	)
+	if err != nil {
+		a.end(sctp.ConnectFailed, fmt.Errorf("pion/sctp: %w", err))
+		return
+	}
+	a.conn.pion.Store(pion)
+	a.heard.Store(a.m.clock.stamp(now))
+	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
+	a.calls, a.peer.Cookie, a.misses = nil, nil, 0
+	a.learn()
+	for _, msg := range a.queue.Msgs {
+		if err := a.write(msg); err != nil {
+			break // it is on its way down
+		}
+	}
+	a.poke()
+}
+
+// pionInit is an INIT for pion's eyes. It offers none of pion's extensions,
+// but that checksums need not be computed, which is between pion and us.
+func pionInit(p wire.InitParams) []byte {
+	body := wire.AppendTLV(p.AppendFixed(nil), 0x8001, []byte{0, 0, 0, 1})
+	return wire.AppendChunk(nil, wire.Chunk{Type: wire.ChunkInit, Body: body})
+}
+
+// stream gives pion's stream, opening it if need be. a.mu is held.
+func (a *assoc) stream(sid uint16) (*pionsctp.Stream, error) {
+	if s := a.streams[sid]; s != nil {
+		return s, nil
+	}
+	s, err := a.pion.OpenStream(sid, 0)
+	if err != nil {
+		return nil, err
+	}
+	// A deadline in the past makes reads return at once when there is nothing.
+	_ = s.SetReadDeadline(time.Unix(1, 0))
+	if a.streams == nil {
+		a.streams = make(map[uint16]*pionsctp.Stream)
+	}
+	a.streams[sid] = s
+	a.readers = append(a.readers, s)
+	return s, nil
+}
+
+// write gives a message to pion, which does not block. a.mu is held.
+func (a *assoc) write(msg sctp.Message) error {
+	s, err := a.stream(msg.Stream)
+	if err == nil {
+		_, err = s.WriteSCTP(msg.Data, pionsctp.PayloadProtocolIdentifier(msg.PPID))
+	}
+	if err != nil {
+		return sctp.ErrNoAssoc
+	}
+	return nil
+}
+
+// reap forgets queued messages that the peer has acknowledged. a.mu is held.
+func (a *assoc) reap() {
+	if a.pion == nil {
+		return
+	}
+	n := len(a.queue.Msgs)
+	a.queue.Keep(a.pion.BufferedAmount())
+	if len(a.queue.Msgs) < n {
+		a.taken = a.m.clock.now()
+	}
+}
+
+// shutdownPion lets pion do the shutdown.
+func (a *assoc) shutdownPion() {
+	defer a.ep.wg.Done()
+	a.mu.Lock()
+	pion := a.pion
+	a.mu.Unlock()
+	if pion == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), sctp.GraceTime)
+	defer cancel()
+	_ = pion.Shutdown(ctx)
+	a.poke()
+}
+
+// drain hands the messages that have come to the Handler. It is called by run
+// alone.
+func (a *assoc) drain(readers []*pionsctp.Stream) {
+	if len(readers) == 0 {
+		return
+	}
+	full := a.full.Load()
+	buf := a.m.getBuf()
+	defer a.m.putBuf(buf)
+	defer a.updateWindow()
+	for _, s := range readers {
+		for {
+			n, ppid, err := s.ReadSCTP(*buf)
+			if errors.Is(err, io.ErrShortBuffer) {
+				a.overrun()
+				return
+			}
+			if err != nil {
+				break // nothing (more) there
+			}
+			data, ok := a.conn.unpack((*buf)[:n], a.m.lim.MessageSize)
+			if !ok {
+				a.overrun()
+				return
+			}
+			a.read++
+			a.conn.sack.taken(n)
+			a.conn.reads.Store(a.read)
+			a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
+		}
+	}
+	// The window was shut with nothing missing, and still there was no whole
+	// message to read: then none will come of it.
+	if full != 0 && full == a.read+1 && a.full.CompareAndSwap(full, 0) {
+		a.overrun()
+	}
+}
+
+// updateWindow tells the peer that its window is open again, which pion leaves
+// to the peer to find out by probes (RFC 9260, Section 6.2).
+func (a *assoc) updateWindow() {
+	body := a.conn.sack.update(uint32(recvWindow(a.m.lim)))
+	if body == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateEstablished {
+		a.transmit(a.outPath(), a.peerTag.Load(), wire.Chunk{Type: wire.ChunkSack, Body: body})
+	}
+}
+
+// overrun cuts off a peer that sends a message beyond the limit.
+func (a *assoc) overrun() {
+	a.abort(sctp.Overrun, fmt.Errorf("peer sent a message of more than %d bytes", a.m.lim.MessageSize), wire.CauseOutOfResource)
+}

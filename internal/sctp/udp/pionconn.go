@@ -1,0 +1,246 @@
+package udp
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pion/logging"
+	pionsctp "github.com/pion/sctp"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// pionConn is the connection that pion thinks it has to its peer.
+type pionConn struct {
+	a     *assoc
+	pion  atomic.Pointer[pionsctp.Association]
+	reads counter64
+	sack  lastSack
+	sent  resends
+	acked atomic.Int64 // stamp: when the last SACK came
+	rwnd  uint32       // the peer's at its last SACK; guarded by a.mu
+	opens bool         // that has grown from nearly nothing; guarded by a.mu
+
+	mu     sync.Mutex
+	more   sync.Cond
+	in     [][]byte
+	bytes  int
+	fed    bool
+	opened bool // a SACK that opens the window is or was in the queue
+	closed bool
+
+	big bigChunks
+}
+
+var _ net.Conn = (*pionConn)(nil)
+
+func newPionConn(a *assoc) *pionConn {
+	c := &pionConn{a: a}
+	c.more.L = &c.mu
+	return c
+}
+
+// push gives pion a packet to read. What it has no room for is lost. a.mu is
+// held.
+func (c *pionConn) push(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.bytes+len(b) > connQueue {
+		c.a.m.n.Dropped.Add(1)
+		return
+	}
+	c.opened = c.opened || c.opens
+	c.opens = false
+	c.in = append(c.in, b)
+	c.bytes += len(b)
+	c.more.Signal()
+}
+
+// Read is called by pion's reading goroutine, and not before it has dealt with
+// the packet before: that is when messages may have become readable.
+func (c *pionConn) Read(b []byte) (int, error) {
+	if c.windowOpened() {
+		// A window that opens does not make pion go on as long as anything is
+		// in flight. Anything to send does; what this sends, Write drops.
+		c.pion.Load().ActiveHeartbeat()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fed {
+		c.fed = false
+		c.a.poke()
+	}
+	for len(c.in) == 0 && !c.closed {
+		c.more.Wait()
+	}
+	if c.closed {
+		return 0, io.EOF
+	}
+	n := copy(b, c.in[0])
+	c.bytes -= len(c.in[0])
+	c.in[0] = nil
+	if c.in = c.in[1:]; len(c.in) == 0 {
+		c.in = nil
+	}
+	c.fed = true
+	return n, nil
+}
+
+// Write sends a packet of pion's, with the ports and checksum of the real
+// association. It owns b, which pion has just made.
+func (c *pionConn) Write(b []byte) (int, error) {
+	if len(b) < wire.CommonHeaderLen {
+		return len(b), nil
+	}
+	binary.BigEndian.PutUint16(b, c.a.ep.port)
+	binary.BigEndian.PutUint16(b[2:], c.a.peerPort)
+	again, sackOnly := false, true
+	for rest := b[wire.CommonHeaderLen:]; ; {
+		ch, r, ok := wire.NextChunk(rest)
+		if !ok {
+			break
+		}
+		switch {
+		case ch.Type == wire.ChunkHeartbeat:
+			// pion probes without the Heartbeat Info, which it forgets to
+			// write, and a kernel aborts for that. The heartbeats are ours.
+			return len(b), nil
+		case ch.Type == wire.ChunkSack && len(ch.Body) >= wire.SackHeaderLen:
+			c.onSack(ch.Body)
+		}
+		again = c.sent.again(ch) || again
+		sackOnly = sackOnly && ch.Type == wire.ChunkSack
+		rest = r
+	}
+	c.send(wire.SealPacket(b), again, sackOnly)
+	return len(b), nil
+}
+
+// resends tells packets of pion's that are sent again from new ones. It is used
+// by pion's writing goroutine only.
+type resends struct {
+	any      bool
+	highest  uint32 // TSN
+	shutdown bool
+}
+
+// again notes a packet's chunk and says whether it was sent before.
+func (r *resends) again(c wire.Chunk) bool {
+	switch {
+	case c.Type == wire.ChunkShutdown || c.Type == wire.ChunkShutdownAck:
+		before := r.shutdown
+		r.shutdown = true
+		return before
+	case c.Type != wire.ChunkData || len(c.Body) < wire.DataHeaderLen:
+		return false
+	}
+	tsn := binary.BigEndian.Uint32(c.Body)
+	if r.any && int32(tsn-r.highest) <= 0 {
+		return true
+	}
+	r.any, r.highest = true, tsn
+	return false
+}
+
+// send sends a packet of pion's by the way that is right for it.
+func (c *pionConn) send(b []byte, again, sackOnly bool) {
+	a := c.a
+	w := a.out.Load()
+	if again && c.late(w) {
+		w = a.failover(w)
+	}
+	to := w
+	if r := a.reply.Load(); sackOnly && r != nil {
+		to = r // where the data came from (RFC 9260, Section 6.4)
+	}
+	if a.transmitPacket(to.path.Load(), b) == nil || len(a.ways) < 2 {
+		return
+	}
+	if next := a.failover(to); next != to {
+		_ = a.transmitPacket(next.path.Load(), b)
+	}
+}
+
+// late says whether nothing shows that a way works.
+func (c *pionConn) late(w *way) bool {
+	last := max(c.acked.Load(), w.acked.Load(), w.since.Load())
+	return c.a.m.clock.since(last) >= wayDoubt
+}
+
+// onSack corrects the window by what lies here, and notes when it is shut
+// though nothing is missing.
+func (c *pionConn) onSack(body []byte) {
+	window := binary.BigEndian.Uint32(body[4:])
+	window -= min(window, uint32(c.big.acknowledged(binary.BigEndian.Uint32(body))))
+	binary.BigEndian.PutUint32(body[4:], window)
+	c.sack.keep(body, window)
+	if window == 0 && binary.BigEndian.Uint16(body[8:]) == 0 {
+		c.windowShut()
+	}
+}
+
+// peerWindow notes the peer's window, before pion does.
+func (c *pionConn) peerWindow(window uint32) {
+	c.opens = c.opens || c.rwnd < 2*ourMTU && window >= 2*ourMTU
+	c.rwnd = window
+}
+
+// windowOpened says, once, that pion has dealt with a SACK that opens the
+// peer's window.
+func (c *pionConn) windowOpened() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.opened || len(c.in) > 0 {
+		return false
+	}
+	c.opened = false
+	return true
+}
+
+// windowShut has run look whether a message that cannot be taken is the cause.
+func (c *pionConn) windowShut() {
+	c.a.full.Store(c.reads.Load() + 1)
+	c.a.poke()
+}
+
+// Close is called by pion, with its locks held.
+func (c *pionConn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.in = nil
+	c.more.Broadcast()
+	c.mu.Unlock()
+	c.a.pionEnd.Store(true)
+	c.a.poke()
+	return nil
+}
+
+// The addresses and deadlines are of no use to pion.
+func (c *pionConn) LocalAddr() net.Addr              { return net.UDPAddrFromAddrPort(netip.AddrPort{}) }
+func (c *pionConn) RemoteAddr() net.Addr             { return net.UDPAddrFromAddrPort(netip.AddrPort{}) }
+func (c *pionConn) SetDeadline(time.Time) error      { return nil }
+func (c *pionConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *pionConn) SetWriteDeadline(time.Time) error { return nil }
+
+// quiet is a logger that says nothing: what matters of what pion would log
+// comes as an event or a counter.
+type quiet struct{}
+
+var _ logging.LeveledLogger = quiet{}
+
+func (quiet) NewLogger(string) logging.LeveledLogger { return quiet{} }
+func (quiet) Trace(string)                           {}
+func (quiet) Tracef(string, ...any)                  {}
+func (quiet) Debug(string)                           {}
+func (quiet) Debugf(string, ...any)                  {}
+func (quiet) Info(string)                            {}
+func (quiet) Infof(string, ...any)                   {}
+func (quiet) Warn(string)                            {}
+func (quiet) Warnf(string, ...any)                   {}
+func (quiet) Error(string)                           {}
+func (quiet) Errorf(string, ...any)                  {}

@@ -1,0 +1,185 @@
+package udp
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
+)
+
+// counter64 counts messages for one to write and another to read.
+type counter64 = atomic.Int64
+
+// pion reads no packet of more than 8 KiB, while a peer with a large path MTU
+// (jumbo frames, the loopback interface) may put up to 64 KiB into one DATA
+// chunk, which cannot be split under its one TSN. So what pion gets as user
+// data are records: each chunk's data with its length before it, or for a
+// large chunk a token in its place. A message read from pion is a row of such
+// records. They are filled up to a multiple of recordUnit, so that a flood of
+// tiny chunks uses up the window about as fast as the memory.
+const (
+	recordUnit = 32
+	recordHead = 4
+	recordBig  = 1 << 31
+	// maxRecord is what fits into a packet for pion.
+	maxRecord = (pionMTU - wire.CommonHeaderLen - wire.ChunkHeaderLen - wire.DataHeaderLen) &^ (recordUnit - 1)
+)
+
+// recordLen is the length of the record for n bytes of user data.
+func recordLen(n int) int { return (recordHead + n + recordUnit - 1) &^ (recordUnit - 1) }
+
+// forward gathers the chunks of a packet into packets for pion.
+type forward struct {
+	b    []byte
+	used bool // there has been something
+}
+
+// room makes sure that a chunk of n bytes in all still fits.
+func (f *forward) room(c *pionConn, n int) {
+	f.used = true
+	if len(f.b)+n > pionMTU {
+		f.flush(c)
+	}
+	if f.b == nil {
+		f.b = wire.AppendHeader(make([]byte, 0, min(wire.CommonHeaderLen+n+64, pionMTU)), wire.Header{Src: pionPort, Dst: pionPort, Tag: 0})
+	}
+}
+
+// add puts in a chunk as it is. A SACK too large for pion has lost its use.
+func (f *forward) add(c *pionConn, ch wire.Chunk) {
+	if n := wire.ChunkHeaderLen + wire.Padded(len(ch.Body)); wire.CommonHeaderLen+n <= pionMTU {
+		f.room(c, n)
+		f.b = wire.AppendChunk(f.b, ch)
+	}
+}
+
+// addData puts in a DATA chunk with its user data as a record.
+func (f *forward) addData(c *pionConn, ch wire.Chunk) {
+	head, data := ch.Body[:wire.DataHeaderLen], ch.Body[wire.DataHeaderLen:]
+	n := recordLen(len(data))
+	big := n > maxRecord
+	if big {
+		n = recordUnit
+		ok, next := c.big.put(binary.BigEndian.Uint32(head), data, recvWindow(c.a.m.lim))
+		if !ok {
+			c.a.m.n.Dropped.Add(1)
+			if next {
+				c.windowShut()
+			}
+			return
+		}
+	}
+	size := wire.ChunkHeaderLen + wire.DataHeaderLen + n
+	f.room(c, size)
+	// pion delays a SACK for 200 ms and never sends it along with data. The
+	// peer must have it before it can begin its SHUTDOWN (RFC 9260, Section
+	// 9.2): an element that ended soon after a message would be missed late.
+	if ch.Flags&wire.FlagEnd != 0 || c.sack.small() {
+		ch.Flags |= wire.FlagImmediate
+	}
+	f.b = append(f.b, byte(wire.ChunkData), ch.Flags)
+	f.b = binary.BigEndian.AppendUint16(f.b, uint16(size))
+	f.b = append(f.b, head...)
+	record := len(f.b)
+	if big {
+		f.b = binary.BigEndian.AppendUint32(f.b, recordBig)
+		f.b = append(f.b, head[:4]...)
+	} else {
+		f.b = binary.BigEndian.AppendUint32(f.b, uint32(len(data)))
+		f.b = append(f.b, data...)
+	}
+	f.b = append(f.b, make([]byte, record+n-len(f.b))...)
+}
+
+// flush gives pion what has been gathered.
+func (f *forward) flush(c *pionConn) {
+	if f.b != nil {
+		c.push(f.b)
+		f.b = nil
+	}
+}
+
+// unpack makes a message of records. It fails where the message has more than
+// limit bytes.
+func (c *pionConn) unpack(records []byte, limit int) ([]byte, bool) {
+	out := make([]byte, 0, len(records))
+	for len(records) >= recordUnit {
+		n := binary.BigEndian.Uint32(records)
+		if n == recordBig {
+			out = append(out, c.big.take(binary.BigEndian.Uint32(records[recordHead:]))...)
+			n = 4
+		} else {
+			out = append(out, records[recordHead:recordHead+n]...)
+		}
+		records = records[recordLen(int(n)):]
+	}
+	return out, len(out) <= limit
+}
+
+// bigChunks holds the data of large DATA chunks until the message that they
+// belong to is read. The zero value is ready.
+type bigChunks struct {
+	mu    sync.Mutex
+	data  map[uint32][]byte // by TSN; nil for what has been taken
+	bytes int
+	cum   uint32 // all up to here have been acknowledged
+	any   bool   // cum is known
+}
+
+// put stores a chunk's data, or says that there is no room for it, so that it
+// must come again later, and whether it is the very next one. An empty store
+// has room for any chunk.
+func (s *bigChunks) put(tsn uint32, data []byte, limit int) (ok, next bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.any && int32(tsn-s.cum) <= 0 {
+		return true, false // pion will see that it is a duplicate
+	}
+	if _, ok := s.data[tsn]; ok {
+		return true, false
+	}
+	if s.bytes > 0 && s.bytes+len(data) > limit {
+		return false, s.any && tsn == s.cum+1
+	}
+	if s.data == nil {
+		s.data = make(map[uint32][]byte)
+	}
+	s.data[tsn] = append([]byte(nil), data...)
+	s.bytes += len(data)
+	return true, false
+}
+
+// take gives a chunk's data out. The entry stays until the TSN has been
+// acknowledged, so that a late duplicate is known as one.
+func (s *bigChunks) take(tsn uint32) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, ok := s.data[tsn]
+	if !ok {
+		return nil
+	}
+	s.bytes -= len(data)
+	s.data[tsn] = nil
+	if s.any && int32(tsn-s.cum) <= 0 {
+		delete(s.data, tsn)
+	}
+	return data
+}
+
+// acknowledged notes the cumulative TSN that is being acknowledged, and gives
+// the number of bytes stored.
+func (s *bigChunks) acknowledged(cum uint32) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.any && cum == s.cum {
+		return s.bytes
+	}
+	s.cum, s.any = cum, true
+	for tsn, data := range s.data {
+		if data == nil && int32(tsn-cum) <= 0 {
+			delete(s.data, tsn)
+		}
+	}
+	return s.bytes
+}

@@ -1,0 +1,170 @@
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+// datagrams is what user-space SCTP needs of a bound UDP socket. It is an
+// interface so that tests can put a network in memory under it.
+type datagrams interface {
+	// read waits for one packet and says who sent it and which address of
+	// ours it was sent to. It fails with *unreachableError for a packet of
+	// ours that came back as undeliverable.
+	read(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error)
+	// write sends one packet; from is the source address, or the zero Addr
+	// to let the system choose. It fails only if nothing was sent.
+	write(b []byte, to netip.AddrPort, from netip.Addr) error
+	// local is the bound address, with the port really taken.
+	local() netip.AddrPort
+	close() error
+}
+
+// unreachableError reports that the machine or the network refused a packet
+// of ours: an ICMP error. The quote is the beginning of that packet's payload,
+// as much as there is of it.
+type unreachableError struct {
+	to    netip.AddrPort
+	quote []byte
+	err   error
+}
+
+func (e *unreachableError) Error() string { return fmt.Sprintf("%v is unreachable: %v", e.to, e.err) }
+func (e *unreachableError) Unwrap() error { return e.err }
+
+// socket is a UDP socket of one address family.
+type socket struct {
+	conn *net.UDPConn
+	addr netip.AddrPort
+	oob  []byte
+
+	mu      sync.Mutex
+	refused []*unreachableError
+}
+
+var _ datagrams = (*socket)(nil)
+
+// socketBuffer is what we ask the system to buffer for all associations of a
+// socket; it may give less.
+const socketBuffer = 1 << 20
+
+// listenUDP binds a UDP socket. An IPv6 socket takes no IPv4 packets: each
+// family has a socket of its own, so that addresses mean what they say.
+func listenUDP(addr netip.AddrPort) (*socket, error) {
+	network := "udp6"
+	if addr.Addr().Is4() {
+		network = "udp4"
+	}
+	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetReadBuffer(socketBuffer)
+	_ = conn.SetWriteBuffer(socketBuffer)
+	// The address that a packet was sent to matters where there is a choice.
+	if addr.Addr().Is4() {
+		err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
+	} else {
+		err = ipv6.NewPacketConn(conn).SetControlMessage(ipv6.FlagDst, true)
+	}
+	if err == nil {
+		err = setOptions(conn, addr.Addr().Is4())
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("setting up %v: %w", addr, err)
+	}
+	bound := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return &socket{
+		conn: conn,
+		addr: netip.AddrPortFrom(addr.Addr(), bound.Port()),
+		oob:  make([]byte, 512),
+	}, nil
+}
+
+func (s *socket) local() netip.AddrPort { return s.addr }
+
+func (s *socket) close() error { return s.conn.Close() }
+
+// only one goroutine calls read.
+func (s *socket) read(b []byte) (int, netip.AddrPort, netip.Addr, error) {
+	for {
+		if e := s.nextRefused(); e != nil {
+			return 0, netip.AddrPort{}, netip.Addr{}, e
+		}
+		n, oobn, _, from, err := s.conn.ReadMsgUDPAddrPort(b, s.oob)
+		switch {
+		case err == nil:
+			from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+			return n, from, s.destination(s.oob[:oobn]), nil
+		case errors.Is(err, net.ErrClosed):
+			return 0, netip.AddrPort{}, netip.Addr{}, err
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// A writer met an error that is for us to look at.
+			_ = s.conn.SetReadDeadline(time.Time{})
+		}
+		refused, more := readUnreachable(s.conn)
+		s.mu.Lock()
+		s.refused = append(s.refused, refused...)
+		s.mu.Unlock()
+		if !more && len(refused) == 0 && !errors.Is(err, os.ErrDeadlineExceeded) && !transient(err) {
+			return 0, netip.AddrPort{}, netip.Addr{}, err
+		}
+	}
+}
+
+func (s *socket) nextRefused() *unreachableError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.refused) == 0 {
+		return nil
+	}
+	e := s.refused[0]
+	s.refused = s.refused[1:]
+	return e
+}
+
+// destination reads the address that a packet was sent to.
+func (s *socket) destination(oob []byte) netip.Addr {
+	var ip net.IP
+	if s.addr.Addr().Is4() {
+		var cm ipv4.ControlMessage
+		if cm.Parse(oob) == nil {
+			ip = cm.Dst
+		}
+	} else {
+		var cm ipv6.ControlMessage
+		if cm.Parse(oob) == nil {
+			ip = cm.Dst
+		}
+	}
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+func (s *socket) write(b []byte, to netip.AddrPort, from netip.Addr) error {
+	var oob []byte
+	if from.IsValid() && s.addr.Addr().IsUnspecified() {
+		if from.Is4() {
+			oob = (&ipv4.ControlMessage{Src: from.AsSlice()}).Marshal()
+		} else {
+			oob = (&ipv6.ControlMessage{Src: from.AsSlice()}).Marshal()
+		}
+	}
+	_, _, err := s.conn.WriteMsgUDPAddrPort(b, oob, to)
+	if err != nil && !errors.Is(err, net.ErrClosed) && transient(err) {
+		// That was an earlier packet's error, told to the next caller. Let
+		// the reader look at it, and send ours.
+		_ = s.conn.SetReadDeadline(time.Now())
+		_, _, err = s.conn.WriteMsgUDPAddrPort(b, oob, to)
+	}
+	return err
+}
