@@ -2,7 +2,7 @@ package registrar
 
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 )
 
 // audit is a resynchronisation with a peer (RFC 5353, Section 3.6.3). Instead of

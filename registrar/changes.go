@@ -3,7 +3,7 @@ package registrar
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -70,6 +70,7 @@ func (r *Registrar) publish(c change, why occasion) {
 		r.logf(true, "pool element %v of pool %s, whose home is registrar %v, is set aside: %v", x.ID(), quote(x.Handle()), c.To.Home(), c.Conflict)
 	}
 	switch why {
+	case byHome, adopted:
 	case byElement:
 		r.announceUpdate(enrp.AddPE, x.Handle(), x.PE())
 	case yielded:

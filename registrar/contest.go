@@ -2,7 +2,7 @@ package registrar
 
 import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 

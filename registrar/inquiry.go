@@ -168,6 +168,7 @@ func (q *inquiry) Due(r *Registrar, _ *timer) {
 	case inquiryAsking: // a host that does not answer our call is its home's business
 		q.rest(r)
 		return
+	case inquiryResting:
 	case inquiryAvoided:
 		if r.findForeign(q.key.handle, q.key.id) != nil {
 			r.space.Avoid(q.key.handle, q.key.id, false)

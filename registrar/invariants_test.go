@@ -7,7 +7,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -227,16 +227,11 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 		return // its timer looks at when it was heard
 	}
 	p.state = s
-	after := t.MaxTimeNoResponse
-	switch s {
-	case PeerActive:
-		after = t.MaxTimeLastHeard
-	case PeerYielded:
-		after = 2 * t.MaxTimeNoResponse
-	case PeerTaken:
-		after = 0
+	after := [peerStates]time.Duration{
+		PeerActive: t.MaxTimeLastHeard, PeerSuspect: t.MaxTimeNoResponse, PeerDying: t.MaxTimeNoResponse,
+		PeerYielded: 2 * t.MaxTimeNoResponse, PeerTaken: 0,
 	}
-	r.timers.Arm(&p.watch, p, r.now.Add(after))
+	r.timers.Arm(&p.watch, p, r.now.Add(after[s]))
 }
 
 // Due runs the peer's timers.
@@ -268,7 +263,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 		} else {
 			r.beginTakeover(p)
 		}
-	case PeerTaken:
+	default: // PeerTaken
 		r.takeSome(p)
 	}
 }

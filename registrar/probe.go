@@ -322,6 +322,7 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 		}
 		r.stats.KeepAlivesTimedOut += uint64(p.asked.n)
 		p.fail(r, RemovedNoAck)
+	case probeQueued, probeOver: // without a timer
 	}
 }
 

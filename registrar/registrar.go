@@ -7,7 +7,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/deadline"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -84,7 +84,7 @@ func New(cfg Config) (*Registrar, error) {
 	r.peers.connecting = make(map[uint64]*connector)
 	r.space = handlespace.New(r.rand)
 	l := &cfg.Limits
-	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes})
+	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes, Alike: maxAlike})
 	r.roster, r.known = ledger.NewRoster[note](r.id), r.ledger.Handle
 	return r, nil
 }
@@ -177,7 +177,13 @@ func (r *Registrar) onTick(until time.Time) {
 	if until.IsZero() || until.After(r.now) {
 		until = r.now
 	}
-	r.timers.Run(r, until, maxTimersPerTick)
+	for range maxTimersPerTick {
+		t, owner := r.timers.Next(until)
+		if t == nil {
+			return
+		}
+		owner.Due(r, t)
+	}
 }
 
 func (r *Registrar) onStop() {

@@ -9,7 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -153,7 +153,7 @@ func (r *Registrar) enter(a *client, m *asap.Registration, pe *handlespace.Eleme
 		return nil, &c
 	}
 	x := c.Entry
-	if had == nil {
+	if c.From != r.roster {
 		newElement(x)
 		c.Visible = true
 		r.stats.Registrations++
@@ -212,12 +212,20 @@ func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Eleme
 	return pe
 }
 
+// maxAlike bounds the pools whose handles differ in case only, of which there
+// could be very many. DNS can tell them apart only by exact case, so that
+// nobody has use for more than a few.
+const maxAlike = 64
+
 // causeOf is the error cause for an element that the ledger refuses: the limits have
 // no room, or it does not fit its pool (RFC 5354, Sections 3.12.6 to 3.12.9).
 func causeOf(err error) rserpool.Cause {
 	var ie *handlespace.InconsistentError
-	if !errors.As(err, &ie) {
+	switch {
+	case errors.Is(err, ledger.ErrFull):
 		return rserpool.Cause{Code: rserpool.CauseLackOfResources}
+	case !errors.As(err, &ie):
+		return rserpool.Cause{Code: rserpool.CauseUnspecified}
 	}
 	c := rserpool.Cause{Code: ie.Cause}
 	switch ie.Cause {

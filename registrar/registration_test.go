@@ -10,7 +10,6 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
-	"github.com/rserpool/coredns-rserpool/registrar/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -386,16 +385,16 @@ func TestLimits(t *testing.T) {
 			}
 			return string(b)
 		}
-		for i := range ledger.MaxAlike {
+		for i := range maxAlike {
 			w.recv(1, reg(twin(i), 1, "10.0.0.1"))
 		}
 		w.trace = nil
-		w.recv(1, reg(twin(ledger.MaxAlike), 1, "10.0.0.1"))
+		w.recv(1, reg(twin(maxAlike), 1, "10.0.0.1"))
 		w.recv(1, reg(twin(1), 2, "10.0.0.1"))
 		w.recv(1, dereg(twin(2), 1))
-		w.recv(1, reg(twin(ledger.MaxAlike), 1, "10.0.0.1"))
-		w.want("1 < registration rejected "+twin(ledger.MaxAlike)+":1 cause 6", "1 < registration granted "+twin(1)+":2",
-			"1 < deregistration "+twin(2)+":1", "1 < registration granted "+twin(ledger.MaxAlike)+":1")
+		w.recv(1, reg(twin(maxAlike), 1, "10.0.0.1"))
+		w.want("1 < registration rejected "+twin(maxAlike)+":1 cause 6", "1 < registration granted "+twin(1)+":2",
+			"1 < deregistration "+twin(2)+":1", "1 < registration granted "+twin(maxAlike)+":1")
 	})
 	t.Run("element size", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{ElementSize: 50}))

@@ -55,11 +55,10 @@ func (r *Registrar) beginTakeover(p *peer) {
 // stopTakeover: the peer has been heard, or another registrar takes it over.
 func (r *Registrar) stopTakeover(p *peer, s PeerState) {
 	p.takeover = nil
-	switch s {
-	case PeerActive:
-		r.stats.Takeovers.Stopped++
-	case PeerYielded:
+	if s == PeerYielded {
 		r.stats.Takeovers.Lost++
+	} else {
+		r.stats.Takeovers.Stopped++
 	}
 }
 

@@ -38,7 +38,7 @@ func (t *transfer) goesOn(r *Registrar, m *enrp.HandleTableResponse) bool {
 		n += len(m.Pools[i].Elements)
 	}
 	t.elements += n
-	return n > 0 && t.elements <= transferTwice*r.cfg.Limits.Elements && !t.tooLong(r.now)
+	return n > 0 && t.elements <= transferTwice*r.ledger.Limits.Elements && !t.tooLong(r.now)
 }
 
 // giveUpTransfer counts and tells a transfer from p that does not come to an end.

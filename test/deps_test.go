@@ -37,6 +37,8 @@ var rules = []struct {
 	{pkg: "internal/netaddr", only: []string{}},
 	{pkg: "internal/setting", only: []string{}},
 	{pkg: "internal/multicast", only: []string{}},
+	{pkg: "registrar/internal/ledger", only: []string{"enrp", "registrar/handlespace", "rserpool"}},
+	{pkg: "registrar/internal/deadline", only: []string{}},
 	{pkg: "registrar/handlespace", only: []string{"rserpool"}, deny: []string{"net", "os", "log"}},
 	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "enrp", "internal/setting", "internal/tlv", "registrar/handlespace", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
 	{pkg: "asap/endpoint", only: []string{"asap", "internal/netaddr", "internal/sctp", "internal/sctp/localaddr", "internal/sctp/stack", "rserpool"}},

@@ -104,20 +104,22 @@ func (o *order) key(m *members, slot uint32, turn uint64) (key, bool) {
 		return key{^o.rule.value(m, slot), turn}, true
 	case lowest:
 		return key{o.rule.value(m, slot), turn}, true
+	default: // inTurn
+		return key{0, turn}, true
 	}
-	return key{0, turn}, true
 }
 
 // selected returns what a selection of the item yields.
 func (o *order) selected(m *members, it item) Selected {
-	value := it.hi
+	e := m.elems[it.slot]
 	switch o.rule.kind {
 	case inWeightedTurn:
-		value = uint64(m.notes[it.slot].weight)
+		return Selected{e, uint64(m.notes[it.slot].weight)}
 	case highest:
-		value = ^it.hi
+		return Selected{e, ^it.hi}
+	default:
+		return Selected{e, it.hi}
 	}
-	return Selected{m.elems[it.slot], value}
 }
 
 func (o *order) pick(m *members, dst []Selected, n int, f Families) []Selected {

@@ -107,15 +107,14 @@ func (q *Queue[R]) down(i int) {
 	}
 }
 
-// Run tells the owners of at most n timers that are due until a time, in order.
-func (q *Queue[R]) Run(r R, until time.Time, n int) {
-	for range n {
-		t := q.First()
-		if t == nil || t.at.After(until) {
-			return
-		}
-		owner := t.owner
-		q.Stop(t) // first, so that there is progress whatever happens
-		owner.Due(r, t)
+// Next stops the timer that is due first, if it is due until a time, and returns it with
+// its owner, who is to be told; nil if there is none.
+func (q *Queue[R]) Next(until time.Time) (*Timer[R], Owner[R]) {
+	t := q.First()
+	if t == nil || t.at.After(until) {
+		return nil, nil
 	}
+	owner := t.owner
+	q.Stop(t)
+	return t, owner
 }

@@ -5,12 +5,14 @@ const module = "github.com/rserpool/coredns-rserpool/"
 // Cores are the protocol cores and the codecs: events and the time go in, actions
 // come out, and the same events give the same actions.
 var Cores = map[string]Core{
-	module + "asap":                  {},
-	module + "internal/tlv":          {},
-	module + "asap/pe":               {Drivers: []string{"element.go"}},
-	module + "asap/pu":               {Drivers: []string{"user.go"}},
-	module + "enrp":                  {},
-	module + "registrar":             {},
-	module + "registrar/handlespace": {Locks: true}, // DNS queries read it from many goroutines
-	module + "rserpool":              {},
+	module + "asap":                        {},
+	module + "internal/tlv":                {},
+	module + "asap/pe":                     {Drivers: []string{"element.go"}},
+	module + "asap/pu":                     {Drivers: []string{"user.go"}},
+	module + "enrp":                        {},
+	module + "registrar":                   {},
+	module + "registrar/handlespace":       {Locks: true}, // DNS queries read it from many goroutines
+	module + "registrar/internal/deadline": {},
+	module + "registrar/internal/ledger":   {},
+	module + "rserpool":                    {},
 }

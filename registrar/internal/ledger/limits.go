@@ -5,16 +5,14 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Limits bound the ledger. See registrar.Limits, which has them by the same names.
+// Limits bound the ledger. See registrar.Limits, which has the first four by the same
+// names.
 type Limits struct {
 	Pools, Elements           int
 	HandleBytes, ElementBytes int
+	// Alike bounds the pools whose handles differ in ASCII case only.
+	Alike int
 }
-
-// MaxAlike bounds the pools whose handles differ in case only, of which there
-// could be very many. DNS can tell them apart only by exact case, so that
-// nobody has use for more than a few.
-const MaxAlike = 64
 
 // Used is how much of the limits is in use.
 func (l *Ledger[N]) Used() Limits {
@@ -39,7 +37,7 @@ func (l *Ledger[N]) room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolEl
 // roomForPool reports whether the pool is there, or can be.
 func (l *Ledger[N]) roomForPool(h rserpool.PoolHandle) bool {
 	return l.pools[h] != nil || len(l.pools) < l.Limits.Pools &&
-		l.handleBytes+handlespace.HandleSize(h) <= l.Limits.HandleBytes && l.space.Alike(h) < MaxAlike
+		l.handleBytes+handlespace.HandleSize(h) <= l.Limits.HandleBytes && l.space.Alike(h) < l.Limits.Alike
 }
 
 // size is about how many bytes an element takes beside those that each one does.

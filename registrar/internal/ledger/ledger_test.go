@@ -16,7 +16,7 @@ const own, peer = 0x10000001, 0x20000002
 
 func newLedger() *Ledger[int] {
 	space := handlespace.New(rand.New(rand.NewPCG(1, 2)))
-	return New[int](space, Limits{Pools: 4, Elements: 8, HandleBytes: 1 << 20, ElementBytes: 1 << 20})
+	return New[int](space, Limits{Pools: 4, Elements: 8, HandleBytes: 1 << 20, ElementBytes: 1 << 20, Alike: 4})
 }
 
 func element(id rserpool.PEID, policy rserpool.PolicyType) *handlespace.Element {
@@ -170,7 +170,7 @@ func TestRandom(t *testing.T) {
 // A move is never refused: neither full limits nor a conflict lose the element.
 func TestMove(t *testing.T) {
 	l := newLedger()
-	l.Limits = Limits{Pools: 1, Elements: 2, HandleBytes: 1 << 10, ElementBytes: 2 * size(&element(1, 0).PoolElement)}
+	l.Limits = Limits{Pools: 1, Elements: 2, HandleBytes: 1 << 10, ElementBytes: 2 * size(&element(1, 0).PoolElement), Alike: 4}
 	ours, theirs := NewRoster[int](own), NewRoster[int](peer)
 	for id := rserpool.PEID(1); id <= 2; id++ {
 		if _, err := l.Put(ours, "p", element(id, rserpool.RoundRobin), Refuse); err != nil {

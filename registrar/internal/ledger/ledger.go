@@ -90,9 +90,6 @@ func (l *Ledger[N]) Handle(b []byte) rserpool.PoolHandle {
 	return ""
 }
 
-// Has reports whether the pool has an element, of any home.
-func (l *Ledger[N]) Has(h rserpool.PoolHandle) bool { return l.pools[h] != nil }
-
 // Find returns the entry of an element, nil if there is none.
 func (l *Ledger[N]) Find(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 	if p := l.pools[h]; p != nil {
