@@ -80,7 +80,7 @@ func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
 			return 0, err
 		}
 	}
-	carrier := kind(t.cfg.Via)
+	carrier := t.cfg.Via
 	if to.TCP {
 		carrier = sctp.TCP
 	}

@@ -6,7 +6,7 @@ import (
 
 // openStack opens the machine's transports.
 func openStack(cfg TransportConfig) (ListenFunc, func() error, error) {
-	stack, err := stack.New(stack.Config{Only: mode(cfg.Via), EncapPort: cfg.EncapPort, Logf: cfg.Logf})
+	stack, err := stack.New(stack.Config{Only: cfg.Via, EncapPort: cfg.EncapPort, Logf: cfg.Logf})
 	if err != nil {
 		return nil, nil, err
 	}

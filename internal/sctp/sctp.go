@@ -5,39 +5,26 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Kind says what carries an association.
-type Kind uint8
+type Kind = rserpool.Via
 
 // The kinds of association.
 const (
-	// Any lets the endpoint choose: the first kind that answers.
-	Any Kind = iota
-	// Kernel is the operating system's SCTP, be it straight over IP or
+	// Any lets the endpoint choose: the first kind of SCTP that answers.
+	Any = rserpool.ViaAuto
+	// Kernel is the operating system's SCTP, either directly over IP or
 	// encapsulated by the kernel itself.
-	Kernel
+	Kernel = rserpool.ViaKernel
 	// UDP is user-space SCTP encapsulated in UDP (RFC 6951).
-	UDP
-	// TCP is a TCP connection, which counts as an association for pool
-	// users' requests (RFC 5352, Section 3.3).
-	TCP
+	UDP = rserpool.ViaUDP
+	// TCP is a TCP connection, which counts as an association for requests of
+	// pool users (RFC 5352, Section 3.3).
+	TCP = rserpool.ViaTCP
 )
-
-// String names a kind as configuration does.
-func (k Kind) String() string {
-	switch k {
-	case Any:
-		return "any"
-	case Kernel:
-		return "kernel"
-	case UDP:
-		return "udp"
-	case TCP:
-		return "tcp"
-	}
-	return fmt.Sprintf("kind %d", uint8(k))
-}
 
 // EncapPort is the UDP port of SCTP in UDP (RFC 6951, Section 5.1).
 const EncapPort = 9899

@@ -7,10 +7,10 @@ import (
 
 // Config configures a Stack. The zero value is a good client.
 type Config struct {
-	// Only, if not Any, is the one kind of SCTP to offer: Kernel or UDP. With Any
-	// there is SCTP in UDP in user space, and beside it the kernel's where the
-	// kernel has it. If the kernel itself serves the encapsulation port
-	// (net.sctp.udp_port), user space leaves that port to it.
+	// Only, if not Any, is the one transport to offer beside TCP. With Any there is
+	// SCTP in UDP in user space, and kernel SCTP if the kernel has it. If the
+	// kernel itself serves the encapsulation port (net.sctp.udp_port), user space
+	// leaves that port to it.
 	Only sctp.Kind
 	// EncapPort is the local UDP port of user-space SCTP, shared by all
 	// endpoints of the Stack; 0 takes a free one, as clients and pool

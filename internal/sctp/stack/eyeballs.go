@@ -52,6 +52,9 @@ func (e *endpoint) race(to sctp.Dest) sctp.AssocID {
 		// the other.
 		kinds = append(kinds, kindEndpoint{kinds[0].Endpoint, sctp.UDP})
 	}
+	if len(kinds) == 0 {
+		return e.failed(errors.New("only TCP is offered here, and the peer is to be reached over SCTP"))
+	}
 	if len(kinds) == 1 {
 		to.Kind = kinds[0].kind
 		return kinds[0].Connect(to)

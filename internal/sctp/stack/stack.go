@@ -2,7 +2,6 @@ package stack
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -51,15 +50,8 @@ func New(cfg Config) (*Stack, error) {
 		s.machine = localaddr.New(cfg.Logf)
 	}
 	s.tcp.Logf, s.kernelN.Logf = cfg.Logf, cfg.Logf
-	user := true
-	switch cfg.Only {
-	case sctp.UDP:
-	case sctp.Kernel, sctp.Any:
-		s.kernel = kernel.Supported()
-		user = cfg.Only == sctp.Any
-	default:
-		return nil, fmt.Errorf("%v is no kind of SCTP", cfg.Only)
-	}
+	user := cfg.Only == sctp.Any || cfg.Only == sctp.UDP
+	s.kernel = (cfg.Only == sctp.Any || cfg.Only == sctp.Kernel) && kernel.Supported()
 	switch {
 	case cfg.Only == sctp.Kernel && !s.kernel:
 		return nil, errNoKernel

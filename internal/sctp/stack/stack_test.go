@@ -60,6 +60,20 @@ func TestStackModes(t *testing.T) {
 	}
 }
 
+// TestStackOnlyTCP connects by TCP, and cannot by SCTP.
+func TestStackOnlyTCP(t *testing.T) {
+	cfg := sctptest.On("127.0.0.1:0")
+	cfg.TCP = true
+	y := stackSite(t, newStack(t, Config{Only: sctp.UDP}), cfg)
+	x := stackSite(t, newStack(t, Config{Only: sctp.TCP}), sctptest.On("127.0.0.1:0"))
+	x.Connect(sctp.Dest{Addrs: y.LocalAddrs(), Kind: sctp.TCP})
+	x.Next(sctp.Up)
+	a := x.Connect(sctp.Dest{Addrs: y.LocalAddrs()})
+	if ev := x.Next(sctp.Down); ev.Assoc != a || ev.Reason != sctp.ConnectFailed || ev.Err == nil {
+		t.Errorf("Got %v, want ConnectFailed of %d and why", ev, a)
+	}
+}
+
 // TestStackWildcard listens on all addresses, and is called at several.
 func TestStackWildcard(t *testing.T) {
 	s := newStack(t, Config{Only: sctp.UDP})
