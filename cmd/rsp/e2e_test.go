@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -78,13 +79,17 @@ func registryAt(t *testing.T, port, encap uint16) *registry {
 
 func startRegistry(t *testing.T, cfg host.Config) *registry {
 	t.Helper()
-	h, err := host.New(cfg)
-	if err == nil {
-		err = h.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	var h *host.Host
+	eventually(t, "the former registrar has left its ports", func() bool {
+		var err error
+		if h, err = host.New(cfg); err == nil {
+			err = h.Start()
+		}
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], cfg.Encap)}
 	t.Cleanup(r.close)
 	return r

@@ -106,6 +106,7 @@ func TestTermEndsRest(t *testing.T) {
 			p := startRSP(t, register(r, startScript(t, `setsid sleep 600 >/dev/null 2>&1 & echo "daemon $!."`)...)...)
 			r.has(t, "web", 1)
 			server, daemon := p.process("server"), p.process("daemon")
+			eventually(t, "the daemon has its process group", func() bool { g, _ := syscall.Getpgid(daemon); return g == daemon })
 			p.signal(sig)
 			if status := p.wait(); status != 128+int(sig) {
 				t.Errorf("status %d, want %d", status, 128+int(sig))
