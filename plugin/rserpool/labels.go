@@ -1,6 +1,10 @@
 package rserpool
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
+)
 
 // labels is the part of a name below its zone, with escapes undone.
 type labels struct {
@@ -102,28 +106,8 @@ func wireLen(name string) int {
 	return n
 }
 
-// equalFold compares as DNS does (RFC 4343): only ASCII letters have case.
-func equalFold[B []byte | string](b B, s string) bool {
-	if len(b) != len(s) {
-		return false
-	}
-	for i := range len(s) {
-		if lower(b[i]) != lower(s[i]) {
-			return false
-		}
-	}
-	return true
-}
-
 func hasPrefixFold(b []byte, prefix string) bool {
-	return len(b) >= len(prefix) && equalFold(b[:len(prefix)], prefix)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c |= 0x20
-	}
-	return c
+	return len(b) >= len(prefix) && ascii.EqualFold(b[:len(prefix)], prefix)
 }
 
 // hasSuffixName reports whether the fully qualified name lies in the zone or
@@ -133,7 +117,7 @@ func hasSuffixName(name, zone string) bool {
 		return strings.HasSuffix(name, ".")
 	}
 	at := len(name) - len(zone)
-	if at < 0 || !equalFold(name[at:], zone) {
+	if at < 0 || !ascii.EqualFold(name[at:], zone) {
 		return false
 	}
 	if at == 0 {

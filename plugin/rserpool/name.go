@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"strings"
 
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -137,7 +138,7 @@ func protocol(label []byte) rserpool.TransportType {
 		return 0
 	}
 	for _, p := range protocols {
-		if equalFold(label[1:], p.name) {
+		if ascii.EqualFold(label[1:], p.name) {
 			return p.transport
 		}
 	}

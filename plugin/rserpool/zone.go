@@ -8,6 +8,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
@@ -70,7 +71,7 @@ func (z *zone) apexOf(qname string) string { return qname[len(qname)-len(z.name)
 // it, else nil.
 func (z *zone) server(qname string) *nameserver {
 	for i := range z.servers {
-		if s := &z.servers[i]; s.inZone && equalFold(qname, s.name) {
+		if s := &z.servers[i]; s.inZone && ascii.EqualFold(qname, s.name) {
 			return s
 		}
 	}

@@ -420,25 +420,6 @@ func TestTableGrowsAndShrinks(t *testing.T) {
 	check(0, 0)
 }
 
-func TestCapitals(t *testing.T) {
-	for c := range 256 {
-		for i := range 8 {
-			const rest = 0x7a5b4041dac1005a
-			shift := 8 * i
-			w := uint64(rest)&^(0xff<<shift) | uint64(c)<<shift
-			var want uint64
-			for j := range 8 {
-				if b := byte(w >> (8 * j)); b != lower(b) {
-					want |= 0x80 << (8 * j)
-				}
-			}
-			if got := capitals(w); got != want {
-				t.Errorf("capitals(%#x) = %#x, want %#x", w, got, want)
-			}
-		}
-	}
-}
-
 // TestMemoryReturns: a pool that was large once does not stay so.
 func TestMemoryReturns(t *testing.T) {
 	const many, few, limit = 5000, 20, 128

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
 )
 
 // shards is how many parts the table has, as a power of two. Each grows by
@@ -48,18 +50,15 @@ func (t *table) init() { t.seed = maphash.MakeSeed() }
 
 func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>(64-shardBits)] }
 
-// octets is a name in either form, so that nobody has to convert one.
-type octets interface{ string | []byte }
-
 // find returns the node of a name of any case with its hash, nil if there is
 // none.
-func find[T octets](t *table, hash uint64, name T) *node {
+func find[T ascii.Octets](t *table, hash uint64, name T) *node {
 	buckets := t.shard(hash).buckets.Load()
 	if buckets == nil {
 		return nil
 	}
 	for n := (*buckets)[hash&uint64(len(*buckets)-1)].Load(); n != nil; n = n.next {
-		if n.hash == hash && (n.key == string(name) || equalFold(n.key, name)) {
+		if n.hash == hash && (n.key == string(name) || ascii.EqualFold(n.key, name)) {
 			return n
 		}
 	}
@@ -67,7 +66,7 @@ func find[T octets](t *table, hash uint64, name T) *node {
 }
 
 // exact returns the pool whose handle is name to the byte, nil if none is.
-func exact[T octets](n *node, name T) *Pool {
+func exact[T ascii.Octets](n *node, name T) *Pool {
 	if n.pool == nil || string(n.pool.handle) == string(name) {
 		return n.pool
 	}
@@ -101,7 +100,7 @@ func (n *node) setPools(pools []*Pool) {
 
 // add enters a pool under its handle and counts it for the names above it.
 func (t *table) add(p *Pool) {
-	key := fold(string(p.handle))
+	key := ascii.Fold(string(p.handle))
 	t.update(key, func(n *node) {
 		pools := n.pools()
 		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
@@ -114,7 +113,7 @@ func (t *table) add(p *Pool) {
 
 // remove undoes add.
 func (t *table) remove(p *Pool) {
-	key := fold(string(p.handle))
+	key := ascii.Fold(string(p.handle))
 	t.update(key, func(n *node) {
 		pools := n.pools()
 		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
@@ -127,7 +126,7 @@ func (t *table) remove(p *Pool) {
 
 // replace puts a pool in the place of another one with the same handle.
 func (t *table) replace(p, next *Pool) {
-	t.update(fold(string(p.handle)), func(n *node) {
+	t.update(ascii.Fold(string(p.handle)), func(n *node) {
 		pools := n.pools()
 		i, _ := slices.BinarySearchFunc(pools, p, byHandle)
 		pools[i] = next
@@ -280,92 +279,29 @@ func isName(name string) bool {
 
 // hash returns the hash of a name with ASCII case folded.
 func (t *table) hash(name []byte) uint64 {
-	if hasUpper(name) {
+	if ascii.HasUpper(name) {
 		return hashFolded(t.seed, name)
 	}
 	return maphash.Bytes(t.seed, name)
 }
 
 func (t *table) hashString(name string) uint64 {
-	if hasUpper(name) {
+	if ascii.HasUpper(name) {
 		return hashFolded(t.seed, name)
 	}
 	return maphash.String(t.seed, name)
 }
 
 // hashFolded goes by parts, so that long names need no memory.
-func hashFolded[T octets](seed maphash.Seed, name T) uint64 {
+func hashFolded[T ascii.Octets](seed maphash.Seed, name T) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	var buf [128]byte
 	for len(name) > 0 {
 		n := copy(buf[:], name)
-		toLower(buf[:n])
+		ascii.ToLower(buf[:n])
 		h.Write(buf[:n])
 		name = name[n:]
 	}
 	return h.Sum64()
-}
-
-// hasUpper reports whether there are ASCII capitals in b.
-func hasUpper[T octets](b T) bool {
-	for ; len(b) >= 8; b = b[8:] {
-		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-		if capitals(w) != 0 {
-			return true
-		}
-	}
-	for i := range len(b) {
-		if b[i] != lower(b[i]) {
-			return true
-		}
-	}
-	return false
-}
-
-// capitals sets bit 7 of those of eight bytes that are ASCII capitals, and no
-// other bit.
-func capitals(w uint64) uint64 {
-	const ones = 0x0101010101010101
-	low := w & (0x7f * ones)
-	fromA := low + (0x80-'A')*ones     // bit 7 is set in bytes of at least 'A',
-	beyondZ := low + (0x80-'Z'-1)*ones // and in those above 'Z'
-	return fromA &^ beyondZ &^ w & (0x80 * ones)
-}
-
-// fold returns the name with ASCII case folded; itself if that changes nothing.
-func fold(name string) string {
-	if !hasUpper(name) {
-		return name
-	}
-	b := []byte(name)
-	toLower(b)
-	return string(b)
-}
-
-func toLower(b []byte) {
-	for i, c := range b {
-		b[i] = lower(c)
-	}
-}
-
-// equalFold reports whether name is key but for case.
-func equalFold[T octets](key string, name T) bool {
-	if len(key) != len(name) {
-		return false
-	}
-	for i := range len(name) {
-		if key[i] != lower(name[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
 }
