@@ -41,7 +41,7 @@ func addrPorts(t *rserpool.Transport) []netip.AddrPort {
 	return list
 }
 
-func callKey(to []netip.AddrPort) string {
+func addrsKey(to []netip.AddrPort) string {
 	var b []byte
 	for _, a := range to {
 		b = a.AppendTo(b)

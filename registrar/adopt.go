@@ -11,7 +11,7 @@ import (
 // adopt makes another registrar's element our own. A probe calls it, at its
 // ASAP transport, and sends it a keep-alive with the H flag. An element without
 // an ASAP transport cannot be called: it is gone, unless it registers anew.
-func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
+func (r *Registrar) adopt(f *entry, probes probesAt) {
 	if !f.PE().ASAPTransport.Present() {
 		r.stats.Removed[RemovedUnreachable]++
 		r.vacate(f, nil, ended)
@@ -20,7 +20,7 @@ func (r *Registrar) adopt(f *entry, calls map[string]*probe) {
 	for c := f.Note.claim; c != nil; c = c.next {
 		r.timers.Stop(&c.timer) // the former home is not asked again
 	}
-	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), calls)
+	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), probes)
 	r.awaitFarewell(e)
 }
 
@@ -35,36 +35,36 @@ func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element 
 
 // becomeHome takes an element for our own that has not registered with us, and has
 // it probed.
-func (r *Registrar) becomeHome(c change, calls map[string]*probe) *element {
+func (r *Registrar) becomeHome(c change, probes probesAt) *element {
 	r.publish(c, adopted)
 	e := newElement(c.Entry)
 	e.ownASAP, e.adopt = true, true
 	if pe := e.PE(); !pe.Expires.IsZero() {
 		r.timers.Arm(&e.life, e, pe.Expires)
 	}
-	r.probeAdopted(e, calls)
+	r.probeAdopted(e, probes)
 	return e
 }
 
 // probeAdopted has an element that has no association called, together with
 // those that take calls at the same place.
-func (r *Registrar) probeAdopted(e *element, calls map[string]*probe) {
-	to := r.callAddrs(e)
-	key := callKey(to) + strconv.Itoa(int(e.PE().EncapPort))
-	p := calls[key]
+func (r *Registrar) probeAdopted(e *element, probes probesAt) {
+	to := r.asapAddrs(e)
+	key := addrsKey(to) + strconv.Itoa(int(e.PE().EncapPort))
+	p := probes[key]
 	if p == nil || p.state == probeOver {
 		p = &probe{to: to, host: to, adopted: true, encap: e.PE().EncapPort}
 		if p.encap != 0 {
 			p.via = ViaUDP
 		}
-		calls[key] = p
+		probes[key] = p
 		r.stats.Probes++
 		r.probing++
-		p.take(e)
+		p.add(e)
 		r.queueProbe(p)
 		return
 	}
-	p.take(e)
+	p.add(e)
 	if p.state == probeAsking {
 		p.fill(r)
 	}

@@ -63,7 +63,7 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 // association to us has perhaps been told that we are its home, while the peer
 // could not be: it is asked before.
 func (r *Registrar) sweepSome(p *peer) {
-	calls := make(map[string]*probe)
+	probes := make(probesAt)
 	defer r.runProbes()
 	for range moveBatch {
 		e := p.audit.sweep.Next()
@@ -77,7 +77,7 @@ func (r *Registrar) sweepSome(p *peer) {
 			p.audit.swept++
 			r.stats.Swept++
 			if r.clientAt(anySCTP, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
-				r.adopt(e, calls)
+				r.adopt(e, probes)
 			} else {
 				r.removeForeign(e)
 			}

@@ -139,8 +139,8 @@ func (r *Registrar) awaitFarewell(e *element) {
 	}
 }
 
-// takeClaims takes the claims from an element.
-func (r *Registrar) takeClaims(on *entry) *claim {
+// endClaims takes the claims from an element.
+func (r *Registrar) endClaims(on *entry) *claim {
 	first := on.Note.claim
 	on.Note.claim = nil
 	for c := first; c != nil; c = c.next {
@@ -187,7 +187,7 @@ func (r *Registrar) dropOwnClaim(on *entry, a *client) {
 
 // refuseClaims refuses all claims: the element lives.
 func (r *Registrar) refuseClaims(on *entry) {
-	for c := r.takeClaims(on); c != nil; c = c.next {
+	for c := r.endClaims(on); c != nil; c = c.next {
 		r.refuseClaim(c)
 	}
 }

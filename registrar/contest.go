@@ -16,7 +16,7 @@ func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, ho
 	case how == inDownload && r.ledger.Find(h, pe.ID) == nil && pe.ASAPTransport.Present():
 		own := r.adoptable(pe)
 		if c, err := r.ledger.Put(r.roster, h, own, ledger.SetAside); err == nil {
-			r.becomeHome(c, r.start.calls)
+			r.becomeHome(c, r.start.probes)
 		}
 	case how == inUpdate && e != nil:
 		// Handed over by one that the element may hold for its home, having been

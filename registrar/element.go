@@ -115,20 +115,20 @@ func (e *element) Due(r *Registrar, t *timer) {
 	r.keepAliveDue(e)
 }
 
-// own makes a the element's association, whatever cared for it before.
-func (r *Registrar) own(e *element, a *client) {
+// supervise makes a the element's association, whatever cared for it before.
+func (r *Registrar) supervise(e *element, a *client) {
 	if e.assoc == a {
 		return
 	}
-	r.disown(e)
+	r.unsupervise(e)
 	e.assoc = a
 	a.elements.push(e)
 	r.leaveIdle(a)
 	r.extend(e)
 }
 
-// disown takes the element from its association or probe.
-func (r *Registrar) disown(e *element) {
+// unsupervise takes the element from its association or probe.
+func (r *Registrar) unsupervise(e *element) {
 	e.unlink()
 	if a := e.assoc; a != nil {
 		e.assoc = nil
@@ -154,5 +154,5 @@ func (r *Registrar) letGo(e *element) {
 	r.timers.Stop(&e.keepAlive)
 	r.timers.Stop(&e.life)
 	r.await(e, nil)
-	r.disown(e)
+	r.unsupervise(e)
 }

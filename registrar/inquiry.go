@@ -41,16 +41,16 @@ const (
 
 // inquiries are all that are not over.
 type inquiries struct {
-	all   map[inquiryKey]*inquiry
-	calls map[uint64]*inquiry
+	all        map[inquiryKey]*inquiry
+	connecting map[uint64]*inquiry
 }
 
 const (
 	// maxInquiries bounds the inquiries: those that ask, and those whose elements
 	// are left out. Reports of further elements are ignored.
 	maxInquiries = 1024
-	// maxInquiryCalls bounds the calls that are under way for them.
-	maxInquiryCalls = 64
+	// maxInquiryConnects bounds the calls that are under way for them.
+	maxInquiryConnects = 64
 	// avoidTime is how long an element is left out of answers. Its home finds out
 	// within two keep-alive intervals, and a timeout, whether it lives.
 	avoidTime = 30 * time.Second
@@ -68,7 +68,7 @@ func (r *Registrar) inquire(f *entry) {
 	t.Addrs = r.ofHost(t.Addrs)
 	to := addrPorts(&t)
 	a := r.clientAt(anySCTP, to, f.PE().EncapPort)
-	if a == nil && len(r.inquiries.calls) >= maxInquiryCalls {
+	if a == nil && len(r.inquiries.connecting) >= maxInquiryConnects {
 		return
 	}
 	r.inquiries.all[key] = q
@@ -79,7 +79,7 @@ func (r *Registrar) inquire(f *entry) {
 	}
 	r.refs++
 	q.ref = r.refs
-	r.inquiries.calls[q.ref] = q
+	r.inquiries.connecting[q.ref] = q
 	via := Via(0)
 	if f.PE().EncapPort != 0 {
 		via = ViaUDP
@@ -89,7 +89,7 @@ func (r *Registrar) inquire(f *entry) {
 
 // calling: the host has named the association of the call, or has none.
 func (q *inquiry) calling(r *Registrar, ev Connecting) {
-	delete(r.inquiries.calls, q.ref)
+	delete(r.inquiries.connecting, q.ref)
 	q.ref = 0
 	known := r.assocs[ev.Assoc] != nil
 	switch {

@@ -439,7 +439,7 @@ func (r *Registrar) checkInquiries(fail failFunc) {
 			fail("inquiry %v has a call that is none", q.key)
 		}
 	}
-	if len(r.inquiries.all) > maxInquiries || calls > len(r.inquiries.calls) || len(r.inquiries.calls) > maxInquiryCalls {
-		fail("%d inquiries, %d calls of %d", len(r.inquiries.all), calls, len(r.inquiries.calls))
+	if len(r.inquiries.all) > maxInquiries || calls > len(r.inquiries.connecting) || len(r.inquiries.connecting) > maxInquiryConnects {
+		fail("%d inquiries, %d calls of %d", len(r.inquiries.all), calls, len(r.inquiries.connecting))
 	}
 }

@@ -264,7 +264,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 			r.beginTakeover(p)
 		}
 	default: // PeerTaken
-		r.takeSome(p)
+		r.adoptSome(p)
 	}
 }
 

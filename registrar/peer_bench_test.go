@@ -150,7 +150,7 @@ func codecTime(b *testing.B, r *Registrar) time.Duration {
 		var buf []byte
 		for s.Peek() != nil {
 			var err error
-			if buf, err = tableResponse(buf[:0], r.id, 1, s.take(), true); err != nil {
+			if buf, err = tableResponse(buf[:0], r.id, 1, s.part(), true); err != nil {
 				b.Fatal(err)
 			}
 			if _, _, err = enrp.Parse(buf); err != nil {

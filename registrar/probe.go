@@ -36,6 +36,9 @@ type probe struct {
 	timer   timer
 }
 
+// probesAt are probes by the place that they connect to; see addrsKey.
+type probesAt map[string]*probe
+
 type probeState uint8
 
 const (
@@ -57,9 +60,9 @@ type probes struct {
 const (
 	// askWindow is how many elements a probe asks at a time.
 	askWindow = 64
-	// maxCalls is how many places the elements of one association can ask to
+	// maxProbesPerAssoc is how many places the elements of one association can ask to
 	// be called at: with more they could have us call half a network.
-	maxCalls = 8
+	maxProbesPerAssoc = 8
 	// minProbeGap is the least time from the coming up of an association that
 	// a probe has opened to the next call there, so that an element that
 	// answers and hangs up again does not keep us busy.
@@ -69,29 +72,29 @@ const (
 // probeElements hands the elements of an association that is gone to probes,
 // one for each place where they take calls.
 func (r *Registrar) probeElements(a *client) {
-	calls := make(map[string]*probe)
+	probes := make(probesAt)
 	var list []*probe
 	for e := a.elements.head; e != nil; e = a.elements.head {
 		to := a.peer
 		if e.ownASAP {
-			to = r.callAddrs(e)
+			to = r.asapAddrs(e)
 		}
-		key := callKey(to)
-		p := calls[key]
+		key := addrsKey(to)
+		p := probes[key]
 		if p == nil {
-			if len(list) == maxCalls {
+			if len(list) == maxProbesPerAssoc {
 				r.remove(e, RemovedUnreachable)
 				continue
 			}
 			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap}
-			calls[key] = p
+			probes[key] = p
 			list = append(list, p)
 		}
 		r.timers.Stop(&e.keepAlive)
 		e.waiting = false
 		e.unlink()
 		e.assoc = nil
-		p.take(e)
+		p.add(e)
 		r.awaitFarewell(e)
 	}
 	for _, p := range list {
@@ -106,9 +109,9 @@ func (r *Registrar) probeElements(a *client) {
 	r.runProbes()
 }
 
-// callAddrs are where an element takes calls, by its ASAP transport. A call to an
+// asapAddrs are where an element takes calls, by its ASAP transport. A call to an
 // address that this machine has as well would reach this machine.
-func (r *Registrar) callAddrs(e *element) []netip.AddrPort {
+func (r *Registrar) asapAddrs(e *element) []netip.AddrPort {
 	t := e.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
 	return addrPorts(&t)
@@ -173,7 +176,7 @@ func (r *Registrar) onConnecting(ev Connecting) {
 		r.onLinkConnecting(c, ev)
 		return
 	}
-	if q := r.inquiries.calls[ev.Ref]; q != nil {
+	if q := r.inquiries.connecting[ev.Ref]; q != nil {
 		q.calling(r, ev)
 		return
 	}
@@ -260,7 +263,7 @@ func (p *probe) askOver(r *Registrar, a *client) {
 		for _, l := range []*elements{&p.asked, &p.waiting} {
 			for e := l.head; e != nil; e = l.head {
 				e.unlink()
-				q.take(e)
+				q.add(e)
 			}
 		}
 		p.end(r)
@@ -275,7 +278,7 @@ func (p *probe) askOver(r *Registrar, a *client) {
 }
 
 // take puts an element, which is in no list, into the probe's care.
-func (p *probe) take(e *element) {
+func (p *probe) add(e *element) {
 	e.probe = p
 	p.waiting.push(e)
 }

@@ -235,12 +235,12 @@ func TestProbeASAPTransports(t *testing.T) {
 	w.trace = nil
 	w.down(1)
 	var want []string
-	for i := 1; i <= maxCalls; i++ {
+	for i := 1; i <= maxProbesPerAssoc; i++ {
 		want = append(want, fmt.Sprintf("connect #%d via 1 to [10.0.1.1:%d]", i, i))
 	}
 	w.want(want...)
-	if w.r.roster.Len() != 2*maxCalls {
-		t.Errorf("elements: got %d, want %d: the others ask for too many calls", w.r.roster.Len(), 2*maxCalls)
+	if w.r.roster.Len() != 2*maxProbesPerAssoc {
+		t.Errorf("elements: got %d, want %d: the others ask for too many calls", w.r.roster.Len(), 2*maxProbesPerAssoc)
 	}
 }
 

@@ -186,7 +186,7 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 	e.contested = nil
 	r.supersedes(e, a)
 	r.forgetMissed(a, e.Handle(), e.ID())
-	r.own(e, a)
+	r.supervise(e, a)
 	r.dropOwnClaim(e.entry, a)
 	r.refuseClaims(e.entry) // the element has shown that it lives
 	r.alive(e)

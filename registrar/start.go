@@ -25,10 +25,10 @@ type start struct {
 	mentor      *peer
 	downloading bool
 	transfer
-	told  time.Time         // when it was told that a mentor refuses
-	tried []*peer           // mentors that have failed
-	calls map[string]*probe // of elements that were ours before
-	timer timer
+	told   time.Time // when it was told that a mentor refuses
+	tried  []*peer   // mentors that have failed
+	probes probesAt  // of elements that were ours before
+	timer  timer
 }
 
 // Ready reports whether the registrar has a handlespace. Before that it refuses
@@ -40,7 +40,7 @@ func (r *Registrar) beginStart() {
 	if !s.running {
 		return // as far as we know, there is no other registrar in the scope
 	}
-	s.calls = make(map[string]*probe)
+	s.probes = make(probesAt)
 	s.until = r.now
 	if len(r.cfg.Peers) > 0 {
 		s.until = r.now.Add(2 * r.cfg.Timers.MaxTimeNoResponse)

@@ -90,7 +90,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	case e != nil && e.assoc == a && e.waiting:
 	case e != nil && e.probe != nil && e.probe.assoc == a && e.list == &e.probe.asked:
 		p := e.probe
-		r.own(e, a)
+		r.supervise(e, a)
 		p.progress(r)
 	case r.inquiryOf(a, m.Handle, m.ID) != nil:
 		r.stats.KeepAlivesAcked++

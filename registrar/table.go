@@ -45,7 +45,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 		s = r.beginSession(p, m.OwnChildrenOnly)
 		s.at = a.primary()
 	}
-	part := s.take()
+	part := s.part()
 	s.elements += len(part)
 	more := s.Peek() != nil
 	if more {
@@ -115,8 +115,8 @@ func (r *Registrar) beginSession(p *peer, own bool) *session {
 	return s
 }
 
-// take takes the elements of one response, as many as fit but at least one.
-func (s *session) take() []*entry {
+// part takes the elements of one response, as many as fit but at least one.
+func (s *session) part() []*entry {
 	var part []*entry
 	size := 0
 	for e := s.Peek(); e != nil; e = s.Peek() {

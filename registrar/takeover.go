@@ -18,7 +18,7 @@ import (
 // it are told apart element by element; see contest.
 type takeover struct {
 	awaiting []*peer // who has not agreed yet
-	calls    map[string]*probe
+	probes   probesAt
 }
 
 // takeBatch is how many elements are taken over at a time, moveBatch how many
@@ -38,7 +38,7 @@ func (r *Registrar) beginTakeover(p *peer) {
 		return
 	}
 	r.setPeerState(p, PeerDying)
-	t := &takeover{calls: make(map[string]*probe)}
+	t := &takeover{probes: make(probesAt)}
 	p.takeover = t
 	r.stats.Takeovers.Begun++
 	for _, q := range r.peers.list {
@@ -107,15 +107,15 @@ func (r *Registrar) takeOver(p *peer) {
 	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
 }
 
-// takeSome makes some of the peer's elements our own.
-func (r *Registrar) takeSome(p *peer) {
+// adoptSome makes some of the peer's elements our own.
+func (r *Registrar) adoptSome(p *peer) {
 	for range takeBatch {
 		f := p.roster.First()
 		if f == nil {
 			r.forget(p)
 			break
 		}
-		r.adopt(f, p.takeover.calls)
+		r.adopt(f, p.takeover.probes)
 	}
 	r.runProbes()
 	if p.roster.Len() > 0 {

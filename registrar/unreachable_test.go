@@ -237,8 +237,8 @@ func TestUnreachableForeign(t *testing.T) {
 			handle(Received{Assoc: 2, PPID: enrp.PPID, Data: b})
 			calls += handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, unreachable(h, 1))})
 		}
-		if calls != maxInquiryCalls-1 {
-			t.Errorf("%d calls at the same time, want %d", calls, maxInquiryCalls-1)
+		if calls != maxInquiryConnects-1 {
+			t.Errorf("%d calls at the same time, want %d", calls, maxInquiryConnects-1)
 		}
 		for i := range 2 * maxInquiries {
 			handle(Connecting{Ref: uint64(i + 1)})

@@ -51,7 +51,7 @@ func (r *Registrar) removeForeign(f *entry) { r.vacate(f, nil, byHome) }
 // a message for a registration whose life is over): an element that was only slow,
 // and a process that the element had superseded, unless another one follows now.
 func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
-	claims := r.takeClaims(x)
+	claims := r.endClaims(x)
 	c := claims.ofKind(true)
 	warnings, replaced := r.replaceBy(c, x, owner)
 	if !replaced {
