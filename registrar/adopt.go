@@ -8,9 +8,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// adopt makes another registrar's element our own. A probe calls it, at its
-// ASAP transport, and sends it a keep-alive with the H flag. An element without
-// an ASAP transport cannot be called: it is gone, unless it registers anew.
+// adopt makes a foreign element an own one. A probe connects to its ASAP transport and
+// sends it a keep-alive with the H flag. An element without an ASAP transport cannot be
+// reached: it is removed, and may register again.
 func (r *Registrar) adopt(f *entry, probes probesAt) {
 	if !f.PE().ASAPTransport.Present() {
 		r.stats.Removed[RemovedUnreachable]++
@@ -24,7 +24,8 @@ func (r *Registrar) adopt(f *entry, probes probesAt) {
 	r.awaitFarewell(e)
 }
 
-// adoptable is another registrar's element as one of our own: its life begins anew.
+// adoptable returns the description of a foreign element as an own one. Its life begins
+// anew.
 func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *taken}
 	if pe.Life > 0 {
@@ -33,8 +34,8 @@ func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element 
 	return pe
 }
 
-// becomeHome takes an element for our own that has not registered with us, and has
-// it probed.
+// becomeHome makes an element that has not registered here an own one, and has it
+// probed.
 func (r *Registrar) becomeHome(c change, probes probesAt) *element {
 	r.publish(c, adopted)
 	e := newElement(c.Entry)
@@ -46,8 +47,8 @@ func (r *Registrar) becomeHome(c change, probes probesAt) *element {
 	return e
 }
 
-// probeAdopted has an element that has no association called, together with
-// those that take calls at the same place.
+// probeAdopted has an element without an association probed, together with the other
+// ones at the same place.
 func (r *Registrar) probeAdopted(e *element, probes probesAt) {
 	to := r.asapAddrs(e)
 	key := addrsKey(to) + strconv.Itoa(int(e.PE().EncapPort))

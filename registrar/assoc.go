@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// assoc is an association, established or being opened by us. It is either a
-// [client], of the ASAP endpoint, or a [link], of the ENRP endpoint.
+// assoc is an association, established or being opened. It is either a [client], of the
+// ASAP endpoint, or a [link], of the ENRP endpoint.
 type assoc struct {
 	client *client
 	link   *link
@@ -15,11 +15,11 @@ type assoc struct {
 	id   AssocID
 	via  Via
 	up   bool
-	ours bool // opened by us
+	ours bool // opened by this registrar
 	upAt time.Time
-	// peer are the peer's confirmed addresses, in plain form and without zones.
-	// The first is the one that the peer has proved to be at. claimed are those that
-	// it lists beside them.
+	// peer are the peer's confirmed addresses, in plain form and without zones. The
+	// first is the one that the peer has proved to be at. claimed are others that it
+	// lists.
 	peer, claimed []netip.AddrPort
 
 	encap uint16 // the peer's UDP port, 0 if its SCTP is not in UDP
@@ -29,8 +29,8 @@ type assoc struct {
 	errors bucket // ASAP_ERROR or ENRP_ERROR messages
 }
 
-// peerKey is where a peer has proved to be. Of several peers behind an address
-// translation the UDP port tells one from another; 0 stands for any.
+// peerKey is where a peer has proved to be. The UDP port distinguishes several peers
+// behind one address translation; 0 stands for any port.
 type peerKey struct {
 	enrp  bool
 	via   Via
@@ -38,8 +38,8 @@ type peerKey struct {
 	encap uint16
 }
 
-// primary is the address that the peer has proved to be at; the zero value if
-// the host did not tell one.
+// primary returns the address that the peer has proved to be at; the zero value if the
+// host has not told one.
 func (a *assoc) primary() netip.Addr {
 	if len(a.peer) == 0 {
 		return netip.Addr{}
@@ -47,16 +47,16 @@ func (a *assoc) primary() netip.Addr {
 	return a.peer[0].Addr()
 }
 
-// has reports whether addr is a confirmed one of the association's.
+// has reports whether addr is a confirmed address of the peer.
 func (a *assoc) has(addr netip.Addr) bool { return hasAddr(a.peer, addr) }
 
-// lists reports whether addr is one of the association's, confirmed or not.
+// lists reports whether addr is an address of the peer, confirmed or not.
 func (a *assoc) lists(addr netip.Addr) bool { return a.has(addr) || hasAddr(a.claimed, addr) }
 
-// inUDP reports whether the association is SCTP in UDP, of user space or the kernel.
+// inUDP reports whether the association is SCTP in UDP, in user space or in the kernel.
 func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
 
-// newAssoc notes an association, which its client or link embeds.
+// newAssoc enters an association, which is part of a client or a link.
 func (r *Registrar) newAssoc(a *assoc, id AssocID) {
 	a.id, a.older = id, r.newest
 	if r.newest != nil {
@@ -97,7 +97,8 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
 	r.setPeers(a, ev.Peer, ev.Claimed, ev.Translated)
 	if len(proved) > 0 {
-		// The peer may prefer another address by now, but it is known by this one.
+		// The transport may prefer another address by now. The peer stays known by this
+		// one.
 		if i := slices.Index(a.peer, proved[0]); i > 0 {
 			r.dropPrimary(a)
 			a.peer[0], a.peer[i] = a.peer[i], a.peer[0]
@@ -109,8 +110,8 @@ func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	}
 }
 
-// setPeers notes the addresses that are taken for the peer's: the first, from which
-// it has come, and of the others those that cannot be somebody else's.
+// setPeers sets the addresses that count as the peer's: the first one, from which it
+// has come, and those of the others that cannot be another host's.
 func (r *Registrar) setPeers(a *assoc, peer, claimed []netip.AddrPort, translated bool) {
 	if translated || len(peer) == 0 {
 		peer, claimed = peer[:min(1, len(peer))], nil
@@ -123,7 +124,7 @@ func (r *Registrar) setPeers(a *assoc, peer, claimed []netip.AddrPort, translate
 	a.claimed = plain(claimed)
 }
 
-// keys are where the peer has proved to be, without and with its UDP port.
+// keys returns the keys of the peer, without and with its UDP port.
 func (a *assoc) keys() [2]peerKey {
 	k := peerKey{enrp: a.link != nil, via: a.via, addr: a.peer[0]}
 	with := k
@@ -155,9 +156,9 @@ func (r *Registrar) dropPrimary(a *assoc) {
 	}
 }
 
-// at returns an established association with a peer that has proved to be at one of
-// the addresses, over the kinds of SCTP in vias; nil if there is none. If the peer's
-// UDP port is known it must not have another one.
+// at returns an established association with a peer that has proved to be at one of the
+// addresses, over the given kinds of SCTP; nil if there is none. If encap is not 0, the
+// peer must not have another UDP port.
 func (r *Registrar) at(enrp bool, vias []Via, addrs []netip.AddrPort, encap uint16) *assoc {
 	for _, addr := range addrs {
 		for _, via := range vias {

@@ -13,21 +13,21 @@ type (
 	change = ledger.Change[note]
 )
 
-// note is what the registrar knows of any pool element, beside what is in the ledger.
+// note is what the registrar knows of any element beside its entry in the ledger.
 type note struct {
 	own *element // nil if the home is another registrar
 
-	// claim is what waits for the element's end, nil if nothing does. former are
-	// the associations that have owned it and were superseded, the latest first,
-	// then zeros; nil at first.
+	// claim is the first claim on the element. former are the associations whose
+	// registrations were superseded, the latest first, then zeros; nil if there was
+	// none.
 	claim  *claim
 	former *[maxFormerOwners]AssocID
 
-	// seen is the audit of its home in which that has named it last.
+	// seen is the last audit of its home that has named the element.
 	seen uint64
 }
 
-// find is an element of our own, nil if there is none.
+// find returns an own element, nil if there is none.
 func (r *Registrar) find(h rserpool.PoolHandle, id rserpool.PEID) *element {
 	if x := r.ledger.Find(h, id); x != nil {
 		return x.Note.own
@@ -35,7 +35,7 @@ func (r *Registrar) find(h rserpool.PoolHandle, id rserpool.PEID) *element {
 	return nil
 }
 
-// findForeign is an element of another registrar, nil if there is none.
+// findForeign returns a foreign element, nil if there is none.
 func (r *Registrar) findForeign(h rserpool.PoolHandle, id rserpool.PEID) *entry {
 	if x := r.ledger.Find(h, id); x != nil && x.Note.own == nil {
 		return x
@@ -43,27 +43,28 @@ func (r *Registrar) findForeign(h rserpool.PoolHandle, id rserpool.PEID) *entry 
 	return nil
 }
 
-// occasion is why an element has come, changed, moved or left.
+// occasion is why an element has appeared, changed, moved or left.
 type occasion uint8
 
 const (
-	// byHome: its home, another registrar, has said so, or that home is gone.
+	// byHome: its home, a peer, has announced it, or that peer is dead.
 	byHome occasion = iota
-	// byElement: it has registered with us, or more of its addresses are confirmed.
+	// byElement: it has registered, or more of its addresses are confirmed.
 	byElement
-	// adopted: its home is dead, and we become its home without having heard it.
+	// adopted: its home is dead, and this registrar becomes the home without having
+	// heard from the element.
 	adopted
-	// yielded: another registrar is its home as well, and keeps it.
+	// yielded: the peer that contests it keeps it.
 	yielded
-	// ended: we have found or been told that it does not serve any more.
+	// ended: this registrar has removed it.
 	ended
-	// left: it has deregistered with us, and its home is another registrar.
+	// left: it has deregistered here, and its home is a peer.
 	left
 )
 
-// publish makes of a change in the ledger what others are to know: updates to peers
-// (RFC 5353, Section 3.3), notices to subscribers, log lines. We tell the peers of what
-// we know as the home of an element, not of what another home tells all of them.
+// publish turns a change of the ledger into updates for the peers (RFC 5353, Section
+// 3.3), notices for subscribers and log lines. The peers get an update of what this
+// registrar knows as the home of an element, not of what another home announces itself.
 func (r *Registrar) publish(c change, why occasion) {
 	x := c.Entry
 	if c.Conflict != nil {
@@ -79,7 +80,7 @@ func (r *Registrar) publish(c change, why occasion) {
 		r.announceUpdate(enrp.AddPE, x.Handle(), x.PE())
 	case ended:
 		r.announceUpdate(enrp.DelPE, x.Handle(), x.PE())
-	case left: // the peers take its end from its home only: we are that for a moment
+	case left: // peers accept the removal from the home only: this registrar is that for a moment
 		pe := *x.PE()
 		pe.Home = r.id
 		r.announceUpdate(enrp.AddPE, x.Handle(), &pe)
@@ -98,17 +99,17 @@ func (r *Registrar) publish(c change, why occasion) {
 	}
 }
 
-// offered says how a peer has named an element.
+// offered is the kind of message in which a peer has named an element.
 type offered uint8
 
 const (
-	inUpdate   offered = iota // something has become of it
-	inTable                   // it is among the peer's own
-	inDownload                // it is in the handlespace, whichever registrar its home is
+	inUpdate   offered = iota // it was added, or has changed
+	inTable                   // a list of the peer's own elements
+	inDownload                // the handlespace of a mentor, with elements of all homes
 )
 
-// foreign is an element as another registrar has told it. When it expires is the
-// business of its home.
+// foreign returns the description of a foreign element. Its home decides when it
+// expires.
 func foreign(e *rserpool.PoolElement) *handlespace.Element {
 	return &handlespace.Element{PoolElement: *e}
 }

@@ -9,41 +9,41 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// claim is a message that waits until it is known whether an element lives:
+// claim is a message that waits until it is known whether the present element lives:
 //
-//   - a registration of its identifier by another host. If the element lives,
-//     the registration is refused as Non-unique PE Identifier (RFC 5354, Section
-//     3.12.5), otherwise the element is removed and the registration granted.
+//   - a registration of its identifier by another host. If the element lives, the
+//     registration is refused as Non-unique PE Identifier (RFC 5354, Section 3.12.5).
+//     Otherwise the element is removed and the registration granted.
 //   - a deregistration by another process of its host. If the element lives, the
-//     deregistration is refused as Rejected due to Security Considerations,
-//     otherwise the element is removed and the deregistration granted.
+//     deregistration is refused as Rejected due to Security Considerations. Otherwise
+//     the element is removed and the deregistration granted.
 //
-// An element of our own is asked for a sign of life. For an element of a peer the
-// peer is asked: only the home can judge, because elements of the reference
-// implementation acknowledge keep-alives of no other registrar.
+// An own element is sent a keep-alive. For a foreign element, its home is asked: only
+// the home can judge, because elements of the reference implementation acknowledge
+// keep-alives of no other registrar.
 //
-// RFC 5352, Section 3.1, has a re-registration take over an element, whichever association
-// sends it, and the reference implementation does so. Then any client could
-// take a living element out of service; an element that has moved to another
-// host, which is what the rule is for, loses a keep-alive timeout this way.
-// The sender's T2-registration timer is 30 s (RFC 5352, Section 7.1).
+// In RFC 5352, Section 3.1, and in the reference implementation, a re-registration
+// takes over the element, over whichever association it comes. Then any client could
+// take a living element out of service. Here, an element that has moved to another
+// host, which is what the rule is for, waits a keep-alive timeout. The sender's
+// T2-registration timer is 30 s (RFC 5352, Section 7.1).
 type claim struct {
 	on    *entry
 	assoc *client
-	// msg is an *asap.Registration or an *asap.Deregistration. An element has
-	// at most one claim of each kind.
+	// msg is an *asap.Registration or an *asap.Deregistration. An element has at most
+	// one claim of each kind.
 	msg  asap.Message
 	next *claim // on the same element
 
-	// timer is when the home is asked again, or, for a deregistration of an
-	// element of our own, when the time for its answer is over.
+	// timer is when the home is asked again, or, for a deregistration of an own
+	// element, when the time for the acknowledgement ends.
 	timer timer
-	until time.Time // when a claim on a peer's element is given up
+	until time.Time // when a claim on a foreign element is given up
 }
 
-// farewellTime is how long an element may take to acknowledge the keep-alive
-// that another process of its host has caused by a deregistration, or to accept
-// and acknowledge a call if it is being called.
+// farewellTime is how long an element may take to acknowledge the keep-alive that a
+// deregistration by another process of its host has caused. If the element is probed,
+// that includes the time to connect.
 const farewellTime = time.Second
 
 func (c *claim) isRegistration() bool {
@@ -51,7 +51,8 @@ func (c *claim) isRegistration() bool {
 	return ok
 }
 
-// claim has a registration or a deregistration wait for the end of an element.
+// claim has a registration or a deregistration wait until it is known whether the
+// element lives.
 func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 	c := &claim{on: on, assoc: a}
 	switch m := m.(type) {
@@ -90,16 +91,16 @@ func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 	c.Due(r, nil)
 }
 
-// claimTime is how long a claim on a peer's element waits: long enough for the
-// peer to find out whether the element lives, or for us to find out that the
-// peer does not, and to take the element over and call it.
+// claimTime is how long a claim on a foreign element waits: until the home has found
+// out whether the element lives, or until this registrar has found the home dead, taken
+// it over and probed the element.
 func (r *Registrar) claimTime() time.Duration {
 	t := &r.cfg.Timers
 	return max(2*t.KeepAliveTimeout, 2*t.MaxTimeNoResponse) + t.ProbeTimeout + minAskGap
 }
 
-// Due asks the home of a peer's element again, which may be another one by now,
-// or gives up. An element of our own has not answered in time.
+// Due asks the home of a foreign element again, which may be another one by now, or
+// gives up. An own element has not acknowledged in time and is removed.
 func (c *claim) Due(r *Registrar, _ *timer) {
 	if e := r.find(c.on.Handle(), c.on.ID()); e != nil {
 		r.remove(e, RemovedDeregistered)
@@ -118,19 +119,19 @@ func (c *claim) Due(r *Registrar, _ *timer) {
 	r.askHome(c.on)
 }
 
-// askHome has the home of a peer's element ask the element. The message says
-// that the home has the element: see offerOwn, which answers with an update if
-// the element lives. If it does not, the home removes it and tells everyone.
-// The reference implementation ignores the message; its elements are asked at
-// their next keep-alive.
+// askHome has the home of a foreign element send the element a keep-alive. The message
+// states that the home has the element: see offerOwn. If the element lives, the home
+// answers with an update. If not, it removes the element and tells all peers. The
+// reference implementation ignores the message; its elements are asked at their next
+// keep-alive.
 func (r *Registrar) askHome(f *entry) {
 	if p := r.peers.byID[f.Roster().Home()]; p != nil {
 		r.tell(p, &enrp.HandleUpdate{Sender: r.id, Receiver: p.id, Action: enrp.AddPE, Handle: f.Handle(), Element: f.PE().PoolElement})
 	}
 }
 
-// awaitFarewell limits the time for an answer of an element of our own that is
-// being asked or called, if a deregistration waits for it.
+// awaitFarewell limits the time in which an own element that is asked or probed must
+// acknowledge, if a deregistration waits for it.
 func (r *Registrar) awaitFarewell(e *element) {
 	for c := e.Note.claim; c != nil; c = c.next {
 		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.Armed() {
@@ -139,7 +140,7 @@ func (r *Registrar) awaitFarewell(e *element) {
 	}
 }
 
-// endClaims takes the claims from an element.
+// endClaims takes all claims from an element and returns the first.
 func (r *Registrar) endClaims(on *entry) *claim {
 	first := on.Note.claim
 	on.Note.claim = nil
@@ -167,15 +168,15 @@ func (r *Registrar) dropClaim(c *claim) {
 	}
 }
 
-// dropClaims forgets the claims of an association that is gone.
+// dropClaims drops the claims of an association that has ended.
 func (r *Registrar) dropClaims(a *client) {
 	for len(a.claims) > 0 {
 		r.dropClaim(a.claims[0])
 	}
 }
 
-// dropOwnClaim forgets the registration of an association that waits while another
-// one of the same association is granted, which has one answer.
+// dropOwnClaim drops a waiting registration of the same association, because the one
+// that is granted now has the only response.
 func (r *Registrar) dropOwnClaim(on *entry, a *client) {
 	for c := on.Note.claim; c != nil; c = c.next {
 		if c.assoc == a && c.isRegistration() {
@@ -185,7 +186,7 @@ func (r *Registrar) dropOwnClaim(on *entry, a *client) {
 	}
 }
 
-// refuseClaims refuses all claims: the element lives.
+// refuseClaims refuses all claims, because the element lives.
 func (r *Registrar) refuseClaims(on *entry) {
 	for c := r.endClaims(on); c != nil; c = c.next {
 		r.refuseClaim(c)

@@ -1,17 +1,17 @@
 package registrar
 
-// client is an association of the ASAP endpoint: with pool elements, pool users, or
+// client is an association of the ASAP endpoint, with pool elements, pool users, or
 // both.
 type client struct {
 	assoc
 
-	elements elements // that it owns
+	elements elements // supervised over it
 	subs     map[*watched]*subscription
-	claims   []*claim // that are from this association
-	held     []*held  // registrations that wait for an address
-	missed   []missed // elements that have not answered over it
-	probe    *probe   // that asks elements over this association
-	inquiry  *inquiry // that has opened it, until it is up
+	claims   []*claim
+	held     []*held // registrations that wait for an address
+	missed   []missed
+	probe    *probe
+	inquiry  *inquiry // that opens it, until it is up
 	linger   timer
 }
 
@@ -51,8 +51,8 @@ func (r *Registrar) clientDown(a *client) {
 	}
 }
 
-// leaveIdle closes an association that the registrar has opened some time
-// after nothing needs it any more.
+// leaveIdle closes an association that the registrar has opened, some time after
+// nothing needs it any more.
 func (r *Registrar) leaveIdle(a *client) {
 	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
 	switch {

@@ -11,51 +11,51 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// A peer can list any address in its INIT. An element that offers one that is not
-// its own would lead clients to somebody else. So of the addresses that an element
-// offers only those are registered that are confirmed (RFC 9260, Section 5.4): the
-// one that its association came by, and those that have acknowledged a HEARTBEAT.
-// The others are added when they are confirmed, which takes a round trip as a rule;
-// clients, peers and subscribers then learn of it by an update. The element is not
-// told: all is as it wants it, or will be.
+// A peer can list any address in its INIT. An element that offers an address of another
+// host would lead clients there. So the registrar registers only those addresses of an
+// element that are confirmed (RFC 9260, Section 5.4): the one that its association
+// comes from, and those that have acknowledged a HEARTBEAT. It adds the others when
+// they are confirmed, usually after one round trip. Clients, peers and subscribers
+// learn of them by an update. The element gets no warning, since it will soon be as it
+// wants.
 //
 // If none of the addresses is confirmed, the registration waits for one.
 
-// confirmTime is how long a registration waits for a confirmed address, and how long
-// an element that registers over a new association keeps the addresses that it had.
+// confirmTime is how long a registration waits for a confirmed address, and how long an
+// element that registers over a new association keeps its former addresses.
 const confirmTime = 2 * time.Second
 
 const (
-	// maxHeldPerAssoc and maxHeld bound the registrations that wait for an address,
-	// of one association and of all of them.
+	// maxHeldPerAssoc and maxHeld bound the registrations that wait for an address, of
+	// one association and of all.
 	maxHeldPerAssoc = 8
 	maxHeld         = 256
 )
 
-// awaits is what an element of our own is to be when all addresses are confirmed.
+// awaits is what an own element will be when all its addresses are confirmed.
 type awaits struct {
 	on         *element
 	user, asap rserpool.Transport
-	// kept are addresses that the element has had before, and that its new
-	// association has not confirmed. They stay until timer.
+	// kept are addresses that the element had before, and that its new association has
+	// not confirmed. They stay until timer.
 	kept  []netip.Addr
 	timer timer
 }
 
-// size is about how many bytes it takes.
+// size is how many bytes of Limits.ElementBytes it takes.
 func (w *awaits) size() int { return ledger.Size(w.user, w.asap) }
 
-// held is a registration none of whose addresses is confirmed.
+// held is a registration without a confirmed address.
 type held struct {
 	assoc *client
 	msg   *asap.Registration
 	timer timer
 }
 
-// hasAddrs reports whether a transport is one with addresses.
+// hasAddrs reports whether a transport has addresses.
 func hasAddrs(t *rserpool.Transport) bool { return t.Present() && t.Type != rserpool.Opaque }
 
-// unproved is the transport of a registration that has no confirmed address; nil
+// unproved returns the transport of a registration that has no confirmed address; nil
 // if there is none.
 func (a *client) unproved(m *asap.Registration) *rserpool.Transport {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
@@ -66,19 +66,19 @@ func (a *client) unproved(m *asap.Registration) *rserpool.Transport {
 	return nil
 }
 
-// admits reports whether a registration can be granted now, as far as that can be
-// said without a look at the pool.
+// admits reports whether a registration can be granted now, without looking at the
+// pool.
 func (r *Registrar) admits(a *client, m *asap.Registration) bool {
 	return r.admit(a, m) == nil && a.unproved(m) == nil
 }
 
-// confine leaves the addresses out of an element that are not confirmed, and says
-// what it is to be later; nil if that is the same.
+// confine takes the addresses that are not confirmed out of an element. It returns what
+// the element will be later; nil if that is the same.
 func (r *Registrar) confine(a *client, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
 	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
 	var had *rserpool.PoolElement
 	if x := r.ledger.Find(h, pe.ID); x != nil && slices.Contains(x.PE().ASAPTransport.Addrs, a.primary()) {
-		had = &x.PE().PoolElement // the element itself, over another association
+		had = &x.PE().PoolElement // the element itself, over a new association
 	}
 	missing := false
 	confine := func(t *rserpool.Transport, had []netip.Addr) {
@@ -110,8 +110,8 @@ func (r *Registrar) confine(a *client, h rserpool.PoolHandle, pe *handlespace.El
 	return w
 }
 
-// await notes what an element is to be when its addresses are confirmed. Addresses
-// that it has kept from before stay no longer for its registering anew.
+// await sets what an element will be when its addresses are confirmed. Kept addresses
+// stay no longer because the element registers again.
 func (r *Registrar) await(e *element, w *awaits) {
 	old := e.awaits
 	e.awaits = w
@@ -133,7 +133,7 @@ func (r *Registrar) await(e *element, w *awaits) {
 	}
 }
 
-// offered is the element with all addresses that it is to have.
+// offered returns the element with all addresses that it will have.
 func (e *element) offered() *handlespace.Element {
 	if e.awaits == nil {
 		return e.PE()
@@ -143,7 +143,7 @@ func (e *element) offered() *handlespace.Element {
 	return &pe
 }
 
-// confirmed: more of an association's addresses may be confirmed.
+// confirmed handles new confirmed addresses of an association.
 func (r *Registrar) confirmed(a *client) {
 	for e := a.elements.head; e != nil; e = e.next {
 		r.extend(e)
@@ -179,7 +179,7 @@ func (r *Registrar) extend(e *element) {
 	}
 }
 
-// Due removes the addresses that an element has kept and not confirmed.
+// Due removes the kept addresses that are still not confirmed.
 func (w *awaits) Due(r *Registrar, _ *timer) {
 	e := w.on
 	left := func(t rserpool.Transport) rserpool.Transport {
@@ -190,7 +190,7 @@ func (w *awaits) Due(r *Registrar, _ *timer) {
 	w.kept = nil
 }
 
-// readdress gives an element of our own other addresses, and tells the peers.
+// readdress gives an own element other addresses, and tells the peers.
 func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 	pe := *e.PE()
 	pe.UserTransport, pe.ASAPTransport = user, asap
@@ -207,14 +207,14 @@ func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 	}
 }
 
-// hold has a registration wait for an address to be confirmed.
+// hold has a registration wait for a confirmed address.
 func (r *Registrar) hold(a *client, m *asap.Registration) {
 	if len(a.held) >= maxHeldPerAssoc || r.held >= maxHeld {
 		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources})
 		return
 	}
 	if x := r.ledger.Find(m.Handle, m.Element.ID); x != nil {
-		r.dropOwnClaim(x, a) // an earlier registration, which has one answer with this one
+		r.dropOwnClaim(x, a) // an earlier registration, which has no response of its own
 	}
 	h := &held{assoc: a, msg: m}
 	a.held = append(a.held, h)
@@ -223,14 +223,14 @@ func (r *Registrar) hold(a *client, m *asap.Registration) {
 	r.leaveIdle(a)
 }
 
-// Due refuses a registration whose addresses nobody has confirmed.
+// Due refuses a registration without a confirmed address.
 func (h *held) Due(r *Registrar, _ *timer) {
 	a := h.assoc
 	r.unhold(h)
 	r.rejectRegistration(a, h.msg, *invalidTransport(a.unproved(h.msg)))
 }
 
-// unhold takes a registration from those that wait, and reports whether it was one.
+// unhold ends the wait of a registration, and reports whether it was waiting.
 func (r *Registrar) unhold(h *held) bool {
 	a := h.assoc
 	i := slices.Index(a.held, h)
@@ -246,8 +246,8 @@ func (r *Registrar) unhold(h *held) bool {
 	return true
 }
 
-// forgetHeld forgets a registration that waits: a later message about the same
-// element takes its place, and is what is answered.
+// forgetHeld drops a waiting registration, because a later message about the same
+// element takes its place and gets the response.
 func (r *Registrar) forgetHeld(a *client, handle rserpool.PoolHandle, id rserpool.PEID) {
 	for _, h := range a.held {
 		if h.msg.Handle == handle && h.msg.Element.ID == id {
@@ -257,7 +257,7 @@ func (r *Registrar) forgetHeld(a *client, handle rserpool.PoolHandle, id rserpoo
 	}
 }
 
-// dropHeld forgets the registrations of an association that is gone.
+// dropHeld drops the waiting registrations of an association that has ended.
 func (r *Registrar) dropHeld(a *client) {
 	for len(a.held) > 0 {
 		r.unhold(a.held[0])

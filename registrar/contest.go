@@ -6,10 +6,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// offerOwn takes what a peer says of an element whose home is to be us. Nobody
-// knows better than we, but for a mentor: what it names is from before our start,
-// of a registrar with our identifier, whose elements would have no home. They are
-// called like those of a dead peer.
+// offerOwn handles an element of which a peer states that its home is this registrar.
+// This registrar knows its own elements, with one exception: a mentor may name elements
+// that it had before it restarted with the same identifier. No other registrar is their
+// home. They are probed like those of a dead peer.
 func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
 	switch {
@@ -19,21 +19,21 @@ func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, ho
 			r.becomeHome(c, r.start.probes)
 		}
 	case how == inUpdate && e != nil:
-		// Handed over by one that the element may hold for its home, having been
-		// asked by it last: after a keep-alive of ours, too, whose answer is still
-		// to come.
+		// A peer gives the element back, because the element may hold that peer for its
+		// home. That is so even after a keep-alive of this registrar whose
+		// acknowledgement is still to come.
 		e.adopt, e.adopting = true, false
 		r.askSoon(e)
 	}
 }
 
-// contest: a peer says to be the home of an element that is our own. That is so
-// when the element has moved to it, and after two registrars could not see one
-// another, or one was taken over that lives. Of two that can both reach the
-// element the one with the smaller identifier keeps it: the other one yields to
-// an update, which a home sends only of an element that it has heard. The
-// smaller one, and a registrar that learns it from a table, asks the element first, with
-// the H flag, and then either says in an update that it is ours, or yields.
+// contest: a peer states to be the home of an own element. This happens when the
+// element has moved to the peer, after a partition, and after a takeover of a registrar
+// that lives. If both can reach the element, the registrar with the smaller identifier
+// keeps it. The other one yields to an update, because a home sends updates only of
+// elements that it has heard from. The smaller one, and a registrar that learns of the
+// contest from a table, first sends the element a keep-alive with the H flag. If the
+// element acknowledges, the peers get an update; otherwise the registrar yields.
 func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how offered) {
 	theirs := &handlespace.Element{PoolElement: *pe}
 	theirs.Home = p.id
@@ -52,12 +52,12 @@ func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how o
 	}
 }
 
-// isContestedBy reports whether a peer says to be the home of an element of our own.
+// isContestedBy reports whether the peer contests the element.
 func (e *element) isContestedBy(p *peer) bool { return e.contested != nil && e.contested.Home == p.id }
 
-// yield hands an element over to the registrar that it is contested by, and
-// reports whether that is known. The peers are told, so that none of them finds
-// the element in nobody's list.
+// yield gives the element to the peer that contests it, and reports whether that peer
+// is known. The other peers get an update, so that the element has a home for each of
+// them.
 func (r *Registrar) yield(e *element) bool {
 	p, pe := r.peers.byID[e.contested.Home], e.contested
 	e.contested = nil
@@ -68,7 +68,7 @@ func (r *Registrar) yield(e *element) bool {
 	if e.isNotOf(pe) {
 		e.Note.addFormer(e.assoc.id)
 	}
-	if !r.ledger.Room(e.Handle(), &pe.PoolElement) { // it needs no room to go on as it is
+	if !r.ledger.Room(e.Handle(), &pe.PoolElement) { // without the new description it needs no more room
 		pe = e.PE()
 	}
 	r.letGo(e)
@@ -76,8 +76,8 @@ func (r *Registrar) yield(e *element) bool {
 	return true
 }
 
-// isNotOf reports whether the element that another registrar has is that of
-// another process than the one of our association.
+// isNotOf reports whether the peer's element is of another process than that of the
+// element's association.
 func (e *element) isNotOf(theirs *handlespace.Element) bool {
 	return e.assoc != nil && !e.assoc.isEndpointOf(theirs)
 }

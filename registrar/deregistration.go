@@ -8,13 +8,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// onDeregistration: RFC 5352, Section 3.2. Only the element itself may do so
+// onDeregistration: RFC 5352, Section 3.2. Only the element itself may deregister
 // (Section 2.2.2). If there is no such element, the deregistration is granted.
 //
-// Several processes of a host may use one identifier, such as the old and the new
-// one in a rolling restart. A process whose registration was superseded by that of
-// another one may go, but takes nothing along. Any other process of the host is
-// granted its request only if the element does not answer.
+// Several processes of a host may use one identifier, such as the old and the new one
+// during a rolling restart. If the registration of a process was superseded by another
+// one, its deregistration is granted and has no effect. A deregistration by any other
+// process of the host is granted only if the element does not acknowledge a keep-alive.
 func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	r.forgetMissed(a, m.Handle, m.ID)
 	r.forgetHeld(a, m.Handle, m.ID)
@@ -41,9 +41,9 @@ func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	}
 }
 
-// isEndpointOf reports whether the association comes from the SCTP endpoint that
-// is the element's ASAP transport. A new association of an element whose former
-// one broke does, because the element has one endpoint for all.
+// isEndpointOf reports whether the association comes from the SCTP endpoint that is the
+// element's ASAP transport. That is so for a new association of an element whose former
+// one broke, because the element has one endpoint for all.
 func (a *client) isEndpointOf(pe *handlespace.Element) bool {
 	t := &pe.ASAPTransport
 	return len(a.peer) > 0 && t.Port == a.peer[0].Port() && pe.EncapPort == a.encap && slices.Contains(t.Addrs, a.primary())
@@ -62,18 +62,18 @@ func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code
 	})
 }
 
-// leave: an element deregisters with us whose home is another registrar.
+// leave handles a granted deregistration of a foreign element.
 func (r *Registrar) leave(f *entry, by *client) {
 	f.Note.dropFormer(by.id)
 	r.stats.Removed[RemovedDeregistered]++
 	r.vacate(f, nil, left)
 }
 
-// maxFormerOwners bounds the associations that an element remembers.
+// maxFormerOwners bounds the former owners that are kept for an element.
 const maxFormerOwners = 4
 
-// addFormer notes that an association owns the element no longer since another
-// process has registered it. The oldest of too many is forgotten.
+// addFormer notes an association whose registration was superseded. If there are too
+// many, the oldest is dropped.
 func (x *note) addFormer(id AssocID) {
 	x.dropFormer(id)
 	if x.former == nil {
@@ -83,7 +83,7 @@ func (x *note) addFormer(id AssocID) {
 	x.former[0] = id
 }
 
-// dropFormer forgets a former owner, and reports whether it was one.
+// dropFormer drops a former owner, and reports whether it was one.
 func (x *note) dropFormer(id AssocID) bool {
 	if x.former == nil || id == 0 {
 		return false
@@ -97,7 +97,7 @@ func (x *note) dropFormer(id AssocID) bool {
 	return true
 }
 
-// tellRemoved tells a process that its element is not registered any more.
+// tellRemoved tells a process that its element is no longer registered.
 func (r *Registrar) tellRemoved(a *client, x *entry) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: x.Handle(), ID: x.ID()})
 }

@@ -1,95 +1,118 @@
 // Package registrar is the protocol logic of an RSerPool registrar, which the
-// RFCs call ENRP server or name server: the server side of ASAP (RFC 5352), the
-// supervision of the pool elements that it owns, and the sharing of the
-// handlespace with its peers by ENRP (RFC 5353).
+// RFCs also call ENRP server or name server: the server side of ASAP (RFC 5352),
+// the supervision of the registrar's own pool elements, and the sharing of the
+// handlespace with other registrars by ENRP (RFC 5353).
 //
 // A [Registrar] is a deterministic state machine. The host gives it events and
-// the time, and performs the actions that it returns: it has no goroutine, no
-// lock, no socket, no clock and no random source but the one in its Config.
-// With the same Config, the same random source and the same events it returns
-// the same actions, byte for byte.
+// the time, and performs the actions that it returns. It has no goroutine, lock,
+// socket or clock, and no random source but the one in its Config. With the same
+// Config, the same random source and the same events it returns the same actions,
+// byte for byte.
 //
 // # The host's duties
 //
-// In this order, for each event: call Handle, and perform the actions in their
-// order. See that Handle is called with a [Tick] no later than NextDeadline,
-// but first hand over what has come in meanwhile: timers run only on a Tick, a
-// bounded number at a time, so NextDeadline may still lie in the past after
-// one. Answer a [Connect] with [Connecting] before any other event of that
-// association. The first event is [Serving], the last one may be [Stop].
-// Package host does so with real sockets and a real clock.
+// For each event, in this order: call Handle, and perform the actions in their
+// order. Call Handle with a [Tick] no later than NextDeadline, but first hand over
+// the messages that have arrived: timers run only on a Tick. One Tick runs a limited
+// number of timers, so NextDeadline may still be in the past after it. Answer a
+// [Connect] with [Connecting] before any other event of that association. The first
+// event is [Serving], the last one may be [Stop]. Package host does all this with
+// real sockets and a real clock.
+//
+// # Words
+//
+//	own element       an element whose home ENRP server is this registrar
+//	foreign element   an element whose home is a peer
+//	entry             an element of either kind in the ledger (internal/ledger)
+//	roster            the entries of one home, with their PE checksum
+//	set aside         known, but not handed out: does not fit the rest of its pool
+//	client            an association of the ASAP endpoint
+//	link              an association of the ENRP endpoint
+//	peer              a registrar in the peer list (RFC 5353, Section 3.4)
+//	connector         keeps up the link to one place: that of a peer, or a seed
+//	seed              a place to connect to that has no peer yet, or no more
+//	mentor            the peer that gives a starting registrar the handlespace
+//	twin              another registrar with this registrar's server identifier
+//	probe             reaches own elements that have no association any more
+//	inquiry           asks a foreign element that a client has reported unreachable
+//	claim             a registration or deregistration that waits until it is known
+//	                  whether the present element lives
+//	held              waiting for an address to be confirmed; see confirm.go
+//	missed            removed for a missing acknowledgement, which may still come
+//	former            an association whose registration was superseded by another one
+//	contest           a peer states to be the home of an own element
+//	yield             to give an own element to the peer that contests it
+//	rival, heir       the registrar that wants to take over, or has taken over, a peer
+//	adopt             to become the home of an element that has not registered here
+//	audit, sweep      to request all elements of a peer, and then to remove the others
+//	session           a download of the handlespace by a peer
 //
 // # Where the RFCs leave a choice
 //
-// Who may register what. All addresses of an element, and of its ASAP transport
-// if it names one, must belong to its association (RFC 5352, Section 2.2.1);
-// a registration with a foreign one is refused as Invalid Values with that
-// transport. Registrations by TCP are refused with Rejected due to Security
-// Considerations, as are deregistrations by others than the element. An
-// identifier of 0 and a registration life of 0 are Invalid Values. A negative
-// life is infinite. Lives are seconds, as RFC 5354, Section 3.10, has it; the
-// reference implementation's are milliseconds, so its elements live longer than
-// they ask for, as long as they answer keep-alives.
+// All addresses of an element, and of its ASAP transport if it names one, must belong
+// to its association (RFC 5352, Section 2.2.1). A registration with another address is
+// refused as Invalid Values with that transport. Registrations over TCP are refused
+// with Rejected due to Security Considerations, as are deregistrations by anyone but
+// the element. An identifier of 0 and a registration life of 0 are Invalid Values. A
+// negative life is infinite. Lives are in seconds (RFC 5354, Section 3.10). Those of
+// the reference implementation are in milliseconds: its elements live longer than
+// they ask for, as long as they acknowledge keep-alives.
 //
-// An identifier that is taken passes to a new association of the same host at
-// once. An association from elsewhere gets it only when its owner does not
-// answer a keep-alive, and is refused as Non-unique PE Identifier otherwise; the
-// response waits for that, a keep-alive timeout (5 s) and a second at most. If the
-// home of the owner is another registrar, that one is asked; see claim. What
-// a host is, is told by the address that it has proved to be at, not by those
-// that its SCTP lists.
+// An identifier that is in use passes at once to a new association of the same host.
+// A registration from another host is granted only if the present element does not
+// acknowledge a keep-alive, and refused as Non-unique PE Identifier otherwise. Its
+// response takes up to a keep-alive timeout (5 s) and a second. If the home of the
+// present element is another registrar, that one is asked; see claim. Two
+// associations are of the same host if they share the address that the peer has
+// proved to be at. Other addresses in their INITs do not count.
 //
-// Of the addresses that an element offers only confirmed ones are registered (RFC
-// 9260, Section 5.4); others are added when they are confirmed. See confirm.go.
+// Of the addresses that an element offers, the registrar registers only those that are
+// confirmed (RFC 9260, Section 5.4), and adds the others later. See confirm.go.
 //
-// A process whose registration was superseded may deregister without effect, and
-// any other process of the element's host only if the element does not answer;
-// see onDeregistration. An element that is removed for a missed keep-alive is told
-// with a DEREGISTRATION_RESPONSE, as one whose life is over, and registered again if
-// it acknowledges late; see vacate and missed.
+// A deregistration by a process whose registration was superseded has no effect. One
+// by any other process of the element's host is granted only if the element does not
+// acknowledge a keep-alive; see onDeregistration. An element that is removed for a
+// missing acknowledgement gets a DEREGISTRATION_RESPONSE, like one whose life has
+// ended. If it acknowledges late, it is registered again; see vacate and missed.
 //
-// An association that ends, in whatever way, has its elements probed at once:
-// called at their ASAP transport and asked for a sign of life. They stay in the
-// handlespace until the call fails, or ProbeTimeout is over, and stay for good
-// if they answer.
+// If an association ends, for whatever reason, the registrar connects to the ASAP
+// transport of its elements and sends each a keep-alive. An element stays in the
+// handlespace until the connection fails, or ProbeTimeout passes; one that
+// acknowledges stays for good.
 //
-// An element that is reported as unreachable is asked for a sign of life at
-// once, but at most once a second. If it answers, it stays; where MaxBadPEReport
-// is not 0, it is removed when more than so many clients have reported it within
-// BadPEReportDecay. A client is an IPv4 address or an IPv6 network of 64 bits.
+// If a client reports an element as unreachable, the registrar sends the element a
+// keep-alive, at most once a second. An element that acknowledges stays. If
+// MaxBadPEReport is not 0, an element is removed when more than MaxBadPEReport clients
+// report it within BadPEReportDecay. One client is an IPv4 address or an IPv6 network
+// of 64 bits.
 //
-// A handle resolution gets DefaultItems elements, or as many as the reference
-// implementation's parameter asks for, and the first one's policy always. A pool
-// in which nobody can serve (all weights are 0) gives Lack of Resources, since a
-// positive response has at least one element. The S bit is granted on TCP as
-// well; updates of a pool are Update (100 ms) apart at least, and one that is
-// negative is the last.
+// A handle resolution returns DefaultItems elements, or as many as the reference
+// implementation's parameter asks for, and always the policy of the first one. If no
+// element of the pool can serve (all weights are 0), the response is Lack of
+// Resources, because a positive response has at least one element. The S bit is granted
+// over TCP as well. Updates of one pool are at least Update (100 ms) apart. A negative
+// update is the last one.
 //
-// Messages that cannot be read are answered with ASAP_ERROR, as are those that
-// are of a type that registrars do not accept (responses, keep-alives, announces, cookies, business
-// cards: Unrecognized Message); ASAP_ERROR itself never is. PPID 0 is taken for
-// the endpoint's protocol, and others than that are ignored. All of it is
-// counted: see [Stats].
+// ASAP_ERROR answers messages that cannot be read, and, as Unrecognized Message, those
+// of a type that registrars do not accept (responses, keep-alives, announces, cookies,
+// business cards). ASAP_ERROR itself is never answered. PPID 0 stands for the protocol
+// of the endpoint. Messages with another PPID are ignored. [Stats] counts all of them.
 //
 // # Peers
 //
-// ENRP has an endpoint of its own, whose associations are marked in [AssocUp].
-// Config has the peers to begin with, one of which becomes the mentor; see Ready.
-// Others are learned from registrars that are heard and from lists: one peer in turn is
-// asked for its list in each PEER-HEARTBEAT-CYCLE. A peer that has vanished is
-// called again for a while, since it may be behind a partition.
+// ENRP has an endpoint of its own, whose associations are marked in [AssocUp]. Config
+// has the first peers, one of which becomes the mentor; see Ready. The registrar learns
+// of others when it hears from them, and from lists: in each PEER-HEARTBEAT-CYCLE it
+// requests the list of another peer. After a peer is removed from the peer list, the
+// registrar continues to connect to it for a while: it may be behind a partition.
 //
-// A peer changes no elements but those whose home it is: it may name them, hand
-// them over to another registrar, and delete them. Where two registrars are home
-// of one element, which happens when it moves, after partitions, and when a
-// registrar returns that was taken over, the one with the smaller identifier
-// keeps it if it can reach it; the other one hands it over. A registrar that takes a
-// registrar over tells the peers once for all elements, and again for each that
-// has acknowledged its new home. Arbitration is that of RFC 5353, Section 3.5.1,
-// and ends in time where the reference implementation has it the other way
-// round: who insists does not wait for ever, and who gives way tries again.
-//
-// An element of a peer that has another policy type or another kind of transport
-// than its pool has here is known, and goes on to other peers, but is set aside
-// until the pool has none of its own kind any more; see misfit.go.
+// A peer changes only the elements whose home it is: it may announce them, give them to
+// another registrar, and delete them. If two registrars are home of one element, the
+// one with the smaller identifier keeps the element if it can reach it, and the other
+// one yields. This happens when the element moves, after partitions, and when a
+// registrar that was taken over returns. A registrar that takes a peer over tells the
+// other peers once for all elements, and again for each element that acknowledges its
+// new home. Arbitration of takeovers is that of RFC 5353, Section 3.5.1, and always
+// ends, although the reference implementation decides the other way round: a
+// registrar that insists does not wait for ever, and one that gives way tries again.
 package registrar

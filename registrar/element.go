@@ -7,40 +7,41 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
-// element is what the registrar knows of a pool element that it owns, beside
-// what is in the ledger. It is either supervised over the association that
-// owns it, or, when that has ended, in the care of a probe:
+// element is what the registrar knows of an own element beside its entry in the ledger.
+// It is either supervised over the association that owns it, or, after that has ended,
+// in the care of a probe:
 //
 //	             register                    association ends
 //	(none) ------------------> supervised ----------------------> probed
 //	   ^                        |      ^                            |  |
 //	   |  keep-alive unanswered |      |   keep-alive acknowledged, |  |
-//	   |  life over, ...        |      |   registered anew          |  |
+//	   |  life over, ...        |      |   registered again         |  |
 //	   +------------------------+      +----------------------------+  |
 //	   +------------------- no association, no acknowledgement --------+
 type element struct {
 	*entry
 
-	// keepAlive is when the next keep-alive is due, or, while one is unanswered
-	// (waiting), when time is up for it.
+	// keepAlive is when the next keep-alive is sent. While one is unanswered (waiting),
+	// it is when the time for the acknowledgement ends.
 	keepAlive timer
-	asked     time.Time // when the last keep-alive went out
+	asked     time.Time // when the last keep-alive was sent
 	waiting   bool
-	heldUp    bool // the time has been extended once
+	heldUp    bool // the time was extended once, because the host was late
 
-	assoc *client // that owns it, nil while it is probed
-	probe *probe  // that cares for it, nil while it is supervised
+	assoc *client // nil while it is probed
+	probe *probe  // nil while it is supervised
 
-	list       *elements // that it is in, the owner's or the probe's
+	list       *elements // of its association or its probe
 	next, prev *element
 
-	// ownASAP tells that the ASAP transport is the element's own words, not
-	// the association's addresses.
+	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
+	// made of the association's addresses.
 	ownASAP bool
-	// adopt asks for the H flag, because the element has named another home;
-	// adopting tells that the last keep-alive had it.
+	// adopt has the next keep-alive carry the H flag, because the element may have
+	// another home; adopting tells that the last one carried it.
 	adopt, adopting bool
-	// claimed is when a probe has asked with the H flag, for want of an answer.
+	// claimed is when a probe has sent a keep-alive with the H flag for want of an
+	// answer.
 	claimed time.Time
 
 	life timer
@@ -49,8 +50,7 @@ type element struct {
 
 	reports []report
 
-	// contested is the element as another registrar has it that says to be its
-	// home; see contest.
+	// contested is the element as described by the peer that contests it; see contest.
 	contested *handlespace.Element
 }
 
@@ -91,7 +91,7 @@ func (e *element) unlink() {
 	e.list, e.next, e.prev = nil, nil, nil
 }
 
-// host are the addresses where the element's association is or was.
+// host returns the addresses of the element's association, or of the last one.
 func (e *element) host() []netip.AddrPort {
 	if e.assoc != nil {
 		return e.assoc.peer
@@ -99,9 +99,9 @@ func (e *element) host() []netip.AddrPort {
 	return e.probe.host
 }
 
-// mayActFor reports whether a is the element itself: its association, or
-// another one from an address of its host. Only where a has proved to be
-// counts, not what addresses it names.
+// mayActFor reports whether the association is the element's own, or comes from the
+// element's host. Only the address that the peer has proved to be at counts, not those
+// that it lists.
 func (a *client) mayActFor(e *element) bool {
 	return e.assoc == a || hasAddr(e.host(), a.primary())
 }
@@ -115,7 +115,7 @@ func (e *element) Due(r *Registrar, t *timer) {
 	r.keepAliveDue(e)
 }
 
-// supervise makes a the element's association, whatever cared for it before.
+// supervise makes a the element's association.
 func (r *Registrar) supervise(e *element, a *client) {
 	if e.assoc == a {
 		return
@@ -148,7 +148,7 @@ func newElement(x *entry) *element {
 	return x.Note.own
 }
 
-// letGo ends this registrar's care for the element. The ledger is left to the caller.
+// letGo ends this registrar's care for the element. The caller changes the ledger.
 func (r *Registrar) letGo(e *element) {
 	e.Note.own = nil
 	r.timers.Stop(&e.keepAlive)

@@ -7,14 +7,14 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// inquiry asks another registrar's element for a sign of life, since a client could
-// not reach it: RFC 5352, Section 3.5, has any registrar do so, without the H flag.
+// inquiry sends a keep-alive to a foreign element that a client could not reach. RFC
+// 5352, Section 3.5, asks that of any registrar, without the H flag.
 //
-// The home is the judge of the element, and no one is told of what we find. Elements
-// of the reference implementation acknowledge keep-alives of their home only, so
-// that no acknowledgement says nothing. But an element whose host refuses our call, or
-// to which the keep-alive cannot be delivered, is left out of our own answers for
-// avoidTime, or until its home tells us something of it.
+// The home is the judge of the element, and nobody is told the result. Elements of the
+// reference implementation acknowledge keep-alives of their home only, so a missing
+// acknowledgement means nothing. But if the element's host refuses the association, or
+// the keep-alive cannot be delivered, this registrar leaves the element out of its own
+// answers for avoidTime, or until the home announces the element again.
 //
 //	asking --> resting --> over
 //	   +-----> avoided ----> over
@@ -22,7 +22,7 @@ type inquiry struct {
 	key   inquiryKey
 	state inquiryState
 	ref   uint64  // of the call that has no AssocID yet, or 0
-	assoc *client // that is called, or asked over
+	assoc *client // that is being opened, or carries the keep-alive
 	timer timer
 }
 
@@ -35,7 +35,7 @@ type inquiryState uint8
 
 const (
 	inquiryAsking  inquiryState = iota
-	inquiryResting              // it was asked in the last second
+	inquiryResting              // asked in the last second
 	inquiryAvoided
 )
 
@@ -46,18 +46,18 @@ type inquiries struct {
 }
 
 const (
-	// maxInquiries bounds the inquiries: those that ask, and those whose elements
-	// are left out. Reports of further elements are ignored.
+	// maxInquiries bounds the inquiries, those whose elements are left out included.
+	// Reports of further elements are ignored.
 	maxInquiries = 1024
-	// maxInquiryConnects bounds the calls that are under way for them.
+	// maxInquiryConnects bounds the associations that are being opened for them.
 	maxInquiryConnects = 64
 	// avoidTime is how long an element is left out of answers. Its home finds out
-	// within two keep-alive intervals, and a timeout, whether it lives.
+	// whether it lives within two keep-alive intervals and a timeout.
 	avoidTime = 30 * time.Second
 )
 
-// inquire asks an element of another registrar, at most once a second, and not while
-// it is left out already.
+// inquire sends a keep-alive to a foreign element, at most once a second, and not while
+// it is left out of answers.
 func (r *Registrar) inquire(f *entry) {
 	key := inquiryKey{f.Handle(), f.ID()}
 	if r.inquiries.all[key] != nil || len(r.inquiries.all) >= maxInquiries || !f.PE().ASAPTransport.Present() {
@@ -87,8 +87,8 @@ func (r *Registrar) inquire(f *entry) {
 	r.act(Connect{Ref: q.ref, PPID: asap.PPID, To: to, Via: via, EncapPort: f.PE().EncapPort})
 }
 
-// calling: the host has named the association of the call, or has none.
-func (q *inquiry) calling(r *Registrar, ev Connecting) {
+// onConnecting: the host has named the association, or has none.
+func (q *inquiry) onConnecting(r *Registrar, ev Connecting) {
 	delete(r.inquiries.connecting, q.ref)
 	q.ref = 0
 	known := r.assocs[ev.Assoc] != nil
@@ -106,20 +106,20 @@ func (q *inquiry) calling(r *Registrar, ev Connecting) {
 	}
 }
 
-// askOver sends the keep-alive. Nothing waits for the answer.
+// askOver sends the keep-alive. Nothing waits for the acknowledgement.
 func (q *inquiry) askOver(r *Registrar, a *client) {
 	q.assoc, a.inquiry = a, nil
 	r.stats.KeepAlivesSent++
 	r.reply(a, &asap.EndpointKeepAlive{Server: r.id, Handle: q.key.handle, ID: q.key.id, HasID: true})
 }
 
-// refused: the association of the call has ended before it was up.
+// refused: the association has ended before it was up.
 func (q *inquiry) refused(r *Registrar) {
 	q.assoc.inquiry = nil
 	q.avoid(r)
 }
 
-// inquiryOf is the inquiry that has asked an element over an association.
+// inquiryOf returns the inquiry that has asked an element over an association.
 func (r *Registrar) inquiryOf(a *client, h rserpool.PoolHandle, id rserpool.PEID) *inquiry {
 	if q := r.inquiries.all[inquiryKey{h, id}]; q != nil && q.assoc == a && q.state == inquiryAsking {
 		return q
@@ -127,7 +127,7 @@ func (r *Registrar) inquiryOf(a *client, h rserpool.PoolHandle, id rserpool.PEID
 	return nil
 }
 
-// avoid leaves the element out of answers, if it is still another registrar's.
+// avoid leaves the element out of answers, if it is still a foreign one.
 func (q *inquiry) avoid(r *Registrar) {
 	f := r.findForeign(q.key.handle, q.key.id)
 	if f == nil || f.Aside() {
@@ -142,8 +142,8 @@ func (q *inquiry) avoid(r *Registrar) {
 		q.key.id, quote(q.key.handle), avoidTime, f.Roster().Home())
 }
 
-// homeTold: the element's home has told us something of it, so that it is not left
-// out any more, and can be asked again.
+// homeTold: the home has announced the element, so it is no longer left out, and can be
+// asked again.
 func (r *Registrar) homeTold(h rserpool.PoolHandle, id rserpool.PEID) {
 	key := inquiryKey{h, id}
 	if q := r.inquiries.all[key]; q != nil && q.state == inquiryAvoided {
@@ -152,9 +152,9 @@ func (r *Registrar) homeTold(h rserpool.PoolHandle, id rserpool.PEID) {
 	}
 }
 
-// rest ends the inquiry without a result. The next one may be in a second.
+// rest ends the inquiry without a result. The next one may start in a second.
 func (q *inquiry) rest(r *Registrar) {
-	if a := q.assoc; a != nil && a.inquiry == q { // it is still being called
+	if a := q.assoc; a != nil && a.inquiry == q { // it is still being opened
 		a.inquiry = nil
 		r.act(Close{Assoc: a.id, Abort: true})
 	}
@@ -165,7 +165,7 @@ func (q *inquiry) rest(r *Registrar) {
 // Due ends an inquiry.
 func (q *inquiry) Due(r *Registrar, _ *timer) {
 	switch q.state {
-	case inquiryAsking: // a host that does not answer our call is its home's business
+	case inquiryAsking: // the home finds out about a host that does not respond
 		q.rest(r)
 		return
 	case inquiryResting:

@@ -10,25 +10,25 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// missed is an element that was removed since it had not acknowledged a keep-alive
-// in time. If the acknowledgement comes late, over the same association, the element
-// is registered again as it was. An element of ours that is told of its removal
-// registers again by itself, but one of the reference implementation ends its
-// association and waits until its next re-registration, for 30 s by default.
+// missed is an element that was removed because it did not acknowledge a keep-alive in
+// time. If the acknowledgement arrives late over the same association, the element is
+// registered again, unchanged. Elements of this project that are told of the removal
+// register again on their own. Those of the reference implementation end the
+// association and wait for their next re-registration, 30 s by default.
 type missed struct {
 	handle rserpool.PoolHandle
 	pe     *handlespace.Element
-	own    bool // the ASAP transport is the element's own words
+	own    bool // the element has named its ASAP transport
 }
 
-// maxMissedPerAssoc and maxMissed bound the missed elements of one association and
-// of all of them. Further ones are only told.
+// maxMissedPerAssoc and maxMissed bound the missed elements of one association and of
+// all. Any others are only told.
 const (
 	maxMissedPerAssoc = 64
 	maxMissed         = 4096
 )
 
-// miss remembers an element that has not answered over an association.
+// miss notes an element that has not acknowledged over an association.
 func (r *Registrar) miss(a *client, e *element) {
 	r.forgetMissed(a, e.Handle(), e.ID())
 	if a.up && len(a.missed) < maxMissedPerAssoc && r.missed < maxMissed {
@@ -37,7 +37,7 @@ func (r *Registrar) miss(a *client, e *element) {
 	}
 }
 
-// forgetMissed forgets an element that was missed, and returns it.
+// forgetMissed drops a missed element, and returns it.
 func (r *Registrar) forgetMissed(a *client, h rserpool.PoolHandle, id rserpool.PEID) *missed {
 	i := slices.IndexFunc(a.missed, func(x missed) bool { return x.pe.ID == id && x.handle == h })
 	if i < 0 {
@@ -49,9 +49,9 @@ func (r *Registrar) forgetMissed(a *client, h rserpool.PoolHandle, id rserpool.P
 	return &x
 }
 
-// onLateAck: an acknowledgement that nobody waits for. An element that was missed
-// is registered again; another one that nobody has was removed before, perhaps by a
-// predecessor of ours, and is told so.
+// onLateAck handles an acknowledgement that belongs to no keep-alive. A missed element
+// is registered again. An unknown one was removed before, perhaps by a former registrar
+// at this place, and is told so.
 func (r *Registrar) onLateAck(a *client, m *asap.EndpointKeepAliveAck) {
 	x := r.forgetMissed(a, m.Handle, m.ID)
 	if a.via == ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {
@@ -65,7 +65,7 @@ func (r *Registrar) onLateAck(a *client, m *asap.EndpointKeepAliveAck) {
 	}
 }
 
-// reinstate registers a missed element again, for the rest of its life, and reports
+// reinstate registers a missed element again for the rest of its life, and reports
 // whether it can be.
 func (r *Registrar) reinstate(a *client, x *missed) bool {
 	m := &asap.Registration{Handle: x.handle, Element: x.pe.PoolElement}

@@ -10,25 +10,25 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// An element behind an address translation (NAT), such as in a container, offers
-// addresses that mean nothing outside, or something else (RFC 6951, Section 5.7).
-// SCTP in UDP passes such a translation, and shows from where: the address that the
-// element's packets come from. If none of the addresses that it offers belongs to
-// the association, that address is registered in their place, with the element's
-// ports: the operator of the element forwards them. The association has proved it, so
-// that nobody can have another one's address registered.
+// An element behind an address translation (NAT), for instance in a container, offers
+// addresses that mean nothing outside, or another host (RFC 6951, Section 5.7). SCTP in
+// UDP passes such a translation, and shows the address that the packets come from. If
+// none of the addresses that the element offers belongs to the association, the
+// registrar registers that address instead, with the element's ports. The operator of
+// the element has to forward them. The association has proved the address, so no one
+// can register an address of another host.
 //
-// SCTP without UDP is not treated so: where it passes a translation at all, no call
-// of the registrar would come back through it.
+// SCTP without UDP gets no such treatment: if it passes a translation at all, no
+// association of the registrar could pass it in the other direction.
 
-// translated reports whether a transport's addresses are such that the one that the
-// association is seen at takes their place.
+// translated reports whether the address that the association comes from replaces the
+// transport's addresses.
 func (a *client) translated(t *rserpool.Transport) bool {
 	seen := a.primary()
 	if !a.inUDP() || !seen.IsValid() || seen.IsLoopback() || seen.IsLinkLocalUnicast() {
 		return false
 	}
-	family := false // a server that has no address of the family does not listen there
+	family := false // a server without an address of the family does not listen there
 	for _, addr := range t.Addrs {
 		addr = plainAddr(addr)
 		if !usable(addr, seen) || a.lists(addr) {
@@ -39,7 +39,7 @@ func (a *client) translated(t *rserpool.Transport) bool {
 	return family && len(t.Addrs) <= maxPeerAddrs
 }
 
-// translate is a transport as it is registered.
+// translate returns a transport as it is registered.
 func (a *client) translate(t rserpool.Transport) rserpool.Transport {
 	if t.Type != rserpool.Opaque && t.Present() && a.translated(&t) {
 		t.Addrs = []netip.Addr{a.primary()}
@@ -47,10 +47,11 @@ func (a *client) translate(t rserpool.Transport) rserpool.Transport {
 	return t
 }
 
-// dropShared leaves those addresses out of a registration that this machine has as
-// well, unless there is no other. Elements of the reference implementation name all
-// addresses of their host, docker0's among them. They are not told: what is left is
-// what they want, and the reference's registrar leaves out silently, too.
+// dropShared takes the addresses that this machine has as well out of a registration,
+// unless there are no others. Elements of the reference implementation name all
+// addresses of their host, including that of docker0. They get no warning: the other
+// addresses are what they want, and the registrar of the reference implementation drops
+// addresses silently, too.
 func (r *Registrar) dropShared(a *client, m *asap.Registration) {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		left := slices.DeleteFunc(slices.Clone(t.Addrs), func(addr netip.Addr) bool { return r.isShared(addr, a.primary()) })
@@ -60,11 +61,11 @@ func (r *Registrar) dropShared(a *client, m *asap.Registration) {
 	}
 }
 
-// changes tells an element that its user transport is registered with another
-// address than it has asked for. RFC 5352, Section 2.2.3, calls the cause in a
-// response that grants a warning. It carries what was asked for, as RFC 5354,
-// Section 3.12.4, has it, and after it, of our own accord, what is registered, so
-// that the element's log can have both.
+// changes returns the warning for an element whose user transport is registered with
+// another address than it has asked for. RFC 5352, Section 2.2.3, calls a cause in a
+// response that grants a warning. The cause carries the requested transport (RFC 5354,
+// Section 3.12.4) and then, beyond the RFC, the registered one, so that the element can
+// log both.
 func changes(asked, registered *rserpool.PoolElement) []rserpool.Cause {
 	if asked.UserTransport.Equal(registered.UserTransport) {
 		return nil
@@ -78,8 +79,8 @@ func changes(asked, registered *rserpool.PoolElement) []rserpool.Cause {
 	return []rserpool.Cause{c}
 }
 
-// disparity says where an element wants to be and where it is, for the log; ""
-// if that is the same.
+// disparity describes for the log where an element wants to be and where it is; "" if
+// that is the same.
 func (a *client) disparity(m *asap.Registration) string {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		for _, addr := range t.Addrs {

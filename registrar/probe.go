@@ -177,7 +177,7 @@ func (r *Registrar) onConnecting(ev Connecting) {
 		return
 	}
 	if q := r.inquiries.connecting[ev.Ref]; q != nil {
-		q.calling(r, ev)
+		q.onConnecting(r, ev)
 		return
 	}
 	p := r.probes.connecting[ev.Ref]

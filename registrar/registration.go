@@ -13,11 +13,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// onRegistration: RFC 5352, Section 3.1. An identifier that is taken passes to
-// the sender at once if that is the element itself, that is if it comes over
-// the element's association or from its host; the RFC's rule 4 wants that. A
-// stranger gets it only if the element turns out to be dead, whichever registrar its home is:
-// see claim.
+// onRegistration: RFC 5352, Section 3.1. An identifier that is in use passes to the
+// sender at once if the message comes over the element's association or from its host,
+// as rule 4 requires. Another host gets it only if the present element does not live,
+// whether that is an own or a foreign one: see claim.
 func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	r.dropShared(a, m)
 	r.forgetHeld(a, m.Handle, m.Element.ID)
@@ -36,7 +35,7 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	}
 }
 
-// mayRegister reports whether an association may register an element that is there.
+// mayRegister reports whether an association may register an identifier that is in use.
 func (r *Registrar) mayRegister(a *client, x *entry) bool {
 	if e := x.Note.own; e != nil {
 		return a.mayActFor(e)
@@ -44,9 +43,8 @@ func (r *Registrar) mayRegister(a *client, x *entry) bool {
 	return r.atHome(a, x)
 }
 
-// admit checks what can be said without a look at the pool. It returns why the
-// registration is refused, nil if it is not. It puts the addresses into plain
-// form.
+// admit checks a registration without looking at the pool. It returns why the
+// registration is refused, nil if it is not. It puts the addresses into plain form.
 func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	e := &m.Element
 	t := &e.UserTransport
@@ -54,7 +52,7 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	case !r.Ready():
 		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	case a.via == ViaTCP:
-		// It must be SCTP (RFC 5352, Section 3.1): a TCP connection does not
+		// It must be SCTP (RFC 5352, Section 3.1). A TCP connection does not
 		// show that the element has the addresses that it names.
 		return &rserpool.Cause{Code: rserpool.CauseSecurity}
 	case e.ID == 0, // in the reference implementation, too, 0 is no identifier
@@ -75,13 +73,13 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	return nil
 }
 
-// reservedAdaptive is the policy type that means nothing but "adaptive" (RFC
-// 5356, Section 3.1).
+// reservedAdaptive is the bit that all adaptive policy types have (RFC 5356, Section
+// 3.1). It is no policy by itself.
 const reservedAdaptive rserpool.PolicyType = 0x40000000
 
-// ownAddrs reports whether the transport's addresses are usable and all belong
-// to the association (RFC 5352, Section 2.2.1), be they confirmed or not, each
-// named once, and puts them into plain form.
+// ownAddrs reports whether the transport's addresses are usable, belong to the
+// association (RFC 5352, Section 2.2.1), confirmed or not, and are listed once each. It
+// puts them into plain form.
 func ownAddrs(a *client, t *rserpool.Transport) bool {
 	if len(t.Addrs) == 0 || len(t.Addrs) > len(a.peer)+len(a.claimed) {
 		return false
@@ -111,11 +109,11 @@ func invalidPolicy(p rserpool.Policy) *rserpool.Cause {
 	return invalid(info, err)
 }
 
-// maxCauseInfo bounds what an error cause repeats of a message.
+// maxCauseInfo bounds how many bytes of a message an error cause repeats.
 const maxCauseInfo = 4096
 
-// invalid is the error cause Invalid Values with the offending TLV (RFC 5354,
-// Section 3.12.4), without it if it is out of proportion.
+// invalid returns the error cause Invalid Values with the offending TLV (RFC 5354,
+// Section 3.12.4), without it if it is too long.
 func invalid(raw []byte, err error) *rserpool.Cause {
 	if err != nil || len(raw) > maxCauseInfo {
 		raw = nil
@@ -123,7 +121,8 @@ func invalid(raw []byte, err error) *rserpool.Cause {
 	return &rserpool.Cause{Code: rserpool.CauseInvalidValues, Info: raw}
 }
 
-// register registers the element and answers. The sender is entitled to it.
+// register registers the element and responds. The sender is entitled to the
+// identifier.
 func (r *Registrar) register(a *client, m *asap.Registration) {
 	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), ledger.Refuse)
 	if refused != nil {
@@ -137,8 +136,8 @@ func (r *Registrar) grantRegistration(a *client, m *asap.Registration, warnings 
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
-// enter makes the element, as pe, one of our own, new or in place of its former self,
-// and tells the peers. It returns what the response has to warn of, or why the
+// enter makes the element, described by pe, an own one, new or in place of the present
+// one, and tells the peers. It returns the warnings for the response, or why the
 // registration is refused.
 func (r *Registrar) enter(a *client, m *asap.Registration, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
 	had := r.find(m.Handle, m.Element.ID)
@@ -162,7 +161,7 @@ func (r *Registrar) enter(a *client, m *asap.Registration, pe *handlespace.Eleme
 		r.stats.Reregistrations++
 	}
 	r.registered(a, m, x.Note.own, awaits)
-	r.publish(c, byElement) // before the response, as the reference implementation does
+	r.publish(c, byElement) // before the response, as in the reference implementation
 	return warnings, nil
 }
 
@@ -177,8 +176,8 @@ func (r *Registrar) logRegistered(a *client, m *asap.Registration, x *entry, war
 	}
 }
 
-// registered has an element of our own supervised over the association that it has
-// registered over, and ends what its registration settles.
+// registered has an own element supervised over the association that it has registered
+// over, and settles what its registration settles.
 func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *awaits) {
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
@@ -197,8 +196,8 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 	}
 }
 
-// owned is the element as its home registrar keeps it (RFC 5352, Section 3.1,
-// rule 4), with addresses that are not confirmed.
+// owned returns the description of an element as its home keeps it (RFC 5352, Section
+// 3.1, rule 4), including addresses that are not confirmed.
 func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Element {
 	pe := &handlespace.Element{PoolElement: *e}
 	pe.EncapPort = a.encap
@@ -212,13 +211,12 @@ func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Eleme
 	return pe
 }
 
-// maxAlike bounds the pools whose handles differ in case only, of which there
-// could be very many. DNS can tell them apart only by exact case, so that
-// nobody has use for more than a few.
+// maxAlike bounds the pools whose handles differ in ASCII case only. DNS distinguishes
+// them only by exact case, so nobody needs more than a few.
 const maxAlike = 64
 
-// causeOf is the error cause for an element that the ledger refuses: the limits have
-// no room, or it does not fit its pool (RFC 5354, Sections 3.12.6 to 3.12.9).
+// causeOf returns the error cause for an element that the ledger refuses: the limits
+// have no room, or it does not fit its pool (RFC 5354, Sections 3.12.6 to 3.12.9).
 func causeOf(err error) rserpool.Cause {
 	var ie *handlespace.InconsistentError
 	switch {
@@ -234,7 +232,7 @@ func causeOf(err error) rserpool.Cause {
 	case rserpool.CauseInconsistentTransportType:
 		t := rserpool.Transport{Type: ie.Transport, Use: ie.Use}
 		if t.Type != rserpool.Opaque {
-			t.Addrs = []netip.Addr{netip.IPv4Unspecified()} // it stands for a type
+			t.Addrs = []netip.Addr{netip.IPv4Unspecified()} // any address: the cause is about the type
 		}
 		c.Info, _ = tlv.AppendTransport(nil, &t)
 	}

@@ -8,14 +8,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// remove removes an element of our own, and tells it if its association is up: see
-// vacate. What has waited for its end is granted now. An element that another
-// registrar says to have is handed over to it instead, unless the process that the
-// other one has has deregistered.
+// remove removes an own element, and tells it if its association is up: see vacate.
+// Claims on it are granted now. A contested element is yielded instead, unless it was
+// deregistered by the process that the peer's element belongs to.
 func (r *Registrar) remove(e *element, why RemoveReason) { r.removeFor(e, why, nil) }
 
-// removeFor is remove on behalf of an association, which is answered by the
-// caller.
+// removeFor is remove on behalf of an association, to which the caller responds.
 func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 	if e.contested != nil && (why != RemovedDeregistered || e.isNotOf(e.contested)) && r.yield(e) {
 		return
@@ -30,26 +28,26 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 	}
 	r.stats.Removed[why]++
 	r.logf(false, "pool element %v of pool %s is removed: %s", e.ID(), quote(e.Handle()), why)
-	if why == RemovedReported { // it would come back, and clients could still not reach it
+	if why == RemovedReported { // it would register again, and clients could still not reach it
 		owner, e.Note.former = nil, nil
 	}
 	r.vacate(e.entry, owner, ended)
 }
 
-// removeForeign removes another registrar's element. What has waited for its end is
-// granted now.
+// removeForeign removes a foreign element. Claims on it are granted now.
 func (r *Registrar) removeForeign(f *entry) { r.vacate(f, nil, byHome) }
 
-// vacate ends an element, an own or a foreign one, and does what has waited for
-// its end. owner is the association that the element had, if it is to be told.
+// vacate removes an element of either kind and grants the claims on it. owner is the
+// association that the element had, if it is to be told.
 //
-// If a registration has waited, its element takes the place in one step, so that
-// no answer and no peer misses the identifier in between. If it cannot, since it does
-// not fit the pool for instance, the element is removed first.
+// If a registration waits, its element replaces the present one in one step, so that no
+// answer and no peer misses the identifier in between. If that is not possible, for
+// instance because it does not fit the pool, the present element is removed first.
 //
-// An element that is told registers anew at once, if it lives (RFC 5352, Section 3.2, has such
-// a message for a registration whose life is over): an element that was only slow,
-// and a process that the element had superseded, unless another one follows now.
+// An element that is told, and lives, registers again at once (RFC 5352, Section 3.2,
+// has this message for a registration whose life has ended). That holds for an element
+// that was only slow, and for a process whose registration was superseded, unless
+// another element follows now.
 func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
 	claims := r.endClaims(x)
 	c := claims.ofKind(true)
@@ -77,8 +75,8 @@ func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
 	r.passFormer(x, owner)
 }
 
-// replaceBy puts the element of a registration, which may be nil, in the place of
-// another one's, and reports whether it fits there.
+// replaceBy replaces an element by that of a waiting registration, which may be nil,
+// and reports whether that was possible.
 func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rserpool.Cause, ok bool) {
 	if c == nil {
 		return nil, false
@@ -89,7 +87,7 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rse
 		last = e.assoc.id
 	}
 	m := c.msg.(*asap.Registration)
-	if !r.admits(c.assoc, m) { // its addresses have changed meanwhile
+	if !r.admits(c.assoc, m) { // its addresses have changed since
 		return nil, false
 	}
 	warnings, refused := r.enter(c.assoc, m, r.owned(c.assoc, &m.Element), ledger.Renew)
@@ -98,15 +96,15 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rse
 	}
 	if e != nil {
 		e.reports, e.claimed = nil, time.Time{}
-		if owner == nil { // it has left by itself, or is not to come back
+		if owner == nil { // it has deregistered, or is not to register again
 			x.Note.dropFormer(last)
 		}
 	}
 	return warnings, true
 }
 
-// passFormer notes the former owners of an element that was taken out as those of
-// the one that has followed it, or tells them if there is none.
+// passFormer gives the former owners of a removed element to the element that has
+// followed it. If there is none, it tells them.
 func (r *Registrar) passFormer(x *entry, owner *client) {
 	former := x.Note.former
 	if next := r.ledger.Find(x.Handle(), x.ID()); next != nil {
@@ -126,8 +124,8 @@ func (r *Registrar) passFormer(x *entry, owner *client) {
 	}
 }
 
-// ofKind is the registration among the claims on an element, or the
-// deregistration; nil if there is none.
+// ofKind returns the registration or the deregistration among the claims on an element;
+// nil if there is none.
 func (c *claim) ofKind(registration bool) *claim {
 	for ; c != nil; c = c.next {
 		if c.isRegistration() == registration {
