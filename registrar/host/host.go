@@ -178,7 +178,7 @@ func (c *Config) complete() error {
 		limits := sctp.Limits{Associations: c.Transports.Associations, HalfOpen: c.Transports.HalfOpen, Stalled: stalled}
 		mode, encap, logf := c.Transport, c.Encap, c.Logf
 		c.Network = func() (Network, error) {
-			return newStack(stack.Config{Only: mode, EncapPort: encap, Limits: limits, Logf: func(format string, args ...any) {
+			return newStack(stack.Config{Only: mode, EncapPort: encap, Framing: framing, Limits: limits, Logf: func(format string, args ...any) {
 				logf(false, fmt.Sprintf(format, args...))
 			}})
 		}

@@ -1,8 +1,13 @@
 package host
 
 import (
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 )
+
+// framing is that of ASAP over TCP.
+var framing = sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID}
 
 // newStack opens the machine's transports.
 func newStack(cfg stack.Config) (Network, error) {

@@ -50,7 +50,7 @@ func freeUDPPort(t *testing.T) uint16 {
 // An element over SCTP in UDP and a user over TCP, on real sockets.
 func TestRealSockets(t *testing.T) {
 	h := loopbackHost(t)
-	stack, err := stack.New(stack.Config{Only: sctp.UDP})
+	stack, err := stack.New(stack.Config{Only: sctp.UDP, Framing: framing})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package sctptest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -149,6 +150,9 @@ func (x *Site) Say(a sctp.AssocID, text string) {
 func On(addr string) sctp.ListenConfig {
 	return sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)}}
 }
+
+// Framing is that of messages with their length in the third and fourth byte.
+var Framing = sctp.Framing{HeadLen: 4, Len: func(head []byte) int { return int(binary.BigEndian.Uint16(head[2:])) }, Align: 4, PPID: 11}
 
 // Message is a message of n bytes that TCP can delimit.
 func Message(n int, fill byte) []byte {

@@ -16,6 +16,8 @@ type Config struct {
 	// endpoints of the Stack; 0 takes a free one, as clients and pool
 	// elements do.
 	EncapPort uint16
+	// Framing tells messages over TCP apart. Without it there is no TCP.
+	Framing sctp.Framing
 	// Limits bound what peers can make us hold; zero fields have defaults.
 	Limits sctp.Limits
 	// Logf, if set, is told in one line what an operator wants to know, such

@@ -57,7 +57,13 @@ func (e *endpoint) listen(cfg sctp.ListenConfig) error {
 		}
 		cfg = e.add(sctp.UDP, u, cfg)
 	}
-	t, err := tcp.Listen(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.handle)
+	if e.s.cfg.Framing.Len == nil {
+		if cfg.TCP {
+			return errNoFraming
+		}
+		return nil
+	}
+	t, err := tcp.Listen(cfg, e.s.cfg.Framing, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.handle)
 	if err != nil {
 		return fmt.Errorf("TCP: %w", err)
 	}

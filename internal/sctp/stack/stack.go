@@ -38,6 +38,8 @@ type Stack struct {
 // errNoKernel says what to do where the kernel has no SCTP.
 var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp), or use SCTP in UDP (transport udp in the Corefile, --via udp of rsp)")
 
+var errNoFraming = errors.New("TCP cannot be offered without a framing of messages")
+
 // New makes a Stack. It opens no socket yet. With Only Kernel it fails
 // where the kernel has no SCTP.
 func New(cfg Config) (*Stack, error) {
@@ -53,6 +55,8 @@ func New(cfg Config) (*Stack, error) {
 	user := cfg.Only == sctp.Any || cfg.Only == sctp.UDP
 	s.kernel = (cfg.Only == sctp.Any || cfg.Only == sctp.Kernel) && kernel.Supported()
 	switch {
+	case cfg.Only == sctp.TCP && cfg.Framing.Len == nil:
+		return nil, errNoFraming
 	case cfg.Only == sctp.Kernel && !s.kernel:
 		return nil, errNoKernel
 	case cfg.Only == sctp.Any && !s.kernel:

@@ -327,6 +327,7 @@ func stackSite(t testing.TB, s *Stack, cfg sctp.ListenConfig) *sctptest.Site {
 
 func newStack(t testing.TB, cfg Config) *Stack {
 	t.Helper()
+	cfg.Framing = sctptest.Framing
 	if cfg.Logf == nil {
 		cfg.Logf = t.Logf
 	}

@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,12 +13,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
-	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
-
-// messageHead is the length of the header of ASAP and ENRP messages: type,
-// flags, and length with the header but without padding (RFC 5354, Section 4).
-const messageHead = 4
 
 // assoc is a TCP connection. Its run goroutine reads and calls the Handler,
 // another one writes.
@@ -168,27 +162,28 @@ func (a *assoc) tell(ev sctp.Event) {
 
 // read takes messages until the connection ends.
 func (a *assoc) read() {
-	var head [messageHead]byte
+	f := &a.e.frame
+	head := make([]byte, f.HeadLen)
 	for {
-		if err := a.readHead(head[:]); err != nil {
+		if err := a.readHead(head); err != nil {
 			if errors.Is(err, io.EOF) && a.incoming {
 				a.answerRest()
 			}
 			a.stop(readReason(err))
 			return
 		}
-		n := int(binary.BigEndian.Uint16(head[2:]))
-		if n < messageHead || n > a.e.lim.MessageSize {
-			a.stop(sctp.Overrun, fmt.Errorf("peer sent a message with length %d: it must be %d to %d", n, messageHead, a.e.lim.MessageSize))
+		n := f.Len(head)
+		if n < f.HeadLen || n > a.e.lim.MessageSize {
+			a.stop(sctp.Overrun, fmt.Errorf("peer sent a message with length %d: it must be %d to %d", n, f.HeadLen, a.e.lim.MessageSize))
 			return
 		}
-		b, err := a.readRest(head[:], wire.Padded(n))
+		b, err := a.readRest(head, f.Padded(n))
 		if err != nil {
 			a.stop(readReason(halfRead(err)))
 			return
 		}
 		a.whole()
-		a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: ppidASAP}})
+		a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: f.PPID}})
 	}
 }
 
@@ -319,11 +314,12 @@ func (a *assoc) whole() {
 	}
 }
 
-// send queues a message. Its length must be what its header says, with or
-// without the padding.
+// send queues a message. Its length must be what its head says, with or without
+// the padding.
 func (a *assoc) send(m sctp.Message) error {
-	if len(m.Data) < messageHead || wire.Padded(len(m.Data)) != wire.Padded(int(binary.BigEndian.Uint16(m.Data[2:]))) {
-		return fmt.Errorf("message of %d bytes: its header does not say so, as is needed over TCP", len(m.Data))
+	f := &a.e.frame
+	if n := len(m.Data); n < f.HeadLen || f.Padded(n) != f.Padded(f.Len(m.Data)) {
+		return fmt.Errorf("message of %d bytes cannot be sent over TCP: its header has another length", n)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -373,7 +369,9 @@ func (a *assoc) writeOne(b []byte) error {
 		_ = a.conn.SetWriteDeadline(time.Now().Add(a.e.lim.IdleTCP))
 	}
 	a.mu.Unlock()
-	if _, err := a.conn.Write(wire.AppendPadded(nil, b)); err != nil {
+	padded := make([]byte, a.e.frame.Padded(len(b)))
+	copy(padded, b)
+	if _, err := a.conn.Write(padded); err != nil {
 		return err
 	}
 	a.mu.Lock()

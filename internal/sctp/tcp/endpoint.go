@@ -13,13 +13,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// ppidASAP is what messages over TCP are: only pool users' requests come so
-// (RFC 5352, Section 3.3).
-const ppidASAP = 11
-
 // endpoint is an endpoint whose associations are TCP connections. It takes
 // some only if told to listen, and can call in any case.
 type endpoint struct {
+	frame  sctp.Framing
 	lim    sctp.Limits
 	ids    *sctp.IDs
 	n      *sctp.Counters
@@ -41,12 +38,12 @@ type endpoint struct {
 var _ sctp.Endpoint = (*endpoint)(nil)
 
 // Listen makes an endpoint that listens if cfg.TCP says so.
-func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (*endpoint, error) {
+func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (*endpoint, error) {
 	addrs, port, both, err := cfg.BindAddrs()
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, assocs: map[sctp.AssocID]*assoc{}}
+	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, assocs: map[sctp.AssocID]*assoc{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if !cfg.TCP {
 		return e, nil

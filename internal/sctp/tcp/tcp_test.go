@@ -17,7 +17,6 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
-	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
 // tcpSite is a site that listens for TCP, and its address.
@@ -33,7 +32,7 @@ func tcpSite(t *testing.T, lim sctp.Limits) (*endpoint, *sctptest.Site, string) 
 func tcpEnd(t *testing.T, lim sctp.Limits, cfg sctp.ListenConfig) (*endpoint, *sctptest.Site) {
 	t.Helper()
 	x := sctptest.NewSite(t)
-	e, err := Listen(cfg, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), x.Handle)
+	e, err := Listen(cfg, sctptest.Framing, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), x.Handle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +60,7 @@ func TestTCPMessages(t *testing.T) {
 	}
 	b := x.Next(sctp.Up).Assoc
 	for _, n := range []int{4, 5, 6, 7, 8, 60001, 65535} {
-		want := sctp.Message{Data: sctptest.Message(n, 7), PPID: ppidASAP}
+		want := sctp.Message{Data: sctptest.Message(n, 7), PPID: sctptest.Framing.PPID}
 		if err := y.Send(a, want); err != nil {
 			t.Fatalf("Send of %d bytes: %v", n, err)
 		}
@@ -287,7 +286,7 @@ func TestTCPLargeMessages(t *testing.T) {
 	_, x, addr := tcpSite(t, sctp.Limits{})
 	c := dialTCP(t, addr)
 	for _, n := range []int{4, readStep - 4, readStep, readStep + 1, 2 * readStep, 3*readStep + 2, 65535} {
-		b := make([]byte, wire.Padded(n))
+		b := make([]byte, sctptest.Framing.Padded(n))
 		for i := range b[:n] {
 			b[i] = byte(i * 7)
 		}
