@@ -3,6 +3,7 @@ package rserpool
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // CauseCode is the code of an error cause (RFC 5354, Section 3.12, Table 2).
@@ -47,6 +48,10 @@ func (c CauseCode) String() string {
 	return fmt.Sprintf("error cause 0x%04x", uint16(c))
 }
 
+// Error returns what String returns. A cause is an error, so that errors of this
+// module can be tested for it: errors.Is(err, rserpool.CauseInconsistentPolicy).
+func (c CauseCode) Error() string { return c.String() }
+
 // Cause is one error cause of an Operation Error parameter (RFC 5354, Section
 // 3.12). Info is the cause-specific information without padding.
 type Cause struct {
@@ -73,4 +78,11 @@ func (c Cause) String() string {
 		}
 	}
 	return c.Code.String()
+}
+
+// HasCause reports whether err is the [CauseCode] of one of the causes. The errors
+// of this module that have causes call it for [errors.Is].
+func HasCause(causes []Cause, err error) bool {
+	code, ok := err.(CauseCode)
+	return ok && slices.ContainsFunc(causes, func(c Cause) bool { return c.Code == code })
 }

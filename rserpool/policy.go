@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,7 +12,7 @@ import (
 
 // PolicyType is a pool member selection policy's type (RFC 5356, Section
 // 3.1). Bit 31 marks private ones, bit 30 the adaptive ones of the RFC; the
-// private ones of RSPLIB do not use bit 30, so ask [PolicyType.Adaptive].
+// private ones of RSPLIB do not use bit 30.
 type PolicyType uint32
 
 // The policies of RFC 5356, and RSPLIB's private ones that have a wire format.
@@ -34,8 +35,8 @@ const (
 	LeastUsedDegradationDPF                PolicyType = 0xb0002003
 )
 
-// adaptiveBit marks the adaptive policies of RFC 5356.
-const adaptiveBit PolicyType = 0x40000000
+// reservedPolicy is the one type beside 0 that RFC 5356, Section 3.1, reserves.
+const reservedPolicy PolicyType = 0x40000000
 
 // PolicyField names a value of a policy.
 type PolicyField uint8
@@ -51,29 +52,45 @@ const (
 	FieldDistance
 )
 
+var fieldNames = [...]string{"weight", "priority", "load", "degradation", "dpf", "distance"}
+
+// String returns the word that [ParsePolicy] reads: "weight", "priority", "load",
+// "degradation", "dpf" or "distance".
+func (f PolicyField) String() string {
+	if int(f) < len(fieldNames) {
+		return fieldNames[f]
+	}
+	return fmt.Sprintf("PolicyField(%d)", uint8(f))
+}
+
+// fraction reports whether the value is one of 0xffffffff.
+func (f PolicyField) fraction() bool {
+	return f == FieldLoad || f == FieldLoadDegradation || f == FieldDPF
+}
+
 // policies are the known policies with their values in the order on the wire.
 var policies = [...]struct {
-	typ      PolicyType
-	name     string
-	adaptive bool
-	fields   []PolicyField
+	typ    PolicyType
+	name   string
+	short  string
+	fields []PolicyField
 }{
-	{RoundRobin, "RoundRobin", false, nil},
-	{WeightedRoundRobin, "WeightedRoundRobin", false, []PolicyField{FieldWeight}},
-	{Random, "Random", false, nil},
-	{WeightedRandom, "WeightedRandom", false, []PolicyField{FieldWeight}},
-	{Priority, "Priority", false, []PolicyField{FieldPriority}},
-	{LeastUsed, "LeastUsed", true, []PolicyField{FieldLoad}},
-	{LeastUsedDegradation, "LeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{PriorityLeastUsed, "PriorityLeastUsed", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{RandomizedLeastUsed, "RandomizedLeastUsed", true, []PolicyField{FieldLoad}},
-	{RandomizedPriorityLeastUsed, "RandomizedPriorityLeastUsed", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{RandomizedLeastUsedDegradation, "RandomizedLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{PriorityLeastUsedDegradation, "PriorityLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{RandomizedPriorityLeastUsedDegradation, "RandomizedPriorityLeastUsedDegradation", true, []PolicyField{FieldLoad, FieldLoadDegradation}},
-	{WeightedRandomDPF, "WeightedRandomDPF", false, []PolicyField{FieldWeight, FieldDPF, FieldDistance}},
-	{LeastUsedDPF, "LeastUsedDPF", true, []PolicyField{FieldLoad, FieldDPF, FieldDistance}},
-	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", true, []PolicyField{FieldLoad, FieldLoadDegradation, FieldDPF, FieldDistance}},
+	{RoundRobin, "RoundRobin", "RR", nil},
+	{WeightedRoundRobin, "WeightedRoundRobin", "WRR", []PolicyField{FieldWeight}},
+	{Random, "Random", "RAND", nil},
+	{WeightedRandom, "WeightedRandom", "WRAND", []PolicyField{FieldWeight}},
+	{Priority, "Priority", "PRIO", []PolicyField{FieldPriority}},
+	{LeastUsed, "LeastUsed", "LU", []PolicyField{FieldLoad}},
+	{LeastUsedDegradation, "LeastUsedDegradation", "LUD", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{PriorityLeastUsed, "PriorityLeastUsed", "PLU", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedLeastUsed, "RandomizedLeastUsed", "RLU", []PolicyField{FieldLoad}},
+	{RandomizedPriorityLeastUsed, "RandomizedPriorityLeastUsed", "RPLU", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedLeastUsedDegradation, "RandomizedLeastUsedDegradation", "RLUD", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{PriorityLeastUsedDegradation, "PriorityLeastUsedDegradation", "PLUD", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{RandomizedPriorityLeastUsedDegradation, "RandomizedPriorityLeastUsedDegradation", "RPLUD", []PolicyField{FieldLoad, FieldLoadDegradation}},
+	{WeightedRandomDPF, "WeightedRandomDPF", "WRAND-DPF", []PolicyField{FieldWeight, FieldDPF, FieldDistance}},
+	{LeastUsedDPF, "LeastUsedDPF", "LU-DPF", []PolicyField{FieldLoad, FieldDPF, FieldDistance}},
+	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", "LUD-DPF", []PolicyField{FieldLoad, FieldLoadDegradation, FieldDPF, FieldDistance}},
 }
 
 // index is the policy's place in policies, -1 if it is unknown.
@@ -98,15 +115,6 @@ func (t PolicyType) Fields() []PolicyField {
 // Known reports whether the type is one of the constants above.
 func (t PolicyType) Known() bool { return t.index() >= 0 }
 
-// Adaptive reports whether the policy selects by a state of the elements that
-// changes, such as their load. Of unknown types it takes bit 30's word.
-func (t PolicyType) Adaptive() bool {
-	if i := t.index(); i >= 0 {
-		return policies[i].adaptive
-	}
-	return t&adaptiveBit != 0
-}
-
 // String returns the policy's name, such as "WeightedRoundRobin", or the type
 // in hexadecimal digits if it is unknown. [ParsePolicyType] reads both.
 func (t PolicyType) String() string {
@@ -117,14 +125,35 @@ func (t PolicyType) String() string {
 }
 
 // Valid reports whether RFC 5356, Section 3.1, lets a policy have the type.
-func (t PolicyType) Valid() bool { return t != 0 && t != adaptiveBit }
+func (t PolicyType) Valid() bool { return t != 0 && t != reservedPolicy }
+
+// Policies are the types of the known policies, those of RFC 5356 first.
+func Policies() []PolicyType {
+	all := make([]PolicyType, len(policies))
+	for i := range policies {
+		all[i] = policies[i].typ
+	}
+	return all
+}
+
+// Short returns the policy's abbreviation, such as "WRR", "" if it is unknown.
+func (t PolicyType) Short() string {
+	if i := t.index(); i >= 0 {
+		return policies[i].short
+	}
+	return ""
+}
+
+// Has reports whether policies of the type have the value.
+func (t PolicyType) Has(f PolicyField) bool { return slices.Contains(t.Fields(), f) }
 
 // ParsePolicyType reads a policy's name, in any case and with or without '-'
-// or '_' between its words, or its number in Go's notation ("0xb0001001").
+// or '_' between its words, its abbreviation ("WRR"), or its number in Go's
+// notation ("0xb0001001").
 func ParsePolicyType(s string) (PolicyType, error) {
 	name := strings.NewReplacer("-", "", "_", "").Replace(s)
 	for i := range policies {
-		if strings.EqualFold(name, policies[i].name) {
+		if strings.EqualFold(name, policies[i].name) || strings.EqualFold(s, policies[i].short) {
 			return policies[i].typ, nil
 		}
 	}
@@ -139,6 +168,15 @@ func ParsePolicyType(s string) (PolicyType, error) {
 		all = append(all, policies[i].name)
 	}
 	return 0, fmt.Errorf("unknown policy %q: want one of %s, or a number such as 0x40000001", s, strings.Join(all, ", "))
+}
+
+// MarshalText returns what String returns.
+func (t PolicyType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what [ParsePolicyType] reads.
+func (t *PolicyType) UnmarshalText(text []byte) (err error) {
+	*t, err = ParsePolicyType(string(text))
+	return err
 }
 
 // Policy is a pool member selection policy with its values (RFC 5354, Section

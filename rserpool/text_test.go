@@ -163,20 +163,11 @@ func TestParsePolicyType(t *testing.T) {
 }
 
 func TestPolicyTypes(t *testing.T) {
-	adaptive := map[PolicyType]bool{
-		LeastUsed: true, LeastUsedDegradation: true, PriorityLeastUsed: true, RandomizedLeastUsed: true,
-		RandomizedPriorityLeastUsed: true, RandomizedLeastUsedDegradation: true, PriorityLeastUsedDegradation: true,
-		RandomizedPriorityLeastUsedDegradation: true, LeastUsedDPF: true, LeastUsedDegradationDPF: true,
-		0x40001234: true, 0xc0001234: true, // unknown ones, by bit 30
-	}
 	all := []PolicyType{0x40001234, 0xc0001234, 0x12345678, 0xb0002004}
 	for i := range policies {
 		all = append(all, policies[i].typ)
 	}
 	for i, p := range all {
-		if got := p.Adaptive(); got != adaptive[p] {
-			t.Errorf("%v: Adaptive() = %v, want %v", p, got, adaptive[p])
-		}
 		if got, want := p.Known(), i >= 4; got != want {
 			t.Errorf("%v: Known() = %v, want %v", p, got, want)
 		}

@@ -40,6 +40,38 @@ func (t TransportType) name() string {
 	return ""
 }
 
+// transportNamed is the inverse of name, for any case; 0 if there is none.
+func transportNamed(name string) TransportType {
+	for _, n := range &transportNames {
+		if strings.EqualFold(n.name, name) {
+			return n.typ
+		}
+	}
+	return 0
+}
+
+// ParseTransportType reads a transport protocol's name, in any case.
+func ParseTransportType(s string) (TransportType, error) {
+	if t := transportNamed(s); t != 0 {
+		return t, nil
+	}
+	return 0, fmt.Errorf("unknown transport protocol %q: want tcp, udp, sctp, udplite, dccp or opaque", s)
+}
+
+// MarshalText returns what String returns.
+func (t TransportType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what [ParseTransportType] reads, and the zero value from no
+// text.
+func (t *TransportType) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*t = 0
+		return nil
+	}
+	*t, err = ParseTransportType(string(text))
+	return err
+}
+
 // Known reports whether the type is one of the constants above.
 func (t TransportType) Known() bool { return t.name() != "" }
 

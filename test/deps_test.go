@@ -22,11 +22,11 @@ var rules = []struct {
 	deny   []string // prefixes that it must not import
 	only   []string // the only packages of this module that it may import
 }{
-	{pkg: "rserpool", only: []string{}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
+	{pkg: "rserpool", only: []string{"internal/netaddr"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
 	{pkg: "internal/tlv", only: []string{"rserpool"}},
-	{pkg: "asap", except: []string{"asap/endpoint", "asap/pe", "asap/pu"}, only: []string{"internal/tlv", "rserpool"}},
+	{pkg: "asap", except: []string{"asap/pe", "asap/pu"}, only: []string{"internal/tlv", "rserpool"}},
 	{pkg: "enrp", except: []string{"enrp/guest"}, only: []string{"internal/tlv", "rserpool"}},
-	{pkg: "enrp/guest", only: []string{"asap/endpoint", "enrp", "internal/sctp", "rserpool"}},
+	{pkg: "enrp/guest", only: []string{"enrp", "internal/client", "internal/hunt", "internal/sctp", "rserpool"}},
 	{pkg: "internal/sctp", only: []string{"rserpool"}},
 	{pkg: "internal/sctp/wire", only: []string{}},
 	{pkg: "internal/sctp/localaddr", only: []string{}},
@@ -42,9 +42,10 @@ var rules = []struct {
 	{pkg: "registrar/internal/deadline", only: []string{}},
 	{pkg: "registrar/handlespace", only: []string{"internal/ascii", "rserpool"}, deny: []string{"net", "os", "log"}},
 	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "enrp", "internal/setting", "internal/tlv", "registrar/handlespace", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
-	{pkg: "asap/endpoint", only: []string{"asap", "internal/netaddr", "internal/sctp", "internal/sctp/localaddr", "internal/sctp/stack", "rserpool"}},
-	{pkg: "asap/pe", only: []string{"asap", "asap/endpoint", "internal/sctp", "internal/tlv", "rserpool"}},
-	{pkg: "asap/pu", only: []string{"asap", "asap/endpoint", "internal/sctp", "internal/tlv", "rserpool"}},
+	{pkg: "internal/hunt", only: []string{"asap", "internal/sctp", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
+	{pkg: "internal/client", only: []string{"asap", "internal/hunt", "internal/multicast", "internal/sctp", "internal/sctp/localaddr", "internal/sctp/stack", "rserpool"}},
+	{pkg: "asap/pe", only: []string{"asap", "internal/client", "internal/hunt", "internal/sctp", "internal/tlv", "rserpool"}},
+	{pkg: "asap/pu", only: []string{"asap", "internal/client", "internal/hunt", "internal/sctp", "internal/tlv", "rserpool"}},
 	{pkg: "", except: []string{"plugin", "cmd"}, deny: []string{"github.com/coredns/"}},
 	{pkg: "", except: []string{"test"}, deny: []string{module + "test"}},
 }

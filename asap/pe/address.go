@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,10 +23,10 @@ func (c *Config) prepareAddrs() {
 		c.Advertise[i] = a.Unmap().WithZone("")
 	}
 	if c.toward == nil {
-		c.toward = endpoint.LocalToward
+		c.toward = client.LocalToward
 	}
 	if c.has == nil {
-		c.has = endpoint.HasAddr
+		c.has = client.HasAddr
 	}
 	switch {
 	case c.Transport.Type == rserpool.Opaque:
@@ -95,45 +95,45 @@ func settle(some, want []netip.Addr, most int, has func(netip.Addr) bool) []neti
 
 // look finds out from which addresses the registrars are reached now, and has
 // the element move there if they are others.
-func (e *Element) look(now time.Time) {
-	e.lookAt, e.news = now.Add(lookInterval), e.core.hunt.News()
-	if !e.cfg.follows() {
-		if !e.tr.Bound() && e.tr.Bind(e.cfg.Local) == nil {
-			e.core.hunt.Restart(now)
+func (r *runner) look(now time.Time) {
+	r.lookAt, r.news = now.Add(lookInterval), r.core.hunt.News()
+	if !r.cfg.follows() {
+		if !r.tr.Bound() && r.tr.Bind(r.cfg.Local) == nil {
+			r.core.hunt.Restart(now)
 		}
-		if e.tr.Bound() {
-			e.lookAt = time.Time{}
+		if r.tr.Bound() {
+			r.lookAt = time.Time{}
 		}
 		return
 	}
-	some, want, why := e.turn(now, e.wanted(now))
-	addrs := settle(some, want, e.cfg.most(), e.cfg.has)
-	if len(addrs) == 0 || slices.Equal(addrs, e.addrs) {
-		e.core.moveOn(now)
+	some, want, why := r.turn(now, r.wanted(now))
+	addrs := settle(some, want, r.cfg.most(), r.cfg.has)
+	if len(addrs) == 0 || slices.Equal(addrs, r.addrs) {
+		r.core.moveOn(now)
 		return
 	}
-	fresh, err := e.bind(addrs)
+	fresh, err := r.bind(addrs)
 	if err != nil {
-		if e.bindErr != err.Error() {
-			e.bindErr = err.Error()
-			e.core.warn(now, "%w", err)
+		if r.bindErr != err.Error() {
+			r.bindErr = err.Error()
+			r.core.warn(now, "%w", err)
 		}
 		return
 	}
-	e.addrs, e.bindErr = addrs, ""
-	e.core.readdress(now, e.cfg.registered(addrs), fresh, why)
+	r.addrs, r.bindErr = addrs, ""
+	r.core.readdress(now, r.cfg.registered(addrs), fresh, why)
 }
 
 // wanted are the addresses from which the registrars are reached: the configured
 // ones and the home registrar, or else all that announce themselves.
-func (e *Element) wanted(now time.Time) []netip.Addr {
-	list := e.core.hunt.Configured()
-	if e.core.home != 0 {
-		list = append(list, e.core.homeAt)
+func (r *runner) wanted(now time.Time) []netip.Addr {
+	list := r.core.hunt.Configured()
+	if r.core.home != 0 {
+		list = append(list, r.core.homeAt)
 	}
-	want, _ := e.cfg.toward(list)
-	if len(want) == 0 && e.core.home == 0 {
-		want, _ = e.cfg.toward(e.core.hunt.Known(now))
+	want, _ := r.cfg.toward(list)
+	if len(want) == 0 && r.core.home == 0 {
+		want, _ = r.cfg.toward(r.core.hunt.Known(now))
 	}
 	return want
 }
@@ -141,9 +141,9 @@ func (e *Element) wanted(now time.Time) []netip.Addr {
 // bind binds the addresses, or all again where these are named, and reports
 // whether associations can be started beside those that exist. From the same
 // addresses and port, SCTP has one with each peer.
-func (e *Element) bind(addrs []netip.Addr) (fresh bool, err error) {
-	local := e.cfg.Local
-	if len(local) > 0 && local[0].Port() != 0 && e.tr.Bound() {
+func (r *runner) bind(addrs []netip.Addr) (fresh bool, err error) {
+	local := r.cfg.Local
+	if len(local) > 0 && local[0].Port() != 0 && r.tr.Bound() {
 		return false, nil
 	}
 	if len(local) == 0 {
@@ -151,5 +151,5 @@ func (e *Element) bind(addrs []netip.Addr) (fresh bool, err error) {
 			local = append(local, netip.AddrPortFrom(a, 0))
 		}
 	}
-	return true, e.tr.Bind(local)
+	return true, r.tr.Bind(local)
 }

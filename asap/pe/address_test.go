@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
@@ -71,7 +71,7 @@ func (m *machine) set(list ...string) {
 	m.addrs = addrs(list...)
 }
 
-func (m *machine) toward(list []endpoint.Registrar) ([]netip.Addr, error) {
+func (m *machine) toward(list []rserpool.Registrar) ([]netip.Addr, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range list {
@@ -79,7 +79,7 @@ func (m *machine) toward(list []endpoint.Registrar) ([]netip.Addr, error) {
 			return m.addrs, nil
 		}
 	}
-	return nil, endpoint.ErrNoLocalAddr
+	return nil, client.ErrNoLocalAddr
 }
 
 // follow has an element find its addresses by itself.
@@ -274,7 +274,7 @@ func TestRegistrarName(t *testing.T) {
 		var answer []netip.Addr
 		e := start(t, nw, func(c *Config) {
 			m.follow(c)
-			c.Registrars = []endpoint.Registrar{{Host: "registrar.example.org", Port: 3863}}
+			c.Registrars = []string{"registrar.example.org"}
 			c.lookupHost = func(context.Context, string) ([]netip.Addr, error) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -339,23 +339,29 @@ func TestNamedAddressLater(t *testing.T) {
 	})
 }
 
-// TestNewWithoutNetwork: New names no address where there is none.
-func TestNewWithoutNetwork(t *testing.T) {
-	m := &machine{}
-	cfg := Config{
-		Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
-		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
-		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}},
-		toward:     m.toward,
-	}
-	e, err := New(cfg)
-	if err != nil || len(e.State().Addrs) != 0 {
-		t.Errorf("New = %v, want an element without addresses", err)
-	}
-	m.set("10.0.0.11", "10.0.0.12")
-	if e, err = New(cfg); err != nil || fmt.Sprint(e.State().Addrs) != "[10.0.0.11]" {
-		t.Errorf("New = %v, want an element at 10.0.0.11", err)
-	}
+// TestOpenWithoutNetwork: an element names no address where there is none.
+func TestOpenWithoutNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw, m := sctptest.NewNetwork(), &machine{}
+		at := func() string {
+			e := start(t, nw, func(c *Config) {
+				m.follow(c)
+				c.Transport.Type = rserpool.TCP
+			})
+			addrs := fmt.Sprint(e.State().Addrs)
+			if err := e.end(); err != nil {
+				t.Error(err)
+			}
+			return addrs
+		}
+		if got := at(); got != "[]" {
+			t.Errorf("without a network the element registers %v", got)
+		}
+		m.set("10.0.0.11", "10.0.0.12")
+		if got := at(); got != "[10.0.0.11]" {
+			t.Errorf("the element registers %v, want [10.0.0.11]", got)
+		}
+	})
 }
 
 // TestChangedToldOnce: a registrar that registers another address than it was

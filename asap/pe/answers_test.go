@@ -23,10 +23,10 @@ func TestNoRegistrarsAnswers(t *testing.T) {
 	}
 	bad := append([]byte{}, good...)
 	bad[len(bad)-1] = 0 // policy type 0
-	d.k.received(d.now, 8, good)
+	d.k.Received(d.now, 8, good)
 	d.collect()
 	d.want()
-	d.k.received(d.now, 8, bad)
+	d.k.Received(d.now, 8, bad)
 	d.collect()
 	if len(d.log) != 2 || !strings.HasPrefix(d.log[1], "0s send 8 ERROR") {
 		t.Errorf("log %q, want a warning and an ASAP_ERROR", d.log)

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // maxPeers bounds the associations of an element, which anyone may open.
@@ -17,23 +18,23 @@ const maxPeers = 16
 
 // calls are the associations that the hunt sets up, three at most.
 type calls struct {
-	refs   map[uint64]endpoint.Registrar // not named yet
-	assocs map[sctp.AssocID]endpoint.Registrar
+	refs   map[uint64]rserpool.Registrar // not named yet
+	assocs map[sctp.AssocID]rserpool.Registrar
 }
 
 func newCalls() calls {
-	return calls{make(map[uint64]endpoint.Registrar), make(map[sctp.AssocID]endpoint.Registrar)}
+	return calls{make(map[uint64]rserpool.Registrar), make(map[sctp.AssocID]rserpool.Registrar)}
 }
 
 // note notes a call among the hunt's actions.
-func (c *calls) note(a endpoint.Action) {
-	if a, ok := a.(endpoint.Connect); ok {
+func (c *calls) note(a hunt.Action) {
+	if a, ok := a.(hunt.Connect); ok {
 		c.refs[a.Ref] = a.To
 	}
 }
 
-// connecting tells the name of the association that a Connect made.
-func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
+// Connecting tells the name of the association that a Connect made.
+func (k *core) Connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
 	if a != 0 {
 		k.calls.assocs[a] = k.calls.refs[ref]
 	}
@@ -42,12 +43,12 @@ func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) 
 	k.tellRounds(now) // before the next round, which has no reasons yet
 }
 
-// up tells that an association is established, by the hunt or by another.
-func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
+// Up tells that an association is established, by the hunt or by another.
+func (k *core) Up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 	delete(k.calls.assocs, a)
 	at, ours := k.hunt.Up(a)
 	if !ours {
-		at = endpoint.Registrar{Addrs: peer}
+		at = registrarAt(peer)
 	}
 	k.peers[a] = at
 	if ours {
@@ -58,8 +59,16 @@ func (k *core) up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 	k.evict()
 }
 
+// registrarAt is a registrar that has connected from the addresses.
+func registrarAt(peer []netip.AddrPort) (r rserpool.Registrar) {
+	for _, a := range peer {
+		r.Addrs, r.Port = append(r.Addrs, a.Addr()), a.Port()
+	}
+	return r
+}
+
 // reached goes on with the registrar that the hunt has found.
-func (k *core) reached(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+func (k *core) reached(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	active := k.phase == registering || k.phase == registered
 	switch {
 	case k.phase == hunting:
@@ -81,7 +90,7 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
 }
 
 // settleAt makes the registrar at the other end of an association the home.
-func (k *core) settleAt(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+func (k *core) settleAt(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	k.home, k.homeAt, k.hunted, k.since = a, at, true, now
 	if k.addrs != nil {
 		k.element.UserTransport.Addrs, k.moving = k.addrs, false
@@ -133,11 +142,11 @@ func (k *core) evict() {
 // drop ends an association that is of no use at once.
 func (k *core) drop(a sctp.AssocID) {
 	delete(k.peers, a)
-	k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true})
+	k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true})
 }
 
-// down tells that an association is gone, or never came up.
-func (k *core) down(now time.Time, a sctp.AssocID, err error) {
+// Down tells that an association is gone, or never came up.
+func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	to := k.calls.assocs[a]
 	delete(k.calls.assocs, a)
 	if errors.Is(err, sctp.ErrConnected) && k.connected(now, a, to) {
@@ -167,10 +176,10 @@ func (k *core) down(now time.Time, a sctp.AssocID, err error) {
 // element before; it reports whether that association will do. One that only claims
 // the registrar's address, among others, keeps the element from the registrar, and
 // is ended.
-func (k *core) connected(now time.Time, a sctp.AssocID, to endpoint.Registrar) bool {
+func (k *core) connected(now time.Time, a sctp.AssocID, to rserpool.Registrar) bool {
 	for _, p := range slices.Sorted(maps.Keys(k.peers)) {
 		at := k.peers[p]
-		claims := slices.ContainsFunc(at.Addrs, func(ap netip.AddrPort) bool { return slices.Contains(to.Addrs, ap) })
+		claims := at.Port == to.Port && slices.ContainsFunc(at.Addrs, func(a netip.Addr) bool { return slices.Contains(to.Addrs, a) })
 		switch {
 		case p == k.home || p == k.trial.assoc || !claims:
 		case !cameFrom(at, to):
@@ -186,9 +195,9 @@ func (k *core) connected(now time.Time, a sctp.AssocID, to endpoint.Registrar) b
 	return false
 }
 
-// sendFailed tells that a message could not be delivered (RFC 5352, Section
+// SendFailed tells that a message could not be delivered (RFC 5352, Section
 // 3.7.1).
-func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
+func (k *core) SendFailed(now time.Time, a sctp.AssocID, err error) {
 	err = fmt.Errorf("message not delivered: %w", err)
 	switch {
 	case a == k.home && !k.answerBy.IsZero():

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // An element that was adopted by a registrar that it does not know tries after
@@ -65,14 +65,14 @@ func (k *core) cameBack(now time.Time) {
 }
 
 // knows reports whether a registrar is configured, or has announced itself.
-func (k *core) knows(now time.Time, at endpoint.Registrar) bool {
-	return slices.ContainsFunc(k.hunt.Known(now), func(r endpoint.Registrar) bool {
+func (k *core) knows(now time.Time, at rserpool.Registrar) bool {
+	return slices.ContainsFunc(k.hunt.Known(now), func(r rserpool.Registrar) bool {
 		return cameFrom(at, r)
 	})
 }
 
 // cameFrom reports whether an association has come from a registrar. Its other
 // addresses are what its peer says of itself.
-func cameFrom(at, from endpoint.Registrar) bool {
-	return len(at.Addrs) > 0 && slices.Contains(from.Addrs, at.Addrs[0])
+func cameFrom(at, from rserpool.Registrar) bool {
+	return len(at.Addrs) > 0 && at.Port == from.Port && slices.Contains(from.Addrs, at.Addrs[0])
 }

@@ -3,16 +3,17 @@ package pe
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Config configures an Element. Pool, Transport.Type, Transport.Port, Policy
-// and one of Registrars and AnnounceGroup are needed; other zero fields stand
+// and one of Registrars and AnnounceGroup are required; other zero fields stand
 // for the defaults.
 type Config struct {
 	// Pool is the handle of the pool to join.
@@ -34,22 +35,22 @@ type Config struct {
 	Advertise []netip.Addr
 	// Policy is the pool's policy with this element's values.
 	Policy rserpool.Policy
-	// Life is the registration life as it goes on the wire, negative for an
-	// infinite one. RFC 5354 counts seconds there, RSPLIB milliseconds. The
-	// default 90000 is right in both readings: 90 s in milliseconds, which
-	// three re-registrations fit in, and 25 h in seconds. A life must be at
-	// least 2 s.
-	Life int32
-	// LifeUnit is the unit in which the registrars read Life: time.Second or
-	// time.Millisecond. T4-reregistration follows from it. 0 takes seconds for
-	// a Life below 1000, which would be less than a second of milliseconds, and
-	// milliseconds otherwise: the shorter reading renews the registration in
-	// time in both.
-	LifeUnit time.Duration
+	// Life is the registration life: after that time without a registration the
+	// registrar removes the element. Negative for an infinite one, else at least
+	// 2 s; default 90 s, which three registrations fit in.
+	Life time.Duration
+	// Dialect says in which unit the registrars read Life. The zero value,
+	// rserpool.RSPLIB, sends milliseconds. A registrar after the RFC takes these
+	// for seconds and keeps the element longer; nothing else suffers.
+	Dialect rserpool.Dialect
+	// Standby says that the element is not registered before SetAvailable(true).
+	Standby bool
 
-	// Registrars are the registrars to register with, preferred ones first.
-	// Names are looked up anew in each hunt for a registrar.
-	Registrars []endpoint.Registrar
+	// Registrars are the registrars to register with, preferred ones first, in the
+	// form of [rserpool.ParseRegistrar], such as "192.0.2.53" or
+	// "registrar.example.org:3863". Names are looked up anew in each hunt for a
+	// registrar.
+	Registrars []string
 	// AnnounceGroup is the multicast group where registrars announce
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
 	AnnounceGroup netip.AddrPort
@@ -63,16 +64,18 @@ type Config struct {
 
 	Timers Timers
 
-	// Notify, if set, is told what happens, in order, from Run's goroutine.
-	// It must not block for long, and must not call Run.
+	// Notify, if set, is told what happens, in order, by one goroutine. It must not
+	// block for long, and must not call Close.
 	Notify func(Event)
-	// Logf, if set, is told by the transport what an operator wants to know.
-	Logf func(format string, args ...any)
+	// Logger, if set, gets what an operator wants to know of the transport.
+	Logger *slog.Logger
+
+	registrars []rserpool.Registrar
 
 	// For tests.
-	listen     endpoint.ListenFunc
-	lookupHost endpoint.LookupFunc
-	toward     func([]endpoint.Registrar) ([]netip.Addr, error)
+	listen     client.ListenFunc
+	lookupHost client.LookupFunc
+	toward     func([]rserpool.Registrar) ([]netip.Addr, error)
 	has        func(netip.Addr) bool
 }
 
@@ -99,7 +102,7 @@ type Timers struct {
 	// MinUpdate is the least time between two registrations that tell of
 	// new policy values; default 1 s.
 	MinUpdate time.Duration
-	// Stop is how long Run may take to deregister at the end; default 3 s.
+	// Stop is how long Close may take to deregister; default 3 s.
 	Stop time.Duration
 }
 
@@ -122,8 +125,17 @@ func (t *Timers) fillDefaults() {
 	}
 }
 
-// defaultLife is 90 s in RSPLIB's reading, 25 h in RFC 5354's.
-const defaultLife = 90_000
+// defaultLife is that of the elements of RSPLIB, in milliseconds.
+const defaultLife = 90 * time.Second
+
+// Validate says what is wrong with the configuration, nil if nothing is. [Open]
+// checks it, too.
+func (c Config) Validate() error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	return c.encodable()
+}
 
 // prepare checks the configuration and fills in the defaults.
 func (c *Config) prepare() error {
@@ -131,16 +143,20 @@ func (c *Config) prepare() error {
 	if c.Life == 0 {
 		c.Life = defaultLife
 	}
-	if c.LifeUnit == 0 {
-		c.LifeUnit = time.Millisecond
-		if c.Life < 1000 {
-			c.LifeUnit = time.Second
-		}
-	}
 	if life := c.lifetime(); life > 0 {
 		c.Timers.Reregistration = min(c.Timers.Reregistration, max(life/3, MinReregistration))
 	}
-	c.Registrars = slices.Clone(c.Registrars)
+	c.registrars = nil
+	for _, text := range c.Registrars {
+		r, err := rserpool.ParseRegistrar(text)
+		switch {
+		case err != nil:
+			return err
+		case r.TCP:
+			return errTCP
+		}
+		c.registrars = append(c.registrars, r)
+	}
 	c.Transport = c.Transport.Clone()
 	c.Advertise = slices.Clone(c.Advertise)
 	c.prepareAddrs()
@@ -152,12 +168,12 @@ func (c *Config) prepare() error {
 	case c.Transport.Port == 0 && c.Transport.Type != rserpool.Opaque:
 		return errors.New("no port in the user transport")
 	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != rserpool.SCTP:
-		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type.String())
+		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type)
 	case c.Policy.Type == 0:
 		return errors.New("no policy")
 	case c.Via == rserpool.ViaTCP:
-		return errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")
-	case len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid():
+		return errTCP
+	case len(c.registrars) == 0 && !c.AnnounceGroup.IsValid():
 		return errors.New("no registrar and no announce group: where to register is not known")
 	}
 	if err := c.checkLimits(); err != nil {
@@ -176,10 +192,23 @@ func (c *Config) prepare() error {
 	return nil
 }
 
+var errTCP = errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")
+
 // lifetime is the registration life as the registrars read it, 0 if it is
 // infinite.
 func (c *Config) lifetime() time.Duration {
-	return max(0, time.Duration(c.Life)) * c.LifeUnit
+	if c.Life < 0 {
+		return 0
+	}
+	return c.Life.Truncate(c.Dialect.Unit())
+}
+
+// wireLife is the registration life as it goes on the wire (RFC 5354, Section 3.10).
+func (c *Config) wireLife() int32 {
+	if c.Life < 0 {
+		return -1
+	}
+	return int32(c.Life / c.Dialect.Unit())
 }
 
 // binds reports whether the endpoint will be bound to an address.

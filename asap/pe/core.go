@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -44,7 +44,7 @@ const (
 )
 
 // core is the protocol of a pool element. The runner calls one of its methods
-// for each event, then take, and tick no later than nextDeadline.
+// for each event, then take, and Tick no later than NextDeadline.
 type core struct {
 	pool    rserpool.PoolHandle
 	element rserpool.PoolElement // as it will be registered next; Home is the last known
@@ -52,7 +52,7 @@ type core struct {
 	timers  Timers
 	life    time.Duration // 0: infinite
 	rand    *rand.Rand    // varies pauses; may be nil
-	hunt    *endpoint.Hunt
+	hunt    *hunt.Hunt
 
 	phase    phase
 	want     bool // the user wants to be registered
@@ -67,7 +67,7 @@ type core struct {
 	failure    error // why the element ends
 
 	home   sctp.AssocID // 0: none
-	homeAt endpoint.Registrar
+	homeAt rserpool.Registrar
 	addrs  []netip.Addr // to register over associations from now on; nil: as they are
 	moving bool         // these are not registered yet
 	moves  int          // that failed in a row
@@ -75,7 +75,7 @@ type core struct {
 	hunted bool         // the hunt has found it
 	since  time.Time    // it is the home
 	flaps  int          // homes in a row that served for less than steadyTime
-	peers  map[sctp.AssocID]endpoint.Registrar
+	peers  map[sctp.AssocID]rserpool.Registrar
 	calls  calls
 	trial  trial // of another home
 	adopters
@@ -99,7 +99,7 @@ type core struct {
 	warned   warned
 	changed  string // what the home registrar has changed, as told last
 
-	actions []endpoint.Action
+	actions []hunt.Action
 	events  []Event
 }
 
@@ -112,18 +112,18 @@ func newCore(c Config, rnd *rand.Rand, drawID func() rserpool.PEID) *core {
 		rand:   rnd,
 		element: rserpool.PoolElement{
 			ID:            c.ID,
-			Life:          c.Life,
+			Life:          c.wireLife(),
 			UserTransport: c.Transport,
 			Policy:        c.Policy,
 		},
-		hunt: endpoint.NewHunt(endpoint.HuntConfig{
-			Registrars: c.Registrars,
+		hunt: hunt.New(hunt.Config{
+			Registrars: c.registrars,
 			ServerHunt: c.Timers.ServerHunt,
 			Outdate:    c.Timers.Outdate,
 			RetranMax:  c.Timers.RetranMax,
 			Rand:       rnd,
 		}),
-		peers: make(map[sctp.AssocID]endpoint.Registrar),
+		peers: make(map[sctp.AssocID]rserpool.Registrar),
 		calls: newCalls(),
 	}
 	if c.ID == 0 {
@@ -135,7 +135,7 @@ func newCore(c Config, rnd *rand.Rand, drawID func() rserpool.PEID) *core {
 
 // take gives what has gathered since the last call: actions to perform and
 // events to tell, both in order.
-func (k *core) take() ([]endpoint.Action, []Event) {
+func (k *core) take() ([]hunt.Action, []Event) {
 	for _, a := range k.hunt.Take() {
 		k.calls.note(a)
 		k.actions = append(k.actions, a)
@@ -145,8 +145,8 @@ func (k *core) take() ([]endpoint.Action, []Event) {
 	return actions, events
 }
 
-// ended reports whether the element has ended, and why if not by stop alone.
-func (k *core) ended() (bool, error) { return k.phase == over, k.failure }
+// Ended reports whether the element has ended; failure is why, if not by Stop alone.
+func (k *core) Ended() bool { return k.phase == over }
 
 // register asks for the element to be registered from now on.
 func (k *core) register(now time.Time) {
@@ -175,9 +175,9 @@ func (k *core) deregister(now time.Time) {
 	k.leave(now)
 }
 
-// stop ends the element: it deregisters, as long as the time for that lasts,
+// Stop ends the element: it deregisters, as long as the time for that lasts,
 // and is over then.
-func (k *core) stop(now time.Time) {
+func (k *core) Stop(now time.Time) {
 	if k.stopping {
 		return
 	}
@@ -195,7 +195,7 @@ func (k *core) update(now time.Time, p rserpool.Policy) {
 	}
 	k.element.Policy, k.dirty = p, true
 	k.scheduleUpdate(now)
-	k.tick(now)
+	k.Tick(now)
 }
 
 // scheduleUpdate says when a change of the policy may be told: at once, but
@@ -248,18 +248,18 @@ func (k *core) close() {
 }
 
 func (k *core) closeAssoc(a sctp.AssocID) {
-	k.actions = append(k.actions, endpoint.Close{Assoc: a})
+	k.actions = append(k.actions, hunt.Close{Assoc: a})
 }
 
 // fail ends the element for a reason.
 func (k *core) fail(now time.Time, err error) {
 	k.failure = err
 	k.tell(Event{Type: Rejected, Err: err})
-	k.stop(now)
+	k.Stop(now)
 }
 
-// tick does what is due.
-func (k *core) tick(now time.Time) {
+// Tick does what is due.
+func (k *core) Tick(now time.Time) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	switch {
 	case k.phase == over:
@@ -294,8 +294,8 @@ func (k *core) tick(now time.Time) {
 	k.tellRounds(now)
 }
 
-// nextDeadline is when tick has something to do.
-func (k *core) nextDeadline() (time.Time, bool) {
+// NextDeadline is when tick has something to do.
+func (k *core) NextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
 	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at} {
 		if !d.IsZero() && (!ok || d.Before(next)) {
@@ -308,7 +308,7 @@ func (k *core) nextDeadline() (time.Time, bool) {
 // dropHome ends the association with a home registrar that is of no use, and
 // looks for another one.
 func (k *core) dropHome(now time.Time, why error) {
-	k.actions = append(k.actions, endpoint.Close{Assoc: k.home, Abort: true})
+	k.actions = append(k.actions, hunt.Close{Assoc: k.home, Abort: true})
 	k.lostHome(now, why)
 }
 
@@ -352,5 +352,5 @@ func (k *core) send(a sctp.AssocID, m asap.Message) {
 	if err != nil {
 		return
 	}
-	k.actions = append(k.actions, endpoint.Send{Assoc: a, Data: data})
+	k.actions = append(k.actions, hunt.Send{Assoc: a, Data: data})
 }

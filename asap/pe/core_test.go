@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -40,12 +40,11 @@ func newDriver(t *testing.T, change func(*Config)) *driver {
 		ID:        testID,
 		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 		Policy:    rserpool.Policy{Type: rserpool.LeastUsed},
-		LifeUnit:  time.Second,
+		Life:      90_000 * time.Second,
+		Dialect:   rserpool.RFC5354,
 		Timers:    Timers{Reregistration: time.Minute},
-	}
-	for _, s := range []string{"10.0.0.1", "10.0.0.2"} {
-		r, _ := endpoint.ParseRegistrar(s)
-		cfg.Registrars = append(cfg.Registrars, r)
+
+		Registrars: []string{"10.0.0.1", "10.0.0.2"},
 	}
 	if change != nil {
 		change(&cfg)
@@ -79,12 +78,12 @@ func (d *driver) collect() {
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
-			case endpoint.Connect:
+			case hunt.Connect:
 				d.note("connect %d %v", a.Ref, a.To)
-				d.k.connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
-			case endpoint.Close:
+				d.k.Connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
+			case hunt.Close:
 				d.note("close %d abort=%v", a.Assoc, a.Abort)
-			case endpoint.Send:
+			case hunt.Send:
 				d.note("send %d %s", a.Assoc, d.show(a.Data))
 			}
 		}
@@ -116,7 +115,7 @@ func (d *driver) until(at time.Duration) {
 	end := d.start.Add(at)
 	for range 1000 {
 		d.collect()
-		next, ok := d.k.nextDeadline()
+		next, ok := d.k.NextDeadline()
 		if !ok || next.After(end) {
 			d.now = end
 			return
@@ -124,22 +123,22 @@ func (d *driver) until(at time.Duration) {
 		if next.After(d.now) {
 			d.now = next
 		}
-		d.k.tick(d.now)
+		d.k.Tick(d.now)
 	}
 	d.t.Fatal("the core spins")
 }
 
 func (d *driver) register()   { d.k.register(d.now); d.collect() }
 func (d *driver) deregister() { d.k.deregister(d.now); d.collect() }
-func (d *driver) stop()       { d.k.stop(d.now); d.collect() }
+func (d *driver) stop()       { d.k.Stop(d.now); d.collect() }
 
 func (d *driver) up(a sctp.AssocID) {
-	d.k.up(d.now, a, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:3863")})
+	d.k.Up(d.now, a, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:3863")})
 	d.collect()
 }
 
 func (d *driver) down(a sctp.AssocID) {
-	d.k.down(d.now, a, errors.New("gone"))
+	d.k.Down(d.now, a, errors.New("gone"))
 	d.collect()
 }
 
@@ -149,7 +148,7 @@ func (d *driver) receive(a sctp.AssocID, m asap.Message) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.k.received(d.now, a, b)
+	d.k.Received(d.now, a, b)
 	d.collect()
 }
 
@@ -168,7 +167,7 @@ func (d *driver) want(lines ...string) {
 
 func (d *driver) ended(want string) {
 	d.t.Helper()
-	over, err := d.k.ended()
+	over, err := d.k.Ended(), d.k.failure
 	switch {
 	case !over:
 		d.t.Error("the element is not over")
@@ -232,7 +231,7 @@ func TestRegistrationSendFailure(t *testing.T) {
 	d := newDriver(t, nil)
 	d.register()
 	d.up(1)
-	d.k.sendFailed(d.now, 1, errors.New("unreachable"))
+	d.k.SendFailed(d.now, 1, errors.New("unreachable"))
 	d.collect()
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 REG 11111111 home=00000000 load=0",
 		"0s ! home lost", "0s close 1 abort=true", "0s connect 2 10.0.0.2:3863")
@@ -249,7 +248,7 @@ func TestRejected(t *testing.T) {
 	d.down(1)
 	d.ended(`registrar 10.0.0.1:3863 refuses element 11111111 in pool "web": policy differs from the pool's: the element has LeastUsed: start the element with the pool's policy, or give it another pool`)
 	var rejected *RejectedError
-	if _, err := d.k.ended(); !errors.As(err, &rejected) || !rejected.Has(rserpool.CauseInconsistentPolicy) {
+	if err := d.k.failure; !errors.As(err, &rejected) || !errors.Is(err, rserpool.CauseInconsistentPolicy) {
 		t.Errorf("error %v, want a RejectedError with the cause", err)
 	}
 	d.until(time.Hour)
@@ -695,9 +694,9 @@ func TestStrangers(t *testing.T) {
 	d.receive(100, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
 	d.receive(100, &asap.HandleResolution{Handle: testPool})
 	d.want()
-	d.k.received(d.now, 100, []byte{0x7f, 0, 0, 4})
+	d.k.Received(d.now, 100, []byte{0x7f, 0, 0, 4})
 	for range 100 {
-		d.k.received(d.now, 100, []byte{1, 0, 0, 99, 1})
+		d.k.Received(d.now, 100, []byte{1, 0, 0, 99, 1})
 	}
 	d.collect()
 	if n := strings.Count(strings.Join(d.log, "\n"), "warning"); n != 1 {
@@ -782,8 +781,8 @@ func TestConnectFailsAtOnce(t *testing.T) {
 	for {
 		actions, events := d.k.take()
 		for _, a := range actions {
-			if c, ok := a.(endpoint.Connect); ok {
-				d.k.connecting(d.now, c.Ref, 0, errors.New("no route"))
+			if c, ok := a.(hunt.Connect); ok {
+				d.k.Connecting(d.now, c.Ref, 0, errors.New("no route"))
 			}
 		}
 		if len(events) > 0 {

@@ -1,28 +1,26 @@
-// Package pe is a pool element's endpoint of ASAP (RFC 5352): it finds a
-// registrar, registers with it, stays registered, and leaves in good order.
+// Package pe is a pool element's side of ASAP (RFC 5352): it finds a registrar,
+// registers with it, stays registered, and leaves in good order.
 //
-// An [Element] does so for one pool element:
+// An [Element] does this for one pool element:
 //
-//	e, err := pe.New(pe.Config{
+//	e, err := pe.Open(pe.Config{
 //		Pool:       "web",
-//		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3863")}}},
-//		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080},
+//		Transport:  rserpool.MustParseTransport("tcp:8080"),
 //		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+//		Registrars: []string{"192.0.2.53"},
 //	})
 //	...
-//	err = e.Run(ctx)
+//	defer e.Close()
 //
-// Run returns when ctx ends and the element has been deregistered, or when a
-// registrar refuses the first registration. Everything else (registrars that
-// fail, that are away, that come back, that take over, that refuse an element
-// that was registered before) it deals with itself.
+// Close deregisters the element. Before that, the element ends only if a registrar
+// refuses the first registration. All other events (registrars that fail, return, take
+// over, or refuse an element that was registered before) the element handles on its own.
 //
-// The protocol is in a deterministic core without clock, goroutine, lock and
-// socket; Element drives it. The element listens for associations too, on the
-// address and port it registered from: a registrar that takes over calls it
-// there (RFC 5352, Section 3.4). The element changes its home only after the new
-// one has accepted its registration. ASAP has no authentication of its own:
-// anyone who can reach that port and behaves like a registrar can still make the
-// element adopt another home, four times a minute at most, and for about a
-// minute where a registrar that is configured or announces itself is alive.
+// The protocol is in a deterministic core without clock, goroutine, lock and socket. The
+// element accepts associations on the address and port from which it registered: a
+// registrar that takes over connects to it there (RFC 5352, Section 3.4). The element
+// changes its home only after the new home has accepted its registration. ASAP has no
+// authentication of its own: anyone who can reach that port and behaves like a registrar
+// can make the element adopt another home, at most four times a minute, and for about a
+// minute if a registrar that is configured or announces itself is alive.
 package pe

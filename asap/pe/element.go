@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -8,38 +9,33 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Element keeps one pool element registered. Its methods may be called from
-// any goroutine, Run once.
+// Element keeps one pool element registered. Its methods may be called from any
+// goroutine.
 type Element struct {
-	cfg   Config
-	once  sync.Once
-	state atomic.Pointer[State]
+	cfg        Config
+	driver     *client.Driver
+	state      atomic.Pointer[State]
+	registered chan struct{} // closed at the first registration that is accepted
 
-	// Run's alone.
-	core    *core
-	tr      *endpoint.Transport
-	addrs   []netip.Addr // that are bound, where none are named
-	lookAt  time.Time    // when to look at the machine's addresses; zero: not
-	turns   turns        // of addrs
-	news    int          // of the hunt, at the last look
-	bindErr string       // why the addresses could not be bound
+	// The Driver's alone, until it has ended.
+	runner *runner
+	known  bool // registered is closed
 
-	// What is wanted, and a nudge for Run to see to it.
-	mu     sync.Mutex
-	want   bool
-	policy rserpool.Policy
-	wake   chan struct{}
+	// What is wanted, and whether the Driver has been told to look.
+	mu      sync.Mutex
+	want    bool
+	policy  rserpool.Policy
+	told    bool
+	trouble error // why it is not registered yet
 }
 
 // State is what an Element's registration is like.
@@ -58,193 +54,143 @@ type State struct {
 	Policy rserpool.Policy
 	// Addrs are the addresses that are registered.
 	Addrs []netip.Addr
-	// Local are the addresses and the port of ASAP here; nil before Run.
+	// Local are the addresses and the port of ASAP here.
 	Local []netip.AddrPort
 }
 
-// New checks the configuration and makes an Element that does nothing yet.
-func New(cfg Config) (*Element, error) {
+// Open checks the configuration, opens the sockets and starts the one goroutine of
+// an Element. It waits for no registrar: the element registers as soon as it finds
+// one, and stays registered until Close. See [Element.Wait] for a registrar that
+// refuses it.
+func Open(cfg Config) (*Element, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	if err := encodable(cfg); err != nil {
+	if err := cfg.encodable(); err != nil {
 		return nil, err
 	}
-	e := &Element{
-		cfg:    cfg,
-		want:   true,
-		policy: cfg.Policy,
-		wake:   make(chan struct{}, 1),
+	tr, err := client.Open(client.Config{
+		Via:           cfg.Via,
+		Local:         cfg.Local,
+		Unbound:       cfg.follows(),
+		EncapPort:     cfg.EncapPort,
+		AnnounceGroup: cfg.AnnounceGroup,
+		Logger:        cfg.Logger,
+		Listen:        cfg.listen,
+		LookupHost:    cfg.lookupHost,
+	})
+	if err != nil {
+		return nil, err
 	}
-	at := cfg.Transport.Addrs
-	if cfg.follows() {
-		at, _ = cfg.toward(cfg.Registrars)
-		at = at[:min(len(at), cfg.most())]
-	}
-	e.state.Store(&State{ID: cfg.ID, Policy: cfg.Policy, Addrs: cfg.registered(at)})
+	e := &Element{cfg: cfg, want: !cfg.Standby, policy: cfg.Policy, registered: make(chan struct{})}
+	cfg.Transport.Addrs = cfg.registered(cfg.Transport.Addrs)
+	e.runner = &runner{core: newCore(cfg, newRand(), drawID), e: e, cfg: &e.cfg, tr: tr}
+	now := time.Now()
+	e.runner.look(now)
+	e.apply(now)
+	s := e.runner.state()
+	e.state.Store(&s)
+	e.driver = client.NewDriver(tr, e.runner)
+	e.driver.Start()
 	return e, nil
 }
 
 // encodable tells whether the element's values fit into messages.
-func encodable(cfg Config) error {
-	t := cfg.Transport
-	if cfg.follows() {
+func (c *Config) encodable() error {
+	t := c.Transport
+	if c.follows() {
 		t.Addrs = []netip.Addr{netip.IPv6Unspecified()} // any
 	}
-	m := asap.Registration{Handle: cfg.Pool, Element: rserpool.PoolElement{UserTransport: t, Policy: cfg.Policy}}
+	m := asap.Registration{Handle: c.Pool, Element: rserpool.PoolElement{UserTransport: t, Policy: c.Policy}}
 	if _, err := m.Append(nil); err != nil {
 		return fmt.Errorf("such an element cannot be registered: %w", err)
 	}
 	return nil
 }
 
-// Run registers the element and keeps it registered until ctx ends; then it
-// deregisters it, which takes Timers.Stop at most. It returns nil if the
-// element has been deregistered or never was registered, a *RejectedError if a
-// registrar has refused the first registration, a *DeregistrationError if one
-// has refused the deregistration, or another error if the sockets cannot be
-// opened or the deregistration was not confirmed. After the first registration
-// that was accepted, Run does not return before ctx ends.
-func (e *Element) Run(ctx context.Context) error {
-	err := errors.New("the element has run already")
-	e.once.Do(func() { err = e.run(ctx) })
-	return err
-}
-
-func (e *Element) run(ctx context.Context) error {
-	cfg := e.cfg
-	var err error
-	e.tr, err = endpoint.Open(endpoint.TransportConfig{
-		Via:           cfg.Via,
-		Local:         cfg.Local,
-		Unbound:       cfg.follows(),
-		EncapPort:     cfg.EncapPort,
-		AnnounceGroup: cfg.AnnounceGroup,
-		Logf:          cfg.Logf,
-		Listen:        cfg.listen,
-		LookupHost:    cfg.lookupHost,
-	})
-	if err != nil {
-		return err
-	}
-	defer e.tr.Close()
-
-	cfg.Transport.Addrs = cfg.registered(cfg.Transport.Addrs)
-	e.core = newCore(cfg, newRand(), drawID)
-	e.look(time.Now())
-	e.apply(time.Now())
-	return e.loop(ctx)
-}
-
-// loop drives the core.
-func (e *Element) loop(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	stop := ctx.Done()
-	for {
-		e.perform()
-		if over, err := e.core.ended(); over {
-			return err
-		}
-		d, ok := e.core.nextDeadline()
-		if !e.lookAt.IsZero() && (!ok || e.lookAt.Before(d)) {
-			d, ok = e.lookAt, true
-		}
-		if ok {
-			timer.Reset(time.Until(d))
-		} else {
-			timer.Stop()
-		}
+// Wait waits until the element is registered for the first time. The error is a
+// *RejectedError if a registrar has refused the first registration, which ends the
+// element, or else the error of ctx together with what has kept the element from
+// registering, such as a [*rserpool.UnreachableError].
+func (e *Element) Wait(ctx context.Context) error {
+	select {
+	case <-e.registered:
+		return nil
+	case <-e.driver.Done():
 		select {
-		case ev := <-e.tr.Events():
-			now := time.Now()
-			e.handle(now, ev)
-			if ev.Type == sctp.Down || ev.Network || e.news != e.core.hunt.News() {
-				e.look(now)
-			}
-		case <-e.wake:
-			e.apply(time.Now())
-		case <-timer.C:
-			now := time.Now()
-			if !e.lookAt.IsZero() && !now.Before(e.lookAt) {
-				e.look(now)
-			}
-			e.core.tick(now)
-		case <-stop:
-			stop = nil
-			e.core.stop(time.Now())
+		case <-e.registered:
+			return nil
+		default:
+			return cmp.Or(e.Err(), rserpool.ErrClosed)
 		}
+	case <-ctx.Done():
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.trouble != nil {
+			return fmt.Errorf("%w: %w", ctx.Err(), e.trouble)
+		}
+		return ctx.Err()
 	}
+}
+
+// Done is closed when the element has ended: after Close, or when a registrar has
+// refused the first registration. After the first registration that was accepted,
+// only Close ends the element.
+func (e *Element) Done() <-chan struct{} { return e.driver.Done() }
+
+// Err is why the element has ended: nil before Done, and what Close returns
+// afterwards.
+func (e *Element) Err() error {
+	select {
+	case <-e.driver.Done():
+		return errors.Join(e.runner.failure, e.driver.Err())
+	default:
+		return nil
+	}
+}
+
+// Close deregisters the element, which takes Timers.Stop at most, and closes the
+// sockets. It returns nil if the element has been deregistered or never was
+// registered, a *RejectedError if a registrar had refused the first registration, a
+// *DeregistrationError if one has refused the deregistration, or another error if
+// the deregistration was not confirmed. It may be called more than once.
+func (e *Element) Close() error {
+	_ = e.driver.Close()
+	return e.Err()
 }
 
 // apply hands what is wanted to the core.
 func (e *Element) apply(now time.Time) {
 	e.mu.Lock()
 	want, policy := e.want, e.policy
+	e.told = false
 	e.mu.Unlock()
-	e.core.update(now, policy)
+	k := e.runner.core
+	k.update(now, policy)
 	if want {
-		e.core.register(now)
+		k.register(now)
 	} else {
-		e.core.deregister(now)
+		k.deregister(now)
 	}
 }
 
-// handle hands an event of the transport to the core.
-func (e *Element) handle(now time.Time, ev endpoint.Event) {
-	switch {
-	case ev.Announce != nil:
-		e.core.announced(now, ev.From, ev.Announce)
-	case ev.Found != nil:
-		e.core.found(now, *ev.Found)
-	case ev.Network:
-		e.core.hunt.Retry(now)
-	case ev.Type == sctp.Up:
-		e.core.up(now, ev.Assoc, slices.Concat(ev.Peer, ev.Claimed))
-	case ev.Type == sctp.Received:
-		if ev.Message.PPID == asap.PPID {
-			e.core.received(now, ev.Assoc, ev.Message.Data)
-		}
-	case ev.Type == sctp.SendFailed:
-		e.core.sendFailed(now, ev.Assoc, ev.Err)
-	case ev.Type == sctp.Down:
-		e.core.down(now, ev.Assoc, endpoint.DownError(ev.Event))
-	}
-}
-
-// perform performs what the core wants done until it wants no more.
-func (e *Element) perform() {
-	for {
-		actions, events := e.core.take()
-		if len(actions) == 0 && len(events) == 0 {
-			return
-		}
-		e.publish()
-		if e.cfg.Notify != nil {
-			for _, ev := range events {
-				e.cfg.Notify(ev)
-			}
-		}
-		e.tr.Perform(actions,
-			func(ref uint64, a sctp.AssocID, err error) { e.core.connecting(time.Now(), ref, a, err) },
-			func(a sctp.AssocID, err error) { e.core.sendFailed(time.Now(), a, err) })
-	}
-}
-
-func (e *Element) publish() {
-	s := State{
-		Registered: e.core.standing && e.core.want,
-		ID:         e.core.element.ID,
-		Home:       e.core.element.Home,
-		Refused:    e.core.refusals.last,
-		Policy:     e.core.element.Policy,
-		Addrs:      e.core.element.UserTransport.Addrs,
-		Local:      e.tr.LocalAddrs(),
-	}
-	if e.core.home != 0 {
-		s.Registrar = e.core.homeAt.String()
-	}
+// publish publishes the state, and tells what has happened.
+func (e *Element) publish(s State, events []Event) {
 	e.state.Store(&s)
+	for _, ev := range events {
+		if ev.Type == Registered && !e.known {
+			e.known = true
+			close(e.registered)
+		}
+		if ev.Err != nil {
+			e.mu.Lock()
+			e.trouble = ev.Err
+			e.mu.Unlock()
+		}
+		if e.cfg.Notify != nil {
+			e.cfg.Notify(ev)
+		}
+	}
 }
 
 // State tells what the registration is like now.
@@ -257,27 +203,23 @@ func (e *Element) Update(p rserpool.Policy) error {
 	if p.Type != e.cfg.Policy.Type {
 		return fmt.Errorf("policy %v in place of %v: an element can change its policy's values, but not the policy", p.Type, e.cfg.Policy.Type)
 	}
-	e.mu.Lock()
-	e.policy = p
-	e.mu.Unlock()
-	e.nudge()
+	e.change(func() { e.policy = p })
 	return nil
 }
 
-// SetAvailable says whether the element is to be registered while it runs,
-// such as a health check finds. It is when Run begins, if this is not called
-// before.
-func (e *Element) SetAvailable(available bool) {
-	e.mu.Lock()
-	e.want = available
-	e.mu.Unlock()
-	e.nudge()
-}
+// SetAvailable says whether the element is to be registered, such as a health check
+// finds.
+func (e *Element) SetAvailable(available bool) { e.change(func() { e.want = available }) }
 
-func (e *Element) nudge() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
+// change changes what is wanted, and has the Driver look at it once.
+func (e *Element) change(f func()) {
+	e.mu.Lock()
+	f()
+	told := e.told
+	e.told = true
+	e.mu.Unlock()
+	if !told {
+		e.driver.Do(e.apply)
 	}
 }
 

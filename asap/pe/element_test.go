@@ -1,7 +1,6 @@
 package pe
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -106,19 +104,17 @@ func (r *registrar) set(f func()) {
 	f()
 }
 
-// runner is an element that runs on a network in memory.
-type runner struct {
+// running is an element that runs on a network in memory.
+type running struct {
 	*Element
 	nw     *sctptest.Network
-	stop   context.CancelFunc
-	ended  chan error
 	mu     sync.Mutex
 	events []EventType
 }
 
-func start(t *testing.T, nw *sctptest.Network, change func(*Config)) *runner {
+func start(t *testing.T, nw *sctptest.Network, change func(*Config)) *running {
 	t.Helper()
-	r := &runner{nw: nw, ended: make(chan error, 1)}
+	r := &running{nw: nw}
 	cfg := Config{
 		Pool:      testPool,
 		Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
@@ -128,32 +124,23 @@ func start(t *testing.T, nw *sctptest.Network, change func(*Config)) *runner {
 			defer r.mu.Unlock()
 			r.events = append(r.events, ev.Type)
 		},
-		listen: nw.Listen,
-	}
-	for _, s := range []string{"10.0.0.1", "10.0.0.2"} {
-		x, _ := endpoint.ParseRegistrar(s)
-		cfg.Registrars = append(cfg.Registrars, x)
+		Registrars: []string{"10.0.0.1", "10.0.0.2"},
+		listen:     nw.Listen,
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	var err error
-	if r.Element, err = New(cfg); err != nil {
+	if r.Element, err = Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	r.stop = stop
-	go func() { r.ended <- r.Run(ctx) }()
 	return r
 }
 
-// end stops the element and gives what Run returns.
-func (r *runner) end() error {
-	r.stop()
-	return <-r.ended
-}
+// end stops the element and gives what Close returns.
+func (r *running) end() error { return r.Close() }
 
-func (r *runner) saw(typ EventType) bool {
+func (r *running) saw(typ EventType) bool {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,12 +195,16 @@ func TestElement(t *testing.T) {
 		e.SetAvailable(true)
 		expect(t, r1, "REGISTRATION")
 		if err := e.end(); err != nil {
-			t.Errorf("Run returns %v", err)
+			t.Errorf("Close returns %v", err)
 		}
 		expect(t, r1, "DEREGISTRATION")
-		if err := e.Run(t.Context()); err == nil {
-			t.Error("an element runs twice")
+		if err := e.Close(); err != nil {
+			t.Errorf("the second Close returns %v", err)
 		}
+		if err := e.Wait(t.Context()); err != nil {
+			t.Errorf("Wait of an element that was registered returns %v", err)
+		}
+		e.SetAvailable(true) // too late, and harmless
 	})
 }
 
@@ -271,11 +262,18 @@ func TestElementRejected(t *testing.T) {
 		r1.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentTransportType}}
 		e := start(t, nw, nil)
 		var rejected *RejectedError
-		if err := <-e.ended; !errors.As(err, &rejected) || !strings.Contains(err.Error(), "user transport differs from the pool's") {
-			t.Errorf("Run returns %v, want a RejectedError in words", err)
+		if err := e.Wait(t.Context()); !errors.As(err, &rejected) || !errors.Is(err, rserpool.CauseInconsistentTransportType) || !strings.Contains(err.Error(), "user transport differs from the pool's") {
+			t.Errorf("Wait returns %v, want a RejectedError in words", err)
 		}
 		expect(t, r1, "REGISTRATION")
-		e.stop()
+		select {
+		case <-e.Done():
+		default:
+			t.Error("the element has not ended")
+		}
+		if err := e.end(); !errors.As(err, &rejected) {
+			t.Errorf("Close returns %v, want a RejectedError", err)
+		}
 	})
 }
 
@@ -339,7 +337,7 @@ func TestElementStranger(t *testing.T) {
 	})
 }
 
-// TestElementDeregistrationRefused: Run does not return nil.
+// TestElementDeregistrationRefused: Close does not return nil.
 func TestElementDeregistrationRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
@@ -350,7 +348,7 @@ func TestElementDeregistrationRefused(t *testing.T) {
 		r1.set(func() { r1.reject = []rserpool.Cause{{Code: rserpool.CauseSecurity}} })
 		var refused *DeregistrationError
 		if err := e.end(); !errors.As(err, &refused) {
-			t.Errorf("Run returns %v, want a DeregistrationError", err)
+			t.Errorf("Close returns %v, want a DeregistrationError", err)
 		}
 	})
 }
@@ -367,10 +365,10 @@ func TestElementSilentRegistrar(t *testing.T) {
 		r1.set(func() { r1.silent = true })
 		at := time.Now()
 		if err := e.end(); err == nil || !strings.Contains(err.Error(), "not confirmed") {
-			t.Errorf("Run returns %v, want that the deregistration is not confirmed", err)
+			t.Errorf("Close returns %v, want that the deregistration is not confirmed", err)
 		}
 		if d := time.Since(at); d != 3*time.Second {
-			t.Errorf("Run took %v to end, want Timers.Stop", d)
+			t.Errorf("Close took %v to end, want Timers.Stop", d)
 		}
 	})
 }
@@ -416,15 +414,12 @@ func TestElementUnavailableAtFirst(t *testing.T) {
 			Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, listen: nw.Listen,
 			Transport: rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 		}
-		cfg.Registrars = []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}}
-		e, err := New(cfg)
+		cfg.Registrars = []string{"10.0.0.1"}
+		cfg.Standby = true
+		e, err := Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.SetAvailable(false)
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- e.Run(ctx) }()
 		time.Sleep(time.Hour)
 		expect(t, r1, "")
 		if len(r1.peers) != 0 {
@@ -432,8 +427,7 @@ func TestElementUnavailableAtFirst(t *testing.T) {
 		}
 		e.SetAvailable(true)
 		expect(t, r1, "REGISTRATION")
-		stop()
-		if err := <-ended; err != nil {
+		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -473,7 +467,7 @@ func TestConfig(t *testing.T) {
 		return Config{
 			Pool: testPool, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
 			Transport:  rserpool.Transport{Type: rserpool.SCTP, Port: 80},
-			Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}},
+			Registrars: []string{"10.0.0.1"},
 		}
 	}
 	addr := netip.MustParseAddr
@@ -491,6 +485,8 @@ func TestConfig(t *testing.T) {
 			c.Registrars, c.AnnounceGroup = nil, netip.MustParseAddrPort("239.0.0.1:3863")
 		}},
 		{"tcp", "over SCTP, not TCP", func(c *Config) { c.Via = rserpool.ViaTCP }},
+		{"tcp to one registrar", "over SCTP, not TCP", func(c *Config) { c.Registrars = []string{"10.0.0.1/tcp"} }},
+		{"unfit registrar", "is not ADDRESS", func(c *Config) { c.Registrars = []string{"10.0.0.300"} }},
 		{"two sctp addresses", "", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")} }},
 		{"two tcp addresses", "only SCTP transports can have several", func(c *Config) {
 			c.Transport.Type, c.Transport.Addrs = rserpool.TCP, []netip.Addr{addr("10.0.0.1"), addr("2001:db8::1")}
@@ -503,7 +499,7 @@ func TestConfig(t *testing.T) {
 		{"two public addresses", "only SCTP transports can have several", func(c *Config) {
 			c.Transport.Type, c.Advertise = rserpool.TCP, []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}
 		}},
-		{"name", "", func(c *Config) { c.Registrars = []endpoint.Registrar{{Host: "registrar.example.org", Port: 3863}} }},
+		{"name", "", func(c *Config) { c.Registrars = []string{"registrar.example.org"} }},
 		{"unspecified address", "cannot be registered", func(c *Config) { c.Transport.Addrs = []netip.Addr{addr("0.0.0.0")} }},
 		{"address not bound", "not among the local addresses", func(c *Config) {
 			c.Transport.Addrs, c.Local = []netip.Addr{addr("10.0.0.1")}, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:0")}
@@ -519,9 +515,9 @@ func TestConfig(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := good()
 			c.change(&cfg)
-			_, err := New(cfg)
+			err := cfg.Validate()
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-				t.Errorf("New gives %v, want %q", err, c.want)
+				t.Errorf("Validate gives %v, want %q", err, c.want)
 			}
 		})
 	}

@@ -136,7 +136,7 @@ func (e *RejectedError) Error() string {
 // reason gives the causes in words.
 func (e *RejectedError) reason() string {
 	text := causes(e.Causes, e.Offered)
-	if e.Has(rserpool.CauseInvalidValues) && len(e.Addrs) > 0 {
+	if rserpool.HasCause(e.Causes, rserpool.CauseInvalidValues) && len(e.Addrs) > 0 {
 		text += fmt.Sprintf("; the element offers the addresses %v, and the registrar's log says at which one it sees the element", e.Addrs)
 	}
 	return text
@@ -152,15 +152,8 @@ func (e refusal) Unwrap() error { return e.RejectedError }
 // Refused tells the list that the registrar was reached.
 func (e refusal) Refused() bool { return true }
 
-// Has reports whether a cause is among those given.
-func (e *RejectedError) Has(code rserpool.CauseCode) bool {
-	for _, c := range e.Causes {
-		if c.Code == code {
-			return true
-		}
-	}
-	return false
-}
+// Is reports whether target is a [rserpool.CauseCode] among the causes.
+func (e *RejectedError) Is(target error) bool { return rserpool.HasCause(e.Causes, target) }
 
 // DeregistrationError says why a registrar refused a deregistration. The element
 // stays in the pool until its registration life ends or the registrar misses
@@ -178,6 +171,9 @@ func (e *DeregistrationError) Error() string {
 	return fmt.Sprintf("registrar %s refuses the deregistration of element %v from pool %q: %s; the element stays there until its registration life ends or its registrar misses it",
 		e.Registrar, e.ID, string(e.Pool), causes(e.Causes, rserpool.PoolKind{}))
 }
+
+// Is reports whether target is a [rserpool.CauseCode] among the causes.
+func (e *DeregistrationError) Is(target error) bool { return rserpool.HasCause(e.Causes, target) }
 
 // causes gives causes in words; offered is what an element has offered, if any.
 func causes(list []rserpool.Cause, offered rserpool.PoolKind) string {

@@ -21,7 +21,7 @@ func TestDeregistrationRefused(t *testing.T) {
 		d.down(1)
 		d.ended(`registrar 10.0.0.1:3863 refuses the deregistration of element 11111111 from pool "web": rejected for security reasons`)
 		var refused *DeregistrationError
-		if _, err := d.k.ended(); !errors.As(err, &refused) {
+		if err := d.k.failure; !errors.As(err, &refused) {
 			t.Errorf("error %T, want a DeregistrationError", err)
 		}
 	})

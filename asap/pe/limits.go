@@ -2,6 +2,7 @@ package pe
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -23,8 +24,8 @@ func (c *Config) checkLimits() error {
 			return fmt.Errorf("%d addresses: an element can have at most %d, because SCTP stacks remember no more of a peer", n, MaxAddrs)
 		}
 	}
-	if c.LifeUnit != time.Second && c.LifeUnit != time.Millisecond {
-		return fmt.Errorf("LifeUnit %v: registrars read the registration life in seconds or in milliseconds", c.LifeUnit)
+	if c.Life/c.Dialect.Unit() > math.MaxInt32 {
+		return fmt.Errorf("registration life of %v: it must be at most %v, or negative for an infinite one", c.Life, math.MaxInt32*c.Dialect.Unit())
 	}
 	if life := c.lifetime(); life > 0 && life < 2*MinReregistration {
 		return fmt.Errorf("registration life of %v: it must be at least %v, because the time between two registrations must be at least %v", life, 2*MinReregistration, MinReregistration)

@@ -6,11 +6,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 )
 
-// found tells the result of a lookup.
-func (k *core) found(now time.Time, f endpoint.Found) {
+// Found tells the result of a lookup.
+func (k *core) Found(now time.Time, f client.Found) {
 	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
 	k.tellRounds(now)
 }
@@ -60,5 +61,5 @@ func (k *core) leaveFormer(now time.Time) {
 	former := k.home
 	k.settleFor(now, k.trial)
 	delete(k.peers, former)
-	k.actions = append(k.actions, endpoint.Close{Assoc: former, Abort: true})
+	k.actions = append(k.actions, hunt.Close{Assoc: former, Abort: true})
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -42,14 +42,14 @@ func (c *chaos) settle() {
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
-			case endpoint.Connect:
+			case hunt.Connect:
 				c.last++
 				c.calls = append(c.calls, c.last)
 				if len(c.calls) > 3 {
 					c.t.Fatalf("%d associations are being set up, want three at most (SH1)", len(c.calls))
 				}
-				c.k.connecting(c.now, a.Ref, c.last, nil)
-			case endpoint.Send:
+				c.k.Connecting(c.now, a.Ref, c.last, nil)
+			case hunt.Send:
 				if !slices.Contains(c.up, a.Assoc) {
 					c.t.Fatalf("message on association %d, which is not up", a.Assoc)
 				}
@@ -58,7 +58,7 @@ func (c *chaos) settle() {
 					c.t.Fatal(err)
 				}
 				c.inbox = append(c.inbox, sent{a.Assoc, m})
-			case endpoint.Close:
+			case hunt.Close:
 				c.drop(a.Assoc)
 			}
 		}
@@ -74,7 +74,7 @@ func (c *chaos) drop(a sctp.AssocID) {
 	c.up = slices.DeleteFunc(c.up, alive)
 	c.calls = slices.DeleteFunc(c.calls, alive)
 	c.inbox = slices.DeleteFunc(c.inbox, func(s sent) bool { return s.a == a })
-	c.k.down(c.now, a, errors.New("gone"))
+	c.k.Down(c.now, a, errors.New("gone"))
 }
 
 func (c *chaos) pick(list []sctp.AssocID) sctp.AssocID {
@@ -88,7 +88,7 @@ func (c *chaos) establish(a sctp.AssocID) {
 	c.calls = slices.DeleteFunc(c.calls, func(x sctp.AssocID) bool { return x == a })
 	c.up = append(c.up, a)
 	hosts := []string{"10.0.0.1:3863", "10.0.0.2:3863", "10.0.0.9:3863"}
-	c.k.up(c.now, a, []netip.AddrPort{netip.MustParseAddrPort(hosts[c.rnd.IntN(3)])})
+	c.k.Up(c.now, a, []netip.AddrPort{netip.MustParseAddrPort(hosts[c.rnd.IntN(3)])})
 }
 
 func (c *chaos) receive(a sctp.AssocID, m asap.Message) {
@@ -96,18 +96,18 @@ func (c *chaos) receive(a sctp.AssocID, m asap.Message) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.k.received(c.now, a, data)
+	c.k.Received(c.now, a, data)
 }
 
 // advance lets time pass up to the next deadline, or a moment.
 func (c *chaos) advance(most time.Duration) {
-	next, ok := c.k.nextDeadline()
+	next, ok := c.k.NextDeadline()
 	if at := c.now.Add(most); !ok || next.After(at) {
 		c.now = at
 		return
 	}
 	c.now = maxTime(c.now, next)
-	c.k.tick(c.now)
+	c.k.Tick(c.now)
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -145,7 +145,7 @@ func (c *chaos) step() {
 			c.drop(a)
 		} else if a != 0 {
 			c.calls = slices.DeleteFunc(c.calls, func(x sctp.AssocID) bool { return x == a })
-			c.k.down(c.now, a, sctp.ErrConnected)
+			c.k.Down(c.now, a, sctp.ErrConnected)
 		}
 	case 3:
 		if a := c.pick(c.up); a != 0 {
@@ -175,7 +175,7 @@ func (c *chaos) step() {
 		}
 	case 11:
 		if a := c.pick(c.up); a != 0 {
-			c.k.sendFailed(c.now, a, errors.New("x"))
+			c.k.SendFailed(c.now, a, errors.New("x"))
 		}
 	case 12:
 		c.k.update(c.now, rserpool.Policy{Type: rserpool.LeastUsed, Load: c.rnd.Uint32()})
@@ -191,7 +191,7 @@ func (c *chaos) step() {
 			for i := range junk {
 				junk[i] = byte(c.rnd.Uint32() >> c.rnd.IntN(30))
 			}
-			c.k.received(c.now, a, junk)
+			c.k.Received(c.now, a, junk)
 		}
 	case 15:
 		c.k.readdress(c.now, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(c.rnd.IntN(3))})}, c.rnd.IntN(2) == 0, nil)
@@ -255,20 +255,20 @@ func TestRandom(t *testing.T) {
 		c.k.register(c.now)
 		c.settle()
 		c.calm(5*time.Minute, func() bool { return c.k.phase == registered })
-		if over, err := c.k.ended(); c.k.phase != registered || over {
+		if over, err := c.k.Ended(), c.k.failure; c.k.phase != registered || over {
 			t.Fatalf("seed %d: phase %d, error %v, want registered", seed, c.k.phase, err)
 		}
 		if !slices.Contains(c.up, c.k.home) {
 			t.Fatalf("seed %d: the home's association %d is not up", seed, c.k.home)
 		}
 		// Half of them end among registrars that behave.
-		c.k.stop(c.now)
+		c.k.Stop(c.now)
 		c.settle()
 		at := c.now
-		ended := func() bool { over, _ := c.k.ended(); return over }
+		ended := c.k.Ended
 		if seed%2 == 0 {
 			c.calm(time.Minute, ended)
-			if _, err := c.k.ended(); err != nil {
+			if err := c.k.failure; err != nil {
 				t.Fatalf("seed %d: ended with %v", seed, err)
 			}
 		} else {

@@ -9,8 +9,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// received takes a message of ASAP from an association.
-func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
+// Received takes a message of ASAP from an association.
+func (k *core) Received(now time.Time, a sctp.AssocID, data []byte) {
 	m, causes, err := asap.Parse(data)
 	if err != nil {
 		if reply, ok := asap.ErrorReport(err); ok {
@@ -34,8 +34,8 @@ func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
 	}
 }
 
-// announced takes a datagram of the announce group.
-func (k *core) announced(now time.Time, from netip.AddrPort, data []byte) {
+// Announced takes a datagram of the announce group.
+func (k *core) Announced(now time.Time, from netip.AddrPort, data []byte) {
 	_ = k.hunt.Announced(now, from, data)
 }
 

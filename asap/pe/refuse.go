@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -32,7 +31,7 @@ type refusals struct {
 }
 
 // rejection is the error for a refused registration.
-func (k *core) rejection(at endpoint.Registrar, list []rserpool.Cause) *RejectedError {
+func (k *core) rejection(at rserpool.Registrar, list []rserpool.Cause) *RejectedError {
 	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Offered: k.element.Kind(), Causes: list}
 }
 
@@ -49,13 +48,13 @@ func (k *core) rejection(at endpoint.Registrar, list []rserpool.Cause) *Rejected
 //     to other registrars, and tries again after pauses that grow.
 func (k *core) rejected(now time.Time, list []rserpool.Cause) {
 	err := k.rejection(k.homeAt, list)
-	inUse := err.Has(rserpool.CauseNonUniquePEIdentifier)
+	inUse := err.Is(rserpool.CauseNonUniquePEIdentifier)
 	switch {
 	case inUse && k.drawID != nil && !k.accepted && k.redraws < maxRedraws:
 		k.redraw(now, err)
 	case k.proven:
 		k.refused(now, err)
-	case err.Has(rserpool.CauseLackOfResources):
+	case err.Is(rserpool.CauseLackOfResources):
 		k.noRoom(now, err)
 	case inUse && k.drawID == nil && k.tryClaim(now, err):
 	default:
@@ -125,7 +124,7 @@ func (k *core) refused(now time.Time, err *RejectedError) {
 }
 
 // seekOther looks for an alternative to a home that refuses the element.
-func (k *core) seekOther(now time.Time, failed endpoint.Registrar, why error) {
+func (k *core) seekOther(now time.Time, failed rserpool.Registrar, why error) {
 	if k.phase == registered && k.refusals.n > 0 && k.hunt.Alternatives(now, k.homeAt) {
 		k.hunt.Begin(now, failed, why)
 	}

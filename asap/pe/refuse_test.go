@@ -29,7 +29,7 @@ func (d *driver) count(text string) int {
 // lives checks that nothing has ended the element.
 func (d *driver) lives() {
 	d.t.Helper()
-	if over, err := d.k.ended(); over || err != nil || d.k.phase == closing {
+	if over, err := d.k.Ended(), d.k.failure; over || err != nil || d.k.phase == closing {
 		d.t.Fatalf("the element has ended, with error %v", err)
 	}
 }
@@ -111,12 +111,12 @@ func TestRefusedByAll(t *testing.T) {
 func (d *driver) step(answer func(a sctp.AssocID) asap.Message) {
 	d.t.Helper()
 	from := len(d.log)
-	next, ok := d.k.nextDeadline()
+	next, ok := d.k.NextDeadline()
 	if !ok {
 		d.t.Fatal("the element waits for nothing")
 	}
 	d.now = later(d.now, next)
-	d.k.tick(d.now)
+	d.k.Tick(d.now)
 	d.collect()
 	for i := from; i < len(d.log); i++ {
 		f := strings.Fields(d.log[i])
@@ -129,7 +129,7 @@ func (d *driver) step(answer func(a sctp.AssocID) asap.Message) {
 		}
 		switch {
 		case f[1] == "connect" && d.connected(f[3]):
-			d.k.down(d.now, a, sctp.ErrConnected)
+			d.k.Down(d.now, a, sctp.ErrConnected)
 		case f[1] == "connect":
 			d.up(a)
 		case f[1] == "send" && f[3] == "REG":
@@ -222,7 +222,7 @@ func TestRefusedAfterAbsence(t *testing.T) {
 // TestRefusedPastLife: a registration that stands at a home that refuses to renew
 // it stands no longer than its life.
 func TestRefusedPastLife(t *testing.T) {
-	d := newDriver(t, func(c *Config) { c.Life = 10; c.Registrars = c.Registrars[:1] })
+	d := newDriver(t, func(c *Config) { c.Life = 10 * time.Second; c.Registrars = c.Registrars[:1] })
 	d.atHome()
 	for d.k.standing && d.now.Sub(d.start) < time.Minute {
 		d.step(func(a sctp.AssocID) asap.Message { return reject(rserpool.CauseInvalidValues) })
@@ -254,7 +254,7 @@ func TestGivenIdentifierInUse(t *testing.T) {
 		d := newDriver(t, nil)
 		d.register()
 		d.up(1)
-		for over := false; !over; over, _ = d.k.ended() {
+		for !d.k.Ended() {
 			if d.k.phase == registering && !d.k.answerBy.IsZero() {
 				d.receive(1, reject(rserpool.CauseNonUniquePEIdentifier))
 			}

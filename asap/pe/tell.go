@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -55,7 +54,7 @@ func (k *core) tellRounds(now time.Time) {
 		k.hunt.Stop()
 	}
 	if k.home == 0 && k.inVain.tell(now) {
-		k.tell(Event{Type: NoRegistrar, Err: &endpoint.UnreachableError{Attempts: k.hunt.Report()}})
+		k.tell(Event{Type: NoRegistrar, Err: &rserpool.UnreachableError{Attempts: k.hunt.Report()}})
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -35,7 +34,7 @@ const (
 // with the H flag.
 type trial struct {
 	assoc    sctp.AssocID // 0: no trial is on
-	at       endpoint.Registrar
+	at       rserpool.Registrar
 	server   rserpool.ServerID
 	adopter  bool // it has asked for it
 	moved    bool // it was called from other addresses
@@ -72,7 +71,7 @@ func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server rserpool.ServerI
 
 // tryOther begins a trial of a registrar that the hunt has found. If the element
 // has moved, it sends no more registrations with its former addresses.
-func (k *core) tryOther(now time.Time, a sctp.AssocID, at endpoint.Registrar) {
+func (k *core) tryOther(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	k.trial = trial{assoc: a, at: at, moved: k.moving, addrs: k.element.UserTransport.Addrs}
 	if k.addrs != nil {
 		k.trial.addrs = k.addrs
@@ -105,7 +104,7 @@ func (k *core) trialUnanswered(now time.Time) {
 }
 
 // mayAdopt reports whether a registrar may become the home.
-func (k *core) mayAdopt(now time.Time, at endpoint.Registrar) bool {
+func (k *core) mayAdopt(now time.Time, at rserpool.Registrar) bool {
 	k.shunned = slices.DeleteFunc(k.shunned, func(s shunned) bool { return !now.Before(s.until) })
 	host := hostOf(at)
 	isIt := func(s shunned) bool { return s.host == host }
@@ -119,11 +118,11 @@ func (k *core) mayAdopt(now time.Time, at endpoint.Registrar) bool {
 }
 
 // hostOf is the address that an association came from.
-func hostOf(at endpoint.Registrar) netip.Addr {
+func hostOf(at rserpool.Registrar) netip.Addr {
 	if len(at.Addrs) == 0 {
 		return netip.Addr{}
 	}
-	return at.Addrs[0].Addr()
+	return at.Addrs[0]
 }
 
 // settleFor makes the registrar on trial the home.

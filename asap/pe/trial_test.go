@@ -13,7 +13,7 @@ import (
 
 // callFrom has a host call the element.
 func (d *driver) callFrom(a sctp.AssocID, host string) {
-	d.k.up(d.now, a, []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(host), 3863)})
+	d.k.Up(d.now, a, []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(host), 3863)})
 	d.collect()
 }
 
@@ -81,7 +81,7 @@ func TestAdopterSilent(t *testing.T) {
 	})
 	t.Run("not reached", func(t *testing.T) {
 		d := adoption(t)
-		d.k.sendFailed(d.now, 8, errors.New("full"))
+		d.k.SendFailed(d.now, 8, errors.New("full"))
 		d.until(6 * time.Second)
 		d.stillHome()
 		d.want("5s ! adoption failed", "5s send 1 REG 11111111 home=00001001 load=0")
@@ -301,7 +301,7 @@ func TestRegistrarThatCalledBefore(t *testing.T) {
 	d.atHome()
 	d.callFrom(8, "10.0.0.2")
 	d.down(1)
-	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.k.Down(d.now, 2, sctp.ErrConnected)
 	d.collect()
 	d.accept(8)
 	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s send 8 REG 11111111 home=00000000 load=0", "0s ! registered")
@@ -373,7 +373,7 @@ func TestAdopterUnknown(t *testing.T) {
 	d.receive(1, keepAlive(false, 0x1001))
 	d.want("5s ! home changed", "5s ! reregistered", "5s send 1 ACK 11111111")
 	d.until(65 * time.Second)
-	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.k.Down(d.now, 2, sctp.ErrConnected)
 	d.collect()
 	d.accept(1)
 	d.want("1m5s send 8 REG 11111111 home=00002002 load=0", "1m5s connect 2 10.0.0.1:3863", "1m5s send 1 REG 11111111 home=00000000 load=0",
@@ -488,9 +488,9 @@ func TestStrangersByTurns(t *testing.T) {
 		}
 		for c := range d.k.calls.assocs {
 			if d.k.calls.assocs[c].String() == "10.0.0.1:3863" {
-				d.k.down(d.now, c, sctp.ErrConnected)
+				d.k.Down(d.now, c, sctp.ErrConnected)
 			} else {
-				d.k.down(d.now, c, errors.New("refused"))
+				d.k.Down(d.now, c, errors.New("refused"))
 			}
 			d.collect()
 		}
@@ -515,9 +515,9 @@ func TestStrangersByTurns(t *testing.T) {
 func TestAddressCamping(t *testing.T) {
 	d := newDriver(t, nil)
 	d.atHome()
-	d.k.up(d.now, 8, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.66:3863"), netip.MustParseAddrPort("10.0.0.2:3863")})
+	d.k.Up(d.now, 8, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.66:3863"), netip.MustParseAddrPort("10.0.0.2:3863")})
 	d.down(1)
-	d.k.down(d.now, 2, sctp.ErrConnected)
+	d.k.Down(d.now, 2, sctp.ErrConnected)
 	d.collect()
 	d.want("0s ! home lost", "0s connect 2 10.0.0.2:3863", "0s close 8 abort=true", "0s connect 3 10.0.0.1:3863")
 }

@@ -47,19 +47,19 @@ func (t *turns) next(now time.Time, some, want []netip.Addr, first time.Duration
 
 // turn is next while no registrar is reached. It gives the addresses to keep if
 // they are among those wanted, and why if these are none.
-func (e *Element) turn(now time.Time, want []netip.Addr) (some, order []netip.Addr, why error) {
-	k := e.core
+func (r *runner) turn(now time.Time, want []netip.Addr) (some, order []netip.Addr, why error) {
+	k := r.core
 	if k.home != 0 || !k.hunt.Hunting() {
-		e.turns = turns{}
-		return e.addrs, want, nil
+		r.turns = turns{}
+		return r.addrs, want, nil
 	}
 	first := turnFirst
 	if k.proven {
 		first = turnLater
 	}
-	order, leave := e.turns.next(now, e.addrs, want, first)
+	order, leave := r.turns.next(now, r.addrs, want, first)
 	if leave {
-		return nil, order, fmt.Errorf("no registrar answers at %v", e.addrs)
+		return nil, order, fmt.Errorf("no registrar answers at %v", r.addrs)
 	}
-	return e.addrs, order, nil
+	return r.addrs, order, nil
 }

@@ -2,20 +2,22 @@ package pu
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Config configures a User. One of Registrars and AnnounceGroup is needed;
+// Config configures a User. One of Registrars and AnnounceGroup is required;
 // other zero fields stand for the defaults.
 type Config struct {
-	// Registrars are the registrars to ask, preferred ones first. Names are
-	// looked up anew in each hunt for a registrar.
-	Registrars []endpoint.Registrar
+	// Registrars are the registrars to ask, preferred ones first, in the form of
+	// [rserpool.ParseRegistrar], such as "192.0.2.53" or
+	// "registrar.example.org:3863". Names are looked up anew in each hunt for a
+	// registrar.
+	Registrars []string
 	// AnnounceGroup is the multicast group where registrars announce
 	// themselves, such as 239.0.0.1:3863; the zero value listens to none.
 	AnnounceGroup netip.AddrPort
@@ -31,13 +33,15 @@ type Config struct {
 
 	Timers Timers
 
-	// Logf, if set, is told in one line what an operator wants to know.
-	Logf func(format string, args ...any)
+	// Logger, if set, gets what an operator wants to know of the transport.
+	Logger *slog.Logger
+
+	registrars []rserpool.Registrar
 
 	// For tests.
-	listen     endpoint.ListenFunc
-	lookupHost endpoint.LookupFunc
-	toward     func([]endpoint.Registrar) ([]netip.Addr, error)
+	listen     client.ListenFunc
+	lookupHost client.LookupFunc
+	toward     func([]rserpool.Registrar) ([]netip.Addr, error)
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section
@@ -64,6 +68,10 @@ type Timers struct {
 	Close time.Duration
 }
 
+// Validate says what is wrong with the configuration, nil if nothing is. [Open]
+// checks it, too.
+func (c Config) Validate() error { return c.prepare() }
+
 func (c *Config) prepare() error {
 	fill := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
@@ -83,11 +91,18 @@ func (c *Config) prepare() error {
 	case t.MaxRequestRetransmit < 0:
 		t.MaxRequestRetransmit = 0
 	}
-	c.Registrars = slices.Clone(c.Registrars)
-	if c.toward == nil {
-		c.toward = endpoint.LocalToward
+	c.registrars = nil
+	for _, text := range c.Registrars {
+		r, err := rserpool.ParseRegistrar(text)
+		if err != nil {
+			return err
+		}
+		c.registrars = append(c.registrars, r)
 	}
-	if len(c.Registrars) == 0 && !c.AnnounceGroup.IsValid() {
+	if c.toward == nil {
+		c.toward = client.LocalToward
+	}
+	if len(c.registrars) == 0 && !c.AnnounceGroup.IsValid() {
 		return errors.New("no registrar and no announce group: set Registrars or AnnounceGroup")
 	}
 	return nil

@@ -1,7 +1,6 @@
 package pu
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -9,7 +8,8 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -52,17 +52,17 @@ const (
 )
 
 // core is the protocol of a pool user. The runner calls one of its methods for
-// each event, then take, and tick no later than nextDeadline.
+// each event, then take, and Tick no later than NextDeadline.
 //
 // Responses name their request by the pool handle alone, so that an answer is
 // the oldest request's for its handle.
 type core struct {
 	timers   Timers
-	hunt     *endpoint.Hunt
+	hunt     *hunt.Hunt
 	requests []*request // oldest first
 	lastID   reqID
 	home     sctp.AssocID // 0: none
-	homeAt   endpoint.Registrar
+	homeAt   rserpool.Registrar
 	since    time.Time // it is the home
 	flaps    int       // homes in a row that did not serve a watch for steadyTime
 	rounds   int       // of the hunt that requests were told of
@@ -71,15 +71,15 @@ type core struct {
 	closeBy  time.Time
 	over     bool
 
-	actions []endpoint.Action
+	actions []hunt.Action
 	results []result
 }
 
 func newCore(c Config, rnd *rand.Rand) *core {
 	return &core{
 		timers: c.Timers,
-		hunt: endpoint.NewHunt(endpoint.HuntConfig{
-			Registrars: c.Registrars,
+		hunt: hunt.New(hunt.Config{
+			Registrars: c.registrars,
 			TCP:        true,
 			ServerHunt: c.Timers.ServerHunt,
 			Outdate:    c.Timers.Outdate,
@@ -90,7 +90,7 @@ func newCore(c Config, rnd *rand.Rand) *core {
 }
 
 // take gives what has gathered since the last call.
-func (k *core) take() ([]endpoint.Action, []result) {
+func (k *core) take() ([]hunt.Action, []result) {
 	k.actions = append(k.actions, k.hunt.Take()...)
 	actions, results := k.actions, k.results
 	k.actions, k.results = nil, nil
@@ -135,7 +135,7 @@ func (k *core) cancel(id reqID, cause error) {
 	if r.awaited && k.home != 0 {
 		k.end(r, nil, &TimeoutError{Registrar: k.homeAt.String(), Requests: r.sent, After: k.timers.Request, Cause: cause})
 	} else {
-		k.end(r, nil, &endpoint.UnreachableError{Attempts: k.hunt.Report(), Cause: cause})
+		k.end(r, nil, &rserpool.UnreachableError{Attempts: k.hunt.Report(), Cause: cause})
 	}
 	if len(k.requests) == 0 {
 		k.hunt.Stop()
@@ -166,7 +166,7 @@ func (k *core) send(now time.Time, r *request) {
 		k.end(r, nil, err)
 		return
 	}
-	k.actions = append(k.actions, endpoint.Send{Assoc: k.home, Data: data})
+	k.actions = append(k.actions, hunt.Send{Assoc: k.home, Data: data})
 	if r.report {
 		k.end(r, nil, nil)
 		return
@@ -176,8 +176,11 @@ func (k *core) send(now time.Time, r *request) {
 	r.answerBy = now.Add(k.timers.Request)
 }
 
-// close ends all requests and the association, in good order.
-func (k *core) close(now time.Time) {
+// Ended reports whether the association has ended after Stop.
+func (k *core) Ended() bool { return k.over }
+
+// Stop ends all requests and the association, in good order.
+func (k *core) Stop(now time.Time) {
 	if k.closing {
 		return
 	}
@@ -188,12 +191,12 @@ func (k *core) close(now time.Time) {
 	k.hunt.Stop()
 	k.over = k.home == 0
 	if !k.over {
-		k.actions = append(k.actions, endpoint.Close{Assoc: k.home})
+		k.actions = append(k.actions, hunt.Close{Assoc: k.home})
 	}
 }
 
-// tick does what is due.
-func (k *core) tick(now time.Time) {
+// Tick does what is due.
+func (k *core) Tick(now time.Time) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	if due(k.closeBy) {
 		k.over = true
@@ -239,8 +242,8 @@ func (k *core) unanswered(now time.Time, r *request) {
 // requests are sent again once another one is found.
 func (k *core) drop(now time.Time, why error) {
 	a := k.home
-	k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true})
-	k.down(now, a, why)
+	k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true})
+	k.Down(now, a, why)
 }
 
 // checkRounds tells the requests of a hunt in vain: they end, but for those
@@ -255,7 +258,7 @@ func (k *core) checkRounds() {
 		k.hunt.Stop() // there is no alternative; the present one may answer yet
 		return
 	}
-	err := &endpoint.UnreachableError{Attempts: k.hunt.Report()}
+	err := &rserpool.UnreachableError{Attempts: k.hunt.Report()}
 	for _, r := range slices.Clone(k.requests) {
 		if r.watch {
 			k.results = append(k.results, result{id: r.id, err: err})
@@ -268,8 +271,8 @@ func (k *core) checkRounds() {
 	}
 }
 
-// nextDeadline is when tick has something to do.
-func (k *core) nextDeadline() (time.Time, bool) {
+// NextDeadline is when tick has something to do.
+func (k *core) NextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
 	take := func(d time.Time) {
 		if !d.IsZero() && (!ok || d.Before(next)) {
@@ -289,21 +292,21 @@ func (k *core) nextDeadline() (time.Time, bool) {
 	return next, ok && !k.over
 }
 
-func (k *core) connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
+func (k *core) Connecting(now time.Time, ref uint64, a sctp.AssocID, err error) {
 	k.hunt.Connecting(now, ref, a, err)
 	k.checkRounds()
 }
 
-// up tells that an association is established: the registrar at its other end
+// Up tells that an association is established: the registrar at its other end
 // is the home registrar now, and is asked what is open.
-func (k *core) up(now time.Time, a sctp.AssocID) {
+func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 	at, ours := k.hunt.Up(a)
 	if !ours || k.closing {
-		k.actions = append(k.actions, endpoint.Close{Assoc: a, Abort: true}) // users are not called
+		k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true}) // users are not called
 		return
 	}
 	if k.home != 0 {
-		k.actions = append(k.actions, endpoint.Close{Assoc: k.home})
+		k.actions = append(k.actions, hunt.Close{Assoc: k.home})
 	}
 	k.home, k.homeAt, k.since = a, at, now
 	for _, r := range slices.Clone(k.requests) {
@@ -312,8 +315,8 @@ func (k *core) up(now time.Time, a sctp.AssocID) {
 	}
 }
 
-// down tells that an association is gone, or never came up.
-func (k *core) down(now time.Time, a sctp.AssocID, err error) {
+// Down tells that an association is gone, or never came up.
+func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	if k.hunt.Down(now, a, err) {
 		k.checkRounds()
 		return
@@ -341,23 +344,23 @@ func (k *core) down(now time.Time, a sctp.AssocID, err error) {
 	}
 }
 
-// sendFailed: RFC 5352, Section 3.7.1. The requests are sent again once a home
+// SendFailed: RFC 5352, Section 3.7.1. The requests are sent again once a home
 // registrar is found.
-func (k *core) sendFailed(now time.Time, a sctp.AssocID, err error) {
+func (k *core) SendFailed(now time.Time, a sctp.AssocID, err error) {
 	if a == k.home && !k.closing {
 		k.drop(now, fmt.Errorf("message not delivered: %w", err))
 	}
 }
 
-// announced takes a datagram of the announce group.
-func (k *core) announced(now time.Time, from netip.AddrPort, data []byte) {
+// Announced takes a datagram of the announce group.
+func (k *core) Announced(now time.Time, from netip.AddrPort, data []byte) {
 	_ = k.hunt.Announced(now, from, data)
 }
 
-// found tells the result of a lookup.
-func (k *core) found(now time.Time, f endpoint.Found) {
+// Found tells the result of a lookup.
+func (k *core) Found(now time.Time, f client.Found) {
 	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
 	k.checkRounds()
 }
 
-var errClosed = errors.New("the pool user is closed")
+var errClosed = rserpool.ErrClosed

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -35,13 +35,7 @@ func newDriver(t *testing.T, registrars ...string) *driver {
 	if len(registrars) == 0 {
 		registrars = []string{"10.0.0.1", "10.0.0.2"}
 	}
-	for _, s := range registrars {
-		r, err := endpoint.ParseRegistrar(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg.Registrars = append(cfg.Registrars, r)
-	}
+	cfg.Registrars = registrars
 	if err := cfg.prepare(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +66,12 @@ func (d *driver) collect() {
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
-			case endpoint.Connect:
+			case hunt.Connect:
 				d.note("connect %d %v", a.Ref, a.To)
-				d.k.connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
-			case endpoint.Close:
+				d.k.Connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
+			case hunt.Close:
 				d.note("close %d abort=%v", a.Assoc, a.Abort)
-			case endpoint.Send:
+			case hunt.Send:
 				m, _, err := asap.Parse(a.Data)
 				if err != nil {
 					d.t.Fatalf("the core sends an unfit message: %v", err)
@@ -100,7 +94,7 @@ func (d *driver) until(at time.Duration) {
 	end := d.start.Add(at)
 	for range 1000 {
 		d.collect()
-		next, ok := d.k.nextDeadline()
+		next, ok := d.k.NextDeadline()
 		if !ok || next.After(end) {
 			d.now = end
 			return
@@ -108,7 +102,7 @@ func (d *driver) until(at time.Duration) {
 		if next.After(d.now) {
 			d.now = next
 		}
-		d.k.tick(d.now)
+		d.k.Tick(d.now)
 	}
 	d.t.Fatal("the core spins")
 }
@@ -119,8 +113,8 @@ func (d *driver) resolve(n uint32, watch bool) reqID {
 	return id
 }
 
-func (d *driver) up(a sctp.AssocID)   { d.k.up(d.now, a); d.collect() }
-func (d *driver) down(a sctp.AssocID) { d.k.down(d.now, a, errors.New("refused")); d.collect() }
+func (d *driver) up(a sctp.AssocID)   { d.k.Up(d.now, a, nil); d.collect() }
+func (d *driver) down(a sctp.AssocID) { d.k.Down(d.now, a, errors.New("refused")); d.collect() }
 
 func (d *driver) receive(a sctp.AssocID, m asap.Message) {
 	d.t.Helper()
@@ -128,7 +122,7 @@ func (d *driver) receive(a sctp.AssocID, m asap.Message) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.k.received(d.now, a, b)
+	d.k.Received(d.now, a, b)
 	d.collect()
 }
 
@@ -199,7 +193,7 @@ func TestNoPolicyMeansRoundRobin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.k.received(d.now, 1, b)
+	d.k.Received(d.now, 1, b)
 	_, results := d.k.take()
 	if len(results) != 1 || results[0].res.Policy.Type != rserpool.RoundRobin {
 		t.Errorf("results %+v, want one with round robin", results)
@@ -212,7 +206,7 @@ func TestUnreachable(t *testing.T) {
 	d.resolve(1, false)
 	d.down(1)
 	d.down(2)
-	d.want("0s connect 1 10.0.0.1:3863", "0s connect 2 10.0.0.2:3863", "0s result 1 *endpoint.UnreachableError final=true")
+	d.want("0s connect 1 10.0.0.1:3863", "0s connect 2 10.0.0.2:3863", "0s result 1 *rserpool.UnreachableError final=true")
 	d.wantErr("no registrar could be reached: 10.0.0.1:3863: refused; 10.0.0.2:3863: refused")
 	d.until(time.Hour)
 	d.want() // nobody waits, nobody is called
@@ -324,7 +318,7 @@ func TestSendFailure(t *testing.T) {
 	d := newDriver(t)
 	d.resolve(1, false)
 	d.up(1)
-	d.k.sendFailed(d.now, 1, errors.New("x"))
+	d.k.SendFailed(d.now, 1, errors.New("x"))
 	d.collect()
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s close 1 abort=true", "0s connect 2 10.0.0.2:3863")
 }
@@ -420,7 +414,7 @@ func TestWatch(t *testing.T) {
 		d.down(1)
 		d.until(500 * time.Millisecond)
 		d.up(2)
-		d.want("0s connect 1 10.0.0.1:3863", "0s result 1 *endpoint.UnreachableError final=false",
+		d.want("0s connect 1 10.0.0.1:3863", "0s result 1 *rserpool.UnreachableError final=false",
 			"500ms connect 2 10.0.0.1:3863", "500ms send 2 RES web n=0 S=true")
 	})
 	t.Run("silent registrar", func(t *testing.T) {
@@ -472,7 +466,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("error %v does not wrap the context's", d.errs[0])
 		}
 		d.until(time.Minute)
-		d.want("0s connect 1 10.0.0.1:3863", "300ms connect 2 10.0.0.2:3863", "1s result 1 *endpoint.UnreachableError final=true",
+		d.want("0s connect 1 10.0.0.1:3863", "300ms connect 2 10.0.0.2:3863", "1s result 1 *rserpool.UnreachableError final=true",
 			"1s close 1 abort=true", "1s close 2 abort=true")
 	})
 	t.Run("while waiting", func(t *testing.T) {
@@ -581,7 +575,7 @@ func TestClose(t *testing.T) {
 		d := newDriver(t)
 		d.resolve(1, false)
 		d.up(1)
-		d.k.close(d.now)
+		d.k.Stop(d.now)
 		d.collect()
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 *errors.errorString final=true", "0s close 1 abort=false")
 		if d.down(1); !d.k.over {
@@ -592,7 +586,7 @@ func TestClose(t *testing.T) {
 		d := newDriver(t)
 		d.resolve(1, false)
 		d.up(1)
-		d.k.close(d.now)
+		d.k.Stop(d.now)
 		if d.until(3 * time.Second); !d.k.over {
 			t.Error("not over after Timers.Close")
 		}
@@ -600,7 +594,7 @@ func TestClose(t *testing.T) {
 	t.Run("hunting", func(t *testing.T) {
 		d := newDriver(t)
 		d.resolve(1, false)
-		d.k.close(d.now)
+		d.k.Stop(d.now)
 		d.collect()
 		if !d.k.over {
 			t.Error("not over at once")
@@ -616,7 +610,7 @@ func TestStrangers(t *testing.T) {
 	d.up(9)
 	d.receive(9, answer(1, false))
 	d.receive(1, &asap.HandleResolutionResponse{Handle: "other", Elements: answer(1, false).Elements})
-	d.k.received(d.now, 1, []byte{6, 0, 0, 9, 1})
+	d.k.Received(d.now, 1, []byte{6, 0, 0, 9, 1})
 	d.collect()
 	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s close 9 abort=true", "0s send 1 ASAP_ERROR")
 }
@@ -636,7 +630,7 @@ func TestOrderOfElements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.k.received(d.now, 1, b)
+	d.k.Received(d.now, 1, b)
 	_, results := d.k.take()
 	if len(results) != 1 || len(results[0].res.Elements) != 3 {
 		t.Fatalf("results %+v, want one with three elements", results)

@@ -2,7 +2,7 @@
 // registrar, resolves pool handles, follows the changes of a pool, and reports
 // pool elements that cannot be reached.
 //
-//	u, err := pu.Open(pu.Config{Registrars: ...})
+//	u, err := pu.Open(pu.Config{Registrars: []string{"192.0.2.53"}})
 //	...
 //	defer u.Close()
 //	r, err := u.Resolve(ctx, "web", 1)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -46,14 +46,14 @@ func (c *chaos) settle() {
 		}
 		for _, a := range actions {
 			switch a := a.(type) {
-			case endpoint.Connect:
+			case hunt.Connect:
 				c.last++
 				c.calls = append(c.calls, c.last)
 				if len(c.calls) > 3 {
 					c.t.Fatalf("%d associations are being set up, want three at most (SH1)", len(c.calls))
 				}
-				c.k.connecting(c.now, a.Ref, c.last, nil)
-			case endpoint.Send:
+				c.k.Connecting(c.now, a.Ref, c.last, nil)
+			case hunt.Send:
 				if !slices.Contains(c.up, a.Assoc) {
 					c.t.Fatalf("message on association %d, which is not up", a.Assoc)
 				}
@@ -64,7 +64,7 @@ func (c *chaos) settle() {
 				if m, ok := m.(*asap.HandleResolution); ok && a.Assoc == c.k.home {
 					c.inbox = append(c.inbox, m)
 				}
-			case endpoint.Close:
+			case hunt.Close:
 				c.drop(a.Assoc)
 			}
 		}
@@ -76,7 +76,7 @@ func (c *chaos) drop(a sctp.AssocID) {
 	if slices.Contains(c.up, a) || slices.Contains(c.calls, a) {
 		c.up = slices.DeleteFunc(c.up, alive)
 		c.calls = slices.DeleteFunc(c.calls, alive)
-		c.k.down(c.now, a, errors.New("gone"))
+		c.k.Down(c.now, a, errors.New("gone"))
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *chaos) establish(a sctp.AssocID) {
 	c.calls = slices.DeleteFunc(c.calls, func(x sctp.AssocID) bool { return x == a })
 	c.up = append(c.up, a)
 	c.inbox = nil
-	c.k.up(c.now, a)
+	c.k.Up(c.now, a, nil)
 }
 
 func (c *chaos) answer() {
@@ -102,11 +102,11 @@ func (c *chaos) answer() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.k.received(c.now, c.k.home, data)
+	c.k.Received(c.now, c.k.home, data)
 }
 
 func (c *chaos) advance(most time.Duration) {
-	next, ok := c.k.nextDeadline()
+	next, ok := c.k.NextDeadline()
 	if at := c.now.Add(most); !ok || next.After(at) {
 		c.now = at
 		return
@@ -114,7 +114,7 @@ func (c *chaos) advance(most time.Duration) {
 	if next.After(c.now) {
 		c.now = next
 	}
-	c.k.tick(c.now)
+	c.k.Tick(c.now)
 }
 
 func (c *chaos) pick(list []sctp.AssocID) sctp.AssocID {
@@ -148,7 +148,7 @@ func (c *chaos) step() {
 			break
 		}
 	case 10:
-		c.k.sendFailed(c.now, c.pick(c.up), errors.New("x"))
+		c.k.SendFailed(c.now, c.pick(c.up), errors.New("x"))
 	default:
 		c.advance(time.Duration(c.rnd.IntN(5000)) * time.Millisecond)
 	}
@@ -177,7 +177,7 @@ func TestRandom(t *testing.T) {
 				t.Errorf("seed %d: request %d has no end", seed, id)
 			}
 		}
-		c.k.close(c.now)
+		c.k.Stop(c.now)
 		c.settle()
 		c.advance(time.Minute)
 		if !c.k.over || len(c.open) != 0 {

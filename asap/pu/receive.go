@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// received takes a message of ASAP from an association.
-func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
+// Received takes a message of ASAP from an association.
+func (k *core) Received(now time.Time, a sctp.AssocID, data []byte) {
 	if a != k.home {
 		return
 	}
@@ -35,7 +35,7 @@ func (k *core) received(now time.Time, a sctp.AssocID, data []byte) {
 
 func (k *core) reply(m asap.Message) {
 	if data, err := m.Append(nil); err == nil {
-		k.actions = append(k.actions, endpoint.Send{Assoc: k.home, Data: data})
+		k.actions = append(k.actions, hunt.Send{Assoc: k.home, Data: data})
 	}
 }
 
@@ -94,8 +94,8 @@ func (k *core) move(now time.Time, r *request, err *RefusedError) bool {
 	}
 	r.moves++
 	a := k.home
-	k.actions = append(k.actions, endpoint.Close{Assoc: a})
-	k.down(now, a, err)
+	k.actions = append(k.actions, hunt.Close{Assoc: a})
+	k.Down(now, a, err)
 	return true
 }
 

@@ -3,7 +3,6 @@ package pu
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,14 +49,13 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("registrar %s refuses the request for pool %q: %s", e.Registrar, string(e.Pool), strings.Join(words, "; "))
 }
 
-// Is tells that the error is ErrUnknownPool, where the causes say so.
+// Is reports whether target is a [rserpool.CauseCode] among the causes, or
+// [ErrUnknownPool] and the causes say so.
 func (e *RefusedError) Is(target error) bool {
-	return target == ErrUnknownPool && e.has(rserpool.CauseUnknownPoolHandle)
+	return rserpool.HasCause(e.Causes, target) || target == ErrUnknownPool && e.has(rserpool.CauseUnknownPoolHandle)
 }
 
-func (e *RefusedError) has(code rserpool.CauseCode) bool {
-	return slices.ContainsFunc(e.Causes, func(c rserpool.Cause) bool { return c.Code == code })
-}
+func (e *RefusedError) has(code rserpool.CauseCode) bool { return rserpool.HasCause(e.Causes, code) }
 
 // NoElementsError says that a registrar answered a request, but named no element.
 // A positive response has at least one (RFC 5352, Section 2.2.6), so there is

@@ -8,30 +8,28 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // User asks registrars. Its methods may be called from any goroutine.
 type User struct {
-	cfg      Config
-	tr       *endpoint.Transport
-	commands chan func(now time.Time)
-	closing  chan struct{} // closed when Close begins
-	done     chan struct{} // closed when the loop has ended
-	once     sync.Once
-	err      error
+	driver *client.Driver
+	runner *runner // the Driver's goroutine's
+}
 
-	// The loop's alone.
-	core    *core
+// runner is what the Driver's goroutine has of a User: the core, the requests that
+// wait for it, and the addresses from which the home registrar is reached.
+type runner struct {
+	*core
+	cfg     *Config
 	waiting map[reqID]chan result
-	home    sctp.AssocID // whose source is known
-	from    []netip.Addr // the addresses from which the home registrar was reached
+	at      sctp.AssocID // the home registrar whose source is known
+	from    []netip.Addr // the addresses from which that was reached
 }
 
 // Open checks the configuration, opens the sockets and starts the one
@@ -40,12 +38,12 @@ func Open(cfg Config) (*User, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	tr, err := endpoint.Open(endpoint.TransportConfig{
+	tr, err := client.Open(client.Config{
 		Via:           cfg.Via,
 		Local:         cfg.Local,
 		EncapPort:     cfg.EncapPort,
 		AnnounceGroup: cfg.AnnounceGroup,
-		Logf:          cfg.Logf,
+		Logger:        cfg.Logger,
 		Listen:        cfg.listen,
 		LookupHost:    cfg.lookupHost,
 	})
@@ -54,40 +52,25 @@ func Open(cfg Config) (*User, error) {
 	}
 	var seed [32]byte
 	_, _ = crand.Read(seed[:])
-	u := &User{
-		cfg:      cfg,
-		tr:       tr,
-		commands: make(chan func(time.Time)),
-		closing:  make(chan struct{}),
-		done:     make(chan struct{}),
-		core:     newCore(cfg, rand.New(rand.NewChaCha8(seed))),
-		waiting:  make(map[reqID]chan result),
-	}
-	go u.loop()
+	r := &runner{core: newCore(cfg, rand.New(rand.NewChaCha8(seed))), cfg: &cfg, waiting: make(map[reqID]chan result)}
+	u := &User{driver: client.NewDriver(tr, r), runner: r}
+	u.driver.Start()
 	return u, nil
 }
 
 // Close ends all requests, delivers what has been sent, as far as
 // Timers.Close leaves time, and closes the sockets. It may be called more than
 // once.
-func (u *User) Close() error {
-	u.once.Do(func() {
-		close(u.closing)
-		<-u.done
-		u.err = u.tr.Close()
-	})
-	<-u.done
-	return u.err
-}
+func (u *User) Close() error { return u.driver.Close() }
 
 // Resolve asks for n elements of a pool, which its policy selects, or as many
 // as the registrar likes if n is 0. The error is a *RefusedError if a
 // registrar refuses (ErrUnknownPool if it knows no such pool), a
 // *NoElementsError if it names no element, a *TimeoutError if one does not
-// answer, and an *endpoint.UnreachableError if none can be reached; the last two
+// answer, and an *rserpool.UnreachableError if none can be reached; the last two
 // wrap the error of ctx where that ended it.
 func (u *User) Resolve(ctx context.Context, pool rserpool.PoolHandle, n uint32) (*Resolution, error) {
-	return u.one(ctx, func(now time.Time) reqID { return u.core.resolve(now, pool, n, false) })
+	return u.one(ctx, func(now time.Time) reqID { return u.runner.resolve(now, pool, n, false) })
 }
 
 // ReportUnreachable tells a registrar that an element cannot be reached (RFC
@@ -96,18 +79,18 @@ func (u *User) Resolve(ctx context.Context, pool rserpool.PoolHandle, n uint32) 
 // unreachable. Within a second, only the first report of an element is sent, and no
 // more than 64 reports in all; the others are dropped without an error.
 func (u *User) ReportUnreachable(ctx context.Context, pool rserpool.PoolHandle, id rserpool.PEID) error {
-	_, err := u.one(ctx, func(now time.Time) reqID { return u.core.report(now, pool, id) })
+	_, err := u.one(ctx, func(now time.Time) reqID { return u.runner.report(now, pool, id) })
 	return err
 }
 
-// Watch resolves a pool and follows its changes, until the consumer stops or
-// ctx ends. It subscribes with the registrar, or asks time and again where the
-// registrar sends no updates, and while the pool does not exist. Errors are
-// those of Resolve; they do not end the watch, but for that of ctx, which is
-// the last. A consumer that is slow misses older news.
+// Watch resolves a pool and follows its changes; errors do not end it, except the
+// last one: that of ctx, or [rserpool.ErrClosed] after Close. The errors are those of
+// Resolve. Watch subscribes with the registrar. If the registrar sends no updates, and
+// while the pool does not exist, it asks every Timers.Refresh. A slow consumer misses
+// older news.
 func (u *User) Watch(ctx context.Context, pool rserpool.PoolHandle, n uint32) iter.Seq2[*Resolution, error] {
 	return func(yield func(*Resolution, error) bool) {
-		id, news, err := u.submit(func(now time.Time) reqID { return u.core.resolve(now, pool, n, true) })
+		id, news, err := u.submit(func(now time.Time) reqID { return u.runner.resolve(now, pool, n, true) })
 		if err != nil {
 			yield(nil, err)
 			return
@@ -122,7 +105,7 @@ func (u *User) Watch(ctx context.Context, pool rserpool.PoolHandle, n uint32) it
 			case <-ctx.Done():
 				yield(nil, ctx.Err())
 				return
-			case <-u.closing:
+			case <-u.driver.Stopping():
 				yield(nil, errClosed)
 				return
 			}
@@ -141,152 +124,89 @@ func (u *User) one(ctx context.Context, f func(now time.Time) reqID) (*Resolutio
 		return r.res, r.err
 	case <-ctx.Done():
 		u.cancel(id, ctx.Err())
-	case <-u.done:
+	case <-u.driver.Done():
 	}
 	// The core has an answer to a request that is cancelled as well.
 	select {
 	case r := <-answer:
 		return r.res, r.err
-	case <-u.done:
+	case <-u.driver.Done():
 		return nil, errClosed
 	}
 }
 
-// submit has the loop make a request.
+// submit has the Driver's goroutine make a request.
 func (u *User) submit(f func(now time.Time) reqID) (reqID, chan result, error) {
 	answer := make(chan result, 1)
 	made := make(chan reqID, 1)
-	if !u.command(func(now time.Time) {
+	if !u.driver.Do(func(now time.Time) {
 		id := f(now)
-		u.waiting[id] = answer
+		u.runner.waiting[id] = answer
 		made <- id
 	}) {
 		return 0, nil, errClosed
 	}
-	return <-made, answer, nil
+	select {
+	case id := <-made:
+		return id, answer, nil
+	case <-u.driver.Done():
+		return 0, nil, errClosed
+	}
 }
 
 func (u *User) cancel(id reqID, cause error) {
-	u.command(func(time.Time) { u.core.cancel(id, cause) })
+	u.driver.Do(func(time.Time) { u.runner.cancel(id, cause) })
 }
 
-// command has the loop call f, unless it is to end.
-func (u *User) command(f func(now time.Time)) bool {
-	select {
-	case <-u.closing:
-		return false
-	default:
+// Changed follows this machine's addresses after an event.
+func (r *runner) Changed(now time.Time, ev client.Event) {
+	if ev.Network {
+		r.hunt.Retry(now)
 	}
-	select {
-	case u.commands <- f:
-		return true
-	case <-u.closing:
-		return false
-	}
-}
-
-// loop drives the core.
-func (u *User) loop() {
-	defer close(u.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	closing := u.closing
-	for {
-		u.perform()
-		if u.core.over {
-			return
-		}
-		if d, ok := u.core.nextDeadline(); ok {
-			timer.Reset(time.Until(d))
-		} else {
-			timer.Stop()
-		}
-		select {
-		case ev := <-u.tr.Events():
-			u.handle(time.Now(), ev)
-			u.follow(time.Now(), ev.Network)
-		case f := <-u.commands:
-			f(time.Now())
-		case <-timer.C:
-			u.core.tick(time.Now())
-		case <-closing:
-			closing = nil
-			u.core.close(time.Now())
-		}
-	}
-}
-
-// handle hands an event of the transport to the core.
-func (u *User) handle(now time.Time, ev endpoint.Event) {
-	switch {
-	case ev.Announce != nil:
-		u.core.announced(now, ev.From, ev.Announce)
-	case ev.Found != nil:
-		u.core.found(now, *ev.Found)
-	case ev.Network:
-		u.core.hunt.Retry(now)
-	case ev.Type == sctp.Up:
-		u.core.up(now, ev.Assoc)
-	case ev.Type == sctp.Received:
-		if ev.Kind == sctp.TCP || ev.Message.PPID == asap.PPID {
-			u.core.received(now, ev.Assoc, ev.Message.Data)
-		}
-	case ev.Type == sctp.SendFailed:
-		u.core.sendFailed(now, ev.Assoc, ev.Err)
-	case ev.Type == sctp.Down:
-		u.core.down(now, ev.Assoc, endpoint.DownError(ev.Event))
-	}
+	r.follow(now, ev.Network)
 }
 
 // follow has the core look for a registrar anew when this machine's addresses
 // have changed: from one that is gone no association goes on, which SCTP finds out
 // only after half a minute.
-func (u *User) follow(now time.Time, changed bool) {
-	home := u.core.home
-	if home == 0 || u.core.closing || home == u.home && !changed {
+func (r *runner) follow(now time.Time, changed bool) {
+	if r.home == 0 || r.closing || r.home == r.at && !changed {
 		return
 	}
-	from, err := u.cfg.toward([]endpoint.Registrar{u.core.homeAt})
-	if home == u.home && err == nil && len(u.from) > 0 && !slices.Equal(from, u.from) {
-		u.core.drop(now, errMoved)
+	from, err := r.cfg.toward([]rserpool.Registrar{r.homeAt})
+	if r.home == r.at && err == nil && len(r.from) > 0 && !slices.Equal(from, r.from) {
+		r.drop(now, errMoved)
 		return
 	}
-	if home != u.home || len(u.from) == 0 {
-		u.home, u.from = home, from
+	if r.home != r.at || len(r.from) == 0 {
+		r.at, r.from = r.home, from
 	}
 }
 
 var errMoved = errors.New("the addresses of this machine have changed")
 
-// perform performs what the core wants done until it wants no more.
-func (u *User) perform() {
-	for {
-		actions, results := u.core.take()
-		if len(actions) == 0 && len(results) == 0 {
-			return
-		}
-		for _, r := range results {
-			u.deliver(r)
-		}
-		u.tr.Perform(actions,
-			func(ref uint64, a sctp.AssocID, err error) { u.core.connecting(time.Now(), ref, a, err) },
-			func(a sctp.AssocID, err error) { u.core.sendFailed(time.Now(), a, err) })
+// Take hands out the results and gives the actions.
+func (r *runner) Take() ([]hunt.Action, bool) {
+	actions, results := r.core.take()
+	for _, res := range results {
+		r.deliver(res)
 	}
+	return actions, len(actions) > 0 || len(results) > 0
 }
 
-// deliver hands a result to who waits for it. The newest one of a watch takes
-// the place of one that was not taken.
-func (u *User) deliver(r result) {
-	ch, ok := u.waiting[r.id]
+// deliver hands a result to the goroutine that waits for it. The newest result of a
+// watch takes the place of one that was not taken.
+func (r *runner) deliver(res result) {
+	ch, ok := r.waiting[res.id]
 	if !ok {
 		return
 	}
-	if r.final {
-		delete(u.waiting, r.id)
+	if res.final {
+		delete(r.waiting, res.id)
 	}
 	select {
 	case <-ch:
 	default:
 	}
-	ch <- r
+	ch <- res
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -105,10 +104,8 @@ func (r *registrar) change(n int) {
 func open(t *testing.T, nw *sctptest.Network) *User {
 	t.Helper()
 	u, err := Open(Config{
-		Registrars: []endpoint.Registrar{
-			{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}},
-			{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:3863")}},
-		},
+		Registrars: []string{"10.0.0.1", "10.0.0.2:3863"},
+
 		Local:  []netip.AddrPort{netip.MustParseAddrPort("10.0.0.21:0")},
 		listen: nw.Listen,
 	})
@@ -233,7 +230,7 @@ func TestUserErrors(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, err := u.Resolve(ctx, testPool, 1)
-		var unreachable *endpoint.UnreachableError
+		var unreachable *rserpool.UnreachableError
 		if !errors.As(err, &unreachable) || len(unreachable.Attempts) != 2 || !strings.Contains(err.Error(), "10.0.0.2:3863: ") {
 			t.Errorf("got %v, want an UnreachableError with two attempts", err)
 		}

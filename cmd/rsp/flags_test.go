@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
@@ -327,12 +326,12 @@ func TestHelp(t *testing.T) {
 // TestHintLookup: where no name could be looked up, the hint is about names, not
 // ports.
 func TestHintLookup(t *testing.T) {
-	named := endpoint.Attempt{Registrar: endpoint.Registrar{Host: "r.example.org", Port: 3863}, Err: &net.DNSError{Err: "no such host", Name: "r.example.org"}}
-	called := endpoint.Attempt{Registrar: endpoint.Registrar{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3863")}}}
-	if h := hint(&endpoint.UnreachableError{Attempts: []endpoint.Attempt{named}}); !strings.Contains(h, "check the name") {
+	named := rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r.example.org", Port: 3863}, Err: &net.DNSError{Err: "no such host", Name: "r.example.org"}}
+	called := rserpool.Attempt{Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 3863}}
+	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named}}); !strings.Contains(h, "check the name") {
 		t.Errorf("hint %q", h)
 	}
-	if h := hint(&endpoint.UnreachableError{Attempts: []endpoint.Attempt{named, called}}); !strings.Contains(h, "port 3863") {
+	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named, called}}); !strings.Contains(h, "port 3863") {
 		t.Errorf("hint %q", h)
 	}
 }
@@ -349,7 +348,7 @@ func TestExitStatus(t *testing.T) {
 		{fmt.Errorf("w: %w", &pu.NoElementsError{}), exitRefused},
 		{&pu.RefusedError{}, exitRefused},
 		{&pu.TimeoutError{}, exitUnreachable},
-		{&endpoint.UnreachableError{}, exitUnreachable},
+		{&rserpool.UnreachableError{}, exitUnreachable},
 		{&statusError{143}, 143},
 	} {
 		if got := exitStatus(c.err); got != c.want {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -33,6 +35,23 @@ func (l *logger) log(at level, format string, args ...any) {
 	defer l.mu.Unlock()
 	fmt.Fprintf(l.w, "rsp: "+format+"\n", args...)
 }
+
+// transport is the logger for what the transport has to tell: one line a record,
+// with -v.
+func (l *logger) transport() *slog.Logger { return slog.New(transportHandler{l}) }
+
+type transportHandler struct{ l *logger }
+
+func (h transportHandler) Enabled(context.Context, slog.Level) bool { return verbose <= h.l.level }
+
+func (h transportHandler) Handle(_ context.Context, r slog.Record) error {
+	h.l.log(verbose, "%s", r.Message)
+	return nil
+}
+
+func (h transportHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h transportHandler) WithGroup(string) slog.Handler { return h }
 
 // logFlags are -q and -v.
 type logFlags struct{ quiet, verbose bool }

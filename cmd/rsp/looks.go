@@ -55,7 +55,7 @@ func (f *registerFlags) addCheck(s *supervisor, t rserpool.Transport) error {
 		return fmt.Errorf("--check: %w", err)
 	}
 	if f.check.probe == "tcp" && t.Type != rserpool.TCP {
-		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Type.String())
+		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Type)
 	}
 	switch {
 	case f.check.interval < minLook:

@@ -15,11 +15,11 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
 
@@ -165,7 +165,7 @@ func exitStatus(err error) int {
 		empty       *pu.NoElementsError
 		untold      *guest.RefusedError
 		timeout     *pu.TimeoutError
-		unreachable *endpoint.UnreachableError
+		unreachable *rserpool.UnreachableError
 	)
 	switch {
 	case errors.As(err, &status):
@@ -187,14 +187,14 @@ func exitStatus(err error) int {
 }
 
 // onlyLookups reports whether no registrar was called, for want of addresses.
-func onlyLookups(e *endpoint.UnreachableError) bool {
-	return !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
+func onlyLookups(e *rserpool.UnreachableError) bool {
+	return !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
 }
 
 // onlyRoutes reports whether this machine can send packets to none of the
 // registrars.
-func onlyRoutes(e *endpoint.UnreachableError) bool {
-	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a endpoint.Attempt) bool {
+func onlyRoutes(e *rserpool.UnreachableError) bool {
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool {
 		var r *localaddr.RouteError
 		return !errors.As(a.Err, &r)
 	})
@@ -203,7 +203,7 @@ func onlyRoutes(e *endpoint.UnreachableError) bool {
 // hint says what to try about an error, "" if nothing comes to mind.
 func hint(err error) string {
 	var (
-		unreachable *endpoint.UnreachableError
+		unreachable *rserpool.UnreachableError
 		noENRP      *noENRPError
 		lookup      *net.DNSError
 	)

@@ -278,7 +278,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 		return nil, usage(cmd, err)
 	}
 	cfg.Notify = s.notify
-	cfg.Logf = func(format string, args ...any) { s.log.log(verbose, format, args...) }
+	cfg.Logger = s.log.transport()
 	if s.registration, err = newRegistration(cfg, s.log); err != nil {
 		return nil, usage(cmd, err)
 	}
@@ -323,11 +323,12 @@ func (f *registerFlags) config() (pe.Config, error) {
 	if err = f.checkTimers(); err != nil {
 		return cfg, err
 	}
-	cfg.LifeUnit = time.Millisecond
 	if strings.HasPrefix(f.lifeUnit, "s") {
-		cfg.LifeUnit = time.Second
+		cfg.Dialect = rserpool.RFC5354
 	}
-	cfg.Life, cfg.Timers.Reregistration, err = parseLife(f.life, f.lifeUnit, f.reregister)
+	var life int32
+	life, cfg.Timers.Reregistration, err = parseLife(f.life, f.lifeUnit, f.reregister)
+	cfg.Life = time.Duration(life) * cfg.Dialect.Unit()
 	return cfg, err
 }
 

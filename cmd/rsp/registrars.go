@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
@@ -65,7 +65,7 @@ func noFiles(cmd *cobra.Command, flags ...string) {
 
 // reach is what registrarFlags mean.
 type reach struct {
-	registrars []endpoint.Registrar
+	registrars []string
 	announce   netip.AddrPort
 	via        rserpool.Via
 	local      []netip.AddrPort
@@ -88,11 +88,12 @@ func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 		names = []string{"127.0.0.1"}
 	}
 	for _, name := range names {
-		at, err := endpoint.ParseRegistrarAt(name, f.port)
+		at, err := rserpool.ParseRegistrar(name)
 		if err != nil {
 			return r, usage(cmd, fmt.Errorf("--registrar: %w", err))
 		}
-		r.registrars = append(r.registrars, at)
+		at.Port = cmp.Or(at.Port, f.port)
+		r.registrars = append(r.registrars, at.String())
 	}
 	for _, s := range f.local {
 		a, err := parseLocal(s)

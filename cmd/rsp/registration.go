@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -46,11 +46,27 @@ type registration struct {
 
 // newRegistration checks the configuration, and does nothing yet.
 func newRegistration(cfg pe.Config, log *logger) (*registration, error) {
-	e, err := pe.New(cfg)
-	if err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &registration{cfg: cfg, log: log, drawID: cfg.ID == 0, element: e}, nil
+	return &registration{cfg: cfg, log: log, drawID: cfg.ID == 0, last: pe.State{ID: cfg.ID, Policy: cfg.Policy, Addrs: firstAddrs(&cfg)}}, nil
+}
+
+// firstAddrs are the addresses that an element registers, before there is one.
+func firstAddrs(cfg *pe.Config) []netip.Addr {
+	switch {
+	case len(cfg.Transport.Addrs) > 0:
+		return cfg.Transport.Addrs
+	case len(cfg.Local) > 0 && !cfg.Local[0].Addr().IsUnspecified():
+		return []netip.Addr{cfg.Local[0].Addr()}
+	}
+	var list []rserpool.Registrar
+	for _, text := range cfg.Registrars {
+		r, _ := rserpool.ParseRegistrar(text)
+		list = append(list, r)
+	}
+	addrs, _ := client.LocalToward(list)
+	return addrs
 }
 
 // run keeps the element registered until ctx ends, and deregisters it then. It
@@ -88,42 +104,33 @@ func (r *registration) runOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = runSafely(ctx, e)
+	select {
+	case <-ctx.Done():
+	case <-e.Done():
+	}
+	err = e.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.element, r.last = nil, e.State()
-	var rejected *pe.RejectedError
-	if r.cfg.ID = r.last.ID; r.drawID && errors.As(err, &rejected) && rejected.Has(rserpool.CauseNonUniquePEIdentifier) {
+	if r.cfg.ID = r.last.ID; r.drawID && errors.Is(err, rserpool.CauseNonUniquePEIdentifier) {
 		r.cfg.ID = 0
 	}
 	return err
 }
 
-// runSafely runs an element. A mistake in what handles the network's input ends
-// the element, and not rsp with the server.
-func runSafely(ctx context.Context, e *pe.Element) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in rsp, please report it: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return e.Run(ctx)
-}
-
-// begin gives the pe.Element to run.
+// begin opens the pe.Element.
 func (r *registration) begin() (*pe.Element, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fresh = false
-	if r.element == nil {
-		e, err := pe.New(r.cfg)
-		if err != nil {
-			return nil, err
-		}
-		r.element = e
-	}
 	r.apply()
-	return r.element, nil
+	r.cfg.Standby = !r.up
+	e, err := pe.Open(r.cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.element = e
+	return e, nil
 }
 
 func (r *registration) history() (accepted, fresh bool) {

@@ -51,7 +51,7 @@ func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
 		EncapPort:     f.encap,
 		// A registrar that is silent must leave time for another.
 		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
-		Logf:   func(format string, args ...any) { log.log(verbose, format, args...) },
+		Logger: log.transport(),
 	})
 }
 

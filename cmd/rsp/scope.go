@@ -12,7 +12,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -50,7 +49,7 @@ func (f *guestFlags) add(cmd *cobra.Command) {
 	f.logFlags.add(cmd)
 }
 
-// open calls the registrars in turn.
+// open opens a guest.
 func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if f.timeout <= 0 {
 		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
@@ -62,46 +61,24 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if r.via == rserpool.ViaTCP {
 		return nil, usage(cmd, errors.New("--via: ENRP does not run over tcp; use auto, kernel or udp"))
 	}
-	log := f.logger(cmd.ErrOrStderr())
-	failed := &endpoint.UnreachableError{}
-	for _, named := range r.registrars {
-		list, err := f.lookup(cmd.Context(), named)
-		if err != nil {
-			failed.Attempts = append(failed.Attempts, endpoint.Attempt{Registrar: named, Err: err})
-		}
-		for _, at := range list {
-			g, err := guest.Open(cmd.Context(), guest.Config{
-				Registrar: at, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
-				Logf: func(format string, args ...any) { log.log(verbose, format, args...) },
-			})
-			var unreachable *endpoint.UnreachableError
-			switch {
-			case err == nil:
-				return g, nil
-			case !errors.As(err, &unreachable):
-				return nil, err
-			}
-			failed.Attempts = append(failed.Attempts, unreachable.Attempts...)
-		}
-	}
-	return nil, &noENRPError{failed}
+	return guest.Open(guest.Config{
+		Registrars: r.registrars, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
+		Logger: f.logger(cmd.ErrOrStderr()).transport(),
+	})
 }
 
-// lookup gives the addresses of a registrar.
-func (f *guestFlags) lookup(ctx context.Context, r endpoint.Registrar) ([]endpoint.Registrar, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	list, err := r.Resolve(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("cannot look up its name: %w", err)
+// unreached marks the error of a guest that has reached no registrar.
+func unreached(err error) error {
+	if e := (*rserpool.UnreachableError)(nil); errors.As(err, &e) {
+		return &noENRPError{err}
 	}
-	return list, nil
+	return err
 }
 
 // noENRPError says that no registrar could be reached by ENRP.
 type noENRPError struct{ error }
 
-// Unwrap gives the *endpoint.UnreachableError.
+// Unwrap gives the *rserpool.UnreachableError.
 func (e *noENRPError) Unwrap() error { return e.error }
 
 func newPeers() *cobra.Command {
@@ -126,7 +103,7 @@ func newPeers() *cobra.Command {
 			defer g.Close()
 			id, peers, err := g.Peers(cmd.Context())
 			if err != nil {
-				return err
+				return unreached(err)
 			}
 			slices.SortFunc(peers, func(a, b rserpool.ServerInformation) int { return cmp.Compare(a.ID, b.ID) })
 			return f.printPeers(cmd.OutOrStdout(), id, g.At().String(), peers)
@@ -237,24 +214,22 @@ type dump struct {
 }
 
 func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
-	d := &dump{at: g.At().String()}
+	d := new(dump)
 	places := map[rserpool.PoolHandle]int{}
-	for m, err := range g.Table(ctx, f.own) {
+	for p, err := range g.Pools(ctx, f.own) {
 		if err != nil {
-			return nil, err
+			return nil, unreached(err)
 		}
-		d.registrar = m.Sender
-		for _, p := range m.Pools {
-			i, ok := places[p.Handle]
-			if !ok {
-				i = len(d.pools)
-				places[p.Handle] = i
-				d.pools = append(d.pools, enrp.PoolEntry{Handle: p.Handle})
-			}
-			d.pools[i].Elements = append(d.pools[i].Elements, p.Elements...)
-			d.elements += len(p.Elements)
+		i, ok := places[p.Handle]
+		if !ok {
+			i = len(d.pools)
+			places[p.Handle] = i
+			d.pools = append(d.pools, enrp.PoolEntry{Handle: p.Handle})
 		}
+		d.pools[i].Elements = append(d.pools[i].Elements, p.Elements...)
+		d.elements += len(p.Elements)
 	}
+	d.registrar, d.at = g.ServerID(), g.At().String()
 	slices.SortFunc(d.pools, func(a, b enrp.PoolEntry) int { return cmp.Compare(a.Handle, b.Handle) })
 	for _, p := range d.pools {
 		slices.SortFunc(p.Elements, func(a, b rserpool.PoolElement) int { return cmp.Compare(a.ID, b.ID) })

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
@@ -33,11 +32,11 @@ func newENRPRegistry(t *testing.T, other *registry) *registry {
 		Logf: func(_ bool, text string) { t.Logf("registrar: %s", text) },
 	}
 	if other != nil {
-		r, err := endpoint.ParseRegistrar(other.enrp)
+		r, err := rserpool.ParseRegistrar(other.enrp)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Peers, cfg.PeerEncap = r.Addrs, r.EncapPort
+		cfg.Peers, cfg.PeerEncap = r.AddrPorts(), r.EncapPort
 	}
 	r := startRegistry(t, cfg)
 	r.enrp = fmt.Sprintf("127.0.0.1:%d/%d", enrpPort, port)
@@ -149,11 +148,7 @@ func TestGuestErrors(t *testing.T) {
 // and forgets who asked.
 func TestGuestLeavesNothing(t *testing.T) {
 	r := newENRPRegistry(t, nil)
-	at, err := endpoint.ParseRegistrar(r.enrp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := guest.Open(t.Context(), guest.Config{Registrar: at, Via: rserpool.ViaUDP, Timeout: patience})
+	g, err := guest.Open(guest.Config{Registrars: []string{r.enrp}, Via: rserpool.ViaUDP, Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/health"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/load"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // supervisor keeps an element registered while its server is there and fit.
@@ -166,7 +166,7 @@ func (s *supervisor) notify(ev pe.Event) {
 	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet
 	}
-	var none *endpoint.UnreachableError
+	var none *rserpool.UnreachableError
 	if ev.Type == pe.NoRegistrar && errors.As(ev.Err, &none) && none.AllRefused() {
 		at = verbose // each refusal has its line already
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -14,7 +13,7 @@ import (
 // TestHintOnce: whether a registrar runs at all is asked once, and not where
 // one has answered.
 func TestHintOnce(t *testing.T) {
-	none := pe.Event{Type: pe.NoRegistrar, Err: &endpoint.UnreachableError{}}
+	none := pe.Event{Type: pe.NoRegistrar, Err: &rserpool.UnreachableError{}}
 	lost := pe.Event{Type: pe.HomeLost, Err: errors.New("it refuses element 1")}
 	for _, tt := range []struct {
 		name   string
@@ -57,9 +56,9 @@ func TestRefusedOnce(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
 			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, log: &logger{w: &out, level: normal}, hinted: true}
-			none := &endpoint.UnreachableError{}
+			none := &rserpool.UnreachableError{}
 			for _, err := range tt.errs {
-				none.Attempts = append(none.Attempts, endpoint.Attempt{Registrar: endpoint.Registrar{Host: "r1", Port: 1}, Err: err})
+				none.Attempts = append(none.Attempts, rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: err})
 			}
 			s.notify(pe.Event{Type: pe.NoRegistrar, Err: none})
 			if got := out.String(); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
@@ -74,19 +73,16 @@ func TestRefusedOnce(t *testing.T) {
 func TestSurvivesPanic(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
-	at, err := endpoint.ParseRegistrar(r.at)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := newReader()
 	mistakes := 1
 	ctx, cancel := context.WithCancel(t.Context())
 	var reg *registration
+	var err error
 	reg, err = newRegistration(pe.Config{
 		Pool:       "web",
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
-		Registrars: []endpoint.Registrar{at},
+		Registrars: []string{r.at},
 		Via:        rserpool.ViaUDP,
 		Notify: func(ev pe.Event) {
 			reg.observe(ev)
@@ -104,7 +100,7 @@ func TestSurvivesPanic(t *testing.T) {
 	if err := reg.run(ctx); err != nil {
 		t.Error(err)
 	}
-	if got := out.String(); !strings.Contains(got, "panic in rsp, please report it: a mistake\n") {
+	if got := out.String(); !strings.Contains(got, "panic in rserpool, please report it: a mistake\n") {
 		t.Errorf("the log has no word of the mistake:\n%s", got)
 	}
 	r.has(t, "web", 0)

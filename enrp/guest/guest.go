@@ -1,42 +1,82 @@
 // Package guest asks a registrar for its peers and its handlespace by ENRP (RFC
 // 5353), as a registrar does that joins its scope, but without becoming one: it
-// has no pool elements, and refuses whatever it is asked itself. It sends a
-// presence only to registrars that require one, such as RSPLIB.
-// A registrar may count it among its peers until MAX-TIME-NO-RESPONSE after its
-// end; there is nothing to take over.
+// has no pool elements, and refuses all requests of other registrars. It sends a
+// presence only to registrars that require one, such as RSPLIB. A registrar may count
+// the guest among its peers until MAX-TIME-NO-RESPONSE after the guest's end; there is
+// nothing to take over.
 package guest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"net/netip"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Config says whom to ask, and how.
+// Config configures a Guest. Registrars is required; other zero fields stand for the
+// defaults.
 type Config struct {
-	// Registrar is where it serves ENRP.
-	Registrar endpoint.Registrar
-	// Via is the transport; TCP is none for ENRP.
+	// Registrars are where registrars serve ENRP, in the form of
+	// [rserpool.ParseRegistrar] with 9901 as the default port. The first that can be
+	// reached is asked.
+	Registrars []string
+	// Via is the transport; not TCP.
 	Via rserpool.Via
 	// Local are the addresses to bind, all of the machine without one.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
-	// Timeout is how long the registrar may take for each answer.
+	// Timeout is how long a registrar may take to accept the association, and for
+	// each answer; default 10 s.
 	Timeout time.Duration
-	// Logf, if set, is told in one line what an operator wants to know.
-	Logf func(format string, args ...any)
+	// Logger, if set, gets what an operator wants to know of the transport.
+	Logger *slog.Logger
+
+	registrars []rserpool.Registrar
 }
+
+// Validate says what is wrong with the configuration, nil if nothing is. [Open]
+// checks it, too.
+func (c Config) Validate() error { return c.prepare() }
+
+func (c *Config) prepare() error {
+	if c.Timeout <= 0 {
+		c.Timeout = 10 * time.Second
+	}
+	c.registrars = nil
+	for _, text := range c.Registrars {
+		r, err := rserpool.ParseRegistrar(text)
+		if err != nil {
+			return err
+		}
+		if r.TCP {
+			return errTCP
+		}
+		r.Port = cmp.Or(r.Port, enrp.Port)
+		c.registrars = append(c.registrars, r)
+	}
+	switch {
+	case len(c.registrars) == 0:
+		return errors.New("no registrar: set Registrars")
+	case c.Via == rserpool.ViaTCP:
+		return errTCP
+	}
+	return nil
+}
+
+var errTCP = errors.New("ENRP runs over SCTP, not TCP (RFC 5353, Section 7.2)")
 
 // RefusedError says that the registrar has answered, and does not tell.
 type RefusedError struct {
@@ -55,22 +95,29 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("the registrar refuses the request for %s: it has no handlespace yet, or gives it to too many others now", e.What)
 }
 
-// Guest is an association with a registrar's ENRP endpoint. Its methods are for
-// one goroutine at a time.
+// Is reports whether target is a [rserpool.CauseCode] among the causes.
+func (e *RefusedError) Is(target error) bool { return rserpool.HasCause(e.Causes, target) }
+
+// Guest asks a registrar by ENRP. Its methods are for one goroutine at a time.
 type Guest struct {
-	cfg   Config
-	t     *endpoint.Transport
-	id    rserpool.ServerID
-	assoc sctp.AssocID
-	at    netip.AddrPort
+	cfg    Config
+	t      *client.Transport
+	id     rserpool.ServerID
+	assoc  sctp.AssocID // 0 without an association
+	to     rserpool.Registrar
+	at     netip.AddrPort
+	server rserpool.ServerID
 	// presented tells that a presence has been sent.
 	presented bool
 }
 
-// Open calls the registrar. The error is an *endpoint.UnreachableError if it
-// cannot be reached.
-func Open(ctx context.Context, cfg Config) (*Guest, error) {
-	t, err := endpoint.Open(endpoint.TransportConfig{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Logf: cfg.Logf})
+// Open checks the configuration and opens the sockets. The first request connects to
+// a registrar.
+func Open(cfg Config) (*Guest, error) {
+	if err := cfg.prepare(); err != nil {
+		return nil, err
+	}
+	t, err := client.Open(client.Config{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -80,26 +127,67 @@ func Open(ctx context.Context, cfg Config) (*Guest, error) {
 		_, _ = rand.Read(b[:]) // it never fails
 		g.id = rserpool.ServerID(binary.BigEndian.Uint32(b[:]))
 	}
-	since := time.Now()
-	err = g.perform(endpoint.Connect{Ref: 1, To: cfg.Registrar})
+	return g, nil
+}
+
+// connect connects to the first registrar that can be reached, unless there is an
+// association.
+func (g *Guest) connect(ctx context.Context) error {
+	if g.assoc != 0 {
+		return nil
+	}
+	failed := &rserpool.UnreachableError{}
+	for _, named := range g.cfg.registrars {
+		list, err := g.resolve(ctx, named)
+		if err != nil {
+			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: named, Since: time.Now(), Err: err})
+		}
+		for _, r := range list {
+			since := time.Now()
+			if err = g.connectTo(ctx, r); err == nil {
+				g.to = r
+				return nil
+			}
+			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: r, Since: since, Err: err})
+		}
+		if ctx.Err() != nil {
+			failed.Cause = ctx.Err()
+			break
+		}
+	}
+	return failed
+}
+
+func (g *Guest) resolve(ctx context.Context, r rserpool.Registrar) ([]rserpool.Registrar, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
+	defer cancel()
+	return client.Resolve(ctx, r)
+}
+
+// connectTo connects to one address.
+func (g *Guest) connectTo(ctx context.Context, r rserpool.Registrar) error {
+	err := g.perform(hunt.Connect{Ref: 1, To: r})
 	if err == nil {
 		err = g.up(ctx)
 	}
-	if err != nil {
-		_ = t.Close()
-		return nil, &endpoint.UnreachableError{Attempts: []endpoint.Attempt{{Registrar: cfg.Registrar, Since: since, Err: err}}}
+	if err != nil && g.assoc != 0 {
+		_ = g.perform(hunt.Close{Assoc: g.assoc, Abort: true})
+		g.assoc = 0
 	}
-	return g, nil
+	return err
 }
 
 // Close ends the association.
 func (g *Guest) Close() error { return g.t.Close() }
 
-// At is where the registrar was reached.
+// At is where the registrar was reached; the zero value before the first request.
 func (g *Guest) At() netip.AddrPort { return g.at }
 
-func (g *Guest) perform(a endpoint.Action) (err error) {
-	g.t.Perform([]endpoint.Action{a},
+// ServerID is the registrar's identifier, 0 before its first answer.
+func (g *Guest) ServerID() rserpool.ServerID { return g.server }
+
+func (g *Guest) perform(a hunt.Action) (err error) {
+	g.t.Perform([]hunt.Action{a},
 		func(_ uint64, a sctp.AssocID, e error) { g.assoc, err = a, e },
 		func(_ sctp.AssocID, e error) { err = e })
 	return err
@@ -124,40 +212,46 @@ func (g *Guest) up(ctx context.Context) error {
 }
 
 // next is the association's next event, or why there is none.
-func (g *Guest) next(ctx context.Context) (endpoint.Event, error) {
+func (g *Guest) next(ctx context.Context) (client.Event, error) {
 	for {
 		select {
 		case ev := <-g.t.Events():
 			switch {
-			case ev.Assoc != g.assoc: // somebody calls us
-				_ = g.perform(endpoint.Close{Assoc: ev.Assoc, Abort: true})
+			case ev.Assoc == 0: // not of an association
+			case ev.Type == sctp.Down && ev.Assoc != g.assoc: // of an earlier attempt
+			case ev.Assoc != g.assoc: // another registrar connects to us
+				_ = g.perform(hunt.Close{Assoc: ev.Assoc, Abort: true})
 			case ev.Type == sctp.Down:
-				return ev, endpoint.DownError(ev.Event)
+				g.assoc = 0
+				return ev, client.DownError(ev.Event)
 			default:
 				return ev, nil
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return endpoint.Event{}, errors.New("no answer in time")
+				return client.Event{}, errors.New("no answer in time")
 			}
-			return endpoint.Event{}, ctx.Err()
+			return client.Event{}, ctx.Err()
 		}
 	}
 }
 
 // ask sends a request and gives the answer of the type wanted.
 func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request enrp.Message) (A, error) {
+	var none A
+	if err := g.connect(ctx); err != nil {
+		return none, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
-	var none A
 	if err := g.send(request); err != nil {
 		return none, fmt.Errorf("request for %s: %w", what, err)
 	}
 	for {
 		ev, err := g.next(ctx)
 		if err != nil {
-			return none, &endpoint.UnreachableError{Attempts: []endpoint.Attempt{{
-				Registrar: g.cfg.Registrar, Err: fmt.Errorf("request for %s: %w", what, err),
+			return none, &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
+				Registrar: g.to, Err: fmt.Errorf("request for %s: %w", what, err),
 			}}}
 		}
 		if ev.Type != sctp.Received || ev.Message.PPID != enrp.PPID && ev.Message.PPID != 0 {
@@ -188,12 +282,12 @@ func (g *Guest) send(m enrp.Message) error {
 	if err != nil {
 		return err
 	}
-	return g.perform(endpoint.Send{Assoc: g.assoc, Data: b, PPID: enrp.PPID})
+	return g.perform(hunt.Send{Assoc: g.assoc, Data: b, PPID: enrp.PPID})
 }
 
 // present sends a presence, that of a registrar without pool elements.
 func (g *Guest) present() error {
-	addrs, err := endpoint.LocalToward([]endpoint.Registrar{g.cfg.Registrar})
+	addrs, err := client.LocalToward([]rserpool.Registrar{g.to})
 	if err != nil {
 		return err
 	}
@@ -207,13 +301,14 @@ func (g *Guest) present() error {
 }
 
 // Peers asks for the registrars that the registrar knows (RFC 5353, Section
-// 3.2.2), and gives its own identifier as well.
+// 3.2.2), and returns the registrar's own identifier as well.
 func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.ServerInformation, error) {
 	const what = "its peers"
 	m, err := ask[*enrp.ListResponse](ctx, g, what, &enrp.ListRequest{Sender: g.id})
 	if err != nil {
 		return 0, nil, err
 	}
+	g.server = m.Sender
 	if m.Reject {
 		return m.Sender, nil, &RefusedError{What: what}
 	}
@@ -226,31 +321,44 @@ func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.Server
 	return m.Sender, peers, nil
 }
 
-// Table asks for the registrar's handlespace (RFC 5353, Section 3.2.3), or for
-// the elements whose home it is, part by part. A pool may come in several parts.
-// Elements that come and go meanwhile may or may not be there. An error ends it.
-func (g *Guest) Table(ctx context.Context, own bool) iter.Seq2[*enrp.HandleTableResponse, error] {
-	const what = "its handlespace"
-	return func(yield func(*enrp.HandleTableResponse, error) bool) {
+// Pools gives the pools of the registrar's handlespace with their elements, or with
+// own only the elements whose home it is (RFC 5353, Section 3.2.3); the first error
+// ends it. A pool may come in several parts. Elements that come and go meanwhile may or
+// may not be there.
+func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, error] {
+	return func(yield func(enrp.PoolEntry, error) bool) {
 		for more := true; more; {
-			request := &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own}
-			m, err := ask[*enrp.HandleTableResponse](ctx, g, what, request)
-			if err == nil && m.Reject && !g.presented {
-				if err = g.present(); err == nil {
-					m, err = ask[*enrp.HandleTableResponse](ctx, g, what, request)
-				}
-			}
-			if err == nil && m.Reject {
-				err = &RefusedError{What: what}
-			}
+			m, err := g.table(ctx, own)
 			if err != nil {
-				yield(nil, err)
+				yield(enrp.PoolEntry{}, err)
 				return
 			}
-			if !yield(m, nil) {
-				return
+			for _, p := range m.Pools {
+				if !yield(p, nil) {
+					return
+				}
 			}
 			more = m.More
 		}
 	}
+}
+
+// table asks for the next part of the handlespace.
+func (g *Guest) table(ctx context.Context, own bool) (*enrp.HandleTableResponse, error) {
+	const what = "its handlespace"
+	request := &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own}
+	m, err := ask[*enrp.HandleTableResponse](ctx, g, what, request)
+	if err == nil && m.Reject && !g.presented {
+		if err = g.present(); err == nil {
+			m, err = ask[*enrp.HandleTableResponse](ctx, g, what, request)
+		}
+	}
+	if err == nil && m.Reject {
+		err = &RefusedError{What: what}
+	}
+	if err != nil {
+		return nil, err
+	}
+	g.server = m.Sender
+	return m, nil
 }

@@ -7,7 +7,6 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -34,7 +33,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -210,12 +208,12 @@ func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered 
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registered{cancel: cancel, done: make(chan error, 1), lost: make(chan struct{}, 1)}
 	up := make(chan struct{}, 1)
-	e, err := pe.New(pe.Config{
+	e, err := pe.Open(pe.Config{
 		Pool:       rserpool.PoolHandle(pool),
 		ID:         id,
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
-		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
+		Registrars: []string{fmt.Sprintf("127.0.0.1:%d/%d", p.asap, p.encap)},
 		Via:        rserpool.ViaUDP,
 		Notify: func(e pe.Event) {
 			n, _ := r.events.LoadOrStore(e.Type, new(atomic.Int32))
@@ -230,7 +228,13 @@ func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered 
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { r.done <- e.Run(ctx) }()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-e.Done():
+		}
+		r.done <- e.Close()
+	}()
 	select {
 	case <-up:
 	case err := <-r.done:

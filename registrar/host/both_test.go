@@ -1,12 +1,12 @@
 package host
 
 import (
-	"context"
+	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -16,11 +16,9 @@ import (
 // reports elements, does the latter over an association of its own.
 func TestElementAndUser(t *testing.T) {
 	h := loopbackHost(t)
-	registrars := []endpoint.Registrar{{Addrs: h.LocalAddrs(), EncapPort: h.cfg.Encap}}
-	registered := make(chan struct{}, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	e, err := pe.New(pe.Config{
+	registrars := []string{fmt.Sprintf("%v/%d", h.LocalAddrs()[0], h.cfg.Encap)}
+	var closing atomic.Bool
+	e, err := pe.Open(pe.Config{
 		Pool:       "p",
 		ID:         7,
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
@@ -28,10 +26,7 @@ func TestElementAndUser(t *testing.T) {
 		Registrars: registrars,
 		Via:        rserpool.ViaUDP,
 		Notify: func(ev pe.Event) {
-			switch {
-			case ev.Type == pe.Registered:
-				registered <- struct{}{}
-			case ctx.Err() == nil:
+			if ev.Type != pe.Registered && !closing.Load() {
 				t.Errorf("event of the element: %v", ev)
 			}
 		},
@@ -39,9 +34,9 @@ func TestElementAndUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(ctx) }()
-	<-registered
+	if err := e.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 
 	u, err := pu.Open(pu.Config{Registrars: registrars, Via: rserpool.ViaUDP})
 	if err != nil {
@@ -72,8 +67,8 @@ func TestElementAndUser(t *testing.T) {
 	if h.Space().Pool("p") == nil {
 		t.Error("the element is gone with the user's association")
 	}
-	stop()
-	if err := <-ended; err != nil {
+	closing.Store(true)
+	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
 }

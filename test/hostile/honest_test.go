@@ -11,7 +11,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -66,15 +65,13 @@ func (s *server) beHonest(elements int) *honest {
 // element runs an honest element.
 func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct{}) {
 	registered := false
-	e, err := pe.New(pe.Config{
-		Pool:      honestPool,
-		ID:        id,
-		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8000 + uint16(id), Addrs: []netip.Addr{loopback}},
-		Policy:    rserpool.Policy{Type: rserpool.RoundRobin},
-		Registrars: []endpoint.Registrar{{
-			Addrs: []netip.AddrPort{h.s.asap}, EncapPort: h.s.encap,
-		}},
-		Via: h.s.via,
+	e, err := pe.Open(pe.Config{
+		Pool:       honestPool,
+		ID:         id,
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8000 + uint16(id), Addrs: []netip.Addr{loopback}},
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+		Registrars: []string{fmt.Sprintf("%v/%d", h.s.asap, h.s.encap)},
+		Via:        h.s.via,
 		Notify: func(e pe.Event) {
 			switch {
 			case e.Type == pe.Registered && !registered:
@@ -90,7 +87,10 @@ func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.wg.Go(func() { _ = e.Run(ctx) })
+	h.wg.Go(func() {
+		<-ctx.Done()
+		_ = e.Close()
+	})
 }
 
 // client asks at a steady pace.

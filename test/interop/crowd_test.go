@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -33,17 +32,22 @@ func (l *lab) element(pool string, id uint32, registrars ...string) *element {
 		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
 		Policy:    rserpool.Policy{Type: rserpool.RoundRobin},
 		Via:       rserpool.ViaKernel,
+
+		Registrars: registrars,
 	}
-	for _, ip := range registrars {
-		cfg.Registrars = append(cfg.Registrars, endpoint.Registrar{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(ip), 3863)}})
-	}
-	e, err := pe.New(cfg)
+	e, err := pe.Open(cfg)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &element{Element: e, id: fmt.Sprintf("%08x", id), end: cancel, done: make(chan error, 1)}
-	go func() { m.done <- e.Run(ctx) }()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-e.Done():
+		}
+		m.done <- e.Close()
+	}()
 	l.t.Cleanup(cancel)
 	return m
 }

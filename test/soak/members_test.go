@@ -2,13 +2,13 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap/endpoint"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -32,12 +32,12 @@ func (p ports) member(t *testing.T, pool string, id uint32, addr string) *member
 	m := &member{id: id, done: make(chan error, 1)}
 	up := make(chan struct{}, 1)
 	at := netip.MustParseAddr(addr)
-	e, err := pe.New(pe.Config{
+	e, err := pe.Open(pe.Config{
 		Pool:       rserpool.PoolHandle(pool),
 		ID:         rserpool.PEID(id),
 		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{at}},
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
-		Registrars: []endpoint.Registrar{{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(p.host), uint16(p.asap))}, EncapPort: uint16(p.encap)}},
+		Registrars: []string{fmt.Sprintf("%s:%d/%d", p.host, p.asap, p.encap)},
 		Via:        rserpool.ViaUDP,
 		Timers:     pe.Timers{Reregistration: 2 * time.Second, Registration: 3 * time.Second, ServerHunt: time.Second, RetranMax: time.Second},
 		Notify: func(ev pe.Event) {
@@ -64,7 +64,13 @@ func (p ports) member(t *testing.T, pool string, id uint32, addr string) *member
 	m.e = e
 	ctx, cancel := context.WithCancel(context.Background())
 	m.end = cancel
-	go func() { m.done <- e.Run(ctx) }()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-e.Done():
+		}
+		m.done <- e.Close()
+	}()
 	t.Cleanup(func() { cancel(); <-m.done })
 	select {
 	case <-up:

@@ -1,12 +1,16 @@
-package endpoint
+package client
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // LookupFunc gives the addresses of a host name. It returns when ctx ends.
@@ -45,7 +49,7 @@ func (t *Transport) lookup(ref uint64, host string) {
 	})
 }
 
-func (c *TransportConfig) lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+func (c *Config) lookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	if c.LookupHost != nil {
 		return c.LookupHost(ctx, host)
 	}
@@ -86,16 +90,16 @@ func (e *lookupError) Unwrap() error { return e.DNSError }
 
 // Resolve gives the registrar with its addresses, one for each address of a
 // name, which is looked up if there is one.
-func (r Registrar) Resolve(ctx context.Context) ([]Registrar, error) {
-	if !r.named() {
-		return []Registrar{r}, nil
+func Resolve(ctx context.Context, r rserpool.Registrar) ([]rserpool.Registrar, error) {
+	if r.Host == "" || len(r.Addrs) > 0 {
+		return []rserpool.Registrar{r}, nil
 	}
-	addrs, err := (&TransportConfig{}).lookupHost(ctx, r.Host)
+	addrs, err := (&Config{}).lookupHost(ctx, r.Host)
+	if err == nil && len(addrs) == 0 {
+		err = hunt.ErrNoAddr
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot look up its name: %w", err)
 	}
-	if len(addrs) == 0 {
-		return nil, errNoAddr
-	}
-	return r.at(addrs), nil
+	return hunt.At(r, addrs), nil
 }

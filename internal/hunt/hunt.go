@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"cmp"
@@ -11,16 +11,17 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // maxAttempts is how many associations a hunt may have at the same time (RFC
 // 5352, Section 3.6, SH1).
 const maxAttempts = 3
 
-// HuntConfig configures a Hunt. Zero durations stand for the defaults.
-type HuntConfig struct {
+// Config configures a Hunt. Zero durations stand for the defaults.
+type Config struct {
 	// Registrars are the configured ones, preferred ones first.
-	Registrars []Registrar
+	Registrars []rserpool.Registrar
 	// TCP says that registrars announced with TCP are of use.
 	TCP bool
 	// ServerHunt is T5-Serverhunt; default 10 s.
@@ -39,7 +40,7 @@ type HuntConfig struct {
 	Rand *rand.Rand
 }
 
-func (c *HuntConfig) fillDefaults() {
+func (c *Config) fillDefaults() {
 	fill := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
 			*d = v
@@ -61,14 +62,14 @@ func (c *HuntConfig) fillDefaults() {
 // round begins anew after a pause that grows. One that has failed at once is tried
 // again after such a pause, too, while others do not answer: see again.go.
 type Hunt struct {
-	cfg     HuntConfig
+	cfg     Config
 	known   known
 	on      bool
-	avoid   Registrar   // tried last: it has just failed
-	prefer  Registrar   // tried first
-	queue   []Registrar // not yet tried in this round
+	avoid   rserpool.Registrar   // tried last: it has just failed
+	prefer  rserpool.Registrar   // tried first
+	queue   []rserpool.Registrar // not yet tried in this round
 	trying  []attempt
-	report  []Attempt // of this round, or the last one
+	report  []rserpool.Attempt // of this round, or the last one
 	rounds  int
 	ref     uint64
 	headEnd time.Time     // the next in the queue may be tried as well
@@ -77,23 +78,24 @@ type Hunt struct {
 	resume  time.Time     // the end of a pause; zero: none
 	pause   time.Duration
 	again   again
-	first   Registrar // of those that are announced, to try in the next round
-	idle    int       // associations in a row that came up and were of no use
-	news    int       // counts what has become known of registrars
+	first   rserpool.Registrar // of those that are announced, to try in the next round
+	idle    int                // associations in a row that came up and were of no use
+	news    int                // counts what has become known of registrars
 	out     []Action
 }
 
 type attempt struct {
 	ref    uint64
 	assoc  sctp.AssocID
-	to     Registrar
+	to     rserpool.Registrar
 	report int // index
 	lookup bool
 }
 
-// NewHunt makes a Hunt that is not hunting.
-func NewHunt(cfg HuntConfig) *Hunt {
+// New makes a Hunt that is not hunting.
+func New(cfg Config) *Hunt {
 	cfg.fillDefaults()
+	cfg.Registrars = withPort(cfg.Registrars)
 	return &Hunt{cfg: cfg, known: known{configured: cfg.Registrars}, t5: cfg.ServerHunt}
 }
 
@@ -105,25 +107,25 @@ func (h *Hunt) Rounds() int { return h.rounds }
 
 // Report tells what became of the registrars tried in this round, or in the
 // last one while the hunt pauses. The caller owns the slice.
-func (h *Hunt) Report() []Attempt { return slices.Clone(h.report) }
+func (h *Hunt) Report() []rserpool.Attempt { return slices.Clone(h.report) }
 
 // Alternatives reports whether a registrar other than r is known.
-func (h *Hunt) Alternatives(now time.Time, r Registrar) bool {
-	return slices.ContainsFunc(h.Known(now), func(o Registrar) bool {
-		return !o.equal(r) && !(o.named() && o.sameName(r))
+func (h *Hunt) Alternatives(now time.Time, r rserpool.Registrar) bool {
+	return slices.ContainsFunc(h.Known(now), func(o rserpool.Registrar) bool {
+		return !o.Equal(r) && !(named(o) && sameName(o, r))
 	})
 }
 
 // Begin starts hunting. The registrar that has just failed, if any, is tried
 // last; why goes to the report. A hunt that is on goes on.
-func (h *Hunt) Begin(now time.Time, failed Registrar, why error) {
+func (h *Hunt) Begin(now time.Time, failed rserpool.Registrar, why error) {
 	if h.on {
 		return
 	}
-	h.on, h.avoid, h.prefer, h.rounds = true, failed, Registrar{}, 0
+	h.on, h.avoid, h.prefer, h.rounds = true, failed, rserpool.Registrar{}, 0
 	if h.idle > 0 && h.idle >= len(h.Known(now)) {
 		// All of them take associations and do not serve: do not spin.
-		h.report = []Attempt{{Registrar: failed, Since: now, Err: why}}
+		h.report = []rserpool.Attempt{{Registrar: failed, Since: now, Err: why}}
 		h.exhausted(now, true)
 		return
 	}
@@ -149,15 +151,15 @@ func (h *Hunt) Take() []Action {
 }
 
 // candidates are the registrars to try, in their order.
-func (h *Hunt) candidates(now time.Time) []Registrar {
+func (h *Hunt) candidates(now time.Time) []rserpool.Registrar {
 	all := h.turn(h.known.list(now))
 	if !h.cfg.TCP {
-		all = slices.DeleteFunc(all, func(r Registrar) bool { return r.TCP })
+		all = slices.DeleteFunc(all, func(r rserpool.Registrar) bool { return r.TCP })
 	}
-	if i := slices.IndexFunc(all, h.avoid.equal); i >= 0 {
+	if i := slices.IndexFunc(all, h.avoid.Equal); i >= 0 {
 		// Those after the failed one come first, as in a ring.
 		all = slices.Concat(all[i+1:], all[:i+1])
-	} else if i := slices.IndexFunc(all, h.avoid.sameName); i >= 0 {
+	} else if i := slices.IndexFunc(all, sameAs(h.avoid)); i >= 0 {
 		// Its other addresses come first: see Found.
 		all = slices.Concat(all[i:], all[:i])
 	}
@@ -184,9 +186,9 @@ func (h *Hunt) tryNext(now time.Time) {
 		h.t5End = now.Add(h.t5)
 	}
 	h.ref++
-	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: to.named()})
+	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: named(to)})
 	h.headEnd = now.Add(h.cfg.HeadStart)
-	if to.named() {
+	if named(to) {
 		h.out = append(h.out, Lookup{Ref: h.ref, Of: to})
 		return
 	}
@@ -224,10 +226,10 @@ func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID, err err
 
 // Up tells that an association is established. If it is one of the hunt's,
 // the hunt is over (SH3, SH6) and all other attempts end.
-func (h *Hunt) Up(assoc sctp.AssocID) (Registrar, bool) {
+func (h *Hunt) Up(assoc sctp.AssocID) (rserpool.Registrar, bool) {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.assoc == assoc })
 	if i < 0 || assoc == 0 {
-		return Registrar{}, false
+		return rserpool.Registrar{}, false
 	}
 	to := h.trying[i].to
 	h.trying = slices.Delete(h.trying, i, i+1)
@@ -354,8 +356,8 @@ func (h *Hunt) join(now time.Time) {
 		return
 	}
 	for _, r := range h.candidates(now) {
-		same := func(o Registrar) bool { return o.equal(r) || r.named() && o.sameName(r) }
-		tried := slices.ContainsFunc(h.report, func(a Attempt) bool { return same(a.Registrar) })
+		same := func(o rserpool.Registrar) bool { return o.Equal(r) || named(r) && sameName(o, r) }
+		tried := slices.ContainsFunc(h.report, func(a rserpool.Attempt) bool { return same(a.Registrar) })
 		if !tried && !slices.ContainsFunc(h.queue, same) && len(h.report)+len(h.queue) < len(h.cfg.Registrars)+maxHostAddrs+maxAnnounced {
 			h.queue = append(h.queue, r)
 		}

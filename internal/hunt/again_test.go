@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 // TestHuntRestartBesideSilent: one registrar restarts, and the machine of another
 // one is off. The first is tried again after the same pauses as if it were alone.
 func TestHuntRestartBesideSilent(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2"), RetranMax: 2 * time.Second})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2"), RetranMax: 2 * time.Second})
 	x.begin()
 	x.down(1)
 	x.until(time.Second)
@@ -27,7 +27,7 @@ func TestHuntRestartBesideSilent(t *testing.T) {
 		"0s connect 1 10.0.0.1:3863", "0s connect 2 10.0.0.2:3863",
 		"500ms connect 3 10.0.0.1:3863", "2s connect 4 10.0.0.1:3863",
 	)
-	if got, want := fmt.Sprint(&UnreachableError{Attempts: x.h.Report()}), "no registrar could be reached: 10.0.0.1:3863: refused; 10.0.0.2:3863: no answer"; got != want {
+	if got, want := fmt.Sprint(&rserpool.UnreachableError{Attempts: x.h.Report()}), "no registrar could be reached: 10.0.0.1:3863: refused; 10.0.0.2:3863: no answer"; got != want {
 		t.Errorf("report %q, want %q", got, want)
 	}
 	x.until(5 * time.Second)
@@ -40,7 +40,7 @@ func TestHuntRestartBesideSilent(t *testing.T) {
 // remembered is bounded.
 func TestHuntBesideAnnounced(t *testing.T) {
 	for _, silent := range []bool{false, true} {
-		x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1")})
+		x := newHunter(t, Config{Registrars: registrars("10.0.0.1")})
 		x.begin()
 		tried, last, worst := 0, x.now, time.Duration(0)
 		for i := range 10 * 600 {
@@ -53,7 +53,7 @@ func TestHuntBesideAnnounced(t *testing.T) {
 				worst, last = max(worst, x.now.Sub(last)), x.now
 				if !silent {
 					for _, a := range slices.Clone(x.h.trying) {
-						if a.to.equal(x.h.cfg.Registrars[0]) {
+						if a.to.Equal(x.h.cfg.Registrars[0]) {
 							x.h.Down(x.now, a.assoc, fmt.Errorf("refused"))
 						}
 					}
@@ -77,7 +77,7 @@ func TestHuntBesideAnnounced(t *testing.T) {
 // TestHuntAnnouncedTurns: each of those that are announced is tried in its turn,
 // although the round ends with each set that does not answer.
 func TestHuntAnnouncedTurns(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1"), Outdate: time.Hour})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1"), Outdate: time.Hour})
 	for i := range 20 {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 3863)
 		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: rserpool.ServerID(i + 1)}))
@@ -94,14 +94,14 @@ func TestHuntAnnouncedTurns(t *testing.T) {
 // TestAnnouncedFull: a sender that announces addresses of others does not
 // keep out a registrar that announces itself.
 func TestAnnouncedFull(t *testing.T) {
-	x := newHunter(t, HuntConfig{})
+	x := newHunter(t, Config{})
 	forged := &asap.ServerAnnounce{Server: 1, Transports: []rserpool.Transport{{Type: rserpool.SCTP, Port: 3863}}}
 	for i := range 2 * maxAnnounced {
 		forged.Transports[0].Addrs = []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})}
 		_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.66:3863"), announce(t, forged))
 	}
 	_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.1:3863"), announce(t, &asap.ServerAnnounce{Server: 2}))
-	if list := x.h.known.list(x.now); !slices.ContainsFunc(list, registrars("10.0.0.1")[0].equal) {
+	if list := x.h.known.list(x.now); !slices.ContainsFunc(list, registrars("10.0.0.1")[0].Equal) {
 		t.Errorf("it is not among %d registrars", len(list))
 	}
 }

@@ -1,4 +1,4 @@
-package endpoint
+package client
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func (t *Transport) watch() {
 			return
 		}
 		if t.hear != nil {
-			t.hear.joinAll()
+			t.hear.Changed()
 		}
 		t.deliver(Event{Network: true})
 	}

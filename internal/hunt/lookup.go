@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"errors"
@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-var errNoAddr = errors.New("the name has no address")
+// ErrNoAddr says that a host name has no address.
+var ErrNoAddr = errors.New("the name has no address")
 
 // Found tells the result of a Lookup. The addresses are tried in the place of
 // the name; a lookup that failed is a registrar that does not answer.
@@ -19,13 +22,13 @@ func (h *Hunt) Found(now time.Time, ref uint64, addrs []netip.Addr, err error) {
 	}
 	a := h.trying[i]
 	if err == nil && len(addrs) == 0 {
-		err = errNoAddr
+		err = ErrNoAddr
 	}
 	if err != nil {
 		h.failed(now, i, fmt.Errorf("cannot look up its name: %w", err))
 		return
 	}
-	list := a.to.at(addrs)
+	list := At(a.to, addrs)
 	if h.known.looked(a.to, list) {
 		h.news++
 	}
@@ -50,42 +53,42 @@ func (h *Hunt) unreport(i int) {
 
 // replace puts the addresses of a name at the front of the queue, but for the
 // one that has just failed, which comes last, and those that were tried.
-func (h *Hunt) replace(list []Registrar) {
-	list = slices.DeleteFunc(slices.Clone(list), func(r Registrar) bool {
-		return slices.ContainsFunc(h.report, func(a Attempt) bool { return a.Registrar.equal(r) })
+func (h *Hunt) replace(list []rserpool.Registrar) {
+	list = slices.DeleteFunc(slices.Clone(list), func(r rserpool.Registrar) bool {
+		return slices.ContainsFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(r) })
 	})
-	rest := slices.DeleteFunc(slices.Clone(h.queue), func(r Registrar) bool { return slices.ContainsFunc(list, r.equal) })
-	var last []Registrar
-	if i := slices.IndexFunc(list, h.avoid.equal); i >= 0 {
+	rest := slices.DeleteFunc(slices.Clone(h.queue), func(r rserpool.Registrar) bool { return slices.ContainsFunc(list, r.Equal) })
+	var last []rserpool.Registrar
+	if i := slices.IndexFunc(list, h.avoid.Equal); i >= 0 {
 		last = list[i : i+1]
 		list = slices.Concat(list[i+1:], list[:i])
 	}
-	if i := slices.IndexFunc(list, h.prefer.equal); i > 0 {
+	if i := slices.IndexFunc(list, h.prefer.Equal); i > 0 {
 		list = slices.Concat(list[i:], list[:i])
 	}
 	h.queue = slices.Concat(list, rest, last)
 }
 
 // preferred puts the preferred registrar in front, if there is one.
-func (h *Hunt) preferred(all []Registrar) []Registrar {
+func (h *Hunt) preferred(all []rserpool.Registrar) []rserpool.Registrar {
 	if len(h.prefer.Addrs) == 0 {
 		return all
 	}
-	i := slices.IndexFunc(all, h.prefer.equal)
+	i := slices.IndexFunc(all, h.prefer.Equal)
 	if i < 0 {
-		i = slices.IndexFunc(all, h.prefer.sameName)
+		i = slices.IndexFunc(all, sameAs(h.prefer))
 	}
 	if i < 0 {
-		return append([]Registrar{h.prefer}, all...)
+		return append([]rserpool.Registrar{h.prefer}, all...)
 	}
 	return slices.Concat(all[i:], all[:i])
 }
 
 // BeginAt starts hunting, with a registrar that is tried first, if known
 // otherwise or not. A hunt that is on begins anew.
-func (h *Hunt) BeginAt(now time.Time, first Registrar) {
+func (h *Hunt) BeginAt(now time.Time, first rserpool.Registrar) {
 	h.Stop()
-	h.on, h.avoid, h.prefer, h.rounds = true, Registrar{}, first, 0
+	h.on, h.avoid, h.prefer, h.rounds = true, rserpool.Registrar{}, first, 0
 	h.round(now)
 }
 
@@ -104,7 +107,7 @@ func (h *Hunt) Restart(now time.Time) {
 	if !h.on {
 		return
 	}
-	var again []Registrar
+	var again []rserpool.Registrar
 	keep := h.trying[:0:0]
 	for _, a := range h.trying {
 		if a.lookup {
@@ -120,9 +123,9 @@ func (h *Hunt) Restart(now time.Time) {
 			return ok && c.Ref == a.ref
 		})
 	}
-	h.report = slices.DeleteFunc(h.report, func(r Attempt) bool { return slices.ContainsFunc(again, r.Registrar.equal) })
+	h.report = slices.DeleteFunc(h.report, func(r rserpool.Attempt) bool { return slices.ContainsFunc(again, r.Registrar.Equal) })
 	for i := range keep {
-		keep[i].report = slices.IndexFunc(h.report, func(r Attempt) bool { return r.Registrar.equal(keep[i].to) })
+		keep[i].report = slices.IndexFunc(h.report, func(r rserpool.Attempt) bool { return r.Registrar.Equal(keep[i].to) })
 	}
 	h.trying = keep
 	h.queue = slices.Concat(again, h.queue)
@@ -135,17 +138,17 @@ func (h *Hunt) Restart(now time.Time) {
 
 // Known gives the registrars that are known, the configured ones first. Names
 // stand for their addresses where these have been looked up.
-func (h *Hunt) Known(now time.Time) []Registrar { return h.expand(h.known.list(now)) }
+func (h *Hunt) Known(now time.Time) []rserpool.Registrar { return h.expand(h.known.list(now)) }
 
 // Configured is Known without the registrars that announce themselves.
-func (h *Hunt) Configured() []Registrar { return h.expand(h.known.configured) }
+func (h *Hunt) Configured() []rserpool.Registrar { return h.expand(h.known.configured) }
 
-func (h *Hunt) expand(list []Registrar) []Registrar {
-	var all []Registrar
+func (h *Hunt) expand(list []rserpool.Registrar) []rserpool.Registrar {
+	var all []rserpool.Registrar
 	for _, r := range list {
 		switch found := h.known.found[r.String()]; {
 		case r.TCP && !h.cfg.TCP:
-		case r.named() && len(found) > 0:
+		case named(r) && len(found) > 0:
 			all = append(all, found...)
 		default:
 			all = append(all, r)
@@ -158,11 +161,11 @@ func (h *Hunt) expand(list []Registrar) []Registrar {
 func (h *Hunt) News() int { return h.news }
 
 // looked notes the addresses of a name, and reports whether they are new.
-func (k *known) looked(name Registrar, list []Registrar) bool {
+func (k *known) looked(name rserpool.Registrar, list []rserpool.Registrar) bool {
 	if k.found == nil {
-		k.found = make(map[string][]Registrar)
+		k.found = make(map[string][]rserpool.Registrar)
 	}
 	old := k.found[name.String()]
 	k.found[name.String()] = list
-	return !slices.EqualFunc(old, list, Registrar.equal)
+	return !slices.EqualFunc(old, list, rserpool.Registrar.Equal)
 }

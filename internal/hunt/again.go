@@ -1,8 +1,10 @@
-package endpoint
+package hunt
 
 import (
 	"slices"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // again is when those that have failed in this round are tried again. A registrar
@@ -29,11 +31,11 @@ func (h *Hunt) tryAgain(now time.Time) {
 		return
 	}
 	h.again.at = time.Time{}
-	var front []Registrar
+	var front []rserpool.Registrar
 	for i, a := range h.report {
 		tried := slices.ContainsFunc(h.trying, func(t attempt) bool { return t.report == i })
 		switch {
-		case a.Err == nil || tried || slices.ContainsFunc(h.queue, a.Registrar.equal):
+		case a.Err == nil || tried || slices.ContainsFunc(h.queue, a.Registrar.Equal):
 		case h.isConfigured(a.Registrar):
 			front = append(front, a.Registrar)
 		default:
@@ -46,12 +48,12 @@ func (h *Hunt) tryAgain(now time.Time) {
 
 // entry gives the place of a registrar in the report, where the reason stays for
 // which it failed before in this round.
-func (h *Hunt) entry(now time.Time, to Registrar) int {
-	if i := slices.IndexFunc(h.report, func(a Attempt) bool { return a.Registrar.equal(to) }); i >= 0 {
+func (h *Hunt) entry(now time.Time, to rserpool.Registrar) int {
+	if i := slices.IndexFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(to) }); i >= 0 {
 		h.report[i].Since = now
 		return i
 	}
-	h.report = append(h.report, Attempt{Registrar: to, Since: now})
+	h.report = append(h.report, rserpool.Attempt{Registrar: to, Since: now})
 	return len(h.report) - 1
 }
 
@@ -81,7 +83,7 @@ func (h *Hunt) onlyAnnounced() bool {
 	if len(h.queue) > 0 && len(h.cfg.Registrars) == 0 || slices.ContainsFunc(h.queue, h.isConfigured) {
 		return false
 	}
-	h.first = Registrar{}
+	h.first = rserpool.Registrar{}
 	if len(h.queue) > 0 {
 		h.first = h.queue[0]
 	}
@@ -89,9 +91,9 @@ func (h *Hunt) onlyAnnounced() bool {
 }
 
 // turn has the announced registrars begin with the one whose turn it is.
-func (h *Hunt) turn(all []Registrar) []Registrar {
+func (h *Hunt) turn(all []rserpool.Registrar) []rserpool.Registrar {
 	n := len(h.known.configured)
-	i := slices.IndexFunc(all, h.first.equal)
+	i := slices.IndexFunc(all, h.first.Equal)
 	if len(h.first.Addrs) == 0 || i < n {
 		return all
 	}
@@ -99,6 +101,6 @@ func (h *Hunt) turn(all []Registrar) []Registrar {
 }
 
 // isConfigured reports whether a registrar was not only announced.
-func (h *Hunt) isConfigured(r Registrar) bool {
-	return slices.ContainsFunc(h.cfg.Registrars, func(c Registrar) bool { return c.equal(r) || c.sameName(r) })
+func (h *Hunt) isConfigured(r rserpool.Registrar) bool {
+	return slices.ContainsFunc(h.cfg.Registrars, func(c rserpool.Registrar) bool { return c.Equal(r) || sameName(c, r) })
 }

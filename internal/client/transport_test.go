@@ -1,4 +1,4 @@
-package endpoint
+package client
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -20,12 +21,12 @@ import (
 // is sent to the port itself is not.
 func TestAnnounceGroup(t *testing.T) {
 	group := netip.AddrPortFrom(netip.MustParseAddr("239.255.77.77"), freePort(t))
-	tr, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
+	tr, err := Open(Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
 		t.Skipf("LEFT OUT: no multicast here: %v", err)
 	}
 	defer tr.Close()
-	other, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
+	other, err := Open(Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
 		t.Fatalf("a second process cannot listen: %v", err)
 	}
@@ -69,11 +70,11 @@ func freePort(t *testing.T) uint16 {
 
 func TestOpenErrors(t *testing.T) {
 	for name, c := range map[string]struct {
-		cfg  TransportConfig
+		cfg  Config
 		want string
 	}{
-		"several ports": {TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}}, "127.0.0.1"},
-		"no multicast":  {TransportConfig{Via: rserpool.ViaUDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
+		"several ports": {Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")}}, "127.0.0.1"},
+		"no multicast":  {Config{Via: rserpool.ViaUDP, AnnounceGroup: netip.MustParseAddrPort("192.0.2.1:1")}, "not a multicast address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr, err := Open(c.cfg)
@@ -91,13 +92,13 @@ func TestOpenErrors(t *testing.T) {
 // TestLocalNotThere: an address that the machine does not have yet is no error
 // of Open, but the reason why no association can be started.
 func TestLocalNotThere(t *testing.T) {
-	tr, err := Open(TransportConfig{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
+	tr, err := Open(Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tr.Close()
 	var why error
-	tr.Perform([]Action{Connect{Ref: 1, To: registrars("127.0.0.1")[0]}, Send{Assoc: 1}, Close{Assoc: 1}},
+	tr.Perform([]hunt.Action{hunt.Connect{Ref: 1, To: rserpool.MustParseRegistrar("127.0.0.1:3863")}, hunt.Send{Assoc: 1}, hunt.Close{Assoc: 1}},
 		func(_ uint64, a sctp.AssocID, err error) { why = err },
 		func(sctp.AssocID, error) {})
 	if !errors.Is(why, syscall.EADDRNOTAVAIL) || !strings.Contains(why.Error(), "192.0.2.1") {
@@ -115,7 +116,7 @@ func TestBindAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer far.Close()
-		tr, err := Open(TransportConfig{Listen: nw.Listen, Unbound: true})
+		tr, err := Open(Config{Listen: nw.Listen, Unbound: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +126,7 @@ func TestBindAgain(t *testing.T) {
 			if err := tr.Bind([]netip.AddrPort{netip.MustParseAddrPort(from)}); err != nil {
 				t.Fatal(err)
 			}
-			tr.Perform([]Action{Connect{Ref: 1, To: registrars("10.0.0.9")[0]}},
+			tr.Perform([]hunt.Action{hunt.Connect{Ref: 1, To: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Port: 3863}}},
 				func(_ uint64, a sctp.AssocID, _ error) { id = a }, nil)
 			if ev := <-tr.Events(); ev.Type != sctp.Up || ev.Assoc != id {
 				t.Fatalf("event %+v, want Up of %d", ev, id)
@@ -134,8 +135,8 @@ func TestBindAgain(t *testing.T) {
 		}
 		first := connect("10.0.0.1:0")
 		connect("10.0.0.2:0")
-		tr.Perform([]Action{Send{Assoc: first, Data: []byte("x")}}, nil, func(_ sctp.AssocID, err error) { t.Errorf("over the former address: %v", err) })
-		tr.Perform([]Action{Close{Assoc: first}}, nil, nil)
+		tr.Perform([]hunt.Action{hunt.Send{Assoc: first, Data: []byte("x")}}, nil, func(_ sctp.AssocID, err error) { t.Errorf("over the former address: %v", err) })
+		tr.Perform([]hunt.Action{hunt.Close{Assoc: first}}, nil, nil)
 		if ev := <-tr.Events(); ev.Type != sctp.Down || ev.Assoc != first {
 			t.Fatalf("event %+v, want Down of %d", ev, first)
 		}
@@ -153,7 +154,7 @@ func TestLookupShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		asked := 0
-		tr, err := Open(TransportConfig{Listen: nw.Listen, Unbound: true, LookupHost: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		tr, err := Open(Config{Listen: nw.Listen, Unbound: true, LookupHost: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			asked++
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -162,13 +163,13 @@ func TestLookupShared(t *testing.T) {
 			t.Fatal(err)
 		}
 		for ref := range uint64(100) {
-			tr.Perform([]Action{Lookup{Ref: ref, Of: registrars("registrar.example.org")[0]}}, nil, nil)
+			tr.Perform([]hunt.Action{hunt.Lookup{Ref: ref, Of: rserpool.Registrar{Host: "registrar.example.org", Port: 3863}}}, nil, nil)
 		}
 		ev := <-tr.Events()
 		if ev.Found == nil || ev.Found.Ref != 99 || !errors.Is(ev.Found.Err, context.DeadlineExceeded) || asked != 1 {
 			t.Errorf("%d lookups, event %+v, want one and the last one's end", asked, ev.Found)
 		}
-		tr.Perform([]Action{Lookup{Ref: 100, Of: registrars("registrar.example.org")[0]}}, nil, nil)
+		tr.Perform([]hunt.Action{hunt.Lookup{Ref: 100, Of: rserpool.Registrar{Host: "registrar.example.org", Port: 3863}}}, nil, nil)
 		synctest.Wait()
 		if err := tr.Close(); err != nil {
 			t.Error(err)

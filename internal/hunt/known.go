@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"fmt"
@@ -26,10 +26,10 @@ type announced struct {
 // known is the managed list of registrars of RFC 5352, Section 3.6: those
 // that are configured, and those that announce themselves.
 type known struct {
-	configured []Registrar
+	configured []rserpool.Registrar
 	announced  []announced
 	// found are the addresses of configured names, as looked up last.
-	found map[string][]Registrar
+	found map[string][]rserpool.Registrar
 }
 
 // announce takes in an ASAP_SERVER_ANNOUNCE that came from an address, and
@@ -96,25 +96,27 @@ func (k *known) expire(now time.Time) {
 // the announced ones in the order in which they were first heard. Announced
 // addresses of one server and port are one registrar; the one that it announces
 // itself from comes first.
-func (k *known) list(now time.Time) []Registrar {
+func (k *known) list(now time.Time) []rserpool.Registrar {
 	k.expire(now)
 	all := slices.Clone(k.configured)
 	index := make(map[string]int)
 	for _, a := range k.announced {
-		if slices.ContainsFunc(k.configured, func(r Registrar) bool { return r.TCP == a.tcp && slices.Contains(r.Addrs, a.addr) }) {
+		if slices.ContainsFunc(k.configured, func(r rserpool.Registrar) bool {
+			return r.TCP == a.tcp && r.Port == a.addr.Port() && slices.Contains(r.Addrs, a.addr.Addr())
+		}) {
 			continue
 		}
 		key := fmt.Sprint(a.server, a.addr.Port(), a.tcp)
 		i, ok := index[key]
 		if !ok || a.server == 0 {
 			index[key] = len(all)
-			all = append(all, Registrar{Addrs: []netip.AddrPort{a.addr}, TCP: a.tcp})
+			all = append(all, rserpool.Registrar{Addrs: []netip.Addr{a.addr.Addr()}, Port: a.addr.Port(), TCP: a.tcp})
 			continue
 		}
 		if a.source {
-			all[i].Addrs = slices.Insert(all[i].Addrs, 0, a.addr)
+			all[i].Addrs = slices.Insert(all[i].Addrs, 0, a.addr.Addr())
 		} else {
-			all[i].Addrs = append(all[i].Addrs, a.addr)
+			all[i].Addrs = append(all[i].Addrs, a.addr.Addr())
 		}
 	}
 	return all

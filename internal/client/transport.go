@@ -1,13 +1,17 @@
-package endpoint
+package client
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
+	"github.com/rserpool/coredns-rserpool/internal/multicast"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -15,8 +19,8 @@ import (
 // ListenFunc opens an SCTP endpoint.
 type ListenFunc func(sctp.ListenConfig, sctp.Handler) (sctp.Endpoint, error)
 
-// TransportConfig configures a Transport.
-type TransportConfig struct {
+// Config configures a Transport.
+type Config struct {
 	// Via says what carries the associations that are called.
 	Via rserpool.Via
 	// Local are the addresses to bind, all with the same port; port 0 takes a
@@ -31,8 +35,8 @@ type TransportConfig struct {
 	// AnnounceGroup, if valid, is the multicast group and port where
 	// registrars announce themselves.
 	AnnounceGroup netip.AddrPort
-	// Logf, if set, is told in one line what an operator wants to know.
-	Logf func(format string, args ...any)
+	// Logger, if set, gets what an operator wants to know.
+	Logger *slog.Logger
 	// Listen, if set, opens the SCTP endpoint in place of the machine's
 	// transports, for tests.
 	Listen ListenFunc
@@ -51,13 +55,16 @@ type Event struct {
 	Network  bool
 }
 
+// Ended reports whether an association has ended.
+func (e Event) Ended() bool { return e.Type == sctp.Down }
+
 // Transport is the sockets of a pool element or a pool user. Its methods are
 // for one goroutine.
 type Transport struct {
-	cfg    TransportConfig
+	cfg    Config
 	listen ListenFunc
-	stop   func() error // what was opened below the endpoints
-	hear   *listener    // nil without announces
+	stop   func() error     // what was opened below the endpoints
+	hear   *multicast.Group // nil without announces
 	events chan Event
 	ctx    context.Context // ends with Close
 	end    context.CancelFunc
@@ -71,7 +78,7 @@ type Transport struct {
 }
 
 // Open opens the sockets. The caller reads Events until it calls Close.
-func Open(cfg TransportConfig) (*Transport, error) {
+func Open(cfg Config) (*Transport, error) {
 	t := &Transport{
 		cfg:     cfg,
 		listen:  cfg.Listen,
@@ -94,7 +101,7 @@ func Open(cfg TransportConfig) (*Transport, error) {
 	}
 	if cfg.AnnounceGroup.IsValid() {
 		var err error
-		if t.hear, err = listenAnnounces(cfg.AnnounceGroup, t.deliver); err != nil {
+		if t.hear, err = t.listenAnnounces(); err != nil {
 			return nil, errors.Join(err, t.Close())
 		}
 	}
@@ -102,6 +109,26 @@ func Open(cfg TransportConfig) (*Transport, error) {
 		t.wg.Go(t.watch)
 	}
 	return t, nil
+}
+
+// listenAnnounces joins the group where registrars announce themselves.
+func (t *Transport) listenAnnounces() (*multicast.Group, error) {
+	g, err := multicast.Join(t.cfg.AnnounceGroup, func(from netip.AddrPort, datagram []byte) {
+		t.deliver(Event{Announce: datagram, From: from})
+	}, func(warn bool, text string) {
+		if t.cfg.Logger == nil {
+			return
+		}
+		level := slog.LevelInfo
+		if warn {
+			level = slog.LevelWarn
+		}
+		t.cfg.Logger.Log(t.ctx, level, text)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("announce group: %w", err)
+	}
+	return g, nil
 }
 
 func (t *Transport) deliver(ev Event) {
@@ -117,19 +144,19 @@ func (t *Transport) Events() <-chan Event { return t.events }
 // Perform performs actions. The core is told the names of new associations by
 // connecting, or why there is none, and of messages that could not be queued by
 // sendFailed, before Perform returns; both may call Perform again.
-func (t *Transport) Perform(actions []Action, connecting func(ref uint64, a sctp.AssocID, err error), sendFailed func(a sctp.AssocID, err error)) {
+func (t *Transport) Perform(actions []hunt.Action, connecting func(ref uint64, a sctp.AssocID, err error), sendFailed func(a sctp.AssocID, err error)) {
 	for _, action := range actions {
 		switch a := action.(type) {
-		case Connect:
+		case hunt.Connect:
 			id, err := t.connect(a.To)
 			connecting(a.Ref, id, err)
-		case Lookup:
+		case hunt.Lookup:
 			t.lookup(a.Ref, a.Of.Host)
-		case Send:
+		case hunt.Send:
 			if err := t.endpointOf(a.Assoc).Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID)}); err != nil {
 				sendFailed(a.Assoc, err)
 			}
-		case Close:
+		case hunt.Close:
 			if a.Abort {
 				t.endpointOf(a.Assoc).Abort(a.Assoc)
 			} else {
@@ -146,7 +173,7 @@ func (t *Transport) Close() error {
 	t.once.Do(func() {
 		t.end()
 		if t.hear != nil {
-			err = t.hear.close()
+			err = t.hear.Close()
 		}
 		err = errors.Join(err, t.closeBindings(), t.stop())
 		t.wg.Wait()

@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"errors"
@@ -22,14 +22,14 @@ func (x *hunter) found(ref uint64, list ...string) {
 }
 
 func (x *hunter) begin() {
-	x.h.Begin(x.now, Registrar{}, nil)
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.collect()
 }
 
 // TestHuntName: a name is looked up in its turn, and its addresses take its
 // place, before those of the next registrar.
 func TestHuntName(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org:4000/9900", "10.0.0.9")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org:4000/9900", "10.0.0.9")})
 	x.begin()
 	x.want("0s lookup 1 r.example.org:4000/9900")
 	x.until(100 * time.Millisecond)
@@ -42,7 +42,7 @@ func TestHuntName(t *testing.T) {
 
 // TestHuntNameSlow: the other registrars do not wait for a lookup.
 func TestHuntNameSlow(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org", "10.0.0.9")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org", "10.0.0.9")})
 	x.begin()
 	x.until(time.Second)
 	x.up(2)
@@ -54,13 +54,13 @@ func TestHuntNameSlow(t *testing.T) {
 // TestHuntNameFails: a lookup that fails is a registrar that does not answer,
 // and is made anew in each round.
 func TestHuntNameFails(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.h.Found(x.now, 1, nil, errors.New("no such host"))
 	x.until(500 * time.Millisecond)
 	x.want("0s lookup 1 r.example.org:3863", "500ms lookup 2 r.example.org:3863")
 	x.h.Found(x.now, 2, nil, nil)
-	err := &UnreachableError{Attempts: x.h.Report()}
+	err := &rserpool.UnreachableError{Attempts: x.h.Report()}
 	if want := "no registrar could be reached: r.example.org:3863: cannot look up its name: the name has no address"; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
@@ -71,7 +71,7 @@ func TestHuntNameFails(t *testing.T) {
 	x.until(1500 * time.Millisecond)
 	x.found(3, "10.0.0.1")
 	x.down(4)
-	err = &UnreachableError{Attempts: x.h.Report()}
+	err = &rserpool.UnreachableError{Attempts: x.h.Report()}
 	if want := "no registrar could be reached: r.example.org (10.0.0.1:3863): refused"; err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
@@ -79,7 +79,7 @@ func TestHuntNameFails(t *testing.T) {
 
 // TestHuntNameSilent: a lookup without a result ends with T5-Serverhunt.
 func TestHuntNameSilent(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.until(11 * time.Second)
 	x.want("0s lookup 1 r.example.org:3863", "10s lookup 2 r.example.org:3863")
@@ -88,14 +88,14 @@ func TestHuntNameSilent(t *testing.T) {
 // TestHuntNameChanges: a name that stands for another address is called there
 // in the next hunt.
 func TestHuntNameChanges(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.found(1, "10.0.0.1")
 	x.up(2)
 	x.h.Settled()
 	news := x.h.News()
 	x.log = nil
-	at := Registrar{Host: "r.example.org", Port: 3863, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}
+	at := rserpool.Registrar{Host: "r.example.org", Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
 	x.h.Begin(x.now, at, errors.New("gone"))
 	x.collect()
 	x.found(3, "10.0.0.2", "10.0.0.1")
@@ -109,8 +109,8 @@ func TestHuntNameChanges(t *testing.T) {
 // TestHuntNameFailedOne: of a name's addresses the one that has just failed is
 // tried last, after the other registrars.
 func TestHuntNameFailedOne(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.9", "r.example.org")})
-	at := Registrar{Host: "r.example.org", Port: 3863, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}}
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.9", "r.example.org")})
+	at := rserpool.Registrar{Host: "r.example.org", Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
 	x.h.Begin(x.now, at, errors.New("gone"))
 	x.collect()
 	x.found(1, "10.0.0.1", "10.0.0.2")
@@ -120,7 +120,7 @@ func TestHuntNameFailedOne(t *testing.T) {
 
 // TestHuntNameTwice: what a name and others have in common is tried once.
 func TestHuntNameTwice(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "r.example.org", "10.0.0.2")})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "r.example.org", "10.0.0.2")})
 	x.begin()
 	x.until(300 * time.Millisecond)
 	x.found(2, "10.0.0.1", "10.0.0.2")
@@ -135,7 +135,7 @@ func TestHuntNameTwice(t *testing.T) {
 
 // TestHuntNameAndAnnounce: an announce does not have a name looked up again.
 func TestHuntNameAndAnnounce(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.found(1, "10.0.0.1")
 	m := &asap.ServerAnnounce{Server: 1, Transports: []rserpool.Transport{{Type: rserpool.SCTP, Port: 3863, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}}
@@ -153,7 +153,7 @@ func TestHuntNameAndAnnounce(t *testing.T) {
 // TestHuntAlternatives: the other addresses of a name are alternatives, the
 // name itself is none.
 func TestHuntAlternatives(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("r.example.org")})
+	x := newHunter(t, Config{Registrars: registrars("r.example.org")})
 	x.begin()
 	x.found(1, "10.0.0.1")
 	at, _ := x.h.Up(2)
@@ -171,7 +171,7 @@ func TestHuntAlternatives(t *testing.T) {
 
 // TestHuntBeginAt: the registrar named is tried first, known or not.
 func TestHuntBeginAt(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3")})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3")})
 	x.h.BeginAt(x.now, registrars("10.0.0.3")[0])
 	x.until(500 * time.Millisecond)
 	x.want("0s connect 1 10.0.0.3:3863", "300ms connect 2 10.0.0.1:3863")
@@ -183,7 +183,7 @@ func TestHuntBeginAt(t *testing.T) {
 // TestHuntRestart: attempts from a former address are made anew; a lookup goes
 // on; a pause ends.
 func TestHuntRestart(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "r.example.org", "10.0.0.2")})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "r.example.org", "10.0.0.2")})
 	x.begin()
 	x.until(500 * time.Millisecond)
 	x.h.Restart(x.now)

@@ -1,6 +1,9 @@
-package endpoint
+package hunt
 
-import "github.com/rserpool/coredns-rserpool/internal/sctp"
+import (
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Action is what an endpoint's core wants done: one of the types below.
 type Action interface{ action() }
@@ -9,14 +12,14 @@ type Action interface{ action() }
 // calling the core with Ref before it hands on any other event.
 type Connect struct {
 	Ref uint64
-	To  Registrar
+	To  rserpool.Registrar
 }
 
 // Lookup looks up the addresses of a registrar that is given by its name. The
 // performer calls the core with Ref and the result, later on, in bounded time.
 type Lookup struct {
 	Ref uint64
-	Of  Registrar
+	Of  rserpool.Registrar
 }
 
 // Send a message on an association. Data is the performer's from now on. If it

@@ -1,4 +1,4 @@
-package endpoint
+package hunt
 
 import (
 	"errors"
@@ -25,21 +25,17 @@ type hunter struct {
 	log   []string
 }
 
-func newHunter(t *testing.T, cfg HuntConfig) *hunter {
+func newHunter(t *testing.T, cfg Config) *hunter {
 	start := time.Unix(1_000_000, 0)
-	return &hunter{t: t, h: NewHunt(cfg), start: start, now: start}
+	return &hunter{t: t, h: New(cfg), start: start, now: start}
 }
 
-func registrars(list ...string) []Registrar {
-	var all []Registrar
+func registrars(list ...string) []rserpool.Registrar {
+	var all []rserpool.Registrar
 	for _, s := range list {
-		r, err := ParseRegistrar(s)
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, r)
+		all = append(all, rserpool.MustParseRegistrar(s))
 	}
-	return all
+	return withPort(all)
 }
 
 // collect writes down the actions so far.
@@ -106,8 +102,8 @@ func (x *hunter) want(lines ...string) {
 }
 
 func TestHuntHeadStart(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(time.Second)
 	// SH1: no more than three.
 	x.h.Tick(x.now)
@@ -125,8 +121,8 @@ func TestHuntHeadStart(t *testing.T) {
 }
 
 func TestHuntFirstAnswers(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2")})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2")})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(10 * time.Millisecond)
 	x.up(1)
 	x.until(time.Minute)
@@ -136,7 +132,7 @@ func TestHuntFirstAnswers(t *testing.T) {
 }
 
 func TestHuntFailedOneIsLast(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3")})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3")})
 	x.h.Begin(x.now, registrars("10.0.0.2")[0], errors.New("gone"))
 	x.until(time.Second)
 	x.want("0s connect 1 10.0.0.3:3863", "300ms connect 2 10.0.0.1:3863", "600ms connect 3 10.0.0.2:3863")
@@ -145,11 +141,11 @@ func TestHuntFailedOneIsLast(t *testing.T) {
 // TestHuntT5: SH5. Silent registrars: T5-Serverhunt doubles up to RETRAN-MAX,
 // each time with the next set.
 func TestHuntT5(t *testing.T) {
-	x := newHunter(t, HuntConfig{
+	x := newHunter(t, Config{
 		Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"),
 		ServerHunt: 10 * time.Second, RetranMax: 30 * time.Second, HeadStart: time.Second,
 	})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(75 * time.Second)
 	x.want(
 		"0s connect 1 10.0.0.1:3863", "1s connect 2 10.0.0.2:3863", "2s connect 3 10.0.0.3:3863",
@@ -164,7 +160,7 @@ func TestHuntT5(t *testing.T) {
 	// SH3: T5 is at its initial value again.
 	x.up(8)
 	x.h.Settled()
-	x.h.Begin(x.now, Registrar{}, nil)
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(86 * time.Second)
 	if got := x.log[len(x.log)-1]; !strings.HasPrefix(got, "1m25s connect") {
 		t.Errorf("after success the next set is tried at %q, want 1m25s", got)
@@ -174,8 +170,8 @@ func TestHuntT5(t *testing.T) {
 // TestHuntAllRefuse: registrars that refuse at once are tried again after
 // pauses that grow, and the report says what happened.
 func TestHuntAllRefuse(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1", "10.0.0.2"), RetranMax: 3 * time.Second})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2"), RetranMax: 3 * time.Second})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	var at []time.Duration
 	for i := range 5 {
 		for !slices.ContainsFunc(x.log, func(s string) bool { return strings.Contains(s, fmt.Sprintf("connect %d ", 2*i+1)) }) {
@@ -194,7 +190,7 @@ func TestHuntAllRefuse(t *testing.T) {
 	if d := cmp.Diff(want, at); d != "" {
 		t.Errorf("rounds began (-want +got):\n%s", d)
 	}
-	err := &UnreachableError{Attempts: x.h.Report()}
+	err := &rserpool.UnreachableError{Attempts: x.h.Report()}
 	if want := "no registrar could be reached: 10.0.0.1:3863: refused; 10.0.0.2:3863: refused"; err.Error() != want {
 		t.Errorf("report\n%v, want\n%v", err, want)
 	}
@@ -206,7 +202,7 @@ func TestHuntAllRefuse(t *testing.T) {
 // TestHuntDoesNotSpin: a registrar that takes associations and ends them at
 // once is not called without end.
 func TestHuntDoesNotSpin(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1")})
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1")})
 	connects := 0
 	for x.now.Sub(x.start) < 10*time.Second {
 		x.h.Begin(x.now, registrars("10.0.0.1")[0], errors.New("aborted"))
@@ -237,8 +233,8 @@ func announce(t *testing.T, m *asap.ServerAnnounce) []byte {
 // TestAnnounced: the managed list of RFC 5352, Section 3.6.
 func TestAnnounced(t *testing.T) {
 	at := netip.MustParseAddrPort
-	x := newHunter(t, HuntConfig{Outdate: 5 * time.Second, HeadStart: time.Second})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{Outdate: 5 * time.Second, HeadStart: time.Second})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(2 * time.Second)
 	x.want()
 	// Without transports: the source address and the registered port.
@@ -267,7 +263,7 @@ func TestAnnounced(t *testing.T) {
 	x.want()
 	// T7-ENRPoutdate: server 2 has not been heard for 5 s.
 	x.until(8 * time.Second)
-	if d := cmp.Diff(registrars("10.0.0.1"), x.h.known.list(x.now), cmp.Comparer(Registrar.equal)); d != "" {
+	if d := cmp.Diff(registrars("10.0.0.1"), x.h.known.list(x.now), cmp.Comparer(rserpool.Registrar.Equal)); d != "" {
 		t.Errorf("list after T7 (-want +got):\n%s", d)
 	}
 	x.until(12 * time.Second)
@@ -280,7 +276,7 @@ func TestAnnounced(t *testing.T) {
 // neither of them out of the list, nor comes before the address that they are at,
 // and the list does not change from announce to announce.
 func TestAnnouncedSharedAddress(t *testing.T) {
-	x := newHunter(t, HuntConfig{})
+	x := newHunter(t, Config{})
 	hear := func(server rserpool.ServerID, from string, addrs ...string) {
 		tr := rserpool.Transport{Type: rserpool.SCTP, Port: 3863}
 		for _, a := range addrs {
@@ -309,15 +305,15 @@ func TestAnnouncedSharedAddress(t *testing.T) {
 // TestAnnouncedOtherPort: RSPLIB announces from the port of its ASAP, which
 // need not be the registered one. Both are tried.
 func TestAnnouncedOtherPort(t *testing.T) {
-	x := newHunter(t, HuntConfig{HeadStart: time.Second})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{HeadStart: time.Second})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.1:40000"), announce(t, &asap.ServerAnnounce{Server: 1}))
 	x.until(time.Second)
 	x.want("0s connect 1 10.0.0.1:3863", "1s connect 2 10.0.0.1:40000")
 }
 
 func TestAnnouncedIsBounded(t *testing.T) {
-	x := newHunter(t, HuntConfig{})
+	x := newHunter(t, Config{})
 	for i := range 1000 {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 3863)
 		_ = x.h.Announced(x.now, from, announce(t, &asap.ServerAnnounce{Server: rserpool.ServerID(i)}))
@@ -328,7 +324,7 @@ func TestAnnouncedIsBounded(t *testing.T) {
 }
 
 func TestAnnouncedUnfit(t *testing.T) {
-	x := newHunter(t, HuntConfig{})
+	x := newHunter(t, Config{})
 	from := netip.MustParseAddrPort("10.0.0.1:3863")
 	ka, _ := (&asap.EndpointKeepAlive{Handle: "x"}).Append(nil)
 	for name, data := range map[string][]byte{"empty": {}, "garbage": {1, 2, 3}, "other message": ka} {
@@ -343,87 +339,24 @@ func TestAnnouncedUnfit(t *testing.T) {
 
 // TestHuntNoneKnown: without any registrar the hunt waits and counts rounds.
 func TestHuntNoneKnown(t *testing.T) {
-	x := newHunter(t, HuntConfig{})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(29 * time.Second)
 	if x.h.Rounds() != 1 {
 		t.Errorf("%d rounds after 29 s, want 1", x.h.Rounds())
 	}
 	x.want()
-	if got := (&UnreachableError{Attempts: x.h.Report()}).Error(); !strings.Contains(got, "no registrar is known") {
+	if got := (&rserpool.UnreachableError{Attempts: x.h.Report()}).Error(); !strings.Contains(got, "no registrar is known") {
 		t.Errorf("error %q", got)
 	}
 }
 
 func TestHuntStopWhileConnecting(t *testing.T) {
-	x := newHunter(t, HuntConfig{Registrars: registrars("10.0.0.1")})
-	x.h.Begin(x.now, Registrar{}, nil)
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1")})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	a := x.h.Take()[0].(Connect)
 	x.h.Stop()
 	x.h.Connecting(x.now, a.Ref, 7, nil)
 	x.collect()
 	x.want("0s close 7")
-}
-
-// TestParseRegistrarZone: the zone of a link-local address ends at the bracket.
-func TestParseRegistrarZone(t *testing.T) {
-	r, err := ParseRegistrar("[fe80::1%eth0]:4000/9900")
-	if want := netip.MustParseAddrPort("[fe80::1%eth0]:4000"); err != nil || len(r.Addrs) != 1 || r.Addrs[0] != want || r.EncapPort != 9900 {
-		t.Errorf("got %+v, %v, want %v", r, err, want)
-	}
-}
-
-func TestParseRegistrar(t *testing.T) {
-	for _, c := range []struct {
-		in, want, err string
-	}{
-		{in: "192.0.2.1", want: "192.0.2.1:3863"},
-		{in: "192.0.2.1:4000", want: "192.0.2.1:4000"},
-		{in: "2001:db8::1", want: "[2001:db8::1]:3863"},
-		{in: "fd98:1::53", want: "[fd98:1::53]:3863"},
-		{in: "abcd::", want: "[abcd::]:3863"},
-		{in: "[2001:db8::1]", want: "[2001:db8::1]:3863"},
-		{in: "[2001:db8::1]:4000", want: "[2001:db8::1]:4000"},
-		{in: "::ffff:192.0.2.1", want: "192.0.2.1:3863"},
-		{in: "192.0.2.1:4000,2001:db8::1", want: "192.0.2.1:4000,[2001:db8::1]:4000"},
-		{in: "192.0.2.1/9900", want: "192.0.2.1:3863/9900"},
-		{in: "192.0.2.1:4000/9899", want: "192.0.2.1:4000"},
-		{in: "192.0.2.1/0", err: "UDP port"},
-		{in: "192.0.2.1/x", err: "UDP port"},
-		{in: "192.0.2.1:4000,192.0.2.2:5000", err: "same port"},
-		{in: "192.0.2.1:0", err: "is not ADDRESS"},
-		{in: "", err: "is not ADDRESS"},
-		{in: "example.org", want: "example.org:3863"},
-		{in: "my_registrar.:4000/9900", want: "my_registrar.:4000/9900"},
-		{in: "example.org:http", err: "not a port"},
-		{in: "example.org:", err: "not a port"},
-		{in: "192.0.2.300", err: "is not ADDRESS"},
-		{in: "a b", err: "is not ADDRESS"},
-		{in: "example.org,192.0.2.1", err: "is not ADDRESS"},
-		{in: "192.0.2.1:99999", err: "is not ADDRESS"},
-	} {
-		t.Run(c.in, func(t *testing.T) {
-			r, err := ParseRegistrar(c.in)
-			if c.err != "" {
-				if err == nil || !strings.Contains(err.Error(), c.err) {
-					t.Errorf("error %v, want one with %q", err, c.err)
-				}
-				return
-			}
-			if err != nil || r.String() != c.want {
-				t.Errorf("got %v, %v, want %s", r, err, c.want)
-			}
-		})
-	}
-}
-
-func TestLocalToward(t *testing.T) {
-	addrs, err := LocalToward(registrars("127.0.0.1", "127.0.0.1:4000"))
-	if want := []netip.Addr{netip.MustParseAddr("127.0.0.1")}; err != nil || !slices.Equal(addrs, want) {
-		t.Errorf("toward loopback: %v, %v, want %v", addrs, err, want)
-	}
-	// Where nobody is known to be reached, there is nothing to be said.
-	if addrs, err := LocalToward(registrars("registrar.example.org")); !errors.Is(err, ErrNoLocalAddr) {
-		t.Errorf("toward a name: %v, %v, want ErrNoLocalAddr", addrs, err)
-	}
 }

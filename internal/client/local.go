@@ -1,4 +1,4 @@
-package endpoint
+package client
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // ErrNoLocalAddr says that this machine has no address to be reached at.
@@ -23,12 +24,12 @@ var ErrNoLocalAddr = errors.New("this machine has no address toward a registrar"
 //
 // A pool element that is told no address registers these (RFC 5352, Section
 // 3.1, R1).
-func LocalToward(registrars []Registrar) ([]netip.Addr, error) {
+func LocalToward(registrars []rserpool.Registrar) ([]netip.Addr, error) {
 	var all []netip.Addr
 	var errs []error
 	for _, r := range registrars {
 		for _, to := range r.Addrs {
-			a, err := localToward(to.Addr().Unmap())
+			a, err := localToward(to.Unmap())
 			if err != nil {
 				errs = append(errs, err)
 				continue

@@ -1,4 +1,4 @@
-package endpoint
+package client
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // binding is an SCTP endpoint on some addresses. One that another has replaced
@@ -71,7 +72,7 @@ func notYet(err error, local []netip.AddrPort) bool {
 }
 
 // connect starts an association.
-func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
+func (t *Transport) connect(to rserpool.Registrar) (sctp.AssocID, error) {
 	if err := t.routed(to); err != nil {
 		return 0, err
 	}
@@ -86,7 +87,7 @@ func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
 	}
 	t.mu.Lock() // so that Down does not overtake
 	defer t.mu.Unlock()
-	id := t.now.Connect(sctp.Dest{Addrs: to.Addrs, Kind: carrier, EncapPort: to.EncapPort})
+	id := t.now.Connect(sctp.Dest{Addrs: to.AddrPorts(), Kind: carrier, EncapPort: to.EncapPort})
 	if id != 0 {
 		t.now.assocs[id] = struct{}{}
 	}
@@ -95,13 +96,13 @@ func (t *Transport) connect(to Registrar) (sctp.AssocID, error) {
 
 // routed says why no packet can be sent to any address of the registrar, nil if
 // one can. SCTP itself would send again and again, and report no answer.
-func (t *Transport) routed(to Registrar) error {
+func (t *Transport) routed(to rserpool.Registrar) error {
 	if t.cfg.Listen != nil || len(t.cfg.Local) > 0 {
 		return nil // not the machine's network, or routes may depend on the address
 	}
 	var first error
 	for _, a := range to.Addrs {
-		_, err := localaddr.Source(a.Addr())
+		_, err := localaddr.Source(a)
 		if err == nil {
 			return nil
 		}
@@ -113,11 +114,11 @@ func (t *Transport) routed(to Registrar) error {
 }
 
 // late binds what could not be bound before, or says why it cannot.
-func (t *Transport) late(to Registrar) error {
+func (t *Transport) late(to rserpool.Registrar) error {
 	if !t.cfg.Unbound {
 		return t.Bind(t.cfg.Local)
 	}
-	if _, err := LocalToward([]Registrar{to}); err != nil {
+	if _, err := LocalToward([]rserpool.Registrar{to}); err != nil {
 		return err
 	}
 	return ErrNoLocalAddr

@@ -1,0 +1,85 @@
+package rserpool
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrClosed says that the element, user or registrar has been closed.
+var ErrClosed = errors.New("this element, user or registrar is closed")
+
+// Attempt is what became of trying one registrar.
+type Attempt struct {
+	Registrar Registrar
+	// Since is when the attempt began.
+	Since time.Time
+	// Err is why it failed, nil while it has not.
+	Err error
+}
+
+// UnreachableError says that no registrar could be reached, and what became
+// of each that was tried.
+type UnreachableError struct {
+	// Attempts has the registrars tried, in their order. It is empty where
+	// none is known.
+	Attempts []Attempt
+	// Cause is why the hunt was ended, such as a context's error; nil if all
+	// attempts had failed by themselves.
+	Cause error
+}
+
+// Error lists the registrars with the reason for each.
+func (e *UnreachableError) Error() string {
+	if len(e.Attempts) == 0 {
+		return "no registrar is known: none is configured, and none has announced itself"
+	}
+	parts := make([]string, len(e.Attempts))
+	for i, a := range e.Attempts {
+		why := "no answer"
+		if a.Err != nil {
+			why = a.Err.Error()
+		}
+		parts[i] = a.Registrar.describe() + ": " + why
+	}
+	what := "no registrar could be reached: "
+	if slices.ContainsFunc(e.Attempts, Attempt.refused) {
+		what = "no registrar accepts the registration: "
+	}
+	return what + strings.Join(parts, "; ")
+}
+
+// AllRefused reports whether each of the registrars was reached, and has refused.
+func (e *UnreachableError) AllRefused() bool {
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a Attempt) bool { return !a.refused() })
+}
+
+// refused reports whether the registrar was reached and has refused. Then Err has
+// a method Refused that says so.
+func (a Attempt) refused() bool {
+	var r interface{ Refused() bool }
+	return errors.As(a.Err, &r) && r.Refused()
+}
+
+// Unwrap gives Cause and the errors of the attempts.
+func (e *UnreachableError) Unwrap() []error {
+	var errs []error
+	if e.Cause != nil {
+		errs = append(errs, e.Cause)
+	}
+	for _, a := range e.Attempts {
+		if a.Err != nil {
+			errs = append(errs, a.Err)
+		}
+	}
+	return errs
+}
+
+// describe gives the address and the name that it comes from.
+func (r Registrar) describe() string {
+	if r.Host == "" || len(r.Addrs) == 0 {
+		return r.String()
+	}
+	return r.Host + " (" + r.String() + ")"
+}
