@@ -2,12 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,9 +23,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
 	"go.uber.org/goleak"
 )
@@ -67,38 +67,30 @@ func registryAt(t *testing.T, port, encap uint16) *registry {
 			KeepAliveInterval: 500 * time.Millisecond,
 		}},
 		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
-		Transport: sctp.UDP,
-		Encap:     encap,
-		Logf: func(warn bool, text string) {
-			if warn {
-				t.Logf("registrar: %s", text)
-			}
-		},
+		Via:       rserpool.ViaUDP,
+		EncapPort: encap,
+		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }
 
 func startRegistry(t *testing.T, cfg host.Config) *registry {
 	t.Helper()
+	cfg.CloseTimeout = time.Second
 	var h *host.Host
 	eventually(t, "the former registrar has left its ports", func() bool {
 		var err error
-		if h, err = host.New(cfg); err == nil {
-			err = h.Start()
-		}
-		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+		if h, err = host.Open(cfg); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
 			t.Fatal(err)
 		}
 		return err == nil
 	})
-	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], cfg.Encap)}
+	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], cfg.EncapPort)}
 	t.Cleanup(r.close)
 	return r
 }
 
 func (r *registry) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = r.Close(ctx)
+	_ = r.Close()
 }
 
 // portsGiven counts the ports that freePort has looked at.

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // gap runs f, and tells for how long at a time a pool was empty at a registrar
@@ -88,9 +88,9 @@ func TestRegisterWakes(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
 	r := startRegistry(t, host.Config{
-		Config:    registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
-		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
-		Transport: sctp.UDP, Encap: port,
+		Config: registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
+		ASAP:   []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
+		Via:    rserpool.ViaUDP, EncapPort: port,
 	})
 	p := startRSP(t, register(r, "--id", "8")...)
 	r.has(t, "web", 1)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -28,15 +28,15 @@ func newENRPRegistry(t *testing.T, other *registry) *registry {
 		Config: registrar.Config{Timers: registrar.Timers{
 			PeerHeartbeat: 300 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
 		}},
-		ASAP: at(port), ENRP: at(enrpPort), Encap: port, Transport: sctp.UDP,
-		Logf: func(_ bool, text string) { t.Logf("registrar: %s", text) },
+		ASAP: at(port), ENRP: at(enrpPort), EncapPort: port, Via: rserpool.ViaUDP,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if other != nil {
 		r, err := rserpool.ParseRegistrar(other.enrp)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Peers, cfg.PeerEncap = r.AddrPorts(), r.EncapPort
+		cfg.Peers, cfg.PeerEncapPort = r.AddrPorts(), r.EncapPort
 	}
 	r := startRegistry(t, cfg)
 	r.enrp = fmt.Sprintf("127.0.0.1:%d/%d", enrpPort, port)

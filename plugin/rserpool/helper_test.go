@@ -42,7 +42,7 @@ func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
 
-func (f *fakeRegistrar) Close(context.Context) error { return nil }
+func (f *fakeRegistrar) Close() error { return nil }
 
 // fakes are registrars without network, by where they serve.
 type fakes map[string]*fakeRegistrar
@@ -156,7 +156,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, nameserver{}),
+	cmp.AllowUnexported(config{}, nameserver{}, host.Config{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -242,7 +242,7 @@ func (cfg *config) parseEncap(args []string) error {
 	if err := parseInt(&port, args[0], 1, 65535); err != nil {
 		return err
 	}
-	cfg.options.Encap = uint16(port)
+	cfg.options.EncapPort = uint16(port)
 	return nil
 }
 

@@ -25,11 +25,11 @@ func init() {
 
 // openHost starts a registrar on the machine's network.
 func openHost(cfg host.Config) (registrars.Registrar, error) {
-	h, err := host.New(cfg)
+	h, err := host.Open(cfg)
 	if err != nil {
 		return nil, err // not h: it would be a Registrar that is not nil
 	}
-	return h, h.Start()
+	return h, nil
 }
 
 // setup reads one directive and has its registrar started with the instance.

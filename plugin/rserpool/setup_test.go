@@ -9,8 +9,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestParse(t *testing.T) {
@@ -37,9 +37,9 @@ func TestParse(t *testing.T) {
 			c.options.Peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
 		}},
 		{"transport auto", "transport auto", func(c *config) {}},
-		{"transport kernel", "transport kernel", func(c *config) { c.options.Transport = sctp.Kernel }},
-		{"transport udp", "transport udp", func(c *config) { c.options.Transport = sctp.UDP }},
-		{"encap", "encap 9900", func(c *config) { c.options.Encap = 9900 }},
+		{"transport kernel", "transport kernel", func(c *config) { c.options.Via = rserpool.ViaKernel }},
+		{"transport udp", "transport udp", func(c *config) { c.options.Via = rserpool.ViaUDP }},
+		{"encap", "encap 9900", func(c *config) { c.options.EncapPort = 9900 }},
 		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
 		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},
 		{"announce", "announce", func(c *config) { c.options.AnnounceGroup = addrPorts("224.0.1.185:3863")[0] }},

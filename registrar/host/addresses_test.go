@@ -13,7 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 )
 
-// moving is a Network on a machine whose addresses change.
+// moving is a network on a machine whose addresses change.
 type moving struct {
 	memory
 	mu    sync.Mutex
@@ -57,14 +57,11 @@ func TestAddressesChange(t *testing.T) {
 		m.move("127.0.0.1")
 		l := new(log)
 		at := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:3863")}
-		h, err := New(Config{ASAP: at, Network: func() (Network, error) { return m, nil }, Logf: l.logf})
-		if err == nil {
-			err = h.Start()
-		}
+		h, err := Open(Config{ASAP: at, network: func() (network, error) { return m, nil }, Logger: l.logger()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer h.Close(t.Context())
+		defer closeNow(t, h)
 		for _, tt := range []struct {
 			now  []string
 			want string

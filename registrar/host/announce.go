@@ -32,7 +32,7 @@ func (l *loop) join(addr netip.AddrPort, enrp bool) error {
 		case l.inbound <- registrar.Announced{From: from, Data: datagram, ENRP: enrp}:
 		case <-l.quit:
 		}
-	}, l.h.cfg.Logf)
+	}, l.h.log.add)
 	if err != nil {
 		return err
 	}

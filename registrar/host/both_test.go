@@ -16,7 +16,7 @@ import (
 // reports elements, does the latter over an association of its own.
 func TestElementAndUser(t *testing.T) {
 	h := loopbackHost(t)
-	registrars := []string{fmt.Sprintf("%v/%d", h.LocalAddrs()[0], h.cfg.Encap)}
+	registrars := []string{fmt.Sprintf("%v/%d", h.LocalAddrs()[0], h.cfg.EncapPort)}
 	var closing atomic.Bool
 	e, err := pe.Open(pe.Config{
 		Pool:       "p",

@@ -18,15 +18,15 @@ import (
 func enrpHost(t *testing.T, encap uint16, peer *Host) *Host {
 	t.Helper()
 	return loopbackHost(t, func(c *Config) {
-		c.Encap = encap
+		c.EncapPort = encap
 		c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 		c.Timers = registrar.Timers{
 			PeerHeartbeat: 300 * time.Millisecond, KeepAliveInterval: 100 * time.Millisecond, MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond,
 		}
 		if peer != nil {
-			c.Peers, c.PeerEncap = peer.ENRPAddrs(), peer.cfg.Encap
+			c.Peers, c.PeerEncapPort = peer.ENRPAddrs(), peer.cfg.EncapPort
 		}
-		c.Logf = func(_ bool, text string) { t.Log(text) }
+		c.Logger = logTo(func(_ bool, text string) { t.Log(text) })
 	})
 }
 
@@ -55,7 +55,7 @@ func TestPeers(t *testing.T) {
 	t.Cleanup(func() { _ = stack.Close() })
 	register := func(h *Host, id uint32) *peer {
 		pe := newPeer(t, stack, "127.0.0.1:0")
-		pe.assoc = pe.Connect(sctp.Dest{Addrs: h.LocalAddrs(), Kind: sctp.UDP, EncapPort: h.cfg.Encap})
+		pe.assoc = pe.Connect(sctp.Dest{Addrs: h.LocalAddrs(), Kind: sctp.UDP, EncapPort: h.cfg.EncapPort})
 		pe.sendSoon(registration("p", id, "127.0.0.1"))
 		if m := last[*asap.RegistrationResponse](pe); m.Reject {
 			t.Fatalf("registration is refused: %v", m.Causes)
@@ -83,7 +83,7 @@ func TestPeers(t *testing.T) {
 	_ = gone.Close()
 	eventually(t, "the element is gone from both", func() bool { return has(first, 1)() && has(second, 1)() })
 	eventually(t, "a peer is counted", func() bool { return first.Stats().Peers[registrar.PeerActive] == 1 })
-	_ = first.Close(t.Context())
+	_ = first.Close()
 	eventually(t, "the second registrar is alone", func() bool {
 		s := second.Stats()
 		return s.Peers == [len(s.Peers)]uint64{} && s.Foreign == 0
@@ -103,18 +103,18 @@ func TestTwins(t *testing.T) {
 	var told [2]atomic.Int32
 	start := func(i int, peer *Host) *Host {
 		return loopbackHost(t, func(c *Config) {
-			c.Encap, c.ServerID = freeUDPPort(t), 7
+			c.EncapPort, c.ServerID = freeUDPPort(t), 7
 			c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 			c.Timers = registrar.Timers{PeerHeartbeat: 300 * time.Millisecond, PeerCallGap: 100 * time.Millisecond, MaxTimeNoResponse: 300 * time.Millisecond}
 			if peer != nil {
-				c.Peers, c.PeerEncap = peer.ENRPAddrs(), peer.cfg.Encap
+				c.Peers, c.PeerEncapPort = peer.ENRPAddrs(), peer.cfg.EncapPort
 			}
-			c.Logf = func(_ bool, text string) {
+			c.Logger = logTo(func(_ bool, text string) {
 				t.Log(text)
 				if strings.Contains(text, "has our server identifier 00000007") {
 					told[i].Add(1)
 				}
-			}
+			})
 		})
 	}
 	first := start(0, nil)
@@ -128,7 +128,7 @@ func TestTwins(t *testing.T) {
 		s := first.Stats()
 		return s.Ignored.Sender >= calls && s.Twins >= calls
 	})
-	_ = first.Close(t.Context())
+	_ = first.Close()
 	eventually(t, "the second one is ready", second.Ready)
 }
 
@@ -145,7 +145,7 @@ func TestENRPConfig(t *testing.T) {
 		{"peer without port", Config{Config: registrar.Config{Peers: peerAddrs("127.0.0.2:0")}}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, err := New(tt.cfg)
+			h, err := newHost(tt.cfg)
 			switch {
 			case tt.want == "" && err == nil:
 				t.Error("no error")

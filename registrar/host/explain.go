@@ -18,5 +18,5 @@ func (h *Host) explain(protocol string, at []netip.AddrPort, err error) error {
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 		hint = ": this needs privileges that the process does not have; choose a port above 1023"
 	}
-	return fmt.Errorf("registrar cannot serve %s at %v (UDP encapsulation port %d): %w%s", protocol, at, h.cfg.Encap, err, hint)
+	return fmt.Errorf("registrar cannot serve %s at %v (UDP encapsulation port %d): %w%s", protocol, at, h.cfg.EncapPort, err, hint)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -21,7 +22,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// memory is a Network in memory that several hosts can share.
+// memory is a network in memory that several hosts can share.
 type memory struct{ *sctptest.Network }
 
 func (memory) Close() error { return nil }
@@ -32,10 +33,27 @@ type log struct {
 	lines []string
 }
 
-func (l *log) logf(_ bool, text string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, text)
+// logger has the lines collected.
+func (l *log) logger() *slog.Logger {
+	return logTo(func(_ bool, text string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lines = append(l.lines, text)
+	})
+}
+
+// logTo calls f with each line.
+func logTo(f func(warn bool, text string)) *slog.Logger { return slog.New(logFunc(f)) }
+
+type logFunc func(warn bool, text string)
+
+func (logFunc) Enabled(context.Context, slog.Level) bool { return true }
+func (f logFunc) WithAttrs([]slog.Attr) slog.Handler     { return f }
+func (f logFunc) WithGroup(string) slog.Handler          { return f }
+
+func (f logFunc) Handle(_ context.Context, r slog.Record) error {
+	f(r.Level >= slog.LevelWarn, r.Message)
+	return nil
 }
 
 func (l *log) String() string {
@@ -50,24 +68,25 @@ const hostAddr = "10.0.0.9:3863"
 func memoryHost(t *testing.T, nw *sctptest.Network) (*Host, *log) {
 	t.Helper()
 	l := new(log)
-	h, err := New(Config{
+	h, err := Open(Config{
 		Config:  registrar.Config{ServerID: 0x10000001, Rand: rand.New(rand.NewPCG(1, 2))},
 		ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
-		Network: func() (Network, error) { return memory{nw}, nil },
-		Logf:    l.logf,
+		network: func() (network, error) { return memory{nw}, nil },
+		Logger:  l.logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { closeNow(t, h) })
 	return h, l
+}
+
+// closeNow closes without waiting for peers.
+func closeNow(t *testing.T, h *Host) {
+	h.cfg.CloseTimeout = time.Nanosecond
+	if err := h.Close(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
 }
 
 // peer is an element or a user: it notes what it receives, and acknowledges
@@ -83,7 +102,7 @@ type peer struct {
 	cond *sync.Cond
 }
 
-func newPeer(t *testing.T, nw Network, addr string) *peer {
+func newPeer(t *testing.T, nw network, addr string) *peer {
 	t.Helper()
 	p := &peer{t: t}
 	p.cond = sync.NewCond(&p.mu)
@@ -243,7 +262,7 @@ func TestCloseInGoodOrder(t *testing.T) {
 		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
 		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
 		last[*asap.RegistrationResponse](pe)
-		if err := h.Close(t.Context()); err != nil {
+		if err := h.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 		if h.Ready() {
@@ -252,11 +271,8 @@ func TestCloseInGoodOrder(t *testing.T) {
 		if h.Space().Pool("p") == nil {
 			t.Error("the handlespace is empty after Close")
 		}
-		if err := h.Close(t.Context()); err != nil {
+		if err := h.Close(); err != nil {
 			t.Errorf("second close: %v", err)
-		}
-		if err := h.Start(); !errors.Is(err, ErrClosed) {
-			t.Errorf("start after close: got %v, want ErrClosed", err)
 		}
 	})
 }
@@ -292,9 +308,8 @@ func TestCloseWhilePeerReturns(t *testing.T) {
 			time.Sleep(time.Second)
 			nw.Kill(frozen.Endpoint)
 		}()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err := h.Close(ctx); err != nil {
+		h.cfg.CloseTimeout = time.Minute
+		if err := h.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 		if ups < 2 {
@@ -304,7 +319,7 @@ func TestCloseWhilePeerReturns(t *testing.T) {
 	})
 }
 
-// A peer that does not confirm costs no more than the time that ctx leaves.
+// A peer that does not confirm costs no more than CloseTimeout.
 func TestCloseWithFrozenPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
@@ -314,10 +329,9 @@ func TestCloseWithFrozenPeer(t *testing.T) {
 		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
 		last[*asap.RegistrationResponse](pe)
 		nw.Freeze(pe.Endpoint)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
+		h.cfg.CloseTimeout = time.Second
 		start := time.Now()
-		if err := h.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.Close(); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("close: got %v, want that time is up", err)
 		}
 		if d := time.Since(start); d != time.Second {
@@ -326,22 +340,19 @@ func TestCloseWithFrozenPeer(t *testing.T) {
 	})
 }
 
-// Start can be tried again, and says what was wrong.
-func TestStartAgain(t *testing.T) {
+// Open can be tried again, and says what was wrong.
+func TestOpenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		fail := error(syscall.EADDRINUSE)
-		h, err := New(Config{
+		cfg := Config{
 			ASAP: []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
-			Network: func() (Network, error) {
+			network: func() (network, error) {
 				if fail != nil {
 					return nil, fmt.Errorf("socket: %w", fail)
 				}
 				return memory{nw}, nil
 			},
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		for _, c := range []struct {
 			err  error
@@ -353,33 +364,28 @@ func TestStartAgain(t *testing.T) {
 			{errors.New("odd"), "odd"},
 		} {
 			fail = c.err
-			err := h.Start()
+			_, err := Open(cfg)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), hostAddr) || !errors.Is(err, c.err) {
-				t.Errorf("start: got %v, want one that says %q and %s", err, c.want, hostAddr)
-			}
-			if h.Ready() || len(h.LocalAddrs()) > 0 {
-				t.Errorf("after a failed start: ready %v, at %v", h.Ready(), h.LocalAddrs())
+				t.Errorf("open: got %v, want one that says %q and %s", err, c.want, hostAddr)
 			}
 		}
 		fail = nil
 		taken := newPeer(t, memory{nw}, hostAddr)
-		if err := h.Start(); err == nil {
-			t.Error("start where something else listens: no error")
+		if _, err := Open(cfg); err == nil {
+			t.Error("open where something else listens: no error")
 		}
 		_ = taken.Close()
-		if err := h.Start(); err != nil {
-			t.Errorf("start: %v", err)
+		h, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := h.Start(); !errors.Is(err, ErrStarted) {
-			t.Errorf("second start: got %v, want ErrStarted", err)
-		}
-		if err := h.Close(t.Context()); err != nil {
+		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestOpenRefuses(t *testing.T) {
 	at := func(s ...string) (list []netip.AddrPort) {
 		for _, a := range s {
 			list = append(list, netip.MustParseAddrPort(a))
@@ -398,8 +404,10 @@ func TestNewRefuses(t *testing.T) {
 		{Config{ENRPAnnounceGroup: netip.MustParseAddrPort("10.0.0.1:9901")}, "want a multicast address"},
 		{Config{AnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1"), ENRPAnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1")}, "want two groups"},
 		{Config{Config: registrar.Config{Timers: registrar.Timers{Update: -1}}}, "timer Update"},
+		{Config{Transports: TransportLimits{HalfOpen: -1}}, "limit HalfOpen"},
+		{Config{Via: rserpool.ViaTCP}, "want auto, kernel or udp"},
 	} {
-		if _, err := New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Open(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want an error with %q", err, c.want)
 		}
 	}
@@ -419,16 +427,16 @@ func TestPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		l := new(log)
-		h, err := New(Config{
+		h, err := newHost(Config{
 			ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
-			Network: func() (Network, error) { return memory{nw}, nil },
-			Logf:    l.logf,
+			network: func() (network, error) { return memory{nw}, nil },
+			Logger:  l.logger(),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.core = brittle{h.core}
-		if err := h.Start(); err != nil {
+		if err := h.start(); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 3 {
@@ -445,7 +453,7 @@ func TestPanic(t *testing.T) {
 				t.Errorf("log line: got %q, want one line with the reason and the place", line)
 			}
 		}
-		if err := h.Close(t.Context()); err != nil {
+		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -510,7 +518,7 @@ func (c *tardy) Stats() registrar.Stats          { return registrar.Stats{} }
 // what comes later does not put it off for ever.
 func TestDeadlineAfterInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, err := New(Config{Network: func() (Network, error) { return memory{sctptest.NewNetwork()}, nil }})
+		h, err := newHost(Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -545,7 +553,7 @@ func (stuffed) Full(sctp.AssocID) bool { return true }
 // No answer is built while the send queue to a user is full. The other messages of
 // that user count.
 func TestNoAnswerWithoutRoom(t *testing.T) {
-	h, err := New(Config{Network: func() (Network, error) { return memory{sctptest.NewNetwork()}, nil }})
+	h, err := newHost(Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 )
@@ -17,7 +19,7 @@ const (
 // nobody reads: its lines wait in a queue, and those for which there is no room
 // are counted.
 type logger struct {
-	logf  func(warn bool, text string)
+	to    *slog.Logger
 	lines chan logLine
 	lost  atomic.Int64
 
@@ -29,8 +31,8 @@ type logLine struct {
 	text string
 }
 
-func newLogger(logf func(bool, string)) *logger {
-	return &logger{logf: logf, lines: make(chan logLine, logQueue)}
+func newLogger(to *slog.Logger) *logger {
+	return &logger{to: to, lines: make(chan logLine, logQueue)}
 }
 
 // add queues a line. It never waits, and may be called at any time.
@@ -69,10 +71,18 @@ func (l *logger) run(stop, ended chan struct{}) {
 }
 
 func (l *logger) write(line logLine) {
-	l.logf(line.warn, line.text)
+	l.log(line.warn, line.text)
 	if n := l.lost.Swap(0); n > 0 {
-		l.logf(true, fmt.Sprintf("%d log lines were left out: the log did not take them in time", n))
+		l.log(true, fmt.Sprintf("%d log lines were left out: the log did not take them in time", n))
 	}
+}
+
+func (l *logger) log(warn bool, text string) {
+	level := slog.LevelInfo
+	if warn {
+		level = slog.LevelWarn
+	}
+	l.to.Log(context.Background(), level, text)
 }
 
 // end writes what is left. A log that takes nothing any more keeps the

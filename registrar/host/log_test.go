@@ -20,18 +20,15 @@ func TestStuckLog(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		stuck := make(chan struct{})
 		var lines []string // its goroutine's until that has ended
-		h, err := New(Config{
+		h, err := Open(Config{
 			ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
-			Network: func() (Network, error) { return memory{nw}, nil },
-			Logf: func(_ bool, text string) {
+			network: func() (network, error) { return memory{nw}, nil },
+			Logger: logTo(func(_ bool, text string) {
 				<-stuck
 				lines = append(lines, text)
-			},
+			}),
 		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Start(); err != nil {
 			t.Fatal(err)
 		}
 		pe := newPeer(t, memory{nw}, "10.0.0.1:1")
@@ -46,7 +43,7 @@ func TestStuckLog(t *testing.T) {
 			}
 		}
 		start := time.Now()
-		if err := h.Close(t.Context()); err != nil {
+		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(start); took != logFlush {

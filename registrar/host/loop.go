@@ -31,7 +31,7 @@ const (
 // loop is a started registrar: its sockets and its goroutine.
 type loop struct {
 	h       *Host
-	network Network
+	network network
 	ep      sctp.Endpoint
 	enrp    sctp.Endpoint // nil without ENRP
 	groups  []group       // of announcements
@@ -94,19 +94,16 @@ func (l *loop) take(e registrar.Event) {
 	}
 }
 
-// start starts the goroutines.
-func (l *loop) start(serving registrar.Serving) {
-	go l.run(serving)
-}
-
-// end ends what start began: in good order until ctx is done.
-func (l *loop) end(ctx context.Context) error {
+// end ends the loop: in good order until the timeout.
+func (l *loop) end(timeout time.Duration) error {
 	close(l.stop)
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 	var err error
 	select {
 	case <-l.ended:
-	case <-ctx.Done():
-		err = ctx.Err()
+	case <-timer.C:
+		err = fmt.Errorf("not all peers have ended their associations within %v: %w", timeout, context.DeadlineExceeded)
 	}
 	close(l.quit) // lets go of the handlers, too
 	<-l.ended
@@ -242,7 +239,7 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 		if p := recover(); p != nil {
 			l.stats.Panics++
 			stack := strings.Join(strings.Fields(string(debug.Stack())), " ")
-			l.h.cfg.Logf(true, fmt.Sprintf("registrar panics at %T, please report it: %v: %s", ev, p, stack))
+			l.h.log.add(true, fmt.Sprintf("registrar panics at %T, please report it: %v: %s", ev, p, stack))
 			acts = nil
 		}
 	}()
@@ -282,7 +279,7 @@ func (l *loop) publish(now time.Time) {
 	s := l.stats
 	s.Stats = l.h.core.Stats()
 	if n, ok := l.network.(interface{ Stats() sctp.Stats }); ok {
-		s.Transport = n.Stats()
+		s.Transport = TransportStats(n.Stats())
 	}
 	for _, g := range l.groups {
 		failed := &s.AnnouncesFailed.ASAP

@@ -58,12 +58,12 @@ func TestDiscovery(t *testing.T) {
 				return loopbackHost(t, func(c *Config) {
 					c.ASAP = []netip.AddrPort{netip.MustParseAddrPort(at)}
 					c.ENRP, c.ENRPAnnounceGroup = c.ASAP, group
-					c.Encap, c.PeerEncap = encaps[i], encaps[1-i]
+					c.EncapPort, c.PeerEncapPort = encaps[i], encaps[1-i]
 					c.Timers = registrar.Timers{
 						PeerHeartbeat: 200 * time.Millisecond, KeepAliveInterval: 100 * time.Millisecond, PeerCallGap: 50 * time.Millisecond,
 						MaxTimeLastHeard: time.Second, MaxTimeNoResponse: 500 * time.Millisecond, MentorDiscovery: 500 * time.Millisecond,
 					}
-					c.Logf = func(_ bool, text string) { t.Logf("%d: %s", i, text) }
+					c.Logger = logTo(func(_ bool, text string) { t.Logf("%d: %s", i, text) })
 				})
 			}
 			active := func(h *Host, n uint64) func() bool {
@@ -91,7 +91,7 @@ func TestDiscovery(t *testing.T) {
 			has := func(h *Host) bool { _, n := h.Space().Len(); return n == 1 }
 			eventually(t, "the second has the first one's element", func() bool { return has(second) })
 
-			_ = second.Close(t.Context())
+			_ = second.Close()
 			eventually(t, "the second is gone", active(first, 0))
 			third := start(1, tt.second)
 			eventually(t, "the third is ready", third.Ready)

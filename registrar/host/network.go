@@ -1,6 +1,8 @@
 package host
 
 import (
+	"fmt"
+
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
@@ -9,11 +11,20 @@ import (
 // framing is that of ASAP over TCP.
 var framing = sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID}
 
-// newStack opens the machine's transports.
-func newStack(cfg stack.Config) (Network, error) {
-	s, err := stack.New(cfg)
+// network opens the machine's transports, or what stands for them in tests.
+func (h *Host) network() (network, error) {
+	if h.cfg.network != nil {
+		return h.cfg.network()
+	}
+	s, err := stack.New(stack.Config{
+		Only:      h.cfg.Via,
+		EncapPort: h.cfg.EncapPort,
+		Framing:   framing,
+		Limits:    sctp.Limits{Associations: h.cfg.Transports.Associations, HalfOpen: h.cfg.Transports.HalfOpen, Stalled: stalled},
+		Logf:      func(format string, args ...any) { h.log.add(false, fmt.Sprintf(format, args...)) },
+	})
 	if err != nil {
-		return nil, err // not s: it would be a Network that is not nil
+		return nil, err // not s: it would be a network that is not nil
 	}
 	return s, nil
 }

@@ -33,7 +33,7 @@ func (l *loop) perform(acts []registrar.Action) {
 				}
 			}
 		case registrar.Log:
-			l.h.cfg.Logf(a.Warn, a.Text)
+			l.h.log.add(a.Warn, a.Text)
 		}
 	}
 }
@@ -50,7 +50,7 @@ func (l *loop) connect(a registrar.Connect) {
 	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via), EncapPort: a.EncapPort}
 	peer := a.PPID == enrp.PPID
 	if peer {
-		to.EncapPort = l.h.cfg.PeerEncap
+		to.EncapPort = l.h.cfg.PeerEncapPort
 	}
 	ep := l.endpoint(peer)
 	id := registrar.AssocID(ep.Connect(to))

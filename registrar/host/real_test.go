@@ -13,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // loopbackHost is a started Host on real sockets of the loopback.
@@ -20,20 +21,17 @@ func loopbackHost(t *testing.T, change ...func(*Config)) *Host {
 	t.Helper()
 	cfg := Config{
 		ASAP:      []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
-		Transport: sctp.UDP,
-		Encap:     freeUDPPort(t),
+		Via:       rserpool.ViaUDP,
+		EncapPort: freeUDPPort(t),
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
-	h, err := New(cfg)
+	h, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = h.Close(t.Context()) })
+	t.Cleanup(func() { closeNow(t, h) })
 	return h
 }
 
@@ -56,7 +54,7 @@ func TestRealSockets(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = stack.Close() })
 	pe := newPeer(t, stack, "127.0.0.1:0")
-	pe.assoc = pe.Connect(sctp.Dest{Addrs: h.LocalAddrs(), Kind: sctp.UDP, EncapPort: h.cfg.Encap})
+	pe.assoc = pe.Connect(sctp.Dest{Addrs: h.LocalAddrs(), Kind: sctp.UDP, EncapPort: h.cfg.EncapPort})
 	pe.sendSoon(registration("p", 7, "127.0.0.1"))
 	if m := last[*asap.RegistrationResponse](pe); m.Reject {
 		t.Fatalf("registration is refused: %v", m.Causes)
@@ -108,13 +106,10 @@ func (p *peer) sendSoon(m asap.Message) {
 
 func TestPortTaken(t *testing.T) {
 	h := loopbackHost(t)
-	other, err := New(Config{ASAP: h.LocalAddrs(), Transport: sctp.UDP, Encap: h.cfg.Encap})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = other.Start()
+	cfg := Config{ASAP: h.LocalAddrs(), Via: rserpool.ViaUDP, EncapPort: h.cfg.EncapPort}
+	other, err := Open(cfg)
 	if err == nil {
-		_ = other.Close(t.Context())
+		_ = other.Close()
 		t.Fatal("two registrars at one address: no error")
 	}
 	t.Log(err)
@@ -125,7 +120,7 @@ func TestPortTaken(t *testing.T) {
 	}
 	fds := openFiles(t)
 	for range 20 {
-		_ = other.Start()
+		_, _ = Open(cfg)
 	}
 	if got := openFiles(t); got > fds {
 		t.Errorf("open files after 20 failed starts: got %d more", got-fds)
@@ -151,7 +146,7 @@ func TestAnnounces(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := multicastGroup(t, c.group)
 			announcing := func(cfg *Config) {
-				cfg.AnnounceGroup, cfg.Encap = g, freeUDPPort(t)
+				cfg.AnnounceGroup, cfg.EncapPort = g, freeUDPPort(t)
 				cfg.ASAP = []netip.AddrPort{netip.MustParseAddrPort(c.at)}
 				cfg.Timers.ServerAnnounce = 20 * time.Millisecond
 			}

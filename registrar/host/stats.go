@@ -1,9 +1,6 @@
 package host
 
-import (
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
-	"github.com/rserpool/coredns-rserpool/registrar"
-)
+import "github.com/rserpool/coredns-rserpool/registrar"
 
 // Stats are the counters of a Host and its registrar.
 type Stats struct {
@@ -15,7 +12,29 @@ type Stats struct {
 	// interface.
 	AnnouncesFailed registrar.ByProtocol
 	// Panics of the core. There should be none.
+	Panics    uint64
+	Transport TransportStats
+}
+
+// TransportStats are the counters of user-space SCTP and TCP.
+type TransportStats struct {
+	// BadChecksum counts packets with a wrong CRC32c, Malformed those that
+	// break the packet format in another way.
+	BadChecksum, Malformed uint64
+	// OutOfTheBlue counts packets that belong to no association
+	// (RFC 9260, Section 8.4).
+	OutOfTheBlue uint64
+	// BadCookie counts COOKIE ECHOs with a cookie that is forged, stale or
+	// for another address.
+	BadCookie uint64
+	// Refused counts associations refused for lack of room.
+	Refused uint64
+	// Overruns counts associations that were ended because the peer went past a
+	// limit, did not take what was sent to it, or broke the protocol.
+	Overruns uint64
+	// Dropped counts packets dropped because an association did not take
+	// them fast enough.
+	Dropped uint64
+	// Panics counts panics that ended an association each. There should be none.
 	Panics uint64
-	// Transport counts what user-space SCTP and TCP met.
-	Transport sctp.Stats
 }

@@ -2,14 +2,12 @@ package registrars
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -20,51 +18,39 @@ type Options struct{ host.Config }
 
 // DefaultOptions has the defaults of all options.
 func DefaultOptions() Options {
-	var o Options
-	o.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
-	o.Encap = sctp.EncapPort
-	for _, s := range o.settings() {
-		_ = s.Complete() // the defaults are allowed
-	}
-	return o
+	c, _ := host.Config{}.Complete() // the defaults are allowed
+	return Options{bare(c)}
 }
 
 // Check completes the options, and looks at what none of them can get wrong by itself.
 func (o *Options) Check() error {
-	o.completeENRP()
-	if a, b, ok := overlap(o.ASAP, o.ENRP, true); ok {
-		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
-	}
 	if a := o.AnnounceGroup; a.IsValid() && a == o.ENRPAnnounceGroup {
 		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
 	}
 	if l := o.Limits; l.DefaultItems > l.ResolutionItems {
 		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", l.DefaultItems, l.ResolutionItems)
 	}
+	c, err := o.Complete()
+	if err != nil {
+		return err
+	}
+	o.Config = bare(c)
+	if a, b, ok := overlap(o.ASAP, o.ENRP, true); ok {
+		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
+	}
 	return nil
 }
 
-// completeENRP has ENRP served where ASAP is, if there are peers, or are to be
-// found, but no option enrp.
-func (o *Options) completeENRP() {
-	if len(o.ENRP) > 0 || len(o.Peers) == 0 && !o.ENRPAnnounceGroup.IsValid() {
-		return
-	}
-	for _, a := range o.ASAP {
-		o.ENRP = append(o.ENRP, netip.AddrPortFrom(a.Addr(), enrp.Port))
-	}
+// bare leaves out what no option says.
+func bare(c host.Config) host.Config {
+	c.Rand, c.Logger, c.Discover = nil, nil, false
+	return c
 }
 
 // config returns the configuration of a registrar with these options, which logs.
 func (o Options) config() host.Config {
 	c := o.Config
-	c.Logf = func(warn bool, text string) {
-		if warn {
-			log.Warning(text)
-		} else {
-			log.Info(text)
-		}
-	}
+	c.Logger = slog.New(logHandler{})
 	return c
 }
 
@@ -92,9 +78,9 @@ func (o Options) conflict(p Options) error {
 	if a, b, ok := overlap(o.ASAP, p.ENRP, true); ok {
 		return fmt.Errorf("asap %s overlaps with enrp %s of the registrar at %s; give one of them another port", a, b, p)
 	}
-	inUserSpace := o.Transport != sctp.Kernel && p.Transport != sctp.Kernel
-	if a, b, ok := overlap(slices.Concat(o.ASAP, o.ENRP), slices.Concat(p.ASAP, p.ENRP), false); ok && inUserSpace && o.Encap == p.Encap {
-		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.Encap, a.Addr(), b)
+	inUserSpace := o.Via != rserpool.ViaKernel && p.Via != rserpool.ViaKernel
+	if a, b, ok := overlap(slices.Concat(o.ASAP, o.ENRP), slices.Concat(p.ASAP, p.ENRP), false); ok && inUserSpace && o.EncapPort == p.EncapPort {
+		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.EncapPort, a.Addr(), b)
 	}
 	return nil
 }
@@ -152,8 +138,8 @@ func (o Options) list() []string {
 	l := []string{
 		"enrp " + offOrAddrs(o.ENRP),
 		"peer " + offOrAddrs(o.Peers),
-		"transport " + modes[o.Transport],
-		"encap " + strconv.Itoa(int(o.Encap)),
+		"transport " + o.Via.String(),
+		"encap " + strconv.Itoa(int(o.EncapPort)),
 		"server_id " + idName(o.ServerID),
 		"announce " + announceName(o.AnnounceGroup),
 		"enrp_announce " + announceName(o.ENRPAnnounceGroup),
@@ -187,15 +173,12 @@ func announceName(a netip.AddrPort) string {
 	return a.String()
 }
 
-// modes are the values of the option transport.
-var modes = [...]string{sctp.Any: "auto", sctp.Kernel: "kernel", sctp.UDP: "udp"}
-
 // SetTransport sets the SCTP to serve: auto, kernel or udp.
 func (o *Options) SetTransport(name string) error {
-	i := slices.Index(modes[:], name)
-	if i < 0 {
-		return fmt.Errorf("%q is none of %s", name, strings.Join(modes[:], ", "))
+	v, err := rserpool.ParseVia(name)
+	if err != nil || v == rserpool.ViaTCP {
+		return fmt.Errorf("%q is none of auto, kernel, udp", name)
 	}
-	o.Transport = sctp.Kind(i)
+	o.Via = v
 	return nil
 }

@@ -1,7 +1,6 @@
 package registrars
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,18 +8,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
-
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
-
-var log = clog.NewWithPlugin(subsystem)
-
-// closeTime is how long a registrar may take to say goodbye to its peers.
-const closeTime = 5 * time.Second
 
 // Registrar is a registrar that runs; *host.Host is one.
 type Registrar interface {
@@ -28,7 +19,7 @@ type Registrar interface {
 	Ready() bool
 	Stats() host.Stats
 	LocalAddrs() []netip.AddrPort
-	Close(context.Context) error
+	Close() error
 }
 
 // Set is the running registrars of a process, shared by all that lease them.
@@ -160,9 +151,7 @@ func (rs *Set) close(s *shared) (wait func() error) {
 	var err error
 	go func() {
 		defer close(s.closed)
-		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-		defer cancel()
-		if err = s.Close(ctx); err != nil {
+		if err = s.Close(); err != nil {
 			err = fmt.Errorf("registrar at %s: %w", s.options, err)
 		}
 		rs.mu.Lock()

@@ -1,7 +1,6 @@
 package registrars
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"runtime"
@@ -30,7 +29,7 @@ func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
 
-func (f *fakeRegistrar) Close(context.Context) error {
+func (f *fakeRegistrar) Close() error {
 	if f.hold != nil {
 		<-f.hold
 	}
@@ -294,7 +293,7 @@ func TestOptionsOfRunningRegistrar(t *testing.T) {
 	inst := startInstance(t, rs, at(addr1))
 	inst.Restart()
 	changed := at(addr1)
-	changed.Encap = 9900
+	changed.EncapPort = 9900
 	next := rs.NewInstance()
 	err := next.Add(aBlock(changed))
 	if want := "encap 9900, not 9899"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "restarted") {
@@ -323,7 +322,7 @@ func TestRestartWhileClosing(t *testing.T) {
 
 	started := make(chan *Instance)
 	changed := at(addr1)
-	changed.Encap = 9900
+	changed.EncapPort = 9900
 	go func() { started <- startInstance(t, rs, changed) }()
 	select {
 	case <-started:
