@@ -145,3 +145,21 @@ func (e *endpoint) quietOwn(sock *socket, kid int32, peer []netip.AddrPort) (for
 	}
 	return foreign
 }
+
+// nearFirst puts those of a peer's addresses first that the routes lead to from an
+// address of the socket. The kernel sends its INITs to one after the other, with
+// seconds in between, and the network of another address may be dead.
+func (e *endpoint) nearFirst(peer []netip.AddrPort) []netip.AddrPort {
+	if len(peer) < 2 || e.binding.follows() {
+		return peer
+	}
+	var near, far []netip.AddrPort
+	for _, ap := range peer {
+		if from, err := e.machine.Source(ap.Addr()); err == nil && slices.Contains(e.binding.named, from) {
+			near = append(near, ap)
+		} else {
+			far = append(far, ap)
+		}
+	}
+	return append(near, far...)
+}

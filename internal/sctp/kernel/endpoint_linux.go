@@ -287,7 +287,7 @@ func (e *endpoint) call(to sctp.Dest) (int32, error) {
 		}
 	}
 	s := e.machine.Now()
-	addrs = s.ForeignPorts(addrs)
+	addrs = e.nearFirst(s.ForeignPorts(addrs))
 	if len(addrs) == 0 {
 		return 0, errors.New("no address of a family that this endpoint is bound to")
 	}
