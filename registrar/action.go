@@ -2,46 +2,45 @@ package registrar
 
 import "net/netip"
 
-// Action is what a registrar wants done: one of the types below.
+// Action is something for the host to do: one of the types below.
 type Action interface{ action() }
 
-// Send a message on an association. The Send and its Data are the host's until
-// the next call of Handle. If the message cannot be queued the host reports
-// SendFailed, or AssocDown.
+// Send a message on an association. The Send and its Data belong to the host until the
+// next call of Handle. If the message cannot be queued, the host reports SendFailed or
+// AssocDown.
 type Send struct {
 	Assoc AssocID
 	PPID  uint32
 	Data  []byte
 }
 
-// Connect to an address from the endpoint of ASAP or of ENRP, as PPID says; the
+// Connect opens an association from the endpoint of ASAP or of ENRP, as PPID says. The
 // host answers with Connecting before any other event of that association.
 type Connect struct {
 	Ref  uint64
 	PPID uint32
 	To   []netip.AddrPort
 	Via  Via
-	// EncapPort is the UDP port to call at over SCTP in UDP; 0 if it is not
-	// known, or is that from which the peer was last heard.
+	// EncapPort is the UDP port to connect to with SCTP in UDP; 0 if it is not known,
+	// or is the one from which the peer was last heard.
 	EncapPort uint16
 }
 
-// Close ends an association: in good order, or at once if Abort is set. The
-// host reports AssocDown all the same.
+// Close ends an association: gracefully, or at once if Abort is set. The host reports
+// AssocDown in either case.
 type Close struct {
 	Assoc AssocID
 	Abort bool
 }
 
-// Announce sends a datagram by multicast: an ASAP_SERVER_ANNOUNCE to the group
-// of those (RFC 5352, Section 3.6), or, if ENRP is set, an ENRP_PRESENCE to that
-// of registrars.
+// Announce sends a datagram by multicast: an ASAP_SERVER_ANNOUNCE to the ASAP group
+// (RFC 5352, Section 3.6), or, if ENRP is set, an ENRP_PRESENCE to the ENRP group.
 type Announce struct {
 	Data []byte
 	ENRP bool
 }
 
-// Log tells the operator something, in one line. Warn marks what needs a look.
+// Log is one line for the operator's log. Warn marks lines that need attention.
 type Log struct {
 	Warn bool
 	Text string

@@ -9,7 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// plain returns addresses without zones and IPv4-mapped forms.
+// plain returns addresses without zones, IPv4-mapped ones as IPv4.
 func plain(addrs []netip.AddrPort) []netip.AddrPort {
 	list := make([]netip.AddrPort, 0, min(len(addrs), maxPeerAddrs))
 	for _, a := range addrs {
@@ -29,8 +29,8 @@ func hasAddr(set []netip.AddrPort, addr netip.Addr) bool {
 	return slices.ContainsFunc(set, func(p netip.AddrPort) bool { return p.Addr() == addr })
 }
 
-// maxPeerAddrs bounds the addresses of a peer that are looked at; SCTP stacks
-// have far fewer.
+// maxPeerAddrs bounds the addresses of a peer that are used. SCTP stacks have far
+// fewer.
 const maxPeerAddrs = 64
 
 func addrPorts(t *rserpool.Transport) []netip.AddrPort {
@@ -50,8 +50,8 @@ func addrsKey(to []netip.AddrPort) string {
 	return string(b)
 }
 
-// usable reports whether an element can be reached at addr, seen from a peer
-// at primary. Only who has come over the loopback may name it.
+// usable reports whether an element can be reached at addr, seen from a peer at
+// primary. Only a peer that has come over the loopback may name the loopback.
 func usable(addr, primary netip.Addr) bool {
 	switch {
 	case !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast(),
@@ -63,7 +63,8 @@ func usable(addr, primary netip.Addr) bool {
 	return true
 }
 
-// toFront makes an address the first of a list, and reports whether it is in it.
+// toFront moves an address to the front of a list, and reports whether it is in the
+// list.
 func toFront(addrs []netip.AddrPort, addr netip.Addr) bool {
 	i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr() == addr })
 	if i > 0 {
@@ -72,7 +73,7 @@ func toFront(addrs []netip.AddrPort, addr netip.Addr) bool {
 	return i >= 0
 }
 
-// usablePeer are the addresses at which a registrar can be.
+// usablePeer returns the addresses at which a registrar can be.
 func usablePeer(addrs []netip.AddrPort) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, a := range addrs {
@@ -113,14 +114,14 @@ func overlap(a, b []netip.AddrPort) bool {
 	return slices.ContainsFunc(a, func(x netip.AddrPort) bool { return slices.Contains(b, x) })
 }
 
-// without is a without the addresses of b.
+// without returns a without the addresses of b.
 func without(a, b []netip.AddrPort) []netip.AddrPort {
 	return slices.DeleteFunc(slices.Clone(a), func(x netip.AddrPort) bool { return slices.Contains(b, x) })
 }
 
-// outer leaves out the loopback, unless there is nothing else: an address of the
-// loopback means another machine to everybody who reads it. It also leaves out
-// what cannot be called.
+// outer returns the addresses that are not on the loopback, or all if there are no
+// others: for each reader, a loopback address means its own machine. Unspecified
+// addresses are left out.
 func outer(addrs []netip.AddrPort) []netip.AddrPort {
 	addrs = slices.DeleteFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().IsUnspecified() })
 	isOuter := func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }

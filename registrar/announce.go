@@ -10,29 +10,29 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// announcer sends server announces and counts the others that do (RFC 5352,
+// announcer sends server announces and counts the other registrars that do (RFC 5352,
 // Section 3.6).
 type announcer struct {
-	// data is the last message that was sent, former the last one that differed
-	// from it: they may come back to us.
+	// data is the last message, former the last one that was different: multicast may
+	// return them.
 	data, former []byte
 	timer        timer
 	heard        []heard
-	// duplicate is who has our identifier, if anybody has.
+	// duplicate is the address of a registrar with this registrar's identifier.
 	duplicate netip.Addr
 }
 
-// heard is another registrar.
+// heard is another registrar, and when it was heard last.
 type heard struct {
 	id   rserpool.ServerID
 	last time.Time
 }
 
-// maxAnnounced bounds the addresses in an announce, so that it fits into one
-// datagram: 16 for SCTP, and each alone again for TCP, take less than 800 bytes.
+// maxAnnounced bounds the addresses in an announce, so that it fits into one datagram:
+// 16 for SCTP, and each of them again for TCP, take less than 800 bytes.
 const maxAnnounced = 16
 
-// serverAnnounce is the announce of where we serve now.
+// serverAnnounce returns the announce of the present addresses.
 func (r *Registrar) serverAnnounce() *asap.ServerAnnounce {
 	m := &asap.ServerAnnounce{Server: r.id}
 	sctp := rserpool.Transport{Type: rserpool.SCTP}
@@ -71,9 +71,9 @@ func (n *announcer) Due(r *Registrar, _ *timer) {
 	r.act(Announce{Data: b})
 }
 
-// announceInterval is the time between two announces. RFC 5352, Section 3.6, has
-// (N+1) times T6-Serverannounce. It stays below T7-ENRPoutdate here, after which
-// elements and users forget a registrar: anybody can send announces that count.
+// announceInterval is the time between two announces. In RFC 5352, Section 3.6, it is
+// (N+1) times T6-Serverannounce. Here it stays below T7-ENRPoutdate, after which
+// elements and users drop a registrar: anyone can send announces that count.
 func (r *Registrar) announceInterval() time.Duration {
 	t := &r.cfg.Timers
 	n := time.Duration(len(r.announce.heard) + 1)
@@ -93,7 +93,7 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 	n := &r.announce
 	if m.Server == r.id {
-		if !bytes.Equal(ev.Data, n.data) && !bytes.Equal(ev.Data, n.former) { // or it is one of our own, come back
+		if !bytes.Equal(ev.Data, n.data) && !bytes.Equal(ev.Data, n.former) { // otherwise it is one of this registrar's own
 			r.onDuplicate(&r.stats.AnnouncesDuplicate.ASAP, ev.From)
 		}
 		return
@@ -109,7 +109,7 @@ func (r *Registrar) onAnnounced(ev Announced) {
 	}
 }
 
-// onDuplicate: another registrar announces itself with our identifier.
+// onDuplicate: another registrar announces itself with this registrar's identifier.
 func (r *Registrar) onDuplicate(count *uint64, from netip.AddrPort) {
 	*count++
 	if at := plainAddr(from.Addr()); at != r.announce.duplicate {

@@ -5,19 +5,19 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 )
 
-// audit is a resynchronisation with a peer (RFC 5353, Section 3.6.3). Instead of
-// marking what is to be swept, it numbers what the peer has named.
+// audit is a resynchronisation with a peer (RFC 5353, Section 3.6.3). The elements that
+// the peer names get the number of the audit. Those without it are removed in the end.
 type audit struct {
 	number uint64 // 0 if none is under way
-	timer  timer  // for the peer's answer, then for the next part of the sweep
+	timer  timer  // for the peer's response, then for the next part of the sweep
 	transfer
-	// sweep is where the sweep goes on, nil until the peer has named all; swept are
-	// those that were removed.
+	// sweep is the next element to look at, nil until the peer has named all; swept is
+	// how many were removed.
 	sweep *ledger.Cursor[note]
 	swept int
 }
 
-// beginAudit asks a peer for its own elements, which may be other than we have them.
+// beginAudit requests the peer's own elements, because the roster may be out of date.
 func (r *Registrar) beginAudit(p *peer) {
 	if p.audit.number != 0 {
 		return
@@ -34,10 +34,10 @@ func (r *Registrar) askAudit(p *peer) {
 	r.tell(p, &enrp.HandleTableRequest{Sender: r.id, Receiver: p.id, OwnChildrenOnly: true})
 }
 
-// onAudited takes what the peer has, and then removes what it has not.
+// onAudited enters the elements that the peer names, and then removes the others.
 func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 	if m.Reject {
-		r.endAudit(p) // the next presence brings another
+		r.endAudit(p) // the next presence starts another
 		return
 	}
 	for i := range m.Pools {
@@ -59,9 +59,9 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 	r.sweepSome(p)
 }
 
-// sweepSome removes some of those that the peer has not named. One that has an
-// association to us has perhaps been told that we are its home, while the peer
-// could not be: it is asked before.
+// sweepSome removes some of the elements that the peer has not named. An element with
+// an association to this registrar may hold this registrar for its home, after the peer
+// could not be reached. It is adopted, and so asked, before it is removed.
 func (r *Registrar) sweepSome(p *peer) {
 	probes := make(probesAt)
 	defer r.runProbes()
@@ -86,7 +86,7 @@ func (r *Registrar) sweepSome(p *peer) {
 	r.timers.Arm(&p.audit.timer, p, r.now.Add(takeGap))
 }
 
-// auditDue goes on with a sweep, or ends an audit that the peer does not answer.
+// auditDue continues a sweep, or ends an audit to which the peer does not respond.
 func (r *Registrar) auditDue(p *peer) {
 	if p.audit.sweep != nil {
 		r.sweepSome(p)

@@ -2,8 +2,8 @@ package registrar
 
 import "time"
 
-// bucket is a token bucket that lets rate events a second through, and twice
-// as many at once. Its zero value is full.
+// bucket is a token bucket that allows rate events a second, and twice as many at once.
+// Its zero value is full.
 type bucket struct {
 	used float64 // tokens, at time at
 	at   time.Time
@@ -23,13 +23,13 @@ func (b *bucket) allowN(now time.Time, rate, n int) bool {
 	return true
 }
 
-// spend takes tokens that may not be there.
+// spend takes tokens that may not be there yet.
 func (b *bucket) spend(now time.Time, rate, n int) {
 	b.used = max(0, b.used-now.Sub(b.at).Seconds()*float64(rate)) + float64(n)
 	b.at = now
 }
 
-// wait is the time until no more tokens are used than one second gives.
+// wait returns the time until the events of more than one second are paid for.
 func (b *bucket) wait(now time.Time, rate int) time.Duration {
 	over := b.used - now.Sub(b.at).Seconds()*float64(rate) - float64(rate)
 	return time.Duration(max(0, over) / float64(rate) * float64(time.Second))

@@ -9,44 +9,44 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// discovery is how registrars find one another without configuration: each
-// sends its presence to a multicast group, and who hears one that it does not
-// know calls it. All else is said over that association.
+// discovery is how registrars find one another without configuration. Each sends its
+// presence to a multicast group. A registrar that receives the presence of an unknown
+// one connects to it. All other messages use that link.
 //
-// A datagram proves nothing; anybody can send it in anybody's name (RFC 5353,
-// Section 6.2). So it makes us call, and no more: it is never answered and
-// starts no audit. It is a sign of life of a peer (RFC 5353, Section 3.4.3) only
-// while there is an association with that peer, at the address that it comes
-// from: forged presences must not keep a dead registrar from being taken over.
+// A datagram proves nothing: anyone can send it in any name (RFC 5353, Section 6.2). So
+// it causes a connection and nothing else: it is never answered and starts no audit. It
+// proves that a peer lives (RFC 5353, Section 3.4.3) only if there is a link to that
+// peer, at the address that the datagram comes from: forged presences must not keep a
+// dead registrar from being taken over.
 //
-// No more than Limits.Servers are being called, maxFromOne of them as heard from
-// one address; each once in a PEER-HEARTBEAT-CYCLE, or, while we look for a mentor,
-// in a PEER-CALL-GAP.
+// At most Limits.Servers places are tried for this reason, maxFromOne of them for one
+// source address, each once in a PEER-HEARTBEAT-CYCLE, or in a PEER-CALL-GAP while the
+// registrar looks for a mentor.
 //
-// Of all that a presence says, the server identifier and the address that the
-// datagram has come from tell one registrar from another. The addresses that it
-// names do not: any of them may be another machine's as well, see free.
+// Registrars are told apart by the server identifier and the source address of the
+// datagram. The addresses in the presence do not tell them apart: other machines may
+// have the same ones, see free.
 type discovery struct {
 	timer timer
-	// eager is until when presences are sent as while we look for a mentor, since
-	// our addresses have changed.
+	// eager is until when presences are sent as often as during the start, since the
+	// addresses have changed.
 	eager time.Time
-	// told are the sources of presences that name no address but ours.
+	// told are the sources of presences in which all addresses are this machine's, too.
 	told []netip.Addr
 }
 
 const (
-	// heardTries is how often a registrar is called that is not heard again.
+	// heardTries is how often a place is tried if its registrar is not heard again.
 	heardTries = 2
-	// maxHeardAddrs is how many of its addresses are called.
+	// maxHeardAddrs is how many addresses of one registrar are tried.
 	maxHeardAddrs = 8
-	// maxFromOne is how many registrars may be at one address.
+	// maxFromOne is how many registrars there may be at one address.
 	maxFromOne = 8
 )
 
-// Due sends our presence to all that listen, every PEER-HEARTBEAT-CYCLE. While
-// we look for a mentor it is every PEER-CALL-GAP: those who hear us will call,
-// and a datagram may get lost.
+// Due sends the presence by multicast, every PEER-HEARTBEAT-CYCLE. While the registrar
+// looks for a mentor, it does so every PEER-CALL-GAP: those that receive it connect,
+// and a datagram may be lost.
 func (d *discovery) Due(r *Registrar, _ *timer) {
 	cycle := r.cfg.Timers.PeerHeartbeat
 	if !r.Ready() || r.now.Before(d.eager) {
@@ -62,7 +62,7 @@ func (d *discovery) Due(r *Registrar, _ *timer) {
 	r.act(Announce{ENRP: true, Data: b})
 }
 
-// onPresenceAnnounced: a presence has come by multicast.
+// onPresenceAnnounced: a presence has arrived by multicast.
 func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	msg, _, err := enrp.Parse(ev.Data)
 	m, ok := msg.(*enrp.Presence)
@@ -71,7 +71,7 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 		r.stats.AnnouncesMalformed.ENRP++
 		return
 	case m.Sender == r.id:
-		if !r.isSent(&m.Info.Transport) { // or it is one of our own, come back
+		if !r.isSent(&m.Info.Transport) { // otherwise it is one of this registrar's own
 			r.onDuplicate(&r.stats.AnnouncesDuplicate.ENRP, ev.From)
 			r.connectTwin(m, plainAddr(ev.From.Addr()))
 		}
@@ -85,7 +85,7 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	addrs := r.heardAddrs(m, from)
 	others := slices.DeleteFunc(slices.Clone(addrs), r.isOurs)
 	if len(others) == 0 && slices.Contains(r.places.own, from) {
-		return // one that we have sent under a former identifier
+		return // one that this registrar has sent under a former identifier
 	}
 	if r.start.running {
 		r.start.heard = heardOne{m.Sender, from}
@@ -98,8 +98,8 @@ func (r *Registrar) onPresenceAnnounced(ev Announced) {
 	}
 }
 
-// onSharedOnly: a registrar on another machine names no address but such that we
-// have as well. Nobody can call it.
+// onSharedOnly: a registrar on another machine names only addresses that this machine
+// has, too. No connection can reach it.
 func (r *Registrar) onSharedOnly(id rserpool.ServerID, addrs []netip.AddrPort, from netip.Addr) {
 	d := &r.discovery
 	if len(d.told) < maxFromOne && !slices.Contains(d.told, from) {
@@ -108,9 +108,9 @@ func (r *Registrar) onSharedOnly(id rserpool.ServerID, addrs []netip.AddrPort, f
 	}
 }
 
-// heardAddrs are the addresses of a presence at which its sender can be called.
-// Where the datagram has come from is the first of them, if it is one. Nobody
-// makes us call the loopback, unless that is where we are.
+// heardAddrs returns the addresses of a presence to which the registrar may connect,
+// that of the datagram first. The loopback is left out, unless this registrar serves
+// there.
 func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPort {
 	addrs := usablePeer(plain(addrPorts(&m.Info.Transport)))
 	if !r.places.inner() {
@@ -120,8 +120,8 @@ func (r *Registrar) heardAddrs(m *enrp.Presence, from netip.Addr) []netip.AddrPo
 	return addrs
 }
 
-// discover calls a registrar that was heard, unless it is a peer or being called
-// already.
+// discover connects to a registrar that was heard, unless there is a link or a
+// connector for it already.
 func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from netip.Addr) {
 	if p := r.peers.byID[id]; p != nil && p.link != nil {
 		return
@@ -131,7 +131,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 		switch {
 		case !p.conn.reaches(addrs, from):
 		case p.link == nil:
-			return // that is what its caller is for
+			return // its connector tries anyway
 		default:
 			before = p
 		}
@@ -144,7 +144,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 			return
 		case !c.from.IsValid():
 			continue
-		case slices.Equal(c.addrs, addrs): // in part would let another one stand in the way
+		case slices.Equal(c.addrs, addrs): // all of them: one that is only partly the same may be another registrar
 			c.left = heardTries
 			return
 		}
@@ -159,15 +159,15 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 	}
 	r.logf(false, "registrar %v is heard from %v, and called at %v", id, from, addrs[0])
 	r.connect(r.addSeed(addrs, heardTries, from))
-	if before != nil { // is that one still there?
+	if before != nil { // check that one
 		r.sendPresence(before, true)
 	}
 	r.mentorHeard()
 }
 
-// reaches reports whether a call of the caller comes to the sender of a presence
-// with these addresses: it goes to the address that the datagram has come from, or,
-// where that is none of them, to all of them.
+// reaches reports whether the connector reaches the sender of a presence with these
+// addresses: it has the source address of the datagram, or, if that is not one of them,
+// it has all of them.
 func (c *connector) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
 	if addrs[0].Addr() == from {
 		return slices.Contains(c.addrs, addrs[0])
@@ -175,7 +175,7 @@ func (c *connector) reaches(addrs []netip.AddrPort, from netip.Addr) bool {
 	return len(without(addrs, c.addrs)) == 0
 }
 
-// isTaken reports whether another registrar was found where the caller calls.
+// isTaken reports whether the connector has found another registrar at its place.
 func (r *Registrar) isTaken(c *connector) bool {
 	return slices.ContainsFunc(r.peers.links, func(a *link) bool { return a.by == c && a.sender != nil })
 }

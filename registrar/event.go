@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// AssocID names an association, by the host's choice. 0 is none.
+// AssocID identifies an association. The host chooses it. 0 is none.
 type AssocID uint64
 
-// Via says what carries an association, so that an element is called by what
-// it came by. The registrar takes it from events, hands it back in Connect, and
-// counts by it.
+// Via is what carries an association. The registrar takes it from events, so that it
+// can connect to an element over the same kind, hands it back in Connect, and counts by
+// it.
 type Via uint8
 
 // The values of Via; others are counted as "other".
@@ -25,85 +25,84 @@ const (
 	ViaTCP Via = 3
 )
 
-// Event is what happens to a registrar: one of the types below.
+// Event is something that has happened: one of the types below.
 type Event interface{ event() }
 
 // AssocUp: an association is established, by the peer or after Connect.
 type AssocUp struct {
 	Assoc AssocID
-	// Peer are the peer's confirmed addresses, and its port. The first one is where
-	// the peer has proved to be: the address that it called from, or was reached at.
-	// The others have acknowledged a HEARTBEAT (RFC 9260, Section 5.4).
+	// Peer are the peer's confirmed addresses, with its port. The first one is where
+	// the peer has proved to be: the address that it has connected from, or was reached
+	// at. The others have acknowledged a HEARTBEAT (RFC 9260, Section 5.4).
 	Peer []netip.AddrPort
-	// Claimed are addresses that the peer lists and that are not confirmed yet.
-	// AssocAddrs tells when they are.
+	// Claimed are addresses that the peer lists and that are not confirmed yet. An
+	// AssocAddrs event follows when they are.
 	Claimed []netip.AddrPort
-	// Translated tells that the first address is none of those that the peer itself
-	// has named: there is an address translation (NAT) in between, beyond which the
-	// others lead to somebody else, or nowhere.
+	// Translated tells that the peer itself has not listed the first address: there is
+	// an address translation (NAT) in between, beyond which the other addresses lead to
+	// another host or nowhere.
 	Translated bool
 	Via        Via
 	// EncapPort is the peer's UDP port if its SCTP is in UDP, otherwise 0.
 	EncapPort uint16
-	// ENRP tells that it is an association of the ENRP endpoint, not of that
-	// of ASAP.
+	// ENRP tells that the association is one of the ENRP endpoint.
 	ENRP bool
 }
 
-// AssocAddrs: the set of a peer's addresses has changed, mostly since more of them
-// are confirmed. As long as it has the first address of AssocUp, that remains the
-// one where the peer has proved to be. The fields are those of AssocUp.
+// AssocAddrs: the peer's addresses have changed, usually because more of them are
+// confirmed. The first address of AssocUp remains the one where the peer has proved to
+// be, as long as it is among them. The fields are those of AssocUp.
 type AssocAddrs struct {
 	Assoc         AssocID
 	Peer, Claimed []netip.AddrPort
 	Translated    bool
 }
 
-// AssocDone: the peer sends no more over this association, and may wait for the
-// answers to what it has sent. AssocDown follows when they are sent.
+// AssocDone: the peer sends no more over this association, but may wait for responses.
+// AssocDown follows when they are sent.
 type AssocDone struct{ Assoc AssocID }
 
-// AssocDown: an association is gone, however it went, or a Connect failed. No
+// AssocDown: an association has ended, for whatever reason, or a Connect has failed. No
 // other event follows for this AssocID.
 type AssocDown struct{ Assoc AssocID }
 
-// Received: a message came on an association. The registrar does not keep
-// Data.
+// Received: a message has arrived on an association. The registrar does not keep Data.
 type Received struct {
 	Assoc AssocID
 	PPID  uint32
 	Data  []byte
 }
 
-// SendFailed: a message to this association could not be delivered. Data is
-// the message if the transport has given up on the peer (RFC 5352, Section
-// 3.5: SEND.FAILURE), nil if it was not even tried, such as for a full queue.
-// The registrar does not keep Data.
+// SendFailed: a message could not be delivered on this association. Data is the message
+// if the transport has given up on the peer (RFC 5352, Section 3.5: SEND.FAILURE), nil
+// if it was not sent at all, for instance because a queue is full. The registrar does
+// not keep Data.
 type SendFailed struct {
 	Assoc AssocID
 	Data  []byte
 }
 
-// Connecting tells the AssocID of a Connect action; AssocUp or AssocDown
-// follows. 0 says that the connect failed at once.
+// Connecting gives the AssocID of a Connect action; AssocUp or AssocDown follows. 0
+// means that the connect has failed at once.
 type Connecting struct {
 	Ref   uint64
 	Assoc AssocID
 }
 
-// Announced: a datagram came by multicast, to the group of ASAP_SERVER_ANNOUNCEs
-// (RFC 5352, Section 3.6), or to that of ENRP_PRESENCEs if ENRP is set. The
-// registrar does not keep Data.
+// Announced: a datagram has arrived by multicast, from the ASAP group (RFC 5352,
+// Section 3.6), or from the ENRP group if ENRP is set. The registrar does not keep
+// Data.
 type Announced struct {
 	From netip.AddrPort
 	Data []byte
 	ENRP bool
 }
 
-// Serving: the host serves ASAP, and ENRP if it does. It is the first event, if it comes at all.
+// Serving: the host serves ASAP, and ENRP if there are addresses for it. If the event
+// is used at all, it is the first one.
 type Serving struct {
-	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP.
-	// Those that others can use best come first.
+	// Addrs are where ASAP is served, over SCTP and, if TCP is set, over TCP. The most
+	// useful ones for others come first.
 	Addrs []netip.AddrPort
 	TCP   bool
 	// Announce asks for Announce actions of ASAP; Config.Discover is for those
@@ -111,35 +110,34 @@ type Serving struct {
 	Announce bool
 	// ENRP are where ENRP is served; none if it is not.
 	ENRP []netip.AddrPort
-	// Own are all addresses at which the ENRP endpoint takes calls, those included
-	// that are not offered to others, such as those of a bridge for containers.
-	// Other machines may have the same ones. The addresses of ENRP need not be
-	// repeated.
+	// Own are all addresses at which the ENRP endpoint can be reached, those included
+	// that are not offered to others, such as those of a bridge for containers. Other
+	// machines may have the same ones. The addresses in ENRP need not be repeated.
 	Own []netip.Addr
-	// Machine are all addresses of the machine, be they served or not. Some of them
-	// may be those of other machines, too.
+	// Machine are all addresses of the machine, served or not. Other machines may have
+	// some of them, too.
 	Machine []netip.Addr
 }
 
 // Addresses: the machine's addresses have changed since Serving, or since the last
-// Addresses. The fields are those of Serving; ENRP is served if it was.
+// Addresses. The fields are those of Serving. ENRP is served only if it was before.
 type Addresses struct {
 	Addrs, ENRP  []netip.AddrPort
 	Own, Machine []netip.Addr
 }
 
-// Tick: time has passed. Timers run only on this event, so that a host that
-// was held up can first hand over what its peers have sent meanwhile.
+// Tick: time has passed. Timers run only on this event, so that a host that was
+// suspended or busy can first hand over the messages that have arrived.
 type Tick struct {
-	// Until is the time before which all that peers have sent has been handed
-	// over, and up to which timers run: nobody is late whose message waits. The
-	// zero time stands for now.
+	// Until is the time up to which timers run. All messages that arrived before it
+	// have been handed over, so no peer times out while its message waits. The zero
+	// time stands for now.
 	Until time.Time
 }
 
-// Stop ends the registrar: it closes all associations in good order and does
-// nothing from then on. The handlespace stays as it is, and elements are told
-// nothing: there is no message for it.
+// Stop ends the registrar: it closes all associations gracefully and does nothing from
+// then on. The handlespace stays as it is, and elements are told nothing: there is no
+// message for it.
 type Stop struct{}
 
 func (AssocUp) event()    {}

@@ -11,8 +11,8 @@ import (
 type link struct {
 	assoc
 
-	by     *connector // that has opened it; nil if the peer has
-	sender *peer      // that was heard on it first; nil before that
+	by     *connector // nil if the peer has opened it
+	sender *peer      // that has sent the first message on it
 	rate   bucket     // of messages
 }
 
@@ -23,8 +23,8 @@ func (r *Registrar) newLink(id AssocID) *link {
 	return a
 }
 
-// linkUp: an association of the ENRP endpoint is established. Who has called
-// says who it is, and asks the same of the other.
+// linkUp: a link is established. The registrar that has opened it sends a presence that
+// asks for one.
 func (r *Registrar) linkUp(a *link) {
 	r.peers.links = append(r.peers.links, a)
 	if a.by == nil {
@@ -39,7 +39,7 @@ func (r *Registrar) linkUp(a *link) {
 	r.write(a, r.presence(0, true))
 }
 
-// linkDown: an association of the ENRP endpoint has ended, or did not come up.
+// linkDown: a link has ended, or was not established.
 func (r *Registrar) linkDown(a *link) {
 	r.peers.links = slices.DeleteFunc(r.peers.links, func(x *link) bool { return x == a })
 	if c := a.by; c != nil {
@@ -54,7 +54,7 @@ func (r *Registrar) linkDown(a *link) {
 	}
 }
 
-// unlink moves a peer to another association, or suspects it if there is none.
+// unlink uses another link of the peer, or suspects the peer if there is none.
 func (r *Registrar) unlink(p *peer) {
 	p.link, p.doubted, p.missed = nil, time.Time{}, true
 	for _, a := range r.peers.links {
@@ -68,7 +68,7 @@ func (r *Registrar) unlink(p *peer) {
 	}
 }
 
-// tell sends a message to a peer, if there is an association to it.
+// tell sends a message to a peer, if there is a link to it.
 func (r *Registrar) tell(p *peer, m enrp.Message) {
 	if p.link != nil && p.link.up {
 		r.write(p.link, m)
@@ -83,7 +83,7 @@ func (r *Registrar) tellAll(m enrp.Message) {
 	}
 	b, err := m.Append(r.buf[:0])
 	if err != nil {
-		r.logf(true, "cannot tell the peers: %v", err)
+		r.logf(true, "cannot send an update to the peers: %v", err)
 		return
 	}
 	r.buf = b
@@ -98,7 +98,7 @@ func (r *Registrar) tellAll(m enrp.Message) {
 func (r *Registrar) write(a *link, m enrp.Message) {
 	b, err := m.Append(r.buf[:0])
 	if err != nil {
-		r.logf(true, "cannot tell the registrar at %v: %v", a.primary(), err)
+		r.logf(true, "cannot send a message to the registrar at %v: %v", a.primary(), err)
 		return
 	}
 	r.buf = b
@@ -106,7 +106,7 @@ func (r *Registrar) write(a *link, m enrp.Message) {
 	r.send(&a.assoc, b)
 }
 
-// onENRP takes a message of another registrar.
+// onENRP handles a message of another registrar.
 func (r *Registrar) onENRP(a *link, b []byte) {
 	if !a.rate.allowN(r.now, r.cfg.Limits.PeerMessages, r.weight(a, b)) {
 		r.stats.Ignored.Rate++
@@ -117,8 +117,8 @@ func (r *Registrar) onENRP(a *link, b []byte) {
 	}
 	msg, causes, err := enrp.Parse(b)
 	if _, report := msg.(*enrp.Error); a.sender != nil && (err != nil || report) {
-		// The association tells the sender: its identifier may not be readable,
-		// and RSPLIB puts our identifier into its error reports.
+		// The link tells the sender: the identifier may not be readable, and RSPLIB
+		// puts the receiver's identifier into its error reports.
 		r.heardFrom(a.sender, a)
 	}
 	if err != nil {
@@ -146,8 +146,8 @@ func (r *Registrar) onENRP(a *link, b []byte) {
 	}
 }
 
-// weight is what a message counts as of Limits.PeerMessages: about by the work
-// that it makes, unless we have asked for it.
+// weight is how many messages this one counts as for Limits.PeerMessages: roughly the
+// work that it causes, or 1 if it is a requested table.
 func (r *Registrar) weight(a *link, b []byte) int {
 	const tableRequest = 16
 	if len(b) > 0 {
@@ -186,7 +186,7 @@ func (r *Registrar) onPeerMessage(p *peer, a *link, msg enrp.Message) {
 	}
 }
 
-// writeError sends an ENRP_ERROR, unless the peer has had too many of them.
+// writeError sends an ENRP_ERROR, unless the peer has had ErrorsPerSecond of them.
 func (r *Registrar) writeError(a *link, m *enrp.Error) {
 	if !a.errors.allow(r.now, r.cfg.Limits.ErrorsPerSecond) {
 		r.stats.ErrorsSuppressed++

@@ -7,13 +7,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// logger bounds what the operator is told.
+// logger bounds the log lines.
 type logger struct {
 	bucket bucket
-	left   int // lines left out since the last one
+	left   int // lines dropped since the last one
 }
 
-// logf tells the operator something, unless there was too much of late.
+// logf writes a log line, unless there were LogsPerSecond of them.
 func (r *Registrar) logf(warn bool, format string, args ...any) {
 	l := &r.log
 	if !l.bucket.allow(r.now, r.cfg.Limits.LogsPerSecond) {
@@ -21,14 +21,13 @@ func (r *Registrar) logf(warn bool, format string, args ...any) {
 		return
 	}
 	if l.left > 0 {
-		r.act(Log{Warn: true, Text: fmt.Sprintf("%d log lines were left out: too many in a short time", l.left)})
+		r.act(Log{Warn: true, Text: fmt.Sprintf("%d log lines dropped: more than the limit allows", l.left)})
 		l.left = 0
 	}
 	r.act(Log{Warn: warn, Text: fmt.Sprintf(format, args...)})
 }
 
-// handleText is a pool handle that is written out, quoted and cut, only if it
-// is really logged.
+// handleText is a pool handle that is quoted and cut only if it is really logged.
 type handleText rserpool.PoolHandle
 
 func quote(h rserpool.PoolHandle) handleText { return handleText(h) }

@@ -9,8 +9,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// onReceived: PPID 0 means "not told" (RFC 9260, Section 3.3.1) and is taken
-// for the endpoint's protocol; what comes by TCP, which has none, is ASAP.
+// onReceived: PPID 0 means "not told" (RFC 9260, Section 3.3.1) and stands for the
+// protocol of the endpoint. TCP has no PPID, and carries ASAP.
 func (r *Registrar) onReceived(ev Received) {
 	a := r.assocs[ev.Assoc]
 	switch {
@@ -30,7 +30,7 @@ func (r *Registrar) onReceived(ev Received) {
 }
 
 func (r *Registrar) onASAP(a *client, b []byte) {
-	// The one message that comes often is read without an allocation.
+	// The most frequent message is read without an allocation.
 	if len(b) > 0 && asap.MessageType(b[0]) == asap.TypeHandleResolution {
 		causes, err := r.resolution.Parse(b, r.known)
 		if err != nil {
@@ -63,8 +63,8 @@ func (r *Registrar) onASAP(a *client, b []byte) {
 	r.report(a, causes)
 }
 
-// onMalformed answers a message that cannot be read, if an answer is owed (RFC
-// 5352, Section 2.2.14). The association stays.
+// onMalformed responds to a message that cannot be read, if the RFC asks for a response
+// (RFC 5352, Section 2.2.14). The association stays.
 func (r *Registrar) onMalformed(a *client, err error) {
 	r.stats.Malformed++
 	r.logf(true, "message from %v is refused: %v", a.primary(), err)
@@ -76,7 +76,7 @@ func (r *Registrar) onMalformed(a *client, err error) {
 	}
 }
 
-// refuseMalformed answers a registration with invalid values.
+// refuseMalformed responds to a registration with invalid values.
 func (r *Registrar) refuseMalformed(a *client, m *asap.RegistrationResponse) {
 	r.stats.Rejections[causeIndex(rserpool.CauseInvalidValues)]++
 	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []rserpool.Cause) asap.Message {
@@ -86,14 +86,15 @@ func (r *Registrar) refuseMalformed(a *client, m *asap.RegistrationResponse) {
 }
 
 // onMisplaced: a message of a type that registrars do not accept, such as a response, a
-// cookie or a business card. To a registrar it is as good as unrecognized.
+// cookie or a business card, is answered like an unrecognized one.
 func (r *Registrar) onMisplaced(a *client, b []byte) {
 	r.stats.Misplaced++
 	info := bytes.Clone(b[:min(len(b), maxCauseInfo)])
 	r.sendError(a, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseUnrecognizedMessage, Info: info}}})
 }
 
-// onError: an error message is never answered, so that two sides never fight.
+// onError: an error message is never answered, so that two sides cannot send errors for
+// ever.
 func (r *Registrar) onError(a *client, m *asap.Error) {
 	r.stats.ErrorsReceived++
 	if len(m.Causes) > 0 {
@@ -101,15 +102,15 @@ func (r *Registrar) onError(a *client, m *asap.Error) {
 	}
 }
 
-// report tells of unknown parameters that have been skipped but are to be
-// reported (RFC 5354, Section 3).
+// report sends the unknown parameters that were skipped and are to be reported (RFC
+// 5354, Section 3).
 func (r *Registrar) report(a *client, causes []rserpool.Cause) {
 	if len(causes) > 0 {
 		r.sendError(a, &asap.Error{Causes: causes})
 	}
 }
 
-// sendError sends an ASAP_ERROR, unless the peer has had too many of them.
+// sendError sends an ASAP_ERROR, unless the peer has had ErrorsPerSecond of them.
 func (r *Registrar) sendError(a *client, m *asap.Error) {
 	if !a.errors.allow(r.now, r.cfg.Limits.ErrorsPerSecond) {
 		r.stats.ErrorsSuppressed++
@@ -120,7 +121,7 @@ func (r *Registrar) sendError(a *client, m *asap.Error) {
 	}
 }
 
-// reply sends a message, and reports whether it can be written.
+// reply sends a message, and reports whether it could be encoded.
 func (r *Registrar) reply(a *client, m asap.Message) bool {
 	b, err := m.Append(r.buf[:0])
 	if err != nil {
@@ -132,21 +133,21 @@ func (r *Registrar) reply(a *client, m asap.Message) bool {
 	return true
 }
 
-// send sends a copy of b, in the protocol of the association's endpoint.
+// send sends a copy of b, with the PPID of the association's endpoint.
 func (r *Registrar) send(a *assoc, b []byte) {
 	ppid := uint32(asap.PPID)
 	if a.link != nil {
 		ppid = enrp.PPID
 	}
 	from := len(r.sent)
-	r.sent = append(r.sent, b...) // where it has to move, former messages stay where they were
+	r.sent = append(r.sent, b...) // if it moves, former messages stay where they were
 	r.sends = append(r.sends, Send{Assoc: a.id, PPID: ppid, Data: r.sent[from:len(r.sent):len(r.sent)]})
 	r.act(&r.sends[len(r.sends)-1])
 }
 
-// replyWithCause sends a negative response. If it is too long with the cause's
-// information it goes without, and if the pool handle is so long that it does
-// not fit even so, an ASAP_ERROR takes its place.
+// replyWithCause sends a negative response. If that is too long with the cause's
+// information, the information is left out. If the pool handle is so long that it still
+// does not fit, an ASAP_ERROR is sent instead.
 func (r *Registrar) replyWithCause(a *client, c rserpool.Cause, m func([]rserpool.Cause) asap.Message) {
 	bare := []rserpool.Cause{{Code: c.Code}}
 	for _, causes := range [][]rserpool.Cause{{c}, bare} {
@@ -159,7 +160,7 @@ func (r *Registrar) replyWithCause(a *client, c rserpool.Cause, m func([]rserpoo
 	r.sendError(a, &asap.Error{Causes: bare})
 }
 
-// wireSize is how many bytes an element takes in a message, or a bit more.
+// wireSize is how many bytes an element takes in a message, or a few more.
 func wireSize(e *rserpool.PoolElement) int {
 	n := 64 + len(e.Policy.Extra)
 	for _, t := range []*rserpool.Transport{&e.UserTransport, &e.ASAPTransport} {
@@ -172,8 +173,8 @@ func wireSize(e *rserpool.PoolElement) int {
 }
 
 // oversize reports whether the Pool Element parameter is longer than
-// Limits.ElementSize, or cannot be written at all. It is written only to be
-// measured if it may be.
+// Limits.ElementSize, or cannot be encoded. It is encoded only if wireSize does not
+// decide it.
 func (r *Registrar) oversize(e *rserpool.PoolElement) bool {
 	limit := r.cfg.Limits.ElementSize
 	if wireSize(e) <= limit {

@@ -14,74 +14,73 @@ import (
 // peer is another registrar of the operational scope (RFC 5353, Section 3.4).
 //
 //	            silent for MAX-TIME-LAST-HEARD,
-//	            or its association has ended
+//	            or its link has ended
 //	active ------------------------------------> suspect
-//	  ^ ^                                           | no answer within
+//	  ^ ^                                           | no response within
 //	  | |   heard again, from any state             v MAX-TIME-NO-RESPONSE
 //	  | +-------------------------------- dying <---+
 //	  |                                   |  |  all peers agree, or
 //	  |      another registrar is taking  |  |  do not object in time
 //	  +----- it over: yielded <-----------+  +--> taken --> forgotten
 //
-// One that has no elements is forgotten as soon as it is found dead. A peer
-// that is yielded is forgotten when its elements have passed to the registrar
-// that has taken it over; if they have not some time later, or that one is gone as
-// well, it is dying again.
+// A peer without elements is forgotten as soon as it is found dead. A peer that is
+// yielded is forgotten when its elements have passed to its heir. If some are left
+// after twice MAX-TIME-NO-RESPONSE, or the heir is dead as well, it is dying again.
 type peer struct {
 	id    rserpool.ServerID
 	state PeerState
 	conn  connector
-	link  *link // that messages go out on, nil if there is none
+	link  *link // for messages to it; nil if there is none
 	heard bool
 	// presented tells that it has sent a presence, as every registrar does. Clients
-	// that only query, such as an operator's tool, are not logged and do not vote
-	// in takeovers.
+	// that only query, such as an operator's tool, are not logged and do not vote in
+	// takeovers.
 	presented bool
 	last      time.Time // peer_last_heard
-	// doubted is since when it owes a sign of life over its association, which is
-	// perhaps dead; the zero time if it does not.
+	// doubted is when it was sent a presence that asks for one because its link may be
+	// dead; the zero time if it has responded.
 	doubted time.Time
-	// proved is when it has given that sign last.
+	// proved is when it has responded to that last.
 	proved time.Time
-	// missed tells that updates of it may have been lost, with an association that
-	// has ended or beyond Limits.PeerMessages.
+	// missed tells that updates of it may have been lost, when a link ended or because
+	// of Limits.PeerMessages.
 	missed bool
-	// listAsked tells that it has been asked for its list and has not answered.
+	// listAsked tells that it was asked for its list and has not responded.
 	listAsked bool
-	// refuses tells that it has a handlespace and has refused to give it last.
+	// refuses tells that it has a handlespace and has last refused to give it.
 	refuses bool
 	watch   timer
 
 	roster   *roster
 	audit    audit
 	session  *session
-	takeover *takeover // ours of it, while it is dying or taken
-	rival    *peer     // who wants to take it over, while it is yielded
-	heir     *peer     // who has taken it over, while its elements pass to that one
+	takeover *takeover // while it is dying or taken
+	rival    *peer     // that wants to take it over, while it is yielded
+	heir     *peer     // that has taken it over, while its elements pass to that one
 }
 
-// PeerState is what is thought of a peer.
+// PeerState is how a registrar sees a peer.
 type PeerState uint8
 
 // The states of a peer.
 const (
-	// PeerActive: it has been heard lately, or is new.
+	// PeerActive: it was heard within MAX-TIME-LAST-HEARD, or is new.
 	PeerActive PeerState = iota
-	// PeerSuspect: it has been silent for too long, or its association has
-	// ended, and it has been asked for a sign of life.
+	// PeerSuspect: it was silent for longer, or its link has ended, and it was sent a
+	// presence that asks for one.
 	PeerSuspect
-	// PeerDying: it is dead, and we want to take it over.
+	// PeerDying: it is dead, and this registrar wants to take it over.
 	PeerDying
 	// PeerYielded: another registrar wants to take it over.
 	PeerYielded
-	// PeerTaken: we take its elements over.
+	// PeerTaken: this registrar takes its elements over.
 	PeerTaken
 	peerStates
 )
 
 var peerLabels = [peerStates]string{"active", "suspect", "dying", "yielded", "taken"}
 
-// peerTexts say in the log what a change to a state means.
+// peerTexts are the states in log lines.
 var peerTexts = [peerStates]string{
 	"answers again (active)",
 	"does not answer (suspect)",
@@ -101,21 +100,21 @@ func (s PeerState) String() string {
 // peerList are all other registrars.
 type peerList struct {
 	byID       map[rserpool.ServerID]*peer
-	list       []*peer               // in the order they came
+	list       []*peer               // in the order in which they were added
 	connecting map[uint64]*connector // by the Ref of their Connect
 	seeds      []*connector
 	links      []*link // associations of the ENRP endpoint
 	twin       twin
 
-	server   rserpool.ServerInformation // our own
+	server   rserpool.ServerInformation // of this registrar
 	presence timer                      // PEER-HEARTBEAT-CYCLE
-	turn     int                        // in list: who was asked for its list last
+	turn     int                        // in list: the one that was asked for its list last
 	sessions []*session
 	audits   uint64 // number of the last audit
-	unheard  bucket // calls to registrars that have never been heard
+	unheard  bucket // connects to registrars that were never heard
 }
 
-// beginENRP starts the ENRP side.
+// beginENRP starts ENRP.
 func (r *Registrar) beginENRP() {
 	ps := &r.peers
 	r.timers.Arm(&ps.presence, ps, r.now.Add(r.cfg.Timers.PeerHeartbeat))
@@ -128,7 +127,7 @@ func (r *Registrar) beginENRP() {
 	r.beginStart()
 }
 
-// addPeer notes a registrar that was not known, nil if there are too many.
+// addPeer adds a registrar to the peer list; nil if that is full.
 func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 	if len(r.peers.list) >= r.cfg.Limits.Peers {
 		r.stats.PeersRefused++
@@ -142,8 +141,8 @@ func (r *Registrar) addPeer(id rserpool.ServerID) *peer {
 	return p
 }
 
-// peerOf is the registrar of that identifier, noted now if need be: elements
-// may be known before their home is.
+// peerOf returns the peer with an identifier, added now if need be: elements may be
+// known before their home is.
 func (r *Registrar) peerOf(id rserpool.ServerID) *peer {
 	if p := r.peers.byID[id]; p != nil {
 		return p
@@ -151,9 +150,9 @@ func (r *Registrar) peerOf(id rserpool.ServerID) *peer {
 	return r.addPeer(id)
 }
 
-// hear notes who has sent a message, and returns it, nil if it does not count.
-// Who is heard for the first time is asked for its server information (RFC
-// 5353, Section 3.4.1) and for the registrars that it knows.
+// hear returns the peer that has sent a message, nil if the message does not count. A
+// new peer is asked for its server information (RFC 5353, Section 3.4.1) and for its
+// list.
 func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	id, _ := m.IDs()
 	switch {
@@ -175,12 +174,12 @@ func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	}
 	if a.sender == nil && a.by != nil {
 		if q := r.target(a.by); q != nil && q != p && q.link == a {
-			r.unlink(q) // there is another one where it was
+			r.unlink(q) // another registrar is at its place
 		}
 	}
 	a.sender = p
 	if c := a.by; c != nil && c.from.IsValid() {
-		r.dropSeed(c) // the peer has a caller of its own
+		r.dropSeed(c) // the peer has a connector of its own
 		a.by = nil
 		if len(p.conn.addrs) == 0 {
 			p.conn.addrs = c.addrs
@@ -199,8 +198,7 @@ func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	return p
 }
 
-// heardFrom notes a sign of life of a peer, which any message is (RFC 5353,
-// Section 3.4.3).
+// heardFrom notes that a peer lives: any message counts (RFC 5353, Section 3.4.3).
 func (r *Registrar) heardFrom(p *peer, a *link) {
 	if p.link == a && !p.doubted.IsZero() {
 		p.doubted, p.proved = time.Time{}, r.now
@@ -209,10 +207,10 @@ func (r *Registrar) heardFrom(p *peer, a *link) {
 	r.setPeerState(p, PeerActive)
 }
 
-// isNews reports whether an operator is told what becomes of the peer.
+// isNews reports whether changes of the peer's state are logged.
 func (p *peer) isNews() bool { return p.presented || p.roster.Len() > 0 }
 
-// setPeerState moves a peer on, and sets the time for the next step.
+// setPeerState changes the state of a peer, and sets the time for the next step.
 func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	t := &r.cfg.Timers
 	if p.state != s {
@@ -224,7 +222,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 		}
 		p.rival, p.heir = nil, nil
 	} else if s == PeerActive && p.watch.Armed() {
-		return // its timer looks at when it was heard
+		return // its timer checks when it was heard
 	}
 	p.state = s
 	after := [peerStates]time.Duration{
@@ -240,7 +238,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 		r.auditDue(p)
 		return
 	}
-	// A host that was held up has not heard anybody.
+	// A host that was suspended or busy has heard no one.
 	late := r.now.Sub(t.At()) > r.cfg.Timers.MaxTimeNoResponse/2
 	switch p.state {
 	case PeerActive:
@@ -268,7 +266,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 	}
 }
 
-// suspect asks a peer for a sign of life (RFC 5353, Section 3.4.3).
+// suspect sends a peer a presence that asks for one (RFC 5353, Section 3.4.3).
 func (r *Registrar) suspect(p *peer) {
 	r.setPeerState(p, PeerSuspect)
 	if p.link != nil {
@@ -278,7 +276,7 @@ func (r *Registrar) suspect(p *peer) {
 	r.connect(&p.conn)
 }
 
-// whyForget is the reason in the log for which a peer is forgotten.
+// whyForget is the reason in the log for removing a peer from the peer list.
 func (r *Registrar) whyForget(p *peer) string {
 	if p.state == PeerTaken || p.heir != nil {
 		return "its elements were taken over"
@@ -286,8 +284,8 @@ func (r *Registrar) whyForget(p *peer) string {
 	return fmt.Sprintf("no response for %v", r.cfg.Timers.MaxTimeNoResponse)
 }
 
-// forget ends what is known of a peer, but for where it was: it may come back,
-// after a partition for instance.
+// forget removes a peer from the peer list. Its place becomes a seed: it may come back,
+// for instance after a partition.
 func (r *Registrar) forget(p *peer) {
 	if p.isNews() {
 		r.logf(true, "registrar %v is removed from the peer list: %s", p.id, r.whyForget(p))
@@ -314,20 +312,21 @@ func (r *Registrar) forget(p *peer) {
 		r.endSession(p.session)
 	}
 	for _, q := range r.peers.list {
-		r.agreed(q, p)                   // nobody waits for it any more
-		if q.rival == p || q.heir == p { // it was taken over by one that is gone
+		r.agreed(q, p)                   // its vote is no longer needed
+		if q.rival == p || q.heir == p { // the registrar that has taken it over is dead, too
 			q.rival, q.heir = nil, nil
 			r.timers.Arm(&q.watch, q, r.now)
 		}
 	}
 	r.mentorLost(p)
-	if p.heard { // else somebody has made it up, perhaps
+	if p.heard { // otherwise it may not exist
 		r.remember(p.conn.addrs)
 	}
 }
 
-// putForeign enters an element as one of the peer's. It reports whether there was
-// room for it. An element that has been another peer's needs none.
+// putForeign enters an element as one of the peer's, and reports whether the limits
+// have room for it. An element that is there already needs room only for what it grows
+// by.
 func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
 	c, err := r.ledger.Put(p.roster, h, foreign(e), ledger.SetAside)
 	if err != nil {
@@ -338,8 +337,8 @@ func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolE
 	return true
 }
 
-// isUsable reports whether an element that a peer names is one. Other registrars
-// need not have our limits.
+// isUsable reports whether an element that a peer names is valid here. Other registrars
+// may have other limits.
 func (r *Registrar) isUsable(h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
 	return e.ID != 0 && e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// presence tells where we are and what the elements are that we own (RFC 5353,
+// presence returns a presence with this registrar's addresses and checksum (RFC 5353,
 // Sections 2.1 and 3.6.1).
 func (r *Registrar) presence(to rserpool.ServerID, reply bool) *enrp.Presence {
 	return &enrp.Presence{
@@ -20,11 +20,11 @@ func (r *Registrar) presence(to rserpool.ServerID, reply bool) *enrp.Presence {
 
 func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.id, reply)) }
 
-// Due announces our presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC
-// 5353, Section 3.4.2), varied by 5 % either way, so that registrars which have
-// started together are not all heard at once. One peer, each time another one,
-// is asked for its list: two registrars that have missed one another, such as
-// while one of them was held up, come to know of each other in the end.
+// Due sends a presence to all peers, every PEER-HEARTBEAT-CYCLE (RFC 5353, Section
+// 3.4.2), plus or minus 5 %, so that registrars that have started together do not send
+// together. It also asks one peer, each time another one, for its list. So two
+// registrars that have missed each other, for instance while one of them was suspended,
+// find each other in the end.
 func (ps *peerList) Due(r *Registrar, _ *timer) {
 	r.tellAll(r.presence(0, false))
 	if n := len(ps.list); n > 0 {
@@ -56,15 +56,15 @@ func (r *Registrar) onPresence(p *peer, a *link, m *enrp.Presence) {
 	}
 }
 
-// isStale reports whether the peer's elements may be other than we have them. Its
-// checksum covers their identifiers (RFC 5353, Section 3.6.2). It does not tell that
-// an update of an address or of a policy is missing.
+// isStale reports whether the roster of the peer may be out of date. The checksum
+// covers only identifiers (RFC 5353, Section 3.6.2): it does not show that an update of
+// an address or of a policy was lost.
 func (r *Registrar) isStale(p *peer, checksum uint16) bool {
 	return !enrp.ChecksumsMatch(checksum, p.roster.Checksum()) || p.missed && p.roster.Len() > 0
 }
 
-// onListRequest: RFC 5353, Section 3.2.2.2. Peers that have not been heard are
-// not passed on, so that the dead do not live on in everybody's lists.
+// onListRequest: RFC 5353, Section 3.2.2.2. Peers that were not heard are left out, so
+// that dead ones do not stay in all lists.
 func (r *Registrar) onListRequest(p *peer, a *link) {
 	m := &enrp.ListResponse{Sender: r.id, Receiver: p.id, Reject: !r.Ready()}
 	size := 0
@@ -84,24 +84,22 @@ func (r *Registrar) onListRequest(p *peer, a *link) {
 	r.write(a, m)
 }
 
-// askList asks a peer for the registrars that it knows (RFC 5353, Section
-// 3.2.2.1).
+// askList asks a peer for the registrars that it knows (RFC 5353, Section 3.2.2.1).
 func (r *Registrar) askList(p *peer) {
 	p.listAsked = true
 	r.tell(p, &enrp.ListRequest{Sender: r.id, Receiver: p.id})
 }
 
 const (
-	// maxListedAddrs is how many addresses of a registrar in a list are called.
+	// maxListedAddrs is how many addresses of a registrar in a list are tried.
 	maxListedAddrs = 8
-	// unheardTries is how many registrars a second are called that are known from
-	// lists and have never been heard. The sender of a list chooses the
-	// addresses.
+	// unheardTries is how many connects a second there are to registrars that are known
+	// from lists and were never heard. The sender of a list chooses the addresses.
 	unheardTries = 8
 )
 
-// onListResponse calls the registrars that were not known. A list that nobody has
-// asked for does not count.
+// onListResponse connects to the unknown registrars of a list, if this registrar has
+// asked for it.
 func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
 	if !p.listAsked {
 		r.stats.Ignored.Unasked++
@@ -116,8 +114,8 @@ func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
 	r.mentorListed(p, m.Reject)
 }
 
-// onListed notes a registrar that a peer knows. Of those that have never been
-// heard there are no more than a quarter of all peers.
+// onListed adds a registrar that a peer knows. At most a quarter of all peers may be
+// ones that were never heard.
 func (r *Registrar) onListed(s *rserpool.ServerInformation) {
 	q := r.peers.byID[s.ID]
 	if q == nil {
@@ -142,9 +140,8 @@ func (r *Registrar) onListed(s *rserpool.ServerInformation) {
 	r.connect(&q.conn)
 }
 
-// inScope leaves out the addresses that mean another machine here than where
-// they come from: those of the loopback, unless that is where we are, and
-// link-local ones.
+// inScope leaves out the addresses that mean another machine here than at the sender:
+// link-local ones, and the loopback, unless this registrar serves there.
 func (r *Registrar) inScope(addrs []netip.AddrPort) []netip.AddrPort {
 	return slices.DeleteFunc(addrs, func(a netip.AddrPort) bool {
 		return a.Addr().IsLoopback() && !r.places.inner() || a.Addr().IsLinkLocalUnicast()
@@ -152,8 +149,8 @@ func (r *Registrar) inScope(addrs []netip.AddrPort) []netip.AddrPort {
 }
 
 // provedFirst puts the address that a registrar has proved to be at before those that
-// it names. Over SCTP in UDP it need not name that one: it may be behind an address
-// translation, which forwards the port.
+// it names. With SCTP in UDP, the registrar may not name that address: it may be behind
+// an address translation that forwards the port.
 func (r *Registrar) provedFirst(a *link, addrs []netip.AddrPort) []netip.AddrPort {
 	proved := a.primary()
 	if !toFront(addrs, proved) && len(addrs) > 0 && a.inUDP() && proved.IsValid() && (r.places.inner() || !proved.IsLoopback()) {

@@ -7,25 +7,24 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 )
 
-// probe cares for the elements of an association that has ended, however it
-// went: it calls them at their ASAP transport, the way they came, and asks each
-// for a sign of life. Those that give it stay, supervised over the new
-// association; the others are removed as soon as the call fails, or
-// ProbeTimeout after the last sign of life. Until then all of them stay in the
-// handlespace.
+// probe looks after the elements of an association that has ended, for whatever reason.
+// It connects to their ASAP transport, over the same kind of SCTP, and sends each a
+// keep-alive. Elements that acknowledge stay, supervised over the new association. The
+// others are removed as soon as the connection fails, or ProbeTimeout after the last
+// acknowledgement. Until then all of them stay in the handlespace.
 //
 //	delayed --> queued --> connecting --> asking --> over
 //
-// A call that fails leads from connecting to over at once.
+// If the connection fails, the probe goes from connecting to over at once.
 type probe struct {
 	state probeState
 	ref   uint64
 	via   Via
-	// adopted tells that the elements were another registrar's: nobody knows
-	// by what kind of SCTP they came.
+	// adopted tells that the elements were foreign ones: the kind of SCTP that they
+	// came by is not known.
 	adopted bool
-	to      []netip.AddrPort // where the elements take calls
-	encap   uint16           // and the UDP port, if another registrar told it
+	to      []netip.AddrPort // the elements' ASAP transport
+	encap   uint16           // and its UDP port, if another registrar has told it
 	heard   uint16           // the UDP port of the former association
 	host    []netip.AddrPort // of the former association
 	assoc   *client          // the new one
@@ -36,7 +35,7 @@ type probe struct {
 	timer   timer
 }
 
-// probesAt are probes by the place that they connect to; see addrsKey.
+// probesAt are probes by the place to which they connect; see addrsKey.
 type probesAt map[string]*probe
 
 type probeState uint8
@@ -49,8 +48,8 @@ const (
 	probeOver
 )
 
-// probes are all probes that wait for others to end, in a queue, and the number
-// of those that run.
+// probes are the probes that wait for others to end, in a queue, and the number of
+// those that run.
 type probes struct {
 	connecting map[uint64]*probe // until the host tells their association
 	queue      []*probe          // some may be over
@@ -58,19 +57,19 @@ type probes struct {
 }
 
 const (
-	// askWindow is how many elements a probe asks at a time.
+	// askWindow is how many keep-alives of a probe may be unanswered at a time.
 	askWindow = 64
-	// maxProbesPerAssoc is how many places the elements of one association can ask to
-	// be called at: with more they could have us call half a network.
+	// maxProbesPerAssoc is how many places the elements of one association can have the
+	// registrar connect to. With more, they could have it connect to half a network.
 	maxProbesPerAssoc = 8
-	// minProbeGap is the least time from the coming up of an association that
-	// a probe has opened to the next call there, so that an element that
-	// answers and hangs up again does not keep us busy.
+	// minProbeGap is the least time between two associations that probes open to one
+	// place, so that an element that acknowledges and closes again does not keep the
+	// registrar busy.
 	minProbeGap = 100 * time.Millisecond
 )
 
-// probeElements hands the elements of an association that is gone to probes,
-// one for each place where they take calls.
+// probeElements gives the elements of an association that has ended to probes, one for
+// each ASAP transport.
 func (r *Registrar) probeElements(a *client) {
 	probes := make(probesAt)
 	var list []*probe
@@ -109,8 +108,8 @@ func (r *Registrar) probeElements(a *client) {
 	r.runProbes()
 }
 
-// asapAddrs are where an element takes calls, by its ASAP transport. A call to an
-// address that this machine has as well would reach this machine.
+// asapAddrs returns the addresses of an element's ASAP transport, without those that
+// this machine has as well: a connection to them would reach this machine.
 func (r *Registrar) asapAddrs(e *element) []netip.AddrPort {
 	t := e.PE().ASAPTransport
 	t.Addrs = r.ofHost(t.Addrs)
@@ -122,7 +121,7 @@ func (r *Registrar) queueProbe(p *probe) {
 	r.probes.queue = append(r.probes.queue, p)
 }
 
-// runProbes begins probes while the limit allows it.
+// runProbes starts queued probes while the limit allows it.
 func (r *Registrar) runProbes() {
 	for len(r.probes.queue) > 0 && r.probes.running < r.cfg.Limits.Probes {
 		p := r.probes.queue[0]
@@ -136,8 +135,8 @@ func (r *Registrar) runProbes() {
 	}
 }
 
-// begin finds the way to the elements: an association that the peer has opened
-// meanwhile, or else a new one.
+// begin starts the probe: over an association that the peer has opened since, or else
+// over a new one.
 func (p *probe) begin(r *Registrar) {
 	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
@@ -150,8 +149,9 @@ func (p *probe) begin(r *Registrar) {
 	r.act(Connect{Ref: p.ref, PPID: asap.PPID, To: p.to, Via: p.via, EncapPort: p.encapPort(r)})
 }
 
-// encapPort is the UDP port to call at; 0 for the one that was last heard from. That
-// one may be another element's where one address has several, behind a NAT.
+// encapPort returns the UDP port to connect to; 0 for the one that the peer was last
+// heard from. If one address has several peers, behind a NAT, that may be another
+// element's.
 func (p *probe) encapPort(r *Registrar) uint16 {
 	if p.encap == 0 && p.heard != 0 {
 		for _, addr := range p.to {
@@ -163,7 +163,7 @@ func (p *probe) encapPort(r *Registrar) uint16 {
 	return p.encap
 }
 
-// associated is an association that the elements' host has opened.
+// associated returns an association that the elements' host has opened.
 func (p *probe) associated(r *Registrar) *client {
 	if p.adopted {
 		return r.clientAt(anySCTP, p.to, p.encap)
@@ -197,8 +197,8 @@ func (r *Registrar) onConnecting(ev Connecting) {
 	}
 }
 
-// unreached: the call has failed. If it was because the peer has called at the
-// same time, that association will do.
+// unreached: the connection has failed. If the reason is that the peer has connected at
+// the same time, the peer's association is used.
 func (p *probe) unreached(r *Registrar) {
 	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
@@ -207,14 +207,14 @@ func (p *probe) unreached(r *Registrar) {
 	p.fail(r, RemovedUnreachable)
 }
 
-// lost: the probe's association has ended, or never came up.
+// lost: the probe's association has ended, or never was established.
 func (p *probe) lost(r *Registrar) {
 	a := p.assoc
 	p.assoc, a.probe = nil, nil
 	switch {
 	case p.state == probeConnecting:
 		p.unreached(r)
-	case !a.ours: // it was the peer's, so the call is still to be made
+	case !a.ours: // the peer had opened it, so the probe still has to connect
 		for e := p.asked.head; e != nil; e = p.asked.head {
 			e.unlink()
 			p.waiting.push(e)
@@ -233,16 +233,16 @@ func (p *probe) connected(r *Registrar) {
 	p.fill(r)
 }
 
-// await gives those asked half of ProbeTimeout to answer, and then, asked again,
-// the other half.
+// await gives the elements that were asked half of ProbeTimeout to acknowledge. Then
+// they are asked again and have the other half.
 func (p *probe) await(r *Registrar) {
 	p.again = false
 	r.timers.Arm(&p.timer, p, r.now.Add(r.cfg.Timers.ProbeTimeout/2))
 }
 
-// askAgain asks with the H flag: elements of the reference implementation answer
-// no registrar but the one that they take for their home, and that may be another
-// one, which has taken this one for dead. An element is asked so once in
+// askAgain sends keep-alives with the H flag. Elements of the reference implementation
+// acknowledge keep-alives of their home only, and may hold another registrar for it,
+// one that has taken this one for dead. An element is asked so once in
 // KeepAliveInterval, so that two registrars do not fight over it.
 func (p *probe) askAgain(r *Registrar) {
 	p.again = true
@@ -256,8 +256,8 @@ func (p *probe) askAgain(r *Registrar) {
 	}
 }
 
-// askOver asks over an association that is already there. If another probe is
-// busy on it, that one takes the elements.
+// askOver uses an association that is already up. If another probe uses it, that one
+// takes the elements over.
 func (p *probe) askOver(r *Registrar, a *client) {
 	if q := a.probe; q != nil {
 		for _, l := range []*elements{&p.asked, &p.waiting} {
@@ -277,13 +277,13 @@ func (p *probe) askOver(r *Registrar, a *client) {
 	p.connected(r)
 }
 
-// take puts an element, which is in no list, into the probe's care.
+// add puts an element, which is in no list, into the probe's care.
 func (p *probe) add(e *element) {
 	e.probe = p
 	p.waiting.push(e)
 }
 
-// fill asks elements until askWindow answers are out.
+// fill sends keep-alives until askWindow of them are unanswered.
 func (p *probe) fill(r *Registrar) {
 	for e := p.waiting.head; e != nil && p.asked.n < askWindow; e = p.waiting.head {
 		e.unlink()
@@ -292,7 +292,7 @@ func (p *probe) fill(r *Registrar) {
 	}
 }
 
-// progress: an element has answered, so the others get their time again.
+// progress: an element has acknowledged, so the time for the others begins anew.
 func (p *probe) progress(r *Registrar) {
 	if p.state == probeAsking {
 		p.await(r)
@@ -310,7 +310,7 @@ func (p *probe) shrunk(r *Registrar) {
 	}
 }
 
-// Due: time is up, for a call, for an answer, or for a pause.
+// Due: the time to connect, for an acknowledgement, or of a pause is over.
 func (p *probe) Due(r *Registrar, _ *timer) {
 	switch p.state {
 	case probeDelayed:
@@ -329,8 +329,8 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 	}
 }
 
-// fail removes all elements that are left. If they were asked over an association
-// that the peer has opened, they are told.
+// fail removes all elements that are left. If they were asked over an association that
+// the peer has opened, they are told.
 func (p *probe) fail(r *Registrar, why RemoveReason) {
 	a := p.assoc
 	p.end(r)
@@ -345,8 +345,7 @@ func (p *probe) fail(r *Registrar, why RemoveReason) {
 	}
 }
 
-// end ends the probe. An association that it was opening, or that did not help,
-// is closed.
+// end ends the probe. If its association is not up, or was of no use, it is closed.
 func (p *probe) end(r *Registrar) {
 	r.timers.Stop(&p.timer)
 	if p.state == probeConnecting || p.state == probeAsking {

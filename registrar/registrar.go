@@ -13,8 +13,8 @@ import (
 
 type timer = deadline.Timer[*Registrar]
 
-// Registrar is the state machine. Its methods, other than those of the
-// handlespace that Space returns, are for one goroutine at a time.
+// Registrar is the state machine. Its methods are for one goroutine at a time. The
+// handlespace that Space returns is for any number of readers.
 type Registrar struct {
 	id    rserpool.ServerID
 	cfg   Config
@@ -34,12 +34,12 @@ type Registrar struct {
 	newest    *assoc // they came
 	byPrimary map[peerKey]*assoc
 	ledger    *ledger.Ledger[note]
-	roster    *roster // of our own elements
+	roster    *roster // the own elements
 	watched   map[rserpool.PoolHandle]*watched
 	subs      int
 	updates   bucket // bytes of automatic updates
 	probing   int    // probes that are not over
-	missed    int    // elements that may still answer: see missed
+	missed    int    // elements that may still acknowledge: see missed
 	held      int    // registrations that wait for an address: see held
 
 	probes    probes
@@ -52,7 +52,7 @@ type Registrar struct {
 	log       logger
 	stats     Stats
 
-	// Space for one event's work.
+	// Memory that all events use.
 	buf        []byte
 	selected   []handlespace.Selected
 	element    rserpool.PoolElement
@@ -60,7 +60,7 @@ type Registrar struct {
 	known      func([]byte) rserpool.PoolHandle // ledger.Handle
 }
 
-// New makes a registrar with an empty handlespace.
+// New returns a registrar with an empty handlespace.
 func New(cfg Config) (*Registrar, error) {
 	cfg, err := cfg.Complete()
 	if err != nil {
@@ -112,13 +112,13 @@ func (r *Registrar) Stats() Stats {
 	return s
 }
 
-// maxSentKept is how much space for messages is kept from event to event.
+// maxSentKept is how much memory for messages is kept from event to event.
 const maxSentKept = 256 << 10
 
 // maxTimersPerTick bounds the work and the actions of one Tick.
 const maxTimersPerTick = 256
 
-// NextDeadline tells when the next Tick is due, if one is. It may lie in the
+// NextDeadline returns when the next Tick is due; false if none is. It may be in the
 // past.
 func (r *Registrar) NextDeadline() (time.Time, bool) {
 	t := r.timers.First()
@@ -128,9 +128,9 @@ func (r *Registrar) NextDeadline() (time.Time, bool) {
 	return t.At(), true
 }
 
-// Handle takes an event at the time now and returns what is to be done about
-// it. The actions are valid until the next call. Time that runs backwards is
-// taken to stand still.
+// Handle handles an event that has happened at the time now, and returns what the host
+// has to do. The actions are valid until the next call. If now is earlier than before,
+// the time stands still.
 func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 	if now.After(r.now) {
 		r.now = now
@@ -150,7 +150,7 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 	case AssocAddrs:
 		r.onAssocAddrs(ev)
 	case AssocDone:
-		r.act(Close{Assoc: ev.Assoc}) // every request is answered by now
+		r.act(Close{Assoc: ev.Assoc}) // all requests have had their responses
 	case AssocDown:
 		r.onAssocDown(ev)
 	case Received:

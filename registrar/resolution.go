@@ -5,8 +5,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// onHandleResolution: RFC 5352, Section 3.3, with the reference implementation's
-// wish for a number of elements.
+// onHandleResolution: RFC 5352, Section 3.3, with the number of elements that clients
+// of the reference implementation may ask for.
 func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 	items := r.cfg.Limits.DefaultItems
 	if m.HasItems && m.Items > 0 {
@@ -22,8 +22,8 @@ func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 	r.answer(a, m.Handle, m.Subscribe && r.subscribe(a, m.Handle, items))
 }
 
-// selectFrom puts the elements that the pool's policy picks into r.selected, or
-// says why there are none.
+// selectFrom puts the elements that the pool's policy picks into r.selected, or returns
+// why there are none.
 func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.CauseCode, bool) {
 	r.selected = r.selected[:0]
 	if !r.Ready() {
@@ -42,9 +42,10 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 	return 0, true
 }
 
-// answer sends the elements in r.selected. The policy is the first element's,
-// as the reference implementation has it; it is sent for round robin too. ASAP
-// transports, and UDP ports, are for registrars only. What does not fit is left out.
+// answer sends the elements in r.selected. The policy is that of the first element, as
+// in the reference implementation, and is sent for round robin, too. ASAP transports
+// and UDP ports are for registrars only. Elements that do not fit into the message are
+// left out.
 func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
 	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
@@ -64,7 +65,7 @@ func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
 	r.send(&a.assoc, b)
 }
 
-// maxMessage is the most that a message's length field can say.
+// maxMessage is the greatest length of a message.
 const maxMessage = 0xffff
 
 func (r *Registrar) refuseResolution(a *client, h rserpool.PoolHandle, code rserpool.CauseCode) {

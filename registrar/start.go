@@ -10,35 +10,35 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// start is how a registrar gets its first handlespace (RFC 5353, Section 3.2):
-// from a mentor, which is the first peer that is heard; if it does not answer,
-// or refuses, from another one. A registrar that knows of no peer, or finds
-// none that gives it the handlespace within twice MAX-TIME-NO-RESPONSE, begins
-// with what it has: two that start at the same time have none to give. It does
-// not while a peer is there that has one and refuses to give it. If it looks for
-// peers by multicast it listens for the time of mentor discovery.
+// start is how a registrar gets its first handlespace (RFC 5353, Section 3.2): from a
+// mentor, which is the first peer that is heard, or, if that does not respond or
+// refuses, from another one. A registrar that knows no peer starts with what it has, as
+// does one that gets no handlespace within twice MAX-TIME-NO-RESPONSE: two registrars
+// that start at the same time have none to give. It waits longer only while a peer has
+// a handlespace and refuses to give it. If the registrar looks for peers by multicast,
+// it listens for the time of mentor discovery.
 type start struct {
 	running     bool
-	until       time.Time // when it ends in any case, unless a mentor sends
-	discovery   time.Time // until when who is heard by multicast may delay that
+	until       time.Time // when the start ends, unless a mentor sends
+	discovery   time.Time // until when multicast presences may delay that
 	heard       heardOne  // the last registrar that was heard by multicast
 	mentor      *peer
 	downloading bool
 	transfer
-	told   time.Time // when it was told that a mentor refuses
+	told   time.Time // when it was logged that a mentor refuses
 	tried  []*peer   // mentors that have failed
-	probes probesAt  // of elements that were ours before
+	probes probesAt  // of elements that were own ones before
 	timer  timer
 }
 
-// Ready reports whether the registrar has a handlespace. Before that it refuses
-// registrations and resolutions, and peers that want it to be their mentor.
+// Ready reports whether the registrar has a handlespace. Before that, it refuses
+// registrations and resolutions, and does not act as a mentor.
 func (r *Registrar) Ready() bool { return !r.start.running }
 
 func (r *Registrar) beginStart() {
 	s := &r.start
 	if !s.running {
-		return // as far as we know, there is no other registrar in the scope
+		return // no other registrar is known
 	}
 	s.probes = make(probesAt)
 	s.until = r.now
@@ -58,21 +58,21 @@ func (s *start) delay(until time.Time) {
 	}
 }
 
-// heardOne is a registrar that was heard by multicast, and where.
+// heardOne is a registrar that was heard by multicast, and its address.
 type heardOne struct {
 	id   rserpool.ServerID
 	from netip.Addr
 }
 
-// mentorHeard: a registrar that can be called was heard by multicast. If it is
-// late it has time to say more.
+// mentorHeard: a registrar was heard by multicast, and the registrar connects to it. If
+// that is late, it gets time to respond.
 func (r *Registrar) mentorHeard() {
 	if s := &r.start; s.running && !r.now.After(s.discovery) {
 		s.delay(r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	}
 }
 
-// mentorFound: a peer is there, and has been asked for its list.
+// mentorFound: a peer was found, and was asked for its list.
 func (r *Registrar) mentorFound(p *peer) {
 	s := &r.start
 	if s.running && s.mentor == nil {
@@ -86,7 +86,7 @@ func (r *Registrar) askMentor(p *peer) {
 	r.askList(p)
 }
 
-// mentorListed: the mentor has told the other registrars.
+// mentorListed: the mentor has sent its list.
 func (r *Registrar) mentorListed(p *peer, rejected bool) {
 	s := &r.start
 	switch {
@@ -105,10 +105,10 @@ func (r *Registrar) askDownload() {
 	r.tell(s.mentor, &enrp.HandleTableRequest{Sender: r.id, Receiver: s.mentor.id})
 }
 
-// onDownload takes a part of the handlespace from the mentor.
+// onDownload enters a part of the mentor's handlespace.
 func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 	if m.Reject {
-		p.refuses = true // it has told its list, so it has a handlespace
+		p.refuses = true // it has sent its list, so it has a handlespace
 		r.nextMentor()
 		return
 	}
@@ -126,22 +126,22 @@ func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 		r.giveUpTransfer(p, &r.start.transfer)
 		r.nextMentor()
 	default:
-		r.peers.twin.refused = time.Time{} // the mentor takes us for the one
+		r.peers.twin.refused = time.Time{} // the mentor accepts this registrar as the only one with its identifier
 		if !r.waitForTwin() {
 			r.endStart()
 		}
 	}
 }
 
-// mentorLost: a peer is forgotten.
+// mentorLost: a peer is removed from the peer list.
 func (r *Registrar) mentorLost(p *peer) {
 	if r.start.running && r.start.mentor == p {
 		r.nextMentor()
 	}
 }
 
-// nextMentor turns to a peer that has not been tried, or else waits for one,
-// and then tries them all again.
+// nextMentor asks a peer that was not asked yet. If there is none, it waits, and then
+// asks all of them again.
 func (r *Registrar) nextMentor() {
 	s := &r.start
 	s.tried = append(s.tried, s.mentor)
@@ -167,8 +167,8 @@ func (r *Registrar) untried() *peer {
 	return nil
 }
 
-// Due: a mentor does not answer, or the pause before the next try is over, or
-// all the time.
+// Due: a mentor does not respond, or the pause before the next try is over, or the time
+// for the start.
 func (s *start) Due(r *Registrar, _ *timer) {
 	switch {
 	case !r.now.Before(s.until) && (r.waitForTwin() || r.waitForRefusing()):
@@ -194,9 +194,9 @@ func (s *start) Due(r *Registrar, _ *timer) {
 	}
 }
 
-// waitForRefusing has the start go on while a registrar is there that has a
-// handlespace and refuses to give it, such as for too many downloads: to begin
-// without it would be to deny the pools that are in it.
+// waitForRefusing continues the start while a registrar with a handlespace refuses to
+// give it, for instance because it has too many downloads. Without that handlespace,
+// this registrar would deny pools that exist.
 func (r *Registrar) waitForRefusing() bool {
 	s := &r.start
 	i := slices.IndexFunc(r.peers.list, func(p *peer) bool { return p.refuses && p.link != nil && p.link.up })

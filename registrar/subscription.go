@@ -6,9 +6,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// subscription is a handle resolution with the S bit (RFC 5352, Section
-// 2.2.5): its sender gets a new response whenever the pool changes, until the
-// association ends or the response is negative.
+// subscription is a handle resolution with the S bit (RFC 5352, Section 2.2.5). Its
+// sender gets a new response whenever the pool changes, until the association ends or a
+// response is negative.
 type subscription struct {
 	assoc      *client
 	pool       *watched
@@ -16,8 +16,8 @@ type subscription struct {
 	next, prev *subscription // of the same pool, in the order they came
 }
 
-// watched is a pool that has subscribers, or has had some. It lasts as long as there
-// are subscribers, or elements.
+// watched is a pool that has, or has had, subscribers. It lasts as long as there are
+// subscribers or elements.
 type watched struct {
 	handle     rserpool.PoolHandle
 	head, tail *subscription // in the order they came
@@ -25,20 +25,20 @@ type watched struct {
 	changed bool
 	update  timer
 	updated time.Time
-	cursor  *subscription // the next to be told, nil between rounds
+	cursor  *subscription // the next one in this round, nil between rounds
 }
 
 const (
-	// updateBatch is how many subscribers of one pool are told at a time;
+	// updateBatch is how many subscribers of one pool get an update at a time;
 	// updateGap is the time between two batches.
 	updateBatch = 64
 	updateGap   = time.Millisecond
-	// updateBytes bounds all automatic updates, in bytes a second on average.
-	// Where pools change too often for that, more changes become one update.
+	// updateBytes bounds all automatic updates, in bytes a second on average. If pools
+	// change faster, several changes become one update.
 	updateBytes = 4 << 20
 )
 
-// subscribe notes the association's wish, and reports whether it is granted.
+// subscribe enters a subscription, and reports whether the limits allow it.
 func (r *Registrar) subscribe(a *client, h rserpool.PoolHandle, items int) bool {
 	p := r.watched[h]
 	if s := a.subs[p]; s != nil {
@@ -97,7 +97,7 @@ func (r *Registrar) unsubscribe(s *subscription) {
 	r.dropIdlePool(p.handle)
 }
 
-// dropIdlePool forgets a pool that has neither elements nor subscribers.
+// dropIdlePool drops a pool that has neither elements nor subscribers.
 func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
 	if p := r.watched[h]; p != nil && p.head == nil && r.space.Pool(h) == nil {
 		r.timers.Stop(&p.update)
@@ -105,15 +105,16 @@ func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
 	}
 }
 
-// unsubscribeAll ends the subscriptions of an association that is gone. The
-// order does not matter: there is nothing to be sent.
+// unsubscribeAll ends the subscriptions of an association that has ended. The order
+// does not matter, because nothing is sent.
 func (r *Registrar) unsubscribeAll(a *client) {
 	for _, s := range a.subs {
 		r.unsubscribe(s)
 	}
 }
 
-// poolChanged has the pool's subscribers told, all changes of a while together.
+// poolChanged has the pool's subscribers updated. Changes within Timers.Update become
+// one update.
 func (r *Registrar) poolChanged(h rserpool.PoolHandle) {
 	p := r.watched[h]
 	if p == nil || p.head == nil {
@@ -129,7 +130,7 @@ func (r *Registrar) poolChanged(h rserpool.PoolHandle) {
 	}
 }
 
-// Due tells the next subscribers. Others' events come between two batches.
+// Due updates the next subscribers. Other events are handled between two batches.
 func (p *watched) Due(r *Registrar, _ *timer) {
 	if wait := r.updates.wait(r.now, updateBytes); wait > 0 {
 		r.timers.Arm(&p.update, p, r.now.Add(wait))

@@ -7,12 +7,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// minAskGap is the least time between two keep-alives that others can cause,
-// with reports and claims.
+// minAskGap is the least time between two keep-alives that others cause by reports and
+// claims.
 const minAskGap = time.Second
 
-// alive notes a sign of life: the next keep-alive is due in an interval, plus
-// or minus 50 % (RFC 5352, Section 3.5), so that elements that have registered
+// alive notes that an element lives. The next keep-alive follows after the interval,
+// plus or minus 50 % (RFC 5352, Section 3.5), so that elements that have registered
 // together are not asked together.
 func (r *Registrar) alive(e *element) {
 	e.waiting, e.heldUp = false, false
@@ -20,17 +20,15 @@ func (r *Registrar) alive(e *element) {
 	r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
 }
 
-// askSoon has the next keep-alive go out in a second at the latest, unless one is
-// unanswered.
+// askSoon has the next keep-alive sent within a second, unless one is unanswered.
 func (r *Registrar) askSoon(e *element) {
 	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(e.keepAlive.At()) {
 		r.timers.Arm(&e.keepAlive, e, at)
 	}
 }
 
-// check has the element asked for a sign of life soon, at once if it was not
-// asked in the last second, and without the H flag (RFC 5352, Section 3.5).
-// While it is probed that is done already.
+// check has a keep-alive without the H flag sent soon (RFC 5352, Section 3.5): at once,
+// if there was none in the last second. A probe does so anyway.
 func (r *Registrar) check(e *element) {
 	if e.probe != nil || e.waiting {
 		return
@@ -44,8 +42,8 @@ func (r *Registrar) check(e *element) {
 	r.ask(e, false)
 }
 
-// ask sends a keep-alive to an element over its association and waits. home
-// tells whether it may carry the H flag.
+// ask sends a keep-alive to an element over its association. home tells whether it may
+// carry the H flag.
 func (r *Registrar) ask(e *element, home bool) {
 	e.waiting, e.heldUp = true, false
 	r.timers.Arm(&e.keepAlive, e, r.now.Add(r.cfg.Timers.KeepAliveTimeout))
@@ -53,18 +51,18 @@ func (r *Registrar) ask(e *element, home bool) {
 	r.awaitFarewell(e)
 }
 
-// sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is the reference
-// implementation's addition, without which an association with two elements of
-// one pool could not tell which one is meant.
+// sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is an addition of the
+// reference implementation. Without it, an association with two elements of one pool
+// could not tell which one is meant.
 func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 	e.asked, e.adopting = r.now, home && e.adopt
 	r.stats.KeepAlivesSent++
 	r.reply(a, &asap.EndpointKeepAlive{Home: e.adopting, Server: r.id, Handle: e.Handle(), ID: e.ID(), HasID: true})
 }
 
-// keepAliveDue: it is time for a keep-alive, or it has not been acknowledged in
-// time. If the timer itself is far behind, the host was asleep or held up: then
-// the elements are not to blame, and not to be asked all at once.
+// keepAliveDue: it is time for a keep-alive, or one was not acknowledged in time. If
+// the timer itself is far behind, the host was suspended or busy. Then the elements get
+// more time, and are not asked all at once.
 func (r *Registrar) keepAliveDue(e *element) {
 	t := &r.cfg.Timers
 	late := r.now.Sub(e.keepAlive.At())
@@ -82,8 +80,8 @@ func (r *Registrar) keepAliveDue(e *element) {
 	}
 }
 
-// onKeepAliveAck: RFC 5352, Section 2.2.8. Only the association that the
-// keep-alive went out on can acknowledge it.
+// onKeepAliveAck: RFC 5352, Section 2.2.8. Only the association that has carried the
+// keep-alive can acknowledge it.
 func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	e := r.find(m.Handle, m.ID)
 	switch {
@@ -114,9 +112,8 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	}
 }
 
-// onSendFailed: a keep-alive that cannot be delivered means that the element is
-// unreachable (RFC 5352, Section 3.5). Everything else is for its sender to
-// repeat.
+// onSendFailed: an element to which a keep-alive cannot be delivered is unreachable
+// (RFC 5352, Section 3.5). All other messages are repeated by their sender, if at all.
 func (r *Registrar) onSendFailed(ev SendFailed) {
 	on := r.assocs[ev.Assoc]
 	if on == nil {
@@ -125,7 +122,7 @@ func (r *Registrar) onSendFailed(ev SendFailed) {
 	r.stats.SendsFailed++
 	a := on.client
 	if a == nil {
-		return // the next audit makes up for it
+		return // the next audit repairs it
 	}
 	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeEndpointKeepAlive {
 		return

@@ -9,12 +9,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// session is a peer's download of the handlespace from us (RFC 5353, Section
-// 3.2.3): what is still to be sent. Elements that come or go meanwhile are told
-// in updates.
+// session is a download of the handlespace by a peer (RFC 5353, Section 3.2.3). The
+// cursor is before the elements that are still to be sent. Changes during a session are
+// sent as updates.
 type session struct {
 	peer *peer
-	at   netip.Addr // where it is
+	at   netip.Addr // its address
 	own  bool
 	*ledger.Cursor[note]
 	timer timer
@@ -24,8 +24,8 @@ type session struct {
 // maxTable is about how many bytes of elements go into one response.
 const maxTable = 32 << 10
 
-// onTableRequest sends the next part of the handlespace, or of our own elements
-// (RFC 5353, Sections 3.2.3 and 3.6.3).
+// onTableRequest sends the next part of the handlespace, or of the own elements (RFC
+// 5353, Sections 3.2.3 and 3.6.3).
 func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest) {
 	s := p.session
 	if s != nil && s.own != m.OwnChildrenOnly {
@@ -77,10 +77,10 @@ func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more boo
 // maxFromAddress is how many downloads one address may have at the same time.
 const maxFromAddress = 4
 
-// sessionRoom reports whether there is room for one more download, to a. Where
-// there are too many, one of an address that has more than a's makes room, or
-// else the oldest if it has had some time. Its peer, when it goes on, begins
-// anew, and is told some elements twice.
+// sessionRoom reports whether there is room for a download to a. If there are too many,
+// it ends one of an address that has more of them than a's address, or else the oldest
+// one if that had some time. The peer of that one starts again, and gets some elements
+// twice.
 func (r *Registrar) sessionRoom(a *link) bool {
 	all := r.peers.sessions // the oldest is the first
 	from := make(map[netip.Addr]int)
@@ -115,7 +115,7 @@ func (r *Registrar) beginSession(p *peer, own bool) *session {
 	return s
 }
 
-// part takes the elements of one response, as many as fit but at least one.
+// part returns the elements of the next response: as many as fit, and at least one.
 func (s *session) part() []*entry {
 	var part []*entry
 	size := 0
@@ -139,10 +139,10 @@ func (r *Registrar) endSession(s *session) {
 	r.peers.sessions = slices.DeleteFunc(r.peers.sessions, func(x *session) bool { return x == s })
 }
 
-// Due ends a download that does not go on.
+// Due ends a download that the peer does not continue.
 func (s *session) Due(r *Registrar, _ *timer) { r.endSession(s) }
 
-// onTableResponse: the next part of what we have asked for.
+// onTableResponse: the next part of what was requested.
 func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {
 	switch {
 	case r.downloads(p):
@@ -152,8 +152,7 @@ func (r *Registrar) onTableResponse(p *peer, m *enrp.HandleTableResponse) {
 	}
 }
 
-// awaitsTable reports whether the peer has been asked for a part of the
-// handlespace.
+// awaitsTable reports whether the peer was asked for a part of the handlespace.
 func (r *Registrar) awaitsTable(p *peer) bool { return r.downloads(p) || p.audits() }
 
 func (r *Registrar) downloads(p *peer) bool { return r.start.mentor == p && r.start.downloading }

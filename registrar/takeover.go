@@ -7,31 +7,31 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// takeover is our taking over of a dead peer's elements (RFC 5353, Section 3.5).
+// takeover is the takeover of a dead peer's elements by this registrar (RFC 5353,
+// Section 3.5).
 //
-// Of several that want to, the one with the greatest identifier wins, as the
-// RFC has it. The reference implementation has it the other way round: of one
-// of each, either both insist or both give way. So neither lasts: who insists
-// waits for the others' agreement no longer than MAX-TIME-NO-RESPONSE, and who
-// has given way begins again when the dead registrar still has elements after
-// twice that time, or when the other one is gone as well. Two homes that come of
-// it are told apart element by element; see contest.
+// Of several registrars that want to take a peer over, the one with the greatest
+// identifier wins in the RFC, and the one with the smallest in the reference
+// implementation. So of one of each kind, either both insist or both give way. Neither
+// lasts: a registrar that insists waits for the others' agreement no longer than
+// MAX-TIME-NO-RESPONSE, and one that has given way tries again if the dead registrar
+// still has elements after twice that time, or if the other one is dead as well. If two
+// registrars become home of an element, contest decides between them.
 type takeover struct {
-	awaiting []*peer // who has not agreed yet
+	awaiting []*peer // that have not agreed yet
 	probes   probesAt
 }
 
-// takeBatch is how many elements are taken over at a time, moveBatch how many
-// are looked at where none is called, takeGap the time between two batches, in
-// which others' events come.
+// takeBatch is how many elements are taken over at a time, moveBatch how many are
+// processed if none is probed. takeGap is the time between two batches, in which other
+// events are handled.
 const (
 	takeBatch = 128
 	moveBatch = 1024
 	takeGap   = time.Millisecond
 )
 
-// beginTakeover: RFC 5353, Section 3.5.1. Nothing has to be taken over from a
-// peer without elements.
+// beginTakeover: RFC 5353, Section 3.5.1. A peer without elements is only forgotten.
 func (r *Registrar) beginTakeover(p *peer) {
 	if p.roster.Len() == 0 {
 		r.forget(p)
@@ -52,7 +52,7 @@ func (r *Registrar) beginTakeover(p *peer) {
 	}
 }
 
-// stopTakeover: the peer has been heard, or another registrar takes it over.
+// stopTakeover: the peer was heard, or another registrar takes it over.
 func (r *Registrar) stopTakeover(p *peer, s PeerState) {
 	p.takeover = nil
 	if s == PeerYielded {
@@ -88,7 +88,7 @@ func (r *Registrar) onInitTakeoverAck(p *peer, m *enrp.InitTakeoverAck) {
 	}
 }
 
-// agreed: q has nothing against the takeover of p, or is gone.
+// agreed: q agrees to the takeover of p, or is dead.
 func (r *Registrar) agreed(p, q *peer) {
 	t := p.takeover
 	if t == nil || p.state != PeerDying || !slices.Contains(t.awaiting, q) {
@@ -107,7 +107,7 @@ func (r *Registrar) takeOver(p *peer) {
 	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
 }
 
-// adoptSome makes some of the peer's elements our own.
+// adoptSome makes some of the peer's elements own ones.
 func (r *Registrar) adoptSome(p *peer) {
 	for range takeBatch {
 		f := p.roster.First()
@@ -123,9 +123,9 @@ func (r *Registrar) adoptSome(p *peer) {
 	}
 }
 
-// onTakeoverServer: the peer has become the home of the target's elements (RFC
-// 5353, Section 3.5.2). That of an active registrar is none: if it is dead it
-// will be found so.
+// onTakeoverServer: the peer has become the home of the target's elements (RFC 5353,
+// Section 3.5.2). If the target is active here, the message is ignored: a dead
+// registrar will be found dead.
 func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 	t := r.peers.byID[m.Target]
 	switch {
@@ -141,7 +141,7 @@ func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 	r.inherit(t)
 }
 
-// inherit makes some of a dead peer's elements those of its heir.
+// inherit gives some of a dead peer's elements to its heir.
 func (r *Registrar) inherit(t *peer) {
 	for range moveBatch {
 		e := t.roster.First()
@@ -156,12 +156,12 @@ func (r *Registrar) inherit(t *peer) {
 	r.timers.Arm(&t.watch, t, r.now.Add(takeGap))
 }
 
-// inherits reports whether elements pass to the peer from another one.
+// inherits reports whether the peer is an heir that does not have all elements yet.
 func (r *Registrar) inherits(p *peer) bool {
 	return slices.ContainsFunc(r.peers.list, func(t *peer) bool { return t.heir == p })
 }
 
-// belongs reports whether an element is the peer's, or about to be.
+// belongs reports whether the peer is the element's home, or the heir of its home.
 func (r *Registrar) belongs(f *entry, p *peer) bool {
 	home := r.peers.byID[f.Roster().Home()]
 	return home == p || home != nil && home.heir == p

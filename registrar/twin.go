@@ -10,31 +10,30 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// twin is another registrar with our identifier. Peers can only take one of the two
-// for the registrar of that name, and nobody can tell their elements apart. So the one
-// that starts while the other one serves is not ready before that one is gone, and both
-// say so.
+// twin is another registrar with this registrar's identifier. Peers can accept only one
+// of the two, and nobody can tell their elements apart. So a registrar that starts
+// while its twin serves is not ready until the twin has gone, and both log it.
 //
-// One registrar tells the other over an association between the two, whichever has
-// called: a presence without the R bit, in answer to one with it, says that its sender
-// serves. One that does not serve yet asks, and does not answer. Where they do not know
-// of one another, a third registrar tells both: see tellTwins.
+// One registrar tells the other over a link between the two, whichever has opened it: a
+// presence without the R bit, in response to one with it, says that its sender serves.
+// A registrar that does not serve yet asks and does not respond. If the two do not know
+// each other, a third registrar tells both: see tellTwins.
 type twin struct {
-	at   netip.Addr // where one was found last, perhaps ourselves
-	told netip.Addr // of the registrar that has told us last that there is one
-	// serves is when one has said that it serves, refused when a peer has refused us
-	// for one.
+	at   netip.Addr // where one was found last, perhaps this registrar itself
+	told netip.Addr // of the peer that has reported one last
+	// serves is when one has last said that it serves, refused when a peer has last
+	// refused this registrar because of one.
 	serves, refused time.Time
 }
 
-// twinTime is for how long what is known of a twin holds. It is called every
-// PEER-CALL-GAP meanwhile.
+// twinTime is how long news of a twin counts. The registrar connects to it every
+// PEER-CALL-GAP during that time.
 func (r *Registrar) twinTime() time.Duration { return 2 * r.cfg.Timers.MaxTimeNoResponse }
 
-// isElsewhere reports whether an association cannot be the peer's, since that is
-// at another place and lives: then two registrars have one identifier. A peer
-// that is reached by two associations is where it has proved to be by the one, or
-// says that it is where it has by the other.
+// isElsewhere reports whether a link cannot be the peer's, since the peer is at another
+// place and active: then two registrars have one identifier. Two links are of one
+// registrar if each is at an address that the registrar has proved or named over the
+// other.
 func (p *peer) isElsewhere(a *link, m enrp.Message) bool {
 	if p.state != PeerActive || !p.heard || p.link == nil || !p.link.up {
 		return false
@@ -46,10 +45,9 @@ func (p *peer) isElsewhere(a *link, m enrp.Message) bool {
 	return !ok || !slices.Contains(pr.Info.Transport.Addrs, p.link.primary())
 }
 
-// hasMoved tells a peer whose address has changed from another registrar with its
-// identifier: the association that the peer had does not answer any more, whereas
-// that of a peer which is still there does. Until that is known the new one is
-// refused; its side calls again every PEER-CALL-GAP.
+// hasMoved distinguishes a peer whose address has changed from another registrar with
+// its identifier: the former link of the peer does not respond any more. Until that is
+// known, the new link is refused; the other side connects again every PEER-CALL-GAP.
 func (r *Registrar) hasMoved(p *peer, a *link) bool {
 	if p.doubted.IsZero() {
 		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is no peer as long as the other one answers", a.primary(), p.id, p.link.primary())
@@ -57,7 +55,7 @@ func (r *Registrar) hasMoved(p *peer, a *link) bool {
 	}
 	if !r.isSilent(p) {
 		if !p.proved.IsZero() && r.now.Sub(p.proved) < 2*r.cfg.Timers.PeerHeartbeat {
-			r.tellTwins(p, a) // it has answered since, so that there are two
+			r.tellTwins(p, a) // it has responded since, so there are two
 		}
 		return false
 	}
@@ -68,8 +66,7 @@ func (r *Registrar) hasMoved(p *peer, a *link) bool {
 	return true
 }
 
-// tellTwins tells a peer, and another registrar that has its identifier, of one
-// another.
+// tellTwins tells a peer, and another registrar with its identifier, of each other.
 func (r *Registrar) tellTwins(p *peer, a *link) {
 	m := &enrp.Error{Sender: r.id, Receiver: p.id, Causes: []rserpool.Cause{{
 		Code: rserpool.CauseSecurity, Info: binary.BigEndian.AppendUint32(nil, uint32(p.id)),
@@ -80,8 +77,8 @@ func (r *Registrar) tellTwins(p *peer, a *link) {
 	}
 }
 
-// onTwinTold: a peer says that another registrar has our identifier. While we start we
-// believe it of those that we have called.
+// onTwinTold: a peer reports another registrar with this registrar's identifier. During
+// the start, the report of a registrar to which this one has connected counts.
 func (r *Registrar) onTwinTold(a *link, m *enrp.Error) {
 	for _, c := range m.Causes {
 		if c.Code != rserpool.CauseSecurity || len(c.Info) != 4 || binary.BigEndian.Uint32(c.Info) != uint32(r.id) {
@@ -98,7 +95,8 @@ func (r *Registrar) onTwinTold(a *link, m *enrp.Error) {
 	}
 }
 
-// onOwnID: we have called ourselves, or another registrar has our identifier.
+// onOwnID: the registrar has connected to itself, or another registrar has its
+// identifier.
 func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 	r.stats.Ignored.Sender++
 	t := &r.peers.twin
@@ -115,7 +113,7 @@ func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 		case r.Ready():
 			r.write(a, r.presence(0, false))
 		case !a.ours:
-			r.write(a, r.presence(0, true)) // it has called, and may serve; it ends the association
+			r.write(a, r.presence(0, true)) // it has connected, and may serve; it ends the link
 			return
 		}
 		if serves {
@@ -129,8 +127,8 @@ func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 			r.unlink(p)
 		}
 	case c.isConfigured():
-		c.self = true // but a virtual address may be another machine's later
-	case serves: // it is called on
+		c.self = true // a virtual address may be another machine's later
+	case serves: // the registrar continues to connect to it
 		c.left = heardTries
 	default:
 		r.dropSeed(c)
@@ -139,8 +137,8 @@ func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 	r.act(Close{Assoc: a.id})
 }
 
-// connectTwin: while we start, another registrar with our identifier was heard by
-// multicast, which proves nothing.
+// connectTwin: during the start, a multicast presence with this registrar's identifier
+// has arrived, which proves nothing.
 func (r *Registrar) connectTwin(m *enrp.Presence, from netip.Addr) {
 	addrs := slices.DeleteFunc(r.heardAddrs(m, from), r.isOurs)
 	if r.start.running && len(addrs) > 0 {
@@ -148,8 +146,9 @@ func (r *Registrar) connectTwin(m *enrp.Presence, from netip.Addr) {
 	}
 }
 
-// twinServes: while we start, another registrar with our identifier has said that it
-// serves. If it has called us it is called from now on.
+// twinServes: during the start, another registrar with this registrar's identifier has
+// said that it serves. If it has opened the link, this registrar connects to it from
+// now on.
 func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	t := &r.peers.twin
 	if t.serves.IsZero() {
@@ -166,7 +165,8 @@ func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	r.connectLater(r.addSeed(addrs[:min(len(addrs), maxHeardAddrs)], heardTries, a.primary()))
 }
 
-// waitForTwin has the start go on while a registrar with our identifier serves.
+// waitForTwin continues the start while another registrar with this registrar's
+// identifier serves.
 func (r *Registrar) waitForTwin() bool {
 	s, t := &r.start, &r.peers.twin
 	last := t.serves

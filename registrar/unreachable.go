@@ -7,19 +7,18 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 )
 
-// report says that a client could not reach an element.
+// report is a client's report that it could not reach an element.
 type report struct {
 	by netip.Addr
 	at time.Time
 }
 
-// onUnreachable: RFC 5352, Section 3.5. The element is asked for a sign of
-// life at once (but at most once a second, whichever client reports), and removed if it
-// gives none. If it does, it is removed only where MaxBadPEReport is set: then
-// more than so many clients that cannot reach it are to be believed more than
-// its own word. The RFC has that as a SHOULD; but nobody knows who the clients
-// are, and a few hostile ones could empty every pool. For an element of another
-// registrar see inquiry.
+// onUnreachable: RFC 5352, Section 3.5. The element is sent a keep-alive at once (but
+// at most once a second, however many clients report it), and is removed if it does not
+// acknowledge. An element that acknowledges is removed only if MaxBadPEReport is set,
+// and more than so many clients report it. In the RFC that is a SHOULD. But a registrar
+// cannot authenticate clients, and a few hostile ones could empty every pool. For a
+// foreign element see inquiry.
 func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
 	r.stats.Unreachable++
 	e := r.find(m.Handle, m.ID)
@@ -35,9 +34,8 @@ func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
 	}
 }
 
-// countReport adds a report and says how many there are. A client counts once,
-// however often it reports, and each report is forgotten after
-// BadPEReportDecay.
+// countReport adds a report and returns how many there are. A client counts once,
+// however often it reports. Each report is dropped after BadPEReportDecay.
 func (r *Registrar) countReport(e *element, a *client) int {
 	by := reporter(a.primary())
 	fresh, again := e.reports[:0], false
@@ -55,8 +53,8 @@ func (r *Registrar) countReport(e *element, a *client) int {
 	return len(e.reports)
 }
 
-// reporter is what counts as one client: an IPv4 address, or an IPv6 network
-// of 64 bits, of which a single host may have all addresses.
+// reporter returns what counts as one client: an IPv4 address, or an IPv6 network of 64
+// bits, all of whose addresses may belong to one host.
 func reporter(addr netip.Addr) netip.Addr {
 	if addr.Is6() {
 		if p, err := addr.Prefix(64); err == nil {

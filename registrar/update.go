@@ -6,16 +6,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// announceUpdate tells all peers what has become of an element of our own (RFC
-// 5353, Section 3.3).
+// announceUpdate sends an update of an own element to all peers (RFC 5353, Section
+// 3.3).
 func (r *Registrar) announceUpdate(act enrp.UpdateAction, h rserpool.PoolHandle, pe *handlespace.Element) {
 	if len(r.peers.list) > 0 {
 		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: act, Handle: h, Element: pe.PoolElement})
 	}
 }
 
-// onHandleUpdate: RFC 5353, Section 3.3, but a peer changes no elements other
-// than its own.
+// onHandleUpdate: RFC 5353, Section 3.3, but a peer changes only its own elements.
 func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	switch m.Action {
 	case enrp.AddPE:
@@ -33,9 +32,8 @@ func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	}
 }
 
-// offer takes what a peer says of an element. The peer may name elements as its
-// own, and hand its own over to another home; only the mentor is believed about
-// those of others.
+// offer handles an element that a peer names. The peer may add its own elements, and
+// give them to another home. Only a mentor may name those of others.
 func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	if !r.isUsable(h, pe) {
 		r.stats.ForeignRefused++
@@ -71,12 +69,12 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 	case f == nil && (home == p || how == inDownload):
 	case f != nil && (home == p || r.belongs(f, p)):
 	case how == inDownload:
-		return // its home has told us already
+		return // its home has announced it already
 	default:
 		r.stats.UpdatesRefused++
 		return
 	}
 	if r.putForeign(home, h, pe) && f != nil && how == inUpdate {
-		r.refuseClaims(f) // a home sends updates of elements that it has heard
+		r.refuseClaims(f) // a home sends updates only of elements that it has heard from
 	}
 }
