@@ -177,7 +177,7 @@ func (r *Registrar) isSilent(p *peer) bool {
 func (m *move) Due(r *Registrar, _ *timer) {
 	for _, p := range r.peers.list {
 		if p.link != nil && p.link.up && r.isSilent(p) {
-			r.logf(false, "association with registrar %v has not survived the change of addresses", p.id)
+			r.logf(false, "the association with registrar %v did not survive the change of addresses", p.id)
 			p.doubted = time.Time{}
 			r.act(Close{Assoc: p.link.id, Abort: true})
 		}

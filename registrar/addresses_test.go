@@ -186,11 +186,11 @@ func TestSharedAddressOnly(t *testing.T) {
 	w := newBridgedWorld(t, false, discovers)
 	w.logs = true
 	w.hears("10.0.0.2", presenceAt(greater, bridge))
-	w.want("log registrar 20000002 is heard from 10.0.0.2, but cannot be called: this machine has the addresses [172.17.0.1:9901] that it names, too; give it an address of its own (option enrp)")
+	w.want("log registrar 20000002 is heard from 10.0.0.2, but cannot be reached: this machine also has the addresses [172.17.0.1:9901] that it names; give it an address of its own (option enrp)")
 	w.hears("10.0.0.2", presenceAt(greater, bridge))
 	w.want()
 	w.pass(time.Minute)
-	if got := strings.Join(w.trace, "\n"); strings.Contains(got, "no other registrar") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2: look for a firewall") {
+	if got := strings.Join(w.trace, "\n"); strings.Contains(got, "no other registrar") || !strings.Contains(got, "registrar 20000002 is heard from 10.0.0.2: check for a firewall") {
 		t.Errorf("says %s", got)
 	}
 	if !w.r.Ready() {
@@ -330,8 +330,8 @@ func TestOwnAnnounceComesBack(t *testing.T) {
 	}
 	w.want()
 	w.hears("10.0.0.7", presenceAt(testServer, "10.0.0.7"))
-	w.want("log another registrar, at 10.0.0.7:9901, has our server identifier 10000001: give one of the two another",
-		"log registrar 10000001 is heard from 10.0.0.7, and called at 10.0.0.7:9901", "connect #1 via 0 to [10.0.0.7:9901]")
+	w.want("log another registrar, at 10.0.0.7:9901, has this registrar's server identifier 10000001: change server_id on one of the two",
+		"log registrar 10000001 is heard from 10.0.0.7: connecting to 10.0.0.7:9901", "connect #1 via 0 to [10.0.0.7:9901]")
 }
 
 // TestAddressesTold: peers learn new addresses at once, nobody learns of a bridge.
@@ -410,11 +410,11 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.trace, w.logs = nil, true
 	w.tell(3, presenceAt(testServer, "10.0.0.1")) // our own presence on its other end
 	w.tell(2, presenceAt(testServer, "10.0.0.1"))
-	w.want("log a registrar at 10.0.0.100 has our server identifier 10000001: it is no peer", "3 close", "2 close")
+	w.want("log a registrar at 10.0.0.100 has this registrar's server identifier 10000001: it cannot be a peer", "3 close", "2 close")
 	w.down(2)
 	w.down(3)
 	w.pass(10 * time.Minute)
-	w.want("log no peer has given us the handlespace: starting with 0 pool elements")
+	w.want("log no peer has sent the handlespace: starting with 0 pool elements")
 	w.handle(Addresses{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1")})
 	w.pass(w.r.cfg.Timers.PeerHeartbeat)
 	w.wantConnects("[10.0.0.100:9901]")

@@ -94,7 +94,7 @@ func TestAnnouncesHeard(t *testing.T) {
 	w.handle(Announced{From: netip.MustParseAddrPort("192.0.2.1:999"), Data: acts[0].(Announce).Data}) // our own
 	w.want()
 	w.handle(announced(t, "10.0.0.2:3863", testServer))
-	w.want("log another registrar, at 10.0.0.2:3863, has our server identifier 10000001: give one of the two another")
+	w.want("log another registrar, at 10.0.0.2:3863, has this registrar's server identifier 10000001: change server_id on one of the two")
 	for _, bad := range []string{"", "0a000004", "0b00000c000d000578000000"} {
 		b, _ := hex.DecodeString(bad)
 		w.handle(Announced{From: netip.MustParseAddrPort("10.0.0.2:1"), Data: b})

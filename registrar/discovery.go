@@ -104,7 +104,7 @@ func (r *Registrar) onSharedOnly(id rserpool.ServerID, addrs []netip.AddrPort, f
 	d := &r.discovery
 	if len(d.told) < maxFromOne && !slices.Contains(d.told, from) {
 		d.told = append(d.told, from)
-		r.logf(true, "registrar %v is heard from %v, but cannot be called: this machine has the addresses %v that it names, too; give it an address of its own (option enrp)", id, from, addrs)
+		r.logf(true, "registrar %v is heard from %v, but cannot be reached: this machine also has the addresses %v that it names; give it an address of its own (option enrp)", id, from, addrs)
 	}
 }
 
@@ -157,7 +157,7 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 		r.stats.AnnouncesRefused++
 		return
 	}
-	r.logf(false, "registrar %v is heard from %v, and called at %v", id, from, addrs[0])
+	r.logf(false, "registrar %v is heard from %v: connecting to %v", id, from, addrs[0])
 	r.connect(r.addSeed(addrs, heardTries, from))
 	if before != nil { // check that one
 		r.sendPresence(before, true)

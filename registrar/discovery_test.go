@@ -347,8 +347,8 @@ func TestHeardOdd(t *testing.T) {
 		does, says []string
 		counted    string // of Stats.Announces...
 	}{
-		{"asks for an answer", "10.0.0.2", asks, []string{"connect #1 via 0 to [10.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 10.0.0.2, and called at 10.0.0.2:9901"}, "received"},
-		{"many addresses", "10.9.0.50", long, []string{"connect #1 via 0 to [10.9.0.50:9901 10.9.0.1:9901 10.9.0.2:9901 10.9.0.3:9901 10.9.0.4:9901 10.9.0.5:9901 10.9.0.6:9901 10.9.0.7:9901]"}, []string{"registrar 20000002 is heard from 10.9.0.50, and called at 10.9.0.50:9901"}, "received"},
+		{"asks for an answer", "10.0.0.2", asks, []string{"connect #1 via 0 to [10.0.0.2:9901]"}, []string{"registrar 20000002 is heard from 10.0.0.2: connecting to 10.0.0.2:9901"}, "received"},
+		{"many addresses", "10.9.0.50", long, []string{"connect #1 via 0 to [10.9.0.50:9901 10.9.0.1:9901 10.9.0.2:9901 10.9.0.3:9901 10.9.0.4:9901 10.9.0.5:9901 10.9.0.6:9901 10.9.0.7:9901]"}, []string{"registrar 20000002 is heard from 10.9.0.50: connecting to 10.9.0.50:9901"}, "received"},
 		{"no server information", "10.0.0.2", bare, nil, nil, "received"},
 		{"no identifier", "10.0.0.2", &enrp.Presence{}, nil, nil, "malformed"},
 		{"two identifiers", "10.0.0.2", twoIDs, nil, nil, "malformed"},
@@ -357,7 +357,7 @@ func TestHeardOdd(t *testing.T) {
 		{"multicast", "10.0.0.2", presenceAt(greater, "224.0.0.1", "255.255.255.255", "0.0.0.0"), nil, nil, "received"},
 		{"our own", "10.0.0.1", changed, nil, nil, ""},
 		{"our own, of before", "10.0.0.1", presenceAt(greater, "10.0.0.1"), nil, nil, "received"},
-		{"our identifier", "10.0.0.2", presenceAt(testServer, "10.0.0.2"), nil, []string{"another registrar, at 10.0.0.2:9901, has our server identifier 10000001: give one of the two another"}, "duplicate"},
+		{"our identifier", "10.0.0.2", presenceAt(testServer, "10.0.0.2"), nil, []string{"another registrar, at 10.0.0.2:9901, has this registrar's server identifier 10000001: change server_id on one of the two"}, "duplicate"},
 		{"another message", "10.0.0.2", &enrp.ListRequest{Sender: greater}, nil, nil, "malformed"},
 		{"update", "10.0.0.2", update(greater, enrp.AddPE, "a", peerElement(1, greater)), nil, nil, "malformed"},
 	} {

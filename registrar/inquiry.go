@@ -21,7 +21,7 @@ import (
 type inquiry struct {
 	key   inquiryKey
 	state inquiryState
-	ref   uint64  // of the call that has no AssocID yet, or 0
+	ref   uint64  // of the Connect that has no AssocID yet, or 0
 	assoc *client // that is being opened, or carries the keep-alive
 	timer timer
 }
@@ -138,7 +138,7 @@ func (q *inquiry) avoid(r *Registrar) {
 	r.timers.Arm(&q.timer, q, r.now.Add(avoidTime))
 	r.space.Avoid(q.key.handle, q.key.id, true)
 	r.stats.Avoided++
-	r.logf(false, "pool element %v of pool %s is reported as unreachable and takes no calls: it is left out of answers for %v, or until registrar %v tells of it",
+	r.logf(false, "pool element %v of pool %s is reported as unreachable, and its host refuses associations: it is left out of answers for %v, or until registrar %v announces it",
 		q.key.id, quote(q.key.handle), avoidTime, f.Roster().Home())
 }
 

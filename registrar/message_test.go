@@ -144,8 +144,8 @@ func TestLogs(t *testing.T) {
 	w.pass(time.Second)
 	w.trace = nil
 	w.recv(1, reg("p", 0xabc, "10.0.0.9"))
-	w.want("log 100 log lines were left out: too many in a short time",
-		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values: it offers 10.0.0.9, and is seen at 10.0.0.1`,
+	w.want("log 100 log lines dropped: more than the limit allows",
+		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values: it offers 10.0.0.9, and its packets come from 10.0.0.1`,
 		"1 < registration rejected p:abc cause 3(000600100007000000010008"+"0a000009)")
 }
 

@@ -85,7 +85,7 @@ func (a *client) disparity(m *asap.Registration) string {
 	for _, t := range []*rserpool.Transport{&m.Element.UserTransport, &m.Element.ASAPTransport} {
 		for _, addr := range t.Addrs {
 			if !a.has(plainAddr(addr)) {
-				return fmt.Sprintf("it offers %s, and is seen at %s", addrsText(t.Addrs), addrsText(addrsIn(a.peer)))
+				return fmt.Sprintf("it offers %s, and its packets come from %s", addrsText(t.Addrs), addrsText(addrsIn(a.peer)))
 			}
 		}
 	}

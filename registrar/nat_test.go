@@ -81,7 +81,7 @@ func TestBehindNAT(t *testing.T) {
 			logged := false
 			for _, a := range acts {
 				l, ok := a.(Log)
-				logged = logged || ok && l.Text == `pool element 00000001 of pool "p" has the address that it is seen at: it offers `+addrsText(offered.Addrs)+", and is seen at 192.0.2.9"
+				logged = logged || ok && l.Text == `pool element 00000001 of pool "p" is registered at the address that its packets come from: it offers `+addrsText(offered.Addrs)+", and its packets come from 192.0.2.9"
 			}
 			if logged != tt.told {
 				t.Errorf("logged %v, want %v: %v", logged, tt.told, acts)
@@ -138,7 +138,7 @@ func TestBehindNATKernel(t *testing.T) {
 	w.up(1, ViaKernel, "192.0.2.9")
 	w.logs = true
 	w.recv(1, reg("p", 1, "172.17.0.2"))
-	w.want(`log registration of pool element 00000001 in pool "p" by 192.0.2.9 is refused: invalid values: it offers 172.17.0.2, and is seen at 192.0.2.9`,
+	w.want(`log registration of pool element 00000001 in pool "p" by 192.0.2.9 is refused: invalid values: it offers 172.17.0.2, and its packets come from 192.0.2.9`,
 		"1 < registration rejected p:1 cause 3("+tlvOf(t, reg("p", 1, "172.17.0.2").Element.UserTransport)+")")
 	// The kernel's own SCTP in UDP is SCTP in UDP.
 	w.logs = false

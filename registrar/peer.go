@@ -82,8 +82,8 @@ var peerLabels = [peerStates]string{"active", "suspect", "dying", "yielded", "ta
 
 // peerTexts are the states in log lines.
 var peerTexts = [peerStates]string{
-	"answers again (active)",
-	"does not answer (suspect)",
+	"responds again (active)",
+	"does not respond (suspect)",
 	"is dead: asking the other registrars whether this one may take over its elements (dying)",
 	"is dead: another registrar wants to take over its elements (yielded)",
 	"is dead: this registrar takes over its elements (taken)",

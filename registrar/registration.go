@@ -169,7 +169,7 @@ func (r *Registrar) logRegistered(a *client, m *asap.Registration, x *entry, war
 	h := quote(x.Handle())
 	r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", x.ID(), h, x.PE().UserTransport, x.PE().Policy)
 	if len(warnings) > 0 {
-		r.logf(false, "pool element %v of pool %s has the address that it is seen at: %s", x.ID(), h, a.disparity(m))
+		r.logf(false, "pool element %v of pool %s is registered at the address that its packets come from: %s", x.ID(), h, a.disparity(m))
 	}
 	if w != nil {
 		r.logf(false, "pool element %v of pool %s offers %s: those that are not confirmed are added when they answer a HEARTBEAT", x.ID(), h, addrsText(w.user.Addrs))

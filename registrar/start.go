@@ -175,9 +175,9 @@ func (s *start) Due(r *Registrar, _ *timer) {
 	case !r.now.Before(s.until):
 		switch {
 		case len(r.cfg.Peers)+len(r.peers.list) > 0:
-			r.logf(true, "no peer has given us the handlespace: starting with %s", elementsText(r.peers.foreign()))
+			r.logf(true, "no peer has sent the handlespace: starting with %s", elementsText(r.peers.foreign()))
 		case s.heard.id != 0:
-			r.logf(true, "no registrar has given us the handlespace, but registrar %v is heard from %v: look for a firewall between that address and this registrar's ENRP port", s.heard.id, s.heard.from)
+			r.logf(true, "no registrar has sent the handlespace, but registrar %v is heard from %v: check for a firewall between that address and this registrar's ENRP port", s.heard.id, s.heard.from)
 		default:
 			r.logf(false, "no other registrar was heard: starting with an empty handlespace")
 		}
@@ -205,7 +205,7 @@ func (r *Registrar) waitForRefusing() bool {
 	}
 	if p := r.peers.list[i]; s.told.IsZero() || r.now.Sub(s.told) >= r.cfg.Timers.PeerHeartbeat {
 		s.told = r.now
-		r.logf(true, "registrar %v refuses to give us the handlespace: retrying, and not ready until it does or leaves the scope", p.id)
+		r.logf(true, "registrar %v refuses to send the handlespace: retrying, and not ready until it does or leaves the scope", p.id)
 	}
 	s.until = r.now.Add(r.cfg.Timers.MaxTimeNoResponse)
 	s.mentor, s.downloading, s.tried = nil, false, nil
@@ -236,7 +236,7 @@ func elementsText(n int) string {
 func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
-		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them ours from before", s.mentor.id, elementsText(r.peers.foreign()+r.roster.Len()), r.roster.Len())
+		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them own ones from before the restart", s.mentor.id, elementsText(r.peers.foreign()+r.roster.Len()), r.roster.Len())
 	}
 	r.timers.Stop(&s.timer)
 	*s = start{}

@@ -44,6 +44,6 @@ func (t *transfer) goesOn(r *Registrar, m *enrp.HandleTableResponse) bool {
 // giveUpTransfer counts and logs a transfer that does not end.
 func (r *Registrar) giveUpTransfer(p *peer, t *transfer) {
 	r.stats.TransfersAbandoned++
-	r.logf(true, "registrar %v does not come to an end with its part of the handlespace: given up after %d elements in %v",
+	r.logf(true, "registrar %v does not end its handle table: given up after %d elements in %v",
 		p.id, t.elements, r.now.Sub(t.began).Round(time.Millisecond))
 }

@@ -43,7 +43,7 @@ func startWithTwin(t *testing.T) *world {
 func TestTwinServes(t *testing.T) {
 	w := startWithTwin(t)
 	w.tell(2, twinPresence(false))
-	w.wantLog("serves: not ready as long as it does")
+	w.wantLog("and serves: not ready until it stops")
 	w.down(2)
 	for i := range 60 { // it is called every second
 		w.until(3 * time.Second)
@@ -69,7 +69,7 @@ func TestTwinServes(t *testing.T) {
 	if took := w.now.Sub(gone); took < 10*time.Second || took > 16*time.Second {
 		t.Errorf("ready after %v, want 10 to 16 s", took)
 	}
-	w.wantLog("does not answer any more")
+	w.wantLog("does not respond any more")
 }
 
 // TestTwinStarts: the other one starts, too. It is told whether we serve, whichever has
@@ -80,7 +80,7 @@ func TestTwinStarts(t *testing.T) {
 		w.logs = true
 		w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
 		w.tell(2, twinPresence(true))
-		w.want("log a registrar at 10.0.9.2 has our server identifier 10000001: it is no peer", "2 < presence ffff", "2 close")
+		w.want("log a registrar at 10.0.9.2 has this registrar's server identifier 10000001: it cannot be a peer", "2 < presence ffff", "2 close")
 		if !w.r.Ready() {
 			t.Error("not ready any more")
 		}
@@ -88,7 +88,7 @@ func TestTwinStarts(t *testing.T) {
 	t.Run("neither serves", func(t *testing.T) {
 		w := startWithTwin(t)
 		w.tell(2, twinPresence(true)) // it does not answer, but ask
-		w.want("log a registrar at 10.0.9.2 has our server identifier 10000001: it is no peer", "2 close")
+		w.want("log a registrar at 10.0.9.2 has this registrar's server identifier 10000001: it cannot be a peer", "2 close")
 		w.down(2)
 		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
 		w.tell(3, twinPresence(true))
@@ -135,7 +135,7 @@ func TestTwinByThird(t *testing.T) {
 	t.Run("we start", func(t *testing.T) {
 		w := startWithTwin(t) // it is the third one this time
 		w.tell(2, told(testServer))
-		w.wantLog("has a peer with our server identifier 10000001 at another address")
+		w.wantLog("has a peer with this registrar's server identifier 10000001 at another address")
 		w.pass(19 * time.Second / 2)
 		w.tell(2, told(testServer))
 		w.pass(19 * time.Second / 2)
@@ -154,7 +154,7 @@ func TestTwinByThird(t *testing.T) {
 		w.logs = true
 		w.meet(2, greater)
 		w.tell(2, told(testServer))
-		w.wantLog("has a peer with our server identifier 10000001 at another address")
+		w.wantLog("has a peer with this registrar's server identifier 10000001 at another address")
 		if !w.r.Ready() {
 			t.Error("not ready any more")
 		}

@@ -111,7 +111,7 @@ func TestTwins(t *testing.T) {
 			}
 			c.Logger = logTo(func(_ bool, text string) {
 				t.Log(text)
-				if strings.Contains(text, "has our server identifier 00000007") {
+				if strings.Contains(text, "has this registrar's server identifier 00000007") {
 					told[i].Add(1)
 				}
 			})

@@ -143,7 +143,7 @@ func TestNATLogged(t *testing.T) {
 	r.Serving("10.98.1.1")
 	e := c.RSP("register", "--registrar", "10.98.1.1", "--pool", "jobs", "--serve", "sctp:5001", "--via", "udp", "--address", "172.17.0.2", "--address", "fd17::2")
 	e.WaitFor("registered is sctp 10.98.1.2 port 5001")
-	p.WaitFor("has the address that it is seen at: it offers 172.17.0.2, fd17::2, and is seen at 10.98.1.2")
+	p.WaitFor("is registered at the address that its packets come from: it offers 172.17.0.2, fd17::2, and its packets come from 10.98.1.2")
 	got, err := r.Lookup("10.98.1.1", "jobs."+network.Zone, dns.TypeA)
 	if err != nil || len(got) != 1 || got[0] != "10.98.1.2" {
 		t.Errorf("DNS has %q, %v, want 10.98.1.2", got, err)
