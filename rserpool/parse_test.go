@@ -106,8 +106,21 @@ func TestParsePolicy(t *testing.T) {
 	}
 }
 
+func TestParseFraction(t *testing.T) {
+	for in, want := range map[string]float64{"0": 0, "1": 1, "0.25": 0.25, ".5": 0.5, "25%": 0.25, "100%": 1, "0%": 0, "12.5%": 0.125} {
+		if got, err := ParseFraction(in); err != nil || got != want {
+			t.Errorf("ParseFraction(%q) = %v, %v, want %v", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "x", "-0.1", "1.1", "101%", "%", "NaN", "Inf", "25 %"} {
+		if got, err := ParseFraction(bad); err == nil {
+			t.Errorf("ParseFraction(%q) = %v, want an error", bad, got)
+		}
+	}
+}
+
 func TestFraction(t *testing.T) {
-	for f, want := range map[float64]uint32{-1: 0, 0: 0, 0.25: 0x40000000, 1: 0xffffffff, 2: 0xffffffff} {
+	for f, want := range map[float64]uint32{-1: 0, 0: 0, 0.25: 0x40000000, 0.5: 0x80000000, 1: 0xffffffff, 2: 0xffffffff} {
 		if got := FromFraction(f); got != want {
 			t.Errorf("FromFraction(%v) = %#x, want %#x", f, got, want)
 		}

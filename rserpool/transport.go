@@ -23,28 +23,21 @@ const (
 	Opaque  TransportType = 0x10
 )
 
-// transportNames are the protocols' names, in the order in which a list of them is
-// shown.
-var transportNames = [...]struct {
-	typ  TransportType
-	name string
-}{{TCP, "tcp"}, {UDP, "udp"}, {SCTP, "sctp"}, {UDPLite, "udplite"}, {DCCP, "dccp"}, {Opaque, "opaque"}}
+var transportNames = [...]string{DCCP: "dccp", SCTP: "sctp", TCP: "tcp", UDP: "udp", UDPLite: "udplite", Opaque: "opaque"}
 
 // name is the protocol's name, "" if it has none.
 func (t TransportType) name() string {
-	for _, n := range &transportNames {
-		if n.typ == t {
-			return n.name
-		}
+	if int(t) < len(transportNames) {
+		return transportNames[t]
 	}
 	return ""
 }
 
 // transportNamed is the inverse of name, for any case; 0 if there is none.
 func transportNamed(name string) TransportType {
-	for _, n := range &transportNames {
-		if strings.EqualFold(n.name, name) {
-			return n.typ
+	for t, n := range transportNames {
+		if n != "" && strings.EqualFold(n, name) {
+			return TransportType(t)
 		}
 	}
 	return 0

@@ -12,7 +12,6 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
-	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -62,41 +61,6 @@ func TestParsePolicy(t *testing.T) {
 	} {
 		if got, err := parsePolicy(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("parsePolicy(%q) = %+v, %v, want an error with %q", in, got, err, want)
-		}
-	}
-}
-
-// TestPolicyTable: the values in the table are those that the codec writes.
-func TestPolicyTable(t *testing.T) {
-	for _, p := range policies {
-		one := rserpool.Policy{Type: p.typ, Weight: 1, Priority: 1, Load: 1, LoadDegradation: 1, DPF: 1}
-		var zero rserpool.Policy
-		for _, key := range p.values {
-			if err := setValue(&zero, key, "1"); err != nil {
-				t.Error(err)
-			}
-		}
-		a, err := tlv.AppendPolicy(nil, one)
-		if err != nil {
-			t.Fatal(err)
-		}
-		zero.Type = p.typ
-		b, err := tlv.AppendPolicy(nil, zero)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Each value that is on the wire is set by a key.
-		for i := 8; i < len(a); i += 4 {
-			distance := i == len(a)-4 && strings.HasSuffix(p.short, "DPF")
-			if a[i+3] == 1 && b[i+3] == 0 && !distance {
-				t.Errorf("%v: the value at byte %d has no key", p.typ, i)
-			}
-		}
-		if n := (len(a) - 8) / 4; n != len(p.values) && !(strings.HasSuffix(p.short, "DPF") && n == len(p.values)+1) {
-			t.Errorf("%v has %d values on the wire, and %d keys", p.typ, n, len(p.values))
-		}
-		if !p.typ.Known() {
-			t.Errorf("%v is not known to the codec", p.typ)
 		}
 	}
 }

@@ -95,13 +95,13 @@ func (f *registerFlags) addLoad(s *supervisor, policy rserpool.PolicyType) error
 	if err != nil {
 		return fmt.Errorf("--load: %w", err)
 	}
-	if !hasLoad(policy) {
+	if !policy.Has(rserpool.FieldLoad) {
 		return fmt.Errorf("--load: policy %v has no load: only the least-used policies have a load", policy)
 	}
 	if f.load.interval < minLook {
 		return fmt.Errorf("--load-interval must be at least %v, got %v", minLook, f.load.interval)
 	}
-	threshold, err := load.ParseFraction(f.load.threshold)
+	threshold, err := rserpool.ParseFraction(f.load.threshold)
 	if err != nil {
 		return fmt.Errorf("--load-threshold: %w", err)
 	}

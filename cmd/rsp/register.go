@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -242,8 +241,8 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	}
 	var names []string
-	for _, p := range policies {
-		names = append(names, p.typ.String())
+	for _, t := range rserpool.Policies() {
+		names = append(names, t.String())
 	}
 	fixed("policy", names...)
 	fixed("serve", "sctp:", "tcp:", "udp:", "udplite:", "dccp:")
@@ -381,12 +380,11 @@ func (f *registerFlags) checkTimers() error {
 // parseID reads an element identifier as it is shown everywhere: hexadecimal
 // digits, with or without 0x or pe- before them.
 func parseID(s string) (rserpool.PEID, error) {
-	digits := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(s), "0x"), "pe-")
-	n, err := strconv.ParseUint(digits, 16, 32)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not an element identifier: up to 8 hexadecimal digits, not 0, such as 0d000001", s)
+	id, err := rserpool.ParsePEID(s)
+	if err == nil && id == 0 {
+		err = fmt.Errorf("%q is not an element identifier: it must not be 0", s)
 	}
-	return rserpool.PEID(n), nil
+	return id, err
 }
 
 // parseLife gives the life on the wire and the time between registrations.

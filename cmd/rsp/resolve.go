@@ -192,7 +192,7 @@ func life(e *rserpool.PoolElement) string {
 
 // transport gives a transport but for its addresses.
 func transport(t *rserpool.Transport) string {
-	s := fmt.Sprintf("%s:%d", t.Type.String(), t.Port)
+	s := fmt.Sprintf("%s:%d", t.Type, t.Port)
 	if t.Use == rserpool.DataPlusControl {
 		s += "+control"
 	}
@@ -265,19 +265,19 @@ func newJSONElement(e *rserpool.PoolElement) jsonElement {
 		Addresses: addresses(&e.UserTransport),
 		Policy:    e.Policy.Type.String(), Life: e.Life,
 	}
-	keys, _ := policyValues(e.Policy.Type)
-	for _, key := range keys {
-		switch key {
-		case "weight":
+	for _, f := range e.Policy.Type.Fields() {
+		switch f {
+		case rserpool.FieldWeight:
 			j.Weight = &e.Policy.Weight
-		case "priority":
+		case rserpool.FieldPriority:
 			j.Priority = &e.Policy.Priority
-		case "load":
+		case rserpool.FieldLoad:
 			j.Load = fraction(e.Policy.Load)
-		case "degradation":
+		case rserpool.FieldLoadDegradation:
 			j.Degradation = fraction(e.Policy.LoadDegradation)
-		case "dpf":
+		case rserpool.FieldDPF:
 			j.DPF = fraction(e.Policy.DPF)
+		case rserpool.FieldDistance: // not shown: registrars write it
 		}
 	}
 	return j
@@ -285,6 +285,6 @@ func newJSONElement(e *rserpool.PoolElement) jsonElement {
 
 // fraction rounds away what the wire's unit adds.
 func fraction(v uint32) *float64 {
-	f := math.Round(float64(v)/math.MaxUint32*1e9) / 1e9
+	f := math.Round(rserpool.ToFraction(v)*1e9) / 1e9
 	return &f
 }

@@ -145,7 +145,7 @@ func (s *supervisor) onCheck(fit bool, err error) {
 // onLoad takes a load that has changed.
 func (s *supervisor) onLoad(f float64) {
 	s.log.log(verbose, "load %.1f%%", f*100)
-	if err := s.registration.setLoad(load.ToWire(f)); err != nil {
+	if err := s.registration.setLoad(rserpool.FromFraction(f)); err != nil {
 		s.log.log(quiet, "load: %v", err)
 	}
 }

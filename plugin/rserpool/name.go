@@ -138,33 +138,22 @@ func protocol(label []byte) rserpool.TransportType {
 		return 0
 	}
 	for _, p := range protocols {
-		if ascii.EqualFold(label[1:], p.name) {
-			return p.transport
+		if ascii.EqualFold(label[1:], p.String()) {
+			return p
 		}
 	}
 	return 0
 }
 
 // protocols are the transports that can be asked for by name.
-var protocols = [...]struct {
-	transport rserpool.TransportType
-	name      string
-}{
-	{rserpool.TCP, "tcp"},
-	{rserpool.UDP, "udp"},
-	{rserpool.SCTP, "sctp"},
-	{rserpool.DCCP, "dccp"},
-	{rserpool.UDPLite, "udplite"},
-}
+var protocols = [...]rserpool.TransportType{rserpool.TCP, rserpool.UDP, rserpool.SCTP, rserpool.DCCP, rserpool.UDPLite}
 
 // transportName returns the name of a transport, as in a _proto label.
 func transportName(t rserpool.TransportType) string {
-	for _, p := range protocols {
-		if p.transport == t {
-			return p.name
-		}
+	if !t.Known() {
+		return rserpool.Opaque.String()
 	}
-	return "opaque"
+	return t.String()
 }
 
 // elementID reads the label pe-XXXXXXXX.

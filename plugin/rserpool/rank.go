@@ -20,14 +20,14 @@ const (
 // ranking gives the SRV priorities and weights of a selection.
 type ranking struct {
 	mode     srvMode
-	policy   rserpool.PolicyType
+	values   handlespace.Values
 	selected []handlespace.Selected
 	highest  uint64 // Value
 	rank     uint16 // of the record before
 }
 
 func newRanking(mode srvMode, policy rserpool.PolicyType, selected []handlespace.Selected) ranking {
-	r := ranking{mode: mode, policy: policy, selected: selected}
+	r := ranking{mode: mode, values: handlespace.ValuesOf(policy), selected: selected}
 	for _, s := range selected {
 		r.highest = max(r.highest, s.Value)
 	}
@@ -41,18 +41,16 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 	if r.mode == srvRank {
 		return clamp(i), 0
 	}
-	switch r.policy {
-	case rserpool.WeightedRoundRobin, rserpool.WeightedRandom, rserpool.WeightedRandomDPF,
-		rserpool.RandomizedLeastUsed, rserpool.RandomizedPriorityLeastUsed,
-		rserpool.RandomizedLeastUsedDegradation, rserpool.RandomizedPriorityLeastUsedDegradation:
+	switch r.values {
+	case handlespace.Weights:
 		return 0, r.weight(r.selected[i].Value)
-	case rserpool.Priority, rserpool.LeastUsed, rserpool.LeastUsedDegradation, rserpool.PriorityLeastUsed,
-		rserpool.PriorityLeastUsedDegradation, rserpool.LeastUsedDPF, rserpool.LeastUsedDegradationDPF:
+	case handlespace.Ranks:
 		// The selection is ordered by the value.
 		if i > 0 && r.selected[i].Value != r.selected[i-1].Value {
 			r.rank++
 		}
 		return r.rank, 1
+	case handlespace.NoValues:
 	}
 	return 0, 1
 }

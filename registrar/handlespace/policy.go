@@ -57,6 +57,31 @@ var rules = [...]rule{
 	{policy: rserpool.LeastUsedDegradationDPF, kind: lowest, base: distantLoad, counts: true},
 }
 
+// Values says what the values of a selection are ([Selected]).
+type Values uint8
+
+// What the values of a selection are.
+const (
+	// NoValues: the policy takes turns or draws by equal chances.
+	NoValues Values = iota
+	// Weights: the policy selects in proportion to them.
+	Weights
+	// Ranks: the policy selects by their order, equal ones in turn.
+	Ranks
+)
+
+// ValuesOf says what the values of a selection are under a policy.
+func ValuesOf(t rserpool.PolicyType) Values {
+	switch ruleOf(t).kind {
+	case inWeightedTurn, weighted:
+		return Weights
+	case lowest, highest:
+		return Ranks
+	case inTurn, uniform:
+	}
+	return NoValues
+}
+
 // ruleOf returns the rule of a policy type.
 func ruleOf(t rserpool.PolicyType) *rule {
 	for i := range rules {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/bounded"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Source gives the load now, from 0 to 1.
@@ -26,7 +27,7 @@ type Source func(ctx context.Context) (float64, error)
 //	cmd:COMMAND   a command of the shell that prints a number
 //	cpu           how busy this machine's processors are
 //
-// Numbers are as [ParseFraction] reads them.
+// Numbers are as [rserpool.ParseFraction] reads them.
 func Parse(s string) (Source, error) {
 	kind, rest, _ := strings.Cut(s, ":")
 	switch {
@@ -67,30 +68,12 @@ func firstWord(from string, b []byte) (float64, error) {
 	if len(words) == 0 {
 		return 0, fmt.Errorf("%s: no number", from)
 	}
-	f, err := ParseFraction(string(words[0]))
+	f, err := rserpool.ParseFraction(string(words[0]))
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", from, err)
 	}
 	return f, nil
 }
-
-// ParseFraction reads a number from 0 to 1 ("0.25") or from 0% to 100%.
-func ParseFraction(s string) (float64, error) {
-	number, percent := strings.CutSuffix(s, "%")
-	f, err := strconv.ParseFloat(number, 64)
-	if percent {
-		f /= 100
-	}
-	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
-		s = s[:min(len(s), 40)]
-		return 0, fmt.Errorf("%q is not a fraction: 0 to 1, or 0%% to 100%%", s)
-	}
-	return f, nil
-}
-
-// ToWire turns a fraction into the unit of the policies (RFC 5356, Section
-// 4.1): 0xffffffff is 100 %.
-func ToWire(f float64) uint32 { return uint32(math.Round(f * math.MaxUint32)) }
 
 // firstLook is how long the first look at the processors takes.
 const firstLook = 200 * time.Millisecond
