@@ -169,6 +169,9 @@ type Endpoint interface {
 	// Send queues a message, taking a copy of nothing: the caller must not
 	// change m.Data afterwards.
 	Send(a AssocID, m Message) error
+	// Full reports whether the peer does not take what was sent to it before, so
+	// that Send would refuse all but short messages.
+	Full(a AssocID) bool
 	// Shutdown ends an association after what is queued has been delivered,
 	// or some seconds later in any case.
 	Shutdown(a AssocID)

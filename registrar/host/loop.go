@@ -270,8 +270,8 @@ func (l *loop) noRoom(ev registrar.Received) bool {
 	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeHandleResolution || ev.PPID == enrp.PPID {
 		return false
 	}
-	ep, ok := l.open[ev.Assoc].(interface{ Full(sctp.AssocID) bool })
-	return ok && ep.Full(sctp.AssocID(ev.Assoc))
+	ep := l.open[ev.Assoc]
+	return ep != nil && ep.Full(sctp.AssocID(ev.Assoc))
 }
 
 // publish makes the counters known.

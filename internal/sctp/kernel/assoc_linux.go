@@ -133,12 +133,12 @@ func (a *assoc) finish(reason sctp.Reason, err error) {
 	a.mu.Unlock()
 
 	e := a.e
-	e.mu.Lock()
-	delete(e.assocs, a.id)
+	e.Mu.Lock()
+	delete(e.All, a.id)
 	if e.byKernel[a.kid] == a {
 		delete(e.byKernel, a.kid)
 	}
-	e.mu.Unlock()
+	e.Mu.Unlock()
 	if reason == sctp.Overrun {
 		e.n.Cut(sctp.Kernel, peer, err)
 	}
@@ -161,6 +161,16 @@ func (a *assoc) stopTimer() {
 		a.timer.Stop()
 		a.timer = nil
 	}
+}
+
+// Abort is that of an Endpoint.
+func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil) }
+
+// Full is that of an Endpoint.
+func (a *assoc) Full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Full(a.e.lim)
 }
 
 // abort ends the association at once; Down with the reason follows when the
@@ -206,8 +216,8 @@ func isFull(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
-// shutdown ends the association after what is queued.
-func (a *assoc) shutdown() {
+// Shutdown ends the association after what is queued.
+func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.state >= stateEnding {

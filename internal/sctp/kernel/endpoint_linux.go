@@ -102,11 +102,9 @@ type endpoint struct {
 	done chan struct{} // closed by Close
 	wg   sync.WaitGroup
 
-	// mu guards the tables. It is not held while the Handler runs, nor is
+	// Mu guards byKernel as well. It is not held while the Handler runs, nor is
 	// any association's lock taken with it.
-	mu       sync.RWMutex
-	closed   bool
-	assocs   map[sctp.AssocID]*assoc
+	sctp.Table[*assoc]
 	byKernel map[int32]*assoc
 }
 
@@ -158,7 +156,6 @@ func newEndpoint(b binding, lim sctp.Limits, m *localaddr.View) *endpoint {
 		encapDefault: uint16(sysctlValue("encap_port")),
 		serves:       EncapPort(),
 		done:         make(chan struct{}),
-		assocs:       map[sctp.AssocID]*assoc{},
 		byKernel:     map[int32]*assoc{},
 	}
 }
@@ -248,14 +245,14 @@ func loopbackLast(a netip.Addr) int {
 // (RFC 9260, Section 1.3); when there is one already, the call fails with
 // ErrConnected.
 func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	if e.Closed {
 		return 0
 	}
 	a := e.newAssoc()
 	kid, err := e.call(to)
-	e.assocs[a.id] = a
+	e.Add(a.id, a)
 	if err != nil {
 		// EADDRNOTAVAIL: the association has a socket of its own.
 		if errors.Is(err, unix.EISCONN) || errors.Is(err, unix.EALREADY) || errors.Is(err, unix.EADDRNOTAVAIL) {
@@ -273,7 +270,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
-// Call lets the kernel start an association. e.mu is held, so that the reader
+// Call lets the kernel start an association. e.Mu is held, so that the reader
 // does not look for it before it is in the table.
 func (e *endpoint) call(to sctp.Dest) (int32, error) {
 	addrs := make([]netip.AddrPort, 0, len(to.Addrs))
@@ -315,68 +312,13 @@ func (e *endpoint) setEncapPort(port uint16) error {
 	return setOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u)
 }
 
-// assoc finds an association.
-func (e *endpoint) assoc(id sctp.AssocID) (*assoc, error) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	if a := e.assocs[id]; a != nil {
-		return a, nil
-	}
-	if e.closed {
-		return nil, sctp.ErrClosed
-	}
-	return nil, sctp.ErrNoAssoc
-}
-
-// Send implements Endpoint.
-func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
-	a, err := e.assoc(id)
-	if err != nil {
-		return err
-	}
-	return a.send(m)
-}
-
-// Full is as that of endpoint.
-func (e *endpoint) Full(id sctp.AssocID) bool {
-	a, err := e.assoc(id)
-	if err != nil {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.queue.Full(e.lim)
-}
-
-// Shutdown implements Endpoint.
-func (e *endpoint) Shutdown(id sctp.AssocID) {
-	if a, err := e.assoc(id); err == nil {
-		a.shutdown()
-	}
-}
-
-// Abort implements Endpoint.
-func (e *endpoint) Abort(id sctp.AssocID) {
-	if a, err := e.assoc(id); err == nil {
-		a.abort(sctp.LocalClose, nil)
-	}
-}
-
 // Close implements Endpoint. Every association is reported Down.
 func (e *endpoint) Close() error {
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
+	left, first := e.CloseTable()
+	if !first {
 		e.wg.Wait()
 		return nil
 	}
-	e.closed = true
-	left := make([]*assoc, 0, len(e.assocs))
-	for _, a := range e.assocs {
-		left = append(left, a)
-	}
-	e.mu.Unlock()
-
 	close(e.done)
 	err := e.sock.close() // aborts all associations: SO_LINGER
 	for _, a := range left {

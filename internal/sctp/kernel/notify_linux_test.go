@@ -29,6 +29,14 @@ func deafSocket(t testing.TB) *socket {
 	return &socket{file: r, raw: raw}
 }
 
+// deafEndpoint has a socket that hears nothing.
+func deafEndpoint(t testing.TB, h sctp.Handler) *endpoint {
+	return &endpoint{
+		sock: deafSocket(t), lim: sctp.Limits{}.WithDefaults(), ids: new(sctp.IDs), n: new(sctp.Counters), machine: noMachine(),
+		byKernel: map[int32]*assoc{}, h: h,
+	}
+}
+
 // note makes a notification of 32-bit words after its header.
 func note(typ uint16, words ...uint32) []byte {
 	b := ne.AppendUint16(nil, typ)
@@ -53,21 +61,18 @@ func FuzzKernelNotified(f *testing.F) {
 	f.Add(note(notePartialDelivery, 0, 7, 0, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		downs := 0
-		e := &endpoint{
-			sock: deafSocket(t), lim: sctp.Limits{}.WithDefaults(), ids: new(sctp.IDs), n: new(sctp.Counters), machine: noMachine(),
-			assocs: map[sctp.AssocID]*assoc{}, byKernel: map[int32]*assoc{},
-			h: func(ev sctp.Event) {
-				if downs > 0 {
-					t.Errorf("%v after Down", ev)
-				}
-				if ev.Type == sctp.Down {
-					downs++
-				}
-			},
-		}
+		e := deafEndpoint(t, func(ev sctp.Event) {
+			if downs > 0 {
+				t.Errorf("%v after Down", ev)
+			}
+			if ev.Type == sctp.Down {
+				downs++
+			}
+		})
 		a := e.newAssoc()
 		a.kid, a.state, a.begun = 7, stateUp, true
-		e.assocs[a.id], e.byKernel[7] = a, a
+		e.Add(a.id, a)
+		e.byKernel[7] = a
 		for i := range len(b) {
 			(&reader{e: e, sock: e.sock}).notified(b[i:])
 		}
@@ -88,14 +93,11 @@ func TestKernelUnreported(t *testing.T) {
 		"aborted": func(a *assoc) { a.abort(sctp.LocalClose, nil) },
 	} {
 		var got []sctp.Event
-		e := &endpoint{
-			sock: deafSocket(t), lim: sctp.Limits{}.WithDefaults(), ids: new(sctp.IDs), n: new(sctp.Counters), machine: noMachine(),
-			assocs: map[sctp.AssocID]*assoc{}, byKernel: map[int32]*assoc{},
-			h: func(ev sctp.Event) { got = append(got, ev) },
-		}
+		e := deafEndpoint(t, func(ev sctp.Event) { got = append(got, ev) })
 		a := e.newAssoc()
 		a.kid = 7
-		e.assocs[a.id], e.byKernel[7] = a, a
+		e.Add(a.id, a)
+		e.byKernel[7] = a
 		before(a)
 		r := reader{e: e, sock: e.sock}
 		r.notified(note(noteAssocChange, commUp, 0, 7))

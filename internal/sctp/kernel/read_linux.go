@@ -76,8 +76,8 @@ func (e *endpoint) pause(d time.Duration) bool {
 
 // byName finds an association by the kernel's name.
 func (e *endpoint) byName(kid int32) *assoc {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
 	return e.byKernel[kid]
 }
 
@@ -208,16 +208,17 @@ func (r *reader) came(kid int32) {
 
 // admit puts an association in the tables; nil if there is no room.
 func (e *endpoint) admit(kid int32, sock *socket, peer netip.AddrPort) *assoc {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
 	a := e.byKernel[kid]
 	if a == nil {
-		if e.closed || len(e.assocs) >= e.lim.Associations {
+		if e.Closed || len(e.All) >= e.lim.Associations {
 			return nil
 		}
 		a = e.newAssoc()
 		a.kid = kid
-		e.assocs[a.id], e.byKernel[kid] = a, a
+		e.Add(a.id, a)
+		e.byKernel[kid] = a
 	}
 	a.mu.Lock()
 	a.sock, a.peer = sock, peer

@@ -11,9 +11,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// send gives a message to the kernel, or queues it where the kernel does not
+// Send gives a message to the kernel, or queues it where the kernel does not
 // take it at once.
-func (a *assoc) send(m sctp.Message) error {
+func (a *assoc) Send(m sctp.Message) error {
 	if len(m.Data) == 0 {
 		return errors.New("SCTP cannot send an empty message (RFC 9260, Section 3.3.1)")
 	}

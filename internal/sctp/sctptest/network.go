@@ -234,6 +234,14 @@ func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
 	return nil
 }
 
+// Full implements Endpoint.
+func (e *endpoint) Full(id sctp.AssocID) bool {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	a := e.assoc(id)
+	return a != nil && (a.held.Full(e.nw.lim) || a.peer != nil && a.peer.inbox >= e.nw.lim.SendQueueMessages)
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(id sctp.AssocID) {
 	e.nw.mu.Lock()

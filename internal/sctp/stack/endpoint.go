@@ -136,36 +136,25 @@ func (e *endpoint) Send(a sctp.AssocID, m sctp.Message) error {
 	return sctp.ErrNoAssoc
 }
 
-// Full says whether a peer does not take what was sent to it before, so that
-// Send would refuse what is not short.
+// Full implements Endpoint.
 func (e *endpoint) Full(a sctp.AssocID) bool {
-	for _, k := range e.kinds {
-		if f, ok := k.Endpoint.(interface{ Full(sctp.AssocID) bool }); ok && f.Full(a) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Full(a) })
 }
 
 // Shutdown implements Endpoint.
-func (e *endpoint) Shutdown(a sctp.AssocID) {
-	if r := e.raced(a); r != nil {
-		r.stop(sctp.Endpoint.Shutdown)
-		return
-	}
-	for _, k := range e.kinds {
-		k.Shutdown(a)
-	}
-}
+func (e *endpoint) Shutdown(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Shutdown) }
 
 // Abort implements Endpoint.
-func (e *endpoint) Abort(a sctp.AssocID) {
+func (e *endpoint) Abort(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Abort) }
+
+// stop ends an association by Shutdown or Abort.
+func (e *endpoint) stop(a sctp.AssocID, how func(sctp.Endpoint, sctp.AssocID)) {
 	if r := e.raced(a); r != nil {
-		r.stop(sctp.Endpoint.Abort)
+		r.stop(how)
 		return
 	}
 	for _, k := range e.kinds {
-		k.Abort(a)
+		how(k.Endpoint, a)
 	}
 }
 

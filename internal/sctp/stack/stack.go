@@ -71,21 +71,6 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// Kinds are the kinds of SCTP that the Stack offers, the preferred one first.
-// SCTP in UDP by the kernel is of Kind Kernel, though a Dest of Kind UDP has
-// the kernel call so. TCP is not among them: whether an endpoint has it is a matter of its
-// ListenConfig.
-func (s *Stack) Kinds() []sctp.Kind {
-	var kinds []sctp.Kind
-	if s.kernel {
-		kinds = append(kinds, sctp.Kernel)
-	}
-	if s.udp != nil {
-		kinds = append(kinds, sctp.UDP)
-	}
-	return kinds
-}
-
 // Stats gives the Stack's counters.
 func (s *Stack) Stats() sctp.Stats {
 	var st sctp.Stats

@@ -108,8 +108,8 @@ func (a *assoc) stop(r sctp.Reason, err error) {
 	}
 }
 
-// shutdown has the writer end the connection when all is written.
-func (a *assoc) shutdown() {
+// Shutdown has the writer end the connection when all is written.
+func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	dialling := a.conn == nil
 	ended := a.closing || a.ended
@@ -135,12 +135,12 @@ func (a *assoc) poke() {
 // finish tells the Handler what is left to tell.
 func (a *assoc) finish() {
 	a.stop(sctp.Lost, nil) // it is not ended only if a bug made run return
-	a.e.mu.Lock()
-	delete(a.e.assocs, a.id)
+	a.e.Mu.Lock()
+	delete(a.e.All, a.id)
 	if a.accepted {
 		a.e.halfOpen--
 	}
-	a.e.mu.Unlock()
+	a.e.Mu.Unlock()
 	a.mu.Lock()
 	unsent := a.queue.Take()
 	a.mu.Unlock()
@@ -308,15 +308,15 @@ func readReason(err error) (sctp.Reason, error) {
 func (a *assoc) whole() {
 	if a.accepted {
 		a.accepted = false
-		a.e.mu.Lock()
+		a.e.Mu.Lock()
 		a.e.halfOpen--
-		a.e.mu.Unlock()
+		a.e.Mu.Unlock()
 	}
 }
 
-// send queues a message. Its length must be what its head says, with or without
+// Send queues a message. Its length must be what its head says, with or without
 // the padding.
-func (a *assoc) send(m sctp.Message) error {
+func (a *assoc) Send(m sctp.Message) error {
 	f := &a.e.frame
 	if n := len(m.Data); n < f.HeadLen || f.Padded(n) != f.Padded(f.Len(m.Data)) {
 		return fmt.Errorf("message of %d bytes cannot be sent over TCP: its header has another length", n)
@@ -332,6 +332,16 @@ func (a *assoc) send(m sctp.Message) error {
 	a.poke()
 	return nil
 }
+
+// Full is that of an Endpoint.
+func (a *assoc) Full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Full(a.e.lim)
+}
+
+// Abort is that of an Endpoint.
+func (a *assoc) Abort() { a.stop(sctp.LocalClose, nil) }
 
 // write sends what is queued until the connection ends.
 func (a *assoc) write() {

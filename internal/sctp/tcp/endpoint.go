@@ -29,10 +29,8 @@ type endpoint struct {
 	ctx    context.Context // done when the endpoint is closed
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	closed   bool
-	assocs   map[sctp.AssocID]*assoc
-	halfOpen int // accepted, and no whole message has come
+	sctp.Table[*assoc]
+	halfOpen int // guarded by Mu: accepted, and no whole message has come
 }
 
 var _ sctp.Endpoint = (*endpoint)(nil)
@@ -43,7 +41,7 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, assocs: map[sctp.AssocID]*assoc{}}
+	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if !cfg.TCP {
 		return e, nil
@@ -114,12 +112,12 @@ func (e *endpoint) accept(ln net.Listener) {
 
 // take makes an association of an accepted connection, if there is room.
 func (e *endpoint) take(c *net.TCPConn) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
 	switch {
-	case e.closed:
+	case e.Closed:
 		return sctp.ErrClosed
-	case len(e.assocs) >= e.lim.Associations:
+	case len(e.All) >= e.lim.Associations:
 		return e.lim.ErrFull()
 	case e.halfOpen >= e.lim.HalfOpen:
 		return fmt.Errorf("%d TCP connections have not sent a message yet, the limit", e.lim.HalfOpen)
@@ -132,69 +130,25 @@ func (e *endpoint) take(c *net.TCPConn) error {
 	return nil
 }
 
-// newAssoc makes and enters an association. e.mu is held.
+// newAssoc makes and enters an association. e.Mu is held.
 func (e *endpoint) newAssoc() *assoc {
 	a := &assoc{id: e.ids.Next(), e: e, wake: make(chan struct{}, 1), written: make(chan struct{}), queue: sctp.SendQueue{Total: &e.n.Queued}}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
-	e.assocs[a.id] = a
+	e.Add(a.id, a)
 	return a
 }
 
 // Connect implements Endpoint.
 func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	if e.Closed {
 		return 0
 	}
 	a := e.newAssoc()
 	e.wg.Add(1)
 	go a.run(to)
 	return a.id
-}
-
-func (e *endpoint) assoc(id sctp.AssocID) *assoc {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.assocs[id]
-}
-
-// Send implements Endpoint.
-func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
-	if a := e.assoc(id); a != nil {
-		return a.send(m)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return sctp.ErrClosed
-	}
-	return sctp.ErrNoAssoc
-}
-
-// Full is as that of endpoint.
-func (e *endpoint) Full(id sctp.AssocID) bool {
-	a := e.assoc(id)
-	if a == nil {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.queue.Full(e.lim)
-}
-
-// Shutdown implements Endpoint.
-func (e *endpoint) Shutdown(id sctp.AssocID) {
-	if a := e.assoc(id); a != nil {
-		a.shutdown()
-	}
-}
-
-// Abort implements Endpoint.
-func (e *endpoint) Abort(id sctp.AssocID) {
-	if a := e.assoc(id); a != nil {
-		a.stop(sctp.LocalClose, nil)
-	}
 }
 
 // LocalAddrs implements Endpoint; there are none if it does not listen.
@@ -211,13 +165,7 @@ func (e *endpoint) LocalAddrs() []netip.AddrPort {
 
 // Close implements Endpoint.
 func (e *endpoint) Close() error {
-	e.mu.Lock()
-	e.closed = true
-	left := make([]*assoc, 0, len(e.assocs))
-	for _, a := range e.assocs {
-		left = append(left, a)
-	}
-	e.mu.Unlock()
+	left, _ := e.CloseTable()
 	var errs []error
 	for _, ln := range e.lns {
 		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
@@ -225,7 +173,7 @@ func (e *endpoint) Close() error {
 		}
 	}
 	for _, a := range left {
-		a.stop(sctp.LocalClose, nil)
+		a.Abort()
 	}
 	e.cancel()
 	e.wg.Wait()

@@ -135,6 +135,9 @@ func (a *assoc) end(r sctp.Reason, err error) {
 	a.poke()
 }
 
+// Abort is that of an Endpoint.
+func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil, wire.CauseUserAbort) }
+
 // abort ends the association at once and tells the peer so.
 func (a *assoc) abort(r sctp.Reason, err error, cause uint16) {
 	a.mu.Lock()
@@ -152,8 +155,8 @@ func (a *assoc) abortLocked(r sctp.Reason, err error, cause uint16, info []byte)
 	a.end(r, err)
 }
 
-// shutdown ends the association after what is queued has been delivered.
-func (a *assoc) shutdown() {
+// Shutdown ends the association after what is queued has been delivered.
+func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -267,8 +270,16 @@ func (a *assoc) addrs() []netip.AddrPort {
 	return out
 }
 
-// send queues a message.
-func (a *assoc) send(msg sctp.Message) error {
+// Full is that of an Endpoint.
+func (a *assoc) Full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reap()
+	return a.queue.Full(a.m.lim)
+}
+
+// Send queues a message.
+func (a *assoc) Send(msg sctp.Message) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {

@@ -21,9 +21,7 @@ type endpoint struct {
 	h     sctp.Handler
 	wg    sync.WaitGroup // of the associations' goroutines
 
-	mu     sync.Mutex
-	closed bool
-	assocs map[sctp.AssocID]*assoc
+	sctp.Table[*assoc]
 }
 
 var _ sctp.Endpoint = (*endpoint)(nil)
@@ -60,7 +58,6 @@ func (m *Mux) Listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	}
 	e := &endpoint{
 		m: m, port: port, bound: addrs, socks: socks, ids: ids, h: h,
-		assocs: map[sctp.AssocID]*assoc{},
 	}
 	m.ports[port] = e
 	return e, nil
@@ -78,9 +75,9 @@ func (m *Mux) freePort() uint16 {
 
 // Connect implements Endpoint.
 func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	if e.Closed {
 		return 0
 	}
 	a := e.newAssoc()
@@ -89,7 +86,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
-// newAssoc makes an association that is not started yet. e.mu is held.
+// newAssoc makes an association that is not started yet. e.Mu is held.
 func (e *endpoint) newAssoc() *assoc {
 	return &assoc{
 		id: e.ids.Next(), ep: e, m: e.m,
@@ -97,70 +94,11 @@ func (e *endpoint) newAssoc() *assoc {
 	}
 }
 
-// start lets an association run. e.mu is held.
+// start lets an association run. e.Mu is held.
 func (e *endpoint) start(a *assoc) {
-	e.assocs[a.id] = a
+	e.Add(a.id, a)
 	e.wg.Add(1)
 	go a.run()
-}
-
-// assoc finds an association.
-func (e *endpoint) assoc(id sctp.AssocID) *assoc {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.assocs[id]
-}
-
-// forget removes an association that has ended.
-func (e *endpoint) forget(a *assoc) {
-	e.mu.Lock()
-	delete(e.assocs, a.id)
-	e.mu.Unlock()
-}
-
-// Send implements Endpoint.
-func (e *endpoint) Send(id sctp.AssocID, msg sctp.Message) error {
-	a := e.assoc(id)
-	if a == nil {
-		return e.noAssoc()
-	}
-	return a.send(msg)
-}
-
-// Full is as that of endpoint.
-func (e *endpoint) Full(id sctp.AssocID) bool {
-	a := e.assoc(id)
-	if a == nil {
-		return false
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.reap()
-	return a.queue.Full(e.m.lim)
-}
-
-// noAssoc is the error for an unknown association.
-func (e *endpoint) noAssoc() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return sctp.ErrClosed
-	}
-	return sctp.ErrNoAssoc
-}
-
-// Shutdown implements Endpoint.
-func (e *endpoint) Shutdown(id sctp.AssocID) {
-	if a := e.assoc(id); a != nil {
-		a.shutdown()
-	}
-}
-
-// Abort implements Endpoint.
-func (e *endpoint) Abort(id sctp.AssocID) {
-	if a := e.assoc(id); a != nil {
-		a.abort(sctp.LocalClose, nil, wire.CauseUserAbort)
-	}
 }
 
 // LocalAddrs implements Endpoint.
@@ -275,19 +213,12 @@ func commonBits(a, b netip.Addr) int {
 
 // Close implements Endpoint.
 func (e *endpoint) Close() error {
-	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
+	left, first := e.CloseTable()
+	if !first {
 		return nil
 	}
-	e.closed = true
-	assocs := make([]*assoc, 0, len(e.assocs))
-	for _, a := range e.assocs {
-		assocs = append(assocs, a)
-	}
-	e.mu.Unlock()
-	for _, a := range assocs {
-		a.abort(sctp.LocalClose, nil, wire.CauseUserAbort)
+	for _, a := range left {
+		a.Abort()
 	}
 	e.wg.Wait()
 	e.m.mu.Lock()
@@ -297,5 +228,5 @@ func (e *endpoint) Close() error {
 	return nil
 }
 
-// full says whether there is no room for one more association. e.mu is held.
-func (e *endpoint) full() bool { return len(e.assocs) >= e.m.lim.Associations }
+// full says whether there is no room for one more association. e.Mu is held.
+func (e *endpoint) full() bool { return len(e.All) >= e.m.lim.Associations }

@@ -59,7 +59,7 @@ func FuzzUDPReceive(f *testing.F) {
 		a := m.tags[c.Tag]
 		m.mu.RUnlock()
 		if a != nil {
-			_ = a.send(sctp.Message{Data: make([]byte, 5000)})
+			_ = a.Send(sctp.Message{Data: make([]byte, 5000)})
 		}
 		return c.Tag
 	}

@@ -331,9 +331,9 @@ func (a *assoc) restarts(c wire.Cookie) bool {
 // accept makes the association that a cookie stands for; nil if there is no
 // room. It comes up after the one that it replaces has been told down.
 func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) *assoc {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed || e.full() && replaces == nil {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	if e.Closed || e.full() && replaces == nil {
 		return nil
 	}
 	a := e.newAssoc()

@@ -18,7 +18,7 @@ func (a *assoc) run() {
 	if a.after != nil {
 		<-a.after.done
 	}
-	defer a.ep.forget(a)
+	defer a.ep.Remove(a.id)
 	defer a.recovered()
 	timer := time.NewTimer(a.next(a.m.clock.now()))
 	defer timer.Stop()
