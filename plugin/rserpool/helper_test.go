@@ -118,7 +118,13 @@ func ask(t testing.TB, h *Handler, name string, qtype uint16) *dns.Msg {
 func askFrom(t testing.TB, h *Handler, w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 	t.Helper()
 	rec := dnstest.NewRecorder(w)
-	rcode, err := h.ServeDNS(context.Background(), rec, q)
+	return answer(t, h, rec, rec, q)
+}
+
+// answer has the handler answer to w, which hands the answer to rec.
+func answer(t testing.TB, h *Handler, w dns.ResponseWriter, rec *dnstest.Recorder, q *dns.Msg) *dns.Msg {
+	t.Helper()
+	rcode, err := h.ServeDNS(context.Background(), w, q)
 	if err != nil {
 		t.Fatalf("%s: %v", q.Question[0].String(), err)
 	}

@@ -28,6 +28,18 @@ func resources(t *testing.T) (goroutines, files int) {
 	return runtime.NumGoroutine(), len(fds)
 }
 
+// takenPort is a TCP port at which something listens until free, or the end of the test.
+func takenPort(t *testing.T) (port int, free func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free = func() { _ = l.Close() }
+	t.Cleanup(free)
+	return l.Addr().(*net.TCPAddr).Port, free
+}
+
 // noLeak checks that no more is in use than before, when all has settled.
 func noLeak(t *testing.T, goroutines, files int) {
 	t.Helper()
@@ -104,14 +116,11 @@ func TestServerReload(t *testing.T) {
 // it shows, the old one goes on and nothing of the new one stays.
 func TestServerFailedReload(t *testing.T) {
 	goroutines, files := resources(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	taken, free := takenPort(t)
 	p, p2 := freePorts(t), freePorts(t)
 	good := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
 	other := "other.example.org:0 {\n rserpool {\n" + p2.options() + "}\n}\n"
-	late := fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}\n", taken.Addr().(*net.TCPAddr).Port)
+	late := fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}\n", taken)
 
 	s := startServer(t, good)
 	e := register(t, p, "web", 7)
@@ -122,7 +131,7 @@ func TestServerFailedReload(t *testing.T) {
 		{"option of the running registrar", strings.Replace(good, "transport udp", "transport auto", 1), "transport auto, not udp"},
 		{"failure after startup", good + late, "address already in use"},
 		{"failure after the start of another registrar", good + other + late, "address already in use"},
-		{"registrar cannot start", good + strings.Replace(other, fmt.Sprint(p2.asap), fmt.Sprint(taken.Addr().(*net.TCPAddr).Port), 1), "plugin"},
+		{"registrar cannot start", good + strings.Replace(other, fmt.Sprint(p2.asap), fmt.Sprint(taken), 1), "plugin"},
 	}
 	for range 3 {
 		for _, tt := range tests {
@@ -147,7 +156,7 @@ func TestServerFailedReload(t *testing.T) {
 	}
 	register(t, p2, "mail", 8).leave(t)
 	e.leave(t)
-	taken.Close()
+	free()
 	s.stop()
 	noLeak(t, goroutines, files)
 }
@@ -155,14 +164,10 @@ func TestServerFailedReload(t *testing.T) {
 // TestServerFailedFirstReload: the instance before had no rserpool block that
 // could clean up.
 func TestServerFailedFirstReload(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken, _ := takenPort(t)
 	p := freePorts(t)
 	s := startServer(t, "example.net:0 {\n whoami\n}")
-	if err := s.reload(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s}\n}\nexample.net:%d {\n bind 127.0.0.1\n whoami\n}", p.options(), taken.Addr().(*net.TCPAddr).Port)); err == nil {
+	if err := s.reload(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s}\n}\nexample.net:%d {\n bind 127.0.0.1\n whoami\n}", p.options(), taken)); err == nil {
 		t.Fatal("reload succeeded, want the taken port to fail it")
 	}
 	if n := running(t); n != 1 {
@@ -180,15 +185,11 @@ func TestServerFailedFirstReload(t *testing.T) {
 // TestServerSecondReload: after that, a reload with other options for the same
 // address is no change of a running registrar.
 func TestServerSecondReload(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
+	taken, _ := takenPort(t)
 	p := freePorts(t)
 	good := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
 	s := startServer(t, "example.net:0 {\n whoami\n}")
-	if err := s.reload(good + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}", taken.Addr().(*net.TCPAddr).Port)); err == nil {
+	if err := s.reload(good + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}", taken)); err == nil {
 		t.Fatal("reload succeeded, want the taken port to fail it")
 	}
 	if err := s.reload(strings.Replace(good, "transport udp", "transport auto", 1)); err != nil {

@@ -13,6 +13,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
+// parseBlock parses a Corefile. Without "rserpool" it is the lines of a block, from line 2
+// on.
+func parseBlock(corefile string) (config, error) {
+	if !strings.HasPrefix(corefile, "rserpool") {
+		corefile = "rserpool example.org {\n" + corefile + "\n}"
+	}
+	return parse(caddy.NewTestController("dns", corefile))
+}
+
 func TestParse(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -79,11 +88,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			input := tt.corefile
-			if !strings.HasPrefix(input, "rserpool") {
-				input = "rserpool example.org {\n" + input + "\n}"
-			}
-			got, err := parse(caddy.NewTestController("dns", input))
+			got, err := parseBlock(tt.corefile)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,11 +173,7 @@ func TestParseErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			input := tt.corefile
-			if !strings.HasPrefix(input, "rserpool") {
-				input = "rserpool example.org {\n" + input + "\n}"
-			}
-			_, err := parse(caddy.NewTestController("dns", input))
+			_, err := parseBlock(tt.corefile)
 			if err == nil {
 				t.Fatalf("%s: got no error, want one with %q", tt.corefile, tt.want)
 			}

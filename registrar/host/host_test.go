@@ -117,6 +117,18 @@ func newPeer(t *testing.T, nw network, addr string) *peer {
 	return p
 }
 
+// newElement is element 7 of pool "p", registered from 10.0.0.1.
+func newElement(t *testing.T, nw *sctptest.Network, h *Host) *peer {
+	t.Helper()
+	pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
+	pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+	pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
+	if m := last[*asap.RegistrationResponse](pe); m.Reject {
+		t.Fatalf("registration is refused: %v", m.Causes)
+	}
+	return pe
+}
+
 func (p *peer) handle(ev sctp.Event) {
 	if ev.Type != sctp.Received {
 		return
@@ -181,12 +193,7 @@ func TestLifeOfAnElement(t *testing.T) {
 		if !h.Ready() || len(h.LocalAddrs()) != 1 || h.LocalAddrs()[0].String() != hostAddr {
 			t.Errorf("ready %v, at %v; want true, %s", h.Ready(), h.LocalAddrs(), hostAddr)
 		}
-		pe, pu := newPeer(t, memory{nw}, "10.0.0.1:5000"), newPeer(t, memory{nw}, "10.0.0.2:5000")
-		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
-		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
-		if m := last[*asap.RegistrationResponse](pe); m.Reject {
-			t.Fatalf("registration is refused: %v", m.Causes)
-		}
+		pe, pu := newElement(t, nw, h), newPeer(t, memory{nw}, "10.0.0.2:5000")
 		if h.Space().Pool("p").Element(7) == nil {
 			t.Fatal("element is not in the handlespace when it gets its response")
 		}
@@ -221,10 +228,7 @@ func TestElementStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
-		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
-		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
-		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
-		last[*asap.RegistrationResponse](pe)
+		pe := newElement(t, nw, h)
 		pe.Abort(pe.assoc)
 		last[*asap.EndpointKeepAlive](pe)
 		time.Sleep(time.Minute)
@@ -242,10 +246,7 @@ func TestFrozenElement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
-		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
-		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
-		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
-		last[*asap.RegistrationResponse](pe)
+		pe := newElement(t, nw, h)
 		nw.Freeze(pe.Endpoint)
 		time.Sleep(13 * time.Second) // at most 7.5 s to the keep-alive, and 5 s
 		if h.Space().Pool("p") != nil {
@@ -258,10 +259,7 @@ func TestCloseInGoodOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
-		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
-		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
-		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
-		last[*asap.RegistrationResponse](pe)
+		newElement(t, nw, h)
 		if err := h.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
@@ -324,10 +322,7 @@ func TestCloseWithFrozenPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		h, _ := memoryHost(t, nw)
-		pe := newPeer(t, memory{nw}, "10.0.0.1:5000")
-		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
-		pe.send(pe.assoc, registration("p", 7, "10.0.0.1"))
-		last[*asap.RegistrationResponse](pe)
+		pe := newElement(t, nw, h)
 		nw.Freeze(pe.Endpoint)
 		h.cfg.CloseTimeout = time.Second
 		start := time.Now()
