@@ -2,10 +2,11 @@ package handlespace
 
 import "github.com/rserpool/coredns-rserpool/rserpool"
 
-// Avoid has selections leave out an element, which stays in its pool, or take it in
-// again. It is in again, too, as soon as it is put anew, or when nothing else is left
-// that a selection could pick. A new turn and the lowest sum of degradations wait for
-// it then, as for an element that joins. It is no change of the handlespace.
+// Avoid has selections leave out an element, which stays in its pool, or include it
+// again. It is included again, too, when it is put again, or when a selection would
+// have nothing else to pick. Then it is treated like an element that joins: its turn is
+// the last, and its sum of degradations the lowest of the pool. Avoid is no change of
+// the handlespace.
 func (s *Space) Avoid(h rserpool.PoolHandle, id rserpool.PEID, avoid bool) {
 	if p := s.Pool(h); p != nil {
 		p.avoid(id, avoid)
@@ -31,7 +32,7 @@ func (p *Pool) avoid(id rserpool.PEID, avoid bool) {
 	}
 }
 
-// restore has selections take in an element again. The caller has the lock.
+// restore has selections include an element again. The caller has the lock.
 func (p *Pool) restore(id rserpool.PEID) {
 	if _, is := p.avoided[id]; is {
 		delete(p.avoided, id)
@@ -55,7 +56,7 @@ func (o *order) restore(m *members, slot uint32) {
 
 func (l *lottery) restore(m *members, slot uint32) { l.push(m, slot) }
 
-// rejoin starts a slot's sum anew at the lowest of the others.
+// rejoin sets a slot's sum to the lowest of the others.
 func (d *degradation) rejoin(slot uint32) {
 	if len(d.at) > 0 {
 		d.sums.remove(d.at[slot], d.at)

@@ -1,15 +1,14 @@
 package handlespace
 
-// degradation is what selections have added to the load of each slot's element,
-// where the policy counts them: its degradation counter times its Load
-// Degradation (RFC 5356, Section 5.2.2). The zero value, which has no slots, is
-// for the other policies.
+// degradation is what selections have added to the load of each slot's element, for the
+// policies that count them: the degradation counter times the Load Degradation (RFC
+// 5356, Section 5.2.2). The zero value, without slots, is for the other policies.
 //
-// RFC 5356 has every registration start the counter at 0. Here only one with
-// other values of the policy does, and it starts at the lowest sum of the pool
-// rather than at 0: with 0, an element that has just registered would get all
-// requests until its sum has caught up, and so would each of the others in its
-// turn. Where requests are few, the lowest sum is near 0, as with the RFC.
+// In RFC 5356 every registration sets the counter to 0. Here only a registration with
+// other values of the policy changes it, and sets the sum to the lowest of the pool.
+// With 0, an element that has just registered would get all requests until its sum has
+// caught up, and then each of the others in turn. If there are few requests, the lowest
+// sum is near 0, as in the RFC.
 type degradation struct {
 	sums heap // by the sum
 	at   []uint32
@@ -28,7 +27,7 @@ func (d *degradation) lowest() uint64 {
 	return d.sums[0].hi
 }
 
-// insert takes in the newest slot.
+// insert adds the newest slot.
 func (d *degradation) insert(slot uint32) {
 	d.at = append(d.at, nowhere)
 	d.sums.push(item{key{d.lowest(), 0}, slot}, d.at)
@@ -40,12 +39,12 @@ func (d *degradation) add(slot, step uint32) {
 	d.sums.down(at, item{key{sum(d.sums[at].hi, uint64(step)), 0}, slot}, d.at)
 }
 
-// reset starts a slot's sum anew.
+// reset sets a slot's sum to the lowest.
 func (d *degradation) reset(slot uint32) {
 	d.sums.set(d.at[slot], item{key{d.lowest(), 0}, slot}, d.at)
 }
 
-// rebase takes the lowest sum from all.
+// rebase subtracts the lowest sum from all.
 func (d *degradation) rebase() {
 	lowest := d.lowest()
 	for i := range d.sums {

@@ -7,10 +7,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Families is a set of address families.
+// Families is a set of address families; the zero set stands for any family.
 type Families uint8
 
-// The address families; the zero set asks for no family in particular.
+// The address families.
 const (
 	IPv4 Families = 1 << iota
 	IPv6
@@ -23,8 +23,8 @@ const classes = 4
 // for a selection that asks for f.
 func (f Families) admits(class Families) bool { return f == 0 || f&class != 0 }
 
-// Element is a registered pool element. Elements are immutable once they have
-// been put into a Space: a change puts another Element with the same ID.
+// Element is a registered pool element. Elements are immutable after they are put into
+// a Space: a change puts another Element with the same ID.
 type Element struct {
 	rserpool.PoolElement
 	// Expires is when the registration life ends; zero for never.
@@ -45,28 +45,26 @@ func (e *Element) Families() Families {
 	return f
 }
 
-// same reports whether two registrations differ in nothing but the time they
-// last.
+// same reports whether two registrations differ only in the time at which they end.
 func (e *Element) same(o *Element) bool {
-	return e.ID == o.ID && e.Home == o.Home && e.Life == o.Life && e.EncapPort == o.EncapPort && e.Policy == o.Policy &&
-		sameTransport(&e.UserTransport, &o.UserTransport) &&
-		sameTransport(&e.ASAPTransport, &o.ASAPTransport) &&
+	return e.ID == o.ID && e.Home == o.Home && e.EncapPort == o.EncapPort && e.SameToUsers(o) && e.ASAPTransport.Equal(o.ASAPTransport)
+}
+
+// SameToUsers reports whether pool users see no difference between two registrations
+// of an element.
+func (e *Element) SameToUsers(o *Element) bool {
+	return e.Policy == o.Policy && e.Life == o.Life && e.UserTransport.Equal(o.UserTransport) &&
 		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b rserpool.Parameter) bool {
 			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
 		})
 }
 
-func sameTransport(a, b *rserpool.Transport) bool {
-	return a.Type == b.Type && a.Port == b.Port && a.Use == b.Use && a.ServiceCode == b.ServiceCode &&
-		slices.Equal(a.Addrs, b.Addrs) && slices.Equal(a.Opaque, b.Opaque)
-}
-
 // Selected is an element that a policy has picked.
 type Selected struct {
 	*Element
-	// Value is what the policy compared or weighed: the weight, the priority
-	// or the load with all that was added to it, at the time of selection;
-	// 0 for policies without one. Loads with additions may be beyond 100 %.
+	// Value is what the policy compared or weighed at the time of selection: the
+	// weight, the priority or the load with all additions; 0 for policies without one.
+	// Loads with additions may exceed 100 %.
 	Value uint64
 }
 
@@ -80,17 +78,17 @@ type InconsistentError struct {
 	Policy    rserpool.PolicyType
 	Transport rserpool.TransportType
 	Use       rserpool.TransportUse
-	// Element has what the element offers.
+	// Element is the kind that the element has.
 	Element rserpool.PoolKind
 }
 
-// Error names what the element has and what the pool has, and what to do.
+// Error says what the element has, what the pool has, and what to do.
 func (e *InconsistentError) Error() string {
 	return rserpool.Conflict(e.Cause, e.Element, rserpool.PoolKind{Policy: e.Policy, Transport: e.Transport, Use: e.Use})
 }
 
-// use is the transport use that counts for a pool's consistency: it is on the
-// wire only for SCTP (RFC 5354, Section 3.4).
+// use is the transport use that counts for a pool's consistency. Only SCTP transports
+// have it in messages (RFC 5354, Section 3.4).
 func use(t *rserpool.Transport) rserpool.TransportUse {
 	if t.Type != rserpool.SCTP {
 		return rserpool.DataOnly

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// key is what an order sorts by, as a number of 128 bits.
+// key is the sort key of an order, a number of 128 bits.
 type key struct{ hi, lo uint64 }
 
 // before reports whether k is less than o. It does not branch.
@@ -23,13 +23,12 @@ type item struct {
 
 func (it item) before(o item) bool { return it.key.before(o.key) }
 
-// heap is a 4-ary heap: an item is not before its parent, the first one is
-// before all others. It tells every item's place in at, by slot. Items hold no
-// pointers and lie in one piece, so that a step down the heap costs at most
-// three cache lines.
+// heap is a 4-ary heap: an item is not before its parent, the first one is before all
+// others. at holds the place of each slot's item. Items have no pointers and are in one
+// block, so that a step down the heap costs at most three cache lines.
 //
-// A small heap is a list in order, which is a 4-ary heap, too: the next items of
-// an answer are at hand then. Every item's parent is the one before it.
+// A small heap is a sorted list, which is a valid 4-ary heap, too: the next items of an
+// answer follow each other. The parent of each item is the one before it.
 type heap []item
 
 const (
@@ -59,7 +58,7 @@ func (h *heap) push(it item, at []uint32) {
 	h.up(len(*h)-1, it, at)
 }
 
-// remove takes out the item at place i.
+// remove removes the item at place i.
 func (h *heap) remove(i uint32, at []uint32) {
 	at[(*h)[i].slot] = nowhere
 	last := len(*h) - 1
@@ -78,7 +77,7 @@ func (h *heap) remove(i uint32, at []uint32) {
 	}
 }
 
-// set puts an item in the place of another one.
+// set replaces the item at a place.
 func (h heap) set(i uint32, it item, at []uint32) {
 	if i > 0 && it.before(h[h.parent(int(i))]) {
 		h.up(int(i), it, at)
@@ -87,7 +86,7 @@ func (h heap) set(i uint32, it item, at []uint32) {
 	}
 }
 
-// up puts an item at place i or nearer to the root.
+// up puts an item at place i or closer to the root.
 func (h heap) up(i int, it item, at []uint32) {
 	for i > 0 {
 		parent := h.parent(i)

@@ -5,9 +5,9 @@ import (
 	"math/rand/v2"
 )
 
-// lottery is the index of the policies that select by chance, one urn for each
-// set of address families. Chances are exact: weights are integers, and the
-// source's numbers are reduced without bias.
+// lottery is the index of the random policies, with one urn for each set of address
+// families. Chances are exact: weights are integers, and random numbers are reduced
+// without bias.
 type lottery struct {
 	rule  *rule
 	rng   *rand.Rand
@@ -15,7 +15,7 @@ type lottery struct {
 	picks []pick // working memory of pick
 }
 
-// urn holds slots with their weights. The places of the slots have no meaning.
+// urn holds slots with their weights, in any order.
 type urn struct {
 	slots   []uint32
 	weights []uint32 // as many as slots; none for the uniform policy
@@ -31,7 +31,7 @@ func (l *lottery) insert(m *members, slot uint32) {
 	l.push(m, slot)
 }
 
-// push enters a slot that is in no urn.
+// push adds a slot that is in no urn.
 func (l *lottery) push(m *members, slot uint32) {
 	u := &l.urns[m.elems[slot].Families()]
 	m.at[slot] = uint32(len(u.slots))
@@ -68,7 +68,7 @@ func (l *lottery) renumber(m *members, slot uint32) {
 	}
 }
 
-// take removes what is at a place of an urn. The last one takes the place.
+// take removes the slot at a place of an urn. The last one takes the place.
 func (l *lottery) take(m *members, class Families, at uint32) {
 	u := &l.urns[class]
 	last := uint32(len(u.slots) - 1)
@@ -110,8 +110,8 @@ func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected
 	return dst
 }
 
-// pickWeighted draws from what the candidates weigh in total, without putting
-// back before it has done. It returns its working memory, too.
+// pickWeighted draws in proportion to the candidates' weights, without replacement.
+// Then it puts the drawn ones back. It returns its working memory, too.
 func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64, picks []pick) ([]Selected, []pick) {
 	picks = picks[:0]
 	for ; n > 0 && total > 0; n-- {
@@ -147,8 +147,8 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 	return dst, picks
 }
 
-// rebase starts the sums anew when they have taken half of every element's
-// weight, so that loads go on to make a difference.
+// rebase lowers the sums when they have used half of every element's weight, so that
+// loads still make a difference.
 func (l *lottery) rebase(m *members) {
 	if m.degraded.lowest() <= full/2 {
 		return
@@ -161,8 +161,8 @@ func (l *lottery) rebase(m *members) {
 	}
 }
 
-// pickUniform shuffles as many slots to the front of the urns as it selects
-// (Fisher and Yates). Weights need not follow, for they are all equal.
+// pickUniform shuffles as many slots to the front of the urns as it selects (Fisher and
+// Yates). The weights are all equal and stay in place.
 func (l *lottery) pickUniform(m *members, dst []Selected, n int, f Families) []Selected {
 	var taken [classes]uint32
 	left := 0
@@ -194,7 +194,7 @@ func (l *lottery) pickUniform(m *members, dst []Selected, n int, f Families) []S
 	return dst
 }
 
-// set changes the weight of what is at a place.
+// set changes the weight at a place.
 func (u *urn) set(at, w uint32) {
 	delta := uint64(w) - uint64(u.weights[at])
 	u.weights[at] = w
@@ -202,11 +202,11 @@ func (u *urn) set(at, w uint32) {
 	u.sums.add(int(at), delta)
 }
 
-// sums holds partial sums of a list of numbers (Fenwick's tree): at place i
-// that of the numbers from i &^ trailing ones of i, to i.
+// sums holds partial sums of a list of numbers (a Fenwick tree): at place i the sum of
+// the numbers from i &^ trailing ones of i, to i.
 type sums []uint64
 
-// push appends a number to the list. The last one is dropped by cutting sums.
+// push appends a number to the list. Cutting the slice drops the last one.
 func (s *sums) push(v uint64) {
 	i := len(*s)
 	for bit := 1; i&bit != 0; bit <<= 1 {
@@ -222,8 +222,8 @@ func (s sums) add(i int, delta uint64) {
 	}
 }
 
-// find returns the place of the number within which v lies when the numbers
-// are laid end to end. v must be less than their sum.
+// find returns the place of the number that contains v if the numbers are laid end to
+// end. v must be less than their sum.
 func (s sums) find(v uint64) int {
 	i := 0
 	for bit := 1 << bits.Len(uint(len(s))) >> 1; bit > 0; bit >>= 1 {

@@ -1,19 +1,19 @@
 package handlespace
 
-// order is the index of the policies that serve elements in an order, one heap
-// for each set of address families. A key's high part is what the policy
-// compares; its low part is the element's turn among equals, a number that
-// grows: who was first in an answer, and who joins, comes after all others of
-// that value. Only the first one of an answer moves on, so that with round
-// robin the head advances by one element (RFC 5356, Section 4.1.2).
+// order is the index of the policies that serve elements in an order, one heap for each
+// set of address families. The high part of a key is what the policy compares. The low
+// part is the element's turn among equals, a number that grows: the first element of an
+// answer, and an element that joins, go behind all others of that value. Only the first
+// one of an answer moves, so that with round robin the head advances by one element
+// (RFC 5356, Section 4.1.2).
 //
-// Weighted round robin has keys of its own, see position.
+// Weighted round robin has other keys, see position.
 type order struct {
 	rule  *rule
 	heaps [classes]heap
-	turn  uint64 // the last one given
-	// now is how far weighted round robin has come, joined how many elements
-	// it has ever had.
+	turn  uint64 // the last one
+	// now is the position of weighted round robin, joined how many elements have ever
+	// joined.
 	now    position
 	joined uint32
 
@@ -42,14 +42,14 @@ func (o *order) insert(m *members, slot uint32) {
 	o.push(m, slot, o.turn)
 }
 
-// push enters a slot that is in no heap.
+// push adds a slot that is in no heap.
 func (o *order) push(m *members, slot uint32, turn uint64) {
 	if k, ok := o.key(m, slot, turn); ok {
 		o.heaps[m.elems[slot].Families()].push(item{k, slot}, m.at)
 	}
 }
 
-// update keeps the turn that the element had.
+// update keeps the element's turn.
 func (o *order) update(m *members, slot uint32, old *Element) {
 	e := m.elems[slot]
 	switch {
@@ -109,7 +109,7 @@ func (o *order) key(m *members, slot uint32, turn uint64) (key, bool) {
 	}
 }
 
-// selected returns what a selection of the item yields.
+// selected returns the result of a selection of the item.
 func (o *order) selected(m *members, it item) Selected {
 	e := m.elems[it.slot]
 	switch o.rule.kind {
@@ -135,7 +135,7 @@ func (o *order) pick(m *members, dst []Selected, n int, f Families) []Selected {
 	return o.pickMany(m, dst, n, f)
 }
 
-// pickOne is pickMany for the one that comes first.
+// pickOne is pickMany for one element.
 func (o *order) pickOne(m *members, dst []Selected, f Families) []Selected {
 	var first item
 	class := Families(classes)
@@ -153,7 +153,8 @@ func (o *order) pickOne(m *members, dst []Selected, f Families) []Selected {
 	return dst
 }
 
-// oneList returns the class of all candidates, if that is one and a list.
+// oneList returns the class of all candidates, if there is only one and its heap is a
+// list.
 func (o *order) oneList(f Families) (class Families, ok bool) {
 	for c := range Families(classes) {
 		if h := o.heaps[c]; len(h) > 0 && f.admits(c) {
@@ -179,11 +180,11 @@ func (o *order) pickList(m *members, dst []Selected, n int, class Families) []Se
 	return dst
 }
 
-// few is how many an answer usually takes.
+// few is the usual size of an answer.
 const few = 4
 
-// pickFew is pickMany for a small number: a fringe that need not be ordered
-// fits on the stack, and its least item is found faster by looking at all.
+// pickFew is pickMany for a small number: the fringe fits on the stack, and a linear
+// search for its least item is faster than an order.
 func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selected {
 	var fringe [classes + (few-1)*arity]candidate
 	var picks [few]pick
@@ -219,8 +220,8 @@ func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selecte
 	return dst
 }
 
-// pickMany goes through the heaps from their roots. The fringe holds those that
-// may come next: the children of those that were taken.
+// pickMany goes through the heaps from their roots. The fringe holds the candidates for
+// the next place: the children of those that were picked.
 func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Selected {
 	fr, picks := o.fringe[:0], o.picks[:0]
 	for class := range Families(classes) {
@@ -242,7 +243,7 @@ func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Select
 	return dst
 }
 
-// moveAllOn gives those that were selected their new places.
+// moveAllOn gives the selected elements their new places.
 func (o *order) moveAllOn(m *members, picks []pick) {
 	for i, p := range picks {
 		if i == 0 || o.rule.counts {
@@ -252,7 +253,7 @@ func (o *order) moveAllOn(m *members, picks []pick) {
 	o.rebase(m)
 }
 
-// rebase starts the sums anew before they end, without a change of the order.
+// rebase lowers all sums before they overflow, without a change of the order.
 func (o *order) rebase(m *members) {
 	if m.degraded.lowest() < maxSum {
 		return
@@ -309,7 +310,7 @@ func (f *fringe) push(c candidate) {
 	s[i] = c
 }
 
-// pop takes out the first candidate.
+// pop removes the first candidate.
 func (f *fringe) pop() candidate {
 	first := (*f)[0]
 	s := (*f)[:len(*f)-1]

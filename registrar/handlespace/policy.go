@@ -8,23 +8,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// rule is what the policies do not have in common. To add a policy, give it a
-// line in rules and a case in slow_test.go.
+// rule is what distinguishes the policies. To add a policy, add a line to rules and a
+// case to slow_test.go.
 type rule struct {
 	policy rserpool.PolicyType
 	kind   kind
-	// base is what the policy compares or weighs of an element; nil if
-	// nothing. Where the policy weighs, it is at most full.
+	// base is the value that the policy compares or weighs; nil if there is none. If
+	// the policy weighs, it is at most full.
 	base func(p *rserpool.Policy) uint64
-	// counts tells that every selection adds the Load Degradation to base,
-	// which is a load then, be it compared or turned into a weight.
+	// counts tells that every selection adds the Load Degradation to base, which is a
+	// load then.
 	counts bool
-	// rescue tells that a pool where every candidate weighs 0 is served by
-	// uniform chance rather than not at all.
+	// rescue tells that a pool in which all weights are 0 is served with equal chances
+	// rather than not at all.
 	rescue bool
 }
 
-// kind tells how a policy uses its values.
+// kind is how a policy uses its values.
 type kind uint8
 
 const (
@@ -36,8 +36,8 @@ const (
 	weighted                   // chances in proportion to the values
 )
 
-// rules are the policies of RFC 5356 and those of RSPLIB. The first one is for
-// all others, too.
+// rules are the policies of RFC 5356 and those of RSPLIB. The first one also serves
+// unknown policies.
 var rules = [...]rule{
 	{policy: rserpool.RoundRobin, kind: inTurn},
 	{policy: rserpool.WeightedRoundRobin, kind: inWeightedTurn, base: weight},
@@ -100,17 +100,17 @@ func (r *rule) index(seed *rand.Rand) index {
 	return &order{rule: r}
 }
 
-// note is what a policy that counts, or takes turns by weight, knows of an
-// element. It is kept beside the elements so that a selection need not fetch
-// theirs, spread over the memory as they are.
+// note is what a policy that counts, or takes turns by weight, keeps for an element.
+// The notes are in one block, so that a selection need not read the elements, which are
+// spread over the memory.
 type note struct {
-	step uint32 // the Load Degradation, where the policy counts
-	// Weighted round robin: the weight, and which of all elements that ever
-	// joined this is.
+	step uint32 // the Load Degradation, if the policy counts
+	// Weighted round robin: the weight, and the number of the element among all that
+	// have ever joined.
 	weight, joined uint32
 }
 
-// value returns what the policy compares or weighs now of a slot's element.
+// value returns what the policy compares or weighs now.
 func (r *rule) value(m *members, slot uint32) uint64 {
 	base := r.base(&m.elems[slot].Policy)
 	if !r.counts {
@@ -123,8 +123,8 @@ func (r *rule) value(m *members, slot uint32) uint64 {
 	return load
 }
 
-// full is a load of 100 % (RFC 5356, Section 3.1). Sums of loads go beyond it:
-// cut there, all elements would be equal as soon as all had reached it.
+// full is a load of 100 % (RFC 5356, Section 3.1). Sums of loads may exceed it. If they
+// were cut, all elements would be equal as soon as all had reached it.
 const full = 0xffffffff
 
 func weight(p *rserpool.Policy) uint64   { return uint64(p.Weight) }
@@ -138,14 +138,14 @@ func nextLoad(p *rserpool.Policy) uint64 { return uint64(p.Load) + uint64(p.Load
 // not chosen.
 func unload(p *rserpool.Policy) uint64 { return full - uint64(p.Load) }
 
-// spare is the weight for a load in RSPLIB's randomized policies, which keep
-// every element within reach.
+// spare is the weight for a load in RSPLIB's randomized policies, in which every
+// element has a chance.
 func spare(load uint64) uint64 { return full - min(load, full-1) }
 
 func nextUnload(p *rserpool.Policy) uint64 { return spare(nextLoad(p)) }
 
-// nearWeight is Weight * (1 - Distance * Weight DPF), rounded. An element that
-// can serve stays within reach, however far it is.
+// nearWeight is Weight * (1 - Distance * Weight DPF), rounded. An element that can
+// serve keeps a chance, whatever its distance.
 func nearWeight(p *rserpool.Policy) uint64 {
 	if p.Weight == 0 {
 		return 0
@@ -156,11 +156,11 @@ func nearWeight(p *rserpool.Policy) uint64 {
 
 func distantLoad(p *rserpool.Policy) uint64 { return sum(uint64(p.Load), distance(p)) }
 
-// distance is what the distance adds to the load: DPF is the fraction of full
-// for a unit of it.
+// distance is what the distance adds to the load: DPF is the fraction of full for one
+// unit of it.
 func distance(p *rserpool.Policy) uint64 { return uint64(p.Distance) * uint64(p.DPF) }
 
-// sum ends at the largest number there is, which takes distances of a million
+// sum is limited to the largest number, which is enough for distances of a million
 // times full.
 func sum(a, b uint64) uint64 {
 	s, carry := bits.Add64(a, b, 0)

@@ -9,8 +9,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Pool is a pool with the state of its policy. A Pool that has lost its last
-// element stays empty for ever: a new one takes its place in the Space.
+// Pool is a pool with the state of its policy. A Pool that has lost its last element
+// stays empty for ever: a new Pool takes its place in the Space.
 type Pool struct {
 	handle    rserpool.PoolHandle
 	policy    rserpool.PolicyType
@@ -27,10 +27,10 @@ type Pool struct {
 type members struct {
 	slots map[rserpool.PEID]uint32
 	elems []*Element
-	// at is where the index keeps the slot, within those of the same
-	// families, or nowhere.
+	// at is the place of each slot in the index, among those of the same families, or
+	// nowhere.
 	at []uint32
-	// notes are the policy's, if it needs any.
+	// notes are for the policy, if it needs any.
 	notes    []note
 	degraded degradation
 }
@@ -38,19 +38,19 @@ type members struct {
 // nowhere is the place of elements that an index leaves out.
 const nowhere = ^uint32(0)
 
-// index is a policy's order or lottery over the slots of a pool. It keeps the
-// elements of each set of address families apart, so that a selection that
-// asks for a family does not have to skip any.
+// index is a policy's order or lottery over the slots of a pool. It keeps the elements
+// of each set of address families apart, so that a selection for one family does not
+// skip any.
 type index interface {
-	// insert takes in the newest slot.
+	// insert adds the newest slot.
 	insert(m *members, slot uint32)
-	// update follows a slot whose element has taken the place of old.
+	// update: the slot's element has replaced old.
 	update(m *members, slot uint32, old *Element)
 	// remove leaves a slot out from now on.
 	remove(m *members, slot uint32)
-	// restore takes in a slot that was removed, but not its element.
+	// restore adds a slot that was removed, while its element stayed.
 	restore(m *members, slot uint32)
-	// renumber is told that the element in slot had another number.
+	// renumber: the element in slot had another number.
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
 	pick(m *members, dst []Selected, n int, f Families) []Selected
@@ -105,12 +105,11 @@ func (p *Pool) Elements(dst []*Element) []*Element {
 	return dst
 }
 
-// Select appends to dst the at most n different elements that the pool's
-// policy picks now, in the policy's order, and advances the policy's state. If
-// families is not 0, only elements with an address of one of those families
-// are candidates. Select takes O(n log N) for N elements and allocates nothing
-// but what dst needs to grow; the first selections of more elements than ever
-// before also let the pool's working memory grow.
+// Select appends to dst at most n different elements that the pool's policy picks now,
+// in the policy's order, and advances the policy's state. If families is not 0, only
+// elements with an address of one of those families are candidates. Select takes O(n
+// log N) for N elements. It allocates only if dst has to grow, or for more elements
+// than in any selection before.
 func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	if n <= 0 {
 		return dst
@@ -119,14 +118,15 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	defer p.mu.Unlock()
 	had := len(dst)
 	dst = p.index.pick(&p.members, dst, n, families)
-	if len(dst) == had && len(p.avoided) > 0 { // better those than none
+	if len(dst) == had && len(p.avoided) > 0 { // better these than none
 		p.restoreAll()
 		dst = p.index.pick(&p.members, dst, n, families)
 	}
 	return dst
 }
 
-// check tells whether an element fits into the pool (RFC 5352, Section 3.1).
+// check returns why an element does not fit the pool, nil if it does (RFC 5352, Section
+// 3.1).
 func (p *Pool) check(e *Element) error {
 	var cause rserpool.CauseCode
 	switch {
@@ -162,8 +162,8 @@ func (p *Pool) put(e *Element) (old *Element) {
 	return nil
 }
 
-// remove takes an element out and returns it, nil if it is not there. The last
-// slot's element moves into the gap.
+// remove takes an element out and returns it, nil if it is not there. The element of
+// the last slot moves into the gap.
 func (p *Pool) remove(id rserpool.PEID) *Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -192,7 +192,7 @@ func (p *Pool) remove(id rserpool.PEID) *Element {
 	return e
 }
 
-// cut leaves n slots, and only the memory that they need.
+// cut keeps n slots, and only the memory that they need.
 func (m *members) cut(n int) {
 	had := cap(m.elems)
 	m.elems, m.at = shrink(m.elems[:n]), shrink(m.at[:n])
@@ -209,7 +209,7 @@ func (m *members) cut(n int) {
 	}
 }
 
-// shrink gives the memory of a slice back when it has become much too large.
+// shrink frees the memory of a slice that is much too large.
 func shrink[T any](s []T) []T {
 	if cap(s) < 64 || len(s) > cap(s)/4 {
 		return s

@@ -10,18 +10,17 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
 )
 
-// shards is how many parts the table has, as a power of two. Each grows by
-// itself, so that the writer never rebuilds more than a small part at once.
+// shards is the number of parts of the table, a power of two. Each grows on its own, so
+// that the writer never rebuilds more than a small part at once.
 const (
 	shardBits = 5
 	shards    = 1 << shardBits
 )
 
-// table finds nodes by name with ASCII case folded. It is a hash table with
-// one writer and lock-free readers: the nodes of a bucket are a chain that
-// never changes once it is published. The seed of the hash is random, so that
-// nobody can choose handles that collide; nothing but the order of all
-// depends on it.
+// table finds nodes by name, without regard to ASCII case. It is a hash table with one
+// writer and lock-free readers: the nodes of a bucket are a chain that does not change
+// after it is published. The seed of the hash is random, so that nobody can choose
+// handles that collide. Only the order of all depends on it.
 type table struct {
 	seed   maphash.Seed
 	shards [shards]shard
@@ -29,7 +28,7 @@ type table struct {
 
 type shard struct {
 	buckets atomic.Pointer[[]bucket] // a power of two of them; nil if empty
-	nodes   int                      // the writer's
+	nodes   int                      // for the writer only
 }
 
 type bucket = atomic.Pointer[node]
@@ -38,8 +37,8 @@ type bucket = atomic.Pointer[node]
 type node struct {
 	hash uint64
 	key  string // folded
-	// pool is the one whose handle is key but for case, nil if none is;
-	// the bytewise lowest if there are several. others are the rest.
+	// pool is the pool whose handle is key, ASCII case aside; nil if there is none, the
+	// bytewise lowest if there are several. others are the rest.
 	pool   *Pool
 	others []*Pool
 	below  int32 // number of pools whose handle ends in '.' and key
@@ -50,8 +49,7 @@ func (t *table) init() { t.seed = maphash.MakeSeed() }
 
 func (t *table) shard(hash uint64) *shard { return &t.shards[hash>>(64-shardBits)] }
 
-// find returns the node of a name of any case with its hash, nil if there is
-// none.
+// find returns the node of a name, nil if there is none.
 func find[T ascii.Octets](t *table, hash uint64, name T) *node {
 	buckets := t.shard(hash).buckets.Load()
 	if buckets == nil {
@@ -65,7 +63,7 @@ func find[T ascii.Octets](t *table, hash uint64, name T) *node {
 	return nil
 }
 
-// exact returns the pool whose handle is name to the byte, nil if none is.
+// exact returns the pool whose handle is exactly name, nil if there is none.
 func exact[T ascii.Octets](n *node, name T) *Pool {
 	if n.pool == nil || string(n.pool.handle) == string(name) {
 		return n.pool
@@ -98,7 +96,7 @@ func (n *node) setPools(pools []*Pool) {
 	}
 }
 
-// add enters a pool under its handle and counts it for the names above it.
+// add adds a pool under its handle and counts it for the names above it.
 func (t *table) add(p *Pool) {
 	key := ascii.Fold(string(p.handle))
 	t.update(key, func(n *node) {
@@ -136,8 +134,8 @@ func (t *table) replace(p, next *Pool) {
 
 func byHandle(a, b *Pool) int { return cmp.Compare(a.handle, b.handle) }
 
-// update publishes a changed node for a folded name: change gets a copy of the
-// present one, or a fresh one. A node that then stands for nothing vanishes.
+// update publishes a changed node for a folded name: change gets a copy of the present
+// one, or a new one. A node that then stands for nothing is removed.
 func (t *table) update(key string, change func(*node)) {
 	n := &node{hash: t.hashString(key), key: key}
 	s := t.shard(n.hash)
@@ -190,7 +188,7 @@ func (s *shard) grow() {
 	}
 }
 
-// shrink gives back what a shard has left over for good.
+// shrink frees the memory that a shard no longer needs.
 func (s *shard) shrink() {
 	switch n := len(*s.buckets.Load()); {
 	case s.nodes == 0:
@@ -216,7 +214,7 @@ func (s *shard) rebuild(n int) {
 	s.buckets.Store(&buckets)
 }
 
-// all yields every pool that is there all the time.
+// all yields every pool that is there from the start of the iteration to its end.
 func (t *table) all(yield func(*Pool) bool) {
 	for i := range t.shards {
 		buckets := t.shards[i].buckets.Load()
@@ -245,8 +243,8 @@ const (
 	maxName  = 255 - 2
 )
 
-// namesAbove yields what is left of a name when labels are taken from its
-// front, down to the last label; nothing if no DNS name can carry it.
+// namesAbove yields the names that are left when labels are taken from the front of a
+// name, down to the last label; nothing if no DNS name can carry it.
 func namesAbove(name string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		if !isName(name) {
@@ -292,7 +290,7 @@ func (t *table) hashString(name string) uint64 {
 	return maphash.String(t.seed, name)
 }
 
-// hashFolded goes by parts, so that long names need no memory.
+// hashFolded works in parts, so that long names need no memory.
 func hashFolded[T ascii.Octets](seed maphash.Seed, name T) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)

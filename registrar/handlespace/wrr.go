@@ -2,24 +2,23 @@ package handlespace
 
 import "math/bits"
 
-// position is how far a weighted round robin has come: the number of rounds
-// and the fraction of the present one, in units of 2^-fractionBits. As a key
-// it has room for all rounds that can be counted; a million of them a second
-// last 500,000 years.
+// position is how far a weighted round robin has come: the number of rounds and the
+// fraction of the present one, in units of 2^-fractionBits. As a key it has room for
+// all rounds that can be counted: a million of them a second take 500,000 years.
 //
-// In every round an element of weight w is due w times, at the fractions
-// (k + phase) / w for k from 0 to w - 1: evenly spread, and exactly as often
-// as its weight says. The element that is due next is served next, so that a round is
-// the circular list of RFC 5356, Section 4.2.2, without a list of that length.
+// In every round an element of weight w is due w times, at the fractions (k + phase) /
+// w for k from 0 to w - 1: evenly spread, and exactly as often as its weight says. The
+// element that is due next is served next. So a round is the circular list of RFC 5356,
+// Section 4.2.2, without a list of that length.
 //
-// Phases keep elements of the same weight from being due all at once. The n-th
-// element to join has n times the golden ratio, whose multiples spread evenly
-// over the unit interval however many there are.
+// Phases keep elements of the same weight from being due at the same time. The n-th
+// element to join has n times the golden ratio, whose multiples spread evenly over the
+// unit interval, however many there are.
 //
-// An element that joins or changes its weight is due at its next fraction after
-// the present position, and so is one that has just been served, be it late
-// because family filters had left it out. So nobody is owed a burst, and nobody
-// waits longer than one period of its weight.
+// An element that joins or changes its weight is due at its next fraction after the
+// present position. So is one that was just served, even if it was late because family
+// filters had left it out. So no element is served several times in a row to catch up,
+// and none waits longer than one period of its weight.
 type position struct {
 	round    uint64
 	fraction uint64
@@ -38,10 +37,10 @@ func positionOf(k key) position {
 	}
 }
 
-// phase returns the phase of the n-th element to join, in units of 2^-64. A
-// jitter of less than 2^-20 is added: without it, weights whose ratio is that
-// of two numbers would often be due at the same moment, and served in one
-// order in one round, in the other in the next.
+// phase returns the phase of the n-th element to join, in units of 2^-64. A jitter of
+// less than 2^-20 is added. Without it, elements whose weights have a simple ratio
+// would often be due at the same moment, and be served in one order in one round and in
+// the other order in the next.
 func phase(n uint32) uint64 {
 	const golden = 0x9e3779b97f4a7c15
 	jitter := n * 0x85ebca6b // mixed as by MurmurHash3

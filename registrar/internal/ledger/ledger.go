@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -133,7 +132,7 @@ func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *h
 		c.Visible = true
 	} else {
 		c.From = e.roster
-		c.Visible = c.Visible || !alike(&e.pe.PoolElement, &pe.PoolElement)
+		c.Visible = c.Visible || !e.pe.SameToUsers(pe)
 	}
 	if c.From != nil && c.From != to {
 		l.delist(e)
@@ -180,12 +179,4 @@ func (l *Ledger[N]) add(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 	p.entries[id] = e
 	l.elements++
 	return e
-}
-
-// alike reports whether pool users see no difference between two descriptions.
-func alike(a, b *rserpool.PoolElement) bool {
-	return a.Policy == b.Policy && a.Life == b.Life && a.UserTransport.Equal(b.UserTransport) &&
-		slices.EqualFunc(a.Unknown, b.Unknown, func(a, b rserpool.Parameter) bool {
-			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
-		})
 }
