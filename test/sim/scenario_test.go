@@ -137,6 +137,54 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestLostUpdates: an update that is lost, such as for a full queue, while the
+// association lives. An element that came or went is known to all after the next
+// audit, which the checksum brings about; one that changed, after its next
+// registration.
+func TestLostUpdates(t *testing.T) {
+	const refresh = 20 * time.Second
+	for seed := range uint64(4) {
+		s := New(Config{Seed: seed, Registrars: 4, Elements: 30, Refresh: refresh})
+		s.net.run(40 * time.Second)
+		s.checkAgreed()
+		e := s.elements[0]
+		lost := 0
+		for _, tt := range []struct {
+			name string
+			do   func()
+			most time.Duration
+		}{
+			{"load change", func() { e.change(e.load + 1) }, refresh * 102 / 100},
+			{"deregistration", e.leave, 3 * time.Second},
+			{"registration", e.boot, 3*time.Second + huntGap},
+		} {
+			lost = 0
+			s.net.mutate = func(_ *end, ppid uint32, data []byte) [][]byte {
+				if ppid == enrp.PPID && enrp.MessageType(data[0]) == enrp.TypeHandleUpdate {
+					if m, _, err := enrp.Parse(data); err == nil && m.(*enrp.HandleUpdate).Element.ID == e.id && lost < 3 {
+						lost++ // to each of the other three
+						return nil
+					}
+				}
+				return [][]byte{data}
+			}
+			began := s.net.now
+			tt.do()
+			s.net.run(time.Millisecond)
+			if !s.net.until(tt.most, time.Millisecond, func() bool { return lost == 3 && s.agreed() }) {
+				t.Errorf("seed %d: %s: not known to all after %v, %d updates lost", seed, tt.name, tt.most, lost)
+			}
+			t.Logf("%s: known to all after %v", tt.name, s.net.now-began)
+			s.net.mutate = nil
+			s.net.run(5 * time.Second)
+		}
+		s.checkRest()
+		if err := s.err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestMentors: see mentors.
 func TestMentors(t *testing.T) {
 	var longest time.Duration
