@@ -61,7 +61,8 @@ type Timers struct {
 	RetranMax time.Duration
 	// Refresh is how often a pool that is watched is asked for where the
 	// registrar sends no updates, and while the pool does not exist (RFC
-	// 5352, Section 2.2.5); default 2 s.
+	// 5352, Section 2.2.5); default 2 s. If the registrar refuses for another
+	// reason, the time doubles up to RetranMax.
 	Refresh time.Duration
 	// Close is how long Close may take to deliver what has been sent;
 	// default 2 s.

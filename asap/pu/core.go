@@ -38,6 +38,7 @@ type request struct {
 	sent     int       // since the last answer
 	askAt    time.Time // when a watch asks again; zero: not
 	moves    int       // to another registrar since one had no resources
+	refusals int       // of a watch, in a row
 }
 
 // maxMoves lets a request be refused by three registrars, as many as a user may

@@ -408,6 +408,35 @@ func TestWatch(t *testing.T) {
 			"2s send 1 RES web n=0 S=true", "2s result 1 1 elements subscribed=true final=false",
 			"10s result 1 *pu.RefusedError final=false", "12s send 1 RES web n=0 S=true")
 	})
+	t.Run("refused for other reasons", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(0, true)
+		d.up(1)
+		asks := func() (n int) {
+			for _, line := range d.log {
+				if strings.Contains(line, " send ") {
+					n++
+				}
+			}
+			return n
+		}
+		for _, wait := range []time.Duration{2, 4, 8, 16, 32, 60, 60} {
+			d.receive(1, negative(rserpool.CauseLackOfResources))
+			now, n := d.now.Sub(d.start), asks()
+			d.until(now + wait*time.Second - 1)
+			if asks() > n {
+				t.Errorf("asked again within %d s, want then", wait)
+			}
+			if d.until(now + wait*time.Second); asks() != n+1 {
+				t.Errorf("asked %d times within %d s, want once", asks()-n, wait)
+			}
+		}
+		d.receive(1, negative(rserpool.CauseUnknownPoolHandle)) // it may come soon
+		n := asks()
+		if d.until(d.now.Sub(d.start) + 2*time.Second); asks() != n+1 {
+			t.Error("not asked again after 2 s for a pool that does not exist")
+		}
+	})
 	t.Run("no registrar", func(t *testing.T) {
 		d := newDriver(t, "10.0.0.1")
 		d.resolve(0, true)

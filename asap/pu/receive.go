@@ -1,6 +1,7 @@
 package pu
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -105,8 +106,21 @@ func (k *core) tellWatch(now time.Time, r *request, res *Resolution, err error) 
 	k.results = append(k.results, result{id: r.id, res: res, err: err})
 	r.awaited, r.sent, r.askAt = false, 0, time.Time{}
 	if res == nil || !res.Subscribed {
-		r.askAt = now.Add(k.timers.Refresh)
+		r.askAt = now.Add(k.refreshAfter(r, err))
 	}
+}
+
+// refreshAfter is how long a watch waits before it asks again. If the registrar
+// refuses for another reason than that the pool does not exist, the time doubles up to
+// RETRAN-MAX: whatever the registrar lacks, more requests do not bring it about.
+func (k *core) refreshAfter(r *request, err error) time.Duration {
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.has(rserpool.CauseUnknownPoolHandle) {
+		r.refusals = 0
+		return k.timers.Refresh
+	}
+	r.refusals++
+	return min(k.timers.Refresh<<min(r.refusals-1, 8), max(k.timers.RetranMax, k.timers.Refresh))
 }
 
 // onError: which request the registrar could not make sense of it does not
