@@ -136,7 +136,7 @@ func (e *endpoint) quietOwn(sock *socket, kid int32, peer []netip.AddrPort) (for
 	if len(peer) > 0 && s.Own(peer[0].Addr().Unmap()) {
 		return peer
 	}
-	foreign = s.ForeignPorts(peer)
+	foreign = s.Foreign(peer)
 	for _, ap := range peer {
 		if !slices.Contains(foreign, ap) {
 			p := pathParams(kid, ap, hbDisable)

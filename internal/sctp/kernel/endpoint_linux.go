@@ -284,7 +284,7 @@ func (e *endpoint) call(to sctp.Dest) (int32, error) {
 		}
 	}
 	s := e.machine.Now()
-	addrs = e.nearFirst(s.ForeignPorts(addrs))
+	addrs = e.nearFirst(s.Foreign(addrs))
 	if len(addrs) == 0 {
 		return 0, errors.New("no address of a family that this endpoint is bound to")
 	}

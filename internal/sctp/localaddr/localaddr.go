@@ -47,17 +47,6 @@ func Reachable() []netip.Addr {
 // no route.
 func Source(to netip.Addr) (netip.Addr, error) { return sourceAddr(to.Unmap()) }
 
-// Foreign are a peer's addresses without those that this machine has too,
-// be they reachable or not: they do not lead to another machine. If all are
-// this machine's, so is the peer, and all are given.
-func Foreign(addrs []netip.Addr) []netip.Addr {
-	s, err := Read()
-	if err != nil {
-		return addrs
-	}
-	return s.foreign(addrs)
-}
-
 // netLink is a network interface.
 type netLink struct {
 	index, master int // master is the index of the bridge, bond or the like that it belongs to
@@ -291,14 +280,6 @@ func (s State) notable() []LeftOut {
 	})
 }
 
-// foreign is Foreign.
-func (s *State) foreign(addrs []netip.Addr) []netip.Addr {
-	if !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !s.Own(a) }) {
-		return addrs
-	}
-	return slices.DeleteFunc(slices.Clone(addrs), s.Own)
-}
-
 // dialedFrom connects a UDP socket to an address and gives its own address.
 func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	c, err := d.Dial("udp", netip.AddrPortFrom(to, 9).String())
@@ -312,7 +293,6 @@ func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 
 // RouteError says that this machine cannot send packets to an address.
 type RouteError struct {
-	To  netip.Addr
 	why string
 	err error
 }
@@ -338,7 +318,7 @@ func noRoute(to netip.Addr, err error) error {
 	default:
 		why += ": " + err.Error()
 	}
-	return &RouteError{to, why, err}
+	return &RouteError{why, err}
 }
 
 // hasInterface says whether a zone is the name or the number of an interface.
@@ -351,8 +331,10 @@ func hasInterface(zone string) bool {
 	return err == nil
 }
 
-// ForeignPorts is foreign for addresses with ports.
-func (s *State) ForeignPorts(peer []netip.AddrPort) []netip.AddrPort {
+// Foreign returns a peer's addresses without those that this machine has too,
+// reachable or not: packets to those do not leave this machine. If all of them are
+// this machine's, the peer runs on this machine, and all are returned.
+func (s *State) Foreign(peer []netip.AddrPort) []netip.AddrPort {
 	if !slices.ContainsFunc(peer, func(ap netip.AddrPort) bool { return !s.Own(ap.Addr().Unmap()) }) {
 		return peer
 	}

@@ -150,7 +150,15 @@ func TestForeign(t *testing.T) {
 		{"127.0.0.1", "127.0.0.1"},
 		{"", ""},
 	} {
-		if got := joinAddrs(s.foreign(addrList(tt[0]))); got != tt[1] {
+		var peer []netip.AddrPort
+		for _, a := range addrList(tt[0]) {
+			peer = append(peer, netip.AddrPortFrom(a, 1))
+		}
+		var foreign []netip.Addr
+		for _, ap := range s.Foreign(peer) {
+			foreign = append(foreign, ap.Addr())
+		}
+		if got := joinAddrs(foreign); got != tt[1] {
 			t.Errorf("foreign(%s): got %s, want %s", tt[0], got, tt[1])
 		}
 	}

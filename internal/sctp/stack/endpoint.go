@@ -23,10 +23,10 @@ type endpoint struct {
 
 	wg sync.WaitGroup
 
-	mu     sync.RWMutex
-	closed bool
-	races  map[sctp.AssocID]*race   // by the name given out
-	inner  map[sctp.AssocID]*runner // by the names of the kinds' associations
+	mu       sync.RWMutex
+	closed   bool
+	eyeballs map[sctp.AssocID]*eyeballs // by the name given out
+	attempts map[sctp.AssocID]*attempt  // by the names of the kinds' associations
 }
 
 // kindEndpoint is an endpoint of one kind.
@@ -38,7 +38,7 @@ type kindEndpoint struct {
 var _ sctp.Endpoint = (*endpoint)(nil)
 
 func newEndpoint(s *Stack, h sctp.Handler) *endpoint {
-	return &endpoint{s: s, h: h, races: map[sctp.AssocID]*race{}, inner: map[sctp.AssocID]*runner{}}
+	return &endpoint{s: s, h: h, eyeballs: map[sctp.AssocID]*eyeballs{}, attempts: map[sctp.AssocID]*attempt{}}
 }
 
 // listen makes the endpoints of each kind, all at the same port.
@@ -96,7 +96,7 @@ func onPort(cfg sctp.ListenConfig, port uint16) sctp.ListenConfig {
 // Connect implements Endpoint.
 func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	if to.Kind == sctp.Any {
-		return e.race(to)
+		return e.connectAny(to)
 	}
 	for _, k := range e.kinds {
 		// Where user space stays out, the kernel does the encapsulation.
@@ -125,7 +125,7 @@ func (e *endpoint) failed(err error) sctp.AssocID {
 
 // Send implements Endpoint.
 func (e *endpoint) Send(a sctp.AssocID, m sctp.Message) error {
-	if r := e.raced(a); r != nil {
+	if r := e.eyeballsOf(a); r != nil {
 		return r.send(m)
 	}
 	for _, k := range e.kinds {
@@ -149,7 +149,7 @@ func (e *endpoint) Abort(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Abort) }
 
 // stop ends an association by Shutdown or Abort.
 func (e *endpoint) stop(a sctp.AssocID, how func(sctp.Endpoint, sctp.AssocID)) {
-	if r := e.raced(a); r != nil {
+	if r := e.eyeballsOf(a); r != nil {
 		r.stop(how)
 		return
 	}

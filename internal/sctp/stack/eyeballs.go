@@ -3,44 +3,45 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// raceLead is how long the first kind is alone before the next one starts,
-// unless it fails sooner.
-const raceLead = 50 * time.Millisecond
+// attemptDelay is the Connection Attempt Delay (RFC 8305, Section 5): the next
+// transport is tried after it, or as soon as the one before has failed.
+const attemptDelay = 50 * time.Millisecond
 
-// race is a call of Kind Any over several kinds: the first to come up is it,
-// and the others are aborted without a word. It has a name of its own, which
-// the Handler knows the winner by.
-type race struct {
+// eyeballs is a Connect of Kind Any: Happy Eyeballs (RFC 8305) over transports. The
+// first attempt that comes up wins, and the others are aborted. The Handler sees
+// one association, whose name is neither of the attempts'.
+type eyeballs struct {
 	e  *endpoint
 	id sctp.AssocID
 	to sctp.Dest
 
-	mu      sync.Mutex
-	waiting []kindEndpoint // not started yet
-	runners []*runner      // started and not down
-	winner  *runner
-	stopped bool // by Shutdown or Abort
-	over    bool
-	errs    []error
-	queue   sctp.SendQueue // until there is a winner
-	timer   *time.Timer
+	mu       sync.Mutex
+	waiting  []kindEndpoint // not tried yet
+	attempts []*attempt     // begun and not down
+	winner   *attempt
+	stopped  bool // by Shutdown or Abort
+	over     bool
+	errs     []error
+	queue    sctp.SendQueue // until there is a winner
+	timer    *time.Timer
 }
 
-// runner is a race's association of one kind.
-type runner struct {
-	r  *race
+// attempt is an association over one transport.
+type attempt struct {
+	y  *eyeballs
 	k  kindEndpoint
 	id sctp.AssocID
 }
 
-// race starts a call of Kind Any.
-func (e *endpoint) race(to sctp.Dest) sctp.AssocID {
+// connectAny implements Connect for Kind Any.
+func (e *endpoint) connectAny(to sctp.Dest) sctp.AssocID {
 	var kinds []kindEndpoint
 	for _, k := range e.kinds {
 		if k.kind != sctp.TCP {
@@ -48,12 +49,12 @@ func (e *endpoint) race(to sctp.Dest) sctp.AssocID {
 		}
 	}
 	if e.s.kernelEncaps {
-		// The kernel has one association with a peer, so it tries one after
-		// the other.
+		// The kernel has only one association with a peer: it tries SCTP over IP
+		// first, and SCTP in UDP when that has failed.
 		kinds = append(kinds, kindEndpoint{kinds[0].Endpoint, sctp.UDP})
 	}
 	if len(kinds) == 0 {
-		return e.failed(errors.New("only TCP is offered here, and the peer is to be reached over SCTP"))
+		return e.failed(errors.New("this process offers only TCP, and the peer must be reached over SCTP"))
 	}
 	if len(kinds) == 1 {
 		to.Kind = kinds[0].kind
@@ -64,65 +65,65 @@ func (e *endpoint) race(to sctp.Dest) sctp.AssocID {
 		e.mu.Unlock()
 		return 0
 	}
-	r := &race{e: e, id: e.s.ids.Next(), to: to, waiting: kinds}
-	e.races[r.id] = r
+	y := &eyeballs{e: e, id: e.s.ids.Next(), to: to, waiting: kinds}
+	e.eyeballs[y.id] = y
 	e.mu.Unlock()
-	r.mu.Lock()
-	r.startNext()
-	r.mu.Unlock()
-	return r.id
+	y.mu.Lock()
+	y.startNext()
+	y.mu.Unlock()
+	return y.id
 }
 
-// startNext lets the next kind run. r.mu is held.
-func (r *race) startNext() {
-	if len(r.waiting) == 0 || r.winner != nil || r.stopped {
+// startNext begins the next attempt. y.mu is held.
+func (y *eyeballs) startNext() {
+	if len(y.waiting) == 0 || y.winner != nil || y.stopped {
 		return
 	}
-	k := r.waiting[0]
-	r.waiting = r.waiting[1:]
-	to := r.to
+	k := y.waiting[0]
+	y.waiting = y.waiting[1:]
+	to := y.to
 	to.Kind = k.kind
-	run := &runner{r: r, k: k}
-	// The endpoint's lock keeps events of the new association back until its
-	// name is known.
-	r.e.mu.Lock()
-	if run.id = k.Connect(to); run.id != 0 {
-		r.e.inner[run.id] = run
-		r.runners = append(r.runners, run)
+	t := &attempt{y: y, k: k}
+	// While the endpoint is locked, events of the new association wait: its name
+	// is not in the table yet.
+	y.e.mu.Lock()
+	if t.id = k.Connect(to); t.id != 0 {
+		y.e.attempts[t.id] = t
+		y.attempts = append(y.attempts, t)
 	}
-	r.e.mu.Unlock()
-	if len(r.waiting) > 0 && r.waiting[0].Endpoint != k.Endpoint {
-		r.timer = time.AfterFunc(raceLead, func() {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.startNext()
+	y.e.mu.Unlock()
+	if len(y.waiting) > 0 && y.waiting[0].Endpoint != k.Endpoint {
+		y.timer = time.AfterFunc(attemptDelay, func() {
+			y.mu.Lock()
+			defer y.mu.Unlock()
+			y.startNext()
 		})
 	}
 }
 
-// raced gives the race that a name is of.
-func (e *endpoint) raced(a sctp.AssocID) *race {
+// eyeballsOf returns what a name belongs to; nil if it is not one of connectAny.
+func (e *endpoint) eyeballsOf(a sctp.AssocID) *eyeballs {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.races[a]
+	return e.eyeballs[a]
 }
 
-// handle takes the events of all kinds.
+// handle is the Handler of all transports.
 func (e *endpoint) handle(ev sctp.Event) {
 	e.mu.RLock()
-	run := e.inner[ev.Assoc]
+	t := e.attempts[ev.Assoc]
 	e.mu.RUnlock()
-	if run == nil {
+	if t == nil {
 		e.h(ev)
 		return
 	}
-	ev.Assoc = run.r.id
-	pass := run.r.handle(run, &ev)
+	ev.Assoc = t.y.id
+	pass := t.y.handle(t, &ev)
 	if ev.Type == sctp.Down {
 		e.mu.Lock()
-		delete(e.inner, run.id)
-		if pass { // the last event of the race, then
-			delete(e.races, run.r.id)
+		delete(e.attempts, t.id)
+		if pass { // the last event of all attempts
+			delete(e.eyeballs, t.y.id)
 		}
 		e.mu.Unlock()
 	}
@@ -131,104 +132,99 @@ func (e *endpoint) handle(ev sctp.Event) {
 	}
 }
 
-// handle says whether an event of a runner is one of the race.
-func (r *race) handle(run *runner, ev *sctp.Event) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// handle reports whether the event of an attempt is for the Handler.
+func (y *eyeballs) handle(t *attempt, ev *sctp.Event) bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
 	switch {
-	case ev.Type == sctp.Up && r.winner == nil && !r.stopped:
-		r.win(run)
+	case ev.Type == sctp.Up && y.winner == nil && !y.stopped:
+		y.win(t)
 		return true
 	case ev.Type == sctp.Up:
-		run.k.Abort(run.id)
+		t.k.Abort(t.id)
 		return false
-	case r.winner == run:
+	case y.winner == t:
 		if ev.Type == sctp.Down {
-			r.over = true
+			y.over = true
 		}
 		return true
 	case ev.Type == sctp.Down:
-		return r.lost(run, ev)
+		return y.lost(t, ev)
 	}
 	return false
 }
 
-// win makes a runner the winner and aborts the others. r.mu is held.
-func (r *race) win(run *runner) {
-	r.winner, r.waiting = run, nil
-	if r.timer != nil {
-		r.timer.Stop()
+// win makes an attempt the winner and aborts the others. y.mu is held.
+func (y *eyeballs) win(t *attempt) {
+	y.winner, y.waiting = t, nil
+	if y.timer != nil {
+		y.timer.Stop()
 	}
-	for _, o := range r.runners {
-		if o != run {
+	for _, o := range y.attempts {
+		if o != t {
 			o.k.Abort(o.id)
 		}
 	}
-	for _, m := range r.queue.Msgs {
-		_ = run.k.Send(run.id, m) // the kind's queue is as long as ours
+	for _, m := range y.queue.Msgs {
+		_ = t.k.Send(t.id, m) // its queue is as long as ours
 	}
-	r.queue = sctp.SendQueue{}
+	y.queue = sctp.SendQueue{}
 }
 
-// lost takes a runner out of the race, which is over when it was the last.
-// r.mu is held.
-func (r *race) lost(run *runner, ev *sctp.Event) bool {
-	for i, o := range r.runners {
-		if o == run {
-			r.runners = append(r.runners[:i:i], r.runners[i+1:]...)
-			break
-		}
-	}
+// lost handles the end of an attempt and reports whether it was the last.
+// y.mu is held.
+func (y *eyeballs) lost(t *attempt, ev *sctp.Event) bool {
+	y.attempts = slices.DeleteFunc(y.attempts, func(o *attempt) bool { return o == t })
 	if ev.Err != nil {
-		r.errs = append(r.errs, fmt.Errorf("%v: %w", run.k.kind, ev.Err))
+		y.errs = append(y.errs, fmt.Errorf("%v: %w", t.k.kind, ev.Err))
 	}
-	if r.winner != nil {
+	if y.winner != nil {
 		return false
 	}
-	if r.timer != nil {
-		r.timer.Stop()
+	if y.timer != nil {
+		y.timer.Stop()
 	}
-	r.startNext()
-	if len(r.runners) > 0 {
+	y.startNext()
+	if len(y.attempts) > 0 {
 		return false
 	}
-	r.over = true
-	if !r.stopped && ev.Reason != sctp.LocalClose {
-		ev.Reason, ev.Err = sctp.ConnectFailed, errors.Join(r.errs...)
+	y.over = true
+	if !y.stopped && ev.Reason != sctp.LocalClose {
+		ev.Reason, ev.Err = sctp.ConnectFailed, errors.Join(y.errs...)
 	} else {
 		ev.Reason, ev.Err = sctp.LocalClose, nil
 	}
 	return true
 }
 
-// send passes a message to the winner, or keeps it until there is one.
-func (r *race) send(m sctp.Message) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// send sends a message by the winner, or keeps it until there is one.
+func (y *eyeballs) send(m sctp.Message) error {
+	y.mu.Lock()
+	defer y.mu.Unlock()
 	switch {
-	case r.over || r.stopped:
+	case y.over || y.stopped:
 		return sctp.ErrNoAssoc
-	case r.winner != nil:
-		return r.winner.k.Send(r.winner.id, m)
-	case !r.queue.Push(m, r.e.s.cfg.Limits):
+	case y.winner != nil:
+		return y.winner.k.Send(y.winner.id, m)
+	case !y.queue.Push(m, y.e.s.cfg.Limits):
 		return sctp.ErrQueueFull
 	}
 	return nil
 }
 
-// stop ends the race, or what it has led to, by Shutdown or Abort.
-func (r *race) stop(how func(sctp.Endpoint, sctp.AssocID)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.winner != nil {
-		how(r.winner.k, r.winner.id)
+// stop ends all attempts, or the winner, by Shutdown or Abort.
+func (y *eyeballs) stop(how func(sctp.Endpoint, sctp.AssocID)) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.winner != nil {
+		how(y.winner.k, y.winner.id)
 		return
 	}
-	r.stopped, r.waiting = true, nil
-	if r.timer != nil {
-		r.timer.Stop()
+	y.stopped, y.waiting = true, nil
+	if y.timer != nil {
+		y.timer.Stop()
 	}
-	for _, run := range r.runners {
-		how(run.k, run.id)
+	for _, t := range y.attempts {
+		how(t.k, t.id)
 	}
 }

@@ -159,7 +159,7 @@ func (f *fakeKind) Abort(a sctp.AssocID) {
 func (f *fakeKind) Shutdown(a sctp.AssocID) { f.Abort(a) }
 func (f *fakeKind) Close() error            { return nil }
 
-// TestAny races two kinds.
+// TestAny eyeballs two kinds.
 func TestAny(t *testing.T) {
 	type world struct {
 		*endpoint
@@ -266,8 +266,8 @@ func TestAny(t *testing.T) {
 				if diff := cmp.Diff(tt.want, w.log); diff != "" {
 					t.Errorf("Events (-want +got):\n%s", diff)
 				}
-				if last := tt.want[len(tt.want)-1]; strings.HasPrefix(last, "down") && len(w.races)+len(w.inner) != 0 {
-					t.Errorf("Got %d races and %d runners left", len(w.races), len(w.inner))
+				if last := tt.want[len(tt.want)-1]; strings.HasPrefix(last, "down") && len(w.eyeballs)+len(w.attempts) != 0 {
+					t.Errorf("Got %d eyeballs and %d attempts left", len(w.eyeballs), len(w.attempts))
 				}
 				if err := w.Close(); err != nil {
 					t.Error(err)

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	pionsctp "github.com/pion/sctp"
-
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
@@ -45,8 +43,6 @@ type assoc struct {
 	path    atomic.Pointer[path]
 	peerTag atomic.Uint32
 	heard   atomic.Int64 // stamp: when the last valid packet came
-	pionEnd atomic.Bool  // pion has closed its connection
-	full    atomic.Int64 // 1 + messages read when the window was last found shut
 
 	// Set at the establishment.
 	ways    []*way
@@ -74,13 +70,9 @@ type assoc struct {
 	reason      sctp.Reason
 	err         error
 
-	conn    *pionConn
-	pion    *pionsctp.Association
-	streams map[uint16]*pionsctp.Stream
-	readers []*pionsctp.Stream
-	queue   sctp.SendQueue
-	taken   time.Time // when the peer last had taken some or all of queue
-	read    int64     // messages read from pion, by run only
+	pionSide // guarded by mu, except as it says
+	queue    sctp.SendQueue
+	taken    time.Time // when the peer last had taken some or all of queue
 
 	keys []peerKey // guarded by m.mu
 }

@@ -64,7 +64,7 @@ func (a *assoc) call(to sctp.Dest) {
 func (a *assoc) findCalls(to sctp.Dest) error {
 	ours, self := a.ep.addrs(), false
 	machine := a.m.machine.Now()
-	for _, ap := range machine.ForeignPorts(to.Addrs) {
+	for _, ap := range machine.Foreign(to.Addrs) {
 		ip := ap.Addr().Unmap()
 		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.calls) >= wire.MaxPeerAddrs {
 			continue

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	pionsctp "github.com/pion/sctp"
@@ -31,6 +32,17 @@ const (
 	// connQueue bounds the bytes that lie between the socket and pion.
 	connQueue = 512 << 10
 )
+
+// pionSide is what an association has of pion/sctp.
+type pionSide struct {
+	conn    *pionConn
+	pion    *pionsctp.Association
+	streams map[uint16]*pionsctp.Stream
+	readers []*pionsctp.Stream
+	read    int64        // messages read from pion; for run only
+	pionEnd atomic.Bool  // pion has closed its connection
+	full    atomic.Int64 // 1 + messages read when the window was last found closed
+}
 
 // recvWindow is the receive window that we grant: it holds the largest message
 // and as much again.
@@ -131,6 +143,16 @@ func (a *assoc) reap() {
 	a.queue.Keep(a.pion.BufferedAmount())
 	if len(a.queue.Msgs) < n {
 		a.taken = a.m.clock.now()
+	}
+}
+
+// pionEnded says why pion closed its connection. a.mu is held.
+func (a *assoc) pionEnded() {
+	switch {
+	case a.closing, a.peerClosing:
+		a.end(a.lostReason(), nil)
+	default:
+		a.end(sctp.Overrun, fmt.Errorf("peer broke the protocol"))
 	}
 }
 

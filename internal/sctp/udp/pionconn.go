@@ -19,7 +19,7 @@ import (
 type pionConn struct {
 	a     *assoc
 	pion  atomic.Pointer[pionsctp.Association]
-	reads counter64
+	reads atomic.Int64 // messages that have been read from pion
 	sack  lastSack
 	sent  resends
 	acked atomic.Int64 // stamp: when the last SACK came

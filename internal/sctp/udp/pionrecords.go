@@ -3,13 +3,9 @@ package udp
 import (
 	"encoding/binary"
 	"sync"
-	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
-
-// counter64 counts messages for one to write and another to read.
-type counter64 = atomic.Int64
 
 // pion reads no packet of more than 8 KiB, while a peer with a large path MTU
 // (jumbo frames, the loopback interface) may put up to 64 KiB into one DATA

@@ -164,16 +164,6 @@ func (a *assoc) step() bool {
 	return !closed
 }
 
-// pionEnded says why pion closed its connection. a.mu is held.
-func (a *assoc) pionEnded() {
-	switch {
-	case a.closing, a.peerClosing:
-		a.end(a.lostReason(), nil)
-	default:
-		a.end(sctp.Overrun, fmt.Errorf("peer broke the protocol"))
-	}
-}
-
 // finish ends what is left of the association and tells the Handler Down.
 func (a *assoc) finish() {
 	a.mu.Lock()

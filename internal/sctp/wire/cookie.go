@@ -33,7 +33,7 @@ var (
 )
 
 const (
-	cookieFixed = 8 + 4*4 + 2*2 + 18 + 16 + InitFixedLen + 1
+	cookieFixed = 8 + 4*4 + 2*2 + 18 + 16 + initFixedLen + 1
 	cookieMAC   = sha256.Size
 )
 
@@ -89,9 +89,9 @@ func OpenCookie(b, key []byte, now int64) (Cookie, error) {
 	}
 	b = b[62:n]
 	// What we sealed ourselves has the right form.
-	c.Peer, _ = ParseInit(b[:InitFixedLen])
-	c.Peer.Translated = b[InitFixedLen] == 1
-	for b = b[InitFixedLen+1:]; len(b) >= 16; b = b[16:] {
+	c.Peer, _ = ParseInit(b[:initFixedLen])
+	c.Peer.Translated = b[initFixedLen] == 1
+	for b = b[initFixedLen+1:]; len(b) >= 16; b = b[16:] {
 		c.Peer.Addrs = append(c.Peer.Addrs, addr16(b))
 	}
 	if age := now - c.Made; age < 0 || age > int64(CookieLife) {

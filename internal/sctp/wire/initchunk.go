@@ -20,7 +20,7 @@ const (
 )
 
 const (
-	InitFixedLen = 16
+	initFixedLen = 16
 	// MaxPeerAddrs bounds the addresses that we remember of a peer, and that
 	// we list; the kernel's limit on paths is of the same kind.
 	MaxPeerAddrs = 32
@@ -53,8 +53,8 @@ var (
 // skipped, and kept for a report, as the high bits of their type say
 // (RFC 9260, Section 3.2.1). What it returns aliases nothing of b.
 func ParseInit(b []byte) (InitParams, error) {
-	if len(b) < InitFixedLen {
-		return InitParams{}, fmt.Errorf("%w: %d bytes of at least %d", errInitParams, len(b), InitFixedLen)
+	if len(b) < initFixedLen {
+		return InitParams{}, fmt.Errorf("%w: %d bytes of at least %d", errInitParams, len(b), initFixedLen)
 	}
 	p := InitParams{
 		Tag:  binary.BigEndian.Uint32(b),
@@ -66,7 +66,7 @@ func ParseInit(b []byte) (InitParams, error) {
 	if p.Tag == 0 || p.Out == 0 || p.In == 0 || p.RWND < MinRwnd {
 		return p, fmt.Errorf("%w: tag %#x, window %d, streams %d out and %d in", errInitParams, p.Tag, p.RWND, p.Out, p.In)
 	}
-	for b = b[InitFixedLen:]; len(b) >= 4; {
+	for b = b[initFixedLen:]; len(b) >= 4; {
 		n := int(binary.BigEndian.Uint16(b[2:]))
 		if n < 4 || n > len(b) {
 			return p, fmt.Errorf("%w: parameter %d has length %d of %d", errInitParams, binary.BigEndian.Uint16(b), n, len(b))
@@ -100,7 +100,7 @@ func (p *InitParams) parameter(typ uint16, v, tlv []byte) (more bool, err error)
 	case ParamUnrecognized, paramPreservative, paramAddrTypes:
 	default:
 		if typ&0x4000 != 0 && len(p.Unreported)+Padded(len(tlv)) <= MaxReported {
-			p.Unreported = AppendPadded(p.Unreported, tlv)
+			p.Unreported = appendPadded(p.Unreported, tlv)
 		}
 		return typ&0x8000 != 0, nil
 	}

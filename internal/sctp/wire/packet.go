@@ -155,11 +155,11 @@ func AppendHeader(b []byte, h Header) []byte {
 func AppendChunk(b []byte, c Chunk) []byte {
 	b = append(b, byte(c.Type), c.Flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(ChunkHeaderLen+len(c.Body)))
-	return AppendPadded(b, c.Body)
+	return appendPadded(b, c.Body)
 }
 
-// AppendPadded adds v and the zeros that bring it to a multiple of 4 bytes.
-func AppendPadded(b, v []byte) []byte {
+// appendPadded adds v and the zeros that bring it to a multiple of 4 bytes.
+func appendPadded(b, v []byte) []byte {
 	b = append(b, v...)
 	return append(b, make([]byte, Padded(len(v))-len(v))...)
 }
