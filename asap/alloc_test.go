@@ -3,6 +3,7 @@ package asap
 import (
 	"testing"
 
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -86,7 +87,7 @@ func TestAllocsResolution(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	elements := []*rserpool.PoolElement{&element, &element, &element}
 	if got := testing.AllocsPerRun(100, func() {
-		w := BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
+		w := tlv.BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
 		for _, e := range elements {
 			w.PoolElement(e)
 		}

@@ -84,23 +84,11 @@ func (*HandleResolutionResponse) Type() MessageType { return TypeHandleResolutio
 
 // Append adds the message's wire form to b.
 func (m *HandleResolutionResponse) Append(b []byte) ([]byte, error) {
-	w := BeginHandleResolutionResponse(b, m.Accept, m.Handle, m.Policy)
+	w := tlv.BeginHandleResolutionResponse(b, m.Accept, m.Handle, m.Policy)
 	appendElements(&w, m.Elements)
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)
 	return w.Finish()
-}
-
-// BeginHandleResolutionResponse begins a HandleResolutionResponse behind b, to
-// be followed by pool elements, straight from where they are kept, or by error
-// causes. It allocates nothing but what b needs to grow.
-func BeginHandleResolutionResponse(b []byte, accept bool, h rserpool.PoolHandle, policy rserpool.Policy) tlv.Builder {
-	w := begin(b, TypeHandleResolutionResponse, flags(accept))
-	w.PoolHandle(h)
-	if policy.Type != 0 {
-		w.Policy(policy)
-	}
-	return w
 }
 
 func parseHandleResolutionResponse(c *tlv.Cursor) *HandleResolutionResponse {

@@ -75,10 +75,9 @@ const (
 	noUserTransport = "pool element without a user transport"
 )
 
-// Append adds the message's wire form to b. To write a table as far as it
-// fits, straight from a handlespace, see [BeginHandleTableResponse].
+// Append adds the message's wire form to b.
 func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
-	w := BeginHandleTableResponse(b, m.Sender, m.Receiver, m.Reject, m.More)
+	w := tlv.BeginHandleTableResponse(b, m.Sender, m.Receiver, m.Reject, m.More)
 	if m.Reject && len(m.Pools) > 0 {
 		w.Refuse(rejectedYetFull)
 	}
@@ -96,12 +95,6 @@ func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
 	}
 	w.Unknown(m.Unknown)
 	return w.Finish()
-}
-
-// BeginHandleTableResponse begins a HandleTableResponse behind b, to be
-// followed by pool entries: a pool handle and at least one pool element each.
-func BeginHandleTableResponse(b []byte, sender, receiver rserpool.ServerID, reject, more bool) tlv.Builder {
-	return begin(b, TypeHandleTableResponse, flag(reject, flagReject)|flag(more, flagMoreToSend), sender, receiver)
 }
 
 func parseHandleTableResponse(c *tlv.Cursor) *HandleTableResponse {

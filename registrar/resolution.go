@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -47,7 +48,7 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 // and UDP ports are for registrars only. Elements that do not fit into the message are
 // left out.
 func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
-	w := asap.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
+	w := tlv.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
 		if i > 0 && w.Len()+maxElementSize > maxMessage {
 			break

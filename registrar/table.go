@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -64,7 +65,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 }
 
 func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
-	w := enrp.BeginHandleTableResponse(b, from, to, false, more)
+	w := tlv.BeginHandleTableResponse(b, from, to, false, more)
 	for i, e := range part {
 		if i == 0 || part[i-1].Handle() != e.Handle() {
 			w.PoolHandle(e.Handle())
