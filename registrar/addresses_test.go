@@ -49,7 +49,7 @@ func (w *world) connects() []string {
 			list = append(list, to)
 		}
 	}
-	w.trace = nil
+	w.skip("announce", "connect", "handle_table_request", "list_request", "presence")
 	return list
 }
 
@@ -65,7 +65,7 @@ func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
 	w.t.Helper()
 	w.takes(w.r.refs, id, proved)
 	w.tell(id, m)
-	w.trace = nil
+	w.skip("list_request", "presence")
 	if p := w.r.peers.byID[m.Sender]; p == nil || p.link == nil {
 		w.t.Fatalf("registrar %v is no peer", m.Sender)
 	}
@@ -154,14 +154,14 @@ func TestSharedAddressFormer(t *testing.T) {
 	if len(w.r.peers.list) != 0 {
 		t.Fatalf("%d peers are left", len(w.r.peers.list))
 	}
-	w.trace = nil
+	w.skip("connect")
 	refuse(time.Minute)
 	got := strings.Join(w.connects(), " ")
 	if !strings.Contains(got, "10.0.0.2:9901") || !strings.Contains(got, "10.0.0.3:9901") {
 		t.Errorf("calls to %s, want both", got)
 	}
 	w.meetAt(4, third, "10.0.0.3", "10.0.0.3", bridge) // one is back
-	w.trace = nil
+	w.want()
 	refuse(time.Minute)
 	if got := w.connects(); len(got) == 0 || slices.ContainsFunc(got, func(s string) bool { return s != "[10.0.0.2:9901]" }) {
 		t.Errorf("calls to %q, want the other one at its own address", got)
@@ -427,7 +427,7 @@ func TestPeerBehindNAT(t *testing.T) {
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901")})
 	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.9:9901"), Via: ViaUDP, EncapPort: 9899, ENRP: true})
 	w.tell(2, presenceAt(greater, "172.17.0.2"))
-	w.trace = nil
+	w.skip("list_request", "presence")
 	w.down(2)
 	w.wantConnects("[192.0.2.9:9901 172.17.0.2:9901]")
 }

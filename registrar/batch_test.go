@@ -44,7 +44,7 @@ func TestInherit(t *testing.T) {
 		if got := w.homes(greater); got != moveBatch {
 			t.Fatalf("got %d elements at once, want %d", got, moveBatch)
 		}
-		w.trace = nil
+		w.skip("connect", "init_takeover_ack")
 		return w
 	}
 	t.Run("undisturbed", func(t *testing.T) {

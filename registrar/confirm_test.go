@@ -83,7 +83,7 @@ func TestConfirmedLater(t *testing.T) {
 	w.want("9 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
 	w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
 	w.recv(2, subscribe("p"))
-	w.trace = nil
+	w.skip("resolution")
 	w.pass(10 * time.Millisecond)
 	w.confirm(1, "10.0.0.2", "10.1.0.2")
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
@@ -105,7 +105,7 @@ func TestConfirmedLater(t *testing.T) {
 	if told != 11 {
 		t.Errorf("told %v, want one update to the peer and one to the subscriber", w.trace)
 	}
-	w.trace = nil
+	w.skip("resolution", "handle_update ADD_PE")
 	w.confirm(1, "10.0.0.2", "10.1.0.2", "10.2.0.2")
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2, 10.2.0.2", "10.0.0.2, 10.1.0.2, 10.2.0.2")
 	if w.r.find("p", 1).awaits != nil {
@@ -124,7 +124,7 @@ func TestConfirmedKeepsLife(t *testing.T) {
 		t.Errorf("%d re-registrations", n)
 	}
 	w.wantAt("p", 1, "10.0.0.2, 10.1.0.2", "10.0.0.2, 10.1.0.2")
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(time.Second)
 	w.want("1 < deregistration p:1")
 	w.wantElements()
@@ -182,7 +182,7 @@ func TestHeldRegistration(t *testing.T) {
 			t.Errorf("%d refused at once: %v, want %d", n, w.trace, maxHeldPerAssoc+1)
 		}
 		w.pass(confirmTime)
-		w.trace = nil
+		w.skip("registration rejected")
 		for i := range AssocID(100) {
 			w.upAs(10+i, ViaKernel, fmt.Sprintf("10.0.1.%d", i), "10.1.0.2")
 			for j := range uint32(maxHeldPerAssoc) {
@@ -208,7 +208,7 @@ func TestReturnKeepsAddresses(t *testing.T) {
 		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
 		again(w, 1)
 		w.upAs(2, ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
-		w.trace = nil
+		w.skip("registration granted", "handle_update ADD_PE")
 		again(w, 2)
 		w.wantAt("p", 1, both, both)
 		w.handle(AssocAddrs{Assoc: 2, Peer: peers("10.0.0.2:7", "10.1.0.2:7")})
@@ -228,7 +228,7 @@ func TestReturnKeepsAddresses(t *testing.T) {
 			w.wantAt("p", 1, both, both)
 			w.pass(confirmTime/4 - 1)
 		}
-		w.trace = nil
+		w.skip("registration granted", "handle_update ADD_PE")
 		w.pass(4)
 		w.want("9 < handle_update ADD_PE p:1@10000001")
 		w.wantAt("p", 1, first, first)
@@ -274,7 +274,7 @@ func TestHeldAfterClaim(t *testing.T) {
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.upAs(2, ViaKernel, "10.0.0.2", "10.0.0.3")
 		w.recv(2, reg("p", 1, "10.0.0.2"))
-		w.trace = nil
+		w.skip("registration granted", "keep-alive")
 		w.recv(2, reg("p", 1, "10.0.0.3"))
 		w.want()
 		return w

@@ -47,7 +47,7 @@ func TestDeregisterBackAndForth(t *testing.T) {
 			w.recv(2, reg("p", 1, "10.0.0.1"))
 		}
 		w.recv(1, reg("p", 1, "10.0.0.1")) // the old process is the last one
-		w.trace = nil
+		w.skip("registration granted")
 		return w
 	}
 	t.Run("the owner leaves", func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestDeregisterFormerBounded(t *testing.T) {
 		w.up(id, ViaKernel, fmt.Sprintf("10.0.0.1:%d", 1000+id))
 		w.recv(id, reg("p", 1, "10.0.0.1"))
 	}
-	w.trace = nil
+	w.skip("registration granted")
 	w.recv(n-1, dereg("p", 1))
 	w.want(fmt.Sprintf("%d < deregistration p:1", n-1))
 	w.recv(1, dereg("p", 1))
@@ -283,13 +283,13 @@ func TestDeregisterAfterMove(t *testing.T) {
 		w.meet(2, other)
 		w.up(1, ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
-		w.trace = nil
+		w.skip("registration granted", "handle_update ADD_PE")
 		w.tell(2, update(other, enrp.AddPE, "p", foreignAt(other, 1002)))
 		return w
 	}
 	t.Run("we yield", func(t *testing.T) {
 		w := begin(t, smaller)
-		w.trace = nil
+		w.skip("handle_update ADD_PE")
 		w.recv(1, dereg("p", 1))
 		w.want("1 < deregistration p:1")
 		w.wantHomes("p:1@fffffff")
@@ -300,13 +300,13 @@ func TestDeregisterAfterMove(t *testing.T) {
 	t.Run("they yield", func(t *testing.T) {
 		w := begin(t, greater)
 		w.recv(1, ack("p", 1)) // the old process lives, and stays
-		w.trace = nil
+		w.skip("keep-alive", "handle_update ADD_PE")
 		w.recv(1, dereg("p", 1))
 		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
 	})
 	t.Run("while we still ask", func(t *testing.T) {
 		w := begin(t, greater)
-		w.trace = nil
+		w.skip("keep-alive")
 		w.recv(1, dereg("p", 1)) // the other one has it, so it does not go
 		w.want("2 < handle_update ADD_PE p:1@20000002", "1 < deregistration p:1")
 		w.wantHomes("p:1@20000002")
@@ -317,13 +317,13 @@ func TestDeregisterAfterMove(t *testing.T) {
 		w.up(1, ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
-		w.trace = nil
+		w.skip("registration granted", "keep-alive", "handle_update ADD_PE")
 		w.recv(1, dereg("p", 1))
 		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
 	})
 	t.Run("we yield and the other ends", func(t *testing.T) {
 		w := begin(t, smaller)
-		w.trace = nil
+		w.skip("handle_update ADD_PE")
 		w.tell(2, update(smaller, enrp.DelPE, "p", foreignAt(smaller, 1002)))
 		w.want("1 < deregistration p:1") // still there, so it registers anew
 	})
@@ -333,7 +333,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 		w.up(1, ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.tell(2, update(smaller, enrp.AddPE, "p", foreignAt(smaller, 1001)))
-		w.trace = nil
+		w.skip("registration granted", "handle_update ADD_PE")
 		w.tell(2, update(smaller, enrp.DelPE, "p", foreignAt(smaller, 1001)))
 		w.want() // it has left by itself
 	})
@@ -369,7 +369,7 @@ func TestTold(t *testing.T) {
 	if got := len(w.trace); got != 2*10 {
 		t.Errorf("%d answers to 100 acknowledgements, want 20", got)
 	}
-	w.trace = nil
+	w.skip("deregistration")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.recv(1, ack("p", 1)) // out of time, but it is registered
@@ -388,7 +388,7 @@ func TestReinstate(t *testing.T) {
 		}
 		w.pass(15 * time.Second)
 		w.wantElements()
-		w.trace = nil
+		w.skip("registration granted", "deregistration", "keep-alive", "removed")
 		return w
 	}
 	const told = "1 < deregistration p:1"

@@ -37,7 +37,7 @@ func (w *world) callsIn(d time.Duration) int {
 				w.handle(Connecting{Ref: ref})
 			}
 		}
-		w.trace = nil
+		w.skip("connect", "handle_table_request", "list_request", "presence")
 	}
 	take()
 	for end := w.now.Add(d); w.now.Before(end); take() {
@@ -70,7 +70,7 @@ func TestListNotAsked(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.tell(2, listed(greater, 0, 0))
-	w.trace = nil
+	w.want()
 	w.tell(2, listed(greater, 1, 1))
 	w.want()
 	if s := w.r.Stats(); s.Ignored.Unasked != 1 || len(w.r.peers.list) != 1 {
@@ -107,7 +107,7 @@ func TestListed(t *testing.T) {
 				w.handle(AssocUp{Assoc: id, Peer: peers(at), Via: ViaKernel})
 			}
 		}
-		w.trace = nil
+		w.skip("connect", "presence")
 		w.pass(time.Second)
 	}
 	if len(up) != n {

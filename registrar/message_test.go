@@ -71,13 +71,13 @@ func TestMessageCounters(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, ViaKernel, "10.0.0.1")
 	w.up(2, ViaTCP, "10.0.0.1")
-	w.raw(1, 11, "0500")                            // malformed
-	w.raw(1, 11, "0b00000c 000d000578000000")       // misplaced
-	w.raw(1, 11, "0e00000c 000c000800000004")       // an error
-	w.raw(1, 12, "01000004")                        // ENRP
-	w.raw(1, 47, "0500000c 0009000571000000")       // something else
-	w.raw(9, 11, "0500000c 0009000571000000")       // from nowhere
-	w.trace = nil                                   //
+	w.raw(1, 11, "0500")                      // malformed
+	w.raw(1, 11, "0b00000c 000d000578000000") // misplaced
+	w.raw(1, 11, "0e00000c 000c000800000004") // an error
+	w.raw(1, 12, "01000004")                  // ENRP
+	w.raw(1, 47, "0500000c 0009000571000000") // something else
+	w.raw(9, 11, "0500000c 0009000571000000") // from nowhere
+	w.skip("error")
 	w.raw(1, 0, "0500000c 0009000571000000")        // PPID not told
 	w.raw(2, 4711, "0500000c 0009000571000000")     // TCP has none
 	w.raw(1, 11, "0500000c 0009000571000000000000") // padding that is not counted
@@ -102,7 +102,7 @@ func TestErrorRate(t *testing.T) {
 	if len(w.trace) != 20 {
 		t.Errorf("errors at once: got %d, want 20", len(w.trace))
 	}
-	w.trace = nil
+	w.skip("error")
 	w.raw(2, 11, "0500")
 	w.want("2 < error cause 3(0500)")
 	for range 1000 {
@@ -140,9 +140,9 @@ func TestLogs(t *testing.T) {
 	if lines != 100 {
 		t.Errorf("log lines: got %d, want 100", lines)
 	}
-	w.trace = nil
+	w.skip("registration granted", "log")
 	w.pass(time.Second)
-	w.trace = nil
+	w.want()
 	w.recv(1, reg("p", 0xabc, "10.0.0.9"))
 	w.want("log 100 log lines dropped: more than the limit allows",
 		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values: it offers 10.0.0.9, and its packets come from 10.0.0.1`,

@@ -18,7 +18,7 @@ func probed(t *testing.T, change ...func(*Config)) *world {
 	w.up(1, ViaUDP, "10.0.0.1", "10.0.1.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.recv(1, reg("p", 2, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted")
 	w.down(1)
 	w.want("connect #1 via 2 to [10.0.0.1:40000 10.0.1.1:40000]") // one call for both
 	w.wantElements("p:1", "p:2")
@@ -74,10 +74,10 @@ func TestProbe(t *testing.T) {
 			t.Errorf("elements: got %d, want both yet", w.r.roster.Len())
 		}
 		w.recv(7, ack("p", 2))
-		w.trace = nil
+		w.skip("keep-alive")
 		w.pass(1100 * time.Millisecond)
 		w.wantElements("p:2")
-		w.trace = nil
+		w.skip("removed")
 		w.recv(7, ack("p", 2))
 		w.until(8 * time.Second) // supervised over the new association
 		w.want("7" + ka2)
@@ -109,7 +109,7 @@ func TestProbe(t *testing.T) {
 		w.handle(Connecting{Ref: 1, Assoc: 7})
 		w.up(7, ViaUDP, "10.0.0.1")
 		w.recv(7, ack("p", 2))
-		w.trace = nil
+		w.skip("keep-alive")
 		w.pass(2 * time.Second)
 		w.want("7" + ka1 + " H")
 		w.recv(7, ack("p", 1))
@@ -119,7 +119,7 @@ func TestProbe(t *testing.T) {
 		w.handle(Connecting{Ref: 2, Assoc: 8})
 		w.up(8, ViaUDP, "10.0.0.1")
 		w.recv(8, ack("p", 2))
-		w.trace = nil
+		w.skip("keep-alive", "connect")
 		w.pass(2 * time.Second)
 		w.want()
 		w.pass(2 * time.Second)
@@ -170,7 +170,7 @@ func TestProbe(t *testing.T) {
 		w := newWorld(t)
 		w.up(1, ViaUDP, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1", life(1)))
-		w.trace = nil
+		w.skip("registration granted")
 		w.down(1)
 		w.want("connect #1 via 2 to [10.0.0.1:40000]")
 		w.handle(Connecting{Ref: 1, Assoc: 7})
@@ -182,7 +182,7 @@ func TestProbe(t *testing.T) {
 		w := newWorld(t)
 		w.up(1, ViaUDP, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
-		w.trace = nil
+		w.skip("registration granted")
 		w.up(2, ViaUDP, "10.0.0.1")
 		w.down(1)
 		w.want("2" + ka1)
@@ -195,7 +195,7 @@ func TestProbe(t *testing.T) {
 		w.recv(3, ack("p", 1))
 		w.wantElements("p:1")
 		w.recv(3, dereg("p", 1))
-		w.trace = nil
+		w.skip("deregistration", "removed")
 		w.pass(time.Hour) // the peer's association is the peer's to close
 		w.want()
 	})
@@ -206,7 +206,7 @@ func TestProbe(t *testing.T) {
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(2, reg("p", 2, "10.0.0.1", asapAt(40000, "10.0.0.1")))
 		w.up(3, ViaUDP, "10.0.0.1")
-		w.trace = nil
+		w.skip("registration granted")
 		w.down(1)
 		w.want("3" + ka1)
 		w.down(2)
@@ -232,7 +232,7 @@ func TestProbeASAPTransports(t *testing.T) {
 	for id := uint32(0); id < 20; id++ {
 		w.recv(1, reg("p", 1+id, "10.0.0.1", asapAt(uint16(1+id/2), "10.0.1.1")))
 	}
-	w.trace = nil
+	w.skip("registration granted")
 	w.down(1)
 	var want []string
 	for i := 1; i <= maxProbesPerAssoc; i++ {
@@ -252,7 +252,7 @@ func TestProbeLimits(t *testing.T) {
 		w.up(AssocID(id), ViaKernel, fmt.Sprintf("10.0.0.%d", id))
 		w.recv(AssocID(id), reg("p", uint32(id), fmt.Sprintf("10.0.0.%d", id)))
 	}
-	w.trace = nil
+	w.skip("registration granted")
 	for id := AssocID(1); id <= 4; id++ {
 		w.down(id)
 	}
@@ -278,7 +278,7 @@ func TestProbeWindow(t *testing.T) {
 	}
 	w.down(1)
 	w.handle(Connecting{Ref: 1, Assoc: 7})
-	w.trace = nil
+	w.skip("registration granted", "connect")
 	w.up(7, ViaKernel, "10.0.0.1")
 	if len(w.trace) != askWindow {
 		t.Fatalf("keep-alives at once: got %d, want %d", len(w.trace), askWindow)

@@ -27,7 +27,7 @@ func pooled(t *testing.T, n int, change ...func(*Config)) *world {
 	for id := 1; id <= n; id++ {
 		w.recv(1, reg("p", uint32(id), "10.0.0.1"))
 	}
-	w.trace = nil
+	w.skip("registration granted")
 	w.up(2, ViaTCP, "10.0.0.2")
 	return w
 }
@@ -67,7 +67,7 @@ func TestResolutionItemsLimit(t *testing.T) {
 func TestResolutionNothingSelected(t *testing.T) {
 	w := pooled(t, 0)
 	w.recv(1, reg("w", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin)))
-	w.trace = nil
+	w.skip("registration granted")
 	w.recv(2, subscribe("w"))
 	w.want("2 < resolution w cause 6")
 	w.recv(1, reg("w", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin), func(e *rserpool.PoolElement) { e.Policy.Weight = 1 }))
@@ -101,7 +101,7 @@ func TestResolutionTooLong(t *testing.T) {
 			e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 4000)}}
 		}))
 	}
-	w.trace = nil
+	w.skip("registration granted")
 	acts := w.handle(Received{Assoc: 2, Data: encode(t, items(resolve("p"), 50))})
 	if got := len(acts[0].(*Send).Data); got > 65535 || got < 64000 {
 		t.Errorf("length of the response: got %d, want nearly 65535", got)
@@ -124,34 +124,34 @@ func TestSubscription(t *testing.T) {
 		w.recv(1, reg("p", id, "10.0.0.1"))
 	}
 	w.recv(1, dereg("p", 2))
-	w.trace = nil
+	w.skip("registration granted", "deregistration", "removed")
 	w.pass(100*time.Millisecond - 1)
 	w.want()
 	w.pass(1)
 	w.want("2 < resolution p A policy 1 1 3 4")
 	w.pass(time.Second)
 	w.recv(1, reg("p", 3, "10.0.0.1")) // nothing has changed
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(time.Second)
 	w.want()
 	w.recv(1, reg("p", 3, "10.0.0.1", life(100))) // now it has
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(0)
 	w.want("2 < resolution p A policy 1 3 4 5")
 	w.recv(2, items(subscribe("p"), 1)) // asked again, for fewer
 	w.want("2 < resolution p A policy 1 4")
 	w.recv(1, dereg("p", 9))
-	w.trace = nil
+	w.skip("deregistration", "removed")
 	w.pass(time.Second)
 	w.want("2 < resolution p A policy 1 5")
 	for id := uint32(1); id <= 9; id++ {
 		w.recv(1, dereg("p", id))
 	}
-	w.trace = nil
+	w.skip("deregistration", "removed")
 	w.pass(time.Second)
 	w.want("2 < resolution p cause 9") // which ends it
 	w.recv(1, reg("p", 1, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(time.Second)
 	w.want()
 	if s := w.r.Stats(); s.Updates != 5 || s.Subscriptions != 0 {
@@ -170,16 +170,16 @@ func TestSubscriptionEnds(t *testing.T) {
 	w.want("2 < resolution p A policy 1 1", "2 < resolution p policy 1 1", "3 < resolution p A policy 1 1")
 	w.down(2)
 	w.recv(1, reg("p", 2, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(time.Second)
 	w.want("3 < resolution p A policy 1 1 2")
 	w.recv(1, dereg("p", 1))
 	w.recv(1, dereg("p", 2))
-	w.trace = nil
+	w.skip("deregistration", "removed")
 	w.recv(3, resolve("p"))
 	w.want("3 < resolution p cause 9")
 	w.recv(1, reg("p", 2, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted")
 	w.pass(time.Second)
 	w.want()
 }
@@ -188,7 +188,7 @@ func TestSubscriptionLimits(t *testing.T) {
 	for _, l := range []Limits{{SubscriptionsPerAssoc: 1}, {Subscriptions: 1}} {
 		w := pooled(t, 1, func(c *Config) { c.Limits = l })
 		w.recv(1, reg("q", 1, "10.0.0.1"))
-		w.trace = nil
+		w.skip("registration granted")
 		w.recv(2, subscribe("p"))
 		w.recv(2, subscribe("p"))
 		w.recv(2, subscribe("q"))
@@ -206,7 +206,7 @@ func TestSubscriptionBatches(t *testing.T) {
 		w.recv(id, subscribe("p"))
 	}
 	w.recv(1, reg("p", 2, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted", "resolution")
 	w.handle(Tick{})
 	if len(w.trace) != updateBatch {
 		t.Fatalf("told at once: got %d, want %d", len(w.trace), updateBatch)
@@ -214,12 +214,12 @@ func TestSubscriptionBatches(t *testing.T) {
 	w.down(10)
 	w.down(10 + updateBatch) // the next one
 	w.recv(1, reg("p", 3, "10.0.0.1"))
-	w.trace = nil
+	w.skip("registration granted", "resolution")
 	w.pass(2 * updateGap)
 	if len(w.trace) != n-updateBatch-1 {
 		t.Fatalf("told in the rest of the round: got %d, want %d", len(w.trace), n-updateBatch-1)
 	}
-	w.trace = nil
+	w.skip("resolution")
 	w.pass(90 * time.Millisecond)
 	w.want()
 	w.pass(20 * time.Millisecond)

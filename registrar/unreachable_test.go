@@ -48,7 +48,7 @@ func TestUnreachableReports(t *testing.T) {
 		w.recv(id, unreachable("p", 1))
 		w.pass(time.Second)
 		w.recv(1, ack("p", 1))
-		w.trace = nil
+		w.skip("deregistration", "keep-alive", "removed")
 	}
 	t.Run("one client", func(t *testing.T) {
 		w := setup(t)
@@ -156,7 +156,7 @@ func TestUnreachableForeign(t *testing.T) {
 		for range 4 {
 			w.recv(1, resolve("p"))
 			got := w.trace[0]
-			w.trace = nil
+			w.skip("resolution", "close", "list_request", "presence")
 			if alone := got == second; alone != out {
 				w.t.Fatalf("at %v: got %q, left out: want %v", w.now.Sub(w.start), got, out)
 			}

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -17,12 +17,13 @@ import (
 
 // world drives a Registrar in virtual time and writes down what it does.
 type world struct {
-	t     testing.TB
-	r     *Registrar
-	start time.Time
-	now   time.Time
-	trace []string // what has been done since the last want
-	logs  bool     // whether log lines belong to the trace
+	t       testing.TB
+	r       *Registrar
+	start   time.Time
+	now     time.Time
+	trace   []string // what has been done since the last want
+	logs    bool     // whether log lines belong to the trace
+	removed uint64   // see removals
 }
 
 const testServer = 0x10000001
@@ -137,9 +138,56 @@ func (w *world) want(lines ...string) {
 	w.t.Helper()
 	got := w.trace
 	w.trace = nil
+	w.removals() // wanted lines show them
 	if diff := cmp.Diff(lines, got); diff != "" && len(lines)+len(got) > 0 {
 		w.t.Fatalf("at %v: actions (-want +got):\n%s", w.now.Sub(w.start), diff)
 	}
+}
+
+// skip drops what has been done since the last want or skip. It is for what leads to a
+// test, and names the kinds of all that may have happened: see kind. "removed" stands for
+// elements that were removed.
+func (w *world) skip(kinds ...string) {
+	w.t.Helper()
+	for _, line := range w.trace {
+		if k := kind(line); !slices.Contains(kinds, k) {
+			w.t.Errorf("at %v: %q has happened, expected was only %q", w.now.Sub(w.start), line, kinds)
+		}
+	}
+	if n := w.removals(); n > 0 && !slices.Contains(kinds, "removed") {
+		w.t.Errorf("at %v: %d elements were removed, expected was only %q", w.now.Sub(w.start), n, kinds)
+	}
+	w.trace = nil
+}
+
+// removals counts the elements that were removed since the last call.
+func (w *world) removals() uint64 {
+	var n uint64
+	for _, r := range w.r.stats.Removed {
+		n += r
+	}
+	n, w.removed = n-w.removed, n
+	return n
+}
+
+// kind is what has happened, without to whom: "keep-alive", "registration granted",
+// "handle_update ADD_PE", "connect", "close".
+func kind(line string) string {
+	words := strings.Fields(line)
+	switch {
+	case len(words) > 2 && words[1] == "<":
+		words = words[2:]
+	case len(words) > 1 && words[1] == "close" || len(words) > 1 && words[1] == "abort":
+		words = words[1:]
+	}
+	switch words[0] {
+	case "registration":
+		return words[0] + " " + words[1]
+	case "handle_update":
+		i := slices.IndexFunc(words, func(w string) bool { return strings.HasSuffix(w, "_PE") })
+		return words[0] + " " + words[i]
+	}
+	return words[0]
 }
 
 // wantElements compares the handlespace, as "POOL:ID ...".
