@@ -34,13 +34,13 @@ func (b *bench) kernel() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary := filepath.Join(dir, "sctp.test")
-	if out, err := exec.Command("go", "test", "-c", "-o", binary, module+"internal/sctp").CombinedOutput(); err != nil {
+	binary := filepath.Join(dir, "kernel.test")
+	if out, err := exec.Command("go", "test", "-c", "-o", binary, module+"internal/sctp/kernel").CombinedOutput(); err != nil {
 		return fmt.Errorf("go test -c: %w\n%s", err, out)
 	}
 	guest := func(env string, command ...string) ([]byte, error) {
 		cmd := exec.Command(filepath.Join(lab, "run-in-uml"), append([]string{"-t", "300", "--"}, command...)...)
-		cmd.Dir = filepath.Join(root, "internal", "sctp")
+		cmd.Dir = filepath.Join(root, "internal", "sctp", "kernel")
 		cmd.Env = append(os.Environ(), env)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
