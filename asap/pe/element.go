@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,7 +195,11 @@ func (e *Element) publish(s State, events []Event) {
 }
 
 // State tells what the registration is like now.
-func (e *Element) State() State { return *e.state.Load() }
+func (e *Element) State() State {
+	s := *e.state.Load()
+	s.Addrs, s.Local = slices.Clone(s.Addrs), slices.Clone(s.Local)
+	return s
+}
 
 // Update tells the pool of new policy values, by a re-registration at once or
 // as soon as Timers.MinUpdate allows. The policy's type must stay the same:

@@ -23,6 +23,20 @@ type Resolution struct {
 	Registrar string
 }
 
+// clone returns a resolution that shares no memory with r, as several watches may get
+// the same one; nil for nil.
+func (r *Resolution) clone() *Resolution {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Elements = make([]rserpool.PoolElement, len(r.Elements))
+	for i := range r.Elements {
+		c.Elements[i] = r.Elements[i].Clone()
+	}
+	return &c
+}
+
 // ErrUnknownPool says that a registrar knows no pool of that handle. The error
 // that wraps it tells which registrar.
 var ErrUnknownPool = errors.New("unknown pool")
