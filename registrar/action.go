@@ -1,6 +1,10 @@
 package registrar
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Action is something for the host to do: one of the types below.
 type Action interface{ action() }
@@ -20,7 +24,7 @@ type Connect struct {
 	Ref  uint64
 	PPID uint32
 	To   []netip.AddrPort
-	Via  Via
+	Via  rserpool.Via
 	// EncapPort is the UDP port to connect to with SCTP in UDP; 0 if it is not known,
 	// or is the one from which the peer was last heard.
 	EncapPort uint16

@@ -374,7 +374,7 @@ func TestPeerMoves(t *testing.T) {
 	w.meet(2, greater)
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	call := func(id AssocID) {
-		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.7:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.7:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		m := presenceAt(greater, "10.0.9.7")
 		m.HasChecksum = false // no audit
 		w.tell(id, m)
@@ -406,7 +406,7 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1", virtual)})
 	w.wantConnects("[10.0.0.100:9901]")
 	w.takes(1, 2, virtual)
-	w.handle(AssocUp{Assoc: 3, Peer: peers(virtual + ":9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: 3, Peer: peers(virtual + ":9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.trace, w.logs = nil, true
 	w.tell(3, presenceAt(testServer, "10.0.0.1")) // our own presence on its other end
 	w.tell(2, presenceAt(testServer, "10.0.0.1"))
@@ -425,7 +425,7 @@ func TestOwnAddressConfigured(t *testing.T) {
 func TestPeerBehindNAT(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901")})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.9:9901"), Via: ViaUDP, EncapPort: 9899, ENRP: true})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.9:9901"), Via: rserpool.ViaUDP, EncapPort: 9899, ENRP: true})
 	w.tell(2, presenceAt(greater, "172.17.0.2"))
 	w.skip("list_request", "presence")
 	w.down(2)

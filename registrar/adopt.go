@@ -56,7 +56,7 @@ func (r *Registrar) probeAdopted(e *element, probes probesAt) {
 	if p == nil || p.state == probeOver {
 		p = &probe{to: to, host: to, adopted: true, encap: e.PE().EncapPort}
 		if p.encap != 0 {
-			p.via = ViaUDP
+			p.via = rserpool.ViaUDP
 		}
 		probes[key] = p
 		r.stats.Probes++

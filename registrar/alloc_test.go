@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // filled is a registrar with n elements in one pool, on association 1.
@@ -17,7 +18,7 @@ func filled(t testing.TB, n int) *Registrar {
 		t.Fatal(err)
 	}
 	now := time.Unix(1000, 0)
-	r.Handle(now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: ViaKernel})
+	r.Handle(now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: rserpool.ViaKernel})
 	for id := uint32(1); id <= uint32(n); id++ {
 		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("pool", id, "10.0.0.1"))})
 	}

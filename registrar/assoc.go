@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // assoc is an association, established or being opened. It is either a [client], of the
@@ -13,7 +15,7 @@ type assoc struct {
 	link   *link
 
 	id   AssocID
-	via  Via
+	via  rserpool.Via
 	up   bool
 	ours bool // opened by this registrar
 	upAt time.Time
@@ -33,7 +35,7 @@ type assoc struct {
 // behind one address translation; 0 stands for any port.
 type peerKey struct {
 	enrp  bool
-	via   Via
+	via   rserpool.Via
 	addr  netip.AddrPort
 	encap uint16
 }
@@ -54,7 +56,7 @@ func (a *assoc) has(addr netip.Addr) bool { return hasAddr(a.peer, addr) }
 func (a *assoc) lists(addr netip.Addr) bool { return a.has(addr) || hasAddr(a.claimed, addr) }
 
 // inUDP reports whether the association is SCTP in UDP, in user space or in the kernel.
-func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == ViaUDP }
+func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == rserpool.ViaUDP }
 
 // newAssoc enters an association, which is part of a client or a link.
 func (r *Registrar) newAssoc(a *assoc, id AssocID) {
@@ -159,7 +161,7 @@ func (r *Registrar) dropPrimary(a *assoc) {
 // at returns an established association with a peer that has proved to be at one of the
 // addresses, over the given kinds of SCTP; nil if there is none. If encap is not 0, the
 // peer must not have another UDP port.
-func (r *Registrar) at(enrp bool, vias []Via, addrs []netip.AddrPort, encap uint16) *assoc {
+func (r *Registrar) at(enrp bool, vias []rserpool.Via, addrs []netip.AddrPort, encap uint16) *assoc {
 	for _, addr := range addrs {
 		for _, via := range vias {
 			if a := r.byPrimary[peerKey{enrp, via, addr, encap}]; a != nil {
@@ -174,10 +176,10 @@ func (r *Registrar) at(enrp bool, vias []Via, addrs []netip.AddrPort, encap uint
 }
 
 // anySCTP are the kinds of SCTP.
-var anySCTP = []Via{ViaKernel, ViaUDP}
+var anySCTP = []rserpool.Via{rserpool.ViaKernel, rserpool.ViaUDP}
 
 // clientAt returns an association of the ASAP endpoint; see at.
-func (r *Registrar) clientAt(vias []Via, addrs []netip.AddrPort, encap uint16) *client {
+func (r *Registrar) clientAt(vias []rserpool.Via, addrs []netip.AddrPort, encap uint16) *client {
 	if a := r.at(false, vias, addrs, encap); a != nil {
 		return a.client
 	}

@@ -16,7 +16,7 @@ func TestClaimForeign(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(2, greater)
 		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
-		w.up(1, ViaKernel, "10.0.0.9")
+		w.up(1, rserpool.ViaKernel, "10.0.0.9")
 		w.recv(1, reg("p", 1, "10.0.0.9"))
 		w.want(ask)
 		return w
@@ -35,7 +35,7 @@ func TestClaimForeign(t *testing.T) {
 		w := begin(t)
 		w.recv(1, reg("p", 1, "10.0.0.9")) // sent again
 		w.want()
-		w.up(3, ViaKernel, "10.0.0.8")
+		w.up(3, rserpool.ViaKernel, "10.0.0.8")
 		w.recv(3, reg("p", 1, "10.0.0.8")) // a third one
 		w.want("3 < registration rejected p:1 cause 4")
 		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
@@ -46,13 +46,13 @@ func TestClaimForeign(t *testing.T) {
 	})
 	t.Run("registers with us", func(t *testing.T) {
 		w := begin(t)
-		w.up(3, ViaKernel, "10.0.1.1")
+		w.up(3, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(3, reg("p", 1, "10.0.1.1"))
 		w.want("1 < registration rejected p:1 cause 4", "2 < handle_update ADD_PE p:1@10000001", "3 < registration granted p:1")
 	})
 	t.Run("deregisters with us", func(t *testing.T) {
 		w := begin(t)
-		w.up(3, ViaKernel, "10.0.1.1")
+		w.up(3, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(3, dereg("p", 1))
 		w.want("2 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1", "3 < deregistration p:1")
 	})
@@ -108,7 +108,7 @@ func TestClaimOrphan(t *testing.T) {
 		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
 		w.down(2)
 		w.handle(Connecting{Ref: 1})
-		w.up(1, ViaKernel, "10.0.0.9")
+		w.up(1, rserpool.ViaKernel, "10.0.0.9")
 		w.recv(1, reg("p", 1, "10.0.0.9"))
 		w.skip("connect")
 		w.wantHomes("p:1@20000002")
@@ -127,7 +127,7 @@ func TestClaimOrphan(t *testing.T) {
 	t.Run("lives", func(t *testing.T) {
 		w := begin(t)
 		w.handle(Connecting{Ref: 3, Assoc: 9})
-		w.up(9, ViaKernel, "10.0.1.1")
+		w.up(9, rserpool.ViaKernel, "10.0.1.1")
 		w.want("9" + ka1 + " H")
 		w.recv(9, ack("p", 1))
 		w.want("1 < registration rejected p:1 cause 4")
@@ -139,7 +139,7 @@ func TestClaimOrphan(t *testing.T) {
 		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
 		w.down(2)
 		w.handle(Connecting{Ref: 1})
-		w.up(1, ViaKernel, "10.0.0.9")
+		w.up(1, rserpool.ViaKernel, "10.0.0.9")
 		w.recv(1, reg("p", 1, "10.0.0.9"))
 		w.pass(5 * time.Second)
 		w.tell(3, &enrp.InitTakeover{Sender: third, Target: greater})
@@ -158,7 +158,7 @@ func TestClaimAsked(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)
 		w.meet(2, smaller)
-		w.up(1, ViaKernel, "10.0.1.1")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.skip("registration granted", "handle_update ADD_PE")
 		w.tell(2, update(smaller, enrp.AddPE, "p", peerElement(1, testServer)))
@@ -189,7 +189,7 @@ func TestClaimCompeting(t *testing.T) {
 		w.meet(2, tt.other)
 		w.meet(3, third)
 		w.tell(3, update(third, enrp.AddPE, "p", peerElement(1, third)))
-		w.up(1, ViaKernel, "10.0.0.9")
+		w.up(1, rserpool.ViaKernel, "10.0.0.9")
 		w.recv(1, reg("p", 1, "10.0.0.9"))
 		w.tell(3, update(third, enrp.DelPE, "p", peerElement(1, third)))
 		w.wantHomes("p:1@10000001")

@@ -12,7 +12,7 @@ import (
 const victim = "203.0.113.7"
 
 // upAs brings an association up from an address, and lists others.
-func (w *world) upAs(id AssocID, via Via, from string, claimed ...string) {
+func (w *world) upAs(id AssocID, via rserpool.Via, from string, claimed ...string) {
 	w.t.Helper()
 	w.handle(AssocUp{Assoc: id, Via: via, Peer: peers(from), Claimed: peers(claimed...)})
 }
@@ -41,7 +41,7 @@ func (w *world) wantAt(h string, id uint32, user, asap string) {
 // TestForgedAddress: an element lists and offers the address of somebody else. It is
 // registered without it, for ever, and not called there.
 func TestForgedAddress(t *testing.T) {
-	for _, via := range []Via{ViaKernel, ViaUDP} {
+	for _, via := range []rserpool.Via{rserpool.ViaKernel, rserpool.ViaUDP} {
 		w := newWorld(t)
 		w.upAs(1, via, "10.0.0.2", victim)
 		for range 5 {
@@ -59,7 +59,7 @@ func TestForgedAddress(t *testing.T) {
 // user transport or its ASAP transport. It has two seconds to confirm it.
 func TestForgedOnly(t *testing.T) {
 	w := newWorld(t)
-	w.upAs(1, ViaKernel, "10.0.0.2", victim)
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", victim)
 	user := reg("p", 1, victim)
 	own := reg("p", 2, "10.0.0.2", asapAt(53, victim))
 	w.recv(1, user)
@@ -77,8 +77,8 @@ func TestForgedOnly(t *testing.T) {
 func TestConfirmedLater(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(9, greater)
-	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2", "10.2.0.2")
-	w.up(2, ViaUDP, "10.0.0.8")
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2", "10.2.0.2")
+	w.up(2, rserpool.ViaUDP, "10.0.0.8")
 	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.1.0.2", "10.0.0.2", "10.2.0.2")))
 	w.want("9 < handle_update ADD_PE p:1@10000001", "1 < registration granted p:1")
 	w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
@@ -116,7 +116,7 @@ func TestConfirmedLater(t *testing.T) {
 // TestConfirmedKeepsLife: a confirmed address is no sign of life, and no registration.
 func TestConfirmedKeepsLife(t *testing.T) {
 	w := newWorld(t)
-	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2"), life(3)))
 	w.pass(2 * time.Second)
 	w.confirm(1, "10.0.0.2", "10.1.0.2")
@@ -135,7 +135,7 @@ func TestConfirmedKeepsLife(t *testing.T) {
 func TestHeldRegistration(t *testing.T) {
 	setup := func(t *testing.T) *world {
 		w := newWorld(t)
-		w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 		w.recv(1, reg("p", 1, "10.1.0.2"))
 		w.pass(100 * time.Millisecond)
 		w.want()
@@ -184,7 +184,7 @@ func TestHeldRegistration(t *testing.T) {
 		w.pass(confirmTime)
 		w.skip("registration rejected")
 		for i := range AssocID(100) {
-			w.upAs(10+i, ViaKernel, fmt.Sprintf("10.0.1.%d", i), "10.1.0.2")
+			w.upAs(10+i, rserpool.ViaKernel, fmt.Sprintf("10.0.1.%d", i), "10.1.0.2")
 			for j := range uint32(maxHeldPerAssoc) {
 				w.recv(10+i, reg("q", 1+j, "10.1.0.2"))
 			}
@@ -205,9 +205,9 @@ func TestReturnKeepsAddresses(t *testing.T) {
 	t.Run("confirmed anew", func(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(9, greater)
-		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		w.up(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 		again(w, 1)
-		w.upAs(2, ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
+		w.upAs(2, rserpool.ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
 		w.skip("registration granted", "handle_update ADD_PE")
 		again(w, 2)
 		w.wantAt("p", 1, both, both)
@@ -219,11 +219,11 @@ func TestReturnKeepsAddresses(t *testing.T) {
 	t.Run("not confirmed", func(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(9, greater)
-		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		w.up(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 		again(w, 1)
 		w.pass(time.Millisecond)
 		for i := range AssocID(4) { // over and over, with a new association
-			w.upAs(2+i, ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
+			w.upAs(2+i, rserpool.ViaKernel, "10.0.0.2:7", "10.1.0.2:7")
 			again(w, 2+i)
 			w.wantAt("p", 1, both, both)
 			w.pass(confirmTime/4 - 1)
@@ -232,15 +232,15 @@ func TestReturnKeepsAddresses(t *testing.T) {
 		w.pass(4)
 		w.want("9 < handle_update ADD_PE p:1@10000001")
 		w.wantAt("p", 1, first, first)
-		w.upAs(8, ViaKernel, "10.0.0.2:8", "10.1.0.2:8")
+		w.upAs(8, rserpool.ViaKernel, "10.0.0.2:8", "10.1.0.2:8")
 		again(w, 8)
 		w.wantAt("p", 1, first, first)
 	})
 	t.Run("of another host", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+		w.up(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 		again(w, 1)
-		w.upAs(2, ViaKernel, "10.0.0.3", "10.1.0.2") // claims an address of the element's
+		w.upAs(2, rserpool.ViaKernel, "10.0.0.3", "10.1.0.2") // claims an address of the element's
 		w.recv(2, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.3", "10.1.0.2")))
 		w.recv(1, dereg("p", 1))
 		w.wantAt("p", 1, "10.0.0.3", "10.0.0.3")
@@ -256,7 +256,7 @@ func TestHandedOverAddresses(t *testing.T) {
 	e.ASAPTransport.Addrs = addrsOf("10.0.0.2", "10.1.0.2")
 	w.tell(9, update(greater, enrp.AddPE, "p", e))
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2") // its home answers for it
-	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.1.0.2", "10.0.0.2")))
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
 	w.confirm(1, "10.0.0.2", "10.1.0.2")
@@ -270,9 +270,9 @@ func TestHandedOverAddresses(t *testing.T) {
 func TestHeldAfterClaim(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.1.1")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
-		w.upAs(2, ViaKernel, "10.0.0.2", "10.0.0.3")
+		w.upAs(2, rserpool.ViaKernel, "10.0.0.2", "10.0.0.3")
 		w.recv(2, reg("p", 1, "10.0.0.2"))
 		w.skip("registration granted", "keep-alive")
 		w.recv(2, reg("p", 1, "10.0.0.3"))
@@ -300,7 +300,7 @@ func TestHeldAfterClaim(t *testing.T) {
 // addresses as before.
 func TestReinstateAwaits(t *testing.T) {
 	w := newWorld(t)
-	w.upAs(1, ViaKernel, "10.0.0.2", "10.1.0.2")
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2"), asapAt(40000, "10.0.0.2", "10.1.0.2")))
 	for w.r.Space().Pool("p") != nil {
 		w.pass(time.Second)
@@ -318,7 +318,7 @@ func TestAwaitedBytes(t *testing.T) {
 	for i := range 63 {
 		claimed = append(claimed, fmt.Sprintf("203.0.113.%d", i))
 	}
-	w.upAs(1, ViaKernel, "10.0.0.2", claimed...)
+	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", claimed...)
 	const n = 100
 	for id := range uint32(n) {
 		w.recv(1, reg("p", 1+id, "10.0.0.2", userSCTP(0), at(append(claimed, "10.0.0.2")...)))

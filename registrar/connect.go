@@ -14,7 +14,7 @@ import (
 // registrars that were heard by multicast.
 type connector struct {
 	addrs []netip.AddrPort
-	via   Via
+	via   rserpool.Via
 	of    rserpool.ServerID // the peer that has it; 0 for a seed
 	ref   uint64            // of the Connect that has no AssocID yet, or 0
 	busy  bool              // a Connect is under way, or its link up

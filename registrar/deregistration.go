@@ -21,7 +21,7 @@ func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	x := r.ledger.Find(m.Handle, m.ID)
 	e := r.find(m.Handle, m.ID)
 	switch {
-	case a.via == ViaTCP:
+	case a.via == rserpool.ViaTCP:
 		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	case x == nil:
 		r.grantDeregistration(a, m)

@@ -18,9 +18,9 @@ const refusedDereg = " < deregistration p:1 cause a"
 // the end of the old association changes nothing.
 func TestDeregisterSuperseded(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1:1001")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
-	w.up(2, ViaKernel, "10.0.0.1:1002")
+	w.up(2, rserpool.ViaKernel, "10.0.0.1:1002")
 	w.recv(2, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1", "2 < registration granted p:1")
 	w.recv(1, dereg("p", 1))
@@ -40,8 +40,8 @@ func TestDeregisterSuperseded(t *testing.T) {
 func TestDeregisterBackAndForth(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1:1001")
-		w.up(2, ViaKernel, "10.0.0.1:1002")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
+		w.up(2, rserpool.ViaKernel, "10.0.0.1:1002")
 		for range 3 {
 			w.recv(1, reg("p", 1, "10.0.0.1"))
 			w.recv(2, reg("p", 1, "10.0.0.1"))
@@ -86,7 +86,7 @@ func TestDeregisterFormerBounded(t *testing.T) {
 	w := newWorld(t)
 	const n = maxFormerOwners + 3
 	for id := AssocID(1); id <= n; id++ {
-		w.up(id, ViaKernel, fmt.Sprintf("10.0.0.1:%d", 1000+id))
+		w.up(id, rserpool.ViaKernel, fmt.Sprintf("10.0.0.1:%d", 1000+id))
 		w.recv(id, reg("p", 1, "10.0.0.1"))
 	}
 	w.skip("registration granted")
@@ -104,9 +104,9 @@ func TestDeregisterFormerBounded(t *testing.T) {
 func TestDeregisterByHost(t *testing.T) {
 	begin := func(t *testing.T, change ...func(*Config)) *world {
 		w := newWorld(t, change...)
-		w.up(1, ViaKernel, "10.0.0.1:1001")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
-		w.up(2, ViaKernel, "10.0.0.1:1002")
+		w.up(2, rserpool.ViaKernel, "10.0.0.1:1002")
 		w.want("1 < registration granted p:1")
 		return w
 	}
@@ -164,7 +164,7 @@ func TestDeregisterByHost(t *testing.T) {
 	})
 	t.Run("claimed as well", func(t *testing.T) {
 		w := begin(t)
-		w.up(3, ViaKernel, "10.0.0.3")
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
 		w.recv(3, reg("p", 1, "10.0.0.3"))
 		w.recv(2, dereg("p", 1))
 		w.want(asked)
@@ -177,7 +177,7 @@ func TestDeregisterByHost(t *testing.T) {
 		w.down(1)
 		w.want(asked, "connect #1 via 1 to [10.0.0.1:1001]")
 		w.handle(Connecting{Ref: 1, Assoc: 9})
-		w.up(9, ViaKernel, "10.0.0.1:1001")
+		w.up(9, rserpool.ViaKernel, "10.0.0.1:1001")
 		w.recv(9, ack("p", 1))
 		w.want("9"+ka1, "2"+refusedDereg)
 	})
@@ -214,7 +214,7 @@ func TestDeregisterByHost(t *testing.T) {
 		w := begin(t)
 		w.down(1)
 		w.want("connect #1 via 1 to [10.0.0.1:1001]")
-		w.up(3, ViaKernel, "10.0.0.1:1001") // a new association of the element itself
+		w.up(3, rserpool.ViaKernel, "10.0.0.1:1001") // a new association of the element itself
 		w.recv(3, dereg("p", 1))
 		w.want("3 < deregistration p:1")
 		w.wantElements()
@@ -246,7 +246,7 @@ func TestDeregisterForeign(t *testing.T) {
 	}
 	t.Run("another host", func(t *testing.T) {
 		w := begin(t)
-		w.up(1, ViaKernel, "10.0.0.9")
+		w.up(1, rserpool.ViaKernel, "10.0.0.9")
 		w.recv(1, dereg("p", 1))
 		w.want("1" + refusedDereg)
 		w.wantHomes("p:1@20000002")
@@ -256,14 +256,14 @@ func TestDeregisterForeign(t *testing.T) {
 	})
 	t.Run("the element", func(t *testing.T) {
 		w := begin(t)
-		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:1001")
 		w.recv(1, dereg("p", 1))
 		w.want("2 < handle_update ADD_PE p:1@10000001", "2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
 		w.wantHomes()
 	})
 	t.Run("another process of the host", func(t *testing.T) {
 		w := begin(t)
-		w.up(1, ViaKernel, "10.0.1.1:1002")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:1002")
 		w.recv(1, dereg("p", 1))
 		w.want("2 < handle_update to 20000002 ADD_PE p:1@20000002") // the home is to judge
 		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
@@ -281,7 +281,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 	begin := func(t *testing.T, other rserpool.ServerID) *world {
 		w := newPeerWorld(t)
 		w.meet(2, other)
-		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.skip("registration granted", "handle_update ADD_PE")
 		w.tell(2, update(other, enrp.AddPE, "p", foreignAt(other, 1002)))
@@ -314,7 +314,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 	t.Run("of the same process, while we still ask", func(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(2, greater)
-		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
 		w.skip("registration granted", "keep-alive", "handle_update ADD_PE")
@@ -330,7 +330,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 	t.Run("of the same process", func(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(2, smaller)
-		w.up(1, ViaKernel, "10.0.1.1:1001")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:1001")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.tell(2, update(smaller, enrp.AddPE, "p", foreignAt(smaller, 1001)))
 		w.skip("registration granted", "handle_update ADD_PE")
@@ -344,7 +344,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 // that is not registered is answered, so many times a second.
 func TestTold(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.until(8 * time.Second)
@@ -373,7 +373,7 @@ func TestTold(t *testing.T) {
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.recv(1, ack("p", 1)) // out of time, but it is registered
-	w.up(2, ViaTCP, "10.0.0.2")
+	w.up(2, rserpool.ViaTCP, "10.0.0.2")
 	w.recv(2, ack("p", 9))
 	w.want()
 }
@@ -382,7 +382,7 @@ func TestTold(t *testing.T) {
 func TestReinstate(t *testing.T) {
 	begin := func(t *testing.T, n uint32, change ...func(*rserpool.PoolElement)) *world {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		for id := range n {
 			w.recv(1, reg("p", 1+id, "10.0.0.1", change...))
 		}
@@ -394,7 +394,7 @@ func TestReinstate(t *testing.T) {
 	const told = "1 < deregistration p:1"
 	t.Run("another one has come", func(t *testing.T) {
 		w := begin(t, 1)
-		w.up(2, ViaKernel, "10.0.0.2")
+		w.up(2, rserpool.ViaKernel, "10.0.0.2")
 		w.recv(2, reg("p", 1, "10.0.0.2"))
 		w.recv(1, ack("p", 1))
 		w.recv(2, dereg("p", 1))
@@ -426,7 +426,7 @@ func TestReinstate(t *testing.T) {
 	t.Run("its association has ended", func(t *testing.T) {
 		w := begin(t, 1)
 		w.down(1)
-		w.up(2, ViaKernel, "10.0.0.1")
+		w.up(2, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(2, ack("p", 1))
 		w.want("2 < deregistration p:1")
 	})
@@ -444,7 +444,7 @@ func TestToldForeign(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.tell(2, update(greater, enrp.AddPE, "p", foreignAt(greater, 1001)))
-	w.up(1, ViaKernel, "10.0.1.1:1001")
+	w.up(1, rserpool.ViaKernel, "10.0.1.1:1001")
 	w.recv(1, ack("p", 1))
 	w.want()
 	w.recv(1, ack("p", 2))

@@ -46,7 +46,7 @@ func (w *world) hears(from string, m enrp.Message) {
 func (w *world) takes(ref uint64, id AssocID, at string) {
 	w.t.Helper()
 	w.handle(Connecting{Ref: ref, Assoc: id})
-	w.handle(AssocUp{Assoc: id, Peer: peers(at + ":9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: id, Peer: peers(at + ":9901"), Via: rserpool.ViaKernel})
 }
 
 // calls counts the calls so far, and forgets what has been done.
@@ -157,7 +157,7 @@ func TestAloneByMulticast(t *testing.T) {
 	if n := strings.Count(strings.Join(w.trace, "\n"), "announce presence ffff"); n < 7 || n > 8 {
 		t.Errorf("%d presences in 7 s of mentor discovery, want one in a second", n)
 	}
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	w.trace, w.logs = nil, false
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.want("1 < registration rejected a:1 cause 6")

@@ -3,27 +3,12 @@ package registrar
 import (
 	"net/netip"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // AssocID identifies an association. The host chooses it. 0 is none.
 type AssocID uint64
-
-// Via is what carries an association. The registrar takes it from events, so that it
-// can connect to an element over the same kind, hands it back in Connect, and counts by
-// it.
-type Via uint8
-
-// The values of Via; others are counted as "other".
-const (
-	// ViaKernel marks the operating system's SCTP.
-	ViaKernel Via = 1
-	// ViaUDP marks user-space SCTP in UDP (RFC 6951).
-	ViaUDP Via = 2
-	// ViaTCP marks a TCP connection, over which pool users may resolve handles
-	// and report failures, and elements may not register (RFC 5352, Section
-	// 2.1).
-	ViaTCP Via = 3
-)
 
 // Event is something that has happened: one of the types below.
 type Event interface{ event() }
@@ -42,7 +27,9 @@ type AssocUp struct {
 	// an address translation (NAT) in between, beyond which the other addresses lead to
 	// another host or nowhere.
 	Translated bool
-	Via        Via
+	// Via is what carries the association, so that the registrar connects to an
+	// element over the same; it counts by it. ViaAuto counts as other.
+	Via rserpool.Via
 	// EncapPort is the peer's UDP port if its SCTP is in UDP, otherwise 0.
 	EncapPort uint16
 	// ENRP tells that the association is one of the ENRP endpoint.

@@ -33,7 +33,7 @@ func Example() {
 	}
 	now := time.Unix(0, 0)
 	for _, ev := range []registrar.Event{
-		registrar.AssocUp{Assoc: 1, Peer: []netip.AddrPort{peer}, Via: registrar.ViaUDP},
+		registrar.AssocUp{Assoc: 1, Peer: []netip.AddrPort{peer}, Via: rserpool.ViaUDP},
 		registrar.Received{Assoc: 1, PPID: asap.PPID, Data: message},
 	} {
 		for _, act := range r.Handle(now, ev) {

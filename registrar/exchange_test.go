@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // exchange is a message to a registrar with the reference implementation's
@@ -64,7 +66,7 @@ func TestExchanges(t *testing.T) {
 		key := x.capture + x.peer.String()
 		if assocs[key] == 0 {
 			assocs[key] = AssocID(len(assocs) + 1)
-			w.handle(AssocUp{Assoc: assocs[key], Peer: []netip.AddrPort{x.peer}, Via: ViaKernel})
+			w.handle(AssocUp{Assoc: assocs[key], Peer: []netip.AddrPort{x.peer}, Via: rserpool.ViaKernel})
 		}
 		var got []string
 		for _, a := range w.handle(Received{Assoc: assocs[key], PPID: 11, Data: x.message}) {

@@ -80,9 +80,9 @@ func (r *Registrar) inquire(f *entry) {
 	r.refs++
 	q.ref = r.refs
 	r.inquiries.connecting[q.ref] = q
-	via := Via(0)
+	via := rserpool.ViaAuto
 	if f.PE().EncapPort != 0 {
-		via = ViaUDP
+		via = rserpool.ViaUDP
 	}
 	r.act(Connect{Ref: q.ref, PPID: asap.PPID, To: to, Via: via, EncapPort: f.PE().EncapPort})
 }

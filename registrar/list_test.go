@@ -104,7 +104,7 @@ func TestListed(t *testing.T) {
 				id := AssocID(100 + len(up))
 				up[at] = true
 				w.handle(Connecting{Ref: ref, Assoc: id})
-				w.handle(AssocUp{Assoc: id, Peer: peers(at), Via: ViaKernel})
+				w.handle(AssocUp{Assoc: id, Peer: peers(at), Via: rserpool.ViaKernel})
 			}
 		}
 		w.skip("connect", "presence")
@@ -121,7 +121,7 @@ func TestListed(t *testing.T) {
 func TestConfiguredPeerComesBack(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel})
 	w.tell(2, &enrp.Presence{Sender: greater})
 	w.tell(2, &enrp.ListResponse{Sender: greater})
 	w.tell(2, tablePart(greater, false))

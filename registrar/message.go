@@ -20,7 +20,7 @@ func (r *Registrar) onReceived(ev Received) {
 		r.onENRP(a.link, ev.Data)
 	case a.link != nil:
 		r.stats.Ignored.PPID++
-	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == ViaTCP:
+	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == rserpool.ViaTCP:
 		r.onASAP(a.client, ev.Data)
 	case ev.PPID == enrp.PPID:
 		r.stats.Ignored.ENRP++

@@ -54,7 +54,7 @@ func TestBadMessages(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.up(1, ViaTCP, "10.0.0.1")
+			w.up(1, rserpool.ViaTCP, "10.0.0.1")
 			var want []string
 			for _, l := range c.want {
 				want = append(want, "1 < "+l)
@@ -69,8 +69,8 @@ func TestBadMessages(t *testing.T) {
 
 func TestMessageCounters(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
-	w.up(2, ViaTCP, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaTCP, "10.0.0.1")
 	w.raw(1, 11, "0500")                      // malformed
 	w.raw(1, 11, "0b00000c 000d000578000000") // misplaced
 	w.raw(1, 11, "0e00000c 000c000800000004") // an error
@@ -94,8 +94,8 @@ func TestMessageCounters(t *testing.T) {
 // Answers to nonsense are bounded, and say no more than so much of it.
 func TestErrorRate(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
-	w.up(2, ViaKernel, "10.0.0.2")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaKernel, "10.0.0.2")
 	for range 1000 {
 		w.raw(1, 11, "0500")
 	}
@@ -123,7 +123,7 @@ func TestErrorRate(t *testing.T) {
 func TestLogs(t *testing.T) {
 	w := newWorld(t)
 	w.logs = true
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	handle := strings.Repeat("a\nb", 1000)
 	for id := uint32(1); id <= 200; id++ {
 		w.recv(1, reg(handle, id, "10.0.0.1"))
@@ -152,11 +152,11 @@ func TestLogs(t *testing.T) {
 // Nothing that a host does wrong, or too late, upsets the registrar.
 func TestHostMistakes(t *testing.T) {
 	w := newWorld(t)
-	w.up(0, ViaKernel, "10.0.0.1")
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(0, rserpool.ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
-	w.up(1, ViaUDP, "10.0.0.2") // twice
+	w.up(1, rserpool.ViaUDP, "10.0.0.2") // twice
 	w.down(5)
 	w.handle(AssocAddrs{Assoc: 5, Peer: peers("10.0.0.1")})
 	w.handle(Connecting{Ref: 9})
@@ -169,7 +169,7 @@ func TestHostMistakes(t *testing.T) {
 	w.want("5 abort")
 	w.handle(Received{Assoc: 5, PPID: 11, Data: encode(t, resolve("p"))}) // not up
 	w.want()
-	w.up(6, ViaKernel) // a peer from nowhere
+	w.up(6, rserpool.ViaKernel) // a peer from nowhere
 	w.recv(6, reg("p", 2, "10.0.0.1"))
 	w.recv(6, reg("o", 2, "10.0.0.1", func(e *rserpool.PoolElement) {
 		e.UserTransport = rserpool.Transport{Type: rserpool.Opaque}
@@ -190,13 +190,13 @@ func TestHostMistakes(t *testing.T) {
 	w.down(1)
 	w.want("connect #1 via 1 to [10.0.0.1:40000]")
 	w.handle(Connecting{Ref: 1, Assoc: 1}) // a number that was used before is as good as any
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.want("1" + ka1)
 }
 
 func TestAssocAddrs(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.2"))
 	w.want("1 < registration rejected p:1 cause 3(0006001000070000000100080a000002)")
 	w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.1", "10.0.0.2")})
@@ -204,7 +204,7 @@ func TestAssocAddrs(t *testing.T) {
 	w.want("1 < registration granted p:1")
 	w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.2")})
 	w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.3", "10.0.0.2")}) // has not proved to be at the third
-	w.up(3, ViaKernel, "10.0.0.2:9")
+	w.up(3, rserpool.ViaKernel, "10.0.0.2:9")
 	w.recv(3, reg("p", 2, "10.0.0.2", asapAt(40000, "10.0.0.2")))
 	w.want("3 < registration granted p:2")
 	w.down(3) // is called where the first one has proved to be
@@ -216,7 +216,7 @@ func TestAssocAddrs(t *testing.T) {
 	for i := range many {
 		many[i] = netip.MustParseAddrPort(fmt.Sprintf("10.1.%d.%d:1", i/250, 1+i%250))
 	}
-	w.handle(AssocUp{Assoc: 2, Peer: many, Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: many, Via: rserpool.ViaKernel})
 	if got := len(w.r.assocs[2].peer); got != maxPeerAddrs {
 		t.Errorf("addresses kept: got %d, want %d", got, maxPeerAddrs)
 	}
@@ -224,8 +224,8 @@ func TestAssocAddrs(t *testing.T) {
 
 func TestStop(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
-	w.up(2, ViaTCP, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaTCP, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.handle(Stop{})

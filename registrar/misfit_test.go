@@ -22,7 +22,7 @@ func TestMisfits(t *testing.T) {
 		w := newPeerWorld(t)
 		w.meet(2, greater)
 		w.meet(3, third)
-		w.up(1, ViaKernel, "10.0.1.9")
+		w.up(1, rserpool.ViaKernel, "10.0.1.9")
 		w.recv(1, reg("a", 9, "10.0.1.9"))
 		w.tell(2, update(greater, enrp.AddPE, "a", weighted(1, greater)))
 		w.tell(2, update(greater, enrp.AddPE, "a", weighted(2, greater)))

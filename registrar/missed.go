@@ -54,7 +54,7 @@ func (r *Registrar) forgetMissed(a *client, h rserpool.PoolHandle, id rserpool.P
 // at this place, and is told so.
 func (r *Registrar) onLateAck(a *client, m *asap.EndpointKeepAliveAck) {
 	x := r.forgetMissed(a, m.Handle, m.ID)
-	if a.via == ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {
+	if a.via == rserpool.ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {
 		return
 	}
 	if x != nil && r.reinstate(a, x) {

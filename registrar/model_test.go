@@ -106,7 +106,7 @@ func (m *model) event(ev Event) asap.Message {
 	switch ev := ev.(type) {
 	case AssocUp:
 		if _, up := m.up[ev.Assoc]; !up && ev.Assoc != 0 {
-			m.up[ev.Assoc], m.tcp[ev.Assoc], m.udp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == ViaTCP, ev.Via == ViaUDP
+			m.up[ev.Assoc], m.tcp[ev.Assoc], m.udp[ev.Assoc] = slices.Clone(ev.Peer), ev.Via == rserpool.ViaTCP, ev.Via == rserpool.ViaUDP
 		}
 	case AssocAddrs:
 		if old, up := m.up[ev.Assoc]; up {

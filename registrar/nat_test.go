@@ -16,7 +16,7 @@ import (
 // upUDP brings an association of SCTP in UDP up, seen at the first address.
 func (w *world) upUDP(id AssocID, translated bool, addrs ...string) {
 	w.t.Helper()
-	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: ViaUDP, EncapPort: 31000, Translated: translated})
+	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: rserpool.ViaUDP, EncapPort: 31000, Translated: translated})
 }
 
 func at(addrs ...string) func(*rserpool.PoolElement) {
@@ -135,14 +135,14 @@ func TestBehindNATCalled(t *testing.T) {
 // TestBehindNATKernel: SCTP without UDP is taken as before: no call would come back.
 func TestBehindNATKernel(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "192.0.2.9")
+	w.up(1, rserpool.ViaKernel, "192.0.2.9")
 	w.logs = true
 	w.recv(1, reg("p", 1, "172.17.0.2"))
 	w.want(`log registration of pool element 00000001 in pool "p" by 192.0.2.9 is refused: invalid values: it offers 172.17.0.2, and its packets come from 192.0.2.9`,
 		"1 < registration rejected p:1 cause 3("+tlvOf(t, reg("p", 1, "172.17.0.2").Element.UserTransport)+")")
 	// The kernel's own SCTP in UDP is SCTP in UDP.
 	w.logs = false
-	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.8"), Via: ViaKernel, EncapPort: 9899})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("192.0.2.8"), Via: rserpool.ViaKernel, EncapPort: 9899})
 	w.recv(2, reg("p", 2, "172.17.0.2"))
 	if got := w.user("p", 2); got.Addrs[0] != netip.MustParseAddr("192.0.2.8") {
 		t.Errorf("registered is %v", got)
@@ -183,7 +183,7 @@ func TestSharedAddressElement(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Machine: addrsOf("127.0.0.1", "10.0.0.1", bridge)})
-			w.up(1, ViaKernel, tt.peer...)
+			w.up(1, rserpool.ViaKernel, tt.peer...)
 			w.recv(1, tt.m)
 			if tt.want == nil {
 				w.want("1 < registration rejected p:1 cause 3(" + tlvOf(t, tt.m.Element.UserTransport) + ")")
@@ -194,7 +194,7 @@ func TestSharedAddressElement(t *testing.T) {
 				t.Errorf("registered at %v, want %v", got, tt.want)
 			}
 			// A process of this machine is not the element's host by docker0.
-			w.up(2, ViaKernel, bridge+":999")
+			w.up(2, rserpool.ViaKernel, bridge+":999")
 			w.recv(2, dereg("p", 1))
 			if got, remote := w.trace[0], tt.peer[0] == "10.0.0.5"; remote && got != "2 < deregistration p:1 cause a" {
 				t.Errorf("a process at docker0 deregisters the element: %s", got)
@@ -215,7 +215,7 @@ func TestSharedAddressForeign(t *testing.T) {
 		e.ASAPTransport.Addrs = addrsOf(addrs...)
 		e.UserTransport = rserpool.Transport{Type: rserpool.SCTP, Port: 7, Addrs: e.ASAPTransport.Addrs}
 		w.tell(2, update(greater, enrp.AddPE, "p", e))
-		w.up(1, ViaKernel, bridge) // from the element's ASAP port even
+		w.up(1, rserpool.ViaKernel, bridge) // from the element's ASAP port even
 		w.want()
 		return w
 	}
@@ -256,14 +256,14 @@ func TestSharedAddressForeign(t *testing.T) {
 func TestBehindOneNAT(t *testing.T) {
 	w := newWorld(t)
 	for i, id := range []AssocID{1, 2} {
-		w.handle(AssocUp{Assoc: id, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: uint16(5001 + i)})
+		w.handle(AssocUp{Assoc: id, Peer: peers("192.0.2.1:3863"), Via: rserpool.ViaUDP, EncapPort: uint16(5001 + i)})
 		w.recv(id, reg("p", uint32(id), "192.0.2.1"))
 	}
 	w.skip("registration granted")
 	w.down(1)
 	w.want("connect #1 via 2 to [192.0.2.1:3863] in UDP 5001") // not a keep-alive to the other one
-	w.handle(AssocUp{Assoc: 3, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: 5001})
-	w.handle(AssocUp{Assoc: 4, Peer: peers("192.0.2.1:3863"), Via: ViaUDP, EncapPort: 5003})
+	w.handle(AssocUp{Assoc: 3, Peer: peers("192.0.2.1:3863"), Via: rserpool.ViaUDP, EncapPort: 5001})
+	w.handle(AssocUp{Assoc: 4, Peer: peers("192.0.2.1:3863"), Via: rserpool.ViaUDP, EncapPort: 5003})
 	w.handle(Connecting{Ref: 1}) // it has called at the same time
 	w.want("3 < keep-alive p:1 from 10000001")
 	w.recv(3, ack("p", 1))

@@ -53,8 +53,8 @@ func (s *benchScope) add() *Registrar {
 		if other == 1 {
 			s.handle(n, Connecting{Ref: 1, Assoc: other})
 		}
-		s.handle(other, AssocUp{Assoc: n, Peer: peers(benchAddr(n)), Via: ViaKernel, ENRP: true})
-		s.handle(n, AssocUp{Assoc: other, Peer: peers(benchAddr(other)), Via: ViaKernel, ENRP: true})
+		s.handle(other, AssocUp{Assoc: n, Peer: peers(benchAddr(n)), Via: rserpool.ViaKernel, ENRP: true})
+		s.handle(n, AssocUp{Assoc: other, Peer: peers(benchAddr(other)), Via: rserpool.ViaKernel, ENRP: true})
 	}
 	return r
 }
@@ -104,7 +104,7 @@ func (s *benchScope) fill(n AssocID, elements int) {
 	r := s.nodes[n-1]
 	const hosts = 16
 	for h := range AssocID(hosts) {
-		r.Handle(s.now, AssocUp{Assoc: 100 + h, Peer: peers(fmt.Sprintf("10.0.1.%d", h+1)), Via: ViaKernel})
+		r.Handle(s.now, AssocUp{Assoc: 100 + h, Peer: peers(fmt.Sprintf("10.0.1.%d", h+1)), Via: rserpool.ViaKernel})
 	}
 	for i := range elements {
 		h := AssocID(i % hosts)

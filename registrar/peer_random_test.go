@@ -28,14 +28,14 @@ func (s *peerStorm) event() Event {
 	case k < 2:
 		s.next++
 		s.assocs = append(s.assocs, s.next)
-		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: ViaKernel, ENRP: true}
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Via: rserpool.ViaKernel, ENRP: true}
 	case k < 3 && len(s.assocs) > 0:
 		return AssocDown{Assoc: s.assoc()}
 	case k < 4:
 		if len(s.users) < 8 {
 			s.next++
 			s.users = append(s.users, s.next)
-			return AssocUp{Assoc: s.next, Peer: s.peer()[:1], Via: ViaKernel}
+			return AssocUp{Assoc: s.next, Peer: s.peer()[:1], Via: rserpool.ViaKernel}
 		}
 		user := s.users[s.choose(len(s.users))]
 		return Received{Assoc: user, PPID: asap.PPID, Data: encodeOrNil(s.message())}

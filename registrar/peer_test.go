@@ -109,7 +109,7 @@ func (w *world) meetAt(id AssocID, server rserpool.ServerID, from string, at ...
 	for _, a := range at {
 		info.Transport.Addrs = append(info.Transport.Addrs, netip.MustParseAddr(a))
 	}
-	w.handle(AssocUp{Assoc: id, Peer: peers(from + ":9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: id, Peer: peers(from + ":9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.tell(id, &enrp.Presence{Sender: server, Info: info})
 	w.skip("registration granted", "announce", "connect", "handle_table_response", "init_takeover", "list_request", "log", "presence")
 }
@@ -157,12 +157,12 @@ func TestMentor(t *testing.T) {
 	if w.r.Ready() {
 		t.Error("ready before there is a handlespace")
 	}
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.recv(1, resolve("a"))
 	w.want("1 < registration rejected a:1 cause 6", "1 < resolution a cause 6")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel})
 	w.want("2 < presence R ffff")
 	w.tell(2, &enrp.Presence{Sender: greater})
 	w.want("2 < presence to 20000002 R ffff", "2 < list_request to 20000002")
@@ -201,7 +201,7 @@ func TestReturn(t *testing.T) {
 	w.trace = w.trace[slices.IndexFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "connect #2") }):]
 	w.want("connect #2 via 0 to [10.0.1.1:40000]", "2 < handle_table_request to 20000002")
 	w.handle(Connecting{Ref: 2, Assoc: 7})
-	w.up(7, ViaKernel, "10.0.1.1")
+	w.up(7, rserpool.ViaKernel, "10.0.1.1")
 	w.want("7 < keep-alive a:1 from 10000001 H", "7 < keep-alive a:2 from 10000001 H", "7 < keep-alive b:3 from 10000001 H")
 	w.recv(7, ack("a", 2))
 	w.recv(7, ack("b", 3))
@@ -254,7 +254,7 @@ func TestUpdates(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.meet(3, third)
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	w.recv(1, reg("a", 9, "10.0.1.9"))
 	w.want("2 < handle_update ADD_PE a:9@10000001", "3 < handle_update ADD_PE a:9@10000001", "1 < registration granted a:9")
 	w.recv(1, dereg("a", 9))
@@ -282,12 +282,12 @@ func TestElementMoves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.want("2 < handle_update to 20000002 ADD_PE a:1@20000002")
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	w.want("1 < registration rejected a:1 cause 4")
-	w.up(4, ViaKernel, "10.0.1.1")
+	w.up(4, rserpool.ViaKernel, "10.0.1.1")
 	w.recv(4, reg("a", 1, "10.0.1.1"))
 	w.want("2 < handle_update ADD_PE a:1@10000001", "4 < registration granted a:1")
 	w.wantHomes("a:1@10000001")
@@ -326,7 +326,7 @@ func TestSweepConnected(t *testing.T) {
 	sweep := func(t *testing.T) *world {
 		w := newPeerWorld(t)
 		w.meet(2, greater)
-		w.up(1, ViaKernel, "10.0.1.1:40000")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:40000")
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
 		w.want("2 < handle_table_request to 20000002 W")
@@ -375,7 +375,7 @@ func TestListInTurn(t *testing.T) {
 func TestTable(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
-	w.up(1, ViaKernel, "10.0.1.1")
+	w.up(1, rserpool.ViaKernel, "10.0.1.1")
 	const n = 1000
 	for id := range uint32(n) {
 		w.recv(1, reg("a", id+1, "10.0.1.1"))
@@ -436,7 +436,7 @@ func TestTakeover(t *testing.T) {
 		w.pass(time.Millisecond)
 		w.want("connect #3 via 0 to [10.0.1.1:40000]")
 		w.handle(Connecting{Ref: 3, Assoc: 7})
-		w.up(7, ViaUDP, "10.0.1.1")
+		w.up(7, rserpool.ViaUDP, "10.0.1.1")
 		w.want("7 < keep-alive a:1 from 10000001 H")
 		w.recv(7, ack("a", 1))
 		w.want("2 < handle_update ADD_PE a:1@10000001")
@@ -534,7 +534,7 @@ func TestNoPolicy(t *testing.T) {
 	if got := w.r.Space().Pool("a").Policy(); got != rserpool.RoundRobin {
 		t.Errorf("policy %v, want round robin", got)
 	}
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	w.recv(1, reg("a", 3, "10.0.1.9"))
 	w.want("2 < handle_update ADD_PE a:3@10000001", "1 < registration granted a:3")
 }
@@ -546,7 +546,7 @@ func TestGuest(t *testing.T) {
 	w.meet(2, greater)
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 	w.logs, w.trace = true, nil
-	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.tell(3, &enrp.HandleTableRequest{Sender: third})
 	w.want("3 < presence to 30000003 R ffff", "3 < list_request to 30000003", "3 < handle_table_response to 30000003 a:1@20000002")
 	w.down(2)
@@ -577,7 +577,7 @@ func TestGuest(t *testing.T) {
 func TestEncapPort(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
-	w.handle(AssocUp{Assoc: 1, Peer: peers("10.0.1.9"), Via: ViaUDP, EncapPort: 40001})
+	w.handle(AssocUp{Assoc: 1, Peer: peers("10.0.1.9"), Via: rserpool.ViaUDP, EncapPort: 40001})
 	m := reg("b", 9, "10.0.1.9")
 	m.Element.EncapPort = 53
 	port := func(to AssocID, acts []Action) (port uint16, ok bool) {
@@ -623,7 +623,7 @@ func TestContest(t *testing.T) {
 	begin := func(t *testing.T, other rserpool.ServerID) *world {
 		w := newPeerWorld(t)
 		w.meet(2, other)
-		w.up(1, ViaKernel, "10.0.1.1")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(1, reg("a", 1, "10.0.1.1"))
 		w.skip("registration granted", "handle_update ADD_PE")
 		return w
@@ -680,7 +680,7 @@ func TestTwoAssociations(t *testing.T) {
 			w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
 			w.tell(3, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
 			w.wantHomes("a:1@20000002", "a:2@20000002")
-			w.up(1, ViaKernel, "10.0.1.9")
+			w.up(1, rserpool.ViaKernel, "10.0.1.9")
 			w.recv(1, reg("b", 9, "10.0.1.9"))
 			w.want("2 < handle_update ADD_PE b:9@10000001", "1 < registration granted b:9")
 			w.down(2)
@@ -698,14 +698,14 @@ func TestSameIdentifier(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
-	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.tell(3, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
 	w.want("2 < presence to 20000002 R ffff", "3 close")
 	w.tell(2, &enrp.Presence{Sender: greater}) // it lives
 	for range 20 {
 		w.pass(time.Second)
 		w.want()
-		w.handle(AssocUp{Assoc: 5, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 5, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(5, &enrp.Presence{Sender: greater})
 		w.want("2 < presence to 20000002 R ffff", "5 < error to 20000002", "2 < error to 20000002", "5 close")
 		w.down(5)
@@ -815,7 +815,7 @@ func TestPassThrough(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.meet(3, third)
-	w.up(1, ViaKernel, "10.0.1.1")
+	w.up(1, rserpool.ViaKernel, "10.0.1.1")
 	w.tell(2, update(greater, enrp.AddPE, "a", private))
 	table := sent(w, enrpEvent(3, &enrp.HandleTableRequest{Sender: third}), 3)
 	if !strings.Contains(table, wire(&private)) {
@@ -844,11 +844,11 @@ func TestPeerElsewhere(t *testing.T) {
 	w.down(1)
 	w.want("connect #1 via 1 to [10.0.9.1:9901]")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.want("2 < presence R ffff")
 	w.tell(2, &enrp.Presence{Sender: third})
 	w.skip("list_request", "presence")
-	w.up(3, ViaKernel, "10.0.1.1")
+	w.up(3, rserpool.ViaKernel, "10.0.1.1")
 	w.recv(3, reg("a", 1, "10.0.1.1"))
 	w.want("2 < handle_update ADD_PE a:1@10000001", "3 < registration granted a:1")
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // probe looks after the elements of an association that has ended, for whatever reason.
@@ -19,7 +20,7 @@ import (
 type probe struct {
 	state probeState
 	ref   uint64
-	via   Via
+	via   rserpool.Via
 	// adopted tells that the elements were foreign ones: the kind of SCTP that they
 	// came by is not known.
 	adopted bool
@@ -168,7 +169,7 @@ func (p *probe) associated(r *Registrar) *client {
 	if p.adopted {
 		return r.clientAt(anySCTP, p.to, p.encap)
 	}
-	return r.clientAt([]Via{p.via}, p.to, p.heard)
+	return r.clientAt([]rserpool.Via{p.via}, p.to, p.heard)
 }
 
 func (r *Registrar) onConnecting(ev Connecting) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const (
@@ -15,7 +17,7 @@ const (
 func probed(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
 	w := newWorld(t, change...)
-	w.up(1, ViaUDP, "10.0.0.1", "10.0.1.1")
+	w.up(1, rserpool.ViaUDP, "10.0.0.1", "10.0.1.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.recv(1, reg("p", 2, "10.0.0.1"))
 	w.skip("registration granted")
@@ -65,7 +67,7 @@ func TestProbe(t *testing.T) {
 	t.Run("one of two answers", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(7, ViaUDP, "10.0.0.1")
+		w.up(7, rserpool.ViaUDP, "10.0.0.1")
 		w.want("7"+ka1, "7"+ka2)
 		w.pass(3 * time.Second)
 		w.recv(7, ack("p", 2)) // which gives the other one its time again
@@ -91,7 +93,7 @@ func TestProbe(t *testing.T) {
 	t.Run("no acknowledgement", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(7, ViaUDP, "10.0.0.1")
+		w.up(7, rserpool.ViaUDP, "10.0.0.1")
 		w.want("7"+ka1, "7"+ka2)
 		w.pass(2*time.Second - 1)
 		w.want()
@@ -107,7 +109,7 @@ func TestProbe(t *testing.T) {
 	t.Run("acknowledges its home alone", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(7, ViaUDP, "10.0.0.1")
+		w.up(7, rserpool.ViaUDP, "10.0.0.1")
 		w.recv(7, ack("p", 2))
 		w.skip("keep-alive")
 		w.pass(2 * time.Second)
@@ -117,7 +119,7 @@ func TestProbe(t *testing.T) {
 		// Not again so soon: another registrar may be asking it likewise.
 		w.down(7)
 		w.handle(Connecting{Ref: 2, Assoc: 8})
-		w.up(8, ViaUDP, "10.0.0.1")
+		w.up(8, rserpool.ViaUDP, "10.0.0.1")
 		w.recv(8, ack("p", 2))
 		w.skip("keep-alive", "connect")
 		w.pass(2 * time.Second)
@@ -128,7 +130,7 @@ func TestProbe(t *testing.T) {
 	t.Run("keep-alive undeliverable", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		acts := w.r.Handle(w.now, AssocUp{Assoc: 7, Peer: peers("10.0.0.1"), Via: ViaUDP})
+		acts := w.r.Handle(w.now, AssocUp{Assoc: 7, Peer: peers("10.0.0.1"), Via: rserpool.ViaUDP})
 		data := acts[0].(*Send).Data
 		w.handle(SendFailed{Assoc: 7, Data: data})
 		w.wantElements("p:2")
@@ -136,9 +138,9 @@ func TestProbe(t *testing.T) {
 	t.Run("forged acknowledgement", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(2, ViaUDP, "10.0.0.1:9")
+		w.up(2, rserpool.ViaUDP, "10.0.0.1:9")
 		w.recv(2, ack("p", 1))
-		w.up(7, ViaUDP, "10.0.0.1")
+		w.up(7, rserpool.ViaUDP, "10.0.0.1")
 		w.want("7"+ka1, "7"+ka2)
 		w.recv(2, ack("p", 2))
 		w.pass(4 * time.Second)
@@ -147,7 +149,7 @@ func TestProbe(t *testing.T) {
 	t.Run("lost while asking", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(7, ViaUDP, "10.0.0.1")
+		w.up(7, rserpool.ViaUDP, "10.0.0.1")
 		w.want("7"+ka1, "7"+ka2)
 		w.recv(7, ack("p", 1))
 		w.down(7)
@@ -159,7 +161,7 @@ func TestProbe(t *testing.T) {
 	t.Run("element leaves meanwhile", func(t *testing.T) {
 		w := probed(t)
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(2, ViaUDP, "10.0.1.1") // the element's endpoint
+		w.up(2, rserpool.ViaUDP, "10.0.1.1") // the element's endpoint
 		w.recv(2, dereg("p", 1))
 		w.recv(2, reg("p", 2, "10.0.1.1"))
 		w.want("2 < deregistration p:1", "7 abort", "2 < registration granted p:2")
@@ -168,7 +170,7 @@ func TestProbe(t *testing.T) {
 	})
 	t.Run("life ends meanwhile", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaUDP, "10.0.0.1")
+		w.up(1, rserpool.ViaUDP, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1", life(1)))
 		w.skip("registration granted")
 		w.down(1)
@@ -180,16 +182,16 @@ func TestProbe(t *testing.T) {
 	})
 	t.Run("peer has called already", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaUDP, "10.0.0.1")
+		w.up(1, rserpool.ViaUDP, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.skip("registration granted")
-		w.up(2, ViaUDP, "10.0.0.1")
+		w.up(2, rserpool.ViaUDP, "10.0.0.1")
 		w.down(1)
 		w.want("2" + ka1)
 		w.down(2) // and is gone again: now the call is made
 		w.want("connect #1 via 2 to [10.0.0.1:40000]")
 		w.handle(Connecting{Ref: 1, Assoc: 7})
-		w.up(3, ViaUDP, "10.0.0.1")
+		w.up(3, rserpool.ViaUDP, "10.0.0.1")
 		w.down(7) // our call has failed because of the peer's
 		w.want("3" + ka1)
 		w.recv(3, ack("p", 1))
@@ -201,11 +203,11 @@ func TestProbe(t *testing.T) {
 	})
 	t.Run("peer's association is busy with another probe", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaUDP, "10.0.0.1")
-		w.up(2, ViaUDP, "10.0.0.1:6", "10.0.0.2")
+		w.up(1, rserpool.ViaUDP, "10.0.0.1")
+		w.up(2, rserpool.ViaUDP, "10.0.0.1:6", "10.0.0.2")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(2, reg("p", 2, "10.0.0.1", asapAt(40000, "10.0.0.1")))
-		w.up(3, ViaUDP, "10.0.0.1")
+		w.up(3, rserpool.ViaUDP, "10.0.0.1")
 		w.skip("registration granted")
 		w.down(1)
 		w.want("3" + ka1)
@@ -219,7 +221,7 @@ func TestProbe(t *testing.T) {
 	})
 	t.Run("TCP has none", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaTCP, "10.0.0.1")
+		w.up(1, rserpool.ViaTCP, "10.0.0.1")
 		w.down(1)
 		w.want()
 	})
@@ -228,7 +230,7 @@ func TestProbe(t *testing.T) {
 // Elements that take calls elsewhere are called there, within bounds.
 func TestProbeASAPTransports(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1", "10.0.1.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1", "10.0.1.1")
 	for id := uint32(0); id < 20; id++ {
 		w.recv(1, reg("p", 1+id, "10.0.0.1", asapAt(uint16(1+id/2), "10.0.1.1")))
 	}
@@ -249,7 +251,7 @@ func TestProbeASAPTransports(t *testing.T) {
 func TestProbeLimits(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.Probes = 2 })
 	for id := 1; id <= 4; id++ {
-		w.up(AssocID(id), ViaKernel, fmt.Sprintf("10.0.0.%d", id))
+		w.up(AssocID(id), rserpool.ViaKernel, fmt.Sprintf("10.0.0.%d", id))
 		w.recv(AssocID(id), reg("p", uint32(id), fmt.Sprintf("10.0.0.%d", id)))
 	}
 	w.skip("registration granted")
@@ -260,7 +262,7 @@ func TestProbeLimits(t *testing.T) {
 	if got := w.r.Stats().Probing; got != 4 {
 		t.Errorf("probes: got %d, want 4", got)
 	}
-	w.up(9, ViaKernel, "10.0.0.3:1")
+	w.up(9, rserpool.ViaKernel, "10.0.0.3:1")
 	w.recv(9, reg("p", 3, "10.0.0.3")) // needs no probe any more
 	w.want("9 < registration granted p:3")
 	w.handle(Connecting{Ref: 1, Assoc: 11})
@@ -272,14 +274,14 @@ func TestProbeLimits(t *testing.T) {
 func TestProbeWindow(t *testing.T) {
 	const n = 3*askWindow + 5
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	for id := uint32(1); id <= n; id++ {
 		w.recv(1, reg("p", id, "10.0.0.1"))
 	}
 	w.down(1)
 	w.handle(Connecting{Ref: 1, Assoc: 7})
 	w.skip("registration granted", "connect")
-	w.up(7, ViaKernel, "10.0.0.1")
+	w.up(7, rserpool.ViaKernel, "10.0.0.1")
 	if len(w.trace) != askWindow {
 		t.Fatalf("keep-alives at once: got %d, want %d", len(w.trace), askWindow)
 	}

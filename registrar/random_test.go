@@ -47,7 +47,7 @@ func (s *storm) event() Event {
 	case k < 4 && len(s.assocs) < 30:
 		s.next++
 		s.assocs = append(s.assocs, s.next)
-		return AssocUp{Assoc: s.next, Peer: s.peer(), Claimed: s.claimed(), Via: Via(s.choose(4))}
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Claimed: s.claimed(), Via: rserpool.Via(s.choose(4))}
 	case k < 6 && len(s.assocs) > 0:
 		i := s.choose(len(s.assocs))
 		id := s.assocs[i]
@@ -63,7 +63,7 @@ func (s *storm) event() Event {
 		s.assocs = append(s.assocs, s.next)
 		return Connecting{Ref: ref, Assoc: s.next}
 	case k < 9:
-		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: Via(s.choose(4))}
+		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: rserpool.Via(s.choose(4))}
 	case k < 10:
 		return AssocAddrs{Assoc: s.assoc(), Peer: s.peer(), Claimed: s.claimed()}
 	case k < 11:
@@ -322,8 +322,8 @@ func FuzzMessage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, ppid uint32, b []byte) {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1")
-		w.up(2, ViaTCP, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
+		w.up(2, rserpool.ViaTCP, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(1, reg("p", 2, "10.0.0.1"))
 		for id := AssocID(1); id <= 2; id++ {

@@ -51,7 +51,7 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	switch {
 	case !r.Ready():
 		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
-	case a.via == ViaTCP:
+	case a.via == rserpool.ViaTCP:
 		// It must be SCTP (RFC 5352, Section 3.1). A TCP connection does not
 		// show that the element has the addresses that it names.
 		return &rserpool.Cause{Code: rserpool.CauseSecurity}

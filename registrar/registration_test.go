@@ -16,7 +16,7 @@ import (
 // RFC 5352, Section 3.1, rules 1 to 3.
 func TestRegistration(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1", "2001:db8::1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1", "2001:db8::1")
 	w.recv(1, reg("p", 0x11, "10.0.0.1"))
 	w.want("1 < registration granted p:11")
 	w.recv(1, reg("p", 0x11, "2001:db8::1")) // again, with another address
@@ -38,7 +38,7 @@ func TestRegistration(t *testing.T) {
 // address that the registration came from.
 func TestRegistrationFillsIn(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1", "::ffff:10.0.0.2", "fe80::1%eth0")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1", "::ffff:10.0.0.2", "fe80::1%eth0")
 	w.recv(1, reg("p", 1, "10.0.0.2", func(e *rserpool.PoolElement) {
 		e.Home = 0x77
 		e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("kept")}}
@@ -97,39 +97,39 @@ func TestRegistrationRejected(t *testing.T) {
 	const asapT = "asap"          // ... its ASAP transport
 	for _, c := range []struct {
 		name  string
-		via   Via
+		via   rserpool.Via
 		m     *asap.Registration
 		cause string // and what it carries
 	}{
-		{"over TCP", ViaTCP, reg("p", 1, "10.0.0.1"), "a"},
-		{"identifier 0", ViaKernel, reg("p", 0, "10.0.0.1"), "3 " + element},
-		{"life 0", ViaKernel, reg("p", 1, "10.0.0.1", life(0)), "3 " + element},
-		{"port 0", ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.UserTransport.Port = 0 }), "3 " + transport},
-		{"foreign address", ViaKernel, reg("p", 1, "10.0.0.9"), "3 " + transport},
-		{"foreign beside own", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
+		{"over TCP", rserpool.ViaTCP, reg("p", 1, "10.0.0.1"), "a"},
+		{"identifier 0", rserpool.ViaKernel, reg("p", 0, "10.0.0.1"), "3 " + element},
+		{"life 0", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", life(0)), "3 " + element},
+		{"port 0", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.UserTransport.Port = 0 }), "3 " + transport},
+		{"foreign address", rserpool.ViaKernel, reg("p", 1, "10.0.0.9"), "3 " + transport},
+		{"foreign beside own", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
 			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("192.0.2.1"))
 		}), "3 " + transport},
-		{"own address twice", ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
+		{"own address twice", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", userSCTP(1), func(e *rserpool.PoolElement) {
 			e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr("10.0.0.1"))
 		}), "3 " + transport},
-		{"unspecified", ViaKernel, reg("p", 1, "0.0.0.0"), "3 " + transport},
-		{"multicast", ViaKernel, reg("p", 1, "224.0.0.1"), "3 " + transport},
-		{"broadcast", ViaKernel, reg("p", 1, "255.255.255.255"), "3 " + transport},
-		{"loopback", ViaKernel, reg("p", 1, "127.0.0.1"), "3 " + transport},
-		{"ASAP transport elsewhere", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(1, "10.0.0.9")), "3 " + asapT},
-		{"ASAP transport port 0", ViaKernel, reg("p", 1, "10.0.0.1", asapAt(0, "10.0.0.1")), "3 " + asapT},
-		{"too large", ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) {
+		{"unspecified", rserpool.ViaKernel, reg("p", 1, "0.0.0.0"), "3 " + transport},
+		{"multicast", rserpool.ViaKernel, reg("p", 1, "224.0.0.1"), "3 " + transport},
+		{"broadcast", rserpool.ViaKernel, reg("p", 1, "255.255.255.255"), "3 " + transport},
+		{"loopback", rserpool.ViaKernel, reg("p", 1, "127.0.0.1"), "3 " + transport},
+		{"ASAP transport elsewhere", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", asapAt(1, "10.0.0.9")), "3 " + asapT},
+		{"ASAP transport port 0", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", asapAt(0, "10.0.0.1")), "3 " + asapT},
+		{"too large", rserpool.ViaKernel, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) {
 			e.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 5000)}}
 		}), "6"},
-		{"handle too long", ViaKernel, reg(strings.Repeat("x", maxHandle+1), 1, "10.0.0.1"), "6"},
-		{"another policy", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(1), policy(rserpool.Random)), "5 0008000c0000000200000000"},
-		{"another policy, re-registration", ViaKernel, reg("known", 0x99, "10.0.0.1", userSCTP(1)), "5 0008000c0000000200000000"},
-		{"another transport", ViaKernel, reg("known", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin)), "7 00040010000000010001000800000000"},
-		{"another use", ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(0), policy(rserpool.WeightedRoundRobin)), "8"},
+		{"handle too long", rserpool.ViaKernel, reg(strings.Repeat("x", maxHandle+1), 1, "10.0.0.1"), "6"},
+		{"another policy", rserpool.ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(1), policy(rserpool.Random)), "5 0008000c0000000200000000"},
+		{"another policy, re-registration", rserpool.ViaKernel, reg("known", 0x99, "10.0.0.1", userSCTP(1)), "5 0008000c0000000200000000"},
+		{"another transport", rserpool.ViaKernel, reg("known", 1, "10.0.0.1", policy(rserpool.WeightedRoundRobin)), "7 00040010000000010001000800000000"},
+		{"another use", rserpool.ViaKernel, reg("known", 1, "10.0.0.1", userSCTP(0), policy(rserpool.WeightedRoundRobin)), "8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.up(1, ViaKernel, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
+			w.up(1, rserpool.ViaKernel, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
 			w.recv(1, reg("known", 0x99, "10.0.0.1", userSCTP(1), policy(rserpool.WeightedRoundRobin)))
 			w.want("1 < registration granted known:99")
 			w.up(2, c.via, "10.0.0.1", "10.0.0.2", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
@@ -168,7 +168,7 @@ func TestRegistrationRejected(t *testing.T) {
 func TestConflictLogged(t *testing.T) {
 	w := newWorld(t)
 	w.logs = true
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1", policy(rserpool.RoundRobin)))
 	w.skip("registration granted", "log")
 	w.recv(1, reg("p", 2, "10.0.0.1", policy(rserpool.Random)))
@@ -218,7 +218,7 @@ func TestRegistrationAccepted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			w.up(1, ViaUDP, c.peer...)
+			w.up(1, rserpool.ViaUDP, c.peer...)
 			w.recv(1, c.m)
 			w.want("1 < registration granted " + string(c.m.Handle) + ":1")
 			w.recv(1, resolve(string(c.m.Handle)))
@@ -233,12 +233,12 @@ func TestRegistrationAccepted(t *testing.T) {
 // long (the handle takes nearly all of it).
 func TestRejectionOfHugeHandle(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	huge := strings.Repeat("x", 65484)
 	w.recv(1, reg(huge, 0, "10.0.0.1"))
 	w.want("1 < registration rejected " + huge + ":0 cause 3")
 	huge = strings.Repeat("x", 65516)
-	w.up(2, ViaTCP, "10.0.0.1")
+	w.up(2, rserpool.ViaTCP, "10.0.0.1")
 	w.recv(2, dereg(huge, 1)) // not even the bare cause fits
 	w.want("2 < error cause a")
 	huge = strings.Repeat("x", 65524)
@@ -249,7 +249,7 @@ func TestRejectionOfHugeHandle(t *testing.T) {
 // RFC 5352, Section 3.2: the life ends, and the element is told.
 func TestRegistrationLife(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Timers.KeepAliveInterval = 20 * time.Hour; c.Timers.Linger = time.Hour })
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1", life(10)))
 	w.recv(1, reg("p", 2, "10.0.0.1", life(-1)))
 	w.recv(1, reg("p", 3, "10.0.0.1", life(0x7fffffff)))
@@ -273,10 +273,10 @@ func TestRegistrationLife(t *testing.T) {
 // RFC 5352, Section 3.2, and Section 2.2.2: only the element itself.
 func TestDeregistration(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1", "10.0.1.1")
-	w.up(2, ViaKernel, "10.0.0.2", "10.0.0.1") // names the first one's address
-	w.up(3, ViaKernel, "10.0.1.1")             // is the first one's host
-	w.up(4, ViaTCP, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1", "10.0.1.1")
+	w.up(2, rserpool.ViaKernel, "10.0.0.2", "10.0.0.1") // names the first one's address
+	w.up(3, rserpool.ViaKernel, "10.0.1.1")             // is the first one's host
+	w.up(4, rserpool.ViaTCP, "10.0.0.1")
 	for id := uint32(1); id <= 3; id++ {
 		w.recv(1, reg("p", id, "10.0.0.1"))
 	}
@@ -312,7 +312,7 @@ func TestLimits(t *testing.T) {
 	limits := func(l Limits) func(*Config) { return func(c *Config) { c.Limits = l } }
 	t.Run("elements", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{Elements: 2}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(1, reg("q", 1, "10.0.0.1"))
 		w.recv(1, reg("q", 2, "10.0.0.1"))
@@ -322,8 +322,8 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("elements of an association", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{ElementsPerAssoc: 1}))
-		w.up(1, ViaKernel, "10.0.0.1")
-		w.up(2, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
+		w.up(2, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(1, reg("p", 2, "10.0.0.1"))
 		w.recv(2, reg("p", 2, "10.0.0.1"))
@@ -333,7 +333,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("pools", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{Pools: 1}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(1, reg("q", 1, "10.0.0.1"))
 		w.recv(1, reg("p", 2, "10.0.0.1"))
@@ -341,7 +341,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("element bytes", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{ElementBytes: 300}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		fat := func(h string, id uint32, n int) *asap.Registration {
 			m := reg(h, id, "10.0.0.1")
 			m.Element.Unknown = []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, n)}}
@@ -361,7 +361,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("handle bytes", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{HandleBytes: 5}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("abc", 1, "10.0.0.1"))
 		w.recv(1, reg("def", 1, "10.0.0.1"))
 		w.recv(1, reg("de", 1, "10.0.0.1"))
@@ -369,7 +369,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("handle bytes of many labels", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{HandleBytes: 140}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("a.b", 1, "10.0.0.1"))
 		w.recv(1, reg("c.b", 1, "10.0.0.1"))
 		w.recv(1, reg("c..b", 1, "10.0.0.1")) // fits no DNS name
@@ -377,7 +377,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("handles alike", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		twin := func(i int) string {
 			b := []byte("abcdefgh")
 			for j := range b {
@@ -398,7 +398,7 @@ func TestLimits(t *testing.T) {
 	})
 	t.Run("element size", func(t *testing.T) {
 		w := newWorld(t, limits(Limits{ElementSize: 50}))
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.recv(1, reg("p", 1, "10.0.0.1", asapAt(9, "10.0.0.1")))
 		w.want("1 < registration granted p:1", "1 < registration rejected p:1 cause 6")
@@ -410,15 +410,15 @@ func TestLimits(t *testing.T) {
 func TestClaim(t *testing.T) {
 	setup := func(t *testing.T, change ...func(*Config)) *world {
 		w := newWorld(t, change...)
-		w.up(1, ViaKernel, "10.0.0.1", "172.17.0.1")
-		w.up(2, ViaKernel, "10.0.0.2", "172.17.0.1", "10.0.0.1") // what a peer says of itself proves nothing
+		w.up(1, rserpool.ViaKernel, "10.0.0.1", "172.17.0.1")
+		w.up(2, rserpool.ViaKernel, "10.0.0.2", "172.17.0.1", "10.0.0.1") // what a peer says of itself proves nothing
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.want("1 < registration granted p:1")
 		return w
 	}
 	t.Run("by the same host", func(t *testing.T) {
 		w := setup(t)
-		w.up(3, ViaKernel, "10.0.0.1:5", "10.0.0.3")
+		w.up(3, rserpool.ViaKernel, "10.0.0.1:5", "10.0.0.3")
 		w.recv(3, reg("p", 1, "10.0.0.3"))
 		w.want("3 < registration granted p:1")
 		w.down(1) // owns nothing any more
@@ -431,7 +431,7 @@ func TestClaim(t *testing.T) {
 		w.want("1 < keep-alive p:1 from 10000001")
 		w.recv(2, reg("p", 1, "10.0.0.2")) // once more
 		w.want()
-		w.up(3, ViaKernel, "10.0.0.3")
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
 		w.recv(3, reg("p", 1, "10.0.0.3")) // a third one
 		w.want("3 < registration rejected p:1 cause 4")
 		w.recv(2, ack("p", 1)) // forged
@@ -480,7 +480,7 @@ func TestClaim(t *testing.T) {
 		w.want("1 < keep-alive p:1 from 10000001")
 		w.recv(2, unreachable("p", 1))
 		w.want()
-		w.up(3, ViaKernel, "10.0.0.3")
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
 		w.recv(3, unreachable("p", 1))
 		w.want("2 < registration granted p:1")
 		w.wantElements("p:1")
@@ -494,7 +494,7 @@ func TestClaim(t *testing.T) {
 			w.recv(2, reg("p", 1, "10.0.0.2"))
 			w.want()
 			if alive {
-				w.up(9, ViaKernel, "10.0.0.1", "172.17.0.1")
+				w.up(9, rserpool.ViaKernel, "10.0.0.1", "172.17.0.1")
 				w.want("9 < keep-alive p:1 from 10000001")
 				w.recv(9, ack("p", 1))
 				w.want("2 < registration rejected p:1 cause 4")
@@ -510,7 +510,7 @@ func TestClaim(t *testing.T) {
 		w.down(1)
 		w.want("connect #1 via 1 to [10.0.0.1:40000 172.17.0.1:40000]")
 		w.handle(Connecting{Ref: 1, Assoc: 9})
-		w.up(3, ViaKernel, "10.0.0.1:7")
+		w.up(3, rserpool.ViaKernel, "10.0.0.1:7")
 		w.recv(3, reg("p", 1, "10.0.0.1"))
 		w.want("9 abort", "3 < registration granted p:1")
 		w.down(9)
@@ -536,7 +536,7 @@ func TestClaim(t *testing.T) {
 	})
 	t.Run("by a peer that is of the element's host now", func(t *testing.T) {
 		w := setup(t)
-		w.up(3, ViaKernel, "10.0.0.3")
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
 		w.recv(3, reg("p", 1, "10.0.0.3"))
 		w.want("1 < keep-alive p:1 from 10000001")
 		w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.1", "10.0.0.3")})

@@ -23,12 +23,12 @@ func subscribe(h string) *asap.HandleResolution {
 func pooled(t *testing.T, n int, change ...func(*Config)) *world {
 	t.Helper()
 	w := newWorld(t, append(change, func(c *Config) { c.Timers.KeepAliveInterval = 20 * time.Hour })...)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	for id := 1; id <= n; id++ {
 		w.recv(1, reg("p", uint32(id), "10.0.0.1"))
 	}
 	w.skip("registration granted")
-	w.up(2, ViaTCP, "10.0.0.2")
+	w.up(2, rserpool.ViaTCP, "10.0.0.2")
 	return w
 }
 
@@ -163,7 +163,7 @@ func TestSubscription(t *testing.T) {
 // end, or a negative response, ends it.
 func TestSubscriptionEnds(t *testing.T) {
 	w := pooled(t, 1)
-	w.up(3, ViaKernel, "10.0.0.3")
+	w.up(3, rserpool.ViaKernel, "10.0.0.3")
 	w.recv(2, subscribe("p"))
 	w.recv(2, resolve("p"))
 	w.recv(3, subscribe("p"))
@@ -202,7 +202,7 @@ func TestSubscriptionBatches(t *testing.T) {
 	const n = 3 * updateBatch
 	w := pooled(t, 1)
 	for id := AssocID(10); id < 10+n; id++ {
-		w.up(id, ViaTCP, fmt.Sprintf("10.1.0.%d", id))
+		w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.1.0.%d", id))
 		w.recv(id, subscribe("p"))
 	}
 	w.recv(1, reg("p", 2, "10.0.0.1"))
@@ -238,7 +238,7 @@ func TestUpdateBytes(t *testing.T) {
 	const n, seconds = 301, 3
 	w := pooled(t, 100)
 	for id := AssocID(10); id < 10+n; id++ {
-		w.up(id, ViaTCP, fmt.Sprintf("10.1.%d.%d", id/250, id%250))
+		w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.1.%d.%d", id/250, id%250))
 		w.recv(id, items(subscribe("p"), 128))
 	}
 	bytes, told := 0, map[AssocID]uint32{}

@@ -231,8 +231,8 @@ func fromHex(t *testing.T, s string) []byte {
 func TestDeniedIsNotTold(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
-	w.up(1, ViaKernel, "10.0.1.9")
-	w.up(3, ViaTCP, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
+	w.up(3, rserpool.ViaTCP, "10.0.1.9")
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.skip("registration granted", "handle_update ADD_PE")
 	w.recv(1, reg("a", 2, "10.0.1.9", policy(rserpool.Random)))
@@ -254,7 +254,7 @@ func TestUpdateMissed(t *testing.T) {
 	w.down(2)
 	w.handle(Connecting{Ref: 1})
 	w.skip("connect")
-	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel, ENRP: true})
 	var sum enrp.Checksum
 	sum.Add("a", 1)
 	w.tell(3, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})

@@ -51,11 +51,11 @@ const causes = int(rserpool.CauseSecurity) + 2
 
 func causeIndex(c rserpool.CauseCode) int { return min(int(c), causes-1) }
 
-// vias is the number of values of Via; index 0 stands for all others.
-const vias = int(ViaTCP) + 1
+// vias is the number of values of rserpool.Via; index 0 stands for all others.
+const vias = int(rserpool.ViaTCP) + 1
 
-func viaIndex(v Via) int {
-	if v > ViaTCP {
+func viaIndex(v rserpool.Via) int {
+	if v > rserpool.ViaTCP {
 		return 0
 	}
 	return int(v)
@@ -109,7 +109,7 @@ type Stats struct {
 	// AnnouncesRefused: multicast presences of registrars that are not connected,
 	// because the limit Servers is reached.
 	AnnouncesRefused uint64
-	// AssociationsTotal by Via: 0 for others, then ViaKernel, ViaUDP, ViaTCP.
+	// AssociationsTotal by rserpool.Via; index 0 counts all others.
 	AssociationsTotal [vias]uint64
 
 	// ENRP messages sent and received, by type; index 0 is type 1.

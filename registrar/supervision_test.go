@@ -14,7 +14,7 @@ import (
 // either way, and removed if it does not answer.
 func TestKeepAlive(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	least, most := time.Hour, time.Duration(0)
@@ -44,7 +44,7 @@ func TestKeepAlive(t *testing.T) {
 // A re-registration, such as one for a load change, is a sign of life.
 func TestReregistrationIsSignOfLife(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.until(8 * time.Second)
@@ -70,7 +70,7 @@ func TestKeepAliveHomeFlag(t *testing.T) {
 		want string
 	}{{0, ""}, {testServer, ""}, {0x22, " H"}} {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.Home = c.home }))
 		w.want("1 < registration granted p:1")
 		w.until(8 * time.Second)
@@ -85,7 +85,7 @@ func TestKeepAliveHomeFlag(t *testing.T) {
 // element is still to be told.
 func TestKeepAliveHomeFlagAndReport(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1", func(e *rserpool.PoolElement) { e.Home = 0x22 }))
 	w.recv(1, unreachable("p", 1))
 	w.recv(1, ack("p", 1))
@@ -97,9 +97,9 @@ func TestKeepAliveHomeFlagAndReport(t *testing.T) {
 // Acknowledgements count only from the association that was asked.
 func TestKeepAliveAckForged(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
-	w.up(2, ViaKernel, "10.0.0.2")
-	w.up(3, ViaTCP, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaKernel, "10.0.0.2")
+	w.up(3, rserpool.ViaTCP, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.recv(1, ack("p", 1)) // not asked for
 	w.skip("registration granted")
@@ -119,7 +119,7 @@ func TestKeepAliveAckForged(t *testing.T) {
 // RFC 5352, Section 3.5: a keep-alive that results in a SEND.FAILURE.
 func TestKeepAliveSendFailed(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.recv(1, reg("p", 2, "10.0.0.1"))
 	w.skip("registration granted")
@@ -146,7 +146,7 @@ func TestKeepAliveSendFailed(t *testing.T) {
 // A host that was asleep does not blame the elements, nor ask all at once.
 func TestHeldUp(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	for id := uint32(1); id <= 100; id++ {
 		w.recv(1, reg("p", id, "10.0.0.1"))
 	}
@@ -174,7 +174,7 @@ func TestHeldUp(t *testing.T) {
 // A host that is late all the time removes dead elements all the same.
 func TestHeldUpAlways(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.skip("registration granted")
 	w.until(8 * time.Second)
@@ -196,7 +196,7 @@ func TestKeepAliveSpread(t *testing.T) {
 	}
 	n := spreadElements
 	w := newWorld(t, func(c *Config) { c.Limits.ElementsPerAssoc = n })
-	w.r.Handle(w.now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: ViaKernel})
+	w.r.Handle(w.now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: rserpool.ViaKernel})
 	for id := uint32(1); id <= uint32(n); id++ {
 		w.r.Handle(w.now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg(fmt.Sprint("p", id%1000), id, "10.0.0.1"))})
 	}
@@ -238,7 +238,7 @@ func TestKeepAliveSpread(t *testing.T) {
 // An element is not removed while what it has sent may still be unread.
 func TestKeepAliveAckUnread(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.skip("registration granted")
 	w.until(8 * time.Second)

@@ -150,7 +150,7 @@ func TestHeldDownloads(t *testing.T) {
 		t.Run(fmt.Sprintf("from %d addresses", addresses), func(t *testing.T) {
 			w := newWorld(t, func(c *Config) { c.Limits.Downloads = 8 })
 			w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
-			w.up(1, ViaKernel, "10.0.1.9")
+			w.up(1, rserpool.ViaKernel, "10.0.1.9")
 			fill(w, 150) // fifteen parts
 			granted := func(id AssocID, server rserpool.ServerID) bool {
 				w.skip("keep-alive")
@@ -189,7 +189,7 @@ func TestHeldDownloads(t *testing.T) {
 // TestDownloadsFromOneAddress: one address has four of them at most.
 func TestDownloadsFromOneAddress(t *testing.T) {
 	w := newPeerWorld(t)
-	w.up(1, ViaKernel, "10.0.1.9")
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
 	fill(w, 30)
 	for i := range 6 {
 		id, server := AssocID(10+i), rserpool.ServerID(0x500+i)

@@ -33,7 +33,7 @@ func startWithTwin(t *testing.T) *world {
 	w.logs = true
 	w.want("connect #1 via 0 to [10.0.9.2:9901]")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel})
 	w.want("2 < presence R ffff")
 	return w
 }
@@ -49,7 +49,7 @@ func TestTwinServes(t *testing.T) {
 		w.until(3 * time.Second)
 		ref, id := uint64(i+2), AssocID(10+i)
 		w.handle(Connecting{Ref: ref, Assoc: id})
-		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+		w.handle(AssocUp{Assoc: id, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel})
 		w.tell(id, twinPresence(false))
 		w.down(id)
 		w.skip("close", "connect", "presence")
@@ -79,7 +79,7 @@ func TestTwinStarts(t *testing.T) {
 	t.Run("we serve", func(t *testing.T) {
 		w := newPeerWorld(t)
 		w.logs = true
-		w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(2, twinPresence(true))
 		w.want("log a registrar at 10.0.9.2 has this registrar's server identifier 10000001: it cannot be a peer", "2 < presence ffff", "2 close")
 		if !w.r.Ready() {
@@ -91,7 +91,7 @@ func TestTwinStarts(t *testing.T) {
 		w.tell(2, twinPresence(true)) // it does not answer, but ask
 		w.want("log a registrar at 10.0.9.2 has this registrar's server identifier 10000001: it cannot be a peer", "2 close")
 		w.down(2)
-		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(3, twinPresence(true))
 		w.want("3 < presence R ffff")
 		w.down(3) // so does it
@@ -103,7 +103,7 @@ func TestTwinStarts(t *testing.T) {
 	t.Run("it calls and serves", func(t *testing.T) {
 		w := newPeerWorld(t, "10.0.9.3:9901")
 		w.skip("connect")
-		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(3, twinPresence(true))
 		w.want("3 < presence R ffff")
 		w.tell(3, twinPresence(false))
@@ -115,7 +115,7 @@ func TestTwinStarts(t *testing.T) {
 	t.Run("ourselves", func(t *testing.T) {
 		w := newPeerWorld(t, "10.0.9.2:9901")
 		w.skip("connect")
-		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.0.1:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.0.1:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(3, presenceAt(testServer, "10.0.0.1"))
 		w.want("3 close")
 		w.pass(11 * time.Second)
@@ -163,7 +163,7 @@ func TestTwinByThird(t *testing.T) {
 	t.Run("others", func(t *testing.T) {
 		w := startWithTwin(t)
 		w.tell(2, told(third)) // not ours
-		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: ViaKernel, ENRP: true})
+		w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
 		w.tell(3, told(testServer)) // not called by us
 		w.pass(11 * time.Second)
 		if !w.r.Ready() {
@@ -182,7 +182,7 @@ func TestTwinHeard(t *testing.T) {
 	w.handle(Announced{ENRP: true, From: peers("10.0.9.2:9901")[0], Data: b})
 	w.want("connect #1 via 0 to [10.0.9.2:9901]")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.2:9901"), Via: rserpool.ViaKernel})
 	w.tell(2, twinPresence(false))
 	w.down(2)
 	w.pass(11 * time.Second)
@@ -209,7 +209,7 @@ func TestPeerIsOurselves(t *testing.T) {
 	w.down(1)
 	w.want("connect #1 via 1 to [10.0.9.1:9901]")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
-	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: ViaKernel})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: rserpool.ViaKernel})
 	w.tell(2, presenceAt(testServer, "10.0.0.1"))
 	w.want("2 < presence R ffff", "2 close")
 	w.down(2)

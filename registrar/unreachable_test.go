@@ -7,13 +7,14 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // RFC 5352, Section 3.5: asked at once, and removed if the keep-alive fails.
 func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
-	w.up(1, ViaKernel, "10.0.0.1")
-	w.up(2, ViaTCP, "10.0.0.2")
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaTCP, "10.0.0.2")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
 	w.want("1 < registration granted p:1")
 	w.recv(2, unreachable("p", 9)) // not known
@@ -38,7 +39,7 @@ func TestUnreachable(t *testing.T) {
 func TestUnreachableReports(t *testing.T) {
 	setup := func(t *testing.T) *world {
 		w := newWorld(t, func(c *Config) { c.Timers.MaxBadPEReport = 3 })
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		w.want("1 < registration granted p:1")
 		return w
@@ -54,7 +55,7 @@ func TestUnreachableReports(t *testing.T) {
 		w := setup(t)
 		for i := range 100 {
 			id := AssocID(10 + i)
-			w.up(id, ViaTCP, fmt.Sprintf("10.0.0.2:%d", 1000+i))
+			w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.0.0.2:%d", 1000+i))
 			report(w, id)
 		}
 		w.wantElements("p:1")
@@ -63,7 +64,7 @@ func TestUnreachableReports(t *testing.T) {
 		w := setup(t)
 		for i := range 10 {
 			id := AssocID(10 + i)
-			w.up(id, ViaTCP, fmt.Sprintf("2001:db8::%x", 1+i))
+			w.up(id, rserpool.ViaTCP, fmt.Sprintf("2001:db8::%x", 1+i))
 			report(w, id)
 		}
 		w.wantElements("p:1")
@@ -73,7 +74,7 @@ func TestUnreachableReports(t *testing.T) {
 		for i := range 4 {
 			w.wantElements("p:1")
 			id := AssocID(10 + i)
-			w.up(id, ViaTCP, fmt.Sprintf("10.0.0.%d", 10+i))
+			w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.0.0.%d", 10+i))
 			report(w, id)
 		}
 		w.wantElements()
@@ -83,11 +84,11 @@ func TestUnreachableReports(t *testing.T) {
 	})
 	t.Run("any number of clients, by default", func(t *testing.T) {
 		w := newWorld(t)
-		w.up(1, ViaKernel, "10.0.0.1")
+		w.up(1, rserpool.ViaKernel, "10.0.0.1")
 		w.recv(1, reg("p", 1, "10.0.0.1"))
 		for i := range 1000 {
 			id := AssocID(10 + i)
-			w.up(id, ViaTCP, fmt.Sprintf("10.0.%d.%d", 1+i/250, 1+i%250))
+			w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.0.%d.%d", 1+i/250, 1+i%250))
 			w.recv(id, unreachable("p", 1))
 			w.recv(1, ack("p", 1))
 		}
@@ -97,7 +98,7 @@ func TestUnreachableReports(t *testing.T) {
 		w := setup(t)
 		for i := range 8 {
 			id := AssocID(10 + i)
-			w.up(id, ViaTCP, fmt.Sprintf("10.0.0.%d", 10+i))
+			w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.0.0.%d", 10+i))
 			report(w, id)
 			for range 12 {
 				w.pass(1700 * time.Millisecond)
@@ -108,7 +109,7 @@ func TestUnreachableReports(t *testing.T) {
 	})
 	t.Run("keep-alives are not provoked more than once a second", func(t *testing.T) {
 		w := setup(t)
-		w.up(2, ViaTCP, "10.0.0.2")
+		w.up(2, rserpool.ViaTCP, "10.0.0.2")
 		for range 1000 {
 			w.recv(2, unreachable("p", 1))
 			w.recv(1, ack("p", 1))
@@ -120,7 +121,7 @@ func TestUnreachableReports(t *testing.T) {
 	})
 	t.Run("of a probed element", func(t *testing.T) {
 		w := setup(t)
-		w.up(2, ViaTCP, "10.0.0.2")
+		w.up(2, rserpool.ViaTCP, "10.0.0.2")
 		w.down(1)
 		w.want("connect #1 via 1 to [10.0.0.1:40000]")
 		w.recv(2, unreachable("p", 1))
@@ -144,7 +145,7 @@ func TestUnreachableForeign(t *testing.T) {
 		e := peerElement(2, greater)
 		e.ASAPTransport.Port++
 		w.tell(2, update(greater, enrp.AddPE, "p", e))
-		w.up(1, ViaTCP, "10.0.0.9")
+		w.up(1, rserpool.ViaTCP, "10.0.0.9")
 		w.recv(1, unreachable("p", 1))
 		w.want(call)
 		w.recv(1, unreachable("p", 1)) // one at a time
@@ -165,7 +166,7 @@ func TestUnreachableForeign(t *testing.T) {
 	}
 	up := func(w *world) {
 		w.handle(Connecting{Ref: 1, Assoc: 5})
-		w.up(5, ViaKernel, "10.0.1.1")
+		w.up(5, rserpool.ViaKernel, "10.0.1.1")
 		w.want("5" + asked)
 	}
 	failed := func(w *world) {

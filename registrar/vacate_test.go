@@ -16,7 +16,7 @@ func TestYieldAtLimit(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)
 		w.meet(2, smaller)
-		w.up(1, ViaKernel, "10.0.1.1")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 		w.skip("registration granted", "handle_update ADD_PE")
 		return w
@@ -64,7 +64,7 @@ func TestYieldAtLimit(t *testing.T) {
 // missing in between, neither here nor with a peer.
 func TestClaimInOneStep(t *testing.T) {
 	own := func(w *world) {
-		w.up(1, ViaKernel, "10.0.1.1")
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
 		w.recv(1, reg("p", 1, "10.0.1.1"))
 	}
 	foreign := func(w *world) { w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater))) }
@@ -81,7 +81,7 @@ func TestClaimInOneStep(t *testing.T) {
 			w.tell(2, update(greater, enrp.DelPE, "p", peerElement(1, greater)))
 		}},
 		"deregistered with us": {foreign, func(w *world) {
-			w.up(4, ViaKernel, "10.0.1.1")
+			w.up(4, rserpool.ViaKernel, "10.0.1.1")
 			w.recv(4, dereg("p", 1))
 		}},
 	} {
@@ -89,7 +89,7 @@ func TestClaimInOneStep(t *testing.T) {
 			w := newPeerWorld(t)
 			w.meet(2, greater)
 			tt.begin(w)
-			w.up(3, ViaKernel, "10.0.0.9")
+			w.up(3, rserpool.ViaKernel, "10.0.0.9")
 			w.recv(3, reg("p", 1, "10.0.0.9"))
 			before := w.r.Space().Pool("p") // a pool that was empty for a moment is another one
 			w.skip("registration granted", "keep-alive", "handle_update ADD_PE")
@@ -115,9 +115,9 @@ func TestClaimInOneStep(t *testing.T) {
 func TestClaimOtherPolicy(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
-	w.up(1, ViaKernel, "10.0.1.1")
+	w.up(1, rserpool.ViaKernel, "10.0.1.1")
 	w.recv(1, reg("p", 1, "10.0.1.1"))
-	w.up(3, ViaKernel, "10.0.0.9")
+	w.up(3, rserpool.ViaKernel, "10.0.0.9")
 	w.recv(3, reg("p", 1, "10.0.0.9", func(e *rserpool.PoolElement) { e.Policy.Type = rserpool.LeastUsed }))
 	w.skip("registration granted", "keep-alive", "handle_update ADD_PE")
 	w.down(1)

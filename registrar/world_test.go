@@ -64,7 +64,7 @@ func (w *world) check() {
 
 // up brings an association up; the first address is its primary one, port 40000
 // if none is told.
-func (w *world) up(id AssocID, via Via, addrs ...string) {
+func (w *world) up(id AssocID, via rserpool.Via, addrs ...string) {
 	w.t.Helper()
 	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: via})
 }

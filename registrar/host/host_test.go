@@ -217,7 +217,7 @@ func TestLifeOfAnElement(t *testing.T) {
 		time.Sleep(2 * publishEvery)
 		s := h.Stats()
 		if s.Registrations != 1 || s.Resolutions != 1 || s.Removed[registrar.RemovedUnreachable] != 1 || s.Probes != 1 ||
-			s.KeepAlivesAcked < 8 || s.Associations[registrar.ViaTCP] != 1 || s.Panics != 0 {
+			s.KeepAlivesAcked < 8 || s.Associations[rserpool.ViaTCP] != 1 || s.Panics != 0 {
 			t.Errorf("stats: %+v", s)
 		}
 	})
@@ -235,7 +235,7 @@ func TestElementStays(t *testing.T) {
 		if h.Space().Pool("p") == nil {
 			t.Error("element is gone though it answers")
 		}
-		if s := h.Stats(); s.Probes != 1 || s.Associations[registrar.ViaKernel] != 1 {
+		if s := h.Stats(); s.Probes != 1 || s.Associations[rserpool.ViaKernel] != 1 {
 			t.Errorf("stats: %+v", s)
 		}
 	})
@@ -554,7 +554,7 @@ func TestNoAnswerWithoutRoom(t *testing.T) {
 	}
 	l := newLoop(h)
 	l.ep = stuffed{}
-	l.step(registrar.AssocUp{Assoc: 1, Via: registrar.ViaKernel, Peer: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}})
+	l.step(registrar.AssocUp{Assoc: 1, Via: rserpool.ViaKernel, Peer: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}})
 	for _, m := range []asap.Message{&asap.HandleResolution{Handle: "p"}, &asap.EndpointKeepAliveAck{Handle: "p", ID: 1}} {
 		b, _ := m.Append(nil)
 		l.step(registrar.Received{Assoc: 1, PPID: asap.PPID, Data: b})

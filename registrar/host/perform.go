@@ -47,7 +47,7 @@ func (l *loop) endpoint(enrp bool) sctp.Endpoint {
 }
 
 func (l *loop) connect(a registrar.Connect) {
-	to := sctp.Dest{Addrs: a.To, Kind: kind(a.Via), EncapPort: a.EncapPort}
+	to := sctp.Dest{Addrs: a.To, Kind: a.Via, EncapPort: a.EncapPort}
 	peer := a.PPID == enrp.PPID
 	if peer {
 		to.EncapPort = l.h.cfg.PeerEncapPort

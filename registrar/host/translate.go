@@ -10,7 +10,7 @@ func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {
 	case sctp.Up:
-		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: via(ev.Kind), EncapPort: ev.EncapPort}
+		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: ev.Kind, EncapPort: ev.EncapPort}
 	case sctp.PeerAddrs:
 		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated}
 	case sctp.Received:
@@ -23,28 +23,4 @@ func translate(ev sctp.Event) registrar.Event {
 		return registrar.AssocDown{Assoc: id}
 	}
 	return nil
-}
-
-func via(k sctp.Kind) registrar.Via {
-	switch k {
-	case sctp.Kernel:
-		return registrar.ViaKernel
-	case sctp.UDP:
-		return registrar.ViaUDP
-	case sctp.TCP:
-		return registrar.ViaTCP
-	}
-	return 0
-}
-
-func kind(v registrar.Via) sctp.Kind {
-	switch v {
-	case registrar.ViaKernel:
-		return sctp.Kernel
-	case registrar.ViaUDP:
-		return sctp.UDP
-	case registrar.ViaTCP:
-		return sctp.TCP
-	}
-	return sctp.Any
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The network's times.
@@ -293,7 +294,7 @@ func (h *host) connect(port uint16, to netip.AddrPort) registrar.AssocID {
 func up(e *end, peer netip.Addr, port uint16) registrar.AssocUp {
 	return registrar.AssocUp{
 		Assoc: e.id, Peer: []netip.AddrPort{netip.AddrPortFrom(peer, port)},
-		Via: registrar.ViaKernel, ENRP: e.port == enrpPort,
+		Via: rserpool.ViaKernel, ENRP: e.port == enrpPort,
 	}
 }
 

@@ -120,10 +120,10 @@ var causeLabels = [...]string{
 }
 
 var viaLabels = [...]string{
-	0:              "other",
-	core.ViaKernel: "kernel",
-	core.ViaUDP:    "udp",
-	core.ViaTCP:    "tcp",
+	rserpool.ViaAuto:   "other",
+	rserpool.ViaKernel: "kernel",
+	rserpool.ViaUDP:    "udp",
+	rserpool.ViaTCP:    "tcp",
 }
 
 var peerLabels = [...]string{
