@@ -37,23 +37,23 @@ link() {
 host() {
 	local name=$1; shift
 	ip netns add "$name" || return
-	# Each interface answers for its own addresses alone, so that a cut link
+	# Each interface answers only for its own addresses, so that a cut link
 	# is a cut path.
 	on "$name" sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2
 	ip -n "$name" link set lo up
 	link "$name" eth0 "$@"
 }
 
-# on HOST COMMAND...: a command on a host. Sysctls of SCTP come before sockets.
+# on HOST COMMAND...: run a command on a host. Set sysctls of SCTP before sockets exist.
 on() { local name=$1; shift; ip netns exec "$name" "$@"; }
 
-# cut HOST IF, mend HOST IF: an interface down and up again.
+# cut HOST IF, mend HOST IF: set an interface down, and up again.
 cut() { ip -n "$1" link set "$2" down; }
 mend() { ip -n "$1" link set "$2" up; }
 
-# encapsulate HOST: the host's kernel speaks SCTP in UDP only (RFC 6951). It
-# leaves segmenting to the interface, a virtual one leaves it to the receiver,
-# and that cannot do it in user space; so there is to be nothing to segment.
+# encapsulate HOST: the host's kernel uses only SCTP in UDP (RFC 6951). A kernel leaves
+# segmentation to the interface, a virtual interface leaves it to the receiver, and a
+# receiver in user space cannot do it. So gso_max_size prevents segmentation.
 encapsulate() {
 	on "$1" sysctl -qw net.sctp.udp_port=9899 net.sctp.encap_port=9899 &&
 		ip -n "$1" link set eth0 gso_max_size 1500
