@@ -23,8 +23,10 @@ const (
 	RemovedUnreachable
 	// RemovedReported: more than MAX-BAD-PE-REPORT clients cannot reach it.
 	RemovedReported
-	removeReasons
 )
+
+// removeReasons is the number of values of RemoveReason.
+const removeReasons = int(RemovedReported) + 1
 
 // String says the reason in words.
 func (w RemoveReason) String() string {

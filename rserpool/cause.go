@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -83,6 +84,6 @@ func (c Cause) String() string {
 // HasCause reports whether err is the [CauseCode] of one of the causes. The errors
 // of this module that have causes call it for [errors.Is].
 func HasCause(causes []Cause, err error) bool {
-	code, ok := err.(CauseCode)
-	return ok && slices.ContainsFunc(causes, func(c Cause) bool { return c.Code == code })
+	var code CauseCode
+	return errors.As(err, &code) && slices.ContainsFunc(causes, func(c Cause) bool { return c.Code == code })
 }

@@ -216,6 +216,7 @@ func (p *Policy) Field(f PolicyField) *uint32 {
 		return &p.LoadDegradation
 	case FieldDPF:
 		return &p.DPF
+	case FieldDistance:
 	}
 	return &p.Distance
 }

@@ -141,10 +141,10 @@ func (t Transport) Clone() Transport {
 // String returns, for example, "sctp 192.0.2.1,2001:db8::1 port 5001 (data
 // plus control)".
 func (t Transport) String() string {
-	switch t.Type {
-	case 0:
+	switch {
+	case t.Type == 0:
 		return "no transport"
-	case Opaque:
+	case t.Type == Opaque:
 		return fmt.Sprintf("opaque %x", t.Opaque)
 	}
 	var s strings.Builder

@@ -163,6 +163,7 @@ func (k *core) register(now time.Time) {
 		if k.answerBy.IsZero() {
 			k.phase = hunting
 		}
+	case hunting, registering, registered, closing, over: // under way, or too late
 	}
 }
 

@@ -102,6 +102,7 @@ func (e Event) String() string {
 			return fmt.Sprintf("%v; looking for a registrar", e.Err)
 		}
 		return fmt.Sprintf("%v; staying with %s", e.Err, e.registrar())
+	case NoRegistrar, Rejected, Warning, DeregistrationRefused:
 	}
 	return fmt.Sprint(e.Err)
 }

@@ -66,6 +66,7 @@ func (k *core) onDeregistrationResponse(now time.Time, a sctp.AssocID, m *asap.D
 		}
 	case registered, registering:
 		k.expired(now)
+	case idle, hunting, closing, over: // nothing is registered
 	}
 }
 

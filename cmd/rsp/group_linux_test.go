@@ -143,6 +143,7 @@ func TestTerminalSuspend(t *testing.T) { // not parallel: rsp waits for suspendL
 	p, tty := startInTerminal(t, "exec "+bash+` -c 'set -m; "$@"; echo "stopped $?."; read x; fg; echo "status $?."' bash "$@"`,
 		register(r, startScript(t, "true")...)...)
 	r.has(t, "web", 1)
+	p.says("registered as") // rsp has the answer, so it deregisters before it stops
 	server := p.process("server")
 	tty.types("\x1a")
 	p.says("stopped 148.")
@@ -169,6 +170,7 @@ func TestTerminalSuspendOrphaned(t *testing.T) {
 	r := newRegistry(t)
 	p, tty := startInTerminal(t, "", register(r, startScript(t, "true")...)...)
 	r.has(t, "web", 1)
+	p.says("registered as") // rsp has the answer, so it deregisters before it stops
 	server := p.process("server")
 	tty.types("\x1a")
 	eventually(t, "the element was deregistered", func() bool { return r.Stats().Deregistrations == 1 })

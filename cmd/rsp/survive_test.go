@@ -82,6 +82,7 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 	s := newServer(t)
 	p := startRSP(t, register(r, s.args...)...)
 	r.has(t, "web", 1)
+	p.says("registered as")
 
 	// The element would come back at once, so it is stopped. It is before the registrar
 	// ends, because a handshake with a registrar that ends in between waits for T5.

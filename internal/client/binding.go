@@ -151,6 +151,7 @@ func (t *Transport) note(b *binding, ev sctp.Event) {
 		if b.retired && len(b.assocs) == 0 {
 			t.drop(b)
 		}
+	default: // the association stays
 	}
 }
 

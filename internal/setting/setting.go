@@ -17,11 +17,12 @@ import (
 // A Setting is a field of type int or [time.Duration].
 type Setting struct {
 	// Name is the operator's name for it, empty if operators cannot set it; Former is
-	// the name that it had when they could. Field is the name in Go.
-	Name, Former, Field string
+	// the name that it had when they could.
+	Name, Former string
 	// Default, Min and Max as text.
 	Default, Min, Max string
 
+	field string // its name in Go
 	value reflect.Value
 	bad   error // of a tag, a mistake in the program
 }
@@ -32,7 +33,7 @@ func Of(config any) []Setting {
 	list := make([]Setting, v.NumField())
 	for i := range list {
 		f := v.Type().Field(i)
-		s := Setting{Name: f.Tag.Get("name"), Former: f.Tag.Get("former"), Field: f.Name, value: v.Field(i)}
+		s := Setting{Name: f.Tag.Get("name"), Former: f.Tag.Get("former"), field: f.Name, value: v.Field(i)}
 		s.Default, s.Min, s.Max = s.tag(f, "default"), s.tag(f, "min"), s.tag(f, "max")
 		list[i] = s
 	}
@@ -100,7 +101,7 @@ func (s Setting) Complete() error {
 		return s.bad
 	}
 	if !s.allows(s.value.Int()) {
-		return fmt.Errorf("%s is %v, but must be from %s to %s", s.Field, s, s.Min, s.Max)
+		return fmt.Errorf("%s is %v, but must be from %s to %s", s.field, s, s.Min, s.Max)
 	}
 	return nil
 }

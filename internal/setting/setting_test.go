@@ -23,7 +23,7 @@ func TestOf(t *testing.T) {
 	if want := (config{5 * time.Second, 4, 7}); c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
-	if w := list[0]; w.Name != "WAIT" || w.Field != "Wait" || w.Default != "5s" || w.Min != "1ms" || w.Max != "24h0m0s" || w.String() != "5s" || !w.IsDuration() {
+	if w := list[0]; w.Name != "WAIT" || w.field != "Wait" || w.Default != "5s" || w.Min != "1ms" || w.Max != "24h0m0s" || w.String() != "5s" || !w.IsDuration() {
 		t.Errorf("got %+v", w)
 	}
 	if m := list[1]; m.Name != "most" || m.Default != "3" || m.Min != "0" || m.Max != "9" || m.String() != "4" || m.IsDuration() {

@@ -100,18 +100,3 @@ func (w *Builder) Cookie(cookie []byte) {
 	w.bytes(cookie)
 	w.close(start)
 }
-
-// AppendPoolHandle adds a Pool Handle parameter to b; on error it returns b as
-// it was.
-func AppendPoolHandle(b []byte, h rserpool.PoolHandle) ([]byte, error) {
-	w := begin(b)
-	w.PoolHandle(h)
-	return w.Finish()
-}
-
-// AppendPEID adds a PE Identifier parameter to b.
-func AppendPEID(b []byte, id rserpool.PEID) []byte {
-	w := begin(b)
-	w.PEID(id)
-	return w.b
-}

@@ -359,8 +359,8 @@ func TestAppendFunctions(t *testing.T) {
 		add  func([]byte) ([]byte, error)
 		want string
 	}{
-		{"AppendPoolHandle", func(b []byte) ([]byte, error) { return AppendPoolHandle(b, "a") }, "0009 0005 61 000000"},
-		{"AppendPEID", func(b []byte) ([]byte, error) { return AppendPEID(b, 1), nil }, "000e 0008 00000001"},
+		{"PoolHandle", func(b []byte) ([]byte, error) { w := begin(b); w.PoolHandle("a"); return w.Finish() }, "0009 0005 61 000000"},
+		{"PEID", func(b []byte) ([]byte, error) { w := begin(b); w.PEID(1); return w.Finish() }, "000e 0008 00000001"},
 		{"AppendPolicy", func(b []byte) ([]byte, error) { return AppendPolicy(b, rserpool.Policy{Type: rserpool.Random}) }, "0008 0008 00000003"},
 		{"AppendTransport", func(b []byte) ([]byte, error) { return AppendTransport(b, &sctp1) }, "0004 0010 1389 0000 0001 0008 c0000201"},
 		{"AppendPoolElement", func(b []byte) ([]byte, error) { return AppendPoolElement(b, &e) }, "000a 0010 00000001 00000000 ffffffff"},

@@ -122,6 +122,7 @@ func (q *query) answer(rep *reply, qtype uint16) {
 		case dns.TypeTXT:
 			rep.msg.Answer = append(rep.msg.Answer, q.txt(q.apexText()))
 		}
+	case nodeNone, nodeEmpty:
 	case nodeServer:
 		if f := family(qtype); f != 0 {
 			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.ttl, q.node.server.addrs, f)

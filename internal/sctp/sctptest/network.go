@@ -337,6 +337,7 @@ func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
 		next.a.told = true
 	case sctp.Received:
 		next.a.inbox--
+	default: // as it is
 	}
 	return next.Event, true, false
 }

@@ -155,6 +155,7 @@ func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 		if a.reflects(h.Tag) {
 			a.refusedAt(u)
 		}
+	case stateClosed:
 	}
 }
 
@@ -249,6 +250,7 @@ func (a *assoc) collide(p wire.InitParams, c *wire.Cookie, from netip.Addr) (our
 			}
 		}
 		c.TieTag, c.TiePeer = a.local.Tag, a.peerTag.Load()
+	case stateClosed:
 	}
 	return ours, true
 }
@@ -302,6 +304,7 @@ func (a *assoc) cookieEchoed(in arrival, c wire.Cookie) {
 		if a.reflects(c.Peer.Tag) {
 			in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkCookieAck})
 		}
+	case stateClosed:
 	}
 }
 

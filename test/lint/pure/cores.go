@@ -7,9 +7,10 @@ const module = "github.com/rserpool/coredns-rserpool/"
 var Cores = map[string]Core{
 	module + "asap":                        {},
 	module + "internal/tlv":                {},
-	module + "asap/pe":                     {Drivers: []string{"element.go"}},
-	module + "asap/pu":                     {Drivers: []string{"user.go"}},
+	module + "asap/pe":                     {Drivers: []string{"config.go", "element.go"}},
+	module + "asap/pu":                     {Drivers: []string{"config.go", "user.go"}},
 	module + "enrp":                        {},
+	module + "internal/hunt":               {},
 	module + "registrar":                   {},
 	module + "registrar/handlespace":       {Locks: true}, // DNS queries read it from many goroutines
 	module + "registrar/internal/deadline": {},

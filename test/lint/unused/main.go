@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +19,14 @@ import (
 )
 
 // unchecked are the folders whose names are not held to this yet.
-var unchecked = []string{"internal/sctp/", "internal/tlv/"}
+var unchecked = []string{"internal/client/", "internal/hunt/", "internal/sctp/"}
+
+// kept are names without a use that stay exported, and why.
+var kept = map[string]string{
+	"internal/setting Max": "a test compares the manual's tables with it",
+	"internal/setting Min": "the same",
+	"internal/tlv Policy":  "the reader and the writer of each parameter",
+}
 
 func main() {
 	dir, err := os.Getwd()
@@ -29,19 +37,22 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	found = slices.DeleteFunc(found, func(line string) bool {
-		return slices.ContainsFunc(unchecked, func(dir string) bool { return strings.HasPrefix(line, dir) })
-	})
-	for _, line := range found {
-		fmt.Println(line)
+	found = slices.DeleteFunc(found, excepted)
+	for _, n := range found {
+		fmt.Println(n)
 	}
 	if len(found) > 0 {
 		os.Exit(1)
 	}
 }
 
-// find loads packages from a directory and gives a line for each name without a use.
-func find(dir string, patterns ...string) ([]string, error) {
+func excepted(n name) bool {
+	dir := filepath.Dir(n.file)
+	return kept[dir+" "+n.name] != "" || slices.ContainsFunc(unchecked, func(u string) bool { return strings.HasPrefix(dir+"/", u) })
+}
+
+// find loads packages from a directory and gives the names without a use.
+func find(dir string, patterns ...string) ([]name, error) {
 	loaded, err := packages.Load(&packages.Config{
 		Dir: dir, Tests: true,
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedImports | packages.NeedSyntax | packages.NeedTypes | packages.NeedTypesInfo,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/token"
@@ -12,22 +13,30 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// place is where an object is declared. A package and the variants of it that the
-// tests have are loaded separately, so one declaration has several objects.
-type place string
+// name is a declaration. A package and the variants of it that the tests have are loaded
+// separately, so one declaration has several objects.
+type name struct {
+	file string // from the module's root
+	line int
+	name string
+}
+
+func (n name) String() string {
+	return fmt.Sprintf("%s:%d: %s is exported, but no other package uses it", n.file, n.line, n.name)
+}
 
 // module collects the exported names of internal packages, and what is used.
 type module struct {
 	dir        string
-	exported   map[place]types.Object
-	used       map[place]types.Object
+	exported   map[name]types.Object
+	used       map[name]types.Object
 	interfaces []*types.Interface
 	seen       map[*types.Package]bool // by addInterfaces
 	fset       *token.FileSet
 }
 
 func newModule(dir string) *module {
-	return &module{dir: dir, exported: map[place]types.Object{}, used: map[place]types.Object{}, seen: map[*types.Package]bool{}}
+	return &module{dir: dir, exported: map[name]types.Object{}, used: map[name]types.Object{}, seen: map[*types.Package]bool{}}
 }
 
 func (m *module) add(p *packages.Package) {
@@ -35,9 +44,10 @@ func (m *module) add(p *packages.Package) {
 	m.addInterfaces(p.Types)
 	own := strings.TrimSuffix(p.PkgPath, "_test")
 	tagged := taggedFields(p)
+	m.addNameless(p, own)
 	for id, o := range p.TypesInfo.Defs {
 		if o != nil && o.Exported() && internal(p.PkgPath) && !m.inTest(id.Pos()) && outward(o) && !tagged[id] {
-			m.exported[m.place(o)] = o
+			m.exported[m.name(o)] = o
 		}
 	}
 	for id, o := range p.TypesInfo.Uses {
@@ -45,12 +55,17 @@ func (m *module) add(p *packages.Package) {
 			continue
 		}
 		if !m.inTest(id.Pos()) || helper(own) || helper(o.Pkg().Path()) {
-			m.used[m.place(o)] = o
+			m.used[m.name(o)] = o
+		}
+	}
+	for _, o := range p.TypesInfo.Defs {
+		if v, ok := o.(*types.Var); ok && v.Embedded() && !m.inTest(v.Pos()) {
+			m.addPromoted(v.Type(), own)
 		}
 	}
 }
 
-func (m *module) place(o types.Object) place {
+func (m *module) name(o types.Object) name {
 	switch x := o.(type) { // one declaration for all instances
 	case *types.Func:
 		o = x.Origin()
@@ -62,7 +77,7 @@ func (m *module) place(o types.Object) place {
 	if err != nil {
 		file = pos.Filename
 	}
-	return place(fmt.Sprintf("%s:%d: %s", file, pos.Line, o.Name()))
+	return name{file, pos.Line, o.Name()}
 }
 
 func (m *module) inTest(pos token.Pos) bool {
@@ -103,14 +118,64 @@ func taggedFields(p *packages.Package) map[*ast.Ident]bool {
 	return tagged
 }
 
+// addPromoted notes the methods and fields that a struct has of a type of another
+// package that it embeds.
+func (m *module) addPromoted(t types.Type, own string) {
+	if p, ok := t.(*types.Pointer); ok {
+		t = p.Elem()
+	}
+	if named, ok := types.Unalias(t).(*types.Named); ok {
+		for f := range named.Methods() {
+			m.addOther(f, own)
+		}
+	}
+	m.addFields(t, own)
+}
+
+// addNameless notes the fields of structs of other packages that are used without their
+// names: in literals, and where a struct is converted to another one.
+func (m *module) addNameless(p *packages.Package, own string) {
+	for e, tv := range p.TypesInfo.Types {
+		if m.inTest(e.Pos()) && !helper(own) {
+			continue
+		}
+		switch e := e.(type) {
+		case *ast.CompositeLit:
+			if len(e.Elts) > 0 {
+				if _, keyed := e.Elts[0].(*ast.KeyValueExpr); !keyed {
+					m.addFields(tv.Type, own)
+				}
+			}
+		case *ast.CallExpr:
+			if p.TypesInfo.Types[e.Fun].IsType() {
+				m.addFields(p.TypesInfo.Types[e.Args[0]].Type, own)
+			}
+		}
+	}
+}
+
+func (m *module) addFields(t types.Type, own string) {
+	if s, ok := t.Underlying().(*types.Struct); ok {
+		for f := range s.Fields() {
+			m.addOther(f, own)
+		}
+	}
+}
+
+func (m *module) addOther(o types.Object, own string) {
+	if o.Pkg() != nil && o.Pkg().Path() != own {
+		m.used[m.name(o)] = o
+	}
+}
+
 // addInterfaces keeps the interfaces that a package and its imports declare.
 func (m *module) addInterfaces(p *types.Package) {
 	if m.seen[p] {
 		return
 	}
 	m.seen[p] = true
-	for _, name := range p.Scope().Names() {
-		if i, ok := p.Scope().Lookup(name).Type().Underlying().(*types.Interface); ok && i.NumMethods() > 0 {
+	for _, n := range p.Scope().Names() {
+		if i, ok := p.Scope().Lookup(n).Type().Underlying().(*types.Interface); ok && i.NumMethods() > 0 {
 			m.interfaces = append(m.interfaces, i)
 		}
 	}
@@ -119,30 +184,33 @@ func (m *module) addInterfaces(p *types.Package) {
 	}
 }
 
-// unused gives a line for each exported name without a use.
-func (m *module) unused() []string {
+// unused gives the exported names without a use, in the order of the files.
+func (m *module) unused() []name {
 	types := m.mentioned()
-	var lines []string
-	for at, o := range m.exported {
-		if m.used[at] == nil && !types[at] && !types[m.enum(o)] && !m.implements(o) {
-			lines = append(lines, fmt.Sprintf("%s is exported, but no other package uses it", at))
+	var found []name
+	for n, o := range m.exported {
+		if m.used[n] == nil && !types[n] && !types[m.enum(o)] && !m.implements(o) {
+			found = append(found, n)
 		}
 	}
-	slices.Sort(lines)
-	return lines
+	slices.SortFunc(found, func(a, b name) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line)) })
+	return found
 }
 
 // mentioned gives the types that users have without naming them, as the results of
 // functions and as fields.
-func (m *module) mentioned() map[place]bool {
-	found := map[place]bool{}
+func (m *module) mentioned() map[name]bool {
+	found := map[name]bool{}
 	var visit func(t types.Type)
 	visit = func(t types.Type) {
 		switch t := t.(type) {
 		case *types.Named:
-			at := m.place(t.Obj())
+			at := m.name(t.Obj())
 			for arg := range t.TypeArgs().Types() {
 				visit(arg)
+			}
+			for p := range t.TypeParams().TypeParams() {
+				visit(p.Constraint())
 			}
 			if found[at] {
 				return
@@ -152,7 +220,7 @@ func (m *module) mentioned() map[place]bool {
 				visit(t.Underlying())
 			}
 		case *types.Alias:
-			found[m.place(t.Obj())] = true
+			found[m.name(t.Obj())] = true
 			visit(t.Rhs())
 		case *types.Signature:
 			visit(t.Params())
@@ -186,15 +254,15 @@ func internalType(t *types.Named) bool {
 	return t.Obj().Pkg() != nil && internal(t.Obj().Pkg().Path())
 }
 
-// enum gives the type of a constant, "" for all else: an enumeration is exported as a
+// enum gives the type of a constant, nothing for all else: an enumeration is exported as a
 // whole.
-func (m *module) enum(o types.Object) place {
+func (m *module) enum(o types.Object) name {
 	if named, ok := types.Unalias(o.Type()).(*types.Named); ok {
 		if _, ok := o.(*types.Const); ok {
-			return m.place(named.Obj())
+			return m.name(named.Obj())
 		}
 	}
-	return ""
+	return name{}
 }
 
 // implements reports whether an object is a method by which its type implements an
@@ -208,8 +276,8 @@ func (m *module) implements(o types.Object) bool {
 		return true
 	}
 	recv := f.Signature().Recv().Type()
-	if types.IsInterface(recv) {
-		return false
+	if types.IsInterface(recv) { // exported, so that others can implement it
+		return true
 	}
 	if _, ok := recv.(*types.Pointer); !ok {
 		recv = types.NewPointer(recv)
