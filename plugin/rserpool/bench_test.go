@@ -14,7 +14,7 @@ import (
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // sink is a ResponseWriter that costs next to nothing.
@@ -47,7 +47,7 @@ var benchQueries = []struct {
 
 func benchHandler(t testing.TB, pool string) *Handler {
 	f := newFake()
-	for id := rserpool.PEID(1); id <= 8; id++ {
+	for id := rsp.PEID(1); id <= 8; id++ {
 		put(t, f.space, pool, element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id)))
 	}
 	return newTestHandler(t, "rserpool pool.example.org", f)

@@ -12,7 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // FuzzServeDNS asks for any name and type, with any buffer size, a handlespace
@@ -20,11 +20,11 @@ import (
 // read, fits, and belongs to the question; the pool is found under its name.
 func FuzzServeDNS(f *testing.F) {
 	for _, handle := range []string{"web", "Compute Pool", "a..b", "a.b", "_ph-c4", "pe-00000001.web", "\x00\xff", strings.Repeat("x", 64), strings.Repeat("y", 100)} {
-		f.Add(handle, handle, dns.TypeA, uint16(1232), true, uint32(rserpool.RoundRobin), uint32(0), "")
+		f.Add(handle, handle, dns.TypeA, uint16(1232), true, uint32(rsp.RoundRobin), uint32(0), "")
 		f.Add(handle, "pe-00000001."+handle, dns.TypeTXT, uint16(512), false, uint32(0xb0009999), uint32(0), "extra")
-		f.Add(handle, "_x._tcp."+handle, dns.TypeSRV, uint16(0), false, uint32(rserpool.WeightedRandom), uint32(1), "")
-		f.Add(handle, encodeHandle(rserpool.PoolHandle(handle)), dns.TypeSRV, uint16(600), false, uint32(rserpool.LeastUsed), ^uint32(0), "")
-		f.Add(handle, "", dns.TypeNS, uint16(0), true, uint32(rserpool.RandomizedLeastUsed), ^uint32(0), "")
+		f.Add(handle, "_x._tcp."+handle, dns.TypeSRV, uint16(0), false, uint32(rsp.WeightedRandom), uint32(1), "")
+		f.Add(handle, encodeHandle(rsp.PoolHandle(handle)), dns.TypeSRV, uint16(600), false, uint32(rsp.LeastUsed), ^uint32(0), "")
+		f.Add(handle, "", dns.TypeNS, uint16(0), true, uint32(rsp.RandomizedLeastUsed), ^uint32(0), "")
 	}
 	f.Fuzz(func(t *testing.T, handle, rel string, qtype, size uint16, do bool, policyType, value uint32, extra string) {
 		if handle == "" {
@@ -33,12 +33,12 @@ func FuzzServeDNS(f *testing.F) {
 		fake := newFake()
 		put(t, fake.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"))
 		put(t, fake.space, "a.b", element(1, 80, "192.0.2.2"))
-		for id := rserpool.PEID(1); id <= 5; id++ {
+		for id := rsp.PEID(1); id <= 5; id++ {
 			v := value * uint32(id)
-			e := element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id), policy(rserpool.Policy{
-				Type: rserpool.PolicyType(policyType), Weight: v, Priority: v, Load: v, LoadDegradation: v, DPF: v, Distance: v, Extra: extra,
+			e := element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id), policy(rsp.Policy{
+				Type: rsp.PolicyType(policyType), Weight: v, Priority: v, Load: v, LoadDegradation: v, DPF: v, Distance: v, Extra: extra,
 			}))
-			if _, err := fake.space.Put(rserpool.PoolHandle(handle), e); err != nil {
+			if _, err := fake.space.Put(rsp.PoolHandle(handle), e); err != nil {
 				return // one of the other pools, with another policy
 			}
 		}
@@ -56,7 +56,7 @@ func FuzzServeDNS(f *testing.F) {
 		checkResponse(t, q, m)
 
 		// The pool has its own name or else an encoded one.
-		name, ok := poolName(fake.space, rserpool.PoolHandle(handle))
+		name, ok := poolName(fake.space, rsp.PoolHandle(handle))
 		if !ok {
 			return
 		}
@@ -91,7 +91,7 @@ func wireName(rel string) (string, bool) {
 }
 
 // poolName returns the name under which DNS has the pool, if it can have it.
-func poolName(s *handlespace.Space, h rserpool.PoolHandle) (string, bool) {
+func poolName(s *handlespace.Space, h rsp.PoolHandle) (string, bool) {
 	if name, ok := wireName(string(h)); ok {
 		z := newZone(zoneZ, nil, nil)
 		// Names with a meaning of their own may hide a pool.

@@ -32,7 +32,7 @@ type Handler struct {
 	now       func() time.Time
 }
 
-// registrar is what the handler has to know of a registrar.
+// registrar is what the handler needs of a registrar.
 type registrar interface {
 	// Ready reports whether the handlespace is known.
 	Ready() bool
@@ -61,7 +61,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		count.answer(answerRefused)
 		return dns.RcodeRefused, nil
 	case !h.registrar.Ready():
-		// That a pool is not known yet says nothing about whether it exists.
+		// A pool that is not known yet may exist all the same: no NXDOMAIN.
 		count.answer(answerNotReady)
 		return dns.RcodeServerFailure, nil
 	}
@@ -109,8 +109,8 @@ type query struct {
 	now   time.Time
 }
 
-// answer adds the records of the node that have the type. SVCB, HTTPS and, in
-// reverse zones, PTR will have their place here.
+// answer adds the node's records of the queried type. SVCB, HTTPS and, in reverse
+// zones, PTR would go here.
 func (q *query) answer(rep *reply, qtype uint16) {
 	switch q.node.kind {
 	case nodeApex:
@@ -177,8 +177,8 @@ func family(qtype uint16) handlespace.Families {
 	return 0
 }
 
-// lifetime returns the TTL of an answer with these elements: never more than
-// what is left of the shortest of their registration lives.
+// lifetime returns the TTL of an answer with these elements: at most the remaining
+// registration life of each.
 func (q *query) lifetime(elements ...*handlespace.Element) uint32 {
 	ttl := q.ttl
 	for _, e := range elements {
@@ -210,8 +210,8 @@ func clientAddr(w dns.ResponseWriter) netip.Addr {
 	}
 }
 
-// replySize returns the octets that the client takes, less those of the OPT
-// record that the server adds to the response.
+// replySize returns how many octets the client accepts, less those of the OPT record
+// that the server adds to the response.
 func replySize(w dns.ResponseWriter, r *dns.Msg) int {
 	state := request.Request{W: w, Req: r}
 	size := state.Size()

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 const zoneZ = "pool.example.org."
@@ -35,7 +35,7 @@ func testSpace(t testing.TB) *fakeRegistrar {
 	put(t, s, "web", element(1, 8080, "192.0.2.1 2001:db8::1"))
 	put(t, s, "four", element(0xabcdef01, 80, "192.0.2.4"))
 	put(t, s, "six", element(6, 80, "2001:db8::6"))
-	put(t, s, "homes", element(7, 9, "192.0.2.7 192.0.2.8 2001:db8::7 2001:db8::8", over(rserpool.SCTP)))
+	put(t, s, "homes", element(7, 9, "192.0.2.7 192.0.2.8 2001:db8::7 2001:db8::8", over(rsp.SCTP)))
 	put(t, s, "Compute Pool", element(1, 80, "192.0.2.9"))
 	put(t, s, "a.deep.one", element(1, 80, "192.0.2.10"))
 	put(t, s, "CASE", element(1, 80, "192.0.2.11"))
@@ -46,7 +46,7 @@ func testSpace(t testing.TB) *fakeRegistrar {
 	put(t, s, "pe-00000001.web", element(1, 80, "192.0.2.16"))
 	put(t, s, "pe-00000002.web", element(1, 80, "192.0.2.17"))
 	put(t, s, "_http._tcp.web", element(1, 80, "192.0.2.18"))
-	put(t, s, "opaque", element(1, 80, "", over(rserpool.Opaque)))
+	put(t, s, "opaque", element(1, 80, "", over(rsp.Opaque)))
 	put(t, s, "brief", element(1, 80, "192.0.2.19", expires(3900*time.Millisecond)))
 	put(t, s, "long", element(1, 80, "192.0.2.20", expires(time.Hour)))
 	put(t, s, "late", element(1, 80, "192.0.2.21", expires(-time.Second)))
@@ -54,7 +54,7 @@ func testSpace(t testing.TB) *fakeRegistrar {
 }
 
 func TestAnswers(t *testing.T) {
-	x64 := encodeHandle(rserpool.PoolHandle(strings.Repeat("x", 64)))
+	x64 := encodeHandle(rsp.PoolHandle(strings.Repeat("x", 64)))
 	tests := []struct {
 		name  string
 		qname string
@@ -342,8 +342,8 @@ func TestPoolWithoutElementNames(t *testing.T) {
 func TestTextOfUnknownPolicy(t *testing.T) {
 	f := newFake()
 	put(t, f.space, "web",
-		element(1, 80, "192.0.2.1", policy(rserpool.Policy{Type: 0xb0009999, Extra: strings.Repeat("x", 4000)})),
-		element(2, 80, "192.0.2.2", policy(rserpool.Policy{Type: 0xb0009999})))
+		element(1, 80, "192.0.2.1", policy(rsp.Policy{Type: 0xb0009999, Extra: strings.Repeat("x", 4000)})),
+		element(2, 80, "192.0.2.2", policy(rsp.Policy{Type: 0xb0009999})))
 	h := newTestHandler(t, "rserpool pool.example.org", f)
 	for _, id := range []string{"1", "2"} {
 		m := ask(t, h, "pe-0000000"+id+".web."+zoneZ, dns.TypeTXT)

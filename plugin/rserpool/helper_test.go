@@ -19,7 +19,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // now is the time of tests whose time stands still.
@@ -57,13 +57,13 @@ func newFakes() (fakes, *registrars.Set) {
 }
 
 // element makes a round robin element on TCP; change adapts it.
-func element(id rserpool.PEID, port uint16, addrs string, change ...func(*handlespace.Element)) *handlespace.Element {
-	e := &handlespace.Element{PoolElement: rserpool.PoolElement{
+func element(id rsp.PEID, port uint16, addrs string, change ...func(*handlespace.Element)) *handlespace.Element {
+	e := &handlespace.Element{PoolElement: rsp.PoolElement{
 		ID:            id,
 		Home:          0x0000cafe,
 		Life:          -1,
-		UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: port},
-		Policy:        rserpool.Policy{Type: rserpool.RoundRobin},
+		UserTransport: rsp.Transport{Type: rsp.TCP, Port: port},
+		Policy:        rsp.Policy{Type: rsp.RoundRobin},
 	}}
 	for _, a := range strings.Fields(addrs) {
 		e.UserTransport.Addrs = append(e.UserTransport.Addrs, netip.MustParseAddr(a))
@@ -74,11 +74,11 @@ func element(id rserpool.PEID, port uint16, addrs string, change ...func(*handle
 	return e
 }
 
-func over(t rserpool.TransportType) func(*handlespace.Element) {
+func over(t rsp.TransportType) func(*handlespace.Element) {
 	return func(e *handlespace.Element) { e.UserTransport.Type = t }
 }
 
-func policy(p rserpool.Policy) func(*handlespace.Element) {
+func policy(p rsp.Policy) func(*handlespace.Element) {
 	return func(e *handlespace.Element) { e.Policy = p }
 }
 
@@ -90,7 +90,7 @@ func expires(left time.Duration) func(*handlespace.Element) {
 func put(t testing.TB, s *handlespace.Space, pool string, elements ...*handlespace.Element) {
 	t.Helper()
 	for _, e := range elements {
-		if _, err := s.Put(rserpool.PoolHandle(pool), e); err != nil {
+		if _, err := s.Put(rsp.PoolHandle(pool), e); err != nil {
 			t.Fatalf("pool %q, element %v: %v", pool, e.ID, err)
 		}
 	}
@@ -169,7 +169,7 @@ var exported = cmp.Options{
 
 // encodeHandle returns the labels, without zone and final dot, under which a
 // handle that DNS cannot carry is found: the reverse of decodeHandle.
-func encodeHandle(h rserpool.PoolHandle) string {
+func encodeHandle(h rsp.PoolHandle) string {
 	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
 	var b strings.Builder
 	b.WriteString(encodedPrefix)

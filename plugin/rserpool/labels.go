@@ -19,8 +19,8 @@ type labels struct {
 }
 
 // decodeLabels reads rel, labels in presentation form each followed by a dot,
-// into buf. It fails for what no handle can be: a label with a dot in it, since
-// handles are split at their dots, and for what is no name at all.
+// into buf. It fails if rel is not a name, and if a label has a dot in it: handles are
+// split at their dots, so that no handle has such a name.
 func decodeLabels(buf []byte, rel string) (l labels, ok bool) {
 	start := 0
 	for i := 0; i < len(rel); {
@@ -67,11 +67,11 @@ func (l *labels) label(i int) []byte {
 	return l.name[l.end[i-1]+1 : l.end[i]]
 }
 
-// after returns what follows the first i labels, 1 or 2, of more than i.
+// after returns the labels behind the first i, which are 1 or 2. There are more than i.
 func (l *labels) after(i int) []byte { return l.name[l.end[i-1]+1:] }
 
-// unescape reads what follows a backslash, and returns how long that is, 0 if
-// it is no escape.
+// unescape reads the escape behind a backslash and returns its byte and its length,
+// which is 0 if it is not valid.
 func unescape(s string) (byte, int) {
 	switch {
 	case s == "":

@@ -53,7 +53,7 @@ func (k answerKind) String() string {
 	return [answerKinds]string{"data", "nodata", "nxdomain", "fallthrough", "not_ready", "refused"}[k]
 }
 
-// serverCounters are the counters of one server, looked up in advance.
+// serverCounters are the counters of one server.
 type serverCounters struct {
 	server        string
 	answers       [answerKinds]prometheus.Counter

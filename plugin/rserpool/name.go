@@ -6,10 +6,10 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// nodeKind says what stands at a name of a zone.
+// nodeKind is the kind of thing that a name of a zone stands for.
 type nodeKind uint8
 
 const (
@@ -22,7 +22,7 @@ const (
 	nodeService                 // _svc._proto.<pool>
 )
 
-// node is what a query's name stands for.
+// node is the thing that a query's name stands for.
 type node struct {
 	kind    nodeKind
 	server  *nameserver
@@ -38,24 +38,23 @@ const (
 	elementPrefix = "pe-"
 	elementLen    = len(elementPrefix) + 8
 	encodedPrefix = "_ph-"
-	// encodedPart is the longest piece of an encoded handle in one label; with
-	// the prefix it makes the 63 octets that a label may have.
+	// encodedPart is the longest piece of an encoded handle in one label. With the
+	// prefix, a label has its maximum of 63 octets.
 	encodedPart = 59
 	maxLabel    = 63
 	maxName     = 255
 )
 
-// handleEncoding writes handles that no DNS name can carry. DNS does not
-// distinguish case, and base32hex in lower case has no letter beyond v.
+// handleEncoding encodes the handles that cannot be DNS names. Base32hex does not need
+// the case of letters, which DNS ignores.
 var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 
-// resolve finds what qname, a name in z, stands for in the handlespace.
+// resolve finds the node of qname, a name in z.
 //
-// What an SRV record of a pool refers to must not depend on what other pools
-// are called. So pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the
-// service where these exist, and _ph-... is the pool with the encoded handle;
-// only otherwise is it the pool whose handle reads like that. The encoded form
-// reaches every pool.
+// The target of an SRV record must not depend on the handles of other pools. So
+// pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the service, if they exist, and
+// _ph-... is the pool with the encoded handle. Otherwise the name is the pool with that
+// handle. Every pool has a name in the encoded form.
 func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	rel := z.relative(qname)
 	if rel == "" {
@@ -82,9 +81,9 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	return node{}
 }
 
-// resolveStructured finds the node of a name with one of the forms that are
-// not just a handle; its kind is nodeNone if there is none. l are the labels
-// that qname begins with.
+// resolveStructured finds the node of a name that has one of the forms above and is not
+// only a handle. Its kind is nodeNone if there is none. l are the labels of qname before
+// the zone's.
 func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
 	if hasPrefixFold(l.name, encodedPrefix) {
 		if p := encodedPool(s, l.name); p != nil {
@@ -127,13 +126,13 @@ func isProtocolOf(s *handlespace.Space, l *labels) bool {
 	return p != nil && transportOf(p) == proto
 }
 
-func transportOf(p *handlespace.Pool) rserpool.TransportType {
+func transportOf(p *handlespace.Pool) rsp.TransportType {
 	t, _ := p.Transport()
 	return t
 }
 
 // protocol returns the transport that a _proto label names, 0 if none.
-func protocol(label []byte) rserpool.TransportType {
+func protocol(label []byte) rsp.TransportType {
 	if len(label) == 0 || label[0] != '_' {
 		return 0
 	}
@@ -145,19 +144,19 @@ func protocol(label []byte) rserpool.TransportType {
 	return 0
 }
 
-// protocols are the transports that can be asked for by name.
-var protocols = [...]rserpool.TransportType{rserpool.TCP, rserpool.UDP, rserpool.SCTP, rserpool.DCCP, rserpool.UDPLite}
+// protocols are the transports that a _proto label can name.
+var protocols = [...]rsp.TransportType{rsp.TCP, rsp.UDP, rsp.SCTP, rsp.DCCP, rsp.UDPLite}
 
 // transportName returns the name of a transport, as in a _proto label.
-func transportName(t rserpool.TransportType) string {
+func transportName(t rsp.TransportType) string {
 	if !t.Known() {
-		return rserpool.Opaque.String()
+		return rsp.Opaque.String()
 	}
 	return t.String()
 }
 
 // elementID reads the label pe-XXXXXXXX.
-func elementID(label []byte) (rserpool.PEID, bool) {
+func elementID(label []byte) (rsp.PEID, bool) {
 	if len(label) != elementLen || !hasPrefixFold(label, elementPrefix) {
 		return 0, false
 	}
@@ -175,15 +174,15 @@ func elementID(label []byte) (rserpool.PEID, bool) {
 		}
 		id = id<<4 | uint32(c)
 	}
-	return rserpool.PEID(id), true
+	return rsp.PEID(id), true
 }
 
-// hasElementNames reports whether DNS can carry the names of the elements of
-// the pool called poolName.
+// hasElementNames reports whether the names of the elements of the pool called poolName
+// are short enough for DNS.
 func hasElementNames(poolName string) bool { return wireLen(poolName)+1+elementLen <= maxName }
 
 // elementName returns the name of an element of the pool called poolName.
-func elementName(id rserpool.PEID, poolName string) string {
+func elementName(id rsp.PEID, poolName string) string {
 	const digits = "0123456789abcdef"
 	var label [elementLen + 1]byte
 	copy(label[:], elementPrefix)
@@ -203,10 +202,9 @@ func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
 	return s.Pool(h)
 }
 
-// decodeHandle reads _ph- and a handle in base32hex, cut into labels. One handle
-// has one such name, as DNS wants it: other cuts, other lengths and stray bits
-// are no names.
-func decodeHandle(name []byte) (rserpool.PoolHandle, bool) {
+// decodeHandle reads _ph- and a handle in base32hex, cut into labels. Each handle has
+// exactly one such name: other cuts, other lengths and stray bits are refused.
+func decodeHandle(name []byte) (rsp.PoolHandle, bool) {
 	parts := strings.Split(strings.ToUpper(string(name[len(encodedPrefix):])), ".")
 	for i, part := range parts {
 		if len(part) != encodedPart && (i < len(parts)-1 || len(part) == 0 || len(part) > encodedPart) {
@@ -218,5 +216,5 @@ func decodeHandle(name []byte) (rserpool.PoolHandle, bool) {
 	if err != nil || handleEncoding.EncodeToString(h) != text {
 		return "", false
 	}
-	return rserpool.PoolHandle(h), true
+	return rsp.PoolHandle(h), true
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestDecodeLabels(t *testing.T) {
@@ -64,7 +64,7 @@ func TestDecodeLabels(t *testing.T) {
 
 func TestEncodeHandle(t *testing.T) {
 	tests := []struct {
-		handle rserpool.PoolHandle
+		handle rsp.PoolHandle
 		want   string
 	}{
 		{"a", "_ph-c4"},
@@ -72,9 +72,9 @@ func TestEncodeHandle(t *testing.T) {
 		{"a..b", "_ph-c4n2sog"},
 		{"\x00", "_ph-00"},
 		{"\xff\xff\xff\xff\xff", "_ph-vvvvvvvv"},
-		{rserpool.PoolHandle(strings.Repeat("\x00", 36)), "_ph-" + strings.Repeat("0", 58)},
-		{rserpool.PoolHandle(strings.Repeat("\x00", 37)), "_ph-" + strings.Repeat("0", 59) + ".0"},
-		{rserpool.PoolHandle(strings.Repeat("\x00", 80)), "_ph-" + strings.Repeat("0", 59) + "." + strings.Repeat("0", 59) + "." + strings.Repeat("0", 10)},
+		{rsp.PoolHandle(strings.Repeat("\x00", 36)), "_ph-" + strings.Repeat("0", 58)},
+		{rsp.PoolHandle(strings.Repeat("\x00", 37)), "_ph-" + strings.Repeat("0", 59) + ".0"},
+		{rsp.PoolHandle(strings.Repeat("\x00", 80)), "_ph-" + strings.Repeat("0", 59) + "." + strings.Repeat("0", 59) + "." + strings.Repeat("0", 10)},
 	}
 	for _, tt := range tests {
 		got := encodeHandle(tt.handle)

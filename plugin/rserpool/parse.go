@@ -16,10 +16,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// config is what an rserpool directive says.
+// config is the content of an rserpool directive.
 type config struct {
 	options   registrars.Options
 	zones     []string // fully qualified, in lower case
@@ -45,7 +45,8 @@ const (
 // announces (RFC 5352, Section 8.4).
 var announceGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, 1, 185}), asap.Port)
 
-// enrpAnnounceGroup is the reference implementation's; IANA has assigned none.
+// enrpAnnounceGroup is the default of the reference implementation; IANA has assigned
+// no group.
 var enrpAnnounceGroup = netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 0, 0, 51}), enrp.Port)
 
 // property is a line of the directive's block.
@@ -55,7 +56,7 @@ type property struct {
 	least int    // number of arguments
 	most  int    // -1 for any number
 	parse func(*config, []string) error
-	// repeats says that it may be given more than once.
+	// repeats: the property may be given more than once.
 	repeats bool
 }
 
@@ -82,7 +83,7 @@ func properties() []property {
 	}
 }
 
-// parse reads the one rserpool directive of a server block.
+// parse reads the rserpool directive of a server block, of which there is one.
 func parse(c *caddy.Controller) (config, error) {
 	cfg := config{
 		options: registrars.DefaultOptions(),
@@ -125,7 +126,7 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 		return fmt.Errorf("%s: got %d arguments, want: %s %s", name, len(args), name, p.args)
 	}
 	if seen[name] && !p.repeats {
-		return fmt.Errorf("%s is listed twice: it can be given only once", name)
+		return fmt.Errorf("%s can be given only once in a block", name)
 	}
 	seen[name] = true
 	if err := p.parse(cfg, args); err != nil {
@@ -162,7 +163,7 @@ func parseZones(args, keys []string) ([]string, error) {
 	return zones, nil
 }
 
-// checkZone refuses what is no zone: CoreDNS leaves it out without a word.
+// checkZone refuses an argument that is not a zone. CoreDNS would ignore it silently.
 func checkZone(arg string) error {
 	if len(plugin.Host(arg).NormalizeExact()) == 0 {
 		return fmt.Errorf("%q is not a zone, such as pool.example.org", arg)
@@ -191,7 +192,7 @@ func (cfg *config) parsePeer(args []string) error {
 		case err != nil:
 			return err
 		case a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0:
-			return fmt.Errorf("%s is not where a registrar can be, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
+			return fmt.Errorf("%s is not an address of a registrar, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
 		case slices.Contains(cfg.options.Peers, a):
 			return fmt.Errorf("%s is listed twice", a)
 		}
@@ -201,8 +202,8 @@ func (cfg *config) parsePeer(args []string) error {
 	return nil
 }
 
-// parseServed reads the addresses where a protocol is served. Multicast
-// addresses belong to another option.
+// parseServed reads the addresses where a protocol is served. multicast is the option
+// that accepts multicast addresses.
 func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort, error) {
 	var addrs []netip.AddrPort
 	for _, arg := range args {
@@ -211,16 +212,16 @@ func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort
 			return nil, err
 		}
 		if a.Addr().IsMulticast() {
-			return nil, fmt.Errorf("%s is a multicast address, which belongs to %s", a.Addr(), multicast)
+			return nil, fmt.Errorf("%s is a multicast address; use the option %s for it", a.Addr(), multicast)
 		}
 		for _, b := range addrs {
 			switch {
 			case a == b:
 				return nil, fmt.Errorf("%s is listed twice", a)
 			case a.Port() != b.Port():
-				return nil, fmt.Errorf("%s and %s differ in the port; a registrar has the same one on all its addresses", b, a)
+				return nil, fmt.Errorf("%s and %s have different ports; a registrar has the same port on all its addresses", b, a)
 			case registrars.Overlap(a.Addr(), b.Addr()):
-				return nil, fmt.Errorf("%s and %s overlap; one stands for all addresses", b, a)
+				return nil, fmt.Errorf("%s and %s overlap, because one of them stands for all addresses; remove one", b, a)
 			}
 		}
 		addrs = append(addrs, a)
@@ -251,7 +252,7 @@ func (cfg *config) parseServerID(args []string) error {
 	if err != nil || id == 0 {
 		return fmt.Errorf("%q is not a number from 1 to 0xffffffff, such as 0x1a2b3c4d", args[0])
 	}
-	cfg.options.ServerID = rserpool.ServerID(id)
+	cfg.options.ServerID = rsp.ServerID(id)
 	return nil
 }
 
@@ -285,7 +286,7 @@ func (cfg *config) parseSRV(args []string) error {
 	case "rank":
 		cfg.srv = srvRank
 	default:
-		return fmt.Errorf("%q is none of policy, rank", args[0])
+		return fmt.Errorf("%q is not a mode; use policy or rank", args[0])
 	}
 	return nil
 }
@@ -334,12 +335,12 @@ func parseInt(v *int, s string, least, most int) error {
 	return nil
 }
 
-// check looks at what no single line can get wrong.
+// check refuses lines that contradict each other.
 func (cfg *config) check() error {
 	for _, s := range cfg.servers {
 		inZone := slices.ContainsFunc(cfg.zones, func(z string) bool { return hasSuffixName(s.name, z) })
 		if len(s.addrs) > 0 && !inZone {
-			return fmt.Errorf("nameserver %s has addresses, but is in none of the zones %s; its own zone has to have them", s.name, strings.Join(cfg.zones, " "))
+			return fmt.Errorf("nameserver %s has addresses, but is in none of the zones %s; remove the addresses: they belong into its own zone", s.name, strings.Join(cfg.zones, " "))
 		}
 		if slices.Contains(cfg.zones, s.name) {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)

@@ -4,10 +4,10 @@ import (
 	"math"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// srvMode says what priority and weight of SRV records express.
+// srvMode is the meaning of priority and weight in SRV records.
 type srvMode uint8
 
 const (
@@ -26,7 +26,7 @@ type ranking struct {
 	rank     uint16 // of the record before
 }
 
-func newRanking(mode srvMode, policy rserpool.PolicyType, selected []handlespace.Selected) ranking {
+func newRanking(mode srvMode, policy rsp.PolicyType, selected []handlespace.Selected) ranking {
 	r := ranking{mode: mode, values: handlespace.ValuesOf(policy), selected: selected}
 	for _, s := range selected {
 		r.highest = max(r.highest, s.Value)
@@ -34,9 +34,9 @@ func newRanking(mode srvMode, policy rserpool.PolicyType, selected []handlespace
 	return r
 }
 
-// of returns priority and weight of the record i; it is called for each from
-// the first on. Equal weights are 1, not 0: among several records of weight 0
-// clients need not choose by chance (RFC 2782).
+// of returns priority and weight of record i. It must be called for the records in
+// order. Equal weights are 1, not 0: RFC 2782 does not ask clients to choose at random
+// among records of weight 0.
 func (r *ranking) of(i int) (priority, weight uint16) {
 	if r.mode == srvRank {
 		return clamp(i), 0
@@ -55,8 +55,8 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 	return 0, 1
 }
 
-// weight scales the values of a selection to what SRV can express, in
-// proportion. A small one stays at 1: the policy does serve it.
+// weight scales the values of a selection in proportion to the 65535 that SRV allows. A
+// small value becomes 1, because the policy does select the element.
 func (r *ranking) weight(v uint64) uint16 {
 	w := v
 	if r.highest > math.MaxUint16 {

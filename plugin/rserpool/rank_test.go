@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // services asks for the SRV records of a pool and returns them as "element:
@@ -25,34 +25,34 @@ func services(t *testing.T, h *Handler, pool string) []string {
 
 func TestSRVByPolicy(t *testing.T) {
 	const full = 0xffffffff
-	type policies []rserpool.Policy
+	type policies []rsp.Policy
 	tests := []struct {
 		name     string
 		policies policies // of elements 1, 2, ...
 		want     []string // nil entries of a random order are sorted
 		random   bool
 	}{
-		{"RoundRobin", policies{{Type: rserpool.RoundRobin}, {Type: rserpool.RoundRobin}}, []string{"1: 0 1", "2: 0 1"}, false},
-		{"Random", policies{{Type: rserpool.Random}, {Type: rserpool.Random}}, []string{"1: 0 1", "2: 0 1"}, true},
-		{"WeightedRoundRobin", policies{{Type: rserpool.WeightedRoundRobin, Weight: 3}, {Type: rserpool.WeightedRoundRobin, Weight: 1}, {Type: rserpool.WeightedRoundRobin}}, []string{"1: 0 3", "2: 0 1"}, false},
-		{"WeightedRandom", policies{{Type: rserpool.WeightedRandom, Weight: 65535}, {Type: rserpool.WeightedRandom, Weight: 1}, {Type: rserpool.WeightedRandom}}, []string{"1: 0 65535", "2: 0 1"}, true},
-		{"WeightedRandom, large weights", policies{{Type: rserpool.WeightedRandom, Weight: full}, {Type: rserpool.WeightedRandom, Weight: full / 3}, {Type: rserpool.WeightedRandom, Weight: 1}}, []string{"1: 0 65535", "2: 0 21845", "3: 0 1"}, true},
-		{"WeightedRandomDPF", policies{{Type: rserpool.WeightedRandomDPF, Weight: 100, DPF: full / 100, Distance: 50}, {Type: rserpool.WeightedRandomDPF, Weight: 100}}, []string{"1: 0 50", "2: 0 100"}, true},
-		{"Priority", policies{{Type: rserpool.Priority, Priority: 5}, {Type: rserpool.Priority, Priority: 9}, {Type: rserpool.Priority, Priority: 5}}, []string{"2: 0 1", "1: 1 1", "3: 1 1"}, false},
-		{"LeastUsed", policies{{Type: rserpool.LeastUsed, Load: 7}, {Type: rserpool.LeastUsed, Load: 3}, {Type: rserpool.LeastUsed, Load: 9}}, []string{"2: 0 1", "1: 1 1", "3: 2 1"}, false},
-		{"LeastUsed, ties", policies{{Type: rserpool.LeastUsed, Load: 7}, {Type: rserpool.LeastUsed, Load: 7}}, []string{"1: 0 1", "2: 0 1"}, false},
-		{"LeastUsedDegradation", policies{{Type: rserpool.LeastUsedDegradation, Load: 2, LoadDegradation: 1}, {Type: rserpool.LeastUsedDegradation, Load: 1, LoadDegradation: 5}}, []string{"2: 0 1", "1: 1 1"}, false},
-		{"PriorityLeastUsed", policies{{Type: rserpool.PriorityLeastUsed, Load: 1, LoadDegradation: 9}, {Type: rserpool.PriorityLeastUsed, Load: 2, LoadDegradation: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
-		{"RandomizedLeastUsed", policies{{Type: rserpool.RandomizedLeastUsed, Load: 0}, {Type: rserpool.RandomizedLeastUsed, Load: full / 2}, {Type: rserpool.RandomizedLeastUsed, Load: full}}, []string{"1: 0 65535", "2: 0 32768"}, true},
-		{"RandomizedLeastUsed, saturated", policies{{Type: rserpool.RandomizedLeastUsed, Load: full}, {Type: rserpool.RandomizedLeastUsed, Load: full}}, []string{"1: 0 1", "2: 0 1"}, true},
-		{"PriorityLeastUsedDegradation", policies{{Type: rserpool.PriorityLeastUsedDegradation, Load: 3}, {Type: rserpool.PriorityLeastUsedDegradation, Load: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"RoundRobin", policies{{Type: rsp.RoundRobin}, {Type: rsp.RoundRobin}}, []string{"1: 0 1", "2: 0 1"}, false},
+		{"Random", policies{{Type: rsp.Random}, {Type: rsp.Random}}, []string{"1: 0 1", "2: 0 1"}, true},
+		{"WeightedRoundRobin", policies{{Type: rsp.WeightedRoundRobin, Weight: 3}, {Type: rsp.WeightedRoundRobin, Weight: 1}, {Type: rsp.WeightedRoundRobin}}, []string{"1: 0 3", "2: 0 1"}, false},
+		{"WeightedRandom", policies{{Type: rsp.WeightedRandom, Weight: 65535}, {Type: rsp.WeightedRandom, Weight: 1}, {Type: rsp.WeightedRandom}}, []string{"1: 0 65535", "2: 0 1"}, true},
+		{"WeightedRandom, large weights", policies{{Type: rsp.WeightedRandom, Weight: full}, {Type: rsp.WeightedRandom, Weight: full / 3}, {Type: rsp.WeightedRandom, Weight: 1}}, []string{"1: 0 65535", "2: 0 21845", "3: 0 1"}, true},
+		{"WeightedRandomDPF", policies{{Type: rsp.WeightedRandomDPF, Weight: 100, DPF: full / 100, Distance: 50}, {Type: rsp.WeightedRandomDPF, Weight: 100}}, []string{"1: 0 50", "2: 0 100"}, true},
+		{"Priority", policies{{Type: rsp.Priority, Priority: 5}, {Type: rsp.Priority, Priority: 9}, {Type: rsp.Priority, Priority: 5}}, []string{"2: 0 1", "1: 1 1", "3: 1 1"}, false},
+		{"LeastUsed", policies{{Type: rsp.LeastUsed, Load: 7}, {Type: rsp.LeastUsed, Load: 3}, {Type: rsp.LeastUsed, Load: 9}}, []string{"2: 0 1", "1: 1 1", "3: 2 1"}, false},
+		{"LeastUsed, ties", policies{{Type: rsp.LeastUsed, Load: 7}, {Type: rsp.LeastUsed, Load: 7}}, []string{"1: 0 1", "2: 0 1"}, false},
+		{"LeastUsedDegradation", policies{{Type: rsp.LeastUsedDegradation, Load: 2, LoadDegradation: 1}, {Type: rsp.LeastUsedDegradation, Load: 1, LoadDegradation: 5}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"PriorityLeastUsed", policies{{Type: rsp.PriorityLeastUsed, Load: 1, LoadDegradation: 9}, {Type: rsp.PriorityLeastUsed, Load: 2, LoadDegradation: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
+		{"RandomizedLeastUsed", policies{{Type: rsp.RandomizedLeastUsed, Load: 0}, {Type: rsp.RandomizedLeastUsed, Load: full / 2}, {Type: rsp.RandomizedLeastUsed, Load: full}}, []string{"1: 0 65535", "2: 0 32768"}, true},
+		{"RandomizedLeastUsed, saturated", policies{{Type: rsp.RandomizedLeastUsed, Load: full}, {Type: rsp.RandomizedLeastUsed, Load: full}}, []string{"1: 0 1", "2: 0 1"}, true},
+		{"PriorityLeastUsedDegradation", policies{{Type: rsp.PriorityLeastUsedDegradation, Load: 3}, {Type: rsp.PriorityLeastUsedDegradation, Load: 1}}, []string{"2: 0 1", "1: 1 1"}, false},
 		{"unknown", policies{{Type: 0xb0009999, Extra: "abcd"}, {Type: 0xb0009999, Extra: "efgh"}}, []string{"1: 0 1", "2: 0 1"}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			for i, p := range tt.policies {
-				put(t, f.space, "web", element(rserpool.PEID(i+1), 80, "192.0.2.1", policy(p)))
+				put(t, f.space, "web", element(rsp.PEID(i+1), 80, "192.0.2.1", policy(p)))
 			}
 			h := newTestHandler(t, "rserpool pool.example.org", f)
 			got := services(t, h, "web")
@@ -68,8 +68,8 @@ func TestSRVByPolicy(t *testing.T) {
 
 func TestSRVByRank(t *testing.T) {
 	f := newFake()
-	for id := rserpool.PEID(1); id <= 4; id++ {
-		put(t, f.space, "web", element(id, 80, "192.0.2.1", policy(rserpool.Policy{Type: rserpool.Priority, Priority: 7})))
+	for id := rsp.PEID(1); id <= 4; id++ {
+		put(t, f.space, "web", element(id, 80, "192.0.2.1", policy(rsp.Policy{Type: rsp.Priority, Priority: 7})))
 	}
 	h := newTestHandler(t, "rserpool pool.example.org {\n srv rank\n answers 3\n}", f)
 	// Equal priorities take turns: the first selected goes to the end.
@@ -86,8 +86,8 @@ func TestSRVFirst(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			f := newFake()
 			put(t, f.space, "web",
-				element(1, 80, "192.0.2.1", policy(rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 1})),
-				element(2, 80, "192.0.2.2", policy(rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 3})))
+				element(1, 80, "192.0.2.1", policy(rsp.Policy{Type: rsp.WeightedRandom, Weight: 1})),
+				element(2, 80, "192.0.2.2", policy(rsp.Policy{Type: rsp.WeightedRandom, Weight: 3})))
 			h := newTestHandler(t, "rserpool pool.example.org {\n srv "+mode+"\n}", f)
 			const n = 4000
 			first := 0

@@ -1,6 +1,5 @@
 package rserpool
 
-// Ready implements ready.Readiness. CoreDNS asks the last one of a plugin's
-// handlers for all of them, and may do so while registrars are being started.
-// So it tells of all registrars in the process, and not of the handler's own.
+// Ready implements ready.Readiness. CoreDNS asks only the last of a plugin's handlers, and
+// may do so while registrars start. So the answer is about all registrars of the process.
 func (h *Handler) Ready() bool { return process.Ready() }

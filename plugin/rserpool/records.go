@@ -8,9 +8,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
-// Records are made anew for each answer: plugins above change and keep them.
+// Each answer has new records: plugins before this one change and keep them.
 
-// aRecord and aaaaRecord hold their address, for one allocation less.
+// aRecord and aaaaRecord include the address, which saves an allocation.
 type aRecord struct {
 	dns.A
 	ip [4]byte
@@ -48,8 +48,8 @@ func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 const bothFamilies = handlespace.IPv4 | handlespace.IPv6
 
 // addServices adds the SRV records of the elements that the pool's policy
-// selects, and their addresses. A pool whose elements have no name that DNS
-// can carry has none.
+// selects, and their addresses. There are none if the names of the elements would be too
+// long for DNS.
 func (q *query) addServices(rep *reply) {
 	if !hasElementNames(q.node.poolName) {
 		return

@@ -6,8 +6,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// reply is a response under construction, with room for the parts of the usual
-// one, so that they take one allocation together.
+// reply is a response under construction. It includes space for the parts of a usual
+// response, so that all of them need one allocation.
 type reply struct {
 	msg      dns.Msg
 	question [1]dns.Question
@@ -49,27 +49,27 @@ func (rep *reply) grow(n int) {
 	rep.sets = make([]int, 0, 2*n)
 }
 
-// element says that the answer records of one element are complete.
+// element marks the end of one element's answer records.
 func (rep *reply) element() { rep.ends = append(rep.ends, len(rep.msg.Answer)) }
 
-// set says that a set of additional records is complete.
+// set marks the end of a set of additional records.
 func (rep *reply) set() {
 	if n := len(rep.msg.Extra); n > 0 && (len(rep.sets) == 0 || rep.sets[len(rep.sets)-1] < n) {
 		rep.sets = append(rep.sets, n)
 	}
 }
 
-// fit makes the response fit into size octets as long as that goes without
-// loss of meaning: it takes whole sets of additional records from the end,
-// then whole elements from the end of the answer, but leaves one. What is still
-// too long is truncated by the server. It reports whether it took elements.
+// fit shortens the response to size octets. First it removes whole sets of additional
+// records from the end, then whole elements from the end of the answer, except the first.
+// If the response is still too long, the server truncates it. fit reports whether it
+// removed elements.
 func (rep *reply) fit(size int) (shortened bool) {
 	m := &rep.msg
 	if roughLen(m) <= size {
 		return false
 	}
 	m.Compress = true
-	// The server sends without compression what fits without, and so may we.
+	// The server compresses if a response does not fit otherwise.
 	defer func() { m.Compress = false }()
 	if m.Len() <= size {
 		return false
@@ -101,8 +101,8 @@ func endOf(ends []int, n int) int {
 	return ends[n-1]
 }
 
-// roughLen returns at least the length of m without compression, for less than
-// that takes to compute.
+// roughLen returns an upper bound for the length of m without compression. It is faster
+// than m.Len.
 func roughLen(m *dns.Msg) int {
 	const header, fixed = 12, 10
 	n := header + len(m.Question[0].Name) + 1 + 4

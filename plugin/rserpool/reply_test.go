@@ -12,7 +12,7 @@ import (
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }
@@ -71,7 +71,7 @@ func TestFit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
-			for id := rserpool.PEID(1); id <= 20; id++ {
+			for id := rsp.PEID(1); id <= 20; id++ {
 				put(t, f.space, tt.pool, element(id, 80, tt.addrs))
 			}
 			h := newTestHandler(t, "rserpool pool.example.org {\n "+tt.corefile+"\n}", f)

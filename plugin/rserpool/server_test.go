@@ -35,7 +35,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 func TestMain(m *testing.M) {
@@ -203,18 +203,18 @@ func (r *registered) leave(t *testing.T) {
 }
 
 // register starts a pool element and returns when it is registered.
-func register(t *testing.T, p ports, pool string, id rserpool.PEID) *registered {
+func register(t *testing.T, p ports, pool string, id rsp.PEID) *registered {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registered{cancel: cancel, done: make(chan error, 1), lost: make(chan struct{}, 1)}
 	up := make(chan struct{}, 1)
 	e, err := pe.Open(pe.Config{
-		Pool:       rserpool.PoolHandle(pool),
+		Pool:       rsp.PoolHandle(pool),
 		ID:         id,
-		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},
-		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+		Transport:  rsp.Transport{Type: rsp.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},
+		Policy:     rsp.Policy{Type: rsp.RoundRobin},
 		Registrars: []string{fmt.Sprintf("127.0.0.1:%d/%d", p.asap, p.encap)},
-		Via:        rserpool.ViaUDP,
+		Via:        rsp.ViaUDP,
 		Notify: func(e pe.Event) {
 			n, _ := r.events.LoadOrStore(e.Type, new(atomic.Int32))
 			n.(*atomic.Int32).Add(1)

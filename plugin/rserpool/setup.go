@@ -14,8 +14,8 @@ import (
 
 const pluginName = "rserpool"
 
-// process is the registrars of this process. CoreDNS offers no other place that lasts
-// from one of its instances to the next. It is this package's only variable state.
+// process has the registrars of this process. A reload replaces the CoreDNS instance and
+// everything in it, so that only a package variable lasts. There is no other one.
 var process = registrars.New(openHost)
 
 func init() {
@@ -32,8 +32,8 @@ func openHost(cfg host.Config) (registrars.Registrar, error) {
 	return h, nil
 }
 
-// setup reads one directive and has its registrar started with the instance.
-// It opens nothing itself: it also runs for a reload that then fails.
+// setup reads one directive. Its registrar is started with the CoreDNS instance: setup
+// opens nothing, because it also runs for a reload that fails afterwards.
 func setup(c *caddy.Controller, rs *registrars.Set) error {
 	cfg, err := parse(c)
 	if err != nil {
@@ -52,7 +52,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	return nil
 }
 
-// newHandler makes the handler of a directive, yet without registrar.
+// newHandler makes the handler of a directive. The registrar is set at startup.
 func newHandler(cfg config, listenHosts []string) *Handler {
 	h := &Handler{
 		Fall:      cfg.fall,
@@ -73,8 +73,8 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 // instanceKey is where a CoreDNS instance stores its *registrars.Instance.
 type instanceKey struct{}
 
-// instanceOf returns what c's CoreDNS instance has in common, which the first
-// call makes and ties to the instance's life.
+// instanceOf returns what the directives of c's CoreDNS instance share. The first call
+// makes it and registers its callbacks.
 func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
 	if inst, ok := c.Get(instanceKey{}).(*registrars.Instance); ok {
 		return inst
@@ -95,8 +95,8 @@ func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
 	return inst
 }
 
-// isLive reports whether the CoreDNS instance that has the lease serves, or is
-// about to.
+// isLive reports whether the CoreDNS instance that has the lease serves or is about to
+// serve.
 func isLive(l *registrars.Lease) bool {
 	for _, i := range caddy.Instances() {
 		i.StorageMu.RLock()

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // parseBlock parses a Corefile. Without "rserpool" it is the lines of a block, from line 2
@@ -46,8 +46,8 @@ func TestParse(t *testing.T) {
 			c.options.Peers = addrPorts("192.0.2.2:9000", "192.0.2.3:9901", "[2001:db8::2]:9901")
 		}},
 		{"transport auto", "transport auto", func(c *config) {}},
-		{"transport kernel", "transport kernel", func(c *config) { c.options.Via = rserpool.ViaKernel }},
-		{"transport udp", "transport udp", func(c *config) { c.options.Via = rserpool.ViaUDP }},
+		{"transport kernel", "transport kernel", func(c *config) { c.options.Via = rsp.ViaKernel }},
+		{"transport udp", "transport udp", func(c *config) { c.options.Via = rsp.ViaUDP }},
 		{"encap", "encap 9900", func(c *config) { c.options.EncapPort = 9900 }},
 		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
 		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},
@@ -118,13 +118,13 @@ func TestParseErrors(t *testing.T) {
 		{"asap, empty", "asap", "asap: got 0 arguments, want: asap ADDRESS[:PORT]..."},
 		{"asap, name", "asap localhost", `asap: "localhost" is not an IP address`},
 		{"asap, bad port", "asap 192.0.2.1:70000", `asap: "192.0.2.1:70000" is not an IP address`},
-		{"asap, two ports", "asap 192.0.2.1:3900 192.0.2.2", "asap: 192.0.2.1:3900 and 192.0.2.2:3863 differ in the port"},
+		{"asap, two ports", "asap 192.0.2.1:3900 192.0.2.2", "asap: 192.0.2.1:3900 and 192.0.2.2:3863 have different ports"},
 		{"asap, twice the same", "asap 192.0.2.1 192.0.2.1:3863", "asap: 192.0.2.1:3863 is listed twice"},
 		{"asap, overlap", "asap 0.0.0.0 192.0.2.1", "asap: 0.0.0.0:3863 and 192.0.2.1:3863 overlap"},
 		{"asap, overlap of families", "asap [::] 192.0.2.1", "overlap"},
-		{"asap, multicast", "asap 224.0.1.185", "224.0.1.185 is a multicast address, which belongs to announce"},
-		{"asap, two lines", "asap 192.0.2.1\nasap 192.0.2.2", "Testfile:3 - Error during parsing: asap is listed twice"},
-		{"transport", "transport tcp", `transport: "tcp" is none of auto, kernel, udp`},
+		{"asap, multicast", "asap 224.0.1.185", "224.0.1.185 is a multicast address; use the option announce for it"},
+		{"asap, two lines", "asap 192.0.2.1\nasap 192.0.2.2", "Testfile:3 - Error during parsing: asap can be given only once in a block"},
+		{"transport", "transport tcp", `transport: "tcp" is not a transport; use auto, kernel or udp`},
 		{"transport, two", "transport auto udp", "transport: got 2 arguments, want: transport auto|kernel|udp"},
 		{"encap, zero", "encap 0", `encap: "0" is not a number from 1 to 65535`},
 		{"encap, name", "encap sctp", `encap: "sctp" is not a number`},
@@ -138,7 +138,7 @@ func TestParseErrors(t *testing.T) {
 		{"ttl, long", "ttl 3601", "from 0 to 3600"},
 		{"answers, zero", "answers 0", `answers: "0" is not a number from 1 to 128`},
 		{"addresses, many", "addresses 17", `addresses: "17" is not a number from 1 to 16`},
-		{"srv", "srv weight", `srv: "weight" is none of policy, rank`},
+		{"srv", "srv weight", `srv: "weight" is not a mode; use policy or rank`},
 		{"nameserver, bad name", "nameserver a..b", `nameserver: "a..b" is not a host name`},
 		{"nameserver, root", "nameserver .", `nameserver: "." is not a host name`},
 		{"nameserver, bad address", "nameserver ns1.example.org ns2.example.org", `nameserver: "ns2.example.org" is not the IP address of a host`},
@@ -159,11 +159,11 @@ func TestParseErrors(t *testing.T) {
 		{"limit, removed", "limit element_size 5000", "Testfile:2 - Error during parsing: limit: element_size cannot be set any more, and is always 4096: remove this line"},
 		{"timer, removed", "timer update-interval 1s", "timer: update-interval cannot be set any more, and is always 100ms: remove this line"},
 		{"limits that contradict", "limit resolution_items 5\nlimit default_items 6", "limit default_items 6 is above limit resolution_items 5"},
-		{"peer, everywhere", "peer [::]", "peer: [::] is not where a registrar can be"},
-		{"peer, multicast", "peer 224.0.1.185", "peer: 224.0.1.185 is not where a registrar can be"},
+		{"peer, everywhere", "peer [::]", "peer: [::] is not an address of a registrar"},
+		{"peer, multicast", "peer 224.0.1.185", "peer: 224.0.1.185 is not an address of a registrar"},
 		{"peer, twice", "peer 192.0.2.2\npeer 192.0.2.2:9901", "peer: 192.0.2.2:9901 is listed twice"},
-		{"enrp, ports", "enrp 192.0.2.2:9901 192.0.2.3:9902", "differ in the port"},
-		{"enrp, multicast", "enrp 224.0.1.185", "which belongs to enrp_announce"},
+		{"enrp, ports", "enrp 192.0.2.2:9901 192.0.2.3:9902", "have different ports"},
+		{"enrp, multicast", "enrp 224.0.1.185", "use the option enrp_announce for it"},
 		{"enrp, the port of asap", "enrp :3863", "overlaps with enrp [::]:3863; give one of them another port"},
 		{"enrp_announce, unicast", "enrp_announce 192.0.2.1", `enrp_announce: "192.0.2.1" is not a multicast address with or without a port, such as 239.0.0.51:9901`},
 		{"enrp_announce, port zero", "enrp_announce 239.0.0.1:0", "is not a multicast address"},
@@ -228,7 +228,7 @@ func TestSetupConflict(t *testing.T) {
 	}{
 		{"the same", "encap 9900", "encap 9900", ""},
 		{"default and explicit", "", "asap :3863\nencap 9899", ""},
-		{"options differ", "encap 9900\ntransport udp", "encap 9901\ntransport udp", "Testfile:1 - registrar at [::]:3863 is already there with other options (encap 9901, not 9900)"},
+		{"options differ", "encap 9900\ntransport udp", "encap 9901\ntransport udp", "Testfile:1 - registrar at [::]:3863 already runs with other options (encap 9901, not 9900)"},
 		{"timers differ", "timer LINGER 1s", "", "(timer LINGER 30s, not 1s)"},
 		{"groups differ", "enrp_announce 239.0.0.1", "enrp_announce 239.0.0.2", "(enrp_announce 239.0.0.2:9901, not 239.0.0.1:9901)"},
 		{"no group", "enrp_announce", "enrp :9901", "(enrp_announce off, not 239.0.0.51:9901)"},

@@ -7,19 +7,17 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Clients ask for the A, the AAAA and perhaps the HTTPS records of a name one
-// right after the other. Such sibling queries are one request to the pool:
-// they are answered with the same elements, which are selected, and counted by
-// the policies that count, once.
+// Clients query the A, the AAAA and perhaps the HTTPS records of a name one directly after
+// the other. Such sibling queries are one request to the pool: the policy selects, and
+// counts, once, and all of them are answered with the same elements.
 
 // siblingTime is how long after a selection its sibling queries may come.
 const siblingTime = time.Second
 
-// maxAddresses is the most elements in an address answer, for which a sibling
-// has room.
+// maxAddresses is the most elements in an address answer.
 const maxAddresses = 16
 
 const (
@@ -42,11 +40,11 @@ type sibling struct {
 	until  time.Time
 	asked  queryTypes
 	n      uint8
-	ids    [maxAddresses]rserpool.PEID
+	ids    [maxAddresses]rsp.PEID
 }
 
-// siblings remembers the latest selections, at most siblingSets*siblingWays of
-// them. Under more load than that it forgets the oldest ones early.
+// siblings has the latest selections, at most siblingSets*siblingWays. Under more load it
+// drops the oldest ones before siblingTime is over.
 type siblings struct {
 	seed maphash.Seed
 	sets [siblingSets]siblingSet
@@ -55,18 +53,16 @@ type siblings struct {
 type siblingSet struct {
 	mu   sync.Mutex
 	ways [siblingWays]sibling
-	// selected is where a pool puts its selection, which would otherwise be
-	// an allocation for each.
+	// selected is reused for each selection, which saves an allocation.
 	selected [maxAddresses]handlespace.Selected
 }
 
 func newSiblings() *siblings { return &siblings{seed: maphash.MakeSeed()} }
 
-// pick appends to dst the at most n elements that a query of a client for one
-// address family of a pool is answered with: those of its sibling, if it is
-// one, else those that the policy selects now. A type that is asked again, and
-// a selection that has no element with such an address any more, make a new
-// selection.
+// pick appends to dst at most n elements for a client's query for one address family of a
+// pool: those of the sibling query, or else a new selection of the policy. The selection is
+// new, too, if the client repeats a type, or if no element of the sibling query has such an
+// address any more.
 func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handlespace.Pool, family handlespace.Families, n int, now time.Time) (_ []*handlespace.Element, remembered bool) {
 	asked := askedA
 	if family == handlespace.IPv6 {
@@ -85,7 +81,7 @@ func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handle
 			w.asked |= asked
 			return dst, true
 		}
-		// The client has got its pair, if not from the same element.
+		// The pair is complete, though not from the same element.
 		asked |= w.asked
 	}
 	selected := p.Select(set.selected[:0], n, family)
@@ -107,8 +103,8 @@ type siblingKey struct {
 	pool   *handlespace.Pool
 }
 
-// find returns the client's selection from the pool, or else an empty or the
-// oldest one, made empty, to be overwritten.
+// find returns the client's selection from the pool. If there is none, it returns an empty
+// one, or empties the oldest, to be overwritten.
 func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now time.Time) *sibling {
 	oldest := &s.ways[0]
 	for i := range s.ways {
@@ -128,8 +124,8 @@ func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now time.Time)
 	return oldest
 }
 
-// elements appends the remembered elements that are still registered and have
-// an address of the family, as they are now.
+// elements appends the selected elements that are still registered and have an address of
+// the family, with their present values.
 func (w *sibling) elements(dst []*handlespace.Element, family handlespace.Families) []*handlespace.Element {
 	for _, id := range w.ids[:w.n] {
 		if e := w.pool.Element(id); e != nil && e.Families()&family != 0 {

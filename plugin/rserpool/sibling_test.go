@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
-	"github.com/rserpool/coredns-rserpool/rserpool"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // lastByte tells elements apart: the last byte of the first address.
@@ -40,10 +40,10 @@ func TestSiblings(t *testing.T) {
 		before func(*handlespace.Space, *time.Time)
 		want   int // element
 	}
-	dual := func(id rserpool.PEID) *handlespace.Element {
+	dual := func(id rsp.PEID) *handlespace.Element {
 		return element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id))
 	}
-	four := func(id rserpool.PEID) *handlespace.Element { return element(id, 80, fmt.Sprintf("192.0.2.%d", id)) }
+	four := func(id rsp.PEID) *handlespace.Element { return element(id, 80, fmt.Sprintf("192.0.2.%d", id)) }
 	tests := []struct {
 		name     string
 		elements []*handlespace.Element
@@ -119,9 +119,9 @@ func TestSiblings(t *testing.T) {
 // TestSiblingsCountOnce: a pair of queries degrades a least used element once.
 func TestSiblingsCountOnce(t *testing.T) {
 	f := newFake()
-	for id := rserpool.PEID(1); id <= 2; id++ {
+	for id := rsp.PEID(1); id <= 2; id++ {
 		put(t, f.space, "web", element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id),
-			policy(rserpool.Policy{Type: rserpool.LeastUsedDegradation, LoadDegradation: 10, Load: uint32(id-1) * 25})))
+			policy(rsp.Policy{Type: rsp.LeastUsedDegradation, LoadDegradation: 10, Load: uint32(id-1) * 25})))
 	}
 	h := newTestHandler(t, "rserpool pool.example.org", f)
 	var got []int

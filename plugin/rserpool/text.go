@@ -9,7 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
-// TXT records hold one key=value a string, as RFC 6763, Section 6 has it.
+// Each string of a TXT record is key=value (RFC 6763, Section 6).
 
 func (q *query) txt(text []string) dns.RR {
 	ttl := q.ttl
@@ -32,8 +32,8 @@ func poolText(p *handlespace.Pool) []string {
 	}
 }
 
-// elementText says what an operator wants to know of an element: its policy
-// with the values, its port, its home registrar and its registration life.
+// elementText describes an element for an operator: policy with its values, transport and
+// port, home registrar, registration life.
 func elementText(e *handlespace.Element) []string {
 	life := "infinite"
 	if e.Life >= 0 {

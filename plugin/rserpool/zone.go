@@ -23,13 +23,13 @@ type zone struct {
 // nameserver is a name server of a zone.
 type nameserver struct {
 	name string // fully qualified
-	// inZone says that the name lies in the zone, which then has to know the
-	// addresses.
+	// inZone: the name lies in the zone, which then has its address records.
 	inZone bool
 	addrs  []netip.Addr
 }
 
-// newZone makes a zone. Without servers it has ns.dns.<zone> at own.
+// newZone makes a zone. Without servers its name server is ns.dns.<zone> at the addresses
+// own.
 func newZone(name string, servers []nameserver, own []netip.Addr) zone {
 	z := zone{name: name, mbox: below("hostmaster", name), servers: slices.Clone(servers)}
 	if len(servers) == 0 {
@@ -67,8 +67,7 @@ func (z *zone) relative(qname string) string {
 // apexOf returns the zone's name as qname spells it.
 func (z *zone) apexOf(qname string) string { return qname[len(qname)-len(z.name):] }
 
-// server returns the name server called qname, if the zone has to answer for
-// it, else nil.
+// server returns the name server called qname if its name lies in the zone, else nil.
 func (z *zone) server(qname string) *nameserver {
 	for i := range z.servers {
 		if s := &z.servers[i]; s.inZone && ascii.EqualFold(qname, s.name) {
@@ -100,9 +99,9 @@ func (zs zones) match(qname string) *zone {
 	return best
 }
 
-// ownAddrs returns the addresses that clients reach this server at: those it
-// is bound to, or else those of the machine that others can reach, which a
-// bridge's such as docker0 is not; loopback ones only if there is nothing else.
+// ownAddrs returns the addresses at which clients reach this server: those to which it is
+// bound, or else those of the machine that other machines can reach (not those of a bridge
+// such as docker0), or else loopback addresses.
 func ownAddrs(listenHosts []string) []netip.Addr {
 	var all []netip.Addr
 	for _, h := range listenHosts {
@@ -131,9 +130,8 @@ func ownAddrs(listenHosts []string) []netip.Addr {
 	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !a.IsLoopback() })
 }
 
-// canonicalName returns name fully qualified, in lower case, and with the
-// escapes that names from the wire have, so that it can be compared with them;
-// ok is false if it is no domain name.
+// canonicalName returns name fully qualified, in lower case, and escaped as names from the
+// wire are, so that the two can be compared. ok is false if it is not a domain name.
 func canonicalName(name string) (_ string, ok bool) {
 	var buf [maxName + 1]byte
 	n, err := dns.PackDomainName(dns.Fqdn(name), buf[:], 0, nil, false)

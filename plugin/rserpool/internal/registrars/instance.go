@@ -6,15 +6,14 @@ import (
 	"slices"
 )
 
-// Instance is what the rserpool blocks of one CoreDNS instance have in common:
-// its life, and so its lease on registrars. It belongs only to that instance.
+// Instance is shared by the rserpool blocks of one CoreDNS instance: its life cycle, and
+// its lease on registrars.
 //
-// CoreDNS tells an instance neither that it has been discarded, because the
-// reload that made it failed after startup, nor that it was stopped without
-// its shutdown callbacks. In the first case the instance before it ends the
-// lease, if that has rserpool blocks itself. What is left, the next set-up
-// sweeps away, or the collector when the instance has become garbage, which
-// CoreDNS lets it become with the next reload.
+// CoreDNS does not call an instance back if a reload has made it and then failed, nor if it
+// was stopped without its shutdown callbacks. In the first case the instance before it ends
+// the lease, if that one has rserpool blocks. The remaining leases are ended by the next
+// setup ([Set.Sweep]), or by the garbage collector: CoreDNS drops the instance at the next
+// reload.
 type Instance struct {
 	set    *Set
 	lease  *Lease
@@ -24,7 +23,7 @@ type Instance struct {
 // Block is one rserpool directive of a Corefile.
 type Block struct {
 	Options Options
-	// Serve is called with the registrar, which runs, before the first query.
+	// Serve is called with the running registrar before the first query.
 	Serve func(Registrar)
 	// Where is the directive's file and line.
 	Where string
@@ -40,7 +39,7 @@ func (rs *Set) NewInstance() *Instance {
 // Holds reports whether the lease is this instance's.
 func (inst *Instance) Holds(l *Lease) bool { return inst.lease == l }
 
-// Add takes in a block, unless its registrar would conflict with another.
+// Add adds a block. It fails if the block's registrar conflicts with another one.
 func (inst *Instance) Add(b Block) error {
 	for _, other := range inst.blocks {
 		if err := b.Options.conflict(other.Options); err != nil {
@@ -68,16 +67,16 @@ func (inst *Instance) Startup() error {
 	return nil
 }
 
-// Restart is to be called when another instance is about to be made to replace this.
+// Restart is to be called before another instance is made that replaces this one.
 func (inst *Instance) Restart() {
 	inst.set.mu.Lock()
 	defer inst.set.mu.Unlock()
 	inst.set.restarting[inst.lease] = true
 }
 
-// RestartFailed is to be called when no other instance could replace this one, but
-// also when one has, and a shutdown callback failed thereafter. live tells
-// whether the instance with that lease serves.
+// RestartFailed is to be called when the restart has failed. CoreDNS also does so when the
+// new instance serves but a shutdown callback of the old one failed. live tells whether the
+// instance with that lease serves.
 func (inst *Instance) RestartFailed(live func(*Lease) bool) {
 	for _, l := range inst.set.successors(inst.lease) {
 		if !live(l) {
@@ -86,9 +85,9 @@ func (inst *Instance) RestartFailed(live func(*Lease) bool) {
 	}
 }
 
-// Shutdown is to be called when this instance has been replaced, and when CoreDNS
-// ends. In the latter case the registrar serves on until FinalShutdown, so that
-// health's lameduck has answers.
+// Shutdown is to be called when this instance has been replaced, and when CoreDNS ends. At
+// the end of CoreDNS the registrar runs until FinalShutdown, so that there are answers in
+// the lameduck time of the plugin health.
 func (inst *Instance) Shutdown() {
 	if inst.set.replaced(inst.lease) {
 		inst.set.release(inst.lease)
@@ -98,8 +97,8 @@ func (inst *Instance) Shutdown() {
 // FinalShutdown is to be called when CoreDNS ends.
 func (inst *Instance) FinalShutdown() error { return inst.set.release(inst.lease)() }
 
-// begin notes which instance the one with this lease is to replace. If several
-// are being replaced at once, that is not to be known.
+// begin notes which instance the one with this lease replaces. If several instances
+// restart at the same time, that is not known.
 func (rs *Set) begin(l *Lease) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -110,7 +109,7 @@ func (rs *Set) begin(l *Lease) {
 	}
 }
 
-// successors returns the leases that were to replace l, whose restart is over.
+// successors returns the leases that were to replace l. The restart of l is over.
 func (rs *Set) successors(l *Lease) []*Lease {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -118,8 +117,8 @@ func (rs *Set) successors(l *Lease) []*Lease {
 	return slices.DeleteFunc(rs.leases(), func(other *Lease) bool { return other.successorOf != l })
 }
 
-// replaced reports whether a restart of the instance was under way, which has
-// succeeded.
+// replaced ends a restart of the instance with lease l, if there is one, and reports
+// whether there was one. The restart has succeeded.
 func (rs *Set) replaced(l *Lease) bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

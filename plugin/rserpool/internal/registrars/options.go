@@ -12,8 +12,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Options are what a Corefile says of a registrar. Blocks with the same options share
-// one. Addresses are sorted.
+// Options are the options of a registrar in a Corefile. Blocks with the same options share
+// a registrar. Addresses are sorted.
 type Options struct{ host.Config }
 
 // DefaultOptions has the defaults of all options.
@@ -22,7 +22,7 @@ func DefaultOptions() Options {
 	return Options{bare(c)}
 }
 
-// Check completes the options, and looks at what none of them can get wrong by itself.
+// Check completes the options, and refuses options that contradict each other.
 func (o *Options) Check() error {
 	if a := o.AnnounceGroup; a.IsValid() && a == o.ENRPAnnounceGroup {
 		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
@@ -41,7 +41,7 @@ func (o *Options) Check() error {
 	return nil
 }
 
-// bare leaves out what no option says.
+// bare leaves out the fields that no option sets.
 func bare(c host.Config) host.Config {
 	c.Rand, c.Logger, c.Discover = nil, nil, false
 	return c
@@ -57,15 +57,14 @@ func (o Options) config() host.Config {
 // String names the registrar by where it serves.
 func (o Options) String() string { return joinAddrs(o.ASAP) }
 
-// sameAddresses reports whether both sets of options are of one registrar.
+// sameAddresses reports whether both options are of one registrar.
 func (o Options) sameAddresses(p Options) bool { return slices.Equal(o.ASAP, p.ASAP) }
 
-// conflict tells why registrars with o and p cannot both run, and are not the
-// same one either.
+// conflict returns why registrars with o and p cannot both run, or share one.
 func (o Options) conflict(p Options) error {
 	if o.sameAddresses(p) {
 		if diff := o.differences(p); len(diff) > 0 {
-			return fmt.Errorf("registrar at %s is already there with other options (%s); blocks that share a registrar need the same ones, or another asap address or port", o, strings.Join(diff, ", "))
+			return fmt.Errorf("registrar at %s already runs with other options (%s); give all blocks of a registrar the same options, or this one another asap address or port", o, strings.Join(diff, ", "))
 		}
 		return nil
 	}
@@ -85,7 +84,7 @@ func (o Options) conflict(p Options) error {
 	return nil
 }
 
-// overlap finds addresses of a and b that cannot both be bound.
+// overlap finds addresses of as and bs that cannot both be bound.
 func overlap(as, bs []netip.AddrPort, ports bool) (a, b netip.AddrPort, ok bool) {
 	for _, a := range as {
 		for _, b := range bs {
@@ -104,13 +103,12 @@ func overlap(as, bs []netip.AddrPort, ports bool) (a, b netip.AddrPort, ok bool)
 // each other. The unspecified IPv6 address stands for those of both families.
 func Overlap(a, b netip.Addr) bool { return covers(a, b) || covers(b, a) }
 
-// covers reports whether a socket bound to a also has what comes to b.
+// covers reports whether a socket bound to a also receives what is sent to b.
 func covers(a, b netip.Addr) bool {
 	return a == b || a == netip.IPv6Unspecified() || a == netip.IPv4Unspecified() && b.Is4()
 }
 
-// differences lists the options in which o and p differ, as o has them and,
-// behind "not", as p does.
+// differences lists the options that differ, with the values in o and, behind "not", in p.
 func (o Options) differences(p Options) []string {
 	mine, others := o.list(), p.list()
 	var diff []string
@@ -177,7 +175,7 @@ func announceName(a netip.AddrPort) string {
 func (o *Options) SetTransport(name string) error {
 	v, err := rserpool.ParseVia(name)
 	if err != nil || v == rserpool.ViaTCP {
-		return fmt.Errorf("%q is none of auto, kernel, udp", name)
+		return fmt.Errorf("%q is not a transport; use auto, kernel or udp", name)
 	}
 	o.Via = v
 	return nil

@@ -32,8 +32,8 @@ type Set struct {
 	restarting map[*Lease]bool
 }
 
-// shared is a registrar with its users. One without users is being closed, and
-// remains in the list until its ports are free.
+// shared is a registrar with its leases. A registrar without leases is being closed, and
+// stays in the list until its ports are free.
 type shared struct {
 	Registrar
 	options Options
@@ -44,8 +44,8 @@ type shared struct {
 // Lease is one CoreDNS instance's hold on registrars. It does not refer to the
 // instance, see Instance.
 type Lease struct {
-	// successorOf is the lease of the instance that is being replaced while
-	// this one begins, if that is clear.
+	// successorOf is the lease of the instance that this one replaces, while the restart
+	// is in progress, and if it is known.
 	successorOf *Lease
 }
 
@@ -54,9 +54,8 @@ func New(open func(host.Config) (Registrar, error)) *Set {
 	return &Set{open: open, restarting: map[*Lease]bool{}}
 }
 
-// conflict tells why a registrar with these options cannot run beside the
-// present ones, and cannot be one of them either. A nil error promises nothing
-// yet; acquire has the last word.
+// conflict returns why a registrar with these options can neither run beside the present
+// ones nor be one of them. acquire checks again.
 func (rs *Set) conflict(o Options) error {
 	for _, s := range rs.inUse() {
 		if err := o.conflict(s.options); err != nil {
@@ -66,8 +65,8 @@ func (rs *Set) conflict(o Options) error {
 	return nil
 }
 
-// acquire gives l a hold on the registrar with these options, and starts it
-// where it does not run yet.
+// acquire adds a lease to the registrar with these options, and starts the registrar if
+// it does not run yet.
 func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -76,7 +75,7 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 		err := o.conflict(s.options)
 		switch same := o.sameAddresses(s.options); {
 		case len(s.leases) == 0 && (same || err != nil):
-			// Its ports are about to be free.
+			// Its ports will be free soon.
 			rs.mu.Unlock()
 			<-s.closed
 			rs.mu.Lock()
@@ -125,7 +124,7 @@ func (rs *Set) release(l *Lease) (wait func() error) {
 	}
 }
 
-// Sweep ends the leases of instances that are not there any more.
+// Sweep ends the leases of instances that are not live.
 func (rs *Set) Sweep(live func(*Lease) bool) {
 	rs.mu.Lock()
 	all := rs.leases()
