@@ -1,42 +1,28 @@
-// Package sctp carries messages over SCTP, whatever the machine offers: the
-// kernel's SCTP, SCTP in UDP in user space (RFC 6951, with pion/sctp), TCP for
-// pool users, and a network in memory for tests. It knows nothing of ASAP and
-// ENRP and imports no other package of this module.
+// Package sctp has the words that the parts of the transport share: messages,
+// associations and their events, endpoints, limits, queues and counters. It knows
+// nothing of ASAP and ENRP.
 //
-// A [Stack] is what a process has of SCTP, an [Endpoint] one port of it with
-// all its associations, accepted and called. An Endpoint's methods never block
-// on a peer; what happens is told to its [Handler], for each association in
-// order. An Endpoint of a Stack joins all kinds of transport, and an
-// association is called by its [AssocID] whatever carries it.
+// An [Endpoint] is one SCTP port with all its associations. Its methods never block
+// on a peer. Its [Handler] is called with what happens, for each association in
+// order. Package stack makes Endpoints that use all transports of the machine.
 //
-// # SCTP in UDP
+//	stack      what a process has of SCTP: its Endpoints choose the transport
+//	kernel     the kernel's SCTP (Linux only)
+//	udp        SCTP in UDP in user space (RFC 6951), with pion/sctp for the data
+//	tcp        TCP connections of pool users
+//	wire       packets, chunks and cookies: the bytes of RFC 9260
+//	localaddr  the addresses of this machine
+//	sctptest   a network in memory, and what the tests of several packages share
 //
-// The handshake is done here (RFC 9260, Section 5): INIT is answered without
-// keeping anything, by a cookie signed with a key of the Stack, so that forged
-// INITs cost a packet each. Restarts, simultaneous calls, heartbeats, packets
-// out of the blue and the peer's addresses and UDP port are dealt with here as
-// well. An established association is handed to pion/sctp, both sides' INITs
-// given as if it had exchanged them, for what it is good at: acknowledgement,
-// retransmission, congestion and flow control, fragments, and shutting down.
-// What pion sees has been checked for its form before, since a panic in its
-// goroutines could not be stopped from here.
+// Only stack imports kernel, udp and tcp, and they do not import each other.
 //
-// One path at a time carries an association's packets, from the local address
-// that the route to the peer's has. If what was sent on it is not acknowledged
-// in time, or cannot be sent, the association goes on by another of the peer's
-// addresses within about a second, and stays there if the first one does not
-// answer a HEARTBEAT. Data go only to addresses that have answered one, with
-// a nonce that nobody else knows; only those are told as the peer's. The
-// port of a UDP peer that has been heard of is remembered for calling it back.
+// # Where more can be put
 //
-// A peer is lost after Limits.Heartbeat x (Limits.Misses + 1) of silence, or
-// at once where its machine says at all of its addresses that nobody listens
-// (ICMP port unreachable, on Linux).
+// TLS belongs between stack and the transports: stack.endpoint.listen gives each
+// transport the Handler stack.endpoint.handle, and sends by the Endpoint that the
+// transport returns. A layer that is itself an Endpoint and a Handler fits in there,
+// one for each association.
 //
-// # Bounds
-//
-// [Limits] bound what peers can make an Endpoint hold. An association in UDP
-// takes four goroutines and about 35 KiB, and up to twice Limits.MessageSize
-// of received data that the Handler has not taken; packets sent are at most
-// 1232 bytes. [Stats] counts what was refused or cut off.
+// Sessions of pool users belong above stack: they use an Endpoint as ASAP does, and
+// need no change here.
 package sctp

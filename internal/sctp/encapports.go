@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// maxEncapPorts bounds the peers whose UDP port is remembered.
+// maxEncapPorts bounds the number of peers whose UDP port is remembered.
 const maxEncapPorts = 1 << 16
 
-// EncapPorts remembers the UDP port that an SCTP endpoint was last heard from
-// (RFC 6951, Section 4), also after its associations have ended: that is when
-// one wants to call it. The least recently heard are forgotten first. It may
-// be used from any goroutine; the zero value is ready.
+// EncapPorts remembers the UDP ports that SCTP endpoints last sent from (RFC 6951,
+// Section 4). They are needed to connect to an endpoint whose association has ended.
+// The least recently used are forgotten first. Any goroutine may use it; the zero
+// value is ready.
 type EncapPorts struct {
 	mu    sync.Mutex
 	ports map[netip.AddrPort]*list.Element // by IP address and SCTP port
@@ -24,9 +24,9 @@ type encapPort struct {
 	udp  uint16
 }
 
-// Learn remembers a UDP port. Only a packet that has shown its verification
-// tag or cookie may teach; heard says that it came from this very address,
-// while an address that the peer merely claims does not replace what is known.
+// Learn remembers a UDP port. The caller has checked the packet's verification tag
+// or cookie. heard says that the packet came from this address; an address that the
+// peer only lists does not replace a known port.
 func (e *EncapPorts) Learn(peer netip.AddrPort, udp uint16, heard bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -48,7 +48,7 @@ func (e *EncapPorts) Learn(peer netip.AddrPort, udp uint16, heard bool) {
 	}
 }
 
-// Port is the UDP port to call a peer at.
+// Port returns the UDP port to send to a peer at, 9899 if none is known.
 func (e *EncapPorts) Port(peer netip.AddrPort) uint16 {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,7 +1,7 @@
 package sctp
 
-// Framing says where a message over TCP ends. A TCP connection carries bytes; the
-// messages of a protocol tell their length themselves.
+// Framing says where a message over TCP ends. TCP carries a stream of bytes, so a
+// message must tell its length itself.
 type Framing struct {
 	// HeadLen is how many bytes at the start of a message tell its length.
 	HeadLen int

@@ -11,51 +11,50 @@ import (
 // Limits bound what the peers of one endpoint can make it hold. A zero field
 // stands for the default.
 type Limits struct {
-	// Associations, established ones; default 65536.
+	// Associations is the number of established associations; default 65536.
 	Associations int
-	// HalfOpen, associations not yet established by the peer; default 1024.
-	// A TCP connection is half open until its first whole message. SCTP in
-	// UDP in user space keeps nothing of a half-open association.
+	// HalfOpen is the number of TCP connections from which no whole message has
+	// arrived; default 1024. SCTP keeps no state of half-open associations.
 	HalfOpen int
-	// HandshakeTime an association has to come up, and a message over TCP to
-	// arrive as a whole; default 10 s.
+	// HandshakeTime is how long a handshake, or the arrival of one message over
+	// TCP, may last; default 10 s.
 	HandshakeTime time.Duration
-	// MessageSize, of a message received, in bytes; default 65536+64, which is
-	// over what a message length field of ASAP and ENRP can say.
+	// MessageSize is the largest message that is accepted, in bytes; default
+	// 65536+64, more than a 16-bit length field can say.
 	MessageSize int
-	// SendQueue, messages and bytes not yet taken by one peer; defaults 4096
-	// and 1 MiB. A busy peer's acknowledgements may come a while after it has
-	// taken in the messages.
+	// SendQueueMessages and SendQueueBytes are what may be queued for one peer;
+	// defaults 4096 and 1 MiB. A message is queued until it is acknowledged (UDP)
+	// or in the kernel's send buffer (kernel, TCP).
 	SendQueueMessages, SendQueueBytes int
-	// SendQueueTotal, bytes not yet taken by all peers together, with 256 for
-	// each message, beyond which
-	// each has room for 16 KiB or one message; default 32 MiB. User-space
-	// SCTP, the kernel's SCTP and TCP have so much each. Over the last two a peer
-	// has the kernel's own send buffer before it.
+	// SendQueueTotal is what may be queued for all peers of one transport together,
+	// in bytes, with 256 for each message; default 32 MiB. Beyond it, each peer may
+	// have 16 KiB or one message queued.
 	SendQueueTotal int
-	// IdleTCP closes a TCP connection without traffic; default 5 min.
+	// IdleTCP is the time without traffic after which a TCP connection is closed;
+	// default 5 min.
 	IdleTCP time.Duration
-	// Heartbeat is how often an idle association in UDP is probed, Misses
-	// how many unanswered probes end it; defaults 10 s and 3.
+	// Heartbeat is the interval of HEARTBEATs on an idle association, Misses how
+	// many unanswered ones end it; defaults 10 s and 3.
 	Heartbeat time.Duration
 	Misses    int
-	// Stalled is how long a peer over SCTP may take nothing of what is queued
-	// for it before its association ends; 0 is for ever.
+	// Stalled is how long messages may be queued for a peer over SCTP without any
+	// progress before the association is aborted; 0 is for ever.
 	Stalled time.Duration
 }
 
 // ListenConfig says where an endpoint listens.
 type ListenConfig struct {
-	// Addrs to bind, all with the same port. An unspecified address stands
-	// for all of the machine's addresses (of its family for 0.0.0.0, of both
-	// for ::), of which peers are told those in [machine.Reachable]; the kernel's
-	// SCTP is served at those and at the loopback ones only. Port 0 takes a free one. No address at all is [::]:0.
+	// Addrs are the addresses to listen on, all with the same port. Port 0 is a
+	// free one. An unspecified address stands for all addresses of the machine, of
+	// both families if it is ::. Peers are told those of them that
+	// localaddr.Reachable returns, and kernel SCTP listens only on those and the
+	// loopback addresses. No address is the same as [::]:0.
 	Addrs []netip.AddrPort
-	// TCP says to take TCP connections on Addrs as well.
+	// TCP says to accept TCP connections on Addrs as well.
 	TCP bool
 }
 
-// WithDefaults fills in what is not set.
+// WithDefaults returns the limits with defaults in place of fields that are not set.
 func (l Limits) WithDefaults() Limits {
 	setDefault(&l.Associations, 65536)
 	setDefault(&l.HalfOpen, 1024)
@@ -70,7 +69,7 @@ func (l Limits) WithDefaults() Limits {
 	return l
 }
 
-// ErrFull says that an endpoint has as many associations as it may have.
+// ErrFull is the error when an endpoint has Limits.Associations.
 func (l *Limits) ErrFull() error {
 	return fmt.Errorf("this endpoint has %d associations, its limit", l.Associations)
 }
@@ -81,7 +80,8 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// BindAddrs reads the addresses, :: split into both families, and the port.
+// BindAddrs returns the addresses and the port to bind. :: becomes an address of
+// each family, and both is true.
 func (cfg ListenConfig) BindAddrs() (addrs []netip.Addr, port uint16, both bool, err error) {
 	list := cfg.Addrs
 	if len(list) == 0 {

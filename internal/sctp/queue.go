@@ -2,19 +2,19 @@ package sctp
 
 import "sync/atomic"
 
-// SendQueue holds the messages that the peer has not acknowledged.
+// SendQueue holds the messages for one peer that have not left yet. Its owner locks it.
 type SendQueue struct {
 	Msgs  []Message
-	Bytes int // of msgs
-	// Total is the bytes of all queues that share Limits.SendQueueTotal, with
-	// MessageCost for each message; nil if there are none.
+	Bytes int // of Msgs
+	// Total is the sum over all queues that share Limits.SendQueueTotal, of their
+	// bytes and MessageCost for each message; nil if the limit does not hold.
 	Total *atomic.Int64
 }
 
-// MessageCost is about what a queued message takes beside its bytes.
+// MessageCost is about the memory of a queued message beside its bytes.
 const MessageCost = 256
 
-// QueueShare is what a queue may hold when all together are full.
+// QueueShare is what a queue may hold although SendQueueTotal is reached, in bytes.
 const QueueShare = 16 << 10
 
 // Push adds a message if there is room for it.
@@ -23,8 +23,8 @@ func (q *SendQueue) Push(m Message, lim Limits) bool {
 	if len(q.Msgs) >= lim.SendQueueMessages || bytes > lim.SendQueueBytes {
 		return false
 	}
-	// Two that push at the same time may both find the last room: that does
-	// no harm.
+	// Two queues may exceed the total together if both are pushed at the same
+	// time. That does no harm.
 	if q.Total != nil && len(q.Msgs) > 0 && bytes > QueueShare && int(q.Total.Load())+len(m.Data) > lim.SendQueueTotal {
 		return false
 	}
@@ -33,8 +33,7 @@ func (q *SendQueue) Push(m Message, lim Limits) bool {
 	return true
 }
 
-// Full says that the peer does not take what is queued: nothing more of some
-// size is worth making for it.
+// Full reports whether a message of more than a few bytes would be refused.
 func (q *SendQueue) Full(lim Limits) bool {
 	switch {
 	case len(q.Msgs) == 0:
@@ -45,7 +44,7 @@ func (q *SendQueue) Full(lim Limits) bool {
 	return q.Total != nil && q.Bytes >= QueueShare && int(q.Total.Load()) >= lim.SendQueueTotal
 }
 
-// Add counts messages and bytes that come or, below 0, go.
+// Add adds to the sums; negative numbers are for messages that leave.
 func (q *SendQueue) Add(messages, bytes int) {
 	q.Bytes += bytes
 	if q.Total != nil {
@@ -53,23 +52,23 @@ func (q *SendQueue) Add(messages, bytes int) {
 	}
 }
 
-// Unpush takes the last message back.
+// Unpush removes the message that was pushed last.
 func (q *SendQueue) Unpush() {
 	last := len(q.Msgs) - 1
 	q.Add(-1, -len(q.Msgs[last].Data))
 	q.Msgs = q.Msgs[:last]
 }
 
-// Take empties the queue.
-func (q *SendQueue) Take() []Message {
+// Drain empties the queue and returns what was in it.
+func (q *SendQueue) Drain() []Message {
 	msgs := q.Msgs
 	q.Add(-len(msgs), -q.Bytes)
 	q.Msgs = nil
 	return msgs
 }
 
-// Keep drops the oldest messages until no more than the given number of bytes
-// is still to be delivered.
+// Keep removes the oldest messages until removing one more would leave less than
+// the given number of bytes.
 func (q *SendQueue) Keep(bytes int) {
 	n := 0
 	for n < len(q.Msgs) && q.Bytes-len(q.Msgs[n].Data) >= bytes {

@@ -38,7 +38,7 @@ func TestSendQueueTotal(t *testing.T) {
 		t.Errorf("Second peer later: got %d bytes in, want what others have left", got)
 	}
 	for _, q := range []*sctp.SendQueue{b, c, d} {
-		q.Take()
+		q.Drain()
 	}
 	sctptest.CheckQueued(t, &n, true)
 }

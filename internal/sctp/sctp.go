@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -29,9 +30,16 @@ const (
 // EncapPort is the UDP port of SCTP in UDP (RFC 6951, Section 5.1).
 const EncapPort = 9899
 
-// AssocID names an association within its Endpoint, from the call of Connect
-// or the event Up until the event Down. It is never 0 and never used again.
+// AssocID names an association within its Endpoint, from Connect or the event Up
+// to the event Down. It is never 0 and never used again.
 type AssocID uint64
+
+// IDs gives out AssocIDs that are unique over all transports of a process. The zero
+// value is ready; any goroutine may use it.
+type IDs struct{ last atomic.Uint64 }
+
+// Next returns a name never given before, starting with 1.
+func (a *IDs) Next() AssocID { return AssocID(a.last.Add(1)) }
 
 // Message is one user message.
 type Message struct {
@@ -47,20 +55,20 @@ type EventType uint8
 const (
 	// Up: the association is established, by us or by the peer.
 	Up EventType = iota + 1
-	// Received: a whole user message has come.
+	// Received: a whole user message has arrived.
 	Received
 	// SendFailed: Message could not be delivered; the association may live on.
 	SendFailed
-	// PeerAddrs: the peer's addresses have changed: more of them are confirmed,
-	// say.
+	// PeerAddrs: the peer's addresses have changed, for example because more of
+	// them are confirmed.
 	PeerAddrs
-	// PeerDone: the peer, which has connected by TCP, will send no more and may
-	// wait for answers to what it has sent. The user of the Endpoint gives
-	// those and then calls Shutdown; if it does not within five seconds, the
-	// transport ends the association.
+	// PeerDone: the peer, which has connected over TCP, sends no more and may wait
+	// for answers to its requests. The user of the Endpoint sends those and then
+	// calls Shutdown. Five seconds after PeerDone the transport ends the
+	// association in any case.
 	PeerDone
-	// Down: the association is gone, or never came up. It is the last event
-	// of its AssocID. Reason says how.
+	// Down: the association has ended or could not be established. It is the last
+	// event of its AssocID. Reason says why.
 	Down
 )
 
@@ -69,18 +77,18 @@ type Reason uint8
 
 // The reasons for Down.
 const (
-	// PeerShutdown: the peer shut it down in good order.
+	// PeerShutdown: the peer shut the association down.
 	PeerShutdown Reason = iota + 1
-	// PeerAbort: the peer aborted it.
+	// PeerAbort: the peer aborted the association.
 	PeerAbort
 	// Lost: the peer no longer answers.
 	Lost
-	// ConnectFailed: it never came up.
+	// ConnectFailed: the association could not be established.
 	ConnectFailed
-	// LocalClose: Shutdown, Abort or Close was called here.
+	// LocalClose: this side called Shutdown, Abort or Close.
 	LocalClose
-	// Overrun: the peer went past a limit of ours (message size, queue,
-	// half-open time, ...) and was cut off.
+	// Overrun: the peer exceeded a limit (message size, queue, half-open time, ...)
+	// or broke the protocol, and the association was aborted.
 	Overrun
 )
 
@@ -90,26 +98,24 @@ type Event struct {
 	Assoc AssocID
 	Kind  Kind
 	// Peer holds the peer's confirmed addresses and its SCTP or TCP port, the
-	// primary one first (Up, PeerAddrs). An address is confirmed once the
-	// association was established by it, or a HEARTBEAT was acknowledged from it
+	// primary one first (Up, PeerAddrs). An address is confirmed when the
+	// association was established over it or it has acknowledged a HEARTBEAT
 	// (RFC 9260, Section 5.4).
 	Peer []netip.AddrPort
-	// Claimed holds the addresses that the peer lists and has not confirmed. They
-	// may be those of somebody else. Each is asked, and once it has answered,
-	// which takes a round trip as a rule, PeerAddrs has it in Peer.
+	// Claimed holds the addresses that the peer lists but that are not confirmed:
+	// they may belong to another host. Each is sent a HEARTBEAT. When it has
+	// answered, usually after one round trip, PeerAddrs has it in Peer.
 	Claimed []netip.AddrPort
-	// Translated says that the address of Peer, from which the packets come, is
-	// none of those that the peer lists in its INIT or INIT ACK: there is an
-	// address translation (NAT) in between, and what it lists is not in Peer (Up
-	// and PeerAddrs, kind UDP).
+	// Translated says that the peer's packets come from an address that the peer
+	// does not list in its INIT or INIT ACK: an address translation (NAT) is in
+	// between. The listed addresses are not in Peer then (Up, PeerAddrs; kind UDP).
 	Translated bool
 	// EncapPort is the UDP port from which the primary address was last heard
 	// (Up); 0 for associations that are not in UDP.
 	EncapPort uint16
-	// Message is set for Received and SendFailed. The receiver of the event
-	// owns its Data.
+	// Message is set for Received and SendFailed. The Handler owns its Data.
 	Message Message
-	// Reason is set for Down, Err where there is more to say.
+	// Reason is set for Down. Err, if set, says more.
 	Reason Reason
 	Err    error
 }
@@ -122,20 +128,20 @@ func (ev Event) String() string {
 
 // Dest is where to connect to.
 type Dest struct {
-	// Addrs are the peer's addresses with its SCTP or TCP port; kinds that
-	// have no multi-homing try them in turn.
+	// Addrs are the peer's addresses with its SCTP or TCP port. TCP tries them one
+	// after the other.
 	Addrs []netip.AddrPort
 	Kind  Kind
-	// EncapPort is the peer's UDP port for kind UDP. 0 stands for the port
-	// that the peer was last heard from, or else 9899 (RFC 6951, Section 4).
+	// EncapPort is the peer's UDP port for kind UDP. 0 is the UDP port that the
+	// peer last used, or 9899 if it is not known (RFC 6951, Section 4).
 	EncapPort uint16
 }
 
-// The errors that Send gives; others mean that the message is unfit.
+// The errors that Send returns. Any other error means that the message is invalid.
 var (
-	// ErrQueueFull: the peer does not take what was sent to it before.
+	// ErrQueueFull: the peer has not read enough of what was sent to it before.
 	ErrQueueFull = errors.New("send queue to this peer is full")
-	// ErrNoAssoc: there is no such association (any more).
+	// ErrNoAssoc: the association does not exist, or has ended.
 	ErrNoAssoc = errors.New("no such association")
 	// ErrClosed: the endpoint is closed.
 	ErrClosed = errors.New("endpoint is closed")
@@ -147,46 +153,45 @@ var (
 	ErrConnected = errors.New("there is an association with this peer already")
 	// ErrTimeout: the peer did not answer.
 	ErrTimeout = errors.New("peer did not answer in time")
-	// ErrStalled: the peer was cut off after Limits.Stalled.
-	ErrStalled = errors.New("peer does not take what is sent to it")
-	// ErrRefused: nobody listens there, or the peer aborted the handshake.
+	// ErrStalled: the peer has read nothing for Limits.Stalled.
+	ErrStalled = errors.New("peer does not read what is sent to it")
+	// ErrRefused: nobody listens at the address, or the peer aborted the handshake.
 	ErrRefused = errors.New("peer refused the association")
-	// ErrRestarted: a new association with the peer takes the place of this one.
+	// ErrRestarted: a new association with the peer replaces this one.
 	ErrRestarted = errors.New("peer has restarted")
 )
 
-// GraceTime is how long a peer has to let an association end in good order.
+// GraceTime is how long a shutdown may last before the association is aborted.
 const GraceTime = 5 * time.Second
 
-// Endpoint is a local SCTP endpoint with all its associations, accepted and
-// called. Its methods may be called from any goroutine, never block on a peer,
-// and report what becomes of an association through the Handler given at the
-// endpoint's making.
+// Endpoint is a local SCTP endpoint with all its associations. Any goroutine may
+// call its methods. They never block on a peer; results are reported to the Handler
+// that was given when the Endpoint was made.
 type Endpoint interface {
-	// Connect starts an association and returns its name at once; Up or Down
-	// follows. It gives 0 after Close.
+	// Connect starts an association and returns its name at once. The event Up or
+	// Down follows. After Close it returns 0.
 	Connect(to Dest) AssocID
-	// Send queues a message, taking a copy of nothing: the caller must not
-	// change m.Data afterwards.
+	// Send queues a message. It does not copy m.Data, which the caller must not
+	// change afterwards.
 	Send(a AssocID, m Message) error
-	// Full reports whether the peer does not take what was sent to it before, so
-	// that Send would refuse all but short messages.
+	// Full reports whether so much is queued for the peer that Send would refuse
+	// all but short messages.
 	Full(a AssocID) bool
-	// Shutdown ends an association after what is queued has been delivered,
-	// or some seconds later in any case.
+	// Shutdown ends an association when all queued messages are delivered, or
+	// after GraceTime.
 	Shutdown(a AssocID)
 	// Abort ends an association at once.
 	Abort(a AssocID)
-	// LocalAddrs are the addresses and the port that the endpoint listens on,
-	// without unspecified ones: those are replaced by the machine's addresses.
+	// LocalAddrs returns the addresses that the endpoint listens on, with its port.
+	// The machine's addresses stand in place of an unspecified one.
 	LocalAddrs() []netip.AddrPort
-	// Close aborts what is left, waits for all goroutines and returns.
-	// Nothing is handled after it has returned.
+	// Close aborts the remaining associations and waits for all goroutines. The
+	// Handler is not called after Close has returned.
 	Close() error
 }
 
-// Handler takes the events of an Endpoint. The calls for one association come
-// in order, one after the other; those for different ones may come at the same
-// time. It may block, which slows down the peers (their receive windows close)
-// and nobody else's Send.
+// Handler is called with the events of an Endpoint: those of one association one
+// after the other in their order, those of different associations possibly at the
+// same time. A Handler that blocks slows down the peers, whose receive windows
+// close, and no Send.
 type Handler func(Event)

@@ -24,8 +24,8 @@ func TestCutsLogged(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		n.Refuse(sctp.TCP, peer, errors.New("no room"))
-		want := "sctp: ended the association (udp) with 192.0.2.1:3863: message is too long\n" +
-			"sctp: refused an association (tcp) to 192.0.2.1:3863: no room (1999 more peers were cut off or refused since the last line like this)\n"
+		want := "sctp: aborted the association (udp) with 192.0.2.1:3863: message is too long\n" +
+			"sctp: refused an association (tcp) with 192.0.2.1:3863: no room (1999 more aborted or refused since the last such line)\n"
 		if got := lines(); got != want {
 			t.Errorf("Got %q, want %q", got, want)
 		}

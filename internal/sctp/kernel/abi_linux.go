@@ -182,7 +182,7 @@ type udpEncaps struct {
 	port  [2]byte // in network byte order
 }
 
-// address gives the bytes of the address.
+// address returns the bytes of the address.
 func (u *udpEncaps) address() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
 }
@@ -244,7 +244,7 @@ func parseSockaddr(b []byte) (netip.AddrPort, int) {
 	return netip.AddrPort{}, 0
 }
 
-// scopeID gives the number of an interface named or numbered by zone, or 0.
+// scopeID returns the number of an interface named or numbered by zone, or 0.
 func scopeID(zone string) uint32 {
 	if zone == "" {
 		return 0

@@ -35,11 +35,11 @@ type assoc struct {
 	// until then.
 	sock *socket
 
-	// partial is a message of which the rest is to come, deaf is set once
+	// partial is a message of which the rest is to come, ignored is set once
 	// nothing more is wanted; both are the reader's own, of one socket after
 	// the other.
 	partial []byte
-	deaf    bool
+	ignored bool
 
 	// emitMu is held while the Handler runs, so that it takes one event of
 	// this association at a time. It comes before mu.
@@ -53,7 +53,7 @@ type assoc struct {
 	err    error
 	timer  *time.Timer // of the handshake, then of Shutdown
 
-	call    sendCall
+	out     outbound
 	queue   sctp.SendQueue // not yet taken by the kernel
 	writing bool           // write runs
 	stalled *time.Timer
@@ -64,11 +64,11 @@ type assoc struct {
 // newAssoc makes an association, which is not in the tables yet.
 func (e *endpoint) newAssoc() *assoc {
 	a := &assoc{id: e.ids.Next(), e: e, sock: e.sock, queue: sctp.SendQueue{Total: &e.n.Queued}}
-	a.call.init()
+	a.out.init()
 	return a
 }
 
-// emit gives an event to the Handler, unless the association is over. Of one
+// emit returns an event to the Handler, unless the association is over. Of one
 // that was not reported Up, because it was aborted or had ended before the
 // kernel told of it, only Down is given: what its peer sent meanwhile is
 // dropped. A panic of the Handler ends the association, not the process.
@@ -128,7 +128,7 @@ func (a *assoc) finish(reason sctp.Reason, err error) {
 	}
 	a.state = stateEnded
 	peer := a.peer
-	a.queue.Take()
+	a.queue.Drain()
 	a.stopTimer()
 	a.mu.Unlock()
 
@@ -163,10 +163,10 @@ func (a *assoc) stopTimer() {
 	}
 }
 
-// Abort is that of an Endpoint.
+// Abort implements sctp.Association.
 func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil) }
 
-// Full is that of an Endpoint.
+// Full implements sctp.Association.
 func (a *assoc) Full() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,9 +198,9 @@ func (a *assoc) abortLocked(reason sctp.Reason, err error) {
 		a.reason, a.err = reason, err
 	}
 	a.state = stateEnding
-	a.queue.Take()
+	a.queue.Drain()
 	a.stopTimer()
-	err = a.sock.send(&a.call, nil, sndInfo{flags: sndAbort, assoc: a.kid})
+	err = a.sock.send(&a.out, nil, sndInfo{flags: sndAbort, assoc: a.kid})
 	if isFull(err) {
 		a.timer = time.AfterFunc(abortAgain, func() { a.abort(reason, nil) })
 	}
@@ -211,7 +211,7 @@ func (a *assoc) abortLocked(reason sctp.Reason, err error) {
 // abortAgain is when to abort once more where the kernel had no memory for it.
 const abortAgain = 100 * time.Millisecond
 
-// isFull says whether an error of the kernel means that it has no room now.
+// isFull reports whether an error of the kernel means that it has no room now.
 func isFull(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }

@@ -39,7 +39,7 @@ func bindingOf(addrs []netip.Addr) binding {
 	return b
 }
 
-// follows says whether the addresses are the machine's.
+// follows reports whether the addresses are the machine's.
 func (b *binding) follows() bool { return b.all4 || b.all6 }
 
 // addrs are the addresses to bind now; unspecified ones where the machine has

@@ -55,7 +55,7 @@ const (
 	sendBuffer    = 64 << 10
 )
 
-// Supported says whether this machine's kernel has SCTP.
+// Supported reports whether this machine's kernel has SCTP.
 func Supported() bool {
 	s, err := openSocket(false)
 	if err != nil {
@@ -251,7 +251,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 		return 0
 	}
 	a := e.newAssoc()
-	kid, err := e.call(to)
+	kid, err := e.connect(to)
 	e.Add(a.id, a)
 	if err != nil {
 		// EADDRNOTAVAIL: the association has a socket of its own.
@@ -272,7 +272,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 
 // Call lets the kernel start an association. e.Mu is held, so that the reader
 // does not look for it before it is in the table.
-func (e *endpoint) call(to sctp.Dest) (int32, error) {
+func (e *endpoint) connect(to sctp.Dest) (int32, error) {
 	addrs := make([]netip.AddrPort, 0, len(to.Addrs))
 	for _, ap := range to.Addrs {
 		a := ap.Addr().Unmap()
@@ -329,7 +329,7 @@ func (e *endpoint) Close() error {
 	return err
 }
 
-// isGone says whether an error of the kernel means that the association
+// isGone reports whether an error of the kernel means that the association
 // has ended, or is ending; its notification follows.
 func isGone(err error) bool {
 	var errno syscall.Errno

@@ -165,7 +165,7 @@ func TestKernelNeverReads(t *testing.T) {
 	if got := n.Overruns.Load(); got != peers {
 		t.Errorf("%d cuts are counted, want %d", got, peers)
 	}
-	if log := lines(); !strings.Contains(log, "ended the association (kernel) with 127.0.0.1:") || strings.Count(log, "\n") != 1 {
+	if log := lines(); !strings.Contains(log, "aborted the association (kernel) with 127.0.0.1:") || strings.Count(log, "\n") != 1 {
 		t.Errorf("Got log %q, want one line about the cuts", log)
 	}
 	if left := n.Queued.Load(); left != 0 {

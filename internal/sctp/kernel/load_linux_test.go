@@ -142,7 +142,7 @@ func TestKernelShutdownEnds(t *testing.T) {
 	}
 }
 
-// shrink gives an endpoint small buffers, as one without privilege has.
+// shrink returns an endpoint small buffers, as one without privilege has.
 func shrink(t *testing.T, s *sctptest.Site, size int) {
 	t.Helper()
 	e := s.Endpoint.(*endpoint)

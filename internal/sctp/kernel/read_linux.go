@@ -16,17 +16,17 @@ import (
 
 // reader takes what a socket has for us and calls the Handler.
 type reader struct {
-	e    *endpoint
-	sock *socket
-	kid  int32 // whose own the socket is; 0 if it is the endpoint's
-	skip bool  // the rest of a notification that came in parts
-	born []*reader
+	e      *endpoint
+	sock   *socket
+	kid    int32 // whose own the socket is; 0 if it is the endpoint's
+	skip   bool  // the rest of a notification that came in parts
+	peeled []*reader
 }
 
 // loop runs until the socket is closed, or the association ends whose own it is.
 func (r *reader) loop() {
 	for {
-		err := r.sock.receive(r.take, r.handled)
+		err := r.sock.receive(r.part, r.handled)
 		switch {
 		case err == nil, errors.Is(err, os.ErrClosed):
 			if r.kid != 0 {
@@ -39,8 +39,8 @@ func (r *reader) loop() {
 	}
 }
 
-// take takes a message, a notification, or a part of either.
-func (r *reader) take(part []byte, flags int, info *rcvInfo) {
+// part handles a message, a notification, or a part of either.
+func (r *reader) part(part []byte, flags int, info *rcvInfo) {
 	whole := flags&unix.MSG_EOR != 0
 	switch {
 	case flags&flagNotification == 0:
@@ -57,10 +57,10 @@ func (r *reader) take(part []byte, flags int, info *rcvInfo) {
 // first messages may have been in the batch. It says whether the socket's
 // association has ended.
 func (r *reader) handled() bool {
-	for _, b := range r.born {
+	for _, b := range r.peeled {
 		r.e.wg.Go(b.loop)
 	}
-	r.born = nil
+	r.peeled = nil
 	return r.kid != 0 && r.e.byName(r.kid) == nil
 }
 
@@ -87,11 +87,11 @@ func (e *endpoint) received(info *rcvInfo, part []byte, whole bool) {
 		return
 	}
 	a := e.byName(info.assoc)
-	if a == nil || a.deaf {
+	if a == nil || a.ignored {
 		return // refused or aborted
 	}
 	if len(a.partial)+len(part) > e.lim.MessageSize {
-		a.partial, a.deaf = nil, true
+		a.partial, a.ignored = nil, true
 		a.abort(sctp.Overrun, fmt.Errorf("the peer sent a message of more than %d bytes", e.lim.MessageSize))
 		return
 	}
@@ -187,7 +187,7 @@ func (r *reader) came(kid int32) {
 			return
 		}
 		// Its reader closes it, whatever becomes of the association.
-		r.born = append(r.born, &reader{e: e, sock: sock, kid: kid})
+		r.peeled = append(r.peeled, &reader{e: e, sock: sock, kid: kid})
 	}
 	a := e.admit(kid, sock, peer[0])
 	if a == nil {
@@ -235,7 +235,7 @@ func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
 		err = fmt.Errorf("no socket is left for it: %w; raise the limit of open files (ulimit -n)", err)
 	}
 	r.e.n.Refuse(sctp.Kernel, peer, err)
-	var c sendCall
+	var c outbound
 	c.init()
 	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
 }

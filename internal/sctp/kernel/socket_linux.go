@@ -151,7 +151,7 @@ func (s *socket) connect(addrs []netip.AddrPort) (int32, error) {
 	return p.assoc, err
 }
 
-// peel gives an association a socket of its own, with the options of this one
+// peel returns an association a socket of its own, with the options of this one
 // and what has come for it (sctp_peeloff; RFC 6458, Section 9.2).
 func (s *socket) peel(assoc int32) (*socket, error) {
 	p := peelOff{assoc: assoc, flags: unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC}
@@ -276,9 +276,9 @@ func (s *socket) receive(take func(part []byte, flags int, info *rcvInfo), handl
 	return err
 }
 
-// sendCall is one sendmsg with all that it needs. Its owner sees to it that
+// outbound is one sendmsg with all that it needs. Its owner sees to it that
 // it is used by one goroutine at a time.
-type sendCall struct {
+type outbound struct {
 	msg     unix.Msghdr
 	iov     unix.Iovec
 	control sndControl
@@ -286,7 +286,7 @@ type sendCall struct {
 	do      func(fd uintptr)
 }
 
-func (c *sendCall) init() {
+func (c *outbound) init() {
 	c.msg.Iov = &c.iov
 	c.msg.SetIovlen(1)
 	c.msg.Control = (*byte)(unsafe.Pointer(&c.control))
@@ -303,9 +303,9 @@ func (c *sendCall) init() {
 	}
 }
 
-// send gives the kernel a message, or with sndAbort or sndEOF an order, and
+// send returns the kernel a message, or with sndAbort or sndEOF an order, and
 // never waits: the error is unix.EAGAIN when there is no room.
-func (s *socket) send(c *sendCall, data []byte, info sndInfo) error {
+func (s *socket) send(c *outbound, data []byte, info sndInfo) error {
 	c.iov = unix.Iovec{}
 	if len(data) > 0 {
 		c.iov.Base = &data[0]

@@ -153,7 +153,7 @@ func TestUDPAndKernelPathLost(t *testing.T) {
 	ku, uu := k.Up(), u.Up()
 	k.Say(ku.Assoc, "first")
 	u.Received()
-	// Linux gives an association up with its only confirmed path.
+	// Linux returns an association up with its only confirmed path.
 	for deadline := time.Now().Add(20 * time.Second); !confirmed(t, "k", "10.9.1.2"); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the kernel has not confirmed the other path within 20s")
@@ -172,7 +172,7 @@ func TestUDPAndKernelPathLost(t *testing.T) {
 	k.Received()
 }
 
-// confirmed says whether the kernel's SCTP on a host has a peer's address in
+// confirmed reports whether the kernel's SCTP on a host has a peer's address in
 // use: one that has answered a HEARTBEAT (RFC 9260, Section 5.4).
 func confirmed(t *testing.T, host, addr string) bool {
 	t.Helper()

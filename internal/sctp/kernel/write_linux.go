@@ -11,7 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Send gives a message to the kernel, or queues it where the kernel does not
+// Send returns a message to the kernel, or queues it where the kernel does not
 // take it at once.
 func (a *assoc) Send(m sctp.Message) error {
 	if len(m.Data) == 0 {
@@ -39,10 +39,10 @@ func (a *assoc) Send(m sctp.Message) error {
 	return nil
 }
 
-// push gives a message to the kernel. unix.EAGAIN means not now, ErrNoAssoc
+// push returns a message to the kernel. unix.EAGAIN means not now, ErrNoAssoc
 // that it is too late.
 func (a *assoc) push(m *sctp.Message) error {
-	err := a.sock.send(&a.call, m.Data, sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid})
+	err := a.sock.send(&a.out, m.Data, sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid})
 	switch {
 	case err == nil:
 		return nil
@@ -137,7 +137,7 @@ func (a *assoc) flush() (full bool) {
 	}
 	if a.eof && !a.eofSent && !full {
 		a.eofSent = true
-		_ = a.sock.send(&a.call, nil, sndInfo{flags: sndEOF, assoc: a.kid})
+		_ = a.sock.send(&a.out, nil, sndInfo{flags: sndEOF, assoc: a.kid})
 	}
 	return full
 }

@@ -1,3 +1,5 @@
+// Package localaddr knows the addresses of this machine: which of them other machines can
+// reach, and from which one packets to a destination are sent.
 package localaddr
 
 import (
@@ -13,26 +15,24 @@ import (
 	"time"
 )
 
-// Reachable are the addresses of this machine that other machines can
-// reach, as far as the machine itself can tell. It is empty where there is no
-// network. An address counts if
+// Reachable returns the addresses of this machine that other machines can reach, as far
+// as this machine can tell; none without a network. An address is among them if
 //
-//   - the system uses it as the source of packets to the Internet, whatever
-//     interface it is on: there is a default route by it; or
-//   - its interface leads to a network: any but the loopback interface, dummy
-//     interfaces, and bridges that have no ports, or only ports to containers
-//     and virtual machines of this machine (docker0, virbr0, cni0). A bridge
-//     with a network card, a VLAN or a bond among its ports leads to a network.
+//   - the system uses it as the source of packets to the Internet, on any interface:
+//     it has a default route; or
+//   - its interface leads to a network: any interface but the loopback interface, dummy
+//     interfaces, and bridges that have no ports or only ports to containers and virtual
+//     machines of this machine (docker0, virbr0, cni0). A bridge with a network card, a
+//     VLAN or a bond among its ports leads to a network.
 //
-// The addresses of such bridges and dummies are the same on many machines: a
-// peer that is told of one finds itself there, or somebody else. Left out are
-// link-local addresses too, and all that do not last or are not the machine's
-// own: temporary, tentative and deprecated IPv6 addresses, and further IPv4
-// addresses in a network that the interface has an address in, such as the
+// Many machines have the same addresses on such bridges and dummy interfaces, so that a
+// peer would connect to itself or to another host. Also left out are link-local
+// addresses; temporary, tentative and deprecated IPv6 addresses; and further IPv4
+// addresses in a network in which the interface has an address already, such as the
 // virtual address of a redundancy protocol.
 //
-// Those with a default route come first. The list is read anew in each call,
-// which takes a tenth of a millisecond.
+// Addresses with a default route come first. Each call reads the list again, which
+// takes a tenth of a millisecond.
 func Reachable() []netip.Addr {
 	s, err := Read()
 	if err != nil {
@@ -41,15 +41,14 @@ func Reachable() []netip.Addr {
 	return s.Offered
 }
 
-// Source is the address of this machine from which packets to another
-// address leave, by the routes as they are now. Of several IPv6 addresses it
-// prefers a stable one to a temporary one (RFC 5014). It fails where there is
-// no route.
+// Source returns the address of this machine from which packets to another address are
+// sent, by the present routes. Of several IPv6 addresses it prefers a stable one to a
+// temporary one (RFC 5014). It fails with a *RouteError if there is no route.
 func Source(to netip.Addr) (netip.Addr, error) { return sourceAddr(to.Unmap()) }
 
 // netLink is a network interface.
 type netLink struct {
-	index, master int // master is the index of the bridge, bond or the like that it belongs to
+	index, master int // master is the index of its bridge or bond
 	name          string
 	kind          string // as of `ip -d link`; empty for network cards
 	up, loopback  bool
@@ -59,33 +58,33 @@ type netLink struct {
 type netAddr struct {
 	link   int
 	prefix netip.Prefix
-	// secondary says: of IPv4, that an earlier address is in the same network;
-	// of IPv6, that it is a temporary one.
+	// secondary says that an earlier address is in the same network (IPv4), or that
+	// the address is temporary (IPv6).
 	secondary  bool
-	tentative  bool // not known to be unique yet, or known not to be
+	tentative  bool // another machine may have it, or has it
 	deprecated bool
 }
 
-// State is what a machine's addresses are good for.
+// State is a machine's addresses by their use.
 type State struct {
 	Offered  []netip.Addr // Reachable
 	Loopback []netip.Addr
 	Other    []LeftOut
 }
 
-// LeftOut is an address that is not offered.
+// LeftOut is an address that is not offered, and the reason.
 type LeftOut struct {
 	Addr netip.Addr
 	Why  string
 }
 
-// Own says whether an address is one of the machine's.
+// Own reports whether the machine has an address.
 func (s *State) Own(a netip.Addr) bool {
 	return a.IsLoopback() || slices.Contains(s.Offered, a) ||
 		slices.ContainsFunc(s.Other, func(o LeftOut) bool { return o.Addr == a })
 }
 
-// sortAddrs sorts a machine's addresses by their use; world are the sources of
+// sortAddrs sorts a machine's addresses by their use. world are the source addresses of
 // packets to the Internet.
 func sortAddrs(links []netLink, addrs []netAddr, world []netip.Addr) State {
 	var s State
@@ -116,7 +115,7 @@ func worldLast(world []netip.Addr, a netip.Addr) int {
 	return 0
 }
 
-// unfit says why an address is of no use to other machines; empty if it is.
+// unfit returns why other machines cannot use an address; empty if they can.
 func unfit(a netAddr, link netLink, links []netLink, addrs []netAddr, world bool) string {
 	ip := a.prefix.Addr()
 	switch {
@@ -144,15 +143,15 @@ func unfit(a netAddr, link netLink, links []netLink, addrs []netAddr, world bool
 	return ""
 }
 
-// hasNetwork says whether an address of a single one (/32) is in the network
-// of another address of its interface.
+// hasNetwork reports whether an address with the prefix length 32 is in the network of
+// another address of its interface.
 func hasNetwork(a netAddr, addrs []netAddr) bool {
 	return a.prefix.IsSingleIP() && slices.ContainsFunc(addrs, func(b netAddr) bool {
 		return b.link == a.link && !b.prefix.IsSingleIP() && b.prefix.Contains(a.prefix.Addr())
 	})
 }
 
-// hasUplink says whether a bridge has a port that leads out of the machine.
+// hasUplink reports whether a bridge has a port that leads out of the machine.
 func hasUplink(bridge netLink, links []netLink) bool {
 	return slices.ContainsFunc(links, func(l netLink) bool {
 		return l.master == bridge.index && l.kind != "veth" && l.kind != "tun" && !isDummy(l.kind)
@@ -161,31 +160,31 @@ func hasUplink(bridge netLink, links []netLink) bool {
 
 func isDummy(kind string) bool { return kind == "dummy" || kind == "ifb" || kind == "nlmon" }
 
-// Life is how long the machine's addresses are taken as known.
+// Life is how long a View uses the addresses that it has read.
 const Life = 5 * time.Second
 
-// View gives the machine's addresses, asking the system only now and then,
-// and logs which are offered when that changes. Any goroutine may use it.
+// View holds the machine's addresses, reads them again every few seconds, and logs which
+// are offered when that changes. Any goroutine may use it.
 type View struct {
-	Read   func() (State, error)                // Read but in tests
-	Source func(netip.Addr) (netip.Addr, error) // Source but in tests
+	Read   func() (State, error)                // the function Read, except in tests
+	Source func(netip.Addr) (netip.Addr, error) // the function Source, except in tests
 	Logf   func(string, ...any)
-	// Inside runs a function in the endpoint's network namespace, which is that
-	// of the process but in tests.
+	// Inside runs a function in the endpoint's network namespace: that of the
+	// process, except in tests.
 	Inside func(func())
 
-	mu    sync.Mutex
-	asked time.Time
-	state State
-	err   error // of the last read
-	told  string
+	mu     sync.Mutex
+	asked  time.Time
+	state  State
+	err    error // of the last read
+	logged string
 }
 
 func New(logf func(string, ...any)) *View {
 	return &View{Read: Read, Source: Source, Logf: logf, Inside: func(f func()) { f() }}
 }
 
-// Now gives the addresses as of some seconds ago.
+// Now returns the addresses, which may have been read up to Life ago.
 func (m *View) Now() State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -201,15 +200,15 @@ func (m *View) Now() State {
 	return m.state
 }
 
-// List gives the addresses to offer, and after them the loopback ones, and logs
-// which they are.
+// List returns the offered addresses and after them the loopback ones, and logs which
+// are offered.
 func (m *View) List() []netip.Addr {
 	s := m.Now()
 	m.mu.Lock()
 	if m.err != nil {
-		m.tell(fmt.Sprintf("sctp: the addresses of this machine cannot be read: %v", m.err))
+		m.log(fmt.Sprintf("sctp: the addresses of this machine cannot be read: %v", m.err))
 	} else {
-		m.tell(s.String())
+		m.log(s.String())
 	}
 	m.mu.Unlock()
 	return append(slices.Clone(s.Offered), s.Loopback...)
@@ -236,15 +235,15 @@ func (m *View) Expand(bound []netip.Addr) []netip.Addr {
 	return out
 }
 
-// tell logs what is new. m.mu is held.
-func (m *View) tell(text string) {
-	if text != m.told {
-		m.told = text
+// log logs a text if it is not that of the last line. m.mu is held.
+func (m *View) log(text string) {
+	if text != m.logged {
+		m.logged = text
 		m.Logf("%s", text)
 	}
 }
 
-// String says which addresses are offered and which are not, in one line.
+// String returns in one line which addresses are offered and which are not.
 func (s State) String() string {
 	var b strings.Builder
 	switch {
@@ -272,15 +271,15 @@ func (s State) String() string {
 	return b.String()
 }
 
-// notable are the addresses left out that somebody might miss: not link-local,
-// deprecated and temporary ones, which come and go.
+// notable returns the addresses that are left out and that an operator may want: not
+// link-local, deprecated and temporary ones.
 func (s State) notable() []LeftOut {
 	return slices.DeleteFunc(slices.Clone(s.Other), func(o LeftOut) bool {
 		return o.Addr.IsLinkLocalUnicast() || o.Addr.Is6() && (o.Why == "temporary" || o.Why == "deprecated")
 	})
 }
 
-// dialedFrom connects a UDP socket to an address and gives its own address.
+// dialedFrom connects a UDP socket to an address and returns its local address.
 func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	c, err := d.Dial("udp", netip.AddrPortFrom(to, 9).String())
 	if err != nil {
@@ -291,7 +290,7 @@ func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	return local.Unmap(), nil
 }
 
-// RouteError says that this machine cannot send packets to an address.
+// RouteError is the error if this machine cannot send packets to an address.
 type RouteError struct {
 	why string
 	err error
@@ -299,11 +298,11 @@ type RouteError struct {
 
 func (e *RouteError) Error() string { return e.why }
 
-// Unwrap gives the system's error.
+// Unwrap returns the system's error.
 func (e *RouteError) Unwrap() error { return e.err }
 
-// noRoute is the error for an address that no packet can be sent to. The port
-// that was dialed says nothing to the user, so only the system's reason is told.
+// noRoute returns the error for an address that no packet can be sent to. It has only the
+// system's reason: the address and port of the failed dial mean nothing to the user.
 func noRoute(to netip.Addr, err error) error {
 	why := fmt.Sprintf("no route to %v", to)
 	var errno syscall.Errno
@@ -321,7 +320,7 @@ func noRoute(to netip.Addr, err error) error {
 	return &RouteError{why, err}
 }
 
-// hasInterface says whether a zone is the name or the number of an interface.
+// hasInterface reports whether a zone is the name or the number of an interface.
 func hasInterface(zone string) bool {
 	if n, err := strconv.Atoi(zone); err == nil {
 		_, err = net.InterfaceByIndex(n)

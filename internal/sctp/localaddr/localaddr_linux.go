@@ -10,15 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Two addresses of root servers stand for the Internet. Nothing is sent there.
+// The addresses of two DNS root servers stand for the Internet. Nothing is sent to them.
 var (
 	world4 = netip.MustParseAddr("198.41.0.4")
 	world6 = netip.MustParseAddr("2001:503:ba3e::2:30")
 )
 
-// Read asks the kernel (rtnetlink(7)) for interfaces and addresses, and
-// by two lookups for the sources of the default routes: a dump of all routes
-// would be long on a router.
+// Read asks the kernel for interfaces and addresses (rtnetlink(7)), and by two lookups for
+// the source addresses of the default routes: a dump of all routes is long on a router.
 func Read() (State, error) {
 	links, err := readLinks()
 	if err != nil {
@@ -125,13 +124,14 @@ func eachAttr(b []byte, f func(typ uint16, v []byte)) {
 	}
 }
 
-// cString is the text before the zero byte.
+// cString returns the text before the zero byte.
 func cString(b []byte) string { return unix.ByteSliceToString(b) }
 
-// PreferPublic is IPV6_PREFER_SRC_PUBLIC (RFC 5014).
+// PreferPublic is IPV6_PREFER_SRC_PUBLIC (RFC 5014), for the socket option
+// IPV6_ADDR_PREFERENCES.
 const PreferPublic = 2
 
-// sourceAddr asks by connecting a UDP socket, which sends nothing.
+// sourceAddr connects a UDP socket, which sends nothing, and reads its address.
 func sourceAddr(to netip.Addr) (netip.Addr, error) {
 	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		if to.Is4() {

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// Read takes all addresses for reachable but the loopback and link-local
-// ones: what an interface leads to is not known here.
+// Read offers all addresses except loopback and link-local ones: where an interface leads
+// to is not known on this system.
 func Read() (State, error) {
 	list, err := net.InterfaceAddrs()
 	if err != nil {

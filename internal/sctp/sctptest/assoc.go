@@ -60,7 +60,7 @@ func (a *assoc) connect() {
 	}
 }
 
-// has says whether there is an association with another endpoint.
+// has reports whether there is an association with another endpoint.
 func (e *endpoint) has(o *endpoint) bool {
 	return slices.ContainsFunc(e.assocs, func(a *assoc) bool { return a.peer != nil && a.peer.ep == o })
 }
@@ -132,7 +132,7 @@ func (a *assoc) check() {
 	}
 }
 
-// linked says whether any pair of the two sides' addresses is.
+// linked reports whether any pair of the two sides' addresses is.
 func (a *assoc) linked() bool {
 	return slices.ContainsFunc(a.peer.ep.addrs, func(ap netip.AddrPort) bool { return a.ep.reach(ap.Addr()) })
 }

@@ -151,12 +151,12 @@ func (nw *Network) remove(e *endpoint) {
 	nw.endpoints = slices.DeleteFunc(nw.endpoints, func(x *endpoint) bool { return x == e })
 }
 
-// linked says whether two addresses can reach each other.
+// linked reports whether two addresses can reach each other.
 func (nw *Network) linked(a, b netip.Addr) bool {
 	return a.Is4() == b.Is4() && !nw.cuts[[2]netip.Addr{a, b}] && !nw.cuts[[2]netip.Addr{b, a}]
 }
 
-// reach says whether an endpoint can reach an address of another now.
+// reach reports whether an endpoint can reach an address of another now.
 func (e *endpoint) reach(to netip.Addr) bool {
 	return slices.ContainsFunc(e.addrs, func(ap netip.AddrPort) bool { return e.nw.linked(ap.Addr(), to) })
 }

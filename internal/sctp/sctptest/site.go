@@ -126,7 +126,7 @@ func (x *Site) Down(want sctp.Reason) sctp.Event {
 	return ev
 }
 
-// Drain gives the events that have come and not been waited for.
+// Drain returns the events that have come and not been waited for.
 func (x *Site) Drain() (events []sctp.Event) {
 	for {
 		select {

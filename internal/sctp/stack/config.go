@@ -12,17 +12,16 @@ type Config struct {
 	// kernel itself serves the encapsulation port (net.sctp.udp_port), user space
 	// leaves that port to it.
 	Only sctp.Kind
-	// EncapPort is the local UDP port of user-space SCTP, shared by all
-	// endpoints of the Stack; 0 takes a free one, as clients and pool
-	// elements do.
+	// EncapPort is the local UDP port of user-space SCTP, which all endpoints of the
+	// Stack share; 0 is a free one, for clients and pool elements.
 	EncapPort uint16
-	// Framing tells messages over TCP apart. Without it there is no TCP.
+	// Framing separates messages over TCP. Without it, TCP is not offered.
 	Framing sctp.Framing
-	// Limits bound what peers can make us hold; zero fields have defaults.
+	// Limits bound what peers can make an endpoint hold; zero fields have defaults.
 	Limits sctp.Limits
-	// Logf, if set, is told in one line what an operator wants to know, such
-	// as that the kernel has no SCTP.
+	// Logf, if set, logs one line for an operator, for example that the kernel has
+	// no SCTP.
 	Logf func(format string, args ...any)
-	// Machine, if set, knows the machine's addresses. It is for tests.
+	// Machine, if set, has the machine's addresses. It is for tests.
 	Machine *localaddr.View
 }

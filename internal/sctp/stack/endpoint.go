@@ -12,10 +12,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/tcp"
 )
 
-// endpoint joins the kinds of transport into one Endpoint. The names of
-// associations are unique over all of them, so each call is passed on to the
-// kind that knows the name. Only calls of Kind Any that are raced over several
-// kinds have a name of their own.
+// endpoint joins the endpoints of all transports. The names of associations are unique
+// over all of them, so that every method is passed on to each until one knows the name.
+// Only a Connect of Kind Any over several transports has a name of its own.
 type endpoint struct {
 	s     *Stack
 	h     sctp.Handler
@@ -29,7 +28,7 @@ type endpoint struct {
 	attempts map[sctp.AssocID]*attempt  // by the names of the kinds' associations
 }
 
-// kindEndpoint is an endpoint of one kind.
+// kindEndpoint is the endpoint of one transport.
 type kindEndpoint struct {
 	sctp.Endpoint
 	kind sctp.Kind
@@ -41,7 +40,7 @@ func newEndpoint(s *Stack, h sctp.Handler) *endpoint {
 	return &endpoint{s: s, h: h, eyeballs: map[sctp.AssocID]*eyeballs{}, attempts: map[sctp.AssocID]*attempt{}}
 }
 
-// listen makes the endpoints of each kind, all at the same port.
+// listen makes the endpoint of each transport, all at the same port.
 func (e *endpoint) listen(cfg sctp.ListenConfig) error {
 	if e.s.kernel {
 		k, err := kernel.Listen(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.kernelN, e.s.machine, e.handle)
@@ -71,7 +70,7 @@ func (e *endpoint) listen(cfg sctp.ListenConfig) error {
 	return nil
 }
 
-// add takes in a kind's endpoint, and has the ones to come take its port.
+// add adds the endpoint of a transport and returns cfg with its port.
 func (e *endpoint) add(kind sctp.Kind, ep sctp.Endpoint, cfg sctp.ListenConfig) sctp.ListenConfig {
 	e.kinds = append(e.kinds, kindEndpoint{ep, kind})
 	addrs := ep.LocalAddrs()
@@ -81,7 +80,7 @@ func (e *endpoint) add(kind sctp.Kind, ep sctp.Endpoint, cfg sctp.ListenConfig) 
 	return onPort(cfg, addrs[0].Port())
 }
 
-// onPort is cfg with another port.
+// onPort returns cfg with another port.
 func onPort(cfg sctp.ListenConfig, port uint16) sctp.ListenConfig {
 	if len(cfg.Addrs) == 0 {
 		cfg.Addrs = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), 0)}
@@ -99,7 +98,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 		return e.connectAny(to)
 	}
 	for _, k := range e.kinds {
-		// Where user space stays out, the kernel does the encapsulation.
+		// Without SCTP in user space the kernel does the encapsulation.
 		if k.kind == to.Kind || k.kind == sctp.Kernel && to.Kind == sctp.UDP && e.s.udp == nil {
 			return k.Connect(to)
 		}
@@ -107,7 +106,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return e.failed(fmt.Errorf("transport %v is not available on this machine", to.Kind))
 }
 
-// failed reports a call that cannot even begin.
+// failed reports a Connect that failed at once.
 func (e *endpoint) failed(err error) sctp.AssocID {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,3 +1,7 @@
+// Package stack joins the transports of a machine: the kernel's SCTP, SCTP in UDP and TCP.
+// An endpoint of a [Stack] has one port for all of them, and an association has a name
+// that is unique over all of them. Connect with Kind Any tries them by Happy Eyeballs
+// (RFC 8305).
 package stack
 
 import (
@@ -14,20 +18,19 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/udp"
 )
 
-// Stack is the SCTP of a process: the kinds that its machine offers, and the
-// UDP sockets that its endpoints share. Its methods may be called from any
-// goroutine.
+// Stack is the SCTP of a process: the transports that its machine offers, and the UDP
+// sockets that its endpoints share. Any goroutine may call its methods.
 type Stack struct {
 	cfg    Config
 	kernel bool
-	udp    *udp.Mux // nil if user space stays out
+	udp    *udp.Mux // nil without SCTP in user space
 	tcp    sctp.Counters
-	// kernelN counts for the kernel's SCTP.
+	// kernelN are the counters of kernel SCTP.
 	kernelN sctp.Counters
 	ids     sctp.IDs
-	// machine knows the addresses of this machine.
+	// machine has the addresses of this machine.
 	machine *localaddr.View
-	// kernelEncaps says that the kernel does SCTP in UDP for us.
+	// kernelEncaps says that the kernel serves SCTP in UDP at the configured port.
 	kernelEncaps bool
 
 	mu        sync.Mutex
@@ -35,13 +38,13 @@ type Stack struct {
 	endpoints map[*endpoint]struct{}
 }
 
-// errNoKernel says what to do where the kernel has no SCTP.
+// errNoKernel is the error if the kernel has no SCTP.
 var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp), or use SCTP in UDP (transport udp in the Corefile, --via udp of rsp)")
 
 var errNoFraming = errors.New("TCP cannot be offered without a framing of messages")
 
-// New makes a Stack. It opens no socket yet. With Only Kernel it fails
-// where the kernel has no SCTP.
+// New makes a Stack. It opens no socket yet. If Config.Only is Kernel, New fails if the
+// kernel has no SCTP.
 func New(cfg Config) (*Stack, error) {
 	cfg.Limits = cfg.Limits.WithDefaults()
 	if cfg.Logf == nil {
@@ -71,7 +74,7 @@ func New(cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// Stats gives the Stack's counters.
+// Stats returns the counters.
 func (s *Stack) Stats() sctp.Stats {
 	var st sctp.Stats
 	if s.udp != nil {
@@ -86,9 +89,8 @@ func (s *Stack) Stats() sctp.Stats {
 	return st
 }
 
-// EncapPort is the local UDP port of SCTP in UDP: the configured one, or the
-// one that was taken for the first endpoint. It is 0 before that, and where
-// there is no SCTP in UDP.
+// EncapPort returns the local UDP port of SCTP in UDP: the configured one, or the free one
+// that the first endpoint was given. It is 0 before that, and without SCTP in UDP.
 func (s *Stack) EncapPort() uint16 {
 	switch {
 	case s.kernelEncaps:
@@ -99,13 +101,13 @@ func (s *Stack) EncapPort() uint16 {
 	return s.udp.EncapPort()
 }
 
-// portTries is how many random ports Listen tries when the port that is free
-// for one kind of transport is in use for another.
+// portTries is how many random ports Listen tries if a port that is free for one
+// transport is in use for another.
 const portTries = 100
 
-// Listen makes an endpoint of all the kinds that the Stack offers, with one
-// port for all of them, and of TCP if cfg asks for it. Port 0 is one that is
-// free for each of them. The Handler must not call Close, which waits for it.
+// Listen makes an endpoint of all transports that the Stack offers, with one port for all
+// of them. It accepts TCP connections if cfg says so. Port 0 is a port that is free for
+// each transport. The Handler must not call Close, which waits for the Handler.
 func (s *Stack) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +126,7 @@ func (s *Stack) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, er
 	return e, nil
 }
 
-// wantsAnyPort says whether cfg leaves the port open.
+// wantsAnyPort reports whether cfg accepts any port.
 func wantsAnyPort(cfg sctp.ListenConfig) bool {
 	return !slices.ContainsFunc(cfg.Addrs, func(a netip.AddrPort) bool { return a.Port() != 0 })
 }
@@ -142,7 +144,7 @@ func (s *Stack) listen(cfg sctp.ListenConfig, h sctp.Handler) (*endpoint, error)
 	return e, nil
 }
 
-// Close closes the endpoints that are left, and all sockets.
+// Close closes the remaining endpoints and all sockets.
 func (s *Stack) Close() error {
 	s.mu.Lock()
 	s.closed = true

@@ -15,13 +15,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// assoc is a TCP connection. Its run goroutine reads and calls the Handler,
-// another one writes.
+// assoc is a TCP connection. The goroutine of run reads and calls the Handler; another
+// one writes.
 type assoc struct {
 	id       sctp.AssocID
 	e        *endpoint
 	incoming bool            // the peer has connected
-	accepted bool            // it has, and no whole message has come yet
+	accepted bool            // and no whole message has arrived yet
 	ctx      context.Context // done at the end
 	cancel   context.CancelFunc
 	wake     chan struct{} // the writer has something to do
@@ -57,18 +57,18 @@ func (a *assoc) run(to sctp.Dest) {
 		defer close(a.written)
 		a.write()
 	}()
-	a.tell(sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}})
+	a.emit(sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}})
 	a.read()
 	<-a.written
 }
 
-// peer is the peer's address, once there is a connection.
+// peer returns the peer's address. There must be a connection.
 func (a *assoc) peer() netip.AddrPort {
 	peer := a.conn.RemoteAddr().(*net.TCPAddr).AddrPort()
 	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
-// setConn gives the association its connection, unless it has been ended.
+// setConn sets the connection, unless the association has ended.
 func (a *assoc) setConn(c *net.TCPConn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,7 +108,7 @@ func (a *assoc) stop(r sctp.Reason, err error) {
 	}
 }
 
-// Shutdown has the writer end the connection when all is written.
+// Shutdown has the writer end the connection when the queue is written.
 func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	dialling := a.conn == nil
@@ -132,9 +132,9 @@ func (a *assoc) poke() {
 	}
 }
 
-// finish tells the Handler what is left to tell.
+// finish reports undelivered messages and Down.
 func (a *assoc) finish() {
-	a.stop(sctp.Lost, nil) // it is not ended only if a bug made run return
+	a.stop(sctp.Lost, nil) // has no effect unless run returned by mistake
 	a.e.Mu.Lock()
 	delete(a.e.All, a.id)
 	if a.accepted {
@@ -142,25 +142,25 @@ func (a *assoc) finish() {
 	}
 	a.e.Mu.Unlock()
 	a.mu.Lock()
-	unsent := a.queue.Take()
+	unsent := a.queue.Drain()
 	a.mu.Unlock()
 	if a.reason == sctp.Overrun {
 		a.e.n.Cut(sctp.TCP, a.peer(), a.err)
 	}
 	if a.reason != sctp.LocalClose {
 		for _, m := range unsent {
-			a.tell(sctp.Event{Type: sctp.SendFailed, Message: m, Err: a.err})
+			a.emit(sctp.Event{Type: sctp.SendFailed, Message: m, Err: a.err})
 		}
 	}
-	a.tell(sctp.Event{Type: sctp.Down, Reason: a.reason, Err: a.err})
+	a.emit(sctp.Event{Type: sctp.Down, Reason: a.reason, Err: a.err})
 }
 
-func (a *assoc) tell(ev sctp.Event) {
+func (a *assoc) emit(ev sctp.Event) {
 	ev.Assoc, ev.Kind = a.id, sctp.TCP
 	a.e.h(ev)
 }
 
-// read takes messages until the connection ends.
+// read reads messages until the connection ends.
 func (a *assoc) read() {
 	f := &a.e.frame
 	head := make([]byte, f.HeadLen)
@@ -183,20 +183,19 @@ func (a *assoc) read() {
 			return
 		}
 		a.whole()
-		a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: f.PPID}})
+		a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: f.PPID}})
 	}
 }
 
-// answerRest lets what the peer has asked be answered, and waits until all is
-// written. A peer that has ended only its own side of the connection waits for
-// that.
+// answerRest reports PeerDone and waits until the answers are written: a peer that has
+// closed only its own direction of the connection waits for them.
 func (a *assoc) answerRest() {
 	a.mu.Lock()
 	a.peerDone = true
 	closing := a.closing
 	a.mu.Unlock()
 	if !closing {
-		a.tell(sctp.Event{Type: sctp.PeerDone})
+		a.emit(sctp.Event{Type: sctp.PeerDone})
 	}
 	limit := time.NewTimer(sctp.GraceTime)
 	defer limit.Stop()
@@ -206,11 +205,11 @@ func (a *assoc) answerRest() {
 	}
 }
 
-// readStep is how much memory a message gets before its bytes are there.
+// readStep is how many bytes are allocated for a message before they arrive.
 const readStep = 2048
 
-// readRest reads the rest of a message that begins with head and has n bytes.
-// It takes memory as the bytes come: a peer may only say that they will.
+// readRest reads the rest of a message of n bytes that begins with head. It allocates
+// memory as bytes arrive, since a peer may announce bytes and never send them.
 func (a *assoc) readRest(head []byte, n int) ([]byte, error) {
 	b := append(make([]byte, 0, min(n, readStep)), head...)
 	for len(b) < n {
@@ -228,12 +227,12 @@ func (a *assoc) readRest(head []byte, n int) ([]byte, error) {
 	return b, nil
 }
 
-// errSlow says that a message did not come in time.
+// errSlow is the error if a message did not arrive in time.
 var errSlow = errors.New("peer did not send a whole message in time")
 
-// readHead waits for a message to begin, for as long as a connection may be
-// idle, and reads its header. The whole message then has to come within the
-// time for a handshake, as has the first one of an accepted connection.
+// readHead reads the head of a message. It waits for the first byte for
+// Limits.IdleTCP, or for Limits.HandshakeTime on an accepted connection that has not
+// sent a message yet. The rest of a message must arrive within HandshakeTime.
 func (a *assoc) readHead(head []byte) error {
 	for {
 		idle := a.e.lim.IdleTCP
@@ -260,8 +259,8 @@ func (a *assoc) readHead(head []byte) error {
 	return halfRead(err)
 }
 
-// deadline sets when the next bytes must have come, if nobody is about to end
-// the connection, which has a deadline of its own.
+// deadline sets until when the next bytes must arrive. During a shutdown the deadline of
+// the shutdown stays.
 func (a *assoc) deadline(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -276,7 +275,7 @@ func (a *assoc) wroteWithin(d time.Duration) bool {
 	return !a.closing && time.Since(a.active) < d
 }
 
-// halfRead makes the end of a connection within a message a loss.
+// halfRead turns the end of a connection within a message into an error.
 func halfRead(err error) error {
 	switch {
 	case err == nil:
@@ -289,7 +288,7 @@ func halfRead(err error) error {
 	return err
 }
 
-// readReason says how a connection ended whose reading failed.
+// readReason returns why a connection has ended, by the error of the last read or write.
 func readReason(err error) (sctp.Reason, error) {
 	switch {
 	case errors.Is(err, io.EOF):
@@ -304,7 +303,7 @@ func readReason(err error) (sctp.Reason, error) {
 	return sctp.Lost, err
 }
 
-// whole notes that the peer has sent a whole message.
+// whole notes that a whole message has arrived.
 func (a *assoc) whole() {
 	if a.accepted {
 		a.accepted = false
@@ -314,8 +313,8 @@ func (a *assoc) whole() {
 	}
 }
 
-// Send queues a message. Its length must be what its head says, with or without
-// the padding.
+// Send queues a message. Its length, with or without padding, must be the one that its
+// head tells.
 func (a *assoc) Send(m sctp.Message) error {
 	f := &a.e.frame
 	if n := len(m.Data); n < f.HeadLen || f.Padded(n) != f.Padded(f.Len(m.Data)) {
@@ -333,14 +332,14 @@ func (a *assoc) Send(m sctp.Message) error {
 	return nil
 }
 
-// Full is that of an Endpoint.
+// Full implements sctp.Association.
 func (a *assoc) Full() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.queue.Full(a.e.lim)
 }
 
-// Abort is that of an Endpoint.
+// Abort implements sctp.Association.
 func (a *assoc) Abort() { a.stop(sctp.LocalClose, nil) }
 
 // write sends what is queued until the connection ends.
@@ -360,7 +359,7 @@ func (a *assoc) write() {
 				return
 			}
 		case closing:
-			// The peer sees the end; reading goes on until its own.
+			// The peer sees the end of our direction. read goes on until the peer's.
 			_ = a.conn.CloseWrite()
 			return
 		default:

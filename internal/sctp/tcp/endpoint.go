@@ -1,3 +1,6 @@
+// Package tcp carries messages over TCP connections, which count as associations for the
+// requests of pool users (RFC 5352, Section 3.3). The caller says by a sctp.Framing where
+// messages end.
 package tcp
 
 import (
@@ -13,8 +16,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// endpoint is an endpoint whose associations are TCP connections. It takes
-// some only if told to listen, and can call in any case.
+// endpoint is an endpoint whose associations are TCP connections. It can connect, and
+// accepts connections if it listens.
 type endpoint struct {
 	frame  sctp.Framing
 	lim    sctp.Limits
@@ -30,12 +33,12 @@ type endpoint struct {
 	cancel context.CancelFunc
 
 	sctp.Table[*assoc]
-	halfOpen int // guarded by Mu: accepted, and no whole message has come
+	halfOpen int // guarded by Mu: accepted, and no whole message has arrived
 }
 
 var _ sctp.Endpoint = (*endpoint)(nil)
 
-// Listen makes an endpoint that listens if cfg.TCP says so.
+// Listen makes an endpoint. It listens if cfg.TCP is set.
 func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (*endpoint, error) {
 	addrs, port, both, err := cfg.BindAddrs()
 	if err != nil {
@@ -57,7 +60,7 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	return e, nil
 }
 
-// bind listens on all addresses, on one port. Of :: and 0.0.0.0 one will do.
+// bind listens on all addresses, on one port. One of :: and 0.0.0.0 may fail.
 func (e *endpoint) bind(both bool) error {
 	var bound []netip.Addr
 	var failed error
@@ -85,7 +88,7 @@ func (e *endpoint) bind(both bool) error {
 	return nil
 }
 
-// accept takes connections until the listener is closed.
+// accept accepts connections until the listener is closed.
 func (e *endpoint) accept(ln net.Listener) {
 	defer e.wg.Done()
 	for {
@@ -94,7 +97,7 @@ func (e *endpoint) accept(ln net.Listener) {
 			return
 		}
 		if err != nil {
-			// Out of descriptors, most likely: that passes.
+			// Probably no descriptor is left, which passes.
 			select {
 			case <-time.After(100 * time.Millisecond):
 				continue
@@ -102,7 +105,7 @@ func (e *endpoint) accept(ln net.Listener) {
 				return
 			}
 		}
-		if err := e.take(c.(*net.TCPConn)); err != nil {
+		if err := e.admit(c.(*net.TCPConn)); err != nil {
 			e.n.Refuse(sctp.TCP, c.RemoteAddr().(*net.TCPAddr).AddrPort(), err)
 			_ = c.(*net.TCPConn).SetLinger(0)
 			_ = c.Close()
@@ -110,8 +113,8 @@ func (e *endpoint) accept(ln net.Listener) {
 	}
 }
 
-// take makes an association of an accepted connection, if there is room.
-func (e *endpoint) take(c *net.TCPConn) error {
+// admit makes an association of an accepted connection, unless a limit is reached.
+func (e *endpoint) admit(c *net.TCPConn) error {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	switch {
@@ -120,7 +123,7 @@ func (e *endpoint) take(c *net.TCPConn) error {
 	case len(e.All) >= e.lim.Associations:
 		return e.lim.ErrFull()
 	case e.halfOpen >= e.lim.HalfOpen:
-		return fmt.Errorf("%d TCP connections have not sent a message yet, the limit", e.lim.HalfOpen)
+		return fmt.Errorf("%d TCP connections have not sent a message yet, which is the limit", e.lim.HalfOpen)
 	}
 	e.halfOpen++
 	a := e.newAssoc()
@@ -130,7 +133,7 @@ func (e *endpoint) take(c *net.TCPConn) error {
 	return nil
 }
 
-// newAssoc makes and enters an association. e.Mu is held.
+// newAssoc makes an association and adds it to the table. e.Mu is held.
 func (e *endpoint) newAssoc() *assoc {
 	a := &assoc{id: e.ids.Next(), e: e, wake: make(chan struct{}, 1), written: make(chan struct{}), queue: sctp.SendQueue{Total: &e.n.Queued}}
 	a.ctx, a.cancel = context.WithCancel(e.ctx)
@@ -151,7 +154,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
-// LocalAddrs implements Endpoint; there are none if it does not listen.
+// LocalAddrs implements Endpoint. It returns none if the endpoint does not listen.
 func (e *endpoint) LocalAddrs() []netip.AddrPort {
 	if len(e.lns) == 0 {
 		return nil

@@ -318,7 +318,7 @@ func TestTCPCutLogged(t *testing.T) {
 	x.Next(sctp.Up)
 	_, _ = c.Write([]byte{1, 0, 0, 2})
 	x.Next(sctp.Down)
-	if got, want := lines(), fmt.Sprintf("sctp: ended the association (tcp) with %v: ", c.LocalAddr()); !strings.HasPrefix(got, want) {
+	if got, want := lines(), fmt.Sprintf("sctp: aborted the association (tcp) with %v: ", c.LocalAddr()); !strings.HasPrefix(got, want) {
 		t.Errorf("Got %q, want %q first", got, want)
 	}
 }

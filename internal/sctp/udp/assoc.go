@@ -14,8 +14,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// assocState is the state of an association as far as it is ours. The states
-// of shutting down are pion's: to us they are established.
+// assocState is the state of an association. The states of a shutdown are known only to
+// pion: here they are stateEstablished.
 type assocState uint8
 
 const (
@@ -25,12 +25,12 @@ const (
 	stateClosed
 )
 
-// assoc is an association of user-space SCTP. The handshake, heartbeats and
-// its end are done here; pion carries the data between them.
+// assoc is an association of user-space SCTP. It does the handshake, the heartbeats and
+// the end; pion carries the data in between.
 //
-// Packets are taken in by the goroutine that reads the socket; run is the one
-// goroutine of its own, which calls the Handler and keeps the timers. pion has
-// three. Locks are taken in the order endpoint, association, mux.
+// The goroutine that reads the socket handles received packets. The goroutine of run
+// calls the Handler and keeps the timers. pion has three goroutines more. Locks are
+// locked in the order endpoint, association, mux.
 type assoc struct {
 	id       sctp.AssocID
 	ep       *endpoint
@@ -42,28 +42,28 @@ type assoc struct {
 
 	path    atomic.Pointer[path]
 	peerTag atomic.Uint32
-	heard   atomic.Int64 // stamp: when the last valid packet came
+	heard   atomic.Int64 // stamp: when the last valid packet arrived
 
-	// Set at the establishment.
+	// Set when the association is established.
 	ways    []*way
-	out     atomic.Pointer[way] // where packets go
-	reply   atomic.Pointer[way] // by which data came last
-	doubted atomic.Bool         // out has changed, and run is to look into it
+	out     atomic.Pointer[way] // where packets are sent
+	reply   atomic.Pointer[way] // over which data arrived last
+	doubted atomic.Bool         // out has changed; run sends HEARTBEATs
 
 	mu          sync.Mutex
 	state       assocState
 	local, peer wire.InitParams
-	calls       []path // where to send INITs, while connecting
+	targets     []path // where to send INITs, while connecting
 	tries       int
-	unsent      int       // INITs in a row that could not even be sent
-	timer       time.Time // of the handshake or heartbeat, whichever is on
+	unsent      int       // INITs in a row that could not be sent
+	timer       time.Time // of the handshake, then of the heartbeat
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
 	primary     *way      // whose path is in path
-	doubtAt     time.Time // when packets began to go by another than the primary way
-	verifyAt    time.Time // when addresses that have not answered are asked
+	doubtAt     time.Time // when another than the primary way was chosen
+	verifyAt    time.Time // when HEARTBEATs to silent addresses are due
 	verifyWait  time.Duration
-	upTold      bool
+	upSent      bool
 	readdressed bool // the primary address has changed, or more are confirmed
 	closing     bool // Shutdown was called
 	peerClosing bool
@@ -72,21 +72,21 @@ type assoc struct {
 
 	pionSide // guarded by mu, except as it says
 	queue    sctp.SendQueue
-	taken    time.Time // when the peer last had taken some or all of queue
+	progress time.Time // when a message last left queue
 
 	keys []peerKey // guarded by m.mu
 }
 
-// path is how a peer is reached.
+// path is a local socket and address, and an address of the peer.
 type path struct {
 	sock *boundSocket
-	from netip.Addr // ours, may be invalid
+	from netip.Addr // ours; the system chooses if it is invalid
 	to   netip.AddrPort
 }
 
 var errSelf = errors.New("cannot connect to itself")
 
-// poke wakes run up.
+// poke has run look for work.
 func (a *assoc) poke() {
 	select {
 	case a.wake <- struct{}{}:
@@ -94,7 +94,7 @@ func (a *assoc) poke() {
 	}
 }
 
-// reflects says whether a tag is the peer's.
+// reflects reports whether a tag is the peer's.
 func (a *assoc) reflects(tag uint32) bool { return tag != 0 && a.peerTag.Load() == tag }
 
 // transmit sends a packet of chunks to the peer.
@@ -102,22 +102,22 @@ func (a *assoc) transmit(p *path, tag uint32, c ...wire.Chunk) error {
 	return a.transmitPacket(p, wire.PacketOf(wire.Header{Src: a.ep.port, Dst: a.peerPort, Tag: tag}, c...))
 }
 
-// transmitPacket sends a whole packet. What cannot be sent is lost, as on any
-// network; the error is for who wants to know.
+// transmitPacket sends a whole packet. Callers may ignore the error: the packet is lost
+// then, as it may be on any network.
 func (a *assoc) transmitPacket(p *path, b []byte) error {
 	if p == nil || p.sock == nil {
 		return nil
 	}
 	err := p.sock.write(b, p.to, p.from)
 	if err != nil && p.from.IsValid() && len(a.ways) < 2 && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENETUNREACH)) {
-		// Our address is gone, with a lease or to another machine. The peer may
-		// know another one; if not, it says so, and can be called anew.
+		// This machine has lost the address. The peer may know the new one; if it
+		// does not, it answers with an ABORT, and a new association can begin.
 		err = p.sock.write(b, p.to, netip.Addr{})
 	}
 	return err
 }
 
-// end begins the end of the association: run tells the Handler. a.mu is held.
+// end ends the association; run then calls the Handler. a.mu is held.
 func (a *assoc) end(r sctp.Reason, err error) {
 	if a.state == stateClosed {
 		return
@@ -127,10 +127,10 @@ func (a *assoc) end(r sctp.Reason, err error) {
 	a.poke()
 }
 
-// Abort is that of an Endpoint.
+// Abort implements sctp.Association.
 func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil, wire.CauseUserAbort) }
 
-// abort ends the association at once and tells the peer so.
+// abort ends the association at once and sends an ABORT.
 func (a *assoc) abort(r sctp.Reason, err error, cause uint16) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,7 +147,7 @@ func (a *assoc) abortLocked(r sctp.Reason, err error, cause uint16, info []byte)
 	a.end(r, err)
 }
 
-// Shutdown ends the association after what is queued has been delivered.
+// Shutdown implements sctp.Association.
 func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -158,13 +158,13 @@ func (a *assoc) Shutdown() {
 	default:
 		a.closing = true
 		a.giveUp = a.m.clock.now().Add(sctp.GraceTime)
-		a.ep.wg.Add(1) // run still counts, so no Wait is over
+		a.ep.wg.Add(1) // run has not ended, so that no Wait has returned
 		go a.shutdownPion()
 		a.poke()
 	}
 }
 
-// remove takes an association out of the tables.
+// remove removes an association from the tables.
 func (m *Mux) remove(a *assoc) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -174,7 +174,7 @@ func (m *Mux) remove(a *assoc) {
 	m.unindex(a)
 }
 
-// unindex forgets how an association looks from outside. m.mu is held.
+// unindex removes an association from the table by address. m.mu is held.
 func (m *Mux) unindex(a *assoc) {
 	for _, k := range a.keys {
 		if m.peers[k] == a {
@@ -184,8 +184,7 @@ func (m *Mux) unindex(a *assoc) {
 	a.keys = a.keys[:0]
 }
 
-// index makes an association the one with the peer at some addresses. m.mu is
-// held.
+// index enters an association in the table by the peer's addresses. m.mu is held.
 func (m *Mux) index(a *assoc, at ...netip.AddrPort) {
 	m.unindex(a)
 	for _, to := range at {
@@ -197,7 +196,7 @@ func (m *Mux) index(a *assoc, at ...netip.AddrPort) {
 	}
 }
 
-// setPath makes a path the one that packets go by. a.mu is held.
+// setPath sets the primary path. a.mu is held.
 func (a *assoc) setPath(p path) {
 	if old := a.path.Load(); old != nil && *old == p {
 		return
@@ -206,8 +205,8 @@ func (a *assoc) setPath(p path) {
 	a.reindex()
 }
 
-// reindex makes the association known by the addresses that are the peer's.
-// a.mu is held.
+// reindex enters the association in the table by the peer's confirmed addresses. a.mu is
+// held.
 func (a *assoc) reindex() {
 	at := []netip.AddrPort{a.path.Load().to}
 	for _, w := range a.ways {
@@ -220,7 +219,7 @@ func (a *assoc) reindex() {
 	a.m.mu.Unlock()
 }
 
-// encapPort is the peer's UDP port, at the address in use.
+// encapPort returns the peer's UDP port at the primary address.
 func (a *assoc) encapPort() uint16 {
 	if p := a.path.Load(); p != nil {
 		return p.to.Port()
@@ -228,9 +227,8 @@ func (a *assoc) encapPort() uint16 {
 	return 0
 }
 
-// confirmed gives the peer's addresses, the one in use first, in two lists: those
-// that are confirmed, and those that it only claims to have (RFC 9260, Section
-// 5.4). a.mu is held.
+// confirmed returns the peer's addresses, the primary one first, in two lists: confirmed
+// ones, and those that the peer only lists (RFC 9260, Section 5.4). a.mu is held.
 func (a *assoc) confirmed() (confirmed, claimed []netip.AddrPort) {
 	for i, ap := range a.addrs() {
 		if i == 0 || slices.ContainsFunc(a.ways, func(w *way) bool {
@@ -244,7 +242,7 @@ func (a *assoc) confirmed() (confirmed, claimed []netip.AddrPort) {
 	return confirmed, claimed
 }
 
-// addrs are the peer's addresses, confirmed or not, the one in use first. a.mu is
+// addrs returns the peer's addresses, confirmed or not, the primary one first. a.mu is
 // held.
 func (a *assoc) addrs() []netip.AddrPort {
 	var out []netip.AddrPort
@@ -262,7 +260,7 @@ func (a *assoc) addrs() []netip.AddrPort {
 	return out
 }
 
-// Full is that of an Endpoint.
+// Full implements sctp.Association.
 func (a *assoc) Full() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -270,7 +268,7 @@ func (a *assoc) Full() bool {
 	return a.queue.Full(a.m.lim)
 }
 
-// Send queues a message.
+// Send implements sctp.Association.
 func (a *assoc) Send(msg sctp.Message) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -284,7 +282,7 @@ func (a *assoc) Send(msg sctp.Message) error {
 	}
 	a.reap()
 	if len(a.queue.Msgs) == 0 {
-		a.taken = a.m.clock.now()
+		a.progress = a.m.clock.now()
 	}
 	if !a.queue.Push(msg, a.m.lim) {
 		return sctp.ErrQueueFull
@@ -299,7 +297,7 @@ func (a *assoc) Send(msg sctp.Message) error {
 	return err
 }
 
-// outStreams is the number of streams that we may send on. a.mu is held.
+// outStreams returns the number of streams for sending. a.mu is held.
 func (a *assoc) outStreams() uint16 {
 	if a.state != stateEstablished {
 		return ourStreams

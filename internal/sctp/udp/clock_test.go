@@ -12,7 +12,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// setBack gives the time that is read after the wall clock was set back. The
+// setBack returns the time that is read after the wall clock was set back. The
 // monotonic clock goes on as before. A time.Time begins with 33 bits of seconds of
 // the wall clock, between a flag and 30 bits of nanoseconds.
 func setBack(t time.Time, by time.Duration) time.Time {

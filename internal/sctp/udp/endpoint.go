@@ -36,7 +36,7 @@ func (m *Mux) Listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	defer m.mu.Unlock()
 	socks, err := m.acquire(addrs)
 	if err != nil && both {
-		// A machine without one of the families serves the other.
+		// A machine may have only one of the address families.
 		for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 			one := slices.DeleteFunc(slices.Clone(addrs), func(x netip.Addr) bool { return x == a })
 			if s, e := m.acquire(one); e == nil {
@@ -63,8 +63,8 @@ func (m *Mux) Listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	return e, nil
 }
 
-// freePort picks an SCTP port. That of the UDP socket is the best, as no other
-// process of this machine has it. m.mu is held.
+// freePort returns a free SCTP port. It prefers the number of the UDP port, which no other
+// process of this machine has. m.mu is held.
 func (m *Mux) freePort() uint16 {
 	for p := m.encapPort; ; p = 49152 + uint16(random32()%16384) {
 		if p != sctp.EncapPort && m.ports[p] == nil {
@@ -81,12 +81,12 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 		return 0
 	}
 	a := e.newAssoc()
-	a.call(to)
+	a.connect(to)
 	e.start(a)
 	return a.id
 }
 
-// newAssoc makes an association that is not started yet. e.Mu is held.
+// newAssoc makes an association that does not run yet. e.Mu is held.
 func (e *endpoint) newAssoc() *assoc {
 	return &assoc{
 		id: e.ids.Next(), ep: e, m: e.m,
@@ -94,7 +94,7 @@ func (e *endpoint) newAssoc() *assoc {
 	}
 }
 
-// start lets an association run. e.Mu is held.
+// start adds an association to the table and runs it. e.Mu is held.
 func (e *endpoint) start(a *assoc) {
 	e.Add(a.id, a)
 	e.wg.Add(1)
@@ -110,12 +110,12 @@ func (e *endpoint) LocalAddrs() []netip.AddrPort {
 	return out
 }
 
-// addrs are the addresses that the endpoint has now.
+// addrs returns the addresses that the endpoint has now.
 func (e *endpoint) addrs() []netip.Addr { return e.m.machine.Expand(e.bound) }
 
-// listed are the addresses to tell a peer of, to which our packets come from an
-// address; none if it knows the only one. That one is in the list, be it one
-// that is not offered else: the peer would see an address translation.
+// listed returns the addresses to list in an INIT or INIT ACK that is sent from an address;
+// none if that is the only one. The address itself is always listed, even if it is not
+// offered otherwise: without it the peer would assume an address translation.
 func (e *endpoint) listed(peer, from netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range e.addrs() {
@@ -132,16 +132,16 @@ func (e *endpoint) listed(peer, from netip.Addr) []netip.Addr {
 	return out
 }
 
-// inScope says whether an address that one side has is of use to the other,
+// inScope reports whether an address that one side has is of use to the other,
 // whose address is far: loopback addresses are for those on the same machine.
 func inScope(a, far netip.Addr) bool { return !a.IsLoopback() || far.IsLoopback() }
 
-// covers says whether the endpoint is bound to an address of ours.
+// covers reports whether the endpoint is bound to an address.
 func (e *endpoint) covers(to netip.Addr) bool {
 	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
 }
 
-// source is the address that packets to a peer leave from.
+// source returns the address that packets to a peer are sent from.
 func (e *endpoint) source(to netip.Addr) netip.Addr {
 	sock, from := e.route(to)
 	if sock != nil && !from.IsValid() {
@@ -150,15 +150,15 @@ func (e *endpoint) source(to netip.Addr) netip.Addr {
 	return from
 }
 
-// pathTo gives the path to a peer's address.
+// pathTo returns the path to a peer's address.
 func (e *endpoint) pathTo(ip netip.Addr, port uint16) (path, bool) {
 	sock, from := e.route(ip)
 	return path{sock, from, netip.AddrPortFrom(ip, port)}, sock != nil
 }
 
-// route picks the socket and our address to reach a peer from: the one that
-// packets to there leave by, if it is bound, or else the one most like the
-// peer's. No address of ours means what the system chooses.
+// route returns the socket and local address for packets to a peer: the source address of
+// the route if it is bound, or else the bound address with the longest common prefix. If
+// the address is invalid, the system chooses.
 func (e *endpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
 	var fit []int // of the peer's family
 	for i, a := range e.bound {
@@ -185,8 +185,8 @@ func (e *endpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
 	return e.socks[best], netip.Addr{}
 }
 
-// routeRank says how good it is to send from an address, where the system would
-// send from source, if that is known.
+// routeRank rates a local address for packets to another; source is the address that the
+// system would choose, if known.
 func routeRank(a, to, source netip.Addr) int {
 	switch {
 	case a == source:
@@ -199,8 +199,7 @@ func routeRank(a, to, source netip.Addr) int {
 	return 1 + commonBits(a, to)
 }
 
-// commonBits is the number of bits that two addresses have in common at their
-// beginning.
+// commonBits returns the length of the common prefix of two addresses, in bits.
 func commonBits(a, b netip.Addr) int {
 	x, y := a.As16(), b.As16()
 	for i := range x {
@@ -228,5 +227,5 @@ func (e *endpoint) Close() error {
 	return nil
 }
 
-// full says whether there is no room for one more association. e.Mu is held.
+// full reports whether the limit of associations is reached. e.Mu is held.
 func (e *endpoint) full() bool { return len(e.All) >= e.m.lim.Associations }

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// ourStreams is the number of streams that we offer in each direction.
-	// ASAP and ENRP use one.
+	// ourStreams is the number of streams that are offered in each direction. ASAP
+	// and ENRP use one.
 	ourStreams = 64
 	// rtoInitial is the time between the first two INITs to an address
 	// (RFC 9260, Section 16).
 	rtoInitial = time.Second
-	// nextAddr is the time until the next of several addresses is tried.
+	// nextAddr is the time between INITs to different addresses.
 	nextAddr = 300 * time.Millisecond
-	// unsentRounds is how often an INIT to each address must fail to be sent
-	// for the call to fail: there is no route, say. One round may be a moment
-	// without buffers, or an interface that is about to come up.
+	// unsentRounds is how often INITs to all addresses must be impossible to send
+	// before Connect fails, for example without a route. The first time may be a
+	// moment without buffers, or an interface that is just coming up.
 	unsentRounds = 2
 )
 
-// ourParams are the parameters of an INIT or INIT ACK of ours to a peer, which
-// goes from an address of ours.
+// ourParams returns the parameters of an INIT or INIT ACK to a peer that is sent from a
+// local address.
 func (e *endpoint) ourParams(peer, from netip.Addr) wire.InitParams {
 	return wire.InitParams{
 		Tag: newTag(), TSN: random32(), RWND: uint32(recvWindow(e.m.lim)),
@@ -36,8 +36,8 @@ func (e *endpoint) ourParams(peer, from netip.Addr) wire.InitParams {
 	}
 }
 
-// call prepares an association to be called. The endpoint's mutex is held.
-func (a *assoc) call(to sctp.Dest) {
+// connect prepares an association for its handshake. The endpoint's mutex is held.
+func (a *assoc) connect(to sctp.Dest) {
 	now := a.m.clock.now()
 	a.timer, a.giveUp = now, now.Add(a.m.lim.HandshakeTime)
 	if len(to.Addrs) > 0 {
@@ -51,22 +51,22 @@ func (a *assoc) call(to sctp.Dest) {
 		a.end(sctp.ConnectFailed, a.m.lim.ErrFull())
 		return
 	}
-	err := a.findCalls(to)
+	err := a.findTargets(to)
 	if err == nil {
-		err = a.m.add(a, a.calls...)
+		err = a.m.add(a, a.targets...)
 	}
 	if err != nil {
 		a.end(sctp.ConnectFailed, err)
 	}
 }
 
-// findCalls finds out where INITs may go. a.mu is held.
-func (a *assoc) findCalls(to sctp.Dest) error {
+// findTargets finds where INITs are sent. a.mu is held.
+func (a *assoc) findTargets(to sctp.Dest) error {
 	ours, self := a.ep.addrs(), false
 	machine := a.m.machine.Now()
 	for _, ap := range machine.Foreign(to.Addrs) {
 		ip := ap.Addr().Unmap()
-		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.calls) >= wire.MaxPeerAddrs {
+		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.targets) >= wire.MaxPeerAddrs {
 			continue
 		}
 		sock, from := a.ep.route(ip)
@@ -81,20 +81,20 @@ func (a *assoc) findCalls(to sctp.Dest) error {
 			self = true
 			continue
 		}
-		if p := (path{sock, from, netip.AddrPortFrom(ip, port)}); !slices.Contains(a.calls, p) {
-			a.calls = append(a.calls, p)
+		if p := (path{sock, from, netip.AddrPortFrom(ip, port)}); !slices.Contains(a.targets, p) {
+			a.targets = append(a.targets, p)
 		}
 	}
 	switch {
-	case len(a.calls) == 0 && self:
+	case len(a.targets) == 0 && self:
 		return errSelf
-	case len(a.calls) == 0:
+	case len(a.targets) == 0:
 		return fmt.Errorf("no address of %v can be reached from %v", to.Addrs, a.ep.bound)
 	}
 	return nil
 }
 
-// add enters an association into the tables, unless the peer has one.
+// add adds an association to the tables, unless there is one with the peer.
 func (m *Mux) add(a *assoc, at ...path) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -106,23 +106,23 @@ func (m *Mux) add(a *assoc, at ...path) error {
 		addrs = append(addrs, p.to)
 	}
 	if m.tags[a.local.Tag] != nil {
-		return errors.New("verification tag is taken") // 1 in 4 billion
+		return errors.New("verification tag is in use, try again") // 1 in 4 billion
 	}
 	m.tags[a.local.Tag] = a
 	m.index(a, addrs...)
 	return nil
 }
 
-// handshake sends INIT or COOKIE ECHO, again if it was before. a.mu is held.
+// handshake sends or repeats INIT or COOKIE ECHO. a.mu is held.
 func (a *assoc) handshake(now time.Time) {
-	n := max(len(a.calls), 1)
+	n := max(len(a.targets), 1)
 	round := a.tries / n
 	wait := rtoInitial << min(round, 6)
 	if a.state == stateCookieEchoed {
 		wait = rtoInitial << min(a.tries, 6)
 		a.transmit(a.path.Load(), a.peerTag.Load(), wire.Chunk{Type: wire.ChunkCookieEcho, Body: a.peer.Cookie})
 	} else {
-		p := a.calls[a.tries%n]
+		p := a.targets[a.tries%n]
 		if err := a.transmit(&p, 0, wire.Chunk{Type: wire.ChunkInit, Body: a.local.Body()}); err == nil {
 			a.unsent = 0
 		} else if a.unsent++; a.unsent >= unsentRounds*n {
@@ -137,7 +137,7 @@ func (a *assoc) handshake(now time.Time) {
 	a.timer = now.Add(wait)
 }
 
-// unreachable takes in that a packet of ours was refused.
+// unreachable handles the report that nobody received one of our packets.
 func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -146,7 +146,7 @@ func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 		if len(chunks) < 8 || h.Tag != 0 || binary.BigEndian.Uint32(chunks[4:]) != a.local.Tag {
 			return
 		}
-		a.dropCall(func(p path) bool { return p.to == u.to }, u)
+		a.dropTarget(func(p path) bool { return p.to == u.to }, u)
 	case stateCookieEchoed:
 		if a.reflects(h.Tag) {
 			a.end(sctp.ConnectFailed, u)
@@ -159,11 +159,11 @@ func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 	}
 }
 
-// dropCall calls no more at an address from which the call was refused; it
-// fails when that was the last one. a.mu is held.
-func (a *assoc) dropCall(at func(path) bool, why error) {
-	a.calls = slices.DeleteFunc(a.calls, at)
-	if len(a.calls) == 0 {
+// dropTarget sends no more INITs to an address that has refused. Connect fails if it was
+// the last one. a.mu is held.
+func (a *assoc) dropTarget(at func(path) bool, why error) {
+	a.targets = slices.DeleteFunc(a.targets, at)
+	if len(a.targets) == 0 {
 		a.end(sctp.ConnectFailed, why)
 		return
 	}
@@ -171,8 +171,7 @@ func (a *assoc) dropCall(at func(path) bool, why error) {
 	a.poke()
 }
 
-// onInit answers an INIT without keeping anything (RFC 9260, Sections 5.1
-// and 5.2).
+// onInit answers an INIT without keeping state (RFC 9260, Sections 5.1 and 5.2).
 func (m *Mux) onInit(in arrival, body []byte) {
 	m.mu.RLock()
 	e, a := m.ports[in.Dst], m.peers[in.key()]
@@ -214,7 +213,7 @@ func (m *Mux) onInit(in arrival, body []byte) {
 
 // refuse answers an INIT with an ABORT.
 func (m *Mux) refuse(in arrival, body []byte, cause uint16) {
-	if len(body) < 4 || !m.blue.allow(in.from.Addr(), m.clock.now()) {
+	if len(body) < 4 || !m.ootb.allow(in.from.Addr(), m.clock.now()) {
 		return
 	}
 	tag := binary.BigEndian.Uint32(body)
@@ -228,11 +227,11 @@ func (m *Mux) refuse(in arrival, body []byte, cause uint16) {
 	in.answer(tag, c)
 }
 
-// collide says what to answer to an INIT from a peer that there is an
-// association with: while we are calling it, what we told it ourselves
-// (RFC 9260, Section 5.2.1), so that both calls become one association. Later
-// it may be a restart, which the cookie ties to the association that it would
-// end (Section 5.2.2); that must not bring new addresses.
+// collide returns what to answer to an INIT of a peer with which there is an association
+// already. While we connect to it, that is the content of our own INIT (RFC 9260,
+// Section 5.2.1), so that both handshakes become one association. Later the INIT may be a
+// restart: the cookie names the association that it would end (Section 5.2.2). ok is
+// false if a restart brings new addresses, which is refused.
 func (a *assoc) collide(p wire.InitParams, c *wire.Cookie, from netip.Addr) (ours wire.InitParams, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -255,8 +254,8 @@ func (a *assoc) collide(p wire.InitParams, c *wire.Cookie, from netip.Addr) (our
 	return ours, true
 }
 
-// onCookieEcho makes an association of a cookie that has come back
-// (RFC 9260, Sections 5.1.5 and 5.2.4). The rest are the chunks after it.
+// onCookieEcho makes an association from a cookie that the peer sends back (RFC 9260,
+// Sections 5.1.5 and 5.2.4). rest are the chunks after it.
 func (m *Mux) onCookieEcho(in arrival, body, rest []byte) {
 	c, err := wire.OpenCookie(body, m.key, m.clock.stampNow())
 	if errors.Is(err, wire.ErrCookie) || c.Local != in.Dst || c.PeerPort != in.Src || c.Tag != in.Tag ||
@@ -291,9 +290,8 @@ func (m *Mux) onCookieEcho(in arrival, body, rest []byte) {
 	}
 }
 
-// cookieEchoed takes in a cookie that bears our tag: both sides have called
-// each other, or it has come twice (actions B and D of RFC 9260,
-// Section 5.2.4).
+// cookieEchoed handles a cookie with our tag: both sides have connected to each other, or
+// the cookie has arrived twice (actions B and D of RFC 9260, Section 5.2.4).
 func (a *assoc) cookieEchoed(in arrival, c wire.Cookie) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -308,16 +306,16 @@ func (a *assoc) cookieEchoed(in arrival, c wire.Cookie) {
 	}
 }
 
-// acknowledge establishes the association that a cookie stands for. The peer
-// takes no data before the COOKIE ACK, so that goes first. a.mu is held.
+// acknowledge establishes the association of a cookie. The COOKIE ACK is sent first,
+// because the peer discards data before it. a.mu is held.
 func (a *assoc) acknowledge(in arrival, c wire.Cookie) {
 	a.peer = c.Peer
 	in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkCookieAck})
 	a.establish(in)
 }
 
-// restarts says whether a cookie is that of the peer's restart (action A of
-// RFC 9260, Section 5.2.4), and ends the association if so.
+// restarts reports whether a cookie is that of the peer's restart (action A of RFC 9260,
+// Section 5.2.4), and ends the association if it is.
 func (a *assoc) restarts(c wire.Cookie) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -331,8 +329,8 @@ func (a *assoc) restarts(c wire.Cookie) bool {
 	return true
 }
 
-// accept makes the association that a cookie stands for; nil if there is no
-// room. It comes up after the one that it replaces has been told down.
+// accept makes the association of a cookie; nil if a limit is reached. Its Up follows the
+// Down of the association that it replaces.
 func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) *assoc {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()

@@ -7,23 +7,22 @@ import (
 )
 
 const (
-	// blueEach is how many answers to packets out of the blue one address gets
-	// in a second. A restart is news to all of a machine's associations at the
-	// same time, and as many machines may be behind one NAT.
-	blueEach = 2000
-	// blueAll is how many answers all together get, which costs a tenth of a
+	// ootbEach is how many packets of no association are answered to one address in
+	// a second. After a restart, all associations of a machine send such packets at
+	// the same time, and many machines may be behind one NAT.
+	ootbEach = 2000
+	// ootbAll is how many are answered in all, at the cost of a tenth of a
 	// processor.
-	blueAll = 20000
-	// blueAddrs bounds the addresses that are counted on their own in a second.
-	// The others share the allowance of one.
-	blueAddrs = 4096
+	ootbAll = 20000
+	// ootbAddrs is how many addresses are counted separately in a second. The
+	// others share the allowance of one.
+	ootbAddrs = 4096
 )
 
-// limiter lets a number of things happen in a second: so many to each address,
-// and so many in all. An answer is never longer than the packet that it is to,
-// so that forged packets make us no better a tool than the forger's own
-// network; the limit for an address keeps it from being the target of all that
-// we can send.
+// limiter bounds how often something is done in a second, for each address and in all. An
+// answer is never longer than the packet that it answers, so that a sender of forged
+// packets gains nothing over sending to its victim directly. The limit for each address
+// protects the victim from all that this machine could send.
 type limiter struct {
 	each, all, addrs int
 
@@ -33,7 +32,7 @@ type limiter struct {
 	by    map[netip.Addr]int
 }
 
-// allow says whether one more may go to an address.
+// allow reports whether one more is allowed for an address.
 func (l *limiter) allow(to netip.Addr, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,8 +51,8 @@ func (l *limiter) allow(to netip.Addr, now time.Time) bool {
 	return true
 }
 
-// limitKey is what counts as one address: of IPv6 a network of 64 bits, in
-// which one machine can have any number of addresses.
+// limitKey returns what counts as one address: for IPv6 its network of 64 bits, in which a
+// machine can have any number of addresses.
 func limitKey(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is4() {

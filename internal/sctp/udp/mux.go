@@ -15,21 +15,21 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// Mux is the user-space SCTP of a Stack: the UDP sockets that its endpoints
-// share, and the associations over them. Packets find their association by its
-// verification tag, and where a packet does not carry ours (INIT, and ABORT or
-// SHUTDOWN COMPLETE with the T bit) by UDP address and SCTP ports.
+// Mux is the user-space SCTP of a process: the UDP sockets that its endpoints share, and
+// the associations over them. The association of a packet is found by the verification
+// tag, or by UDP address and SCTP ports if the packet does not have our tag (INIT, and
+// ABORT or SHUTDOWN COMPLETE with the T bit).
 type Mux struct {
 	lim  sctp.Limits
 	logf func(string, ...any)
-	// machine knows the addresses of this machine, and its routes.
+	// machine has the addresses and routes of this machine.
 	machine *localaddr.View
 	bind    func(netip.AddrPort) (datagrams, error)
 	key     []byte // of the cookies
 	clock   clock
 	encap   sctp.EncapPorts
 	n       sctp.Counters
-	blue    limiter // of answers to packets out of the blue
+	ootb    limiter // of answers to packets of no association
 	bufs    sync.Pool
 	wg      sync.WaitGroup
 
@@ -47,14 +47,13 @@ type boundSocket struct {
 	users int
 }
 
-// peerKey names the association with a peer as seen from outside.
+// peerKey is what the packets of an association have in common.
 type peerKey struct {
 	local, peer uint16 // SCTP ports
 	from        netip.AddrPort
 }
 
-// New makes the SCTP in UDP of a Stack, at a UDP port; 0 takes a free one. It opens
-// no socket yet.
+// New makes a Mux at a UDP port; 0 is a free one. It opens no socket yet.
 func New(lim sctp.Limits, encapPort uint16, machine *localaddr.View) *Mux {
 	m := &Mux{
 		lim:       lim,
@@ -63,7 +62,7 @@ func New(lim sctp.Limits, encapPort uint16, machine *localaddr.View) *Mux {
 		bind:      func(a netip.AddrPort) (datagrams, error) { return listenUDP(a) },
 		key:       make([]byte, 32),
 		clock:     newClock(time.Now),
-		blue:      limiter{each: blueEach, all: blueAll, addrs: blueAddrs},
+		ootb:      limiter{each: ootbEach, all: ootbAll, addrs: ootbAddrs},
 		encapPort: encapPort,
 		socks:     map[netip.Addr]*boundSocket{},
 		ports:     map[uint16]*endpoint{},
@@ -75,28 +74,27 @@ func New(lim sctp.Limits, encapPort uint16, machine *localaddr.View) *Mux {
 	return m
 }
 
-// Stats gives the counters.
+// Stats returns the counters.
 func (m *Mux) Stats() sctp.Stats { return m.n.Stats() }
 
-// EncapPort is the UDP port; 0 if it is to be a free one and nothing has listened yet.
+// EncapPort returns the UDP port; 0 before a free one has been chosen.
 func (m *Mux) EncapPort() uint16 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.encapPort
 }
 
-// Wait waits for the sockets' goroutines, once all endpoints are closed.
+// Wait waits for the sockets' goroutines. All endpoints must be closed.
 func (m *Mux) Wait() { m.wg.Wait() }
 
-// ErrPortInUse says that an SCTP port is taken within the Stack.
-var ErrPortInUse = errors.New("SCTP port is in use by another endpoint of this stack")
+// ErrPortInUse: another endpoint of the Mux has the SCTP port.
+var ErrPortInUse = errors.New("SCTP port is in use by another endpoint of this process")
 
-// bindTries is how often a free UDP port is sought that several addresses have.
+// bindTries is how many UDP ports are tried to find one that is free on all addresses.
 const bindTries = 8
 
-// acquire binds the addresses, or joins the sockets that have them, and
-// returns the sockets. Addresses without a socket of their own are served by
-// one bound to the unspecified address of their family. m.mu is held.
+// acquire returns sockets for the addresses: those that are bound already, or one that is
+// bound to the unspecified address of the family, or new ones. m.mu is held.
 func (m *Mux) acquire(addrs []netip.Addr) ([]*boundSocket, error) {
 	free := m.encapPort == 0
 	for try := 0; ; try++ {
@@ -140,7 +138,7 @@ func (m *Mux) tryAcquire(addrs []netip.Addr) (socks []*boundSocket, err error) {
 	return socks, nil
 }
 
-// release gives up sockets of acquire. m.mu is held.
+// release returns up sockets of acquire. m.mu is held.
 func (m *Mux) release(socks []*boundSocket) {
 	for _, s := range socks {
 		if s.users--; s.users == 0 {
@@ -157,13 +155,13 @@ func unspecified(a netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// maxPacket is the largest UDP payload there is.
+// maxPacket is the largest UDP payload, in bytes.
 const maxPacket = 65535
 
-// readAgain is how soon a socket that failed is read again.
+// readAgain is the time after which a socket that failed is read again.
 const readAgain = 100 * time.Millisecond
 
-// readLoop takes packets off a socket until it is closed.
+// readLoop handles the packets of a socket until it is closed.
 func (m *Mux) readLoop(s *boundSocket) {
 	defer m.wg.Done()
 	b := make([]byte, maxPacket)
@@ -180,7 +178,7 @@ func (m *Mux) readLoop(s *boundSocket) {
 			return
 		default:
 			if !failed {
-				m.logf("sctp: UDP socket %v cannot be read, trying again: %v", s.local(), err)
+				m.logf("sctp: reading UDP socket %v failed, trying again: %v", s.local(), err)
 			}
 			failed = true
 			time.Sleep(readAgain)
@@ -188,18 +186,18 @@ func (m *Mux) readLoop(s *boundSocket) {
 	}
 }
 
-// guard keeps a panic from ending the process. What it hits is one packet.
+// guard recovers a panic in the handling of one packet.
 func (m *Mux) guard(f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			m.n.Panics.Add(1)
-			m.logf("sctp: a packet made the UDP transport panic: %v", r)
+			m.logf("sctp: panic while handling a packet over UDP: %v", r)
 		}
 	}()
 	f()
 }
 
-// receive handles one packet. It keeps no part of b.
+// receive handles one packet. It does not keep b.
 func (m *Mux) receive(s *boundSocket, b []byte, from netip.AddrPort, to netip.Addr) {
 	h, chunks, err := wire.ParsePacket(b)
 	if err != nil {
@@ -230,23 +228,23 @@ func (m *Mux) receive(s *boundSocket, b []byte, from netip.AddrPort, to netip.Ad
 	}
 }
 
-// arrival is the way by which a packet came.
+// arrival says where a packet came from and where it was sent to.
 type arrival struct {
 	sock *boundSocket
 	from netip.AddrPort // UDP
-	to   netip.Addr     // ours; may be invalid if the system does not tell
+	to   netip.Addr     // ours; invalid if the system does not say
 	wire.Header
 }
 
-// key is how the association that a packet belongs to looks from outside.
+// key returns the key of the association that a packet belongs to.
 func (in *arrival) key() peerKey { return peerKey{in.Dst, in.Src, in.from} }
 
-// answer sends a packet back where one came from.
+// answer sends a packet to where another one came from.
 func (in *arrival) answer(tag uint32, c ...wire.Chunk) {
 	_ = in.sock.write(wire.PacketOf(wire.Header{Src: in.Dst, Dst: in.Src, Tag: tag}, c...), in.from, in.to)
 }
 
-// cameFrom says whether a path leads to where the packet came from.
+// cameFrom reports whether a path leads to where the packet came from.
 func (in *arrival) cameFrom(p path) bool { return p.to.Addr() == in.from.Addr() }
 
 func (m *Mux) countBad(err error) {
@@ -257,7 +255,7 @@ func (m *Mux) countBad(err error) {
 	}
 }
 
-// find gives the association that a packet belongs to (RFC 9260, Section 8.5).
+// find returns the association that a packet belongs to (RFC 9260, Section 8.5).
 func (m *Mux) find(in arrival, first wire.Chunk) *assoc {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -274,15 +272,15 @@ func (m *Mux) find(in arrival, first wire.Chunk) *assoc {
 	return a
 }
 
-// sctp.OutOfTheBlue answers a packet that belongs to no association as RFC 9260,
-// Section 8.4, says, at a limited rate.
+// outOfTheBlue answers a packet that belongs to no association (RFC 9260, Section 8.4), at
+// a limited rate.
 func (m *Mux) outOfTheBlue(in arrival, first wire.Chunk) {
 	m.n.OutOfTheBlue.Add(1)
 	switch first.Type {
 	case wire.ChunkAbort, wire.ChunkShutdownComplete, wire.ChunkCookieAck, wire.ChunkError, wire.ChunkInitAck:
 		return
 	}
-	if !m.blue.allow(in.from.Addr(), m.clock.now()) {
+	if !m.ootb.allow(in.from.Addr(), m.clock.now()) {
 		return
 	}
 	if first.Type == wire.ChunkShutdownAck {
@@ -292,8 +290,8 @@ func (m *Mux) outOfTheBlue(in arrival, first wire.Chunk) {
 	in.answer(in.Tag, wire.Chunk{Type: wire.ChunkAbort, Flags: wire.FlagT})
 }
 
-// unreachable ends what a refused packet belongs to. The packet's own header
-// must be quoted, so that nobody who does not see our packets can do it.
+// unreachable handles an ICMP error. It must quote the header of our packet, so that only
+// a host that sees our packets can end an association.
 func (m *Mux) unreachable(u *unreachableError) {
 	if len(u.quote) < wire.CommonHeaderLen {
 		return
@@ -307,8 +305,8 @@ func (m *Mux) unreachable(u *unreachableError) {
 	}
 }
 
-// newTag gives a tag that no association has. m.mu need not be held: cookies
-// hold tags that nobody knows of until they come back, and a clash is seen then.
+// newTag returns a random tag. Tags that are in use are not excluded: a clash is found when
+// the association is established.
 func newTag() uint32 {
 	for {
 		if t := random32(); t != 0 {
@@ -317,14 +315,14 @@ func newTag() uint32 {
 	}
 }
 
-// random32 is a number that a peer cannot guess.
+// random32 returns a number that a peer cannot guess.
 func random32() uint32 {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// getBuf gives a buffer for the largest row of records that pion can hold.
+// getBuf returns a buffer for the largest message that pion can hold.
 func (m *Mux) getBuf() *[]byte {
 	if b, ok := m.bufs.Get().(*[]byte); ok {
 		return b

@@ -10,43 +10,42 @@ import (
 )
 
 const (
-	// maxWays bounds the addresses of a peer that are used.
+	// maxWays is how many addresses of a peer are used.
 	maxWays = 8
-	// wayDoubt is how long nothing must have come by a way, or have been
-	// acknowledged, for what is sent again to go by another one. It is less
-	// than the least time until that (RTO.Min of RFC 9260, Section 16).
+	// wayDoubt is how long nothing must have been received or acknowledged over a
+	// way before retransmissions use another one. It is less than RTO.Min
+	// (RFC 9260, Section 16), so that the first retransmission does.
 	wayDoubt = 500 * time.Millisecond
-	// waySettle is how long a way that is doubted has to answer before the
-	// other one takes its place.
+	// waySettle is how long the primary way has to answer a HEARTBEAT before the
+	// way that is used instead becomes the primary one.
 	waySettle = time.Second
-	// verifyMax is how rarely an address that has not answered is asked.
+	// verifyMax is the longest interval of HEARTBEATs to an address that has not
+	// answered.
 	verifyMax = 30 * time.Second
 )
 
-// way is how one of a peer's addresses is reached. pion knows nothing of it:
-// pionConn sends what pion sends again by another way where a path is dead
-// (RFC 9260, Section 6.4.1).
+// way is one of the paths of RFC 9260: one of the peer's addresses and how packets get
+// there. pion has only one path: pionConn sends pion's retransmissions over another way
+// if the one in use fails (Section 6.4.1).
 //
-// The first failure changes only where packets go (assoc.out), and asks all
-// ways by a HEARTBEAT. If the primary way answers, packets go there again: a
-// packet was lost, and no more. If it does not, the other one becomes the
-// primary way. Data go only to addresses that have acknowledged a HEARTBEAT
-// (Section 5.4).
+// The first failure changes only where packets are sent (assoc.out), and sends a
+// HEARTBEAT over every way. If the primary way answers, only a packet was lost, and
+// packets are sent there again. If it does not, the other way becomes the primary one.
+// Data are sent only to addresses that have acknowledged a HEARTBEAT (Section 5.4).
 type way struct {
 	index byte
-	nonce uint64 // of HEARTBEATs, known only to those that receive them
+	nonce uint64 // of HEARTBEATs; only a host that receives them knows it
 	path  atomic.Pointer[path]
-	heard atomic.Int64 // stamp: when a packet last came from there
+	heard atomic.Int64 // stamp: when a packet was last received from there
 	acked atomic.Int64 // stamp: when a HEARTBEAT was last acknowledged; 0 is never
-	since atomic.Int64 // stamp: when packets began to go there
-	// refused says that the peer's machine has said that nobody listens there.
+	since atomic.Int64 // stamp: when it was last chosen for sending
+	// refused says that the machine there has reported that nobody listens.
 	refused atomic.Bool
 }
 
 func (w *way) usable() bool { return w.acked.Load() != 0 && !w.refused.Load() }
 
-// makeWays finds the ways to the peer. The first is the one by which the
-// handshake came. a.mu is held.
+// makeWays makes the ways to the peer. The first is that of the handshake. a.mu is held.
 func (a *assoc) makeWays(first path, now time.Time) {
 	w := &way{nonce: newNonce()}
 	w.path.Store(&first)
@@ -69,7 +68,7 @@ func (a *assoc) makeWays(first path, now time.Time) {
 
 func newNonce() uint64 { return uint64(random32())<<32 | uint64(random32()) }
 
-// wayOf gives the way to where a packet came from; nil if there is none.
+// wayOf returns the way to the address that a packet came from; nil if there is none.
 func (a *assoc) wayOf(in arrival) *way {
 	for _, w := range a.ways {
 		if w.path.Load().to.Addr() == in.from.Addr() {
@@ -79,7 +78,7 @@ func (a *assoc) wayOf(in arrival) *way {
 	return nil
 }
 
-// outPath is where packets go. It may be called without a.mu.
+// outPath returns where packets are sent. It may be called without a.mu.
 func (a *assoc) outPath() *path {
 	if w := a.out.Load(); w != nil {
 		return w.path.Load()
@@ -87,9 +86,9 @@ func (a *assoc) outPath() *path {
 	return a.path.Load()
 }
 
-// failover gives the way to go on by after another has failed, the one that has
-// last shown that it works. pion's goroutines call it with locks of pion's
-// held, so it takes none.
+// failover returns the way to use after another has failed: the one that has last
+// acknowledged a HEARTBEAT. pion's goroutines call it with locks of pion held, so it
+// must not lock anything.
 func (a *assoc) failover(from *way) *way {
 	var best *way
 	for _, w := range a.ways {
@@ -104,7 +103,7 @@ func (a *assoc) failover(from *way) *way {
 	return a.out.Load()
 }
 
-// goBy lets packets go by another way, and has run ask all ways.
+// goBy sends packets over another way from now on, and has run send HEARTBEATs over all.
 func (a *assoc) goBy(from, to *way) {
 	to.since.Store(a.m.clock.stampNow())
 	if a.out.CompareAndSwap(from, to) {
@@ -113,24 +112,24 @@ func (a *assoc) goBy(from, to *way) {
 	}
 }
 
-// heartbeat asks whether a way works. An address that has not answered yet may be
-// anybody's, who must not get more of this than of what is out of the blue. a.mu
-// is held.
+// heartbeat sends a HEARTBEAT over a way. An address that has not answered yet may be
+// that of another host, so that HEARTBEATs to it are limited like other unrequested
+// packets. a.mu is held.
 func (a *assoc) heartbeat(w *way) {
 	p := w.path.Load()
-	if !w.usable() && !a.m.blue.allow(p.to.Addr(), a.m.clock.now()) {
+	if !w.usable() && !a.m.ootb.allow(p.to.Addr(), a.m.clock.now()) {
 		return
 	}
 	a.transmit(p, a.peerTag.Load(), wire.Chunk{Type: wire.ChunkHeartbeat, Body: a.heartbeatInfo(w)})
 }
 
-// heartbeatInfo can be acknowledged only by a peer that has received it there.
+// heartbeatInfo returns a Heartbeat Info that only a receiver at the address knows.
 func (a *assoc) heartbeatInfo(w *way) []byte {
 	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, w.nonce)
 	return wire.AppendTLV(nil, 1, info)
 }
 
-// onHeartbeatAck takes in that a way works. a.mu is held.
+// onHeartbeatAck handles a HEARTBEAT ACK: the way works. a.mu is held.
 func (a *assoc) onHeartbeatAck(in arrival, body []byte) {
 	w := a.wayOf(in)
 	if w == nil || !bytes.Equal(body, a.heartbeatInfo(w)) {
@@ -147,18 +146,18 @@ func (a *assoc) onHeartbeatAck(in arrival, body []byte) {
 	out := a.out.Load()
 	switch {
 	case w == a.primary && w != out:
-		// The one packet was lost, or the network is back in time.
+		// Only a packet was lost, or the network is back in time.
 		a.out.Store(w)
 		a.doubtAt = time.Time{}
 	case w != out && (out.refused.Load() || out != a.primary && out.acked.Load() < out.since.Load()):
-		// The way that is taken does not work either, as it seems.
+		// The way in use seems not to work either.
 		a.goBy(out, w)
 	}
 }
 
-// onWay takes in that a packet has come by a way: its UDP port may have changed
-// (RFC 6951, Section 5.4), and a peer that sends data or acknowledgements by
-// another one than ours, which is silent, is followed. a.mu is held.
+// onWay notes that a packet has arrived over a way. The peer's UDP port may have changed
+// (RFC 6951, Section 5.4). If the way in use is silent and the peer sends data or
+// acknowledgements over another one, that one is used. a.mu is held.
 func (a *assoc) onWay(in arrival, carries bool, now time.Time) {
 	w := a.wayOf(in)
 	if w == nil {
@@ -181,8 +180,8 @@ func (a *assoc) onWay(in arrival, carries bool, now time.Time) {
 	}
 }
 
-// superviseWays does what is due for the ways, and says when it wants to be
-// called next. a.mu is held.
+// superviseWays does what is due for the ways and returns when something is due next;
+// zero is never. a.mu is held.
 func (a *assoc) superviseWays(now time.Time) (next time.Time) {
 	if len(a.ways) < 2 {
 		return time.Time{}
@@ -217,8 +216,7 @@ func (a *assoc) settle(w *way) {
 	a.poke()
 }
 
-// verify asks the addresses that have not shown yet that they are the peer's,
-// ever more rarely.
+// verify sends HEARTBEATs to addresses that have not answered yet, at growing intervals.
 func (a *assoc) verify(now time.Time) {
 	for _, w := range a.ways {
 		if !w.usable() {
@@ -230,7 +228,7 @@ func (a *assoc) verify(now time.Time) {
 	a.verifyWait = min(2*a.verifyWait, verifyMax)
 }
 
-// reroute looks by which of our addresses a way goes now.
+// reroute looks up again which local address a way starts from.
 func (a *assoc) reroute(w *way) {
 	old := w.path.Load()
 	if p, ok := a.ep.pathTo(old.to.Addr(), old.to.Port()); ok && w != a.primary && p != *old {
@@ -238,8 +236,8 @@ func (a *assoc) reroute(w *way) {
 	}
 }
 
-// refusedAt takes in that nobody listens at an address. The association ends
-// when there is no other address left to ask. a.mu is held.
+// refusedAt handles the report that nobody listens at an address. The association ends if
+// that is the case at all addresses. a.mu is held.
 func (a *assoc) refusedAt(u *unreachableError) {
 	left := false
 	for _, w := range a.ways {
@@ -259,7 +257,7 @@ func (a *assoc) refusedAt(u *unreachableError) {
 	a.poke()
 }
 
-// earlier gives the first of two times that are set.
+// earlier returns the earlier of two times; a zero time does not count.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -276,7 +276,7 @@ func TestUDPVictimsGetLittle(t *testing.T) {
 		w := newEther()
 		y := w.mux(t, sctp.Limits{}, sctp.EncapPort).site(t, addrY)
 		m := muxOf(y)
-		m.blue.each = 5
+		m.ootb.each = 5
 		got := 0
 		w.set(func(from, to netip.AddrPort, _ []byte) (time.Duration, bool) {
 			if to.Addr().String() == "192.0.2.1" {
@@ -293,8 +293,8 @@ func TestUDPVictimsGetLittle(t *testing.T) {
 			y.Next(sctp.Up)
 		}
 		w.mu.Lock()
-		if got == 0 || got > 2*m.blue.each {
-			t.Errorf("the address that %d peers listed got %d HEARTBEATs, want at most %d", n, got, 2*m.blue.each)
+		if got == 0 || got > 2*m.ootb.each {
+			t.Errorf("the address that %d peers listed got %d HEARTBEATs, want at most %d", n, got, 2*m.ootb.each)
 		}
 		w.mu.Unlock()
 		end(y)

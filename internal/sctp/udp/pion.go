@@ -86,7 +86,7 @@ func (a *assoc) establish(in arrival) {
 	a.conn.pion.Store(pion)
 	a.heard.Store(a.m.clock.stamp(now))
 	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
-	a.calls, a.peer.Cookie, a.misses = nil, nil, 0
+	a.targets, a.peer.Cookie, a.misses = nil, nil, 0
 	a.learn()
 	for _, msg := range a.queue.Msgs {
 		if err := a.write(msg); err != nil {
@@ -122,7 +122,7 @@ func (a *assoc) stream(sid uint16) (*pionsctp.Stream, error) {
 	return s, nil
 }
 
-// write gives a message to pion, which does not block. a.mu is held.
+// write returns a message to pion, which does not block. a.mu is held.
 func (a *assoc) write(msg sctp.Message) error {
 	s, err := a.stream(msg.Stream)
 	if err == nil {
@@ -142,7 +142,7 @@ func (a *assoc) reap() {
 	n := len(a.queue.Msgs)
 	a.queue.Keep(a.pion.BufferedAmount())
 	if len(a.queue.Msgs) < n {
-		a.taken = a.m.clock.now()
+		a.progress = a.m.clock.now()
 	}
 }
 
@@ -197,9 +197,9 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 				return
 			}
 			a.read++
-			a.conn.sack.taken(n)
+			a.conn.sack.delivered(n)
 			a.conn.reads.Store(a.read)
-			a.tell(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
+			a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
 		}
 	}
 	// The window was shut with nothing missing, and still there was no whole

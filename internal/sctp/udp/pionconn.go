@@ -166,7 +166,7 @@ func (c *pionConn) send(b []byte, again, sackOnly bool) {
 	}
 }
 
-// late says whether nothing shows that a way works.
+// late reports whether nothing shows that a way works.
 func (c *pionConn) late(w *way) bool {
 	last := max(c.acked.Load(), w.acked.Load(), w.since.Load())
 	return c.a.m.clock.since(last) >= wayDoubt

@@ -103,7 +103,7 @@ func (c *pionConn) unpack(records []byte, limit int) ([]byte, bool) {
 	for len(records) >= recordUnit {
 		n := binary.BigEndian.Uint32(records)
 		if n == recordBig {
-			out = append(out, c.big.take(binary.BigEndian.Uint32(records[recordHead:]))...)
+			out = append(out, c.big.remove(binary.BigEndian.Uint32(records[recordHead:]))...)
 			n = 4
 		} else {
 			out = append(out, records[recordHead:recordHead+n]...)
@@ -146,9 +146,9 @@ func (s *bigChunks) put(tsn uint32, data []byte, limit int) (ok, next bool) {
 	return true, false
 }
 
-// take gives a chunk's data out. The entry stays until the TSN has been
+// remove returns a chunk's data out. The entry stays until the TSN has been
 // acknowledged, so that a late duplicate is known as one.
-func (s *bigChunks) take(tsn uint32) []byte {
+func (s *bigChunks) remove(tsn uint32) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	data, ok := s.data[tsn]

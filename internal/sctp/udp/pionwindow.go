@@ -35,7 +35,7 @@ func (s *lastSack) keep(body []byte, window uint32) {
 	}
 }
 
-// small says whether the peer may soon have to wait for its window: then a
+// small reports whether the peer may soon have to wait for its window: then a
 // SACK must not.
 func (s *lastSack) small() bool {
 	s.mu.Lock()
@@ -43,14 +43,14 @@ func (s *lastSack) small() bool {
 	return s.body != nil
 }
 
-// taken notes that bytes have been read.
-func (s *lastSack) taken(n int) {
+// delivered notes that bytes have been read.
+func (s *lastSack) delivered(n int) {
 	s.mu.Lock()
 	s.read += n
 	s.mu.Unlock()
 }
 
-// update gives a SACK with the window as it is now, if that has grown by much
+// update returns a SACK with the window as it is now, if that has grown by much
 // since a small one was granted.
 func (s *lastSack) update(limit uint32) []byte {
 	s.mu.Lock()

@@ -97,7 +97,7 @@ func TestUDPCutLogged(t *testing.T) {
 						break
 					}
 				}
-				if got, want := lines(), "sctp: ended the association (udp) with 10.0.0.3:7777: "+tt.want+"\n"; got != want {
+				if got, want := lines(), "sctp: aborted the association (udp) with 10.0.0.3:7777: "+tt.want+"\n"; got != want {
 					t.Errorf("Got %q, want %q", got, want)
 				}
 				if n := muxOf(y).n.Overruns.Load(); n != 1 {

@@ -196,13 +196,13 @@ func TestUDPOutOfTheBlue(t *testing.T) {
 	t.Run("limited", func(t *testing.T) {
 		onRaw(t, sctp.Limits{}, func(t *testing.T, w *ether, y *sctptest.Site, p *rawPeer) {
 			p.h.Tag = 99
-			const n = 4 * blueEach
+			const n = 4 * ootbEach
 			for range n {
 				p.send(wire.Chunk{Type: wire.ChunkHeartbeat})
 			}
 			time.Sleep(time.Second)
-			if got := len(p.s.in); got == 0 || got > 2*blueEach {
-				t.Errorf("Got %d answers to %d packets, want some and at most %d", got, n, 2*blueEach)
+			if got := len(p.s.in); got == 0 || got > 2*ootbEach {
+				t.Errorf("Got %d answers to %d packets, want some and at most %d", got, n, 2*ootbEach)
 			}
 		})
 	})

@@ -11,11 +11,11 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// receive takes in the chunks of a packet. What is pion's is checked for its
-// form first and handed on; the rest is dealt with here. It reports false if the
-// packet is not the association's (RFC 9260, Section 8.5), because the peer has not
-// named the address that it comes from. The peer has to be told then: a NAT that
-// has given it another address would make it wait until it gives us up.
+// receive handles the chunks of a packet. Chunks for pion are checked for their form and
+// passed on. It returns false if the packet is not the association's (RFC 9260, Section
+// 8.5), because the peer has not listed the address that it comes from. The caller then
+// answers with an ABORT: behind a NAT that has assigned a new address, the peer would
+// otherwise wait until it gives up.
 func (a *assoc) receive(in arrival, chunks []byte) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -49,15 +49,15 @@ func (a *assoc) receive(in arrival, chunks []byte) bool {
 	return true
 }
 
-// knows says whether a packet may come from an address of this peer.
+// knows reports whether a packet may come from an address of this peer.
 func (a *assoc) knows(ip netip.Addr) bool {
 	if a.state == stateCookieWait {
-		return slices.ContainsFunc(a.calls, func(p path) bool { return p.to.Addr() == ip })
+		return slices.ContainsFunc(a.targets, func(p path) bool { return p.to.Addr() == ip })
 	}
 	return a.path.Load().to.Addr() == ip || slices.Contains(a.peer.Addrs, ip)
 }
 
-// learn remembers the peer's UDP port for calling it. a.mu is held.
+// learn remembers the peer's UDP port for later connections. a.mu is held.
 func (a *assoc) learn() {
 	p := a.path.Load()
 	for i, ap := range a.addrs() {
@@ -65,7 +65,7 @@ func (a *assoc) learn() {
 	}
 }
 
-// onChunk handles one chunk and says whether to go on with the packet.
+// onChunk handles one chunk and returns whether to go on with the packet.
 func (a *assoc) onChunk(in arrival, c wire.Chunk, fwd *forward) bool {
 	switch c.Type {
 	case wire.ChunkInitAck:
@@ -74,8 +74,8 @@ func (a *assoc) onChunk(in arrival, c wire.Chunk, fwd *forward) bool {
 	case wire.ChunkCookieAck:
 		if p := a.path.Load(); a.state == stateCookieEchoed {
 			if in.from.Addr() != p.to.Addr() {
-				// Only where the COOKIE ECHO went the peer has proved to be. From
-				// another address that it claims anybody can send.
+				// The peer has proved only that it receives packets at the address
+				// of the COOKIE ECHO. Packets from another one may be forged.
 				in.sock, in.to, in.from = p.sock, p.from, p.to
 			}
 			a.establish(in)
@@ -89,7 +89,7 @@ func (a *assoc) onChunk(in arrival, c wire.Chunk, fwd *forward) bool {
 		return true
 	}
 	if a.state != stateEstablished {
-		return false // it will come again
+		return false // the peer repeats it
 	}
 	switch c.Type {
 	case wire.ChunkHeartbeat:
@@ -119,7 +119,7 @@ func (a *assoc) onChunk(in arrival, c wire.Chunk, fwd *forward) bool {
 	return true
 }
 
-// onInitAck goes on to COOKIE-ECHOED (RFC 9260, Section 5.1).
+// onInitAck handles INIT ACK; the state becomes COOKIE-ECHOED (RFC 9260, Section 5.1).
 func (a *assoc) onInitAck(in arrival, body []byte) {
 	if a.state != stateCookieWait {
 		return
@@ -130,7 +130,7 @@ func (a *assoc) onInitAck(in arrival, body []byte) {
 	}
 	if err != nil {
 		a.m.n.Malformed.Add(1)
-		a.dropCall(in.cameFrom, err)
+		a.dropTarget(in.cameFrom, err)
 		return
 	}
 	p.From(in.from.Addr())
@@ -148,7 +148,7 @@ func (a *assoc) onAbort(in arrival, c wire.Chunk) {
 	}
 	switch {
 	case a.state == stateEstablished && (a.closing || a.peerClosing):
-		// The peer had finished the shutdown already.
+		// The peer has finished the shutdown already.
 		a.end(a.lostReason(), err)
 		return
 	case a.state == stateEstablished:
@@ -157,25 +157,25 @@ func (a *assoc) onAbort(in arrival, c wire.Chunk) {
 	}
 	err = fmt.Errorf("%w: %w", sctp.ErrRefused, err)
 	if a.state == stateCookieWait {
-		a.dropCall(in.cameFrom, err)
+		a.dropTarget(in.cameFrom, err)
 		return
 	}
 	a.end(sctp.ConnectFailed, err)
 }
 
-// onError starts the handshake anew where the peer found its cookie too old
-// (RFC 9260, Section 5.2.6). Other errors are for reading only.
+// onError begins the handshake again if the peer's cookie has become too old (RFC 9260,
+// Section 5.2.6). It ignores other errors.
 func (a *assoc) onError(c wire.Chunk) {
 	if a.state != stateCookieEchoed || len(c.Body) < 4 || binary.BigEndian.Uint16(c.Body) != wire.CauseStaleCookie {
 		return
 	}
 	a.state, a.tries, a.timer = stateCookieWait, 0, a.m.clock.now()
 	a.peerTag.Store(0)
-	a.calls = []path{*a.path.Load()}
+	a.targets = []path{*a.path.Load()}
 	a.poke()
 }
 
-// onData checks DATA and hands it to pion, on a stream that is open there.
+// onData checks DATA and passes it to pion, which must have the stream open.
 func (a *assoc) onData(c wire.Chunk, fwd *forward) bool {
 	if len(c.Body) < wire.DataHeaderLen {
 		return a.violated(wire.CauseProtocolViolation, "DATA of a wrong length")
@@ -207,22 +207,22 @@ func (a *assoc) onShutdown(c wire.Chunk, fwd *forward) bool {
 	if len(c.Body) != want {
 		return a.violated(wire.CauseProtocolViolation, "SHUTDOWN of a wrong length")
 	}
-	c.Flags = 0 // the T bit has been looked at
+	c.Flags = 0 // the T bit has been handled
 	fwd.add(a.conn, c)
 	return true
 }
 
-// violated cuts off a peer that breaks the protocol.
+// violated aborts the association of a peer that breaks the protocol.
 func (a *assoc) violated(cause uint16, what string) bool {
 	a.m.n.Malformed.Add(1)
 	a.abortLocked(sctp.Overrun, errors.New(what), cause, nil)
 	return false
 }
 
-// onUnknown skips an unknown chunk, or the rest of the packet, and reports it,
-// as its high bits say (RFC 9260, Section 3.2).
+// onUnknown skips an unknown chunk or the rest of the packet, and reports the chunk if it
+// must be, by the high bits of its type (RFC 9260, Section 3.2).
 func (a *assoc) onUnknown(in arrival, c wire.Chunk) bool {
-	if c.Type&0x40 != 0 && a.m.blue.allow(in.from.Addr(), a.m.clock.now()) {
+	if c.Type&0x40 != 0 && a.m.ootb.allow(in.from.Addr(), a.m.clock.now()) {
 		head := binary.BigEndian.AppendUint16([]byte{byte(c.Type), c.Flags}, uint16(wire.ChunkHeaderLen+len(c.Body)))
 		info := append(head, c.Body[:min(len(c.Body), wire.MaxReported)]...)
 		p := path{in.sock, in.to, in.from}

@@ -11,7 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// run is the life of an association: its timers, and all calls of the Handler.
+// run keeps the timers of an association and makes all calls of the Handler.
 func (a *assoc) run() {
 	defer a.ep.wg.Done()
 	defer close(a.done)
@@ -43,7 +43,7 @@ func (a *assoc) recovered() {
 	a.m.guard(a.finish)
 }
 
-// next does what is due and says how long until the next is.
+// next does what is due and returns how long until something is due again.
 func (a *assoc) next(now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,7 +70,7 @@ func (a *assoc) next(now time.Time) time.Duration {
 	return max(at.Sub(now), 0)
 }
 
-// outOfTime ends what has taken too long. a.mu is held.
+// outOfTime ends a handshake or shutdown that has lasted too long. a.mu is held.
 func (a *assoc) outOfTime() {
 	switch {
 	case a.state != stateEstablished:
@@ -82,12 +82,12 @@ func (a *assoc) outOfTime() {
 	}
 }
 
-// supervise probes an association from which nothing has come for a while
-// (RFC 9260, Section 8.3), and gives it up in the end, or when the peer has
-// long taken nothing of what it was sent. a.mu is held.
+// supervise sends a HEARTBEAT if nothing has been received for Limits.Heartbeat (RFC 9260,
+// Section 8.3). It aborts the association after Limits.Misses of them, or if the queue
+// has made no progress for Limits.Stalled. a.mu is held.
 func (a *assoc) supervise(now time.Time) {
 	hb := a.m.lim.Heartbeat
-	if s := a.m.lim.Stalled; s > 0 && len(a.queue.Msgs) > 0 && now.Sub(a.taken) >= s {
+	if s := a.m.lim.Stalled; s > 0 && len(a.queue.Msgs) > 0 && now.Sub(a.progress) >= s {
 		a.abortLocked(a.lostReason(), sctp.ErrStalled, wire.CauseUserAbort, nil)
 		return
 	}
@@ -107,8 +107,8 @@ func (a *assoc) supervise(now time.Time) {
 	a.probe()
 }
 
-// probe sends a HEARTBEAT; from the second on to all of the peer's addresses.
-// a.mu is held.
+// probe sends a HEARTBEAT, from the second miss on to all of the peer's addresses. a.mu
+// is held.
 func (a *assoc) probe() {
 	out := a.out.Load()
 	a.heartbeat(out)
@@ -123,7 +123,7 @@ func (a *assoc) probe() {
 	}
 }
 
-// lostReason is why an association whose peer is silent ends. a.mu is held.
+// lostReason returns the Reason if the peer is silent. a.mu is held.
 func (a *assoc) lostReason() sctp.Reason {
 	switch {
 	case a.closing:
@@ -134,16 +134,16 @@ func (a *assoc) lostReason() sctp.Reason {
 	return sctp.Lost
 }
 
-// step tells the Handler what is new, and says whether there may be more.
+// step reports what is new and returns whether the association goes on.
 func (a *assoc) step() bool {
 	a.mu.Lock()
 	if a.state == stateEstablished && a.pionEnd.Load() {
 		a.pionEnded()
 	}
 	closed := a.state == stateClosed
-	up := a.pion != nil && !a.upTold
-	readdressed := a.readdressed && a.upTold
-	a.upTold = a.upTold || up
+	up := a.pion != nil && !a.upSent
+	readdressed := a.readdressed && a.upSent
+	a.upSent = a.upSent || up
 	a.readdressed = false
 	ev := sctp.Event{Type: sctp.PeerAddrs, Translated: a.peer.Translated}
 	if up || readdressed {
@@ -153,9 +153,9 @@ func (a *assoc) step() bool {
 	a.mu.Unlock()
 	if up {
 		ev.Type, ev.EncapPort = sctp.Up, a.encapPort()
-		a.tell(ev)
+		a.emit(ev)
 	} else if readdressed && !closed {
-		a.tell(ev)
+		a.emit(ev)
 	}
 	a.drain(readers)
 	if closed {
@@ -164,12 +164,12 @@ func (a *assoc) step() bool {
 	return !closed
 }
 
-// finish ends what is left of the association and tells the Handler Down.
+// finish releases what the association holds, and reports undelivered messages and Down.
 func (a *assoc) finish() {
 	a.mu.Lock()
 	pion := a.pion
 	a.reap()
-	unsent := a.queue.Take()
+	unsent := a.queue.Drain()
 	a.pion = nil
 	reason, err := a.reason, a.err
 	a.mu.Unlock()
@@ -181,14 +181,14 @@ func (a *assoc) finish() {
 	}
 	if reason != sctp.LocalClose {
 		for _, m := range unsent {
-			a.tell(sctp.Event{Type: sctp.SendFailed, Message: m, Err: err})
+			a.emit(sctp.Event{Type: sctp.SendFailed, Message: m, Err: err})
 		}
 	}
-	a.tell(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
+	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
 }
 
-// tell calls the Handler.
-func (a *assoc) tell(ev sctp.Event) {
+// emit calls the Handler.
+func (a *assoc) emit(ev sctp.Event) {
 	ev.Assoc, ev.Kind = a.id, sctp.UDP
 	a.ep.h(ev)
 }

@@ -39,7 +39,7 @@ func setOptions(c *net.UDPConn, is4 bool) error {
 	return errors.Join(err, opt)
 }
 
-// transient says whether an error of a UDP socket is about one packet and not
+// transient reports whether an error of a UDP socket is about one packet and not
 // about the socket.
 func transient(err error) bool {
 	for _, e := range []error{

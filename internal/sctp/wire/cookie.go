@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// CookieLife is how long a State Cookie is good (Valid.Cookie.Life, RFC 9260,
+// CookieLife is how long a State Cookie is valid (Valid.Cookie.Life, RFC 9260,
 // Section 16).
 const CookieLife = 60 * time.Second
 
-// Cookie is the State Cookie of an INIT ACK: all that we need to know of an
-// association until the peer has shown that it gets our packets. Nothing else
-// is kept, so forged INITs cost a packet and no memory (RFC 9260,
-// Section 5.1.3).
+// Cookie is the State Cookie of an INIT ACK: the whole state of an association until
+// the peer has shown that it receives our packets. A forged INIT costs one packet and
+// no memory (RFC 9260, Section 5.1.3).
 type Cookie struct {
 	Made            int64 // stamp of the mux's clock
 	Tag, TSN        uint32
@@ -28,7 +27,7 @@ type Cookie struct {
 }
 
 var (
-	ErrCookie      = errors.New("cookie is not one of ours")
+	ErrCookie      = errors.New("cookie was not made here")
 	errCookieStale = errors.New("cookie is too old")
 )
 
@@ -37,7 +36,7 @@ const (
 	cookieMAC   = sha256.Size
 )
 
-// Seal gives the cookie as bytes with their MAC under key.
+// Seal returns the cookie as bytes, followed by their MAC with the key.
 func (c *Cookie) Seal(key []byte) []byte {
 	b := make([]byte, 0, cookieFixed+16*len(c.Peer.Addrs)+cookieMAC)
 	b = binary.BigEndian.AppendUint64(b, uint64(c.Made))
@@ -64,8 +63,8 @@ func (c *Cookie) Seal(key []byte) []byte {
 	return mac.Sum(b)
 }
 
-// OpenCookie checks and reads a cookie; now is a stamp of the clock that made it. A cookie past its life comes with
-// errCookieStale.
+// OpenCookie checks and reads a cookie. now is a stamp of the clock that Made is from.
+// A cookie that is too old is returned with another error than ErrCookie.
 func OpenCookie(b, key []byte, now int64) (Cookie, error) {
 	n := len(b) - cookieMAC
 	if n < cookieFixed {
@@ -88,7 +87,7 @@ func OpenCookie(b, key []byte, now int64) (Cookie, error) {
 		To:       addr16(b[46:]),
 	}
 	b = b[62:n]
-	// What we sealed ourselves has the right form.
+	// A cookie with the right MAC is one of ours and has the right form.
 	c.Peer, _ = ParseInit(b[:initFixedLen])
 	c.Peer.Translated = b[initFixedLen] == 1
 	for b = b[initFixedLen+1:]; len(b) >= 16; b = b[16:] {

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// The parameters of INIT and INIT ACK that we know (RFC 9260, Section 3.3.2).
+// The known parameters of INIT and INIT ACK (RFC 9260, Section 3.3.2).
 const (
 	paramIPv4         = 5
 	paramIPv6         = 6
@@ -21,37 +21,37 @@ const (
 
 const (
 	initFixedLen = 16
-	// MaxPeerAddrs bounds the addresses that we remember of a peer, and that
-	// we list; the kernel's limit on paths is of the same kind.
+	// MaxPeerAddrs is how many addresses are kept of a peer's INIT, and listed in
+	// ours.
 	MaxPeerAddrs = 32
-	// maxCookie bounds the cookie of an INIT ACK, so that it fits the COOKIE
-	// ECHO into one packet.
+	// maxCookie is the largest cookie of an INIT ACK, in bytes: the COOKIE ECHO has
+	// to fit into one packet.
 	maxCookie = 1100
-	// MaxReported bounds the unrecognized parameters that we send back.
+	// MaxReported is how many bytes of unrecognized parameters are sent back.
 	MaxReported = 128
-	// MinRwnd is the least receive window that a peer may have.
+	// MinRwnd is the smallest receive window that a peer may have, in bytes.
 	MinRwnd = 1500
 )
 
-// InitParams is what an INIT or INIT ACK says.
+// InitParams is the content of an INIT or INIT ACK.
 type InitParams struct {
 	Tag, RWND  uint32
 	Out, In    uint16 // streams
 	TSN        uint32
 	Addrs      []netip.Addr
-	Translated bool // from: addrs were listed, and dropped
+	Translated bool // From has dropped the listed addresses
 	Cookie     []byte
-	Unreported []byte // whole parameters to send back as unrecognized
+	Unreported []byte // whole parameters to report as unrecognized
 }
 
 var (
-	errInitParams = errors.New("INIT lacks what it must have")
-	ErrHostName   = errors.New("INIT gives a host name as address")
+	errInitParams = errors.New("INIT is incomplete")
+	ErrHostName   = errors.New("INIT has a host name as address")
 )
 
-// ParseInit reads the body of an INIT or INIT ACK. Unknown parameters are
-// skipped, and kept for a report, as the high bits of their type say
-// (RFC 9260, Section 3.2.1). What it returns aliases nothing of b.
+// ParseInit reads the body of an INIT or INIT ACK. The high bits of the type of an
+// unknown parameter say whether it is skipped and whether it is reported (RFC 9260,
+// Section 3.2.1). The result does not alias b.
 func ParseInit(b []byte) (InitParams, error) {
 	if len(b) < initFixedLen {
 		return InitParams{}, fmt.Errorf("%w: %d bytes of at least %d", errInitParams, len(b), initFixedLen)
@@ -83,7 +83,8 @@ func ParseInit(b []byte) (InitParams, error) {
 	return p, nil
 }
 
-// parameter takes in one parameter with value v; tlv is all of it.
+// parameter reads one parameter with value v; tlv is the whole parameter. more is
+// false if the rest of the INIT is to be skipped.
 func (p *InitParams) parameter(typ uint16, v, tlv []byte) (more bool, err error) {
 	switch typ {
 	case paramIPv4, paramIPv6:
@@ -92,7 +93,7 @@ func (p *InitParams) parameter(typ uint16, v, tlv []byte) (more bool, err error)
 		}
 	case paramCookie:
 		if len(v) > maxCookie {
-			return false, fmt.Errorf("cookie of %d bytes, at most %d are taken", len(v), maxCookie)
+			return false, fmt.Errorf("cookie of %d bytes: at most %d are accepted", len(v), maxCookie)
 		}
 		p.Cookie = slices.Clone(v)
 	case ParamHostName:
@@ -107,7 +108,7 @@ func (p *InitParams) parameter(typ uint16, v, tlv []byte) (more bool, err error)
 	return true, nil
 }
 
-// addAddr remembers an address that a peer may have.
+// addAddr adds an address if a peer can have it.
 func (p *InitParams) addAddr(a netip.Addr) {
 	if a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) ||
 		len(p.Addrs) >= MaxPeerAddrs || slices.Contains(p.Addrs, a) {
@@ -116,16 +117,16 @@ func (p *InitParams) addAddr(a netip.Addr) {
 	p.Addrs = append(p.Addrs, a)
 }
 
-// From takes in where an INIT or INIT ACK came from. If it lists addresses and
-// that one is not among them, there is a NAT between, and the listed ones mean
-// nothing on this side of it (RFC 6951, Section 5.7).
+// From says from which address the INIT or INIT ACK arrived. If it lists addresses and
+// this one is not among them, a NAT is in between, and the listed addresses have no
+// meaning on this side of it (RFC 6951, Section 5.7).
 func (p *InitParams) From(a netip.Addr) {
 	if len(p.Addrs) > 0 && !slices.Contains(p.Addrs, a.WithZone("")) {
 		p.Addrs, p.Translated = nil, true
 	}
 }
 
-// AppendFixed adds the part without parameters.
+// AppendFixed appends the part before the parameters.
 func (p *InitParams) AppendFixed(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, p.Tag)
 	b = binary.BigEndian.AppendUint32(b, p.RWND)
@@ -134,8 +135,8 @@ func (p *InitParams) AppendFixed(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, p.TSN)
 }
 
-// Body is the body of an INIT, or of an INIT ACK where p has a cookie. The
-// unreported parameters are the peer's, sent back to it.
+// Body returns the body of an INIT, or of an INIT ACK if p has a cookie. Unreported
+// are the peer's unknown parameters, which it is told about.
 func (p *InitParams) Body() []byte {
 	b := p.AppendFixed(make([]byte, 0, 256))
 	if p.Cookie != nil {

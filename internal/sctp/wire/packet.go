@@ -1,3 +1,5 @@
+// Package wire has the bytes of RFC 9260: packets, chunks, their CRC32c, the parameters of
+// INIT and INIT ACK, and the State Cookie. Its functions keep no state.
 package wire
 
 import (
@@ -26,17 +28,17 @@ const (
 	ChunkShutdownComplete ChunkType = 14
 )
 
-// FlagT on ABORT and SHUTDOWN COMPLETE says that the verification tag is the
-// receiver's peer's own, reflected (RFC 9260, Section 8.5.1).
+// FlagT on ABORT and SHUTDOWN COMPLETE says that the sender has no association: the
+// verification tag is that of the packet it answers (RFC 9260, Section 8.5.1).
 const FlagT = 1
 
 // FlagImmediate on DATA asks for a SACK without delay (RFC 9260, Section 3.3.1).
 const FlagImmediate = 8
 
-// FlagEnd on DATA says that its message ends with it.
+// FlagEnd on DATA marks the last fragment of a message.
 const FlagEnd = 1
 
-// The error causes that we send (RFC 9260, Section 3.3.10).
+// The error causes that are sent (RFC 9260, Section 3.3.10).
 const (
 	CauseStaleCookie       = 3
 	CauseOutOfResource     = 4
@@ -50,7 +52,7 @@ const (
 	CauseInvalidStream     = 1
 )
 
-// CauseText names an error cause (RFC 9260, Section 3.3.10).
+// CauseText returns the name of an error cause (RFC 9260, Section 3.3.10).
 func CauseText(cause uint16) string {
 	names := [...]string{
 		1: "invalid stream identifier", 2: "missing mandatory parameter", 3: "stale cookie",
@@ -78,7 +80,7 @@ type Header struct {
 	Tag      uint32
 }
 
-// Chunk is a chunk as it lies in a packet.
+// Chunk is a chunk of a packet. Body does not include the padding.
 type Chunk struct {
 	Type  ChunkType
 	Flags byte
@@ -92,7 +94,7 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is the CRC32c of a packet with its checksum field taken as zero
+// checksum returns the CRC32c of a packet with zeros in its checksum field
 // (RFC 9260, Section 6.8).
 func checksum(p []byte) uint32 {
 	var zero [4]byte
@@ -117,8 +119,8 @@ func ParsePacket(p []byte) (Header, []byte, error) {
 	return h, chunks, nil
 }
 
-// ParseHeader splits a packet, or the quoted beginning of one, without a check.
-// p is at least as long as the common header.
+// ParseHeader splits a packet, or the quoted beginning of one, without checks. p is at
+// least as long as the common header.
 func ParseHeader(p []byte) (Header, []byte) {
 	return Header{
 		Src: binary.BigEndian.Uint16(p),
@@ -127,8 +129,8 @@ func ParseHeader(p []byte) (Header, []byte) {
 	}, p[CommonHeaderLen:]
 }
 
-// NextChunk splits the first chunk off b. It fails where b ends before the
-// chunk does; the padding of a packet's last chunk may be missing.
+// NextChunk splits the first chunk off b. It fails if b ends before the chunk does. The
+// padding of a packet's last chunk may be missing.
 func NextChunk(b []byte) (c Chunk, rest []byte, ok bool) {
 	if len(b) < ChunkHeaderLen {
 		return Chunk{}, nil, false
@@ -143,7 +145,7 @@ func NextChunk(b []byte) (c Chunk, rest []byte, ok bool) {
 // Padded rounds a length up to the next multiple of 4.
 func Padded(n int) int { return (n + 3) &^ 3 }
 
-// AppendHeader starts a packet; SealPacket ends it.
+// AppendHeader begins a packet; SealPacket completes it.
 func AppendHeader(b []byte, h Header) []byte {
 	b = binary.BigEndian.AppendUint16(b, h.Src)
 	b = binary.BigEndian.AppendUint16(b, h.Dst)
@@ -151,22 +153,22 @@ func AppendHeader(b []byte, h Header) []byte {
 	return append(b, 0, 0, 0, 0)
 }
 
-// AppendChunk adds a chunk with its padding.
+// AppendChunk appends a chunk with its padding.
 func AppendChunk(b []byte, c Chunk) []byte {
 	b = append(b, byte(c.Type), c.Flags)
 	b = binary.BigEndian.AppendUint16(b, uint16(ChunkHeaderLen+len(c.Body)))
 	return appendPadded(b, c.Body)
 }
 
-// appendPadded adds v and the zeros that bring it to a multiple of 4 bytes.
+// appendPadded appends v, and zeros up to a multiple of 4 bytes.
 func appendPadded(b, v []byte) []byte {
 	b = append(b, v...)
 	return append(b, make([]byte, Padded(len(v))-len(v))...)
 }
 
-// AppendTLV adds a parameter or an error cause, which look alike, to the body of
-// a chunk. It pads what is before: the padding of the last one belongs to the
-// chunk, whose length does not count it (RFC 9260, Section 3.2).
+// AppendTLV appends a parameter or an error cause, which have the same form, to the body
+// of a chunk. It pads what is before it, because a chunk's length does not include the
+// padding of its last parameter (RFC 9260, Section 3.2).
 func AppendTLV(b []byte, typ uint16, v []byte) []byte {
 	b = append(b, make([]byte, Padded(len(b))-len(b))...)
 	b = binary.BigEndian.AppendUint16(b, typ)
@@ -174,13 +176,13 @@ func AppendTLV(b []byte, typ uint16, v []byte) []byte {
 	return append(b, v...)
 }
 
-// SealPacket writes the checksum.
+// SealPacket writes the checksum into a packet.
 func SealPacket(p []byte) []byte {
 	binary.LittleEndian.PutUint32(p[8:], checksum(p))
 	return p
 }
 
-// PacketOf makes a whole packet.
+// PacketOf returns a whole packet.
 func PacketOf(h Header, chunks ...Chunk) []byte {
 	n := CommonHeaderLen
 	for _, c := range chunks {
