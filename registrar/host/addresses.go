@@ -9,18 +9,18 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
-// lookEvery is how often the machine's addresses are looked at. There are events
-// for it on some systems; a look takes a tenth of a millisecond on all.
+// lookEvery is how often the machine's addresses are read, which takes a tenth of a
+// millisecond. Only some systems send events for a change.
 const lookEvery = 2 * time.Second
 
-// places are where the registrar serves at the moment.
+// places are the addresses at which the registrar serves now.
 type places struct {
 	asap, enrp []netip.AddrPort
 	own        []netip.Addr
 	machine    []netip.Addr
 }
 
-// look finds out where the registrar serves.
+// look reads where the registrar serves.
 func (l *loop) look() places {
 	p := places{asap: l.ep.LocalAddrs(), machine: machineAddrs()}
 	if l.enrp != nil {
@@ -29,8 +29,8 @@ func (l *loop) look() places {
 	return p
 }
 
-// ownAddrs are the addresses at which an endpoint that is bound so takes calls, on a
-// machine with these addresses.
+// ownAddrs are the addresses at which an endpoint bound to these accepts associations, on
+// a machine with these addresses.
 func ownAddrs(bound []netip.AddrPort, machine []netip.Addr) []netip.Addr {
 	var own []netip.Addr
 	for _, b := range bound {
@@ -65,8 +65,8 @@ func machineAddrs() []netip.Addr {
 	return addrs
 }
 
-// lookAgain tells the registrar where it serves if that has changed, and has the
-// groups joined on new interfaces.
+// lookAgain tells the registrar where it serves if that has changed, and joins the
+// multicast groups on new interfaces.
 func (l *loop) lookAgain(now time.Time) {
 	l.looked = now
 	p := l.look()

@@ -18,7 +18,7 @@ type group struct {
 	enrp bool
 }
 
-// join joins a group.
+// join joins a group, whose datagrams become events.
 func (l *loop) join(addr netip.AddrPort, enrp bool) error {
 	second, heard := time.Now(), 0
 	g, err := multicast.Join(addr, func(from netip.AddrPort, datagram []byte) {

@@ -21,7 +21,7 @@ import (
 
 // Config configures a Host. The zero value serves ASAP on all addresses.
 type Config struct {
-	// Config is the registrar's. A nil Rand is seeded by the system.
+	// Config configures the registrar. A nil Rand is seeded by the system.
 	registrar.Config
 	// ASAP are the addresses and the port (one for all) where ASAP is served
 	// over SCTP and TCP; none stands for all addresses and port 3863.
@@ -38,21 +38,21 @@ type Config struct {
 	// PeerEncapPort is the UDP port at which peers are connected over SCTP in UDP; 0
 	// stands for the port from which a peer was last heard, or else 9899.
 	PeerEncapPort uint16
-	// Transports bounds what peers can make all transports together hold.
+	// Transports limit the associations of all transports together.
 	Transports TransportLimits
 	// AnnounceGroup is the multicast group and port of server announces (RFC
-	// 5352, Section 3.6; registered are 224.0.1.185 and ff0X::133, port 3863);
-	// the zero value sends none.
+	// 5352, Section 3.6). IANA has assigned 224.0.1.185 and ff0X::133, port 3863.
+	// With the zero value none are sent.
 	AnnounceGroup netip.AddrPort
-	// ENRPAnnounceGroup is the multicast group and port by which registrars find
-	// one another; none is registered, and the reference implementation's is
-	// 239.0.0.51:9901. The zero value stands for none. It sets Discover.
+	// ENRPAnnounceGroup is the multicast group and port by which registrars find one
+	// another. IANA has assigned none; the reference implementation uses
+	// 239.0.0.51:9901. With the zero value there is no such group. It sets Discover.
 	ENRPAnnounceGroup netip.AddrPort
 	// CloseTimeout is how long Close may take to end associations in good order. The
 	// default is 5 s.
 	CloseTimeout time.Duration
-	// Logger gets what an operator wants to know, one line a message, by one goroutine.
-	// Nothing waits for it: lines that it does not take in time are left out. Nil logs
+	// Logger gets lines for the operator, from one goroutine. The registrar does not wait
+	// for it: lines that it does not accept in time are dropped and counted. Nil logs
 	// nothing.
 	Logger *slog.Logger
 
@@ -77,7 +77,7 @@ type network interface {
 }
 
 // Complete returns the configuration with defaults in place of zero fields, or an error
-// that names the field that cannot be.
+// that names the invalid field.
 func (c Config) Complete() (Config, error) {
 	if c.Rand == nil {
 		var seed [16]byte
@@ -115,38 +115,38 @@ func (c Config) Complete() (Config, error) {
 	return c, err
 }
 
-// check refuses what cannot be.
+// check refuses addresses and groups that are not valid.
 func (c *Config) check() error {
 	if err := errors.Join(checkAddrs("ASAP", c.ASAP), checkAddrs("ENRP", c.ENRP)); err != nil {
 		return err
 	}
 	for _, a := range c.Peers {
 		if !a.IsValid() || a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0 {
-			return fmt.Errorf("registrar cannot have a peer at %v: want a unicast address and a port", a)
+			return fmt.Errorf("%v is not an address of a peer: use a unicast address and a port", a)
 		}
 	}
 	for _, g := range []netip.AddrPort{c.AnnounceGroup, c.ENRPAnnounceGroup} {
 		if g != (netip.AddrPort{}) && (!g.Addr().IsMulticast() || g.Port() == 0) {
-			return fmt.Errorf("registrar cannot announce itself at %v: want a multicast address and a port, such as 224.0.1.185:3863", g)
+			return fmt.Errorf("registrar cannot announce itself at %v: use a multicast address and a port, such as 224.0.1.185:3863", g)
 		}
 	}
 	if g := c.AnnounceGroup; g.IsValid() && g == c.ENRPAnnounceGroup {
-		return fmt.Errorf("registrar cannot announce itself by ASAP and by ENRP at %v: want two groups, or two ports", g)
+		return fmt.Errorf("registrar cannot announce itself by ASAP and by ENRP at %v: use two groups, or two ports", g)
 	}
 	if !slices.Contains([]rserpool.Via{rserpool.ViaAuto, rserpool.ViaKernel, rserpool.ViaUDP}, c.Via) {
-		return fmt.Errorf("registrar cannot serve only transport %v: want auto, kernel or udp", c.Via)
+		return fmt.Errorf("registrar cannot serve transport %v alone: use auto, kernel or udp", c.Via)
 	}
 	return nil
 }
 
-// checkAddrs checks where a protocol is to be served.
+// checkAddrs checks the addresses of a protocol.
 func checkAddrs(protocol string, addrs []netip.AddrPort) error {
 	for _, a := range addrs {
 		switch {
 		case !a.IsValid() || a.Addr().IsMulticast():
-			return fmt.Errorf("registrar cannot serve %s at %v: want a unicast address, or 0.0.0.0 or [::] for all", protocol, a)
+			return fmt.Errorf("registrar cannot serve %s at %v: use a unicast address, or 0.0.0.0 or [::] for all", protocol, a)
 		case a.Port() != addrs[0].Port():
-			return fmt.Errorf("registrar cannot serve %s at %v and %v: want the same port at all addresses", protocol, addrs[0], a)
+			return fmt.Errorf("registrar cannot serve %s at %v and %v: use the same port at all addresses", protocol, addrs[0], a)
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// core is what a Host wants of a registrar.
+// core is what a Host needs of a registrar.
 type core interface {
 	Handle(time.Time, registrar.Event) []registrar.Action
 	NextDeadline() (time.Time, bool)
@@ -21,8 +21,8 @@ type core interface {
 	Stats() registrar.Stats
 }
 
-// Host runs a registrar: it owns the sockets, the clock and the one goroutine
-// that drives the core. Its methods may be called from any goroutine.
+// Host runs a registrar: it has the sockets, the clock and the one goroutine that drives
+// the core. Its methods may be called from any goroutine.
 type Host struct {
 	cfg   Config
 	core  core // the loop's
@@ -145,13 +145,13 @@ func (h *Host) Space() *handlespace.Space { return h.space }
 // handlespace of its scope.
 func (h *Host) Ready() bool { return h.ready.Load() && h.knows.Load() }
 
-// Stats returns the counters as they were a tenth of a second ago at most. It
-// may be called by any goroutine, and waits for nobody.
+// Stats returns the counters, which are at most a tenth of a second old. It does not wait
+// for the registrar.
 func (h *Host) Stats() Stats { return *h.stats.Load() }
 
-// LocalAddrs returns where ASAP is served, with the port that was taken where
-// the configuration says 0.
+// LocalAddrs returns the addresses where ASAP is served. A port 0 in the configuration is
+// replaced by the real one.
 func (h *Host) LocalAddrs() []netip.AddrPort { return *h.local.Load() }
 
-// ENRPAddrs are the same for ENRP; none if it is not served.
+// ENRPAddrs returns the same for ENRP. There are none if ENRP is not served.
 func (h *Host) ENRPAddrs() []netip.AddrPort { return *h.enrp.Load() }

@@ -353,9 +353,9 @@ func TestOpenAgain(t *testing.T) {
 			err  error
 			want string
 		}{
-			{syscall.EADDRINUSE, "something else is served there"},
+			{syscall.EADDRINUSE, "another program is using this address"},
 			{syscall.EADDRNOTAVAIL, "does not have such an address"},
-			{syscall.EACCES, "needs privileges"},
+			{syscall.EACCES, "has no privilege"},
 			{errors.New("odd"), "odd"},
 		} {
 			fail = c.err
@@ -391,16 +391,16 @@ func TestOpenRefuses(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{Config{ASAP: at("224.0.0.1:1")}, "want a unicast address"},
-		{Config{ASAP: []netip.AddrPort{{}}}, "want a unicast address"},
-		{Config{ASAP: at("10.0.0.1:1", "10.0.0.2:2")}, "want the same port"},
-		{Config{AnnounceGroup: netip.MustParseAddrPort("10.0.0.1:3863")}, "want a multicast address"},
-		{Config{AnnounceGroup: netip.MustParseAddrPort("224.0.1.185:0")}, "want a multicast address and a port"},
-		{Config{ENRPAnnounceGroup: netip.MustParseAddrPort("10.0.0.1:9901")}, "want a multicast address"},
-		{Config{AnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1"), ENRPAnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1")}, "want two groups"},
+		{Config{ASAP: at("224.0.0.1:1")}, "use a unicast address"},
+		{Config{ASAP: []netip.AddrPort{{}}}, "use a unicast address"},
+		{Config{ASAP: at("10.0.0.1:1", "10.0.0.2:2")}, "use the same port"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("10.0.0.1:3863")}, "use a multicast address"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("224.0.1.185:0")}, "use a multicast address and a port"},
+		{Config{ENRPAnnounceGroup: netip.MustParseAddrPort("10.0.0.1:9901")}, "use a multicast address"},
+		{Config{AnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1"), ENRPAnnounceGroup: netip.MustParseAddrPort("239.0.0.1:1")}, "use two groups"},
 		{Config{Config: registrar.Config{Timers: registrar.Timers{Update: -1}}}, "timer Update"},
 		{Config{Transports: TransportLimits{HalfOpen: -1}}, "limit HalfOpen"},
-		{Config{Via: rserpool.ViaTCP}, "want auto, kernel or udp"},
+		{Config{Via: rserpool.ViaTCP}, "use auto, kernel or udp"},
 	} {
 		if _, err := Open(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want an error with %q", err, c.want)
@@ -526,7 +526,7 @@ func TestDeadlineAfterInput(t *testing.T) {
 		defer l.ep.Close()
 		go l.run(registrar.Serving{})
 		for i := range 40 { // two for each that is handled
-			go l.take(registrar.Received{Data: []byte(fmt.Sprint(i))})
+			go l.enqueue(registrar.Received{Data: []byte(fmt.Sprint(i))})
 			synctest.Wait()
 			time.Sleep(500 * time.Millisecond)
 		}

@@ -11,13 +11,12 @@ import (
 const (
 	// logQueue is how many lines wait for a log that is slow.
 	logQueue = 256
-	// logFlush is how long the end of a Host waits for such a log.
+	// logFlush is how long Close waits for such a log.
 	logFlush = time.Second
 )
 
-// logger stands between the registrar and the log, which may be a pipe that
-// nobody reads: its lines wait in a queue, and those for which there is no room
-// are counted.
+// logger queues lines for a log that may block, such as a pipe that nobody reads. Lines
+// for which there is no room are dropped and counted.
 type logger struct {
 	to    *slog.Logger
 	lines chan logLine
@@ -73,7 +72,7 @@ func (l *logger) run(stop, ended chan struct{}) {
 func (l *logger) write(line logLine) {
 	l.log(line.warn, line.text)
 	if n := l.lost.Swap(0); n > 0 {
-		l.log(true, fmt.Sprintf("%d log lines were left out: the log did not take them in time", n))
+		l.log(true, fmt.Sprintf("%d log lines were dropped: the log did not accept them in time", n))
 	}
 }
 
@@ -85,8 +84,7 @@ func (l *logger) log(warn bool, text string) {
 	l.to.Log(context.Background(), level, text)
 }
 
-// end writes what is left. A log that takes nothing any more keeps the
-// goroutine, not the caller.
+// end writes the remaining lines. A log that blocks holds the goroutine, not the caller.
 func (l *logger) end() {
 	close(l.stop)
 	timer := time.NewTimer(logFlush)

@@ -52,7 +52,7 @@ func TestStuckLog(t *testing.T) {
 		close(stuck)
 		<-h.log.ended
 		text := strings.Join(lines, "\n")
-		if n := len(lines); n < logQueue || n > logQueue+3 || !strings.Contains(text, "log lines were left out") {
+		if n := len(lines); n < logQueue || n > logQueue+3 || !strings.Contains(text, "log lines were dropped") {
 			t.Errorf("%d lines, want those of the queue and how many were left out:\n%s", n, text)
 		}
 	})

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// inboundQueue is how many events wait for the loop before the transport
-	// has to wait itself.
+	// inboundQueue is how many events wait for the loop before the transport has to
+	// wait.
 	inboundQueue = 1024
-	// inboundBatch is how many of them are handled before the clock's turn.
+	// inboundBatch is how many of them are handled before the timers are looked at.
 	inboundBatch = 64
 	// publishEvery is how often the counters are published while there is
 	// something to count.
 	publishEvery = 100 * time.Millisecond
-	// stalled is how long a peer may take nothing of what is sent to it. Who
-	// lives and does not read would hold its queue for ever.
+	// stalled is how long a peer may read nothing of what is sent to it. A peer that is
+	// alive and does not read would otherwise hold its queue forever.
 	stalled = time.Minute
 )
 
@@ -42,10 +42,10 @@ type loop struct {
 	quit    chan struct{} // closed: end at once
 	ended   chan struct{} // closed by run
 
-	// The rest is the goroutine's alone.
-	later     []registrar.Event // what performing actions has brought
-	heard     time.Time         // before which all that peers have sent is handled
-	marked    time.Time         // when unread was counted, and is heard once it is 0
+	// Only the goroutine uses the rest.
+	later     []registrar.Event // caused by actions
+	heard     time.Time         // all events before it are handled
+	marked    time.Time         // when unread was counted; the next heard, once unread is 0
 	unread    int
 	open      map[registrar.AssocID]sctp.Endpoint
 	stopping  bool
@@ -70,19 +70,20 @@ func newLoop(h *Host) *loop {
 }
 
 // onEvent is the handler of the ASAP endpoint. It waits while the loop is behind.
-func (l *loop) onEvent(ev sctp.Event) { l.take(translate(ev)) }
+func (l *loop) onEvent(ev sctp.Event) { l.enqueue(translate(ev)) }
 
-// onENRPEvent is that of the ENRP endpoint.
+// onENRPEvent is the handler of the ENRP endpoint.
 func (l *loop) onENRPEvent(ev sctp.Event) {
 	e := translate(ev)
 	if up, ok := e.(registrar.AssocUp); ok {
 		up.ENRP = true
 		e = up
 	}
-	l.take(e)
+	l.enqueue(e)
 }
 
-func (l *loop) take(e registrar.Event) {
+// enqueue queues an event for the loop.
+func (l *loop) enqueue(e registrar.Event) {
 	if e == nil {
 		return
 	}
@@ -111,7 +112,7 @@ func (l *loop) end(timeout time.Duration) error {
 	return err
 }
 
-// release closes what is open. The loop has ended, or has not begun.
+// release closes the sockets. The loop has ended, or has not started.
 func (l *loop) release() {
 	for _, ep := range []sctp.Endpoint{l.ep, l.enrp} {
 		if ep != nil {
@@ -169,8 +170,8 @@ func (l *loop) run(serving registrar.Serving) {
 	}
 }
 
-// drain handles what had come in at the last mark, up to a batch: what peers
-// have sent counts before it is too late for them.
+// drain handles the events that had come in at the last mark, up to a batch: a message
+// that has arrived before a deadline is handled before the deadline.
 func (l *loop) drain() {
 	for range inboundBatch - 1 {
 		if l.unread <= 0 {
@@ -185,15 +186,15 @@ func (l *loop) drain() {
 	}
 }
 
-// read handles an event that came in.
+// read handles a queued event.
 func (l *loop) read(ev registrar.Event) {
 	l.unread--
 	l.handle(ev)
 }
 
-// mark moves heard on: to the last mark, once all is handled that waited then,
-// so that it moves however much comes in. Events come in the order in which
-// handlers began to wait.
+// mark advances heard to the last mark once all events are handled that waited then. So
+// heard advances however many events come in. Events come in the order in which handlers
+// began to wait.
 func (l *loop) mark(now time.Time) {
 	waiting := len(l.inbound) + int(l.waiting.Load())
 	switch {
@@ -219,7 +220,7 @@ func (l *loop) wait(now time.Time) time.Duration {
 	return max(d, 0)
 }
 
-// handle takes an event and all that follows from it.
+// handle handles an event, and the events that performing its actions causes.
 func (l *loop) handle(ev registrar.Event) {
 	l.dirty = true
 	l.perform(l.step(ev))
@@ -232,29 +233,29 @@ func (l *loop) handle(ev registrar.Event) {
 	l.h.knows.Store(l.h.core.Ready())
 }
 
-// step drives the core. A panic there is a mistake of ours, which must not end
+// step drives the core. A panic there is a mistake in the registrar, which must not end
 // the name server.
 func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.stats.Panics++
 			stack := strings.Join(strings.Fields(string(debug.Stack())), " ")
-			l.h.log.add(true, fmt.Sprintf("registrar panics at %T, please report it: %v: %s", ev, p, stack))
+			l.h.log.add(true, fmt.Sprintf("registrar recovered from a panic at %T; please report it: %v: %s", ev, p, stack))
 			acts = nil
 		}
 	}()
 	switch e := ev.(type) {
 	case registrar.Received:
 		if l.noRoom(e) {
-			// The answer could not be sent, so it is not made: it may be long.
+			// The answer could not be sent. It may be long, so it is not built.
 			l.stats.SendsRefused++
 			ev = registrar.SendFailed{Assoc: e.Assoc}
 		}
 	case registrar.AssocUp:
 		if _, known := l.open[e.Assoc]; l.stopping && !known {
-			// A peer that was told that we go may be back at once. Nobody waits
-			// for its new association, which ends with the endpoint: ended now,
-			// it would be back again.
+			// A peer whose association this registrar has just shut down may connect
+			// again at once. Its new association ends with the endpoint: if it were
+			// ended now, the peer would connect again.
 			return nil
 		}
 		l.open[e.Assoc] = l.endpoint(e.ENRP)
@@ -264,8 +265,8 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 	return l.h.core.Handle(time.Now(), ev)
 }
 
-// noRoom says whether a message is a pool user's question that cannot be
-// answered, because the peer does not take the answers to earlier ones.
+// noRoom reports whether a message is a handle resolution that cannot be answered, because
+// the peer does not read the answers to earlier ones.
 func (l *loop) noRoom(ev registrar.Received) bool {
 	if len(ev.Data) == 0 || asap.MessageType(ev.Data[0]) != asap.TypeHandleResolution || ev.PPID == enrp.PPID {
 		return false
@@ -274,7 +275,7 @@ func (l *loop) noRoom(ev registrar.Received) bool {
 	return ep != nil && ep.Full(sctp.AssocID(ev.Assoc))
 }
 
-// publish makes the counters known.
+// publish publishes the counters.
 func (l *loop) publish(now time.Time) {
 	s := l.stats
 	s.Stats = l.h.core.Stats()

@@ -11,7 +11,7 @@ import (
 // framing is that of ASAP over TCP.
 var framing = sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID}
 
-// network opens the machine's transports, or what stands for them in tests.
+// network opens the machine's transports, or a test's.
 func (h *Host) network() (network, error) {
 	if h.cfg.network != nil {
 		return h.cfg.network()

@@ -9,8 +9,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
-// perform does what the core wants. What comes of it is handled later, so that
-// the core is never entered twice.
+// perform performs the core's actions. The events that they cause are handled later, so
+// that the core is never entered twice.
 func (l *loop) perform(acts []registrar.Action) {
 	for _, act := range acts {
 		switch a := act.(type) {
@@ -38,7 +38,7 @@ func (l *loop) perform(acts []registrar.Action) {
 	}
 }
 
-// endpoint is that of ENRP or of ASAP.
+// endpoint is the endpoint of ENRP or of ASAP.
 func (l *loop) endpoint(enrp bool) sctp.Endpoint {
 	if enrp {
 		return l.enrp

@@ -113,7 +113,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal("two registrars at one address: no error")
 	}
 	t.Log(err)
-	for _, want := range []string{h.LocalAddrs()[0].String(), "something else is served there"} {
+	for _, want := range []string{h.LocalAddrs()[0].String(), "another program is using this address"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %q, want it to say %q", err, want)
 		}

@@ -27,13 +27,13 @@ type TransportStats struct {
 	// BadCookie counts COOKIE ECHOs with a cookie that is forged, stale or
 	// for another address.
 	BadCookie uint64
-	// Refused counts associations refused for lack of room.
+	// Refused counts associations refused because a limit is reached.
 	Refused uint64
 	// Overruns counts associations that were ended because the peer went past a
-	// limit, did not take what was sent to it, or broke the protocol.
+	// limit, did not read, or broke the protocol.
 	Overruns uint64
-	// Dropped counts packets dropped because an association did not take
-	// them fast enough.
+	// Dropped counts packets dropped because an association did not process them fast
+	// enough.
 	Dropped uint64
 	// Panics counts panics that ended an association each. There should be none.
 	Panics uint64

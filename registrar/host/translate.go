@@ -5,7 +5,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
-// translate puts a transport's event into the registrar's words.
+// translate makes a registrar's event of a transport's.
 func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {

@@ -269,7 +269,7 @@ func TestFullLog(t *testing.T) {
 func TestPortTaken(t *testing.T) {
 	outside(t)
 	p := freePorts(t, "127.0.0.1")
-	const hint = "something else is served there, such as another registrar; stop it, or choose another address or port"
+	const hint = "another program is using this address and port, perhaps another registrar; stop it, or choose another address or port"
 	for _, tt := range []struct {
 		network string
 		port    int
