@@ -43,8 +43,9 @@ func (w RemoveReason) String() string {
 		return "its association has ended, and it takes no new one"
 	case RemovedReported:
 		return "too many clients report it as unreachable"
+	default:
+		return "unknown reason"
 	}
-	return "unknown reason"
 }
 
 // causes is the number of error causes in RFC 5354, Table 2, and one index more
