@@ -87,7 +87,8 @@ func TestAllocsResolution(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	elements := []*rserpool.PoolElement{&element, &element, &element}
 	if got := testing.AllocsPerRun(100, func() {
-		w := tlv.BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
+		var w tlv.Builder
+		w.BeginHandleResolutionResponse(buf, true, m.Handle, element.Policy)
 		for _, e := range elements {
 			w.PoolElement(e)
 		}

@@ -84,7 +84,8 @@ func (*HandleResolutionResponse) Type() MessageType { return TypeHandleResolutio
 
 // Append adds the message's wire form to b.
 func (m *HandleResolutionResponse) Append(b []byte) ([]byte, error) {
-	w := tlv.BeginHandleResolutionResponse(b, m.Accept, m.Handle, m.Policy)
+	var w tlv.Builder
+	w.BeginHandleResolutionResponse(b, m.Accept, m.Handle, m.Policy)
 	appendElements(&w, m.Elements)
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)

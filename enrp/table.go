@@ -77,7 +77,8 @@ const (
 
 // Append adds the message's wire form to b.
 func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
-	w := tlv.BeginHandleTableResponse(b, m.Sender, m.Receiver, m.Reject, m.More)
+	var w tlv.Builder
+	w.BeginHandleTableResponse(b, m.Sender, m.Receiver, m.Reject, m.More)
 	if m.Reject && len(m.Pools) > 0 {
 		w.Refuse(rejectedYetFull)
 	}

@@ -48,7 +48,8 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 // and UDP ports are for registrars only. Elements that do not fit into the message are
 // left out.
 func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
-	w := tlv.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
+	var w tlv.Builder
+	w.BeginHandleResolutionResponse(r.buf[:0], accept, h, r.selected[0].Policy)
 	for i, s := range r.selected {
 		if i > 0 && w.Len()+maxElementSize > maxMessage {
 			break

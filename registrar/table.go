@@ -65,7 +65,8 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 }
 
 func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
-	w := tlv.BeginHandleTableResponse(b, from, to, false, more)
+	var w tlv.Builder
+	w.BeginHandleTableResponse(b, from, to, false, more)
 	for i, e := range part {
 		if i == 0 || part[i-1].Handle() != e.Handle() {
 			w.PoolHandle(e.Handle())

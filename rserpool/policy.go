@@ -93,10 +93,18 @@ var policies = [...]struct {
 	{LeastUsedDegradationDPF, "LeastUsedDegradationDPF", "LUD-DPF", []PolicyField{FieldLoad, FieldLoadDegradation, FieldDPF, FieldDistance}},
 }
 
+// policyTypes are the types in policies, side by side to be searched fast.
+var policyTypes = func() (all [len(policies)]PolicyType) {
+	for i := range policies {
+		all[i] = policies[i].typ
+	}
+	return all
+}()
+
 // index is the policy's place in policies, -1 if it is unknown.
 func (t PolicyType) index() int {
-	for i := range policies {
-		if policies[i].typ == t {
+	for i, known := range &policyTypes {
+		if known == t {
 			return i
 		}
 	}
@@ -129,11 +137,7 @@ func (t PolicyType) Valid() bool { return t != 0 && t != reservedPolicy }
 
 // Policies are the types of the known policies, those of RFC 5356 first.
 func Policies() []PolicyType {
-	all := make([]PolicyType, len(policies))
-	for i := range policies {
-		all[i] = policies[i].typ
-	}
-	return all
+	return slices.Clone(policyTypes[:])
 }
 
 // Short returns the policy's abbreviation, such as "WRR", "" if it is unknown.

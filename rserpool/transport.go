@@ -66,7 +66,7 @@ func (t *TransportType) UnmarshalText(text []byte) (err error) {
 }
 
 // Known reports whether the type is one of the constants above.
-func (t TransportType) Known() bool { return t.name() != "" }
+func (t TransportType) Known() bool { return t >= DCCP && t <= UDPLite || t == Opaque }
 
 // String returns the transport protocol's name in lower case: "sctp", "tcp",
 // "udp", "udplite", "dccp" or "opaque"; "" for the zero value, the code in
