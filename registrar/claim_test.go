@@ -198,3 +198,150 @@ func TestClaimCompeting(t *testing.T) {
 		w.wantHomes(tt.want)
 	}
 }
+
+// RFC 5352, Section 3.1, rules 3 and 4, against RFC 5355, threat 1: who may take
+// over an identifier that is taken.
+func TestClaim(t *testing.T) {
+	setup := func(t *testing.T, change ...func(*Config)) *world {
+		w := newWorld(t, change...)
+		w.up(1, rserpool.ViaKernel, "10.0.0.1", "172.17.0.1")
+		w.up(2, rserpool.ViaKernel, "10.0.0.2", "172.17.0.1", "10.0.0.1") // what a peer says of itself proves nothing
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1")
+		return w
+	}
+	t.Run("by the same host", func(t *testing.T) {
+		w := setup(t)
+		w.up(3, rserpool.ViaKernel, "10.0.0.1:5", "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("3 < registration granted p:1")
+		w.down(1) // owns nothing any more
+		w.want()
+		w.wantElements("p:1")
+	})
+	t.Run("of a living element", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, reg("p", 1, "10.0.0.2")) // once more
+		w.want()
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3")) // a third one
+		w.want("3 < registration rejected p:1 cause 4")
+		w.recv(2, ack("p", 1)) // forged
+		w.want()
+		w.recv(1, ack("p", 1))
+		w.want("2 < registration rejected p:1 cause 4")
+		w.recv(2, reg("p", 1, "10.0.0.2")) // at once again: asked a second later
+		w.want()
+		w.until(time.Second)
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(1, reg("p", 1, "10.0.0.1")) // a sign of life, too
+		w.want("2 < registration rejected p:1 cause 4", "1 < registration granted p:1")
+	})
+	t.Run("of a dead element", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.until(5 * time.Second)
+		w.want("1 < deregistration p:1", "2 < registration granted p:1")
+		w.wantElements("p:1")
+		if got := w.r.Space().Pool("p").Element(1).UserTransport.Addrs[0].String(); got != "10.0.0.2" {
+			t.Errorf("element is at %v, want the new host", got)
+		}
+	})
+	t.Run("of a dead element, and once more with what is refused", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, reg("p", 1, "10.0.0.9")) // as a re-registration that is refused, it changes nothing
+		w.want("2 < registration rejected p:1 cause 3(0006001000070000000100080a000009)")
+		w.until(5 * time.Second)
+		w.want("1 < deregistration p:1", "2 < registration granted p:1")
+		w.wantElements("p:1")
+	})
+	t.Run("of an element that deregisters", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(1, dereg("p", 1))
+		w.want("2 < registration granted p:1", "1 < deregistration p:1")
+		w.wantElements("p:1")
+	})
+	t.Run("of an element that too many report", func(t *testing.T) {
+		w := setup(t, func(c *Config) { c.Timers.MaxBadPEReport = 1 })
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(2, unreachable("p", 1))
+		w.want()
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
+		w.recv(3, unreachable("p", 1))
+		w.want("2 < registration granted p:1")
+		w.wantElements("p:1")
+	})
+	t.Run("of a probed element", func(t *testing.T) {
+		for _, alive := range []bool{false, true} {
+			w := setup(t)
+			w.down(1)
+			w.want("connect #1 via 1 to [10.0.0.1:40000 172.17.0.1:40000]")
+			w.handle(Connecting{Ref: 1, Assoc: 9})
+			w.recv(2, reg("p", 1, "10.0.0.2"))
+			w.want()
+			if alive {
+				w.up(9, rserpool.ViaKernel, "10.0.0.1", "172.17.0.1")
+				w.want("9 < keep-alive p:1 from 10000001")
+				w.recv(9, ack("p", 1))
+				w.want("2 < registration rejected p:1 cause 4")
+			} else {
+				w.down(9)
+				w.want("2 < registration granted p:1")
+			}
+			w.wantElements("p:1")
+		}
+	})
+	t.Run("by the host of a probed element", func(t *testing.T) {
+		w := setup(t)
+		w.down(1)
+		w.want("connect #1 via 1 to [10.0.0.1:40000 172.17.0.1:40000]")
+		w.handle(Connecting{Ref: 1, Assoc: 9})
+		w.up(3, rserpool.ViaKernel, "10.0.0.1:7")
+		w.recv(3, reg("p", 1, "10.0.0.1"))
+		w.want("9 abort", "3 < registration granted p:1")
+		w.down(9)
+		w.want()
+	})
+	t.Run("that is lost", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.down(2)
+		w.recv(1, ack("p", 1))
+		w.want()
+	})
+	t.Run("that does not fit any more", func(t *testing.T) {
+		w := setup(t)
+		w.recv(1, reg("p", 2, "10.0.0.1"))
+		w.want("1 < registration granted p:2")
+		w.recv(2, reg("p", 1, "10.0.0.2", policy(rserpool.Random)))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.recv(1, dereg("p", 1))
+		w.want("2 < registration rejected p:1 cause 5(0008000800000001)", "1 < deregistration p:1")
+		w.wantElements("p:2")
+	})
+	t.Run("by a peer that is of the element's host now", func(t *testing.T) {
+		w := setup(t)
+		w.up(3, rserpool.ViaKernel, "10.0.0.3")
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("1 < keep-alive p:1 from 10000001")
+		w.handle(AssocAddrs{Assoc: 1, Peer: peers("10.0.0.1", "10.0.0.3")})
+		w.recv(3, reg("p", 1, "10.0.0.3"))
+		w.want("3 < registration granted p:1") // and nothing else
+	})
+	t.Run("too many", func(t *testing.T) {
+		w := setup(t, func(c *Config) { c.Limits.ClaimsPerAssoc = 1 })
+		w.recv(1, reg("q", 1, "10.0.0.1"))
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.recv(2, reg("q", 1, "10.0.0.2"))
+		w.want("1 < registration granted q:1", "1 < keep-alive p:1 from 10000001", "2 < registration rejected q:1 cause 6")
+	})
+}

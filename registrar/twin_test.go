@@ -219,3 +219,68 @@ func TestPeerIsOurselves(t *testing.T) {
 	w.until(2 * time.Second)
 	w.want("connect #2 via 1 to [10.0.9.1:9901]")
 }
+
+// TestSameIdentifier: of two registrars with one identifier the one that was
+// there first is the peer, as long as it lives.
+func TestSameIdentifier(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.handle(AssocUp{Assoc: 3, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
+	w.tell(3, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
+	w.want("2 < presence to 20000002 R ffff", "3 close")
+	w.tell(2, &enrp.Presence{Sender: greater}) // it lives
+	for range 20 {
+		w.pass(time.Second)
+		w.want()
+		w.handle(AssocUp{Assoc: 5, Peer: peers("10.0.9.3:9901"), Via: rserpool.ViaKernel, ENRP: true})
+		w.tell(5, &enrp.Presence{Sender: greater})
+		w.want("2 < presence to 20000002 R ffff", "5 < error to 20000002", "2 < error to 20000002", "5 close")
+		w.down(5)
+		w.tell(2, &enrp.Presence{Sender: greater})
+	}
+	w.wantHomes("a:1@20000002")
+	w.down(3)
+	w.want()
+	w.down(2)
+	w.meet(4, greater) // it has moved
+	w.tell(4, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+	w.wantHomes("a:1@20000002", "a:2@20000002")
+}
+
+// TestNewIdentifier: a peer restarts under a new identifier. What it was before
+// is taken over.
+func TestNewIdentifier(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.down(2)
+	w.meetAt(3, third, "10.0.9.2", "10.0.9.2")
+	w.pass(5 * time.Second)
+	if !slices.Contains(w.trace, "3 < init_takeover 20000002") {
+		t.Fatalf("got %q, want a takeover", w.trace)
+	}
+	w.tell(3, &enrp.InitTakeoverAck{Sender: third, Target: greater})
+	w.pass(time.Second)
+	w.wantHomes("a:1@10000001")
+	if p := w.r.peers.byID[third]; p == nil || p.state != PeerActive || w.r.peers.byID[greater] != nil {
+		t.Errorf("got peers %v, want the new one alone", w.r.peers.list)
+	}
+}
+
+// TestPeerElsewhere: at the place where a peer is called there is another one,
+// since it has started again. Only the other one is told what happens, once.
+func TestPeerElsewhere(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(1, greater)
+	w.down(1)
+	w.want("connect #1 via 1 to [10.0.9.1:9901]")
+	w.handle(Connecting{Ref: 1, Assoc: 2})
+	w.handle(AssocUp{Assoc: 2, Peer: peers("10.0.9.1:9901"), Via: rserpool.ViaKernel, ENRP: true})
+	w.want("2 < presence R ffff")
+	w.tell(2, &enrp.Presence{Sender: third})
+	w.skip("list_request", "presence")
+	w.up(3, rserpool.ViaKernel, "10.0.1.1")
+	w.recv(3, reg("a", 1, "10.0.1.1"))
+	w.want("2 < handle_update ADD_PE a:1@10000001", "3 < registration granted a:1")
+}

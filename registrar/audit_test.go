@@ -1,0 +1,100 @@
+package registrar
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// TestAudit: RFC 5353, Section 3.6.3.
+func TestAudit(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	for id := range uint32(3) {
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(id+1, greater)))
+	}
+	var sum enrp.Checksum
+	for id := range rserpool.PEID(3) {
+		sum.Add("a", id+1)
+	}
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want()
+	sum.Remove("a", 1)
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want("2 < handle_table_request to 20000002 W")
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: true, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{peerElement(2, greater)}}}})
+	w.want("2 < handle_table_request to 20000002 W")
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(7, greater)))
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{peerElement(3, greater)}}}})
+	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
+}
+
+// TestSweepConnected: an element that its home does not name any more, but that
+// has an association to us, may take us for its home. It is asked first.
+func TestSweepConnected(t *testing.T) {
+	sweep := func(t *testing.T) *world {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.up(1, rserpool.ViaKernel, "10.0.1.1:40000")
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true})
+		w.want("2 < handle_table_request to 20000002 W")
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		w.want("1 < keep-alive a:1 from 10000001 H")
+		return w
+	}
+	t.Run("answered", func(t *testing.T) {
+		w := sweep(t)
+		w.recv(1, ack("a", 1))
+		w.want("2 < handle_update ADD_PE a:1@10000001")
+		w.wantHomes("a:1@10000001")
+	})
+	t.Run("not answered", func(t *testing.T) {
+		w := sweep(t)
+		w.until(4 * time.Second)
+		w.want("1 < deregistration a:1", "2 < handle_update DEL_PE a:1@10000001")
+		w.wantHomes()
+	})
+}
+
+// TestTable: what peers are given, in parts, while it changes.
+func TestTable(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.up(1, rserpool.ViaKernel, "10.0.1.1")
+	const n = 1000
+	for id := range uint32(n) {
+		w.recv(1, reg("a", id+1, "10.0.1.1"))
+	}
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(n+1, greater)))
+	for _, own := range []bool{true, false} {
+		w.skip("registration granted", "deregistration", "removed", "handle_table_response", "handle_update ADD_PE", "handle_update DEL_PE")
+		parts, all := 0, ""
+		for more := true; more; parts++ {
+			w.tell(2, &enrp.HandleTableRequest{Sender: greater, OwnChildrenOnly: own})
+			all += w.trace[len(w.trace)-1]
+			more = strings.Contains(w.trace[len(w.trace)-1], " M")
+			if parts == 0 {
+				w.recv(1, dereg("a", n-1))
+			}
+		}
+		if parts < 3 {
+			t.Errorf("got %d parts, want several", parts)
+		}
+		want := n - 1
+		if !own {
+			want++
+		}
+		if got := strings.Count(all, " a:"); got != want {
+			t.Errorf("own %v: got %d elements, want %d", own, got, want)
+		}
+	}
+	w.tell(2, &enrp.HandleTableRequest{Sender: greater})
+	w.pass(5 * time.Second) // it does not go on
+	if len(w.r.peers.sessions) != 0 {
+		t.Error("a download that stalls does not end")
+	}
+}

@@ -1,0 +1,80 @@
+package registrar
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// TestContest: two registrars have one element.
+func TestContest(t *testing.T) {
+	begin := func(t *testing.T, other rserpool.ServerID) *world {
+		w := newPeerWorld(t)
+		w.meet(2, other)
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
+		w.recv(1, reg("a", 1, "10.0.1.1"))
+		w.skip("registration granted", "handle_update ADD_PE")
+		return w
+	}
+	t.Run("smaller", func(t *testing.T) {
+		w := begin(t, smaller)
+		w.tell(2, update(smaller, enrp.AddPE, "a", peerElement(1, smaller)))
+		w.want("2 < handle_update ADD_PE a:1@fffffff")
+		w.wantHomes("a:1@fffffff")
+	})
+	t.Run("greater, alive here", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.want("1 < keep-alive a:1 from 10000001 H")
+		w.recv(1, ack("a", 1))
+		w.want("2 < handle_update ADD_PE a:1@10000001")
+		w.wantHomes("a:1@10000001")
+	})
+	t.Run("handed over", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer)))
+		w.pass(8 * time.Second) // the next keep-alive
+		if got := "1 < keep-alive a:1 from 10000001 H"; len(w.trace) == 0 || w.trace[0] != got {
+			t.Errorf("got %q, want %q first", w.trace, got)
+		}
+	})
+	t.Run("handed over while asked", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer)))
+		w.recv(1, ack("a", 1)) // to a keep-alive that the other's may have followed
+		w.skip("keep-alive", "handle_update ADD_PE")
+		w.until(time.Second)
+		w.want("1 < keep-alive a:1 from 10000001 H")
+	})
+	t.Run("greater, dead here", func(t *testing.T) {
+		w := begin(t, greater)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.skip("keep-alive")
+		w.pass(5 * time.Second)
+		w.want("2 < handle_update ADD_PE a:1@20000002")
+		w.wantHomes("a:1@20000002")
+	})
+}
+
+// TestElementMoves: an element may change its home, a stranger may not take it.
+func TestElementMoves(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	w.want("2 < handle_update to 20000002 ADD_PE a:1@20000002")
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.want("1 < registration rejected a:1 cause 4")
+	w.up(4, rserpool.ViaKernel, "10.0.1.1")
+	w.recv(4, reg("a", 1, "10.0.1.1"))
+	w.want("2 < handle_update ADD_PE a:1@10000001", "4 < registration granted a:1")
+	w.wantHomes("a:1@10000001")
+	w.tell(2, update(greater, enrp.AddPE, "b", peerElement(2, greater)))
+	w.recv(4, dereg("b", 2))
+	w.want("2 < handle_update ADD_PE b:2@10000001", "2 < handle_update DEL_PE b:2@10000001", "4 < deregistration b:2")
+	w.wantHomes("a:1@10000001")
+}
