@@ -11,11 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The names, numbers and structures of linux/sctp.h that are used here. Numbers
-// that github.com/ishidawataru/sctp has are taken from it; its encoding of
-// addresses and its SCTP_EOF are not those of Linux. The structures follow RFC
-// 6458; their integers are in the machine's byte order, but for payload protocol
-// identifiers, ports and causes.
+// The names, numbers and structures of linux/sctp.h that are used here. Numbers come from
+// github.com/ishidawataru/sctp if it has them; its encoding of addresses and its SCTP_EOF
+// are not those of Linux. The structures follow RFC 6458. Their integers are in the
+// machine's byte order, except for payload protocol identifiers, ports and causes.
 
 // Socket options of the level IPPROTO_SCTP (RFC 6458, Section 8).
 const (
@@ -102,23 +101,23 @@ type sndControl struct {
 	info sndInfo
 }
 
-// rcvControl is room for the ancillary data of one recvmsg. The kernel may
-// add more behind, which is not looked at.
+// rcvControl holds the ancillary data of one recvmsg. The kernel may append more, which is
+// ignored.
 type rcvControl struct {
 	hdr  unix.Cmsghdr
 	info rcvInfo
 	rest [64]byte
 }
 
-// rtoInfo is sctp_rtoinfo of associations to come; the times are in
-// milliseconds, 0 leaves one as it is.
+// rtoInfo is sctp_rtoinfo for future associations. Times are in milliseconds; 0 changes
+// nothing.
 type rtoInfo struct {
 	_            int32
 	initial, max uint32
 	_            uint32
 }
 
-// assocParams is sctp_assocparams, with association 0 of those to come.
+// assocParams is sctp_assocparams; association 0 stands for future ones.
 type assocParams struct {
 	assoc      int32
 	maxRetrans uint16
@@ -135,7 +134,7 @@ type peelOff struct {
 	flags     uint32
 }
 
-// connectAddrs is sctp_getaddrs_old, which CONNECTX3 takes: size is in bytes.
+// connectAddrs is sctp_getaddrs_old, the argument of CONNECTX3; size is in bytes.
 type connectAddrs struct {
 	assoc int32
 	size  int32
@@ -145,7 +144,7 @@ type connectAddrs struct {
 // peerAddrParams is sctp_paddrparams, which is packed.
 type peerAddrParams [156]byte
 
-// heartbeatParams are those of associations to come.
+// heartbeatParams returns the parameters of future associations.
 func heartbeatParams(milliseconds uint32, pathMaxRetrans uint16) *peerAddrParams {
 	var p peerAddrParams
 	ne.PutUint16(p[4:], unix.AF_INET)
@@ -156,7 +155,7 @@ func heartbeatParams(milliseconds uint32, pathMaxRetrans uint16) *peerAddrParams
 	return &p
 }
 
-// pathParams are flags for one of a peer's addresses.
+// pathParams returns flags for one of a peer's addresses.
 func pathParams(kid int32, peer netip.AddrPort, flags uint32) *peerAddrParams {
 	var p peerAddrParams
 	ne.PutUint32(p[:], uint32(kid))
@@ -165,7 +164,7 @@ func pathParams(kid int32, peer netip.AddrPort, flags uint32) *peerAddrParams {
 	return &p
 }
 
-// missesParams set how many time-outs each address of an association survives.
+// missesParams returns how many time-outs each address of an association survives.
 func missesParams(kid int32, pathMaxRetrans uint16) *peerAddrParams {
 	var p peerAddrParams
 	ne.PutUint32(p[:], uint32(kid))
@@ -174,8 +173,7 @@ func missesParams(kid int32, pathMaxRetrans uint16) *peerAddrParams {
 	return &p
 }
 
-// udpEncaps is sctp_udpencaps, which unlike its like is not packed: the address
-// is aligned as a pointer is.
+// udpEncaps is sctp_udpencaps, which is not packed: the address is aligned as a pointer is.
 type udpEncaps struct {
 	assoc int32
 	addr  [sizeofSockaddr / unsafe.Sizeof(uintptr(0))]uintptr
@@ -187,8 +185,8 @@ func (u *udpEncaps) address() []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&u.addr)), sizeofSockaddr)
 }
 
-// peerAddrInfo is sctp_paddrinfo, which is packed: the association, the address
-// and its state are read.
+// peerAddrInfo is sctp_paddrinfo, which is packed. Only the association, the address and its
+// state are used.
 type peerAddrInfo [152]byte
 
 // spinfo_state.
@@ -202,7 +200,7 @@ type prim struct {
 
 var ne = binary.NativeEndian
 
-// htonl gives v in network byte order, as a field of a structure.
+// htonl returns v in network byte order, as a field of a structure.
 func htonl(v uint32) uint32 {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], v)
@@ -225,7 +223,7 @@ func appendSockaddr(b []byte, ap netip.AddrPort) []byte {
 	return ne.AppendUint32(b, scopeID(a.Zone()))
 }
 
-// parseSockaddr reads an address and gives its length; 0 if it is none.
+// parseSockaddr reads an address and returns its length; 0 if it is not an address.
 func parseSockaddr(b []byte) (netip.AddrPort, int) {
 	if len(b) < unix.SizeofSockaddrInet4 {
 		return netip.AddrPort{}, 0

@@ -13,64 +13,63 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// assocState is what an association can do.
+// assocState is the state of an association as its user sees it.
 type assocState uint8
 
 const (
-	stateConnecting assocState = iota // Up is to come; messages are queued
+	stateConnecting assocState = iota // before Up; messages are queued
 	stateUp
-	stateEnding // Down is to come, messages are refused
-	stateEnded  // Down has been reported, or is being so
+	stateEnding // before Down; messages are refused
+	stateEnded  // Down is reported or being reported
 )
 
-// assoc is an association of the kernel's SCTP.
+// assoc is an association of kernel SCTP.
 type assoc struct {
 	id  sctp.AssocID
 	e   *endpoint
-	kid int32 // the kernel's name, constant once in the table
-	// peer is the peer's primary address, once the association is up.
+	kid int32 // the kernel's name; it does not change once the association is in the table
+	// peer is the peer's primary address when the association came up.
 	peer netip.AddrPort
 
-	// sock is the association's own socket from before Up on, the endpoint's
-	// until then.
+	// sock is the endpoint's socket at first, and the association's own one from
+	// Up on.
 	sock *socket
 
-	// partial is a message of which the rest is to come, ignored is set once
-	// nothing more is wanted; both are the reader's own, of one socket after
-	// the other.
+	// partial is the beginning of a message that is not complete. ignored is set
+	// when no more messages are wanted. Only the goroutine that reads the socket
+	// uses them.
 	partial []byte
 	ignored bool
 
-	// emitMu is held while the Handler runs, so that it takes one event of
-	// this association at a time. It comes before mu.
+	// emitMu is held while the Handler runs, so that it gets one event of the
+	// association at a time. It is locked before mu.
 	emitMu sync.Mutex
-	begun  bool // Up has been given
-	over   bool // Down has been given
+	begun  bool // Up has been reported
+	over   bool // Down has been reported
 
 	mu     sync.Mutex
 	state  assocState
-	reason sctp.Reason // of Down, once it is of our making
+	reason sctp.Reason // of Down, if this side ends the association
 	err    error
 	timer  *time.Timer // of the handshake, then of Shutdown
 
 	out     outbound
-	queue   sctp.SendQueue // not yet taken by the kernel
+	queue   sctp.SendQueue // not yet passed to the kernel
 	writing bool           // write runs
 	stalled *time.Timer
-	eof     bool // Shutdown was called: ends when the queue is empty
+	eof     bool // Shutdown was called: SHUTDOWN follows the queue
 	eofSent bool
 }
 
-// newAssoc makes an association, which is not in the tables yet.
+// newAssoc makes an association that is not in the tables yet.
 func (e *endpoint) newAssoc() *assoc {
 	a := &assoc{id: e.ids.Next(), e: e, sock: e.sock, queue: sctp.SendQueue{Total: &e.n.Queued}}
 	a.out.init()
 	return a
 }
 
-// emit returns an event to the Handler, unless the association is over. Of one
-// that was not reported Up, because it was aborted or had ended before the
-// kernel told of it, only Down is given: what its peer sent meanwhile is
+// emit calls the Handler, unless Down has been reported. If an association was aborted or
+// had ended before it was reported Up, only Down is reported, and messages of its peer are
 // dropped. A panic of the Handler ends the association, not the process.
 func (a *assoc) emit(ev sctp.Event) {
 	ev.Assoc, ev.Kind = a.id, sctp.Kernel
@@ -113,8 +112,8 @@ func (a *assoc) up(ev sctp.Event) {
 	}
 }
 
-// finish ends an association: it is forgotten and reported Down. A reason of
-// our own making goes before the one given.
+// finish removes an association from the tables and reports Down. If this side has ended
+// the association, that is the reason, and not the one given.
 func (a *assoc) finish(reason sctp.Reason, err error) {
 	a.mu.Lock()
 	if a.state == stateEnded {
@@ -145,7 +144,7 @@ func (a *assoc) finish(reason sctp.Reason, err error) {
 	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
 }
 
-// socket is the socket that the association has now.
+// socket returns the present socket of the association.
 func (a *assoc) socket() *socket {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -173,15 +172,15 @@ func (a *assoc) Full() bool {
 	return a.queue.Full(a.e.lim)
 }
 
-// abort ends the association at once; Down with the reason follows when the
-// kernel says so.
+// abort ends the association at once. Down with the reason follows the notification of the
+// kernel.
 func (a *assoc) abort(reason sctp.Reason, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.abortLocked(reason, err)
 }
 
-// abortIf aborts the association if it is still in a state.
+// abortIf aborts the association if it is in a state.
 func (a *assoc) abortIf(s assocState, reason sctp.Reason, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -204,19 +203,19 @@ func (a *assoc) abortLocked(reason sctp.Reason, err error) {
 	if isFull(err) {
 		a.timer = time.AfterFunc(abortAgain, func() { a.abort(reason, nil) })
 	}
-	// Any other error means that the association has ended already; then its
-	// notification is on the way.
+	// Any other error means that the association has ended already. Its
+	// notification follows.
 }
 
-// abortAgain is when to abort once more where the kernel had no memory for it.
+// abortAgain is the time after which an abort is repeated that the kernel had no memory for.
 const abortAgain = 100 * time.Millisecond
 
-// isFull reports whether an error of the kernel means that it has no room now.
+// isFull reports whether an error of the kernel means that it has no room at the moment.
 func isFull(err error) bool {
 	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
-// Shutdown ends the association after what is queued.
+// Shutdown implements sctp.Association.
 func (a *assoc) Shutdown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

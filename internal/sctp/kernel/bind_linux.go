@@ -11,17 +11,17 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// A socket that is bound to the unspecified address tells peers of all of the
-// machine's addresses, those of docker0 among them, and a peer with a docker0
-// of its own then loses the association by the ABORT of its own kernel. So
-// where no address is named the socket is bound to those that others can reach
-// and to the loopback ones, and follows them as they change. Associations that
-// there are keep the addresses that they came up with.
+// A socket that is bound to the unspecified address lists all of the machine's addresses to
+// its peers, that of docker0 among them. A peer with a docker0 of its own then sends
+// HEARTBEATs to itself, and its own kernel aborts the association. Therefore, if no
+// addresses are given, the socket is bound to those that other machines can reach and to
+// the loopback ones, and follows them when they change. Established associations keep the
+// addresses that they have.
 
-// binding is what a socket is to be bound to.
+// binding says to which addresses a socket is bound.
 type binding struct {
 	named      []netip.Addr
-	all4, all6 bool // and all of the machine's of a family
+	all4, all6 bool // also all of the machine's addresses of the family
 }
 
 func bindingOf(addrs []netip.Addr) binding {
@@ -39,11 +39,10 @@ func bindingOf(addrs []netip.Addr) binding {
 	return b
 }
 
-// follows reports whether the addresses are the machine's.
+// follows reports whether the machine's addresses are among them.
 func (b *binding) follows() bool { return b.all4 || b.all6 }
 
-// addrs are the addresses to bind now; unspecified ones where the machine has
-// none at all.
+// addrs returns the addresses to bind now; an unspecified one if the machine has none.
 func (b *binding) addrs(machine []netip.Addr) []netip.Addr {
 	out := slices.Clone(b.named)
 	for _, a := range machine {
@@ -60,8 +59,8 @@ func (b *binding) addrs(machine []netip.Addr) []netip.Addr {
 	return []netip.Addr{netip.IPv4Unspecified()}
 }
 
-// bindAll binds the socket and gives the port. One of the machine's addresses
-// that cannot be bound yet, or not any more, is tried again later.
+// bindAll binds the socket and returns the port. An address of the machine that cannot be
+// bound at the moment is tried again later.
 func (e *endpoint) bindAll(machine []netip.Addr, port uint16) (uint16, error) {
 	addrs := e.binding.addrs(machine)
 	got, err := e.sock.bind(addrs[:1], port)
@@ -100,10 +99,10 @@ func (e *endpoint) follow() {
 		case err == nil:
 			e.bound = append(e.bound, a)
 		case errors.Is(err, unix.EADDRINUSE):
-			e.machine.Logf("sctp: %v is not served: port %d is in use there", a, e.port)
+			e.machine.Logf("sctp: cannot listen on %v: port %d is in use at this address", a, e.port)
 		}
 	}
-	// The kernel refuses to remove the last one.
+	// The kernel refuses to remove the last address.
 	e.bound = slices.DeleteFunc(e.bound, func(a netip.Addr) bool {
 		return !slices.Contains(want, a) && e.sock.unbind(netip.AddrPortFrom(a, e.port)) == nil
 	})
@@ -126,11 +125,11 @@ func (e *endpoint) listen(v6 bool, port uint16) (err error) {
 	return err
 }
 
-// quietOwn stops the kernel's HEARTBEATs to those of a peer's addresses that
-// this machine has too, though the peer is on another: they would come back to
-// this kernel, which would abort the association. A peer whose primary address
-// is this machine's is on this machine, whatever else it lists: the kernel takes
-// no packet from elsewhere that has one of its own addresses as the source.
+// quietOwn stops the kernel's HEARTBEATs to addresses of a peer that this machine has too,
+// although the peer is on another machine: this kernel would receive them itself and
+// abort the association. A peer whose primary address is this machine's is on this
+// machine, whatever else it lists: the kernel accepts no packet from elsewhere whose
+// source is one of its own addresses.
 func (e *endpoint) quietOwn(sock *socket, kid int32, peer []netip.AddrPort) (foreign []netip.AddrPort) {
 	s := e.machine.Now()
 	if len(peer) > 0 && s.Own(peer[0].Addr().Unmap()) {

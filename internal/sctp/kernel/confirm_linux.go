@@ -2,13 +2,11 @@ package kernel
 
 import "net/netip"
 
-// maxAsked bounds the addresses of a peer that are asked beside the kernel's own
-// HEARTBEATs.
+// maxAsked is how many addresses of a peer are sent a HEARTBEAT beside those of the kernel.
 const maxAsked = 8
 
-// confirmed tells the addresses of a peer that are confirmed from those that it
-// only claims to have (RFC 9260, Section 5.4). The kernel takes those for confirmed
-// that we have called.
+// confirmed splits a peer's addresses into confirmed ones and those that the peer only
+// lists (RFC 9260, Section 5.4). For the kernel, the addresses of Connect are confirmed.
 func (s *socket) confirmed(kid int32, peer []netip.AddrPort) (confirmed, claimed []netip.AddrPort) {
 	if len(peer) < 2 {
 		return peer, nil
@@ -26,8 +24,8 @@ func (s *socket) confirmed(kid int32, peer []netip.AddrPort) (confirmed, claimed
 	return confirmed, claimed
 }
 
-// askClaimed sends a HEARTBEAT to addresses that a peer claims to have, for which
-// the kernel by itself takes half a second to one and a half.
+// askClaimed sends a HEARTBEAT to addresses that are not confirmed. The kernel itself does
+// so only after 0.5 to 1.5 s.
 func (s *socket) askClaimed(kid int32, claimed []netip.AddrPort) {
 	for _, ap := range claimed[:min(len(claimed), maxAsked)] {
 		_ = setOption(s, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, ap, hbDemand))

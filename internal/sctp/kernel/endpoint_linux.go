@@ -1,3 +1,15 @@
+// Package kernel uses the kernel's SCTP (Linux only).
+//
+// An endpoint listens with one one-to-many socket (RFC 6458, Section 3) and gives each
+// association that comes up a socket of its own (Section 9.2). By default the kernel's
+// buffers belong to the socket, not to the association (net.sctp.sndbuf_policy and
+// rcvbuf_policy 0): on a shared socket, a peer that sends what the kernel cannot deliver,
+// or reads nothing, would fill the buffers of all others.
+//
+// Each socket has a goroutine that waits for messages and notifications and calls the
+// Handler. Send passes a message to the kernel directly. If the kernel has no room, the
+// message is queued, and another goroutine sends the queue. Half-open associations of peers
+// cost nothing here: their state is in the cookie (RFC 9260, Section 5.1.3).
 package kernel
 
 import (
@@ -18,38 +30,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// The kernel transport listens with one one-to-many socket (RFC 6458, Section
-// 3), and gives each association that comes up a socket of its own (Section
-// 9.2). The kernel's buffers are by default those of the socket, not of the
-// association (net.sctp.sndbuf_policy and rcvbuf_policy 0): a peer that sends
-// what the kernel cannot deliver, or takes nothing, would fill those of all.
-//
-// Each socket has a goroutine that waits for messages and notifications and
-// calls the Handler; so where the Handler blocks, peers have their turns one
-// after the other. Send hands the message to the kernel itself. Where the kernel
-// has no room, the message is queued, and another goroutine sends the queue.
-// Half-open associations that peers start cost nothing here: their state is in
-// the cookie (RFC 9260, Section 5.1.3).
-
 const (
-	// streams is how many streams an association asks for and grants,
-	// each way. ASAP and ENRP use only stream 0.
+	// streams is the number of streams that are requested and granted in each
+	// direction. ASAP and ENRP use only stream 0.
 	streams = 10
 	// rtoInitial is RTO.Initial (RFC 9260, Section 16).
 	rtoInitial = time.Second
-	// rtoMax bounds how rarely a silent peer is called. It is less than the
-	// 60 s of RFC 9260, Section 16, so that the loss of a peer is noticed in
-	// seconds whatever the round-trip time was.
+	// rtoMax is RTO.Max. It is less than the 60 s of RFC 9260, Section 16, so that
+	// the loss of a peer is noticed in seconds for any round-trip time.
 	rtoMax = 10 * time.Second
-	// initTimeoutMax is how rarely INIT is repeated.
+	// initTimeoutMax is the longest interval between INITs.
 	initTimeoutMax = 2 * time.Second
-	// pathMTU is the size of packets. Without path MTU discovery no router
-	// drops a packet because it is too long and tells nobody (ICMP is dropped on
-	// many networks); IPv6 carries packets of this size on any path.
+	// pathMTU is the largest packet, in bytes; every IPv6 path carries it. There is
+	// no path MTU discovery, which fails on the many networks that drop ICMP.
 	pathMTU = 1280
-	// receiveBuffer and sendBuffer are the sizes to ask for, of each
-	// socket; the kernel takes twice as much, for its own structures. The receive
-	// window is the first. A process without privilege gets up to
+	// receiveBuffer and sendBuffer are the sizes of each socket's buffers to ask
+	// for, in bytes; the kernel doubles them for its own structures. The receive
+	// window is receiveBuffer. A process without privileges gets at most
 	// net.core.rmem_max and wmem_max, which are 208 KiB by default.
 	receiveBuffer = 128 << 10
 	sendBuffer    = 64 << 10
@@ -65,11 +62,11 @@ func Supported() bool {
 	return true
 }
 
-// EncapPort is the UDP port on which the kernel itself serves SCTP in
-// UDP in this network namespace (net.sctp.udp_port); 0 if it does not.
+// EncapPort returns the UDP port at which the kernel itself serves SCTP in UDP in this
+// network namespace (net.sctp.udp_port); 0 if it does not.
 func EncapPort() uint16 { return uint16(sysctlValue("udp_port")) }
 
-// sysctlValue reads net.sctp.name of this network namespace; 0 if it has none.
+// sysctlValue returns net.sctp.name of this network namespace; 0 if there is none.
 func sysctlValue(name string) uint64 {
 	b, err := os.ReadFile("/proc/sys/net/sctp/" + name)
 	if err != nil {
@@ -79,38 +76,36 @@ func sysctlValue(name string) uint64 {
 	return n
 }
 
-// endpoint is an SCTP port of the kernel's SCTP.
+// endpoint is a port of kernel SCTP.
 type endpoint struct {
 	sock *socket
 	lim  sctp.Limits
 	ids  *sctp.IDs
 	h    sctp.Handler
 	port uint16
-	// binding says what to bind, of the machine's addresses too; bound is what
-	// is bound now, which is followLoop's own.
+	// bound are the addresses that are bound now; only followLoop uses it after
+	// Listen.
 	binding binding
 	bound   []netip.Addr
 	machine *localaddr.View
-	// n counts for the Stack.
-	n *sctp.Counters
-	// encapDefault is the UDP port that the kernel calls peers at where
-	// nothing else is said (net.sctp.encap_port); 0 is SCTP over IP. serves
-	// is EncapPort.
+	n       *sctp.Counters
+	// encapDefault is the UDP port of peers for which none is set
+	// (net.sctp.encap_port); 0 is SCTP over IP. serves is EncapPort().
 	encapDefault, serves uint16
 	encap                sctp.EncapPorts
 
 	done chan struct{} // closed by Close
 	wg   sync.WaitGroup
 
-	// Mu guards byKernel as well. It is not held while the Handler runs, nor is
-	// any association's lock taken with it.
+	// Mu guards byKernel as well. While it is held, neither the Handler runs nor is
+	// an association locked.
 	sctp.Table[*assoc]
 	byKernel map[int32]*assoc
 }
 
 var _ sctp.Endpoint = (*endpoint)(nil)
 
-// Listen makes an endpoint of the kernel's SCTP.
+// Listen makes an endpoint.
 func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (sctp.Endpoint, error) {
 	addrs, port, both, err := cfg.BindAddrs()
 	if err != nil {
@@ -121,7 +116,7 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 	e := newEndpoint(bindingOf(addrs), lim, m)
 	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
 	if err != nil && both {
-		// A machine without IPv6 serves IPv4.
+		// The machine may have no IPv6.
 		e.binding.all6 = false
 		if e.listen(false, port) == nil {
 			err = nil
@@ -138,9 +133,8 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 	return e, nil
 }
 
-// descriptors is how many associations, each with a descriptor, an
-// endpoint may have for there to be some left for all else that the process
-// does, such as to answer DNS over TCP.
+// descriptors returns how many associations, each with a descriptor, an endpoint may have
+// so that enough descriptors are left for the rest of the process, such as DNS over TCP.
 func descriptors() int {
 	var r unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
@@ -149,7 +143,7 @@ func descriptors() int {
 	return int(min(r.Cur, 1<<20) / 4)
 }
 
-// newEndpoint makes an endpoint without a socket yet.
+// newEndpoint makes an endpoint without a socket.
 func newEndpoint(b binding, lim sctp.Limits, m *localaddr.View) *endpoint {
 	return &endpoint{
 		binding: b, lim: lim, machine: m,
@@ -160,12 +154,12 @@ func newEndpoint(b binding, lim sctp.Limits, m *localaddr.View) *endpoint {
 	}
 }
 
-// configure sets the socket's options. Those that only tune may fail.
+// configure sets the socket's options. Those that are not necessary may fail.
 func (e *endpoint) configure() error {
 	s, lim := e.sock, e.lim
 	err := s.control(func(fd int) error {
-		// Whatever closes the socket, the end of the process too, aborts the
-		// associations: peers learn of it at once.
+		// Closing the socket, also by the end of the process, aborts the
+		// associations: the peers are notified at once.
 		linger := unix.Linger{Onoff: 1}
 		err := os.NewSyscallError("set SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))
 		if s.v6 {
@@ -179,24 +173,24 @@ func (e *endpoint) configure() error {
 				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.set, opt.size)
 			}
 		}
-		// The sockets of associations have this one's port, and the addresses
-		// that it had when they were made. One that has gone and is back must be
-		// free to bind. While a socket listens nobody else can bind its port.
+		// The sockets of associations have this socket's port and the addresses
+		// that it had when they were made. An address that was lost and is back
+		// must be free to bind. While a socket listens, no other can bind its
+		// port.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		return err
 	})
 	one, interleave := int32(1), int32(1)
-	// sctp_event_subscribe up to the tenth event, which all kernels take.
-	// The kernel need not return what it could not deliver: where the
-	// association lives on that does not happen, as nothing is sent with a
-	// lifetime.
+	// sctp_event_subscribe up to the tenth event, which all kernels accept. There
+	// is no notification of undelivered messages: without a lifetime, messages are
+	// undelivered only when the association ends.
 	events := [10]uint8{1: 1, 2: 1, 6: 1} // association, address, partial delivery
 	err = errors.Join(err,
 		setOption(s, "SCTP_EVENTS", optEvents, &events),
 		setOption(s, "SCTP_RECVRCVINFO", optRecvRcvInfo, &one),
 		setOption(s, "SCTP_NODELAY", optNoDelay, &one),
-		// Without this a peer that leaves a message half sent stops those
-		// of all others.
+		// Without this, a peer that sends only half of a message blocks the
+		// messages of all others.
 		setOption(s, "SCTP_FRAGMENT_INTERLEAVE", optFragInterleave, &interleave),
 		setOption(s, "SCTP_INITMSG", optInitMsg, &initMsg{
 			outStreams: streams, maxInStreams: streams,
@@ -206,7 +200,7 @@ func (e *endpoint) configure() error {
 	if err != nil {
 		return err
 	}
-	// A message gets too long for us before it is whole.
+	// A message that is too long is noticed before it is complete.
 	point := uint32(lim.MessageSize + 1)
 	_ = setOption(s, "SCTP_PARTIAL_DELIVERY_POINT", optPartialDelivery, &point)
 	_ = setOption(s, "SCTP_RTOINFO", optRTOInfo, &rtoInfo{
@@ -241,9 +235,8 @@ func loopbackLast(a netip.Addr) int {
 	return 0
 }
 
-// Connect implements Endpoint. Two SCTP endpoints have at most one association
-// (RFC 9260, Section 1.3); when there is one already, the call fails with
-// ErrConnected.
+// Connect implements Endpoint. Two SCTP endpoints have at most one association (RFC 9260,
+// Section 1.3): if there is one already, it fails with ErrConnected.
 func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
@@ -270,8 +263,8 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
-// Call lets the kernel start an association. e.Mu is held, so that the reader
-// does not look for it before it is in the table.
+// connect has the kernel start an association. e.Mu is held, so that the reader looks for
+// it only when it is in the table.
 func (e *endpoint) connect(to sctp.Dest) (int32, error) {
 	addrs := make([]netip.AddrPort, 0, len(to.Addrs))
 	for _, ap := range to.Addrs {
@@ -305,14 +298,14 @@ func (e *endpoint) connect(to sctp.Dest) (int32, error) {
 	return e.sock.connect(addrs)
 }
 
-// setEncapPort sets the UDP port to call peers at from now on.
+// setEncapPort sets the UDP port of peers for the following connections.
 func (e *endpoint) setEncapPort(port uint16) error {
 	u := udpEncaps{port: [2]byte{byte(port >> 8), byte(port)}}
 	ne.PutUint16(u.address(), unix.AF_INET)
 	return setOption(e.sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u)
 }
 
-// Close implements Endpoint. Every association is reported Down.
+// Close implements Endpoint. It reports every association Down.
 func (e *endpoint) Close() error {
 	left, first := e.CloseTable()
 	if !first {
@@ -329,8 +322,8 @@ func (e *endpoint) Close() error {
 	return err
 }
 
-// isGone reports whether an error of the kernel means that the association
-// has ended, or is ending; its notification follows.
+// isGone reports whether an error of the kernel means that the association has ended or is
+// ending. Its notification follows.
 func isGone(err error) bool {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {

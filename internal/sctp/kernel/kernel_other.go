@@ -1,5 +1,6 @@
 //go:build !linux
 
+// Package kernel uses the kernel's SCTP, which is supported on Linux only.
 package kernel
 
 import (
@@ -9,15 +10,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// Kernel SCTP is used on Linux only.
-
-// Supported says that there is none.
+// Supported returns false.
 func Supported() bool { return false }
 
-// EncapPort says that the kernel serves no UDP port.
+// EncapPort returns 0.
 func EncapPort() uint16 { return 0 }
 
 // Listen fails.
 func Listen(sctp.ListenConfig, sctp.Limits, *sctp.IDs, *sctp.Counters, *localaddr.View, sctp.Handler) (sctp.Endpoint, error) {
-	return nil, errors.New("kernel SCTP is used on Linux only")
+	return nil, errors.New("kernel SCTP is supported on Linux only")
 }

@@ -14,16 +14,16 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// reader takes what a socket has for us and calls the Handler.
+// reader reads a socket and calls the Handler.
 type reader struct {
 	e      *endpoint
 	sock   *socket
-	kid    int32 // whose own the socket is; 0 if it is the endpoint's
-	skip   bool  // the rest of a notification that came in parts
+	kid    int32 // the association of the socket; 0 if it is the endpoint's
+	skip   bool  // ignore the rest of a notification that came in parts
 	peeled []*reader
 }
 
-// loop runs until the socket is closed, or the association ends whose own it is.
+// loop runs until the socket is closed or its association ends.
 func (r *reader) loop() {
 	for {
 		err := r.sock.receive(r.part, r.handled)
@@ -53,9 +53,9 @@ func (r *reader) part(part []byte, flags int, info *rcvInfo) {
 	}
 }
 
-// handled has the sockets read that were made of this one: their associations'
-// first messages may have been in the batch. It says whether the socket's
-// association has ended.
+// handled is called after each batch. It begins to read the sockets of new associations,
+// whose first messages may have been in the batch, and reports whether the association of
+// this socket has ended.
 func (r *reader) handled() bool {
 	for _, b := range r.peeled {
 		r.e.wg.Go(b.loop)
@@ -64,7 +64,7 @@ func (r *reader) handled() bool {
 	return r.kid != 0 && r.e.byName(r.kid) == nil
 }
 
-// pause waits, and says whether the endpoint is still open then.
+// pause waits and returns whether the endpoint is still open.
 func (e *endpoint) pause(d time.Duration) bool {
 	select {
 	case <-e.done:
@@ -81,7 +81,7 @@ func (e *endpoint) byName(kid int32) *assoc {
 	return e.byKernel[kid]
 }
 
-// received takes a message or a part of one.
+// received handles a message or a part of one.
 func (e *endpoint) received(info *rcvInfo, part []byte, whole bool) {
 	if info == nil {
 		return
@@ -92,7 +92,7 @@ func (e *endpoint) received(info *rcvInfo, part []byte, whole bool) {
 	}
 	if len(a.partial)+len(part) > e.lim.MessageSize {
 		a.partial, a.ignored = nil, true
-		a.abort(sctp.Overrun, fmt.Errorf("the peer sent a message of more than %d bytes", e.lim.MessageSize))
+		a.abort(sctp.Overrun, fmt.Errorf("peer sent a message of more than %d bytes", e.lim.MessageSize))
 		return
 	}
 	if !whole || a.partial != nil {
@@ -107,7 +107,7 @@ func (e *endpoint) received(info *rcvInfo, part []byte, whole bool) {
 	a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: part, PPID: htonl(info.ppid), Stream: info.stream}})
 }
 
-// notified takes a notification (RFC 6458, Section 6.1).
+// notified handles a notification (RFC 6458, Section 6.1).
 func (r *reader) notified(b []byte) {
 	e := r.e
 	if len(b) < 8 {
@@ -124,7 +124,7 @@ func (r *reader) notified(b []byte) {
 	case typ == notePeerAddrChange && len(b) >= 148:
 		r.peerAddrChanged(int32(ne.Uint32(b[136:])), int32(ne.Uint32(b[144:])))
 	case typ == notePartialDelivery && len(b) >= 16:
-		// The rest of the message will not come.
+		// The rest of the message will not arrive.
 		if a := e.byName(int32(ne.Uint32(b[12:]))); a != nil {
 			a.partial = nil
 		}
@@ -135,7 +135,7 @@ func (r *reader) notified(b []byte) {
 type assocChange struct {
 	state, cause uint16
 	kid          int32
-	info         []byte // the peer's ABORT without its header, if one came
+	info         []byte // the peer's ABORT without its header, if it sent one
 }
 
 func (r *reader) changed(c assocChange) {
@@ -155,23 +155,23 @@ func (r *reader) changed(c assocChange) {
 	}
 }
 
-// reason says how an association has ended.
+// reason returns why an association has ended.
 func (c *assocChange) reason() (sctp.Reason, error) {
 	switch {
 	case c.state == shutdownComp:
 		return sctp.PeerShutdown, nil
 	case len(c.info) >= 4:
-		return sctp.PeerAbort, fmt.Errorf("the peer aborted it: %s", wire.CauseText(c.cause))
+		return sctp.PeerAbort, fmt.Errorf("peer aborted the association: %s", wire.CauseText(c.cause))
 	case c.cause != 0:
-		return sctp.PeerAbort, fmt.Errorf("it was aborted: %s", wire.CauseText(c.cause))
+		return sctp.PeerAbort, fmt.Errorf("the association was aborted: %s", wire.CauseText(c.cause))
 	case c.state == cantStartAssoc:
-		// Not for time: the kernel would try for longer than we do.
+		// It is not a time-out: the kernel tries for longer than HandshakeTime.
 		return sctp.ConnectFailed, sctp.ErrRefused
 	}
 	return sctp.Lost, sctp.ErrTimeout
 }
 
-// came takes a new association, ours or the peer's.
+// came handles a new association, whichever side has started it.
 func (r *reader) came(kid int32) {
 	e := r.e
 	peer := r.sock.peerAddrs(kid)
@@ -186,7 +186,7 @@ func (r *reader) came(kid int32) {
 			r.refuse(kid, peer[0], err)
 			return
 		}
-		// Its reader closes it, whatever becomes of the association.
+		// The socket's reader closes it in any case.
 		r.peeled = append(r.peeled, &reader{e: e, sock: sock, kid: kid})
 	}
 	a := e.admit(kid, sock, peer[0])
@@ -196,7 +196,7 @@ func (r *reader) came(kid int32) {
 		return
 	}
 	if peer[0].Addr().IsLoopback() {
-		// The one way on which larger packets are known to pass.
+		// Only the loopback interface is known to carry larger packets.
 		_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(kid, peer[0], pmtudEnable))
 	}
 	peer = e.quietOwn(sock, kid, peer)
@@ -206,7 +206,7 @@ func (r *reader) came(kid int32) {
 	a.up(sctp.Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPort(sock, kid, peer)})
 }
 
-// admit puts an association in the tables; nil if there is no room.
+// admit adds an association to the tables; nil if the limit is reached.
 func (e *endpoint) admit(kid int32, sock *socket, peer netip.AddrPort) *assoc {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
@@ -232,7 +232,7 @@ func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
 		return // it has ended already
 	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		err = fmt.Errorf("no socket is left for it: %w; raise the limit of open files (ulimit -n)", err)
+		err = fmt.Errorf("no file descriptor is left: %w; raise the limit of open files (ulimit -n)", err)
 	}
 	r.e.n.Refuse(sctp.Kernel, peer, err)
 	var c outbound
@@ -240,11 +240,11 @@ func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
 	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})
 }
 
-// retryPaths has the association live as long as one of the peer's confirmed
-// addresses does. The kernel counts time-outs over all of them, and an address
-// fails with one more than its limit: the association's limit leaves that many to
-// each. As the kernel allows no more than the sum of the addresses' limits (RFC 9260,
-// Section 8.2), these are one higher while it is set.
+// retryPaths has the association live as long as one of the peer's confirmed addresses.
+// The kernel counts time-outs over all of them, and an address fails at one more than its
+// limit, so that the association's limit is that many for each. The kernel accepts no more
+// than the sum of the addresses' limits (RFC 9260, Section 8.2): these are raised by one
+// while the association's limit is set.
 func (e *endpoint) retryPaths(sock *socket, kid int32, paths int) {
 	misses := uint16(min(e.lim.Misses, 255))
 	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses+1))
@@ -253,8 +253,8 @@ func (e *endpoint) retryPaths(sock *socket, kid int32, paths int) {
 	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses))
 }
 
-// learnEncapPort remembers at which UDP port the peer is, if it is at one, and
-// returns that of its primary address.
+// learnEncapPort remembers the UDP port of the peer, if it has one, and returns that of its
+// primary address.
 func (e *endpoint) learnEncapPort(sock *socket, kid int32, peer []netip.AddrPort) (primary uint16) {
 	if e.serves == 0 {
 		return 0
@@ -275,13 +275,13 @@ func (e *endpoint) learnEncapPort(sock *socket, kid int32, peer []netip.AddrPort
 	return primary
 }
 
-// peerAddrChanged takes an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).
+// peerAddrChanged handles an SCTP_PEER_ADDR_CHANGE (RFC 6458, Section 6.1.2).
 func (r *reader) peerAddrChanged(state, kid int32) {
 	e := r.e
 	switch state {
 	case addrAdded, addrRemoved, addrMadePrimary, addrConfirmed:
 	default:
-		return // reachability, which is the kernel's business
+		return // a change of reachability, which only the kernel uses
 	}
 	a := e.byName(kid)
 	if a == nil {

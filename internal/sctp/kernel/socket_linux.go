@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a one-to-many SCTP socket (RFC 6458, Section 3), or one that
-// was made of it for one association (Section 9.2). It is non-blocking and waits for input in Go's poller. Its methods may be called
-// from any goroutine, receive from one only.
+// socket is a one-to-many SCTP socket (RFC 6458, Section 3), or one that was made from it
+// for one association (Section 9.2). It is non-blocking and waits for input in Go's
+// poller. Any goroutine may call its methods, but only one receive.
 type socket struct {
 	file *os.File
 	raw  syscall.RawConn
-	v6   bool // AF_INET6, which takes IPv4 addresses as well
+	v6   bool // AF_INET6, which allows IPv4 addresses as well
 }
 
 // openSocket opens a socket that is not bound yet.
@@ -33,7 +33,7 @@ func openSocket(v6 bool) (*socket, error) {
 	return newSocket(fd, v6)
 }
 
-// newSocket takes over a descriptor.
+// newSocket makes a socket of a descriptor, which it owns.
 func newSocket(fd int, v6 bool) (s *socket, err error) {
 	s = &socket{file: os.NewFile(uintptr(fd), "sctp"), v6: v6}
 	if s.raw, err = s.file.SyscallConn(); err != nil {
@@ -45,7 +45,7 @@ func newSocket(fd int, v6 bool) (s *socket, err error) {
 
 func (s *socket) close() error { return s.file.Close() }
 
-// control runs f on the descriptor, which stays open meanwhile.
+// control calls f with the descriptor, which stays open during the call.
 func (s *socket) control(f func(fd int) error) error {
 	var err error
 	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
@@ -66,8 +66,7 @@ func setOption[T any](s *socket, name string, option int, value *T) error {
 	})
 }
 
-// getOption reads an SCTP socket option into value, which also says what to
-// ask for.
+// getOption reads an SCTP socket option into value, which holds the arguments of the request.
 func getOption[T any](s *socket, name string, option int, value *T) error {
 	return s.control(func(fd int) error {
 		size := uint32(unsafe.Sizeof(*value))
@@ -80,8 +79,7 @@ func getOption[T any](s *socket, name string, option int, value *T) error {
 	})
 }
 
-// bind binds the socket to addresses of one port, and gives the port if it
-// was 0.
+// bind binds the socket to addresses with one port and returns the port. Port 0 is a free one.
 func (s *socket) bind(addrs []netip.Addr, port uint16) (uint16, error) {
 	first, rest := addrs[0], addrs[1:]
 	err := s.control(func(fd int) error {
@@ -116,7 +114,7 @@ func (s *socket) bind(addrs []netip.Addr, port uint16) (uint16, error) {
 // bindAlso binds one more address (sctp_bindx; RFC 6458, Section 9.1).
 func (s *socket) bindAlso(ap netip.AddrPort) error { return s.bindx(optBindAdd, ap) }
 
-// unbind takes an address away.
+// unbind removes an address.
 func (s *socket) unbind(ap netip.AddrPort) error { return s.bindx(optBindRemove, ap) }
 
 func (s *socket) bindx(option int, ap netip.AddrPort) error {
@@ -131,7 +129,7 @@ func (s *socket) bindx(option int, ap netip.AddrPort) error {
 	})
 }
 
-// connect starts an association and gives the kernel's name for it
+// connect starts an association and returns the kernel's name for it
 // (sctp_connectx; RFC 6458, Section 9.9).
 func (s *socket) connect(addrs []netip.AddrPort) (int32, error) {
 	var packed []byte
@@ -151,8 +149,8 @@ func (s *socket) connect(addrs []netip.AddrPort) (int32, error) {
 	return p.assoc, err
 }
 
-// peel returns an association a socket of its own, with the options of this one
-// and what has come for it (sctp_peeloff; RFC 6458, Section 9.2).
+// peel makes a socket for an association, with the options of this socket and with what has
+// arrived for the association (sctp_peeloff; RFC 6458, Section 9.2).
 func (s *socket) peel(assoc int32) (*socket, error) {
 	p := peelOff{assoc: assoc, flags: unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC}
 	if err := getOption(s, "SCTP_SOCKOPT_PEELOFF_FLAGS", optPeelOff, &p); err != nil {
@@ -161,7 +159,7 @@ func (s *socket) peel(assoc int32) (*socket, error) {
 	return newSocket(int(p.fd), s.v6)
 }
 
-// addrs asks for a list of addresses: the peer's, or with association 0 ours.
+// addrs returns the addresses of a peer, or of this socket if the association is 0.
 func (s *socket) addrs(option int, assoc int32) ([]netip.AddrPort, error) {
 	// sctp_getaddrs: association, number, addresses.
 	var b [maxAddrsOption]byte
@@ -182,14 +180,14 @@ func (s *socket) addrs(option int, assoc int32) ([]netip.AddrPort, error) {
 	return out, nil
 }
 
-// A recvmmsg takes up to recvBatch messages, notifications or parts of either,
-// each of up to recvPart bytes; what is longer comes in several.
+// A recvmmsg reads up to recvBatch messages, notifications or parts of either, each of up to
+// recvPart bytes. Longer ones come in several parts.
 const (
 	recvBatch = 4
 	recvPart  = 4 << 10
 )
 
-// inbound is what one recvmmsg gives, with all that it needs.
+// inbound holds the arguments and results of one recvmmsg.
 type inbound struct {
 	msgs    [recvBatch]mmsghdr
 	iov     [recvBatch]unix.Iovec
@@ -197,13 +195,13 @@ type inbound struct {
 	buf     [recvBatch][recvPart]byte
 }
 
-// mmsghdr is the structure of that name.
+// mmsghdr is struct mmsghdr.
 type mmsghdr struct {
 	hdr unix.Msghdr
 	n   uint32
 }
 
-// inbounds are those that no socket uses now.
+// inbounds are those that no socket uses.
 var inbounds = sync.Pool{New: func() any { return newInbound() }}
 
 func newInbound() *inbound {
@@ -219,7 +217,7 @@ func newInbound() *inbound {
 	return in
 }
 
-// fetch takes what there is, without waiting, and says how many.
+// fetch reads what has arrived, without waiting, and returns the number of parts.
 func (in *inbound) fetch(fd uintptr) (int, syscall.Errno) {
 	for i := range in.msgs {
 		in.control[i].hdr = unix.Cmsghdr{}
@@ -233,8 +231,8 @@ func (in *inbound) fetch(fd uintptr) (int, syscall.Errno) {
 	}
 }
 
-// at gives one of those that fetch took: the flags are those of recvmsg, info
-// is set for messages only.
+// at returns one part of those that fetch has read, with the flags of recvmsg. info is nil for
+// notifications.
 func (in *inbound) at(i int) (part []byte, flags int, info *rcvInfo) {
 	m := &in.msgs[i]
 	if h := &in.control[i].hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
@@ -243,13 +241,13 @@ func (in *inbound) at(i int) (part []byte, flags int, info *rcvInfo) {
 	return in.buf[i][:min(m.n, recvPart)], int(m.hdr.Flags), info
 }
 
-// receive calls take with all that comes, and handled behind each batch, until
-// that says that it is enough or there is an error.
-func (s *socket) receive(take func(part []byte, flags int, info *rcvInfo), handled func() (enough bool)) error {
+// receive calls part for each part that arrives, and handled after each batch, until handled
+// returns true or an error occurs.
+func (s *socket) receive(part func(b []byte, flags int, info *rcvInfo), handled func() (enough bool)) error {
 	var errno syscall.Errno
-	// All is done in one Read of the poller, which forgets at its beginning
-	// what had come before, but not from one try to the next. So where fewer
-	// came than asked for, there is no need to ask once more.
+	// The poller's Read resets its readiness only at its beginning, not between
+	// tries. So all is done in one Read, and if a batch was not full, the next try
+	// can wait for the poller.
 	err := s.raw.Read(func(fd uintptr) bool {
 		in := inbounds.Get().(*inbound)
 		defer inbounds.Put(in)
@@ -260,7 +258,7 @@ func (s *socket) receive(take func(part []byte, flags int, info *rcvInfo), handl
 				return true
 			}
 			for i := range n {
-				take(in.at(i))
+				part(in.at(i))
 			}
 			if handled() {
 				return true
@@ -276,8 +274,7 @@ func (s *socket) receive(take func(part []byte, flags int, info *rcvInfo), handl
 	return err
 }
 
-// outbound is one sendmsg with all that it needs. Its owner sees to it that
-// it is used by one goroutine at a time.
+// outbound holds the arguments and the result of one sendmsg. Its owner locks it.
 type outbound struct {
 	msg     unix.Msghdr
 	iov     unix.Iovec
@@ -303,8 +300,8 @@ func (c *outbound) init() {
 	}
 }
 
-// send returns the kernel a message, or with sndAbort or sndEOF an order, and
-// never waits: the error is unix.EAGAIN when there is no room.
+// send passes a message to the kernel, or with sndAbort or sndEOF a request to end the
+// association. It never waits: if there is no room, the error is unix.EAGAIN.
 func (s *socket) send(c *outbound, data []byte, info sndInfo) error {
 	c.iov = unix.Iovec{}
 	if len(data) > 0 {

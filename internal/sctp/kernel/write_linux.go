@@ -11,14 +11,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Send returns a message to the kernel, or queues it where the kernel does not
-// take it at once.
+// Send passes a message to the kernel, or queues it if the kernel has no room.
 func (a *assoc) Send(m sctp.Message) error {
 	if len(m.Data) == 0 {
-		return errors.New("SCTP cannot send an empty message (RFC 9260, Section 3.3.1)")
+		return errors.New("message is empty: SCTP cannot send it (RFC 9260, Section 3.3.1)")
 	}
 	if m.Stream >= streams {
-		return fmt.Errorf("stream %d: an association has the streams 0 to %d", m.Stream, streams-1)
+		return fmt.Errorf("stream %d does not exist: use 0 to %d", m.Stream, streams-1)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -39,8 +38,8 @@ func (a *assoc) Send(m sctp.Message) error {
 	return nil
 }
 
-// push returns a message to the kernel. unix.EAGAIN means not now, ErrNoAssoc
-// that it is too late.
+// push passes a message to the kernel. unix.EAGAIN means that it has no room, ErrNoAssoc
+// that the association has ended.
 func (a *assoc) push(m *sctp.Message) error {
 	err := a.sock.send(&a.out, m.Data, sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid})
 	switch {
@@ -55,7 +54,7 @@ func (a *assoc) push(m *sctp.Message) error {
 	}
 }
 
-// schedule has the queue sent. a.mu is held, and Close waits for that.
+// schedule starts write, unless it runs. a.mu is held. Close waits for write.
 func (a *assoc) schedule() {
 	if a.writing {
 		return
@@ -65,7 +64,7 @@ func (a *assoc) schedule() {
 	a.e.wg.Go(a.write)
 }
 
-// write sends the queue as the kernel takes it, until there is none.
+// write passes the queue to the kernel as it has room, until the queue is empty.
 func (a *assoc) write() {
 	done := func(uintptr) bool {
 		a.mu.Lock()
@@ -87,11 +86,11 @@ func (a *assoc) write() {
 	}
 }
 
-// retryAfter is when to try again where the kernel has no memory at all.
+// retryAfter is the time to the next try if the kernel has no memory.
 const retryAfter = 10 * time.Millisecond
 
-// armStalled has the association end if the kernel takes nothing for a time.
-// a.mu is held.
+// armStalled starts the time Limits.Stalled, after which the association is aborted unless
+// a message leaves the queue. a.mu is held.
 func (a *assoc) armStalled() {
 	d := a.e.lim.Stalled
 	switch {
@@ -103,7 +102,7 @@ func (a *assoc) armStalled() {
 	}
 }
 
-// cutStalled ends the association if there is a queue.
+// cutStalled aborts the association if there is a queue.
 func (a *assoc) cutStalled() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -112,8 +111,8 @@ func (a *assoc) cutStalled() {
 	}
 }
 
-// flush sends what is queued as far as the kernel takes it, and says whether
-// its buffer is full. a.mu is held.
+// flush passes the queue to the kernel as far as it has room, and returns whether its buffer
+// is full. a.mu is held.
 func (a *assoc) flush() (full bool) {
 	if a.state == stateConnecting || a.state == stateEnded {
 		return false

@@ -132,8 +132,8 @@ func (e *endpoint) listed(peer, from netip.Addr) []netip.Addr {
 	return out
 }
 
-// inScope reports whether an address that one side has is of use to the other,
-// whose address is far: loopback addresses are for those on the same machine.
+// inScope reports whether a host at the address far can use an address: loopback addresses
+// are only for the same machine.
 func inScope(a, far netip.Addr) bool { return !a.IsLoopback() || far.IsLoopback() }
 
 // covers reports whether the endpoint is bound to an address.

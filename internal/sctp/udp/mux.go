@@ -138,7 +138,7 @@ func (m *Mux) tryAcquire(addrs []netip.Addr) (socks []*boundSocket, err error) {
 	return socks, nil
 }
 
-// release returns up sockets of acquire. m.mu is held.
+// release gives sockets of acquire back. m.mu is held.
 func (m *Mux) release(socks []*boundSocket) {
 	for _, s := range socks {
 		if s.users--; s.users == 0 {

@@ -19,17 +19,18 @@ import (
 const (
 	// pionPort is the SCTP port that pion uses at both ends.
 	pionPort = 5000
-	// pionMTU is the most that pion reads at a time.
+	// pionMTU is the largest packet that pion reads, in bytes.
 	pionMTU = 8192
-	// ourMTU is the size of the SCTP packets that we send: what fits the IPv6
-	// minimum MTU with IPv6 and UDP headers, as we do not probe for more.
+	// ourMTU is the largest SCTP packet that is sent: with IPv6 and UDP headers it
+	// has the IPv6 minimum MTU. There is no path MTU discovery.
 	ourMTU = ipv6MinMTU - 40 - 8
-	// ipv6MinMTU is what any IPv6 path carries (RFC 8200, Section 5).
+	// ipv6MinMTU is the packet size that every IPv6 path carries (RFC 8200,
+	// Section 5).
 	ipv6MinMTU = 1280
-	// rtoMax bounds how rarely what a peer does not acknowledge is sent again
-	// (RFC 9260, Section 16, has 60 s): a peer that comes back is served soon.
+	// rtoMax is RTO.Max (RFC 9260, Section 16, has 60 s), so that a peer that comes
+	// back gets its data soon.
 	rtoMax = 10 * time.Second
-	// connQueue bounds the bytes that lie between the socket and pion.
+	// connQueue bounds the bytes between the socket and pion.
 	connQueue = 512 << 10
 )
 
@@ -44,18 +45,17 @@ type pionSide struct {
 	full    atomic.Int64 // 1 + messages read when the window was last found closed
 }
 
-// recvWindow is the receive window that we grant: it holds the largest message
-// and as much again.
+// recvWindow returns the receive window: twice the largest message.
 func recvWindow(lim sctp.Limits) int { return max(2*lim.MessageSize, 128<<10) }
 
-// establish hands the association, whose handshake is done, to pion: it takes
-// both sides' INITs as if it had exchanged them itself
-// (draft-hancke-tsvwg-snap). Then it sends what has been queued. a.mu is held.
+// establish hands the association to pion after the handshake: pion gets the INITs of
+// both sides as if it had exchanged them itself (draft-hancke-tsvwg-snap). Then it sends
+// the queue. a.mu is held.
 func (a *assoc) establish(in arrival) {
 	a.peerTag.Store(a.peer.Tag)
 	a.setPath(path{in.sock, in.to, in.from})
 	if machine := a.m.machine.Now(); !machine.Own(in.from.Addr()) {
-		// Those are on the way to ourselves.
+		// Packets to our own addresses would not leave this machine.
 		a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, machine.Own)
 	}
 	a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, func(ip netip.Addr) bool {
@@ -90,20 +90,20 @@ func (a *assoc) establish(in arrival) {
 	a.learn()
 	for _, msg := range a.queue.Msgs {
 		if err := a.write(msg); err != nil {
-			break // it is on its way down
+			break // the association is ending
 		}
 	}
 	a.poke()
 }
 
-// pionInit is an INIT for pion's eyes. It offers none of pion's extensions,
-// but that checksums need not be computed, which is between pion and us.
+// pionInit returns an INIT for pion. Of pion's extensions it offers only that checksums
+// need not be computed, because Mux and pionConn do that.
 func pionInit(p wire.InitParams) []byte {
 	body := wire.AppendTLV(p.AppendFixed(nil), 0x8001, []byte{0, 0, 0, 1})
 	return wire.AppendChunk(nil, wire.Chunk{Type: wire.ChunkInit, Body: body})
 }
 
-// stream gives pion's stream, opening it if need be. a.mu is held.
+// stream returns pion's stream and opens it if necessary. a.mu is held.
 func (a *assoc) stream(sid uint16) (*pionsctp.Stream, error) {
 	if s := a.streams[sid]; s != nil {
 		return s, nil
@@ -112,7 +112,7 @@ func (a *assoc) stream(sid uint16) (*pionsctp.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A deadline in the past makes reads return at once when there is nothing.
+	// With a deadline in the past, reads do not wait.
 	_ = s.SetReadDeadline(time.Unix(1, 0))
 	if a.streams == nil {
 		a.streams = make(map[uint16]*pionsctp.Stream)
@@ -134,7 +134,7 @@ func (a *assoc) write(msg sctp.Message) error {
 	return nil
 }
 
-// reap forgets queued messages that the peer has acknowledged. a.mu is held.
+// reap removes messages that the peer has acknowledged from the queue. a.mu is held.
 func (a *assoc) reap() {
 	if a.pion == nil {
 		return
@@ -146,7 +146,7 @@ func (a *assoc) reap() {
 	}
 }
 
-// pionEnded says why pion closed its connection. a.mu is held.
+// pionEnded ends the association after pion has closed its connection. a.mu is held.
 func (a *assoc) pionEnded() {
 	switch {
 	case a.closing, a.peerClosing:
@@ -156,7 +156,7 @@ func (a *assoc) pionEnded() {
 	}
 }
 
-// shutdownPion lets pion do the shutdown.
+// shutdownPion has pion do the shutdown.
 func (a *assoc) shutdownPion() {
 	defer a.ep.wg.Done()
 	a.mu.Lock()
@@ -171,8 +171,7 @@ func (a *assoc) shutdownPion() {
 	a.poke()
 }
 
-// drain hands the messages that have come to the Handler. It is called by run
-// alone.
+// drain passes the received messages to the Handler. Only run calls it.
 func (a *assoc) drain(readers []*pionsctp.Stream) {
 	if len(readers) == 0 {
 		return
@@ -189,7 +188,7 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 				return
 			}
 			if err != nil {
-				break // nothing (more) there
+				break // nothing more
 			}
 			data, ok := a.conn.unpack((*buf)[:n], a.m.lim.MessageSize)
 			if !ok {
@@ -202,15 +201,15 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 			a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
 		}
 	}
-	// The window was shut with nothing missing, and still there was no whole
-	// message to read: then none will come of it.
+	// The window was closed while no chunk was missing, and still no message is
+	// whole: the message is too long for the window.
 	if full != 0 && full == a.read+1 && a.full.CompareAndSwap(full, 0) {
 		a.overrun()
 	}
 }
 
-// updateWindow tells the peer that its window is open again, which pion leaves
-// to the peer to find out by probes (RFC 9260, Section 6.2).
+// updateWindow tells the peer that the window is open again. pion does not, so that the
+// peer would have to find out by probes (RFC 9260, Section 6.2).
 func (a *assoc) updateWindow() {
 	body := a.conn.sack.update(uint32(recvWindow(a.m.lim)))
 	if body == nil {
@@ -223,7 +222,7 @@ func (a *assoc) updateWindow() {
 	}
 }
 
-// overrun cuts off a peer that sends a message beyond the limit.
+// overrun aborts the association of a peer that sends too long a message.
 func (a *assoc) overrun() {
 	a.abort(sctp.Overrun, fmt.Errorf("peer sent a message of more than %d bytes", a.m.lim.MessageSize), wire.CauseOutOfResource)
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// pionConn is the connection that pion thinks it has to its peer.
+// pionConn is the connection that pion has instead of one to the peer.
 type pionConn struct {
 	a     *assoc
 	pion  atomic.Pointer[pionsctp.Association]
 	reads atomic.Int64 // messages that have been read from pion
 	sack  lastSack
 	sent  resends
-	acked atomic.Int64 // stamp: when the last SACK came
-	rwnd  uint32       // the peer's at its last SACK; guarded by a.mu
-	opens bool         // that has grown from nearly nothing; guarded by a.mu
+	acked atomic.Int64 // stamp: when the last SACK arrived
+	rwnd  uint32       // of the peer's last SACK; guarded by a.mu
+	opens bool         // rwnd has grown from nearly nothing; guarded by a.mu
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -45,8 +45,7 @@ func newPionConn(a *assoc) *pionConn {
 	return c
 }
 
-// push gives pion a packet to read. What it has no room for is lost. a.mu is
-// held.
+// push queues a packet for pion to read, or drops it if there is no room. a.mu is held.
 func (c *pionConn) push(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,12 +60,12 @@ func (c *pionConn) push(b []byte) {
 	c.more.Signal()
 }
 
-// Read is called by pion's reading goroutine, and not before it has dealt with
-// the packet before: that is when messages may have become readable.
+// Read is called by pion's reading goroutine when it has handled the packet before. This
+// is when messages may have become readable.
 func (c *pionConn) Read(b []byte) (int, error) {
 	if c.windowOpened() {
-		// A window that opens does not make pion go on as long as anything is
-		// in flight. Anything to send does; what this sends, Write drops.
+		// While data are in flight, pion does not send more when the window opens.
+		// It does after any other packet: Write drops the HEARTBEAT.
 		c.pion.Load().ActiveHeartbeat()
 	}
 	c.mu.Lock()
@@ -91,8 +90,8 @@ func (c *pionConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Write sends a packet of pion's, with the ports and checksum of the real
-// association. It owns b, which pion has just made.
+// Write sends a packet of pion with the ports and checksum of the real association. It may
+// change b, which pion does not use again.
 func (c *pionConn) Write(b []byte) (int, error) {
 	if len(b) < wire.CommonHeaderLen {
 		return len(b), nil
@@ -107,8 +106,8 @@ func (c *pionConn) Write(b []byte) (int, error) {
 		}
 		switch {
 		case ch.Type == wire.ChunkHeartbeat:
-			// pion probes without the Heartbeat Info, which it forgets to
-			// write, and a kernel aborts for that. The heartbeats are ours.
+			// pion sends HEARTBEATs without Heartbeat Info, for which a kernel
+			// aborts the association. assoc sends its own.
 			return len(b), nil
 		case ch.Type == wire.ChunkSack && len(ch.Body) >= wire.SackHeaderLen:
 			c.onSack(ch.Body)
@@ -121,15 +120,15 @@ func (c *pionConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// resends tells packets of pion's that are sent again from new ones. It is used
-// by pion's writing goroutine only.
+// resends distinguishes retransmissions of pion from new packets. Only pion's writing
+// goroutine uses it.
 type resends struct {
 	any      bool
 	highest  uint32 // TSN
 	shutdown bool
 }
 
-// again notes a packet's chunk and says whether it was sent before.
+// again notes a packet's chunk and returns whether it was sent before.
 func (r *resends) again(c wire.Chunk) bool {
 	switch {
 	case c.Type == wire.ChunkShutdown || c.Type == wire.ChunkShutdownAck:
@@ -147,7 +146,8 @@ func (r *resends) again(c wire.Chunk) bool {
 	return false
 }
 
-// send sends a packet of pion's by the way that is right for it.
+// send sends a packet of pion over the right way: retransmissions over another one if the
+// one in use fails, and SACKs to where the data came from.
 func (c *pionConn) send(b []byte, again, sackOnly bool) {
 	a := c.a
 	w := a.out.Load()
@@ -156,7 +156,7 @@ func (c *pionConn) send(b []byte, again, sackOnly bool) {
 	}
 	to := w
 	if r := a.reply.Load(); sackOnly && r != nil {
-		to = r // where the data came from (RFC 9260, Section 6.4)
+		to = r // (RFC 9260, Section 6.4)
 	}
 	if a.transmitPacket(to.path.Load(), b) == nil || len(a.ways) < 2 {
 		return
@@ -166,14 +166,14 @@ func (c *pionConn) send(b []byte, again, sackOnly bool) {
 	}
 }
 
-// late reports whether nothing shows that a way works.
+// late reports whether nothing has been acknowledged over a way for wayDoubt.
 func (c *pionConn) late(w *way) bool {
 	last := max(c.acked.Load(), w.acked.Load(), w.since.Load())
 	return c.a.m.clock.since(last) >= wayDoubt
 }
 
-// onSack corrects the window by what lies here, and notes when it is shut
-// though nothing is missing.
+// onSack subtracts the data of large chunks, which are stored here, from the window, and
+// notes when the window is closed while no chunk is missing.
 func (c *pionConn) onSack(body []byte) {
 	window := binary.BigEndian.Uint32(body[4:])
 	window -= min(window, uint32(c.big.acknowledged(binary.BigEndian.Uint32(body))))
@@ -184,14 +184,13 @@ func (c *pionConn) onSack(body []byte) {
 	}
 }
 
-// peerWindow notes the peer's window, before pion does.
+// peerWindow notes the peer's window before pion does.
 func (c *pionConn) peerWindow(window uint32) {
 	c.opens = c.opens || c.rwnd < 2*ourMTU && window >= 2*ourMTU
 	c.rwnd = window
 }
 
-// windowOpened says, once, that pion has dealt with a SACK that opens the
-// peer's window.
+// windowOpened reports, once, that pion has handled a SACK that opens the peer's window.
 func (c *pionConn) windowOpened() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,7 +201,7 @@ func (c *pionConn) windowOpened() bool {
 	return true
 }
 
-// windowShut has run look whether a message that cannot be taken is the cause.
+// windowShut has run check whether a message that is too long is the cause.
 func (c *pionConn) windowShut() {
 	c.a.full.Store(c.reads.Load() + 1)
 	c.a.poke()
@@ -220,15 +219,14 @@ func (c *pionConn) Close() error {
 	return nil
 }
 
-// The addresses and deadlines are of no use to pion.
+// pion does not use the addresses and deadlines.
 func (c *pionConn) LocalAddr() net.Addr              { return net.UDPAddrFromAddrPort(netip.AddrPort{}) }
 func (c *pionConn) RemoteAddr() net.Addr             { return net.UDPAddrFromAddrPort(netip.AddrPort{}) }
 func (c *pionConn) SetDeadline(time.Time) error      { return nil }
 func (c *pionConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pionConn) SetWriteDeadline(time.Time) error { return nil }
 
-// quiet is a logger that says nothing: what matters of what pion would log
-// comes as an event or a counter.
+// quiet is a logger that logs nothing: what matters is reported as an event or counted.
 type quiet struct{}
 
 var _ logging.LeveledLogger = quiet{}

@@ -7,31 +7,30 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// pion reads no packet of more than 8 KiB, while a peer with a large path MTU
-// (jumbo frames, the loopback interface) may put up to 64 KiB into one DATA
-// chunk, which cannot be split under its one TSN. So what pion gets as user
-// data are records: each chunk's data with its length before it, or for a
-// large chunk a token in its place. A message read from pion is a row of such
-// records. They are filled up to a multiple of recordUnit, so that a flood of
-// tiny chunks uses up the window about as fast as the memory.
+// pion reads packets of up to 8 KiB, but a peer with a large path MTU (jumbo frames, the
+// loopback interface) may put up to 64 KiB into one DATA chunk, which cannot be split
+// because it has one TSN. Therefore pion gets records as user data: the length and data
+// of each chunk, or a token in place of a large one. A message read from pion is a
+// sequence of such records. They are padded to a multiple of recordUnit, so that a flood
+// of tiny chunks uses the window as fast as the memory.
 const (
 	recordUnit = 32
 	recordHead = 4
 	recordBig  = 1 << 31
-	// maxRecord is what fits into a packet for pion.
+	// maxRecord is the longest record that fits into a packet for pion.
 	maxRecord = (pionMTU - wire.CommonHeaderLen - wire.ChunkHeaderLen - wire.DataHeaderLen) &^ (recordUnit - 1)
 )
 
-// recordLen is the length of the record for n bytes of user data.
+// recordLen returns the length of the record for n bytes of user data.
 func recordLen(n int) int { return (recordHead + n + recordUnit - 1) &^ (recordUnit - 1) }
 
 // forward gathers the chunks of a packet into packets for pion.
 type forward struct {
 	b    []byte
-	used bool // there has been something
+	used bool // a chunk has been added
 }
 
-// room makes sure that a chunk of n bytes in all still fits.
+// room makes room for a chunk of n bytes with its header.
 func (f *forward) room(c *pionConn, n int) {
 	f.used = true
 	if len(f.b)+n > pionMTU {
@@ -42,7 +41,7 @@ func (f *forward) room(c *pionConn, n int) {
 	}
 }
 
-// add puts in a chunk as it is. A SACK too large for pion has lost its use.
+// add adds a chunk as it is. It drops a SACK that is too large for pion.
 func (f *forward) add(c *pionConn, ch wire.Chunk) {
 	if n := wire.ChunkHeaderLen + wire.Padded(len(ch.Body)); wire.CommonHeaderLen+n <= pionMTU {
 		f.room(c, n)
@@ -50,7 +49,7 @@ func (f *forward) add(c *pionConn, ch wire.Chunk) {
 	}
 }
 
-// addData puts in a DATA chunk with its user data as a record.
+// addData adds a DATA chunk with its user data as a record.
 func (f *forward) addData(c *pionConn, ch wire.Chunk) {
 	head, data := ch.Body[:wire.DataHeaderLen], ch.Body[wire.DataHeaderLen:]
 	n := recordLen(len(data))
@@ -68,9 +67,9 @@ func (f *forward) addData(c *pionConn, ch wire.Chunk) {
 	}
 	size := wire.ChunkHeaderLen + wire.DataHeaderLen + n
 	f.room(c, size)
-	// pion delays a SACK for 200 ms and never sends it along with data. The
-	// peer must have it before it can begin its SHUTDOWN (RFC 9260, Section
-	// 9.2): an element that ended soon after a message would be missed late.
+	// pion delays a SACK for 200 ms and never bundles it with data. A peer needs it
+	// before it can send SHUTDOWN (RFC 9260, Section 9.2), so that the end of an
+	// element soon after a message would be noticed late.
 	if ch.Flags&wire.FlagEnd != 0 || c.sack.small() {
 		ch.Flags |= wire.FlagImmediate
 	}
@@ -88,7 +87,7 @@ func (f *forward) addData(c *pionConn, ch wire.Chunk) {
 	f.b = append(f.b, make([]byte, record+n-len(f.b))...)
 }
 
-// flush gives pion what has been gathered.
+// flush passes the packet to pion.
 func (f *forward) flush(c *pionConn) {
 	if f.b != nil {
 		c.push(f.b)
@@ -96,9 +95,8 @@ func (f *forward) flush(c *pionConn) {
 	}
 }
 
-// unpack makes a message of records. It fails where the message has more than
-// limit bytes.
-func (c *pionConn) unpack(records []byte, limit int) ([]byte, bool) {
+// unpack makes a message of records. ok is false if it has more than limit bytes.
+func (c *pionConn) unpack(records []byte, limit int) (msg []byte, ok bool) {
 	out := make([]byte, 0, len(records))
 	for len(records) >= recordUnit {
 		n := binary.BigEndian.Uint32(records)
@@ -113,19 +111,19 @@ func (c *pionConn) unpack(records []byte, limit int) ([]byte, bool) {
 	return out, len(out) <= limit
 }
 
-// bigChunks holds the data of large DATA chunks until the message that they
-// belong to is read. The zero value is ready.
+// bigChunks holds the data of large DATA chunks until their message is read. The zero value
+// is ready.
 type bigChunks struct {
 	mu    sync.Mutex
-	data  map[uint32][]byte // by TSN; nil for what has been taken
+	data  map[uint32][]byte // by TSN; nil if it has been removed
 	bytes int
 	cum   uint32 // all up to here have been acknowledged
 	any   bool   // cum is known
 }
 
-// put stores a chunk's data, or says that there is no room for it, so that it
-// must come again later, and whether it is the very next one. An empty store
-// has room for any chunk.
+// put stores a chunk's data. ok is false if there is no room, so that the peer must send
+// it again; next says that it is the next one in order then. An empty store has room for
+// any chunk.
 func (s *bigChunks) put(tsn uint32, data []byte, limit int) (ok, next bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +144,8 @@ func (s *bigChunks) put(tsn uint32, data []byte, limit int) (ok, next bool) {
 	return true, false
 }
 
-// remove returns a chunk's data out. The entry stays until the TSN has been
-// acknowledged, so that a late duplicate is known as one.
+// remove removes and returns a chunk's data. The entry stays until the TSN has been
+// acknowledged, so that a late duplicate is recognized.
 func (s *bigChunks) remove(tsn uint32) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,8 +161,7 @@ func (s *bigChunks) remove(tsn uint32) []byte {
 	return data
 }
 
-// acknowledged notes the cumulative TSN that is being acknowledged, and gives
-// the number of bytes stored.
+// acknowledged notes the cumulative TSN of a SACK and returns the number of stored bytes.
 func (s *bigChunks) acknowledged(cum uint32) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,10 +7,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
-// lastSack is the last SACK sent, if the window that it granted was small, and
-// what has been read since. A SACK that repeats it with a larger window says
-// nothing untrue: a peer drops it if a later one has come already. The zero
-// value is ready.
+// lastSack is the last SACK that was sent, if its window was small, and how much has been
+// read since. It can be repeated with a larger window: a peer ignores it if a later one
+// has arrived already. The zero value is ready.
 type lastSack struct {
 	mu     sync.Mutex
 	body   []byte // nil if the window was large
@@ -19,9 +18,9 @@ type lastSack struct {
 }
 
 const (
-	// smallWindow is about half of what we grant at most.
+	// smallWindow is about half of the largest window.
 	smallWindow = 64 << 10
-	// windowStep is the least growth that is worth a packet.
+	// windowStep is the least growth for which a SACK is sent.
 	windowStep = 32 << 10
 )
 
@@ -35,8 +34,7 @@ func (s *lastSack) keep(body []byte, window uint32) {
 	}
 }
 
-// small reports whether the peer may soon have to wait for its window: then a
-// SACK must not.
+// small reports whether the window is small, so that SACKs must not be delayed.
 func (s *lastSack) small() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,8 +48,8 @@ func (s *lastSack) delivered(n int) {
 	s.mu.Unlock()
 }
 
-// update returns a SACK with the window as it is now, if that has grown by much
-// since a small one was granted.
+// update returns a SACK with the present window if that has grown by windowStep since the
+// last SACK, or nil.
 func (s *lastSack) update(limit uint32) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +59,7 @@ func (s *lastSack) update(limit uint32) []byte {
 	body := s.body
 	s.body = nil
 	binary.BigEndian.PutUint32(body[4:], uint32(min(uint64(s.window)+uint64(s.read), uint64(limit))))
-	// Duplicates have been reported once.
+	// The duplicates have been reported already.
 	binary.BigEndian.PutUint16(body[10:], 0)
 	return body[:wire.SackHeaderLen+4*int(binary.BigEndian.Uint16(body[8:]))]
 }

@@ -13,24 +13,21 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// datagrams is what user-space SCTP needs of a bound UDP socket. It is an
-// interface so that tests can put a network in memory under it.
+// datagrams is a bound UDP socket, or one of a network in memory in tests.
 type datagrams interface {
-	// read waits for one packet and says who sent it and which address of
-	// ours it was sent to. It fails with *unreachableError for a packet of
-	// ours that came back as undeliverable.
+	// read waits for one packet and returns its source and destination. Its error is
+	// an *unreachableError if an ICMP error has arrived for one of our packets.
 	read(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error)
-	// write sends one packet; from is the source address, or the zero Addr
-	// to let the system choose. It fails only if nothing was sent.
+	// write sends one packet. from is the source address; if it is invalid, the
+	// system chooses. An error means that nothing was sent.
 	write(b []byte, to netip.AddrPort, from netip.Addr) error
-	// local is the bound address, with the port really taken.
+	// local returns the bound address and port.
 	local() netip.AddrPort
 	close() error
 }
 
-// unreachableError reports that the machine or the network refused a packet
-// of ours: an ICMP error. The quote is the beginning of that packet's payload,
-// as much as there is of it.
+// unreachableError reports an ICMP error for one of our packets. quote is the beginning of
+// that packet's payload, as far as the ICMP message has it.
 type unreachableError struct {
 	to    netip.AddrPort
 	quote []byte
@@ -52,12 +49,11 @@ type socket struct {
 
 var _ datagrams = (*socket)(nil)
 
-// socketBuffer is what we ask the system to buffer for all associations of a
-// socket; it may give less.
+// socketBuffer is the size of the buffers to ask the system for, in bytes. It may grant less.
 const socketBuffer = 1 << 20
 
-// listenUDP binds a UDP socket. An IPv6 socket takes no IPv4 packets: each
-// family has a socket of its own, so that addresses mean what they say.
+// listenUDP binds a UDP socket. An IPv6 socket receives no IPv4 packets: each family has a
+// socket of its own.
 func listenUDP(addr netip.AddrPort) (*socket, error) {
 	network := "udp6"
 	if addr.Addr().Is4() {
@@ -69,7 +65,7 @@ func listenUDP(addr netip.AddrPort) (*socket, error) {
 	}
 	_ = conn.SetReadBuffer(socketBuffer)
 	_ = conn.SetWriteBuffer(socketBuffer)
-	// The address that a packet was sent to matters where there is a choice.
+	// Answers must be sent from the address that a packet was sent to.
 	if addr.Addr().Is4() {
 		err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)
 	} else {
@@ -94,7 +90,7 @@ func (s *socket) local() netip.AddrPort { return s.addr }
 
 func (s *socket) close() error { return s.conn.Close() }
 
-// only one goroutine calls read.
+// Only one goroutine calls read.
 func (s *socket) read(b []byte) (int, netip.AddrPort, netip.Addr, error) {
 	for {
 		if e := s.nextRefused(); e != nil {
@@ -108,7 +104,7 @@ func (s *socket) read(b []byte) (int, netip.AddrPort, netip.Addr, error) {
 		case errors.Is(err, net.ErrClosed):
 			return 0, netip.AddrPort{}, netip.Addr{}, err
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			// A writer met an error that is for us to look at.
+			// write has left an error to read from the error queue.
 			_ = s.conn.SetReadDeadline(time.Time{})
 		}
 		refused, more := readUnreachable(s.conn)
@@ -132,7 +128,7 @@ func (s *socket) nextRefused() *unreachableError {
 	return e
 }
 
-// destination reads the address that a packet was sent to.
+// destination returns the address that a packet was sent to.
 func (s *socket) destination(oob []byte) netip.Addr {
 	var ip net.IP
 	if s.addr.Addr().Is4() {
@@ -161,8 +157,8 @@ func (s *socket) write(b []byte, to netip.AddrPort, from netip.Addr) error {
 	}
 	_, _, err := s.conn.WriteMsgUDPAddrPort(b, oob, to)
 	if err != nil && !errors.Is(err, net.ErrClosed) && transient(err) {
-		// That was an earlier packet's error, told to the next caller. Let
-		// the reader look at it, and send ours.
+		// The system reports the error of an earlier packet to the next writer.
+		// Leave it to read, and send this packet.
 		_ = s.conn.SetReadDeadline(time.Now())
 		_, _, err = s.conn.WriteMsgUDPAddrPort(b, oob, to)
 	}

@@ -11,12 +11,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// setOptions asks for the ICMP errors that our packets meet, prefers stable IPv6
-// addresses to temporary ones (RFC 5014), and has no router
-// drop a packet because it is too long: there is no path MTU discovery here
-// (RFC 6951, Section 5.6), and where ICMP is dropped nobody would tell us. IPv4
-// packets may be fragmented on the way; those of IPv6 that are longer than any
-// path must carry are sent in fragments.
+// setOptions asks for ICMP errors, prefers stable IPv6 addresses to temporary ones (RFC
+// 5014), and turns path MTU discovery off (RFC 6951, Section 5.6): where ICMP is dropped,
+// packets that are too long would be lost for ever. IPv4 packets may be fragmented on the
+// way; IPv6 packets above the minimum MTU are sent in fragments.
 func setOptions(c *net.UDPConn, is4 bool) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -39,8 +37,7 @@ func setOptions(c *net.UDPConn, is4 bool) error {
 	return errors.Join(err, opt)
 }
 
-// transient reports whether an error of a UDP socket is about one packet and not
-// about the socket.
+// transient reports whether an error of a UDP socket concerns only one packet.
 func transient(err error) bool {
 	for _, e := range []error{
 		unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EMSGSIZE, unix.EPROTO,
@@ -54,7 +51,7 @@ func transient(err error) bool {
 	return false
 }
 
-// maxUnreachable bounds the ICMP errors taken at a time.
+// maxUnreachable is how many ICMP errors are read at a time.
 const maxUnreachable = 64
 
 // readUnreachable empties the socket's error queue (ip(7), IP_RECVERR).
@@ -83,9 +80,9 @@ func readUnreachable(c *net.UDPConn) (errs []*unreachableError, more bool) {
 	return errs, more
 }
 
-// parseUnreachable reads struct sock_extended_err of a message from the error
-// queue; from is where our packet was going. Only ICMP errors that say that
-// nobody is there count.
+// parseUnreachable reads the struct sock_extended_err of a message from the error queue;
+// from is where our packet was sent. It returns nil unless the error says that nobody
+// listens there.
 func parseUnreachable(oob []byte, from unix.Sockaddr) *unreachableError {
 	var to netip.AddrPort
 	switch a := from.(type) {

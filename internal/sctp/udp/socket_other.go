@@ -7,12 +7,11 @@ import (
 	"net"
 )
 
-// setOptions sets nothing: what a peer's machine refuses is found out by
-// heartbeats.
+// setOptions sets nothing. Without ICMP errors, HEARTBEATs find out that a peer is gone.
 func setOptions(*net.UDPConn, bool) error { return nil }
 
 func readUnreachable(*net.UDPConn) ([]*unreachableError, bool) { return nil, false }
 
-// transient takes every error for one about a packet, but that of a closed
+// transient reports whether an error concerns only one packet: any except that of a closed
 // socket.
 func transient(err error) bool { return !errors.Is(err, net.ErrClosed) }
