@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// maxBacklog bounds the text that waits to be written, in bytes.
+	// maxBacklog limits the text that waits to be written, in bytes.
 	maxBacklog = 64 << 10
-	// flushTime is how long rsp waits at its end for what is not written yet.
+	// flushTime is how long rsp waits at its end for lines that are not written yet.
 	flushTime = time.Second
 )
 
-// backlog is a writer for log lines that never blocks and never fails, because
-// no log is worth the server that it tells of. Lines that cannot be written,
-// because nobody reads the pipe or the disk is full, are lost. They are
-// counted, and the next line that can be written follows their number.
+// backlog is a writer for log lines that never blocks and never fails, so that a log
+// that cannot be written does not end the server. Lines that cannot be written,
+// because the pipe has no reader or the disk is full, are lost. backlog counts them, and
+// writes their number before the next line that can be written.
 type backlog struct {
 	w io.Writer
 
 	mu     sync.Mutex
 	queue  []entry
 	size   int           // bytes in the queue
-	lost   int           // lines that found the queue full, after the last entry
+	lost   int           // lines dropped because the queue was full, after the last entry
 	failed int           // lines that could not be written
 	idle   chan struct{} // closed when nothing is left to write; nil before the first line
 	busy   bool          // a goroutine writes
@@ -97,7 +97,7 @@ func (l *backlog) write(e entry) bool {
 	return err == nil
 }
 
-// next takes what is to be written next.
+// next takes the next entry off the queue.
 func (l *backlog) next() (entry, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

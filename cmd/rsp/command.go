@@ -20,53 +20,50 @@ import (
 type phase uint8
 
 const (
-	// serving: the element is registered, or is to be.
+	// serving: the element is registered, or rsp is registering it.
 	serving phase = iota
-	// leaving: a signal has come; the element is being deregistered.
+	// leaving: after a signal, the element is being deregistered.
 	leaving
 	// draining: the element is deregistered; clients may still have answers
 	// that name it.
 	draining
-	// ending: the command has the signal.
+	// ending: rsp has sent the command the signal.
 	ending
-	// outliving: the command has had the signal for outliveTime.
+	// outliving: the command still runs after outliveTime.
 	outliving
 )
 
-// outliveTime is how long a command may take to end before that is logged.
+// outliveTime is how long a command may take to end before rsp logs that it still runs.
 const outliveTime = 10 * time.Second
 
-// session is a command that runs, with its element. It is driven by events,
-// and waits for nothing else.
+// session is a running command with its element. It handles events one by one.
 type session struct {
 	*supervisor
 	command *child.Child
 	element running
 	ended   <-chan error // nil once the element has ended
 	phase   phase
-	signal  syscall.Signal   // what will end the command
-	due     <-chan time.Time // when the phase is over at the latest
-	failure error            // what rsp ends with in place of the command's status
+	signal  syscall.Signal   // the signal that ends the command
+	due     <-chan time.Time // when the phase ends at the latest
+	failure error            // rsp ends with it in place of the command's status
 	stopped bool
 	suspension
 	hadTerminal bool
-	begin       func() running   // the element again
-	lend        <-chan time.Time // when to try again to give the command the terminal
+	begin       func() running   // runs the element
+	lend        <-chan time.Time // when to retry to give the command the terminal
 }
 
-// lendInterval is how often a command that waits for the terminal is offered
-// it: nobody tells rsp when a shell has put it into the foreground.
+// lendInterval is how often rsp offers the terminal to a command that waits for it. No
+// signal tells rsp that a shell has put it into the foreground.
 const lendInterval = time.Second
 
-// withCommand keeps the element registered while the command runs. The command
-// is ended by the user's signals, and by the refusal of the very first
-// registration. Nothing else ends it.
+// withCommand keeps the element registered while the command runs. Only the user's
+// signals and the refusal of the first registration end the command.
 func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) error {
 	changes := make(chan os.Signal, 1)
 	signal.Notify(changes, syscall.SIGCHLD)
 	defer signal.Stop(changes)
-	// The files themselves: no goroutine of rsp stands between them and the
-	// command.
+	// The command writes to the files itself, not to a pipe that rsp reads.
 	c, err := child.Start(s.command, os.Stdout, os.Stderr)
 	if err != nil {
 		s.log.log(quiet, "cannot run %s: %v", s.command[0], child.StartCause(err))
@@ -107,8 +104,8 @@ func (m *session) serve() {
 // ends reports whether a signal asks for the end.
 func ends(sig os.Signal) bool { return slices.Contains(endCommand, sig) }
 
-// onSignal passes a signal on: at once, but for the first that asks for the
-// end, which follows the deregistration.
+// onSignal passes a signal on to the command. The first signal that asks for the end is
+// passed on after the deregistration, all others at once.
 func (m *session) onSignal(sig os.Signal) {
 	switch {
 	case sig == syscall.SIGTSTP:
@@ -134,10 +131,10 @@ func (m *session) onSignal(sig os.Signal) {
 	}
 }
 
-// hangUp passes SIGHUP on. It asks most servers to read their configuration
-// again, and nothing is deregistered. If the terminal was closed, the whole
-// group gets it, as without rsp. The kernel has them continue then: one that is
-// stopped would not notice.
+// hangUp passes SIGHUP on. Most servers read their configuration again then, so the
+// element stays registered. If the terminal was closed, the whole group gets SIGHUP, as
+// without rsp. SIGCONT follows, as from the kernel: a stopped command would not notice
+// SIGHUP.
 func (m *session) hangUp() {
 	if m.hadTerminal && !child.HasTerminal() {
 		m.command.EndGroup(true)
@@ -148,7 +145,7 @@ func (m *session) hangUp() {
 	m.command.Continue()
 }
 
-// onDue goes on when a phase has lasted long enough.
+// onDue goes on to the next phase.
 func (m *session) onDue() {
 	if m.phase != ending {
 		m.pass()
@@ -160,9 +157,9 @@ func (m *session) onDue() {
 		m.command.PID(), outliveTime, unix.SignalName(m.signal), os.Getpid())
 }
 
-// pass ends the command. One that is stopped would not notice the signal.
-// SIGINT and SIGQUIT go to its whole group, as from a terminal: a shell that
-// waits for its child ignores one that the child does not get.
+// pass sends the command the signal that ends it, and SIGCONT: a stopped command would
+// not notice the signal. SIGINT and SIGQUIT go to its whole group, as from a terminal: a
+// shell that waits for its child ignores a SIGINT that the child does not get.
 func (m *session) pass() {
 	m.phase, m.due = ending, time.After(outliveTime)
 	m.command.EndGroup(true)
@@ -177,15 +174,15 @@ func (m *session) pass() {
 // send sends the command a signal.
 func (m *session) send(sig os.Signal) { m.told(sig, m.command.Signal(sig)) }
 
-// told takes the result of sending a signal. A command that has become another
-// user's, by setuid, takes none from rsp: the caller that waits for its end must know.
+// told handles the result of sending a signal. After setuid the command belongs to
+// another user, and rsp may not send it signals. The user must know that.
 func (m *session) told(sig os.Signal, err error) {
 	if err != nil {
-		m.log.log(quiet, "the command cannot be sent the signal (%v): %v; rsp ends when it does (process %d)", sig, err, m.command.PID())
+		m.log.log(quiet, "cannot send the command the signal (%v): %v; rsp ends when the command ends (process %d)", sig, err, m.command.PID())
 	}
 }
 
-// onElementEnd goes on after the end of the element.
+// onElementEnd handles the end of the element.
 func (m *session) onElementEnd(err error) {
 	m.ended = nil
 	if m.phase == serving { // the first registration is refused
@@ -208,8 +205,8 @@ func (m *session) onElementEnd(err error) {
 	m.phase, m.due = draining, time.After(wait)
 }
 
-// onChange sees whether the command was stopped, or goes on. A command that is
-// stopped serves nobody, and is no element as long as that lasts.
+// onChange handles a stop or a continuation of the command. A stopped command serves no
+// client, so the element is not registered until the command continues.
 func (m *session) onChange() {
 	for {
 		change, ok := m.command.Change()
@@ -230,8 +227,8 @@ func (m *session) onChange() {
 	}
 }
 
-// offerTerminal gives the command the terminal if rsp has it, and else tries
-// again later.
+// offerTerminal gives the command the terminal if rsp has it. Otherwise rsp retries after
+// lendInterval.
 func (m *session) offerTerminal() bool {
 	if !m.command.TakeTerminal() {
 		m.lend = time.After(lendInterval)
@@ -242,8 +239,8 @@ func (m *session) offerTerminal() bool {
 	return true
 }
 
-// finish deregisters the element after the command's end. A signal or a hung
-// registrar ends the wait.
+// finish deregisters the element after the command's end. A signal ends the wait, and so
+// does endLimit if the registrar hangs.
 func (m *session) finish(signals <-chan os.Signal) error {
 	m.command.ReturnTerminal()
 	m.element.stop()

@@ -118,7 +118,7 @@ func TestParseLife(t *testing.T) {
 		{"-5s", "seconds", 0, 0, 0, "--life"},
 		{"soon", "seconds", 0, 0, 0, "--life"},
 		{"90s", "hours", 0, 0, 0, "--life-unit"},
-		{"90s", "seconds", 2 * time.Minute, 0, 0, "over already"},
+		{"90s", "seconds", 2 * time.Minute, 0, 0, "--reregister must be shorter than the life of 1m30s, got 2m0s"},
 		{"90s", "seconds", -time.Second, 0, 0, "--reregister must be at least 1s, got -1s"},
 		{"90s", "seconds", time.Millisecond, 0, 0, "--reregister must be at least 1s, got 1ms"},
 		{"3ms", "ms", 0, 0, 0, "--life: 3ms is too short: the element would register again every 1ms; use at least 3s"},
@@ -161,18 +161,6 @@ func TestRegistrars(t *testing.T) {
 		if got, err := read(bad); err == nil {
 			t.Errorf("%q is %v, want an error", bad, got.registrars)
 		}
-	}
-}
-
-// TestLocalZone: the zone of a link-local address ends at the bracket.
-func TestLocalZone(t *testing.T) {
-	got, err := parseLocal("[fe80::1%eth0]:4000")
-	if want := netip.MustParseAddrPort("[fe80::1%eth0]:4000"); err != nil || got != want {
-		t.Errorf("got %v, %v, want %v", got, err, want)
-	}
-	group, err := parseGroup("[ff02::1%eth0]:4000")
-	if want := netip.MustParseAddrPort("[ff02::1%eth0]:4000"); err != nil || group != want {
-		t.Errorf("got %v, %v, want %v", group, err, want)
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// level says how much is told.
+// level says how much is logged.
 type level int
 
 const (
 	quiet   level = iota // errors and warnings
-	normal               // and what changes
-	verbose              // and what goes on
+	normal               // and changes
+	verbose              // and everything else
 )
 
 // logger writes one line for each event. It may be used by any goroutine; w

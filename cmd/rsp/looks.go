@@ -17,11 +17,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// minLook is the least time between two checks, or two reads of the load: each
-// can be a process.
+// minLook is the least time between two checks, or two reads of the load. Each can
+// start a process.
 const minLook = 50 * time.Millisecond
 
-// checkUnused refuses options for a check or a load where there is none.
+// checkUnused refuses options of a check or a load that is not used.
 func (f *registerFlags) checkUnused(cmd *cobra.Command) error {
 	for _, of := range []struct {
 		option string
@@ -55,7 +55,7 @@ func (f *registerFlags) addCheck(s *supervisor, t rserpool.Transport) error {
 		return fmt.Errorf("--check: %w", err)
 	}
 	if f.check.probe == "tcp" && t.Type != rserpool.TCP {
-		return fmt.Errorf("--check tcp: the server is reached by %s; name a port with tcp:HOST:PORT, or use another check", t.Type)
+		return fmt.Errorf("--check tcp: the server is reached by %s; use tcp:HOST:PORT, or another check", t.Type)
 	}
 	switch {
 	case f.check.interval < minLook:
@@ -66,13 +66,13 @@ func (f *registerFlags) addCheck(s *supervisor, t rserpool.Transport) error {
 	s.checker = &health.Checker{
 		Probe: probe, Interval: f.check.interval, Timeout: f.check.timeout,
 		Fail: f.check.fail, Rise: f.check.rise, Notify: s.onCheck,
-		Warn: func(err error) { s.log.log(quiet, "check could not be made: %v", err) },
+		Warn: func(err error) { s.log.log(quiet, "check could not be made, and does not count: %v", err) },
 	}
 	return nil
 }
 
-// servedAt is where the server is reached from this machine. Advertised
-// addresses need not lead here from inside.
+// servedAt returns the address at which this machine reaches the server. An advertised
+// address may not be reachable from here.
 func (f *registerFlags) servedAt(s pe.State) string {
 	if len(s.Addrs) > 0 && len(f.advertise) == 0 {
 		return s.Addrs[0].String()
@@ -80,7 +80,7 @@ func (f *registerFlags) servedAt(s pe.State) string {
 	if len(s.Local) > 0 {
 		return s.Local[0].Addr().String()
 	}
-	// The addresses toward the registrars are not known yet.
+	// rsp has no address toward a registrar yet.
 	if all := localaddr.Reachable(); len(all) > 0 {
 		return all[0].String()
 	}

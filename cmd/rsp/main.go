@@ -1,5 +1,5 @@
-// Command rsp registers processes as pool elements, resolves pool handles,
-// reports pool elements that cannot be reached, and shows what registrars know
+// Command rsp registers processes as pool elements, resolves pool handles, reports
+// unreachable pool elements, and shows the peers and the handlespace of registrars
 // (RSerPool: RFC 5351, RFC 5352, RFC 5353).
 package main
 
@@ -36,20 +36,20 @@ const exitHelp = `Exit status:
   0  done
   1  failed in a way not listed here
   2  wrong usage
-  3  a registrar answered, and refused: a registration rejected, a pool unknown or empty
+  3  a registrar refused: it rejected the registration, or the pool is unknown or empty
   4  no registrar could be reached, or none answered in time`
 
 // exitPipe is what a shell shows for a command that SIGPIPE has ended.
 const exitPipe = 128 + int(syscall.SIGPIPE)
 
 func main() {
-	// A pipe that nobody reads is an error of the write, and not the end of
-	// rsp and of the server that it runs. The server inherits the default.
+	// A write to a pipe without a reader returns an error. It must not end rsp and
+	// the server that rsp runs. The server inherits the default.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run runs a command line and gives its exit status.
+// run runs a command line and returns its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -78,11 +78,11 @@ func newRoot() *cobra.Command {
 		Short: "pool elements and pool users of RSerPool from the command line",
 		Long: `rsp - pool elements and pool users of RSerPool (RFC 5351)
 
-rsp makes a process on this machine an element of a server pool, asks a
-registrar for the elements of a pool, and reports elements that cannot be
-reached. It talks ASAP (RFC 5352) to registrars, over the kernel's SCTP, SCTP
-in UDP (RFC 6951), or TCP for questions. To operators it shows a registrar's
-peers and its whole handlespace, by ENRP (RFC 5353).
+rsp makes a process on this machine an element of a server pool, asks a registrar for
+the elements of a pool, and reports unreachable elements. It sends ASAP (RFC 5352) to
+registrars, over the kernel's SCTP or SCTP in UDP (RFC 6951); resolve and unreachable
+can use TCP too. For operators, it shows a registrar's peers and its whole handlespace,
+by ENRP (RFC 5353).
 
 ` + exitHelp,
 		Args:              usageArgs(cobra.NoArgs),
@@ -102,10 +102,10 @@ peers and its whole handlespace, by ENRP (RFC 5353).
 	return root
 }
 
-// ofStrconv is what package strconv puts before the cause of an error.
+// ofStrconv matches what package strconv writes before the cause of an error.
 var ofStrconv = regexp.MustCompile(`strconv\.\w+: parsing ("[^"]*"|` + "`[^`]*`" + `): `)
 
-// newHelp makes the command help. Unlike cobra's, it refuses what it does not know.
+// newHelp makes the command help. Unlike cobra's, it refuses unknown commands.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -136,7 +136,7 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// usage wraps a mistake on a command's line, with a pointer to its help.
+// usage wraps a mistake on a command line, with a pointer to the command's help.
 func usage(cmd *cobra.Command, err error) error {
 	return &usageError{fmt.Errorf("%w (see: %s --help)", err, cmd.CommandPath())}
 }
@@ -150,12 +150,12 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// statusError ends rsp with a status and without a word.
+// statusError ends rsp with a status and without a message.
 type statusError struct{ status int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
-// exitStatus is the exit status that an error stands for.
+// exitStatus returns the exit status for an error.
 func exitStatus(err error) int {
 	var (
 		status      *statusError
@@ -179,14 +179,14 @@ func exitStatus(err error) int {
 	case errors.Is(err, syscall.EPIPE): // of the standard output; nothing else is a pipe here
 		return exitPipe
 	}
-	// What cobra finds by itself has no type.
+	// Errors that cobra itself finds have no type.
 	if strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "if any flags in the group") {
 		return exitUsage
 	}
 	return exitFailed
 }
 
-// onlyLookups reports whether no registrar was called, for want of addresses.
+// onlyLookups reports whether rsp connected to no registrar, because it has no address.
 func onlyLookups(e *rserpool.UnreachableError) bool {
 	return !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
 }
@@ -200,7 +200,7 @@ func onlyRoutes(e *rserpool.UnreachableError) bool {
 	})
 }
 
-// hint says what to try about an error, "" if nothing comes to mind.
+// hint returns what to try after an error, "" if there is no hint.
 func hint(err error) string {
 	var (
 		unreachable *rserpool.UnreachableError
@@ -209,13 +209,13 @@ func hint(err error) string {
 	)
 	switch {
 	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
-		return "check the name, or give the registrar's address in its place"
+		return "check the name, or use the registrar's address"
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
-		return "check this machine's addresses and routes (ip address, ip route), or give another --registrar"
+		return "check this machine's addresses and routes (ip address, ip route), or use another --registrar"
 	case errors.As(err, &noENRP):
-		return "does a registrar serve ENRP there? One that shares its handlespace with no other may not (CoreDNS: option enrp). It takes ENRP at port 9901, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
+		return "does a registrar serve ENRP there? A registrar without peers may not (CoreDNS: option enrp). ENRP uses port 9901 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	case errors.As(err, &unreachable):
-		return "is a registrar running there? It takes ASAP at port 3863, and SCTP in UDP at UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT says otherwise; --via chooses the transport"
+		return "is a registrar running there? ASAP uses port 3863 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	}
 	return ""
 }

@@ -13,35 +13,35 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// The times between two attempts to run an element that ends by itself: each
-// is twice the last one, up to maxRetry.
+// The times between two attempts to run an element that ends on its own: each is twice the
+// previous one, up to maxRetry.
 const (
 	firstRetry = time.Second
 	maxRetry   = 30 * time.Second
 )
 
-// registration keeps one element registered. A pe.Element can end by itself,
-// when its sockets cannot be opened or a registrar refuses it; the server that
-// it stands for goes on, and another pe.Element with the same identifier takes
-// its place. Its methods may be called from any goroutine, run by one at a time.
+// registration keeps one element registered. A pe.Element can end on its own, if its
+// sockets cannot be opened or a registrar refuses it. The server runs on then, and
+// another pe.Element with the same identifier replaces the former one. The methods may
+// be called from any goroutine, run from one at a time.
 type registration struct {
 	cfg    pe.Config
 	log    *logger
 	drawID bool // the identifier is random
 
 	mu       sync.Mutex
-	element  *pe.Element // nil between two of them
-	last     pe.State    // of the one before, then
+	element  *pe.Element // nil between two elements
+	last     pe.State    // of the former element, if element is nil
 	unfit    bool        // the check fails
 	stopped  bool        // the command is stopped
 	accepted bool        // a registrar has accepted the element at least once
-	fresh    bool        // and has done so since the last pe.Element began
-	up       bool        // the element is to be registered
-	nextUp   time.Time   // when it may be registered again after it was not
-	listed   bool        // clients may have been told of the element
-	leftAt   time.Time   // when it was deregistered; zero while it is registered
+	fresh    bool        // a registrar has accepted the present pe.Element
+	up       bool        // the element should be registered
+	nextUp   time.Time   // the earliest time of the next registration after a deregistration
+	listed   bool        // clients may have answers that name the element
+	leftAt   time.Time   // when the element was deregistered; zero while it is registered
 
-	awaitsLeft chan struct{} // closed at the deregistration; nil if nobody waits
+	awaitsLeft chan struct{} // closed at the deregistration; nil if nothing waits for it
 }
 
 // newRegistration checks the configuration, and does nothing yet.
@@ -69,9 +69,9 @@ func firstAddrs(cfg *pe.Config) []netip.Addr {
 	return addrs
 }
 
-// run keeps the element registered until ctx ends, and deregisters it then. It
-// returns earlier only if the very first registration is refused: that is a
-// mistake that the user can mend, as long as nobody relies on the server.
+// run keeps the element registered until ctx ends, and deregisters it then. It returns
+// earlier only if the first registration is refused: the user can correct that before
+// clients rely on the server.
 func (r *registration) run(ctx context.Context) error {
 	wait := firstRetry
 	for {
@@ -86,9 +86,9 @@ func (r *registration) run(ctx context.Context) error {
 		case fresh:
 			wait = firstRetry
 		}
-		// Not all elements of a pool at once.
+		// Random, so that the elements of a pool do not retry at the same time.
 		d := wait/2 + rand.N(wait/2)
-		r.log.log(quiet, "pool %q: %v; trying again in %v", string(r.cfg.Pool), err, d.Round(time.Millisecond))
+		r.log.log(quiet, "pool %q: %v; retrying in %v", string(r.cfg.Pool), err, d.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -139,32 +139,32 @@ func (r *registration) history() (accepted, fresh bool) {
 	return r.accepted, r.fresh
 }
 
-// observe takes what happens to the element.
+// observe handles an event of the element.
 func (r *registration) observe(ev pe.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch ev.Type {
 	case pe.Registered, pe.Reregistered:
 		r.accepted, r.fresh, r.listed, r.leftAt = true, true, true, time.Time{}
-	case pe.Deregistered: // perhaps of a registration whose answer is on its way
+	case pe.Deregistered: // possibly of a registration without an answer yet
 		r.listed, r.leftAt = true, time.Now()
 		if r.awaitsLeft != nil {
 			close(r.awaitsLeft)
 			r.awaitsLeft = nil
 		}
-	default: // no news of whether clients know the element
+	default: // says nothing about the answers that clients have
 	}
 }
 
-// ended takes the end of the element. A deregistration that nobody has
-// confirmed may be that of a registration that nobody has confirmed.
+// ended handles the end of the element. If its deregistration was not confirmed, the
+// element may be registered, even without an answer to its registration.
 func (r *registration) ended(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.listed = r.listed || err != nil
 }
 
-// left gives a channel that is closed once the element is not registered.
+// left returns a channel that is closed when the element is not registered.
 func (r *registration) left() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -177,8 +177,7 @@ func (r *registration) left() <-chan struct{} {
 	return c
 }
 
-// drain says how much of a time is left until nobody has an answer any more
-// that names the element: it begins with the deregistration.
+// drain returns the rest of the drain time d, which begins with the deregistration.
 func (r *registration) drain(d time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,7 +190,7 @@ func (r *registration) drain(d time.Duration) time.Duration {
 	return max(0, d-time.Since(r.leftAt))
 }
 
-// state tells what the registration is like now.
+// state returns the state of the element.
 func (r *registration) state() pe.State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,7 +200,7 @@ func (r *registration) state() pe.State {
 	return r.element.State()
 }
 
-// setFit says what the check finds, setStopped whether the command is stopped.
+// setFit sets the result of the check, setStopped whether the command is stopped.
 func (r *registration) setFit(fit bool) { r.setAvailable(&r.unfit, !fit) }
 
 func (r *registration) setStopped(stopped bool) { r.setAvailable(&r.stopped, stopped) }
@@ -213,9 +212,9 @@ func (r *registration) setAvailable(what *bool, v bool) {
 	r.apply()
 }
 
-// apply tells the element whether it is to be registered. A check that changes
-// its mind at every look deregisters it each time, but registers it no more
-// often than re-registrations are allowed. Under r.mu.
+// apply tells the element whether it should be registered. A check whose result changes
+// each time deregisters the element each time, but registers it at most once in
+// pe.MinReregistration. The caller holds r.mu.
 func (r *registration) apply() {
 	available := !r.unfit && !r.stopped
 	if wait := time.Until(r.nextUp); available && !r.up && wait > 0 {
@@ -235,7 +234,7 @@ func (r *registration) apply() {
 	}
 }
 
-// setLoad takes a load, in the unit of the policies.
+// setLoad sets the load, in the unit of the policies.
 func (r *registration) setLoad(load uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

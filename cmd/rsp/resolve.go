@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// userFlags are those of the commands that ask a registrar.
+// userFlags are the flags of the commands that ask a registrar.
 type userFlags struct {
 	registrarFlags
 	logFlags
@@ -29,7 +29,7 @@ type userFlags struct {
 func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	f.registrarFlags.add(cmd, "auto, kernel, udp, tcp")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time that everything may take")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up")
 	f.logFlags.add(cmd)
 }
 
@@ -49,7 +49,7 @@ func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
 		Via:           r.via,
 		Local:         r.local,
 		EncapPort:     f.encap,
-		// A registrar that is silent must leave time for another.
+		// A registrar that does not answer must leave time for another.
 		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
 		Logger: log.transport(),
 	})
@@ -69,13 +69,13 @@ func newResolve() *cobra.Command {
 		Short: "ask a registrar for the elements of a pool",
 		Long: `Ask a registrar for the elements of a pool, as the pool's policy selects them.
 
-The first element in the answer is the policy's first choice. LIFE is the
-registration life as it is on the wire: in seconds after RFC 5354, in
-milliseconds for elements of the reference implementation RSPLIB.
+The first element in the answer is the policy's first choice. LIFE is the registration
+life as it is on the wire: in seconds for elements that follow RFC 5354, in
+milliseconds for elements of rsp and of the reference implementation RSPLIB.
 
-With --watch, rsp subscribes to the pool's changes and prints the pool
-after each, until rsp ends. If a registrar sends no updates, and while the pool
-does not exist, rsp asks every 2 s.
+With --watch, rsp subscribes to the pool's changes and prints the pool after each
+change, until a signal ends rsp. If the registrar sends no updates, or the pool does
+not exist, rsp asks every 2 s.
 
 ` + registrarHelp + `
 
@@ -104,9 +104,9 @@ does not exist, rsp asks every 2 s.
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().Uint32VarP(&f.n, "items", "n", 0, "elements to ask for; 0 leaves it to the registrar")
-	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print the pool again at each change, until ended")
-	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object a line")
+	cmd.Flags().Uint32VarP(&f.n, "items", "n", 0, "number of elements to ask for; 0 lets the registrar decide")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "print the pool after each change, until a signal ends rsp")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
 	f.userFlags.add(cmd)
 	return cmd
 }
@@ -129,7 +129,7 @@ func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool rserpool.Pool
 				return err
 			}
 		}
-		if text.String() == last { // asked again, and nothing new
+		if text.String() == last { // asked again, without a change
 			continue
 		}
 		last = text.String()
@@ -170,7 +170,7 @@ func (f *resolveFlags) print(w io.Writer, r *pu.Resolution) error {
 	return printTable(w, r)
 }
 
-// printTable writes a resolution for people.
+// printTable writes a resolution as a table.
 func printTable(w io.Writer, r *pu.Resolution) error {
 	fmt.Fprintf(w, "pool %q, policy %v, registrar %s\n", string(r.Pool), r.Policy.Type, r.Registrar)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
@@ -190,7 +190,7 @@ func life(e *rserpool.PoolElement) string {
 	return strconv.Itoa(int(e.Life))
 }
 
-// transport gives a transport but for its addresses.
+// transport returns a transport without its addresses.
 func transport(t *rserpool.Transport) string {
 	s := fmt.Sprintf("%s:%d", t.Type, t.Port)
 	if t.Use == rserpool.DataPlusControl {
@@ -199,7 +199,7 @@ func transport(t *rserpool.Transport) string {
 	return s
 }
 
-// values gives an element's policy values, and its policy if that is not the
+// values returns an element's policy values, with its policy if that differs from the
 // pool's.
 func values(p, pool rserpool.Policy) string {
 	s := p.String()
@@ -245,7 +245,7 @@ type jsonElement struct {
 	Life        int32    `json:"life"`
 }
 
-// printJSON writes a resolution for programs.
+// printJSON writes a resolution as JSON.
 func printJSON(w io.Writer, r *pu.Resolution) error {
 	out := jsonResolution{
 		Pool: string(r.Pool), Policy: r.Policy.Type.String(), Registrar: r.Registrar,
@@ -283,7 +283,7 @@ func newJSONElement(e *rserpool.PoolElement) jsonElement {
 	return j
 }
 
-// fraction rounds away what the wire's unit adds.
+// fraction rounds away the digits that the unit on the wire adds.
 func fraction(v uint32) *float64 {
 	f := math.Round(rserpool.ToFraction(v)*1e9) / 1e9
 	return &f

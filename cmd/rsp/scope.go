@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// guestFlags are those of the commands that ask a registrar by ENRP.
+// guestFlags are the flags of the commands that ask a registrar by ENRP.
 type guestFlags struct {
 	registrarFlags
 	logFlags
@@ -26,16 +26,15 @@ type guestFlags struct {
 	json    bool
 }
 
-const guestHelp = `Every registrar that serves ENRP can be asked, also one of another make. rsp asks
-like a registrar that joins the scope, so the registrar may count rsp among its
-peers for some seconds. Nothing is changed. CoreDNS serves ENRP only with one of
-the options peer, enrp_announce and enrp.
+const guestHelp = `rsp can ask every registrar that serves ENRP, including other implementations. rsp asks
+like a registrar that joins the scope, so the registrar may list rsp as a peer for some
+seconds. rsp changes nothing. CoreDNS serves ENRP only with one of the options peer,
+enrp_announce and enrp.
 
 Registrars:
-  --registrar ADDRESS[:PORT][/UDPPORT] names one, with the ports 9901 for ENRP
-  and 9899 for SCTP in UDP if not given, where ADDRESS is a host name
-  or an IP address. Repeat the option for more registrars: the first that answers is
-  taken.`
+  --registrar ADDRESS[:PORT][/UDPPORT] names one. The default ports are 9901 for
+  ENRP and 9899 for SCTP in UDP. ADDRESS is a host name or an IP address. Repeat the
+  option for more registrars: rsp uses the first that answers.`
 
 func (f *guestFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
@@ -45,7 +44,7 @@ func (f *guestFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1)")
 	noFiles(cmd, "registrar")
 	f.addTransport(cmd, "auto, kernel, udp")
-	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "time that a registrar may take for each answer")
+	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "time to wait for each answer")
 	f.logFlags.add(cmd)
 }
 
@@ -149,7 +148,7 @@ func (f *guestFlags) printPeers(w io.Writer, id rserpool.ServerID, at string, pe
 	return t.Flush()
 }
 
-// count gives a number of things.
+// count returns a number with its noun.
 func count(n int, thing string) string {
 	if n != 1 {
 		thing += "s"
@@ -170,11 +169,12 @@ func newDump() *cobra.Command {
 		Long: `Ask a registrar for all pools and pool elements that it knows, its own and those
 of the other registrars of its scope (ENRP: RFC 5353).
 
-HOME is the registrar that an element belongs to. ASAP is the address and port at which
-registrars connect to the element, with /UDPPORT if it uses SCTP in UDP. LIFE is the registration life as it is on the wire: in seconds after
-RFC 5354, in milliseconds for elements of the reference implementation RSPLIB.
+HOME is the element's home registrar. ASAP is the address and port at which registrars
+connect to the element, with /UDPPORT if it uses SCTP in UDP. LIFE is the registration
+life as it is on the wire: in seconds for elements that follow RFC 5354, in
+milliseconds for elements of rsp and of the reference implementation RSPLIB.
 
-rsp holds the handlespace in memory to sort it: some 500 bytes for each element.
+rsp holds the handlespace in memory to sort it, about 500 bytes for each element.
 
 ` + guestHelp + `
 
@@ -200,7 +200,7 @@ rsp holds the handlespace in memory to sort it: some 500 bytes for each element.
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().BoolVar(&f.own, "own", false, "only the elements that the registrar is the home of")
+	cmd.Flags().BoolVar(&f.own, "own", false, "only the elements whose home is this registrar")
 	f.add(cmd)
 	return cmd
 }

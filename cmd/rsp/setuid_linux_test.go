@@ -62,7 +62,7 @@ func TestCommandOfAnotherUser(t *testing.T) {
 	defer syscall.Kill(pid, syscall.SIGKILL)
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)
-	p.says("the command cannot be sent the signal (terminated): operation not permitted")
+	p.says("cannot send the command the signal (terminated): operation not permitted")
 	r.has(t, "web", 0)
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	if status := p.wait(); status != 128+int(syscall.SIGKILL) {

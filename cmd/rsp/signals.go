@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// passedOn are the signals that reach the command.
+// passedOn are the signals that rsp passes on to the command.
 var passedOn = []os.Signal{
 	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP,
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
 	syscall.SIGTSTP,
 }
 
-// endCommand are those of them that ask for the command's end.
+// endCommand are the signals of passedOn that ask for the command's end.
 var endCommand = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
 
 // endAlone are the signals that end rsp without a command.
 var endAlone = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 
-// repeatTime is how long the same signal counts as the same request. GNU
-// timeout sends one to the process, and then to its group.
+// repeatTime is how long a repeated signal counts as the same request. GNU timeout sends
+// a signal to the process, and then to its group.
 const repeatTime = 250 * time.Millisecond
 
-// take has signals sent to a channel, but for repeats of ends, and those that rsp was started to
-// ignore: nohup ignores SIGHUP, and a shell SIGINT and SIGQUIT for what it runs
-// in the background. They stay ignored, and the command inherits that, as if
-// it had been started in place of rsp.
+// take sends signals to a channel, without repeats of ends, and without the signals that
+// rsp was started to ignore: nohup ignores SIGHUP, and a shell ignores SIGINT and SIGQUIT
+// for commands in the background. These signals stay ignored, and the command inherits
+// that, as if it had been started in place of rsp.
 func take(signals, ends []os.Signal) (c <-chan os.Signal, stop func()) {
 	if signal.Ignored(syscall.SIGINT) {
-		// Go does not tell of SIGQUIT; shells ignore both or neither.
+		// Go does not report an ignored SIGQUIT; shells ignore both or neither.
 		signal.Ignore(syscall.SIGQUIT)
 	}
 	all, once, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
@@ -40,8 +40,8 @@ func take(signals, ends []os.Signal) (c <-chan os.Signal, stop func()) {
 	return once, func() { signal.Stop(all); close(done) }
 }
 
-// dropRepeats passes signals from one channel to another until done is closed,
-// but for one of ends that comes again within repeatTime.
+// dropRepeats passes signals from one channel to another until done is closed, except a
+// signal of ends that is repeated within repeatTime.
 func dropRepeats(from <-chan os.Signal, to chan<- os.Signal, ends []os.Signal, done <-chan struct{}) {
 	var last os.Signal
 	var at time.Time
@@ -60,13 +60,13 @@ func dropRepeats(from <-chan os.Signal, to chan<- os.Signal, ends []os.Signal, d
 		}
 		select {
 		case to <- sig:
-		default: // nobody has read the last eight
+		default: // the last eight have not been read
 		}
 	}
 }
 
-// ignoreTerminal keeps a terminal that stops what writes to it from the
-// background (stty tostop) from stopping rsp for its log, and lets rsp give
-// the terminal away and take it back.
-// The commands of checks and loads inherit it; they read and write no terminal.
+// ignoreTerminal ignores the signals of a terminal to processes in the background. With
+// stty tostop, rsp's log would stop rsp otherwise; and rsp gives the terminal to the
+// command and takes it back. The commands of checks and loads inherit that; they use no
+// terminal.
 func ignoreTerminal() { signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) }

@@ -15,7 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// supervisor keeps an element registered while its server is there and fit.
+// supervisor keeps an element registered while its server runs and passes the check.
 type supervisor struct {
 	registration *registration
 	command      []string // empty without one
@@ -30,7 +30,7 @@ type supervisor struct {
 
 	drain time.Duration // between the deregistration and the end of the command
 
-	hinted bool // what to try is said once
+	hinted bool // the hint is logged once
 }
 
 // run registers the element until a signal ends it, or the command ends.
@@ -52,7 +52,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	return s.withCommand(ctx, signals)
 }
 
-// endLimit is how long the end of an element can take.
+// endLimit is how long the end of an element can take at most.
 func (s *supervisor) endLimit() time.Duration { return s.registration.cfg.Timers.Stop + time.Second }
 
 // alone keeps the element registered until SIGTERM, SIGINT or SIGHUP.
@@ -70,7 +70,7 @@ func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error 
 	select {
 	case err = <-r.ended:
 	case sig := <-signals:
-		return fmt.Errorf("%v again: ended before the deregistration was confirmed", sig)
+		return fmt.Errorf("%v again: rsp ended before the deregistration was confirmed", sig)
 	}
 	if wait := s.registration.drain(s.drain); wait > 0 {
 		s.log.log(normal, "draining: ending in %v, or with a second signal", wait.Round(time.Millisecond))
@@ -91,8 +91,8 @@ type running struct {
 // firstLoad is how long the first registration waits for a load source.
 const firstLoad = 2 * time.Second
 
-// start runs the element, its check and its load. At the end it waits only
-// for the element: a check or a load may hang.
+// start runs the element, its check and its load. At the end rsp waits only for the
+// element, because a check or a load may hang.
 func (s *supervisor) start(ctx context.Context) running {
 	ctx, stop := context.WithCancel(ctx)
 	r := running{stop: stop, ended: make(chan error, 1)}
@@ -102,7 +102,7 @@ func (s *supervisor) start(ctx context.Context) running {
 	}
 	loadKnown := s.followLoad(ctx)
 	go func() {
-		// An element that is busy must not be registered as an idle one.
+		// A busy element must not be registered as an idle one.
 		select {
 		case <-loadKnown:
 		case <-time.After(firstLoad):
@@ -131,7 +131,7 @@ func (s *supervisor) followLoad(ctx context.Context) <-chan struct{} {
 	return loadKnown
 }
 
-// onCheck takes the verdict of the check.
+// onCheck handles a changed result of the check.
 func (s *supervisor) onCheck(fit bool, err error) {
 	switch {
 	case fit:
@@ -142,7 +142,7 @@ func (s *supervisor) onCheck(fit bool, err error) {
 	s.registration.setFit(fit)
 }
 
-// onLoad takes a load that has changed.
+// onLoad handles a changed load.
 func (s *supervisor) onLoad(f float64) {
 	s.log.log(verbose, "load %.1f%%", f*100)
 	if err := s.registration.setLoad(rserpool.FromFraction(f)); err != nil {
@@ -150,7 +150,7 @@ func (s *supervisor) onLoad(f float64) {
 	}
 }
 
-// notify writes down what happens to the element.
+// notify logs an event of the element.
 func (s *supervisor) notify(ev pe.Event) {
 	s.registration.observe(ev)
 	at := normal
@@ -159,9 +159,9 @@ func (s *supervisor) notify(ev pe.Event) {
 	case pe.Reregistered:
 		at = verbose
 	case pe.Rejected:
-		return // the error of the element's end
+		return // the element ends with this error
 	case pe.HomeLost, pe.Refused, pe.DeregistrationRefused:
-		s.hinted = true // somebody is there
+		s.hinted = true // a registrar has answered
 		at = quiet
 	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet

@@ -11,15 +11,15 @@ import (
 // suspendLimit is how long Ctrl-Z waits for the deregistration.
 const suspendLimit = time.Second
 
-// suspension is a stop by Ctrl-Z that is about to come. Both channels are nil
-// without one.
+// suspension is a stop by Ctrl-Z that waits for the deregistration. Both channels are nil
+// if there is none.
 type suspension struct {
 	left    <-chan struct{}  // closed when the element is deregistered
 	leaveBy <-chan time.Time // the latest time to stop
 }
 
-// onTerminalStop deregisters the element before rsp and the command stop:
-// neither serves anybody meanwhile. A second Ctrl-Z stops both at once.
+// onTerminalStop deregisters the element before rsp and the command stop. A second
+// Ctrl-Z stops both at once.
 func (m *session) onTerminalStop() {
 	if m.leaveBy != nil {
 		m.suspend()
@@ -36,6 +36,6 @@ func (m *session) suspend() {
 	m.told(syscall.SIGTSTP, m.command.SignalGroup(syscall.SIGTSTP))
 	child.StopSelf()
 	m.command.Continue()
-	m.registration.setStopped(m.stopped) // by another, before: onChange will see it continue
+	m.registration.setStopped(m.stopped) // if it was stopped before, onChange will see it continue
 	m.log.log(normal, "continuing with the command")
 }

@@ -6,19 +6,19 @@ import (
 )
 
 const (
-	// maxProcs is how many threads run Go code at the same time. An element
-	// needs no more, and each could ask for another thread.
+	// maxProcs is how many threads run Go code at the same time. An element needs no
+	// more, and each of them could need another thread.
 	maxProcs = 2
-	// spareThreads are in use at the same time at most: those that run code,
-	// and those that wait for the command, for the commands of the check and the
-	// load, for a file that hangs, and for the resolver of the system.
+	// spareThreads is the largest number of threads in use at the same time: threads that
+	// run code, and threads that wait for the command, for the commands of the check and
+	// the load, for a file that hangs, and for the system's resolver.
 	spareThreads = 16
 )
 
-// reserveThreads makes the threads that rsp can need. The runtime ends a process
-// that needs one and gets none, and the server ends with rsp: so no thread must
-// be needed when a process has taken the last one that the machine, the user or
-// the container may have. The runtime keeps those that are idle.
+// reserveThreads makes all threads that rsp can need. If a process needs a thread and
+// gets none, the Go runtime ends it, and the server ends with rsp. So rsp must not need
+// a new thread when the machine, the user or the container has no more. The runtime keeps
+// idle threads.
 func reserveThreads() {
 	if runtime.GOMAXPROCS(0) > maxProcs {
 		runtime.GOMAXPROCS(maxProcs)

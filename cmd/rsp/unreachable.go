@@ -14,11 +14,12 @@ func newUnreachable() *cobra.Command {
 		Short: "report an element that cannot be reached",
 		Long: `Report to a registrar that an element of a pool cannot be reached.
 
-ELEMENT is its identifier, as rsp resolve shows it. The registrar asks the
-element for a sign of life, and without one the element leaves the pool. One that
-answers stays, however often it is reported, unless the registrar is
+ELEMENT is the element's identifier, as rsp resolve shows it. The registrar sends the
+element a keep-alive, and removes the element if it does not answer. An element that
+answers stays in the pool, even if it is reported often, unless the registrar is
 configured to remove elements that several clients report (MAX-BAD-PE-REPORT).
-Registrars do not answer reports: exit status 0 means that one has received it.
+Registrars do not answer reports: exit status 0 means that a registrar has received
+the report.
 
 ` + registrarHelp + `
 
@@ -41,7 +42,7 @@ Registrars do not answer reports: exit status 0 means that one has received it.
 				_ = u.Close()
 				return err
 			}
-			return u.Close() // which sees it delivered
+			return u.Close() // waits until the report is delivered
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

@@ -27,7 +27,7 @@ func versionLine() string {
 	return fmt.Sprintf("rsp %s %s/%s %s", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
-// versionText is the linker's version, or what Go knows of the build.
+// versionText is the linker's version, or the version that Go has recorded in the build.
 func versionText() string {
 	if version != "" {
 		return version

@@ -1,5 +1,5 @@
-// Package netaddr reads IP addresses with and without a port, in one way for
-// all flags and options that take them.
+// Package netaddr reads IP addresses with and without a port, in the same way for all
+// flags and options.
 package netaddr
 
 import (
@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// ParseAddrPort reads ADDRESS, ADDRESS:PORT, [ADDRESS] or [ADDRESS]:PORT, where
-// the last two are for IPv6, which may have a zone: [fe80::1%eth0]:3863. The
-// given port stands for one that is not there. IPv4 addresses that are mapped
-// into IPv6 become IPv4.
+// ParseAddrPort reads ADDRESS, ADDRESS:PORT, [ADDRESS] or [ADDRESS]:PORT. The last two are
+// for IPv6, which may have a zone: [fe80::1%eth0]:3863. If s has no port, port is used.
+// IPv4 addresses that are mapped into IPv6 become IPv4.
 func ParseAddrPort(s string, port uint16) (netip.AddrPort, error) {
 	addr, number := s, ""
 	switch {
@@ -30,7 +29,7 @@ func ParseAddrPort(s string, port uint16) (netip.AddrPort, error) {
 		}
 	}
 	a, err := netip.ParseAddr(addr)
-	// No interface has one of these in its name, so they belong to a mistake.
+	// Interface names have none of these characters, so they are a typing error.
 	if err != nil || strings.ContainsAny(a.Zone(), ":[]/") {
 		return netip.AddrPort{}, unfit(s)
 	}
@@ -42,6 +41,16 @@ func ParseAddrPort(s string, port uint16) (netip.AddrPort, error) {
 		port = uint16(n)
 	}
 	return netip.AddrPortFrom(a.Unmap(), port), nil
+}
+
+// ParseGroup reads the address of a multicast group, with or without a port. The usual
+// group is the example in the error, and has the port that is used if s has none.
+func ParseGroup(s string, usual netip.AddrPort) (netip.AddrPort, error) {
+	a, err := ParseAddrPort(s, usual.Port())
+	if err != nil || !a.Addr().IsMulticast() || a.Port() == 0 {
+		return netip.AddrPort{}, fmt.Errorf("%q is not a multicast address with or without a port, such as %s", s, usual)
+	}
+	return a, nil
 }
 
 func unfit(s string) error {

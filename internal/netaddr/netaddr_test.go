@@ -38,3 +38,22 @@ func TestParseAddrPort(t *testing.T) {
 		}
 	}
 }
+
+func TestParseGroup(t *testing.T) {
+	usual := netip.MustParseAddrPort("224.0.1.185:3863")
+	for s, want := range map[string]string{
+		"224.0.1.1":           "224.0.1.1:3863",
+		"224.0.1.1:7":         "224.0.1.1:7",
+		"[ff02::1%eth0]:4000": "[ff02::1%eth0]:4000",
+		"ff05::133":           "[ff05::133]:3863",
+	} {
+		if got, err := ParseGroup(s, usual); err != nil || got != netip.MustParseAddrPort(want) {
+			t.Errorf("ParseGroup(%q) = %v, %v, want %s", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "192.0.2.1", "192.0.2.1:1", "224.0.1.1:0", ":3863", "group"} {
+		if got, err := ParseGroup(s, usual); err == nil {
+			t.Errorf("ParseGroup(%q) = %v, want an error", s, got)
+		}
+	}
+}

@@ -262,12 +262,9 @@ func parseGroup(group *netip.AddrPort, args []string, usual netip.AddrPort) erro
 	if len(args) == 0 {
 		return nil
 	}
-	a, err := parseAddr(args[0], usual.Port())
-	if err != nil || !a.Addr().IsMulticast() || a.Port() == 0 {
-		return fmt.Errorf("%q is not a multicast address with or without a port, such as %s", args[0], usual)
-	}
-	*group = a
-	return nil
+	var err error
+	*group, err = netaddr.ParseGroup(args[0], usual)
+	return err
 }
 
 func (cfg *config) parseTTL(args []string) error {

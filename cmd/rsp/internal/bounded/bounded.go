@@ -1,5 +1,5 @@
-// Package bounded calls functions that may hang, such as those that read a
-// file on a network file system whose server is gone.
+// Package bounded calls functions that may hang, such as reading a file on a network file
+// system whose server does not answer.
 package bounded
 
 import (
@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// grace is how long a function may take to return an error of its own once
-// its context has ended.
+// grace is how long a function may take to return its own error after its context has
+// ended.
 const grace = 100 * time.Millisecond
 
-// Caller calls a function again and again, and waits for no call longer than
-// its context allows. A call that hangs goes on in the background; until it
-// has ended, there is no other. A Caller is for one goroutine.
+// Caller calls a function repeatedly, and waits for each call until its context ends. A
+// call that hangs goes on in the background, and the next call starts after it has ended.
+// A Caller is for one goroutine.
 type Caller[T any] struct {
 	f       func(ctx context.Context) (T, error)
 	pending chan result[T] // of a call that has not ended in time
@@ -28,13 +28,13 @@ type result[T any] struct {
 // New makes a Caller of a function.
 func New[T any](f func(ctx context.Context) (T, error)) *Caller[T] { return &Caller[T]{f: f} }
 
-// Call calls the function. Without a result in time it returns an error that
+// Call calls the function. If there is no result in time, Call returns an error that
 // wraps the context's.
 func (c *Caller[T]) Call(ctx context.Context) (T, error) {
 	var none T
 	if c.pending != nil {
 		select {
-		case <-c.pending: // too old to be of use
+		case <-c.pending: // too old to be used
 			c.pending = nil
 		case <-ctx.Done():
 			return none, late(ctx)

@@ -1,5 +1,4 @@
-// Package child runs the server that is registered, and the commands that
-// probe it.
+// Package child runs the registered server, and the commands of its checks and loads.
 package child
 
 import (
@@ -18,16 +17,16 @@ type Child struct {
 	done chan struct{}
 	err  error
 
-	terminal bool // it has been given the terminal
+	terminal bool // TakeTerminal has given it the terminal
 
-	endGroup atomic.Bool // what it leaves behind is to end
-	hungUp   atomic.Bool // SIGHUP was sent to it
+	endGroup atomic.Bool // the rest of its group must end after it
+	hungUp   atomic.Bool // Signal or SignalGroup has sent it SIGHUP
 }
 
-// Change says that the command was stopped, or goes on.
+// Change says that the command was stopped, or continues.
 type Change struct {
 	Stopped bool
-	signal  syscall.Signal // that has stopped it
+	signal  syscall.Signal // that has stopped the command
 }
 
 // WantsTerminal reports whether the command was stopped because it used the
@@ -36,7 +35,7 @@ func (c Change) WantsTerminal() bool {
 	return c.signal == syscall.SIGTTIN || c.signal == syscall.SIGTTOU
 }
 
-// String says it in words, such as "stopped (tty input)".
+// String returns, for example, "stopped (tty input)".
 func (c Change) String() string {
 	if c.WantsTerminal() {
 		return c.signal.String() + " from the background"
@@ -44,18 +43,17 @@ func (c Change) String() string {
 	return c.signal.String()
 }
 
-// Start runs a command with this process's environment and standard input. It
-// stands in a process group of its own, so that a terminal's Ctrl-C does not
-// end it before it is deregistered, and it is sent SIGTERM should this process
-// vanish (on Linux).
+// Start runs a command with this process's environment and standard input. The command
+// has a process group of its own, so that a terminal's Ctrl-C does not end it before it
+// is deregistered. On Linux, the command gets SIGTERM if this process is killed.
 func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 	c := &Child{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, stdout, stderr
 	c.cmd.SysProcAttr = attributes(syscall.SIGTERM)
 	started := make(chan error)
 	go func() {
-		// The signal at this process's end is tied to the thread that
-		// starts the child: it must last as long as the child.
+		// The kernel sends the signal when the thread that starts the child ends, so
+		// the thread must last as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := start(c.cmd, false)
@@ -74,8 +72,8 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 	return c, nil
 }
 
-// Signal sends a signal to the command, not to what it has started. It fails
-// where the command has become another user's.
+// Signal sends a signal to the command, but not to the command's children. It fails if
+// the command has become another user's.
 func (c *Child) Signal(s os.Signal) error {
 	if s == syscall.SIGHUP {
 		c.hungUp.Store(true)
@@ -87,32 +85,31 @@ func (c *Child) Signal(s os.Signal) error {
 	return err
 }
 
-// SignalGroup sends a signal to the command, and to what shares its process
-// group, as a terminal does. It fails where the command does not get it.
+// SignalGroup sends a signal to the command and to the rest of its process group, as a
+// terminal does. It fails if the command does not get the signal.
 func (c *Child) SignalGroup(s syscall.Signal) error {
 	select {
-	case <-c.done: // its number may be another's
+	case <-c.done: // another process may have its number
 		return nil
 	default:
 	}
 	_ = syscall.Kill(-c.PID(), s)
-	if group, err := syscall.Getpgid(c.PID()); err == nil && group != c.PID() { // it has gone to another group
+	if group, err := syscall.Getpgid(c.PID()); err == nil && group != c.PID() { // it has moved to another group
 		return c.Signal(s)
 	}
-	return c.Signal(syscall.Signal(0)) // one of the group who may get it is enough for kill
+	return c.Signal(syscall.Signal(0)) // kill succeeds if any process of the group gets the signal
 }
 
-// Continue has the command, and what shares its process group, continue if it
-// is stopped.
+// Continue continues the command and the rest of its process group, if they are stopped.
 func (c *Child) Continue() { _ = c.SignalGroup(syscall.SIGCONT) }
 
-// EndGroup says whether what shares the command's process group is to end with
-// SIGTERM after the command has ended (on Linux).
+// EndGroup says whether the rest of the command's process group gets SIGTERM after the
+// command has ended (on Linux).
 func (c *Child) EndGroup(on bool) { c.endGroup.Store(on) }
 
-// endRest ends what shares the command's process group, if that is wanted or a
-// SIGHUP of ours has ended the command. The command has ended, but nobody has
-// taken note of that: its number and that of its group are nobody else's.
+// endRest ends the rest of the command's process group, if EndGroup says so or our SIGHUP
+// has ended the command. The command has ended but has not been waited for, so no other
+// process or group has its number.
 func (c *Child) endRest(by syscall.Signal) {
 	if c.endGroup.Load() || by == syscall.SIGHUP && c.hungUp.Load() {
 		_ = syscall.Kill(-c.PID(), syscall.SIGTERM)
@@ -120,14 +117,14 @@ func (c *Child) endRest(by syscall.Signal) {
 	}
 }
 
-// PID is the command's process number, and that of its process group.
+// PID is the process number of the command and of its process group.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Done is closed when the command has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Status is the exit status after Done, as a shell has it: 128 and the
-// signal's number if a signal ended the command.
+// Status is the exit status after Done, as in a shell: 128 + N if signal N ended the
+// command.
 func (c *Child) Status() int {
 	var exit *exec.ExitError
 	if c.err == nil || !errors.As(c.err, &exit) {
@@ -142,7 +139,7 @@ func (c *Child) Status() int {
 	return exit.ExitCode()
 }
 
-// StartCause is why a command cannot be started, without the command's name.
+// StartCause returns why a command cannot be started, without the command's name.
 func StartCause(err error) error {
 	var path *os.PathError
 	var name *exec.Error
@@ -155,8 +152,7 @@ func StartCause(err error) error {
 	return err
 }
 
-// StartStatus is the exit status for a command that cannot be started, as a
-// shell has it.
+// StartStatus is the exit status for a command that cannot be started, as in a shell.
 func StartStatus(err error) int {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		return 127

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Change gives the next stop or continuation of the command that has not been
-// told yet. SIGCHLD announces them.
+// Change returns the next stop or continuation of the command. SIGCHLD announces them.
 func (c *Child) Change() (Change, bool) {
 	n, err := waitid(unix.P_PID, c.cmd.Process.Pid, unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG)
 	if err != nil || n.pid == 0 {
@@ -22,8 +21,8 @@ func (c *Child) Change() (Change, bool) {
 // cldStopped is the code of a child that was stopped (sigaction(2)).
 const cldStopped = 5
 
-// HasTerminal reports whether this process has a controlling terminal, which
-// is lost when the terminal is closed.
+// HasTerminal reports whether this process has a controlling terminal. It has none after
+// the terminal was closed.
 func HasTerminal() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -33,10 +32,10 @@ func HasTerminal() bool {
 	return true
 }
 
-// StopSelf stops this process as SIGTSTP does by default, and returns when it
-// continues. As SIGTSTP, it does nothing where no shell could continue the
-// process (setpgid(2) on orphaned process groups). Package os/signal does not
-// restore the default of this signal.
+// StopSelf stops this process as SIGTSTP does by default, and returns when the process
+// continues. Like SIGTSTP, it does nothing if no shell could continue the process
+// (setpgid(2) on orphaned process groups). Package os/signal cannot restore the default
+// of this signal.
 func StopSelf() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -54,8 +53,8 @@ func StopSelf() {
 	_ = action(&ours, nil)
 }
 
-// TakeTerminal makes the command the foreground of the controlling terminal
-// and has it continue, if that is this process's place now.
+// TakeTerminal puts the command into the foreground of the controlling terminal and
+// continues it, if this process is in the foreground now.
 func (c *Child) TakeTerminal() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
@@ -74,8 +73,8 @@ func (c *Child) TakeTerminal() bool {
 	return true
 }
 
-// ReturnTerminal gives this process the terminal back that TakeTerminal has
-// given away. SIGTTOU must be ignored.
+// ReturnTerminal puts this process into the foreground again after TakeTerminal. SIGTTOU
+// must be ignored.
 func (c *Child) ReturnTerminal() {
 	if !c.terminal {
 		return
@@ -88,7 +87,7 @@ func (c *Child) ReturnTerminal() {
 	defer tty.Close()
 	fd := int(tty.Fd())
 	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
-	// Not from a third one that a shell has put there since.
+	// Not if a shell has put a third process there since.
 	if err == nil && (group == c.PID() || unix.Kill(-group, 0) == unix.ESRCH) {
 		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, unix.Getpgrp())
 	}

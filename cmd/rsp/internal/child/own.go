@@ -6,15 +6,15 @@ import (
 	"syscall"
 )
 
-// own are the processes that this package has started and waits for, and
-// whether each is the leader of a probe. They are the process's, as its
-// children are; so this is a variable of the package.
+// own are the processes that this package has started and waits for, with true for
+// leaders of probes. Children belong to the whole process, so this is a variable of the
+// package.
 var own = struct {
 	sync.Mutex
 	probe map[int]bool
 }{probe: map[int]bool{}}
 
-// start starts a command. Nobody can take its end for that of an orphan.
+// start starts a command. Reap does not take its end for that of an orphan.
 func start(cmd *exec.Cmd, probe bool) error {
 	own.Lock()
 	defer own.Unlock()
@@ -34,8 +34,7 @@ func wait(cmd *exec.Cmd) error {
 	return err
 }
 
-// KillProbes ends every command of [Shell] that runs, with all that it has
-// started.
+// KillProbes kills all running commands of [Shell] with their process groups.
 func KillProbes() {
 	own.Lock()
 	defer own.Unlock()

@@ -7,21 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attributes have a command stand in a process group of its own, and be sent
-// a signal should this process vanish.
+// attributes give a command a process group of its own, and a signal if this process is
+// killed.
 func attributes(vanish syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: vanish}
 }
 
-// news is what the kernel tells of a child.
+// news is what waitid(2) returns about a child.
 type news struct {
 	pid    int // 0 for no news
 	code   int32
 	status int32 // its exit status, or the signal
 }
 
-// waitid is waitid(2), without the news that os/exec wants to hear if options
-// have WNOWAIT.
+// waitid is waitid(2). With WNOWAIT in options, os/exec can still wait for the child.
 func waitid(kind, id, options int) (news, error) {
 	for {
 		var info unix.Siginfo
@@ -40,9 +39,9 @@ func waitid(kind, id, options int) (news, error) {
 	}
 }
 
-// awaitEnd waits for the end of a child and leaves the news of it to others. It
-// gives the signal that has ended the child, 0 for none. ok says that the child
-// has ended and that its number is still its own.
+// awaitEnd waits for the end of a child, which os/exec can still wait for. It returns the
+// signal that has ended the child, 0 for none. ok says that the child has ended and that
+// no other process has its number yet.
 func awaitEnd(pid int) (s syscall.Signal, ok bool) {
 	n, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT)
 	if err != nil || n.code == cldExited {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AdoptsOrphans reports whether the kernel makes this process the parent of
-// orphans, as process 1 of a container is.
+// AdoptsOrphans reports whether the kernel makes this process the parent of orphans, as
+// it does with process 1 of a container.
 func AdoptsOrphans() bool {
 	if os.Getpid() == 1 {
 		return true
@@ -22,12 +22,12 @@ func AdoptsOrphans() bool {
 	return err == nil && subreaper != 0
 }
 
-// again is when to look once more where a child of our own has ended, which
-// another goroutine is about to take note of, and which hides those behind it.
+// again is when to look again after a child of our own has ended. Another goroutine is
+// about to wait for that child, which hides the orphans that ended after it.
 const again = 10 * time.Millisecond
 
-// Reap takes note of the end of orphans until ctx ends. Otherwise each of them
-// stays in the process table as a zombie.
+// Reap waits for orphans until ctx ends. Otherwise each of them would stay in the process
+// table as a zombie.
 func Reap(ctx context.Context) {
 	ends := make(chan os.Signal, 1)
 	signal.Notify(ends, syscall.SIGCHLD)
@@ -46,8 +46,8 @@ func Reap(ctx context.Context) {
 	}
 }
 
-// reap takes note of the end of every orphan, and reports whether it has met a
-// child of our own.
+// reap waits for all orphans that have ended, and reports whether it has found a child of
+// our own.
 func reap() bool {
 	for {
 		own.Lock()

@@ -4,8 +4,8 @@ package child
 
 import "context"
 
-// AdoptsOrphans reports whether this process has orphans to take note of.
+// AdoptsOrphans reports whether this process must wait for orphans.
 func AdoptsOrphans() bool { return false }
 
-// Reap does nothing here.
+// Reap does nothing on this system.
 func Reap(context.Context) {}

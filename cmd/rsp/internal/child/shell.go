@@ -14,20 +14,19 @@ import (
 // MaxOutput is how much a command of [Shell] may print, in bytes.
 const MaxOutput = 64 << 10
 
-// outputDelay is how long the output is read after the command has ended, should
-// a process in another group, such as a daemon that it has started, hold on to it.
+// outputDelay is how long the output is read after the command has ended, if a process
+// in another group, such as a daemon, still has it open.
 const outputDelay = 200 * time.Millisecond
 
 var errOutput = fmt.Errorf("it prints more than %d bytes", MaxOutput)
 
-// Shell runs a command of the shell and gives what it prints, on standard
-// error too if so asked. The command ends with ctx, and when it prints more
-// than MaxOutput. What it has started and left running ends with it, unless
-// that has made itself a process group of its own.
+// Shell runs a shell command and returns what it prints, on standard error too if asked.
+// Shell kills the command when ctx ends, and when the command prints more than MaxOutput.
+// The rest of the command's process group is killed when the command ends.
 func Shell(ctx context.Context, line string, stderr bool) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// The signal at this process's end is tied to the thread.
+	// The kernel sends the signal when the thread that starts the command ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -44,8 +43,7 @@ func Shell(ctx context.Context, line string, stderr bool) ([]byte, error) {
 	if err := start(cmd, true); err != nil {
 		return nil, fmt.Errorf("command %q: %w", line, err)
 	}
-	// As long as nobody has taken note of its end, its number and that of its
-	// group are nobody else's.
+	// Until the command is waited for, no other process or group has its number.
 	if _, ok := awaitEnd(cmd.Process.Pid); ok {
 		_ = kill()
 	}

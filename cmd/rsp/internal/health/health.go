@@ -1,4 +1,4 @@
-// Package health decides by repeated probes whether a server is fit to serve.
+// Package health probes a server repeatedly and decides whether it is fit to serve.
 package health
 
 import (
@@ -12,44 +12,42 @@ import (
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/bounded"
 )
 
-// Probe tries a server once; nil says that it is fit.
+// Probe checks a server once; nil means that the server is fit.
 type Probe func(ctx context.Context) error
 
-// Checker probes a server again and again.
+// Checker probes a server repeatedly.
 type Checker struct {
 	Probe Probe
-	// Interval is the time between two probes, Timeout how long one may take.
-	// A probe that goes on after its time has failed, and the next one
-	// begins when it ends.
+	// Interval is the time between two probes. A probe that takes longer than Timeout
+	// has failed; the next probe starts when it ends.
 	Interval, Timeout time.Duration
-	// Fail probes in a row must fail for a fit server to be unfit, and Rise
-	// succeed for an unfit one to be fit again. The very first success is
-	// enough by itself.
+	// Fail failures in a row make a fit server unfit, and Rise successes in a row make
+	// an unfit one fit again. The first success of all makes the server fit at once.
 	Fail, Rise int
-	// Notify is told of each change, and of the very first failure; err is
-	// the reason for being unfit.
+	// Notify is called at each change, and at the first failure if there was no success
+	// before; err is the reason for being unfit.
 	Notify func(fit bool, err error)
-	// Warn is told of probes that could not be made, once for each reason in
-	// a row. They say nothing of the server.
+	// Warn is called if a probe could not be made, once for each reason in a row. Such a
+	// probe says nothing about the server.
 	Warn func(err error)
 }
 
-// notMade are the errors of a machine or a process that is out of something
-// that a probe needs: processes, memory, files, ports.
+// notMade are the errors of a machine or a process without the resources for a probe:
+// processes, memory, files, ports.
 var notMade = []error{
 	syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL,
 }
 
-// made reports whether a probe with such a result has reached the server.
+// made reports whether a probe with this result says something about the server.
 func made(err error) bool {
 	return !slices.ContainsFunc(notMade, func(e error) bool { return errors.Is(err, e) })
 }
 
-// firstInterval is the most between two probes before the first success: a
-// server that has just been started should not wait for its first user.
+// firstInterval is the longest time between two probes before the first success, so that
+// a server that has just started is registered soon.
 const firstInterval = 250 * time.Millisecond
 
-// Run probes until ctx ends, and waits for no probe then.
+// Run probes until ctx ends. It does not wait for a probe that hangs then.
 func (c *Checker) Run(ctx context.Context) {
 	v := verdict{fail: c.Fail, rise: c.Rise}
 	probe := bounded.New(func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Probe(ctx) })
@@ -97,10 +95,10 @@ type verdict struct {
 	fail, rise int
 	fit        bool
 	everFit    bool
-	streak     int // of results that speak against fit
+	streak     int // of results that contradict fit
 }
 
-// observe takes a result, and reports whether it changes the verdict.
+// observe adds a result, and reports whether it changes the verdict.
 func (v *verdict) observe(ok bool) bool {
 	if ok == v.fit {
 		v.streak = 0

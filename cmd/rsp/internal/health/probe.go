@@ -20,7 +20,7 @@ import (
 //	tcp:HOST:PORT       connect there
 //	http://HOST[:PORT]/PATH, https://...   GET with a status of 2xx or 3xx
 //	http:/PATH, https:/PATH                the same at the served address and port
-//	cmd:COMMAND         a command of the shell that exits with status 0
+//	cmd:COMMAND         a shell command that exits with status 0
 //
 // Served gives the served address and port when the probe runs.
 func Parse(s string, served func() string) (Probe, error) {
@@ -30,7 +30,7 @@ func Parse(s string, served func() string) (Probe, error) {
 		return connect(served), nil
 	case kind == "tcp":
 		if _, _, err := net.SplitHostPort(rest); err != nil {
-			return nil, fmt.Errorf("check %q: after tcp: stands HOST:PORT", s)
+			return nil, fmt.Errorf("check %q: use tcp or tcp:HOST:PORT", s)
 		}
 		return connect(func() string { return rest }), nil
 	case kind == "http" || kind == "https":
@@ -38,7 +38,7 @@ func Parse(s string, served func() string) (Probe, error) {
 	case kind == "cmd" && strings.TrimSpace(rest) != "":
 		return command(rest), nil
 	}
-	return nil, fmt.Errorf("check %q is none of tcp, tcp:HOST:PORT, http://HOST:PORT/PATH, http:/PATH and cmd:COMMAND", s)
+	return nil, fmt.Errorf("check %q must be one of tcp, tcp:HOST:PORT, http://HOST:PORT/PATH, http:/PATH and cmd:COMMAND", s)
 }
 
 func connect(to func() string) Probe {
@@ -58,10 +58,10 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 		return nil, fmt.Errorf("check: %w", err)
 	}
 	if u.Opaque != "" || u.Path == "" && u.Host == "" {
-		return nil, fmt.Errorf("check %q is no URL such as http://127.0.0.1:8080/health, or http:/health for the served address", s)
+		return nil, fmt.Errorf("check %q must be a URL such as http://127.0.0.1:8080/health, or http:/health for the served address", s)
 	}
 	client := &http.Client{
-		// What is redirected is answered; where to is no matter of ours.
+		// A redirection is an answer; rsp does not follow it.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport:     &http.Transport{DisableKeepAlives: true, MaxResponseHeaderBytes: child.MaxOutput},
 	}
@@ -101,8 +101,8 @@ func command(line string) Probe {
 	}
 }
 
-// noFork is what shells say that cannot start a process: dash, BusyBox, bash.
+// noFork are the messages of shells that cannot start a process: dash, BusyBox, bash.
 var noFork = regexp.MustCompile(`(?m)^\S*sh: .*(Cannot fork|can't fork|fork: )`)
 
-// maxFirstLine is how much of a command's first line is shown.
+// maxFirstLine limits the part of a command's first line that is logged, in bytes.
 const maxFirstLine = 200

@@ -1,4 +1,4 @@
-// Package load finds out how busy a server is, as a number from 0 to 1.
+// Package load reads how busy a server is, as a number from 0 to 1.
 package load
 
 import (
@@ -18,13 +18,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Source gives the load now, from 0 to 1.
+// Source returns the present load, from 0 to 1.
 type Source func(ctx context.Context) (float64, error)
 
 // Parse reads a source:
 //
 //	file:PATH     a file that begins with a number
-//	cmd:COMMAND   a command of the shell that prints a number
+//	cmd:COMMAND   a shell command that prints a number
 //	cpu           how busy this machine's processors are
 //
 // Numbers are as [rserpool.ParseFraction] reads them.
@@ -50,7 +50,7 @@ func Parse(s string) (Source, error) {
 			return firstWord(rest, out)
 		}, nil
 	}
-	return nil, fmt.Errorf("load %q is none of fixed, cpu, file:PATH and cmd:COMMAND", s)
+	return nil, fmt.Errorf("load %q must be one of fixed, cpu, file:PATH and cmd:COMMAND", s)
 }
 
 // readStart reads the first MaxOutput bytes of a file.
@@ -75,11 +75,11 @@ func firstWord(from string, b []byte) (float64, error) {
 	return f, nil
 }
 
-// firstLook is how long the first look at the processors takes.
+// firstLook is the time between the two readings of the first call of cpu.
 const firstLook = 200 * time.Millisecond
 
-// cpu gives the part of the processors' time since the last call that was not
-// idle. The first call takes the time for two looks.
+// cpu returns the fraction of the processors' time since the last call that was not idle.
+// The first call takes firstLook.
 func cpu() Source {
 	var last times
 	return func(ctx context.Context) (float64, error) {
@@ -132,7 +132,7 @@ func parseStat(b []byte) (times, error) {
 		return times{}, errStat
 	}
 	var t times
-	// guest and guest_nice, from the ninth on, are in user and nice already.
+	// user and nice include guest and guest_nice, the ninth and tenth value.
 	for i, w := range words[1:min(len(words), 9)] {
 		n, err := strconv.ParseUint(w, 10, 64)
 		if err != nil {
@@ -146,16 +146,15 @@ func parseStat(b []byte) (times, error) {
 	return t, nil
 }
 
-// maxLook is the most time that a source has for a load, however long the
-// interval.
+// maxLook is the longest time that a source has for a load, even if the interval is
+// longer.
 const maxLook = 10 * time.Second
 
-// Follow reads a source of that name every interval until ctx ends, and tells each load
-// that differs by threshold or more from the last one told, or that is the
-// first. A source that fails is told of once for each error, until it works
-// again; a load from before stays. A source has the interval to give a load,
-// but at least 1 s and at most 10 s; one that hangs has failed, and is not
-// waited for when ctx ends.
+// Follow reads a source of that name every interval until ctx ends. It reports the first
+// load, and each load that differs by threshold or more from the last one reported. If the
+// source fails, Follow reports each error once, until the source works again; the last
+// load stays. A source has the interval to return a load, but at least 1 s and at most
+// 10 s. A source that hangs has failed; Follow does not wait for it when ctx ends.
 func Follow(ctx context.Context, name string, src Source, interval time.Duration, threshold float64, tell func(load float64), warn func(error)) {
 	look := bounded.New(src)
 	timer := time.NewTimer(0)
