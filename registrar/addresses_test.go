@@ -24,7 +24,7 @@ func addrsOf(list ...string) []netip.Addr {
 
 func discovers(c *Config) { c.Discover = true }
 
-// connects are the calls so far, without their numbers.
+// connects returns the Connect actions so far, without their numbers.
 func (w *world) connects() []string {
 	var list []string
 	for _, line := range w.trace {
@@ -44,10 +44,10 @@ func (w *world) wantConnects(want ...string) {
 	}
 }
 
-// joins has a registrar take the last call and be a peer.
+// joins has a registrar accept the last Connect and become a peer.
 func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
 	w.t.Helper()
-	w.takes(w.r.refs, id, proved)
+	w.accepts(w.r.refs, id, proved)
 	w.tell(id, m)
 	w.skip("list_request", "presence")
 	if p := w.r.peers.byID[m.Sender]; p == nil || p.link == nil {
@@ -55,8 +55,7 @@ func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
 	}
 }
 
-// TestHeardIsNotAlone: a registrar that is heard and cannot be reached is not passed over in
-// silence.
+// TestHeardIsNotAlone: if a registrar is heard and cannot be reached, the log says so.
 func TestHeardIsNotAlone(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
@@ -74,7 +73,7 @@ func TestHeardIsNotAlone(t *testing.T) {
 	}
 }
 
-// announces are the addresses in the announces so far.
+// announces returns the addresses in the announces so far.
 func (w *world) announces(acts []Action) (asapAt, enrpAt []netip.Addr) {
 	w.t.Helper()
 	for _, act := range acts {
@@ -99,8 +98,8 @@ func (w *world) announces(acts []Action) (asapAt, enrpAt []netip.Addr) {
 	return asapAt, enrpAt
 }
 
-// TestAddressesAnnounced: announces and presences name the addresses of the moment.
-// A registrar that starts before the network is up finds its peers when it is.
+// TestAddressesAnnounced: announces and presences name the present addresses. A
+// registrar that starts before the network is up finds its peers when it is.
 func TestAddressesAnnounced(t *testing.T) {
 	w := newWorld(t, discovers, func(c *Config) { c.Peers = peers("10.0.0.9:9901") })
 	w.handle(Serving{Addrs: peers("127.0.0.1:3863"), ENRP: peers("127.0.0.1:9901"), Announce: true})
@@ -137,8 +136,8 @@ func TestAddressesAnnounced(t *testing.T) {
 	w.wantConnects("[10.0.0.2:9901]")
 }
 
-// TestStartOutlivesNetwork: a registrar whose network comes up while it looks for
-// others looks on.
+// TestStartOutlivesNetwork: if the network comes up while the registrar looks for
+// others, it continues to look.
 func TestStartOutlivesNetwork(t *testing.T) {
 	w := newWorld(t, discovers)
 	w.handle(Serving{ENRP: peers("127.0.0.1:9901")})
@@ -158,8 +157,8 @@ func TestStartOutlivesNetwork(t *testing.T) {
 	}
 }
 
-// TestOwnAnnounceComesBack: what we have sent with our former addresses is not
-// another registrar's.
+// TestOwnAnnounceComesBack: a message of this registrar with its former addresses does
+// not count as another registrar's.
 func TestOwnAnnounceComesBack(t *testing.T) {
 	w := newWorld(t, discovers)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901"), Announce: true})
@@ -178,7 +177,7 @@ func TestOwnAnnounceComesBack(t *testing.T) {
 		"log registrar 10000001 is heard from 10.0.0.7: connecting to 10.0.0.7:9901", "connect #1 via 0 to [10.0.0.7:9901]")
 }
 
-// TestAddressesTold: peers learn new addresses at once, nobody learns of a bridge.
+// TestAddressesTold: peers get new addresses at once, and never those of a bridge.
 func TestAddressesTold(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -192,8 +191,8 @@ func TestAddressesTold(t *testing.T) {
 	}
 }
 
-// TestLostAddress: an address is gone. Peers that do not answer over the present
-// association are called anew, before they take us for dead.
+// TestLostAddress: after the loss of an address, the registrar connects again to peers
+// that do not respond over the present link, before they take it over.
 func TestLostAddress(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -211,8 +210,8 @@ func TestLostAddress(t *testing.T) {
 	}
 }
 
-// TestPeerMoves: a peer calls from a new address while its old association is not
-// known to be dead. It is the peer again in less than MAX-TIME-NO-RESPONSE.
+// TestPeerMoves: a peer connects from a new address while its old link is not known to
+// be dead. It is the peer again in less than MAX-TIME-NO-RESPONSE.
 func TestPeerMoves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -242,14 +241,15 @@ func TestPeerMoves(t *testing.T) {
 	}
 }
 
-// TestOwnAddressConfigured: all registrars name a virtual address as a peer. The one
-// that has it calls itself once, and calls the next one that has it.
+// TestOwnAddressConfigured: all registrars have a virtual address configured as a peer.
+// The one that has the address connects to itself once, and later to the next one that
+// has it.
 func TestOwnAddressConfigured(t *testing.T) {
 	const virtual = "10.0.0.100"
 	w := newWorld(t, func(c *Config) { c.Peers = peers(virtual + ":9901") })
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1", virtual)})
 	w.wantConnects("[10.0.0.100:9901]")
-	w.takes(1, 2, virtual)
+	w.accepts(1, 2, virtual)
 	w.handle(AssocUp{Assoc: 3, Peer: peers(virtual + ":9901"), Via: rserpool.ViaKernel, ENRP: true})
 	w.trace, w.logs = nil, true
 	w.tell(3, presenceAt(testServer, "10.0.0.1")) // our own presence on its other end
@@ -264,8 +264,9 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.wantConnects("[10.0.0.100:9901]")
 }
 
-// TestPeerBehindNAT: a registrar in a container names its private address. It is
-// called where it has called from, and passed on with that.
+// TestPeerBehindNAT: a registrar in a container names its private address. The
+// registrar connects to the address that it has come from, and passes it on with that
+// one.
 func TestPeerBehindNAT(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901")})

@@ -61,8 +61,8 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// TestForgedAnnounces: however many registrars are heard, ours is announced
-// again before the listeners forget it.
+// TestForgedAnnounces: however many registrars are heard, this one announces itself
+// again before the listeners drop it.
 func TestForgedAnnounces(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), Announce: true})

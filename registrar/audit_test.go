@@ -32,8 +32,9 @@ func TestAudit(t *testing.T) {
 	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
 }
 
-// TestSweepConnected: an element that its home does not name any more, but that
-// has an association to us, may take us for its home. It is asked first.
+// TestSweepConnected: an element that its home does not name any more, but that has an
+// association to this registrar, may hold this one for its home. It is sent a
+// keep-alive first.
 func TestSweepConnected(t *testing.T) {
 	sweep := func(t *testing.T) *world {
 		w := newPeerWorld(t)
@@ -60,7 +61,7 @@ func TestSweepConnected(t *testing.T) {
 	})
 }
 
-// TestTable: what peers are given, in parts, while it changes.
+// TestTable: the parts of a download, while the handlespace changes.
 func TestTable(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

@@ -21,7 +21,7 @@ func (w *world) fill(id AssocID, server rserpool.ServerID, n int) {
 	w.check()
 }
 
-// homes counts the elements of a registrar.
+// homes returns the number of elements of a registrar.
 func (w *world) homes(id rserpool.ServerID) int {
 	if p := w.r.peers.byID[id]; p != nil {
 		return p.roster.Len()
@@ -29,8 +29,8 @@ func (w *world) homes(id rserpool.ServerID) int {
 	return 0
 }
 
-// TestInherit: the elements of a registrar that was taken over pass to the other
-// one in parts, in between which anything may happen.
+// TestInherit: the elements of a registrar that was taken over pass to its heir in
+// parts. Between two parts anything may happen.
 func TestInherit(t *testing.T) {
 	const n = 2*moveBatch + 10
 	begin := func(t *testing.T) *world {
@@ -96,7 +96,7 @@ func TestInherit(t *testing.T) {
 	})
 }
 
-// TestSweep: what a peer does not name any more is removed in parts.
+// TestSweep: elements that a peer does not name any more are removed in parts.
 func TestSweep(t *testing.T) {
 	const n = 2*moveBatch + 10
 	w := newPeerWorld(t)
@@ -112,7 +112,7 @@ func TestSweep(t *testing.T) {
 	if got := w.homes(greater); got != n-moveBatch+1 {
 		t.Fatalf("got %d elements, want %d", got, n-moveBatch+1)
 	}
-	// The sweep's next one goes, another one moves away, one is new.
+	// The next element of the sweep leaves, another one moves away, one is new.
 	next := w.r.peers.byID[greater].audit.sweep.Peek()
 	w.tell(2, update(greater, enrp.DelPE, "a", next.PE().PoolElement))
 	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(n, third)))

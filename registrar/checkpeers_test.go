@@ -6,7 +6,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// checkPeers checks the rosters, downloads, and who is called.
+// checkPeers checks the rosters, downloads and connectors.
 func (r *Registrar) checkPeers(fail failFunc) {
 	r.checkRoster(r.roster, fail)
 	sessions := 0

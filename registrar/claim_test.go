@@ -8,7 +8,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestClaimForeign: an identifier moves to another host by another registrar
+// TestClaimForeign: an element registers from another host, and with another registrar
 // than its home. The home is asked whether the element lives.
 func TestClaimForeign(t *testing.T) {
 	const ask = "2 < handle_update to 20000002 ADD_PE p:1@20000002"
@@ -99,8 +99,8 @@ func TestClaimForeign(t *testing.T) {
 }
 
 // TestClaimOrphan: the home of a claimed element is dead. The claim waits for the
-// registrar that takes the element over, which asks it. A stranger gets no living
-// element's identifier by being quicker.
+// registrar that takes the element over, which asks the element. Another host does not
+// get the identifier of a living element by being quicker.
 func TestClaimOrphan(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)
@@ -178,7 +178,7 @@ func TestClaimAsked(t *testing.T) {
 	})
 }
 
-// TestClaimCompeting: two registrars have granted a claim each. The one with the
+// TestClaimCompeting: two registrars have each granted a claim. The one with the
 // smaller identifier keeps its own.
 func TestClaimCompeting(t *testing.T) {
 	for _, tt := range []struct {
@@ -199,8 +199,8 @@ func TestClaimCompeting(t *testing.T) {
 	}
 }
 
-// RFC 5352, Section 3.1, rules 3 and 4, against RFC 5355, threat 1: who may take
-// over an identifier that is taken.
+// RFC 5352, Section 3.1, rules 3 and 4, and RFC 5355, threat 1: which registrations of
+// an identifier in use are granted.
 func TestClaim(t *testing.T) {
 	setup := func(t *testing.T, change ...func(*Config)) *world {
 		w := newWorld(t, change...)

@@ -11,7 +11,7 @@ import (
 
 const victim = "203.0.113.7"
 
-// upAs brings an association up from an address, and lists others.
+// upAs establishes an association from an address, with a list of others.
 func (w *world) upAs(id AssocID, via rserpool.Via, from string, claimed ...string) {
 	w.t.Helper()
 	w.handle(AssocUp{Assoc: id, Via: via, Peer: peers(from), Claimed: peers(claimed...)})
@@ -23,7 +23,7 @@ func (w *world) confirm(id AssocID, addrs ...string) {
 	w.handle(AssocAddrs{Assoc: id, Peer: peers(addrs...)})
 }
 
-// wantAt compares where an element is, and where it takes keep-alives.
+// wantAt compares the addresses of an element's user transport and ASAP transport.
 func (w *world) wantAt(h string, id uint32, user, asap string) {
 	w.t.Helper()
 	e := w.r.Space().Pool(rserpool.PoolHandle(h)).Element(rserpool.PEID(id))
@@ -38,8 +38,8 @@ func (w *world) wantAt(h string, id uint32, user, asap string) {
 	}
 }
 
-// TestForgedAddress: an element lists and offers the address of somebody else. It is
-// registered without it, for ever, and not called there.
+// TestForgedAddress: an element lists and offers the address of another host. It is
+// registered without it, for ever, and is not probed there.
 func TestForgedAddress(t *testing.T) {
 	for _, via := range []rserpool.Via{rserpool.ViaKernel, rserpool.ViaUDP} {
 		w := newWorld(t)
@@ -55,8 +55,8 @@ func TestForgedAddress(t *testing.T) {
 	}
 }
 
-// TestForgedOnly: an element offers nothing but the address of somebody else, as its
-// user transport or its ASAP transport. It has two seconds to confirm it.
+// TestForgedOnly: an element offers only the address of another host, as its user
+// transport or its ASAP transport. It has two seconds to confirm it.
 func TestForgedOnly(t *testing.T) {
 	w := newWorld(t)
 	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", victim)
@@ -73,7 +73,7 @@ func TestForgedOnly(t *testing.T) {
 }
 
 // TestConfirmedLater: addresses are added when they are confirmed. Peers and
-// subscribers are told, the element is not.
+// subscribers get an update, the element gets nothing.
 func TestConfirmedLater(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(9, greater)
@@ -113,7 +113,8 @@ func TestConfirmedLater(t *testing.T) {
 	}
 }
 
-// TestConfirmedKeepsLife: a confirmed address is no sign of life, and no registration.
+// TestConfirmedKeepsLife: a confirmed address does not count as a keep-alive
+// acknowledgement, nor as a registration.
 func TestConfirmedKeepsLife(t *testing.T) {
 	w := newWorld(t)
 	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
@@ -131,7 +132,7 @@ func TestConfirmedKeepsLife(t *testing.T) {
 }
 
 // TestHeldRegistration: an element that offers another address than the one it comes
-// from gets its answer when that is confirmed.
+// from gets the response when that address is confirmed.
 func TestHeldRegistration(t *testing.T) {
 	setup := func(t *testing.T) *world {
 		w := newWorld(t)
@@ -195,8 +196,8 @@ func TestHeldRegistration(t *testing.T) {
 	})
 }
 
-// TestReturnKeepsAddresses: an element that registers over a new association has the
-// addresses that it had before until they are confirmed anew, for two seconds at most.
+// TestReturnKeepsAddresses: an element that registers over a new association keeps its
+// former addresses until they are confirmed again, for two seconds at most.
 func TestReturnKeepsAddresses(t *testing.T) {
 	again := func(w *world, id AssocID) {
 		w.recv(id, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2")))
@@ -247,7 +248,8 @@ func TestReturnKeepsAddresses(t *testing.T) {
 	})
 }
 
-// TestHandedOverAddresses: an element of a peer moves to us with all its addresses.
+// TestHandedOverAddresses: a peer's element moves to this registrar with all its
+// addresses.
 func TestHandedOverAddresses(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(9, greater)
@@ -264,9 +266,8 @@ func TestHandedOverAddresses(t *testing.T) {
 	w.wantAt("p", 1, "10.1.0.2, 10.0.0.2", "10.0.0.2, 10.1.0.2")
 }
 
-// TestHeldAfterClaim: an association whose registration waits for the end of another
-// element registers again, with an address that is not confirmed. It gets one answer,
-// to the later one.
+// TestHeldAfterClaim: an association with a claim registers again, with an address that
+// is not confirmed. It gets one response, to the later registration.
 func TestHeldAfterClaim(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newWorld(t)

@@ -59,7 +59,7 @@ func TestContest(t *testing.T) {
 	})
 }
 
-// TestElementMoves: an element may change its home, a stranger may not take it.
+// TestElementMoves: an element may change its home; another host may not take it.
 func TestElementMoves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

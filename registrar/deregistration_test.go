@@ -10,12 +10,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// refusedDereg is the answer to a deregistration that is refused.
+// refusedDereg is the response to a deregistration that is refused.
 const refusedDereg = " < deregistration p:1 cause a"
 
-// TestDeregisterSuperseded: in a rolling restart with a fixed identifier the
-// new process registers, then the old one deregisters. Nothing is removed, and
-// the end of the old association changes nothing.
+// TestDeregisterSuperseded: in a rolling restart with a fixed identifier, the new
+// process registers, and then the old one deregisters. Nothing is removed, and the end
+// of the old association changes nothing.
 func TestDeregisterSuperseded(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
@@ -34,9 +34,9 @@ func TestDeregisterSuperseded(t *testing.T) {
 	w.wantElements()
 }
 
-// TestDeregisterBackAndForth: two processes with one identifier, both of which
-// re-register now and then. Whichever deregisters, the other one stays, or is
-// told, so that it registers anew at once.
+// TestDeregisterBackAndForth: two processes with one identifier re-register now and
+// then. Whichever deregisters, the other one stays, or is told and registers again at
+// once.
 func TestDeregisterBackAndForth(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newWorld(t)
@@ -80,8 +80,8 @@ func TestDeregisterBackAndForth(t *testing.T) {
 	})
 }
 
-// TestDeregisterFormerBounded: however many processes have had an identifier,
-// the latest few are known to be superseded, and the others are asked about.
+// TestDeregisterFormerBounded: however many processes have had an identifier, the
+// latest few are known to be superseded. For the others, the element is asked.
 func TestDeregisterFormerBounded(t *testing.T) {
 	w := newWorld(t)
 	const n = maxFormerOwners + 3
@@ -99,8 +99,8 @@ func TestDeregisterFormerBounded(t *testing.T) {
 	w.wantElements("p:1")
 }
 
-// TestDeregisterByHost: over another association of the element's host the
-// element is asked, and stays if it answers within a second.
+// TestDeregisterByHost: if the deregistration comes over another association of the
+// element's host, the element is asked, and stays if it acknowledges within a second.
 func TestDeregisterByHost(t *testing.T) {
 	begin := func(t *testing.T, change ...func(*Config)) *world {
 		w := newWorld(t, change...)
@@ -228,14 +228,14 @@ func TestDeregisterByHost(t *testing.T) {
 	})
 }
 
-// foreignAt is an element of a peer at 10.0.1.1, whose ASAP port is told.
+// foreignAt is an element of a peer at 10.0.1.1, with an ASAP port.
 func foreignAt(home rserpool.ServerID, port uint16) rserpool.PoolElement {
 	e := peerElement(1, home)
 	e.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: port, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}
 	return e
 }
 
-// TestDeregisterForeign: who may deregister an element of a peer.
+// TestDeregisterForeign: which deregistrations of a peer's element are granted.
 func TestDeregisterForeign(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)

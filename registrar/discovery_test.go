@@ -14,7 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// newDiscoveryWorld is a registrar that looks for others by multicast, and serves
+// newDiscoveryWorld has a registrar that looks for others by multicast, and serves
 // ENRP.
 func newDiscoveryWorld(t *testing.T, change ...func(*Config)) *world {
 	t.Helper()
@@ -23,7 +23,7 @@ func newDiscoveryWorld(t *testing.T, change ...func(*Config)) *world {
 	return w
 }
 
-// presenceAt is the presence of a registrar at some addresses, port 9901.
+// presenceAt returns the presence of a registrar at some addresses, port 9901.
 func presenceAt(server rserpool.ServerID, at ...string) *enrp.Presence {
 	info := rserpool.ServerInformation{ID: server, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901}}
 	for _, a := range at {
@@ -42,15 +42,15 @@ func (w *world) hears(from string, m enrp.Message) {
 	w.handle(Announced{ENRP: true, From: netip.AddrPortFrom(netip.MustParseAddr(from), 9901), Data: b})
 }
 
-// takes has the peer take a call.
-func (w *world) takes(ref uint64, id AssocID, at string) {
+// accepts has the peer accept a Connect.
+func (w *world) accepts(ref uint64, id AssocID, at string) {
 	w.t.Helper()
 	w.handle(Connecting{Ref: ref, Assoc: id})
 	w.handle(AssocUp{Assoc: id, Peer: peers(at + ":9901"), Via: rserpool.ViaKernel})
 }
 
-// calls counts the calls so far, and forgets what has been done.
-func (w *world) calls() int {
+// connectCount counts the Connect actions so far, and drops the trace.
+func (w *world) connectCount() int {
 	n := 0
 	for _, line := range w.trace {
 		if strings.HasPrefix(line, "connect ") {
@@ -61,7 +61,7 @@ func (w *world) calls() int {
 	return n
 }
 
-// heard are the registrars that are called since they were heard.
+// heard counts the seeds of registrars that were heard.
 func (w *world) heard() int {
 	n := 0
 	for _, c := range w.r.peers.seeds {
@@ -72,8 +72,9 @@ func (w *world) heard() int {
 	return n
 }
 
-// TestDiscovery: who is heard by multicast is called, gives us the handlespace,
-// and is a peer. Our own presence goes on, every PEER-HEARTBEAT-CYCLE.
+// TestDiscovery: a registrar that is heard by multicast is connected to, sends the
+// handlespace, and is a peer. This registrar's own presence goes on, every
+// PEER-HEARTBEAT-CYCLE.
 func TestDiscovery(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	acts := w.handle(Tick{})
@@ -87,7 +88,7 @@ func TestDiscovery(t *testing.T) {
 	w.want("connect #1 via 0 to [10.0.0.2:9901 10.0.0.3:9901]")
 	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.3", "10.0.0.2"))
 	w.want()
-	w.takes(1, 2, "10.0.0.2")
+	w.accepts(1, 2, "10.0.0.2")
 	w.want("2 < presence R ffff")
 	w.tell(2, presenceAt(greater, "10.0.0.3", "10.0.0.2"))
 	w.want("2 < presence to 20000002 R ffff", "2 < list_request to 20000002")
@@ -126,8 +127,8 @@ func TestDiscovery(t *testing.T) {
 	if byMulticast < 19 || byMulticast > 21 || toPeer < 19 || toPeer > 21 || lists != toPeer {
 		t.Errorf("in 600 s: got %d presences by multicast, %d to the peer, and %d requests for its list, want 20 of each", byMulticast, toPeer, lists)
 	}
-	// Multicast is a sign of life while there is an association with the peer
-	// there, not from elsewhere, and not when there is none.
+	// Multicast counts as a sign of life only if there is a link to the peer at that
+	// address.
 	for _, step := range []struct {
 		from  string
 		alive bool
@@ -146,8 +147,8 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestAloneByMulticast: a registrar that hears nobody serves after the time of
-// mentor discovery, not before it.
+// TestAloneByMulticast: a registrar that hears no other one serves after the time of
+// mentor discovery, not before.
 func TestAloneByMulticast(t *testing.T) {
 	w := newDiscoveryWorld(t, func(c *Config) { c.Timers.MentorDiscovery = 7 * time.Second })
 	w.pass(7*time.Second - 1)
@@ -172,9 +173,8 @@ func TestAloneByMulticast(t *testing.T) {
 	w.want("1 < registration granted a:1")
 }
 
-// TestForgedPresences: a sender of thousands of presences, in the name of
-// registrars and with addresses of victims, makes us make a bounded number of
-// calls, and leaves nothing behind.
+// TestForgedPresences: thousands of presences in the name of registrars, with the
+// addresses of victims, cause a bounded number of Connects, and leave nothing behind.
 func TestForgedPresences(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -206,7 +206,7 @@ func TestForgedPresences(t *testing.T) {
 					t.Fatalf("the start takes more than %v", took)
 				}
 			}
-			if got := w.calls(); got > 11*tt.most {
+			if got := w.connectCount(); got > 11*tt.most {
 				t.Errorf("%d calls while it starts, want at most %d", got, 11*tt.most)
 			}
 			w.pass(time.Minute)
@@ -215,7 +215,7 @@ func TestForgedPresences(t *testing.T) {
 				forge(n)
 				w.pass(10 * time.Millisecond)
 			}
-			if got := w.calls(); got < tt.most || got > 11*tt.most {
+			if got := w.connectCount(); got < tt.most || got > 11*tt.most {
 				t.Errorf("%d calls in ten PEER-HEARTBEAT-CYCLEs, want at most %d", got, 11*tt.most)
 			}
 			s := w.r.Stats()

@@ -10,8 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// exchange is a message to a registrar with the reference implementation's
-// answers.
+// exchange is a message to a registrar with the reference implementation's response.
 type exchange struct {
 	capture, number string
 	peer            netip.AddrPort
@@ -53,8 +52,8 @@ func readExchanges(t *testing.T) []*exchange {
 	return list
 }
 
-// The captured clients get the reference implementation's answers, byte for
-// byte, but for what differs on purpose.
+// The captured clients get the reference implementation's responses, byte for byte,
+// except for the deliberate differences.
 func TestExchanges(t *testing.T) {
 	var w *world
 	assocs := make(map[string]AssocID)

@@ -12,8 +12,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 )
 
-// TestHeardLate: who is heard at the end of mentor discovery has time to answer;
-// who is heard after it does not delay the start any more.
+// TestHeardLate: a registrar that is heard at the end of mentor discovery has time to
+// respond. One that is heard later does not delay the start.
 func TestHeardLate(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(4900 * time.Millisecond)
@@ -31,8 +31,8 @@ func TestHeardLate(t *testing.T) {
 	}
 }
 
-// TestHeardNamed: configured peers are called first, and who is heard may be the
-// mentor as well.
+// TestHeardNamed: the registrar connects to the configured peers first. A registrar
+// that is heard may be the mentor as well.
 func TestHeardNamed(t *testing.T) {
 	w := newDiscoveryWorld(t, func(c *Config) { c.Peers = peers("10.0.0.9:9901") })
 	w.want("connect #1 via 0 to [10.0.0.9:9901]")
@@ -41,10 +41,10 @@ func TestHeardNamed(t *testing.T) {
 	w.want("connect #2 via 0 to [10.0.0.2:9901]")
 	w.hears("10.0.0.9", presenceAt(third, "10.0.0.9")) // hastens the next call
 	w.pass(time.Second)
-	if got := w.calls(); got != 1 {
+	if got := w.connectCount(); got != 1 {
 		t.Errorf("%d calls in a second, want 1", got)
 	}
-	w.takes(2, 2, "10.0.0.2")
+	w.accepts(2, 2, "10.0.0.2")
 	w.tell(2, presenceAt(greater, "10.0.0.2"))
 	w.tell(2, &enrp.ListResponse{Sender: greater})
 	w.tell(2, &enrp.HandleTableResponse{Sender: greater})
@@ -53,8 +53,8 @@ func TestHeardNamed(t *testing.T) {
 	}
 }
 
-// TestHeardHastens: a registrar that is back where a peer was is called at once
-// when it is heard, but no more often than every PEER-CALL-GAP.
+// TestHeardHastens: when a registrar is heard at the place of a former peer, the
+// registrar connects at once, but at most every PEER-CALL-GAP.
 func TestHeardHastens(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -74,15 +74,15 @@ func TestHeardHastens(t *testing.T) {
 		w.handle(Connecting{Ref: w.r.refs})
 		w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 		w.pass(100 * time.Millisecond)
-		n += w.calls()
+		n += w.connectCount()
 	}
 	if n < 8 || n > 10 {
 		t.Errorf("%d calls in 10 s, want one in a second", n)
 	}
 }
 
-// TestHeardAnew: a registrar under another identifier at the place of a peer may
-// be that, started anew. The peer is asked once whether it is there.
+// TestHeardAnew: a registrar with another identifier at the place of a peer may be that
+// peer, restarted. The peer is asked once whether it is there.
 func TestHeardAnew(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -96,15 +96,15 @@ func TestHeardAnew(t *testing.T) {
 	w.want(fmt.Sprintf("connect #%d via 1 to [10.0.9.2:9901]", ref))
 	w.hears("10.0.9.2", presenceAt(third, "10.0.9.2"))
 	w.want()
-	w.takes(ref, 3, "10.0.9.2")
+	w.accepts(ref, 3, "10.0.9.2")
 	w.tell(3, presenceAt(third, "10.0.9.2"))
 	if p := w.r.peers.byID[third]; p == nil || p.link == nil {
 		t.Error("who has come in its place is no peer")
 	}
 }
 
-// TestHeardInVain: who is heard all the time and takes no call is called every
-// PEER-HEARTBEAT-CYCLE, and the operator is told once.
+// TestHeardInVain: a registrar that is heard all the time and accepts no association is
+// tried every PEER-HEARTBEAT-CYCLE, and logged once.
 func TestHeardInVain(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -129,8 +129,8 @@ func TestHeardInVain(t *testing.T) {
 	}
 }
 
-// TestHeardWhileCalled: a peer that has lost its association is being called
-// already, whatever identifier it has now.
+// TestHeardWhileCalled: a peer that has lost its link has a connector that tries
+// already, whatever the peer's identifier is now.
 func TestHeardWhileCalled(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -142,31 +142,31 @@ func TestHeardWhileCalled(t *testing.T) {
 	w.want()
 }
 
-// TestHeardSilent: who takes the call and does not say who it is, is given up,
-// and so is who is no registrar.
+// TestHeardSilent: if the other side accepts the association and does not say who it
+// is, or is no registrar, the registrar gives up.
 func TestHeardSilent(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
 	w.skip("announce")
 	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
 	w.want("connect #1 via 0 to [10.0.0.2:9901]")
-	w.takes(1, 2, "10.0.0.2")
+	w.accepts(1, 2, "10.0.0.2")
 	w.want("2 < presence R ffff")
 	w.pass(5 * time.Second)
 	w.want("2 abort")
 	w.down(2)
 	w.pass(2 * time.Minute)
-	if got := w.calls(); got != 1 {
+	if got := w.connectCount(); got != 1 {
 		t.Errorf("called %d times more, want 1", got)
 	}
 	w.handle(Connecting{Ref: 2})
 	w.pass(2 * time.Minute)
-	if w.calls() != 0 || len(w.r.peers.seeds)+len(w.r.peers.list) != 0 {
+	if w.connectCount() != 0 || len(w.r.peers.seeds)+len(w.r.peers.list) != 0 {
 		t.Errorf("%d seeds, %d peers: want neither", len(w.r.peers.seeds), len(w.r.peers.list))
 	}
 }
 
-// TestHeardOdd: what does not lead to a call, and is never answered.
+// TestHeardOdd: multicasts that lead to no Connect. None of them is answered.
 func TestHeardOdd(t *testing.T) {
 	long := presenceAt(greater)
 	for i := range 60 {
@@ -241,8 +241,7 @@ func prefixed(prefix string, list []string) []string {
 	return out
 }
 
-// TestHeardOnLoopback: registrars that are only on the loopback find one another
-// there.
+// TestHeardOnLoopback: registrars that are only on the loopback find each other there.
 func TestHeardOnLoopback(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Discover = true })
 	w.handle(Serving{Addrs: peers("127.0.0.1:3863"), ENRP: peers("127.0.0.1:9901")})

@@ -20,7 +20,7 @@ func (r *Registrar) entries(rosters ...*roster) (list []*entry) {
 	return list
 }
 
-// allEntries are those of all homes, our own first.
+// allEntries are those of all homes, the own ones first.
 func (r *Registrar) allEntries() []*entry {
 	rosters := []*roster{r.roster}
 	for _, p := range r.peers.list {

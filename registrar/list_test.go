@@ -11,7 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// listed is a list of n registrars with as many addresses each.
+// listed returns a list of n registrars with as many addresses each.
 func listed(sender rserpool.ServerID, n, addrs int) *enrp.ListResponse {
 	m := &enrp.ListResponse{Sender: sender}
 	for i := range n {
@@ -24,9 +24,9 @@ func listed(sender rserpool.ServerID, n, addrs int) *enrp.ListResponse {
 	return m
 }
 
-// callsIn passes time and counts the addresses that are called in it; every call
+// connectsIn lets time pass and counts the addresses of the Connects in it. Each Connect
 // fails at once.
-func (w *world) callsIn(d time.Duration) int {
+func (w *world) connectsIn(d time.Duration) int {
 	w.t.Helper()
 	n := 0
 	take := func() {
@@ -46,8 +46,8 @@ func (w *world) callsIn(d time.Duration) int {
 	return n
 }
 
-// TestFalseList: a list of 250 registrars with 16 addresses each, all made up,
-// makes few calls, and none that lasts.
+// TestFalseList: a list of 250 invented registrars with 16 addresses each causes few
+// Connects, and none for long.
 func TestFalseList(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -56,16 +56,16 @@ func TestFalseList(t *testing.T) {
 		t.Errorf("%d peers, want a quarter of %d at most to be known from lists only", got, w.r.cfg.Limits.Peers)
 	}
 	const rate = unheardTries * maxListedAddrs
-	if got := w.callsIn(30 * time.Second); got > 32*rate {
+	if got := w.connectsIn(30 * time.Second); got > 32*rate {
 		t.Errorf("%d addresses called in 30 s, want %d a second at most", got, rate)
 	}
-	w.callsIn(2 * w.r.cfg.Timers.MaxTimeLastHeard)
-	if got := w.callsIn(time.Hour); got > 0 {
+	w.connectsIn(2 * w.r.cfg.Timers.MaxTimeLastHeard)
+	if got := w.connectsIn(time.Hour); got > 0 {
 		t.Errorf("%d addresses called in the hour after", got)
 	}
 }
 
-// TestListNotAsked: a list that nobody has asked for does not count.
+// TestListNotAsked: a list that was not requested does not count.
 func TestListNotAsked(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -78,7 +78,7 @@ func TestListNotAsked(t *testing.T) {
 	}
 }
 
-// TestListScope: nobody makes a registrar call its own loopback, or its
+// TestListScope: no list has a registrar connect to its own loopback, or to its
 // neighbours by link-local addresses.
 func TestListScope(t *testing.T) {
 	w := newPeerWorld(t)
@@ -89,7 +89,7 @@ func TestListScope(t *testing.T) {
 	w.want("connect #1 via 0 to [192.0.0.1:9901]")
 }
 
-// TestListed: registrars that are there are all found, however long the list.
+// TestListed: all registrars of a list are found, however long it is.
 func TestListed(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -115,9 +115,9 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// TestConfiguredPeerComesBack: a configured peer that was gone is called every
-// PEER-CALL-GAP. It may have been told of nobody, and then answers without the
-// handlespace until it is called.
+// TestConfiguredPeerComesBack: the registrar tries a configured peer that is down every
+// PEER-CALL-GAP. That one may know no other registrar, and would serve without the
+// handlespace until the link is up.
 func TestConfiguredPeerComesBack(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.handle(Connecting{Ref: 1, Assoc: 2})
@@ -126,11 +126,11 @@ func TestConfiguredPeerComesBack(t *testing.T) {
 	w.tell(2, &enrp.ListResponse{Sender: greater})
 	w.tell(2, tablePart(greater, false))
 	w.down(2)
-	w.callsIn(time.Minute) // it is dead, and forgotten
+	w.connectsIn(time.Minute) // it is dead, and forgotten
 	if len(w.r.peers.list) != 0 {
 		t.Fatalf("the dead peer is still known: %+v", w.r.peers.list)
 	}
-	if got := w.callsIn(10 * time.Second); got < 9 || got > 11 {
+	if got := w.connectsIn(10 * time.Second); got < 9 || got > 11 {
 		t.Errorf("%d calls in 10 s, want one a second", got)
 	}
 }

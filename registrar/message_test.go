@@ -91,7 +91,7 @@ func TestMessageCounters(t *testing.T) {
 	}
 }
 
-// Answers to nonsense are bounded, and say no more than so much of it.
+// Responses to nonsense are bounded in number and length.
 func TestErrorRate(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -149,7 +149,7 @@ func TestLogs(t *testing.T) {
 		"1 < registration rejected p:abc cause 3(000600100007000000010008"+"0a000009)")
 }
 
-// Nothing that a host does wrong, or too late, upsets the registrar.
+// No mistake of a host, and no late event, breaks the registrar.
 func TestHostMistakes(t *testing.T) {
 	w := newWorld(t)
 	w.up(0, rserpool.ViaKernel, "10.0.0.1")

@@ -9,9 +9,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestMisfits: after a partition another registrar has elements of another
-// policy in a pool that we have, too. Each side goes on with its own; all are
-// known to both.
+// TestMisfits: after a partition another registrar has elements of another policy in a
+// pool that this one has, too. Each side continues with its own kind, and knows the
+// other's.
 func TestMisfits(t *testing.T) {
 	weighted := func(id uint32, home rserpool.ServerID) rserpool.PoolElement {
 		e := peerElement(id, home)

@@ -8,9 +8,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestTold: an element that is removed for a missed keep-alive is told, and is
-// registered again if it acknowledges it late. An acknowledgement for an element
-// that is not registered is answered, so many times a second.
+// TestTold: an element that is removed for a missing acknowledgement is told, and is
+// registered again if it acknowledges late. An acknowledgement for an element that is
+// not registered gets a response, a bounded number of times a second.
 func TestTold(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -47,7 +47,7 @@ func TestTold(t *testing.T) {
 	w.want()
 }
 
-// TestReinstate: when an element that was missed is not registered again.
+// TestReinstate: when a missed element is not registered again.
 func TestReinstate(t *testing.T) {
 	begin := func(t *testing.T, n uint32, change ...func(*rserpool.PoolElement)) *world {
 		w := newWorld(t)
@@ -107,8 +107,7 @@ func TestReinstate(t *testing.T) {
 	})
 }
 
-// TestToldForeign: an acknowledgement of an element that another registrar has
-// is not answered.
+// TestToldForeign: an acknowledgement of a foreign element gets no response.
 func TestToldForeign(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

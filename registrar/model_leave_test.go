@@ -7,9 +7,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 )
 
-// deregistered takes in the answer to a deregistration. It may be granted to the
-// element, to one that has owned it, and to another process of its host if the
-// element does not answer. An association that has owned it is told of its end as well.
+// deregistered checks the response to a deregistration. It may be granted to the
+// element, to an association that has owned it, and to another process of its host if
+// the element does not acknowledge. An association that has owned the element is told
+// of its end as well.
 func (m *model) deregistered(s *Send, acts []Action) error {
 	msg, _, _ := asap.Parse(s.Data)
 	out, ok := msg.(*asap.DeregistrationResponse)
@@ -63,9 +64,8 @@ func (m *model) mayLeave(a AssocID, b *belief, key modelKey, came time.Time, byH
 	return b.assoc == a || (byHost || hasAddr(b.host, peer[0].Addr())) && (peer[0].Port() == port || gone || silent)
 }
 
-// vanished lists the elements that are in the handlespace no more, each with
-// what is wrong about it unless a Deregistration was granted; nothing if it is
-// as it should be.
+// vanished lists the elements that are no longer in the handlespace, each with the
+// reason why that is wrong unless a Deregistration was granted; "" if it is right.
 func (m *model) vanished(msg asap.Message) map[modelKey]string {
 	gone := map[modelKey]string{}
 	for key, b := range m.elements {
@@ -92,7 +92,7 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 	return gone
 }
 
-// reported tells whether a message is the report that is too much.
+// reported reports whether a message is the report that exceeds the threshold.
 func (m *model) reported(b *belief, key modelKey, msg asap.Message) bool {
 	rep, ok := msg.(*asap.EndpointUnreachable)
 	return ok && modelKey{rep.Handle, rep.ID} == key && len(b.reporters) > m.r.cfg.Timers.MaxBadPEReport

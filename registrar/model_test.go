@@ -11,9 +11,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// model is what somebody who sees all events and actions, but nothing of the
-// registrar's state, holds to be registered. It is slow and plain: after each
-// event it goes through the whole handlespace.
+// model derives what must be registered from the events and actions only, without the
+// registrar's state. It is slow and plain: after each event it goes through the whole
+// handlespace.
 type model struct {
 	r        *Registrar
 	now      time.Time
@@ -32,13 +32,13 @@ type modelKey struct {
 	id     rserpool.PEID
 }
 
-// asking is where registrations without an answer yet belong.
+// asking is the key of registrations without a response yet.
 type asking struct {
 	assoc AssocID
 	key   modelKey
 }
 
-// belief is a registered element.
+// belief is an element that the model takes for registered.
 type belief struct {
 	reg       *asap.Registration
 	expires   time.Time // zero for never
@@ -56,8 +56,7 @@ func newModel(r *Registrar) *model {
 	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, missed: map[asking]*belief{}, byHost: map[asking]bool{}}
 }
 
-// follow takes an event and what the registrar did about it into account, and
-// says what is wrong with the latter.
+// follow checks an event and the registrar's actions.
 func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 	m.now = now
 	msg := m.event(ev)
@@ -101,7 +100,7 @@ func (m *model) reinstated(at asking) {
 	delete(m.missed, at)
 }
 
-// event takes in what happened, and returns the message that has come with it.
+// event enters an event, and returns its message.
 func (m *model) event(ev Event) asap.Message {
 	switch ev := ev.(type) {
 	case AssocUp:
@@ -189,7 +188,8 @@ func (m *model) received(ev Received) asap.Message {
 	return msg
 }
 
-// sent takes in what the registrar has sent. msg is what it has just received.
+// sent checks a message that the registrar has sent. msg is the one that it has just
+// received.
 func (m *model) sent(s *Send, msg asap.Message) error {
 	out, _, err := asap.Parse(s.Data)
 	if err != nil {
@@ -259,8 +259,8 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 	return nil
 }
 
-// resolved checks an answer: as many elements as asked for and there, none
-// twice, all of them registered.
+// resolved checks a response: as many elements as asked for and available, none twice,
+// all of them registered.
 func (m *model) resolved(q *asap.HandleResolution, out *asap.HandleResolutionResponse) error {
 	want := m.r.cfg.Limits.DefaultItems
 	if q.HasItems && q.Items > 0 {
@@ -286,7 +286,7 @@ func (m *model) resolved(q *asap.HandleResolution, out *asap.HandleResolutionRes
 	return nil
 }
 
-// compare: what is in the handlespace is what the model knows.
+// compare: the handlespace has the elements that the model knows.
 func (m *model) compare(ev Event) error {
 	n := 0
 	for p := range m.r.space.Pools() {

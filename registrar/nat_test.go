@@ -13,7 +13,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// upUDP brings an association of SCTP in UDP up, seen at the first address.
+// upUDP establishes an association of SCTP in UDP, whose packets come from the first
+// address.
 func (w *world) upUDP(id AssocID, translated bool, addrs ...string) {
 	w.t.Helper()
 	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: rserpool.ViaUDP, EncapPort: 31000, Translated: translated})
@@ -33,8 +34,8 @@ func (w *world) user(h string, id uint32) rserpool.Transport {
 	return e.PE().UserTransport
 }
 
-// TestBehindNAT: which addresses are registered of an element over SCTP in UDP,
-// and whether the element is told that they are others.
+// TestBehindNAT: which addresses of an element over SCTP in UDP are registered, and
+// whether the element is told that they are different.
 func TestBehindNAT(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
@@ -99,8 +100,9 @@ func tlvOf(t *testing.T, tr rserpool.Transport) string {
 	return hex.EncodeToString(b)
 }
 
-// TestBehindNATCalled: an element behind a NAT is called where it was seen, by us and
-// by the registrar that takes us over: its private addresses go to nobody.
+// TestBehindNATCalled: this registrar, and the one that takes it over, probe an element
+// behind a NAT at the address that its packets come from. Nobody gets its private
+// addresses.
 func TestBehindNATCalled(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
@@ -132,7 +134,8 @@ func TestBehindNATCalled(t *testing.T) {
 	w.want("connect #1 via 2 to [192.0.2.9:5000]")
 }
 
-// TestBehindNATKernel: SCTP without UDP is taken as before: no call would come back.
+// TestBehindNATKernel: SCTP without UDP gets no such treatment, because no association
+// could be opened in the other direction.
 func TestBehindNATKernel(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "192.0.2.9")
@@ -149,8 +152,8 @@ func TestBehindNATKernel(t *testing.T) {
 	}
 }
 
-// TestNATAppears: an association whose packets come from another address by now keeps
-// its elements, and names no others.
+// TestNATAppears: if the packets of an association come from another address later, it
+// keeps its elements, and registers no others.
 func TestNATAppears(t *testing.T) {
 	w := newWorld(t)
 	w.upUDP(1, false, "192.0.2.9", "198.51.100.9")
@@ -165,7 +168,7 @@ func TestNATAppears(t *testing.T) {
 }
 
 // TestSharedAddressElement: an element names docker0's address beside its own. This
-// machine has docker0, too: the address is not the element's for us, its own one is.
+// machine has docker0, too, so only the other address counts as the element's.
 func TestSharedAddressElement(t *testing.T) {
 	both := addrsOf("10.0.0.5", bridge)
 	for _, tt := range []struct {
@@ -203,9 +206,9 @@ func TestSharedAddressElement(t *testing.T) {
 	}
 }
 
-// TestSharedAddressForeign: a peer's element names docker0's address beside its own.
-// A process of this machine, which has docker0, too, is not at its host by that, and
-// is not called for it.
+// TestSharedAddressForeign: a peer's element names docker0's address beside its own. A
+// process of this machine, which has docker0, too, is not on its host for that reason,
+// and is not asked in its place.
 func TestSharedAddressForeign(t *testing.T) {
 	begin := func(t *testing.T, addrs ...string) *world {
 		w := newPeerWorld(t)
@@ -251,8 +254,8 @@ func TestSharedAddressForeign(t *testing.T) {
 	})
 }
 
-// TestBehindOneNAT: two elements are behind one NAT, and have the same SCTP port.
-// Their UDP ports tell them apart.
+// TestBehindOneNAT: two elements are behind one NAT and have the same SCTP port. Their
+// UDP ports distinguish them.
 func TestBehindOneNAT(t *testing.T) {
 	w := newWorld(t)
 	for i, id := range []AssocID{1, 2} {

@@ -11,8 +11,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// benchScope is registrars in one goroutine, each with an association to each
-// other one, that know one another. Association n is the one to the n-th.
+// benchScope has registrars in one goroutine, each with a link to each other one.
+// Association n is the link to the n-th.
 type benchScope struct {
 	b     *testing.B
 	now   time.Time
@@ -74,7 +74,7 @@ func (s *benchScope) handle(n AssocID, ev Event) {
 	}
 }
 
-// settle delivers until nothing is said any more.
+// settle delivers messages until there are none.
 func (s *benchScope) settle() {
 	for len(s.mail) > 0 {
 		m := s.mail[0]
@@ -117,8 +117,8 @@ func (s *benchScope) fill(n AssocID, elements int) {
 	}
 }
 
-// BenchmarkDownload is a registrar getting its first handlespace, from core to
-// core; beside it, in codec-ns, what it takes to encode and decode the bytes.
+// BenchmarkDownload: a registrar gets its first handlespace, from core to core.
+// codec-ns is the part of encoding and decoding.
 func BenchmarkDownload(b *testing.B) {
 	const n = 100000
 	s := newBenchScope(b)
@@ -140,8 +140,8 @@ func BenchmarkDownload(b *testing.B) {
 	b.ReportMetric(float64(codecTime(b, s.nodes[0]).Nanoseconds())/n, "codec-ns/element")
 }
 
-// codecTime is what it takes to encode the registrar's elements in parts, as
-// peers get them, and to decode them.
+// codecTime is the time to encode the registrar's elements in parts, as peers get them,
+// and to decode them.
 func codecTime(b *testing.B, r *Registrar) time.Duration {
 	best := time.Hour
 	for range 5 {
@@ -163,9 +163,9 @@ func codecTime(b *testing.B, r *Registrar) time.Duration {
 	return best
 }
 
-// BenchmarkTakeover has a registrar with 100,000 elements vanish. The metrics
-// are the longest time, in ms, that one event takes: of the one that takes it
-// over, of the other one, and of one that sweeps as many after an audit.
+// BenchmarkTakeover: a registrar with 100,000 elements dies. The metrics are the
+// longest time, in ms, of one event: in the registrar that takes it over, in the other
+// one, and in one that sweeps as many after an audit.
 func BenchmarkTakeover(b *testing.B) {
 	const n = 100000
 	var taking, watching, sweeping time.Duration = 1 << 62, 1 << 62, 1 << 62
@@ -198,8 +198,8 @@ func BenchmarkTakeover(b *testing.B) {
 	b.ReportMetric(float64(sweeping)/ms, "ms-sweeping")
 }
 
-// longestSweep is the longest event of another registrar, to which the first
-// one names none of its n elements.
+// longestSweep is the longest event of another registrar, to which the first one names
+// none of its n elements.
 func (s *benchScope) longestSweep(n int) time.Duration {
 	r := s.add()
 	s.settle()

@@ -13,7 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// peerStorm makes random events of peers, most of which do what they should.
+// peerStorm makes random events of peers, most of which behave.
 type peerStorm struct {
 	storm
 	users []AssocID // of ASAP, all up

@@ -9,8 +9,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestListInTurn: one peer after the other is asked for its list, again and
-// again, since it may know of some that we have missed.
+// TestListInTurn: one peer after the other is asked for its list, again and again,
+// since it may know registrars that this one has missed.
 func TestListInTurn(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -32,8 +32,8 @@ func TestListInTurn(t *testing.T) {
 	}
 }
 
-// TestErrorIsHeard: an ENRP_ERROR is a sign of life as any message (RFC 5353,
-// Section 3.4.3).
+// TestErrorIsHeard: an ENRP_ERROR counts as heard, like any message (RFC 5353, Section
+// 3.4.3).
 func TestErrorIsHeard(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -46,8 +46,8 @@ func TestErrorIsHeard(t *testing.T) {
 	}
 }
 
-// TestGuest: who asks and sends no presence, as rsp and RSPLIB's hsdump, is
-// answered, is no news to the operator, and nobody waits for its agreement.
+// TestGuest: a client that only asks and sends no presence, such as rsp or RSPLIB's
+// hsdump, gets responses, is not logged, and does not vote in takeovers.
 func TestGuest(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -78,8 +78,8 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-// TestTwoAssociations: a peer that is reached by two associations at once is
-// heard on both, and told everything once.
+// TestTwoAssociations: a peer with two links is heard on both, and gets each update
+// once.
 func TestTwoAssociations(t *testing.T) {
 	for name, from := range map[string]string{"of one address": "10.0.9.2", "of two": "fd00::2"} {
 		t.Run(name, func(t *testing.T) {
@@ -101,8 +101,8 @@ func TestTwoAssociations(t *testing.T) {
 	}
 }
 
-// TestPeerRate: a peer is heeded so many times a second, but what it was asked
-// for is not counted against it.
+// TestPeerRate: only a bounded number of a peer's messages a second counts. Requested
+// tables are not limited.
 func TestPeerRate(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.PeerMessages = 100 })
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})

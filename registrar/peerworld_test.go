@@ -67,7 +67,7 @@ func (w *world) enrpText(b []byte) string {
 	return text
 }
 
-// newPeerWorld is a registrar that serves ENRP, with these peers configured.
+// newPeerWorld has a registrar that serves ENRP, with these peers configured.
 func newPeerWorld(t *testing.T, seeds ...string) *world {
 	t.Helper()
 	w := newWorld(t, func(c *Config) { c.Peers = peers(seeds...) })
@@ -84,14 +84,14 @@ func (w *world) tell(id AssocID, m enrp.Message) {
 	w.handle(Received{Assoc: id, PPID: enrp.PPID, Data: b})
 }
 
-// meet has a peer call, without looking at what is said.
+// meet has a peer connect, and skips what is sent.
 func (w *world) meet(id AssocID, server rserpool.ServerID) {
 	w.t.Helper()
 	at := fmt.Sprintf("10.0.9.%d", id)
 	w.meetAt(id, server, at, at)
 }
 
-// meetAt has a peer call from an address, that says to be at some.
+// meetAt has a peer connect from an address, and name others.
 func (w *world) meetAt(id AssocID, server rserpool.ServerID, from string, at ...string) {
 	w.t.Helper()
 	info := rserpool.ServerInformation{ID: server, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901}}
@@ -132,7 +132,7 @@ func (w *world) wantHomes(want ...string) {
 	}
 }
 
-// Peers of the tests, one with a smaller identifier than ours and two with a
+// Peers of the tests, one with a smaller identifier than this registrar and two with a
 // greater one.
 const (
 	smaller = 0x0fffffff

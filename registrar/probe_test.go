@@ -116,7 +116,7 @@ func TestProbe(t *testing.T) {
 		w.want("7" + ka1 + " H")
 		w.recv(7, ack("p", 1))
 		w.wantElements("p:1", "p:2")
-		// Not again so soon: another registrar may be asking it likewise.
+		// Not again so soon: another registrar may do the same.
 		w.down(7)
 		w.handle(Connecting{Ref: 2, Assoc: 8})
 		w.up(8, rserpool.ViaUDP, "10.0.0.1")
@@ -227,7 +227,7 @@ func TestProbe(t *testing.T) {
 	})
 }
 
-// Elements that take calls elsewhere are called there, within bounds.
+// Elements with other ASAP transports are probed there, within bounds.
 func TestProbeASAPTransports(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1", "10.0.1.1")
@@ -246,8 +246,8 @@ func TestProbeASAPTransports(t *testing.T) {
 	}
 }
 
-// Probes of many associations wait for each other, and those of an association
-// with many elements ask a few at a time.
+// Probes of many associations wait for each other. Those of an association with many
+// elements ask a few at a time.
 func TestProbeLimits(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.Probes = 2 })
 	for id := 1; id <= 4; id++ {

@@ -14,8 +14,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// storm makes random events: those of a small network of peers that do what
-// they should, and some of what they should not. choose(n) is from 0 to n-1.
+// storm makes random events of a small network of peers, right and wrong ones.
+// choose(n) is from 0 to n-1.
 type storm struct {
 	choose func(n int) int
 	now    time.Time
@@ -130,7 +130,7 @@ func encodeOrNil(m asap.Message) []byte {
 	return b
 }
 
-// heed takes what the registrar has done into account.
+// heed notes what the registrar has done.
 func (s *storm) heed(acts []Action) error {
 	for _, a := range acts {
 		switch a := a.(type) {
@@ -172,7 +172,7 @@ func stormRegistrar(t testing.TB, seed uint64) *Registrar {
 	return r
 }
 
-// run lets it storm for so many events, and returns a hash over all actions.
+// run makes so many events, and returns a hash over all actions.
 func (s *storm) run(r *Registrar, events int, each func() error) (uint64, error) {
 	s.now = time.Unix(1000, 0)
 	sum, m := fnv.New64a(), newModel(r)

@@ -195,9 +195,9 @@ func hexID(id rserpool.PEID) string {
 	return s
 }
 
-// What is refused by TestRegistrationRejected is fine with another policy,
-// transport or use in another pool, and so are addresses of the loopback if
-// the association comes by it.
+// What TestRegistrationRejected has refused is granted with another policy, transport
+// or use in another pool, and so are loopback addresses if the association comes over
+// the loopback.
 func TestRegistrationAccepted(t *testing.T) {
 	for _, c := range []struct {
 		name string

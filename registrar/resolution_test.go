@@ -93,7 +93,7 @@ func TestResolutionContent(t *testing.T) {
 	}
 }
 
-// What does not fit into a message is left out.
+// Elements that do not fit into a message are left out.
 func TestResolutionTooLong(t *testing.T) {
 	w := pooled(t, 0)
 	for id := uint32(1); id <= 50; id++ {
@@ -196,8 +196,8 @@ func TestSubscriptionLimits(t *testing.T) {
 	}
 }
 
-// Many subscribers are told in batches, each once, even if some leave and the
-// pool changes meanwhile.
+// Many subscribers get updates in batches, each once, even if some leave and the pool
+// changes meanwhile.
 func TestSubscriptionBatches(t *testing.T) {
 	const n = 3 * updateBatch
 	w := pooled(t, 1)
@@ -228,9 +228,9 @@ func TestSubscriptionBatches(t *testing.T) {
 	}
 }
 
-// TestUpdateBytes: a pool that changes twenty times a second, with answers of 8
-// KiB for 301 subscribers, costs no more than updateBytes, and in the end
-// everybody knows the last state.
+// TestUpdateBytes: a pool that changes twenty times a second, with responses of 8 KiB
+// for 301 subscribers, costs no more than updateBytes. In the end all subscribers have
+// the last state.
 func TestUpdateBytes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")

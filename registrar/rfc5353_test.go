@@ -10,7 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// presences are the presences that are sent to an association.
+// presences returns the presences that were sent to an association.
 func presences(t *testing.T, id AssocID, acts []Action) []*enrp.Presence {
 	t.Helper()
 	var list []*enrp.Presence
@@ -97,9 +97,8 @@ func TestSilentPeer(t *testing.T) {
 	w.wantHomes("a:1@10000001")
 }
 
-// TestUnreadIsHeard: messages of a type that this registrar does not know, and
-// malformed ones, are signs of life of the peer that has the association (RFC 5353,
-// Section 3.4.3: "a message of any type").
+// TestUnreadIsHeard: messages of an unknown type, and malformed ones, count as heard
+// from the peer of the link (RFC 5353, Section 3.4.3: "a message of any type").
 func TestUnreadIsHeard(t *testing.T) {
 	for name, data := range map[string]string{
 		"unknown type": "\x7f\x00\x00\x0c\x20\x00\x00\x02\x00\x00\x00\x00",
@@ -182,7 +181,7 @@ func TestUpdatesWithoutEffect(t *testing.T) {
 }
 
 // TestTakeoverServerOfActive: a registrar that is heard is not taken over, whichever
-// peer says so. It is told to a peer that takes ourselves over that we live.
+// peer says so. A peer that takes this registrar over is told that it lives.
 func TestTakeoverServerOfActive(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -195,8 +194,8 @@ func TestTakeoverServerOfActive(t *testing.T) {
 	w.want("2 < presence ffff", "3 < presence ffff")
 }
 
-// TestTakeoverUncallable: an element without an ASAP transport cannot be asked
-// whether it takes us for its home, and ends with its registrar.
+// TestTakeoverUncallable: an element without an ASAP transport cannot be asked whether
+// it accepts this registrar as its home, and ends with its registrar.
 func TestTakeoverUncallable(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -225,9 +224,9 @@ func fromHex(t *testing.T, s string) []byte {
 	return b
 }
 
-// TestDeniedIsNotTold: peers are not told of a registration that is denied, of a
-// deregistration that is refused, and of one of an element that is not registered
-// (RFC 5352, Sections 3.1 and 3.2).
+// TestDeniedIsNotTold: peers get no update of a registration that is denied, of a
+// deregistration that is refused, and of one of an element that is not registered (RFC
+// 5352, Sections 3.1 and 3.2).
 func TestDeniedIsNotTold(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -243,10 +242,9 @@ func TestDeniedIsNotTold(t *testing.T) {
 		"1 < deregistration a:3", "1 < deregistration b:1")
 }
 
-// TestUpdateMissed: while a peer has no association with us, its updates are lost.
-// The PE checksum (RFC 5353, Section 3.6.2) does not cover the attributes of an
-// element, so that it tells nothing of a changed one: the peer is audited as soon as
-// it is back.
+// TestUpdateMissed: while there is no link to a peer, its updates are lost. The PE
+// checksum (RFC 5353, Section 3.6.2) does not cover the attributes of an element, so it
+// does not show a change. The peer is audited as soon as it is back.
 func TestUpdateMissed(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

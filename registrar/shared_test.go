@@ -11,8 +11,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// newBridgedWorld is a registrar on a machine with docker0, whose address it
-// offers or just has.
+// newBridgedWorld has a registrar on a machine with docker0, whose address it offers or
+// only has.
 func newBridgedWorld(t *testing.T, offered bool, change ...func(*Config)) *world {
 	t.Helper()
 	w := newWorld(t, change...)
@@ -26,8 +26,8 @@ func newBridgedWorld(t *testing.T, offered bool, change ...func(*Config)) *world
 	return w
 }
 
-// TestSharedAddressDiscovery: three machines each have docker0's address. Those
-// that are heard are called at their other addresses, and both become peers.
+// TestSharedAddressDiscovery: three machines each have docker0's address. The registrar
+// connects to the others at their other addresses, and both become peers.
 func TestSharedAddressDiscovery(t *testing.T) {
 	for _, offered := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offered %v", offered), func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSharedAddressDiscovery(t *testing.T) {
 			w.hears("10.0.0.3", c)
 			w.wantConnects("[10.0.0.3:9901]")
 			w.joins(3, c, "10.0.0.3")
-			// Both are lost, forgotten, and called for at their own addresses.
+			// Both are lost, forgotten, and tried at their own addresses.
 			w.down(2)
 			w.down(3)
 			w.wantConnects("[10.0.0.2:9901]", "[10.0.0.3:9901]")
@@ -47,8 +47,8 @@ func TestSharedAddressDiscovery(t *testing.T) {
 	}
 }
 
-// TestSharedAddressOfOthers: the address that two others share is not ours. It
-// hides neither of them, whichever of them has proved to be there.
+// TestSharedAddressOfOthers: two other machines share an address that this one does not
+// have. It hides neither of them, whichever of them has proved to be there.
 func TestSharedAddressOfOthers(t *testing.T) {
 	for _, proved := range []string{"10.0.0.2", bridge} {
 		t.Run("proved "+proved, func(t *testing.T) {
@@ -76,8 +76,8 @@ func TestSharedAddressOfOthers(t *testing.T) {
 	})
 }
 
-// TestSharedAddressPeers: with docker0 on three machines, a registrar that a peer
-// names is called at the address that only it has.
+// TestSharedAddressPeers: with docker0 on three machines, the registrar connects to a
+// registrar in a list at the address that only that one has.
 func TestSharedAddressPeers(t *testing.T) {
 	w := newBridgedWorld(t, true, func(c *Config) { c.Peers = peers("10.0.0.2:9901") })
 	w.wantConnects("[10.0.0.2:9901]")
@@ -89,8 +89,8 @@ func TestSharedAddressPeers(t *testing.T) {
 	w.wantConnects("[10.0.0.3:9901]")
 }
 
-// TestSharedAddressFormer: of two former peers with one address in common both are
-// called.
+// TestSharedAddressFormer: of two former peers with one address in common, both are
+// tried.
 func TestSharedAddressFormer(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
@@ -123,9 +123,9 @@ func TestSharedAddressFormer(t *testing.T) {
 	}
 }
 
-// TestVirtualAddressMoves: a virtual address is configured as the peer. The
-// registrar that had it has another one, too, and is called there when the virtual
-// address has moved on.
+// TestVirtualAddressMoves: a virtual address is configured as the peer. The registrar
+// that had it has another one, too, and is tried there after the virtual address has
+// moved on.
 func TestVirtualAddressMoves(t *testing.T) {
 	w := newWorld(t, discovers, func(c *Config) { c.Peers = peers("10.0.0.100:9901") })
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
@@ -135,8 +135,8 @@ func TestVirtualAddressMoves(t *testing.T) {
 	w.wantConnects("[10.0.0.3:9901]")
 }
 
-// TestSharedAddressOnly: a registrar that names no address but one of ours cannot be
-// called. The user is told, once, and not that no other registrar was heard.
+// TestSharedAddressOnly: a registrar that names only addresses of this machine cannot
+// be reached. The log says so, once, and not that no other registrar was heard.
 func TestSharedAddressOnly(t *testing.T) {
 	w := newBridgedWorld(t, false, discovers)
 	w.logs = true
@@ -153,8 +153,8 @@ func TestSharedAddressOnly(t *testing.T) {
 	}
 }
 
-// TestOneMachine: registrars on one machine find each other, at different addresses
-// or ports.
+// TestOneMachine: registrars on one machine find each other, at different addresses or
+// ports.
 func TestOneMachine(t *testing.T) {
 	w := newWorld(t, discovers)
 	w.handle(Serving{Addrs: peers("127.0.0.1:3863"), ENRP: peers("127.0.0.1:9901")})

@@ -52,8 +52,8 @@ func TestMentor(t *testing.T) {
 	}
 }
 
-// TestReturn: a registrar that comes back under its identifier calls the elements
-// that its mentor still holds for its own. Those that answer stay.
+// TestReturn: a registrar that restarts with its identifier probes the elements that
+// its mentor still lists as its own. Those that acknowledge stay.
 func TestReturn(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.meet(2, greater)
@@ -77,8 +77,8 @@ func TestReturn(t *testing.T) {
 	w.wantHomes("a:2@10000001", "a:5@20000002", "b:3@10000001")
 }
 
-// TestMentorFails: refusals, silence and lost associations end in service all
-// the same.
+// TestMentorFails: after refusals, silence and lost associations the registrar still
+// starts to serve.
 func TestMentorFails(t *testing.T) {
 	for _, tt := range []struct {
 		name string

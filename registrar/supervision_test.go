@@ -62,8 +62,8 @@ func TestReregistrationIsSignOfLife(t *testing.T) {
 	}
 }
 
-// RFC 5352, Section 2.2.7: the H flag asks an element that names another home
-// to change it; one that has none has chosen us by registering.
+// RFC 5352, Section 2.2.7: the H flag asks an element that names another home to change
+// it. An element without a home has chosen this registrar by registering.
 func TestKeepAliveHomeFlag(t *testing.T) {
 	for _, c := range []struct {
 		home rserpool.ServerID
@@ -81,8 +81,8 @@ func TestKeepAliveHomeFlag(t *testing.T) {
 	}
 }
 
-// RFC 5352, Section 3.5: the keep-alive that a report causes has no H flag. The
-// element is still to be told.
+// RFC 5352, Section 3.5: the keep-alive that a report causes has no H flag. The element
+// still gets it later.
 func TestKeepAliveHomeFlagAndReport(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -94,7 +94,7 @@ func TestKeepAliveHomeFlagAndReport(t *testing.T) {
 	w.want("1" + ka1 + " H")
 }
 
-// Acknowledgements count only from the association that was asked.
+// Acknowledgements count only over the association that has carried the keep-alive.
 func TestKeepAliveAckForged(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -143,7 +143,8 @@ func TestKeepAliveSendFailed(t *testing.T) {
 	}
 }
 
-// A host that was asleep does not blame the elements, nor ask all at once.
+// After a host was suspended, the elements get their time again, and are not asked all
+// at once.
 func TestHeldUp(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -171,7 +172,7 @@ func TestHeldUp(t *testing.T) {
 	}
 }
 
-// A host that is late all the time removes dead elements all the same.
+// A host that is always late still removes dead elements.
 func TestHeldUpAlways(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -235,7 +236,7 @@ func TestKeepAliveSpread(t *testing.T) {
 	}
 }
 
-// An element is not removed while what it has sent may still be unread.
+// An element is not removed while one of its messages may still be unread.
 func TestKeepAliveAckUnread(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")

@@ -22,16 +22,15 @@ func tablePart(sender rserpool.ServerID, more bool, ids ...uint32) *enrp.HandleT
 	return m
 }
 
-// asked reports whether the last thing said to an association is a request for a
-// part of a handlespace.
+// asked reports whether the last message to an association requests a part of a
+// handlespace.
 func (w *world) asked(start string) bool {
 	defer w.skip("handle_table_request", "list_request", "presence")
 	return slices.ContainsFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, start) })
 }
 
-// TestMentorWithoutEnd: a mentor that always has one part more is given up for
-// the next one, be it that nothing is in its parts, always the same, or that
-// they come too slowly.
+// TestMentorWithoutEnd: the registrar gives up a mentor that always has one part more,
+// and asks the next one, whether the parts are empty, always the same, or too slow.
 func TestMentorWithoutEnd(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -78,7 +77,7 @@ func TestMentorWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestAuditWithoutEnd: the same in an audit, which removes nothing then.
+// TestAuditWithoutEnd: the same in an audit, which then removes nothing.
 func TestAuditWithoutEnd(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -99,8 +98,8 @@ func TestAuditWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestMentorRefuses: a registrar does not begin while another one has a
-// handlespace and refuses to give it.
+// TestMentorRefuses: a registrar does not start while another one has a handlespace and
+// refuses to give it.
 func TestMentorRefuses(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.meet(2, greater)
@@ -130,7 +129,7 @@ func TestMentorRefuses(t *testing.T) {
 	w.wantHomes("a:7@20000002")
 }
 
-// fill registers elements of which ten fill a part of a table.
+// fill registers elements, of which ten fill one part of a table.
 func fill(w *world, n uint32) {
 	w.t.Helper()
 	for id := range n {
@@ -140,8 +139,8 @@ func fill(w *world, n uint32) {
 	}
 }
 
-// TestHeldDownloads: downloads that are held keep no other registrar from the
-// handlespace, whether they come from few addresses or from many.
+// TestHeldDownloads: downloads that their peers do not continue keep no other registrar
+// from the handlespace, whether they come from few addresses or from many.
 func TestHeldDownloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")

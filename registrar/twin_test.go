@@ -11,14 +11,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// twinPresence is a presence of a registrar with our identifier at 10.0.9.2.
+// twinPresence returns a presence of a registrar with this registrar's identifier at
+// 10.0.9.2.
 func twinPresence(reply bool) *enrp.Presence {
 	p := presenceAt(testServer, "10.0.9.2")
 	p.ReplyRequired = reply
 	return p
 }
 
-// wantLog looks for a line of the log in the trace, and forgets the trace.
+// wantLog looks for a log line in the trace, and drops the trace.
 func (w *world) wantLog(part string) {
 	w.t.Helper()
 	if !slices.ContainsFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, "log ") && strings.Contains(s, part) }) {
@@ -27,7 +28,7 @@ func (w *world) wantLog(part string) {
 	w.skip("close", "connect", "log")
 }
 
-// startWithTwin is a registrar that has just called one with its own identifier.
+// startWithTwin has a registrar that has just connected to one with its own identifier.
 func startWithTwin(t *testing.T) *world {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.logs = true
@@ -38,8 +39,8 @@ func startWithTwin(t *testing.T) *world {
 	return w
 }
 
-// TestTwinServes: a registrar with our identifier serves already. We are not ready as
-// long as it answers, and both know.
+// TestTwinServes: a registrar with this registrar's identifier serves already. This one
+// is not ready as long as the other one responds, and both log it.
 func TestTwinServes(t *testing.T) {
 	w := startWithTwin(t)
 	w.tell(2, twinPresence(false))
@@ -73,8 +74,8 @@ func TestTwinServes(t *testing.T) {
 	w.wantLog("does not respond any more")
 }
 
-// TestTwinStarts: the other one starts, too. It is told whether we serve, whichever has
-// called, and neither waits for the other if neither serves.
+// TestTwinStarts: the other one starts, too. It is told whether this registrar serves,
+// whichever has connected. Neither waits for the other if neither serves.
 func TestTwinStarts(t *testing.T) {
 	t.Run("we serve", func(t *testing.T) {
 		w := newPeerWorld(t)
@@ -125,8 +126,8 @@ func TestTwinStarts(t *testing.T) {
 	})
 }
 
-// TestTwinByThird: two registrars with one identifier know a third one only. It tells
-// both, once it knows that the one that it has lives.
+// TestTwinByThird: two registrars with one identifier know only a third one. It tells
+// both of them when it knows that its peer lives.
 func TestTwinByThird(t *testing.T) {
 	told := func(id rserpool.ServerID) *enrp.Error {
 		return &enrp.Error{Sender: greater, Receiver: id, Causes: []rserpool.Cause{{
@@ -172,7 +173,8 @@ func TestTwinByThird(t *testing.T) {
 	})
 }
 
-// TestTwinHeard: a registrar with our identifier is heard by multicast while we start.
+// TestTwinHeard: a registrar with this registrar's identifier is heard by multicast
+// during the start.
 func TestTwinHeard(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Discover = true })
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
@@ -200,8 +202,8 @@ func encodeENRP(t *testing.T, m enrp.Message) []byte {
 	return b
 }
 
-// TestPeerIsOurselves: where a peer was, we find ourselves, since a virtual address has
-// come to us. The peer is called again, and may be back.
+// TestPeerIsOurselves: at the place of a peer, the registrar finds itself, because it
+// has got a virtual address. It continues to try the peer, which may come back.
 func TestPeerIsOurselves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(1, greater)
@@ -220,8 +222,8 @@ func TestPeerIsOurselves(t *testing.T) {
 	w.want("connect #2 via 1 to [10.0.9.1:9901]")
 }
 
-// TestSameIdentifier: of two registrars with one identifier the one that was
-// there first is the peer, as long as it lives.
+// TestSameIdentifier: of two registrars with one identifier, the first one is the peer
+// as long as it lives.
 func TestSameIdentifier(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -248,8 +250,8 @@ func TestSameIdentifier(t *testing.T) {
 	w.wantHomes("a:1@20000002", "a:2@20000002")
 }
 
-// TestNewIdentifier: a peer restarts under a new identifier. What it was before
-// is taken over.
+// TestNewIdentifier: a peer restarts with a new identifier. Its former elements are
+// taken over.
 func TestNewIdentifier(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -268,8 +270,8 @@ func TestNewIdentifier(t *testing.T) {
 	}
 }
 
-// TestPeerElsewhere: at the place where a peer is called there is another one,
-// since it has started again. Only the other one is told what happens, once.
+// TestPeerElsewhere: at the place of a peer there is another registrar, since the peer
+// has restarted. Only that one gets updates, once each.
 func TestPeerElsewhere(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(1, greater)

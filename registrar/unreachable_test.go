@@ -10,7 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// RFC 5352, Section 3.5: asked at once, and removed if the keep-alive fails.
+// RFC 5352, Section 3.5: the element is asked at once, and removed if the keep-alive
+// fails.
 func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -34,8 +35,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// RFC 5352, Section 3.5: the counter exceeds MAX-BAD-PE-REPORT. One client
-// counts once, whatever it does.
+// RFC 5352, Section 3.5: the counter exceeds MAX-BAD-PE-REPORT. One client counts once.
 func TestUnreachableReports(t *testing.T) {
 	setup := func(t *testing.T) *world {
 		w := newWorld(t, func(c *Config) { c.Timers.MaxBadPEReport = 3 })
@@ -129,8 +129,8 @@ func TestUnreachableReports(t *testing.T) {
 	})
 }
 
-// TestUnreachableForeign: RFC 5352, Section 3.5, for an element of another registrar.
-// It is asked, and left out of our answers for a while if it cannot be. The home is
+// TestUnreachableForeign: RFC 5352, Section 3.5, for a foreign element. It is sent a
+// keep-alive, and left out of answers for a while if that is impossible. The home is
 // told nothing, and the element stays in the handlespace.
 func TestUnreachableForeign(t *testing.T) {
 	const (

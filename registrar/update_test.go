@@ -12,7 +12,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestUpdates: RFC 5353, Section 3.3, and who may change what.
+// TestUpdates: RFC 5353, Section 3.3, and which registrar may change what.
 func TestUpdates(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -40,8 +40,8 @@ func TestUpdates(t *testing.T) {
 	w.want()
 }
 
-// TestNoPolicy: an element that a peer names without a policy is served in turn,
-// which is the default (RFC 5356, Section 4.1).
+// TestNoPolicy: an element that a peer names without a policy is served as round robin,
+// the default (RFC 5356, Section 4.1).
 func TestNoPolicy(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -58,9 +58,9 @@ func TestNoPolicy(t *testing.T) {
 	w.want("2 < handle_update ADD_PE a:3@10000001", "1 < registration granted a:3")
 }
 
-// TestEncapPort: peers are told the UDP port of an element whose SCTP is in UDP,
-// and the registrar that takes it over calls it there. Clients are not told, and an element
-// cannot say that it is elsewhere.
+// TestEncapPort: peers get the UDP port of an element whose SCTP is in UDP, and the
+// registrar that takes it over connects to that port. Clients do not get it, and an
+// element cannot set it.
 func TestEncapPort(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -105,8 +105,8 @@ func TestEncapPort(t *testing.T) {
 	}
 }
 
-// TestPassThrough: what we do not understand of an element goes on to clients
-// and peers as it came, from clients or peers.
+// TestPassThrough: unknown parameters of an element are passed on unchanged, from and
+// to clients and peers.
 func TestPassThrough(t *testing.T) {
 	private := peerElement(1, greater)
 	private.Policy = rserpool.Policy{Type: 0xb0001234, Extra: "a policy of somebody's own"}

@@ -10,8 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestYieldAtLimit: an element that changes its home needs no room, and what it
-// is described with none that there is not.
+// TestYieldAtLimit: an element that changes its home needs no room. If there is none
+// for its new description, it keeps the present one.
 func TestYieldAtLimit(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)
@@ -60,8 +60,8 @@ func TestYieldAtLimit(t *testing.T) {
 	})
 }
 
-// TestClaimInOneStep: an element that takes the place of a dead one is never
-// missing in between, neither here nor with a peer.
+// TestClaimInOneStep: when an element replaces a dead one, the identifier is never
+// missing, neither here nor with a peer.
 func TestClaimInOneStep(t *testing.T) {
 	own := func(w *world) {
 		w.up(1, rserpool.ViaKernel, "10.0.1.1")
@@ -110,8 +110,8 @@ func TestClaimInOneStep(t *testing.T) {
 	}
 }
 
-// TestClaimOtherPolicy: the element that takes the place of the only one in its pool
-// has another policy. Nobody is told that there is none in between.
+// TestClaimOtherPolicy: the element that replaces the only one of its pool has another
+// policy. No message says that there is none in between.
 func TestClaimOtherPolicy(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

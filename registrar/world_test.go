@@ -15,7 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// world drives a Registrar in virtual time and writes down what it does.
+// world runs a Registrar in virtual time and notes what it does.
 type world struct {
 	t       testing.TB
 	r       *Registrar
@@ -42,7 +42,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	return &world{t: t, r: r, start: start, now: start}
 }
 
-// handle hands an event over, checks the invariants and notes the actions.
+// handle gives an event to the registrar, checks the invariants and notes the actions.
 func (w *world) handle(ev Event) []Action {
 	w.t.Helper()
 	acts := w.r.Handle(w.now, ev)
@@ -62,8 +62,8 @@ func (w *world) check() {
 	}
 }
 
-// up brings an association up; the first address is its primary one, port 40000
-// if none is told.
+// up establishes an association. The first address is its primary one; the default port
+// is 40000.
 func (w *world) up(id AssocID, via rserpool.Via, addrs ...string) {
 	w.t.Helper()
 	w.handle(AssocUp{Assoc: id, Peer: peers(addrs...), Via: via})
@@ -133,7 +133,7 @@ func (w *world) until(max time.Duration) {
 	}
 }
 
-// want compares what has been done since the last call.
+// want compares what was done since the last call.
 func (w *world) want(lines ...string) {
 	w.t.Helper()
 	got := w.trace
@@ -144,9 +144,9 @@ func (w *world) want(lines ...string) {
 	}
 }
 
-// skip drops what has been done since the last want or skip. It is for what leads to a
-// test, and names the kinds of all that may have happened: see kind. "removed" stands for
-// elements that were removed.
+// skip drops what was done since the last want or skip, for instance in the preparation
+// of a test. It names all kinds of lines that there may be, see kind; "removed" stands
+// for the removal of elements. Anything else is an error.
 func (w *world) skip(kinds ...string) {
 	w.t.Helper()
 	for _, line := range w.trace {
@@ -160,7 +160,7 @@ func (w *world) skip(kinds ...string) {
 	w.trace = nil
 }
 
-// removals counts the elements that were removed since the last call.
+// removals returns the number of elements that were removed since the last call.
 func (w *world) removals() uint64 {
 	var n uint64
 	for _, r := range w.r.stats.Removed {
@@ -170,8 +170,8 @@ func (w *world) removals() uint64 {
 	return n
 }
 
-// kind is what has happened, without to whom: "keep-alive", "registration granted",
-// "handle_update ADD_PE", "connect", "close".
+// kind is the kind of a line, without its receiver and content: "keep-alive",
+// "registration granted", "handle_update ADD_PE", "connect", "close".
 func kind(line string) string {
 	words := strings.Fields(line)
 	switch {
@@ -202,7 +202,7 @@ func (w *world) wantElements(want ...string) {
 	}
 }
 
-// text is an action in one line, "" for what is not looked at.
+// text describes an action in one line, "" if it is not looked at.
 func (w *world) text(a Action) string {
 	switch a := a.(type) {
 	case *Send:
@@ -292,8 +292,8 @@ func causesText(list []rserpool.Cause) string {
 	return b.String()
 }
 
-// reg is a registration for UDP port 7 at the address, with a life of a minute
-// and round robin, but for what change changes.
+// reg returns a registration for UDP port 7 at the address, with a life of an hour and
+// round robin, changed by change.
 func reg(h string, id uint32, addr string, change ...func(*rserpool.PoolElement)) *asap.Registration {
 	m := &asap.Registration{
 		Handle: rserpool.PoolHandle(h),

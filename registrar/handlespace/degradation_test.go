@@ -98,7 +98,7 @@ func TestDegradationForMillions(t *testing.T) {
 	}
 }
 
-// TestDegradationOfNewcomers: who joins late, or returns, gets no more than its
+// TestDegradationOfNewcomers: an element that joins late, or returns, gets no more than its
 // share.
 func TestDegradationOfNewcomers(t *testing.T) {
 	typ := rserpool.LeastUsedDegradation

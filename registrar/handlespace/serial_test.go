@@ -52,7 +52,7 @@ func TestSerialOverRestart(t *testing.T) {
 	}
 }
 
-// TestSerialOfChange: a change that somebody may not have seen has a new serial a
+// TestSerialOfChange: a change that a reader may not have seen has a new serial a
 // second later, and nothing else has.
 func TestSerialOfChange(t *testing.T) {
 	c := &changer{t: t, s: newSpace(), now: time.Unix(1e9, 0)}
