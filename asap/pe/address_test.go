@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
@@ -79,7 +78,7 @@ func (m *machine) toward(list []rserpool.Registrar) ([]netip.Addr, error) {
 			return m.addrs, nil
 		}
 	}
-	return nil, client.ErrNoLocalAddr
+	return nil, errors.New("this machine has no address")
 }
 
 // follow has an element find its addresses by itself.

@@ -121,7 +121,7 @@ func (t *Transport) late(to rserpool.Registrar) error {
 	if _, err := LocalToward([]rserpool.Registrar{to}); err != nil {
 		return err
 	}
-	return ErrNoLocalAddr
+	return errNoLocalAddr
 }
 
 // endpointOf is the endpoint that has the association.

@@ -175,10 +175,10 @@ func (d *Driver) take() []func(time.Time) {
 func (d *Driver) handle(now time.Time, ev Event) {
 	switch {
 	case ev.Network:
-	case ev.Announce != nil:
-		d.m.Announced(now, ev.From, ev.Announce)
-	case ev.Found != nil:
-		d.m.Found(now, *ev.Found)
+	case ev.announce != nil:
+		d.m.Announced(now, ev.from, ev.announce)
+	case ev.found != nil:
+		d.m.Found(now, *ev.found)
 	case ev.Type == sctp.Up:
 		d.m.Up(now, ev.Assoc, append(ev.Peer[:len(ev.Peer):len(ev.Peer)], ev.Claimed...))
 	case ev.Type == sctp.Received:

@@ -11,8 +11,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// ErrNoLocalAddr says that this machine has no address to be reached at.
-var ErrNoLocalAddr = errors.New("this machine has no address toward a registrar")
+// errNoLocalAddr says that this machine has no address to be reached at.
+var errNoLocalAddr = errors.New("this machine has no address toward a registrar")
 
 // LocalToward gives the machine's addresses from which the registrars are
 // reached, without repetition and in the order of the registrars. The system
@@ -49,9 +49,9 @@ func LocalToward(registrars []rserpool.Registrar) ([]netip.Addr, error) {
 	return all, nil
 }
 
-// noLocalAddr is ErrNoLocalAddr with the reason for each registrar, in one line.
+// noLocalAddr is errNoLocalAddr with the reason for each registrar, in one line.
 func noLocalAddr(errs []error) error {
-	err, sep := ErrNoLocalAddr, ": "
+	err, sep := errNoLocalAddr, ": "
 	for _, e := range errs {
 		err, sep = fmt.Errorf("%w%s%w", err, sep, e), "; "
 	}

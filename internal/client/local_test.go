@@ -22,8 +22,8 @@ func TestLocalTowardNowhere(t *testing.T) {
 		list = append(list, r)
 	}
 	addrs, err := LocalToward(list)
-	if !errors.Is(err, ErrNoLocalAddr) {
-		t.Fatalf("LocalToward = %v, %v, want ErrNoLocalAddr", addrs, err)
+	if !errors.Is(err, errNoLocalAddr) {
+		t.Fatalf("LocalToward = %v, %v, want errNoLocalAddr", addrs, err)
 	}
 	text := err.Error()
 	if !strings.Contains(text, "fe80::1") || !strings.Contains(text, "fe80::2") || strings.Contains(text, "\n") {
@@ -37,7 +37,7 @@ func TestLocalToward(t *testing.T) {
 		t.Errorf("toward loopback: %v, %v, want %v", addrs, err, want)
 	}
 	// Where nobody is known to be reached, there is nothing to be said.
-	if addrs, err := LocalToward([]rserpool.Registrar{rserpool.MustParseRegistrar("registrar.example.org")}); !errors.Is(err, ErrNoLocalAddr) {
-		t.Errorf("toward a name: %v, %v, want ErrNoLocalAddr", addrs, err)
+	if addrs, err := LocalToward([]rserpool.Registrar{rserpool.MustParseRegistrar("registrar.example.org")}); !errors.Is(err, errNoLocalAddr) {
+		t.Errorf("toward a name: %v, %v, want errNoLocalAddr", addrs, err)
 	}
 }

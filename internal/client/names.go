@@ -45,7 +45,7 @@ func (t *Transport) lookup(ref uint64, host string) {
 		ref := t.lookups[host]
 		delete(t.lookups, host)
 		t.mu.Unlock()
-		t.deliver(Event{Found: &Found{Ref: ref, Addrs: addrs, Err: err}})
+		t.deliver(Event{found: &Found{Ref: ref, Addrs: addrs, Err: err}})
 	})
 }
 

@@ -49,9 +49,9 @@ type Config struct {
 // machine's interfaces and addresses.
 type Event struct {
 	sctp.Event
-	Announce []byte
-	From     netip.AddrPort
-	Found    *Found
+	announce []byte
+	from     netip.AddrPort
+	found    *Found
 	Network  bool
 }
 
@@ -114,7 +114,7 @@ func Open(cfg Config) (*Transport, error) {
 // listenAnnounces joins the group where registrars announce themselves.
 func (t *Transport) listenAnnounces() (*multicast.Group, error) {
 	g, err := multicast.Join(t.cfg.AnnounceGroup, func(from netip.AddrPort, datagram []byte) {
-		t.deliver(Event{Announce: datagram, From: from})
+		t.deliver(Event{announce: datagram, from: from})
 	}, func(warn bool, text string) {
 		if t.cfg.Logger == nil {
 			return

@@ -49,8 +49,8 @@ func TestAnnounceGroup(t *testing.T) {
 	for _, tr := range []*Transport{tr, other} {
 		select {
 		case ev := <-tr.Events():
-			if string(ev.Announce) != "announce" || ev.From != from {
-				t.Errorf("heard %q from %v, want the announce from %v", ev.Announce, ev.From, from)
+			if string(ev.announce) != "announce" || ev.from != from {
+				t.Errorf("heard %q from %v, want the announce from %v", ev.announce, ev.from, from)
 			}
 		case <-time.After(5 * time.Second):
 			t.Error("the announce is not heard within 5 s")
@@ -166,8 +166,8 @@ func TestLookupShared(t *testing.T) {
 			tr.Perform([]hunt.Action{hunt.Lookup{Ref: ref, Of: rserpool.Registrar{Host: "registrar.example.org", Port: 3863}}}, nil, nil)
 		}
 		ev := <-tr.Events()
-		if ev.Found == nil || ev.Found.Ref != 99 || !errors.Is(ev.Found.Err, context.DeadlineExceeded) || asked != 1 {
-			t.Errorf("%d lookups, event %+v, want one and the last one's end", asked, ev.Found)
+		if ev.found == nil || ev.found.Ref != 99 || !errors.Is(ev.found.Err, context.DeadlineExceeded) || asked != 1 {
+			t.Errorf("%d lookups, event %+v, want one and the last one's end", asked, ev.found)
 		}
 		tr.Perform([]hunt.Action{hunt.Lookup{Ref: 100, Of: rserpool.Registrar{Host: "registrar.example.org", Port: 3863}}}, nil, nil)
 		synctest.Wait()

@@ -30,12 +30,12 @@ type Config struct {
 	RetranMax time.Duration
 	// Outdate is T7-ENRPoutdate, how long an announce holds; default 5 s.
 	Outdate time.Duration
-	// HeadStart is how long a registrar is tried alone before the next one
+	// headStart is how long a registrar is tried alone before the next one
 	// is tried as well, so that the first that works is taken; default 300 ms.
-	HeadStart time.Duration
-	// Retry is the pause after the first round in which every registrar
+	headStart time.Duration
+	// retry is the pause after the first round in which every registrar
 	// failed at once. It doubles up to RetranMax. Default 500 ms.
-	Retry time.Duration
+	retry time.Duration
 	// Rand varies the pauses by 25 %, so that endpoints do not come in step.
 	Rand *rand.Rand
 }
@@ -49,8 +49,8 @@ func (c *Config) fillDefaults() {
 	fill(&c.ServerHunt, 10*time.Second)
 	fill(&c.RetranMax, 60*time.Second)
 	fill(&c.Outdate, 5*time.Second)
-	fill(&c.HeadStart, 300*time.Millisecond)
-	fill(&c.Retry, 500*time.Millisecond)
+	fill(&c.headStart, 300*time.Millisecond)
+	fill(&c.retry, 500*time.Millisecond)
 }
 
 // Hunt is the server hunt of RFC 5352, Section 3.6 (SH1 to SH6): it tries the
@@ -187,7 +187,7 @@ func (h *Hunt) tryNext(now time.Time) {
 	}
 	h.ref++
 	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: named(to)})
-	h.headEnd = now.Add(h.cfg.HeadStart)
+	h.headEnd = now.Add(h.cfg.headStart)
 	if named(to) {
 		h.out = append(h.out, Lookup{Ref: h.ref, Of: to})
 		return
@@ -272,7 +272,7 @@ func (h *Hunt) exhausted(now time.Time, wait bool) {
 		h.resume = now
 		return
 	}
-	h.pause = min(max(2*h.pause, h.cfg.Retry), h.cfg.RetranMax)
+	h.pause = min(max(2*h.pause, h.cfg.retry), h.cfg.RetranMax)
 	h.resume = now.Add(h.vary(h.pause))
 }
 

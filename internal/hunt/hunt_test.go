@@ -143,7 +143,7 @@ func TestHuntFailedOneIsLast(t *testing.T) {
 func TestHuntT5(t *testing.T) {
 	x := newHunter(t, Config{
 		Registrars: registrars("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"),
-		ServerHunt: 10 * time.Second, RetranMax: 30 * time.Second, HeadStart: time.Second,
+		ServerHunt: 10 * time.Second, RetranMax: 30 * time.Second, headStart: time.Second,
 	})
 	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(75 * time.Second)
@@ -233,7 +233,7 @@ func announce(t *testing.T, m *asap.ServerAnnounce) []byte {
 // TestAnnounced: the managed list of RFC 5352, Section 3.6.
 func TestAnnounced(t *testing.T) {
 	at := netip.MustParseAddrPort
-	x := newHunter(t, Config{Outdate: 5 * time.Second, HeadStart: time.Second})
+	x := newHunter(t, Config{Outdate: 5 * time.Second, headStart: time.Second})
 	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	x.until(2 * time.Second)
 	x.want()
@@ -305,7 +305,7 @@ func TestAnnouncedSharedAddress(t *testing.T) {
 // TestAnnouncedOtherPort: RSPLIB announces from the port of its ASAP, which
 // need not be the registered one. Both are tried.
 func TestAnnouncedOtherPort(t *testing.T) {
-	x := newHunter(t, Config{HeadStart: time.Second})
+	x := newHunter(t, Config{headStart: time.Second})
 	x.h.Begin(x.now, rserpool.Registrar{}, nil)
 	_ = x.h.Announced(x.now, netip.MustParseAddrPort("10.0.0.1:40000"), announce(t, &asap.ServerAnnounce{Server: 1}))
 	x.until(time.Second)
