@@ -9,12 +9,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// lookInterval is how often the machine's addresses are looked at: one question
-// to the system for each address of a registrar.
+// lookInterval is the time between two looks at the machine's addresses: one query to the
+// system for each address of a registrar.
 const lookInterval = 2 * time.Second
 
-// prepareAddrs brings the addresses into plain form, and fills in those that
-// follow from others: what is registered is bound, and the other way round.
+// prepareAddrs normalizes the addresses, and fills in those that follow from others:
+// addresses to register are bound, and bound addresses are registered.
 func (c *Config) prepareAddrs() {
 	for i, a := range c.Transport.Addrs {
 		c.Transport.Addrs[i] = a.Unmap().WithZone("")
@@ -53,8 +53,8 @@ func (c *Config) most() int {
 	return 1
 }
 
-// follows reports whether the addresses are those toward the registrars,
-// whatever they become, and not named.
+// follows reports whether the element registers the addresses toward the registrars, also
+// after they change, and not given ones.
 func (c *Config) follows() bool {
 	return len(c.Transport.Addrs) == 0 && c.Transport.Type != rserpool.Opaque
 }
@@ -71,9 +71,9 @@ func (c *Config) registered(at []netip.Addr) []netip.Addr {
 	return all
 }
 
-// settle decides which addresses to have: those that the element has, as long
-// as they do. It has some, from want are the registrars reached now, and most is
-// how many it can have.
+// settle decides which addresses to have. some are the present ones, which stay as long
+// as they lead to a registrar; from want the registrars are reached now; most is the
+// greatest number.
 func settle(some, want []netip.Addr, most int, has func(netip.Addr) bool) []netip.Addr {
 	wanted := func(a netip.Addr) bool { return slices.Contains(want, a) }
 	outside := func(a netip.Addr) bool { return !a.IsLoopback() && has(a) }
@@ -124,8 +124,9 @@ func (r *runner) look(now time.Time) {
 	r.core.readdress(now, r.cfg.registered(addrs), fresh, why)
 }
 
-// wanted are the addresses from which the registrars are reached: the configured
-// ones and the home registrar, or else all that announce themselves.
+// wanted are the addresses from which the configured registrars and the home registrar
+// are reached. If there are none, those from which registrars that announce themselves
+// are reached.
 func (r *runner) wanted(now time.Time) []netip.Addr {
 	list := r.core.hunt.Configured()
 	if r.core.home != 0 {
@@ -138,9 +139,9 @@ func (r *runner) wanted(now time.Time) []netip.Addr {
 	return want
 }
 
-// bind binds the addresses, or all again where these are named, and reports
-// whether associations can be started beside those that exist. From the same
-// addresses and port, SCTP has one with each peer.
+// bind binds the addresses, or binds given ones again, and reports whether associations
+// can be started beside the present ones. SCTP has one association with each peer from
+// the same addresses and port.
 func (r *runner) bind(addrs []netip.Addr) (fresh bool, err error) {
 	local := r.cfg.Local
 	if len(local) > 0 && local[0].Port() != 0 && r.tr.Bound() {

@@ -16,7 +16,7 @@ import (
 // maxPeers bounds the associations of an element, which anyone may open.
 const maxPeers = 16
 
-// calls are the associations that the hunt sets up, three at most.
+// calls are the associations that the hunt sets up, at most three.
 type calls struct {
 	refs   map[uint64]rserpool.Registrar // not named yet
 	assocs map[sctp.AssocID]rserpool.Registrar
@@ -26,7 +26,7 @@ func newCalls() calls {
 	return calls{make(map[uint64]rserpool.Registrar), make(map[sctp.AssocID]rserpool.Registrar)}
 }
 
-// note notes a call among the hunt's actions.
+// note remembers a Connect among the hunt's actions.
 func (c *calls) note(a hunt.Action) {
 	if a, ok := a.(hunt.Connect); ok {
 		c.refs[a.Ref] = a.To
@@ -55,7 +55,7 @@ func (k *core) Up(now time.Time, a sctp.AssocID, peer []netip.AddrPort) {
 		k.reached(now, a, at)
 	} else if k.phase >= closing {
 		k.closeAssoc(a)
-	} // else perhaps a new home registrar
+	} // else it may be that of a new home registrar
 	k.evict()
 }
 
@@ -89,7 +89,7 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	}
 }
 
-// settleAt makes the registrar at the other end of an association the home.
+// settleAt makes the registrar at the other end of an association the home registrar.
 func (k *core) settleAt(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	k.home, k.homeAt, k.hunted, k.since = a, at, true, now
 	if k.addrs != nil {
@@ -97,18 +97,18 @@ func (k *core) settleAt(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	}
 }
 
-// Of homes that accept the element and fail within steadyTime, maxFlaps may do so
+// maxFlaps is how many homes in a row may accept the element and fail within steadyTime
 // before the hunt pauses.
 const (
 	steadyTime = 10 * time.Second
 	maxFlaps   = 3
 )
 
-// steady reports whether the home has been it for a while.
+// steady reports whether the home registrar has served for steadyTime.
 func (k *core) steady(now time.Time) bool { return now.Sub(k.since) >= steadyTime }
 
 // trust ends the pauses of the hunt once the home has accepted the element, unless
-// homes have failed soon after that time and again.
+// several homes in a row have failed soon after that.
 func (k *core) trust(now time.Time) {
 	if k.steady(now) {
 		k.flaps = 0
@@ -118,9 +118,9 @@ func (k *core) trust(now time.Time) {
 	}
 }
 
-// evict ends an association of no use where there are too many: the oldest of
-// the host that has the most, so that one host's cannot drive out another's.
-// The newest may be a new home registrar's.
+// evict ends an association that is not needed if there are too many: the oldest of the
+// host that has the most, so that one host cannot displace the associations of another.
+// The newest may be that of a new home registrar.
 func (k *core) evict() {
 	if len(k.peers) <= maxPeers {
 		return
@@ -139,13 +139,13 @@ func (k *core) evict() {
 	k.drop(victim)
 }
 
-// drop ends an association that is of no use at once.
+// drop aborts an association that is not needed.
 func (k *core) drop(a sctp.AssocID) {
 	delete(k.peers, a)
 	k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true})
 }
 
-// Down tells that an association is gone, or never came up.
+// Down handles the end of an association, or one that was never established.
 func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	to := k.calls.assocs[a]
 	delete(k.calls.assocs, a)
@@ -172,10 +172,10 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	}
 }
 
-// connected takes a call that is not needed, because the registrar has called the
-// element before; it reports whether that association will do. One that only claims
-// the registrar's address, among others, keeps the element from the registrar, and
-// is ended.
+// connected handles a connect that is not needed because the registrar has connected to
+// the element before; it reports whether that association can be used instead. An
+// association that only claims the registrar's address, among others, prevents one with
+// the registrar, and is ended.
 func (k *core) connected(now time.Time, a sctp.AssocID, to rserpool.Registrar) bool {
 	for _, p := range slices.Sorted(maps.Keys(k.peers)) {
 		at := k.peers[p]

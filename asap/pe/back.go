@@ -8,29 +8,28 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// An element that was adopted by a registrar that it does not know tries after
-// minBack to go back to one that it knows, and then after pauses that double up
-// to maxBack. minBack is within the registration life of RSPLIB's elements and
-// of rsp's, so that the registration at the former home has not expired.
+// An element that an unknown registrar has adopted tries to return to a known one after
+// minBack, and then after pauses that double up to maxBack. minBack is within the
+// registration life of the elements of RSPLIB and rsp, so that the registration at the
+// former home has not expired.
 const (
 	minBack = time.Minute
 	maxBack = 16 * time.Minute
-	// After that, no registrar that is not known is adopted for shunTime, while
-	// the home serves. It doubles each time up to maxShun.
+	// After that, no unknown registrar is adopted for shunTime while the home serves.
+	// The time doubles up to maxShun.
 	maxShun = time.Hour
 )
 
-// goBack is when to try a known registrar. Its zero value is never.
+// goBack is when to try a known registrar. The zero value is never.
 type goBack struct {
 	at     time.Time
 	pause  time.Duration
 	former sctp.AssocID // the home before; it may be gone
 }
 
-// planBack plans to go back to a known registrar if the home is an adopter that
-// is not known. It may be a stranger that does as registrars do, but shares its
-// handlespace with none. The association with the former home stays then. It
-// reports whether that is so.
+// planBack plans to return to a known registrar if the home is an unknown adopter: it may
+// behave like a registrar, and share its handlespace with none. In that case the
+// association with the former home stays, and planBack reports true.
 func (k *core) planBack(now time.Time, t trial, former sctp.AssocID) bool {
 	switch {
 	case !t.adopter || k.knows(now, t.at):
@@ -46,7 +45,7 @@ func (k *core) planBack(now time.Time, t trial, former sctp.AssocID) bool {
 	return true
 }
 
-// tryBack looks for a known registrar. It takes the element back once that has
+// tryBack looks for a known registrar. The element returns once that registrar has
 // accepted it, see trial.
 func (k *core) tryBack(now time.Time) {
 	k.back.pause = min(2*k.back.pause, maxBack)
@@ -57,8 +56,8 @@ func (k *core) tryBack(now time.Time) {
 	}
 }
 
-// cameBack: a known registrar has accepted the element, which an unknown one had
-// adopted.
+// cameBack: a known registrar has accepted the element after an unknown one had adopted
+// it.
 func (k *core) cameBack(now time.Time) {
 	k.known = now.Add(min(shunTime<<min(k.backs, maxShift), maxShun))
 	k.backs++
@@ -71,8 +70,8 @@ func (k *core) knows(now time.Time, at rserpool.Registrar) bool {
 	})
 }
 
-// cameFrom reports whether an association has come from a registrar. Its other
-// addresses are what its peer says of itself.
+// cameFrom reports whether an association comes from a registrar. Only the first address
+// is the one that was seen; the peer has claimed the others.
 func cameFrom(at, from rserpool.Registrar) bool {
 	return len(at.Addrs) > 0 && at.Port == from.Port && slices.Contains(from.Addrs, at.Addrs[0])
 }

@@ -21,7 +21,7 @@ type Config struct {
 	// ID is the element's identifier; 0 draws a random one (RFC 5352,
 	// Section 3.1, R2.2), and another one should it be in use.
 	ID rserpool.PEID
-	// Transport is where the element's users reach it. Its addresses are
+	// Transport is where users reach the element. Its addresses are
 	// registered, and the SCTP endpoint toward the registrars is bound to
 	// them (R1), as soon as the machine has them. Without any, they are those
 	// from which the registrars are reached, found anew in each hunt for a
@@ -40,8 +40,9 @@ type Config struct {
 	// 2 s; default 90 s, which three registrations fit in.
 	Life time.Duration
 	// Dialect says in which unit the registrars read Life. The zero value,
-	// rserpool.RSPLIB, sends milliseconds. A registrar after the RFC takes these
-	// for seconds and keeps the element longer; nothing else suffers.
+	// rserpool.RSPLIB, sends milliseconds. A registrar that reads seconds, as RFC 5354
+	// has it, keeps the element longer after the element has stopped registering; its
+	// keep-alives still detect a dead element.
 	Dialect rserpool.Dialect
 	// Standby says that the element is not registered before SetAvailable(true).
 	Standby bool
@@ -64,10 +65,10 @@ type Config struct {
 
 	Timers Timers
 
-	// Notify, if set, is told what happens, in order, by one goroutine. It must not
+	// Notify, if set, is called for each event, in order, by one goroutine. It must not
 	// block for long, and must not call Close.
 	Notify func(Event)
-	// Logger, if set, gets what an operator wants to know of the transport.
+	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger
 
 	registrars []rserpool.Registrar
@@ -164,17 +165,17 @@ func (c *Config) prepare() error {
 	case c.Pool == "":
 		return errors.New("no pool handle: the pool to join needs a name")
 	case !c.Transport.Type.Known():
-		return errors.New("no user transport: say where the element serves")
+		return errors.New("no user transport: set Transport to where users reach the element")
 	case c.Transport.Port == 0 && c.Transport.Type != rserpool.Opaque:
-		return errors.New("no port in the user transport")
+		return errors.New("no port in the user transport: set Transport.Port")
 	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != rserpool.SCTP:
 		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type)
 	case c.Policy.Type == 0:
-		return errors.New("no policy")
+		return errors.New("no policy: set Policy to the policy of the pool")
 	case c.Via == rserpool.ViaTCP:
 		return errTCP
 	case len(c.registrars) == 0 && !c.AnnounceGroup.IsValid():
-		return errors.New("no registrar and no announce group: where to register is not known")
+		return errors.New("no registrar and no announce group: set Registrars or AnnounceGroup")
 	}
 	if err := c.checkLimits(); err != nil {
 		return err

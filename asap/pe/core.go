@@ -14,7 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// phase is where an element is on its way.
+// phase is the state of an element's registration.
 //
 //	idle -> hunting -> registering <-> registered
 //	          ^  \________|________________/
@@ -34,12 +34,12 @@ const (
 	registering
 	// registered: T4-reregistration runs, or the pause after a refusal.
 	registered
-	// leaving: the registration is to be ended. T3-deregistration runs, or
-	// a hunt for a registrar that ends it.
+	// leaving: T3-deregistration runs, or a hunt for a registrar that takes the
+	// deregistration.
 	leaving
 	// closing: associations are being shut down.
 	closing
-	// over: nothing is done any more.
+	// over: the element has ended.
 	over
 )
 
@@ -63,7 +63,7 @@ type core struct {
 	accepted   bool  // one was accepted, and none was confirmed since
 	served     bool  // the home registrar has accepted one
 	standing   bool  // and has not dropped it
-	proven     bool  // one was accepted ever: no refusal ends the element any more
+	proven     bool  // one was accepted at some time: no refusal ends the element
 	failure    error // why the element ends
 
 	home   sctp.AssocID // 0: none
@@ -89,12 +89,12 @@ type core struct {
 	acceptedAt time.Time
 	answerBy   time.Time // T2-registration or T3-deregistration
 	renewAt    time.Time // T4-reregistration, or when to try again after a refusal
-	updateAt   time.Time // when a change may be told
+	updateAt   time.Time // when a change may be sent
 	claimBy    time.Time // until when to try an identifier that is in use
 	stopBy     time.Time
 
 	refusals refusals
-	inVain   spell // rounds of the hunt that were told of
+	inVain   spell // rounds of the hunt that have reached no registrar
 	rounds   int
 	warned   warned
 	changed  string // what the home registrar has changed, as told last
@@ -158,8 +158,8 @@ func (k *core) register(now time.Time) {
 	case idle:
 		k.seek(now)
 	case leaving:
-		// A deregistration under way is waited for. One that has not been
-		// sent for want of a registrar is no longer needed.
+		// A deregistration that has been sent is answered first. One that waits
+		// for a registrar is no longer needed.
 		if k.answerBy.IsZero() {
 			k.phase = hunting
 		}
@@ -176,8 +176,7 @@ func (k *core) deregister(now time.Time) {
 	k.leave(now)
 }
 
-// Stop ends the element: it deregisters, as long as the time for that lasts,
-// and is over then.
+// Stop ends the element: it deregisters within Timers.Stop, and then is over.
 func (k *core) Stop(now time.Time) {
 	if k.stopping {
 		return
@@ -199,11 +198,11 @@ func (k *core) update(now time.Time, p rserpool.Policy) {
 	k.Tick(now)
 }
 
-// scheduleUpdate says when a change of the policy may be told: at once, but
+// scheduleUpdate schedules the next registration for a change of the policy: at once, but
 // not too soon after the last registration.
 func (k *core) scheduleUpdate(now time.Time) {
 	if k.phase != registered || !k.dirty || k.refusals.n > 0 || k.trial.moved {
-		return // it is told when the registration is tried again
+		return // the next try of the registration sends it
 	}
 	k.updateAt = k.lastSent.Add(k.timers.MinUpdate)
 	if k.updateAt.Before(now) {
@@ -295,7 +294,7 @@ func (k *core) Tick(now time.Time) {
 	k.tellRounds(now)
 }
 
-// NextDeadline is when tick has something to do.
+// NextDeadline is when Tick has something to do.
 func (k *core) NextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
 	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at} {
@@ -306,14 +305,14 @@ func (k *core) NextDeadline() (time.Time, bool) {
 	return next, ok && k.phase != over
 }
 
-// dropHome ends the association with a home registrar that is of no use, and
-// looks for another one.
+// dropHome ends the association with a home registrar that does not answer, and looks for
+// another registrar.
 func (k *core) dropHome(now time.Time, why error) {
 	k.actions = append(k.actions, hunt.Close{Assoc: k.home, Abort: true})
 	k.lostHome(now, why)
 }
 
-// lostHome goes on without the home registrar.
+// lostHome continues without the home registrar.
 func (k *core) lostHome(now time.Time, why error) {
 	if k.phase == registering || k.phase == registered || k.phase == leaving {
 		k.tell(Event{Type: HomeLost, Err: why})
@@ -335,7 +334,7 @@ func (k *core) homeless(now time.Time, why error) {
 	k.back = goBack{}
 	switch {
 	case k.trial.assoc != 0 && !k.trial.adopter:
-		k.settleFor(now, k.trial) // its answer is awaited, as from any other
+		k.settleFor(now, k.trial) // its answer may still arrive
 	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
 		k.phase = hunting
 		k.beginHunt(now, why)
@@ -346,8 +345,8 @@ func (k *core) homeless(now time.Time, why error) {
 	}
 }
 
-// send queues a message. One that cannot be encoded is not sent: New has tried
-// those with the user's values, and the others are small.
+// send queues a message. A message that cannot be encoded is not sent: Open has tried the
+// messages with the user's values, and the others are small.
 func (k *core) send(a sctp.AssocID, m asap.Message) {
 	data, err := m.Append(nil)
 	if err != nil {

@@ -18,24 +18,24 @@ const (
 	Registered EventType = iota + 1
 	// Reregistered: the registration is renewed, perhaps with new values.
 	Reregistered
-	// Deregistered: the element is registered no more, as was asked for.
+	// Deregistered: the element is deregistered, as requested.
 	Deregistered
-	// Expired: the registrar has dropped the element; it registers again.
+	// Expired: the registrar has removed the element; the element registers again.
 	Expired
 	// HomeLost: the association with the home registrar is lost, or the
-	// registrar does not answer. Another one is sought.
+	// registrar does not answer. The element looks for another registrar.
 	HomeLost
 	// HomeChanged: another registrar has taken the element over, and has
 	// accepted its registration.
 	HomeChanged
-	// NoRegistrar: all known registrars were tried in vain; Err tells of
-	// each. The hunt goes on. Of a long hunt the first eight rounds are told,
-	// and then one in ten minutes.
+	// NoRegistrar: no known registrar could be reached; Err has the reason for each.
+	// The hunt continues. Of a long hunt, the first eight rounds are events, and then
+	// one in ten minutes.
 	NoRegistrar
-	// Rejected: the first registration is refused; Run ends with Err, a
-	// *RejectedError.
+	// Rejected: a registrar has refused the first registration; the element ends with
+	// Err, a *RejectedError.
 	Rejected
-	// Warning: something odd that does not stop the element.
+	// Warning: something unexpected that does not stop the element.
 	Warning
 	// Readdressed: the machine's addresses have changed, or no registrar answers
 	// at the present one (then Err says so); the element registers again, with
@@ -46,36 +46,36 @@ const (
 	// free. Err wraps a *RejectedError. The element tries other registrars, and
 	// the same one after pauses of up to a minute. If the home registrar
 	// refuses, the registration that it has accepted before still stands. The
-	// first eight refusals in a row are told, and then one in ten minutes with
+	// first eight refusals in a row are events, and then one in ten minutes with
 	// their number.
 	Refused
-	// AdoptionFailed: a registrar that is not the home wanted to become it, and
-	// then did not accept the element. The home is as before.
+	// AdoptionFailed: a registrar asked to become the home, and then did not accept the
+	// element. The home is as before.
 	AdoptionFailed
 	// DeregistrationRefused: the registrar refuses the deregistration; Err is
-	// a *DeregistrationError. The element acknowledges no keep-alive any more,
-	// so that the registrar misses it.
+	// a *DeregistrationError. The element stops acknowledging keep-alives, so that the
+	// registrar removes it.
 	DeregistrationRefused
 )
 
 // Event tells what has happened to an Element.
 type Event struct {
 	Type EventType
-	// ID is the element's identifier, which a random one can lose to another
-	// element that has it already.
+	// ID is the element's identifier. A random identifier changes if another element
+	// has it already.
 	ID rserpool.PEID
 	// Home is the home registrar's identifier where it is known, Registrar
 	// its addresses.
 	Home      rserpool.ServerID
 	Registrar string
-	// Err is set for all types that tell of trouble: HomeLost, NoRegistrar,
+	// Err is set for the types of trouble: HomeLost, NoRegistrar,
 	// Rejected, Warning, Refused, AdoptionFailed and DeregistrationRefused.
 	Err error
 	// Addrs is set for Readdressed.
 	Addrs []netip.Addr
 }
 
-// String tells the event in one line, such as an operator reads.
+// String describes the event in one line for an operator.
 func (e Event) String() string {
 	switch e.Type {
 	case Registered:

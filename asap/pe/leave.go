@@ -27,13 +27,13 @@ func (k *core) leave(now time.Time) {
 	k.send(k.home, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
 }
 
-// left goes on after a deregistration was confirmed, or none is needed.
+// left continues after a deregistration was confirmed, or if none is needed.
 func (k *core) left(now time.Time) {
 	k.mayBeKnown, k.accepted = false, false
 	k.parted(now)
 }
 
-// parted goes on when all was done for a deregistration that can be.
+// parted continues when nothing more can be done for a deregistration.
 func (k *core) parted(now time.Time) {
 	k.hunt.Stop()
 	k.answerBy, k.claimBy = time.Time{}, time.Time{}
@@ -70,10 +70,9 @@ func (k *core) onDeregistrationResponse(now time.Time, a sctp.AssocID, m *asap.D
 	}
 }
 
-// mayNotLeave takes a refused deregistration. Another registrar would refuse it
-// as well, as the element itself is not what it seems to be there; so the
-// element only stops acknowledging keep-alives. The deregistration is sent once
-// more when the element ends.
+// mayNotLeave handles a refused deregistration. Another registrar would refuse it as
+// well, because registrars know the element by other values; so the element only stops
+// acknowledging keep-alives. It sends the deregistration once more when it ends.
 func (k *core) mayNotLeave(now time.Time, list []rserpool.Cause) {
 	if !k.accepted { // it was for a registration that was not confirmed
 		k.left(now)
@@ -87,9 +86,9 @@ func (k *core) mayNotLeave(now time.Time, list []rserpool.Cause) {
 	k.parted(now)
 }
 
-// expired: the registrar has dropped the element, which registers again at once.
-// A registration on its way will be answered still. A registrar that always says
-// so is not asked all the time.
+// expired: the registrar has removed the element, which registers again at once. A
+// registration that has been sent is still answered. If the registrar removes the element
+// every time, the next registration waits.
 func (k *core) expired(now time.Time) {
 	if !k.standing {
 		return

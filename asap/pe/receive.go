@@ -9,7 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Received takes a message of ASAP from an association.
+// Received handles an ASAP message from an association.
 func (k *core) Received(now time.Time, a sctp.AssocID, data []byte) {
 	m, causes, err := asap.Parse(data)
 	if err != nil {
@@ -34,7 +34,7 @@ func (k *core) Received(now time.Time, a sctp.AssocID, data []byte) {
 	}
 }
 
-// Announced takes a datagram of the announce group.
+// Announced handles a datagram of the announce group.
 func (k *core) Announced(now time.Time, from netip.AddrPort, data []byte) {
 	_ = k.hunt.Announced(now, from, data)
 }
@@ -61,7 +61,7 @@ func (k *core) onRegistrationResponse(now time.Time, a sctp.AssocID, m *asap.Reg
 	}
 }
 
-// granted takes the acceptance of the home registrar.
+// granted handles the acceptance of the home registrar.
 func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 	k.tellChanged(now, changed)
 	ev := Event{Type: Registered}
@@ -85,9 +85,9 @@ func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 
 // onKeepAlive: RFC 5352, Section 3.4.
 func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAlive) {
-	// KA1. An element that was never registered, or is no longer, has no
-	// handle that could match. To acknowledge would keep it alive, also while
-	// no registrar is found that deregisters it.
+	// KA1. An element that was never registered, or is no longer, has no handle that
+	// could match. An acknowledgement would keep the registration, also while no
+	// registrar is found that ends it.
 	active := k.phase == hunting || k.phase == registering || k.phase == registered
 	if _, up := k.peers[a]; !active || !k.mayBeKnown || !up || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
 		return
@@ -101,7 +101,7 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 	case a == k.home:
 		k.element.Home = m.Server
 		if m.Home && k.trial.adopter {
-			// It wants to stay, and has said so after the other one.
+			// The home wants to remain the home, and has said so after the other one.
 			k.trial = trial{}
 			k.renewSoon(now)
 		}
@@ -110,10 +110,10 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 	}
 }
 
-// onError: a registrar that cannot make sense of a registration answers with
-// ASAP_ERROR in place of a response, which is as good as a rejection.
-// Likewise for a deregistration: to wait for T3-deregistration is of no use.
-// An error that only reports something changes nothing: the response follows.
+// onError: a registrar that cannot process a registration or a deregistration answers
+// with ASAP_ERROR in place of a response. The element handles it as a rejection, and does
+// not wait for T2 or T3. An error that only reports something changes nothing: the
+// response follows.
 func (k *core) onError(now time.Time, a sctp.AssocID, m *asap.Error) {
 	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes, rserpool.PoolKind{}))
 	switch {

@@ -10,9 +10,9 @@ import (
 const (
 	// maxRedraws is how often a random identifier that is in use is drawn anew.
 	maxRedraws = 3
-	// claimTime is how long an identifier that was given, and is in use, is
-	// tried again: the element that has it may have died a moment ago. The
-	// pause between two tries grows from retryPause to maxClaimPause.
+	// claimTime is how long a given identifier that is in use is tried again: the
+	// element that has it may have died a moment ago. The pause between two tries
+	// grows from retryPause to maxClaimPause.
 	claimTime     = 75 * time.Second
 	maxClaimPause = 10 * time.Second
 	// retryPause is the pause after the first refusal at a home that stays. It
@@ -84,8 +84,7 @@ func (k *core) redraw(now time.Time, err error) {
 	k.sendRegistration(now)
 }
 
-// tryClaim has a given identifier tried again after a pause, unless that was
-// done for long enough.
+// tryClaim tries a given identifier again after a pause, for at most claimTime.
 func (k *core) tryClaim(now time.Time, err *RejectedError) bool {
 	if k.claimBy.IsZero() {
 		k.claimBy = now.Add(claimTime)
@@ -101,10 +100,10 @@ func (k *core) tryClaim(now time.Time, err *RejectedError) bool {
 	return true
 }
 
-// refused goes on after a refusal. Where the home has accepted the element
-// before, that registration may still stand there, and the association stays:
-// its end would be taken for the element's. The home is tried again after a
-// pause, and others meanwhile.
+// refused continues after a refusal. If the home has accepted the element before, that
+// registration may still stand there, so the association stays: its end would be treated
+// as the end of the element. The element tries the home again after a pause, and other
+// registrars meanwhile.
 func (k *core) refused(now time.Time, err *RejectedError) {
 	k.noteRefusal(now, err)
 	k.attempts, k.answerBy = 0, time.Time{}
@@ -130,8 +129,8 @@ func (k *core) seekOther(now time.Time, failed rserpool.Registrar, why error) {
 	}
 }
 
-// noted notes a refusal, and reports whether to tell of it: the first few are
-// told, and then one now and then.
+// noted counts a refusal, and reports whether to tell of it: the first few, and then one
+// from time to time.
 func (k *core) noted(now time.Time, err *RejectedError) bool {
 	r := &k.refusals
 	if r.n == 0 {
@@ -142,7 +141,7 @@ func (k *core) noted(now time.Time, err *RejectedError) bool {
 	return r.spell.tell(now)
 }
 
-// noteRefusal notes a refusal and tells of it, if it is to be told.
+// noteRefusal counts a refusal, and tells of it if noted says so.
 func (k *core) noteRefusal(now time.Time, err *RejectedError) {
 	if !k.noted(now, err) {
 		return

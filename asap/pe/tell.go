@@ -9,23 +9,23 @@ import (
 )
 
 const (
-	// Of a spell of trouble the first tellAtOnce events are told, and then one
-	// in tellPause.
+	// The first tellAtOnce events of one kind of trouble are told, and then one in
+	// tellPause.
 	tellAtOnce = 8
 	tellPause  = 10 * time.Minute
-	// The pause between two warnings grows from minWarn to maxWarn while there
-	// are any: anyone who can reach the element can cause them.
+	// The pause between two warnings grows from minWarn to maxWarn while warnings
+	// continue: anyone who can reach the element can cause them.
 	minWarn = time.Second
 	maxWarn = time.Minute
 )
 
-// spell limits what is told of trouble that lasts. The zero value is a new one.
+// spell limits the events about trouble that lasts. The zero value is a new one.
 type spell struct {
 	n    int
 	next time.Time
 }
 
-// tell reports whether one more event is to be told.
+// tell reports whether to tell one more event.
 func (s *spell) tell(now time.Time) bool {
 	s.n++
 	if s.n > tellAtOnce && now.Before(s.next) {
@@ -42,8 +42,8 @@ type warned struct {
 	lost  int
 }
 
-// tellRounds tells of the rounds of the hunt that were in vain, if there is no
-// home. With a home that serves, one round is enough.
+// tellRounds tells of rounds of the hunt that have reached no registrar, if there is no
+// home. With a home that serves, one such round ends the hunt.
 func (k *core) tellRounds(now time.Time) {
 	r := k.hunt.Rounds()
 	if !k.hunt.Hunting() || r <= k.rounds {
@@ -67,8 +67,8 @@ func (k *core) tell(ev Event) {
 	k.events = append(k.events, ev)
 }
 
-// warn tells of something odd, once a second at most, and less often while it
-// goes on.
+// warn tells of something unexpected, at most once a second, and less often while it
+// continues.
 func (k *core) warn(now time.Time, format string, args ...any) {
 	w := &k.warned
 	if now.Sub(w.at) < w.pause {
@@ -87,8 +87,8 @@ func (k *core) warn(now time.Time, format string, args ...any) {
 	k.tell(Event{Type: Warning, Err: err})
 }
 
-// tellChanged tells what a registrar registers in place of what it was offered,
-// once: it says so in each response.
+// tellChanged tells once which values a registrar has registered in place of those
+// offered. The registrar says so in each response.
 func (k *core) tellChanged(now time.Time, changed []rserpool.Cause) {
 	text := ""
 	for _, c := range changed {

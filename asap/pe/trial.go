@@ -15,23 +15,23 @@ const (
 	// trialTimeout is how long a registrar that wants to be the home may take
 	// to accept the element. Nothing is lost meanwhile, so it is generous.
 	trialTimeout = 10 * time.Second
-	// shunTime is how long a registrar that wanted to be the home, and did not
-	// accept the element, is not tried again for that.
+	// shunTime is how long a registrar is not tried again that asked to be the home
+	// and then did not accept the element.
 	shunTime = 2 * time.Minute
-	// maxShunned bounds the memory of them. While it is full, no registrar is
-	// adopted, so that callers with many addresses cannot cause more trials.
+	// maxShunned bounds the list of such registrars. While the list is full, no
+	// registrar is adopted, so that peers with many addresses cannot cause more
+	// trials.
 	maxShunned = 16
-	// The home changes by adoption maxAdoptions times in adoptionTime at most.
+	// The home changes by adoption at most maxAdoptions times in adoptionTime.
 	maxAdoptions = 4
 	adoptionTime = time.Minute
 )
 
-// trial is a registration with a registrar that may become the home: one that
-// asks for it with the H flag of a keep-alive, an alternative to a home that
-// refuses the element, or the home itself, called from other addresses. Until it
-// has accepted the element, the home and the registration there stay as they
-// are, and a hunt goes on: anybody who reaches the element can send a keep-alive
-// with the H flag.
+// trial is a registration with a registrar that may become the home: a registrar that
+// asks for it with the H flag of a keep-alive, an alternative to a home that refuses the
+// element, or the home itself over an association from other addresses. Until the
+// registrar has accepted the element, the home and the registration there stay, and a
+// hunt continues: anyone who can reach the element can send a keep-alive with the H flag.
 type trial struct {
 	assoc    sctp.AssocID // 0: no trial is on
 	at       rserpool.Registrar
@@ -51,16 +51,15 @@ type adopters struct {
 	known   time.Time   // until then, only known ones while there is a home
 }
 
-// shunned is a registrar that did not accept the element after it had asked for
-// it.
+// shunned is a registrar that asked to be the home and did not accept the element.
 type shunned struct {
 	host  netip.Addr
 	until time.Time
 	assoc sctp.AssocID // the registration went there; 0 once it was answered
 }
 
-// tryAdopter begins a trial of a registrar that wants to be the home (RFC 5352,
-// Section 3.4, KA2.4). No registrar knows an element that none has accepted.
+// tryAdopter begins a trial of a registrar that asks to be the home (RFC 5352, Section
+// 3.4, KA2.4). An element that no registrar has accepted is not known to any.
 func (k *core) tryAdopter(now time.Time, a sctp.AssocID, server rserpool.ServerID) {
 	at, up := k.peers[a]
 	if up && k.accepted && k.trial.assoc == 0 && k.mayAdopt(now, at) {
@@ -168,17 +167,17 @@ func (k *core) onTrialResponse(now time.Time, m *asap.RegistrationResponse) {
 	}
 	k.granted(now, m.Causes)
 	if stranger := k.planBack(now, t, former); former != 0 && !(stranger && served) {
-		// Not before: a registrar takes the end of the association for the end
-		// of its element. By now the new home has told it that it is not, unless
-		// the new home is no registrar at all.
+		// Not before: a registrar treats the end of the association as the end of its
+		// element. By now the new home has told the former home that it has taken the
+		// element over, unless the new home is not a registrar.
 		delete(k.peers, former)
 		k.closeAssoc(former)
 	}
 }
 
-// trialFailed goes back to the home, if there is one. The association with a
-// registrar that has asked to be the home stays: a registrar that keeps the
-// element although it has refused it would take its end for the element's.
+// trialFailed goes back to the home, if there is one. The association with a registrar
+// that has asked to be the home stays: if that registrar keeps the element although it
+// has refused it, it would treat the end of the association as the end of the element.
 func (k *core) trialFailed(now time.Time, why error) {
 	t := k.trial
 	k.trial = trial{}
@@ -199,12 +198,12 @@ func (k *core) trialFailed(now time.Time, why error) {
 		t.assoc = 0
 	}
 	k.shunned = append(k.shunned, shunned{host: hostOf(t.at), until: now.Add(shunTime), assoc: t.assoc})
-	k.tell(Event{Type: AdoptionFailed, Err: fmt.Errorf("registrar %v wanted to be the home registrar and does not take the element: %w", t.at, why)})
+	k.tell(Event{Type: AdoptionFailed, Err: fmt.Errorf("registrar %v asked to be the home registrar and did not accept the element: %w", t.at, why)})
 	k.renewSoon(now)
 }
 
-// lateAnswer takes an acceptance from a registrar whose trial is over: it is the
-// home now as far as it and its peers know, so the real one is told again.
+// lateAnswer handles an acceptance from a registrar after its trial. That registrar and
+// its peers now treat it as the home, so the element registers with its real home again.
 func (k *core) lateAnswer(now time.Time, a sctp.AssocID) {
 	for i := range k.shunned {
 		if s := &k.shunned[i]; s.assoc == a {
@@ -214,8 +213,8 @@ func (k *core) lateAnswer(now time.Time, a sctp.AssocID) {
 	}
 }
 
-// renewSoon registers with the home again, as another registrar may have
-// told it that the element is not its own any more.
+// renewSoon registers with the home again: another registrar may have told the home that
+// it has taken the element over.
 func (k *core) renewSoon(now time.Time) {
 	if k.phase == registered {
 		k.dirty = true

@@ -9,24 +9,25 @@ import (
 
 const (
 	// turnFirst is how long an element that was never registered tries to reach a
-	// registrar from one address before it tries from another one.
+	// registrar from one address before it tries another address.
 	turnFirst = 2 * time.Second
-	// turnLater is the same for one that was. Its registrar may be what is away.
+	// turnLater is the same for an element that was registered before: its registrar
+	// may be down.
 	turnLater = 10 * time.Second
 	// turnMost bounds the time, which doubles after each address had its turn.
 	turnMost = 30 * time.Second
 )
 
-// turns are those of the addresses of a machine with several networks. An
-// element that can have one address has the first of those toward its
-// registrars; but the network of that one may be dead.
+// turns rotates the addresses of a machine with several networks. An element that can
+// have one address takes the first address toward its registrars, but the network of that
+// address may be dead.
 type turns struct {
 	end time.Time // of the present one; zero: there is none
 	n   int       // that have ended
 }
 
-// next orders the addresses that are wanted. If the time for those that the
-// element has is over, they come last, and leave is true.
+// next orders the wanted addresses. If the time of the present addresses is over, they
+// come last, and leave is true.
 func (t *turns) next(now time.Time, some, want []netip.Addr, first time.Duration) (order []netip.Addr, leave bool) {
 	others := slices.DeleteFunc(slices.Clone(want), func(a netip.Addr) bool { return slices.Contains(some, a) })
 	switch {
@@ -45,8 +46,8 @@ func (t *turns) next(now time.Time, some, want []netip.Addr, first time.Duration
 	return slices.Concat(want[last+1:], want[:last+1]), true
 }
 
-// turn is next while no registrar is reached. It gives the addresses to keep if
-// they are among those wanted, and why if these are none.
+// turn calls next while no registrar is reached. It returns the addresses to keep if they
+// are still wanted, and the reason if none are kept.
 func (r *runner) turn(now time.Time, want []netip.Addr) (some, order []netip.Addr, why error) {
 	k := r.core
 	if k.home != 0 || !k.hunt.Hunting() {

@@ -25,15 +25,15 @@ type Config struct {
 	Via rserpool.Via
 	// Local are the addresses to bind, all with one port; none stands for
 	// all of the machine's. Addresses that the machine does not have yet are
-	// bound when a registrar is to be called. When the address toward the
-	// registrar changes, a registrar is called from the new one.
+	// bound at the next connect. When the address toward the registrar
+	// changes, the user connects to a registrar from the new address.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
 
 	Timers Timers
 
-	// Logger, if set, gets what an operator wants to know of the transport.
+	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger
 
 	registrars []rserpool.Registrar

@@ -25,7 +25,7 @@ type result struct {
 	final bool // the request has ended
 }
 
-// request is a request of the user's that is not over.
+// request is a request of the user that has not ended.
 type request struct {
 	id     reqID
 	handle rserpool.PoolHandle
@@ -41,12 +41,12 @@ type request struct {
 	refusals int       // of a watch, in a row
 }
 
-// maxMoves lets a request be refused by three registrars, as many as a user may
-// have associations with (RFC 5352, Section 3.6, SH1).
+// maxMoves is how often a request moves to another registrar: three registrars may refuse
+// it, as many as a user may have associations with (RFC 5352, Section 3.6, SH1).
 const maxMoves = 2
 
-// Of homes that answer and fail within steadyTime while pools are watched, maxFlaps
-// may do so before the hunt pauses.
+// maxFlaps is how many homes in a row may answer and fail within steadyTime, while pools
+// are watched, before the hunt pauses.
 const (
 	steadyTime = 10 * time.Second
 	maxFlaps   = 3
@@ -239,7 +239,7 @@ func (k *core) unanswered(now time.Time, r *request) {
 	}
 }
 
-// drop ends the association with a home registrar that is of no use. Its open
+// drop aborts the association with a home registrar that does not answer. Its open
 // requests are sent again once another one is found.
 func (k *core) drop(now time.Time, why error) {
 	a := k.home
@@ -247,8 +247,8 @@ func (k *core) drop(now time.Time, why error) {
 	k.Down(now, a, why)
 }
 
-// checkRounds tells the requests of a hunt in vain: they end, but for those
-// that watch, which wait for a registrar to come back.
+// checkRounds ends the requests when a round of the hunt has reached no registrar, except
+// watches, which wait for a registrar.
 func (k *core) checkRounds() {
 	rounds := k.hunt.Rounds()
 	if !k.hunt.Hunting() || rounds <= k.rounds {
@@ -272,7 +272,7 @@ func (k *core) checkRounds() {
 	}
 }
 
-// NextDeadline is when tick has something to do.
+// NextDeadline is when Tick has something to do.
 func (k *core) NextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
 	take := func(d time.Time) {
@@ -298,12 +298,12 @@ func (k *core) Connecting(now time.Time, ref uint64, a sctp.AssocID, err error) 
 	k.checkRounds()
 }
 
-// Up tells that an association is established: the registrar at its other end
-// is the home registrar now, and is asked what is open.
+// Up makes the registrar at the other end of a new association the home registrar, and
+// sends the open requests.
 func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 	at, ours := k.hunt.Up(a)
 	if !ours || k.closing {
-		k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true}) // users are not called
+		k.actions = append(k.actions, hunt.Close{Assoc: a, Abort: true}) // nobody connects to a user
 		return
 	}
 	if k.home != 0 {
@@ -316,7 +316,7 @@ func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 	}
 }
 
-// Down tells that an association is gone, or never came up.
+// Down handles the end of an association, or one that was never established.
 func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	if k.hunt.Down(now, a, err) {
 		k.checkRounds()
@@ -353,12 +353,12 @@ func (k *core) SendFailed(now time.Time, a sctp.AssocID, err error) {
 	}
 }
 
-// Announced takes a datagram of the announce group.
+// Announced handles a datagram of the announce group.
 func (k *core) Announced(now time.Time, from netip.AddrPort, data []byte) {
 	_ = k.hunt.Announced(now, from, data)
 }
 
-// Found tells the result of a lookup.
+// Found handles the result of a lookup.
 func (k *core) Found(now time.Time, f client.Found) {
 	k.hunt.Found(now, f.Ref, f.Addrs, f.Err)
 	k.checkRounds()

@@ -246,7 +246,7 @@ func TestRequestTimeout(t *testing.T) {
 		d.until(time.Minute)
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false",
 			"15s send 1 RES web n=1 S=false", "30s send 1 RES web n=1 S=false", "45s result 1 *pu.TimeoutError final=true")
-		d.wantErr("registrar 10.0.0.1:3863 takes the association but has not answered 3 requests within 15s each")
+		d.wantErr("registrar 10.0.0.1:3863 accepts the association but has not answered 3 requests within 15s each")
 	})
 	t.Run("alternative is away", func(t *testing.T) {
 		d := newDriver(t)
@@ -504,7 +504,7 @@ func TestCancel(t *testing.T) {
 		d.up(1)
 		d.k.cancel(id, context.DeadlineExceeded)
 		d.collect()
-		d.wantErr("registrar 10.0.0.1:3863 takes the association but does not answer")
+		d.wantErr("registrar 10.0.0.1:3863 accepts the association but does not answer")
 		d.receive(1, answer(1, false)) // late
 		d.k.cancel(id, context.DeadlineExceeded)
 		d.collect()

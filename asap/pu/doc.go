@@ -1,4 +1,4 @@
-// Package pu is a pool user's endpoint of ASAP (RFC 5352): it finds a
+// Package pu is a pool user's side of ASAP (RFC 5352): it finds a
 // registrar, resolves pool handles, follows the changes of a pool, and reports
 // pool elements that cannot be reached.
 //
@@ -12,7 +12,7 @@
 // The protocol is in a deterministic core without clock, goroutine, lock and
 // socket; User drives it.
 //
-// What an enhanced pool user does beyond this (sessions with failover, cookies,
+// The functions of an enhanced pool user (sessions with failover, cookies,
 // business cards, a cache of resolutions; RFC 5352, Sections 3.8, 3.9 and 6.5)
-// belongs above User, and is not here.
+// belong above User, and are not here.
 package pu

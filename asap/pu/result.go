@@ -17,9 +17,9 @@ type Resolution struct {
 	// Elements are the elements that the policy selects, at least one, the
 	// first choice first.
 	Elements []rserpool.PoolElement
-	// Subscribed tells that the registrar will send updates by itself.
+	// Subscribed reports that the registrar will send updates.
 	Subscribed bool
-	// Registrar is the address of the one that answered.
+	// Registrar is the address of the registrar that has answered.
 	Registrar string
 }
 
@@ -84,7 +84,7 @@ func (e *NoElementsError) Error() string {
 	return fmt.Sprintf("registrar %s knows pool %q, but no element in it", e.Registrar, string(e.Pool))
 }
 
-// TimeoutError says that a registrar took an association, but did not answer.
+// TimeoutError says that a registrar accepted an association, but did not answer.
 type TimeoutError struct {
 	Registrar string
 	// Requests were sent, and each was given After to be answered.
@@ -94,12 +94,12 @@ type TimeoutError struct {
 	Cause error
 }
 
-// Error tells who did not answer.
+// Error names the registrar that has not answered.
 func (e *TimeoutError) Error() string {
 	if e.Cause != nil {
-		return fmt.Sprintf("registrar %s takes the association but does not answer: %v", e.Registrar, e.Cause)
+		return fmt.Sprintf("registrar %s accepts the association but does not answer: %v", e.Registrar, e.Cause)
 	}
-	return fmt.Sprintf("registrar %s takes the association but has not answered %d requests within %v each", e.Registrar, e.Requests, e.After)
+	return fmt.Sprintf("registrar %s accepts the association but has not answered %d requests within %v each", e.Registrar, e.Requests, e.After)
 }
 
 // Unwrap gives Cause.

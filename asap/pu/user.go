@@ -166,8 +166,8 @@ func (r *runner) Changed(now time.Time, ev client.Event) {
 	r.follow(now, ev.Network)
 }
 
-// follow has the core look for a registrar anew when this machine's addresses
-// have changed: from one that is gone no association goes on, which SCTP finds out
+// follow looks for a registrar anew when this machine's addresses have changed: an
+// association from an address that was removed cannot continue, and SCTP detects that
 // only after half a minute.
 func (r *runner) follow(now time.Time, changed bool) {
 	if r.home == 0 || r.closing || r.home == r.at && !changed {

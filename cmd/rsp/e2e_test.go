@@ -547,7 +547,7 @@ func TestNoRegistrar(t *testing.T) {
 		{"udp", []string{"resolve", "--timeout", "2s", "--via", "udp", "-r", at, "web"}, []string{"rsp: no registrar could be reached: " + at + ": ", "is a registrar running there?"}},
 		{"tcp", []string{"resolve", "--via", "tcp", "-r", "127.0.0.1:1", "-r", "127.0.0.1:2", "web"}, []string{"127.0.0.1:1: ", "127.0.0.1:2: ", "refused"}},
 		{"unreachable", []string{"unreachable", "--via", "tcp", "-r", "127.0.0.1:1", "web", "5"}, []string{"127.0.0.1:1: ", "refused"}},
-		{"silent", []string{"resolve", "--timeout", "300ms", "--via", "tcp", "-r", l.Addr().String(), "web"}, []string{l.Addr().String() + " takes the association but"}},
+		{"silent", []string{"resolve", "--timeout", "300ms", "--via", "tcp", "-r", l.Addr().String(), "web"}, []string{l.Addr().String() + " accepts the association but"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()

@@ -25,14 +25,13 @@ type Machine interface {
 	Down(now time.Time, a sctp.AssocID, err error)
 	Announced(now time.Time, from netip.AddrPort, data []byte)
 	Found(now time.Time, f Found)
-	// Changed follows each event of the transport; network says that the machine's
-	// interfaces or addresses have changed.
+	// Changed is called after each event of the transport.
 	Changed(now time.Time, ev Event)
 	// Tick does what is due at NextDeadline.
 	Tick(now time.Time)
 	NextDeadline() (time.Time, bool)
-	// Take tells others what has happened, and gives the actions to perform. more
-	// is false if there was nothing.
+	// Take tells others of results and events, and returns the actions to perform.
+	// more is false if there was nothing.
 	Take() (actions []hunt.Action, more bool)
 	// Stop ends the protocol in good order; Ended reports that it has ended.
 	Stop(now time.Time)

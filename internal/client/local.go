@@ -22,7 +22,7 @@ var errNoLocalAddr = errors.New("this machine has no address toward a registrar"
 // Likewise a link-local one, which has its zone. Registrars whose name has not
 // been looked up are left out.
 //
-// A pool element that is told no address registers these (RFC 5352, Section
+// A pool element without given addresses registers these (RFC 5352, Section
 // 3.1, R1).
 func LocalToward(registrars []rserpool.Registrar) ([]netip.Addr, error) {
 	var all []netip.Addr

@@ -27,8 +27,8 @@ type Found struct {
 // later attempt takes the result.
 const lookupTime = 20 * time.Second
 
-// lookup looks a name up, once at a time however many ask for it; the last one
-// is told.
+// lookup looks a name up, once at a time for all attempts that need it. The result is for
+// the last one.
 func (t *Transport) lookup(ref uint64, host string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,7 +21,7 @@ type ListenFunc func(sctp.ListenConfig, sctp.Handler) (sctp.Endpoint, error)
 
 // Config configures a Transport.
 type Config struct {
-	// Via says what carries the associations that are called.
+	// Via says what carries the associations.
 	Via rserpool.Via
 	// Local are the addresses to bind, all with the same port; port 0 takes a
 	// free one. Without one, all addresses of the machine are bound. Addresses
@@ -35,7 +35,7 @@ type Config struct {
 	// AnnounceGroup, if valid, is the multicast group and port where
 	// registrars announce themselves.
 	AnnounceGroup netip.AddrPort
-	// Logger, if set, gets what an operator wants to know.
+	// Logger, if set, gets messages for an operator.
 	Logger *slog.Logger
 	// Listen, if set, opens the SCTP endpoint in place of the machine's
 	// transports, for tests.
@@ -138,12 +138,12 @@ func (t *Transport) deliver(ev Event) {
 	}
 }
 
-// Events gives what happens.
+// Events is the channel of all events.
 func (t *Transport) Events() <-chan Event { return t.events }
 
-// Perform performs actions. The core is told the names of new associations by
-// connecting, or why there is none, and of messages that could not be queued by
-// sendFailed, before Perform returns; both may call Perform again.
+// Perform performs actions. Before it returns, it calls connecting for each Connect, with
+// the name of the association or the reason why there is none, and sendFailed for each
+// message that could not be queued. Both may call Perform again.
 func (t *Transport) Perform(actions []hunt.Action, connecting func(ref uint64, a sctp.AssocID, err error), sendFailed func(a sctp.AssocID, err error)) {
 	for _, action := range actions {
 		switch a := action.(type) {
@@ -166,8 +166,7 @@ func (t *Transport) Perform(actions []hunt.Action, connecting func(ref uint64, a
 	}
 }
 
-// Close closes the sockets and waits for their goroutines. Events are given no
-// more.
+// Close closes the sockets and waits for their goroutines. There are no events after it.
 func (t *Transport) Close() error {
 	var err error
 	t.once.Do(func() {

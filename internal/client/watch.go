@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// watchInterval is how often the machine's interfaces are looked at: two
-// questions to the system each time, however many Transports there are.
+// watchInterval is the time between two looks at the machine's interfaces: two queries to
+// the system each time, for all Transports together.
 const watchInterval = 2 * time.Second
 
-// watch tells of changes of the machine's interfaces and addresses until the
-// Transport is closed, and joins the announce group on new interfaces.
+// watch reports changes of the machine's interfaces and addresses until the Transport is
+// closed, and joins the announce group on new interfaces.
 func (t *Transport) watch() {
 	changed := machine.subscribe()
 	defer machine.unsubscribe(changed)
@@ -79,7 +79,7 @@ func (w *watcher) run(last string, stop chan struct{}) {
 	}
 }
 
-// tell tells all subscribers that have taken the news before.
+// tell notifies all subscribers.
 func (w *watcher) tell() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -91,8 +91,8 @@ func (w *watcher) tell() {
 	}
 }
 
-// network is a text that is another one when an interface or an address has
-// come, gone, or changed its state.
+// network is a text that changes when an interface or an address is added, removed, or
+// changes its state.
 func network() string {
 	interfaces, err := net.Interfaces()
 	if err != nil {

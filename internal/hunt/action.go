@@ -5,25 +5,25 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Action is what an endpoint's core wants done: one of the types below.
+// Action is what a protocol wants done: one of the types below.
 type Action interface{ action() }
 
-// Connect to a registrar. The performer tells the association's name by
-// calling the core with Ref before it hands on any other event.
+// Connect to a registrar. The performer calls the core with Ref and the association's
+// name before any other event.
 type Connect struct {
 	Ref uint64
 	To  rserpool.Registrar
 }
 
-// Lookup looks up the addresses of a registrar that is given by its name. The
-// performer calls the core with Ref and the result, later on, in bounded time.
+// Lookup looks up the addresses of a registrar that is given by its name. The performer
+// calls the core later with Ref and the result, in bounded time.
 type Lookup struct {
 	Ref uint64
 	Of  rserpool.Registrar
 }
 
-// Send a message on an association. Data is the performer's from now on. If it
-// cannot be queued the core is told as if its delivery had failed.
+// Send a message on an association. The performer owns Data. If the message cannot be
+// queued, the performer reports a failed delivery.
 type Send struct {
 	Assoc sctp.AssocID
 	Data  []byte

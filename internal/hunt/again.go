@@ -7,16 +7,16 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// again is when those that have failed in this round are tried again. A registrar
-// that restarts refuses for a moment; it must not wait for others that do not
-// answer at all, nor behind any number that somebody announces.
+// again is when registrars that have failed in this round are tried again. A registrar
+// that restarts refuses for a moment; it must not wait for registrars that do not answer,
+// nor behind any number of announced ones.
 type again struct {
 	at    time.Time // zero: not planned
 	pause time.Duration
 }
 
-// planAgain plans to try a registrar again that has just failed, as others are
-// being tried still.
+// planAgain plans to try a registrar again that has just failed, while others are being
+// tried.
 func (h *Hunt) planAgain(now time.Time) {
 	if h.on && h.again.at.IsZero() {
 		h.again.pause = min(max(2*h.again.pause, h.cfg.retry), h.cfg.RetranMax)
@@ -24,7 +24,7 @@ func (h *Hunt) planAgain(now time.Time) {
 	}
 }
 
-// tryAgain puts those that have failed into the queue again: configured ones in
+// tryAgain puts registrars that have failed into the queue again: configured ones in
 // front, announced ones at the end.
 func (h *Hunt) tryAgain(now time.Time) {
 	if h.again.at.IsZero() || now.Before(h.again.at) {
@@ -46,8 +46,8 @@ func (h *Hunt) tryAgain(now time.Time) {
 	h.tryNext(now)
 }
 
-// entry gives the place of a registrar in the report, where the reason stays for
-// which it failed before in this round.
+// entry returns the place of a registrar in the report. The reason for an earlier failure
+// in this round stays there.
 func (h *Hunt) entry(now time.Time, to rserpool.Registrar) int {
 	if i := slices.IndexFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(to) }); i >= 0 {
 		h.report[i].Since = now
@@ -57,9 +57,9 @@ func (h *Hunt) entry(now time.Time, to rserpool.Registrar) int {
 	return len(h.report) - 1
 }
 
-// next is the place in the queue of the registrar to try next, -1 if none may be.
-// Those that are announced leave one place to those that are configured: anybody
-// can announce some that do not answer.
+// next is the place in the queue of the registrar to try next, -1 if none may be tried.
+// Announced registrars leave one place to configured ones: anyone can announce registrars
+// that do not answer.
 func (h *Hunt) next() int {
 	if len(h.queue) == 0 || len(h.trying) >= maxAttempts {
 		return -1
@@ -76,9 +76,9 @@ func (h *Hunt) next() int {
 	return slices.IndexFunc(h.queue, h.isConfigured)
 }
 
-// onlyAnnounced reports whether no configured registrar is in the queue. Then a
-// set that does not answer ends the round, so that the configured ones are tried
-// again; the next round goes on with the announced ones where this one ends.
+// onlyAnnounced reports whether no configured registrar is in the queue. In this case,
+// attempts without an answer end the round, so that the configured registrars are tried
+// again; the next round continues with the announced ones.
 func (h *Hunt) onlyAnnounced() bool {
 	if len(h.queue) > 0 && len(h.cfg.Registrars) == 0 || slices.ContainsFunc(h.queue, h.isConfigured) {
 		return false

@@ -22,7 +22,7 @@ const maxAttempts = 3
 type Config struct {
 	// Registrars are the configured ones, preferred ones first.
 	Registrars []rserpool.Registrar
-	// TCP says that registrars announced with TCP are of use.
+	// TCP says that registrars announced with TCP can be used.
 	TCP bool
 	// ServerHunt is T5-Serverhunt; default 10 s.
 	ServerHunt time.Duration
@@ -30,8 +30,8 @@ type Config struct {
 	RetranMax time.Duration
 	// Outdate is T7-ENRPoutdate, how long an announce holds; default 5 s.
 	Outdate time.Duration
-	// headStart is how long a registrar is tried alone before the next one
-	// is tried as well, so that the first that works is taken; default 300 ms.
+	// headStart is the time between the attempts with two registrars; the first
+	// registrar that answers is used. Default 300 ms.
 	headStart time.Duration
 	// retry is the pause after the first round in which every registrar
 	// failed at once. It doubles up to RetranMax. Default 500 ms.
@@ -92,7 +92,7 @@ type attempt struct {
 	lookup bool
 }
 
-// New makes a Hunt that is not hunting.
+// New makes a Hunt that has not begun.
 func New(cfg Config) *Hunt {
 	cfg.fillDefaults()
 	cfg.Registrars = withPort(cfg.Registrars)
@@ -105,8 +105,8 @@ func (h *Hunt) Hunting() bool { return h.on }
 // Rounds counts the rounds since Begin in which no registrar was reached.
 func (h *Hunt) Rounds() int { return h.rounds }
 
-// Report tells what became of the registrars tried in this round, or in the
-// last one while the hunt pauses. The caller owns the slice.
+// Report is the result for each registrar tried in this round, or in the last one while
+// the hunt pauses. The caller owns the slice.
 func (h *Hunt) Report() []rserpool.Attempt { return slices.Clone(h.report) }
 
 // Alternatives reports whether a registrar other than r is known.
@@ -116,15 +116,15 @@ func (h *Hunt) Alternatives(now time.Time, r rserpool.Registrar) bool {
 	})
 }
 
-// Begin starts hunting. The registrar that has just failed, if any, is tried
-// last; why goes to the report. A hunt that is on goes on.
+// Begin starts hunting. The registrar that has just failed, if any, is tried last; why
+// goes to the report. Begin changes nothing while a hunt is on.
 func (h *Hunt) Begin(now time.Time, failed rserpool.Registrar, why error) {
 	if h.on {
 		return
 	}
 	h.on, h.avoid, h.prefer, h.rounds = true, failed, rserpool.Registrar{}, 0
 	if h.idle > 0 && h.idle >= len(h.Known(now)) {
-		// All of them take associations and do not serve: do not spin.
+		// All of them accept associations and do not serve: pause.
 		h.report = []rserpool.Attempt{{Registrar: failed, Since: now, Err: why}}
 		h.exhausted(now, true)
 		return
@@ -132,8 +132,8 @@ func (h *Hunt) Begin(now time.Time, failed rserpool.Registrar, why error) {
 	h.round(now)
 }
 
-// Settled tells that the registrar that was found does serve, so that a later
-// hunt begins without a pause.
+// Settled says that the registrar that was found serves, so that a later hunt begins
+// without a pause.
 func (h *Hunt) Settled() { h.idle, h.pause = 0, 0 }
 
 // Stop ends the hunt and its attempts.
@@ -210,8 +210,8 @@ func (h *Hunt) abandon(err error) {
 
 var errConnect = errors.New("no association could be started")
 
-// Connecting tells the name of the association that a Connect made, 0 if it
-// could not be made, for the reason of err if it is not nil.
+// Connecting handles the result of a Connect: the name of the association, or 0 if there
+// is none, with the reason in err.
 func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID, err error) {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.ref == ref })
 	switch {
@@ -224,8 +224,8 @@ func (h *Hunt) Connecting(now time.Time, ref uint64, assoc sctp.AssocID, err err
 	}
 }
 
-// Up tells that an association is established. If it is one of the hunt's,
-// the hunt is over (SH3, SH6) and all other attempts end.
+// Up handles a new association. If it is one of the hunt, the hunt is over (SH3, SH6) and
+// all other attempts end.
 func (h *Hunt) Up(assoc sctp.AssocID) (rserpool.Registrar, bool) {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.assoc == assoc })
 	if i < 0 || assoc == 0 {
@@ -239,8 +239,8 @@ func (h *Hunt) Up(assoc sctp.AssocID) (rserpool.Registrar, bool) {
 	return to, true
 }
 
-// Down tells that an association is gone. It reports whether it was one of
-// the hunt's; then another registrar is tried (SH4).
+// Down handles the end of an association. It reports whether that was one of the hunt;
+// then the next registrar is tried (SH4).
 func (h *Hunt) Down(now time.Time, assoc sctp.AssocID, err error) bool {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.assoc == assoc })
 	if i < 0 || assoc == 0 {
@@ -328,9 +328,9 @@ func (h *Hunt) NextDeadline() (time.Time, bool) {
 	return d, true
 }
 
-// Announced takes in a datagram of the announce group. A registrar that is new
-// joins the hunt that is on. What is no announce is an error, of interest for
-// debugging at most: anyone can send to the group.
+// Announced handles a datagram of the announce group. A new registrar joins the hunt that
+// is on. A datagram that is not an announce is an error, only for debugging: anyone can
+// send to the group.
 func (h *Hunt) Announced(now time.Time, from netip.AddrPort, data []byte) error {
 	m, _, err := asap.Parse(data)
 	if err != nil {
@@ -349,7 +349,7 @@ func (h *Hunt) Announced(now time.Time, from netip.AddrPort, data []byte) error 
 	return nil
 }
 
-// join takes into the present round what has become known meanwhile.
+// join adds new registrars to the present round.
 func (h *Hunt) join(now time.Time) {
 	if !h.resume.IsZero() {
 		h.round(now)

@@ -19,7 +19,7 @@ type announced struct {
 	server  rserpool.ServerID
 	addr    netip.AddrPort
 	tcp     bool
-	source  bool      // the announce came from there, so that it is the server's own
+	source  bool      // the announce came from there, so it is the server's own
 	expires time.Time // T7-ENRPoutdate
 }
 
@@ -32,10 +32,10 @@ type known struct {
 	found map[string][]rserpool.Registrar
 }
 
-// announce takes in an ASAP_SERVER_ANNOUNCE that came from an address, and
-// reports whether the list has a new registrar now. Several registrars may name one
-// address, such as that of docker0. It belongs to the one that it announces itself
-// from, or else to each of them.
+// announce handles an ASAP_SERVER_ANNOUNCE that came from an address, and reports whether
+// the list has a new registrar. Several registrars may announce one address, such as that
+// of docker0. It belongs to the registrar that announces itself from there, or else to
+// each of them.
 func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPort, m *asap.ServerAnnounce) bool {
 	k.expire(now)
 	grown := false
@@ -78,8 +78,8 @@ func (k *known) announce(now time.Time, outdate time.Duration, from netip.AddrPo
 	return grown
 }
 
-// makeRoom drops an address that its registrar has not announced itself from, for
-// one that does: a sender that announces addresses of others can name any number.
+// makeRoom drops an address from which its registrar has not announced itself, for one
+// that does: a sender can announce any number of addresses of others.
 func (k *known) makeRoom() bool {
 	i := slices.IndexFunc(k.announced, func(a announced) bool { return !a.source })
 	if i >= 0 {
@@ -92,10 +92,10 @@ func (k *known) expire(now time.Time) {
 	k.announced = slices.DeleteFunc(k.announced, func(a announced) bool { return !now.Before(a.expires) })
 }
 
-// list gives the registrars to try: the configured ones in their order, then
-// the announced ones in the order in which they were first heard. Announced
-// addresses of one server and port are one registrar; the one that it announces
-// itself from comes first.
+// list returns the registrars to try: the configured ones in their order, then the
+// announced ones in the order in which they were first heard. Announced addresses of one
+// server and port are one registrar; the address from which it announces itself comes
+// first.
 func (k *known) list(now time.Time) []rserpool.Registrar {
 	k.expire(now)
 	all := slices.Clone(k.configured)

@@ -13,8 +13,8 @@ import (
 // ErrNoAddr says that a host name has no address.
 var ErrNoAddr = errors.New("the name has no address")
 
-// Found tells the result of a Lookup. The addresses are tried in the place of
-// the name; a lookup that failed is a registrar that does not answer.
+// Found handles the result of a Lookup. The addresses are tried in place of the name; a
+// failed lookup counts as a registrar that does not answer.
 func (h *Hunt) Found(now time.Time, ref uint64, addrs []netip.Addr, err error) {
 	i := slices.IndexFunc(h.trying, func(a attempt) bool { return a.lookup && a.ref == ref })
 	if i < 0 {
@@ -51,8 +51,8 @@ func (h *Hunt) unreport(i int) {
 	}
 }
 
-// replace puts the addresses of a name at the front of the queue, but for the
-// one that has just failed, which comes last, and those that were tried.
+// replace puts the addresses of a name at the front of the queue, without those that were
+// tried; the one that has just failed comes last.
 func (h *Hunt) replace(list []rserpool.Registrar) {
 	list = slices.DeleteFunc(slices.Clone(list), func(r rserpool.Registrar) bool {
 		return slices.ContainsFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(r) })
@@ -84,8 +84,8 @@ func (h *Hunt) preferred(all []rserpool.Registrar) []rserpool.Registrar {
 	return slices.Concat(all[i:], all[:i])
 }
 
-// BeginAt starts hunting, with a registrar that is tried first, if known
-// otherwise or not. A hunt that is on begins anew.
+// BeginAt starts hunting with a registrar that is tried first, known or not. A hunt that
+// is on begins anew.
 func (h *Hunt) BeginAt(now time.Time, first rserpool.Registrar) {
 	h.Stop()
 	h.on, h.avoid, h.prefer, h.rounds = true, rserpool.Registrar{}, first, 0
@@ -101,8 +101,8 @@ func (h *Hunt) Retry(now time.Time) {
 	}
 }
 
-// Restart begins the attempts under way anew: those so far came from addresses
-// that are not to be used any more. Lookups go on.
+// Restart repeats the present attempts, because they come from addresses that are no
+// longer used. Lookups continue.
 func (h *Hunt) Restart(now time.Time) {
 	if !h.on {
 		return
@@ -136,8 +136,8 @@ func (h *Hunt) Restart(now time.Time) {
 	h.tryNext(now)
 }
 
-// Known gives the registrars that are known, the configured ones first. Names
-// stand for their addresses where these have been looked up.
+// Known returns the known registrars, the configured ones first. A name is replaced by
+// its addresses once they have been looked up.
 func (h *Hunt) Known(now time.Time) []rserpool.Registrar { return h.expand(h.known.list(now)) }
 
 // Configured is Known without the registrars that announce themselves.
@@ -157,7 +157,7 @@ func (h *Hunt) expand(list []rserpool.Registrar) []rserpool.Registrar {
 	return all
 }
 
-// News counts the changes of what Known gives, but for what is outdated.
+// News counts the changes of what Known returns, except for announces that expire.
 func (h *Hunt) News() int { return h.news }
 
 // looked notes the addresses of a name, and reports whether they are new.
