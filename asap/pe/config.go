@@ -140,6 +140,9 @@ func (c Config) Validate() error {
 
 // prepare checks the configuration and fills in the defaults.
 func (c *Config) prepare() error {
+	if err := c.checkValues(); err != nil {
+		return err
+	}
 	c.Timers.fillDefaults()
 	if c.Life == 0 {
 		c.Life = defaultLife
@@ -191,6 +194,20 @@ func (c *Config) prepare() error {
 		}
 	}
 	return nil
+}
+
+// checkValues refuses values that are none, whatever the other fields are.
+func (c *Config) checkValues() error {
+	if err := client.CheckTimers(c.Timers); err != nil {
+		return err
+	}
+	switch {
+	case c.Timers.MaxRegAttempt < 0:
+		return fmt.Errorf("Timers.MaxRegAttempt is %d: it must not be negative; 0 stands for the default", c.Timers.MaxRegAttempt)
+	case c.Dialect > rserpool.RFC5354:
+		return fmt.Errorf("Dialect is %d: use rserpool.RSPLIB or rserpool.RFC5354", uint8(c.Dialect))
+	}
+	return client.CheckVia(c.Via)
 }
 
 var errTCP = errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")

@@ -203,10 +203,16 @@ func (e *Element) State() State {
 
 // Update tells the pool of new policy values, by a re-registration at once or
 // as soon as Timers.MinUpdate allows. The policy's type must stay the same:
-// all elements of a pool have the same one.
+// all elements of a pool have the same one. After the element has ended, Update returns
+// [rserpool.ErrClosed].
 func (e *Element) Update(p rserpool.Policy) error {
 	if p.Type != e.cfg.Policy.Type {
 		return fmt.Errorf("policy %v in place of %v: an element can change its policy's values, but not the policy", p.Type, e.cfg.Policy.Type)
+	}
+	select {
+	case <-e.driver.Done():
+		return rserpool.ErrClosed
+	default:
 	}
 	e.change(func() { e.policy = p })
 	return nil

@@ -205,6 +205,9 @@ func TestElement(t *testing.T) {
 			t.Errorf("Wait of an element that was registered returns %v", err)
 		}
 		e.SetAvailable(true) // too late, and harmless
+		if err := e.Update(rserpool.Policy{Type: rserpool.LeastUsed}); !errors.Is(err, rserpool.ErrClosed) {
+			t.Errorf("Update after Close returns %v, want ErrClosed", err)
+		}
 	})
 }
 
@@ -510,6 +513,10 @@ func TestConfig(t *testing.T) {
 		{"family not bound", "not among the local addresses", func(c *Config) {
 			c.Transport.Addrs, c.Local = []netip.Addr{addr("2001:db8::1")}, []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:0")}
 		}},
+		{"negative timer", "Timers.Stop is -1s: it must not be negative", func(c *Config) { c.Timers.Stop = -time.Second }},
+		{"negative attempts", "Timers.MaxRegAttempt is -1", func(c *Config) { c.Timers.MaxRegAttempt = -1 }},
+		{"unknown transport of ASAP", "Via is 9: use rserpool.ViaAuto", func(c *Config) { c.Via = 9 }},
+		{"unknown dialect", "Dialect is 9: use rserpool.RSPLIB", func(c *Config) { c.Dialect = 9 }},
 		{"handle too long", "cannot be registered", func(c *Config) { c.Pool = rserpool.PoolHandle(strings.Repeat("x", 70000)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

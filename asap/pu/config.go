@@ -74,6 +74,12 @@ type Timers struct {
 func (c Config) Validate() error { return c.prepare() }
 
 func (c *Config) prepare() error {
+	if err := client.CheckTimers(c.Timers); err != nil {
+		return err
+	}
+	if err := client.CheckVia(c.Via); err != nil {
+		return err
+	}
 	fill := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
 			*d = v

@@ -256,4 +256,13 @@ func TestConfig(t *testing.T) {
 	if _, err := Open(Config{}); err == nil || !strings.Contains(err.Error(), "no registrar") {
 		t.Errorf("got %v, want that no registrar is known", err)
 	}
+	for want, cfg := range map[string]Config{
+		"Timers.Request is -1s: it must not be negative": {Timers: Timers{Request: -time.Second}},
+		"Via is 9: use rserpool.ViaAuto":                 {Via: 9},
+	} {
+		cfg.Registrars = []string{"192.0.2.1"}
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
 }

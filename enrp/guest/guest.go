@@ -52,7 +52,7 @@ type Config struct {
 func (c Config) Validate() error { return c.prepare() }
 
 func (c *Config) prepare() error {
-	if c.Timeout <= 0 {
+	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
 	c.registrars = nil
@@ -72,8 +72,10 @@ func (c *Config) prepare() error {
 		return errors.New("no registrar: set Registrars")
 	case c.Via == rserpool.ViaTCP:
 		return errTCP
+	case c.Timeout < 0:
+		return fmt.Errorf("Timeout is %v: it must not be negative", c.Timeout)
 	}
-	return nil
+	return client.CheckVia(c.Via)
 }
 
 var errTCP = errors.New("ENRP runs over SCTP, not TCP (RFC 5353, Section 7.2)")
@@ -109,6 +111,10 @@ type Guest struct {
 	server rserpool.ServerID
 	// presented tells that a presence has been sent.
 	presented bool
+	// stale tells that the registrar may still send a response to an earlier request,
+	// or has a download of this guest's half done.
+	stale  bool
+	closed bool
 }
 
 // Open checks the configuration and opens the sockets. The first request connects to
@@ -121,13 +127,34 @@ func Open(cfg Config) (*Guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{cfg: cfg, t: t}
-	for g.id == 0 {
+	return &Guest{cfg: cfg, t: t, id: drawID()}, nil
+}
+
+// drawID draws a server identifier. 0 is none.
+func drawID() rserpool.ServerID {
+	for {
 		var b [4]byte
 		_, _ = rand.Read(b[:]) // it never fails
-		g.id = rserpool.ServerID(binary.BigEndian.Uint32(b[:]))
+		if id := binary.BigEndian.Uint32(b[:]); id != 0 {
+			return rserpool.ServerID(id)
+		}
 	}
-	return g, nil
+}
+
+// ready makes the guest ready for a request. After a request without an answer, and
+// after a download that was not read to its end, it leaves the association and takes
+// another identifier: the registrar would otherwise go on where it was.
+func (g *Guest) ready(ctx context.Context) error {
+	if g.closed {
+		return rserpool.ErrClosed
+	}
+	if g.stale {
+		if g.assoc != 0 {
+			_ = g.perform(hunt.Close{Assoc: g.assoc, Abort: true})
+		}
+		g.assoc, g.id, g.presented, g.stale = 0, drawID(), false, false
+	}
+	return g.connect(ctx)
 }
 
 // connect connects to the first registrar that can be reached, unless there is an
@@ -177,8 +204,12 @@ func (g *Guest) connectTo(ctx context.Context, r rserpool.Registrar) error {
 	return err
 }
 
-// Close ends the association.
-func (g *Guest) Close() error { return g.t.Close() }
+// Close ends the association, and closes the sockets. It may be called more than once.
+// Requests after Close return [rserpool.ErrClosed].
+func (g *Guest) Close() error {
+	g.closed = true
+	return g.t.Close()
+}
 
 // At is where the registrar was reached; the zero value before the first request.
 func (g *Guest) At() netip.AddrPort { return g.at }
@@ -236,21 +267,24 @@ func (g *Guest) next(ctx context.Context) (client.Event, error) {
 	}
 }
 
-// ask sends a request and gives the answer of the type wanted.
-func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request enrp.Message) (A, error) {
+// ask sends a request and gives the answer of the type wanted. request makes the message when
+// the guest has the identifier with which it asks.
+func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request func() enrp.Message) (A, error) {
 	var none A
-	if err := g.connect(ctx); err != nil {
+	if err := g.ready(ctx); err != nil {
 		return none, err
 	}
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
-	if err := g.send(request); err != nil {
+	if err := g.send(request()); err != nil {
 		return none, fmt.Errorf("request for %s: %w", what, err)
 	}
 	for {
 		ev, err := g.next(ctx)
 		if err != nil {
-			return none, &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
+			g.stale = true
+			return none, &rserpool.UnreachableError{Cause: caller.Err(), Attempts: []rserpool.Attempt{{
 				Registrar: g.to, Err: fmt.Errorf("request for %s: %w", what, err),
 			}}}
 		}
@@ -304,7 +338,7 @@ func (g *Guest) present() error {
 // 3.2.2), and returns the registrar's own identifier as well.
 func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.ServerInformation, error) {
 	const what = "its peers"
-	m, err := ask[*enrp.ListResponse](ctx, g, what, &enrp.ListRequest{Sender: g.id})
+	m, err := ask[*enrp.ListResponse](ctx, g, what, func() enrp.Message { return &enrp.ListRequest{Sender: g.id} })
 	if err != nil {
 		return 0, nil, err
 	}
@@ -324,7 +358,7 @@ func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.Server
 // Pools gives the pools of the registrar's handlespace with their elements, or with
 // own only the elements whose home it is (RFC 5353, Section 3.2.3); the first error
 // ends it. A pool may come in several parts. Elements that come and go meanwhile may or
-// may not be there.
+// may not be there. Each use of the sequence starts with the first pool.
 func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, error] {
 	return func(yield func(enrp.PoolEntry, error) bool) {
 		for more := true; more; {
@@ -335,6 +369,7 @@ func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, e
 			}
 			for _, p := range m.Pools {
 				if !yield(p, nil) {
+					g.stale = g.stale || m.More
 					return
 				}
 			}
@@ -346,7 +381,7 @@ func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, e
 // table asks for the next part of the handlespace.
 func (g *Guest) table(ctx context.Context, own bool) (*enrp.HandleTableResponse, error) {
 	const what = "its handlespace"
-	request := &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own}
+	request := func() enrp.Message { return &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own} }
 	m, err := ask[*enrp.HandleTableResponse](ctx, g, what, request)
 	if err == nil && m.Reject && !g.presented {
 		if err = g.present(); err == nil {
