@@ -68,7 +68,7 @@ type netAddr struct {
 // State is a machine's addresses by their use.
 type State struct {
 	Offered  []netip.Addr // Reachable
-	Loopback []netip.Addr
+	loopback []netip.Addr
 	Other    []LeftOut
 }
 
@@ -97,7 +97,7 @@ func sortAddrs(links []netLink, addrs []netAddr, world []netip.Addr) State {
 		switch why := unfit(a, link, links, addrs, slices.Contains(world, ip)); {
 		case ip.IsMulticast() || slices.Contains(s.Offered, ip):
 		case ip.IsLoopback():
-			s.Loopback = append(s.Loopback, ip)
+			s.loopback = append(s.loopback, ip)
 		case why != "":
 			s.Other = append(s.Other, LeftOut{ip, why})
 		default:
@@ -211,7 +211,7 @@ func (m *View) List() []netip.Addr {
 		m.log(s.String())
 	}
 	m.mu.Unlock()
-	return append(slices.Clone(s.Offered), s.Loopback...)
+	return append(slices.Clone(s.Offered), s.loopback...)
 }
 
 // Expand replaces unspecified addresses by the machine's of their family.

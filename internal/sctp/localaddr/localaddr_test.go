@@ -75,7 +75,7 @@ func TestReachable(t *testing.T) {
 			if got := joinAddrs(s.Offered); got != tt.want {
 				t.Errorf("got %s offered, want %s; left out: %v", got, tt.want, s.Other)
 			}
-			if got := joinAddrs(s.Loopback); got != "127.0.0.1 ::1" {
+			if got := joinAddrs(s.loopback); got != "127.0.0.1 ::1" {
 				t.Errorf("got loopback addresses %s", got)
 			}
 			for _, a := range tt.addrs {

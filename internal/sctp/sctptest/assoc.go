@@ -112,7 +112,7 @@ func (a *assoc) check() {
 	b := a.peer
 	if !b.ended && (b.ep.frozen || !a.linked()) {
 		if a.timer == nil {
-			a.after(a.ep.nw.LostTime, func() { a.end(sctp.Lost, sctp.ErrTimeout) })
+			a.after(a.ep.nw.lostTime, func() { a.end(sctp.Lost, sctp.ErrTimeout) })
 		}
 		return
 	}
@@ -162,7 +162,7 @@ func (a *assoc) leave(peerSees sctp.Reason) {
 	if b != nil && !b.ended && !a.ep.frozen && a.linked() && !b.ep.frozen {
 		b.end(peerSees, nil)
 	} else if b != nil && !b.ended && b.timer == nil && !b.ep.frozen {
-		b.after(a.ep.nw.LostTime, func() { b.end(sctp.Lost, sctp.ErrTimeout) })
+		b.after(a.ep.nw.lostTime, func() { b.end(sctp.Lost, sctp.ErrTimeout) })
 	}
 	a.end(sctp.LocalClose, nil)
 }

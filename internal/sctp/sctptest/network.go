@@ -19,10 +19,10 @@ import (
 //
 // Its methods, and those of its endpoints, may be called from any goroutine.
 type Network struct {
-	// HandshakeTime is how long a call over a cut, or of a frozen endpoint,
-	// lasts; LostTime how long an association survives one. Set them before
+	// handshakeTime is how long a call over a cut, or of a frozen endpoint,
+	// lasts; lostTime how long an association survives one. Set them before
 	// the first Listen.
-	HandshakeTime, LostTime time.Duration
+	handshakeTime, lostTime time.Duration
 
 	mu        sync.Mutex
 	ids       sctp.IDs
@@ -37,8 +37,8 @@ type Network struct {
 func NewNetwork() *Network {
 	lim := sctp.Limits{}.WithDefaults()
 	return &Network{
-		HandshakeTime: lim.HandshakeTime,
-		LostTime:      time.Duration(lim.Misses+1) * lim.Heartbeat,
+		handshakeTime: lim.HandshakeTime,
+		lostTime:      time.Duration(lim.Misses+1) * lim.Heartbeat,
 		lim:           lim,
 		nextPort:      49152,
 		cuts:          map[[2]netip.Addr]bool{},
@@ -139,7 +139,7 @@ func (nw *Network) Kill(ep sctp.Endpoint) {
 }
 
 // Freeze makes an endpoint go silent, as a machine does that lost power or its
-// network: its peers see Lost after LostTime, its own Handler nothing any more.
+// network: its peers see Lost after lostTime, its own Handler nothing any more.
 func (nw *Network) Freeze(ep sctp.Endpoint) {
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
@@ -188,7 +188,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	a.to = to
 	a.connect()
 	if a.peer == nil && !a.ended {
-		a.after(e.nw.HandshakeTime, func() { a.end(sctp.ConnectFailed, sctp.ErrTimeout) })
+		a.after(e.nw.handshakeTime, func() { a.end(sctp.ConnectFailed, sctp.ErrTimeout) })
 	}
 	return a.id
 }

@@ -42,9 +42,10 @@ func newModule(dir string) *module {
 func (m *module) add(p *packages.Package) {
 	m.fset = p.Fset
 	m.addInterfaces(p.Types)
-	own := strings.TrimSuffix(p.PkgPath, "_test")
+	own := p.PkgPath // or with _test, which is another package
+	base := strings.TrimSuffix(own, "_test")
 	tagged := taggedFields(p)
-	m.addNameless(p, own)
+	m.addNameless(p, own, base)
 	for id, o := range p.TypesInfo.Defs {
 		if o != nil && o.Exported() && internal(p.PkgPath) && !m.inTest(id.Pos()) && outward(o) && !tagged[id] {
 			m.exported[m.name(o)] = o
@@ -54,9 +55,10 @@ func (m *module) add(p *packages.Package) {
 		if o.Pkg() == nil || o.Pkg().Path() == own {
 			continue
 		}
-		if !m.inTest(id.Pos()) || helper(own) || helper(o.Pkg().Path()) {
-			m.used[m.name(o)] = o
+		if _, called := o.(*types.Func); called && m.inTest(id.Pos()) && !helper(base) && !helper(o.Pkg().Path()) {
+			continue
 		}
+		m.used[m.name(o)] = o
 	}
 	for _, o := range p.TypesInfo.Defs {
 		if v, ok := o.(*types.Var); ok && v.Embedded() && !m.inTest(v.Pos()) {
@@ -132,11 +134,14 @@ func (m *module) addPromoted(t types.Type, own string) {
 	m.addFields(t, own)
 }
 
-// addNameless notes the fields of structs of other packages that are used without their
-// names: in literals, and where a struct is converted to another one.
-func (m *module) addNameless(p *packages.Package, own string) {
+// addNameless notes what is used without a name: interfaces, and the fields of structs of
+// other packages in literals and in conversions to another struct.
+func (m *module) addNameless(p *packages.Package, own, base string) {
 	for e, tv := range p.TypesInfo.Types {
-		if m.inTest(e.Pos()) && !helper(own) {
+		if i, ok := tv.Type.(*types.Interface); ok && tv.IsType() { // without a name
+			m.interfaces = append(m.interfaces, i)
+		}
+		if m.inTest(e.Pos()) && !helper(base) {
 			continue
 		}
 		switch e := e.(type) {
