@@ -22,7 +22,7 @@ func (*Error) Type() MessageType { return TypeError }
 func (m *Error) Append(b []byte) ([]byte, error) {
 	w := begin(b, TypeError, 0)
 	if len(m.Causes) == 0 {
-		w.Refuse("error message without a cause: at least one is wanted")
+		w.Refuse("error message without a cause: there must be at least one")
 	}
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)

@@ -47,6 +47,6 @@ func Example() {
 	}
 	// Output:
 	// EchoPool: 11111111 at sctp 192.0.2.1 port 5001 (data plus control), WeightedRoundRobin weight 7
-	// ASAP_REGISTRATION: message: length field says 60, but 8 bytes came
+	// ASAP_REGISTRATION: message: length field says 60, but the message has 8 bytes
 	// answer: ASAP_ERROR with [invalid values]
 }

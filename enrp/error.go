@@ -26,7 +26,7 @@ func (m *Error) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.
 func (m *Error) Append(b []byte) ([]byte, error) {
 	w := begin(b, TypeError, 0, m.Sender, m.Receiver)
 	if len(m.Causes) == 0 {
-		w.Refuse("error message without a cause: at least one is wanted")
+		w.Refuse("error message without a cause: there must be at least one")
 	}
 	w.Causes(m.Causes)
 	w.Unknown(m.Unknown)

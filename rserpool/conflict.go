@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// PoolKind is what all elements of a pool have in common (RFC 5352, Section
-// 3.1, rules 2 and 3). A value of 0 is not known, but for Use.
+// PoolKind is what all elements of a pool have in common (RFC 5352, Section 3.1, rules 2
+// and 3). A value of 0 means unknown, except for Use.
 type PoolKind struct {
 	Policy    PolicyType
 	Transport TransportType // of the user transport
@@ -58,9 +58,8 @@ func Conflict(code CauseCode, element, pool PoolKind) string {
 const policyParameter = 0x8
 
 // Conflict is [Conflict] for a cause that a registrar has sent about an element.
-// The cause names the pool's policy or transport (RFC 5354, Sections 3.12.6 and
-// 3.12.8). Without that, or if the cause names the element's, the pool's is not
-// known.
+// The cause names the pool's policy or transport (RFC 5354, Sections 3.12.6 and 3.12.8).
+// If it does not, or if it names the element's, the pool's is unknown.
 func (c Cause) Conflict(element PoolKind) string {
 	var pool PoolKind
 	switch {

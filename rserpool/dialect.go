@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Dialect says whose reading of the protocol the other side has, where the
-// reference implementation differs from the RFCs.
+// Dialect says how the other side reads a value that the reference implementation and the
+// RFCs read differently.
 type Dialect uint8
 
 // The dialects.

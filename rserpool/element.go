@@ -12,18 +12,18 @@ type PoolElement struct {
 	// Life is the registration life as on the wire: in seconds after RFC
 	// 5354 (RSPLIB counts milliseconds), negative for an infinite one.
 	Life int32
-	// EncapPort is the UDP port where the element takes ASAP associations over
-	// SCTP in UDP (RFC 6951), 0 if it has come by other means. Its home
-	// registrar fills it in, for other registrars alone.
+	// EncapPort is the UDP port at which the element accepts ASAP associations over SCTP
+	// in UDP (RFC 6951), 0 if it does not use SCTP in UDP. The home registrar sets it,
+	// only for other registrars.
 	EncapPort     uint16
 	UserTransport Transport
-	// Policy has type 0 where the element came without one.
+	// Policy has type 0 if the message has none.
 	Policy Policy
-	// ASAPTransport is where the element takes ASAP associations, filled in
-	// by its home registrar (RFC 5352, Section 3.1); not Present otherwise.
+	// ASAPTransport is where the element accepts ASAP associations. The home registrar
+	// sets it (RFC 5352, Section 3.1); otherwise it is not Present.
 	ASAPTransport Transport
-	// Unknown holds the unknown parameters found inside, in their order, so
-	// that they survive the way through a registrar.
+	// Unknown has the unknown parameters in their order, so that a registrar passes them
+	// on.
 	Unknown []Parameter
 }
 

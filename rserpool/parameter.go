@@ -53,9 +53,9 @@ func (t ParameterType) Known() bool {
 	return t != 0 && int(t) < len(parameterNames) || private
 }
 
-// Parameter is a parameter kept as it came: one whose type is unknown, or
-// unexpected where it was, and whose high bits allow to skip it. Value holds the
-// bytes after the parameter header, without padding.
+// Parameter is a parameter that was kept as received: its type is unknown, or unexpected
+// in its place, and its high bits allow to skip it. Value has the bytes after the
+// parameter header, without padding.
 type Parameter struct {
 	Type  ParameterType
 	Value []byte

@@ -2,14 +2,12 @@ package rserpool
 
 import "fmt"
 
-// ParseError says why a message was refused, and holds what the error reply
-// needs.
+// ParseError says why a message was refused, and has the data for the error reply.
 type ParseError struct {
 	// Cause is what is wrong in the terms of RFC 5354, Section 3.12.
 	Cause CauseCode
-	// Report tells whether the sender is to be told. It is not where the
-	// type of an unknown parameter or message says so, nor for a message
-	// that is an error report itself.
+	// Report says whether to send an error to the sender. It is false if the type of an
+	// unknown parameter or message says so, and for a message that is an error report.
 	Report bool
 	// Message is the type of the refused message.
 	Message uint8
@@ -41,7 +39,7 @@ func (e *ParseError) Error() string {
 func (e *ParseError) Unwrap() error { return e.Err }
 
 // ErrorCause is the error cause for the sender. It carries the TLV at fault
-// where RFC 5354, Section 3.12, wants it.
+// if RFC 5354, Section 3.12, requires it.
 func (e *ParseError) ErrorCause() Cause {
 	switch e.Cause {
 	case CauseUnrecognizedParameter, CauseUnrecognizedMessage, CauseInvalidValues:
@@ -50,9 +48,8 @@ func (e *ParseError) ErrorCause() Cause {
 	return Cause{Code: e.Cause}
 }
 
-// Causes are all error causes that the sender is to be told: those of unknown
-// parameters that were skipped before the error, then the error's own. None
-// means that no error reply is owed.
+// Causes are all error causes for the sender: those of unknown parameters that were
+// skipped before the error, then the error's own. Without any, no error is sent.
 func (e *ParseError) Causes() []Cause {
 	causes := e.Earlier[:len(e.Earlier):len(e.Earlier)]
 	if e.Report {

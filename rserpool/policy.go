@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// To add a policy: a constant, a row in policies, rows in the tables of the
-// tests. What a policy does is registrar/handlespace's matter.
+// To add a policy: a constant, a row in policies, and rows in the tables of the tests.
+// Package registrar/handlespace selects elements by it.
 
 // PolicyType is a pool member selection policy's type (RFC 5356, Section
 // 3.1). Bit 31 marks private ones, bit 30 the adaptive ones of the RFC; the
@@ -111,8 +111,8 @@ func (t PolicyType) index() int {
 	return -1
 }
 
-// Fields are the values that policies of the type have, in their order on the
-// wire. The caller must not change the slice.
+// Fields returns the values that policies of the type have, in their order on the wire.
+// The caller must not change the slice.
 func (t PolicyType) Fields() []PolicyField {
 	if i := t.index(); i >= 0 {
 		return policies[i].fields
@@ -132,10 +132,10 @@ func (t PolicyType) String() string {
 	return fmt.Sprintf("0x%08x", uint32(t))
 }
 
-// Valid reports whether RFC 5356, Section 3.1, lets a policy have the type.
+// Valid reports whether the type is not reserved (RFC 5356, Section 3.1).
 func (t PolicyType) Valid() bool { return t != 0 && t != reservedPolicy }
 
-// Policies are the types of the known policies, those of RFC 5356 first.
+// Policies returns the types of the known policies, those of RFC 5356 first.
 func Policies() []PolicyType {
 	return slices.Clone(policyTypes[:])
 }
@@ -191,7 +191,7 @@ type Policy struct {
 	// Weight is the relative capacity; 0 means that the element cannot
 	// serve (RFC 5356, Section 3.2).
 	Weight uint32
-	// Priority is higher for elements to be preferred.
+	// Priority: an element with a higher value is preferred.
 	Priority uint32
 	// Load runs from 0 (idle) to 0xffffffff (100 %).
 	Load uint32
@@ -202,12 +202,11 @@ type Policy struct {
 	DPF uint32
 	// Distance is written by registrars, in milliseconds.
 	Distance uint32
-	// Extra holds the bytes that follow the fields that are known: for an
-	// unknown type, all of its data. They are kept byte for byte.
+	// Extra has the bytes after the known fields; for an unknown type, all data.
 	Extra string
 }
 
-// Field is where p keeps the value f.
+// Field returns a pointer to the value f in p.
 func (p *Policy) Field(f PolicyField) *uint32 {
 	switch f {
 	case FieldWeight:

@@ -48,7 +48,7 @@ func (p *Policy) set(part string) error {
 		return err
 	case named:
 	case len(fields) == 0:
-		return fmt.Errorf("no value is wanted: %s", p.Type.usage())
+		return fmt.Errorf("no value allowed: %s", p.Type.usage())
 	case len(fields) > 1:
 		return fmt.Errorf("name each value: %s", p.Type.usage())
 	default:

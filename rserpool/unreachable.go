@@ -10,7 +10,7 @@ import (
 // ErrClosed says that the element, user or registrar has been closed.
 var ErrClosed = errors.New("this element, user or registrar is closed")
 
-// Attempt is what became of trying one registrar.
+// Attempt is the result of trying one registrar.
 type Attempt struct {
 	Registrar Registrar
 	// Since is when the attempt began.
@@ -19,11 +19,11 @@ type Attempt struct {
 	Err error
 }
 
-// UnreachableError says that no registrar could be reached, and what became
-// of each that was tried.
+// UnreachableError says that no registrar could be reached, with the reason for each one
+// that was tried.
 type UnreachableError struct {
-	// Attempts has the registrars tried, in their order. It is empty where
-	// none is known.
+	// Attempts has the registrars that were tried, in their order. It is empty if none
+	// is known.
 	Attempts []Attempt
 	// Cause is why the hunt was ended, such as a context's error; nil if all
 	// attempts had failed by themselves.
@@ -62,7 +62,7 @@ func (a Attempt) refused() bool {
 	return errors.As(a.Err, &r) && r.Refused()
 }
 
-// Unwrap gives Cause and the errors of the attempts.
+// Unwrap returns Cause and the errors of the attempts.
 func (e *UnreachableError) Unwrap() []error {
 	var errs []error
 	if e.Cause != nil {

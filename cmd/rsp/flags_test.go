@@ -47,7 +47,7 @@ func TestParsePolicy(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                       "unknown policy",
 		"Fair":                   "unknown policy",
-		"RoundRobin:1":           "no value is wanted: RoundRobin has none",
+		"RoundRobin:1":           "no value allowed: RoundRobin has none",
 		"RoundRobin:weight=1":    "RoundRobin has none",
 		"WRR:x":                  "not a number",
 		"WRR:-1":                 "not a number",

@@ -80,9 +80,9 @@ func (c *Config) prepare() error {
 
 var errTCP = errors.New("ENRP runs over SCTP, not TCP (RFC 5353, Section 7.2)")
 
-// RefusedError says that the registrar has answered, and does not tell.
+// RefusedError says that the registrar has answered, and refuses the request.
 type RefusedError struct {
-	// What was asked for.
+	// What was requested.
 	What string
 	// Causes are those of an ENRP_ERROR; none if the registrar has rejected the
 	// request, as it does before it has a handlespace.
@@ -267,7 +267,7 @@ func (g *Guest) next(ctx context.Context) (client.Event, error) {
 	}
 }
 
-// ask sends a request and gives the answer of the type wanted. request makes the message when
+// ask sends a request and returns the answer of the type A. request makes the message when
 // the guest has the identifier with which it asks.
 func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request func() enrp.Message) (A, error) {
 	var none A

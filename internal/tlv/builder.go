@@ -7,10 +7,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Builder writes a message or a parameter. The first error sticks: check it
-// once, with Finish. A Builder allocates nothing but what the buffer needs to
-// grow, so that a message with many parameters can be written straight from
-// where they are kept:
+// Builder writes a message or a parameter. The first error is kept: check it once, with
+// Finish. A Builder allocates only what the buffer needs to grow, so that a message with
+// many parameters can be written without copies:
 //
 //	w := tlv.BeginMessage(buf, uint8(asap.TypeBusinessCard), 0)
 //	w.PoolHandle(handle)
@@ -27,7 +26,7 @@ type Builder struct {
 	err     error
 }
 
-// BeginMessage begins a message behind what is in b.
+// BeginMessage begins a message at the end of b.
 func BeginMessage(b []byte, typ, flags uint8) Builder {
 	return Builder{b: append(b, typ, flags, 0, 0), base: len(b), message: true}
 }
@@ -35,12 +34,12 @@ func BeginMessage(b []byte, typ, flags uint8) Builder {
 // Len is the length in bytes of what has been written so far.
 func (w *Builder) Len() int { return len(w.b) - w.base }
 
-// Finish completes what was begun and returns the buffer; on error, it returns
+// Finish completes the message or parameter and returns the buffer; on error, it returns
 // the buffer as it was.
 //
-// The length of a message covers the padding of its last parameter, as that of
-// the reference implementation does. Only where it cannot, it leaves it out,
-// which is what the letter of RFC 5354, Section 4, says.
+// The length of a message covers the padding of its last parameter, as in the reference
+// implementation. If that does not fit into the length field, the padding is left out, as
+// RFC 5354, Section 4, requires.
 func (w *Builder) Finish() ([]byte, error) {
 	n := w.Len()
 	if n > maxLen {
@@ -58,10 +57,10 @@ func (w *Builder) Finish() ([]byte, error) {
 	return w.b, nil
 }
 
-// begin begins a single parameter behind what is in b.
+// begin begins a single parameter at the end of b.
 func begin(b []byte) Builder { return Builder{b: b, base: len(b)} }
 
-// open begins a parameter and returns where.
+// open begins a parameter and returns its offset.
 func (w *Builder) open(t Type) int {
 	start := len(w.b)
 	w.Uint16(uint16(t))
@@ -115,8 +114,7 @@ func (w *Builder) Unknown(list []rserpool.Parameter) {
 	}
 }
 
-// Refuse makes Finish fail, for reasons that lie in the message. Only the
-// first refusal counts.
+// Refuse makes Finish fail with a reason. Only the first one counts.
 func (w *Builder) Refuse(why string) { w.fail("%s", why) }
 
 func (w *Builder) bytes(v []byte) { w.b = append(w.b, v...) }

@@ -11,7 +11,7 @@ import (
 func (c *Cursor) Causes(list []rserpool.Cause) []rserpool.Cause {
 	f := c.open()
 	if c.pos == c.end {
-		c.failBoxf("no error cause inside: at least one is wanted")
+		c.failBoxf("no error cause inside: there must be at least one")
 	}
 	// An error cause has the form of a parameter, but a code for the type.
 	for c.Next() {
@@ -35,11 +35,11 @@ func (w *Builder) Causes(list []rserpool.Cause) {
 	w.close(start)
 }
 
-// Transports are the two transports of an Invalid Values cause in a registration
-// response that grants: the one that the element has offered, and the one that the
-// registrar has registered in its place, since it sees the element at another
-// address. Our registrars send such a cause; RFC 5354, Section 3.12.4, has the first
-// of the two. ok is false for all other causes.
+// Transports returns the two transports of an Invalid Values cause in a registration
+// response that accepts the element: the transport that the element has offered, and the
+// one that the registrar has registered instead, because it sees the element at another
+// address. Our registrars send such a cause; RFC 5354, Section 3.12.4, has only the first
+// transport. ok is false for all other causes.
 func Transports(c rserpool.Cause) (offered, registered rserpool.Transport, ok bool) {
 	if c.Code != rserpool.CauseInvalidValues || len(c.Info) > maxLen-headerLen {
 		return offered, registered, false

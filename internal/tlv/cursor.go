@@ -8,8 +8,8 @@ import (
 )
 
 // An error reply repeats at most maxExcerpt bytes of the parameter or message
-// at fault, and tells of at most maxReports skipped parameters: so it fits into
-// a message, whatever came.
+// at fault, and reports at most maxReports skipped parameters, so that it always fits
+// into a message.
 const (
 	maxExcerpt = 4096
 	maxReports = 8
@@ -29,11 +29,10 @@ type tlv struct {
 	start, end int
 }
 
-// Cursor reads a message from its first to its last byte. All checks of
-// lengths, padding and nesting are here, and so is what RFC 5354 wants done
-// with unknown parameters: the code for a message or a parameter only names
-// what it expects. The first error sticks; from then on Next returns false,
-// all values are zero, and [Cursor.Finish] returns the error.
+// Cursor reads a message from its first to its last byte. It checks lengths, padding and
+// nesting, and treats unknown parameters as RFC 5354 requires; the code for a message or
+// a parameter only names what it expects. The first error is kept: from then on Next
+// returns false, all values are zero, and [Cursor.Finish] returns the error.
 //
 // The loop over the parameters of a message is always
 //
@@ -62,20 +61,20 @@ type Cursor struct {
 	reports []rserpool.Cause
 }
 
-// NewCursor returns a cursor that stands behind the header of the message b,
-// with an error if b is no message. As many as 3 bytes of padding may follow
-// the message (RFC 5354, Section 4), be they counted in its length or not.
+// NewCursor returns a cursor after the header of the message b, with an error if b is not
+// a message. Up to 3 bytes of padding may follow the message (RFC 5354, Section 4),
+// whether or not they are counted in its length.
 func NewCursor(b []byte) Cursor {
 	c := Cursor{msg: b, end: len(b), box: tlv{end: len(b)}}
 	c.cur = c.box
 	if len(b) < headerLen {
-		c.failf("%d bytes are no message: its header alone takes %d", len(b), headerLen)
+		c.failf("%d bytes are not a message: the header has %d bytes", len(b), headerLen)
 		return c
 	}
 	n := int(binary.BigEndian.Uint16(b[2:]))
 	switch {
 	case n < headerLen || n > len(b):
-		c.failf("length field says %d, but %d bytes came", n, len(b))
+		c.failf("length field says %d, but the message has %d bytes", n, len(b))
 		return c
 	case len(b)-n > 3:
 		c.failf("%d bytes follow the message of length %d: at most 3 bytes of padding are allowed", len(b)-n, n)
@@ -103,13 +102,13 @@ func (c *Cursor) Flags() uint8 {
 	return c.msg[1]
 }
 
-// Silence takes care that nothing is reported about this message, whatever is
-// wrong with it: error messages are never answered by error messages.
+// Silence suppresses all reports about this message: an error message is never answered
+// by an error message.
 func (c *Cursor) Silence() { c.quiet = true }
 
-// UnknownMessage ends the reading because the message's type is unknown. That
-// goes before all other errors. The two high bits of the type tell whether it
-// is reported (RFC 5354, Section 4); values that are reserved are not.
+// UnknownMessage ends the reading because the message's type is unknown. This error
+// replaces all others. The two high bits of the type say whether it is reported (RFC
+// 5354, Section 4); reserved values are not reported.
 func (c *Cursor) UnknownMessage() {
 	if len(c.msg) < headerLen {
 		return
@@ -154,9 +153,9 @@ func (c *Cursor) skip() {
 // Type is the type of the current parameter.
 func (c *Cursor) Type() Type { return c.cur.typ }
 
-// Run counts the parameters of the current one's type, and of at least least
-// bytes, that follow each other from it on: for readers that make room for all
-// of them at once. What is shorter or malformed ends the run.
+// Run counts the consecutive parameters of the current type, from the current one on,
+// that have at least least bytes. A reader can then allocate room for all of them. A
+// shorter or malformed parameter ends the run.
 func (c *Cursor) Run(least int) int {
 	n, at := 0, c.cur.start
 	for c.end-at >= headerLen && Type(binary.BigEndian.Uint16(c.msg[at:])) == c.cur.typ {
@@ -170,7 +169,7 @@ func (c *Cursor) Run(least int) int {
 	return n
 }
 
-// bit numbers the parameter types of which Once and Require keep account.
+// bit numbers the parameter types for Once and Require.
 func bit(t Type) uint32 {
 	switch t {
 	case TypeHandleResolutionItems:
@@ -200,10 +199,9 @@ func (c *Cursor) Require(types ...Type) {
 	}
 }
 
-// Unknown treats the current parameter as one that is not expected here, as
-// the two high bits of its type want it (RFC 5354, Section 3). If it may be
-// skipped, its copy is added to kept. A type that is known but out of place is
-// refused, unless it is a private one that others may skip.
+// Unknown treats the current parameter as unexpected, as the two high bits of its type
+// say (RFC 5354, Section 3). If it may be skipped, its copy is added to kept. A known type
+// in a wrong place is refused, unless it is a private one that others may skip.
 func (c *Cursor) Unknown(kept []rserpool.Parameter) []rserpool.Parameter {
 	if !c.mayskip() {
 		return kept
@@ -211,7 +209,7 @@ func (c *Cursor) Unknown(kept []rserpool.Parameter) []rserpool.Parameter {
 	return append(kept, rserpool.Parameter{Type: c.cur.typ, Value: clone(c.msg[c.cur.start+headerLen : c.cur.end])})
 }
 
-// mayskip does what Unknown says and reports whether to go on.
+// mayskip does what Unknown says, and reports whether to continue.
 func (c *Cursor) mayskip() bool {
 	if c.err != nil {
 		return false
@@ -222,7 +220,7 @@ func (c *Cursor) mayskip() bool {
 		return false
 	}
 	if !skippable(t) {
-		c.fail(c.cur, rserpool.CauseUnrecognizedParameter, reportable(t), fmt.Errorf("unknown, and its type forbids to skip it"))
+		c.fail(c.cur, rserpool.CauseUnrecognizedParameter, reportable(t), fmt.Errorf("unknown, and its type does not allow to skip it"))
 		return false
 	}
 	if reportable(t) && !c.quiet && len(c.reports) < maxReports {
@@ -330,9 +328,9 @@ func (c *Cursor) fail(at tlv, cause rserpool.CauseCode, report bool, err error) 
 	c.pos = c.end
 }
 
-// excerpt copies a parameter with its padding, or its beginning, for an error
-// cause. The padding keeps all that is behind it in the reply aligned, in which
-// implementations agree, while they do not in what lengths to count it.
+// excerpt copies a parameter with its padding, or its beginning, for an error cause. The
+// padding keeps the rest of the reply aligned. Implementations agree on the alignment, but
+// not on the lengths that count the padding.
 func (c *Cursor) excerpt(t tlv) []byte {
 	n := min(padded(t.end-t.start), maxExcerpt)
 	return clone(c.msg[t.start:min(t.start+n, len(c.msg))])

@@ -5,9 +5,9 @@ import (
 )
 
 // PoolElement reads the current parameter into e. The first transport inside
-// is the user transport, the second one the ASAP transport, wherever the
-// policy stands. The parameters inside may be missing here: what a message
-// must have is for the message to refuse.
+// is the user transport, the second one the ASAP transport, also if the policy is
+// between them. Parameters inside may be missing: each message checks which ones it
+// requires.
 func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
 	*e = rserpool.PoolElement{}
 	f := c.open()

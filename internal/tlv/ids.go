@@ -9,10 +9,9 @@ func (c *Cursor) PoolHandle() rserpool.PoolHandle {
 	return rserpool.PoolHandle(c.poolHandle())
 }
 
-// PoolHandleFrom is PoolHandle for a receiver that may hold the handle already:
-// known, if it is not nil, is given its bytes, which it must not keep, and
-// returns the handle that they make, or "" if it does not hold it. Nothing is
-// allocated where it does.
+// PoolHandleFrom is PoolHandle without an allocation for handles that the receiver has:
+// known, if it is not nil, returns the handle of the given bytes, or "" if the receiver
+// does not have it. known must not keep the bytes.
 func (c *Cursor) PoolHandleFrom(known func([]byte) rserpool.PoolHandle) rserpool.PoolHandle {
 	b := c.poolHandle()
 	if known != nil && len(b) > 0 {

@@ -225,11 +225,11 @@ func TestMessageFrame(t *testing.T) {
 	tests := []struct {
 		name, hex, text string // text in the error, "" for none
 	}{
-		{"nothing", "", "0 bytes are no message"},
-		{"three bytes", "010000", "3 bytes are no message"},
+		{"nothing", "", "0 bytes are not a message"},
+		{"three bytes", "010000", "3 bytes are not a message"},
 		{"only a header", "01000004", ""},
 		{"length too short", "01000003", "length field says 3"},
-		{"length too long", "01000005", "length field says 5, but 4 bytes came"},
+		{"length too long", "01000005", "length field says 5, but the message has 4 bytes"},
 		{"three bytes of padding", "01000009 00090005 61 ffffff", ""},
 		{"padding missing", "01000009 00090005 61", ""},
 		{"four bytes follow", "01000008 00090004 00000000", "4 bytes follow"},
@@ -293,7 +293,7 @@ func TestUnwritable(t *testing.T) {
 		{"TCP with two addresses", rserpool.Transport{Type: rserpool.TCP, Addrs: []netip.Addr{v4, v6}}, "more than one address"},
 		{"TCP with control", rserpool.Transport{Type: rserpool.TCP, Use: rserpool.DataPlusControl, Addrs: []netip.Addr{v4}}, "data plus control"},
 		{"transport use 2", rserpool.Transport{Type: rserpool.SCTP, Use: 2, Addrs: []netip.Addr{v4}}, "transport use"},
-		{"invalid address", rserpool.Transport{Type: rserpool.SCTP, Addrs: []netip.Addr{{}}}, "without a value"},
+		{"invalid address", rserpool.Transport{Type: rserpool.SCTP, Addrs: []netip.Addr{{}}}, "invalid address"},
 		{"address with a zone", rserpool.Transport{Type: rserpool.SCTP, Addrs: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}}, "zone"},
 		{"too many addresses", rserpool.Transport{Type: rserpool.SCTP, Addrs: slices.Repeat([]netip.Addr{v6}, 3277)}, "65548 bytes"},
 		{"ASAP transport alone", rserpool.PoolElement{ASAPTransport: sctp1}, "no user transport"},

@@ -7,7 +7,7 @@ import (
 )
 
 // Transport reads the current parameter as a transport. Unknown parameters
-// inside are treated as their types want it, but not kept.
+// inside are treated as their types say, and not kept.
 func (c *Cursor) Transport() (t rserpool.Transport) {
 	t.Type = rserpool.TransportType(c.cur.typ)
 	f := c.open()
@@ -86,9 +86,9 @@ func (w *Builder) Transport(t *rserpool.Transport) {
 func (w *Builder) address(a netip.Addr) {
 	switch {
 	case !a.IsValid():
-		w.fail("address without a value")
+		w.fail("invalid address")
 	case a.Zone() != "":
-		w.fail("address %v has a zone, which means nothing to others", a)
+		w.fail("address %v has a zone, which is only valid on this machine", a)
 	case a.Is4():
 		start := w.open(TypeIPv4Address)
 		v := a.As4()

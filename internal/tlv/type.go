@@ -41,8 +41,8 @@ const (
 	// that a receiver without it skips it.
 	TypeHandleResolutionItems Type = 0x803f
 	// TypeEncapPort is ours: the UDP port at which an element in a Pool Element
-	// parameter is reached over SCTP in UDP (RFC 6951), of which RFC 5354 knows
-	// nothing. Its high bits are 10, so that a receiver without it skips it; the
+	// parameter is reached over SCTP in UDP (RFC 6951), which RFC 5354 does not
+	// have. Its high bits are 10, so that a receiver without it skips it; the
 	// others are the RFC's number.
 	//
 	//	 0                   1                   2                   3
@@ -61,7 +61,7 @@ func IsTransport(t Type) bool {
 }
 
 // skippable reports whether a receiver that does not know the type skips it
-// and goes on, rather than to stop and discard the message.
+// and continues; otherwise it discards the message.
 func skippable(t Type) bool { return t&0x8000 != 0 }
 
 // reportable reports whether such a receiver tells the sender.
