@@ -1,5 +1,5 @@
-// Package test holds what concerns the module as a whole; its folders hold
-// the kernel lab, interoperability tests, a simulation and the sample set-up.
+// Package test has the tests of the module as a whole; its folders have the kernel lab,
+// interoperability tests, a simulation and the sample set-up.
 package test
 
 import (
@@ -8,46 +8,78 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rserpool/coredns-rserpool/test/lint/pure"
 )
 
 const module = "github.com/rserpool/coredns-rserpool/"
 
-// rules are the module's dependency directions, as docs/architecture.md draws
-// them: what a package (and what lies below it) must not import.
-var rules = []struct {
-	pkg    string   // prefix below the module
-	except []string // prefixes that the rule does not hold for
-	deny   []string // prefixes that it must not import
-	only   []string // the only packages of this module that it may import
-}{
-	{pkg: "rserpool", only: []string{"internal/netaddr"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
-	{pkg: "internal/tlv", only: []string{"rserpool"}},
-	{pkg: "asap", except: []string{"asap/pe", "asap/pu"}, only: []string{"internal/tlv", "rserpool"}},
-	{pkg: "enrp", except: []string{"enrp/guest"}, only: []string{"internal/tlv", "rserpool"}},
-	{pkg: "enrp/guest", only: []string{"enrp", "internal/client", "internal/hunt", "internal/sctp", "rserpool"}},
-	{pkg: "internal/sctp", only: []string{"rserpool"}},
-	{pkg: "internal/sctp/wire", only: []string{}},
-	{pkg: "internal/sctp/localaddr", only: []string{}},
-	{pkg: "internal/sctp/kernel", only: []string{"internal/sctp", "internal/sctp/localaddr", "internal/sctp/wire"}},
-	{pkg: "internal/sctp/udp", only: []string{"internal/sctp", "internal/sctp/localaddr", "internal/sctp/wire"}},
-	{pkg: "internal/sctp/tcp", only: []string{"internal/sctp", "internal/sctp/localaddr", "internal/sctp/wire"}},
-	{pkg: "", except: []string{"internal/sctp/stack"}, deny: []string{module + "internal/sctp/kernel", module + "internal/sctp/udp", module + "internal/sctp/tcp"}},
-	{pkg: "internal/ascii", only: []string{}},
-	{pkg: "internal/netaddr", only: []string{}},
-	{pkg: "internal/setting", only: []string{}},
-	{pkg: "internal/multicast", only: []string{}},
-	{pkg: "registrar/internal/ledger", only: []string{"enrp", "registrar/handlespace", "rserpool"}},
-	{pkg: "registrar/internal/deadline", only: []string{}},
-	{pkg: "registrar/handlespace", only: []string{"internal/ascii", "rserpool"}, deny: []string{"net", "os", "log"}},
-	{pkg: "registrar", except: []string{"registrar/host", "registrar/handlespace"}, only: []string{"asap", "enrp", "internal/setting", "internal/tlv", "registrar/handlespace", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
-	{pkg: "internal/hunt", only: []string{"asap", "internal/sctp", "rserpool"}, deny: []string{"net", "os", "log", "sync", "sync/atomic"}},
-	{pkg: "internal/client", only: []string{"asap", "internal/hunt", "internal/multicast", "internal/sctp", "internal/sctp/localaddr", "internal/sctp/stack", "rserpool"}},
-	{pkg: "asap/pe", only: []string{"asap", "internal/client", "internal/hunt", "internal/sctp", "internal/tlv", "rserpool"}},
-	{pkg: "asap/pu", only: []string{"asap", "internal/client", "internal/hunt", "internal/sctp", "internal/tlv", "rserpool"}},
-	{pkg: "", except: []string{"plugin", "cmd"}, deny: []string{"github.com/coredns/"}},
-	{pkg: "", except: []string{"test"}, deny: []string{module + "test"}},
+// arrows are the imports between the packages of this module, as docs/architecture.md
+// draws them: each package, and all that it may import. Packages below test may import
+// all others.
+var arrows = map[string]string{
+	// Values, and parts that know nothing of RSerPool.
+	"internal/ascii":     "",
+	"internal/multicast": "",
+	"internal/netaddr":   "",
+	"internal/setting":   "",
+	"rserpool":           "internal/netaddr",
+
+	// Messages.
+	"internal/tlv": "rserpool",
+	"asap":         "internal/tlv rserpool",
+	"enrp":         "internal/tlv rserpool",
+
+	// The transport. Only the stack knows its kinds.
+	"internal/sctp":           "rserpool",
+	"internal/sctp/localaddr": "",
+	"internal/sctp/wire":      "",
+	"internal/sctp/kernel":    "internal/sctp internal/sctp/localaddr internal/sctp/wire",
+	"internal/sctp/udp":       "internal/sctp internal/sctp/localaddr internal/sctp/wire",
+	"internal/sctp/tcp":       "internal/sctp internal/sctp/localaddr",
+	"internal/sctp/stack":     "internal/sctp internal/sctp/kernel internal/sctp/localaddr internal/sctp/tcp internal/sctp/udp",
+	"internal/sctp/sctptest":  "internal/sctp internal/sctp/wire",
+
+	// Pool elements, pool users and guests.
+	"internal/hunt":   "asap internal/sctp rserpool",
+	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
+	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/tlv rserpool",
+	"asap/pu":         "asap internal/client internal/hunt internal/sctp rserpool",
+	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
+
+	// Registrars. The core does not know the transport.
+	"registrar/internal/deadline": "",
+	"registrar/handlespace":       "internal/ascii rserpool",
+	"registrar/internal/ledger":   "enrp registrar/handlespace rserpool",
+	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/deadline registrar/internal/ledger rserpool",
+	"registrar/host":              "asap enrp internal/multicast internal/sctp internal/sctp/stack internal/setting registrar registrar/handlespace rserpool",
+
+	// CoreDNS.
+	"plugin/rserpool/internal/registrars": "enrp internal/setting registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/registrars registrar/handlespace registrar/host rserpool",
+	"cmd/coredns":                         "plugin/rserpool",
+
+	// The command.
+	"cmd/rsp/internal/bounded": "",
+	"cmd/rsp/internal/child":   "",
+	"cmd/rsp/internal/health":  "cmd/rsp/internal/bounded cmd/rsp/internal/child",
+	"cmd/rsp/internal/load":    "cmd/rsp/internal/bounded cmd/rsp/internal/child rserpool",
+	"cmd/rsp":                  "asap asap/pe asap/pu cmd/rsp/internal/child cmd/rsp/internal/health cmd/rsp/internal/load enrp enrp/guest internal/client internal/netaddr internal/sctp/localaddr rserpool",
+}
+
+// others are the modules of others that the product imports, and where.
+var others = map[string]string{
+	"github.com/coredns/":          "cmd/coredns plugin/rserpool plugin/rserpool/internal/registrars",
+	"github.com/miekg/dns":         "plugin/rserpool",
+	"github.com/prometheus/":       "plugin/rserpool plugin/rserpool/internal/registrars",
+	"github.com/ishidawataru/sctp": "internal/sctp/kernel",
+	"github.com/pion/":             "internal/sctp/udp",
+	"github.com/spf13/":            "cmd/rsp",
+	"golang.org/x/net":             "internal/multicast internal/sctp/udp",
+	"golang.org/x/sys":             "cmd/rsp cmd/rsp/internal/child internal/sctp/kernel internal/sctp/localaddr internal/sctp/udp",
 }
 
 type goPackage struct {
@@ -55,7 +87,24 @@ type goPackage struct {
 	Imports    []string
 }
 
+// TestDependencyDirection: each package has its row in arrows, and imports nothing else.
 func TestDependencyDirection(t *testing.T) {
+	packages := list(t)
+	for _, p := range packages {
+		for _, bad := range violations(p) {
+			t.Error(bad)
+		}
+	}
+	for name := range arrows {
+		if !slices.ContainsFunc(packages, func(p goPackage) bool { return p.ImportPath == module+name }) {
+			t.Errorf("package %s has a row in arrows, but is not there", name)
+		}
+	}
+}
+
+// list lists the packages of this module.
+func list(t *testing.T) []goPackage {
+	t.Helper()
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -65,65 +114,58 @@ func TestDependencyDirection(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	dec := json.NewDecoder(strings.NewReader(string(out)))
-	packages := 0
+	var packages []goPackage
 	for {
 		var p goPackage
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
-			break
+			return packages
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		packages++
-		for _, bad := range violations(p) {
-			t.Error(bad)
-		}
-	}
-	if packages < 10 {
-		t.Errorf("looked at %d packages, want the whole module", packages)
+		packages = append(packages, p)
 	}
 }
 
-// violations tells how p breaks the rules.
+// violations says how p breaks the rules.
 func violations(p goPackage) []string {
+	name := strings.TrimPrefix(p.ImportPath, module)
+	if strings.HasPrefix(name+"/", "test/") {
+		return nil
+	}
+	row, ok := arrows[name]
+	if !ok {
+		return []string{"package " + name + " has no row in arrows (test/deps_test.go)"}
+	}
+	may := strings.Fields(row)
 	var bad []string
-	name := strings.TrimPrefix(p.ImportPath+"/", module)
-	for _, r := range rules {
-		if !below(name, r.pkg) || anyBelow(name, r.except) {
-			continue
-		}
-		for _, imp := range p.Imports {
-			own, isOwn := strings.CutPrefix(imp+"/", module)
-			if isOwn && r.only != nil && !contains(r.only, strings.TrimSuffix(own, "/")) && !below(own, r.pkg) {
-				bad = append(bad, p.ImportPath+" must not import "+imp)
-			}
-			for _, d := range r.deny {
-				if imp == d || strings.HasSuffix(d, "/") && strings.HasPrefix(imp, d) || strings.HasPrefix(imp, d+"/") && strings.Contains(d, ".") {
-					bad = append(bad, p.ImportPath+" must not import "+imp)
-				}
-			}
+	for _, imp := range p.Imports {
+		if own, isOwn := strings.CutPrefix(imp, module); isOwn && !slices.Contains(may, own) || isOthers(imp) && !mayImport(name, imp) || impure(p, imp) {
+			bad = append(bad, name+" must not import "+imp)
 		}
 	}
 	return bad
 }
 
-func below(name, prefix string) bool { return prefix == "" || strings.HasPrefix(name, prefix+"/") }
+// isOthers reports whether a package is neither ours nor Go's.
+func isOthers(imp string) bool {
+	first, _, _ := strings.Cut(imp, "/")
+	return strings.Contains(first, ".") && !strings.HasPrefix(imp, module)
+}
 
-func anyBelow(name string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if below(name, p) {
+func mayImport(name, imp string) bool {
+	for prefix, at := range others {
+		if strings.HasPrefix(imp+"/", prefix) && slices.Contains(strings.Fields(at), name) {
 			return true
 		}
 	}
 	return false
 }
 
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+// impure reports whether p is a protocol core or a codec that must not import a package
+// of Go. Packages whose driver is in a file of its own are checked by test/lint.
+func impure(p goPackage, imp string) bool {
+	core, ok := pure.Cores[p.ImportPath]
+	return ok && len(core.Drivers) == 0 && core.Refuses(imp)
 }
 
 func TestDependencyRulesCatch(t *testing.T) {
@@ -132,6 +174,7 @@ func TestDependencyRulesCatch(t *testing.T) {
 		{module + "registrar", []string{"sync"}},
 		{module + "registrar", []string{module + "internal/sctp"}},
 		{module + "rserpool", []string{module + "internal/tlv"}},
+		{module + "rserpool", []string{"os"}},
 		{module + "internal/tlv", []string{module + "asap"}},
 		{module + "enrp", []string{module + "registrar"}},
 		{module + "internal/sctp", []string{module + "asap"}},
@@ -140,7 +183,12 @@ func TestDependencyRulesCatch(t *testing.T) {
 		{module + "registrar/host", []string{module + "internal/sctp/tcp"}},
 		{module + "asap/pe", []string{module + "registrar"}},
 		{module + "registrar/host", []string{"github.com/coredns/coredns/plugin"}},
+		{module + "registrar/host", []string{module + "plugin/rserpool"}},
+		{module + "cmd/rsp", []string{module + "plugin/rserpool"}},
 		{module + "plugin/rserpool", []string{module + "test/interop"}},
+		{module + "internal/sctp/tcp", []string{"github.com/pion/sctp"}},
+		{module + "asap", []string{"example.org/new"}},
+		{module + "internal/new", []string{"fmt"}},
 	} {
 		if len(violations(p)) == 0 {
 			t.Errorf("%s importing %s is not caught", p.ImportPath, p.Imports[0])
@@ -150,6 +198,8 @@ func TestDependencyRulesCatch(t *testing.T) {
 		{module + "registrar", []string{"net/netip", module + "asap", module + "registrar/handlespace"}},
 		{module + "registrar/handlespace", []string{"sync", "net/netip"}},
 		{module + "plugin/rserpool", []string{"github.com/coredns/coredns/plugin", module + "registrar/host"}},
+		{module + "cmd/coredns", []string{"github.com/coredns/caddy", module + "plugin/rserpool"}},
+		{module + "test/sim", []string{module + "registrar", "sync"}},
 	} {
 		if bad := violations(p); len(bad) > 0 {
 			t.Errorf("false alarm: %v", bad)

@@ -59,7 +59,7 @@ func (c Core) check(pass *analysis.Pass) {
 			case *ast.GoStmt:
 				pass.Reportf(n.Pos(), "goroutine in a protocol core: the caller drives it")
 			case *ast.ImportSpec:
-				if path, err := strconv.Unquote(n.Path.Value); err == nil && c.refuses(path) {
+				if path, err := strconv.Unquote(n.Path.Value); err == nil && c.Refuses(path) {
 					pass.Reportf(n.Pos(), "import of %s in a protocol core", path)
 				}
 			case *ast.Ident:
@@ -72,7 +72,8 @@ func (c Core) check(pass *analysis.Pass) {
 	}
 }
 
-func (c Core) refuses(path string) bool {
+// Refuses reports whether the package must not import another one.
+func (c Core) Refuses(path string) bool {
 	return slices.Contains(imports, path) || !c.Locks && slices.Contains(locks, path)
 }
 
