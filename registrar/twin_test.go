@@ -72,6 +72,9 @@ func TestTwinServes(t *testing.T) {
 		t.Errorf("ready after %v, want 10 to 16 s", took)
 	}
 	w.wantLog("does not respond any more")
+	if n := w.r.Stats().Twins; n != 61 {
+		t.Errorf("%d messages of the twin are counted, want 61", n)
+	}
 }
 
 // TestTwinStarts: the other one starts, too. It is told whether this registrar serves,
@@ -85,6 +88,9 @@ func TestTwinStarts(t *testing.T) {
 		w.want("log a registrar at 10.0.9.2 has this registrar's server identifier 10000001: it cannot be a peer", "2 < presence ffff", "2 close")
 		if !w.r.Ready() {
 			t.Error("not ready any more")
+		}
+		if n := w.r.Stats().Twins; n != 1 {
+			t.Errorf("%d messages about a twin are counted, want 1", n)
 		}
 	})
 	t.Run("neither serves", func(t *testing.T) {
@@ -220,6 +226,9 @@ func TestPeerIsOurselves(t *testing.T) {
 	}
 	w.until(2 * time.Second)
 	w.want("connect #2 via 1 to [10.0.9.1:9901]")
+	if n := w.r.Stats().Twins; n != 0 {
+		t.Errorf("%d messages of a twin are counted, want none", n)
+	}
 }
 
 // TestSameIdentifier: of two registrars with one identifier, the first one is the peer

@@ -194,6 +194,9 @@ func TestUnreachableForeign(t *testing.T) {
 			w := begin(t)
 			tt.do(w)
 			left(w, tt.out)
+			if n := w.r.Stats().Avoided; (n == 1) != tt.out || n > 1 {
+				t.Errorf("%d elements are counted as left out", n)
+			}
 			if tt.out {
 				w.pass(29 * time.Second)
 				left(w, true)
