@@ -169,13 +169,14 @@ func (c *Cursor) Run(least int) int {
 	return n
 }
 
-// bit numbers the parameter types for Once and Require.
+// bit numbers the parameter types for Once and Require. Types above 0x1f get bits that no
+// type up to 0x1f has: 0, and 17 to 31.
 func bit(t Type) uint32 {
 	switch t {
 	case TypeHandleResolutionItems:
 		return 1 << 0
 	case TypeEncapPort:
-		return 1 << 1
+		return 1 << 17
 	}
 	return 1 << (t & 31)
 }

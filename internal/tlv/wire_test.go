@@ -234,6 +234,35 @@ var parameters = []struct {
 	{"unknown policy without values", rserpool.Policy{Type: 0xb0002004}, "0008 0008 b0002004"},
 }
 
+// TestBits: Once and Require tell all types that are known from one another.
+func TestBits(t *testing.T) {
+	of := make(map[uint32]Type)
+	for typ := Type(1); typ != 0; typ++ {
+		if !typ.Known() {
+			continue
+		}
+		if other, ok := of[bit(typ)]; ok {
+			t.Errorf("%v and %v have the same bit: give one of them a free one in bit", other, typ)
+		}
+		of[bit(typ)] = typ
+	}
+}
+
+// TestPoliciesHaveRows: parameters has a row for each policy that is known.
+func TestPoliciesHaveRows(t *testing.T) {
+	seen := make(map[rserpool.PolicyType]bool)
+	for _, tt := range parameters {
+		if p, ok := tt.value.(rserpool.Policy); ok {
+			seen[p.Type] = true
+		}
+	}
+	for _, p := range rserpool.Policies() {
+		if !seen[p] {
+			t.Errorf("policy %v has no row in parameters", p)
+		}
+	}
+}
+
 func TestParameters(t *testing.T) {
 	for _, tt := range parameters {
 		t.Run(tt.name, func(t *testing.T) {

@@ -246,3 +246,13 @@ func TestNearWeight(t *testing.T) {
 		}
 	}
 }
+
+// TestRules: each policy that is known has a rule of its own. A policy without one is
+// served as round robin.
+func TestRules(t *testing.T) {
+	for _, p := range rserpool.Policies() {
+		if ruleOf(p).policy != p {
+			t.Errorf("policy %v has no row in rules", p)
+		}
+	}
+}
