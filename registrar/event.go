@@ -49,6 +49,10 @@ type AssocAddrs struct {
 // AssocDown follows when they are sent.
 type AssocDone struct{ Assoc AssocID }
 
+// Unsent: a keep-alive that was sent over this association may still wait in the send
+// queue, behind other messages. The host repeats the event until the queue is short.
+type Unsent struct{ Assoc AssocID }
+
 // AssocDown: an association has ended, for whatever reason, or a Connect has failed. No
 // other event follows for this AssocID.
 type AssocDown struct{ Assoc AssocID }
@@ -130,6 +134,7 @@ type Stop struct{}
 func (AssocUp) event()    {}
 func (AssocAddrs) event() {}
 func (AssocDone) event()  {}
+func (Unsent) event()     {}
 func (AssocDown) event()  {}
 func (Received) event()   {}
 func (SendFailed) event() {}

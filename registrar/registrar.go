@@ -149,6 +149,8 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 		r.onAssocUp(ev)
 	case AssocAddrs:
 		r.onAssocAddrs(ev)
+	case Unsent:
+		r.onUnsent(ev)
 	case AssocDone:
 		r.act(Close{Assoc: ev.Assoc}) // all requests have had their responses
 	case AssocDown:

@@ -51,6 +51,29 @@ func (r *Registrar) ask(e *element, home bool) {
 	r.awaitFarewell(e)
 }
 
+// maxUnsent is how many times KeepAliveTimeout an element may take at most from the moment
+// at which its keep-alive was given to the transport.
+const maxUnsent = 4
+
+// onUnsent: the time for the acknowledgements begins when the keep-alives have left the
+// send queue. A peer that reads too slowly to reach that is not waited for without end.
+func (r *Registrar) onUnsent(ev Unsent) {
+	on := r.assocs[ev.Assoc]
+	if on == nil || on.client == nil {
+		return
+	}
+	timeout := r.cfg.Timers.KeepAliveTimeout
+	for e := on.client.elements.head; e != nil; e = e.next {
+		at := r.now.Add(timeout)
+		if last := e.asked.Add(maxUnsent * timeout); last.Before(at) {
+			at = last
+		}
+		if e.waiting && at.After(e.keepAlive.At()) {
+			r.timers.Arm(&e.keepAlive, e, at)
+		}
+	}
+}
+
 // sendKeepAlive: RFC 5352, Section 2.2.7. The identifier is an addition of the
 // reference implementation. Without it, an association with two elements of one pool
 // could not tell which one is meant.

@@ -172,6 +172,44 @@ func TestHeldUp(t *testing.T) {
 	}
 }
 
+// The time for an acknowledgement begins when the keep-alive has left the send queue, but
+// nobody waits without end for a queue that does not become shorter.
+func TestKeepAliveUnsent(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		unsent  time.Duration // how long the keep-alive waits in the queue
+		removed time.Duration // after the keep-alive
+	}{
+		{"sent at once", 0, 5 * time.Second},
+		{"sent late", 4 * time.Second, 9 * time.Second},
+		{"never sent", time.Hour, 20 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.up(1, rserpool.ViaKernel, "10.0.0.1")
+			w.recv(1, reg("p", 1, "10.0.0.1"))
+			w.skip("registration granted")
+			for len(w.trace) == 0 {
+				w.pass(10 * time.Millisecond)
+			}
+			w.want("1" + ka1)
+			asked := w.now
+			for w.r.roster.Len() > 0 {
+				if w.now.Sub(asked) <= tt.unsent {
+					w.handle(Unsent{Assoc: 1})
+				}
+				w.pass(200 * time.Millisecond)
+			}
+			if got := w.now.Sub(asked); got < tt.removed || got > tt.removed+400*time.Millisecond {
+				t.Errorf("removed %v after the keep-alive, want %v", got, tt.removed)
+			}
+			w.want("1 < deregistration p:1")
+			w.handle(Unsent{Assoc: 1}) // after it
+			w.handle(Unsent{Assoc: 2}) // of nobody
+		})
+	}
+}
+
 // A host that is always late still removes dead elements.
 func TestHeldUpAlways(t *testing.T) {
 	w := newWorld(t)

@@ -44,6 +44,9 @@ func (q *SendQueue) Full(lim Limits) bool {
 	return q.Total != nil && q.Bytes >= QueueShare && int(q.Total.Load()) >= lim.SendQueueTotal
 }
 
+// Behind reports whether so much is queued that a message pushed now may leave late.
+func (q *SendQueue) Behind() bool { return q.Bytes > QueueShare }
+
 // Add adds to the sums; negative numbers are for messages that leave.
 func (q *SendQueue) Add(messages, bytes int) {
 	q.Bytes += bytes

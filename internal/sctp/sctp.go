@@ -177,6 +177,9 @@ type Endpoint interface {
 	// Full reports whether so much is queued for the peer that Send would refuse
 	// all but short messages.
 	Full(a AssocID) bool
+	// Behind reports whether more than 16 KiB are queued for the peer, so that a
+	// message that was sent last may not have left yet.
+	Behind(a AssocID) bool
 	// Shutdown ends an association when all queued messages are delivered, or
 	// after GraceTime.
 	Shutdown(a AssocID)

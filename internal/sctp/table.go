@@ -11,6 +11,7 @@ import (
 type Association interface {
 	Send(m Message) error
 	Full() bool
+	Behind() bool
 	Shutdown()
 	Abort()
 }
@@ -75,6 +76,12 @@ func (t *Table[A]) Send(id AssocID, m Message) error {
 func (t *Table[A]) Full(id AssocID) bool {
 	a, err := t.find(id)
 	return err == nil && a.Full()
+}
+
+// Behind implements Endpoint.
+func (t *Table[A]) Behind(id AssocID) bool {
+	a, err := t.find(id)
+	return err == nil && a.Behind()
 }
 
 // Shutdown implements Endpoint.

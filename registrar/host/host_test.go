@@ -540,6 +540,62 @@ func TestDeadlineAfterInput(t *testing.T) {
 	})
 }
 
+// slow is an endpoint with a long send queue until some time after the first keep-alive.
+type slow struct {
+	sctp.Endpoint
+	queued time.Duration
+	asked  time.Time
+}
+
+func (s *slow) Send(_ sctp.AssocID, m sctp.Message) error {
+	if asap.MessageType(m.Data[0]) == asap.TypeEndpointKeepAlive && s.asked.IsZero() {
+		s.asked = time.Now()
+	}
+	return nil
+}
+
+func (s *slow) Behind(sctp.AssocID) bool { return time.Since(s.asked) < s.queued }
+func (s *slow) LocalAddrs() []netip.AddrPort {
+	return []netip.AddrPort{netip.MustParseAddrPort(hostAddr)}
+}
+func (s *slow) Shutdown(sctp.AssocID) {}
+func (s *slow) Close() error          { return nil }
+
+// TestKeepAliveBehindQueue: the time for the acknowledgement begins when the keep-alive
+// has left the send queue.
+func TestKeepAliveBehindQueue(t *testing.T) {
+	for _, tt := range []struct{ queued, removed time.Duration }{
+		{0, 5 * time.Second}, {8 * time.Second, 13 * time.Second}, {time.Hour, 20 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h, err := newHost(Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := newLoop(h)
+			ep := &slow{queued: tt.queued}
+			l.ep = ep
+			go l.run(registrar.Serving{})
+			l.enqueue(registrar.AssocUp{Assoc: 1, Via: rserpool.ViaKernel, Peer: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")}})
+			b, err := registration("p", 1, "10.0.0.1").Append(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.enqueue(registrar.Received{Assoc: 1, PPID: asap.PPID, Data: b})
+			synctest.Wait()
+			for h.Space().Pool("p") != nil {
+				time.Sleep(100 * time.Millisecond)
+				synctest.Wait()
+			}
+			if got := time.Since(ep.asked); got < tt.removed || got > tt.removed+time.Second {
+				t.Errorf("queued for %v: removed %v after the keep-alive, want %v", tt.queued, got, tt.removed)
+			}
+			close(l.quit)
+			<-l.ended
+		})
+	}
+}
+
 // stuffed is an endpoint whose peers take nothing.
 type stuffed struct{ sctp.Endpoint }
 

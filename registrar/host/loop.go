@@ -26,6 +26,8 @@ const (
 	// stalled is how long a peer may read nothing of what is sent to it. A peer that is
 	// alive and does not read would otherwise hold its queue forever.
 	stalled = time.Minute
+	// askEvery is how often send queues in which a keep-alive waits are looked at.
+	askEvery = 200 * time.Millisecond
 )
 
 // loop is a started registrar: its sockets and its goroutine.
@@ -43,11 +45,14 @@ type loop struct {
 	ended   chan struct{} // closed by run
 
 	// Only the goroutine uses the rest.
-	later     []registrar.Event // caused by actions
-	heard     time.Time         // all events before it are handled
-	marked    time.Time         // when unread was counted; the next heard, once unread is 0
-	unread    int
-	open      map[registrar.AssocID]sctp.Endpoint
+	later  []registrar.Event // caused by actions
+	heard  time.Time         // all events before it are handled
+	marked time.Time         // when unread was counted; the next heard, once unread is 0
+	unread int
+	open   map[registrar.AssocID]sctp.Endpoint
+	// unsent are the associations on which a keep-alive may wait in the send queue.
+	unsent    map[registrar.AssocID]sctp.Endpoint
+	asked     time.Time // when they were last asked whether it still does
 	stopping  bool
 	stats     Stats // without the core's
 	published time.Time
@@ -64,6 +69,7 @@ func newLoop(h *Host) *loop {
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
 		open:    make(map[registrar.AssocID]sctp.Endpoint),
+		unsent:  make(map[registrar.AssocID]sctp.Endpoint),
 	}
 	l.stats = h.Stats()
 	return l
@@ -157,6 +163,7 @@ func (l *loop) run(serving registrar.Serving) {
 		}
 		now := time.Now()
 		l.mark(now)
+		l.lookAtUnsent(now)
 		if at, ok := l.h.core.NextDeadline(); ok && !at.After(l.heard) {
 			l.handle(registrar.Tick{Until: l.heard})
 		}
@@ -214,10 +221,28 @@ func (l *loop) wait(now time.Time) time.Duration {
 	if at, ok := l.h.core.NextDeadline(); ok {
 		d = min(d, at.Sub(now))
 	}
+	if len(l.unsent) > 0 {
+		d = min(d, l.asked.Add(askEvery).Sub(now))
+	}
 	if l.dirty {
 		d = min(d, l.published.Add(publishEvery).Sub(now))
 	}
 	return max(d, 0)
+}
+
+// lookAtUnsent tells the core which associations had a long send queue at the last look:
+// the time for a keep-alive's acknowledgement begins when the keep-alive has left.
+func (l *loop) lookAtUnsent(now time.Time) {
+	if len(l.unsent) == 0 || now.Sub(l.asked) < askEvery {
+		return
+	}
+	l.asked = now
+	for id, ep := range l.unsent {
+		l.handle(registrar.Unsent{Assoc: id})
+		if l.open[id] == nil || !ep.Behind(sctp.AssocID(id)) {
+			delete(l.unsent, id)
+		}
+	}
 }
 
 // handle handles an event, and the events that performing its actions causes.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/registrar"
@@ -69,6 +70,9 @@ func (l *loop) send(a *registrar.Send) {
 	switch {
 	case err == nil:
 		l.stats.Sent++
+		if asap.MessageType(a.Data[0]) == asap.TypeEndpointKeepAlive && a.PPID == asap.PPID && ep.Behind(sctp.AssocID(a.Assoc)) {
+			l.unsent[a.Assoc] = ep
+		}
 	case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed): // Down is on its way
 	default:
 		l.stats.SendsRefused++

@@ -162,6 +162,13 @@ func (a *assoc) stopTimer() {
 	}
 }
 
+// Behind implements sctp.Association.
+func (a *assoc) Behind() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Behind()
+}
+
 // Abort implements sctp.Association.
 func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil) }
 

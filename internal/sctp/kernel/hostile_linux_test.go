@@ -142,6 +142,9 @@ func TestKernelNeverReads(t *testing.T) {
 		for a.Send(to, sctp.Message{Data: make([]byte, 58<<10)}) == nil {
 			taken++
 		}
+		if !a.Behind(to) {
+			t.Error("got no queue behind which a message waits, want one that takes nothing more")
+		}
 	}
 	n := a.Endpoint.(*endpoint).n
 	lines := sctptest.KeepLog(n)

@@ -242,6 +242,14 @@ func (e *endpoint) Full(id sctp.AssocID) bool {
 	return a != nil && (a.held.Full(e.nw.lim) || a.peer != nil && a.peer.inbox >= e.nw.lim.SendQueueMessages)
 }
 
+// Behind implements Endpoint.
+func (e *endpoint) Behind(id sctp.AssocID) bool {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	a := e.assoc(id)
+	return a != nil && a.held.Behind()
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(id sctp.AssocID) {
 	e.nw.mu.Lock()

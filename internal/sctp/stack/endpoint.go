@@ -140,6 +140,11 @@ func (e *endpoint) Full(a sctp.AssocID) bool {
 	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Full(a) })
 }
 
+// Behind implements Endpoint.
+func (e *endpoint) Behind(a sctp.AssocID) bool {
+	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Behind(a) })
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Shutdown) }
 

@@ -339,6 +339,13 @@ func (a *assoc) Full() bool {
 	return a.queue.Full(a.e.lim)
 }
 
+// Behind implements sctp.Association.
+func (a *assoc) Behind() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.queue.Behind()
+}
+
 // Abort implements sctp.Association.
 func (a *assoc) Abort() { a.stop(sctp.LocalClose, nil) }
 

@@ -186,9 +186,15 @@ func TestTCPQueueFull(t *testing.T) {
 			t.Fatalf("Send %d: got %v, want ErrQueueFull in the end", n, err)
 		}
 	}
+	if !x.Behind(a) {
+		t.Error("Got no queue behind which a message waits, want a full one")
+	}
 	x.Abort(a)
 	if ev := x.Next(sctp.Down); ev.Reason != sctp.LocalClose {
 		t.Errorf("Got %v, want LocalClose", ev)
+	}
+	if x.Behind(a) {
+		t.Error("Got a queue of an association that has ended")
 	}
 }
 

@@ -268,6 +268,14 @@ func (a *assoc) Full() bool {
 	return a.queue.Full(a.m.lim)
 }
 
+// Behind implements sctp.Association.
+func (a *assoc) Behind() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reap()
+	return a.queue.Behind()
+}
+
 // Send implements sctp.Association.
 func (a *assoc) Send(msg sctp.Message) error {
 	a.mu.Lock()

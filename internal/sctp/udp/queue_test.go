@@ -61,10 +61,16 @@ func TestSendQueueTotalCounts(t *testing.T) {
 			}
 		}
 		sctptest.CheckQueued(t, &muxOf(x).n, false)
+		if !x.Behind(a) {
+			t.Error("Got no queue behind which a message waits, want one of 100,000 bytes")
+		}
 		for range 100 {
 			y.Next(sctp.Received)
 		}
 		time.Sleep(time.Minute)
+		if x.Behind(a) {
+			t.Error("Got a queue behind which a message waits, want none")
+		}
 		sctptest.CheckQueued(t, &muxOf(x).n, true)
 	})
 }
