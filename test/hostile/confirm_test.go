@@ -73,6 +73,7 @@ func (g *siege) forgeAddresses(peers int, c ceiling) {
 	registrations := before("registrations_total", "")
 	refusals := before("rejections_total", `cause="invalid_values"`)
 	elements := before("elements", "")
+	start := time.Now()
 	var sockets []*victimSocket
 	var all []*rawPeer
 	for i := range peers {
@@ -118,9 +119,10 @@ func (g *siege) forgeAddresses(peers int, c ceiling) {
 	g.check(3*peers, c)
 	abortAll(all) // and the server calls the elements
 	wait(t, "end of the elements", func() bool { return elements() == 0 })
+	most := 8 + int32(time.Since(start)/(5*time.Second)) // HEARTBEATs go out ever more rarely
 	for _, v := range sockets {
-		if h, other := v.heartbeats.Load(), v.other.Load(); h == 0 || h > 8 || other > 0 {
-			t.Errorf("the victim got %d HEARTBEATs and %d other packets of one peer, want 1 to 8 and 0", h, other)
+		if h, other := v.heartbeats.Load(), v.other.Load(); h == 0 || h > most || other > 0 {
+			t.Errorf("the victim got %d HEARTBEATs and %d other packets of one peer, want 1 to %d and 0", h, other, most)
 		}
 	}
 	t.Logf("the victim got %d HEARTBEATs of the first peer", sockets[0].heartbeats.Load())

@@ -82,15 +82,16 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 		peers, rounds = 100, 10
 	}
 	c := ceiling{heap: peers*each*2000 + 4<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
-	g := beginSiege(t, "timer KEEP-ALIVE-TIMEOUT 2s")
-	g.keepAlivesUnanswered(peers, each, rounds)
+	const timeout = 2 * time.Second
+	g := beginSiege(t, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))
+	g.keepAlivesUnanswered(peers, each, rounds, timeout)
 	g.check(peers*each*rounds, c)
 	g.end(c)
 }
 
-// keepAlivesUnanswered has elements register that acknowledge no keep-alive. The
-// KEEP-ALIVE-TIMEOUT is 2 s.
-func (g *siege) keepAlivesUnanswered(peers, each, rounds int) {
+// keepAlivesUnanswered has elements register that acknowledge no keep-alive.
+// timeout is KEEP-ALIVE-TIMEOUT.
+func (g *siege) keepAlivesUnanswered(peers, each, rounds int, timeout time.Duration) {
 	t := g.t
 	before := g.stat("elements", "")
 	var all []*peer
@@ -110,10 +111,9 @@ func (g *siege) keepAlivesUnanswered(peers, each, rounds int) {
 		wait(t, "elements in the metrics", func() bool { return g.stat("elements", "") == before+peers*each })
 		g.watch()
 		wait(t, "end of the elements", func() bool { return g.stat("elements", "") == before })
-		// An interval of 1 s and a half, the timeout of 2 s, and what the test
-		// takes to look.
-		if took := time.Since(registered); took > 3500*time.Millisecond+time.Second*min(slow, 3) {
-			t.Errorf("deaf elements were there for %v, want 3.5 s", took)
+		// An interval of 1 s and a half, the timeout, and what the test takes to look.
+		if took, want := time.Since(registered), 1500*time.Millisecond+timeout; took > want+time.Second*min(slow, 3) {
+			t.Errorf("deaf elements were there for %v, want %v", took, want)
 		}
 	}
 	for _, p := range all {

@@ -37,6 +37,8 @@ var (
 	long = flag.Bool("long", false, "larger attacks that last longer")
 	// slow is how many times slower than usual everything may be.
 	slow time.Duration = 1
+	// openFiles is how many descriptors servers may have; 0 is no limit.
+	openFiles int
 )
 
 // serverEnv holds the Corefile for the process that is to be a server.
@@ -55,7 +57,7 @@ func TestMain(m *testing.M) {
 }
 
 // serve is CoreDNS until the end of standard input. It first writes where it
-// serves DNS, and then for each line that it reads what it costs: after a
+// serves DNS over UDP and TCP, and then for each line that it reads what it costs: after a
 // garbage collection if the line is "rest".
 func serve(text string) error {
 	clog.Discard()
@@ -69,7 +71,7 @@ func serve(text string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(inst.Servers()[0].LocalAddr())
+	fmt.Println(inst.Servers()[0].LocalAddr(), inst.Servers()[0].Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if in.Text() == "rest" {
 			runtime.GC()
@@ -110,7 +112,8 @@ type server struct {
 	asap    netip.AddrPort // over TCP, and the SCTP port
 	encap   uint16
 	via     rserpool.Via // of honest elements
-	dns     string
+	dns     string       // over UDP
+	dnsTCP  string
 	metrics string
 
 	mu  sync.Mutex
@@ -138,6 +141,9 @@ func startServerOver(t *testing.T, transport string, encap uint16, options ...st
 		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp")),
 	}
 	cmd := exec.Command(os.Args[0])
+	if openFiles > 0 {
+		cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, openFiles), os.Args[0])
+	}
 	cmd.Env = append(os.Environ(), serverEnv+"="+fmt.Sprintf(`%s:0 {
 		bind 127.0.0.1
 		prometheus %s
@@ -173,7 +179,9 @@ func startServerOver(t *testing.T, transport string, encap uint16, options ...st
 	if err != nil {
 		t.Fatalf("server does not start: %v", err)
 	}
-	s.dns = strings.TrimSpace(line)
+	if s.dns, s.dnsTCP, _ = strings.Cut(strings.TrimSpace(line), " "); s.dnsTCP == "" {
+		t.Fatalf("server serves at %q, want two addresses", line)
+	}
 	return s
 }
 

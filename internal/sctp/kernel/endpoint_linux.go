@@ -112,7 +112,7 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 		return nil, err
 	}
 	lim = lim.WithDefaults()
-	lim.Associations = min(lim.Associations, descriptors())
+	lim.Associations = min(lim.Associations, sctp.Descriptors())
 	e := newEndpoint(bindingOf(addrs), lim, m)
 	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
 	if err != nil && both {
@@ -131,16 +131,6 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 		e.wg.Go(e.followLoop)
 	}
 	return e, nil
-}
-
-// descriptors returns how many associations, each with a descriptor, an endpoint may have
-// so that enough descriptors are left for the rest of the process, such as DNS over TCP.
-func descriptors() int {
-	var r unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
-		return 256
-	}
-	return int(min(r.Cur, 1<<20) / 4)
 }
 
 // newEndpoint makes an endpoint without a socket.

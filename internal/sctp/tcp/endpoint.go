@@ -44,6 +44,7 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	if err != nil {
 		return nil, err
 	}
+	lim.Associations = min(lim.Associations, sctp.Descriptors())
 	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if !cfg.TCP {
