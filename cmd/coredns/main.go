@@ -13,7 +13,7 @@ import (
 	_ "github.com/rserpool/coredns-rserpool/plugin/rserpool"
 )
 
-// version is this project's, set by the linker.
+// version is the version of this project, set by the linker.
 var version = "unknown"
 
 func main() {

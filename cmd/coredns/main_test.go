@@ -55,8 +55,8 @@ func TestOrderWithoutKubernetes(t *testing.T) {
 	}
 }
 
-// TestPlugins sees to it that the two lists together are what CoreDNS has, and
-// that nothing is in both.
+// TestPlugins: the two lists together are the plugins of CoreDNS, and no plugin is in
+// both.
 func TestPlugins(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "github.com/coredns/coredns/core/plugin").Output()
 	if err != nil {
@@ -89,8 +89,8 @@ func imports(t *testing.T, file string) []string {
 	return paths
 }
 
-// TestCommand builds the command and asks it what it is. The rest of what it
-// does is CoreDNS's.
+// TestCommand builds the command and checks its version and plugins. CoreDNS tests the
+// rest.
 func TestCommand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the whole of CoreDNS")

@@ -5,14 +5,13 @@ import (
 	"slices"
 )
 
-// before is the stock plugin that rserpool stands in front of: behind cache,
-// dnssec, minimal and transfer, which work on its answers, and hosts, with
-// which an operator overrides them; before kubernetes, file and forward, to
-// which its fallthrough leads.
+// before is the stock plugin before which rserpool is inserted. rserpool comes after cache,
+// dnssec, minimal and transfer, which work on its answers, and after hosts, by which an
+// operator overrides them. It comes before kubernetes, file and forward, to which its
+// fallthrough leads.
 const before = "kubernetes"
 
-// directives returns stock, CoreDNS's order of plugins, with rserpool in its
-// place.
+// directives returns stock, the order of plugins in CoreDNS, with rserpool in it.
 func directives(stock []string) ([]string, error) {
 	at := slices.Index(stock, before)
 	if at < 0 {

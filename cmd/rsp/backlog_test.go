@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// reader is standard error with a reader that can hang or be gone.
+// reader is standard error with a reader that can hang or end.
 type reader struct {
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -50,8 +50,8 @@ func (r *reader) String() string {
 	return r.got.String()
 }
 
-// TestBacklogHangs: a log whose reader hangs blocks nobody and keeps 64 KiB;
-// what is lost is told where it is missing.
+// TestBacklogHangs: if the reader of the log hangs, no writer blocks, 64 KiB are kept, and
+// the number of lost lines is written where they are missing.
 func TestBacklogHangs(t *testing.T) { synctest.Test(t, testBacklogHangs) }
 
 func testBacklogHangs(t *testing.T) {
@@ -62,7 +62,7 @@ func testBacklogHangs(t *testing.T) {
 	const written = 200
 	for range written {
 		fmt.Fprint(l, line)
-		synctest.Wait() // until the first line is in the writer's hands
+		synctest.Wait() // until the first line is in the writer's Write
 	}
 	if l.size > maxBacklog {
 		t.Errorf("%d bytes wait, want at most %d", l.size, maxBacklog)
@@ -72,7 +72,7 @@ func testBacklogHangs(t *testing.T) {
 	l.flush(patience)
 	got := r.String()
 	kept := strings.Count(got, line)
-	// One more than fits waits in the writer's hands.
+	// One more line than fits is in the writer's Write.
 	if want := maxBacklog/len(line) + 1; kept != want {
 		t.Errorf("%d lines are kept, want %d", kept, want)
 	}
@@ -87,8 +87,8 @@ func testBacklogHangs(t *testing.T) {
 	}
 }
 
-// TestBacklogGone: a log whose reader is gone loses lines, and says how many
-// once it works again.
+// TestBacklogGone: if the reader of the log has ended, lines are lost, and their number is
+// written when the log works again.
 func TestBacklogGone(t *testing.T) {
 	r := newReader()
 	l := newBacklog(r)

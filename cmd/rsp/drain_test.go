@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestDrain: between the deregistration and the signal to the command, its
-// clients have time to ask again.
+// TestDrain: between the deregistration and the signal to the command, clients have time
+// to resolve again.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

@@ -1,256 +1,22 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/rserpool/coredns-rserpool/registrar"
-	"github.com/rserpool/coredns-rserpool/registrar/host"
-	"github.com/rserpool/coredns-rserpool/rserpool"
-	"github.com/rserpool/coredns-rserpool/test/here"
-	"go.uber.org/goleak"
 )
 
-// asMain has the test binary be rsp.
-const asMain = "RSP_TEST_AS_MAIN"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asMain) != "" {
-		main()
-	}
-	here.Signals()
-	// Most tests wait for processes and timers, and not for a processor.
-	flag.Parse()
-	_ = flag.Set("test.parallel", "8")
-	goleak.VerifyTestMain(m)
-}
-
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
-
-// registry is a registrar on loopback, over SCTP in UDP and TCP.
-type registry struct {
-	*host.Host
-	at   string // for --registrar
-	enrp string // the same for peers and dump, if it serves ENRP
-}
-
-func newRegistry(t *testing.T) *registry {
-	t.Helper()
-	port := freePort(t)
-	return registryAt(t, port, port)
-}
-
-func registryAt(t *testing.T, port, encap uint16) *registry {
-	t.Helper()
-	return startRegistry(t, host.Config{
-		Config: registrar.Config{Timers: registrar.Timers{
-			KeepAliveInterval: 500 * time.Millisecond,
-		}},
-		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
-		Via:       rserpool.ViaUDP,
-		EncapPort: encap,
-		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
-}
-
-func startRegistry(t *testing.T, cfg host.Config) *registry {
-	t.Helper()
-	cfg.CloseTimeout = time.Second
-	var h *host.Host
-	eventually(t, "the former registrar has left its ports", func() bool {
-		var err error
-		if h, err = host.Open(cfg); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
-		return err == nil
-	})
-	r := &registry{Host: h, at: fmt.Sprintf("%v/%d", h.LocalAddrs()[0], cfg.EncapPort)}
-	t.Cleanup(r.close)
-	return r
-}
-
-func (r *registry) close() {
-	_ = r.Close()
-}
-
-// portsGiven counts the ports that freePort has looked at.
-var portsGiven atomic.Uint32
-
-// freePort gives a port that is free for UDP and TCP: a registrar takes both. No other
-// test of this process gets it, and the kernel gives it to no socket that takes any
-// port: those are 32768 and more.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 1000 {
-		at := fmt.Sprintf("127.0.0.1:%d", 12000+(307*uint32(os.Getpid())+portsGiven.Add(1))%20000)
-		u, err := net.ListenPacket("udp", at)
-		if err != nil {
-			continue
-		}
-		l, err := net.Listen("tcp", at)
-		u.Close()
-		if err == nil {
-			l.Close()
-			return uint16(l.Addr().(*net.TCPAddr).Port)
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return 0
-}
-
-// elements asks the registrar for a pool's elements, as a user would.
-func (r *registry) elements(t *testing.T, pool string) []jsonElement {
-	t.Helper()
-	out, errs, status := rsp(t, "resolve", "--json", "--via", "tcp", "-n", "100", "--registrar", r.at, pool)
-	if status == exitRefused {
-		return nil
-	}
-	if status != exitOK {
-		t.Fatalf("rsp resolve: status %d\n%s", status, errs)
-	}
-	var res jsonResolution
-	if err := json.Unmarshal([]byte(out), &res); err != nil {
-		t.Fatalf("%v in %q", err, out)
-	}
-	return res.Elements
-}
-
-// has waits until the pool has n elements, and gives them.
-func (r *registry) has(t *testing.T, pool string, n int) []jsonElement {
-	t.Helper()
-	var list []jsonElement
-	eventually(t, fmt.Sprintf("pool %s has %d elements", pool, n), func() bool {
-		list = r.elements(t, pool)
-		return len(list) == n
-	})
-	return list
-}
-
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for start := time.Now(); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > patience {
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
-	}
-}
-
-// rsp runs a command line in this process.
-func rsp(t *testing.T, args ...string) (stdout, stderr string, status int) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	status = run(args, &out, &errs)
-	return out.String(), errs.String(), status
-}
-
-// proc is rsp in a process of its own.
-type proc struct {
-	t   *testing.T
-	cmd *exec.Cmd
-	mu  sync.Mutex
-	out bytes.Buffer
-	end chan struct{}
-}
-
-func startRSP(t *testing.T, args ...string) *proc {
-	t.Helper()
-	p := newProc(t, args...)
-	p.start(args)
-	return p
-}
-
-func newProc(t *testing.T, args ...string) *proc {
-	p := &proc{t: t, cmd: withEnv(exec.Command(os.Args[0], args...)), end: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	return p
-}
-
-// withEnv has the test binary be rsp.
-func withEnv(cmd *exec.Cmd, more ...string) *exec.Cmd {
-	cmd.Env = append(append(os.Environ(), asMain+"=1"), more...)
-	return cmd
-}
-
-// start starts the process, and kills it at the end of the test.
-func (p *proc) start(args []string) {
-	t := p.t
-	t.Helper()
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.end)
-	}()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.end
-		if t.Failed() {
-			t.Logf("rsp %s\n%s", strings.Join(args, " "), p)
-		}
-	})
-}
-
-func (p *proc) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *proc) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-func (p *proc) signal(s os.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Error(err)
-	}
-}
-
-// wait waits for the end and gives the exit status.
-func (p *proc) wait() int {
-	p.t.Helper()
-	select {
-	case <-p.end:
-	case <-time.After(patience):
-		p.t.Fatalf("rsp does not end:\n%s", p)
-	}
-	return p.cmd.ProcessState.ExitCode()
-}
-
-func (p *proc) says(text string) {
-	p.t.Helper()
-	eventually(p.t, "rsp says "+text, func() bool { return strings.Contains(p.String(), text) })
-}
-
-func register(r *registry, more ...string) []string {
-	return append([]string{"register", "--pool", "web", "--serve", "tcp:8080", "--via", "udp", "--registrar", r.at}, more...)
-}
-
-// TestRegisterResolveEnd: register, resolve over each transport, SIGTERM, gone.
+// TestRegisterResolveEnd: register, resolve over each transport, SIGTERM, deregistered.
 func TestRegisterResolveEnd(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -280,7 +46,7 @@ func TestRegisterResolveEnd(t *testing.T) {
 			t.Errorf("%d elements after %v", len(list), sig)
 		}
 	}
-	// Stats are a tenth of a second old at most.
+	// Stats are at most 100 ms old.
 	eventually(t, "the registrar counts both deregistrations", func() bool { return r.Stats().Deregistrations == 2 })
 	s := r.Stats()
 	if n := s.KeepAlivesTimedOut + s.KeepAlivesUnexpected + s.Malformed + s.Misplaced + s.ErrorsSent + s.ErrorsReceived + s.SendsFailed; n != 0 {
@@ -288,7 +54,7 @@ func TestRegisterResolveEnd(t *testing.T) {
 	}
 }
 
-// TestRegisterCommand: the element is there while the command is.
+// TestRegisterCommand: the element is registered while the command runs.
 func TestRegisterCommand(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -314,7 +80,7 @@ func TestRegisterCommand(t *testing.T) {
 		if status := p.wait(); status != 9 {
 			t.Errorf("status %d, want the command's 9", status)
 		}
-		// Deregistered first, so that no user comes any more.
+		// Deregistered first, so that no new client connects.
 		out := p.String()
 		if i, j := strings.Index(out, "deregistered"), strings.Index(out, "terminated"); i < 0 || j < i {
 			t.Errorf("want the element deregistered before the command is terminated:\n%s", out)
@@ -360,7 +126,7 @@ func TestRegisterCommand(t *testing.T) {
 	})
 }
 
-// TestRegisterCheck: the element comes with the check and goes with it.
+// TestRegisterCheck: the element is registered while the check passes.
 func TestRegisterCheck(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -397,7 +163,7 @@ func TestRegisterCheck(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestRegisterLoad: the load of a file is told.
+// TestRegisterLoad: the load of a file is sent to the registrar.
 func TestRegisterLoad(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -430,8 +196,8 @@ func TestRegisterLoad(t *testing.T) {
 	p.wait()
 }
 
-// TestRegisterFailover: the registrar ends; the element goes to the next one,
-// with its identifier.
+// TestRegisterFailover: when the registrar ends, the element registers with the next one,
+// with the same identifier.
 func TestRegisterFailover(t *testing.T) {
 	t.Parallel()
 	r1, r2 := newRegistry(t), newRegistry(t)
@@ -449,7 +215,7 @@ func TestRegisterFailover(t *testing.T) {
 	r2.has(t, "web", 0)
 }
 
-// TestRegisterRegistrarComesLater: rsp waits for a registrar, and says so.
+// TestRegisterRegistrarComesLater: rsp waits for a registrar, and logs that.
 func TestRegisterRegistrarComesLater(t *testing.T) {
 	t.Parallel()
 	port, encap := freePort(t), freePort(t)
@@ -463,7 +229,7 @@ func TestRegisterRegistrarComesLater(t *testing.T) {
 	}
 }
 
-// TestRegisterRejected: rsp ends, with the cause in words.
+// TestRegisterRejected: rsp ends, and logs the cause in words.
 func TestRegisterRejected(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -481,7 +247,7 @@ func TestRegisterRejected(t *testing.T) {
 	p.wait()
 }
 
-// TestWatch: the table comes again at each change.
+// TestWatch: rsp prints the pool after each change.
 func TestWatch(t *testing.T) {
 	slow(t)
 	t.Parallel()
@@ -503,8 +269,8 @@ func TestWatch(t *testing.T) {
 	}
 }
 
-// TestUnreachable: the registrar asks the reported element, which answers and
-// stays.
+// TestUnreachable: the registrar sends the reported element a keep-alive; the element
+// answers and stays.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -522,7 +288,7 @@ func TestUnreachable(t *testing.T) {
 	p.wait()
 }
 
-// TestNoRegistrar: the errors say who could not be reached, and why.
+// TestNoRegistrar: the errors name the unreachable registrars and the reasons.
 func TestNoRegistrar(t *testing.T) {
 	at := fmt.Sprintf("127.0.0.1:3863/%d", freePort(t))
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -164,7 +164,7 @@ func TestRegistrars(t *testing.T) {
 	}
 }
 
-// TestUsage: mistakes have status 2, and say what is wrong.
+// TestUsage: after a usage error rsp says what is wrong and ends with status 2.
 func TestUsage(t *testing.T) {
 	reg := func(more ...string) []string {
 		return append([]string{"register", "-p", "web", "-s", "tcp:80"}, more...)
@@ -241,7 +241,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestHelp: each command's help shows what it can do, on standard output.
+// TestHelp: each command prints its help on standard output.
 func TestHelp(t *testing.T) {
 	for _, c := range []struct {
 		args []string
@@ -275,8 +275,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestHintLookup: where no name could be looked up, the hint is about names, not
-// ports.
+// TestHintLookup: if no name could be looked up, the hint is about names, not ports.
 func TestHintLookup(t *testing.T) {
 	named := rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r.example.org", Port: 3863}, Err: &net.DNSError{Err: "no such host", Name: "r.example.org"}}
 	called := rserpool.Attempt{Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 3863}}

@@ -21,7 +21,7 @@ func startScript(t *testing.T, before string) []string {
 	return []string{"--", shell, "-c", before + `; /bin/sh -c 'echo "server $$."; exec sleep 600'; echo the script goes on; exit 9`}
 }
 
-// process waits for the line "NAME PID." and gives the number.
+// process waits for the line "NAME PID." and returns the number.
 func (p *proc) process(name string) int {
 	p.t.Helper()
 	var pid int
@@ -38,7 +38,7 @@ func (p *proc) process(name string) int {
 	return pid
 }
 
-// stateOf gives a process's state, such as T for stopped; "" if it has ended.
+// stateOf returns a process's state, such as T for stopped; "" if it has ended.
 func stateOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -69,7 +69,7 @@ func TestTerminalInterruptScript(t *testing.T) {
 			r.has(t, "web", 1)
 			server := p.process("server")
 			tty.types(c.key)
-			// The script can wait for its child's end, and say that it was no INT.
+			// The script can wait for its child, which has not ended by INT.
 			if status := p.wait(); status != c.status && status != 9 {
 				t.Errorf("status %d, want %d", status, c.status)
 			}
@@ -96,8 +96,8 @@ func TestTerminalHangup(t *testing.T) {
 	}
 }
 
-// TestTermEndsRest: what a start script leaves behind when rsp has ended it ends
-// too, but for a daemon in a process group of its own.
+// TestTermEndsRest: when rsp has ended a start script, the rest of its process group ends
+// too. A daemon in a process group of its own runs on.
 func TestTermEndsRest(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
@@ -119,7 +119,7 @@ func TestTermEndsRest(t *testing.T) {
 	}
 }
 
-// TestEndLeavesRest: what a command leaves behind when it ends by itself runs on.
+// TestEndLeavesRest: if the command ends on its own, the rest of its group runs on.
 func TestEndLeavesRest(t *testing.T) {
 	r := newRegistry(t)
 	p := startRSP(t, register(r, "--", "/bin/sh", "-c", `sleep 600 >/dev/null 2>&1 & echo "server $!."; exit 7`)...)
@@ -132,8 +132,8 @@ func TestEndLeavesRest(t *testing.T) {
 	}
 }
 
-// TestTerminalSuspend: Ctrl-Z deregisters, and stops the server with rsp; fg has
-// both go on.
+// TestTerminalSuspend: Ctrl-Z deregisters the element and stops the server and rsp; fg
+// continues both.
 func TestTerminalSuspend(t *testing.T) { // not parallel: rsp waits for suspendLimit
 	bash, err := exec.LookPath("bash")
 	if err != nil {
@@ -164,8 +164,7 @@ func TestTerminalSuspend(t *testing.T) { // not parallel: rsp waits for suspendL
 	hasEnded(t, server)
 }
 
-// TestTerminalSuspendOrphaned: without a shell that could have it go on, Ctrl-Z
-// stops nothing for good.
+// TestTerminalSuspendOrphaned: if no shell can continue rsp, Ctrl-Z does not stop it.
 func TestTerminalSuspendOrphaned(t *testing.T) {
 	r := newRegistry(t)
 	p, tty := startInTerminal(t, "", register(r, startScript(t, "true")...)...)
@@ -181,8 +180,8 @@ func TestTerminalSuspendOrphaned(t *testing.T) {
 	hasEnded(t, server)
 }
 
-// TestStillRunning: a command that does not end with the signal is told of, and
-// is registered again if the user says so.
+// TestStillRunning: if the command does not end after the signal, rsp logs that, and
+// registers the element again after SIGCONT.
 func TestStillRunning(t *testing.T) {
 	slow(t)
 	t.Parallel()

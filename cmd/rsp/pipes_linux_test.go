@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startPiped starts rsp with a pipe for standard error, or for standard
-// output, and gives the end to read.
+// startPiped starts rsp with a pipe for standard error, or for standard output, and
+// returns the read end.
 func startPiped(t *testing.T, fd int, full bool, args ...string) (*proc, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -35,8 +35,8 @@ func startPiped(t *testing.T, fd int, full bool, args ...string) (*proc, *os.Fil
 	return p, r
 }
 
-// fill writes to a pipe until nothing more fits. The file that it opens for
-// this does not block; the pipe of the process does.
+// fill writes to a pipe until it is full. The file that fill opens for this does not
+// block; the pipe of the process does.
 func fill(t *testing.T, w *os.File) {
 	t.Helper()
 	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
@@ -53,15 +53,14 @@ func fill(t *testing.T, w *os.File) {
 	}
 }
 
-// pipedCommand is a server that says nothing, and leaves a file when SIGTERM
-// reaches it.
+// pipedCommand is a server that prints nothing, and creates a file after SIGTERM.
 func pipedCommand(t *testing.T) (command []string, ended string) {
 	ended = filepath.Join(t.TempDir(), "ended")
 	return []string{"--", "/bin/sh", "-c", `trap 'touch "$1"; exit 9' TERM; while :; do sleep 0.05; done`, "sh", ended}, ended
 }
 
-// TestLogReaderEnds: "rsp ... 2>&1 | logger", and the logger ends: neither rsp
-// nor the server does.
+// TestLogReaderEnds: if the logger of "rsp ... 2>&1 | logger" ends, rsp and the server run
+// on.
 func TestLogReaderEnds(t *testing.T) {
 	slow(t)
 	t.Parallel()
@@ -71,7 +70,7 @@ func TestLogReaderEnds(t *testing.T) {
 	r.has(t, "web", 1)
 	log.Close()
 	before := r.Stats().Reregistrations
-	// Each one writes a line.
+	// Each one logs a line.
 	eventually(t, "two more registrations", func() bool { return r.Stats().Reregistrations >= before+2 })
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)
@@ -84,8 +83,8 @@ func TestLogReaderEnds(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestLogReaderHangs: nobody reads the pipe, which is full: keep-alives are
-// acknowledged, and the first SIGTERM reaches the server.
+// TestLogReaderHangs: if the pipe of the log is full and not read, rsp acknowledges
+// keep-alives, and passes the first SIGTERM on.
 func TestLogReaderHangs(t *testing.T) {
 	slow(t)
 	t.Parallel()
@@ -105,8 +104,8 @@ func TestLogReaderHangs(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestErrorReaderHangs: the last words of any command keep rsp from ending for
-// a second at most.
+// TestErrorReaderHangs: an error that cannot be written delays the end of rsp by at most a
+// second.
 func TestErrorReaderHangs(t *testing.T) {
 	t.Parallel()
 	p, _ := startPiped(t, 2, true, "resolve", "--via", "tcp", "-r", "127.0.0.1:1", "web")
@@ -115,7 +114,7 @@ func TestErrorReaderHangs(t *testing.T) {
 	}
 }
 
-// TestWatchReaderHangs: a watch that nobody reads ends with the first SIGTERM.
+// TestWatchReaderHangs: a watch whose output is not read ends with the first SIGTERM.
 func TestWatchReaderHangs(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -131,7 +130,7 @@ func TestWatchReaderHangs(t *testing.T) {
 	q.wait()
 }
 
-// TestReaderEnds: "rsp ... | head" ends rsp without a word.
+// TestReaderEnds: "rsp ... | head" ends rsp without a message.
 func TestReaderEnds(t *testing.T) {
 	slow(t)
 	t.Parallel()
@@ -144,7 +143,7 @@ func TestReaderEnds(t *testing.T) {
 	}
 	out.Close()
 	q.signal(syscall.SIGTERM)
-	q.wait() // which is no news on standard output, but another element is
+	q.wait() // rsp prints nothing about an unknown pool, but prints the next element
 	q = startRSP(t, register(r)...)
 	p.wait()
 	if s := p.String(); strings.Contains(s, "pipe") {
@@ -154,8 +153,7 @@ func TestReaderEnds(t *testing.T) {
 	q.wait()
 }
 
-// TestCommandOwnFiles: the command has rsp's standard output itself, and not a
-// pipe to rsp.
+// TestCommandOwnFiles: the command has rsp's own standard output, and not a pipe to rsp.
 func TestCommandOwnFiles(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asSubreaper has the test binary, as rsp, be the parent of orphans.
+// asSubreaper makes the test binary, as rsp, the parent of orphans.
 const asSubreaper = "RSP_TEST_AS_SUBREAPER"
 
 func init() {
@@ -24,8 +24,7 @@ func init() {
 	}
 }
 
-// children gives the numbers of a process's children, and how many of them are
-// zombies.
+// children returns the numbers of a process's children, and how many are zombies.
 func children(t *testing.T, parent int) (pids []int, zombies int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -49,9 +48,8 @@ func children(t *testing.T, parent int) (pids []int, zombies int) {
 	return pids, zombies
 }
 
-// TestReapsOrphans: as process 1 of a container, and wherever else orphans are
-// its children, rsp lets none become a zombie, and takes no end away from
-// itself: that of its command and those of its checks have their statuses.
+// TestReapsOrphans: if orphans become children of rsp, as in a container, rsp reaps them,
+// and still gets the exit statuses of its command and its checks.
 func TestReapsOrphans(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -88,8 +86,8 @@ func TestReapsOrphans(t *testing.T) {
 	}
 }
 
-// startAsFirst starts rsp as process 1 of a namespace of its own, and gives its
-// number outside.
+// startAsFirst starts rsp as process 1 of a namespace of its own, and returns its number
+// outside.
 func startAsFirst(t *testing.T, args ...string) (*proc, int) {
 	if os.Geteuid() != 0 || exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run() != nil {
 		t.Skip("left out: process namespaces need root and unshare(1)")

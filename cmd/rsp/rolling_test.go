@@ -11,8 +11,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// gap runs f, and tells for how long at a time a pool was empty at a registrar
-// until a second after f has returned.
+// gap runs f, and returns the longest time that a pool was empty at a registrar until a
+// second after f has returned.
 func gap(t *testing.T, r *registry, pool string, f func()) time.Duration {
 	t.Helper()
 	stop, longest := make(chan struct{}), make(chan time.Duration)
@@ -82,8 +82,8 @@ func TestRollingRestart(t *testing.T) { // not parallel: it measures
 	}
 }
 
-// TestRegisterWakes: an element that hangs for longer than a keep-alive is removed,
-// and is back at once when it wakes up.
+// TestRegisterWakes: an element that hangs for longer than a keep-alive is removed, and
+// registers at once when it continues.
 func TestRegisterWakes(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
@@ -107,8 +107,8 @@ func TestRegisterWakes(t *testing.T) {
 }
 
 // TestMoveToAnotherHost: an element is killed, and its --id registered from
-// another host by another registrar. The former one is found dead, and the new one
-// is registered.
+// another host with another registrar. The registrars find the former element dead, and
+// register the new one.
 func TestMoveToAnotherHost(t *testing.T) {
 	slow(t)
 	t.Parallel()

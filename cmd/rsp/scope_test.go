@@ -60,7 +60,7 @@ func scopeOfTwo(t *testing.T) (one, two *registry) {
 	return one, two
 }
 
-// TestPeersCommand: each of two registrars tells of the other one.
+// TestPeersCommand: each of two registrars names the other one.
 func TestPeersCommand(t *testing.T) {
 	one, two := scopeOfTwo(t)
 	for _, r := range []struct{ asked, other *registry }{{one, two}, {two, one}} {
@@ -83,7 +83,7 @@ func TestPeersCommand(t *testing.T) {
 	}
 }
 
-// TestDumpCommand: a registrar tells all elements, or its own.
+// TestDumpCommand: a registrar sends all elements, or its own.
 func TestDumpCommand(t *testing.T) {
 	one, two := scopeOfTwo(t)
 	read := func(args ...string) (pools []string) {
@@ -119,7 +119,7 @@ func TestDumpCommand(t *testing.T) {
 	}
 }
 
-// TestGuestErrors: what cannot be had is told with its reason.
+// TestGuestErrors: errors name the reason.
 func TestGuestErrors(t *testing.T) {
 	free := freePort(t)
 	nobody := fmt.Sprintf("127.0.0.1:%d/%d", free, free)
@@ -144,8 +144,8 @@ func TestGuestErrors(t *testing.T) {
 	}
 }
 
-// TestGuestLeavesNothing: a registrar that was asked has nothing to take over,
-// and forgets who asked.
+// TestGuestLeavesNothing: after a guest has left, the registrar removes it from its peers,
+// and has nothing to take over.
 func TestGuestLeavesNothing(t *testing.T) {
 	r := newENRPRegistry(t, nil)
 	g, err := guest.Open(guest.Config{Registrars: []string{r.enrp}, Via: rserpool.ViaUDP, Timeout: patience})

@@ -28,8 +28,8 @@ func init() {
 	}
 }
 
-// TestCommandOfAnotherUser: rsp may send no signals to a command that has become
-// root's. It says so, deregisters, and ends with the command.
+// TestCommandOfAnotherUser: if the command has become root's, rsp may not send it
+// signals. rsp logs that, deregisters, and ends with the command.
 func TestCommandOfAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a command that becomes root's")

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestNohup: signals that rsp was started to ignore stay ignored, also by the
-// command, as if it had been started in place of rsp.
+// TestNohup: signals that rsp was started to ignore stay ignored by rsp and by the
+// command, as if the command had been started in place of rsp.
 func TestNohup(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -41,7 +41,7 @@ func TestNohup(t *testing.T) {
 			_, text, _ := strings.Cut(p.String(), "SigIgn:\t")
 			text, _, _ = strings.Cut(text, "\n")
 			got, err := strconv.ParseUint(text, 16, 64)
-			// GNU make has its children ignore signals 32 and 33 as well.
+			// The children of GNU make ignore signals 32 and 33 as well.
 			if got &= 7; err != nil || got != c.want {
 				t.Errorf("the command ignores %s, want %d of HUP, INT and QUIT", text, c.want)
 			}
@@ -49,8 +49,8 @@ func TestNohup(t *testing.T) {
 	}
 }
 
-// TestRepeatedSignal: a signal that comes twice at once, as GNU timeout sends it
-// to the process and to the group, counts once.
+// TestRepeatedSignal: a signal that is repeated at once counts once. GNU timeout sends one
+// to the process and to the group.
 func TestRepeatedSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from, to, done := make(chan os.Signal), make(chan os.Signal, 8), make(chan struct{})

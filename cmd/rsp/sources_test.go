@@ -46,7 +46,7 @@ func TestLoadHangs(t *testing.T) {
 	}
 }
 
-// TestEndlessOutput: sources that print without end cost no memory.
+// TestEndlessOutput: sources that print without end do not use up the memory.
 func TestEndlessOutput(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -70,13 +70,13 @@ func TestEndlessOutput(t *testing.T) {
 	p.wait()
 }
 
-// TestProbesEnd: what the commands of checks and loads have started ends with
-// them, or with rsp.
+// TestProbesEnd: the processes that commands of checks and loads have started end with
+// these commands, or with rsp.
 func TestProbesEnd(t *testing.T) {
 	slow(t)
 	t.Parallel()
 	r := newRegistry(t)
-	// Numbers that nobody else sleeps for.
+	// Numbers that no other process sleeps for.
 	run := fmt.Sprintf("86%d", os.Getpid())
 	left := func() int {
 		out, _ := exec.Command("pgrep", "-f", "^sleep "+run).Output()
@@ -94,8 +94,8 @@ func TestProbesEnd(t *testing.T) {
 	eventually(t, "nothing is left of the probes", func() bool { return left() == 0 })
 }
 
-// TestFlappingCheck: a check that changes its mind at every look registers the
-// element once a second at most.
+// TestFlappingCheck: a check whose result changes each time registers the element at most
+// once a second.
 func TestFlappingCheck(t *testing.T) {
 	slow(t)
 	t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestHintOnce: whether a registrar runs at all is asked once, and not where
-// one has answered.
+// TestHintOnce: the hint that no registrar may be running is logged once, and not if one
+// has answered.
 func TestHintOnce(t *testing.T) {
 	none := pe.Event{Type: pe.NoRegistrar, Err: &rserpool.UnreachableError{}}
 	lost := pe.Event{Type: pe.HomeLost, Err: errors.New("it refuses element 1")}
@@ -41,8 +41,8 @@ type refusedError struct{}
 func (refusedError) Error() string { return "it refuses element 1" }
 func (refusedError) Refused() bool { return true }
 
-// TestRefusedOnce: a round in which each registrar was reached and has refused is
-// not logged again: each refusal has its line.
+// TestRefusedOnce: if all registrars have refused, the round is not logged, because each
+// refusal has its line.
 func TestRefusedOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -68,8 +68,7 @@ func TestRefusedOnce(t *testing.T) {
 	}
 }
 
-// TestSurvivesPanic: a mistake in what handles the network's input ends the
-// element, not rsp, and another element takes its place.
+// TestSurvivesPanic: a panic ends the element, but not rsp, which runs another one.
 func TestSurvivesPanic(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

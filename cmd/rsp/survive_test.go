@@ -31,7 +31,7 @@ func newServer(t *testing.T) *server {
 	return &server{t, notes, []string{"--", "/bin/sh", "-c", script, "sh", notes}}
 }
 
-// wrote gives the notes, once there are any.
+// wrote waits for notes and returns them.
 func (s *server) wrote() string {
 	s.t.Helper()
 	eventually(s.t, "the command has started", func() bool { return s.read() != "" })
@@ -46,7 +46,7 @@ func (s *server) read() string {
 	return string(b)
 }
 
-// lives fails the test if the command was ended, or rsp was.
+// lives fails the test if the command or rsp has ended.
 func (s *server) lives(p *proc) {
 	s.t.Helper()
 	select {
@@ -72,9 +72,9 @@ func (s *server) end(p *proc) {
 	}
 }
 
-// TestSurvivesPolicyConflict: a registrar restarts, and an element with another
-// policy is there first. The element that was in the pool before is refused,
-// its server lives, and it is back when the other element is gone.
+// TestSurvivesPolicyConflict: a registrar restarts, and an element with another policy
+// registers first. The element that was in the pool before is refused, its server runs on,
+// and it is registered when the other element has left.
 func TestSurvivesPolicyConflict(t *testing.T) {
 	t.Parallel()
 	port := freePort(t)
@@ -84,8 +84,9 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 	r.has(t, "web", 1)
 	p.says("registered as")
 
-	// The element would come back at once, so it is stopped. It is before the registrar
-	// ends, because a handshake with a registrar that ends in between waits for T5.
+	// The element is stopped, or it would register again first. It is stopped before the
+	// registrar ends: if the registrar ended during a handshake, the element would wait
+	// for T5.
 	p.signal(syscall.SIGSTOP)
 	r.close()
 	r = registryAt(t, port, port)
@@ -128,8 +129,8 @@ func TestSurvivesFailover(t *testing.T) {
 	q.wait()
 }
 
-// TestSurvivesStranger: anybody who reaches the element's port claims to be its
-// home, and refuses it then.
+// TestSurvivesStranger: a program that can reach the element's port claims to be its home,
+// and refuses its registration.
 func TestSurvivesStranger(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -144,7 +145,7 @@ func TestSurvivesStranger(t *testing.T) {
 	eventually(t, "the stranger refuses the element", func() bool { return x.refused() > 0 })
 	p.says("policy differs from the pool's")
 	s.lives(p)
-	// The home that has not refused the element has it still, or again.
+	// The element is registered at the home that has not refused it.
 	before := r.Stats().KeepAlivesAcked
 	eventually(t, "the home's keep-alives are acknowledged", func() bool { return r.Stats().KeepAlivesAcked >= before+2 })
 	r.has(t, "web", 1)
@@ -153,9 +154,8 @@ func TestSurvivesStranger(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestSurvivesTakeover: the home dies, and a registrar takes over that has the
-// pool with another policy. The element is registered again when its former
-// home is back.
+// TestSurvivesTakeover: the home dies, and the registrar that takes over has the pool with
+// another policy. When the former home is back, the element registers there.
 func TestSurvivesTakeover(t *testing.T) {
 	slow(t)
 	t.Parallel()
@@ -178,8 +178,8 @@ func TestSurvivesTakeover(t *testing.T) {
 	s.end(p)
 }
 
-// TestSurvivesSockets: another process has the port that rsp is to take, such
-// as the one that it is to replace. rsp goes on, and takes it when it is free.
+// TestSurvivesSockets: another process has the port that rsp should bind, such as the
+// process that rsp replaces. rsp runs on, and binds the port when it is free.
 func TestSurvivesSockets(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -199,8 +199,7 @@ func TestSurvivesSockets(t *testing.T) {
 	s.end(p)
 }
 
-// stranger calls an element, claims to be its home, and refuses its
-// registrations.
+// stranger connects to an element, claims to be its home, and refuses its registrations.
 type stranger struct {
 	end   sctp.Endpoint
 	to    sctp.Dest
@@ -259,14 +258,14 @@ func (x *stranger) handle(t *testing.T, ev sctp.Event) {
 	}
 }
 
-// refused is how many registrations were refused.
+// refused returns how many registrations the stranger has refused.
 func (x *stranger) refused() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.count
 }
 
-// claim calls the element and says to be its home.
+// claim connects to the element and claims to be its home.
 func (x *stranger) claim(t *testing.T) {
 	t.Helper()
 	x.end.Connect(x.to)

@@ -73,7 +73,7 @@ func (m *terminal) foreground() int {
 	return n
 }
 
-// TestTerminalRead: a command that reads the terminal can.
+// TestTerminalRead: a command can read the terminal.
 func TestTerminalRead(t *testing.T) {
 	r := newRegistry(t)
 	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `read x; echo "got $x"; read x; echo "got $x"; exit 7`)...)
@@ -93,8 +93,8 @@ func TestTerminalRead(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestTerminalInterrupt: Ctrl-C reaches a command that does not use the
-// terminal after the deregistration.
+// TestTerminalInterrupt: if the command does not use the terminal, it gets Ctrl-C after
+// the deregistration.
 func TestTerminalInterrupt(t *testing.T) {
 	r := newRegistry(t)
 	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.05; done`)...)
@@ -111,7 +111,7 @@ func TestTerminalInterrupt(t *testing.T) {
 	}
 }
 
-// TestTerminalStop: Ctrl-Z stops a command that has the terminal; rsp takes it
+// TestTerminalStop: Ctrl-Z stops a command that has the terminal; rsp takes the terminal
 // back, and Ctrl-C ends both.
 func TestTerminalStop(t *testing.T) {
 	r := newRegistry(t)
@@ -128,8 +128,8 @@ func TestTerminalStop(t *testing.T) {
 	}
 }
 
-// TestTerminalBackground: in the background, a command that reads the terminal
-// is stopped as any other. That is told, and SIGTERM ends it nevertheless.
+// TestTerminalBackground: in the background, a command that reads the terminal is stopped.
+// rsp logs that, and SIGTERM still ends the command.
 func TestTerminalBackground(t *testing.T) {
 	r := newRegistry(t)
 	// The shell with job control is the foreground, and rsp another group.
@@ -149,9 +149,9 @@ func TestTerminalBackground(t *testing.T) {
 	p.wait()
 }
 
-// TestTerminalForegroundLater: a command that was stopped in the background gets
-// the terminal when a shell puts rsp into the foreground. The shell sends no
-// signal then, because rsp was not stopped.
+// TestTerminalForegroundLater: a command that was stopped in the background gets the
+// terminal when a shell puts rsp into the foreground. The shell sends no signal then,
+// because rsp was not stopped.
 func TestTerminalForegroundLater(t *testing.T) {
 	t.Parallel()
 	bash, err := exec.LookPath("bash")
@@ -171,8 +171,8 @@ func TestTerminalForegroundLater(t *testing.T) {
 	p.wait()
 }
 
-// TestTerminalClosed: the terminal is closed while the command is stopped: both
-// end.
+// TestTerminalClosed: if the terminal is closed while the command is stopped, rsp and the
+// command end.
 func TestTerminalClosed(t *testing.T) {
 	r := newRegistry(t)
 	p, tty := startInTerminal(t, "", register(r, "--", "/bin/sh", "-c", `read x`)...)
@@ -186,8 +186,8 @@ func TestTerminalClosed(t *testing.T) {
 	r.has(t, "web", 0)
 }
 
-// TestCommandStopped: a command that is stopped serves nobody: it is told and
-// not registered, until it continues.
+// TestCommandStopped: while the command is stopped, its element is not registered, and rsp
+// logs that.
 func TestCommandStopped(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)

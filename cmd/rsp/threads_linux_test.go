@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withProcesses is how many processes and threads the user may have whose rsp
-// the test binary is.
+// withProcesses is how many processes and threads the user of the test binary, as rsp, may
+// have.
 const withProcesses = "RSP_TEST_WITH_PROCESSES"
 
 func init() {
@@ -28,7 +28,7 @@ func init() {
 	}
 }
 
-// executable gives a copy of the test binary that each user can run.
+// executable returns a copy of the test binary that each user can run.
 func executable(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "rsp-threads-")
@@ -53,8 +53,8 @@ func executable(t *testing.T) string {
 	return name
 }
 
-// TestThreadsInReserve: rsp has the threads that it can need before the command
-// begins, which may take all others.
+// TestThreadsInReserve: rsp has all threads that it can need before the command starts,
+// because the command may take all others.
 func TestThreadsInReserve(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -96,8 +96,7 @@ func TestSurvivesNoMoreProcesses(t *testing.T) {
 		others = nil
 	}
 	t.Cleanup(end)
-	// The last ones leave a place for one process of rsp now and then, as where
-	// others come and go.
+	// Two places stay free, so that rsp can start a process now and then.
 	for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); {
 		select {
 		case <-p.end:
