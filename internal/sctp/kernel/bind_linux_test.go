@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
 // TestKernelSharedAddress has two hosts with docker0, which has the same address
@@ -89,4 +92,125 @@ func TestKernelFollowsAddresses(t *testing.T) {
 	local6 := Side(t, "ha", sctp.Limits{}, "[::1]:0")
 	local6.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:3863")}, Kind: sctp.Kernel})
 	local6.Up()
+}
+
+// TestKernelCampedAddress has a peer list the address and port of another one, before
+// and after that one has come (RFC 5062, Section 2): the other one is served.
+func TestKernelCampedAddress(t *testing.T) {
+	for _, first := range []bool{false, true} {
+		t.Run(map[bool]string{false: "after", true: "before"}[first], func(t *testing.T) {
+			Hosts(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}, "hc": {"10.99.0.3/24"}})
+			Sh(t, "ip -n hc addr add 10.99.0.2/32 dev lo")
+			a := Side(t, "ha", sctp.Limits{}, "10.99.0.1:3863")
+			dest := sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.1:3863")}, Kind: sctp.Kernel}
+			b := Side(t, "hb", sctp.Limits{}, "10.99.0.2:4000")
+			c := Side(t, "hc", sctp.Limits{}, "10.99.0.3:4000", "10.99.0.2:4000")
+			honest := func() sctp.Event {
+				b.Connect(dest)
+				b.Up()
+				return a.Wait("honest", func(ev sctp.Event) bool { return ev.Type == sctp.Up && ev.Peer[0].Addr().String() == "10.99.0.2" })
+			}
+			camp := func() {
+				c.Connect(dest)
+				ev := c.Wait("an end", func(ev sctp.Event) bool { return ev.Type == sctp.Up || ev.Type == sctp.Down })
+				t.Logf("camper: %v", ev)
+				if ev.Type == sctp.Up {
+					ev := a.Up()
+					t.Logf("camper at %v, claiming %v", ev.Peer, ev.Claimed)
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+			var ev sctp.Event
+			if first {
+				camp()
+				ev = honest()
+			} else {
+				ev = honest()
+				camp()
+			}
+			for range 3 {
+				a.Say(ev.Assoc, "hello")
+				got := b.Received()
+				b.Say(got.Assoc, "hello back")
+				a.Received()
+				time.Sleep(time.Second)
+			}
+		})
+	}
+}
+
+// TestKernelCallPastCamper calls a peer whose address another one lists as well.
+func TestKernelCallPastCamper(t *testing.T) {
+	Hosts(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}, "hc": {"10.99.0.3/24"}})
+	Sh(t, "ip -n hc addr add 10.99.0.2/32 dev lo")
+	a := Side(t, "ha", sctp.Limits{}, "10.99.0.1:3863")
+	b := Side(t, "hb", sctp.Limits{}, "10.99.0.2:4000")
+	c := Side(t, "hc", sctp.Limits{}, "10.99.0.3:4000", "10.99.0.2:4000")
+	c.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.1:3863")}, Kind: sctp.Kernel})
+	ev := a.Up()
+	t.Logf("camper at %v, claiming %v", ev.Peer, ev.Claimed)
+	id := a.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.2:4000")}, Kind: sctp.Kernel})
+	ev = a.Wait("an end", func(ev sctp.Event) bool { return ev.Assoc == id && ev.Type != sctp.PeerAddrs })
+	if ev.Type != sctp.Up {
+		t.Fatalf("the call failed: %v", ev)
+	}
+	b.Up()
+	a.Say(id, "hello")
+	b.Received()
+}
+
+// TestKernelForgedInitAck calls a peer that answers in the name of a victim: its
+// INIT ACK has the victim's address as its source, and lists its own, by which the
+// kernel finds the association. It knows both verification tags, so that it can
+// complete the handshake without a packet that came to the victim.
+func TestKernelForgedInitAck(t *testing.T) {
+	for _, lists := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lists the victim %v", lists), func(t *testing.T) {
+			a := kernelTarget(t, sctp.Limits{})
+			own, victim := netip.MustParseAddr("127.0.0.5"), netip.MustParseAddr("127.9.9.9")
+			conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: own.AsSlice()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			encap := conn.LocalAddr().(*net.UDPAddr).Port
+			forger, err := net.ListenUDP("udp4", &net.UDPAddr{IP: victim.AsSlice(), Port: encap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer forger.Close()
+			a.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.AddrPortFrom(own, 4000)}, Kind: sctp.UDP, EncapPort: uint16(encap)})
+
+			buf := make([]byte, 65536)
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			n, from, err := conn.ReadFromUDP(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, b, err := wire.ParsePacket(buf[:n])
+			first, _, ok := wire.NextChunk(b)
+			if err != nil || !ok || first.Type != wire.ChunkInit {
+				t.Fatalf("no INIT: %v", err)
+			}
+			theirs, err := wire.ParseInit(first.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours := wire.InitParams{Tag: 0x1234, RWND: 100000, Out: 10, In: 10, TSN: 100, Cookie: []byte("cookie"), Addrs: []netip.Addr{own}}
+			if lists {
+				ours.Addrs = append(ours.Addrs, victim)
+			}
+			to := wire.Header{Src: h.Dst, Dst: h.Src, Tag: theirs.Tag}
+			if _, err := forger.WriteToUDP(wire.PacketOf(to, wire.Chunk{Type: wire.ChunkInitAck, Body: ours.Body()}), from); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond) // for the kernel
+			_, _ = conn.WriteToUDP(wire.PacketOf(to, wire.Chunk{Type: wire.ChunkCookieAck}), from)
+			ev := a.Wait("an end", func(ev sctp.Event) bool { return ev.Type == sctp.Up || ev.Type == sctp.Down })
+			if ev.Type == sctp.Up && fmt.Sprint(ev.Peer) != fmt.Sprint([]netip.AddrPort{netip.AddrPortFrom(own, 4000)}) {
+				t.Errorf("peer %v, claiming %v, want only %v", ev.Peer, ev.Claimed, own)
+			}
+			t.Logf("%v, claiming %v", ev, ev.Claimed)
+		})
+	}
 }

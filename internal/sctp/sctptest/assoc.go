@@ -20,7 +20,7 @@ type assoc struct {
 	ended   bool
 	timer   *time.Timer    // until ConnectFailed or Lost
 	held    sctp.SendQueue // not yet with the peer's endpoint
-	inbox   int            // messages from the peer not yet handled
+	inbox   int            // messages of the peer that have not been handled
 
 	confirmed, claimed []netip.AddrPort // of the peer, as in Event
 }
@@ -34,8 +34,8 @@ func (e *endpoint) newAssoc(kind sctp.Kind) *assoc {
 	return a
 }
 
-// connect tries to bring an association up: at once if one of the peer's
-// addresses answers, not at all if all refuse, and later if there is silence.
+// connect establishes the association if one of the peer's addresses answers. It fails if
+// all refuse, and is called again if some are silent.
 func (a *assoc) connect() {
 	if a.ended {
 		return
@@ -65,7 +65,7 @@ func (e *endpoint) has(o *endpoint) bool {
 	return slices.ContainsFunc(e.assocs, func(a *assoc) bool { return a.peer != nil && a.peer.ep == o })
 }
 
-// join makes the peer's side of an association that it answers at an address.
+// join makes the peer's side of the association, which it answers at an address.
 func (a *assoc) join(e *endpoint, at netip.AddrPort) {
 	a.stopTimer()
 	b := e.newAssoc(a.kind)
@@ -79,14 +79,13 @@ func (a *assoc) join(e *endpoint, at netip.AddrPort) {
 	b.check()
 }
 
-// Up tells the Handler of a new association with a peer, which is at the first of
-// its addresses.
+// up reports Up. The first of the peer's addresses is confirmed.
 func (a *assoc) up(peer []netip.AddrPort) {
 	a.confirmed, a.claimed = peer[:1:1], peer[1:]
 	a.ep.push(event{sctp.Event{Type: sctp.Up, Peer: a.confirmed, Claimed: slices.Clone(a.claimed)}, a})
 }
 
-// confirm tells the Handler which more of the peer's addresses have answered.
+// confirm reports which more of the peer's addresses are confirmed.
 func (a *assoc) confirm() {
 	var answered, silent []netip.AddrPort
 	for _, ap := range a.claimed {
@@ -103,8 +102,8 @@ func (a *assoc) confirm() {
 	a.ep.push(event{sctp.Event{Type: sctp.PeerAddrs, Peer: a.confirmed, Claimed: a.claimed}, a})
 }
 
-// check delivers what is held if the peer can be reached, and starts the time
-// until it is lost if not.
+// check delivers the waiting messages if the peer can be reached. If not, it starts the
+// time until the association is lost.
 func (a *assoc) check() {
 	if a.ended || a.peer == nil || a.ep.frozen {
 		return
@@ -132,12 +131,12 @@ func (a *assoc) check() {
 	}
 }
 
-// linked reports whether any pair of the two sides' addresses is.
+// linked reports whether any two addresses of the sides are linked.
 func (a *assoc) linked() bool {
 	return slices.ContainsFunc(a.peer.ep.addrs, func(ap netip.AddrPort) bool { return a.ep.reach(ap.Addr()) })
 }
 
-// end is the end of one side.
+// end ends one side.
 func (a *assoc) end(r sctp.Reason, err error) {
 	if a.ended {
 		return
@@ -156,7 +155,7 @@ func (a *assoc) end(r sctp.Reason, err error) {
 	a.ep.assocs = slices.DeleteFunc(a.ep.assocs, func(x *assoc) bool { return x == a })
 }
 
-// leave ends a side at once; the other one sees why, if it can be reached.
+// leave ends a side at once. The other side gets the Reason if it can be reached.
 func (a *assoc) leave(peerSees sctp.Reason) {
 	b := a.peer
 	if b != nil && !b.ended && !a.ep.frozen && a.linked() && !b.ep.frozen {

@@ -1,3 +1,5 @@
+// Package sctptest is for tests: a network in memory, and what the tests of several
+// packages share.
 package sctptest
 
 import (
@@ -11,17 +13,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Network is a network in memory for tests. It behaves as SCTP in the kernel
-// does, without delay: each endpoint's events come one after the other, in the
-// order of what caused them, from one goroutine, so that a Handler that blocks
-// stops its own endpoint only. All time is that of package time, and so of a
-// testing/synctest bubble, in which a single-threaded test is deterministic.
+// Network is a network in memory. It behaves as kernel SCTP without delays. The events of
+// an endpoint are reported by one goroutine in the order of their causes, so that a
+// Handler that blocks stops only its own endpoint. Time is that of package time, and thus
+// of a testing/synctest bubble, in which a test with one goroutine is deterministic.
 //
-// Its methods, and those of its endpoints, may be called from any goroutine.
+// Any goroutine may call its methods and those of its endpoints.
 type Network struct {
-	// handshakeTime is how long a call over a cut, or of a frozen endpoint,
-	// lasts; lostTime how long an association survives one. Set them before
-	// the first Listen.
+	// handshakeTime is how long Connect lasts over a cut or to a frozen endpoint,
+	// lostTime how long an association survives that. Set them before Listen.
 	handshakeTime, lostTime time.Duration
 
 	mu        sync.Mutex
@@ -32,8 +32,8 @@ type Network struct {
 	cuts      map[[2]netip.Addr]bool
 }
 
-// NewNetwork makes a network with the limits' defaults: calls last 10 s, and
-// associations are lost after 40 s of silence.
+// NewNetwork makes a network. Connect lasts 10 s at most, and associations are lost after
+// 40 s of silence, the defaults of sctp.Limits.
 func NewNetwork() *Network {
 	lim := sctp.Limits{}.WithDefaults()
 	return &Network{
@@ -45,8 +45,7 @@ func NewNetwork() *Network {
 	}
 }
 
-// endpoint is an endpoint of a Network. Its fields are guarded by the
-// network's mutex.
+// endpoint is an endpoint of a Network, whose mutex guards it.
 type endpoint struct {
 	nw     *Network
 	addrs  []netip.AddrPort
@@ -62,13 +61,13 @@ type endpoint struct {
 
 var _ sctp.Endpoint = (*endpoint)(nil)
 
-// event is an event on its way to a Handler.
+// event is an event that the Handler has not been called with yet.
 type event struct {
 	sctp.Event
 	a *assoc
 }
 
-// Listen makes an endpoint. cfg.Addrs must be explicit; port 0 takes a free one.
+// Listen makes an endpoint. Its addresses must be specified; port 0 is a free one.
 func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
 	addrs, port, _, err := cfg.BindAddrs()
 	if err != nil {
@@ -84,7 +83,7 @@ func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint,
 	for _, a := range addrs {
 		ap := netip.AddrPortFrom(a, port)
 		if a.IsUnspecified() {
-			return nil, fmt.Errorf("address %v: a network in memory wants explicit ones", a)
+			return nil, fmt.Errorf("address %v: a network in memory needs specified addresses", a)
 		}
 		if nw.at(ap) != nil {
 			return nil, fmt.Errorf("address %v is in use", ap)
@@ -96,8 +95,8 @@ func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint,
 	return e, nil
 }
 
-// at finds the endpoint with an address. nw.mu is held, as in all that follows
-// but the exported methods.
+// at returns the endpoint with an address. nw.mu is held, as in all methods that are not
+// exported.
 func (nw *Network) at(ap netip.AddrPort) *endpoint {
 	for _, e := range nw.endpoints {
 		if slices.Contains(e.addrs, ap) {
@@ -115,7 +114,7 @@ func (nw *Network) Cut(a, b netip.Addr) {
 	nw.changed()
 }
 
-// Heal undoes Cut: what was held is delivered, and calls go on.
+// Heal undoes Cut: waiting messages are delivered, and waiting Connects go on.
 func (nw *Network) Heal(a, b netip.Addr) {
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
@@ -124,8 +123,8 @@ func (nw *Network) Heal(a, b netip.Addr) {
 	nw.changed()
 }
 
-// Kill makes an endpoint vanish as a killed process does under the kernel's
-// SCTP: its peers see PeerAbort, its own Handler nothing any more.
+// Kill ends an endpoint as kernel SCTP does for a killed process: its peers get PeerAbort,
+// its own Handler gets no more events.
 func (nw *Network) Kill(ep sctp.Endpoint) {
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
@@ -138,8 +137,8 @@ func (nw *Network) Kill(ep sctp.Endpoint) {
 	e.poke()
 }
 
-// Freeze makes an endpoint go silent, as a machine does that lost power or its
-// network: its peers see Lost after lostTime, its own Handler nothing any more.
+// Freeze silences an endpoint like a machine that has lost its power or its network: its
+// peers get Lost after 40 s, its own Handler gets no more events.
 func (nw *Network) Freeze(ep sctp.Endpoint) {
 	nw.mu.Lock()
 	defer nw.mu.Unlock()
@@ -151,7 +150,7 @@ func (nw *Network) remove(e *endpoint) {
 	nw.endpoints = slices.DeleteFunc(nw.endpoints, func(x *endpoint) bool { return x == e })
 }
 
-// linked reports whether two addresses can reach each other.
+// linked reports whether packets between two addresses arrive.
 func (nw *Network) linked(a, b netip.Addr) bool {
 	return a.Is4() == b.Is4() && !nw.cuts[[2]netip.Addr{a, b}] && !nw.cuts[[2]netip.Addr{b, a}]
 }
@@ -161,7 +160,7 @@ func (e *endpoint) reach(to netip.Addr) bool {
 	return slices.ContainsFunc(e.addrs, func(ap netip.AddrPort) bool { return e.nw.linked(ap.Addr(), to) })
 }
 
-// changed has every association see what the network is now like.
+// changed has every association look at the network after a change.
 func (nw *Network) changed() {
 	for _, e := range slices.Clone(nw.endpoints) {
 		for _, a := range slices.Clone(e.assocs) {
@@ -193,8 +192,8 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
-// coming finds an association that the peer has made and that the Handler has
-// not been told of: both sides call each other, and it is the one of both.
+// coming returns an association that the peer has started and that has not been reported
+// Up yet: if both sides connect to each other, they share it.
 func (e *endpoint) coming(to sctp.Dest) *assoc {
 	for _, a := range e.assocs {
 		if a.peer != nil && !a.told && !a.ended && slices.ContainsFunc(to.Addrs, func(ap netip.AddrPort) bool {
@@ -331,7 +330,7 @@ func (e *endpoint) run() {
 	}
 }
 
-// pop takes the next event.
+// pop removes and returns the next event.
 func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
 	e.nw.mu.Lock()
 	defer e.nw.mu.Unlock()

@@ -12,24 +12,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Site is an endpoint with the events that it has met.
+// Site is an endpoint and its events.
 type Site struct {
 	sctp.Endpoint
 	T      testing.TB
 	Events chan sctp.Event
-	// Patience is how long down waits: longer than WaitFor in virtual time, in
-	// which a peer's loss may take minutes.
+	// Patience is how long Wait waits. In virtual time it is longer than WaitFor,
+	// because the loss of a peer may take minutes.
 	Patience time.Duration
 	hook     atomic.Pointer[func(sctp.Event)]
 }
 
-// NewSite makes a site, whose Endpoint is to be set to one that has handle as its
-// Handler.
+// NewSite makes a Site. Its Endpoint must be set to one whose Handler is Handle.
 func NewSite(t testing.TB) *Site {
 	return &Site{T: t, Events: make(chan sctp.Event, 10000), Patience: WaitFor}
 }
 
-// Handle keeps an event.
+// Handle is the Handler of the endpoint. It keeps the event.
 func (x *Site) Handle(ev sctp.Event) {
 	if f := x.hook.Load(); f != nil {
 		(*f)(ev)
@@ -40,15 +39,15 @@ func (x *Site) Handle(ev sctp.Event) {
 	x.Events <- ev
 }
 
-// Hooked has f called before each event from now on is kept. In a benchmark the
-// messages then are not kept.
+// Hooked has f called with each event before it is kept. In a benchmark, messages are not
+// kept then.
 func (x *Site) Hooked(f func(sctp.Event)) { x.hook.Store(&f) }
 
-// WaitFor is longer than any test takes that goes well.
+// WaitFor is longer than any wait of a test that passes.
 const WaitFor = 20 * time.Second
 
-// Next waits for the next event, which must be of a type. Unless that is
-// PeerAddrs, it passes over those: one comes whenever an address is confirmed.
+// Next waits for the next event, which must have a type. It skips PeerAddrs, unless that is
+// the type: there is one for each confirmed address.
 func (x *Site) Next(want sctp.EventType) sctp.Event {
 	x.T.Helper()
 	for {
@@ -67,7 +66,8 @@ func (x *Site) Next(want sctp.EventType) sctp.Event {
 	}
 }
 
-// Confirmed waits until a number of the peer's addresses is confirmed.
+// Confirmed waits until n of the peer's addresses are confirmed and returns the event that
+// has them, which may be ev.
 func (x *Site) Confirmed(ev sctp.Event, n int) sctp.Event {
 	x.T.Helper()
 	if len(ev.Peer) >= n {
@@ -78,7 +78,7 @@ func (x *Site) Confirmed(ev sctp.Event, n int) sctp.Event {
 	})
 }
 
-// None checks that there are no events now.
+// None checks that no event is waiting.
 func (x *Site) None() {
 	x.T.Helper()
 	select {
@@ -88,7 +88,7 @@ func (x *Site) None() {
 	}
 }
 
-// Wait waits for the first event that matches, and takes it and all before it.
+// Wait waits for an event that matches. It drops the events before it.
 func (x *Site) Wait(what string, match func(sctp.Event) bool) sctp.Event {
 	x.T.Helper()
 	timeout := time.After(x.Patience)
@@ -126,7 +126,7 @@ func (x *Site) Down(want sctp.Reason) sctp.Event {
 	return ev
 }
 
-// Drain returns the events that have come and not been waited for.
+// Drain returns all events that are waiting.
 func (x *Site) Drain() (events []sctp.Event) {
 	for {
 		select {
