@@ -6,14 +6,14 @@ BIN       := bin
 FUZZTIME  ?= 100000x
 LDFLAGS   := -s -w -X main.version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# Go needs to know where its caches are. A service manager may not set HOME.
+# Go finds its caches by HOME, which a service manager may not set.
 ifndef HOME
 export HOME := $(shell env -u HOME bash -c 'echo ~')
 endif
 
-# `go test` that says which tests are left out here; the packages without those that
-# measure a whole server, and without those of several hosts; and the race detector
-# where it can be had.
+# TEST is `go test` that lists the tests that are left out on this machine. UNITS are the
+# packages without those that measure a whole server, QUICK also without those that need
+# several hosts. RACE is the race detector, if it is available.
 TEST  = $(GO) run ./test/report
 UNITS = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak)
 QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak -e /test/network -e /test/binary)
@@ -44,14 +44,14 @@ short: format
 	$(GO) vet ./...
 	@$(TEST) -short $(QUICK)
 
-## units: the Go tests but those of a whole server (TESTFLAGS=-count=1: all anew)
+## units: the Go tests, except those that measure a whole server (TESTFLAGS=-count=1: without the cache)
 .PHONY: units
 units:
 	@$(TEST) $(RACE) $(TESTFLAGS) $(UNITS)
 
-## test: all tests, in the kernel lab too where it can be had
-# What measures a whole server has the machine to itself; it builds that server, of
-# which the cache of results knows nothing.
+## test: all tests, also in the kernel lab if it is available
+# The packages that measure a whole server run alone. They build that server, so their
+# results cannot be cached (-count=1).
 .PHONY: test
 test: build
 	@test/setup
@@ -74,20 +74,20 @@ check: format
 format:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
 
-## soak: load and faults in their long forms, some twenty minutes
+## soak: load and faults in their long forms, about twenty minutes
 .PHONY: soak
 soak: build
 	$(GO) test ./test/soak -long -v -timeout 60m
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
 
-## sim: registrars and elements in virtual time, SEEDS of each kind (300), one large
+## sim: registrars and elements in virtual time, SEEDS of each kind (300), and a large one
 SEEDS ?= 300
 .PHONY: sim
 sim:
 	SIM_SEEDS=$(SEEDS) $(GO) test -timeout 0 ./test/sim
 
-## fuzz: each fuzz target for FUZZTIME (100000x: so many inputs; or 1m)
+## fuzz: each fuzz target for FUZZTIME (100000x is a number of inputs, 1m a time)
 .PHONY: fuzz
 fuzz:
 	@test/fuzz $(FUZZTIME)
@@ -97,7 +97,7 @@ fuzz:
 bench: build
 	$(GO) run ./test/bench
 
-## clean: what the other targets made
+## clean: delete what the other targets made
 .PHONY: clean
 clean:
 	rm -rf $(BIN)

@@ -21,7 +21,7 @@ var (
 	testFunc   = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 )
 
-// testsOf are the names of all tests by their folder.
+// testsOf returns the names of all tests by their folder.
 func testsOf(t *testing.T, root string) map[string][]string {
 	t.Helper()
 	tests := map[string][]string{}
@@ -45,8 +45,8 @@ func testsOf(t *testing.T, root string) map[string][]string {
 	return tests
 }
 
-// missingTests are the tests that a line of a table names and that do not exist in
-// the package named before them.
+// missingTests returns the tests that a line of a table names and that do not exist in the
+// package named before them.
 func missingTests(line string, tests map[string][]string) (missing []string) {
 	pkg := ""
 	for _, cell := range regexp.MustCompile(`[;|]`).Split(line, -1) {
@@ -62,8 +62,7 @@ func missingTests(line string, tests map[string][]string) (missing []string) {
 	return missing
 }
 
-// TestDocsNameTests: the tests, files and rows that the RFC tables name exist, so
-// that the tables do not rot.
+// TestDocsNameTests: the tests, files and rows that the RFC tables name exist.
 func TestDocsNameTests(t *testing.T) {
 	const root = ".."
 	tests := testsOf(t, root)
@@ -106,7 +105,7 @@ func TestDocsNameTests(t *testing.T) {
 	}
 }
 
-// badRow says what is wrong with a row of the tables in docs/rfc.md, "" if nothing.
+// badRow returns what is wrong with a row of the tables in docs/rfc.md, "" for a good row.
 func badRow(line string) string {
 	cells := strings.Split(strings.Trim(line, "|"), "|")
 	if len(cells) != 6 {
@@ -131,7 +130,7 @@ func badRow(line string) string {
 	return ""
 }
 
-// TestRFCTable: every section has a state, and what is there a test.
+// TestRFCTable: every section has a state, and every implemented one a test.
 func TestRFCTable(t *testing.T) {
 	b, err := os.ReadFile("../docs/rfc.md")
 	if err != nil {
@@ -158,7 +157,7 @@ func TestRFCTable(t *testing.T) {
 	}
 }
 
-// TestDocsNameSomeTest: every test that any other text names exists in some package.
+// TestDocsNameSomeTest: every test that another text names exists in a package.
 func TestDocsNameSomeTest(t *testing.T) {
 	const root = ".."
 	var all []string
@@ -190,7 +189,7 @@ func TestDocsNameSomeTest(t *testing.T) {
 	}
 }
 
-// TestDocsNameTestsCatches: what TestDocsNameTests would find.
+// TestDocsNameTestsCatches: missingTests finds mistakes.
 func TestDocsNameTestsCatches(t *testing.T) {
 	tests := map[string][]string{"asap": {"TestOne", "TestTwo"}, "enrp": {"TestTwo"}}
 	for line, want := range map[string]int{
@@ -204,5 +203,32 @@ func TestDocsNameTestsCatches(t *testing.T) {
 		if got := missingTests(line, tests); len(got) != want {
 			t.Errorf("%s: got %q, want %d of them", line, got, want)
 		}
+	}
+}
+
+// pathInDocs is a file of this module as the documentation names it.
+var pathInDocs = regexp.MustCompile("`((?:asap|cmd|docs|enrp|internal|plugin|registrar|rserpool|test)/[\\w./-]+\\.(?:go|md|sh))`")
+
+// TestDocsNameFiles: the files that the recipes and the other documentation name exist.
+func TestDocsNameFiles(t *testing.T) {
+	docs, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(docs) == 0 {
+		t.Fatalf("no documentation: %v", err)
+	}
+	named := 0
+	for _, doc := range append(docs, "../CONTRIBUTING.md", "../README.md", "../plugin/rserpool/README.md") {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range pathInDocs.FindAllStringSubmatch(string(text), -1) {
+			named++
+			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+				t.Errorf("%s names a file that does not exist: %s", doc, m[1])
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("found the names of %d files, want the recipes' at least", named)
 	}
 }

@@ -1,7 +1,7 @@
-// Command report runs `go test` with its arguments and prints what that prints.
-// After it come the tests that were left out on this machine, of which go test says
-// nothing: those that were skipped with a text that begins with LEFT OUT. With -short it
-// names tests of more than two seconds, too.
+// Command report runs `go test` with its arguments and prints its output. Then it lists
+// the tests that were left out on this machine: those skipped with a text that begins with
+// LEFT OUT, which go test does not show. With -short it also lists tests of more than two
+// seconds.
 package main
 
 import (
@@ -42,7 +42,7 @@ func main() {
 	}
 }
 
-// mark begins the text of a skip that a reader must learn of.
+// mark begins the text of a skip that must be listed.
 const mark = "LEFT OUT: "
 
 // event is a line of `go test -json`, as `go doc test2json` describes it.
@@ -67,7 +67,7 @@ type report struct {
 	slow     []string
 }
 
-// lines are a package's output.
+// lines are the output of a package.
 type lines struct {
 	events []event
 	ended  map[string]bool // tests that passed or were skipped
@@ -124,8 +124,8 @@ func (r *report) take(e event) {
 	}
 }
 
-// print prints what `go test` would without -v: of a package that failed all but
-// what the good tests say, of others the last line.
+// print prints what `go test` prints without -v: for a package that failed everything
+// except the output of tests that passed, for others the last line.
 func (p *lines) print(w io.Writer, failed bool) {
 	for i, e := range p.events {
 		if failed && !p.ended[e.Test] || i == len(p.events)-1 && e.Test == "" {
@@ -141,7 +141,8 @@ func (r *report) leave(reason, test string) {
 	r.leftOut[reason] = append(r.leftOut[reason], test)
 }
 
-// finish says what was left out, and what is left of packages without an end.
+// finish lists the tests that were left out, and prints the output of packages that have
+// not ended.
 func (r *report) finish() {
 	for _, p := range r.packages {
 		p.print(r.w, true)
