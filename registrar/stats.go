@@ -40,7 +40,7 @@ func (w RemoveReason) String() string {
 	case RemovedSendFailed:
 		return "a keep-alive to it could not be delivered"
 	case RemovedUnreachable:
-		return "its association has ended, and it takes no new one"
+		return "its association has ended, and it accepts no new one"
 	case RemovedReported:
 		return "too many clients report it as unreachable"
 	default:

@@ -377,7 +377,7 @@ func TestServerBlocks(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	// Blocks come and go; who is still wanted stays.
+	// A reload removes blocks. The registrars that are still used stay.
 	if err := s.reload(two); err != nil {
 		t.Fatal(err)
 	}

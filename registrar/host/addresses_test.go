@@ -87,8 +87,8 @@ func TestAddressesChange(t *testing.T) {
 	})
 }
 
-// TestOwnAddrs: an endpoint that is bound to named addresses takes calls at those
-// only, so that another registrar on the machine is not taken for our own.
+// TestOwnAddrs: an endpoint bound to named addresses accepts associations only there. So
+// another registrar on the machine is not confused with this one.
 func TestOwnAddrs(t *testing.T) {
 	list := func(a ...string) (list []netip.AddrPort) {
 		for _, s := range a {

@@ -65,7 +65,7 @@ func TestElementAndUser(t *testing.T) {
 	}
 	stats("end of the user's association", func(s Stats) bool { return s.Associations[rserpool.ViaUDP] == 1 })
 	if h.Space().Pool("p") == nil {
-		t.Error("the element is gone with the user's association")
+		t.Error("the element was removed with the user's association")
 	}
 	closing.Store(true)
 	if err := e.Close(); err != nil {

@@ -81,7 +81,7 @@ func TestPeers(t *testing.T) {
 	eventually(t, "the first registrar has the second one's element", has(first, 2))
 	gone.Abort(gone.assoc)
 	_ = gone.Close()
-	eventually(t, "the element is gone from both", func() bool { return has(first, 1)() && has(second, 1)() })
+	eventually(t, "both registrars have removed the element", func() bool { return has(first, 1)() && has(second, 1)() })
 	eventually(t, "a peer is counted", func() bool { return first.Stats().Peers[registrar.PeerActive] == 1 })
 	_ = first.Close()
 	eventually(t, "the second registrar is alone", func() bool {
@@ -121,7 +121,7 @@ func TestTwins(t *testing.T) {
 	second := start(1, first)
 	eventually(t, "both are told", func() bool { return told[0].Load() > 0 && told[1].Load() > 1 })
 	const calls = 15 // one every 100 ms; a start takes 600 ms
-	eventually(t, "the first one is called again and again", func() bool {
+	eventually(t, "the second one connects to the first again and again", func() bool {
 		if second.Ready() {
 			t.Fatal("the second registrar is ready beside the first")
 		}

@@ -204,7 +204,7 @@ func TestLifeOfAnElement(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // answers all keep-alives
 		if h.Space().Pool("p") == nil {
-			t.Fatal("element is gone though it answers")
+			t.Fatal("element was removed though it answers")
 		}
 		killed := time.Now()
 		nw.Kill(pe.Endpoint)
@@ -212,7 +212,7 @@ func TestLifeOfAnElement(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if d := time.Since(killed); d > 10*time.Millisecond {
-			t.Errorf("killed element was gone after %v, want at once", d)
+			t.Errorf("killed element was removed after %v, want at once", d)
 		}
 		time.Sleep(2 * publishEvery)
 		s := h.Stats()
@@ -223,7 +223,7 @@ func TestLifeOfAnElement(t *testing.T) {
 	})
 }
 
-// An element whose association ends but that answers the call stays.
+// An element stays if its association ends but it accepts a new one.
 func TestElementStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
@@ -233,7 +233,7 @@ func TestElementStays(t *testing.T) {
 		last[*asap.EndpointKeepAlive](pe)
 		time.Sleep(time.Minute)
 		if h.Space().Pool("p") == nil {
-			t.Error("element is gone though it answers")
+			t.Error("element was removed though it answers")
 		}
 		if s := h.Stats(); s.Probes != 1 || s.Associations[rserpool.ViaKernel] != 1 {
 			t.Errorf("stats: %+v", s)
@@ -241,7 +241,7 @@ func TestElementStays(t *testing.T) {
 	})
 }
 
-// A machine that vanishes without a word.
+// A machine that vanishes without an abort.
 func TestFrozenElement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
@@ -454,8 +454,8 @@ func TestPanic(t *testing.T) {
 	})
 }
 
-// A peer that does not take what it asks for holds up nobody, and what it does
-// not get is counted.
+// A peer that does not read its answers delays no other, and the answers that are not
+// sent are counted.
 func TestSlowPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nw := sctptest.NewNetwork()
@@ -596,7 +596,7 @@ func TestKeepAliveBehindQueue(t *testing.T) {
 	}
 }
 
-// stuffed is an endpoint whose peers take nothing.
+// stuffed is an endpoint whose peers read nothing.
 type stuffed struct{ sctp.Endpoint }
 
 func (stuffed) Full(sctp.AssocID) bool { return true }

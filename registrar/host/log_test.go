@@ -13,7 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 )
 
-// A log that takes nothing, such as a full pipe, holds up neither the registrar
+// A log that accepts nothing, such as a full pipe, delays neither the registrar
 // nor its end, and tells later how much it has missed.
 func TestStuckLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -21,7 +21,7 @@ func (l *loop) perform(acts []registrar.Action) {
 			l.connect(a)
 		case registrar.Close:
 			switch ep := l.open[a.Assoc]; {
-			case ep == nil: // it is gone
+			case ep == nil: // it has ended
 			case a.Abort:
 				ep.Abort(sctp.AssocID(a.Assoc))
 			default:

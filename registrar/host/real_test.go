@@ -76,10 +76,10 @@ func TestRealSockets(t *testing.T) {
 		t.Error("registration over TCP is granted")
 	}
 
-	pe.Abort(pe.assoc) // it takes the call
+	pe.Abort(pe.assoc) // it accepts the registrar's connection
 	last[*asap.EndpointKeepAlive](pe)
 	if h.Space().Pool("p") == nil {
-		t.Error("element is gone though it answers")
+		t.Error("element was removed though it answers")
 	}
 	ended := time.Now()
 	_ = stack.Close() // now it does not
@@ -155,7 +155,7 @@ func TestAnnounces(t *testing.T) {
 			for h1.Stats().ServersHeard != 1 || h2.Stats().ServersHeard != 1 {
 				if time.Now().After(deadline) {
 					if s := h1.Stats(); s.AnnouncesFailed.ASAP >= s.AnnouncesSent.ASAP {
-						t.Skip("LEFT OUT: no interface takes multicast here")
+						t.Skip("LEFT OUT: no interface sends multicast here")
 					}
 					t.Fatalf("heard: %d and %d, want 1 and 1; %+v", h1.Stats().ServersHeard, h2.Stats().ServersHeard, h1.Stats())
 				}
