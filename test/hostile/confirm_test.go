@@ -49,7 +49,7 @@ func (v *victimSocket) read() {
 }
 
 // TestForgedAddresses has peers list addresses in their INITs that are not their own,
-// that of a victim and one that is nobody's, and register elements there.
+// that of a victim and one that no host has, and register elements there.
 func TestForgedAddresses(t *testing.T) {
 	peers := 20
 	if *long {

@@ -4,7 +4,7 @@
 // quick, and afterwards nothing is left. docs/limits.md has the table.
 //
 // The server is CoreDNS with the plugin rserpool in a process of its own, so
-// that what is measured is the server alone. Everything is on the loopback.
+// that only the server is measured. Everything is on the loopback.
 // TestKernel attacks the kernel's SCTP, in the kernel lab, and the other tests
 // SCTP in UDP, and TCP. With the flag -long the attacks are larger and last longer.
 package hostile

@@ -56,7 +56,7 @@ func fnvColliding(n, bits int) []string {
 }
 
 // TestCollidingHandles fills the handlespace with handles that collide under
-// well-known hashes. Those of its table have a seed that nobody knows, so that
+// well-known hashes. Those of its table have a random seed, so that
 // looking them up takes no longer than others.
 func TestCollidingHandles(t *testing.T) {
 	const pairs = 11

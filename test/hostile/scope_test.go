@@ -103,7 +103,7 @@ func TestFalseElements(t *testing.T) {
 }
 
 // TestFalseRequests has a peer ask for the handlespace without end, and tell
-// what nobody has asked for.
+// tables that the server has not asked for.
 func TestFalseRequests(t *testing.T) {
 	const rate = 1000
 	attempts := 20_000

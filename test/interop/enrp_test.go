@@ -40,7 +40,7 @@ func quickReference(keepAlive time.Duration) []string {
 // TestReferencePeer: a registrar of RSPLIB and ours share a handlespace over
 // kernel SCTP. Each hands out the elements of the other, and when RSPLIB's is
 // killed we take its element over: it stays in the answers, and leaves them when
-// it dies itself, which nobody but its home can notice. That we tell peers an
+// it dies itself, which only its home can notice. That we tell peers an
 // element's UDP port, in a parameter of our own, does not disturb RSPLIB.
 func TestReferencePeer(t *testing.T) {
 	const theirIP = "10.99.0.2"

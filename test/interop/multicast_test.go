@@ -35,7 +35,7 @@ func TestScopeMulticast(t *testing.T) {
 	}
 }
 
-// TestMulticastInUserSpace: a registrar that has SCTP in UDP alone, and one that
+// TestMulticastInUserSpace: a registrar that has only SCTP in UDP, and one that
 // has the kernel's as well, find one another by a group of IPv6, in each order of
 // their starts.
 func TestMulticastInUserSpace(t *testing.T) {

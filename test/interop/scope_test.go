@@ -58,9 +58,9 @@ func newScope(t *testing.T, ids ...string) *scope {
 	return s
 }
 
-// newMixedScope has two registrars of ours and one of RSPLIB. Whoever takes
-// arbitration to be about the greatest identifier, or the smallest, has one of
-// the others to disagree with.
+// newMixedScope has two registrars of ours and one of RSPLIB. A registrar
+// that takes the greatest identifier for the winner of a takeover, or the smallest,
+// disagrees with one of the others.
 func newMixedScope(t *testing.T) *scope {
 	t.Helper()
 	return newScope(t, "10000001", "20000002", "*30000003")
@@ -103,8 +103,8 @@ func (s *scope) startAll() {
 	}
 }
 
-// register starts an element of each implementation that knows this registrar
-// alone.
+// register starts an element of each implementation that knows only this
+// registrar.
 func (m *member) register() {
 	m.s.t.Helper()
 	theirs, ours := "0a0000"+m.ip[len(m.ip)-1:]+"1", "0a0000"+m.ip[len(m.ip)-1:]+"2"
@@ -239,8 +239,8 @@ func (s *scope) mentors(starts [][]int) {
 		} else {
 			m.start(s.members[start[1]])
 		}
-		// Whoever answers DNS has the handlespace. RSPLIB's registrar serves
-		// before.
+		// A registrar of ours that answers DNS has the handlespace. RSPLIB's
+		// serves before.
 		if !m.reference && len(up) > 0 {
 			if _, err := m.has(up...); err != nil {
 				t.Errorf("right after the start: %v", err)
@@ -256,8 +256,8 @@ func (s *scope) mentors(starts [][]int) {
 var ownership = regexp.MustCompile(`(?m)^ +- \$([0-9a-f]{8}) -> "web" / \$([0-9a-f]{8}) `)
 
 // TestScopeDump: RSPLIB's tool and ours read the handlespace of each registrar by
-// ENRP, as a registrar that joins would do, and find the same in all. Ours is told
-// who the others are, too.
+// ENRP, as a registrar that joins would do, and find the same in all. Ours also
+// learns which other registrars there are.
 func TestScopeDump(t *testing.T) {
 	s := newMixedScope(t)
 	s.fill()
@@ -337,7 +337,7 @@ func TestScopeKilled(t *testing.T) {
 	}
 }
 
-// TestScopeOrphans: both of ours are killed, and the reference is left alone. It
+// TestScopeOrphans: both of ours are killed, and only the reference is left. It
 // takes nothing over then: the elements of the dead stay in its handlespace
 // without a home. Those of ours that come back adopt them, one under the
 // identifier that it had, and one under another.
@@ -384,10 +384,10 @@ func TestScopePartition(t *testing.T) {
 
 // TestScopeTorn: packets between one registrar of ours and the other two are
 // dropped, while the elements can reach all. Both sides take over what belongs to
-// the other. An element of ours acknowledges whoever asks, so that both sides of
-// ours name it all the time. One of RSPLIB acknowledges the home alone that it
-// was adopted by last, and its registrar removes what has gone to another: what
-// both do to one another's elements is mended when the registrars meet again.
+// the other. An element of ours acknowledges the keep-alives of all registrars, so that
+// both sides of ours name it all the time. One of RSPLIB acknowledges only those of the
+// home that adopted it last, and its registrar removes elements that have gone to
+// another one. Both are mended when the registrars are connected again.
 func TestScopeTorn(t *testing.T) {
 	s := newMixedScope(t)
 	s.fill()

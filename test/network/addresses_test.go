@@ -162,7 +162,7 @@ func TestAddressFlaps(t *testing.T) {
 }
 
 // TestEndWithoutNetwork: rsp and its command end at once where nothing is
-// registered, and after --stop-timeout where nobody can be told.
+// registered, and after --stop-timeout if no registrar can be reached.
 func TestEndWithoutNetwork(t *testing.T) {
 	t.Parallel()
 	n := New(t)

@@ -11,7 +11,7 @@ import (
 )
 
 // TestOneOfTwoNetworksDies: registrar and element name their addresses on two
-// networks. When the first network dies, nobody tells them. The element is out of
+// networks. When the first network dies, no message tells them. The element is out of
 // the answers for two seconds at most, and changes come through.
 func TestOneOfTwoNetworksDies(t *testing.T) {
 	t.Parallel()

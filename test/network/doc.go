@@ -22,7 +22,7 @@
 //
 //	eth1.Down()                                      // ip link set eth1 down
 //	eth1.Unplug()                                    // the carrier is lost
-//	eth1.Wire(network.Wire{Dead: true})              // nobody notices
+//	eth1.Wire(network.Wire{Dead: true})              // and the hosts do not notice
 //	eth1.Wire(network.Wire{Loss: 0.1, Delay: 100 * time.Millisecond})
 //	eth1.Wire(network.Wire{MTU: 1200})               // larger packets vanish, without an ICMP message
 //	n.LAN.Cut([]*network.Host{a}, []*network.Host{b})

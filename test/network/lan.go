@@ -95,7 +95,7 @@ func (l *LAN) apart(a, b *Link) bool {
 // Wire is what becomes of the frames between a host and the LAN, in both
 // directions. The zero value is a good one.
 type Wire struct {
-	Dead   bool          // no frame arrives, and nobody notices
+	Dead   bool          // no frame arrives, and the hosts do not notice
 	Loss   float64       // the part of the frames that is lost, 0 to 1
 	Delay  time.Duration // of each frame; a round trip takes twice as long
 	MTU    int           // larger packets (bytes, from the IP header on) are lost; 0: any

@@ -135,7 +135,7 @@ func (l *Link) close() {
 			delete(l.lan.at, m)
 		}
 	}
-	close(l.late) // nobody delivers any more: the lock is held
+	close(l.late) // nothing is delivered any more: the lock is held
 }
 
 // addrs adds addresses to an interface.

@@ -24,8 +24,8 @@
 //
 // When nothing goes wrong any more, see checkRest: all handlespaces are equal,
 // with all living elements and no other, each with one home that lives and that
-// the element takes for its home; and nobody says anything but that it is there,
-// asks one peer for its list in each cycle, and tells who has registered anew.
+// the element takes for its home. Each registrar sends only presences, asks one peer
+// for its list in each cycle, and sends updates of elements that registered anew.
 //
 // Partitions, takeovers and identifiers that move are looked at closely in scenarios
 // of their own: see the functions takeover, orphans, partition, rolling, moving,

@@ -21,7 +21,7 @@ const (
 
 // element is a model of a pool element. It registers with some registrar, again
 // now and then, and with another one when its association to the home has
-// ended; it acknowledges keep-alives to whoever asks, and adopts a new home.
+// ended; it acknowledges the keep-alives of all registrars, and adopts a new home.
 type element struct {
 	s     *Sim
 	h     *host

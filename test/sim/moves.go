@@ -340,11 +340,11 @@ func (s *Sim) strangers() (got int, err error) {
 	}
 	for i := range 6 {
 		if i == 2 {
-			s.killElement(s.elements[0]) // somebody may get this one
+			s.killElement(s.elements[0]) // a stranger may get this one
 		}
 		s.kill(s.servers[s.net.rand.IntN(len(s.servers))], 20*time.Second)
 		s.net.run(20 * time.Second)
-		// Were the only other one killed now, nobody would know the elements.
+		// If the only other one were killed now, no registrar would know the elements.
 		if !s.net.until(10*time.Second, 100*time.Millisecond, s.ready) {
 			s.fail("a registrar is not ready 10 s after its start")
 		}

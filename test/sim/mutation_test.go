@@ -174,7 +174,7 @@ func TestMutations(t *testing.T) {
 			})
 		}, false},
 		// Wrong arbitration: the one that begins says that it has won. Each gives way to
-		// another one, and nobody takes over.
+		// another one, and none takes over.
 		{"all give way", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
 			return onENRP(func(m enrp.Message) []enrp.Message {
 				if m, ok := m.(*enrp.InitTakeover); ok {
@@ -183,7 +183,7 @@ func TestMutations(t *testing.T) {
 				return []enrp.Message{m}
 			})
 		}, false},
-		// Nobody hears of another one's takeover, so all of them take over, and
+		// No registrar hears of another one's takeover, so all of them take over, and
 		// contest the elements one by one.
 		{"all insist", takeover, takeovers, func() func(*end, uint32, []byte) [][]byte {
 			return without(enrp.TypeInitTakeover, enrp.TypeInitTakeoverAck, enrp.TypeTakeoverServer)

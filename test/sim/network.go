@@ -176,7 +176,7 @@ func (h *host) String() string {
 }
 
 // begin has a process run on the host. Whatever is left of the last one's
-// associations ends: nobody answers for them any more.
+// associations ends: no process answers for them any more.
 func (h *host) begin(p process) {
 	h.end()
 	h.life++
@@ -265,7 +265,7 @@ func (h *host) connect(port uint16, to netip.AddrPort) registrar.AssocID {
 		t := n.hostAt(to)
 		some := t
 		if t == nil && len(n.hosts[to.Addr()]) > 0 {
-			some = n.hosts[to.Addr()][0] // refuses for ports that nobody has
+			some = n.hosts[to.Addr()][0] // refuses for ports that no process has
 		}
 		switch {
 		case e.dead:

@@ -16,12 +16,12 @@ import (
 //
 //   - of two that want to take a registrar over the one with the smaller
 //     identifier wins, which waits for the other one's agreement for ever;
-//   - it tells nobody that it has taken over, and its elements' new home is found
+//   - it does not announce a takeover; its peers find the elements' new home
 //     in audits;
-//   - who gives way, and who is alone with the dead one, forgets the dead one,
-//     and keeps and hands out its elements;
+//   - a registrar that gives way, or that has no other peer than the dead one,
+//     forgets the dead one, and keeps and hands out its elements;
 //   - a pool element whose association ends is gone at once;
-//   - it takes elements from whoever names them.
+//   - it takes elements from every peer that names them.
 //
 // It finds a registrar dead when we do, so that both often begin at once.
 type reference struct {
@@ -45,7 +45,7 @@ type referencePeer struct {
 	last    time.Duration
 	asked   time.Duration       // for a sign of life, 0 if not
 	audited bool                // has been asked for its own elements
-	waits   []rserpool.ServerID // who has not agreed to its takeover
+	waits   []rserpool.ServerID // those that have not agreed to its takeover
 	begun   bool                // the takeover
 }
 
@@ -88,7 +88,7 @@ func (r *reference) beat() {
 	r.h.after(r.s.cfg.Timers.PeerHeartbeat, r.beat)
 }
 
-// look calls whom it has no association to, and sees who is dead.
+// look connects to the peers without an association, and looks for dead ones.
 func (r *reference) look() {
 	for _, addr := range r.seeds {
 		r.call(addr)
@@ -106,7 +106,7 @@ func (r *reference) look() {
 	r.h.after(500*time.Millisecond, r.look)
 }
 
-// check takes over who has been asked for a sign of life and has given none.
+// check takes over a peer that has not answered in time.
 func (r *reference) check(p *referencePeer) {
 	if p.asked != 0 && !p.begun && r.s.net.now >= p.asked+r.s.cfg.Timers.MaxTimeNoResponse && r.peer(p.id) == p {
 		r.bury(p)
@@ -247,7 +247,7 @@ func (r *reference) adopt(e *referenceElement) {
 	r.adopting[r.h.connect(asapPort, netip.AddrPortFrom(t.Addrs[0], t.Port))] = e
 }
 
-// put takes what somebody says of an element.
+// put takes what a peer says of an element.
 func (r *reference) put(h rserpool.PoolHandle, pe rserpool.PoolElement, home rserpool.ServerID) *referenceElement {
 	e := r.find(h, pe.ID)
 	if pe.Home != 0 {

@@ -144,7 +144,7 @@ func (e *element) in(list []known) (known, bool) {
 }
 
 // checkQuiet lets time pass, in which the registrars have nothing to say but
-// that they are there, and who has registered anew.
+// that they are there, and which elements have registered anew.
 func (s *Sim) checkQuiet() {
 	others := len(s.nodes) - 1
 	before, sent := s.reasons(), s.net.sent
@@ -191,7 +191,7 @@ func (s *Sim) reasons() uint64 {
 	return k
 }
 
-// difference names what is in one list alone.
+// difference names an element that is in only one of the lists.
 func difference(a, b []known) string {
 	for _, x := range a {
 		if !slices.Contains(b, x) {

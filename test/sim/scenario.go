@@ -11,7 +11,7 @@ import (
 // never is longer than any simulation.
 const never = 1000 * time.Hour
 
-// takeover is a scenario: a registrar crashes whose elements wait for somebody to
+// takeover is a scenario: a registrar crashes whose elements wait for another one to
 // take them over. Where heir is set, so does the one that is the first to begin
 // with that, soon afterwards. The elements may never be missing with the others
 // (where heir is set, no longer than some messages take), and in the end each has
@@ -46,11 +46,11 @@ func (s *Sim) takeover(heir bool) error {
 }
 
 // orphans is a scenario: a registrar crashes for good whose elements wait for
-// somebody to take them over, be it one of ours or of the reference's.
+// another registrar to take them over, one of ours or a reference.
 func (s *Sim) orphans() error {
 	s.settle()
 	dead := s.servers[s.net.rand.IntN(len(s.servers))]
-	if len(s.nodes) == 1 { // somebody has to be left to be looked at
+	if len(s.nodes) == 1 { // one of ours has to be left to be looked at
 		dead = s.servers[len(s.servers)-1]
 	}
 	s.crash(dead)

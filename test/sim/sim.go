@@ -22,7 +22,7 @@ const (
 type Config struct {
 	Seed                 uint64
 	Registrars, Elements int
-	// Multicast has registrars find one another by multicast alone, instead of
+	// Multicast has registrars find one another only by multicast, instead of
 	// naming some to each.
 	Multicast bool
 	// References are further registrars, that do as the reference implementation

@@ -37,7 +37,7 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 type tracer = func(at time.Duration, text string)
 
 // each runs many seeds: SIM_SEEDS of them if that is set. Where SIM_SEED is set it
-// runs that one alone, and tells what happens.
+// runs only that one, and tells what happens.
 func each(t *testing.T, seeds uint64, run func(seed uint64, trace tracer) error) {
 	t.Helper()
 	from, seeds := uint64(0), setting(t, "SIM_SEEDS", seeds)

@@ -21,7 +21,7 @@ const (
 	registered fate = iota
 	left            // it has deregistered
 	closed          // its association was ended by its process, which lives on
-	killed          // its process was killed: in user space, nobody says so
+	killed          // its process was killed: in user space, no message tells of it
 	hung            // its process was suspended
 	fates
 )
@@ -107,7 +107,7 @@ func (c *churn) alive() int {
 	return n
 }
 
-// question asks for some pool and checks that the answer names nobody who is
+// question asks for some pool and checks that the answer names no element that is
 // gone for longer than the bounds say. Every pool has an element at all times.
 func (c *churn) question(i int64) question {
 	q := question{c.pools[int(i)%len(c.pools)] + "." + zone, dns.TypeSRV, c.check}
@@ -333,8 +333,8 @@ func (s *server) total() (int, error) {
 }
 
 // TestThousands: elements come, change their load, go, are killed and hang by
-// the thousand while the pools are asked for. Nobody is named for longer than
-// supervision allows, no pool with an element has no answer, nobody who lives
+// the thousand while the pools are asked for. No element is named for longer than
+// supervision allows, every pool with an element has an answer, no living element
 // is lost, and in the end all is as it was.
 func TestThousands(t *testing.T) {
 	outside(t)

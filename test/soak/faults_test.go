@@ -35,7 +35,7 @@ func (p ports) members(t *testing.T, n int) (list []*member) {
 	return list
 }
 
-// TestSuspended: a server that was suspended finds those there who live, and
+// TestSuspended: a server that was suspended still has the elements that live, and
 // soon only those.
 func TestSuspended(t *testing.T) {
 	outside(t)
@@ -102,7 +102,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	t.Run("DNS", func(t *testing.T) { outOfDescriptors(t, func(p ports) int { return p.dns }, 2) })
 }
 
-// outOfDescriptors uses them up by connections to a port. Meanwhile the server
+// outOfDescriptors uses them up with connections to a port. Meanwhile the server
 // is to be busy for no more than a part of the time.
 func outOfDescriptors(t *testing.T, port func(ports) int, busy float64) {
 	tm := timers{time.Second, 3 * time.Second, time.Second}
@@ -126,7 +126,7 @@ func outOfDescriptors(t *testing.T, port func(ports) int, busy float64) {
 		defer c.Close()
 		conns = append(conns, c)
 	}
-	// Whoever says nothing over TCP is cut off after a while, and the next one
+	// A connection without a message is closed after a while, and the next one
 	// takes the descriptor.
 	eventually(t, "use of all descriptors", func() error {
 		list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
@@ -189,7 +189,7 @@ func (s *server) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// TestFullLog: nobody reads the log, which is a pipe. Answers and supervision
+// TestFullLog: no process reads the log, which is a pipe. Answers and supervision
 // go on, also where each query is to be logged.
 func TestFullLog(t *testing.T) {
 	outside(t)
@@ -327,7 +327,7 @@ func noKernelSCTP(t *testing.T) {
 	s.stop()
 }
 
-// ran runs a command that is to end by itself, and gives its output and exit
+// ran runs a command that is to end on its own, and gives its output and exit
 // code.
 func (s *server) ran() (string, int) {
 	s.t.Helper()

@@ -91,7 +91,7 @@ func TestLabKill(t *testing.T) {
 }
 
 // TestLabThousands is TestThousands over kernel SCTP, where the kernel ends the
-// associations of whoever is killed.
+// associations of a killed process.
 func TestLabThousands(t *testing.T) {
 	needLab(t)
 	crowds, places, each, pools, rate := 4, 10, 3, 10, 100
@@ -152,7 +152,7 @@ func TestLabModule(t *testing.T) {
 	}
 }
 
-// TestLabClock: somebody sets the clock. Nobody is lost by that, and the
+// TestLabClock: the clock is set. No element is lost by that, and the
 // zone's serial number does not go back.
 func TestLabClock(t *testing.T) {
 	needLab(t)
