@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -150,16 +151,9 @@ func (c *Config) prepare() error {
 	if life := c.lifetime(); life > 0 {
 		c.Timers.Reregistration = min(c.Timers.Reregistration, max(life/3, MinReregistration))
 	}
-	c.registrars = nil
-	for _, text := range c.Registrars {
-		r, err := rserpool.ParseRegistrar(text)
-		switch {
-		case err != nil:
-			return err
-		case r.TCP:
-			return errTCP
-		}
-		c.registrars = append(c.registrars, r)
+	var err error
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, asap.Port, errTCP); err != nil {
+		return err
 	}
 	c.Transport = c.Transport.Clone()
 	c.Advertise = slices.Clone(c.Advertise)

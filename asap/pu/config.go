@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -98,13 +99,9 @@ func (c *Config) prepare() error {
 	case t.MaxRequestRetransmit < 0:
 		t.MaxRequestRetransmit = 0
 	}
-	c.registrars = nil
-	for _, text := range c.Registrars {
-		r, err := rserpool.ParseRegistrar(text)
-		if err != nil {
-			return err
-		}
-		c.registrars = append(c.registrars, r)
+	var err error
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, asap.Port, nil); err != nil {
+		return err
 	}
 	if c.toward == nil {
 		c.toward = client.LocalToward

@@ -7,7 +7,6 @@
 package guest
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -55,17 +54,9 @@ func (c *Config) prepare() error {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
-	c.registrars = nil
-	for _, text := range c.Registrars {
-		r, err := rserpool.ParseRegistrar(text)
-		if err != nil {
-			return err
-		}
-		if r.TCP {
-			return errTCP
-		}
-		r.Port = cmp.Or(r.Port, enrp.Port)
-		c.registrars = append(c.registrars, r)
+	var err error
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, enrp.Port, errTCP); err != nil {
+		return err
 	}
 	switch {
 	case len(c.registrars) == 0:

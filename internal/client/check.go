@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"time"
@@ -25,4 +26,23 @@ func CheckTimers(timers any) error {
 		}
 	}
 	return nil
+}
+
+// ParseRegistrars reads the registrars of a configuration, with the default port of the
+// protocol. If registrars cannot be reached by TCP, noTCP is the error for one that asks
+// for it.
+func ParseRegistrars(texts []string, port uint16, noTCP error) ([]rserpool.Registrar, error) {
+	var all []rserpool.Registrar
+	for _, text := range texts {
+		r, err := rserpool.ParseRegistrar(text)
+		switch {
+		case err != nil:
+			return nil, err
+		case r.TCP && noTCP != nil:
+			return nil, noTCP
+		}
+		r.Port = cmp.Or(r.Port, port)
+		all = append(all, r)
+	}
+	return all, nil
 }

@@ -20,7 +20,7 @@ const maxAttempts = 3
 
 // Config configures a Hunt. Zero durations stand for the defaults.
 type Config struct {
-	// Registrars are the configured ones, preferred ones first.
+	// Registrars are the configured ones, with their ports, preferred ones first.
 	Registrars []rserpool.Registrar
 	// TCP says that registrars announced with TCP can be used.
 	TCP bool
@@ -95,7 +95,6 @@ type attempt struct {
 // New makes a Hunt that has not begun.
 func New(cfg Config) *Hunt {
 	cfg.fillDefaults()
-	cfg.Registrars = withPort(cfg.Registrars)
 	return &Hunt{cfg: cfg, known: known{configured: cfg.Registrars}, t5: cfg.ServerHunt}
 }
 

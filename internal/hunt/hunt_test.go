@@ -33,9 +33,13 @@ func newHunter(t *testing.T, cfg Config) *hunter {
 func registrars(list ...string) []rserpool.Registrar {
 	var all []rserpool.Registrar
 	for _, s := range list {
-		all = append(all, rserpool.MustParseRegistrar(s))
+		r := rserpool.MustParseRegistrar(s)
+		if r.Port == 0 {
+			r.Port = asap.Port
+		}
+		all = append(all, r)
 	}
-	return withPort(all)
+	return all
 }
 
 // collect writes down the actions so far.

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -35,15 +34,4 @@ func At(r rserpool.Registrar, addrs []netip.Addr) []rserpool.Registrar {
 		}
 	}
 	return all
-}
-
-// withPort gives registrars without a port that of ASAP.
-func withPort(list []rserpool.Registrar) []rserpool.Registrar {
-	list = slices.Clone(list)
-	for i := range list {
-		if list[i].Port == 0 {
-			list[i].Port = asap.Port
-		}
-	}
-	return list
 }
