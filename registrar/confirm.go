@@ -74,10 +74,10 @@ func (r *Registrar) admits(a *client, m *asap.Registration) bool {
 
 // confine takes the addresses that are not confirmed out of an element. It returns what
 // the element will be later; nil if that is the same.
-func (r *Registrar) confine(a *client, h rserpool.PoolHandle, pe *handlespace.Element) *awaits {
+func (r *Registrar) confine(a *client, x *entry, pe *handlespace.Element) *awaits {
 	w := &awaits{user: pe.UserTransport, asap: pe.ASAPTransport}
 	var had *rserpool.PoolElement
-	if x := r.ledger.Find(h, pe.ID); x != nil && slices.Contains(x.PE().ASAPTransport.Addrs, a.primary()) {
+	if x != nil && slices.Contains(x.PE().ASAPTransport.Addrs, a.primary()) {
 		had = &x.PE().PoolElement // the element itself, over a new association
 	}
 	missing := false
@@ -197,7 +197,7 @@ func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 	if user.Equal(e.PE().UserTransport) && asap.Equal(e.PE().ASAPTransport) {
 		return
 	}
-	c, err := r.ledger.Put(r.roster, e.Handle(), &pe, ledger.SetAside)
+	c, err := r.ledger.Put(e.entry, r.roster, e.Handle(), &pe, ledger.SetAside)
 	if err != nil {
 		return
 	}

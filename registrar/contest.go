@@ -15,7 +15,7 @@ func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, ho
 	switch {
 	case how == inDownload && r.ledger.Find(h, pe.ID) == nil && pe.ASAPTransport.Present():
 		own := r.adoptable(pe)
-		if c, err := r.ledger.Put(r.roster, h, own, ledger.SetAside); err == nil {
+		if c, err := r.ledger.Put(nil, r.roster, h, own, ledger.SetAside); err == nil {
 			r.becomeHome(c, r.start.probes)
 		}
 	case how == inUpdate && e != nil:
@@ -68,7 +68,7 @@ func (r *Registrar) yield(e *element) bool {
 	if e.isNotOf(pe) {
 		e.Note.addFormer(e.assoc.id)
 	}
-	if !r.ledger.Room(e.Handle(), &pe.PoolElement) { // without the new description it needs no more room
+	if !r.ledger.Room(e.entry, e.Handle(), &pe.PoolElement) { // without the new description it needs no more room
 		pe = e.PE()
 	}
 	r.letGo(e)

@@ -80,7 +80,7 @@ func (r *Registrar) reinstate(a *client, x *missed) bool {
 	if !pe.UserTransport.Equal(x.pe.UserTransport) { // its address has changed
 		return false
 	}
-	if _, refused := r.enter(a, m, pe, ledger.Refuse); refused != nil {
+	if _, refused := r.enter(a, m, nil, pe, ledger.Refuse); refused != nil {
 		return false
 	}
 	r.logf(false, "pool element %v of pool %s has acknowledged its keep-alive late, and is registered again", pe.ID, quote(x.handle))

@@ -328,7 +328,7 @@ func (r *Registrar) forget(p *peer) {
 // have room for it. An element that is there already needs room only for what it grows
 // by.
 func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
-	c, err := r.ledger.Put(p.roster, h, foreign(e), ledger.SetAside)
+	c, err := r.ledger.Put(r.ledger.Find(h, e.ID), p.roster, h, foreign(e), ledger.SetAside)
 	if err != nil {
 		r.stats.ForeignRefused++
 		return false

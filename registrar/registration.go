@@ -31,7 +31,7 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	case x != nil && !r.mayRegister(a, x):
 		r.claim(x, a, m)
 	default:
-		r.register(a, m)
+		r.register(a, m, x)
 	}
 }
 
@@ -121,10 +121,10 @@ func invalid(raw []byte, err error) *rserpool.Cause {
 	return &rserpool.Cause{Code: rserpool.CauseInvalidValues, Info: raw}
 }
 
-// register registers the element and responds. The sender is entitled to the
-// identifier.
-func (r *Registrar) register(a *client, m *asap.Registration) {
-	warnings, refused := r.enter(a, m, r.owned(a, &m.Element), ledger.Refuse)
+// register registers the element in place of x and responds. The sender is entitled to
+// the identifier.
+func (r *Registrar) register(a *client, m *asap.Registration, x *entry) {
+	warnings, refused := r.enter(a, m, x, r.owned(a, &m.Element), ledger.Refuse)
 	if refused != nil {
 		r.rejectRegistration(a, m, *refused)
 		return
@@ -136,22 +136,22 @@ func (r *Registrar) grantRegistration(a *client, m *asap.Registration, warnings 
 	r.reply(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Causes: warnings})
 }
 
-// enter makes the element, described by pe, an own one, new or in place of the present
-// one, and tells the peers. It returns the warnings for the response, or why the
+// enter makes the element, described by pe, an own one in place of x, which is nil for a
+// new element, and tells the peers. It returns the warnings for the response, or why the
 // registration is refused.
-func (r *Registrar) enter(a *client, m *asap.Registration, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
-	had := r.find(m.Handle, m.Element.ID)
-	if (had == nil || had.assoc != a) && a.elements.n >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(m.Handle, &pe.PoolElement) {
+func (r *Registrar) enter(a *client, m *asap.Registration, x *entry, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
+	more := x == nil || x.Note.own == nil || x.Note.own.assoc != a
+	if more && a.elements.n >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(x, m.Handle, &pe.PoolElement) {
 		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	warnings = changes(&m.Element, &pe.PoolElement)
-	awaits := r.confine(a, m.Handle, pe)
-	c, err := r.ledger.Put(r.roster, m.Handle, pe, fit)
+	awaits := r.confine(a, x, pe)
+	c, err := r.ledger.Put(x, r.roster, m.Handle, pe, fit)
 	if err != nil {
 		c := causeOf(err)
 		return nil, &c
 	}
-	x := c.Entry
+	x = c.Entry
 	if c.From != r.roster {
 		newElement(x)
 		c.Visible = true

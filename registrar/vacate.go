@@ -90,7 +90,7 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rse
 	if !r.admits(c.assoc, m) { // its addresses have changed since
 		return nil, false
 	}
-	warnings, refused := r.enter(c.assoc, m, r.owned(c.assoc, &m.Element), ledger.Renew)
+	warnings, refused := r.enter(c.assoc, m, x, r.owned(c.assoc, &m.Element), ledger.Renew)
 	if refused != nil {
 		return nil, false
 	}

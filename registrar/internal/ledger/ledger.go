@@ -100,13 +100,11 @@ func (l *Ledger[N]) Find(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 // ErrFull is Put's error where the limits have no room.
 var ErrFull = errors.New("the registrar's limits have no room for the pool element")
 
-// Put makes pe an element of to's home: a new one, or in place of the present
-// description, whatever home it had. The ledger sets its Home. The error is ErrFull,
-// or a *handlespace.InconsistentError unless fit is SetAside; then nothing has
-// changed.
-func (l *Ledger[N]) Put(to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit) (Change[N], error) {
-	e := l.Find(h, pe.ID)
-	if !l.room(e, h, &pe.PoolElement) {
+// Put makes pe an element of to's home, in place of e, which is what Find returns: nil
+// for a new element. The ledger sets the Home of pe. The error is ErrFull, or a
+// *handlespace.InconsistentError unless fit is SetAside; then nothing has changed.
+func (l *Ledger[N]) Put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit) (Change[N], error) {
+	if !l.Room(e, h, &pe.PoolElement) {
 		return Change[N]{}, ErrFull
 	}
 	return l.put(e, to, h, pe, fit)

@@ -102,8 +102,8 @@ func TestRandom(t *testing.T) {
 			before := l.Used()
 			switch k := rng.IntN(8); {
 			case k < 4:
-				room := l.Room(h, &pe.PoolElement)
-				c, err := l.Put(to, h, pe, Fit(rng.IntN(3)))
+				room := l.Room(e, h, &pe.PoolElement)
+				c, err := l.Put(e, to, h, pe, Fit(rng.IntN(3)))
 				if room == errors.Is(err, ErrFull) {
 					t.Fatalf("seed %d, step %d: room %v, error %v", seed, step, room, err)
 				}
@@ -173,11 +173,11 @@ func TestMove(t *testing.T) {
 	l.Limits = Limits{Pools: 1, Elements: 2, HandleBytes: 1 << 10, ElementBytes: 2 * size(&element(1, 0).PoolElement), Alike: 4}
 	ours, theirs := NewRoster[int](own), NewRoster[int](peer)
 	for id := rserpool.PEID(1); id <= 2; id++ {
-		if _, err := l.Put(ours, "p", element(id, rserpool.RoundRobin), Refuse); err != nil {
+		if _, err := l.Put(nil, ours, "p", element(id, rserpool.RoundRobin), Refuse); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := l.Put(ours, "p", element(3, rserpool.RoundRobin), Refuse); !errors.Is(err, ErrFull) {
+	if _, err := l.Put(nil, ours, "p", element(3, rserpool.RoundRobin), Refuse); !errors.Is(err, ErrFull) {
 		t.Errorf("a third element: got %v, want %v", err, ErrFull)
 	}
 	long := element(1, rserpool.Random)
@@ -200,7 +200,7 @@ func TestVisible(t *testing.T) {
 	ours, theirs := NewRoster[int](own), NewRoster[int](peer)
 	put := func(to *Roster[int], pe *handlespace.Element) bool {
 		t.Helper()
-		c, err := l.Put(to, "p", pe, Refuse)
+		c, err := l.Put(l.Find("p", pe.ID), to, "p", pe, Refuse)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,14 +19,9 @@ func (l *Ledger[N]) Used() Limits {
 	return Limits{Pools: len(l.pools), Elements: l.elements, HandleBytes: l.handleBytes, ElementBytes: l.bytes}
 }
 
-// Room reports whether the limits have room for an element, in place of its present
-// description if there is one. An element that is there needs room only for what it
-// grows by.
-func (l *Ledger[N]) Room(h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
-	return l.room(l.Find(h, pe.ID), h, pe)
-}
-
-func (l *Ledger[N]) room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+// Room reports whether the limits have room for an element in place of e, which is nil
+// for a new element. One that is there needs room only for what it grows by.
+func (l *Ledger[N]) Room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
 	bytes := l.bytes + size(pe)
 	if e != nil {
 		return bytes-int(e.bytes) <= l.Limits.ElementBytes
