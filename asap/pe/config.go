@@ -197,9 +197,9 @@ func (c *Config) checkValues() error {
 	}
 	switch {
 	case c.Timers.MaxRegAttempt < 0:
-		return fmt.Errorf("Timers.MaxRegAttempt is %d: it must not be negative; 0 stands for the default", c.Timers.MaxRegAttempt)
+		return fmt.Errorf("field Timers.MaxRegAttempt is %d: it must not be negative; 0 stands for the default", c.Timers.MaxRegAttempt)
 	case c.Dialect > rserpool.RFC5354:
-		return fmt.Errorf("Dialect is %d: use rserpool.RSPLIB or rserpool.RFC5354", uint8(c.Dialect))
+		return fmt.Errorf("field Dialect is %d: use rserpool.RSPLIB or rserpool.RFC5354", uint8(c.Dialect))
 	}
 	return client.CheckVia(c.Via)
 }

@@ -64,7 +64,7 @@ func (c *Config) prepare() error {
 	case c.Via == rserpool.ViaTCP:
 		return errTCP
 	case c.Timeout < 0:
-		return fmt.Errorf("Timeout is %v: it must not be negative", c.Timeout)
+		return fmt.Errorf("field Timeout is %v: it must not be negative", c.Timeout)
 	}
 	return client.CheckVia(c.Via)
 }

@@ -12,7 +12,7 @@ import (
 // CheckVia refuses a value that is none of the constants of rserpool.
 func CheckVia(v rserpool.Via) error {
 	if v > rserpool.ViaTCP {
-		return fmt.Errorf("Via is %d: use rserpool.ViaAuto, ViaKernel, ViaUDP or ViaTCP", uint8(v))
+		return fmt.Errorf("field Via is %d: use rserpool.ViaAuto, ViaKernel, ViaUDP or ViaTCP", uint8(v))
 	}
 	return nil
 }
@@ -22,7 +22,7 @@ func CheckTimers(timers any) error {
 	v := reflect.ValueOf(timers)
 	for i := range v.NumField() {
 		if d, ok := v.Field(i).Interface().(time.Duration); ok && d < 0 {
-			return fmt.Errorf("Timers.%s is %v: it must not be negative; 0 stands for the default", v.Type().Field(i).Name, d)
+			return fmt.Errorf("field Timers.%s is %v: it must not be negative; 0 stands for the default", v.Type().Field(i).Name, d)
 		}
 	}
 	return nil
