@@ -91,14 +91,15 @@ func TestParsePolicy(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		"":             "unknown policy",
-		"RoundRobin:1": "no value allowed: RoundRobin has none",
-		"WRR:x":        "not a number",
-		"LU:1.5":       "not a fraction",
-		"LU:NaN":       "not a fraction",
-		"LUD:0.5":      "want LeastUsedDegradation:load=...,degradation=...",
-		"LUD:weight=1": `no value "weight"`,
-		"0x12345678:7": "no value allowed",
+		"":                      "unknown policy",
+		"RoundRobin:1":          "no value allowed: RoundRobin has none",
+		"WRR:x":                 "not a number",
+		"LU:1.5":                "not a fraction",
+		"LU:NaN":                "not a fraction",
+		"LUD:0.5":               "want LeastUsedDegradation:load=...,degradation=...",
+		"LUD:weight=1":          `no value "weight"`,
+		"WRR:weight=1,weight=2": "weight is given twice",
+		"0x12345678:7":          "no value allowed",
 	} {
 		if got, err := ParsePolicy(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParsePolicy(%q) = %+v, %v, want an error with %q", in, got, err, want)

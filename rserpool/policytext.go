@@ -25,7 +25,13 @@ func ParsePolicy(s string) (Policy, error) {
 	if !given {
 		return p, nil
 	}
+	seen := make(map[string]bool)
 	for part := range strings.SplitSeq(rest, ",") {
+		key, _, _ := strings.Cut(part, "=")
+		if seen[key] {
+			return Policy{}, fmt.Errorf("policy %s: %s is given twice", s, key)
+		}
+		seen[key] = true
 		if err := p.set(part); err != nil {
 			return Policy{}, fmt.Errorf("policy %s: %w", s, err)
 		}

@@ -57,7 +57,7 @@ func ParseTransport(s string) (Transport, error) {
 }
 
 func unfitTransport(s string) error {
-	return fmt.Errorf("%q is not PROTOCOL:PORT with a protocol of sctp, tcp, udp, udplite or dccp, such as tcp:8080", s)
+	return fmt.Errorf("%q is not PROTOCOL:PORT or PROTOCOL:ADDRESS:PORT with a protocol of sctp, tcp, udp, udplite or dccp, such as tcp:8080 or tcp:192.0.2.1:8080", s)
 }
 
 // parseAddrs reads ADDRESS[:PORT] with commas between several. The port of the

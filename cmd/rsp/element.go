@@ -147,7 +147,7 @@ func parseLife(life, unit string, reregister time.Duration) (int32, time.Duratio
 	}
 	d, err := time.ParseDuration(life)
 	if err != nil || d < per || d/per > 1<<31-1 {
-		return 0, 0, fmt.Errorf("--life: %q is not infinite, nor a duration such as 90s of at least one and at most 2147483647 %s", life, unit)
+		return 0, 0, fmt.Errorf("--life: %q is neither infinite nor a duration of %v to %v, such as 90s", life, 3*pe.MinReregistration, (1<<31-1)*per)
 	}
 	if reregister == 0 {
 		reregister = min(d/3, most)

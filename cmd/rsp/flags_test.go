@@ -112,8 +112,8 @@ func TestParseLife(t *testing.T) {
 		{"24h", "seconds", 0, 86400, 10 * time.Minute, ""},
 		{"infinite", "seconds", 0, -1, 10 * time.Minute, ""},
 		{"infinite", "seconds", time.Minute, -1, time.Minute, ""},
-		{"600h", "milliseconds", 0, 0, 0, "at most 2147483647"},
-		{"100ms", "seconds", 0, 0, 0, "at least one"},
+		{"600h", "milliseconds", 0, 0, 0, "a duration of 3s to 596h"},
+		{"100ms", "seconds", 0, 0, 0, "a duration of 3s to 596523h"},
 		{"0", "seconds", 0, 0, 0, "--life"},
 		{"-5s", "seconds", 0, 0, 0, "--life"},
 		{"soon", "seconds", 0, 0, 0, "--life"},
@@ -174,6 +174,8 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"frobnicate"}, "unknown command"},
+		{[]string{"reslove", "web"}, `unknown command "reslove": did you mean resolve?`},
+		{[]string{"watch", "--registrar", "192.0.2.1"}, `unknown command "watch"`},
 		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},
 		{[]string{"register"}, "--pool is missing"},
 		{[]string{"register", "-p", "web"}, "--serve is missing"},
@@ -221,13 +223,15 @@ func TestUsage(t *testing.T) {
 		{reg("--policy", "LU", "--load", "cpu", "--load-interval", "0"), "--load-interval"},
 		{reg("-q", "-v"), "quiet verbose"},
 		{[]string{"register", "-p", "web", "-s", "sctp:80", "--check", "tcp"}, "--check tcp: the server is reached by sctp"},
-		{[]string{"resolve"}, "accepts 1 arg"},
-		{[]string{"resolve", "a", "b"}, "accepts 1 arg"},
+		{[]string{"resolve"}, "POOL is missing"},
+		{[]string{"resolve", "a", "b"}, "unexpected argument \"b\""},
 		{[]string{"resolve", "-n", "-1", "web"}, "invalid argument"},
 		{[]string{"resolve", "--timeout", "0", "web"}, "--timeout"},
-		{[]string{"unreachable", "web"}, "accepts 2 arg"},
+		{[]string{"unreachable", "web"}, "ELEMENT is missing"},
 		{[]string{"unreachable", "web", "x"}, "not an element identifier"},
-		{[]string{"version", "x"}, "unknown command"},
+		{[]string{"version", "x"}, `unexpected argument "x"`},
+		{[]string{"resolve", "web", "db"}, `unexpected argument "db"`},
+		{[]string{"unreachable"}, "POOL is missing"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			out, errs, status := rsp(t, c.args...)

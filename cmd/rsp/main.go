@@ -85,13 +85,17 @@ can use TCP too. For operators, it shows a registrar's peers and its whole handl
 by ENRP (RFC 5353).
 
 ` + exitHelp,
-		Args:              usageArgs(cobra.NoArgs),
+		Args:              unknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flag is of a command that does not exist
+			return unknownCommand(cmd, cmd.Flags().Args())
+		}
 		return usage(cmd, errors.New(ofStrconv.ReplaceAllString(err.Error(), "")))
 	})
 	root.Version = versionLine()
@@ -139,6 +143,32 @@ func (e *usageError) Unwrap() error { return e.err }
 // usage wraps a mistake on a command line, with a pointer to the command's help.
 func usage(cmd *cobra.Command, err error) error {
 	return &usageError{fmt.Errorf("%w (see: %s --help)", err, cmd.CommandPath())}
+}
+
+// unknownCommand refuses the arguments of rsp itself, of which the first one should have
+// been a command.
+func unknownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if like := root.SuggestionsFor(args[0]); len(like) > 0 {
+		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(like, " or "))
+	}
+	return usage(root, err)
+}
+
+// namedArgs refuses other arguments than one for each name.
+func namedArgs(names ...string) cobra.PositionalArgs {
+	return usageArgs(func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing", names[len(args)])
+		case len(args) > len(names):
+			return fmt.Errorf("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	})
 }
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {

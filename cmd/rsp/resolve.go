@@ -84,7 +84,7 @@ not exist, rsp asks every 2 s.
   rsp resolve -n 10 --registrar 192.0.2.1 --via tcp web
   rsp resolve --json web | jq -r '.elements[0].addresses[0]'
   rsp resolve --watch web`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: namedArgs("POOL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := f.open(cmd)
 			if err != nil {

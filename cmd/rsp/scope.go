@@ -93,7 +93,7 @@ func newPeers() *cobra.Command {
 ` + exitHelp,
 		Example: `  rsp peers --registrar 192.0.2.53
   rsp peers --json --registrar 192.0.2.53 | jq -r '.peers[].id'`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: namedArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			g, err := f.open(cmd)
 			if err != nil {
@@ -182,7 +182,7 @@ rsp holds the handlespace in memory to sort it, about 500 bytes for each element
 		Example: `  rsp dump --registrar 192.0.2.53
   rsp dump --own --registrar 192.0.2.53
   rsp dump --json --registrar 192.0.2.53 | jq '[.pools[].elements[].home] | group_by(.) | map({(.[0]): length}) | add'`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: namedArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			g, err := f.open(cmd)
 			if err != nil {

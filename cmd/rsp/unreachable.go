@@ -26,7 +26,7 @@ the report.
 ` + exitHelp,
 		Example: `  rsp unreachable web 0d000001
   rsp unreachable --registrar 192.0.2.1 --via tcp web pe-0d000001`,
-		Args: usageArgs(cobra.ExactArgs(2)),
+		Args: namedArgs("POOL", "ELEMENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseID(args[1])
 			if err != nil {

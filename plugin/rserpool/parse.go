@@ -119,7 +119,7 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 		for i, p := range all {
 			names[i] = p.name
 		}
-		return fmt.Errorf("unknown property '%s', known are: %s", name, strings.Join(names, ", "))
+		return fmt.Errorf("unknown option '%s'; the options are: %s", name, strings.Join(names, ", "))
 	}
 	p := all[i]
 	if len(args) < p.least || p.most >= 0 && len(args) > p.most {

@@ -48,5 +48,5 @@ func (o *Options) Set(option, name, value string) error {
 			return fmt.Errorf("%s cannot be set any more, and is always %s: remove this line", name, s.Default)
 		}
 	}
-	return fmt.Errorf("unknown %s '%s', known are: %s", option, name, strings.Join(names, ", "))
+	return fmt.Errorf("unknown %s '%s'; the %ss are: %s", option, name, option, strings.Join(names, ", "))
 }
