@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"fmt"
 	"iter"
 	"math/rand/v2"
 	"net/netip"
@@ -115,6 +116,9 @@ func (u *User) Watch(ctx context.Context, pool rserpool.PoolHandle, n uint32) it
 
 // one makes a request with one answer.
 func (u *User) one(ctx context.Context, f func(now time.Time) reqID) (*Resolution, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("nothing sent: %w", err)
+	}
 	id, answer, err := u.submit(f)
 	if err != nil {
 		return nil, err

@@ -234,6 +234,11 @@ func TestUserErrors(t *testing.T) {
 		if !errors.As(err, &unreachable) || len(unreachable.Attempts) != 2 || !strings.Contains(err.Error(), "10.0.0.2:3863: ") {
 			t.Errorf("got %v, want an UnreachableError with two attempts", err)
 		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if _, err := u.Resolve(ended, testPool, 1); !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "nothing sent") {
+			t.Errorf("got %v, want that nothing was sent and the context's error", err)
+		}
 
 		r2 := newRegistrar(t, nw, "10.0.0.2:3863", 1)
 		defer r2.ep.Close()

@@ -134,7 +134,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("registrar cannot announce itself by ASAP and by ENRP at %v: use two groups, or two ports", g)
 	}
 	if !slices.Contains([]rserpool.Via{rserpool.ViaAuto, rserpool.ViaKernel, rserpool.ViaUDP}, c.Via) {
-		return fmt.Errorf("registrar cannot serve transport %v alone: use auto, kernel or udp", c.Via)
+		return fmt.Errorf("registrar cannot serve only transport %v: use auto, kernel or udp", c.Via)
+	}
+	if c.CloseTimeout < 0 {
+		return fmt.Errorf("CloseTimeout is %v: it must not be negative; 0 stands for 5 s", c.CloseTimeout)
 	}
 	return nil
 }

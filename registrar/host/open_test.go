@@ -163,6 +163,7 @@ func TestOpenRefuses(t *testing.T) {
 		{Config{Config: registrar.Config{Timers: registrar.Timers{Update: -1}}}, "timer Update"},
 		{Config{Transports: TransportLimits{HalfOpen: -1}}, "limit HalfOpen"},
 		{Config{Via: rserpool.ViaTCP}, "use auto, kernel or udp"},
+		{Config{CloseTimeout: -1}, "CloseTimeout is -1ns: it must not be negative"},
 	} {
 		if _, err := Open(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want an error with %q", err, c.want)
