@@ -5,8 +5,10 @@ import (
 	"go/doc"
 	"go/parser"
 	"go/token"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -103,4 +105,22 @@ func page(t *testing.T, name string) (*doc.Package, map[string]bool) {
 		t.Fatal(err)
 	}
 	return p, internal
+}
+
+// TestExamples: the examples in docs/api.md exist.
+func TestExamples(t *testing.T) {
+	text, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("`([a-z/]+)`: `(Example\\w*)`").FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 8 {
+		t.Errorf("docs/api.md names %d examples, want one for each task", len(rows))
+	}
+	for _, row := range rows {
+		code, err := os.ReadFile(filepath.Join("..", row[1], "example_test.go"))
+		if err != nil || !strings.Contains(string(code), "\nfunc "+row[2]+"()") {
+			t.Errorf("%s has no %s in example_test.go (%v)", row[1], row[2], err)
+		}
+	}
 }
