@@ -78,6 +78,12 @@ func TestRegistrarMetrics(t *testing.T) {
 	if len(seen) != int(n) {
 		t.Errorf("%d of %d values are published", len(seen), n)
 	}
+	// A label whose values came from the network would make ever more series.
+	for i, m := range metrics(&host.Stats{}) {
+		if filled := metrics(&s)[i]; !slices.Equal(m.of, filled.of) {
+			t.Errorf("%s: label %s has the values %q or %q, want them fixed", m.name, m.label, m.of, filled.of)
+		}
+	}
 }
 
 // number gives each number in v another value from n+1 on, and returns the last.
