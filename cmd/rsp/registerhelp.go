@@ -6,8 +6,8 @@ func registerHelp() string {
 
 rsp registers the element, renews the registration, and acknowledges the registrar's
 keep-alives. If a registrar fails or has no room, rsp registers with the next one. If
-another registrar takes the element over, rsp registers there. Without COMMAND,
-SIGTERM, SIGINT and SIGHUP deregister the element and end rsp.
+another registrar takes the element over, rsp registers there. Without COMMAND, SIGTERM,
+SIGINT and SIGHUP deregister the element and end rsp.
 
 If a registrar refuses the first registration because of the element itself, for
 example because its policy differs from the pool's, rsp ends. If another element uses

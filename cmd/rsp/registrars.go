@@ -15,6 +15,9 @@ import (
 // announceGroup is the registered group of ASAP (RFC 5352, Section 8.4).
 var announceGroup = netip.MustParseAddrPort("224.0.1.185:3863")
 
+// overSCTP are the transports of ASAP with a registration, and of ENRP.
+var overSCTP = []rserpool.Via{rserpool.ViaAuto, rserpool.ViaKernel, rserpool.ViaUDP}
+
 // registrarFlags are the registrars and the transport to them; all commands that
 // connect to a registrar have these flags.
 type registrarFlags struct {
@@ -35,23 +38,27 @@ const registrarHelp = `Registrars:
   more registrars: rsp uses the first that answers, and the next if that one fails.
   --announce listens for registrars that announce themselves by multicast.`
 
-func (f *registrarFlags) add(cmd *cobra.Command, vias string) {
+func (f *registrarFlags) add(cmd *cobra.Command, vias []rserpool.Via) {
 	fl := cmd.Flags()
 	f.port = asap.Port
-	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1, without --announce)")
-	fl.StringVar(&f.announce, "announce", "", "listen for announces in a multicast group (`=GROUP:PORT`; without a value "+announceGroup.String()+")")
+	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a `REGISTRAR`, ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1, without --announce)")
+	fl.StringVar(&f.announce, "announce", "", "listen for announces in the multicast group `GROUP:PORT`; without a value "+announceGroup.String()+" (default: do not listen)")
 	fl.Lookup("announce").NoOptDefVal = announceGroup.String()
 	f.addTransport(cmd, vias)
 	noFiles(cmd, "registrar", "announce")
 }
 
 // addTransport adds the flags of the transport to a registrar.
-func (f *registrarFlags) addTransport(cmd *cobra.Command, vias string) {
+func (f *registrarFlags) addTransport(cmd *cobra.Command, vias []rserpool.Via) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.via, "via", "auto", "transport to registrars: "+vias)
+	names := make([]string, len(vias))
+	for i, v := range vias {
+		names[i] = v.String()
+	}
+	fl.StringVar(&f.via, "via", "auto", "`TRANSPORT` to registrars: "+strings.Join(names, ", "))
 	fl.Uint16Var(&f.encap, "encap", 0, "local UDP `PORT` for SCTP in UDP; 0 selects a free one")
 	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind (repeatable, with one port)")
-	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(strings.Split(vias, ", "), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	noFiles(cmd, "encap", "local")
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,7 +29,7 @@ type userFlags struct {
 
 func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
-	f.registrarFlags.add(cmd, "auto, kernel, udp, tcp")
+	f.registrarFlags.add(cmd, append(slices.Clip(overSCTP), rserpool.ViaTCP))
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up")
 	f.logFlags.add(cmd)
 }

@@ -41,9 +41,9 @@ func (f *guestFlags) add(cmd *cobra.Command) {
 	fl.SortFlags = false
 	f.port = enrp.Port
 	fl.BoolVar(&f.json, "json", false, "print JSON, one object")
-	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a registrar: ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1)")
+	fl.StringArrayVarP(&f.registrars, "registrar", "r", nil, "a `REGISTRAR`, ADDRESS[:PORT][/UDPPORT] (repeatable; default 127.0.0.1)")
 	noFiles(cmd, "registrar")
-	f.addTransport(cmd, "auto, kernel, udp")
+	f.addTransport(cmd, overSCTP)
 	fl.DurationVar(&f.timeout, "timeout", 10*time.Second, "time to wait for each answer")
 	f.logFlags.add(cmd)
 }
