@@ -137,7 +137,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("registrar cannot serve only transport %v: use auto, kernel or udp", c.Via)
 	}
 	if c.CloseTimeout < 0 {
-		return fmt.Errorf("CloseTimeout is %v: it must not be negative; 0 stands for 5 s", c.CloseTimeout)
+		return fmt.Errorf("field CloseTimeout is %v: it must not be negative; 0 stands for 5 s", c.CloseTimeout)
 	}
 	return nil
 }
