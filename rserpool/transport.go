@@ -163,21 +163,31 @@ func (t Transport) String() string {
 	return s.String()
 }
 
+// What is wrong with a transport. Validate makes no error itself: it is called for each
+// transport that is read or written.
+var (
+	errNotTransport = errors.New("not a transport")
+	errNoAddress    = errors.New("transport without an address")
+	errAddresses    = errors.New("more than one address, which only SCTP transports may have")
+	errControl      = errors.New("data plus control, which only SCTP transports can be")
+	errUse          = errors.New("transport use is neither 0 (data only) nor 1 (data plus control)")
+)
+
 // Validate says what is wrong with a transport, nil if nothing is.
 func (t *Transport) Validate() error {
 	switch {
 	case t.Type == Opaque:
 		return nil
 	case !t.Type.Known():
-		return errors.New("not a transport")
+		return errNotTransport
 	case len(t.Addrs) == 0:
-		return errors.New("transport without an address")
+		return errNoAddress
 	case len(t.Addrs) > 1 && t.Type != SCTP:
-		return errors.New("more than one address, which only SCTP transports may have")
+		return errAddresses
 	case t.Use != DataOnly && t.Type != SCTP:
-		return errors.New("data plus control, which only SCTP transports can be")
+		return errControl
 	case t.Use > DataPlusControl:
-		return errors.New("transport use is neither 0 (data only) nor 1 (data plus control)")
+		return errUse
 	}
 	return nil
 }
