@@ -43,6 +43,7 @@ type pionSide struct {
 	read    int64        // messages read from pion; for run only
 	pionEnd atomic.Bool  // pion has closed its connection
 	full    atomic.Int64 // 1 + messages read when the window was last found closed
+	shut    int64        // full when nothing was read after it; for run only
 }
 
 // recvWindow returns the receive window: twice the largest message.
@@ -201,10 +202,14 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 			a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: data, PPID: uint32(ppid), Stream: s.StreamIdentifier()}})
 		}
 	}
-	// The window was closed while no chunk was missing, and still no message is
-	// whole: the message is too long for the window.
+	// The window was closed while no chunk was missing, and still no message is whole.
+	// Once, this may be a SACK that pion made before the messages were read. Twice, the
+	// message is too long for the window.
 	if full != 0 && full == a.read+1 && a.full.CompareAndSwap(full, 0) {
-		a.overrun()
+		if a.shut == full {
+			a.overrun()
+		}
+		a.shut = full
 	}
 }
 
