@@ -64,6 +64,7 @@ type Config struct {
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
 
+	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
 
 	// Notify, if set, is called for each event, in order, by one goroutine. It must not
@@ -92,14 +93,17 @@ type Timers struct {
 	// Reregistration is T4-reregistration, the time between registrations;
 	// default 30 s, at least MinReregistration.
 	Reregistration time.Duration
-	// ServerHunt is T5-Serverhunt; default 10 s.
+	// ServerHunt is T5-Serverhunt: attempts to connect to registrars end after
+	// that time, and the next registrars are tried; default 10 s.
 	ServerHunt time.Duration
-	// Outdate is T7-ENRPoutdate; default 5 s.
+	// Outdate is T7-ENRPoutdate: an announced registrar is known that long after
+	// its last announce; default 5 s.
 	Outdate time.Duration
-	// RetranMax is RETRAN-MAX; default 60 s.
+	// RetranMax is RETRAN-MAX: ServerHunt, and the pauses after failures, double
+	// up to that time; default 60 s.
 	RetranMax time.Duration
-	// MaxRegAttempt is MAX-REG-ATTEMPT, after how many unanswered
-	// registrations another registrar is sought; default 2.
+	// MaxRegAttempt is MAX-REG-ATTEMPT: after so many unanswered registrations
+	// the element looks for another registrar; default 2.
 	MaxRegAttempt int
 	// MinUpdate is the least time between two registrations that tell of
 	// new policy values; default 1 s.

@@ -13,14 +13,14 @@
 //	defer e.Close()
 //
 // Close deregisters the element. Before that, the element ends only if a registrar
-// refuses the first registration. All other events (registrars that fail, return, take
-// over, or refuse an element that was registered before) the element handles on its own.
+// refuses the first registration. The element handles all other events: registrars that
+// fail, return, take over, or refuse an element that was registered before.
 //
-// The protocol is in a deterministic core without clock, goroutine, lock and socket. The
-// element accepts associations on the address and port from which it registered: a
+// The element accepts associations on the address and port from which it registered: a
 // registrar that takes over connects to it there (RFC 5352, Section 3.4). The element
 // changes its home only after the new home has accepted its registration. ASAP has no
-// authentication of its own: anyone who can reach that port and behaves like a registrar
-// can make the element adopt another home, at most four times a minute, and for about a
-// minute if a registrar that is configured or announces itself is alive.
+// authentication: a host that can reach that port and behaves like a registrar can become
+// the element's home. The element changes its home in this way at most four times a
+// minute. After a minute or later it returns to a registrar that is configured or
+// announces itself, if one is alive.
 package pe

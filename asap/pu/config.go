@@ -32,6 +32,7 @@ type Config struct {
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
 
+	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
 
 	// Logger, if set, gets messages about the transport.
@@ -54,11 +55,14 @@ type Timers struct {
 	// MaxRequestRetransmit is MAX-REQUEST-RETRANSMIT, how often an unanswered
 	// request is repeated; default 2, none if negative.
 	MaxRequestRetransmit int
-	// ServerHunt is T5-Serverhunt; default 10 s.
+	// ServerHunt is T5-Serverhunt: attempts to connect to registrars end after
+	// that time, and the next registrars are tried; default 10 s.
 	ServerHunt time.Duration
-	// Outdate is T7-ENRPoutdate; default 5 s.
+	// Outdate is T7-ENRPoutdate: an announced registrar is known that long after
+	// its last announce; default 5 s.
 	Outdate time.Duration
-	// RetranMax is RETRAN-MAX; default 60 s.
+	// RetranMax is RETRAN-MAX: ServerHunt, and the pauses after failures, double
+	// up to that time; default 60 s.
 	RetranMax time.Duration
 	// Refresh is how often a pool that is watched is asked for where the
 	// registrar sends no updates, and while the pool does not exist (RFC

@@ -243,7 +243,7 @@ func hint(err error) string {
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
 		return "check this machine's addresses and routes (ip address, ip route), or use another --registrar"
 	case errors.As(err, &noENRP):
-		return "does a registrar serve ENRP there? A registrar without peers may not (CoreDNS: option enrp). ENRP uses port 9901 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+		return "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	case errors.As(err, &unreachable):
 		return "is a registrar running there? ASAP uses port 3863 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	}
