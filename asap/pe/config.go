@@ -34,7 +34,9 @@ type Config struct {
 	// machine need not have: those in front of a NAT or a container. The
 	// registrar must see the element there, or it refuses them.
 	Advertise []netip.Addr
-	// Policy is the pool's policy with this element's values.
+	// Policy is the pool's policy with this element's values. Under a policy with
+	// weights, an element of weight 0 is not selected; [rserpool.ParsePolicy] gives
+	// weight 1 if the text has none.
 	Policy rserpool.Policy
 	// Life is the registration life: after that time without a registration the
 	// registrar removes the element. Negative for an infinite one, else at least

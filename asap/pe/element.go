@@ -19,8 +19,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Element keeps one pool element registered. Its methods may be called from any
-// goroutine.
+// Element keeps one pool element registered. [Open] makes one; the zero value cannot be
+// used. Its methods may be called from any goroutine.
 type Element struct {
 	cfg        Config
 	driver     *client.Driver
@@ -45,7 +45,8 @@ type State struct {
 	ID         rserpool.PEID
 	// Home is the home registrar's identifier, 0 where it is not known.
 	Home rserpool.ServerID
-	// Registrar are the home registrar's addresses, "" without one.
+	// Registrar are the home registrar's addresses, "" without one. They stay after
+	// the end of the element.
 	Registrar string
 	// Refused is why the last registration was refused, a *RejectedError; nil
 	// once one was accepted since. While Registered is true, an earlier

@@ -17,7 +17,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// User asks registrars. Its methods may be called from any goroutine.
+// User asks registrars. [Open] makes one; the zero value cannot be used. Its methods may be
+// called from any goroutine.
 type User struct {
 	driver *client.Driver
 	runner *runner // the Driver's goroutine's

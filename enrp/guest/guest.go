@@ -91,7 +91,8 @@ func (e *RefusedError) Error() string {
 // Is reports whether target is a [rserpool.CauseCode] among the causes.
 func (e *RefusedError) Is(target error) bool { return rserpool.HasCause(e.Causes, target) }
 
-// Guest asks a registrar by ENRP. Its methods are for one goroutine at a time.
+// Guest asks a registrar by ENRP. [Open] makes one; the zero value cannot be used. Its
+// methods are for one goroutine at a time.
 type Guest struct {
 	cfg    Config
 	t      *client.Transport

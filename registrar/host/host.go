@@ -22,7 +22,8 @@ type core interface {
 }
 
 // Host runs a registrar: it has the sockets, the clock and the one goroutine that drives
-// the core. Its methods may be called from any goroutine.
+// the core. [Open] makes one; the zero value cannot be used. Its methods may be called from
+// any goroutine.
 type Host struct {
 	cfg   Config
 	core  core // the loop's
