@@ -55,6 +55,9 @@ func find(dir string, patterns ...string) ([]name, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(loaded) == 0 {
+		return nil, fmt.Errorf("no packages match %v: try go list -test -export %[1]v", patterns)
+	}
 	m := newModule(dir)
 	for _, p := range loaded {
 		if len(p.Errors) > 0 {

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -17,8 +20,12 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The go command writes the main packages of tests to its cache, even if they are
+	// there, which fails if another user has written them. So the module has a new name.
+	unique := fmt.Sprintf("example.org/m%d", time.Now().UnixNano())
 	for _, f := range files.Files {
 		name := filepath.Join(dir, f.Name)
+		f.Data = bytes.ReplaceAll(f.Data, []byte("example.org/m"), []byte(unique))
 		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,0 @@
-package core
-
-import "time"
-
-var start = time.Now()
