@@ -197,3 +197,11 @@ func (w *ether) packets() int {
 	defer w.mu.Unlock()
 	return w.sent
 }
+
+// assocOf returns a site's association.
+func assocOf(x *sctptest.Site, id sctp.AssocID) *assoc {
+	e := x.Endpoint.(*endpoint)
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
+	return e.All[id]
+}

@@ -215,7 +215,7 @@ func TestUDPRefusedByOneAddress(t *testing.T) {
 	onTwoNets(t, sctp.Limits{}, func(t *testing.T, n *twoNets) {
 		a, _ := n.connect(t)
 		refused := func(addr string) {
-			assoc := n.x.Endpoint.(*endpoint).All[a]
+			assoc := assocOf(n.x, a)
 			quote := wire.PacketOf(wire.Header{Src: 3863, Dst: 3863, Tag: assoc.peerTag.Load()}, wire.Chunk{Type: wire.ChunkHeartbeat, Body: make([]byte, 8)})
 			muxOf(n.x).unreachable(&unreachableError{to: netip.MustParseAddrPort(addr), quote: quote, err: errors.New("refused")})
 		}
