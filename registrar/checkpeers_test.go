@@ -101,7 +101,7 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 	for p := range probes {
 		checkList(&p.waiting, func(e *element) bool { return e.probe == p && e.assoc == nil }, fail)
 		checkList(&p.asked, func(e *element) bool { return e.probe == p && e.assoc == nil }, fail)
-		if p.waiting.n+p.asked.n == 0 {
+		if p.waiting.Len()+p.asked.Len() == 0 {
 			fail("probe without elements")
 		}
 		switch p.state {
@@ -110,7 +110,7 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 			if !p.timer.Armed() {
 				fail("probe without a timer")
 			}
-			if p.state == probeAsking && p.asked.n < askWindow && p.waiting.n > 0 {
+			if p.state == probeAsking && p.asked.Len() < askWindow && p.waiting.Len() > 0 {
 				fail("probe that does not ask")
 			}
 		case probeDelayed:

@@ -1,11 +1,13 @@
 package registrar
 
+import "github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+
 // client is an association of the ASAP endpoint, with pool elements, pool users, or
 // both.
 type client struct {
 	assoc
 
-	elements elements // supervised over it
+	elements chain.List[element] // supervised over it
 	subs     map[*watched]*subscription
 	claims   []*claim
 	held     []*held // registrations that wait for an address
@@ -46,7 +48,7 @@ func (r *Registrar) clientDown(a *client) {
 	if a.probe != nil {
 		a.probe.lost(r)
 	}
-	if a.elements.n > 0 {
+	if a.elements.Len() > 0 {
 		r.probeElements(a)
 	}
 }
@@ -54,7 +56,7 @@ func (r *Registrar) clientDown(a *client) {
 // leaveIdle closes an association that the registrar has opened, some time after
 // nothing needs it any more.
 func (r *Registrar) leaveIdle(a *client) {
-	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
+	idle := a.ours && a.elements.Len() == 0 && len(a.subs) == 0 && len(a.claims) == 0 && len(a.held) == 0 && a.probe == nil
 	switch {
 	case !idle:
 		r.timers.Stop(&a.linger)

@@ -145,7 +145,7 @@ func (e *element) offered() *handlespace.Element {
 
 // confirmed handles new confirmed addresses of an association.
 func (r *Registrar) confirmed(a *client) {
-	for e := a.elements.head; e != nil; e = e.next {
+	for e := a.elements.First(); e != nil; e = e.place.Next() {
 		r.extend(e)
 	}
 	for _, h := range slices.Clone(a.held) {

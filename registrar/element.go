@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 )
 
 // element is what the registrar knows of an own element beside its entry in the ledger.
@@ -31,8 +32,7 @@ type element struct {
 	assoc *client // nil while it is probed
 	probe *probe  // nil while it is supervised
 
-	list       *elements // of its association or its probe
-	next, prev *element
+	place chain.Place[element] // in the list of its association or its probe
 
 	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
 	// made of the association's addresses.
@@ -52,43 +52,6 @@ type element struct {
 
 	// contested is the element as described by the peer that contests it; see contest.
 	contested *handlespace.Element
-}
-
-// elements is a list of elements, each of which is in one list at most.
-type elements struct {
-	head, tail *element
-	n          int
-}
-
-func (l *elements) push(e *element) {
-	e.list, e.prev, e.next = l, l.tail, nil
-	if l.tail != nil {
-		l.tail.next = e
-	} else {
-		l.head = e
-	}
-	l.tail = e
-	l.n++
-}
-
-// unlink takes e out of its list.
-func (e *element) unlink() {
-	l := e.list
-	if l == nil {
-		return
-	}
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		l.head = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		l.tail = e.prev
-	}
-	l.n--
-	e.list, e.next, e.prev = nil, nil, nil
 }
 
 // host returns the addresses of the element's association, or of the last one.
@@ -122,14 +85,14 @@ func (r *Registrar) supervise(e *element, a *client) {
 	}
 	r.unsupervise(e)
 	e.assoc = a
-	a.elements.push(e)
+	a.elements.Add(e, &e.place)
 	r.leaveIdle(a)
 	r.extend(e)
 }
 
 // unsupervise takes the element from its association or probe.
 func (r *Registrar) unsupervise(e *element) {
-	e.unlink()
+	e.place.Leave()
 	if a := e.assoc; a != nil {
 		e.assoc = nil
 		if a.up {

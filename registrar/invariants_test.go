@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -118,10 +119,10 @@ func (r *Registrar) checkPools(fail failFunc) {
 		if h != p.handle {
 			fail("pool %q is under %q", p.handle, h)
 		}
-		if !pools[h] && p.head == nil {
+		if !pools[h] && p.subs.Len() == 0 {
 			fail("pool %q is unused", h)
 		}
-		if p.changed && p.head != nil && !p.update.Armed() {
+		if p.changed && p.subs.Len() > 0 && !p.update.Armed() {
 			fail("pool %q has changed and no update is due", h)
 		}
 		if p.cursor != nil && !p.update.Armed() {
@@ -186,7 +187,7 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 }
 
 func (r *Registrar) checkClient(a *client, fail failFunc) {
-	if !a.up && (len(a.claims) > 0 || len(a.subs) > 0 || a.elements.n > 0) {
+	if !a.up && (len(a.claims) > 0 || len(a.subs) > 0 || a.elements.Len() > 0) {
 		fail("association %d is in use but not up", a.id)
 	}
 	if p := a.probe; p != nil {
@@ -208,24 +209,22 @@ func (r *Registrar) checkClient(a *client, fail failFunc) {
 	if len(a.missed) > maxMissedPerAssoc || len(a.missed) > 0 && !a.up {
 		fail("association %d has missed %d elements", a.id, len(a.missed))
 	}
-	idle := a.ours && a.elements.n == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
+	idle := a.ours && a.elements.Len() == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
 	if a.linger.Armed() && !idle {
 		fail("association %d is to be closed but in use", a.id)
 	}
 }
 
-func checkList(l *elements, mine func(*element) bool, fail failFunc) {
+func checkList(l *chain.List[element], mine func(*element) bool, fail failFunc) {
 	n := 0
-	var last *element
-	for e := l.head; e != nil; e = e.next {
+	for e := l.First(); e != nil; e = e.place.Next() {
 		n++
-		if e.list != l || e.prev != last || !mine(e) {
+		if !e.place.In(l) || !mine(e) {
 			fail("element %v is in the wrong list", e.ID())
 		}
-		last = e
 	}
-	if n != l.n || l.tail != last {
-		fail("list of %d elements counts %d", n, l.n)
+	if n != l.Len() {
+		fail("list of %d elements counts %d", n, l.Len())
 	}
 }
 
@@ -258,10 +257,10 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	if (e.assoc == nil) == (e.probe == nil) {
 		fail("element %v has both or neither of association and probe", e.ID())
 	}
-	if a := e.assoc; a != nil && (r.assocs[a.id] != &a.assoc || !a.up || e.list != &a.elements || !e.keepAlive.Armed()) {
+	if a := e.assoc; a != nil && (r.assocs[a.id] != &a.assoc || !a.up || !e.place.In(&a.elements) || !e.keepAlive.Armed()) {
 		fail("element %v is not supervised", e.ID())
 	}
-	if p := e.probe; p != nil && (p.state == probeOver || e.list != &p.asked && e.list != &p.waiting || e.keepAlive.Armed() || e.waiting) {
+	if p := e.probe; p != nil && (p.state == probeOver || !e.place.In(&p.asked) && !e.place.In(&p.waiting) || e.keepAlive.Armed() || e.waiting) {
 		fail("element %v is not probed", e.ID())
 	}
 	if e.life.Armed() == e.PE().Expires.IsZero() {
@@ -302,16 +301,14 @@ func (r *Registrar) checkClaims(x *entry, fail failFunc) {
 
 func (r *Registrar) checkSubs(p *watched, fail failFunc) int {
 	n, cursor := 0, p.cursor == nil
-	var last *subscription
-	for s := p.head; s != nil; s = s.next {
+	for s := p.subs.First(); s != nil; s = s.place.Next() {
 		n++
-		if s.pool != p || s.prev != last || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != &s.assoc.assoc {
+		if s.pool != p || s.assoc.subs[p] != s || r.assocs[s.assoc.id] != &s.assoc.assoc {
 			fail("subscription of %q is badly linked", p.handle)
 		}
 		cursor = cursor || p.cursor == s
-		last = s
 	}
-	if p.tail != last || !cursor {
+	if p.subs.Len() != n || !cursor {
 		fail("subscriptions of %q are badly linked", p.handle)
 	}
 	return n

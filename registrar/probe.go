@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -30,9 +31,9 @@ type probe struct {
 	host    []netip.AddrPort // of the former association
 	assoc   *client          // the new one
 
-	waiting elements // not yet asked
-	asked   elements // asked, and not yet answered
-	again   bool     // those asked have been asked once more, with the H flag
+	waiting chain.List[element] // not yet asked
+	asked   chain.List[element] // asked, and not yet answered
+	again   bool                // those asked have been asked once more, with the H flag
 	timer   timer
 }
 
@@ -74,7 +75,7 @@ const (
 func (r *Registrar) probeElements(a *client) {
 	probes := make(probesAt)
 	var list []*probe
-	for e := a.elements.head; e != nil; e = a.elements.head {
+	for e := a.elements.First(); e != nil; e = a.elements.First() {
 		to := a.peer
 		if e.ownASAP {
 			to = r.asapAddrs(e)
@@ -92,7 +93,7 @@ func (r *Registrar) probeElements(a *client) {
 		}
 		r.timers.Stop(&e.keepAlive)
 		e.waiting = false
-		e.unlink()
+		e.place.Leave()
 		e.assoc = nil
 		p.add(e)
 		r.awaitFarewell(e)
@@ -216,9 +217,8 @@ func (p *probe) lost(r *Registrar) {
 	case p.state == probeConnecting:
 		p.unreached(r)
 	case !a.ours: // the peer had opened it, so the probe still has to connect
-		for e := p.asked.head; e != nil; e = p.asked.head {
-			e.unlink()
-			p.waiting.push(e)
+		for e := p.asked.First(); e != nil; e = p.asked.First() {
+			p.waiting.Add(e, &e.place)
 		}
 		p.state = probeConnecting
 		p.begin(r)
@@ -249,7 +249,7 @@ func (p *probe) askAgain(r *Registrar) {
 	p.again = true
 	t := &r.cfg.Timers
 	r.timers.Arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
-	for e := p.asked.head; e != nil; e = e.next {
+	for e := p.asked.First(); e != nil; e = e.place.Next() {
 		if !e.adopting && r.now.Sub(e.claimed) >= t.KeepAliveInterval {
 			e.adopt, e.claimed = true, r.now
 			r.sendKeepAlive(e, p.assoc, true)
@@ -261,9 +261,8 @@ func (p *probe) askAgain(r *Registrar) {
 // takes the elements over.
 func (p *probe) askOver(r *Registrar, a *client) {
 	if q := a.probe; q != nil {
-		for _, l := range []*elements{&p.asked, &p.waiting} {
-			for e := l.head; e != nil; e = l.head {
-				e.unlink()
+		for _, l := range []*chain.List[element]{&p.asked, &p.waiting} {
+			for e := l.First(); e != nil; e = l.First() {
 				q.add(e)
 			}
 		}
@@ -278,17 +277,16 @@ func (p *probe) askOver(r *Registrar, a *client) {
 	p.connected(r)
 }
 
-// add puts an element, which is in no list, into the probe's care.
+// add puts an element into the probe's care.
 func (p *probe) add(e *element) {
 	e.probe = p
-	p.waiting.push(e)
+	p.waiting.Add(e, &e.place)
 }
 
 // fill sends keep-alives until askWindow of them are unanswered.
 func (p *probe) fill(r *Registrar) {
-	for e := p.waiting.head; e != nil && p.asked.n < askWindow; e = p.waiting.head {
-		e.unlink()
-		p.asked.push(e)
+	for e := p.waiting.First(); e != nil && p.asked.Len() < askWindow; e = p.waiting.First() {
+		p.asked.Add(e, &e.place)
 		r.sendKeepAlive(e, p.assoc, true)
 	}
 }
@@ -304,7 +302,7 @@ func (p *probe) progress(r *Registrar) {
 func (p *probe) shrunk(r *Registrar) {
 	switch {
 	case p.state == probeOver:
-	case p.waiting.n+p.asked.n == 0:
+	case p.waiting.Len()+p.asked.Len() == 0:
 		p.end(r)
 	case p.state == probeAsking:
 		p.fill(r)
@@ -324,7 +322,7 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 			p.askAgain(r)
 			return
 		}
-		r.stats.KeepAlivesTimedOut += uint64(p.asked.n)
+		r.stats.KeepAlivesTimedOut += uint64(p.asked.Len())
 		p.fail(r, RemovedNoAck)
 	case probeQueued, probeOver: // without a timer
 	}
@@ -335,8 +333,8 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 func (p *probe) fail(r *Registrar, why RemoveReason) {
 	a := p.assoc
 	p.end(r)
-	for _, l := range []*elements{&p.asked, &p.waiting} {
-		for e := l.head; e != nil; e = l.head {
+	for _, l := range []*chain.List[element]{&p.asked, &p.waiting} {
+		for e := l.First(); e != nil; e = l.First() {
 			if a != nil && !a.ours && e.contested == nil {
 				r.tellRemoved(a, e.entry)
 				r.miss(a, e)
@@ -356,7 +354,7 @@ func (p *probe) end(r *Registrar) {
 	r.probing--
 	if a := p.assoc; a != nil {
 		p.assoc, a.probe = nil, nil
-		if a.ours && !a.up || a.ours && a.elements.n == 0 && p.asked.n > 0 {
+		if a.ours && !a.up || a.ours && a.elements.Len() == 0 && p.asked.Len() > 0 {
 			r.act(Close{Assoc: a.id, Abort: true})
 		} else {
 			r.leaveIdle(a)

@@ -141,7 +141,7 @@ func (r *Registrar) grantRegistration(a *client, m *asap.Registration, warnings 
 // registration is refused.
 func (r *Registrar) enter(a *client, m *asap.Registration, x *entry, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
 	more := x == nil || x.Note.own == nil || x.Note.own.assoc != a
-	if more && a.elements.n >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(x, m.Handle, &pe.PoolElement) {
+	if more && a.elements.Len() >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(x, m.Handle, &pe.PoolElement) {
 		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	warnings = changes(&m.Element, &pe.PoolElement)

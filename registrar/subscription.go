@@ -3,6 +3,7 @@ package registrar
 import (
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -10,17 +11,17 @@ import (
 // sender gets a new response whenever the pool changes, until the association ends or a
 // response is negative.
 type subscription struct {
-	assoc      *client
-	pool       *watched
-	items      int
-	next, prev *subscription // of the same pool, in the order they came
+	assoc *client
+	pool  *watched
+	items int
+	place chain.Place[subscription] // among those of the pool
 }
 
 // watched is a pool that has, or has had, subscribers. It lasts as long as there are
 // subscribers or elements.
 type watched struct {
-	handle     rserpool.PoolHandle
-	head, tail *subscription // in the order they came
+	handle rserpool.PoolHandle
+	subs   chain.List[subscription]
 
 	changed bool
 	update  timer
@@ -52,13 +53,8 @@ func (r *Registrar) subscribe(a *client, h rserpool.PoolHandle, items int) bool 
 		p = &watched{handle: h}
 		r.watched[h] = p
 	}
-	s := &subscription{assoc: a, pool: p, items: items, prev: p.tail}
-	if s.prev != nil {
-		s.prev.next = s
-	} else {
-		p.head = s
-	}
-	p.tail = s
+	s := &subscription{assoc: a, pool: p, items: items}
+	p.subs.Add(s, &s.place)
 	if a.subs == nil {
 		a.subs = make(map[*watched]*subscription)
 	}
@@ -77,18 +73,9 @@ func (r *Registrar) endSubscription(a *client, h rserpool.PoolHandle) {
 func (r *Registrar) unsubscribe(s *subscription) {
 	p := s.pool
 	if p.cursor == s {
-		p.cursor = s.next
+		p.cursor = s.place.Next()
 	}
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		p.head = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		p.tail = s.prev
-	}
+	s.place.Leave()
 	delete(s.assoc.subs, p)
 	r.subs--
 	if s.assoc.up {
@@ -99,7 +86,7 @@ func (r *Registrar) unsubscribe(s *subscription) {
 
 // dropIdlePool drops a pool that has neither elements nor subscribers.
 func (r *Registrar) dropIdlePool(h rserpool.PoolHandle) {
-	if p := r.watched[h]; p != nil && p.head == nil && r.space.Pool(h) == nil {
+	if p := r.watched[h]; p != nil && p.subs.Len() == 0 && r.space.Pool(h) == nil {
 		r.timers.Stop(&p.update)
 		delete(r.watched, h)
 	}
@@ -117,7 +104,7 @@ func (r *Registrar) unsubscribeAll(a *client) {
 // one update.
 func (r *Registrar) poolChanged(h rserpool.PoolHandle) {
 	p := r.watched[h]
-	if p == nil || p.head == nil {
+	if p == nil || p.subs.Len() == 0 {
 		return
 	}
 	p.changed = true
@@ -137,20 +124,20 @@ func (p *watched) Due(r *Registrar, _ *timer) {
 		return
 	}
 	if p.cursor == nil {
-		p.changed, p.updated, p.cursor = false, r.now, p.head
+		p.changed, p.updated, p.cursor = false, r.now, p.subs.First()
 	}
 	for range updateBatch {
 		s := p.cursor
 		if s == nil {
 			break
 		}
-		p.cursor = s.next
+		p.cursor = s.place.Next()
 		r.update(s)
 	}
 	switch {
 	case p.cursor != nil:
 		r.timers.Arm(&p.update, p, r.now.Add(updateGap))
-	case p.changed && p.head != nil:
+	case p.changed && p.subs.Len() > 0:
 		r.timers.Arm(&p.update, p, p.updated.Add(r.cfg.Timers.Update))
 	}
 }

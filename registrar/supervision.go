@@ -63,7 +63,7 @@ func (r *Registrar) onUnsent(ev Unsent) {
 		return
 	}
 	timeout := r.cfg.Timers.KeepAliveTimeout
-	for e := on.client.elements.head; e != nil; e = e.next {
+	for e := on.client.elements.First(); e != nil; e = e.place.Next() {
 		at := r.now.Add(timeout)
 		if last := e.asked.Add(maxUnsent * timeout); last.Before(at) {
 			at = last
@@ -109,7 +109,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	e := r.find(m.Handle, m.ID)
 	switch {
 	case e != nil && e.assoc == a && e.waiting:
-	case e != nil && e.probe != nil && e.probe.assoc == a && e.list == &e.probe.asked:
+	case e != nil && e.probe != nil && e.probe.assoc == a && e.place.In(&e.probe.asked):
 		p := e.probe
 		r.supervise(e, a)
 		p.progress(r)
@@ -156,7 +156,7 @@ func (r *Registrar) onSendFailed(ev SendFailed) {
 	}
 	if m, ok := m.(*asap.EndpointKeepAlive); ok {
 		e := r.find(m.Handle, m.ID)
-		if e != nil && (e.assoc == a && e.waiting || e.probe != nil && e.list == &e.probe.asked && e.probe.assoc == a) {
+		if e != nil && (e.assoc == a && e.waiting || e.probe != nil && e.place.In(&e.probe.asked) && e.probe.assoc == a) {
 			r.remove(e, RemovedSendFailed)
 		} else if q := r.inquiryOf(a, m.Handle, m.ID); q != nil {
 			q.avoid(r)

@@ -51,10 +51,11 @@ var arrows = map[string]string{
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
 
 	// Registrars. The core does not know the transport.
+	"registrar/internal/chain":    "",
 	"registrar/internal/deadline": "",
 	"registrar/handlespace":       "internal/ascii rserpool",
-	"registrar/internal/ledger":   "enrp registrar/handlespace rserpool",
-	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/deadline registrar/internal/ledger rserpool",
+	"registrar/internal/ledger":   "enrp registrar/handlespace registrar/internal/chain rserpool",
+	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/chain registrar/internal/deadline registrar/internal/ledger rserpool",
 	"registrar/host":              "asap enrp internal/multicast internal/sctp internal/sctp/stack internal/setting registrar registrar/handlespace rserpool",
 
 	// CoreDNS.

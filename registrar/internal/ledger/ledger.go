@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -38,9 +39,9 @@ type Entry[N any] struct {
 	// Note is the caller's.
 	Note N
 
-	roster        *Roster[N]
-	before, after *Entry[N] // in the roster
-	aside         bool
+	roster *Roster[N]
+	place  chain.Place[Entry[N]] // in the roster
+	aside  bool
 }
 
 // Handle is the pool's handle.

@@ -64,17 +64,15 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 	for _, r := range rosters {
 		var sum enrp.Checksum
 		n := 0
-		var last *Entry[N]
-		for e := r.head; e != nil; e = e.after {
+		for e := r.First(); e != nil; e = e.place.Next() {
 			sum.Add(e.pool.handle, e.pe.ID)
 			n++
-			if e.roster != r || e.before != last || e.pe.Home != r.home {
+			if e.roster != r || e.pe.Home != r.home {
 				return fmt.Errorf("entry %v is in the wrong roster", e.pe.ID)
 			}
-			last = e
 		}
-		if n != r.n || r.tail != last || sum.Value() != r.Checksum() {
-			return fmt.Errorf("roster of %v has %d elements, checksum %04x, want %d, %04x", r.home, r.n, r.Checksum(), n, sum.Value())
+		if n != r.Len() || sum.Value() != r.Checksum() {
+			return fmt.Errorf("roster of %v has %d elements, checksum %04x, want %d, %04x", r.home, r.Len(), r.Checksum(), n, sum.Value())
 		}
 		elements -= n
 	}
@@ -138,7 +136,7 @@ func TestRandom(t *testing.T) {
 					l.Close(cursor)
 					cursor = l.Open(rosters...)
 					for _, r := range rosters {
-						for e := r.head; e != nil; e = e.after {
+						for e := r.First(); e != nil; e = e.place.Next() {
 							stays[e] = true
 						}
 					}
@@ -150,7 +148,7 @@ func TestRandom(t *testing.T) {
 				}
 			}
 			for _, r := range rosters {
-				for e := r.head; e != nil; e = e.after {
+				for e := r.First(); e != nil; e = e.place.Next() {
 					e.Note = int(r.home)
 				}
 			}

@@ -4,15 +4,15 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Roster is the elements of one home registrar, those that are set aside included.
 type Roster[N any] struct {
-	home       rserpool.ServerID
-	sum        enrp.Checksum
-	head, tail *Entry[N]
-	n          int
+	home    rserpool.ServerID
+	sum     enrp.Checksum
+	entries chain.List[Entry[N]]
 }
 
 // NewRoster returns a roster without elements.
@@ -22,24 +22,18 @@ func NewRoster[N any](home rserpool.ServerID) *Roster[N] { return &Roster[N]{hom
 func (r *Roster[N]) Home() rserpool.ServerID { return r.home }
 
 // Len is the number of elements.
-func (r *Roster[N]) Len() int { return r.n }
+func (r *Roster[N]) Len() int { return r.entries.Len() }
 
 // First is the element that has been in the roster longest; nil if there is none.
-func (r *Roster[N]) First() *Entry[N] { return r.head }
+func (r *Roster[N]) First() *Entry[N] { return r.entries.First() }
 
 // Checksum is the PE checksum of the elements (RFC 5353, Section 3.6.2).
 func (r *Roster[N]) Checksum() uint16 { return r.sum.Value() }
 
 // enlist puts an entry that is in no roster at the end.
 func (r *Roster[N]) enlist(e *Entry[N]) {
-	e.roster, e.before, e.after = r, r.tail, nil
-	if r.tail != nil {
-		r.tail.after = e
-	} else {
-		r.head = e
-	}
-	r.tail = e
-	r.n++
+	e.roster = r
+	r.entries.Add(e, &e.place)
 	r.sum.Add(e.pool.handle, e.id)
 }
 
@@ -47,23 +41,13 @@ func (r *Roster[N]) enlist(e *Entry[N]) {
 func (l *Ledger[N]) delist(e *Entry[N]) {
 	for _, c := range l.cursors {
 		if c.next == e {
-			c.next = e.after
+			c.next = e.place.Next()
 		}
 	}
 	r := e.roster
-	if e.before != nil {
-		e.before.after = e.after
-	} else {
-		r.head = e.after
-	}
-	if e.after != nil {
-		e.after.before = e.before
-	} else {
-		r.tail = e.before
-	}
-	r.n--
+	e.place.Leave()
 	r.sum.Remove(e.pool.handle, e.id)
-	e.roster, e.before, e.after = nil, nil, nil
+	e.roster = nil
 }
 
 // Cursor reads the entries of rosters, one roster after the other.
@@ -87,7 +71,7 @@ func (l *Ledger[N]) Close(c *Cursor[N]) {
 // Peek returns the next entry without going past it, nil at the end.
 func (c *Cursor[N]) Peek() *Entry[N] {
 	for c.next == nil && len(c.rosters) > 0 {
-		c.next, c.rosters = c.rosters[0].head, c.rosters[1:]
+		c.next, c.rosters = c.rosters[0].First(), c.rosters[1:]
 	}
 	return c.next
 }
@@ -96,7 +80,7 @@ func (c *Cursor[N]) Peek() *Entry[N] {
 func (c *Cursor[N]) Next() *Entry[N] {
 	e := c.Peek()
 	if e != nil {
-		c.next = e.after
+		c.next = e.place.Next()
 	}
 	return e
 }

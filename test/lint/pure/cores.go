@@ -13,6 +13,7 @@ var Cores = map[string]Core{
 	module + "internal/hunt":               {},
 	module + "registrar":                   {},
 	module + "registrar/handlespace":       {Locks: true}, // DNS queries read it from many goroutines
+	module + "registrar/internal/chain":    {},
 	module + "registrar/internal/deadline": {},
 	module + "registrar/internal/ledger":   {},
 	module + "rserpool":                    {},
