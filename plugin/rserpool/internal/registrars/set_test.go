@@ -150,6 +150,14 @@ func TestBlocksShare(t *testing.T) {
 	}
 }
 
+// left counts the registrars and the unfinished restarts of a set. Cleanups of instances
+// that are no longer in use change both at any time.
+func left(rs *Set) (running, restarting int) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return len(rs.running), len(rs.restarting)
+}
+
 func TestReloadKeeps(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
@@ -172,8 +180,8 @@ func TestReloadKeeps(t *testing.T) {
 	if f.only(t, addr1).closed.Load() != 1 {
 		t.Error("not closed by the final shutdown")
 	}
-	if len(rs.running) != 0 || len(rs.restarting) != 0 {
-		t.Errorf("left over: %d registrars, %d restarts", len(rs.running), len(rs.restarting))
+	if running, restarting := left(rs); running != 0 || restarting != 0 {
+		t.Errorf("left over: %d registrars, %d restarts", running, restarting)
 	}
 }
 
@@ -216,7 +224,7 @@ func TestFailedReload(t *testing.T) {
 	}
 	next.Shutdown()
 	next.FinalShutdown()
-	if f.only(t, addr1).closed.Load() != 1 || len(rs.running) != 0 {
+	if running, _ := left(rs); f.only(t, addr1).closed.Load() != 1 || running != 0 {
 		t.Error("registrar was not closed at the end")
 	}
 }
@@ -281,7 +289,7 @@ func TestStartError(t *testing.T) {
 		t.Errorf("got error %v, want %v", err, busy)
 	}
 	waitClosed(t, rs, addr1)
-	if f.only(t, addr1).closed.Load() != 1 || len(rs.running) != 0 {
+	if running, _ := left(rs); f.only(t, addr1).closed.Load() != 1 || running != 0 {
 		t.Error("the registrar that had started before the error still runs")
 	}
 	f.next = nil
