@@ -10,7 +10,7 @@ import (
 // This registrar knows its own elements, with one exception: a mentor may name elements
 // that it had before it restarted with the same identifier. No other registrar is their
 // home. They are probed like those of a dead peer.
-func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
+func (r *Registrar) offerOwn(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
 	switch {
 	case how == inDownload && r.ledger.Find(h, pe.ID) == nil && pe.ASAPTransport.Present():
@@ -21,7 +21,11 @@ func (r *Registrar) offerOwn(h rserpool.PoolHandle, pe *rserpool.PoolElement, ho
 	case how == inUpdate && e != nil:
 		// A peer gives the element back, because the element may hold that peer for its
 		// home. That is so even after a keep-alive of this registrar whose
-		// acknowledgement is still to come.
+		// acknowledgement is still to come. The peer does not contest the element any more:
+		// if the element were yielded to it now, each would take the other for the home.
+		if e.isContestedBy(p) {
+			e.contested = nil
+		}
 		e.adopt, e.adopting = true, false
 		r.askSoon(e)
 	}

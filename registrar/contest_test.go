@@ -49,6 +49,28 @@ func TestContest(t *testing.T) {
 		w.until(time.Second)
 		w.want("1 < keep-alive a:1 from 10000001 H")
 	})
+	t.Run("given back, and deregistered", func(t *testing.T) {
+		w := begin(t, greater)
+		other := peerElement(1, greater)
+		other.ASAPTransport.Port++ // another process of the host
+		w.tell(2, update(greater, enrp.AddPE, "a", other))
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer))) // it has yielded
+		w.skip("keep-alive")
+		w.recv(1, dereg("a", 1)) // before the keep-alive is acknowledged
+		w.want("2 < handle_update DEL_PE a:1@10000001", "1 < deregistration a:1")
+		w.wantHomes()
+	})
+	t.Run("given back by another", func(t *testing.T) {
+		w := begin(t, greater)
+		w.meet(3, smaller)
+		other := peerElement(1, greater)
+		other.ASAPTransport.Port++
+		w.tell(2, update(greater, enrp.AddPE, "a", other))
+		w.tell(3, update(smaller, enrp.AddPE, "a", peerElement(1, testServer)))
+		w.skip("keep-alive")
+		w.recv(1, dereg("a", 1))
+		w.wantHomes("a:1@20000002") // the one that contests it still has it
+	})
 	t.Run("greater, dead here", func(t *testing.T) {
 		w := begin(t, greater)
 		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))

@@ -48,7 +48,7 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 	}
 	switch {
 	case pe.Home == r.id:
-		r.offerOwn(h, pe, how)
+		r.offerOwn(p, h, pe, how)
 		return
 	case home == nil && how == inDownload:
 		if home = r.addPeer(pe.Home); home == nil {
