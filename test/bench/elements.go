@@ -21,7 +21,7 @@ type host struct {
 	assoc sctp.AssocID
 
 	room chan struct{} // a token for each request that may be outstanding
-	down chan struct{}
+	down chan error
 	up   chan struct{}
 
 	mu   sync.Mutex
@@ -33,10 +33,16 @@ const outstanding = 512
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-func newHost(registrar *process) (*host, error) { return newHostAt(registrar.dest()) }
+func newHost(registrar *process) (*host, error) {
+	h, err := newHostAt(registrar.dest())
+	if err != nil {
+		return nil, registrar.explain(err)
+	}
+	return h, nil
+}
 
 func newHostAt(registrar sctp.Dest) (*host, error) {
-	h := &host{room: make(chan struct{}, outstanding), down: make(chan struct{}), up: make(chan struct{})}
+	h := &host{room: make(chan struct{}, outstanding), down: make(chan error, 1), up: make(chan struct{})}
 	for range outstanding {
 		h.room <- struct{}{}
 	}
@@ -52,9 +58,9 @@ func newHostAt(registrar sctp.Dest) (*host, error) {
 	select {
 	case <-h.up:
 		return h, nil
-	case <-h.down:
+	case err := <-h.down:
 		h.close()
-		return nil, errors.New("the registrar refuses the association")
+		return nil, fmt.Errorf("the registrar refuses the association: %w", err)
 	}
 }
 
@@ -74,6 +80,7 @@ func (h *host) handle(ev sctp.Event) {
 	case sctp.Up:
 		close(h.up)
 	case sctp.Down:
+		h.down <- ev.Err
 		close(h.down)
 	case sctp.Received:
 		h.response(ev.Message.Data)

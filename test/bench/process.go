@@ -53,16 +53,23 @@ func (p *process) spawn(binary string, args ...string) error {
 	return p.wait()
 }
 
-// wait waits until the server answers anything.
+// wait waits until the server answers anything. A query to a port where nobody listens
+// yet comes back as its own answer if the kernel gives it that same port.
 func (p *process) wait() error {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		c := dns.Client{Timeout: 100 * time.Millisecond}
-		if _, _, err := c.Exchange(new(dns.Msg).SetQuestion("web.pool.example.org.", dns.TypeA), p.addr); err == nil {
+		m, _, err := c.Exchange(new(dns.Msg).SetQuestion("web.pool.example.org.", dns.TypeA), p.addr)
+		if err == nil && m.Response {
 			return nil
 		}
 	}
+	return p.explain(fmt.Errorf("%s does not answer", p.cmd.Path))
+}
+
+// explain adds the end of the process's log to an error.
+func (p *process) explain(err error) error {
 	log, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-	return fmt.Errorf("%s does not answer: %s", p.cmd.Path, log[max(0, len(log)-2000):])
+	return fmt.Errorf("%w; the process's log ends with:\n%s", err, log[max(0, len(log)-2000):])
 }
 
 func (p *process) close() {
@@ -121,7 +128,7 @@ func (p *process) memory() (m memory, err error) {
 func (p *process) get(what string) ([]byte, error) {
 	r, err := http.Get("http://" + p.pprof + "/debug/pprof/" + what)
 	if err != nil {
-		return nil, err
+		return nil, p.explain(err)
 	}
 	defer r.Body.Close()
 	var b bytes.Buffer

@@ -12,7 +12,7 @@ var yardsticks = map[string]func(addr string) error{
 	"empty": serveEmpty,
 }
 
-// serveEcho sends each packet back.
+// serveEcho sends each packet back, with the bit of a response.
 func serveEcho(addr string) error {
 	c, err := net.ListenPacket("udp", addr)
 	if err != nil {
@@ -24,6 +24,9 @@ func serveEcho(addr string) error {
 		n, from, err := u.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return err
+		}
+		if n > 2 {
+			buf[2] |= 0x80
 		}
 		if _, err := u.WriteToUDPAddrPort(buf[:n], from); err != nil {
 			return err

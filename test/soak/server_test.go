@@ -229,7 +229,11 @@ func (s *server) serving() {
 			default:
 			}
 			c := dns.Client{Net: network, Timeout: time.Second}
-			_, _, err := c.Exchange(new(dns.Msg).SetQuestion(zone, dns.TypeSOA), s.dnsAddr())
+			m, _, err := c.Exchange(new(dns.Msg).SetQuestion(zone, dns.TypeSOA), s.dnsAddr())
+			if err == nil && !m.Response {
+				// Nobody listens there yet, and the query's own port is that one.
+				err = errors.New("the query itself has come back")
+			}
 			return err
 		})
 	}
