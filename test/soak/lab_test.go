@@ -228,6 +228,7 @@ func TestLabAddressRemoved(t *testing.T) {
 				sh(t, "ip netns add "+name)
 				t.Cleanup(func() { sh(t, "ip netns del "+name) })
 				sh(t, fmt.Sprintf("ip link add p%d type veth peer name eth0 netns %s", i, name))
+				t.Cleanup(func() { sh(t, fmt.Sprintf("ip link del p%d", i)) }) // the kernel may keep the namespace for associations that end slowly
 				sh(t, fmt.Sprintf("ip -n %s addr add 10.99.0.%d/24 dev eth0", name, i+1))
 				sh(t, fmt.Sprintf("ip link set p%d master br0 up", i))
 				sh(t, fmt.Sprintf("ip -n %s link set eth0 up", name))

@@ -101,6 +101,8 @@ func Hosts(t testing.TB, hosts map[string][]string) {
 		for i, addrs := range links {
 			port++
 			Sh(t, fmt.Sprintf("ip link add p%d type veth peer name eth%d netns %s", port, i, name))
+			del := fmt.Sprintf("ip link del p%d", port)
+			t.Cleanup(func() { Sh(t, del) }) // the kernel may keep the namespace for associations that end slowly
 			for a := range strings.SplitSeq(addrs, ",") {
 				if strings.Contains(a, ":") {
 					a += " nodad"
