@@ -150,7 +150,11 @@ func bad(rng *rand.Rand, loss float64) func(from, to netip.AddrPort, b []byte) (
 
 // mux makes a user-space SCTP on the wire.
 func (w *ether) mux(t testing.TB, lim sctp.Limits, encap uint16) *Mux {
-	view := localaddr.New(t.Logf)
+	logf := t.Logf
+	if _, fuzzing := t.(*testing.F); fuzzing { // F.Logf panics while a target runs
+		logf = func(string, ...any) {}
+	}
+	view := localaddr.New(logf)
 	view.Read = func() (localaddr.State, error) { return localaddr.State{}, nil }
 	view.Source = func(netip.Addr) (netip.Addr, error) { return netip.Addr{}, errors.New("a wire has no routes") }
 	m := New(lim.WithDefaults(), encap, view)
