@@ -99,7 +99,7 @@ func TestHeardAnew(t *testing.T) {
 	w.accepts(ref, 3, "10.0.9.2")
 	w.tell(3, presenceAt(third, "10.0.9.2"))
 	if p := w.r.peers.byID[third]; p == nil || p.link == nil {
-		t.Error("who has come in its place is no peer")
+		t.Error("the registrar at the former address is not a peer")
 	}
 }
 

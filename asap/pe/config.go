@@ -196,7 +196,7 @@ func (c *Config) prepare() error {
 	return nil
 }
 
-// checkValues refuses values that are none, whatever the other fields are.
+// checkValues refuses invalid values of single fields.
 func (c *Config) checkValues() error {
 	if err := client.CheckTimers(c.Timers); err != nil {
 		return err

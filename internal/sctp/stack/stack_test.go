@@ -20,8 +20,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
-// TestStackModes checks what is to be had where the kernel has SCTP and where
-// not, and what the operator is told.
+// TestStackModes checks which transports a stack has with and without SCTP in the
+// kernel, and what it logs.
 func TestStackModes(t *testing.T) {
 	kernel := kernel.Supported()
 	for _, mode := range []sctp.Kind{sctp.Any, sctp.Kernel, sctp.UDP} {

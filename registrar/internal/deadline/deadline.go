@@ -108,7 +108,7 @@ func (q *Queue[R]) down(i int) {
 }
 
 // Next stops the timer that is due first, if it is due until a time, and returns it with
-// its owner, who is to be told; nil if there is none.
+// its owner, which the caller notifies; nil if no timer is due.
 func (q *Queue[R]) Next(until time.Time) (*Timer[R], Owner[R]) {
 	t := q.First()
 	if t == nil || t.at.After(until) {
