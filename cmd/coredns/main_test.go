@@ -1,18 +1,24 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"go/parser"
 	"go/token"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 )
 
 // stock is the order of CoreDNS 1.15.0. When an upgrade changes it, look where
@@ -89,18 +95,25 @@ func imports(t *testing.T, file string) []string {
 	return paths
 }
 
-// TestCommand builds the command and checks its version and plugins. CoreDNS tests the
-// rest.
-func TestCommand(t *testing.T) {
+// build makes the command.
+func build(t *testing.T) string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("builds the whole of CoreDNS")
 	}
 	bin := filepath.Join(t.TempDir(), "coredns")
-	build := exec.Command("go", "build", "-ldflags", "-X main.version=v1.2.3", "-o", bin, ".")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
+	cmd := exec.Command("go", "build", "-ldflags", "-X main.version=v1.2.3", "-o", bin, ".")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
 		t.Fatalf("go build: %v", err)
 	}
+	return bin
+}
+
+// TestCommand builds the command and checks its version and plugins. CoreDNS tests the
+// rest.
+func TestCommand(t *testing.T) {
+	bin := build(t)
 	tests := []struct {
 		flag string
 		want []string
@@ -119,4 +132,81 @@ func TestCommand(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestUpgradeRefused sends SIGUSR2, which changes nothing: the server still answers, and
+// SIGTERM ends it.
+func TestUpgradeRefused(t *testing.T) {
+	bin := build(t)
+	dir := t.TempDir()
+	corefile := filepath.Join(dir, "Corefile")
+	port, asap, encap := freePort(t), freePort(t), freePort(t)
+	text := fmt.Sprintf(`pool.example.org:%d {
+	bind 127.0.0.1
+	rserpool {
+		asap 127.0.0.1:%d
+		transport udp
+		encap %d
+	}
+}
+`, port, asap, encap)
+	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "-conf", corefile)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	lines := bufio.NewScanner(out)
+	waitFor := func(text string) {
+		t.Helper()
+		for lines.Scan() {
+			t.Log(lines.Text())
+			if strings.Contains(lines.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("the server ended before it said %q", text)
+	}
+	ask := func() {
+		t.Helper()
+		m := new(dns.Msg).SetQuestion("pool.example.org.", dns.TypeSOA)
+		if _, err := dns.Exchange(m, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+	}
+	waitFor("CoreDNS-")
+	ask()
+	if err := cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	waitFor("SIGUSR2 is refused")
+	ask()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		t.Log(lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v, want exit status 0", err)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port
 }

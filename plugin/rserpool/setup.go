@@ -83,6 +83,7 @@ func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
 	inst := rs.NewInstance()
 	c.Set(instanceKey{}, inst)
 	c.OnStartup(func() error {
+		refuseUpgrade()
 		if err := inst.Startup(); err != nil {
 			return plugin.Error(pluginName, err)
 		}
