@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,10 +78,11 @@ func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct
 			case e.Type == pe.Registered && !registered:
 				registered = true
 				up <- struct{}{}
-			case ctx.Err() == nil && e.Type != pe.Reregistered:
+			case registered && ctx.Err() == nil && e.Type != pe.Reregistered:
+				// A server that is not ready yet refuses, before any attack.
 				h.mu.Lock()
 				defer h.mu.Unlock()
-				h.lost = append(h.lost, fmt.Sprintf("element %v: event %d", id, e.Type))
+				h.lost = append(h.lost, fmt.Sprintf("element %v %v: %v", id, time.Now().Format("05.000"), e))
 			}
 		},
 	})
@@ -150,7 +152,7 @@ func (h *honest) check() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.lost) > 0 {
-		h.t.Errorf("honest elements were disturbed %d times: %s", len(h.lost), h.lost[0])
+		h.t.Errorf("honest elements were disturbed %d times: %s", len(h.lost), strings.Join(h.lost[:min(len(h.lost), 8)], "; "))
 	}
 	if len(h.wrong) > 0 {
 		h.t.Errorf("%d of %d DNS answers are wrong: %s", len(h.wrong), len(h.late), h.wrong[0])
