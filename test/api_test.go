@@ -16,7 +16,7 @@ import (
 
 // public are the packages that programs of other modules use.
 var public = []string{
-	"rserpool", "asap", "asap/pe", "asap/pu", "enrp", "enrp/guest", "registrar", "registrar/handlespace", "registrar/host",
+	"rserpool", "asap", "asap/cookie", "asap/pe", "asap/pu", "enrp", "enrp/guest", "registrar", "registrar/handlespace", "registrar/host",
 }
 
 // TestPublicPages: every exported name of the public packages has a comment, and none

@@ -47,6 +47,7 @@ var arrows = map[string]string{
 	"internal/hunt":   "asap internal/sctp rserpool",
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
 	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/tlv rserpool",
+	"asap/cookie":     "rserpool",
 	"asap/pu":         "asap internal/client internal/hunt internal/sctp rserpool",
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
 
@@ -79,6 +80,7 @@ var others = map[string]string{
 	"github.com/ishidawataru/sctp": "internal/sctp/kernel",
 	"github.com/pion/":             "internal/sctp/udp",
 	"github.com/spf13/":            "cmd/rsp",
+	"golang.org/x/crypto":          "asap/cookie",
 	"golang.org/x/net":             "internal/multicast internal/sctp/udp",
 	"golang.org/x/sys":             "cmd/rsp cmd/rsp/internal/child internal/sctp/kernel internal/sctp/localaddr internal/sctp/udp",
 }

@@ -18,6 +18,7 @@ var outsideModules = []string{
 	"github.com/pion/randutil",
 	"github.com/pion/sctp",
 	"github.com/pion/transport/v5",
+	"golang.org/x/crypto",
 	"golang.org/x/net",
 	"golang.org/x/sys",
 }
@@ -62,7 +63,7 @@ func TestOutside(t *testing.T) {
 		t.Errorf("the program downloads the modules %v, want %v", modules, outsideModules)
 	}
 	got := command("./outside")
-	want := "registered true\nresolved tcp 127.0.0.1 port 80\nwatched LeastUsed load 50.0%\ndumped web 1\n"
+	want := "registered true\nresolved tcp 127.0.0.1 port 80\nwatched LeastUsed load 50.0%\nsealed state\ndumped web 1\n"
 	if got != want {
 		t.Errorf("the program prints\n%s\nwant\n%s", got, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap/cookie"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
@@ -74,7 +75,28 @@ func run() (err error) {
 	if err := watch(ctx, u, e); err != nil {
 		return err
 	}
+	if err := seal(); err != nil {
+		return err
+	}
 	return dump(ctx, at(h.ENRPAddrs()))
+}
+
+// seal seals a state cookie and opens it.
+func seal() error {
+	s, err := cookie.New(cookie.Config{Pool: "web", Keys: []cookie.Key{cookie.GenerateKey()}})
+	if err != nil {
+		return err
+	}
+	sealed, err := s.Seal("", []byte("state"))
+	if err != nil {
+		return err
+	}
+	state, err := s.Open("", sealed)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("sealed %s\n", state)
+	return nil
 }
 
 // watch sets the load, and waits until the registrar tells it.
