@@ -21,6 +21,7 @@ type Pool struct {
 	members members
 	index   index
 	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
+	picked  []Selected                 // working memory of Pick
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
@@ -50,6 +51,9 @@ type index interface {
 	remove(m *members, slot uint32)
 	// restore adds a slot that was removed, while its element stayed.
 	restore(m *members, slot uint32)
+	// hide takes a slot out during one selection, show puts it back where it was.
+	hide(m *members, slot uint32) key
+	show(m *members, slot uint32, k key)
 	// renumber: the element in slot had another number.
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
