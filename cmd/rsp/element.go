@@ -27,10 +27,7 @@ func (f *registerFlags) config() (pe.Config, error) {
 		return cfg, fmt.Errorf("--serve: %w", err)
 	}
 	if f.control {
-		if cfg.Transport.Type != rserpool.SCTP {
-			return cfg, errors.New("--control: only sctp servers can have a control channel (RFC 5354, Section 3.4)")
-		}
-		cfg.Transport.Use = rserpool.DataPlusControl
+		return cfg, errors.New("--control: rsp register gives a server no control channel. ASAP's control messages travel in the server's own associations, so the server itself must read them: use rsp serve, or asap/pe.Listen in a Go program")
 	}
 	if cfg.Transport.Addrs, err = f.parseAddrs("--address", f.addresses, cfg.Transport); err != nil {
 		return cfg, err

@@ -100,7 +100,7 @@ by ENRP (RFC 5353).
 	})
 	root.Version = versionLine()
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRegister(), newResolve(), newUnreachable(), newPeers(), newDump(), newVersion())
+	root.AddCommand(newRegister(), newResolve(), newWatch(), newUnreachable(), newPeers(), newDump(), newVersion())
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root

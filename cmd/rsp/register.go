@@ -16,7 +16,7 @@ type registerFlags struct {
 	logFlags
 	pool, serve, policy, id string
 	addresses, advertise    []string
-	control                 bool
+	control                 bool // refused
 	life, lifeUnit          string
 	reregister              time.Duration
 	load                    loadFlags
@@ -79,7 +79,8 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "`ADDRESS` of this machine at which clients reach the server; repeatable with sctp (default: the address from which rsp reaches the registrar, and its new value after a change)")
 	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have, such as that of a NAT or of a container's host; repeatable with sctp")
 	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's `POLICY`, with this element's values")
-	fl.BoolVar(&f.control, "control", false, "the server has an ASAP control channel (only sctp)")
+	fl.BoolVar(&f.control, "control", false, "removed: see the error")
+	_ = fl.MarkHidden("control") // former versions had it, and command lines may still have it
 	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal `DIGITS` (default: random)")
 	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
 	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")

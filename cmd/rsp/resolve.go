@@ -36,15 +36,24 @@ func (f *userFlags) add(cmd *cobra.Command) {
 
 // open opens a pool user.
 func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
-	if f.timeout <= 0 {
-		return nil, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
-	}
-	r, err := f.reach(cmd)
+	cfg, err := f.config(cmd)
 	if err != nil {
 		return nil, err
 	}
+	return pu.Open(cfg)
+}
+
+// config is the configuration of the pool user.
+func (f *userFlags) config(cmd *cobra.Command) (pu.Config, error) {
+	if f.timeout <= 0 {
+		return pu.Config{}, usage(cmd, fmt.Errorf("--timeout must be positive, got %v", f.timeout))
+	}
+	r, err := f.reach(cmd)
+	if err != nil {
+		return pu.Config{}, err
+	}
 	log := f.logger(cmd.ErrOrStderr())
-	return pu.Open(pu.Config{
+	return pu.Config{
 		Registrars:    r.registrars,
 		AnnounceGroup: r.announce,
 		Via:           r.via,
@@ -53,7 +62,7 @@ func (f *userFlags) open(cmd *cobra.Command) (*pu.User, error) {
 		// A registrar that does not answer must leave time for another.
 		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
 		Logger: log.transport(),
-	})
+	}, nil
 }
 
 type resolveFlags struct {
