@@ -1,33 +1,13 @@
 package asap
 
 import (
-	"encoding/hex"
+	"errors"
 	"net/netip"
-	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
-
-// compareAddrs lets go-cmp compare addresses.
-var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-
-// unhex reads bytes in hexadecimal digits, with blanks between them anywhere
-// and a comment behind # in each line.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	var digits strings.Builder
-	for line := range strings.Lines(s) {
-		line, _, _ = strings.Cut(line, "#")
-		digits.WriteString(strings.Join(strings.Fields(line), ""))
-	}
-	b, err := hex.DecodeString(digits.String())
-	if err != nil {
-		t.Fatalf("bad hexadecimal digits in the test: %v", err)
-	}
-	return b
-}
 
 var (
 	sctp1 = rserpool.Transport{
@@ -50,11 +30,7 @@ var (
 )
 
 // messages are messages with their form on the wire, both ways.
-var messages = []struct {
-	name    string
-	message Message
-	hex     string
-}{
+var messages = []tlvtest.Row[Message]{
 	{"registration", &Registration{
 		Handle:  "EchoPool",
 		Element: rserpool.PoolElement{ID: 0x51, Life: -1, UserTransport: sctp1, Policy: rserpool.Policy{Type: rserpool.RoundRobin}},
@@ -202,37 +178,22 @@ var messages = []struct {
 		8123 0006 6162 0000`},
 }
 
-func TestMessages(t *testing.T) {
-	for _, tt := range messages {
-		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			b, err := tt.message.Append([]byte("before"))
-			if err != nil {
-				t.Fatalf("Append: %v", err)
-			}
-			if diff := cmp.Diff(hex.EncodeToString(data), hex.EncodeToString(b[len("before"):])); diff != "" {
-				t.Errorf("Append (-want +got):\n%s", diff)
-			}
-			m, reports, err := Parse(data)
-			if err != nil || reports != nil {
-				t.Fatalf("Parse: %v, reports %v", err, reports)
-			}
-			if diff := cmp.Diff(tt.message, m, compareAddrs); diff != "" {
-				t.Errorf("Parse (-want +got):\n%s", diff)
-			}
-		})
-	}
+// codec is this package under test.
+var codec = tlvtest.Codec[MessageType, Message]{
+	Parse: Parse,
+	Reply: func(err error, _ []byte) (Message, bool) { return ErrorReply(err) },
+	WantReply: func(err error, _ rserpool.ServerID, causes []rserpool.Cause) Message {
+		var reg *RegistrationError
+		if errors.As(err, &reg) && causes[0].Code == rserpool.CauseInvalidValues {
+			return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}
+		}
+		return &Error{Causes: causes}
+	},
+	Report:   func(causes []rserpool.Cause) Message { return &Error{Causes: causes} },
+	Error:    TypeError,
+	Messages: messages,
 }
 
-// TestEveryMessage: the tables leave no message out.
-func TestEveryMessage(t *testing.T) {
-	seen := make(map[MessageType]bool)
-	for _, tt := range messages {
-		seen[tt.message.Type()] = true
-	}
-	for typ := TypeRegistration; typ <= TypeError; typ++ {
-		if !seen[typ] {
-			t.Errorf("%v is not in the table", typ)
-		}
-	}
-}
+func TestMessages(t *testing.T) { codec.BothWays(t) }
+
+func TestEveryMessage(t *testing.T) { codec.Complete(t, TypeRegistration, TypeError) }

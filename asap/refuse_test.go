@@ -1,14 +1,13 @@
 package asap
 
 import (
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -24,12 +23,7 @@ func TestRefused(t *testing.T) {
 		bare   = "000a 0020 00000051 00000000 00000000 " + user
 		lost   = "000a 0018 00000051 00000000 00000000 " + policy
 	)
-	tests := []struct {
-		name, hex string
-		text      string   // in the error
-		at        tlv.Type // 0 for the message
-		info      string   // of the error cause; "" for all of the message
-	}{
+	codec.Refused(t, []tlvtest.RefusedRow{
 		{"registration without a handle", "01 00 002c " + pe, "ASAP_REGISTRATION: message: Pool Handle parameter is missing", 0, ""},
 		{"registration without an element", "01 00 000c " + handle, "Pool Element parameter is missing", 0, ""},
 		{"registration of two pools", "01 00 003c " + handle + handle + pe, "second one", tlv.TypePoolHandle, handle},
@@ -60,29 +54,12 @@ func TestRefused(t *testing.T) {
 		{"two cookies", "0c 00 000c 000d 0004 000d 0004", "second one", tlv.TypeCookie, "000d 0004"},
 		{"business card without a handle", "0d 00 0004", "Pool Handle parameter is missing", 0, ""},
 		{"business card of an unreachable element", "0d 00 0024 " + handle + lost, "without a user transport", tlv.TypePoolElement, lost},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v beside an error", m, reports)
-			}
-			info := hex.EncodeToString(data)
-			if tt.info != "" {
-				info = hex.EncodeToString(unhex(t, tt.info))
-			}
-			checkError(t, err, rserpool.CauseInvalidValues, true, tt.at, info)
-			if !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("error is %q, want one with %q", err, tt.text)
-			}
-		})
-	}
+	})
 }
 
-// TestErrorsAreNotAnswered: or else two endpoints could go on for ever.
+// TestErrorsAreNotAnswered: two peers could otherwise answer each other without end.
 func TestErrorsAreNotAnswered(t *testing.T) {
-	for name, s := range map[string]string{
+	codec.NotAnswered(t, map[string]string{
 		"good":                      "0e 00 000c 000c 0008 0000 0004",
 		"no cause":                  "0e 00 0004",
 		"two parameters":            "0e 00 0014 000c 0008 0000 0004 000c 0008 0000 0004",
@@ -90,55 +67,29 @@ func TestErrorsAreNotAnswered(t *testing.T) {
 		"parameter to be reported":  "0e 00 0010 000c 0008 0000 0004 c123 0004",
 		"parameter that also stops": "0e 00 0010 000c 0008 0000 0004 4123 0004",
 		"pool handle":               "0e 00 0014 000c 0008 0000 0004 0009 0005 61 000000",
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, reports, err := Parse(unhex(t, s))
-			if (err == nil) != (name == "good" || name == "parameter to be reported") {
-				t.Errorf("Parse: %v", err)
-			}
-			if reply, ok := ErrorReply(err); ok || reply != nil || reports != nil {
-				t.Errorf("error %v is answered by %v, reports %v", err, reply, reports)
-			}
-		})
-	}
+	}, "good", "parameter to be reported")
 }
 
 // TestUnknownMessages: the two high bits of the type decide (RFC 5354, Section
 // 4), before anything else.
 func TestUnknownMessages(t *testing.T) {
-	for _, tt := range []struct {
-		hex    string
-		report bool
-	}{
-		{"00 00 0004", false},
-		{"0f 00 0004", false},
-		{"3f 00 0004", false},
-		{"40 00 0008 01020304", true},
-		{"7f ff 0007 010203 00", true},
-		{"7f 00 0100", true},
-		{"80 00 0004", false},
-		{"c0 00 0004", false},
-		{"ff 00 0100", false},
-	} {
-		t.Run(tt.hex, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v", m, reports)
-			}
-			info := hex.EncodeToString(data)
-			if tt.hex == "7f ff 0007 010203 00" {
-				info = info[:14] // without padding
-			}
-			checkError(t, err, rserpool.CauseUnrecognizedMessage, tt.report, 0, info)
-		})
-	}
+	codec.UnknownTypes(t, map[string]bool{
+		"00 00 0004":           false,
+		"0f 00 0004":           false,
+		"3f 00 0004":           false,
+		"40 00 0008 01020304":  true,
+		"7f ff 0007 010203 00": true,
+		"7f 00 0100":           true,
+		"80 00 0004":           false,
+		"c0 00 0004":           false,
+		"ff 00 0100":           false,
+	})
 }
 
 // TestReports: unknown parameters that are skipped come with the message, and
 // are reported if their type says so, wherever they are.
 func TestReports(t *testing.T) {
-	m, reports, err := Parse(unhex(t, `
+	m, reports, err := Parse(tlvtest.Unhex(t, `
 		01 00 004c
 		c001 0004
 		0009 0005 61 000000
@@ -159,7 +110,7 @@ func TestReports(t *testing.T) {
 		},
 		Unknown: []rserpool.Parameter{{Type: 0xc001}, {Type: 0x8005}},
 	}
-	if diff := cmp.Diff(Message(want), m, compareAddrs); diff != "" {
+	if diff := cmp.Diff(Message(want), m, tlvtest.CompareAddrs); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
 	wantReports := []rserpool.Cause{
@@ -175,11 +126,7 @@ func TestReports(t *testing.T) {
 // TestUnwritable: Append refuses what Parse refuses.
 func TestUnwritable(t *testing.T) {
 	noTransport := rserpool.PoolElement{Policy: rserpool.Policy{Type: rserpool.RoundRobin}}
-	tests := []struct {
-		name    string
-		message Message
-		text    string
-	}{
+	codec.Unwritable(t, []tlvtest.UnwritableRow[Message]{
 		{"registration without a handle", &Registration{Element: element}, "empty pool handle"},
 		{"registration without a transport", &Registration{Handle: "a", Element: noTransport}, "without a user transport"},
 		{"registration without a policy", &Registration{Handle: "a", Element: rserpool.PoolElement{UserTransport: sctp1}}, "without a policy"},
@@ -191,15 +138,7 @@ func TestUnwritable(t *testing.T) {
 		{"too many elements", &HandleResolutionResponse{Handle: "a", Elements: make([]rserpool.PoolElement, 2048)}, "without a user transport"},
 		{"message too long", &Cookie{Cookie: make([]byte, 65528)}, "message of 65536 bytes"},
 		{"unknown parameter to stop at", &Cookie{Unknown: []rserpool.Parameter{{Type: 0x4123}}}, "could not skip"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			b, err := tt.message.Append([]byte("before"))
-			if err == nil || !strings.Contains(err.Error(), tt.text) || string(b) != "before" {
-				t.Errorf("Append gives %.80q, %v, want the buffer as it was and an error with %q", b, err, tt.text)
-			}
-		})
-	}
+	})
 }
 
 // TestRegistrationRefused: invalid values in a registration are answered with a
@@ -219,7 +158,7 @@ func TestRegistrationRefused(t *testing.T) {
 	}
 	message := func(parameters string) []byte {
 		n := 4 + len(strings.ReplaceAll(parameters, " ", ""))/2
-		return unhex(t, fmt.Sprintf("01 00 %04x %s", n, parameters))
+		return tlvtest.Unhex(t, fmt.Sprintf("01 00 %04x %s", n, parameters))
 	}
 	for name, parameters := range map[string]string{
 		"transport use 2":      handle + element(use2+rr),
@@ -252,30 +191,24 @@ func TestRegistrationRefused(t *testing.T) {
 	}
 }
 
-func TestErrorReplyToOtherErrors(t *testing.T) {
-	for _, err := range []error{nil, errors.New("no ParseError")} {
-		if reply, ok := ErrorReply(err); reply != nil || ok {
-			t.Errorf("ErrorReply(%v) = %v, %v, want none", err, reply, ok)
-		}
-	}
-}
+func TestErrorReplyToOtherErrors(t *testing.T) { codec.OnlyParseErrors(t) }
 
 // TestHandleResolutionParse reuses one struct for many messages.
 func TestHandleResolutionParse(t *testing.T) {
 	m := HandleResolution{Subscribe: true, Handle: "b", Items: 1, HasItems: true, Unknown: unknown}
 	for _, tt := range messages {
-		want, ok := tt.message.(*HandleResolution)
+		want, ok := tt.Message.(*HandleResolution)
 		if !ok {
-			if _, err := m.Parse(unhex(t, tt.hex), nil); err == nil {
-				t.Errorf("%s: no error", tt.name)
+			if _, err := m.Parse(tlvtest.Unhex(t, tt.Hex), nil); err == nil {
+				t.Errorf("%s: no error", tt.Name)
 			}
 			continue
 		}
 		for _, known := range []func([]byte) rserpool.PoolHandle{nil, knows("another"), knows(want.Handle)} {
-			if _, err := m.Parse(unhex(t, tt.hex), known); err != nil {
-				t.Errorf("%s: %v", tt.name, err)
+			if _, err := m.Parse(tlvtest.Unhex(t, tt.Hex), known); err != nil {
+				t.Errorf("%s: %v", tt.Name, err)
 			} else if diff := cmp.Diff(*want, m); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+				t.Errorf("%s (-want +got):\n%s", tt.Name, diff)
 			}
 		}
 	}

@@ -1,35 +1,14 @@
 package enrp
 
 import (
-	"encoding/hex"
-	"errors"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
-
-// compareAddrs lets go-cmp compare addresses.
-var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
-
-// unhex reads bytes in hexadecimal digits, with blanks between them anywhere
-// and a comment behind # in each line.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	var digits strings.Builder
-	for line := range strings.Lines(s) {
-		line, _, _ = strings.Cut(line, "#")
-		digits.WriteString(strings.Join(strings.Fields(line), ""))
-	}
-	b, err := hex.DecodeString(digits.String())
-	if err != nil {
-		t.Fatalf("bad hexadecimal digits in the test: %v", err)
-	}
-	return b
-}
 
 var (
 	sctp1 = rserpool.Transport{
@@ -61,11 +40,7 @@ const (
 )
 
 // messages are messages with their form on the wire, both ways.
-var messages = []struct {
-	name    string
-	message Message
-	hex     string
-}{
+var messages = []tlvtest.Row[Message]{
 	{"presence, bare", &Presence{Sender: 0x10000001}, `
 		01 00 000c             # type, flags, length
 		10000001 00000000      # sender, receiver`},
@@ -141,53 +116,42 @@ var messages = []struct {
 		` + hexUnknown},
 }
 
-func TestMessages(t *testing.T) {
-	for _, tt := range messages {
-		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			b, err := tt.message.Append([]byte("before"))
-			if err != nil {
-				t.Fatalf("Append: %v", err)
-			}
-			if diff := cmp.Diff(hex.EncodeToString(data), hex.EncodeToString(b[len("before"):])); diff != "" {
-				t.Errorf("Append (-want +got):\n%s", diff)
-			}
-			m, reports, err := Parse(data)
-			if err != nil || reports != nil {
-				t.Fatalf("Parse: %v, reports %v", err, reports)
-			}
-			if diff := cmp.Diff(tt.message, m, compareAddrs); diff != "" {
-				t.Errorf("Parse (-want +got):\n%s", diff)
-			}
-			sender, receiver := m.IDs()
-			if s, r := IDs(data); s != sender || r != receiver || s != 0x10000001 {
-				t.Errorf("IDs() of the message are %v, %v, of its bytes %v, %v", sender, receiver, s, r)
-			}
-		})
-	}
+// self is the registrar that answers.
+const self = 0x10000009
+
+// codec is this package under test.
+var codec = tlvtest.Codec[MessageType, Message]{
+	Parse: Parse,
+	Reply: func(err error, b []byte) (Message, bool) {
+		if m, ok := ErrorReply(err, self, b); m != nil || ok {
+			return m, ok
+		}
+		return nil, false
+	},
+	WantReply: func(_ error, peer rserpool.ServerID, causes []rserpool.Cause) Message {
+		return &Error{Sender: self, Receiver: peer, Causes: causes}
+	},
+	Report:   func(causes []rserpool.Cause) Message { return &Error{Causes: causes} },
+	Error:    TypeError,
+	Messages: messages,
 }
 
-// TestEveryMessage: the table leaves no message out.
-func TestEveryMessage(t *testing.T) {
-	seen := make(map[MessageType]bool)
+func TestMessages(t *testing.T) { codec.BothWays(t) }
+
+func TestEveryMessage(t *testing.T) { codec.Complete(t, TypePresence, TypeError) }
+
+func TestIDs(t *testing.T) {
 	for _, tt := range messages {
-		seen[tt.message.Type()] = true
-	}
-	for typ := TypePresence; typ <= TypeError; typ++ {
-		if !seen[typ] {
-			t.Errorf("%v is not in the table", typ)
+		sender, receiver := tt.Message.IDs()
+		if s, r := IDs(tlvtest.Unhex(t, tt.Hex)); s != sender || r != receiver || s != 0x10000001 {
+			t.Errorf("%s: IDs() of the message are %v, %v, of its bytes %v, %v", tt.Name, sender, receiver, s, r)
 		}
 	}
 }
 
 // TestRefused parses messages whose parameters are good each, but not together.
 func TestRefused(t *testing.T) {
-	tests := []struct {
-		name, hex string
-		text      string   // in the error
-		at        tlv.Type // 0 for the message
-		info      string   // of the error cause; "" for all of the message
-	}{
+	codec.Refused(t, []tlvtest.RefusedRow{
 		{"presence without a receiver", "01 00 0008 10000001", "ENRP_PRESENCE: message: ends 4 bytes too early", 0, ""},
 		{"presence with two checksums", "01 00 001c" + ids + "000f 0006 1234 0000 000f 0006 1234 0000", "second one", tlv.TypePEChecksum, "000f 0006 1234 0000"},
 		{"presence of two servers", "01 00 003c" + ids + hexServer1 + hexServer1, "second one", tlv.TypeServerInformation, hexServer1},
@@ -206,81 +170,38 @@ func TestRefused(t *testing.T) {
 		{"update of two elements", "04 00 0058" + ids + "00000000" + hexA + hexBare + hexBare, "second one", tlv.TypePoolElement, hexBare},
 		{"update that adds an unreachable element", "04 00 0030" + ids + "00000000" + hexA + hexLost, "without a user transport", tlv.TypePoolElement, hexLost},
 		{"takeover of nobody", "07 00 000c" + ids, "ends 4 bytes too early", 0, ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v beside an error", m, reports)
-			}
-			info := hex.EncodeToString(data)
-			if tt.info != "" {
-				info = hex.EncodeToString(unhex(t, tt.info))
-			}
-			checkError(t, err, rserpool.CauseInvalidValues, true, tt.at, info)
-			if !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("error is %q, want one with %q", err, tt.text)
-			}
-		})
-	}
+	})
 }
 
-// TestErrorsAreNotAnswered: or else two registrars could go on for ever.
+// TestErrorsAreNotAnswered: two peers could otherwise answer each other without end.
 func TestErrorsAreNotAnswered(t *testing.T) {
-	for name, s := range map[string]string{
+	codec.NotAnswered(t, map[string]string{
 		"no cause":                  "0a 00 000c" + ids,
 		"no ids":                    "0a 00 0004",
 		"two parameters":            "0a 00 001c" + ids + "000c 0008 0000 0004 000c 0008 0000 0004",
 		"wrong length":              "0a 00 0010" + ids,
 		"parameter to be reported":  "0a 00 0018" + ids + "000c 0008 0000 0004 c123 0004",
 		"parameter that also stops": "0a 00 0018" + ids + "000c 0008 0000 0004 4123 0004",
-	} {
-		t.Run(name, func(t *testing.T) {
-			data := unhex(t, s)
-			_, reports, err := Parse(data)
-			if (err == nil) != (name == "parameter to be reported") {
-				t.Errorf("Parse: %v", err)
-			}
-			if reply, ok := ErrorReply(err, 1, data); ok || reply != nil || reports != nil {
-				t.Errorf("error %v is answered by %v, reports %v", err, reply, reports)
-			}
-		})
-	}
+	}, "parameter to be reported")
 }
 
 // TestUnknownMessages: the two high bits of the type decide (RFC 5354, Section
 // 4), before anything else.
 func TestUnknownMessages(t *testing.T) {
-	for _, tt := range []struct {
-		hex    string
-		report bool
-	}{
-		{"00 00 0004", false},
-		{"0b 00 000c" + ids, false},
-		{"7f 00 000c" + ids, true},
-		{"40 00 0004", true},
-		{"80 00 0004", false},
-		{"ff 00 0100", false},
-	} {
-		t.Run(tt.hex, func(t *testing.T) {
-			data := unhex(t, tt.hex)
-			m, reports, err := Parse(data)
-			if m != nil || reports != nil {
-				t.Errorf("Parse gives %v, %v", m, reports)
-			}
-			checkError(t, err, rserpool.CauseUnrecognizedMessage, tt.report, 0, hex.EncodeToString(data))
-			if _, ok := ErrorReply(err, 1, data); ok != tt.report {
-				t.Errorf("ErrorReply says %v, want %v", ok, tt.report)
-			}
-		})
-	}
+	codec.UnknownTypes(t, map[string]bool{
+		"00 00 0004":       false,
+		"0b 00 000c" + ids: false,
+		"7f 00 000c" + ids: true,
+		"40 00 0004":       true,
+		"80 00 0004":       false,
+		"ff 00 0100":       false,
+	})
 }
 
 // TestReports: unknown parameters that are skipped come with the message, and
 // are reported if their type says so.
 func TestReports(t *testing.T) {
-	m, reports, err := Parse(unhex(t, "02 00 0014"+ids+"c001 0004 8002 0004"))
+	m, reports, err := Parse(tlvtest.Unhex(t, "02 00 0014"+ids+"c001 0004 8002 0004"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,11 +218,7 @@ func TestReports(t *testing.T) {
 // TestUnwritable: Append refuses what Parse refuses.
 func TestUnwritable(t *testing.T) {
 	var lost rserpool.PoolElement
-	tests := []struct {
-		name    string
-		message Message
-		text    string
-	}{
+	codec.Unwritable(t, []tlvtest.UnwritableRow[Message]{
 		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{"a", []rserpool.PoolElement{bare}}}}, "rejection"},
 		{"table with an empty entry", &HandleTableResponse{Pools: []PoolEntry{{Handle: "a"}}}, "without a pool element"},
 		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{"a", []rserpool.PoolElement{lost}}}}, "without a user transport"},
@@ -312,24 +229,10 @@ func TestUnwritable(t *testing.T) {
 		{"error without a cause", &Error{}, "without a cause"},
 		{"unknown parameter to stop at", &ListRequest{Unknown: []rserpool.Parameter{{Type: 0x4123}}}, "could not skip"},
 		{"message too long", &ListRequest{Unknown: []rserpool.Parameter{{Type: 0x8123, Value: make([]byte, 65521)}}}, "message of 65537 bytes"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			b, err := tt.message.Append([]byte("before"))
-			if err == nil || !strings.Contains(err.Error(), tt.text) || string(b) != "before" {
-				t.Errorf("Append gives %.80q, %v, want the buffer as it was and an error with %q", b, err, tt.text)
-			}
-		})
-	}
+	})
 }
 
-func TestErrorReplyToOtherErrors(t *testing.T) {
-	for _, err := range []error{nil, errors.New("no ParseError")} {
-		if reply, ok := ErrorReply(err, 1, nil); reply != nil || ok {
-			t.Errorf("ErrorReply(%v) = %v, %v, want none", err, reply, ok)
-		}
-	}
-}
+func TestErrorReplyToOtherErrors(t *testing.T) { codec.OnlyParseErrors(t) }
 
 func TestStrings(t *testing.T) {
 	for _, tt := range []struct{ got, want string }{
@@ -350,30 +253,8 @@ func TestStrings(t *testing.T) {
 // TestAllocs: what the codec may allocate for the messages that registrars
 // send most.
 func TestAllocs(t *testing.T) {
-	for name, parse := range map[string]float64{
+	codec.Allocs(t, map[string]float64{
 		"presence with checksum": 1,
 		"handle update":          4, // message, handle, 2 times addresses
-	} {
-		for _, tt := range messages {
-			if tt.name != name {
-				continue
-			}
-			data := unhex(t, tt.hex)
-			if got := testing.AllocsPerRun(100, func() {
-				if _, _, err := Parse(data); err != nil {
-					t.Fatal(err)
-				}
-			}); got > parse {
-				t.Errorf("%s: Parse allocates %v times, want at most %v", name, got, parse)
-			}
-			buf := make([]byte, 0, 1024)
-			if got := testing.AllocsPerRun(100, func() {
-				if _, err := tt.message.Append(buf); err != nil {
-					t.Fatal(err)
-				}
-			}); got > 0 {
-				t.Errorf("%s: Append allocates %v times, want 0", name, got)
-			}
-		}
-	}
+	})
 }

@@ -29,9 +29,10 @@ var arrows = map[string]string{
 	"rserpool":           "internal/netaddr",
 
 	// Messages.
-	"internal/tlv": "rserpool",
-	"asap":         "internal/tlv rserpool",
-	"enrp":         "internal/tlv rserpool",
+	"internal/tlv":         "rserpool",
+	"internal/tlv/tlvtest": "rserpool",
+	"asap":                 "internal/tlv rserpool",
+	"enrp":                 "internal/tlv rserpool",
 
 	// The transport. Only the stack knows its kinds.
 	"internal/sctp":           "rserpool",
@@ -75,6 +76,7 @@ var arrows = map[string]string{
 // others are the modules of others that the product imports, and where.
 var others = map[string]string{
 	"github.com/coredns/":          "cmd/coredns plugin/rserpool plugin/rserpool/internal/registrars",
+	"github.com/google/go-cmp":     "internal/tlv/tlvtest",
 	"github.com/miekg/dns":         "plugin/rserpool",
 	"github.com/prometheus/":       "plugin/rserpool plugin/rserpool/internal/registrars",
 	"github.com/ishidawataru/sctp": "internal/sctp/kernel",

@@ -3,6 +3,7 @@ package tlv
 import (
 	"testing"
 
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,7 +24,7 @@ func TestTransports(t *testing.T) {
 		{"cut", rserpool.CauseInvalidValues, udp + "0006 0010 0007", "", ""},
 		{"none", rserpool.CauseInvalidValues, "05", "", ""},
 	} {
-		offered, registered, ok := Transports(rserpool.Cause{Code: tt.code, Info: unhex(t, tt.hex)})
+		offered, registered, ok := Transports(rserpool.Cause{Code: tt.code, Info: tlvtest.Unhex(t, tt.hex)})
 		if ok != (tt.offered != "") || ok && (offered.String() != tt.offered || registered.String() != tt.registered) {
 			t.Errorf("%s: got %v, %v, %v, want %q, %q", tt.name, offered, registered, ok, tt.offered, tt.registered)
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -69,7 +70,7 @@ func TestRefused(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			msg := message(unhex(t, tt.hex))
+			msg := message(tlvtest.Unhex(t, tt.hex))
 			c := NewCursor(msg)
 			for c.Next() {
 				read(&c)
@@ -82,7 +83,7 @@ func TestRefused(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.text) || errors.Unwrap(err) == nil {
 				t.Errorf("error is %q, want one with %q and something to unwrap", err, tt.text)
 			}
-			info := unhex(t, tt.info)
+			info := tlvtest.Unhex(t, tt.info)
 			if tt.info == "" {
 				info = msg[4:]
 			}
@@ -121,12 +122,12 @@ func TestUnknownParameters(t *testing.T) {
 	} {
 		for _, tt := range tests {
 			t.Run(tt.typ+" "+place.name, func(t *testing.T) {
-				c := NewCursor(message(unhex(t, place.before+tt.typ+"0008 61626364")))
+				c := NewCursor(message(tlvtest.Unhex(t, place.before+tt.typ+"0008 61626364")))
 				for c.Next() {
 					read(&c)
 				}
 				reports, err := c.Finish()
-				want := []rserpool.Cause{{Code: rserpool.CauseUnrecognizedParameter, Info: unhex(t, tt.typ+"0008 61626364")}}
+				want := []rserpool.Cause{{Code: rserpool.CauseUnrecognizedParameter, Info: tlvtest.Unhex(t, tt.typ+"0008 61626364")}}
 				if !tt.report {
 					want = nil
 				}
@@ -152,7 +153,7 @@ func TestUnknownParameters(t *testing.T) {
 func TestReportsAreBounded(t *testing.T) {
 	var params []byte
 	for range 100 {
-		params = append(params, unhex(t, "c123 0005 61 000000")...)
+		params = append(params, tlvtest.Unhex(t, "c123 0005 61 000000")...)
 	}
 	c := NewCursor(message(params))
 	for c.Next() {
@@ -163,7 +164,7 @@ func TestReportsAreBounded(t *testing.T) {
 	}
 
 	long := make([]byte, 65520)
-	copy(long, unhex(t, "4123 fff0"))
+	copy(long, tlvtest.Unhex(t, "4123 fff0"))
 	c = NewCursor(message(long))
 	for c.Next() {
 		c.Unknown(nil)
@@ -198,7 +199,7 @@ func TestEarlierReports(t *testing.T) {
 		{"silence", "c123 0004 0009 0004", true, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := NewCursor(message(unhex(t, tt.hex)))
+			c := NewCursor(message(tlvtest.Unhex(t, tt.hex)))
 			if tt.quiet {
 				c.Silence()
 			}
@@ -236,7 +237,7 @@ func TestMessageFrame(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := NewCursor(unhex(t, tt.hex))
+			c := NewCursor(tlvtest.Unhex(t, tt.hex))
 			for c.Next() {
 				c.open()
 				c.rest()
@@ -251,7 +252,7 @@ func TestMessageFrame(t *testing.T) {
 
 // TestUnread: a message is read to its end.
 func TestUnread(t *testing.T) {
-	c := NewCursor(message(unhex(t, "0009 0005 61 000000")))
+	c := NewCursor(message(tlvtest.Unhex(t, "0009 0005 61 000000")))
 	if _, err := c.Finish(); err == nil || !strings.Contains(err.Error(), "8 bytes too many") {
 		t.Errorf("error is %v, want one about 8 bytes too many", err)
 	}
@@ -269,7 +270,7 @@ func TestPaddingBetween(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		want := message(unhex(t, "0009 0005 61 000000"+tt.hex+"\n 0009 0004"))
+		want := message(tlvtest.Unhex(t, "0009 0005 61 000000"+tt.hex+"\n 0009 0004"))
 		if diff := cmp.Diff(hex.EncodeToString(want), hex.EncodeToString(b)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
@@ -368,7 +369,7 @@ func TestAppendFunctions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b, err := tt.add([]byte{0xff})
-			if want := "ff" + hex.EncodeToString(unhex(t, tt.want)); err != nil || hex.EncodeToString(b) != want {
+			if want := "ff" + hex.EncodeToString(tlvtest.Unhex(t, tt.want)); err != nil || hex.EncodeToString(b) != want {
 				t.Errorf("got %x, %v, want %s", b, err, want)
 			}
 		})

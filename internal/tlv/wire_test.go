@@ -5,28 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/rserpool/coredns-rserpool/internal/tlv/tlvtest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
-
-// unhex reads bytes in hexadecimal digits, with blanks between them anywhere
-// and a comment behind # in each line.
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	var digits strings.Builder
-	for line := range strings.Lines(s) {
-		line, _, _ = strings.Cut(line, "#")
-		digits.WriteString(strings.Join(strings.Fields(line), ""))
-	}
-	b, err := hex.DecodeString(digits.String())
-	if err != nil {
-		t.Fatalf("bad hexadecimal digits in the test: %v", err)
-	}
-	return b
-}
 
 // message puts parameters into a message.
 func message(params []byte) []byte {
@@ -39,9 +23,6 @@ var (
 	v4b = netip.MustParseAddr("192.0.2.2")
 	v6  = netip.MustParseAddr("2001:db8::1")
 )
-
-// compareAddrs lets go-cmp compare addresses.
-var compareAddrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
 // Types that tell the test which parameter a value is.
 type (
@@ -266,7 +247,7 @@ func TestPoliciesHaveRows(t *testing.T) {
 func TestParameters(t *testing.T) {
 	for _, tt := range parameters {
 		t.Run(tt.name, func(t *testing.T) {
-			data := unhex(t, tt.hex)
+			data := tlvtest.Unhex(t, tt.hex)
 			c := NewCursor(message(data))
 			if !c.Next() {
 				t.Fatal("Next() = false, want true")
@@ -278,7 +259,7 @@ func TestParameters(t *testing.T) {
 			if _, err := c.Finish(); err != nil {
 				t.Fatalf("Finish(): %v", err)
 			}
-			if diff := cmp.Diff(tt.value, got, compareAddrs); diff != "" {
+			if diff := cmp.Diff(tt.value, got, tlvtest.CompareAddrs); diff != "" {
 				t.Errorf("read (-want +got):\n%s", diff)
 			}
 
@@ -299,7 +280,7 @@ func TestParameters(t *testing.T) {
 // ends there.
 func TestTruncatedParameters(t *testing.T) {
 	for _, tt := range parameters {
-		data := unhex(t, tt.hex)
+		data := tlvtest.Unhex(t, tt.hex)
 		length := int(binary.BigEndian.Uint16(data[2:]))
 		for n := 1; n < length; n++ {
 			c := NewCursor(message(data[:n]))
@@ -318,7 +299,7 @@ func TestTruncatedParameters(t *testing.T) {
 // makes its length fit, so that only the fields are too short.
 func TestShortValues(t *testing.T) {
 	for _, tt := range parameters {
-		data := unhex(t, tt.hex)
+		data := tlvtest.Unhex(t, tt.hex)
 		length := int(binary.BigEndian.Uint16(data[2:]))
 		for n := 4; n < length; n++ {
 			b := append([]byte(nil), data[:n]...)
@@ -344,7 +325,7 @@ func TestShortValues(t *testing.T) {
 			}
 			c = NewCursor(out)
 			c.Next()
-			if diff := cmp.Diff(v, read(&c), compareAddrs); diff != "" {
+			if diff := cmp.Diff(v, read(&c), tlvtest.CompareAddrs); diff != "" {
 				t.Errorf("%s cut to %d of %d bytes, written and read again (-want +got):\n%s", tt.name, n, length, diff)
 			}
 		}
@@ -394,13 +375,13 @@ func TestLiberal(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := NewCursor(message(unhex(t, tt.hex)))
+			c := NewCursor(message(tlvtest.Unhex(t, tt.hex)))
 			c.Next()
 			got := read(&c)
 			if _, err := c.Finish(); err != nil {
 				t.Fatalf("Finish(): %v", err)
 			}
-			if diff := cmp.Diff(tt.want, got, compareAddrs); diff != "" {
+			if diff := cmp.Diff(tt.want, got, tlvtest.CompareAddrs); diff != "" {
 				t.Errorf("read (-want +got):\n%s", diff)
 			}
 		})

@@ -131,7 +131,7 @@ func (m *module) addPromoted(t types.Type, own string) {
 			m.addOther(f, own)
 		}
 	}
-	m.addFields(t, own)
+	m.addFields(t, own, true)
 }
 
 // addNameless notes what is used without a name: interfaces, and the fields of structs of
@@ -141,28 +141,30 @@ func (m *module) addNameless(p *packages.Package, own, base string) {
 		if i, ok := tv.Type.(*types.Interface); ok && tv.IsType() { // without a name
 			m.interfaces = append(m.interfaces, i)
 		}
-		if m.inTest(e.Pos()) && !helper(base) {
-			continue
-		}
+		ofAll := !m.inTest(e.Pos()) || helper(base)
 		switch e := e.(type) {
 		case *ast.CompositeLit:
 			if len(e.Elts) > 0 {
 				if _, keyed := e.Elts[0].(*ast.KeyValueExpr); !keyed {
-					m.addFields(tv.Type, own)
+					m.addFields(tv.Type, own, ofAll)
 				}
 			}
 		case *ast.CallExpr:
 			if p.TypesInfo.Types[e.Fun].IsType() {
-				m.addFields(p.TypesInfo.Types[e.Args[0]].Type, own)
+				m.addFields(p.TypesInfo.Types[e.Args[0]].Type, own, ofAll)
 			}
 		}
 	}
 }
 
-func (m *module) addFields(t types.Type, own string) {
+// addFields notes the fields of a struct: if ofAll is false, only those that a package for
+// tests declares.
+func (m *module) addFields(t types.Type, own string, ofAll bool) {
 	if s, ok := t.Underlying().(*types.Struct); ok {
 		for f := range s.Fields() {
-			m.addOther(f, own)
+			if ofAll || f.Pkg() != nil && helper(f.Pkg().Path()) {
+				m.addOther(f, own)
+			}
 		}
 	}
 }
