@@ -52,6 +52,9 @@ var arrows = map[string]string{
 	"asap/pu":         "asap internal/client internal/hunt internal/sctp registrar/handlespace rserpool",
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
 
+	// Sessions.
+	"internal/session": "asap rserpool",
+
 	// Registrars. The core does not know the transport.
 	"registrar/internal/chain":    "",
 	"registrar/internal/deadline": "",

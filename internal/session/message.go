@@ -1,0 +1,235 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// enrpPPID is the payload protocol of ENRP, which sessions leave alone.
+const enrpPPID = 12
+
+// ErrWait is the error of Send when there is no association, or no room. It is worth another
+// try when MaySend has no error.
+var ErrWait = errors.New("not now")
+
+// CheckMessage says what is wrong with a user message, nil if nothing is.
+func CheckMessage(m Message) error {
+	switch {
+	case len(m.Data) == 0:
+		return errors.New("message without data: SCTP has none such")
+	case len(m.Data) > MaxMessage:
+		return fmt.Errorf("message of %d bytes: at most %d are allowed", len(m.Data), MaxMessage)
+	case m.PPID == asap.PPID, m.PPID == enrpPPID:
+		return fmt.Errorf("payload protocol %d belongs to RSerPool: choose another one", m.PPID)
+	}
+	return nil
+}
+
+// MaySend says whether Send would take a message of n bytes now: its error is ErrWait, or
+// why the session is over.
+func (u *User) MaySend(n int) error {
+	switch {
+	case u.err != nil:
+		return u.err
+	case u.state != Connected, u.ask != 0, u.echoDue, u.cardDue, u.replies.n > 0, u.sent < u.out.n:
+		return ErrWait
+	case u.out.n > 0 && u.out.cost()+n+messageCost > u.cfg.MaxUnacked:
+		return ErrWait
+	}
+	return nil
+}
+
+// Send takes a message for the element. The machine keeps Data.
+func (u *User) Send(m Message) error {
+	if err := CheckMessage(m); err != nil {
+		return err
+	}
+	if err := u.MaySend(len(m.Data)); err != nil {
+		return err
+	}
+	u.out.push(m)
+	return nil
+}
+
+// Next returns the message to send next, if there is one: the cookie first, then the user's
+// business card, then user messages in their order.
+func (u *User) Next() (ref Ref, m Message, ok bool) {
+	switch {
+	case !u.up || u.ask != 0:
+		return 0, Message{}, false
+	case u.echoDue:
+		m, ok = control(&asap.CookieEcho{Cookie: u.cookie})
+	case u.cardDue:
+		m, ok = control(u.cfg.Card)
+	case u.replies.n > 0:
+		m, ok = *u.replies.at(0), true
+	case u.sent < u.out.n:
+		m, ok = *u.out.at(u.sent), true
+	}
+	return u.assoc, m, ok
+}
+
+// control makes a message of the control channel.
+func control(m asap.Message) (Message, bool) {
+	data, err := m.Append(nil)
+	return Message{Data: data, PPID: asap.PPID}, err == nil
+}
+
+// Sent notes that the message that Next returned last is on its way.
+func (u *User) Sent(now time.Time) {
+	switch {
+	case u.echoDue:
+		u.echoDue = false
+	case u.cardDue:
+		u.cardDue = false
+	case u.replies.n > 0:
+		u.replies.pop()
+	default:
+		u.used = true
+		if u.asked.IsZero() {
+			u.asked = now
+		}
+		if u.cfg.Unacked == Drop {
+			u.out.pop()
+		} else {
+			u.sent++
+		}
+	}
+	if u.state == Closing {
+		u.shutdown()
+	}
+}
+
+// Ack: the application is done with the n oldest messages that were sent.
+func (u *User) Ack(n int) {
+	for range min(n, u.out.n) {
+		u.out.pop()
+		u.sent = max(u.sent-1, 0)
+	}
+}
+
+// Answer has the messages that the application wants the next element to get, in place of
+// the unacknowledged ones.
+func (u *User) Answer(ref Ref, list []Message) {
+	if ref != u.ask || ref == 0 {
+		return
+	}
+	u.ask, u.sent = 0, 0
+	u.out.clear()
+	for _, m := range list {
+		if CheckMessage(m) == nil {
+			u.out.push(m)
+		}
+	}
+}
+
+// Recommend makes list the user's last will: the elements of its own pool to which the other
+// side should fail over, in order.
+func (u *User) Recommend(list []rserpool.PoolElement) error {
+	if u.cfg.Card == nil {
+		return errors.New("only a pool user that is an element has a business card")
+	}
+	card := &asap.BusinessCard{Handle: u.cfg.Card.Handle, Elements: list}
+	if err := checkCard(card); err != nil {
+		return err
+	}
+	u.cfg.Card = card
+	u.cardDue = u.up && u.controlled()
+	return nil
+}
+
+// Received takes a message from an association.
+func (u *User) Received(now time.Time, ref Ref, m Message) {
+	if ref != u.assoc || !u.up {
+		return // late: from an element that has failed
+	}
+	u.asked = time.Time{}
+	switch {
+	case m.PPID == asap.PPID:
+		u.control(m.Data)
+	case m.PPID == enrpPPID, u.state == Closing:
+	default:
+		u.search = nil
+		u.in.push(m)
+		u.pauseIfFull()
+	}
+}
+
+// Readable reports whether Receive has a message.
+func (u *User) Readable() bool { return u.in.n > 0 }
+
+// Receive removes and returns the oldest message received.
+func (u *User) Receive(now time.Time) (Message, bool) {
+	if u.in.n == 0 {
+		return Message{}, false
+	}
+	m := u.in.pop()
+	if u.paused && u.in.cost() <= u.cfg.MaxReceive/2 {
+		u.resume()
+		if !u.asked.IsZero() {
+			u.asked = now
+		}
+	}
+	return m, true
+}
+
+func (u *User) pauseIfFull() {
+	if !u.paused && u.in.cost() > u.cfg.MaxReceive {
+		u.paused = true
+		u.act(Action{Type: Pause, Ref: u.assoc})
+	}
+}
+
+func (u *User) resume() {
+	if u.paused {
+		u.paused = false
+		u.act(Action{Type: Resume, Ref: u.assoc})
+	}
+}
+
+// control takes a message of the control channel (RFC 5352, Sections 3.8 and 3.9).
+func (u *User) control(data []byte) {
+	m, causes, err := asap.Parse(data)
+	if err != nil {
+		if reply, ok := asap.ErrorReport(err); ok {
+			u.reply(reply)
+		}
+		return
+	}
+	if len(causes) > 0 {
+		u.reply(&asap.Error{Causes: causes})
+	}
+	switch m := m.(type) {
+	case *asap.Cookie:
+		u.cookie = m.Cookie
+		if u.cookie == nil {
+			u.cookie = []byte{}
+		}
+		u.notify(Event{Type: EventCookie, Element: u.element.ID})
+	case *asap.BusinessCard:
+		u.onCard(m)
+	}
+}
+
+func (u *User) reply(m asap.Message) {
+	if data, err := m.Append(nil); err == nil && u.replies.n < maxReplies {
+		u.replies.push(Message{Data: data, PPID: asap.PPID})
+	}
+}
+
+// onCard takes the element's last will. The card of another pool says nothing of where this
+// session can go on.
+func (u *User) onCard(card *asap.BusinessCard) {
+	if len(card.Elements) > maxCardElements {
+		card.Elements = slices.Clone(card.Elements[:maxCardElements])
+	}
+	if card.Handle == u.cfg.Pool {
+		u.will = card.Elements
+	}
+	u.notify(Event{Type: EventCard, Element: u.element.ID, Card: card})
+}

@@ -1,0 +1,212 @@
+package session
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// search is the search for an element. Its candidates are, in this order, the last will of
+// the element that has failed (RFC 5352, Section 3.9, BC2), what the cache has by the pool's
+// policy, and what a registrar says when it is asked again. When none of them serves, the
+// search pauses and begins anew.
+type search struct {
+	began    time.Time
+	why      error // why an element that has served has failed; nil: none has served yet
+	attempts []Attempt
+	leftOut  []rserpool.PEID // the elements that have failed since the last pause
+
+	candidates []rserpool.PoolElement
+	hearsay    bool  // they are from a card
+	selection  Ref   // that is awaited; 0: none
+	fresh      bool  // a registrar was asked since the last pause
+	empty      bool  // the last selection had no candidate
+	err        error // of the last selection
+
+	connectBy time.Time
+	retryAt   time.Time
+	pause     time.Duration
+}
+
+// Attempt is an element that does not serve, and why.
+type Attempt struct {
+	Element rserpool.PoolElement
+	Err     error
+}
+
+// FailoverError says that no element of a pool serves.
+type FailoverError struct {
+	Pool rserpool.PoolHandle
+	// Cause is why the last element that had served failed; nil if none had.
+	Cause error
+	// Attempts are the elements that were tried, the last 16 of them.
+	Attempts []Attempt
+	// Selection is why there were no more elements to try, nil if time has run out.
+	Selection error
+	// After is how long the search lasted.
+	After time.Duration
+}
+
+// Error lists the elements with the reason for each.
+func (e *FailoverError) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "no element of pool %q serves after %v", string(e.Pool), e.After.Round(time.Millisecond))
+	if e.Cause != nil {
+		fmt.Fprintf(&s, "; the last one failed: %v", e.Cause)
+	}
+	for _, a := range e.Attempts {
+		fmt.Fprintf(&s, "; element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
+	}
+	if e.Selection != nil {
+		fmt.Fprintf(&s, "; %v", e.Selection)
+	}
+	return s.String()
+}
+
+// Unwrap gives all reasons.
+func (e *FailoverError) Unwrap() []error {
+	var list []error
+	for _, err := range []error{e.Cause, e.Selection} {
+		if err != nil {
+			list = append(list, err)
+		}
+	}
+	for _, a := range e.Attempts {
+		list = append(list, a.Err)
+	}
+	return list
+}
+
+// The reasons why there is no candidate.
+var (
+	errNoCandidate = errors.New("there is no other element to try")
+	errNotSCTP     = errors.New("its user transport is not SCTP: a session needs SCTP")
+	errSilent      = errors.New("no association came up in time")
+)
+
+// failed notes that an element does not serve.
+func (s *search) failed(e *rserpool.PoolElement, why error) {
+	if len(s.attempts) == maxAttempts {
+		s.attempts = slices.Delete(s.attempts, 0, 1)
+	}
+	s.attempts = append(s.attempts, Attempt{Element: *e, Err: why})
+	if !slices.Contains(s.leftOut, e.ID) {
+		s.leftOut = append(s.leftOut, e.ID)
+	}
+}
+
+// seek goes on with the next candidate, or asks for more.
+func (u *User) seek(now time.Time) {
+	s := u.search
+	for len(s.candidates) > 0 {
+		e := &s.candidates[0]
+		s.candidates = s.candidates[1:]
+		switch {
+		case slices.Contains(s.leftOut, e.ID):
+		case e.UserTransport.Type != rserpool.SCTP:
+			s.failed(e, errNotSCTP)
+		default:
+			u.connect(now, e)
+			return
+		}
+	}
+	s.candidates = nil
+	switch {
+	case len(s.leftOut) >= maxLeftOut, s.empty && s.fresh:
+		u.noneLeft(now)
+	default:
+		u.selectMore(s.empty)
+	}
+}
+
+// selectMore asks for candidates.
+func (u *User) selectMore(fresh bool) {
+	s := u.search
+	s.selection = u.ref()
+	a := Action{Type: Select, Ref: s.selection, Fresh: fresh, Without: slices.Clone(s.leftOut)}
+	if u.state == Dialing {
+		a.Want = u.cfg.Element
+	}
+	u.act(a)
+}
+
+// Selected gives the elements to try, the best one first. fresh says that a registrar was
+// asked for them. The machine owns the list.
+func (u *User) Selected(now time.Time, ref Ref, list []rserpool.PoolElement, fresh bool, err error) {
+	s := u.search
+	if s == nil || ref != s.selection {
+		return
+	}
+	s.selection = 0
+	s.err = err
+	s.fresh = s.fresh || fresh
+	s.candidates = slices.DeleteFunc(list, func(e rserpool.PoolElement) bool {
+		return slices.Contains(s.leftOut, e.ID)
+	})
+	s.hearsay, s.empty = false, len(s.candidates) == 0
+	u.seek(now)
+}
+
+// connect tries an element.
+func (u *User) connect(now time.Time, e *rserpool.PoolElement) {
+	u.element = new(rserpool.PoolElement)
+	*u.element = *e // not the list that it is in
+	u.hearsay = u.search.hearsay
+	u.assoc = u.ref()
+	u.search.connectBy = now.Add(u.cfg.ConnectTime)
+	u.act(Action{Type: Connect, Ref: u.assoc, Element: u.element})
+}
+
+// tryFailed goes on after an element that could not be reached.
+func (u *User) tryFailed(now time.Time, why error) {
+	e := u.element
+	u.search.connectBy = time.Time{}
+	u.search.failed(e, why)
+	u.notify(Event{Type: EventTryFailed, Element: e.ID, Err: why})
+	u.report()
+	u.leave()
+	u.seek(now)
+}
+
+// noneLeft: every candidate has failed. A failover waits for one to come back.
+func (u *User) noneLeft(now time.Time) {
+	s := u.search
+	if u.state == Dialing {
+		u.end(u.failure(now, cmp.Or(s.err, errNoCandidate)))
+		return
+	}
+	s.pause = min(max(2*s.pause, firstPause), maxPause)
+	s.retryAt = now.Add(s.pause + u.chance(s.pause/4))
+}
+
+// chance is a time between 0 and d.
+func (u *User) chance(d time.Duration) time.Duration {
+	return time.Duration(u.rnd.Uint64() % uint64(d))
+}
+
+func (u *User) failure(now time.Time, selection error) error {
+	s := u.search
+	return &FailoverError{Pool: u.cfg.Pool, Cause: s.why, Attempts: s.attempts, Selection: selection, After: now.Sub(s.began)}
+}
+
+// tickSearch does what is due in a search.
+func (u *User) tickSearch(now time.Time) {
+	s := u.search
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	switch {
+	case due(s.began.Add(u.cfg.FailoverTime)):
+		u.end(u.failure(now, s.err))
+	case due(s.connectBy):
+		u.act(Action{Type: Abort, Ref: u.assoc})
+		u.tryFailed(now, fmt.Errorf("%w: %v", errSilent, u.cfg.ConnectTime))
+	case due(s.retryAt):
+		s.retryAt = time.Time{}
+		s.leftOut, s.fresh, s.empty = nil, false, true // a registrar is asked first
+		u.seek(now)
+	}
+}

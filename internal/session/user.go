@@ -1,0 +1,333 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// User is the pool user's side of one session.
+type User struct {
+	cfg   UserConfig
+	state State
+	err   error // of Closing and Ended
+	last  Ref   // given out last
+
+	// The association that is coming up, or has come up.
+	assoc   Ref
+	up      bool
+	element *rserpool.PoolElement
+	hearsay bool // it is known only from another one's card
+	used    bool // it was sent a user message
+	from    rserpool.PEID
+
+	cookie []byte                 // the latest one; nil: none
+	will   []rserpool.PoolElement // of the card of element: its last will
+	search *search                // from a failure until the next element is steady
+
+	// What is to be sent, in this order.
+	echoDue, cardDue bool
+	replies          queue // to the element's faulty messages
+	out              queue // user messages; those that are unacknowledged remain
+	sent             int   // how many of out this association has got
+	ask              Ref   // the application is being asked about out
+
+	in     queue // received, and not taken yet
+	paused bool
+
+	undelivered error // why a message could not be delivered; then the element fails at failBy
+	failBy      time.Time
+
+	asked    time.Time // a message was sent, and nothing has come since; zero: not so
+	steadyAt time.Time
+	closeBy  time.Time
+	shut     bool // Shutdown has been ordered
+
+	rnd     rand.PCG
+	actions []Action
+}
+
+// NewUser makes the machine of one session.
+func NewUser(cfg UserConfig) (*User, error) {
+	cfg.fillDefaults()
+	if err := checkCookie(cfg.Cookie); err != nil {
+		return nil, err
+	}
+	if err := checkCard(cfg.Card); err != nil {
+		return nil, err
+	}
+	u := &User{cfg: cfg, cookie: slices.Clone(cfg.Cookie)}
+	u.rnd.Seed(cfg.Seed, 0)
+	return u, nil
+}
+
+// Start begins the search for an element.
+func (u *User) Start(now time.Time) {
+	if u.state != Idle {
+		return
+	}
+	u.state = Dialing
+	u.search = &search{began: now}
+	u.seek(now)
+}
+
+// Take gives the actions that have gathered since the last call. They are valid until the
+// next event.
+func (u *User) Take() []Action {
+	list := u.actions
+	u.actions = u.actions[:0]
+	return list
+}
+
+// State tells where the session stands.
+func (u *User) State() State { return u.state }
+
+// Err is why the session is over or closing, nil while it is not.
+func (u *User) Err() error { return u.err }
+
+// Element is the element that serves, nil if none does.
+func (u *User) Element() *rserpool.PoolElement {
+	if !u.up {
+		return nil
+	}
+	return u.element
+}
+
+// Cookie is the latest cookie, nil if there is none. It is read only.
+func (u *User) Cookie() []byte { return u.cookie }
+
+func (u *User) act(a Action) { u.actions = append(u.actions, a) }
+
+func (u *User) notify(ev Event) { u.act(Action{Type: Notify, Event: &ev}) }
+
+func (u *User) ref() Ref {
+	u.last++
+	return u.last
+}
+
+// Up: an association has come up.
+func (u *User) Up(now time.Time, ref Ref) {
+	if ref != u.assoc || u.up {
+		u.act(Action{Type: Abort, Ref: ref})
+		return
+	}
+	ev := Event{Type: EventConnected, Element: u.element.ID}
+	if u.state == FailingOver {
+		ev.Type, ev.From = EventFailedOver, u.from
+	}
+	u.state, u.up, u.search.connectBy = Connected, true, time.Time{}
+	u.steadyAt = now.Add(steadyTime)
+	u.notify(ev)
+	u.echoDue = u.cookie != nil && u.controlled()
+	u.cardDue = u.cfg.Card != nil && u.controlled()
+	if u.cfg.Unacked == AskApp && u.out.n > 0 {
+		u.ask = u.ref()
+		u.act(Action{Type: Ask, Ref: u.ask, Messages: u.out.list()})
+	}
+	u.pauseIfFull()
+}
+
+// controlled reports whether the element takes messages of ASAP on this association (RFC
+// 5352, Section 3.9).
+func (u *User) controlled() bool { return u.element.UserTransport.Use == rserpool.DataPlusControl }
+
+// Down: an association has ended, or could not be set up. shutdown says that the element has
+// shut it down in good order.
+func (u *User) Down(now time.Time, ref Ref, shutdown bool, why error) {
+	if ref != u.assoc {
+		return
+	}
+	switch {
+	case u.state == Closing:
+		u.assoc = 0
+		u.end(u.err)
+	case !u.up:
+		u.tryFailed(now, why)
+	case shutdown && u.cfg.EndOnShutdown:
+		u.assoc = 0
+		u.end(io.EOF)
+	default:
+		u.lost(now, why, !shutdown)
+	}
+}
+
+// SendFailed: a message could not be delivered. Usually Down follows at once, and says how
+// the association has ended. If it does not, the association has lost a message, and the
+// element has failed.
+func (u *User) SendFailed(now time.Time, ref Ref, why error) {
+	if ref == u.assoc && u.state == Connected && u.undelivered == nil {
+		u.undelivered, u.failBy = why, now.Add(failGrace)
+	}
+}
+
+// Fail: the application says that the element does not serve. It is reported if it was sent
+// a message (RFC 5352, Section 3.5).
+func (u *User) Fail(now time.Time, why error) {
+	if u.state == Connected {
+		u.drop(now, why, u.used)
+	}
+}
+
+// drop aborts the association with an element that does not serve.
+func (u *User) drop(now time.Time, why error, report bool) {
+	u.act(Action{Type: Abort, Ref: u.assoc})
+	u.lost(now, why, report)
+}
+
+// lost begins the search for the next element.
+func (u *User) lost(now time.Time, why error, report bool) {
+	e := u.element
+	u.notify(Event{Type: EventFailing, Element: e.ID, Err: why})
+	if report {
+		u.report()
+	}
+	u.state, u.from = FailingOver, e.ID
+	if u.search == nil {
+		u.search = &search{began: now, why: why}
+	}
+	if u.search.why == nil {
+		u.search.why = why
+	}
+	u.search.failed(e, why)
+	u.search.candidates, u.search.hearsay = u.will, true
+	u.leave()
+	u.seek(now)
+}
+
+func (u *User) report() {
+	u.act(Action{Type: Report, Element: u.element, Hearsay: u.hearsay})
+}
+
+// leave forgets what belongs to the association.
+func (u *User) leave() {
+	u.assoc, u.up, u.element, u.used, u.will = 0, false, nil, false, nil
+	u.echoDue, u.cardDue = false, false
+	u.replies.clear()
+	u.ask, u.sent, u.paused = 0, 0, false
+	u.asked, u.failBy, u.undelivered = time.Time{}, time.Time{}, nil
+	if u.cfg.Unacked == Drop {
+		u.out.clear()
+	}
+}
+
+// Close ends the session. If an element serves, it still gets what has been sent.
+func (u *User) Close(now time.Time) {
+	switch u.state {
+	case Idle, Dialing, FailingOver:
+		u.end(rserpool.ErrClosed)
+	case Connected:
+		u.state, u.err = Closing, rserpool.ErrClosed
+		u.closeBy = now.Add(u.cfg.CloseTime)
+		u.ask = 0
+		u.in.clear()
+		u.resume()
+		u.shutdown()
+	case Closing, Ended:
+	}
+}
+
+// shutdown ends the association when nothing is left to send.
+func (u *User) shutdown() {
+	if _, _, more := u.Next(); u.state == Closing && !more && !u.shut {
+		u.shut = true
+		u.act(Action{Type: Shutdown, Ref: u.assoc})
+	}
+}
+
+// end ends the session.
+func (u *User) end(err error) {
+	if u.assoc != 0 {
+		u.act(Action{Type: Abort, Ref: u.assoc})
+	}
+	u.leave()
+	u.state, u.err, u.search = Ended, err, nil
+	u.out.clear()
+	ev := Event{Type: EventEnded, Element: u.from, Err: err}
+	if errors.Is(err, rserpool.ErrClosed) {
+		u.in.clear()
+		ev.Err = nil
+	}
+	u.notify(ev)
+}
+
+// Tick does what is due.
+func (u *User) Tick(now time.Time) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	switch u.state {
+	case Dialing, FailingOver:
+		u.tickSearch(now)
+	case Connected:
+		if u.search != nil && due(u.steadyAt) {
+			u.search = nil
+		}
+		switch {
+		case due(u.failBy):
+			u.drop(now, u.undelivered, true)
+		case due(u.answerBy()):
+			u.drop(now, fmt.Errorf("the element has sent nothing for %v after a message", u.cfg.AnswerTimeout), true)
+		}
+	case Closing:
+		if due(u.closeBy) {
+			u.end(u.err)
+		}
+	case Idle, Ended:
+	}
+}
+
+// answerBy is when the element has failed by not answering; zero: it has not to answer. What
+// is not read can not be an answer, so no time passes while reading is paused.
+func (u *User) answerBy() time.Time {
+	if u.asked.IsZero() || u.paused || u.cfg.AnswerTimeout <= 0 {
+		return time.Time{}
+	}
+	return u.asked.Add(u.cfg.AnswerTimeout)
+}
+
+// NextDeadline is when Tick has something to do.
+func (u *User) NextDeadline() (next time.Time, ok bool) {
+	take := func(t time.Time) {
+		if !t.IsZero() && (!ok || t.Before(next)) {
+			next, ok = t, true
+		}
+	}
+	switch u.state {
+	case Dialing, FailingOver:
+		take(u.search.began.Add(u.cfg.FailoverTime))
+		take(u.search.connectBy)
+		take(u.search.retryAt)
+	case Connected:
+		if u.search != nil {
+			take(u.steadyAt)
+		}
+		take(u.failBy)
+		take(u.answerBy())
+	case Closing:
+		take(u.closeBy)
+	case Idle, Ended:
+	}
+	return next, ok
+}
+
+// checkCookie says whether a cookie fits into a message.
+func checkCookie(cookie []byte) error {
+	if len(cookie) == 0 {
+		return nil
+	}
+	_, err := (&asap.CookieEcho{Cookie: cookie}).Append(nil)
+	return err
+}
+
+// checkCard says whether a business card can be sent.
+func checkCard(card *asap.BusinessCard) error {
+	if card == nil {
+		return nil
+	}
+	_, err := card.Append(nil)
+	return err
+}

@@ -1,0 +1,484 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+func TestDial(t *testing.T) {
+	t.Run("one selection, one association", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		d.selected(7)
+		d.up()
+		d.mustSend("hello")
+		d.want("0s select", "0s connect 7", "0s connected 7", "0s send hello")
+	})
+	t.Run("a certain element", func(t *testing.T) {
+		d := newDriver(t, UserConfig{Element: 5})
+		d.want("0s select want 5")
+	})
+	t.Run("the first candidates fail", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		d.selected(1, 2, 3)
+		d.down("refused")
+		d.until(2 * time.Second)
+		d.up()
+		d.want("0s select", "0s connect 1", "0s try failed 1: refused", "0s report 1", "0s connect 2",
+			"2s abort", "2s try failed 2: no association came up in time: 2s", "2s report 2", "2s connect 3", "2s connected 3")
+	})
+	t.Run("the cache, then a registrar, then the end", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		d.selected(1)
+		d.down("refused")
+		d.selected()
+		d.fresh(1, 2)
+		d.down("refused")
+		d.selected()
+		d.want("0s select", "0s connect 1", "0s try failed 1: refused", "0s report 1", "0s select -1", "0s select fresh -1",
+			"0s connect 2", "0s try failed 2: refused", "0s report 2", "0s select -1 -2", "0s ended: failover")
+		var f *FailoverError
+		if !errors.As(d.u.Err(), &f) || len(f.Attempts) != 2 || f.Cause != nil {
+			t.Errorf("error %v, want one with two attempts", d.u.Err())
+		}
+	})
+	t.Run("a selection that has asked a registrar is not repeated", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		unknown := errors.New("unknown pool")
+		d.u.Selected(d.now, d.sel, nil, true, unknown)
+		d.collect()
+		d.want("0s select", "0s ended: failover")
+		if !errors.Is(d.u.Err(), unknown) {
+			t.Errorf("error %v, want the selection's", d.u.Err())
+		}
+	})
+	t.Run("not SCTP", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		e := element(1)
+		e.UserTransport.Type, e.UserTransport.Use = rserpool.TCP, 0
+		d.u.Selected(d.now, d.sel, []rserpool.PoolElement{e}, true, nil)
+		d.collect()
+		d.selected()
+		d.want("0s select", "0s select -1", "0s ended: failover")
+		if !errors.Is(d.u.Err(), errNotSCTP) {
+			t.Errorf("error %v, want the reason", d.u.Err())
+		}
+	})
+	t.Run("time runs out", func(t *testing.T) {
+		d := newDriver(t, UserConfig{FailoverTime: 5 * time.Second})
+		d.until(time.Minute)
+		d.want("0s select", "5s ended: failover")
+	})
+	t.Run("with a cookie of an earlier session", func(t *testing.T) {
+		d := newDriver(t, UserConfig{Cookie: []byte("old")})
+		d.selected(1)
+		d.up()
+		d.want("0s select", "0s connect 1", "0s connected 1", "0s send ECHO old")
+	})
+}
+
+func TestFailover(t *testing.T) {
+	t.Run("cookie, card, unacknowledged messages, new ones", func(t *testing.T) {
+		d := newDriver(t, UserConfig{Unacked: Resend, Card: &asap.BusinessCard{Handle: "mine"}})
+		d.selected(1)
+		d.up()
+		d.want("0s select", "0s connect 1", "0s connected 1", "0s send CARD mine")
+		d.cookie("c1")
+		d.mustSend("a", "b", "c")
+		d.cookie("c2")
+		d.u.Ack(1)
+		d.log = nil
+		d.down("lost")
+		if err := d.send("d"); !errors.Is(err, ErrWait) {
+			t.Errorf("Send in a failover: got %v, want ErrWait", err)
+		}
+		d.selected(2)
+		d.up()
+		d.mustSend("d")
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2",
+			"0s send ECHO c2", "0s send CARD mine", "0s send b", "0s send c", "0s send d")
+	})
+	t.Run("messages dropped", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.mustSend("a")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.want("0s send a", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2")
+	})
+	t.Run("the application decides", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: AskApp})
+		d.cookie("c")
+		d.mustSend("a", "b")
+		d.log = nil
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s ask a b")
+		if err := d.send("x"); !errors.Is(err, ErrWait) {
+			t.Errorf("Send while asking: got %v, want ErrWait", err)
+		}
+		d.u.Answer(d.ask, []Message{{Data: []byte("b again")}})
+		d.collect()
+		d.mustSend("c")
+		d.want("0s send ECHO c", "0s send b again", "0s send c")
+	})
+	t.Run("it fails while the application decides", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: AskApp})
+		d.mustSend("a")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		old := d.ask
+		d.down("lost too")
+		d.u.Answer(old, nil) // late
+		d.selected(3)
+		d.up()
+		d.log = nil
+		d.u.Answer(d.ask, []Message{{Data: []byte("a")}})
+		d.collect()
+		d.want("0s send a")
+	})
+	t.Run("last will first, in its order", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.card(4, 5)
+		d.card(6, 1, 3) // the newer one counts; 1 is itself
+		d.down("lost")
+		d.down("refused")
+		d.down("refused")
+		d.selected(2)
+		d.want("0s card of 1", "0s card of 1", "0s failing 1: lost", "0s report 1", "0s connect 6", "0s try failed 6: refused",
+			"0s report 6 hearsay", "0s connect 3", "0s try failed 3: refused", "0s report 3 hearsay", "0s select -1 -6 -3", "0s connect 2")
+	})
+	t.Run("the last will of one element is not that of the next", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.card(4, 5)
+		d.down("lost")
+		d.up()
+		d.log = nil
+		d.down("lost too")
+		d.want("0s failing 4: lost too", "0s report 4 hearsay", "0s select -1 -4")
+	})
+	t.Run("all dead, then one comes back", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.cookie("c")
+		d.log = nil
+		d.down("lost")
+		d.selected()
+		d.fresh(1)
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s select fresh -1")
+		d.until(200 * time.Millisecond)
+		if len(d.log) != 1 || !strings.HasSuffix(d.log[0], "select fresh") {
+			t.Fatalf("log %q, want one fresh selection of all elements", d.log)
+		}
+		d.log, d.now = nil, epoch.Add(200*time.Millisecond)
+		d.fresh(1)
+		d.up()
+		d.want("200ms connect 1", "200ms failed over 1 to 1", "200ms send ECHO c")
+	})
+	t.Run("pauses double, until time is over", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.down("lost")
+		d.selected()
+		for d.u.State() == FailingOver {
+			d.fresh()
+			next, ok := d.u.NextDeadline()
+			if !ok {
+				t.Fatal("no deadline")
+			}
+			d.until(next.Sub(epoch))
+		}
+		selections := 0
+		for _, line := range d.log {
+			if strings.HasSuffix(line, "select fresh") {
+				selections++
+			}
+		}
+		if selections < 10 || selections > 20 {
+			t.Errorf("%d fresh selections in 30 s, want 10 to 20", selections)
+		}
+		var f *FailoverError
+		if !errors.As(d.u.Err(), &f) || f.After != 30*time.Second || f.Cause == nil {
+			t.Errorf("error %v, want one after 30 s", d.u.Err())
+		}
+	})
+	t.Run("an element that fails at once does not stop the clock", func(t *testing.T) {
+		d := connected(t, UserConfig{FailoverTime: 5 * time.Second})
+		d.until(4 * time.Second) // steady
+		d.down("lost")
+		d.until(8 * time.Second)
+		d.selected(2)
+		d.up()
+		d.until(9*time.Second + time.Millisecond)
+		d.down("again")
+		d.until(10 * time.Second)
+		if d.u.State() != Ended {
+			t.Errorf("state %d, want Ended", d.u.State())
+		}
+	})
+	t.Run("shutdown is a failure that is not reported", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.u.SendFailed(d.now, d.conn, errors.New("not sent"))
+		d.shutdown()
+		d.want("0s failing 1: shutdown", "0s select -1")
+	})
+	t.Run("shutdown is the end", func(t *testing.T) {
+		d := connected(t, UserConfig{EndOnShutdown: true})
+		d.data("last")
+		d.shutdown()
+		d.want("0s ended: EOF")
+		if m, ok := d.u.Receive(d.now); !ok || string(m.Data) != "last" || !errors.Is(d.u.Err(), io.EOF) {
+			t.Errorf("Receive %q, %v, error %v; want the message, then EOF", m.Data, ok, d.u.Err())
+		}
+	})
+	t.Run("no control channel", func(t *testing.T) {
+		d := connected(t, UserConfig{Card: &asap.BusinessCard{Handle: "mine"}})
+		d.cookie("c")
+		d.log = nil
+		d.down("lost")
+		e := element(2)
+		e.UserTransport.Use = rserpool.DataOnly
+		d.u.Selected(d.now, d.sel, []rserpool.PoolElement{e}, false, nil)
+		d.collect()
+		d.up()
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2")
+	})
+	t.Run("late events of the former association", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		old := d.conn
+		d.cookie("c")
+		d.mustSend("x")
+		d.u.Fail(d.now, errors.New("wrong answer"))
+		d.collect()
+		d.selected(2)
+		d.log = nil
+		d.u.Received(d.now, old, Message{Data: []byte("late")})
+		d.u.Received(d.now, old, Message{Data: []byte("late"), PPID: asap.PPID})
+		d.u.Down(d.now, old, false, errors.New("late"))
+		d.u.SendFailed(d.now, old, errors.New("late"))
+		d.u.Up(d.now, old)
+		d.up()
+		if d.u.Readable() || string(d.u.Cookie()) != "c" {
+			t.Error("a late message has had an effect")
+		}
+		d.want("0s abort", "0s failed over 1 to 2", "0s send ECHO c")
+	})
+}
+
+func TestDetection(t *testing.T) {
+	t.Run("hang", func(t *testing.T) {
+		d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond})
+		d.until(time.Second)
+		d.mustSend("a")
+		d.until(1200 * time.Millisecond)
+		d.mustSend("b")
+		d.data("answer")
+		d.until(2 * time.Second)
+		d.mustSend("c")
+		d.until(3 * time.Second)
+		d.want("1s send a", "1.2s send b", "2s send c", "2.3s abort",
+			"2.3s failing 1: the element has sent nothing for 300ms after a message", "2.3s report 1", "2.3s select -1")
+	})
+	t.Run("the application's word", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.u.Fail(d.now, errors.New("bad"))
+		d.collect()
+		d.want("0s abort", "0s failing 1: bad", "0s select -1") // not reported: nothing was sent to it
+		d.selected(2)
+		d.up()
+		d.mustSend("a")
+		d.log = nil
+		d.u.Fail(d.now, errors.New("bad"))
+		d.collect()
+		d.want("0s abort", "0s failing 2: bad", "0s report 2", "0s select -1 -2")
+	})
+	t.Run("failed delivery, association alive", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.u.SendFailed(d.now, d.conn, errors.New("no buffer"))
+		d.until(time.Second)
+		d.want("100ms abort", "100ms failing 1: no buffer", "100ms report 1", "100ms select -1")
+	})
+	t.Run("no time passes while the application does not read", func(t *testing.T) {
+		d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, MaxReceive: 100})
+		d.data(strings.Repeat("x", 100))
+		d.mustSend("a")
+		d.until(time.Second)
+		_, _ = d.u.Receive(d.now)
+		d.collect()
+		d.until(1250 * time.Millisecond)
+		d.want("0s pause", "0s send a", "1s resume")
+		d.until(2 * time.Second)
+		if d.u.State() != FailingOver {
+			t.Error("no failure after the time")
+		}
+	})
+}
+
+func TestCloseInEachState(t *testing.T) {
+	tests := []struct {
+		name string
+		play func(d *driver)
+		want []string
+	}{
+		{"selecting", func(d *driver) {}, []string{"0s ended: <nil>"}},
+		{"connecting", func(d *driver) { d.selected(1) }, []string{"0s abort", "0s ended: <nil>"}},
+		{"connected", func(d *driver) { d.selected(1); d.up() }, []string{"0s shutdown"}},
+		{"failing over", func(d *driver) { d.selected(1); d.up(); d.down("lost") }, []string{"0s ended: <nil>"}},
+		{"pausing", func(d *driver) { d.selected(1); d.up(); d.down("lost"); d.selected(); d.fresh() }, []string{"0s ended: <nil>"}},
+		{"failing over, connecting", func(d *driver) { d.selected(1); d.up(); d.down("lost"); d.selected(2) }, []string{"0s abort", "0s ended: <nil>"}},
+		{"closing", func(d *driver) { d.selected(1); d.up(); d.u.Close(d.now); d.collect() }, nil},
+		{"reading paused", func(d *driver) { d.selected(1); d.up(); d.data(strings.Repeat("x", 200)) }, []string{"0s resume", "0s shutdown"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDriver(t, UserConfig{MaxReceive: 100})
+			tt.play(d)
+			d.log = nil
+			d.u.Close(d.now)
+			d.collect()
+			d.want(tt.want...)
+			if err := d.send("x"); !errors.Is(err, rserpool.ErrClosed) {
+				t.Errorf("Send after Close: %v, want ErrClosed", err)
+			}
+			d.selected(3) // late
+			d.until(time.Hour)
+			if d.u.State() != Ended {
+				t.Errorf("state %d after an hour, want Ended", d.u.State())
+			}
+		})
+	}
+	t.Run("what was sent leaves first", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.full = true
+		d.mustSend("a")
+		d.u.Close(d.now)
+		d.collect()
+		d.full = false
+		d.collect()
+		d.down("closed here")
+		d.want("0s send a", "0s shutdown", "0s ended: <nil>")
+	})
+	t.Run("the element does not take it", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.full = true
+		d.mustSend("a")
+		d.u.Close(d.now)
+		d.until(time.Minute)
+		d.want("2s abort", "2s ended: <nil>")
+	})
+}
+
+func TestControlChannel(t *testing.T) {
+	d := connected(t, UserConfig{})
+	d.u.Received(d.now, d.conn, Message{Data: []byte{0x7f, 0, 0, 4}, PPID: asap.PPID})
+	d.u.Received(d.now, d.conn, Message{Data: []byte{0x0b, 0, 0, 9, 1}, PPID: asap.PPID})
+	d.collect()
+	d.want("0s send ERROR unrecognized message", "0s send ERROR invalid values")
+	d.control(&asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseInvalidValues}}})
+	d.control(&asap.CookieEcho{Cookie: []byte("mine")})
+	d.u.Received(d.now, d.conn, Message{Data: []byte("x"), PPID: enrpPPID})
+	d.want()
+	d.cookie("")
+	d.down("lost")
+	d.selected(2)
+	d.up()
+	d.want("0s cookie of 1", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s send ECHO ")
+}
+
+func TestBounds(t *testing.T) {
+	t.Run("receive queue", func(t *testing.T) {
+		d := connected(t, UserConfig{MaxReceive: 1000})
+		for range 8 { // of 164 with their cost
+			d.data(strings.Repeat("x", 100))
+		}
+		d.want("0s pause")
+		for range 4 {
+			_, _ = d.u.Receive(d.now)
+			d.collect()
+		}
+		d.want()
+		_, _ = d.u.Receive(d.now)
+		d.collect()
+		d.want("0s resume")
+	})
+	t.Run("full across a failover", func(t *testing.T) {
+		d := connected(t, UserConfig{MaxReceive: 10})
+		d.data("more than ten")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.want("0s pause", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s pause")
+	})
+	t.Run("unacknowledged messages", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend, MaxUnacked: 200})
+		d.mustSend("a", "b", "c")
+		if err := d.send("d"); !errors.Is(err, ErrWait) {
+			t.Errorf("got %v, want ErrWait", err)
+		}
+		d.u.Ack(1)
+		d.mustSend("d")
+		d.u.Ack(1000)
+		d.mustSend(strings.Repeat("x", 1000)) // one is always allowed
+	})
+	t.Run("elements of a card", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		var ids []rserpool.PEID
+		for id := range rserpool.PEID(500) {
+			ids = append(ids, id+2)
+		}
+		d.card(ids...)
+		if len(d.u.will) != maxCardElements {
+			t.Errorf("%d elements kept, want %d", len(d.u.will), maxCardElements)
+		}
+	})
+	t.Run("replies", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.full = true
+		for range 100 {
+			d.u.Received(d.now, d.conn, Message{Data: []byte{0x0b, 0, 0, 9, 1}, PPID: asap.PPID})
+		}
+		if d.u.replies.n != maxReplies {
+			t.Errorf("%d replies wait, want %d", d.u.replies.n, maxReplies)
+		}
+	})
+	t.Run("elements left out", func(t *testing.T) {
+		d := connected(t, UserConfig{FailoverTime: time.Hour})
+		d.down("lost")
+		for id := rserpool.PEID(2); id < 1000 && d.u.search.retryAt.IsZero(); id++ {
+			d.selected(id)
+			d.down("refused")
+		}
+		if n := len(d.u.search.leftOut); n != maxLeftOut {
+			t.Errorf("%d elements are left out at the pause, want %d", n, maxLeftOut)
+		}
+	})
+	t.Run("messages", func(t *testing.T) {
+		for _, m := range []Message{{}, {Data: make([]byte, MaxMessage+1)}, {Data: []byte("x"), PPID: asap.PPID}, {Data: []byte("x"), PPID: 12}} {
+			d := connected(t, UserConfig{})
+			if err := d.u.Send(m); err == nil || errors.Is(err, ErrWait) {
+				t.Errorf("Send(%d bytes, ppid %d): got %v, want an error", len(m.Data), m.PPID, err)
+			}
+		}
+	})
+}
+
+func TestRecommend(t *testing.T) {
+	d := connected(t, UserConfig{})
+	if d.u.Recommend(elements(1)) == nil {
+		t.Error("a user that is no element may recommend elements")
+	}
+	d = connected(t, UserConfig{Card: &asap.BusinessCard{Handle: "mine"}})
+	if err := d.u.Recommend(elements(8, 9)); err != nil {
+		t.Error(err)
+	}
+	d.collect()
+	if d.u.Recommend([]rserpool.PoolElement{{ID: 1}}) == nil {
+		t.Error("an element without a transport can be recommended")
+	}
+	d.want("0s send CARD mine e e")
+}
