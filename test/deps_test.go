@@ -44,6 +44,9 @@ var arrows = map[string]string{
 	"internal/sctp/stack":     "internal/sctp internal/sctp/kernel internal/sctp/localaddr internal/sctp/tcp internal/sctp/udp",
 	"internal/sctp/sctptest":  "internal/sctp internal/sctp/wire",
 
+	// Sessions.
+	"internal/session/carrier": "internal/sctp internal/sctp/stack rserpool",
+
 	// Pool elements, pool users and guests.
 	"internal/hunt":   "asap internal/sctp rserpool",
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",

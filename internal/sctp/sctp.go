@@ -180,6 +180,12 @@ type Endpoint interface {
 	// Behind reports whether more than 16 KiB are queued for the peer, so that a
 	// message that was sent last may not have left yet.
 	Behind(a AssocID) bool
+	// Pause stops the events of an association that is up: up to 3 more messages
+	// may be reported, and then nothing, not even Down, until Resume. What the peer
+	// sends meanwhile fills its receive window, so that it must wait, and other
+	// associations are not affected. Shutdown, Abort and Close resume.
+	Pause(a AssocID)
+	Resume(a AssocID)
 	// Shutdown ends an association when all queued messages are delivered, or
 	// after GraceTime.
 	Shutdown(a AssocID)
@@ -196,5 +202,5 @@ type Endpoint interface {
 // Handler is called with the events of an Endpoint: those of one association one
 // after the other in their order, those of different associations possibly at the
 // same time. A Handler that blocks slows down the peers, whose receive windows
-// close, and no Send.
+// close, and no Send. So that only one peer must wait, the Handler calls Pause instead.
 type Handler func(Event)

@@ -12,6 +12,8 @@ type Association interface {
 	Send(m Message) error
 	Full() bool
 	Behind() bool
+	Pause()
+	Resume()
 	Shutdown()
 	Abort()
 }
@@ -82,6 +84,20 @@ func (t *Table[A]) Full(id AssocID) bool {
 func (t *Table[A]) Behind(id AssocID) bool {
 	a, err := t.find(id)
 	return err == nil && a.Behind()
+}
+
+// Pause implements Endpoint.
+func (t *Table[A]) Pause(id AssocID) {
+	if a, err := t.find(id); err == nil {
+		a.Pause()
+	}
+}
+
+// Resume implements Endpoint.
+func (t *Table[A]) Resume(id AssocID) {
+	if a, err := t.find(id); err == nil {
+		a.Resume()
+	}
 }
 
 // Shutdown implements Endpoint.

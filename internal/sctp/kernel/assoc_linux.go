@@ -53,6 +53,7 @@ type assoc struct {
 	err    error
 	timer  *time.Timer // of the handshake, then of Shutdown
 
+	gate    sctp.Gate
 	out     outbound
 	queue   sctp.SendQueue // not yet passed to the kernel
 	writing bool           // write runs
@@ -126,6 +127,7 @@ func (a *assoc) finish(reason sctp.Reason, err error) {
 		reason = sctp.ConnectFailed
 	}
 	a.state = stateEnded
+	a.gate.Break()
 	peer := a.peer
 	a.queue.Drain()
 	a.stopTimer()
@@ -169,6 +171,12 @@ func (a *assoc) Behind() bool {
 	return a.queue.Behind()
 }
 
+// Pause implements sctp.Association. It has the association's socket not be read.
+func (a *assoc) Pause() { a.gate.Pause() }
+
+// Resume implements sctp.Association.
+func (a *assoc) Resume() { a.gate.Resume() }
+
 // Abort implements sctp.Association.
 func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil) }
 
@@ -204,6 +212,7 @@ func (a *assoc) abortLocked(reason sctp.Reason, err error) {
 		a.reason, a.err = reason, err
 	}
 	a.state = stateEnding
+	a.gate.Break()
 	a.queue.Drain()
 	a.stopTimer()
 	err = a.sock.send(&a.out, nil, sndInfo{flags: sndAbort, assoc: a.kid})
@@ -230,6 +239,7 @@ func (a *assoc) Shutdown() {
 		return
 	}
 	a.reason, a.eof = sctp.LocalClose, true
+	a.gate.Break()
 	if a.state == stateUp {
 		a.state = stateEnding
 	}

@@ -25,18 +25,15 @@ type reader struct {
 
 // loop runs until the socket is closed or its association ends.
 func (r *reader) loop() {
-	for {
+	for r.waitResumed() {
 		err := r.sock.receive(r.part, r.handled)
 		switch {
-		case err == nil, errors.Is(err, os.ErrClosed):
-			if r.kid != 0 {
-				_ = r.sock.close()
-			}
-			return
-		case !r.e.pause(10 * time.Millisecond):
+		case err == nil:
+		case errors.Is(err, os.ErrClosed), !r.e.pause(10 * time.Millisecond):
 			return
 		}
 	}
+	_ = r.sock.close()
 }
 
 // part handles a message, a notification, or a part of either.
@@ -55,13 +52,33 @@ func (r *reader) part(part []byte, flags int, info *rcvInfo) {
 
 // handled is called after each batch. It begins to read the sockets of new associations,
 // whose first messages may have been in the batch, and reports whether the association of
-// this socket has ended.
+// this socket has ended or is paused.
 func (r *reader) handled() bool {
 	for _, b := range r.peeled {
 		r.e.wg.Go(b.loop)
 	}
 	r.peeled = nil
-	return r.kid != 0 && r.e.byName(r.kid) == nil
+	if r.kid == 0 {
+		return false
+	}
+	a := r.e.byName(r.kid)
+	return a == nil || a.gate.Paused() != nil
+}
+
+// waitResumed waits while the association of this socket is paused. It returns false if
+// the association has ended.
+func (r *reader) waitResumed() bool {
+	if r.kid == 0 {
+		return true
+	}
+	a := r.e.byName(r.kid)
+	if a == nil {
+		return false
+	}
+	if c := a.gate.Paused(); c != nil {
+		<-c
+	}
+	return true
 }
 
 // pause waits and returns whether the endpoint is still open.

@@ -21,6 +21,7 @@ type assoc struct {
 	timer   *time.Timer    // until ConnectFailed or Lost
 	held    sctp.SendQueue // not yet with the peer's endpoint
 	inbox   int            // messages of the peer that have not been handled
+	paused  bool
 
 	confirmed, claimed []netip.AddrPort // of the peer, as in Event
 }

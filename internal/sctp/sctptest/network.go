@@ -196,7 +196,7 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 // Up yet: if both sides connect to each other, they share it.
 func (e *endpoint) coming(to sctp.Dest) *assoc {
 	for _, a := range e.assocs {
-		if a.peer != nil && !a.told && !a.ended && slices.ContainsFunc(to.Addrs, func(ap netip.AddrPort) bool {
+		if a.to.Addrs == nil && a.peer != nil && !a.told && !a.ended && slices.ContainsFunc(to.Addrs, func(ap netip.AddrPort) bool {
 			return slices.Contains(a.peer.ep.addrs, ap)
 		}) {
 			return a
@@ -249,10 +249,40 @@ func (e *endpoint) Behind(id sctp.AssocID) bool {
 	return a != nil && a.held.Behind()
 }
 
+// Pause implements Endpoint.
+func (e *endpoint) Pause(id sctp.AssocID) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	if a := e.assoc(id); a != nil && a.told && !a.closing {
+		a.paused = true
+	}
+}
+
+// Resume implements Endpoint.
+func (e *endpoint) Resume(id sctp.AssocID) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	e.resume(id)
+}
+
+// resume reports the events of a paused association, which may have ended.
+func (e *endpoint) resume(id sctp.AssocID) {
+	if a := e.assoc(id); a != nil {
+		a.paused = false
+	}
+	for _, ev := range e.events {
+		if ev.a.id == id {
+			ev.a.paused = false
+		}
+	}
+	e.poke()
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(id sctp.AssocID) {
 	e.nw.mu.Lock()
 	defer e.nw.mu.Unlock()
+	e.resume(id)
 	a := e.assoc(id)
 	if a == nil || a.closing {
 		return
@@ -273,6 +303,7 @@ func (e *endpoint) Shutdown(id sctp.AssocID) {
 func (e *endpoint) Abort(id sctp.AssocID) {
 	e.nw.mu.Lock()
 	defer e.nw.mu.Unlock()
+	e.resume(id)
 	if a := e.assoc(id); a != nil {
 		a.leave(sctp.PeerAbort)
 	}
@@ -286,7 +317,11 @@ func (e *endpoint) Close() error {
 	e.nw.mu.Lock()
 	if !e.closed {
 		e.closed = true
+		for _, ev := range e.events {
+			ev.a.paused = false
+		}
 		for _, a := range slices.Clone(e.assocs) {
+			a.paused = false
 			a.leave(sctp.PeerAbort)
 		}
 		e.nw.remove(e)
@@ -337,8 +372,16 @@ func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
 	if len(e.events) == 0 || e.frozen || e.dead {
 		return ev, false, e.closed || e.dead
 	}
-	next := e.events[0]
-	e.events = e.events[1:]
+	i := slices.IndexFunc(e.events, func(ev event) bool { return !ev.a.paused })
+	if i < 0 {
+		return ev, false, e.closed
+	}
+	next := e.events[i]
+	if e.events[i] = (event{}); i == 0 {
+		e.events = e.events[1:]
+	} else {
+		e.events = slices.Delete(e.events, i, i+1)
+	}
 	switch next.Type {
 	case sctp.Up:
 		next.a.told = true

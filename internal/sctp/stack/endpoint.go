@@ -145,6 +145,23 @@ func (e *endpoint) Behind(a sctp.AssocID) bool {
 	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Behind(a) })
 }
 
+// Pause implements Endpoint.
+func (e *endpoint) Pause(a sctp.AssocID) { e.call(a, sctp.Endpoint.Pause) }
+
+// Resume implements Endpoint.
+func (e *endpoint) Resume(a sctp.AssocID) { e.call(a, sctp.Endpoint.Resume) }
+
+// call calls a method for an association that is up.
+func (e *endpoint) call(a sctp.AssocID, method func(sctp.Endpoint, sctp.AssocID)) {
+	if y := e.eyeballsOf(a); y != nil {
+		y.call(method)
+		return
+	}
+	for _, k := range e.kinds {
+		method(k.Endpoint, a)
+	}
+}
+
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Shutdown) }
 

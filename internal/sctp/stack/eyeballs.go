@@ -212,6 +212,15 @@ func (y *eyeballs) send(m sctp.Message) error {
 	return nil
 }
 
+// call calls a method for the winner.
+func (y *eyeballs) call(method func(sctp.Endpoint, sctp.AssocID)) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.winner != nil {
+		method(y.winner.k, y.winner.id)
+	}
+}
+
 // stop ends all attempts, or the winner, by Shutdown or Abort.
 func (y *eyeballs) stop(how func(sctp.Endpoint, sctp.AssocID)) {
 	y.mu.Lock()

@@ -36,6 +36,8 @@ type assoc struct {
 	err      error
 	queue    sctp.SendQueue // not yet written
 	active   time.Time      // last successful write
+
+	gate sctp.Gate
 }
 
 // run is the life of the association.
@@ -115,6 +117,7 @@ func (a *assoc) Shutdown() {
 	ended := a.closing || a.ended
 	a.closing = true
 	a.mu.Unlock()
+	a.gate.Break()
 	switch {
 	case ended:
 	case dialling:
@@ -184,6 +187,7 @@ func (a *assoc) read() {
 		}
 		a.whole()
 		a.emit(sctp.Event{Type: sctp.Received, Message: sctp.Message{Data: b[:n:n], PPID: f.PPID}})
+		a.waitResumed()
 	}
 }
 
@@ -346,8 +350,24 @@ func (a *assoc) Behind() bool {
 	return a.queue.Behind()
 }
 
+// Pause implements sctp.Association. It has the reader read no more from the connection.
+func (a *assoc) Pause() { a.gate.Pause() }
+
+// Resume implements sctp.Association.
+func (a *assoc) Resume() { a.gate.Resume() }
+
+// waitResumed waits while the association is paused.
+func (a *assoc) waitResumed() {
+	for c := a.gate.Paused(); c != nil; c = a.gate.Paused() {
+		<-c
+	}
+}
+
 // Abort implements sctp.Association.
-func (a *assoc) Abort() { a.stop(sctp.LocalClose, nil) }
+func (a *assoc) Abort() {
+	a.stop(sctp.LocalClose, nil)
+	a.gate.Break()
+}
 
 // write sends what is queued until the connection ends.
 func (a *assoc) write() {

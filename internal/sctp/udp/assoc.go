@@ -70,6 +70,7 @@ type assoc struct {
 	reason      sctp.Reason
 	err         error
 
+	gate     sctp.Gate
 	pionSide // guarded by mu, except as it says
 	queue    sctp.SendQueue
 	progress time.Time // when a message last left queue
@@ -127,8 +128,28 @@ func (a *assoc) end(r sctp.Reason, err error) {
 	a.poke()
 }
 
+// Pause implements sctp.Association. It has run not read from pion, whose window closes.
+func (a *assoc) Pause() { a.gate.Pause() }
+
+// Resume implements sctp.Association.
+func (a *assoc) Resume() {
+	if a.gate.Resume() {
+		a.poke()
+	}
+}
+
 // Abort implements sctp.Association.
-func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil, wire.CauseUserAbort) }
+func (a *assoc) Abort() {
+	a.abort(sctp.LocalClose, nil, wire.CauseUserAbort)
+	a.unpause()
+}
+
+// unpause resumes an association that is to end.
+func (a *assoc) unpause() {
+	if a.gate.Break() {
+		a.poke()
+	}
+}
 
 // abort ends the association at once and sends an ABORT.
 func (a *assoc) abort(r sctp.Reason, err error, cause uint16) {
@@ -149,6 +170,7 @@ func (a *assoc) abortLocked(r sctp.Reason, err error, cause uint16, info []byte)
 
 // Shutdown implements sctp.Association.
 func (a *assoc) Shutdown() {
+	a.unpause()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {

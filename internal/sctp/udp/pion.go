@@ -172,10 +172,11 @@ func (a *assoc) shutdownPion() {
 	a.poke()
 }
 
-// drain passes the received messages to the Handler. Only run calls it.
-func (a *assoc) drain(readers []*pionsctp.Stream) {
+// drain passes the received messages to the Handler. It returns false if the Handler has
+// paused the association, so that messages may be left. Only run calls it.
+func (a *assoc) drain(readers []*pionsctp.Stream) (all bool) {
 	if len(readers) == 0 {
-		return
+		return true
 	}
 	full := a.full.Load()
 	buf := a.m.getBuf()
@@ -183,10 +184,13 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 	defer a.updateWindow()
 	for _, s := range readers {
 		for {
+			if a.gate.Paused() != nil {
+				return false
+			}
 			n, ppid, err := s.ReadSCTP(*buf)
 			if errors.Is(err, io.ErrShortBuffer) {
 				a.overrun()
-				return
+				return true
 			}
 			if err != nil {
 				break // nothing more
@@ -194,7 +198,7 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 			data, ok := a.conn.unpack((*buf)[:n], a.m.lim.MessageSize)
 			if !ok {
 				a.overrun()
-				return
+				return true
 			}
 			a.read++
 			a.conn.sack.delivered(n)
@@ -211,6 +215,7 @@ func (a *assoc) drain(readers []*pionsctp.Stream) {
 		}
 		a.shut = full
 	}
+	return true
 }
 
 // updateWindow tells the peer that the window is open again. pion does not, so that the

@@ -3,6 +3,7 @@ package udp
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -61,6 +62,9 @@ func (a *assoc) next(now time.Time) time.Duration {
 		a.supervise(now)
 		ways = a.superviseWays(now)
 	case stateClosed:
+		if a.gate.Paused() != nil {
+			return math.MaxInt64 // until Resume
+		}
 		return 0
 	}
 	at := earlier(a.timer, ways)
@@ -140,6 +144,10 @@ func (a *assoc) step() bool {
 	if a.state == stateEstablished && a.pionEnd.Load() {
 		a.pionEnded()
 	}
+	if a.gate.Paused() != nil {
+		a.mu.Unlock()
+		return true
+	}
 	closed := a.state == stateClosed
 	up := a.pion != nil && !a.upSent
 	readdressed := a.readdressed && a.upSent
@@ -157,11 +165,11 @@ func (a *assoc) step() bool {
 	} else if readdressed && !closed {
 		a.emit(ev)
 	}
-	a.drain(readers)
-	if closed {
-		a.finish()
+	if !a.drain(readers) || !closed {
+		return true
 	}
-	return !closed
+	a.finish()
+	return false
 }
 
 // finish releases what the association holds, and reports undelivered messages and Down.
