@@ -58,6 +58,9 @@ var arrows = map[string]string{
 	// Sessions.
 	"internal/session": "asap rserpool",
 
+	// The messages of RSPLIB's example services.
+	"internal/services": "",
+
 	// Registrars. The core does not know the transport.
 	"registrar/internal/chain":    "",
 	"registrar/internal/deadline": "",

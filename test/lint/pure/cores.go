@@ -11,6 +11,7 @@ var Cores = map[string]Core{
 	module + "asap/pu":                     {Drivers: []string{"config.go", "user.go"}},
 	module + "enrp":                        {},
 	module + "internal/hunt":               {},
+	module + "internal/services":           {},
 	module + "internal/session":            {},
 	module + "registrar":                   {},
 	module + "registrar/handlespace":       {Locks: true}, // DNS queries read it from many goroutines
