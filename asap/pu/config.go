@@ -35,6 +35,10 @@ type Config struct {
 	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
 
+	// Cache keeps what registrars say of pools; nil stands for one of the User's own.
+	// Users of one process that ask the same registrars should share one.
+	Cache *Cache
+
 	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger
 
@@ -109,6 +113,9 @@ func (c *Config) prepare() error {
 	}
 	if c.toward == nil {
 		c.toward = client.LocalToward
+	}
+	if c.Cache == nil {
+		c.Cache = NewCache(CacheConfig{})
 	}
 	if len(c.registrars) == 0 && !c.AnnounceGroup.IsValid() {
 		return errors.New("no registrar and no announce group: set Registrars or AnnounceGroup")

@@ -23,6 +23,9 @@ type result struct {
 	res   *Resolution
 	err   error
 	final bool // the request has ended
+	// lost says of a request that watches that the registrar sends no more updates. An
+	// answer follows, from this registrar or another one.
+	lost bool
 }
 
 // request is a request of the user that has not ended.
@@ -31,6 +34,7 @@ type request struct {
 	handle rserpool.PoolHandle
 	msg    asap.Message
 	watch  bool // goes on after the answer
+	live   bool // gets updates
 	report bool // has no answer
 
 	awaited  bool      // sent, and not answered
@@ -308,6 +312,7 @@ func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 	}
 	if k.home != 0 {
 		k.actions = append(k.actions, hunt.Close{Assoc: k.home})
+		k.tellLost()
 	}
 	k.home, k.homeAt, k.since = a, at, now
 	for _, r := range slices.Clone(k.requests) {
@@ -336,12 +341,24 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 		k.over = true
 		return
 	}
+	k.tellLost()
 	for _, r := range k.requests {
 		r.awaited, r.sent, r.askAt = false, 0, time.Time{}
 	}
 	if len(k.requests) > 0 {
 		k.begin(now, err)
 		k.checkRounds()
+	}
+}
+
+// tellLost tells the requests that watch that updates end with the association (RFC 5352,
+// Section 2.2.5).
+func (k *core) tellLost() {
+	for _, r := range k.requests {
+		if r.live {
+			r.live = false
+			k.results = append(k.results, result{id: r.id, lost: true})
+		}
 	}
 }
 

@@ -56,6 +56,8 @@ func (d *driver) collect() {
 		for _, r := range results {
 			d.errs = append(d.errs, r.err)
 			switch {
+			case r.lost:
+				d.note("result %d lost", r.id)
 			case r.err != nil:
 				d.note("result %d %T final=%v", r.id, r.err, r.final)
 			case r.res != nil:
@@ -382,7 +384,7 @@ func TestWatch(t *testing.T) {
 		// The subscription moves to the next registrar.
 		d.down(1)
 		d.up(2)
-		d.want("1h0m0s connect 2 10.0.0.2:3863", "1h0m0s send 2 RES web n=5 S=true")
+		d.want("1h0m0s result 1 lost", "1h0m0s connect 2 10.0.0.2:3863", "1h0m0s send 2 RES web n=5 S=true")
 	})
 	t.Run("registrar without updates", func(t *testing.T) {
 		d := newDriver(t)

@@ -105,7 +105,8 @@ func (k *core) move(now time.Time, r *request, err *RefusedError) bool {
 func (k *core) tellWatch(now time.Time, r *request, res *Resolution, err error) {
 	k.results = append(k.results, result{id: r.id, res: res, err: err})
 	r.awaited, r.sent, r.askAt = false, 0, time.Time{}
-	if res == nil || !res.Subscribed {
+	r.live = res != nil && res.Subscribed
+	if !r.live {
 		r.askAt = now.Add(k.refreshAfter(r, err))
 	}
 }

@@ -22,6 +22,7 @@ import (
 type User struct {
 	driver *client.Driver
 	runner *runner // the Driver's goroutine's
+	cache  *Cache
 }
 
 // runner is what the Driver's goroutine has of a User: the core, the requests that
@@ -29,7 +30,7 @@ type User struct {
 type runner struct {
 	*core
 	cfg     *Config
-	waiting map[reqID]chan result
+	waiting map[reqID]func(result)
 	at      sctp.AssocID // the home registrar whose source is known
 	from    []netip.Addr // the addresses from which that was reached
 }
@@ -54,8 +55,8 @@ func Open(cfg Config) (*User, error) {
 	}
 	var seed [32]byte
 	_, _ = crand.Read(seed[:])
-	r := &runner{core: newCore(cfg, rand.New(rand.NewChaCha8(seed))), cfg: &cfg, waiting: make(map[reqID]chan result)}
-	u := &User{driver: client.NewDriver(tr, r), runner: r}
+	r := &runner{core: newCore(cfg, rand.New(rand.NewChaCha8(seed))), cfg: &cfg, waiting: make(map[reqID]func(result))}
+	u := &User{driver: client.NewDriver(tr, r), runner: r, cache: cfg.Cache}
 	u.driver.Start()
 	return u, nil
 }
@@ -146,7 +147,7 @@ func (u *User) submit(f func(now time.Time) reqID) (reqID, chan result, error) {
 	made := make(chan reqID, 1)
 	if !u.driver.Do(func(now time.Time) {
 		id := f(now)
-		u.runner.waiting[id] = answer
+		u.runner.waiting[id] = newest(answer)
 		made <- id
 	}) {
 		return 0, nil, errClosed
@@ -199,19 +200,29 @@ func (r *runner) Take() ([]hunt.Action, bool) {
 	return actions, len(actions) > 0 || len(results) > 0
 }
 
-// deliver hands a result to the goroutine that waits for it. The newest result of a
-// watch takes the place of one that was not taken.
+// deliver hands a result to whom it is for.
 func (r *runner) deliver(res result) {
-	ch, ok := r.waiting[res.id]
+	f, ok := r.waiting[res.id]
 	if !ok {
 		return
 	}
 	if res.final {
 		delete(r.waiting, res.id)
 	}
-	select {
-	case <-ch:
-	default:
+	f(res)
+}
+
+// newest puts results into a channel with room for one. The newest one takes the place of
+// one that was not taken.
+func newest(ch chan result) func(result) {
+	return func(res result) {
+		if res.lost {
+			return
+		}
+		select {
+		case <-ch:
+		default:
+		}
+		ch <- res
 	}
-	ch <- res
 }

@@ -19,7 +19,7 @@ import (
 
 // registrar is a tiny registrar that knows the pool web.
 type registrar struct {
-	t  *testing.T
+	t  testing.TB
 	ep sctp.Endpoint
 
 	mu       sync.Mutex
@@ -28,9 +28,11 @@ type registrar struct {
 	reports  []rserpool.PEID
 	calls    int
 	silent   bool
+
+	resolutions int
 }
 
-func newRegistrar(t *testing.T, nw *sctptest.Network, addr string, elements int) *registrar {
+func newRegistrar(t testing.TB, nw *sctptest.Network, addr string, elements int) *registrar {
 	t.Helper()
 	r := &registrar{t: t, elements: elements}
 	r.mu.Lock() // until ep is set: calls may come at once
@@ -57,6 +59,7 @@ func (r *registrar) handle(ev sctp.Event) {
 		}
 		switch m := m.(type) {
 		case *asap.HandleResolution:
+			r.resolutions++
 			if !r.silent {
 				r.send(ev.Assoc, r.response(m))
 			}
