@@ -9,7 +9,8 @@ type Message struct {
 	// value is allowed but those of ASAP (11) and ENRP (12): 11 marks the control
 	// channel (RFC 5352, Section 5).
 	PPID uint32
-	// Stream is the SCTP stream. Messages of one stream arrive in their order. Messages
+	// Stream is the SCTP stream, from 0 to 9. Every peer has stream 0; an association whose
+	// peer has fewer streams fails when another one is used. Messages of one stream arrive in their order. Messages
 	// of other streams than 0 may overtake the cookie that a pool user sends first after a
 	// failover.
 	Stream uint16

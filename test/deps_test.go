@@ -52,7 +52,7 @@ var arrows = map[string]string{
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
 	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/tlv rserpool",
 	"asap/cookie":     "rserpool",
-	"asap/pu":         "asap internal/client internal/hunt internal/sctp registrar/handlespace rserpool",
+	"asap/pu":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier registrar/handlespace rserpool",
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
 
 	// Sessions.

@@ -23,6 +23,8 @@ type User struct {
 	driver *client.Driver
 	runner *runner // the Driver's goroutine's
 	cache  *Cache
+
+	sessions sessions
 }
 
 // runner is what the Driver's goroutine has of a User: the core, the requests that
@@ -57,14 +59,15 @@ func Open(cfg Config) (*User, error) {
 	_, _ = crand.Read(seed[:])
 	r := &runner{core: newCore(cfg, rand.New(rand.NewChaCha8(seed))), cfg: &cfg, waiting: make(map[reqID]func(result))}
 	u := &User{driver: client.NewDriver(tr, r), runner: r, cache: cfg.Cache}
+	u.sessions.cfg = &cfg
 	u.driver.Start()
 	return u, nil
 }
 
-// Close ends all requests, delivers what has been sent, as far as
+// Close ends all sessions and requests, delivers what has been sent, as far as
 // Timers.Close leaves time, and closes the sockets. It may be called more than
 // once.
-func (u *User) Close() error { return u.driver.Close() }
+func (u *User) Close() error { return errors.Join(u.sessions.close(), u.driver.Close()) }
 
 // Resolve asks for n elements of a pool, which its policy selects, or as many
 // as the registrar likes if n is 0. The error is a *RefusedError if a

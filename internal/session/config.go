@@ -42,6 +42,12 @@ const (
 	// steadyTime: an association counts as good when it has lasted so long, or the
 	// element has sent a message. Until then the time of the failover goes on.
 	steadyTime = 2 * time.Second
+	// After maxFlaps associations in a row that have lasted less than flapTime, the search
+	// pauses before the next one.
+	flapTime = 100 * time.Millisecond
+	maxFlaps = 3
+	// maxStream is the greatest stream. RSPLIB asks for so many as well.
+	maxStream = 9
 	// failGrace is how long the end of an association may come after a failed delivery.
 	failGrace = 100 * time.Millisecond
 	// The pause when every candidate has failed: it doubles from firstPause to maxPause,
@@ -79,6 +85,9 @@ type UserConfig struct {
 	// EndOnShutdown: the session ends if the element shuts the association down.
 	// Otherwise that is a failure as others are, but not reported.
 	EndOnShutdown bool
+	// NoFailover: the session ends when its first element fails (RFC 5352, Section 6.5.5,
+	// ASAP_SEND_NO_FAILOVER).
+	NoFailover bool
 	// Seed varies the pauses of the search, so that sessions do not come in step.
 	Seed uint64
 }

@@ -145,7 +145,7 @@ func news(e *Event) string {
 	case EventCard:
 		return fmt.Sprintf("card of %d", e.Element)
 	case EventEnded:
-		var f *FailoverError
+		var f *rserpool.FailoverError
 		if errors.As(e.Err, &f) {
 			return "ended: failover"
 		}

@@ -26,6 +26,8 @@ func CheckMessage(m Message) error {
 		return fmt.Errorf("message of %d bytes: at most %d are allowed", len(m.Data), MaxMessage)
 	case m.PPID == asap.PPID, m.PPID == enrpPPID:
 		return fmt.Errorf("payload protocol %d belongs to RSerPool: choose another one", m.PPID)
+	case m.Stream > maxStream:
+		return fmt.Errorf("stream %d does not exist: use 0 to %d", m.Stream, maxStream)
 	}
 	return nil
 }
@@ -102,6 +104,20 @@ func (u *User) Sent(now time.Time) {
 	}
 	if u.state == Closing {
 		u.shutdown()
+	}
+}
+
+// Refused drops the message that Next returned last: the association does not take it.
+func (u *User) Refused() {
+	switch {
+	case u.echoDue:
+		u.echoDue = false
+	case u.cardDue:
+		u.cardDue = false
+	case u.replies.n > 0:
+		u.replies.pop()
+	default:
+		u.out.remove(u.sent)
 	}
 }
 

@@ -45,6 +45,16 @@ func (q *queue) pop() Message {
 	return m
 }
 
+// remove removes the i-th message.
+func (q *queue) remove(i int) {
+	q.bytes -= len(q.at(i).Data)
+	for ; i < q.n-1; i++ {
+		*q.at(i) = *q.at(i + 1)
+	}
+	*q.at(q.n - 1) = Message{}
+	q.n--
+}
+
 func (q *queue) clear() { *q = queue{} }
 
 // list returns the messages in a slice of their own.

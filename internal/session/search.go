@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -18,7 +17,7 @@ import (
 type search struct {
 	began    time.Time
 	why      error // why an element that has served has failed; nil: none has served yet
-	attempts []Attempt
+	attempts []rserpool.ElementAttempt
 	leftOut  []rserpool.PEID // the elements that have failed since the last pause
 
 	candidates []rserpool.PoolElement
@@ -30,56 +29,6 @@ type search struct {
 
 	connectBy time.Time
 	retryAt   time.Time
-	pause     time.Duration
-}
-
-// Attempt is an element that does not serve, and why.
-type Attempt struct {
-	Element rserpool.PoolElement
-	Err     error
-}
-
-// FailoverError says that no element of a pool serves.
-type FailoverError struct {
-	Pool rserpool.PoolHandle
-	// Cause is why the last element that had served failed; nil if none had.
-	Cause error
-	// Attempts are the elements that were tried, the last 16 of them.
-	Attempts []Attempt
-	// Selection is why there were no more elements to try, nil if time has run out.
-	Selection error
-	// After is how long the search lasted.
-	After time.Duration
-}
-
-// Error lists the elements with the reason for each.
-func (e *FailoverError) Error() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "no element of pool %q serves after %v", string(e.Pool), e.After.Round(time.Millisecond))
-	if e.Cause != nil {
-		fmt.Fprintf(&s, "; the last one failed: %v", e.Cause)
-	}
-	for _, a := range e.Attempts {
-		fmt.Fprintf(&s, "; element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
-	}
-	if e.Selection != nil {
-		fmt.Fprintf(&s, "; %v", e.Selection)
-	}
-	return s.String()
-}
-
-// Unwrap gives all reasons.
-func (e *FailoverError) Unwrap() []error {
-	var list []error
-	for _, err := range []error{e.Cause, e.Selection} {
-		if err != nil {
-			list = append(list, err)
-		}
-	}
-	for _, a := range e.Attempts {
-		list = append(list, a.Err)
-	}
-	return list
 }
 
 // The reasons why there is no candidate.
@@ -94,7 +43,7 @@ func (s *search) failed(e *rserpool.PoolElement, why error) {
 	if len(s.attempts) == maxAttempts {
 		s.attempts = slices.Delete(s.attempts, 0, 1)
 	}
-	s.attempts = append(s.attempts, Attempt{Element: *e, Err: why})
+	s.attempts = append(s.attempts, rserpool.ElementAttempt{Element: *e, Err: why})
 	if !slices.Contains(s.leftOut, e.ID) {
 		s.leftOut = append(s.leftOut, e.ID)
 	}
@@ -180,8 +129,14 @@ func (u *User) noneLeft(now time.Time) {
 		u.end(u.failure(now, cmp.Or(s.err, errNoCandidate)))
 		return
 	}
-	s.pause = min(max(2*s.pause, firstPause), maxPause)
-	s.retryAt = now.Add(s.pause + u.chance(s.pause/4))
+	u.rest(now)
+}
+
+// rest pauses the search. Each pause is twice as long as the one before.
+func (u *User) rest(now time.Time) {
+	u.search.candidates = nil
+	u.pause = min(max(2*u.pause, firstPause), maxPause)
+	u.search.retryAt = now.Add(u.pause + u.chance(u.pause/4))
 }
 
 // chance is a time between 0 and d.
@@ -191,7 +146,7 @@ func (u *User) chance(d time.Duration) time.Duration {
 
 func (u *User) failure(now time.Time, selection error) error {
 	s := u.search
-	return &FailoverError{Pool: u.cfg.Pool, Cause: s.why, Attempts: s.attempts, Selection: selection, After: now.Sub(s.began)}
+	return &rserpool.FailoverError{Pool: u.cfg.Pool, Cause: s.why, Attempts: s.attempts, Selection: selection, After: now.Sub(s.began)}
 }
 
 // tickSearch does what is due in a search.

@@ -44,13 +44,18 @@ type User struct {
 	undelivered error // why a message could not be delivered; then the element fails at failBy
 	failBy      time.Time
 
-	asked    time.Time // a message was sent, and nothing has come since; zero: not so
-	steadyAt time.Time
-	closeBy  time.Time
-	shut     bool // Shutdown has been ordered
+	asked   time.Time // a message was sent, and nothing has come since; zero: not so
+	closeBy time.Time
+	shut    bool // Shutdown has been ordered
+
+	// Against an element that takes each association and ends it at once.
+	upAt  time.Time
+	flaps int           // associations in a row that have lasted less than flapTime
+	pause time.Duration // the last one of the search
 
 	rnd     rand.PCG
 	actions []Action
+	taken   []Action // by Take
 }
 
 // NewUser makes the machine of one session.
@@ -78,11 +83,10 @@ func (u *User) Start(now time.Time) {
 }
 
 // Take gives the actions that have gathered since the last call. They are valid until the
-// next event.
+// next call.
 func (u *User) Take() []Action {
-	list := u.actions
-	u.actions = u.actions[:0]
-	return list
+	u.actions, u.taken = u.taken[:0], u.actions
+	return u.taken
 }
 
 // State tells where the session stands.
@@ -122,7 +126,7 @@ func (u *User) Up(now time.Time, ref Ref) {
 		ev.Type, ev.From = EventFailedOver, u.from
 	}
 	u.state, u.up, u.search.connectBy = Connected, true, time.Time{}
-	u.steadyAt = now.Add(steadyTime)
+	u.upAt = now
 	u.notify(ev)
 	u.echoDue = u.cookie != nil && u.controlled()
 	u.cardDue = u.cfg.Card != nil && u.controlled()
@@ -149,10 +153,12 @@ func (u *User) Down(now time.Time, ref Ref, shutdown bool, why error) {
 		u.end(u.err)
 	case !u.up:
 		u.tryFailed(now, why)
-	case shutdown && u.cfg.EndOnShutdown:
-		u.assoc = 0
-		u.end(io.EOF)
 	default:
+		u.assoc = 0
+		if shutdown && u.cfg.EndOnShutdown {
+			u.end(io.EOF)
+			return
+		}
 		u.lost(now, why, !shutdown)
 	}
 }
@@ -197,7 +203,24 @@ func (u *User) lost(now time.Time, why error, report bool) {
 	u.search.failed(e, why)
 	u.search.candidates, u.search.hearsay = u.will, true
 	u.leave()
-	u.seek(now)
+	switch {
+	case u.cfg.NoFailover:
+		u.end(u.failure(now, nil))
+	case u.flapping(now):
+		u.rest(now)
+	default:
+		u.seek(now)
+	}
+}
+
+// flapping reports whether the associations end as soon as they have come up.
+func (u *User) flapping(now time.Time) bool {
+	if now.Sub(u.upAt) >= flapTime {
+		u.flaps, u.pause = 0, 0
+		return false
+	}
+	u.flaps++
+	return u.flaps >= maxFlaps
 }
 
 func (u *User) report() {
@@ -232,6 +255,19 @@ func (u *User) Close(now time.Time) {
 	}
 }
 
+// Abandon ends the session at once, for a reason.
+func (u *User) Abandon(now time.Time, why error) {
+	switch {
+	case u.state == Ended:
+	case u.state == Closing:
+		u.end(u.err)
+	case u.search != nil:
+		u.end(u.failure(now, why))
+	default:
+		u.end(why)
+	}
+}
+
 // shutdown ends the association when nothing is left to send.
 func (u *User) shutdown() {
 	if _, _, more := u.Next(); u.state == Closing && !more && !u.shut {
@@ -263,7 +299,7 @@ func (u *User) Tick(now time.Time) {
 	case Dialing, FailingOver:
 		u.tickSearch(now)
 	case Connected:
-		if u.search != nil && due(u.steadyAt) {
+		if u.search != nil && due(u.upAt.Add(steadyTime)) {
 			u.search = nil
 		}
 		switch {
@@ -303,7 +339,7 @@ func (u *User) NextDeadline() (next time.Time, ok bool) {
 		take(u.search.retryAt)
 	case Connected:
 		if u.search != nil {
-			take(u.steadyAt)
+			take(u.upAt.Add(steadyTime))
 		}
 		take(u.failBy)
 		take(u.answerBy())

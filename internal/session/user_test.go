@@ -42,7 +42,7 @@ func TestDial(t *testing.T) {
 		d.selected()
 		d.want("0s select", "0s connect 1", "0s try failed 1: refused", "0s report 1", "0s select -1", "0s select fresh -1",
 			"0s connect 2", "0s try failed 2: refused", "0s report 2", "0s select -1 -2", "0s ended: failover")
-		var f *FailoverError
+		var f *rserpool.FailoverError
 		if !errors.As(d.u.Err(), &f) || len(f.Attempts) != 2 || f.Cause != nil {
 			t.Errorf("error %v, want one with two attempts", d.u.Err())
 		}
@@ -202,7 +202,7 @@ func TestFailover(t *testing.T) {
 		if selections < 10 || selections > 20 {
 			t.Errorf("%d fresh selections in 30 s, want 10 to 20", selections)
 		}
-		var f *FailoverError
+		var f *rserpool.FailoverError
 		if !errors.As(d.u.Err(), &f) || f.After != 30*time.Second || f.Cause == nil {
 			t.Errorf("error %v, want one after 30 s", d.u.Err())
 		}
@@ -234,6 +234,28 @@ func TestFailover(t *testing.T) {
 		d.want("0s ended: EOF")
 		if m, ok := d.u.Receive(d.now); !ok || string(m.Data) != "last" || !errors.Is(d.u.Err(), io.EOF) {
 			t.Errorf("Receive %q, %v, error %v; want the message, then EOF", m.Data, ok, d.u.Err())
+		}
+	})
+	t.Run("not wanted", func(t *testing.T) {
+		d := connected(t, UserConfig{NoFailover: true})
+		d.down("lost")
+		d.want("0s failing 1: lost", "0s report 1", "0s ended: failover")
+	})
+	t.Run("elements that end each association at once", func(t *testing.T) {
+		d := connected(t, UserConfig{FailoverTime: time.Hour})
+		for range 1000 {
+			d.data("one line")
+			d.shutdown()
+			next, ok := d.u.NextDeadline()
+			if ok && !d.u.search.retryAt.IsZero() {
+				d.until(next.Sub(epoch))
+			}
+			d.fresh(2, 3)
+			d.up()
+			d.log = nil
+		}
+		if got := d.now.Sub(epoch); got < 40*time.Minute {
+			t.Errorf("1000 failovers within %v, want pauses of 3 s", got)
 		}
 	})
 	t.Run("no control channel", func(t *testing.T) {
@@ -465,6 +487,33 @@ func TestBounds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRefused: a message that the association does not take is dropped, no other one.
+func TestRefused(t *testing.T) {
+	d := connected(t, UserConfig{Unacked: Resend})
+	d.mustSend("a", "b")
+	d.full = true
+	d.mustSend("bad")
+	d.u.Refused()
+	d.full = false
+	d.mustSend("c")
+	d.down("lost")
+	d.selected(2)
+	d.log = nil
+	d.up()
+	d.want("0s failed over 1 to 2", "0s send a", "0s send b", "0s send c")
+}
+
+func TestAbandon(t *testing.T) {
+	d := newDriver(t, UserConfig{})
+	d.selected(1)
+	d.u.Abandon(d.now, io.ErrUnexpectedEOF)
+	d.collect()
+	d.want("0s select", "0s connect 1", "0s abort", "0s ended: failover")
+	if !errors.Is(d.u.Err(), io.ErrUnexpectedEOF) {
+		t.Errorf("error %v, want the reason", d.u.Err())
+	}
 }
 
 func TestRecommend(t *testing.T) {

@@ -8,7 +8,7 @@ var Cores = map[string]Core{
 	module + "asap":                        {},
 	module + "internal/tlv":                {},
 	module + "asap/pe":                     {Drivers: []string{"config.go", "element.go"}},
-	module + "asap/pu":                     {Drivers: []string{"cache.go", "config.go", "select.go", "user.go"}},
+	module + "asap/pu":                     {Drivers: []string{"cache.go", "config.go", "select.go", "user.go", "session.go", "sessionrun.go", "sessions.go"}},
 	module + "enrp":                        {},
 	module + "internal/hunt":               {},
 	module + "internal/services":           {},

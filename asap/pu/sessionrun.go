@@ -1,0 +1,267 @@
+package pu
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/session"
+	"github.com/rserpool/coredns-rserpool/internal/session/carrier"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// A Session has no goroutine: its core is driven by whoever has news for it, under the
+// mutex. These are the callers of its methods, the Handlers of its associations, its timer,
+// and the goroutine of the User's driver, which brings the results of selections.
+
+// event tells the core of an event.
+func (s *Session) event(f func(c *session.User, now time.Time)) {
+	s.mu.Lock()
+	defer s.unlock()
+	now := time.Now()
+	f(s.core, now)
+	s.settle(now)
+}
+
+// handle is the Handler of the session's associations. Only the last one matters.
+func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
+	s.mu.Lock()
+	defer s.unlock()
+	if a != s.assoc {
+		return
+	}
+	now := time.Now()
+	switch ev.Type {
+	case sctp.Up:
+		s.core.Up(now, s.ref)
+	case sctp.Received:
+		s.core.Received(now, s.ref, Message(ev.Message))
+	case sctp.SendFailed:
+		s.core.SendFailed(now, s.ref, ev.Err)
+	case sctp.Down:
+		s.core.Down(now, s.ref, ev.Reason == sctp.PeerShutdown, client.DownError(ev))
+	case sctp.PeerAddrs, sctp.PeerDone: // the transport's own matter
+	}
+	s.settle(now)
+}
+
+// settle performs what the core wants done until it wants no more. The mutex is held, as in
+// all functions below.
+func (s *Session) settle(now time.Time) {
+	for {
+		list := s.core.Take()
+		for i := range list {
+			s.perform(now, &list[i])
+		}
+		if s.pump(now); len(list) == 0 {
+			break
+		}
+	}
+	if s.core.State() == session.Ended {
+		s.end()
+		return
+	}
+	s.setTimer(now)
+	if s.core.Readable() {
+		s.wake(s.readable)
+	}
+	if s.core.MaySend(1) == nil {
+		s.wake(s.writable)
+	}
+}
+
+// perform performs an action. It may call the core, but not Take.
+func (s *Session) perform(now time.Time, a *session.Action) {
+	switch a.Type {
+	case session.Select:
+		s.choose(now, a)
+	case session.Connect:
+		s.connect(now, a)
+	case session.Shutdown:
+		s.assoc.Shutdown()
+	case session.Abort:
+		if a.Ref == s.ref && s.assoc != nil {
+			s.assoc.Abort()
+		}
+	case session.Pause:
+		s.assoc.Pause()
+	case session.Resume:
+		s.assoc.Resume()
+	case session.Report:
+		s.report(a)
+	case session.Ask:
+		s.ask(a.Ref, a.Messages)
+	case session.Notify:
+		s.tell(a.Event)
+	}
+}
+
+// choose selects an element: at once if the cache has one.
+func (s *Session) choose(now time.Time, a *session.Action) {
+	if !a.Fresh {
+		if e, ok := s.user.cached(s.pool, a.Want, a.Without); ok {
+			s.core.Selected(now, a.Ref, []rserpool.PoolElement{e}, false, nil)
+			return
+		}
+	}
+	ref := a.Ref
+	s.cancel = s.user.nextAsync(s.pool, a.Want, a.Fresh, a.Without, func(e rserpool.PoolElement, err error) {
+		s.event(func(c *session.User, now time.Time) {
+			var list []rserpool.PoolElement
+			if err == nil {
+				list = append(list, e)
+			}
+			c.Selected(now, ref, list, true, err)
+		})
+	})
+}
+
+// connect starts an association.
+func (s *Session) connect(now time.Time, a *session.Action) {
+	to, ok := carrier.DestOf(a.Element, s.user.sessions.via)
+	if !ok {
+		s.core.Down(now, a.Ref, false, errors.New("the element does not offer SCTP"))
+		return
+	}
+	s.ref, s.blocked = a.Ref, false
+	s.assoc = s.user.sessions.carrier.Connect(to, s.handle)
+}
+
+// report reports an element that cannot be reached. If only another element's card has
+// named it, a registrar must have named it, too, with the same addresses.
+func (s *Session) report(a *session.Action) {
+	if a.Hearsay {
+		known, ok := s.user.cached(s.pool, a.Element.ID, nil)
+		if !ok || known.ID != a.Element.ID || !known.UserTransport.Equal(a.Element.UserTransport) {
+			return
+		}
+	}
+	s.user.Failed(s.pool, a.Element.ID)
+}
+
+// pump sends what there is to send and room for.
+func (s *Session) pump(now time.Time) {
+	for !s.blocked {
+		ref, m, ok := s.core.Next()
+		if !ok {
+			return
+		}
+		switch err := s.assoc.Send(sctp.Message(m)); {
+		case err == nil:
+			s.core.Sent(now)
+		case errors.Is(err, sctp.ErrQueueFull):
+			s.blocked = true
+		case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed):
+			s.core.SendFailed(now, ref, err) // Down follows
+			return
+		default:
+			s.core.Refused()
+			s.refused = err
+		}
+	}
+}
+
+// pollTime is how often an association without room is asked for some.
+const pollTime = 5 * time.Millisecond
+
+// setTimer has the timer run at the next deadline, or earlier.
+func (s *Session) setTimer(now time.Time) {
+	next, ok := s.core.NextDeadline()
+	if poll := now.Add(pollTime); s.blocked && (!ok || poll.Before(next)) {
+		next, ok = poll, true
+	}
+	if !ok || !s.timerAt.IsZero() && !next.Before(s.timerAt) {
+		return // what runs already is early enough
+	}
+	s.timerAt = next
+	if d := next.Sub(now); s.timer == nil {
+		s.timer = time.AfterFunc(d, s.tick)
+	} else {
+		s.timer.Reset(d)
+	}
+}
+
+// tick is called by the timer.
+func (s *Session) tick() {
+	s.event(func(c *session.User, now time.Time) {
+		s.timerAt = time.Time{}
+		s.blocked = s.blocked && s.assoc.Full()
+		if at, ok := c.NextDeadline(); ok && !at.After(now) {
+			c.Tick(now)
+		}
+	})
+}
+
+// wake wakes one goroutine that waits for a channel. Its value remains until one takes it.
+func (s *Session) wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// end lets go of what the session holds.
+func (s *Session) end() {
+	if s.err != nil {
+		return
+	}
+	s.err = s.core.Err()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.release()
+	s.assoc = nil
+	s.user.sessions.remove(s)
+	close(s.done)
+}
+
+// tell notes an event for Notify.
+func (s *Session) tell(ev *session.Event) {
+	if ev.Type == session.EventConnected || ev.Type == session.EventFailedOver {
+		s.user.reached(s.pool, ev.Element)
+	}
+	if s.notify == nil {
+		return
+	}
+	news := SessionEvent{
+		Type: SessionEventType(ev.Type), Element: ev.Element, From: ev.From, Card: cloneCard(ev.Card), Err: ev.Err,
+	}
+	s.news = append(s.news, func() { s.notify(news) })
+}
+
+// ask notes a call of OnFailover, and has the core know its result.
+func (s *Session) ask(ref session.Ref, list []Message) {
+	s.news = append(s.news, func() {
+		answer := s.onFailover(list)
+		s.event(func(c *session.User, _ time.Time) { c.Answer(ref, answer) })
+	})
+}
+
+// unlock releases the mutex. Before, it calls the program's functions, without the mutex,
+// unless another goroutine does so: they are called one after the other.
+func (s *Session) unlock() {
+	if !s.telling && len(s.news) > 0 {
+		s.callOut()
+	}
+	s.mu.Unlock()
+}
+
+func (s *Session) callOut() {
+	s.telling = true
+	for len(s.news) > 0 {
+		f := s.news[0]
+		s.news = s.news[1:]
+		s.mu.Unlock()
+		f()
+		s.mu.Lock()
+	}
+	s.telling, s.news = false, nil
+	for _, ch := range s.idle {
+		close(ch)
+	}
+	s.idle = nil
+}
