@@ -118,7 +118,7 @@ func (r *Registrar) await(e *element, w *awaits) {
 	until := r.now.Add(confirmTime)
 	if old != nil {
 		if old.timer.Armed() {
-			until = old.timer.At()
+			until = r.timers.At(&old.timer)
 		}
 		r.timers.Stop(&old.timer)
 		r.ledger.Reserve(-old.size())

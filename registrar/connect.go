@@ -169,7 +169,7 @@ func (r *Registrar) hasten(c *connector) {
 		c.left = maxFormerTries
 	}
 	at := c.tried.Add(r.cfg.Timers.PeerCallGap)
-	if !c.busy && c.timer.At().After(at) {
+	if !c.busy && r.timers.At(&c.timer).After(at) {
 		r.timers.Arm(&c.timer, c, at)
 	}
 }

@@ -270,7 +270,7 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 		switch {
 		case c.timer.Armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
 			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.Armed())
-		case !e.waiting && e.probe == nil && e.keepAlive.At().Sub(r.now) > minAskGap:
+		case !e.waiting && e.probe == nil && r.timers.At(&e.keepAlive).Sub(r.now) > minAskGap:
 			fail("element %v has a claim and is not asked", e.ID())
 		}
 	}

@@ -239,7 +239,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 		return
 	}
 	// A host that was suspended or busy has heard no one.
-	late := r.now.Sub(t.At()) > r.cfg.Timers.MaxTimeNoResponse/2
+	late := r.now.Sub(r.timers.At(t)) > r.cfg.Timers.MaxTimeNoResponse/2
 	switch p.state {
 	case PeerActive:
 		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) {

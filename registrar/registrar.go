@@ -125,7 +125,7 @@ func (r *Registrar) NextDeadline() (time.Time, bool) {
 	if t == nil || r.stopped {
 		return time.Time{}, false
 	}
-	return t.At(), true
+	return r.timers.At(t), true
 }
 
 // Handle handles an event that has happened at the time now, and returns what the host

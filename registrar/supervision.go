@@ -22,7 +22,7 @@ func (r *Registrar) alive(e *element) {
 
 // askSoon has the next keep-alive sent within a second, unless one is unanswered.
 func (r *Registrar) askSoon(e *element) {
-	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(e.keepAlive.At()) {
+	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(r.timers.At(&e.keepAlive)) {
 		r.timers.Arm(&e.keepAlive, e, at)
 	}
 }
@@ -34,7 +34,7 @@ func (r *Registrar) check(e *element) {
 		return
 	}
 	if at := e.asked.Add(minAskGap); at.After(r.now) {
-		if at.Before(e.keepAlive.At()) {
+		if at.Before(r.timers.At(&e.keepAlive)) {
 			r.timers.Arm(&e.keepAlive, e, at)
 		}
 		return
@@ -68,7 +68,7 @@ func (r *Registrar) onUnsent(ev Unsent) {
 		if last := e.asked.Add(maxUnsent * timeout); last.Before(at) {
 			at = last
 		}
-		if e.waiting && at.After(e.keepAlive.At()) {
+		if e.waiting && at.After(r.timers.At(&e.keepAlive)) {
 			r.timers.Arm(&e.keepAlive, e, at)
 		}
 	}
@@ -88,7 +88,7 @@ func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 // more time, and are not asked all at once.
 func (r *Registrar) keepAliveDue(e *element) {
 	t := &r.cfg.Timers
-	late := r.now.Sub(e.keepAlive.At())
+	late := r.now.Sub(r.timers.At(&e.keepAlive))
 	switch {
 	case e.waiting && late > t.KeepAliveTimeout/2 && !e.heldUp:
 		e.heldUp = true

@@ -7,9 +7,8 @@ import "time"
 // Timer is a deadline of the type that embeds it or has it as a field. Its zero value is
 // not armed. R is what its owner is given when it is due.
 type Timer[R any] struct {
-	at    time.Time
-	seq   uint64
-	place int // in the heap, counted from 1; 0 if not armed
+	at    time.Duration // since Queue.epoch
+	place int           // in the heap, counted from 1; 0 if not armed
 	owner Owner[R]
 }
 
@@ -21,26 +20,40 @@ type Owner[R any] interface {
 // Armed reports whether the timer has a deadline.
 func (t *Timer[R]) Armed() bool { return t.place > 0 }
 
-// At is the last deadline, whether it is reached or not.
-func (t *Timer[R]) At() time.Time { return t.at }
-
 // Queue is a binary heap of the armed timers; of those with the same deadline, the one
 // armed first is due first. Arming and stopping take O(log N).
 type Queue[R any] struct {
-	heap []*Timer[R]
-	seq  uint64
+	heap  []armed[R]
+	seq   uint64
+	epoch time.Time // century before the first deadline of all
 }
+
+// century is far enough for the deadline of a timer that was never armed to be long over.
+const century = 100 * 365 * 24 * time.Hour
+
+// armed is a timer with its rank, so that a comparison does not have to wait for the
+// timer's memory.
+type armed[R any] struct {
+	at    time.Duration // since Queue.epoch
+	seq   uint64
+	timer *Timer[R]
+}
+
+func (a armed[R]) before(b armed[R]) bool { return a.at < b.at || a.at == b.at && a.seq < b.seq }
 
 // Arm sets t's deadline, in place of an earlier one.
 func (q *Queue[R]) Arm(t *Timer[R], owner Owner[R], at time.Time) {
+	if q.seq == 0 {
+		q.epoch = at.Add(-century)
+	}
 	q.seq++
-	t.at, t.seq, t.owner = at, q.seq, owner
+	t.at, t.owner = at.Sub(q.epoch), owner
+	a := armed[R]{t.at, q.seq, t}
 	if !t.Armed() {
-		q.heap = append(q.heap, t)
+		q.heap = append(q.heap, a)
 		t.place = len(q.heap)
 	}
-	q.up(t.place - 1)
-	q.down(t.place - 1)
+	q.settle(t.place-1, a)
 }
 
 // Stop takes t's deadline away, if it has one.
@@ -49,69 +62,58 @@ func (q *Queue[R]) Stop(t *Timer[R]) {
 		return
 	}
 	i, last := t.place-1, len(q.heap)-1
-	q.swap(i, last)
-	q.heap[last] = nil
+	a := q.heap[last]
+	q.heap[last] = armed[R]{}
 	q.heap = q.heap[:last]
 	t.place, t.owner = 0, nil
 	if i < last {
-		q.up(i)
-		q.down(i)
+		q.settle(i, a)
 	}
 }
+
+// At is t's last deadline, whether it is reached or not. That of a timer that was never
+// armed is long over.
+func (q *Queue[R]) At(t *Timer[R]) time.Time { return q.epoch.Add(t.at) }
 
 // First returns the timer that is due first, nil if none is armed.
 func (q *Queue[R]) First() *Timer[R] {
 	if len(q.heap) == 0 {
 		return nil
 	}
-	return q.heap[0]
+	return q.heap[0].timer
 }
 
-func (q *Queue[R]) less(i, j int) bool {
-	a, b := q.heap[i], q.heap[j]
-	if c := a.at.Compare(b.at); c != 0 {
-		return c < 0
+// settle gives a, for which the place i is free, a place between its parent and its
+// children.
+func (q *Queue[R]) settle(i int, a armed[R]) {
+	for i > 0 && a.before(q.heap[(i-1)/2]) {
+		q.put(i, q.heap[(i-1)/2])
+		i = (i - 1) / 2
 	}
-	return a.seq < b.seq
-}
-
-func (q *Queue[R]) swap(i, j int) {
-	q.heap[i], q.heap[j] = q.heap[j], q.heap[i]
-	q.heap[i].place, q.heap[j].place = i+1, j+1
-}
-
-func (q *Queue[R]) up(i int) {
-	for i > 0 {
-		parent := (i - 1) / 2
-		if !q.less(i, parent) {
-			return
-		}
-		q.swap(i, parent)
-		i = parent
-	}
-}
-
-func (q *Queue[R]) down(i int) {
 	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(q.heap); child++ {
-			if q.less(child, least) {
-				least = child
-			}
+		child := 2*i + 1
+		if child+1 < len(q.heap) && q.heap[child+1].before(q.heap[child]) {
+			child++
 		}
-		if least == i {
-			return
+		if child >= len(q.heap) || !q.heap[child].before(a) {
+			break
 		}
-		q.swap(i, least)
-		i = least
+		q.put(i, q.heap[child])
+		i = child
 	}
+	q.put(i, a)
+}
+
+func (q *Queue[R]) put(i int, a armed[R]) {
+	q.heap[i] = a
+	a.timer.place = i + 1
 }
 
 // Next stops the timer that is due first, if it is due until a time, and returns it with
 // its owner, which the caller notifies; nil if no timer is due.
 func (q *Queue[R]) Next(until time.Time) (*Timer[R], Owner[R]) {
 	t := q.First()
-	if t == nil || t.at.After(until) {
+	if t == nil || t.at > until.Sub(q.epoch) {
 		return nil, nil
 	}
 	owner := t.owner

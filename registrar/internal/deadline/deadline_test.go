@@ -32,13 +32,13 @@ func TestTimers(t *testing.T) {
 				continue
 			}
 			armed++
-			if want == nil || c.at.Before(want.at) || c.at.Equal(want.at) && c.seq < want.seq {
+			if want == nil || c.at < want.at || c.at == want.at && q.heap[c.place-1].seq < q.heap[want.place-1].seq {
 				want = c
 			}
 		}
 		for i, h := range q.heap {
-			if h.place != i+1 || h.owner == nil || i > 0 && q.less(i, (i-1)/2) {
-				t.Fatalf("step %d: timer %d has place %d, or is before its parent", step, i, h.place)
+			if h.timer.place != i+1 || h.timer.owner == nil || i > 0 && h.before(q.heap[(i-1)/2]) {
+				t.Fatalf("step %d: timer %d has place %d, or is before its parent", step, i, h.timer.place)
 			}
 		}
 		if got := q.First(); got != want || len(q.heap) != armed {
@@ -56,7 +56,7 @@ func TestTimersOrder(t *testing.T) {
 	var got []int
 	for q.First() != nil {
 		tm := q.First()
-		got = append(got, slices.IndexFunc(list, func(x Timer[int]) bool { return x.seq == tm.seq }))
+		got = append(got, slices.IndexFunc(list, func(x Timer[int]) bool { return x.place == tm.place }))
 		q.Stop(tm)
 	}
 	if !slices.IsSorted(got) {
