@@ -9,6 +9,8 @@ type SendQueue struct {
 	// Total is the sum over all queues that share Limits.SendQueueTotal, of their
 	// bytes and MessageCost for each message; nil if the limit does not hold.
 	Total *atomic.Int64
+
+	refused bool // Push has returned false, and Relieved not yet true
 }
 
 // MessageCost is about the memory of a queued message beside its bytes.
@@ -20,12 +22,12 @@ const QueueShare = 16 << 10
 // Push adds a message if there is room for it.
 func (q *SendQueue) Push(m Message, lim Limits) bool {
 	bytes := q.Bytes + len(m.Data)
-	if len(q.Msgs) >= lim.SendQueueMessages || bytes > lim.SendQueueBytes {
-		return false
-	}
-	// Two queues may exceed the total together if both are pushed at the same
-	// time. That does no harm.
-	if q.Total != nil && len(q.Msgs) > 0 && bytes > QueueShare && int(q.Total.Load())+len(m.Data) > lim.SendQueueTotal {
+	switch {
+	case len(q.Msgs) >= lim.SendQueueMessages, bytes > lim.SendQueueBytes,
+		// Two queues may exceed the total together if both are pushed at the same
+		// time. That does no harm.
+		q.Total != nil && len(q.Msgs) > 0 && bytes > QueueShare && int(q.Total.Load())+len(m.Data) > lim.SendQueueTotal:
+		q.refused = true
 		return false
 	}
 	q.Msgs = append(q.Msgs, m)
@@ -42,6 +44,18 @@ func (q *SendQueue) Full(lim Limits) bool {
 		return true
 	}
 	return q.Total != nil && q.Bytes >= QueueShare && int(q.Total.Load()) >= lim.SendQueueTotal
+}
+
+// Relieved reports, once after Push has returned false, that half of the queue is free.
+func (q *SendQueue) Relieved(lim Limits) bool {
+	if !q.refused || 2*len(q.Msgs) > lim.SendQueueMessages || 2*q.Bytes > lim.SendQueueBytes {
+		return false
+	}
+	if q.Total != nil && 2*q.Bytes > QueueShare && int(q.Total.Load()) >= lim.SendQueueTotal {
+		return false
+	}
+	q.refused = false
+	return true
 }
 
 // Behind reports whether so much is queued that a message pushed now may leave late.

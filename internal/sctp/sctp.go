@@ -62,6 +62,10 @@ const (
 	// PeerAddrs: the peer's addresses have changed, for example because more of
 	// them are confirmed.
 	PeerAddrs
+	// Writable: Send returned ErrQueueFull before, and half of the queue is free now.
+	// It also comes while the association is paused. If Send returned ErrQueueFull
+	// before Up, Up says so.
+	Writable
 	// PeerDone: the peer, which has connected over TCP, sends no more and may wait
 	// for answers to its requests. The user of the Endpoint sends those and then
 	// calls Shutdown. Five seconds after PeerDone the transport ends the
@@ -172,7 +176,7 @@ type Endpoint interface {
 	// Down follows. After Close it returns 0.
 	Connect(to Dest) AssocID
 	// Send queues a message. It does not copy m.Data, which the caller must not
-	// change afterwards.
+	// change afterwards. After ErrQueueFull, the event Writable follows.
 	Send(a AssocID, m Message) error
 	// Full reports whether so much is queued for the peer that Send would refuse
 	// all but short messages.
@@ -180,8 +184,8 @@ type Endpoint interface {
 	// Behind reports whether more than 16 KiB are queued for the peer, so that a
 	// message that was sent last may not have left yet.
 	Behind(a AssocID) bool
-	// Pause stops the events of an association that is up: up to 3 more messages
-	// may be reported, and then nothing, not even Down, until Resume. What the peer
+	// Pause stops the events of an association that is up: up to 4 more messages
+	// may be reported, and then nothing but Writable, not even Down, until Resume. What the peer
 	// sends meanwhile fills its receive window, so that it must wait, and other
 	// associations are not affected. Shutdown, Abort and Close resume.
 	Pause(a AssocID)

@@ -5,7 +5,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
-// translate makes a registrar's event of a transport's.
+// translate makes a registrar's event of a transport's; nil if it is none.
 func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {
@@ -21,6 +21,7 @@ func translate(ev sctp.Event) registrar.Event {
 		return registrar.AssocDone{Assoc: id}
 	case sctp.Down:
 		return registrar.AssocDown{Assoc: id}
+	case sctp.Writable: // the registrar drops what does not fit
 	}
 	return nil
 }

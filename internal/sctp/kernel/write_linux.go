@@ -131,6 +131,9 @@ func (a *assoc) flush() (full bool) {
 		sent++
 	}
 	a.dequeue(sent)
+	if a.queue.Relieved(a.e.lim) {
+		a.e.wg.Go(func() { a.emit(sctp.Event{Type: sctp.Writable}) })
+	}
 	if sent > 0 {
 		a.armStalled()
 	}

@@ -20,7 +20,7 @@ type assoc struct {
 	ended   bool
 	timer   *time.Timer    // until ConnectFailed or Lost
 	held    sctp.SendQueue // not yet with the peer's endpoint
-	inbox   int            // messages of the peer that have not been handled
+	sent    sctp.SendQueue // that the peer has not handled, those of held among them
 	paused  bool
 
 	confirmed, claimed []netip.AddrPort // of the peer, as in Event
@@ -122,13 +122,20 @@ func (a *assoc) check() {
 	}
 	for _, m := range a.held.Msgs {
 		m.Data = slices.Clone(m.Data)
-		b.inbox++
 		b.ep.push(event{sctp.Event{Type: sctp.Received, Message: m}, b})
 	}
-	a.held = sctp.SendQueue{}
+	a.held.Drain()
 	if a.closing {
 		b.end(sctp.PeerShutdown, nil)
 		a.end(sctp.LocalClose, nil)
+	}
+}
+
+// handled notes that the peer has handled the oldest message of sent.
+func (a *assoc) handled(m sctp.Message) {
+	a.sent.Keep(a.sent.Bytes - len(m.Data))
+	if a.told && !a.ended && a.sent.Relieved(a.ep.nw.lim) {
+		a.ep.push(event{sctp.Event{Type: sctp.Writable}, a})
 	}
 }
 

@@ -226,9 +226,10 @@ func (e *endpoint) Send(id sctp.AssocID, m sctp.Message) error {
 		return sctp.ErrNoAssoc
 	case len(m.Data) == 0 || len(m.Data) > e.nw.lim.MessageSize:
 		return errors.New("message is empty or too long")
-	case a.peer != nil && a.peer.inbox >= e.nw.lim.SendQueueMessages || !a.held.Push(m, e.nw.lim):
+	case !a.sent.Push(m, e.nw.lim):
 		return sctp.ErrQueueFull
 	}
+	a.held.Push(m, e.nw.lim)
 	a.check()
 	return nil
 }
@@ -238,7 +239,7 @@ func (e *endpoint) Full(id sctp.AssocID) bool {
 	e.nw.mu.Lock()
 	defer e.nw.mu.Unlock()
 	a := e.assoc(id)
-	return a != nil && (a.held.Full(e.nw.lim) || a.peer != nil && a.peer.inbox >= e.nw.lim.SendQueueMessages)
+	return a != nil && a.sent.Full(e.nw.lim)
 }
 
 // Behind implements Endpoint.
@@ -372,7 +373,7 @@ func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
 	if len(e.events) == 0 || e.frozen || e.dead {
 		return ev, false, e.closed || e.dead
 	}
-	i := slices.IndexFunc(e.events, func(ev event) bool { return !ev.a.paused })
+	i := slices.IndexFunc(e.events, func(ev event) bool { return !ev.a.paused || ev.Type == sctp.Writable })
 	if i < 0 {
 		return ev, false, e.closed
 	}
@@ -386,7 +387,7 @@ func (e *endpoint) pop() (ev sctp.Event, ok, over bool) {
 	case sctp.Up:
 		next.a.told = true
 	case sctp.Received:
-		next.a.inbox--
+		next.a.peer.handled(next.Message)
 	default: // as it is
 	}
 	return next.Event, true, false

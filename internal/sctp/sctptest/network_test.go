@@ -44,6 +44,8 @@ func listen(t *testing.T, nw *Network, addrs ...string) *logged {
 			x.log = append(x.log, fmt.Sprintf("received %s/%d/%d", ev.Message.Data, ev.Message.PPID, ev.Message.Stream))
 		case sctp.SendFailed:
 			x.log = append(x.log, fmt.Sprintf("failed %s", ev.Message.Data))
+		case sctp.Writable:
+			x.log = append(x.log, "writable")
 		case sctp.Down:
 			x.log = append(x.log, fmt.Sprintf("down %d", ev.Reason))
 		}
@@ -186,6 +188,19 @@ func TestMemory(t *testing.T) {
 			if n != 4096 {
 				t.Errorf("Got %d messages into the queue, want 4096", n)
 			}
+		}},
+		{"paused", func(nw *Network, x, y *logged) {
+			a := x.Connect(dest(b1))
+			x.saw(up(b1), peer(b1+" "+b2))
+			y.saw(up(a1))
+			y.Pause(y.ids[0])
+			for x.Send(a, sctp.Message{Data: []byte("x")}) == nil {
+			}
+			x.saw()
+			y.saw()
+			y.Resume(y.ids[0])
+			x.saw("writable")
+			y.log = nil
 		}},
 		{"closed", func(nw *Network, x, y *logged) {
 			x.Connect(dest(b1))

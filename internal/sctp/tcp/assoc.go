@@ -38,6 +38,8 @@ type assoc struct {
 	active   time.Time      // last successful write
 
 	gate sctp.Gate
+	// emitMu is held while the Handler runs: Writable comes from the writer.
+	emitMu sync.Mutex
 }
 
 // run is the life of the association.
@@ -57,6 +59,7 @@ func (a *assoc) run(to sctp.Dest) {
 	}
 	go func() {
 		defer close(a.written)
+		defer a.recovered()
 		a.write()
 	}()
 	a.emit(sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}})
@@ -160,6 +163,8 @@ func (a *assoc) finish() {
 
 func (a *assoc) emit(ev sctp.Event) {
 	ev.Assoc, ev.Kind = a.id, sctp.TCP
+	a.emitMu.Lock()
+	defer a.emitMu.Unlock()
 	a.e.h(ev)
 }
 
@@ -411,8 +416,12 @@ func (a *assoc) writeOne(b []byte) error {
 		return err
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.active = time.Now()
 	a.queue.Keep(a.queue.Bytes - len(b))
+	relieved := a.queue.Relieved(a.e.lim)
+	a.mu.Unlock()
+	if relieved {
+		a.emit(sctp.Event{Type: sctp.Writable})
+	}
 	return nil
 }

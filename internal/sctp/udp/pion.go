@@ -147,6 +147,21 @@ func (a *assoc) reap() {
 	}
 }
 
+// writable reports, once, that there is room in the queue again. It also ends the
+// association if pion has.
+func (a *assoc) writable() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateEstablished && a.pionEnd.Load() {
+		a.pionEnded()
+	}
+	if a.state != stateEstablished || !a.upSent {
+		return false
+	}
+	a.reap()
+	return a.queue.Relieved(a.m.lim)
+}
+
 // pionEnded ends the association after pion has closed its connection. a.mu is held.
 func (a *assoc) pionEnded() {
 	switch {

@@ -140,14 +140,13 @@ func (a *assoc) lostReason() sctp.Reason {
 
 // step reports what is new and returns whether the association goes on.
 func (a *assoc) step() bool {
-	a.mu.Lock()
-	if a.state == stateEstablished && a.pionEnd.Load() {
-		a.pionEnded()
+	if a.writable() {
+		a.emit(sctp.Event{Type: sctp.Writable})
 	}
 	if a.gate.Paused() != nil {
-		a.mu.Unlock()
 		return true
 	}
+	a.mu.Lock()
 	closed := a.state == stateClosed
 	up := a.pion != nil && !a.upSent
 	readdressed := a.readdressed && a.upSent

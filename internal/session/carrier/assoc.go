@@ -43,7 +43,7 @@ func (a *Assoc) ID() uint64 { return a.id }
 
 // Send queues a message. It does not copy m.Data, which the caller must not change
 // afterwards. The error is sctp.ErrQueueFull if the peer has not read enough of what was
-// sent to it, sctp.ErrNoAssoc or sctp.ErrClosed if the association has ended or is ending, and any other one if the message is invalid.
+// sent to it (the event Writable follows, or Up), sctp.ErrNoAssoc or sctp.ErrClosed if the association has ended or is ending, and any other one if the message is invalid.
 func (a *Assoc) Send(m sctp.Message) error {
 	if !a.isUp.Load() {
 		if sent, err := a.sendEarly(m); sent {
@@ -81,8 +81,8 @@ func (a *Assoc) Full() bool {
 	return a.early.Full(a.c.cfg.Limits)
 }
 
-// Pause stops the association's events: up to 3 more messages may come, and then nothing,
-// not even Down, until Resume. The peer's window closes, so that it must wait; other
+// Pause stops the association's events: up to 4 more messages may come, and then nothing,
+// not even Down, until Resume; only Writable comes. The peer's window closes, so that it must wait; other
 // associations go on. Pause has no effect before Up. Shutdown and Abort resume.
 //
 // If the association ends meanwhile, Send returns sctp.ErrNoAssoc.

@@ -53,7 +53,7 @@ func (e *endpoint) handle(ev sctp.Event) {
 		if a.down(e, ev) {
 			return
 		}
-	case sctp.Received, sctp.SendFailed, sctp.PeerDone:
+	case sctp.Received, sctp.SendFailed, sctp.Writable, sctp.PeerDone:
 	}
 	a.handle(ev)
 }
