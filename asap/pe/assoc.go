@@ -82,6 +82,9 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 		k.settleAt(now, a, at)
 		k.attempts = 0
 		k.sendRegistration(now)
+	case k.phase == idle && k.home == 0 && len(k.req.list) > 0:
+		k.settleAt(now, a, at)
+		k.hunt.Stop()
 	case active && k.trial.assoc == 0:
 		k.tryOther(now, a, at)
 	default: // not wanted any more
@@ -95,6 +98,7 @@ func (k *core) settleAt(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 	if k.addrs != nil {
 		k.element.UserTransport.Addrs, k.moving = k.addrs, false
 	}
+	k.askAll(now)
 }
 
 // maxFlaps is how many homes in a row may accept the element and fail within steadyTime

@@ -30,6 +30,9 @@ type Config struct {
 	// with the new ones. SCTP may have several, other protocols have one (RFC
 	// 5354, Section 3.5).
 	Transport rserpool.Transport
+	// UserEncapPort is the UDP port at which users reach the element over SCTP in UDP
+	// (RFC 6951); 0 registers none.
+	UserEncapPort uint16
 	// Advertise are addresses to register in place of Transport's, which this
 	// machine need not have: those in front of a NAT or a container. The
 	// registrar must see the element there, or it refuses them.
@@ -107,6 +110,12 @@ type Timers struct {
 	// MaxRegAttempt is MAX-REG-ATTEMPT: after so many unanswered registrations
 	// the element looks for another registrar; default 2.
 	MaxRegAttempt int
+	// Request is T1-ENRPrequest, how long a registrar may take to answer a handle
+	// resolution; default 15 s.
+	Request time.Duration
+	// MaxRequestRetransmit is MAX-REQUEST-RETRANSMIT, how often an unanswered resolution
+	// is sent again; default 2, negative for none.
+	MaxRequestRetransmit int
 	// MinUpdate is the least time between two registrations that tell of
 	// new policy values; default 1 s.
 	MinUpdate time.Duration
@@ -126,10 +135,17 @@ func (t *Timers) fillDefaults() {
 	fill(&t.ServerHunt, 10*time.Second)
 	fill(&t.Outdate, 5*time.Second)
 	fill(&t.RetranMax, 60*time.Second)
+	fill(&t.Request, 15*time.Second)
 	fill(&t.MinUpdate, time.Second)
 	fill(&t.Stop, 3*time.Second)
 	if t.MaxRegAttempt <= 0 {
 		t.MaxRegAttempt = 2
+	}
+	switch {
+	case t.MaxRequestRetransmit == 0:
+		t.MaxRequestRetransmit = 2
+	case t.MaxRequestRetransmit < 0:
+		t.MaxRequestRetransmit = 0
 	}
 }
 

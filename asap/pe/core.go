@@ -99,6 +99,8 @@ type core struct {
 	warned   warned
 	changed  string // what the home registrar has changed, as told last
 
+	req requests
+
 	actions []hunt.Action
 	events  []Event
 }
@@ -183,6 +185,7 @@ func (k *core) Stop(now time.Time) {
 	}
 	k.stopping, k.want = true, false
 	k.stopBy = now.Add(k.timers.Stop)
+	k.endRequests(rserpool.ErrClosed)
 	if k.phase != leaving {
 		k.leave(now)
 	}
@@ -290,6 +293,7 @@ func (k *core) Tick(now time.Time) {
 	if due(k.back.at) {
 		k.tryBack(now)
 	}
+	k.tickRequests(now)
 	k.hunt.Tick(now)
 	k.tellRounds(now)
 }
@@ -300,6 +304,11 @@ func (k *core) NextDeadline() (time.Time, bool) {
 	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at} {
 		if !d.IsZero() && (!ok || d.Before(next)) {
 			next, ok = d, true
+		}
+	}
+	for _, r := range k.req.list {
+		if !r.by.IsZero() && (!ok || r.by.Before(next)) {
+			next, ok = r.by, true
 		}
 	}
 	return next, ok && k.phase != over
@@ -332,6 +341,7 @@ func (k *core) homeless(now time.Time, why error) {
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.hunt.Stop() // it was for an alternative
 	k.back = goBack{}
+	k.unask()
 	switch {
 	case k.trial.assoc != 0 && !k.trial.adopter:
 		k.settleFor(now, k.trial) // its answer may still arrive
@@ -342,6 +352,8 @@ func (k *core) homeless(now time.Time, why error) {
 		k.beginHunt(now, why)
 	case k.phase == closing:
 		k.phase = over
+	default:
+		k.seekToAsk(now)
 	}
 }
 

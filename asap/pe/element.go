@@ -86,7 +86,7 @@ func Open(cfg Config) (*Element, error) {
 	}
 	e := &Element{cfg: cfg, want: !cfg.Standby, policy: cfg.Policy, registered: make(chan struct{})}
 	cfg.Transport.Addrs = cfg.registered(cfg.Transport.Addrs)
-	e.runner = &runner{core: newCore(cfg, newRand(), drawID), e: e, cfg: &e.cfg, tr: tr}
+	e.runner = &runner{core: newCore(cfg, newRand(), drawID), e: e, cfg: &e.cfg, tr: tr, waiting: make(map[requestID]chan answer)}
 	now := time.Now()
 	e.runner.look(now)
 	e.apply(now)

@@ -26,6 +26,8 @@ type registrar struct {
 	got    []asap.Message
 	peers  map[sctp.AssocID][]netip.AddrPort
 	silent bool
+	mute   bool // for resolutions
+	pool   []rserpool.PoolElement
 	reject []rserpool.Cause
 }
 
@@ -70,6 +72,17 @@ func (r *registrar) answer(a sctp.AssocID, m asap.Message) {
 	switch m := m.(type) {
 	case *asap.Registration:
 		r.send(a, &asap.RegistrationResponse{Handle: m.Handle, ID: m.Element.ID, Reject: r.reject != nil, Causes: r.reject})
+	case *asap.HandleResolution:
+		reply := &asap.HandleResolutionResponse{Handle: m.Handle, Elements: r.pool}
+		if m.HasItems {
+			reply.Elements = r.pool[:min(len(r.pool), int(m.Items))]
+		}
+		if m.Handle != testPool || len(r.pool) == 0 {
+			reply = &asap.HandleResolutionResponse{Handle: m.Handle, Causes: []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle}}}
+		}
+		if !r.mute {
+			r.send(a, reply)
+		}
 	case *asap.Deregistration:
 		r.send(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: r.reject})
 	}
@@ -96,6 +109,20 @@ func (r *registrar) heard() string {
 	}
 	r.got = nil
 	return strings.Join(types, " ")
+}
+
+// registration gives the last registration that came.
+func (r *registrar) registration() *asap.Registration {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range slices.Backward(r.got) {
+		if m, ok := m.(*asap.Registration); ok {
+			return m
+		}
+	}
+	r.t.Error("no registration has come")
+	return new(asap.Registration)
 }
 
 func (r *registrar) set(f func()) {

@@ -46,6 +46,7 @@ func (k *core) parted(now time.Time) {
 		k.seek(now)
 	default:
 		k.phase = idle
+		k.seekToAsk(now)
 	}
 }
 

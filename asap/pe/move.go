@@ -41,6 +41,8 @@ func (k *core) readdress(now time.Time, addrs []netip.Addr, fresh bool, why erro
 	case k.phase == idle:
 		k.closeAssoc(k.home)
 		k.home = 0
+		k.unask()
+		k.seekToAsk(now)
 	}
 }
 

@@ -27,6 +27,8 @@ func (k *core) Received(now time.Time, a sctp.AssocID, data []byte) {
 		k.onRegistrationResponse(now, a, m)
 	case *asap.DeregistrationResponse:
 		k.onDeregistrationResponse(now, a, m)
+	case *asap.HandleResolutionResponse:
+		k.onResolution(a, m)
 	case *asap.EndpointKeepAlive:
 		k.onKeepAlive(now, a, m)
 	case *asap.Error:
@@ -116,6 +118,9 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 // response follows.
 func (k *core) onError(now time.Time, a sctp.AssocID, m *asap.Error) {
 	k.warn(now, "registrar %v reports an error: %s", k.peers[a], causes(m.Causes, rserpool.PoolKind{}))
+	if a == k.home && m.Refuses(asap.TypeHandleResolution) && !m.Refuses(asap.TypeRegistration) {
+		k.resolutionRefused(m.Causes)
+	}
 	switch {
 	case a == k.trial.assoc:
 		if m.Refuses(asap.TypeRegistration) {

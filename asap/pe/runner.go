@@ -20,6 +20,7 @@ type runner struct {
 	turns   turns        // of addrs
 	news    int          // of the hunt, at the last look
 	bindErr string       // why the addresses could not be bound
+	waiting map[requestID]chan answer
 }
 
 // Tick does what is due.
@@ -53,6 +54,10 @@ func (r *runner) Changed(now time.Time, ev client.Event) {
 // Take publishes the state, tells the events and gives the actions.
 func (r *runner) Take() ([]hunt.Action, bool) {
 	actions, events := r.core.take()
+	for _, a := range r.core.takeAnswers() {
+		r.waiting[a.id] <- a // there is room for one
+		delete(r.waiting, a.id)
+	}
 	if len(actions) == 0 && len(events) == 0 {
 		return nil, false
 	}

@@ -134,6 +134,7 @@ func (k *core) settleFor(now time.Time, t trial) {
 		k.moving, k.moves = false, 0
 	}
 	k.phase, k.answerBy, k.attempts = registering, t.answerBy, t.sent
+	k.askAll(now)
 }
 
 // onTrialResponse takes the answer of the registrar on trial.
