@@ -60,21 +60,27 @@ func TestNoPolicy(t *testing.T) {
 
 // TestEncapPort: peers get the UDP port of an element whose SCTP is in UDP, and the
 // registrar that takes it over connects to that port. Clients do not get it, and an
-// element cannot set it.
+// element cannot set it. The UDP port for users is the element's own, and passed on.
 func TestEncapPort(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
 	w.handle(AssocUp{Assoc: 1, Peer: peers("10.0.1.9"), Via: rserpool.ViaUDP, EncapPort: 40001})
 	m := reg("b", 9, "10.0.1.9")
-	m.Element.EncapPort = 53
+	m.Element.EncapPort, m.Element.UserEncapPort = 53, 5005
+	user := func(e rserpool.PoolElement) uint16 {
+		if e.UserEncapPort != 5005 {
+			t.Errorf("UDP port %d for users, want 5005, as the element says", e.UserEncapPort)
+		}
+		return e.EncapPort
+	}
 	port := func(to AssocID, acts []Action) (port uint16, ok bool) {
 		for _, a := range acts {
 			if s, is := a.(*Send); is && s.Assoc == to && to == 2 {
 				msg, _, _ := enrp.Parse(s.Data)
-				return msg.(*enrp.HandleUpdate).Element.EncapPort, true
+				return user(msg.(*enrp.HandleUpdate).Element), true
 			} else if is && s.Assoc == to {
 				msg, _, _ := asap.Parse(s.Data)
-				return msg.(*asap.HandleResolutionResponse).Elements[0].EncapPort, true
+				return user(msg.(*asap.HandleResolutionResponse).Elements[0]), true
 			}
 		}
 		return 0, false

@@ -17,6 +17,9 @@ type PoolElement struct {
 	// only for other registrars.
 	EncapPort     uint16
 	UserTransport Transport
+	// UserEncapPort is the UDP port of UserTransport if users reach it over SCTP in UDP
+	// (RFC 6951), 0 if they do not. The element sets it, and registrars pass it on.
+	UserEncapPort uint16
 	// Policy has type 0 if the message has none.
 	Policy Policy
 	// ASAPTransport is where the element accepts ASAP associations. The home registrar

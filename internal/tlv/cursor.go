@@ -177,6 +177,8 @@ func bit(t Type) uint32 {
 		return 1 << 0
 	case TypeEncapPort:
 		return 1 << 17
+	case TypeUserEncapPort:
+		return 1 << 18
 	}
 	return 1 << (t & 31)
 }

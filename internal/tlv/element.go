@@ -24,11 +24,9 @@ func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
 			c.Once()
 			e.Policy = c.Policy()
 		case c.Type() == TypeEncapPort:
-			c.Once()
-			f := c.open()
-			e.EncapPort = c.Uint16()
-			c.Uint16()
-			c.close(f)
+			e.EncapPort = c.udpPort()
+		case c.Type() == TypeUserEncapPort:
+			e.UserEncapPort = c.udpPort()
 		case IsTransport(c.Type()) && e.ASAPTransport.Present():
 			c.Refuse("third transport: a pool element has a user transport and an ASAP transport")
 		case IsTransport(c.Type()):
@@ -38,6 +36,16 @@ func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
 		}
 	}
 	c.close(f)
+}
+
+// udpPort reads the current parameter as a UDP port.
+func (c *Cursor) udpPort() uint16 {
+	c.Once()
+	f := c.open()
+	port := c.Uint16()
+	c.Uint16() // reserved
+	c.close(f)
+	return port
 }
 
 // PoolElement writes a Pool Element parameter. The user transport and the
@@ -62,13 +70,20 @@ func (w *Builder) PoolElement(e *rserpool.PoolElement) {
 		}
 		w.Transport(&e.ASAPTransport)
 	}
-	if e.EncapPort != 0 {
-		inner := w.open(TypeEncapPort)
-		w.Uint16(e.EncapPort)
-		w.Uint16(0)
-		w.close(inner)
-	}
+	w.udpPort(TypeEncapPort, e.EncapPort)
+	w.udpPort(TypeUserEncapPort, e.UserEncapPort)
 	w.Unknown(e.Unknown)
+	w.close(start)
+}
+
+// udpPort writes a UDP port, unless it is 0.
+func (w *Builder) udpPort(t Type, port uint16) {
+	if port == 0 {
+		return
+	}
+	start := w.open(t)
+	w.Uint16(port)
+	w.Uint16(0)
 	w.close(start)
 }
 

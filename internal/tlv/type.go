@@ -18,7 +18,7 @@ import "github.com/rserpool/coredns-rserpool/rserpool"
 type Type = rserpool.ParameterType
 
 // The parameter types of RFC 5354, Table 1, one private parameter of the
-// reference implementation, and one of ours.
+// reference implementation, and two of ours.
 const (
 	TypeIPv4Address       Type = 0x1
 	TypeIPv6Address       Type = 0x2
@@ -53,6 +53,10 @@ const (
 	//	|           UDP port            |           Reserved            |
 	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 	TypeEncapPort Type = 0x8000 | 6951
+	// TypeUserEncapPort is ours: the UDP port of the element's user transport,
+	// where that is SCTP in UDP. It has the layout of TypeEncapPort. The element
+	// sends it, and registrars pass it on to each other and to users.
+	TypeUserEncapPort Type = TypeEncapPort + 1
 )
 
 // IsTransport reports whether the type is one of the transport parameters.

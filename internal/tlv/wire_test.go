@@ -165,6 +165,15 @@ var parameters = []struct {
 		0008 0008 00000001
 		9b27 0008 26ab 0000    # UDP port, reserved
 		8001 0004`},
+	{"pool element with a UDP port for users", rserpool.PoolElement{
+		ID: 1, EncapPort: 9899, UserTransport: sctp1, UserEncapPort: 9900, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+	}, `
+		000a 0038
+		00000001 00000000 00000000
+		0004 0010 1389 0000 0001 0008 c0000201
+		0008 0008 00000001
+		9b27 0008 26ab 0000    # UDP port of the ASAP transport, reserved
+		9b28 0008 26ac 0000    # UDP port of the user transport, reserved`},
 	{"pool element, bare", rserpool.PoolElement{ID: 1, Life: -1}, "000a 0010 00000001 00000000 ffffffff"},
 	{"pool element with unknown parameters", rserpool.PoolElement{
 		ID: 1, UserTransport: rserpool.Transport{Type: rserpool.Opaque, Opaque: []byte{7}},

@@ -53,7 +53,7 @@ func (e *Element) same(o *Element) bool {
 // SameToUsers reports whether pool users see no difference between two registrations
 // of an element.
 func (e *Element) SameToUsers(o *Element) bool {
-	return e.Policy == o.Policy && e.Life == o.Life && e.UserTransport.Equal(o.UserTransport) &&
+	return e.Policy == o.Policy && e.Life == o.Life && e.UserTransport.Equal(o.UserTransport) && e.UserEncapPort == o.UserEncapPort &&
 		slices.EqualFunc(e.Unknown, o.Unknown, func(a, b rserpool.Parameter) bool {
 			return a.Type == b.Type && slices.Equal(a.Value, b.Value)
 		})

@@ -228,7 +228,7 @@ func DestOf(e *rserpool.PoolElement, via rserpool.Via) (sctp.Dest, bool) {
 	if t.Type != rserpool.SCTP {
 		return sctp.Dest{}, false
 	}
-	to := sctp.Dest{Kind: via, Addrs: make([]netip.AddrPort, 0, len(t.Addrs))}
+	to := sctp.Dest{Kind: via, EncapPort: e.UserEncapPort, Addrs: make([]netip.AddrPort, 0, len(t.Addrs))}
 	for _, ip := range t.Addrs {
 		to.Addrs = append(to.Addrs, netip.AddrPortFrom(ip, t.Port))
 	}

@@ -228,11 +228,11 @@ func TestOpenTCP(t *testing.T) {
 }
 
 func TestDestOf(t *testing.T) {
-	e := &rserpool.PoolElement{UserTransport: rserpool.Transport{
+	e := &rserpool.PoolElement{UserEncapPort: 5002, UserTransport: rserpool.Transport{
 		Type: rserpool.SCTP, Port: 5001, Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 	}}
 	want := dest("192.0.2.1:5001", "[2001:db8::1]:5001")
-	want.Kind = sctp.UDP
+	want.Kind, want.EncapPort = sctp.UDP, 5002
 	if to, ok := DestOf(e, sctp.UDP); !ok || !cmp.Equal(to, want, cmpopts.EquateComparable(netip.AddrPort{})) {
 		t.Errorf("Got %v, %v, want %v", to, ok, want)
 	}
