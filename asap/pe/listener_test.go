@@ -439,6 +439,53 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// TestSlowUser: Send waits for a user that reads nothing, and goes on when it does.
+func TestSlowUser(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.Cards = CardsNever }, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
+		u.dial(l)
+		s := l.next()
+		here, there := netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("10.0.0.21")
+		nw.Cut(here, there)
+		const n = 5000
+		sent := make(chan int, 3)
+		for range cap(sent) {
+			go func() {
+				ok := 0
+				for range n / cap(sent) {
+					if s.Send(t.Context(), make([]byte, 1000)) == nil {
+						ok++
+					}
+				}
+				sent <- ok
+			}()
+		}
+		synctest.Wait()
+		if len(sent) > 0 {
+			t.Error("Send does not wait")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Send(ctx, make([]byte, 1000)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Send gives %v, want the error of its context", err)
+		}
+		if err := s.SetCookie([]byte("state")); err != nil {
+			t.Errorf("SetCookie gives %v", err)
+		}
+		nw.Heal(here, there)
+		for range cap(sent) {
+			if ok := <-sent; ok != n/cap(sent) {
+				t.Errorf("%d messages were sent, want %d", ok, n/cap(sent))
+			}
+		}
+		synctest.Wait()
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if len(u.got) != n/cap(sent)*cap(sent)+1 {
+			t.Errorf("the user got %d messages, want %d and a cookie", len(u.got), n/cap(sent)*cap(sent))
+		}
+	})
+}
+
 // TestLoad: the load follows the number of sessions, at most one registration in MinUpdate.
 func TestLoad(t *testing.T) {
 	sessions(t, func(c *ListenConfig) {

@@ -30,11 +30,11 @@ type Session struct {
 
 	mu        sync.Mutex
 	core      *session.Element
-	brought   bool   // the user has brought a state
-	state     []byte // which
-	cookieErr error  // why it was refused
-	waiting   int    // calls of Send that wait for room
-	retry     *time.Timer
+	brought   bool        // the user has brought a state
+	state     []byte      // which
+	cookieErr error       // why it was refused
+	waiting   int         // calls of Send that wait for room
+	timer     *time.Timer // of Close; nil: not yet
 }
 
 // SessionEvent says what has happened to a Session.
@@ -84,6 +84,7 @@ func (s *Session) handle(_ *carrier.Assoc, ev sctp.Event) {
 	case sctp.Down:
 		s.ended(ev)
 		news = SessionEnded
+	case sctp.Writable: // act goes on sending
 	case sctp.SendFailed, sctp.PeerAddrs, sctp.PeerDone: // Down follows if it matters
 	}
 	_ = s.act()
@@ -135,7 +136,9 @@ func (s *Session) ended(ev sctp.Event) {
 		why = fmt.Errorf("session with %v: %w", s.host, client.DownError(ev))
 	}
 	s.core.Down(why)
-	s.stopRetry()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	close(s.done)
 	signal(s.readable)
 	signal(s.writable)
@@ -143,7 +146,7 @@ func (s *Session) ended(ev sctp.Event) {
 
 // act does what the core wants done, and sends what it has to send. s.mu is held.
 func (s *Session) act() error {
-	blocked, err := s.pump()
+	err := s.pump()
 	for _, a := range s.core.Take() {
 		switch a.Type {
 		case session.Pause:
@@ -157,29 +160,23 @@ func (s *Session) act() error {
 		case session.Select, session.Connect, session.Report, session.Ask, session.Notify: // of users
 		}
 	}
-	switch at, ok := s.core.NextDeadline(); {
-	case blocked:
-		s.later(sendPause)
-	case ok:
+	if at, ok := s.core.NextDeadline(); ok {
 		s.later(time.Until(at))
 	}
 	return err
 }
 
-// sendPause is how long a session waits before it looks again for room in its association.
-const sendPause = 5 * time.Millisecond
-
 // pump sends as long as the association has room. A message that the association refuses
 // is dropped, and err says why. s.mu is held.
-func (s *Session) pump() (blocked bool, err error) {
+func (s *Session) pump() (err error) {
 	for {
 		m, ok := s.core.Next()
 		if !ok {
-			return false, err
+			return err
 		}
 		switch e := s.assoc.Send(sctp.Message{Data: m.Data, PPID: m.PPID, Stream: m.Stream}); {
-		case errors.Is(e, sctp.ErrQueueFull):
-			return true, err
+		case errors.Is(e, sctp.ErrQueueFull): // Writable follows
+			return err
 		case errors.Is(e, sctp.ErrNoAssoc), errors.Is(e, sctp.ErrClosed): // Down follows, and says why
 		case e != nil:
 			err = e
@@ -193,17 +190,10 @@ func (s *Session) pump() (blocked bool, err error) {
 
 // later has the session look after a time. s.mu is held.
 func (s *Session) later(d time.Duration) {
-	if s.retry == nil {
-		s.retry = time.AfterFunc(d, s.tick)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(d, s.tick)
 	} else {
-		s.retry.Reset(d)
-	}
-}
-
-func (s *Session) stopRetry() {
-	if s.retry != nil {
-		s.retry.Stop()
-		s.retry = nil
+		s.timer.Reset(d)
 	}
 }
 
