@@ -173,6 +173,9 @@ func (c *Config) complete() error {
 			return fmt.Errorf("registrar config: %s %w", what, err)
 		}
 	}
+	if t := c.Timers; t.MaxTimeLastHeard <= t.PeerHeartbeat {
+		return fmt.Errorf("registrar config: MAX-TIME-LAST-HEARD %v must be longer than PEER-HEARTBEAT-CYCLE %v: otherwise each peer seems silent between two of its presences", t.MaxTimeLastHeard, t.PeerHeartbeat)
+	}
 	for _, s := range setting.Of(&c.Limits) {
 		if err := s.Complete(); err != nil {
 			return fmt.Errorf("registrar config: limit %w", err)

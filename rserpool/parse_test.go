@@ -211,6 +211,9 @@ func TestParseRegistrar(t *testing.T) {
 		{in: "a b", err: "is not ADDRESS"},
 		{in: "example.org,192.0.2.1", err: "is not ADDRESS"},
 		{in: "192.0.2.1:99999", err: "is not ADDRESS"},
+		{in: "0.0.0.0", err: "0.0.0.0 is not an address of a host"},
+		{in: "[::]:3863", err: ":: is not an address of a host"},
+		{in: "192.0.2.1,224.0.1.185", err: "224.0.1.185 is not an address of a host"},
 	} {
 		t.Run(c.in, func(t *testing.T) {
 			r, err := ParseRegistrar(c.in)

@@ -66,6 +66,11 @@ func ParseRegistrar(s string) (Registrar, error) {
 	case err != nil:
 		return Registrar{}, fmt.Errorf("registrar %q is not ADDRESS, ADDRESS:PORT, NAME or NAME:PORT, such as 192.0.2.1, 192.0.2.1:3863, [2001:db8::1]:3863 or registrar.example.org", s)
 	}
+	for _, a := range r.Addrs {
+		if a.IsUnspecified() || a.IsMulticast() {
+			return Registrar{}, fmt.Errorf("registrar %q: %v is not an address of a host; give the registrar's own address", s, a)
+		}
+	}
 	return r, nil
 }
 

@@ -19,11 +19,8 @@ type Handler struct {
 	Next plugin.Handler
 	Fall fall.F
 
-	zones     zones
-	ttl       uint32 // seconds
-	answers   int    // elements in an SRV answer
-	addresses int    // elements in an A or AAAA answer
-	srv       srvMode
+	zones zones
+	answerOptions
 
 	// registrar is set before the first query comes.
 	registrar registrar

@@ -162,7 +162,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, nameserver{}, host.Config{}),
+	cmp.AllowUnexported(config{}, answerOptions{}, nameserver{}, host.Config{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -21,15 +21,20 @@ import (
 
 // config is the content of an rserpool directive.
 type config struct {
-	options   registrars.Options
-	zones     []string // fully qualified, in lower case
-	servers   []nameserver
-	ttl       uint32
-	answers   int
-	addresses int
+	options registrars.Options
+	zones   []string // fully qualified, in lower case
+	servers []nameserver
+	answerOptions
+	fall  fall.F
+	where string // file and line of the directive
+}
+
+// answerOptions are the options of the answers.
+type answerOptions struct {
+	ttl       uint32 // seconds
+	answers   int    // elements in an SRV answer
+	addresses int    // elements in an A or AAAA answer
 	srv       srvMode
-	fall      fall.F
-	where     string // file and line of the directive
 }
 
 // Defaults and bounds of the DNS side.
@@ -86,8 +91,8 @@ func properties() []property {
 // parse reads the rserpool directive of a server block, of which there is one.
 func parse(c *caddy.Controller) (config, error) {
 	cfg := config{
-		options: registrars.DefaultOptions(),
-		ttl:     defaultTTL, answers: defaultAnswers, addresses: defaultAddresses,
+		options:       registrars.DefaultOptions(),
+		answerOptions: answerOptions{ttl: defaultTTL, answers: defaultAnswers, addresses: defaultAddresses},
 	}
 	for first := true; c.Next(); first = false {
 		cfg.where = fmt.Sprintf("%s:%d", c.File(), c.Line())

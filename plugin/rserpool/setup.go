@@ -55,13 +55,10 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 // newHandler makes the handler of a directive. The registrar is set at startup.
 func newHandler(cfg config, listenHosts []string) *Handler {
 	h := &Handler{
-		Fall:      cfg.fall,
-		ttl:       cfg.ttl,
-		answers:   cfg.answers,
-		addresses: cfg.addresses,
-		srv:       cfg.srv,
-		siblings:  newSiblings(),
-		now:       time.Now,
+		Fall:          cfg.fall,
+		answerOptions: cfg.answerOptions,
+		siblings:      newSiblings(),
+		now:           time.Now,
 	}
 	own := ownAddrs(listenHosts)
 	for _, name := range cfg.zones {

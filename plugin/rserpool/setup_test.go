@@ -92,7 +92,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, ttl: 5, answers: 3, addresses: 1, where: "Testfile:1"}
+			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, answerOptions: answerOptions{ttl: 5, answers: 3, addresses: 1}, where: "Testfile:1"}
 			tt.want(&want)
 			if diff := cmp.Diff(want, got, exported); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tt.corefile, diff)

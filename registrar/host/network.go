@@ -11,6 +11,11 @@ import (
 // framing is that of ASAP over TCP.
 var framing = sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID}
 
+// limits are those of the transports.
+func (l TransportLimits) limits() sctp.Limits {
+	return sctp.Limits{Associations: l.Associations, HalfOpen: l.HalfOpen, Stalled: stalled}
+}
+
 // network opens the machine's transports, or a test's.
 func (h *Host) network() (network, error) {
 	if h.cfg.network != nil {
@@ -20,7 +25,7 @@ func (h *Host) network() (network, error) {
 		Only:      h.cfg.Via,
 		EncapPort: h.cfg.EncapPort,
 		Framing:   framing,
-		Limits:    sctp.Limits{Associations: h.cfg.Transports.Associations, HalfOpen: h.cfg.Transports.HalfOpen, Stalled: stalled},
+		Limits:    h.cfg.Transports.limits(),
 		Logf:      func(format string, args ...any) { h.log.add(false, fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,6 +168,21 @@ func TestOpenRefuses(t *testing.T) {
 	} {
 		if _, err := Open(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want an error with %q", err, c.want)
+		}
+	}
+}
+
+// TestTransportLimits: the transports get each limit.
+func TestTransportLimits(t *testing.T) {
+	var l TransportLimits
+	v := reflect.ValueOf(&l).Elem()
+	for i := range v.NumField() {
+		v.Field(i).SetInt(int64(1000 + i))
+	}
+	got := reflect.ValueOf(l.limits())
+	for i := range v.NumField() {
+		if f := got.FieldByName(v.Type().Field(i).Name); !f.IsValid() || f.Int() != v.Field(i).Int() {
+			t.Errorf("limit %s does not reach the transports", v.Type().Field(i).Name)
 		}
 	}
 }
