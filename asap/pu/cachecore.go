@@ -61,9 +61,10 @@ const (
 
 // choice says which element is wanted.
 type choice struct {
-	want    rserpool.PEID   // this one if it is known, 0: by policy
-	without []rserpool.PEID // not these
-	fresh   bool            // after a new answer
+	want     rserpool.PEID   // this one if it is known, 0: by policy
+	without  []rserpool.PEID // not these
+	families handlespace.Families
+	fresh    bool // after a new answer
 	// answered says that an answer has come since the selection began: pick does not
 	// request another one.
 	answered bool

@@ -1,6 +1,7 @@
 package pu
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -55,19 +56,19 @@ func (e *cacheEntry) pick(now time.Time, s *handlespace.Space, w choice) *handle
 		e.takeBack(now, s)
 	}
 	if w.want != 0 {
-		if el := p.Element(w.want); el != nil && !contains(w.without, w.want) && !e.leftOut(w.want) {
+		if el := p.Element(w.want); el != nil && w.admits(el) && !e.leftOut(w.want) {
 			return el
 		}
 	}
 	if e.isFirst {
 		e.isFirst = false
-		if !contains(w.without, e.first) && !e.leftOut(e.first) {
-			if got, ok := p.Pick(0, allBut(p, e.first)...); ok {
+		if !slices.Contains(w.without, e.first) && !e.leftOut(e.first) {
+			if got, ok := p.Pick(w.families, allBut(p, e.first)...); ok {
 				return got.Element
 			}
 		}
 	}
-	if got, ok := p.Pick(0, w.without...); ok {
+	if got, ok := p.Pick(w.families, w.without...); ok {
 		return got.Element
 	}
 	return nil
@@ -83,7 +84,7 @@ func (e *cacheEntry) pickFailed(s *handlespace.Space, w choice) *handlespace.Ele
 	var best *handlespace.Element
 	for _, el := range p.Elements(nil) {
 		f := e.failures[el.ID]
-		if f == nil || !f.out || contains(w.without, el.ID) {
+		if f == nil || !f.out || !w.admits(el) {
 			continue
 		}
 		if best == nil || f.until.Before(e.failures[best.ID].until) {
@@ -96,13 +97,9 @@ func (e *cacheEntry) pickFailed(s *handlespace.Space, w choice) *handlespace.Ele
 	return best
 }
 
-func contains(list []rserpool.PEID, id rserpool.PEID) bool {
-	for _, x := range list {
-		if x == id {
-			return true
-		}
-	}
-	return false
+// admits reports whether an element is a candidate.
+func (w *choice) admits(el *handlespace.Element) bool {
+	return !slices.Contains(w.without, el.ID) && (w.families == 0 || w.families&el.Families() != 0)
 }
 
 // allBut returns the identifiers of the other elements.

@@ -1,8 +1,10 @@
 package pu
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -48,6 +50,7 @@ type Config struct {
 	listen     client.ListenFunc
 	lookupHost client.LookupFunc
 	toward     func([]rserpool.Registrar) ([]netip.Addr, error)
+	dialTCP    func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section
@@ -73,6 +76,9 @@ type Timers struct {
 	// 5352, Section 2.2.5); default 2 s. If the registrar refuses for another
 	// reason, the time doubles up to RetranMax.
 	Refresh time.Duration
+	// Connect is how long an element may take to accept a connection of DialStream and
+	// DialContext; default 2 s.
+	Connect time.Duration
 	// Close is how long Close may take to deliver what has been sent;
 	// default 2 s.
 	Close time.Duration
@@ -100,6 +106,7 @@ func (c *Config) prepare() error {
 	fill(&t.Outdate, 5*time.Second)
 	fill(&t.RetranMax, 60*time.Second)
 	fill(&t.Refresh, 2*time.Second)
+	fill(&t.Connect, 2*time.Second)
 	fill(&t.Close, 2*time.Second)
 	switch {
 	case t.MaxRequestRetransmit == 0:

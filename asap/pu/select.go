@@ -81,11 +81,14 @@ func waitEnded(ctx context.Context, pool rserpool.PoolHandle) error {
 // one and it serves, otherwise by policy. With fresh, a registrar is asked first. The
 // error is an *ExhaustedError if no element is left.
 func (u *User) next(ctx context.Context, pool rserpool.PoolHandle, want rserpool.PEID, fresh bool, without []rserpool.PEID) (rserpool.PoolElement, error) {
+	return u.choose(ctx, pool, choice{want: want, fresh: fresh, without: without})
+}
+
+func (u *User) choose(ctx context.Context, pool rserpool.PoolHandle, w choice) (rserpool.PoolElement, error) {
 	if err := ctx.Err(); err != nil {
 		return rserpool.PoolElement{}, fmt.Errorf("nothing sent: %w", err)
 	}
-	w := choice{want: want, fresh: fresh, without: without}
-	if !fresh {
+	if !w.fresh {
 		if el, err := u.cache.pick(u, pool, w, nil); el != nil || err != nil {
 			return clone(el), err
 		}

@@ -30,6 +30,7 @@ type registrar struct {
 	silent   bool
 
 	resolutions int
+	list        []rserpool.PoolElement // in place of elements
 }
 
 func newRegistrar(t testing.TB, nw *sctptest.Network, addr string, elements int) *registrar {
@@ -73,6 +74,9 @@ func (r *registrar) handle(ev sctp.Event) {
 }
 
 func (r *registrar) response(m *asap.HandleResolution) asap.Message {
+	if m.Handle == testPool && len(r.list) > 0 {
+		return &asap.HandleResolutionResponse{Handle: m.Handle, Accept: m.Subscribe, Policy: r.list[0].Policy, Elements: r.list}
+	}
 	if m.Handle != testPool || r.elements == 0 {
 		return &asap.HandleResolutionResponse{Handle: m.Handle, Causes: []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle}}}
 	}
