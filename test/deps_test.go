@@ -52,11 +52,12 @@ var arrows = map[string]string{
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
 	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/tlv rserpool",
 	"asap/cookie":     "rserpool",
-	"asap/pu":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier registrar/handlespace rserpool",
+	"asap/pu":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/session/msgconn registrar/handlespace rserpool",
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",
 
 	// Sessions.
-	"internal/session": "asap rserpool",
+	"internal/session":         "asap rserpool",
+	"internal/session/msgconn": "",
 
 	// The messages of RSPLIB's example services.
 	"internal/services": "",

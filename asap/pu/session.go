@@ -56,8 +56,8 @@ type SessionConfig struct {
 	// no message is sent. The rules of Notify hold.
 	OnFailover func(unacked []Message) []Message
 
-	// AnswerTimeout: an element has failed if it sends nothing for so long after a message
-	// was sent to it. 0: only the transport notices a failure, after half a minute if the
+	// AnswerTimeout: an element has failed if it sends no message for so long after one was
+	// sent to it. Cookies and cards are no answers. 0: only the transport notices a failure, after half a minute if the
 	// element's host is silent.
 	AnswerTimeout time.Duration
 	// ConnectTime is how long the association with an element may take to come up; default
@@ -112,6 +112,7 @@ type Session struct {
 	core    *session.User
 	assoc   *carrier.Assoc // the last one, nil if there is none
 	ref     session.Ref    // of assoc
+	serving session.Ref    // as the waiting goroutines know it
 	blocked bool           // assoc has no room
 	refused error          // why assoc has not taken a message
 	timer   *time.Timer
@@ -237,7 +238,9 @@ func (s *Session) Send(ctx context.Context, data []byte) error {
 //
 // The error is that of ctx, a *[FailoverError], io.EOF or [rserpool.ErrClosed] if the
 // session has ended, and another one if the message is invalid.
-func (s *Session) SendMessage(ctx context.Context, m Message) error {
+func (s *Session) SendMessage(ctx context.Context, m Message) error { return s.send(ctx, m, nil) }
+
+func (s *Session) send(ctx context.Context, m Message, only *elementConn) error {
 	if err := session.CheckMessage(m); err != nil {
 		return err
 	}
@@ -245,7 +248,7 @@ func (s *Session) SendMessage(ctx context.Context, m Message) error {
 		return err
 	}
 	m.Data = slices.Clone(m.Data)
-	err := s.trySend(m)
+	err := s.trySend(m, only)
 	if !errors.Is(err, session.ErrWait) {
 		return err
 	}
@@ -258,7 +261,7 @@ func (s *Session) SendMessage(ctx context.Context, m Message) error {
 		return s.err
 	}
 	for {
-		if err := s.trySend(m); !errors.Is(err, session.ErrWait) {
+		if err := s.trySend(m, only); !errors.Is(err, session.ErrWait) {
 			return err
 		}
 		select {
@@ -272,16 +275,20 @@ func (s *Session) SendMessage(ctx context.Context, m Message) error {
 }
 
 // trySend sends a message if it need not wait; otherwise the error is session.ErrWait.
-func (s *Session) trySend(m Message) error {
+func (s *Session) trySend(m Message, only *elementConn) error {
 	s.mu.Lock()
 	defer s.unlock()
+	now := time.Now()
+	if err := only.check(now); err != nil {
+		return err
+	}
 	if s.err != nil {
 		return s.err
 	}
 	err := s.core.Send(m)
 	if err == nil {
 		s.refused = nil
-		s.settle(time.Now())
+		s.settle(now)
 		err = s.refused
 	}
 	return err
@@ -291,9 +298,11 @@ func (s *Session) trySend(m Message) error {
 // session has ended, it returns the messages that are left, and then the reason: io.EOF if
 // the element has ended it (SessionConfig.EndOnShutdown), a *[FailoverError], or
 // [rserpool.ErrClosed] after Close.
-func (s *Session) Receive(ctx context.Context) (Message, error) {
+func (s *Session) Receive(ctx context.Context) (Message, error) { return s.receive(ctx, nil) }
+
+func (s *Session) receive(ctx context.Context, only *elementConn) (Message, error) {
 	for {
-		m, err := s.tryReceive()
+		m, err := s.tryReceive(only)
 		if !errors.Is(err, session.ErrWait) {
 			return m, err
 		}
@@ -308,10 +317,13 @@ func (s *Session) Receive(ctx context.Context) (Message, error) {
 
 // tryReceive returns a message if there is one; otherwise the error is session.ErrWait, or
 // why the session has ended.
-func (s *Session) tryReceive() (Message, error) {
+func (s *Session) tryReceive(only *elementConn) (Message, error) {
 	s.mu.Lock()
 	defer s.unlock()
 	now := time.Now()
+	if err := only.check(now); err != nil {
+		return Message{}, err
+	}
 	if m, ok := s.core.Receive(now); ok {
 		s.settle(now)
 		return m, nil

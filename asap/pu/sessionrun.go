@@ -41,6 +41,8 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 		s.core.SendFailed(now, s.ref, ev.Err)
 	case sctp.Down:
 		s.core.Down(now, s.ref, ev.Reason == sctp.PeerShutdown, client.DownError(ev))
+	case sctp.Writable:
+		s.blocked = false
 	case sctp.PeerAddrs, sctp.PeerDone: // the transport's own matter
 	}
 	s.settle(now)
@@ -63,10 +65,12 @@ func (s *Session) settle(now time.Time) {
 		return
 	}
 	s.setTimer(now)
-	if s.core.Readable() {
+	moved := s.core.Serving() != s.serving
+	s.serving = s.core.Serving()
+	if moved || s.core.Readable() {
 		s.wake(s.readable)
 	}
-	if s.core.MaySend(1) == nil {
+	if moved || s.core.MaySend(1) == nil {
 		s.wake(s.writable)
 	}
 }
@@ -151,7 +155,7 @@ func (s *Session) pump(now time.Time) {
 		case err == nil:
 			s.core.Sent(now)
 		case errors.Is(err, sctp.ErrQueueFull):
-			s.blocked = true
+			s.blocked = true // until Writable
 		case errors.Is(err, sctp.ErrNoAssoc), errors.Is(err, sctp.ErrClosed):
 			s.core.SendFailed(now, ref, err) // Down follows
 			return
@@ -162,15 +166,9 @@ func (s *Session) pump(now time.Time) {
 	}
 }
 
-// pollTime is how often an association without room is asked for some.
-const pollTime = 5 * time.Millisecond
-
 // setTimer has the timer run at the next deadline, or earlier.
 func (s *Session) setTimer(now time.Time) {
 	next, ok := s.core.NextDeadline()
-	if poll := now.Add(pollTime); s.blocked && (!ok || poll.Before(next)) {
-		next, ok = poll, true
-	}
 	if !ok || !s.timerAt.IsZero() && !next.Before(s.timerAt) {
 		return // what runs already is early enough
 	}
@@ -186,7 +184,6 @@ func (s *Session) setTimer(now time.Time) {
 func (s *Session) tick() {
 	s.event(func(c *session.User, now time.Time) {
 		s.timerAt = time.Time{}
-		s.blocked = s.blocked && s.assoc.Full()
 		if at, ok := c.NextDeadline(); ok && !at.After(now) {
 			c.Tick(now)
 		}

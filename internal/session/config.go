@@ -28,6 +28,8 @@ const (
 	// maxCardElements is how many elements of a business card are used; more are passed
 	// over.
 	maxCardElements = 16
+	// maxSilent is how many elements of a last will may be silent before it is given up.
+	maxSilent = 3
 	// maxLeftOut is how many elements are left out of the selection. When so many have
 	// failed, the search pauses and begins again with all.
 	maxLeftOut = 64

@@ -164,12 +164,12 @@ func (u *User) Received(now time.Time, ref Ref, m Message) {
 	if ref != u.assoc || !u.up {
 		return // late: from an element that has failed
 	}
-	u.asked = time.Time{}
 	switch {
 	case m.PPID == asap.PPID:
 		u.control(m.Data)
 	case m.PPID == enrpPPID, u.state == Closing:
 	default:
+		u.asked = time.Time{}
 		u.search = nil
 		u.in.push(m)
 		u.pauseIfFull()
@@ -185,6 +185,7 @@ func (u *User) Receive(now time.Time) (Message, bool) {
 		return Message{}, false
 	}
 	m := u.in.pop()
+	u.old = max(u.old-1, 0)
 	if u.paused && u.in.cost() <= u.cfg.MaxReceive/2 {
 		u.resume()
 		if !u.asked.IsZero() {
@@ -192,6 +193,14 @@ func (u *User) Receive(now time.Time) (Message, bool) {
 		}
 	}
 	return m, true
+}
+
+// Skip drops the messages that are left of elements that have failed.
+func (u *User) Skip(now time.Time) {
+	for range u.old {
+		u.Receive(now)
+	}
+	u.old = 0
 }
 
 func (u *User) pauseIfFull() {

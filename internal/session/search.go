@@ -22,6 +22,7 @@ type search struct {
 
 	candidates []rserpool.PoolElement
 	hearsay    bool  // they are from a card
+	silent     int   // elements of the card that have not answered
 	selection  Ref   // that is awaited; 0: none
 	fresh      bool  // a registrar was asked since the last pause
 	empty      bool  // the last selection had no candidate
@@ -115,6 +116,12 @@ func (u *User) connect(now time.Time, e *rserpool.PoolElement) {
 func (u *User) tryFailed(now time.Time, why error) {
 	e := u.element
 	u.search.connectBy = time.Time{}
+	if u.hearsay && errors.Is(why, errSilent) {
+		// A bad last will does not use up the time of the failover.
+		if u.search.silent++; u.search.silent >= maxSilent {
+			u.search.candidates = nil
+		}
+	}
 	u.search.failed(e, why)
 	u.notify(Event{Type: EventTryFailed, Element: e.ID, Err: why})
 	u.report()

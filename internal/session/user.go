@@ -39,6 +39,7 @@ type User struct {
 	ask              Ref   // the application is being asked about out
 
 	in     queue // received, and not taken yet
+	old    int   // how many of in are from elements that have failed
 	paused bool
 
 	undelivered error // why a message could not be delivered; then the element fails at failBy
@@ -94,6 +95,14 @@ func (u *User) State() State { return u.state }
 
 // Err is why the session is over or closing, nil while it is not.
 func (u *User) Err() error { return u.err }
+
+// Serving names the association with the element that serves, 0 if none does.
+func (u *User) Serving() Ref {
+	if !u.up {
+		return 0
+	}
+	return u.assoc
+}
 
 // Element is the element that serves, nil if none does.
 func (u *User) Element() *rserpool.PoolElement {
@@ -193,7 +202,7 @@ func (u *User) lost(now time.Time, why error, report bool) {
 	if report {
 		u.report()
 	}
-	u.state, u.from = FailingOver, e.ID
+	u.state, u.from, u.old = FailingOver, e.ID, u.in.n
 	if u.search == nil {
 		u.search = &search{began: now, why: why}
 	}
@@ -306,7 +315,7 @@ func (u *User) Tick(now time.Time) {
 		case due(u.failBy):
 			u.drop(now, u.undelivered, true)
 		case due(u.answerBy()):
-			u.drop(now, fmt.Errorf("the element has sent nothing for %v after a message", u.cfg.AnswerTimeout), true)
+			u.drop(now, fmt.Errorf("the element has sent no message for %v after one was sent to it", u.cfg.AnswerTimeout), true)
 		}
 	case Closing:
 		if due(u.closeBy) {

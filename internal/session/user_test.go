@@ -155,6 +155,22 @@ func TestFailover(t *testing.T) {
 		d.want("0s card of 1", "0s card of 1", "0s failing 1: lost", "0s report 1", "0s connect 6", "0s try failed 6: refused",
 			"0s report 6 hearsay", "0s connect 3", "0s try failed 3: refused", "0s report 3 hearsay", "0s select -1 -6 -3", "0s connect 2")
 	})
+	t.Run("a last will of silent elements", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.card(4, 5, 6, 7, 8)
+		d.log = nil
+		d.down("lost")
+		d.until(6 * time.Second)
+		d.selected(2)
+		var short []string
+		for _, line := range d.log {
+			if !strings.Contains(line, "failed") && !strings.Contains(line, "abort") && !strings.Contains(line, "report") {
+				short = append(short, line)
+			}
+		}
+		d.log = short
+		d.want("0s failing 1: lost", "0s connect 4", "2s connect 5", "4s connect 6", "6s select -1 -4 -5 -6", "6s connect 2")
+	})
 	t.Run("the last will of one element is not that of the next", func(t *testing.T) {
 		d := connected(t, UserConfig{})
 		d.card(4, 5)
@@ -302,9 +318,10 @@ func TestDetection(t *testing.T) {
 		d.data("answer")
 		d.until(2 * time.Second)
 		d.mustSend("c")
+		d.cookie("no answer")
 		d.until(3 * time.Second)
-		d.want("1s send a", "1.2s send b", "2s send c", "2.3s abort",
-			"2.3s failing 1: the element has sent nothing for 300ms after a message", "2.3s report 1", "2.3s select -1")
+		d.want("1s send a", "1.2s send b", "2s send c", "2s cookie of 1", "2.3s abort",
+			"2.3s failing 1: the element has sent no message for 300ms after one was sent to it", "2.3s report 1", "2.3s select -1")
 	})
 	t.Run("the application's word", func(t *testing.T) {
 		d := connected(t, UserConfig{})
@@ -435,6 +452,20 @@ func TestBounds(t *testing.T) {
 		d.selected(2)
 		d.up()
 		d.want("0s pause", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s pause")
+	})
+	t.Run("messages of elements that have failed", func(t *testing.T) {
+		d := connected(t, UserConfig{MaxReceive: 10})
+		d.data("one")
+		d.data("two")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.data("three")
+		_, _ = d.u.Receive(d.now)
+		d.u.Skip(d.now)
+		if m, ok := d.u.Receive(d.now); !ok || string(m.Data) != "three" {
+			t.Errorf("Receive after Skip: %q, %v; want three", m.Data, ok)
+		}
 	})
 	t.Run("unacknowledged messages", func(t *testing.T) {
 		d := connected(t, UserConfig{Unacked: Resend, MaxUnacked: 200})

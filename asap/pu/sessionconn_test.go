@@ -1,0 +1,159 @@
+package pu
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"golang.org/x/net/nettest"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/session/msgconn"
+)
+
+func TestSessionConn(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		s := dial(t, w, SessionConfig{})
+		c := s.Conn()
+		if c.RemoteAddr().String() != w.serving(s).at.String() || c.LocalAddr().Network() != "sctp" {
+			t.Errorf("addresses %v, %v", c.LocalAddr(), c.RemoteAddr())
+		}
+		lines := bufio.NewReader(c)
+		say := func(c net.Conn, text string) {
+			t.Helper()
+			if _, err := fmt.Fprint(c, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(c, "one\nt")
+		say(c, "wo\nthree\n")
+		for _, want := range []string{"one\n", "two\n", "three\n"} {
+			if got, err := lines.ReadString('\n'); got != want || err != nil {
+				t.Errorf("read %q, %v; want %q", got, err, want)
+			}
+		}
+		say(c, "unread")
+		synctest.Wait()
+		w.kill(w.serving(s).id)
+		synctest.Wait()
+		if _, err := c.Read(make([]byte, 10)); !errors.Is(err, ErrFailover) {
+			t.Errorf("Read: %v, want ErrFailover", err)
+		}
+		if _, err := c.Write([]byte("x")); !errors.Is(err, ErrFailover) {
+			t.Errorf("Write: %v, want ErrFailover", err)
+		}
+		c = s.Conn()
+		say(c, "again\n")
+		if got, err := bufio.NewReader(c).ReadString('\n'); got != "again\n" || err != nil {
+			t.Errorf("read %q, %v; want what the next element has sent", got, err)
+		}
+		if err := c.Close(); err != nil || s.State() != Ended {
+			t.Errorf("Close: %v, state %v", err, s.State())
+		}
+	})
+}
+
+// peer is the element's end of a session, as a stream: without a session of its own.
+type peer struct {
+	ep    sctp.Endpoint
+	assoc sctp.AssocID
+	local net.Addr
+
+	mu     sync.Mutex
+	in     [][]byte
+	paused bool
+	over   bool
+	news   chan struct{}
+}
+
+func (p *peer) handle(ev sctp.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch ev.Type {
+	case sctp.Up:
+		p.assoc = ev.Assoc
+	case sctp.Received:
+		if ev.Message.PPID == asap.PPID {
+			return
+		}
+		p.in = append(p.in, ev.Message.Data)
+		if len(p.in) > 8 {
+			p.paused = true
+			p.ep.Pause(p.assoc)
+		}
+	case sctp.Down:
+		p.over = true
+	}
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+func (p *peer) Receive(ctx context.Context) ([]byte, error) {
+	for {
+		p.mu.Lock()
+		if len(p.in) > 0 {
+			m := p.in[0]
+			p.in = p.in[1:]
+			if p.paused && len(p.in) < 4 {
+				p.paused = false
+				p.ep.Resume(p.assoc)
+			}
+			p.mu.Unlock()
+			return m, nil
+		}
+		over := p.over
+		p.mu.Unlock()
+		if over {
+			return nil, io.EOF
+		}
+		select {
+		case <-p.news:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (p *peer) Send(ctx context.Context, data []byte) error {
+	for {
+		switch err := p.ep.Send(p.assoc, sctp.Message{Data: slices.Clone(data)}); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, sctp.ErrQueueFull):
+			return io.ErrClosedPipe
+		}
+		<-ctx.Done() // only the tests of deadlines send so much
+		return ctx.Err()
+	}
+}
+
+func (p *peer) Close() error         { p.ep.Shutdown(p.assoc); return nil }
+func (p *peer) LocalAddr() net.Addr  { return p.local }
+func (p *peer) RemoteAddr() net.Addr { return p.local }
+
+func TestSessionNetConn(t *testing.T) {
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		w := newWorld(t, 0)
+		e := &server{w: w, id: 1, at: netip.MustParseAddrPort("10.0.1.1:5001")}
+		p := &peer{news: make(chan struct{}, 1), local: msgconn.Addr{e.at}}
+		p.mu.Lock()
+		p.ep = w.listen(e.at.String(), p.handle)
+		p.mu.Unlock()
+		e.ep = p.ep
+		w.elements = append(w.elements, e)
+		s := dial(t, w, SessionConfig{EndOnShutdown: true, MaxReceive: 4 << 10})
+		c := s.Conn()
+		return c, msgconn.New(p), func() { _ = c.Close(); w.close() }, nil
+	})
+}
