@@ -73,6 +73,7 @@ type peer struct {
 	paused bool
 	over   bool
 	news   chan struct{}
+	room   chan struct{}
 }
 
 func (p *peer) handle(ev sctp.Event) {
@@ -93,9 +94,11 @@ func (p *peer) handle(ev sctp.Event) {
 	case sctp.Down:
 		p.over = true
 	}
-	select {
-	case p.news <- struct{}{}:
-	default:
+	for _, ch := range []chan struct{}{p.news, p.room} {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -133,8 +136,11 @@ func (p *peer) Send(ctx context.Context, data []byte) error {
 		case !errors.Is(err, sctp.ErrQueueFull):
 			return io.ErrClosedPipe
 		}
-		<-ctx.Done() // only the tests of deadlines send so much
-		return ctx.Err()
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -146,7 +152,7 @@ func TestSessionNetConn(t *testing.T) {
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 		w := newWorld(t, 0)
 		e := &server{w: w, id: 1, at: netip.MustParseAddrPort("10.0.1.1:5001")}
-		p := &peer{news: make(chan struct{}, 1), local: msgconn.Addr{e.at}}
+		p := &peer{news: make(chan struct{}, 1), room: make(chan struct{}, 1), local: msgconn.Addr{e.at}}
 		p.mu.Lock()
 		p.ep = w.listen(e.at.String(), p.handle)
 		p.mu.Unlock()
