@@ -2,18 +2,12 @@ package pu
 
 import (
 	"context"
-	"errors"
 	"net"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/session"
 	"github.com/rserpool/coredns-rserpool/internal/session/msgconn"
 )
-
-// ErrFailover says that the element at the other end of a stream of bytes has failed: bytes
-// may be lost, or may arrive twice. The program begins anew with another element, at a place
-// that both sides know.
-var ErrFailover = errors.New("the element has failed: begin anew with the next one")
 
 // Conn returns a stream of bytes to the element that serves, for code that takes a
 // [net.Conn]. Write sends messages of at most 16 KiB with SessionConfig.PPID. Read gives the
