@@ -115,7 +115,7 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	case TypeRegistration:
 		return parseRegistration(c)
 	case TypeDeregistration:
-		return parseDeregistration(c)
+		return (*Deregistration)(parseAboutElement(c))
 	case TypeRegistrationResponse:
 		return parseRegistrationResponse(c)
 	case TypeDeregistrationResponse:
@@ -129,15 +129,15 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	case TypeEndpointKeepAlive:
 		return parseEndpointKeepAlive(c)
 	case TypeEndpointKeepAliveAck:
-		return parseEndpointKeepAliveAck(c)
+		return (*EndpointKeepAliveAck)(parseAboutElement(c))
 	case TypeEndpointUnreachable:
-		return parseEndpointUnreachable(c)
+		return (*EndpointUnreachable)(parseAboutElement(c))
 	case TypeServerAnnounce:
 		return parseServerAnnounce(c)
 	case TypeCookie:
 		return parseCookie(c)
 	case TypeCookieEcho:
-		return parseCookieEcho(c)
+		return (*CookieEcho)(parseCookie(c))
 	case TypeBusinessCard:
 		return parseBusinessCard(c)
 	case TypeError:

@@ -64,13 +64,7 @@ func (*EndpointKeepAliveAck) Type() MessageType { return TypeEndpointKeepAliveAc
 
 // Append adds the message's wire form to b.
 func (m *EndpointKeepAliveAck) Append(b []byte) ([]byte, error) {
-	return appendAboutElement(b, TypeEndpointKeepAliveAck, 0, m.Handle, m.ID, nil, m.Unknown)
-}
-
-func parseEndpointKeepAliveAck(c *tlv.Cursor) *EndpointKeepAliveAck {
-	m := new(EndpointKeepAliveAck)
-	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
-	return m
+	return (*aboutElement)(m).append(b, TypeEndpointKeepAliveAck)
 }
 
 // EndpointUnreachable reports an element that cannot be reached (RFC 5352,
@@ -86,11 +80,5 @@ func (*EndpointUnreachable) Type() MessageType { return TypeEndpointUnreachable 
 
 // Append adds the message's wire form to b.
 func (m *EndpointUnreachable) Append(b []byte) ([]byte, error) {
-	return appendAboutElement(b, TypeEndpointUnreachable, 0, m.Handle, m.ID, nil, m.Unknown)
-}
-
-func parseEndpointUnreachable(c *tlv.Cursor) *EndpointUnreachable {
-	m := new(EndpointUnreachable)
-	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
-	return m
+	return (*aboutElement)(m).append(b, TypeEndpointUnreachable)
 }

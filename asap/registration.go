@@ -74,13 +74,7 @@ func (*Deregistration) Type() MessageType { return TypeDeregistration }
 
 // Append adds the message's wire form to b.
 func (m *Deregistration) Append(b []byte) ([]byte, error) {
-	return appendAboutElement(b, TypeDeregistration, 0, m.Handle, m.ID, nil, m.Unknown)
-}
-
-func parseDeregistration(c *tlv.Cursor) *Deregistration {
-	m := new(Deregistration)
-	m.Handle, m.ID, m.Unknown = parseAboutElement(c)
-	return m
+	return (*aboutElement)(m).append(b, TypeDeregistration)
 }
 
 // RegistrationResponse answers a Registration (RFC 5352, Section 2.2.3).
@@ -99,12 +93,12 @@ func (*RegistrationResponse) Type() MessageType { return TypeRegistrationRespons
 
 // Append adds the message's wire form to b.
 func (m *RegistrationResponse) Append(b []byte) ([]byte, error) {
-	return appendAboutElement(b, TypeRegistrationResponse, flags(m.Reject), m.Handle, m.ID, m.Causes, m.Unknown)
+	return appendNames(b, TypeRegistrationResponse, flags(m.Reject), m.Handle, m.ID, m.Causes, m.Unknown)
 }
 
 func parseRegistrationResponse(c *tlv.Cursor) *RegistrationResponse {
 	m := &RegistrationResponse{Reject: c.Flags()&flag0 != 0}
-	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
+	m.Handle, m.ID, m.Unknown = parseNames(c, &m.Causes)
 	return m
 }
 
@@ -122,18 +116,35 @@ func (*DeregistrationResponse) Type() MessageType { return TypeDeregistrationRes
 
 // Append adds the message's wire form to b.
 func (m *DeregistrationResponse) Append(b []byte) ([]byte, error) {
-	return appendAboutElement(b, TypeDeregistrationResponse, 0, m.Handle, m.ID, m.Causes, m.Unknown)
+	return appendNames(b, TypeDeregistrationResponse, 0, m.Handle, m.ID, m.Causes, m.Unknown)
 }
 
 func parseDeregistrationResponse(c *tlv.Cursor) *DeregistrationResponse {
 	m := new(DeregistrationResponse)
-	m.Handle, m.ID, m.Causes, m.Unknown = parseResponse(c)
+	m.Handle, m.ID, m.Unknown = parseNames(c, &m.Causes)
 	return m
 }
 
-// appendAboutElement writes one of the messages that name a pool element by
-// its handle and identifier.
-func appendAboutElement(b []byte, t MessageType, flags uint8, h rserpool.PoolHandle, id rserpool.PEID,
+// aboutElement is a message that only names a pool element. Several types of messages have
+// its fields.
+type aboutElement struct {
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Unknown []rserpool.Parameter
+}
+
+func (m *aboutElement) append(b []byte, t MessageType) ([]byte, error) {
+	return appendNames(b, t, 0, m.Handle, m.ID, nil, m.Unknown)
+}
+
+func parseAboutElement(c *tlv.Cursor) *aboutElement {
+	m := new(aboutElement)
+	m.Handle, m.ID, m.Unknown = parseNames(c, nil)
+	return m
+}
+
+// appendNames writes a message that names a pool element by its handle and identifier.
+func appendNames(b []byte, t MessageType, flags uint8, h rserpool.PoolHandle, id rserpool.PEID,
 	causes []rserpool.Cause, unknown []rserpool.Parameter,
 ) ([]byte, error) {
 	w := begin(b, t, flags)
@@ -144,40 +155,22 @@ func appendAboutElement(b []byte, t MessageType, flags uint8, h rserpool.PoolHan
 	return w.Finish()
 }
 
-// parseAboutElement reads such a message that cannot have error causes.
-func parseAboutElement(c *tlv.Cursor) (h rserpool.PoolHandle, id rserpool.PEID, unknown []rserpool.Parameter) {
+// parseNames reads such a message. If causes is nil, the message must not have error causes.
+func parseNames(c *tlv.Cursor, causes *[]rserpool.Cause) (h rserpool.PoolHandle, id rserpool.PEID, unknown []rserpool.Parameter) {
 	for c.Next() {
-		switch c.Type() {
-		case tlv.TypePoolHandle:
+		switch t := c.Type(); {
+		case t == tlv.TypePoolHandle:
 			c.Once()
 			h = c.PoolHandle()
-		case tlv.TypePEIdentifier:
+		case t == tlv.TypePEIdentifier:
 			c.Once()
 			id = c.PEID()
+		case t == tlv.TypeOperationError && causes != nil:
+			*causes = c.Causes(*causes)
 		default:
 			unknown = c.Unknown(unknown)
 		}
 	}
 	c.Require(tlv.TypePoolHandle, tlv.TypePEIdentifier)
 	return h, id, unknown
-}
-
-// parseResponse reads such a message that can.
-func parseResponse(c *tlv.Cursor) (h rserpool.PoolHandle, id rserpool.PEID, causes []rserpool.Cause, unknown []rserpool.Parameter) {
-	for c.Next() {
-		switch c.Type() {
-		case tlv.TypePoolHandle:
-			c.Once()
-			h = c.PoolHandle()
-		case tlv.TypePEIdentifier:
-			c.Once()
-			id = c.PEID()
-		case tlv.TypeOperationError:
-			causes = c.Causes(causes)
-		default:
-			unknown = c.Unknown(unknown)
-		}
-	}
-	c.Require(tlv.TypePoolHandle, tlv.TypePEIdentifier)
-	return h, id, causes, unknown
 }

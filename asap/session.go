@@ -15,13 +15,27 @@ type Cookie struct {
 func (*Cookie) Type() MessageType { return TypeCookie }
 
 // Append adds the message's wire form to b.
-func (m *Cookie) Append(b []byte) ([]byte, error) {
-	return appendCookie(b, TypeCookie, m.Cookie, m.Unknown)
+func (m *Cookie) Append(b []byte) ([]byte, error) { return m.append(b, TypeCookie) }
+
+func (m *Cookie) append(b []byte, t MessageType) ([]byte, error) {
+	w := begin(b, t, 0)
+	w.Cookie(m.Cookie)
+	w.Unknown(m.Unknown)
+	return w.Finish()
 }
 
 func parseCookie(c *tlv.Cursor) *Cookie {
 	m := new(Cookie)
-	m.Cookie, m.Unknown = readCookie(c)
+	for c.Next() {
+		switch c.Type() {
+		case tlv.TypeCookie:
+			c.Once()
+			m.Cookie = c.Cookie()
+		default:
+			m.Unknown = c.Unknown(m.Unknown)
+		}
+	}
+	c.Require(tlv.TypeCookie)
 	return m
 }
 
@@ -36,36 +50,7 @@ type CookieEcho struct {
 func (*CookieEcho) Type() MessageType { return TypeCookieEcho }
 
 // Append adds the message's wire form to b.
-func (m *CookieEcho) Append(b []byte) ([]byte, error) {
-	return appendCookie(b, TypeCookieEcho, m.Cookie, m.Unknown)
-}
-
-func parseCookieEcho(c *tlv.Cursor) *CookieEcho {
-	m := new(CookieEcho)
-	m.Cookie, m.Unknown = readCookie(c)
-	return m
-}
-
-func appendCookie(b []byte, t MessageType, cookie []byte, unknown []rserpool.Parameter) ([]byte, error) {
-	w := begin(b, t, 0)
-	w.Cookie(cookie)
-	w.Unknown(unknown)
-	return w.Finish()
-}
-
-func readCookie(c *tlv.Cursor) (cookie []byte, unknown []rserpool.Parameter) {
-	for c.Next() {
-		switch c.Type() {
-		case tlv.TypeCookie:
-			c.Once()
-			cookie = c.Cookie()
-		default:
-			unknown = c.Unknown(unknown)
-		}
-	}
-	c.Require(tlv.TypeCookie)
-	return cookie, unknown
-}
+func (m *CookieEcho) Append(b []byte) ([]byte, error) { return (*Cookie)(m).append(b, TypeCookieEcho) }
 
 // BusinessCard names the sender's pool and the order of failover (RFC 5352,
 // Section 2.2.13).

@@ -116,11 +116,11 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	case TypeListResponse:
 		return parseListResponse(c)
 	case TypeInitTakeover:
-		return parseInitTakeover(c)
+		return (*InitTakeover)(parseAboutTarget(c))
 	case TypeInitTakeoverAck:
-		return parseInitTakeoverAck(c)
+		return (*InitTakeoverAck)(parseAboutTarget(c))
 	case TypeTakeoverServer:
-		return parseTakeoverServer(c)
+		return (*TakeoverServer)(parseAboutTarget(c))
 	case TypeError:
 		return parseError(c)
 	}

@@ -22,14 +22,7 @@ func (m *InitTakeover) IDs() (sender, receiver rserpool.ServerID) { return m.Sen
 
 // Append adds the message's wire form to b.
 func (m *InitTakeover) Append(b []byte) ([]byte, error) {
-	return appendTakeover(b, TypeInitTakeover, m.Sender, m.Receiver, m.Target, m.Unknown)
-}
-
-func parseInitTakeover(c *tlv.Cursor) *InitTakeover {
-	m := new(InitTakeover)
-	m.Sender, m.Receiver = parseIDs(c)
-	m.Target, m.Unknown = parseTarget(c)
-	return m
+	return (*aboutTarget)(m).append(b, TypeInitTakeover)
 }
 
 // InitTakeoverAck has no objection to an InitTakeover (RFC 5353, Section 2.8).
@@ -48,14 +41,7 @@ func (m *InitTakeoverAck) IDs() (sender, receiver rserpool.ServerID) { return m.
 
 // Append adds the message's wire form to b.
 func (m *InitTakeoverAck) Append(b []byte) ([]byte, error) {
-	return appendTakeover(b, TypeInitTakeoverAck, m.Sender, m.Receiver, m.Target, m.Unknown)
-}
-
-func parseInitTakeoverAck(c *tlv.Cursor) *InitTakeoverAck {
-	m := new(InitTakeoverAck)
-	m.Sender, m.Receiver = parseIDs(c)
-	m.Target, m.Unknown = parseTarget(c)
-	return m
+	return (*aboutTarget)(m).append(b, TypeInitTakeoverAck)
 }
 
 // TakeoverServer tells peers that the sender takes a registrar over (RFC 5353,
@@ -75,24 +61,27 @@ func (m *TakeoverServer) IDs() (sender, receiver rserpool.ServerID) { return m.S
 
 // Append adds the message's wire form to b.
 func (m *TakeoverServer) Append(b []byte) ([]byte, error) {
-	return appendTakeover(b, TypeTakeoverServer, m.Sender, m.Receiver, m.Target, m.Unknown)
+	return (*aboutTarget)(m).append(b, TypeTakeoverServer)
 }
 
-func parseTakeoverServer(c *tlv.Cursor) *TakeoverServer {
-	m := new(TakeoverServer)
-	m.Sender, m.Receiver = parseIDs(c)
-	m.Target, m.Unknown = parseTarget(c)
-	return m
+// aboutTarget has the fields of the messages above.
+type aboutTarget struct {
+	Sender, Receiver rserpool.ServerID
+	Target           rserpool.ServerID
+	Unknown          []rserpool.Parameter
 }
 
-func appendTakeover(b []byte, t MessageType, sender, receiver, target rserpool.ServerID, unknown []rserpool.Parameter) ([]byte, error) {
-	w := begin(b, t, 0, sender, receiver)
-	w.Uint32(uint32(target))
-	w.Unknown(unknown)
+func (m *aboutTarget) append(b []byte, t MessageType) ([]byte, error) {
+	w := begin(b, t, 0, m.Sender, m.Receiver)
+	w.Uint32(uint32(m.Target))
+	w.Unknown(m.Unknown)
 	return w.Finish()
 }
 
-func parseTarget(c *tlv.Cursor) (target rserpool.ServerID, unknown []rserpool.Parameter) {
-	target = rserpool.ServerID(c.Uint32())
-	return target, parseUnknown(c)
+func parseAboutTarget(c *tlv.Cursor) *aboutTarget {
+	m := new(aboutTarget)
+	m.Sender, m.Receiver = parseIDs(c)
+	m.Target = rserpool.ServerID(c.Uint32())
+	m.Unknown = parseUnknown(c)
+	return m
 }
