@@ -5,9 +5,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// ServerAnnounce tells elements and users, by multicast, where a registrar is
-// (RFC 5352, Section 2.2.10). Without transports the registrar is at the
-// datagram's source address.
+// ServerAnnounce announces a registrar to pool elements and pool users by multicast (RFC
+// 5352, Section 2.2.10). Without transports, the registrar's address is the source address
+// of the datagram.
 type ServerAnnounce struct {
 	Server rserpool.ServerID
 	// Transports are of types SCTP and TCP.

@@ -75,21 +75,21 @@ type Message interface {
 	// Type is the message's type on the wire.
 	Type() MessageType
 	// Append adds the message's wire form to b and returns the extended
-	// slice; on error it returns b as it was. What Parse refuses to read,
-	// Append refuses to write; and it writes what Parse has read, except
-	// that one of the three greatest lengths, 65533 to 65535 bytes, may not
-	// hold it any more if its parameters came in an order of their own.
+	// slice; on error it returns b as it was. It refuses every message that
+	// Parse would refuse. It can write every message that Parse has read, with
+	// one exception: a message of 65533 to 65535 bytes whose parameters were
+	// in another order may become too long.
 	Append(b []byte) ([]byte, error)
 }
 
-// Parse reads one message from b, which holds nothing else but as many as 3
-// bytes of padding behind it. It does not keep b.
+// Parse reads one message from b. Up to 3 bytes of padding may follow the message. Parse
+// does not keep b.
 //
-// The causes that come with a message report its unknown parameters whose type
-// asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
-// [Error] with them, and the message is good all the same.
+// The causes report unknown parameters whose type requires a report (RFC 5354, Section
+// 3). If there are causes, the receiver sends them to the sender in an [Error], and
+// processes the message.
 //
-// Every error wraps a *[rserpool.ParseError]; [ErrorReply] makes the answer from it.
+// Every error wraps a *[rserpool.ParseError]; [ErrorReply] makes the response to it.
 func Parse(b []byte) (Message, []rserpool.Cause, error) {
 	c := tlv.NewCursor(b)
 	t := MessageType(c.MessageType())
@@ -108,8 +108,8 @@ func Parse(b []byte) (Message, []rserpool.Cause, error) {
 	return nil, nil, err
 }
 
-// read reads the rest of a message of type t; nil if the type is unknown. What
-// it returns is void if the cursor has failed.
+// read reads the rest of a message of type t; nil if the type is unknown. The message is
+// valid only if the cursor has no error.
 func read(c *tlv.Cursor, t MessageType) Message {
 	switch t {
 	case TypeRegistration:
@@ -147,8 +147,8 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	return nil
 }
 
-// RegistrationError says why a REGISTRATION was refused of which so much could
-// be read that a REGISTRATION_RESPONSE can answer it.
+// RegistrationError is the error of a REGISTRATION whose pool handle and PE identifier
+// could be read, so that a REGISTRATION_RESPONSE can refuse it.
 type RegistrationError struct {
 	Handle rserpool.PoolHandle
 	ID     rserpool.PEID
@@ -161,10 +161,10 @@ func (e *RegistrationError) Error() string { return e.Err.Error() }
 // Unwrap returns e.Err.
 func (e *RegistrationError) Unwrap() error { return e.Err }
 
-// ErrorReply returns the message by which a registrar answers one that Parse has
-// refused, and whether there is one to send: some errors are to be passed over in
-// silence. It is a RegistrationResponse for a registration with invalid values (RFC
-// 5352, Section 3.1, rule 1), and otherwise an Error.
+// ErrorReply returns a registrar's response to a message that Parse has refused with err,
+// and whether there is one: some errors must not be reported. The response is a
+// RegistrationResponse for a registration with invalid values (RFC 5352, Section 3.1,
+// rule 1), and otherwise an Error.
 func ErrorReply(err error) (Message, bool) {
 	report, ok := ErrorReport(err)
 	if !ok {
@@ -178,8 +178,8 @@ func ErrorReply(err error) (Message, bool) {
 	return report, true
 }
 
-// ErrorReport is ErrorReply for pool elements and pool users, which answer no
-// registrations: always an Error.
+// ErrorReport is ErrorReply for pool elements and pool users. They do not respond to
+// registrations, so the response is always an Error.
 func ErrorReport(err error) (*Error, bool) {
 	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
@@ -189,12 +189,12 @@ func ErrorReport(err error) (*Error, bool) {
 	return &Error{Causes: causes}, len(causes) > 0
 }
 
-// begin begins a message of type t behind b.
+// begin begins a message of type t at the end of b.
 func begin(b []byte, t MessageType, flags uint8) tlv.Builder {
 	return tlv.BeginMessage(b, uint8(t), flags)
 }
 
-// flag0 is the one flag that messages of ASAP have: R, S, A or H.
+// flag0 is the only flag of ASAP's messages: R, S, A or H.
 const flag0 = 0x01
 
 func flags(set bool) uint8 {

@@ -1,20 +1,17 @@
-// Package asap holds the messages of the Aggregate Server Access Protocol (RFC
-// 5352), by which pool elements and pool users speak with registrars and with
-// each other, and their form on the wire. What an endpoint or a registrar does
-// with them is not here.
+// Package asap reads and writes the messages of the Aggregate Server Access Protocol
+// (RFC 5352). Pool elements and pool users exchange them with registrars and with each
+// other. Packages asap/pe, asap/pu and registrar act on the messages.
 //
-// [Parse] reads one message and [Message.Append] writes one; the parameters
-// inside are those of package rserpool. Parse takes what comes from the network:
-// it never panics, does not keep its input, and allocates no more than the
-// input backs (a fixed multiple of its length). What it refuses is a
-// *[rserpool.ParseError], which [ErrorReply], in a registrar, or [ErrorReport] turns
-// into the answer that is owed to the sender, if one is.
+// [Parse] reads one message, and [Message.Append] writes one. The parameters in a message
+// are values of package rserpool. Parse is safe for input from the network: it never
+// panics, does not keep its input, and allocates at most a fixed multiple of the input's
+// length. Its errors are *[rserpool.ParseError]. Registrars get the response to such an
+// error from [ErrorReply], pool elements and pool users from [ErrorReport].
 //
-// Append writes each message in one form: parameters in the order of the RFC,
-// unknown ones last, all flags and padding that mean nothing zero. Parse is
-// liberal in these, so that a message may come in another form than it would
-// be written in; written and read again it is the same message.
+// Append writes each message in one form: parameters in the order of the RFC, unknown
+// parameters last, unused flags and padding zero. Parse accepts other forms too. A message
+// that was read, written and read again has not changed.
 //
-// Messages are plain values. Functions and methods of this package may be
-// called from any goroutine, as long as no other changes the same message.
+// Messages are plain values. All functions and methods may be called from any goroutine,
+// as long as no other goroutine changes the same message.
 package asap

@@ -7,10 +7,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Error reports what was wrong with a message (RFC 5352, Section 2.2.14). It
-// is never answered.
+// Error reports what is wrong with a message (RFC 5352, Section 2.2.14). There is no
+// response to it.
 type Error struct {
-	// Causes holds at least one.
+	// Causes has at least one cause.
 	Causes  []rserpool.Cause
 	Unknown []rserpool.Parameter
 }
@@ -29,12 +29,12 @@ func (m *Error) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-// Refuses reports whether the error stands for the response to a message of
-// type t, because its sender cannot process that message. Otherwise it is a
-// report, and the response still comes. Two causes only report:
+// Refuses reports whether the error replaces the response to a message of type t, because
+// the error's sender cannot process that message. Otherwise the error only informs, and the
+// response still comes. Two causes only inform:
 //
-//   - Unrecognized Parameter, unless the high bits of the parameter's type are
-//     01, which tell its receiver to stop there (RFC 5354, Section 3)
+//   - Unrecognized Parameter, unless the high bits of the parameter's type are 01, which
+//     require the receiver to discard the message (RFC 5354, Section 3)
 //   - Unrecognized Message, if the message in it has another type
 func (m *Error) Refuses(t MessageType) bool {
 	return slices.ContainsFunc(m.Causes, func(c rserpool.Cause) bool {

@@ -5,15 +5,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// EndpointKeepAlive asks an element for a sign of life (RFC 5352, Section
+// EndpointKeepAlive requests an acknowledgement from a pool element (RFC 5352, Section
 // 2.2.7).
 type EndpointKeepAlive struct {
-	// Home is the H flag: the sender wants to be the element's home.
+	// Home is the H flag: the sender wants to be the element's home registrar.
 	Home   bool
 	Server rserpool.ServerID
 	Handle rserpool.PoolHandle
-	// ID names the element. The RFC has no such parameter, the reference
-	// implementation sends it; it is on the wire where HasID is set.
+	// ID is the element's identifier, which the message has if HasID is set. RFC
+	// 5352 does not have this parameter; the reference implementation sends it.
 	ID      rserpool.PEID
 	HasID   bool
 	Unknown []rserpool.Parameter
@@ -52,7 +52,7 @@ func parseEndpointKeepAlive(c *tlv.Cursor) *EndpointKeepAlive {
 	return m
 }
 
-// EndpointKeepAliveAck is the sign of life (RFC 5352, Section 2.2.8).
+// EndpointKeepAliveAck acknowledges an EndpointKeepAlive (RFC 5352, Section 2.2.8).
 type EndpointKeepAliveAck struct {
 	Handle  rserpool.PoolHandle
 	ID      rserpool.PEID
@@ -67,8 +67,8 @@ func (m *EndpointKeepAliveAck) Append(b []byte) ([]byte, error) {
 	return (*aboutElement)(m).append(b, TypeEndpointKeepAliveAck)
 }
 
-// EndpointUnreachable reports an element that cannot be reached (RFC 5352,
-// Section 2.2.9).
+// EndpointUnreachable reports to a registrar that a pool user cannot reach a pool element
+// (RFC 5352, Section 2.2.9).
 type EndpointUnreachable struct {
 	Handle  rserpool.PoolHandle
 	ID      rserpool.PEID

@@ -50,8 +50,8 @@ func parseRegistration(c *tlv.Cursor) *Registration {
 	return m
 }
 
-// unregistrable says what an element lacks for a registration (RFC 5354,
-// Section 3.10), "" if nothing.
+// unregistrable returns what is missing in an element of a registration (RFC 5354,
+// Section 3.10), "" if nothing is.
 func unregistrable(e *rserpool.PoolElement) string {
 	switch {
 	case !e.UserTransport.Present():
@@ -83,7 +83,7 @@ type RegistrationResponse struct {
 	Reject bool
 	Handle rserpool.PoolHandle
 	ID     rserpool.PEID
-	// Causes say why, where Reject is set; warnings where it is not.
+	// Causes are the reasons if Reject is set, and warnings otherwise.
 	Causes  []rserpool.Cause
 	Unknown []rserpool.Parameter
 }
@@ -102,8 +102,8 @@ func parseRegistrationResponse(c *tlv.Cursor) *RegistrationResponse {
 	return m
 }
 
-// DeregistrationResponse answers a Deregistration, or tells the element that
-// its registration life is over (RFC 5352, Section 2.2.4).
+// DeregistrationResponse answers a Deregistration. Without one, it tells the element that
+// its registration life has ended (RFC 5352, Section 2.2.4).
 type DeregistrationResponse struct {
 	Handle  rserpool.PoolHandle
 	ID      rserpool.PEID

@@ -5,13 +5,14 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// HandleResolution asks for elements of a pool (RFC 5352, Section 2.2.5).
+// HandleResolution requests elements of a pool (RFC 5352, Section 2.2.5).
 type HandleResolution struct {
-	// Subscribe is the S bit: send updates while the association lasts.
+	// Subscribe is the S bit: the registrar sends updates while the association
+	// lasts.
 	Subscribe bool
 	Handle    rserpool.PoolHandle
-	// Items is the number of elements wanted, by RSPLIB's parameter; it is
-	// on the wire where HasItems is set, and 0 asks for the server's default.
+	// Items is the number of elements wanted; 0 requests the registrar's default.
+	// The parameter is RSPLIB's. The message has it if HasItems is set.
 	Items    uint32
 	HasItems bool
 	Unknown  []rserpool.Parameter
@@ -31,11 +32,10 @@ func (m *HandleResolution) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-// Parse reads a handle resolution into m, like the function Parse but without
-// an allocation where the message has no unknown parameter and asks for a pool
-// handle that known returns (see [tlv.Cursor.PoolHandleFrom]); known may be
-// nil. Other messages than handle resolutions are refused. After an error, or
-// if b is none, m is void.
+// Parse reads a handle resolution into m, as the function Parse does. It refuses all other
+// messages. It does not allocate if known returns the pool handle (see
+// [tlv.Cursor.PoolHandleFrom]) and the message has no unknown parameters. known may be
+// nil. After an error, m is not valid.
 func (m *HandleResolution) Parse(b []byte, known func([]byte) rserpool.PoolHandle) ([]rserpool.Cause, error) {
 	c := tlv.NewCursor(b)
 	if MessageType(c.MessageType()) == TypeHandleResolution {
@@ -63,18 +63,17 @@ func (m *HandleResolution) parse(c *tlv.Cursor, known func([]byte) rserpool.Pool
 	c.Require(tlv.TypePoolHandle)
 }
 
-// HandleResolutionResponse answers a HandleResolution, or is an automatic
-// update (RFC 5352, Section 2.2.6).
+// HandleResolutionResponse answers a HandleResolution, or is an update that a pool user
+// has subscribed to (RFC 5352, Section 2.2.6).
 type HandleResolutionResponse struct {
 	// Accept is the A bit: updates will follow.
 	Accept bool
 	Handle rserpool.PoolHandle
-	// Policy is the pool's overall policy; Type 0 stands for none, which
-	// means round robin.
+	// Policy is the pool's policy. Without one (Type 0), the policy is round robin.
 	Policy rserpool.Policy
-	// Elements have user transports, and need no policies.
+	// Elements have user transports. Their policies are optional.
 	Elements []rserpool.PoolElement
-	// Causes is not empty in a negative response.
+	// Causes are the reasons in a negative response, which has at least one.
 	Causes  []rserpool.Cause
 	Unknown []rserpool.Parameter
 }
@@ -114,10 +113,10 @@ func parseHandleResolutionResponse(c *tlv.Cursor) *HandleResolutionResponse {
 	return m
 }
 
-// noUserTransport is what is wrong with an element that cannot be used.
+// noUserTransport is the error for an element that nobody could use.
 const noUserTransport = "pool element without a user transport"
 
-// appendElements writes elements that somebody is to use.
+// appendElements writes elements, which must have user transports.
 func appendElements(w *tlv.Builder, list []rserpool.PoolElement) {
 	for i := range list {
 		if !list[i].UserTransport.Present() {
@@ -127,7 +126,7 @@ func appendElements(w *tlv.Builder, list []rserpool.PoolElement) {
 	}
 }
 
-// parseElement reads one of them and adds it to list.
+// parseElement reads such an element and adds it to list.
 func parseElement(c *tlv.Cursor, list []rserpool.PoolElement) []rserpool.PoolElement {
 	list = append(list, rserpool.PoolElement{})
 	e := &list[len(list)-1]

@@ -5,7 +5,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Cookie hands a state cookie to a pool user (RFC 5352, Section 2.2.11).
+// Cookie hands the state of a session to a pool user (RFC 5352, Section 2.2.11).
 type Cookie struct {
 	Cookie  []byte
 	Unknown []rserpool.Parameter
@@ -39,8 +39,7 @@ func parseCookie(c *tlv.Cursor) *Cookie {
 	return m
 }
 
-// CookieEcho hands the last cookie to the next element (RFC 5352, Section
-// 2.2.12).
+// CookieEcho hands the last cookie to the next pool element (RFC 5352, Section 2.2.12).
 type CookieEcho struct {
 	Cookie  []byte
 	Unknown []rserpool.Parameter
@@ -52,11 +51,11 @@ func (*CookieEcho) Type() MessageType { return TypeCookieEcho }
 // Append adds the message's wire form to b.
 func (m *CookieEcho) Append(b []byte) ([]byte, error) { return (*Cookie)(m).append(b, TypeCookieEcho) }
 
-// BusinessCard names the sender's pool and the order of failover (RFC 5352,
-// Section 2.2.13).
+// BusinessCard names the sender's pool, and the pool elements to fail over to, in their
+// order (RFC 5352, Section 2.2.13).
 type BusinessCard struct {
 	Handle rserpool.PoolHandle
-	// Elements have user transports, and need no policies.
+	// Elements have user transports. Their policies are optional.
 	Elements []rserpool.PoolElement
 	Unknown  []rserpool.Parameter
 }

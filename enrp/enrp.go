@@ -67,24 +67,24 @@ func (t MessageType) String() string {
 type Message interface {
 	// Type is the message's type on the wire.
 	Type() MessageType
-	// IDs are the identifiers of the sending and of the receiving registrar;
-	// the receiver is 0 for all, or for any that receives it (RFC 5353, Section
-	// 2.1).
+	// IDs are the identifiers of the sending and of the receiving registrar. The
+	// receiver is 0 if the message is for every registrar that receives it (RFC
+	// 5353, Section 2.1).
 	IDs() (sender, receiver rserpool.ServerID)
 	// Append adds the message's wire form to b and returns the extended
-	// slice; on error it returns b as it was. What Parse refuses to read,
-	// Append refuses to write.
+	// slice; on error it returns b as it was. It refuses every message that
+	// Parse would refuse.
 	Append(b []byte) ([]byte, error)
 }
 
-// Parse reads one message from b, which holds nothing else but as many as 3
-// bytes of padding behind it. It does not keep b.
+// Parse reads one message from b. Up to 3 bytes of padding may follow the message. Parse
+// does not keep b.
 //
-// The causes that come with a message report its unknown parameters whose type
-// asks for that (RFC 5354, Section 3): if there are any, the sender is owed an
-// [Error] with them, and the message is good all the same.
+// The causes report unknown parameters whose type requires a report (RFC 5354, Section
+// 3). If there are causes, the receiver sends them to the sender in an [Error], and
+// processes the message.
 //
-// Every error is a *[rserpool.ParseError]; [ErrorReply] makes the answer from it.
+// Every error wraps a *[rserpool.ParseError]; [ErrorReply] makes the response to it.
 func Parse(b []byte) (Message, []rserpool.Cause, error) {
 	c := tlv.NewCursor(b)
 	t := MessageType(c.MessageType())
@@ -99,8 +99,8 @@ func Parse(b []byte) (Message, []rserpool.Cause, error) {
 	return nil, nil, fmt.Errorf("%v: %w", t, err)
 }
 
-// read reads the rest of a message of type t; nil if the type is unknown. What
-// it returns is void if the cursor has failed.
+// read reads the rest of a message of type t; nil if the type is unknown. The message is
+// valid only if the cursor has no error.
 func read(c *tlv.Cursor, t MessageType) Message {
 	switch t {
 	case TypePresence:
@@ -128,9 +128,9 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	return nil
 }
 
-// IDs reads the sending and the receiving registrar's identifiers from a
-// message that Parse may have refused. They stand at the same place in every
-// message of RFC 5353; where it ends before them they are 0.
+// IDs reads the identifiers of the sending and of the receiving registrar from a message,
+// even if Parse refuses it. They have the same place in every message of RFC 5353. If the
+// message is too short for one of them, that identifier is 0.
 func IDs(b []byte) (sender, receiver rserpool.ServerID) {
 	if len(b) >= 8 {
 		sender = rserpool.ServerID(binary.BigEndian.Uint32(b[4:]))
@@ -141,9 +141,8 @@ func IDs(b []byte) (sender, receiver rserpool.ServerID) {
 	return sender, receiver
 }
 
-// ErrorReply returns the message by which the registrar self answers the
-// message b, which Parse has refused with err, and whether there is one to
-// send: some errors are to be passed over in silence.
+// ErrorReply returns the response of the registrar self to the message b, which Parse has
+// refused with err, and whether there is one: some errors must not be reported.
 func ErrorReply(err error, self rserpool.ServerID, b []byte) (*Error, bool) {
 	var pe *rserpool.ParseError
 	if !errors.As(err, &pe) {
@@ -157,7 +156,7 @@ func ErrorReply(err error, self rserpool.ServerID, b []byte) (*Error, bool) {
 	return &Error{Sender: self, Receiver: peer, Causes: causes}, true
 }
 
-// begin begins a message of type t behind b.
+// begin begins a message of type t at the end of b.
 func begin(b []byte, t MessageType, flags uint8, sender, receiver rserpool.ServerID) tlv.Builder {
 	w := tlv.BeginMessage(b, uint8(t), flags)
 	w.Uint32(uint32(sender))
@@ -165,14 +164,14 @@ func begin(b []byte, t MessageType, flags uint8, sender, receiver rserpool.Serve
 	return w
 }
 
-// parseIDs reads what follows the header of every message.
+// parseIDs reads the identifiers that follow the header of every message.
 func parseIDs(c *tlv.Cursor) (sender, receiver rserpool.ServerID) {
 	sender = rserpool.ServerID(c.Uint32())
 	receiver = rserpool.ServerID(c.Uint32())
 	return sender, receiver
 }
 
-// parseUnknown reads the parameters of a message that has none of its own.
+// parseUnknown reads the parameters of a message all of whose parameters are unknown.
 func parseUnknown(c *tlv.Cursor) (unknown []rserpool.Parameter) {
 	for c.Next() {
 		unknown = c.Unknown(unknown)

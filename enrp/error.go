@@ -5,13 +5,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Error reports what was wrong with a message (RFC 5353, Section 2.10). It is
-// never answered.
+// Error reports what is wrong with a message (RFC 5353, Section 2.10). There is no
+// response to it.
 type Error struct {
-	// Sender and Receiver are those of the report. RSPLIB repeats the
-	// refused message's.
+	// Sender and Receiver are those of the Error. RSPLIB repeats those of the
+	// refused message.
 	Sender, Receiver rserpool.ServerID
-	// Causes holds at least one.
+	// Causes has at least one cause.
 	Causes  []rserpool.Cause
 	Unknown []rserpool.Parameter
 }

@@ -5,8 +5,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// ListRequest asks a peer for the registrars that it knows (RFC 5353, Section
-// 2.5).
+// ListRequest requests the list of registrars that a peer knows (RFC 5353, Section 2.5).
 type ListRequest struct {
 	Sender, Receiver rserpool.ServerID
 	Unknown          []rserpool.Parameter
@@ -35,10 +34,10 @@ func parseListRequest(c *tlv.Cursor) *ListRequest {
 // ListResponse answers a ListRequest (RFC 5353, Section 2.6).
 type ListResponse struct {
 	Sender, Receiver rserpool.ServerID
-	// Reject is the R flag; with it there are no Servers.
+	// Reject is the R flag. A rejection has no Servers.
 	Reject bool
-	// Servers are the sender's peers. RSPLIB lists the receiver among them,
-	// and peers that it has not heard of yet with identifier 0.
+	// Servers are the sender's peers. RSPLIB's list includes the receiver, and has
+	// identifier 0 for peers that it has not received a message from.
 	Servers []rserpool.ServerInformation
 	Unknown []rserpool.Parameter
 }

@@ -5,23 +5,22 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// flagReplyRequired asks for a Presence in answer: the Reply_request flag of RFC
-// 5353, Section 3.4.3. Section 2.1 shows no place for it; this is RSPLIB's.
+// flagReplyRequired is the Reply_request flag of RFC 5353, Section 3.4.3. Section 2.1 shows
+// no bit for it; this one is RSPLIB's.
 const flagReplyRequired = 0x01
 
-// Presence tells that a registrar is alive, or asks whether its peer is (RFC
-// 5353, Section 2.1).
+// Presence tells a peer that the sender is alive, and may request the same from the peer
+// (RFC 5353, Section 2.1).
 type Presence struct {
 	Sender, Receiver rserpool.ServerID
-	// ReplyRequired asks the receiver for a Presence with its own
-	// information.
+	// ReplyRequired requests a Presence with Info from the receiver.
 	ReplyRequired bool
-	// Checksum is the sender's PE checksum (see [Checksum]); it is on the
-	// wire where HasChecksum is set, which is recommended.
+	// Checksum is the sender's PE checksum (see [Checksum]). The message has it if
+	// HasChecksum is set, which the RFC recommends.
 	Checksum    uint16
 	HasChecksum bool
-	// Info tells where the sender is reached; it is optional, but for the
-	// answer to ReplyRequired.
+	// Info has the addresses of the sender. It is optional, except in the reply to a
+	// Presence with ReplyRequired.
 	Info    rserpool.ServerInformation
 	Unknown []rserpool.Parameter
 }

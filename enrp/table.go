@@ -12,11 +12,11 @@ const (
 	flagMoreToSend      = 0x02 // M
 )
 
-// HandleTableRequest asks a peer for its handlespace (RFC 5353, Section 2.2).
+// HandleTableRequest requests a peer's handlespace (RFC 5353, Section 2.2).
 type HandleTableRequest struct {
 	Sender, Receiver rserpool.ServerID
-	// OwnChildrenOnly is the W flag: only the elements whose home is the
-	// receiver are wanted.
+	// OwnChildrenOnly is the W flag: the response has only elements whose home is
+	// the receiver.
 	OwnChildrenOnly bool
 	Unknown         []rserpool.Parameter
 }
@@ -41,21 +41,20 @@ func parseHandleTableRequest(c *tlv.Cursor) *HandleTableRequest {
 	return m
 }
 
-// PoolEntry is a pool, or a part of it, in a handle table (RFC 5353, Section
-// 2.3).
+// PoolEntry is a pool or a part of one in a handle table (RFC 5353, Section 2.3).
 type PoolEntry struct {
 	Handle rserpool.PoolHandle
-	// Elements holds at least one. All have user transports; the reference
-	// implementation gives them policies and ASAP transports as well.
+	// Elements has at least one element. All have user transports. Policies and
+	// ASAP transports are optional; the reference implementation sends both.
 	Elements []rserpool.PoolElement
 }
 
 // HandleTableResponse answers a HandleTableRequest (RFC 5353, Section 2.3).
 type HandleTableResponse struct {
 	Sender, Receiver rserpool.ServerID
-	// Reject is the R flag; with it there are no Pools.
+	// Reject is the R flag. A rejection has no Pools.
 	Reject bool
-	// More is the M flag: the same request again gets the next part.
+	// More is the M flag: the next request gets the next part.
 	More    bool
 	Pools   []PoolEntry
 	Unknown []rserpool.Parameter
@@ -67,7 +66,7 @@ func (*HandleTableResponse) Type() MessageType { return TypeHandleTableResponse 
 // IDs returns the identifiers of the sender and of the receiver.
 func (m *HandleTableResponse) IDs() (sender, receiver rserpool.ServerID) { return m.Sender, m.Receiver }
 
-// What may be wrong with a handle table.
+// The errors of handle tables.
 const (
 	rejectedYetFull = "pool entry in a rejection (R flag)"
 	emptyEntry      = "pool entry without a pool element"
@@ -119,15 +118,15 @@ func parseHandleTableResponse(c *tlv.Cursor) *HandleTableResponse {
 	return m
 }
 
-// checkEntry refuses the message if its last pool entry is empty.
+// checkEntry refuses the message if the last pool entry has no element.
 func (m *HandleTableResponse) checkEntry(c *tlv.Cursor) {
 	if n := len(m.Pools); n > 0 && len(m.Pools[n-1].Elements) == 0 {
 		c.Refuse(emptyEntry)
 	}
 }
 
-// leastElement is the least size of a pool element: its identifiers and life, a
-// user transport without an address, and a policy (RFC 5354, Section 3.8).
+// leastElement is the smallest length in bytes of a pool element: its identifiers and life,
+// a user transport without an address, and a policy (RFC 5354, Section 3.8).
 const leastElement = 32
 
 func (m *HandleTableResponse) parseElement(c *tlv.Cursor) {

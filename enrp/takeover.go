@@ -5,11 +5,11 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// InitTakeover tells peers that the sender wants to take over a registrar that
-// seems dead (RFC 5353, Section 2.7).
+// InitTakeover tells peers that the sender wants to take over a registrar that no longer
+// responds (RFC 5353, Section 2.7).
 type InitTakeover struct {
 	Sender, Receiver rserpool.ServerID
-	// Target is the registrar to be taken over.
+	// Target is the registrar that the sender of the InitTakeover takes over.
 	Target  rserpool.ServerID
 	Unknown []rserpool.Parameter
 }
@@ -25,10 +25,10 @@ func (m *InitTakeover) Append(b []byte) ([]byte, error) {
 	return (*aboutTarget)(m).append(b, TypeInitTakeover)
 }
 
-// InitTakeoverAck has no objection to an InitTakeover (RFC 5353, Section 2.8).
+// InitTakeoverAck agrees to an InitTakeover (RFC 5353, Section 2.8).
 type InitTakeoverAck struct {
 	Sender, Receiver rserpool.ServerID
-	// Target is the registrar to be taken over.
+	// Target is the registrar that the sender of the InitTakeover takes over.
 	Target  rserpool.ServerID
 	Unknown []rserpool.Parameter
 }
@@ -44,11 +44,11 @@ func (m *InitTakeoverAck) Append(b []byte) ([]byte, error) {
 	return (*aboutTarget)(m).append(b, TypeInitTakeoverAck)
 }
 
-// TakeoverServer tells peers that the sender takes a registrar over (RFC 5353,
-// Section 2.9).
+// TakeoverServer tells peers that the sender has taken over a registrar (RFC 5353, Section
+// 2.9).
 type TakeoverServer struct {
 	Sender, Receiver rserpool.ServerID
-	// Target is the registrar that is taken over.
+	// Target is the registrar that the sender has taken over.
 	Target  rserpool.ServerID
 	Unknown []rserpool.Parameter
 }

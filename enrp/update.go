@@ -7,20 +7,19 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// flagTakeoverSuggestion is RSPLIB's: the sender suggests that the receiver
-// takes the element over.
+// flagTakeoverSuggestion is RSPLIB's: the sender suggests that the receiver becomes the
+// element's home.
 const flagTakeoverSuggestion = 0x01
 
-// UpdateAction is what a HandleUpdate wants done (RFC 5353, Section 2.4).
-// Values other than the constants are reserved; they are kept, so that a
-// receiver can tell what it does not do.
+// UpdateAction is the change that a HandleUpdate announces (RFC 5353, Section 2.4). Parse
+// keeps reserved values, so that a receiver can log them.
 type UpdateAction uint16
 
 // The actions of RFC 5353, Section 2.4.
 const (
 	// AddPE adds or updates the element.
 	AddPE UpdateAction = 0x0000
-	// DelPE deletes it.
+	// DelPE removes the element.
 	DelPE UpdateAction = 0x0001
 )
 
@@ -35,18 +34,18 @@ func (a UpdateAction) String() string {
 	return fmt.Sprintf("update action 0x%04x", uint16(a))
 }
 
-// HandleUpdate tells peers what has become of a pool element (RFC 5353,
+// HandleUpdate tells peers that a pool element was added, changed or removed (RFC 5353,
 // Section 2.4).
 type HandleUpdate struct {
 	Sender, Receiver rserpool.ServerID
-	// SuggestTakeover is an extension of RSPLIB: the receiver might become
-	// the element's home.
+	// SuggestTakeover is an extension of RSPLIB: the sender suggests that the
+	// receiver becomes the element's home.
 	SuggestTakeover bool
 	Action          UpdateAction
 	Handle          rserpool.PoolHandle
-	// Element has a user transport where Action is AddPE. Its policy and its
-	// ASAP transport may be missing: refusing the element for that would only
-	// bring the handlespaces apart.
+	// Element has a user transport if Action is AddPE. Its policy and its ASAP
+	// transport are optional: to refuse the element without them would only make the
+	// handlespaces differ.
 	Element rserpool.PoolElement
 	Unknown []rserpool.Parameter
 }
@@ -71,7 +70,7 @@ func (m *HandleUpdate) Append(b []byte) ([]byte, error) {
 	return w.Finish()
 }
 
-// unusable reports whether the element cannot be added.
+// unusable reports whether the message adds an element that nobody could use.
 func (m *HandleUpdate) unusable() bool {
 	return m.Action == AddPE && !m.Element.UserTransport.Present()
 }
