@@ -28,8 +28,10 @@ type CacheConfig struct {
 	Retry time.Duration
 	// Elements is how many elements of a pool the cache requests, and keeps; default
 	// 128, the most that a registrar gives with its default settings. If a pool has
-	// more, the user selects among those that the registrar selects. With 1, each stale
-	// answer has the registrar select anew.
+	// more, the user selects among those that the registrar selects. Under a policy with
+	// degradation, a registrar counts each element of an answer as selected: with 128,
+	// all of them alike, and each user counts what it selects itself. Programs that
+	// select once and end leave that to the registrar with 1.
 	Elements int
 	// Pools is the most pools that the cache keeps; default 256. The pool that was not
 	// used for the longest time makes room for another one.

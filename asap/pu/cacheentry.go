@@ -169,7 +169,7 @@ func (e *cacheEntry) put(s *handlespace.Space, el *rserpool.PoolElement, policy 
 	}
 	switch f := e.failures[n.ID]; {
 	case f == nil:
-	case !old.UserTransport.Equal(n.UserTransport):
+	case !old.UserTransport.Equal(n.UserTransport) || old.UserEncapPort != n.UserEncapPort:
 		delete(e.failures, n.ID)
 	case f.out:
 		s.Avoid(e.handle, n.ID, true) // Put has taken it in

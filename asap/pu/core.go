@@ -33,9 +33,10 @@ type request struct {
 	id     reqID
 	handle rserpool.PoolHandle
 	msg    asap.Message
-	watch  bool // goes on after the answer
-	live   bool // gets updates
-	report bool // has no answer
+	n      uint32 // elements wanted, 0: as many as the registrar likes
+	watch  bool   // goes on after the answer
+	live   bool   // gets updates
+	report bool   // has no answer
 
 	awaited  bool      // sent, and not answered
 	answerBy time.Time // T1-ENRPrequest, if awaited
@@ -71,7 +72,7 @@ type core struct {
 	since    time.Time // it is the home
 	flaps    int       // homes in a row that did not serve a watch for steadyTime
 	rounds   int       // of the hunt that requests were told of
-	reports  []sentReport
+	reports  hunt.Reports
 	closing  bool
 	closeBy  time.Time
 	over     bool
@@ -108,6 +109,7 @@ func (k *core) resolve(now time.Time, h rserpool.PoolHandle, n uint32, watch boo
 	return k.add(now, &request{
 		handle: h,
 		msg:    &asap.HandleResolution{Handle: h, Items: n, HasItems: n > 0, Subscribe: watch},
+		n:      n,
 		watch:  watch,
 	})
 }
@@ -162,9 +164,17 @@ func (k *core) begin(now time.Time, why error) {
 
 // send sends a request to the home registrar. Reports are not answered.
 func (k *core) send(now time.Time, r *request) {
-	if m, ok := r.msg.(*asap.EndpointUnreachable); ok && !k.mayReport(now, m) {
-		k.end(r, nil, nil)
-		return
+	switch m := r.msg.(type) {
+	case *asap.EndpointUnreachable:
+		if !k.reports.May(now, m.Handle, m.ID) {
+			k.end(r, nil, nil)
+			return
+		}
+	case *asap.HandleResolution:
+		if r.watch {
+			m.Items = k.mostWanted(r.handle)
+			m.HasItems = m.Items > 0
+		}
 	}
 	data, err := r.msg.Append(nil)
 	if err != nil {
@@ -179,6 +189,17 @@ func (k *core) send(now time.Time, r *request) {
 	r.sent++
 	r.awaited, r.askAt = true, time.Time{}
 	r.answerBy = now.Add(k.timers.Request)
+}
+
+// mostWanted is how many elements to subscribe to: an association has one subscription to
+// a pool, which serves all requests that watch it.
+func (k *core) mostWanted(h rserpool.PoolHandle) (n uint32) {
+	for _, r := range k.requests {
+		if r.watch && r.handle == h {
+			n = max(n, r.n)
+		}
+	}
+	return n
 }
 
 // Ended reports whether the association has ended after Stop.

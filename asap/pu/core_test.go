@@ -369,6 +369,24 @@ func TestPoisonedRequest(t *testing.T) {
 	d.wantErr("refused")
 }
 
+// TestWatchesOfOnePool: an association has one subscription to a pool, so it has to be for
+// the greatest number of elements. Each watch gets as many as it wants.
+func TestWatchesOfOnePool(t *testing.T) {
+	d := newDriver(t)
+	d.resolve(5, true)
+	d.up(1)
+	d.resolve(2, true)
+	d.resolve(0, true)
+	d.log = nil
+	d.receive(1, answer(7, true))
+	d.want("0s result 1 5 elements subscribed=true final=false", "0s result 2 2 elements subscribed=true final=false",
+		"0s result 3 7 elements subscribed=true final=false")
+	d.down(1)
+	d.up(2)
+	d.want("0s result 1 lost", "0s result 2 lost", "0s result 3 lost", "0s connect 2 10.0.0.2:3863",
+		"0s send 2 RES web n=5 S=true", "0s send 2 RES web n=5 S=true", "0s send 2 RES web n=5 S=true")
+}
+
 // TestWatch: subscription, updates, and what replaces them (Sections 2.2.5
 // and 2.2.6).
 func TestWatch(t *testing.T) {

@@ -1,11 +1,13 @@
 package pu_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -74,4 +76,72 @@ func ExampleUser_ReportUnreachable() {
 		fmt.Println("connected to", conn.RemoteAddr())
 		return
 	}
+}
+
+// Use a protocol of one's own with elements of a pool: each selection takes the element
+// that the policy picks, and asks a registrar only the first time.
+func ExampleUser_Select() {
+	u, err := pu.Open(pu.Config{Registrars: []string{"192.0.2.53"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer u.Close()
+	for range 3 {
+		e, err := u.Select(context.Background(), "time")
+		if err != nil {
+			log.Fatal(err)
+		}
+		t := e.UserTransport
+		conn, err := net.Dial("udp", netip.AddrPortFrom(t.Addrs[0], t.Port).String())
+		if err != nil {
+			u.Failed("time", e.ID) // the next selection takes another one
+			continue
+		}
+		defer conn.Close()
+		fmt.Println("using", conn.RemoteAddr())
+		return
+	}
+}
+
+// Connect to a pool of TCP elements. When the element fails, go on with another one.
+func ExampleUser_DialStream() {
+	u, err := pu.Open(pu.Config{Registrars: []string{"192.0.2.53"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer u.Close()
+	ctx := context.Background()
+	s, err := u.DialStream(ctx, "lines")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	for {
+		fmt.Fprintln(s, "a question")
+		answer, err := bufio.NewReader(s).ReadString('\n')
+		if err == nil {
+			fmt.Print(answer)
+			return
+		}
+		if err := s.Failover(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// Let an HTTP client reach pools: http://web.pool/ is the pool web. Each new connection
+// goes to the element that the policy of the pool picks.
+func ExampleUser_DialContext() {
+	u, err := pu.Open(pu.Config{Registrars: []string{"192.0.2.53"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer u.Close()
+	client := &http.Client{Transport: &http.Transport{DialContext: u.DialContext}}
+	res, err := client.Get("http://web.pool/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	fmt.Println(res.Status)
 }

@@ -81,7 +81,7 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 	}
 	for _, r := range k.requests {
 		if r.handle == m.Handle && r.watch {
-			k.tellWatch(now, r, res.clone(), err)
+			k.tellWatch(now, r, res.first(r.n), err)
 		}
 	}
 }

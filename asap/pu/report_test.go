@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestReportsAreLimited: RFC 5352, Section 9.2, threat 8. A user that reports an
 // element all the time makes one report a second, and one that reports very many
-// elements makes maxReports in a second.
+// elements makes hunt.MaxReports in a second.
 func TestReportsAreLimited(t *testing.T) {
 	reports := func(d *driver) int {
 		n := strings.Count(strings.Join(d.log, "\n"), "UNREACHABLE")
@@ -49,8 +50,8 @@ func TestReportsAreLimited(t *testing.T) {
 		d.k.report(d.now, testPool, id)
 	}
 	d.collect()
-	if n := reports(d); n != maxReports {
-		t.Errorf("%d reports at once, want %d", n, maxReports)
+	if n := reports(d); n != hunt.MaxReports {
+		t.Errorf("%d reports at once, want %d", n, hunt.MaxReports)
 	}
 	for i, err := range d.errs {
 		if err != nil {

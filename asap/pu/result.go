@@ -23,16 +23,20 @@ type Resolution struct {
 	Registrar string
 }
 
-// clone returns a resolution that shares no memory with r, as several watches may get
-// the same one; nil for nil.
-func (r *Resolution) clone() *Resolution {
+// first returns a resolution with the first n elements, or all if n is 0. It shares no
+// memory with r, as several watches may get the same answer; nil for nil.
+func (r *Resolution) first(n uint32) *Resolution {
 	if r == nil {
 		return nil
 	}
+	list := r.Elements
+	if n > 0 {
+		list = list[:min(n, uint32(len(list)))]
+	}
 	c := *r
-	c.Elements = make([]rserpool.PoolElement, len(r.Elements))
-	for i := range r.Elements {
-		c.Elements[i] = r.Elements[i].Clone()
+	c.Elements = make([]rserpool.PoolElement, len(list))
+	for i := range list {
+		c.Elements[i] = list[i].Clone()
 	}
 	return &c
 }
