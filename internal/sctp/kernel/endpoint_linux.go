@@ -312,6 +312,10 @@ func (e *endpoint) Close() error {
 	return err
 }
 
+// hasEnded reports whether an error of the kernel means that it no longer knows an
+// association.
+func hasEnded(err error) bool { return isGone(err) || errors.Is(err, unix.EINVAL) }
+
 // isGone reports whether an error of the kernel means that the association has ended or is
 // ending. Its notification follows.
 func isGone(err error) bool {

@@ -197,7 +197,7 @@ func TestKernelChurn(t *testing.T) {
 			case ev.Type == sctp.Up && was == "":
 				state[ev.Assoc] = "up"
 				ups++
-			case ev.Type == sctp.Received && was == "up", ev.Type == sctp.SendFailed && was == "up", ev.Type == sctp.PeerAddrs && was == "up":
+			case ev.Type == sctp.Received && was == "up", ev.Type == sctp.SendFailed && was == "up", ev.Type == sctp.PeerAddrs && was == "up", ev.Type == sctp.Writable && was == "up":
 			case ev.Type == sctp.Down && was != "down":
 				state[ev.Assoc] = "down"
 			default:

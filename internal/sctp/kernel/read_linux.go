@@ -18,8 +18,9 @@ import (
 type reader struct {
 	e      *endpoint
 	sock   *socket
-	kid    int32 // the association of the socket; 0 if it is the endpoint's
-	skip   bool  // ignore the rest of a notification that came in parts
+	kid    int32  // the association of the socket; 0 if it is the endpoint's
+	skip   bool   // ignore the rest of a notification that came in parts
+	from   []byte // a sockaddr: the peer's primary address, while a notification is handled
 	peeled []*reader
 }
 
@@ -37,13 +38,14 @@ func (r *reader) loop() {
 }
 
 // part handles a message, a notification, or a part of either.
-func (r *reader) part(part []byte, flags int, info *rcvInfo) {
-	whole := flags&unix.MSG_EOR != 0
+func (r *reader) part(p part) {
+	whole := p.flags&unix.MSG_EOR != 0
 	switch {
-	case flags&flagNotification == 0:
-		r.e.received(info, part, whole)
+	case p.flags&flagNotification == 0:
+		r.e.received(p.info, p.b, whole)
 	case !r.skip:
-		r.notified(part)
+		r.from = p.from
+		r.notified(p.b)
 		fallthrough
 	default:
 		r.skip = !whole
@@ -193,12 +195,17 @@ func (r *reader) came(kid int32) {
 	e := r.e
 	peer := r.sock.peerAddrs(kid)
 	if len(peer) == 0 {
-		return // it has ended already
+		r.wasThere(kid)
+		return
 	}
 	sock := r.sock
 	if r.kid == 0 {
 		var err error
 		e.machine.Inside(func() { sock, err = r.sock.peel(kid) })
+		if hasEnded(err) {
+			r.wasThere(kid)
+			return
+		}
 		if err != nil {
 			r.refuse(kid, peer[0], err)
 			return
@@ -223,6 +230,19 @@ func (r *reader) came(kid int32) {
 	a.up(sctp.Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPort(sock, kid, peer)})
 }
 
+// wasThere handles an association that has ended before the kernel's notification of its
+// beginning was read. Its messages, which the peer may believe to be delivered, and the
+// notification of its end follow on the endpoint's socket.
+func (r *reader) wasThere(kid int32) {
+	peer, n := parseSockaddr(r.from)
+	if n == 0 || r.kid != 0 {
+		return
+	}
+	if a := r.e.admit(kid, r.sock, peer); a != nil {
+		a.up(sctp.Event{Peer: []netip.AddrPort{peer}})
+	}
+}
+
 // admit adds an association to the tables; nil if the limit is reached.
 func (e *endpoint) admit(kid int32, sock *socket, peer netip.AddrPort) *assoc {
 	e.Mu.Lock()
@@ -245,8 +265,8 @@ func (e *endpoint) admit(kid int32, sock *socket, peer netip.AddrPort) *assoc {
 
 // refuse aborts an association that cannot be kept.
 func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
-	if isGone(err) || errors.Is(err, unix.EINVAL) {
-		return // it has ended already
+	if hasEnded(err) {
+		return
 	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		err = fmt.Errorf("no file descriptor is left: %w; raise the limit of open files (ulimit -n)", err)

@@ -192,6 +192,7 @@ type inbound struct {
 	msgs    [recvBatch]mmsghdr
 	iov     [recvBatch]unix.Iovec
 	control [recvBatch]rcvControl
+	name    [recvBatch]unix.RawSockaddrInet6 // the peer's primary address for notifications
 	buf     [recvBatch][recvPart]byte
 }
 
@@ -221,7 +222,9 @@ func newInbound() *inbound {
 func (in *inbound) fetch(fd uintptr) (int, syscall.Errno) {
 	for i := range in.msgs {
 		in.control[i].hdr = unix.Cmsghdr{}
-		in.msgs[i].hdr.SetControllen(int(unsafe.Sizeof(in.control[i])))
+		h := &in.msgs[i].hdr
+		h.SetControllen(int(unsafe.Sizeof(in.control[i])))
+		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&in.name[i])), unix.SizeofSockaddrInet6
 	}
 	for {
 		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.msgs)), recvBatch, unix.MSG_DONTWAIT, 0, 0)
@@ -231,19 +234,29 @@ func (in *inbound) fetch(fd uintptr) (int, syscall.Errno) {
 	}
 }
 
-// at returns one part of those that fetch has read, with the flags of recvmsg. info is nil for
-// notifications.
-func (in *inbound) at(i int) (part []byte, flags int, info *rcvInfo) {
-	m := &in.msgs[i]
-	if h := &in.control[i].hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
-		info = &in.control[i].info
-	}
-	return in.buf[i][:min(m.n, recvPart)], int(m.hdr.Flags), info
+// part is a message, a notification, or a part of either.
+type part struct {
+	b     []byte
+	flags int      // of recvmsg
+	info  *rcvInfo // nil for notifications
+	from  []byte   // a sockaddr of the peer
 }
 
-// receive calls part for each part that arrives, and handled after each batch, until handled
-// returns true or an error occurs.
-func (s *socket) receive(part func(b []byte, flags int, info *rcvInfo), handled func() (enough bool)) error {
+// at returns one part of those that fetch has read.
+func (in *inbound) at(i int) part {
+	m := &in.msgs[i]
+	p := part{b: in.buf[i][:min(m.n, recvPart)], flags: int(m.hdr.Flags)}
+	if h := &in.control[i].hdr; h.Level == unix.IPPROTO_SCTP && h.Type == ancillaryRcvInfo {
+		p.info = &in.control[i].info
+	}
+	name := (*[unix.SizeofSockaddrInet6]byte)(unsafe.Pointer(&in.name[i]))
+	p.from = name[:min(m.hdr.Namelen, unix.SizeofSockaddrInet6)]
+	return p
+}
+
+// receive calls handle for each part that arrives, and handled after each batch, until
+// handled returns true or an error occurs.
+func (s *socket) receive(handle func(part), handled func() (enough bool)) error {
 	var errno syscall.Errno
 	// The poller's Read resets its readiness only at its beginning, not between
 	// tries. So all is done in one Read, and if a batch was not full, the next try
@@ -258,7 +271,7 @@ func (s *socket) receive(part func(b []byte, flags int, info *rcvInfo), handled 
 				return true
 			}
 			for i := range n {
-				part(in.at(i))
+				handle(in.at(i))
 			}
 			if handled() {
 				return true
