@@ -116,6 +116,7 @@ func newCore(c Config, rnd *rand.Rand, drawID func() rserpool.PEID) *core {
 			ID:            c.ID,
 			Life:          c.wireLife(),
 			UserTransport: c.Transport,
+			UserEncapPort: c.UserEncapPort,
 			Policy:        c.Policy,
 		},
 		hunt: hunt.New(hunt.Config{

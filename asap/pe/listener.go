@@ -198,7 +198,7 @@ func (l *Listener) encodeCard(elements []rserpool.PoolElement) ([]byte, error) {
 	card := asap.BusinessCard{Handle: l.cfg.Pool}
 	for i := range elements {
 		e := &elements[i]
-		card.Elements = append(card.Elements, rserpool.PoolElement{ID: e.ID, UserTransport: e.UserTransport})
+		card.Elements = append(card.Elements, rserpool.PoolElement{ID: e.ID, UserTransport: e.UserTransport, UserEncapPort: e.UserEncapPort})
 	}
 	return card.Append(nil)
 }

@@ -1,0 +1,246 @@
+package pe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/cookie"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// world is a registrar on the loopback interface, with real transports.
+type world struct {
+	t          *testing.T
+	ctx        context.Context
+	via        rserpool.Via
+	registrars []string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	w := &world{t: t, ctx: ctx, via: rserpool.ViaUDP}
+	cfg := host.Config{Via: w.via, EncapPort: freePort(t)}
+	if kernel.Supported() {
+		w.via = rserpool.ViaKernel
+		cfg = host.Config{Via: w.via}
+	}
+	loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	cfg.ASAP, cfg.ENRP = loopback, loopback
+	h, err := host.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.check(h.Close()) })
+	at := h.LocalAddrs()[0].String()
+	if cfg.EncapPort != 0 {
+		at += fmt.Sprintf("/%d", cfg.EncapPort)
+	}
+	w.registrars = []string{at}
+	return w
+}
+
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+func (w *world) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Error(err)
+	}
+}
+
+// listen starts an element, and waits until it is registered.
+func (w *world) listen(pool rserpool.PoolHandle, cookies pe.Cookies) *pe.Listener {
+	w.t.Helper()
+	l, err := pe.Listen(pe.ListenConfig{Config: pe.Config{
+		Pool: pool, Registrars: w.registrars, Via: w.via,
+		Transport: rserpool.Transport{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	}, Cookies: cookies})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { w.check(l.Close()) })
+	w.check(l.Element().Wait(w.ctx))
+	return l
+}
+
+func (w *world) user() *pu.User {
+	w.t.Helper()
+	u, err := pu.Open(pu.Config{Registrars: w.registrars, Via: w.via})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { w.check(u.Close()) })
+	return u
+}
+
+func (w *world) accept(l *pe.Listener) *pe.Session {
+	w.t.Helper()
+	s, err := l.Accept(w.ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+type receiver interface {
+	Receive(context.Context) (rserpool.Message, error)
+}
+
+func (w *world) want(s receiver, want string) {
+	w.t.Helper()
+	if m, err := s.Receive(w.ctx); err != nil || string(m.Data) != want {
+		w.t.Fatalf("received %q, %v, want %q", m.Data, err, want)
+	}
+}
+
+// element describes an element as its own business card would.
+func (w *world) element(u *pu.User, pool rserpool.PoolHandle, l *pe.Listener) rserpool.PoolElement {
+	w.t.Helper()
+	r, err := u.Resolve(w.ctx, pool, 10)
+	w.check(err)
+	for _, e := range r.Elements {
+		if e.ID == l.Element().State().ID {
+			return e
+		}
+	}
+	w.t.Fatalf("pool %s has no element %v", pool, l.Element().State().ID)
+	return rserpool.PoolElement{}
+}
+
+// TestRendezvous: RFC 5352, Section 3.9, BC1 and BC2. An element of pool users has a session
+// with an element of pool jobs. The element of jobs fails, and the session goes on at another
+// one, with its state. Then the element of users fails, and that of jobs goes on with
+// the element of users that the failed one has recommended.
+func TestRendezvous(t *testing.T) {
+	w := newWorld(t)
+	sealer, err := cookie.New(cookie.Config{Pool: "jobs", Keys: []cookie.Key{cookie.GenerateKey()}})
+	w.check(err)
+	jobs := map[rserpool.PEID]*pe.Listener{}
+	for range 3 {
+		l := w.listen("jobs", sealer)
+		jobs[l.Element().State().ID] = l
+	}
+	user := w.user()
+	var users [3]*pe.Listener
+	for i := range users {
+		users[i] = w.listen("users", nil)
+	}
+	// The first element of users dials, and recommends the last one.
+	s, err := user.DialSession(w.ctx, pu.SessionConfig{Pool: "jobs", Card: &asap.BusinessCard{
+		Handle: "users", Elements: []rserpool.PoolElement{w.element(user, "users", users[2])},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.check(s.Send(w.ctx, []byte("tile 1")))
+	e, _ := s.Element()
+	first := jobs[e.ID]
+	job := w.accept(first)
+	w.want(job, "tile 1")
+	w.check(job.SetCookie([]byte("1 done")))
+	w.check(job.Send(w.ctx, []byte("done 1")))
+	w.want(s, "done 1")
+
+	// The element of jobs recommends one of its pool, and fails.
+	var next *pe.Listener
+	for _, l := range jobs {
+		if l != first {
+			next = l
+		}
+	}
+	w.check(first.Recommend([]rserpool.PoolElement{w.element(user, "jobs", next)}))
+	w.check(job.Send(w.ctx, []byte("the will is before this")))
+	w.want(s, "the will is before this")
+	job.Abort()
+	job = w.accept(next)
+	w.check(s.Send(w.ctx, []byte("tile 2")))
+	w.want(job, "tile 2")
+	if state, ok := job.Cookie(); string(state) != "1 done" || !ok {
+		t.Errorf("state %q, %v, %v, want that of the first element", state, ok, job.CookieError())
+	}
+
+	// The element of users fails. That of jobs dials back.
+	pool, recommended, ok := job.Card()
+	if !ok || pool != "users" || len(recommended) != 1 {
+		t.Fatalf("the user's card is of pool %q with %v", pool, recommended)
+	}
+	w.check(s.Close())
+	if _, err := job.Receive(w.ctx); err == nil {
+		t.Fatal("the element of jobs does not notice")
+	}
+	back, err := w.user().DialSession(w.ctx, pu.SessionConfig{Pool: pool, Element: recommended[0].ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.check(back.Send(w.ctx, []byte("done 2")))
+	w.want(w.accept(users[2]), "done 2")
+	w.check(back.Close())
+}
+
+// TestServerAndUser: elements that count, and each ends the session after ten answers.
+func TestServerAndUser(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(w.ctx)
+	count := func(ctx context.Context, s *pe.Session) {
+		n := 0
+		for {
+			if _, err := s.Receive(ctx); err != nil {
+				return
+			}
+			if state, ok := s.Cookie(); ok && n == 0 {
+				n, _ = strconv.Atoi(string(state))
+			}
+			n++
+			w.check(s.SetCookie([]byte(strconv.Itoa(n))))
+			w.check(s.Send(ctx, []byte(strconv.Itoa(n))))
+			if n%10 == 0 {
+				return // the user fails over
+			}
+		}
+	}
+	served := make(chan error, 2)
+	for range cap(served) {
+		l := w.listen("counters", nil)
+		go func() { served <- l.Serve(ctx, count) }()
+	}
+	s, err := w.user().DialSession(w.ctx, pu.SessionConfig{Pool: "counters", Unacked: pu.Resend})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 25 {
+		w.check(s.Send(w.ctx, []byte("count")))
+		w.want(s, strconv.Itoa(i+1))
+		s.Ack(1)
+	}
+	w.check(s.Close())
+	cancel()
+	for range cap(served) {
+		w.check(<-served)
+	}
+	var f *rserpool.FailoverError
+	if err := s.Send(w.ctx, []byte("x")); errors.As(err, &f) || err == nil || strings.Contains(err.Error(), "panic") {
+		t.Errorf("Send after Close gives %v", err)
+	}
+}
