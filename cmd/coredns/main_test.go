@@ -19,6 +19,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // stock is the order of CoreDNS 1.15.0. When an upgrade changes it, look where
@@ -140,7 +141,7 @@ func TestUpgradeRefused(t *testing.T) {
 	bin := build(t)
 	dir := t.TempDir()
 	corefile := filepath.Join(dir, "Corefile")
-	port, asap, encap := freePort(t), freePort(t), freePort(t)
+	port, asap, encap := here.FreePort(t), here.FreePort(t), here.FreePort(t)
 	text := fmt.Sprintf(`pool.example.org:%d {
 	bind 127.0.0.1
 	rserpool {
@@ -179,7 +180,7 @@ func TestUpgradeRefused(t *testing.T) {
 	ask := func() {
 		t.Helper()
 		m := new(dns.Msg).SetQuestion("pool.example.org.", dns.TypeSOA)
-		if _, err := dns.Exchange(m, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
+		if _, err := dns.Exchange(m, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))); err != nil {
 			t.Fatalf("no answer: %v", err)
 		}
 	}
@@ -199,14 +200,4 @@ func TestUpgradeRefused(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("SIGTERM: %v, want exit status 0", err)
 	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

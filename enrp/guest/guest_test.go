@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestConfig(t *testing.T) {
@@ -30,21 +30,11 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
-
 // TestPools: each use of Pools gives all pools, whatever happened to the uses before.
 func TestPools(t *testing.T) {
 	const pools = 40 // with these long handles, more than one response
 	loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
-	encap := freePort(t)
+	encap := here.FreePort(t)
 	h, err := host.Open(host.Config{ASAP: loopback, ENRP: loopback, Via: rserpool.ViaUDP, EncapPort: encap})
 	if err != nil {
 		t.Fatal(err)

@@ -15,12 +15,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // TestAnnounceGroup: announces sent to the group on loopback are heard; what
 // is sent to the port itself is not.
 func TestAnnounceGroup(t *testing.T) {
-	group := netip.AddrPortFrom(netip.MustParseAddr("239.255.77.77"), freePort(t))
+	group := netip.AddrPortFrom(netip.MustParseAddr("239.255.77.77"), here.FreePort(t))
 	tr, err := Open(Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, AnnounceGroup: group})
 	if err != nil {
 		t.Skipf("LEFT OUT: no multicast here: %v", err)
@@ -56,16 +57,6 @@ func TestAnnounceGroup(t *testing.T) {
 			t.Error("the announce is not heard within 5 s")
 		}
 	}
-}
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
 func TestOpenErrors(t *testing.T) {

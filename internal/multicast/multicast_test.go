@@ -9,22 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/rserpool/coredns-rserpool/test/here"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
-}
 
 type datagram struct {
 	from netip.AddrPort
@@ -63,7 +52,7 @@ func TestGroup(t *testing.T) {
 			if strings.Contains(tt.group, ":") {
 				here.IPv6(t)
 			}
-			addr := netip.AddrPortFrom(netip.MustParseAddr(tt.group), freePort(t))
+			addr := netip.AddrPortFrom(netip.MustParseAddr(tt.group), here.FreePort(t))
 			one, heardOne := join(t, addr)
 			two, heardTwo := join(t, addr)
 			direct, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(tt.self), addr.Port()).String())

@@ -32,10 +32,10 @@ import (
 	_ "github.com/coredns/coredns/plugin/whoami"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestMain(m *testing.M) {
@@ -156,23 +156,7 @@ type ports struct{ asap, encap int }
 
 func freePorts(t *testing.T) ports {
 	t.Helper()
-	free := func(network string) int {
-		if network == "tcp" {
-			l, err := net.Listen(network, "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			return l.Addr().(*net.TCPAddr).Port
-		}
-		c, err := net.ListenPacket(network, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		return c.LocalAddr().(*net.UDPAddr).Port
-	}
-	return ports{free("tcp"), free("udp")}
+	return ports{int(here.FreePort(t)), int(here.FreePort(t))}
 }
 
 // options are the Corefile lines of a registrar at these ports.

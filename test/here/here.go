@@ -3,10 +3,12 @@
 package here
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -38,3 +40,29 @@ var ipv6 = sync.OnceValue(func() error {
 	}
 	return c.Close()
 })
+
+// ports counts the ports that FreePort has tried.
+var ports atomic.Uint32
+
+// FreePort returns a port that is free for UDP and TCP at all addresses. No other test of
+// this process gets the same port, and the kernel gives it to no socket without a fixed
+// port: those are 32768 and more.
+func FreePort(t testing.TB) uint16 {
+	t.Helper()
+	for range 1000 {
+		port := 12000 + (307*uint32(os.Getpid())+ports.Add(1))%20000
+		at := fmt.Sprintf(":%d", port)
+		u, err := net.ListenPacket("udp", at)
+		if err != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", at)
+		u.Close()
+		if err == nil {
+			l.Close()
+			return uint16(port)
+		}
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return 0
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // kernelTimeout is the KEEP-ALIVE-TIMEOUT in the lab, whose one processor is slow.
@@ -25,7 +26,7 @@ func beginKernelSiege(t *testing.T, options ...string) *siege {
 	was := slow
 	slow = 4 // the lab has one slow processor
 	t.Cleanup(func() { slow = was })
-	encap := freePort(t, "udp")
+	encap := here.FreePort(t)
 	const sysctl = "/proc/sys/net/sctp/udp_port"
 	set := func(port uint16) {
 		if err := os.WriteFile(sysctl, []byte(fmt.Sprint(port)), 0o644); err != nil {
@@ -211,7 +212,7 @@ func TestKernelHandshakes(t *testing.T) {
 // TestKernelRegistrar attacks the registrar over the kernel's SCTP.
 func TestKernelRegistrar(t *testing.T) {
 	const quota, peers = 300, 16
-	scope := netip.AddrPortFrom(loopback, freePort(t, "udp"))
+	scope := netip.AddrPortFrom(loopback, here.FreePort(t))
 	g := beginKernelSiege(t, fmt.Sprintf("limit elements_per_association %d", quota),
 		fmt.Sprintf("limit peers %d", peers), fmt.Sprintf("enrp %v", scope), "timer MAX-TIME-NO-RESPONSE 1s")
 	g.attack("quota", func() ceiling {

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/ipv4"
-
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
+	"golang.org/x/net/ipv4"
 )
 
 // falsePeer is an association to the server's ENRP endpoint, of a peer that says
@@ -78,7 +78,7 @@ func (p *falsePeer) names(id uint32) {
 // beginScopeSiege is a siege of a server that has an ENRP endpoint.
 func beginScopeSiege(t *testing.T, options ...string) (*siege, netip.AddrPort) {
 	t.Helper()
-	at := netip.AddrPortFrom(loopback, freePort(t, "udp"))
+	at := netip.AddrPortFrom(loopback, here.FreePort(t))
 	return beginSiege(t, append(options, fmt.Sprintf("enrp %v", at), "timer MAX-TIME-NO-RESPONSE 1s")...), at
 }
 
@@ -198,7 +198,7 @@ func TestForgedPresences(t *testing.T) {
 		attempts = 60_000
 	}
 	c := ceiling{heap: 4 << 20, goroutines: 5*limit + 20, files: 2, cpu: 400 * time.Microsecond}
-	group := netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 255, 66, 66}), freePort(t, "udp"))
+	group := netip.AddrPortFrom(netip.AddrFrom4([4]byte{239, 255, 66, 66}), here.FreePort(t))
 	g, _ := beginScopeSiege(t, fmt.Sprintf("enrp_announce %v", group), fmt.Sprintf("limit servers %d", limit),
 		"timer MENTOR-DISCOVERY-TIMEOUT 1ms", "timer PEER-HEARTBEAT-CYCLE 1s")
 	var forgers []*ipv4.PacketConn

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	stdlog "log"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -27,7 +26,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/metrics"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
-
 	_ "github.com/rserpool/coredns-rserpool/plugin/rserpool"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
@@ -127,7 +125,7 @@ const zone = "pool.example.org."
 // startServer starts a server with options of the plugin, one a line.
 func startServer(t *testing.T, options ...string) *server {
 	t.Helper()
-	return startServerOver(t, "udp", freePort(t, "udp"), options...)
+	return startServerOver(t, "udp", here.FreePort(t), options...)
 }
 
 // startServerOver is startServer with a transport, which has the UDP port.
@@ -135,10 +133,10 @@ func startServerOver(t *testing.T, transport string, encap uint16, options ...st
 	t.Helper()
 	s := &server{
 		t:       t,
-		asap:    netip.AddrPortFrom(loopback, freePort(t, "tcp")),
+		asap:    netip.AddrPortFrom(loopback, here.FreePort(t)),
 		encap:   encap,
 		via:     map[string]rserpool.Via{"udp": rserpool.ViaUDP, "kernel": rserpool.ViaKernel}[transport],
-		metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t, "tcp")),
+		metrics: fmt.Sprintf("127.0.0.1:%d", here.FreePort(t)),
 	}
 	cmd := exec.Command(os.Args[0])
 	if openFiles > 0 {
@@ -186,24 +184,6 @@ func startServerOver(t *testing.T, transport string, encap uint16, options ...st
 }
 
 var loopback = netip.MustParseAddr("127.0.0.1")
-
-func freePort(t *testing.T, network string) uint16 {
-	t.Helper()
-	if network == "tcp" {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().(*net.TCPAddr).AddrPort().Port()
-	}
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: loopback.AsSlice()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
 
 // encapAddr is where the server takes SCTP in UDP.
 func (s *server) encapAddr() netip.AddrPort { return netip.AddrPortFrom(s.asap.Addr(), s.encap) }

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
 	"github.com/rserpool/coredns-rserpool/test/binary"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
@@ -58,18 +57,7 @@ func freePorts(t *testing.T, host string) ports {
 	t.Helper()
 	p := ports{host: host}
 	for _, port := range []*int{&p.dns, &p.asap, &p.encap, &p.met, &p.pro} {
-		// Free in both protocols, and only then given back.
-		for *port == 0 {
-			l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			if c, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
-				defer c.Close()
-				*port = l.Addr().(*net.TCPAddr).Port
-			}
-		}
+		*port = int(here.FreePort(t))
 	}
 	return p
 }
