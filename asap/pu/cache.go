@@ -126,6 +126,18 @@ func (c *Cache) pick(u *User, pool rserpool.PoolHandle, w choice, wt *waiter) (*
 	return nil, &ExhaustedError{Pool: pool}
 }
 
+// list returns copies of all elements of a pool, nil if a registrar must be asked first.
+func (c *Cache) list(u *User, pool rserpool.PoolHandle) []rserpool.PoolElement {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []rserpool.PoolElement
+	for _, el := range c.core.list(time.Now(), pool) {
+		list = append(list, clone(el))
+	}
+	c.send(u)
+	return list
+}
+
 // populate has an answer requested, for which wt waits.
 func (c *Cache) populate(u *User, pool rserpool.PoolHandle, wt *waiter) error {
 	c.mu.Lock()

@@ -102,7 +102,7 @@ func (c *cacheCore) pick(now time.Time, h rserpool.PoolHandle, w choice) (*handl
 	switch {
 	case w.answered && !e.live && e.age(now) > c.cfg.MaxAge:
 		return nil, exhausted // the answer was an error
-	case !w.answered && (w.fresh || !c.usable(now, e)):
+	case !w.answered && (w.fresh && !e.sought() || !c.usable(now, e)):
 		c.ask(now, e)
 		return nil, awaiting
 	}
@@ -124,6 +124,19 @@ func (c *cacheCore) pick(now time.Time, h rserpool.PoolHandle, w choice) (*handl
 		return el, picked
 	}
 	return nil, exhausted
+}
+
+// list returns all elements of a pool, those that are left out as well, by identifier.
+func (c *cacheCore) list(now time.Time, h rserpool.PoolHandle) []*handlespace.Element {
+	e := c.entries[h]
+	if e == nil || !c.usable(now, e) {
+		return nil
+	}
+	e.used = now
+	if c.stale(now, e) {
+		c.ask(now, e)
+	}
+	return c.space.Pool(h).Elements(nil)
 }
 
 // age is how long ago the entry was last known to be true. An association with the
@@ -150,6 +163,10 @@ func (c *cacheCore) usable(now time.Time, e *cacheEntry) bool {
 	}
 	return e.age(now) <= min(veryStale*c.cfg.Stale, c.cfg.MaxAge)
 }
+
+// sought reports whether a registrar is sought already because none has answered: waiting
+// for it would last as long as a round of the hunt.
+func (e *cacheEntry) sought() bool { return e.unreachable && e.asking() }
 
 // inUse reports whether updates of the entry are wanted.
 func (c *cacheCore) inUse(now time.Time, e *cacheEntry) bool {

@@ -190,7 +190,8 @@ func TestCacheUnreachable(t *testing.T) {
 	w.wait(time.Minute)
 	w.news(noRegistrar)
 	w.want(testPool, choice{}, "1")
-	w.wantSent(1) // the watch is on its way
+	w.want(testPool, choice{fresh: true}, "1") // which can not be had
+	w.wantSent(1)                              // the watch is on its way
 	w.news(resolution(true, 2))
 	w.want(testPool, choice{}, "2")
 
