@@ -55,7 +55,8 @@ func (w *world) joins(id AssocID, m *enrp.Presence, proved string) {
 	}
 }
 
-// TestHeardIsNotAlone: if a registrar is heard and cannot be reached, the log says so.
+// TestHeardIsNotAlone: the log says so if the registrar receives announces of another one
+// and cannot connect to it.
 func TestHeardIsNotAlone(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.hears("10.0.0.2", presenceAt(greater, "10.0.0.2"))
@@ -210,8 +211,8 @@ func TestLostAddress(t *testing.T) {
 	}
 }
 
-// TestPeerMoves: a peer connects from a new address while its old link is not known to
-// be dead. It is the peer again in less than MAX-TIME-NO-RESPONSE.
+// TestPeerMoves: a peer connects from a new address before this registrar has noticed that
+// the old link is dead. The new link is used in less than MAX-TIME-NO-RESPONSE.
 func TestPeerMoves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -242,8 +243,8 @@ func TestPeerMoves(t *testing.T) {
 }
 
 // TestOwnAddressConfigured: all registrars have a virtual address configured as a peer.
-// The one that has the address connects to itself once, and later to the next one that
-// has it.
+// The registrar that has the address connects to itself once. When another registrar has
+// the address, it connects to that one.
 func TestOwnAddressConfigured(t *testing.T) {
 	const virtual = "10.0.0.100"
 	w := newWorld(t, func(c *Config) { c.Peers = peers(virtual + ":9901") })
@@ -264,9 +265,9 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.wantConnects("[10.0.0.100:9901]")
 }
 
-// TestPeerBehindNAT: a registrar in a container names its private address. The
-// registrar connects to the address that it has come from, and passes it on with that
-// one.
+// TestPeerBehindNAT: a registrar in a container names its private address. This registrar
+// connects to the address from which the other one has connected, and lists that address
+// for its peers.
 func TestPeerBehindNAT(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{ENRP: peers("10.0.0.1:9901")})

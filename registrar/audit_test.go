@@ -32,9 +32,9 @@ func TestAudit(t *testing.T) {
 	w.wantHomes("a:2@20000002", "a:3@20000002", "a:7@20000002")
 }
 
-// TestSweepConnected: an element that its home does not name any more, but that has an
-// association to this registrar, may hold this one for its home. It is sent a
-// keep-alive first.
+// TestSweepConnected: an element's home no longer lists it, but the element has an
+// association with this registrar, and may believe that this is its home. The registrar
+// sends it a keep-alive before removing it.
 func TestSweepConnected(t *testing.T) {
 	sweep := func(t *testing.T) *world {
 		w := newPeerWorld(t)

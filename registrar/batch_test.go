@@ -29,8 +29,8 @@ func (w *world) homes(id rserpool.ServerID) int {
 	return 0
 }
 
-// TestInherit: the elements of a registrar that was taken over pass to its heir in
-// parts. Between two parts anything may happen.
+// TestInherit: a registrar takes over the elements of a dead one in parts. Other events
+// come between two parts.
 func TestInherit(t *testing.T) {
 	const n = 2*moveBatch + 10
 	begin := func(t *testing.T) *world {
@@ -96,7 +96,7 @@ func TestInherit(t *testing.T) {
 	})
 }
 
-// TestSweep: elements that a peer does not name any more are removed in parts.
+// TestSweep: elements that a peer no longer lists are removed in parts.
 func TestSweep(t *testing.T) {
 	const n = 2*moveBatch + 10
 	w := newPeerWorld(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestClaimForeign: an element registers from another host, and with another registrar
-// than its home. The home is asked whether the element lives.
+// TestClaimForeign: an element registers from another host, with a registrar that is not
+// its home. The registrar asks the home whether the present element is alive.
 func TestClaimForeign(t *testing.T) {
 	const ask = "2 < handle_update to 20000002 ADD_PE p:1@20000002"
 	begin := func(t *testing.T) *world {
@@ -98,9 +98,9 @@ func TestClaimForeign(t *testing.T) {
 	})
 }
 
-// TestClaimOrphan: the home of a claimed element is dead. The claim waits for the
-// registrar that takes the element over, which asks the element. Another host does not
-// get the identifier of a living element by being quicker.
+// TestClaimOrphan: the home of a claimed element is dead. The claim waits until another
+// registrar has taken the element over and has sent it a keep-alive. A host cannot get the
+// identifier of a living element by registering before that.
 func TestClaimOrphan(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newPeerWorld(t)

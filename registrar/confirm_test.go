@@ -38,8 +38,8 @@ func (w *world) wantAt(h string, id uint32, user, asap string) {
 	}
 }
 
-// TestForgedAddress: an element lists and offers the address of another host. It is
-// registered without it, for ever, and is not probed there.
+// TestForgedAddress: an element lists and offers the address of another host. The element
+// is registered without that address, and the registrar never connects to it.
 func TestForgedAddress(t *testing.T) {
 	for _, via := range []rserpool.Via{rserpool.ViaKernel, rserpool.ViaUDP} {
 		w := newWorld(t)
@@ -56,7 +56,8 @@ func TestForgedAddress(t *testing.T) {
 }
 
 // TestForgedOnly: an element offers only the address of another host, as its user
-// transport or its ASAP transport. It has two seconds to confirm it.
+// transport or its ASAP transport. The registration is refused if the address is not
+// confirmed within two seconds.
 func TestForgedOnly(t *testing.T) {
 	w := newWorld(t)
 	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", victim)

@@ -8,7 +8,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestContest: two registrars have one element.
+// TestContest: two registrars are the home of one element.
 func TestContest(t *testing.T) {
 	begin := func(t *testing.T, other rserpool.ServerID) *world {
 		w := newPeerWorld(t)
@@ -81,7 +81,8 @@ func TestContest(t *testing.T) {
 	})
 }
 
-// TestElementMoves: an element may change its home; another host may not take it.
+// TestElementMoves: an element may change its home. Another host may not take over its
+// identifier in this way.
 func TestElementMoves(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

@@ -34,8 +34,8 @@ func TestDeregisterSuperseded(t *testing.T) {
 	w.wantElements()
 }
 
-// TestDeregisterBackAndForth: two processes with one identifier re-register now and
-// then. Whichever deregisters, the other one stays, or is told and registers again at
+// TestDeregisterBackAndForth: two processes with one identifier re-register in turn. When
+// one deregisters, the other one stays registered, or is notified and registers again at
 // once.
 func TestDeregisterBackAndForth(t *testing.T) {
 	begin := func(t *testing.T) *world {
@@ -80,8 +80,9 @@ func TestDeregisterBackAndForth(t *testing.T) {
 	})
 }
 
-// TestDeregisterFormerBounded: however many processes have had an identifier, the
-// latest few are known to be superseded. For the others, the element is asked.
+// TestDeregisterFormerBounded: of the processes that had an identifier, the registrar
+// remembers the latest few as superseded. When an older one deregisters, the registrar
+// sends the element a keep-alive.
 func TestDeregisterFormerBounded(t *testing.T) {
 	w := newWorld(t)
 	const n = maxFormerOwners + 3
@@ -100,7 +101,8 @@ func TestDeregisterFormerBounded(t *testing.T) {
 }
 
 // TestDeregisterByHost: if the deregistration comes over another association of the
-// element's host, the element is asked, and stays if it acknowledges within a second.
+// element's host, the registrar sends the element a keep-alive. The element stays if it
+// acknowledges within a second.
 func TestDeregisterByHost(t *testing.T) {
 	begin := func(t *testing.T, change ...func(*Config)) *world {
 		w := newWorld(t, change...)
@@ -339,7 +341,7 @@ func TestDeregisterAfterMove(t *testing.T) {
 	})
 }
 
-// RFC 5352, Section 3.2, and Section 2.2.2: only the element itself.
+// RFC 5352, Sections 3.2 and 2.2.2: only the element itself may deregister.
 func TestDeregistration(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1", "10.0.1.1")

@@ -72,9 +72,9 @@ func (w *world) heard() int {
 	return n
 }
 
-// TestDiscovery: a registrar that is heard by multicast is connected to, sends the
-// handlespace, and is a peer. This registrar's own presence goes on, every
-// PEER-HEARTBEAT-CYCLE.
+// TestDiscovery: the registrar connects to another one that it hears by multicast,
+// downloads the handlespace, and has it as a peer. It continues to send its own presence by
+// multicast every PEER-HEARTBEAT-CYCLE.
 func TestDiscovery(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	acts := w.handle(Tick{})
@@ -147,8 +147,8 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestAloneByMulticast: a registrar that hears no other one serves after the time of
-// mentor discovery, not before.
+// TestAloneByMulticast: a registrar that hears no other one serves when the time of mentor
+// discovery ends.
 func TestAloneByMulticast(t *testing.T) {
 	w := newDiscoveryWorld(t, func(c *Config) { c.Timers.MentorDiscovery = 7 * time.Second })
 	w.pass(7*time.Second - 1)

@@ -81,8 +81,8 @@ func TestHeardHastens(t *testing.T) {
 	}
 }
 
-// TestHeardAnew: a registrar with another identifier at the place of a peer may be that
-// peer, restarted. The peer is asked once whether it is there.
+// TestHeardAnew: a registrar with another identifier at a peer's address may be that peer,
+// restarted. The registrar requests a presence from the peer once.
 func TestHeardAnew(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -103,8 +103,8 @@ func TestHeardAnew(t *testing.T) {
 	}
 }
 
-// TestHeardInVain: a registrar that is heard all the time and accepts no association is
-// tried every PEER-HEARTBEAT-CYCLE, and logged once.
+// TestHeardInVain: a registrar is heard all the time, but accepts no association. This
+// registrar tries to connect every PEER-HEARTBEAT-CYCLE, and logs it once.
 func TestHeardInVain(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)
@@ -142,8 +142,8 @@ func TestHeardWhileCalled(t *testing.T) {
 	w.want()
 }
 
-// TestHeardSilent: if the other side accepts the association and does not say who it
-// is, or is no registrar, the registrar gives up.
+// TestHeardSilent: the registrar gives up if the other side accepts the association and
+// does not identify itself, or is no registrar.
 func TestHeardSilent(t *testing.T) {
 	w := newDiscoveryWorld(t)
 	w.pass(10 * time.Second)

@@ -115,9 +115,9 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// TestConfiguredPeerComesBack: the registrar tries a configured peer that is down every
-// PEER-CALL-GAP. That one may know no other registrar, and would serve without the
-// handlespace until the link is up.
+// TestConfiguredPeerComesBack: the registrar tries to connect to a configured peer that is
+// down every PEER-CALL-GAP. The peer may know no other registrar: when it is up again, it
+// serves without the handlespace until the link is up.
 func TestConfiguredPeerComesBack(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.handle(Connecting{Ref: 1, Assoc: 2})

@@ -9,9 +9,9 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestMisfits: after a partition another registrar has elements of another policy in a
-// pool that this one has, too. Each side continues with its own kind, and knows the
-// other's.
+// TestMisfits: after a partition of the network, two registrars have elements of different
+// policies in one pool. Each registrar continues to serve the elements of its own policy,
+// and sets the others aside.
 func TestMisfits(t *testing.T) {
 	weighted := func(id uint32, home rserpool.ServerID) rserpool.PoolElement {
 		e := peerElement(id, home)

@@ -8,9 +8,10 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// TestTold: an element that is removed for a missing acknowledgement is told, and is
-// registered again if it acknowledges late. An acknowledgement for an element that is
-// not registered gets a response, a bounded number of times a second.
+// TestTold: an element that is removed for a missing acknowledgement gets a deregistration
+// response, and is registered again if it acknowledges late. An acknowledgement for an
+// element that is not registered gets the same response, a bounded number of times a
+// second.
 func TestTold(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")

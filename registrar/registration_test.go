@@ -246,7 +246,7 @@ func TestRejectionOfHugeHandle(t *testing.T) {
 	w.want("1 < error cause 9")
 }
 
-// RFC 5352, Section 3.2: the life ends, and the element is told.
+// RFC 5352, Section 3.2: the life ends, and the element gets a deregistration response.
 func TestRegistrationLife(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Timers.KeepAliveInterval = 20 * time.Hour; c.Timers.Linger = time.Hour })
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")

@@ -180,8 +180,8 @@ func TestUpdatesWithoutEffect(t *testing.T) {
 	w.wantHomes("a:1@20000002")
 }
 
-// TestTakeoverServerOfActive: a registrar that is heard is not taken over, whichever
-// peer says so. A peer that takes this registrar over is told that it lives.
+// TestTakeoverServerOfActive: a TAKEOVER_SERVER for a registrar that still sends messages
+// has no effect. If it is for this registrar, the sender gets a presence.
 func TestTakeoverServerOfActive(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -194,8 +194,8 @@ func TestTakeoverServerOfActive(t *testing.T) {
 	w.want("2 < presence ffff", "3 < presence ffff")
 }
 
-// TestTakeoverUncallable: an element without an ASAP transport cannot be asked whether
-// it accepts this registrar as its home, and ends with its registrar.
+// TestTakeoverUncallable: the registrar cannot connect to an element without an ASAP
+// transport to become its home. Such an element is removed with its registrar.
 func TestTakeoverUncallable(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
@@ -224,9 +224,9 @@ func fromHex(t *testing.T, s string) []byte {
 	return b
 }
 
-// TestDeniedIsNotTold: peers get no update of a registration that is denied, of a
-// deregistration that is refused, and of one of an element that is not registered (RFC
-// 5352, Sections 3.1 and 3.2).
+// TestDeniedIsNotTold: peers get no update about a registration or a deregistration that is
+// refused, nor about the deregistration of an element that is not registered (RFC 5352,
+// Sections 3.1 and 3.2).
 func TestDeniedIsNotTold(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)

@@ -89,8 +89,8 @@ func TestSharedAddressPeers(t *testing.T) {
 	w.wantConnects("[10.0.0.3:9901]")
 }
 
-// TestSharedAddressFormer: of two former peers with one address in common, both are
-// tried.
+// TestSharedAddressFormer: the registrar tries to connect to both of two former peers that
+// have an address in common.
 func TestSharedAddressFormer(t *testing.T) {
 	w := newWorld(t)
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
@@ -123,9 +123,9 @@ func TestSharedAddressFormer(t *testing.T) {
 	}
 }
 
-// TestVirtualAddressMoves: a virtual address is configured as the peer. The registrar
-// that had it has another one, too, and is tried there after the virtual address has
-// moved on.
+// TestVirtualAddressMoves: a virtual address is configured as the peer. The registrar that
+// had it also has another address. After the virtual address has moved, this registrar
+// connects to the other address.
 func TestVirtualAddressMoves(t *testing.T) {
 	w := newWorld(t, discovers, func(c *Config) { c.Peers = peers("10.0.0.100:9901") })
 	w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})

@@ -52,8 +52,8 @@ func TestMentor(t *testing.T) {
 	}
 }
 
-// TestReturn: a registrar that restarts with its identifier probes the elements that
-// its mentor still lists as its own. Those that acknowledge stay.
+// TestReturn: a registrar restarts with its identifier. It connects to the elements that its
+// mentor still lists as the registrar's own. Elements that acknowledge a keep-alive stay.
 func TestReturn(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.meet(2, greater)

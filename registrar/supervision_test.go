@@ -10,8 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// RFC 5352, Section 3.5: every element is asked, at intervals varied by 50 %
-// either way, and removed if it does not answer.
+// RFC 5352, Section 3.5: every element gets keep-alives, at intervals varied by 50 %, and is
+// removed if it does not acknowledge one.
 func TestKeepAlive(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -41,7 +41,7 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// A re-registration, such as one for a load change, is a sign of life.
+// A re-registration, such as one for a load change, counts as an acknowledgement.
 func TestReregistrationIsSignOfLife(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -143,8 +143,8 @@ func TestKeepAliveSendFailed(t *testing.T) {
 	}
 }
 
-// After a host was suspended, the elements get their time again, and are not asked all
-// at once.
+// After the registrar's host was suspended, the elements have the full time to acknowledge,
+// and do not get keep-alives all at once.
 func TestHeldUp(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -172,8 +172,8 @@ func TestHeldUp(t *testing.T) {
 	}
 }
 
-// The time for an acknowledgement begins when the keep-alive has left the send queue, but
-// nobody waits without end for a queue that does not become shorter.
+// The time for an acknowledgement begins when the keep-alive has left the send queue. There
+// is an upper limit for a queue that does not become shorter.
 func TestKeepAliveUnsent(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -29,8 +29,8 @@ func (w *world) asked(start string) bool {
 	return slices.ContainsFunc(w.trace, func(s string) bool { return strings.HasPrefix(s, start) })
 }
 
-// TestMentorWithoutEnd: the registrar gives up a mentor that always has one part more,
-// and asks the next one, whether the parts are empty, always the same, or too slow.
+// TestMentorWithoutEnd: a mentor always has one part more. The parts are empty, always the
+// same, or too slow. The registrar gives up and requests the handlespace from another peer.
 func TestMentorWithoutEnd(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -98,8 +98,8 @@ func TestAuditWithoutEnd(t *testing.T) {
 	}
 }
 
-// TestMentorRefuses: a registrar does not start while another one has a handlespace and
-// refuses to give it.
+// TestMentorRefuses: a registrar does not start to serve while another one has a
+// handlespace and refuses to send it.
 func TestMentorRefuses(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.meet(2, greater)
@@ -139,8 +139,8 @@ func fill(w *world, n uint32) {
 	}
 }
 
-// TestHeldDownloads: downloads that their peers do not continue keep no other registrar
-// from the handlespace, whether they come from few addresses or from many.
+// TestHeldDownloads: peers begin downloads and do not continue them, from few addresses or
+// from many. Other registrars can still download the handlespace.
 func TestHeldDownloads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
@@ -185,7 +185,7 @@ func TestHeldDownloads(t *testing.T) {
 	}
 }
 
-// TestDownloadsFromOneAddress: one address has four of them at most.
+// TestDownloadsFromOneAddress: one address has at most four downloads.
 func TestDownloadsFromOneAddress(t *testing.T) {
 	w := newPeerWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.1.9")

@@ -39,8 +39,8 @@ func startWithTwin(t *testing.T) *world {
 	return w
 }
 
-// TestTwinServes: a registrar with this registrar's identifier serves already. This one
-// is not ready as long as the other one responds, and both log it.
+// TestTwinServes: another registrar already serves with this registrar's identifier. This
+// registrar is not ready while the other one responds, and both log it.
 func TestTwinServes(t *testing.T) {
 	w := startWithTwin(t)
 	w.tell(2, twinPresence(false))
@@ -77,8 +77,8 @@ func TestTwinServes(t *testing.T) {
 	}
 }
 
-// TestTwinStarts: the other one starts, too. It is told whether this registrar serves,
-// whichever has connected. Neither waits for the other if neither serves.
+// TestTwinStarts: two registrars with one identifier start. Each learns whether the other
+// one serves already, whichever has connected. If neither serves, neither waits.
 func TestTwinStarts(t *testing.T) {
 	t.Run("we serve", func(t *testing.T) {
 		w := newPeerWorld(t)
@@ -132,8 +132,8 @@ func TestTwinStarts(t *testing.T) {
 	})
 }
 
-// TestTwinByThird: two registrars with one identifier know only a third one. It tells
-// both of them when it knows that its peer lives.
+// TestTwinByThird: two registrars with one identifier know only a third registrar, which
+// tells both of them when it knows that its peer is alive.
 func TestTwinByThird(t *testing.T) {
 	told := func(id rserpool.ServerID) *enrp.Error {
 		return &enrp.Error{Sender: greater, Receiver: id, Causes: []rserpool.Cause{{
@@ -279,8 +279,8 @@ func TestNewIdentifier(t *testing.T) {
 	}
 }
 
-// TestPeerElsewhere: at the place of a peer there is another registrar, since the peer
-// has restarted. Only that one gets updates, once each.
+// TestPeerElsewhere: a peer has restarted with another identifier at the same address. Only
+// the new registrar gets updates, each update once.
 func TestPeerElsewhere(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(1, greater)

@@ -10,8 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// RFC 5352, Section 3.5: the element is asked at once, and removed if the keep-alive
-// fails.
+// RFC 5352, Section 3.5: the registrar sends the element a keep-alive at once, and removes
+// the element if the keep-alive fails.
 func TestUnreachable(t *testing.T) {
 	w := newWorld(t)
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
@@ -44,7 +44,7 @@ func TestUnreachableReports(t *testing.T) {
 		w.want("1 < registration granted p:1")
 		return w
 	}
-	// report reports over association id, and the element answers.
+	// report reports the element over an association; the element acknowledges.
 	report := func(w *world, id AssocID) {
 		w.recv(id, unreachable("p", 1))
 		w.pass(time.Second)
@@ -129,9 +129,9 @@ func TestUnreachableReports(t *testing.T) {
 	})
 }
 
-// TestUnreachableForeign: RFC 5352, Section 3.5, for a foreign element. It is sent a
-// keep-alive, and left out of answers for a while if that is impossible. The home is
-// told nothing, and the element stays in the handlespace.
+// TestUnreachableForeign: RFC 5352, Section 3.5, for a foreign element. The registrar sends
+// it a keep-alive, and leaves it out of answers for a while if it cannot connect. It does
+// not notify the home, and keeps the element in the handlespace.
 func TestUnreachableForeign(t *testing.T) {
 	const (
 		call   = "connect #1 via 0 to [10.0.1.1:40000]"

@@ -110,8 +110,8 @@ func TestClaimInOneStep(t *testing.T) {
 	}
 }
 
-// TestClaimOtherPolicy: the element that replaces the only one of its pool has another
-// policy. No message says that there is none in between.
+// TestClaimOtherPolicy: an element with another policy replaces the only element of its
+// pool. No message says that the pool has no elements in between.
 func TestClaimOtherPolicy(t *testing.T) {
 	w := newPeerWorld(t)
 	w.meet(2, greater)
