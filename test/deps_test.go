@@ -47,6 +47,11 @@ var arrows = map[string]string{
 	// Sessions.
 	"internal/session/carrier": "internal/sctp internal/sctp/stack rserpool",
 
+	// Examples.
+	"docs/examples/internal/try": "test/binary",
+	"docs/examples/render":       "asap/cookie asap/pe asap/pu rserpool",
+	"docs/examples/web":          "asap/pe asap/pu rserpool",
+
 	// Pool elements, pool users and guests.
 	"internal/hunt":   "asap internal/sctp rserpool",
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",

@@ -1,0 +1,153 @@
+// Package try runs what the tests of the examples need: a DNS server with a registrar, and
+// the examples themselves in processes that can be killed.
+package try
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/test/binary"
+)
+
+// Zone is the zone of the pools.
+const Zone = "pool.example.org"
+
+// Server is a CoreDNS with a registrar on the loopback interface.
+type Server struct {
+	Registrar string // as the option -registrar takes it
+	DNS       string
+}
+
+// CoreDNS starts a Server, which ends with the test.
+func CoreDNS(t testing.TB) Server {
+	t.Helper()
+	asap, encap, dns := Port(t, "tcp"), Port(t, "udp"), Port(t, "udp")
+	corefile := filepath.Join(t.TempDir(), "Corefile")
+	text := fmt.Sprintf(`%s:%d {
+    bind 127.0.0.1
+    rserpool {
+        asap 127.0.0.1:%d
+        transport udp
+        encap %d
+        ttl 0
+    }
+    errors
+}
+`, Zone, dns, asap, encap)
+	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	Start(t, exec.Command(binary.Path(t, "coredns"), "-conf", corefile)).Await("CoreDNS-")
+	return Server{
+		Registrar: fmt.Sprintf("127.0.0.1:%d/%d", asap, encap),
+		DNS:       fmt.Sprintf("127.0.0.1:%d", dns),
+	}
+}
+
+// Port is a free port of 127.0.0.1.
+func Port(t testing.TB, network string) uint16 {
+	t.Helper()
+	var at net.Addr
+	if network == "tcp" {
+		l, err := net.Listen(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		at = l.Addr()
+	} else {
+		c, err := net.ListenPacket(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		at = c.LocalAddr()
+	}
+	return netip.MustParseAddrPort(at.String()).Port()
+}
+
+// Process is a running program.
+type Process struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	lines chan string // what it prints
+	ended chan struct{}
+}
+
+// Start starts a program, which is killed at the end of the test.
+func Start(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	cmd.Stdout, cmd.Stderr = in, in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{t: t, cmd: cmd, lines: make(chan string, 1000), ended: make(chan struct{})}
+	go p.read(out)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Self starts this program with the arguments of the example: its TestMain must call main
+// if Is.
+func Self(t testing.TB, args ...string) *Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), variable+"=1")
+	return Start(t, cmd)
+}
+
+// Is reports whether Self has started this process.
+func Is() bool { return os.Getenv(variable) != "" }
+
+const variable = "EXAMPLE_PROCESS"
+
+func (p *Process) read(out io.ReadCloser) {
+	defer close(p.ended)
+	defer out.Close()
+	for in := bufio.NewScanner(out); in.Scan(); {
+		select {
+		case p.lines <- in.Text():
+		default: // nobody waits for it
+		}
+	}
+}
+
+// Await waits until the program prints a line with this text.
+func (p *Process) Await(text string) {
+	p.t.Helper()
+	late := time.After(30 * time.Second)
+	var seen []string
+	for {
+		select {
+		case line := <-p.lines:
+			if seen = append(seen, line); strings.Contains(line, text) {
+				return
+			}
+		case <-p.ended:
+			p.t.Fatalf("%v has ended without %q:\n%s", p.cmd.Args, text, strings.Join(seen, "\n"))
+		case <-late:
+			p.t.Fatalf("%v does not say %q within 30 s:\n%s", p.cmd.Args, text, strings.Join(seen, "\n"))
+		}
+	}
+}
+
+// Kill ends the process as kill -9 does.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+	_ = p.cmd.Wait()
+}
