@@ -189,6 +189,8 @@ func (c *Config) prepare() error {
 		return errors.New("no port in the user transport: set Transport.Port")
 	case max(len(c.Transport.Addrs), len(c.Advertise)) > 1 && c.Transport.Type != rserpool.SCTP:
 		return fmt.Errorf("%d addresses for %s: only SCTP transports can have several (RFC 5354, Section 3.5)", max(len(c.Transport.Addrs), len(c.Advertise)), c.Transport.Type)
+	case c.UserEncapPort != 0 && c.Transport.Type != rserpool.SCTP:
+		return fmt.Errorf("field UserEncapPort is %d: only SCTP can be in UDP, and the user transport is %v", c.UserEncapPort, c.Transport.Type)
 	case c.Policy.Type == 0:
 		return errors.New("no policy: set Policy to the policy of the pool")
 	case c.Via == rserpool.ViaTCP:

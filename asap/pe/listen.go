@@ -71,6 +71,10 @@ type ListenConfig struct {
 	// Backlog is how many sessions may wait for Accept; default 1024. Further ones are
 	// refused.
 	Backlog int
+	// MaxCookie is the length of the longest cookie, in octets, as it is on the wire: a
+	// sealed one is longer than its state. Longer ones are refused, from users and from
+	// SetCookie. Default 16 KiB; all elements of a pool should have the same.
+	MaxCookie int
 	// MaxReceive is how much memory the messages of one session may take that were not
 	// received yet, in bytes with 64 for each message; default 256 KiB. Beyond it, the
 	// user must wait. MaxSend is likewise for messages to the user, beyond what SCTP
@@ -96,11 +100,12 @@ const enrpPPID = 12
 const (
 	defaultSessions = 16384
 	defaultBacklog  = 1024
+	defaultCookie   = 16 << 10
 )
 
 // prepareSessions checks what is beside Config, and fills in the defaults.
 func (c *ListenConfig) prepareSessions() (*session.ElementConfig, error) {
-	for _, n := range []int{c.Capacity, c.MaxSessions, c.MaxSessionsPerHost, c.Backlog, c.MaxReceive, c.MaxSend, int(c.CloseTime), int(c.LeaveTime)} {
+	for _, n := range []int{c.Capacity, c.MaxSessions, c.MaxSessionsPerHost, c.Backlog, c.MaxCookie, c.MaxReceive, c.MaxSend, int(c.CloseTime), int(c.LeaveTime)} {
 		if n < 0 {
 			return nil, errors.New("the limits of sessions must not be negative; 0 stands for the defaults")
 		}
@@ -112,6 +117,7 @@ func (c *ListenConfig) prepareSessions() (*session.ElementConfig, error) {
 	}
 	fill(&c.MaxSessions, defaultSessions)
 	fill(&c.MaxSessionsPerHost, max(1, c.MaxSessions/2))
+	fill(&c.MaxCookie, defaultCookie)
 	fill(&c.Backlog, min(defaultBacklog, c.MaxSessions))
 	if c.LeaveTime == 0 {
 		c.LeaveTime = 10 * time.Second

@@ -237,6 +237,9 @@ func TestSession(t *testing.T) {
 		}
 		data[0] = 'X'
 		u.heard("cookie state 1", "one/33", "two/5", "cookie state 2")
+		if err := s.SetCookie(make([]byte, 16<<10+1)); !errors.Is(err, ErrCookieTooLong) {
+			t.Errorf("SetCookie of a long state gives %v", err)
+		}
 		if err := s.SendMessage(ctx, Message{Data: []byte("x"), PPID: asap.PPID}); err == nil {
 			t.Error("data may have the PPID of ASAP")
 		}

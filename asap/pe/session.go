@@ -115,18 +115,12 @@ func (s *Session) received(m sctp.Message) SessionEvent {
 func (s *Session) echoed() SessionEvent {
 	echo, _ := s.core.Echo()
 	s.core.DropEcho()
-	close(s.came)
-	if s.l.cfg.Cookies == nil {
-		s.state, s.brought = echo, true
+	defer close(s.came)
+	s.state, s.cookieErr = s.l.cfg.open(echo)
+	if s.brought = s.cookieErr == nil; s.brought {
 		return SessionCookie
 	}
-	state, err := s.l.cfg.Cookies.Open("", echo)
-	if err != nil {
-		s.cookieErr = err
-		return SessionCookieRefused
-	}
-	s.state, s.brought = state, true
-	return SessionCookie
+	return SessionCookieRefused
 }
 
 // ended notes the end of the association. s.mu is held.
@@ -321,18 +315,13 @@ func (s *Session) CookieError() error {
 // sent before, and does not wait for room. With ListenConfig.Cookies it is sealed. An error
 // says that the state is too long, or why the session has ended.
 func (s *Session) SetCookie(state []byte) error {
-	var cookie []byte
-	if c := s.l.cfg.Cookies; c != nil {
-		var err error
-		if cookie, err = c.Seal("", state); err != nil {
-			return err
-		}
-	} else {
-		cookie = slices.Clone(state)
+	cookie, err := s.l.cfg.seal(state)
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.core.SetCookie(cookie)
+	err = s.core.SetCookie(cookie)
 	_ = s.act()
 	return err
 }

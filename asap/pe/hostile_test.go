@@ -1,0 +1,94 @@
+package pe
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// TestHostileUser: a user that sends cookies, cards, faulty messages and requests of others
+// on the control channel gets nothing of it to the application but its latest card, and does
+// not disturb another user.
+func TestHostileUser(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.Cards = CardsNever }, func(t *testing.T, nw *sctptest.Network, r *registrar, l *listening, u *user) {
+		a := u.dial(l)
+		s := l.next()
+		honest := newUser(t, nw, "10.0.0.22:1000")
+		b := honest.dial(l)
+		s2 := l.next()
+		r.heard()
+		l.saw(SessionBegun, SessionBegun)
+		card := &asap.BusinessCard{Handle: "users"}
+		for i := range 400 {
+			card.Elements = append(card.Elements, rserpool.PoolElement{ID: rserpool.PEID(i + 1), UserTransport: peers[0].UserTransport})
+		}
+		messages := []asap.Message{
+			&asap.CookieEcho{Cookie: make([]byte, 40000)},
+			card,
+			&asap.Cookie{Cookie: []byte("state")},
+			&asap.Deregistration{Handle: testPool, ID: l.Element().State().ID},
+			&asap.EndpointKeepAlive{Home: true, Server: 66, Handle: testPool},
+			&asap.DeregistrationResponse{Handle: testPool, ID: l.Element().State().ID},
+		}
+		for i := range 200 {
+			m := messages[i%len(messages)]
+			data, err := m.Append(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range [][]byte{data, data[:len(data)/2], bytes.Repeat([]byte{byte(i)}, 5000), {0x77, 0, 0, 4}} {
+				if err := u.ep.Send(a, sctp.Message{Data: d, PPID: asap.PPID}); err != nil && !errors.Is(err, sctp.ErrQueueFull) {
+					t.Fatal(err)
+				}
+			}
+			text := fmt.Sprint(i)
+			honest.data(b, text)
+			if got := receive(t, s2); got != text+"/7" {
+				t.Fatalf("the honest user's message arrives as %q, want %q", got, text)
+			}
+		}
+		synctest.Wait()
+		if _, ok := s.Cookie(); ok || !errors.Is(s.CookieError(), ErrCookieTooLong) {
+			t.Errorf("a cookie of 40000 octets: %v", s.CookieError())
+		}
+		if _, list, ok := s.Card(); !ok || len(list) > 16 {
+			t.Errorf("%d elements of a card are kept", len(list))
+		}
+		s.mu.Lock()
+		if s.core.Readable() {
+			t.Error("control messages reach the application")
+		}
+		s.mu.Unlock()
+		if got := r.heard(); got != "" || !l.Element().State().Registered {
+			t.Errorf("the registrar heard %q", got)
+		}
+		if err := honest.ep.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCloseTime: a user that does not answer holds up Close for CloseTime.
+func TestCloseTime(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.CloseTime = time.Second }, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
+		u.dial(l)
+		s := l.next()
+		nw.Freeze(u.ep)
+		if err := s.Send(t.Context(), []byte("into the void")); err != nil {
+			t.Error(err)
+		}
+		at := time.Now()
+		l.close()
+		if d := time.Since(at); d != time.Second {
+			t.Errorf("Close takes %v, want CloseTime", d)
+		}
+	})
+}
