@@ -18,7 +18,8 @@ const cookieRows = 8
 
 // element calculates jobs, one in each session.
 type element struct {
-	pace time.Duration // least time for a row, to play a slow computer
+	pace  time.Duration // least time for a row, to play a slow computer
+	slots chan struct{} // one for each row that may be calculated at a time
 }
 
 // serve runs a pool element until ctx ends.
@@ -35,7 +36,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	e := element{pace: o.pace}
+	e := element{pace: o.pace, slots: make(chan struct{}, o.capacity)}
 	return pe.ListenAndServe(ctx, pe.ListenConfig{
 		Config: pe.Config{
 			Pool:       rserpool.PoolHandle(o.pool),
@@ -46,8 +47,6 @@ func serve(ctx context.Context, o options) error {
 		},
 		Cookies:  sealer,
 		Capacity: o.capacity,
-		// The next element of the pool is tried rather than to let jobs wait here.
-		MaxSessions: 4 * o.capacity,
 	}, e.session)
 }
 
@@ -75,23 +74,37 @@ func (e element) session(ctx context.Context, s *pe.Session) {
 }
 
 func (e element) calculate(ctx context.Context, s *pe.Session, job Job) error {
-	for job.Next < job.Rows {
-		done := time.After(e.pace)
-		row := job.row(job.Next)
-		select {
-		case <-done:
-		case <-s.Done():
-			return s.Err()
-		}
-		if err := s.Send(ctx, rowMessage(job.Next, row)); err != nil {
-			return err
-		}
-		job.Next++
-		if job.Next%cookieRows == 0 {
+	for ; job.Next < job.Rows; job.Next++ {
+		if job.Next > 0 && job.Next%cookieRows == 0 {
 			if err := s.SetCookie(job.text()); err != nil {
 				return err
 			}
 		}
+		row, err := e.row(s, job)
+		if err != nil {
+			return err
+		}
+		if err := s.Send(ctx, rowMessage(job.Next, row)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// row calculates a row when it is this job's turn.
+func (e element) row(s *pe.Session, job Job) ([]uint16, error) {
+	select {
+	case e.slots <- struct{}{}:
+	case <-s.Done():
+		return nil, s.Err()
+	}
+	defer func() { <-e.slots }()
+	done := time.After(e.pace)
+	row := job.row(job.Next)
+	select {
+	case <-done:
+		return row, nil
+	case <-s.Done():
+		return nil, s.Err()
+	}
 }

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 	})
 	if args[0] == "element" {
 		f.StringVar(&o.keys, "keys", "keys", "`FILE` with the keys of the pool's cookies, made by render keys")
-		f.IntVar(&o.capacity, "capacity", 1, "how many `JOBS` are a load of 100 %")
+		f.IntVar(&o.capacity, "capacity", 1, "how many `ROWS` are calculated at a time; so many jobs are a load of 100 %")
 		f.DurationVar(&o.pace, "pace", 0, "least `TIME` for a row, to play a slow computer")
 	} else {
 		f.IntVar(&o.width, "width", 1200, "width in `PIXELS`")
@@ -89,6 +89,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if err := f.Parse(args[1:]); err != nil {
 		return err
+	}
+	if args[0] == "element" && o.capacity < 1 {
+		return fmt.Errorf("-capacity %d: an element calculates at least one row at a time", o.capacity)
 	}
 	if len(o.registrars) == 0 {
 		o.registrars = []string{"127.0.0.1"}

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	o := options{address: netip.MustParseAddr("127.0.0.1")}
 	f := flag.NewFlagSet("web "+args[0], flag.ContinueOnError)
-	f.StringVar(&o.pool, "pool", "web", "handle of the pool")
+	f.StringVar(&o.pool, "pool", "site", "handle of the pool")
 	f.Func("registrar", "`ADDRESS[:PORT]` of a registrar, default 127.0.0.1; more than one is possible", func(s string) error {
 		o.registrars = append(o.registrars, s)
 		return nil

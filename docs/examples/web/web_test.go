@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 func TestKilledServers(t *testing.T) {
 	s := try.CoreDNS(t)
 	o := options{
-		pool: "web", registrars: []string{s.Registrar}, port: int(try.Port(t, "tcp")),
+		pool: "site", registrars: []string{s.Registrar}, port: int(try.Port(t, "tcp")),
 		address: netip.MustParseAddr("127.0.0.1"), dns: s.DNS, zone: try.Zone,
 	}
 	server := func(n int) *try.Process {
