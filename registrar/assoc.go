@@ -26,8 +26,6 @@ type assoc struct {
 
 	encap uint16 // the peer's UDP port, 0 if its SCTP is not in UDP
 
-	older, newer *assoc // in the list of all associations
-
 	errors bucket // ASAP_ERROR or ENRP_ERROR messages
 }
 
@@ -60,14 +58,7 @@ func (a *assoc) inUDP() bool { return a.encap != 0 || a.via == rserpool.ViaUDP }
 
 // newAssoc enters an association, which is part of a client or a link.
 func (r *Registrar) newAssoc(a *assoc, id AssocID) {
-	a.id, a.older = id, r.newest
-	if r.newest != nil {
-		r.newest.newer = a
-	} else {
-		r.oldest = a
-	}
-	r.newest = a
-	r.assocs[id] = a
+	a.id, r.assocs[id] = id, a
 }
 
 func (r *Registrar) onAssocUp(ev AssocUp) {
@@ -193,16 +184,6 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	}
 	r.dropPrimary(a)
 	delete(r.assocs, a.id)
-	if a.older != nil {
-		a.older.newer = a.newer
-	} else {
-		r.oldest = a.newer
-	}
-	if a.newer != nil {
-		a.newer.older = a.older
-	} else {
-		r.newest = a.older
-	}
 	if a.up {
 		a.up = false
 		r.stats.Associations[viaIndex(a.via)]--

@@ -1,7 +1,9 @@
 package registrar
 
 import (
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
@@ -30,8 +32,6 @@ type Registrar struct {
 	sent    []byte // and their data
 
 	assocs    map[AssocID]*assoc
-	oldest    *assoc // ends of the list of all associations, in the order
-	newest    *assoc // they came
 	byPrimary map[peerKey]*assoc
 	ledger    *ledger.Ledger[note]
 	roster    *roster // the own elements
@@ -189,8 +189,8 @@ func (r *Registrar) onTick(until time.Time) {
 }
 
 func (r *Registrar) onStop() {
-	for a := r.oldest; a != nil; a = a.newer {
-		r.act(Close{Assoc: a.id})
+	for _, id := range slices.Sorted(maps.Keys(r.assocs)) {
+		r.act(Close{Assoc: id})
 	}
 	r.stopped = true
 }
