@@ -58,9 +58,6 @@ func (c *Calculator) Stop(now time.Time, j *CalcJob) {
 	delete(c.jobs, j)
 }
 
-// Load is the fraction of the jobs allowed that run.
-func (c *Calculator) Load() float64 { return float64(len(c.jobs)) / float64(c.maxJobs) }
-
 // done is how near to its end a job counts as complete: it makes up for rounding.
 const done = 0.5
 

@@ -15,7 +15,7 @@ const (
 // Ping is a user's request.
 type Ping struct {
 	Number uint64 // of the request: 1, 2, 3, ...
-	Data   []byte // at most MaxBody - 16 bytes, so that the answer can repeat it
+	Data   []byte // at most 65515 bytes, so that the answer can repeat it
 }
 
 // Pong is the element's answer: it repeats the request.
@@ -28,7 +28,7 @@ type Pong struct {
 }
 
 // maxPingData leaves room for the two numbers of a Pong.
-const maxPingData = MaxBody - 16
+const maxPingData = maxBody - 16
 
 // Append appends the message to b.
 func (p *Ping) Append(b []byte) ([]byte, error) {

@@ -16,7 +16,10 @@ type ScriptingType uint8
 // Before the work package, the user may name an environment by its hash; the element
 // answers after the work package, with [EnvironmentWanted] if the user must upload the
 // environment as well.
+//
+// An element that has no room for a session says so by ScriptingNotReady and ends it.
 const (
+	ScriptingNotReady     ScriptingType = 0
 	ScriptingReady        ScriptingType = 1
 	ScriptingUpload       ScriptingType = 2
 	ScriptingDownload     ScriptingType = 3
@@ -47,8 +50,8 @@ type ScriptingMessage struct {
 
 // Append appends the message to b.
 func (m *ScriptingMessage) Append(b []byte) ([]byte, error) {
-	if len(m.Data) > MaxBody {
-		return b, fmt.Errorf("scripting: %d bytes: at most %d fit", len(m.Data), MaxBody)
+	if len(m.Data) > maxBody {
+		return b, fmt.Errorf("scripting: %d bytes: at most %d fit", len(m.Data), maxBody)
 	}
 	b = appendHead(b, uint8(m.Type), m.Flags, len(m.Data))
 	return append(b, m.Data...), nil
@@ -68,6 +71,14 @@ func ParseScripting(b []byte) (ScriptingMessage, error) {
 		return ScriptingMessage{}, fmt.Errorf("scripting: hash of %d bytes, want %d", len(body), HashSize)
 	}
 	return m, nil
+}
+
+// notReadyBusy is RSPLIB's reason if all of its threads are busy.
+const notReadyBusy = 1
+
+// NewScriptingNotReady makes a message that says that an element is busy, with its name.
+func NewScriptingNotReady(name string) ScriptingMessage {
+	return ScriptingMessage{Type: ScriptingNotReady, Data: append(binary.BigEndian.AppendUint32(nil, notReadyBusy), name...)}
 }
 
 // Status returns the status of a ScriptingStatus.

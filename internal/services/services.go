@@ -60,5 +60,5 @@ func appendHead(b []byte, typ, flags uint8, n int) []byte {
 	return binary.BigEndian.AppendUint16(b, uint16(headSize+n))
 }
 
-// MaxBody is the most that fits into a message behind its head, in bytes.
-const MaxBody = 0xffff - headSize
+// maxBody is the most that fits into a message behind its head, in bytes.
+const maxBody = 0xffff - headSize

@@ -207,6 +207,15 @@ func TestGoldenScripting(t *testing.T) {
 	}
 }
 
+// TestScriptingNotReady: as RSPLIB says that all of its threads are busy.
+func TestScriptingNotReady(t *testing.T) {
+	m := NewScriptingNotReady("uml")
+	got, err := m.Append(nil)
+	if want := "0000000b00000001756d6c"; err != nil || hex.EncodeToString(got) != want {
+		t.Errorf("%x, %v, want %s", got, err, want)
+	}
+}
+
 // TestGoldenText: echo repeats, and the line of daytime.
 func TestGoldenText(t *testing.T) {
 	var last []byte
@@ -269,7 +278,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("ParseCalcCookie(%x) = %+v", b, c)
 		}
 	}
-	long := make([]byte, MaxBody+1)
+	long := make([]byte, maxBody+1)
 	if _, err := (&ScriptingMessage{Data: long}).Append(nil); err == nil {
 		t.Error("a scripting message that is too long is written")
 	}
@@ -280,8 +289,8 @@ func TestRefused(t *testing.T) {
 		t.Error("a pong that is too long is written")
 	}
 	// A ping as long as a message can be, which a pong could not repeat.
-	b := appendHead(nil, typePing, 0, MaxBody)
-	if _, err := ParsePing(append(b, long[:MaxBody]...)); err == nil {
+	b := appendHead(nil, typePing, 0, maxBody)
+	if _, err := ParsePing(append(b, long[:maxBody]...)); err == nil {
 		t.Error("a ping that is too long for an answer is read")
 	}
 }

@@ -23,6 +23,8 @@ var kept = map[string]string{
 	"internal/sctp/localaddr Read":  "tests in network namespaces compare with it",
 	"internal/sctp/sctptest Heal":   "the end of Cut",
 	"internal/sctp/stack EncapPort": "tests connect to a port that the kernel has chosen",
+	"internal/services ParsePong":   "the users of the service are in tests",
+	"internal/services Status":      "the users of the service are in tests",
 	"internal/tlv Policy":           "the reader and the writer of each parameter",
 }
 
