@@ -40,9 +40,9 @@ func Conflict(code CauseCode, element, pool PoolKind) string {
 		}
 	case CauseInconsistentDataControl:
 		has, want = element.Use.String(), pool.Use.String()
-		with, option = "a control channel", " (rsp: --control)"
+		with, option = "a control channel", ", as rsp serve does"
 		if pool.Use == DataOnly {
-			with, option = "no control channel", " (rsp: no --control)"
+			with, option = "no control channel", ", as rsp register does"
 		}
 	default:
 		return code.String()

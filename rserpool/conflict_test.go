@@ -24,9 +24,9 @@ func TestConflict(t *testing.T) {
 		{"transport", Cause{CauseInconsistentTransportType, []byte{0, byte(SCTP), 0, 4}}, element,
 			"user transport differs from the pool's: the element has tcp, the pool has sctp: start the element with user transport sctp (rsp: --serve sctp:PORT), or give it another pool"},
 		{"control", Cause{Code: CauseInconsistentDataControl}, PoolKind{Random, SCTP, DataOnly},
-			"transport use (data, control) differs from the pool's: the element has data only, the pool has data plus control: start the element with a control channel (rsp: --control), or give it another pool"},
+			"transport use (data, control) differs from the pool's: the element has data only, the pool has data plus control: start the element with a control channel, as rsp serve does, or give it another pool"},
 		{"no control", Cause{Code: CauseInconsistentDataControl}, PoolKind{Random, SCTP, DataPlusControl},
-			"transport use (data, control) differs from the pool's: the element has data plus control, the pool has data only: start the element with no control channel (rsp: no --control), or give it another pool"},
+			"transport use (data, control) differs from the pool's: the element has data plus control, the pool has data only: start the element with no control channel, as rsp register does, or give it another pool"},
 		{"another cause", Cause{Code: CauseLackOfResources}, element, "lack of resources"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

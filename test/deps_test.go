@@ -84,8 +84,9 @@ var arrows = map[string]string{
 	"cmd/rsp/internal/bounded": "",
 	"cmd/rsp/internal/child":   "",
 	"cmd/rsp/internal/health":  "cmd/rsp/internal/bounded cmd/rsp/internal/child",
+	"cmd/rsp/internal/serve":   "internal/services rserpool",
 	"cmd/rsp/internal/load":    "cmd/rsp/internal/bounded cmd/rsp/internal/child rserpool",
-	"cmd/rsp":                  "asap asap/pe asap/pu cmd/rsp/internal/child cmd/rsp/internal/health cmd/rsp/internal/load enrp enrp/guest internal/client internal/netaddr internal/sctp/localaddr rserpool",
+	"cmd/rsp":                  "asap asap/cookie asap/pe asap/pu cmd/rsp/internal/child cmd/rsp/internal/health cmd/rsp/internal/load cmd/rsp/internal/serve enrp enrp/guest internal/client internal/netaddr internal/sctp/localaddr internal/services rserpool",
 }
 
 // others are the modules of others that the product imports, and where.

@@ -9,26 +9,33 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/spf13/cobra"
 )
 
-// config reads the flags that describe the element.
+// config reads the flags that describe the element and its server.
 func (f *registerFlags) config() (pe.Config, error) {
-	cfg := pe.Config{Pool: rserpool.PoolHandle(f.pool), Timers: f.timers}
-	var err error
 	switch {
 	case f.pool == "":
-		return cfg, errors.New("--pool is missing: the handle of the pool to join")
+		return pe.Config{}, errors.New("--pool is missing: the handle of the pool to join")
 	case f.serve == "":
-		return cfg, errors.New("--serve is missing: what the server's users connect to, such as tcp:8080")
-	case f.via == rserpool.ViaTCP.String():
+		return pe.Config{}, errors.New("--serve is missing: what the server's users connect to, such as tcp:8080")
+	case f.control:
+		return pe.Config{}, errors.New("--control: rsp register gives a server no control channel. ASAP's control messages travel in the server's own associations, so the server itself must read them: use rsp serve, or asap/pe.Listen in a Go program")
+	}
+	t, err := parseServe(f.serve)
+	if err != nil {
+		return pe.Config{}, fmt.Errorf("--serve: %w", err)
+	}
+	return f.elementFlags.config(t)
+}
+
+// config reads the flags that describe the element. t is where users reach its server.
+func (f *elementFlags) config(t rserpool.Transport) (pe.Config, error) {
+	cfg := pe.Config{Pool: rserpool.PoolHandle(f.pool), Transport: t, Timers: f.timers}
+	if f.via == rserpool.ViaTCP.String() {
 		return cfg, errors.New("--via tcp: elements register over SCTP; use auto, kernel or udp")
 	}
-	if cfg.Transport, err = parseServe(f.serve); err != nil {
-		return cfg, fmt.Errorf("--serve: %w", err)
-	}
-	if f.control {
-		return cfg, errors.New("--control: rsp register gives a server no control channel. ASAP's control messages travel in the server's own associations, so the server itself must read them: use rsp serve, or asap/pe.Listen in a Go program")
-	}
+	var err error
 	if cfg.Transport.Addrs, err = f.parseAddrs("--address", f.addresses, cfg.Transport); err != nil {
 		return cfg, err
 	}
@@ -55,12 +62,22 @@ func (f *registerFlags) config() (pe.Config, error) {
 	return cfg, err
 }
 
+// reachRegistrars sets where the registrars are, and how they are reached.
+func (f *elementFlags) reachRegistrars(cmd *cobra.Command, cfg *pe.Config) error {
+	r, err := f.reach(cmd)
+	if err != nil {
+		return err
+	}
+	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
+	return nil
+}
+
 // minTimer is the least T2 and T5. A timer shorter than a round trip would end every
 // registration before its answer, and start the next one.
 const minTimer = 100 * time.Millisecond
 
 // parseAddrs reads the addresses of a flag.
-func (f *registerFlags) parseAddrs(flag string, list []string, t rserpool.Transport) ([]netip.Addr, error) {
+func (f *elementFlags) parseAddrs(flag string, list []string, t rserpool.Transport) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	for _, s := range list {
 		a, err := netip.ParseAddr(s)
@@ -77,7 +94,7 @@ func (f *registerFlags) parseAddrs(flag string, list []string, t rserpool.Transp
 
 // checkTimers refuses timers that would silently be replaced by the default, or that
 // would flood the registrars.
-func (f *registerFlags) checkTimers() error {
+func (f *elementFlags) checkTimers() error {
 	for _, t := range []struct {
 		flag string
 		d    time.Duration

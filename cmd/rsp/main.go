@@ -37,7 +37,7 @@ const exitHelp = `Exit status:
   1  failed in a way not listed here
   2  wrong usage
   3  a registrar refused: it rejected the registration, or the pool is unknown or empty
-  4  no registrar could be reached, or none answered in time`
+  4  no registrar or element could be reached, or none answered in time`
 
 // exitPipe is what a shell shows for a command that SIGPIPE has ended.
 const exitPipe = 128 + int(syscall.SIGPIPE)
@@ -100,7 +100,7 @@ by ENRP (RFC 5353).
 	})
 	root.Version = versionLine()
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRegister(), newResolve(), newWatch(), newUnreachable(), newPeers(), newDump(), newVersion())
+	root.AddCommand(newRegister(), newResolve(), newServe(), newWatch(), newConnect(), newUnreachable(), newPeers(), newDump(), newCookieKey(), newVersion())
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root
@@ -196,6 +196,7 @@ func exitStatus(err error) int {
 		untold      *guest.RefusedError
 		timeout     *pu.TimeoutError
 		unreachable *rserpool.UnreachableError
+		unserved    *rserpool.FailoverError
 	)
 	switch {
 	case errors.As(err, &status):
@@ -204,7 +205,7 @@ func exitStatus(err error) int {
 		return exitUsage
 	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &empty), errors.As(err, &untold):
 		return exitRefused
-	case errors.As(err, &timeout), errors.As(err, &unreachable):
+	case errors.As(err, &timeout), errors.As(err, &unreachable), errors.As(err, &unserved):
 		return exitUnreachable
 	case errors.Is(err, syscall.EPIPE): // of the standard output; nothing else is a pipe here
 		return exitPipe

@@ -10,19 +10,25 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// registerFlags are the flags of rsp register.
-type registerFlags struct {
+// elementFlags are the flags of the commands that register an element.
+type elementFlags struct {
 	registrarFlags
 	logFlags
-	pool, serve, policy, id string
-	addresses, advertise    []string
-	control                 bool // refused
-	life, lifeUnit          string
-	reregister              time.Duration
-	load                    loadFlags
-	check                   checkFlags
-	timers                  pe.Timers
-	drain                   time.Duration
+	pool, policy, id     string
+	addresses, advertise []string
+	life, lifeUnit       string
+	reregister           time.Duration
+	timers               pe.Timers
+	drain                time.Duration
+}
+
+// registerFlags are the flags of rsp register.
+type registerFlags struct {
+	elementFlags
+	serve   string
+	control bool // refused
+	load    loadFlags
+	check   checkFlags
 }
 
 type loadFlags struct {
@@ -76,15 +82,9 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.SortFlags = false
 	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join (required)")
 	fl.StringVarP(&f.serve, "serve", "s", "", "what the server's users connect to: `PROTOCOL:PORT`, with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE] (required)")
-	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "`ADDRESS` of this machine at which clients reach the server; repeatable with sctp (default: the address from which rsp reaches the registrar, and its new value after a change)")
-	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have, such as that of a NAT or of a container's host; repeatable with sctp")
-	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's `POLICY`, with this element's values")
+	f.addElement(cmd)
 	fl.BoolVar(&f.control, "control", false, "removed: see the error")
 	_ = fl.MarkHidden("control") // former versions had it, and command lines may still have it
-	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal `DIGITS` (default: random)")
-	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
-	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
-	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s and shorter than the life (default: a third of the life, at most 10m)")
 	f.registrarFlags.add(cmd, overSCTP)
 	fl.StringVar(&f.check.probe, "check", "", "register the server only while this `CHECK` passes (default: none)")
 	fl.DurationVar(&f.check.interval, "check-interval", 2*time.Second, "time between two checks, at least 50ms; at most 250ms until a check has passed")
@@ -94,26 +94,47 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.load.source, "load", "fixed", "where the load comes from (`SOURCE`): fixed, cpu, file:PATH or cmd:COMMAND")
 	fl.DurationVar(&f.load.interval, "load-interval", 2*time.Second, "time between two reads of the load, at least 50ms")
 	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "smallest change of the load that is sent to the registrar, a `FRACTION`")
-	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time to wait for the answer to a registration, at least 100ms")
-	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "registrations without an answer before rsp tries the next registrar")
-	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time to wait for an association, at least 100ms")
-	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time to wait for the answer to the deregistration at the end")
+	f.addElementTimers(cmd)
 	fl.DurationVar(&f.drain, "drain", 0, "time between the deregistration and the signal to COMMAND (without COMMAND: the end of rsp); set it to the TTL of the DNS answers")
 	f.logFlags.add(cmd)
 
-	noFiles(cmd, "drain", "pool", "serve", "address", "advertise", "id", "life", "reregister", "check", "load-threshold")
-	fixed := func(flag string, words ...string) {
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
-	}
+	noFiles(cmd, "drain", "pool", "serve", "check", "load-threshold")
+	fixedWords(cmd, "serve", "sctp:", "tcp:", "udp:", "udplite:", "dccp:")
+	fixedWords(cmd, "load", "fixed", "cpu", "file:", "cmd:")
+	fixedWords(cmd, "check", "tcp", "http:/", "http://", "https://", "cmd:")
+}
+
+// addElement adds the flags that describe the element. Their completions belong to it.
+func (f *elementFlags) addElement(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVarP(&f.addresses, "address", "a", nil, "`ADDRESS` of this machine at which clients reach the server; repeatable with sctp (default: the address from which rsp reaches the registrar, and its new value after a change)")
+	fl.StringArrayVar(&f.advertise, "advertise", nil, "`ADDRESS` to register that this machine does not have, such as that of a NAT or of a container's host; repeatable with sctp")
+	fl.StringVar(&f.policy, "policy", "RoundRobin", "the pool's `POLICY`, with this element's values")
+	fl.StringVar(&f.id, "id", "", "element identifier, 8 hexadecimal `DIGITS` (default: random)")
+	fl.StringVar(&f.life, "life", "90s", "registration life: a `DURATION` of at least 3s, or infinite")
+	fl.StringVar(&f.lifeUnit, "life-unit", "milliseconds", "`UNIT` of the life on the wire: milliseconds or seconds")
+	fl.DurationVar(&f.reregister, "reregister", 0, "time between registrations, at least 1s and shorter than the life (default: a third of the life, at most 10m)")
+	noFiles(cmd, "address", "advertise", "id", "life", "reregister")
 	var names []string
 	for _, t := range rserpool.Policies() {
 		names = append(names, t.String())
 	}
-	fixed("policy", names...)
-	fixed("serve", "sctp:", "tcp:", "udp:", "udplite:", "dccp:")
-	fixed("life-unit", "milliseconds", "seconds")
-	fixed("load", "fixed", "cpu", "file:", "cmd:")
-	fixed("check", "tcp", "http:/", "http://", "https://", "cmd:")
+	fixedWords(cmd, "policy", names...)
+	fixedWords(cmd, "life-unit", "milliseconds", "seconds")
+}
+
+// addElementTimers adds the flags of the timers toward registrars.
+func (f *elementFlags) addElementTimers(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time to wait for the answer to a registration, at least 100ms")
+	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "registrations without an answer before rsp tries the next registrar")
+	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time to wait for an association, at least 100ms")
+	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time to wait for the answer to the deregistration at the end")
+}
+
+// fixedWords completes a flag's value to one of some words.
+func fixedWords(cmd *cobra.Command, flag string, words ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 }
 
 // supervisor turns the flags into a supervisor.
@@ -125,16 +146,15 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 	if err != nil {
 		return nil, usage(cmd, err)
 	}
-	r, err := f.reach(cmd)
-	if err != nil {
+	if err := f.reachRegistrars(cmd, &cfg); err != nil {
 		return nil, err
 	}
-	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
 	s := &supervisor{
 		command: command,
 		log:     f.logger(cmd.ErrOrStderr()),
 		drain:   f.drain,
 	}
+	s.teller = teller{log: s.log, pool: cfg.Pool}
 	if err := f.addCheck(s, cfg.Transport); err != nil {
 		return nil, usage(cmd, err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -30,7 +29,7 @@ type supervisor struct {
 
 	drain time.Duration // between the deregistration and the end of the command
 
-	hinted bool // the hint is logged once
+	teller teller
 }
 
 // run registers the element until a signal ends it, or the command ends.
@@ -153,26 +152,5 @@ func (s *supervisor) onLoad(f float64) {
 // notify logs an event of the element.
 func (s *supervisor) notify(ev pe.Event) {
 	s.registration.observe(ev)
-	at := normal
-	switch ev.Type {
-	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed:
-	case pe.Reregistered:
-		at = verbose
-	case pe.Rejected:
-		return // the element ends with this error
-	case pe.HomeLost, pe.Refused, pe.DeregistrationRefused:
-		s.hinted = true // a registrar has answered
-		at = quiet
-	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
-		at = quiet
-	}
-	var none *rserpool.UnreachableError
-	if ev.Type == pe.NoRegistrar && errors.As(ev.Err, &none) && none.AllRefused() {
-		at = verbose // each refusal has its line already
-	}
-	s.log.log(at, "pool %q: %v", string(s.registration.cfg.Pool), ev)
-	if ev.Type == pe.NoRegistrar && !s.hinted {
-		s.hinted = true
-		s.log.log(normal, "%s", hint(ev.Err))
-	}
+	s.teller.notify(ev)
 }

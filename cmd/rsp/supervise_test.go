@@ -25,7 +25,7 @@ func TestHintOnce(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, log: &logger{w: &out, level: normal}}
+			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, teller: teller{log: &logger{w: &out, level: normal}, pool: "web"}}
 			for _, ev := range tt.events {
 				s.notify(ev)
 			}
@@ -55,7 +55,7 @@ func TestRefusedOnce(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, log: &logger{w: &out, level: normal}, hinted: true}
+			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, teller: teller{log: &logger{w: &out, level: normal}, pool: "web", hinted: true}}
 			none := &rserpool.UnreachableError{}
 			for _, err := range tt.errs {
 				none.Attempts = append(none.Attempts, rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: err})

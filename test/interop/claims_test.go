@@ -51,7 +51,7 @@ func TestScopeClaim(t *testing.T) {
 	s.startAll()
 	ours, theirs := s.members[0], s.members[1]
 	element := func(m *member) *proc {
-		return m.pe.start(s.bin("rsp"), "register", "--registrar", m.ip, "--via", "kernel", "--pool", "web", "--serve", "sctp:7777", "--control", "--id", "0a000001")
+		return m.pe.start(s.bin("rsp"), "serve", "echo", "--registrar", m.ip, "--via", "kernel", "--pool", "web", "--port", "7777", "--id", "0a000001")
 	}
 	home := func(at, want *member) error {
 		homes, err := at.homes()

@@ -109,7 +109,7 @@ func (m *member) register() {
 	m.s.t.Helper()
 	theirs, ours := "0a0000"+m.ip[len(m.ip)-1:]+"1", "0a0000"+m.ip[len(m.ip)-1:]+"2"
 	m.pe.rspserverAt(m.ip, "web", "0x"+theirs, "-echo")
-	m.pe.start(m.s.bin("rsp"), "register", "--registrar", m.ip, "--via", "kernel", "--pool", "web", "--serve", "sctp:7777", "--control", "--id", ours)
+	m.pe.start(m.s.bin("rsp"), "serve", "echo", "--registrar", m.ip, "--via", "kernel", "--pool", "web", "--port", "7777", "--id", ours)
 	m.names = []string{theirs, ours}
 	m.s.names = append(m.s.names, m.names...)
 }

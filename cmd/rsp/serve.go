@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/cookie"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/serve"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/spf13/cobra"
+)
+
+const serveHelp = `Serve one of the example services of RSerPool as an element of a pool, until a signal ends
+rsp. Users of the reference implementation RSPLIB can use these elements, and elements of
+rsp and of RSPLIB can be in one pool. rsp registers the element, renews the registration,
+and acknowledges keep-alives, as rsp register does.
+
+Sessions are over SCTP: the kernel's, SCTP in UDP, or both, as --via says. Users with
+SCTP in UDP need --udp-port only if a firewall lets certain ports pass.
+
+SIGTERM, SIGINT and SIGHUP end rsp: it deregisters the element, accepts no more sessions,
+recommends the other elements of the pool to its users, waits up to --drain for the
+sessions to end, and ends them. Their users then fail over, with the state cookies that
+they have. A second signal ends rsp at once.
+
+State cookies are sent as RSPLIB sends them: a user can read and change them. With
+--cookie-keys, rsp seals them with a key that all elements of the pool share, so that users
+can do neither. Elements of RSPLIB cannot read sealed cookies, and rsp with keys accepts no
+others. The file has a key a line, as rsp cookie-key prints it: the first one seals, all
+open.`
+
+// serveFlags are the flags of the commands rsp serve SERVICE.
+type serveFlags struct {
+	elementFlags
+	service     serviceKind
+	port        uint16
+	udpPort     uint16
+	cookieKeys  string
+	capacity    int
+	maxSessions int
+}
+
+// serviceKind is a service of rsp serve.
+type serviceKind struct {
+	name, pool, short, long string
+	policy                  string // the default
+	ppid                    uint32
+	// flags adds the service's own flags, and returns what makes the service from them.
+	flags func(cmd *cobra.Command, f *serveFlags) func(*logger) (serve.Service, func(), error)
+}
+
+func newServe() *cobra.Command {
+	var names []string
+	cmd := &cobra.Command{
+		Use:   "serve SERVICE",
+		Short: "serve an example service as an element of a pool",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(cmd, fmt.Errorf("SERVICE is missing: one of %s", strings.Join(names, ", ")))
+			}
+			return usage(cmd, fmt.Errorf("unknown service %q: want one of %s", args[0], strings.Join(names, ", ")))
+		},
+	}
+	var list strings.Builder
+	for _, k := range serviceKinds() {
+		names = append(names, k.name)
+		fmt.Fprintf(&list, "  %-10s %s (pool %s)\n", k.name, k.short, k.pool)
+		cmd.AddCommand(newService(k))
+	}
+	cmd.Long = serveHelp + "\n\nServices, and the pool without --pool:\n" + list.String() + "\n" + exitHelp
+	return cmd
+}
+
+func newService(k serviceKind) *cobra.Command {
+	f := &serveFlags{service: k}
+	cmd := &cobra.Command{
+		Use:               k.name,
+		Short:             k.short,
+		Long:              k.long + "\n\nrsp help serve explains what all services have in common.\n\n" + registrarHelp + "\n\n" + exitHelp,
+		Example:           "  rsp serve " + k.name + "\n  rsp serve " + k.name + " --registrar 192.0.2.1 --pool my" + k.pool + " --policy " + k.policy,
+		Args:              namedArgs(),
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVarP(&f.pool, "pool", "p", k.pool, "`HANDLE` of the pool to join")
+	fl.Uint16Var(&f.port, "port", 0, "SCTP `PORT` of the service; 0 selects a free one")
+	fl.Uint16Var(&f.udpPort, "udp-port", 0, "UDP `PORT` of the service for SCTP in UDP; 0 selects a free one")
+	makeService := k.flags(cmd, f)
+	f.addElement(cmd)
+	_ = fl.Set("policy", k.policy)
+	fl.Lookup("policy").DefValue = k.policy
+	fl.Lookup("policy").Changed = false
+	f.registrarFlags.add(cmd, overSCTP)
+	fl.StringVar(&f.cookieKeys, "cookie-keys", "", "`FILE` with the keys that seal state cookies (default: cookies are not sealed)")
+	fl.IntVar(&f.maxSessions, "max-sessions", 1000, "most sessions at a time; further ones are refused")
+	f.addElementTimers(cmd)
+	fl.DurationVar(&f.drain, "drain", 0, "time that sessions get to end after a signal")
+	f.logFlags.add(cmd)
+	noFiles(cmd, "pool", "port", "udp-port", "max-sessions", "drain")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := f.listenConfig(cmd)
+		if err != nil {
+			return err
+		}
+		log := f.logger(cmd.ErrOrStderr())
+		service, done, err := makeService(log)
+		if err != nil {
+			return usage(cmd, err)
+		}
+		defer done()
+		return f.run(cmd.Context(), cfg, log, service)
+	}
+	return cmd
+}
+
+// listenConfig reads the flags that describe the element.
+func (f *serveFlags) listenConfig(cmd *cobra.Command) (pe.ListenConfig, error) {
+	var cfg pe.ListenConfig
+	var err error
+	if f.pool == "" {
+		return cfg, usage(cmd, errors.New("--pool is empty: is a shell variable not set?"))
+	}
+	cfg.Config, err = f.elementFlags.config(rserpool.Transport{Type: rserpool.SCTP, Port: f.port, Use: rserpool.DataPlusControl})
+	if err == nil && f.maxSessions < 1 {
+		err = fmt.Errorf("--max-sessions must be at least 1, got %d", f.maxSessions)
+	}
+	if err != nil {
+		return cfg, usage(cmd, err)
+	}
+	if err := f.reachRegistrars(cmd, &cfg.Config); err != nil {
+		return cfg, err
+	}
+	cfg.UserEncapPort = f.udpPort
+	cfg.MaxSessions, cfg.MaxSessionsPerHost, cfg.PPID = f.maxSessions, f.maxSessions, f.service.ppid
+	if cfg.Policy.Type.Has(rserpool.FieldLoad) {
+		cfg.Capacity = f.capacity
+	}
+	if f.cookieKeys != "" {
+		if cfg.Cookies, err = f.sealer(); err != nil {
+			return cfg, usage(cmd, fmt.Errorf("--cookie-keys: %w", err))
+		}
+	}
+	return cfg, nil
+}
+
+// sealer reads the keys of cookies.
+func (f *serveFlags) sealer() (*cookie.Sealer, error) {
+	text, err := os.ReadFile(f.cookieKeys)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := cookie.ParseKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.cookieKeys, err)
+	}
+	return cookie.New(cookie.Config{Pool: rserpool.PoolHandle(f.pool), Keys: keys})
+}
+
+// leaveLimit is the least time for the last wills of an element that leaves.
+const leaveLimit = 500 * time.Millisecond
+
+// run serves until a signal, or until a registrar refuses the element.
+func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, service serve.Service) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	signals, stop := take(endAlone, endAlone)
+	defer stop()
+	told := &teller{log: log, pool: cfg.Pool}
+	cfg.Notify, cfg.Logger = told.notify, log.transport()
+	l, err := pe.Listen(cfg)
+	if err != nil {
+		return err
+	}
+	log.log(normal, "serving %s on sctp:%d", f.service.name, l.LocalAddrs()[0].Port())
+	h := &handlers{log: log, service: service}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.accept(ctx, l)
+	}()
+	select {
+	case <-ended: // refused
+	case sig := <-signals:
+		log.log(verbose, "%v: deregistering", sig)
+		leave, giveUp := context.WithTimeout(ctx, max(f.drain, leaveLimit))
+		go func() {
+			select {
+			case <-signals:
+				giveUp()
+			case <-leave.Done():
+			}
+		}()
+		_ = l.Leave(leave)
+		giveUp()
+	}
+	cancel()
+	<-ended
+	return l.Close()
+}
