@@ -1,0 +1,5 @@
+//go:build !race
+
+package pu
+
+const raceEnabled = false
