@@ -10,6 +10,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/docs/examples/internal/try"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestMain(m *testing.M) {
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestKilledServers(t *testing.T) {
 	s := try.CoreDNS(t)
 	o := options{
-		pool: "site", registrars: []string{s.Registrar}, port: int(try.Port(t, "tcp")),
+		pool: "site", registrars: []string{s.Registrar}, port: int(here.FreePort(t)),
 		address: netip.MustParseAddr("127.0.0.1"), dns: s.DNS, zone: try.Zone,
 	}
 	server := func(n int) *try.Process {

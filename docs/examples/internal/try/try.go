@@ -6,8 +6,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/test/binary"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // Zone is the zone of the pools.
@@ -30,7 +29,7 @@ type Server struct {
 // CoreDNS starts a Server, which ends with the test.
 func CoreDNS(t testing.TB) Server {
 	t.Helper()
-	asap, encap, dns := Port(t, "tcp"), Port(t, "udp"), Port(t, "udp")
+	asap, encap, dns := here.FreePort(t), here.FreePort(t), here.FreePort(t)
 	corefile := filepath.Join(t.TempDir(), "Corefile")
 	text := fmt.Sprintf(`%s:%d {
     bind 127.0.0.1
@@ -51,28 +50,6 @@ func CoreDNS(t testing.TB) Server {
 		Registrar: fmt.Sprintf("127.0.0.1:%d/%d", asap, encap),
 		DNS:       fmt.Sprintf("127.0.0.1:%d", dns),
 	}
-}
-
-// Port is a free port of 127.0.0.1.
-func Port(t testing.TB, network string) uint16 {
-	t.Helper()
-	var at net.Addr
-	if network == "tcp" {
-		l, err := net.Listen(network, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		at = l.Addr()
-	} else {
-		c, err := net.ListenPacket(network, "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		at = c.LocalAddr()
-	}
-	return netip.MustParseAddrPort(at.String()).Port()
 }
 
 // Process is a running program.
