@@ -55,7 +55,7 @@ var arrows = map[string]string{
 	// Pool elements, pool users and guests.
 	"internal/hunt":   "asap internal/sctp rserpool",
 	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
-	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/tlv rserpool",
+	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/session/msgconn internal/tlv rserpool",
 	"asap/cookie":     "rserpool",
 	"asap/pu":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/session/msgconn registrar/handlespace rserpool",
 	"enrp/guest":      "enrp internal/client internal/hunt internal/sctp rserpool",

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -197,6 +199,44 @@ func TestRendezvous(t *testing.T) {
 	w.check(back.Send(w.ctx, []byte("done 2")))
 	w.want(w.accept(users[2]), "done 2")
 	w.check(back.Close())
+}
+
+// TestHTTP: a server and a client of package net/http over a session.
+func TestHTTP(t *testing.T) {
+	w := newWorld(t)
+	l := w.listen("web", nil)
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		w.check(err)
+		_, err = rw.Write(body)
+		w.check(err)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l.NetListener()) }()
+	u := w.user()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		s, err := u.Dial(ctx, "web")
+		if err != nil {
+			return nil, err
+		}
+		return s.Conn(), nil
+	}}
+	body := strings.Repeat("a large body ", 10000)
+	r, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Post("http://web/", "text/plain", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r.Body)
+	w.check(err)
+	w.check(r.Body.Close())
+	if string(got) != body {
+		t.Errorf("the answer has %d bytes, want %d", len(got), len(body))
+	}
+	transport.CloseIdleConnections()
+	w.check(server.Close())
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve gives %v", err)
+	}
 }
 
 // TestServerAndUser: elements that count, and each ends the session after ten answers.
