@@ -5,10 +5,13 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
-// watchInterval is the time between two looks at the machine's interfaces: two queries to
-// the system each time, for all Transports together.
+// watchInterval is the time between two looks at the machine's interfaces where the system
+// does not report changes: two queries to the system each time, for all Transports
+// together. Linux reports them.
 const watchInterval = 2 * time.Second
 
 // watch reports changes of the machine's interfaces and addresses until the Transport is
@@ -30,12 +33,15 @@ func (t *Transport) watch() {
 }
 
 // machine watches this machine for all Transports.
-var machine = watcher{look: network, subscribers: make(map[chan struct{}]struct{})}
+var machine = watcher{look: network, changes: localaddr.Changes, subscribers: make(map[chan struct{}]struct{})}
 
 // watcher tells subscribers when what it looks at has changed. It has a
 // goroutine while there are any.
 type watcher struct {
 	look func() string
+	// changes returns a channel that is filled when something may have changed, and a
+	// function that ends that.
+	changes func() (<-chan struct{}, func())
 
 	mu          sync.Mutex
 	subscribers map[chan struct{}]struct{}
@@ -64,10 +70,13 @@ func (w *watcher) unsubscribe(c chan struct{}) {
 }
 
 func (w *watcher) run(last string, stop chan struct{}) {
+	changes, end := w.changes()
+	defer end()
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
+		case <-changes:
 		case <-tick.C:
 		case <-stop:
 			return

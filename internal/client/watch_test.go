@@ -13,7 +13,7 @@ import (
 func TestWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks, state atomic.Int64
-		w := watcher{subscribers: make(map[chan struct{}]struct{}), look: func() string {
+		w := watcher{subscribers: make(map[chan struct{}]struct{}), changes: func() (<-chan struct{}, func()) { return nil, func() {} }, look: func() string {
 			looks.Add(1)
 			return strconv.FormatInt(state.Load(), 10)
 		}}

@@ -50,6 +50,12 @@ type ListenConfig struct {
 	// localaddr.Reachable returns, and kernel SCTP listens only on those and the
 	// loopback addresses. No address is the same as [::]:0.
 	Addrs []netip.AddrPort
+	// Mobile says that associations follow the machine's addresses. One that loses the
+	// last address toward its peer ends at once with Lost and ErrAddrGone, and not
+	// only when the peer does not answer. Where the kernel allows dynamic address
+	// reconfiguration (RFC 5061; net.sctp.addip_enable), established associations get
+	// new addresses.
+	Mobile bool
 	// TCP says to accept TCP connections on Addrs as well.
 	TCP bool
 }

@@ -159,6 +159,9 @@ var (
 	ErrTimeout = errors.New("peer did not answer in time")
 	// ErrStalled: the peer has read nothing for Limits.Stalled.
 	ErrStalled = errors.New("peer does not read what is sent to it")
+	// ErrAddrGone: the machine no longer has an address that the peer knows
+	// (ListenConfig.Mobile).
+	ErrAddrGone = errors.New("this machine has lost its address toward the peer")
 	// ErrRefused: nobody listens at the address, or the peer aborted the handshake.
 	ErrRefused = errors.New("peer refused the association")
 	// ErrRestarted: a new association with the peer replaces this one.

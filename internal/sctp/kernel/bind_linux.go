@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // A socket that is bound to the unspecified address lists all of the machine's addresses to
@@ -79,22 +77,17 @@ func (e *endpoint) bindAll(machine []netip.Addr, port uint16) (uint16, error) {
 	return got, nil
 }
 
-// followLoop keeps the socket bound to the machine's addresses.
-func (e *endpoint) followLoop() {
-	for e.pause(localaddr.Life) {
-		e.follow()
-	}
-}
-
+// follow keeps the socket bound to the machine's addresses, and so do the associations'
+// sockets if the endpoint is mobile.
 func (e *endpoint) follow() {
-	want := e.binding.addrs(e.machine.List())
-	if slices.ContainsFunc(append(want, e.bound...), netip.Addr.IsUnspecified) {
-		return
+	var added, lost []netip.Addr
+	if e.binding.follows() {
+		added, lost = e.changes()
 	}
-	for _, a := range want {
-		if slices.Contains(e.bound, a) {
-			continue
-		}
+	if e.mobile {
+		e.followAssocs(added, lost)
+	}
+	for _, a := range added {
 		switch err := e.sock.bindAlso(netip.AddrPortFrom(a, e.port)); {
 		case err == nil:
 			e.bound = append(e.bound, a)
@@ -104,8 +97,28 @@ func (e *endpoint) follow() {
 	}
 	// The kernel refuses to remove the last address.
 	e.bound = slices.DeleteFunc(e.bound, func(a netip.Addr) bool {
-		return !slices.Contains(want, a) && e.sock.unbind(netip.AddrPortFrom(a, e.port)) == nil
+		return slices.Contains(lost, a) && e.sock.unbind(netip.AddrPortFrom(a, e.port)) == nil
 	})
+}
+
+// changes returns the addresses to bind, and those that are bound and that the machine no
+// longer has.
+func (e *endpoint) changes() (added, lost []netip.Addr) {
+	want := e.binding.addrs(e.machine.List())
+	if slices.ContainsFunc(append(want, e.bound...), netip.Addr.IsUnspecified) {
+		return nil, nil
+	}
+	for _, a := range want {
+		if !slices.Contains(e.bound, a) {
+			added = append(added, a)
+		}
+	}
+	for _, a := range e.bound {
+		if !slices.Contains(want, a) {
+			lost = append(lost, a)
+		}
+	}
+	return added, lost
 }
 
 // listen opens the socket, binds it and listens.

@@ -83,15 +83,18 @@ type endpoint struct {
 	ids  *sctp.IDs
 	h    sctp.Handler
 	port uint16
-	// bound are the addresses that are bound now; only followLoop uses it after
-	// Listen.
+	// bound are the addresses that are bound now; only follow uses it after Listen.
 	binding binding
 	bound   []netip.Addr
 	machine *localaddr.View
-	n       *sctp.Counters
+	mobile  bool // ListenConfig.Mobile
+	// unfollow ends the following of the machine's addresses, if they are followed.
+	unfollow func()
+	n        *sctp.Counters
 	// encapDefault is the UDP port of peers for which none is set
 	// (net.sctp.encap_port); 0 is SCTP over IP. serves is EncapPort().
 	encapDefault, serves uint16
+	addip                bool // dynamic address reconfiguration is on
 	encap                sctp.EncapPorts
 
 	done chan struct{} // closed by Close
@@ -125,10 +128,10 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 	if err != nil {
 		return nil, fmt.Errorf("listen with kernel SCTP: %w", err)
 	}
-	e.ids, e.n, e.h = ids, n, h
+	e.ids, e.n, e.h, e.mobile = ids, n, h, cfg.Mobile
 	e.wg.Go((&reader{e: e, sock: e.sock}).loop)
-	if e.binding.follows() {
-		e.wg.Go(e.followLoop)
+	if e.mobile || e.binding.follows() {
+		e.unfollow = m.Follow(e.follow)
 	}
 	return e, nil
 }
@@ -139,6 +142,7 @@ func newEndpoint(b binding, lim sctp.Limits, m *localaddr.View) *endpoint {
 		binding: b, lim: lim, machine: m,
 		encapDefault: uint16(sysctlValue("encap_port")),
 		serves:       EncapPort(),
+		addip:        sysctlValue("addip_enable") != 0,
 		done:         make(chan struct{}),
 		byKernel:     map[int32]*assoc{},
 	}
@@ -303,6 +307,9 @@ func (e *endpoint) Close() error {
 		return nil
 	}
 	close(e.done)
+	if e.unfollow != nil {
+		e.unfollow()
+	}
 	err := e.sock.close() // aborts all associations: SO_LINGER
 	for _, a := range left {
 		_ = a.socket().close()

@@ -76,6 +76,7 @@ type State struct {
 type LeftOut struct {
 	Addr netip.Addr
 	Why  string
+	down bool // its interface is down
 }
 
 // Own reports whether the machine has an address.
@@ -99,7 +100,7 @@ func sortAddrs(links []netLink, addrs []netAddr, world []netip.Addr) State {
 		case ip.IsLoopback():
 			s.loopback = append(s.loopback, ip)
 		case why != "":
-			s.Other = append(s.Other, LeftOut{ip, why})
+			s.Other = append(s.Other, LeftOut{ip, why, !link.up})
 		default:
 			s.Offered = append(s.Offered, ip)
 		}
@@ -178,6 +179,8 @@ type View struct {
 	state  State
 	err    error // of the last read
 	logged string
+
+	followers followers
 }
 
 func New(logf func(string, ...any)) *View {

@@ -108,7 +108,7 @@ func TestMachineTold(t *testing.T) {
 	m := New(func(f string, args ...any) { told = append(told, args[0].(string)) })
 	s := State{
 		Offered: addrList("192.0.2.2 2001:db8::2"),
-		Other:   []LeftOut{{netip.MustParseAddr("172.17.0.1"), "docker0 is a bridge without an uplink"}, {netip.MustParseAddr("fe80::1"), "link-local"}},
+		Other:   []LeftOut{{Addr: netip.MustParseAddr("172.17.0.1"), Why: "docker0 is a bridge without an uplink"}, {Addr: netip.MustParseAddr("fe80::1"), Why: "link-local"}},
 	}
 	m.Read = func() (State, error) { return s, nil }
 	again := func() { m.asked = m.asked.Add(-Life); m.List() }
@@ -143,7 +143,7 @@ func TestNoRoute(t *testing.T) {
 
 // TestForeign checks which addresses a call may go to.
 func TestForeign(t *testing.T) {
-	s := State{Offered: addrList("192.0.2.2"), Other: []LeftOut{{netip.MustParseAddr("172.17.0.1"), ""}}}
+	s := State{Offered: addrList("192.0.2.2"), Other: []LeftOut{{Addr: netip.MustParseAddr("172.17.0.1")}}}
 	for _, tt := range [][2]string{
 		{"192.0.2.3 172.17.0.1 127.0.0.1", "192.0.2.3"},
 		{"192.0.2.2 172.17.0.1", "192.0.2.2 172.17.0.1"},

@@ -20,6 +20,8 @@ type endpoint struct {
 	ids   *sctp.IDs
 	h     sctp.Handler
 	wg    sync.WaitGroup // of the associations' goroutines
+	// unfollow ends the following of the machine's addresses, if they are followed.
+	unfollow func()
 
 	sctp.Table[*assoc]
 }
@@ -28,6 +30,14 @@ var _ sctp.Endpoint = (*endpoint)(nil)
 
 // Listen makes an endpoint.
 func (m *Mux) Listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*endpoint, error) {
+	e, err := m.listen(cfg, ids, h)
+	if err == nil && cfg.Mobile {
+		e.unfollow = m.machine.Follow(e.follow) // it locks m.mu
+	}
+	return e, err
+}
+
+func (m *Mux) listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*endpoint, error) {
 	addrs, port, both, err := cfg.BindAddrs()
 	if err != nil {
 		return nil, err
@@ -215,6 +225,9 @@ func (e *endpoint) Close() error {
 	left, first := e.CloseTable()
 	if !first {
 		return nil
+	}
+	if e.unfollow != nil {
+		e.unfollow()
 	}
 	for _, a := range left {
 		a.Abort()

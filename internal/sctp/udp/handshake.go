@@ -162,7 +162,11 @@ func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 // dropTarget sends no more INITs to an address that has refused. Connect fails if it was
 // the last one. a.mu is held.
 func (a *assoc) dropTarget(at func(path) bool, why error) {
+	before := len(a.targets)
 	a.targets = slices.DeleteFunc(a.targets, at)
+	if before == len(a.targets) {
+		return
+	}
 	if len(a.targets) == 0 {
 		a.end(sctp.ConnectFailed, why)
 		return
@@ -340,7 +344,7 @@ func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) *assoc {
 	a := e.newAssoc()
 	a.after = replaces
 	a.peerPort = c.PeerPort
-	a.local = wire.InitParams{Tag: c.Tag, TSN: c.TSN, RWND: uint32(recvWindow(e.m.lim)), Out: ourStreams, In: ourStreams}
+	a.local = wire.InitParams{Tag: c.Tag, TSN: c.TSN, RWND: uint32(recvWindow(e.m.lim)), Out: ourStreams, In: ourStreams, Addrs: e.listed(in.from.Addr(), in.to)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e.m.add(a, path{to: in.from}) != nil {

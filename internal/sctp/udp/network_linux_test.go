@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -23,16 +24,22 @@ func machineOn(t testing.TB, h *netns.Host) *localaddr.View {
 		err = h.Do(func() error { a, err = localaddr.Source(to); return err })
 		return a, err
 	}
+	m.Inside = func(f func()) { _ = h.Do(func() error { f(); return nil }) }
 	return m
 }
 
 // hostSite is SCTP in UDP on a host, at UDP port 9899.
 func hostSite(t *testing.T, h *netns.Host, lim sctp.Limits, addrs ...string) *sctptest.Site {
 	t.Helper()
+	return siteOn(t, h, lim, sctp.ListenConfig{Addrs: to(addrs...).Addrs})
+}
+
+func siteOn(t *testing.T, h *netns.Host, lim sctp.Limits, cfg sctp.ListenConfig) *sctptest.Site {
+	t.Helper()
 	m := New(lim.WithDefaults(), sctp.EncapPort, machineOn(t, h))
 	x := sctptest.NewSite(t)
 	err := h.Do(func() (err error) {
-		x.Endpoint, err = m.Listen(sctp.ListenConfig{Addrs: to(addrs...).Addrs}, new(sctp.IDs), x.Handle)
+		x.Endpoint, err = m.Listen(cfg, new(sctp.IDs), x.Handle)
 		return err
 	})
 	if err != nil {
@@ -237,4 +244,57 @@ func TestNetworkAddressGone(t *testing.T) {
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("request and response took %v", took)
 	}
+}
+
+// TestNetworkMobile takes addresses from the host of a mobile endpoint.
+func TestNetworkMobile(t *testing.T) {
+	mobile := func(addrs ...string) sctp.ListenConfig {
+		return sctp.ListenConfig{Addrs: to(addrs...).Addrs, Mobile: true}
+	}
+	t.Run("the only one", func(t *testing.T) {
+		t.Parallel()
+		n := netns.New(t)
+		hx, hy := n.Host("x", "10.98.1.1/24"), n.Host("y", "10.98.1.2/24")
+		x, y := siteOn(t, hx, sctp.Limits{}, mobile("0.0.0.0:3863")), hostSite(t, hy, sctp.Limits{}, "10.98.1.2:3863")
+		x.Connect(to("10.98.1.2:3863"))
+		x.Next(sctp.Up)
+		y.Next(sctp.Up)
+		hx.IP("addr del 10.98.1.1/24 dev eth0")
+		hx.IP("addr add 10.98.1.9/24 dev eth0") // unknown to the peer
+		start := time.Now()
+		ev := x.Down(sctp.Lost)
+		if took := time.Since(start); !errors.Is(ev.Err, sctp.ErrAddrGone) || took > time.Second {
+			t.Errorf("Got %v after %v, want %v at once", ev, took, sctp.ErrAddrGone)
+		}
+		x.Connect(to("10.98.1.2:3863"))
+		x.Next(sctp.Up)
+	})
+	t.Run("link", func(t *testing.T) {
+		t.Parallel()
+		n := netns.New(t)
+		hx, hy := n.Host("x", "10.98.1.1/24"), n.Host("y", "10.98.1.2/24")
+		x, y := siteOn(t, hx, sctp.Limits{}, mobile("10.98.1.1:3863")), hostSite(t, hy, sctp.Limits{}, "10.98.1.2:3863")
+		y.Connect(to("10.98.1.1:3863"))
+		x.Next(sctp.Up)
+		hx.IP("link set eth0 down")
+		x.Down(sctp.Lost)
+	})
+	t.Run("another is left", func(t *testing.T) {
+		t.Parallel()
+		n := netns.New(t)
+		hx, hy := n.Host("x", "10.98.1.1/24", "10.98.1.100/24"), n.Host("y", "10.98.1.2/24")
+		x, y := siteOn(t, hx, sctp.Limits{}, mobile("0.0.0.0:3863")), hostSite(t, hy, sctp.Limits{}, "10.98.1.2:3863")
+		a := y.Connect(to("10.98.1.100:3863"))
+		y.Next(sctp.Up)
+		b := x.Next(sctp.Up).Assoc
+		hx.IP("addr del 10.98.1.100/24 dev eth0")
+		for range 5 {
+			_ = x.Send(b, sctp.Message{Data: []byte("request")})
+			y.Next(sctp.Received)
+			_ = y.Send(a, sctp.Message{Data: []byte("response")})
+			x.Next(sctp.Received)
+			time.Sleep(20 * time.Millisecond) // while the address is noticed to be gone
+		}
+		x.None()
+	})
 }

@@ -3,6 +3,7 @@ package udp
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -239,15 +240,19 @@ func (a *assoc) reroute(w *way) {
 // refusedAt handles the report that nobody listens at an address. The association ends if
 // that is the case at all addresses. a.mu is held.
 func (a *assoc) refusedAt(u *unreachableError) {
-	left := false
 	for _, w := range a.ways {
 		if w.path.Load().to == u.to {
 			w.refused.Store(true)
 		}
-		left = left || !w.refused.Load()
 	}
-	if !left {
-		a.end(a.lostReason(), u)
+	a.withoutRefused(u)
+}
+
+// withoutRefused goes on over ways that are not refused, or ends the association if there
+// are none. a.mu is held.
+func (a *assoc) withoutRefused(why error) {
+	if !slices.ContainsFunc(a.ways, func(w *way) bool { return !w.refused.Load() }) {
+		a.end(a.lostReason(), why)
 		return
 	}
 	if out := a.out.Load(); out.refused.Load() {

@@ -141,7 +141,7 @@ func (c *Carrier) endpointAt(slot int) (*endpoint, error) {
 	if slot < len(c.slots) && c.slots[slot] != nil {
 		return c.slots[slot], nil
 	}
-	cfg := sctp.ListenConfig{}
+	cfg := sctp.ListenConfig{Mobile: true}
 	for _, ip := range c.cfg.Local {
 		cfg.Addrs = append(cfg.Addrs, netip.AddrPortFrom(ip, 0))
 	}

@@ -8,4 +8,7 @@
 //
 // Each association has a [Handler] of its own, which the transport's goroutines call.
 // The Carrier has no goroutine for an association.
+//
+// An association that loses the last local address toward its peer ends at once, with the
+// reason Lost and sctp.ErrAddrGone, so that the session can go on from another address.
 package carrier

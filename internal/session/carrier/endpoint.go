@@ -93,7 +93,7 @@ func (c *Carrier) Listen(local []netip.AddrPort, accept func(a *Assoc, up sctp.E
 	if c.closed {
 		return nil, sctp.ErrClosed
 	}
-	e, err := c.open(sctp.ListenConfig{Addrs: local}, accept)
+	e, err := c.open(sctp.ListenConfig{Addrs: local, Mobile: true}, accept)
 	if err != nil {
 		return nil, err
 	}
