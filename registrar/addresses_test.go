@@ -148,7 +148,7 @@ func TestStartOutlivesNetwork(t *testing.T) {
 	if w.r.Ready() {
 		t.Fatal("ready 4 s after the network")
 	}
-	for range 10 { // an address that comes and goes does not delay it for ever
+	for range 10 { // an address that comes and goes does not delay it forever
 		w.handle(Addresses{ENRP: peers("10.0.0.1:9901", "10.0.0.2:9901")})
 		w.handle(Addresses{ENRP: peers("10.0.0.1:9901")})
 		w.pass(time.Second)

@@ -9,24 +9,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// claim is a message that waits until it is known whether the present element lives:
+// claim is a message that waits until it is known whether the present element is alive:
 //
-//   - a registration of its identifier by another host. If the element lives, the
+//   - a registration of its identifier by another host. If the element is alive, the
 //     registration is refused as Non-unique PE Identifier (RFC 5354, Section 3.12.5).
 //     Otherwise the element is removed and the registration granted.
-//   - a deregistration by another process of its host. If the element lives, the
+//   - a deregistration by another process of its host. If the element is alive, the
 //     deregistration is refused as Rejected due to Security Considerations. Otherwise
 //     the element is removed and the deregistration granted.
 //
-// An own element is sent a keep-alive. For a foreign element, its home is asked: only
-// the home can judge, because elements of the reference implementation acknowledge
-// keep-alives of no other registrar.
+// The registrar sends an own element a keep-alive. For a foreign element, it asks the home:
+// elements of the reference implementation acknowledge keep-alives of no other registrar.
 //
 // In RFC 5352, Section 3.1, and in the reference implementation, a re-registration
-// takes over the element, over whichever association it comes. Then any client could
-// take a living element out of service. Here, an element that has moved to another
-// host, which is what the rule is for, waits a keep-alive timeout. The sender's
-// T2-registration timer is 30 s (RFC 5352, Section 7.1).
+// takes over the element over any association. Then any client could take a living element
+// out of service. The rule is for an element that has moved to another host: here, its
+// registration waits a keep-alive timeout, which is below the sender's T2-registration
+// timer of 30 s (RFC 5352, Section 7.1).
 type claim struct {
 	on    *entry
 	assoc *client
@@ -92,7 +91,7 @@ func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 }
 
 // claimTime is how long a claim on a foreign element waits: until the home has found
-// out whether the element lives, or until this registrar has found the home dead, taken
+// out whether the element is alive, or until this registrar has found the home dead, taken
 // it over and probed the element.
 func (r *Registrar) claimTime() time.Duration {
 	t := &r.cfg.Timers
@@ -120,10 +119,10 @@ func (c *claim) Due(r *Registrar, _ *timer) {
 }
 
 // askHome has the home of a foreign element send the element a keep-alive. The message
-// states that the home has the element: see offerOwn. If the element lives, the home
+// states that the home has the element: see offerOwn. If the element is alive, the home
 // answers with an update. If not, it removes the element and tells all peers. The
-// reference implementation ignores the message; its elements are asked at their next
-// keep-alive.
+// reference implementation ignores the message; it sends its elements the next keep-alive
+// only when that is due.
 func (r *Registrar) askHome(f *entry) {
 	if p := r.peers.byID[f.Roster().Home()]; p != nil {
 		r.tell(p, &enrp.HandleUpdate{Sender: r.id, Receiver: p.id, Action: enrp.AddPE, Handle: f.Handle(), Element: f.PE().PoolElement})
@@ -186,7 +185,7 @@ func (r *Registrar) dropOwnClaim(on *entry, a *client) {
 	}
 }
 
-// refuseClaims refuses all claims, because the element lives.
+// refuseClaims refuses all claims, because the element is alive.
 func (r *Registrar) refuseClaims(on *entry) {
 	for c := r.endClaims(on); c != nil; c = c.next {
 		r.refuseClaim(c)

@@ -65,7 +65,7 @@ type Timers struct {
 	// PeerHeartbeat is the time between two presences to each peer (RFC 5353, Section
 	// 4.2).
 	PeerHeartbeat time.Duration `name:"PEER-HEARTBEAT-CYCLE" default:"30s" min:"1ms" max:"24h"`
-	// MaxTimeLastHeard is how long a peer may be silent before it is asked for a sign
+	// MaxTimeLastHeard is how long a peer may be silent before the registrar requests a sign
 	// of life.
 	MaxTimeLastHeard time.Duration `name:"MAX-TIME-LAST-HEARD" default:"61s" min:"1ms" max:"24h"`
 	// MaxTimeNoResponse is how long a peer may take to answer.

@@ -176,7 +176,7 @@ func (r *Registrar) hasten(c *connector) {
 
 // Due makes the next try.
 func (c *connector) Due(r *Registrar, _ *timer) {
-	if c.busy { // the registrar there has accepted the link, and does not say who it is
+	if c.busy { // the registrar there has accepted the link, and does not identify itself
 		for _, a := range r.peers.links {
 			if a.by == c {
 				r.act(Close{Assoc: a.id, Abort: true})

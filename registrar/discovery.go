@@ -15,7 +15,7 @@ import (
 //
 // A datagram proves nothing: anyone can send it in any name (RFC 5353, Section 6.2). So
 // it causes a connection and nothing else: it is never answered and starts no audit. It
-// proves that a peer lives (RFC 5353, Section 3.4.3) only if there is a link to that
+// proves that a peer is alive (RFC 5353, Section 3.4.3) only if there is a link to that
 // peer, at the address that the datagram comes from: forged presences must not keep a
 // dead registrar from being taken over.
 //

@@ -36,7 +36,7 @@
 //	probe             reaches own elements that have no association any more
 //	inquiry           asks a foreign element that a client has reported unreachable
 //	claim             a registration or deregistration that waits until it is known
-//	                  whether the present element lives
+//	                  whether the present element is alive
 //	held              waiting for an address to be confirmed; see confirm.go
 //	missed            removed for a missing acknowledgement, which may still come
 //	former            an association whose registration was superseded by another one
@@ -114,5 +114,5 @@
 // other peers once for all elements, and again for each element that acknowledges its
 // new home. Arbitration of takeovers is that of RFC 5353, Section 3.5.1, and always
 // ends, although the reference implementation decides the other way round: a
-// registrar that insists does not wait for ever, and one that gives way tries again.
+// registrar that insists does not wait forever, and one that gives way tries again.
 package registrar

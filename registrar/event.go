@@ -127,7 +127,7 @@ type Tick struct {
 }
 
 // Stop ends the registrar: it closes all associations gracefully and does nothing from
-// then on. The handlespace stays as it is, and elements are told nothing: there is no
+// then on. The handlespace stays as it is, and elements are not notified: there is no
 // message for it.
 type Stop struct{}
 

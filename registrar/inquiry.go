@@ -10,7 +10,7 @@ import (
 // inquiry sends a keep-alive to a foreign element that a client could not reach. RFC
 // 5352, Section 3.5, asks that of any registrar, without the H flag.
 //
-// The home is the judge of the element, and nobody is told the result. Elements of the
+// Only the home decides about the element, and it sends no result. Elements of the
 // reference implementation acknowledge keep-alives of their home only, so a missing
 // acknowledgement means nothing. But if the element's host refuses the association, or
 // the keep-alive cannot be delivered, this registrar leaves the element out of its own
@@ -52,7 +52,7 @@ const (
 	// maxInquiryConnects bounds the associations that are being opened for them.
 	maxInquiryConnects = 64
 	// avoidTime is how long an element is left out of answers. Its home finds out
-	// whether it lives within two keep-alive intervals and a timeout.
+	// whether it is alive within two keep-alive intervals and a timeout.
 	avoidTime = 30 * time.Second
 )
 

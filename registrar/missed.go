@@ -12,7 +12,7 @@ import (
 
 // missed is an element that was removed because it did not acknowledge a keep-alive in
 // time. If the acknowledgement arrives late over the same association, the element is
-// registered again, unchanged. Elements of this project that are told of the removal
+// registered again, unchanged. Elements of this project that are notified of the removal
 // register again on their own. Those of the reference implementation end the
 // association and wait for their next re-registration, 30 s by default.
 type missed struct {
@@ -51,7 +51,7 @@ func (r *Registrar) forgetMissed(a *client, h rserpool.PoolHandle, id rserpool.P
 
 // onLateAck handles an acknowledgement that belongs to no keep-alive. A missed element
 // is registered again. An unknown one was removed before, perhaps by a former registrar
-// at this place, and is told so.
+// at this place, and is notified.
 func (r *Registrar) onLateAck(a *client, m *asap.EndpointKeepAliveAck) {
 	x := r.forgetMissed(a, m.Handle, m.ID)
 	if a.via == rserpool.ViaTCP || !r.Ready() || r.ledger.Find(m.Handle, m.ID) != nil {

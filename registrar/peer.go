@@ -198,7 +198,7 @@ func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	return p
 }
 
-// heardFrom notes that a peer lives: any message counts (RFC 5353, Section 3.4.3).
+// heardFrom notes that a peer is alive: any message counts (RFC 5353, Section 3.4.3).
 func (r *Registrar) heardFrom(p *peer, a *link) {
 	if p.link == a && !p.doubted.IsZero() {
 		p.doubted, p.proved = time.Time{}, r.now

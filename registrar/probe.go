@@ -243,7 +243,7 @@ func (p *probe) await(r *Registrar) {
 
 // askAgain sends keep-alives with the H flag. Elements of the reference implementation
 // acknowledge keep-alives of their home only, and may hold another registrar for it,
-// one that has taken this one for dead. An element is asked so once in
+// one that has assumed that this one is dead. An element is asked in this way once in
 // KeepAliveInterval, so that two registrars do not fight over it.
 func (p *probe) askAgain(r *Registrar) {
 	p.again = true
@@ -329,7 +329,7 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 }
 
 // fail removes all elements that are left. If they were asked over an association that
-// the peer has opened, they are told.
+// the peer has opened, they are notified.
 func (p *probe) fail(r *Registrar, why RemoveReason) {
 	a := p.assoc
 	p.end(r)

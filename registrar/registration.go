@@ -187,7 +187,7 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 	r.forgetMissed(a, e.Handle(), e.ID())
 	r.supervise(e, a)
 	r.dropOwnClaim(e.entry, a)
-	r.refuseClaims(e.entry) // the element has shown that it lives
+	r.refuseClaims(e.entry) // the element has shown that it is alive
 	r.alive(e)
 	if at := e.PE().Expires; at.IsZero() {
 		r.timers.Stop(&e.life)
@@ -212,7 +212,7 @@ func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Eleme
 }
 
 // maxAlike bounds the pools whose handles differ in ASCII case only. DNS distinguishes
-// them only by exact case, so nobody needs more than a few.
+// them only by exact case, so no operator needs more than a few.
 const maxAlike = 64
 
 // causeOf returns the error cause for an element that the ledger refuses: the limits

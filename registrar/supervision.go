@@ -11,7 +11,7 @@ import (
 // claims.
 const minAskGap = time.Second
 
-// alive notes that an element lives. The next keep-alive follows after the interval,
+// alive notes that an element is alive. The next keep-alive follows after the interval,
 // plus or minus 50 % (RFC 5352, Section 3.5), so that elements that have registered
 // together are not asked together.
 func (r *Registrar) alive(e *element) {

@@ -8,7 +8,7 @@ import (
 
 // transfer is the transfer of a handlespace, or of one registrar's part of it, in
 // several messages. A sender that never comes to the end, or a receiver that never asks
-// for the next part, must not occupy the other for ever.
+// for the next part, must not occupy the other forever.
 type transfer struct {
 	began    time.Time
 	elements int // named so far

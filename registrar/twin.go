@@ -11,7 +11,7 @@ import (
 )
 
 // twin is another registrar with this registrar's identifier. Peers can accept only one
-// of the two, and nobody can tell their elements apart. So a registrar that starts
+// of the two, and no registrar can tell their elements apart. So a registrar that starts
 // while its twin serves is not ready until the twin has gone, and both log it.
 //
 // One registrar tells the other over a link between the two, whichever has opened it: a

@@ -44,7 +44,7 @@ func (r *Registrar) removeForeign(f *entry) { r.vacate(f, nil, byHome) }
 // answer and no peer misses the identifier in between. If that is not possible, for
 // instance because it does not fit the pool, the present element is removed first.
 //
-// An element that is told, and lives, registers again at once (RFC 5352, Section 3.2,
+// An element that is notified, and alive, registers again at once (RFC 5352, Section 3.2,
 // has this message for a registration whose life has ended). That holds for an element
 // that was only slow, and for a process whose registration was superseded, unless
 // another element follows now.
@@ -104,7 +104,7 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rse
 }
 
 // passFormer gives the former owners of a removed element to the element that has
-// followed it. If there is none, it tells them.
+// followed it. If there is none, it notifies them.
 func (r *Registrar) passFormer(x *entry, owner *client) {
 	former := x.Note.former
 	if next := r.ledger.Find(x.Handle(), x.ID()); next != nil {

@@ -135,7 +135,7 @@ func drawID() rserpool.ServerID {
 
 // ready makes the guest ready for a request. After a request without an answer, and
 // after a download that was not read to its end, it leaves the association and takes
-// another identifier: the registrar would otherwise go on where it was.
+// another identifier: the registrar would otherwise continue where it was.
 func (g *Guest) ready(ctx context.Context) error {
 	if g.closed {
 		return rserpool.ErrClosed

@@ -54,7 +54,7 @@ type membership struct {
 
 // Join opens a socket and joins the group where that is possible; it is no error if there
 // is no interface yet. Each datagram to the group is delivered, in a goroutine of the
-// Group, which deliver may block. logf is told what an operator wants to know.
+// Group, which deliver may block. logf gets the lines for the operator.
 func Join(addr netip.AddrPort, deliver func(from netip.AddrPort, datagram []byte), logf func(warn bool, text string)) (*Group, error) {
 	if !addr.Addr().IsMulticast() || addr.Port() == 0 {
 		return nil, fmt.Errorf("%v is not a multicast address with a port, such as 239.0.0.1:3863", addr)

@@ -113,7 +113,7 @@ func TestServerReload(t *testing.T) {
 }
 
 // TestServerFailedReload: whatever is wrong with a new Corefile, and whenever
-// it shows, the old one goes on and nothing of the new one stays.
+// it shows, the old one continues and nothing of the new one stays.
 func TestServerFailedReload(t *testing.T) {
 	goroutines, files := resources(t)
 	taken, free := takenPort(t)

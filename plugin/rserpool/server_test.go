@@ -97,7 +97,7 @@ func (s *server) stop() {
 		return
 	}
 	// CoreDNS does not stop a server that has not begun to serve yet, but
-	// lets it serve for ever.
+	// lets it serve forever.
 	for _, l := range s.inst.Servers() {
 		for network, addr := range map[string]net.Addr{"udp": l.LocalAddr(), "tcp": l.Addr()} {
 			c := dns.Client{Net: network, Timeout: 20 * time.Second}
@@ -252,7 +252,7 @@ func TestServerAnswers(t *testing.T) {
 }
 
 // TestServerEnd: until health's lameduck time is over there are answers, then
-// there are none any more, and the element has been told.
+// none are left, and the element has been notified.
 func TestServerEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")

@@ -7,7 +7,7 @@ import (
 )
 
 // TestAvoid: no policy picks an element that is to be avoided, unless nothing else
-// is left, and each goes on as before when it is taken in again.
+// is left, and each continues as before when it is taken in again.
 func TestAvoid(t *testing.T) {
 	for _, r := range rules {
 		t.Run(r.policy.String(), func(t *testing.T) {

@@ -28,7 +28,7 @@ func counted(p *Pool, n, selections int) []int {
 
 // TestDegradationBeyondFullLoad: sums of load and degradation have no ceiling
 // (RFC 5356, Sections 5.2.2 and 5.3.2), so that degradations of 10 % and 30 %
-// mean 3 to 1 for ever.
+// mean 3 to 1 forever.
 func TestDegradationBeyondFullLoad(t *testing.T) {
 	for _, typ := range []rserpool.PolicyType{rserpool.LeastUsedDegradation, rserpool.LeastUsedDegradationDPF} {
 		t.Run(policyName(typ), func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestDegradationBeyondFullLoad(t *testing.T) {
 	})
 }
 
-// TestRandomDegradationBeyondFullLoad: the randomized policies go on telling
+// TestRandomDegradationBeyondFullLoad: the randomized policies continue to tell
 // loads apart, too.
 func TestRandomDegradationBeyondFullLoad(t *testing.T) {
 	typ := rserpool.RandomizedLeastUsedDegradation

@@ -8,7 +8,7 @@ import (
 )
 
 // TestPick: without exceptions, Pick selects what Select does. Exceptions are never
-// selected and keep their turns: all policies go on afterwards as if there had been no
+// selected and keep their turns: all policies continue afterwards as if there had been no
 // exception.
 func TestPick(t *testing.T) {
 	for _, r := range rules {

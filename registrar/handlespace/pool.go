@@ -10,7 +10,7 @@ import (
 )
 
 // Pool is a pool with the state of its policy. A Pool that has lost its last element
-// stays empty for ever: a new Pool takes its place in the Space.
+// stays empty forever: a new Pool takes its place in the Space.
 type Pool struct {
 	handle    rserpool.PoolHandle
 	policy    rserpool.PolicyType

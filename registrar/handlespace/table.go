@@ -19,7 +19,7 @@ const (
 
 // table finds nodes by name, without regard to ASCII case. It is a hash table with one
 // writer and lock-free readers: the nodes of a bucket are a chain that does not change
-// after it is published. The seed of the hash is random, so that nobody can choose
+// after it is published. The seed of the hash is random, so that no client can choose
 // handles that collide. Only the order of all depends on it.
 type table struct {
 	seed   maphash.Seed

@@ -50,7 +50,7 @@ func (e movingEndpoint) LocalAddrs() []netip.AddrPort {
 }
 
 // TestAddressesChange: the registrar is told of the machine's addresses when they
-// have changed, and goes on with the last ones while there are none.
+// have changed, and continues with the last ones while it has none.
 func TestAddressesChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &moving{memory: memory{sctptest.NewNetwork()}}

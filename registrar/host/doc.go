@@ -7,5 +7,5 @@
 // readers wait, so that the peers' receive windows close. What is sent waits in the
 // transport's bounded queue for each peer, and is dropped and counted when that is full.
 // So neither side can stop the loop or grow without bound. A panic of the core is logged
-// and counted, and the loop goes on: no message can end the process.
+// and counted, and the loop continues: no message can end the process.
 package host

@@ -11,6 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/registrar"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // enrpHost is a started Host that serves ENRP on the loopback, with a peer if
@@ -40,11 +41,11 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// TestPeers: two registrars share a handlespace over SCTP in UDP. One gets what
-// the other has before it serves, each gets what the other is told, and one that
-// is gone is taken over with the elements that live.
+// TestPeers: two registrars share a handlespace over SCTP in UDP. The second one downloads
+// the handlespace of the first before it serves. Each gets the other's updates. When one
+// ends, the other takes over its living elements.
 func TestPeers(t *testing.T) {
-	first := enrpHost(t, freeUDPPort(t), nil)
+	first := enrpHost(t, here.FreePort(t), nil)
 	if !first.Ready() {
 		t.Fatal("the first registrar of a scope is not ready")
 	}
@@ -69,7 +70,7 @@ func TestPeers(t *testing.T) {
 		}
 	}
 	register(first, 1)
-	second := enrpHost(t, freeUDPPort(t), first)
+	second := enrpHost(t, here.FreePort(t), first)
 	eventually(t, "the second registrar is ready", second.Ready)
 	if !has(second, 1)() {
 		t.Error("the second registrar is ready without the handlespace of the first")
@@ -97,13 +98,13 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestTwins: of two registrars with one identifier the later one is not ready before
-// the other one is gone, over a network. Both say so.
+// TestTwins: of two registrars with one identifier, the later one is not ready until the
+// other one has ended. Both log it.
 func TestTwins(t *testing.T) {
 	var told [2]atomic.Int32
 	start := func(i int, peer *Host) *Host {
 		return loopbackHost(t, func(c *Config) {
-			c.EncapPort, c.ServerID = freeUDPPort(t), 7
+			c.EncapPort, c.ServerID = here.FreePort(t), 7
 			c.ENRP = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 			c.Timers = registrar.Timers{PeerHeartbeat: 300 * time.Millisecond, PeerCallGap: 100 * time.Millisecond, MaxTimeNoResponse: 300 * time.Millisecond}
 			if peer != nil {

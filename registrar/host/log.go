@@ -15,7 +15,7 @@ const (
 	logFlush = time.Second
 )
 
-// logger queues lines for a log that may block, such as a pipe that nobody reads. Lines
+// logger queues lines for a log that may block, such as a pipe without a reader. Lines
 // for which there is no room are dropped and counted.
 type logger struct {
 	to    *slog.Logger

@@ -39,7 +39,7 @@ func (c *tardy) Ready() bool                     { return true }
 func (c *tardy) Stats() registrar.Stats          { return registrar.Stats{} }
 
 // What has come before a deadline is handled before it, however much comes, and
-// what comes later does not put it off for ever.
+// what comes later does not put it off forever.
 func TestDeadlineAfterInput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, err := newHost(Config{})

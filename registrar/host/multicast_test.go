@@ -19,7 +19,7 @@ import (
 // back. Without that the test is skipped.
 func multicastGroup(t *testing.T, addr string) netip.AddrPort {
 	t.Helper()
-	group := netip.AddrPortFrom(netip.MustParseAddr(addr), freeUDPPort(t))
+	group := netip.AddrPortFrom(netip.MustParseAddr(addr), here.FreePort(t))
 	if group.Addr().Is6() {
 		here.IPv6(t)
 	}
@@ -53,7 +53,7 @@ func TestDiscovery(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			group := multicastGroup(t, tt.group)
-			encaps := [2]uint16{freeUDPPort(t), freeUDPPort(t)}
+			encaps := [2]uint16{here.FreePort(t), here.FreePort(t)}
 			start := func(i int, at string) *Host {
 				return loopbackHost(t, func(c *Config) {
 					c.ASAP = []netip.AddrPort{netip.MustParseAddrPort(at)}
@@ -112,7 +112,7 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// TestMulticastMalformed: what is no presence is counted, and what was not sent
+// TestMulticastMalformed: a message that is no presence is counted, and what was not sent
 // to the group is not looked at.
 func TestMulticastMalformed(t *testing.T) {
 	group := multicastGroup(t, "239.255.42.44")

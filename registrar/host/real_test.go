@@ -14,6 +14,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // loopbackHost is a started Host on real sockets of the loopback.
@@ -22,7 +23,7 @@ func loopbackHost(t *testing.T, change ...func(*Config)) *Host {
 	cfg := Config{
 		ASAP:      []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")},
 		Via:       rserpool.ViaUDP,
-		EncapPort: freeUDPPort(t),
+		EncapPort: here.FreePort(t),
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -33,16 +34,6 @@ func loopbackHost(t *testing.T, change ...func(*Config)) *Host {
 	}
 	t.Cleanup(func() { closeNow(t, h) })
 	return h
-}
-
-func freeUDPPort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }
 
 // An element over SCTP in UDP and a user over TCP, on real sockets.
@@ -146,7 +137,7 @@ func TestAnnounces(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := multicastGroup(t, c.group)
 			announcing := func(cfg *Config) {
-				cfg.AnnounceGroup, cfg.EncapPort = g, freeUDPPort(t)
+				cfg.AnnounceGroup, cfg.EncapPort = g, here.FreePort(t)
 				cfg.ASAP = []netip.AddrPort{netip.MustParseAddrPort(c.at)}
 				cfg.Timers.ServerAnnounce = 20 * time.Millisecond
 			}

@@ -5,7 +5,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
-// translate makes a registrar's event of a transport's; nil if it is none.
+// translate returns the registrar's event for a transport's; nil if there is none.
 func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {

@@ -116,7 +116,7 @@ func fillSmall(server *process) (*host, error) {
 	return h, h.settle()
 }
 
-// dns compares what a query costs the server with what it costs others.
+// dns compares the cost of a query in the server and in others.
 func (b *bench) dns() error {
 	self, err := os.Executable()
 	if err != nil {

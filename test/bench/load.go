@@ -29,7 +29,7 @@ func newQuestion(name string, qtype uint16, answers, additions int) question {
 	return question{packet: packet, answers: uint16(answers), additions: uint16(additions)}
 }
 
-// check tells what is wrong with a response.
+// check returns the error in a response.
 func (q *question) check(b []byte) error {
 	if len(b) < 12 {
 		return fmt.Errorf("response of %d bytes", len(b))

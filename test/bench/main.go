@@ -126,5 +126,5 @@ func (b *bench) run(names []string) error {
 	return errors.Join(errs...)
 }
 
-// note tells whoever waits how far things are.
+// note prints the progress.
 func note(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

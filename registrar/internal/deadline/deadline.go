@@ -12,7 +12,7 @@ type Timer[R any] struct {
 	owner Owner[R]
 }
 
-// Owner has timers and is told when one of them is due. By then it is no longer armed.
+// Owner has timers and is notified when one of them is due. By then it is no longer armed.
 type Owner[R any] interface {
 	Due(r R, t *Timer[R])
 }

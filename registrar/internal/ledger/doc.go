@@ -23,7 +23,7 @@
 // All elements of a pool have one policy type and one kind of user transport, which
 // the first one fixes (RFC 5352, Section 3.1). Two registrars that cannot see one
 // another can each let another one be the first. No rule says which kind is right,
-// and no element may be lost. So each registrar goes on with the kind that it had
+// and no element may be lost. So each registrar continues with the kind that it had
 // first, and sets the others aside: they are in the roster of their home and in its
 // checksum, are sent to peers and taken over, but are not in the handlespace, where
 // clients would find them. When the last element of the pool's kind leaves, those

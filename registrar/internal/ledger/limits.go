@@ -20,7 +20,7 @@ func (l *Ledger[N]) Used() Limits {
 }
 
 // Room reports whether the limits have room for an element in place of e, which is nil
-// for a new element. One that is there needs room only for what it grows by.
+// for a new element. One that is present needs room only for what it grows by.
 func (l *Ledger[N]) Room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
 	bytes := l.bytes + size(pe)
 	if e != nil {

@@ -37,7 +37,7 @@ func (r *Roster[N]) enlist(e *Entry[N]) {
 	r.sum.Add(e.pool.handle, e.id)
 }
 
-// delist takes an entry out of its roster. Readers of the roster go on behind it.
+// delist takes an entry out of its roster. Readers of the roster continue behind it.
 func (l *Ledger[N]) delist(e *Entry[N]) {
 	for _, c := range l.cursors {
 		if c.next == e {

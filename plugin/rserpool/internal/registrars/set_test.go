@@ -246,7 +246,7 @@ func TestReloadFailedLate(t *testing.T) {
 	}
 }
 
-// TestInstanceIsGarbage: CoreDNS drops an instance and tells nobody, as the
+// TestInstanceIsGarbage: CoreDNS drops an instance without a callback, as the
 // one before it had no rserpool block.
 func TestInstanceIsGarbage(t *testing.T) {
 	f, rs := newFakes()
