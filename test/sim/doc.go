@@ -31,6 +31,17 @@
 // of their own: see the functions takeover, orphans, partition, rolling, moving,
 // strangers, mentors, refusers and endlessAudits.
 //
+// # Sessions
+//
+// The elements can serve sessions with pool users, see sessions: both sides are the real
+// cores of internal/session, on a network of their own, and the users' cache is a model.
+// The service is a counter whose state is in cookies, so that the answers tell whether
+// each request has had its effect once, in order. While elements and registrars crash,
+// stand still, leave with a last will, and are cut off, each session gets exactly the
+// right answers; none is without an element for long while one could serve it; the cookie
+// comes first on each association; the last will is followed; each failure is reported
+// once; and queues keep to their bounds. TestSessionMutations breaks each of these.
+//
 // # When it fails
 //
 // The test says how to run the seed again; with SIM_SEED it tells what happens.

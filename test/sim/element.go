@@ -32,8 +32,10 @@ type element struct {
 	index int
 	pool  rserpool.PoolHandle
 	id    rserpool.PEID
-	load  uint32
-	gap   time.Duration // from the loss of a home to the search for another one
+	// transport is where it serves, nil for a place that nobody uses.
+	transport *rserpool.Transport
+	load      uint32
+	gap       time.Duration // from the loss of a home to the search for another one
 
 	state  elementState
 	born   time.Duration     // when it has started
@@ -117,8 +119,9 @@ func (e *element) await() {
 func (e *element) handle(ev registrar.Event) {
 	switch ev := ev.(type) {
 	case registrar.AssocUp:
-		if ev.Assoc == e.home {
-			e.at = e.h.find(ev.Assoc).peer.h
+		// An association may have ended while the element stood still.
+		if end := e.h.find(ev.Assoc); end != nil && ev.Assoc == e.home {
+			e.at = end.peer.h
 			e.register()
 		}
 	case registrar.AssocDown:

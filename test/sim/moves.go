@@ -249,10 +249,14 @@ func (s *Sim) ready() bool {
 
 // registration is what a process at an address says to register the element.
 func (e *element) registration(home rserpool.ServerID, at netip.Addr) *asap.Registration {
+	t := rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{at}}
+	if e.transport != nil {
+		t = *e.transport
+	}
 	return &asap.Registration{Handle: e.pool, Element: rserpool.PoolElement{
 		ID: e.id, Home: home, Life: 3600,
 		Policy:        rserpool.Policy{Type: rserpool.LeastUsed, Load: e.load},
-		UserTransport: rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{at}},
+		UserTransport: t,
 	}}
 }
 
