@@ -137,7 +137,8 @@ type Dest struct {
 	Addrs []netip.AddrPort
 	Kind  Kind
 	// EncapPort is the peer's UDP port for kind UDP. 0 is the UDP port that the
-	// peer last used, or 9899 if it is not known (RFC 6951, Section 4).
+	// peer last used, or 9899 if it is not known (RFC 6951, Section 4). For kind Kernel
+	// it counts only if the kernel itself uses SCTP in UDP (net.sctp.encap_port).
 	EncapPort uint16
 }
 

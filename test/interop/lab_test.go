@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/cookie"
 )
 
 // patience is how long a test waits for what must happen; the lab is slow.
@@ -29,7 +31,8 @@ const patience = 120 * time.Second
 
 type lab struct {
 	t     *testing.T
-	dir   string // empty directory of this test
+	dir   string     // empty directory of this test
+	key   cookie.Key // of our elements
 	ports int
 }
 
@@ -39,7 +42,7 @@ func newLab(t *testing.T) *lab {
 	if os.Getenv("IN_UML") == "" {
 		t.Skip("needs the kernel lab: run test/lab/all")
 	}
-	l := &lab{t: t, dir: t.TempDir()}
+	l := &lab{t: t, dir: t.TempDir(), key: cookie.GenerateKey()}
 	l.sh("ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
 	t.Cleanup(func() { l.sh("ip link del br0") })
 	l.sh("ip addr add 10.99.0.254/24 dev br0")

@@ -275,7 +275,8 @@ func (e *endpoint) connect(to sctp.Dest) (int32, error) {
 	if len(addrs) == 0 {
 		return 0, errors.New("no address of a family that this endpoint is bound to")
 	}
-	if to.Kind != sctp.UDP {
+	// A kernel that encapsulates by default reaches no peer without UDP.
+	if to.Kind != sctp.UDP && (to.EncapPort == 0 || e.encapDefault == 0) {
 		return e.sock.connect(addrs)
 	}
 	if e.serves == 0 {
