@@ -230,6 +230,12 @@ func (c *Cache) failed(pool rserpool.PoolHandle, id rserpool.PEID) bool {
 	return c.core.failed(time.Now(), pool, id)
 }
 
+func (c *Cache) busy(pool rserpool.PoolHandle, id rserpool.PEID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.core.busy(time.Now(), pool, id)
+}
+
 func (c *Cache) reached(pool rserpool.PoolHandle, id rserpool.PEID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -342,11 +342,23 @@ func (c *cacheCore) refused(now time.Time, e *cacheEntry, r result, watch bool) 
 // failed leaves an element out, and reports whether to report it (RFC 5352, Section
 // 3.5): once each time that the element was handed out.
 func (c *cacheCore) failed(now time.Time, h rserpool.PoolHandle, id rserpool.PEID) bool {
-	e := c.entries[h]
-	if p := c.space.Pool(h); e == nil || p == nil || p.Element(id) == nil {
-		return true
+	e := c.entryOf(h, id)
+	return e == nil || e.fail(now, c, id, c.cfg.Retry)
+}
+
+// busy leaves an element out that lives, and takes no more work at the moment.
+func (c *cacheCore) busy(now time.Time, h rserpool.PoolHandle, id rserpool.PEID) {
+	if e := c.entryOf(h, id); e != nil {
+		e.fail(now, c, id, busyTime)
 	}
-	return e.fail(now, c, id)
+}
+
+// entryOf returns the entry that has an element, nil if none has it.
+func (c *cacheCore) entryOf(h rserpool.PoolHandle, id rserpool.PEID) *cacheEntry {
+	if p := c.space.Pool(h); p != nil && p.Element(id) != nil {
+		return c.entries[h]
+	}
+	return nil
 }
 
 // reached takes an element in again.

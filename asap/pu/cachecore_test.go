@@ -296,6 +296,29 @@ func TestCacheFailed(t *testing.T) {
 	}
 }
 
+// TestCacheBusy: a busy element has a short rest, which doubles.
+func TestCacheBusy(t *testing.T) {
+	w := newCacheWorld(t, CacheConfig{})
+	w.pick(testPool, choice{})
+	w.answer(resolution(true, 1, 2))
+	w.want(testPool, choice{}, "1", "2")
+	for _, rest := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+		w.c.busy(w.now, testPool, 1)
+		w.c.busy(w.now, testPool, 1)
+		w.c.busy(w.now, "other", 1)
+		w.wait(rest - time.Millisecond)
+		w.want(testPool, choice{}, "2", "2")
+		w.wait(time.Millisecond)
+		w.want(testPool, choice{}, "2", "1")
+	}
+	w.c.busy(w.now, testPool, 1)
+	w.c.reached(testPool, 1)
+	w.want(testPool, choice{}, "2", "1")
+	w.c.busy(w.now, testPool, 2)
+	w.c.busy(w.now, testPool, 1)
+	w.want(testPool, choice{}, "wait") // all are busy
+}
+
 // TestCacheExhausted: if all are left out, a registrar is asked, and then the least
 // hopeless is tried.
 func TestCacheExhausted(t *testing.T) {

@@ -41,8 +41,12 @@ type failure struct {
 	offered bool // handed out all the same, because nothing else was left
 }
 
-// maxDoublings limits the time for which an element is left out to 16 times Retry.
-const maxDoublings = 4
+const (
+	// maxDoublings limits the time for which an element is left out to 16 times Retry.
+	maxDoublings = 4
+	// busyTime is to a busy element what Retry is to a dead one.
+	busyTime = time.Second
+)
 
 func (e *cacheEntry) asking() bool { return e.once != 0 || e.watchAsks }
 
@@ -216,7 +220,7 @@ func (e *cacheEntry) leftOut(id rserpool.PEID) bool {
 
 // fail leaves an element out, for twice as long each time, and reports whether that is
 // news.
-func (e *cacheEntry) fail(now time.Time, c *cacheCore, id rserpool.PEID) bool {
+func (e *cacheEntry) fail(now time.Time, c *cacheCore, id rserpool.PEID, retry time.Duration) bool {
 	f := e.failures[id]
 	if f == nil {
 		f = &failure{}
@@ -228,10 +232,10 @@ func (e *cacheEntry) fail(now time.Time, c *cacheCore, id rserpool.PEID) bool {
 	if f.out && !f.offered {
 		return false
 	}
-	if now.Sub(f.until) > c.cfg.Retry<<maxDoublings {
+	if now.Sub(f.until) > retry<<maxDoublings {
 		f.times = 0 // the last time is long ago
 	}
-	f.until = now.Add(c.cfg.Retry << min(f.times, maxDoublings))
+	f.until = now.Add(retry << min(f.times, maxDoublings))
 	f.times++
 	f.out, f.offered = true, false
 	c.space.Avoid(e.handle, id, true)
