@@ -45,6 +45,7 @@ type Stream struct {
 	elem   rserpool.PoolElement
 	failed bool // the element was reported
 	gone   bool // Failover has closed conn, and there is no other one yet
+	half   bool // the writing side of conn is closed
 	closed bool
 	// The deadlines hold for the next connection as well.
 	readBy, writeBy time.Time
@@ -114,7 +115,7 @@ func (s *Stream) connect(ctx context.Context, tried []rserpool.PEID) error {
 	}
 	_ = conn.SetReadDeadline(s.readBy)
 	_ = conn.SetWriteDeadline(s.writeBy)
-	s.conn, s.elem, s.failed, s.gone = conn, elem, false, false
+	s.conn, s.elem, s.failed, s.gone, s.half = conn, elem, false, false, false
 	return nil
 }
 
@@ -131,6 +132,13 @@ func (s *Stream) current() net.Conn {
 	return s.conn
 }
 
+// isHalf reports whether the program has closed the writing side.
+func (s *Stream) isHalf() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.half
+}
+
 // Read reads from the connection. The error is io.EOF if the element has closed it, and
 // [ErrFailover] if it has failed, or Failover has not found another one yet.
 func (s *Stream) Read(b []byte) (int, error) {
@@ -142,19 +150,29 @@ func (s *Stream) Read(b []byte) (int, error) {
 // Write writes to the connection. The error is [ErrFailover] if the element has failed.
 // Some of what was written before may not have arrived then.
 func (s *Stream) Write(b []byte) (int, error) {
+	if s.isHalf() {
+		return 0, io.ErrClosedPipe
+	}
 	c := s.current()
 	n, err := c.Write(b)
 	return n, s.check(c, err)
 }
 
-// CloseWrite closes the writing side: the element reads io.EOF.
+// CloseWrite closes the writing side of the connection: the element reads io.EOF. After a
+// failover, the program can write again.
 func (s *Stream) CloseWrite() error {
 	c := s.current()
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	return s.check(c, half.CloseWrite())
+	err := half.CloseWrite()
+	if err == nil {
+		s.mu.Lock()
+		s.half = c == s.conn
+		s.mu.Unlock()
+	}
+	return s.check(c, err)
 }
 
 // check looks at an error of a connection, and has the element reported if it has failed.

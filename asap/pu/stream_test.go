@@ -232,6 +232,25 @@ func TestStreamOwnWord(t *testing.T) {
 	}
 }
 
+// TestStreamCloseWrite: writing after CloseWrite is no failure of the element.
+func TestStreamCloseWrite(t *testing.T) {
+	p := newTCPPool(t, 2)
+	s := p.dial()
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := served(s); !errors.Is(err, io.ErrClosedPipe) || errors.Is(err, ErrFailover) {
+		t.Errorf("got %v", err)
+	}
+	p.wantReports()
+	if err := s.Failover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := served(s); id != 2 || err != nil {
+		t.Errorf("element %v, %v, want 2", id, err)
+	}
+}
+
 // TestStreamNobody: the error has the reason for each element.
 func TestStreamNobody(t *testing.T) {
 	p := newTCPPool(t, 3)
