@@ -19,6 +19,9 @@
 // 3.8, 3.9 and 6.5). When the element fails, the session goes on with another one, which gets
 // the state of the conversation in a cookie that the former element has handed out.
 //
+// A [Stream] is the same for pools of TCP elements, without cookies: [User.DialStream], and
+// [User.DialContext] for code that dials by itself, such as http.Transport.
+//
 // The protocols are in deterministic cores without clock, goroutine, lock and socket; User and
 // Session drive them.
 package pu

@@ -43,9 +43,12 @@ const (
 	SessionConnected SessionEventType = iota + 1
 	// ElementFailing: Element does not serve any more; Err says why. The failover begins.
 	ElementFailing
-	// ElementTryFailed: Element could not be reached; Err says why. The next one is tried.
+	// ElementTryFailed: Element could not be reached, or has refused the session; Err says
+	// why. The next one is tried.
 	ElementTryFailed
-	// FailedOver: Element serves now, From did before.
+	// FailedOver: Element serves now, From did before. The event comes when Element has sent
+	// something, or 100 ms after the association came up, because until then Element may
+	// refuse the session. Messages are sent to it before.
 	FailedOver
 	// CookieReceived: Element has sent a cookie.
 	CookieReceived

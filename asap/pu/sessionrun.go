@@ -2,6 +2,7 @@ package pu
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/client"
@@ -40,12 +41,24 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 	case sctp.SendFailed:
 		s.core.SendFailed(now, s.ref, ev.Err)
 	case sctp.Down:
-		s.core.Down(now, s.ref, ev.Reason == sctp.PeerShutdown, client.DownError(ev))
+		s.core.Down(now, s.ref, ev.Reason == sctp.PeerShutdown, downError(ev))
 	case sctp.Writable:
 		s.blocked = false
 	case sctp.PeerAddrs, sctp.PeerDone: // the transport's own matter
 	}
 	s.settle(now)
+}
+
+// downError says why an association has ended.
+func downError(ev sctp.Event) error {
+	err := client.DownError(ev)
+	switch {
+	case ev.Reason != sctp.PeerAbort:
+		return err
+	case ev.Err == nil:
+		return session.ErrPeerAborted
+	}
+	return fmt.Errorf("%w: %w", session.ErrPeerAborted, err)
 }
 
 // settle performs what the core wants done until it wants no more. The mutex is held, as in

@@ -91,10 +91,12 @@ const (
 	EventConnected EventType = iota + 1
 	// EventFailing: Element does not serve any more; Err says why.
 	EventFailing
-	// EventTryFailed: Element was tried in a failover, or when dialing, in vain; Err says
-	// why.
+	// EventTryFailed: Element was tried in a failover, or when dialing, and could not be
+	// reached, or has refused the session; Err says why.
 	EventTryFailed
-	// EventFailedOver: Element serves in place of From.
+	// EventFailedOver: Element serves in place of From. The event comes when Element has
+	// sent something, or 100 ms after the association came up: until then Element may
+	// refuse the session.
 	EventFailedOver
 	// EventCookie: Element has sent a cookie. It takes the place of the one before.
 	EventCookie

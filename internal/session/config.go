@@ -29,7 +29,7 @@ const (
 	// over.
 	maxCardElements = 16
 	// maxSilent is how many elements of a last will may be silent before it is given up.
-	maxSilent = 3
+	maxSilent = 2
 	// maxLeftOut is how many elements are left out of the selection. When so many have
 	// failed, the search pauses and begins again with all.
 	maxLeftOut = 64

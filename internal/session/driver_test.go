@@ -182,8 +182,21 @@ func (d *driver) fresh(ids ...rserpool.PEID) {
 	d.collect()
 }
 
+// up establishes the association, and proves that the element does not refuse the session.
 func (d *driver) up() {
 	d.u.Up(d.now, d.conn)
+	d.u.prove()
+	d.collect()
+}
+
+// accept establishes the association.
+func (d *driver) accept() {
+	d.u.Up(d.now, d.conn)
+	d.collect()
+}
+
+func (d *driver) abort() {
+	d.u.Down(d.now, d.conn, false, ErrPeerAborted)
 	d.collect()
 }
 

@@ -17,6 +17,9 @@ const enrpPPID = 12
 // try when MaySend has no error.
 var ErrWait = errors.New("not now")
 
+// ErrPeerAborted is in the reason for Down if the peer has aborted the association.
+var ErrPeerAborted = errors.New("the peer has aborted the association")
+
 // CheckMessage says what is wrong with a user message, nil if nothing is.
 func CheckMessage(m Message) error {
 	switch {
@@ -164,6 +167,8 @@ func (u *User) Received(now time.Time, ref Ref, m Message) {
 	if ref != u.assoc || !u.up {
 		return // late: from an element that has failed
 	}
+	u.heard = true
+	u.prove()
 	switch {
 	case m.PPID == asap.PPID:
 		u.control(m.Data)

@@ -49,8 +49,12 @@ type User struct {
 	closeBy time.Time
 	shut    bool // Shutdown has been ordered
 
-	// Against an element that takes each association and ends it at once.
-	upAt  time.Time
+	// An element that ends the association before it has sent anything, and within
+	// flapTime, has refused it, because it is full or about to leave.
+	heard    bool // it has sent something
+	unproven bool // EventFailedOver waits for that, or for flapTime
+	upAt     time.Time
+	// Against elements that take each association, and end it at once.
 	flaps int           // associations in a row that have lasted less than flapTime
 	pause time.Duration // the last one of the search
 
@@ -130,13 +134,12 @@ func (u *User) Up(now time.Time, ref Ref) {
 		u.act(Action{Type: Abort, Ref: ref})
 		return
 	}
-	ev := Event{Type: EventConnected, Element: u.element.ID}
-	if u.state == FailingOver {
-		ev.Type, ev.From = EventFailedOver, u.from
+	if u.unproven = u.state == FailingOver; !u.unproven {
+		u.from = u.element.ID
+		u.notify(Event{Type: EventConnected, Element: u.from})
 	}
 	u.state, u.up, u.search.connectBy = Connected, true, time.Time{}
 	u.upAt = now
-	u.notify(ev)
 	u.echoDue = u.cookie != nil && u.controlled()
 	u.cardDue = u.cfg.Card != nil && u.controlled()
 	if u.cfg.Unacked == AskApp && u.out.n > 0 {
@@ -144,6 +147,15 @@ func (u *User) Up(now time.Time, ref Ref) {
 		u.act(Action{Type: Ask, Ref: u.ask, Messages: u.out.list()})
 	}
 	u.pauseIfFull()
+}
+
+// prove: the element that serves after a failover has not refused.
+func (u *User) prove() {
+	if u.unproven {
+		u.unproven = false
+		u.notify(Event{Type: EventFailedOver, Element: u.element.ID, From: u.from})
+		u.from = u.element.ID
+	}
 }
 
 // controlled reports whether the element takes messages of ASAP on this association (RFC
@@ -166,6 +178,10 @@ func (u *User) Down(now time.Time, ref Ref, shutdown bool, why error) {
 		u.assoc = 0
 		if shutdown && u.cfg.EndOnShutdown {
 			u.end(io.EOF)
+			return
+		}
+		if u.refusal(now) && (shutdown || errors.Is(why, ErrPeerAborted)) {
+			u.refused(now, why)
 			return
 		}
 		u.lost(now, why, !shutdown)
@@ -197,28 +213,54 @@ func (u *User) drop(now time.Time, why error, report bool) {
 
 // lost begins the search for the next element.
 func (u *User) lost(now time.Time, why error, report bool) {
+	rest := u.flapping(now)
+	u.fallen(now, why, report)
+	switch {
+	case u.state == Ended:
+	case rest:
+		u.rest(now)
+	default:
+		u.seek(now)
+	}
+}
+
+// refusal reports whether the end of the association would be a refusal.
+func (u *User) refusal(now time.Time) bool { return !u.heard && now.Sub(u.upAt) < flapTime }
+
+// refused: the element lives, and takes no session now. It is not reported. Others follow at
+// once; when all have refused, the search pauses.
+func (u *User) refused(now time.Time, why error) {
+	u.fallen(now, why, false)
+	if u.state != Ended {
+		u.seek(now)
+	}
+}
+
+// fallen notes that the element serves no more.
+func (u *User) fallen(now time.Time, why error, report bool) {
 	e := u.element
-	u.notify(Event{Type: EventFailing, Element: e.ID, Err: why})
+	ev := Event{Type: EventFailing, Element: e.ID, Err: why}
+	if u.unproven {
+		ev.Type = EventTryFailed
+	}
+	u.notify(ev)
 	if report {
 		u.report()
 	}
-	u.state, u.from, u.old = FailingOver, e.ID, u.in.n
+	u.state, u.old = FailingOver, u.in.n
 	if u.search == nil {
-		u.search = &search{began: now, why: why}
+		u.search = &search{began: now}
 	}
 	if u.search.why == nil {
 		u.search.why = why
 	}
 	u.search.failed(e, why)
-	u.search.candidates, u.search.hearsay = u.will, true
+	if len(u.will) > 0 {
+		u.search.candidates, u.search.hearsay = u.will, true
+	}
 	u.leave()
-	switch {
-	case u.cfg.NoFailover:
+	if u.cfg.NoFailover {
 		u.end(u.failure(now, nil))
-	case u.flapping(now):
-		u.rest(now)
-	default:
-		u.seek(now)
 	}
 }
 
@@ -242,6 +284,7 @@ func (u *User) leave() {
 	u.echoDue, u.cardDue = false, false
 	u.replies.clear()
 	u.ask, u.sent, u.paused = 0, 0, false
+	u.heard, u.unproven = false, false
 	u.asked, u.failBy, u.undelivered = time.Time{}, time.Time{}, nil
 	if u.cfg.Unacked == Drop {
 		u.out.clear()
@@ -311,6 +354,9 @@ func (u *User) Tick(now time.Time) {
 		if u.search != nil && due(u.upAt.Add(steadyTime)) {
 			u.search = nil
 		}
+		if due(u.upAt.Add(flapTime)) {
+			u.prove()
+		}
 		switch {
 		case due(u.failBy):
 			u.drop(now, u.undelivered, true)
@@ -349,6 +395,9 @@ func (u *User) NextDeadline() (next time.Time, ok bool) {
 	case Connected:
 		if u.search != nil {
 			take(u.upAt.Add(steadyTime))
+		}
+		if u.unproven {
+			take(u.upAt.Add(flapTime))
 		}
 		take(u.failBy)
 		take(u.answerBy())

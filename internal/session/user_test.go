@@ -119,7 +119,7 @@ func TestFailover(t *testing.T) {
 		d.down("lost")
 		d.selected(2)
 		d.up()
-		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s ask a b")
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s ask a b", "0s failed over 1 to 2")
 		if err := d.send("x"); !errors.Is(err, ErrWait) {
 			t.Errorf("Send while asking: got %v, want ErrWait", err)
 		}
@@ -160,7 +160,7 @@ func TestFailover(t *testing.T) {
 		d.card(4, 5, 6, 7, 8)
 		d.log = nil
 		d.down("lost")
-		d.until(6 * time.Second)
+		d.until(4 * time.Second)
 		d.selected(2)
 		var short []string
 		for _, line := range d.log {
@@ -169,16 +169,26 @@ func TestFailover(t *testing.T) {
 			}
 		}
 		d.log = short
-		d.want("0s failing 1: lost", "0s connect 4", "2s connect 5", "4s connect 6", "6s select -1 -4 -5 -6", "6s connect 2")
+		d.want("0s failing 1: lost", "0s connect 4", "2s connect 5", "4s select -1 -4 -5", "4s connect 2")
 	})
 	t.Run("the last will of one element is not that of the next", func(t *testing.T) {
 		d := connected(t, UserConfig{})
 		d.card(4, 5)
 		d.down("lost")
 		d.up()
+		d.data("answer")
 		d.log = nil
 		d.down("lost too")
-		d.want("0s failing 4: lost too", "0s report 4 hearsay", "0s select -1 -4")
+		d.want("0s failing 4: lost too", "0s report 4 hearsay", "0s select -4")
+	})
+	t.Run("a double failure goes on with the last will", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.card(4, 5)
+		d.down("lost")
+		d.up()
+		d.log = nil
+		d.down("lost too")
+		d.want("0s failing 4: lost too", "0s report 4 hearsay", "0s connect 5")
 	})
 	t.Run("all dead, then one comes back", func(t *testing.T) {
 		d := connected(t, UserConfig{})
@@ -273,6 +283,57 @@ func TestFailover(t *testing.T) {
 		if got := d.now.Sub(epoch); got < 40*time.Minute {
 			t.Errorf("1000 failovers within %v, want pauses of 3 s", got)
 		}
+	})
+	t.Run("elements that are full", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend})
+		d.data("answer")
+		d.cookie("c")
+		d.mustSend("a")
+		d.log = nil
+		d.down("lost")
+		d.selected(2)
+		d.accept()
+		d.abort()
+		d.selected(3)
+		d.accept()
+		d.shutdown()
+		d.selected()
+		d.fresh()
+		d.want("0s failing 1: lost", "0s report 1",
+			"0s select -1", "0s connect 2", "0s send ECHO c", "0s send a", "0s try failed 2: the peer has aborted the association",
+			"0s select -1 -2", "0s connect 3", "0s send ECHO c", "0s send a", "0s try failed 3: shutdown",
+			"0s select -1 -2 -3", "0s select fresh -1 -2 -3")
+		if d.u.search.retryAt.IsZero() {
+			t.Error("no pause after all have refused")
+		}
+		d.until(200 * time.Millisecond)
+		d.fresh(3)
+		d.accept()
+		d.log = nil
+		d.until(310 * time.Millisecond)
+		if len(d.log) != 1 || !strings.HasSuffix(d.log[0], "failed over 1 to 3") {
+			t.Errorf("log %q, want the failover from 1 to 3 after 100 ms", d.log)
+		}
+	})
+	t.Run("a full one at first", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		d.selected(1)
+		d.accept()
+		d.abort()
+		d.selected(2)
+		d.accept()
+		d.data("hello")
+		d.want("0s select", "0s connect 1", "0s connected 1", "0s failing 1: the peer has aborted the association",
+			"0s select -1", "0s connect 2", "0s failed over 1 to 2")
+	})
+	t.Run("one that dies at once is reported", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.down("lost")
+		d.selected(2)
+		d.accept()
+		d.log = nil
+		d.down("lost")
+		d.want("0s try failed 2: lost", "0s report 2", "0s select -1 -2")
 	})
 	t.Run("no control channel", func(t *testing.T) {
 		d := connected(t, UserConfig{Card: &asap.BusinessCard{Handle: "mine"}})
@@ -451,7 +512,7 @@ func TestBounds(t *testing.T) {
 		d.down("lost")
 		d.selected(2)
 		d.up()
-		d.want("0s pause", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s failed over 1 to 2", "0s pause")
+		d.want("0s pause", "0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s pause", "0s failed over 1 to 2")
 	})
 	t.Run("messages of elements that have failed", func(t *testing.T) {
 		d := connected(t, UserConfig{MaxReceive: 10})
