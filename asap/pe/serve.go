@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -72,6 +73,10 @@ func (l *Listener) Leave(ctx context.Context) error {
 	}
 }
 
+// willTime is how long a registrar may take to name the other elements. Sessions may end
+// meanwhile without a will.
+const willTime = 2 * time.Second
+
 // maxWill is how many elements are recommended. More would say little, and users need not
 // keep more.
 const maxWill = 16
@@ -82,6 +87,8 @@ func (l *Listener) recommendOthers(ctx context.Context) {
 	if n, _ := l.Sessions(); n == 0 || l.cfg.Cards == CardsNever {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, willTime)
+	defer cancel()
 	all, err := l.element.Resolve(ctx, l.cfg.Pool, maxWill+1)
 	if err != nil {
 		return

@@ -86,6 +86,20 @@ func TestLeaveTime(t *testing.T) {
 	})
 }
 
+// TestLeaveAlone: a registrar that does not answer holds up Leave for two seconds.
+func TestLeaveAlone(t *testing.T) {
+	sessions(t, nil, func(t *testing.T, _ *sctptest.Network, r *registrar, l *listening, u *user) {
+		r.set(func() { r.mute = true })
+		a := u.dial(l)
+		l.next()
+		at := time.Now()
+		time.AfterFunc(time.Second, func() { u.ep.Shutdown(a) })
+		if err := l.Leave(t.Context()); err != nil || time.Since(at) != 2*time.Second {
+			t.Errorf("after %v Leave gives %v", time.Since(at), err)
+		}
+	})
+}
+
 func TestServe(t *testing.T) {
 	sessions(t, func(c *ListenConfig) { c.Cards, c.LeaveTime = CardsNever, time.Minute }, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/session"
 	"github.com/rserpool/coredns-rserpool/internal/session/carrier"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestSessionMemory: 10,000 sessions take at most 4 KiB each above their associations.
@@ -70,5 +72,66 @@ func BenchmarkSession(b *testing.B) {
 			b.Fatal(err)
 		}
 		_ = m
+	}
+}
+
+// BenchmarkEcho is a message to an element and back, over SCTP in UDP on the loopback: to a
+// bare association that echoes, and to a session.
+func BenchmarkEcho(b *testing.B) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	open := func() *carrier.Carrier {
+		c, err := carrier.Open(carrier.Config{Via: rserpool.ViaUDP, Local: []netip.Addr{loopback}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	for _, with := range []bool{false, true} {
+		b.Run(map[bool]string{false: "bare", true: "session"}[with], func(b *testing.B) {
+			server, client := open(), open()
+			l := newListener(ListenConfig{MaxSessions: 1, MaxSessionsPerHost: 1, Backlog: 1}, session.NewElementConfig(session.ElementConfig{Cards: session.CardNever}))
+			accept := func(*carrier.Assoc, sctp.Event) carrier.Handler {
+				return func(a *carrier.Assoc, ev sctp.Event) {
+					if ev.Type == sctp.Received {
+						_ = a.Send(ev.Message)
+					}
+				}
+			}
+			if with {
+				accept = l.accept
+				l.cfg.NotifySession = func(s *Session, ev SessionEvent) {
+					if ev == SessionBegun {
+						go func() {
+							for {
+								m, err := s.Receive(context.Background())
+								if err != nil {
+									return
+								}
+								_ = s.SendMessage(context.Background(), m)
+							}
+						}()
+					}
+				}
+			}
+			at, err := server.Listen([]netip.AddrPort{netip.AddrPortFrom(loopback, 0)}, accept)
+			if err != nil {
+				b.Fatal(err)
+			}
+			came := make(chan struct{}, 1)
+			a := client.Connect(sctp.Dest{Addrs: at.LocalAddrs(), Kind: rserpool.ViaUDP, EncapPort: at.EncapPort()}, func(_ *carrier.Assoc, ev sctp.Event) {
+				if ev.Type == sctp.Received {
+					came <- struct{}{}
+				}
+			})
+			data := make([]byte, 100)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := a.Send(sctp.Message{Data: data, PPID: 7}); err != nil {
+					b.Fatal(err)
+				}
+				<-came
+			}
+		})
 	}
 }

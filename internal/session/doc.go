@@ -5,6 +5,8 @@
 // A [User] has one association at a time, with one element of a pool. When the element
 // fails, it selects another one and goes on there.
 //
+// An [Element] is the element's side. It has one association, and ends with it.
+//
 // # How to drive a machine
 //
 // Call the method of an event with the time at which it happens. Afterwards:
