@@ -1,6 +1,7 @@
-// Command rsp registers processes as pool elements, resolves pool handles, reports
-// unreachable pool elements, and shows the peers and the handlespace of registrars
-// (RSerPool: RFC 5351, RFC 5352, RFC 5353).
+// Command rsp registers processes as pool elements, resolves and watches pools, reports
+// unreachable pool elements, serves example services, talks to pools by sessions, and
+// shows the peers and the handlespace of registrars (RSerPool: RFC 5351, RFC 5352, RFC
+// 5353).
 package main
 
 import (
@@ -80,9 +81,11 @@ func newRoot() *cobra.Command {
 
 rsp makes a process on this machine an element of a server pool, asks a registrar for
 the elements of a pool, and reports unreachable elements. It sends ASAP (RFC 5352) to
-registrars, over the kernel's SCTP or SCTP in UDP (RFC 6951); resolve and unreachable
-can use TCP too. For operators, it shows a registrar's peers and its whole handlespace,
-by ENRP (RFC 5353).
+registrars, over the kernel's SCTP or SCTP in UDP (RFC 6951); commands that only ask can
+use TCP too. It serves the example services of RSerPool (serve), and talks to a pool by a
+session that goes on at another element if one fails (connect). For operators, it shows
+pools as they change (watch), and a registrar's peers and its whole handlespace, by ENRP
+(RFC 5353).
 
 ` + exitHelp,
 		Args:              unknownCommand,
