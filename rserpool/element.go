@@ -15,11 +15,11 @@ type PoolElement struct {
 	// EncapPort is the UDP port at which the element accepts ASAP associations over SCTP
 	// in UDP (RFC 6951), 0 if it does not use SCTP in UDP. The home registrar sets it,
 	// only for other registrars.
-	EncapPort     uint16
-	UserTransport Transport
+	EncapPort uint16
 	// UserEncapPort is the UDP port of UserTransport if users reach it over SCTP in UDP
 	// (RFC 6951), 0 if they do not. The element sets it, and registrars pass it on.
 	UserEncapPort uint16
+	UserTransport Transport
 	// Policy has type 0 if the message has none.
 	Policy Policy
 	// ASAPTransport is where the element accepts ASAP associations. The home registrar
