@@ -180,8 +180,9 @@ func (s *selection) cancel() { s.u.cache.forget(s.pool, s.wt) }
 // hold has the cache follow a pool until release, because a session is open.
 func (u *User) hold(pool rserpool.PoolHandle) (release func()) { return u.cache.hold(pool) }
 
-// busy says that an element lives and takes no more work at the moment: selections leave it
-// out for a second, twice as long each time, and it is not reported.
+// busy says that an element cannot be used at the moment, and that this does not mean that it
+// is dead: selections leave it out for a second, twice as long each time, and it is not
+// reported.
 func (u *User) busy(pool rserpool.PoolHandle, id rserpool.PEID) { u.cache.busy(pool, id) }
 
 // reached says that an element serves after all.

@@ -373,3 +373,16 @@ func TestStreamSilent(t *testing.T) {
 	}
 	p.wantReports(1, 2)
 }
+
+// TestStreamOwnFault: an element is not reported because this machine has no network.
+func TestStreamOwnFault(t *testing.T) {
+	p := newTCPPool(t, 2)
+	p.u.runner.cfg.dialTCP = func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
+	}
+	var failure *FailoverError
+	if _, err := p.u.DialStream(t.Context(), testPool); !errors.As(err, &failure) || len(failure.Attempts) != 2 {
+		t.Errorf("got %v, want two attempts", err)
+	}
+	p.wantReports()
+}

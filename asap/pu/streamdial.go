@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -100,8 +101,25 @@ func (u *User) dialElements(ctx context.Context, network string, pool rserpool.P
 		if ctx.Err() != nil {
 			return fail(ctx.Err()) // which says nothing of the element
 		}
-		u.Failed(pool, e.ID)
+		if ownFault(err) {
+			u.busy(pool, e.ID)
+		} else {
+			u.Failed(pool, e.ID)
+		}
 	}
+}
+
+// ownFault reports whether a dial failed on this machine: it has no route or no address, or
+// too many files are open. That says nothing of the element.
+func ownFault(err error) bool {
+	for _, own := range []error{
+		syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS,
+	} {
+		if errors.Is(err, own) {
+			return true
+		}
+	}
+	return false
 }
 
 // dialElement connects to an element. A TCP transport has one address (RFC 5354, Section
