@@ -166,18 +166,3 @@ var exported = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
-
-// encodeHandle returns the labels, without zone and final dot, under which a
-// handle that DNS cannot carry is found: the reverse of decodeHandle.
-func encodeHandle(h rsp.PoolHandle) string {
-	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
-	var b strings.Builder
-	b.WriteString(encodedPrefix)
-	for len(text) > encodedPart {
-		b.WriteString(text[:encodedPart])
-		b.WriteByte('.')
-		text = text[encodedPart:]
-	}
-	b.WriteString(text)
-	return b.String()
-}

@@ -4,6 +4,8 @@ import (
 	"encoding/base32"
 	"strings"
 
+	"github.com/miekg/dns"
+
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -29,8 +31,7 @@ type node struct {
 	pool    *handlespace.Pool
 	element *handlespace.Element
 	// poolName is the end of the query's name that denotes the pool, zone
-	// included. The names of elements are built on it, so that they mean the
-	// same pool however it was spelt, and compress well.
+	// included, as the query spells it.
 	poolName string
 }
 
@@ -175,6 +176,57 @@ func elementID(label []byte) (rsp.PEID, bool) {
 		id = id<<4 | uint32(c)
 	}
 	return rsp.PEID(id), true
+}
+
+// ownName returns the one spelling of the pool's name that records point to: the handle's
+// own bytes and the zone as configured, or the encoded form if that name does not stand for
+// this pool. asked is how a query spells it. Clients compare the names in records, so that
+// they must not depend on the case of the question, which resolvers choose at random.
+func (z *zone) ownName(s *handlespace.Space, p *handlespace.Pool, asked string) string {
+	h := p.Handle()
+	if at := len(asked) - len(z.name); at == len(h)+1 && asked[:at-1] == string(h) && asked[at:] == z.name {
+		return asked // which saves an allocation
+	}
+	if findPool(s, []byte(h)) == p {
+		if name, ok := plainName(string(h), z.name); ok {
+			return name
+		}
+	}
+	return below(encodeHandle(h), z.name)
+}
+
+// plainName returns the name of a pool whose handle can be read as labels; ok is false if
+// it cannot.
+func plainName(handle, zone string) (_ string, ok bool) {
+	var wire [maxName + 1]byte
+	n := 0
+	for label := range strings.SplitSeq(handle, ".") {
+		if len(label) == 0 || len(label) > maxLabel || n+1+len(label) > maxName {
+			return "", false
+		}
+		wire[n] = byte(len(label))
+		n += 1 + copy(wire[n+1:], label)
+	}
+	name, _, err := dns.UnpackDomainName(wire[:n+1], 0)
+	if err != nil {
+		return "", false
+	}
+	name = below(strings.TrimSuffix(name, "."), zone)
+	return name, wireLen(name) <= maxName
+}
+
+// encodeHandle returns the labels of the encoded form of a handle, without the zone.
+func encodeHandle(h rsp.PoolHandle) string {
+	text := strings.ToLower(handleEncoding.EncodeToString([]byte(h)))
+	var b strings.Builder
+	b.WriteString(encodedPrefix)
+	for len(text) > encodedPart {
+		b.WriteString(text[:encodedPart])
+		b.WriteByte('.')
+		text = text[encodedPart:]
+	}
+	b.WriteString(text)
+	return b.String()
 }
 
 // hasElementNames reports whether the names of the elements of the pool called poolName

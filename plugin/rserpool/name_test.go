@@ -278,3 +278,55 @@ func TestRootZone(t *testing.T) {
 		}
 	}
 }
+
+// TestOneSpelling: names in RDATA and of additional records do not depend on how a query is
+// spelled. HAProxy, Prometheus and others compare them, and resolvers choose the case of
+// letters at random.
+func TestOneSpelling(t *testing.T) {
+	f := newFake()
+	for i, pool := range []string{"web", "Shop", "BANK", "bank", "a..b", "pe-0000002a.web", "_http._tcp.web", "Compute Pool", `back\slash`} {
+		put(t, f.space, pool, element(rsp.PEID(i+1), 80, "192.0.2.1"))
+	}
+	h := newTestHandler(t, "rserpool Pool.Example.org", f)
+	tests := []struct{ asked, want string }{
+		{"web", "pe-00000001.web."},
+		{"wEb", "pe-00000001.web."},
+		{encodeHandle("web"), "pe-00000001.web."},
+		{strings.ToUpper(encodeHandle("web")), "pe-00000001.web."},
+		{"_http._TCP.WEB", "pe-00000001.web."}, // the service
+		{"PE-00000001.WEB", "pe-00000001.web."},
+		{"shop", "pe-00000002.Shop."},
+		{"Shop", "pe-00000002.Shop."},
+		{"BANK", "pe-00000004.bank."},
+		{encodeHandle("BANK"), "pe-00000003." + encodeHandle("BANK") + "."},
+		{strings.ToUpper(encodeHandle("BANK")), "pe-00000003." + encodeHandle("BANK") + "."},
+		{encodeHandle("a..b"), "pe-00000005." + encodeHandle("a..b") + "."},
+		{"PE-0000002A.web", "pe-00000006.pe-0000002a.web."},
+		{encodeHandle("_http._tcp.web"), "pe-00000007._http._tcp.web."},
+		{`COMPUTE\032POOL`, `pe-00000008.Compute\ Pool.`},
+		{`back\\slash`, `pe-00000009.back\\slash.`},
+	}
+	for _, tt := range tests {
+		for _, zone := range []string{zoneZ, "POOL.example.ORG."} {
+			name := tt.asked + "." + zone
+			m := ask(t, h, name, dns.TypeSRV)
+			if len(m.Answer) != 1 || len(m.Extra) != 1 {
+				t.Errorf("%s: got %v", name, m)
+				continue
+			}
+			if got := m.Answer[0].Header().Name; got != name {
+				t.Errorf("%s: the owner is %s, want the case of the question", name, got)
+			}
+			want := tt.want + zoneZ
+			if got := m.Answer[0].(*dns.SRV).Target; got != want {
+				t.Errorf("%s: the target is %s, want %s", name, got, want)
+			}
+			if got := m.Extra[0].Header().Name; got != want {
+				t.Errorf("%s: the additional record is of %s, want %s", name, got, want)
+			}
+			if a := ask(t, h, want, dns.TypeA); len(a.Answer) != 1 {
+				t.Errorf("%s: the target %s has no address: %v", name, want, a)
+			}
+		}
+	}
+}

@@ -51,7 +51,8 @@ const bothFamilies = handlespace.IPv4 | handlespace.IPv6
 // selects, and their addresses. There are none if the names of the elements would be too
 // long for DNS.
 func (q *query) addServices(rep *reply) {
-	if !hasElementNames(q.node.poolName) {
+	pool := q.poolName()
+	if !hasElementNames(pool) {
 		return
 	}
 	var buf [8]handlespace.Selected
@@ -64,7 +65,7 @@ func (q *query) addServices(rep *reply) {
 	rep.grow(len(selected))
 	ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
 	for i, s := range selected {
-		target := elementName(s.ID, q.node.poolName)
+		target := elementName(s.ID, pool)
 		priority, weight := ranks.of(i)
 		rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, priority, weight, s.Element, target))
 		rep.element()
@@ -78,10 +79,13 @@ func (q *query) addElementService(rep *reply) {
 	if e.Families() == 0 {
 		return
 	}
-	ttl := q.lifetime(e)
-	rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, 0, 0, e, q.name))
-	rep.glue(q.name, ttl, e.UserTransport.Addrs)
+	ttl, target := q.lifetime(e), elementName(e.ID, q.poolName())
+	rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, 0, 0, e, target))
+	rep.glue(target, ttl, e.UserTransport.Addrs)
 }
+
+// poolName is the name of the node's pool as records spell it.
+func (q *query) poolName() string { return q.zone.ownName(q.space, q.node.pool, q.node.poolName) }
 
 func service(owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) dns.RR {
 	return &dns.SRV{

@@ -60,9 +60,10 @@ func (rep *reply) set() {
 }
 
 // fit shortens the response to size octets. First it removes whole sets of additional
-// records from the end, then whole elements from the end of the answer, except the first.
-// If the response is still too long, the server truncates it. fit reports whether it
-// removed elements.
+// records from the end. If that is not enough, it removes whole elements from the end of the
+// answer, except the first, and sets TC: a set of records is incomplete without it (RFC
+// 2181, Sections 5 and 9). If the response is still too long, the server truncates it. fit
+// reports whether it removed elements.
 func (rep *reply) fit(size int) (shortened bool) {
 	m := &rep.msg
 	if roughLen(m) <= size {
@@ -90,6 +91,7 @@ func (rep *reply) fit(size int) (shortened bool) {
 		return m.Len() <= size
 	})
 	m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
+	m.Truncated = drop > 0
 	return drop > 0
 }
 

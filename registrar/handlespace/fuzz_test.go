@@ -47,15 +47,12 @@ func (m model) lookup(name string) (found rserpool.PoolHandle, below bool) {
 	folded := strings.ToLower(name) // the fuzz target's handles are ASCII
 	for h := range m {
 		lower := strings.ToLower(string(h))
-		if lower == folded && (found == "" || h < found) {
+		if lower == folded && h > found {
 			found = h
 		}
 		if strings.HasSuffix(lower, "."+folded) && carriable(lower) {
 			below = true
 		}
-	}
-	if _, ok := m[rserpool.PoolHandle(name)]; ok {
-		found = rserpool.PoolHandle(name)
 	}
 	return found, below
 }

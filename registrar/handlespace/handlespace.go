@@ -112,21 +112,17 @@ func (s *Space) Pool(h rserpool.PoolHandle) *Pool {
 }
 
 // Lookup finds the pool of a DNS name. name is the name's labels joined by '.', with
-// escapes undone; ASCII case does not count, and name is not kept. The pool is the one
-// whose handle is exactly name, or else the bytewise lowest of those that differ in
-// case only; nil if there is none. below tells that some handle ends in '.' and name,
-// so that the name is an empty non-terminal if it is no pool. Handles that are no DNS
-// names do not count for below. Lookup does not allocate.
+// escapes undone; ASCII case does not count, and name is not kept. If handles differ in
+// case only, the pool is the one with the bytewise greatest handle: lower case has
+// precedence, however the name is written. p is nil if there is none. below tells that some
+// handle ends in '.' and name, so that the name is an empty non-terminal if it is no pool.
+// Handles that are no DNS names do not count for below. Lookup does not allocate.
 func (s *Space) Lookup(name []byte) (p *Pool, below bool) {
 	n := find(&s.table, s.table.hash(name), name)
 	if n == nil {
 		return nil, false
 	}
-	p = exact(n, name)
-	if p == nil {
-		p = n.pool
-	}
-	return p, n.below > 0
+	return n.pool, n.below > 0
 }
 
 // Alike returns the number of pools whose handles are h, or differ from it in ASCII

@@ -38,7 +38,7 @@ type node struct {
 	hash uint64
 	key  string // folded
 	// pool is the pool whose handle is key, ASCII case aside; nil if there is none, the
-	// bytewise lowest if there are several. others are the rest.
+	// bytewise greatest if there are several. others are the rest.
 	pool   *Pool
 	others []*Pool
 	below  int32 // number of pools whose handle ends in '.' and key
@@ -76,7 +76,7 @@ func exact[T ascii.Octets](n *node, name T) *Pool {
 	return nil
 }
 
-// pools returns all pools of the name, bytewise ascending, in a slice of its
+// pools returns all pools of the name, bytewise descending, in a slice of its
 // own.
 func (n *node) pools() []*Pool {
 	if n.pool == nil {
@@ -132,7 +132,8 @@ func (t *table) replace(p, next *Pool) {
 	})
 }
 
-func byHandle(a, b *Pool) int { return cmp.Compare(a.handle, b.handle) }
+// byHandle puts the bytewise greatest handle first: lower case before all others.
+func byHandle(a, b *Pool) int { return cmp.Compare(b.handle, a.handle) }
 
 // update publishes a changed node for a folded name: change gets a copy of the present
 // one, or a new one. A node that then stands for nothing is removed.

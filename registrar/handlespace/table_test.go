@@ -31,9 +31,9 @@ func TestLookup(t *testing.T) {
 		{"POOL", "pool", false},
 		{"poo", "", false},
 		{"", "", false},
-		{"Case", "Case", false},
+		{"Case", "cASE", false}, // the greatest, however it is written
 		{"cASE", "cASE", false},
-		{"case", "CASE", false}, // the lowest
+		{"case", "cASE", false},
 		{"a.b.c", "a.b.c", false},
 		{"A.b.C", "a.b.c", false},
 		{"b.c", "b.c", true},
