@@ -173,9 +173,6 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 		return nil, err
 	}
 	l := newListener(cfg, sessions)
-	if err := l.setCard(nil); err != nil {
-		return nil, err
-	}
 	if l.carrier, err = carrier.Open(carrier.Config{
 		Via: cfg.Via, EncapPort: cfg.UserEncapPort, Logger: cfg.Logger, Listen: cfg.listen,
 	}); err != nil {
@@ -191,5 +188,6 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	if l.element, err = Open(cfg.Config); err != nil {
 		return nil, errors.Join(err, l.carrier.Close())
 	}
+	l.transport, l.encapPort = cfg.Transport, cfg.UserEncapPort
 	return l, nil
 }

@@ -23,21 +23,24 @@ type Listener struct {
 	carrier *carrier.Carrier
 	element *Element
 	local   []netip.AddrPort
-	waiting chan struct{} // has a token if there may be a session in backlog
-	closing chan struct{} // closed by Close
-	leaving chan struct{} // closed by Leave and Close
-	once    sync.Once
-	err     error // of Close
+	// The service's, without addresses.
+	transport rserpool.Transport
+	encapPort uint16
+	waiting   chan struct{} // has a token if there may be a session in backlog
+	closing   chan struct{} // closed by Close
+	leaving   chan struct{} // closed by Leave and Close
+	once      sync.Once
+	err       error // of Close
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
 	hosts    map[netip.Addr]int // sessions
 	backlog  []*Session         // that wait for Accept, the oldest first
 	refused  uint64
-	card     []byte        // encoded
-	willed   bool          // by Recommend
-	left     bool          // leaving is closed
-	empty    chan struct{} // closed when there is no session; nil: nobody waits
+	will     []rserpool.PoolElement // recommended; none: the card names this element
+	willed   bool                   // by Recommend
+	left     bool                   // leaving is closed
+	empty    chan struct{}          // closed when there is no session; nil: nobody waits
 }
 
 func newListener(cfg ListenConfig, c *session.ElementConfig) *Listener {
@@ -60,10 +63,14 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 		l.refused++
 		return nil
 	}
+	card, err := l.encodeCard(l.will)
+	if err != nil {
+		card = nil // the element has no address yet
+	}
 	s := &Session{
 		l: l, assoc: a, host: host,
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), came: make(chan struct{}), done: make(chan struct{}),
-		core: session.NewElement(l.session, l.card),
+		core: session.NewElement(l.session, card),
 	}
 	l.backlog = append(l.backlog, s)
 	signal(l.waiting)
@@ -159,8 +166,8 @@ func (l *Listener) Sessions() (now int, refused uint64) {
 
 // Recommend names the elements of the pool to which users shall fail over if this one
 // fails, in order: its last will. All users get a new business card, as far as Cards
-// allows. Only identifiers and user transports are sent. Without elements, the pool's
-// policy decides. It is an error if the elements do not fit into a card.
+// allows. Only identifiers and user transports are sent. Without elements, the card names
+// this element, and the pool's policy decides where to fail over. It is an error if the elements do not fit into a card.
 func (l *Listener) Recommend(elements []rserpool.PoolElement) error {
 	if err := l.setCard(elements); err != nil {
 		return err
@@ -178,7 +185,7 @@ func (l *Listener) setCard(elements []rserpool.PoolElement) error {
 		return err
 	}
 	l.mu.Lock()
-	l.card = card
+	l.will = elements
 	all := l.list()
 	l.mu.Unlock()
 	for _, s := range all {
@@ -192,15 +199,23 @@ func (l *Listener) encodeCard(elements []rserpool.PoolElement) ([]byte, error) {
 	if l.cfg.Cards == CardsNever {
 		return nil, nil
 	}
-	if l.cfg.Pool == "" {
-		return nil, errors.New("no pool handle: set Pool to the pool to join")
-	}
 	card := asap.BusinessCard{Handle: l.cfg.Pool}
+	if len(elements) == 0 {
+		elements = []rserpool.PoolElement{l.self()}
+	}
 	for i := range elements {
 		e := &elements[i]
 		card.Elements = append(card.Elements, rserpool.PoolElement{ID: e.ID, UserTransport: e.UserTransport, UserEncapPort: e.UserEncapPort})
 	}
 	return card.Append(nil)
+}
+
+// self is this element, as it is registered.
+func (l *Listener) self() rserpool.PoolElement {
+	s := l.element.State()
+	e := rserpool.PoolElement{ID: s.ID, UserTransport: l.transport, UserEncapPort: l.encapPort}
+	e.UserTransport.Addrs = s.Addrs
+	return e
 }
 
 // list returns the sessions. l.mu is held.

@@ -34,6 +34,7 @@ func listen(t *testing.T, nw *sctptest.Network, change func(*ListenConfig)) *lis
 	cfg := ListenConfig{
 		Config: Config{
 			Pool:       testPool,
+			ID:         1,
 			Transport:  rserpool.Transport{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
 			Registrars: []string{"10.0.0.1"},
 			listen:     nw.Listen,
@@ -219,7 +220,7 @@ func TestSession(t *testing.T) {
 			t.Errorf("registered %v, want the service's port with a control channel", tr)
 		}
 		a := u.dial(l)
-		u.heard("card web")
+		u.heard("card web 1")
 		u.data(a, "hello")
 		s := l.next()
 		l.saw(SessionBegun)
@@ -351,7 +352,7 @@ func TestSessionCard(t *testing.T) {
 		if err := s.Recommend(nil); err != nil {
 			t.Error(err)
 		}
-		u.heard("card web")
+		u.heard("card web 1")
 		if err := l.Recommend([]rserpool.PoolElement{{ID: 5}}); err == nil {
 			t.Error("an element without a transport can be recommended")
 		}

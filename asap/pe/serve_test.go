@@ -25,7 +25,7 @@ func TestLeave(t *testing.T) {
 	sessions(t, nil, func(t *testing.T, nw *sctptest.Network, r *registrar, l *listening, u *user) {
 		r.set(func() { r.pool = peers })
 		a := u.dial(l)
-		u.heard("card web")
+		u.heard("card web 1")
 		l.next()
 		left := make(chan error, 1)
 		go func() { left <- l.Leave(t.Context()) }()
@@ -69,7 +69,7 @@ func TestLeaveTime(t *testing.T) {
 		if err := l.Recommend(peers[:1]); err != nil {
 			t.Fatal(err)
 		}
-		u.heard("card web", "card web 5")
+		u.heard("card web 1", "card web 5")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := l.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {

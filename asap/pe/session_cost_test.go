@@ -16,7 +16,7 @@ import (
 // TestSessionMemory: 10,000 sessions take at most 4 KiB each above their associations.
 func TestSessionMemory(t *testing.T) {
 	const n = 10000
-	l := newListener(ListenConfig{MaxSessions: n, MaxSessionsPerHost: n, Backlog: n}, session.NewElementConfig(session.ElementConfig{}))
+	l := newListener(ListenConfig{Cards: CardsNever, MaxSessions: n, MaxSessionsPerHost: n, Backlog: n}, session.NewElementConfig(session.ElementConfig{}))
 	handlers := make([]carrier.Handler, n)
 	var assoc carrier.Assoc
 	var before, after runtime.MemStats
@@ -90,7 +90,7 @@ func BenchmarkEcho(b *testing.B) {
 	for _, with := range []bool{false, true} {
 		b.Run(map[bool]string{false: "bare", true: "session"}[with], func(b *testing.B) {
 			server, client := open(), open()
-			l := newListener(ListenConfig{MaxSessions: 1, MaxSessionsPerHost: 1, Backlog: 1}, session.NewElementConfig(session.ElementConfig{Cards: session.CardNever}))
+			l := newListener(ListenConfig{Cards: CardsNever, MaxSessions: 1, MaxSessionsPerHost: 1, Backlog: 1}, session.NewElementConfig(session.ElementConfig{Cards: session.CardNever}))
 			accept := func(*carrier.Assoc, sctp.Event) carrier.Handler {
 				return func(a *carrier.Assoc, ev sctp.Event) {
 					if ev.Type == sctp.Received {
