@@ -31,7 +31,9 @@ messages are printed as ?.
 
 If the pool's elements serve TCP, the session is a stream of bytes, and rsp copies lines
 and answers. There are no cookies over TCP, and rsp notices a failure only if the
-connection breaks. rsp finds out whether the pool is one of TCP. --tcp demands it.
+connection breaks: if the server closes it, rsp ends, even if the server was killed,
+because its kernel closes the connection then. rsp finds out whether the pool is one of
+TCP. --tcp demands it.
 
 A line that the former element has got, but not answered, may be lost in a failover. With
 --resend, rsp sends such lines again: to an element that sends one answer for each line.

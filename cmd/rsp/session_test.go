@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -314,5 +315,95 @@ func TestConnectRefused(t *testing.T) {
 		if status != c.status || !strings.Contains(errs, c.want) {
 			t.Errorf("%v: status %d, %s, want %d and %q", c.args, status, errs, c.status, c.want)
 		}
+	}
+}
+
+// TestScriptingServed: a package runs at an element, by a session over the network, with
+// parts of both directions in their order.
+func TestScriptingServed(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	dir, err := os.MkdirTemp("/tmp", "rsp-scripting-test-") // another user must reach it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	args := serves(r, "scripting", "--allow-commands", "--no-isolation", "--dir", dir)
+	if os.Geteuid() == 0 {
+		args = append(args, "--run-as", "65534")
+	}
+	p := startRSP(t, args...)
+	r.has(t, services.ScriptingPool, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s, err := newUser(t, r).DialSession(ctx, pu.SessionConfig{Pool: services.ScriptingPool, PPID: services.PPIDScripting})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	receive := func(want services.ScriptingType) services.ScriptingMessage {
+		t.Helper()
+		m, err := s.Receive(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sm, err := services.ParseScripting(m.Data)
+		if err != nil || sm.Type != want {
+			t.Fatalf("%+v, %v, want type %d", sm, err, want)
+		}
+		return sm
+	}
+	upload := func(part []byte) {
+		t.Helper()
+		data, err := (&services.ScriptingMessage{Type: services.ScriptingUpload, Data: part}).Append(nil)
+		if err == nil {
+			err = s.Send(ctx, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	noise := bytes.Repeat([]byte("0123456789abcdef"), 20000)
+	var pack bytes.Buffer
+	w := tar.NewWriter(&pack)
+	for name, text := range map[string][]byte{"ssrun": []byte("#!/bin/sh\ncat noise >\"$1\"; exit 5\n"), "noise": noise} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	receive(services.ScriptingReady)
+	for part := range slices.Chunk(pack.Bytes(), services.MaxPart) {
+		upload(part)
+	}
+	upload(nil)
+	receive(services.ScriptingStatus)
+	if m := receive(services.ScriptingStatus); m.Status() != 5 {
+		t.Errorf("status %d, want 5", m.Status())
+	}
+	var got []byte
+	for {
+		m := receive(services.ScriptingDownload)
+		if len(m.Data) == 0 {
+			break
+		}
+		got = append(got, m.Data...)
+	}
+	if !bytes.Equal(got, noise) {
+		t.Errorf("%d bytes came back, want the %d that were sent", len(got), len(noise))
+	}
+	_ = s.Close()
+	eventually(t, "nothing is left of the package", func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, "work-*"))
+		return len(left) == 0
+	})
+	p.signal(syscall.SIGTERM)
+	if status := p.wait(); status != exitOK {
+		t.Errorf("status %d", status)
 	}
 }
