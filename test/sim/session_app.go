@@ -188,13 +188,11 @@ func (c *counter) wait() {
 	})
 }
 
-// connected: there is an element, not the first one. What was sent is with the core, or is
-// not known any more.
-func (c *counter) connected() {
+// lost: what was sent is with the core, or is not known any more.
+func (c *counter) lost() {
 	if !c.keeps() && (c.next > 1 || c.s.cookie != nil) {
 		c.query()
 	}
-	c.wait()
 }
 
 // query has the application ask the element where to go on.
@@ -267,5 +265,6 @@ func (c *counter) redial(core *session.User) {
 	if c.keeps() {
 		c.next = c.acked + 1
 	}
+	c.lost()
 	c.s.dial()
 }

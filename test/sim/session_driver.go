@@ -32,9 +32,12 @@ type sess struct {
 	progress time.Duration // of the application's last answer
 	cookie   []byte        // the latest that the core has got
 	valid    map[int]int   // answers that each association has brought while it was the session's
+	up       bool
 	upAt     time.Duration
 	used     bool            // a user message was sent on it
+	heard    bool            // the element has sent something on it
 	will     []rserpool.PEID // of the element's last card
+	allowed  []rserpool.PEID // elements that may be tried
 	recent   []rserpool.PEID // elements that have failed in this search
 	first    rserpool.PEID   // the element that must be tried first now; 0: any
 	reports  int             // of target
@@ -59,6 +62,7 @@ type downKind uint8
 const (
 	downNot downKind = iota
 	downLost
+	downAborted
 	downShut
 	downByApp
 )
@@ -144,6 +148,7 @@ func (s *sess) act(a session.Action) {
 		s.recent = slices.Clone(a.Without)
 		s.u.choose(selection{s, a, func(list []rserpool.PoolElement, fresh bool) {
 			if s.core == core {
+				s.allow(list)
 				s.do(func(now time.Time) { core.Selected(now, a.Ref, list, fresh, nil) })
 			}
 		}})
@@ -173,11 +178,14 @@ func (s *sess) act(a session.Action) {
 
 func (s *sess) connect(a session.Action) {
 	id := a.Element.ID
-	if s.first != 0 && s.first != id {
+	switch {
+	case s.first != 0 && s.first != id:
 		s.w.fail("session %d tries element %v, and the last will says %v", s.id, id, s.first)
+	case !slices.Contains(s.allowed, id):
+		s.w.fail("session %d tries element %v, which neither a last will nor the cache has named", s.id, id)
 	}
 	s.first = 0
-	s.cur, s.target, s.reports, s.mayNot = a.Ref, id, 0, false
+	s.cur, s.target, s.reports, s.mayNot, s.up = a.Ref, id, 0, false, false
 	core, ref := s.core, a.Ref
 	var to *service
 	if e := s.w.element(id); e != nil {
@@ -221,20 +229,27 @@ func (s *sess) look(ref session.Ref, ev *linkEvent) {
 	l := s.links[ref].l
 	switch ev.kind {
 	case linkUp:
-		s.upAt, s.used, s.will, s.down, s.over = s.w.net.now, false, nil, downNot, 0
+		s.up = true
+		s.upAt, s.used, s.heard, s.will, s.down, s.over = s.w.net.now, false, false, nil, downNot, 0
 		l.hasEcho, l.wantEcho = s.cookie != nil, s.cookie
+		l.query = !s.app.keeps() && s.app.querying
 	case linkReceived:
 		s.received(l, ev.m)
 	case linkDown:
 		s.cur = 0
-		s.down = downLost
-		if ev.shut {
+		switch {
+		case ev.shut:
 			s.down = downShut
+		case errors.Is(ev.err, errAborted):
+			s.down = downAborted
+		default:
+			s.down = downLost
 		}
 	}
 }
 
 func (s *sess) received(l *link, m session.Message) {
+	s.heard = true
 	if m.PPID != asap.PPID {
 		s.recent = nil
 		if a, ok := parseAnswer(m.Data); ok {
@@ -278,17 +293,17 @@ func (s *sess) news(ev *session.Event) {
 	case session.EventConnected, session.EventFailedOver:
 		s.w.trace("session %d has element %v", s.id, ev.Element)
 		if ev.Type == session.EventFailedOver {
-			s.failover = append(s.failover, failover{s.w.net.now - s.failedAt, s.trips})
+			s.failover = append(s.failover, failover{s.upAt - s.failedAt, s.trips})
 		}
 		s.away = 0
-		s.app.connected()
+		s.app.wait()
 	case session.EventFailing:
 		s.w.trace("session %d fails over from %v: %v", s.id, ev.Element, ev.Err)
 		s.failing(ev)
 	case session.EventTryFailed:
-		s.recent = append(s.recent, ev.Element)
+		s.w.trace("session %d tries element %v in vain: %v", s.id, ev.Element, ev.Err)
 		s.trips++
-		s.owes = s.reports == 0
+		s.failed(ev)
 	case session.EventEnded:
 		s.w.trace("session %d has ended: %v", s.id, ev.Err)
 		if s.away == 0 {
@@ -305,15 +320,34 @@ func (s *sess) failing(ev *session.Event) {
 	if now-s.upAt >= 2*time.Second {
 		s.recent = nil
 	}
+	s.failed(ev)
+	if len(s.will) > 0 {
+		s.allowed = s.will
+	}
+	if now-s.upAt >= refusalTime {
+		s.expectWill()
+	}
+}
+
+// refusalTime: an element that ends the association within this time, and has sent nothing,
+// has refused the session. It is alive.
+const refusalTime = 100 * time.Millisecond
+
+func (s *sess) failed(ev *session.Event) {
 	s.recent = append(s.recent, ev.Element)
-	switch {
-	case s.down == downShut, s.down == downByApp && !s.used:
+	refused := s.up && s.down == downAborted && !s.heard && s.w.net.now-s.upAt < refusalTime
+	if s.down == downShut || s.down == downByApp && !s.used || refused {
 		s.mayNot = true
-	default:
+	} else {
 		s.owes = s.reports == 0
 	}
-	if now-s.upAt >= 100*time.Millisecond {
-		s.expectWill()
+	s.app.lost()
+}
+
+func (s *sess) allow(list []rserpool.PoolElement) {
+	s.allowed = nil
+	for i := range list {
+		s.allowed = append(s.allowed, list[i].ID)
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 // The reasons why associations end, and why a message is not taken.
 var (
 	errLost    = errors.New("association lost")
-	errAborted = errors.New("aborted by the peer")
+	errAborted = session.ErrPeerAborted
 	errRefused = errors.New("refused")
 	errShut    = errors.New("shut down by the peer")
 	errLocal   = errors.New("ended here")
@@ -40,6 +40,7 @@ type link struct {
 	// must get it before anything else.
 	wantEcho []byte
 	hasEcho  bool
+	query    bool // the user must ask where to go on before it sends anything else
 }
 
 // linkEnd is one side of it.
@@ -110,10 +111,13 @@ func (w *sessions) arrive(e *linkEnd, s *service) {
 		p := &linkEnd{l: e.l, h: s.h, life: s.h.life, peer: e}
 		e.peer, e.l.element = p, p
 		w.net.after(w.net.upTo(beatGap), e.l.beat)
-		s.accept(p)
 		e.last = w.net.now + w.net.delay()
+		if w.slow && w.net.chance(30) { // a packet is lost
+			e.last += w.net.upTo(2 * connectWait)
+		}
+		s.accept(p)
 		w.net.at(e.last, func() {
-			if !e.closed {
+			if !e.ended {
 				e.tell(&linkEvent{kind: linkUp})
 			}
 		})
@@ -236,7 +240,7 @@ func (e *linkEnd) end(ev *linkEvent) {
 		return
 	}
 	e.closed, e.ended = true, true
-	if len(e.out) > 0 && errors.Is(ev.err, errLost) {
+	if (len(e.out) > 0 || e.room > 0) && !ev.shut {
 		e.tell(&linkEvent{kind: linkSendFailed, err: errLost})
 	}
 	e.tell(ev)

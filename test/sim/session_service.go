@@ -96,6 +96,7 @@ type service struct {
 	e       *element
 	h       *host
 	hostile bool // it answers nothing, and sends cookies and cards without end
+	limit   int  // of sessions, if not 0: it refuses more
 	every   uint64
 	served  []*serving
 	cfg     *session.ElementConfig
@@ -114,15 +115,24 @@ type serving struct {
 	index  int    // of the next answer
 	first  bool   // something has been received
 	busy   bool
+
+	queried bool
 }
 
 func (w *sessions) newService(e *element) *service {
 	s := &service{
 		w: w, e: e, every: 1 + w.net.rand.Uint64N(4),
-		cfg: session.NewElementConfig(session.ElementConfig{MaxReceive: 4 << 10, MaxSend: 4 << 10}),
 	}
+	cfg := session.ElementConfig{MaxReceive: 4 << 10, MaxSend: 4 << 10}
+	if w.net.chance(5) {
+		cfg.Cards = session.CardNever
+	}
+	s.cfg = session.NewElementConfig(cfg)
 	s.h = w.net.newHost(e.h.addr, nil, servicePort)
 	w.kernel[s.h] = w.net.chance(2)
+	if e.index+1 < len(w.elements) && w.net.chance(3) { // the last one takes all
+		s.limit = 1 + w.net.rand.IntN(8)
+	}
 	return s
 }
 
@@ -162,8 +172,13 @@ func (s *service) kill(off bool) {
 	s.served = nil
 }
 
-// accept begins a session.
+// accept begins a session, or refuses it.
 func (s *service) accept(end *linkEnd) {
+	if s.limit > 0 && len(s.served) >= s.limit {
+		end.handle = func(*linkEvent) {}
+		s.w.net.at(end.peer.last, end.abort) // not before it is up
+		return
+	}
 	x := &serving{s: s, end: end}
 	x.core = session.NewElement(s.cfg, s.card())
 	end.handle = x.handle
@@ -234,6 +249,9 @@ func (x *serving) handle(ev *linkEvent) {
 }
 
 func (x *serving) received(m session.Message) {
+	if m.PPID == asap.PPID && asap.MessageType(m.Data[0]) == asap.TypeError && !x.s.hostile {
+		x.s.w.fail("element %v gets an error from session %d for nothing", x.s.e.id, x.end.l.tag.id)
+	}
 	news := x.core.Received(m)
 	if !x.first && x.core.State() == session.Connected {
 		x.first = true
@@ -331,7 +349,10 @@ func (x *serving) serve(m session.Message) {
 	case r.id != x.end.l.tag.id:
 		w.fail("element %v got a request of session %d in session %d", x.s.e.id, r.id, x.end.l.tag.id)
 	case r.n == 0:
+		x.queried = true
 		x.answer(answer{tally: x.state, query: true, safe: r.value})
+	case x.end.l.query && !x.queried:
+		w.fail("session %d sends request %d, which it has dropped", r.id, r.n)
 	case r.n > next:
 		w.fail("session %d: element %v got request %d, and its state is of request %d", r.id, x.s.e.id, r.n, x.state.n)
 	case x.expect != 0 && r.n != x.expect:

@@ -75,6 +75,9 @@ func TestSessionFailover(t *testing.T) {
 		cfg := sessionsOf(2 * seed)
 		cfg.Elements, cfg.Requests, cfg.Sessions = 8, 1000, 40
 		w := newSessions(cfg)
+		for _, s := range w.services {
+			s.limit = 0
+		}
 		w.net.run(cfg.Start*2 + 10*time.Second)
 		for i, s := range w.services[:4] {
 			if i%2 == 0 {

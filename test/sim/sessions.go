@@ -34,7 +34,7 @@ type sessions struct {
 	kernel   map[*host]bool // SCTP is the kernel's, not the process's
 	mut      mutation
 	epoch    time.Time
-	calm     bool
+	slow     bool // some associations take long to come up
 	stats    sessionStats
 }
 
@@ -137,6 +137,7 @@ func (w *sessions) since(t time.Time) time.Duration { return t.Sub(w.epoch) }
 // run runs the scope, and says what is wrong.
 func (w *sessions) run() error {
 	w.net.run(w.cfg.Start + 5*time.Second)
+	w.slow = true
 	for end := w.net.now + w.cfg.Faults; w.net.now < end && w.bad == nil; {
 		w.sessionFault()
 		w.net.run(w.net.upTo(3 * time.Second))
@@ -258,6 +259,7 @@ func (w *sessions) loseLinks(s *service) {
 }
 
 func (w *sessions) healSessions() {
+	w.slow = false
 	w.heal()
 	w.split(func(*host) int { return 0 })
 	w.cutSessions(func(*host) int { return 0 })
@@ -272,9 +274,9 @@ const (
 	// maxUnread is what a session may hold of messages that are not read, and some more.
 	maxUnread   = 512
 	connectWait = time.Second
-	// hostileWill is how many elements that never were a session may try because a hostile
-	// one recommends them.
-	hostileWill = 16
+	// hostileWill is how many elements that do not answer a session may try because a
+	// hostile one recommends them.
+	hostileWill = 2
 )
 
 // serviceBound is how long a session may be without an element while one could serve it
@@ -358,7 +360,7 @@ func (w *sessions) noteGood() {
 // knownIn says in which parts of the network all registrars know the element, which serves.
 func (s *service) knownIn() (known [2]bool) {
 	w := s.w
-	if s.h.proc == nil || s.h.stands() || s.leaving || s.hostile || s.e.state != elementLives {
+	if s.h.proc == nil || s.h.stands() || s.leaving || s.hostile || s.limit > 0 || s.e.state != elementLives {
 		return known
 	}
 	var some [2]bool
