@@ -57,6 +57,7 @@ type linkEnd struct {
 	last   time.Duration     // when the last message to here arrives
 	misses int
 
+	broken  bool // nothing that is sent gets anywhere
 	closing bool // to be shut down
 	closed  bool // nothing can be sent any more
 	ended   bool // nothing arrives any more
@@ -184,7 +185,7 @@ func (e *linkEnd) drain() {
 // send sends a message.
 func (e *linkEnd) send(m session.Message) error {
 	switch {
-	case e.closed || e.closing || e.peer == nil:
+	case e.closed || e.closing || e.broken || e.peer == nil:
 		return errNoAssoc
 	case e.room > 0 && e.room+len(m.Data) > window:
 		e.full = true
@@ -211,7 +212,7 @@ func (e *linkEnd) cut() bool {
 // flush puts what was sent on the network, if it gets anywhere, and shuts down after it.
 func (e *linkEnd) flush() {
 	w, p := e.l.w, e.peer
-	if e.closed || e.cut() {
+	if e.closed || e.broken || e.cut() {
 		return
 	}
 	for _, m := range e.out {

@@ -84,16 +84,18 @@ func late(is func(t asap.MessageType, r request) bool) mutation {
 	})
 }
 
-// TestSessionMutations: what is broken on purpose is found.
+// TestSessionMutations: what is broken on purpose is found. What is only more than it should
+// be, and has no effect, must have none.
 func TestSessionMutations(t *testing.T) {
 	one := func(m session.Message) []session.Message { return []session.Message{m} }
 	for _, tt := range []struct {
 		name   string
 		mutate func() mutation
+		heals  bool
 	}{
 		{"cookies dropped", func() mutation {
 			return fromElement(asap.TypeCookie, func(*link, session.Message) []session.Message { return nil })
-		}},
+		}, false},
 		{"one cookie in twenty dropped", func() mutation {
 			return fromElement(asap.TypeCookie, func(l *link, m session.Message) []session.Message {
 				if l.w.net.chance(20) {
@@ -101,7 +103,7 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return one(m)
 			})
-		}},
+		}, false},
 		{"the first cookie kept", func() mutation {
 			first := make(map[*sess]session.Message)
 			return fromElement(asap.TypeCookie, func(l *link, m session.Message) []session.Message {
@@ -110,7 +112,7 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return one(first[l.tag])
 			})
-		}},
+		}, false},
 		// An answer says that its request is in a cookie, which comes after the next one.
 		{"cookies after the answers", func() mutation {
 			type cookie struct {
@@ -133,7 +135,7 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return one(m)
 			}}
-		}},
+		}, false},
 		{"cookies of another session", func() mutation {
 			var last session.Message
 			return fromElement(asap.TypeCookie, func(_ *link, m session.Message) []session.Message {
@@ -144,7 +146,7 @@ func TestSessionMutations(t *testing.T) {
 				last = m
 				return one(other)
 			})
-		}},
+		}, false},
 		{"echo dropped", func() mutation {
 			return fromUser(func(_ *link, t asap.MessageType, _ request, m session.Message) []session.Message {
 				if t == asap.TypeCookieEcho {
@@ -152,25 +154,25 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return one(m)
 			})
-		}},
+		}, false},
 		{"echo after the data", func() mutation {
 			return late(func(t asap.MessageType, _ request) bool { return t == asap.TypeCookieEcho })
-		}},
+		}, false},
 		{"last will ignored", func() mutation {
 			return mutation{unseen: asap.TypeBusinessCard}
-		}},
+		}, false},
 		{"last will reversed", func() mutation {
 			return mutation{reversed: true}
-		}},
+		}, false},
 		{"unacknowledged messages dropped", func() mutation {
 			return again(func(session.Message) []session.Message { return nil })
-		}},
+		}, false},
 		{"messages resent twice", func() mutation {
 			return again(func(m session.Message) []session.Message { return []session.Message{m, m} })
-		}},
+		}, false},
 		{"messages overtaken", func() mutation {
 			return late(func(t asap.MessageType, r request) bool { return t == 0 && r.n%32 == 31 })
-		}},
+		}, false},
 		{"messages sent twice", func() mutation {
 			return fromUser(func(_ *link, t asap.MessageType, r request, m session.Message) []session.Message {
 				if t == 0 && r.n%32 == 31 {
@@ -178,7 +180,7 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return one(m)
 			})
-		}},
+		}, false},
 		{"messages of a former association taken", func() mutation {
 			return mutation{ref: func(s *sess, ref session.Ref, ev *linkEvent) session.Ref {
 				if ev.kind == linkReceived && s.cur != 0 {
@@ -186,7 +188,7 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return ref
 			}}
-		}},
+		}, false},
 		{"the end of a former association taken", func() mutation {
 			return mutation{ref: func(s *sess, ref session.Ref, ev *linkEvent) session.Ref {
 				if ev.kind == linkDown && s.cur != 0 {
@@ -194,8 +196,8 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return ref
 			}}
-		}},
-		{"timeouts ignored", func() mutation { return mutation{noTick: true} }},
+		}, false},
+		{"timeouts ignored", func() mutation { return mutation{noTick: true} }, false},
 		{"failed delivery ignored", func() mutation {
 			return mutation{ref: func(_ *sess, ref session.Ref, ev *linkEvent) session.Ref {
 				if ev.kind == linkSendFailed {
@@ -203,8 +205,8 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return ref
 			}}
-		}},
-		{"reports dropped", func() mutation { return withoutActions(session.Report) }},
+		}, false},
+		{"reports dropped", func() mutation { return withoutActions(session.Report) }, false},
 		{"reports doubled", func() mutation {
 			return mutation{action: func(_ *sess, a session.Action) []session.Action {
 				if a.Type == session.Report {
@@ -212,22 +214,48 @@ func TestSessionMutations(t *testing.T) {
 				}
 				return []session.Action{a}
 			}}
-		}},
-		{"pauses ignored", func() mutation { return withoutActions(session.Pause) }},
-		{"never resumed", func() mutation { return withoutActions(session.Resume) }},
-		{"the application is not asked", func() mutation { return withoutActions(session.Ask) }},
+		}, false},
+		{"pauses ignored", func() mutation { return withoutActions(session.Pause) }, false},
+		{"never resumed", func() mutation { return withoutActions(session.Resume) }, false},
+		{"the application is not asked", func() mutation { return withoutActions(session.Ask) }, false},
+		{"the echo again with each request", func() mutation {
+			echo := make(map[*link]session.Message)
+			return fromUser(func(l *link, t asap.MessageType, _ request, m session.Message) []session.Message {
+				if t == asap.TypeCookieEcho {
+					echo[l] = m
+				}
+				if e := echo[l]; e.Data != nil {
+					return []session.Message{m, e}
+				}
+				return one(m)
+			})
+		}, true},
+		{"cookies twice", func() mutation {
+			return fromElement(asap.TypeCookie, func(_ *link, m session.Message) []session.Message { return []session.Message{m, m} })
+		}, true},
+		{"cards twice", func() mutation {
+			return fromElement(asap.TypeBusinessCard, func(_ *link, m session.Message) []session.Message { return []session.Message{m, m} })
+		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			const seeds = 100
-			for seed := range uint64(seeds) {
+			seeds := uint64(100) // ends with the first that finds it
+			if tt.heals {
+				seeds = 10
+			}
+			for seed := range seeds {
 				w := newSessions(sessionsOf(seed))
 				w.mut = tt.mutate()
-				if err := w.run(); err != nil {
+				switch err := w.run(); {
+				case err != nil && tt.heals:
+					t.Fatal(err)
+				case err != nil:
 					t.Logf("found in seed %d: %.200v", seed, err)
 					return
 				}
 			}
-			t.Errorf("not found in %d seeds", seeds)
+			if !tt.heals {
+				t.Errorf("not found in %d seeds", seeds)
+			}
 		})
 	}
 }

@@ -146,7 +146,11 @@ func (w *sessions) run() error {
 	for end := w.net.now + w.cfg.Rest; w.net.now < end && w.bad == nil && w.running > 0; {
 		w.net.run(time.Second)
 	}
+	w.net.run(connectTime + 5*beatGap) // for what is left of associations to end
 	for _, s := range w.list {
+		if n := s.open(); n > 0 && w.bad == nil {
+			w.fail("session %d is over, and has %d associations: %v", s.id, n, s)
+		}
 		w.stats.failovers += len(s.failover)
 		w.stats.redials += s.app.redials
 		if !s.app.done && w.bad == nil {
@@ -247,7 +251,7 @@ func (w *sessions) loseLinks(s *service) {
 		if !w.net.chance(2) || l.user.ended || l.user.peer == nil {
 			continue
 		}
-		l.user.closed = true
+		l.user.broken = true
 		told := w.net.chance(2)
 		if told {
 			l.user.tell(&linkEvent{kind: linkSendFailed, err: errLost})
@@ -387,6 +391,17 @@ func (s *sess) String() string {
 		text += fmt.Sprintf(", its end %v, the element's %v", e, e.peer)
 	}
 	return text
+}
+
+// open is how many associations the session has that is done.
+func (s *sess) open() int {
+	n := 0
+	for _, e := range s.links {
+		if s.app.done && !e.ended {
+			n++
+		}
+	}
+	return n
 }
 
 func (e *linkEnd) String() string {
