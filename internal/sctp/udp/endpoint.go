@@ -62,7 +62,7 @@ func (m *Mux) listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	if port == 0 {
 		port = m.freePort()
 	}
-	if m.ports[port] != nil {
+	if port == 0 || m.ports[port] != nil {
 		m.release(socks)
 		return nil, fmt.Errorf("%w: %d", ErrPortInUse, port)
 	}
@@ -73,14 +73,26 @@ func (m *Mux) listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	return e, nil
 }
 
-// freePort returns a free SCTP port. It prefers the number of the UDP port, which no other
-// process of this machine has. m.mu is held.
+// freePort returns a free SCTP port, 0 if there is none. It prefers the number of the UDP
+// port, which no other process of this machine has, and then dynamic ports (RFC 6335,
+// Section 6). m.mu is held.
 func (m *Mux) freePort() uint16 {
-	for p := m.encapPort; ; p = 49152 + uint16(random32()%16384) {
-		if p != sctp.EncapPort && m.ports[p] == nil {
+	const dynamic, system = 49152, 1024
+	free := func(p uint16) bool { return p >= system && p != sctp.EncapPort && m.ports[p] == nil }
+	p := m.encapPort
+	for range 16 {
+		if free(p) {
 			return p
 		}
+		p = dynamic + uint16(random32()%(1<<16-dynamic))
 	}
+	for range 1 << 16 { // most of them are in use
+		if free(p) {
+			return p
+		}
+		p--
+	}
+	return 0
 }
 
 // Connect implements Endpoint.
