@@ -38,9 +38,6 @@ var nowhere place
 // a peer has addresses that are not known when associations with it are started.
 const maxTries = 16
 
-// ID returns the association's name. It is unique in the Carrier and never 0.
-func (a *Assoc) ID() uint64 { return a.id }
-
 // Send queues a message. It does not copy m.Data, which the caller must not change
 // afterwards. The error is sctp.ErrQueueFull if the peer has not read enough of what was
 // sent to it (the event Writable follows, or Up), sctp.ErrNoAssoc or sctp.ErrClosed if the association has ended or is ending, and any other one if the message is invalid.
@@ -63,22 +60,10 @@ func (a *Assoc) sendEarly(m sctp.Message) (sent bool, err error) {
 		return false, nil
 	case a.over:
 		return true, sctp.ErrNoAssoc
-	case !a.early.Push(m, a.c.cfg.Limits):
+	case !a.early.Push(m, a.c.limits):
 		return true, sctp.ErrQueueFull
 	}
 	return true, nil
-}
-
-// Full reports whether so much is queued for the peer that Send would refuse all but
-// short messages.
-func (a *Assoc) Full() bool {
-	if a.isUp.Load() {
-		p := a.place.Load()
-		return p.e.Full(p.id)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.early.Full(a.c.cfg.Limits)
 }
 
 // Pause stops the association's events: up to 4 more messages may come, and then nothing,
@@ -118,14 +103,6 @@ func (a *Assoc) Peer() []netip.AddrPort {
 		return ev.Peer
 	}
 	return nil
-}
-
-// Kind returns what carries the association; sctp.Any before Up.
-func (a *Assoc) Kind() sctp.Kind {
-	if ev := a.peer.Load(); ev != nil {
-		return ev.Kind
-	}
-	return sctp.Any
 }
 
 // LocalAddrs returns the addresses of the local endpoint with its port.

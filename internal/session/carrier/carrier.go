@@ -34,8 +34,6 @@ type Config struct {
 	// EncapPort is the local UDP port for SCTP in UDP, which all endpoints of the
 	// Carrier share; 0 is a free one.
 	EncapPort uint16
-	// Limits bound what peers can make the Carrier hold; zero fields have defaults.
-	Limits sctp.Limits
 	// Logger, if set, gets messages for an operator.
 	Logger *slog.Logger
 	// Listen, if set, opens the endpoints in place of the machine's transports, for
@@ -46,6 +44,7 @@ type Config struct {
 // Carrier has associations. Any goroutine may call its methods.
 type Carrier struct {
 	cfg    Config
+	limits sctp.Limits
 	listen ListenFunc
 	stack  *stack.Stack // nil with Config.Listen
 	ids    sctp.IDs
@@ -66,9 +65,8 @@ const maxSpare = 8
 
 // Open makes a Carrier. It opens no socket yet.
 func Open(cfg Config) (*Carrier, error) {
-	cfg.Limits = cfg.Limits.WithDefaults()
 	c := &Carrier{
-		cfg: cfg, listen: cfg.Listen,
+		cfg: cfg, limits: sctp.Limits{}.WithDefaults(), listen: cfg.Listen,
 		peers: make(map[netip.AddrPort]*slotSet), listening: make(map[*endpoint]struct{}),
 	}
 	if cfg.Via == rserpool.ViaTCP {
@@ -77,7 +75,7 @@ func Open(cfg Config) (*Carrier, error) {
 	if c.listen != nil {
 		return c, nil
 	}
-	s, err := stack.New(stack.Config{Only: cfg.Via, EncapPort: cfg.EncapPort, Limits: cfg.Limits, Logf: logf(cfg.Logger)})
+	s, err := stack.New(stack.Config{Only: cfg.Via, EncapPort: cfg.EncapPort, Logf: logf(cfg.Logger)})
 	if err != nil {
 		return nil, err
 	}
@@ -91,15 +89,6 @@ func logf(l *slog.Logger) func(format string, args ...any) {
 		return nil
 	}
 	return func(format string, args ...any) { l.Info(fmt.Sprintf(format, args...)) }
-}
-
-// EncapPort returns the local UDP port of SCTP in UDP. It is 0 before the first endpoint
-// is open, and without SCTP in UDP.
-func (c *Carrier) EncapPort() uint16 {
-	if c.stack == nil {
-		return 0
-	}
-	return c.stack.EncapPort()
 }
 
 // Connect starts an association and returns it at once, never nil. The event Up or Down

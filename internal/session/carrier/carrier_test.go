@@ -75,8 +75,6 @@ func TestConnectFails(t *testing.T) {
 		}
 		u.slots[0].users = 1 // in use, so that another one is needed
 		u.peers[netip.MustParseAddrPort("10.0.0.2:5001")] = &slotSet{[]uint64{1}}
-		u.mu.Lock() // no event before Connect has returned
-		u.mu.Unlock()
 		u.Connect(dest("10.0.0.2:5001"), u.handle).Abort()
 		u.saw("2 down 4")
 	})
@@ -95,13 +93,13 @@ func TestRefused(t *testing.T) {
 		u.Connect(dest("10.0.0.2:5001"), u.handle)
 		u.saw("1 up", "1 down 2")
 		b := x.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:49152")}}, x.handle)
-		x.saw(fmt.Sprintf("%d up", b.ID()), fmt.Sprintf("%d down 2", b.ID()))
+		x.saw(fmt.Sprintf("%d up", b.id), fmt.Sprintf("%d down 2", b.id))
 		u.saw()
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
 		c := u.Connect(dest("10.0.0.2:5001"), u.handle)
-		u.saw(fmt.Sprintf("%d down 4", c.ID()))
+		u.saw(fmt.Sprintf("%d down 4", c.id))
 	})
 }
 
@@ -150,8 +148,8 @@ func TestSpare(t *testing.T) {
 		}
 		synctest.Wait()
 		for _, a := range all {
-			if a.Kind() == sctp.Any {
-				t.Fatalf("association %d is not up", a.ID())
+			if !a.isUp.Load() {
+				t.Fatalf("association %d is not up", a.id)
 			}
 			a.Abort()
 		}
@@ -201,8 +199,8 @@ func TestPause(t *testing.T) {
 		u.say(b, "four")
 		for range 10_000 {
 			if err := b.Send(sctp.Message{Data: []byte("x")}); err != nil {
-				if !errors.Is(err, sctp.ErrQueueFull) || !b.Full() {
-					t.Errorf("Send to an application that does not read: got %v, Full %v, want %v", err, b.Full(), sctp.ErrQueueFull)
+				if !errors.Is(err, sctp.ErrQueueFull) {
+					t.Errorf("Send to an application that does not read: got %v, want %v", err, sctp.ErrQueueFull)
 				}
 				break
 			}

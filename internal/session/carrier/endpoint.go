@@ -106,7 +106,12 @@ func (l *Listener) LocalAddrs() []netip.AddrPort { return l.e.LocalAddrs() }
 
 // EncapPort returns the UDP port at which the Listener is reached over SCTP in UDP; 0 if
 // it is not.
-func (l *Listener) EncapPort() uint16 { return l.e.c.EncapPort() }
+func (l *Listener) EncapPort() uint16 {
+	if l.e.c.stack == nil {
+		return 0
+	}
+	return l.e.c.stack.EncapPort()
+}
 
 // Close aborts the associations. Their Handlers are called with Down (LocalClose) before it
 // returns, and not afterwards.

@@ -41,10 +41,10 @@ func newSide(t *testing.T, nw *sctptest.Network, addr string) *side {
 func (s *side) handle(a *Assoc, ev sctp.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if uint64(ev.Assoc) != a.ID() {
-		s.t.Errorf("Event of association %d in that of %d", ev.Assoc, a.ID())
+	if uint64(ev.Assoc) != a.id {
+		s.t.Errorf("Event of association %d in that of %d", ev.Assoc, a.id)
 	}
-	line := fmt.Sprintf("%d ", a.ID())
+	line := fmt.Sprintf("%d ", a.id)
 	switch ev.Type {
 	case sctp.Up:
 		line += "up"
