@@ -151,7 +151,7 @@ func (s *Session) act() error {
 			s.assoc.Shutdown()
 		case session.Abort:
 			s.assoc.Abort()
-		case session.Select, session.Connect, session.Report, session.Ask, session.Notify: // of users
+		case session.Select, session.Connect, session.Report, session.Busy, session.Ask, session.Notify: // of users
 		}
 	}
 	if at, ok := s.core.NextDeadline(); ok {

@@ -74,6 +74,7 @@ type peer struct {
 	over   bool
 	news   chan struct{}
 	room   chan struct{}
+	up     chan struct{} // closed when assoc is set
 }
 
 func (p *peer) handle(ev sctp.Event) {
@@ -82,6 +83,7 @@ func (p *peer) handle(ev sctp.Event) {
 	switch ev.Type {
 	case sctp.Up:
 		p.assoc = ev.Assoc
+		close(p.up)
 	case sctp.Received:
 		if ev.Message.PPID == asap.PPID {
 			return
@@ -152,7 +154,7 @@ func TestSessionNetConn(t *testing.T) {
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 		w := newWorld(t, 0)
 		e := &server{w: w, id: 1, at: netip.MustParseAddrPort("10.0.1.1:5001")}
-		p := &peer{news: make(chan struct{}, 1), room: make(chan struct{}, 1), local: msgconn.Addr{e.at}}
+		p := &peer{news: make(chan struct{}, 1), room: make(chan struct{}, 1), up: make(chan struct{}), local: msgconn.Addr{e.at}}
 		p.mu.Lock()
 		p.ep = w.listen(e.at.String(), p.handle)
 		p.mu.Unlock()
@@ -160,6 +162,7 @@ func TestSessionNetConn(t *testing.T) {
 		w.elements = append(w.elements, e)
 		s := dial(t, w, SessionConfig{EndOnShutdown: true, MaxReceive: 4 << 10})
 		c := s.Conn()
+		<-p.up
 		return c, msgconn.New(p), func() { _ = c.Close(); w.close() }, nil
 	})
 }

@@ -53,6 +53,8 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 func downError(ev sctp.Event) error {
 	err := client.DownError(ev)
 	switch {
+	case errors.Is(err, sctp.ErrAddrGone):
+		return fmt.Errorf("%w: %w", session.ErrHere, err)
 	case ev.Reason != sctp.PeerAbort:
 		return err
 	case ev.Err == nil:
@@ -107,6 +109,8 @@ func (s *Session) perform(now time.Time, a *session.Action) {
 		s.assoc.Resume()
 	case session.Report:
 		s.report(a)
+	case session.Busy:
+		s.user.busy(s.pool, a.Element.ID)
 	case session.Ask:
 		s.ask(a.Ref, a.Messages)
 	case session.Notify:

@@ -33,6 +33,8 @@ const (
 	// Report: Element cannot be reached; leave it out of the cache, and tell a registrar
 	// (RFC 5352, Section 3.5).
 	Report
+	// Busy: Element lives, and has refused the session; leave it out for a while.
+	Busy
 	// Ask: ask the application which of Messages the next element shall get, and call
 	// Answer with Ref and the result.
 	Ask
@@ -45,7 +47,7 @@ const (
 type Action struct {
 	Type ActionType
 	Ref  Ref
-	// Element is set for Connect and Report.
+	// Element is set for Connect, Report and Busy.
 	Element *rserpool.PoolElement
 	// Hearsay is set for a Report of an element that the machine knows only from another
 	// element's business card. Without it, a hostile element could have others reported,

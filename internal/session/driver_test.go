@@ -118,6 +118,8 @@ func (d *driver) perform(a Action) {
 		d.logf("resume")
 	case Report:
 		d.logf("report %d%s", a.Element.ID, map[bool]string{true: " hearsay"}[a.Hearsay])
+	case Busy:
+		d.logf("busy %d", a.Element.ID)
 	case Ask:
 		d.ask = a.Ref
 		s := "ask"

@@ -17,8 +17,15 @@ const enrpPPID = 12
 // try when MaySend has no error.
 var ErrWait = errors.New("not now")
 
-// ErrPeerAborted is in the reason for Down if the peer has aborted the association.
-var ErrPeerAborted = errors.New("the peer has aborted the association")
+// What the reason for Down may have in it.
+var (
+	// ErrPeerAborted: the peer has aborted the association.
+	ErrPeerAborted = errors.New("the peer has aborted the association")
+	// ErrHere: the association has ended because of this machine, for example because it
+	// has lost an address. The element is not to blame: it is not reported, and tried again
+	// first.
+	ErrHere = errors.New("the association has ended because of this machine")
+)
 
 // CheckMessage says what is wrong with a user message, nil if nothing is.
 func CheckMessage(m Message) error {

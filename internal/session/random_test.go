@@ -73,7 +73,7 @@ func (c *chaos) perform(a Action) {
 		}
 	case Notify:
 		c.ended = a.Event.Type == EventEnded
-	case Report, Ask:
+	case Report, Busy, Ask:
 	}
 }
 

@@ -180,11 +180,14 @@ func (u *User) Down(now time.Time, ref Ref, shutdown bool, why error) {
 			u.end(io.EOF)
 			return
 		}
-		if u.refusal(now) && (shutdown || errors.Is(why, ErrPeerAborted)) {
+		switch {
+		case errors.Is(why, ErrHere):
+			u.moved(now, why)
+		case u.refusal(now) && (shutdown || errors.Is(why, ErrPeerAborted)):
 			u.refused(now, why)
-			return
+		default:
+			u.lost(now, why, !shutdown)
 		}
-		u.lost(now, why, !shutdown)
 	}
 }
 
@@ -230,10 +233,29 @@ func (u *User) refusal(now time.Time) bool { return !u.heard && now.Sub(u.upAt) 
 // refused: the element lives, and takes no session now. It is not reported. Others follow at
 // once; when all have refused, the search pauses.
 func (u *User) refused(now time.Time, why error) {
+	u.act(Action{Type: Busy, Element: u.element})
 	u.fallen(now, why, false)
 	if u.state != Ended {
 		u.seek(now)
 	}
+}
+
+// moved: the session goes on with the same element, from another address.
+func (u *User) moved(now time.Time, why error) {
+	e, will := *u.element, u.will
+	rest := u.flapping(now)
+	u.fallen(now, why, false)
+	if u.state == Ended {
+		return
+	}
+	s := u.search
+	s.leftOut = slices.DeleteFunc(s.leftOut, func(id rserpool.PEID) bool { return id == e.ID })
+	s.candidates, s.hearsay = append([]rserpool.PoolElement{e}, will...), true
+	if rest {
+		u.rest(now)
+		return
+	}
+	u.seek(now)
 }
 
 // fallen notes that the element serves no more.

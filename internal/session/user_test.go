@@ -249,6 +249,7 @@ func TestFailover(t *testing.T) {
 	})
 	t.Run("shutdown is a failure that is not reported", func(t *testing.T) {
 		d := connected(t, UserConfig{})
+		d.data("heard")
 		d.u.SendFailed(d.now, d.conn, errors.New("not sent"))
 		d.shutdown()
 		d.want("0s failing 1: shutdown", "0s select -1")
@@ -300,8 +301,8 @@ func TestFailover(t *testing.T) {
 		d.selected()
 		d.fresh()
 		d.want("0s failing 1: lost", "0s report 1",
-			"0s select -1", "0s connect 2", "0s send ECHO c", "0s send a", "0s try failed 2: the peer has aborted the association",
-			"0s select -1 -2", "0s connect 3", "0s send ECHO c", "0s send a", "0s try failed 3: shutdown",
+			"0s select -1", "0s connect 2", "0s send ECHO c", "0s send a", "0s busy 2", "0s try failed 2: the peer has aborted the association",
+			"0s select -1 -2", "0s connect 3", "0s send ECHO c", "0s send a", "0s busy 3", "0s try failed 3: shutdown",
 			"0s select -1 -2 -3", "0s select fresh -1 -2 -3")
 		if d.u.search.retryAt.IsZero() {
 			t.Error("no pause after all have refused")
@@ -323,8 +324,18 @@ func TestFailover(t *testing.T) {
 		d.selected(2)
 		d.accept()
 		d.data("hello")
-		d.want("0s select", "0s connect 1", "0s connected 1", "0s failing 1: the peer has aborted the association",
+		d.want("0s select", "0s connect 1", "0s connected 1", "0s busy 1", "0s failing 1: the peer has aborted the association",
 			"0s select -1", "0s connect 2", "0s failed over 1 to 2")
+	})
+	t.Run("this machine has lost its address", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.cookie("c")
+		d.until(time.Second)
+		d.log = nil
+		d.u.Down(d.now, d.conn, false, ErrHere)
+		d.collect()
+		d.up()
+		d.want("1s failing 1: the association has ended because of this machine", "1s connect 1", "1s failed over 1 to 1", "1s send ECHO c")
 	})
 	t.Run("one that dies at once is reported", func(t *testing.T) {
 		d := connected(t, UserConfig{})
