@@ -99,7 +99,7 @@ func (c *Conn) opError(op string, err error) error {
 		err = net.ErrClosed
 	default:
 	}
-	if err == io.EOF { //nolint:errorlint // as io.Reader has it: not wrapped
+	if any(err) == any(io.EOF) { // not errors.Is: an error that wraps io.EOF is no good end
 		return err
 	}
 	return &net.OpError{Op: op, Net: "sctp", Source: c.m.LocalAddr(), Addr: c.m.RemoteAddr(), Err: err}
