@@ -169,7 +169,7 @@ func serveFractal(ctx context.Context, s *pe.Session) {
 			sendPoints(ctx, s, 0, row, min(width, 300)) != nil {
 			return
 		}
-		time.Sleep(10 * time.Millisecond) // as if it took time to calculate it
+		time.Sleep(50 * time.Millisecond) // as if it took time to calculate it
 	}
 	if sendPoints(ctx, s, 1<<32-1, 1<<32-1, 0) != nil {
 		return
