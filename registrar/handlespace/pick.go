@@ -18,14 +18,17 @@ func (p *Pool) Pick(families Families, except ...rserpool.PEID) (Selected, bool)
 			aside = append(aside, hidden{slot, p.index.hide(m, slot)})
 		}
 	}
-	p.picked = p.index.pick(m, p.picked[:0], 1, families)
+	if p.picked == nil { // a pool takes 192 bytes, whole cache lines
+		p.picked = new([1]Selected)
+	}
+	picked := p.index.pick(m, p.picked[:0], 1, families)
 	for _, h := range aside {
 		p.index.show(m, h.slot, h.key)
 	}
-	if len(p.picked) == 0 {
+	if len(picked) == 0 {
 		return Selected{}, false
 	}
-	return p.picked[0], true
+	return picked[0], true
 }
 
 // hidden is a slot that is out of the index during one selection, and its key there.

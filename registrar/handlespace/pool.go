@@ -21,7 +21,7 @@ type Pool struct {
 	members members
 	index   index
 	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
-	picked  []Selected                 // working memory of Pick
+	picked  *[1]Selected               // working memory of Pick; nil at first
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
