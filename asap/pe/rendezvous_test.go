@@ -20,6 +20,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // world is a registrar on the loopback interface, with real transports.
@@ -35,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, via: rserpool.ViaUDP}
-	cfg := host.Config{Via: w.via, EncapPort: freePort(t)}
+	cfg := host.Config{Via: w.via, EncapPort: here.FreePort(t)}
 	if kernel.Supported() {
 		w.via = rserpool.ViaKernel
 		cfg = host.Config{Via: w.via}
@@ -53,16 +54,6 @@ func newWorld(t *testing.T) *world {
 	}
 	w.registrars = []string{at}
 	return w
-}
-
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }
 
 func (w *world) check(err error) {
