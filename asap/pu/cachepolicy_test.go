@@ -87,6 +87,50 @@ func selectOften(t *testing.T, all []rserpool.PoolElement, users, selections int
 	return seen
 }
 
+// TestCacheDistributionOfUpdates: a user that selects once between any two updates takes its
+// own turns. The registrar's turns are no measure then: with as many users as elements, each
+// user's updates would always begin with the same element.
+func TestCacheDistributionOfUpdates(t *testing.T) {
+	for _, policy := range []rserpool.PolicyType{rserpool.RoundRobin, rserpool.WeightedRoundRobin, rserpool.Random, rserpool.WeightedRandom} {
+		t.Run(policy.String(), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(7, 8))
+			space := handlespace.New(rnd)
+			const n = 12
+			shares := make([]float64, n)
+			for i := range n {
+				e := elementAt(rserpool.PEID(i), rserpool.Policy{Type: policy, Weight: uint32(1 + i%3)})
+				if _, err := space.Put(testPool, &handlespace.Element{PoolElement: e}); err != nil {
+					t.Fatal(err)
+				}
+				shares[i] = 1
+				if e.Policy.Type == rserpool.WeightedRoundRobin || e.Policy.Type == rserpool.WeightedRandom {
+					shares[i] = float64(e.Policy.Weight)
+				}
+			}
+			w := newCacheWorld(t, CacheConfig{})
+			news := func() result {
+				res := &Resolution{Pool: testPool, Policy: rserpool.Policy{Type: policy}, Subscribed: true}
+				for range n { // an update for each user
+					res.Elements = nil
+					for _, s := range space.Pool(testPool).Select(nil, 128, 0) {
+						res.Elements = append(res.Elements, s.PoolElement)
+					}
+				}
+				return result{res: res}
+			}
+			w.pick(testPool, choice{})
+			w.answer(news())
+			seen := make([]int, n)
+			for range 3000 {
+				el, _ := w.c.pick(w.now, testPool, choice{})
+				seen[el.ID]++
+				w.news(news())
+			}
+			chiSquare(t, seen, shares)
+		})
+	}
+}
+
 // chiSquare compares counts with shares.
 func chiSquare(t *testing.T, seen []int, shares []float64) {
 	t.Helper()
