@@ -116,8 +116,6 @@ func (q *query) answer(rep *reply, qtype uint16) {
 			rep.msg.Answer = append(rep.msg.Answer, q.soa())
 		case dns.TypeNS:
 			q.addNS(rep)
-		case dns.TypeTXT:
-			rep.msg.Answer = append(rep.msg.Answer, q.txt(q.apexText()))
 		}
 	case nodeNone, nodeEmpty:
 	case nodeServer:
@@ -130,8 +128,6 @@ func (q *query) answer(rep *reply, qtype uint16) {
 			q.addAddresses(rep, family(qtype))
 		case dns.TypeSRV:
 			q.addServices(rep)
-		case dns.TypeTXT:
-			rep.msg.Answer = append(rep.msg.Answer, q.txt(poolText(q.node.pool)))
 		}
 	case nodeService:
 		if qtype == dns.TypeSRV {
@@ -144,8 +140,10 @@ func (q *query) answer(rep *reply, qtype uint16) {
 			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.lifetime(e), e.UserTransport.Addrs, family(qtype))
 		case dns.TypeSRV:
 			q.addElementService(rep)
-		case dns.TypeTXT:
-			rep.msg.Answer = append(rep.msg.Answer, q.txt(elementText(q.node.element)))
+		}
+	case nodeInfo:
+		if qtype == dns.TypeTXT {
+			rep.msg.Answer = append(rep.msg.Answer, q.txt())
 		}
 	}
 }

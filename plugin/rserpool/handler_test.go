@@ -67,7 +67,10 @@ func TestAnswers(t *testing.T) {
 			answer: zoneZ + " 5 IN NS ns.dns." + zoneZ + "\n",
 			extra:  "ns.dns." + zoneZ + " 5 IN A 192.0.2.53\nns.dns." + zoneZ + " 5 IN AAAA 2001:db8::53\n",
 		}},
-		{"TXT at the apex", zoneZ, dns.TypeTXT, sections{answer: zoneZ + ` 5 IN TXT "pools=18" "elements=18"` + "\n"}},
+		{"TXT about the zone", "_rserpool." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool." + zoneZ + ` 5 IN TXT "pools=18" "elements=18"` + "\n"}},
+		{"no TXT at the apex", zoneZ, dns.TypeTXT, nodata()},
+		{"only TXT about the zone", "_rserpool." + zoneZ, dns.TypeA, nodata()},
+		{"nothing about an unknown pool", "_rserpool.nowhere." + zoneZ, dns.TypeTXT, nxdomain()},
 		{"no address at the apex", zoneZ, dns.TypeA, nodata()},
 		{"name server's A", "ns.dns." + zoneZ, dns.TypeA, sections{answer: "ns.dns." + zoneZ + " 5 IN A 192.0.2.53\n"}},
 		{"name server's AAAA", "ns.dns." + zoneZ, dns.TypeAAAA, sections{answer: "ns.dns." + zoneZ + " 5 IN AAAA 2001:db8::53\n"}},
@@ -81,7 +84,9 @@ func TestAnswers(t *testing.T) {
 		{"query's case is echoed", "wEb.PoOl.example.ORG.", dns.TypeA, sections{answer: "wEb.PoOl.example.ORG. 5 IN A 192.0.2.1\n"}},
 		{"no element has the family", "four." + zoneZ, dns.TypeAAAA, nodata()},
 		{"all addresses of the family", "homes." + zoneZ, dns.TypeA, sections{answer: "homes." + zoneZ + " 5 IN A 192.0.2.7\nhomes." + zoneZ + " 5 IN A 192.0.2.8\n"}},
-		{"TXT of a pool", "homes." + zoneZ, dns.TypeTXT, sections{answer: "homes." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=sctp"` + "\n"}},
+		{"TXT about a pool", "_rserpool.homes." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool.homes." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=sctp"` + "\n"}},
+		{"TXT about a pool by its encoded form", "_RSERPOOL." + encodeHandle("four") + "." + zoneZ, dns.TypeTXT, sections{answer: "_RSERPOOL." + encodeHandle("four") + "." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=tcp"` + "\n"}},
+		{"no TXT of a pool: programs read texts of their own there", "web." + zoneZ, dns.TypeTXT, nodata()},
 		{"other type", "web." + zoneZ, dns.TypeMX, nodata()},
 		{"ANY", "web." + zoneZ, dns.TypeANY, nodata()},
 		{"HTTPS is yet to come", "web." + zoneZ, dns.TypeHTTPS, nodata()},
@@ -121,7 +126,7 @@ func TestAnswers(t *testing.T) {
 			answer: "pe-abcdef01.four." + zoneZ + " 5 IN SRV 0 0 80 pe-abcdef01.four." + zoneZ + "\n",
 			extra:  "pe-abcdef01.four." + zoneZ + " 5 IN A 192.0.2.4\n",
 		}},
-		{"TXT of an element", "pe-abcdef01.four." + zoneZ, dns.TypeTXT, sections{answer: "pe-abcdef01.four." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "transport=tcp:80" "home=0000cafe" "life=infinite"` + "\n"}},
+		{"TXT about an element", "_rserpool.pe-abcdef01.four." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool.pe-abcdef01.four." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "transport=tcp:80" "home=0000cafe" "life=infinite"` + "\n"}},
 		{"unknown element", "pe-00000002.four." + zoneZ, dns.TypeA, nxdomain()},
 		{"identifier too short", "pe-abcdef0.four." + zoneZ, dns.TypeA, nxdomain()},
 		{"no identifier", "pe-abcdefgh.four." + zoneZ, dns.TypeA, nxdomain()},
@@ -168,7 +173,7 @@ func TestAnswers(t *testing.T) {
 			extra:  "pe-00000001.brief." + zoneZ + " 3 IN A 192.0.2.19\n",
 		}},
 		{"TTL of an element", "pe-00000001.brief." + zoneZ, dns.TypeA, sections{answer: "pe-00000001.brief." + zoneZ + " 3 IN A 192.0.2.19\n"}},
-		{"TTL of an element's TXT", "pe-00000001.brief." + zoneZ, dns.TypeTXT, sections{answer: "pe-00000001.brief." + zoneZ + ` 3 IN TXT "policy=RoundRobin" "transport=tcp:80" "home=0000cafe" "life=60"` + "\n"}},
+		{"TTL of the TXT about an element", "_rserpool.pe-00000001.brief." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool.pe-00000001.brief." + zoneZ + ` 3 IN TXT "policy=RoundRobin" "transport=tcp:80" "home=0000cafe" "life=60"` + "\n"}},
 		{"TTL with a long life", "long." + zoneZ, dns.TypeA, sections{answer: "long." + zoneZ + " 5 IN A 192.0.2.20\n"}},
 		{"TTL with a life that is over", "late." + zoneZ, dns.TypeA, sections{answer: "late." + zoneZ + " 0 IN A 192.0.2.21\n"}},
 
@@ -346,7 +351,7 @@ func TestTextOfUnknownPolicy(t *testing.T) {
 		element(2, 80, "192.0.2.2", policy(rsp.Policy{Type: 0xb0009999})))
 	h := newTestHandler(t, "rserpool pool.example.org", f)
 	for _, id := range []string{"1", "2"} {
-		m := ask(t, h, "pe-0000000"+id+".web."+zoneZ, dns.TypeTXT)
+		m := ask(t, h, "_rserpool.pe-0000000"+id+".web."+zoneZ, dns.TypeTXT)
 		if _, err := m.Pack(); err != nil {
 			t.Errorf("element %s: %v", id, err)
 		}

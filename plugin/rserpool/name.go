@@ -22,6 +22,7 @@ const (
 	nodePool                    // <pool>
 	nodeElement                 // pe-XXXXXXXX.<pool>
 	nodeService                 // _svc._proto.<pool>
+	nodeInfo                    // _rserpool, _rserpool.<pool>, _rserpool.pe-XXXXXXXX.<pool>
 )
 
 // node is the thing that a query's name stands for.
@@ -39,6 +40,7 @@ const (
 	elementPrefix = "pe-"
 	elementLen    = len(elementPrefix) + 8
 	encodedPrefix = "_ph-"
+	infoLabel     = "_rserpool"
 	// encodedPart is the longest piece of an encoded handle in one label. With the
 	// prefix, a label has its maximum of 63 octets.
 	encodedPart = 59
@@ -53,8 +55,9 @@ var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 // resolve finds the node of qname, a name in z.
 //
 // The target of an SRV record must not depend on the handles of other pools. So
-// pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the service, if they exist, and
-// _ph-... is the pool with the encoded handle. Otherwise the name is the pool with that
+// pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the service, if they exist,
+// _rserpool.<name> is about the pool or the element of that name, and _ph-... is the pool
+// with the encoded handle. Otherwise the name is the pool with that
 // handle. Every pool has a name in the encoded form.
 func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	rel := z.relative(qname)
@@ -91,6 +94,11 @@ func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
 			return node{kind: nodePool, pool: p, poolName: qname}
 		}
 	}
+	if ascii.EqualFold(l.label(0), infoLabel) {
+		if n := resolveInfo(s, l); n.kind != nodeNone {
+			return n
+		}
+	}
 	if proto := protocol(l.label(1)); l.name[0] == '_' && proto != 0 && l.n > 2 {
 		if p := findPool(s, l.after(2)); p != nil && transportOf(p) == proto {
 			return node{kind: nodeService, pool: p, poolName: qname[l.offset[1]:]}
@@ -102,6 +110,24 @@ func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
 				return node{kind: nodeElement, pool: p, element: e, poolName: qname[l.offset[0]:]}
 			}
 		}
+	}
+	return node{}
+}
+
+// resolveInfo finds what the information below _rserpool is about.
+func resolveInfo(s *handlespace.Space, l *labels) node {
+	if l.n == 1 {
+		return node{kind: nodeInfo}
+	}
+	if id, ok := elementID(l.label(1)); ok && l.n > 2 {
+		if p := findPool(s, l.after(2)); p != nil {
+			if e := p.Element(id); e != nil {
+				return node{kind: nodeInfo, pool: p, element: e}
+			}
+		}
+	}
+	if p := findPool(s, l.after(1)); p != nil {
+		return node{kind: nodeInfo, pool: p}
 	}
 	return node{}
 }

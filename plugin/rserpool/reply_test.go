@@ -97,7 +97,7 @@ func TestFit(t *testing.T) {
 // TestRoughLen: the estimate that saves the computation is never too small.
 func TestRoughLen(t *testing.T) {
 	h := newTestHandler(t, "rserpool pool.example.org", testSpace(t))
-	for _, name := range []string{zoneZ, "web." + zoneZ, `\000\255bin\\.` + zoneZ, "pe-00000007.homes." + zoneZ, "nowhere." + zoneZ} {
+	for _, name := range []string{zoneZ, "web." + zoneZ, `\000\255bin\\.` + zoneZ, "pe-00000007.homes." + zoneZ, "nowhere." + zoneZ, "_rserpool.web." + zoneZ} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeNS, dns.TypeSOA} {
 			m := ask(t, h, name, qtype)
 			if rough, exact := roughLen(m), m.Len(); rough < exact || rough > exact+40 {
@@ -114,7 +114,11 @@ func TestFreshRecords(t *testing.T) {
 	put(t, f.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"))
 	h := newTestHandler(t, "rserpool pool.example.org", f)
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
-		before := ask(t, h, "web."+zoneZ, qtype)
+		name := "web." + zoneZ
+		if qtype == dns.TypeTXT {
+			name = "_rserpool." + name
+		}
+		before := ask(t, h, name, qtype)
 		want := before.String()
 		for _, rr := range slices.Concat(before.Answer, before.Extra) {
 			rr.Header().Ttl = 99
@@ -129,7 +133,7 @@ func TestFreshRecords(t *testing.T) {
 				rr.Txt[0] = "99"
 			}
 		}
-		after := ask(t, h, "web."+zoneZ, qtype)
+		after := ask(t, h, name, qtype)
 		after.Id = before.Id
 		if got := after.String(); got != want {
 			t.Errorf("%s after a change of the answer before: got\n%s\nwant\n%s", dns.TypeToString[qtype], got, want)

@@ -9,17 +9,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
-// Each string of a TXT record is key=value (RFC 6763, Section 6).
-
-func (q *query) txt(text []string) dns.RR {
-	ttl := q.ttl
-	if q.node.element != nil {
-		ttl = q.lifetime(q.node.element)
+// txt is the information about the zone, a pool or an element. It is below _rserpool, because
+// programs read the TXT records of the names that they use for texts of their own. Each string
+// is key=value (RFC 6763, Section 6).
+func (q *query) txt() dns.RR {
+	ttl, text := q.ttl, []string(nil)
+	switch {
+	case q.node.element != nil:
+		ttl, text = q.lifetime(q.node.element), elementText(q.node.element)
+	case q.node.pool != nil:
+		text = poolText(q.node.pool)
+	default:
+		text = q.zoneText()
 	}
 	return &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: text}
 }
 
-func (q *query) apexText() []string {
+func (q *query) zoneText() []string {
 	pools, elements := q.space.Len()
 	return []string{"pools=" + strconv.Itoa(pools), "elements=" + strconv.Itoa(elements)}
 }

@@ -172,7 +172,7 @@ func TestDelv(t *testing.T) {
 
 	for _, q := range [][2]string{
 		{"A", "web.pool.example.org"}, {"AAAA", "web.pool.example.org"}, {"SRV", "_http._sctp.web.pool.example.org"},
-		{"TXT", "web.pool.example.org"}, {"SOA", "pool.example.org"}, {"MX", "web.pool.example.org"}, {"A", "nosuch.pool.example.org"},
+		{"TXT", "_rserpool.web.pool.example.org"}, {"TXT", "web.pool.example.org"}, {"SOA", "pool.example.org"}, {"MX", "web.pool.example.org"}, {"A", "nosuch.pool.example.org"},
 	} {
 		out, err := pu.run("delv", "@"+registrarIP, "-a", anchor, "+root=pool.example.org", q[1], q[0])
 		if err != nil || !strings.Contains(out, "fully validated") {

@@ -97,7 +97,7 @@ func TestReferenceElements(t *testing.T) {
 		if err != nil || a != "10.99.0.11\n" {
 			t.Errorf("dig A %s = %q, %v, want 10.99.0.11", name, a, err)
 		}
-		txt, err := answers(registrarIP, name+".pool.example.org.", dns.TypeTXT)
+		txt, err := answers(registrarIP, "_rserpool."+name+".pool.example.org.", dns.TypeTXT)
 		if err != nil || !strings.Contains(strings.Join(txt, " "), "\"policy="+p.want+"\"") {
 			t.Errorf("TXT %s = %q, %v, want policy=%s", name, txt, err, p.want)
 		}

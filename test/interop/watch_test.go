@@ -183,7 +183,7 @@ func elementsOf(m *dns.Msg) map[string]bool {
 
 // elements is how many elements there are in all of a server's pools.
 func elements(server string) (int, error) {
-	m, err := query(server, "pool.example.org.", dns.TypeTXT)
+	m, err := query(server, "_rserpool.pool.example.org.", dns.TypeTXT)
 	if err != nil {
 		return 0, err
 	}

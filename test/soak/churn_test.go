@@ -317,7 +317,7 @@ func (c *churn) allFates() bool {
 
 // total asks how many elements there are.
 func (s *server) total() (int, error) {
-	m, err := s.query(zone, dns.TypeTXT)
+	m, err := s.query("_rserpool."+zone, dns.TypeTXT)
 	if err != nil {
 		return 0, err
 	}

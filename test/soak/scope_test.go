@@ -122,7 +122,7 @@ func TestScopeUnderLoad(t *testing.T) {
 	// owned is how many of these elements a registrar takes for the victim's.
 	owned := func(s *server, ids []uint32) (n int, err error) {
 		for _, id := range ids {
-			m, err := s.query(fmt.Sprintf("pe-%08x.web.%s", id, zone), dns.TypeTXT)
+			m, err := s.query(fmt.Sprintf("_rserpool.pe-%08x.web.%s", id, zone), dns.TypeTXT)
 			if err != nil {
 				return 0, err
 			}
