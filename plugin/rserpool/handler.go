@@ -43,7 +43,7 @@ func (h *Handler) Name() string { return pluginName }
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	var z *zone
 	if len(r.Question) > 0 {
-		z = h.zones.match(r.Question[0].Name)
+		z = h.zones.match(r.Question[0].Name, r.Question[0].Qtype)
 	}
 	if z == nil {
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
@@ -65,6 +65,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 
 	space := h.registrar.Space()
 	n := z.resolve(space, question.Name)
+	if n.kind == nodeNone && h.zones.delegates(z, question.Name) {
+		n.kind = nodeEmpty // asked for the DS records of a child
+	}
 	if n.kind == nodeNone && h.Fall.Through(question.Name) {
 		count.answer(answerFallthrough)
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)

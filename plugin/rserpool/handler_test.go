@@ -342,6 +342,47 @@ func TestPoolWithoutElementNames(t *testing.T) {
 	}
 }
 
+// TestServices: only the services that the option names exist. etcd's client asks for two,
+// and takes each that exists for one of its servers.
+func TestServices(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1"))
+	h := newTestHandler(t, "rserpool pool.example.org {\n service etcd-client http\n}", f)
+	for name, want := range map[string]int{
+		"_etcd-client._tcp.web.":     dns.RcodeSuccess,
+		"_ETCD-client._tcp.web.":     dns.RcodeSuccess,
+		"_http._tcp.web.":            dns.RcodeSuccess,
+		"_etcd-client-ssl._tcp.web.": dns.RcodeNameError,
+		"_htt._tcp.web.":             dns.RcodeNameError,
+		"_http._udp.web.":            dns.RcodeNameError,
+		"_tcp.web.":                  dns.RcodeSuccess, // an empty non-terminal
+	} {
+		if m := ask(t, h, name+zoneZ, dns.TypeSRV); m.Rcode != want {
+			t.Errorf("%s: got %s, want %s", name, dns.RcodeToString[m.Rcode], dns.RcodeToString[want])
+		}
+	}
+}
+
+// TestDS: the parent answers for the DS records of a zone (RFC 4035, Section 3.1.4.1).
+func TestDS(t *testing.T) {
+	h := newTestHandler(t, "rserpool example.org sub.example.org", newFake())
+	for name, want := range map[string]string{
+		"sub.example.org.":      "example.org.",
+		"SUB.example.org.":      "example.org.",
+		"example.org.":          "example.org.", // the parent is elsewhere
+		"web.sub.example.org.":  "sub.example.org.",
+		"deep.sub.example.org.": "sub.example.org.",
+	} {
+		m := ask(t, h, name, dns.TypeDS)
+		if len(m.Ns) != 1 || !strings.EqualFold(m.Ns[0].Header().Name, want) {
+			t.Errorf("DS of %s: got %v, want the SOA of %s", name, m.Ns, want)
+		}
+		if strings.EqualFold(name, "sub.example.org.") && m.Rcode != dns.RcodeSuccess {
+			t.Errorf("DS of %s: got %s, want NODATA", name, dns.RcodeToString[m.Rcode])
+		}
+	}
+}
+
 // TestTextOfUnknownPolicy: whatever comes with a policy, the text fits into a
 // TXT record.
 func TestTextOfUnknownPolicy(t *testing.T) {

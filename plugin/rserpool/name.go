@@ -72,7 +72,7 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	if !ok {
 		return node{}
 	}
-	if n := resolveStructured(s, &l, qname); n.kind != nodeNone {
+	if n := z.resolveStructured(s, &l, qname); n.kind != nodeNone {
 		return n
 	}
 	p, below := s.Lookup(l.name)
@@ -88,7 +88,7 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 // resolveStructured finds the node of a name that has one of the forms above and is not
 // only a handle. Its kind is nodeNone if there is none. l are the labels of qname before
 // the zone's.
-func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
+func (z *zone) resolveStructured(s *handlespace.Space, l *labels, qname string) node {
 	if hasPrefixFold(l.name, encodedPrefix) {
 		if p := encodedPool(s, l.name); p != nil {
 			return node{kind: nodePool, pool: p, poolName: qname}
@@ -99,7 +99,7 @@ func resolveStructured(s *handlespace.Space, l *labels, qname string) node {
 			return n
 		}
 	}
-	if proto := protocol(l.label(1)); l.name[0] == '_' && proto != 0 && l.n > 2 {
+	if proto := protocol(l.label(1)); proto != 0 && l.n > 2 && z.hasService(l.label(0)) {
 		if p := findPool(s, l.after(2)); p != nil && transportOf(p) == proto {
 			return node{kind: nodeService, pool: p, poolName: qname[l.offset[1]:]}
 		}

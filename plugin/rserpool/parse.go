@@ -24,6 +24,8 @@ type config struct {
 	options registrars.Options
 	zones   []string // fully qualified, in lower case
 	servers []nameserver
+	// services are the labels _svc that exist, in lower case; none: all.
+	services []string
 	answerOptions
 	fall  fall.F
 	where string // file and line of the directive
@@ -81,6 +83,7 @@ func properties() []property {
 		{name: "answers", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.answers, a[0], 1, maxAnswers) }},
 		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
 		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
+		{name: "service", args: "NAME...", least: 1, most: -1, parse: (*config).parseService, repeats: true},
 		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
@@ -304,6 +307,9 @@ func (cfg *config) parseFallthrough(args []string) error {
 }
 
 func (cfg *config) parseNameserver(args []string) error {
+	if _, err := netip.ParseAddr(args[0]); err == nil {
+		return fmt.Errorf("%s is an address; a name comes first, such as ns1.example.org %s", args[0], args[0])
+	}
 	name, ok := canonicalName(args[0])
 	if !ok || name == "." {
 		return fmt.Errorf("%q is not a host name, such as ns1.example.org", args[0])
@@ -325,6 +331,21 @@ func (cfg *config) parseNameserver(args []string) error {
 		s.addrs = append(s.addrs, a.Unmap())
 	}
 	cfg.servers = append(cfg.servers, s)
+	return nil
+}
+
+// parseService reads names of services, such as http or _http.
+func (cfg *config) parseService(args []string) error {
+	for _, arg := range args {
+		name := "_" + strings.ToLower(strings.TrimPrefix(arg, "_"))
+		switch {
+		case len(name) < 2 || len(name) > maxLabel || strings.ContainsAny(name, ".\\"):
+			return fmt.Errorf("%q is not the name of a service, such as http or etcd-client", arg)
+		case slices.Contains(cfg.services, name):
+			return fmt.Errorf("%s is listed twice", name)
+		}
+		cfg.services = append(cfg.services, name)
+	}
 	return nil
 }
 

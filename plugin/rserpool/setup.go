@@ -62,7 +62,9 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 	}
 	own := ownAddrs(listenHosts)
 	for _, name := range cfg.zones {
-		h.zones = append(h.zones, newZone(name, cfg.servers, own))
+		z := newZone(name, cfg.servers, own)
+		z.services = cfg.services
+		h.zones = append(h.zones, z)
 	}
 	return h
 }

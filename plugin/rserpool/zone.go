@@ -18,6 +18,8 @@ type zone struct {
 	mbox string
 	// servers are its name servers, the primary one first; at least one.
 	servers []nameserver
+	// services are the labels _svc that exist, folded; none: all that begin with '_'.
+	services []string
 }
 
 // nameserver is a name server of a zone.
@@ -67,6 +69,12 @@ func (z *zone) relative(qname string) string {
 // apexOf returns the zone's name as qname spells it.
 func (z *zone) apexOf(qname string) string { return qname[len(qname)-len(z.name):] }
 
+// hasService reports whether there may be a service with this label.
+func (z *zone) hasService(label []byte) bool {
+	return label[0] == '_' && (len(z.services) == 0 ||
+		slices.ContainsFunc(z.services, func(s string) bool { return ascii.EqualFold(label, s) }))
+}
+
 // server returns the name server called qname if its name lies in the zone, else nil.
 func (z *zone) server(qname string) *nameserver {
 	for i := range z.servers {
@@ -87,16 +95,29 @@ func (z *zone) aboveServer(qname string) bool {
 // zones are the zones of a handler.
 type zones []zone
 
-// match returns the most specific zone that qname is in, nil if there is none.
-func (zs zones) match(qname string) *zone {
-	var best *zone
+// match returns the most specific zone that has the records of a type at qname, nil if there
+// is none. The DS records of a zone are in its parent, if that is one of these zones.
+func (zs zones) match(qname string, qtype uint16) *zone {
+	var best, child *zone
 	for i := range zs {
 		z := &zs[i]
-		if (best == nil || len(z.name) > len(best.name)) && hasSuffixName(qname, z.name) {
+		switch {
+		case !hasSuffixName(qname, z.name):
+		case qtype == dns.TypeDS && len(z.name) == len(qname):
+			child = z
+		case best == nil || len(z.name) > len(best.name):
 			best = z
 		}
 	}
+	if best == nil {
+		return child
+	}
 	return best
+}
+
+// delegates reports whether qname, a name in z, is another zone of these.
+func (zs zones) delegates(z *zone, qname string) bool {
+	return slices.ContainsFunc(zs, func(o zone) bool { return o.name != z.name && ascii.EqualFold(o.name, qname) })
 }
 
 // ownAddrs returns the addresses at which clients reach this server: those to which it is
