@@ -50,10 +50,11 @@ type SessionConfig struct {
 	// when there are more.
 	Unacked    Unacked
 	MaxUnacked int
-	// OnFailover is called in a failover if Unacked is Ask, with the unacknowledged
-	// messages, the oldest first. It returns the messages that the next element gets
-	// after the cookie. They take the place of the unacknowledged ones. Until it returns,
-	// no message is sent. The rules of Notify hold.
+	// OnFailover is called in each failover if Unacked is Ask, with the unacknowledged
+	// messages, the oldest first, if there are any. It returns the messages that the next
+	// element gets after the cookie, such as a question where to go on. They take the place
+	// of the unacknowledged ones. Until it returns, no message is sent. The rules of Notify
+	// hold.
 	OnFailover func(unacked []Message) []Message
 
 	// AnswerTimeout: an element has failed if it sends no message for so long after one was

@@ -35,8 +35,8 @@ const (
 	Report
 	// Busy: Element lives, and has refused the session; leave it out for a while.
 	Busy
-	// Ask: ask the application which of Messages the next element shall get, and call
-	// Answer with Ref and the result.
+	// Ask: ask the application which of Messages the next element shall get, if any, and
+	// call Answer with Ref and the result.
 	Ask
 	// Notify: tell the application of Event.
 	Notify

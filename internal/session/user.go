@@ -142,7 +142,7 @@ func (u *User) Up(now time.Time, ref Ref) {
 	u.upAt = now
 	u.echoDue = u.cookie != nil && u.controlled()
 	u.cardDue = u.cfg.Card != nil && u.controlled()
-	if u.cfg.Unacked == AskApp && u.out.n > 0 {
+	if u.cfg.Unacked == AskApp && u.unproven {
 		u.ask = u.ref()
 		u.act(Action{Type: Ask, Ref: u.ask, Messages: u.out.list()})
 	}

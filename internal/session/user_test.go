@@ -128,6 +128,15 @@ func TestFailover(t *testing.T) {
 		d.mustSend("c")
 		d.want("0s send ECHO c", "0s send b again", "0s send c")
 	})
+	t.Run("the application is asked although nothing is unacknowledged", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: AskApp})
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.u.Answer(d.ask, []Message{{Data: []byte("where are we?")}})
+		d.collect()
+		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s ask", "0s failed over 1 to 2", "0s send where are we?")
+	})
 	t.Run("it fails while the application decides", func(t *testing.T) {
 		d := connected(t, UserConfig{Unacked: AskApp})
 		d.mustSend("a")
