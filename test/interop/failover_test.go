@@ -84,12 +84,12 @@ func (d *times) String() string {
 
 func (d *times) add(took time.Duration) { d.list = append(d.list, took) }
 
-// most fails the test if the durations are greater than the ceilings, or than the given
-// multiple of the same parts of a measure of this machine's load.
+// most fails the test if the durations are greater than the ceilings. On a slow or busy
+// machine the ceilings are a multiple of what slow cases without a failure take.
 func (d *times) most(t *testing.T, median, p99 time.Duration, multiple int, load *times) {
 	t.Helper()
 	t.Log(d)
-	if got, ceiling := d.at(0.5), max(median, time.Duration(multiple)*load.at(0.5)); got > ceiling {
+	if got, ceiling := d.at(0.5), max(median, time.Duration(multiple)*load.at(0.9)); got > ceiling {
 		t.Errorf("%s: median %v, want at most %v", d.what, got, ceiling)
 	}
 	if got, ceiling := d.at(0.99), max(p99, time.Duration(multiple)*load.at(0.99)); got > ceiling {
@@ -159,17 +159,37 @@ func (f *failures) load() {
 	_ = s.Close()
 }
 
-// TestFailoverTime: elements are killed (kill -9) over kernel SCTP.
+// TestFailoverTime: elements fail again and again over kernel SCTP.
 func TestFailoverTime(t *testing.T) {
 	l := newLab(t)
-	f := l.pool(rserpool.ViaKernel, 3).failures(t, 0)
-	for range 50 {
-		f.once(syscall.SIGKILL)
-	}
-	t.Log(&f.healthy)
-	t.Log(&f.notice)
-	t.Log(&f.again)
-	f.all.most(t, 20*time.Millisecond, 100*time.Millisecond, 4, &f.healthy)
+	p := l.pool(rserpool.ViaKernel, 3)
+	const median, p99 = 20 * time.Millisecond, 100 * time.Millisecond
+	t.Run("killed", func(t *testing.T) { // kill -9
+		f := p.failures(t, 0)
+		for range 50 {
+			f.once(syscall.SIGKILL)
+		}
+		t.Log(&f.healthy)
+		t.Log(&f.notice)
+		t.Log(&f.again)
+		f.all.most(t, median, p99, 4, &f.healthy)
+	})
+	// They are stopped. Their kernel acknowledges the messages, and nobody answers.
+	t.Run("hung", func(t *testing.T) {
+		const patience = 500 * time.Millisecond
+		f := p.failures(t, patience)
+		for range 10 {
+			f.once(syscall.SIGSTOP)
+		}
+		t.Log(&f.healthy)
+		t.Log(&f.notice)
+		f.again.most(t, median, p99, 4, &f.healthy)
+		for i := range f.all.list {
+			f.all.list[i] -= patience
+		}
+		f.all.what += ", without the 500 ms that the session waits"
+		f.all.most(t, median, p99, 4, &f.healthy)
+	})
 }
 
 // TestFailoverTimeUDP: the same over SCTP in UDP, with a round trip of 40 ms. The next
@@ -185,7 +205,7 @@ func TestFailoverTimeUDP(t *testing.T) {
 		l.sh("ip netns exec " + n.name + " tc qdisc add dev eth0 root netem delay 20ms")
 	}
 	f := p.failures(t, 0)
-	for range 15 {
+	for range 10 {
 		f.once(syscall.SIGKILL)
 	}
 	t.Log(&f.healthy)
@@ -193,23 +213,4 @@ func TestFailoverTimeUDP(t *testing.T) {
 	const trip, slack = 2 * oneWay, 15 * time.Millisecond
 	f.again.most(t, 3*trip+slack, 5*trip, 3, &f.healthy)
 	f.all.most(t, 4*trip+slack, 6*trip, 3, &f.healthy)
-}
-
-// TestFailoverTimeHung: elements are stopped, so that their kernel acknowledges the
-// messages and nobody answers.
-func TestFailoverTimeHung(t *testing.T) {
-	l := newLab(t)
-	const patience = 500 * time.Millisecond
-	f := l.pool(rserpool.ViaKernel, 3).failures(t, patience)
-	for range 10 {
-		f.once(syscall.SIGSTOP)
-	}
-	t.Log(&f.healthy)
-	t.Log(&f.notice)
-	f.again.most(t, 20*time.Millisecond, 100*time.Millisecond, 4, &f.healthy)
-	for i := range f.all.list { // the session's own time is no load
-		f.all.list[i] -= patience
-	}
-	f.all.what += ", without the 500 ms that it waits"
-	f.all.most(t, 20*time.Millisecond, 100*time.Millisecond, 4, &f.healthy)
 }

@@ -51,7 +51,7 @@ func TestSessionsMixed(t *testing.T) {
 	element, serving := start(pe1, rserpool.ViaUDP)
 	l.registered(registrarIP, "pingpong", 1)
 	users := []*proc{pu1.role(role{Via: "udp"}), pu2.role(role{Via: "kernel"})}
-	for i := range 4 {
+	for i := range 2 {
 		for _, u := range users {
 			answered(u, serving, 5)
 		}
