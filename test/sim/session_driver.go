@@ -36,6 +36,7 @@ type sess struct {
 	upAt     time.Duration
 	used     bool            // a user message was sent on it
 	heard    bool            // the element has sent something on it
+	unsent   bool            // it has not delivered a message
 	will     []rserpool.PEID // of the element's last card
 	allowed  []rserpool.PEID // elements that may be tried
 	recent   []rserpool.PEID // elements that have failed in this search
@@ -230,11 +231,13 @@ func (s *sess) look(ref session.Ref, ev *linkEvent) {
 	switch ev.kind {
 	case linkUp:
 		s.up = true
-		s.upAt, s.used, s.heard, s.will, s.down, s.over = s.w.net.now, false, false, nil, downNot, 0
+		s.upAt, s.used, s.heard, s.unsent, s.will, s.down, s.over = s.w.net.now, false, false, false, nil, downNot, 0
 		l.hasEcho, l.wantEcho = s.cookie != nil, s.cookie
 		l.query = !s.app.keeps() && s.app.querying
 	case linkReceived:
 		s.received(l, ev.m)
+	case linkSendFailed:
+		s.unsent = true
 	case linkDown:
 		s.cur = 0
 		switch {
@@ -334,6 +337,9 @@ func (s *sess) failing(ev *session.Event) {
 const refusalTime = 100 * time.Millisecond
 
 func (s *sess) failed(ev *session.Event) {
+	if errors.Is(ev.Err, errUnsent) && !s.unsent {
+		s.w.fail("session %d gives element %v up for a message of an earlier one", s.id, ev.Element)
+	}
 	s.recent = append(s.recent, ev.Element)
 	refused := s.up && s.down == downAborted && !s.heard && s.w.net.now-s.upAt < refusalTime
 	if s.down == downShut || s.down == downByApp && !s.used || refused {

@@ -10,8 +10,9 @@ import (
 const (
 	beatGap   = time.Second // between the heartbeats of an association
 	maxMisses = 4           // heartbeats without an answer until it is lost
-	// window is how many bytes may be on their way to a process, or wait for it.
-	window = 8 << 10
+	// maxWindow is how many bytes may be on their way to a process, or wait for it. Some
+	// associations have a small window.
+	maxWindow, minWindow = 8 << 10, 200
 	// pauseSlack is how many messages may still come after Pause.
 	pauseSlack = 4
 )
@@ -19,6 +20,7 @@ const (
 // The reasons why associations end, and why a message is not taken.
 var (
 	errLost    = errors.New("association lost")
+	errUnsent  = errors.New("message not delivered")
 	errAborted = session.ErrPeerAborted
 	errRefused = errors.New("refused")
 	errShut    = errors.New("shut down by the peer")
@@ -33,6 +35,7 @@ var (
 type link struct {
 	w       *sessions
 	serial  int
+	window  int
 	user    *linkEnd
 	element *linkEnd // nil until the element has accepted it
 	tag     *sess    // whose it is
@@ -88,7 +91,10 @@ type linkEvent struct {
 // handle what comes of it, beginning with linkUp or linkDown.
 func (w *sessions) connect(h *host, s *service, tag *sess, handle func(*linkEvent)) *linkEnd {
 	w.serial++
-	l := &link{w: w, serial: w.serial, tag: tag}
+	l := &link{w: w, serial: w.serial, tag: tag, window: maxWindow}
+	if w.net.chance(4) {
+		l.window = minWindow
+	}
 	e := &linkEnd{l: l, h: h, life: h.life, handle: handle}
 	l.user = e
 	w.net.after(w.net.delay(), func() { w.arrive(e, s) })
@@ -154,7 +160,7 @@ func (e *linkEnd) give(ev *linkEvent) {
 // free makes room again for what the peer's process has taken.
 func (e *linkEnd) free(n int) {
 	e.room -= n
-	if e.full && e.room <= window/2 && !e.closed {
+	if e.full && e.room <= e.l.window/2 && !e.closed {
 		e.full = false
 		e.l.w.net.after(e.l.w.net.delay(), func() {
 			if !e.closed {
@@ -187,7 +193,7 @@ func (e *linkEnd) send(m session.Message) error {
 	switch {
 	case e.closed || e.closing || e.broken || e.peer == nil:
 		return errNoAssoc
-	case e.room > 0 && e.room+len(m.Data) > window:
+	case e.room > 0 && e.room+len(m.Data) > e.l.window:
 		e.full = true
 		return errFull
 	}
@@ -242,7 +248,7 @@ func (e *linkEnd) end(ev *linkEvent) {
 	}
 	e.closed, e.ended = true, true
 	if (len(e.out) > 0 || e.room > 0) && !ev.shut {
-		e.tell(&linkEvent{kind: linkSendFailed, err: errLost})
+		e.tell(&linkEvent{kind: linkSendFailed, err: errUnsent})
 	}
 	e.tell(ev)
 }

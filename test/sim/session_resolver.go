@@ -107,7 +107,7 @@ func (u *poolUser) try() {
 	u.asks++
 	n := u.asks
 	if u.up {
-		u.say(&asap.HandleResolution{Handle: sessionPool})
+		u.say(&asap.HandleResolution{Handle: sessionPool, Items: 32, HasItems: true})
 	} else {
 		u.call()
 	}
@@ -142,7 +142,7 @@ func (u *poolUser) handle(ev registrar.Event) {
 			u.up = true
 			u.flush()
 			if u.asking {
-				u.say(&asap.HandleResolution{Handle: sessionPool})
+				u.say(&asap.HandleResolution{Handle: sessionPool, Items: 32, HasItems: true})
 			}
 		}
 	case registrar.AssocDown:

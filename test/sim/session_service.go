@@ -293,13 +293,33 @@ func (x *serving) run() {
 	}
 	x.busy = true
 	defer func() { x.busy = false }()
+	for more := true; more; {
+		more = x.serveAll()
+		x.pump()
+	}
+	if at, ok := x.core.NextDeadline(); ok {
+		x.s.w.net.at(x.s.w.since(at), func() {
+			x.s.h.do(x.end.life, func() { x.core.Tick(x.s.w.time()); x.perform() })
+		})
+	}
+}
+
+// serveAll serves what has been received, as far as there is room for answers, and reports
+// whether that was anything.
+func (x *serving) serveAll() (some bool) {
 	for !x.s.hostile && x.core.MaySend(maxAnswer) == nil {
 		m, ok := x.core.Receive()
 		if !ok {
 			break
 		}
+		some = true
 		x.serve(m)
 	}
+	return some
+}
+
+// pump does what the core wants, and sends what there is room for.
+func (x *serving) pump() {
 	x.perform()
 	for !x.end.closed && !x.end.closing {
 		m, ok := x.core.Next()
@@ -313,11 +333,6 @@ func (x *serving) run() {
 		x.perform()
 	}
 	x.perform()
-	if at, ok := x.core.NextDeadline(); ok {
-		x.s.w.net.at(x.s.w.since(at), func() {
-			x.s.h.do(x.end.life, func() { x.core.Tick(x.s.w.time()); x.perform() })
-		})
-	}
 }
 
 func (x *serving) perform() {

@@ -254,7 +254,7 @@ func (w *sessions) loseLinks(s *service) {
 		l.user.broken = true
 		told := w.net.chance(2)
 		if told {
-			l.user.tell(&linkEvent{kind: linkSendFailed, err: errLost})
+			l.user.tell(&linkEvent{kind: linkSendFailed, err: errUnsent})
 		}
 		if !told || w.net.chance(4) { // otherwise the core has to find out by that
 			w.net.after(w.net.upTo(time.Second), func() { l.user.end(&linkEvent{kind: linkDown, err: errLost}) })
