@@ -88,8 +88,9 @@ type SessionConfig struct {
 	MaxReceive int
 
 	// Notify, if set, is called with every change of the session, one after the other in
-	// their order. It must return soon, because it holds up the transport, and it must not
-	// call Send, Receive and Close, which may wait for it.
+	// their order. Of several cookies, and several cards, that come while it runs, it is
+	// called with the last one. It must return soon, because it holds up the transport, and it
+	// must not call Send, Receive and Close, which may wait for it.
 	Notify func(SessionEvent)
 }
 
@@ -120,7 +121,7 @@ type Session struct {
 	timerAt time.Time // zero: not running
 	cancel  func()    // ends the selection
 	release func()    // of the pool in the cache
-	news    []func()  // calls of the program's functions that are due
+	calls   []call    // of the program's functions, that are due
 	telling bool      // a goroutine makes them
 	idle    []chan struct{}
 	err     error // why it has ended
@@ -162,10 +163,11 @@ func (u *User) DialSession(ctx context.Context, cfg SessionConfig) (*Session, er
 	if err != nil {
 		return nil, err
 	}
+	s.release = u.hold(cfg.Pool)
 	if err := u.sessions.add(s); err != nil {
+		s.release()
 		return nil, err
 	}
-	s.release = u.hold(cfg.Pool)
 	s.event((*session.User).Start)
 	select {
 	case <-s.writable:

@@ -321,6 +321,7 @@ func TestSessionSlowReader(t *testing.T) {
 	inWorld(t, 1, func(t *testing.T, w *world) {
 		s := dial(t, w, SessionConfig{MaxReceive: 1000})
 		e := w.serving(s)
+		synctest.Wait() // the element knows of the association as well
 		const n = 500
 		for i := range n {
 			for e.ep.Send(e.assocs[0], sctp.Message{Data: fmt.Appendf(nil, "%d", i)}) != nil {

@@ -189,8 +189,13 @@ func (s *Session) setTimer(now time.Time) {
 	if !ok || !s.timerAt.IsZero() && !next.Before(s.timerAt) {
 		return // what runs already is early enough
 	}
-	s.timerAt = next
-	if d := next.Sub(now); s.timer == nil {
+	s.startTimer(now, next.Sub(now))
+}
+
+// startTimer has tick called after a time.
+func (s *Session) startTimer(now time.Time, d time.Duration) {
+	s.timerAt = now.Add(d)
+	if s.timer == nil {
 		s.timer = time.AfterFunc(d, s.tick)
 	} else {
 		s.timer.Reset(d)
@@ -231,51 +236,4 @@ func (s *Session) end() {
 	s.assoc = nil
 	s.user.sessions.remove(s)
 	close(s.done)
-}
-
-// tell notes an event for Notify.
-func (s *Session) tell(ev *session.Event) {
-	if ev.Type == session.EventConnected || ev.Type == session.EventFailedOver {
-		s.user.reached(s.pool, ev.Element)
-	}
-	if s.notify == nil {
-		return
-	}
-	news := SessionEvent{
-		Type: SessionEventType(ev.Type), Element: ev.Element, From: ev.From, Card: cloneCard(ev.Card), Err: ev.Err,
-	}
-	s.news = append(s.news, func() { s.notify(news) })
-}
-
-// ask notes a call of OnFailover, and has the core know its result.
-func (s *Session) ask(ref session.Ref, list []Message) {
-	s.news = append(s.news, func() {
-		answer := s.onFailover(list)
-		s.event(func(c *session.User, _ time.Time) { c.Answer(ref, answer) })
-	})
-}
-
-// unlock releases the mutex. Before, it calls the program's functions, without the mutex,
-// unless another goroutine does so: they are called one after the other.
-func (s *Session) unlock() {
-	if !s.telling && len(s.news) > 0 {
-		s.callOut()
-	}
-	s.mu.Unlock()
-}
-
-func (s *Session) callOut() {
-	s.telling = true
-	for len(s.news) > 0 {
-		f := s.news[0]
-		s.news = s.news[1:]
-		s.mu.Unlock()
-		f()
-		s.mu.Lock()
-	}
-	s.telling, s.news = false, nil
-	for _, ch := range s.idle {
-		close(ch)
-	}
-	s.idle = nil
 }

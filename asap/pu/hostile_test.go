@@ -1,0 +1,115 @@
+package pu
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// TestDialWhileClosing: a user that is closed while sessions are dialled ends them.
+func TestDialWhileClosing(t *testing.T) {
+	for range 30 {
+		w := newWorld(t, 1)
+		var wg, begun sync.WaitGroup
+		for range 8 {
+			begun.Add(1)
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					s, err := w.u.Dial(t.Context(), testPool)
+					if i == 0 {
+						begun.Done()
+					}
+					if err == nil {
+						err = s.Close()
+					}
+					if err != nil {
+						if !errors.Is(err, rserpool.ErrClosed) {
+							t.Errorf("Dial: %v, want ErrClosed", err)
+						}
+						return
+					}
+				}
+			})
+		}
+		begun.Wait()
+		if err := w.u.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		w.close()
+	}
+}
+
+// TestSessionNewsFlood: while a call of Notify takes its time in the program's own goroutine,
+// an element that sends cookies and cards without end takes no memory with the news of them.
+// The latest ones are told. That goroutine is not kept for as long as the element goes on.
+func TestSessionNewsFlood(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		gate := make(chan struct{})
+		var told atomic.Int32
+		var s *Session
+		var last, card string
+		s = dial(t, w, SessionConfig{Notify: func(ev SessionEvent) {
+			switch ev.Type {
+			case ElementFailing:
+				<-gate
+			case CookieReceived:
+				last = string(s.Cookie())
+			case CardReceived:
+				card = string(ev.Card.Handle)
+			default:
+				return
+			}
+			if n := told.Add(1); n > 1 && n < 1000 { // the element sends more as long as there is news
+				w.flood("more")
+				time.Sleep(time.Millisecond)
+			}
+		}})
+		returned := make(chan int32, 1)
+		go func() {
+			s.Fail(errors.New("test"))
+			returned <- told.Load()
+		}()
+		synctest.Wait()
+		for range 2000 {
+			w.flood("first")
+			synctest.Wait()
+		}
+		s.mu.Lock()
+		if len(s.calls) > 8 {
+			t.Errorf("%d pieces of news wait", len(s.calls))
+		}
+		s.mu.Unlock()
+		close(gate)
+		if n := <-returned; n > 100 {
+			t.Errorf("Fail returns after %d calls of Notify", n)
+		}
+		time.Sleep(10 * time.Second)
+		w.flood("last")
+		synctest.Wait()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if last != "last" || card != "last" || told.Load() < 1000 {
+			t.Errorf("Notify saw cookie %q and card %q, %d times", last, card, told.Load())
+		}
+	})
+}
+
+// flood has all elements send a cookie and a card to all of their users.
+func (w *world) flood(text string) {
+	for _, e := range w.elements {
+		e.mu.Lock()
+		for _, a := range e.assocs {
+			e.control(a, &asap.Cookie{Cookie: []byte(text)})
+			e.control(a, &asap.BusinessCard{Handle: rserpool.PoolHandle(text)})
+		}
+		e.mu.Unlock()
+	}
+}
