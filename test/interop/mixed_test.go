@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/services"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -70,4 +72,32 @@ func TestSessionsMixed(t *testing.T) {
 	if n := c.count("ip.proto == 132"); n > 0 {
 		t.Errorf("%d packets of SCTP straight over IP, want none", n)
 	}
+}
+
+// TestSessionsWithReferenceRegistrar: our user and our elements find one another through
+// RSPLIB's registrar, which keeps the elements that it is told of as unreachable for some
+// time. The elements are killed one after the other.
+func TestSessionsWithReferenceRegistrar(t *testing.T) {
+	l := newLab(t)
+	r := l.node("r1", registrarIP+"/24")
+	nodes := []*node{l.node("pe1", "10.99.0.11/24"), l.node("pe2", "10.99.0.12/24"), l.node("pe3", "10.99.0.13/24")}
+	c := l.capture()
+	r.rspregistrar(registrarIP)
+	elements := l.serve("pingpong", nodes)
+	u := l.user(pu.Config{Via: rserpool.ViaKernel})
+	eventually(t, "the registrar knows all elements", func() error {
+		found, err := u.Resolve(t.Context(), "pingpong", 10)
+		if err == nil && len(found.Elements) < len(nodes) {
+			err = fmt.Errorf("%d of them", len(found.Elements))
+		}
+		return err
+	})
+	s := dial(t, u, pu.SessionConfig{Pool: "pingpong", PPID: services.PPIDPingPong, Unacked: pu.Resend})
+	for n := uint64(1); n <= 30; n++ {
+		if n%10 == 0 && n < 30 {
+			elements[s.element().String()].kill(syscall.SIGKILL)
+		}
+		s.ping(n)
+	}
+	c.echoed(2)
 }

@@ -125,11 +125,12 @@ func (PingPong) Serve(ctx context.Context, s Session) error {
 		if err != nil {
 			return err
 		}
-		if err := s.SendMessage(ctx, rserpool.Message{Data: data, PPID: services.PPIDPingPong}); err != nil {
-			return end(err)
-		}
+		// The state goes first: a user that has the answer must not go on without it.
 		next++
 		if err := s.SetCookie(services.AppendPingPongCookie(nil, next)); err != nil {
+			return end(err)
+		}
+		if err := s.SendMessage(ctx, rserpool.Message{Data: data, PPID: services.PPIDPingPong}); err != nil {
 			return end(err)
 		}
 	}
