@@ -35,9 +35,10 @@ connection breaks: if the server closes it, rsp ends, even if the server was kil
 because its kernel closes the connection then. rsp finds out whether the pool is one of
 TCP. --tcp demands it.
 
-A line that the former element has got, but not answered, may be lost in a failover. With
---resend, rsp sends such lines again: to an element that sends one answer for each line.
-An element may then process a line twice.
+A line that the former element has not answered is lost in a failover. Over SCTP in UDP,
+that includes the line by which rsp notices that an element was killed. With --resend, rsp
+sends such lines again: to an element that sends one answer for each line. An element may
+then process a line twice.
 
 At the end of the input (Ctrl-D, or the end of a file), rsp waits until the element has
 sent nothing for the time of --wait, and ends. Ctrl-C ends rsp at once.`

@@ -59,7 +59,7 @@ type logFlags struct{ quiet, verbose bool }
 func (f *logFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "log only errors and warnings")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log more: re-registrations, loads, messages of the transport")
-	cmd.MarkFlagsMutuallyExclusive("quiet", "verbose")
+	notTogether(cmd, "quiet", "verbose")
 }
 
 func (f *logFlags) logger(w io.Writer) *logger {

@@ -143,6 +143,20 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
+// notTogether refuses two flags that are both set. Cobra has the exclusion for completion;
+// its error names neither the flags as they are typed nor the command's help, so the check
+// of the arguments, which comes first, refuses them. cmd.Args must be set before.
+func notTogether(cmd *cobra.Command, a, b string) {
+	cmd.MarkFlagsMutuallyExclusive(a, b)
+	args := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, list []string) error {
+		if cmd.Flags().Changed(a) && cmd.Flags().Changed(b) {
+			return usage(cmd, fmt.Errorf("--%s and --%s exclude each other: set one of them", a, b))
+		}
+		return args(cmd, list)
+	}
+}
+
 // usage wraps a mistake on a command line, with a pointer to the command's help.
 func usage(cmd *cobra.Command, err error) error {
 	return &usageError{fmt.Errorf("%w (see: %s --help)", err, cmd.CommandPath())}

@@ -86,7 +86,7 @@ func newWatch() *cobra.Command {
 	cmd.Flags().Uint32VarP(&f.n, "items", "n", 1000, "number of elements to ask for; 0 lets the registrar decide")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON, one object for each change")
 	cmd.Flags().BoolVar(&f.lines, "lines", false, "print lines in a terminal, too")
-	cmd.MarkFlagsMutuallyExclusive("json", "lines")
+	notTogether(cmd, "json", "lines")
 	f.userFlags.add(cmd)
 	cmd.Flags().Lookup("timeout").Usage = "time after which rsp tries the next registrar"
 	return cmd
