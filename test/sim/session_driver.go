@@ -65,6 +65,7 @@ const (
 	downLost
 	downAborted
 	downShut
+	downHere
 	downByApp
 )
 
@@ -170,6 +171,9 @@ func (s *sess) act(a session.Action) {
 	case session.Report:
 		s.reported(a)
 		s.u.failed(a.Element, a.Hearsay)
+	case session.Busy:
+		s.busied(a)
+		s.u.busy(a.Element.ID)
 	case session.Ask:
 		s.app.asked(a)
 	case session.Notify:
@@ -243,6 +247,8 @@ func (s *sess) look(ref session.Ref, ev *linkEvent) {
 		switch {
 		case ev.shut:
 			s.down = downShut
+		case errors.Is(ev.err, session.ErrHere):
+			s.down = downHere
 		case errors.Is(ev.err, errAborted):
 			s.down = downAborted
 		default:
@@ -327,7 +333,11 @@ func (s *sess) failing(ev *session.Event) {
 	if len(s.will) > 0 {
 		s.allowed = s.will
 	}
-	if now-s.upAt >= refusalTime {
+	switch {
+	case s.down == downHere: // the same one
+		s.first = ev.Element
+		s.allowed = append(slices.Clone(s.allowed), ev.Element)
+	case now-s.upAt >= refusalTime:
 		s.expectWill()
 	}
 }
@@ -341,8 +351,7 @@ func (s *sess) failed(ev *session.Event) {
 		s.w.fail("session %d gives element %v up for a message of an earlier one", s.id, ev.Element)
 	}
 	s.recent = append(s.recent, ev.Element)
-	refused := s.up && s.down == downAborted && !s.heard && s.w.net.now-s.upAt < refusalTime
-	if s.down == downShut || s.down == downByApp && !s.used || refused {
+	if s.down == downShut || s.down == downHere && s.up || s.down == downByApp && !s.used || s.refused() {
 		s.mayNot = true
 	} else {
 		s.owes = s.reports == 0
@@ -377,6 +386,17 @@ func (s *sess) reported(a session.Action) {
 		s.w.fail("session %d reports element %v, which has not failed", s.id, s.target)
 	case s.reports > 1:
 		s.w.fail("session %d reports element %v twice", s.id, s.target)
+	}
+}
+
+func (s *sess) refused() bool {
+	return s.up && s.down == downAborted && !s.heard && s.w.net.now-s.upAt < refusalTime
+}
+
+// busied: an element that has refused is left out, and not reported.
+func (s *sess) busied(a session.Action) {
+	if a.Element.ID != s.target || s.down != downShut && !s.refused() {
+		s.w.fail("session %d says that element %v is busy, and it has not refused", s.id, a.Element.ID)
 	}
 }
 

@@ -207,6 +207,11 @@ func (u *poolUser) failed(e *rserpool.PoolElement, hearsay bool) {
 	}
 }
 
+// busy leaves an element out for a moment.
+func (u *poolUser) busy(id rserpool.PEID) {
+	u.out[id] = max(u.out[id], u.w.net.now+time.Second)
+}
+
 func (u *poolUser) flush() {
 	for _, id := range u.reports {
 		u.say(&asap.EndpointUnreachable{Handle: sessionPool, ID: id})

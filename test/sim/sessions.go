@@ -165,7 +165,7 @@ func (w *sessions) sessionFault() {
 	rnd := w.net.rand
 	h := w.servers[rnd.IntN(len(w.servers))]
 	s := w.services[rnd.IntN(len(w.services))]
-	switch rnd.IntN(18) {
+	switch rnd.IntN(19) {
 	case 0:
 		w.kill(h, 10*time.Second)
 	case 1:
@@ -194,6 +194,8 @@ func (w *sessions) sessionFault() {
 		w.cutSessions(func(*host) int { return rnd.IntN(2) })
 	case 14:
 		w.cutSessions(func(*host) int { return 0 })
+	case 18:
+		w.loseAddress(w.users[rnd.IntN(len(w.users))])
 	case 15, 16, 17:
 		w.loseLinks(s)
 	}
@@ -258,6 +260,17 @@ func (w *sessions) loseLinks(s *service) {
 		}
 		if !told || w.net.chance(4) { // otherwise the core has to find out by that
 			w.net.after(w.net.upTo(time.Second), func() { l.user.end(&linkEvent{kind: linkDown, err: errLost}) })
+		}
+	}
+}
+
+// loseAddress ends all associations of a pool user, whose host has another address now.
+func (w *sessions) loseAddress(u *poolUser) {
+	w.trace("%v has another address", u.plane)
+	for _, s := range u.list {
+		if e := s.links[s.cur]; e != nil && s.up && !e.ended {
+			e.broken = true
+			e.end(&linkEvent{kind: linkDown, err: session.ErrHere})
 		}
 	}
 }
