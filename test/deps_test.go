@@ -48,9 +48,9 @@ var arrows = map[string]string{
 	"internal/session/carrier": "internal/sctp internal/sctp/stack rserpool",
 
 	// Examples.
-	"docs/examples/internal/try": "test/binary test/here",
-	"docs/examples/render":       "asap/cookie asap/pe asap/pu rserpool",
-	"docs/examples/web":          "asap/pe asap/pu rserpool",
+	"docs/examples/internal/exampletest": "test/binary test/here",
+	"docs/examples/render":               "asap/cookie asap/pe asap/pu rserpool",
+	"docs/examples/web":                  "asap/pe asap/pu rserpool",
 
 	// Pool elements, pool users and guests.
 	"internal/hunt":   "asap internal/sctp rserpool",

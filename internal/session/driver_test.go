@@ -16,15 +16,14 @@ import (
 
 // driver drives a User by hand and keeps a log of what it wants done.
 type driver struct {
-	t     *testing.T
-	u     *User
-	start time.Time
-	now   time.Time
-	log   []string
-	conn  Ref // of the last Connect
-	sel   Ref // of the last Select
-	ask   Ref
-	full  bool // the association has no room
+	t    *testing.T
+	u    *User
+	now  time.Time
+	log  []string
+	conn Ref // of the last Connect
+	sel  Ref // of the last Select
+	ask  Ref
+	full bool // the association has no room
 }
 
 var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)

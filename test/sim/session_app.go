@@ -35,7 +35,6 @@ type counter struct {
 	closed   bool
 	done     bool
 	redials  int
-	excuses  int
 }
 
 func (w *sessions) newCounter(total int) *counter {

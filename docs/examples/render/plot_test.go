@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/docs/examples/internal/try"
+	"github.com/rserpool/coredns-rserpool/docs/examples/internal/exampletest"
 )
 
 var plot = flag.String("plot", "", "measure, and draw the plot into this SVG `file`")
@@ -49,7 +49,7 @@ var plotted = picture{width: 60, height: 960, tileRows: 20, limit: 50}
 func measure(t *testing.T, elements, kills int) (took time.Duration, again int64) {
 	t.Helper()
 	s := newScope(t)
-	var all []*try.Process
+	var all []*exampletest.Process
 	for range elements {
 		all = append(all, s.element("-pace", "20ms"))
 	}

@@ -13,11 +13,11 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/cookie"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
-	"github.com/rserpool/coredns-rserpool/docs/examples/internal/try"
+	"github.com/rserpool/coredns-rserpool/docs/examples/internal/exampletest"
 )
 
 func TestMain(m *testing.M) {
-	if try.Is() {
+	if exampletest.Is() {
 		main()
 		return
 	}
@@ -27,13 +27,13 @@ func TestMain(m *testing.M) {
 // scope is a registrar, and what is common to the processes of a pool.
 type scope struct {
 	t testing.TB
-	try.Server
+	exampletest.Server
 	keys string
 }
 
 func newScope(t testing.TB) *scope {
 	t.Helper()
-	s := &scope{t: t, Server: try.CoreDNS(t), keys: filepath.Join(t.TempDir(), "keys")}
+	s := &scope{t: t, Server: exampletest.CoreDNS(t), keys: filepath.Join(t.TempDir(), "keys")}
 	if err := os.WriteFile(s.keys, []byte(cookie.GenerateKey().Secret()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -41,9 +41,9 @@ func newScope(t testing.TB) *scope {
 }
 
 // element starts an element, and returns when it is registered.
-func (s *scope) element(args ...string) *try.Process {
+func (s *scope) element(args ...string) *exampletest.Process {
 	s.t.Helper()
-	p := try.Self(s.t, append([]string{"element", "-registrar", s.Registrar, "-local", "127.0.0.1", "-keys", s.keys}, args...)...)
+	p := exampletest.Self(s.t, append([]string{"element", "-registrar", s.Registrar, "-local", "127.0.0.1", "-keys", s.keys}, args...)...)
 	p.Await("registered as")
 	return p
 }
@@ -73,7 +73,7 @@ func alone(p picture) *image.Gray16 {
 // without, and no more rows are calculated twice than lie between two cookies.
 func TestKilledElements(t *testing.T) {
 	s := newScope(t)
-	var elements []*try.Process
+	var elements []*exampletest.Process
 	for range 4 {
 		elements = append(elements, s.element("-pace", "5ms", "-capacity", "2"))
 	}

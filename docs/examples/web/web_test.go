@@ -9,12 +9,12 @@ import (
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/asap/pu"
-	"github.com/rserpool/coredns-rserpool/docs/examples/internal/try"
+	"github.com/rserpool/coredns-rserpool/docs/examples/internal/exampletest"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestMain(m *testing.M) {
-	if try.Is() {
+	if exampletest.Is() {
 		main()
 		return
 	}
@@ -24,17 +24,17 @@ func TestMain(m *testing.M) {
 // Of four servers, two are killed and started again while both kinds of clients ask. No
 // native request fails: the next server is tried, and the dead one is reported.
 func TestKilledServers(t *testing.T) {
-	s := try.CoreDNS(t)
+	s := exampletest.CoreDNS(t)
 	o := options{
 		pool: "site", registrars: []string{s.Registrar}, port: int(here.FreePort(t)),
-		address: netip.MustParseAddr("127.0.0.1"), dns: s.DNS, zone: try.Zone,
+		address: netip.MustParseAddr("127.0.0.1"), dns: s.DNS, zone: exampletest.Zone,
 	}
-	server := func(n int) *try.Process {
-		p := try.Self(t, "server", "-registrar", s.Registrar, "-address", fmt.Sprintf("127.0.55.%d", n), "-port", fmt.Sprint(o.port))
+	server := func(n int) *exampletest.Process {
+		p := exampletest.Self(t, "server", "-registrar", s.Registrar, "-address", fmt.Sprintf("127.0.55.%d", n), "-port", fmt.Sprint(o.port))
 		p.Await("registered as")
 		return p
 	}
-	var servers []*try.Process
+	var servers []*exampletest.Process
 	for n := range 4 {
 		servers = append(servers, server(n+1))
 	}

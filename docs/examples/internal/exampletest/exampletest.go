@@ -1,6 +1,6 @@
-// Package try runs what the tests of the examples need: a DNS server with a registrar, and
+// Package exampletest runs what the tests of the examples need: a DNS server with a registrar, and
 // the examples themselves in processes that can be killed.
-package try
+package exampletest
 
 import (
 	"bufio"
@@ -45,7 +45,7 @@ func CoreDNS(t testing.TB) Server {
 	if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	Start(t, exec.Command(binary.Path(t, "coredns"), "-conf", corefile)).Await("CoreDNS-")
+	start(t, exec.Command(binary.Path(t, "coredns"), "-conf", corefile)).Await("CoreDNS-")
 	return Server{
 		Registrar: fmt.Sprintf("127.0.0.1:%d/%d", asap, encap),
 		DNS:       fmt.Sprintf("127.0.0.1:%d", dns),
@@ -60,8 +60,8 @@ type Process struct {
 	ended chan struct{}
 }
 
-// Start starts a program, which is killed at the end of the test.
-func Start(t testing.TB, cmd *exec.Cmd) *Process {
+// start starts a program, which is killed at the end of the test.
+func start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -84,7 +84,7 @@ func Self(t testing.TB, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), variable+"=1")
-	return Start(t, cmd)
+	return start(t, cmd)
 }
 
 // Is reports whether Self has started this process.
