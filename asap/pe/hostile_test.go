@@ -2,8 +2,10 @@ package pe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +91,55 @@ func TestCloseTime(t *testing.T) {
 		l.close()
 		if d := time.Since(at); d != time.Second {
 			t.Errorf("Close takes %v, want CloseTime", d)
+		}
+	})
+}
+
+// TestHandlersOfEndedSessions: a user that begins sessions, gives the program work and ends
+// them cannot have more work done at a time than MaxSessionsPerHost allows.
+func TestHandlersOfEndedSessions(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.Cards, c.MaxSessions, c.MaxSessionsPerHost = CardsNever, 8, 4 }, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
+		var working atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() {
+			served <- l.Serve(ctx, func(ctx context.Context, s *Session) {
+				working.Add(1)
+				defer working.Add(-1)
+				time.Sleep(time.Minute)
+			})
+		}()
+		for range 50 {
+			a := u.dial(l)
+			_ = u.ep.Send(a, sctp.Message{Data: []byte("work")}) // or it was refused already
+			u.ep.Abort(a)
+			synctest.Wait()
+		}
+		if n := working.Load(); n != 4 {
+			t.Errorf("%d handlers run, want MaxSessionsPerHost", n)
+		}
+		v := newUser(t, nw, "10.0.0.22:1000")
+		if v.ended(v.dial(l)) {
+			t.Error("a user of another address is refused")
+		}
+		if n, refused := l.Sessions(); n != 1 || refused != 46 {
+			t.Errorf("%d sessions, %d refused, want 1 and 46", n, refused)
+		}
+		time.Sleep(2 * time.Minute)
+		if u.ended(u.dial(l)) {
+			t.Error("the user is refused after its work was done")
+		}
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		l.mu.Lock()
+		if len(l.hosts) != 0 || l.taken != 0 {
+			t.Errorf("%d sessions of %d hosts are counted at the end", l.taken, len(l.hosts))
+		}
+		l.mu.Unlock()
+		if err := v.ep.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -66,7 +66,8 @@ type ListenConfig struct {
 	Capacity int
 	// MaxSessions is the greatest number of sessions, MaxSessionsPerHost that of one
 	// user's address; defaults 16384 and half of MaxSessions. Further ones are refused, so
-	// that their users try another element.
+	// that their users try another element. A session counts until it has ended, Accept has
+	// returned it, and its Handler has returned.
 	MaxSessions, MaxSessionsPerHost int
 	// Backlog is how many sessions may wait for Accept; default 1024. Further ones are
 	// refused.

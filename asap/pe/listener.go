@@ -34,7 +34,10 @@ type Listener struct {
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
-	hosts    map[netip.Addr]int // sessions
+	// taken is how many sessions take a place: those that have not ended, that wait in
+	// backlog, and whose Handler runs; hosts has the same by the users' addresses.
+	taken    int
+	hosts    map[netip.Addr]int
 	backlog  []*Session         // that wait for Accept, the oldest first
 	refused  uint64
 	will     []rserpool.PoolElement // recommended; none: the card names this element
@@ -59,7 +62,7 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 	host := up.Peer[0].Addr().Unmap()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.left || len(l.backlog) >= l.cfg.Backlog || len(l.sessions) >= l.cfg.MaxSessions || l.hosts[host] >= l.cfg.MaxSessionsPerHost {
+	if l.left || len(l.backlog) >= l.cfg.Backlog || l.taken >= l.cfg.MaxSessions || l.hosts[host] >= l.cfg.MaxSessionsPerHost {
 		l.refused++
 		return nil
 	}
@@ -75,7 +78,8 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 	l.backlog = append(l.backlog, s)
 	signal(l.waiting)
 	l.sessions[s] = struct{}{}
-	l.hosts[host]++
+	l.hold(s) // until it is taken from backlog
+	l.hold(s) // until it has ended
 	l.tellLoad()
 	return s.handle
 }
@@ -85,17 +89,35 @@ func (l *Listener) remove(s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.sessions, s)
-	if !s.waits() { // otherwise the application gets what the user has left
-		l.backlog = slices.DeleteFunc(l.backlog, func(o *Session) bool { return o == s })
+	if i := slices.Index(l.backlog, s); i >= 0 && !s.waits() { // otherwise the application gets what the user has left
+		l.backlog = slices.Delete(l.backlog, i, i+1)
+		l.release(s)
 	}
-	if l.hosts[s.host]--; l.hosts[s.host] == 0 {
-		delete(l.hosts, s.host)
-	}
+	l.release(s)
 	if l.empty != nil && len(l.sessions) == 0 {
 		close(l.empty)
 		l.empty = nil
 	}
 	l.tellLoad()
+}
+
+// hold has a session take a place until release. l.mu is held.
+func (l *Listener) hold(s *Session) {
+	if s.holds++; s.holds == 1 {
+		l.taken++
+		l.hosts[s.host]++
+	}
+}
+
+// release undoes a hold. l.mu is held.
+func (l *Listener) release(s *Session) {
+	if s.holds--; s.holds > 0 {
+		return
+	}
+	l.taken--
+	if l.hosts[s.host]--; l.hosts[s.host] == 0 {
+		delete(l.hosts, s.host)
+	}
 }
 
 // tellLoad tells the pool how many sessions there are. l.mu is held.
@@ -135,6 +157,7 @@ func (l *Listener) take() *Session {
 	s := l.backlog[0]
 	l.backlog[0] = nil
 	l.backlog = l.backlog[1:]
+	l.release(s)
 	if len(l.backlog) > 0 {
 		signal(l.waiting) // for another one that waits
 	} else {

@@ -36,10 +36,7 @@ func (l *Listener) Serve(ctx context.Context, handler Handler) error {
 		if err != nil {
 			break
 		}
-		handlers.Go(func() {
-			defer func() { _ = s.Close() }()
-			handler(work, s)
-		})
+		handlers.Go(func() { l.handled(work, s, handler) })
 	}
 	leave, stop := context.WithTimeout(work, l.cfg.LeaveTime)
 	defer stop()
@@ -48,6 +45,21 @@ func (l *Listener) Serve(ctx context.Context, handler Handler) error {
 	err := l.Close()
 	handlers.Wait()
 	return err
+}
+
+// handled calls a Handler. The session keeps its place until it returns, also after its end:
+// otherwise a user that begins sessions and ends them could have any number of Handlers run.
+func (l *Listener) handled(ctx context.Context, s *Session, handler Handler) {
+	l.mu.Lock()
+	l.hold(s)
+	l.mu.Unlock()
+	defer func() {
+		_ = s.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.release(s)
+	}()
+	handler(ctx, s)
 }
 
 // Leave has the element leave its pool in good order: it is deregistered, accepts no more

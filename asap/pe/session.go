@@ -23,6 +23,7 @@ type Session struct {
 	l     *Listener
 	assoc *carrier.Assoc
 	host  netip.Addr // of the user, as counted
+	holds int        // see Listener.hold; guarded by l.mu
 
 	readable, writable chan struct{} // have a token when it is worth a look
 	came               chan struct{} // closed when the user has brought a cookie
