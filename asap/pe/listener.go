@@ -36,14 +36,14 @@ type Listener struct {
 	sessions map[*Session]struct{}
 	// taken is how many sessions take a place: those that have not ended, that wait in
 	// backlog, and whose Handler runs; hosts has the same by the users' addresses.
-	taken    int
-	hosts    map[netip.Addr]int
-	backlog  []*Session         // that wait for Accept, the oldest first
-	refused  uint64
-	will     []rserpool.PoolElement // recommended; none: the card names this element
-	willed   bool                   // by Recommend
-	left     bool                   // leaving is closed
-	empty    chan struct{}          // closed when there is no session; nil: nobody waits
+	taken   int
+	hosts   map[netip.Addr]int
+	backlog []*Session // that wait for Accept, the oldest first
+	refused uint64
+	will    []rserpool.PoolElement // recommended; none: the card names this element
+	willed  bool                   // by Recommend
+	left    bool                   // leaving is closed
+	empty   chan struct{}          // closed when there is no session; nil: nobody waits
 }
 
 func newListener(cfg ListenConfig, c *session.ElementConfig) *Listener {

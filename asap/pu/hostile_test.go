@@ -2,13 +2,16 @@ package pu
 
 import (
 	"errors"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -112,4 +115,36 @@ func (w *world) flood(text string) {
 		}
 		e.mu.Unlock()
 	}
+}
+
+// TestDialWithoutDescriptors: a program that can open no more sockets, because it has too many
+// sessions, does not report the elements that it cannot dial.
+func TestDialWithoutDescriptors(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		full := false
+		listen := w.u.sessions.cfg.listen
+		w.u.sessions.cfg.listen = func(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+			if full {
+				return nil, os.NewSyscallError("socket", syscall.EMFILE)
+			}
+			return listen(cfg, h)
+		}
+		first, second := dial(t, w, SessionConfig{}), dial(t, w, SessionConfig{})
+		full = true
+		for range 20 {
+			s, err := w.u.Dial(t.Context(), testPool)
+			if !errors.Is(err, syscall.EMFILE) {
+				t.Fatalf("Dial gives %v, %v; want EMFILE", s, err)
+			}
+		}
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		if len(w.reports) > 0 {
+			t.Errorf("elements %v are reported", w.reports)
+		}
+		w.mu.Unlock()
+		if a, b := ask(t, first, "a"), ask(t, second, "b"); a != "a" || b != "b" {
+			t.Errorf("answers %q, %q", a, b)
+		}
+	})
 }

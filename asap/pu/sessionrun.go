@@ -53,7 +53,7 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 func downError(ev sctp.Event) error {
 	err := client.DownError(ev)
 	switch {
-	case errors.Is(err, sctp.ErrAddrGone):
+	case errors.Is(err, sctp.ErrAddrGone), ownFault(err):
 		return fmt.Errorf("%w: %w", session.ErrHere, err)
 	case ev.Reason != sctp.PeerAbort:
 		return err

@@ -124,7 +124,9 @@ func (u *User) tryFailed(now time.Time, why error) {
 	}
 	u.search.failed(e, why)
 	u.notify(Event{Type: EventTryFailed, Element: e.ID, Err: why})
-	u.report()
+	if !errors.Is(why, ErrHere) {
+		u.report()
+	}
 	u.leave()
 	u.seek(now)
 }

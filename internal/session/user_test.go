@@ -346,6 +346,13 @@ func TestFailover(t *testing.T) {
 		d.up()
 		d.want("1s failing 1: the association has ended because of this machine", "1s connect 1", "1s failed over 1 to 1", "1s send ECHO c")
 	})
+	t.Run("this machine cannot dial", func(t *testing.T) {
+		d := newDriver(t, UserConfig{})
+		d.selected(1)
+		d.u.Down(d.now, d.conn, false, ErrHere)
+		d.collect()
+		d.want("0s select", "0s connect 1", "0s try failed 1: the association has ended because of this machine", "0s select -1")
+	})
 	t.Run("one that dies at once is reported", func(t *testing.T) {
 		d := connected(t, UserConfig{})
 		d.down("lost")
