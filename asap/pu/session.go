@@ -67,7 +67,8 @@ type SessionConfig struct {
 	// FailoverTime is how long a failover may last in all; default 30 s. Then the session
 	// ends.
 	FailoverTime time.Duration
-	// NoFailover: the session ends when its element fails (ASAP_SEND_NO_FAILOVER).
+	// NoFailover: the session ends when its element fails (ASAP_SEND_NO_FAILOVER). With
+	// Unacked: Resend, [Session.Unacked] then has what the element may have missed.
 	NoFailover bool
 	// EndOnShutdown: the session ends, with io.EOF, when the element shuts the association
 	// down in good order. Without it, the session fails over: when a process with an
@@ -127,8 +128,9 @@ type Session struct {
 	err     error // why it has ended
 }
 
-// Dial starts a session with an element of a pool, with the default configuration. It is
-// like [User.DialSession].
+// Dial is [User.DialSession] with the default configuration. A message that the element has
+// not answered when it fails is lost, and Receive goes on waiting: give Receive a context with
+// a deadline, or dial with Unacked: Resend.
 func (u *User) Dial(ctx context.Context, pool rserpool.PoolHandle) (*Session, error) {
 	return u.DialSession(ctx, SessionConfig{Pool: pool})
 }
@@ -373,6 +375,19 @@ func (s *Session) State() SessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return SessionState(s.core.State())
+}
+
+// Unacked returns the messages that were sent and not acknowledged, the oldest first: after
+// the end of the session, the program knows from them what the elements may have missed
+// (RFC 5352, Sections 6.5.5 and 6.7). With Unacked: Drop, there are none.
+func (s *Session) Unacked() []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.core.Unacked()
+	for i := range list {
+		list[i].Data = slices.Clone(list[i].Data)
+	}
+	return list
 }
 
 // Cookie returns the latest cookie that an element has sent, nil if none has. It means

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,40 @@ func TestSessionUnacked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSessionNoFailover: the session ends when its element fails, no other element gets
+// anything, and the program gets back what the element may have missed.
+func TestSessionNoFailover(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		s := dial(t, w, SessionConfig{NoFailover: true, Unacked: Resend})
+		e := w.serving(s)
+		e.silent = true
+		for _, text := range []string{"a", "b", "c"} {
+			if err := s.Send(t.Context(), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Ack(1)
+		synctest.Wait()
+		w.kill(e.id)
+		var failed *FailoverError
+		if _, err := s.Receive(t.Context()); !errors.As(err, &failed) || failed.Cause == nil {
+			t.Errorf("Receive: %v, want a *FailoverError with its cause", err)
+		}
+		var left []string
+		for _, m := range s.Unacked() {
+			left = append(left, string(m.Data))
+		}
+		if !slices.Equal(left, []string{"b", "c"}) {
+			t.Errorf("unacknowledged: %q, want b and c", left)
+		}
+		for _, other := range w.elements {
+			if got := other.got(); other != e && got != "" {
+				t.Errorf("element %v got %q", other.id, got)
+			}
+		}
+	})
 }
 
 func TestSessionLastWill(t *testing.T) {

@@ -139,6 +139,15 @@ func (u *User) Ack(n int) {
 	}
 }
 
+// Unacked returns the messages that the application has sent and not acknowledged; none with
+// Drop.
+func (u *User) Unacked() []Message {
+	if u.cfg.Unacked == Drop {
+		return nil
+	}
+	return u.out.list()
+}
+
 // Answer has the messages that the application wants the next element to get, in place of
 // the unacknowledged ones.
 func (u *User) Answer(ref Ref, list []Message) {

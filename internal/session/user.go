@@ -350,14 +350,13 @@ func (u *User) shutdown() {
 	}
 }
 
-// end ends the session.
+// end ends the session. What is unacknowledged remains for Unacked.
 func (u *User) end(err error) {
 	if u.assoc != 0 {
 		u.act(Action{Type: Abort, Ref: u.assoc})
 	}
 	u.leave()
 	u.state, u.err, u.search = Ended, err, nil
-	u.out.clear()
 	ev := Event{Type: EventEnded, Element: u.from, Err: err}
 	if errors.Is(err, rserpool.ErrClosed) {
 		u.in.clear()
