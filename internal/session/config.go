@@ -30,6 +30,11 @@ const (
 	maxCardElements = 16
 	// maxSilent is how many elements of a last will may be silent before it is given up.
 	maxSilent = 2
+	// maxCardAddrs is how many addresses of an element of a business card are used.
+	maxCardAddrs = 8
+	// vainTime is how long no last will is used after one of which no element has served.
+	// With these limits, a hostile element can have few INITs sent to addresses of its choice.
+	vainTime = 10 * time.Second
 	// maxLeftOut is how many elements are left out of the selection. When so many have
 	// failed, the search pauses and begins again with all.
 	maxLeftOut = 64

@@ -274,6 +274,10 @@ func (u *User) onCard(card *asap.BusinessCard) {
 	if len(card.Elements) > maxCardElements {
 		card.Elements = slices.Clone(card.Elements[:maxCardElements])
 	}
+	for i := range card.Elements {
+		t := &card.Elements[i].UserTransport
+		t.Addrs = t.Addrs[:min(len(t.Addrs), maxCardAddrs)]
+	}
 	if card.Handle == u.cfg.Pool {
 		u.will = card.Elements
 	}

@@ -22,6 +22,7 @@ type search struct {
 
 	candidates []rserpool.PoolElement
 	hearsay    bool  // they are from a card
+	willed     bool  // they were a last will, and none of them has served yet
 	silent     int   // elements of the card that have not answered
 	selection  Ref   // that is awaited; 0: none
 	fresh      bool  // a registrar was asked since the last pause
@@ -66,6 +67,9 @@ func (u *User) seek(now time.Time) {
 		}
 	}
 	s.candidates = nil
+	if s.willed {
+		s.willed, u.vain = false, now.Add(vainTime)
+	}
 	switch {
 	case len(s.leftOut) >= maxLeftOut, s.empty && s.fresh:
 		u.noneLeft(now)

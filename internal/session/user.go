@@ -29,6 +29,7 @@ type User struct {
 
 	cookie []byte                 // the latest one; nil: none
 	will   []rserpool.PoolElement // of the card of element: its last will
+	vain   time.Time              // until when no last will is used
 	search *search                // from a failure until the next element is steady
 
 	// What is to be sent, in this order.
@@ -138,7 +139,8 @@ func (u *User) Up(now time.Time, ref Ref) {
 		u.from = u.element.ID
 		u.notify(Event{Type: EventConnected, Element: u.from})
 	}
-	u.state, u.up, u.search.connectBy = Connected, true, time.Time{}
+	u.state, u.up = Connected, true
+	u.search.connectBy, u.search.willed = time.Time{}, false
 	u.upAt = now
 	u.echoDue = u.cookie != nil && u.controlled()
 	u.cardDue = u.cfg.Card != nil && u.controlled()
@@ -277,8 +279,8 @@ func (u *User) fallen(now time.Time, why error, report bool) {
 		u.search.why = why
 	}
 	u.search.failed(e, why)
-	if len(u.will) > 0 {
-		u.search.candidates, u.search.hearsay = u.will, true
+	if len(u.will) > 0 && !now.Before(u.vain) {
+		u.search.candidates, u.search.hearsay, u.search.willed = u.will, true, true
 	}
 	u.leave()
 	if u.cfg.NoFailover {

@@ -38,6 +38,8 @@ type sess struct {
 	heard    bool            // the element has sent something on it
 	unsent   bool            // it has not delivered a message
 	will     []rserpool.PEID // of the element's last card
+	willed   bool            // a last will is followed, and none of it has served yet
+	vain     time.Duration   // until when last wills may be passed over, because one was of no use
 	allowed  []rserpool.PEID // elements that may be tried
 	recent   []rserpool.PEID // elements that have failed in this search
 	first    rserpool.PEID   // the element that must be tried first now; 0: any
@@ -148,6 +150,9 @@ func (s *sess) act(a session.Action) {
 	case session.Select:
 		s.checkReported()
 		s.recent = slices.Clone(a.Without)
+		if s.willed {
+			s.willed, s.vain = false, s.w.net.now+vainTime
+		}
 		s.u.choose(selection{s, a, func(list []rserpool.PoolElement, fresh bool) {
 			if s.core == core {
 				s.allow(list)
@@ -234,7 +239,7 @@ func (s *sess) look(ref session.Ref, ev *linkEvent) {
 	l := s.links[ref].l
 	switch ev.kind {
 	case linkUp:
-		s.up = true
+		s.up, s.willed = true, false
 		s.upAt, s.used, s.heard, s.unsent, s.will, s.down, s.over = s.w.net.now, false, false, false, nil, downNot, 0
 		l.hasEcho, l.wantEcho = s.cookie != nil, s.cookie
 		l.query = !s.app.keeps() && s.app.querying
@@ -293,6 +298,9 @@ func (s *sess) received(l *link, m session.Message) {
 	}
 }
 
+// vainTime is how long a session may do without last wills after one of no use.
+const vainTime = 10 * time.Second
+
 // willLimit is how many elements of a business card count.
 const willLimit = 16
 
@@ -330,7 +338,10 @@ func (s *sess) failing(ev *session.Event) {
 		s.recent = nil
 	}
 	s.failed(ev)
-	if len(s.will) > 0 {
+	switch {
+	case len(s.will) > 0 && now < s.vain: // or what the cache has said before
+		s.allowed = append(slices.Clone(s.allowed), s.will...)
+	case len(s.will) > 0:
 		s.allowed = s.will
 	}
 	switch {
@@ -351,6 +362,7 @@ func (s *sess) failed(ev *session.Event) {
 		s.w.fail("session %d gives element %v up for a message of an earlier one", s.id, ev.Element)
 	}
 	s.recent = append(s.recent, ev.Element)
+	s.willed = s.willed || len(s.will) > 0
 	if s.down == downShut || s.down == downHere && s.up || s.down == downByApp && !s.used || s.refused() {
 		s.mayNot = true
 	} else {
@@ -368,6 +380,9 @@ func (s *sess) allow(list []rserpool.PoolElement) {
 
 // expectWill: the last will says where to go first.
 func (s *sess) expectWill() {
+	if s.w.net.now < s.vain {
+		return
+	}
 	for _, id := range s.will {
 		if !slices.Contains(s.recent, id) {
 			s.first = id
