@@ -44,7 +44,7 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 	switch r.values {
 	case handlespace.Weights:
 		return 0, r.weight(r.selected[i].Value)
-	case handlespace.Ranks:
+	case handlespace.Priorities, handlespace.Loads:
 		// The selection is ordered by the value.
 		if i > 0 && r.selected[i].Value != r.selected[i-1].Value {
 			r.rank++

@@ -168,8 +168,15 @@ func fuzzPut(t *testing.T, s *Space, m model, h rserpool.PoolHandle, e *Element)
 
 func fuzzSelect(t *testing.T, p *Pool, m model, n int, f Families) {
 	t.Helper()
-	seen := make(map[rserpool.PEID]bool)
 	got := p.Select(nil, n, f)
+	checkSelected(t, p, m, got, n, f)
+	set, _ := p.SelectSet(nil, n, f, uint64(n)<<29, 3)
+	checkSelected(t, p, m, set, n, f)
+}
+
+func checkSelected(t *testing.T, p *Pool, m model, got []Selected, n int, f Families) {
+	t.Helper()
+	seen := make(map[rserpool.PEID]bool)
 	for _, e := range got {
 		if m[p.Handle()][e.ID] != e.Element || !f.admits(e.Families()) || seen[e.ID] {
 			t.Fatalf("pool %q: Select(%d, %d) = %v", p.Handle(), n, f, brief(got))

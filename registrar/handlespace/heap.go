@@ -136,13 +136,17 @@ func (h heap) down(i uint32, it item, at []uint32) {
 
 // sort restores the order after keys were changed in place.
 func (h heap) sort(at []uint32) {
-	slices.SortFunc(h, func(a, b item) int {
+	sortItems(h)
+	for i, it := range h {
+		at[it.slot] = uint32(i)
+	}
+}
+
+func sortItems(items []item) {
+	slices.SortFunc(items, func(a, b item) int {
 		if a.before(b) {
 			return -1
 		}
 		return 1
 	})
-	for i, it := range h {
-		at[it.slot] = uint32(i)
-	}
 }

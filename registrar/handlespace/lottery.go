@@ -13,6 +13,7 @@ type lottery struct {
 	rng   *rand.Rand
 	urns  [classes]urn
 	picks []pick // working memory of pick
+	drawn urn    // working memory of arrange
 }
 
 // urn holds slots with their weights, in any order.
@@ -92,12 +93,7 @@ func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected
 	if l.rule.kind == uniform {
 		return l.pickUniform(m, dst, n, f)
 	}
-	var total uint64
-	for class := range Families(classes) {
-		if f.admits(class) {
-			total += l.urns[class].total
-		}
-	}
+	total := l.total(f)
 	if total == 0 && l.rule.rescue {
 		return l.pickUniform(m, dst, n, f)
 	}

@@ -20,6 +20,7 @@ type order struct {
 	// Working memory of pickMany.
 	fringe fringe
 	picks  []pick
+	items  []item // working memory of arrange
 }
 
 // pick is a slot in one of the heaps.

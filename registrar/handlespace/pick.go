@@ -18,10 +18,7 @@ func (p *Pool) Pick(families Families, except ...rserpool.PEID) (Selected, bool)
 			aside = append(aside, hidden{slot, p.index.hide(m, slot)})
 		}
 	}
-	if p.picked == nil { // a pool takes 192 bytes, whole cache lines
-		p.picked = new([1]Selected)
-	}
-	picked := p.index.pick(m, p.picked[:0], 1, families)
+	picked := p.index.pick(m, p.workspace().picked[:0], 1, families)
 	for _, h := range aside {
 		p.index.show(m, h.slot, h.key)
 	}

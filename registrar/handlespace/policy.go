@@ -66,8 +66,10 @@ const (
 	NoValues Values = iota
 	// Weights: the policy selects in proportion to them.
 	Weights
-	// Ranks: the policy selects by their order, equal ones in turn.
-	Ranks
+	// Priorities: the policy selects the highest, equal ones in turn.
+	Priorities
+	// Loads: the policy selects the lowest, equal ones in turn.
+	Loads
 )
 
 // ValuesOf says what the values of a selection are under a policy.
@@ -75,8 +77,10 @@ func ValuesOf(t rserpool.PolicyType) Values {
 	switch ruleOf(t).kind {
 	case inWeightedTurn, weighted:
 		return Weights
-	case lowest, highest:
-		return Ranks
+	case highest:
+		return Priorities
+	case lowest:
+		return Loads
 	case inTurn, uniform:
 	}
 	return NoValues

@@ -21,7 +21,7 @@ type Pool struct {
 	members members
 	index   index
 	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
-	picked  *[1]Selected               // working memory of Pick; nil at first
+	work    *workspace                 // nil at first
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
@@ -58,6 +58,11 @@ type index interface {
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
 	pick(m *members, dst []Selected, n int, f Families) []Selected
+	// candidate reports whether a selection may pick the slot.
+	candidate(m *members, slot uint32, f Families) bool
+	// arrange appends all of these candidates to dst in the policy's order. It selects the
+	// first one, or takes the given slot for it and moves nothing.
+	arrange(m *members, dst []Selected, slots []uint32, first uint32) []Selected
 }
 
 // newPool returns an empty pool that fits e.
@@ -156,6 +161,12 @@ func (p *Pool) put(e *Element) (old *Element) {
 		old = m.elems[slot]
 		m.elems[slot] = e
 		p.index.update(m, slot, old)
+		if r := p.ringOf(); r != nil {
+			if was, is := ruleOf(p.policy).spotOf(old), ruleOf(p.policy).spotOf(e); was != is {
+				r.remove(was)
+				r.insert(spot{is, slot})
+			}
+		}
 		return old
 	}
 	slot := uint32(len(m.elems))
@@ -163,6 +174,9 @@ func (p *Pool) put(e *Element) (old *Element) {
 	m.elems = append(m.elems, e)
 	m.at = append(m.at, nowhere)
 	p.index.insert(m, slot)
+	if r := p.ringOf(); r != nil {
+		r.insert(spot{ruleOf(p.policy).spotOf(e), slot})
+	}
 	return nil
 }
 
@@ -181,6 +195,10 @@ func (p *Pool) remove(id rserpool.PEID) *Element {
 	p.index.remove(m, slot)
 	m.degraded.remove(slot)
 	delete(m.slots, id)
+	r := p.ringOf()
+	if r != nil {
+		r.remove(ruleOf(p.policy).spotOf(e))
+	}
 	last := uint32(len(m.elems) - 1)
 	if slot != last {
 		m.elems[slot], m.at[slot] = m.elems[last], m.at[last]
@@ -190,6 +208,9 @@ func (p *Pool) remove(id rserpool.PEID) *Element {
 		}
 		m.degraded.renumber(last, slot)
 		p.index.renumber(m, slot)
+		if r != nil {
+			r.renumber(ruleOf(p.policy).spotOf(m.elems[slot]), slot)
+		}
 	}
 	m.elems[last] = nil
 	m.cut(int(last))

@@ -137,6 +137,9 @@ func (p *Pool) sound() error {
 			return fmt.Errorf("element %v in slot %d, identifier says %d", e.ID, slot, m.slots[e.ID])
 		}
 	}
+	if err := p.soundRing(); err != nil {
+		return err
+	}
 	placed := 0
 	for _, at := range m.at {
 		if at != nowhere {
