@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -174,7 +175,7 @@ func serveFractal(ctx context.Context, s *pe.Session) {
 	if sendPoints(ctx, s, 1<<32-1, 1<<32-1, 0) != nil {
 		return
 	}
-	if _, err := s.Receive(ctx); err == io.EOF { // the user ends the session when it has all
+	if _, err := s.Receive(ctx); errors.Is(err, io.EOF) { // the user ends the session when it has all
 		fmt.Println("picture complete")
 	}
 }

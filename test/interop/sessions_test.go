@@ -245,7 +245,7 @@ func TestSessionsWithReferenceElements(t *testing.T) {
 		if m := s.receive(); !bytes.Contains(m.Data, []byte(day)) {
 			t.Errorf("got %q, want it to have %s", m.Data, day)
 		}
-		if m, err := s.Receive(s.ctx); err != io.EOF {
+		if m, err := s.Receive(s.ctx); !errors.Is(err, io.EOF) {
 			t.Errorf("then got %q, %v, want %v", m.Data, err, io.EOF)
 		}
 	})

@@ -8,7 +8,7 @@ var Cores = map[string]Core{
 	module + "asap":                        {},
 	module + "internal/tlv":                {},
 	module + "asap/pe":                     {Drivers: []string{"ask.go", "config.go", "conn.go", "element.go", "listener.go", "serve.go", "session.go"}},
-	module + "asap/pu":                     {Drivers: []string{"cache.go", "config.go", "select.go", "sendall.go", "session.go", "sessionconn.go", "sessionrun.go", "sessions.go", "stream.go", "streamdial.go", "user.go"}},
+	module + "asap/pu":                     {Drivers: []string{"cache.go", "config.go", "select.go", "sendall.go", "session.go", "sessioncall.go", "sessionconn.go", "sessionrun.go", "sessions.go", "stream.go", "streamdial.go", "user.go"}},
 	module + "enrp":                        {},
 	module + "internal/hunt":               {},
 	module + "internal/services":           {},
