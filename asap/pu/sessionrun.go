@@ -60,8 +60,13 @@ func downError(ev sctp.Event) error {
 	case ev.Err == nil:
 		return session.ErrPeerAborted
 	}
-	return fmt.Errorf("%w: %w", session.ErrPeerAborted, err)
+	return aborted{err}
 }
+
+// aborted is a reason that says itself that the peer has aborted the association.
+type aborted struct{ error }
+
+func (a aborted) Unwrap() []error { return []error{session.ErrPeerAborted, a.error} }
 
 // settle performs what the core wants done until it wants no more. The mutex is held, as in
 // all functions below.

@@ -235,6 +235,7 @@ func (u *User) refusal(now time.Time) bool { return !u.heard && now.Sub(u.upAt) 
 // refused: the element lives, and takes no session now. It is not reported. Others follow at
 // once; when all have refused, the search pauses.
 func (u *User) refused(now time.Time, why error) {
+	why = fmt.Errorf("it takes no session now, because it is full or leaves the pool: %w", why)
 	u.act(Action{Type: Busy, Element: u.element})
 	u.fallen(now, why, false)
 	if u.state != Ended {
