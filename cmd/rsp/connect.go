@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,7 +42,8 @@ sends such lines again: to an element that sends one answer for each line. An el
 then process a line twice.
 
 At the end of the input (Ctrl-D, or the end of a file), rsp waits until the element has
-sent nothing for the time of --wait, and ends. Ctrl-C ends rsp at once.`
+sent nothing for the time of --wait, and ends. If a failover is in progress then, rsp first
+waits for its end, up to --failover-time. Ctrl-C ends rsp at once.`
 
 type connectFlags struct {
 	userFlags
@@ -87,6 +89,8 @@ type conversation interface {
 	// finish says that nothing more is sent.
 	finish() error
 	close() error
+	// searching reports that the element has failed, and no other one serves yet.
+	searching() bool
 }
 
 func (f *connectFlags) run(cmd *cobra.Command, pool rserpool.PoolHandle) error {
@@ -157,8 +161,8 @@ func (f *connectFlags) sessionConfig(pool rserpool.PoolHandle) (pu.SessionConfig
 	return cfg, nil
 }
 
-// dial begins the conversation.
-func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool rserpool.PoolHandle) (conversation, error) {
+// dial begins the conversation. A failover that is complete counts as heard.
+func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool rserpool.PoolHandle, heard chan<- struct{}) (conversation, error) {
 	limited, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	r, err := u.Resolve(limited, pool, 1)
@@ -167,7 +171,7 @@ func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool r
 	}
 	switch t := r.Elements[0].UserTransport.Type; {
 	case t == rserpool.TCP:
-		return f.dialStream(ctx, log, u, pool)
+		return f.dialStream(ctx, log, u, pool, heard)
 	case t != rserpool.SCTP || f.tcp:
 		return nil, fmt.Errorf("pool %q: its elements serve %v, and rsp connect talks SCTP and TCP (with --tcp only TCP)", string(pool), t)
 	}
@@ -175,7 +179,16 @@ func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool r
 	if err != nil {
 		return nil, err
 	}
+	m := &messages{ack: f.resend}
 	cfg.Notify = func(ev pu.SessionEvent) {
+		switch ev.Type {
+		case pu.ElementFailing:
+			m.failing.Store(true)
+		case pu.FailedOver:
+			m.failing.Store(false)
+			note(heard)
+		default:
+		}
 		switch ev.Type {
 		case pu.SessionConnected, pu.ElementFailing, pu.ElementTryFailed, pu.FailedOver:
 			log.log(normal, "%v", ev)
@@ -184,22 +197,32 @@ func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool r
 		case pu.SessionEnded: // Receive tells
 		}
 	}
-	s, err := u.DialSession(ctx, cfg)
+	m.s, err = u.DialSession(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &messages{s, f.resend}, nil
+	return m, nil
+}
+
+// note leaves a value in a channel for one.
+func note(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
 }
 
 // messages is a conversation by a session.
 type messages struct {
-	s   *pu.Session
-	ack bool // each answer acknowledges a line
+	s       *pu.Session
+	ack     bool        // each answer acknowledges a line
+	failing atomic.Bool // as the events say
 }
 
 func (m *messages) send(ctx context.Context, line []byte) error { return m.s.Send(ctx, line) }
 func (m *messages) finish() error                               { return nil }
 func (m *messages) close() error                                { return m.s.Close() }
+func (m *messages) searching() bool                             { return m.failing.Load() }
 
 func (m *messages) receive(ctx context.Context) ([]byte, error) {
 	answer, err := m.s.Receive(ctx)
@@ -211,7 +234,8 @@ func (m *messages) receive(ctx context.Context) ([]byte, error) {
 
 // talk copies the input to the element, and what the element sends to the output.
 func (f *connectFlags) talk(ctx context.Context, cmd *cobra.Command, u *pu.User, pool rserpool.PoolHandle) error {
-	c, err := f.dial(ctx, f.logger(cmd.ErrOrStderr()), u, pool)
+	heard, failed := make(chan struct{}, 1), make(chan error, 1)
+	c, err := f.dial(ctx, f.logger(cmd.ErrOrStderr()), u, pool, heard)
 	if err != nil {
 		return err
 	}
@@ -219,27 +243,30 @@ func (f *connectFlags) talk(ctx context.Context, cmd *cobra.Command, u *pu.User,
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lines := readLines(ctx, cmd.InOrStdin())
-	heard, failed := make(chan struct{}, 1), make(chan error, 1)
 	go func() { failed <- printAnswers(ctx, c, cmd.OutOrStdout(), heard) }()
-	var quiet <-chan time.Time // after the end of the input
+	atEnd := false // of the input
+	var quiet <-chan time.Time
 	for {
 		select {
 		case line, ok := <-lines:
 			if ok {
 				err = c.send(ctx, line)
 			} else {
-				lines, quiet = nil, time.After(f.wait)
+				lines, atEnd, quiet = nil, true, time.After(f.wait)
 				err = c.finish()
 			}
 			if err != nil {
 				return ended(err)
 			}
 		case <-heard:
-			if quiet != nil {
+			if atEnd {
 				quiet = time.After(f.wait)
 			}
 		case <-quiet:
-			return nil
+			if !c.searching() {
+				return nil
+			}
+			quiet = nil // until the failover is complete, or has failed
 		case err := <-failed:
 			return ended(err)
 		}
@@ -265,10 +292,7 @@ func printAnswers(ctx context.Context, c conversation, out io.Writer, heard chan
 		if err != nil {
 			return err
 		}
-		select {
-		case heard <- struct{}{}:
-		default:
-		}
+		note(heard)
 		if onTerminal {
 			data = []byte(shownLines(string(data)))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -12,15 +13,17 @@ import (
 // stream is a conversation over TCP. receive and send may find out at the same time that
 // the element has failed; one of them fails over.
 type stream struct {
-	s   *pu.Stream
-	log *logger
+	s       *pu.Stream
+	log     *logger
+	heard   chan<- struct{}
+	failing atomic.Bool // a failover is in progress
 
 	mu       sync.Mutex
 	failures int // failovers so far
 	buf      [maxLine]byte
 }
 
-func (f *connectFlags) dialStream(ctx context.Context, log *logger, u *pu.User, pool rserpool.PoolHandle) (conversation, error) {
+func (f *connectFlags) dialStream(ctx context.Context, log *logger, u *pu.User, pool rserpool.PoolHandle, heard chan<- struct{}) (conversation, error) {
 	limited, cancel := context.WithTimeout(ctx, f.failover)
 	defer cancel()
 	s, err := u.DialStream(limited, pool)
@@ -28,11 +31,13 @@ func (f *connectFlags) dialStream(ctx context.Context, log *logger, u *pu.User, 
 		return nil, err
 	}
 	log.log(normal, "connected to element %v by TCP", s.Element().ID)
-	return &stream{s: s, log: log}, nil
+	return &stream{s: s, log: log, heard: heard}, nil
 }
 
 func (t *stream) finish() error { return t.s.CloseWrite() }
 func (t *stream) close() error  { return t.s.Close() }
+
+func (t *stream) searching() bool { return t.failing.Load() }
 
 // seen is the number of failovers so far.
 func (t *stream) seen() int {
@@ -49,12 +54,15 @@ func (t *stream) failover(ctx context.Context, seen int, why error) error {
 	if t.failures != seen {
 		return nil // the other goroutine has done so
 	}
+	t.failing.Store(true)
 	from := t.s.Element().ID
 	t.log.log(normal, "element %v has failed: %v", from, why)
 	if err := t.s.Failover(ctx); err != nil {
 		return err
 	}
 	t.failures++
+	t.failing.Store(false)
+	note(t.heard)
 	t.log.log(normal, "failed over from element %v to %v; what it had not answered may be lost", from, t.s.Element().ID)
 	return nil
 }

@@ -318,6 +318,23 @@ func TestConnectRefused(t *testing.T) {
 	}
 }
 
+// TestConnectFull: an element that is full is no good end of rsp at the end of the input.
+func TestConnectFull(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	startRSP(t, serves(r, "echo", "--max-sessions", "1")...)
+	r.has(t, services.EchoPool, 1)
+	first, err := newUser(t, r).Dial(t.Context(), services.EchoPool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	_, errs, status := rsp(t, "connect", "--via", "udp", "-r", r.at, "--wait", "200ms", "--failover-time", "1s", services.EchoPool)
+	if want := "it takes no session now, because it is full"; status != exitUnreachable || !strings.Contains(errs, want) {
+		t.Errorf("status %d, %s, want %d and %q", status, errs, exitUnreachable, want)
+	}
+}
+
 // TestScriptingServed: a package runs at an element, by a session over the network, with
 // parts of both directions in their order.
 func TestScriptingServed(t *testing.T) {
