@@ -48,9 +48,7 @@ func (k *core) onRegistrationResponse(now time.Time, a sctp.AssocID, m *asap.Reg
 	case a == k.trial.assoc:
 		k.onTrialResponse(now, m)
 	case a != k.home:
-		if !m.Reject {
-			k.lateAnswer(now, a)
-		}
+		k.lateAnswer(now, a, m)
 	case k.phase == leaving: // it was on its way
 		if !m.Reject {
 			k.accepted, k.proven = true, true

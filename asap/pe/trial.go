@@ -56,6 +56,7 @@ type shunned struct {
 	host  netip.Addr
 	until time.Time
 	assoc sctp.AssocID // the registration went there; 0 once it was answered
+	trial trial
 }
 
 // tryAdopter begins a trial of a registrar that asks to be the home (RFC 5352, Section
@@ -198,20 +199,29 @@ func (k *core) trialFailed(now time.Time, why error) {
 	if !up {
 		t.assoc = 0
 	}
-	k.shunned = append(k.shunned, shunned{host: hostOf(t.at), until: now.Add(shunTime), assoc: t.assoc})
+	k.shunned = append(k.shunned, shunned{host: hostOf(t.at), until: now.Add(shunTime), assoc: t.assoc, trial: t})
 	k.tell(Event{Type: AdoptionFailed, Err: fmt.Errorf("registrar %v asked to be the home registrar and did not accept the element: %w", t.at, why)})
 	k.renewSoon(now)
 }
 
-// lateAnswer handles an acceptance from a registrar after its trial. That registrar and
-// its peers now treat it as the home, so the element registers with its real home again.
-func (k *core) lateAnswer(now time.Time, a sctp.AssocID) {
-	for i := range k.shunned {
-		if s := &k.shunned[i]; s.assoc == a {
-			s.assoc = 0
-			k.renewSoon(now)
-		}
+// lateAnswer handles an answer from a registrar after its trial. If it accepts the element,
+// it and its peers treat it as the home from now on. Then it is the home of an element that
+// has no other one: a registrar that has taken over many elements at once may be slow. An
+// element with a home registers there again.
+func (k *core) lateAnswer(now time.Time, a sctp.AssocID, m *asap.RegistrationResponse) {
+	i := slices.IndexFunc(k.shunned, func(s shunned) bool { return s.assoc == a })
+	if i < 0 || m.Reject {
+		return
 	}
+	s := &k.shunned[i]
+	s.assoc = 0
+	if k.home != 0 || k.phase != hunting || k.trial.assoc != 0 || !s.trial.adopter {
+		k.renewSoon(now)
+		return
+	}
+	k.trial = s.trial
+	k.shunned = slices.Delete(k.shunned, i, i+1)
+	k.onTrialResponse(now, m)
 }
 
 // renewSoon registers with the home again: another registrar may have told the home that

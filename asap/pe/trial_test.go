@@ -100,6 +100,22 @@ func TestAdopterSilent(t *testing.T) {
 	})
 }
 
+// TestAdopterLateWithoutHome: a registrar that has taken over many elements answers late.
+// Meanwhile the home is lost: the late answer makes the registrar the home, although it would
+// not be tried again for minutes.
+func TestAdopterLateWithoutHome(t *testing.T) {
+	d := adoption(t)
+	d.until(16 * time.Second) // the trial has ended
+	d.down(1)
+	d.until(20 * time.Second)
+	d.log = nil
+	d.accept(8)
+	d.lives()
+	if d.k.home != 8 || !d.k.standing || d.k.element.Home != 0x2002 || d.count("! home changed") != 1 {
+		t.Errorf("log %q, home %v on %d: want the late one", d.log, d.k.element.Home, d.k.home)
+	}
+}
+
 // TestAdopterLosesHome: the home fails while another one is on trial; both that
 // one and a hunt may find the next home.
 func TestAdopterLosesHome(t *testing.T) {
