@@ -27,35 +27,42 @@ type sink struct {
 func (s *sink) WriteMsg(m *dns.Msg) error { s.last = m; return nil }
 func (s *sink) RemoteAddr() net.Addr      { return s.client }
 
-func newSink() *sink { return &sink{client: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5353}} }
+// newSink has TCP, so that answers of any length fit.
+func newSink() *sink {
+	return &sink{ResponseWriter: test.ResponseWriter{TCP: true}, client: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 5353}}
+}
 
 // benchQueries are typical queries with the allocations they may take.
 var benchQueries = []struct {
 	name   string
 	pool   string
+	n      int // elements
 	qname  string
 	qtype  uint16
 	allocs float64
 }{
-	{"A", "web", "web." + zoneZ, dns.TypeA, 2}, // the response, the record
-	{"A-mixed-case", "web", "wEb." + strings.ToUpper(zoneZ), dns.TypeA, 2},
-	{"AAAA", "web", "web." + zoneZ, dns.TypeAAAA, 2},
-	{"SRV", "web", "_http._tcp.web." + zoneZ, dns.TypeSRV, 24},
-	{"NXDOMAIN", "web", "nowhere." + zoneZ, dns.TypeA, 3}, // the response, the SOA, its section
-	{"encoded", "a..b", encodeHandle("a..b") + "." + zoneZ, dns.TypeA, 8},
+	{"A", "web", 8, "web." + zoneZ, dns.TypeA, 2}, // the response, the record
+	{"A-mixed-case", "web", 8, "wEb." + strings.ToUpper(zoneZ), dns.TypeA, 2},
+	{"AAAA", "web", 8, "web." + zoneZ, dns.TypeAAAA, 2},
+	{"SRV", "web", 3, "_http._tcp.web." + zoneZ, dns.TypeSRV, 24},
+	{"SRV-of-60", "web", 60, "_http._tcp.web." + zoneZ, dns.TypeSRV, 6 + 6*60},
+	{"SRV-of-100", "web", 100, "_http._tcp.web." + zoneZ, dns.TypeSRV, 6 + 6*100},
+	{"SRV-100-of-1000", "web", 1000, "_http._tcp.web." + zoneZ, dns.TypeSRV, 6 + 6*100},
+	{"NXDOMAIN", "web", 8, "nowhere." + zoneZ, dns.TypeA, 3}, // the response, the SOA, its section
+	{"encoded", "a..b", 8, encodeHandle("a..b") + "." + zoneZ, dns.TypeA, 8},
 }
 
-func benchHandler(t testing.TB, pool string) *Handler {
+func benchHandler(t testing.TB, pool string, n int) *Handler {
 	f := newFake()
-	for id := rsp.PEID(1); id <= 8; id++ {
-		put(t, f.space, pool, element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id)))
+	for id := 1; id <= n; id++ {
+		put(t, f.space, pool, element(rsp.PEID(id), 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id%256, id)))
 	}
 	return newTestHandler(t, "rserpool pool.example.org", f)
 }
 
 func TestAllocs(t *testing.T) {
 	for _, q := range benchQueries {
-		h := benchHandler(t, q.pool)
+		h := benchHandler(t, q.pool, q.n)
 		w := newSink()
 		m := new(dns.Msg).SetQuestion(q.qname, q.qtype)
 		got := testing.AllocsPerRun(200, func() {
@@ -75,7 +82,7 @@ func TestAllocs(t *testing.T) {
 func BenchmarkServeDNS(b *testing.B) {
 	for _, q := range benchQueries {
 		b.Run(q.name, func(b *testing.B) {
-			h := benchHandler(b, q.pool)
+			h := benchHandler(b, q.pool, q.n)
 			w := newSink()
 			m := new(dns.Msg).SetQuestion(q.qname, q.qtype)
 			b.ReportAllocs()
@@ -116,7 +123,7 @@ func BenchmarkHosts(b *testing.B) {
 
 // BenchmarkClients has many clients at once ask for pairs of A and AAAA.
 func BenchmarkClients(b *testing.B) {
-	h := benchHandler(b, "web")
+	h := benchHandler(b, "web", 8)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		w := newSink()

@@ -24,6 +24,8 @@ func FuzzServeDNS(f *testing.F) {
 		f.Add(handle, "_rserpool.pe-00000001."+handle, dns.TypeTXT, uint16(512), false, uint32(0xb0009999), uint32(0), "extra")
 		f.Add(handle, "_x._tcp."+handle, dns.TypeSRV, uint16(0), false, uint32(rsp.WeightedRandom), uint32(1), "")
 		f.Add(handle, encodeHandle(rsp.PoolHandle(handle)), dns.TypeSRV, uint16(600), false, uint32(rsp.LeastUsed), ^uint32(0), "")
+		f.Add(handle, handle, dns.TypeSRV, uint16(0), false, uint32(rsp.LeastUsedDegradation), uint32(1<<29), "")
+		f.Add(handle, handle, dns.TypeSRV, uint16(4096), true, uint32(rsp.Priority), uint32(1), "")
 		f.Add(handle, "", dns.TypeNS, uint16(0), true, uint32(rsp.RandomizedLeastUsed), ^uint32(0), "")
 	}
 	f.Fuzz(func(t *testing.T, handle, rel string, qtype, size uint16, do bool, policyType, value uint32, extra string) {
@@ -33,7 +35,7 @@ func FuzzServeDNS(f *testing.F) {
 		fake := newFake()
 		put(t, fake.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"))
 		put(t, fake.space, "a.b", element(1, 80, "192.0.2.2"))
-		for id := rsp.PEID(1); id <= 5; id++ {
+		for id := rsp.PEID(1); id <= 12; id++ {
 			v := value * uint32(id)
 			e := element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id), policy(rsp.Policy{
 				Type: rsp.PolicyType(policyType), Weight: v, Priority: v, Load: v, LoadDegradation: v, DPF: v, Distance: v, Extra: extra,
@@ -42,7 +44,7 @@ func FuzzServeDNS(f *testing.F) {
 				return // one of the other pools, with another policy
 			}
 		}
-		h := newTestHandler(t, "rserpool pool.example.org {\n answers 5\n}", fake)
+		h := newTestHandler(t, "rserpool pool.example.org {\n answers 10\n}", fake)
 
 		qname, ok := wireName(rel)
 		if !ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
@@ -26,6 +27,7 @@ type Handler struct {
 	registrar registrar
 	siblings  *siblings
 	counters  counters
+	cutOnce   sync.Once
 	now       func() time.Time
 }
 
@@ -73,7 +75,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
 
-	q := query{Handler: h, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now()}
+	q := query{Handler: h, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: replySize(w, r)}
 	rep := newReply(r)
 	q.answer(rep, question.Qtype)
 	switch {
@@ -88,8 +90,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if len(rep.msg.Answer) == 0 {
 		rep.msg.Ns = []dns.RR{q.soa()}
 	}
-	if rep.fit(replySize(w, r)) {
+	if rep.fit(q.size) {
 		count.shortened()
+		q.reportCut(rep, r)
 	}
 	if err := w.WriteMsg(&rep.msg); err != nil {
 		return dns.RcodeServerFailure, err
@@ -107,6 +110,7 @@ type query struct {
 	space *handlespace.Space
 	name  string // as it was asked, so that answers echo its case
 	now   time.Time
+	size  int // octets that the response may have
 }
 
 // answer adds the node's records of the queried type. SVCB, HTTPS and, in reverse

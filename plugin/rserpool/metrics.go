@@ -33,6 +33,13 @@ var (
 		Name:      "answers_shortened_total",
 		Help:      "DNS answers from which pool elements were removed to fit into the client's buffer.",
 	}, []string{"server"})
+
+	cutNoEDNSCount = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "srv_shortened_no_edns_total",
+		Help:      "SRV answers without some of the pool's elements because the client does not use EDNS.",
+	}, []string{"server"})
 )
 
 // answerKind is the result of a query.
@@ -60,6 +67,7 @@ type serverCounters struct {
 	selected      prometheus.Counter
 	reused        prometheus.Counter
 	shortenedOnes prometheus.Counter
+	cutNoEDNS     prometheus.Counter
 }
 
 func newServerCounters(server string) *serverCounters {
@@ -68,6 +76,7 @@ func newServerCounters(server string) *serverCounters {
 		selected:      selectionsCount.WithLabelValues(server, "new"),
 		reused:        selectionsCount.WithLabelValues(server, "reused"),
 		shortenedOnes: shortenedCount.WithLabelValues(server),
+		cutNoEDNS:     cutNoEDNSCount.WithLabelValues(server),
 	}
 	for k := range answerKinds {
 		c.answers[k] = answersCount.WithLabelValues(server, k.String())

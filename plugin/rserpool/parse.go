@@ -41,10 +41,12 @@ type answerOptions struct {
 
 // Defaults and bounds of the DNS side.
 const (
-	defaultTTL       = 5
-	maxTTL           = 3600
-	defaultAnswers   = 3 // as the reference registrar's resolutions
-	maxAnswers       = 128
+	defaultTTL = 5
+	maxTTL     = 3600
+	// defaultAnswers: BIND keeps no more records of one type and name.
+	defaultAnswers = 100
+	// maxAnswers are more SRV records than DNS can carry over TCP.
+	maxAnswers       = 2000
 	defaultAddresses = 1
 )
 
@@ -80,7 +82,7 @@ func properties() []property {
 			return parseGroup(&c.options.ENRPAnnounceGroup, a, enrpAnnounceGroup)
 		}},
 		{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*config).parseTTL},
-		{name: "answers", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.answers, a[0], 1, maxAnswers) }},
+		{name: "answers", args: "N|all", least: 1, most: 1, parse: (*config).parseAnswers},
 		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
 		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
 		{name: "service", args: "NAME...", least: 1, most: -1, parse: (*config).parseService, repeats: true},
@@ -281,6 +283,17 @@ func (cfg *config) parseTTL(args []string) error {
 		return err
 	}
 	cfg.ttl = uint32(ttl)
+	return nil
+}
+
+func (cfg *config) parseAnswers(args []string) error {
+	if args[0] == "all" {
+		cfg.answers = maxAnswers
+		return nil
+	}
+	if err := parseInt(&cfg.answers, args[0], 1, maxAnswers); err != nil {
+		return fmt.Errorf("%w, and not all", err)
+	}
 	return nil
 }
 

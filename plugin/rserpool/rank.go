@@ -22,14 +22,21 @@ type ranking struct {
 	mode     srvMode
 	values   handlespace.Values
 	selected []handlespace.Selected
-	highest  uint64 // Value
+	shared   uint64 // the part of Sums that all have
+	highest  uint64 // capacity
 	rank     uint16 // of the record before
 }
 
 func newRanking(mode srvMode, policy rsp.PolicyType, selected []handlespace.Selected) ranking {
 	r := ranking{mode: mode, values: handlespace.ValuesOf(policy), selected: selected}
-	for _, s := range selected {
-		r.highest = max(r.highest, s.Value)
+	if r.values == handlespace.Sums {
+		r.shared = math.MaxUint64
+		for _, s := range selected {
+			r.shared = min(r.shared, s.Value-min(s.Value, uint64(s.Policy.Load)))
+		}
+	}
+	for i := range selected {
+		r.highest = max(r.highest, r.capacity(i))
 	}
 	return r
 }
@@ -37,14 +44,17 @@ func newRanking(mode srvMode, policy rsp.PolicyType, selected []handlespace.Sele
 // of returns priority and weight of record i. It must be called for the records in
 // order. Equal weights are 1, not 0: RFC 2782 does not ask clients to choose at random
 // among records of weight 0.
+//
+// Loads become weights, not ranks: all clients that hold the same cached answer would use
+// the element of the first rank.
 func (r *ranking) of(i int) (priority, weight uint16) {
 	if r.mode == srvRank {
 		return clamp(i), 0
 	}
 	switch r.values {
-	case handlespace.Weights:
-		return 0, r.weight(r.selected[i].Value)
-	case handlespace.Priorities, handlespace.Loads:
+	case handlespace.Weights, handlespace.Loads, handlespace.Sums:
+		return 0, r.weight(i)
+	case handlespace.Priorities:
 		// The selection is ordered by the value.
 		if i > 0 && r.selected[i].Value != r.selected[i-1].Value {
 			r.rank++
@@ -55,14 +65,27 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 	return 0, 1
 }
 
-// weight scales the values of a selection in proportion to the 65535 that SRV allows. A
-// small value becomes 1, because the policy does select the element.
-func (r *ranking) weight(v uint64) uint16 {
-	w := v
-	if r.highest > math.MaxUint16 {
-		w = (w*math.MaxUint16 + r.highest/2) / r.highest
+// capacity is what the weight of record i is in proportion to.
+func (r *ranking) capacity(i int) uint64 {
+	v := r.selected[i].Value
+	switch r.values {
+	case handlespace.Loads, handlespace.Sums:
+		return math.MaxUint32 - min(v-r.shared, math.MaxUint32) // of a load of 100 %
+	case handlespace.Weights:
+		return v
+	case handlespace.Priorities, handlespace.NoValues:
 	}
-	return uint16(max(1, w))
+	return 0
+}
+
+// weight scales the capacities of a selection so that the greatest is 65535, the most that
+// SRV allows: HAProxy divides weights by 256. A small one becomes 1, because the policy does
+// select the element.
+func (r *ranking) weight(i int) uint16 {
+	if r.highest == 0 {
+		return 1
+	}
+	return uint16(max(1, (r.capacity(i)*math.MaxUint16+r.highest/2)/r.highest))
 }
 
 func clamp(i int) uint16 { return uint16(min(i, math.MaxUint16)) }

@@ -71,7 +71,7 @@ func TestReadmeOptions(t *testing.T) {
 func describe(t *testing.T) map[string]string {
 	t.Helper()
 	ch := make(chan *prometheus.Desc, 1000)
-	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, registrars.Collector{Set: process}} {
+	for _, c := range []prometheus.Collector{answersCount, selectionsCount, shortenedCount, cutNoEDNSCount, registrars.Collector{Set: process}} {
 		c.Describe(ch)
 	}
 	close(ch)
@@ -124,7 +124,7 @@ func TestMetricNames(t *testing.T) {
 	}
 	defer inst.FinalShutdown()
 	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(registrars.Collector{Set: rs}, answersCount, selectionsCount, shortenedCount)
+	reg.MustRegister(registrars.Collector{Set: rs}, answersCount, selectionsCount, shortenedCount, cutNoEDNSCount)
 	newServerCounters("dns://:53")
 	families, err := reg.Gather()
 	if err != nil {

@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/miekg/dns"
@@ -47,16 +48,21 @@ func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
 // bothFamilies selects elements that a client can reach by address.
 const bothFamilies = handlespace.IPv4 | handlespace.IPv6
 
-// addServices adds the SRV records of the elements that the pool's policy
-// selects, and their addresses. There are none if the names of the elements would be too
+// addServices adds the SRV records of the pool's elements, and their addresses. The first
+// one is what the policy selects. There are none if the names of the elements would be too
 // long for DNS.
+//
+// Who asks for SRV records reads a set. So if the pool has more elements than the answer may
+// have, or than fit, the client's address determines which ones it gets, and not the
+// selection.
 func (q *query) addServices(rep *reply) {
 	pool := q.poolName()
 	if !hasElementNames(pool) {
 		return
 	}
-	var buf [8]handlespace.Selected
-	selected := q.node.pool.Select(buf[:0], q.answers, bothFamilies)
+	n := min(q.answers, q.roomForServices(pool))
+	selected, more := q.node.pool.SelectSet(nil, n, bothFamilies, viewOf(clientAddr(q.w)))
+	rep.msg.Truncated = more && n < q.answers
 	q.count.selection(false)
 	ttl := q.ttl
 	for _, s := range selected {
@@ -71,6 +77,24 @@ func (q *query) addServices(rep *reply) {
 		rep.element()
 		rep.glue(target, ttl, s.Element.UserTransport.Addrs)
 	}
+}
+
+// roomForServices returns how many SRV records fit into the response, 1 at least. All of
+// them have the same length: their owners are pointers, and targets are not compressed.
+func (q *query) roomForServices(pool string) int {
+	const header, question, record = 12, 4, 2 + 10 + 6
+	room := q.size - header - wireLen(q.name) - question
+	return max(1, room/(record+1+elementLen+wireLen(pool)))
+}
+
+// viewOf returns the hash of a client's address. It is the same in all registrars, and
+// after a restart.
+func viewOf(client netip.Addr) uint64 {
+	b := client.As16()
+	x := binary.BigEndian.Uint64(b[:8])*0x9e3779b97f4a7c15 ^ binary.BigEndian.Uint64(b[8:])
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9 // mixed as by SplitMix64
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // addElementService adds the SRV record of one element.

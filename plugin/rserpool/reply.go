@@ -3,6 +3,7 @@ package rserpool
 import (
 	"sort"
 
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 )
 
@@ -63,17 +64,17 @@ func (rep *reply) set() {
 // records from the end. If that is not enough, it removes whole elements from the end of the
 // answer, except the first, and sets TC: a set of records is incomplete without it (RFC
 // 2181, Sections 5 and 9). If the response is still too long, the server truncates it. fit
-// reports whether it removed elements.
+// reports whether elements are missing, also those that were never added.
 func (rep *reply) fit(size int) (shortened bool) {
 	m := &rep.msg
 	if roughLen(m) <= size {
-		return false
+		return m.Truncated
 	}
 	m.Compress = true
 	// The server compresses if a response does not fit otherwise.
 	defer func() { m.Compress = false }()
 	if m.Len() <= size {
-		return false
+		return m.Truncated
 	}
 
 	extra := m.Extra
@@ -83,7 +84,7 @@ func (rep *reply) fit(size int) (shortened bool) {
 	})
 	m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
 	if m.Len() <= size || len(rep.ends) < 2 {
-		return false
+		return m.Truncated
 	}
 	answer := m.Answer
 	drop = sort.Search(len(rep.ends)-1, func(drop int) bool {
@@ -91,8 +92,22 @@ func (rep *reply) fit(size int) (shortened bool) {
 		return m.Len() <= size
 	})
 	m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
-	m.Truncated = drop > 0
-	return drop > 0
+	m.Truncated = m.Truncated || drop > 0
+	return m.Truncated
+}
+
+// reportCut counts an SRV answer with too few elements if that is so because the client does
+// without EDNS, such as HAProxy by default, and logs the first one.
+func (q *query) reportCut(rep *reply, r *dns.Msg) {
+	if rep.question[0].Qtype != dns.TypeSRV || r.IsEdns0() != nil || q.size > dns.MinMsgSize {
+		return
+	}
+	q.count.cutNoEDNS.Inc()
+	q.cutOnce.Do(func() {
+		clog.NewWithPlugin(pluginName).Warningf("%s: the SRV answer to %s has %d of %d elements. More do not fit into 512 octets, and the client announces no larger buffer (EDNS). "+
+			"For HAProxy, set accepted_payload_size to 8192 in the resolvers section. This line is logged once; srv_shortened_no_edns_total counts all such answers",
+			q.name, clientAddr(q.w), len(rep.msg.Answer), q.node.pool.Len())
+	})
 }
 
 // endOf returns where the first n parts end.

@@ -61,7 +61,7 @@ func TestFit(t *testing.T) {
 		{"additional data goes", "web", "192.0.2.1 2001:db8::1", "answers 10", dns.TypeSRV, 512, 9, 0, true},
 		{"additional data goes in part", "web", "192.0.2.1 2001:db8::1", "answers 10", dns.TypeSRV, 700, 10, 5, false},
 		{"elements go", "web", "192.0.2.1", "answers 20", dns.TypeSRV, 512, 9, 0, true},
-		{"long names", long + "." + long + "." + long, "192.0.2.1", "answers 3", dns.TypeSRV, 512, 1, 0, true},
+		{"long names", long + "." + long + "." + long, "192.0.2.1", "answers 3", dns.TypeSRV, 512, 1, 1, true},
 		{"sets stay whole", "web", "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4", "answers 8", dns.TypeSRV, 512, 8, 0, false},
 		{"addresses of several elements", "web", "192.0.2.1 192.0.2.2", "addresses 16", dns.TypeA, 512, 28, 0, true},
 		{"one element too large", "web", wide, "addresses 1", dns.TypeA, 512, 29, 0, true},

@@ -69,7 +69,8 @@ func TestParse(t *testing.T) {
 		}},
 		{"ttl", "ttl 0", func(c *config) { c.ttl = 0 }},
 		{"ttl, most", "ttl 3600", func(c *config) { c.ttl = 3600 }},
-		{"answers", "answers 128", func(c *config) { c.answers = 128 }},
+		{"answers", "answers 3", func(c *config) { c.answers = 3 }},
+		{"answers, all", "answers all", func(c *config) { c.answers = 2000 }},
 		{"addresses", "addresses 16", func(c *config) { c.addresses = 16 }},
 		{"srv policy", "srv policy", func(c *config) {}},
 		{"srv rank", "srv rank", func(c *config) { c.srv = srvRank }},
@@ -93,7 +94,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, answerOptions: answerOptions{ttl: 5, answers: 3, addresses: 1}, where: "Testfile:1"}
+			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, answerOptions: answerOptions{ttl: 5, answers: 100, addresses: 1}, where: "Testfile:1"}
 			tt.want(&want)
 			if diff := cmp.Diff(want, got, exported); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tt.corefile, diff)
@@ -142,7 +143,7 @@ func TestParseErrors(t *testing.T) {
 		{"ttl, negative", "ttl -1", `ttl: "-1" is not a number from 0 to 3600`},
 		{"ttl, duration", "ttl 5s", `ttl: "5s" is not a number`},
 		{"ttl, long", "ttl 3601", "from 0 to 3600"},
-		{"answers, zero", "answers 0", `answers: "0" is not a number from 1 to 128`},
+		{"answers, zero", "answers 0", `answers: "0" is not a number from 1 to 2000, and not all`},
 		{"addresses, many", "addresses 17", `addresses: "17" is not a number from 1 to 16`},
 		{"srv", "srv weight", `srv: "weight" is not a mode; use policy or rank`},
 		{"nameserver, bad name", "nameserver a..b", `nameserver: "a..b" is not a host name`},

@@ -70,16 +70,23 @@ const (
 	Priorities
 	// Loads: the policy selects the lowest, equal ones in turn.
 	Loads
+	// Sums: like Loads, but each selection adds to them, so that they may exceed 100 % and
+	// only their differences say something.
+	Sums
 )
 
 // ValuesOf says what the values of a selection are under a policy.
 func ValuesOf(t rserpool.PolicyType) Values {
-	switch ruleOf(t).kind {
+	r := ruleOf(t)
+	switch r.kind {
 	case inWeightedTurn, weighted:
 		return Weights
 	case highest:
 		return Priorities
 	case lowest:
+		if r.counts {
+			return Sums
+		}
 		return Loads
 	case inTurn, uniform:
 	}
