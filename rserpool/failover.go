@@ -27,15 +27,26 @@ type FailoverError struct {
 	After time.Duration
 }
 
-// Error lists the elements with the reason for each.
+// Error lists the elements with the reason for each, and how often, if it is more than once.
 func (e *FailoverError) Error() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "no element of pool %q serves after %v", string(e.Pool), e.After.Round(time.Millisecond))
 	if e.Cause != nil {
-		fmt.Fprintf(&s, "; the last one failed: %v", e.Cause)
+		fmt.Fprintf(&s, "; the former one failed: %v", e.Cause)
 	}
+	var texts []string
+	times := map[string]int{}
 	for _, a := range e.Attempts {
-		fmt.Fprintf(&s, "; element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
+		text := fmt.Sprintf("element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
+		if times[text]++; times[text] == 1 {
+			texts = append(texts, text)
+		}
+	}
+	for _, text := range texts {
+		fmt.Fprintf(&s, "; %s", text)
+		if n := times[text]; n > 1 {
+			fmt.Fprintf(&s, " (%d times)", n)
+		}
 	}
 	if e.Selection != nil {
 		fmt.Fprintf(&s, "; %v", e.Selection)

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrClosed says that the element, user or registrar has been closed.
-var ErrClosed = errors.New("this element, user or registrar is closed")
+var ErrClosed = errors.New("this element, user, session or registrar is closed")
 
 // Attempt is the result of trying one registrar.
 type Attempt struct {

@@ -81,7 +81,7 @@ func (ev SessionEvent) String() string {
 	case CookieReceived:
 		return fmt.Sprintf("element %v has sent a cookie", ev.Element)
 	case CardReceived:
-		return fmt.Sprintf("element %v of pool %q has sent a business card with %d elements", ev.Element, string(ev.Card.Handle), len(ev.Card.Elements))
+		return fmt.Sprintf("element %v of pool %q has sent a business card; elements that it recommends: %d", ev.Element, string(ev.Card.Handle), len(ev.Card.Elements))
 	case SessionEnded:
 		if ev.Err == nil {
 			return "closed"
