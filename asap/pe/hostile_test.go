@@ -143,3 +143,39 @@ func TestHandlersOfEndedSessions(t *testing.T) {
 		}
 	})
 }
+
+// TestEndOfFullSession: a user that has sent more than the program receives, and reads
+// nothing, ends its session: the program learns of it, whatever it waits for.
+func TestEndOfFullSession(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.MaxReceive, c.MaxSend = 2000, 2000 }, func(t *testing.T, _ *sctptest.Network, _ *registrar, l *listening, u *user) {
+		a := u.dial(l)
+		s := l.next()
+		synctest.Wait()
+		u.ep.Pause(a)
+		for range 50 {
+			_ = u.ep.Send(a, sctp.Message{Data: make([]byte, 1000)})
+		}
+		sent := make(chan error, 1)
+		go func() {
+			for {
+				if err := s.Send(t.Context(), make([]byte, 30000)); err != nil {
+					sent <- err
+					return
+				}
+			}
+		}()
+		synctest.Wait()
+		u.ep.Abort(a)
+		select {
+		case <-s.Done():
+		case <-time.After(time.Minute):
+			t.Fatal("the session has not ended")
+		}
+		if err := <-sent; err == nil {
+			t.Error("Send goes on")
+		}
+		if n, _ := l.Sessions(); n != 0 {
+			t.Errorf("%d sessions are left", n)
+		}
+	})
+}

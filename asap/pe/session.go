@@ -172,7 +172,8 @@ func (s *Session) pump() (err error) {
 		switch e := s.assoc.Send(sctp.Message{Data: m.Data, PPID: m.PPID, Stream: m.Stream}); {
 		case errors.Is(e, sctp.ErrQueueFull): // Writable follows
 			return err
-		case errors.Is(e, sctp.ErrNoAssoc), errors.Is(e, sctp.ErrClosed): // Down follows, and says why
+		case errors.Is(e, sctp.ErrNoAssoc), errors.Is(e, sctp.ErrClosed):
+			s.assoc.Resume() // Down follows, and says why
 		case e != nil:
 			err = e
 		}

@@ -84,7 +84,7 @@ func (w *world) useWildly(t *testing.T, rnd *rand.Rand) {
 		cfg := SessionConfig{
 			Pool: testPool, Unacked: Unacked(chance(3)), MaxUnacked: 20000, MaxReceive: 5000, AnswerTimeout: time.Duration(chance(3)) * time.Second,
 			FailoverTime: time.Duration(chance(20)) * time.Second, NoFailover: chance(6) == 0, EndOnShutdown: chance(6) == 0,
-			Card: &asap.BusinessCard{Handle: "users"},
+			Card:   &asap.BusinessCard{Handle: "users"},
 			Notify: func(SessionEvent) { time.Sleep(time.Duration(chance(3)) * time.Millisecond) },
 		}
 		if cfg.Unacked == Ask {

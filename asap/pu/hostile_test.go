@@ -1,6 +1,7 @@
 package pu
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
@@ -145,6 +146,37 @@ func TestDialWithoutDescriptors(t *testing.T) {
 		w.mu.Unlock()
 		if a, b := ask(t, first, "a"), ask(t, second, "b"); a != "a" || b != "b" {
 			t.Errorf("answers %q, %q", a, b)
+		}
+	})
+}
+
+// TestEndOfFullSession: a session fails over although its program receives nothing and waits
+// in Send, when the element has sent too much, reads nothing, and dies.
+func TestEndOfFullSession(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		s := dial(t, w, SessionConfig{MaxReceive: 2000})
+		e := w.serving(s)
+		synctest.Wait()
+		e.mu.Lock()
+		a := e.assocs[0]
+		e.mu.Unlock()
+		e.ep.Pause(a)
+		for range 50 {
+			_ = e.ep.Send(a, sctp.Message{Data: make([]byte, 1000)})
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for range 60 {
+			if s.trySend(Message{Data: make([]byte, 60000)}, nil) != nil {
+				break
+			}
+		}
+		time.AfterFunc(time.Second, func() { w.kill(e.id) })
+		if err := s.Send(ctx, make([]byte, 60000)); err != nil {
+			t.Errorf("Send: %v", err)
+		}
+		if now := w.serving(s); now == e {
+			t.Error("the dead element serves")
 		}
 	})
 }

@@ -189,9 +189,11 @@ type Endpoint interface {
 	// message that was sent last may not have left yet.
 	Behind(a AssocID) bool
 	// Pause stops the events of an association that is up: up to 4 more messages
-	// may be reported, and then nothing but Writable, not even Down, until Resume. What the peer
+	// may be reported, and then nothing but Writable until Resume. What the peer
 	// sends meanwhile fills its receive window, so that it must wait, and other
-	// associations are not affected. Shutdown, Abort and Close resume.
+	// associations are not affected. Shutdown, Abort and Close resume. So does, within a
+	// second, the end of the association: what its receive window holds is reported, and
+	// then Down.
 	Pause(a AssocID)
 	Resume(a AssocID)
 	// Shutdown ends an association when all queued messages are delivered, or

@@ -26,7 +26,8 @@ const (
 	// Abort: end association Ref at once. Its later events are of no interest.
 	Abort
 	// Pause: read nothing more from association Ref, until Resume. The few messages that
-	// the performer has taken in by then may still come.
+	// the performer has taken in by then may still come, and what is on its way when the
+	// association ends.
 	Pause
 	// Resume undoes Pause.
 	Resume

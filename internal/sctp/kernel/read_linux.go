@@ -77,11 +77,21 @@ func (r *reader) waitResumed() bool {
 	if a == nil {
 		return false
 	}
-	if c := a.gate.Paused(); c != nil {
-		<-c
+	for c := a.gate.Paused(); c != nil; c = a.gate.Paused() {
+		select {
+		case <-c:
+		case <-time.After(pausedLook):
+			// The news that the association has ended is behind what is not read.
+			if _, err := r.sock.addrs(optPeerAddrs, r.kid); err != nil {
+				a.gate.Break()
+			}
+		}
 	}
 	return true
 }
+
+// pausedLook is how often a paused association is looked at.
+const pausedLook = time.Second
 
 // pause waits and returns whether the endpoint is still open.
 func (e *endpoint) pause(d time.Duration) bool {

@@ -149,7 +149,7 @@ func (a *assoc) end(r sctp.Reason, err error) {
 	if a.ended {
 		return
 	}
-	a.ended = true
+	a.ended, a.paused = true, false
 	a.stopTimer()
 	if a.closing {
 		r, err = sctp.LocalClose, nil

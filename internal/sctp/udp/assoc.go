@@ -124,6 +124,7 @@ func (a *assoc) end(r sctp.Reason, err error) {
 		return
 	}
 	a.state, a.reason, a.err = stateClosed, r, err
+	a.gate.Break()
 	a.m.remove(a)
 	a.poke()
 }

@@ -3,7 +3,6 @@ package udp
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -62,9 +61,6 @@ func (a *assoc) next(now time.Time) time.Duration {
 		a.supervise(now)
 		ways = a.superviseWays(now)
 	case stateClosed:
-		if a.gate.Paused() != nil {
-			return math.MaxInt64 // until Resume
-		}
 		return 0
 	}
 	at := earlier(a.timer, ways)

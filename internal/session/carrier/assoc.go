@@ -66,11 +66,10 @@ func (a *Assoc) sendEarly(m sctp.Message) (sent bool, err error) {
 	return true, nil
 }
 
-// Pause stops the association's events: up to 4 more messages may come, and then nothing,
-// not even Down, until Resume; only Writable comes. The peer's window closes, so that it must wait; other
-// associations go on. Pause has no effect before Up. Shutdown and Abort resume.
-//
-// If the association ends meanwhile, Send returns sctp.ErrNoAssoc.
+// Pause stops the association's events: up to 4 more messages may come, and then nothing
+// but Writable until Resume. The peer's window closes, so that it must wait; other
+// associations go on. Pause has no effect before Up. Shutdown, Abort and the end of the
+// association resume.
 func (a *Assoc) Pause() { a.call(sctp.Endpoint.Pause) }
 
 // Resume goes on with the events.
