@@ -176,19 +176,19 @@ func TestFailoverTime(t *testing.T) {
 	})
 	// They are stopped. Their kernel acknowledges the messages, and nobody answers.
 	t.Run("hung", func(t *testing.T) {
-		const patience = 500 * time.Millisecond
+		const patience, worst = 500 * time.Millisecond, 500 * time.Millisecond // of ten only
 		f := p.failures(t, patience)
 		for range 10 {
 			f.once(syscall.SIGSTOP)
 		}
 		t.Log(&f.healthy)
 		t.Log(&f.notice)
-		f.again.most(t, median, p99, 4, &f.healthy)
+		f.again.most(t, median, worst, 4, &f.healthy)
 		for i := range f.all.list {
 			f.all.list[i] -= patience
 		}
 		f.all.what += ", without the 500 ms that the session waits"
-		f.all.most(t, median, p99, 4, &f.healthy)
+		f.all.most(t, median, worst, 4, &f.healthy)
 	})
 }
 
