@@ -228,5 +228,6 @@ func (b *bench) startRegistrar() (*process, error) {
 		limit pools 1000000
 		limit elements 3000000
 		limit elements_per_association 3000000
+		answers 3
 	}`, nil)
 }
