@@ -4,15 +4,18 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Handler answers queries for its zones from a registrar's handlespace.
@@ -158,14 +161,41 @@ func (q *query) answer(rep *reply, qtype uint16) {
 // addAddresses adds the addresses of one family of the elements that the
 // pool's policy selects.
 func (q *query) addAddresses(rep *reply, f handlespace.Families) {
+	k := kindA
+	if f == handlespace.IPv6 {
+		k = kindAAAA
+	}
 	var buf [maxAddresses]*handlespace.Element
-	elements, remembered := q.siblings.pick(buf[:0], clientAddr(q.w), q.node.pool, f, q.addresses, q.now)
-	q.count.selection(remembered)
+	elements := q.pick(buf[:0], k, f)
 	ttl := q.lifetime(elements...)
 	for _, e := range elements {
 		rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, ttl, e.UserTransport.Addrs, f)
 		rep.element()
 	}
+}
+
+// pick appends to dst the elements of the client's lookup of the node's pool, at most
+// q.addresses. The policy selects, and its state moves, once in each lookup.
+func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families) []*handlespace.Element {
+	c := originOf(q.w)
+	if strings.HasPrefix(q.count.server, transport.QUIC) {
+		c.request = nil // all questions of a connection have the same address
+	}
+	dst, reused := q.siblings.pick(dst, &c, q.node.pool, k, f, q.addresses, q.now)
+	q.count.selection(reused)
+	return dst
+}
+
+// pickSet returns at most n elements of the node's pool, for a question about the set. The
+// first one is that of the client's lookup.
+func (q *query) pickSet(n int) (set []handlespace.Selected, more bool) {
+	c := originOf(q.w)
+	set, reused := q.siblings.pickSet(&c, q.node.pool, kindSRV, q.now, func(known []rsp.PEID) (set []handlespace.Selected) {
+		set, more = q.node.pool.SelectSet(nil, n, bothFamilies, viewOf(c.addr), known...)
+		return set
+	})
+	q.count.selection(reused)
+	return set, more
 }
 
 // family returns the address family of a query type, 0 if it has none.
@@ -197,19 +227,28 @@ func (q *query) lifeLeft(e *handlespace.Element) uint32 {
 	return uint32(max(0, min(left, time.Duration(q.ttl))))
 }
 
-// clientAddr returns the client's address, the zero Addr if it is not known.
-func clientAddr(w dns.ResponseWriter) netip.Addr {
+// originOf returns where a question comes from.
+func originOf(w dns.ResponseWriter) (c origin) {
 	switch a := w.RemoteAddr().(type) {
 	case *net.UDPAddr:
-		return a.AddrPort().Addr().Unmap()
+		c.addr, c.port, c.request = ipOf(a.IP, a.Zone), uint16(a.Port), a
 	case *net.TCPAddr:
-		return a.AddrPort().Addr().Unmap()
+		c.addr, c.port, c.tcp = ipOf(a.IP, a.Zone), uint16(a.Port), true
 	case nil:
-		return netip.Addr{}
 	default:
 		ap, _ := netip.ParseAddrPort(a.String())
-		return ap.Addr().Unmap()
+		c.addr, c.port = ap.Addr().Unmap(), ap.Port()
 	}
+	return c
+}
+
+func ipOf(ip net.IP, zone string) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	a = a.Unmap()
+	if zone != "" {
+		a = a.WithZone(zone)
+	}
+	return a
 }
 
 // replySize returns how many octets the client accepts, less those of the OPT record

@@ -61,9 +61,8 @@ func (q *query) addServices(rep *reply) {
 		return
 	}
 	n := min(q.answers, q.roomForServices(pool))
-	selected, more := q.node.pool.SelectSet(nil, n, bothFamilies, viewOf(clientAddr(q.w)))
+	selected, more := q.pickSet(n)
 	rep.msg.Truncated = more && n < q.answers
-	q.count.selection(false)
 	ttl := q.ttl
 	for _, s := range selected {
 		ttl = min(ttl, q.lifeLeft(s.Element))

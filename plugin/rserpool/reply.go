@@ -24,19 +24,10 @@ type reply struct {
 func newReply(r *dns.Msg) *reply {
 	rep := new(reply)
 	rep.question[0] = r.Question[0]
-	rep.msg = dns.Msg{
-		MsgHdr: dns.MsgHdr{
-			Id:               r.Id,
-			Response:         true,
-			Opcode:           r.Opcode,
-			Authoritative:    true,
-			RecursionDesired: r.RecursionDesired,
-			CheckingDisabled: r.CheckingDisabled,
-		},
-		Question: rep.question[:],
-		Answer:   rep.answer[:0],
-		Extra:    rep.extra[:0],
-	}
+	m := &rep.msg // field by field: a literal would be copied
+	m.Id, m.Response, m.Opcode, m.Authoritative = r.Id, true, r.Opcode, true
+	m.RecursionDesired, m.CheckingDisabled = r.RecursionDesired, r.CheckingDisabled
+	m.Question, m.Answer, m.Extra = rep.question[:], rep.answer[:0], rep.extra[:0]
 	rep.ends = rep.endsBuf[:0]
 	return rep
 }
@@ -106,7 +97,7 @@ func (q *query) reportCut(rep *reply, r *dns.Msg) {
 	q.cutOnce.Do(func() {
 		clog.NewWithPlugin(pluginName).Warningf("%s: the SRV answer to %s has %d of %d elements. More do not fit into 512 octets, and the client announces no larger buffer (EDNS). "+
 			"For HAProxy, set accepted_payload_size to 8192 in the resolvers section. This line is logged once; srv_shortened_no_edns_total counts all such answers",
-			q.name, clientAddr(q.w), len(rep.msg.Answer), q.node.pool.Len())
+			q.name, originOf(q.w).addr, len(rep.msg.Answer), q.node.pool.Len())
 	})
 }
 

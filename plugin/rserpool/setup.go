@@ -57,7 +57,7 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 	h := &Handler{
 		Fall:          cfg.fall,
 		answerOptions: cfg.answerOptions,
-		siblings:      newSiblings(),
+		siblings:      newSiblings(cfg.addresses),
 		now:           time.Now,
 	}
 	own := ownAddrs(listenHosts)

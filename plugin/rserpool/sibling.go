@@ -2,7 +2,10 @@ package rserpool
 
 import (
 	"hash/maphash"
+	"math/bits"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,92 +13,145 @@ import (
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Clients query the A, the AAAA and perhaps the HTTPS records of a name one directly after
-// the other. Such sibling queries are one request to the pool: the policy selects, and
-// counts, once, and all of them are answered with the same elements.
+// A client that looks up a pool asks several questions: for A and AAAA, or for A and then
+// SRV if a resolver minimises names (RFC 9156), and again by TCP if an answer was cut. They
+// are one lookup: the policy selects, and counts, once, and all of them are answered with
+// the same elements.
 
-// siblingTime is how long after a selection its sibling queries may come.
-const siblingTime = time.Second
+const (
+	// siblingTime is how long after a selection the other questions from the same address
+	// and port may come, and the same question by TCP.
+	siblingTime = time.Second
+	// siblingGap is how long after a selection questions from other ports may come.
+	siblingGap = 200 * time.Millisecond
+	// maxOpen is the most selections of a client that are answered in their order. With
+	// more, the client is a large resolver, most of whose lookups have one question.
+	maxOpen = 16
+)
 
 // maxAddresses is the most elements in an address answer.
 const maxAddresses = 16
 
 const (
-	siblingSets = 512
-	siblingWays = 8
+	siblingSets  = 512
+	siblingPairs = 8
+	siblingWays  = 32 // the bits of a ways
 )
 
-// queryTypes is a set of the types that can be siblings.
-type queryTypes uint8
+// kind is a type of question that can be one of a lookup's.
+type kind uint8
 
 const (
-	askedA queryTypes = 1 << iota
-	askedAAAA
+	kindA kind = iota
+	kindAAAA
+	kindSRV
+	kinds
 )
 
-// sibling is a selection that sibling queries share.
-type sibling struct {
-	client netip.Addr
-	pool   *handlespace.Pool
-	until  time.Time
-	asked  queryTypes
-	n      uint8
-	ids    [maxAddresses]rsp.PEID
+// origin is where a question comes from. Without a valid address, it has no siblings.
+type origin struct {
+	addr netip.Addr
+	port uint16
+	tcp  bool
+	// request is the same for all questions that come of one question in a datagram, nil
+	// for other questions: a plugin such as dns64 asks questions of its own.
+	request *net.UDPAddr
 }
 
-// siblings has the latest selections, at most siblingSets*siblingWays. Under more load it
-// drops the oldest ones before siblingTime is over.
+// siblings has the latest selections: of up to siblingSets*siblingPairs pairs of a client
+// and a pool, and up to siblingSets*siblingWays in all. Under more load it drops the oldest
+// ones before siblingTime is over.
 type siblings struct {
-	seed maphash.Seed
-	sets [siblingSets]siblingSet
+	seed  maphash.Seed
+	start time.Time
+	sets  [siblingSets]siblingSet
 }
 
 type siblingSet struct {
-	mu   sync.Mutex
-	ways [siblingWays]sibling
+	mu    sync.Mutex
+	pairs [siblingPairs]pair
+	ways  [siblingWays]sibling
+	// answered has, by kind of question, the selections that have answered one.
+	answered [kinds]answered
+	free     ways   // in use by no pair
+	seq      uint32 // of the latest selection
+	width    int
+	ids      []rsp.PEID // width for each way
 	// selected is reused for each selection, which saves an allocation.
-	selected [maxAddresses]handlespace.Selected
+	selected []handlespace.Selected
 }
 
-func newSiblings() *siblings { return &siblings{seed: maphash.MakeSeed()} }
+// ways is a set of ways of a siblingSet.
+type ways uint32
 
-// pick appends to dst at most n elements for a client's query for one address family of a
-// pool: those of the sibling query, or else a new selection of the policy. The selection is
-// new, too, if the client repeats a type, or if no element of the sibling query has such an
-// address any more.
-func (s *siblings) pick(dst []*handlespace.Element, client netip.Addr, p *handlespace.Pool, family handlespace.Families, n int, now time.Time) (_ []*handlespace.Element, remembered bool) {
-	asked := askedA
-	if family == handlespace.IPv6 {
-		asked = askedAAAA
+// answered has the selections that have answered a question, and those of them that may
+// answer it once more, by TCP.
+type answered struct{ all, byUDP ways }
+
+// pair is a client with a pool.
+type pair struct {
+	client netip.Addr
+	pool   *handlespace.Pool
+	last   int64 // the time of the latest question
+	ways   ways
+	// oldest and latest are those of ways, if there are any.
+	oldest, latest uint8
+	// empty is the latest AAAA question for which the pool had no element.
+	empty *net.UDPAddr
+}
+
+// sibling is a selection that sibling questions share.
+type sibling struct {
+	at   int64
+	seq  uint32
+	port uint16
+	next uint8 // the pair's next younger one
+	n    uint8 // elements
+}
+
+// newSiblings makes the memory for selections of at most width elements.
+func newSiblings(width int) *siblings {
+	s := &siblings{seed: maphash.MakeSeed(), start: time.Now()}
+	ids := make([]rsp.PEID, siblingSets*siblingWays*width)
+	selected := make([]handlespace.Selected, siblingSets*width)
+	for i := range s.sets {
+		set := &s.sets[i]
+		set.width, set.free = width, ^ways(0)
+		set.ids, ids = ids[:siblingWays*width], ids[siblingWays*width:]
+		set.selected, selected = selected[:0:width], selected[width:]
 	}
-	if !client.IsValid() {
-		return appendSelected(dst, p.Select(nil, n, family)), false
+	return s
+}
+
+// pick appends to dst the elements for a client's question about a pool: those of a sibling
+// question, or else at most n that the policy selects now. A selection answers each kind of
+// question once. It is new, too, if no element of the sibling question is registered and
+// has an address of the families.
+func (s *siblings) pick(dst []*handlespace.Element, c *origin, p *handlespace.Pool, k kind, families handlespace.Families, n int, now time.Time) (_ []*handlespace.Element, reused bool) {
+	if !c.addr.IsValid() {
+		return appendSelected(dst, p.Select(nil, n, families)), false
 	}
-	set := &s.sets[maphash.Comparable(s.seed, siblingKey{client, p})%siblingSets]
+	set := s.of(c, p)
 	set.mu.Lock()
 	defer set.mu.Unlock()
+	return set.pick(dst, c, p, k, families, n, int64(now.Sub(s.start)))
+}
 
-	w := set.find(client, p, now)
-	if w.asked&asked == 0 && w.asked != 0 {
-		if dst = w.elements(dst, family); len(dst) > 0 {
-			w.asked |= asked
-			return dst, true
-		}
-		// The pair is complete, though not from the same element.
-		asked |= w.asked
+// pickSet is pick for a question about the pool as a set. arrange selects the set: an
+// element of a sibling question, which are known, is the first of the set, or else what
+// the policy selects now.
+func (s *siblings) pickSet(c *origin, p *handlespace.Pool, k kind, now time.Time, arrange func(known []rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
+	if !c.addr.IsValid() {
+		return arrange(nil), false
 	}
-	selected := p.Select(set.selected[:0], n, family)
-	if len(selected) == 0 {
-		return dst, false
-	}
-	w.client, w.pool, w.asked, w.n = client, p, asked, uint8(len(selected))
-	w.until = now.Add(siblingTime)
-	for i, s := range selected {
-		w.ids[i] = s.ID
-	}
-	dst = appendSelected(dst, selected)
-	clear(selected) // elements that go should not be kept from the collector
-	return dst, false
+	set := s.of(c, p)
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	return set.pickSet(c, p, k, int64(now.Sub(s.start)), arrange)
+}
+
+func (s *siblings) of(c *origin, p *handlespace.Pool) *siblingSet {
+	return &s.sets[maphash.Comparable(s.seed, siblingKey{c.addr, p})%siblingSets]
 }
 
 type siblingKey struct {
@@ -103,32 +159,226 @@ type siblingKey struct {
 	pool   *handlespace.Pool
 }
 
-// find returns the client's selection from the pool. If there is none, it returns an empty
-// one, or empties the oldest, to be overwritten.
-func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now time.Time) *sibling {
-	oldest := &s.ways[0]
-	for i := range s.ways {
-		w := &s.ways[i]
-		if w.pool == p && w.client == client {
-			oldest = w
-			if now.Before(w.until) {
-				return w
-			}
-			break
-		}
-		if w.until.Before(oldest.until) {
-			oldest = w
+func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, p *handlespace.Pool, k kind, families handlespace.Families, n int, now int64) (_ []*handlespace.Element, reused bool) {
+	o := s.find(c.addr, p, now)
+	if k == kindA && c.request != nil && o.empty == c.request {
+		// It is the rest of the AAAA question: dns64 makes its answer of it.
+		k, o.empty = kindAAAA, nil
+	}
+	old, shared := s.share(o, c, k, now)
+	if shared {
+		if dst = s.elements(dst, p, old, families); len(dst) > 0 {
+			s.answer(old, c, k)
+			return dst, true
 		}
 	}
-	*oldest = sibling{}
-	return oldest
+	selected := p.Select(s.selected, min(n, s.width), families)
+	if len(selected) == 0 {
+		if k == kindAAAA {
+			o.empty = c.request
+		}
+		return dst, false
+	}
+	w := s.add(o, selected, c.port, now)
+	if shared {
+		s.replace(old, w, c, k)
+	}
+	s.answer(w, c, k)
+	dst = appendSelected(dst, selected)
+	clear(selected) // elements that go should not be kept from the collector
+	return dst, false
 }
 
+func (s *siblingSet) pickSet(c *origin, p *handlespace.Pool, k kind, now int64, arrange func([]rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
+	o := s.find(c.addr, p, now)
+	old, shared := s.share(o, c, k, now)
+	var known []rsp.PEID
+	if shared {
+		known = s.of(old)
+	}
+	set := arrange(known)
+	if len(set) == 0 {
+		return nil, false
+	}
+	if slices.Contains(known, set[0].ID) {
+		s.answer(old, c, k)
+		return set, true
+	}
+	w := s.add(o, set[:min(len(set), s.width)], c.port, now)
+	if shared {
+		s.replace(old, w, c, k)
+	}
+	s.answer(w, c, k)
+	return set, false
+}
+
+// find returns the pair of a client and a pool, a new one in the place of the one that has
+// been unused longest if there is none.
+func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now int64) *pair {
+	oldest := 0
+	for i := range s.pairs {
+		o := &s.pairs[i]
+		if o.pool == p && o.client == client {
+			o.last = now
+			return o
+		}
+		if old := &s.pairs[oldest]; old.pool != nil && (o.pool == nil || o.last < old.last) {
+			oldest = i
+		}
+	}
+	s.free |= s.pairs[oldest].ways
+	s.pairs[oldest] = pair{client: client, pool: p, last: now}
+	return &s.pairs[oldest]
+}
+
+// share returns the selection that answers a question of a client.
+func (s *siblingSet) share(o *pair, c *origin, k kind, now int64) (uint8, bool) {
+	if again := o.ways & s.answered[k].byUDP; c.tcp && again != 0 {
+		if _, all := s.choose(again, c.port, now); all.n > 0 {
+			return all.way(), true
+		}
+	}
+	open := o.ways &^ s.answered[k].all
+	if open == 0 {
+		return 0, false
+	}
+	same, all := s.choose(open, c.port, now)
+	if same.n > 0 {
+		return same.way(), true
+	}
+	return all.way(), all.recent > 0
+}
+
+// choice is what there is to choose of.
+type choice struct {
+	n, recent      int   // selections of the last siblingTime, of the last siblingGap
+	oldest, newest uint8 // oldest: of the recent ones
+}
+
+// way returns the choice: selections that cannot be told apart serve in their order. A
+// selection for which no question has come in siblingGap may be of a lookup without any
+// more.
+func (c choice) way() uint8 {
+	if c.recent == 0 || c.recent > maxOpen {
+		return c.newest
+	}
+	return c.oldest
+}
+
+// choose looks at the selections of open: at those for questions from the same port, and at
+// all.
+func (s *siblingSet) choose(open ways, port uint16, now int64) (same, all choice) {
+	for ; open != 0; open &= open - 1 {
+		w := uint8(bits.TrailingZeros32(uint32(open)))
+		age := time.Duration(now - s.ways[w].at)
+		if age >= siblingTime {
+			continue
+		}
+		s.consider(&all, w, age)
+		if s.ways[w].port == port {
+			s.consider(&same, w, age)
+		}
+	}
+	return same, all
+}
+
+func (s *siblingSet) consider(c *choice, w uint8, age time.Duration) {
+	if c.n == 0 || s.before(c.newest, w) {
+		c.newest = w
+	}
+	c.n++
+	if age >= siblingGap {
+		return
+	}
+	if c.recent == 0 || s.before(w, c.oldest) {
+		c.oldest = w
+	}
+	c.recent++
+}
+
+func (s *siblingSet) before(a, b uint8) bool { return int32(s.ways[a].seq-s.ways[b].seq) < 0 }
+
+// add stores a selection. A pair keeps one more than maxOpen, so that no client takes the
+// ways of all others.
+func (s *siblingSet) add(o *pair, selected []handlespace.Selected, port uint16, now int64) uint8 {
+	w := s.room(o)
+	bit := ways(1) << w
+	if o.ways == 0 {
+		o.oldest = w
+	} else {
+		s.ways[o.latest].next = w
+	}
+	o.ways |= bit
+	o.latest = w
+	for k := range s.answered {
+		a := &s.answered[k]
+		a.all, a.byUDP = a.all&^bit, a.byUDP&^bit
+	}
+	s.seq++
+	s.ways[w] = sibling{at: now, seq: s.seq, port: port, n: uint8(len(selected))}
+	ids := s.of(w)
+	for i := range selected {
+		ids[i] = selected[i].ID
+	}
+	return w
+}
+
+// room returns a way for a selection of a pair: a free one, or that of the oldest selection.
+func (s *siblingSet) room(o *pair) uint8 {
+	switch {
+	case bits.OnesCount32(uint32(o.ways)) > maxOpen:
+		return s.drop(o)
+	case s.free != 0:
+		w := uint8(bits.TrailingZeros32(uint32(s.free)))
+		s.free &^= 1 << w
+		return w
+	}
+	var first *pair
+	for i := range s.pairs {
+		p := &s.pairs[i]
+		if p.ways != 0 && (first == nil || s.before(p.oldest, first.oldest)) {
+			first = p
+		}
+	}
+	return s.drop(first)
+}
+
+// drop takes a pair's oldest selection out.
+func (s *siblingSet) drop(o *pair) uint8 {
+	w := o.oldest
+	o.oldest = s.ways[w].next
+	o.ways &^= 1 << w
+	return w
+}
+
+// answer: the selection answers this question of the client.
+func (s *siblingSet) answer(w uint8, c *origin, k kind) {
+	a, bit := &s.answered[k], ways(1)<<w
+	a.all |= bit
+	if c.tcp {
+		a.byUDP &^= bit
+	} else {
+		a.byUDP |= bit
+	}
+}
+
+// replace: the lookup of the selection old goes on with w, though not with the same element.
+func (s *siblingSet) replace(old, w uint8, c *origin, k kind) {
+	for k := range s.answered {
+		a := &s.answered[k]
+		a.all |= a.all >> old & 1 << w
+	}
+	s.answer(old, c, k)
+}
+
+// of returns the elements of a selection.
+func (s *siblingSet) of(w uint8) []rsp.PEID { return s.ids[int(w)*s.width:][:s.ways[w].n] }
+
 // elements appends the selected elements that are still registered and have an address of
-// the family, with their present values.
-func (w *sibling) elements(dst []*handlespace.Element, family handlespace.Families) []*handlespace.Element {
-	for _, id := range w.ids[:w.n] {
-		if e := w.pool.Element(id); e != nil && e.Families()&family != 0 {
+// the families, with their present values.
+func (s *siblingSet) elements(dst []*handlespace.Element, p *handlespace.Pool, w uint8, families handlespace.Families) []*handlespace.Element {
+	for _, id := range s.of(w) {
+		if e := p.Element(id); e != nil && e.Families()&families != 0 {
 			dst = append(dst, e)
 		}
 	}

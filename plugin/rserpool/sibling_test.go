@@ -192,15 +192,15 @@ func TestSiblingsAtOnce(t *testing.T) {
 func TestSiblingsBounded(t *testing.T) {
 	f := newFake()
 	put(t, f.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"), element(2, 80, "192.0.2.2 2001:db8::2"))
-	s := newSiblings()
+	s := newSiblings(1)
 	p := f.space.Pool("web")
 	var buf [maxAddresses]*handlespace.Element
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range 4 * siblingSets * siblingWays {
 		addr = addr.Next()
-		s.pick(buf[:0], addr, p, handlespace.IPv4, 1, now)
+		s.pick(buf[:0], &origin{addr: addr}, p, kindA, handlespace.IPv4, 1, now)
 	}
-	if _, reused := s.pick(buf[:0], addr, p, handlespace.IPv6, 1, now); !reused {
+	if _, reused := s.pick(buf[:0], &origin{addr: addr}, p, kindAAAA, handlespace.IPv6, 1, now); !reused {
 		t.Error("the latest of many clients is forgotten, want the oldest to go first")
 	}
 }
@@ -217,7 +217,7 @@ type otherAddr string
 func (a otherAddr) Network() string { return "quic" }
 func (a otherAddr) String() string  { return string(a) }
 
-func TestClientAddr(t *testing.T) {
+func TestOrigin(t *testing.T) {
 	tests := []struct {
 		addr net.Addr
 		want string
@@ -230,7 +230,7 @@ func TestClientAddr(t *testing.T) {
 		{nil, "invalid IP"},
 	}
 	for _, tt := range tests {
-		if got := clientAddr(&addrWriter{addr: tt.addr}).String(); got != tt.want {
+		if got := originOf(&addrWriter{addr: tt.addr}).addr.String(); got != tt.want {
 			t.Errorf("%v: got %s, want %s", tt.addr, got, tt.want)
 		}
 	}
