@@ -180,3 +180,19 @@ func TestEndOfFullSession(t *testing.T) {
 		}
 	})
 }
+
+// TestSendToAllFrozen: an element that takes the association, and then nothing more, is among
+// those that did not get the message.
+func TestSendToAllFrozen(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		dial(t, w, SessionConfig{}).Close() // the cache has the elements
+		for _, e := range w.elements[1:] {
+			e.freeze = true
+		}
+		var failure *FailoverError
+		err := w.u.SendToAll(t.Context(), testPool, Message{Data: []byte("all")})
+		if !errors.As(err, &failure) || len(failure.Attempts) != 2 {
+			t.Errorf("SendToAll gives %v, want a failure of two elements", err)
+		}
+	})
+}

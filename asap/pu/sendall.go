@@ -79,7 +79,16 @@ func (u *User) sendTo(ctx context.Context, pool rserpool.PoolHandle, id rserpool
 	if err := s.SendMessage(ctx, m); err != nil {
 		return fmt.Errorf("not sent: %w", err)
 	}
+	_ = s.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.emptied {
+		return errNotDelivered
+	}
 	return nil
 }
 
-var errNotReached = errors.New("no association with it came up")
+var (
+	errNotReached   = errors.New("no association with it came up")
+	errNotDelivered = errors.New("it has not acknowledged the message in time")
+)

@@ -126,6 +126,7 @@ type Session struct {
 	telling bool      // a goroutine makes them
 	idle    []chan struct{}
 	err     error // why it has ended
+	emptied bool  // the association has ended after Close, and all was delivered before
 }
 
 // Dial is [User.DialSession] with the default configuration. A message that the element has

@@ -41,6 +41,8 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 	case sctp.SendFailed:
 		s.core.SendFailed(now, s.ref, ev.Err)
 	case sctp.Down:
+		s.emptied = s.core.State() == session.Closing && ev.Err == nil &&
+			(ev.Reason == sctp.LocalClose || ev.Reason == sctp.PeerShutdown)
 		s.core.Down(now, s.ref, ev.Reason == sctp.PeerShutdown, downError(ev))
 	case sctp.Writable:
 		s.blocked = false

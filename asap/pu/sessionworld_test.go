@@ -41,6 +41,7 @@ type server struct {
 	assocs []sctp.AssocID
 	log    []string // what it got
 	silent bool
+	freeze bool // at the next association
 	card   []rserpool.PEID
 }
 
@@ -158,6 +159,9 @@ func (e *server) handle(ev sctp.Event) {
 	switch ev.Type {
 	case sctp.Up:
 		e.assocs = append(e.assocs, ev.Assoc)
+		if e.freeze {
+			e.w.nw.Freeze(e.ep)
+		}
 		if e.card != nil {
 			e.control(ev.Assoc, e.w.cardOf(e.card))
 		}
