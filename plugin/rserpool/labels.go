@@ -92,8 +92,11 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // wireLen returns the octets that a name in presentation form has on the wire.
 func wireLen(name string) int {
-	if name == "." {
+	switch {
+	case name == ".":
 		return 1
+	case strings.IndexByte(name, '\\') < 0:
+		return len(name) + 1
 	}
 	n := 1 // a length octet for each dot, and the root's
 	for i := 0; i < len(name); i++ {

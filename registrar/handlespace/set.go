@@ -18,7 +18,7 @@ import (
 // set until the pool changes, whichever registrar it asks, and different clients get
 // different sets. With the policy Priority, the set has the elements of the highest
 // priorities, and only those of the last one depend on view. The set for a smaller n is a
-// part of that for a larger one. set[0] is then what the policy selects of the set.
+// part of that for a larger one. set[0] is then what the policy selects of the set, also if an element of known is not in it.
 //
 // The set is what follows view on a circle on which the identifiers are scattered. An element
 // that joins or leaves changes only the sets that it is or was in, by one element. It is in
@@ -39,6 +39,14 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if o, ok := p.index.(*order); ok && len(p.members.elems) <= n {
+		if class, ok := o.oneList(families); ok { // the usual pool, in a third of the time
+			items := append(o.items[:0], o.heaps[class]...)
+			return o.arrangeItems(&p.members, dst, items, p.members.firstOf(known, func(slot uint32) bool {
+				return p.members.at[slot] != nowhere && p.members.elems[slot].Families() == class
+			})), false
+		}
+	}
 	w := p.workspace()
 	more = p.candidates(w, n, families, view)
 	if len(w.slots) == 0 && len(p.avoided) > 0 { // better these than none
@@ -48,14 +56,18 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	if len(w.slots) == 0 {
 		return dst, more
 	}
-	first := nowhere
+	first := p.members.firstOf(known, func(slot uint32) bool { return slices.Contains(w.slots, slot) })
+	return p.index.arrange(&p.members, dst, w.slots, first), more
+}
+
+// firstOf returns the slot of the first of these elements that is in a set, or nowhere.
+func (m *members) firstOf(known []rserpool.PEID, in func(slot uint32) bool) uint32 {
 	for _, id := range known {
-		if slot, ok := p.members.slots[id]; ok && slices.Contains(w.slots, slot) {
-			first = slot
-			break
+		if slot, ok := m.slots[id]; ok && in(slot) {
+			return slot
 		}
 	}
-	return p.index.arrange(&p.members, slices.Grow(dst, len(w.slots)), w.slots, first), more
+	return nowhere
 }
 
 // workspace is what only some pools need. A pool without it takes 192 bytes, whole cache
@@ -127,13 +139,19 @@ func (o *order) arrange(m *members, dst []Selected, slots []uint32, first uint32
 	for _, slot := range slots {
 		items = append(items, o.heaps[m.elems[slot].Families()][m.at[slot]])
 	}
-	o.items = items
 	sortItems(items)
-	if i := slices.IndexFunc(items, func(it item) bool { return it.slot == first }); i > 0 && (o.rule.kind != highest || items[i].hi == items[0].hi) {
+	return o.arrangeItems(m, dst, items, first)
+}
+
+// arrangeItems is arrange for items in the policy's order.
+func (o *order) arrangeItems(m *members, dst []Selected, items []item, first uint32) []Selected {
+	o.items = items
+	if i := slices.IndexFunc(items, func(it item) bool { return it.slot == first }); first != nowhere && i > 0 && (o.rule.kind != highest || items[i].hi == items[0].hi) {
 		it := items[i]
 		copy(items[1:], items[:i])
 		items[0] = it
 	}
+	dst = slices.Grow(dst, len(items))
 	for _, it := range items {
 		dst = append(dst, o.selected(m, it))
 	}
@@ -161,6 +179,7 @@ func (l *lottery) total(f Families) (total uint64) {
 
 // arrange draws all slots, one after the other: with equal chances if none has a weight.
 func (l *lottery) arrange(m *members, dst []Selected, slots []uint32, first uint32) []Selected {
+	dst = slices.Grow(dst, len(slots))
 	u := &l.drawn
 	*u = urn{slots: slots, weights: u.weights[:0], sums: u.sums[:0]}
 	for _, slot := range slots {
