@@ -179,3 +179,25 @@ func TestEndOfFullSession(t *testing.T) {
 		}
 	})
 }
+
+// TestBacklogOfOneHost: sessions of one address do not take the whole backlog of a program that
+// accepts none at the moment.
+func TestBacklogOfOneHost(t *testing.T) {
+	sessions(t, func(c *ListenConfig) { c.Backlog = 8 }, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
+		for range 20 {
+			v := u.dial(l)
+			_ = u.ep.Send(v, sctp.Message{Data: []byte("x")})
+			u.ep.Abort(v)
+		}
+		v := newUser(t, nw, "10.0.0.22:1000")
+		if v.ended(v.dial(l)) {
+			t.Error("a user of another address is refused")
+		}
+		if _, refused := l.Sessions(); refused != 16 {
+			t.Errorf("%d sessions are refused, want 16", refused)
+		}
+		if err := v.ep.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -69,8 +69,8 @@ type ListenConfig struct {
 	// that their users try another element. A session counts until it has ended, Accept has
 	// returned it, and its Handler has returned.
 	MaxSessions, MaxSessionsPerHost int
-	// Backlog is how many sessions may wait for Accept; default 1024. Further ones are
-	// refused.
+	// Backlog is how many sessions may wait for Accept, half of them of one address; default
+	// 1024. Further ones are refused.
 	Backlog int
 	// MaxCookie is the length of the longest cookie, in octets, as it is on the wire: a
 	// sealed one is longer than its state. Longer ones are refused, from users and from

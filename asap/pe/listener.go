@@ -62,7 +62,7 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 	host := up.Peer[0].Addr().Unmap()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.left || len(l.backlog) >= l.cfg.Backlog || l.taken >= l.cfg.MaxSessions || l.hosts[host] >= l.cfg.MaxSessionsPerHost {
+	if l.left || l.backlogFull(host) || l.taken >= l.cfg.MaxSessions || l.hosts[host] >= l.cfg.MaxSessionsPerHost {
 		l.refused++
 		return nil
 	}
@@ -82,6 +82,25 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 	l.hold(s) // until it has ended
 	l.tellLoad()
 	return s.handle
+}
+
+// backlogFull reports whether the next session of a host would wait behind too many, or
+// behind too many of the same host. l.mu is held.
+func (l *Listener) backlogFull(host netip.Addr) bool {
+	if len(l.backlog) >= l.cfg.Backlog {
+		return true
+	}
+	most := (l.cfg.Backlog + 1) / 2
+	if len(l.backlog) < most {
+		return false
+	}
+	n := 0
+	for _, s := range l.backlog {
+		if s.host == host {
+			n++
+		}
+	}
+	return n >= most
 }
 
 // remove forgets a session that has ended.
