@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // clock is a clock that tests set.
@@ -252,6 +253,9 @@ func TestKeys(t *testing.T) {
 
 // TestAllocs: one allocation for what is returned, one more for a user with an identity.
 func TestAllocs(t *testing.T) {
+	if here.Race() {
+		t.Skip("LEFT OUT: the race detector adds allocations; run the test without -race")
+	}
 	s := newSealer(t, newClock(), "jobs", testKey(1), testKey(2))
 	state := make([]byte, 200)
 	for identity, want := range map[string]float64{"": 1, "CN=user": 2} {

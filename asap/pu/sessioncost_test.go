@@ -11,6 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/session/carrier"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // instant is an SCTP endpoint without a network: each association comes up at once, and what
@@ -148,7 +149,7 @@ func TestMessageCost(t *testing.T) {
 	if sent > 1 || received > 0 {
 		t.Errorf("a session allocates %v times more to send a message and %v times to receive one, want 1 and 0", sent, received)
 	}
-	if raceEnabled {
+	if here.Race() {
 		t.Skip("LEFT OUT: times under the race detector mean nothing; run the test without -race")
 	}
 	const n = 20000

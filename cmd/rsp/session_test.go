@@ -294,7 +294,7 @@ func TestConnectTCP(t *testing.T) {
 func TestConnectRefused(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
-	startRSP(t, register(r, "--id", "1")...) // nothing listens at its port
+	startRSP(t, "register", "-p", "web", "-s", "tcp:1", "--via", "udp", "-r", r.at) // nothing listens there
 	startRSP(t, "register", "-p", "udps", "-s", "udp:1", "--via", "udp", "-r", r.at)
 	r.has(t, "web", 1)
 	r.has(t, "udps", 1)

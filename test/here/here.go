@@ -66,3 +66,6 @@ func FreePort(t testing.TB) uint16 {
 	t.Fatal("no port is free for UDP and TCP")
 	return 0
 }
+
+// Race reports whether the race detector is on: it multiplies times, and adds allocations.
+func Race() bool { return race }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package pu
-
-const raceEnabled = false

@@ -1,0 +1,5 @@
+//go:build race
+
+package here
+
+const race = true
