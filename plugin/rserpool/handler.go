@@ -65,7 +65,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	case !h.registrar.Ready():
 		// A pool that is not known yet may exist all the same: no NXDOMAIN.
 		count.answer(answerNotReady)
-		return dns.RcodeServerFailure, nil
+		return notReady(w, r)
 	}
 
 	space := h.registrar.Space()
@@ -101,6 +101,22 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return dns.RcodeServerFailure, err
 	}
 	return rep.msg.Rcode, nil
+}
+
+// notReady answers that the handlespace is not known yet, with the extended DNS error Not
+// Ready (RFC 8914, Section 4.15) for clients with EDNS.
+func notReady(w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if r.IsEdns0() == nil {
+		return dns.RcodeServerFailure, nil // the server answers
+	}
+	m := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	m.SetEdns0(dns.MinMsgSize, false) // the server fills it in
+	opt := m.IsEdns0()
+	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady, ExtraText: "the registrar does not know its handlespace yet"})
+	if err := w.WriteMsg(m); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	return dns.RcodeSuccess, nil // it is answered
 }
 
 // query is a query being answered.

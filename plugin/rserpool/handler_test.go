@@ -241,6 +241,25 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
+// TestNotReadyExtendedError: clients with EDNS learn why.
+func TestNotReadyExtendedError(t *testing.T) {
+	f := testSpace(t)
+	f.notReady.Store(true)
+	h := newTestHandler(t, "rserpool pool.example.org", f)
+	q := new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeA)
+	q.SetEdns0(1232, false)
+	m := askFrom(t, h, &test.ResponseWriter{}, q)
+	if m.Rcode != dns.RcodeServerFailure || m.IsEdns0() == nil || len(m.IsEdns0().Option) != 1 {
+		t.Fatalf("got %v, want SERVFAIL with an extended error", m)
+	}
+	if e, ok := m.IsEdns0().Option[0].(*dns.EDNS0_EDE); !ok || e.InfoCode != dns.ExtendedErrorCodeNotReady {
+		t.Errorf("got option %v, want extended error 14", m.IsEdns0().Option[0])
+	}
+	if m := ask(t, h, "web."+zoneZ, dns.TypeA); m.IsEdns0() != nil {
+		t.Errorf("got %v for a client without EDNS, want no OPT record", m)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	h := newTestHandler(t, "rserpool pool.example.org", testSpace(t))
 	tests := []struct {
