@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
@@ -194,5 +196,37 @@ func TestReadmeCorefiles(t *testing.T) {
 	}
 	if len(fakes) < 4 {
 		t.Errorf("got registrars at %d places, want more", len(fakes))
+	}
+}
+
+// TestReadmeNameservers: registrars that serve a zone together answer alike about its name
+// servers, and each example with a peer names them.
+func TestReadmeNameservers(t *testing.T) {
+	networks, err := os.ReadFile("../../docs/networks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	directive := regexp.MustCompile(`(?ms)^    (rserpool \{$.*?^    \})$`)
+	answers := map[string]int{}
+	for _, text := range []string{readme(t), string(networks)} {
+		for _, e := range directive.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(e[1], "  peer ") {
+				continue
+			}
+			h := newTestHandler(t, strings.Replace(e[1], "rserpool", "rserpool pool.example.org", 1), newFake())
+			m := ask(t, h, zoneZ, dns.TypeNS)
+			if peers := len(strings.Fields(regexp.MustCompile(`(?m) peer (.*)$`).FindString(e[1]))) - 1; len(m.Answer) != peers+1 {
+				t.Errorf("got %d name servers of %d registrars from\n%s", len(m.Answer), peers+1, e[1])
+			}
+			all := lines(m.Answer) + lines(m.Extra)
+			for _, ns := range m.Answer {
+				all += lines(ask(t, h, ns.(*dns.NS).Ns, dns.TypeA).Answer)
+			}
+			answers[all]++
+		}
+	}
+	// The pair of the manual, and one of the three of docs/networks.md.
+	if got := slices.Sorted(maps.Values(answers)); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("got answers %v, want the same of both registrars of the manual", answers)
 	}
 }

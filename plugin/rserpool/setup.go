@@ -1,11 +1,13 @@
 package rserpool
 
 import (
+	"sync"
 	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
@@ -45,8 +47,15 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	if err := instanceOf(c, rs).Add(b); err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	var warn sync.Once // CoreDNS makes the chain once for each address
 	site.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		h.Next = next
+		if next == nil && len(h.Fall.Zones) > 0 {
+			warn.Do(func() {
+				clog.NewWithPlugin(pluginName).Warningf("%s: fallthrough has no effect but SERVFAIL for unknown names: no plugin follows rserpool in this server block. "+
+					"Remove the option, or add a plugin that answers, such as forward or file", cfg.where)
+			})
+		}
 		return h
 	})
 	return nil

@@ -1,12 +1,15 @@
 package rserpool
 
 import (
+	stdlog "log"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/test"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
@@ -276,4 +279,34 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// TestFallthroughWithoutNext: a line in the log, once, says what fallthrough without a next
+// plugin does.
+func TestFallthroughWithoutNext(t *testing.T) {
+	var log strings.Builder
+	stdlog.SetOutput(&log)
+	defer clog.Discard()
+	for text, want := range map[string]int{
+		"rserpool example.org {\n fallthrough\n}":             1,
+		"rserpool example.org {\n fallthrough example.org\n}": 1,
+		"rserpool example.org":                                0,
+	} {
+		log.Reset()
+		_, rs := newFakes()
+		c := caddy.NewTestController("dns", text)
+		if err := setup(c, rs); err != nil {
+			t.Fatal(err)
+		}
+		chain := dnsserver.GetConfig(c).Plugin[0]
+		chain(test.NextHandler(0, nil))
+		if log.Len() > 0 {
+			t.Errorf("%q with a next plugin: got the log %q, want nothing", text, &log)
+		}
+		chain(nil)
+		chain(nil)
+		if got := log.String(); strings.Count(got, "\n") != want || want > 0 && !strings.Contains(got, "Testfile:1: fallthrough") {
+			t.Errorf("%q: got the log %q, want %d lines with file and line", text, got, want)
+		}
+	}
 }
