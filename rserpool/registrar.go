@@ -40,6 +40,8 @@ func ParseRegistrar(s string) (Registrar, error) {
 	switch {
 	case ok && encap == "tcp":
 		r.TCP = true
+	case ok && strings.Contains(encap, ","):
+		return Registrar{}, fmt.Errorf("registrar %q: a comma separates addresses of one registrar, and its UDP port stands once, at the end, such as 192.0.2.1,192.0.2.2/9899; give several registrars one by one", s)
 	case ok:
 		n, err := strconv.ParseUint(encap, 10, 16)
 		if err != nil || n == 0 {
@@ -63,6 +65,8 @@ func ParseRegistrar(s string) (Registrar, error) {
 	switch {
 	case errors.Is(err, errPorts):
 		return Registrar{}, fmt.Errorf("registrar %q: all addresses of one registrar have the same port; give several registrars one by one", s)
+	case err != nil && strings.Contains(addrs, ","):
+		return Registrar{}, fmt.Errorf("registrar %q: a comma separates addresses of one registrar, such as 192.0.2.1,192.0.2.2, and no names; give several registrars one by one", s)
 	case err != nil:
 		return Registrar{}, fmt.Errorf("registrar %q is not ADDRESS, ADDRESS:PORT, NAME or NAME:PORT, such as 192.0.2.1, 192.0.2.1:3863, [2001:db8::1]:3863 or registrar.example.org", s)
 	}
