@@ -99,7 +99,7 @@ var others = map[string]string{
 	"github.com/pion/":             "internal/sctp/udp",
 	"github.com/spf13/":            "cmd/rsp",
 	"golang.org/x/crypto":          "asap/cookie",
-	"golang.org/x/net":             "internal/multicast internal/sctp/udp",
+	"golang.org/x/net":             "cmd/rsp internal/multicast internal/sctp/udp",
 	"golang.org/x/sys":             "cmd/rsp cmd/rsp/internal/child internal/sctp/kernel internal/sctp/localaddr internal/sctp/udp",
 }
 

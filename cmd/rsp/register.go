@@ -154,6 +154,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 		log:     f.logger(cmd.ErrOrStderr()),
 		drain:   f.drain,
 	}
+	s.log.warnOfName(cfg.Pool)
 	s.teller = teller{log: s.log, pool: cfg.Pool}
 	if err := f.addCheck(s, cfg.Transport); err != nil {
 		return nil, usage(cmd, err)

@@ -109,6 +109,7 @@ func newService(k serviceKind) *cobra.Command {
 			return err
 		}
 		log := f.logger(cmd.ErrOrStderr())
+		log.warnOfName(cfg.Pool)
 		service, done, err := makeService(log)
 		if err != nil {
 			return usage(cmd, err)
