@@ -61,6 +61,9 @@ func (rep *reply) fit(size int) (shortened bool) {
 	if roughLen(m) <= size {
 		return m.Truncated
 	}
+	if size < maxPointer && rep.roughCompressedLen() <= size {
+		return m.Truncated
+	}
 	m.Compress = true
 	// The server compresses if a response does not fit otherwise.
 	defer func() { m.Compress = false }()
@@ -107,6 +110,40 @@ func endOf(ends []int, n int) int {
 		return 0
 	}
 	return ends[n-1]
+}
+
+// maxPointer is the offset up to which names can be pointed to.
+const maxPointer = 1 << 14
+
+// roughCompressedLen is roughLen for a compressed message of less than maxPointer octets.
+// Only names that are there as a whole are taken for pointers: the question's, and the
+// targets of SRV records as owners of the additional records, which have the same order.
+func (rep *reply) roughCompressedLen() int {
+	const pointer = 2
+	m := &rep.msg
+	n := roughLen(m)
+	for _, rr := range m.Answer {
+		if name := rr.Header().Name; name == m.Question[0].Name {
+			n -= max(0, len(name)+1-pointer)
+		}
+	}
+	i := 0
+	for _, rr := range m.Extra {
+		name := rr.Header().Name
+		for i < len(m.Answer) && !hasTarget(m.Answer[i], name) {
+			i++
+		}
+		if i == len(m.Answer) {
+			break
+		}
+		n -= len(name) + 1 - pointer
+	}
+	return n
+}
+
+func hasTarget(rr dns.RR, name string) bool {
+	s, ok := rr.(*dns.SRV)
+	return ok && s.Target == name
 }
 
 // roughLen returns an upper bound for the length of m without compression. It is faster

@@ -107,6 +107,31 @@ func TestRoughLen(t *testing.T) {
 	}
 }
 
+// TestRoughCompressedLen: nor is the estimate for compressed responses, and it is exact for
+// those that are long: SRV records with addresses.
+func TestRoughCompressedLen(t *testing.T) {
+	for _, pool := range []string{"web", "a.b", `Compute Pool`, "\x00\xffbin\\", strings.Repeat("x", 60)} {
+		f := newFake()
+		for id := rsp.PEID(1); id <= 100; id++ {
+			put(t, f.space, pool, element(id, 80, fmt.Sprintf("192.0.2.%d 192.0.2.200 2001:db8::%d", id, id)))
+		}
+		name, _ := poolName(f.space, rsp.PoolHandle(pool))
+		for _, corefile := range []string{"answers 1", "answers 3", "answers 100"} {
+			h := newTestHandler(t, "rserpool pool.example.org {\n "+corefile+"\n}", f)
+			for _, qname := range []string{name, "_x._tcp." + name, "pe-00000001." + name, zoneZ} {
+				for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNS, dns.TypeSOA} {
+					m := askFrom(t, h, fromClient(1, true), new(dns.Msg).SetQuestion(qname, qtype))
+					m.Compress = true
+					rough, exact := (&reply{msg: *m}).roughCompressedLen(), m.Len()
+					if rough < exact || exact > 512 && exact < maxPointer && rough != exact && !strings.Contains(name, `\`) {
+						t.Errorf("%s %s, %s: got %d, want %d", qname, dns.TypeToString[qtype], corefile, rough, exact)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestFreshRecords: what a plugin does with an answer must not show in the
 // next one.
 func TestFreshRecords(t *testing.T) {
