@@ -91,6 +91,9 @@ func (r *Registrar) publish(c change, why occasion) {
 	}
 	switch c.To {
 	case nil:
+		if r.space.Pool(x.Handle()) == nil {
+			r.logf(true, "pool %s has lost its last element: clients do not find it until one registers", quote(x.Handle()))
+		}
 		r.dropIdlePool(x.Handle())
 	case r.roster:
 	default:

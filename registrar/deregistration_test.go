@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -377,4 +378,30 @@ func TestDeregistration(t *testing.T) {
 	w.down(3)
 	w.down(1) // has registered again
 	w.want("connect #1 via 1 to [10.0.0.1:40000 10.0.1.1:40000]")
+}
+
+// TestPoolLostLogged: one line says that a pool has lost its last element.
+func TestPoolLostLogged(t *testing.T) {
+	w := newWorld(t)
+	w.logs = true
+	w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.recv(1, reg("p", 2, "10.0.0.1"))
+	for id, want := range []int{1: 0, 2: 1} {
+		if id == 0 {
+			continue
+		}
+		w.trace = nil
+		w.recv(1, dereg("p", uint32(id)))
+		got := 0
+		for _, line := range w.trace {
+			if strings.Contains(line, `pool "p" has lost its last element`) {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("deregistration %d: got %d lines in %q, want %d", id, got, w.trace, want)
+		}
+	}
+	w.trace = nil
 }
