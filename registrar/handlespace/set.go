@@ -9,30 +9,34 @@ import (
 // SelectSet appends to dst at most n different elements for a client that wants the pool
 // as a set, in the policy's order. In contrast to [Pool.Select], the policy's state moves
 // as by the selection of one element: set[0] is what the policy selects now, the others
-// follow in an order that moves nothing. If one of known is in the set, an earlier
-// selection for the same client, it is the first one and nothing moves. With the policy
-// Priority, it must have the highest priority in the set to be the first.
+// follow in an order that moves nothing. If one of known is in the set, elements that were
+// selected for the same client before, it is the first one and nothing moves. With the
+// policy Priority, it must have the highest priority in the set to be the first.
 //
 // If the pool has more than n candidates, more is true and the set depends on their
 // identifiers and on view, a hash of the client, but not on the state: a client gets one
 // set until the pool changes, whichever registrar it asks, and different clients get
 // different sets. With the policy Priority, the set has the elements of the highest
 // priorities, and only those of the last one depend on view. The set for a smaller n is a
-// part of that for a larger one. set[0] is then what the policy selects of the set, also if an element of known is not in it.
+// part of that for a larger one. set[0] is then what the policy selects of the set, also
+// if an element of known is not in it.
 //
-// The set is what follows view on a circle on which the identifiers are scattered. An element
-// that joins or leaves changes only the sets that it is or was in, by one element. It is in
-// a share of all sets in proportion to the n gaps before it: n/N with a standard deviation of
-// 1/sqrt(n) of that, 10 % for 100. To rate every identifier by hash(client, identifier) would be
-// as stable and a little more even, but takes a scan of the pool; so many elements from a place
-// by number would be exactly even, but every join and leave would move most of the places.
+// The set is what follows view on a circle on which the identifiers are scattered. An
+// element that joins or leaves changes only the sets that it is or was in, by one element.
+// It is in a share of all sets in proportion to the n gaps before it: n/N with a standard
+// deviation of 1/sqrt(n) of that, 10 % for 100. To rate every identifier by hash(client,
+// identifier) would be as stable and a little more even, but takes a scan of the pool. So
+// many elements from a place by number would be exactly even, but each join and leave
+// would move most of the places.
 //
 // Only elements with an address of one of the families are candidates, as in Select. If
-// most of the pool are none, because they are avoided or their weight is 0, the set may be smaller than n.
+// most of the pool are none, because they are avoided or their weight is 0, the set may be
+// smaller than n.
 //
 // SelectSet takes O(n log N) for N elements, and does not allocate but for dst, or for more
-// elements than in any selection before. The first call for a pool that is larger than n
-// takes O(N log N), once: about 0.2 s for 1,000,000 elements.
+// elements than in any selection before. The first call that finds the pool larger than n
+// sorts it, once: 0.3 s for 1,000,000 elements. From then on the pool takes about 22 bytes
+// more for each element, and keeps them sorted.
 func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, known ...rserpool.PEID) (set []Selected, more bool) {
 	if n <= 0 {
 		return dst, false
