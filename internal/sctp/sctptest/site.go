@@ -44,7 +44,7 @@ func (x *Site) Handle(ev sctp.Event) {
 func (x *Site) Hooked(f func(sctp.Event)) { x.hook.Store(&f) }
 
 // WaitFor is longer than any wait of a test that passes.
-const WaitFor = 20 * time.Second
+const WaitFor = 40 * time.Second
 
 // Next waits for the next event, which must have a type. It skips PeerAddrs, unless that is
 // the type: there is one for each confirmed address.
