@@ -41,7 +41,7 @@ type server struct {
 	assocs []sctp.AssocID
 	log    []string // what it got
 	silent bool
-	freeze bool // at the next association
+	freeze bool // as soon as a user has an association with it
 	card   []rserpool.PEID
 }
 
@@ -62,7 +62,14 @@ func (w *world) open(cfg Config) *User {
 	w.t.Helper()
 	cfg.Registrars = []string{"10.0.0.1"}
 	cfg.Local = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.21:0")}
-	cfg.listen = w.nw.Listen
+	cfg.listen = func(lc sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+		return w.nw.Listen(lc, func(ev sctp.Event) {
+			if ev.Type == sctp.Up {
+				w.freezeAt(ev.Peer[0])
+			}
+			h(ev)
+		})
+	}
 	u, err := Open(cfg)
 	if err != nil {
 		w.t.Fatal(err)
@@ -89,6 +96,18 @@ func (w *world) listen(at string, h sctp.Handler) sctp.Endpoint {
 		w.t.Fatal(err)
 	}
 	return ep
+}
+
+// freezeAt freezes the element at an address if it is to be frozen, before the user sends
+// anything.
+func (w *world) freezeAt(at netip.AddrPort) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.elements {
+		if e.freeze && e.at == at {
+			w.nw.Freeze(e.ep)
+		}
+	}
 }
 
 // handle is the registrar.
@@ -159,9 +178,6 @@ func (e *server) handle(ev sctp.Event) {
 	switch ev.Type {
 	case sctp.Up:
 		e.assocs = append(e.assocs, ev.Assoc)
-		if e.freeze {
-			e.w.nw.Freeze(e.ep)
-		}
 		if e.card != nil {
 			e.control(ev.Assoc, e.w.cardOf(e.card))
 		}
