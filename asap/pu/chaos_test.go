@@ -78,9 +78,9 @@ func (w *world) misbehave(e *server, rnd *rand.Rand, stop chan struct{}) {
 
 // useWildly dials sessions, and calls their methods from several goroutines.
 func (w *world) useWildly(t *testing.T, rnd *rand.Rand) {
+	var mu sync.Mutex // also for what a former session still calls
+	chance := func(n int) int { mu.Lock(); defer mu.Unlock(); return rnd.IntN(n) }
 	for range 5 {
-		var mu sync.Mutex
-		chance := func(n int) int { mu.Lock(); defer mu.Unlock(); return rnd.IntN(n) }
 		cfg := SessionConfig{
 			Pool: testPool, Unacked: Unacked(chance(3)), MaxUnacked: 20000, MaxReceive: 5000, AnswerTimeout: time.Duration(chance(3)) * time.Second,
 			FailoverTime: time.Duration(chance(20)) * time.Second, NoFailover: chance(6) == 0, EndOnShutdown: chance(6) == 0,
