@@ -47,7 +47,10 @@ func TestPairs(t *testing.T) {
 	defer conn.Close()
 	name := "web.pool.example.org."
 	count := map[string]int{}
-	for i := range 1000 {
+	// The first lookups may share what the questions of the set-up have selected: those came
+	// from this host, too, and it keeps 17 at most.
+	const before = 20
+	for i := range before + 1000 {
 		// As a stub resolver does: both queries at once, answers in any order.
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			if err := conn.WriteMsg(new(dns.Msg).SetQuestion(name, qtype)); err != nil {
@@ -70,7 +73,9 @@ func TestPairs(t *testing.T) {
 		if strings.TrimPrefix(a, "10.99.0.") != strings.TrimPrefix(aaaa, "fd00:99::") {
 			t.Fatalf("pair %d names two elements: %s and %s", i, a, aaaa)
 		}
-		count[a]++
+		if i >= before {
+			count[a]++
+		}
 	}
 	if count["10.99.0.11"] != 500 || count["10.99.0.12"] != 500 {
 		t.Errorf("shares %v, want 500 each", count)
