@@ -12,7 +12,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// A Session has no goroutine: its core is driven by whoever has news for it, under the
+// A Session has no goroutine: the goroutines that have news for it drive its core, under the
 // mutex. These are the callers of its methods, the Handlers of its associations, its timer,
 // and the goroutine of the User's driver, which brings the results of selections.
 

@@ -104,8 +104,8 @@ func newCookieKey() *cobra.Command {
 
 All elements of the pool need the same keys, in the file of rsp serve --cookie-keys, or in
 a Go program with asap/cookie. To change the key without a failure, add the new one as the
-last line of each file and restart the elements, then move it to the first line. Whoever
-has a key can forge the pool's cookies: keep the file readable for the elements only.
+last line of each file and restart the elements, then move it to the first line. With
+a key, anyone can forge the pool's cookies: keep the file readable for the elements only.
 
 ` + exitHelp,
 		Example: "  (umask 077; rsp cookie-key >keys)\n  rsp serve pingpong --cookie-keys keys",

@@ -16,7 +16,7 @@ import (
 const scriptingHelp = `Run the work packages of RSPLIB's scriptingclient: a package is a tar file (plain, gzip or
 bzip2) with a program ssrun, and the user gets what the program writes to output.data.
 
-  DANGER: whoever can reach this element runs programs of his own on this machine. Users are
+  DANGER: everyone who can reach this element can run programs on this machine. Users are
   not authenticated, and packages are not signed. The service therefore does nothing without
   --allow-commands. Use it in closed networks only, as a user of its own or in a container.
 

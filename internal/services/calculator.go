@@ -65,8 +65,8 @@ const done = 0.5
 const maxLook = time.Hour
 
 // Look returns the state of a job, which is complete if all of its calculations are done,
-// whether a cookie is due, and when to look again if no job starts or stops. Whoever is
-// told that a cookie is due must send it: the next one is due later.
+// whether a cookie is due, and when to look again if no job starts or stops. If
+// a cookie is due, the caller must send it: the next one is due later.
 func (c *Calculator) Look(now time.Time, j *CalcJob) (state CalcCookie, cookieDue bool, next time.Time) {
 	c.advance(now)
 	state = CalcCookie{Job: j.job, Size: j.exact, Completed: min(uint64(max(0, j.completed)), j.exact)}

@@ -179,7 +179,7 @@ func TestElementCards(t *testing.T) {
 	})
 }
 
-// TestElementHostile: faulty control messages, and those that are none for an element, do
+// TestElementHostile: faulty control messages, and messages that no element expects, do
 // not reach the application, and are answered at most maxReplies at a time.
 func TestElementHostile(t *testing.T) {
 	d := newElementDriver(t, ElementConfig{Cards: CardNever}, "")

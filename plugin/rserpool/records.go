@@ -52,7 +52,7 @@ const bothFamilies = handlespace.IPv4 | handlespace.IPv6
 // one is what the policy selects. There are none if the names of the elements would be too
 // long for DNS.
 //
-// Who asks for SRV records reads a set. So if the pool has more elements than the answer may
+// Clients that ask for SRV records read a set. So if the pool has more elements than the answer may
 // have, or than fit, the client's address determines which ones it gets, and not the
 // selection.
 func (q *query) addServices(rep *reply) {
