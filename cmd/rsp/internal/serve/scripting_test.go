@@ -150,7 +150,7 @@ func TestScripting(t *testing.T) {
 		{"no result", pack(t, script(`exit 0`)), 0, ""},
 		{"killed", pack(t, script(`kill -KILL $$`)), 137, ""},
 		{"environment", pack(t, script(`env >"$1"; pwd >>"$1"; echo "${RSP_SECRET:-none}" >>"$1"`)), 0, ""},
-		{"result is a link", pack(t, script(`ln -s `+secret+` "$1"`)), 0, ""},
+		{"result is a link", pack(t, script(`ln -s '`+secret+`' "$1"`)), 0, ""},
 		{"result is a pipe", pack(t, script(`mkfifo "$1"`)), 0, ""},
 		{"file too large", pack(t, script(`dd if=/dev/zero of=large bs=65536 count=100 2>/dev/null; stat -c %s large >"$1"`)), 0, "1048576\n"},
 		{"no tar", []byte("garbage"), exitBroken, ""},
@@ -243,13 +243,14 @@ func TestScriptingBusy(t *testing.T) {
 		t.Error(err)
 	}
 	pipe := filepath.Join(t.TempDir(), "running")
-	l.uploads(pack(t, script(`echo x >`+pipe+`; sleep 100 & sleep 100`)))
+	l.uploads(pack(t, script(`echo x >'`+pipe+`'; sleep 100 & sleep 100`)))
 	l.getsScripting(services.ScriptingStatus)
-	for { // until the package runs
+	for late := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Stat(pipe); err == nil {
-			break
+			break // the package runs
+		} else if time.Now().After(late) {
+			t.Fatal("the package does not run within 30 s")
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	l.saysScripting(services.ScriptingMessage{Type: services.ScriptingKeepAlive})
 	if m := l.getsScripting(services.ScriptingKeepAliveAck); m.Status() != 0 {
