@@ -118,17 +118,7 @@ func (e *Element) Received(m Message) News {
 
 // control takes a message of the control channel.
 func (e *Element) control(data []byte) News {
-	m, causes, err := asap.Parse(data)
-	if err != nil {
-		if report, ok := asap.ErrorReport(err); ok {
-			e.reply(report)
-		}
-		return NoNews
-	}
-	if len(causes) > 0 {
-		e.reply(&asap.Error{Causes: causes})
-	}
-	switch m := m.(type) {
+	switch m := parseControl(data, &e.replies).(type) {
 	case *asap.CookieEcho:
 		// A user echoes a cookie once, when it begins. The application may have gone on
 		// from that state, so that a later one is passed over.
@@ -149,13 +139,6 @@ func (e *Element) control(data []byte) News {
 		return NewsCard
 	}
 	return NoNews // not for an element: users hand out no cookies, and do not register here
-}
-
-// reply queues a reply to a faulty message. A user that does not read replies gets no more.
-func (e *Element) reply(m *asap.Error) {
-	if data, err := m.Append(nil); err == nil && e.replies.n < maxReplies {
-		e.replies.push(Message{Data: data, PPID: asap.PPID})
-	}
 }
 
 // Echo returns the cookie that the user has brought from an element before.

@@ -94,14 +94,7 @@ func control(m asap.Message) (Message, bool) {
 
 // Sent notes that the message that Next returned last is on its way.
 func (u *User) Sent(now time.Time) {
-	switch {
-	case u.echoDue:
-		u.echoDue = false
-	case u.cardDue:
-		u.cardDue = false
-	case u.replies.n > 0:
-		u.replies.pop()
-	default:
+	if !u.tookControl() {
 		u.used = true
 		if u.asked.IsZero() {
 			u.asked = now
@@ -119,6 +112,14 @@ func (u *User) Sent(now time.Time) {
 
 // Refused drops the message that Next returned last: the association does not take it.
 func (u *User) Refused() {
+	if !u.tookControl() {
+		u.out.remove(u.sent)
+	}
+}
+
+// tookControl removes the message that Next returned last, if it was of the control channel,
+// and reports whether it was.
+func (u *User) tookControl() bool {
 	switch {
 	case u.echoDue:
 		u.echoDue = false
@@ -127,8 +128,9 @@ func (u *User) Refused() {
 	case u.replies.n > 0:
 		u.replies.pop()
 	default:
-		u.out.remove(u.sent)
+		return false
 	}
+	return true
 }
 
 // Ack: the application is done with the n oldest messages that were sent.
@@ -240,17 +242,7 @@ func (u *User) resume() {
 
 // control takes a message of the control channel (RFC 5352, Sections 3.8 and 3.9).
 func (u *User) control(data []byte) {
-	m, causes, err := asap.Parse(data)
-	if err != nil {
-		if reply, ok := asap.ErrorReport(err); ok {
-			u.reply(reply)
-		}
-		return
-	}
-	if len(causes) > 0 {
-		u.reply(&asap.Error{Causes: causes})
-	}
-	switch m := m.(type) {
+	switch m := parseControl(data, &u.replies).(type) {
 	case *asap.Cookie:
 		u.cookie = m.Cookie
 		if u.cookie == nil {
@@ -262,10 +254,23 @@ func (u *User) control(data []byte) {
 	}
 }
 
-func (u *User) reply(m asap.Message) {
-	if data, err := m.Append(nil); err == nil && u.replies.n < maxReplies {
-		u.replies.push(Message{Data: data, PPID: asap.PPID})
+// parseControl reads a message of the control channel; nil if it is none. What is wrong with
+// it is queued as a reply. A peer that does not read replies gets no more.
+func parseControl(data []byte, replies *queue) asap.Message {
+	m, causes, err := asap.Parse(data)
+	report, faulty := asap.ErrorReport(err)
+	if err == nil && len(causes) > 0 {
+		report, faulty = &asap.Error{Causes: causes}, true
 	}
+	if faulty && replies.n < maxReplies {
+		if reply, ok := control(report); ok {
+			replies.push(reply)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return m
 }
 
 // onCard takes the element's last will. The card of another pool says nothing of where this
