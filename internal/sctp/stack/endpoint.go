@@ -146,36 +146,29 @@ func (e *endpoint) Behind(a sctp.AssocID) bool {
 }
 
 // Pause implements Endpoint.
-func (e *endpoint) Pause(a sctp.AssocID) { e.call(a, sctp.Endpoint.Pause) }
+func (e *endpoint) Pause(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Pause, (*eyeballs).call) }
 
 // Resume implements Endpoint.
-func (e *endpoint) Resume(a sctp.AssocID) { e.call(a, sctp.Endpoint.Resume) }
-
-// call calls a method for an association that is up.
-func (e *endpoint) call(a sctp.AssocID, method func(sctp.Endpoint, sctp.AssocID)) {
-	if y := e.eyeballsOf(a); y != nil {
-		y.call(method)
-		return
-	}
-	for _, k := range e.kinds {
-		method(k.Endpoint, a)
-	}
-}
+func (e *endpoint) Resume(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Resume, (*eyeballs).call) }
 
 // Shutdown implements Endpoint.
-func (e *endpoint) Shutdown(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Shutdown) }
+func (e *endpoint) Shutdown(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Shutdown, (*eyeballs).stop) }
 
 // Abort implements Endpoint.
-func (e *endpoint) Abort(a sctp.AssocID) { e.stop(a, sctp.Endpoint.Abort) }
+func (e *endpoint) Abort(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Abort, (*eyeballs).stop) }
 
-// stop ends an association by Shutdown or Abort.
-func (e *endpoint) stop(a sctp.AssocID, how func(sctp.Endpoint, sctp.AssocID)) {
-	if r := e.eyeballsOf(a); r != nil {
-		r.stop(how)
+// method is a method of an Endpoint for one association.
+type method = func(sctp.Endpoint, sctp.AssocID)
+
+// pass passes a call on: to the transport of the association, or by inEyeballs to the
+// attempts of a Connect of Kind Any.
+func (e *endpoint) pass(a sctp.AssocID, call method, inEyeballs func(*eyeballs, method)) {
+	if y := e.eyeballsOf(a); y != nil {
+		inEyeballs(y, call)
 		return
 	}
 	for _, k := range e.kinds {
-		how(k.Endpoint, a)
+		call(k.Endpoint, a)
 	}
 }
 
