@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"github.com/rserpool/coredns-rserpool/test/here"
 	"io"
 	"net"
 	"net/http"
@@ -116,7 +117,7 @@ func TestRegisterCommand(t *testing.T) {
 		}
 	})
 	t.Run("no registrar, SIGTERM", func(t *testing.T) {
-		p := startRSP(t, "register", "-p", "web", "-s", "tcp:1", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1/%d", freePort(t)),
+		p := startRSP(t, "register", "-p", "web", "-s", "tcp:1", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1/%d", here.FreePort(t)),
 			"--", "/bin/sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done")
 		p.says("ready")
 		p.signal(syscall.SIGTERM)
@@ -218,7 +219,7 @@ func TestRegisterFailover(t *testing.T) {
 // TestRegisterRegistrarComesLater: rsp waits for a registrar, and logs that.
 func TestRegisterRegistrarComesLater(t *testing.T) {
 	t.Parallel()
-	port, encap := freePort(t), freePort(t)
+	port, encap := here.FreePort(t), here.FreePort(t)
 	p := startRSP(t, "register", "-p", "web", "-s", "tcp:80", "--via", "udp", "-r", fmt.Sprintf("127.0.0.1:%d/%d", port, encap))
 	p.says(fmt.Sprintf("no registrar could be reached: 127.0.0.1:%d/%d: ", port, encap))
 	r := registryAt(t, port, encap)
@@ -290,7 +291,7 @@ func TestUnreachable(t *testing.T) {
 
 // TestNoRegistrar: the errors name the unreachable registrars and the reasons.
 func TestNoRegistrar(t *testing.T) {
-	at := fmt.Sprintf("127.0.0.1:3863/%d", freePort(t))
+	at := fmt.Sprintf("127.0.0.1:3863/%d", here.FreePort(t))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

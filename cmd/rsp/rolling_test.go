@@ -9,6 +9,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // gap runs f, and returns the longest time that a pool was empty at a registrar until a
@@ -86,7 +87,7 @@ func TestRollingRestart(t *testing.T) { // not parallel: it measures
 // registers at once when it continues.
 func TestRegisterWakes(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := here.FreePort(t)
 	r := startRegistry(t, host.Config{
 		Config: registrar.Config{Timers: registrar.Timers{KeepAliveInterval: 300 * time.Millisecond, KeepAliveTimeout: time.Second}},
 		ASAP:   []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},

@@ -7,13 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,7 +49,7 @@ type registry struct {
 
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	port := freePort(t)
+	port := here.FreePort(t)
 	return registryAt(t, port, port)
 }
 
@@ -86,31 +84,6 @@ func startRegistry(t *testing.T, cfg host.Config) *registry {
 
 func (r *registry) close() {
 	_ = r.Close()
-}
-
-// portsGiven counts the ports that freePort has tried.
-var portsGiven atomic.Uint32
-
-// freePort returns a port that is free for UDP and TCP, because a registrar binds both. No
-// other test of this process gets the same port, and the kernel gives it to no socket
-// without a fixed port: those are 32768 and more.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 1000 {
-		at := fmt.Sprintf("127.0.0.1:%d", 12000+(307*uint32(os.Getpid())+portsGiven.Add(1))%20000)
-		u, err := net.ListenPacket("udp", at)
-		if err != nil {
-			continue
-		}
-		l, err := net.Listen("tcp", at)
-		u.Close()
-		if err == nil {
-			l.Close()
-			return uint16(l.Addr().(*net.TCPAddr).Port)
-		}
-	}
-	t.Fatal("no port is free for UDP and TCP")
-	return 0
 }
 
 // elements asks the registrar for a pool's elements, as a pool user does.

@@ -14,13 +14,14 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // newENRPRegistry is a registrar on loopback that serves ENRP as well, in the
 // scope of another one if there is one.
 func newENRPRegistry(t *testing.T, other *registry) *registry {
 	t.Helper()
-	port, enrpPort := freePort(t), freePort(t)
+	port, enrpPort := here.FreePort(t), here.FreePort(t)
 	at := func(p uint16) []netip.AddrPort {
 		return []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), p)}
 	}
@@ -121,7 +122,7 @@ func TestDumpCommand(t *testing.T) {
 
 // TestGuestErrors: errors name the reason.
 func TestGuestErrors(t *testing.T) {
-	free := freePort(t)
+	free := here.FreePort(t)
 	nobody := fmt.Sprintf("127.0.0.1:%d/%d", free, free)
 	starting := newENRPRegistry(t, &registry{enrp: nobody})
 	for _, tt := range []struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // server is a command for rsp that notes each signal that ends it.
@@ -77,7 +78,7 @@ func (s *server) end(p *proc) {
 // and it is registered when the other element has left.
 func TestSurvivesPolicyConflict(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := here.FreePort(t)
 	r := registryAt(t, port, port)
 	s := newServer(t)
 	p := startRSP(t, register(r, s.args...)...)
@@ -111,7 +112,7 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 // another policy.
 func TestSurvivesFailover(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := here.FreePort(t)
 	r1, r2 := registryAt(t, port, port), newRegistry(t)
 	q := startRSP(t, register(r2, "--policy", "WRR:1")...)
 	r2.has(t, "web", 1)
@@ -135,7 +136,7 @@ func TestSurvivesStranger(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
 	s := newServer(t)
-	encap, port := freePort(t), freePort(t)
+	encap, port := here.FreePort(t), here.FreePort(t)
 	p := startRSP(t, register(r, append([]string{
 		"--local", fmt.Sprintf("127.0.0.1:%d", port), "--address", "127.0.0.1", "--encap", fmt.Sprint(encap), "--id", "5",
 	}, s.args...)...)...)
@@ -159,10 +160,10 @@ func TestSurvivesStranger(t *testing.T) {
 func TestSurvivesTakeover(t *testing.T) {
 	slow(t)
 	t.Parallel()
-	at := freePort(t)
+	at := here.FreePort(t)
 	r := registryAt(t, at, at)
 	s := newServer(t)
-	encap, port := freePort(t), freePort(t)
+	encap, port := here.FreePort(t), here.FreePort(t)
 	p := startRSP(t, register(r, append([]string{
 		"--local", fmt.Sprintf("127.0.0.1:%d", port), "--address", "127.0.0.1", "--encap", fmt.Sprint(encap), "--id", "5",
 	}, s.args...)...)...)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // unknownPool is what a pool user tells of a pool that does not exist.
@@ -233,7 +234,7 @@ func TestWatchJSON(t *testing.T) {
 // at a signal, even if no registrar answers.
 func TestWatchLines(t *testing.T) {
 	t.Parallel()
-	at := fmt.Sprintf("127.0.0.1:3863/%d", freePort(t))
+	at := fmt.Sprintf("127.0.0.1:3863/%d", here.FreePort(t))
 	w := startRSP(t, "watch", "--via", "udp", "--timeout", "1s", "--registrar", at, "web")
 	w.says(`pool "web": no registrar could be reached: ` + at)
 	start := time.Now()
