@@ -15,8 +15,8 @@ endif
 # packages without those that measure a whole server, QUICK also without those that need
 # several hosts. RACE is the race detector, if it is available.
 TEST  = $(GO) run ./test/report
-UNITS = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak)
-QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e /test/hostile -e /test/soak -e /test/network -e /test/binary)
+UNITS = $$($(GO) list ./... | grep -v -e /test/bench -e '/test/clients$$' -e /test/hostile -e /test/soak)
+QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e '/test/clients$$' -e /test/hostile -e /test/soak -e /test/network -e /test/binary)
 RACE  = $(shell test/race)
 
 .DEFAULT_GOAL := build
@@ -57,7 +57,7 @@ test: build
 	@test/setup
 	@$(GO) run ./test/network/check
 	@$(MAKE) --no-print-directory units
-	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
+	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/clients ./test/hostile ./test/soak
 	@test/lab/all
 
 ## check: format, vet, staticcheck, and the rules of this module (test/lint)
