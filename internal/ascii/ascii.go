@@ -4,8 +4,8 @@ package ascii
 // Octets is a name in either form, so that no caller has to convert one.
 type Octets interface{ ~string | ~[]byte }
 
-// lower is the lower case of a letter, and all else as it is.
-func lower(c byte) byte {
+// Lower is the lower case of a letter, and all else as it is.
+func Lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
 	}
@@ -15,7 +15,7 @@ func lower(c byte) byte {
 // ToLower puts letters into lower case in place.
 func ToLower(b []byte) {
 	for i, c := range b {
-		b[i] = lower(c)
+		b[i] = Lower(c)
 	}
 }
 
@@ -35,7 +35,7 @@ func EqualFold[A, B Octets](a A, b B) bool {
 		return false
 	}
 	for i := range len(a) {
-		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+		if a[i] != b[i] && Lower(a[i]) != Lower(b[i]) {
 			return false
 		}
 	}
@@ -52,7 +52,7 @@ func HasUpper[T Octets](b T) bool {
 		}
 	}
 	for i := range len(b) {
-		if b[i] != lower(b[i]) {
+		if b[i] != Lower(b[i]) {
 			return true
 		}
 	}

@@ -10,7 +10,7 @@ func TestCapitals(t *testing.T) {
 			w := uint64(rest)&^(0xff<<shift) | uint64(c)<<shift
 			var want uint64
 			for j := range 8 {
-				if b := byte(w >> (8 * j)); b != lower(b) {
+				if b := byte(w >> (8 * j)); b != Lower(b) {
 					want |= 0x80 << (8 * j)
 				}
 			}

@@ -95,7 +95,7 @@ func wireName(rel string) (string, bool) {
 // poolName returns the name under which DNS has the pool, if it can have it.
 func poolName(s *handlespace.Space, h rsp.PoolHandle) (string, bool) {
 	if name, ok := wireName(string(h)); ok {
-		z := newZone(zoneZ, nil, nil)
+		z := newZone(zoneZ, nil, nil, newPoolTable(newPoolRules()))
 		// Names with a meaning of their own may hide a pool.
 		if n := z.resolve(s, name); n.pool != nil && n.kind == nodePool && n.pool.Handle() == h {
 			return name, true

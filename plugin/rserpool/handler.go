@@ -24,7 +24,7 @@ type Handler struct {
 	Fall fall.F
 
 	zones zones
-	answerOptions
+	pools *poolTable
 
 	// registrar is set before the first query comes.
 	registrar registrar
@@ -78,7 +78,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
 
-	q := query{Handler: h, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: replySize(w, r)}
+	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: replySize(w, r)}
 	rep := newReply(r)
 	q.answer(rep, question.Qtype)
 	switch {
@@ -122,14 +122,15 @@ func notReady(w dns.ResponseWriter, r *dns.Msg) (int, error) {
 // query is a query being answered.
 type query struct {
 	*Handler
-	count *serverCounters
-	w     dns.ResponseWriter
-	zone  *zone
-	node  node
-	space *handlespace.Space
-	name  string // as it was asked, so that answers echo its case
-	now   time.Time
-	size  int // octets that the response may have
+	*poolOptions // of the node
+	count        *serverCounters
+	w            dns.ResponseWriter
+	zone         *zone
+	node         node
+	space        *handlespace.Space
+	name         string // as it was asked, so that answers echo its case
+	now          time.Time
+	size         int // octets that the response may have
 }
 
 // answer adds the node's records of the queried type. SVCB, HTTPS and, in reverse

@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
@@ -162,7 +163,8 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, answerOptions{}, nameserver{}, host.Config{}),
+	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, poolOptions{}, answerOptions{}, nameserver{}, host.Config{}),
+	cmpopts.IgnoreFields(poolRule{}, "lines"),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -31,6 +31,8 @@ type node struct {
 	server  *nameserver
 	pool    *handlespace.Pool
 	element *handlespace.Element
+	// options are those of the pool, or of the block if it is about none.
+	options *poolOptions
 	// poolName is the end of the query's name that denotes the pool, zone
 	// included, as the query spells it.
 	poolName string
@@ -60,6 +62,18 @@ var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 // with the encoded handle. Otherwise the name is the pool with that
 // handle. Every pool has a name in the encoded form.
 func (z *zone) resolve(s *handlespace.Space, qname string) node {
+	n := z.find(s, qname)
+	switch {
+	case n.options != nil:
+	case n.pool != nil:
+		n.options = z.pools.of(n.pool.Handle())
+	default:
+		n.options = z.pools.blockOptions
+	}
+	return n
+}
+
+func (z *zone) find(s *handlespace.Space, qname string) node {
 	rel := z.relative(qname)
 	if rel == "" {
 		return node{kind: nodeApex}
@@ -99,9 +113,11 @@ func (z *zone) resolveStructured(s *handlespace.Space, l *labels, qname string) 
 			return n
 		}
 	}
-	if proto := protocol(l.label(1)); proto != 0 && l.n > 2 && z.hasService(l.label(0)) {
+	if proto := protocol(l.label(1)); proto != 0 && l.n > 2 && l.label(0)[0] == '_' {
 		if p := findPool(s, l.after(2)); p != nil && transportOf(p) == proto {
-			return node{kind: nodeService, pool: p, poolName: qname[l.offset[1]:]}
+			if o := z.pools.of(p.Handle()); o.hasService(l.label(0)) {
+				return node{kind: nodeService, pool: p, options: o, poolName: qname[l.offset[1]:]}
+			}
 		}
 	}
 	if id, ok := elementID(l.label(0)); ok && l.n > 1 {

@@ -24,19 +24,10 @@ type config struct {
 	options registrars.Options
 	zones   []string // fully qualified, in lower case
 	servers []nameserver
-	// services are the labels _svc that exist, in lower case; none: all.
-	services []string
-	answerOptions
-	fall  fall.F
-	where string // file and line of the directive
-}
-
-// answerOptions are the options of the answers.
-type answerOptions struct {
-	ttl       uint32 // seconds
-	answers   int    // elements in an SRV answer
-	addresses int    // elements in an A or AAAA answer
-	srv       srvMode
+	pools   poolRules
+	fall    fall.F
+	where   string // file and line of the directive
+	line    string // file and line of the property that is being read
 }
 
 // Defaults and bounds of the DNS side.
@@ -69,8 +60,10 @@ type property struct {
 	repeats bool
 }
 
+// properties are the lines of the block: those of the registrar, those that also a pool can
+// have, and those of the zones.
 func properties() []property {
-	return []property{
+	all := []property{
 		{name: "asap", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseASAP},
 		{name: "enrp", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parseENRP},
 		{name: "peer", args: "ADDRESS[:PORT]...", least: 1, most: -1, parse: (*config).parsePeer, repeats: true},
@@ -81,24 +74,23 @@ func properties() []property {
 		{name: "enrp_announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error {
 			return parseGroup(&c.options.ENRPAnnounceGroup, a, enrpAnnounceGroup)
 		}},
-		{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*config).parseTTL},
-		{name: "answers", args: "N|all", least: 1, most: 1, parse: (*config).parseAnswers},
-		{name: "addresses", args: "N", least: 1, most: 1, parse: func(c *config, a []string) error { return parseInt(&c.addresses, a[0], 1, maxAddresses) }},
-		{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*config).parseSRV},
-		{name: "service", args: "NAME...", least: 1, most: -1, parse: (*config).parseService, repeats: true},
-		{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
-		{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 	}
+	for i := range poolOptionTable {
+		o := &poolOptionTable[i]
+		all = append(all, property{name: o.name, args: o.args, least: o.least, most: o.most, repeats: o.repeats, parse: func(c *config, a []string) error { return c.pools.block.set(o, a) }})
+	}
+	return append(all,
+		property{name: "pool", args: "GLOB [OPTION VALUE...]", least: 1, most: -1, parse: func(c *config, a []string) error { return c.pools.add(a, c.line) }, repeats: true},
+		property{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
+		property{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
+	)
 }
 
 // parse reads the rserpool directive of a server block, of which there is one.
 func parse(c *caddy.Controller) (config, error) {
-	cfg := config{
-		options:       registrars.DefaultOptions(),
-		answerOptions: answerOptions{ttl: defaultTTL, answers: defaultAnswers, addresses: defaultAddresses},
-	}
+	cfg := config{options: registrars.DefaultOptions(), pools: newPoolRules()}
 	for first := true; c.Next(); first = false {
 		cfg.where = fmt.Sprintf("%s:%d", c.File(), c.Line())
 		if !first {
@@ -110,11 +102,13 @@ func parse(c *caddy.Controller) (config, error) {
 		}
 		seen := map[string]bool{}
 		for c.NextBlock() {
+			cfg.line = fmt.Sprintf("%s:%d", c.File(), c.Line())
 			if err := cfg.parseProperty(c.Val(), c.RemainingArgs(), seen); err != nil {
 				return cfg, c.Err(err.Error())
 			}
 		}
 	}
+	cfg.line = ""
 	if err := cfg.check(); err != nil {
 		return cfg, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err)
 	}
@@ -277,38 +271,6 @@ func parseGroup(group *netip.AddrPort, args []string, usual netip.AddrPort) erro
 	return err
 }
 
-func (cfg *config) parseTTL(args []string) error {
-	var ttl int
-	if err := parseInt(&ttl, args[0], 0, maxTTL); err != nil {
-		return err
-	}
-	cfg.ttl = uint32(ttl)
-	return nil
-}
-
-func (cfg *config) parseAnswers(args []string) error {
-	if args[0] == "all" {
-		cfg.answers = maxAnswers
-		return nil
-	}
-	if err := parseInt(&cfg.answers, args[0], 1, maxAnswers); err != nil {
-		return fmt.Errorf("%w, and not all", err)
-	}
-	return nil
-}
-
-func (cfg *config) parseSRV(args []string) error {
-	switch args[0] {
-	case "policy":
-		cfg.srv = srvPolicy
-	case "rank":
-		cfg.srv = srvRank
-	default:
-		return fmt.Errorf("%q is not a mode; use policy or rank", args[0])
-	}
-	return nil
-}
-
 func (cfg *config) parseFallthrough(args []string) error {
 	for _, a := range args {
 		if err := checkZone(a); err != nil {
@@ -344,21 +306,6 @@ func (cfg *config) parseNameserver(args []string) error {
 		s.addrs = append(s.addrs, a.Unmap())
 	}
 	cfg.servers = append(cfg.servers, s)
-	return nil
-}
-
-// parseService reads names of services, such as http or _http.
-func (cfg *config) parseService(args []string) error {
-	for _, arg := range args {
-		name := "_" + strings.ToLower(strings.TrimPrefix(arg, "_"))
-		switch {
-		case len(name) < 2 || len(name) > maxLabel || strings.ContainsAny(name, ".\\"):
-			return fmt.Errorf("%q is not the name of a service, such as http or etcd-client", arg)
-		case slices.Contains(cfg.services, name):
-			return fmt.Errorf("%s is listed twice", name)
-		}
-		cfg.services = append(cfg.services, name)
-	}
 	return nil
 }
 

@@ -63,17 +63,16 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 
 // newHandler makes the handler of a directive. The registrar is set at startup.
 func newHandler(cfg config, listenHosts []string) *Handler {
+	pools := newPoolTable(cfg.pools)
 	h := &Handler{
-		Fall:          cfg.fall,
-		answerOptions: cfg.answerOptions,
-		siblings:      newSiblings(cfg.addresses),
-		now:           time.Now,
+		Fall:     cfg.fall,
+		pools:    pools,
+		siblings: newSiblings(pools.mostAddresses()),
+		now:      time.Now,
 	}
 	own := ownAddrs(listenHosts)
 	for _, name := range cfg.zones {
-		z := newZone(name, cfg.servers, own)
-		z.services = cfg.services
-		h.zones = append(h.zones, z)
+		h.zones = append(h.zones, newZone(name, cfg.servers, own, pools))
 	}
 	return h
 }

@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 		{"transport kernel", "transport kernel", func(c *config) { c.options.Via = rsp.ViaKernel }},
 		{"transport udp", "transport udp", func(c *config) { c.options.Via = rsp.ViaUDP }},
 		{"encap", "encap 9900", func(c *config) { c.options.EncapPort = 9900 }},
-		{"service", "service http _Etcd-Client\nservice smtp", func(c *config) { c.services = []string{"_http", "_etcd-client", "_smtp"} }},
+		{"service", "service http _Etcd-Client\nservice smtp", func(c *config) { c.pools.block.checked.services = []string{"_http", "_etcd-client", "_smtp"} }},
 		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
 		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},
 		{"announce", "announce", func(c *config) { c.options.AnnounceGroup = addrPorts("224.0.1.185:3863")[0] }},
@@ -70,13 +70,13 @@ func TestParse(t *testing.T) {
 			c.options.ENRP = addrPorts("[::]:9901")
 			c.options.AnnounceGroup, c.options.ENRPAnnounceGroup = addrPorts("239.0.0.1:3863")[0], addrPorts("239.0.0.1:9901")[0]
 		}},
-		{"ttl", "ttl 0", func(c *config) { c.ttl = 0 }},
-		{"ttl, most", "ttl 3600", func(c *config) { c.ttl = 3600 }},
-		{"answers", "answers 3", func(c *config) { c.answers = 3 }},
-		{"answers, all", "answers all", func(c *config) { c.answers = 2000 }},
-		{"addresses", "addresses 16", func(c *config) { c.addresses = 16 }},
+		{"ttl", "ttl 0", func(c *config) { c.pools.block.checked.ttl = 0 }},
+		{"ttl, most", "ttl 3600", func(c *config) { c.pools.block.checked.ttl = 3600 }},
+		{"answers", "answers 3", func(c *config) { c.pools.block.checked.answers = 3 }},
+		{"answers, all", "answers all", func(c *config) { c.pools.block.checked.answers = 2000 }},
+		{"addresses", "addresses 16", func(c *config) { c.pools.block.checked.addresses = 16 }},
 		{"srv policy", "srv policy", func(c *config) {}},
-		{"srv rank", "srv rank", func(c *config) { c.srv = srvRank }},
+		{"srv rank", "srv rank", func(c *config) { c.pools.block.checked.srv = srvRank }},
 		{"nameserver", "nameserver NS1.example.org", func(c *config) { c.servers = []nameserver{{name: "ns1.example.org."}} }},
 		{"nameservers", "nameserver ns.example.net\nnameserver ns1.example.org 192.0.2.53 2001:db8::53", func(c *config) {
 			c.servers = []nameserver{{name: "ns.example.net."}, {name: "ns1.example.org.", addrs: addrs("192.0.2.53", "2001:db8::53")}}
@@ -97,7 +97,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, answerOptions: answerOptions{ttl: 5, answers: 100, addresses: 1}, where: "Testfile:1"}
+			want := config{options: registrars.DefaultOptions(), zones: []string{"example.org."}, pools: newPoolRules(), where: "Testfile:1"}
 			tt.want(&want)
 			if diff := cmp.Diff(want, got, exported); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tt.corefile, diff)
@@ -221,8 +221,8 @@ func TestSetup(t *testing.T) {
 	if len(plugins) != 1 {
 		t.Fatalf("got %d handlers, want 1", len(plugins))
 	}
-	if h := plugins[0](nil).(*Handler); h.ttl != 7 || h.Name() != "rserpool" {
-		t.Errorf("got handler %s with TTL %d, want rserpool with 7", h.Name(), h.ttl)
+	if h := plugins[0](nil).(*Handler); h.pools.blockOptions.ttl != 7 || h.Name() != "rserpool" {
+		t.Errorf("got handler %s with TTL %d, want rserpool with 7", h.Name(), h.pools.blockOptions.ttl)
 	}
 	err := setup(caddy.NewTestController("dns", "rserpool example.org {\n ttl x\n}"), rs)
 	if want := "plugin/rserpool: Testfile:2 - "; err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -18,8 +18,8 @@ type zone struct {
 	mbox string
 	// servers are its name servers, the primary one first; at least one.
 	servers []nameserver
-	// services are the labels _svc that exist, folded; none: all that begin with '_'.
-	services []string
+	// pools are the options of its pools.
+	pools *poolTable
 }
 
 // nameserver is a name server of a zone.
@@ -32,8 +32,8 @@ type nameserver struct {
 
 // newZone makes a zone. Without servers its name server is ns.dns.<zone> at the addresses
 // own.
-func newZone(name string, servers []nameserver, own []netip.Addr) zone {
-	z := zone{name: name, mbox: below("hostmaster", name), servers: slices.Clone(servers)}
+func newZone(name string, servers []nameserver, own []netip.Addr, pools *poolTable) zone {
+	z := zone{name: name, mbox: below("hostmaster", name), servers: slices.Clone(servers), pools: pools}
 	if len(servers) == 0 {
 		z.servers = []nameserver{{name: below("ns.dns", name)}}
 	}
@@ -68,12 +68,6 @@ func (z *zone) relative(qname string) string {
 
 // apexOf returns the zone's name as qname spells it.
 func (z *zone) apexOf(qname string) string { return qname[len(qname)-len(z.name):] }
-
-// hasService reports whether there may be a service with this label.
-func (z *zone) hasService(label []byte) bool {
-	return label[0] == '_' && (len(z.services) == 0 ||
-		slices.ContainsFunc(z.services, func(s string) bool { return ascii.EqualFold(label, s) }))
-}
 
 // server returns the name server called qname if its name lies in the zone, else nil.
 func (z *zone) server(qname string) *nameserver {

@@ -1,0 +1,222 @@
+package rserpool
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
+
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// optionText is what a handler does for a pool.
+func optionText(h *Handler, pool string) string {
+	o := h.pools.of(rsp.PoolHandle(pool))
+	return fmt.Sprintf("ttl %d answers %d addresses %d srv %d service %s", o.ttl, o.answers, o.addresses, o.srv, strings.Join(o.services, " "))
+}
+
+func TestParsePools(t *testing.T) {
+	const usual = "ttl 5 answers 100 addresses 1 srv 0 service "
+	tests := []struct {
+		name     string
+		corefile string
+		want     map[string]string // by pool handle
+	}{
+		{"no option", "pool web", map[string]string{"web": usual}},
+		{"each option", "pool web ttl 1\npool web answers 2\npool web addresses 3\npool web srv rank\npool web service http", map[string]string{
+			"web": "ttl 1 answers 2 addresses 3 srv 1 service _http", "www": usual,
+		}},
+		{"block", "pool web ttl 1\nanswers all", map[string]string{"web": "ttl 1 answers 2000 addresses 1 srv 0 service ", "www": "ttl 5 answers 2000 addresses 1 srv 0 service "}},
+		{"name before globs", "pool web ttl 1\npool w* ttl 2\npool * ttl 3", map[string]string{
+			"web": "ttl 1 answers 100 addresses 1 srv 0 service ", "www": "ttl 3 answers 100 addresses 1 srv 0 service ", "x": "ttl 3 answers 100 addresses 1 srv 0 service ",
+		}},
+		{"option by option", "pool * ttl 3\npool w* answers 2\npool web srv rank\nttl 9", map[string]string{
+			"web": "ttl 3 answers 2 addresses 1 srv 1 service ", "www": "ttl 3 answers 2 addresses 1 srv 0 service ",
+		}},
+		{"lines of one glob add up", "service a\npool w* service b\npool * service c\npool w* service d", map[string]string{
+			"web": "ttl 5 answers 100 addresses 1 srv 0 service _c", "x": "ttl 5 answers 100 addresses 1 srv 0 service _c",
+		}},
+		{"lines of one name add up", "service a\npool * service c\npool web service b\npool WEB service d e", map[string]string{
+			"web": "ttl 5 answers 100 addresses 1 srv 0 service _b _d _e", "x": "ttl 5 answers 100 addresses 1 srv 0 service _c",
+		}},
+		{"case", "pool WEB ttl 1\npool *.EU ttl 2", map[string]string{
+			"Web": "ttl 1 answers 100 addresses 1 srv 0 service ", "a.b.Eu": "ttl 2 answers 100 addresses 1 srv 0 service ",
+		}},
+		{"escapes", `pool Compute\032Pool ttl 1` + "\n" + `pool a\* ttl 2` + "\n" + `pool b\042? ttl 3`, map[string]string{
+			"compute pool": "ttl 1 answers 100 addresses 1 srv 0 service ", "a*": "ttl 2 answers 100 addresses 1 srv 0 service ", "ab": usual,
+			"b*x": "ttl 3 answers 100 addresses 1 srv 0 service ", "bxx": usual,
+		}},
+		{"encoded name", "pool " + encodeHandle("a..B") + " ttl 1", map[string]string{"a..B": "ttl 1 answers 100 addresses 1 srv 0 service "}},
+		{"handles that are no names", "pool a* ttl 1", map[string]string{"a..b.": "ttl 1 answers 100 addresses 1 srv 0 service ", strings.Repeat("A", 1000): "ttl 1 answers 100 addresses 1 srv 0 service "}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newTestHandler(t, "rserpool pool.example.org {\n"+tt.corefile+"\n}", newFake())
+			for pool, want := range tt.want {
+				for range 2 { // the second time from memory
+					if got := optionText(h, pool); got != want {
+						t.Errorf("pool %q: got %s\nwant %s", pool, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestParsePoolErrors(t *testing.T) {
+	tests := []struct {
+		name     string
+		corefile string
+		want     string
+	}{
+		{"nothing", "pool", "pool: got 0 arguments, want: pool GLOB [OPTION VALUE...]"},
+		{"empty", `pool ""`, `pool: "" is empty; write a pool as its name without the zone, such as web,`},
+		{"empty label", "pool a..b", `pool: "a..b" has an empty label`},
+		{"a dot first", "pool .a", `pool: ".a" has an empty label`},
+		{"a dot last", "pool web.pool.example.org.", `pool: "web.pool.example.org." ends in a dot`},
+		{"a dot last, glob", "pool *.", `ends in a dot`},
+		{"a dot in a label", `pool a\.b`, `has a dot within a label`},
+		{"a dot in a label, in digits", `pool a\046b`, `has a dot within a label`},
+		{"bad escape", `pool a\1`, `has an escape that is not \DDD`},
+		{"long label", "pool " + strings.Repeat("a", 64), "has a label of more than 63 octets"},
+		{"long name", "pool " + strings.Repeat("a.", 126) + "aa", "is too long"},
+		{"long glob", "pool " + strings.Repeat("?", 256), "is too long"},
+		{"unknown option", "pool web tttl 3", "Testfile:2 - Error during parsing: pool: web: a pool has no option 'tttl'; its options are: ttl, answers,"},
+		{"an option of the registrar", "pool web asap 192.0.2.1", "pool: web: a pool has no option 'asap'"},
+		{"no value", "pool web ttl", "pool: web: ttl: got 0 arguments, want: ttl SECONDS"},
+		{"two values", "pool web ttl 3 4", "pool: web: ttl: got 2 arguments, want: ttl SECONDS"},
+		{"bad value", "pool web\npool web ttl x", `Testfile:3 - Error during parsing: pool: web: ttl: "x" is not a number from 0 to 3600`},
+		{"twice", "pool w* ttl 3\npool * ttl 4\npool w* ttl 5", "Testfile:4 - Error during parsing: pool: w*: ttl is set twice (the lines of this pool begin at Testfile:2)"},
+		{"service twice", "pool web service a\npool web service A", "pool: web: service: _a is listed twice"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := parseBlock(tt.corefile); !strings.Contains(errText(err), tt.want) || !strings.HasPrefix(errText(err), "Testfile:") {
+				t.Errorf("%s: got error\n%v\nwant one with\n%s", tt.corefile, err, tt.want)
+			}
+		})
+	}
+	t.Run("many globs", func(t *testing.T) {
+		var all strings.Builder
+		for i := range maxGlobs {
+			fmt.Fprintf(&all, "pool *%d\npool name%d\n", i, i)
+		}
+		if _, err := parseBlock(all.String() + "pool *0 ttl 3"); err != nil {
+			t.Errorf("%d globs: %v", maxGlobs, err)
+		}
+		if _, err := parseBlock(all.String() + "pool a* ttl 3"); !strings.Contains(errText(err), "a block can have 64 patterns") {
+			t.Errorf("one glob more: got error %v", err)
+		}
+	})
+}
+
+// TestPoolOptionsInAnswers: an answer has the options of its pool, under each name of the
+// pool.
+func TestPoolOptionsInAnswers(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"))
+	put(t, f.space, "www", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"))
+	h := newTestHandler(t, "rserpool pool.example.org {\n pool we? ttl 7\n pool web addresses 2\n pool web srv rank\n pool web service http\n service smtp\n}", f)
+	tests := []struct {
+		name  string
+		qtype uint16
+		want  string
+	}{
+		{"web.", dns.TypeA, "web.pool.example.org. 7 IN A 192.0.2.1\nweb.pool.example.org. 7 IN A 192.0.2.2\n"},
+		{"WEB.", dns.TypeA, "WEB.pool.example.org. 7 IN A 192.0.2.2\nWEB.pool.example.org. 7 IN A 192.0.2.1\n"},
+		{"www.", dns.TypeA, "www.pool.example.org. 5 IN A 192.0.2.1\n"},
+		{encodeHandle("web") + ".", dns.TypeA, encodeHandle("web") + ".pool.example.org. 7 IN A 192.0.2.1\n" + encodeHandle("web") + ".pool.example.org. 7 IN A 192.0.2.2\n"},
+		{"pe-00000001.web.", dns.TypeA, "pe-00000001.web.pool.example.org. 7 IN A 192.0.2.1\n"},
+		{"_rserpool.web.", dns.TypeTXT, `_rserpool.web.pool.example.org. 7 IN TXT "policy=RoundRobin" "elements=2" "transport=tcp"` + "\n"},
+		{"_http._tcp.web.", dns.TypeSRV, "_http._tcp.web.pool.example.org. 7 IN SRV 0 0 80 pe-00000002.web.pool.example.org.\n_http._tcp.web.pool.example.org. 7 IN SRV 1 0 80 pe-00000001.web.pool.example.org.\n"},
+		{"_smtp._tcp.web.", dns.TypeSRV, ""},
+		{"_http._tcp.www.", dns.TypeSRV, ""},
+	}
+	for i, tt := range tests {
+		// A client of its own each, so that they share no selection.
+		m := askFrom(t, h, fromClient(i, false), new(dns.Msg).SetQuestion(tt.name+zoneZ, tt.qtype))
+		if got := lines(m.Answer); got != tt.want {
+			t.Errorf("%s %s: got\n%swant\n%s", tt.name, dns.TypeToString[tt.qtype], got, tt.want)
+		}
+	}
+	m := ask(t, h, "web."+zoneZ, dns.TypeAAAA)
+	if soa := m.Ns[0].(*dns.SOA); soa.Minttl != 7 || soa.Hdr.Ttl != 7 {
+		t.Errorf("NODATA at a pool with ttl 7 has %v", soa)
+	}
+}
+
+// TestPoolOptionsAllocate: the options of a pool cost no memory, whatever its rules and its
+// handle's case.
+func TestPoolOptionsAllocate(t *testing.T) {
+	cfg, err := parse(caddy.NewTestController("dns", "rserpool pool.example.org {\n pool we? ttl 7\n pool web ttl 8\n}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := newPoolTable(cfg.pools)
+	for pool, want := range map[rsp.PoolHandle]uint32{"web": 8, "WEB": 8, "wet": 7, "other": 5} {
+		if got := testing.AllocsPerRun(100, func() {
+			if o := table.of(pool); o.ttl != want {
+				t.Fatalf("pool %s: got ttl %d, want %d", pool, o.ttl, want)
+			}
+		}); got != 0 {
+			t.Errorf("pool %s: got %v allocations", pool, got)
+		}
+	}
+}
+
+// FuzzGlob: a glob matches what a slow, plain search says.
+func FuzzGlob(f *testing.F) {
+	for _, pair := range [][2]string{{"web", "WEB"}, {"*.eu", "a.b.EU"}, {"a*b*c", "aXbYbZc"}, {"?*?", "x"}, {"**a", "ba"}, {`\*`, "*"}, {`*\255?`, "\xff\xff\xff"}, {"*", ""}} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, text, handle string) {
+		g, err := parseGlob(text)
+		if err != nil {
+			return
+		}
+		if len(handle) > 300 || len(g) > 300 {
+			return
+		}
+		if got, want := g.match(handle), slowMatch(g, string(lowerBytes([]byte(handle)))); got != want {
+			t.Errorf("glob %q, handle %q: got %t, want %t", text, handle, got, want)
+		}
+		if name, ok := g.name(); ok && g.match(handle) != (name == string(lowerBytes([]byte(handle)))) {
+			t.Errorf("the name %q matches %q: %t", text, handle, g.match(handle))
+		}
+	})
+}
+
+// slowMatch says for each beginning of the handle which beginnings of the glob match it.
+func slowMatch(g glob, handle string) bool {
+	match := make([]bool, len(g)+1)
+	match[0] = true
+	for i := 0; i < len(g) && g[i] == anyRun; i++ {
+		match[i+1] = true
+	}
+	for _, c := range []byte(handle) {
+		next := make([]bool, len(g)+1)
+		for i, t := range g {
+			switch t {
+			case anyRun:
+				next[i+1] = next[i] || match[i] || match[i+1]
+			case anyOctet:
+				next[i+1] = match[i]
+			default:
+				next[i+1] = match[i] && t == globToken(c)
+			}
+		}
+		match = next
+	}
+	return match[len(g)]
+}
+
+func lowerBytes(b []byte) []byte {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return b
+}
