@@ -16,5 +16,7 @@ func TestMain(m *testing.M) {
 	here.Signals()
 	flag.Parse()
 	_ = flag.Set("test.parallel", "16") // they wait most of the time
-	os.Exit(m.Run())
+	code := m.Run()
+	removeApps()
+	os.Exit(code)
 }

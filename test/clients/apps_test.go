@@ -1,0 +1,168 @@
+package clients_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rserpool/coredns-rserpool/test/clients"
+	"github.com/rserpool/coredns-rserpool/test/network"
+)
+
+// apps builds the programs of the module in apps, which has the client packages of
+// MongoDB, etcd and gRPC: the product's module need not know them.
+func apps(t *testing.T) string {
+	t.Helper()
+	buildApps.Do(func() {
+		run := func(args ...string) (string, error) {
+			cmd := exec.Command("go", args...)
+			cmd.Dir = "apps"
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+			}
+			return string(out), err
+		}
+		if _, noModules = run("mod", "download"); noModules != nil {
+			return
+		}
+		if appsDir, noApps = os.MkdirTemp("", "apps"); noApps == nil {
+			_, noApps = run("build", "-o", appsDir+string(filepath.Separator), "./...")
+		}
+	})
+	if noModules != nil && os.Getenv("CI") == "" {
+		t.Skipf("LEFT OUT: the modules of test/clients/apps cannot be downloaded: %v", noModules)
+	}
+	if noModules != nil || noApps != nil {
+		t.Fatal(noModules, noApps)
+	}
+	return appsDir
+}
+
+var (
+	buildApps         sync.Once
+	appsDir           string
+	noModules, noApps error
+)
+
+// removeApps is called at the end of TestMain.
+func removeApps() {
+	if appsDir != "" {
+		_ = os.RemoveAll(appsDir)
+	}
+}
+
+// appsCorefile names the services: etcd tries _etcd-client-ssl, too.
+func appsCorefile() string {
+	return corefile(`	pool etcd service etcd-client
+	pool grpc service grpc
+	pool grpc addresses 16
+	pool mongo service mongodb`)
+}
+
+// app is a pool of servers that rsp runs.
+type app struct {
+	s    *clients.Site
+	pool string
+	list []*network.Process
+}
+
+// member adds a server on a host of its own; the command contains ADDRESS.
+func (a *app) member(address string, port int, command ...string) {
+	h := a.s.Host(a.pool+address[strings.LastIndex(address, "."):], address)
+	args := []string{"register", "--registrar", clients.Server, "--via", "udp", "--pool", a.pool,
+		"--serve", fmt.Sprintf("tcp:%d", port), "--check", "tcp", "--"}
+	for _, c := range command {
+		args = append(args, strings.ReplaceAll(c, "ADDRESS", address))
+	}
+	a.list = append(a.list, h.RSP(args...))
+}
+
+// client is a host that asks the registrar's server.
+func client(s *clients.Site, name string) *network.Host {
+	h := s.Client(name)
+	h.File("/etc/resolv.conf", "nameserver "+clients.Server+"\n")
+	return h
+}
+
+// TestMongo: the driver of MongoDB finds the servers by SRV, and is content without TXT.
+func TestMongo(t *testing.T) {
+	t.Parallel()
+	s := clients.New(t, appsCorefile())
+	dir := apps(t)
+	a := &app{s: s, pool: "mongo"}
+	for i := range 3 {
+		a.member(fmt.Sprintf("203.0.113.%d", 11+i), 27017, filepath.Join(dir, "servers"), "mongo", "ADDRESS:27017")
+	}
+	c := client(s, "client")
+	s.Registrar.Has(clients.Server, "mongo", 3)
+	out, err := c.Try(filepath.Join(dir, "mongo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(out)
+	if !strings.Contains(out, "servers: 3 Sharded\n") || !strings.Contains(out, "ping: ok\n") {
+		t.Error("want three servers and a ping")
+	}
+}
+
+// TestGRPC: gRPC balances over all addresses of a pool with `addresses`, and over the
+// elements of the SRV records.
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	s := clients.New(t, appsCorefile())
+	dir := apps(t)
+	a := &app{s: s, pool: "grpc"}
+	for i := range 3 {
+		a.member(fmt.Sprintf("203.0.113.%d", 21+i), 50051, filepath.Join(dir, "servers"), "grpc", "ADDRESS:50051")
+	}
+	c := client(s, "client")
+	s.Registrar.Has(clients.Server, "grpc", 3)
+	for _, target := range []string{"dns:///grpc.pool.example.org:50051", "srv:///_grpc._tcp.grpc.pool.example.org"} {
+		out, err := c.Try(filepath.Join(dir, "grpc"), target, "3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "[203.0.113.21:50051 203.0.113.22:50051 203.0.113.23:50051]\n"; out != want {
+			t.Errorf("%s: got %s, want %s", target, out, want)
+		}
+	}
+}
+
+// TestEtcd: etcd's client package finds the members by SRV, each once, and writes.
+func TestEtcd(t *testing.T) {
+	t.Parallel()
+	clients.Need(t, "etcd", "etcd-server")
+	s := clients.New(t, appsCorefile())
+	dir := apps(t)
+	var cluster []string
+	for i := range 3 {
+		cluster = append(cluster, fmt.Sprintf("m%d=http://203.0.113.%d:2380", i, 31+i))
+	}
+	a := &app{s: s, pool: "etcd"}
+	for i := range 3 {
+		a.member(fmt.Sprintf("203.0.113.%d", 31+i), 2379, "etcd", "--name", fmt.Sprintf("m%d", i), "--data-dir", t.TempDir(),
+			"--listen-client-urls", "http://ADDRESS:2379", "--advertise-client-urls", "http://ADDRESS:2379",
+			"--listen-peer-urls", "http://ADDRESS:2380", "--initial-advertise-peer-urls", "http://ADDRESS:2380",
+			"--initial-cluster", strings.Join(cluster, ","))
+	}
+	c := client(s, "client")
+	s.Registrar.Has(clients.Server, "etcd", 3)
+	for range 2 { // all members, and without one
+		out, err := c.Try(filepath.Join(dir, "etcd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(out)
+		if !strings.Contains(out, "greeting=hello\n") || strings.Contains(out, "https://") || strings.Count(out, "http://") != len(a.list) {
+			t.Errorf("want %d members and a greeting", len(a.list))
+		}
+		a.list[0].Signal(os.Kill)
+		a.list = a.list[1:]
+		s.Registrar.Has(clients.Server, "etcd", len(a.list))
+	}
+}
