@@ -28,10 +28,13 @@ type Handler struct {
 
 	// registrar is set before the first query comes.
 	registrar registrar
-	siblings  *siblings
-	counters  counters
-	cutOnce   sync.Once
-	now       func() time.Time
+	// signer is the dnssec plugin of the server block, nil if there is none.
+	signer   signer
+	measure  sync.Once // the signatures of the zones
+	siblings *siblings
+	counters counters
+	cutOnce  sync.Once
+	now      func() time.Time
 }
 
 // registrar is what the handler needs of a registrar.
@@ -62,6 +65,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	case question.Qclass != dns.ClassINET, question.Qtype == dns.TypeAXFR, question.Qtype == dns.TypeIXFR:
 		count.answer(answerRefused)
 		return dns.RcodeRefused, nil
+	case question.Qtype == dns.TypeNXNAME: // stands only in NSEC records (RFC 9824, Section 3.5)
+		count.answer(answerRefused)
+		return dns.RcodeFormatError, nil
 	case !h.registrar.Ready():
 		// A pool that is not known yet may exist all the same: no NXDOMAIN.
 		count.answer(answerNotReady)
@@ -71,17 +77,24 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	space := h.registrar.Space()
 	n := z.resolve(space, question.Name)
 	if n.kind == nodeNone && h.zones.delegates(z, question.Name) {
-		n.kind = nodeEmpty // asked for the DS records of a child
+		n.kind = nodeChild // asked for the DS records of a child
 	}
 	if n.kind == nodeNone && h.Fall.Through(question.Name) {
 		count.answer(answerFallthrough)
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
 
-	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: replySize(w, r)}
+	size, do := replySize(w, r)
+	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: size}
 	rep := newReply(r)
+	if do {
+		rep.sign(h.signatureSize(z, count.server), size)
+	}
 	q.answer(rep, question.Qtype)
 	switch {
+	case question.Qtype == dns.TypeNSEC && rep.signature > 0:
+		rep.msg.Answer = append(rep.msg.Answer, q.nsec(question.Qtype))
+		count.answer(answerData)
 	case n.kind == nodeNone:
 		rep.msg.Rcode = dns.RcodeNameError
 		count.answer(answerNameError)
@@ -92,6 +105,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	if len(rep.msg.Answer) == 0 {
 		rep.msg.Ns = []dns.RR{q.soa()}
+		if rep.signature > 0 {
+			q.deny(rep, question.Qtype)
+		}
 	}
 	if rep.fit(q.size) {
 		count.shortened()
@@ -144,7 +160,7 @@ func (q *query) answer(rep *reply, qtype uint16) {
 		case dns.TypeNS:
 			q.addNS(rep)
 		}
-	case nodeNone, nodeEmpty:
+	case nodeNone, nodeEmpty, nodeChild:
 	case nodeServer:
 		if f := family(qtype); f != 0 {
 			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.ttl, q.node.server.addrs, f)
@@ -269,12 +285,12 @@ func ipOf(ip net.IP, zone string) netip.Addr {
 }
 
 // replySize returns how many octets the client accepts, less those of the OPT record
-// that the server adds to the response.
-func replySize(w dns.ResponseWriter, r *dns.Msg) int {
+// that the server adds to the response. do is the client's flag DO: it wants signatures.
+func replySize(w dns.ResponseWriter, r *dns.Msg) (size int, do bool) {
 	state := request.Request{W: w, Req: r}
-	size := state.Size()
+	size = state.Size()
 	if opt := r.IsEdns0(); opt != nil {
 		size -= dns.Len(opt)
 	}
-	return size
+	return size, state.Do()
 }

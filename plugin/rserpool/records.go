@@ -60,7 +60,7 @@ func (q *query) addServices(rep *reply) {
 	if !hasElementNames(pool) {
 		return
 	}
-	n := min(q.answers, q.roomForServices(pool))
+	n := min(q.answers, q.roomForServices(rep, pool))
 	selected, more := q.pickSet(n)
 	rep.msg.Truncated = more && n < q.answers
 	ttl := q.ttl
@@ -80,9 +80,9 @@ func (q *query) addServices(rep *reply) {
 
 // roomForServices returns how many SRV records fit into the response, 1 at least. All of
 // them have the same length: their owners are pointers, and targets are not compressed.
-func (q *query) roomForServices(pool string) int {
+func (q *query) roomForServices(rep *reply, pool string) int {
 	const header, question, record = 12, 4, 2 + 10 + 6
-	room := q.size - header - wireLen(q.name) - question
+	room := q.size - rep.signature - header - wireLen(q.name) - question
 	return max(1, room/(record+1+elementLen+wireLen(pool)))
 }
 

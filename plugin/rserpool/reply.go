@@ -18,6 +18,8 @@ type reply struct {
 	// each set of additional records does.
 	ends, sets []int
 	endsBuf    [4]int
+	// signature is the octets that the dnssec plugin will add for each set of records.
+	signature int
 }
 
 // newReply starts the authoritative response to r.
@@ -41,6 +43,15 @@ func (rep *reply) grow(n int) {
 	rep.sets = make([]int, 0, 2*n)
 }
 
+// sign says that the dnssec plugin will add so many octets for each set of records. In a long
+// response the names of the signatures may not be compressed.
+func (rep *reply) sign(octets, size int) {
+	rep.signature = octets
+	if octets > 0 && size >= maxPointer {
+		rep.signature += wireLen(rep.question[0].Name) + 1 + elementLen
+	}
+}
+
 // element marks the end of one element's answer records.
 func (rep *reply) element() { rep.ends = append(rep.ends, len(rep.msg.Answer)) }
 
@@ -58,36 +69,62 @@ func (rep *reply) set() {
 // reports whether elements are missing, also those that were never added.
 func (rep *reply) fit(size int) (shortened bool) {
 	m := &rep.msg
-	if roughLen(m) <= size {
+	if roughLen(m)+rep.signatures() <= size {
 		return m.Truncated
 	}
-	if size < maxPointer && rep.roughCompressedLen() <= size {
+	if size < maxPointer && rep.roughCompressedLen()+rep.signatures() <= size {
 		return m.Truncated
 	}
 	m.Compress = true
 	// The server compresses if a response does not fit otherwise.
 	defer func() { m.Compress = false }()
-	if m.Len() <= size {
+	if rep.len() <= size {
 		return m.Truncated
 	}
 
 	extra := m.Extra
 	drop := sort.Search(len(rep.sets), func(drop int) bool {
 		m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
-		return m.Len() <= size
+		return rep.len() <= size
 	})
 	m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
-	if m.Len() <= size || len(rep.ends) < 2 {
+	if rep.len() <= size || len(rep.ends) < 2 {
 		return m.Truncated
 	}
 	answer := m.Answer
 	drop = sort.Search(len(rep.ends)-1, func(drop int) bool {
 		m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
-		return m.Len() <= size
+		return rep.len() <= size
 	})
 	m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
 	m.Truncated = m.Truncated || drop > 0
 	return m.Truncated
+}
+
+// len returns the octets of the response, with the signatures that will be added.
+func (rep *reply) len() int { return rep.msg.Len() + rep.signatures() }
+
+// signatures returns the octets of the signatures that will be added.
+func (rep *reply) signatures() int {
+	if rep.signature == 0 {
+		return 0
+	}
+	n := 0
+	for i, rr := range rep.msg.Answer {
+		if i == 0 || !sameSet(rr, rep.msg.Answer[i-1]) {
+			n++
+		}
+	}
+	for _, end := range rep.sets {
+		if end <= len(rep.msg.Extra) {
+			n++
+		}
+	}
+	return n * rep.signature
+}
+
+func sameSet(a, b dns.RR) bool {
+	return a.Header().Rrtype == b.Header().Rrtype && a.Header().Name == b.Header().Name
 }
 
 // reportCut counts an SRV answer with too few elements if that is so because the client does

@@ -47,6 +47,11 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	if err := instanceOf(c, rs).Add(b); err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	c.OnStartup(func() error {
+		// CoreDNS knows the plugins of a server block once it has made its chain.
+		h.signer, _ = site.Handler("dnssec").(signer)
+		return nil
+	})
 	var warn sync.Once // CoreDNS makes the chain once for each address
 	site.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		h.Next = next

@@ -1,0 +1,136 @@
+package rserpool
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+)
+
+// The dnssec plugin signs the answers. To deny a type, it makes an NSEC record from a fixed
+// list of types, which lacks HTTPS, SVCB, PTR and NAPTR and, for the type DS, claims a
+// delegation. A validator that uses its cached NSEC records (RFC 8198) would then deny
+// records that exist. So the NSEC record is made here, in the way of RFC 9824 (compact denial
+// of existence), and the plugin only signs it.
+
+// signer is what the handler needs of the dnssec plugin.
+type signer interface {
+	// Sign adds the signatures to the message in state.
+	Sign(state request.Request, now time.Time, server string) *dns.Msg
+}
+
+// signatureSize returns the octets that the signatures of an RRset of z have in a compressed
+// message, 0 if z is not signed.
+func (h *Handler) signatureSize(z *zone, server string) int {
+	if h.signer == nil {
+		return 0
+	}
+	h.measure.Do(func() {
+		for i := range h.zones {
+			h.zones[i].signature = measureSignature(h.signer, h.zones[i].name, server)
+		}
+	})
+	return z.signature
+}
+
+func measureSignature(s signer, zone, server string) (n int) {
+	const pointer = 2
+	m := new(dns.Msg).SetQuestion(zone, dns.TypeNSEC)
+	m.Answer = []dns.RR{nsec(zone, 0, nil)}
+	for _, rr := range s.Sign(request.Request{Req: m}, time.Now(), server).Answer {
+		if rr.Header().Rrtype == dns.TypeRRSIG {
+			n += dns.Len(rr) - wireLen(zone) + pointer
+		}
+	}
+	return n
+}
+
+// deny adds to a negative answer the proof that the name does not have the type. A name that
+// does not exist is shown as one that has no types, so that the answer is not NXDOMAIN.
+func (q *query) deny(rep *reply, qtype uint16) {
+	m := &rep.msg
+	// With a record in its answer section, the plugin signs this message as it is.
+	proof := &dns.Msg{Question: m.Question, Answer: []dns.RR{q.nsec(qtype)}, Ns: m.Ns}
+	proof = q.signer.Sign(request.Request{W: q.w, Req: proof}, q.now, q.count.server)
+	m.Ns = append(proof.Ns, proof.Answer...)
+	m.Rcode = dns.RcodeSuccess
+}
+
+// nsec returns the NSEC record of the query's name, without the type that was asked for.
+func (q *query) nsec(qtype uint16) dns.RR {
+	types := q.node.types()
+	if qtype != dns.TypeNSEC {
+		types = slices.DeleteFunc(types, func(t uint16) bool { return t == qtype })
+	}
+	return nsec(q.name, q.ttl, types)
+}
+
+// nsec returns an NSEC record. Its names are in lower case, so that the plugin finds its
+// signature however a resolver spells the name.
+func nsec(name string, ttl uint32, types []uint16) dns.RR {
+	name = strings.ToLower(name)
+	types = append(types, dns.TypeRRSIG, dns.TypeNSEC)
+	slices.Sort(types)
+	return &dns.NSEC{Hdr: header(name, dns.TypeNSEC, ttl), NextDomain: nextName(name), TypeBitMap: types}
+}
+
+// types returns the types that there may be at a node, in addition to those of DNSSEC itself.
+// More types than there are do no harm: a validator asks for them.
+func (n *node) types() []uint16 {
+	switch n.kind {
+	case nodeNone:
+		return []uint16{dns.TypeNXNAME}
+	case nodeEmpty:
+	case nodeChild:
+		return []uint16{dns.TypeNS}
+	case nodeApex:
+		return []uint16{dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY}
+	case nodeServer:
+		return []uint16{dns.TypeA, dns.TypeAAAA}
+	case nodePool, nodeElement:
+		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV}
+	case nodeService:
+		return []uint16{dns.TypeSRV}
+	case nodeInfo:
+		return []uint16{dns.TypeTXT}
+	}
+	return nil
+}
+
+// nextName returns a name between name and all other names of the zone in DNSSEC order (RFC
+// 4034, Section 6.1): the first one below it, or if there is no room for that, one beside it.
+func nextName(name string) string {
+	switch l := wireLen(name); {
+	case name == ".":
+		return `\000.`
+	case l+2 <= maxName:
+		return `\000.` + name
+	}
+	var buf [maxName + 1]byte
+	n, err := dns.PackDomainName(name, buf[:], 0, nil, false)
+	if err != nil {
+		return name // not reached: name is from a message
+	}
+	first := int(buf[0])
+	wire := buf[:n]
+	switch {
+	case n < maxName && first < maxLabel:
+		wire = slices.Insert(wire, 1+first, 0)
+		wire[0]++
+	default:
+		// No name is longer, so that only the last octet can grow.
+		for first > 1 && wire[first] == 0xff {
+			wire = slices.Delete(wire, first, first+1)
+			wire[0]--
+			first--
+		}
+		wire[first]++
+	}
+	next, _, err := dns.UnpackDomainName(wire, 0)
+	if err != nil {
+		return name
+	}
+	return next
+}

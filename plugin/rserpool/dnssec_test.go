@@ -1,0 +1,311 @@
+package rserpool
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/dnssec"
+	"github.com/miekg/dns"
+
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// signedServer is a CoreDNS that signs the zone, and the zone's key.
+type signedServer struct {
+	*server
+	key   *dns.DNSKEY
+	space *fakeRegistrar
+}
+
+func startSigned(t *testing.T, options string) *signedServer {
+	t.Helper()
+	fakes, rs := newFakes()
+	was, port := process, dnsserver.Port
+	process, dnsserver.Port = rs, "0"
+	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	key, file := zoneKey(t)
+	s := &signedServer{key: key}
+	s.server = startServer(t, fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n rserpool pool.example.org child.pool.example.org {\n %s\n }\n dnssec pool.example.org {\n key file \"%s\"\n }\n}", options, file))
+	for _, f := range fakes {
+		s.space = f
+	}
+	return s
+}
+
+// zoneKey makes a key, and returns the file's name without its endings.
+func zoneKey(t *testing.T) (*dns.DNSKEY, string) {
+	t.Helper()
+	key := &dns.DNSKEY{Hdr: header(zoneZ, dns.TypeDNSKEY, 3600), Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
+	private, err := key.Generate(256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key")
+	for end, text := range map[string]string{".key": key.String(), ".private": key.PrivateKeyString(private.(*ecdsa.PrivateKey))} {
+		if err := os.WriteFile(file+end, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return key, file
+}
+
+// ask asks with the flag DO, by UDP, or by TCP if size is 0.
+func (s *signedServer) ask(t *testing.T, name string, qtype, size uint16) *dns.Msg {
+	t.Helper()
+	q := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(max(size, 512), true)
+	c, addr := dns.Client{Net: "udp", Timeout: 20 * time.Second}, s.addr()
+	if size == 0 {
+		c.Net, addr = "tcp", s.inst.Servers()[0].Addr().String()
+	}
+	m, _, err := c.Exchange(q, addr)
+	if err != nil {
+		t.Fatalf("%s %s: %v", name, dns.TypeToString[qtype], err)
+	}
+	return m
+}
+
+// check checks that each set of records has a signature, and that all signatures are right.
+func (s *signedServer) check(m *dns.Msg) error {
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		sets := map[string][]dns.RR{}
+		name := func(owner string, rrtype uint16) string {
+			return strings.ToLower(owner) + " " + dns.TypeToString[rrtype]
+		}
+		for _, rr := range section {
+			if h := rr.Header(); h.Rrtype != dns.TypeRRSIG && h.Rrtype != dns.TypeOPT {
+				sets[name(h.Name, h.Rrtype)] = append(sets[name(h.Name, h.Rrtype)], rr)
+			}
+		}
+		for _, rr := range section {
+			sig, ok := rr.(*dns.RRSIG)
+			if !ok {
+				continue
+			}
+			set := name(sig.Hdr.Name, sig.TypeCovered)
+			switch {
+			case sets[set] == nil:
+				return fmt.Errorf("a signature of %s, which is not there, or a second one", set)
+			case !sig.ValidityPeriod(time.Now()):
+				return fmt.Errorf("the signature of %s has expired", set)
+			}
+			if err := sig.Verify(s.key, sets[set]); err != nil {
+				return fmt.Errorf("%s: %w", set, err)
+			}
+			delete(sets, set)
+		}
+		for set := range sets {
+			return fmt.Errorf("no signature of %s", set)
+		}
+	}
+	return nil
+}
+
+// denial returns the NSEC record of a negative answer, and what is wrong with it.
+func denial(name string, qtype uint16, m *dns.Msg) (*dns.NSEC, error) {
+	at := slices.IndexFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
+	if at < 0 {
+		return nil, fmt.Errorf("no NSEC record")
+	}
+	n := m.Ns[at].(*dns.NSEC)
+	switch {
+	case m.Rcode != dns.RcodeSuccess:
+		return n, fmt.Errorf("the NSEC record proves that the name exists, but the code is %s", dns.RcodeToString[m.Rcode])
+	case !strings.EqualFold(n.Hdr.Name, name):
+		return n, fmt.Errorf("the NSEC record is of %s", n.Hdr.Name)
+	case slices.Contains(n.TypeBitMap, qtype):
+		return n, fmt.Errorf("the NSEC record has the type")
+	case bytes.Compare(canonical(n.Hdr.Name), canonical(n.NextDomain)) >= 0:
+		return n, fmt.Errorf("the next name, %s, is not behind %s", n.NextDomain, n.Hdr.Name)
+	}
+	return n, nil
+}
+
+// canonical returns a name's octets so that their order is that of RFC 4034, Section 6.1:
+// the labels from the last one, in lower case, each ended by an octet less than all others.
+func canonical(name string) (key []byte) {
+	labels := dns.SplitDomainName(strings.ToLower(name))
+	slices.Reverse(labels)
+	var buf [maxName + 1]byte
+	for _, l := range labels {
+		n, _ := dns.PackDomainName(l+".", buf[:], 0, nil, false)
+		for _, c := range buf[1 : n-1] {
+			key = append(key, byte(uint16(c)+1>>8), byte(uint16(c)+1))
+		}
+		key = append(key, 0, 0)
+	}
+	return key
+}
+
+// TestSignedAnswers asks for every type at a name of every kind. All answers are signed, and no
+// NSEC record denies a type that the name has: a validator answers from the records that it
+// has seen (RFC 8198).
+func TestSignedAnswers(t *testing.T) {
+	s := startSigned(t, "nameserver ns1.pool.example.org 192.0.2.53 2001:db8::53")
+	put(t, s.space.space, "web", element(1, 80, "192.0.2.1 192.0.2.2"), element(2, 80, "192.0.2.3"))
+	put(t, s.space.space, "a.deep.Pool", element(1, 80, "192.0.2.4 2001:db8::4", over(rsp.SCTP)))
+	put(t, s.space.space, "opaque", element(1, 80, "", over(rsp.Opaque)))
+	long := strings.Repeat(strings.Repeat("x", 59)+".", 3) + strings.Repeat("y", 47)
+	put(t, s.space.space, long, element(1, 80, "192.0.2.5"))
+	asked := map[nodeKind]bool{}
+	for _, test := range []struct {
+		rel  string
+		kind nodeKind
+	}{
+		{"", nodeApex}, {"ns1.", nodeServer}, {"child.", nodeChild},
+		{"web.", nodePool}, {"a.deep.Pool.", nodePool}, {"A.DEEP.pool.", nodePool}, {"opaque.", nodePool}, {long + ".", nodePool},
+		{"_http._tcp.web.", nodeService}, {"pe-00000001.web.", nodeElement},
+		{"_rserpool.", nodeInfo}, {"_rserpool.web.", nodeInfo}, {"_rserpool.pe-00000001.web.", nodeInfo},
+		{"deep.pool.", nodeEmpty}, {"_tcp.web.", nodeEmpty},
+		{"nowhere.", nodeNone}, {"x.web.", nodeNone}, {"_http._udp.web.", nodeNone}, {"z" + long + ".", nodeNone},
+	} {
+		asked[test.kind] = true
+		t.Run(test.rel, func(t *testing.T) {
+			has, denials := s.askAll(t, test.rel+zoneZ, typesToAsk(test.kind))
+			for qtype, n := range denials {
+				for rrtype := range has {
+					if !slices.Contains(n.TypeBitMap, rrtype) {
+						t.Errorf("the name has %s, but there is %s", dns.TypeToString[rrtype], n)
+					}
+				}
+				for rrtype, want := range map[uint16]bool{
+					dns.TypeNXNAME: test.kind == nodeNone,
+					dns.TypeNS:     test.kind == nodeApex && qtype != dns.TypeNS || test.kind == nodeChild,
+					dns.TypeSOA:    test.kind == nodeApex && qtype != dns.TypeSOA,
+				} {
+					if got := slices.Contains(n.TypeBitMap, rrtype); got != want {
+						t.Errorf("has the type %s: got %t, want %t, in %s", dns.TypeToString[rrtype], got, want, n)
+					}
+				}
+			}
+		})
+	}
+	for k := nodeNone; k <= nodeInfo; k++ {
+		if !asked[k] {
+			t.Errorf("no name of kind %d was asked for", k)
+		}
+	}
+}
+
+// askAll asks for all types at a name. It returns those that there are, and the NSEC records
+// of the answers for the others.
+func (s *signedServer) askAll(t *testing.T, name string, types []uint16) (has map[uint16]bool, denials map[uint16]*dns.NSEC) {
+	t.Helper()
+	has, denials = map[uint16]bool{}, map[uint16]*dns.NSEC{}
+	for _, qtype := range types {
+		m := s.ask(t, name, qtype, 4096)
+		err := s.check(m)
+		if err == nil && len(m.Answer) == 0 {
+			denials[qtype], err = denial(name, qtype, m)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", dns.TypeToString[qtype], err, m)
+		}
+		for _, rr := range m.Answer {
+			has[rr.Header().Rrtype] = true
+		}
+	}
+	return has, denials
+}
+
+// typesToAsk returns the types that are asked for: all that there are, in essence.
+func typesToAsk(k nodeKind) (types []uint16) {
+	if k == nodeChild {
+		return []uint16{dns.TypeDS} // all others are in the child zone, which is not signed
+	}
+	for t := range dns.TypeToString {
+		switch t {
+		case dns.TypeNone, dns.TypeOPT, dns.TypeTSIG, dns.TypeAXFR, dns.TypeIXFR, dns.TypeANY, dns.TypeRRSIG, dns.TypeReserved, dns.TypeTKEY, dns.TypeMAILA, dns.TypeMAILB, dns.TypeNXNAME:
+		default:
+			types = append(types, t)
+		}
+	}
+	slices.Sort(types)
+	return append(types, dns.TypeANY, 65280)
+}
+
+// TestSignedSizes asks for the SRV records of a large pool, with several buffers. A response that
+// is not marked as truncated has all of them, and each record that it has is signed.
+func TestSignedSizes(t *testing.T) {
+	s := startSigned(t, "")
+	const n = 60
+	for id := range rsp.PEID(n) {
+		put(t, s.space.space, "web", element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%[1]x", int(id))))
+	}
+	put(t, s.space.space, "few", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"), element(3, 80, "192.0.2.3"))
+	for _, pool := range []string{"web.", "few."} {
+		elements := map[string]int{"web.": n, "few.": 3}[pool]
+		for _, size := range []uint16{512, 600, 700, 800, 1000, 1232, 1400, 2048, 4096, 0} {
+			m := s.ask(t, pool+zoneZ, dns.TypeSRV, size)
+			if err := s.check(m); err != nil {
+				t.Errorf("%s with %d octets: %v", pool, size, err)
+			}
+			records := 0
+			for _, rr := range m.Answer {
+				if rr.Header().Rrtype == dns.TypeSRV {
+					records++
+				}
+			}
+			if m.Truncated != (records < elements) {
+				t.Errorf("%s with %d octets: TC is %t with %d of %d elements", pool, size, m.Truncated, records, elements)
+			}
+			m.Compress = true
+			if l := m.Len(); size > 0 && m.Truncated && l < int(size)-100 {
+				t.Errorf("%s with %d octets: the truncated response has only %d", pool, size, l)
+			}
+		}
+	}
+}
+
+// TestSignedReload: a server that begins or ceases to sign does so for negative answers, too.
+func TestSignedReload(t *testing.T) {
+	s := startSigned(t, "")
+	put(t, s.space.space, "web", element(1, 80, "192.0.2.1"))
+	if m := s.ask(t, "web."+zoneZ, dns.TypeMX, 4096); len(m.Ns) != 4 {
+		t.Fatalf("signed: got\n%s\nwant SOA, NSEC and their signatures", m)
+	}
+	if err := s.reload("pool.example.org:0 {\n bind 127.0.0.1\n rserpool\n}"); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.ask(t, "web."+zoneZ, dns.TypeMX, 4096); len(m.Ns) != 1 {
+		t.Errorf("not signed: got\n%s\nwant the SOA", m)
+	}
+	if m := s.ask(t, "nowhere."+zoneZ, dns.TypeA, 4096); !isUnknown(m) {
+		t.Errorf("not signed: got\n%s\nwant NXDOMAIN", m)
+	}
+}
+
+// TestNextName: the next name is behind the name, and no other name can be between the two.
+func TestNextName(t *testing.T) {
+	x63 := strings.Repeat("x", 63)
+	two, longest := strings.Repeat(x63+".", 2), strings.Repeat(x63+".", 3)
+	for _, test := range []struct{ name, want string }{
+		{".", `\000.`},
+		{"a.org.", `\000.a.org.`},
+		{"a." + longest + strings.Repeat("y", 57) + ".", `\000.a.` + longest + strings.Repeat("y", 57) + "."},                   // 253
+		{"ab." + longest + strings.Repeat("y", 57) + ".", `ab\000.` + longest + strings.Repeat("y", 57) + "."},                  // 254
+		{"abc." + longest + strings.Repeat("y", 57) + ".", "abd." + longest + strings.Repeat("y", 57) + "."},                    // 255
+		{`ab\255.` + longest + strings.Repeat("y", 57) + ".", "ac." + longest + strings.Repeat("y", 57) + "."},                  // 255
+		{`a\255\255.` + longest + strings.Repeat("y", 57) + ".", "b." + longest + strings.Repeat("y", 57) + "."},                // 255
+		{x63 + "." + two + strings.Repeat("y", 60) + ".", strings.Repeat("x", 62) + "y." + two + strings.Repeat("y", 60) + "."}, // 254
+	} {
+		got := nextName(test.name)
+		if got != test.want {
+			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
+		}
+		if _, err := dns.PackDomainName(got, make([]byte, 256), 0, nil, false); err != nil || wireLen(got) > maxName {
+			t.Errorf("%s, %d octets: %v", got, wireLen(got), err)
+		}
+		if a, b := canonical(test.name), canonical(got); bytes.Compare(a, b) >= 0 {
+			t.Errorf("%s is not behind %s: %s, %s", got, test.name, hex.EncodeToString(b), hex.EncodeToString(a))
+		}
+	}
+}
