@@ -71,9 +71,11 @@ func readGlob(text string) (g glob, why string) {
 // readPoolName returns the glob of the pool with this name.
 func readPoolName(name string) (_ glob, why string) {
 	if hasPrefixFold([]byte(name), encodedPrefix) {
-		if h, ok := decodeHandle([]byte(name)); ok {
-			return globOf(string(h)), ""
+		h, ok := decodeHandle([]byte(name))
+		if !ok {
+			return nil, "is not the _ph- form of a handle"
 		}
+		return globOf(string(h)), ""
 	}
 	if len(name) > maxName-2 {
 		return nil, "is too long"

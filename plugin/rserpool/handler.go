@@ -152,6 +152,9 @@ type query struct {
 // answer adds the node's records of the queried type. SVCB, HTTPS and, in reverse
 // zones, PTR would go here.
 func (q *query) answer(rep *reply, qtype uint16) {
+	if k := q.node.kind; q.node.pool == nil && (k == nodePool || k == nodeService) {
+		return // a declared pool without elements
+	}
 	switch q.node.kind {
 	case nodeApex:
 		switch qtype {

@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"bytes"
 	"encoding/base32"
 	"strings"
 
@@ -30,12 +31,12 @@ const (
 type node struct {
 	kind    nodeKind
 	server  *nameserver
-	pool    *handlespace.Pool
+	pool    *handlespace.Pool // nil, too, for a declared pool without elements
 	element *handlespace.Element
 	// options are those of the pool, or of the block if it is about none.
 	options *poolOptions
 	// poolName is the end of the query's name that denotes the pool, zone
-	// included, as the query spells it.
+	// included, as the query spells it; empty if it is about no pool.
 	poolName string
 }
 
@@ -64,11 +65,7 @@ var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 // handle. Every pool has a name in the encoded form.
 func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	n := z.find(s, qname)
-	switch {
-	case n.options != nil:
-	case n.pool != nil:
-		n.options = z.pools.of(n.pool.Handle())
-	default:
+	if n.options == nil {
 		n.options = z.pools.blockOptions
 	}
 	return n
@@ -87,87 +84,123 @@ func (z *zone) find(s *handlespace.Space, qname string) node {
 	if !ok {
 		return node{}
 	}
-	if n := z.resolveStructured(s, &l, qname); n.kind != nodeNone {
+	if n := z.findStructured(s, &l, qname); n.kind != nodeNone {
 		return n
 	}
 	p, below := s.Lookup(l.name)
-	switch {
-	case p != nil:
-		return node{kind: nodePool, pool: p, poolName: qname}
-	case below || isProtocolOf(s, &l) || z.aboveServer(qname):
-		return node{kind: nodeEmpty}
+	if o := z.optionsAt(p, l.name); o != nil {
+		return node{kind: nodePool, pool: p, options: o, poolName: qname}
 	}
-	return node{}
+	n := node{options: z.optionsNear(s, l.name)}
+	if below || z.pools.aboveDeclared(l.name) || z.isProtocol(s, &l) || z.aboveServer(qname) {
+		n.kind = nodeEmpty
+	}
+	return n
 }
 
-// resolveStructured finds the node of a name that has one of the forms above and is not
+// findStructured finds the node of a name that has one of the forms above and is not
 // only a handle. Its kind is nodeNone if there is none. l are the labels of qname before
 // the zone's.
-func (z *zone) resolveStructured(s *handlespace.Space, l *labels, qname string) node {
-	if hasPrefixFold(l.name, encodedPrefix) {
-		if p := encodedPool(s, l.name); p != nil {
-			return node{kind: nodePool, pool: p, poolName: qname}
-		}
+func (z *zone) findStructured(s *handlespace.Space, l *labels, qname string) node {
+	if p, o := z.findEncoded(s, l.name); o != nil {
+		return node{kind: nodePool, pool: p, options: o, poolName: qname}
 	}
 	if ascii.EqualFold(l.label(0), infoLabel) {
-		if n := resolveInfo(s, l); n.kind != nodeNone {
+		if n := z.findInfo(s, l, qname); n.kind != nodeNone {
 			return n
 		}
 	}
 	if proto := protocol(l.label(1)); proto != 0 && l.n > 2 && l.label(0)[0] == '_' {
-		if p := findPool(s, l.after(2)); p != nil && transportOf(p) == proto {
-			if o := z.pools.of(p.Handle()); o.hasService(l.label(0)) {
-				return node{kind: nodeService, pool: p, options: o, poolName: qname[l.offset[1]:]}
-			}
+		if p, o := z.findPool(s, l.after(2)); o != nil && o.hasProtocol(p, proto) && o.hasService(l.label(0)) {
+			return node{kind: nodeService, pool: p, options: o, poolName: qname[l.offset[1]:]}
 		}
 	}
 	if id, ok := elementID(l.label(0)); ok && l.n > 1 {
-		if p := findPool(s, l.after(1)); p != nil {
+		if p, o := z.findPool(s, l.after(1)); p != nil {
 			if e := p.Element(id); e != nil {
-				return node{kind: nodeElement, pool: p, element: e, poolName: qname[l.offset[0]:]}
+				return node{kind: nodeElement, pool: p, element: e, options: o, poolName: qname[l.offset[0]:]}
 			}
 		}
 	}
 	return node{}
 }
 
-// resolveInfo finds what the information below _rserpool is about.
-func resolveInfo(s *handlespace.Space, l *labels) node {
+// findInfo finds what the information below _rserpool is about.
+func (z *zone) findInfo(s *handlespace.Space, l *labels, qname string) node {
 	if l.n == 1 {
 		return node{kind: nodeInfo}
 	}
 	if id, ok := elementID(l.label(1)); ok && l.n > 2 {
-		if p := findPool(s, l.after(2)); p != nil {
+		if p, o := z.findPool(s, l.after(2)); p != nil {
 			if e := p.Element(id); e != nil {
-				return node{kind: nodeInfo, pool: p, element: e}
+				return node{kind: nodeInfo, pool: p, element: e, options: o, poolName: qname[l.offset[1]:]}
 			}
 		}
 	}
-	if p := findPool(s, l.after(1)); p != nil {
-		return node{kind: nodeInfo, pool: p}
+	if p, o := z.findPool(s, l.after(1)); o != nil {
+		return node{kind: nodeInfo, pool: p, options: o, poolName: qname[l.offset[0]:]}
 	}
 	return node{}
 }
 
-// findPool finds the pool of a name in either form.
-func findPool(s *handlespace.Space, name []byte) *handlespace.Pool {
-	if hasPrefixFold(name, encodedPrefix) {
-		if p := encodedPool(s, name); p != nil {
-			return p
-		}
+// findPool finds the pool of a name in either form, and its options. There are only options
+// if it is a declared pool without elements, and neither if it is no pool.
+func (z *zone) findPool(s *handlespace.Space, name []byte) (*handlespace.Pool, *poolOptions) {
+	if p, o := z.findEncoded(s, name); o != nil {
+		return p, o
 	}
 	p, _ := s.Lookup(name)
-	return p
+	return p, z.optionsAt(p, name)
 }
 
-// isProtocolOf reports whether l is _proto.<pool>, which has names below it.
-func isProtocolOf(s *handlespace.Space, l *labels) bool {
+// findEncoded is findPool for names in the form _ph-<base32hex>.
+func (z *zone) findEncoded(s *handlespace.Space, name []byte) (*handlespace.Pool, *poolOptions) {
+	if !hasPrefixFold(name, encodedPrefix) {
+		return nil, nil
+	}
+	h, ok := decodeHandle(name)
+	if !ok {
+		return nil, nil
+	}
+	p := s.Pool(h)
+	return p, z.optionsAt(p, []byte(h))
+}
+
+// optionsAt returns the options of a pool, or of the declared pool with this handle if p is
+// nil; nil if there is none.
+func (z *zone) optionsAt(p *handlespace.Pool, handle []byte) *poolOptions {
+	if p == nil {
+		return z.pools.declared(handle)
+	}
+	return z.pools.of(p.Handle())
+}
+
+// optionsNear returns the options for a negative answer about a name that is no pool: those
+// of the pool above it, or else those that a pool of that name would have.
+func (z *zone) optionsNear(s *handlespace.Space, name []byte) *poolOptions {
+	if !z.pools.ruled {
+		return z.pools.blockOptions
+	}
+	for rest, more := name, true; more; {
+		if _, rest, more = bytes.Cut(rest, dot); more {
+			if _, o := z.findPool(s, rest); o != nil {
+				return o
+			}
+		}
+	}
+	return z.pools.of(rsp.PoolHandle(name))
+}
+
+var dot = []byte{'.'}
+
+// isProtocol reports whether l is _proto.<pool>, which has names below it.
+func (z *zone) isProtocol(s *handlespace.Space, l *labels) bool {
 	proto := protocol(l.label(0))
 	if proto == 0 || l.n < 2 {
 		return false
 	}
-	p := findPool(s, l.after(1))
-	return p != nil && transportOf(p) == proto
+	p, o := z.findPool(s, l.after(1))
+	return o != nil && o.hasProtocol(p, proto)
 }
 
 func transportOf(p *handlespace.Pool) rsp.TransportType {
@@ -230,7 +263,7 @@ func (z *zone) ownName(s *handlespace.Space, p *handlespace.Pool, asked string) 
 	if at := len(asked) - len(z.name); at == len(h)+1 && asked[:at-1] == string(h) && asked[at:] == z.name {
 		return asked // which saves an allocation
 	}
-	if findPool(s, []byte(h)) == p {
+	if other, _ := z.findPool(s, []byte(h)); other == p {
 		if name, ok := plainName(string(h), z.name); ok {
 			return name
 		}
@@ -286,15 +319,6 @@ func elementName(id rsp.PEID, poolName string) string {
 	}
 	label[elementLen] = '.'
 	return string(label[:]) + poolName
-}
-
-// encodedPool finds the pool of a name in the form _ph-<base32hex>.
-func encodedPool(s *handlespace.Space, name []byte) *handlespace.Pool {
-	h, ok := decodeHandle(name)
-	if !ok {
-		return nil
-	}
-	return s.Pool(h)
 }
 
 // decodeHandle reads _ph- and a handle in base32hex, cut into labels. Each handle has

@@ -204,9 +204,7 @@ func (rs *poolRules) keyOf(h rsp.PoolHandle) (k poolKey) {
 		k.name = rs.names[string(h)]
 		if k.name == nil && ascii.HasUpper(string(h)) {
 			var buf [maxName]byte
-			folded := append(buf[:0], h...)
-			ascii.ToLower(folded)
-			k.name = rs.names[string(folded)]
+			k.name = rs.names[string(foldInto(buf[:0], h))]
 		}
 	}
 	for i, r := range rs.globs {
@@ -243,6 +241,10 @@ type poolTable struct {
 	poolRules
 	blockOptions *poolOptions
 	ruled        bool // there are rules for pools
+	// empty are the options of the declared pools by their handles, folded. aboveNames are
+	// the names above those that are names.
+	empty      map[string]*poolOptions
+	aboveNames map[string]bool
 
 	// known are the options for the combinations of rules that were asked for, at most
 	// maxKnown. It is replaced to add one.
@@ -255,9 +257,50 @@ type poolTable struct {
 const maxKnown = 1024
 
 func newPoolTable(rs poolRules) *poolTable {
-	t := &poolTable{poolRules: rs, blockOptions: rs.options(poolKey{}), ruled: len(rs.names)+len(rs.globs) > 0}
+	t := &poolTable{
+		poolRules:    rs,
+		blockOptions: rs.options(poolKey{}),
+		ruled:        len(rs.names)+len(rs.globs) > 0,
+		empty:        make(map[string]*poolOptions),
+		aboveNames:   make(map[string]bool),
+	}
 	t.known.Store(&map[poolKey]*poolOptions{{}: t.blockOptions})
+	for name := range rs.names {
+		t.empty[name] = rs.options(rs.keyOf(rsp.PoolHandle(name)))
+		if _, ok := plainName(name, "."); !ok {
+			continue
+		}
+		for _, above, more := strings.Cut(name, "."); more; _, above, more = strings.Cut(above, ".") {
+			t.aboveNames[above] = true
+		}
+	}
 	return t
+}
+
+// declared returns the options of the declared pool with this handle, whose case does not
+// count; nil if it is not declared.
+func (t *poolTable) declared(handle []byte) *poolOptions {
+	if len(t.empty) == 0 {
+		return nil
+	}
+	var buf [maxName]byte
+	return t.empty[string(foldInto(buf[:0], handle))]
+}
+
+// aboveDeclared reports whether a declared pool lies below the name.
+func (t *poolTable) aboveDeclared(name []byte) bool {
+	if len(t.aboveNames) == 0 {
+		return false
+	}
+	var buf [maxName]byte
+	return t.aboveNames[string(foldInto(buf[:0], name))]
+}
+
+// foldInto appends b in lower case.
+func foldInto[T ascii.Octets](buf []byte, b T) []byte {
+	buf = append(buf, b...)
+	ascii.ToLower(buf)
+	return buf
 }
 
 // of returns the options of a pool. It allocates only for the first pool with this
@@ -346,6 +389,12 @@ func (o *poolOptions) parseService(args []string) error {
 		o.services = append(o.services, name)
 	}
 	return nil
+}
+
+// hasProtocol reports whether the pool, which is nil if it is a declared one without
+// elements, has names below this _proto.
+func (o *poolOptions) hasProtocol(p *handlespace.Pool, proto rsp.TransportType) bool {
+	return p == nil || transportOf(p) == proto
 }
 
 // hasService reports whether there is a service with this label, which begins with '_'.

@@ -13,7 +13,11 @@ import (
 
 // optionText is what a handler does for a pool.
 func optionText(h *Handler, pool string) string {
-	o := h.pools.of(rsp.PoolHandle(pool))
+	f := newFake()
+	if _, err := f.space.Put(rsp.PoolHandle(pool), element(1, 80, "192.0.2.1")); err != nil {
+		panic(err)
+	}
+	o := h.optionsOf(f.space.Pool(rsp.PoolHandle(pool)))
 	return fmt.Sprintf("ttl %d answers %d addresses %d srv %d service %s", o.ttl, o.answers, o.addresses, o.srv, strings.Join(o.services, " "))
 }
 
@@ -83,6 +87,7 @@ func TestParsePoolErrors(t *testing.T) {
 		{"long label", "pool " + strings.Repeat("a", 64), "has a label of more than 63 octets"},
 		{"long name", "pool " + strings.Repeat("a.", 126) + "aa", "is too long"},
 		{"long glob", "pool " + strings.Repeat("?", 256), "is too long"},
+		{"bad encoded name", "pool _ph-c4n2", "is not the _ph- form of a handle"},
 		{"unknown option", "pool web tttl 3", "Testfile:2 - Error during parsing: pool: web: a pool has no option 'tttl'; its options are: ttl, answers,"},
 		{"an option of the registrar", "pool web asap 192.0.2.1", "pool: web: a pool has no option 'asap'"},
 		{"no value", "pool web ttl", "pool: web: ttl: got 0 arguments, want: ttl SECONDS"},
@@ -163,6 +168,71 @@ func TestPoolOptionsAllocate(t *testing.T) {
 		}); got != 0 {
 			t.Errorf("pool %s: got %v allocations", pool, got)
 		}
+	}
+}
+
+// TestDeclaredPools: while a declared pool is empty, its names exist without data.
+func TestDeclaredPools(t *testing.T) {
+	const corefile = "rserpool pool.example.org {\n pool web ttl 2\n pool web service http\n pool Set001.region48.amfset\n pool _ph-c4n2s\n}" // a..
+	type want struct {
+		rcode int
+		ttl   uint32 // of a negative answer; 0 if there is data
+		text  string
+	}
+	data, nodata, nxdomain := want{}, want{ttl: 5}, want{dns.RcodeNameError, 5, ""}
+	tests := []struct {
+		name  string
+		qtype uint16
+		empty want
+		// filled is the answer if the pools have an element each; WEB and set001 do.
+		filled want
+	}{
+		{"web.", dns.TypeA, want{ttl: 2}, data},
+		{"WeB.", dns.TypeSRV, want{ttl: 2}, data},
+		{"_http._tcp.web.", dns.TypeSRV, want{ttl: 2}, data},
+		{"_http._udp.web.", dns.TypeSRV, want{ttl: 2}, want{dns.RcodeNameError, 2, ""}},
+		{"_smtp._tcp.web.", dns.TypeSRV, want{dns.RcodeNameError, 2, ""}, want{dns.RcodeNameError, 2, ""}},
+		{"_tcp.web.", dns.TypeSRV, want{ttl: 2}, want{ttl: 2}},
+		{"pe-00000001.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, data},
+		{"pe-00000002.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, want{dns.RcodeNameError, 2, ""}},
+		{"x.y.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, want{dns.RcodeNameError, 2, ""}},
+		{"_rserpool.web.", dns.TypeTXT, want{text: `"elements=0"`}, want{text: `"policy=RoundRobin" "elements=1" "transport=tcp"`}},
+		{"_rserpool.web.", dns.TypeA, want{ttl: 2}, want{ttl: 2}},
+		{encodeHandle("web") + ".", dns.TypeA, want{ttl: 2}, want{ttl: 2}}, // the pool is WEB
+		{encodeHandle("WEB") + ".", dns.TypeA, want{ttl: 2}, data},
+		{"_x._tcp." + encodeHandle("a..") + ".", dns.TypeSRV, nodata, data},
+		{"set001.region48.amfset.", dns.TypeA, nodata, data},
+		{"REGION48.amfset.", dns.TypeA, nodata, nodata},
+		{"amfset.", dns.TypeA, nodata, nodata},
+		{"region49.amfset.", dns.TypeA, nxdomain, nxdomain},
+		{"www.", dns.TypeA, nxdomain, nxdomain},
+		{"_rserpool.", dns.TypeTXT, want{text: `"pools=0" "elements=0"`}, want{text: `"pools=3" "elements=3"`}},
+	}
+	f, empty := newFake(), newFake()
+	for _, pool := range []string{"WEB", "set001.region48.amfset", "a.."} {
+		put(t, f.space, pool, element(1, 80, "192.0.2.1"))
+	}
+	check := func(h *Handler, qname string, qtype uint16, want want) {
+		t.Helper()
+		m := ask(t, h, qname+zoneZ, qtype)
+		var got struct {
+			rcode int
+			ttl   uint32
+		}
+		got.rcode = m.Rcode
+		if len(m.Answer) == 0 {
+			got.ttl = m.Ns[0].(*dns.SOA).Minttl
+		}
+		if got.rcode != want.rcode || got.ttl != want.ttl || !strings.Contains(lines(m.Answer), want.text) {
+			t.Errorf("%s %s: got %+v\n%s\nwant %+v", qname, dns.TypeToString[qtype], got, m, want)
+		}
+	}
+	for _, tt := range tests {
+		check(newTestHandler(t, corefile, empty), tt.name, tt.qtype, tt.empty)
+		check(newTestHandler(t, corefile, f), tt.name, tt.qtype, tt.filled)
+	}
+	if h := newTestHandler(t, "rserpool pool.example.org {\n pool *.eu ttl 1\n}", empty); ask(t, h, "x.EU."+zoneZ, dns.TypeA).Ns[0].(*dns.SOA).Minttl != 1 {
+		t.Error("a name that would be a pool with ttl 1 has another negative TTL")
 	}
 }
 

@@ -15,12 +15,14 @@ import (
 func (q *query) txt() dns.RR {
 	ttl, text := q.ttl, []string(nil)
 	switch {
+	case q.node.poolName == "":
+		text = q.zoneText()
 	case q.node.element != nil:
 		ttl, text = q.lifetime(q.node.element), elementText(q.node.element)
 	case q.node.pool != nil:
 		text = poolText(q.node.pool)
 	default:
-		text = q.zoneText()
+		text = []string{"elements=0"}
 	}
 	return &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: text}
 }
