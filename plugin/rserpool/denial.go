@@ -89,7 +89,9 @@ func (n *node) types() []uint16 {
 		return []uint16{dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY}
 	case nodeServer:
 		return []uint16{dns.TypeA, dns.TypeAAAA}
-	case nodePool, nodeElement:
+	case nodePool:
+		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR}
+	case nodeElement:
 		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV}
 	case nodeService:
 		return []uint16{dns.TypeSRV}

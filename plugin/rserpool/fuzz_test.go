@@ -26,6 +26,7 @@ func FuzzServeDNS(f *testing.F) {
 		f.Add(handle, encodeHandle(rsp.PoolHandle(handle)), dns.TypeSRV, uint16(600), false, uint32(rsp.LeastUsed), ^uint32(0), "")
 		f.Add(handle, handle, dns.TypeSRV, uint16(0), false, uint32(rsp.LeastUsedDegradation), uint32(1<<29), "")
 		f.Add(handle, handle, dns.TypeSRV, uint16(4096), true, uint32(rsp.Priority), uint32(1), "")
+		f.Add(handle, handle, dns.TypeNAPTR, uint16(700), true, uint32(rsp.WeightedRandom), uint32(1), "")
 		f.Add(handle, "", dns.TypeNS, uint16(0), true, uint32(rsp.RandomizedLeastUsed), ^uint32(0), "")
 	}
 	f.Fuzz(func(t *testing.T, handle, rel string, qtype, size uint16, do bool, policyType, value uint32, extra string) {
@@ -44,7 +45,7 @@ func FuzzServeDNS(f *testing.F) {
 				return // one of the other pools, with another policy
 			}
 		}
-		h := newTestHandler(t, "rserpool pool.example.org {\n answers 10\n}", fake)
+		h := newTestHandler(t, "rserpool pool.example.org {\n answers 10\n naptr x-3gpp-amf:x-n2\n naptr SIP+D2T\n}", fake)
 
 		qname, ok := wireName(rel)
 		if !ok {

@@ -174,6 +174,8 @@ func (q *query) answer(rep *reply, qtype uint16) {
 			q.addAddresses(rep, family(qtype))
 		case dns.TypeSRV:
 			q.addServices(rep)
+		case dns.TypeNAPTR:
+			q.addNAPTR(rep)
 		}
 	case nodeService:
 		if qtype == dns.TypeSRV {
@@ -224,9 +226,9 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 
 // pickSet returns at most n elements of the node's pool, for a question about the set. The
 // first one is that of the client's lookup.
-func (q *query) pickSet(n int) (set []handlespace.Selected, more bool) {
+func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
-	set, reused := q.siblings.pickSet(&c, q.node.pool, kindSRV, q.now, func(known []rsp.PEID) (set []handlespace.Selected) {
+	set, reused := q.siblings.pickSet(&c, q.node.pool, k, q.now, func(known []rsp.PEID) (set []handlespace.Selected) {
 		set, more = q.node.pool.SelectSet(nil, n, bothFamilies, viewOf(c.addr), known...)
 		return set
 	})

@@ -99,7 +99,7 @@ func newAsker(t testing.TB, pools, elements int) *asker {
 
 func (a *asker) ask(c origin, pool int, k kind, at time.Duration) rsp.PEID {
 	var buf [1]*handlespace.Element
-	families := [kinds]handlespace.Families{handlespace.IPv4, handlespace.IPv6, bothFamilies}[k]
+	families := [kinds]handlespace.Families{handlespace.IPv4, handlespace.IPv6, bothFamilies, bothFamilies}[k]
 	got, reused := a.siblings.pick(buf[:0], &c, a.pools[pool], k, families, 1, now.Add(at))
 	if !reused {
 		a.moved++
@@ -224,7 +224,7 @@ func TestLookupsRandom(t *testing.T) {
 
 func randomLookups(rnd *rand.Rand) (events []event, lookups []*lookup) {
 	const ms = time.Millisecond
-	orders := [...][]kind{{kindA, kindAAAA}, {kindAAAA, kindA}, {kindA, kindSRV}, {kindA, kindAAAA, kindSRV}, {kindSRV}}
+	orders := [...][]kind{{kindA, kindAAAA}, {kindAAAA, kindA}, {kindA, kindSRV}, {kindA, kindAAAA, kindSRV}, {kindSRV}, {kindNAPTR, kindSRV}, {kindNAPTR, kindA, kindAAAA}}
 	addr, port := netip.MustParseAddr("10.0.0.1"), uint16(1)
 	for c := range 16 {
 		addr = addr.Next()

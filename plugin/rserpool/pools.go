@@ -32,6 +32,7 @@ type poolOptions struct {
 	answerOptions
 	// services are the labels _svc that exist, in lower case; none: all.
 	services []string
+	naptr    []naptrService
 }
 
 // answerOptions are the options of the answers.
@@ -64,6 +65,7 @@ var poolOptionTable = []poolOption{
 	{name: "addresses", args: "N", least: 1, most: 1, parse: func(o *poolOptions, a []string) error { return parseInt(&o.addresses, a[0], 1, maxAddresses) }},
 	{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*poolOptions).parseSRV},
 	{name: "service", args: "NAME...", least: 1, most: -1, parse: (*poolOptions).parseService, repeats: true},
+	{name: "naptr", args: "SERVICE [s|a [LABEL]]", least: 1, most: 3, parse: (*poolOptions).parseNAPTR, repeats: true},
 }
 
 func poolOptionNames() string {
@@ -379,10 +381,10 @@ func (o *poolOptions) parseSRV(args []string) error {
 // parseService reads names of services, such as http or _http.
 func (o *poolOptions) parseService(args []string) error {
 	for _, arg := range args {
-		name := "_" + strings.ToLower(strings.TrimPrefix(arg, "_"))
+		name, err := serviceLabel(arg)
 		switch {
-		case len(name) < 2 || len(name) > maxLabel || strings.ContainsAny(name, ".\\"):
-			return fmt.Errorf("%q is not the name of a service, such as http or etcd-client", arg)
+		case err != nil:
+			return err
 		case slices.Contains(o.services, name):
 			return fmt.Errorf("%s is listed twice", name)
 		}
@@ -397,8 +399,19 @@ func (o *poolOptions) hasProtocol(p *handlespace.Pool, proto rsp.TransportType) 
 	return p == nil || transportOf(p) == proto
 }
 
-// hasService reports whether there is a service with this label, which begins with '_'.
+// serviceLabel returns the label _svc of a service, such as http or _http.
+func serviceLabel(arg string) (string, error) {
+	name := "_" + strings.ToLower(strings.TrimPrefix(arg, "_"))
+	if len(name) < 2 || len(name) > maxLabel || strings.ContainsAny(name, ".\\") {
+		return "", fmt.Errorf("%q is not the name of a service, such as http or etcd-client", arg)
+	}
+	return name, nil
+}
+
+// hasService reports whether there is a service with this label, which begins with '_': it is one
+// of the services, or NAPTR records refer to it.
 func (o *poolOptions) hasService(label []byte) bool {
 	return len(o.services) == 0 ||
-		slices.ContainsFunc(o.services, func(s string) bool { return ascii.EqualFold(label, s) })
+		slices.ContainsFunc(o.services, func(s string) bool { return ascii.EqualFold(label, s) }) ||
+		slices.ContainsFunc(o.naptr, func(s naptrService) bool { return ascii.EqualFold(label, s.srv) })
 }

@@ -65,6 +65,11 @@ func (r *ranking) of(i int) (priority, weight uint16) {
 	return 0, 1
 }
 
+// weighs reports whether the weights differ by the capacity of the elements.
+func (r *ranking) weighs() bool {
+	return r.mode == srvPolicy && r.values != handlespace.NoValues && r.values != handlespace.Priorities
+}
+
 // capacity is what the weight of record i is in proportion to.
 func (r *ranking) capacity(i int) uint64 {
 	v := r.selected[i].Value

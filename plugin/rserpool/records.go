@@ -61,7 +61,7 @@ func (q *query) addServices(rep *reply) {
 		return
 	}
 	n := min(q.answers, q.roomForServices(rep, pool))
-	selected, more := q.pickSet(n)
+	selected, more := q.pickSet(kindSRV, n)
 	rep.msg.Truncated = more && n < q.answers
 	ttl := q.ttl
 	for _, s := range selected {

@@ -45,6 +45,7 @@ const (
 	kindA kind = iota
 	kindAAAA
 	kindSRV
+	kindNAPTR
 	kinds
 )
 
