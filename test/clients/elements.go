@@ -22,7 +22,7 @@ import (
 // answers with Page.
 type Element struct {
 	ID      uint32
-	Pool    string
+	Pool    string // "": that of its process
 	Address string // "": the next free one of 203.0.113.0/24
 	Port    uint16 // 0: 8080
 	Policy  string // as `rsp register --policy` has it; "": rr
@@ -48,7 +48,9 @@ func (s *Site) Elements(pool string, list ...Element) *Elements {
 	e := &Elements{s: s}
 	var addrs []string
 	for _, el := range list {
-		el.Pool = pool
+		if el.Pool == "" {
+			el.Pool = pool
+		}
 		if el.Address == "" {
 			s.used++
 			el.Address = fmt.Sprintf("203.0.113.%d", s.used)
@@ -119,11 +121,8 @@ func Main() {
 	if text == "" {
 		return
 	}
-	if err := serveElements(text); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	fmt.Fprintln(os.Stderr, serveElements(text))
+	os.Exit(1)
 }
 
 // serveElements registers elements, and obeys commands until standard input ends.

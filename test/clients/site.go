@@ -21,14 +21,13 @@ const (
 // Zone is the zone of the pools, without the dot at the end.
 const Zone = "pool.example.org"
 
-// Corefile has timers by which the death of an element is known after 2 s.
+// Corefile has a timer by which the death of an element is known after 6 s at most.
 const Corefile = Zone + ` {
     bind ` + Server + `
     rserpool {
         asap ` + Server + `
         transport udp
         timer KEEP-ALIVE-INTERVAL 500ms
-        timer KEEP-ALIVE-TIMEOUT 1s
     }
 }
 `

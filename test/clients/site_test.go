@@ -8,22 +8,9 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/test/clients"
+	"github.com/rserpool/coredns-rserpool/test/clients/recipe"
 	"github.com/rserpool/coredns-rserpool/test/network"
 )
-
-const unboundConf = `	use-caps-for-id: yes
-	qname-minimisation: yes
-	qname-minimisation-strict: yes
-stub-zone:
-	name: "pool.example.org"
-	stub-addr: 192.0.2.53
-`
-
-const bindConf = `zone "pool.example.org" {
-	type static-stub;
-	server-addresses { 192.0.2.53; };
-};
-`
 
 // corefile is a Corefile with more options of rserpool.
 func corefile(options string) string {
@@ -42,11 +29,11 @@ func pool(first uint32, n int) []clients.Element {
 // TestSite: the site itself. Elements come, change, leave and die, and resolvers see it.
 func TestSite(t *testing.T) {
 	t.Parallel()
-	s := clients.New(t, corefile("ttl 1"))
+	s := clients.New(t, corefile("ttl 1\ntimer KEEP-ALIVE-TIMEOUT 1s"))
 	s.Elements("web", pool(1, 8)...)
 	more := s.Elements("web", pool(100, 2)...)
 	c := s.Client("client")
-	servers := []string{clients.Server, s.Unbound(unboundConf).Address, s.BIND("", bindConf).Address}
+	servers := []string{clients.Server, s.Unbound(caseAndMinimisation + recipe.Text(t, "unbound.conf")).Address, s.BIND("", recipe.Text(t, "named.conf")).Address}
 	has := func(n int) {
 		t.Helper()
 		for _, server := range servers {
