@@ -12,7 +12,7 @@ import (
 func (b *bench) memory() error {
 	var c cleanup
 	defer c.run()
-	server := c.process(b.startRegistrar())
+	server := c.process(b.startRegistrar(""))
 	stack, err := stack.New(stack.Config{Only: sctp.UDP})
 	if err = errors.Join(c.err, err); err != nil {
 		return err

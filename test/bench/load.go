@@ -45,8 +45,7 @@ func (q *question) check(b []byte) error {
 
 // load asks a name server, from several sockets, random ones of its questions.
 type load struct {
-	questions []question
-	socks     []*socket
+	socks []*socket
 }
 
 // sockets from which a load comes, and how many queries each has outstanding
@@ -60,7 +59,9 @@ const (
 const patience = 5 * time.Second
 
 type socket struct {
-	conn      *net.UDPConn
+	network   string
+	addr      string
+	conn      *dns.Conn
 	questions []question
 	rand      *rand.Rand
 	next      uint16
@@ -94,25 +95,40 @@ func (t *tally) p99() time.Duration {
 	return t.latencies[len(t.latencies)*99/100]
 }
 
-func newLoad(addr string, questions []question) (*load, error) {
-	l := &load{questions: questions}
+// newLoad makes a load by "udp" or "tcp".
+func newLoad(network, addr string, questions []question) *load {
+	l := new(load)
 	for i := range sockets {
-		c, err := net.Dial("udp", addr)
-		if err != nil {
-			l.close()
-			return nil, err
-		}
 		l.socks = append(l.socks, &socket{
-			conn: c.(*net.UDPConn), questions: questions,
+			network: network, addr: addr, questions: questions,
 			rand: rand.New(rand.NewPCG(uint64(i), 1)), buf: make([]byte, 4096),
 		})
 	}
-	return l, nil
+	return l
+}
+
+// dial connects the socket if it is not connected. A connection by TCP is for one turn: the
+// server closes one that is idle for long.
+func (s *socket) dial() (err error) {
+	if s.network == "tcp" {
+		s.close()
+	}
+	if s.conn == nil {
+		s.conn, err = dns.Dial(s.network, s.addr)
+	}
+	return err
+}
+
+func (s *socket) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+		s.conn = nil
+	}
 }
 
 func (l *load) close() {
 	for _, s := range l.socks {
-		s.conn.Close()
+		s.close()
 	}
 }
 
@@ -134,7 +150,11 @@ func (l *load) gather(run func(*socket) (sent, lost int, err error)) (tally, err
 	for _, s := range l.socks {
 		wg.Go(func() {
 			s.latencies = s.latencies[:0]
-			sent, lost, err := run(s)
+			var sent, lost int
+			err := s.dial()
+			if err == nil {
+				sent, lost, err = run(s)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			t.sent += sent
@@ -180,7 +200,7 @@ func (s *socket) receive(buf []byte) (bool, error) {
 }
 
 func (s *socket) flood(n int) (sent, lost int, err error) {
-	buf := make([]byte, 4096)
+	buf := make([]byte, dns.MaxMsgSize)
 	outstanding := 0
 	for done := 0; done < n; {
 		for ; outstanding < window && sent < n; outstanding++ {
@@ -237,7 +257,7 @@ func (s *socket) pace(rate int, d time.Duration) (sent, lost int, err error) {
 		stop <- nil
 	}()
 	_ = s.conn.SetReadDeadline(end.Add(patience))
-	buf := make([]byte, 4096)
+	buf := make([]byte, dns.MaxMsgSize)
 	for {
 		if _, err = s.receive(buf); err != nil {
 			break

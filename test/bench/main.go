@@ -12,7 +12,8 @@ import (
 
 // sizes say how much is measured.
 type sizes struct {
-	rounds  int // turns of each name server
+	heats   int // how often all name servers are started anew
+	rounds  int // turns of each of them in a heat
 	queries int // of one turn
 
 	pools, poolSize, onePool int // the large handlespaces
@@ -35,7 +36,7 @@ type sizes struct {
 }
 
 var normal = sizes{
-	rounds: 11, queries: 20000,
+	heats: 11, rounds: 2, queries: 10000,
 	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
 	associations: 10000, sharedElements: 1000000, scopeTime: "3x",
@@ -45,7 +46,7 @@ var normal = sizes{
 
 // quick shows that everything runs, and no more.
 var quick = sizes{
-	rounds: 1, queries: 500,
+	heats: 2, rounds: 1, queries: 500,
 	pools: 20, poolSize: 10, onePool: 200, scaleRounds: 1, scaleTurn: 500,
 	elements: 100, changes: 100, rate: 500, changeRounds: 1, changeTime: 300 * time.Millisecond,
 	associations: 10, sharedElements: 200, scopeTime: "1x",
@@ -57,6 +58,7 @@ var quick = sizes{
 type bench struct {
 	sizes
 	coredns  string // the binary
+	other    string // another one to compare with, if there is one
 	profiles string // directory for CPU profiles, if they are wanted
 	table    table
 }
@@ -88,16 +90,23 @@ func main() {
 		names = append(names, p.name)
 	}
 	coredns := flag.String("coredns", "bin/coredns", "the `binary` to measure")
-	only := flag.String("only", strings.Join(names, ","), "the `parts` to run")
+	other := flag.String("beside", "", "another `binary` of this server, to compare with in the part dns")
+	only := flag.String("only", strings.Join(names, ","), "the `parts` to run, separated by commas")
 	short := flag.Bool("quick", false, "tiny numbers, to see whether it runs")
 	profiles := flag.String("profiles", "", "write a CPU profile for each load on a CoreDNS into this `directory`")
 	flag.Parse()
 
-	b := &bench{sizes: normal, coredns: *coredns, profiles: *profiles}
+	wanted := strings.Split(*only, ",")
+	for _, name := range wanted {
+		if !slices.Contains(names, name) {
+			fail(fmt.Errorf("-only: there is no part %q; the parts are %s", name, strings.Join(names, ",")))
+		}
+	}
+	b := &bench{sizes: normal, coredns: *coredns, other: *other, profiles: *profiles}
 	if *short {
 		b.sizes = quick
 	}
-	err := b.run(strings.Split(*only, ","))
+	err := b.run(wanted)
 	b.table.print(os.Stdout)
 	fail(err)
 }

@@ -216,10 +216,10 @@ func (b *bench) startCoreDNS(plugins string, files map[string]string) (*process,
 	return p, nil
 }
 
-// startRegistrar starts CoreDNS with our plugin. Nothing but the load is to
+// startRegistrar starts CoreDNS with our plugin and an option. Nothing but the load is to
 // keep it busy, so its timers are long.
-func (b *bench) startRegistrar() (*process, error) {
-	return b.startCoreDNS(`rserpool {
+func (b *bench) startRegistrar(option string) (*process, error) {
+	return b.startCoreDNS(strings.Replace(`rserpool {
 		asap 127.0.0.1:ASAP
 		encap ENCAP
 		transport udp
@@ -228,6 +228,9 @@ func (b *bench) startRegistrar() (*process, error) {
 		limit pools 1000000
 		limit elements 3000000
 		limit elements_per_association 3000000
-		answers 3
-	}`, nil)
+		OPTION
+	}`, "OPTION", option, 1), nil)
 }
+
+// ofThree has answers like those about a pool of three elements.
+const ofThree = "answers 3"

@@ -48,6 +48,7 @@ func startYardstick(self, name string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.pprof = ""
 	if err := p.spawn(self, name, p.addr); err != nil {
 		p.close()
 		return nil, err
