@@ -86,7 +86,7 @@ type asker struct {
 
 func newAsker(t testing.TB, pools, elements int) *asker {
 	f := newFake()
-	a := &asker{siblings: newSiblings(1)}
+	a := &asker{siblings: newSiblings(256, 1)}
 	for i := range pools {
 		name := fmt.Sprint("pool", i)
 		for id := 1; id <= elements; id++ {
@@ -163,11 +163,9 @@ func TestLookupsOfLargeResolver(t *testing.T) {
 // same set.
 func TestLookupsApart(t *testing.T) {
 	a := newAsker(t, 1, 128)
-	var set siblingSet
-	set.width, set.free = 1, ^ways(0)
-	set.ids, set.selected = make([]rsp.PEID, siblingWays), make([]handlespace.Selected, 0, 1)
+	set := a.siblings.set(0)
 	ask := func(c origin, k kind, f handlespace.Families) rsp.PEID {
-		got, _ := set.pick(nil, &c, a.pools[0], k, f, 1, 0)
+		got, _ := set.pick(nil, &c, a.siblings.id(&c, a.pools[0]), a.pools[0], k, f, 1, 0)
 		return got[0].ID
 	}
 	small := origin{addr: netip.MustParseAddr("10.0.0.1"), port: 1}

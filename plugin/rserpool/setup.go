@@ -72,7 +72,7 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 	h := &Handler{
 		Fall:     cfg.fall,
 		pools:    pools,
-		siblings: newSiblings(pools.mostAddresses()),
+		siblings: newSiblings(siblingSets, pools.mostAddresses()),
 		now:      time.Now,
 	}
 	own := ownAddrs(listenHosts)

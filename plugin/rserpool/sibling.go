@@ -33,7 +33,7 @@ const (
 const maxAddresses = 16
 
 const (
-	siblingSets  = 512
+	siblingSets  = 4096
 	siblingPairs = 8
 	siblingWays  = 32 // the bits of a ways
 )
@@ -59,27 +59,44 @@ type origin struct {
 	request *net.UDPAddr
 }
 
-// siblings has the latest selections: of up to siblingSets*siblingPairs pairs of a client
-// and a pool, and up to siblingSets*siblingWays in all. Under more load it drops the oldest
-// ones before siblingTime is over.
+// siblings has the latest selections: in each set those of up to siblingPairs pairs of a
+// client and a pool, and up to siblingWays in all. Under more load it drops the oldest ones
+// before siblingTime is over. Nearly all of it is without pointers, so that garbage
+// collections skip it. They are rarer with it, too, because it counts as part of the heap.
 type siblings struct {
 	seed  maphash.Seed
 	start time.Time
-	sets  [siblingSets]siblingSet
+	width int // elements of a selection, at most
+	sets  []siblingMarks
+	ids   []rsp.PEID // width for each way of each set
+	rooms []siblingRoom
 }
 
+// siblingSet is one set with its parts.
 type siblingSet struct {
-	mu    sync.Mutex
+	*siblingMarks
+	*siblingRoom
+	width int
+	ids   []rsp.PEID
+}
+
+type siblingMarks struct {
+	mu    sync.Mutex // of the whole set
 	pairs [siblingPairs]pair
 	ways  [siblingWays]sibling
 	// answered has, by kind of question, the selections that have answered one.
 	answered [kinds]answered
 	free     ways   // in use by no pair
 	seq      uint32 // of the latest selection
-	width    int
-	ids      []rsp.PEID // width for each way
+}
+
+type siblingRoom struct {
 	// selected is reused for each selection, which saves an allocation.
 	selected []handlespace.Selected
+	// empty is the latest AAAA question, one of the pair emptyPair, for which the pool had
+	// no element.
+	empty     *net.UDPAddr
+	emptyPair uint64
 }
 
 // ways is a set of ways of a siblingSet.
@@ -91,14 +108,11 @@ type answered struct{ all, byUDP ways }
 
 // pair is a client with a pool.
 type pair struct {
-	client netip.Addr
-	pool   *handlespace.Pool
-	last   int64 // the time of the latest question
-	ways   ways
+	id   uint64 // see siblings.id; 0: none
+	last int64  // the time of the latest question
+	ways ways
 	// oldest and latest are those of ways, if there are any.
 	oldest, latest uint8
-	// empty is the latest AAAA question for which the pool had no element.
-	empty *net.UDPAddr
 }
 
 // sibling is a selection that sibling questions share.
@@ -110,16 +124,19 @@ type sibling struct {
 	n    uint8 // elements
 }
 
-// newSiblings makes the memory for selections of at most width elements.
-func newSiblings(width int) *siblings {
-	s := &siblings{seed: maphash.MakeSeed(), start: time.Now()}
-	ids := make([]rsp.PEID, siblingSets*siblingWays*width)
-	selected := make([]handlespace.Selected, siblingSets*width)
+// newSiblings makes the memory for selections of at most width elements. The number of sets
+// is a power of two.
+func newSiblings(sets, width int) *siblings {
+	s := &siblings{
+		seed: maphash.MakeSeed(), start: time.Now(), width: width,
+		sets:  make([]siblingMarks, sets),
+		ids:   make([]rsp.PEID, sets*siblingWays*width),
+		rooms: make([]siblingRoom, sets),
+	}
+	selected := make([]handlespace.Selected, sets*width)
 	for i := range s.sets {
-		set := &s.sets[i]
-		set.width, set.free = width, ^ways(0)
-		set.ids, ids = ids[:siblingWays*width], ids[siblingWays*width:]
-		set.selected, selected = selected[:0:width], selected[width:]
+		s.sets[i].free = ^ways(0)
+		s.rooms[i].selected, selected = selected[:0:width], selected[width:]
 	}
 	return s
 }
@@ -132,10 +149,11 @@ func (s *siblings) pick(dst []*handlespace.Element, c *origin, p *handlespace.Po
 	if !c.addr.IsValid() {
 		return appendSelected(dst, p.Select(nil, n, families)), false
 	}
-	set := s.of(c, p)
+	id := s.id(c, p)
+	set := s.set(id)
 	set.mu.Lock()
 	defer set.mu.Unlock()
-	return set.pick(dst, c, p, k, families, n, int64(now.Sub(s.start)))
+	return set.pick(dst, c, id, p, k, families, n, int64(now.Sub(s.start)))
 }
 
 // pickSet is pick for a question about the pool as a set. arrange selects the set: an
@@ -145,14 +163,17 @@ func (s *siblings) pickSet(c *origin, p *handlespace.Pool, k kind, now time.Time
 	if !c.addr.IsValid() {
 		return arrange(nil), false
 	}
-	set := s.of(c, p)
+	id := s.id(c, p)
+	set := s.set(id)
 	set.mu.Lock()
 	defer set.mu.Unlock()
-	return set.pickSet(c, p, k, int64(now.Sub(s.start)), arrange)
+	return set.pickSet(c, id, k, int64(now.Sub(s.start)), arrange)
 }
 
-func (s *siblings) of(c *origin, p *handlespace.Pool) *siblingSet {
-	return &s.sets[maphash.Comparable(s.seed, siblingKey{c.addr, p})%siblingSets]
+// id identifies a pair of a client and a pool. Two pairs have the same one as rarely as the
+// same random number, and could do no more than share the elements of their pools.
+func (s *siblings) id(c *origin, p *handlespace.Pool) uint64 {
+	return maphash.Comparable(s.seed, siblingKey{c.addr, p}) | 1
 }
 
 type siblingKey struct {
@@ -160,11 +181,18 @@ type siblingKey struct {
 	pool   *handlespace.Pool
 }
 
-func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, p *handlespace.Pool, k kind, families handlespace.Families, n int, now int64) (_ []*handlespace.Element, reused bool) {
-	o := s.find(c.addr, p, now)
-	if k == kindA && c.request != nil && o.empty == c.request {
+// set returns the set of a pair.
+func (s *siblings) set(id uint64) siblingSet {
+	i := int(id >> 1 & uint64(len(s.sets)-1))
+	n := siblingWays * s.width
+	return siblingSet{&s.sets[i], &s.rooms[i], s.width, s.ids[i*n : (i+1)*n]}
+}
+
+func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, id uint64, p *handlespace.Pool, k kind, families handlespace.Families, n int, now int64) (_ []*handlespace.Element, reused bool) {
+	o := s.find(id, now)
+	if k == kindA && c.request != nil && s.empty == c.request && s.emptyPair == id {
 		// It is the rest of the AAAA question: dns64 makes its answer of it.
-		k, o.empty = kindAAAA, nil
+		k, s.empty = kindAAAA, nil
 	}
 	old, shared := s.share(o, c, k, now)
 	if shared {
@@ -176,7 +204,7 @@ func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, p *handlespace.
 	selected := p.Select(s.selected, min(n, s.width), families)
 	if len(selected) == 0 {
 		if k == kindAAAA {
-			o.empty = c.request
+			s.empty, s.emptyPair = c.request, id
 		}
 		return dst, false
 	}
@@ -192,8 +220,8 @@ func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, p *handlespace.
 	return dst, false
 }
 
-func (s *siblingSet) pickSet(c *origin, p *handlespace.Pool, k kind, now int64, arrange func([]rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
-	o := s.find(c.addr, p, now)
+func (s *siblingSet) pickSet(c *origin, id uint64, k kind, now int64, arrange func([]rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
+	o := s.find(id, now)
 	old, shared := s.share(o, c, k, now)
 	var known []rsp.PEID
 	if shared {
@@ -215,27 +243,27 @@ func (s *siblingSet) pickSet(c *origin, p *handlespace.Pool, k kind, now int64, 
 	return set, false
 }
 
-// find returns the pair of a client and a pool, a new one in the place of the one that has
-// been unused longest if there is none.
-func (s *siblingSet) find(client netip.Addr, p *handlespace.Pool, now int64) *pair {
+// find returns the pair, a new one in the place of the one that has been unused longest if
+// there is none.
+func (s *siblingMarks) find(id uint64, now int64) *pair {
 	oldest := 0
 	for i := range s.pairs {
 		o := &s.pairs[i]
-		if o.pool == p && o.client == client {
+		if o.id == id {
 			o.last = now
 			return o
 		}
-		if old := &s.pairs[oldest]; old.pool != nil && (o.pool == nil || o.last < old.last) {
+		if old := &s.pairs[oldest]; old.id != 0 && (o.id == 0 || o.last < old.last) {
 			oldest = i
 		}
 	}
 	s.free |= s.pairs[oldest].ways
-	s.pairs[oldest] = pair{client: client, pool: p, last: now}
+	s.pairs[oldest] = pair{id: id, last: now}
 	return &s.pairs[oldest]
 }
 
 // share returns the selection that answers a question of a client.
-func (s *siblingSet) share(o *pair, c *origin, k kind, now int64) (uint8, bool) {
+func (s *siblingMarks) share(o *pair, c *origin, k kind, now int64) (uint8, bool) {
 	if again := o.ways & s.answered[k].byUDP; c.tcp && again != 0 {
 		if _, all := s.choose(again, c.port, now); all.n > 0 {
 			return all.way(), true
@@ -270,7 +298,7 @@ func (c choice) way() uint8 {
 
 // choose looks at the selections of open: at those for questions from the same port, and at
 // all.
-func (s *siblingSet) choose(open ways, port uint16, now int64) (same, all choice) {
+func (s *siblingMarks) choose(open ways, port uint16, now int64) (same, all choice) {
 	for ; open != 0; open &= open - 1 {
 		w := uint8(bits.TrailingZeros32(uint32(open)))
 		age := time.Duration(now - s.ways[w].at)
@@ -285,7 +313,7 @@ func (s *siblingSet) choose(open ways, port uint16, now int64) (same, all choice
 	return same, all
 }
 
-func (s *siblingSet) consider(c *choice, w uint8, age time.Duration) {
+func (s *siblingMarks) consider(c *choice, w uint8, age time.Duration) {
 	if c.n == 0 || s.before(c.newest, w) {
 		c.newest = w
 	}
@@ -299,7 +327,7 @@ func (s *siblingSet) consider(c *choice, w uint8, age time.Duration) {
 	c.recent++
 }
 
-func (s *siblingSet) before(a, b uint8) bool { return int32(s.ways[a].seq-s.ways[b].seq) < 0 }
+func (s *siblingMarks) before(a, b uint8) bool { return int32(s.ways[a].seq-s.ways[b].seq) < 0 }
 
 // add stores a selection. A pair keeps one more than maxOpen, so that no client takes the
 // ways of all others.
@@ -327,7 +355,7 @@ func (s *siblingSet) add(o *pair, selected []handlespace.Selected, port uint16, 
 }
 
 // room returns a way for a selection of a pair: a free one, or that of the oldest selection.
-func (s *siblingSet) room(o *pair) uint8 {
+func (s *siblingMarks) room(o *pair) uint8 {
 	switch {
 	case bits.OnesCount32(uint32(o.ways)) > maxOpen:
 		return s.drop(o)
@@ -347,7 +375,7 @@ func (s *siblingSet) room(o *pair) uint8 {
 }
 
 // drop takes a pair's oldest selection out.
-func (s *siblingSet) drop(o *pair) uint8 {
+func (s *siblingMarks) drop(o *pair) uint8 {
 	w := o.oldest
 	o.oldest = s.ways[w].next
 	o.ways &^= 1 << (w % siblingWays)
@@ -355,7 +383,7 @@ func (s *siblingSet) drop(o *pair) uint8 {
 }
 
 // answer: the selection answers this question of the client.
-func (s *siblingSet) answer(w uint8, c *origin, k kind) {
+func (s *siblingMarks) answer(w uint8, c *origin, k kind) {
 	a, bit := &s.answered[k], ways(1)<<(w%siblingWays)
 	a.all |= bit
 	if c.tcp {
@@ -366,7 +394,7 @@ func (s *siblingSet) answer(w uint8, c *origin, k kind) {
 }
 
 // replace: the lookup of the selection old goes on with w, though not with the same element.
-func (s *siblingSet) replace(old, w uint8, c *origin, k kind) {
+func (s *siblingMarks) replace(old, w uint8, c *origin, k kind) {
 	for k := range s.answered {
 		a := &s.answered[k]
 		a.all |= a.all >> old & 1 << w

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -192,11 +193,11 @@ func TestSiblingsAtOnce(t *testing.T) {
 func TestSiblingsBounded(t *testing.T) {
 	f := newFake()
 	put(t, f.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"), element(2, 80, "192.0.2.2 2001:db8::2"))
-	s := newSiblings(1)
+	s := newSiblings(256, 1)
 	p := f.space.Pool("web")
 	var buf [maxAddresses]*handlespace.Element
 	addr := netip.MustParseAddr("10.0.0.0")
-	for range 4 * siblingSets * siblingWays {
+	for range 4 * len(s.sets) * siblingWays {
 		addr = addr.Next()
 		s.pick(buf[:0], &origin{addr: addr}, p, kindA, handlespace.IPv4, 1, now)
 	}
@@ -246,4 +247,23 @@ func TestOrigin(t *testing.T) {
 	if !slices.Equal(got, []int{1, 2, 1}) {
 		t.Errorf("got elements %v, want 1 2 1", got)
 	}
+}
+
+// TestSiblingMarksHaveNoPointers: a garbage collection would have to look at all of them.
+func TestSiblingMarksHaveNoPointers(t *testing.T) {
+	var check func(path string, of reflect.Type)
+	check = func(path string, of reflect.Type) {
+		switch of.Kind() {
+		case reflect.Struct:
+			for i := range of.NumField() {
+				check(path+"."+of.Field(i).Name, of.Field(i).Type)
+			}
+		case reflect.Array:
+			check(path+"[]", of.Elem())
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.String, reflect.Interface, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+			t.Errorf("%s is a %v", path, of)
+		default:
+		}
+	}
+	check("siblingMarks", reflect.TypeFor[siblingMarks]())
 }
