@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -74,7 +75,12 @@ func TestChurn(t *testing.T) {
 		ttl, poll, watch = 5, 5, 10*time.Minute
 	}
 	c := &churn{t: t, at: map[string]string{}, ttl: time.Duration(ttl) * time.Second, poll: time.Duration(poll) * time.Second}
-	c.site = clients.New(t, corefile(fmt.Sprintf("ttl %d", ttl))+setCorefile(ttl))
+	text := corefile(fmt.Sprintf("ttl %d", ttl)) + setCorefile(ttl)
+	if *long {
+		// So many clients make the machine busy.
+		text = strings.ReplaceAll(text, "KEEP-ALIVE-INTERVAL 500ms", "KEEP-ALIVE-INTERVAL 1s\n        timer KEEP-ALIVE-TIMEOUT 20s")
+	}
+	c.site = clients.NewBridged(t, text)
 	c.fill()
 	c.start()
 	c.each(func(w *watched) error { return c.steady(w) })
@@ -143,6 +149,7 @@ func (c *churn) start() {
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	some := make(chan bool, 8) // that start at the same time
 	for _, kind := range kinds {
 		for _, n := range sizes {
 			for via, server := range resolvers {
@@ -152,8 +159,13 @@ func (c *churn) start() {
 				if *long && !(kind == "prometheus, A" && n > 8) || inShort(kind, n, via) {
 					w := &watched{kind: kind, pool: n, via: via}
 					s := start{Site: c.site, t: c.t, host: c.site.Client(kind), server: server, name: fmt.Sprintf("p%d.%s", n, clients.Zone), poll: c.poll, idAt: c.idAt}
+					some <- true
 					wg.Go(func() {
+						defer func() { <-some }()
 						c.run(w, s)
+						if err := c.steady(w); err != nil {
+							c.t.Errorf("%v: %v", w, err)
+						}
 						mu.Lock()
 						c.list = append(c.list, w)
 						mu.Unlock()
@@ -180,23 +192,28 @@ func stubZone(conf string) string { return conf[strings.Index(conf, "stub-zone:"
 
 // run starts one client.
 func (c *churn) run(w *watched, s start) {
+	const check, scrape = "init-addr none check", "scrape_interval: 5s"
+	checkEvery, scrapeEvery := check, scrape
+	if *long {
+		checkEvery, scrapeEvery = check+" inter 20s", "scrape_interval: 15s"
+	}
 	every := fmt.Sprintf("%ds", int(c.poll.Seconds()))
 	servers := min(w.pool, most)
 	switch w.kind {
 	case "haproxy":
-		w.consumer = startHAProxy(s, s.recipe("haproxy.cfg", "192.0.2.53", s.server, "hold valid 5s", "hold valid "+every))
+		w.consumer = startHAProxy(s, s.recipe("haproxy.cfg", "192.0.2.53", s.server, "hold valid 5s", "hold valid "+every, check, checkEvery))
 	case "haproxy by TCP":
 		section := regexp.MustCompile(`(?s)resolvers pools\n.*?\n\n`).FindString(recipe.Text(c.t, "haproxy.cfg"))
 		byTCP := strings.ReplaceAll(recipe.Text(c.t, "haproxy-resolver.cfg"), "192.0.2.1", s.server) + "\n"
-		w.consumer = startHAProxy(s, strings.Replace(s.recipe("haproxy.cfg", section, byTCP), "hold valid 5s", "hold valid "+every, 1))
+		w.consumer = startHAProxy(s, strings.Replace(s.recipe("haproxy.cfg", section, byTCP, check, checkEvery), "hold valid 5s", "hold valid "+every, 1))
 	case "haproxy with 512 octets":
 		w.part = true
-		w.consumer = startHAProxy(s, s.recipe("haproxy.cfg", "192.0.2.53", s.server, "hold valid 5s", "hold valid "+every, "    accepted_payload_size 8192\n", ""))
+		w.consumer = startHAProxy(s, s.recipe("haproxy.cfg", "192.0.2.53", s.server, "hold valid 5s", "hold valid "+every, check, checkEvery, "    accepted_payload_size 8192\n", ""))
 	case "prometheus":
-		w.consumer = startPrometheus(s, s.recipe("prometheus.yml", "refresh_interval: 5s", "refresh_interval: "+every))
+		w.consumer = startPrometheus(s, s.recipe("prometheus.yml", "refresh_interval: 5s", "refresh_interval: "+every, scrape, scrapeEvery))
 	case "prometheus, A":
 		s.name = strings.Replace(s.name, clients.Zone, "set.example.org", 1)
-		w.consumer = startPrometheus(s, s.recipe("prometheus.yml", "refresh_interval: 5s", "refresh_interval: "+every+"\n        type: A\n        port: 8080", "_http._tcp.", ""))
+		w.consumer = startPrometheus(s, s.recipe("prometheus.yml", "refresh_interval: 5s", "refresh_interval: "+every+"\n        type: A\n        port: 8080", scrape, scrapeEvery, "_http._tcp.", ""))
 	case "caddy":
 		w.consumer = startCaddy(s, s.recipe("Caddyfile", "192.0.2.53", s.server, "refresh 5s", "refresh "+every), servers)
 	case "nginx":
@@ -234,7 +251,7 @@ func (c *churn) steady(w *watched) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("it has %d servers: %v", len(got), err)
+			return errors.Join(fmt.Errorf("it has %d servers", len(got)), err)
 		}
 		pause()
 	}

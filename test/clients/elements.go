@@ -117,6 +117,10 @@ const elementsEnv = "CLIENTS_ELEMENTS"
 
 // Main is called first in TestMain. In a process of elements it does not return.
 func Main() {
+	// An ordinary user's path may lack the directory of most daemons.
+	if path := os.Getenv("PATH"); !strings.Contains(path, "/usr/sbin") {
+		_ = os.Setenv("PATH", path+":/usr/sbin")
+	}
 	text := os.Getenv(elementsEnv)
 	if text == "" {
 		return

@@ -29,7 +29,7 @@ func pool(first uint32, n int) []clients.Element {
 // TestSite: the site itself. Elements come, change, leave and die, and resolvers see it.
 func TestSite(t *testing.T) {
 	t.Parallel()
-	s := clients.New(t, corefile("ttl 1\ntimer KEEP-ALIVE-TIMEOUT 1s"))
+	s := clients.NewBridged(t, corefile("ttl 1\ntimer KEEP-ALIVE-TIMEOUT 1s"))
 	s.Elements("web", pool(1, 8)...)
 	more := s.Elements("web", pool(100, 2)...)
 	c := s.Client("client")
