@@ -58,12 +58,52 @@ var benchQueries = []struct {
 	{"encoded", "a..b", 8, encodeHandle("a..b") + "." + zoneZ, dns.TypeA, 8},
 }
 
-func benchHandler(t testing.TB, pool string, n int) *Handler {
+func benchHandler(t testing.TB, pool string, n int, options ...string) *Handler {
 	f := newFake()
 	for id := 1; id <= n; id++ {
 		put(t, f.space, pool, element(rsp.PEID(id), 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id%256, id)))
 	}
-	return newTestHandler(t, "rserpool pool.example.org", f)
+	return newTestHandler(t, "rserpool pool.example.org {\n"+strings.Join(options, "\n")+"\n}", f)
+}
+
+// TestAllocsHTTPS: an HTTPS or SVCB answer needs no more allocations than the SRV answer with
+// the same elements.
+func TestAllocsHTTPS(t *testing.T) {
+	for _, n := range []int{1, 3, 16} {
+		h := benchHandler(t, "web", n, fmt.Sprint("addresses ", n), "https alpn=h2,h3", "svcb foo")
+		allocs := func(name string, qtype uint16) float64 {
+			w := sinkFor(99)
+			m := new(dns.Msg).SetQuestion(name+zoneZ, qtype)
+			got := testing.AllocsPerRun(200, func() { h.ServeDNS(context.Background(), w, m) })
+			if len(w.last.Answer) != n || len(w.last.Extra) != 2*n {
+				t.Errorf("%s %s: got\n%s", name, dns.TypeToString[qtype], w.last)
+			}
+			return got
+		}
+		srv := allocs("web.", dns.TypeSRV)
+		for name, qtype := range map[string]uint16{"web.": dns.TypeHTTPS, "_8443._https.web.": dns.TypeHTTPS, "_foo.web.": dns.TypeSVCB} {
+			if got := allocs(name, qtype); got > srv {
+				t.Errorf("%d elements: %s %s needs %v allocations, SRV %v", n, name, dns.TypeToString[qtype], got, srv)
+			}
+		}
+	}
+}
+
+// BenchmarkHTTPS is to compare with SRV answers of the same elements.
+func BenchmarkHTTPS(b *testing.B) {
+	for _, n := range []int{1, 3} {
+		h := benchHandler(b, "web", n, fmt.Sprint("addresses ", n), "https alpn=h2,h3")
+		for _, qtype := range []uint16{dns.TypeHTTPS, dns.TypeSRV} {
+			b.Run(fmt.Sprint(dns.TypeToString[qtype], "-of-", n), func(b *testing.B) {
+				w := sinkFor(99)
+				m := new(dns.Msg).SetQuestion("web."+zoneZ, qtype)
+				b.ReportAllocs()
+				for b.Loop() {
+					h.ServeDNS(context.Background(), w, m)
+				}
+			})
+		}
+	}
 }
 
 func TestAllocs(t *testing.T) {

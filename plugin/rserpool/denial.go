@@ -83,18 +83,40 @@ func (n *node) types() []uint16 {
 	case nodeNone:
 		return []uint16{dns.TypeNXNAME}
 	case nodeEmpty:
+		return nil
 	case nodeChild:
 		return []uint16{dns.TypeNS}
+	}
+	return append(n.ownTypes(), dns.TypeHINFO) // which is the answer to ANY
+}
+
+// ownTypes is types for names that have records.
+func (n *node) ownTypes() []uint16 {
+	switch n.kind {
+	case nodeNone, nodeEmpty, nodeChild:
 	case nodeApex:
 		return []uint16{dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY}
 	case nodeServer:
 		return []uint16{dns.TypeA, dns.TypeAAAA}
 	case nodePool:
-		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR}
+		types := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR}
+		if n.options.https != nil {
+			types = append(types, dns.TypeHTTPS)
+		}
+		if len(n.options.txt) > 0 {
+			types = append(types, dns.TypeTXT)
+		}
+		return types
 	case nodeElement:
 		return []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV}
 	case nodeService:
 		return []uint16{dns.TypeSRV}
+	case nodeBinding:
+		return []uint16{n.binding.rrtype()}
+	case nodeDomain, nodeTypes, nodeType:
+		return []uint16{dns.TypePTR}
+	case nodeInstance:
+		return []uint16{dns.TypeSRV, dns.TypeTXT}
 	case nodeInfo:
 		return []uint16{dns.TypeTXT}
 	}

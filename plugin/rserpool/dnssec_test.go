@@ -149,7 +149,7 @@ func canonical(name string) (key []byte) {
 // NSEC record denies a type that the name has: a validator answers from the records that it
 // has seen (RFC 8198).
 func TestSignedAnswers(t *testing.T) {
-	s := startSigned(t, "nameserver ns1.pool.example.org 192.0.2.53 2001:db8::53")
+	s := startSigned(t, "nameserver ns1.pool.example.org 192.0.2.53 2001:db8::53\npool web https\npool web svcb foo\npool web dnssd http\npool web txt a")
 	put(t, s.space.space, "web", element(1, 80, "192.0.2.1 192.0.2.2"), element(2, 80, "192.0.2.3"))
 	put(t, s.space.space, "a.deep.Pool", element(1, 80, "192.0.2.4 2001:db8::4", over(rsp.SCTP)))
 	put(t, s.space.space, "opaque", element(1, 80, "", over(rsp.Opaque)))
@@ -164,6 +164,8 @@ func TestSignedAnswers(t *testing.T) {
 		{"web.", nodePool}, {"a.deep.Pool.", nodePool}, {"A.DEEP.pool.", nodePool}, {"opaque.", nodePool}, {long + ".", nodePool},
 		{"_http._tcp.web.", nodeService}, {"pe-00000001.web.", nodeElement},
 		{"_rserpool.", nodeInfo}, {"_rserpool.web.", nodeInfo}, {"_rserpool.pe-00000001.web.", nodeInfo},
+		{"_8443._https.web.", nodeBinding}, {"_foo.web.", nodeBinding},
+		{"b._dns-sd._udp.", nodeDomain}, {"_services._dns-sd._udp.", nodeTypes}, {"_http._tcp.", nodeType}, {"web._http._tcp.", nodeInstance},
 		{"deep.pool.", nodeEmpty}, {"_tcp.web.", nodeEmpty},
 		{"nowhere.", nodeNone}, {"x.web.", nodeNone}, {"_http._udp.web.", nodeNone}, {"z" + long + ".", nodeNone},
 	} {
@@ -188,7 +190,7 @@ func TestSignedAnswers(t *testing.T) {
 			}
 		})
 	}
-	for k := nodeNone; k <= nodeInfo; k++ {
+	for k := nodeNone; k < nodeKinds; k++ {
 		if !asked[k] {
 			t.Errorf("no name of kind %d was asked for", k)
 		}

@@ -149,11 +149,17 @@ type query struct {
 	size         int // octets that the response may have
 }
 
-// answer adds the node's records of the queried type. SVCB, HTTPS and, in reverse
-// zones, PTR would go here.
+// answer adds the node's records of the queried type. In reverse zones, PTR would go here.
 func (q *query) answer(rep *reply, qtype uint16) {
-	if k := q.node.kind; q.node.pool == nil && (k == nodePool || k == nodeService) {
-		return // a declared pool without elements
+	if q.node.isEmptyPool() {
+		if q.node.kind == nodePool && qtype == dns.TypeTXT {
+			q.addTexts(rep)
+		}
+		return
+	}
+	if (qtype == dns.TypeANY || qtype == dns.TypeHINFO) && q.node.hasRecords() {
+		rep.msg.Answer = append(rep.msg.Answer, q.hinfo())
+		return
 	}
 	switch q.node.kind {
 	case nodeApex:
@@ -176,11 +182,23 @@ func (q *query) answer(rep *reply, qtype uint16) {
 			q.addServices(rep)
 		case dns.TypeNAPTR:
 			q.addNAPTR(rep)
+		case dns.TypeHTTPS:
+			if b := q.https; b != nil && b.suits(transportOf(q.node.pool)) {
+				q.addBindings(rep, b)
+			}
+		case dns.TypeTXT:
+			q.addTexts(rep)
 		}
 	case nodeService:
 		if qtype == dns.TypeSRV {
 			q.addServices(rep)
 		}
+	case nodeBinding:
+		if qtype == q.node.binding.rrtype() {
+			q.addBindings(rep, q.node.binding)
+		}
+	case nodeDomain, nodeTypes, nodeType, nodeInstance:
+		q.browse(rep, qtype)
 	case nodeElement:
 		switch qtype {
 		case dns.TypeA, dns.TypeAAAA:
@@ -191,7 +209,7 @@ func (q *query) answer(rep *reply, qtype uint16) {
 		}
 	case nodeInfo:
 		if qtype == dns.TypeTXT {
-			rep.msg.Answer = append(rep.msg.Answer, q.txt())
+			rep.msg.Answer = append(rep.msg.Answer, q.info())
 		}
 	}
 }

@@ -25,7 +25,12 @@ type sections struct {
 
 const soa = zoneZ + " 5 IN SOA ns.dns." + zoneZ + " hostmaster." + zoneZ + " 1000000000 7200 1800 86400 5\n"
 
-func nodata() sections   { return sections{ns: soa} }
+func nodata() sections { return sections{ns: soa} }
+
+func hinfo(name string) sections {
+	return sections{answer: name + " 5 IN HINFO \"RFC8482\" \"\"\n"}
+}
+
 func nxdomain() sections { return sections{rcode: dns.RcodeNameError, ns: soa} }
 
 // testSpace fills a handlespace with one pool for each rule.
@@ -88,9 +93,15 @@ func TestAnswers(t *testing.T) {
 		{"TXT about a pool by its encoded form", "_RSERPOOL." + encodeHandle("four") + "." + zoneZ, dns.TypeTXT, sections{answer: "_RSERPOOL." + encodeHandle("four") + "." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=tcp"` + "\n"}},
 		{"no TXT of a pool: programs read texts of their own there", "web." + zoneZ, dns.TypeTXT, nodata()},
 		{"other type", "web." + zoneZ, dns.TypeMX, nodata()},
-		{"ANY", "web." + zoneZ, dns.TypeANY, nodata()},
-		{"HTTPS is yet to come", "web." + zoneZ, dns.TypeHTTPS, nodata()},
-		{"SVCB is yet to come", "web." + zoneZ, dns.TypeSVCB, nodata()},
+		{"ANY", "web." + zoneZ, dns.TypeANY, hinfo("web." + zoneZ)},
+		{"ANY of the zone", zoneZ, dns.TypeANY, hinfo(zoneZ)},
+		{"ANY of an element", "PE-abcdef01.four." + zoneZ, dns.TypeANY, hinfo("PE-abcdef01.four." + zoneZ)},
+		{"ANY of a service", "_ssh._tcp.web." + zoneZ, dns.TypeANY, hinfo("_ssh._tcp.web." + zoneZ)},
+		{"ANY of an empty non-terminal", "_tcp.web." + zoneZ, dns.TypeANY, nodata()},
+		{"ANY of an unknown name", "nowhere." + zoneZ, dns.TypeANY, nxdomain()},
+		{"HINFO", "web." + zoneZ, dns.TypeHINFO, hinfo("web." + zoneZ)},
+		{"HTTPS without the option", "web." + zoneZ, dns.TypeHTTPS, nodata()},
+		{"SVCB without the option", "web." + zoneZ, dns.TypeSVCB, nodata()},
 		{"DS", "web." + zoneZ, dns.TypeDS, nodata()},
 		{"unknown pool", "nowhere." + zoneZ, dns.TypeA, nxdomain()},
 		{"below a pool", "x.web." + zoneZ, dns.TypeA, nxdomain()},

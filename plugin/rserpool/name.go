@@ -16,15 +16,21 @@ import (
 type nodeKind uint8
 
 const (
-	nodeNone    nodeKind = iota // nothing: NXDOMAIN
-	nodeEmpty                   // an empty non-terminal (RFC 4592, Section 2.2.2)
-	nodeChild                   // another zone of the block, asked for its DS records
-	nodeApex                    // the zone itself
-	nodeServer                  // a name server of the zone
-	nodePool                    // <pool>
-	nodeElement                 // pe-XXXXXXXX.<pool>
-	nodeService                 // _svc._proto.<pool>
-	nodeInfo                    // _rserpool, _rserpool.<pool>, _rserpool.pe-XXXXXXXX.<pool>
+	nodeNone     nodeKind = iota // nothing: NXDOMAIN
+	nodeEmpty                    // an empty non-terminal (RFC 4592, Section 2.2.2)
+	nodeChild                    // another zone of the block, asked for its DS records
+	nodeApex                     // the zone itself
+	nodeServer                   // a name server of the zone
+	nodePool                     // <pool>
+	nodeElement                  // pe-XXXXXXXX.<pool>
+	nodeService                  // _svc._proto.<pool>
+	nodeInfo                     // _rserpool, _rserpool.<pool>, _rserpool.pe-XXXXXXXX.<pool>
+	nodeBinding                  // _scheme.<pool>, _PORT._scheme.<pool>
+	nodeDomain                   // b._dns-sd._udp
+	nodeTypes                    // _services._dns-sd._udp
+	nodeType                     // _svc._proto
+	nodeInstance                 // <instance>._svc._proto
+	nodeKinds
 )
 
 // node is the thing that a query's name stands for.
@@ -38,6 +44,26 @@ type node struct {
 	// poolName is the end of the query's name that denotes the pool, zone
 	// included, as the query spells it; empty if it is about no pool.
 	poolName string
+	binding  *binding    // of a nodeBinding
+	service  serviceType // of a nodeType
+}
+
+// hasRecords reports whether the name has any.
+func (n *node) hasRecords() bool {
+	switch n.kind {
+	case nodeNone, nodeEmpty, nodeChild:
+		return false
+	}
+	return !n.isEmptyPool()
+}
+
+// isEmptyPool reports whether the name is one of a declared pool that has no elements.
+func (n *node) isEmptyPool() bool {
+	switch n.kind {
+	case nodePool, nodeService, nodeBinding, nodeInstance:
+		return n.pool == nil
+	}
+	return false
 }
 
 const (
@@ -61,8 +87,9 @@ var handleEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 // The target of an SRV record must not depend on the handles of other pools. So
 // pe-XXXXXXXX.<pool> is the element and _svc._proto.<pool> the service, if they exist,
 // _rserpool.<name> is about the pool or the element of that name, and _ph-... is the pool
-// with the encoded handle. Otherwise the name is the pool with that
-// handle. Every pool has a name in the encoded form.
+// with the encoded handle. Configured names, such as _scheme.<pool>, come before handles,
+// too. Otherwise the name is the pool with that handle. Every pool has a name in the encoded
+// form.
 func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	n := z.find(s, qname)
 	if n.options == nil {
@@ -78,6 +105,11 @@ func (z *zone) find(s *handlespace.Space, qname string) node {
 	}
 	if ns := z.server(qname); ns != nil {
 		return node{kind: nodeServer, server: ns}
+	}
+	if z.pools.browser != nil {
+		if n := z.findBrowse(s, rel); n.kind != nodeNone {
+			return n
+		}
 	}
 	var buf [maxName]byte
 	l, ok := decodeLabels(buf[:0], rel)
@@ -114,6 +146,9 @@ func (z *zone) findStructured(s *handlespace.Space, l *labels, qname string) nod
 		if p, o := z.findPool(s, l.after(2)); o != nil && o.hasProtocol(p, proto) && o.hasService(l.label(0)) {
 			return node{kind: nodeService, pool: p, options: o, poolName: qname[l.offset[1]:]}
 		}
+	}
+	if n := z.findBinding(s, l, qname); n.kind != nodeNone {
+		return n
 	}
 	if id, ok := elementID(l.label(0)); ok && l.n > 1 {
 		if p, o := z.findPool(s, l.after(1)); p != nil {

@@ -33,6 +33,10 @@ type poolOptions struct {
 	// services are the labels _svc that exist, in lower case; none: all.
 	services []string
 	naptr    []naptrService
+	https    *binding // nil: none
+	svcb     []*binding
+	dnssd    string     // the service, such as _http; "" for none
+	txt      [][]string // the strings of each TXT record
 }
 
 // answerOptions are the options of the answers.
@@ -66,6 +70,10 @@ var poolOptionTable = []poolOption{
 	{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*poolOptions).parseSRV},
 	{name: "service", args: "NAME...", least: 1, most: -1, parse: (*poolOptions).parseService, repeats: true},
 	{name: "naptr", args: "SERVICE [s|a [LABEL]]", least: 1, most: 3, parse: (*poolOptions).parseNAPTR, repeats: true},
+	{name: "https", args: "[PARAM...]|off", least: 0, most: -1, parse: (*poolOptions).parseHTTPS},
+	{name: "svcb", args: "SCHEME [PARAM...]", least: 1, most: -1, parse: (*poolOptions).parseSVCB, repeats: true},
+	{name: "dnssd", args: "SERVICE|off", least: 1, most: 1, parse: (*poolOptions).parseDNSSD},
+	{name: "txt", args: "STRING...", least: 1, most: -1, parse: (*poolOptions).parseText, repeats: true},
 }
 
 func poolOptionNames() string {
@@ -247,6 +255,8 @@ type poolTable struct {
 	// the names above those that are names.
 	empty      map[string]*poolOptions
 	aboveNames map[string]bool
+	// browser finds the instances of DNS-SD; nil if there can be none.
+	browser *browser
 
 	// known are the options for the combinations of rules that were asked for, at most
 	// maxKnown. It is replaced to add one.
@@ -276,6 +286,7 @@ func newPoolTable(rs poolRules) *poolTable {
 			t.aboveNames[above] = true
 		}
 	}
+	t.browser = newBrowser(t)
 	return t
 }
 

@@ -154,7 +154,7 @@ const maxPointer = 1 << 14
 
 // roughCompressedLen is roughLen for a compressed message of less than maxPointer octets.
 // Only names that are there as a whole are taken for pointers: the question's, and the
-// targets of SRV records as owners of the additional records, which have the same order.
+// targets of SRV, HTTPS and SVCB records as owners of the additional records, which have the same order.
 func (rep *reply) roughCompressedLen() int {
 	const pointer = 2
 	m := &rep.msg
@@ -179,8 +179,15 @@ func (rep *reply) roughCompressedLen() int {
 }
 
 func hasTarget(rr dns.RR, name string) bool {
-	s, ok := rr.(*dns.SRV)
-	return ok && s.Target == name
+	switch rr := rr.(type) {
+	case *dns.SRV:
+		return rr.Target == name
+	case *dns.HTTPS:
+		return rr.Target == name
+	case *dns.SVCB:
+		return rr.Target == name
+	}
+	return false
 }
 
 // roughLen returns an upper bound for the length of m without compression. It is faster
@@ -197,8 +204,9 @@ func roughLen(m *dns.Msg) int {
 				n += len(rr.Hdr.Name) + 1 + fixed + 16
 			case *dns.SRV:
 				n += len(rr.Hdr.Name) + 1 + fixed + 6 + len(rr.Target) + 1
-			default:
-				n += dns.Len(rr)
+			default: // with the owner counted as for the others
+				name := rr.Header().Name
+				n += dns.Len(rr) - wireLen(name) + len(name) + 1
 			}
 		}
 	}

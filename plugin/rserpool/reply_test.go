@@ -94,11 +94,16 @@ func TestFit(t *testing.T) {
 	}
 }
 
+// allRecords configures every type of record, and allTypes are they.
+const allRecords = "https alpn=h2\nsvcb foo\ndnssd http\ntxt a b\ntxt c"
+
+var allTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeHTTPS, dns.TypeSVCB, dns.TypePTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA, dns.TypeANY}
+
 // TestRoughLen: the estimate that saves the computation is never too small.
 func TestRoughLen(t *testing.T) {
-	h := newTestHandler(t, "rserpool pool.example.org", testSpace(t))
-	for _, name := range []string{zoneZ, "web." + zoneZ, `\000\255bin\\.` + zoneZ, "pe-00000007.homes." + zoneZ, "nowhere." + zoneZ, "_rserpool.web." + zoneZ} {
-		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeNS, dns.TypeSOA} {
+	h := newTestHandler(t, "rserpool pool.example.org {\n"+allRecords+"\n}", testSpace(t))
+	for _, name := range []string{zoneZ, "web." + zoneZ, `\000\255bin\\.` + zoneZ, "pe-00000007.homes." + zoneZ, "nowhere." + zoneZ, "_rserpool.web." + zoneZ, "_foo.web." + zoneZ, "_http._tcp." + zoneZ} {
+		for _, qtype := range allTypes {
 			m := ask(t, h, name, qtype)
 			if rough, exact := roughLen(m), m.Len(); rough < exact || rough > exact+40 {
 				t.Errorf("%s %s: got %d, want %d or little more", name, dns.TypeToString[qtype], rough, exact)
@@ -117,9 +122,9 @@ func TestRoughCompressedLen(t *testing.T) {
 		}
 		name, _ := poolName(f.space, rsp.PoolHandle(pool))
 		for _, corefile := range []string{"answers 1", "answers 3", "answers 100"} {
-			h := newTestHandler(t, "rserpool pool.example.org {\n "+corefile+"\n}", f)
-			for _, qname := range []string{name, "_x._tcp." + name, "pe-00000001." + name, zoneZ} {
-				for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNS, dns.TypeSOA} {
+			h := newTestHandler(t, "rserpool pool.example.org {\n "+corefile+"\n"+allRecords+"\n}", f)
+			for _, qname := range []string{name, "_x._tcp." + name, "pe-00000001." + name, zoneZ, "_foo." + name, "_http._tcp." + zoneZ} {
+				for _, qtype := range allTypes {
 					m := askFrom(t, h, fromClient(1, true), new(dns.Msg).SetQuestion(qname, qtype))
 					m.Compress = true
 					rough, exact := (&reply{msg: *m}).roughCompressedLen(), m.Len()
@@ -137,14 +142,20 @@ func TestRoughCompressedLen(t *testing.T) {
 func TestFreshRecords(t *testing.T) {
 	f := newFake()
 	put(t, f.space, "web", element(1, 80, "192.0.2.1 2001:db8::1"))
-	h := newTestHandler(t, "rserpool pool.example.org", f)
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT} {
-		name := "web." + zoneZ
-		if qtype == dns.TypeTXT {
-			name = "_rserpool." + name
-		}
+	h := newTestHandler(t, "rserpool pool.example.org {\n"+allRecords+"\n}", f)
+	for _, tt := range []struct {
+		name  string
+		qtype uint16
+	}{
+		{"web.", dns.TypeA}, {"web.", dns.TypeAAAA}, {"web.", dns.TypeSRV}, {"web.", dns.TypeHTTPS}, {"web.", dns.TypeTXT}, {"web.", dns.TypeANY},
+		{"_rserpool.web.", dns.TypeTXT}, {"_foo.web.", dns.TypeSVCB}, {"_http._tcp.", dns.TypePTR}, {"web._http._tcp.", dns.TypeTXT},
+	} {
+		name, qtype := tt.name+zoneZ, tt.qtype
 		before := ask(t, h, name, qtype)
 		want := before.String()
+		if len(before.Answer) == 0 {
+			t.Errorf("no answer: %s", before)
+		}
 		for _, rr := range slices.Concat(before.Answer, before.Extra) {
 			rr.Header().Ttl = 99
 			switch rr := rr.(type) {
@@ -154,6 +165,15 @@ func TestFreshRecords(t *testing.T) {
 				rr.AAAA[0] = 99
 			case *dns.SRV:
 				rr.Port = 99
+			case *dns.HTTPS:
+				rr.Value[0], rr.Value[1].(*dns.SVCBPort).Port = &dns.SVCBPort{Port: 99}, 99
+				rr.Value[2].(*dns.SVCBIPv4Hint).Hint[0][0] = 99
+			case *dns.SVCB:
+				rr.Value[0].(*dns.SVCBPort).Port = 99
+			case *dns.PTR:
+				rr.Ptr = "99."
+			case *dns.HINFO:
+				rr.Cpu = "99"
 			case *dns.TXT:
 				rr.Txt[0] = "99"
 			}

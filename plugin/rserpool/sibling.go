@@ -46,6 +46,8 @@ const (
 	kindAAAA
 	kindSRV
 	kindNAPTR
+	kindHTTPS
+	kindSVCB
 	kinds
 )
 

@@ -2,17 +2,19 @@ package rserpool
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
-// txt is the information about the zone, a pool or an element. It is below _rserpool, because
+// info is the information about the zone, a pool or an element. It is below _rserpool, because
 // programs read the TXT records of the names that they use for texts of their own. Each string
 // is key=value (RFC 6763, Section 6).
-func (q *query) txt() dns.RR {
+func (q *query) info() dns.RR {
 	ttl, text := q.ttl, []string(nil)
 	switch {
 	case q.node.poolName == "":
@@ -55,4 +57,42 @@ func elementText(e *handlespace.Element) []string {
 		"home=" + e.Home.String(),
 		"life=" + life,
 	}
+}
+
+// addTexts adds the configured TXT records of the pool.
+func (q *query) addTexts(rep *reply) {
+	for _, text := range q.txt {
+		rep.msg.Answer = append(rep.msg.Answer, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, q.ttl), Txt: slices.Clone(text)})
+		rep.element()
+	}
+}
+
+// hinfo is the answer to ANY (RFC 8482, Section 4.2). It is also the one to HINFO, so that a
+// cache which has it from the former does not contradict.
+func (q *query) hinfo() dns.RR {
+	return &dns.HINFO{Hdr: header(q.name, dns.TypeHINFO, q.ttl), Cpu: "RFC8482"}
+}
+
+// Limits of TXT records, in octets.
+const (
+	maxString = 255
+	// maxText is what the strings of a record may have.
+	maxText = 4096
+)
+
+// parseText reads the strings of a TXT record.
+func (o *poolOptions) parseText(args []string) error {
+	size, text := 0, make([]string, len(args))
+	for i, arg := range args {
+		if len(arg) > maxString {
+			return fmt.Errorf("a string has %d octets, more than %d; divide the one that begins with %.20q", len(arg), maxString, arg)
+		}
+		size += 1 + len(arg)
+		text[i] = strings.ReplaceAll(arg, `\`, `\\`)
+	}
+	if size > maxText {
+		return fmt.Errorf("the strings have %d octets, more than %d; give them in several lines, which are records of their own", size, maxText)
+	}
+	o.txt = append(o.txt, text)
+	return nil
 }
