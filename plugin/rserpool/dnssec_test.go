@@ -149,7 +149,7 @@ func canonical(name string) (key []byte) {
 // NSEC record denies a type that the name has: a validator answers from the records that it
 // has seen (RFC 8198).
 func TestSignedAnswers(t *testing.T) {
-	s := startSigned(t, "nameserver ns1.pool.example.org 192.0.2.53 2001:db8::53\npool web https\npool web svcb foo\npool web dnssd http\npool web txt a")
+	s := startSigned(t, "nameserver ns1.pool.example.org 192.0.2.53 2001:db8::53\npool empty\nnaptr x-test a\npool web https\npool web svcb foo\npool web dnssd http\npool web txt a")
 	put(t, s.space.space, "web", element(1, 80, "192.0.2.1 192.0.2.2"), element(2, 80, "192.0.2.3"))
 	put(t, s.space.space, "a.deep.Pool", element(1, 80, "192.0.2.4 2001:db8::4", over(rsp.SCTP)))
 	put(t, s.space.space, "opaque", element(1, 80, "", over(rsp.Opaque)))
@@ -161,7 +161,7 @@ func TestSignedAnswers(t *testing.T) {
 		kind nodeKind
 	}{
 		{"", nodeApex}, {"ns1.", nodeServer}, {"child.", nodeChild},
-		{"web.", nodePool}, {"a.deep.Pool.", nodePool}, {"A.DEEP.pool.", nodePool}, {"opaque.", nodePool}, {long + ".", nodePool},
+		{"web.", nodePool}, {"a.deep.Pool.", nodePool}, {"A.DEEP.pool.", nodePool}, {"opaque.", nodePool}, {"empty.", nodePool}, {long + ".", nodePool},
 		{"_http._tcp.web.", nodeService}, {"pe-00000001.web.", nodeElement},
 		{"_rserpool.", nodeInfo}, {"_rserpool.web.", nodeInfo}, {"_rserpool.pe-00000001.web.", nodeInfo},
 		{"_8443._https.web.", nodeBinding}, {"_foo.web.", nodeBinding},
