@@ -31,6 +31,7 @@ type Handler struct {
 	// signer is the dnssec plugin of the server block, nil if there is none.
 	signer   signer
 	measure  sync.Once // the signatures of the zones
+	traces   bool      // the server block has the metadata plugin
 	siblings *siblings
 	counters counters
 	cutOnce  sync.Once
@@ -85,7 +86,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 
 	size, do := replySize(w, r)
-	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: size}
+	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: size, trace: h.traceOf(ctx)}
 	rep := newReply(r)
 	if do {
 		rep.sign(h.signatureSize(z, count.server), size)
@@ -112,6 +113,9 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if rep.fit(q.size) {
 		count.shortened()
 		q.reportCut(rep, r)
+	}
+	if q.trace != nil {
+		q.record(rep)
 	}
 	if err := w.WriteMsg(&rep.msg); err != nil {
 		return dns.RcodeServerFailure, err
@@ -147,6 +151,9 @@ type query struct {
 	name         string // as it was asked, so that answers echo its case
 	now          time.Time
 	size         int // octets that the response may have
+	// trace is where the query's labels are, nil if there are none; picked are the elements for it.
+	trace  *trace
+	picked []rsp.PEID
 }
 
 // answer adds the node's records of the queried type. In reverse zones, PTR would go here.
@@ -239,6 +246,11 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 	}
 	dst, reused := q.siblings.pick(dst, &c, q.node.pool, k, f, q.addresses, q.now)
 	q.count.selection(reused)
+	if q.trace != nil {
+		for _, e := range dst {
+			q.picked = append(q.picked, e.ID)
+		}
+	}
 	return dst
 }
 
@@ -251,6 +263,11 @@ func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
 		return set
 	})
 	q.count.selection(reused)
+	if q.trace != nil {
+		for _, s := range set {
+			q.picked = append(q.picked, s.ID)
+		}
+	}
 	return set, more
 }
 

@@ -50,6 +50,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	c.OnStartup(func() error {
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
+		h.traces = site.Handler("metadata") != nil
 		return nil
 	})
 	var warn sync.Once // CoreDNS makes the chain once for each address

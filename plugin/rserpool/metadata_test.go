@@ -1,0 +1,159 @@
+package rserpool
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	stdlog "log"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/dnstap"
+	"github.com/coredns/coredns/plugin/metadata"
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/test"
+	"github.com/coredns/coredns/request"
+	dnstap "github.com/dnstap/golang-dnstap"
+	"github.com/miekg/dns"
+	"google.golang.org/protobuf/proto"
+
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// labelNames are in the order in which tests write their values.
+var labelNames = []string{"rserpool/pool", "rserpool/policy", "rserpool/selected", "rserpool/elements"}
+
+// TestMetadata asks a handler, and looks at the labels before and after.
+func TestMetadata(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"), element(0xabcdef03, 80, "2001:db8::3"))
+	put(t, f.space, "a b\n\"", element(4, 80, "192.0.2.4", policy(rsp.Policy{Type: rsp.Random})))
+	h := newTestHandler(t, "rserpool pool.example.org {\n addresses 2\n pool empty\n naptr x-test a\n}", f)
+	h.traces = true
+	tests := []struct {
+		qname         string
+		qtype, size   uint16
+		before, after string
+	}{
+		{"web." + zoneZ, dns.TypeA, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002"},
+		{"WEB." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin - -", "web RoundRobin abcdef03 abcdef03"},
+		{"_http._tcp.web." + zoneZ, dns.TypeSRV, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002,abcdef03"},
+		{"web." + zoneZ, dns.TypeNAPTR, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002,abcdef03"}, // of the same lookup
+		{"web." + zoneZ, dns.TypeMX, 0, "web RoundRobin - -", "web RoundRobin - -"},
+		{"pe-00000002.web." + zoneZ, dns.TypeA, 0, "web RoundRobin - -", "web RoundRobin 00000002 00000002"},
+		{"pe-00000002.web." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin - -", "web RoundRobin - -"},
+		{`a\032b\010\".` + zoneZ, dns.TypeA, 0, `a\032b\010\" Random - -`, `a\032b\010\" Random 00000004 00000004`},
+		{"_rserpool.web." + zoneZ, dns.TypeTXT, 0, "web RoundRobin - -", "web RoundRobin - -"},
+		{"empty." + zoneZ, dns.TypeA, 0, "- - - -", "- - - -"},
+		{"nowhere." + zoneZ, dns.TypeA, 0, "- - - -", "- - - -"},
+		{zoneZ, dns.TypeSOA, 0, "- - - -", "- - - -"},
+	}
+	for _, test := range tests {
+		q := new(dns.Msg).SetQuestion(test.qname, test.qtype)
+		if before, after, _ := labelsOf(t, h, q); before != test.before || after != test.after {
+			t.Errorf("%s %s: got %q and then %q, want %q and %q", test.qname, dns.TypeToString[test.qtype], before, after, test.before, test.after)
+		}
+	}
+	for id := range rsp.PEID(40) {
+		put(t, f.space, "many", element(id, 80, fmt.Sprintf("192.0.2.%d", int(id))))
+	}
+	_, after, m := labelsOf(t, h, new(dns.Msg).SetQuestion("many."+zoneZ, dns.TypeSRV))
+	if got := strings.Count(after, ",") + 1; !m.Truncated || got != len(m.Answer) {
+		t.Errorf("a cut answer: got %d elements in %q, want those %d of the answer", got, after, len(m.Answer))
+	}
+	if ctx := h.Metadata(metadata.ContextWithMetadata(context.Background()), state("web.example.net.")); len(metadata.Labels(ctx)) > 0 {
+		t.Errorf("a name in another zone: got the labels %q, want none", metadata.Labels(ctx))
+	}
+}
+
+func state(name string) request.Request {
+	return request.Request{W: &test.ResponseWriter{}, Req: new(dns.Msg).SetQuestion(name, dns.TypeA)}
+}
+
+// labelsOf asks a handler, and returns the values of the labels before and after.
+func labelsOf(t *testing.T, h *Handler, q *dns.Msg) (before, after string, m *dns.Msg) {
+	t.Helper()
+	w := dnstest.NewRecorder(&test.ResponseWriter{})
+	ctx := h.Metadata(metadata.ContextWithMetadata(context.Background()), request.Request{W: w, Req: q})
+	values := func() string {
+		var list []string
+		for _, l := range labelNames {
+			f := metadata.ValueFunc(ctx, l)
+			if f == nil {
+				t.Fatalf("there is no label %s", l)
+			}
+			list = append(list, f())
+		}
+		return strings.Join(list, " ")
+	}
+	before = values()
+	if _, err := h.ServeDNS(ctx, w, q); err != nil {
+		t.Fatal(err)
+	}
+	return before, values(), w.Msg
+}
+
+// TestMetadataInLogs: the log and dnstap plugins print the labels, also behind the
+// cache: then nothing is selected.
+func TestMetadataInLogs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the dnstap plugin sends after a second")
+	}
+	var log bytes.Buffer
+	stdlog.SetOutput(&log)
+	t.Cleanup(clog.Discard)
+	socket := filepath.Join(t.TempDir(), "tap")
+	in, err := dnstap.NewFrameStreamSockInputFromPath(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taps := make(chan []byte, 8)
+	go in.ReadInto(taps)
+
+	fakes, rs := newFakes()
+	was, port := process, dnsserver.Port
+	process, dnsserver.Port = rs, "0"
+	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	const format = "{/rserpool/pool} {/rserpool/policy} {/rserpool/selected} {/rserpool/elements}"
+	s := startServer(t, fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n metadata\n log . \"<"+format+">\"\n dnstap \"%s\" {\n extra \""+format+"\"\n }\n cache\n rserpool\n}", socket))
+	for _, f := range fakes {
+		put(t, f.space, "web", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"))
+	}
+	s.query("web."+zoneZ, dns.TypeSRV)
+	s.query("web."+zoneZ, dns.TypeSRV)
+	s.query("nowhere."+zoneZ, dns.TypeA)
+	var extras []string
+	for range 6 {
+		select {
+		case b := <-taps:
+			m := new(dnstap.Dnstap)
+			if err := proto.Unmarshal(b, m); err != nil {
+				t.Fatal(err)
+			}
+			extras = append(extras, m.GetMessage().GetType().String()+" "+string(m.GetExtra()))
+		case <-time.After(20 * time.Second):
+			t.Fatalf("dnstap: got %q within 20 s, want a question and an answer of each query", extras)
+		}
+	}
+	got := strings.Join(extras, "\n")
+	want := `CLIENT_QUERY web RoundRobin - -
+CLIENT_RESPONSE web RoundRobin 00000001 00000001,00000002
+CLIENT_QUERY web RoundRobin - -
+CLIENT_RESPONSE web RoundRobin - -
+CLIENT_QUERY - - - -
+CLIENT_RESPONSE - - - -`
+	if got != want {
+		t.Errorf("dnstap: got\n%s\nwant\n%s", got, want)
+	}
+	s.stop() // the log is complete
+	got = strings.Join(regexp.MustCompile("<.*>").FindAllString(log.String(), 3), "\n")
+	want = "<web RoundRobin 00000001 00000001,00000002>\n<web RoundRobin - ->\n<- - - ->"
+	if got != want {
+		t.Errorf("log: got\n%s\nwant\n%s\nin\n%s", got, want, log.String())
+	}
+}
