@@ -43,7 +43,7 @@ type Elements struct {
 func (s *Site) Elements(pool string, list ...Element) *Elements {
 	s.t.Helper()
 	if s.elements == nil {
-		s.elements = s.Host("elements", "203.0.113.254")
+		s.elements = s.Host("elements", elementsRouter)
 	}
 	e := &Elements{s: s}
 	var addrs []string
@@ -87,7 +87,7 @@ func (s *Site) addresses(list []string) {
 	}
 	var batch strings.Builder
 	for _, a := range list {
-		fmt.Fprintf(&batch, "addr add %s/24 dev eth0\n", a)
+		fmt.Fprintf(&batch, "addr add %s/32 dev eth0\n", a)
 	}
 	s.elements.Run("ip", "-batch", s.elements.NewFile("addresses", batch.String()))
 }
@@ -115,18 +115,28 @@ func (e *Elements) do(what string, id uint32, policy string) {
 // elementsEnv has a process of elements know what it is: this test's binary, run again.
 const elementsEnv = "CLIENTS_ELEMENTS"
 
-// Main is called first in TestMain. In a process of elements it does not return.
+// Main is called first in TestMain. In a process of elements or of a pool user it does not
+// return.
 func Main() {
 	// An ordinary user's path may lack the directory of most daemons.
 	if path := os.Getenv("PATH"); !strings.Contains(path, "/usr/sbin") {
 		_ = os.Setenv("PATH", path+":/usr/sbin")
 	}
-	text := os.Getenv(elementsEnv)
-	if text == "" {
+	elements, user := os.Getenv(elementsEnv), os.Getenv(userEnv)
+	var err error
+	switch {
+	case elements != "":
+		err = serveElements(elements)
+	case user != "":
+		err = resolve(user)
+	default:
 		return
 	}
-	fmt.Fprintln(os.Stderr, serveElements(text))
-	os.Exit(1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // serveElements registers elements, and obeys commands until standard input ends.

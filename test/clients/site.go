@@ -17,6 +17,9 @@ const (
 	BIND    = "192.0.2.2"
 )
 
+// elementsRouter is the address of the host of all elements.
+const elementsRouter = "192.0.2.3"
+
 // Zone is the zone of the pools, without the dot at the end.
 const Zone = "pool.example.org"
 
@@ -81,6 +84,10 @@ func (s *Site) Host(name, address string) *network.Host {
 	}
 	for _, n := range []string{"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"} {
 		h.IP("route replace", n, "dev eth0 src", address)
+	}
+	if s.bridge != nil && address != elementsRouter {
+		// The kernel keeps 1024 neighbours in all namespaces together.
+		h.IP("route replace 203.0.113.0/24 via", elementsRouter, "src", address)
 	}
 	return h
 }
