@@ -18,24 +18,33 @@ func (p *Pool) avoid(id rserpool.PEID, avoid bool) {
 	defer p.mu.Unlock()
 	m := &p.members
 	slot, ok := m.slots[id]
-	_, is := p.avoided[id]
+	_, is := p.avoided()[id]
 	switch {
 	case !ok || is == avoid:
 	case !avoid:
 		p.restore(id)
 	default:
-		if p.avoided == nil {
-			p.avoided = make(map[rserpool.PEID]struct{})
+		w := p.workspace()
+		if w.avoided == nil {
+			w.avoided = make(map[rserpool.PEID]struct{})
 		}
-		p.avoided[id] = struct{}{}
+		w.avoided[id] = struct{}{}
 		p.index.remove(m, slot)
 	}
 }
 
+// avoided are the elements that selections leave out.
+func (p *Pool) avoided() map[rserpool.PEID]struct{} {
+	if p.work == nil {
+		return nil
+	}
+	return p.work.avoided
+}
+
 // restore has selections include an element again. The caller has the lock.
 func (p *Pool) restore(id rserpool.PEID) {
-	if _, is := p.avoided[id]; is {
-		delete(p.avoided, id)
+	if _, is := p.avoided()[id]; is {
+		delete(p.avoided(), id)
 		slot := p.members.slots[id]
 		p.members.degraded.rejoin(slot)
 		p.index.restore(&p.members, slot)

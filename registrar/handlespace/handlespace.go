@@ -3,6 +3,7 @@ package handlespace
 import (
 	"iter"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,13 @@ import (
 // Avoid are for one goroutine at a time. All other methods, and those of Pool, are safe
 // for any number of goroutines, also while the handlespace changes.
 type Space struct {
+	// writing is held during each change, so that a snapshot begins between two of them.
+	writing sync.Mutex
+	capture *capture // the snapshot that is being made, nil if there is none
+	// mark is what captured is in pools that no capture has to take any more.
+	mark      bool
+	snapshots snapshots
+
 	table    table
 	seed     *rand.Rand // the writer's
 	changes  atomic.Uint64
@@ -42,10 +50,15 @@ func New(seed *rand.Rand) *Space {
 //
 // Put takes O(log N) amortized for a pool of N elements.
 func (s *Space) Put(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.put(h, e)
+}
+
+func (s *Space) put(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
 	p := s.Pool(h)
 	if p == nil {
-		p = newPool(h, e, s.seed)
-		p.put(e)
+		p = s.newPool(h, e)
 		s.table.add(p)
 		s.pools.Add(1)
 		s.elements.Add(1)
@@ -55,6 +68,7 @@ func (s *Space) Put(h rserpool.PoolHandle, e *Element) (old *Element, err error)
 	if err := p.check(e); err != nil {
 		return nil, err
 	}
+	s.beforeChange(p)
 	old = p.put(e)
 	if old == nil {
 		s.elements.Add(1)
@@ -69,28 +83,40 @@ func (s *Space) Put(h rserpool.PoolHandle, e *Element) (old *Element, err error)
 // pool becomes another one, in one step, so that no reader finds it without an element.
 // A reader that has looked up the former pool continues with its element.
 func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	p := s.Pool(h)
 	if p == nil || p.check(e) == nil || p.Len() > 1 {
-		return s.Put(h, e)
+		return s.put(h, e)
 	}
 	if old = p.Element(e.ID); old == nil {
-		return s.Put(h, e)
+		return s.put(h, e)
 	}
-	next := newPool(h, e, s.seed)
-	next.put(e)
-	s.table.replace(p, next)
+	s.beforeChange(p)
+	s.table.replace(p, s.newPool(h, e))
 	s.changes.Add(1)
 	return old, nil
+}
+
+// newPool returns a pool with one element.
+func (s *Space) newPool(h rserpool.PoolHandle, e *Element) *Pool {
+	p := newPool(h, e, s.seed)
+	p.captured = s.mark
+	p.put(e)
+	return p
 }
 
 // Remove takes an element out and returns it, nil if it was not there. A pool without
 // elements is removed. No selection that starts after Remove has returned picks the
 // element.
 func (s *Space) Remove(h rserpool.PoolHandle, id rserpool.PEID) *Element {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	p := s.Pool(h)
 	if p == nil || p.Element(id) == nil {
 		return nil
 	}
+	s.beforeChange(p)
 	if p.Len() == 1 { // unlinked first, so that no reader finds an empty pool
 		s.table.remove(p)
 		s.pools.Add(-1)
@@ -165,6 +191,10 @@ func (s *Space) Len() (pools, elements int) {
 // the registration life does not count: otherwise each secondary would transfer the
 // same zone again.
 func (s *Space) Changes() uint64 { return s.changes.Load() }
+
+// Touch counts as a change, so that secondaries transfer the zone again: something else
+// that the zone shows has changed. Any goroutine may call it.
+func (s *Space) Touch() { s.changes.Add(1) }
 
 // Serial returns the serial number of the zone (RFC 1035, Section 3.3.13) at the time
 // now; see serial. A reader gets the serial before it reads the pools.

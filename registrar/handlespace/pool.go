@@ -1,7 +1,6 @@
 package handlespace
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -20,8 +19,9 @@ type Pool struct {
 	mu      sync.Mutex // guards what follows
 	members members
 	index   index
-	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
-	work    *workspace                 // nil at first
+	work    *workspace // nil at first
+	// captured is equal to the space's mark if no snapshot has to take the pool any more.
+	captured bool
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
@@ -110,7 +110,7 @@ func (p *Pool) Elements(dst []*Element) []*Element {
 	p.mu.Lock()
 	dst = append(dst, p.members.elems...)
 	p.mu.Unlock()
-	slices.SortFunc(dst[had:], func(a, b *Element) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(dst[had:], byID)
 	return dst
 }
 
@@ -127,7 +127,7 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	defer p.mu.Unlock()
 	had := len(dst)
 	dst = p.index.pick(&p.members, dst, n, families)
-	if len(dst) == had && len(p.avoided) > 0 { // better these than none
+	if len(dst) == had && len(p.avoided()) > 0 { // better these than none
 		p.restoreAll()
 		dst = p.index.pick(&p.members, dst, n, families)
 	}

@@ -53,7 +53,7 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	}
 	w := p.workspace()
 	more = p.candidates(w, n, families, view)
-	if len(w.slots) == 0 && len(p.avoided) > 0 { // better these than none
+	if len(w.slots) == 0 && len(p.avoided()) > 0 { // better these than none
 		p.restoreAll()
 		more = p.candidates(w, n, families, view)
 	}
@@ -80,6 +80,8 @@ type workspace struct {
 	picked [1]Selected // working memory of Pick
 	slots  []uint32    // working memory of SelectSet
 	ring   ring        // of all slots; empty until a set is smaller than the pool
+
+	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
 }
 
 func (p *Pool) workspace() *workspace {
