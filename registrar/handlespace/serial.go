@@ -10,36 +10,39 @@ import (
 // after the latest change. It is compared in serial number arithmetic (RFC 1982).
 // There, a change makes it larger if the last one was less than 68 years before.
 //
-// It is never ahead of the clock, however fast the changes are, so that it does not go
-// back over a restart. So several changes within a second have one serial: a change
-// after the serial was read gets a new one from the next second on. A reader that has
-// read the former serial together with the former or the new content finds the new
-// serial later.
+// It takes at most one step a second, however fast the changes are, and is not ahead of the
+// clock, so that it does not go back over a restart. So several changes within a second
+// have one serial: a change after the serial was read gets a new one from the next second
+// on. A reader that has read the former serial together with the former or the new content
+// finds the new serial later.
 //
-// Setting the clock while the program runs makes no difference: after the first reading
-// only the elapsed time counts.
+// If the clock is set forward, the serial follows it. If the clock is set back, the serial
+// grows by one with a change, at most once a second, until the clock has caught up. Only a
+// restart in that time makes it go back.
 type serial struct {
 	mu sync.Mutex
-	// start is when it was first read, value the latest serial, covers the number of
-	// changes that it includes.
-	start  time.Time
+	// value is the latest serial, 0 if none was read yet, covers the number of changes that
+	// it includes, since when it has been the serial.
 	value  int64
 	covers uint64
+	since  time.Time
 }
 
 // at returns the serial at a time, after a number of changes.
 func (s *serial) at(now time.Time, changes *atomic.Uint64) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.start.IsZero() {
+	n := changes.Load()
+	switch next := now.Unix(); {
+	case s.value == 0:
 		// Perhaps a former process has used the same second as its last serial. So this
 		// one includes no change, and the next second has another one.
-		s.start, s.value, s.covers = now, now.Unix(), noChanges
-		return uint32(s.value)
-	}
-	n := changes.Load()
-	if at := s.start.Unix() + int64(now.Sub(s.start)/time.Second); n != s.covers && at > s.value {
-		s.value, s.covers = at, n
+		s.value, s.covers, s.since = next, noChanges, now
+	case n == s.covers:
+	case next > s.value:
+		s.value, s.covers, s.since = next, n, now
+	case now.Sub(s.since) >= time.Second: // the clock was set back
+		s.value, s.covers, s.since = s.value+1, n, now
 	}
 	return uint32(s.value)
 }

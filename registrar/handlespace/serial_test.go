@@ -83,3 +83,35 @@ func TestSerialOfChange(t *testing.T) {
 		}
 	}
 }
+
+// TestSerialOfClock: if the clock is set while the program runs, the serial grows all the
+// same, one step a second, and follows the clock forward.
+func TestSerialOfClock(t *testing.T) {
+	c := &changer{t: t, s: newSpace(), now: time.Unix(1e9, 0)}
+	c.serial()
+	c.now = c.now.Add(time.Second)
+	last := c.serial()
+	// Without a monotonic clock, the difference of two times is that of the wall clock. So
+	// since stands for the time that the clock was set back.
+	c.s.serial.since = c.s.serial.since.Add(-time.Hour)
+	c.now = c.now.Add(-time.Hour)
+	for step := range 10 {
+		for range 9 {
+			c.now = c.now.Add(100 * time.Millisecond)
+			c.change()
+			if got := c.serial(); got != last {
+				t.Fatalf("step %d: from %d to %d within a second", step, last, got)
+			}
+		}
+		c.now = c.now.Add(100 * time.Millisecond)
+		if got := c.serial(); got != last+1 {
+			t.Fatalf("step %d: from %d to %d, want one more after a second", step, last, got)
+		}
+		last++
+	}
+	c.change()
+	c.now = c.now.Add(2 * time.Hour)
+	if got := c.serial(); got != uint32(c.now.Unix()) {
+		t.Errorf("got %d after the clock was set forward to %d", got, c.now.Unix())
+	}
+}
