@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type Handler struct {
 	counters counters
 	cutOnce  sync.Once
 	now      func() time.Time
+
+	transfers transfers
 }
 
 // registrar is what the handler needs of a registrar.
@@ -231,10 +234,24 @@ func (q *query) addAddresses(rep *reply, f handlespace.Families) {
 	var buf [maxAddresses]*handlespace.Element
 	elements := q.pick(buf[:0], k, f)
 	ttl := q.lifetime(elements...)
-	for _, e := range elements {
-		rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, ttl, e.UserTransport.Addrs, f)
+	for i, e := range elements {
+		rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, ttl, newAddrs(e, elements[:i]), f)
 		rep.element()
 	}
+}
+
+// newAddrs returns the addresses of an element that none of the others has: elements on one
+// host have the same, and a set of records has each once (RFC 2181, Section 5).
+func newAddrs(e *handlespace.Element, others []*handlespace.Element) []netip.Addr {
+	addrs := e.UserTransport.Addrs
+	for _, o := range others {
+		for _, a := range o.UserTransport.Addrs {
+			if slices.Contains(addrs, a) {
+				addrs = slices.DeleteFunc(slices.Clone(addrs), func(b netip.Addr) bool { return a == b })
+			}
+		}
+	}
+	return addrs
 }
 
 // pick appends to dst the elements of the client's lookup of the node's pool, at most

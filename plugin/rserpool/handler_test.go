@@ -23,7 +23,7 @@ type sections struct {
 	answer, ns, extra string
 }
 
-const soa = zoneZ + " 5 IN SOA ns.dns." + zoneZ + " hostmaster." + zoneZ + " 1000000000 7200 1800 86400 5\n"
+const soa = zoneZ + " 5 IN SOA ns.dns." + zoneZ + " hostmaster." + zoneZ + " 1000000000 60 30 86400 5\n"
 
 func nodata() sections { return sections{ns: soa} }
 
@@ -230,7 +230,7 @@ func TestAnswersStandard(t *testing.T) {
 		},
 		{
 			Qname: "nowhere.pool.example.org.", Qtype: dns.TypeA, Rcode: dns.RcodeNameError,
-			Ns: []dns.RR{test.SOA("pool.example.org. 5 IN SOA ns.dns.pool.example.org. hostmaster.pool.example.org. 100 7200 1800 86400 5")},
+			Ns: []dns.RR{test.SOA("pool.example.org. 5 IN SOA ns.dns.pool.example.org. hostmaster.pool.example.org. 100 60 30 86400 5")},
 		},
 	} {
 		m := askFrom(t, h, &test.ResponseWriter{}, tc.Msg())

@@ -269,7 +269,7 @@ func TestRootZone(t *testing.T) {
 		{"web.", dns.TypeA, "web. 5 IN A 192.0.2.1\n"},
 		{"web.", dns.TypeSRV, "web. 5 IN SRV 0 1 80 pe-00000001.web.\n"},
 		{".", dns.TypeNS, ". 5 IN NS ns.dns.\n"},
-		{".", dns.TypeSOA, ". 5 IN SOA ns.dns. hostmaster. 1000000000 7200 1800 86400 5\n"},
+		{".", dns.TypeSOA, ". 5 IN SOA ns.dns. hostmaster. 1000000000 60 30 86400 5\n"},
 		{"ns.dns.", dns.TypeA, "ns.dns. 5 IN A 192.0.2.53\n"},
 	}
 	for _, tt := range tests {

@@ -128,26 +128,33 @@ func (rep *reply) glue(name string, ttl uint32, addrs []netip.Addr) {
 	}
 }
 
-// Times of the SOA record, in seconds: for secondaries, which learn of changes
-// by NOTIFY once there are transfers.
+// Times of the SOA record, in seconds, for secondaries. Usually they learn of changes by
+// NOTIFY, and refresh only finds those whose NOTIFY was lost. When every registrar is gone,
+// they serve the last zone until it expires.
 const (
-	soaRefresh = 7200
-	soaRetry   = 1800
+	soaRefresh = 60
+	soaRetry   = 30
 	soaExpire  = 86400
 )
 
-// soa returns the zone's SOA record. As the handlespace may change at any time,
-// negative answers live as long as others (RFC 2308, Section 4).
+// soa returns the zone's SOA record.
 func (q *query) soa() dns.RR {
+	return q.zone.soa(q.zone.apexOf(q.name), q.ttl, q.space.Serial(q.now))
+}
+
+// soa returns the zone's SOA record for an owner, which is the zone's name as a question
+// spells it. As the handlespace may change at any time, negative answers live as long as
+// others (RFC 2308, Section 4).
+func (z *zone) soa(owner string, ttl, serial uint32) dns.RR {
 	return &dns.SOA{
-		Hdr:     header(q.zone.apexOf(q.name), dns.TypeSOA, q.ttl),
-		Ns:      q.zone.servers[0].name,
-		Mbox:    q.zone.mbox,
-		Serial:  q.space.Serial(q.now),
+		Hdr:     header(owner, dns.TypeSOA, ttl),
+		Ns:      z.servers[0].name,
+		Mbox:    z.mbox,
+		Serial:  serial,
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
 		Expire:  soaExpire,
-		Minttl:  q.ttl,
+		Minttl:  ttl,
 	}
 }
 

@@ -72,7 +72,8 @@ func TestFit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()
 			for id := rsp.PEID(1); id <= 20; id++ {
-				put(t, f.space, tt.pool, element(id, 80, tt.addrs))
+				own := strings.NewReplacer("192.0.2.", fmt.Sprintf("10.0.%d.", id), "198.51.100.", fmt.Sprintf("10.1.%d.", id))
+				put(t, f.space, tt.pool, element(id, 80, own.Replace(tt.addrs)))
 			}
 			h := newTestHandler(t, "rserpool pool.example.org {\n "+tt.corefile+"\n}", f)
 			q := new(dns.Msg).SetQuestion(tt.pool+"."+zoneZ, tt.qtype)

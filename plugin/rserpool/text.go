@@ -22,7 +22,7 @@ func (q *query) info() dns.RR {
 	case q.node.element != nil:
 		ttl, text = q.lifetime(q.node.element), elementText(q.node.element)
 	case q.node.pool != nil:
-		text = poolText(q.node.pool)
+		text = poolText(q.node.pool, q.node.pool.Len())
 	default:
 		text = []string{"elements=0"}
 	}
@@ -34,10 +34,10 @@ func (q *query) zoneText() []string {
 	return []string{"pools=" + strconv.Itoa(pools), "elements=" + strconv.Itoa(elements)}
 }
 
-func poolText(p *handlespace.Pool) []string {
+func poolText(p *handlespace.Pool, elements int) []string {
 	return []string{
 		"policy=" + p.Policy().String(),
-		"elements=" + strconv.Itoa(p.Len()),
+		"elements=" + strconv.Itoa(elements),
 		"transport=" + transportName(transportOf(p)),
 	}
 }

@@ -111,6 +111,24 @@ func (zs zones) match(qname string, qtype uint16) *zone {
 	return best
 }
 
+// named returns the zone of that name, nil if there is none.
+func (zs zones) named(name string) *zone {
+	for i := range zs {
+		if ascii.EqualFold(zs[i].name, name) {
+			return &zs[i]
+		}
+	}
+	return nil
+}
+
+// parent returns the zone next above another one of these, nil if there is none.
+func (zs zones) parent(child *zone) *zone {
+	if p := zs.match(child.name, dns.TypeDS); p != child {
+		return p
+	}
+	return nil
+}
+
 // delegates reports whether qname, a name in z, is another zone of these.
 func (zs zones) delegates(z *zone, qname string) bool {
 	return slices.ContainsFunc(zs, func(o zone) bool { return o.name != z.name && ascii.EqualFold(o.name, qname) })
