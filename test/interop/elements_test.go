@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,6 +50,12 @@ func play(text string) error {
 	var r role
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return err
+	}
+	switch addrs := strings.Split(r.Address, ","); {
+	case r.Service == "amf":
+		return playAMF(addrs)
+	case strings.Contains(r.Service, ":"):
+		return playRAN(r.Service, addrs)
 	}
 	via, err := rserpool.ParseVia(r.Via)
 	if err != nil {

@@ -269,9 +269,15 @@ func (l *lab) file(name, text string) string {
 // answers for pool.example.org at server.
 func (n *node) coredns(server, corefile string) *proc {
 	n.l.t.Helper()
+	return n.corednsFor("pool.example.org.", server, corefile)
+}
+
+// corednsFor is coredns with another zone.
+func (n *node) corednsFor(zone, server, corefile string) *proc {
+	n.l.t.Helper()
 	p := n.start(n.l.bin("coredns"), "-conf", n.l.file("Corefile."+n.name, corefile))
 	eventually(n.l.t, "coredns answers", func() error {
-		m, err := query(server, "pool.example.org.", dns.TypeSOA)
+		m, err := query(server, zone, dns.TypeSOA)
 		if err == nil && m.Rcode != dns.RcodeSuccess {
 			err = errors.New(dns.RcodeToString[m.Rcode])
 		}
