@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
@@ -44,13 +45,17 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	site := dnsserver.GetConfig(c)
 	h := newHandler(cfg, site.ListenHosts)
 	b := registrars.Block{Options: cfg.options, Where: cfg.where, Serve: func(r registrars.Registrar) { h.registrar = r }}
-	if err := instanceOf(c, rs).Add(b); err != nil {
+	inst := instanceOf(c, rs)
+	if err := inst.Add(b); err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	c.OnStartup(func() error {
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
 		h.traces = site.Handler("metadata") != nil
+		if t, ok := site.Handler("transfer").(*transfer.Transfer); ok {
+			inst.OnRelease(h.notifySecondaries(t.Notify))
+		}
 		return nil
 	})
 	var warn sync.Once // CoreDNS makes the chain once for each address

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coredns/coredns/plugin/pkg/log"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 )
@@ -32,7 +32,7 @@ var (
 // transfers is the state of a handler's zone transfers.
 type transfers struct {
 	running  atomic.Int32
-	duration atomic.Int64 // of the latest one
+	duration atomic.Int64 // of the latest one that has sent the whole zone
 }
 
 // Transfer implements transfer.Transferer. The zone is that of one moment, while the
@@ -60,8 +60,9 @@ func (h *Handler) Transfer(name string, serial uint32) (<-chan []dns.RR, error) 
 	begin := time.Now()
 	x := newZoneCopy(h, z, space.Snapshot(now))
 	go func() {
-		x.run()
-		h.transfers.duration.Store(int64(time.Since(begin)))
+		if x.run(); !x.broken {
+			h.transfers.duration.Store(int64(time.Since(begin)))
+		}
 		h.transfers.running.Add(-1)
 		close(x.out)
 	}()
@@ -73,7 +74,7 @@ func (h *Handler) Transfer(name string, serial uint32) (<-chan []dns.RR, error) 
 func (x *zoneCopy) run() {
 	defer func() {
 		if r := recover(); r != nil { // outside of ServeDNS, CoreDNS would end
-			log.Errorf("plugin/%s: transfer of %s: panic: %v\n%s", pluginName, x.zone.name, r, debug.Stack())
+			clog.NewWithPlugin(pluginName).Errorf("transfer of %s: panic: %v\n%s", x.zone.name, r, debug.Stack())
 		}
 	}()
 	x.addZone()

@@ -67,6 +67,14 @@ func (inst *Instance) Startup() error {
 	return nil
 }
 
+// OnRelease has f called when the instance ends, for whatever reason, before its registrars
+// are closed. f must not block, and must not refer to the instance.
+func (inst *Instance) OnRelease(f func()) {
+	inst.set.mu.Lock()
+	defer inst.set.mu.Unlock()
+	inst.lease.ends = append(inst.lease.ends, f)
+}
+
 // Restart is to be called before another instance is made that replaces this one.
 func (inst *Instance) Restart() {
 	inst.set.mu.Lock()

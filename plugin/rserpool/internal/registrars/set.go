@@ -47,6 +47,8 @@ type Lease struct {
 	// successorOf is the lease of the instance that this one replaces, while the restart
 	// is in progress, and if it is known.
 	successorOf *Lease
+	// ends are called, once, when the lease ends.
+	ends []func()
 }
 
 // New makes an empty set. open starts a registrar.
@@ -106,6 +108,10 @@ func (rs *Set) release(l *Lease) (wait func() error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	delete(rs.restarting, l)
+	for _, end := range l.ends {
+		end()
+	}
+	l.ends = nil
 	var closing []func() error
 	for _, s := range rs.running {
 		if !s.leases[l] {

@@ -1,0 +1,95 @@
+package rserpool
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+)
+
+// Times of notifications (RFC 1996).
+const (
+	// notifyPoll is how often the serial number is read. A change has a new one in the next
+	// second at the latest.
+	notifyPoll = 250 * time.Millisecond
+	// notifyPause is the least time between two notifications.
+	notifyPause = time.Second
+	// notifyShare is the least time between two notifications in durations of the latest
+	// transfer: so transfers take at most a tenth of the time.
+	notifyShare = 10
+	// maxNotifyPause bounds that time, because slow clients make the duration.
+	maxNotifyPause = 5 * time.Minute
+)
+
+// notifier notifies secondaries of changes.
+type notifier struct {
+	*Handler
+	notify func(zone string) error
+	stop   chan struct{}
+	// serial is the latest one that was notified, failure the error then.
+	serial  uint32
+	any     bool // there was a notification
+	at      time.Time
+	failure string
+}
+
+// notifySecondaries starts to notify secondaries: of the zone as it is now, because the options of
+// the block may be new, and of each change. The returned function ends that.
+func (h *Handler) notifySecondaries(notify func(zone string) error) (end func()) {
+	h.registrar.Space().Touch()
+	stop := make(chan struct{})
+	n := &notifier{Handler: h, notify: notify, stop: stop}
+	go n.run()
+	return func() { close(stop) }
+}
+
+func (n *notifier) run() {
+	tick := time.NewTicker(notifyPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.stop:
+			return
+		case <-tick.C:
+			n.look()
+		}
+	}
+}
+
+// look notifies secondaries if the zone has changed and it is time to.
+func (n *notifier) look() {
+	defer func() {
+		if r := recover(); r != nil { // outside of ServeDNS, CoreDNS would end
+			clog.NewWithPlugin(pluginName).Errorf("notification: panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	if !n.registrar.Ready() || n.any && time.Since(n.at) < n.pause() {
+		return
+	}
+	serial := n.registrar.Space().Serial(n.now())
+	if n.any && serial == n.serial {
+		return
+	}
+	n.any, n.serial, n.at = true, serial, time.Now()
+	for i := range n.zones {
+		n.send(n.zones[i].name)
+	}
+}
+
+// pause returns the time between two notifications.
+func (n *notifier) pause() time.Duration {
+	last := time.Duration(n.transfers.duration.Load())
+	return max(notifyPause, min(notifyShare*last, maxNotifyPause))
+}
+
+// send sends the notification of a zone. It logs an error once, not every second.
+func (n *notifier) send(zone string) {
+	err := n.notify(zone)
+	if failure := fmt.Sprint(err); err == nil {
+		n.failure = ""
+	} else if failure != n.failure {
+		n.failure = failure
+		clog.NewWithPlugin(pluginName).Warningf("%s: %v. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record", zone, err, soaRefresh)
+	}
+}
