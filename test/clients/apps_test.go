@@ -2,14 +2,19 @@ package clients_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/miekg/dns"
+
 	"github.com/rserpool/coredns-rserpool/test/clients"
+	"github.com/rserpool/coredns-rserpool/test/clients/recipe"
 	"github.com/rserpool/coredns-rserpool/test/network"
 )
 
@@ -56,12 +61,14 @@ func removeApps() {
 	}
 }
 
-// appsCorefile names the services: etcd tries _etcd-client-ssl, too.
-func appsCorefile() string {
-	return corefile(`	pool etcd service etcd-client
-	pool grpc service grpc
-	pool grpc addresses 16
-	pool mongo service mongodb`)
+// appsSite has the pools of the page, whose dead elements are out after 2 s.
+func appsSite(t *testing.T) *clients.Site {
+	t.Helper()
+	const asap = "asap 192.0.2.53\n"
+	return clients.New(t, recipe.Text(t, "apps.corefile", asap, asap+`        transport udp
+        timer KEEP-ALIVE-INTERVAL 500ms
+        timer KEEP-ALIVE-TIMEOUT 1s
+`))
 }
 
 // app is a pool of servers that rsp runs.
@@ -92,13 +99,14 @@ func client(s *clients.Site, name string) *network.Host {
 // TestMongo: the driver of MongoDB finds the servers by SRV, and is content without TXT.
 func TestMongo(t *testing.T) {
 	t.Parallel()
-	s := clients.New(t, appsCorefile())
+	s := appsSite(t)
 	dir := apps(t)
 	a := &app{s: s, pool: "mongo"}
 	for i := range 3 {
 		a.member(fmt.Sprintf("203.0.113.%d", 11+i), 27017, filepath.Join(dir, "servers"), "mongo", "ADDRESS:27017")
 	}
 	c := client(s, "client")
+	q := clients.Watch(s.Net.LAN, clients.Server)
 	s.Registrar.Has(clients.Server, "mongo", 3)
 	out, err := c.Try(filepath.Join(dir, "mongo"))
 	if err != nil {
@@ -108,19 +116,21 @@ func TestMongo(t *testing.T) {
 	if !strings.Contains(out, "servers: 3 Sharded\n") || !strings.Contains(out, "ping: ok\n") {
 		t.Error("want three servers and a ping")
 	}
+	wantAsked(t, q.Of(c), "SRV _mongodb._tcp.mongo", "TXT mongo")
 }
 
 // TestGRPC: gRPC balances over all addresses of a pool with `addresses`, and over the
 // elements of the SRV records.
 func TestGRPC(t *testing.T) {
 	t.Parallel()
-	s := clients.New(t, appsCorefile())
+	s := appsSite(t)
 	dir := apps(t)
 	a := &app{s: s, pool: "grpc"}
 	for i := range 3 {
 		a.member(fmt.Sprintf("203.0.113.%d", 21+i), 50051, filepath.Join(dir, "servers"), "grpc", "ADDRESS:50051")
 	}
 	c := client(s, "client")
+	q := clients.Watch(s.Net.LAN, clients.Server)
 	s.Registrar.Has(clients.Server, "grpc", 3)
 	for _, target := range []string{"dns:///grpc.pool.example.org:50051", "srv:///_grpc._tcp.grpc.pool.example.org"} {
 		out, err := c.Try(filepath.Join(dir, "grpc"), target, "3")
@@ -131,13 +141,14 @@ func TestGRPC(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", target, out, want)
 		}
 	}
+	wantAsked(t, q.Of(c), "A grpc", "AAAA grpc", "TXT _grpc_config.grpc", "SRV _grpc._tcp.grpc")
 }
 
 // TestEtcd: etcd's client package finds the members by SRV, each once, and writes.
 func TestEtcd(t *testing.T) {
 	t.Parallel()
 	clients.Need(t, "etcd", "etcd-server")
-	s := clients.New(t, appsCorefile())
+	s := appsSite(t)
 	dir := apps(t)
 	var cluster []string
 	for i := range 3 {
@@ -151,6 +162,7 @@ func TestEtcd(t *testing.T) {
 			"--initial-cluster", strings.Join(cluster, ","))
 	}
 	c := client(s, "client")
+	q := clients.Watch(s.Net.LAN, clients.Server)
 	s.Registrar.Has(clients.Server, "etcd", 3)
 	for range 2 { // all members, and without one
 		out, err := c.Try(filepath.Join(dir, "etcd"))
@@ -164,5 +176,20 @@ func TestEtcd(t *testing.T) {
 		a.list[0].Signal(os.Kill)
 		a.list = a.list[1:]
 		s.Registrar.Has(clients.Server, "etcd", len(a.list))
+	}
+	wantAsked(t, q.Of(c), "SRV _etcd-client-ssl._tcp.etcd", "SRV _etcd-client._tcp.etcd")
+}
+
+// wantAsked: a client has asked for these names of the zone.
+func wantAsked(t *testing.T, list []clients.Question, want ...string) {
+	t.Helper()
+	asked := map[string]bool{}
+	for _, q := range list {
+		asked[dns.TypeToString[q.Type]+" "+strings.TrimSuffix(q.Name, "."+network.Zone)] = true
+	}
+	for _, w := range want {
+		if !asked[w] {
+			t.Errorf("the client has not asked for %s, but for %v", w, slices.Sorted(maps.Keys(asked)))
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/test/network"
 )
 
 // Question is a question that a client has sent by UDP, and its answer.
@@ -29,27 +31,43 @@ type Questions struct {
 	server netip.Addr
 	mu     sync.Mutex
 	list   []*Question
-	tcp    int
+	tcp    []netip.Addr // of the clients that have connected
 }
 
-// Ask records the questions to a server from now on.
-func (s *Site) Ask(server string) *Questions {
-	s.t.Helper()
+// Watch records the questions to a server from now on.
+func Watch(lan *network.LAN, server string) *Questions {
 	q := &Questions{server: netip.MustParseAddr(server)}
-	s.Net.LAN.Watch(func(frame []byte) bool {
+	lan.Watch(func(frame []byte) bool {
 		q.frame(frame)
 		return true
 	})
 	return q
 }
 
-// Reset forgets everything, and returns it.
-func (q *Questions) Reset() (list []*Question, tcp int) {
+// Of returns what a client has asked.
+func (q *Questions) Of(client *network.Host) (list []Question) {
+	addrs := strings.Fields(client.IP("-4 -br addr show dev eth0"))
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list, tcp = q.list, q.tcp
-	q.list, q.tcp = nil, 0
-	return list, tcp
+	for _, x := range q.list {
+		if slices.Contains(addrs, x.Client.Addr().String()+"/24") {
+			list = append(list, *x)
+		}
+	}
+	return list
+}
+
+// TCP is the number of connections that a client has opened.
+func (q *Questions) TCP(client *network.Host) (n int) {
+	addrs := strings.Fields(client.IP("-4 -br addr show dev eth0"))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, a := range q.tcp {
+		if slices.Contains(addrs, a.String()+"/24") {
+			n++
+		}
+	}
+	return n
 }
 
 // frame looks at an IPv4 packet.
@@ -67,7 +85,7 @@ func (q *Questions) frame(f []byte) {
 	defer q.mu.Unlock()
 	switch {
 	case p[9] == tcp && to == server && p[ipv4+13] == 0x02: // SYN
-		q.tcp++
+		q.tcp = append(q.tcp, src)
 	case p[9] == udp && to == server:
 		q.question(from, p[ipv4+8:])
 	case p[9] == udp && from == server:
