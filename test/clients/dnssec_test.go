@@ -14,11 +14,11 @@ import (
 	"github.com/rserpool/coredns-rserpool/test/network"
 )
 
-// zoneKey makes a key of the zone, and returns the file's name without its endings.
-func zoneKey(t *testing.T) (*dns.DNSKEY, string) {
+// zoneKey makes a key of a zone, and returns the file's name without its endings.
+func zoneKey(t *testing.T, zone string) (*dns.DNSKEY, string) {
 	t.Helper()
 	key := &dns.DNSKEY{
-		Hdr:   dns.RR_Header{Name: clients.Zone + ".", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Hdr:   dns.RR_Header{Name: zone + ".", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
 		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
 	}
 	private, err := key.Generate(256)
@@ -40,6 +40,9 @@ func signed(corefile, key string) string {
 	return corefile[:at] + fmt.Sprintf("    dnssec {\n        key file \"%s\"\n    }\n}\n", key)
 }
 
+// allTypes has the zone have records of all types.
+const allTypes = "naptr x-test a\nhttps\nsvcb foo\ndnssd http\ntxt text\n"
+
 // signedQuestions are questions about a pool web with IPv4 addresses only. An answer has
 // records, or else a proof that there are none.
 var signedQuestions = []struct {
@@ -52,10 +55,20 @@ var signedQuestions = []struct {
 	{"ns.dns.", "A", true},
 	{"ns.dns.", "SRV", false},
 	{"dns.", "A", false},
-	{"web.", "A SRV NAPTR", true},
-	{"web.", "AAAA MX DS CNAME", false},
+	{"web.", "A SRV NAPTR HTTPS TXT HINFO ANY", true},
+	{"web.", "AAAA MX DS CNAME SVCB PTR NSEC3", false},
+	{"_8443._https.web.", "HTTPS", true},
+	{"_8443._https.web.", "A SVCB", false},
+	{"_foo.web.", "SVCB", true},
+	{"_foo.web.", "AAAA HTTPS", false},
 	{"_http._tcp.web.", "SRV", true},
 	{"_http._tcp.web.", "A TXT NAPTR", false},
+	{"b._dns-sd._udp.", "PTR", true},
+	{"_services._dns-sd._udp.", "PTR", true},
+	{"_services._dns-sd._udp.", "SRV", false},
+	{"_http._tcp.", "PTR", true},
+	{"web._http._tcp.", "SRV TXT", true},
+	{"web._http._tcp.", "A PTR", false},
 	{"_tcp.web.", "A SRV", false},
 	{"pe-00000001.web.", "A SRV", true},
 	{"pe-00000001.web.", "AAAA DS NAPTR", false},
@@ -70,8 +83,8 @@ var signedQuestions = []struct {
 func TestDelv(t *testing.T) {
 	t.Parallel()
 	clients.Need(t, "delv", "bind9-dnsutils")
-	key, file := zoneKey(t)
-	s := clients.New(t, signed(corefile("naptr x-test a"), file))
+	key, file := zoneKey(t, clients.Zone)
+	s := clients.New(t, signed(corefile(allTypes), file))
 	s.Elements("web", pool(1, 3)...)
 	c := s.Client("client")
 	anchors := c.NewFile("anchors", fmt.Sprintf("trust-anchors { %s. static-key %d %d %d \"%s\"; };\n", clients.Zone, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
@@ -104,8 +117,8 @@ stub-zone:
 // it deny what there is.
 func TestUnboundValidates(t *testing.T) {
 	t.Parallel()
-	key, file := zoneKey(t)
-	s := clients.New(t, signed(corefile("naptr x-test a\nttl 60"), file))
+	key, file := zoneKey(t, clients.Zone)
+	s := clients.New(t, signed(corefile(allTypes+"ttl 60"), file))
 	s.Elements("web", pool(1, 3)...)
 	u := s.Unbound(fmt.Sprintf(validatingConf, strings.ReplaceAll(key.String(), "\t", " ")))
 	c := s.Client("client")
