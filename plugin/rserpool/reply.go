@@ -72,12 +72,10 @@ func (rep *reply) fit(size int) (shortened bool) {
 	if roughLen(m)+rep.signatures() <= size {
 		return m.Truncated
 	}
+	m.Compress = true // the server does it as well, but not if the tsig plugin signs
 	if size < maxPointer && rep.roughCompressedLen()+rep.signatures() <= size {
 		return m.Truncated
 	}
-	m.Compress = true
-	// The server compresses if a response does not fit otherwise.
-	defer func() { m.Compress = false }()
 	if rep.len() <= size {
 		return m.Truncated
 	}
