@@ -275,9 +275,21 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 // first one is that of the client's lookup.
 func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
-	set, reused := q.siblings.pickSet(&c, q.node.pool, k, q.now, func(known []rsp.PEID) (set []handlespace.Selected) {
-		set, more = q.node.pool.SelectSet(nil, n, bothFamilies, viewOf(c.addr), known...)
-		return set
+	p, view := q.node.pool, viewOf(c.addr)
+	cut := !c.tcp && n < q.answers && n < p.Len()
+	set, reused := q.siblings.pickSet(&c, p, k, q.now, func(known []rsp.PEID) (set, fresh []handlespace.Selected) {
+		if cut && len(known) == 0 {
+			// The client comes again by TCP, for a set of which the policy selects.
+			fresh, _ = p.SelectSet(nil, q.answers, bothFamilies, view)
+			for _, s := range fresh[:min(1, len(fresh))] {
+				known = append(known, s.ID)
+			}
+		}
+		set, more = p.SelectSet(nil, n, bothFamilies, view, known...)
+		if len(fresh) == 0 && !stands(known, set, p) {
+			fresh = set
+		}
+		return set, fresh
 	})
 	q.count.selection(reused)
 	if q.trace != nil {
@@ -286,6 +298,18 @@ func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
 		}
 	}
 	return set, more
+}
+
+// stands reports whether a lookup's elements serve for a set of the pool: one of them is the
+// first, or is registered and no element of the set.
+func stands(known []rsp.PEID, set []handlespace.Selected, p *handlespace.Pool) bool {
+	for _, id := range known {
+		at := slices.IndexFunc(set, func(s handlespace.Selected) bool { return s.ID == id })
+		if at == 0 || at < 0 && p.Element(id) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // family returns the address family of a query type, 0 if it has none.

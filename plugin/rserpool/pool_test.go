@@ -144,6 +144,33 @@ func TestSRVSetOfClient(t *testing.T) {
 	}
 }
 
+// TestSRVCutIsOneLookup: the policy selects once for an answer that is cut and asked for again
+// by TCP, among the elements that the answer by TCP has.
+func TestSRVCutIsOneLookup(t *testing.T) {
+	for _, tt := range []struct {
+		elements, want int
+		corefile       string
+	}{{60, 60, ""}, {60, 30, "answers 30"}} {
+		h := poolOf(t, tt.corefile, tt.elements, rsp.Policy{Type: rsp.RoundRobin})
+		firsts := make(map[string]int)
+		for range 3 * tt.want {
+			if got, m := targets(t, h, fromClient(1, false), 1232); !m.Truncated || len(got) != 22 {
+				t.Fatalf("got %d records by UDP, TC %t; want a part", len(got), m.Truncated)
+			}
+			got, _ := targets(t, h, fromClient(1, true), 0)
+			if len(got) != tt.want {
+				t.Fatalf("got %d records by TCP, want %d", len(got), tt.want)
+			}
+			firsts[got[0]]++
+		}
+		for name, n := range firsts {
+			if n != 3 {
+				t.Errorf("of %d elements, %s is first %d times, want 3", tt.want, name, n)
+			}
+		}
+	}
+}
+
 // counted returns what a metric has counted.
 func counted(t *testing.T, c prometheus.Collector) (sum float64) {
 	t.Helper()

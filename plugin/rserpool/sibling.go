@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -158,12 +157,15 @@ func (s *siblings) pick(dst []*handlespace.Element, c *origin, p *handlespace.Po
 	return set.pick(dst, c, id, p, k, families, n, int64(now.Sub(s.start)))
 }
 
-// pickSet is pick for a question about the pool as a set. arrange selects the set: an
-// element of a sibling question, which are known, is the first of the set, or else what
-// the policy selects now.
-func (s *siblings) pickSet(c *origin, p *handlespace.Pool, k kind, now time.Time, arrange func(known []rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
+// arranger selects a set. The elements of a sibling question are known. If none of them
+// serves, the policy has selected others now, which are fresh.
+type arranger func(known []rsp.PEID) (set, fresh []handlespace.Selected)
+
+// pickSet is pick for a question about the pool as a set.
+func (s *siblings) pickSet(c *origin, p *handlespace.Pool, k kind, now time.Time, arrange arranger) (_ []handlespace.Selected, reused bool) {
 	if !c.addr.IsValid() {
-		return arrange(nil), false
+		set, _ := arrange(nil)
+		return set, false
 	}
 	id := s.id(c, p)
 	set := s.set(id)
@@ -222,22 +224,22 @@ func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, id uint64, p *h
 	return dst, false
 }
 
-func (s *siblingSet) pickSet(c *origin, id uint64, k kind, now int64, arrange func([]rsp.PEID) []handlespace.Selected) (_ []handlespace.Selected, reused bool) {
+func (s *siblingSet) pickSet(c *origin, id uint64, k kind, now int64, arrange arranger) (_ []handlespace.Selected, reused bool) {
 	o := s.find(id, now)
 	old, shared := s.share(o, c, k, now)
 	var known []rsp.PEID
 	if shared {
 		known = s.of(old)
 	}
-	set := arrange(known)
+	set, fresh := arrange(known)
 	if len(set) == 0 {
 		return nil, false
 	}
-	if slices.Contains(known, set[0].ID) {
+	if len(fresh) == 0 {
 		s.answer(old, c, k)
 		return set, true
 	}
-	w := s.add(o, set[:min(len(set), s.width)], c.port, now)
+	w := s.add(o, fresh[:min(len(fresh), s.width)], c.port, now)
 	if shared {
 		s.replace(old, w, c, k)
 	}

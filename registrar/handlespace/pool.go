@@ -39,6 +39,9 @@ type members struct {
 // nowhere is the place of elements that an index leaves out.
 const nowhere = ^uint32(0)
 
+// elsewhere is the slot of an element outside of a set.
+const elsewhere = nowhere - 1
+
 // index is a policy's order or lottery over the slots of a pool. It keeps the elements
 // of each set of address families apart, so that a selection for one family does not
 // skip any.
@@ -60,8 +63,9 @@ type index interface {
 	pick(m *members, dst []Selected, n int, f Families) []Selected
 	// candidate reports whether a selection may pick the slot.
 	candidate(m *members, slot uint32, f Families) bool
-	// arrange appends all of these candidates to dst in the policy's order. It selects the
-	// first one, or takes the given slot for it and moves nothing.
+	// arrange appends all of these candidates to dst in the policy's order. If first is
+	// nowhere, it selects the first one. Otherwise nothing moves: first is the first one, or
+	// elsewhere.
 	arrange(m *members, dst []Selected, slots []uint32, first uint32) []Selected
 }
 

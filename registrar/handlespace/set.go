@@ -18,8 +18,9 @@ import (
 // set until the pool changes, whichever registrar it asks, and different clients get
 // different sets. With the policy Priority, the set has the elements of the highest
 // priorities, and only those of the last one depend on view. The set for a smaller n is a
-// part of that for a larger one. set[0] is then what the policy selects of the set, also
-// if an element of known is not in it.
+// part of that for a larger one. set[0] is then what the policy selects of the set. If one
+// of known is a candidate outside of the set, set[0] is what the policy would select, and
+// nothing moves: the selection was made before.
 //
 // The set is what follows view on a circle on which the identifiers are scattered. An
 // element that joins or leaves changes only the sets that it is or was in, by one element.
@@ -61,6 +62,9 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 		return dst, more
 	}
 	first := p.members.firstOf(known, func(slot uint32) bool { return slices.Contains(w.slots, slot) })
+	if first == nowhere && more && p.members.firstOf(known, func(slot uint32) bool { return p.index.candidate(&p.members, slot, families) }) != nowhere {
+		first = elsewhere
+	}
 	return p.index.arrange(&p.members, dst, w.slots, first), more
 }
 
@@ -152,7 +156,7 @@ func (o *order) arrange(m *members, dst []Selected, slots []uint32, first uint32
 // arrangeItems is arrange for items in the policy's order.
 func (o *order) arrangeItems(m *members, dst []Selected, items []item, first uint32) []Selected {
 	o.items = items
-	if i := slices.IndexFunc(items, func(it item) bool { return it.slot == first }); first != nowhere && i > 0 && (o.rule.kind != highest || items[i].hi == items[0].hi) {
+	if i := o.placeOf(first, items); i > 0 && (o.rule.kind != highest || items[i].hi == items[0].hi) {
 		it := items[i]
 		copy(items[1:], items[:i])
 		items[0] = it
@@ -166,6 +170,22 @@ func (o *order) arrangeItems(m *members, dst []Selected, items []item, first uin
 		o.rebase(m)
 	}
 	return dst
+}
+
+// placeOf returns the place of the first element among the items. If it is elsewhere, those
+// that are as good as the first item take turns.
+func (o *order) placeOf(first uint32, items []item) int {
+	switch first {
+	case nowhere:
+		return 0
+	case elsewhere:
+		equals := slices.IndexFunc(items, func(it item) bool { return it.hi != items[0].hi })
+		if equals < 0 {
+			equals = len(items)
+		}
+		return int(o.turn % uint64(equals))
+	}
+	return slices.IndexFunc(items, func(it item) bool { return it.slot == first })
 }
 
 func (l *lottery) candidate(m *members, slot uint32, f Families) bool {
@@ -203,7 +223,7 @@ func (l *lottery) arrange(m *members, dst []Selected, slots []uint32, first uint
 	at := slices.Index(slots, first)
 	if at < 0 {
 		at = u.sums.find(l.rng.Uint64N(u.total))
-		if l.rule.counts {
+		if l.rule.counts && first == nowhere {
 			l.count(m, slots[at])
 		}
 	}

@@ -194,6 +194,33 @@ func TestSetKnown(t *testing.T) {
 	}
 }
 
+// TestSetKnownElsewhere: if the lookup's element is not in the client's part, nothing moves
+// either, and elements that are as good as one another take turns to be the first.
+func TestSetKnownElsewhere(t *testing.T) {
+	for _, r := range rules {
+		t.Run(policyName(r.policy), func(t *testing.T) {
+			const n, part = 20, 4
+			policy := same(rserpool.Policy{Type: r.policy, Weight: 2, LoadDegradation: 9})
+			p, untouched := setSpace(t, n, policy).Pool("p"), setSpace(t, n, policy).Pool("p")
+			firsts := make(map[rserpool.PEID]bool)
+			for range 200 {
+				one := p.Select(nil, 1, 0)[0].ID
+				if want := untouched.Select(nil, 1, 0)[0].ID; r.kind != uniform && r.kind != weighted && one != want {
+					t.Fatalf("%v is selected, want %v: sets have moved the state", one, want)
+				}
+				set, more := p.SelectSet(nil, part, 0, 7, one)
+				if len(set) != part || !more {
+					t.Fatalf("got %v, %t, want a part", brief(set), more)
+				}
+				firsts[set[0].ID] = true
+			}
+			if len(firsts) != part {
+				t.Errorf("only %d of %d elements are first", len(firsts), part)
+			}
+		})
+	}
+}
+
 // TestSetOfClient: a client gets one set, whatever is selected meanwhile, and from each
 // registrar, in whatever order it has learned of the elements. Other clients get others.
 func TestSetOfClient(t *testing.T) {

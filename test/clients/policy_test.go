@@ -283,3 +283,61 @@ func (l *lookups) services() (map[uint32]int, error) {
 	}
 	return count, nil
 }
+
+// TestPolicyCut: an answer that is cut and asked for again over TCP is one lookup. The first
+// records of 60 elements in a round robin are all of them alike, also behind a resolver that
+// asks twice in this way.
+func TestPolicyCut(t *testing.T) {
+	t.Parallel()
+	const elements, rounds = 60, 3
+	s := clients.NewBridged(t, corefile("ttl 0"))
+	s.Elements("direct", pool(1, elements)...)
+	s.Elements("resolved", pool(1, elements)...)
+	u := s.Unbound("\trrset-roundrobin: no\n" + caseAndMinimisation + recipe.Text(t, "unbound.conf"))
+	h := s.Client("client")
+	for name, ask := range map[string]func(name string) (*dns.Msg, error){
+		"direct": func(name string) (*dns.Msg, error) {
+			m, err := askFor(h, "udp", clients.Server, name)
+			if err == nil && !m.Truncated {
+				err = errors.New("the answer is not cut")
+			}
+			if err != nil {
+				return nil, err
+			}
+			return askFor(h, "tcp", clients.Server, name)
+		},
+		"resolved": func(name string) (*dns.Msg, error) { return askFor(h, "tcp", u.Address, name) },
+	} {
+		count := map[uint32]int{}
+		for range elements * rounds {
+			m, err := ask("_http._tcp." + name + "." + clients.Zone + ".")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Answer) != elements {
+				t.Fatalf("%s: %d records over TCP, want %d", name, len(m.Answer), elements)
+			}
+			count[idOf(m.Answer[0].(*dns.SRV).Target)]++
+		}
+		for id := range uint32(elements) {
+			if n := count[id+1]; n < rounds-1 || n > rounds+1 {
+				t.Errorf("%s: element %d is first %d times, want %d", name, id+1, n, rounds)
+			}
+		}
+	}
+}
+
+// askFor asks for SRV records.
+func askFor(h *network.Host, transport, server, name string) (*dns.Msg, error) {
+	c, err := h.Dial(transport, net.JoinHostPort(server, "53"))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(network.Patience))
+	conn := &dns.Conn{Conn: c, UDPSize: 1232}
+	if err := conn.WriteMsg(new(dns.Msg).SetQuestion(name, dns.TypeSRV).SetEdns0(1232, false)); err != nil {
+		return nil, err
+	}
+	return conn.ReadMsg()
+}
