@@ -1,7 +1,6 @@
 package rserpool
 
 import (
-	"fmt"
 	"runtime/debug"
 	"time"
 
@@ -27,11 +26,10 @@ type notifier struct {
 	*Handler
 	notify func(zone string) error
 	stop   chan struct{}
-	// serial is the latest one that was notified, failure the error then.
-	serial  uint32
-	any     bool // there was a notification
-	at      time.Time
-	failure string
+	serial uint32    // the latest one that was notified, at this time
+	at     time.Time // zero if none was
+	// failing are the zones of which the latest notification has failed.
+	failing map[string]bool
 }
 
 // notifySecondaries starts to notify secondaries: of the zone as it is now, because the options of
@@ -39,7 +37,7 @@ type notifier struct {
 func (h *Handler) notifySecondaries(notify func(zone string) error) (end func()) {
 	h.registrar.Space().Touch()
 	stop := make(chan struct{})
-	n := &notifier{Handler: h, notify: notify, stop: stop}
+	n := &notifier{Handler: h, notify: notify, stop: stop, failing: make(map[string]bool)}
 	go n.run()
 	return func() { close(stop) }
 }
@@ -64,14 +62,14 @@ func (n *notifier) look() {
 			clog.NewWithPlugin(pluginName).Errorf("notification: panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	if !n.registrar.Ready() || n.any && time.Since(n.at) < n.pause() {
+	if !n.registrar.Ready() || time.Since(n.at) < n.pause() {
 		return
 	}
 	serial := n.registrar.Space().Serial(n.now())
-	if n.any && serial == n.serial {
+	if !n.at.IsZero() && serial == n.serial {
 		return
 	}
-	n.any, n.serial, n.at = true, serial, time.Now()
+	n.serial, n.at = serial, time.Now()
 	for i := range n.zones {
 		n.send(n.zones[i].name)
 	}
@@ -83,13 +81,12 @@ func (n *notifier) pause() time.Duration {
 	return max(notifyPause, min(notifyShare*last, maxNotifyPause))
 }
 
-// send sends the notification of a zone. It logs an error once, not every second.
+// send sends the notification of a zone. If some fail in a row, it logs the first.
 func (n *notifier) send(zone string) {
 	err := n.notify(zone)
-	if failure := fmt.Sprint(err); err == nil {
-		n.failure = ""
-	} else if failure != n.failure {
-		n.failure = failure
-		clog.NewWithPlugin(pluginName).Warningf("%s: %v. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record", zone, err, soaRefresh)
+	if err != nil && !n.failing[zone] {
+		clog.NewWithPlugin(pluginName).Warningf("%s: %v. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record. "+
+			"This line is not repeated until a notification has succeeded", zone, err, soaRefresh)
 	}
+	n.failing[zone] = err != nil
 }
