@@ -122,7 +122,7 @@ func TestRoughCompressedLen(t *testing.T) {
 		for id := rsp.PEID(1); id <= 100; id++ {
 			put(t, f.space, pool, element(id, 80, fmt.Sprintf("192.0.2.%d 192.0.2.200 2001:db8::%d", id, id)))
 		}
-		name, _ := poolName(f.space, rsp.PoolHandle(pool))
+		name, _ := poolName(&newTestHandler(t, "rserpool pool.example.org", f).zones[0], f.space, rsp.PoolHandle(pool))
 		for _, corefile := range []string{"answers 1", "answers 3", "answers 100"} {
 			h := newTestHandler(t, "rserpool pool.example.org {\n "+corefile+"\n"+allRecords+"\n}", f)
 			for _, qname := range []string{name, "_x._tcp." + name, "pe-00000001." + name, zoneZ, "_foo." + name, "_http._tcp." + zoneZ} {
