@@ -84,7 +84,7 @@ func TestResolved(t *testing.T) {
 	if !executable(daemon) || !executable("/usr/bin/dbus-daemon") {
 		t.Skip("LEFT OUT: no systemd-resolved on this machine (Debian package systemd-resolved, which takes over /etc/resolv.conf)")
 	}
-	s := clients.New(t, corefile("ttl 5"))
+	s := clients.New(t, corefile("ttl 5\npool web dnssd http\npool web txt path=/ a"))
 	s.Elements("web", pool(1, 3)...)
 	c := s.Client("client")
 	c.File("/etc/resolv.conf", "nameserver 127.0.0.53\n")
@@ -113,6 +113,12 @@ chown systemd-resolve:systemd-resolve /run/systemd/resolve`)
 	for i := range 3 {
 		if want := fmt.Sprintf("pe-%08x.web.pool.example.org:8080 [priority=0, weight=1]", i+1); !strings.Contains(out, want) {
 			t.Errorf("got %s, want %s", out, want)
+		}
+	}
+	out = c.Run("resolvectl", "service", "web", "_http._tcp", "pool.example.org") // DNS-SD
+	for _, want := range []string{"web/_http._tcp/pool.example.org", "pe-00000003.web.pool.example.org:8080", "203.0.113.1", "path=/\n", "a\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got %s, want %q", out, want)
 		}
 	}
 	before := len(q.Of(c))
