@@ -51,13 +51,15 @@ units:
 
 ## test: all tests, also in the kernel lab if it is available
 # The packages that measure a whole server run alone. They build that server, so their
-# results cannot be cached (-count=1).
+# results cannot be cached (-count=1). test/clients has the clients of others, for which the
+# race detector would only take time.
 .PHONY: test
 test: build
 	@test/setup
 	@$(GO) run ./test/network/check
 	@$(MAKE) --no-print-directory units
-	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/clients ./test/hostile ./test/soak
+	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
+	@$(TEST) -count=1 ./test/clients
 	@test/lab/all
 
 ## check: format, vet, staticcheck, and the rules of this module (test/lint)
@@ -75,12 +77,13 @@ check: format
 format:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
 
-## soak: load and faults in their long forms, about twenty minutes
+## soak: load, faults and clients in their long forms, about forty minutes
 .PHONY: soak
 soak: build
 	$(GO) test ./test/soak -long -v -timeout 60m
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
+	$(GO) test ./test/clients -long -v -timeout 60m -run 'Churn|Policy|Load'
 
 ## sim: registrars and elements in virtual time, SEEDS of each kind (300), and a large one
 SEEDS ?= 300

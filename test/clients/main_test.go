@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	clients.Main()
 	here.Signals()
 	flag.Parse()
-	_ = flag.Set("test.parallel", "16") // they wait most of the time
+	_ = flag.Set("test.parallel", "6") // they wait half of the time
 	code := m.Run()
 	removeApps()
 	os.Exit(code)

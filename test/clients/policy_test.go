@@ -91,7 +91,7 @@ func TestChiSquare(t *testing.T) {
 // pool user of ASAP get at the same time.
 func TestPolicy(t *testing.T) {
 	t.Parallel()
-	n := 400
+	n := 200
 	if *long {
 		n = 10000
 	}
@@ -289,7 +289,7 @@ func (l *lookups) services() (map[uint32]int, error) {
 // asks twice in this way.
 func TestPolicyCut(t *testing.T) {
 	t.Parallel()
-	const elements, rounds = 60, 3
+	const elements, rounds = 60, 2
 	s := clients.NewBridged(t, corefile("ttl 0"))
 	s.Elements("direct", pool(1, elements)...)
 	s.Elements("resolved", pool(1, elements)...)
