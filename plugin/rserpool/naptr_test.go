@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -283,6 +284,48 @@ func TestNAPTRSize(t *testing.T) {
 			t.Errorf("%q, %d octets: %d records, TC %v, %d SRV records; want %d, %v, %d",
 				tt.options, tt.size, len(m.Answer), m.Truncated, services, tt.answer, tt.truncated, tt.services)
 		}
+	}
+}
+
+// TestNAPTRStable: a client gets the same part of a large pool each time.
+func TestNAPTRStable(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	for id := range rsp.PEID(60) {
+		put(t, f.space, "hss", amf(id+1, rsp.Policy{Type: rsp.RoundRobin}))
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\nnaptr x-test:a a\n}", f)
+	var first []string
+	for i := range 10 {
+		h.now = func() time.Time { return now.Add(time.Duration(i) * 2 * time.Second) }
+		var got []string
+		for _, rr := range ask(t, h, "hss."+zoneZ, dns.TypeNAPTR).Answer {
+			got = append(got, rr.(*dns.NAPTR).Replacement)
+		}
+		slices.Sort(got)
+		if i == 0 {
+			first = got
+		}
+		if len(got) != 7 || !slices.Equal(got, first) {
+			t.Errorf("query %d: got %v, want the 7 of the first query, %v", i, got, first)
+		}
+	}
+}
+
+// TestNAPTRTTL: no TTL is longer than the rest of the shortest registration.
+func TestNAPTRTTL(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	put(t, f.space, "hss", element(1, 80, "192.0.2.1", over(rsp.SCTP)), element(2, 80, "192.0.2.2", over(rsp.SCTP), expires(3900*time.Millisecond)))
+	h := newTestHandler(t, "rserpool pool.example.org {\nnaptr x-test:a a\nnaptr x-test:s s s\n}", f)
+	m := ask(t, h, "hss."+zoneZ, dns.TypeNAPTR)
+	for _, rr := range append(m.Answer, m.Extra...) {
+		if got := rr.Header().Ttl; got != 3 {
+			t.Errorf("TTL %d, want 3: %v", got, rr)
+		}
+	}
+	if len(m.Answer) != 3 || len(m.Extra) != 4 {
+		t.Errorf("got\n%v", m)
 	}
 }
 
