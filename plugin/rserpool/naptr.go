@@ -184,19 +184,35 @@ func (n *naptrSet) fits() bool {
 	return hasElementNames(n.pool)
 }
 
-// lengths returns the octets of the records of the pool, and of those of each element.
-func (n *naptrSet) lengths() (pool, each int) {
+// naptrSize is what the records of a pool need.
+type naptrSize struct {
+	// pool are the octets of those with the flag s, each of those of an element.
+	pool, each               int
+	poolRecords, eachRecords int
+}
+
+func (n *naptrSet) size() (z naptrSize) {
 	const record = 2 + 10 + 4 + 2 + 1 + 1 // the owner is a pointer, the expression empty
 	for i := range n.services {
 		switch s := &n.services[i]; {
 		case !s.suits(n.transport):
 		case s.srv != "":
-			pool += record + len(s.name) + wireLen(n.srvName(s))
+			z.pool += record + len(s.name) + wireLen(n.srvName(s))
+			z.poolRecords++
 		default:
-			each += record + len(s.name) + 1 + elementLen + wireLen(n.pool)
+			z.each += record + len(s.name) + 1 + elementLen + wireLen(n.pool)
+			z.eachRecords++
 		}
 	}
-	return pool, each
+	return z
+}
+
+// elements returns how many elements may be in answers of at most so many records.
+func (z *naptrSize) elements(answers int) int {
+	if z.eachRecords == 0 {
+		return answers
+	}
+	return max(1, (answers-z.poolRecords)/z.eachRecords)
 }
 
 // addNAPTR adds the pool's NAPTR records, in the order of selection. Additional data are what they
@@ -204,17 +220,17 @@ func (n *naptrSet) lengths() (pool, each int) {
 // all of them, and addresses. Records with the flag a are a set as SRV records are.
 func (q *query) addNAPTR(rep *reply) {
 	n := naptrSet{owner: q.name, services: q.naptr, pool: q.poolName(), transport: transportOf(q.node.pool)}
-	pool, each := n.lengths()
-	if pool+each == 0 || !n.fits() {
+	size := n.size()
+	if size == (naptrSize{}) || !n.fits() {
 		return
 	}
-	most := q.roomForServices(rep, n.pool)
-	if each > 0 {
+	room := q.roomForServices(rep, n.pool)
+	if size.each > 0 {
 		const header, question = 12, 4
-		most = max(1, (q.size-rep.signature-header-wireLen(q.name)-question-pool)/each)
+		room = max(1, (q.size-rep.signature-header-wireLen(q.name)-question-size.pool)/size.each)
 	}
-	most = min(q.answers, most)
-	selected, more := q.pickSet(kindNAPTR, most)
+	limit := size.elements(q.answers)
+	selected, more := q.pickSet(kindNAPTR, min(limit, room))
 	if len(selected) == 0 {
 		return
 	}
@@ -223,14 +239,15 @@ func (q *query) addNAPTR(rep *reply) {
 		n.ttl = min(n.ttl, q.lifeLeft(s.Element))
 	}
 	rep.grow(len(selected))
-	if rep.msg.Answer = n.ofPool(rep.msg.Answer); pool > 0 {
+	if size.pool > 0 {
+		rep.msg.Answer = n.ofPool(rep.msg.Answer)
 		rep.element()
-		if !more || most == q.answers {
+		if !more || len(selected) == q.answers { // as many as a question for them gets
 			q.addNAPTRTargets(rep, &n, selected)
 		}
 	}
-	if each > 0 {
-		rep.msg.Truncated = more && most < q.answers
+	if size.each > 0 {
+		rep.msg.Truncated = more && room < limit
 		q.addNAPTRElements(rep, &n, selected)
 	}
 	for _, s := range selected {

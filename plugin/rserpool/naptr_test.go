@@ -254,7 +254,11 @@ func TestNAPTRSize(t *testing.T) {
 		{a, 0, 60, false, 0},
 		{a + "answers 20\n", 4096, 20, false, 0},
 		{a + b, 1232, 18, true, 0}, // two for each element
-		{a + b, 0, 120, false, 0},
+		{a + b, 0, 100, false, 0},  // BIND keeps no more records of a type
+		{a + b + "answers 40\n", 1232, 18, true, 0},
+		{a + b + "answers 16\n", 1232, 16, false, 0},
+		{a + b + "answers 1\n", 1232, 2, false, 0},
+		{a + b + "answers all\n", 0, 120, false, 0},
 		{s, 512, 1, false, 0},
 		{s, 1232, 1, false, 0},
 		{s, 4096, 1, false, 60},
