@@ -89,13 +89,11 @@ func (r *Registrar) publish(c change, why occasion) {
 	if c.Visible {
 		r.poolChanged(x.Handle())
 	}
+	if c.Emptied {
+		r.poolEmptied(x.Handle())
+	}
 	switch c.To {
-	case nil:
-		if r.space.Pool(x.Handle()) == nil {
-			r.logf(true, "pool %s has lost its last element: clients do not find it until one registers", quote(x.Handle()))
-		}
-		r.dropIdlePool(x.Handle())
-	case r.roster:
+	case nil, r.roster:
 	default:
 		x.Note.seen = r.peers.byID[c.To.Home()].audit.number
 		r.homeTold(x.Handle(), x.ID())

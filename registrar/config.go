@@ -27,6 +27,8 @@ type Config struct {
 	Discover bool
 	Timers   Timers
 	Limits   Limits
+	// Rules are the rules for pools, until an event of the type Rules.
+	Rules PoolRules
 }
 
 // Timers are the timers and thresholds of the protocols. A zero field stands for its

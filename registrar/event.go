@@ -126,6 +126,9 @@ type Tick struct {
 	Until time.Time
 }
 
+// Rules replaces the rules for pools.
+type Rules struct{ Of PoolRules }
+
 // Stop ends the registrar: it closes all associations gracefully and does nothing from
 // then on. The handlespace stays as it is, and elements are not notified: there is no
 // message for it.
@@ -143,4 +146,5 @@ func (Announced) event()  {}
 func (Serving) event()    {}
 func (Addresses) event()  {}
 func (Tick) event()       {}
+func (Rules) event()      {}
 func (Stop) event()       {}

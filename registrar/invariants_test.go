@@ -88,9 +88,9 @@ func (r *Registrar) checkInvariants() error {
 // checkPools recounts what the limits count.
 func (r *Registrar) checkPools(fail failFunc) {
 	var want ledger.Limits
-	pools, aside := make(map[rserpool.PoolHandle]bool), 0
+	pools, aside := make(map[rserpool.PoolHandle]bool), 0 // whether it is served
 	for _, x := range r.allEntries() {
-		pools[x.Handle()] = true
+		pools[x.Handle()] = pools[x.Handle()] || !x.Aside()
 		want.Elements++
 		want.ElementBytes += ledger.Size(x.PE().UserTransport, x.PE().ASAPTransport)
 		for _, u := range x.PE().Unknown {
@@ -101,7 +101,9 @@ func (r *Registrar) checkPools(fail failFunc) {
 		}
 		aside += count(x.Aside())
 	}
-	for h := range pools {
+	served := 0
+	for h, is := range pools {
+		served += count(is)
 		want.Pools++
 		want.HandleBytes += handlespace.HandleSize(h)
 	}
@@ -111,8 +113,8 @@ func (r *Registrar) checkPools(fail failFunc) {
 	if aside != r.ledger.Aside() {
 		fail("%d elements are set aside, want %d", r.ledger.Aside(), aside)
 	}
-	if p, n := r.space.Len(); p != want.Pools || n != want.Elements-aside {
-		fail("handlespace has %d pools and %d elements, want %d and %d", p, n, want.Pools, want.Elements-aside)
+	if p, n := r.space.Len(); p != served || n != want.Elements-aside {
+		fail("handlespace has %d pools and %d elements, want %d and %d", p, n, served, want.Elements-aside)
 	}
 	subs := 0
 	for h, p := range r.watched {
@@ -224,7 +226,11 @@ func checkList(l *chain.List[element], mine func(*element) bool, fail failFunc) 
 // checkPlace: an element is in the handlespace, or does not fit what is there.
 func (r *Registrar) checkPlace(e *entry, fail failFunc) {
 	sp := r.space.Pool(e.Handle())
+	excluded := r.cfg.Rules.of(e.Handle()).check(e.PE()) != nil
 	switch {
+	case e.Aside() && excluded && (sp == nil || sp.Element(e.ID()) == nil):
+	case excluded:
+		fail("element %v is in the handlespace against the pool's rule", e.ID())
 	case sp == nil || !e.Aside() && sp.Element(e.ID()) != e.PE():
 		fail("element %v is not in the handlespace", e.ID())
 	case e.Aside() && (sp.Element(e.ID()) != nil || sp.Policy() == e.PE().Policy.Type && fitsTransport(sp, e)):

@@ -268,7 +268,7 @@ func (m *model) resolved(q *asap.HandleResolution, out *asap.HandleResolutionRes
 	}
 	there := 0
 	for key, b := range m.elements {
-		if p := b.reg.Element.Policy; key.handle == q.Handle && (p.Type != rserpool.WeightedRoundRobin || p.Weight > 0) {
+		if p := b.reg.Element.Policy; key.handle == q.Handle && !m.aside(key) && (p.Type != rserpool.WeightedRoundRobin || p.Weight > 0) {
 			there++
 		}
 	}
@@ -304,6 +304,11 @@ func (m *model) compare(ev Event) error {
 			}
 		}
 	}
+	for key := range m.elements {
+		if m.aside(key) { // by a rule that is younger than its registration
+			n++
+		}
+	}
 	if n != len(m.elements) {
 		return fmt.Errorf("handlespace has %d elements, want %d", n, len(m.elements))
 	}
@@ -312,9 +317,18 @@ func (m *model) compare(ev Event) error {
 
 func (m *model) expired(b *belief) bool { return !b.expires.IsZero() && !b.expires.After(m.now) }
 
+// space returns an element that is in the handlespace, or set aside.
 func (m *model) space(key modelKey) *handlespace.Element {
-	if p := m.r.space.Pool(key.handle); p != nil {
+	if p := m.r.space.Pool(key.handle); p != nil && !m.aside(key) {
 		return p.Element(key.id)
 	}
+	if m.aside(key) {
+		return m.r.ledger.Find(key.handle, key.id).PE()
+	}
 	return nil
+}
+
+func (m *model) aside(key modelKey) bool {
+	x := m.r.ledger.Find(key.handle, key.id)
+	return x != nil && x.Aside()
 }

@@ -250,7 +250,7 @@ func (p *probe) askAgain(r *Registrar) {
 	t := &r.cfg.Timers
 	r.timers.Arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
 	for e := p.asked.First(); e != nil; e = e.place.Next() {
-		if !e.adopting && r.now.Sub(e.claimed) >= t.KeepAliveInterval {
+		if !e.adopting && r.now.Sub(e.claimed) >= r.keepAliveInterval(e.Handle()) {
 			e.adopt, e.claimed = true, r.now
 			r.sendKeepAlive(e, p.assoc, true)
 		}

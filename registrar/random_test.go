@@ -72,6 +72,18 @@ func (s *storm) event() Event {
 			m = s.asked[s.choose(n)]
 		}
 		return SendFailed{Assoc: s.assoc(), Data: encodeOrNil(m)}
+	case k < 12 && s.choose(2) == 0:
+		rule := PoolRule{KeepAliveInterval: time.Duration(s.choose(3)) * time.Second}
+		if k := s.choose(4); k < 2 {
+			rule.Policy = rserpool.WeightedRoundRobin + rserpool.PolicyType(k)
+		}
+		ruled := rserpool.PoolHandle([]string{"a", "b", "c"}[s.choose(3)])
+		return Rules{Of: func(h rserpool.PoolHandle) PoolRule {
+			if h == ruled {
+				return rule
+			}
+			return PoolRule{}
+		}}
 	case k < 12:
 		return Announced{From: s.peer()[0], Data: encodeOrNil(&asap.ServerAnnounce{Server: rserpool.ServerID(s.choose(5))})}
 	case k < 20:

@@ -85,6 +85,7 @@ func New(cfg Config) (*Registrar, error) {
 	r.space = handlespace.New(r.rand)
 	l := &cfg.Limits
 	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes, Alike: maxAlike})
+	r.ledger.Check = func(h rserpool.PoolHandle, e *handlespace.Element) error { return r.cfg.Rules.of(h).check(e) }
 	r.roster, r.known = ledger.NewRoster[note](r.id), r.ledger.Handle
 	return r, nil
 }
@@ -98,8 +99,9 @@ func (r *Registrar) Space() *handlespace.Space { return r.space }
 // Stats returns the counters so far.
 func (r *Registrar) Stats() Stats {
 	s := r.stats
-	used, aside := r.ledger.Used(), r.ledger.Aside()
-	s.Pools, s.Elements = uint64(used.Pools), uint64(used.Elements-aside)
+	aside := r.ledger.Aside()
+	pools, _ := r.space.Len() // a pool all of whose elements are set aside is not in it
+	s.Pools, s.Elements = uint64(pools), uint64(r.ledger.Used().Elements-aside)
 	s.Subscriptions = uint64(r.subs)
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
@@ -169,6 +171,8 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 		r.onAddresses(ev)
 	case Tick:
 		r.onTick(ev.Until)
+	case Rules:
+		r.onRules(ev)
 	case Stop:
 		r.onStop()
 	}

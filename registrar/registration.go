@@ -247,6 +247,9 @@ func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpo
 			why += ": " + where
 		}
 	}
+	if r.cfg.Rules.of(m.Handle).demands(c.Code, m.Element.Kind()) {
+		why += " (the operator's rule for this pool)"
+	}
 	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), a.primary(), why)
 	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}

@@ -97,6 +97,8 @@ type Stats struct {
 	Probes uint64
 	// Removed: elements by RemoveReason.
 	Removed [removeReasons]uint64
+	// PoolsEmptied: pools that have lost their last element.
+	PoolsEmptied uint64
 	// Malformed messages; Misplaced messages, of a type that registrars do not
 	// accept; and ignored messages.
 	Malformed, Misplaced uint64

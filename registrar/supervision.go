@@ -16,7 +16,7 @@ const minAskGap = time.Second
 // together are not asked together.
 func (r *Registrar) alive(e *element) {
 	e.waiting, e.heldUp = false, false
-	interval := float64(r.cfg.Timers.KeepAliveInterval)
+	interval := float64(r.keepAliveInterval(e.Handle()))
 	r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(interval*(0.5+r.rand.Float64()))))
 }
 
@@ -87,7 +87,7 @@ func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 // the timer itself is far behind, the host was suspended or busy. Then the elements get
 // more time, and are not asked all at once.
 func (r *Registrar) keepAliveDue(e *element) {
-	t := &r.cfg.Timers
+	t, interval := &r.cfg.Timers, r.keepAliveInterval(e.Handle())
 	late := r.now.Sub(r.timers.At(&e.keepAlive))
 	switch {
 	case e.waiting && late > t.KeepAliveTimeout/2 && !e.heldUp:
@@ -96,8 +96,8 @@ func (r *Registrar) keepAliveDue(e *element) {
 	case e.waiting:
 		r.stats.KeepAlivesTimedOut++
 		r.remove(e, RemovedNoAck)
-	case late > t.KeepAliveInterval:
-		r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(t.KeepAliveInterval)))))
+	case late > interval:
+		r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(interval)))))
 	default:
 		r.ask(e, true)
 	}

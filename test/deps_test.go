@@ -76,8 +76,8 @@ var arrows = map[string]string{
 	"registrar/host":              "asap enrp internal/multicast internal/sctp internal/sctp/stack internal/setting registrar registrar/handlespace rserpool",
 
 	// CoreDNS.
-	"plugin/rserpool/internal/registrars": "enrp internal/setting registrar registrar/handlespace registrar/host rserpool",
-	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/registrars registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/setting registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
 	"cmd/coredns":                         "plugin/rserpool",
 
 	// The command.

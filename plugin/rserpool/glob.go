@@ -138,3 +138,25 @@ func (g glob) match(handle string) bool {
 	}
 	return i == len(g)
 }
+
+// String returns the one spelling of the glob: in lower case, and with as few escapes as
+// possible.
+func (g glob) String() string {
+	var b strings.Builder
+	for _, t := range g {
+		switch {
+		case t == anyRun:
+			b.WriteByte('*')
+		case t == anyOctet:
+			b.WriteByte('?')
+		case t <= ' ' || t >= 0x7f:
+			fmt.Fprintf(&b, "\\%03d", t)
+		default:
+			if strings.IndexByte(`*?\"`, byte(t)) >= 0 {
+				b.WriteByte('\\')
+			}
+			b.WriteByte(byte(t))
+		}
+	}
+	return b.String()
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
+	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -42,6 +43,8 @@ func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
+
+func (f *fakeRegistrar) SetRules(core.PoolRules) {}
 
 func (f *fakeRegistrar) Close() error { return nil }
 

@@ -79,6 +79,9 @@ func properties() []property {
 	}
 	for i := range poolOptionTable {
 		o := &poolOptionTable[i]
+		if o.ruled {
+			continue
+		}
 		all = append(all, property{name: o.name, args: o.args, least: o.least, most: o.most, repeats: o.repeats, parse: func(c *config, a []string) error { return c.pools.block.set(o, a) }})
 	}
 	return append(all,

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
+	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -37,6 +38,10 @@ type poolOptions struct {
 	svcb     []*binding
 	dnssd    string     // the service, such as _http; "" for none
 	txt      [][]string // the strings of each TXT record
+
+	// Those of the registrar, which all blocks that share it have to agree on.
+	rule    core.PoolRule
+	metrics bool
 }
 
 // answerOptions are the options of the answers.
@@ -61,6 +66,9 @@ type poolOption struct {
 	// repeats: the option may be given more than once, and its values add up. A line for a
 	// pool replaces all lines of a less specific rule.
 	repeats bool
+	// ruled: the block has no such line. The option is one of the registrar's, see
+	// poolTable.forRegistrar.
+	ruled bool
 }
 
 var poolOptionTable = []poolOption{
@@ -74,6 +82,10 @@ var poolOptionTable = []poolOption{
 	{name: "svcb", args: "SCHEME [PARAM...]", least: 1, most: -1, parse: (*poolOptions).parseSVCB, repeats: true},
 	{name: "dnssd", args: "SERVICE|off", least: 1, most: 1, parse: (*poolOptions).parseDNSSD},
 	{name: "txt", args: "STRING...", least: 1, most: -1, parse: (*poolOptions).parseText, repeats: true},
+	{name: "policy", args: "TYPE", least: 1, most: 1, parse: (*poolOptions).parsePolicy, ruled: true},
+	{name: "transport", args: "tcp|udp|sctp|dccp|udplite", least: 1, most: 1, parse: (*poolOptions).parseTransport, ruled: true},
+	{name: "timer", args: "KEEP-ALIVE-INTERVAL DURATION", least: 2, most: 2, parse: (*poolOptions).parseTimer, ruled: true},
+	{name: "metrics", args: "", least: 0, most: 0, parse: func(o *poolOptions, _ []string) error { o.metrics = true; return nil }, ruled: true},
 }
 
 func poolOptionNames() string {
@@ -102,7 +114,7 @@ type poolLine struct {
 // add reads an option of a line for pools.
 func (r *poolRule) add(option *poolOption, values []string) error {
 	if len(values) < option.least || option.most >= 0 && len(values) > option.most {
-		return fmt.Errorf("%s: got %d arguments, want: %s %s", option.name, len(values), option.name, option.args)
+		return fmt.Errorf("%s: got %d arguments, want: %s", option.name, len(values), strings.TrimSpace(option.name+" "+option.args))
 	}
 	if !option.repeats && r.sets(option) {
 		return fmt.Errorf("%s is set twice", option.name)
@@ -407,7 +419,10 @@ func (o *poolOptions) parseService(args []string) error {
 // hasProtocol reports whether the pool, which is nil if it is a declared one without
 // elements, has names below this _proto.
 func (o *poolOptions) hasProtocol(p *handlespace.Pool, proto rsp.TransportType) bool {
-	return p == nil || transportOf(p) == proto
+	if p == nil {
+		return o.rule.Transport == 0 || o.rule.Transport == proto
+	}
+	return transportOf(p) == proto
 }
 
 // serviceLabel returns the label _svc of a service, such as http or _http.

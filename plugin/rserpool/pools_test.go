@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coredns/caddy"
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	core "github.com/rserpool/coredns-rserpool/registrar"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -94,6 +97,14 @@ func TestParsePoolErrors(t *testing.T) {
 		{"two values", "pool web ttl 3 4", "pool: web: ttl: got 2 arguments, want: ttl SECONDS"},
 		{"bad value", "pool web\npool web ttl x", `Testfile:3 - Error during parsing: pool: web: ttl: "x" is not a number from 0 to 3600`},
 		{"twice", "pool w* ttl 3\npool * ttl 4\npool w* ttl 5", "Testfile:4 - Error during parsing: pool: w*: ttl is set twice (the lines of this pool begin at Testfile:2)"},
+		{"policy", "pool web policy fair", `pool: web: policy: unknown policy "fair": want one of RoundRobin,`},
+		{"policy, reserved", "pool web policy 0x40000000", "is reserved"},
+		{"transport", "pool web transport kernel", `pool: web: transport: "kernel" is not a transport of pool elements; use tcp, udp, sctp, dccp or udplite`},
+		{"timer", "pool web timer LINGER 1s", "pool: web: timer: a pool has no timer 'LINGER', only KEEP-ALIVE-INTERVAL, such as: timer KEEP-ALIVE-INTERVAL 1s"},
+		{"timer, range", "pool web timer KEEP-ALIVE-INTERVAL 0s", `timer: KEEP-ALIVE-INTERVAL: "0s" is not a duration`},
+		{"metrics, value", "pool web metrics on", "pool: web: metrics: got 1 arguments, want: metrics"},
+		{"policy for all", "policy Random", "unknown option 'policy'"},
+		{"metrics for all", "metrics", "unknown option 'metrics'"},
 		{"service twice", "pool web service a\npool web service A", "pool: web: service: _a is listed twice"},
 	}
 	for _, tt := range tests {
@@ -289,4 +300,83 @@ func lowerBytes(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// TestPoolRules: what the lines say to the registrar, in one spelling.
+func TestPoolRules(t *testing.T) {
+	const corefile = `pool Web policy lu
+		pool *.eu timer keep-alive-interval 1s
+		pool web transport TCP
+		pool web ttl 7
+		pool a*\042 metrics
+		pool other ttl 7
+		pool * policy Random
+		pool a\* answers 1`
+	cfg, err := parseBlock(corefile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPoolTable(cfg.pools).forRegistrar()
+	want := []string{
+		"pool web policy LeastUsed", "pool web transport tcp", "pool *.eu timer KEEP-ALIVE-INTERVAL 1s", `pool a*\* metrics`, "pool * policy Random", `pool a\*`,
+	}
+	if diff := cmp.Diff(want, p.Lines); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+	for pool, want := range map[rsp.PoolHandle]core.PoolRule{
+		"WEB":  {Policy: rsp.LeastUsed, Transport: rsp.TCP},
+		"a.eu": {Policy: rsp.Random, KeepAliveInterval: time.Second},
+		"x":    {Policy: rsp.Random},
+	} {
+		if got := p.Rules(pool); got != want {
+			t.Errorf("pool %s: got %+v, want %+v", pool, got, want)
+		}
+	}
+	for pool, want := range map[rsp.PoolHandle]string{"web": "", "a*": `a*`, "A b*": `A\ b*`, "a..*": encodeHandle("a..*")} {
+		if got := p.Listed(pool); got != want {
+			t.Errorf("pool %s: got label %q, want %q", pool, got, want)
+		}
+	}
+	if len(p.Declared) != 1 || p.Declared[0] != "a*" {
+		t.Errorf("got declared pools with metrics %q, want a*", p.Declared)
+	}
+	if p := newPoolTable(newPoolRules()).forRegistrar(); p.Rules != nil || p.Lines != nil || p.Listed != nil {
+		t.Errorf("without lines: got %+v", p)
+	}
+}
+
+// TestPoolLabels: no two handles have one label.
+func TestPoolLabels(t *testing.T) {
+	seen := map[string]rsp.PoolHandle{}
+	for _, h := range []rsp.PoolHandle{"a", "A", "a.b", "a..b", rsp.PoolHandle(encodeHandle("a..b")), rsp.PoolHandle(encodeHandle("a")), "\xff", `\255`, "a b", `a\032b`} {
+		label := labelOf(h)
+		if other, ok := seen[label]; ok || strings.ContainsFunc(label, func(r rune) bool { return r > '~' || r < ' ' }) {
+			t.Errorf("pool %q has the label %q, as %q, or it is no text", h, label, other)
+		}
+		seen[label] = h
+	}
+}
+
+// TestDeclaredText: an empty pool tells what the operator has said about it, and has only the
+// names of its transport.
+func TestDeclaredText(t *testing.T) {
+	h := newTestHandler(t, "rserpool pool.example.org {\n pool web policy LeastUsed\n pool web transport tcp\n}", newFake())
+	m := ask(t, h, "_rserpool.web."+zoneZ, dns.TypeTXT)
+	if want := `"policy=LeastUsed" "elements=0" "transport=tcp"`; !strings.Contains(lines(m.Answer), want) {
+		t.Errorf("got %s, want %s", lines(m.Answer), want)
+	}
+	for name, want := range map[string]int{"_x._tcp.web.": dns.RcodeSuccess, "_tcp.web.": dns.RcodeSuccess, "_x._udp.web.": dns.RcodeNameError, "_udp.web.": dns.RcodeNameError} {
+		if m := ask(t, h, name+zoneZ, dns.TypeSRV); m.Rcode != want {
+			t.Errorf("%s: got %s, want %s", name, dns.RcodeToString[m.Rcode], dns.RcodeToString[want])
+		}
+	}
+}
+
+// TestReadmePoolOptions: the manual has the options that only pools have.
+func TestReadmePoolOptions(t *testing.T) {
+	for _, o := range poolOptionTable {
+		if item := "\n* `" + strings.TrimSpace("pool GLOB "+o.name+" "+o.args) + "` "; o.ruled && !strings.Contains(readme(t), item) {
+			t.Errorf("no item %q", item)
+		}
+	}
 }

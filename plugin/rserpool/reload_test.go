@@ -112,6 +112,42 @@ func TestServerReload(t *testing.T) {
 	noLeak(t, goroutines, files)
 }
 
+// TestServerReloadRules: reloads change the rules of the running registrar. An element that
+// they exclude stays registered, and is in the answers again when they admit it. A reload that
+// fails changes nothing.
+func TestServerReloadRules(t *testing.T) {
+	taken, _ := takenPort(t)
+	p := freePorts(t)
+	text := func(lines string) string {
+		return fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s%s\n}\n}\n", p.options(), lines)
+	}
+	const least, admit = "pool web policy LeastUsed\npool web ttl 1", "pool web policy RoundRobin"
+	s := startServer(t, text("pool web"))
+	e := register(t, p, "web", 7)
+	s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+	isEmpty := func(m *dns.Msg) bool { return m.Rcode == dns.RcodeSuccess && len(m.Answer) == 0 }
+	for range 3 {
+		if err := s.reload(text(least)); err != nil {
+			t.Fatal(err)
+		}
+		s.waitFor("no answer", "web."+zoneZ, dns.TypeA, isEmpty)
+		if err := s.reload(text(admit)); err != nil {
+			t.Fatal(err)
+		}
+		s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+		err := s.reload(text(least) + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}\n", taken))
+		if err == nil {
+			t.Fatal("reload succeeded, want the taken port to fail it")
+		}
+		s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+	}
+	if n := e.count(pe.Registered); n != 1 || e.count(pe.HomeLost) != 0 {
+		t.Errorf("pool element registered %d times and lost its home %d times, want 1 and 0", n, e.count(pe.HomeLost))
+	}
+	e.leave(t)
+	s.waitFor("no answer", "web."+zoneZ, dns.TypeA, isEmpty)
+}
+
 // TestServerFailedReload: whatever is wrong with a new Corefile, and whenever
 // it shows, the old one continues and nothing of the new one stays.
 func TestServerFailedReload(t *testing.T) {

@@ -44,6 +44,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	}
 	site := dnsserver.GetConfig(c)
 	h := newHandler(cfg, site.ListenHosts)
+	cfg.options.Pools = h.pools.forRegistrar()
 	b := registrars.Block{Options: cfg.options, Where: cfg.where, Serve: func(r registrars.Registrar) { h.registrar = r }}
 	inst := instanceOf(c, rs)
 	if err := inst.Add(b); err != nil {

@@ -24,7 +24,7 @@ func (q *query) info() dns.RR {
 	case q.node.pool != nil:
 		text = poolText(q.node.pool, q.node.pool.Len())
 	default:
-		text = []string{"elements=0"}
+		text = declaredText(q.poolOptions)
 	}
 	return &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: text}
 }
@@ -40,6 +40,19 @@ func poolText(p *handlespace.Pool, elements int) []string {
 		"elements=" + strconv.Itoa(elements),
 		"transport=" + transportName(transportOf(p)),
 	}
+}
+
+// declaredText is poolText for a declared pool without elements: what the operator has said
+// about it.
+func declaredText(o *poolOptions) (text []string) {
+	if o.rule.Policy != 0 {
+		text = append(text, "policy="+o.rule.Policy.String())
+	}
+	text = append(text, "elements=0")
+	if o.rule.Transport != 0 {
+		text = append(text, "transport="+transportName(o.rule.Transport))
+	}
+	return text
 }
 
 // elementText describes an element for an operator: policy with its values, transport and

@@ -93,7 +93,9 @@ func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err erro
 		return s.put(h, e)
 	}
 	s.beforeChange(p)
-	s.table.replace(p, s.newPool(h, e))
+	next := s.newPool(h, e)
+	_, next.selections = p.Usage()
+	s.table.replace(p, next)
 	s.changes.Add(1)
 	return old, nil
 }

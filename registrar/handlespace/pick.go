@@ -25,6 +25,7 @@ func (p *Pool) Pick(families Families, except ...rserpool.PEID) (Selected, bool)
 	if len(picked) == 0 {
 		return Selected{}, false
 	}
+	p.selections++
 	return picked[0], true
 }
 

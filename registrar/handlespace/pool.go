@@ -22,6 +22,9 @@ type Pool struct {
 	work    *workspace // nil at first
 	// captured is equal to the space's mark if no snapshot has to take the pool any more.
 	captured bool
+	// selections counts those that have moved the policy's state. As 32 bits, the pool
+	// takes no more than 192 bytes.
+	selections uint32
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
@@ -98,6 +101,14 @@ func (p *Pool) Len() int {
 	return len(p.members.elems)
 }
 
+// Usage returns the number of elements, and how many times elements were selected since the
+// pool has elements, modulo 2^32.
+func (p *Pool) Usage() (elements int, selections uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.members.elems), p.selections
+}
+
 // Element returns the element with that identifier, nil if there is none.
 func (p *Pool) Element(id rserpool.PEID) *Element {
 	p.mu.Lock()
@@ -134,6 +145,9 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	if len(dst) == had && len(p.avoided()) > 0 { // better these than none
 		p.restoreAll()
 		dst = p.index.pick(&p.members, dst, n, families)
+	}
+	if len(dst) > had {
+		p.selections++
 	}
 	return dst
 }

@@ -47,9 +47,11 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	if o, ok := p.index.(*order); ok && len(p.members.elems) <= n {
 		if class, ok := o.oneList(families); ok { // the usual pool, in a third of the time
 			items := append(o.items[:0], o.heaps[class]...)
-			return o.arrangeItems(&p.members, dst, items, p.members.firstOf(known, func(slot uint32) bool {
+			first := p.members.firstOf(known, func(slot uint32) bool {
 				return p.members.at[slot] != nowhere && p.members.elems[slot].Families() == class
-			})), false
+			})
+			p.count(first)
+			return o.arrangeItems(&p.members, dst, items, first), false
 		}
 	}
 	w := p.workspace()
@@ -65,7 +67,15 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	if first == nowhere && more && p.members.firstOf(known, func(slot uint32) bool { return p.index.candidate(&p.members, slot, families) }) != nowhere {
 		first = elsewhere
 	}
+	p.count(first)
 	return p.index.arrange(&p.members, dst, w.slots, first), more
+}
+
+// count counts the selection of a set, unless its first element was selected before.
+func (p *Pool) count(first uint32) {
+	if first == nowhere {
+		p.selections++
+	}
 }
 
 // firstOf returns the slot of the first of these elements that is in a set, or nowhere.

@@ -136,6 +136,10 @@ func (h *Host) Close() error {
 	return h.err
 }
 
+// SetRules replaces the rules for pools. They apply as soon as the registrar has handled
+// what has come in before.
+func (h *Host) SetRules(rules registrar.PoolRules) { h.loop.enqueue(registrar.Rules{Of: rules}) }
+
 // ID is the registrar's server identifier.
 func (h *Host) ID() rserpool.ServerID { return h.id }
 

@@ -27,7 +27,8 @@
 // first, and sets the others aside: they are in the roster of their home and in its
 // checksum, are sent to peers and taken over, but are not in the handlespace, where
 // clients would find them. When the last element of the pool's kind leaves, those
-// set aside become the pool.
+// set aside become the pool. The caller may also exclude elements from a pool whatever its
+// first element is ([Ledger.Check]): they are set aside as well.
 //
 // # Readers of rosters
 //

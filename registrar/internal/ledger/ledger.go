@@ -12,6 +12,10 @@ import (
 type Ledger[N any] struct {
 	// Limits may be changed at any time.
 	Limits Limits
+	// Check returns why an element may not be in a pool of the handlespace, whatever the
+	// pool's kind; nil if it may. The error is a *handlespace.InconsistentError. If Check
+	// changes for a pool, Refit has to follow. A nil Check admits all.
+	Check func(rserpool.PoolHandle, *handlespace.Element) error
 
 	space       *handlespace.Space
 	pools       map[rserpool.PoolHandle]*pool[N]
@@ -69,6 +73,8 @@ type Change[N any] struct {
 	// Visible tells that pool users see a difference, in this element or in others
 	// that were set aside until now.
 	Visible bool
+	// Emptied tells that the handlespace has lost the pool with it.
+	Emptied bool
 	// Conflict is why the element is set aside; nil if it is not, or was before.
 	Conflict error
 }
@@ -88,6 +94,15 @@ func (l *Ledger[N]) Handle(b []byte) rserpool.PoolHandle {
 		return p.handle
 	}
 	return ""
+}
+
+// Handles yields the handles of all pools, in no particular order.
+func (l *Ledger[N]) Handles(yield func(rserpool.PoolHandle) bool) {
+	for h := range l.pools {
+		if !yield(h) {
+			return
+		}
+	}
 }
 
 // Find returns the entry of an element, nil if there is none.
@@ -121,6 +136,7 @@ func (l *Ledger[N]) Move(e *Entry[N], to *Roster[N], pe *handlespace.Element) Ch
 // put enters pe in place of e, which is nil for a new element.
 func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit) (Change[N], error) {
 	pe.Home = to.home
+	served := e != nil && !e.aside
 	refitted, conflict := l.install(h, pe, fit)
 	if conflict != nil && fit != SetAside {
 		return Change[N]{}, conflict
@@ -143,6 +159,7 @@ func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *h
 	}
 	if l.setAside(e, conflict != nil) {
 		c.Conflict = conflict
+		c.Emptied = served && l.space.Pool(h) == nil
 	}
 	c.Entry = e
 	return c, nil
@@ -152,13 +169,17 @@ func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *h
 func (l *Ledger[N]) Remove(e *Entry[N]) Change[N] {
 	p := e.pool
 	c := Change[N]{Entry: e, From: e.roster, Visible: true}
+	served := !e.aside
 	l.space.Remove(p.handle, e.id)
 	l.setAside(e, false)
 	l.delist(e)
 	l.weigh(e, 0)
 	delete(p.entries, e.id)
 	l.elements--
-	l.refit(p)
+	if served {
+		l.refit(p)
+		c.Emptied = l.space.Pool(p.handle) == nil
+	}
 	if len(p.entries) == 0 {
 		delete(l.pools, p.handle)
 		l.handleBytes -= handlespace.HandleSize(p.handle)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -28,7 +29,7 @@ func element(id rserpool.PEID, policy rserpool.PolicyType) *handlespace.Element 
 
 // check recomputes all that the ledger counts, and compares it with the handlespace.
 func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
-	elements, aside, handleBytes, bytes := 0, 0, 0, reserved
+	elements, aside, served, handleBytes, bytes := 0, 0, 0, 0, reserved
 	for h, p := range l.pools {
 		handleBytes += handlespace.HandleSize(h)
 		n := 0
@@ -37,9 +38,11 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 			switch {
 			case e.pool != p || e.pe.ID != id || p.handle != h:
 				return fmt.Errorf("entry %v of %q is under %v of %q", e.pe.ID, p.handle, id, h)
-			case e.aside != (sp.Element(id) == nil):
-				return fmt.Errorf("entry %v of %q: aside %v, in the handlespace %v", id, h, e.aside, sp.Element(id))
-			case e.aside && sp.Policy() == e.pe.Policy.Type:
+			case !e.aside && l.excluded(h, e.pe) != nil:
+				return fmt.Errorf("entry %v of %q is in the handlespace, but excluded", id, h)
+			case e.aside != (sp == nil || sp.Element(id) == nil):
+				return fmt.Errorf("entry %v of %q: aside %v, in the handlespace %v", id, h, e.aside, sp)
+			case e.aside && l.excluded(h, e.pe) == nil && (sp == nil || sp.Policy() == e.pe.Policy.Type):
 				return fmt.Errorf("entry %v of %q is set aside, but fits", id, h)
 			case !e.aside && sp.Element(id) != e.pe:
 				return fmt.Errorf("entry %v of %q is not what is in the handlespace", id, h)
@@ -50,6 +53,9 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 			elements++
 			bytes += size(&e.pe.PoolElement)
 		}
+		if l.space.Pool(h) != nil {
+			served++
+		}
 		if n != p.aside || len(p.entries) == 0 {
 			return fmt.Errorf("pool %q: %d of %d set aside, counted %d", h, n, len(p.entries), p.aside)
 		}
@@ -58,8 +64,8 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 	if got, want := [4]int{l.elements, l.aside, l.handleBytes, l.bytes}, [4]int{elements, aside, handleBytes, bytes}; got != want {
 		return fmt.Errorf("elements, aside, handle bytes, bytes: got %v, want %v", got, want)
 	}
-	if p, e := l.space.Len(); p != len(l.pools) || e != elements-aside {
-		return fmt.Errorf("handlespace has %d pools, %d elements, want %d, %d", p, e, len(l.pools), elements-aside)
+	if p, e := l.space.Len(); p != served || e != elements-aside {
+		return fmt.Errorf("handlespace has %d pools, %d elements, want %d, %d", p, e, served, elements-aside)
 	}
 	for _, r := range rosters {
 		var sum enrp.Checksum
@@ -82,13 +88,24 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 	return nil
 }
 
+// ruler is a Check that changes: by handle, the policy that a pool must have.
+type ruler map[rserpool.PoolHandle]rserpool.PolicyType
+
+func (r ruler) check(h rserpool.PoolHandle, pe *handlespace.Element) error {
+	if want := r[h]; want != 0 && want != pe.Policy.Type {
+		return &handlespace.InconsistentError{Cause: rserpool.CauseInconsistentPolicy, Policy: want, Element: pe.Kind()}
+	}
+	return nil
+}
+
 // Random changes, with everything recomputed after each. A cursor that is open
 // meanwhile finds every entry that stays in its rosters.
 func TestRandom(t *testing.T) {
 	refused := 0
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		l := newLedger()
+		l, rules := newLedger(), ruler{}
+		l.Check = rules.check
 		rosters := []*Roster[int]{NewRoster[int](own), NewRoster[int](peer)}
 		cursor, reserved := l.Open(rosters...), 0
 		stays := map[*Entry[int]]bool{}
@@ -98,10 +115,13 @@ func TestRandom(t *testing.T) {
 			to := rosters[rng.IntN(2)]
 			e := l.Find(h, pe.ID)
 			before := l.Used()
-			switch k := rng.IntN(8); {
+			had := l.space.Pool(h) != nil
+			var changes []Change[int]
+			switch k := rng.IntN(9); {
 			case k < 4:
 				room := l.Room(e, h, &pe.PoolElement)
 				c, err := l.Put(e, to, h, pe, Fit(rng.IntN(3)))
+				changes = append(changes, c)
 				if room == errors.Is(err, ErrFull) {
 					t.Fatalf("seed %d, step %d: room %v, error %v", seed, step, room, err)
 				}
@@ -114,15 +134,36 @@ func TestRandom(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
 				}
 			case k < 5 && e != nil:
-				if c := l.Move(e, to, pe); c.Entry != e || e.Roster() != to {
+				c := l.Move(e, to, pe)
+				changes = append(changes, c)
+				if c.Entry != e || e.Roster() != to {
 					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
 				}
 			case k < 6 && e != nil:
 				delete(stays, e)
-				if c := l.Remove(e); c.To != nil || l.Find(h, pe.ID) != nil || e.ID() != pe.ID || e.Handle() != h {
+				c := l.Remove(e)
+				changes = append(changes, c)
+				if c.To != nil || l.Find(h, pe.ID) != nil || e.ID() != pe.ID || e.Handle() != h {
 					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
 				}
 			case k < 7:
+				rules[h] = []rserpool.PolicyType{0, 0, rserpool.RoundRobin, rserpool.RoundRobin + 1}[rng.IntN(4)]
+				aside := l.Aside()
+				changes = l.Refit(h)
+				for _, c := range changes {
+					if c.Entry.Aside() {
+						aside++
+					} else {
+						aside--
+					}
+					if c.Entry.Aside() != (c.Conflict != nil) || !c.Visible || c.From == nil || c.From != c.To {
+						t.Fatalf("seed %d, step %d: %+v", seed, step, c)
+					}
+				}
+				if aside != l.Aside() {
+					t.Fatalf("seed %d, step %d: %d set aside, the changes say %d", seed, step, l.Aside(), aside)
+				}
+			case k < 8:
 				n := rng.IntN(3) - min(1, reserved)
 				l.Reserve(n)
 				reserved += n
@@ -141,6 +182,9 @@ func TestRandom(t *testing.T) {
 						}
 					}
 				}
+			}
+			if emptied := had && l.space.Pool(h) == nil; emptied != slices.ContainsFunc(changes, func(c Change[int]) bool { return c.Emptied }) {
+				t.Fatalf("seed %d, step %d: the pool is emptied: %t, the changes are %+v", seed, step, emptied, changes)
 			}
 			for x := range stays { // one that has moved may have been passed
 				if x.Note != 0 && x.Roster() != nil && rserpool.ServerID(x.Note) != x.Roster().Home() {

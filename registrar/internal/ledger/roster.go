@@ -27,6 +27,9 @@ func (r *Roster[N]) Len() int { return r.entries.Len() }
 // First is the element that has been in the roster longest; nil if there is none.
 func (r *Roster[N]) First() *Entry[N] { return r.entries.First() }
 
+// Next is the element that follows one of the roster; nil if it is the last.
+func (r *Roster[N]) Next(e *Entry[N]) *Entry[N] { return e.place.Next() }
+
 // Checksum is the PE checksum of the elements (RFC 5353, Section 3.6.2).
 func (r *Roster[N]) Checksum() uint16 { return r.sum.Value() }
 

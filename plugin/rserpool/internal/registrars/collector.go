@@ -19,6 +19,9 @@ func (c Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range metrics(&host.Stats{}) {
 		ch <- m.desc()
 	}
+	ch <- poolElements
+	ch <- poolSelections
+	ch <- poolsUnlisted
 }
 
 // Collect implements prometheus.Collector.
@@ -28,6 +31,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 		for _, m := range metrics(&stats) {
 			m.collect(s.options.String(), ch)
 		}
+		s.collectPools(ch)
 	}
 }
 

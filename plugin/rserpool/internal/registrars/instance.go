@@ -45,6 +45,9 @@ func (inst *Instance) Add(b Block) error {
 		if err := b.Options.conflict(other.Options); err != nil {
 			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
 		}
+		if err := b.Options.Pools.disagree(other.Options.Pools); err != nil && b.Options.sameAddresses(other.Options) {
+			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
+		}
 	}
 	inst.blocks = append(inst.blocks, b)
 	if err := inst.set.conflict(b.Options); err != nil {
@@ -86,10 +89,15 @@ func (inst *Instance) Restart() {
 // new instance serves but a shutdown callback of the old one failed. live tells whether the
 // instance with that lease serves.
 func (inst *Instance) RestartFailed(live func(*Lease) bool) {
+	failed := false
 	for _, l := range inst.set.successors(inst.lease) {
 		if !live(l) {
 			inst.set.release(l)
+			failed = true
 		}
+	}
+	if failed {
+		inst.set.restore(inst.lease, inst.blocks)
 	}
 }
 

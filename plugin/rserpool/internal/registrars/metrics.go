@@ -22,7 +22,8 @@ func metrics(s *host.Stats) []metric {
 		one("pools", "Pools in the handlespace.", s.Pools),
 		one("elements", "Pool elements in the handlespace.", s.Elements),
 		{"elements_by_home", "Pool elements by their home: this registrar (own) or another one (foreign), those set aside included.", "home", []string{"own", "foreign"}, []uint64{s.Own, s.Foreign}},
-		one("elements_set_aside", "Pool elements that are in no answer, because their policy or transport differs from their pool's.", s.Misfits),
+		one("elements_set_aside", "Pool elements that are in no answer, because their policy or transport differs from their pool's, or from what a pool line demands.", s.Misfits),
+		one("pools_emptied_total", "Pools that have lost their last element.", s.PoolsEmptied),
 		{"elements_removed_total", "Pool elements removed.", "reason", removeLabels[:], s.Removed[:]},
 		one("elements_avoided_total", "Pool elements of other registrars left out of answers for 30 seconds, because a client reported them as unreachable and the registrar could not connect.", s.Avoided),
 

@@ -14,12 +14,15 @@ import (
 
 // Options are the options of a registrar in a Corefile. Blocks with the same options share
 // a registrar. Addresses are sorted.
-type Options struct{ host.Config }
+type Options struct {
+	host.Config
+	Pools Pools
+}
 
 // DefaultOptions has the defaults of all options.
 func DefaultOptions() Options {
 	c, _ := host.Config{}.Complete() // the defaults are allowed
-	return Options{bare(c)}
+	return Options{Config: bare(c)}
 }
 
 // Check completes the options, and refuses options that contradict each other.
@@ -43,13 +46,14 @@ func (o *Options) Check() error {
 
 // bare leaves out the fields that no option sets.
 func bare(c host.Config) host.Config {
-	c.Rand, c.Logger, c.Discover = nil, nil, false
+	c.Rand, c.Logger, c.Discover, c.Rules = nil, nil, false, nil
 	return c
 }
 
 // config returns the configuration of a registrar with these options, which logs.
 func (o Options) config() host.Config {
 	c := o.Config
+	c.Rules = o.Pools.Rules
 	c.Logger = slog.New(logHandler{})
 	return c
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // notInCorefile are the fields of host.Config that no line of a Corefile sets, and asap,
-// which names the registrar.
-var notInCorefile = []string{"ASAP", "Rand", "Discover", "PeerEncapPort", "CloseTimeout", "Logger"}
+// which names the registrar. Pools and their Rules are compared by TestDisagree.
+var notInCorefile = []string{"ASAP", "Pools", "Rules", "Rand", "Discover", "PeerEncapPort", "CloseTimeout", "Logger"}
 
 // TestDifferences: blocks whose options differ in any field conflict. Otherwise they would
 // share a registrar that has only the options of the first one.

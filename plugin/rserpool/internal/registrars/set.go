@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
@@ -19,6 +21,7 @@ type Registrar interface {
 	Ready() bool
 	Stats() host.Stats
 	LocalAddrs() []netip.AddrPort
+	SetRules(registrar.PoolRules)
 	Close() error
 }
 
@@ -37,6 +40,7 @@ type Set struct {
 type shared struct {
 	Registrar
 	options Options
+	pools   atomic.Pointer[Pools]
 	leases  map[*Lease]bool
 	closed  chan struct{}
 }
@@ -89,6 +93,7 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 				s.leases[l] = true
 				log.Infof("registrar at %s is kept with its registrations", o)
 			}
+			s.setPools(o.Pools)
 			return s, nil
 		}
 	}
@@ -97,9 +102,24 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 		return nil, fmt.Errorf("registrar at %s: %w", o, err)
 	}
 	s := &shared{Registrar: b, options: o, leases: map[*Lease]bool{l: true}, closed: make(chan struct{})}
+	s.pools.Store(&o.Pools)
 	rs.running = append(rs.running, s)
 	log.Infof("registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
 	return s, nil
+}
+
+// restore has the registrars of a lease follow the pool lines of its blocks again, after
+// those of an instance that does not serve.
+func (rs *Set) restore(l *Lease, blocks []Block) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, s := range rs.running {
+		for _, b := range blocks {
+			if s.leases[l] && b.Options.sameAddresses(s.options) {
+				s.setPools(b.Options.Pools)
+			}
+		}
+	}
 }
 
 // release ends a lease. Registrars without leases are closed in the background;

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
@@ -18,16 +19,20 @@ type fakeRegistrar struct {
 	notReady atomic.Bool
 	startErr error
 	closed   atomic.Int32
+	rules    []registrar.PoolRules
+	space    *handlespace.Space
 	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
 	hold, ended chan struct{}
 }
 
 func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
-func (f *fakeRegistrar) Space() *handlespace.Space { return nil }
+func (f *fakeRegistrar) Space() *handlespace.Space { return f.space }
 func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
+
+func (f *fakeRegistrar) SetRules(rules registrar.PoolRules) { f.rules = append(f.rules, rules) }
 
 func (f *fakeRegistrar) Close() error {
 	if f.hold != nil {
