@@ -53,10 +53,7 @@ func (h *Handler) Name() string { return pluginName }
 
 // ServeDNS implements plugin.Handler.
 func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	var z *zone
-	if len(r.Question) > 0 {
-		z = h.zones.match(r.Question[0].Name, r.Question[0].Qtype)
-	}
+	z := h.zones.of(r)
 	if z == nil {
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
@@ -78,52 +75,79 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return notReady(w, r)
 	}
 
-	space := h.registrar.Space()
-	n := z.resolve(space, question.Name)
-	if n.kind == nodeNone && h.zones.delegates(z, question.Name) {
-		n.kind = nodeChild // asked for the DS records of a child
-	}
-	if n.kind == nodeNone && h.Fall.Through(question.Name) {
+	m := h.respond(ctx, w, r, z, count)
+	if m == nil {
 		count.answer(answerFallthrough)
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
+	if err := w.WriteMsg(m); err != nil {
+		return dns.RcodeServerFailure, err
+	}
+	return m.Rcode, nil
+}
 
+// respond makes the response to a question in a zone, nil if another plugin is to answer it.
+//
+// The goroutine of a query begins with little stack, and it takes a fifth of the whole query to
+// move to a larger one; see TestStack. That is why respond is apart from ServeDNS, and has
+// its parts in functions of their own.
+func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, count *serverCounters) *dns.Msg {
+	question := &r.Question[0]
+	var q query // field by field: a literal would be copied
+	q.Handler, q.count, q.w, q.zone, q.space, q.name, q.trace = h, count, w, z, h.registrar.Space(), question.Name, h.traceOf(ctx)
+	if !q.find() {
+		return nil
+	}
+	q.now = h.now()
 	size, do := replySize(w, r)
-	q := query{Handler: h, poolOptions: n.options, count: count, w: w, zone: z, node: n, space: space, name: question.Name, now: h.now(), size: size, trace: h.traceOf(ctx)}
-	rep := newReply(r)
+	q.size = size
+	var rep reply
+	rep.start(r)
 	if do {
 		rep.sign(h.signatureSize(z, count.server), size)
 	}
-	q.answer(rep, question.Qtype)
+	q.answer(&rep, question.Qtype)
+	q.complete(&rep, question.Qtype)
+	if rep.fit(q.size) {
+		count.shortened()
+		q.reportCut(&rep, r)
+	}
+	if q.trace != nil {
+		q.record(&rep)
+	}
+	return &rep.msg
+}
+
+// find finds what the name stands for. It returns false if another plugin is to answer.
+func (q *query) find() bool {
+	q.node = q.zone.resolve(q.space, q.name)
+	if q.node.kind == nodeNone && q.zones.delegates(q.zone, q.name) {
+		q.node.kind = nodeChild // asked for the DS records of a child
+	}
+	q.poolOptions = q.node.options
+	return q.node.kind != nodeNone || !q.Fall.Through(q.name)
+}
+
+// complete sets the response code, and adds what negative answers have.
+func (q *query) complete(rep *reply, qtype uint16) {
 	switch {
-	case question.Qtype == dns.TypeNSEC && rep.signature > 0:
-		rep.msg.Answer = append(rep.msg.Answer, q.nsec(question.Qtype))
-		count.answer(answerData)
-	case n.kind == nodeNone:
+	case qtype == dns.TypeNSEC && rep.signature > 0:
+		rep.msg.Answer = append(rep.msg.Answer, q.nsec(qtype))
+		q.count.answer(answerData)
+	case q.node.kind == nodeNone:
 		rep.msg.Rcode = dns.RcodeNameError
-		count.answer(answerNameError)
+		q.count.answer(answerNameError)
 	case len(rep.msg.Answer) == 0:
-		count.answer(answerNoData)
+		q.count.answer(answerNoData)
 	default:
-		count.answer(answerData)
+		q.count.answer(answerData)
 	}
 	if len(rep.msg.Answer) == 0 {
 		rep.msg.Ns = []dns.RR{q.soa()}
 		if rep.signature > 0 {
-			q.deny(rep, question.Qtype)
+			q.deny(rep, qtype)
 		}
 	}
-	if rep.fit(q.size) {
-		count.shortened()
-		q.reportCut(rep, r)
-	}
-	if q.trace != nil {
-		q.record(rep)
-	}
-	if err := w.WriteMsg(&rep.msg); err != nil {
-		return dns.RcodeServerFailure, err
-	}
-	return rep.msg.Rcode, nil
 }
 
 // notReady answers that the handlespace is not known yet, with the extended DNS error Not
@@ -161,6 +185,35 @@ type query struct {
 
 // answer adds the node's records of the queried type. In reverse zones, PTR would go here.
 func (q *query) answer(rep *reply, qtype uint16) {
+	switch {
+	case q.node.kind == nodePool && q.node.pool != nil:
+		q.answerPool(rep, qtype)
+	case q.node.kind == nodeService && q.node.pool != nil && qtype == dns.TypeSRV:
+		q.addServices(rep)
+	default:
+		q.answerOther(rep, qtype)
+	}
+}
+
+// answerPool is answer for the name of a pool.
+func (q *query) answerPool(rep *reply, qtype uint16) {
+	switch qtype {
+	case dns.TypeA, dns.TypeAAAA:
+		q.addAddresses(rep, family(qtype))
+	case dns.TypeSRV:
+		q.addServices(rep)
+	case dns.TypeNAPTR:
+		q.addNAPTR(rep)
+	case dns.TypeHTTPS:
+		if b := q.https; b != nil && b.suits(transportOf(q.node.pool)) {
+			q.addBindings(rep, b)
+		}
+	default:
+		q.answerOther(rep, qtype)
+	}
+}
+
+func (q *query) answerOther(rep *reply, qtype uint16) {
 	if q.node.isEmptyPool() {
 		if q.node.kind == nodePool && qtype == dns.TypeTXT {
 			q.addTexts(rep)
@@ -179,29 +232,14 @@ func (q *query) answer(rep *reply, qtype uint16) {
 		case dns.TypeNS:
 			q.addNS(rep)
 		}
-	case nodeNone, nodeEmpty, nodeChild:
-	case nodeServer:
-		if f := family(qtype); f != 0 {
-			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.ttl, q.node.server.addrs, f)
-		}
+	case nodeNone, nodeEmpty, nodeChild, nodeService:
 	case nodePool:
-		switch qtype {
-		case dns.TypeA, dns.TypeAAAA:
-			q.addAddresses(rep, family(qtype))
-		case dns.TypeSRV:
-			q.addServices(rep)
-		case dns.TypeNAPTR:
-			q.addNAPTR(rep)
-		case dns.TypeHTTPS:
-			if b := q.https; b != nil && b.suits(transportOf(q.node.pool)) {
-				q.addBindings(rep, b)
-			}
-		case dns.TypeTXT:
+		if qtype == dns.TypeTXT {
 			q.addTexts(rep)
 		}
-	case nodeService:
-		if qtype == dns.TypeSRV {
-			q.addServices(rep)
+	case nodeServer:
+		if f := family(qtype); f != 0 {
+			rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, q.ttl, q.node.server.addrs, f)
 		}
 	case nodeBinding:
 		if qtype == q.node.binding.rrtype() {
@@ -213,7 +251,7 @@ func (q *query) answer(rep *reply, qtype uint16) {
 		switch qtype {
 		case dns.TypeA, dns.TypeAAAA:
 			e := q.node.element
-			rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, q.lifetime(e), e.UserTransport.Addrs, family(qtype))
+			rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, q.lifetime(e), e.UserTransport.Addrs, family(qtype))
 		case dns.TypeSRV:
 			q.addElementService(rep)
 		}
@@ -234,8 +272,9 @@ func (q *query) addAddresses(rep *reply, f handlespace.Families) {
 	var buf [maxAddresses]*handlespace.Element
 	elements := q.pick(buf[:0], k, f)
 	ttl := q.lifetime(elements...)
+	rep.elements(len(elements))
 	for i, e := range elements {
-		rep.msg.Answer = appendAddrs(rep.msg.Answer, q.name, ttl, newAddrs(e, elements[:i]), f)
+		rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, ttl, newAddrs(e, elements[:i]), f)
 		rep.element()
 	}
 }
@@ -275,22 +314,11 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 // first one is that of the client's lookup.
 func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
-	p, view := q.node.pool, viewOf(c.addr)
-	cut := !c.tcp && n < q.answers && n < p.Len()
-	set, reused := q.siblings.pickSet(&c, p, k, q.now, func(known []rsp.PEID) (set, fresh []handlespace.Selected) {
-		if cut && len(known) == 0 {
-			// The client comes again by TCP, for a set of which the policy selects.
-			fresh, _ = p.SelectSet(nil, q.answers, bothFamilies, view)
-			for _, s := range fresh[:min(1, len(fresh))] {
-				known = append(known, s.ID)
-			}
-		}
-		set, more = p.SelectSet(nil, n, bothFamilies, view, known...)
-		if len(fresh) == 0 && !stands(known, set, p) {
-			fresh = set
-		}
-		return set, fresh
-	})
+	want := wanted{pool: q.node.pool, n: n, view: viewOf(c.addr)}
+	if !c.tcp && n < q.answers && n < want.pool.Len() {
+		want.whole = q.answers
+	}
+	set, more, reused := q.siblings.pickSet(&c, k, &want, q.now)
 	q.count.selection(reused)
 	if q.trace != nil {
 		for _, s := range set {

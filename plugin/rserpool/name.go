@@ -98,7 +98,7 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 	return n
 }
 
-func (z *zone) find(s *handlespace.Space, qname string) node {
+func (z *zone) find(s *handlespace.Space, qname string) (n node) {
 	rel := z.relative(qname)
 	if rel == "" {
 		return node{kind: nodeApex}
@@ -107,24 +107,30 @@ func (z *zone) find(s *handlespace.Space, qname string) node {
 		return node{kind: nodeServer, server: ns}
 	}
 	if z.pools.browser != nil {
-		if n := z.findBrowse(s, rel); n.kind != nodeNone {
+		if n = z.findBrowse(s, rel); n.kind != nodeNone {
 			return n
 		}
 	}
 	var buf [maxName]byte
 	l, ok := decodeLabels(buf[:0], rel)
 	if !ok {
-		return node{}
+		return n
 	}
-	if n := z.findStructured(s, &l, qname); n.kind != nodeNone {
+	if n = z.findStructured(s, &l, qname); n.kind != nodeNone {
 		return n
 	}
 	p, below := s.Lookup(l.name)
-	if o := z.optionsAt(p, l.name); o != nil {
-		return node{kind: nodePool, pool: p, options: o, poolName: qname}
+	if n.options = z.optionsAt(p, l.name); n.options != nil {
+		n.kind, n.pool, n.poolName = nodePool, p, qname
+		return n
 	}
+	return z.findEmpty(s, &l, qname, below)
+}
+
+// findEmpty finds the node of a name that has no records. below: some pool lies below it.
+func (z *zone) findEmpty(s *handlespace.Space, l *labels, qname string, below bool) node {
 	n := node{options: z.optionsNear(s, l.name)}
-	if below || z.pools.aboveDeclared(l.name) || z.isProtocol(s, &l) || z.aboveServer(qname) {
+	if below || z.pools.aboveDeclared(l.name) || z.isProtocol(s, l) || z.aboveServer(qname) {
 		n.kind = nodeEmpty
 	}
 	return n
@@ -133,31 +139,33 @@ func (z *zone) find(s *handlespace.Space, qname string) node {
 // findStructured finds the node of a name that has one of the forms above and is not
 // only a handle. Its kind is nodeNone if there is none. l are the labels of qname before
 // the zone's.
-func (z *zone) findStructured(s *handlespace.Space, l *labels, qname string) node {
-	if p, o := z.findEncoded(s, l.name); o != nil {
-		return node{kind: nodePool, pool: p, options: o, poolName: qname}
+func (z *zone) findStructured(s *handlespace.Space, l *labels, qname string) (n node) {
+	if n.pool, n.options = z.findEncoded(s, l.name); n.options != nil {
+		n.kind, n.poolName = nodePool, qname
+		return n
 	}
 	if ascii.EqualFold(l.label(0), infoLabel) {
-		if n := z.findInfo(s, l, qname); n.kind != nodeNone {
+		if n = z.findInfo(s, l, qname); n.kind != nodeNone {
 			return n
 		}
 	}
 	if proto := protocol(l.label(1)); proto != 0 && l.n > 2 && l.label(0)[0] == '_' {
 		if p, o := z.findPool(s, l.after(2)); o != nil && o.hasProtocol(p, proto) && o.hasService(l.label(0)) {
-			return node{kind: nodeService, pool: p, options: o, poolName: qname[l.offset[1]:]}
+			n.kind, n.pool, n.options, n.poolName = nodeService, p, o, qname[l.offset[1]:]
+			return n
 		}
 	}
-	if n := z.findBinding(s, l, qname); n.kind != nodeNone {
+	if n = z.findBinding(s, l, qname); n.kind != nodeNone {
 		return n
 	}
 	if id, ok := elementID(l.label(0)); ok && l.n > 1 {
 		if p, o := z.findPool(s, l.after(1)); p != nil {
 			if e := p.Element(id); e != nil {
-				return node{kind: nodeElement, pool: p, element: e, options: o, poolName: qname[l.offset[0]:]}
+				n.kind, n.pool, n.element, n.options, n.poolName = nodeElement, p, e, o, qname[l.offset[0]:]
 			}
 		}
 	}
-	return node{}
+	return n
 }
 
 // findInfo finds what the information below _rserpool is about.
@@ -346,14 +354,40 @@ func hasElementNames(poolName string) bool { return wireLen(poolName)+1+elementL
 
 // elementName returns the name of an element of the pool called poolName.
 func elementName(id rsp.PEID, poolName string) string {
+	label := elementLabel(id)
+	return string(label[:]) + poolName
+}
+
+// elementNames are the names of elements of a pool, made at once. All are as long.
+type elementNames struct {
+	all string
+	len int
+}
+
+func newElementNames(n int, id func(i int) rsp.PEID, poolName string) elementNames {
+	names := elementNames{len: elementLen + 1 + len(poolName)}
+	var b strings.Builder
+	b.Grow(n * names.len)
+	for i := range n {
+		label := elementLabel(id(i))
+		b.Write(label[:])
+		b.WriteString(poolName)
+	}
+	names.all = b.String()
+	return names
+}
+
+func (n *elementNames) of(i int) string { return n.all[i*n.len : (i+1)*n.len] }
+
+// elementLabel returns the first label of an element's name, with its dot.
+func elementLabel(id rsp.PEID) (label [elementLen + 1]byte) {
 	const digits = "0123456789abcdef"
-	var label [elementLen + 1]byte
 	copy(label[:], elementPrefix)
 	for i := range 8 {
 		label[len(elementPrefix)+i] = digits[id>>(28-4*i)&0xf]
 	}
 	label[elementLen] = '.'
-	return string(label[:]) + poolName
+	return label
 }
 
 // decodeHandle reads _ph- and a handle in base32hex, cut into labels. Each handle has

@@ -304,6 +304,8 @@ func newPoolTable(rs poolRules) *poolTable {
 
 // declared returns the options of the declared pool with this handle, whose case does not
 // count; nil if it is not declared.
+//
+//go:noinline // its array would be on the stack of all answers
 func (t *poolTable) declared(handle []byte) *poolOptions {
 	if len(t.empty) == 0 {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Each answer has new records: plugins before this one change and keep them.
@@ -22,23 +23,51 @@ type aaaaRecord struct {
 	ip [16]byte
 }
 
-// appendAddrs adds a record for each address of the family.
-func appendAddrs(rrs []dns.RR, owner string, ttl uint32, addrs []netip.Addr, f handlespace.Families) []dns.RR {
-	for _, a := range addrs {
-		switch {
+// addressRecords makes address records, n of a family at once. The zero value makes each one
+// alone.
+type addressRecords struct {
+	n    int
+	a    []aRecord
+	aaaa []aaaaRecord
+}
+
+// append adds a record for each address of the family to rrs.
+func (m *addressRecords) append(rrs []dns.RR, owner string, ttl uint32, addrs []netip.Addr, f handlespace.Families) []dns.RR {
+	for i := range addrs {
+		switch a := &addrs[i]; {
 		case a.Is4() && f&handlespace.IPv4 != 0:
-			r := &aRecord{ip: a.As4()}
+			r := m.newA()
+			r.ip = a.As4()
 			r.Hdr = header(owner, dns.TypeA, ttl)
 			r.A.A = r.ip[:]
 			rrs = append(rrs, &r.A)
 		case !a.Is4() && f&handlespace.IPv6 != 0:
-			r := &aaaaRecord{ip: a.As16()}
+			r := m.newAAAA()
+			r.ip = a.As16()
 			r.Hdr = header(owner, dns.TypeAAAA, ttl)
 			r.AAAA.AAAA = r.ip[:]
 			rrs = append(rrs, &r.AAAA)
 		}
 	}
 	return rrs
+}
+
+func (m *addressRecords) newA() *aRecord {
+	if len(m.a) == 0 {
+		m.a = make([]aRecord, max(1, m.n))
+	}
+	r := &m.a[0]
+	m.a = m.a[1:]
+	return r
+}
+
+func (m *addressRecords) newAAAA() *aaaaRecord {
+	if len(m.aaaa) == 0 {
+		m.aaaa = make([]aaaaRecord, max(1, m.n))
+	}
+	r := &m.aaaa[0]
+	m.aaaa = m.aaaa[1:]
+	return r
 }
 
 func header(owner string, rrtype uint16, ttl uint32) dns.RR_Header {
@@ -63,18 +92,29 @@ func (q *query) addServices(rep *reply) {
 	n := min(q.answers, q.roomForServices(rep, pool))
 	selected, more := q.pickSet(kindSRV, n)
 	rep.msg.Truncated = more && n < q.answers
+	q.addSelected(rep, pool, selected)
+}
+
+// addSelected adds the SRV records of elements of the pool called pool, and their addresses.
+// The records of an answer are made at once: whoever keeps one keeps them all.
+func (q *query) addSelected(rep *reply, pool string, selected []handlespace.Selected) {
 	ttl := q.ttl
-	for _, s := range selected {
-		ttl = min(ttl, q.lifeLeft(s.Element))
+	for i := range selected {
+		ttl = min(ttl, q.lifeLeft(selected[i].Element))
 	}
 	rep.grow(len(selected))
 	ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
-	for i, s := range selected {
-		target := elementName(s.ID, pool)
-		priority, weight := ranks.of(i)
-		rep.msg.Answer = append(rep.msg.Answer, service(q.name, ttl, priority, weight, s.Element, target))
+	records := make([]dns.SRV, len(selected))
+	names := newElementNames(len(selected), func(i int) rsp.PEID { return selected[i].ID }, pool)
+	for i := range selected {
+		r, e := &records[i], selected[i].Element
+		r.Hdr = header(q.name, dns.TypeSRV, ttl)
+		r.Priority, r.Weight = ranks.of(i)
+		r.Port = e.UserTransport.Port
+		r.Target = names.of(i)
+		rep.msg.Answer = append(rep.msg.Answer, r)
 		rep.element()
-		rep.glue(target, ttl, s.Element.UserTransport.Addrs)
+		rep.glue(r.Target, ttl, e.UserTransport.Addrs)
 	}
 }
 
@@ -123,7 +163,7 @@ func service(owner string, ttl uint32, priority, weight uint16, e *handlespace.E
 // glue adds the addresses behind a name that the answer refers to.
 func (rep *reply) glue(name string, ttl uint32, addrs []netip.Addr) {
 	for _, f := range [...]handlespace.Families{handlespace.IPv4, handlespace.IPv6} {
-		rep.msg.Extra = appendAddrs(rep.msg.Extra, name, ttl, addrs, f)
+		rep.msg.Extra = rep.addresses.append(rep.msg.Extra, name, ttl, addrs, f)
 		rep.set()
 	}
 }

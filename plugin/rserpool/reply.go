@@ -7,31 +7,35 @@ import (
 	"github.com/miekg/dns"
 )
 
-// reply is a response under construction. It includes space for the parts of a usual
-// response, so that all of them need one allocation.
+// reply is a response under construction.
 type reply struct {
+	*response
+	// ends is where the answer records of each pool element end, unless there is only one,
+	// at first. sets is where each set of additional records ends.
+	ends, sets []int
+	first      int
+	// signature is the octets that the dnssec plugin will add for each set of records.
+	signature int
+	addresses addressRecords
+}
+
+// response is what lasts of a reply. It includes space for the parts of a usual response, so
+// that all of them need one allocation.
+type response struct {
 	msg      dns.Msg
 	question [1]dns.Question
 	answer   [2]dns.RR
 	extra    [1]dns.RR // the server's OPT record
-	// ends is where the answer records of each pool element end, sets where
-	// each set of additional records does.
-	ends, sets []int
-	endsBuf    [4]int
-	// signature is the octets that the dnssec plugin will add for each set of records.
-	signature int
 }
 
-// newReply starts the authoritative response to r.
-func newReply(r *dns.Msg) *reply {
-	rep := new(reply)
+// start starts the authoritative response to r.
+func (rep *reply) start(r *dns.Msg) {
+	rep.response = new(response)
 	rep.question[0] = r.Question[0]
 	m := &rep.msg // field by field: a literal would be copied
 	m.Id, m.Response, m.Opcode, m.Authoritative = r.Id, true, r.Opcode, true
 	m.RecursionDesired, m.CheckingDisabled = r.RecursionDesired, r.CheckingDisabled
 	m.Question, m.Answer, m.Extra = rep.question[:], rep.answer[:0], rep.extra[:0]
-	rep.ends = rep.endsBuf[:0]
-	return rep
 }
 
 // grow makes room for services of n elements with an address of each family.
@@ -39,8 +43,10 @@ func (rep *reply) grow(n int) {
 	if n > cap(rep.msg.Answer) {
 		rep.msg.Answer = make([]dns.RR, 0, n)
 	}
+	rep.elements(n)
 	rep.msg.Extra = make([]dns.RR, 0, 2*n+1)
 	rep.sets = make([]int, 0, 2*n)
+	rep.addresses.n = n
 }
 
 // sign says that the dnssec plugin will add so many octets for each set of records. In a long
@@ -52,8 +58,25 @@ func (rep *reply) sign(octets, size int) {
 	}
 }
 
+// elements makes room to mark the ends of n elements.
+func (rep *reply) elements(n int) {
+	if n > 1 {
+		rep.ends = make([]int, 0, n)
+	}
+}
+
 // element marks the end of one element's answer records.
-func (rep *reply) element() { rep.ends = append(rep.ends, len(rep.msg.Answer)) }
+func (rep *reply) element() {
+	end := len(rep.msg.Answer)
+	if rep.first == 0 {
+		rep.first = end
+		return
+	}
+	if len(rep.ends) == 0 {
+		rep.ends = append(rep.ends, rep.first)
+	}
+	rep.ends = append(rep.ends, end)
+}
 
 // set marks the end of a set of additional records.
 func (rep *reply) set() {

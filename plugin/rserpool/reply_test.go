@@ -129,7 +129,7 @@ func TestRoughCompressedLen(t *testing.T) {
 				for _, qtype := range allTypes {
 					m := askFrom(t, h, fromClient(1, true), new(dns.Msg).SetQuestion(qname, qtype))
 					m.Compress = true
-					rough, exact := (&reply{msg: *m}).roughCompressedLen(), m.Len()
+					rough, exact := (&reply{response: &response{msg: *m}}).roughCompressedLen(), m.Len()
 					if rough < exact || exact > 512 && exact < maxPointer && rough != exact && !strings.Contains(name, `\`) {
 						t.Errorf("%s %s, %s: got %d, want %d", qname, dns.TypeToString[qtype], corefile, rough, exact)
 					}

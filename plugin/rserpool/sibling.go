@@ -157,21 +157,70 @@ func (s *siblings) pick(dst []*handlespace.Element, c *origin, p *handlespace.Po
 	return set.pick(dst, c, id, p, k, families, n, int64(now.Sub(s.start)))
 }
 
-// arranger selects a set. The elements of a sibling question are known. If none of them
-// serves, the policy has selected others now, which are fresh.
-type arranger func(known []rsp.PEID) (set, fresh []handlespace.Selected)
-
 // pickSet is pick for a question about the pool as a set.
-func (s *siblings) pickSet(c *origin, p *handlespace.Pool, k kind, now time.Time, arrange arranger) (_ []handlespace.Selected, reused bool) {
+func (s *siblings) pickSet(c *origin, k kind, want *wanted, now time.Time) (selected []handlespace.Selected, more, reused bool) {
 	if !c.addr.IsValid() {
-		set, _ := arrange(nil)
-		return set, false
+		selected, _, more = want.arrange(nil)
+		return selected, more, false
 	}
-	id := s.id(c, p)
+	id := s.id(c, want.pool)
 	set := s.set(id)
 	set.mu.Lock()
 	defer set.mu.Unlock()
-	return set.pickSet(c, id, k, int64(now.Sub(s.start)), arrange)
+	at := int64(now.Sub(s.start))
+	o := set.find(id, at)
+	old, shared := set.share(o, c, k, at)
+	var known []rsp.PEID
+	if shared {
+		known = set.of(old)
+	}
+	selected, fresh, more := want.arrange(known)
+	if len(selected) == 0 {
+		return nil, more, false
+	}
+	if len(fresh) == 0 {
+		set.answer(old, c, k)
+		return selected, more, true
+	}
+	w := set.add(o, fresh[:min(len(fresh), set.width)], c.port, at)
+	if shared {
+		set.replace(old, w, c, k)
+	}
+	set.answer(w, c, k)
+	return selected, more, false
+}
+
+// wanted is the set that a question is about.
+type wanted struct {
+	pool *handlespace.Pool
+	n    int    // elements
+	view uint64 // see viewOf
+	// whole is the number of elements in the answer by TCP, for which the client comes
+	// again; 0 if it does not.
+	whole int
+}
+
+// arrange selects the set. The elements of a sibling question are known. If none of them
+// serves, the policy has selected others now, which are fresh. more: the pool has more.
+func (q *wanted) arrange(known []rsp.PEID) (set, fresh []handlespace.Selected, more bool) {
+	if q.whole > 0 && len(known) == 0 {
+		fresh, known = q.selectWhole()
+	}
+	set, more = q.pool.SelectSet(nil, q.n, bothFamilies, q.view, known...)
+	if len(fresh) == 0 && !stands(known, set, q.pool) {
+		fresh = set
+	}
+	return set, fresh, more
+}
+
+// selectWhole selects from the set of the answer by TCP, so that both begin with the same
+// element.
+func (q *wanted) selectWhole() (fresh []handlespace.Selected, first []rsp.PEID) {
+	fresh, _ = q.pool.SelectSet(nil, q.whole, bothFamilies, q.view)
+	for _, s := range fresh[:min(1, len(fresh))] {
+		first = append(first, s.ID)
+	}
+	return fresh, first
 }
 
 // id identifies a pair of a client and a pool. Two pairs have the same one as rarely as the
@@ -222,29 +271,6 @@ func (s *siblingSet) pick(dst []*handlespace.Element, c *origin, id uint64, p *h
 		selected[i].Element = nil // faster than clear for the few of a selection
 	}
 	return dst, false
-}
-
-func (s *siblingSet) pickSet(c *origin, id uint64, k kind, now int64, arrange arranger) (_ []handlespace.Selected, reused bool) {
-	o := s.find(id, now)
-	old, shared := s.share(o, c, k, now)
-	var known []rsp.PEID
-	if shared {
-		known = s.of(old)
-	}
-	set, fresh := arrange(known)
-	if len(set) == 0 {
-		return nil, false
-	}
-	if len(fresh) == 0 {
-		s.answer(old, c, k)
-		return set, true
-	}
-	w := s.add(o, fresh[:min(len(fresh), s.width)], c.port, now)
-	if shared {
-		s.replace(old, w, c, k)
-	}
-	s.answer(w, c, k)
-	return set, false
 }
 
 // find returns the pair, a new one in the place of the one that has been unused longest if

@@ -115,9 +115,11 @@ func (q *query) addBindings(rep *reply, b *binding) {
 	elements := q.pick(buf[:0], k, bothFamilies)
 	ttl := q.lifetime(elements...)
 	rep.grow(len(elements))
+	records := make([]bindingRecord, len(elements))
+	names := newElementNames(len(elements), func(i int) rsp.PEID { return elements[i].ID }, pool)
 	for i, e := range elements {
-		target := elementName(e.ID, pool)
-		rep.msg.Answer = append(rep.msg.Answer, b.record(q.name, ttl, uint16(i+1), e, target))
+		target := names.of(i)
+		rep.msg.Answer = append(rep.msg.Answer, b.record(&records[i], q.name, ttl, uint16(i+1), e, target))
 		rep.element()
 		rep.glue(target, ttl, e.UserTransport.Addrs)
 	}
@@ -136,9 +138,8 @@ type bindingRecord struct {
 	addr6  [16]byte
 }
 
-// record returns the record of an element.
-func (b *binding) record(owner string, ttl uint32, priority uint16, e *handlespace.Element, target string) dns.RR {
-	r := new(bindingRecord)
+// record makes r the record of an element.
+func (b *binding) record(r *bindingRecord, owner string, ttl uint32, priority uint16, e *handlespace.Element, target string) dns.RR {
 	r.Priority, r.Target = priority, target
 	r.port.Port = e.UserTransport.Port
 	r.hints(e.UserTransport.Addrs)

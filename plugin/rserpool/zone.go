@@ -91,6 +91,14 @@ func (z *zone) aboveServer(qname string) bool {
 // zones are the zones of a handler.
 type zones []zone
 
+// of returns the zone of a query, nil if there is none.
+func (zs zones) of(r *dns.Msg) *zone {
+	if len(r.Question) == 0 {
+		return nil
+	}
+	return zs.match(r.Question[0].Name, r.Question[0].Qtype)
+}
+
 // match returns the most specific zone that has the records of a type at qname, nil if there
 // is none. The DS records of a zone are in its parent, if that is one of these zones.
 func (zs zones) match(qname string, qtype uint16) *zone {
@@ -131,7 +139,12 @@ func (zs zones) parent(child *zone) *zone {
 
 // delegates reports whether qname, a name in z, is another zone of these.
 func (zs zones) delegates(z *zone, qname string) bool {
-	return slices.ContainsFunc(zs, func(o zone) bool { return o.name != z.name && ascii.EqualFold(o.name, qname) })
+	for i := range zs {
+		if o := &zs[i]; o != z && ascii.EqualFold(o.name, qname) {
+			return true
+		}
+	}
+	return false
 }
 
 // ownAddrs returns the addresses at which clients reach this server: those to which it is

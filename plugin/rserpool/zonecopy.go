@@ -23,14 +23,16 @@ type zoneCopy struct {
 	zone     *zone
 	snapshot *handlespace.Snapshot
 
-	out    chan []dns.RR
-	batch  []dns.RR
-	timer  *time.Timer
-	broken bool // the reader has gone
+	out   chan []dns.RR
+	batch []dns.RR
+	// addresses are made many at a time.
+	addresses addressRecords
+	timer     *time.Timer
+	broken    bool // the reader has gone
 }
 
 func newZoneCopy(h *Handler, z *zone, s *handlespace.Snapshot) *zoneCopy {
-	return &zoneCopy{Handler: h, zone: z, snapshot: s, out: make(chan []dns.RR), batch: make([]dns.RR, 0, transferBatch), timer: time.NewTimer(transferPatience)}
+	return &zoneCopy{Handler: h, zone: z, snapshot: s, out: make(chan []dns.RR), batch: make([]dns.RR, 0, transferBatch), addresses: addressRecords{n: transferBatch}, timer: time.NewTimer(transferPatience)}
 }
 
 // poolCopy is a pool in a zoneCopy.
@@ -79,7 +81,7 @@ func (x *zoneCopy) add(rr dns.RR) {
 
 // addAddrs adds the address records of an owner.
 func (x *zoneCopy) addAddrs(owner string, ttl uint32, addrs []netip.Addr, f handlespace.Families) {
-	x.batch = appendAddrs(x.batch, owner, ttl, addrs, f)
+	x.batch = x.addresses.append(x.batch, owner, ttl, addrs, f)
 	if len(x.batch) >= transferBatch {
 		x.flush()
 	}
