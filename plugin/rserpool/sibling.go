@@ -23,6 +23,9 @@ const (
 	siblingTime = time.Second
 	// siblingGap is how long after a selection questions from other ports may come.
 	siblingGap = 200 * time.Millisecond
+	// siblingRace is how long after a selection questions may come in another order than
+	// the client has sent them.
+	siblingRace = 50 * time.Millisecond
 	// maxOpen is the most selections of a client that are answered in their order. With
 	// more, the client is a large resolver, most of whose lookups have one question.
 	maxOpen = 16
@@ -87,6 +90,7 @@ type siblingMarks struct {
 	ways  [siblingWays]sibling
 	// answered has, by kind of question, the selections that have answered one.
 	answered [kinds]answered
+	mixed    ways   // those that have answered questions from two ports
 	free     ways   // in use by no pair
 	seq      uint32 // of the latest selection
 }
@@ -121,8 +125,21 @@ type sibling struct {
 	at   int64
 	seq  uint32
 	port uint16
-	next uint8 // the pair's next younger one
-	n    uint8 // elements
+	// guest is the latest other port from which a question was answered, by UDP.
+	guest          uint16
+	toOwn, toGuest kindSet // the questions answered, by port
+	next           uint8   // the pair's next younger one
+	n              uint8   // elements
+}
+
+// kindSet has a bit for each kind.
+type kindSet uint8
+
+func (s kindSet) has(k kind) bool { return s>>k&1 != 0 }
+
+// expects says whether a question of that kind from that port belongs to the selection.
+func (s *sibling) expects(port uint16, k kind) bool {
+	return s.port == port && !s.toOwn.has(k) || s.guest == port && !s.toGuest.has(k)
 }
 
 // newSiblings makes the memory for selections of at most width elements. The number of sets
@@ -295,15 +312,15 @@ func (s *siblingMarks) find(id uint64, now int64) *pair {
 // share returns the selection that answers a question of a client.
 func (s *siblingMarks) share(o *pair, c *origin, k kind, now int64) (uint8, bool) {
 	if again := o.ways & s.answered[k].byUDP; c.tcp && again != 0 {
-		if _, all := s.choose(again, c.port, now); all.n > 0 {
+		if _, all := s.choose(again, 0, c.port, k, now); all.n > 0 {
 			return all.way(), true
 		}
 	}
 	open := o.ways &^ s.answered[k].all
-	if open == 0 {
+	if open|o.ways&s.mixed == 0 {
 		return 0, false
 	}
-	same, all := s.choose(open, c.port, now)
+	same, all := s.choose(open, o.ways&s.mixed, c.port, k, now)
 	if same.n > 0 {
 		return same.way(), true
 	}
@@ -326,17 +343,21 @@ func (c choice) way() uint8 {
 	return c.oldest
 }
 
-// choose looks at the selections of open: at those for questions from the same port, and at
-// all.
-func (s *siblingMarks) choose(open ways, port uint16, now int64) (same, all choice) {
-	for ; open != 0; open &= open - 1 {
-		w := uint8(bits.TrailingZeros32(uint32(open)))
+// choose looks at the selections of open, and at those of mixed that may have answered the
+// other port's question only because it came before this one: at those for questions from
+// the same port, and at all of open.
+func (s *siblingMarks) choose(open, mixed ways, port uint16, k kind, now int64) (same, all choice) {
+	for rest := open | mixed; rest != 0; rest &= rest - 1 {
+		w := uint8(bits.TrailingZeros32(uint32(rest)))
 		age := time.Duration(now - s.ways[w].at)
-		if age >= siblingTime {
+		isOpen := open>>(w%siblingWays)&1 != 0
+		if age >= siblingTime || !isOpen && age >= siblingRace {
 			continue
 		}
-		s.consider(&all, w, age)
-		if s.ways[w].port == port {
+		if isOpen {
+			s.consider(&all, w, age)
+		}
+		if s.ways[w].expects(port, k) {
 			s.consider(&same, w, age)
 		}
 	}
@@ -375,6 +396,7 @@ func (s *siblingSet) add(o *pair, selected []handlespace.Selected, port uint16, 
 		a := &s.answered[k]
 		a.all, a.byUDP = a.all&^bit, a.byUDP&^bit
 	}
+	s.mixed &^= bit
 	s.seq++
 	s.ways[w] = sibling{at: now, seq: s.seq, port: port, n: uint8(len(selected))}
 	ids := s.of(w)
@@ -418,8 +440,18 @@ func (s *siblingMarks) answer(w uint8, c *origin, k kind) {
 	a.all |= bit
 	if c.tcp {
 		a.byUDP &^= bit
-	} else {
-		a.byUDP |= bit
+		return
+	}
+	a.byUDP |= bit
+	x := &s.ways[w]
+	switch c.port {
+	case x.port:
+		x.toOwn |= 1 << k
+	case x.guest:
+		x.toGuest |= 1 << k
+	default:
+		x.guest, x.toGuest = c.port, 1<<k
+		s.mixed |= bit
 	}
 }
 
@@ -429,6 +461,7 @@ func (s *siblingMarks) replace(old, w uint8, c *origin, k kind) {
 		a := &s.answered[k]
 		a.all |= a.all >> old & 1 << w
 	}
+	s.ways[w].toOwn |= s.ways[old].toOwn
 	s.answer(old, c, k)
 }
 

@@ -117,6 +117,57 @@ func TestSiblings(t *testing.T) {
 	}
 }
 
+// TestSiblingsOvertake: two programs on a host each ask A and AAAA from one port, and the
+// questions come in any order. Each program gets the addresses of one element. Later
+// questions are new lookups.
+func TestSiblingsOvertake(t *testing.T) {
+	f := newFake()
+	for id := rsp.PEID(1); id <= 9; id++ {
+		put(t, f.space, "web", element(id, 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id)))
+	}
+	p := f.space.Pool("web")
+	type question struct {
+		port uint16
+		k    kind
+	}
+	orders := [][4]question{
+		{{1, kindA}, {1, kindAAAA}, {2, kindA}, {2, kindAAAA}},
+		{{1, kindA}, {2, kindA}, {1, kindAAAA}, {2, kindAAAA}},
+		{{1, kindA}, {2, kindA}, {2, kindAAAA}, {1, kindAAAA}},
+		{{1, kindA}, {2, kindAAAA}, {1, kindAAAA}, {2, kindA}},
+		{{1, kindA}, {2, kindAAAA}, {2, kindA}, {1, kindAAAA}},
+		{{1, kindAAAA}, {2, kindA}, {1, kindA}, {2, kindAAAA}},
+		{{1, kindAAAA}, {2, kindA}, {2, kindAAAA}, {1, kindA}},
+	}
+	for _, order := range orders {
+		s := newSiblings(1, 1)
+		ask := func(q question, at time.Duration) rsp.PEID {
+			c := &origin{addr: netip.MustParseAddr("10.0.0.1"), port: q.port}
+			list, _ := s.pick(nil, c, p, q.k, handlespace.IPv4|handlespace.IPv6, 1, s.start.Add(at))
+			return list[0].ID
+		}
+		got := map[uint16][]rsp.PEID{}
+		for _, q := range order {
+			got[q.port] = append(got[q.port], ask(q, 0))
+		}
+		lost := ask(question{3, kindA}, 0) // its AAAA comes from port 4
+		if id := ask(question{4, kindAAAA}, 0); id != lost {
+			t.Errorf("got A of element %d with AAAA of element %d", lost, id)
+		}
+		for port, ids := range got {
+			if ids[0] != ids[1] {
+				t.Errorf("order %v: port %d gets the elements %v, want one", order, port, ids)
+			}
+		}
+		if id := ask(question{3, kindAAAA}, siblingRace); id == lost {
+			t.Errorf("a later lookup gets element %d again", id)
+		}
+		if next := ask(order[0], siblingRace); slices.Contains(got[1], next) || slices.Contains(got[2], next) {
+			t.Errorf("order %v: a later lookup gets element %d, want another than %v", order, next, got)
+		}
+	}
+}
+
 // TestSiblingsCountOnce: a pair of queries degrades a least used element once.
 func TestSiblingsCountOnce(t *testing.T) {
 	f := newFake()
