@@ -99,9 +99,10 @@ func TestDelv(t *testing.T) {
 	}
 }
 
-// validatingConf is of an unbound that validates, answers from cached NSEC records, varies the
-// case of names, and minimises them.
-const validatingConf = `	module-config: "validator iterator"
+// validating is the configuration of resolvers that validate, answer from cached NSEC records,
+// and know the key of the zone above.
+const (
+	unboundValidating = `	module-config: "validator iterator"
 	aggressive-nsec: yes
 	trust-anchor: "%s"
 	val-log-level: 2
@@ -109,49 +110,81 @@ const validatingConf = `	module-config: "validator iterator"
 	qname-minimisation-strict: yes
 	use-caps-for-id: yes
 stub-zone:
-	name: "` + clients.Zone + `"
-	stub-addr: ` + clients.Server + `
+	name: "example.org"
+	stub-addr: ` + parentServer + `
 `
+	bindValidating = `trust-anchors { example.org. static-key %d %d %d "%s"; };
+zone "example.org" { type static-stub; server-addresses { ` + parentServer + `; }; };
+`
+)
 
-// TestUnboundValidates: unbound validates all answers, in any order: no negative answer makes
-// it deny what there is.
-func TestUnboundValidates(t *testing.T) {
+// parentServer has the zone above. CoreDNS asks the zone above for all DS records if it has
+// both zones, also for those of names far below.
+const parentServer = "192.0.2.54"
+
+// serveParent serves the zone above, with the zone's key, and returns its own key.
+func serveParent(t *testing.T, s *clients.Site, key *dns.DNSKEY) *dns.DNSKEY {
+	t.Helper()
+	parentKey, keyFile := zoneKey(t, "example.org")
+	text := "example.org. 60 IN SOA ns.example.org. hostmaster.example.org. 1 2 3 4 5\n" +
+		"example.org. 60 IN NS ns.example.org.\nns.example.org. 60 IN A " + parentServer + "\n" +
+		clients.Zone + ". 60 IN NS ns.dns." + clients.Zone + ".\nns.dns." + clients.Zone + ". 60 IN A " + clients.Server + "\n" +
+		key.ToDS(dns.SHA256).String() + "\n"
+	h := s.Host("parent", parentServer)
+	h.CoreDNS(signed(fmt.Sprintf("example.org {\n    bind %s\n    file %q\n}\n", parentServer, h.NewFile("zone", text)), keyFile))
+	return parentKey
+}
+
+// TestResolversValidate: unbound and BIND validate all answers, in any order: no negative answer makes
+// them deny what there is.
+func TestResolversValidate(t *testing.T) {
 	t.Parallel()
 	key, file := zoneKey(t, clients.Zone)
 	s := clients.New(t, signed(corefile(allTypes+"ttl 60"), file))
+	anchor := serveParent(t, s, key)
 	s.Elements("web", pool(1, 3)...)
-	u := s.Unbound(fmt.Sprintf(validatingConf, strings.ReplaceAll(key.String(), "\t", " ")))
+	s.Elements("many", pool(1, 60)...)
 	c := s.Client("client")
-	ask := func(name string, qtype uint16) *dns.Msg {
-		t.Helper()
-		m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true)
-		conn, err := c.Dial("udp", u.Address+":53")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		d := dns.Client{Timeout: network.Patience}
-		r, _, err := d.ExchangeWithConn(m, &dns.Conn{Conn: conn, UDPSize: 4096})
-		if err != nil {
-			t.Fatalf("%s %s: %v", name, dns.TypeToString[qtype], err)
-		}
-		return r
-	}
-	// First all answers without records, then those with.
-	for _, records := range []bool{false, true, false} {
-		for _, q := range signedQuestions {
-			if q.records != records {
-				continue
-			}
-			for _, qtype := range strings.Fields(q.types) {
-				m := ask(q.rel+clients.Zone+".", dns.StringToType[qtype])
-				if got := len(m.Answer) > 0; !m.AuthenticatedData || m.Rcode != dns.RcodeSuccess || got != records {
-					t.Errorf("%s%s %s: got records: %t, want %t, validated\n%s", q.rel, clients.Zone, qtype, got, records, m)
+	for _, r := range []*clients.Resolver{
+		s.Unbound(fmt.Sprintf(unboundValidating, strings.ReplaceAll(anchor.String(), "\t", " "))),
+		s.BIND("dnssec-validation yes;", fmt.Sprintf(bindValidating, anchor.Flags, anchor.Protocol, anchor.Algorithm, anchor.PublicKey)),
+	} {
+		// First all answers without records, then those with.
+		for _, records := range []bool{false, true, false} {
+			for _, q := range signedQuestions {
+				if q.records != records {
+					continue
+				}
+				for _, qtype := range strings.Fields(q.types) {
+					m := askSigned(t, c, "udp", r.Address, q.rel+clients.Zone+".", dns.StringToType[qtype])
+					if got := len(m.Answer) > 0; !m.AuthenticatedData || m.Rcode != dns.RcodeSuccess || got != records {
+						t.Errorf("%s: %s%s %s: got records: %t, want %t, validated\n%s", r.Address, q.rel, clients.Zone, qtype, got, records, m)
+					}
 				}
 			}
 		}
+		if m := askSigned(t, c, "tcp", r.Address, "many."+clients.Zone+".", dns.TypeSRV); !m.AuthenticatedData || m.Truncated || len(m.Answer) != 61 {
+			t.Errorf("%s: SRV of 60: got %d records, want 60 and a signature, validated", r.Address, len(m.Answer))
+		}
+		if t.Failed() {
+			t.Log(r.Output())
+		}
 	}
-	if t.Failed() {
-		t.Log(u.Output())
+}
+
+// askSigned asks with the flag DO.
+func askSigned(t *testing.T, c *network.Host, transport, server, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true)
+	conn, err := c.Dial(transport, server+":53")
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer conn.Close()
+	d := dns.Client{Timeout: network.Patience}
+	r, _, err := d.ExchangeWithConn(m, &dns.Conn{Conn: conn, UDPSize: 4096})
+	if err != nil {
+		t.Fatalf("%s %s: %v", name, dns.TypeToString[qtype], err)
+	}
+	return r
 }

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/miekg/dns"
 
@@ -40,6 +41,9 @@ func (s *Site) BIND(options, text string) *Resolver {
 	s.t.Helper()
 	Need(s.t, "named", "bind9")
 	h := s.Host("bind", BIND)
+	if !strings.Contains(options, "dnssec-validation") {
+		options += "\n\tdnssec-validation no;"
+	}
 	conf := h.NewFile("named.conf", `options {
 	listen-on { `+BIND+`; };
 	listen-on-v6 { none; };
@@ -47,7 +51,6 @@ func (s *Site) BIND(options, text string) *Resolver {
 	allow-recursion { any; };
 	pid-file none;
 	session-keyfile none;
-	dnssec-validation no;
 `+options+`
 };
 controls { };
