@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"cmp"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -103,7 +104,9 @@ func (c *httpsClient) getFrom(u *url.URL, e endpoint) (body, proto string, err e
 		TLSClientConfig:   &tls.Config{RootCAs: c.roots, ServerName: u.Hostname(), NextProtos: e.alpn},
 		ForceAttemptHTTP2: slices.Contains(e.alpn, "h2"),
 		DisableKeepAlives: true,
-		Dial:              func(network, _ string) (net.Conn, error) { return net.Dial(network, e.addr.String()) },
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, e.addr.String())
+		},
 	}
 	defer tr.CloseIdleConnections()
 	r, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get(u.String())
