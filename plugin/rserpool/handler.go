@@ -310,13 +310,14 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 	return dst
 }
 
-// pickSet returns at most n elements of the node's pool, for a question about the set. The
-// first one is that of the client's lookup.
-func (q *query) pickSet(k kind, n int) (set []handlespace.Selected, more bool) {
+// pickSet returns at most n elements of the node's pool, for a question about the set, of which
+// a response without a limit of its length has most. The first one is that of the client's
+// lookup.
+func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
 	want := wanted{pool: q.node.pool, n: n, view: viewOf(c.addr)}
-	if !c.tcp && n < q.answers && n < want.pool.Len() {
-		want.whole = q.answers
+	if !c.tcp && n < most && n < want.pool.Len() {
+		want.whole = most
 	}
 	set, more, reused := q.siblings.pickSet(&c, k, &want, q.now)
 	q.count.selection(reused)

@@ -230,7 +230,7 @@ func (q *query) addNAPTR(rep *reply) {
 		room = max(1, (q.size-rep.signature-header-wireLen(q.name)-question-size.pool)/size.each)
 	}
 	limit := size.elements(q.answers)
-	selected, more := q.pickSet(kindNAPTR, min(limit, room))
+	selected, more := q.pickSet(kindNAPTR, min(limit, room), limit)
 	if len(selected) == 0 {
 		return
 	}

@@ -90,7 +90,7 @@ func (q *query) addServices(rep *reply) {
 		return
 	}
 	n := min(q.answers, q.roomForServices(rep, pool))
-	selected, more := q.pickSet(kindSRV, n)
+	selected, more := q.pickSet(kindSRV, n, q.answers)
 	rep.msg.Truncated = more && n < q.answers
 	q.addSelected(rep, pool, selected)
 }
