@@ -42,6 +42,8 @@ var smallPools = []struct {
 // The questions of the contest.
 var (
 	oneAddress    = []question{newQuestion("one.pool.example.org.", dns.TypeA, 1, 0)}
+	oneHTTPS      = []question{newQuestion("one.pool.example.org.", dns.TypeHTTPS, 1, 1)}
+	oneService    = []question{newQuestion("one.pool.example.org.", dns.TypeSRV, 1, 1)}
 	threeServices = []question{newQuestion("three.pool.example.org.", dns.TypeSRV, 3, 3)}
 	sixtyServices = []question{newQuestion("sixty.pool.example.org.", dns.TypeSRV, sixty, sixty)}
 	noAnswer      = []question{newQuestion("one.pool.example.org.", dns.TypeA, 0, 0)}
@@ -84,6 +86,7 @@ func (b *bench) dns() error {
 	compare("SRV with 3 elements, beside file", "SRV", "file SRV", 0.7)
 	compare("SRV with 3 elements, beside cache", "SRV", "cache SRV", 1)
 	compare("SRV with 60 elements, by TCP, beside file", "SRV of 60", "file SRV of 60", 0.7)
+	compare("HTTPS with alpn, port and hint, beside SRV with one element", "HTTPS", "SRV of one", 1)
 	compare("A, beside an empty miekg/dns server", "A", "empty miekg/dns server", 0)
 	compare("A, beside a bare UDP echo", "A", "bare UDP echo", 0)
 	if b.other != "" {
@@ -103,7 +106,7 @@ func (b *bench) dnsHeat(last bool) (lineup, error) {
 	}
 	var c cleanup
 	defer c.run()
-	ours := c.process(b.startRegistrar(""))
+	ours := c.process(b.startRegistrar("https alpn=h2,h3"))
 	hosts := c.process(b.startCoreDNS(`hosts "DIR/hosts"`, map[string]string{"hosts": "127.0.0.1 one.pool.example.org\n"}))
 	file := c.process(b.startCoreDNS(`file "DIR/zone"`, map[string]string{"zone": zoneFile("5")}))
 	cache := c.process(b.startCoreDNS("cache 3600\nfile \"DIR/zone\"", map[string]string{"zone": zoneFile("3600")}))
@@ -119,6 +122,8 @@ func (b *bench) dnsHeat(last bool) (lineup, error) {
 	c.contestant(&f, "SRV", ours, threeServices)
 	c.contestant(&f, "file SRV", file, threeServices)
 	c.contestant(&f, "cache SRV", cache, threeServices)
+	c.contestant(&f, "HTTPS", ours, oneHTTPS)
+	c.contestant(&f, "SRV of one", ours, oneService)
 	c.contestantBy("tcp", long, &f, "SRV of 60", ours, sixtyServices)
 	c.contestantBy("tcp", long, &f, "file SRV of 60", file, sixtyServices)
 	c.contestant(&f, "empty miekg/dns server", empty, noAnswer)

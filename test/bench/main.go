@@ -24,6 +24,8 @@ type sizes struct {
 	changeRounds      int
 	changeTime        time.Duration
 
+	transferElements, transferRounds int // of a zone transfer
+
 	associations int // idle ones
 
 	sharedElements int // of a handlespace that a peer downloads
@@ -39,6 +41,7 @@ var normal = sizes{
 	heats: 11, rounds: 2, queries: 10000,
 	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
+	transferElements: 100000, transferRounds: 5,
 	associations: 10000, sharedElements: 1000000, scopeTime: "3x",
 	benchTime: "0.005s", messageTime: "0.1s", benchCount: 8, largeCount: 2,
 	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
@@ -49,6 +52,7 @@ var quick = sizes{
 	heats: 2, rounds: 1, queries: 500,
 	pools: 20, poolSize: 10, onePool: 200, scaleRounds: 1, scaleTurn: 500,
 	elements: 100, changes: 100, rate: 500, changeRounds: 1, changeTime: 300 * time.Millisecond,
+	transferElements: 200, transferRounds: 1,
 	associations: 10, sharedElements: 200, scopeTime: "1x",
 	benchTime: "1x", messageTime: "1x", benchCount: 1, largeCount: 1,
 	shapes: "1x10", largeShapes: "1x1000",
@@ -71,6 +75,7 @@ var parts = []struct {
 	{"dns", (*bench).dns},
 	{"scale", (*bench).scale},
 	{"changes", (*bench).changesBesideQueries},
+	{"transfer", (*bench).transfer},
 	{"handlespace", (*bench).handlespace},
 	{"messages", (*bench).messages},
 	{"memory", (*bench).memory},

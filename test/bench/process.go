@@ -219,7 +219,11 @@ func (b *bench) startCoreDNS(plugins string, files map[string]string) (*process,
 // startRegistrar starts CoreDNS with our plugin and an option. Nothing but the load is to
 // keep it busy, so its timers are long.
 func (b *bench) startRegistrar(option string) (*process, error) {
-	return b.startCoreDNS(strings.Replace(`rserpool {
+	return b.startCoreDNS(registrarBlock(option), nil)
+}
+
+func registrarBlock(option string) string {
+	return strings.Replace(`rserpool {
 		asap 127.0.0.1:ASAP
 		encap ENCAP
 		transport udp
@@ -229,7 +233,7 @@ func (b *bench) startRegistrar(option string) (*process, error) {
 		limit elements 3000000
 		limit elements_per_association 3000000
 		OPTION
-	}`, "OPTION", option, 1), nil)
+	}`, "OPTION", option, 1)
 }
 
 // ofThree has answers like those about a pool of three elements.
