@@ -108,10 +108,8 @@ func (q *query) addSelected(rep *reply, pool string, selected []handlespace.Sele
 	names := newElementNames(len(selected), func(i int) rsp.PEID { return selected[i].ID }, pool)
 	for i := range selected {
 		r, e := &records[i], selected[i].Element
-		r.Hdr = header(q.name, dns.TypeSRV, ttl)
-		r.Priority, r.Weight = ranks.of(i)
-		r.Port = e.UserTransport.Port
-		r.Target = names.of(i)
+		priority, weight := ranks.of(i)
+		setService(r, q.name, ttl, priority, weight, e, names.of(i))
 		rep.msg.Answer = append(rep.msg.Answer, r)
 		rep.element()
 		rep.glue(r.Target, ttl, e.UserTransport.Addrs)
@@ -151,13 +149,15 @@ func (q *query) addElementService(rep *reply) {
 func (q *query) poolName() string { return q.zone.ownName(q.space, q.node.pool, q.node.poolName) }
 
 func service(owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) dns.RR {
-	return &dns.SRV{
-		Hdr:      header(owner, dns.TypeSRV, ttl),
-		Priority: priority,
-		Weight:   weight,
-		Port:     e.UserTransport.Port,
-		Target:   target,
-	}
+	r := new(dns.SRV)
+	setService(r, owner, ttl, priority, weight, e, target)
+	return r
+}
+
+// setService makes r the SRV record of an element.
+func setService(r *dns.SRV, owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) {
+	r.Hdr = header(owner, dns.TypeSRV, ttl)
+	r.Priority, r.Weight, r.Port, r.Target = priority, weight, e.UserTransport.Port, target
 }
 
 // glue adds the addresses behind a name that the answer refers to.

@@ -25,8 +25,9 @@ type zoneCopy struct {
 
 	out   chan []dns.RR
 	batch []dns.RR
-	// addresses are made many at a time.
+	// addresses and services are room for records, which are made many at a time.
 	addresses addressRecords
+	services  []dns.SRV
 	timer     *time.Timer
 	broken    bool // the reader has gone
 }
@@ -55,10 +56,13 @@ func (x *zoneCopy) addPool(p *poolCopy) {
 		return
 	}
 	x.addPoolServices(p)
-	for _, e := range p.Elements {
-		x.addElement(p, e)
-		if x.broken {
-			return
+	for some := range slices.Chunk(p.Elements, transferBatch) {
+		names := newElementNames(len(some), func(i int) rsp.PEID { return some[i].ID }, p.name)
+		for i, e := range some {
+			x.addElement(p, e, names.of(i))
+			if x.broken {
+				return
+			}
 		}
 	}
 }
@@ -77,6 +81,17 @@ func (x *zoneCopy) add(rr dns.RR) {
 	if len(x.batch) >= transferBatch {
 		x.flush()
 	}
+}
+
+// addService adds an SRV record. These records are made many at a time.
+func (x *zoneCopy) addService(owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) {
+	if len(x.services) == 0 {
+		x.services = make([]dns.SRV, transferBatch)
+	}
+	r := &x.services[0]
+	x.services = x.services[1:]
+	setService(r, owner, ttl, priority, weight, e, target)
+	x.add(r)
 }
 
 // addAddrs adds the address records of an owner.
@@ -160,23 +175,19 @@ func (x *zoneCopy) addPoolServices(p *poolCopy) {
 			}
 		}
 	}
-	targets := make([]string, len(set))
-	for i, s := range set {
-		targets[i] = elementName(s.ID, p.name)
-	}
+	targets := newElementNames(len(set), func(i int) rsp.PEID { return set[i].ID }, p.name)
 	for _, owner := range owners {
 		owner = serviceOwner(owner)
 		ranks := newRanking(p.srv, p.Pool.Policy(), set)
 		for i, s := range set {
 			priority, weight := ranks.of(i)
-			x.add(service(owner, p.ttl, priority, weight, s.Element, targets[i]))
+			x.addService(owner, p.ttl, priority, weight, s.Element, targets.of(i))
 		}
 	}
 }
 
 // addElement adds the records of an element.
-func (x *zoneCopy) addElement(p *poolCopy, e *handlespace.Element) {
-	name := elementName(e.ID, p.name)
+func (x *zoneCopy) addElement(p *poolCopy, e *handlespace.Element, name string) {
 	switch {
 	case x.zone.server(name) != nil:
 		return
@@ -185,7 +196,7 @@ func (x *zoneCopy) addElement(p *poolCopy, e *handlespace.Element) {
 		return
 	}
 	x.addAddrs(name, p.ttl, unique(e.UserTransport.Addrs), bothFamilies)
-	x.add(service(serviceOwner(name), p.ttl, 0, 0, e, name))
+	x.addService(serviceOwner(name), p.ttl, 0, 0, e, name)
 }
 
 // serviceOwner is a name as the owner of SRV records: CoreDNS as a secondary finds them only

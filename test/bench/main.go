@@ -41,7 +41,7 @@ var normal = sizes{
 	heats: 11, rounds: 2, queries: 10000,
 	pools: 100000, poolSize: 10, onePool: 1000000, scaleRounds: 12, scaleTurn: 25000,
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
-	transferElements: 100000, transferRounds: 5,
+	transferElements: 100000, transferRounds: 9,
 	associations: 10000, sharedElements: 1000000, scopeTime: "3x",
 	benchTime: "0.005s", messageTime: "0.1s", benchCount: 8, largeCount: 2,
 	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
