@@ -47,6 +47,18 @@ func measureSignature(s signer, zone, server string) (n int) {
 	return n
 }
 
+// sign prepares a response for the dnssec plugin, if that signs the zone. The plugin caches
+// signatures by the text of the records, so their owners are in lower case: it would sign
+// anew for a resolver that draws the case of each question.
+func (q *query) sign(rep *reply) {
+	octets := q.signatureSize(q.zone, q.count.server)
+	if octets == 0 {
+		return
+	}
+	rep.sign(octets, q.size)
+	q.name = strings.ToLower(q.name)
+}
+
 // deny adds to a negative answer the proof that the name does not have the type. A name that
 // does not exist is shown as one that has no types, so that the answer is not NXDOMAIN.
 func (q *query) deny(rep *reply, qtype uint16) {
@@ -67,10 +79,7 @@ func (q *query) nsec(qtype uint16) dns.RR {
 	return nsec(q.name, q.ttl, types)
 }
 
-// nsec returns an NSEC record. Its names are in lower case, so that the plugin finds its
-// signature however a resolver spells the name.
 func nsec(name string, ttl uint32, types []uint16) dns.RR {
-	name = strings.ToLower(name)
 	types = append(types, dns.TypeRRSIG, dns.TypeNSEC)
 	slices.Sort(types)
 	return &dns.NSEC{Hdr: header(name, dns.TypeNSEC, ttl), NextDomain: nextName(name), TypeBitMap: types}

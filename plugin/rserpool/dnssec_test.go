@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"encoding/hex"
 	"fmt"
@@ -13,7 +14,10 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/core/dnsserver"
-	_ "github.com/coredns/coredns/plugin/dnssec"
+	"github.com/coredns/coredns/plugin/dnssec"
+	"github.com/coredns/coredns/plugin/pkg/cache"
+	"github.com/coredns/coredns/plugin/test"
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -42,7 +46,7 @@ func startSigned(t *testing.T, options string) *signedServer {
 }
 
 // zoneKey makes a key, and returns the file's name without its endings.
-func zoneKey(t *testing.T) (*dns.DNSKEY, string) {
+func zoneKey(t testing.TB) (*dns.DNSKEY, string) {
 	t.Helper()
 	key := &dns.DNSKEY{Hdr: header(zoneZ, dns.TypeDNSKEY, 3600), Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
 	private, err := key.Generate(256)
@@ -155,6 +159,8 @@ func TestSignedAnswers(t *testing.T) {
 	put(t, s.space.space, "opaque", element(1, 80, "", over(rsp.Opaque)))
 	long := strings.Repeat(strings.Repeat("x", 59)+".", 3) + strings.Repeat("y", 47)
 	put(t, s.space.space, long, element(1, 80, "192.0.2.5"))
+	put(t, s.space.space, "\x00\xffbin\\", element(1, 80, "192.0.2.6"))
+	put(t, s.space.space, "a..b", element(1, 80, "192.0.2.7"))
 	asked := map[nodeKind]bool{}
 	for _, test := range []struct {
 		rel  string
@@ -162,6 +168,7 @@ func TestSignedAnswers(t *testing.T) {
 	}{
 		{"", nodeApex}, {"ns1.", nodeServer}, {"child.", nodeChild},
 		{"web.", nodePool}, {"a.deep.Pool.", nodePool}, {"A.DEEP.pool.", nodePool}, {"opaque.", nodePool}, {"empty.", nodePool}, {long + ".", nodePool},
+		{`\000\255BIN\\.`, nodePool}, {encodeHandle("a..b") + ".", nodePool}, {`\000.web.`, nodeNone}, {`*.web.`, nodeNone},
 		{"_http._tcp.web.", nodeService}, {"pe-00000001.web.", nodeElement},
 		{"_rserpool.", nodeInfo}, {"_rserpool.web.", nodeInfo}, {"_rserpool.pe-00000001.web.", nodeInfo},
 		{"_8443._https.web.", nodeBinding}, {"_foo.web.", nodeBinding},
@@ -267,6 +274,30 @@ func TestSignedSizes(t *testing.T) {
 	}
 }
 
+// TestSignedCase: the case of a question makes no new signatures. ECDSA never makes the same one
+// twice.
+func TestSignedCase(t *testing.T) {
+	s := startSigned(t, "")
+	put(t, s.space.space, "Web", element(1, 80, "192.0.2.1"))
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeMX} {
+		one, other := s.ask(t, "wEb.pool.example.ORG.", qtype, 4096), s.ask(t, "WeB.Pool.example.org.", qtype, 4096)
+		for _, m := range []*dns.Msg{one, other} {
+			if err := s.check(m); err != nil {
+				t.Error(err)
+			}
+		}
+		if diff := cmp.Diff(allLines(one), allLines(other)); diff != "" {
+			t.Errorf("%s (-first +second):\n%s", dns.TypeToString[qtype], diff)
+		}
+	}
+}
+
+// allLines returns the records of a response, sorted, without the SOA, whose serial may grow.
+func allLines(m *dns.Msg) []string {
+	all := sorted(strings.Split(lines(slices.Concat(m.Answer, m.Ns, m.Extra)), "\n"))
+	return slices.DeleteFunc(all, func(l string) bool { return strings.Contains(l, " SOA ") })
+}
+
 // TestSignedReload: a server that begins or ceases to sign does so for negative answers, too.
 func TestSignedReload(t *testing.T) {
 	s := startSigned(t, "")
@@ -309,5 +340,53 @@ func TestNextName(t *testing.T) {
 		if a, b := canonical(test.name), canonical(got); bytes.Compare(a, b) >= 0 {
 			t.Errorf("%s is not behind %s: %s, %s", got, test.name, hex.EncodeToString(b), hex.EncodeToString(a))
 		}
+	}
+}
+
+// BenchmarkSigned answers behind the dnssec plugin, whose cache has the signatures of answers
+// that were given before.
+func BenchmarkSigned(b *testing.B) {
+	_, file := zoneKey(b)
+	key, err := dnssec.ParseKeyFile(file+".key", file+".private")
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := newFake()
+	for id := range rsp.PEID(60) {
+		put(b, f.space, "many", element(id, 80, fmt.Sprintf("192.0.2.%d", int(id))))
+	}
+	put(b, f.space, "web", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2"), element(3, 80, "192.0.2.3"))
+	h := newTestHandler(b, "rserpool pool.example.org", f)
+	signs := dnssec.New([]string{zoneZ}, []*dnssec.DNSKEY{key}, false, h, cache.New[[]dns.RR](10000))
+	h.signer, h.now = signs, time.Now
+	for _, bb := range []struct {
+		name, qname string
+		qtype       uint16
+		vary        bool
+	}{
+		{"A", "web." + zoneZ, dns.TypeA, false},
+		{"A in random case", "web." + zoneZ, dns.TypeA, true},
+		{"AAAA, none", "web." + zoneZ, dns.TypeAAAA, false},
+		{"SRV of 3", "web." + zoneZ, dns.TypeSRV, false},
+		{"SRV of 60", "many." + zoneZ, dns.TypeSRV, false},
+		{"unknown name", "nowhere." + zoneZ, dns.TypeA, false},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			w := &test.ResponseWriter{TCP: true}
+			name := []byte(bb.qname)
+			for i := 0; b.Loop(); i++ {
+				if bb.vary {
+					for j := range 16 { // letters and dots, of which some are changed
+						if c := bb.qname[j]; c >= 'a' {
+							name[j] = c - byte(i>>j&1)*('a'-'A')
+						}
+					}
+				}
+				q := new(dns.Msg).SetQuestion(string(name), bb.qtype).SetEdns0(4096, true)
+				if _, err := signs.ServeDNS(context.Background(), w, q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -104,7 +104,7 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 	var rep reply
 	rep.start(r)
 	if do {
-		rep.sign(h.signatureSize(z, count.server), size)
+		q.sign(&rep)
 	}
 	q.answer(&rep, question.Qtype)
 	q.complete(&rep, question.Qtype)
