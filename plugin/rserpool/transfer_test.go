@@ -29,9 +29,9 @@ func transferred(t testing.TB, h *Handler, zone string, serial uint32) []dns.RR 
 		t.Fatal(err)
 	}
 	var all []dns.RR
+	buf := make([]byte, dns.MaxMsgSize)
 	for batch := range ch {
 		for _, rr := range batch {
-			buf := make([]byte, dns.MaxMsgSize)
 			n, err := dns.PackRR(rr, buf, 0, nil, false)
 			if err != nil {
 				t.Fatalf("a record that does not pack: %v\n%s", err, rr)
