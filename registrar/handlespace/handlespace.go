@@ -20,6 +20,7 @@ type Space struct {
 	// mark is what captured is in pools that no capture has to take any more.
 	mark      bool
 	snapshots snapshots
+	indexes   []*AddrIndex // that the writer keeps up to date
 
 	table    table
 	seed     *rand.Rand // the writer's
@@ -59,6 +60,7 @@ func (s *Space) put(h rserpool.PoolHandle, e *Element) (old *Element, err error)
 	p := s.Pool(h)
 	if p == nil {
 		p = s.newPool(h, e)
+		s.indexChange(p, nil, e)
 		s.table.add(p)
 		s.pools.Add(1)
 		s.elements.Add(1)
@@ -70,6 +72,7 @@ func (s *Space) put(h rserpool.PoolHandle, e *Element) (old *Element, err error)
 	}
 	s.beforeChange(p)
 	old = p.put(e)
+	s.indexChange(p, old, e)
 	if old == nil {
 		s.elements.Add(1)
 	}
@@ -96,6 +99,8 @@ func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err erro
 	next := s.newPool(h, e)
 	_, next.selections = p.Usage()
 	s.table.replace(p, next)
+	s.indexChange(p, old, nil)
+	s.indexChange(next, nil, e)
 	s.changes.Add(1)
 	return old, nil
 }
@@ -124,6 +129,7 @@ func (s *Space) Remove(h rserpool.PoolHandle, id rserpool.PEID) *Element {
 		s.pools.Add(-1)
 	}
 	e := p.remove(id)
+	s.indexChange(p, e, nil)
 	s.elements.Add(-1)
 	s.changes.Add(1)
 	return e
