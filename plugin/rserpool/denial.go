@@ -122,7 +122,7 @@ func (n *node) ownTypes() []uint16 {
 		return []uint16{dns.TypeSRV}
 	case nodeBinding:
 		return []uint16{n.binding.rrtype()}
-	case nodeDomain, nodeTypes, nodeType:
+	case nodeDomain, nodeTypes, nodeType, nodeAddress:
 		return []uint16{dns.TypePTR}
 	case nodeInstance:
 		return []uint16{dns.TypeSRV, dns.TypeTXT}

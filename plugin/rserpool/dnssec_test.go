@@ -198,7 +198,7 @@ func TestSignedAnswers(t *testing.T) {
 		})
 	}
 	for k := nodeNone; k < nodeKinds; k++ {
-		if !asked[k] {
+		if !asked[k] && k != nodeAddress { // which is in another zone: TestReverseTypes
 			t.Errorf("no name of kind %d was asked for", k)
 		}
 	}

@@ -183,7 +183,7 @@ type query struct {
 	picked []rsp.PEID
 }
 
-// answer adds the node's records of the queried type. In reverse zones, PTR would go here.
+// answer adds the node's records of the queried type.
 func (q *query) answer(rep *reply, qtype uint16) {
 	switch {
 	case q.node.kind == nodePool && q.node.pool != nil:
@@ -254,6 +254,10 @@ func (q *query) answerOther(rep *reply, qtype uint16) {
 			rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, q.lifetime(e), e.UserTransport.Addrs, family(qtype))
 		case dns.TypeSRV:
 			q.addElementService(rep)
+		}
+	case nodeAddress:
+		if qtype == dns.TypePTR {
+			q.addElementNames(rep)
 		}
 	case nodeInfo:
 		if qtype == dns.TypeTXT {

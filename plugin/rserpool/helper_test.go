@@ -109,6 +109,7 @@ func newTestHandler(t testing.TB, corefile string, r registrar) *Handler {
 	}
 	h := newHandler(cfg, []string{"192.0.2.53", "2001:db8::53"})
 	h.registrar = r
+	t.Cleanup(h.indexAddrs())
 	h.now = func() time.Time { return now }
 	return h
 }

@@ -30,6 +30,7 @@ const (
 	nodeTypes                    // _services._dns-sd._udp
 	nodeType                     // _svc._proto
 	nodeInstance                 // <instance>._svc._proto
+	nodeAddress                  // an address in a reverse zone
 	nodeKinds
 )
 
@@ -99,6 +100,9 @@ func (z *zone) resolve(s *handlespace.Space, qname string) node {
 }
 
 func (z *zone) find(s *handlespace.Space, qname string) (n node) {
+	if z.reverse != nil {
+		return z.findReverse(qname)
+	}
 	rel := z.relative(qname)
 	if rel == "" {
 		return node{kind: nodeApex}

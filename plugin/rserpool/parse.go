@@ -23,11 +23,13 @@ import (
 type config struct {
 	options registrars.Options
 	zones   []string // fully qualified, in lower case
-	servers []nameserver
-	pools   poolRules
-	fall    fall.F
-	where   string // file and line of the directive
-	line    string // file and line of the property that is being read
+	// reverse are its reverse zones, reverseKeys those of the server block.
+	reverse, reverseKeys []string
+	servers              []nameserver
+	pools                poolRules
+	fall                 fall.F
+	where                string // file and line of the directive
+	line                 string // file and line of the property that is being read
 }
 
 // Defaults and bounds of the DNS side.
@@ -86,6 +88,7 @@ func properties() []property {
 	}
 	return append(all,
 		property{name: "pool", args: "GLOB [OPTION VALUE...]", least: 1, most: -1, parse: func(c *config, a []string) error { return c.pools.add(a, c.line) }, repeats: true},
+		property{name: "reverse", args: "ZONE...", least: 1, most: -1, parse: (*config).parseReverse, repeats: true},
 		property{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
 		property{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 	)
@@ -100,7 +103,7 @@ func parse(c *caddy.Controller) (config, error) {
 			return cfg, fmt.Errorf("%s - %w", cfg.where, plugin.ErrOnce)
 		}
 		var err error
-		if cfg.zones, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
+		if cfg.zones, cfg.reverseKeys, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
 			return cfg, c.Err(err.Error())
 		}
 		seen := map[string]bool{}
@@ -112,7 +115,7 @@ func parse(c *caddy.Controller) (config, error) {
 		}
 	}
 	cfg.line = ""
-	if err := cfg.check(); err != nil {
+	if err := cfg.check(c.ServerBlockKeys); err != nil {
 		return cfg, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err)
 	}
 	return cfg, nil
@@ -144,30 +147,31 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 
 // parseZones returns the zones of the directive or else those of its server
 // block.
-func parseZones(args, keys []string) ([]string, error) {
+func parseZones(args, keys []string) (zones, reverse []string, err error) {
 	for _, a := range args {
 		if err := checkZone(a); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	var zones []string
 	for _, origin := range plugin.OriginsFromArgsOrServerBlock(args, keys) {
 		z, ok := canonicalName(origin)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("%q is not a zone, such as pool.example.org", origin)
+			return nil, nil, fmt.Errorf("%q is not a zone, such as pool.example.org", origin)
+		case isReverse(z) && len(args) > 0:
+			return nil, nil, fmt.Errorf("%s is a reverse zone, which has no pools; use the option reverse: reverse %s", z, z)
 		case isReverse(z):
-			return nil, fmt.Errorf("%s is a reverse zone, which is not supported yet", z)
+			reverse = append(reverse, z)
 		case slices.Contains(zones, z) && len(args) > 0:
-			return nil, fmt.Errorf("zone %s is listed twice", z)
+			return nil, nil, fmt.Errorf("zone %s is listed twice", z)
 		case !slices.Contains(zones, z): // keys differ in port or transport
 			zones = append(zones, z)
 		}
 	}
 	if len(zones) == 0 {
-		return nil, errors.New("no zone to serve: name one, such as pool.example.org")
+		return nil, nil, errors.New("no zone to serve: name one, such as pool.example.org")
 	}
-	return zones, nil
+	return zones, reverse, nil
 }
 
 // checkZone refuses an argument that is not a zone. CoreDNS would ignore it silently.
@@ -176,10 +180,6 @@ func checkZone(arg string) error {
 		return fmt.Errorf("%q is not a zone, such as pool.example.org", arg)
 	}
 	return nil
-}
-
-func isReverse(z string) bool {
-	return hasSuffixName(z, "in-addr.arpa.") || hasSuffixName(z, "ip6.arpa.")
 }
 
 func (cfg *config) parseASAP(args []string) (err error) {
@@ -322,15 +322,18 @@ func parseInt(v *int, s string, least, most int) error {
 }
 
 // check refuses lines that contradict each other.
-func (cfg *config) check() error {
+func (cfg *config) check(keys []string) error {
 	for _, s := range cfg.servers {
 		inZone := slices.ContainsFunc(cfg.zones, func(z string) bool { return hasSuffixName(s.name, z) })
 		if len(s.addrs) > 0 && !inZone {
 			return fmt.Errorf("nameserver %s has addresses, but is in none of the zones %s; remove the addresses: they belong into its own zone", s.name, strings.Join(cfg.zones, " "))
 		}
-		if slices.Contains(cfg.zones, s.name) {
+		if slices.Contains(cfg.zones, s.name) || slices.Contains(cfg.reverse, s.name) {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
+	}
+	if err := cfg.checkReverse(keys); err != nil {
+		return err
 	}
 	return cfg.options.Check()
 }

@@ -54,6 +54,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
 		h.traces = site.Handler("metadata") != nil
+		inst.OnRelease(h.indexAddrs())
 		if t, ok := site.Handler("transfer").(*transfer.Transfer); ok {
 			inst.OnRelease(h.notifySecondaries(t.Notify))
 		}
@@ -85,6 +86,14 @@ func newHandler(cfg config, listenHosts []string) *Handler {
 	own := ownAddrs(listenHosts)
 	for _, name := range cfg.zones {
 		h.zones = append(h.zones, newZone(name, cfg.servers, own, pools))
+	}
+	for _, name := range cfg.reverse {
+		h.zones = append(h.zones, newReverseZone(name, &h.zones[0]))
+	}
+	for i := range h.zones {
+		if r := h.zones[i].reverse; r != nil {
+			r.forward = &h.zones[0] // where it stays
+		}
 	}
 	return h
 }

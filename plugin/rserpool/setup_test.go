@@ -115,7 +115,7 @@ func TestParseErrors(t *testing.T) {
 		{"no zone", "rserpool", "Testfile:1 - Error during parsing: no zone to serve"},
 		{"bad zone", "rserpool exa..mple.org", `"exa..mple.org" is not a zone`},
 		{"zone twice", "rserpool example.org Example.ORG.", "zone example.org. is listed twice"},
-		{"reverse zone", "rserpool 2.0.192.in-addr.arpa", "2.0.192.in-addr.arpa. is a reverse zone, which is not supported yet"},
+		{"reverse zone", "rserpool 2.0.192.in-addr.arpa", "2.0.192.in-addr.arpa. is a reverse zone, which has no pools; use the option reverse: reverse 2.0.192.in-addr.arpa."},
 		{"reverse zone as network", "rserpool 2001:db8::/32", "ip6.arpa. is a reverse zone"},
 		{"twice in a block", "rserpool example.org\nrserpool example.net", "Testfile:2 - this plugin can only be used once"},
 

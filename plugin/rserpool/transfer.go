@@ -78,6 +78,20 @@ func (x *zoneCopy) run() {
 		}
 	}()
 	x.addZone()
+	if x.zone.reverse != nil {
+		x.addReverse()
+	} else {
+		x.addPools()
+	}
+	if x.broken {
+		return
+	}
+	x.add(x.soa())
+	x.flush()
+}
+
+// addPools adds the records of all pools.
+func (x *zoneCopy) addPools() {
 	for p := range x.snapshot.Pools() {
 		if c := x.copyOf(p); c != nil {
 			x.addPool(c)
@@ -86,8 +100,6 @@ func (x *zoneCopy) run() {
 			return
 		}
 	}
-	x.add(x.soa())
-	x.flush()
 }
 
 // flush hands the records to the transfer plugin. A plugin that does not take them has

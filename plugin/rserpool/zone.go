@@ -20,6 +20,8 @@ type zone struct {
 	servers []nameserver
 	// pools are the options of its pools.
 	pools *poolTable
+	// reverse: it names elements by their addresses; nil if it names pools.
+	reverse *reverseZone
 	// signature is the octets of the signatures of an RRset, 0 if the zone is not signed.
 	signature int
 }
