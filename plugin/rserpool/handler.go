@@ -274,13 +274,39 @@ func (q *query) addAddresses(rep *reply, f handlespace.Families) {
 		k = kindAAAA
 	}
 	var buf [maxAddresses]*handlespace.Element
-	elements := q.pick(buf[:0], k, f)
+	var elements []*handlespace.Element
+	if q.addresses == allAddresses {
+		elements = q.pickAddresses(rep, k, f)
+	} else {
+		elements = q.pick(buf[:0], k, f)
+	}
 	ttl := q.lifetime(elements...)
 	rep.elements(len(elements))
+	var seen map[netip.Addr]bool // faster for many
+	if len(elements) > maxAddresses {
+		seen = make(map[netip.Addr]bool, len(elements))
+	}
 	for i, e := range elements {
-		rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, ttl, newAddrs(e, elements[:i]), f)
+		var addrs []netip.Addr
+		if seen == nil {
+			addrs = newAddrs(e, elements[:i])
+		} else {
+			addrs = unseen(seen, e.UserTransport.Addrs)
+		}
+		rep.msg.Answer = rep.addresses.append(rep.msg.Answer, q.name, ttl, addrs, f)
 		rep.element()
 	}
+}
+
+// unseen returns the addresses that are not in seen, and adds them.
+func unseen(seen map[netip.Addr]bool, addrs []netip.Addr) []netip.Addr {
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return seen[a] }) {
+		addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return seen[a] })
+	}
+	for _, a := range addrs {
+		seen[a] = true
+	}
+	return addrs
 }
 
 // newAddrs returns the addresses of an element that none of the others has: elements on one
@@ -297,14 +323,28 @@ func newAddrs(e *handlespace.Element, others []*handlespace.Element) []netip.Add
 	return addrs
 }
 
+// pickAddresses returns the pool as a set, as for a question for SRV records, as far as the
+// answer has room for one address of each element.
+func (q *query) pickAddresses(rep *reply, k kind, f handlespace.Families) []*handlespace.Element {
+	const header, question, record = 12, 4, 2 + 10
+	address := 4
+	if f == handlespace.IPv6 {
+		address = 16
+	}
+	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/(record+address))
+	set, more := q.pickSet(k, min(q.answers, room), q.answers)
+	rep.msg.Truncated = more && room < q.answers
+	return appendSelected(make([]*handlespace.Element, 0, len(set)), set)
+}
+
 // pick appends to dst the elements of the client's lookup of the node's pool, at most
-// q.addresses. The policy selects, and its state moves, once in each lookup.
+// q.selected(). The policy selects, and its state moves, once in each lookup.
 func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families) []*handlespace.Element {
 	c := originOf(q.w)
 	if strings.HasPrefix(q.count.server, transport.QUIC) {
 		c.request = nil // all questions of a connection have the same address
 	}
-	dst, reused := q.siblings.pick(dst, &c, q.node.pool, k, f, q.addresses, q.now)
+	dst, reused := q.siblings.pick(dst, &c, q.node.pool, k, f, q.selected(), q.now)
 	q.count.selection(reused)
 	if q.trace != nil {
 		for _, e := range dst {
@@ -319,9 +359,9 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 // lookup.
 func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
-	want := wanted{pool: q.node.pool, n: n, view: viewOf(c.addr)}
+	want := wanted{pool: q.node.pool, families: k.families(), n: uint16(n), view: viewOf(c.addr)}
 	if !c.tcp && n < most && n < want.pool.Len() {
-		want.whole = most
+		want.whole = uint16(most)
 	}
 	set, more, reused := q.siblings.pickSet(&c, k, &want, q.now)
 	q.count.selection(reused)
@@ -335,10 +375,13 @@ func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more b
 
 // stands reports whether a lookup's elements serve for a set of the pool: one of them is the
 // first, or is registered and no element of the set.
-func stands(known []rsp.PEID, set []handlespace.Selected, p *handlespace.Pool) bool {
+func stands(known []rsp.PEID, set []handlespace.Selected, p *handlespace.Pool, f handlespace.Families) bool {
 	for _, id := range known {
 		at := slices.IndexFunc(set, func(s handlespace.Selected) bool { return s.ID == id })
-		if at == 0 || at < 0 && p.Element(id) != nil {
+		if at == 0 {
+			return true
+		}
+		if e := p.Element(id); at < 0 && e != nil && e.Families()&f != 0 {
 			return true
 		}
 	}

@@ -48,7 +48,7 @@ type poolOptions struct {
 type answerOptions struct {
 	ttl       uint32 // seconds
 	answers   int    // elements in an SRV answer
-	addresses int    // elements in an A or AAAA answer
+	addresses int    // elements in an A or AAAA answer, or allAddresses
 	srv       srvMode
 }
 
@@ -74,7 +74,7 @@ type poolOption struct {
 var poolOptionTable = []poolOption{
 	{name: "ttl", args: "SECONDS", least: 1, most: 1, parse: (*poolOptions).parseTTL},
 	{name: "answers", args: "N|all", least: 1, most: 1, parse: (*poolOptions).parseAnswers},
-	{name: "addresses", args: "N", least: 1, most: 1, parse: func(o *poolOptions, a []string) error { return parseInt(&o.addresses, a[0], 1, maxAddresses) }},
+	{name: "addresses", args: "N|all", least: 1, most: 1, parse: (*poolOptions).parseAddresses},
 	{name: "srv", args: "policy|rank", least: 1, most: 1, parse: (*poolOptions).parseSRV},
 	{name: "service", args: "NAME...", least: 1, most: -1, parse: (*poolOptions).parseService, repeats: true},
 	{name: "naptr", args: "SERVICE [s|a [LABEL]]", least: 1, most: 3, parse: (*poolOptions).parseNAPTR, repeats: true},
@@ -359,13 +359,23 @@ func (t *poolTable) learn(k poolKey) *poolOptions {
 	return o
 }
 
-// mostAddresses returns the most elements in an address answer about any pool.
+// mostAddresses returns the most elements of a selection for an address answer about any
+// pool.
 func (t *poolTable) mostAddresses() int {
-	most := t.blockOptions.addresses
+	most := t.blockOptions.selected()
 	for r := range t.all {
-		most = max(most, r.checked.addresses)
+		most = max(most, r.checked.selected())
 	}
 	return most
+}
+
+// selected returns how many elements the policy selects for an address answer: of a set, it
+// selects only the first one.
+func (o *poolOptions) selected() int {
+	if o.addresses == allAddresses {
+		return 1
+	}
+	return o.addresses
 }
 
 // optionsOf returns the options of a pool. They are shared and must not be changed.
@@ -386,6 +396,20 @@ func (o *poolOptions) parseAnswers(args []string) error {
 		return nil
 	}
 	if err := parseInt(&o.answers, args[0], 1, maxAnswers); err != nil {
+		return fmt.Errorf("%w, and not all", err)
+	}
+	return nil
+}
+
+// allAddresses stands for the pool as a set, as in an SRV answer.
+const allAddresses = maxAnswers
+
+func (o *poolOptions) parseAddresses(args []string) error {
+	if args[0] == "all" {
+		o.addresses = allAddresses
+		return nil
+	}
+	if err := parseInt(&o.addresses, args[0], 1, maxAddresses); err != nil {
 		return fmt.Errorf("%w, and not all", err)
 	}
 	return nil

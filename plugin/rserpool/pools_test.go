@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -378,5 +379,46 @@ func TestReadmePoolOptions(t *testing.T) {
 		if item := "\n* `" + strings.TrimSpace("pool GLOB "+o.name+" "+o.args) + "` "; o.ruled && !strings.Contains(readme(t), item) {
 			t.Errorf("no item %q", item)
 		}
+	}
+}
+
+// TestAllAddresses: with addresses all, an answer has the pool as a set, as an SRV answer
+// has it: once in each lookup the policy selects the first one, and a part of a large pool
+// does not change.
+func TestAllAddresses(t *testing.T) {
+	f := newFake()
+	for id := 1; id <= 60; id++ {
+		put(t, f.space, "web", element(rsp.PEID(id), 80, fmt.Sprintf("192.0.2.%d 2001:db8::%d", id, id)))
+		put(t, f.space, "twice", element(rsp.PEID(id), uint16(id), fmt.Sprintf("192.0.2.%d", id%30)))
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\n pool * addresses all\n pool few addresses all\n}", f)
+	query := func(client int, tcp bool, pool string, qtype, size uint16) (addrs []string, tc bool) {
+		q := new(dns.Msg).SetQuestion(pool+"."+zoneZ, qtype)
+		if size > 0 {
+			q.SetEdns0(size, false)
+		}
+		m := askFrom(t, h, fromClient(client, tcp), q)
+		if wire, err := m.Pack(); err != nil || !tcp && len(wire) > int(max(size, 512)) {
+			t.Fatalf("got %d octets, %v", len(wire), err)
+		}
+		for _, rr := range m.Answer {
+			addrs = append(addrs, rr.String()[strings.LastIndexByte(rr.String(), '\t')+1:])
+		}
+		return addrs, m.Truncated
+	}
+	for i := range 3 {
+		v4, tc4 := query(i, true, "web", dns.TypeA, 0)
+		v6, tc6 := query(i, true, "web", dns.TypeAAAA, 0)
+		if len(v4) != 60 || len(v6) != 60 || tc4 || tc6 || v4[0] != fmt.Sprintf("192.0.2.%d", i+1) || v6[0] != fmt.Sprintf("2001:db8::%d", i+1) {
+			t.Errorf("lookup %d: got %d and %d addresses, TC %t %t, first %s and %s; want all 60, and element %d first", i, len(v4), len(v6), tc4, tc6, v4[0], v6[0], i+1)
+		}
+	}
+	first, tc := query(10, false, "web", dns.TypeA, 0)
+	again, _ := query(10, false, "web", dns.TypeA, 0)
+	if len(first) != 29 || !tc || !slices.Equal(sorted(first), sorted(again)) || slices.Equal(first, again) {
+		t.Errorf("by UDP without EDNS: got %d addresses, TC %t, then %d; want the same 29 in another order, and TC", len(first), tc, len(again))
+	}
+	if got, _ := query(11, true, "twice", dns.TypeA, 0); len(got) != 30 || len(slices.Compact(sorted(got))) != 30 {
+		t.Errorf("elements on 30 hosts: got %d addresses, %d different ones", len(got), len(slices.Compact(sorted(got))))
 	}
 }

@@ -74,6 +74,7 @@ func TestParse(t *testing.T) {
 		{"ttl, most", "ttl 3600", func(c *config) { c.pools.block.checked.ttl = 3600 }},
 		{"answers", "answers 3", func(c *config) { c.pools.block.checked.answers = 3 }},
 		{"answers, all", "answers all", func(c *config) { c.pools.block.checked.answers = 2000 }},
+		{"addresses, all", "addresses all", func(c *config) { c.pools.block.checked.addresses = 2000 }},
 		{"addresses", "addresses 16", func(c *config) { c.pools.block.checked.addresses = 16 }},
 		{"srv policy", "srv policy", func(c *config) {}},
 		{"srv rank", "srv rank", func(c *config) { c.pools.block.checked.srv = srvRank }},

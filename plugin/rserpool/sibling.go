@@ -31,7 +31,7 @@ const (
 	maxOpen = 16
 )
 
-// maxAddresses is the most elements in an address answer.
+// maxAddresses is the most elements in an address answer, unless it has the pool as a set.
 const maxAddresses = 16
 
 const (
@@ -52,6 +52,17 @@ const (
 	kindSVCB
 	kinds
 )
+
+// families are those of the elements that can answer the question.
+func (k kind) families() handlespace.Families {
+	switch k {
+	case kindA:
+		return handlespace.IPv4
+	case kindAAAA:
+		return handlespace.IPv6
+	}
+	return bothFamilies
+}
 
 // origin is where a question comes from. Without a valid address, it has no siblings.
 type origin struct {
@@ -210,11 +221,12 @@ func (s *siblings) pickSet(c *origin, k kind, want *wanted, now time.Time) (sele
 // wanted is the set that a question is about.
 type wanted struct {
 	pool *handlespace.Pool
-	n    int    // elements
 	view uint64 // see viewOf
+	n    uint16 // elements
 	// whole is the number of elements in the answer by TCP, for which the client comes
 	// again; 0 if it does not.
-	whole int
+	whole    uint16
+	families handlespace.Families
 }
 
 // arrange selects the set. The elements of a sibling question are known. If none of them
@@ -223,8 +235,8 @@ func (q *wanted) arrange(known []rsp.PEID) (set, fresh []handlespace.Selected, m
 	if q.whole > 0 && len(known) == 0 {
 		fresh, known = q.selectWhole()
 	}
-	set, more = q.pool.SelectSet(nil, q.n, bothFamilies, q.view, known...)
-	if len(fresh) == 0 && !stands(known, set, q.pool) {
+	set, more = q.pool.SelectSet(nil, int(q.n), q.families, q.view, known...)
+	if len(fresh) == 0 && !stands(known, set, q.pool, q.families) {
 		fresh = set
 	}
 	return set, fresh, more
@@ -233,7 +245,7 @@ func (q *wanted) arrange(known []rsp.PEID) (set, fresh []handlespace.Selected, m
 // selectWhole selects from the set of the answer by TCP, so that both begin with the same
 // element.
 func (q *wanted) selectWhole() (fresh []handlespace.Selected, first []rsp.PEID) {
-	fresh, _ = q.pool.SelectSet(nil, q.whole, bothFamilies, q.view)
+	fresh, _ = q.pool.SelectSet(nil, int(q.whole), q.families, q.view)
 	for _, s := range fresh[:min(1, len(fresh))] {
 		first = append(first, s.ID)
 	}
