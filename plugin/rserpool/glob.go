@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
@@ -113,8 +114,46 @@ func (g glob) name() (_ string, ok bool) {
 	return string(b), true
 }
 
-// match reports whether the glob matches all of a handle. It takes O(len(g) * len(handle))
-// steps at most: only the last '*' is ever tried again.
+// matcher is a glob in parts: head before the first '*', tail behind the last one, which
+// decide most cases at once, and between them what begins and ends with '*', or nothing.
+type matcher struct{ head, middle, tail glob }
+
+func (g glob) matcher() matcher {
+	first := slices.Index(g, anyRun)
+	if first < 0 {
+		return matcher{head: g}
+	}
+	last := len(g) - 1
+	for g[last] != anyRun {
+		last--
+	}
+	return matcher{g[:first], g[first : last+1], g[last+1:]}
+}
+
+// match reports whether the glob matches all of a handle. It takes O(len(glob) *
+// len(handle)) steps at most.
+func (m *matcher) match(handle string) bool {
+	rest := len(handle) - len(m.head) - len(m.tail)
+	switch {
+	case rest < 0 || rest > 0 && len(m.middle) == 0:
+		return false
+	case !m.tail.matchOctets(handle[len(handle)-len(m.tail):]), !m.head.matchOctets(handle[:len(m.head)]):
+		return false
+	}
+	return len(m.middle) <= 1 || m.middle.match(handle[len(m.head):][:rest])
+}
+
+// matchOctets is match for a glob without '*', and as many octets.
+func (g glob) matchOctets(octets string) bool {
+	for i := len(g) - 1; i >= 0; i-- {
+		if g[i] != anyOctet && g[i] != globToken(ascii.Lower(octets[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// match is matcher.match for any glob. Only the last '*' is ever tried again.
 func (g glob) match(handle string) bool {
 	i, j := 0, 0        // in g, in handle
 	star, from := -1, 0 // the last '*', and where it was tried last

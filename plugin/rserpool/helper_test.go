@@ -167,7 +167,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
+	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
 	cmpopts.IgnoreFields(poolRule{}, "lines"),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),

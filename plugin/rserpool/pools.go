@@ -98,9 +98,10 @@ func poolOptionNames() string {
 
 // poolRule is what the lines with one GLOB say, or the lines of the block itself.
 type poolRule struct {
-	glob  glob
-	where string // file and line of the first one
-	lines []poolLine
+	glob    glob
+	matcher matcher // of glob
+	where   string  // file and line of the first one
+	lines   []poolLine
 	// checked is what the lines set, so that a line can be checked against those before.
 	checked poolOptions
 }
@@ -182,7 +183,7 @@ func (rs *poolRules) add(args []string, where string) error {
 
 // rule returns the rule of a GLOB, a new one at its first line.
 func (rs *poolRules) rule(g glob, where string) (*poolRule, error) {
-	r := &poolRule{glob: g, where: where, checked: defaultPoolOptions()}
+	r := &poolRule{glob: g, matcher: g.matcher(), where: where, checked: defaultPoolOptions()}
 	if name, ok := g.name(); ok {
 		if had := rs.names[name]; had != nil {
 			return had, nil
@@ -230,7 +231,7 @@ func (rs *poolRules) keyOf(h rsp.PoolHandle) (k poolKey) {
 		}
 	}
 	for i, r := range rs.globs {
-		if r.glob.match(string(h)) {
+		if r.matcher.match(string(h)) {
 			k.globs |= 1 << i
 		}
 	}
