@@ -13,5 +13,6 @@
 // Start reading at setup.go, then handler.go. parse.go reads the Corefile; name.go
 // finds what a name stands for; records.go, rank.go and text.go make the records, and
 // reply.go the message; sibling.go has A and AAAA queries of one client share a
-// selection.
+// selection. denial.go makes what the dnssec plugin signs in negative answers, and
+// metadata.go the labels for other plugins.
 package rserpool

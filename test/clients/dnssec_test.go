@@ -79,21 +79,32 @@ var signedQuestions = []struct {
 	{"pe-0000ffff.web.", "A", false},
 }
 
-// TestDelv: delv validates all answers of CoreDNS itself.
+// TestDelv: delv validates all answers of CoreDNS itself, also those from the cache plugin, and
+// without additional data.
 func TestDelv(t *testing.T) {
 	t.Parallel()
 	clients.Need(t, "delv", "bind9-dnsutils")
 	key, file := zoneKey(t, clients.Zone)
-	s := clients.New(t, signed(corefile(allTypes), file))
+	plain := signed(corefile(allTypes), file)
+	with := func(port, plugin string) string {
+		return strings.Replace(plain, clients.Zone+" {", clients.Zone+":"+port+" {\n    "+plugin, 1)
+	}
+	s := clients.New(t, plain+with("1001", "cache")+with("1002", "minimal"))
 	s.Elements("web", pool(1, 3)...)
 	c := s.Client("client")
 	anchors := c.NewFile("anchors", fmt.Sprintf("trust-anchors { %s. static-key %d %d %d \"%s\"; };\n", clients.Zone, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
 	for _, q := range signedQuestions {
 		want := map[bool]string{true: "; fully validated", false: "; negative response, fully validated"}[q.records]
-		for _, qtype := range strings.Fields(q.types) {
-			out, err := c.Try("delv", "@"+clients.Server, "-a", anchors, "+root="+clients.Zone, q.rel+clients.Zone, qtype)
-			if err != nil || !strings.HasPrefix(out, want+"\n") {
-				t.Errorf("%s%s %s: got %v\n%s\nwant %s", q.rel, clients.Zone, qtype, err, out, want)
+		for i, qtype := range strings.Fields(q.types) {
+			ports := []string{"53"}
+			if i == 0 {
+				ports = []string{"53", "1001", "1001", "1002"} // the cache twice
+			}
+			for _, port := range ports {
+				out, err := c.Try("delv", "@"+clients.Server, "-p", port, "-a", anchors, "+root="+clients.Zone, q.rel+clients.Zone, qtype)
+				if err != nil || !strings.HasPrefix(out, want+"\n") {
+					t.Errorf("%s%s %s, port %s: got %v\n%s\nwant %s", q.rel, clients.Zone, qtype, port, err, out, want)
+				}
 			}
 		}
 	}
