@@ -95,8 +95,9 @@ func (n *node) types() []uint16 {
 		return nil
 	case nodeChild:
 		return []uint16{dns.TypeNS}
+	default:
+		return append(n.ownTypes(), dns.TypeHINFO) // which is the answer to ANY
 	}
-	return append(n.ownTypes(), dns.TypeHINFO) // which is the answer to ANY
 }
 
 // ownTypes is types for names that have records.

@@ -181,6 +181,7 @@ func (q *query) browse(rep *reply, qtype uint16) {
 				rep.msg.Answer = append(rep.msg.Answer, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, q.ttl), Txt: []string{""}})
 			}
 		}
+	default:
 	}
 }
 

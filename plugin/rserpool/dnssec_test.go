@@ -197,7 +197,7 @@ func TestSignedAnswers(t *testing.T) {
 			}
 		})
 	}
-	for k := nodeNone; k < nodeKinds; k++ {
+	for k := nodeNone; int(k) < nodeKinds; k++ {
 		if !asked[k] && k != nodeAddress { // which is in another zone: TestReverseTypes
 			t.Errorf("no name of kind %d was asked for", k)
 		}

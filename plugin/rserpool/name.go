@@ -31,8 +31,10 @@ const (
 	nodeType                     // _svc._proto
 	nodeInstance                 // <instance>._svc._proto
 	nodeAddress                  // an address in a reverse zone
-	nodeKinds
 )
+
+// nodeKinds is the number of kinds.
+const nodeKinds = int(nodeAddress) + 1
 
 // node is the thing that a query's name stands for.
 type node struct {
@@ -51,11 +53,7 @@ type node struct {
 
 // hasRecords reports whether the name has any.
 func (n *node) hasRecords() bool {
-	switch n.kind {
-	case nodeNone, nodeEmpty, nodeChild:
-		return false
-	}
-	return !n.isEmptyPool()
+	return n.kind != nodeNone && n.kind != nodeEmpty && n.kind != nodeChild && !n.isEmptyPool()
 }
 
 // isEmptyPool reports whether the name is one of a declared pool that has no elements.
@@ -63,8 +61,9 @@ func (n *node) isEmptyPool() bool {
 	switch n.kind {
 	case nodePool, nodeService, nodeBinding, nodeInstance:
 		return n.pool == nil
+	default:
+		return false
 	}
-	return false
 }
 
 const (

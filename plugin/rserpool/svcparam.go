@@ -137,8 +137,7 @@ func parseParam(arg string) (dns.SVCBKeyValue, error) {
 	if !ok {
 		return nil, fmt.Errorf("%q is not a parameter; use alpn, no-default-alpn, mandatory, ech, dohpath, ohttp, or keyNNNNN=VALUE for others", arg)
 	}
-	switch key {
-	case dns.SVCB_PORT, dns.SVCB_IPV4HINT, dns.SVCB_IPV6HINT:
+	if key == dns.SVCB_PORT || key == dns.SVCB_IPV4HINT || key == dns.SVCB_IPV6HINT {
 		return nil, fmt.Errorf("%s comes from the registration of each element; remove it", name)
 	}
 	for _, p := range svcParams() {
