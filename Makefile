@@ -83,7 +83,7 @@ soak: build
 	$(GO) test ./test/soak -long -v -timeout 60m
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
-	$(GO) test ./test/clients -long -v -timeout 60m -run 'Churn|Policy|Load'
+	$(GO) test ./test/clients -long -v -timeout 60m -run 'Churn|Policy|Load|LanguageSRV'
 
 ## sim: registrars and elements in virtual time, SEEDS of each kind (300), and a large one
 SEEDS ?= 300
