@@ -96,19 +96,27 @@ func client(s *clients.Site, name string) *network.Host {
 	return h
 }
 
-// TestMongo: the driver of MongoDB finds the servers by SRV, and is content without TXT.
+// TestMongo: the driver of MongoDB finds the servers by SRV. It needs no TXT, and takes the
+// replica set's name from one.
 func TestMongo(t *testing.T) {
 	t.Parallel()
 	s := appsSite(t)
 	dir := apps(t)
 	a := &app{s: s, pool: "mongo"}
 	for i := range 3 {
-		a.member(fmt.Sprintf("203.0.113.%d", 11+i), 27017, filepath.Join(dir, "servers"), "mongo", "ADDRESS:27017")
+		a.member(fmt.Sprintf("203.0.113.%d", 11+i), 27017, filepath.Join(dir, "servers"), "mongos", "ADDRESS:27017")
 	}
 	c := client(s, "client")
 	q := clients.Watch(s.Net.LAN, clients.Server)
 	s.Registrar.Has(clients.Server, "mongo", 3)
-	out, err := c.Try(filepath.Join(dir, "mongo"))
+	set := &app{s: s, pool: "rs0"}
+	set.member("203.0.113.14", 27017, filepath.Join(dir, "servers"), "mongod", "ADDRESS:27017")
+	s.Registrar.Has(clients.Server, "rs0", 1)
+	out, err := c.Try(filepath.Join(dir, "mongo"), "mongodb+srv://rs0.pool.example.org/?tls=false")
+	if err != nil || !strings.Contains(out, "replica set: rs0\n") || !strings.Contains(out, "servers: 1 ReplicaSetWithPrimary\n") || !strings.Contains(out, "ping: ok\n") {
+		t.Errorf("got %s, %v, want a replica set and a ping", out, err)
+	}
+	out, err = c.Try(filepath.Join(dir, "mongo"), "mongodb+srv://mongo.pool.example.org/?tls=false")
 	if err != nil {
 		t.Fatal(err)
 	}

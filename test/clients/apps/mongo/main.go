@@ -1,10 +1,13 @@
 // mongo connects to a MongoDB deployment that it finds by DNS.
+//
+//	mongo 'mongodb+srv://mongo.pool.example.org/?tls=false'
 package main
 
 import (
 	"context"
 	"fmt"
 	"log"
+	"os"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -14,10 +17,12 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	// mongodb+srv switches TLS on if the URL does not say otherwise.
-	opts := options.Client().ApplyURI("mongodb+srv://mongo.pool.example.org/?tls=false")
+	opts := options.Client().ApplyURI(os.Args[1])
 	if err := opts.Validate(); err != nil {
 		log.Fatal(err)
+	}
+	if opts.ReplicaSet != nil {
+		fmt.Println("replica set:", *opts.ReplicaSet) // from the TXT record
 	}
 	opts.SetServerMonitor(&event.ServerMonitor{
 		TopologyDescriptionChanged: func(e *event.TopologyDescriptionChangedEvent) {

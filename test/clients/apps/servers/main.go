@@ -1,7 +1,8 @@
 // servers has servers for the tests of clients:
 //
 //	servers grpc ADDRESS   # the health service of gRPC
-//	servers mongo ADDRESS  # as much of a mongos as a client needs to connect
+//	servers mongos ADDRESS # as much of a mongos as a client needs to connect
+//	servers mongod ADDRESS # of the one member of the replica set rs0
 package main
 
 import (
@@ -17,7 +18,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		log.Fatal("usage: servers grpc|mongo ADDRESS")
+		log.Fatal("usage: servers grpc|mongos|mongod ADDRESS")
 	}
 	l, err := net.Listen("tcp", os.Args[2])
 	if err == nil {
@@ -32,7 +33,7 @@ func serve(kind string, l net.Listener) error {
 		s := grpc.NewServer()
 		grpc_health_v1.RegisterHealthServer(s, health.NewServer())
 		return s.Serve(l)
-	case "mongo":
+	case "mongos", "mongod":
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -40,7 +41,7 @@ func serve(kind string, l net.Listener) error {
 			}
 			go func() {
 				defer c.Close()
-				if err := mongos(c); err != nil {
+				if err := mongo(c, kind); err != nil {
 					log.Print(err)
 				}
 			}()

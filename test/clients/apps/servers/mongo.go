@@ -18,8 +18,13 @@ const (
 	opMsg   = 2013
 )
 
-// mongos answers what a client asks to find out whether a server is there.
-func mongos(c net.Conn) error {
+// mongo answers what a client asks to find out what a server is.
+func mongo(c net.Conn, kind string) error {
+	is := bson.D{{Key: "msg", Value: "isdbgrid"}} // a mongos
+	if kind == "mongod" {
+		me := c.LocalAddr().String()
+		is = bson.D{{Key: "setName", Value: "rs0"}, {Key: "hosts", Value: bson.A{me}}, {Key: "me", Value: me}}
+	}
 	for {
 		head := make([]byte, 16)
 		if _, err := io.ReadFull(c, head); errors.Is(err, io.EOF) {
@@ -34,7 +39,7 @@ func mongos(c net.Conn) error {
 		if _, err := io.CopyN(io.Discard, c, int64(size)-16); err != nil {
 			return err
 		}
-		b, err := answer(binary.LittleEndian.Uint32(head[12:]), id)
+		b, err := answer(binary.LittleEndian.Uint32(head[12:]), id, is)
 		if err != nil {
 			return err
 		}
@@ -44,15 +49,15 @@ func mongos(c net.Conn) error {
 	}
 }
 
-// answer is the same for every command: this is a mongos that is well.
-func answer(op, id uint32) ([]byte, error) {
-	doc, err := bson.Marshal(bson.D{
+// answer is the same for every command: the server is well.
+func answer(op, id uint32, is bson.D) ([]byte, error) {
+	doc, err := bson.Marshal(append(bson.D{
 		{Key: "ok", Value: 1}, {Key: "isWritablePrimary", Value: true}, {Key: "ismaster", Value: true},
-		{Key: "msg", Value: "isdbgrid"}, {Key: "helloOk", Value: true},
+		{Key: "helloOk", Value: true},
 		{Key: "minWireVersion", Value: 0}, {Key: "maxWireVersion", Value: 25},
 		{Key: "maxBsonObjectSize", Value: 1 << 24}, {Key: "maxMessageSizeBytes", Value: 48000000},
 		{Key: "maxWriteBatchSize", Value: 100000}, {Key: "localTime", Value: time.Now()},
-	})
+	}, is...))
 	if err != nil {
 		return nil, err
 	}
