@@ -461,6 +461,20 @@ func serviceLabel(arg string) (string, error) {
 	return name, nil
 }
 
+// serviceLabels returns the labels _svc that exist; none: all.
+func (o *poolOptions) serviceLabels() []string {
+	if len(o.services) == 0 {
+		return nil
+	}
+	labels := slices.Clone(o.services)
+	for i := range o.naptr {
+		if srv := o.naptr[i].srv; srv != "" && !slices.Contains(labels, srv) {
+			labels = append(labels, srv)
+		}
+	}
+	return labels
+}
+
 // hasService reports whether there is a service with this label, which begins with '_': it is one
 // of the services, or NAPTR records refer to it.
 func (o *poolOptions) hasService(label []byte) bool {

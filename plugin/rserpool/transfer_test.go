@@ -135,8 +135,8 @@ func (s *secondary) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg
 
 func (s *secondary) Name() string { return "secondary" }
 
-// targetForm is a target of an SRV record.
-var targetForm = regexp.MustCompile(`(pe-........)\..*`)
+// targetForm is a target of an SRV or NAPTR record.
+var targetForm = regexp.MustCompile(`(pe-........| _sip\._tcp| _diameter\._sctp)\..*`)
 
 // content is the answer to a question as a set.
 func content(t *testing.T, h plugin.Handler, name string, qtype uint16) string {
@@ -193,6 +193,7 @@ func TestTransferAnswers(t *testing.T) {
 	for _, block := range []string{
 		"rserpool pool.example.org sub.pool.example.org {\n addresses 16\n}",
 		"rserpool pool.example.org {\n addresses 16\n service http sip\n nameserver pe-00000002.web.pool.example.org\n}",
+		"rserpool pool.example.org {\n addresses 16\n service http\n naptr x-3gpp-amf:x-n2\n naptr x-test:a a\n naptr SIP+D2T\n naptr aaa:diameter.sctp\n}",
 	} {
 		h := newTestHandler(t, block, f)
 		all := transferred(t, h, zoneZ, 0)
@@ -207,7 +208,7 @@ func TestTransferAnswers(t *testing.T) {
 			}
 		}
 		for p := range f.space.Pools() {
-			for _, above := range []string{"", "_http._tcp.", "_http._udp.", "_sip._sctp.", "_tcp.", "pe-00000001.", "pe-00000009.", "x.", "_x._tcp."} {
+			for _, above := range []string{"", "_http._tcp.", "_http._udp.", "_sip._sctp.", "_sip._tcp.", "_diameter._sctp.", "_tcp.", "pe-00000001.", "pe-00000009.", "x.", "_x._tcp."} {
 				if name, ok := plainName(string(p.Handle()), zoneZ); ok && wireLen(above+name) <= maxName {
 					names = append(names, above+name)
 				}
@@ -219,7 +220,7 @@ func TestTransferAnswers(t *testing.T) {
 				continue
 			}
 			priorities := strings.HasPrefix(strings.ToLower(name), "ranks.")
-			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeNS, dns.TypeSOA} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA} {
 				if priorities && qtype == dns.TypeA {
 					continue // see TestTransferPriorities
 				}

@@ -56,6 +56,7 @@ func (x *zoneCopy) addPool(p *poolCopy) {
 		return
 	}
 	x.addPoolServices(p)
+	x.addNAPTR(p)
 	for some := range slices.Chunk(p.Elements, transferBatch) {
 		names := newElementNames(len(some), func(i int) rsp.PEID { return some[i].ID }, p.name)
 		for i, e := range some {
@@ -165,7 +166,7 @@ func (x *zoneCopy) addPoolServices(p *poolCopy) {
 	}
 	owners := []string{p.name}
 	if t := transportOf(p.Pool); slices.Contains(protocols[:], t) {
-		services := p.services
+		services := p.serviceLabels()
 		if len(services) == 0 {
 			services = []string{"*"}
 		}
@@ -183,6 +184,27 @@ func (x *zoneCopy) addPoolServices(p *poolCopy) {
 			priority, weight := ranks.of(i)
 			x.addService(owner, p.ttl, priority, weight, s.Element, targets.of(i))
 		}
+	}
+}
+
+// addNAPTR adds the NAPTR records at a pool's name.
+func (x *zoneCopy) addNAPTR(p *poolCopy) {
+	n := naptrSet{owner: p.name, ttl: p.ttl, services: p.naptr, pool: p.name, transport: transportOf(p.Pool)}
+	size := n.size()
+	if size == (naptrSize{}) || !n.fits() {
+		return
+	}
+	set := p.Set(size.elements(p.answers), bothFamilies)
+	if len(set) == 0 {
+		return
+	}
+	rrs := n.ofPool(nil)
+	ranks := newRanking(p.srv, p.Pool.Policy(), set)
+	for i, s := range set {
+		rrs = n.ofElement(rrs, s.ID, &ranks, i)
+	}
+	for _, rr := range rrs {
+		x.add(rr)
 	}
 }
 
