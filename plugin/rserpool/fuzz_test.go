@@ -89,6 +89,7 @@ func fuzzOptions(bits uint16) string {
 		"answers 10", "addresses 16", "srv rank", "service http", "naptr x-3gpp-amf:x-n2\nnaptr SIP+D2T", "https alpn=h3 no-default-alpn",
 		"svcb foo key7777=" + strings.Repeat("x", 200), "svcb dns alpn=dot mandatory=alpn", "dnssd http", "txt a " + strings.Repeat("b", 255), "txt c",
 		"pool w* https alpn=h2", "pool * dnssd x", "pool web dnssd http", "pool declared\npool declared svcb foo", "pool *.* addresses 2",
+		"pool *b addresses all",
 	}
 	var b strings.Builder
 	b.WriteString("rserpool pool.example.org {\n")
@@ -330,12 +331,17 @@ func FuzzParse(f *testing.F) {
 	for _, p := range properties() {
 		f.Add(p.name + " x 1\n" + p.name)
 	}
+	for _, o := range poolOptionTable {
+		f.Add("pool w* " + o.name + " 1\npool web " + o.name + " x 2s\npool a\\*b " + o.name)
+	}
 	f.Add("asap 192.0.2.1 [::1]:3863\ntimer LINGER 1s\nlimit pools 7\nnameserver a.example.org 192.0.2.1")
 	f.Fuzz(func(t *testing.T, block string) {
 		cfg, err := parse(caddy.NewTestController("dns", "rserpool example.org {\n"+block+"\n}"))
 		switch {
 		case err != nil && !strings.HasPrefix(err.Error(), "Testfile:"):
 			t.Errorf("error %q does not begin with file and line", err)
+		case err == nil && newPoolTable(cfg.pools).blockOptions == nil:
+			t.Error("accepted configuration has no options")
 		case err == nil && (len(cfg.zones) == 0 || len(cfg.options.ASAP) == 0):
 			t.Errorf("accepted configuration has zones %q, asap %v", cfg.zones, cfg.options.ASAP)
 		}
