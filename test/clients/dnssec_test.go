@@ -89,25 +89,35 @@ func TestDelv(t *testing.T) {
 	with := func(port, plugin string) string {
 		return strings.Replace(plain, clients.Zone+" {", clients.Zone+":"+port+" {\n    "+plugin, 1)
 	}
-	s := clients.New(t, plain+with("1001", "cache")+with("1002", "minimal"))
+	const reverse = "113.0.203.in-addr.arpa"
+	s := clients.New(t, plain+with("1001", "cache")+with("1002", "minimal")+
+		strings.NewReplacer(clients.Zone+" {", clients.Zone+":1003 "+reverse+":1003 {", "rserpool {", "rserpool "+clients.Zone+" {\n        reverse "+reverse).Replace(plain))
 	s.Elements("web", pool(1, 3)...)
 	c := s.Client("client")
-	anchors := c.NewFile("anchors", fmt.Sprintf("trust-anchors { %s. static-key %d %d %d \"%s\"; };\n", clients.Zone, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
+	delv := func(zone, port, name, qtype string, records bool) {
+		t.Helper()
+		anchor := c.NewFile("anchor", fmt.Sprintf("trust-anchors { %s. static-key %d %d %d \"%s\"; };\n", zone, key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
+		out, err := c.Try("delv", "@"+clients.Server, "-p", port, "-a", anchor, "+root="+zone, name, qtype)
+		want := map[bool]string{true: "; fully validated", false: "; negative response, fully validated"}[records]
+		if err != nil || !strings.HasPrefix(out, want+"\n") {
+			t.Errorf("%s %s, port %s: got %v\n%s\nwant %s", name, qtype, port, err, out, want)
+		}
+	}
 	for _, q := range signedQuestions {
-		want := map[bool]string{true: "; fully validated", false: "; negative response, fully validated"}[q.records]
 		for i, qtype := range strings.Fields(q.types) {
 			ports := []string{"53"}
 			if i == 0 {
 				ports = []string{"53", "1001", "1001", "1002"} // the cache twice
 			}
 			for _, port := range ports {
-				out, err := c.Try("delv", "@"+clients.Server, "-p", port, "-a", anchors, "+root="+clients.Zone, q.rel+clients.Zone, qtype)
-				if err != nil || !strings.HasPrefix(out, want+"\n") {
-					t.Errorf("%s%s %s, port %s: got %v\n%s\nwant %s", q.rel, clients.Zone, qtype, port, err, out, want)
-				}
+				delv(clients.Zone, port, q.rel+clients.Zone, qtype, q.records)
 			}
 		}
 	}
+	delv(reverse, "1003", "1."+reverse, "PTR", true)
+	delv(reverse, "1003", "1."+reverse, "TXT", false)
+	delv(reverse, "1003", "250."+reverse, "PTR", false)
+	delv(reverse, "1003", reverse, "SOA", true)
 }
 
 // validating is the configuration of resolvers that validate, answer from cached NSEC records,
