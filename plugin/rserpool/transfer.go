@@ -20,8 +20,9 @@ const (
 	// a snapshot of its own.
 	maxTransfers = 16
 	// transferPatience is how long a transfer waits for the transfer plugin to take records.
-	// That plugin waits for a client as long as the server's write timeout, 5 s by default.
-	transferPatience = time.Minute
+	// That plugin waits for its client without end. Other clients get no transfer while
+	// maxTransfers of them do not read.
+	transferPatience = 10 * time.Second
 )
 
 var (

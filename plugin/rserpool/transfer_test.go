@@ -353,7 +353,7 @@ func TestTransferIncremental(t *testing.T) {
 	}
 }
 
-// TestTransferReaderStops: a transfer whose reader has stopped ends, and lets others in.
+// TestTransferReaderStops: transfers whose readers have stopped end, and soon let others in.
 func TestTransferReaderStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -361,13 +361,15 @@ func TestTransferReaderStops(t *testing.T) {
 			put(t, f.space, "web", element(id, 80, "192.0.2.1"))
 		}
 		h := newTestHandler(t, "rserpool pool.example.org", f)
-		for range 3 * maxTransfers {
-			ch, err := h.Transfer(zoneZ, 0)
-			if err != nil {
-				t.Fatal(err)
+		for range 3 {
+			for range maxTransfers {
+				ch, err := h.Transfer(zoneZ, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-ch
 			}
-			<-ch
-			time.Sleep(2 * transferPatience)
+			time.Sleep(11 * time.Second)
 		}
 		synctest.Wait()
 		if n := h.transfers.running.Load(); n != 0 {
