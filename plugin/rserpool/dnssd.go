@@ -188,7 +188,6 @@ func (q *query) browse(rep *reply, qtype uint16) {
 // addPointer adds a PTR record.
 func (q *query) addPointer(rep *reply, target string) {
 	rep.msg.Answer = append(rep.msg.Answer, &dns.PTR{Hdr: header(q.name, dns.TypePTR, q.ttl), Ptr: target})
-	rep.element()
 }
 
 // addTypes adds the service types that have an instance.

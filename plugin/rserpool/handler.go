@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/edns"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/coredns/coredns/request"
@@ -115,6 +116,7 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 	if q.trace != nil {
 		q.record(&rep)
 	}
+	q.release()
 	return &rep.msg
 }
 
@@ -181,6 +183,19 @@ type query struct {
 	// trace is where the query's labels are, nil if there are none; picked are the elements for it.
 	trace  *trace
 	picked []rsp.PEID
+	// room is where a set is, nil if there is none.
+	room *[]handlespace.Selected
+}
+
+// selections are rooms for sets, used again because they are not part of the answers.
+var selections = sync.Pool{New: func() any { return new([]handlespace.Selected) }}
+
+// release gives the room of the set back. The records do not need it.
+func (q *query) release() {
+	if q.room != nil {
+		clear(*q.room) // elements that go should not be kept from the collector
+		selections.Put(q.room)
+	}
 }
 
 // answer adds the node's records of the queried type.
@@ -281,7 +296,7 @@ func (q *query) addAddresses(rep *reply, f handlespace.Families) {
 		elements = q.pick(buf[:0], k, f)
 	}
 	ttl := q.lifetime(elements...)
-	rep.elements(len(elements))
+	rep.mark(len(elements))
 	var seen map[netip.Addr]bool // faster for many
 	if len(elements) > maxAddresses {
 		seen = make(map[netip.Addr]bool, len(elements))
@@ -363,7 +378,10 @@ func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more b
 	if !c.tcp && n < most && n < want.pool.Len() {
 		want.whole = uint16(most)
 	}
+	q.room = selections.Get().(*[]handlespace.Selected)
+	want.room = (*q.room)[:0]
 	set, more, reused := q.siblings.pickSet(&c, k, &want, q.now)
+	*q.room = set
 	q.count.selection(reused)
 	if q.trace != nil {
 		for _, s := range set {
@@ -444,10 +462,10 @@ func ipOf(ip net.IP, zone string) netip.Addr {
 // replySize returns how many octets the client accepts, less those of the OPT record
 // that the server adds to the response. do is the client's flag DO: it wants signatures.
 func replySize(w dns.ResponseWriter, r *dns.Msg) (size int, do bool) {
-	state := request.Request{W: w, Req: r}
-	size = state.Size()
-	if opt := r.IsEdns0(); opt != nil {
-		size -= dns.Len(opt)
+	state := request.Request{W: w}
+	opt := r.IsEdns0()
+	if opt == nil {
+		return int(edns.Size(state.Proto(), 0)), false
 	}
-	return size, state.Do()
+	return int(edns.Size(state.Proto(), opt.UDPSize())) - dns.Len(opt), opt.Do()
 }

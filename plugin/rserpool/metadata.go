@@ -114,13 +114,10 @@ func (h *Handler) traceOf(ctx context.Context) *trace {
 // record stores what the labels say: the elements of the answer, in their order.
 func (q *query) record(rep *reply) {
 	a := &traced{pool: q.node.pool, elements: q.picked}
-	switch {
-	case q.node.kind == nodeElement && len(rep.msg.Answer) > 0:
+	if q.node.kind == nodeElement && len(rep.msg.Answer) > 0 {
 		a.elements = []rsp.PEID{q.node.element.ID}
-	case len(rep.ends) == len(q.picked):
-		for len(a.elements) > 0 && rep.ends[len(a.elements)-1] > len(rep.msg.Answer) {
-			a.elements = a.elements[:len(a.elements)-1] // not in the answer
-		}
+	} else {
+		a.elements = q.picked[:rep.whole(len(q.picked))]
 	}
 	q.trace.answer.Store(a)
 }

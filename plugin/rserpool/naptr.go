@@ -239,19 +239,21 @@ func (q *query) addNAPTR(rep *reply) {
 		n.ttl = min(n.ttl, q.lifeLeft(s.Element))
 	}
 	rep.grow(len(selected))
+	rep.mark(1 + len(selected))
+	names := newElementNames(len(selected), func(i int) rsp.PEID { return selected[i].ID }, n.pool)
 	if size.pool > 0 {
 		rep.msg.Answer = n.ofPool(rep.msg.Answer)
 		rep.element()
 		if !more || len(selected) == q.answers { // as many as a question for them gets
-			q.addNAPTRTargets(rep, &n, selected)
+			q.addNAPTRTargets(rep, &n, selected, &names)
 		}
 	}
 	if size.each > 0 {
 		rep.msg.Truncated = more && room < limit
 		q.addNAPTRElements(rep, &n, selected)
 	}
-	for _, s := range selected {
-		rep.glue(elementName(s.ID, n.pool), n.ttl, s.Element.UserTransport.Addrs)
+	for i, s := range selected {
+		rep.glue(names.of(i), n.ttl, s.Element.UserTransport.Addrs)
 	}
 }
 
@@ -264,7 +266,7 @@ func (q *query) addNAPTRElements(rep *reply, n *naptrSet, selected []handlespace
 }
 
 // addNAPTRTargets adds the SRV records to which the answer refers, a set for each name.
-func (q *query) addNAPTRTargets(rep *reply, n *naptrSet, selected []handlespace.Selected) {
+func (q *query) addNAPTRTargets(rep *reply, n *naptrSet, selected []handlespace.Selected, names *elementNames) {
 	for i := range n.services {
 		s := &n.services[i]
 		if s.srv == "" || !s.suits(n.transport) || slices.ContainsFunc(n.services[:i], func(o naptrService) bool {
@@ -274,10 +276,11 @@ func (q *query) addNAPTRTargets(rep *reply, n *naptrSet, selected []handlespace.
 		}
 		owner := n.srvName(s)
 		ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
+		records := make([]dns.SRV, len(selected))
 		for i, s := range selected {
 			priority, weight := ranks.of(i)
-			rep.msg.Extra = append(rep.msg.Extra, service(owner, n.ttl, priority, weight, s.Element, elementName(s.ID, n.pool)))
+			setService(&records[i], owner, n.ttl, priority, weight, s.Element, names.of(i))
+			rep.msg.Extra = append(rep.msg.Extra, &records[i])
 		}
-		rep.set()
 	}
 }

@@ -111,7 +111,6 @@ func (q *query) addSelected(rep *reply, pool string, selected []handlespace.Sele
 		priority, weight := ranks.of(i)
 		setService(r, q.name, ttl, priority, weight, e, names.of(i))
 		rep.msg.Answer = append(rep.msg.Answer, r)
-		rep.element()
 		rep.glue(r.Target, ttl, e.UserTransport.Addrs)
 	}
 }
@@ -164,7 +163,6 @@ func setService(r *dns.SRV, owner string, ttl uint32, priority, weight uint16, e
 func (rep *reply) glue(name string, ttl uint32, addrs []netip.Addr) {
 	for _, f := range [...]handlespace.Families{handlespace.IPv4, handlespace.IPv6} {
 		rep.msg.Extra = rep.addresses.append(rep.msg.Extra, name, ttl, addrs, f)
-		rep.set()
 	}
 }
 

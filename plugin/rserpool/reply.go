@@ -10,10 +10,10 @@ import (
 // reply is a response under construction.
 type reply struct {
 	*response
-	// ends is where the answer records of each pool element end, unless there is only one,
-	// at first. sets is where each set of additional records ends.
-	ends, sets []int
-	first      int
+	// Each answer record is one of an element of its own, unless they are marked: then ends is
+	// where those of each element end, if there are several elements.
+	marked bool
+	ends   []int
 	// signature is the octets that the dnssec plugin will add for each set of records.
 	signature int
 	addresses addressRecords
@@ -43,9 +43,7 @@ func (rep *reply) grow(n int) {
 	if n > cap(rep.msg.Answer) {
 		rep.msg.Answer = make([]dns.RR, 0, n)
 	}
-	rep.elements(n)
 	rep.msg.Extra = make([]dns.RR, 0, 2*n+1)
-	rep.sets = make([]int, 0, 2*n)
 	rep.addresses.n = n
 }
 
@@ -58,8 +56,10 @@ func (rep *reply) sign(octets, size int) {
 	}
 }
 
-// elements makes room to mark the ends of n elements.
-func (rep *reply) elements(n int) {
+// mark says that n elements may have several answer records each. Their ends are marked by
+// element.
+func (rep *reply) mark(n int) {
+	rep.marked = true
 	if n > 1 {
 		rep.ends = make([]int, 0, n)
 	}
@@ -67,22 +67,39 @@ func (rep *reply) elements(n int) {
 
 // element marks the end of one element's answer records.
 func (rep *reply) element() {
-	end := len(rep.msg.Answer)
-	if rep.first == 0 {
-		rep.first = end
-		return
+	if cap(rep.ends) > 0 {
+		rep.ends = append(rep.ends, len(rep.msg.Answer))
 	}
-	if len(rep.ends) == 0 {
-		rep.ends = append(rep.ends, rep.first)
-	}
-	rep.ends = append(rep.ends, end)
 }
 
-// set marks the end of a set of additional records.
-func (rep *reply) set() {
-	if n := len(rep.msg.Extra); n > 0 && (len(rep.sets) == 0 || rep.sets[len(rep.sets)-1] < n) {
-		rep.sets = append(rep.sets, n)
+// elements returns the number of elements in the answer.
+func (rep *reply) elements() int {
+	if rep.marked {
+		return len(rep.ends)
 	}
+	return len(rep.msg.Answer)
+}
+
+// end returns where the first n elements end.
+func (rep *reply) end(n int) int {
+	if rep.marked {
+		return endOf(rep.ends, n)
+	}
+	return n
+}
+
+// whole returns how many of the n elements of the lookup are in the answer after fit.
+func (rep *reply) whole(n int) int {
+	if !rep.marked {
+		return min(n, len(rep.msg.Answer))
+	}
+	if len(rep.ends) != n {
+		return n // one, or records that are about all
+	}
+	for n > 0 && rep.ends[n-1] > len(rep.msg.Answer) {
+		n--
+	}
+	return n
 }
 
 // fit shortens the response to size octets. First it removes whole sets of additional
@@ -103,21 +120,22 @@ func (rep *reply) fit(size int) (shortened bool) {
 		return m.Truncated
 	}
 
-	extra := m.Extra
-	drop := sort.Search(len(rep.sets), func(drop int) bool {
-		m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
+	extra, sets := m.Extra, setsOf(m.Extra)
+	drop := sort.Search(len(sets), func(drop int) bool {
+		m.Extra = extra[:endOf(sets, len(sets)-drop)]
 		return rep.len() <= size
 	})
-	m.Extra = extra[:endOf(rep.sets, len(rep.sets)-drop)]
-	if rep.len() <= size || len(rep.ends) < 2 {
+	m.Extra = extra[:endOf(sets, len(sets)-drop)]
+	n := rep.elements()
+	if rep.len() <= size || n < 2 {
 		return m.Truncated
 	}
 	answer := m.Answer
-	drop = sort.Search(len(rep.ends)-1, func(drop int) bool {
-		m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
+	drop = sort.Search(n-1, func(drop int) bool {
+		m.Answer = answer[:rep.end(n-drop)]
 		return rep.len() <= size
 	})
-	m.Answer = answer[:rep.ends[len(rep.ends)-1-drop]]
+	m.Answer = answer[:rep.end(n-drop)]
 	m.Truncated = m.Truncated || drop > 0
 	return m.Truncated
 }
@@ -131,21 +149,33 @@ func (rep *reply) signatures() int {
 		return 0
 	}
 	n := 0
-	for i, rr := range rep.msg.Answer {
-		if i == 0 || !sameSet(rr, rep.msg.Answer[i-1]) {
-			n++
-		}
-	}
-	for _, end := range rep.sets {
-		if end <= len(rep.msg.Extra) {
-			n++
+	for _, section := range [...][]dns.RR{rep.msg.Answer, rep.msg.Extra} {
+		for i := range section {
+			if endsSet(section, i) {
+				n++
+			}
 		}
 	}
 	return n * rep.signature
 }
 
-func sameSet(a, b dns.RR) bool {
-	return a.Header().Rrtype == b.Header().Rrtype && a.Header().Name == b.Header().Name
+// setsOf returns where each set of records ends: those of one name and type, one behind the
+// other.
+func setsOf(rrs []dns.RR) (ends []int) {
+	for i := range rrs {
+		if endsSet(rrs, i) {
+			ends = append(ends, i+1)
+		}
+	}
+	return ends
+}
+
+func endsSet(rrs []dns.RR, i int) bool {
+	if i+1 == len(rrs) {
+		return true
+	}
+	a, b := rrs[i].Header(), rrs[i+1].Header()
+	return a.Rrtype != b.Rrtype || a.Name != b.Name
 }
 
 // reportCut counts an SRV answer with too few elements if that is so because the client does

@@ -208,7 +208,6 @@ func (q *query) addElementNames(rep *reply) {
 	slices.Sort(names)
 	for _, name := range names[:min(len(names), q.answers)] {
 		rep.msg.Answer = append(rep.msg.Answer, pointer(q.name, ttl, name))
-		rep.element()
 	}
 }
 

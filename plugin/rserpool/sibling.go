@@ -221,8 +221,9 @@ func (s *siblings) pickSet(c *origin, k kind, want *wanted, now time.Time) (sele
 // wanted is the set that a question is about.
 type wanted struct {
 	pool *handlespace.Pool
-	view uint64 // see viewOf
-	n    uint16 // elements
+	room []handlespace.Selected // for the set
+	view uint64                 // see viewOf
+	n    uint16                 // elements
 	// whole is the number of elements in the answer by TCP, for which the client comes
 	// again; 0 if it does not.
 	whole    uint16
@@ -235,7 +236,7 @@ func (q *wanted) arrange(known []rsp.PEID) (set, fresh []handlespace.Selected, m
 	if q.whole > 0 && len(known) == 0 {
 		fresh, known = q.selectWhole()
 	}
-	set, more = q.pool.SelectSet(nil, int(q.n), q.families, q.view, known...)
+	set, more = q.pool.SelectSet(q.room, int(q.n), q.families, q.view, known...)
 	if len(fresh) == 0 && !stands(known, set, q.pool, q.families) {
 		fresh = set
 	}

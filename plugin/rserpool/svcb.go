@@ -120,7 +120,6 @@ func (q *query) addBindings(rep *reply, b *binding) {
 	for i, e := range elements {
 		target := names.of(i)
 		rep.msg.Answer = append(rep.msg.Answer, b.record(&records[i], q.name, ttl, uint16(i+1), e, target))
-		rep.element()
 		rep.glue(target, ttl, e.UserTransport.Addrs)
 	}
 }

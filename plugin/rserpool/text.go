@@ -76,7 +76,6 @@ func elementText(e *handlespace.Element) []string {
 func (q *query) addTexts(rep *reply) {
 	for _, text := range q.txt {
 		rep.msg.Answer = append(rep.msg.Answer, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, q.ttl), Txt: slices.Clone(text)})
-		rep.element()
 	}
 }
 
