@@ -60,8 +60,9 @@ func (k kind) families() handlespace.Families {
 		return handlespace.IPv4
 	case kindAAAA:
 		return handlespace.IPv6
+	default:
+		return bothFamilies
 	}
-	return bothFamilies
 }
 
 // origin is where a question comes from. Without a valid address, it has no siblings.
