@@ -245,7 +245,7 @@ func TestFront(t *testing.T) {
 		}},
 		{"cache makes a TTL of 0 one of 5", func(f *front) {
 			f.alternate(false, "dig", "-p", "1001", web)
-			f.has(f.ask("dig", "-p", "1001", web), `\s5\s+IN\s+A\s`)
+			f.has(f.ask("dig", "-p", "1001", web), `\s[1-5]\s+IN\s+A\s`)
 		}},
 		{"cache with a minimum of 0", func(f *front) {
 			f.alternate(true, "dig", "-p", "1002", web)
