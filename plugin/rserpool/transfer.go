@@ -101,6 +101,8 @@ func (x *zoneCopy) addPools() {
 			return
 		}
 	}
+	x.addBrowsing()
+	x.addDeclared()
 }
 
 // flush hands the records to the transfer plugin. A plugin that does not take them has

@@ -192,6 +192,7 @@ func TestTransferAnswers(t *testing.T) {
 	f := oddSpace(t)
 	for _, block := range []string{
 		"rserpool pool.example.org sub.pool.example.org {\n addresses 16\n}",
+		"rserpool pool.example.org {\n addresses 16\n dnssd http\n txt a b\n pool four https alpn=h2\n pool four svcb foo\n naptr x-test a\n naptr SIP+D2T\n service http\n pool none ttl 7\n pool NONE.such txt c\n}",
 		"rserpool pool.example.org {\n addresses 16\n service http sip\n nameserver pe-00000002.web.pool.example.org\n}",
 		"rserpool pool.example.org {\n addresses 16\n service http\n naptr x-3gpp-amf:x-n2\n naptr x-test:a a\n naptr SIP+D2T\n naptr aaa:diameter.sctp\n}",
 	} {
@@ -208,27 +209,30 @@ func TestTransferAnswers(t *testing.T) {
 			}
 		}
 		for p := range f.space.Pools() {
-			for _, above := range []string{"", "_http._tcp.", "_http._udp.", "_sip._sctp.", "_sip._tcp.", "_diameter._sctp.", "_tcp.", "pe-00000001.", "pe-00000009.", "x.", "_x._tcp."} {
+			for _, above := range []string{"", "_http._tcp.", "_http._udp.", "_sip._sctp.", "_sip._tcp.", "_diameter._sctp.", "_tcp.", "pe-00000001.", "pe-00000009.", "x.", "_x._tcp.", "_8443._https.", "_https.", "_foo.", "_80._foo."} {
 				if name, ok := plainName(string(p.Handle()), zoneZ); ok && wireLen(above+name) <= maxName {
 					names = append(names, above+name)
 				}
 			}
 		}
+		names = append(names, "none."+zoneZ, "x.none."+zoneZ, "such."+zoneZ, "none.such."+zoneZ)
 		slices.Sort(names)
 		for _, name := range slices.Compact(names) {
 			if _, ok := canonicalName(name); !ok || !copied(h, name) {
 				continue
 			}
 			priorities := strings.HasPrefix(strings.ToLower(name), "ranks.")
-			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeNAPTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA, dns.TypeHTTPS, dns.TypeSVCB, dns.TypePTR} {
 				if priorities && qtype == dns.TypeA {
 					continue // see TestTransferPriorities
 				}
 				h.siblings = newSiblings(8, maxAddresses) // each question is a lookup of its own
 				got, want := content(t, sec, name, qtype), content(t, h, name, qtype)
-				if strings.Contains(name, encodedPrefix) { // the target may be in the other form
+				if strings.Contains(got, encodedPrefix) { // the target may be in the other form
 					got, want = targetForm.ReplaceAllString(got, "$1"), targetForm.ReplaceAllString(want, "$1")
 				}
+				want = regexp.MustCompile(`\n.* ptr +\*\._http.*`).ReplaceAllString(strings.ReplaceAll(want, "\t", " "), "") // no wildcard in the copy
+				got = strings.ReplaceAll(got, "\t", " ")
 				if got != want {
 					t.Errorf("%s %s: a secondary answers\n%s\nwe answer\n%s", name, dns.TypeToString[qtype], got, want)
 				}
@@ -250,7 +254,12 @@ func copied(h *Handler, name string) bool {
 	switch n.kind {
 	case nodeInfo:
 		return false
-	case nodePool, nodeService, nodeElement:
+	case nodeInstance:
+		return n.pool.Handle() != "*"
+	case nodePool, nodeService, nodeElement, nodeBinding:
+		if n.pool == nil {
+			return n.kind == nodePool // a declared one
+		}
 		c := x.copyOf(x.snapshot.Pool(n.pool.Handle()))
 		return c != nil && strings.EqualFold(c.name, n.poolName)
 	case nodeEmpty:
@@ -264,7 +273,7 @@ func copied(h *Handler, name string) bool {
 			return false // a part of an encoded handle
 		}
 		for labels := dns.SplitDomainName(name); len(labels) > 2; labels = labels[1:] {
-			if p := protocol([]byte(labels[1])); p != 0 {
+			if p := protocol([]byte(labels[1])); p != 0 || labels[1] == "_foo" || labels[1] == httpsScheme {
 				return false
 			}
 		}
@@ -418,5 +427,27 @@ func TestServerTransfer(t *testing.T) {
 	conn.Close()
 	if m := s.query("web."+zoneZ, dns.TypeA); len(m.Answer) != 1 {
 		t.Errorf("after that, got\n%s", m)
+	}
+}
+
+// TestTransferBindings: HTTPS records in a copy are ranked by the policy, not by selections.
+func TestTransferBindings(t *testing.T) {
+	f := newFake()
+	for id := rsp.PEID(1); id < 5; id++ {
+		put(t, f.space, "ranks", element(id, 80, fmt.Sprintf("192.0.2.%d", id), policy(rsp.Policy{Type: rsp.Priority, Priority: uint32(id / 2)})))
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\n https\n}", f)
+	got := map[string]uint16{}
+	for _, rr := range transferred(t, h, zoneZ, 0) {
+		if r, ok := rr.(*dns.HTTPS); ok {
+			got[r.Hdr.Name+" "+r.Target[:11]] = r.Priority
+		}
+	}
+	want := map[string]uint16{}
+	for _, owner := range []string{"ranks." + zoneZ, "*._https.ranks." + zoneZ} {
+		want[owner+" pe-00000004"], want[owner+" pe-00000002"], want[owner+" pe-00000003"], want[owner+" pe-00000001"] = 1, 2, 2, 3
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("priorities (-want +got):\n%s", diff)
 	}
 }

@@ -30,6 +30,8 @@ type zoneCopy struct {
 	services  []dns.SRV
 	timer     *time.Timer
 	broken    bool // the reader has gone
+	// instances are the pools that are instances of DNS-SD, by type.
+	instances map[serviceType][]rsp.PoolHandle
 }
 
 func newZoneCopy(h *Handler, z *zone, s *handlespace.Snapshot) *zoneCopy {
@@ -45,13 +47,15 @@ type poolCopy struct {
 	name string
 }
 
-// addPool adds all records of a pool. Records of other types go here.
+// addPool adds all records of a pool. Records of other types go here, or into
+// addConfigured.
 func (x *zoneCopy) addPool(p *poolCopy) {
 	any := x.addPoolAddresses(p, handlespace.IPv4)
 	any = x.addPoolAddresses(p, handlespace.IPv6) || any
 	if !any {
 		x.addInfo(p.name, p.ttl, poolText(p.Pool, len(p.Elements)))
 	}
+	x.addConfigured(p)
 	if !hasElementNames(p.name) {
 		return
 	}
@@ -157,27 +161,14 @@ func (x *zoneCopy) addPoolAddresses(p *poolCopy, f handlespace.Families) (any bo
 	return len(addrs) > 0
 }
 
-// addPoolServices adds the SRV records at a pool's name and at those of its services. If the
-// services are not named, they are a wildcard (RFC 4592).
+// addPoolServices adds the SRV records at a pool's name and at those of its services.
 func (x *zoneCopy) addPoolServices(p *poolCopy) {
 	set := p.Set(p.answers, bothFamilies)
 	if len(set) == 0 {
 		return
 	}
-	owners := []string{p.name}
-	if t := transportOf(p.Pool); slices.Contains(protocols[:], t) {
-		services := p.serviceLabels()
-		if len(services) == 0 {
-			services = []string{"*"}
-		}
-		for _, s := range services {
-			if owner := s + "._" + t.String() + "." + p.name; wireLen(owner) <= maxName {
-				owners = append(owners, owner)
-			}
-		}
-	}
 	targets := newElementNames(len(set), func(i int) rsp.PEID { return set[i].ID }, p.name)
-	for _, owner := range owners {
+	for _, owner := range x.serviceOwners(p) {
 		owner = serviceOwner(owner)
 		ranks := newRanking(p.srv, p.Pool.Policy(), set)
 		for i, s := range set {
@@ -282,7 +273,7 @@ func (x *zoneCopy) owns(p *handlespace.PoolSnapshot, name string) bool {
 			return false
 		}
 	}
-	return !x.belowService(labels)
+	return !x.belowService(labels) && !x.configured(labels)
 }
 
 // belowService reports whether the labels have the form [<label>...]_svc._proto.<pool>, with
