@@ -88,8 +88,7 @@ func fuzzOptions(bits uint16) string {
 	lines := []string{
 		"answers 10", "addresses 16", "srv rank", "service http", "naptr x-3gpp-amf:x-n2\nnaptr SIP+D2T", "https alpn=h3 no-default-alpn",
 		"svcb foo key7777=" + strings.Repeat("x", 200), "svcb dns alpn=dot mandatory=alpn", "dnssd http", "txt a " + strings.Repeat("b", 255), "txt c",
-		"pool w* https alpn=h2", "pool * dnssd x", "pool web dnssd http", "pool declared\npool declared svcb foo", "pool *.* addresses 2",
-		"pool *b addresses all",
+		"pool w* https alpn=h2", "pool * dnssd x", "pool web dnssd http", "pool declared\npool declared svcb foo", "pool *.* addresses 2\npool *b addresses all",
 	}
 	var b strings.Builder
 	b.WriteString("rserpool pool.example.org {\n")

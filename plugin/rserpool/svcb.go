@@ -20,6 +20,7 @@ type binding struct {
 	scheme string // its label, such as _https, in lower case
 	// params are sorted by key, and shared by all records. Port and hints are not among them.
 	params []dns.SVCBKeyValue
+	length int // of params, in octets of a message
 	// quic: all protocols are HTTP/3, so that the servers need not serve TCP.
 	quic bool
 }
@@ -112,7 +113,12 @@ func (q *query) addBindings(rep *reply, b *binding) {
 		k = kindHTTPS
 	}
 	var buf [maxAddresses]*handlespace.Element
-	elements := q.pick(buf[:0], k, bothFamilies)
+	var elements []*handlespace.Element
+	if q.addresses == allAddresses {
+		elements = q.pickBindings(rep, k, b, pool)
+	} else {
+		elements = q.pick(buf[:0], k, bothFamilies)
+	}
 	ttl := q.lifetime(elements...)
 	rep.grow(len(elements))
 	records := make([]bindingRecord, len(elements))
@@ -122,6 +128,17 @@ func (q *query) addBindings(rep *reply, b *binding) {
 		rep.msg.Answer = append(rep.msg.Answer, b.record(&records[i], q.name, ttl, uint16(i+1), e, target))
 		rep.glue(target, ttl, e.UserTransport.Addrs)
 	}
+}
+
+// pickBindings returns the elements of the pool called pool as a set, as far as the answer has
+// room for records without hints.
+func (q *query) pickBindings(rep *reply, k kind, b *binding, pool string) []*handlespace.Element {
+	const header, question, record, port = 12, 4, 2 + 10 + 2, 4 + 2
+	length := record + 1 + elementLen + wireLen(pool) + port + b.length
+	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/length)
+	set, more := q.pickSet(k, min(q.answers, room), q.answers)
+	rep.msg.Truncated = more && room < q.answers
+	return appendSelected(make([]*handlespace.Element, 0, len(set)), set)
 }
 
 // bindingRecord includes the parts of a usual record, which saves allocations.

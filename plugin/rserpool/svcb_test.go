@@ -18,6 +18,7 @@ func bound(t testing.TB, corefile string) *Handler {
 	put(t, f.space, "web", element(1, 8443, "192.0.2.1 2001:db8::1"), element(2, 8444, "192.0.2.2 192.0.2.3"))
 	put(t, f.space, "plain", element(1, 80, "192.0.2.4"))
 	put(t, f.space, "quic", element(1, 4433, "192.0.2.5", over(rsp.UDP)))
+	put(t, f.space, "coap", element(1, 5684, "192.0.2.13", over(rsp.UDP)))
 	put(t, f.space, "ss7", element(1, 2905, "192.0.2.6", over(rsp.SCTP)))
 	put(t, f.space, "dot", element(1, 853, "2001:db8::7"), element(2, 854, "::ffff:192.0.2.8"))
 	put(t, f.space, "opaque", element(1, 0, "", over(rsp.Opaque)))
@@ -33,6 +34,7 @@ func TestBindings(t *testing.T) {
 	const corefile = `pool web https alpn=h2,h3 key65400=a\032b
 		pool web addresses 2
 		pool quic https alpn=h3 no-default-alpn
+		pool coap https alpn=h2,h3 no-default-alpn
 		pool ss7 https
 		pool ss7 svcb m3ua
 		pool opaque https
@@ -97,6 +99,8 @@ func TestBindings(t *testing.T) {
 
 		// Transports.
 		{"quic", dns.TypeHTTPS, one(`quic.pool.example.org. 5 IN HTTPS 1 pe-00000001.quic.pool.example.org. alpn="h3" no-default-alpn="" port="4433" ipv4hint="192.0.2.5"`, "A 192.0.2.5")},
+		{"coap", dns.TypeHTTPS, nodata()},
+		{"_8443._https.coap", dns.TypeHTTPS, nxdomain()},
 		{"ss7", dns.TypeHTTPS, nodata()},
 		{"_8443._https.ss7", dns.TypeHTTPS, nxdomain()},
 		{"_m3ua.ss7", dns.TypeSVCB, one(`_m3ua.ss7.pool.example.org. 5 IN SVCB 1 pe-00000001.ss7.pool.example.org. port="2905" ipv4hint="192.0.2.6"`, "A 192.0.2.6")},
@@ -202,26 +206,62 @@ func firstID(rr dns.RR) (id int) {
 // TestBindingsFit: what does not fit is left out as for other types.
 func TestBindingsFit(t *testing.T) {
 	f := newFake()
-	for id := rsp.PEID(1); id <= 16; id++ {
+	for id := rsp.PEID(1); id <= 20; id++ {
 		put(t, f.space, "web", element(id, 8443, "192.0.2.1 2001:db8::1"))
 	}
-	h := newTestHandler(t, "rserpool pool.example.org {\n https alpn=h2\n addresses 16\n}", f)
+	h := newTestHandler(t, "rserpool pool.example.org {\n https alpn=h2\n addresses 16\n svcb foo\n}", f)
+	all := newTestHandler(t, "rserpool pool.example.org {\n https alpn=h2\n addresses all\n svcb foo\n}", f)
 	for _, tt := range []struct {
-		size          uint16
+		h             *Handler
+		name          string
+		qtype         uint16
+		size          uint16 // 0: TCP
 		answer, extra int
 		tc            bool
-	}{{0, 5, 0, true}, {1232, 13, 0, true}, {1500, 16, 1, false}, {4096, 16, 32, false}} {
-		q := new(dns.Msg).SetQuestion("web."+zoneZ, dns.TypeHTTPS)
-		if tt.size > 0 {
+	}{
+		{h, "web.", dns.TypeHTTPS, 512, 5, 0, true},
+		{h, "web.", dns.TypeHTTPS, 1232, 13, 0, true},
+		{h, "web.", dns.TypeHTTPS, 1500, 16, 1, false},
+		{h, "web.", dns.TypeHTTPS, 4096, 16, 32, false},
+		{all, "web.", dns.TypeHTTPS, 0, 20, 40, false},
+		{all, "_8443._https.web.", dns.TypeHTTPS, 1232, 13, 0, true},
+		{all, "web.", dns.TypeHTTPS, 4096, 20, 40, false},
+		{all, "_foo.web.", dns.TypeSVCB, 4096, 20, 40, false},
+	} {
+		q := new(dns.Msg).SetQuestion(tt.name+zoneZ, tt.qtype)
+		if tt.size > 512 {
 			q.SetEdns0(tt.size, false)
 		}
-		m := serve(t, h, fromClient(int(tt.size), false), q)
+		m := serve(t, tt.h, fromClient(int(tt.size), tt.size == 0), q)
 		extra := len(m.Extra)
 		if m.IsEdns0() != nil {
 			extra--
 		}
 		if len(m.Answer) != tt.answer || extra != tt.extra || m.Truncated != tt.tc {
-			t.Errorf("%d octets: got %d records, %d additional, TC %t; want %+v", tt.size, len(m.Answer), extra, m.Truncated, tt)
+			t.Errorf("%s, %d octets: got %d records, %d additional, TC %t; want %+v", q.Question[0].String(), tt.size, len(m.Answer), extra, m.Truncated, tt)
+		}
+		for i, rr := range m.Answer {
+			if r, ok := rr.(*dns.HTTPS); ok && int(r.Priority) != i+1 {
+				t.Errorf("record %d has priority %d", i, r.Priority)
+			}
+		}
+	}
+}
+
+// TestBindingsAll: with the whole pool, too, the first record is the element of the lookup,
+// and only it is selected.
+func TestBindingsAll(t *testing.T) {
+	f := newFake()
+	for id := rsp.PEID(1); id <= 5; id++ {
+		put(t, f.space, "web", element(id, 8443, fmt.Sprintf("192.0.2.%d", id)))
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\n https\n addresses all\n}", f)
+	for i := range 10 {
+		for _, qtype := range []uint16{dns.TypeHTTPS, dns.TypeA, dns.TypeSRV} {
+			m := askFrom(t, h, fromClient(i, false), new(dns.Msg).SetQuestion("web."+zoneZ, qtype))
+			if got := firstID(m.Answer[0]); got != 1+i%5 || len(m.Answer) != 5 {
+				t.Errorf("lookup %d, %s: got element %d of %d first, want %d of 5", i, dns.TypeToString[qtype], got, len(m.Answer), 1+i%5)
+			}
 		}
 	}
 }

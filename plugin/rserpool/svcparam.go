@@ -72,6 +72,7 @@ func parseBinding(scheme string, args []string) (*binding, error) {
 		return nil, fmt.Errorf("the parameters have %d octets, more than %d", size, maxParams)
 	}
 	slices.SortFunc(b.params, func(a, o dns.SVCBKeyValue) int { return cmp.Compare(a.Key(), o.Key()) })
+	b.length = dns.Len(&dns.SVCB{Value: b.params}) - dns.Len(&dns.SVCB{})
 	return b, b.check(scheme)
 }
 
