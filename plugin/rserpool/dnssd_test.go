@@ -268,6 +268,7 @@ func TestParseDNSSDErrors(t *testing.T) {
 		"txt":                                    "txt: got 0 arguments, want: txt STRING...",
 		`txt "` + strings.Repeat("x", 256) + `"`: "txt: a string has 256 octets, more than 255; divide the one that begins with",
 		"txt" + strings.Repeat(" "+strings.Repeat("x", 255), 17): "txt: the strings have 4352 octets, more than 4096",
+		"txt a b\ntxt c\ntxt a b":                                "Testfile:4 - Error during parsing: txt: the same record is given twice",
 	} {
 		if _, err := parseBlock(line); !strings.Contains(errText(err), want) || !strings.HasPrefix(errText(err), "Testfile:") {
 			t.Errorf("%s: got error\n%v\nwant one with\n%s", line, err, want)

@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -104,6 +105,9 @@ func (o *poolOptions) parseText(args []string) error {
 	}
 	if size > maxText {
 		return fmt.Errorf("the strings have %d octets, more than %d; give them in several lines, which are records of their own", size, maxText)
+	}
+	if slices.ContainsFunc(o.txt, func(had []string) bool { return slices.Equal(had, text) }) {
+		return errors.New("the same record is given twice")
 	}
 	o.txt = append(o.txt, text)
 	return nil
