@@ -38,7 +38,7 @@ func (h *Handler) signatureSize(z *zone, server string) int {
 func measureSignature(s signer, zone, server string) (n int) {
 	const pointer = 2
 	m := new(dns.Msg).SetQuestion(zone, dns.TypeNSEC)
-	m.Answer = []dns.RR{nsec(zone, 0, nil)}
+	m.Answer = []dns.RR{nsec(zone, zone, 0, nil)}
 	for _, rr := range s.Sign(request.Request{Req: m}, time.Now(), server).Answer {
 		if rr.Header().Rrtype == dns.TypeRRSIG {
 			n += dns.Len(rr) - wireLen(zone) + pointer
@@ -76,13 +76,13 @@ func (q *query) nsec(qtype uint16) dns.RR {
 	if qtype != dns.TypeNSEC {
 		types = slices.DeleteFunc(types, func(t uint16) bool { return t == qtype })
 	}
-	return nsec(q.name, q.ttl, types)
+	return nsec(q.name, q.zone.name, q.ttl, types)
 }
 
-func nsec(name string, ttl uint32, types []uint16) dns.RR {
+func nsec(name, zone string, ttl uint32, types []uint16) dns.RR {
 	types = append(types, dns.TypeRRSIG, dns.TypeNSEC)
 	slices.Sort(types)
-	return &dns.NSEC{Hdr: header(name, dns.TypeNSEC, ttl), NextDomain: nextName(name), TypeBitMap: types}
+	return &dns.NSEC{Hdr: header(name, dns.TypeNSEC, ttl), NextDomain: nextName(name, zone), TypeBitMap: types}
 }
 
 // types returns the types that there may be at a node, in addition to those of DNSSEC itself.
@@ -133,9 +133,10 @@ func (n *node) ownTypes() []uint16 {
 	return nil
 }
 
-// nextName returns a name between name and all other names of the zone in DNSSEC order (RFC
-// 4034, Section 6.1): the first one below it, or if there is no room for that, one beside it.
-func nextName(name string) string {
+// nextName returns a name between name, which is in lower case, and all other names of the zone in
+// DNSSEC order (RFC 4034, Section 6.1): the first one below it, or if there is no room for that,
+// one beside it.
+func nextName(name, zone string) string {
 	switch l := wireLen(name); {
 	case name == ".":
 		return `\000.`
@@ -147,24 +148,53 @@ func nextName(name string) string {
 	if err != nil {
 		return name // not reached: name is from a message
 	}
-	first := int(buf[0])
 	wire := buf[:n]
-	switch {
-	case n < maxName && first < maxLabel:
-		wire = slices.Insert(wire, 1+first, 0)
-		wire[0]++
-	default:
-		// No name is longer, so that only the last octet can grow.
-		for first > 1 && wire[first] == 0xff {
-			wire = slices.Delete(wire, first, first+1)
-			wire[0]--
-			first--
-		}
-		wire[first]++
+	if n == maxName || wire[0] == maxLabel {
+		wire = nextLabel(wire, wireLen(zone))
+	} else {
+		wire = growLabel(wire)
 	}
 	next, _, err := dns.UnpackDomainName(wire, 0)
 	if err != nil {
 		return name
 	}
 	return next
+}
+
+// growLabel appends the least octet to the first label of a name.
+func growLabel(wire []byte) []byte {
+	wire = slices.Insert(wire, 1+int(wire[0]), 0)
+	wire[0]++
+	return wire
+}
+
+// nextLabel returns the name behind one whose first label cannot grow, nor have others below it:
+// its last octet grows, or if it cannot either, the label ends before it. If no octet can grow,
+// the next name is that behind the name above. The zone, which has so many octets, is behind its
+// last name.
+func nextLabel(wire []byte, zone int) []byte {
+	for len(wire) > zone {
+		first := int(wire[0])
+		for ; first > 0; first-- {
+			if c := nextOctet(wire[first]); c != 0 {
+				wire[first] = c
+				wire[0] = byte(first)
+				return wire
+			}
+			wire = slices.Delete(wire, first, first+1)
+		}
+		if wire = wire[1:]; len(wire) > zone && wire[0] < maxLabel {
+			return growLabel(wire)
+		}
+	}
+	return wire
+}
+
+// nextOctet returns the octet behind c in DNSSEC order, in which there are no capital letters;
+// 0 if there is none.
+func nextOctet(c byte) byte {
+	if c == 'A'-1 {
+		return 'Z' + 1
+	}
+	return c + 1
 }

@@ -320,6 +320,7 @@ func TestSignedReload(t *testing.T) {
 func TestNextName(t *testing.T) {
 	x63 := strings.Repeat("x", 63)
 	two, longest := strings.Repeat(x63+".", 2), strings.Repeat(x63+".", 3)
+	y57, last := strings.Repeat("y", 57), strings.Repeat(`\255`, 63)
 	for _, test := range []struct{ name, want string }{
 		{".", `\000.`},
 		{"a.org.", `\000.a.org.`},
@@ -329,8 +330,12 @@ func TestNextName(t *testing.T) {
 		{`ab\255.` + longest + strings.Repeat("y", 57) + ".", "ac." + longest + strings.Repeat("y", 57) + "."},                  // 255
 		{`a\255\255.` + longest + strings.Repeat("y", 57) + ".", "b." + longest + strings.Repeat("y", 57) + "."},                // 255
 		{x63 + "." + two + strings.Repeat("y", 60) + ".", strings.Repeat("x", 62) + "y." + two + strings.Repeat("y", 60) + "."}, // 254
+		{"ab@." + longest + y57 + ".", "ab[." + longest + y57 + "."},
+		{`\255\255\255.` + longest + y57 + ".", strings.Repeat("x", 62) + "y." + two + y57 + "."},
+		{`\255.ab.` + longest + strings.Repeat("y", 56) + ".", `ab\000.` + longest + strings.Repeat("y", 56) + "."},
+		{`\255\255\255.` + last + "." + two + y57 + ".", strings.Repeat("x", 62) + "y." + x63 + "." + y57 + "."},
 	} {
-		got := nextName(test.name)
+		got := nextName(test.name, "org.")
 		if got != test.want {
 			t.Errorf("%s: got %s, want %s", test.name, got, test.want)
 		}
@@ -340,6 +345,14 @@ func TestNextName(t *testing.T) {
 		if a, b := canonical(test.name), canonical(got); bytes.Compare(a, b) >= 0 {
 			t.Errorf("%s is not behind %s: %s, %s", got, test.name, hex.EncodeToString(b), hex.EncodeToString(a))
 		}
+	}
+}
+
+// TestNextNameLast: behind the last name of a zone there is the zone itself.
+func TestNextNameLast(t *testing.T) {
+	name := strings.Repeat(`\255`, 57) + "." + strings.Repeat(strings.Repeat(`\255`, 63)+".", 3) + "org."
+	if got := nextName(name, "org."); got != "org." {
+		t.Errorf("%s: got %s, want the zone", name, got)
 	}
 }
 
