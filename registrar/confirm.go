@@ -82,7 +82,7 @@ func (r *Registrar) confine(a *client, x *entry, pe *handlespace.Element) *await
 	}
 	missing := false
 	confine := func(t *rserpool.Transport, had []netip.Addr) {
-		if !hasAddrs(t) {
+		if !hasAddrs(t) || !slices.ContainsFunc(t.Addrs, func(addr netip.Addr) bool { return !a.has(addr) }) {
 			return
 		}
 		var left []netip.Addr
