@@ -269,7 +269,7 @@ func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpo
 		}
 	}
 	if r.cfg.Rules.of(m.Handle).demands(c.Code, m.Element.Kind()) {
-		why += " (the operator's rule for this pool)"
+		why += "; the operator's rule for this pool demands that"
 	}
 	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), a.primary(), why)
 	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {

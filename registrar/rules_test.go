@@ -44,7 +44,7 @@ func TestRuleRefuses(t *testing.T) {
 	w.logs = true
 	w.up(1, rserpool.ViaKernel, "10.0.0.1")
 	w.recv(1, reg("p", 1, "10.0.0.1"))
-	if got := w.count(`refused: policy differs from the pool's: the element has RoundRobin, the pool has WeightedRoundRobin: start the element with policy WeightedRoundRobin (rsp: --policy WeightedRoundRobin), or give it another pool (the operator's rule for this pool)`); got != 1 {
+	if got := w.count(`refused: policy differs from the pool's: the element has RoundRobin, the pool has WeightedRoundRobin: start the element with policy WeightedRoundRobin (rsp: --policy WeightedRoundRobin), or give it another pool; the operator's rule for this pool demands that`); got != 1 {
 		t.Errorf("got %d lines about the refused policy, want 1", got)
 	}
 	w.logs, w.trace = false, nil

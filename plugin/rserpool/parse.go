@@ -87,7 +87,7 @@ func properties() []property {
 		all = append(all, property{name: o.name, args: o.args, least: o.least, most: o.most, repeats: o.repeats, parse: func(c *config, a []string) error { return c.pools.block.set(o, a) }})
 	}
 	return append(all,
-		property{name: "pool", args: "GLOB [OPTION VALUE...]", least: 1, most: -1, parse: func(c *config, a []string) error { return c.pools.add(a, c.line) }, repeats: true},
+		property{name: "pool", args: "GLOB [OPTION VALUE...]", least: 1, most: -1, parse: (*config).parsePool, repeats: true},
 		property{name: "reverse", args: "ZONE...", least: 1, most: -1, parse: (*config).parseReverse, repeats: true},
 		property{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
 		property{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
@@ -125,6 +125,10 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 	all := properties()
 	i := slices.IndexFunc(all, func(p property) bool { return p.name == name })
 	if i < 0 {
+		if slices.ContainsFunc(poolOptionTable, func(o poolOption) bool { return o.name == name }) {
+			line := strings.Join(append([]string{name}, args...), " ")
+			return fmt.Errorf("unknown option '%s': it can be set only for pools, such as: pool web %s, or for all: pool * %s", name, line, line)
+		}
 		names := make([]string, len(all))
 		for i, p := range all {
 			names[i] = p.name
@@ -143,6 +147,17 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// parsePool reads a line for pools. A pool in it has no zone: as a handle, the whole name would
+// be below the zone once more.
+func (cfg *config) parsePool(args []string) error {
+	for _, z := range cfg.zones {
+		if name, zone := args[0]+".", "."+z; z != "." && hasSuffixName(name, z) && len(name) > len(zone) {
+			return fmt.Errorf("%q ends in the zone; write the pool as its name without the zone: %s", args[0], name[:len(name)-len(zone)])
+		}
+	}
+	return cfg.pools.add(args, cfg.line)
 }
 
 // parseZones returns the zones of the directive or else those of its server

@@ -105,8 +105,10 @@ func TestParsePoolErrors(t *testing.T) {
 		{"timer", "pool web timer LINGER 1s", "pool: web: timer: a pool has no timer 'LINGER', only KEEP-ALIVE-INTERVAL, such as: timer KEEP-ALIVE-INTERVAL 1s"},
 		{"timer, range", "pool web timer KEEP-ALIVE-INTERVAL 0s", `timer: KEEP-ALIVE-INTERVAL: "0s" is not a duration`},
 		{"metrics, value", "pool web metrics on", "pool: web: metrics: got 1 arguments, want: metrics"},
-		{"policy for all", "policy Random", "unknown option 'policy'"},
-		{"metrics for all", "metrics", "unknown option 'metrics'"},
+		{"policy for all", "policy Random", "unknown option 'policy': it can be set only for pools, such as: pool web policy Random, or for all: pool * policy Random"},
+		{"metrics for all", "metrics", "unknown option 'metrics': it can be set only for pools, such as: pool web metrics, or for all: pool * metrics"},
+		{"with the zone", "pool Web.Pool.example.org ttl 1", `pool: "Web.Pool.example.org" ends in the zone; write the pool as its name without the zone: Web.Pool`},
+		{"with the zone, glob", "pool *.pool.example.org ttl 1", `write the pool as its name without the zone: *.pool`},
 		{"service twice", "pool web service a\npool web service A", "pool: web: service: _a is listed twice"},
 	}
 	for _, tt := range tests {
