@@ -193,19 +193,19 @@ func TestResolversValidate(t *testing.T) {
 	}
 }
 
-// askSigned asks with the flag DO.
-func askSigned(t *testing.T, c *network.Host, transport, server, name string, qtype uint16) *dns.Msg {
+// askSigned asks with the flag DO, again if a busy resolver closes the connection.
+func askSigned(t *testing.T, c *network.Host, transport, server, name string, qtype uint16) (r *dns.Msg) {
 	t.Helper()
-	m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true)
-	conn, err := c.Dial(transport, server+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	d := dns.Client{Timeout: network.Patience}
-	r, _, err := d.ExchangeWithConn(m, &dns.Conn{Conn: conn, UDPSize: 4096})
-	if err != nil {
-		t.Fatalf("%s %s: %v", name, dns.TypeToString[qtype], err)
-	}
+	network.Eventually(t, fmt.Sprintf("%s answers %s %s", server, name, dns.TypeToString[qtype]), func() error {
+		m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true)
+		conn, err := c.Dial(transport, server+":53")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		d := dns.Client{Timeout: network.Patience / 4}
+		r, _, err = d.ExchangeWithConn(m, &dns.Conn{Conn: conn, UDPSize: 4096})
+		return err
+	})
 	return r
 }
