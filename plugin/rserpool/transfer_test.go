@@ -52,7 +52,7 @@ func checkCopy(t *testing.T, zone string, all []dns.RR) {
 	if len(all) < 3 || all[0].Header().Rrtype != dns.TypeSOA || all[len(all)-1].String() != all[0].String() {
 		t.Fatalf("the zone does not begin and end with its SOA record:\n%s", lines(all))
 	}
-	seen, ttls := map[string]bool{}, map[string]uint32{}
+	seen, ttls, sizes := map[string]bool{}, map[string]uint32{}, map[string]int{}
 	for _, rr := range all[1:] {
 		h := rr.Header()
 		if !dns.IsSubDomain(zone, h.Name) {
@@ -67,6 +67,12 @@ func checkCopy(t *testing.T, zone string, all []dns.RR) {
 			t.Errorf("two TTLs in a set: %s", rr)
 		}
 		ttls[set] = h.Ttl
+		sizes[set] += dns.Len(rr) - wireLen(h.Name) + 2
+	}
+	for set, size := range sizes {
+		if size > dns.MaxMsgSize-271 {
+			t.Errorf("%s: a set of %d octets fits no answer", set, size)
+		}
 	}
 }
 
@@ -309,6 +315,43 @@ func TestTransferPriorities(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("addresses at the pools' names (-want +got):\n%s", diff)
+	}
+}
+
+// TestTransferLargeSets: BIND refuses the whole zone if one set of records is longer than an
+// answer, or has more addresses than it is told to take.
+func TestTransferLargeSets(t *testing.T) {
+	f := newFake()
+	var many strings.Builder
+	for i := range 150 {
+		fmt.Fprintf(&many, "192.0.2.%d ", i)
+	}
+	put(t, f.space, "addresses", element(1, 80, many.String(), over(rsp.SCTP)))
+	long := strings.Repeat("long.", 35) + "name"
+	for id := range rsp.PEID(2 * maxAnswers) {
+		put(t, f.space, long, element(id, 80, "192.0.2.1"))
+	}
+	for _, p := range []string{"web", "a"} {
+		for id := range rsp.PEID(50) {
+			put(t, f.space, p, element(id, 80, "192.0.2.1"))
+		}
+	}
+	h := newTestHandler(t, "rserpool pool.example.org {\n https key7777="+strings.Repeat("x", 2000)+"\n naptr x-3gpp-amf:x-n2\n dnssd http\n pool "+long+" answers all\n}", f)
+	all := transferred(t, h, zoneZ, 0)
+	checkCopy(t, zoneZ, all)
+	count := map[string]int{}
+	for _, rr := range all {
+		count[rr.Header().Name+" "+dns.TypeToString[rr.Header().Rrtype]]++
+	}
+	for set, want := range map[string]int{"pe-00000001.addresses." + zoneZ + " A": 100, "addresses." + zoneZ + " A": 100, "web." + zoneZ + " SRV": 50} {
+		if count[set] != want {
+			t.Errorf("%s: %d records, want %d", set, count[set], want)
+		}
+	}
+	for _, set := range []string{long + "." + zoneZ + " SRV", "web." + zoneZ + " HTTPS", "a." + zoneZ + " HTTPS"} {
+		if count[set] < 30 {
+			t.Errorf("%s: only %d records", set, count[set])
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ type zoneCopy struct {
 	// addresses and services are room for records, which are made many at a time.
 	addresses addressRecords
 	services  []dns.SRV
+	set       copySet
 	timer     *time.Timer
 	broken    bool // the reader has gone
 	// instances are the pools that are instances of DNS-SD, by type.
@@ -80,8 +81,40 @@ func (x *zoneCopy) addInfo(name string, ttl uint32, text []string) {
 	}
 }
 
-// add adds a record.
+// copySet is the set of records to which the latest one belongs.
+type copySet struct {
+	owner  string
+	rrtype uint16
+	room   int    // octets
+	first  dns.RR // it does not count yet
+}
+
+// maxSet is what the records of a set may have, in octets, so that an answer by TCP can have them
+// all. BIND refuses a zone that has a longer set.
+const maxSet = dns.MaxMsgSize - 12 - maxName - 4
+
+// admits reports whether there is room for another record in its set.
+func (c *copySet) admits(rr dns.RR) bool {
+	h := rr.Header()
+	if h.Rrtype != c.rrtype || h.Name != c.owner {
+		*c = copySet{h.Name, h.Rrtype, maxSet, rr}
+		return true
+	}
+	if c.first != nil { // most sets have one record
+		c.room, c.first = c.room-setLen(c.first), nil
+	}
+	c.room -= setLen(rr)
+	return c.room >= 0
+}
+
+// setLen returns the octets of a record whose owner is a pointer.
+func setLen(rr dns.RR) int { return dns.Len(rr) - wireLen(rr.Header().Name) + 2 }
+
+// add adds a record, unless its set would be too long.
 func (x *zoneCopy) add(rr dns.RR) {
+	if !x.set.admits(rr) {
+		return
+	}
 	x.batch = append(x.batch, rr)
 	if len(x.batch) >= transferBatch {
 		x.flush()
@@ -156,9 +189,16 @@ func (x *zoneCopy) addPoolAddresses(p *poolCopy, f handlespace.Families) (any bo
 			addrs = addrs[:had] // whole elements only
 			break
 		}
+		addrs = p.limit(addrs)
 	}
 	x.addAddrs(p.name, p.ttl, addrs, f)
 	return len(addrs) > 0
+}
+
+// limit returns no more addresses of one element than a secondary takes. No SCTP has so many, but
+// a peer could tell of such an element.
+func (p *poolCopy) limit(addrs []netip.Addr) []netip.Addr {
+	return addrs[:min(len(addrs), max(p.answers, defaultAnswers))]
 }
 
 // addPoolServices adds the SRV records at a pool's name and at those of its services.
@@ -208,7 +248,7 @@ func (x *zoneCopy) addElement(p *poolCopy, e *handlespace.Element, name string) 
 		x.addInfo(name, p.ttl, elementText(e))
 		return
 	}
-	x.addAddrs(name, p.ttl, unique(e.UserTransport.Addrs), bothFamilies)
+	x.addAddrs(name, p.ttl, p.limit(unique(e.UserTransport.Addrs)), bothFamilies)
 	x.addService(serviceOwner(name), p.ttl, 0, 0, e, name)
 }
 
