@@ -80,7 +80,7 @@ func checkCommand(cmd *cobra.Command, args []string) error {
 func (f *registerFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join (required)")
+	fl.StringVarP(&f.pool, "pool", "p", "", "`HANDLE` of the pool to join: its name in DNS, without the zone (required)")
 	fl.StringVarP(&f.serve, "serve", "s", "", "what the server's users connect to: `PROTOCOL:PORT`, with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE] (required)")
 	f.addElement(cmd)
 	fl.BoolVar(&f.control, "control", false, "removed: see the error")
