@@ -11,21 +11,25 @@ import (
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
+// longName is the handle of a pool whose elements have no names, because they would be too long.
+var longName = strings.Repeat(strings.Repeat("x", 59)+".", 3) + strings.Repeat("y", 47)
+
 // bound is a handler with pools that have HTTPS and SVCB records.
 func bound(t testing.TB, corefile string) *Handler {
 	t.Helper()
 	f := newFake()
 	put(t, f.space, "web", element(1, 8443, "192.0.2.1 2001:db8::1"), element(2, 8444, "192.0.2.2 192.0.2.3"))
 	put(t, f.space, "plain", element(1, 80, "192.0.2.4"))
-	put(t, f.space, "quic", element(1, 4433, "192.0.2.5", over(rsp.UDP)))
+	put(t, f.space, "quic", element(1, 4433, "192.0.2.5 2001:db8::5 2001:db8::6", over(rsp.UDP)))
 	put(t, f.space, "coap", element(1, 5684, "192.0.2.13", over(rsp.UDP)))
 	put(t, f.space, "ss7", element(1, 2905, "192.0.2.6", over(rsp.SCTP)))
 	put(t, f.space, "dot", element(1, 853, "2001:db8::7"), element(2, 854, "::ffff:192.0.2.8"))
 	put(t, f.space, "opaque", element(1, 0, "", over(rsp.Opaque)))
-	put(t, f.space, "brief", element(1, 443, "192.0.2.9", expires(3*time.Second)))
+	put(t, f.space, "brief", element(1, 443, "192.0.2.9 2001:db8::9", expires(3*time.Second)))
 	put(t, f.space, "_https.x", element(1, 443, "192.0.2.10"))
 	put(t, f.space, "_8443._https.plain", element(1, 443, "192.0.2.11"))
 	put(t, f.space, "a..b", element(1, 443, "192.0.2.12"))
+	put(t, f.space, longName, element(1, 443, "192.0.2.14"))
 	return newTestHandler(t, "rserpool pool.example.org {\n"+corefile+"\n}", f)
 }
 
@@ -38,6 +42,7 @@ func TestBindings(t *testing.T) {
 		pool ss7 https
 		pool ss7 svcb m3ua
 		pool opaque https
+		pool xxx* https
 		pool brief https ech=AAQAAAAA mandatory=ech`
 	const dotted = `
 		pool dot svcb dns alpn=dot,h2 dohpath=/dns-query{?dns} mandatory=port
@@ -51,9 +56,12 @@ func TestBindings(t *testing.T) {
 				"pe-00000002.web.pool.example.org. 5 IN A 192.0.2.2\npe-00000002.web.pool.example.org. 5 IN A 192.0.2.3\n",
 		}
 	}
-	one := func(rr, addr string) sections {
-		target := strings.Fields(rr)[5]
-		return sections{answer: rr + "\n", extra: target + " " + strings.Fields(rr)[1] + " IN " + addr + "\n"}
+	one := func(rr string, addrs ...string) (s sections) {
+		for _, a := range addrs {
+			s.extra += strings.Fields(rr)[5] + " " + strings.Fields(rr)[1] + " IN " + a + "\n"
+		}
+		s.answer = rr + "\n"
+		return s
 	}
 	tests := []struct {
 		name  string
@@ -98,15 +106,16 @@ func TestBindings(t *testing.T) {
 		{"_8443._https.nowhere", dns.TypeHTTPS, nxdomain()},
 
 		// Transports.
-		{"quic", dns.TypeHTTPS, one(`quic.pool.example.org. 5 IN HTTPS 1 pe-00000001.quic.pool.example.org. alpn="h3" no-default-alpn="" port="4433" ipv4hint="192.0.2.5"`, "A 192.0.2.5")},
+		{"quic", dns.TypeHTTPS, one(`quic.pool.example.org. 5 IN HTTPS 1 pe-00000001.quic.pool.example.org. alpn="h3" no-default-alpn="" port="4433" ipv4hint="192.0.2.5" ipv6hint="2001:db8::5,2001:db8::6"`, "A 192.0.2.5", "AAAA 2001:db8::5", "AAAA 2001:db8::6")},
 		{"coap", dns.TypeHTTPS, nodata()},
 		{"_8443._https.coap", dns.TypeHTTPS, nxdomain()},
 		{"ss7", dns.TypeHTTPS, nodata()},
 		{"_8443._https.ss7", dns.TypeHTTPS, nxdomain()},
 		{"_m3ua.ss7", dns.TypeSVCB, one(`_m3ua.ss7.pool.example.org. 5 IN SVCB 1 pe-00000001.ss7.pool.example.org. port="2905" ipv4hint="192.0.2.6"`, "A 192.0.2.6")},
 		{"opaque", dns.TypeHTTPS, nodata()},
+		{longName, dns.TypeHTTPS, nodata()},
 
-		{"brief", dns.TypeHTTPS, one(`brief.pool.example.org. 3 IN HTTPS 1 pe-00000001.brief.pool.example.org. mandatory="ech" port="443" ipv4hint="192.0.2.9" ech="AAQAAAAA"`, "A 192.0.2.9")},
+		{"brief", dns.TypeHTTPS, one(`brief.pool.example.org. 3 IN HTTPS 1 pe-00000001.brief.pool.example.org. mandatory="ech" port="443" ipv4hint="192.0.2.9" ech="AAQAAAAA" ipv6hint="2001:db8::9"`, "A 192.0.2.9", "AAAA 2001:db8::9")},
 		{encodeHandle("a..b"), dns.TypeHTTPS, nodata()},
 	}
 	run := func(t *testing.T, corefile, name string, qtype uint16, want sections) {
@@ -172,7 +181,7 @@ func TestBindingLookup(t *testing.T) {
 	}
 	a, aaaa, https, svcb := q{"web.", dns.TypeA}, q{"web.", dns.TypeAAAA}, q{"web.", dns.TypeHTTPS}, q{"_foo.web.", dns.TypeSVCB}
 	want := 0
-	for i, lookup := range [][]q{{a, aaaa, https}, {https, aaaa, a}, {https}, {https, svcb, a}, {svcb}, {{"_8443._https.web.", dns.TypeHTTPS}, a, aaaa, {"web.", dns.TypeSRV}}, {a, a}} {
+	for i, lookup := range [][]q{{a, aaaa, https}, {https, aaaa, a}, {https}, {https, svcb, a}, {svcb}, {svcb, {"web.", dns.TypeSRV}, https}, {{"_8443._https.web.", dns.TypeHTTPS}, a, aaaa, {"web.", dns.TypeSRV}}, {a, a}} {
 		for j, q := range lookup {
 			m := askFrom(t, h, &addrWriter{addr: udpPort(1000 + i)}, new(dns.Msg).SetQuestion(q.name+zoneZ, q.qtype))
 			got := firstID(m.Answer[0])
