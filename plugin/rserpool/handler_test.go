@@ -393,6 +393,34 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// TestServicesOfOthers: no pool can be a service of another one that the options or its transport
+// leave out. It has its _ph- name, and its elements have theirs.
+func TestServicesOfOthers(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1"))
+	h := newTestHandler(t, "rserpool pool.example.org {\n service etcd-client\n pool none\n}", f)
+	for _, other := range []string{"_etcd-client-ssl._tcp.web", "_etcd-client._udp.web", "_X._TCP.WEB", "_x._tcp." + encodeHandle("web"), "_x._tcp.none"} {
+		put(t, f.space, other, element(2, 80, "192.0.2.66"))
+		for _, qtype := range []uint16{dns.TypeSRV, dns.TypeA} {
+			if m := ask(t, h, other+"."+zoneZ, qtype); m.Rcode != dns.RcodeSuccess || len(m.Answer) > 0 {
+				t.Errorf("%s: got\n%s\nwant NODATA", other, m)
+			}
+		}
+		m := ask(t, h, encodeHandle(rsp.PoolHandle(other))+"."+zoneZ, dns.TypeSRV)
+		if len(m.Answer) != 1 {
+			t.Fatalf("%s: got\n%s\nwant its element at its _ph- name", other, m)
+		}
+		if m := ask(t, h, m.Answer[0].(*dns.SRV).Target, dns.TypeA); len(m.Answer) != 1 {
+			t.Errorf("%s: got\n%s\nwant the address of its element", other, m)
+		}
+	}
+	for _, rr := range transferred(t, h, zoneZ, 0) {
+		if strings.HasSuffix(rr.Header().Name, "p.web."+zoneZ) && rr.Header().Name != "_etcd-client._tcp.web."+zoneZ {
+			t.Errorf("the copy has %s", rr)
+		}
+	}
+}
+
 // TestDS: the parent answers for the DS records of a zone (RFC 4035, Section 3.1.4.1).
 func TestDS(t *testing.T) {
 	h := newTestHandler(t, "rserpool example.org sub.example.org", newFake())

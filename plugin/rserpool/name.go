@@ -124,6 +124,10 @@ func (z *zone) find(s *handlespace.Space, qname string) (n node) {
 	}
 	p, below := s.Lookup(l.name)
 	if n.options = z.optionsAt(p, l.name); n.options != nil {
+		if z.isService(s, &l) { // that does not exist
+			n.kind = nodeEmpty
+			return n
+		}
 		n.kind, n.pool, n.poolName = nodePool, p, qname
 		return n
 	}
@@ -247,6 +251,16 @@ func (z *zone) isProtocol(s *handlespace.Space, l *labels) bool {
 	}
 	p, o := z.findPool(s, l.after(1))
 	return o != nil && o.hasProtocol(p, proto)
+}
+
+// isService reports whether l is _svc._proto.<pool>. No other pool can be a service that the
+// options or the pool's transport leave out.
+func (z *zone) isService(s *handlespace.Space, l *labels) bool {
+	if protocol(l.label(1)) == 0 || l.n < 3 || l.label(0)[0] != '_' {
+		return false
+	}
+	_, o := z.findPool(s, l.after(2))
+	return o != nil
 }
 
 func transportOf(p *handlespace.Pool) rsp.TransportType {

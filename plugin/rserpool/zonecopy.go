@@ -316,12 +316,12 @@ func (x *zoneCopy) owns(p *handlespace.PoolSnapshot, name string) bool {
 	return !x.belowService(labels) && !x.configured(labels)
 }
 
-// belowService reports whether the labels have the form [<label>...]_svc._proto.<pool>, with
+// belowService reports whether the labels have the form _svc._proto.<pool>, or one below that with
 // a pool of that transport.
 func (x *zoneCopy) belowService(labels []string) bool {
 	for i := 1; i < len(labels)-1; i++ {
 		if t := protocol([]byte(labels[i])); t != 0 && strings.HasPrefix(labels[i-1], "_") {
-			if p := x.find(strings.Join(labels[i+1:], ".")); p != nil && transportOf(p.Pool) == t {
+			if p := x.find(strings.Join(labels[i+1:], ".")); p != nil && (transportOf(p.Pool) == t || i == 1) {
 				return true
 			}
 		}
