@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	"runtime/debug"
+	"strings"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -85,8 +86,9 @@ func (n *notifier) pause() time.Duration {
 func (n *notifier) send(zone string) {
 	err := n.notify(zone)
 	if err != nil && !n.failing[zone] {
-		clog.NewWithPlugin(pluginName).Warningf("%s: %v. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record. "+
-			"This line is not repeated until a notification has succeeded", zone, err, soaRefresh)
+		// The error names the zone, and has a line for each secondary.
+		clog.NewWithPlugin(pluginName).Warningf("%s. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record. "+
+			"This line is not repeated until a notification has succeeded", strings.ReplaceAll(err.Error(), "\n", "; "), soaRefresh)
 	}
 	n.failing[zone] = err != nil
 }

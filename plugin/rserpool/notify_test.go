@@ -118,7 +118,7 @@ func TestNotifyLog(t *testing.T) {
 	defer clog.Discard()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		_, times := notified(t, f, "no answer of 192.0.2.60")
+		_, times := notified(t, f, "no answer of 192.0.2.60\nno answer of 192.0.2.61")
 		for id := range rsp.PEID(5) {
 			put(t, f.space, "web", element(id, 80, "192.0.2.1"))
 			time.Sleep(5 * time.Second)
@@ -127,7 +127,7 @@ func TestNotifyLog(t *testing.T) {
 			t.Errorf("%d notifications, want to have more of them", len(got))
 		}
 	})
-	if got := log.String(); strings.Count(got, "no answer of 192.0.2.60") != 2 {
+	if got := log.String(); strings.Count(got, "no answer of 192.0.2.60; no answer of 192.0.2.61, ") != 2 {
 		t.Errorf("got the log %q, want one line for each of two zones", got)
 	}
 }
