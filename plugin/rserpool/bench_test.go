@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // sink is a ResponseWriter that costs next to nothing.
@@ -88,6 +89,9 @@ func benchHandler(t testing.TB, pool string, n int, options ...string) *Handler 
 // TestAllocsHTTPS: an HTTPS or SVCB answer needs no more allocations than the SRV answer with
 // the same elements.
 func TestAllocsHTTPS(t *testing.T) {
+	if here.Race() {
+		t.Skip("the race detector allocates too")
+	}
 	for _, n := range []int{1, 3, 16} {
 		h := benchHandler(t, "web", n, fmt.Sprint("addresses ", n), "https alpn=h2,h3", "svcb foo")
 		allocs := func(name string, qtype uint16) float64 {
@@ -126,6 +130,9 @@ func BenchmarkHTTPS(b *testing.B) {
 }
 
 func TestAllocs(t *testing.T) {
+	if here.Race() {
+		t.Skip("the race detector allocates too")
+	}
 	for _, q := range benchQueries {
 		h := benchHandler(t, q.pool, q.n, q.options)
 		w := sinkFor(q.n)
