@@ -3,6 +3,7 @@ package rserpool
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -417,6 +418,29 @@ func TestServicesOfOthers(t *testing.T) {
 	for _, rr := range transferred(t, h, zoneZ, 0) {
 		if strings.HasSuffix(rr.Header().Name, "p.web."+zoneZ) && rr.Header().Name != "_etcd-client._tcp.web."+zoneZ {
 			t.Errorf("the copy has %s", rr)
+		}
+	}
+}
+
+// TestRepeatedAddress: an answer has each address once, though a peer tells of an element that has
+// it twice.
+func TestRepeatedAddress(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1 2001:db8::1 192.0.2.1 2001:db8::1", over(rsp.SCTP)))
+	h := newTestHandler(t, "rserpool pool.example.org {\n svcb x\n}", f)
+	for _, name := range []string{"web.", "pe-00000001.web.", "_x.web."} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeSVCB} {
+			seen := map[string]bool{}
+			m := ask(t, h, name+zoneZ, qtype)
+			for _, rr := range slices.Concat(m.Answer, m.Extra) {
+				if seen[rr.String()] {
+					t.Errorf("%s %s: twice %s", name, dns.TypeToString[qtype], rr)
+				}
+				seen[rr.String()] = true
+				if b, ok := rr.(*dns.SVCB); ok && (strings.Count(b.String(), "192.0.2.1") != 1 || strings.Count(b.String(), "2001:db8::1") != 1) {
+					t.Errorf("an address twice: %s", b)
+				}
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package rserpool
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -31,10 +32,11 @@ type addressRecords struct {
 	aaaa []aaaaRecord
 }
 
-// append adds a record for each address of the family to rrs.
+// append adds a record for each address of the family to rrs, once for each.
 func (m *addressRecords) append(rrs []dns.RR, owner string, ttl uint32, addrs []netip.Addr, f handlespace.Families) []dns.RR {
 	for i := range addrs {
 		switch a := &addrs[i]; {
+		case i > 0 && slices.Contains(addrs[:i], *a): // a peer could tell of such an element
 		case a.Is4() && f&handlespace.IPv4 != 0:
 			r := m.newA()
 			r.ip = a.As4()

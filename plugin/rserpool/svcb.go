@@ -3,6 +3,7 @@ package rserpool
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -186,8 +187,9 @@ func (b *binding) record(r *bindingRecord, owner string, ttl uint32, priority ui
 // hints sets the address hints. IPv4-mapped IPv6 addresses cannot be hints.
 func (r *bindingRecord) hints(addrs []netip.Addr) {
 	r.v4.Hint, r.v6.Hint = r.hint4[:0], r.hint6[:0]
-	for _, a := range addrs {
+	for i, a := range addrs {
 		switch {
+		case i > 0 && slices.Contains(addrs[:i], a):
 		case a.Is4():
 			ip := r.addr4[:]
 			if len(r.v4.Hint) > 0 {
