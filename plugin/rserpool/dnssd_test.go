@@ -26,6 +26,7 @@ func browsed(t testing.TB) *fakeRegistrar {
 	put(t, f.space, "opaque", element(1, 0, "", over(rsp.Opaque)))
 	put(t, f.space, "a..b", element(1, 80, "192.0.2.9"))
 	put(t, f.space, "bell\a", element(1, 80, "192.0.2.10"))
+	put(t, f.space, "del\x7f", element(1, 80, "192.0.2.16"))
 	put(t, f.space, "bad\xff", element(1, 80, "192.0.2.11"))
 	put(t, f.space, strings.Repeat("x", 64), element(1, 80, "192.0.2.12"))
 	put(t, f.space, "web._http._tcp", element(1, 80, "192.0.2.13"))
@@ -86,6 +87,7 @@ func TestDNSSD(t *testing.T) {
 		{"web._http._tcp", dns.TypeA, nodata()},
 		{"web._http._udp", dns.TypeSRV, nxdomain()},
 		{"x.web._http._tcp", dns.TypeSRV, nxdomain()},
+		{"web.x._http._tcp", dns.TypeSRV, nxdomain()},
 		{"WEB._Http._tcp", dns.TypeTXT, sections{answer: `WEB._Http._tcp.pool.example.org. 5 IN TXT "path=/" "a\\b"` + "\n" + `WEB._Http._tcp.pool.example.org. 5 IN TXT "x"` + "\n"}},
 		{`B\195\188ro\0322\.OG._http._tcp`, dns.TypeSRV, sections{
 			answer: `B\195\188ro\ 2\.OG._http._tcp.pool.example.org. 5 IN SRV 0 1 80 pe-00000001.B\195\188ro\ 2.OG.pool.example.org.` + "\n",
