@@ -44,7 +44,7 @@ func TestDNS64(t *testing.T) {
 	for i, order := range [][2]uint16{{dns.TypeA, dns.TypeAAAA}, {dns.TypeAAAA, dns.TypeA}, {dns.TypeA, dns.TypeAAAA}, {dns.TypeAAAA, dns.TypeA}} {
 		start := time.Now()
 		first, second := ask(order[0]), ask(order[1])
-		if time.Since(start) >= siblingTime/2 {
+		if time.Since(start) >= time.Second/2 {
 			t.Skip("the machine is too slow for a pair within a second")
 		}
 		if want := i%3 + 1; first != want || second != want {

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -54,7 +55,7 @@ func FuzzServeDNS(f *testing.F) {
 			if !fuzzPools(fake.space, handle, rsp.Policy{Type: rsp.PolicyType(policyType), Extra: extra}, value, rsp.TransportType(transport)) {
 				return nil, nil
 			}
-			h.registrar, h.siblings = fake, newSiblings(1, h.pools.mostAddresses())
+			h.registrar, h.lookups = fake, lookup.New(1, h.pools.mostAddresses())
 			q = new(dns.Msg).SetQuestion(qname, qtype)
 			if size > 0 {
 				q.SetEdns0(size, do)

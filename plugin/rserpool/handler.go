@@ -16,6 +16,7 @@ import (
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -34,7 +35,7 @@ type Handler struct {
 	signer   signer
 	measure  sync.Once // the signatures of the zones
 	traces   bool      // the server block has the metadata plugin
-	siblings *siblings
+	lookups  *lookup.Memory
 	counters counters
 	cutOnce  sync.Once
 	now      func() time.Time
@@ -281,12 +282,15 @@ func (q *query) answerOther(rep *reply, qtype uint16) {
 	}
 }
 
+// maxAddresses is the most elements in an address answer, unless it has the pool as a set.
+const maxAddresses = 16
+
 // addAddresses adds the addresses of one family of the elements that the
 // pool's policy selects.
 func (q *query) addAddresses(rep *reply, f handlespace.Families) {
-	k := kindA
+	k := lookup.A
 	if f == handlespace.IPv6 {
-		k = kindAAAA
+		k = lookup.AAAA
 	}
 	var buf [maxAddresses]*handlespace.Element
 	var elements []*handlespace.Element
@@ -340,7 +344,7 @@ func newAddrs(e *handlespace.Element, others []*handlespace.Element) []netip.Add
 
 // pickAddresses returns the pool as a set, as for a question for SRV records, as far as the
 // answer has room for one address of each element.
-func (q *query) pickAddresses(rep *reply, k kind, f handlespace.Families) []*handlespace.Element {
+func (q *query) pickAddresses(rep *reply, k lookup.Kind, f handlespace.Families) []*handlespace.Element {
 	const header, question, record = 12, 4, 2 + 10
 	address := 4
 	if f == handlespace.IPv6 {
@@ -349,17 +353,17 @@ func (q *query) pickAddresses(rep *reply, k kind, f handlespace.Families) []*han
 	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/(record+address))
 	set, more := q.pickSet(k, min(q.answers, room), q.answers)
 	rep.msg.Truncated = more && room < q.answers
-	return appendSelected(make([]*handlespace.Element, 0, len(set)), set)
+	return elementsOf(set)
 }
 
 // pick appends to dst the elements of the client's lookup of the node's pool, at most
 // q.selected(). The policy selects, and its state moves, once in each lookup.
-func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families) []*handlespace.Element {
+func (q *query) pick(dst []*handlespace.Element, k lookup.Kind, f handlespace.Families) []*handlespace.Element {
 	c := originOf(q.w)
 	if strings.HasPrefix(q.count.server, transport.QUIC) {
-		c.request = nil // all questions of a connection have the same address
+		c.Request = nil // all questions of a connection have the same address
 	}
-	dst, reused := q.siblings.pick(dst, &c, q.node.pool, k, f, q.selected(), q.now)
+	dst, reused := q.lookups.Pick(dst, &c, q.node.pool, k, f, q.selected(), q.now)
 	q.count.selection(reused)
 	if q.trace != nil {
 		for _, e := range dst {
@@ -372,15 +376,15 @@ func (q *query) pick(dst []*handlespace.Element, k kind, f handlespace.Families)
 // pickSet returns at most n elements of the node's pool, for a question about the set, of which
 // a response without a limit of its length has most. The first one is that of the client's
 // lookup.
-func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more bool) {
+func (q *query) pickSet(k lookup.Kind, n, most int) (set []handlespace.Selected, more bool) {
 	c := originOf(q.w)
-	want := wanted{pool: q.node.pool, families: k.families(), n: uint16(n), view: viewOf(c.addr)}
-	if !c.tcp && n < most && n < want.pool.Len() {
-		want.whole = uint16(most)
+	want := lookup.Wanted{Pool: q.node.pool, Families: k.Families(), N: uint16(n), View: viewOf(c.Addr)}
+	if !c.TCP && n < most && n < want.Pool.Len() {
+		want.Whole = uint16(most)
 	}
 	q.room = selections.Get().(*[]handlespace.Selected)
-	want.room = (*q.room)[:0]
-	set, more, reused := q.siblings.pickSet(&c, k, &want, q.now)
+	want.Room = (*q.room)[:0]
+	set, more, reused := q.lookups.PickSet(&c, k, &want, q.now)
 	*q.room = set
 	q.count.selection(reused)
 	if q.trace != nil {
@@ -391,19 +395,13 @@ func (q *query) pickSet(k kind, n, most int) (set []handlespace.Selected, more b
 	return set, more
 }
 
-// stands reports whether a lookup's elements serve for a set of the pool: one of them is the
-// first, or is registered and no element of the set.
-func stands(known []rsp.PEID, set []handlespace.Selected, p *handlespace.Pool, f handlespace.Families) bool {
-	for _, id := range known {
-		at := slices.IndexFunc(set, func(s handlespace.Selected) bool { return s.ID == id })
-		if at == 0 {
-			return true
-		}
-		if e := p.Element(id); at < 0 && e != nil && e.Families()&f != 0 {
-			return true
-		}
+// elementsOf returns the elements of a set.
+func elementsOf(set []handlespace.Selected) []*handlespace.Element {
+	elements := make([]*handlespace.Element, 0, len(set))
+	for _, s := range set {
+		elements = append(elements, s.Element)
 	}
-	return false
+	return elements
 }
 
 // family returns the address family of a query type, 0 if it has none.
@@ -436,16 +434,16 @@ func (q *query) lifeLeft(e *handlespace.Element) uint32 {
 }
 
 // originOf returns where a question comes from.
-func originOf(w dns.ResponseWriter) (c origin) {
+func originOf(w dns.ResponseWriter) (c lookup.Origin) {
 	switch a := w.RemoteAddr().(type) {
 	case *net.UDPAddr:
-		c.addr, c.port, c.request = ipOf(a.IP, a.Zone), uint16(a.Port), a
+		c.Addr, c.Port, c.Request = ipOf(a.IP, a.Zone), uint16(a.Port), a
 	case *net.TCPAddr:
-		c.addr, c.port, c.tcp = ipOf(a.IP, a.Zone), uint16(a.Port), true
+		c.Addr, c.Port, c.TCP = ipOf(a.IP, a.Zone), uint16(a.Port), true
 	case nil:
 	default:
 		ap, _ := netip.ParseAddrPort(a.String())
-		c.addr, c.port = ap.Addr().Unmap(), ap.Port()
+		c.Addr, c.Port = ap.Addr().Unmap(), ap.Port()
 	}
 	return c
 }

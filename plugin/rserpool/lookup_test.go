@@ -2,9 +2,7 @@ package rserpool
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -77,36 +75,6 @@ func TestLookups(t *testing.T) {
 	}
 }
 
-// asker asks siblings, without DNS.
-type asker struct {
-	siblings *siblings
-	pools    []*handlespace.Pool
-	moved    int // selections of the policies
-}
-
-func newAsker(t testing.TB, pools, elements int) *asker {
-	f := newFake()
-	a := &asker{siblings: newSiblings(256, 1)}
-	for i := range pools {
-		name := fmt.Sprint("pool", i)
-		for id := 1; id <= elements; id++ {
-			put(t, f.space, name, element(rsp.PEID(id), 80, fmt.Sprintf("192.0.2.%d 2001:db8::%x", id, id)))
-		}
-		a.pools = append(a.pools, f.space.Pool(rsp.PoolHandle(name)))
-	}
-	return a
-}
-
-func (a *asker) ask(c origin, pool int, k kind, at time.Duration) rsp.PEID {
-	var buf [1]*handlespace.Element
-	families := [kinds]handlespace.Families{handlespace.IPv4, handlespace.IPv6, bothFamilies, bothFamilies}[k]
-	got, reused := a.siblings.pick(buf[:0], &c, a.pools[pool], k, families, 1, now.Add(at))
-	if !reused {
-		a.moved++
-	}
-	return got[0].ID
-}
-
 // TestLookupMinimised: a resolver that minimises names asks for A of the pool, then for SRV
 // of the service below it, from another port.
 func TestLookupMinimised(t *testing.T) {
@@ -136,125 +104,4 @@ func TestLookupMinimised(t *testing.T) {
 			t.Errorf("lookup %d: got A, SRV, SRV by TCP and AAAA of elements %v, want %v", i, got, want)
 		}
 	}
-}
-
-// TestLookupsOfLargeResolver: of more than maxOpen selections the newest is shared.
-func TestLookupsOfLargeResolver(t *testing.T) {
-	for _, n := range []int{1, maxOpen, maxOpen + 1, 100} {
-		a := newAsker(t, 1, 128)
-		c := origin{addr: netip.MustParseAddr("10.0.0.1")}
-		var all []rsp.PEID
-		for range n {
-			c.port++
-			all = append(all, a.ask(c, 0, kindA, 0))
-		}
-		want := all[0]
-		if n > maxOpen {
-			want = all[n-1]
-		}
-		c.port++
-		if got := a.ask(c, 0, kindAAAA, time.Millisecond); got != want {
-			t.Errorf("%d questions for A, then AAAA: got element %d, want %d", n, got, want)
-		}
-	}
-}
-
-// TestLookupsApart: a large resolver does not make the server forget another client of the
-// same set.
-func TestLookupsApart(t *testing.T) {
-	a := newAsker(t, 1, 128)
-	set := a.siblings.set(0)
-	ask := func(c origin, k kind, f handlespace.Families) rsp.PEID {
-		got, _ := set.pick(nil, &c, a.siblings.id(&c, a.pools[0]), a.pools[0], k, f, 1, 0)
-		return got[0].ID
-	}
-	small := origin{addr: netip.MustParseAddr("10.0.0.1"), port: 1}
-	large := origin{addr: netip.MustParseAddr("10.0.0.2")}
-	want := ask(small, kindA, handlespace.IPv4)
-	for range 1000 {
-		large.port++
-		ask(large, kindA, handlespace.IPv4)
-	}
-	if got := ask(small, kindAAAA, handlespace.IPv6); got != want {
-		t.Errorf("got A of element %d with AAAA of element %d", want, got)
-	}
-}
-
-// lookup is one lookup of a simulated client.
-type lookup struct {
-	client, pool int
-	got          []rsp.PEID
-}
-
-// event is a question of a lookup.
-type event struct {
-	at     time.Duration
-	order  int
-	lookup *lookup
-	from   origin
-	kind   kind
-}
-
-// TestLookupsRandom: in any interleaving of clients, the policy moves once for each lookup,
-// and all its questions get one element. Each client has a habit: one socket for each
-// lookup, or one for each question; and it may come again by TCP.
-func TestLookupsRandom(t *testing.T) {
-	for seed := range uint64(200) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		events, lookups := randomLookups(rnd)
-		a := newAsker(t, 2, 60)
-		for _, e := range events {
-			e.lookup.got = append(e.lookup.got, a.ask(e.from, e.lookup.pool, e.kind, e.at))
-		}
-		for i, l := range lookups {
-			if len(slices.Compact(l.got)) != 1 {
-				t.Errorf("seed %d, lookup %d of client %d: got elements %v", seed, i, l.client, l.got)
-			}
-		}
-		if a.moved != len(lookups) {
-			t.Errorf("seed %d: got %d selections in %d lookups", seed, a.moved, len(lookups))
-		}
-		if t.Failed() {
-			return
-		}
-	}
-}
-
-func randomLookups(rnd *rand.Rand) (events []event, lookups []*lookup) {
-	const ms = time.Millisecond
-	orders := [...][]kind{{kindA, kindAAAA}, {kindAAAA, kindA}, {kindA, kindSRV}, {kindA, kindAAAA, kindSRV}, {kindSRV}, {kindNAPTR, kindSRV}, {kindNAPTR, kindA, kindAAAA}}
-	addr, port := netip.MustParseAddr("10.0.0.1"), uint16(1)
-	for c := range 16 {
-		addr = addr.Next()
-		order := orders[rnd.IntN(len(orders))]
-		oneSocket, retries := rnd.IntN(2) == 0, rnd.IntN(3) == 0
-		gap := time.Duration(rnd.IntN(60)) * ms // between a lookup's questions
-		if oneSocket && !retries {
-			gap = time.Duration(rnd.IntN(450)) * ms
-		}
-		for at := time.Duration(0); at < 3*time.Second; at += time.Duration(40+rnd.IntN(200)) * ms {
-			l := &lookup{client: c, pool: c % 2}
-			lookups = append(lookups, l)
-			port++
-			for i, k := range order {
-				if i > 0 && !oneSocket {
-					port++
-				}
-				from := origin{addr: addr, port: port}
-				e := event{at: at + time.Duration(i)*gap, order: len(events), lookup: l, from: from, kind: k}
-				events = append(events, e)
-				if retries {
-					e.at, e.order, e.from = e.at+30*ms, len(events), origin{addr: addr, port: 1, tcp: true}
-					events = append(events, e)
-				}
-			}
-		}
-	}
-	slices.SortFunc(events, func(a, b event) int {
-		if a.at != b.at {
-			return int(a.at - b.at)
-		}
-		return a.order - b.order
-	})
-	return events, lookups
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -230,7 +231,7 @@ func (q *query) addNAPTR(rep *reply) {
 		room = max(1, (q.size-rep.signature-header-wireLen(q.name)-question-size.pool)/size.each)
 	}
 	limit := size.elements(q.answers)
-	selected, more := q.pickSet(kindNAPTR, min(limit, room), limit)
+	selected, more := q.pickSet(lookup.NAPTR, min(limit, room), limit)
 	if len(selected) == 0 {
 		return
 	}

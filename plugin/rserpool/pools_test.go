@@ -12,7 +12,6 @@ import (
 	"github.com/miekg/dns"
 
 	core "github.com/rserpool/coredns-rserpool/registrar"
-	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -424,29 +423,5 @@ func TestAllAddresses(t *testing.T) {
 	}
 	if got, _ := query(11, true, "twice", dns.TypeA, 0); len(got) != 30 || len(slices.Compact(sorted(got))) != 30 {
 		t.Errorf("elements on 30 hosts: got %d addresses, %d different ones", len(got), len(slices.Compact(sorted(got))))
-	}
-}
-
-// TestStands: an element that cannot answer the question does not stand for the lookup.
-func TestStands(t *testing.T) {
-	f := newFake()
-	put(t, f.space, "web", element(1, 80, "192.0.2.1"), element(2, 80, "192.0.2.2 2001:db8::2"), element(3, 80, "2001:db8::3"))
-	p := f.space.Pool("web")
-	set := []handlespace.Selected{{Element: p.Element(2)}}
-	for _, tt := range []struct {
-		known    rsp.PEID
-		families handlespace.Families
-		want     bool
-	}{
-		{2, handlespace.IPv6, true}, // the first of the set
-		{1, handlespace.IPv6, false},
-		{1, handlespace.IPv4, true}, // only the set has no room for it
-		{3, handlespace.IPv6, true},
-		{3, handlespace.IPv4, false},
-		{4, bothFamilies, false}, // not registered any more
-	} {
-		if got := stands([]rsp.PEID{tt.known}, set, p, tt.families); got != tt.want {
-			t.Errorf("element %v, families %b: got %t, want %t", tt.known, tt.families, got, tt.want)
-		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -92,7 +93,7 @@ func (q *query) addServices(rep *reply) {
 		return
 	}
 	n := min(q.answers, q.roomForServices(rep, pool))
-	selected, more := q.pickSet(kindSRV, n, q.answers)
+	selected, more := q.pickSet(lookup.SRV, n, q.answers)
 	rep.msg.Truncated = more && n < q.answers
 	q.addSelected(rep, pool, selected)
 }

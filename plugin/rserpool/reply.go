@@ -188,7 +188,7 @@ func (q *query) reportCut(rep *reply, r *dns.Msg) {
 	q.cutOnce.Do(func() {
 		clog.NewWithPlugin(pluginName).Warningf("%s: the SRV answer to %s has %d of %d elements. More do not fit into 512 octets, and the client announces no larger buffer (EDNS). "+
 			"For HAProxy, set accepted_payload_size to 8192 in the resolvers section. This line is logged once; srv_shortened_no_edns_total counts all such answers",
-			q.name, originOf(q.w).addr, len(rep.msg.Answer), q.node.pool.Len())
+			q.name, originOf(q.w).Addr, len(rep.msg.Answer), q.node.pool.Len())
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
@@ -78,10 +79,10 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 func newHandler(cfg config, listenHosts []string) *Handler {
 	pools := newPoolTable(cfg.pools)
 	h := &Handler{
-		Fall:     cfg.fall,
-		pools:    pools,
-		siblings: newSiblings(siblingSets, pools.mostAddresses()),
-		now:      time.Now,
+		Fall:    cfg.fall,
+		pools:   pools,
+		lookups: lookup.New(lookup.Buckets, pools.mostAddresses()),
+		now:     time.Now,
 	}
 	own := ownAddrs(listenHosts)
 	for _, name := range cfg.zones {

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -109,9 +110,9 @@ func (q *query) addBindings(rep *reply, b *binding) {
 	if !hasElementNames(pool) {
 		return
 	}
-	k := kindSVCB
+	k := lookup.SVCB
 	if b.isHTTPS() {
-		k = kindHTTPS
+		k = lookup.HTTPS
 	}
 	var buf [maxAddresses]*handlespace.Element
 	var elements []*handlespace.Element
@@ -133,13 +134,13 @@ func (q *query) addBindings(rep *reply, b *binding) {
 
 // pickBindings returns the elements of the pool called pool as a set, as far as the answer has
 // room for records without hints.
-func (q *query) pickBindings(rep *reply, k kind, b *binding, pool string) []*handlespace.Element {
+func (q *query) pickBindings(rep *reply, k lookup.Kind, b *binding, pool string) []*handlespace.Element {
 	const header, question, record, port = 12, 4, 2 + 10 + 2, 4 + 2
 	length := record + 1 + elementLen + wireLen(pool) + port + b.length
 	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/length)
 	set, more := q.pickSet(k, min(q.answers, room), q.answers)
 	rep.msg.Truncated = more && room < q.answers
-	return appendSelected(make([]*handlespace.Element, 0, len(set)), set)
+	return elementsOf(set)
 }
 
 // bindingRecord includes the parts of a usual record, which saves allocations.

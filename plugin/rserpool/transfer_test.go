@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -232,7 +233,7 @@ func TestTransferAnswers(t *testing.T) {
 				if priorities && qtype == dns.TypeA {
 					continue // see TestTransferPriorities
 				}
-				h.siblings = newSiblings(8, maxAddresses) // each question is a lookup of its own
+				h.lookups = lookup.New(8, maxAddresses) // each question is a lookup of its own
 				got, want := content(t, sec, name, qtype), content(t, h, name, qtype)
 				if strings.Contains(got, encodedPrefix) { // the target may be in the other form
 					got, want = targetForm.ReplaceAllString(got, "$1"), targetForm.ReplaceAllString(want, "$1")
