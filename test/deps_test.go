@@ -77,8 +77,9 @@ var arrows = map[string]string{
 
 	// CoreDNS.
 	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/setting registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool/internal/glob":       "internal/ascii",
 	"plugin/rserpool/internal/lookup":     "registrar/handlespace rserpool",
-	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/lookup plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/glob plugin/rserpool/internal/lookup plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
 	"cmd/coredns":                         "plugin/rserpool",
 
 	// The command.

@@ -1,4 +1,5 @@
-// Package ascii compares names as DNS does: only ASCII letters have case (RFC 4343).
+// Package ascii reads and compares names as DNS does: with escapes, and only ASCII letters
+// have case (RFC 4343).
 package ascii
 
 // Octets is a name in either form, so that no caller has to convert one.

@@ -131,7 +131,7 @@ func decodeLabel(buf []byte, rel string) (_ []byte, ok bool) {
 			return buf, i == len(rel)-1
 		case '\\':
 			var size int
-			if c, size = unescape(rel[i+1:]); size == 0 {
+			if c, size = ascii.Unescape(rel[i+1:]); size == 0 {
 				return nil, false
 			}
 			i += size

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -167,7 +168,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
+	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, glob.Matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
 	cmpopts.IgnoreFields(poolRule{}, "lines"),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),

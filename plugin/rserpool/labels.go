@@ -42,7 +42,7 @@ func decodeLabels(buf []byte, rel string) (l labels, ok bool) {
 			continue
 		case '\\':
 			var size int
-			if c, size = unescape(rel[i:]); size == 0 || c == '.' {
+			if c, size = ascii.Unescape(rel[i:]); size == 0 || c == '.' {
 				return l, false
 			}
 			i += size
@@ -70,26 +70,6 @@ func (l *labels) label(i int) []byte {
 // after returns the labels behind the first i, which are 1 or 2. There are more than i.
 func (l *labels) after(i int) []byte { return l.name[l.end[i-1]+1:] }
 
-// unescape reads the escape behind a backslash and returns its byte and its length,
-// which is 0 if it is not valid.
-func unescape(s string) (byte, int) {
-	switch {
-	case s == "":
-		return 0, 0
-	case !isDigit(s[0]):
-		return s[0], 1
-	case len(s) < 3 || !isDigit(s[1]) || !isDigit(s[2]):
-		return 0, 0
-	}
-	v := int(s[0]-'0')*100 + int(s[1]-'0')*10 + int(s[2]-'0')
-	if v > 0xff {
-		return 0, 0
-	}
-	return byte(v), 3
-}
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
-
 // wireLen returns the octets that a name in presentation form has on the wire.
 func wireLen(name string) int {
 	switch {
@@ -101,7 +81,7 @@ func wireLen(name string) int {
 	n := 1 // a length octet for each dot, and the root's
 	for i := 0; i < len(name); i++ {
 		if name[i] == '\\' {
-			_, size := unescape(name[i+1:])
+			_, size := ascii.Unescape(name[i+1:])
 			i += size
 		}
 		n++

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -98,9 +99,9 @@ func poolOptionNames() string {
 
 // poolRule is what the lines with one GLOB say, or the lines of the block itself.
 type poolRule struct {
-	glob    glob
-	matcher matcher // of glob
-	where   string  // file and line of the first one
+	glob    glob.Glob
+	matcher glob.Matcher // of glob
+	where   string       // file and line of the first one
 	lines   []poolLine
 	// checked is what the lines set, so that a line can be checked against those before.
 	checked poolOptions
@@ -182,9 +183,9 @@ func (rs *poolRules) add(args []string, where string) error {
 }
 
 // rule returns the rule of a GLOB, a new one at its first line.
-func (rs *poolRules) rule(g glob, where string) (*poolRule, error) {
-	r := &poolRule{glob: g, matcher: g.matcher(), where: where, checked: defaultPoolOptions()}
-	if name, ok := g.name(); ok {
+func (rs *poolRules) rule(g glob.Glob, where string) (*poolRule, error) {
+	r := &poolRule{glob: g, matcher: g.Matcher(), where: where, checked: defaultPoolOptions()}
+	if name, ok := g.Name(); ok {
 		if had := rs.names[name]; had != nil {
 			return had, nil
 		}
@@ -231,7 +232,7 @@ func (rs *poolRules) keyOf(h rsp.PoolHandle) (k poolKey) {
 		}
 	}
 	for i, r := range rs.globs {
-		if r.matcher.match(string(h)) {
+		if r.matcher.Match(string(h)) {
 			k.globs |= 1 << i
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 )
 
@@ -38,7 +39,7 @@ func reversePrefix(name string) (p netip.Prefix, ok bool) {
 		var a [4]byte
 		n, ok := reverseLabels(name[:len(name)-len(reverse4)], len(a), func(i int, label string) bool {
 			var octet int
-			if len(label) > 1 && label[0] == '0' || parseInt(&octet, label, 0, 255) != nil || !isDigit(label[0]) {
+			if len(label) > 1 && label[0] == '0' || parseInt(&octet, label, 0, 255) != nil || !ascii.IsDigit(label[0]) {
 				return false
 			}
 			a[i] = byte(octet)

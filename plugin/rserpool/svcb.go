@@ -94,7 +94,7 @@ func isPort(label []byte) bool {
 	}
 	port := 0
 	for _, c := range label[1:] {
-		if !isDigit(c) {
+		if !ascii.IsDigit(c) {
 			return false
 		}
 		port = 10*port + int(c-'0')

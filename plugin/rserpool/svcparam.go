@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/internal/ascii"
 )
 
 // parseHTTPS reads the values of the option https.
@@ -228,7 +229,7 @@ func unescapeAll(s string) (b []byte, ok bool) {
 		c := s[i]
 		if c == '\\' {
 			var size int
-			if c, size = unescape(s[i+1:]); size == 0 {
+			if c, size = ascii.Unescape(s[i+1:]); size == 0 {
 				return nil, false
 			}
 			i += size
