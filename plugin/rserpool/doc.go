@@ -10,11 +10,12 @@
 // belong to the process and are leased by instances (package internal/registrars).
 // A Handler may be used by any number of goroutines.
 //
-// Start reading at setup.go, then handler.go. parse.go reads the Corefile, and pools.go
-// the options by pool; name.go finds what a name stands for; records.go, rank.go,
-// naptr.go, svcb.go, dnssd.go, reverse.go and text.go make the records, and reply.go the
-// message. Package internal/lookup has the questions of one lookup share a
-// selection. transfer.go and zonecopy.go copy the zone for secondaries, and
-// notify.go notifies them. denial.go makes what the dnssec plugin signs in negative
-// answers, and metadata.go the labels for other plugins.
+// Start reading at setup.go, then handler.go, query.go and select.go. parse.go reads
+// the Corefile, and pools.go the options by pool; name.go finds what a name stands
+// for; addresses.go, records.go, rank.go, naptr.go, svcb.go, dnssd.go, reverse.go
+// and text.go make the records, and reply.go the message. Package internal/lookup
+// has the questions of one lookup share a selection. transfer.go and zonecopy.go
+// copy the zone for secondaries, and notify.go notifies them. denial.go makes what
+// the dnssec plugin signs in negative answers, and metadata.go the labels for other
+// plugins.
 package rserpool
