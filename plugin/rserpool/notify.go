@@ -20,6 +20,10 @@ const (
 	notifyShare = 10
 	// maxNotifyPause bounds that time, because slow clients make the duration.
 	maxNotifyPause = 5 * time.Minute
+	// notifySettle is how long a registrar that starts without elements waits for them: a
+	// notification before they are back would empty the secondaries. Elements find a registrar
+	// that was restarted within about 8 seconds.
+	notifySettle = 10 * time.Second
 )
 
 // notifier notifies secondaries of changes.
@@ -29,6 +33,7 @@ type notifier struct {
 	stop   chan struct{}
 	serial uint32    // the latest one that was notified, at this time
 	at     time.Time // zero if none was
+	from   time.Time // no notification before; zero until the registrar is ready
 	// failing are the zones of which the latest notification has failed.
 	failing map[string]bool
 }
@@ -63,7 +68,7 @@ func (n *notifier) look() {
 			clog.NewWithPlugin(pluginName).Errorf("notification: panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	if !n.registrar.Ready() || time.Since(n.at) < n.pause() {
+	if !n.registrar.Ready() || !n.settled() || time.Since(n.at) < n.pause() {
 		return
 	}
 	serial := n.registrar.Space().Serial(n.now())
@@ -74,6 +79,17 @@ func (n *notifier) look() {
 	for i := range n.zones {
 		n.send(n.zones[i].name)
 	}
+}
+
+// settled reports whether the elements have had time to register.
+func (n *notifier) settled() bool {
+	if n.from.IsZero() {
+		n.from = time.Now()
+		if _, elements := n.registrar.Space().Len(); elements == 0 {
+			n.from = n.from.Add(notifySettle)
+		}
+	}
+	return time.Since(n.from) >= 0
 }
 
 // pause returns the time between two notifications.

@@ -43,6 +43,7 @@ func notified(t *testing.T, f *fakeRegistrar, failure string) (h *Handler, times
 func TestNotify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
+		put(t, f.space, "web", element(7, 80, "192.0.2.7"))
 		_, times := notified(t, f, "")
 		time.Sleep(time.Hour)
 		// The first serial number may be that of a process before, so that there is a second.
@@ -111,6 +112,23 @@ func TestNotifyReady(t *testing.T) {
 	})
 }
 
+// TestNotifySettle: a registrar that starts without elements waits for them, so that secondaries
+// keep what they have of a registrar that is restarted.
+func TestNotifySettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		_, times := notified(t, f, "")
+		time.Sleep(time.Second)
+		put(t, f.space, "web", element(1, 80, "192.0.2.1"))
+		time.Sleep(5 * time.Second)
+		put(t, f.space, "web", element(2, 80, "192.0.2.2"))
+		time.Sleep(time.Minute)
+		if got := times(); len(got) == 0 || got[0] < notifySettle || got[0] > notifySettle+time.Second {
+			t.Errorf("notifications at %v after the start, want the first one after %v", got, notifySettle)
+		}
+	})
+}
+
 // TestNotifyLog: a secondary that does not answer is logged once.
 func TestNotifyLog(t *testing.T) {
 	var log strings.Builder
@@ -118,6 +136,7 @@ func TestNotifyLog(t *testing.T) {
 	defer clog.Discard()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
+		put(t, f.space, "web", element(7, 80, "192.0.2.7"))
 		_, times := notified(t, f, "no answer of 192.0.2.60\nno answer of 192.0.2.61")
 		for id := range rsp.PEID(5) {
 			put(t, f.space, "web", element(id, 80, "192.0.2.1"))
