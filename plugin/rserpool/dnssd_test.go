@@ -138,6 +138,19 @@ func TestDNSSDOff(t *testing.T) {
 	}
 }
 
+// TestDNSSDLongNames: an instance whose name would be too long for DNS is left out.
+func TestDNSSDLongNames(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "192.0.2.1"))
+	put(t, f.space, strings.Repeat("x", 63), element(1, 80, "192.0.2.2"))
+	zone := strings.Repeat(strings.Repeat("z", 49)+".", 4)
+	h := newTestHandler(t, "rserpool "+zone+" {\n dnssd http\n}", f)
+	m := serve(t, h, fromClient(1, true), new(dns.Msg).SetQuestion("_http._tcp."+zone, dns.TypePTR))
+	if len(m.Answer) != 1 || m.Answer[0].(*dns.PTR).Ptr != "web._http._tcp."+zone {
+		t.Errorf("got\n%s", m)
+	}
+}
+
 // instances asks for the instances of http, as a client that has a large buffer.
 func instances(t testing.TB, h *Handler) (names []string, m *dns.Msg) {
 	t.Helper()

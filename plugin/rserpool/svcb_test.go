@@ -345,7 +345,7 @@ func TestParseBinding(t *testing.T) {
 
 // TestEmptyPoolNames: a declared pool without elements has the names that it has with them.
 func TestEmptyPoolNames(t *testing.T) {
-	h := newTestHandler(t, "rserpool pool.example.org {\n pool web https\n pool web svcb foo\n pool web dnssd http\n pool web txt a\n}", newFake())
+	h := newTestHandler(t, "rserpool pool.example.org {\n pool web https\n pool web svcb foo\n pool web dnssd http\n pool web txt a\n pool other dnssd ftp\n}", newFake())
 	text := "web." + zoneZ + " 5 IN TXT \"a\"\n"
 	for _, tt := range []struct {
 		name  string
