@@ -216,9 +216,10 @@ func (c *prometheus) poll() time.Duration { return c.start.poll + 5*time.Second 
 // proxy is a proxy whose statistics say nothing about its servers: requests do.
 type proxy struct {
 	start
-	requests int // in which it uses each of its servers; 0: it uses one at a time
-	failed   int
-	last     string
+	// all is how many servers it has, and requests are those in which it uses each of them.
+	all, requests int
+	failed        int
+	last          string
 }
 
 func startCaddy(s start, recipe string, servers int) consumer {
@@ -227,7 +228,9 @@ func startCaddy(s start, recipe string, servers int) consumer {
 	cmd := s.host.Command("caddy", "run", "--adapter", "caddyfile", "--config", s.host.NewFile("Caddyfile", recipe))
 	cmd.Env = append(os.Environ(), "HOME="+s.t.TempDir())
 	s.host.StartCommand(cmd).WaitFor("serving initial configuration")
-	return &proxy{start: s, requests: 2 * servers}
+	// An answer begins with another element than the one before, and Caddy counts on: it may
+	// leave one out for a while.
+	return &proxy{start: s, all: servers, requests: 10 * servers}
 }
 
 func startNginx(s start, recipe string) consumer {
@@ -240,7 +243,7 @@ func startNginx(s start, recipe string) consumer {
 		}
 		return err
 	})
-	return &proxy{start: s, requests: 1}
+	return &proxy{start: s, all: 1, requests: 1}
 }
 
 // servers sends requests over one connection, and tells who has answered them.
@@ -248,7 +251,7 @@ func (c *proxy) servers() (set, error) {
 	h := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: c.host.DialContext}}
 	defer h.CloseIdleConnections()
 	seen := set{}
-	for range c.requests {
+	for i := 0; i < c.requests && len(seen) < c.all; i++ {
 		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://127.0.0.1/", nil)
 		if err != nil {
 			return nil, err
