@@ -147,6 +147,9 @@ func (z *zone) findEmpty(s *handlespace.Space, l *labels, qname string, below bo
 // only a handle. Its kind is nodeNone if there is none. l are the labels of qname before
 // the zone's.
 func (z *zone) findStructured(s *handlespace.Space, l *labels, qname string) (n node) {
+	if c := l.name[0]; c != '_' && c|0x20 != elementPrefix[0] { // most names have none of the forms
+		return n
+	}
 	if n.pool, n.options = z.findEncoded(s, l.name); n.options != nil {
 		n.kind, n.poolName = nodePool, qname
 		return n
