@@ -38,6 +38,7 @@ func FuzzServeDNS(f *testing.F) {
 		f.Add(handle, handle, dns.TypeSRV, uint16(3000), false, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), uint16(0))
 		f.Add(handle, handle, dns.TypeA, uint16(0), false, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), uint16(2))
 		f.Add(handle, "lb._dns-sd._udp", dns.TypePTR, uint16(0), true, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), ^uint16(0))
+		f.Add(handle, handle, dns.TypeNXNAME, uint16(0), false, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), uint16(0))
 		f.Add(handle, "lb._dns-sd._udp", dns.TypeANY, uint16(0), true, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), ^uint16(0))
 		f.Add(handle, "_services._dns-sd._udp", dns.TypePTR, uint16(0), true, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.UDP), ^uint16(0))
 		f.Add(handle, "web._http._tcp", dns.TypeSRV, uint16(0), true, uint32(rsp.RoundRobin), uint32(1), "", uint16(rsp.TCP), ^uint16(0))
@@ -48,7 +49,7 @@ func FuzzServeDNS(f *testing.F) {
 		if handle == "" || !ok {
 			return
 		}
-		h := newTestHandler(t, fuzzOptions(options), nil)
+		h := newSizedHandler(t, fuzzOptions(options), nil, 1)
 		// ask asks as the first one after the start.
 		ask := func(qname string, tcp bool) (q, m *dns.Msg) {
 			fake := newFake()
@@ -319,6 +320,10 @@ func checkResponse(t *testing.T, q, m *dns.Msg) {
 	case dns.RcodeRefused:
 		if qt := q.Question[0].Qtype; qt != dns.TypeAXFR && qt != dns.TypeIXFR {
 			t.Errorf("%s is refused", q.Question[0].String())
+		}
+	case dns.RcodeFormatError:
+		if q.Question[0].Qtype != dns.TypeNXNAME {
+			t.Errorf("%s is called malformed", q.Question[0].String())
 		}
 	default:
 		t.Errorf("%s: got %s", q.Question[0].String(), dns.RcodeToString[got.Rcode])

@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -104,11 +105,17 @@ func put(t testing.TB, s *handlespace.Space, pool string, elements ...*handlespa
 // newTestHandler makes the handler of a directive, with time standing still.
 func newTestHandler(t testing.TB, corefile string, r registrar) *Handler {
 	t.Helper()
+	return newSizedHandler(t, corefile, r, lookup.Buckets)
+}
+
+// newSizedHandler is newTestHandler with a memory of lookups of that size.
+func newSizedHandler(t testing.TB, corefile string, r registrar, buckets int) *Handler {
+	t.Helper()
 	cfg, err := parse(caddy.NewTestController("dns", corefile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newHandler(cfg, []string{"192.0.2.53", "2001:db8::53"})
+	h := newHandler(cfg, []string{"192.0.2.53", "2001:db8::53"}, buckets)
 	h.registrar = r
 	t.Cleanup(h.indexAddrs())
 	h.now = func() time.Time { return now }

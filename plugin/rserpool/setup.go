@@ -44,7 +44,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		return plugin.Error(pluginName, err)
 	}
 	site := dnsserver.GetConfig(c)
-	h := newHandler(cfg, site.ListenHosts)
+	h := newHandler(cfg, site.ListenHosts, lookup.Buckets)
 	cfg.options.Pools = h.pools.forRegistrar()
 	b := registrars.Block{Options: cfg.options, Where: cfg.where, Serve: func(r registrars.Registrar) { h.registrar = r }}
 	inst := instanceOf(c, rs)
@@ -75,13 +75,14 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	return nil
 }
 
-// newHandler makes the handler of a directive. The registrar is set at startup.
-func newHandler(cfg config, listenHosts []string) *Handler {
+// newHandler makes the handler of a directive, with a memory of lookups of that many buckets.
+// The registrar is set at startup.
+func newHandler(cfg config, listenHosts []string, buckets int) *Handler {
 	pools := newPoolTable(cfg.pools)
 	h := &Handler{
 		Fall:    cfg.fall,
 		pools:   pools,
-		lookups: lookup.New(lookup.Buckets, pools.mostAddresses()),
+		lookups: lookup.New(buckets, pools.mostAddresses()),
 		now:     time.Now,
 	}
 	own := ownAddrs(listenHosts)
