@@ -1,7 +1,8 @@
 // Command report runs `go test` with its arguments and prints its output. Then it lists
 // the tests that were left out on this machine: those skipped with a text that begins with
 // LEFT OUT, which go test does not show. With -short it also lists tests of more than two
-// seconds.
+// seconds. Packages whose tests the race detector has ended by a fault of its own run once
+// more, if no other package failed.
 package main
 
 import (
@@ -19,18 +20,10 @@ import (
 )
 
 func main() {
-	cmd := exec.Command(cmp.Or(os.Getenv("GO"), "go"), append([]string{"test", "-json"}, os.Args[1:]...)...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err == nil {
-		r := newReport(os.Stdout)
-		r.short = slices.Contains(os.Args, "-short")
-		r.read(out)
-		err = cmd.Wait()
-		r.finish()
+	r, err := run(os.Args[1:])
+	if again := r.again(os.Args[1:]); again != nil {
+		fmt.Printf("The race detector has ended these tests by a fault of its own (%s). They run once more: %s\n", detectorFault, strings.Join(r.crashed, " "))
+		_, err = run(again)
 	}
 	var exit *exec.ExitError
 	switch {
@@ -40,6 +33,39 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// run runs go test with these arguments, and prints the report.
+func run(args []string) (*report, error) {
+	r := newReport(os.Stdout)
+	cmd := exec.Command(cmp.Or(os.Getenv("GO"), "go"), append([]string{"test", "-json"}, args...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return r, err
+	}
+	r.short = slices.Contains(args, "-short")
+	r.read(out)
+	err = cmd.Wait()
+	r.finish()
+	return r, err
+}
+
+// detectorFault is what the race detector prints if one of its own assertions fails. Go's
+// detector does so now and then in tests with many goroutines.
+const detectorFault = "ThreadSanitizer: CHECK failed"
+
+// again returns the arguments to test the packages again that failed by faults of the race
+// detector; nil if there are none, or if others failed too.
+func (r *report) again(args []string) []string {
+	if len(r.crashed) == 0 || r.failed {
+		return nil
+	}
+	isPackage := func(arg string) bool { return strings.HasPrefix(arg, ".") || strings.HasPrefix(arg, "github.com/") }
+	return append(slices.DeleteFunc(slices.Clone(args), isPackage), r.crashed...)
 }
 
 // mark begins the text of a skip that must be listed.
@@ -65,6 +91,8 @@ type report struct {
 	reasons  []string            // why tests were left out, in the order of their coming
 	leftOut  map[string][]string // and which, by reason
 	slow     []string
+	failed   bool     // a package failed
+	crashed  []string // packages that failed only by a fault of the race detector
 }
 
 // lines are the output of a package.
@@ -120,8 +148,20 @@ func (r *report) take(e event) {
 			break
 		}
 		p.print(r.w, e.Action == "fail")
+		switch {
+		case e.Action != "fail":
+		case p.has(detectorFault) && !p.has("--- FAIL") && !p.has("DATA RACE") && !p.has("panic:"):
+			r.crashed = append(r.crashed, e.Package)
+		default:
+			r.failed = true
+		}
 		delete(r.packages, e.Package)
 	}
+}
+
+// has reports whether a text is in the output.
+func (p *lines) has(text string) bool {
+	return slices.ContainsFunc(p.events, func(e event) bool { return strings.Contains(e.Output, text) })
 }
 
 // print prints what `go test` prints without -v: for a package that failed everything
@@ -146,6 +186,7 @@ func (r *report) leave(reason, test string) {
 func (r *report) finish() {
 	for _, p := range r.packages {
 		p.print(r.w, true)
+		r.failed = true
 	}
 	for _, reason := range r.reasons {
 		tests := r.leftOut[reason]

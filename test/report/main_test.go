@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -63,5 +65,44 @@ func TestReport(t *testing.T) {
 	r.finish()
 	if got := out.String(); got != printed {
 		t.Errorf("got\n%s\nwant\n%s", got, printed)
+	}
+}
+
+// TestAgain: only packages that the race detector has ended by a fault of its own run again,
+// and only if nothing else failed.
+func TestAgain(t *testing.T) {
+	const (
+		fault   = `{"Action":"output","Package":"m/fault","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346\n"}` + "\n"
+		ends    = `{"Action":"fail","Package":"m/fault"}` + "\n"
+		failure = `{"Action":"output","Package":"m/fault","Test":"TestA","Output":"--- FAIL: TestA (0.00s)\n"}` + "\n"
+		race    = `{"Action":"output","Package":"m/fault","Output":"WARNING: DATA RACE\n"}` + "\n"
+		other   = `{"Action":"output","Package":"m/bad","Output":"FAIL\n"}` + "\n" + `{"Action":"fail","Package":"m/bad"}` + "\n"
+		open    = `{"Action":"start","Package":"m/open"}` + "\n"
+		good    = `{"Action":"pass","Package":"m/good"}` + "\n"
+	)
+	for _, tt := range []struct {
+		name, events string
+		again        bool
+	}{
+		{"fault", good + fault + ends, true},
+		{"failure", failure + ends, false},
+		{"fault and failure", failure + fault + ends, false},
+		{"fault and race", race + fault + ends, false},
+		{"fault and another failure", fault + ends + other, false},
+		{"fault and a package without an end", fault + ends + open, false},
+		{"good", good, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newReport(io.Discard)
+			r.read(strings.NewReader(tt.events))
+			r.finish()
+			var want []string
+			if tt.again {
+				want = []string{"-race", "-p", "1", "m/fault"}
+			}
+			if got := r.again([]string{"-race", "-p", "1", "./m/fault", "github.com/m/good"}); !slices.Equal(got, want) {
+				t.Errorf("got the arguments %q, want %q", got, want)
+			}
+		})
 	}
 }
