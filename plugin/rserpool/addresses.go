@@ -71,12 +71,12 @@ func newAddrs(e *handlespace.Element, others []*handlespace.Element) []netip.Add
 // pickAddresses returns the pool as a set, as for a question for SRV records, as far as the
 // answer has room for one address of each element.
 func (q *query) pickAddresses(rep *reply, k lookup.Kind, f handlespace.Families) []*handlespace.Element {
-	const header, question, record = 12, 4, 2 + 10
+	const record = 2 + 10
 	address := 4
 	if f == handlespace.IPv6 {
 		address = 16
 	}
-	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/(record+address))
+	room := q.roomFor(rep, record+address)
 	set, more := q.pickSet(k, min(q.answers, room), q.answers)
 	rep.msg.Truncated = more && room < q.answers
 	return elementsOf(set)

@@ -178,16 +178,23 @@ func (q *query) browse(rep *reply, qtype uint16) {
 			q.addServices(rep)
 		case dns.TypeTXT:
 			if q.addTexts(rep); len(q.txt) == 0 {
-				rep.msg.Answer = append(rep.msg.Answer, &dns.TXT{Hdr: header(q.name, dns.TypeTXT, q.ttl), Txt: []string{""}})
+				rep.msg.Answer = append(rep.msg.Answer, noText(q.name, q.ttl))
 			}
 		}
 	default:
 	}
 }
 
+// noText is the TXT record of an instance without texts (RFC 6763, Section 6.1).
+func noText(owner string, ttl uint32) dns.RR {
+	return &dns.TXT{Hdr: header(owner, dns.TypeTXT, ttl), Txt: []string{""}}
+}
+
+func compareTypes(a, b serviceType) int { return cmp.Compare(a.labels(), b.labels()) }
+
 // addPointer adds a PTR record.
 func (q *query) addPointer(rep *reply, target string) {
-	rep.msg.Answer = append(rep.msg.Answer, &dns.PTR{Hdr: header(q.name, dns.TypePTR, q.ttl), Ptr: target})
+	rep.msg.Answer = append(rep.msg.Answer, pointer(q.name, q.ttl, target))
 }
 
 // addTypes adds the service types that have an instance.
@@ -276,7 +283,7 @@ func (b *browser) types(s *handlespace.Space, clock func() time.Time) (types []s
 			break
 		}
 	}
-	slices.SortFunc(types, func(a, b serviceType) int { return cmp.Compare(a.labels(), b.labels()) })
+	slices.SortFunc(types, compareTypes)
 	return types
 }
 

@@ -227,18 +227,14 @@ func (q *query) addNAPTR(rep *reply) {
 	}
 	room := q.roomForServices(rep, n.pool)
 	if size.each > 0 {
-		const header, question = 12, 4
-		room = max(1, (q.size-rep.signature-header-wireLen(q.name)-question-size.pool)/size.each)
+		room = max(1, (q.answerRoom(rep)-size.pool)/size.each)
 	}
 	limit := size.elements(q.answers)
 	selected, more := q.pickSet(lookup.NAPTR, min(limit, room), limit)
 	if len(selected) == 0 {
 		return
 	}
-	n.ttl = q.ttl
-	for _, s := range selected {
-		n.ttl = min(n.ttl, q.lifeLeft(s.Element))
-	}
+	n.ttl = q.setLifetime(selected)
 	rep.grow(len(selected))
 	rep.mark(1 + len(selected))
 	names := newElementNames(len(selected), func(i int) rsp.PEID { return selected[i].ID }, n.pool)

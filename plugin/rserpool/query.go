@@ -172,6 +172,15 @@ func (q *query) lifetime(elements ...*handlespace.Element) uint32 {
 	return ttl
 }
 
+// setLifetime is lifetime for a set.
+func (q *query) setLifetime(set []handlespace.Selected) uint32 {
+	ttl := q.ttl
+	for i := range set {
+		ttl = min(ttl, q.lifeLeft(set[i].Element))
+	}
+	return ttl
+}
+
 func (q *query) lifeLeft(e *handlespace.Element) uint32 {
 	if e.Expires.IsZero() {
 		return q.ttl

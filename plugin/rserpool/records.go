@@ -99,12 +99,10 @@ func (q *query) addServices(rep *reply) {
 }
 
 // addSelected adds the SRV records of elements of the pool called pool, and their addresses.
-// The records of an answer are made at once: whoever keeps one keeps them all.
+// All records of an answer are one allocation: a plugin that keeps one record keeps the memory
+// of all.
 func (q *query) addSelected(rep *reply, pool string, selected []handlespace.Selected) {
-	ttl := q.ttl
-	for i := range selected {
-		ttl = min(ttl, q.lifeLeft(selected[i].Element))
-	}
+	ttl := q.setLifetime(selected)
 	rep.grow(len(selected))
 	ranks := newRanking(q.srv, q.node.pool.Policy(), selected)
 	records := make([]dns.SRV, len(selected))
@@ -121,9 +119,17 @@ func (q *query) addSelected(rep *reply, pool string, selected []handlespace.Sele
 // roomForServices returns how many SRV records fit into the response, 1 at least. All of
 // them have the same length: their owners are pointers, and targets are not compressed.
 func (q *query) roomForServices(rep *reply, pool string) int {
-	const header, question, record = 12, 4, 2 + 10 + 6
-	room := q.size - rep.signature - header - wireLen(q.name) - question
-	return max(1, room/(record+1+elementLen+wireLen(pool)))
+	const record = 2 + 10 + 6
+	return q.roomFor(rep, record+1+elementLen+wireLen(pool))
+}
+
+// roomFor returns how many answer records of so many octets fit into the response, 1 at least.
+func (q *query) roomFor(rep *reply, record int) int { return max(1, q.answerRoom(rep)/record) }
+
+// answerRoom returns the octets that the response has for answer records.
+func (q *query) answerRoom(rep *reply) int {
+	const header, question = 12, 4
+	return q.size - rep.signature - header - wireLen(q.name) - question
 }
 
 // viewOf returns the hash of a client's address. It is the same in all registrars, and

@@ -135,9 +135,8 @@ func (q *query) addBindings(rep *reply, b *binding) {
 // pickBindings returns the elements of the pool called pool as a set, as far as the answer has
 // room for records without hints.
 func (q *query) pickBindings(rep *reply, k lookup.Kind, b *binding, pool string) []*handlespace.Element {
-	const header, question, record, port = 12, 4, 2 + 10 + 2, 4 + 2
-	length := record + 1 + elementLen + wireLen(pool) + port + b.length
-	room := max(1, (q.size-rep.signature-header-wireLen(q.name)-question)/length)
+	const record, port = 2 + 10 + 2, 4 + 2
+	room := q.roomFor(rep, record+1+elementLen+wireLen(pool)+port+b.length)
 	set, more := q.pickSet(k, min(q.answers, room), q.answers)
 	rep.msg.Truncated = more && room < q.answers
 	return elementsOf(set)

@@ -1,7 +1,6 @@
 package rserpool
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -20,7 +19,7 @@ func (x *zoneCopy) addConfigured(p *poolCopy) {
 	if t, ok := x.instanceOf(p); ok {
 		name, _ := instanceName(p.Pool.Handle(), t, x.zone.name)
 		if x.addTexts(name, p.poolOptions); len(p.txt) == 0 {
-			x.add(&dns.TXT{Hdr: header(name, dns.TypeTXT, p.ttl), Txt: []string{""}})
+			x.add(noText(name, p.ttl))
 		}
 		if x.instances == nil {
 			x.instances = make(map[serviceType][]rsp.PoolHandle)
@@ -116,7 +115,7 @@ func (x *zoneCopy) addBrowsing() {
 	for _, label := range [...]string{"b", "db", "lb"} {
 		x.add(pointer(below(label, domain), o.ttl, x.zone.name))
 	}
-	types := slices.SortedFunc(maps.Keys(x.instances), func(a, b serviceType) int { return cmp.Compare(a.labels(), b.labels()) })
+	types := slices.SortedFunc(maps.Keys(x.instances), compareTypes)
 	for _, t := range types {
 		owner := below(t.labels(), x.zone.name)
 		x.add(pointer(below("_services", domain), o.ttl, owner))

@@ -246,7 +246,7 @@ func startNginx(s start, recipe string) consumer {
 	return &proxy{start: s, all: 1, requests: 1}
 }
 
-// servers sends requests over one connection, and tells who has answered them.
+// servers sends requests over one connection, and returns the elements that have answered.
 func (c *proxy) servers() (set, error) {
 	h := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: c.host.DialContext}}
 	defer h.CloseIdleConnections()
