@@ -1,0 +1,198 @@
+package trust
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxFile is the most bytes of a file that are read.
+const maxFile = 1 << 20
+
+// loaded are the contents of the files. They do not change.
+type loaded struct {
+	stamps []stamp
+	name   string
+	// own is the certificate with its key; it is empty for a member without one.
+	own tls.Certificate
+	// begin and end bound the time in which the peers accept the certificate; end is zero
+	// if there is none, or if it does not end. ends is the file that ends it.
+	begin, end time.Time
+	ends       string
+	// roots are the authorities, and rootFile is where they are from. roots is nil in
+	// secret mode, in which keys are accepted.
+	roots       *x509.CertPool
+	authorities []*x509.Certificate // those of roots
+	rootFile    string
+	keys        []crypto.PublicKey
+}
+
+// load reads the files and checks them.
+func load(f Files, now time.Time) (*loaded, error) {
+	r := &reader{}
+	var l *loaded
+	var err error
+	if f.Secret != "" {
+		l, err = r.secrets(f.Secret)
+	} else {
+		l, err = r.certificates(f, now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.stamps = r.stamps
+	return l, nil
+}
+
+// reader reads files and keeps their stamps.
+type reader struct{ stamps []stamp }
+
+// stamp is a file as it was when it was read.
+type stamp struct {
+	path string
+	info os.FileInfo
+}
+
+// read reads a file. A private one must not be readable by other users.
+func (r *reader) read(path string, private bool) ([]byte, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() { // to open a pipe could block
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if private && exposed(info) {
+		return nil, fmt.Errorf("%s is private, but other users can read it (mode %04o): chmod 600 %[1]s", path, info.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	r.stamps = append(r.stamps, stamp{path, info})
+	return b, nil
+}
+
+func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
+	l := &loaded{rootFile: f.CA}
+	b, err := r.read(f.CA, false)
+	if err != nil {
+		return nil, err
+	}
+	if l.authorities, err = authorities(f.CA, b); err != nil {
+		return nil, err
+	}
+	l.roots = x509.NewCertPool()
+	for _, c := range l.authorities {
+		l.roots.AddCert(c)
+	}
+	if f.Cert == "" {
+		return l, nil
+	}
+	certPEM, err := r.read(f.Cert, false)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := r.read(f.Key, true)
+	if err != nil {
+		return nil, err
+	}
+	var chain []*x509.Certificate
+	if l.own, chain, err = pair(f, certPEM, keyPEM); err != nil {
+		return nil, err
+	}
+	if l.name, l.end, err = l.verify(chain, now); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Cert, err)
+	}
+	l.begin, l.ends = chain[0].NotBefore, f.Cert
+	if l.end.Before(chain[0].NotAfter) {
+		l.ends = f.CA
+	}
+	return l, nil
+}
+
+// pair makes the certificate of TLS of a certificate and its key, and returns its chain.
+func pair(f Files, certPEM, keyPEM []byte) (own tls.Certificate, chain []*x509.Certificate, err error) {
+	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
+		return own, nil, fmt.Errorf("%s is encrypted with a passphrase: remove it (openssl pkey -in %[1]s -out NEWFILE)", f.Key)
+	}
+	if !bytes.Contains(keyPEM, []byte("PRIVATE KEY-----")) {
+		return own, nil, fmt.Errorf("%s has no private key in PEM", f.Key)
+	}
+	if chain, err = parse(f.Cert, certPEM); err != nil {
+		return own, nil, err
+	}
+	if own, err = tls.X509KeyPair(certPEM, keyPEM); err == nil {
+		return own, chain, nil
+	}
+	if strings.Contains(err.Error(), "does not match") {
+		return own, nil, fmt.Errorf("the key in %s is not that of the certificate in %s: use the two files that were made together", f.Key, f.Cert)
+	}
+	return own, nil, fmt.Errorf("%s and %s: %s", f.Cert, f.Key, plain(err))
+}
+
+// parse reads the certificates of a file, at least one.
+func parse(path string, text []byte) ([]*x509.Certificate, error) {
+	var list []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, text = pem.Decode(text); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: certificate %d cannot be read: %s", path, len(list)+1, plain(err))
+		}
+		list = append(list, c)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s has no certificate in PEM", path)
+	}
+	return list, nil
+}
+
+// authorities reads the CA file, which may have several certificates.
+func authorities(path string, text []byte) ([]*x509.Certificate, error) {
+	list, err := parse(path, text)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range list {
+		if c.BasicConstraintsValid && !c.IsCA {
+			return nil, fmt.Errorf("%s: certificate %d (%s) is not that of a CA: is it the file of the element's own certificate?", path, i+1, subject(c))
+		}
+	}
+	return list, nil
+}
+
+// plain is the text of an error of package x509 or tls, without the package's name.
+func plain(err error) string {
+	text := err.Error()
+	for _, prefix := range []string{"x509: ", "tls: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return text
+}
+
+var errSecretLine = errors.New("a secret is 32 random bytes in base64 or hex: make it with rsp ca secret FILE")
