@@ -1,0 +1,81 @@
+//go:build unix
+
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// lockPause is the pause between two attempts to lock a file.
+const lockPause = 50 * time.Millisecond
+
+// acquire locks a file, which has the process identifier of its owner, and waits so long for
+// its owner. The lock ends with the process. If the file cannot be locked for another reason,
+// for instance because the disk is read-only, nothing is locked.
+func acquire(path string, timeout time.Duration) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(timeout); ; time.Sleep(lockPause) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || !time.Now().Before(end) {
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		err = inUse(filepath.Dir(path), readOwner(f))
+	case err == nil:
+		pid := strconv.Itoa(os.Getpid()) + "\n"
+		if _, err := f.WriteAt([]byte(pid), 0); err == nil {
+			_ = f.Truncate(int64(len(pid)))
+		}
+		return f, nil // without the identifier, too, it is locked
+	}
+	_ = f.Close()
+	return nil, err
+}
+
+// isLocked reports whether another file descriptor has a lock on a file. bbolt locks its file so.
+func isLocked(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// unlock ends the lock on a file.
+func unlock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// readOwner reads the process identifier in a lock file; 0 if there is none.
+func readOwner(f *os.File) int {
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 0)
+	line, _, _ := strings.Cut(string(b[:n]), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func inUse(dir string, pid int) error {
+	switch pid {
+	case os.Getpid():
+		return fmt.Errorf("%w: another registrar of this process uses %s: give each registrar a directory of its own", ErrInUse, dir)
+	case 0:
+		return inUseBySomebody(dir)
+	}
+	return fmt.Errorf("%w: another process (pid %d) uses %s: end it, or use another directory", ErrInUse, pid, dir)
+}

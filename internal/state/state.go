@@ -1,0 +1,323 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Value is what a Store keeps under a key. It must not change after it was given to a Store:
+// the Store encodes it when it writes.
+type Value interface {
+	// Append appends the encoded value. After an error the key is left as it is.
+	Append(b []byte) ([]byte, error)
+}
+
+// Config configures a Store. Zero fields stand for their defaults.
+type Config struct {
+	// Dir is the directory, which is made if it is not there. It belongs to one Store.
+	Dir string
+	// Stamp returns what every write has beside the changes. Its keys are fixed and few.
+	// The Store's goroutine calls it.
+	Stamp func(now time.Time) map[string][]byte
+	// Rewrite is called when changes were dropped and the disk accepts writes again. All
+	// entries have to be Put, followed by a call of Rewritten. The Store's goroutine calls
+	// it, so it must not wait.
+	Rewrite func()
+	// Log gets lines for the operator. It must not wait.
+	Log func(warn bool, text string)
+
+	// Every is the least time between two writes, 1 s by default, and beat the longest,
+	// 10 s.
+	Every, beat time.Duration
+	// retry is the pause after a failed write, 5 s by default.
+	retry time.Duration
+	// slow is the time after which a write that has not ended is logged, 5 s by default.
+	slow time.Duration
+	// lockTimeout is how long Open waits for a process that still uses the directory, 3 s
+	// by default.
+	lockTimeout time.Duration
+	// openTimeout is how long Open waits for the disk, 10 s by default.
+	openTimeout time.Duration
+	// MaxPending is how many changes may wait in memory, 262144 by default.
+	MaxPending int
+
+	// open opens the disk; a test's, or openFile.
+	open func(Config, io.Closer) opened
+}
+
+func (c *Config) complete() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.Every, time.Second}, {&c.beat, 10 * time.Second}, {&c.retry, 5 * time.Second},
+		{&c.slow, 5 * time.Second}, {&c.lockTimeout, 3 * time.Second}, {&c.openTimeout, 10 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if c.MaxPending == 0 {
+		c.MaxPending = 1 << 18
+	}
+	if c.Stamp == nil {
+		c.Stamp = func(time.Time) map[string][]byte { return nil }
+	}
+	if c.Rewrite == nil {
+		c.Rewrite = func() {}
+	}
+	if c.Log == nil {
+		c.Log = func(bool, string) {}
+	}
+	if c.open == nil {
+		c.open = openFile
+	}
+}
+
+// disk is what a Store's goroutine writes to.
+type disk interface {
+	// commit writes a batch as a whole, or nothing of it.
+	commit(*batch) error
+	// size is the size of the file in bytes.
+	size() int64
+	close() error
+}
+
+// opened is the result of opening a disk.
+type opened struct {
+	disk disk // nil if it cannot be written
+	err  error
+	// lock is held on the directory; nil if that is not possible.
+	lock io.Closer
+	// fresh tells that the file is new, because there was none that can be used.
+	fresh bool
+	stamp map[string][]byte
+	count uint64 // of the entries that each yields
+	// each yields the entries; nil if there are none.
+	each func(func(key, value []byte) error) error
+	// done ends the use of each.
+	done  func()
+	lines []string // warnings for the log
+}
+
+// Store is a map on disk. Its methods are for any number of goroutines, except as noted.
+type Store struct {
+	cfg   Config
+	read  opened
+	found chan opened // what an Open that was too slow has found
+
+	mu      sync.Mutex
+	pending map[string]Value // a nil value deletes
+	lost    bool             // changes were dropped
+	begin   bool             // the next write begins a new set of entries
+	filling bool             // until all entries of that set are there
+	finish  bool             // they are there: the next write completes the set
+	stats   Stats
+
+	started           bool
+	wake, stop, ended chan struct{}
+
+	// Only the goroutine uses the rest.
+	disk    disk
+	lock    io.Closer
+	failing time.Time // since when writes have failed
+}
+
+// Stats tell how a Store does.
+type Stats struct {
+	// Writes that have succeeded, and those that have failed.
+	Writes, Failures uint64
+	// Pending changes are in memory only.
+	Pending int
+	// Written is when the last write has succeeded; zero if none has.
+	Written time.Time
+	// Behind tells that the last write has failed or does not end, or that changes were
+	// dropped.
+	Behind bool
+	// Bytes is the size of the file.
+	Bytes int64
+}
+
+// ErrInUse is wrapped by the error of Open if another Store uses the directory.
+var ErrInUse = errors.New("the state directory is in use")
+
+// Open opens the directory and reads what is needed to begin. The entries and the stamp of
+// the former process can be read until Start.
+func Open(cfg Config) (*Store, error) {
+	cfg.complete()
+	s := &Store{
+		cfg:     cfg,
+		found:   make(chan opened, 1),
+		pending: make(map[string]Value),
+		wake:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	go func() { s.found <- cfg.open(cfg, nil) }()
+	timer := time.NewTimer(cfg.openTimeout)
+	defer timer.Stop()
+	select {
+	case o := <-s.found:
+		if o.fatal() {
+			return nil, o.err
+		}
+		s.read = o
+		s.use(o)
+	case <-timer.C:
+		s.lost = true
+		s.stats.Behind = true
+		cfg.Log(true, fmt.Sprintf("the disk of state directory %s has not responded within %v: starting without the stored state", cfg.Dir, cfg.openTimeout))
+	}
+	return s, nil
+}
+
+// fatal reports whether the directory must not be used.
+func (o *opened) fatal() bool { return errors.Is(o.err, ErrInUse) || errors.Is(o.err, syscall.ENOTDIR) }
+
+// use writes from now on to what opening has found.
+func (s *Store) use(o opened) {
+	for _, text := range o.lines {
+		s.cfg.Log(true, text)
+	}
+	s.found, s.disk, s.lock = nil, o.disk, o.lock
+	if o.disk != nil {
+		s.note(func(st *Stats) { st.Bytes = o.disk.size() })
+		return
+	}
+	s.mu.Lock()
+	s.drop() // what is on the disk will not be what is in memory
+	s.mu.Unlock()
+	s.failed(o.err)
+}
+
+// Stamp returns a value of the former process's last stamp, nil if there is none. To be
+// called before Start.
+func (s *Store) Stamp(name string) []byte { return s.read.stamp[name] }
+
+// Each calls f with the entries that the former process has left, until f fails. The key and
+// the value are valid until Each returns. To be called before Start.
+func (s *Store) Each(f func(key, value []byte) error) error {
+	if s.read.each == nil {
+		return nil
+	}
+	return s.read.each(f)
+}
+
+// Len is how many entries Each yields.
+func (s *Store) Len() int { return int(s.read.count) }
+
+// Start starts to write.
+func (s *Store) Start() {
+	s.started = true
+	if s.read.done != nil {
+		s.read.done()
+	}
+	s.read = opened{}
+	go s.run()
+}
+
+// Put sets the value of a key. It never waits for the disk.
+func (s *Store) Put(key string, v Value) { s.change(key, v) }
+
+// Delete deletes a key. It never waits for the disk.
+func (s *Store) Delete(key string) { s.change(key, nil) }
+
+func (s *Store) change(key string, v Value) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost {
+		return
+	}
+	if len(s.pending) == 0 {
+		s.poke()
+	}
+	s.pending[key] = v
+	if len(s.pending) > s.cfg.MaxPending {
+		s.drop()
+	}
+}
+
+// drop drops the pending changes, and with them what was written of a set of entries that is
+// not complete.
+func (s *Store) drop() {
+	s.pending = make(map[string]Value)
+	s.lost, s.begin, s.filling, s.finish = true, false, false, false
+	s.stats.Behind = true
+}
+
+// poke wakes the goroutine.
+func (s *Store) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Room reports whether more entries should be Put now for Config.Rewrite.
+func (s *Store) Room() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) < s.cfg.MaxPending/4
+}
+
+// Rewritten ends the sequence of entries that Config.Rewrite has asked for.
+func (s *Store) Rewritten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.filling {
+		s.filling, s.finish = false, true
+		s.poke()
+	}
+}
+
+// Stats returns how the Store does.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Pending = len(s.pending)
+	return st
+}
+
+// errNotWritten is wrapped by the error of Close if the last changes are not on the disk.
+var errNotWritten = errors.New("the last changes of the state are not written")
+
+// Close writes what is pending and closes the file. It waits no longer than the timeout. If
+// the disk does not respond within that, the directory stays in use until it does. A Store
+// that was not started writes nothing.
+func (s *Store) Close(timeout time.Duration) error {
+	if !s.started {
+		if s.read.done != nil {
+			s.read.done()
+		}
+		s.release()
+		return nil
+	}
+	close(s.stop)
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-timer.C:
+		return fmt.Errorf("%w: the disk of %s has not responded within %v", errNotWritten, s.cfg.Dir, timeout)
+	}
+	if st := s.Stats(); st.Behind {
+		return fmt.Errorf("%w to %s", errNotWritten, s.cfg.Dir)
+	}
+	return nil
+}
+
+// The files in the directory.
+func (c *Config) path() string     { return filepath.Join(c.Dir, "state.db") }
+func (c *Config) lockPath() string { return filepath.Join(c.Dir, "lock") }
+
+const (
+	dirMode  os.FileMode = 0o700
+	fileMode os.FileMode = 0o600
+)

@@ -1,0 +1,210 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"syscall"
+	"time"
+)
+
+// batch is what one transaction writes.
+type batch struct {
+	changes map[string]Value
+	stamp   map[string][]byte
+	// begin begins a new set of entries, which changes belong to; finish has it take the
+	// place of the former one.
+	begin, finish bool
+}
+
+// run is the goroutine that writes.
+func (s *Store) run() {
+	defer close(s.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	last := time.Now().Add(-s.cfg.beat) // the last write, or attempt
+	for {
+		timer.Reset(time.Until(last.Add(s.pause())))
+		select {
+		case <-timer.C:
+		case <-s.wake:
+			continue
+		case o := <-s.found:
+			s.foundLate(o)
+			if o.fatal() {
+				return
+			}
+			continue
+		case <-s.stop:
+			s.write()
+			s.release()
+			return
+		}
+		s.write()
+		last = time.Now()
+	}
+}
+
+// foundLate takes what an Open that was too slow has found. The entries there are old by now.
+func (s *Store) foundLate(o opened) {
+	if o.fatal() {
+		s.cfg.Log(true, o.err.Error()+": the state is not stored")
+		return
+	}
+	s.use(o)
+}
+
+// pause is the time from the last write to the next one.
+func (s *Store) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.failing.IsZero():
+		return s.cfg.retry
+	case len(s.pending) > 0 || s.lost || s.begin || s.finish:
+		return s.cfg.Every
+	}
+	return s.cfg.beat
+}
+
+// write writes what is pending.
+func (s *Store) write() {
+	if s.disk == nil && !s.reopen() {
+		return
+	}
+	b := s.gather()
+	began := time.Now()
+	slow := time.AfterFunc(s.cfg.slow, func() {
+		s.note(func(st *Stats) { st.Behind = true })
+		s.cfg.Log(true, fmt.Sprintf("the disk of state directory %s has not finished a write for %v: the registrar continues, and a restart would forget the latest changes", s.cfg.Dir, s.cfg.slow))
+	})
+	err := guarded(func() error { return s.disk.commit(b) })
+	if !slow.Stop() && err == nil {
+		s.cfg.Log(false, fmt.Sprintf("the disk of state directory %s responds again after %v", s.cfg.Dir, time.Since(began).Round(time.Millisecond)))
+	}
+	if err != nil {
+		s.putBack(b)
+		s.failed(err)
+		if errors.Is(err, errReplaced) {
+			s.mu.Lock()
+			s.drop() // what was written before is not there any more
+			s.mu.Unlock()
+		}
+		if !isFull(err) { // what bbolt has in memory may not be what is in the file
+			_ = guarded(s.disk.close)
+			s.disk = nil
+		}
+		return
+	}
+	s.wrote()
+}
+
+// guarded calls f and turns a panic into an error. A fault is one, too: the file is mapped
+// into memory, so that is what a disk error may look like.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the file cannot be used: %v", p)
+		}
+	}()
+	return f()
+}
+
+// gather takes what is pending.
+func (s *Store) gather() *batch {
+	b := &batch{stamp: s.cfg.Stamp(time.Now())}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.changes, b.begin, b.finish = s.pending, s.begin, s.finish
+	s.pending, s.begin, s.finish = make(map[string]Value), false, false
+	return b
+}
+
+// putBack makes a batch pending again, except for what has changed since.
+func (s *Store) putBack(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost {
+		return
+	}
+	for key, v := range b.changes {
+		if _, later := s.pending[key]; !later {
+			s.pending[key] = v
+		}
+	}
+	s.begin, s.finish = b.begin || s.begin, b.finish || s.finish
+	if len(s.pending) > s.cfg.MaxPending {
+		s.drop()
+	}
+}
+
+// reopen tries to open the file again, and reports whether that has succeeded.
+func (s *Store) reopen() bool {
+	if s.found != nil {
+		return false // it is being opened
+	}
+	o := s.cfg.open(s.cfg, s.lock)
+	if o.done != nil {
+		o.done() // its entries are older than what is in memory
+	}
+	if o.fresh {
+		s.mu.Lock()
+		s.drop() // the file with what was written before is not there any more
+		s.mu.Unlock()
+	}
+	s.use(o)
+	return s.disk != nil
+}
+
+// isFull reports whether the disk has no room.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// release closes the file and lets others use the directory.
+func (s *Store) release() {
+	if s.disk != nil {
+		_ = guarded(s.disk.close)
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+}
+
+// failed notes that a write has failed.
+func (s *Store) failed(err error) {
+	if err == nil {
+		err = errors.New("the directory cannot be written")
+	}
+	s.note(func(st *Stats) { st.Failures++; st.Behind = true })
+	if s.failing.IsZero() {
+		s.failing = time.Now()
+		s.cfg.Log(true, fmt.Sprintf("cannot write the state to %s: %v: the registrar continues, and tries again every %v", s.cfg.Dir, err, s.cfg.retry))
+	}
+}
+
+// wrote notes that a write has succeeded. If changes were dropped, it asks for all entries.
+func (s *Store) wrote() {
+	if !s.failing.IsZero() {
+		s.cfg.Log(false, fmt.Sprintf("the state is written to %s again after %v", s.cfg.Dir, time.Since(s.failing).Round(time.Second)))
+		s.failing = time.Time{}
+	}
+	size := s.disk.size()
+	s.mu.Lock()
+	s.stats.Writes++
+	s.stats.Written, s.stats.Bytes, s.stats.Behind = time.Now(), size, s.lost || s.filling || s.begin || s.finish
+	ask := s.lost
+	if ask {
+		s.lost, s.begin, s.filling = false, true, true
+	}
+	s.mu.Unlock()
+	if ask {
+		s.cfg.Rewrite()
+	}
+}
+
+// note changes the counters.
+func (s *Store) note(f func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.stats)
+}
