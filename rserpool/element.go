@@ -25,6 +25,9 @@ type PoolElement struct {
 	// ASAPTransport is where the element accepts ASAP associations. The home registrar
 	// sets it (RFC 5352, Section 3.1); otherwise it is not Present.
 	ASAPTransport Transport
+	// Identity is the name of the certificate with which the element has registered, "" in a
+	// scope without TLS. The home registrar sets it, only for other registrars.
+	Identity string
 	// Unknown has the unknown parameters in their order, so that a registrar passes them
 	// on.
 	Unknown []Parameter

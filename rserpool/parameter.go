@@ -29,11 +29,13 @@ var parameterNames = [...]string{
 	0x10: "Opaque Transport",
 }
 
-// privateParameters are RSPLIB's private parameter, and two of ours.
+// privateParameters are RSPLIB's private parameter, and four of ours.
 var privateParameters = map[ParameterType]string{
 	0x803f:        "Handle Resolution Items",
 	0x8000 | 6951: "UDP Encapsulation Port",
 	0x8000 | 6952: "User UDP Encapsulation Port",
+	0x8000 | 5353: "Suspect",
+	0x8000 | 5355: "Identity",
 }
 
 // String returns the name that RFC 5354 gives to the parameter, or the type in

@@ -3,6 +3,7 @@ package tlv
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -59,6 +60,8 @@ type Cursor struct {
 	quiet   bool   // nothing is ever reported about this message
 	err     *rserpool.ParseError
 	reports []rserpool.Cause
+	// room returns memory for n addresses; nil stands for make.
+	room func(n int) []netip.Addr
 }
 
 // NewCursor returns a cursor after the header of the message b, with an error if b is not
@@ -101,6 +104,9 @@ func (c *Cursor) Flags() uint8 {
 	}
 	return c.msg[1]
 }
+
+// AddrsFrom has the addresses of transports be in memory that room returns, for n of them.
+func (c *Cursor) AddrsFrom(room func(n int) []netip.Addr) { c.room = room }
 
 // Silence suppresses all reports about this message: an error message is never answered
 // by an error message.
@@ -179,6 +185,10 @@ func bit(t Type) uint32 {
 		return 1 << 17
 	case TypeUserEncapPort:
 		return 1 << 18
+	case TypeSuspect:
+		return 1 << 19
+	case TypeIdentity:
+		return 1 << 20
 	}
 	return 1 << (t & 31)
 }

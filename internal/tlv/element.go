@@ -1,14 +1,26 @@
 package tlv
 
 import (
+	"math"
+	"time"
+	"unicode/utf8"
+
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // PoolElement reads the current parameter into e. The first transport inside
 // is the user transport, the second one the ASAP transport, also if the policy is
 // between them. Parameters inside may be missing: each message checks which ones it
-// requires.
+// requires. What only registrars may say of an element is left out: see
+// [Cursor.SuspectElement].
 func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
+	c.SuspectElement(e)
+	e.Identity = ""
+}
+
+// SuspectElement is PoolElement for messages of registrars: the element has its identity. It
+// says also whether the element is suspect, and for how long it has been.
+func (c *Cursor) SuspectElement(e *rserpool.PoolElement) (silent time.Duration, suspect bool) {
 	*e = rserpool.PoolElement{}
 	f := c.open()
 	e.ID = rserpool.PEID(c.Uint32())
@@ -27,6 +39,11 @@ func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
 			e.EncapPort = c.udpPort()
 		case c.Type() == TypeUserEncapPort:
 			e.UserEncapPort = c.udpPort()
+		case c.Type() == TypeSuspect:
+			c.Once()
+			silent, suspect = time.Duration(c.one32())*time.Second, true
+		case c.Type() == TypeIdentity:
+			e.Identity = c.identity()
 		case IsTransport(c.Type()) && e.ASAPTransport.Present():
 			c.Refuse("third transport: a pool element has a user transport and an ASAP transport")
 		case IsTransport(c.Type()):
@@ -36,6 +53,7 @@ func (c *Cursor) PoolElement(e *rserpool.PoolElement) {
 		}
 	}
 	c.close(f)
+	return silent, suspect
 }
 
 // udpPort reads the current parameter as a UDP port.
@@ -48,10 +66,41 @@ func (c *Cursor) udpPort() uint16 {
 	return port
 }
 
+// MaxIdentity is the most bytes of an identity.
+const MaxIdentity = 256
+
+// identity reads the current parameter as an identity.
+func (c *Cursor) identity() string {
+	c.Once()
+	f := c.open()
+	id := string(c.rest())
+	c.close(f)
+	if len(id) == 0 || len(id) > MaxIdentity || !utf8.ValidString(id) {
+		c.Refuse("identity is not 1 to 256 bytes of UTF-8")
+	}
+	return id
+}
+
 // PoolElement writes a Pool Element parameter. The user transport and the
 // policy are left out if e has none.
 func (w *Builder) PoolElement(e *rserpool.PoolElement) {
-	start := w.open(TypePoolElement)
+	start := w.beginElement(e)
+	w.close(start)
+}
+
+// SuspectElement is PoolElement for an element that has been suspect for some time. It writes
+// whole seconds.
+func (w *Builder) SuspectElement(e *rserpool.PoolElement, silent time.Duration) {
+	start := w.beginElement(e)
+	inner := w.open(TypeSuspect)
+	w.Uint32(uint32(min(max(silent/time.Second, 0), math.MaxUint32)))
+	w.close(inner)
+	w.close(start)
+}
+
+// beginElement writes a Pool Element parameter up to its end.
+func (w *Builder) beginElement(e *rserpool.PoolElement) (start int) {
+	start = w.open(TypePoolElement)
 	w.Uint32(uint32(e.ID))
 	w.Uint32(uint32(e.Home))
 	w.Uint32(uint32(e.Life))
@@ -72,8 +121,9 @@ func (w *Builder) PoolElement(e *rserpool.PoolElement) {
 	}
 	w.udpPort(TypeEncapPort, e.EncapPort)
 	w.udpPort(TypeUserEncapPort, e.UserEncapPort)
+	w.identity(e)
 	w.Unknown(e.Unknown)
-	w.close(start)
+	return start
 }
 
 // udpPort writes a UDP port, unless it is 0.
@@ -84,6 +134,19 @@ func (w *Builder) udpPort(t Type, port uint16) {
 	start := w.open(t)
 	w.Uint16(port)
 	w.Uint16(0)
+	w.close(start)
+}
+
+// identity writes the identity of an element, unless that has none.
+func (w *Builder) identity(e *rserpool.PoolElement) {
+	if e.Identity == "" {
+		return
+	}
+	if len(e.Identity) > MaxIdentity {
+		w.fail("identity of pool element %v has %d bytes: at most %d", e.ID, len(e.Identity), MaxIdentity)
+	}
+	start := w.open(TypeIdentity)
+	w.str(e.Identity)
 	w.close(start)
 }
 

@@ -38,7 +38,13 @@ func (c *Cursor) addresses() []netip.Addr {
 		return nil
 	}
 	const shortest = 8 // an IPv4 Address parameter
-	addrs := make([]netip.Addr, 0, (c.end-c.pos)/shortest)
+	most := (c.end - c.pos) / shortest
+	var addrs []netip.Addr
+	if c.room != nil {
+		addrs = c.room(most)[:0]
+	} else {
+		addrs = make([]netip.Addr, 0, most)
+	}
 	for c.Next() {
 		switch c.Type() {
 		case TypeIPv4Address:

@@ -18,7 +18,7 @@ import "github.com/rserpool/coredns-rserpool/rserpool"
 type Type = rserpool.ParameterType
 
 // The parameter types of RFC 5354, Table 1, one private parameter of the
-// reference implementation, and two of ours.
+// reference implementation, and four of ours.
 const (
 	TypeIPv4Address       Type = 0x1
 	TypeIPv6Address       Type = 0x2
@@ -57,6 +57,31 @@ const (
 	// where that is SCTP in UDP. It has the layout of TypeEncapPort. The element
 	// sends it, and registrars pass it on to each other and to users.
 	TypeUserEncapPort Type = TypeEncapPort + 1
+	// TypeSuspect is ours: in a Pool Element parameter of ENRP, it says that the element is
+	// suspect: its home hears nothing of it, but does not know it to be gone. Its high bits are
+	// 10, so that a receiver without it skips it; the others are the RFC's number.
+	//
+	//	 0                   1                   2                   3
+	//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|         Type = 0x94e9         |          Length = 8           |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|             Seconds for which it has been suspect             |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	TypeSuspect Type = 0x8000 | 5353
+	// TypeIdentity is ours: in a Pool Element parameter of ENRP, it is the name of the
+	// certificate with which the element has registered at its home (RFC 5355, Section 3).
+	// Its high bits are 10, so that a receiver without it skips it; the others are the RFC's
+	// number.
+	//
+	//	 0                   1                   2                   3
+	//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|         Type = 0x94eb         |        Length = 5..260        |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	:                 Name of 1 to 256 bytes, UTF-8                 :
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	TypeIdentity Type = 0x8000 | 5355
 )
 
 // IsTransport reports whether the type is one of the transport parameters.
