@@ -10,6 +10,7 @@
 //	kernel     the kernel's SCTP (Linux only)
 //	udp        SCTP in UDP in user space (RFC 6951), with pion/sctp for the data
 //	tcp        TCP connections of pool users
+//	secure     TLS on the associations of a transport: an Endpoint around its Endpoint
 //	wire       packets, chunks and cookies: the bytes of RFC 9260
 //	localaddr  the addresses of this machine
 //	sctptest   a network in memory, and what the tests of several packages share
@@ -17,11 +18,6 @@
 // Only stack imports kernel, udp and tcp, and they do not import each other.
 //
 // # Where more can be put
-//
-// TLS belongs between stack and the transports: stack.endpoint.listen gives each
-// transport the Handler stack.endpoint.handle, and sends by the Endpoint that the
-// transport returns. A layer that is itself an Endpoint and a Handler fits in there,
-// one for each association.
 //
 // Sessions of pool users belong above stack: they use an Endpoint as ASAP does, and
 // need no change here.

@@ -13,8 +13,13 @@ import (
 type Limits struct {
 	// Associations is the number of established associations; default 65536.
 	Associations int
+	// Backlog is the number of associations over SCTP in UDP that peers have established and
+	// the Handler has not been told of; default 1024. With more, handshakes wait: INIT and
+	// COOKIE ECHO are not answered, and the peer repeats them.
+	Backlog int
 	// HalfOpen is the number of TCP connections from which no whole message has
-	// arrived; default 1024. SCTP keeps no state of half-open associations.
+	// arrived, and of TLS handshakes of one transport that peers have begun; default
+	// 1024. SCTP itself keeps no state of half-open associations.
 	HalfOpen int
 	// HandshakeTime is how long a handshake, or the arrival of one message over
 	// TCP, may last; default 10 s.
@@ -58,11 +63,15 @@ type ListenConfig struct {
 	Mobile bool
 	// TCP says to accept TCP connections on Addrs as well.
 	TCP bool
+	// PPID is the payload protocol identifier of all messages under TLS, which carries
+	// one protocol. 0 is that of the Framing.
+	PPID uint32
 }
 
 // WithDefaults returns the limits with defaults in place of fields that are not set.
 func (l Limits) WithDefaults() Limits {
 	setDefault(&l.Associations, 65536)
+	setDefault(&l.Backlog, 1024)
 	setDefault(&l.HalfOpen, 1024)
 	setDefault(&l.HandshakeTime, 10*time.Second)
 	setDefault(&l.MessageSize, 65536+64)

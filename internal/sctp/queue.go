@@ -58,6 +58,9 @@ func (q *SendQueue) Relieved(lim Limits) bool {
 	return true
 }
 
+// Refused reports whether Push has returned false, and Relieved not yet true.
+func (q *SendQueue) Refused() bool { return q.refused }
+
 // Behind reports whether so much is queued that a message pushed now may leave late.
 func (q *SendQueue) Behind() bool { return q.Bytes > QueueShare }
 

@@ -46,6 +46,10 @@ type Message struct {
 	Data   []byte
 	PPID   uint32
 	Stream uint16
+	// Unordered is for sending: the peer may get the message before others that were
+	// sent earlier, for instance while a lost one is repeated (RFC 9260, Section 6.6).
+	// TCP ignores it. It is not set in received messages.
+	Unordered bool
 }
 
 // EventType says what happened to an association.
@@ -117,6 +121,9 @@ type Event struct {
 	// EncapPort is the UDP port from which the primary address was last heard
 	// (Up); 0 for associations that are not in UDP.
 	EncapPort uint16
+	// Identity is the name in the peer's certificate (Up). It is empty if the peer has
+	// none, and without TLS.
+	Identity string
 	// Message is set for Received and SendFailed. The Handler owns its Data.
 	Message Message
 	// Reason is set for Down. Err, if set, says more.
@@ -163,11 +170,42 @@ var (
 	// ErrAddrGone: the machine no longer has an address that the peer knows
 	// (ListenConfig.Mobile).
 	ErrAddrGone = errors.New("this machine has lost its address toward the peer")
-	// ErrRefused: nobody listens at the address, or the peer aborted the handshake.
+	// ErrRefused: nobody listens at any of the addresses, or the peer aborted the
+	// handshake. The peer's host itself has said so. What routers, firewalls and this
+	// machine report does not count, nor does an ABORT for want of resources.
 	ErrRefused = errors.New("peer refused the association")
+	// ErrUntrusted: the TLS handshake failed, or one side does not accept the other's
+	// certificate. The text says what is wrong, and at which end. The peer lives.
+	ErrUntrusted = errors.New("no trusted connection")
+	// ErrRenew: the keys of TLS have been used for long enough. The association was shut
+	// down as planned, and a new one may be made.
+	ErrRenew = errors.New("the association is to be made anew, with new keys")
 	// ErrRestarted: a new association with the peer replaces this one.
 	ErrRestarted = errors.New("peer has restarted")
 )
+
+// JoinFailures joins the errors of attempts to reach one peer. The result is ErrRefused only
+// if all of them are: where one attempt is refused and another one gets no answer, the peer
+// may live.
+func JoinFailures(errs []error) error {
+	for _, err := range errs {
+		if !errors.Is(err, ErrRefused) {
+			return joinPlain(errs)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// joinPlain joins errors, of which only those that are not ErrRefused can be unwrapped.
+func joinPlain(errs []error) error {
+	out := make([]error, len(errs))
+	for i, err := range errs {
+		if out[i] = err; errors.Is(err, ErrRefused) {
+			out[i] = errors.New(err.Error())
+		}
+	}
+	return errors.Join(out...)
+}
 
 // GraceTime is how long a shutdown may last before the association is aborted.
 const GraceTime = 5 * time.Second
@@ -196,6 +234,10 @@ type Endpoint interface {
 	// then Down.
 	Pause(a AssocID)
 	Resume(a AssocID)
+	// Heartbeat sends a HEARTBEAT to the peer's primary address now. A peer that has
+	// restarted, and no longer knows the association, answers with an ABORT. Over TCP it
+	// does nothing.
+	Heartbeat(a AssocID)
 	// Shutdown ends an association when all queued messages are delivered, or
 	// after GraceTime.
 	Shutdown(a AssocID)

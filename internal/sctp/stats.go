@@ -2,6 +2,7 @@ package sctp
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ type Stats struct {
 	// BadCookie counts COOKIE ECHOs whose cookie is forged, too old or for another
 	// address.
 	BadCookie uint64
+	// Deferred counts INITs and COOKIE ECHOs that were not answered because of
+	// Limits.Backlog.
+	Deferred uint64
 	// Refused counts associations refused because a limit was reached.
 	Refused uint64
 	// Overruns counts associations that were aborted because the peer exceeded a
@@ -32,53 +36,74 @@ type Stats struct {
 
 // Counters are the counters of one transport. Any goroutine may use them.
 type Counters struct {
-	BadChecksum, Malformed, OutOfTheBlue, BadCookie atomic.Uint64
-	refused, Overruns, Dropped, Panics              atomic.Uint64
+	BadChecksum, Malformed, OutOfTheBlue, BadCookie, Deferred atomic.Uint64
+	refused, Overruns, Dropped, Panics                        atomic.Uint64
 	// Queued is the total of all send queues (SendQueue.Total).
 	Queued atomic.Int64
 
 	// Logf, if set, logs which peers are aborted or refused.
 	Logf     func(format string, args ...any)
 	mu       sync.Mutex
-	logged   time.Time // of the last line
-	unlogged int       // peers without a line since then
+	logged   map[string]time.Time // the last line for each reason
+	unlogged int                  // peers without a line since the last one
 }
 
-// logEvery is the least time between two lines about peers that are aborted or
-// refused, so that no peer can fill the log.
-const logEvery = 10 * time.Second
+// logEvery is the least time between two lines about peers that are aborted or refused for the
+// same reason, so that no peer can fill the log; logReasons is how many reasons count at a time.
+// A flood of one kind does not hide the others.
+const (
+	logEvery   = 10 * time.Second
+	logReasons = 50
+)
 
 // Cut counts and logs that an association was aborted because of what its peer did.
 func (c *Counters) Cut(kind Kind, peer netip.AddrPort, why error) {
 	c.Overruns.Add(1)
-	c.log("aborted the association (%v) with %v: %v", kind, peer, why)
+	c.log(why, "aborted the association (%v) with %v: %v", kind, peer, why)
 }
 
 // Refuse counts and logs that a peer was refused an association.
 func (c *Counters) Refuse(kind Kind, peer netip.AddrPort, why error) {
 	c.refused.Add(1)
-	c.log("refused an association (%v) with %v: %v", kind, peer, why)
+	c.log(why, "refused an association (%v) with %v: %v", kind, peer, why)
 }
 
-func (c *Counters) log(format string, args ...any) {
+func (c *Counters) log(why error, format string, args ...any) {
 	if c.Logf == nil {
 		return
 	}
 	c.mu.Lock()
-	now := time.Now()
-	if !c.logged.IsZero() && now.Sub(c.logged) < logEvery {
+	if !c.mayLog(fmt.Sprint(why), time.Now()) {
 		c.unlogged++
 		c.mu.Unlock()
 		return
 	}
 	more := c.unlogged
-	c.logged, c.unlogged = now, 0
+	c.unlogged = 0
 	c.mu.Unlock()
 	line := "sctp: " + fmt.Sprintf(format, args...)
 	if more > 0 {
 		line += fmt.Sprintf(" (%d more aborted or refused since the last such line)", more)
 	}
 	c.Logf("%s", line)
+}
+
+// mayLog reports whether there may be a line for a reason, and notes it. c.mu is held.
+func (c *Counters) mayLog(why string, now time.Time) bool {
+	if at, ok := c.logged[why]; ok && now.Sub(at) < logEvery {
+		return false
+	}
+	if len(c.logged) >= logReasons {
+		maps.DeleteFunc(c.logged, func(_ string, at time.Time) bool { return now.Sub(at) >= logEvery })
+	}
+	if len(c.logged) >= logReasons {
+		return false
+	}
+	if c.logged == nil {
+		c.logged = make(map[string]time.Time)
+	}
+	c.logged[why] = now
+	return true
 }
 
 // Stats returns the values of the counters.
@@ -88,6 +113,7 @@ func (c *Counters) Stats() Stats {
 		Malformed:    c.Malformed.Load(),
 		OutOfTheBlue: c.OutOfTheBlue.Load(),
 		BadCookie:    c.BadCookie.Load(),
+		Deferred:     c.Deferred.Load(),
 		Refused:      c.refused.Load(),
 		Overruns:     c.Overruns.Load(),
 		Dropped:      c.Dropped.Load(),

@@ -14,6 +14,7 @@ type Association interface {
 	Behind() bool
 	Pause()
 	Resume()
+	Heartbeat()
 	Shutdown()
 	Abort()
 }
@@ -97,6 +98,13 @@ func (t *Table[A]) Pause(id AssocID) {
 func (t *Table[A]) Resume(id AssocID) {
 	if a, err := t.find(id); err == nil {
 		a.Resume()
+	}
+}
+
+// Heartbeat implements Endpoint.
+func (t *Table[A]) Heartbeat(id AssocID) {
+	if a, err := t.find(id); err == nil {
+		a.Heartbeat()
 	}
 }
 

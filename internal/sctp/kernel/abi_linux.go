@@ -50,8 +50,9 @@ const (
 
 // snd_flags.
 const (
-	sndAbort = 1 << 2
-	sndEOF   = 0x200
+	sndUnordered = 1 << 0
+	sndAbort     = 1 << 2
+	sndEOF       = 0x200
 )
 
 // sn_type of notifications (RFC 6458, Section 6.1).

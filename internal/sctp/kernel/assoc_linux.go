@@ -177,6 +177,15 @@ func (a *assoc) Pause() { a.gate.Pause() }
 // Resume implements sctp.Association.
 func (a *assoc) Resume() { a.gate.Resume() }
 
+// Heartbeat implements sctp.Association.
+func (a *assoc) Heartbeat() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateUp {
+		_ = setOption(a.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(a.kid, a.peer, hbDemand))
+	}
+}
+
 // Abort implements sctp.Association.
 func (a *assoc) Abort() { a.abort(sctp.LocalClose, nil) }
 

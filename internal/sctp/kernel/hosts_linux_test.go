@@ -89,29 +89,50 @@ func Hosts(t testing.TB, hosts map[string][]string) {
 	if os.Getenv("IN_UML") == "" {
 		t.Skip("makes network namespaces: run test/lab/gotest ./internal/sctp/kernel")
 	}
-	Sh(t, "ip link add br0 type bridge forward_delay 0 mcast_snooping 0")
-	t.Cleanup(func() { Sh(t, "ip link del br0") })
-	Sh(t, "ip link set br0 up")
-	port := 0
+	// The hosts' namespaces inherit this.
+	for name, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/all/"+name, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	outside := []string{"link add br0 type bridge forward_delay 0 mcast_snooping 0", "link set br0 up"}
+	inside := make(map[string][]string)
+	var end []string
 	for name, links := range hosts {
-		Sh(t, "ip netns add "+name)
-		t.Cleanup(func() { Sh(t, "ip netns del "+name) })
-		Sh(t, "ip -n "+name+" link set lo up")
-		Sysctl(t, name, "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+		outside = append(outside, "netns add "+name)
+		inside[name] = append(inside[name], "link set lo up")
 		for i, addrs := range links {
-			port++
-			Sh(t, fmt.Sprintf("ip link add p%d type veth peer name eth%d netns %s", port, i, name))
-			del := fmt.Sprintf("ip link del p%d", port)
-			t.Cleanup(func() { Sh(t, del) }) // the kernel may keep the namespace for associations that end slowly
+			port := fmt.Sprintf("p%d", len(end)+1)
+			end = append(end, "link del "+port) // the kernel may keep the namespace for associations that end slowly
+			outside = append(outside, fmt.Sprintf("link add %s type veth peer name eth%d netns %s", port, i, name), "link set "+port+" master br0 up")
 			for a := range strings.SplitSeq(addrs, ",") {
 				if strings.Contains(a, ":") {
 					a += " nodad"
 				}
-				Sh(t, fmt.Sprintf("ip -n %s addr add dev eth%d %s", name, i, a))
+				inside[name] = append(inside[name], fmt.Sprintf("addr add dev eth%d %s", i, a))
 			}
-			Sh(t, fmt.Sprintf("ip link set p%d master br0 up", port))
-			Sh(t, fmt.Sprintf("ip -n %s link set eth%d up", name, i))
+			inside[name] = append(inside[name], fmt.Sprintf("link set eth%d up", i))
 		}
+	}
+	for name := range hosts {
+		end = append(end, "netns del "+name)
+	}
+	t.Cleanup(func() { batch(t, "ip", append(end, "link del br0")) })
+	batch(t, "ip", outside)
+	for name, commands := range inside {
+		batch(t, "ip -n "+name, commands)
+	}
+}
+
+// batch has a program such as ip run several of its commands: each start of a program takes
+// the lab's processor a tenth of a second.
+func batch(t testing.TB, program string, commands []string) {
+	t.Helper()
+	f := strings.Fields(program + " -batch -")
+	cmd := exec.Command(f[0], f[1:]...)
+	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s\n%s", program, err, strings.Join(commands, "\n"), out)
 	}
 }
 

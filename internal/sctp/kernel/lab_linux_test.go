@@ -168,6 +168,28 @@ func TestKernelRestartIsDownFirst(t *testing.T) {
 	a.Up()
 }
 
+// TestKernelHeartbeatFindsRestart: the peer's kernel, which has lost the association,
+// answers a HEARTBEAT with an ABORT.
+func TestKernelHeartbeatFindsRestart(t *testing.T) {
+	Hosts(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}})
+	a := Side(t, "ha", sctp.Limits{}, "10.99.0.1:3863")
+	b := Side(t, "hb", sctp.Limits{}, "10.99.0.2:4000")
+	called, _ := Call(b, a)
+	b.Heartbeat(called.Assoc) // it lives
+	Sh(t, "ip -n ha link set eth0 down")
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Sh(t, "ip -n ha link set eth0 up")
+	Side(t, "ha", sctp.Limits{}, "10.99.0.1:3863")
+	b.Heartbeat(called.Assoc)
+	restarted := time.Now()
+	ev := b.Wait("Down", func(ev sctp.Event) bool { return ev.Type == sctp.Down })
+	if d := time.Since(restarted); d > 5*time.Second { // the kernel's own HEARTBEAT follows after 10 s
+		t.Errorf("Down after %v, want it at once: %v", d, ev)
+	}
+}
+
 func TestKernelConnectFails(t *testing.T) {
 	Hosts(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24"}})
 	a := Side(t, "ha", sctp.Limits{HandshakeTime: time.Second}, "10.99.0.1:0")

@@ -19,6 +19,7 @@ type reader struct {
 	e      *endpoint
 	sock   *socket
 	kid    int32  // the association of the socket; 0 if it is the endpoint's
+	failed error  // of the socket, as the kernel has told it last
 	skip   bool   // ignore the rest of a notification that came in parts
 	from   []byte // a sockaddr: the peer's primary address, while a notification is handled
 	peeled []*reader
@@ -32,6 +33,8 @@ func (r *reader) loop() {
 		case err == nil:
 		case errors.Is(err, os.ErrClosed), !r.e.pause(10 * time.Millisecond):
 			return
+		default:
+			r.failed = err // the notification of the association's end follows
 		}
 	}
 	_ = r.sock.close()
@@ -179,23 +182,49 @@ func (r *reader) changed(c assocChange) {
 		r.came(c.kid)
 	case commLost, shutdownComp, cantStartAssoc:
 		if a != nil {
-			a.finish(c.reason())
+			a.finish(c.reason(r.aborted()))
 		}
 	}
 }
 
-// reason returns why an association has ended.
-func (c *assocChange) reason() (sctp.Reason, error) {
+// aborted reports whether the kernel says, beside its notification, that the peer has aborted
+// the association of this socket. The notification does not tell an ABORT without a cause
+// from a peer that is silent: the socket's error does.
+func (r *reader) aborted() bool {
+	if r.kid == 0 {
+		return false
+	}
+	_ = r.sock.control(func(fd int) error {
+		if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && e != 0 {
+			r.failed = unix.Errno(e)
+		}
+		return nil
+	})
+	return errors.Is(r.failed, unix.ECONNRESET)
+}
+
+// reason returns why an association has ended. aborted tells that the peer has aborted it,
+// which the notification may not.
+func (c *assocChange) reason(aborted bool) (sctp.Reason, error) {
 	switch {
 	case c.state == shutdownComp:
 		return sctp.PeerShutdown, nil
+	case c.state == cantStartAssoc:
+		// An ABORT, or ICMP protocol unreachable. It is not a time-out: the kernel tries
+		// for longer than HandshakeTime.
+		if !wire.IsRefusal(c.cause) {
+			return sctp.ConnectFailed, fmt.Errorf("peer aborted the association: %s", wire.CauseText(c.cause))
+		}
+		if c.cause != 0 {
+			return sctp.ConnectFailed, fmt.Errorf("%w: %s", sctp.ErrRefused, wire.CauseText(c.cause))
+		}
+		return sctp.ConnectFailed, sctp.ErrRefused
 	case len(c.info) >= 4:
 		return sctp.PeerAbort, fmt.Errorf("peer aborted the association: %s", wire.CauseText(c.cause))
+	case aborted:
+		return sctp.PeerAbort, errors.New("peer aborted the association")
 	case c.cause != 0:
-		return sctp.PeerAbort, fmt.Errorf("the association was aborted: %s", wire.CauseText(c.cause))
-	case c.state == cantStartAssoc:
-		// It is not a time-out: the kernel tries for longer than HandshakeTime.
-		return sctp.ConnectFailed, sctp.ErrRefused
+		return sctp.Overrun, fmt.Errorf("the kernel aborted the association: %s", wire.CauseText(c.cause))
 	}
 	return sctp.Lost, sctp.ErrTimeout
 }

@@ -41,7 +41,11 @@ func (a *assoc) Send(m sctp.Message) error {
 // push passes a message to the kernel. unix.EAGAIN means that it has no room, ErrNoAssoc
 // that the association has ended.
 func (a *assoc) push(m *sctp.Message) error {
-	err := a.sock.send(&a.out, m.Data, sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid})
+	info := sndInfo{stream: m.Stream, ppid: htonl(m.PPID), assoc: a.kid}
+	if m.Unordered {
+		info.flags = sndUnordered
+	}
+	err := a.sock.send(&a.out, m.Data, info)
 	switch {
 	case err == nil:
 		return nil

@@ -167,7 +167,7 @@ const Life = 5 * time.Second
 // View holds the machine's addresses, reads them again every few seconds, and logs which
 // are offered when that changes. Any goroutine may use it.
 type View struct {
-	Read   func() (State, error)                // the function Read, except in tests
+	Read   func() (State, error)                // the function readShared, except in tests
 	Source func(netip.Addr) (netip.Addr, error) // the function Source, except in tests
 	Logf   func(string, ...any)
 	// Inside runs a function in the endpoint's network namespace: that of the
@@ -183,8 +183,31 @@ type View struct {
 	followers followers
 }
 
+// shared is the last reading of the addresses, for all Views of the process. If its elements
+// lose their registrar, all of them look at the addresses in the same moment.
+var shared struct {
+	mu    sync.Mutex
+	at    time.Time
+	state State
+	err   error
+}
+
+// sharedLife is how long it is used. It is less than settle: what is read after a change that
+// the system has reported is not from before that change.
+const sharedLife = settle / 2
+
+func readShared() (State, error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if time.Since(shared.at) >= sharedLife {
+		shared.state, shared.err = Read()
+		shared.at = time.Now()
+	}
+	return shared.state, shared.err
+}
+
 func New(logf func(string, ...any)) *View {
-	return &View{Read: Read, Source: Source, Logf: logf, Inside: func(f func()) { f() }}
+	return &View{Read: readShared, Source: Source, Logf: logf, Inside: func(f func()) { f() }}
 }
 
 // Now returns the addresses, which may have been read up to Life ago.
@@ -282,8 +305,8 @@ func (s State) notable() []LeftOut {
 	})
 }
 
-// dialedFrom connects a UDP socket to an address and returns its local address.
-func dialedFrom(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
+// dialed connects a UDP socket to an address and returns its local address.
+func dialed(d *net.Dialer, to netip.Addr) (netip.Addr, error) {
 	c, err := d.Dial("udp", netip.AddrPortFrom(to, 9).String())
 	if err != nil {
 		return netip.Addr{}, noRoute(to, err)

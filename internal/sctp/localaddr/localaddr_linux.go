@@ -131,15 +131,56 @@ func cString(b []byte) string { return unix.ByteSliceToString(b) }
 // IPV6_ADDR_PREFERENCES.
 const PreferPublic = 2
 
-// sourceAddr connects a UDP socket, which sends nothing, and reads its address.
+// sourceAddr connects a UDP socket, which sends nothing, and reads its address. It does so by
+// plain system calls: when a registrar is lost, all elements of the machine look for their
+// address at once.
 func sourceAddr(to netip.Addr) (netip.Addr, error) {
-	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		if to.Is4() {
-			return nil
-		}
-		return c.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, PreferPublic)
-		})
-	}}
-	return dialedFrom(&d, to)
+	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 9})
+	switch {
+	case to.Is4():
+		sa.(*unix.SockaddrInet4).Addr = to.As4()
+	case to.Zone() != "":
+		return dialedFrom(to)
+	default:
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: 9, Addr: to.As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return netip.Addr{}, noRoute(to, os.NewSyscallError("socket", err))
+	}
+	defer unix.Close(fd)
+	preferPublic(fd, to)
+	if err := unix.Connect(fd, sa); err != nil {
+		return netip.Addr{}, noRoute(to, os.NewSyscallError("connect", err))
+	}
+	sa, err = unix.Getsockname(fd)
+	switch local := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(local.Addr), nil
+	case *unix.SockaddrInet6:
+		return localOf(local), nil
+	}
+	return netip.Addr{}, noRoute(to, os.NewSyscallError("getsockname", err))
+}
+
+// localOf is an IPv6 address of this machine with its zone, if it has one.
+func localOf(sa *unix.SockaddrInet6) netip.Addr {
+	a := netip.AddrFrom16(sa.Addr)
+	if i, err := net.InterfaceByIndex(int(sa.ZoneId)); sa.ZoneId != 0 && err == nil {
+		a = a.WithZone(i.Name)
+	}
+	return a.Unmap()
+}
+
+func preferPublic(fd int, to netip.Addr) {
+	if to.Is6() {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, PreferPublic)
+	}
+}
+
+// dialedFrom is sourceAddr for an address with a zone.
+func dialedFrom(to netip.Addr) (netip.Addr, error) {
+	return dialed(&net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { preferPublic(int(fd), to) })
+	}}, to)
 }

@@ -28,4 +28,4 @@ func Read() (State, error) {
 	return sortAddrs([]netLink{{index: 1, up: true}}, addrs, nil), nil
 }
 
-func sourceAddr(to netip.Addr) (netip.Addr, error) { return dialedFrom(new(net.Dialer), to) }
+func sourceAddr(to netip.Addr) (netip.Addr, error) { return dialed(new(net.Dialer), to) }

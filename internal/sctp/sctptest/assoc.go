@@ -69,6 +69,7 @@ func (e *endpoint) has(o *endpoint) bool {
 // join makes the peer's side of the association, which it answers at an address.
 func (a *assoc) join(e *endpoint, at netip.AddrPort) {
 	a.stopTimer()
+	e.restarts(a.ep)
 	b := e.newAssoc(a.kind)
 	a.peer, b.peer = b, a
 	first := slices.Clone(e.addrs)
@@ -83,7 +84,7 @@ func (a *assoc) join(e *endpoint, at netip.AddrPort) {
 // up reports Up. The first of the peer's addresses is confirmed.
 func (a *assoc) up(peer []netip.AddrPort) {
 	a.confirmed, a.claimed = peer[:1:1], peer[1:]
-	a.ep.push(event{sctp.Event{Type: sctp.Up, Peer: a.confirmed, Claimed: slices.Clone(a.claimed)}, a})
+	a.ep.push(event{sctp.Event{Type: sctp.Up, Peer: a.confirmed, Claimed: slices.Clone(a.claimed), Identity: a.peer.ep.name}, a})
 }
 
 // confirm reports which more of the peer's addresses are confirmed.
@@ -110,6 +111,9 @@ func (a *assoc) check() {
 		return
 	}
 	b := a.peer
+	if len(a.held.Msgs) > 0 && a.heartbeat() {
+		return
+	}
 	if !b.ended && (b.ep.frozen || !a.linked()) {
 		if a.timer == nil {
 			a.after(a.ep.nw.lostTime, func() { a.end(sctp.Lost, sctp.ErrTimeout) })
@@ -128,6 +132,30 @@ func (a *assoc) check() {
 	if a.closing {
 		b.end(sctp.PeerShutdown, nil)
 		a.end(sctp.LocalClose, nil)
+	}
+}
+
+// heartbeat sends a packet: it ends the association if the peer's endpoint has vanished,
+// and reports that.
+func (a *assoc) heartbeat() (ended bool) {
+	if a.ended || a.peer == nil || a.ep.frozen || !a.peer.ep.lost || !a.linked() {
+		return false
+	}
+	if slices.ContainsFunc(a.peer.ep.addrs, func(ap netip.AddrPort) bool { return a.ep.nw.at(ap) != nil }) {
+		a.end(sctp.PeerAbort, nil)
+	} else {
+		a.end(sctp.Lost, sctp.ErrRefused)
+	}
+	return true
+}
+
+// restarts ends the association that an endpoint has with a vanished one, which another one
+// at the same address replaces (RFC 9260, Section 5.2.2).
+func (e *endpoint) restarts(by *endpoint) {
+	for _, a := range slices.Clone(e.assocs) {
+		if a.peer != nil && a.peer.ep.lost && slices.Equal(a.peer.ep.addrs, by.addrs) {
+			a.end(sctp.PeerAbort, sctp.ErrRestarted)
+		}
 	}
 }
 

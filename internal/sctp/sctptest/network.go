@@ -49,6 +49,7 @@ func NewNetwork() *Network {
 type endpoint struct {
 	nw     *Network
 	addrs  []netip.AddrPort
+	name   string // Event.Identity of its peers' Up
 	h      sctp.Handler
 	wake   chan struct{}
 	done   chan struct{}
@@ -56,6 +57,7 @@ type endpoint struct {
 	assocs []*assoc // in the order of their making
 	frozen bool
 	dead   bool // killed: nothing more is handled
+	lost   bool // killed, and its peers have not been told
 	closed bool
 }
 
@@ -69,6 +71,22 @@ type event struct {
 
 // Listen makes an endpoint. Its addresses must be specified; port 0 is a free one.
 func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+	return nw.As("").Listen(cfg, h)
+}
+
+// Named is a Network as one machine sees it that has a certificate.
+type Named struct {
+	nw   *Network
+	name string
+}
+
+// As returns the Network as it is for the owner of an identity: the peers of its endpoints
+// get that in Up, as over TLS.
+func (nw *Network) As(name string) Named { return Named{nw, name} }
+
+// Listen is Listen of the Network.
+func (n Named) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+	nw := n.nw
 	addrs, port, _, err := cfg.BindAddrs()
 	if err != nil {
 		return nil, err
@@ -79,7 +97,7 @@ func (nw *Network) Listen(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint,
 		port = nw.nextPort
 		nw.nextPort++
 	}
-	e := &endpoint{nw: nw, h: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	e := &endpoint{nw: nw, name: n.name, h: h, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	for _, a := range addrs {
 		ap := netip.AddrPortFrom(a, port)
 		if a.IsUnspecified() {
@@ -133,6 +151,21 @@ func (nw *Network) Kill(ep sctp.Endpoint) {
 		a.leave(sctp.PeerAbort)
 	}
 	e.dead, e.events = true, nil
+	nw.remove(e)
+	e.poke()
+}
+
+// Vanish ends an endpoint as a killed process with SCTP in UDP ends: nothing tells its
+// peers. A peer finds out when it sends something, or when another endpoint with the same
+// address connects to it.
+func (nw *Network) Vanish(ep sctp.Endpoint) {
+	nw.mu.Lock()
+	defer nw.mu.Unlock()
+	e := ep.(*endpoint)
+	for _, a := range e.assocs {
+		a.stopTimer()
+	}
+	e.dead, e.lost, e.events = true, true, nil
 	nw.remove(e)
 	e.poke()
 }
@@ -277,6 +310,15 @@ func (e *endpoint) resume(id sctp.AssocID) {
 		}
 	}
 	e.poke()
+}
+
+// Heartbeat implements Endpoint.
+func (e *endpoint) Heartbeat(id sctp.AssocID) {
+	e.nw.mu.Lock()
+	defer e.nw.mu.Unlock()
+	if a := e.assoc(id); a != nil {
+		a.heartbeat()
+	}
 }
 
 // Shutdown implements Endpoint.

@@ -202,6 +202,26 @@ func TestMemory(t *testing.T) {
 			x.saw("writable")
 			y.log = nil
 		}},
+		{"vanished", func(nw *Network, x, y *logged) {
+			x.Connect(dest(b1))
+			x.saw(up(b1), peer(b1+" "+b2))
+			nw.Vanish(y.Endpoint)
+			x.Heartbeat(x.ids[0])
+			x.saw("down 3")
+			y2 := listen(x.t, nw, b1, b2)
+			x.Connect(dest(b1))
+			x.saw(up(b1), peer(b1+" "+b2))
+			nw.Vanish(y2.Endpoint)
+			y3 := listen(x.t, nw, b1, b2)
+			_ = x.Send(x.ids[1], sctp.Message{Data: []byte("hello")})
+			x.saw("failed hello", "down 2")
+			x.Connect(dest(b1))
+			x.saw(up(b1), peer(b1+" "+b2))
+			nw.Vanish(y3.Endpoint)
+			y4 := listen(x.t, nw, b1, b2)
+			y4.Connect(dest(a1))
+			x.saw("down 2", up(b1), peer(b1+" "+b2))
+		}},
 		{"closed", func(nw *Network, x, y *logged) {
 			x.Connect(dest(b1))
 			x.saw(up(b1), peer(b1+" "+b2))

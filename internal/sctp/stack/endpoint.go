@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/tcp"
 )
 
@@ -26,6 +27,7 @@ type endpoint struct {
 	closed   bool
 	eyeballs map[sctp.AssocID]*eyeballs // by the name given out
 	attempts map[sctp.AssocID]*attempt  // by the names of the kinds' associations
+	strays   map[sctp.AssocID]struct{}  // aborted because the peer speaks TLS
 }
 
 // kindEndpoint is the endpoint of one transport.
@@ -37,20 +39,22 @@ type kindEndpoint struct {
 var _ sctp.Endpoint = (*endpoint)(nil)
 
 func newEndpoint(s *Stack, h sctp.Handler) *endpoint {
-	return &endpoint{s: s, h: h, eyeballs: map[sctp.AssocID]*eyeballs{}, attempts: map[sctp.AssocID]*attempt{}}
+	return &endpoint{s: s, h: h, eyeballs: map[sctp.AssocID]*eyeballs{}, attempts: map[sctp.AssocID]*attempt{}, strays: map[sctp.AssocID]struct{}{}}
 }
 
 // listen makes the endpoint of each transport, all at the same port.
 func (e *endpoint) listen(cfg sctp.ListenConfig) error {
 	if e.s.kernel {
-		k, err := kernel.Listen(cfg, e.s.cfg.Limits, &e.s.ids, &e.s.kernelN, e.s.machine, e.handle)
+		k, err := e.wrap(cfg, func(h sctp.Handler) (sctp.Endpoint, error) {
+			return kernel.Listen(cfg, e.s.lim, &e.s.ids, &e.s.kernelN, e.s.machine, h)
+		})
 		if err != nil {
 			return fmt.Errorf("kernel SCTP: %w", err)
 		}
 		cfg = e.add(sctp.Kernel, k, cfg)
 	}
 	if e.s.udp != nil {
-		u, err := e.s.udp.Listen(cfg, &e.s.ids, e.handle)
+		u, err := e.wrap(cfg, func(h sctp.Handler) (sctp.Endpoint, error) { return e.s.udp.Listen(cfg, &e.s.ids, h) })
 		if err != nil {
 			return fmt.Errorf("SCTP in UDP: %w", err)
 		}
@@ -62,12 +66,28 @@ func (e *endpoint) listen(cfg sctp.ListenConfig) error {
 		}
 		return nil
 	}
-	t, err := tcp.Listen(cfg, e.s.cfg.Framing, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.handle)
+	t, err := tcp.Listen(cfg, e.s.cfg.Framing, e.s.cfg.Limits, &e.s.ids, &e.s.tcp, e.s.machine, e.s.cfg.TLS, e.handle)
 	if err != nil {
 		return fmt.Errorf("TCP: %w", err)
 	}
 	e.add(sctp.TCP, t, cfg)
 	return nil
+}
+
+// wrap makes the endpoint of a kind of SCTP, with TLS if it is configured.
+func (e *endpoint) wrap(cfg sctp.ListenConfig, listen func(sctp.Handler) (sctp.Endpoint, error)) (sctp.Endpoint, error) {
+	if e.s.cfg.TLS == nil {
+		return listen(e.handle)
+	}
+	opt := secure.Options{Framing: e.s.cfg.Framing, PPID: cfg.PPID, Limits: e.s.cfg.Limits, Counters: &e.s.tlsN}
+	return secure.Listen(e.s.cfg.TLS, opt, e.handle, listen)
+}
+
+// Recheck is for secure.Recheck. Without TLS it does nothing.
+func (e *endpoint) Recheck() {
+	for _, k := range e.kinds {
+		secure.Recheck(k.Endpoint)
+	}
 }
 
 // add adds the endpoint of a transport and returns cfg with its port.
@@ -150,6 +170,9 @@ func (e *endpoint) Pause(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Pause, (*eyeb
 
 // Resume implements Endpoint.
 func (e *endpoint) Resume(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Resume, (*eyeballs).call) }
+
+// Heartbeat implements Endpoint.
+func (e *endpoint) Heartbeat(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Heartbeat, (*eyeballs).call) }
 
 // Shutdown implements Endpoint.
 func (e *endpoint) Shutdown(a sctp.AssocID) { e.pass(a, sctp.Endpoint.Shutdown, (*eyeballs).stop) }

@@ -29,9 +29,13 @@ type eyeballs struct {
 	stopped  bool // by Shutdown or Abort
 	over     bool
 	errs     []error
+	distrust error          // of an attempt that ended with ErrUntrusted
 	queue    sctp.SendQueue // until there is a winner
 	timer    *time.Timer
 }
+
+// errNotConnected is the error of an attempt whose transport gives none.
+var errNotConnected = errors.New("cannot connect")
 
 // attempt is an association over one transport.
 type attempt struct {
@@ -110,6 +114,9 @@ func (e *endpoint) eyeballsOf(a sctp.AssocID) *eyeballs {
 
 // handle is the Handler of all transports.
 func (e *endpoint) handle(ev sctp.Event) {
+	if e.s.cfg.TLS == nil && e.astray(&ev) {
+		return
+	}
 	e.mu.RLock()
 	t := e.attempts[ev.Assoc]
 	e.mu.RUnlock()
@@ -137,7 +144,7 @@ func (y *eyeballs) handle(t *attempt, ev *sctp.Event) bool {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	switch {
-	case ev.Type == sctp.Up && y.winner == nil && !y.stopped:
+	case ev.Type == sctp.Up && y.winner == nil && !y.stopped && y.distrust == nil:
 		y.win(t)
 		return true
 	case ev.Type == sctp.Up:
@@ -175,11 +182,21 @@ func (y *eyeballs) win(t *attempt) {
 // y.mu is held.
 func (y *eyeballs) lost(t *attempt, ev *sctp.Event) bool {
 	y.attempts = slices.DeleteFunc(y.attempts, func(o *attempt) bool { return o == t })
-	if ev.Err != nil {
-		y.errs = append(y.errs, fmt.Errorf("%v: %w", t.k.kind, ev.Err))
+	err := ev.Err
+	if err == nil {
+		err = errNotConnected
 	}
+	y.errs = append(y.errs, fmt.Errorf("%v: %w", t.k.kind, err))
 	if y.winner != nil {
 		return false
+	}
+	if errors.Is(err, sctp.ErrUntrusted) && y.distrust == nil {
+		// The peer has answered, and one of the two does not trust the other. Another
+		// transport would only hide that behind a time-out.
+		y.distrust, y.waiting = y.errs[len(y.errs)-1], nil
+		for _, o := range y.attempts {
+			o.k.Abort(o.id)
+		}
 	}
 	if y.timer != nil {
 		y.timer.Stop()
@@ -189,8 +206,10 @@ func (y *eyeballs) lost(t *attempt, ev *sctp.Event) bool {
 		return false
 	}
 	y.over = true
-	if !y.stopped && ev.Reason != sctp.LocalClose {
-		ev.Reason, ev.Err = sctp.ConnectFailed, errors.Join(y.errs...)
+	if y.distrust != nil && !y.stopped {
+		ev.Reason, ev.Err = sctp.ConnectFailed, y.distrust
+	} else if !y.stopped && ev.Reason != sctp.LocalClose {
+		ev.Reason, ev.Err = sctp.ConnectFailed, sctp.JoinFailures(y.errs)
 	} else {
 		ev.Reason, ev.Err = sctp.LocalClose, nil
 	}

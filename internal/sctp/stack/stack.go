@@ -15,6 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/udp"
 )
 
@@ -30,6 +31,9 @@ type Config struct {
 	EncapPort uint16
 	// Framing separates messages over TCP. Without it, TCP is not offered.
 	Framing sctp.Framing
+	// TLS, if set, puts TLS 1.3 on all associations; Framing is needed then. The endpoints
+	// can be used with secure.Recheck.
+	TLS *secure.Config
 	// Limits bound what peers can make an endpoint hold; zero fields have defaults.
 	Limits sctp.Limits
 	// Logf, if set, logs one line for an operator, for example that the kernel has
@@ -46,9 +50,11 @@ type Stack struct {
 	kernel bool
 	udp    *udp.Mux // nil without SCTP in user space
 	tcp    sctp.Counters
-	// kernelN are the counters of kernel SCTP.
-	kernelN sctp.Counters
-	ids     sctp.IDs
+	// kernelN are the counters of kernel SCTP, tlsN those of TLS over SCTP.
+	kernelN, tlsN sctp.Counters
+	// lim are the limits of the transports.
+	lim sctp.Limits
+	ids sctp.IDs
 	// machine has the addresses of this machine.
 	machine *localaddr.View
 	// kernelEncaps says that the kernel serves SCTP in UDP at the configured port.
@@ -62,7 +68,10 @@ type Stack struct {
 // errNoKernel is the error if the kernel has no SCTP.
 var errNoKernel = errors.New("this kernel has no SCTP: load it (modprobe sctp), or use SCTP in UDP (transport udp in the Corefile, --via udp of rsp)")
 
-var errNoFraming = errors.New("TCP cannot be offered without a framing of messages")
+var (
+	errNoFraming    = errors.New("TCP cannot be offered without a framing of messages")
+	errNoFramingTLS = errors.New("TLS cannot be offered without a framing of messages")
+)
 
 // New makes a Stack. It opens no socket yet. If Config.Only is Kernel, New fails if the
 // kernel has no SCTP.
@@ -71,16 +80,21 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
-	s := &Stack{cfg: cfg, machine: cfg.Machine, endpoints: map[*endpoint]struct{}{}}
+	s := &Stack{cfg: cfg, lim: cfg.Limits, machine: cfg.Machine, endpoints: map[*endpoint]struct{}{}}
 	if s.machine == nil {
 		s.machine = localaddr.New(cfg.Logf)
 	}
-	s.tcp.Logf, s.kernelN.Logf = cfg.Logf, cfg.Logf
+	s.tcp.Logf, s.kernelN.Logf, s.tlsN.Logf = cfg.Logf, cfg.Logf, cfg.Logf
+	if cfg.TLS != nil {
+		s.lim = secure.BelowLimits(cfg.Limits)
+	}
 	user := cfg.Only == sctp.Any || cfg.Only == sctp.UDP
 	s.kernel = (cfg.Only == sctp.Any || cfg.Only == sctp.Kernel) && kernel.Supported()
 	switch {
 	case cfg.Only == sctp.TCP && cfg.Framing.Len == nil:
 		return nil, errNoFraming
+	case cfg.TLS != nil && cfg.Framing.Len == nil:
+		return nil, errNoFramingTLS
 	case cfg.Only == sctp.Kernel && !s.kernel:
 		return nil, errNoKernel
 	case cfg.Only == sctp.Any && !s.kernel:
@@ -90,7 +104,7 @@ func New(cfg Config) (*Stack, error) {
 		cfg.Logf("sctp: the kernel itself serves SCTP in UDP port %d (net.sctp.udp_port)", cfg.EncapPort)
 	}
 	if user {
-		s.udp = udp.New(cfg.Limits, cfg.EncapPort, s.machine)
+		s.udp = udp.New(s.lim, cfg.EncapPort, s.machine)
 	}
 	return s, nil
 }
@@ -101,7 +115,7 @@ func (s *Stack) Stats() sctp.Stats {
 	if s.udp != nil {
 		st = s.udp.Stats()
 	}
-	for _, n := range []*sctp.Counters{&s.tcp, &s.kernelN} {
+	for _, n := range []*sctp.Counters{&s.tcp, &s.kernelN, &s.tlsN} {
 		o := n.Stats()
 		st.Overruns += o.Overruns
 		st.Refused += o.Refused

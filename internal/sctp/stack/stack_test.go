@@ -230,6 +230,19 @@ func TestAny(t *testing.T) {
 				t.Errorf("Send: got %v, want %v", err, sctp.ErrNoAssoc)
 			}
 		}, []string{"down 4"}},
+		{"one is not trusted", func(t *testing.T, w *world) {
+			later()
+			w.handle(sctp.Event{Type: sctp.Down, Assoc: w.k.calls[0], Reason: sctp.ConnectFailed, Err: fmt.Errorf("no: %w", sctp.ErrUntrusted)})
+			if !cmp.Equal(w.u.ends, w.u.calls) {
+				t.Errorf("Got UDP's %v ended, want %v", w.u.ends, w.u.calls)
+			}
+			down(w, w.u, sctp.LocalClose)
+		}, []string{"down 4"}},
+		{"the first one is not trusted", func(t *testing.T, w *world) {
+			w.handle(sctp.Event{Type: sctp.Down, Assoc: w.k.calls[0], Reason: sctp.ConnectFailed, Err: sctp.ErrUntrusted})
+			later()
+			calls(t, w, 1, 0)
+		}, []string{"down 4"}},
 		{"aborted before", func(t *testing.T, w *world) {
 			later()
 			w.Abort(w.id)

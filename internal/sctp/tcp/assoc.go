@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 )
 
 // assoc is a TCP connection. The goroutine of run reads and calls the Handler; another
@@ -27,11 +28,18 @@ type assoc struct {
 	wake     chan struct{} // the writer has something to do
 	written  chan struct{} // closed when the writer has ended
 
+	// stream is what is read and written: conn, or the TLS on it. session is nil without
+	// TLS. run sets them before the writer runs.
+	stream  net.Conn
+	session *secure.Session
+	told    bool // Up was reported
+
 	mu       sync.Mutex
 	conn     *net.TCPConn // nil while dialling
 	ended    bool
 	closing  bool
-	peerDone bool // the peer sends no more
+	shutErr  error // why this side has begun to close; nil if its user wants it
+	peerDone bool  // the peer sends no more
 	reason   sctp.Reason
 	err      error
 	queue    sctp.SendQueue // not yet written
@@ -57,14 +65,54 @@ func (a *assoc) run(to sctp.Dest) {
 			return
 		}
 	}
+	a.stream = a.conn
+	up := sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}}
+	if a.e.watch != nil {
+		if err := a.secure(); err != nil {
+			a.stop(sctp.ConnectFailed, err)
+			return
+		}
+		up.Identity = a.session.Name
+	}
 	go func() {
 		defer close(a.written)
 		defer a.recovered()
 		a.write()
 	}()
-	a.emit(sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}})
+	a.told = true
+	a.emit(up)
 	a.read()
 	<-a.written
+}
+
+// secure does the handshake of TLS.
+func (a *assoc) secure() error {
+	a.mu.Lock()
+	if !a.closing {
+		_ = a.conn.SetDeadline(time.Now().Add(a.e.lim.HandshakeTime))
+	}
+	a.mu.Unlock()
+	s, err := a.e.watch.Handshake(a.conn, !a.incoming, a.shut)
+	if err != nil {
+		a.letRead()
+		return err
+	}
+	a.session, a.stream = s, s.Conn()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closing {
+		_ = a.conn.SetDeadline(time.Time{})
+	}
+	return nil
+}
+
+// letRead lets the peer read the alert that says why the handshake has failed: a reset would
+// take it away.
+func (a *assoc) letRead() {
+	const most, wait = 64 << 10, time.Second
+	_ = a.conn.CloseWrite()
+	_ = a.conn.SetReadDeadline(time.Now().Add(wait))
+	_, _ = io.CopyN(io.Discard, a.conn, most)
 }
 
 // peer returns the peer's address. There must be a connection.
@@ -101,7 +149,7 @@ func (a *assoc) stop(r sctp.Reason, err error) {
 		return
 	}
 	if a.closing && !a.peerDone {
-		r, err = sctp.LocalClose, nil
+		r, err = sctp.LocalClose, a.shutErr
 	}
 	a.ended, a.reason, a.err = true, r, err
 	a.cancel()
@@ -114,11 +162,16 @@ func (a *assoc) stop(r sctp.Reason, err error) {
 }
 
 // Shutdown has the writer end the connection when the queue is written.
-func (a *assoc) Shutdown() {
+func (a *assoc) Shutdown() { a.shut(nil) }
+
+// shut is Shutdown for a reason.
+func (a *assoc) shut(why error) {
 	a.mu.Lock()
 	dialling := a.conn == nil
 	ended := a.closing || a.ended
-	a.closing = true
+	if !ended {
+		a.closing, a.shutErr = true, why
+	}
 	a.mu.Unlock()
 	a.gate.Break()
 	switch {
@@ -150,7 +203,17 @@ func (a *assoc) finish() {
 	a.mu.Lock()
 	unsent := a.queue.Drain()
 	a.mu.Unlock()
-	if a.reason == sctp.Overrun {
+	if a.e.watch != nil {
+		a.e.watch.Remove(a.session)
+	}
+	switch {
+	case a.incoming && !a.told:
+		// Nobody knows of it. Without TLS, Up comes at once.
+		if a.reason != sctp.LocalClose {
+			a.e.n.Refuse(sctp.TCP, a.peer(), a.err)
+		}
+		return
+	case a.reason == sctp.Overrun:
 		a.e.n.Cut(sctp.TCP, a.peer(), a.err)
 	}
 	if a.reason != sctp.LocalClose {
@@ -178,6 +241,10 @@ func (a *assoc) read() {
 				a.answerRest()
 			}
 			a.stop(readReason(err))
+			return
+		}
+		if a.session == nil && secure.IsTLS(head) {
+			a.stop(sctp.Overrun, secure.ErrTLSAtPlain)
 			return
 		}
 		n := f.Len(head)
@@ -227,7 +294,7 @@ func (a *assoc) readRest(head []byte, n int) ([]byte, error) {
 			copy(grown, b)
 			b = grown
 		}
-		got, err := io.ReadFull(a.conn, b[len(b):cap(b)])
+		got, err := io.ReadFull(a.stream, b[len(b):cap(b)])
 		b = b[:len(b)+got]
 		if err != nil {
 			return nil, err
@@ -249,7 +316,7 @@ func (a *assoc) readHead(head []byte) error {
 			idle = a.e.lim.HandshakeTime
 		}
 		a.deadline(idle)
-		_, err := io.ReadFull(a.conn, head[:1])
+		_, err := io.ReadFull(a.stream, head[:1])
 		if err == nil {
 			break
 		}
@@ -264,7 +331,7 @@ func (a *assoc) readHead(head []byte) error {
 		return err
 	}
 	a.deadline(a.e.lim.HandshakeTime)
-	_, err := io.ReadFull(a.conn, head[1:])
+	_, err := io.ReadFull(a.stream, head[1:])
 	return halfRead(err)
 }
 
@@ -304,6 +371,8 @@ func readReason(err error) (sctp.Reason, error) {
 		return sctp.PeerShutdown, nil
 	case errors.Is(err, errSlow):
 		return sctp.Overrun, err
+	case errors.Is(err, sctp.ErrUntrusted):
+		return secure.Reason(err), err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return sctp.Lost, errors.New("connection was idle too long")
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -361,6 +430,9 @@ func (a *assoc) Pause() { a.gate.Pause() }
 // Resume implements sctp.Association.
 func (a *assoc) Resume() { a.gate.Resume() }
 
+// Heartbeat implements sctp.Association. TCP has none.
+func (a *assoc) Heartbeat() {}
+
 // waitResumed waits while the association is paused.
 func (a *assoc) waitResumed() {
 	for c := a.gate.Paused(); c != nil; c = a.gate.Paused() {
@@ -392,6 +464,9 @@ func (a *assoc) write() {
 			}
 		case closing:
 			// The peer sees the end of our direction. read goes on until the peer's.
+			if c, ok := a.stream.(*secure.Conn); ok {
+				_ = c.CloseWrite() // close_notify
+			}
 			_ = a.conn.CloseWrite()
 			return
 		default:
@@ -412,7 +487,7 @@ func (a *assoc) writeOne(b []byte) error {
 	a.mu.Unlock()
 	padded := make([]byte, a.e.frame.Padded(len(b)))
 	copy(padded, b)
-	if _, err := a.conn.Write(padded); err != nil {
+	if _, err := a.stream.Write(padded); err != nil {
 		return err
 	}
 	a.mu.Lock()

@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 )
 
 // endpoint is an endpoint whose associations are TCP connections. It can connect, and
@@ -25,6 +27,7 @@ type endpoint struct {
 	n      *sctp.Counters
 	m      *localaddr.View
 	h      sctp.Handler
+	watch  *secure.Watch // nil without TLS
 	lns    []net.Listener
 	addrs  []netip.Addr
 	port   uint16
@@ -38,8 +41,8 @@ type endpoint struct {
 
 var _ sctp.Endpoint = (*endpoint)(nil)
 
-// Listen makes an endpoint. It listens if cfg.TCP is set.
-func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, h sctp.Handler) (*endpoint, error) {
+// Listen makes an endpoint. It listens if cfg.TCP is set. With sec, all connections have TLS.
+func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sctp.IDs, n *sctp.Counters, m *localaddr.View, sec *secure.Config, h sctp.Handler) (*endpoint, error) {
 	addrs, port, both, err := cfg.BindAddrs()
 	if err != nil {
 		return nil, err
@@ -47,6 +50,9 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	lim.Associations = min(lim.Associations, sctp.Descriptors())
 	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	if sec != nil {
+		e.watch = secure.NewWatch(sec)
+	}
 	if !cfg.TCP {
 		return e, nil
 	}
@@ -155,6 +161,13 @@ func (e *endpoint) Connect(to sctp.Dest) sctp.AssocID {
 	return a.id
 }
 
+// Recheck is for secure.Recheck.
+func (e *endpoint) Recheck() {
+	if e.watch != nil {
+		e.watch.Recheck()
+	}
+}
+
 // LocalAddrs implements Endpoint. It returns none if the endpoint does not listen.
 func (e *endpoint) LocalAddrs() []netip.AddrPort {
 	if len(e.lns) == 0 {
@@ -181,6 +194,9 @@ func (e *endpoint) Close() error {
 	}
 	e.cancel()
 	e.wg.Wait()
+	if e.watch != nil {
+		e.watch.Close()
+	}
 	return errors.Join(errs...)
 }
 
@@ -196,10 +212,13 @@ func (e *endpoint) dial(ctx context.Context, to sctp.Dest) (*net.TCPConn, error)
 		if err == nil {
 			return c.(*net.TCPConn), nil
 		}
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOPROTOOPT) {
+			err = fmt.Errorf("%w: %w", sctp.ErrRefused, err) // ICMP protocol unreachable
+		}
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
 		return nil, fmt.Errorf("no address to connect to")
 	}
-	return nil, errors.Join(errs...)
+	return nil, sctp.JoinFailures(errs)
 }

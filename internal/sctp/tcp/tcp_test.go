@@ -32,7 +32,7 @@ func tcpSite(t *testing.T, lim sctp.Limits) (*endpoint, *sctptest.Site, string) 
 func tcpEnd(t *testing.T, lim sctp.Limits, cfg sctp.ListenConfig) (*endpoint, *sctptest.Site) {
 	t.Helper()
 	x := sctptest.NewSite(t)
-	e, err := Listen(cfg, sctptest.Framing, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), x.Handle)
+	e, err := Listen(cfg, sctptest.Framing, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), nil, x.Handle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,11 +112,11 @@ func TestTCPPeers(t *testing.T) {
 		{"too long", sctp.Limits{MessageSize: 1000}, func(t *testing.T, c *net.TCPConn) {
 			_, _ = c.Write([]byte{5, 0, 4, 0})
 		}, nil, sctp.Overrun},
-		{"half a message", sctp.Limits{HandshakeTime: 50 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
+		{"half a message", sctp.Limits{HandshakeTime: 500 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
 			_, _ = c.Write([]byte{5, 0, 0, 8, 1})
 		}, nil, sctp.Overrun},
-		{"no message at all", sctp.Limits{HandshakeTime: 50 * time.Millisecond}, func(*testing.T, *net.TCPConn) {}, nil, sctp.Overrun},
-		{"idle", sctp.Limits{IdleTCP: 50 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
+		{"no message at all", sctp.Limits{HandshakeTime: 500 * time.Millisecond}, func(*testing.T, *net.TCPConn) {}, nil, sctp.Overrun},
+		{"idle", sctp.Limits{IdleTCP: 500 * time.Millisecond}, func(t *testing.T, c *net.TCPConn) {
 			_, _ = c.Write([]byte{5, 0, 0, 4})
 		}, []byte{5, 0, 0, 4}, sctp.Lost},
 		{"end within a message", sctp.Limits{}, func(t *testing.T, c *net.TCPConn) {
@@ -206,8 +206,13 @@ func TestTCPConnectFails(t *testing.T) {
 	}
 	ln.Close()
 	x.Connect(sctp.Dest{Kind: sctp.TCP, Addrs: []netip.AddrPort{ln.Addr().(*net.TCPAddr).AddrPort()}})
-	if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || ev.Err == nil {
-		t.Errorf("Got %v, want ConnectFailed and why", ev)
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || !errors.Is(ev.Err, sctp.ErrRefused) {
+		t.Errorf("Got %v, want ConnectFailed: %v", ev, sctp.ErrRefused)
+	}
+	// Another address, to which this machine has no route.
+	x.Connect(sctp.Dest{Kind: sctp.TCP, Addrs: []netip.AddrPort{ln.Addr().(*net.TCPAddr).AddrPort(), netip.MustParseAddrPort("255.255.255.255:1")}})
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || ev.Err == nil || errors.Is(ev.Err, sctp.ErrRefused) {
+		t.Errorf("Got %v, want ConnectFailed, and no refusal", ev)
 	}
 }
 

@@ -39,6 +39,7 @@ type assoc struct {
 	wake     chan struct{} // run has something to do
 	after    *assoc        // the association that this one replaces
 	done     chan struct{} // closed after Down
+	untold   bool          // in the endpoint's backlog; for run only, once it runs
 
 	path    atomic.Pointer[path]
 	peerTag atomic.Uint32
@@ -53,7 +54,8 @@ type assoc struct {
 	mu          sync.Mutex
 	state       assocState
 	local, peer wire.InitParams
-	targets     []path // where to send INITs, while connecting
+	targets     []path  // where to send INITs, while connecting
+	failures    []error // what those have said that are no targets any more
 	tries       int
 	unsent      int       // INITs in a row that could not be sent
 	timer       time.Time // of the handshake, then of the heartbeat

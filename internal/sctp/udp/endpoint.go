@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
@@ -20,6 +21,9 @@ type endpoint struct {
 	ids   *sctp.IDs
 	h     sctp.Handler
 	wg    sync.WaitGroup // of the associations' goroutines
+	// backlog counts the associations that peers have established and the Handler has not
+	// been told of.
+	backlog atomic.Int64
 	// unfollow ends the following of the machine's addresses, if they are followed.
 	unfollow func()
 
@@ -250,6 +254,16 @@ func (e *endpoint) Close() error {
 	e.m.release(e.socks)
 	e.m.mu.Unlock()
 	return nil
+}
+
+// behind reports whether so many associations wait for the Handler that a peer's handshake has
+// to wait as well. Each retry of a peer that is tired of waiting would be one more otherwise.
+func (e *endpoint) behind() bool {
+	if e.backlog.Load() < int64(e.m.lim.Backlog) {
+		return false
+	}
+	e.m.n.Deferred.Add(1)
+	return true
 }
 
 // full reports whether the limit of associations is reached. e.Mu is held.

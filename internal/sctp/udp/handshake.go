@@ -160,15 +160,16 @@ func (a *assoc) unreachable(h wire.Header, chunks []byte, u *unreachableError) {
 }
 
 // dropTarget sends no more INITs to an address that has refused. Connect fails if it was
-// the last one. a.mu is held.
+// the last one, for what all of them have said. a.mu is held.
 func (a *assoc) dropTarget(at func(path) bool, why error) {
 	before := len(a.targets)
 	a.targets = slices.DeleteFunc(a.targets, at)
 	if before == len(a.targets) {
 		return
 	}
+	a.failures = append(a.failures, why)
 	if len(a.targets) == 0 {
-		a.end(sctp.ConnectFailed, why)
+		a.end(sctp.ConnectFailed, sctp.JoinFailures(a.failures))
 		return
 	}
 	a.timer = a.m.clock.now()
@@ -183,6 +184,9 @@ func (m *Mux) onInit(in arrival, body []byte) {
 	if e == nil || !e.covers(in.to) {
 		m.n.OutOfTheBlue.Add(1)
 		m.refuse(in, body, 0)
+		return
+	}
+	if a == nil && e.behind() {
 		return
 	}
 	p, err := wire.ParseInit(body)
@@ -280,12 +284,15 @@ func (m *Mux) onCookieEcho(in arrival, body, rest []byte) {
 		m.n.BadCookie.Add(1)
 		in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkError, Body: wire.AppendTLV(nil, wire.CauseStaleCookie, make([]byte, 4))})
 		return
-	case old != nil && !old.restarts(c):
+	case e.behind(), old != nil && !old.restarts(c):
 		return
 	default:
-		if a = e.accept(in, c, old); a == nil {
+		var full bool
+		if a, full = e.accept(in, c, old); full {
 			m.n.Refuse(sctp.UDP, netip.AddrPortFrom(in.from.Addr(), in.Src), m.lim.ErrFull())
 			in.answer(c.Peer.Tag, wire.Chunk{Type: wire.ChunkAbort, Body: wire.AppendTLV(nil, wire.CauseOutOfResource, nil)})
+		}
+		if a == nil {
 			return
 		}
 	}
@@ -333,27 +340,33 @@ func (a *assoc) restarts(c wire.Cookie) bool {
 	return true
 }
 
-// accept makes the association of a cookie; nil if a limit is reached. Its Up follows the
-// Down of the association that it replaces.
-func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) *assoc {
+// accept makes the association of a cookie; nil if the endpoint is full or closed, or has
+// begun to connect to the peer meanwhile: then that handshake goes on. Its Up follows the Down
+// of the association that it replaces.
+func (e *endpoint) accept(in arrival, c wire.Cookie, replaces *assoc) (a *assoc, full bool) {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
-	if e.Closed || e.full() && replaces == nil {
-		return nil
+	switch {
+	case e.Closed:
+		return nil, false
+	case e.full() && replaces == nil:
+		return nil, true
 	}
-	a := e.newAssoc()
+	a = e.newAssoc()
 	a.after = replaces
 	a.peerPort = c.PeerPort
 	a.local = wire.InitParams{Tag: c.Tag, TSN: c.TSN, RWND: uint32(recvWindow(e.m.lim)), Out: ourStreams, In: ourStreams, Addrs: e.listed(in.from.Addr(), in.to)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if e.m.add(a, path{to: in.from}) != nil {
-		return nil
+		return nil, false
 	}
 	a.acknowledge(in, c)
 	if a.state != stateEstablished {
-		return nil
+		return nil, false
 	}
+	a.untold = true
+	e.backlog.Add(1)
 	e.start(a)
-	return a
+	return a, false
 }

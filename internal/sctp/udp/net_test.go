@@ -203,6 +203,37 @@ func TestUDPRestart(t *testing.T) {
 	})
 }
 
+// TestUDPHeartbeatFindsRestart: a peer that has restarted answers a HEARTBEAT at once, and
+// one that lives does not mind any number.
+func TestUDPHeartbeatFindsRestart(t *testing.T) {
+	onWire(t, sctp.Limits{}, func(t *testing.T, w *ether, x, y *sctptest.Site) {
+		a := x.Connect(to(addrY))
+		x.Heartbeat(a) // not up yet
+		x.Next(sctp.Up)
+		y.Next(sctp.Up)
+		for range 100 {
+			x.Heartbeat(a)
+			time.Sleep(10 * time.Millisecond)
+		}
+		x.None()
+		y.None()
+		muxOf(y).crash(w)
+		for range 10 { // none of them counts as a miss
+			x.Heartbeat(a)
+			time.Sleep(10 * time.Millisecond)
+		}
+		x.None()
+		y2 := w.mux(t, sctp.Limits{}, sctp.EncapPort).site(t, addrY)
+		x.Heartbeat(a)
+		restarted := time.Now()
+		x.Down(sctp.PeerAbort)
+		if d := time.Since(restarted); d > 100*time.Millisecond {
+			t.Errorf("Down after %v, want it after a round trip", d)
+		}
+		end(y2)
+	})
+}
+
 // TestUDPConnectedAlready calls a peer that there is an association with.
 func TestUDPConnectedAlready(t *testing.T) {
 	onWire(t, sctp.Limits{}, func(t *testing.T, w *ether, x, y *sctptest.Site) {

@@ -3,9 +3,13 @@ package udp
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
@@ -296,5 +300,30 @@ func TestNetworkMobile(t *testing.T) {
 			time.Sleep(20 * time.Millisecond) // while the address is noticed to be gone
 		}
 		x.None()
+	})
+}
+
+// TestNetworkReceiveBuffer: the socket of all peers has room for the packets of thousands
+// that call at the same time, as far as the machine allows it.
+func TestNetworkReceiveBuffer(t *testing.T) {
+	s, err := listenUDP(netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := receiveBuffer
+	if text, err := os.ReadFile("/proc/sys/net/core/rmem_max"); err == nil {
+		most, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		want = min(want, most)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		got, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err != nil || got < want {
+			t.Errorf("a receive buffer of %d bytes, %v, want %d", got, err, want)
+		}
 	})
 }

@@ -124,6 +124,15 @@ func (a *assoc) heartbeat(w *way) {
 	a.transmit(p, a.peerTag.Load(), wire.Chunk{Type: wire.ChunkHeartbeat, Body: a.heartbeatInfo(w)})
 }
 
+// Heartbeat implements sctp.Association. It does not count as a miss if it is not answered.
+func (a *assoc) Heartbeat() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.state == stateEstablished {
+		a.heartbeat(a.out.Load())
+	}
+}
+
 // heartbeatInfo returns a Heartbeat Info that only a receiver at the address knows.
 func (a *assoc) heartbeatInfo(w *way) []byte {
 	info := binary.BigEndian.AppendUint64([]byte{w.index, 0, 0, 0}, w.nonce)

@@ -127,6 +127,10 @@ func (a *assoc) stream(sid uint16) (*pionsctp.Stream, error) {
 func (a *assoc) write(msg sctp.Message) error {
 	s, err := a.stream(msg.Stream)
 	if err == nil {
+		if msg.Unordered {
+			s.SetReliabilityParams(true, pionsctp.ReliabilityTypeReliable, 0)
+			defer s.SetReliabilityParams(false, pionsctp.ReliabilityTypeReliable, 0)
+		}
 		_, err = s.WriteSCTP(msg.Data, pionsctp.PayloadProtocolIdentifier(msg.PPID))
 	}
 	if err != nil {
@@ -144,6 +148,17 @@ func (a *assoc) reap() {
 	a.queue.Keep(a.pion.BufferedAmount())
 	if len(a.queue.Msgs) < n {
 		a.progress = a.m.clock.now()
+	}
+}
+
+// acked: pion has handled acknowledgements.
+func (a *assoc) acked() {
+	a.mu.Lock()
+	a.reap()
+	waits := a.queue.Refused()
+	a.mu.Unlock()
+	if waits {
+		a.poke()
 	}
 }
 

@@ -25,17 +25,33 @@ type pionConn struct {
 	acked atomic.Int64 // stamp: when the last SACK arrived
 	rwnd  uint32       // of the peer's last SACK; guarded by a.mu
 	opens bool         // rwnd has grown from nearly nothing; guarded by a.mu
+	fed   fed          // only pion's reading goroutine uses it
 
 	mu     sync.Mutex
 	more   sync.Cond
-	in     [][]byte
+	in     []packetIn
 	bytes  int
-	fed    bool
 	opened bool // a SACK that opens the window is or was in the queue
 	closed bool
 
 	big bigChunks
 }
+
+// packetIn is a packet for pion.
+type packetIn struct {
+	b []byte
+	// acks: it has nothing but SACKs.
+	acks bool
+}
+
+// fed says what pion has read last, and is handling until its next Read.
+type fed uint8
+
+const (
+	fedNothing fed = iota
+	fedAcks
+	fedMore
+)
 
 var _ net.Conn = (*pionConn)(nil)
 
@@ -46,17 +62,17 @@ func newPionConn(a *assoc) *pionConn {
 }
 
 // push queues a packet for pion to read, or drops it if there is no room. a.mu is held.
-func (c *pionConn) push(b []byte) {
+func (c *pionConn) push(p packetIn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.bytes+len(b) > connQueue {
+	if c.closed || c.bytes+len(p.b) > connQueue {
 		c.a.m.n.Dropped.Add(1)
 		return
 	}
 	c.opened = c.opened || c.opens
 	c.opens = false
-	c.in = append(c.in, b)
-	c.bytes += len(b)
+	c.in = append(c.in, p)
+	c.bytes += len(p.b)
 	c.more.Signal()
 }
 
@@ -68,26 +84,39 @@ func (c *pionConn) Read(b []byte) (int, error) {
 		// It does after any other packet: Write drops the HEARTBEAT.
 		c.pion.Load().ActiveHeartbeat()
 	}
+	c.handled()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fed {
-		c.fed = false
-		c.a.poke()
-	}
 	for len(c.in) == 0 && !c.closed {
 		c.more.Wait()
 	}
 	if c.closed {
 		return 0, io.EOF
 	}
-	n := copy(b, c.in[0])
-	c.bytes -= len(c.in[0])
-	c.in[0] = nil
+	next := c.in[0]
+	n := copy(b, next.b)
+	c.bytes -= len(next.b)
+	c.in[0] = packetIn{}
 	if c.in = c.in[1:]; len(c.in) == 0 {
 		c.in = nil
 	}
-	c.fed = true
+	if c.fed = fedMore; next.acks {
+		c.fed = fedAcks
+	}
 	return n, nil
+}
+
+// handled: pion has handled what it has read. Acknowledgements need run only if somebody waits
+// for room in the queue.
+func (c *pionConn) handled() {
+	switch c.fed {
+	case fedMore:
+		c.a.poke()
+	case fedAcks:
+		c.a.acked()
+	case fedNothing:
+	}
+	c.fed = fedNothing
 }
 
 // Write sends a packet of pion with the ports and checksum of the real association. It may

@@ -28,6 +28,7 @@ func recordLen(n int) int { return (recordHead + n + recordUnit - 1) &^ (recordU
 type forward struct {
 	b    []byte
 	used bool // a chunk has been added
+	more bool // b has other chunks than SACKs
 }
 
 // room makes room for a chunk of n bytes with its header.
@@ -46,6 +47,7 @@ func (f *forward) add(c *pionConn, ch wire.Chunk) {
 	if n := wire.ChunkHeaderLen + wire.Padded(len(ch.Body)); wire.CommonHeaderLen+n <= pionMTU {
 		f.room(c, n)
 		f.b = wire.AppendChunk(f.b, ch)
+		f.more = f.more || ch.Type != wire.ChunkSack
 	}
 }
 
@@ -67,6 +69,7 @@ func (f *forward) addData(c *pionConn, ch wire.Chunk) {
 	}
 	size := wire.ChunkHeaderLen + wire.DataHeaderLen + n
 	f.room(c, size)
+	f.more = true
 	// pion delays a SACK for 200 ms and never bundles it with data. A peer needs it
 	// before it can send SHUTDOWN (RFC 9260, Section 9.2), so that the end of an
 	// element soon after a message would be noticed late.
@@ -90,8 +93,8 @@ func (f *forward) addData(c *pionConn, ch wire.Chunk) {
 // flush passes the packet to pion.
 func (f *forward) flush(c *pionConn) {
 	if f.b != nil {
-		c.push(f.b)
-		f.b = nil
+		c.push(packetIn{f.b, !f.more})
+		f.b, f.more = nil, false
 	}
 }
 

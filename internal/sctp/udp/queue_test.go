@@ -113,3 +113,21 @@ func TestUDPCutLogged(t *testing.T) {
 		})
 	}
 }
+
+// TestUDPAcknowledged: what the peer acknowledges leaves the queue at once, although nothing else
+// comes from the peer and nobody asks for the queue.
+func TestUDPAcknowledged(t *testing.T) {
+	onWire(t, sctp.Limits{}, func(t *testing.T, _ *ether, x, y *sctptest.Site) {
+		a := x.Connect(to(addrY))
+		x.Next(sctp.Up)
+		y.Next(sctp.Up)
+		if err := x.Send(a, sctp.Message{Data: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+		y.Next(sctp.Received)
+		time.Sleep(100 * time.Millisecond)
+		if n := muxOf(x).n.Queued.Load(); n != 0 {
+			t.Errorf("%d bytes are queued after the acknowledgement, want none", n)
+		}
+	})
+}

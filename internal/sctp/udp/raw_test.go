@@ -504,3 +504,49 @@ func TestUDPAssociationLimit(t *testing.T) {
 		y.None()
 	})
 }
+
+// TestUDPBacklog: the Handler hangs, so that peers have to wait. One that gives up and comes
+// again, or restarts, adds nothing. All goes on when the Handler does.
+func TestUDPBacklog(t *testing.T) {
+	const backlog = 8
+	onRaw(t, sctp.Limits{Backlog: backlog}, func(t *testing.T, w *ether, y *sctptest.Site, p *rawPeer) {
+		hang := make(chan struct{})
+		y.Hooked(func(sctp.Event) { <-hang })
+		for i := range 2 * backlog {
+			p.h.Tag, p.h.Src = 0, 8000+uint16(i)
+			if i%2 == 1 {
+				p.ours.Tag++
+				p.h.Src = 8000 // it restarts
+			}
+			p.send(wire.Chunk{Type: wire.ChunkInit, Body: p.ours.Body()})
+			_, c := p.recv()
+			in, err := wire.ParseInit(c.Body)
+			if c.Type == wire.ChunkInitAck && err == nil {
+				p.h.Tag = in.Tag
+				p.send(wire.Chunk{Type: wire.ChunkCookieEcho, Body: in.Cookie})
+				_, c = p.recv()
+			}
+			if done := c.Type == wire.ChunkCookieAck; done != (i < backlog) {
+				t.Fatalf("Handshake %d ended with chunk type %d", i, c.Type)
+			}
+		}
+		e := y.Endpoint.(*endpoint)
+		if n := e.backlog.Load(); n != backlog {
+			t.Errorf("%d associations wait, want %d", n, backlog)
+		}
+		if n := e.m.Stats().Deferred; n == 0 {
+			t.Error("No handshake is counted as deferred")
+		}
+		close(hang)
+		synctest.Wait()
+		if n := e.backlog.Load(); n != 0 {
+			t.Errorf("%d associations wait after the Handler has gone on, want 0", n)
+		}
+		for len(y.Events) > 0 {
+			<-y.Events
+		}
+		p.h.Src++
+		p.connect()
+		y.Next(sctp.Up)
+	})
+}

@@ -142,9 +142,10 @@ func (a *assoc) onInitAck(in arrival, body []byte) {
 }
 
 func (a *assoc) onAbort(in arrival, c wire.Chunk) {
-	err := errors.New("peer aborted the association")
+	err, cause := errors.New("peer aborted the association"), uint16(0)
 	if len(c.Body) >= 4 {
-		err = fmt.Errorf("%w: %s", err, wire.CauseText(binary.BigEndian.Uint16(c.Body)))
+		cause = binary.BigEndian.Uint16(c.Body)
+		err = fmt.Errorf("%w: %s", err, wire.CauseText(cause))
 	}
 	switch {
 	case a.state == stateEstablished && (a.closing || a.peerClosing):
@@ -155,7 +156,9 @@ func (a *assoc) onAbort(in arrival, c wire.Chunk) {
 		a.end(sctp.PeerAbort, err)
 		return
 	}
-	err = fmt.Errorf("%w: %w", sctp.ErrRefused, err)
+	if wire.IsRefusal(cause) {
+		err = fmt.Errorf("%w: %w", sctp.ErrRefused, err)
+	}
 	if a.state == stateCookieWait {
 		a.dropTarget(in.cameFrom, err)
 		return

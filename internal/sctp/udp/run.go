@@ -19,6 +19,7 @@ func (a *assoc) run() {
 		<-a.after.done
 	}
 	defer a.ep.Remove(a.id)
+	defer a.told()
 	defer a.recovered()
 	timer := time.NewTimer(a.next(a.m.clock.now()))
 	defer timer.Stop()
@@ -28,6 +29,14 @@ func (a *assoc) run() {
 		case <-a.wake:
 		case <-timer.C:
 		}
+	}
+}
+
+// told notes that the Handler knows of the association, or need not any more.
+func (a *assoc) told() {
+	if a.untold {
+		a.untold = false
+		a.ep.backlog.Add(-1)
 	}
 }
 
@@ -157,6 +166,7 @@ func (a *assoc) step() bool {
 	if up {
 		ev.Type, ev.EncapPort = sctp.Up, a.encapPort()
 		a.emit(ev)
+		a.told()
 	} else if readdressed && !closed {
 		a.emit(ev)
 	}

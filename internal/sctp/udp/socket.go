@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // datagrams is a bound UDP socket, or one of a network in memory in tests.
@@ -37,6 +39,9 @@ type unreachableError struct {
 func (e *unreachableError) Error() string { return fmt.Sprintf("%v is unreachable: %v", e.to, e.err) }
 func (e *unreachableError) Unwrap() error { return e.err }
 
+// Is reports that sctp.ErrRefused describes the error: the host answers, and nobody listens.
+func (e *unreachableError) Is(target error) bool { return target == sctp.ErrRefused }
+
 // socket is a UDP socket of one address family.
 type socket struct {
 	conn *net.UDPConn
@@ -49,8 +54,14 @@ type socket struct {
 
 var _ datagrams = (*socket)(nil)
 
-// socketBuffer is the size of the buffers to ask the system for, in bytes. It may grant less.
-const socketBuffer = 1 << 20
+// receiveBuffer and sendBuffer are the sizes of the buffers to ask the system for, in bytes.
+// It may grant less; Linux grants at most net.core.rmem_max and wmem_max, 208 KiB by default,
+// to a process without privileges. One socket has the packets of all peers: after a restart,
+// thousands call at the same time.
+const (
+	receiveBuffer = 4 << 20
+	sendBuffer    = 1 << 20
+)
 
 // listenUDP binds a UDP socket. An IPv6 socket receives no IPv4 packets: each family has a
 // socket of its own.
@@ -63,8 +74,8 @@ func listenUDP(addr netip.AddrPort) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetReadBuffer(socketBuffer)
-	_ = conn.SetWriteBuffer(socketBuffer)
+	_ = conn.SetReadBuffer(receiveBuffer)
+	_ = conn.SetWriteBuffer(sendBuffer)
 	// Answers must be sent from the address that a packet was sent to.
 	if addr.Addr().Is4() {
 		err = ipv4.NewPacketConn(conn).SetControlMessage(ipv4.FlagDst, true)

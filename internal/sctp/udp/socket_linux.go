@@ -22,6 +22,8 @@ func setOptions(c *net.UDPConn, is4 bool) error {
 	}
 	var opt error
 	err = raw.Control(func(fd uintptr) {
+		// A privileged process gets more than net.core.rmem_max.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 		if is4 {
 			opt = errors.Join(
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1),
@@ -80,6 +82,21 @@ func readUnreachable(c *net.UDPConn) (errs []*unreachableError, more bool) {
 	return errs, more
 }
 
+// icmpKind is the type and code of an ICMP or ICMPv6 message.
+type icmpKind struct {
+	is6       bool
+	typ, code uint8
+}
+
+// refusals are the ICMP errors that come from the host itself and say that nobody listens:
+// port unreachable, and protocol unreachable, which for IPv6 is the parameter problem
+// "unrecognized Next Header" (RFC 792; RFC 4443, Sections 3.1 and 3.4). All others tell
+// about the way there.
+var refusals = map[icmpKind]bool{
+	{false, 3, 2}: true, {false, 3, 3}: true,
+	{true, 1, 4}: true, {true, 4, 1}: true,
+}
+
 // parseUnreachable reads the struct sock_extended_err of a message from the error queue;
 // from is where our packet was sent. It returns nil unless the error says that nobody
 // listens there.
@@ -107,11 +124,10 @@ func parseUnreachable(oob []byte, from unix.Sockaddr) *unreachableError {
 		if origin != unix.SO_EE_ORIGIN_ICMP && origin != unix.SO_EE_ORIGIN_ICMP6 {
 			continue
 		}
-		errno := unix.Errno(binary.NativeEndian.Uint32(m.Data))
-		if errno != unix.ECONNREFUSED {
+		if !refusals[icmpKind{is6, m.Data[5], m.Data[6]}] {
 			continue
 		}
-		return &unreachableError{to: to, err: errno}
+		return &unreachableError{to: to, err: unix.Errno(binary.NativeEndian.Uint32(m.Data))}
 	}
 	return nil
 }

@@ -52,6 +52,12 @@ const (
 	CauseInvalidStream     = 1
 )
 
+// IsRefusal reports whether an ABORT in answer to an INIT or a COOKIE ECHO says that nobody serves
+// the port (RFC 9260, Section 8.4), by its cause, 0 for none. An endpoint that is out of resources
+// (Section 3.3.10.4) serves it, and so does one that refuses new addresses for an association that it
+// has (Section 3.3.10.11).
+func IsRefusal(cause uint16) bool { return cause != CauseOutOfResource && cause != CauseNewAddresses }
+
 // CauseText returns the name of an error cause (RFC 9260, Section 3.3.10).
 func CauseText(cause uint16) string {
 	names := [...]string{

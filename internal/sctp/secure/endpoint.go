@@ -1,0 +1,242 @@
+package secure
+
+import (
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// Options are what an Endpoint needs beside its Config.
+type Options struct {
+	// Framing cuts the messages inside of TLS. PPID, if not 0, is that of all messages
+	// in place of the Framing's.
+	Framing sctp.Framing
+	PPID    uint32
+	// Sessions puts a head of 8 bytes before each message inside of TLS, with its PPID and
+	// its length, in place of Framing: messages may be any bytes, and have any PPID. PPID is
+	// then that of what the transport carries.
+	Sessions bool
+	// Limits are those of the transport.
+	Limits sctp.Limits
+	// Counters are those of TLS.
+	Counters *sctp.Counters
+}
+
+// Endpoint is an endpoint of a transport with TLS on all its associations.
+type Endpoint struct {
+	cfg   *Config
+	frame sctp.Framing
+	// sessions: see Options.
+	sessions bool
+	lim      sctp.Limits
+	n        *sctp.Counters
+	h        sctp.Handler
+	watch    *Watch
+	turns    chan struct{}
+	// renewAfter is how many records are sent with the keys of one handshake.
+	renewAfter uint64
+
+	below sctp.Endpoint // set when ready is closed
+	ready chan struct{}
+	wg    sync.WaitGroup // of handshakes, and of Resume
+
+	// While Mu is held, no association is locked.
+	sctp.Table[*assoc]
+	half   []*assoc           // guarded by Mu: associations of peers in the handshake, oldest first
+	byHost map[netip.Addr]int // guarded by Mu: how many of half each host has
+}
+
+var (
+	_ sctp.Endpoint = (*Endpoint)(nil)
+	_ rechecker     = (*Endpoint)(nil)
+)
+
+// maxRecords is how many records may be sent with one key: AES-GCM is safe for 2^24.5 of them
+// (RFC 8446, Section 5.5), and package tls never changes keys of itself.
+const maxRecords = 1 << 23
+
+// Listen makes an Endpoint of the endpoint that listen makes with a Handler.
+func Listen(cfg *Config, opt Options, h sctp.Handler, listen func(sctp.Handler) (sctp.Endpoint, error)) (*Endpoint, error) {
+	e := &Endpoint{
+		cfg: cfg, frame: opt.Framing, sessions: opt.Sessions, lim: opt.Limits.WithDefaults(), n: opt.Counters, h: h, watch: NewWatch(cfg),
+		// Half of the processors compute handshakes, so that a storm of them leaves the
+		// other half to the associations that are up.
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), renewAfter: maxRecords, ready: make(chan struct{}), byHost: map[netip.Addr]int{},
+	}
+	if e.sessions {
+		e.frame = sessionFraming
+	}
+	if opt.PPID != 0 {
+		e.frame.PPID = opt.PPID
+	}
+	below, err := listen(e.handle)
+	if err != nil {
+		return nil, err
+	}
+	e.below = below
+	close(e.ready)
+	return e, nil
+}
+
+// BelowLimits returns the limits of a transport below TLS, for limits that hold inside of
+// it: each message becomes one record or more.
+func BelowLimits(l sctp.Limits) sctp.Limits {
+	const overhead = 22 + sessionHead
+	l = l.WithDefaults()
+	more := (l.SendQueueBytes+l.SendQueueMessages*sessionHead)/maxContent + 1 // records of messages that are longer than one
+	l.SendQueueBytes += (l.SendQueueMessages + more) * overhead
+	l.SendQueueMessages += more
+	l.MessageSize = max(l.MessageSize, recordHeader+maxContent+256)
+	return l
+}
+
+// handle is the Handler of the transport.
+func (e *Endpoint) handle(ev sctp.Event) {
+	<-e.ready
+	e.Mu.RLock()
+	a := e.All[ev.Assoc]
+	e.Mu.RUnlock()
+	if a == nil && ev.Type == sctp.Up {
+		a = e.came(ev)
+	}
+	if a == nil {
+		return // it was refused
+	}
+	switch ev.Type {
+	case sctp.Up:
+		a.begin(ev)
+	case sctp.Received:
+		a.received(ev.Message)
+	case sctp.SendFailed:
+		a.sendFailed()
+	case sctp.PeerAddrs:
+		a.peerAddrs(ev)
+	case sctp.Writable:
+		a.writable()
+	case sctp.PeerDone: // only of TCP
+	case sctp.Down:
+		a.down(ev)
+	}
+}
+
+// came makes the association that a peer has opened. If there are Limits.HalfOpen handshakes,
+// one makes room. To refuse the new one instead would let a flood of silent peers shut out all
+// others.
+func (e *Endpoint) came(ev sctp.Event) *assoc {
+	e.Mu.Lock()
+	var old *assoc
+	if len(e.half) >= e.lim.HalfOpen {
+		old = e.half[e.excess()]
+		e.leaveHalf(old)
+	}
+	a := e.newAssoc(ev.Assoc, false)
+	a.host = hostOf(ev.Peer[0].Addr())
+	e.half = append(e.half, a)
+	e.byHost[a.host]++
+	e.Mu.Unlock()
+	if old != nil {
+		old.end(sctp.ConnectFailed, untrusted("peer was slow with its TLS handshake, and others wait"), sctp.Endpoint.Abort)
+	}
+	return a
+}
+
+// excess is the handshake that makes room: the oldest one of a host that has many, or else the
+// oldest one. e.Mu is held.
+func (e *Endpoint) excess() int {
+	many := max(2, len(e.half)/16)
+	for i, a := range e.half {
+		if e.byHost[a.host] >= many {
+			return i
+		}
+	}
+	return 0
+}
+
+// hostOf is what counts as one host: for IPv6 its network of 64 bits, in which a machine can
+// have any number of addresses.
+func hostOf(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is4() {
+		return a
+	}
+	p, _ := a.Prefix(64)
+	return p.Addr()
+}
+
+// leaveHalf takes an association out of half, if it is there. e.Mu is held.
+func (e *Endpoint) leaveHalf(a *assoc) {
+	i := slices.Index(e.half, a)
+	if i < 0 {
+		return
+	}
+	e.half = slices.Delete(e.half, i, i+1)
+	if e.byHost[a.host]--; e.byHost[a.host] == 0 {
+		delete(e.byHost, a.host)
+	}
+}
+
+// newAssoc makes an association and adds it to the table. e.Mu is held.
+func (e *Endpoint) newAssoc(id sctp.AssocID, ours bool) *assoc {
+	a := &assoc{id: id, e: e, ours: ours, queue: sctp.SendQueue{Total: &e.n.Queued}}
+	a.w = newWire(ours, e.turns, func(record []byte) error {
+		return e.below.Send(id, sctp.Message{Data: record, PPID: e.frame.PPID})
+	})
+	a.cut = cutter{frame: &e.frame, max: e.lim.MessageSize}
+	if e.sessions {
+		a.cut.max += sessionHead
+	}
+	e.Add(id, a)
+	return a
+}
+
+// settled notes that the handshake of an association is over.
+func (e *Endpoint) settled(a *assoc) {
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	e.leaveHalf(a)
+}
+
+// spawn runs f in a goroutine, unless the endpoint is closed.
+func (e *Endpoint) spawn(f func()) {
+	e.Mu.RLock()
+	defer e.Mu.RUnlock()
+	if !e.Closed {
+		e.wg.Go(f)
+	}
+}
+
+// Connect implements sctp.Endpoint.
+func (e *Endpoint) Connect(to sctp.Dest) sctp.AssocID {
+	// While Mu is held, events of the new association wait.
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	if e.Closed {
+		return 0
+	}
+	id := e.below.Connect(to)
+	if id != 0 && e.All[id] == nil {
+		e.newAssoc(id, true)
+	}
+	return id
+}
+
+// Recheck implements rechecker.
+func (e *Endpoint) Recheck() { e.watch.Recheck() }
+
+// LocalAddrs implements sctp.Endpoint.
+func (e *Endpoint) LocalAddrs() []netip.AddrPort { return e.below.LocalAddrs() }
+
+// Close implements sctp.Endpoint.
+func (e *Endpoint) Close() error {
+	left, _ := e.CloseTable()
+	for _, a := range left {
+		a.Abort()
+	}
+	err := e.below.Close()
+	e.wg.Wait()
+	e.watch.Close()
+	return err
+}

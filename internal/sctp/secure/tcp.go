@@ -1,0 +1,108 @@
+package secure
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+)
+
+// Handshake puts TLS on a connection of TCP, whose deadline must be set. end is called when
+// the session is to be ended in good order, and why. If it fails, the peer may be waiting for
+// the alert that says why.
+func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, error) {
+	looks := w.looked()
+	var v verdict
+	cfg, err := w.cfg.prepare(client, &v)
+	if err != nil {
+		return nil, err
+	}
+	first := &firstLook{Conn: c}
+	conn := tls.Server(first, cfg)
+	if client {
+		conn = tls.Client(first, cfg)
+	}
+	err = conn.Handshake()
+	switch {
+	case err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("TLS handshake: %w", sctp.ErrTimeout)
+	case first.taken == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
+		return nil, errNoTLS
+	default:
+		return nil, explain(err, &v)
+	}
+	first.done = true
+	s := &Session{Name: v.name, conn: conn, until: v.until, end: end}
+	if err := w.add(s, looks); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// firstLook looks at the first byte of a connection, and counts what is read during the
+// handshake.
+type firstLook struct {
+	net.Conn
+	taken int
+	done  bool
+}
+
+func (f *firstLook) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	switch {
+	case f.done || n == 0:
+	case f.taken == 0 && b[0] != recordHandshake && b[0] != recordAlert:
+		return 0, errPlainPeer
+	case f.taken > maxHandshake:
+		return 0, errLongHandshake
+	default:
+		f.taken += n
+	}
+	return n, err
+}
+
+// Conn is the connection of a session over TCP. Errors of TLS are sctp.ErrUntrusted.
+type Conn struct {
+	*tls.Conn
+	s       *Session
+	records atomic.Uint64
+}
+
+// Conn returns the connection of a session over TCP.
+func (s *Session) Conn() *Conn { return &Conn{Conn: s.conn, s: s} }
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	var errno syscall.Errno
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.Is(err, net.ErrClosed), errors.As(err, &errno):
+		return n, err
+	}
+	return n, explain(err, nil)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if before := c.records.Load(); before < maxRecords && c.records.Add(uint64(len(b)/maxContent+1)) >= maxRecords {
+		c.s.end(sctp.ErrRenew)
+	}
+	return n, err
+}
+
+// Reason is how an association ends because of an sctp.ErrUntrusted.
+func Reason(err error) sctp.Reason {
+	if errors.Is(err, errAlerted) {
+		return sctp.PeerAbort
+	}
+	return sctp.Overrun
+}

@@ -1,0 +1,240 @@
+package stack
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
+)
+
+const (
+	nameX = "spiffe://example.org/rserpool/pool/web/x"
+	nameY = "spiffe://example.org/rserpool/registrar/y"
+)
+
+// trust is the TLS of a side with a certificate for a name.
+func trust(ca *sctptest.Authority, name string) *secure.Config {
+	c := ca.Config(ca.Issue(name, time.Hour))
+	give := func() *tls.Config { return c }
+	return &secure.Config{Client: give, Server: give, Identify: sctptest.NameOf}
+}
+
+// tlsKinds runs a test for each kind of SCTP that this machine has. The kernel's is there in
+// the kernel lab.
+func tlsKinds(t *testing.T, run func(t *testing.T, kind sctp.Kind)) {
+	t.Run("udp", func(t *testing.T) { run(t, sctp.UDP) })
+	t.Run("kernel", func(t *testing.T) {
+		if !kernel.Supported() {
+			t.Skip("the kernel has no SCTP")
+		}
+		run(t, sctp.Kernel)
+	})
+}
+
+// TestTLS has a client and a server talk over TLS.
+func TestTLS(t *testing.T) {
+	tlsKinds(t, func(t *testing.T, kind sctp.Kind) {
+		ca := sctptest.NewAuthority(t)
+		s1, s2 := newStack(t, Config{Only: kind, TLS: trust(ca, nameX)}), newStack(t, Config{Only: kind, TLS: trust(ca, nameY)})
+		x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, sctptest.On("127.0.0.1:0"))
+		a := x.Connect(destOf(y, s2, sctp.Any))
+		ours, theirs := x.Up(), y.Up()
+		if ours.Identity != nameY || theirs.Identity != nameX {
+			t.Errorf("Got %q and %q, want %q and %q", ours.Identity, theirs.Identity, nameY, nameX)
+		}
+		for _, n := range []int{60, 1000, 16000, 65535} {
+			want := sctp.Message{Data: sctptest.Message(n, 7), PPID: 11}
+			if err := x.Send(a, want); err != nil {
+				t.Fatal(err)
+			}
+			got := y.Received()
+			if err := y.Send(theirs.Assoc, got.Message); err != nil {
+				t.Fatal(err)
+			}
+			if back := x.Received(); !sctptest.Same(back.Message, want) {
+				t.Errorf("Got %d bytes back, want %d", len(back.Message.Data), n)
+			}
+		}
+		x.Shutdown(a)
+		x.Down(sctp.LocalClose)
+		if ev := y.Down(sctp.PeerShutdown); ev.Err != nil {
+			t.Errorf("Got %v, want no error", ev.Err)
+		}
+	})
+}
+
+// TestTLSAndPlain has TLS on one side only: both are told at once.
+func TestTLSAndPlain(t *testing.T) {
+	tlsKinds(t, func(t *testing.T, kind sctp.Kind) {
+		ca := sctptest.NewAuthority(t)
+		refused := make(chan string, 1)
+		logs := func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); strings.Contains(line, "refused") {
+				refused <- line
+			}
+		}
+		s1, s2 := newStack(t, Config{Only: kind, TLS: trust(ca, nameX), Logf: logs}), newStack(t, Config{Only: kind})
+		x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, sctptest.On("127.0.0.1:0"))
+		x.Connect(destOf(y, s2, sctp.Any))
+		y.Up()
+		if ev := y.Down(sctp.Overrun); !errors.Is(ev.Err, secure.ErrTLSAtPlain) {
+			t.Errorf("Plain server: got %v", ev.Err)
+		}
+		if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || !errors.Is(ev.Err, sctp.ErrUntrusted) ||
+			errors.Is(ev.Err, sctp.ErrRefused) || !strings.Contains(ev.Err.Error(), "peer does not speak TLS here") {
+			t.Errorf("TLS client: got %v", ev)
+		}
+
+		a := y.Connect(destOf(x, s1, sctp.Any))
+		y.Up()
+		if err := y.Send(a, sctp.Message{Data: sctptest.Message(60, 1), PPID: 11}); err != nil {
+			t.Fatal(err)
+		}
+		y.Down(sctp.PeerAbort)
+		if line := <-refused; !strings.Contains(line, "peer speaks plain ASAP or ENRP at the TLS port") {
+			t.Errorf("Got log %q, want what the peer does", line)
+		}
+		x.None()
+		if n := s1.Stats().Refused; n != 1 {
+			t.Errorf("Got %d refused, want 1", n)
+		}
+	})
+}
+
+// TestTLSAny calls a server over all kinds of SCTP that there are. If they do not trust each
+// other, the reason comes at once.
+func TestTLSAny(t *testing.T) {
+	ca, other := sctptest.NewAuthority(t), sctptest.NewAuthority(t)
+	s1, s2 := newStack(t, Config{TLS: trust(ca, nameX)}), newStack(t, Config{TLS: trust(other, nameY)})
+	x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, sctptest.On("127.0.0.1:0"))
+	x.Connect(destOf(y, s2, sctp.Any))
+	ev := x.Next(sctp.Down)
+	if ev.Reason != sctp.ConnectFailed || !errors.Is(ev.Err, sctp.ErrUntrusted) || !strings.Contains(ev.Err.Error(), "certificate of the peer is not accepted") {
+		t.Errorf("Got %v, want what is wrong with the certificate", ev)
+	}
+	y.None()
+}
+
+// listening is where a site of the tests listens.
+func listening() sctp.ListenConfig {
+	cfg := sctptest.On("127.0.0.1:0")
+	cfg.TCP = true
+	return cfg
+}
+
+// TestTLSOverTCP has a client ask over TLS over TCP, and close its direction before the answer.
+func TestTLSOverTCP(t *testing.T) {
+	ca := sctptest.NewAuthority(t)
+	s1, s2 := newStack(t, Config{Only: sctp.UDP, TLS: trust(ca, nameX)}), newStack(t, Config{Only: sctp.UDP, TLS: trust(ca, nameY)})
+	x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, listening())
+	a := x.Connect(destOf(y, s2, sctp.TCP))
+	ours, theirs := x.Up(), y.Up()
+	if ours.Identity != nameY || theirs.Identity != nameX {
+		t.Errorf("Got %q and %q, want %q and %q", ours.Identity, theirs.Identity, nameY, nameX)
+	}
+	b := theirs.Assoc
+	for _, n := range []int{5, 60, 16384, 65535} {
+		want := sctp.Message{Data: sctptest.Message(n, 7), PPID: 11}
+		if err := x.Send(a, want); err != nil {
+			t.Fatal(err)
+		}
+		if got := y.Received(); !sctptest.Same(got.Message, want) {
+			t.Errorf("Got %d bytes, want %d", len(got.Message.Data), n)
+		}
+	}
+	x.Shutdown(a)
+	y.Next(sctp.PeerDone)
+	answer := sctp.Message{Data: sctptest.Message(50000, 9), PPID: 11}
+	if err := y.Send(b, answer); err != nil {
+		t.Fatal(err)
+	}
+	y.Shutdown(b)
+	if got := x.Next(sctp.Received); !sctptest.Same(got.Message, answer) {
+		t.Errorf("Got an answer of %d bytes, want %d", len(got.Message.Data), len(answer.Data))
+	}
+	x.Down(sctp.LocalClose)
+	y.Down(sctp.PeerShutdown)
+}
+
+// TestTLSAndPlainOverTCP has TLS on one side only.
+func TestTLSAndPlainOverTCP(t *testing.T) {
+	ca := sctptest.NewAuthority(t)
+	s1, s2 := newStack(t, Config{Only: sctp.UDP, TLS: trust(ca, nameX)}), newStack(t, Config{Only: sctp.UDP})
+	x, y := stackSite(t, s1, listening()), stackSite(t, s2, listening())
+	x.Connect(destOf(y, s2, sctp.TCP))
+	y.Up()
+	if ev := y.Down(sctp.Overrun); !errors.Is(ev.Err, secure.ErrTLSAtPlain) {
+		t.Errorf("Plain server: got %v", ev.Err)
+	}
+	if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || !errors.Is(ev.Err, sctp.ErrUntrusted) || !strings.Contains(ev.Err.Error(), "peer does not speak TLS here") {
+		t.Errorf("TLS client: got %v", ev)
+	}
+
+	a := y.Connect(destOf(x, s1, sctp.TCP))
+	y.Up()
+	if err := y.Send(a, sctp.Message{Data: sctptest.Message(60, 1), PPID: 11}); err != nil {
+		t.Fatal(err)
+	}
+	if ev := y.Next(sctp.Down); ev.Reason == sctp.LocalClose {
+		t.Errorf("Plain client: got %v", ev)
+	}
+	x.None()
+}
+
+// TestTLSRefused has servers refuse a client's certificate. The client, which is up already,
+// learns why.
+func TestTLSRefused(t *testing.T) {
+	ca, other := sctptest.NewAuthority(t), sctptest.NewAuthority(t)
+	client := ca.Config(nil)
+	client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return other.Issue(nameX, time.Hour), nil }
+	expired := ca.Config(ca.Issue(nameX, -time.Minute))
+	denied := ca.Config(ca.Issue(nameX, time.Hour))
+	server := trust(ca, nameY)
+	server.Identify = func(cs tls.ConnectionState) (string, time.Time, error) {
+		if len(cs.PeerCertificates) > 0 {
+			return "", time.Time{}, errors.New("not this one")
+		}
+		return sctptest.NameOf(cs)
+	}
+	for _, tc := range []struct {
+		name   string
+		client *tls.Config
+		want   string
+	}{
+		{"authority", client, "peer refuses our certificate: unknown authority"},
+		{"expired", expired, "peer refuses our certificate: it has expired"},
+		{"denied", denied, "peer refuses our certificate: its log says why"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, kind := range []sctp.Kind{sctp.UDP, sctp.TCP, sctp.Kernel} {
+				t.Run(kind.String(), func(t *testing.T) {
+					if kind == sctp.Kernel && !kernel.Supported() {
+						t.Skip("the kernel has no SCTP")
+					}
+					only := kind
+					if kind == sctp.TCP {
+						only = sctp.UDP
+					}
+					give := func() *tls.Config { return tc.client }
+					own := &secure.Config{Client: give, Server: give, Identify: sctptest.NameOf}
+					s1, s2 := newStack(t, Config{Only: only, TLS: own}), newStack(t, Config{Only: only, TLS: server})
+					x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, listening())
+					x.Connect(destOf(y, s2, kind))
+					x.Up()
+					ev := x.Down(sctp.PeerAbort)
+					if !errors.Is(ev.Err, sctp.ErrUntrusted) || !strings.Contains(ev.Err.Error(), tc.want) {
+						t.Errorf("Got %v, want %q", ev.Err, tc.want)
+					}
+					y.None()
+				})
+			}
+		})
+	}
+}
