@@ -30,9 +30,9 @@ func (t *Transport) Bind(local []netip.AddrPort) error {
 	b := &binding{assocs: make(map[sctp.AssocID]struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ep, err := t.listen(sctp.ListenConfig{Addrs: local}, func(ev sctp.Event) {
+	ep, err := t.listen(sctp.ListenConfig{Addrs: local, PPID: t.cfg.PPID}, func(ev sctp.Event) {
 		t.note(b, ev)
-		t.deliver(Event{Event: ev})
+		t.deliver(Event{Event: t.explain(ev)})
 	})
 	if err != nil {
 		return fmt.Errorf("cannot listen on %v: %w", local, err)
@@ -199,3 +199,4 @@ type none struct{ sctp.Endpoint }
 func (none) Send(sctp.AssocID, sctp.Message) error { return sctp.ErrNoAssoc }
 func (none) Shutdown(sctp.AssocID)                 {}
 func (none) Abort(sctp.AssocID)                    {}
+func (none) Heartbeat(sctp.AssocID)                {}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/hunt"
+	"github.com/rserpool/coredns-rserpool/internal/member"
 	"github.com/rserpool/coredns-rserpool/internal/multicast"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -35,6 +36,10 @@ type Config struct {
 	// AnnounceGroup, if valid, is the multicast group and port where
 	// registrars announce themselves.
 	AnnounceGroup netip.AddrPort
+	// Trust makes a trusted scope: TLS on all associations, and only registrars as peers.
+	Trust Trust
+	// PPID is the payload protocol under TLS; 0 stands for ASAP.
+	PPID uint32
 	// Logger, if set, gets messages for an operator.
 	Logger *slog.Logger
 	// Listen, if set, opens the SCTP endpoint in place of the machine's
@@ -65,6 +70,7 @@ type Transport struct {
 	listen ListenFunc
 	stop   func() error     // what was opened below the endpoints
 	hear   *multicast.Group // nil without announces
+	member *member.Member   // nil without TLS
 	events chan Event
 	ctx    context.Context // ends with Close
 	end    context.CancelFunc
@@ -89,7 +95,10 @@ func Open(cfg Config) (*Transport, error) {
 	t.ctx, t.end = context.WithCancel(context.Background())
 	if t.listen == nil {
 		var err error
-		if t.listen, t.stop, err = openStack(cfg); err != nil {
+		if t.member, err = cfg.Trust.open(cfg.Logger, cfg.protocol()); err == nil {
+			t.listen, t.stop, err = openStack(cfg, t.member)
+		}
+		if err != nil {
 			t.end()
 			return nil, err
 		}
@@ -107,6 +116,9 @@ func Open(cfg Config) (*Transport, error) {
 	}
 	if cfg.Listen == nil {
 		t.wg.Go(t.watch)
+	}
+	if t.member != nil {
+		t.wg.Go(func() { t.member.Watch(t.ctx.Done(), t.recheck) })
 	}
 	return t, nil
 }
@@ -153,9 +165,12 @@ func (t *Transport) Perform(actions []hunt.Action, connecting func(ref uint64, a
 		case hunt.Lookup:
 			t.lookup(a.Ref, a.Of.Host)
 		case hunt.Send:
-			if err := t.endpointOf(a.Assoc).Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID)}); err != nil {
+			err := t.endpointOf(a.Assoc).Send(a.Assoc, sctp.Message{Data: a.Data, PPID: cmp.Or(a.PPID, asap.PPID), Unordered: a.Unordered})
+			if err != nil && !errors.Is(err, sctp.ErrNoAssoc) { // otherwise Down is on its way, and says why
 				sendFailed(a.Assoc, err)
 			}
+		case hunt.Heartbeat:
+			t.endpointOf(a.Assoc).Heartbeat(a.Assoc)
 		case hunt.Close:
 			if a.Abort {
 				t.endpointOf(a.Assoc).Abort(a.Assoc)

@@ -29,6 +29,8 @@ type Send struct {
 	Data  []byte
 	// PPID is the payload protocol; 0 stands for ASAP.
 	PPID uint32
+	// Unordered lets the message arrive before earlier ones; see sctp.Message.
+	Unordered bool
 }
 
 // Close ends an association: in good order, or at once if Abort is set.
@@ -37,7 +39,11 @@ type Close struct {
 	Abort bool
 }
 
-func (Connect) action() {}
-func (Lookup) action()  {}
-func (Send) action()    {}
-func (Close) action()   {}
+// Heartbeat sends a HEARTBEAT of SCTP: a peer that has restarted answers it with an ABORT.
+type Heartbeat struct{ Assoc sctp.AssocID }
+
+func (Connect) action()   {}
+func (Lookup) action()    {}
+func (Send) action()      {}
+func (Close) action()     {}
+func (Heartbeat) action() {}

@@ -19,7 +19,7 @@ type again struct {
 // tried.
 func (h *Hunt) planAgain(now time.Time) {
 	if h.on && h.again.at.IsZero() {
-		h.again.pause = min(max(2*h.again.pause, h.cfg.retry), h.cfg.RetranMax)
+		h.again.pause = h.longer(now, h.again.pause)
 		h.again.at = now.Add(h.vary(h.again.pause))
 	}
 }

@@ -36,7 +36,7 @@ type Config struct {
 	// retry is the pause after the first round in which every registrar
 	// failed at once. It doubles up to RetranMax. Default 500 ms.
 	retry time.Duration
-	// Rand varies the pauses by 25 %, so that endpoints do not come in step.
+	// Rand varies the pauses, so that endpoints do not come in step.
 	Rand *rand.Rand
 }
 
@@ -79,8 +79,9 @@ type Hunt struct {
 	pause   time.Duration
 	again   again
 	first   rserpool.Registrar // of those that are announced, to try in the next round
-	idle    int                // associations in a row that came up and were of no use
-	news    int                // counts what has become known of registrars
+	hurry   hurry
+	idle    int // associations in a row that came up and were of no use
+	news    int // counts what has become known of registrars
 	out     []Action
 }
 
@@ -271,14 +272,40 @@ func (h *Hunt) exhausted(now time.Time, wait bool) {
 		h.resume = now
 		return
 	}
-	h.pause = min(max(2*h.pause, h.cfg.retry), h.cfg.RetranMax)
+	h.pause = h.longer(now, h.pause)
 	h.resume = now.Add(h.vary(h.pause))
 }
 
-// vary varies a pause by 25 %.
+// hurry bounds the pauses for a while.
+type hurry struct {
+	until time.Time
+	most  time.Duration
+}
+
+// Hurry keeps the pauses short for a while, because a registrar that was in use is expected
+// back soon. most is the longest pause.
+func (h *Hunt) Hurry(now time.Time, most, while time.Duration) {
+	h.hurry = hurry{now.Add(while), most}
+}
+
+// longer returns the pause that follows a pause: it is twice as long, up to a limit.
+func (h *Hunt) longer(now time.Time, pause time.Duration) time.Duration {
+	most := h.cfg.RetranMax
+	if now.Before(h.hurry.until) {
+		most = min(most, h.hurry.most)
+	}
+	return min(max(2*pause, h.cfg.retry), most)
+}
+
+// vary varies a pause by 25 %, and the first one by 50 %: the endpoints of a registrar that
+// has died lose it in the same moment.
 func (h *Hunt) vary(p time.Duration) time.Duration {
+	by := 0.25
+	if p <= h.cfg.retry {
+		by = 0.5
+	}
 	if h.cfg.Rand != nil {
-		p = time.Duration(float64(p) * (0.75 + 0.5*h.cfg.Rand.Float64()))
+		p = time.Duration(float64(p) * (1 - by + 2*by*h.cfg.Rand.Float64()))
 	}
 	return p
 }

@@ -34,7 +34,8 @@ const (
 	// Report: Element cannot be reached; leave it out of the cache, and tell a registrar
 	// (RFC 5352, Section 3.5).
 	Report
-	// Busy: Element lives, and has refused the session; leave it out for a while.
+	// Busy: Element lives, and has refused the session, or is not trusted; leave it out for
+	// a while.
 	Busy
 	// Ask: ask the application which of Messages the next element shall get, if any, and
 	// call Answer with Ref and the result.

@@ -25,6 +25,10 @@ var (
 	// has lost an address. The element is not to blame: it is not reported, and tried again
 	// first.
 	ErrHere = errors.New("the association has ended because of this machine")
+	// ErrUntrusted: this side or the element does not accept the certificate of the other.
+	// That says nothing of whether the element lives: it is not reported, and left out for a
+	// while.
+	ErrUntrusted = errors.New("no trust in the certificate")
 )
 
 // CheckMessage says what is wrong with a user message, nil if nothing is.

@@ -128,7 +128,11 @@ func (u *User) tryFailed(now time.Time, why error) {
 	}
 	u.search.failed(e, why)
 	u.notify(Event{Type: EventTryFailed, Element: e.ID, Err: why})
-	if !errors.Is(why, ErrHere) {
+	switch {
+	case errors.Is(why, ErrHere):
+	case errors.Is(why, ErrUntrusted):
+		u.act(Action{Type: Busy, Element: u.element})
+	default:
 		u.report()
 	}
 	u.leave()

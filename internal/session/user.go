@@ -185,6 +185,8 @@ func (u *User) Down(now time.Time, ref Ref, shutdown bool, why error) {
 		switch {
 		case errors.Is(why, ErrHere):
 			u.moved(now, why)
+		case errors.Is(why, ErrUntrusted):
+			u.distrusted(now, why)
 		case u.refusal(now) && (shutdown || errors.Is(why, ErrPeerAborted)):
 			u.refused(now, why)
 		default:
@@ -235,7 +237,11 @@ func (u *User) refusal(now time.Time) bool { return !u.heard && now.Sub(u.upAt) 
 // refused: the element lives, and takes no session now. It is not reported. Others follow at
 // once; when all have refused, the search pauses.
 func (u *User) refused(now time.Time, why error) {
-	why = fmt.Errorf("it takes no session now, because it is full or leaves the pool: %w", why)
+	u.distrusted(now, fmt.Errorf("it takes no session now, because it is full, leaves the pool, or has sessions in TLS only: %w", why))
+}
+
+// distrusted leaves an element out without a report.
+func (u *User) distrusted(now time.Time, why error) {
 	u.act(Action{Type: Busy, Element: u.element})
 	u.fallen(now, why, false)
 	if u.state != Ended {

@@ -310,8 +310,8 @@ func TestFailover(t *testing.T) {
 		d.selected()
 		d.fresh()
 		d.want("0s failing 1: lost", "0s report 1",
-			"0s select -1", "0s connect 2", "0s send ECHO c", "0s send a", "0s busy 2", "0s try failed 2: it takes no session now, because it is full or leaves the pool: the peer has aborted the association",
-			"0s select -1 -2", "0s connect 3", "0s send ECHO c", "0s send a", "0s busy 3", "0s try failed 3: it takes no session now, because it is full or leaves the pool: shutdown",
+			"0s select -1", "0s connect 2", "0s send ECHO c", "0s send a", "0s busy 2", "0s try failed 2: it takes no session now, because it is full, leaves the pool, or has sessions in TLS only: the peer has aborted the association",
+			"0s select -1 -2", "0s connect 3", "0s send ECHO c", "0s send a", "0s busy 3", "0s try failed 3: it takes no session now, because it is full, leaves the pool, or has sessions in TLS only: shutdown",
 			"0s select -1 -2 -3", "0s select fresh -1 -2 -3")
 		if d.u.search.retryAt.IsZero() {
 			t.Error("no pause after all have refused")
@@ -333,7 +333,7 @@ func TestFailover(t *testing.T) {
 		d.selected(2)
 		d.accept()
 		d.data("hello")
-		d.want("0s select", "0s connect 1", "0s connected 1", "0s busy 1", "0s failing 1: it takes no session now, because it is full or leaves the pool: the peer has aborted the association",
+		d.want("0s select", "0s connect 1", "0s connected 1", "0s busy 1", "0s failing 1: it takes no session now, because it is full, leaves the pool, or has sessions in TLS only: the peer has aborted the association",
 			"0s select -1", "0s connect 2", "0s failed over 1 to 2")
 	})
 	t.Run("this machine has lost its address", func(t *testing.T) {

@@ -19,6 +19,7 @@ type Assoc struct {
 	place atomic.Pointer[place]
 	peer  atomic.Pointer[sctp.Event] // Up, or the last PeerAddrs
 	isUp  atomic.Bool
+	stray atomic.Bool // aborted because the peer speaks TLS
 
 	mu    sync.Mutex
 	early sctp.SendQueue // sent before Up

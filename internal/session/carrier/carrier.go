@@ -7,7 +7,10 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/member"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -34,6 +37,9 @@ type Config struct {
 	// EncapPort is the local UDP port for SCTP in UDP, which all endpoints of the
 	// Carrier share; 0 is a free one.
 	EncapPort uint16
+	// Member, if set, has the credentials for TLS on all associations. Up then has the
+	// peer's identity.
+	Member *member.Member
 	// Logger, if set, gets messages for an operator.
 	Logger *slog.Logger
 	// Listen, if set, opens the endpoints in place of the machine's transports, for
@@ -48,7 +54,8 @@ type Carrier struct {
 	listen ListenFunc
 	stack  *stack.Stack // nil with Config.Listen
 	ids    sctp.IDs
-	wg     sync.WaitGroup // of endpoints that are being closed, and of failed Connects
+	wg     sync.WaitGroup // of endpoints that are being closed, of failed Connects, and of Member.Watch
+	stop   chan struct{}  // closed by Close
 
 	mu     sync.Mutex
 	closed bool
@@ -67,20 +74,63 @@ const maxSpare = 8
 func Open(cfg Config) (*Carrier, error) {
 	c := &Carrier{
 		cfg: cfg, limits: sctp.Limits{}.WithDefaults(), listen: cfg.Listen,
-		peers: make(map[netip.AddrPort]*slotSet), listening: make(map[*endpoint]struct{}),
+		peers: make(map[netip.AddrPort]*slotSet), listening: make(map[*endpoint]struct{}), stop: make(chan struct{}),
 	}
 	if cfg.Via == rserpool.ViaTCP {
 		return nil, errors.New("sessions need SCTP: use rserpool.ViaAuto, ViaKernel or ViaUDP")
 	}
-	if c.listen != nil {
-		return c, nil
+	if c.listen == nil {
+		below := c.limits
+		if cfg.Member != nil {
+			below = secure.BelowLimits(below)
+		}
+		s, err := stack.New(stack.Config{Only: cfg.Via, EncapPort: cfg.EncapPort, Limits: below, Logf: logf(cfg.Logger)})
+		if err != nil {
+			return nil, err
+		}
+		c.stack, c.listen = s, s.Listen
 	}
-	s, err := stack.New(stack.Config{Only: cfg.Via, EncapPort: cfg.EncapPort, Logf: logf(cfg.Logger)})
-	if err != nil {
-		return nil, err
+	if cfg.Member != nil {
+		c.listen = c.secured(c.listen)
+		c.wg.Go(func() { cfg.Member.Watch(c.stop, c.recheck) })
 	}
-	c.stack, c.listen = s, s.Listen
 	return c, nil
+}
+
+// secured puts TLS on the endpoints that listen opens.
+func (c *Carrier) secured(listen ListenFunc) ListenFunc {
+	opt := secure.Options{Sessions: true, PPID: asap.PPID, Limits: c.limits, Counters: &sctp.Counters{Logf: logf(c.cfg.Logger)}}
+	return func(cfg sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+		return secure.Listen(c.cfg.Member.TLS(), opt, h, func(h sctp.Handler) (sctp.Endpoint, error) { return listen(cfg, h) })
+	}
+}
+
+// recheck has the peers of all associations judged again.
+func (c *Carrier) recheck() {
+	for _, e := range c.all() {
+		secure.Recheck(e.Endpoint)
+	}
+}
+
+// all returns the endpoints.
+func (c *Carrier) all() []*endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.list()
+}
+
+// list returns the endpoints. c.mu is held.
+func (c *Carrier) list() []*endpoint {
+	var all []*endpoint
+	for _, e := range c.slots {
+		if e != nil {
+			all = append(all, e)
+		}
+	}
+	for e := range c.listening {
+		all = append(all, e)
+	}
+	return all
 }
 
 // logf returns a Logger in the form that package sctp takes, nil without one.
@@ -187,16 +237,11 @@ func (c *Carrier) leave(a *Assoc, e *endpoint) {
 // returns, and not afterwards.
 func (c *Carrier) Close() error {
 	c.mu.Lock()
+	if !c.closed {
+		close(c.stop)
+	}
 	c.closed = true
-	var all []*endpoint
-	for _, e := range c.slots {
-		if e != nil {
-			all = append(all, e)
-		}
-	}
-	for e := range c.listening {
-		all = append(all, e)
-	}
+	all := c.list()
 	c.slots, c.listening = nil, nil
 	c.mu.Unlock()
 	var errs []error

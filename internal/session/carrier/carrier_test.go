@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -233,4 +234,25 @@ func TestDestOf(t *testing.T) {
 	if _, ok := DestOf(e, sctp.UDP); ok {
 		t.Error("An element with a TCP transport can carry a session")
 	}
+}
+
+// TestTLSAtPlain: a peer that begins TLS where sessions have none is cut off. Other messages
+// may begin with the same bytes.
+func TestTLSAtPlain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctptest.NewNetwork()
+		x, y := newSide(t, nw, "10.0.0.1"), newSide(t, nw, "10.0.0.2")
+		y.serve("10.0.0.2:5001")
+		a := x.Connect(dest("10.0.0.2:5001"), x.handle)
+		x.saw("1 up")
+		y.saw("1 up")
+		hello := string([]byte{0x16, 3, 1, 0, 1})
+		x.say(a, hello)
+		y.saw("1 " + hello)
+		if err := a.Send(sctp.Message{Data: []byte(hello), PPID: asap.PPID}); err != nil {
+			t.Fatal(err)
+		}
+		y.saw(fmt.Sprintf("1 down %d", sctp.Overrun))
+		x.saw(fmt.Sprintf("1 down %d", sctp.PeerAbort))
+	})
 }

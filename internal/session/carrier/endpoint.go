@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 )
 
 // endpoint is a local SCTP endpoint with its associations.
@@ -53,9 +55,36 @@ func (e *endpoint) handle(ev sctp.Event) {
 		if a.down(e, ev) {
 			return
 		}
-	case sctp.Received, sctp.SendFailed, sctp.Writable, sctp.PeerDone:
+		ev = a.explain(ev)
+	case sctp.Received:
+		if a.astray(e, ev) {
+			return
+		}
+	case sctp.SendFailed, sctp.Writable, sctp.PeerDone:
 	}
 	a.handle(ev)
+}
+
+// astray reports whether a message is the beginning of TLS, which this side has not, or comes
+// behind that. It ends the association of such a peer. No message of ASAP begins like that.
+func (a *Assoc) astray(e *endpoint, ev sctp.Event) bool {
+	m := &ev.Message
+	if a.c.cfg.Member == nil && m.PPID == asap.PPID && secure.IsTLS(m.Data) {
+		a.stray.Store(true)
+		e.Abort(ev.Assoc)
+	}
+	return a.stray.Load()
+}
+
+// explain says more of the end of an association.
+func (a *Assoc) explain(ev sctp.Event) sctp.Event {
+	switch {
+	case a.stray.Load() && ev.Reason == sctp.LocalClose:
+		ev.Reason, ev.Err = sctp.Overrun, secure.ErrTLSAtPlain
+	case a.c.cfg.Member != nil:
+		ev.Err = a.c.cfg.Member.Explain(ev.Err)
+	}
+	return ev
 }
 
 // accepted handles an association that the peer has started.

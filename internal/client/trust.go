@@ -1,0 +1,141 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
+	"github.com/rserpool/coredns-rserpool/internal/member"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// Trust says by which files a client proves who it is, and which registrars it trusts. The
+// zero value is no TLS.
+type Trust struct {
+	rserpool.TLSFiles
+	// Registrars are patterns of the identities of registrars; none stands for
+	// spiffe://*/rserpool/registrar/*.
+	Registrars []string
+	// Elements are patterns of the identities of elements that may serve sessions in any
+	// pool, beside those whose certificate names it.
+	Elements []string
+}
+
+// ASAPPort is the default port of registrars.
+func (t Trust) ASAPPort() uint16 {
+	if t.Set() {
+		return asap.TLSPort
+	}
+	return asap.Port
+}
+
+// Check refuses patterns that cannot be read, and those without files.
+func (t Trust) Check() error {
+	switch {
+	case t.Set():
+	case len(t.Registrars) > 0:
+		return errors.New("field TLSRegistrars needs TLS: set the files, or leave it out")
+	case len(t.Elements) > 0:
+		return errors.New("field TLSElements needs TLS: set the files, or leave it out")
+	}
+	_, err := t.rights()
+	return err
+}
+
+func (t Trust) rights() (*identity.Rights, error) {
+	rules := identity.Rules{Registrars: t.Registrars}
+	for _, e := range t.Elements {
+		rules.Allow = append(rules.Allow, identity.Allow{Pools: "*", Names: e})
+	}
+	return identity.New(rules)
+}
+
+// Sessions reads the files for sessions; nil without TLS. All peers are accepted whose
+// certificate is valid, and those without one: see Serves. What is to be said of the files
+// is said of those for registrars, which are the same.
+func (t Trust) Sessions() (*member.Member, error) {
+	if !t.Set() {
+		return nil, nil
+	}
+	return member.Open(t.TLSFiles, member.Config{
+		Judge: func(string) error { return nil }, Log: func(bool, string) {}, Protocols: []string{"asap"},
+	})
+}
+
+// Serves says why an element with an identity may not serve sessions in a pool, nil if it
+// may. Without TLS, all may.
+func (t Trust) Serves(name string, pool rserpool.PoolHandle) error {
+	if !t.Set() {
+		return nil
+	}
+	rights, err := t.rights()
+	if err != nil {
+		return err
+	}
+	switch {
+	case rights.Registers(name, pool):
+		return nil
+	case name == "":
+		return errors.New("the element has no certificate")
+	}
+	return fmt.Errorf("the certificate of the element is that of %s, which may not serve pool %q", name, pool)
+}
+
+// open reads the files; nil without TLS.
+func (t Trust) open(l *slog.Logger, protocol string) (*member.Member, error) {
+	if !t.Set() {
+		return nil, nil
+	}
+	rights, err := t.rights()
+	if err != nil {
+		return nil, err
+	}
+	judge := func(name string) error {
+		switch {
+		case rights.Registrar(name):
+			return nil
+		case name == "":
+			return errors.New("it has no certificate, and only registrars may speak to us")
+		}
+		return fmt.Errorf("certificate of %s is not that of a registrar", name)
+	}
+	return member.Open(t.TLSFiles, member.Config{Judge: judge, Log: lines(l), Protocols: []string{protocol}})
+}
+
+// lines hands lines to a Logger, which may be nil.
+func lines(l *slog.Logger) func(warn bool, text string) {
+	return func(warn bool, text string) {
+		switch {
+		case l == nil:
+		case warn:
+			l.Warn(text)
+		default:
+			l.Info(text)
+		}
+	}
+}
+
+// recheck has the peers of all associations judged again.
+func (t *Transport) recheck() {
+	t.mu.Lock()
+	all := append([]*binding{}, t.former...)
+	if t.now != nil {
+		all = append(all, t.now)
+	}
+	t.mu.Unlock()
+	for _, b := range all {
+		secure.Recheck(b.Endpoint)
+	}
+}
+
+// explain adds to the refusal of our certificate which one that is.
+func (t *Transport) explain(ev sctp.Event) sctp.Event {
+	if ev.Type == sctp.Down && t.member != nil {
+		ev.Err = t.member.Explain(ev.Err)
+	}
+	return ev
+}

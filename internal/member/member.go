@@ -1,0 +1,128 @@
+// Package member gives the transport the credentials of a member of a trusted scope, and
+// keeps them up to date: it looks at the files each minute, and has the peers judged again
+// if they have changed.
+package member
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// lookEvery is the time between two looks at the files.
+const lookEvery = time.Minute
+
+// Config is what a Member needs beside its files.
+type Config struct {
+	// Judge says why a peer with this identity is refused; "" is a peer without a
+	// certificate. Any goroutine may call it.
+	Judge func(identity string) error
+	// Log gets lines for an operator. Any goroutine may call it.
+	Log func(warn bool, text string)
+	// Protocols are offered by ALPN.
+	Protocols []string
+}
+
+// Member is a member of a trusted scope. [Open] makes one; any goroutine may use it.
+type Member struct {
+	cfg     Config
+	creds   atomic.Pointer[trust.Credentials]
+	refused atomic.Uint64
+}
+
+// Open reads the files.
+func Open(files rserpool.TLSFiles, cfg Config) (*Member, error) {
+	m := &Member{cfg: cfg}
+	return m, m.Replace(files)
+}
+
+// Replace reads other files in place of the present ones. After an error those stay. The
+// caller has the peers judged again.
+func (m *Member) Replace(files rserpool.TLSFiles) error {
+	c, err := trust.Open(trust.Files(files), time.Now, func(text string) { m.cfg.Log(true, text) })
+	if err == nil {
+		m.creds.Store(c)
+	}
+	return err
+}
+
+// TLS is the configuration of the transport.
+func (m *Member) TLS() *secure.Config {
+	return &secure.Config{
+		Client: func() *tls.Config {
+			c := bare(m.creds.Load().Client())
+			c.NextProtos = m.cfg.Protocols
+			return c
+		},
+		Server:   func() *tls.Config { return bare(m.creds.Load().Server()) },
+		Identify: m.identify,
+	}
+}
+
+// bare leaves the verification to Identify: otherwise each chain would be verified twice.
+func bare(c *tls.Config) *tls.Config {
+	c.VerifyConnection = nil
+	return c
+}
+
+func (m *Member) identify(cs tls.ConnectionState) (name string, until time.Time, err error) {
+	if name, until, err = m.creds.Load().Identify(cs); err == nil {
+		err = m.cfg.Judge(name)
+	}
+	if err != nil {
+		m.refused.Add(1)
+	}
+	return name, until, err
+}
+
+// Explain adds to the peer's refusal of this side's certificate which one that is.
+func (m *Member) Explain(err error) error {
+	if !errors.Is(err, secure.ErrOurs) {
+		return err
+	}
+	if ours := m.creds.Load().Describe(); ours != "" {
+		return fmt.Errorf("%w (ours is %s)", err, ours)
+	}
+	return err
+}
+
+// Refused is how many peers were refused by their certificates.
+func (m *Member) Refused() uint64 { return m.refused.Load() }
+
+// Name is this side's identity, "" without a certificate.
+func (m *Member) Name() string { return m.creds.Load().Name() }
+
+// End is when this side's certificate ends, zero if it does not.
+func (m *Member) End() time.Time { return m.creds.Load().NotAfter() }
+
+// Watch looks at the files until stop is closed, and calls recheck when they have changed.
+func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	failed := ""
+	for {
+		select {
+		case <-ticker.C:
+		case <-stop:
+			return
+		}
+		changed, err := m.creds.Load().Reload()
+		switch {
+		case err == nil:
+			failed = ""
+		case err.Error() != failed: // once for each mistake
+			failed = err.Error()
+			m.cfg.Log(true, "the former certificates stay in use: "+failed)
+		}
+		if changed {
+			m.cfg.Log(false, "the certificates were read again")
+			recheck()
+		}
+	}
+}
