@@ -20,6 +20,8 @@ import (
 const (
 	// Port is the port of ASAP over SCTP and TCP.
 	Port = 3863
+	// TLSPort is the port of ASAP in TLS over SCTP and TCP.
+	TLSPort = 3864
 	// PPID is the SCTP payload protocol identifier.
 	PPID = 11
 )
@@ -129,7 +131,7 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	case TypeEndpointKeepAlive:
 		return parseEndpointKeepAlive(c)
 	case TypeEndpointKeepAliveAck:
-		return (*EndpointKeepAliveAck)(parseAboutElement(c))
+		return parseEndpointKeepAliveAck(c)
 	case TypeEndpointUnreachable:
 		return (*EndpointUnreachable)(parseAboutElement(c))
 	case TypeServerAnnounce:

@@ -146,6 +146,7 @@ var messages = []tlvtest.Row[Message]{
 		000e 0008 00000051
 		8123 0006 6162 0000`},
 	{"keep-alive acknowledgement", &EndpointKeepAliveAck{Handle: "a", ID: 0x51}, "08 00 0014 0009 0005 61 000000 000e 0008 00000051"},
+	{"keep-alive acknowledgement, unordered", &EndpointKeepAliveAck{Handle: "a", ID: 0x51, Unordered: true}, "08 80 0014 0009 0005 61 000000 000e 0008 00000051"},
 	{
 		"endpoint unreachable", &EndpointUnreachable{Handle: "a", ID: 0x51, Unknown: unknown},
 		"09 00 001c 0009 0005 61 000000 000e 0008 00000051 8123 0006 6162 0000",

@@ -54,17 +54,35 @@ func parseEndpointKeepAlive(c *tlv.Cursor) *EndpointKeepAlive {
 
 // EndpointKeepAliveAck acknowledges an EndpointKeepAlive (RFC 5352, Section 2.2.8).
 type EndpointKeepAliveAck struct {
-	Handle  rserpool.PoolHandle
-	ID      rserpool.PEID
-	Unknown []rserpool.Parameter
+	Handle rserpool.PoolHandle
+	ID     rserpool.PEID
+	// Unordered tells that the sender lets the transport deliver acknowledgements out of
+	// order: none waits for a lost message that was sent before. RFC 5352 does not have
+	// this flag; other implementations neither set nor read it.
+	Unordered bool
+	Unknown   []rserpool.Parameter
 }
+
+// flagUnordered is the bit of EndpointKeepAliveAck.Unordered. RFC 5352 assigns none of this
+// message's flags; a later RFC would begin with the lowest.
+const flagUnordered = 0x80
 
 // Type returns TypeEndpointKeepAliveAck.
 func (*EndpointKeepAliveAck) Type() MessageType { return TypeEndpointKeepAliveAck }
 
 // Append adds the message's wire form to b.
 func (m *EndpointKeepAliveAck) Append(b []byte) ([]byte, error) {
-	return (*aboutElement)(m).append(b, TypeEndpointKeepAliveAck)
+	var f uint8
+	if m.Unordered {
+		f = flagUnordered
+	}
+	return appendNames(b, TypeEndpointKeepAliveAck, f, m.Handle, m.ID, nil, m.Unknown)
+}
+
+func parseEndpointKeepAliveAck(c *tlv.Cursor) *EndpointKeepAliveAck {
+	m := &EndpointKeepAliveAck{Unordered: c.Flags()&flagUnordered != 0}
+	m.Handle, m.ID, m.Unknown = parseNames(c, nil)
+	return m
 }
 
 // EndpointUnreachable reports to a registrar that a pool user cannot reach a pool element

@@ -21,6 +21,8 @@ import (
 const (
 	// Port is the port of ENRP over SCTP, and of its announcements by UDP.
 	Port = 9901
+	// TLSPort is the port of ENRP in TLS over SCTP.
+	TLSPort = 9902
 	// PPID is the SCTP payload protocol identifier.
 	PPID = 12
 )

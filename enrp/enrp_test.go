@@ -3,6 +3,7 @@ package enrp
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
@@ -22,6 +23,7 @@ var (
 		Policy: rserpool.Policy{Type: rserpool.RoundRobin}, ASAPTransport: sctp1,
 	}
 	bare    = rserpool.PoolElement{ID: 0x52, UserTransport: sctp1}
+	named   = rserpool.PoolElement{ID: 0x52, UserTransport: sctp1, Identity: "dns:web.example"}
 	unknown = []rserpool.Parameter{{Type: 0x8123, Value: []byte("ab")}}
 )
 
@@ -33,6 +35,10 @@ const (
 	hexServer2 = "000b 001e 20000002 " + hexSCTP + "8123 0006 6162 0000 "
 	hexElement = "000a 0038 00000051 10000001 0000003c " + hexSCTP + "0008 0008 00000001 " + hexSCTP
 	hexBare    = "000a 0020 00000052 00000000 00000000 " + hexSCTP
+	hexSilent  = "000a 0028 00000052 00000000 00000000 " + hexSCTP + "94e9 0008 "
+	hexName    = "94eb 0013 646e733a7765622e6578616d706c65 00 "
+	hexNamed   = "000a 0033 00000052 00000000 00000000 " + hexSCTP + hexName
+	hexNamedSu = "000a 003c 00000052 00000000 00000000 " + hexSCTP + hexName + "94e9 0008 "
 	hexLost    = "000a 0018 00000053 00000000 00000000 0008 0008 00000001 "
 	hexUnknown = "8123 0006 6162 0000 "
 	hexA       = "0009 0005 61 000000 " // pool handle "a"
@@ -58,6 +64,19 @@ var messages = []tlvtest.Row[Message]{
 	{"handle table request for own children", &HandleTableRequest{
 		Sender: 0x10000001, Receiver: 0x20000002, OwnChildrenOnly: true, Unknown: unknown,
 	}, "02 01 0014" + ids + hexUnknown},
+	{"handle table request with suspects", &HandleTableRequest{
+		Sender: 0x10000001, Receiver: 0x20000002, Suspects: true, Unknown: unknown,
+	}, "02 80 0014" + ids + hexUnknown},
+	{"handle table response with suspects", &HandleTableResponse{
+		Sender: 0x10000001, Receiver: 0x20000002,
+		Pools: []PoolEntry{
+			{Handle: "a", Elements: []rserpool.PoolElement{bare, bare}, Suspects: map[int]time.Duration{1: 258 * time.Second}},
+			{Handle: "b", Elements: []rserpool.PoolElement{bare}, Suspects: map[int]time.Duration{0: 0}},
+		},
+	}, `
+		03 00 008c ` + ids + `
+		` + hexA + hexBare + hexSilent + ` 0000 0102    # seconds
+		` + hexB + hexSilent + ` 0000 0000`},
 	{"handle table response", &HandleTableResponse{
 		Sender: 0x10000001, Receiver: 0x20000002, More: true,
 		Pools: []PoolEntry{
@@ -69,6 +88,12 @@ var messages = []tlvtest.Row[Message]{
 	}, `
 		03 02 00c4 ` + ids + ` # M
 		` + hexA + hexElement + hexBare + hexB + hexBare + hexA + hexBare + hexUnknown},
+	{"handle table response with identities", &HandleTableResponse{
+		Sender: 0x10000001, Receiver: 0x20000002,
+		Pools: []PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{named, bare, named}, Suspects: map[int]time.Duration{2: 258 * time.Second}}},
+	}, `
+		03 00 00a4 ` + ids + `
+		` + hexA + hexNamed + hexBare + hexNamedSu + ` 0000 0102    # seconds`},
 	{"handle table response, empty", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002}, "03 00 000c" + ids},
 	{"handle table response, rejection", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "03 01 000c" + ids},
 	{"handle update", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: element}, `
@@ -83,6 +108,13 @@ var messages = []tlvtest.Row[Message]{
 		Sender: 0x10000001, Receiver: 0x20000002, SuggestTakeover: true, Action: DelPE, Handle: "a",
 		Element: rserpool.PoolElement{ID: 0x53, Policy: rserpool.Policy{Type: rserpool.RoundRobin}}, Unknown: unknown,
 	}, "04 01 0038" + ids + "0001 0000" + hexA + hexLost + hexUnknown},
+	{"handle update, suspect", &HandleUpdate{
+		Sender: 0x10000001, Receiver: 0x20000002, Action: DelPE, Handle: "a", Element: bare, Suspect: true, Silent: 3 * time.Second,
+	}, "04 00 0040" + ids + "0001 0000" + hexA + hexSilent + ` 0000 0003    # seconds`},
+	{
+		"handle update with an identity", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: named},
+		"04 00 004c" + ids + "0000 0000" + hexA + hexNamed,
+	},
 	{
 		"handle update, reserved action", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Action: 7, Handle: "a", Element: bare},
 		"04 00 0038" + ids + "0007 0000" + hexA + hexBare,
@@ -219,11 +251,12 @@ func TestReports(t *testing.T) {
 func TestUnwritable(t *testing.T) {
 	var lost rserpool.PoolElement
 	codec.Unwritable(t, []tlvtest.UnwritableRow[Message]{
-		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{"a", []rserpool.PoolElement{bare}}}}, "rejection"},
+		{"rejected table with an entry", &HandleTableResponse{Reject: true, Pools: []PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{bare}}}}, "rejection"},
 		{"table with an empty entry", &HandleTableResponse{Pools: []PoolEntry{{Handle: "a"}}}, "without a pool element"},
-		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{"a", []rserpool.PoolElement{lost}}}}, "without a user transport"},
-		{"table without a handle", &HandleTableResponse{Pools: []PoolEntry{{"", []rserpool.PoolElement{bare}}}}, "empty pool handle"},
+		{"table with an unreachable element", &HandleTableResponse{Pools: []PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{lost}}}}, "without a user transport"},
+		{"table without a handle", &HandleTableResponse{Pools: []PoolEntry{{Elements: []rserpool.PoolElement{bare}}}}, "empty pool handle"},
 		{"update that adds an unreachable element", &HandleUpdate{Handle: "a"}, "without a user transport"},
+		{"update that adds a suspect", &HandleUpdate{Handle: "a", Element: bare, Suspect: true}, "as a suspect"},
 		{"rejected list with an entry", &ListResponse{Reject: true, Servers: []rserpool.ServerInformation{server1}}, "rejection"},
 		{"list with an unreachable server", &ListResponse{Servers: []rserpool.ServerInformation{{}}}, "not SCTP"},
 		{"error without a cause", &Error{}, "without a cause"},

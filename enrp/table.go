@@ -1,6 +1,8 @@
 package enrp
 
 import (
+	"time"
+
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -8,8 +10,11 @@ import (
 // The flags of the handle table messages (RFC 5353, Sections 2.2 and 2.3).
 const (
 	flagOwnChildrenOnly = 0x01 // W
-	flagReject          = 0x01 // R
-	flagMoreToSend      = 0x02 // M
+	// flagSuspects is an extension of ours to HANDLE_TABLE_REQUEST. A parameter would not do: the
+	// reference implementation refuses a request with one.
+	flagSuspects   = 0x80
+	flagReject     = 0x01 // R
+	flagMoreToSend = 0x02 // M
 )
 
 // HandleTableRequest requests a peer's handlespace (RFC 5353, Section 2.2).
@@ -18,7 +23,9 @@ type HandleTableRequest struct {
 	// OwnChildrenOnly is the W flag: the response has only elements whose home is
 	// the receiver.
 	OwnChildrenOnly bool
-	Unknown         []rserpool.Parameter
+	// Suspects is an extension of ours: the response may have suspects as well.
+	Suspects bool
+	Unknown  []rserpool.Parameter
 }
 
 // Type returns TypeHandleTableRequest.
@@ -29,13 +36,13 @@ func (m *HandleTableRequest) IDs() (sender, receiver rserpool.ServerID) { return
 
 // Append adds the message's wire form to b.
 func (m *HandleTableRequest) Append(b []byte) ([]byte, error) {
-	w := begin(b, TypeHandleTableRequest, flag(m.OwnChildrenOnly, flagOwnChildrenOnly), m.Sender, m.Receiver)
+	w := begin(b, TypeHandleTableRequest, flag(m.OwnChildrenOnly, flagOwnChildrenOnly)|flag(m.Suspects, flagSuspects), m.Sender, m.Receiver)
 	w.Unknown(m.Unknown)
 	return w.Finish()
 }
 
 func parseHandleTableRequest(c *tlv.Cursor) *HandleTableRequest {
-	m := &HandleTableRequest{OwnChildrenOnly: c.Flags()&flagOwnChildrenOnly != 0}
+	m := &HandleTableRequest{OwnChildrenOnly: c.Flags()&flagOwnChildrenOnly != 0, Suspects: c.Flags()&flagSuspects != 0}
 	m.Sender, m.Receiver = parseIDs(c)
 	m.Unknown = parseUnknown(c)
 	return m
@@ -47,6 +54,9 @@ type PoolEntry struct {
 	// Elements has at least one element. All have user transports. Policies and
 	// ASAP transports are optional; the reference implementation sends both.
 	Elements []rserpool.PoolElement
+	// Suspects says for how long elements have been suspect, by their index in Elements, in
+	// whole seconds; nil if none is. Only a response to a request with Suspects has any.
+	Suspects map[int]time.Duration
 }
 
 // HandleTableResponse answers a HandleTableRequest (RFC 5353, Section 2.3).
@@ -90,7 +100,11 @@ func (m *HandleTableResponse) Append(b []byte) ([]byte, error) {
 			if !p.Elements[i].UserTransport.Present() {
 				w.Refuse(noUserTransport)
 			}
-			w.PoolElement(&p.Elements[i])
+			if silent, suspect := p.Suspects[i]; suspect {
+				w.SuspectElement(&p.Elements[i], silent)
+			} else {
+				w.PoolElement(&p.Elements[i])
+			}
 		}
 	}
 	w.Unknown(m.Unknown)
@@ -140,7 +154,12 @@ func (m *HandleTableResponse) parseElement(c *tlv.Cursor) {
 	}
 	p.Elements = append(p.Elements, rserpool.PoolElement{})
 	e := &p.Elements[len(p.Elements)-1]
-	c.PoolElement(e)
+	if silent, suspect := c.SuspectElement(e); suspect {
+		if p.Suspects == nil {
+			p.Suspects = make(map[int]time.Duration)
+		}
+		p.Suspects[len(p.Elements)-1] = silent
+	}
 	if !e.UserTransport.Present() {
 		c.Refuse(noUserTransport)
 	}

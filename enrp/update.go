@@ -2,6 +2,7 @@ package enrp
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/tlv"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -47,6 +48,10 @@ type HandleUpdate struct {
 	// transport are optional: to refuse the element without them would only make the
 	// handlespaces differ.
 	Element rserpool.PoolElement
+	// Suspect is an extension of ours to DelPE: the element is suspect, not gone. It has been
+	// silent for Silent, in whole seconds. A registrar without the extension removes it.
+	Suspect bool
+	Silent  time.Duration
 	Unknown []rserpool.Parameter
 }
 
@@ -65,7 +70,14 @@ func (m *HandleUpdate) Append(b []byte) ([]byte, error) {
 		w.Refuse(noUserTransport)
 	}
 	w.PoolHandle(m.Handle)
-	w.PoolElement(&m.Element)
+	switch {
+	case m.Suspect && m.Action == AddPE:
+		w.Refuse("an element is added as a suspect")
+	case m.Suspect:
+		w.SuspectElement(&m.Element, m.Silent)
+	default:
+		w.PoolElement(&m.Element)
+	}
 	w.Unknown(m.Unknown)
 	return w.Finish()
 }
@@ -86,7 +98,7 @@ func parseHandleUpdate(c *tlv.Cursor) *HandleUpdate {
 			m.Handle = c.PoolHandle()
 		case tlv.TypePoolElement:
 			c.Once()
-			c.PoolElement(&m.Element)
+			m.Silent, m.Suspect = c.SuspectElement(&m.Element)
 			if m.unusable() {
 				c.Refuse(noUserTransport)
 			}
@@ -95,5 +107,8 @@ func parseHandleUpdate(c *tlv.Cursor) *HandleUpdate {
 		}
 	}
 	c.Require(tlv.TypePoolHandle, tlv.TypePoolElement)
+	if m.Action == AddPE { // it is back
+		m.Silent, m.Suspect = 0, false
+	}
 	return m
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -69,11 +68,20 @@ type Config struct {
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
 
+	// TLS are the files of a trusted scope (RFC 5355). Registrars must then have certificates,
+	// and their default port is 3864. The zero value is no TLS. The sessions
+	// of a [Listener] are in TLS as well; their users need no certificate.
+	TLS rserpool.TLSFiles
+	// TLSRegistrars are the identities of registrars, as patterns of [path.Match]; none
+	// stands for spiffe://*/rserpool/registrar/*.
+	TLSRegistrars []string
+
 	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
 
-	// Notify, if set, is called for each event, in order, by one goroutine. It must not
-	// block for long, and must not call Close.
+	// Notify, if set, is called for each event, one after the other in their order. While
+	// it blocks, up to 256 events wait, and the element acknowledges keep-alives all the
+	// same. Close waits for it, so that it must not call Close.
 	Notify func(Event)
 	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger
@@ -174,7 +182,7 @@ func (c *Config) prepare() error {
 		c.Timers.Reregistration = min(c.Timers.Reregistration, max(life/3, MinReregistration))
 	}
 	var err error
-	if c.registrars, err = client.ParseRegistrars(c.Registrars, asap.Port, errTCP); err != nil {
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, c.trust().ASAPPort(), errTCP); err != nil {
 		return err
 	}
 	c.Transport = c.Transport.Clone()
@@ -214,6 +222,11 @@ func (c *Config) prepare() error {
 	return nil
 }
 
+// trust is the trusted scope.
+func (c *Config) trust() client.Trust {
+	return client.Trust{TLSFiles: c.TLS, Registrars: c.TLSRegistrars}
+}
+
 // checkValues refuses invalid values of single fields.
 func (c *Config) checkValues() error {
 	if err := client.CheckTimers(c.Timers); err != nil {
@@ -225,7 +238,7 @@ func (c *Config) checkValues() error {
 	case c.Dialect > rserpool.RFC5354:
 		return fmt.Errorf("field Dialect is %d: use rserpool.RSPLIB or rserpool.RFC5354", uint8(c.Dialect))
 	}
-	return client.CheckVia(c.Via)
+	return errors.Join(client.CheckVia(c.Via), c.trust().Check())
 }
 
 var errTCP = errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")

@@ -79,7 +79,9 @@ type core struct {
 	calls  calls
 	trial  trial // of another home
 	adopters
-	back goBack
+	back   goBack
+	former former
+	quiet  quiet
 
 	attempts   int  // registrations since the last response
 	redraws    int  // identifiers drawn anew since the last acceptance
@@ -294,6 +296,12 @@ func (k *core) Tick(now time.Time) {
 	if due(k.back.at) {
 		k.tryBack(now)
 	}
+	if due(k.former.callBy) {
+		k.uncalled(now)
+	}
+	if due(k.quiet.at) {
+		k.askHome(now)
+	}
 	k.tickRequests(now)
 	k.hunt.Tick(now)
 	k.tellRounds(now)
@@ -302,7 +310,7 @@ func (k *core) Tick(now time.Time) {
 // NextDeadline is when Tick has something to do.
 func (k *core) NextDeadline() (time.Time, bool) {
 	next, ok := k.hunt.NextDeadline()
-	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at} {
+	for _, d := range []time.Time{k.answerBy, k.renewAt, k.updateAt, k.stopBy, k.trial.answerBy, k.back.at, k.former.callBy, k.quiet.at} {
 		if !d.IsZero() && (!ok || d.Before(next)) {
 			next, ok = d, true
 		}
@@ -336,6 +344,9 @@ func (k *core) homeless(now time.Time, why error) {
 	if k.served && k.hunted && !k.steady(now) {
 		k.flaps++
 	}
+	k.remember()
+	k.hurry(now)
+	k.quiet.end()
 	delete(k.peers, k.home)
 	k.home, k.element.Home = 0, 0
 	k.served, k.standing, k.attempts = false, false, 0
@@ -348,7 +359,9 @@ func (k *core) homeless(now time.Time, why error) {
 		k.settleFor(now, k.trial) // its answer may still arrive
 	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
 		k.phase = hunting
-		k.beginHunt(now, why)
+		if !k.awaitCall(now, why) {
+			k.beginHunt(now, why)
+		}
 	case k.phase == leaving:
 		k.beginHunt(now, why)
 	case k.phase == closing:
@@ -365,5 +378,8 @@ func (k *core) send(a sctp.AssocID, m asap.Message) {
 	if err != nil {
 		return
 	}
-	k.actions = append(k.actions, hunt.Send{Assoc: a, Data: data})
+	// The registrar asks for an acknowledgement again after a fraction of a second, and
+	// soon holds a silent element for failed: none may wait for a lost message.
+	_, ack := m.(*asap.EndpointKeepAliveAck)
+	k.actions = append(k.actions, hunt.Send{Assoc: a, Data: data, Unordered: ack})
 }

@@ -30,6 +30,8 @@ type driver struct {
 	log   []string
 	regs  []*asap.Registration
 
+	beats bool // write down HEARTBEATs
+
 	events []Event
 }
 
@@ -72,7 +74,7 @@ func (d *driver) collect() {
 		for _, ev := range events {
 			names := map[EventType]string{Registered: "registered", Reregistered: "reregistered", Deregistered: "deregistered", Expired: "expired",
 				HomeLost: "home lost", HomeChanged: "home changed", NoRegistrar: "no registrar", Rejected: "rejected", Warning: "warning",
-				Refused: "refused", AdoptionFailed: "adoption failed", DeregistrationRefused: "deregistration refused"}
+				Refused: "refused", Resumed: "resumed", AdoptionFailed: "adoption failed", DeregistrationRefused: "deregistration refused"}
 			d.note("! %s", names[ev.Type])
 			d.events = append(d.events, ev)
 		}
@@ -83,19 +85,30 @@ func (d *driver) collect() {
 				d.k.Connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
 			case hunt.Close:
 				d.note("close %d abort=%v", a.Assoc, a.Abort)
+			case hunt.Heartbeat:
+				if d.beats {
+					d.note("heartbeat %d", a.Assoc)
+				}
 			case hunt.Send:
 				d.note("send %d %s", a.Assoc, d.show(a.Data))
+				if ack, ok := d.parse(a.Data).(*asap.EndpointKeepAliveAck); ok != a.Unordered || ok && !ack.Unordered {
+					d.t.Errorf("unordered %t: %v; want acknowledgements to be so and to say so, and nothing else", a.Unordered, d.parse(a.Data))
+				}
 			}
 		}
 	}
 }
 
-func (d *driver) show(data []byte) string {
+func (d *driver) parse(data []byte) asap.Message {
 	m, _, err := asap.Parse(data)
 	if err != nil {
 		d.t.Fatalf("the core sends an unfit message: %v", err)
 	}
-	switch m := m.(type) {
+	return m
+}
+
+func (d *driver) show(data []byte) string {
+	switch m := d.parse(data).(type) {
 	case *asap.Registration:
 		d.regs = append(d.regs, m)
 		return fmt.Sprintf("REG %v home=%v load=%d", m.Element.ID, m.Element.Home, m.Element.Policy.Load)
@@ -106,7 +119,7 @@ func (d *driver) show(data []byte) string {
 	case *asap.Error:
 		return fmt.Sprintf("ERROR %v", m.Causes)
 	}
-	return m.Type().String()
+	return d.parse(data).Type().String()
 }
 
 // until lets the time pass, deadline by deadline.
@@ -389,10 +402,12 @@ func TestKeepAlive(t *testing.T) {
 	if d.k.element.Home != 0x1001 || d.k.home != 1 {
 		t.Errorf("home is %v on %d, want it unchanged", d.k.element.Home, d.k.home)
 	}
-	// KA1: another handle, or another element.
+	// KA1: another handle.
 	d.receive(1, &asap.EndpointKeepAlive{Server: 0x1001, Handle: "other"})
-	d.receive(1, &asap.EndpointKeepAlive{Server: 0x1001, Handle: testPool, ID: 5, HasID: true})
 	d.want()
+	// An element that is not here.
+	d.receive(1, &asap.EndpointKeepAlive{Server: 0x1001, Handle: testPool, ID: 5, HasID: true})
+	d.want("0s send 1 DEREG 00000005")
 	// As in the RFC, without an identifier.
 	d.receive(1, &asap.EndpointKeepAlive{Server: 0x1001, Handle: testPool})
 	d.want("0s send 1 ACK 11111111")
@@ -459,7 +474,7 @@ func TestTakeover(t *testing.T) {
 		d.atHome()
 		d.up(8)
 		d.receive(8, &asap.EndpointKeepAlive{Home: true, Server: 2, Handle: testPool, ID: 5, HasID: true})
-		d.want()
+		d.want("0s send 8 DEREG 00000005")
 	})
 }
 

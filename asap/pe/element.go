@@ -27,6 +27,8 @@ type Element struct {
 	state      atomic.Pointer[State]
 	registered chan struct{} // closed at the first registration that is accepted
 
+	notifier *notifier // nil without Config.Notify
+
 	// The Driver's alone, until it has ended.
 	runner *runner
 	known  bool // registered is closed
@@ -77,6 +79,7 @@ func Open(cfg Config) (*Element, error) {
 		Unbound:       cfg.follows(),
 		EncapPort:     cfg.EncapPort,
 		AnnounceGroup: cfg.AnnounceGroup,
+		Trust:         cfg.trust(),
 		Logger:        cfg.Logger,
 		Listen:        cfg.listen,
 		LookupHost:    cfg.lookupHost,
@@ -85,6 +88,9 @@ func Open(cfg Config) (*Element, error) {
 		return nil, err
 	}
 	e := &Element{cfg: cfg, want: !cfg.Standby, policy: cfg.Policy, registered: make(chan struct{})}
+	if cfg.Notify != nil {
+		e.notifier = newNotifier(cfg.Notify, e.mistake)
+	}
 	cfg.Transport.Addrs = cfg.registered(cfg.Transport.Addrs)
 	e.runner = &runner{core: newCore(cfg, newRand(), drawID), e: e, cfg: &e.cfg, tr: tr, waiting: make(map[requestID]chan answer)}
 	now := time.Now()
@@ -189,11 +195,14 @@ func (e *Element) publish(s State, events []Event) {
 			e.trouble = ev.Err
 			e.mu.Unlock()
 		}
-		if e.cfg.Notify != nil {
-			e.cfg.Notify(ev)
+		if e.notifier != nil {
+			e.notifier.tell(ev)
 		}
 	}
 }
+
+// mistake ends the element after a panic of Notify, as after one of its own.
+func (e *Element) mistake(p any) { e.driver.Do(func(time.Time) { panic(p) }) }
 
 // State tells what the registration is like now.
 func (e *Element) State() State {

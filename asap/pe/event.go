@@ -56,6 +56,9 @@ const (
 	// a *DeregistrationError. The element stops acknowledging keep-alives, so that the
 	// registrar removes it.
 	DeregistrationRefused
+	// Resumed: the association with the home registrar was lost, and the registrar has
+	// connected to the element and sent a keep-alive. The registration stands there.
+	Resumed
 )
 
 // Event tells what has happened to an Element.
@@ -102,6 +105,8 @@ func (e Event) String() string {
 			return fmt.Sprintf("%v; looking for a registrar", e.Err)
 		}
 		return fmt.Sprintf("%v; staying with %s", e.Err, e.registrar())
+	case Resumed:
+		return fmt.Sprintf("%s has called %v back; the registration stands", e.registrar(), e.ID)
 	case NoRegistrar, Rejected, Warning, DeregistrationRefused:
 	}
 	return fmt.Sprint(e.Err)

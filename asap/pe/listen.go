@@ -173,9 +173,13 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	m, err := cfg.trust().Sessions()
+	if err != nil {
+		return nil, err
+	}
 	l := newListener(cfg, sessions)
 	if l.carrier, err = carrier.Open(carrier.Config{
-		Via: cfg.Via, EncapPort: cfg.UserEncapPort, Logger: cfg.Logger, Listen: cfg.listen,
+		Via: cfg.Via, EncapPort: cfg.UserEncapPort, Member: m, Logger: cfg.Logger, Listen: cfg.listen,
 	}); err != nil {
 		return nil, err
 	}

@@ -76,6 +76,8 @@ func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 	k.answerBy, k.claimBy, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.renewAt = now.Add(k.timers.Reregistration)
 	k.trust(now)
+	k.former = former{}
+	k.quiet.begin(now)
 	if !k.moving {
 		k.hunt.Stop()
 	}
@@ -85,18 +87,26 @@ func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 
 // onKeepAlive: RFC 5352, Section 3.4.
 func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAlive) {
-	// KA1. An element that was never registered, or is no longer, has no handle that
-	// could match. An acknowledgement would keep the registration, also while no
-	// registrar is found that ends it.
 	active := k.phase == hunting || k.phase == registering || k.phase == registered
-	if _, up := k.peers[a]; !active || !k.mayBeKnown || !up || m.Handle != k.pool || m.HasID && m.ID != k.element.ID {
+	switch _, up := k.peers[a]; {
+	case !up || m.Handle != k.pool: // KA1
+		return
+	case !active || m.HasID && m.ID != k.element.ID:
+		k.disown(a, m)
+		return
+	case !k.mayBeKnown: // the registration follows
 		return
 	}
 	if k.trial.moved && a == k.home {
 		k.leaveFormer(now)
 		return
 	}
-	k.send(a, &asap.EndpointKeepAliveAck{Handle: k.pool, ID: k.element.ID}) // KA2
+	k.send(a, &asap.EndpointKeepAliveAck{Handle: k.pool, ID: k.element.ID, Unordered: true}) // KA2
+	if k.mayResume(a, m) {
+		k.resume(now, a, m.Server)
+	} else if a == k.home {
+		k.quiet.heard(now)
+	}
 	switch {
 	case a == k.home:
 		k.element.Home = m.Server
@@ -108,6 +118,22 @@ func (k *core) onKeepAlive(now time.Time, a sctp.AssocID, m *asap.EndpointKeepAl
 	case m.Home:
 		k.tryAdopter(now, a, m.Server) // KA2.4
 	}
+}
+
+// disown answers a keep-alive for an element that is not registered any more, or for
+// another one that was at this address before. Without an answer the registrar could not
+// tell it from an element that is cut off, and an acknowledgement would keep it registered.
+// A deregistration that waits for its response, or that was refused, is not repeated.
+func (k *core) disown(a sctp.AssocID, m *asap.EndpointKeepAlive) {
+	id := k.element.ID
+	if m.HasID {
+		id = m.ID
+	}
+	refused := k.phase == idle && k.mayBeKnown
+	if k.phase >= closing || id == k.element.ID && (refused || a == k.home && !k.answerBy.IsZero()) {
+		return
+	}
+	k.send(a, &asap.Deregistration{Handle: k.pool, ID: id})
 }
 
 // onError: a registrar that cannot process a registration or a deregistration answers

@@ -112,6 +112,7 @@ func (k *core) refused(now time.Time, err *RejectedError) {
 	}
 	if !k.served {
 		k.mayBeKnown = k.accepted
+		k.hunt.Hurry(now, 0, 0) // it was found
 		k.drop(k.home)
 		k.homeless(now, refusal{err})
 		return
@@ -154,9 +155,13 @@ func (k *core) noteRefusal(now time.Time, err *RejectedError) {
 }
 
 // pause is the pause before the n-th repetition, which doubles from retryPause
-// to a limit. It varies by 25 %, so that elements do not come in step.
+// to a limit. It varies, so that elements do not come in step.
 func (k *core) pause(n int, limit time.Duration) time.Duration {
-	p := min(retryPause<<min(n-1, maxShift), limit)
+	return k.vary(min(retryPause<<min(n-1, maxShift), limit))
+}
+
+// vary varies a pause by 25 %.
+func (k *core) vary(p time.Duration) time.Duration {
 	if k.rand != nil {
 		p = time.Duration(float64(p) * (0.75 + 0.5*k.rand.Float64()))
 	}

@@ -59,6 +59,9 @@ func (r *runner) Take() ([]hunt.Action, bool) {
 		delete(r.waiting, a.id)
 	}
 	if len(actions) == 0 && len(events) == 0 {
+		if r.core.Ended() && r.e.notifier != nil {
+			r.e.notifier.wait() // Notify is not called after Done
+		}
 		return nil, false
 	}
 	r.e.publish(r.state(), events)

@@ -25,6 +25,8 @@ type Session struct {
 	host  netip.Addr // of the user, as counted
 	holds int        // see Listener.hold; guarded by l.mu
 
+	identity string // of the user
+
 	readable, writable chan struct{} // have a token when it is worth a look
 	came               chan struct{} // closed when the user has brought a cookie
 	done               chan struct{} // closed at the end
@@ -360,6 +362,9 @@ func (s *Session) setCard(card []byte) {
 
 // RemoteAddrs returns the user's addresses with its SCTP port, the primary one first.
 func (s *Session) RemoteAddrs() []netip.AddrPort { return slices.Clone(s.assoc.Peer()) }
+
+// Identity is the name in the user's certificate; "" if it has none, and without TLS.
+func (s *Session) Identity() string { return s.identity }
 
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }

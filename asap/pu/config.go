@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -33,6 +32,18 @@ type Config struct {
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
+
+	// TLS are the files of a trusted scope (RFC 5355). Registrars must then have certificates,
+	// and their default port is 3864. The zero value is no TLS. CA alone
+	// is enough where the registrars' option resolvers is any. Sessions are in TLS as well;
+	// streams of [User.DialStream] and [User.DialContext] are not.
+	TLS rserpool.TLSFiles
+	// TLSRegistrars are the identities of registrars, as patterns of [path.Match]; none
+	// stands for spiffe://*/rserpool/registrar/*.
+	TLSRegistrars []string
+	// TLSElements are the identities of elements that may serve sessions in any pool, as
+	// patterns of path.Match. Elements whose certificate names the pool may in any case.
+	TLSElements []string
 
 	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
@@ -92,7 +103,7 @@ func (c *Config) prepare() error {
 	if err := client.CheckTimers(c.Timers); err != nil {
 		return err
 	}
-	if err := client.CheckVia(c.Via); err != nil {
+	if err := errors.Join(client.CheckVia(c.Via), c.trust().Check()); err != nil {
 		return err
 	}
 	fill := func(d *time.Duration, v time.Duration) {
@@ -115,7 +126,7 @@ func (c *Config) prepare() error {
 		t.MaxRequestRetransmit = 0
 	}
 	var err error
-	if c.registrars, err = client.ParseRegistrars(c.Registrars, asap.Port, nil); err != nil {
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, c.trust().ASAPPort(), nil); err != nil {
 		return err
 	}
 	if c.toward == nil {
@@ -128,4 +139,9 @@ func (c *Config) prepare() error {
 		return errors.New("no registrar and no announce group: set Registrars or AnnounceGroup")
 	}
 	return nil
+}
+
+// trust is the trusted scope.
+func (c *Config) trust() client.Trust {
+	return client.Trust{TLSFiles: c.TLS, Registrars: c.TLSRegistrars, Elements: c.TLSElements}
 }

@@ -35,9 +35,9 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 	now := time.Now()
 	switch ev.Type {
 	case sctp.Up:
-		s.core.Up(now, s.ref)
+		s.up(now, ev)
 	case sctp.Received:
-		s.core.Received(now, s.ref, Message(ev.Message))
+		s.core.Received(now, s.ref, Message{Data: ev.Message.Data, PPID: ev.Message.PPID, Stream: ev.Message.Stream})
 	case sctp.SendFailed:
 		s.core.SendFailed(now, s.ref, ev.Err)
 	case sctp.Down:
@@ -51,12 +51,28 @@ func (s *Session) handle(a *carrier.Assoc, ev sctp.Event) {
 	s.settle(now)
 }
 
+// up tells the core that the association is there, if the element may serve the pool.
+// Otherwise nothing was sent to it, and nothing is: the cookie is not for it (RFC 5355,
+// Section 2.9).
+func (s *Session) up(now time.Time, ev sctp.Event) {
+	if err := s.user.sessions.cfg.trust().Serves(ev.Identity, s.pool); err != nil {
+		s.assoc.Abort()
+		s.core.Down(now, s.ref, false, distrust{err})
+		return
+	}
+	s.core.Up(now, s.ref)
+}
+
 // downError says why an association has ended.
 func downError(ev sctp.Event) error {
 	err := client.DownError(ev)
 	switch {
-	case errors.Is(err, sctp.ErrAddrGone), ownFault(err):
+	case errors.Is(err, sctp.ErrAddrGone), ownFault(err),
+		// The next handshake has other keys, or the certificate of today.
+		errors.Is(err, sctp.ErrRenew), errors.Is(err, sctp.ErrUntrusted) && ev.Reason == sctp.LocalClose:
 		return fmt.Errorf("%w: %w", session.ErrHere, err)
+	case errors.Is(err, sctp.ErrUntrusted):
+		return distrust{err}
 	case ev.Reason != sctp.PeerAbort:
 		return err
 	case ev.Err == nil:
@@ -64,6 +80,11 @@ func downError(ev sctp.Event) error {
 	}
 	return aborted{err}
 }
+
+// distrust is a reason that says itself that a certificate is not accepted.
+type distrust struct{ error }
+
+func (d distrust) Unwrap() []error { return []error{session.ErrUntrusted, d.error} }
 
 // aborted is a reason that says itself that the peer has aborted the association.
 type aborted struct{ error }
@@ -175,7 +196,7 @@ func (s *Session) pump(now time.Time) {
 		if !ok {
 			return
 		}
-		switch err := s.assoc.Send(sctp.Message(m)); {
+		switch err := s.assoc.Send(sctp.Message{Data: m.Data, PPID: m.PPID, Stream: m.Stream}); {
 		case err == nil:
 			s.core.Sent(now)
 		case errors.Is(err, sctp.ErrQueueFull):

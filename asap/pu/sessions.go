@@ -57,7 +57,11 @@ func (x *sessions) start() (err error) {
 	for _, ap := range x.cfg.Local {
 		local = append(local, ap.Addr())
 	}
-	x.carrier, err = carrier.Open(carrier.Config{Via: x.via, Local: local, Logger: x.cfg.Logger, Listen: x.cfg.listen})
+	m, err := x.cfg.trust().Sessions()
+	if err != nil {
+		return err
+	}
+	x.carrier, err = carrier.Open(carrier.Config{Via: x.via, Local: local, Member: m, Logger: x.cfg.Logger, Listen: x.cfg.listen})
 	x.open = make(map[*Session]struct{})
 	return err
 }

@@ -25,7 +25,9 @@ type world struct {
 	elements    []*server // in the order of the registrar's answers
 	resolutions int
 	reports     []rserpool.PEID
-	calls       int // associations of users with the registrar
+	calls       int                    // associations of users with the registrar
+	absent      map[rserpool.PEID]bool // not named by the registrar
+	subscribers map[sctp.AssocID]bool
 }
 
 // server is an element. It answers a message with the same, and "count" with the number of
@@ -47,7 +49,7 @@ type server struct {
 
 func newWorld(t testing.TB, n int) *world {
 	t.Helper()
-	w := &world{t: t, nw: sctptest.NewNetwork()}
+	w := &world{t: t, nw: sctptest.NewNetwork(), subscribers: map[sctp.AssocID]bool{}}
 	w.mu.Lock()
 	w.registry = w.listen("10.0.0.1:3863", w.handle)
 	w.mu.Unlock()
@@ -126,6 +128,9 @@ func (w *world) handle(ev sctp.Event) {
 		switch m := m.(type) {
 		case *asap.HandleResolution:
 			w.resolutions++
+			if m.Subscribe {
+				w.subscribers[ev.Assoc] = true
+			}
 			data, err := w.answer(m).Append(nil)
 			if err != nil {
 				w.t.Error(err)
@@ -140,7 +145,9 @@ func (w *world) handle(ev sctp.Event) {
 func (w *world) answer(m *asap.HandleResolution) asap.Message {
 	r := &asap.HandleResolutionResponse{Handle: m.Handle, Accept: m.Subscribe}
 	for _, e := range w.elements {
-		r.Elements = append(r.Elements, e.entry())
+		if !w.absent[e.id] {
+			r.Elements = append(r.Elements, e.entry())
+		}
 	}
 	if m.Handle != testPool || len(r.Elements) == 0 {
 		return negative(rserpool.CauseUnknownPoolHandle)

@@ -48,6 +48,7 @@ func Open(cfg Config) (*User, error) {
 		Local:         cfg.Local,
 		EncapPort:     cfg.EncapPort,
 		AnnounceGroup: cfg.AnnounceGroup,
+		Trust:         cfg.trust(),
 		Logger:        cfg.Logger,
 		Listen:        cfg.listen,
 		LookupHost:    cfg.lookupHost,

@@ -28,7 +28,7 @@ import (
 // defaults.
 type Config struct {
 	// Registrars are where registrars serve ENRP, in the form of
-	// [rserpool.ParseRegistrar] with 9901 as the default port. The first that can be
+	// [rserpool.ParseRegistrar] with 9901 as the default port, or 9902 with TLS. The first that can be
 	// reached is asked.
 	Registrars []string
 	// Via is the transport; not TCP.
@@ -37,6 +37,12 @@ type Config struct {
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.
 	EncapPort uint16
+	// TLS are the files of a trusted scope (RFC 5355), in which only registrars may ask by
+	// ENRP; the default port is 9902 then. The zero value is no TLS.
+	TLS rserpool.TLSFiles
+	// TLSRegistrars are the identities of registrars, as patterns of [path.Match]; none
+	// stands for spiffe://*/rserpool/registrar/*.
+	TLSRegistrars []string
 	// Timeout is how long a registrar may take to accept the association, and for
 	// each answer; default 10 s.
 	Timeout time.Duration
@@ -54,8 +60,15 @@ func (c *Config) prepare() error {
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
+	if err := c.trust().Check(); err != nil {
+		return err
+	}
+	port := uint16(enrp.Port)
+	if c.TLS.Set() {
+		port = enrp.TLSPort
+	}
 	var err error
-	if c.registrars, err = client.ParseRegistrars(c.Registrars, enrp.Port, errTCP); err != nil {
+	if c.registrars, err = client.ParseRegistrars(c.Registrars, port, errTCP); err != nil {
 		return err
 	}
 	switch {
@@ -67,6 +80,11 @@ func (c *Config) prepare() error {
 		return fmt.Errorf("field Timeout is %v: it must not be negative", c.Timeout)
 	}
 	return client.CheckVia(c.Via)
+}
+
+// trust is the trusted scope.
+func (c *Config) trust() client.Trust {
+	return client.Trust{TLSFiles: c.TLS, Registrars: c.TLSRegistrars}
 }
 
 var errTCP = errors.New("ENRP runs over SCTP, not TCP (RFC 5353, Section 7.2)")
@@ -115,7 +133,7 @@ func Open(cfg Config) (*Guest, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	t, err := client.Open(client.Config{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Logger: cfg.Logger})
+	t, err := client.Open(client.Config{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Trust: cfg.trust(), PPID: enrp.PPID, Logger: cfg.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -349,7 +367,8 @@ func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.Server
 
 // Pools gives the pools of the registrar's handlespace with their elements, or with
 // own only the elements whose home it is (RFC 5353, Section 3.2.3); the first error
-// ends it. A pool may come in several parts. Elements that come and go meanwhile may or
+// ends it. A registrar of this project gives its suspects, too, each marked in
+// [enrp.PoolEntry.Suspects]. A pool may come in several parts. Elements that come and go meanwhile may or
 // may not be there. Each use of the sequence starts with the first pool.
 func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, error] {
 	return func(yield func(enrp.PoolEntry, error) bool) {
@@ -373,7 +392,9 @@ func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, e
 // table asks for the next part of the handlespace.
 func (g *Guest) table(ctx context.Context, own bool) (*enrp.HandleTableResponse, error) {
 	const what = "its handlespace"
-	request := func() enrp.Message { return &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own} }
+	request := func() enrp.Message {
+		return &enrp.HandleTableRequest{Sender: g.id, OwnChildrenOnly: own, Suspects: true}
+	}
 	m, err := ask[*enrp.HandleTableResponse](ctx, g, what, request)
 	if err == nil && m.Reject && !g.presented {
 		if err = g.present(); err == nil {

@@ -1,0 +1,85 @@
+package pe
+
+import "sync"
+
+// maxNews is how many events may wait for Notify. If it blocks for so long that there are
+// more, the element waits as well, and with it the answers to keep-alives.
+const maxNews = 256
+
+// notifier calls Notify in a goroutine of its own, while there are events: keep-alives must
+// be acknowledged at once, whatever the application is doing.
+type notifier struct {
+	f func(Event)
+	// failed is called with the panic of a call. There are no calls after it.
+	failed func(any)
+
+	mu    sync.Mutex
+	queue []Event
+	busy  bool
+	over  bool      // failed was called
+	news  sync.Cond // the queue is shorter, or busy or over has changed
+}
+
+func newNotifier(f func(Event), failed func(any)) *notifier {
+	n := &notifier{f: f, failed: failed}
+	n.news.L = &n.mu
+	return n
+}
+
+// tell has Notify called with an event.
+func (n *notifier) tell(ev Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.queue) >= maxNews && !n.over {
+		n.news.Wait()
+	}
+	if n.over {
+		return
+	}
+	n.queue = append(n.queue, ev)
+	if !n.busy {
+		n.busy = true
+		go n.run()
+	}
+}
+
+// run calls Notify until no event is left.
+func (n *notifier) run() {
+	defer func() {
+		if p := recover(); p != nil {
+			n.end()
+			n.failed(p)
+		}
+	}()
+	for ev, ok := n.next(); ok; ev, ok = n.next() {
+		n.f(ev)
+	}
+}
+
+// next takes the oldest event. The goroutine ends if there is none.
+func (n *notifier) next() (ev Event, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.busy = len(n.queue) > 0; n.busy {
+		ev = n.queue[0]
+		n.queue = n.queue[1:]
+	}
+	n.news.Broadcast()
+	return ev, n.busy
+}
+
+func (n *notifier) end() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.busy, n.over = false, true
+	n.news.Broadcast()
+}
+
+// wait waits until Notify has been called with every event.
+func (n *notifier) wait() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.busy {
+		n.news.Wait()
+	}
+}

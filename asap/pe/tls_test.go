@@ -1,0 +1,134 @@
+package pe_test
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
+)
+
+// scope is a world in TLS.
+type scope struct {
+	*world
+	ca *trusttest.CA
+}
+
+func (s *scope) issue(name string) rserpool.TLSFiles {
+	now := time.Now()
+	return rserpool.TLSFiles(s.ca.Issue(s.t, s.t.TempDir(), "spiffe://example.org/rserpool/"+name, now, now.Add(time.Hour)))
+}
+
+// newScope makes a scope whose registrar lets pool/bank/x register in all pools.
+func newScope(t *testing.T) *scope {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	s := &scope{&world{t: t, ctx: ctx, via: rserpool.ViaUDP}, trusttest.New(t, "example.org", time.Now())}
+	loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	cfg := host.Config{Via: s.via, EncapPort: here.FreePort(t), ASAP: loopback, ENRP: loopback}
+	cfg.Trust.TLSFiles = s.issue("registrar/ns1")
+	cfg.Trust.Allow = append(cfg.Trust.Allow, host.Allow{Pools: "*", Names: "spiffe://example.org/rserpool/pool/bank/x"})
+	h, err := host.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.check(h.Close()) })
+	s.registrars = []string{netip.AddrPortFrom(h.LocalAddrs()[0].Addr(), h.LocalAddrs()[0].Port()).String() + "/" + strconv.Itoa(int(cfg.EncapPort))}
+	return s
+}
+
+func (s *scope) element(pool rserpool.PoolHandle, name string, notify func(*pe.Session, pe.SessionEvent)) *pe.Listener {
+	s.t.Helper()
+	l, err := pe.Listen(pe.ListenConfig{Config: pe.Config{
+		Pool: pool, Registrars: s.registrars, Via: s.via, TLS: s.issue(name),
+		Transport: rserpool.Transport{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+	}, NotifySession: notify})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { s.check(l.Close()) })
+	s.check(l.Element().Wait(s.ctx))
+	return l
+}
+
+func (s *scope) member(files rserpool.TLSFiles) *pu.User {
+	s.t.Helper()
+	u, err := pu.Open(pu.Config{Registrars: s.registrars, Via: s.via, TLS: files})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { s.check(u.Close()) })
+	return u
+}
+
+// TestTrustedFailover: sessions are in TLS. An element whose certificate is for another pool
+// serves no session, and never gets the cookie at a failover.
+func TestTrustedFailover(t *testing.T) {
+	s := newScope(t)
+	var mu sync.Mutex
+	var rogue []pe.SessionEvent
+	s.element("jobs", "pool/bank/x", func(_ *pe.Session, ev pe.SessionEvent) {
+		mu.Lock()
+		defer mu.Unlock()
+		rogue = append(rogue, ev)
+	})
+	u := s.member(rserpool.TLSFiles{CA: s.issue("pool/jobs/u").CA})
+	if _, err := u.Dial(s.ctx, "jobs"); err == nil || !strings.Contains(err.Error(), `spiffe://example.org/rserpool/pool/bank/x, which may not serve pool "jobs"`) {
+		t.Errorf("dial of the wrong element: %v", err)
+	}
+
+	a := s.element("jobs", "pool/jobs/a", nil)
+	u = s.member(rserpool.TLSFiles{CA: s.issue("pool/jobs/u").CA})
+	us, err := u.DialSession(s.ctx, pu.SessionConfig{Pool: "jobs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := s.accept(a)
+	if as.Identity() != "" {
+		t.Errorf("user without a certificate is %q", as.Identity())
+	}
+	for _, ppid := range []uint32{0, 0x20} {
+		s.check(us.SendMessage(s.ctx, pu.Message{Data: []byte(strings.Repeat("x", 40000)), PPID: ppid}))
+		if m, err := as.Receive(s.ctx); err != nil || m.PPID != ppid || len(m.Data) != 40000 {
+			t.Errorf("received %d bytes, PPID %d, %v", len(m.Data), m.PPID, err)
+		}
+	}
+	s.check(as.SetCookie([]byte("state")))
+	s.check(as.Send(s.ctx, []byte("go")))
+	s.want(us, "go")
+
+	b := s.element("jobs", "pool/jobs/b", nil)
+	s.check(a.Close())
+	bs := s.accept(b)
+	select {
+	case <-bs.CookieCame():
+	case <-s.ctx.Done():
+	}
+	if state, ok := bs.Cookie(); !ok || string(state) != "state" {
+		t.Errorf("the next element got the cookie %q, %v", state, ok)
+	}
+
+	member, err := s.member(s.issue("pool/jobs/c")).DialSession(s.ctx, pu.SessionConfig{Pool: "jobs"})
+	s.check(err)
+	if got := s.accept(b).Identity(); got != "spiffe://example.org/rserpool/pool/jobs/c" {
+		t.Errorf("user with a certificate is %q", got)
+	}
+	s.check(member.Close())
+	mu.Lock()
+	defer mu.Unlock()
+	for _, ev := range rogue {
+		if ev != pe.SessionBegun && ev != pe.SessionEnded {
+			t.Errorf("the wrong element: %v", ev)
+		}
+	}
+}
