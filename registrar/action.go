@@ -16,6 +16,9 @@ type Send struct {
 	Assoc AssocID
 	PPID  uint32
 	Data  []byte
+	// Unordered lets the message arrive before earlier ones, so that it does not wait
+	// while a lost one is repeated (RFC 9260, Section 6.6).
+	Unordered bool
 }
 
 // Connect opens an association from the endpoint of ASAP or of ENRP, as PPID says. The
@@ -44,14 +47,31 @@ type Announce struct {
 	ENRP bool
 }
 
+// Keep has the host remember an own element over a restart, in place of what it remembers
+// under the same handle and identifier; or forget it, if Element is nil. See Config.Keep.
+type Keep struct {
+	Handle  rserpool.PoolHandle
+	ID      rserpool.PEID
+	Element *Kept
+}
+
+// KeptAll ends the Keep actions that KeepAll events have asked for.
+type KeptAll struct{}
+
+// KeepPeers has the host remember where the peers are, in place of what it remembers.
+type KeepPeers struct{ At [][]netip.AddrPort }
+
 // Log is one line for the operator's log. Warn marks lines that need attention.
 type Log struct {
 	Warn bool
 	Text string
 }
 
-func (*Send) action()    {}
-func (Connect) action()  {}
-func (Close) action()    {}
-func (Announce) action() {}
-func (Log) action()      {}
+func (*Send) action()     {}
+func (Connect) action()   {}
+func (Close) action()     {}
+func (Announce) action()  {}
+func (Log) action()       {}
+func (Keep) action()      {}
+func (KeptAll) action()   {}
+func (KeepPeers) action() {}

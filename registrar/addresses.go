@@ -43,6 +43,7 @@ func (r *Registrar) onServing(ev Serving) {
 	if ev.Announce {
 		r.timers.Arm(&r.announce.timer, &r.announce, r.now)
 	}
+	r.callRestored()
 }
 
 // place sets where the registrar serves.

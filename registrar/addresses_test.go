@@ -259,7 +259,7 @@ func TestOwnAddressConfigured(t *testing.T) {
 	w.down(2)
 	w.down(3)
 	w.pass(10 * time.Minute)
-	w.want("log no peer has sent the handlespace: starting with 0 pool elements")
+	w.want("log no peer has sent the handlespace: starting with an empty handlespace")
 	w.handle(Addresses{ENRP: peers("10.0.0.1:9901"), Own: addrsOf("10.0.0.1")})
 	w.pass(w.r.cfg.Timers.PeerHeartbeat)
 	w.wantConnects("[10.0.0.100:9901]")

@@ -34,20 +34,27 @@ func hasAddr(set []netip.AddrPort, addr netip.Addr) bool {
 const maxPeerAddrs = 64
 
 func addrPorts(t *rserpool.Transport) []netip.AddrPort {
-	list := make([]netip.AddrPort, len(t.Addrs))
-	for i, addr := range t.Addrs {
-		list[i] = netip.AddrPortFrom(addr, t.Port)
+	return appendAddrPorts(make([]netip.AddrPort, 0, len(t.Addrs)), t)
+}
+
+func appendAddrPorts(list []netip.AddrPort, t *rserpool.Transport) []netip.AddrPort {
+	for _, addr := range t.Addrs {
+		list = append(list, netip.AddrPortFrom(addr, t.Port))
 	}
 	return list
 }
 
-func addrsKey(to []netip.AddrPort) string {
-	var b []byte
+// addrsKey is a key for a list of addresses. No key begins with another one.
+func addrsKey(to []netip.AddrPort) string { return string(appendAddrsKey(nil, to)) }
+
+func appendAddrsKey(b []byte, to []netip.AddrPort) []byte {
 	for _, a := range to {
-		b = a.AppendTo(b)
-		b = append(b, ' ')
+		b = append(b, 0)
+		n := len(b)
+		b, _ = a.AppendBinary(b) // it never fails
+		b[n-1] = byte(len(b) - n)
 	}
-	return string(b)
+	return append(b, 0)
 }
 
 // usable reports whether an element can be reached at addr, seen from a peer at

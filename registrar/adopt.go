@@ -5,13 +5,19 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // adopt makes a foreign element an own one. A probe connects to its ASAP transport and
 // sends it a keep-alive with the H flag. An element without an ASAP transport cannot be
-// reached: it is removed, and may register again.
+// reached: it is removed, and may register again. One that may not register is removed as well.
 func (r *Registrar) adopt(f *entry, probes probesAt) {
+	if r.isVoid(f) {
+		r.stats.Removed[RemovedUnauthorized]++
+		r.vacate(f, nil, ended)
+		return
+	}
 	if !f.PE().ASAPTransport.Present() {
 		r.stats.Removed[RemovedUnreachable]++
 		r.vacate(f, nil, ended)
@@ -22,6 +28,13 @@ func (r *Registrar) adopt(f *entry, probes probesAt) {
 	}
 	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), probes)
 	r.awaitFarewell(e)
+}
+
+// adoptDisowned is adopt for an element that its home does not name any more.
+func (r *Registrar) adoptDisowned(f *entry, probes probesAt) {
+	if r.adopt(f, probes); f.Note.own != nil {
+		f.Note.own.disowned = true
+	}
 }
 
 // adoptable returns the description of a foreign element as an own one. Its life begins
@@ -38,10 +51,13 @@ func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element 
 // probed.
 func (r *Registrar) becomeHome(c change, probes probesAt) *element {
 	r.publish(c, adopted)
-	e := newElement(c.Entry)
+	e := r.newElement(c.Entry)
 	e.ownASAP, e.adopt = true, true
 	if pe := e.PE(); !pe.Expires.IsZero() {
 		r.timers.Arm(&e.life, e, pe.Expires)
+	}
+	if e.State() == ledger.Suspect {
+		r.adoptSuspect(e)
 	}
 	r.probeAdopted(e, probes)
 	return e
@@ -54,18 +70,15 @@ func (r *Registrar) probeAdopted(e *element, probes probesAt) {
 	key := addrsKey(to) + strconv.Itoa(int(e.PE().EncapPort))
 	p := probes[key]
 	if p == nil || p.state == probeOver {
-		p = &probe{to: to, host: to, adopted: true, encap: e.PE().EncapPort}
-		if p.encap != 0 {
-			p.via = rserpool.ViaUDP
-		}
+		p = &probe{to: to, host: to}
+		p.adopt(e.PE().EncapPort)
 		probes[key] = p
-		r.stats.Probes++
-		r.probing++
-		p.add(e)
+		r.countProbe()
+		p.add(r, e)
 		r.queueProbe(p)
 		return
 	}
-	p.add(e)
+	p.add(r, e)
 	if p.state == probeAsking {
 		p.fill(r)
 	}

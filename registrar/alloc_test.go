@@ -22,8 +22,8 @@ func filled(t testing.TB, n int) *Registrar {
 	for id := uint32(1); id <= uint32(n); id++ {
 		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("pool", id, "10.0.0.1"))})
 	}
-	if r.roster.Len() != n {
-		t.Fatalf("elements: got %d, want %d", r.roster.Len(), n)
+	if members(r.roster) != n {
+		t.Fatalf("elements: got %d, want %d", members(r.roster), n)
 	}
 	return r
 }
@@ -64,8 +64,8 @@ func perShape(b *testing.B, m func(pool string, id uint32) asap.Message) {
 					evs = append(evs, Received{Assoc: 1, PPID: asap.PPID, Data: encode(b, m(pool, id))})
 				}
 			}
-			if want := sh.pools * sh.elements; r.roster.Len() != want {
-				b.Fatalf("elements: got %d, want %d", r.roster.Len(), want)
+			if want := sh.pools * sh.elements; members(r.roster) != want {
+				b.Fatalf("elements: got %d, want %d", members(r.roster), want)
 			}
 			b.ReportAllocs()
 			i := 0

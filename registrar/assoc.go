@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -26,6 +27,11 @@ type assoc struct {
 
 	encap uint16 // the peer's UDP port, 0 if its SCTP is not in UDP
 
+	// identity is the name that the peer has proved. barred tells that the association is
+	// being closed because of it: see bar.
+	identity string
+	barred   bool
+
 	errors bucket // ASAP_ERROR or ENRP_ERROR messages
 }
 
@@ -45,6 +51,14 @@ func (a *assoc) primary() netip.Addr {
 		return netip.Addr{}
 	}
 	return a.peer[0].Addr()
+}
+
+// who names the peer for the log.
+func (a *assoc) who() string {
+	if a.identity == "" {
+		return a.primary().String()
+	}
+	return fmt.Sprintf("%v (%s)", a.primary(), holder(a.identity))
 }
 
 // has reports whether addr is a confirmed address of the peer.
@@ -71,10 +85,14 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 	case a == nil:
 		a = &r.newClient(ev.Assoc).assoc
 	}
-	a.up, a.upAt, a.via, a.encap = true, r.now, ev.Via, ev.EncapPort
+	a.up, a.upAt, a.via, a.encap, a.identity = true, r.now, ev.Via, ev.EncapPort, ev.Identity
 	r.setPeers(a, ev.Peer, ev.Claimed, ev.Translated)
 	r.stats.AssociationsTotal[viaIndex(a.via)]++
 	r.stats.Associations[viaIndex(a.via)]++
+	if why := r.whyBarred(a); why != "" {
+		r.bar(a, why)
+		return
+	}
 	if a.link != nil {
 		r.linkUp(a.link)
 	} else {
@@ -84,7 +102,7 @@ func (r *Registrar) onAssocUp(ev AssocUp) {
 
 func (r *Registrar) onAssocAddrs(ev AssocAddrs) {
 	a := r.assocs[ev.Assoc]
-	if a == nil || !a.up {
+	if a == nil || !a.up || a.barred {
 		return
 	}
 	proved := slices.Clone(a.peer[:min(1, len(a.peer))])
@@ -191,6 +209,6 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 	if a.link != nil {
 		r.linkDown(a.link)
 	} else {
-		r.clientDown(a.client)
+		r.clientDown(a.client, ev.Reason)
 	}
 }

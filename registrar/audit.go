@@ -1,6 +1,9 @@
 package registrar
 
 import (
+	"slices"
+	"time"
+
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 )
@@ -15,6 +18,7 @@ type audit struct {
 	// how many were removed.
 	sweep *ledger.Cursor[note]
 	swept int
+	held  time.Time // until when the sweep may wait for the tables of others
 }
 
 // beginAudit requests the peer's own elements, because the roster may be out of date.
@@ -31,7 +35,7 @@ func (r *Registrar) beginAudit(p *peer) {
 
 func (r *Registrar) askAudit(p *peer) {
 	r.timers.Arm(&p.audit.timer, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
-	r.tell(p, &enrp.HandleTableRequest{Sender: r.id, Receiver: p.id, OwnChildrenOnly: true})
+	r.tell(p, &enrp.HandleTableRequest{Sender: r.id, Receiver: p.id, OwnChildrenOnly: true, Suspects: true})
 }
 
 // onAudited enters the elements that the peer names, and then removes the others.
@@ -40,12 +44,7 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		r.endAudit(p) // the next presence starts another
 		return
 	}
-	for i := range m.Pools {
-		h := m.Pools[i].Handle
-		for j := range m.Pools[i].Elements {
-			r.offer(p, h, &m.Pools[i].Elements[j], inTable)
-		}
-	}
+	r.offerAll(p, m.Pools, inTable)
 	switch goesOn := p.audit.goesOn(r, m); {
 	case m.More && goesOn:
 		r.askAudit(p)
@@ -55,29 +54,51 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		r.endAudit(p) // nothing is swept
 		return
 	}
-	p.audit.sweep = r.ledger.Open(p.roster)
+	p.audit.sweep = r.ledger.OpenAll(p.roster)
+	p.audit.held = r.now.Add(r.cfg.Timers.MaxTimeNoResponse)
 	r.sweepSome(p)
+}
+
+// holdGap is the time between two looks at the tables for which a sweep waits.
+const holdGap = 50 * time.Millisecond
+
+// holds reports whether the sweep has to wait. If the rosters of several peers are out of date,
+// because this registrar was cut off from them, elements may have moved from one to another: the
+// table of the latter, which names them, has to come first. Otherwise a pool could be empty in
+// between. So a sweep also waits for a peer that does not respond: the cut may be over for one
+// of them sooner than for the other.
+func (r *Registrar) holds(p *peer) bool {
+	return p.audit.held.After(r.now) && slices.ContainsFunc(r.peers.list, func(q *peer) bool {
+		return q != p && (q.state == PeerSuspect || q.state == PeerActive && (q.missed || q.audits()))
+	})
 }
 
 // sweepSome removes some of the elements that the peer has not named. An element with
 // an association to this registrar may hold this registrar for its home, after the peer
 // could not be reached. It is adopted, and so asked, before it is removed.
 func (r *Registrar) sweepSome(p *peer) {
+	if r.holds(p) {
+		r.timers.Arm(&p.audit.timer, p, r.now.Add(holdGap))
+		return
+	}
 	probes := make(probesAt)
 	defer r.runProbes()
 	for range moveBatch {
 		e := p.audit.sweep.Next()
 		if e == nil {
 			r.stats.Resyncs++
-			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.Len(), p.audit.swept)
+			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.LenAll(), p.audit.swept)
 			r.endAudit(p)
+			if !p.checked && p.roster.LenOf(ledger.Suspect) > 0 {
+				p.missed, p.checked = true, true
+			}
 			return
 		}
 		if e.Note.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
 			if r.clientAt(anySCTP, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
-				r.adopt(e, probes)
+				r.adoptDisowned(e, probes)
 			} else {
 				r.removeForeign(e)
 			}

@@ -56,7 +56,7 @@ func TestSweepConnected(t *testing.T) {
 	t.Run("not answered", func(t *testing.T) {
 		w := sweep(t)
 		w.until(4 * time.Second)
-		w.want("1 < deregistration a:1", "2 < handle_update DEL_PE a:1@10000001")
+		w.want("2 < handle_update DEL_PE a:1@10000001", "1 < deregistration a:1")
 		w.wantHomes()
 	})
 }
@@ -98,4 +98,99 @@ func TestTable(t *testing.T) {
 	if len(w.r.peers.sessions) != 0 {
 		t.Error("a download that stalls does not end")
 	}
+}
+
+// TestAuditHolds: if the rosters of two peers are out of date, an element that has moved from one to
+// the other stays until the table of the latter has come, or does not come.
+func TestAuditHolds(t *testing.T) {
+	table := func(w *world, assoc AssocID, home rserpool.ServerID, elements ...rserpool.PoolElement) {
+		m := &enrp.HandleTableResponse{Sender: home}
+		if len(elements) > 0 {
+			m.Pools = []enrp.PoolEntry{{Handle: "a", Elements: elements}}
+		}
+		w.tell(assoc, m)
+	}
+	for _, tt := range []struct {
+		name string
+		come func(w *world)
+		want []string
+	}{
+		{"the other table comes", func(w *world) {
+			w.pass(time.Second)
+			table(w, 3, third, peerElement(1, third))
+			w.pass(holdGap)
+		}, []string{"a:1@30000003"}},
+		{"the other table does not come", func(w *world) { w.pass(w.r.cfg.Timers.MaxTimeNoResponse + holdGap) }, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meet(2, greater)
+			w.meet(3, third)
+			w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+			w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0x1234})
+			w.tell(3, &enrp.Presence{Sender: third, HasChecksum: true, Checksum: 0x1234})
+			table(w, 2, greater)
+			w.wantHomes("a:1@20000002")
+			w.pass(time.Second)
+			w.wantHomes("a:1@20000002")
+			tt.come(w)
+			w.wantHomes(tt.want...)
+			w.trace = nil
+		})
+	}
+}
+
+// TestAuditHoldsForSilent: the same if the latter does not respond yet.
+func TestAuditHoldsForSilent(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.handle(AssocDown{Assoc: 3})
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0x1234})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+	w.pass(time.Second)
+	w.wantHomes("a:1@20000002")
+	w.skip("handle_table_request", "connect", "presence")
+	w.meet(4, third)
+	w.tell(4, update(third, enrp.AddPE, "a", peerElement(1, third)))
+	w.pass(time.Second)
+	w.wantHomes("a:1@30000003")
+	w.trace = nil
+}
+
+// TestAuditSuspectsOnly: updates of a peer that has only suspects may be lost, too.
+func TestAuditSuspectsOnly(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, silentFor(greater, "a", 1, time.Second))
+	presence := func() {
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: w.r.peers.byID[greater].roster.Checksum()})
+	}
+	presence()
+	w.want()
+	w.r.peers.byID[greater].missed = true
+	presence()
+	w.want("2 < handle_table_request to 20000002 W")
+}
+
+// TestAuditSuspectsTwice: if a peer has suspects when its updates may have been lost, a second audit
+// follows, and no third one.
+func TestAuditSuspectsTwice(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, silentFor(greater, "a", 1, time.Second))
+	p := w.r.peers.byID[greater]
+	p.missed = true
+	presence := &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: p.roster.Checksum()}
+	table := &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{
+		Handle: "a", Elements: []rserpool.PoolElement{peerElement(1, greater)}, Suspects: map[int]time.Duration{0: 2 * time.Second},
+	}}}
+	for range 2 {
+		w.tell(2, presence)
+		w.want("2 < handle_table_request to 20000002 W")
+		w.tell(2, table)
+	}
+	w.tell(2, presence)
+	w.want()
 }

@@ -16,7 +16,7 @@ func (w *world) fill(id AssocID, server rserpool.ServerID, n int) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.r.Handle(w.now, Received{Assoc: id, PPID: enrp.PPID, Data: b})
+		w.kept.note(w.r.Handle(w.now, Received{Assoc: id, PPID: enrp.PPID, Data: b}))
 	}
 	w.check()
 }
@@ -24,7 +24,7 @@ func (w *world) fill(id AssocID, server rserpool.ServerID, n int) {
 // homes returns the number of elements of a registrar.
 func (w *world) homes(id rserpool.ServerID) int {
 	if p := w.r.peers.byID[id]; p != nil {
-		return p.roster.Len()
+		return members(p.roster)
 	}
 	return 0
 }
@@ -90,7 +90,7 @@ func TestInherit(t *testing.T) {
 		heir := w.r.peers.byID[greater]
 		w.r.forget(heir) // as it would be, had it no elements yet
 		w.pass(time.Second)
-		if got := w.r.roster.Len(); got != n-moveBatch {
+		if got := members(w.r.roster); got != n-moveBatch {
 			t.Errorf("took over %d elements, want the %d that had not passed on", got, n-moveBatch)
 		}
 	})

@@ -1,6 +1,8 @@
 package registrar
 
 import (
+	"errors"
+
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
@@ -25,6 +27,8 @@ type note struct {
 
 	// seen is the last audit of its home that has named the element.
 	seen uint64
+
+	keeping bool // the element is in Registrar.keeping
 }
 
 // find returns an own element, nil if there is none.
@@ -56,6 +60,11 @@ const (
 	adopted
 	// yielded: the peer that contests it keeps it.
 	yielded
+	// unclaimed: it has changed, but is no member that the peers know.
+	unclaimed
+	// fellSilent: it has become a suspect of this registrar, or this registrar leaves a suspect to
+	// a peer.
+	fellSilent
 	// ended: this registrar has removed it.
 	ended
 	// left: it has deregistered here, and its home is a peer.
@@ -67,17 +76,20 @@ const (
 // registrar knows as the home of an element, not of what another home announces itself.
 func (r *Registrar) publish(c change, why occasion) {
 	x := c.Entry
-	if c.Conflict != nil {
-		r.logf(true, "pool element %v of pool %s, whose home is registrar %v, is set aside: %v", x.ID(), quote(x.Handle()), c.To.Home(), c.Conflict)
+	if c.From == r.roster || c.To == r.roster {
+		r.keep(x)
 	}
+	r.logAside(c)
 	switch why {
-	case byHome, adopted:
+	case byHome, adopted, unclaimed:
 	case byElement:
 		r.announceUpdate(enrp.AddPE, x.Handle(), x.PE())
 	case yielded:
 		r.stats.Yields++
 		r.logf(false, "pool element %v of pool %s belongs to registrar %v", x.ID(), quote(x.Handle()), c.To.Home())
 		r.announceUpdate(enrp.AddPE, x.Handle(), x.PE())
+	case fellSilent:
+		r.announceSuspect(x)
 	case ended:
 		r.announceUpdate(enrp.DelPE, x.Handle(), x.PE())
 	case left: // peers accept the removal from the home only: this registrar is that for a moment
@@ -86,18 +98,24 @@ func (r *Registrar) publish(c change, why occasion) {
 		r.announceUpdate(enrp.AddPE, x.Handle(), &pe)
 		r.announceUpdate(enrp.DelPE, x.Handle(), &pe)
 	}
-	if c.Visible {
-		r.poolChanged(x.Handle())
-	}
-	if c.Emptied {
-		r.poolEmptied(x.Handle())
-	}
+	r.poolSettled(ledger.PoolChange{Handle: x.Handle(), Guarded: c.Guarded, Visible: c.Visible, Emptied: c.Emptied})
 	switch c.To {
 	case nil, r.roster:
 	default:
 		x.Note.seen = r.peers.byID[c.To.Home()].audit.number
 		r.homeTold(x.Handle(), x.ID())
 	}
+}
+
+// logAside logs that an element is set aside.
+func (r *Registrar) logAside(c change) {
+	if c.Conflict == nil {
+		return
+	}
+	if errors.As(c.Conflict, new(*unauthorizedError)) {
+		r.stats.RightsRefused.Elements++
+	}
+	r.logf(true, "pool element %v of pool %s, whose home is registrar %v, is set aside: %v", c.Entry.ID(), quote(c.Entry.Handle()), c.To.Home(), c.Conflict)
 }
 
 // offered is the kind of message in which a peer has named an element.

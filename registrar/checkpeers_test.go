@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 )
 
 // checkPeers checks the rosters, downloads and connectors.
@@ -12,6 +13,7 @@ func (r *Registrar) checkPeers(fail failFunc) {
 	sessions := 0
 	for _, p := range r.peers.list {
 		r.checkRoster(p.roster, fail)
+		r.checkVigil(p, fail)
 		if r.peers.byID[p.id] != p || p.id != p.roster.Home() || p.conn.gone || p.conn.of != p.id {
 			fail("peer %v is listed but not known", p.id)
 		}
@@ -61,17 +63,34 @@ func (r *Registrar) checkPeers(fail failFunc) {
 }
 
 // checkRoster compares a roster's checksum with a full computation.
+// checkVigil: each suspect of a peer is removed in time.
+func (r *Registrar) checkVigil(p *peer, fail failFunc) {
+	for x := p.roster.FirstOf(ledger.Suspect); x != nil; x = p.roster.Next(x) {
+		last := x.Since().Add(r.suspectTime())
+		if v := &p.vigil; !v.timer.Armed() || v.sweep == nil && r.timers.At(&v.timer).After(last) {
+			fail("suspect %v of %v is to be removed at %v, armed %v", x.ID(), p.id, last, v.timer.Armed())
+		}
+	}
+	if n := p.roster.LenOf(ledger.Unconfirmed); n > 0 {
+		fail("%d elements of %v are unconfirmed", n, p.id)
+	}
+}
+
 func (r *Registrar) checkRoster(l *roster, fail failFunc) {
 	var sum enrp.Checksum
 	all := r.entries(l)
+	n := 0
 	for _, x := range all {
-		sum.Add(x.Handle(), x.ID())
+		if x.State() == ledger.Member {
+			n++
+			sum.Add(x.Handle(), x.ID())
+		}
 		if x.Roster() != l || x.PE().Home != l.Home() {
 			fail("element %v is in the wrong roster", x.ID())
 		}
 	}
-	if len(all) != l.Len() || sum.Value() != l.Checksum() {
-		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.Home(), l.Len(), l.Checksum(), len(all), sum.Value())
+	if n != members(l) || sum.Value() != l.Checksum() {
+		fail("roster of %v counts %d elements with checksum %v, want %d with %v", l.Home(), members(l), l.Checksum(), n, sum.Value())
 	}
 }
 
@@ -114,12 +133,12 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 				fail("probe that does not ask")
 			}
 		case probeDelayed:
-			if !p.timer.Armed() {
+			if !p.timer.Armed() || p.place != "" && r.probes.resting[p.place] != p {
 				fail("probe without a timer")
 			}
 		case probeQueued:
 			queued++
-			if !slices.Contains(r.probes.queue, p) {
+			if !slices.Contains(r.probes.queue, p) && !slices.Contains(r.probes.later, p) {
 				fail("probe that is not queued")
 			}
 		}
@@ -127,7 +146,10 @@ func (r *Registrar) checkProbes(probes map[*probe]bool, fail failFunc) {
 	if len(probes) != r.probing || running != r.probes.running {
 		fail("%d probes, %d running; counted are %d, %d", len(probes), running, r.probing, r.probes.running)
 	}
-	if queued > 0 && running < r.cfg.Limits.Probes {
+	if r.restored.queue != nil {
+		return // they do not run before the registrar serves
+	}
+	if queued > 0 && running < r.cfg.Limits.Probes/2 || slices.ContainsFunc(r.probes.queue, func(p *probe) bool { return p.state == probeQueued }) && running < r.cfg.Limits.Probes {
 		fail("%d probes are queued while %d run", queued, running)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -21,6 +22,8 @@ import (
 // The registrar sends an own element a keep-alive. For a foreign element, it asks the home:
 // elements of the reference implementation acknowledge keep-alives of no other registrar.
 //
+// A silent element has farewellTime to answer either kind.
+//
 // In RFC 5352, Section 3.1, and in the reference implementation, a re-registration
 // takes over the element over any association. Then any client could take a living element
 // out of service. The rule is for an element that has moved to another host: here, its
@@ -34,15 +37,18 @@ type claim struct {
 	msg  asap.Message
 	next *claim // on the same element
 
-	// timer is when the home is asked again, or, for a deregistration of an own
-	// element, when the time for the acknowledgement ends.
+	// timer is when the home is asked again, or when the time for the acknowledgement of an
+	// own element ends, if that is shorter than for other keep-alives.
 	timer timer
 	until time.Time // when a claim on a foreign element is given up
+	// granted is when a claim on a foreign element is granted, if that is a suspect; zero while
+	// it is none.
+	granted time.Time
 }
 
 // farewellTime is how long an element may take to acknowledge the keep-alive that a
-// deregistration by another process of its host has caused. If the element is probed,
-// that includes the time to connect.
+// deregistration by another process of its host has caused, or any claim if the element is
+// silent. If the element is probed, that includes the time to connect.
 const farewellTime = time.Second
 
 func (c *claim) isRegistration() bool {
@@ -82,7 +88,7 @@ func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 	r.leaveIdle(a)
 	r.stats.Claims++
 	if e := r.find(on.Handle(), on.ID()); e != nil {
-		r.check(e)
+		r.askClaimed(e)
 		r.awaitFarewell(e)
 		return
 	}
@@ -102,9 +108,18 @@ func (r *Registrar) claimTime() time.Duration {
 // gives up. An own element has not acknowledged in time and is removed.
 func (c *claim) Due(r *Registrar, _ *timer) {
 	if e := r.find(c.on.Handle(), c.on.ID()); e != nil {
-		r.remove(e, RemovedDeregistered)
+		if c.isRegistration() {
+			r.remove(e, RemovedClaimed)
+		} else {
+			r.remove(e, RemovedDeregistered)
+		}
 		return
 	}
+	if c.on.State() == ledger.Suspect {
+		r.claimSuspect(c)
+		return
+	}
+	c.granted = time.Time{}
 	if !c.until.After(r.now) {
 		r.dropClaim(c)
 		r.refuseClaim(c)
@@ -116,6 +131,21 @@ func (c *claim) Due(r *Registrar, _ *timer) {
 	}
 	r.timers.Arm(&c.timer, c, again)
 	r.askHome(c.on)
+}
+
+// claimSuspect grants a claim on a suspect of a peer, unless the element answers its home now.
+// The home has it answer within farewellTime, and then removes it, which grants the claim; but
+// the home may be of another kind, or dead. It leaves the element to this registrar.
+func (r *Registrar) claimSuspect(c *claim) {
+	switch {
+	case c.granted.IsZero():
+		c.granted = r.now.Add(2 * farewellTime)
+		r.askHome(c.on)
+	case !c.granted.After(r.now):
+		r.vacate(c.on, nil, left)
+		return
+	}
+	r.timers.Arm(&c.timer, c, c.granted)
 }
 
 // askHome has the home of a foreign element send the element a keep-alive. The message
@@ -130,10 +160,14 @@ func (r *Registrar) askHome(f *entry) {
 }
 
 // awaitFarewell limits the time in which an own element that is asked or probed must
-// acknowledge, if a deregistration waits for it.
+// acknowledge, if a deregistration waits for it, or the element is silent.
 func (r *Registrar) awaitFarewell(e *element) {
 	for c := e.Note.claim; c != nil; c = c.next {
-		if !c.isRegistration() && (e.waiting || e.probe != nil) && !c.timer.Armed() {
+		switch {
+		case c.timer.Armed():
+		case e.silence != nil:
+			r.timers.Arm(&c.timer, c, r.answerTime(e))
+		case !c.isRegistration() && (e.waiting || e.probe != nil):
 			r.timers.Arm(&c.timer, c, r.now.Add(farewellTime))
 		}
 	}

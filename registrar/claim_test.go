@@ -174,7 +174,16 @@ func TestClaimAsked(t *testing.T) {
 	t.Run("dead", func(t *testing.T) {
 		w := begin(t)
 		w.until(5 * time.Second)
-		w.want("2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+		w.want("2 < handle_update DEL_PE p:1@10000001?0s")
+		w.wantSuspects("p:1")
+		ask := update(smaller, enrp.AddPE, "p", peerElement(1, testServer))
+		w.tell(2, ask) // it gives the element back, or has not learned yet that it is a suspect
+		w.want()
+		ask.Receiver = testServer
+		w.tell(2, ask)
+		w.pass(2 * time.Second)
+		w.want("1"+ka1, "2 < handle_update DEL_PE p:1@10000001", "1 < deregistration p:1")
+		w.wantHomes()
 	})
 }
 

@@ -8,10 +8,13 @@ type client struct {
 	assoc
 
 	elements chain.List[element] // supervised over it
+	silent   chain.List[element] // those of them that are silent; the one asked last is the last
+	line     line
+	trips    roundTrips
+	round    round
 	subs     map[*watched]*subscription
 	claims   []*claim
 	held     []*held // registrations that wait for an address
-	missed   []missed
 	probe    *probe
 	inquiry  *inquiry // that opens it, until it is up
 	linger   timer
@@ -35,21 +38,20 @@ func (r *Registrar) clientUp(a *client) {
 	}
 }
 
-func (r *Registrar) clientDown(a *client) {
+func (r *Registrar) clientDown(a *client, why DownReason) {
 	r.timers.Stop(&a.linger)
 	r.unsubscribeAll(a)
 	r.dropClaims(a)
 	r.dropHeld(a)
-	r.missed -= len(a.missed)
-	a.missed = nil
 	if a.inquiry != nil {
-		a.inquiry.refused(r)
+		a.inquiry.ended(r, why)
 	}
-	if a.probe != nil {
-		a.probe.lost(r)
+	var again *probe
+	if p := a.probe; p != nil && p.lost(r, why) {
+		again = p
 	}
 	if a.elements.Len() > 0 {
-		r.probeElements(a)
+		r.probeElements(a, why, again)
 	}
 }
 

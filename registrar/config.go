@@ -29,6 +29,11 @@ type Config struct {
 	Limits   Limits
 	// Rules are the rules for pools, until an event of the type Rules.
 	Rules PoolRules
+	// Rights say what the identities of a trusted scope may do, until an event of the type
+	// Trust. Nil is a scope without identities, in which everybody may do everything.
+	Rights Rights
+	// Keep asks for Keep actions.
+	Keep bool
 }
 
 // Timers are the timers and thresholds of the protocols. A zero field stands for its
@@ -36,12 +41,21 @@ type Config struct {
 // those with a former name could once.
 type Timers struct {
 	// KeepAliveInterval is the mean time between two keep-alives to an element, varied
-	// by 50 % either way (RFC 5352, Section 3.5). The default is the reference
-	// implementation's.
-	KeepAliveInterval time.Duration `name:"KEEP-ALIVE-INTERVAL" default:"5s" min:"1ms" max:"24h"`
-	// KeepAliveTimeout is how long an element may take to acknowledge one. The default
-	// is the reference implementation's.
-	KeepAliveTimeout time.Duration `name:"KEEP-ALIVE-TIMEOUT" default:"5s" min:"1ms" max:"24h"`
+	// by 10 % either way (RFC 5352, Section 3.5). It is longer if KeepAliveRate demands
+	// that.
+	KeepAliveInterval time.Duration `name:"KEEP-ALIVE-INTERVAL" default:"2s" min:"1ms" max:"24h"`
+	// KeepAliveTimeout is how long an element may take to acknowledge one, with up to six
+	// repeats. An element whose acknowledgements are unordered, as those of this project
+	// are, has seven round-trip time-outs (RFC 6298) of at least 200 ms instead, unless
+	// KeepAliveTimeout is less than 1.4 s.
+	KeepAliveTimeout time.Duration `name:"KEEP-ALIVE-TIMEOUT" default:"3s" min:"1ms" max:"24h"`
+	// KeepAliveRate is how many keep-alives are sent in a second to all elements together,
+	// and as many repeats. With more elements, all intervals are longer.
+	KeepAliveRate int `name:"KEEP-ALIVE-RATE" default:"5000" min:"1" max:"1000000"`
+	// SuspectLife is how long a silent element is remembered, and asked on.
+	SuspectLife time.Duration `name:"SUSPECT-LIFE" default:"10m" min:"1ms" max:"8760h"`
+	// GuardLife is how long it is while its pool, or the registrar itself, is guarded.
+	GuardLife time.Duration `name:"GUARD-LIFE" default:"1h" min:"1ms" max:"8760h"`
 	// ProbeTimeout is how long an element whose association has ended may take to
 	// accept a new one, and then to acknowledge a keep-alive on it. With the default,
 	// one lost INIT does not cost an element its registration (RFC 9260, Section 15:
@@ -135,8 +149,8 @@ type Limits struct {
 	// answers to acknowledgements for elements that are not registered; twice as many
 	// may be sent at once.
 	ErrorsPerSecond int `former:"errors_per_second" default:"10" min:"1" max:"1073741824"`
-	// LogsPerSecond, lines to the operator; twice as many may come at once, and what is
-	// left out is counted.
+	// LogsPerSecond, lines to the operator, and as many warnings; twice as many may come at
+	// once, and what is left out is counted.
 	LogsPerSecond int `former:"logs_per_second" default:"50" min:"1" max:"1073741824"`
 }
 

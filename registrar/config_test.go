@@ -17,7 +17,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := DefaultConfig()
-	if want.Limits.ElementSize != maxElementSize || want.Timers.KeepAliveInterval != 5*time.Second {
+	if want.Limits.ElementSize != maxElementSize || want.Timers.KeepAliveInterval != 2*time.Second {
 		t.Errorf("got the defaults %+v", want)
 	}
 	if diff := cmp.Diff(want.Timers, got.Timers); diff != "" {

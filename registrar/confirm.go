@@ -133,16 +133,6 @@ func (r *Registrar) await(e *element, w *awaits) {
 	}
 }
 
-// offered returns the element with all addresses that it will have.
-func (e *element) offered() *handlespace.Element {
-	if e.awaits == nil {
-		return e.PE()
-	}
-	pe := *e.PE()
-	pe.UserTransport, pe.ASAPTransport = e.awaits.user, e.awaits.asap
-	return &pe
-}
-
 // confirmed handles new confirmed addresses of an association.
 func (r *Registrar) confirmed(a *client) {
 	for e := a.elements.First(); e != nil; e = e.place.Next() {
@@ -197,11 +187,15 @@ func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 	if user.Equal(e.PE().UserTransport) && asap.Equal(e.PE().ASAPTransport) {
 		return
 	}
-	c, err := r.ledger.Put(e.entry, r.roster, e.Handle(), &pe, ledger.SetAside)
+	c, err := r.ledger.PutAs(e.entry, r.roster, e.Handle(), &pe, ledger.SetAside, e.State(), e.Since())
 	if err != nil {
 		return
 	}
-	r.publish(c, byElement)
+	if e.State() == ledger.Member {
+		r.publish(c, byElement)
+	} else {
+		r.publish(c, unclaimed)
+	}
 	if c.Visible {
 		r.logf(false, "pool element %v of pool %s is now at %s: these addresses are confirmed", e.ID(), quote(e.Handle()), addrsText(user.Addrs))
 	}

@@ -128,6 +128,8 @@ func TestConfirmedKeepsLife(t *testing.T) {
 	w.wantAt("p", 1, "10.0.0.2, 10.1.0.2", "10.0.0.2, 10.1.0.2")
 	w.skip("registration granted")
 	w.pass(time.Second)
+	w.want("1" + ka1)
+	w.recv(1, ack("p", 1))
 	w.want("1 < deregistration p:1")
 	w.wantElements()
 }
@@ -298,16 +300,17 @@ func TestHeldAfterClaim(t *testing.T) {
 	})
 }
 
-// TestReinstateAwaits: an element that acknowledges its keep-alive late waits for its
+// TestSuspectAwaits: a suspect that answers again waits for its
 // addresses as before.
-func TestReinstateAwaits(t *testing.T) {
+func TestSuspectAwaits(t *testing.T) {
 	w := newWorld(t)
 	w.upAs(1, rserpool.ViaKernel, "10.0.0.2", "10.1.0.2")
 	w.recv(1, reg("p", 1, "10.0.0.2", userSCTP(0), at("10.0.0.2", "10.1.0.2"), asapAt(40000, "10.0.0.2", "10.1.0.2")))
-	for w.r.Space().Pool("p") != nil {
+	for members(w.r.roster) > 0 {
 		w.pass(time.Second)
 	}
 	w.recv(1, ack("p", 1))
+	w.wantElements("p:1")
 	w.wantAt("p", 1, "10.0.0.2", "10.0.0.2")
 	w.confirm(1, "10.0.0.2", "10.1.0.2")
 	w.wantAt("p", 1, "10.0.0.2, 10.1.0.2", "10.0.0.2, 10.1.0.2")
@@ -325,12 +328,12 @@ func TestAwaitedBytes(t *testing.T) {
 	for id := range uint32(n) {
 		w.recv(1, reg("p", 1+id, "10.0.0.2", userSCTP(0), at(append(claimed, "10.0.0.2")...)))
 	}
-	if got := w.r.ledger.Used().ElementBytes; got > 64<<10+4<<10 || w.r.roster.Len() == n || w.r.roster.Len() == 0 {
-		t.Errorf("%d elements take %d bytes, want 64 KiB and one element more at most", w.r.roster.Len(), got)
+	if got := w.r.ledger.Used().ElementBytes; got > 64<<10+4<<10 || members(w.r.roster) == n || members(w.r.roster) == 0 {
+		t.Errorf("%d elements take %d bytes, want 64 KiB and one element more at most", members(w.r.roster), got)
 	}
 	w.down(1)
-	w.handle(Connecting{Ref: 1})
-	if w.r.ledger.Used().ElementBytes != 0 || w.r.roster.Len() != 0 {
-		t.Errorf("%d elements and %d bytes are left", w.r.roster.Len(), w.r.ledger.Used().ElementBytes)
+	w.refused(1, 9)
+	if w.r.ledger.Used().ElementBytes != 0 || members(w.r.roster) != 0 {
+		t.Errorf("%d elements and %d bytes are left", members(w.r.roster), w.r.ledger.Used().ElementBytes)
 	}
 }

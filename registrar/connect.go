@@ -26,6 +26,8 @@ type connector struct {
 	from  netip.Addr // where the multicast came from, if that is the reason for it
 	gone  bool       // its peer is forgotten
 	self  bool       // the registrar has found itself there
+	// barred tells that whoever is there may not be a registrar, which was logged.
+	barred bool
 }
 
 const (

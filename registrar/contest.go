@@ -1,6 +1,8 @@
 package registrar
 
 import (
+	"time"
+
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -12,12 +14,17 @@ import (
 // home. They are probed like those of a dead peer.
 func (r *Registrar) offerOwn(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
 	e := r.find(h, pe.ID)
+	if e == nil && r.unauthorized(pe.Identity, h) != nil {
+		return // the peers find out by the checksum
+	}
 	switch {
 	case how == inDownload && r.ledger.Find(h, pe.ID) == nil && pe.ASAPTransport.Present():
 		own := r.adoptable(pe)
 		if c, err := r.ledger.Put(nil, r.roster, h, own, ledger.SetAside); err == nil {
 			r.becomeHome(c, r.start.probes)
 		}
+	case how == inDownload && e != nil && e.State() == ledger.Unconfirmed:
+		r.takeWord(e, nil, pe)
 	case how == inUpdate && e != nil:
 		// A peer gives the element back, because the element may hold that peer for its
 		// home. That is so even after a keep-alive of this registrar whose
@@ -37,11 +44,14 @@ func (r *Registrar) offerOwn(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEl
 // keeps it. The other one yields to an update, because a home sends updates only of
 // elements that it has heard from. The smaller one, and a registrar that learns of the
 // contest from a table, first sends the element a keep-alive with the H flag. If the
-// element acknowledges, the peers get an update; otherwise the registrar yields.
+// element acknowledges, the peers get an update; otherwise the registrar yields. A suspect is
+// yielded at once: the peer has heard from it, and this registrar has not. So is an element
+// that is silent and no suspect only because the registrar's guard is on, if the peer has
+// heard from it.
 func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how offered) {
 	theirs := &handlespace.Element{PoolElement: *pe}
 	theirs.Home = p.id
-	if how == inUpdate && p.id < r.id {
+	if how == inUpdate && (p.id < r.id || e.silence != nil) || e.State() == ledger.Suspect {
 		e.contested = theirs
 		r.yield(e)
 		return
@@ -51,7 +61,10 @@ func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how o
 	if !again {
 		r.stats.Contests++
 	}
-	if e.probe == nil && !e.waiting {
+	switch {
+	case e.probe != nil:
+		e.probe.hasten(r)
+	case !e.waiting:
 		r.ask(e, true)
 	}
 }
@@ -76,7 +89,7 @@ func (r *Registrar) yield(e *element) bool {
 		pe = e.PE()
 	}
 	r.letGo(e)
-	r.publish(r.ledger.Move(e.entry, p.roster, foreign(&pe.PoolElement)), yielded)
+	r.publish(r.ledger.MoveAs(e.entry, p.roster, foreign(&pe.PoolElement), ledger.Member, time.Time{}), yielded)
 	return true
 }
 

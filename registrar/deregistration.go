@@ -16,7 +16,6 @@ import (
 // one, its deregistration is granted and has no effect. A deregistration by any other
 // process of the host is granted only if the element does not acknowledge a keep-alive.
 func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
-	r.forgetMissed(a, m.Handle, m.ID)
 	r.forgetHeld(a, m.Handle, m.ID)
 	x := r.ledger.Find(m.Handle, m.ID)
 	e := r.find(m.Handle, m.ID)
@@ -25,6 +24,9 @@ func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	case x == nil:
 		r.grantDeregistration(a, m)
+	case !r.isOf(a, x):
+		r.stats.RightsRefused.Owned++
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
 	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x.PE())):
 		r.removeFor(e, RemovedDeregistered, a)
 		r.grantDeregistration(a, m)
@@ -56,7 +58,7 @@ func (r *Registrar) grantDeregistration(a *client, m *asap.Deregistration) {
 
 func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code rserpool.CauseCode) {
 	r.stats.Rejections[causeIndex(code)]++
-	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.primary(), code)
+	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.who(), code)
 	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
 	})

@@ -38,12 +38,17 @@
 //	claim             a registration or deregistration that waits until it is known
 //	                  whether the present element is alive
 //	held              waiting for an address to be confirmed; see confirm.go
-//	missed            removed for a missing acknowledgement, which may still come
+//	silent            does not answer; evidence: what shows that an element is gone
+//	suspect           an own element that is silent; also a peer, see PeerState
+//	spared            silent, and no suspect because the registrar's guard is on
+//	line              an association or a probe that leads to own elements
 //	former            an association whose registration was superseded by another one
 //	contest           a peer states to be the home of an own element
 //	yield             to give an own element to the peer that contests it
 //	rival, heir       the registrar that wants to take over, or has taken over, a peer
 //	adopt             to become the home of an element that has not registered here
+//	identity, rights  the name in a peer's certificate, and what it may do; see rights.go
+//	void, barred      an element, or an association, that the rights do not allow
 //	audit, sweep      to request all elements of a peer, and then to remove the others
 //	session           a download of the handlespace by a peer
 //
@@ -69,16 +74,20 @@
 // Of the addresses that an element offers, the registrar registers only those that are
 // confirmed (RFC 9260, Section 5.4), and adds the others later. See confirm.go.
 //
+// In a trusted scope, the identity that has registered an element owns the identifier until
+// the element is gone. Another one gets Non-unique PE Identifier at once, or Rejected due to
+// Security Considerations for a deregistration. An element is called only where its identity
+// answers.
+//
 // A deregistration by a process whose registration was superseded has no effect. One
 // by any other process of the element's host is granted only if the element does not
-// acknowledge a keep-alive; see onDeregistration. An element that is removed for a
-// missing acknowledgement gets a DEREGISTRATION_RESPONSE, like one whose life has
-// ended. If it acknowledges late, it is registered again; see vacate and missed.
+// acknowledge a keep-alive; see onDeregistration. An element that is removed gets a
+// DEREGISTRATION_RESPONSE, like one whose life has ended; see vacate.
 //
-// If an association ends, for whatever reason, the registrar connects to the ASAP
-// transport of its elements and sends each a keep-alive. An element stays in the
-// handlespace until the connection fails, or ProbeTimeout passes; one that
-// acknowledges stays for good.
+// An element that does not acknowledge a keep-alive is a suspect, as long as there is no
+// evidence that it is gone; see silent. If an association ends, for whatever reason, the
+// registrar connects to the ASAP transport of its elements and sends each a keep-alive. If
+// the connection is refused, the elements are removed.
 //
 // If a client reports an element as unreachable, the registrar sends the element a
 // keep-alive, at most once a second. An element that acknowledges stays. If

@@ -10,30 +10,53 @@ import (
 
 // element is what the registrar knows of an own element beside its entry in the ledger.
 // It is either supervised over the association that owns it, or, after that has ended,
-// in the care of a probe:
+// in the care of a probe. In both cases it is one of these:
 //
-//	             register                    association ends
-//	(none) ------------------> supervised ----------------------> probed
-//	   ^                        |      ^                            |  |
-//	   |  keep-alive unanswered |      |   keep-alive acknowledged, |  |
-//	   |  life over, ...        |      |   registered again         |  |
-//	   +------------------------+      +----------------------------+  |
-//	   +------------------- no association, no acknowledgement --------+
+//	           silent, and the registrar's          silent
+//	           guard is on or begins
+//	spared <-------------------------- member ----------------> suspect
+//	  |  |            heard           ^ |  ^        heard        ^  |
+//	  |  +----------------------------+ |  +---------------------+  |
+//	  |             still silent after the guard                 |  |
+//	  +----------------------------------------------------------+  |
+//	                                    |                           |
+//	                    evidence        v    evidence, or silent    |
+//	                    that it left  (none)     for too long   <---+
+//
+// A member is in the roster, its checksum and the answers, and so is one that is spared. A
+// suspect is remembered only. An element of the stored state is unconfirmed at first: it is
+// in the answers, and in no roster. It leaves that state as a member leaves its own, or
+// becomes a member when it is heard.
+//
+// Silence and evidence are told apart in silent and in remove; see suspect.go.
 type element struct {
 	*entry
 
 	// keepAlive is when the next keep-alive is sent. While one is unanswered (waiting),
-	// it is when the time for the acknowledgement ends.
+	// it is when the time for the present try ends.
 	keepAlive timer
 	asked     time.Time // when the last keep-alive was sent
 	waiting   bool
-	heldUp    bool // the time was extended once, because the host was late
+	tries     uint8 // how many tries of the present keep-alive are unanswered
+	held      uint8 // how many did not count, because the host was late
+	surplus   uint8 // how many repeats of the last keep-alive may be acknowledged yet
+	shares    bool  // keep-alives to other elements of the association stood for one of them
+	queued    bool  // the next try waits for its turn; see askInTurn and repeat
+	undecided bool  // the time was extended once, because too little was known of others
 
 	assoc *client // nil while it is probed
 	probe *probe  // nil while it is supervised
 
 	place chain.Place[element] // in the list of its association or its probe
 
+	allowed  time.Duration // for all tries of the present keep-alive
+	interval time.Duration // as it is counted; see intervals
+	// silence is nil unless the element is a suspect or spared.
+	silence *silence
+
+	// disowned tells that its former home does not name the element any more. If it does not
+	// answer now, it is removed.
+	disowned bool
 	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
 	// made of the association's addresses.
 	ownASAP bool
@@ -44,11 +67,15 @@ type element struct {
 	// answer.
 	claimed time.Time
 
+	// life is when the registration life ends. It is not armed if there is no end, or if
+	// the life is over and it is not known yet whether the element answers.
 	life timer
 
 	awaits *awaits // addresses that are not confirmed yet; nil if there are none
 
 	reports []report
+
+	kept kept // what the host has been given
 
 	// contested is the element as described by the peer that contests it; see contest.
 	contested *handlespace.Element
@@ -72,10 +99,36 @@ func (a *client) mayActFor(e *element) bool {
 // Due runs the element's timers.
 func (e *element) Due(r *Registrar, t *timer) {
 	if t == &e.life {
-		r.remove(e, RemovedExpired) // RFC 5352, Section 3.2
+		r.lifeOver(e)
 		return
 	}
 	r.keepAliveDue(e)
+}
+
+// lifeOver: the registration life has ended. An element that answers has not renewed it, and
+// is removed (RFC 5352, Section 3.2); so it is asked now, unless the answer to an earlier
+// keep-alive is still to come. The re-registrations of a silent element may have been lost:
+// see silent.
+//
+// If the timer is far behind, the registrar could not hear re-registrations. The life begins
+// anew.
+func (r *Registrar) lifeOver(e *element) {
+	switch {
+	case r.now.Sub(r.timers.At(&e.life)) > r.cfg.Timers.KeepAliveTimeout/2:
+		r.renewLife(e)
+	case e.isSuspect():
+		r.overdue(e)
+	case e.silence == nil && e.probe == nil && !e.waiting:
+		r.ask(e, true)
+	}
+}
+
+// isExpired reports whether the registration life is over.
+func (e *element) isExpired() bool { return !e.PE().Expires.IsZero() && !e.life.Armed() }
+
+// renewLife has the registration life begin anew.
+func (r *Registrar) renewLife(e *element) {
+	r.timers.Arm(&e.life, e, r.now.Add(time.Duration(e.PE().Life)*time.Second))
 }
 
 // supervise makes a the element's association.
@@ -86,12 +139,14 @@ func (r *Registrar) supervise(e *element, a *client) {
 	r.unsupervise(e)
 	e.assoc = a
 	a.elements.Add(e, &e.place)
+	r.joinLine(e)
 	r.leaveIdle(a)
 	r.extend(e)
 }
 
 // unsupervise takes the element from its association or probe.
 func (r *Registrar) unsupervise(e *element) {
+	r.leaveLine(e)
 	e.place.Leave()
 	if a := e.assoc; a != nil {
 		e.assoc = nil
@@ -106,16 +161,24 @@ func (r *Registrar) unsupervise(e *element) {
 }
 
 // newElement begins this registrar's care for an entry of its own roster.
-func newElement(x *entry) *element {
-	x.Note.own = &element{entry: x}
-	return x.Note.own
+func (r *Registrar) newElement(x *entry) *element {
+	return r.beginElement(x, new(element))
+}
+
+// beginElement is newElement with memory for the element.
+func (r *Registrar) beginElement(x *entry, e *element) *element {
+	e.entry, x.Note.own = x, e
+	r.countInterval(e, 1)
+	return e
 }
 
 // letGo ends this registrar's care for the element. The caller changes the ledger.
 func (r *Registrar) letGo(e *element) {
 	e.Note.own = nil
+	r.countInterval(e, -1)
 	r.timers.Stop(&e.keepAlive)
 	r.timers.Stop(&e.life)
 	r.await(e, nil)
 	r.unsupervise(e)
+	r.dropSilence(e)
 }

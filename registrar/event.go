@@ -34,6 +34,9 @@ type AssocUp struct {
 	EncapPort uint16
 	// ENRP tells that the association is one of the ENRP endpoint.
 	ENRP bool
+	// Identity is the name that the peer has proved by its certificate, "" without one. See
+	// package identity.
+	Identity string
 }
 
 // AssocAddrs: the peer's addresses have changed, usually because more of them are
@@ -53,9 +56,30 @@ type AssocDone struct{ Assoc AssocID }
 // queue, behind other messages. The host repeats the event until the queue is short.
 type Unsent struct{ Assoc AssocID }
 
-// AssocDown: an association has ended, for whatever reason, or a Connect has failed. No
-// other event follows for this AssocID.
-type AssocDown struct{ Assoc AssocID }
+// AssocDown: an association has ended, or a Connect has failed. No other event follows
+// for this AssocID.
+type AssocDown struct {
+	Assoc  AssocID
+	Reason DownReason
+}
+
+// DownReason says how much the end of an association tells about the peer.
+type DownReason uint8
+
+// The reasons for AssocDown.
+const (
+	// DownSilent: the peer may live. It does not answer, or cannot be reached, or this
+	// side has ended the association.
+	DownSilent DownReason = iota
+	// DownByPeer: the peer has shut down or aborted the association, or has restarted.
+	DownByPeer
+	// DownRefused: a Connect has failed because nobody serves the peer's port: the
+	// peer's host has answered so, at each of its addresses.
+	DownRefused
+	// DownUntrusted: the peer has shown a certificate that is not accepted, or not any
+	// more.
+	DownUntrusted
+)
 
 // Received: a message has arrived on an association. The registrar does not keep Data.
 type Received struct {
@@ -126,6 +150,24 @@ type Tick struct {
 	Until time.Time
 }
 
+// Restore gives back what a former process has kept (action Keep). If the event is used, it
+// is the first one, before Serving, and may be repeated with more elements.
+type Restore struct {
+	// Alive is until when the former process was there.
+	Alive time.Time
+	// All is about how many elements there are in all events, 0 if that is not known.
+	All int
+	// Elements are some of its own elements. The registrar takes over their descriptions, and
+	// nothing else.
+	Elements []Kept
+	// Peers are where its peers were.
+	Peers [][]netip.AddrPort
+}
+
+// KeepAll asks for Keep actions for the next own elements, or from the first one on. The
+// host repeats the event until the action KeptAll.
+type KeepAll struct{ First bool }
+
 // Rules replaces the rules for pools.
 type Rules struct{ Of PoolRules }
 
@@ -147,4 +189,6 @@ func (Serving) event()    {}
 func (Addresses) event()  {}
 func (Tick) event()       {}
 func (Rules) event()      {}
+func (Restore) event()    {}
+func (KeepAll) event()    {}
 func (Stop) event()       {}

@@ -12,9 +12,9 @@ import (
 //
 // Only the home decides about the element, and it sends no result. Elements of the
 // reference implementation acknowledge keep-alives of their home only, so a missing
-// acknowledgement means nothing. But if the element's host refuses the association, or
-// the keep-alive cannot be delivered, this registrar leaves the element out of its own
-// answers for avoidTime, or until the home announces the element again.
+// acknowledgement means nothing, and so does other silence. But if the element's host refuses
+// the association, this registrar leaves the element out of its own answers for avoidTime, or
+// until the home announces the element again.
 //
 //	asking --> resting --> over
 //	   +-----> avoided ----> over
@@ -102,7 +102,7 @@ func (q *inquiry) onConnecting(r *Registrar, ev Connecting) {
 		}
 		q.assoc, a.inquiry = a, q
 	case q.state == inquiryAsking && ev.Assoc == 0:
-		q.avoid(r)
+		q.rest(r)
 	}
 }
 
@@ -113,10 +113,15 @@ func (q *inquiry) askOver(r *Registrar, a *client) {
 	r.reply(a, &asap.EndpointKeepAlive{Server: r.id, Handle: q.key.handle, ID: q.key.id, HasID: true})
 }
 
-// refused: the association has ended before it was up.
-func (q *inquiry) refused(r *Registrar) {
+// ended: the association has ended before it was up. Only a refusal says something about the
+// element.
+func (q *inquiry) ended(r *Registrar, why DownReason) {
 	q.assoc.inquiry = nil
-	q.avoid(r)
+	if why == DownSilent {
+		q.rest(r)
+	} else {
+		q.avoid(r)
+	}
 }
 
 // inquiryOf returns the inquiry that has asked an element over an association.

@@ -11,13 +11,15 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// entries are the elements of some rosters.
+// entries are the elements of some rosters in all states, the members of each first.
 func (r *Registrar) entries(rosters ...*roster) (list []*entry) {
-	c := r.ledger.Open(rosters...)
-	for x := c.Next(); x != nil; x = c.Next() {
-		list = append(list, x)
+	for _, of := range rosters {
+		for _, s := range []ledger.State{ledger.Member, ledger.Unconfirmed, ledger.Suspect} {
+			for x := of.FirstOf(s); x != nil; x = of.Next(x) {
+				list = append(list, x)
+			}
+		}
 	}
-	r.ledger.Close(c)
 	return list
 }
 
@@ -30,12 +32,14 @@ func (r *Registrar) allEntries() []*entry {
 	return r.entries(rosters...)
 }
 
-// sortedElements are all elements that the registrar owns, in the order of
-// pools and identifiers.
+// sortedElements are the own elements that are no suspects, in the order of pools and
+// identifiers.
 func (r *Registrar) sortedElements() []*element {
 	var list []*element
 	for _, x := range r.entries(r.roster) {
-		list = append(list, x.Note.own)
+		if x.State() != ledger.Suspect {
+			list = append(list, x.Note.own)
+		}
 	}
 	slices.SortFunc(list, func(a, b *element) int {
 		return cmp.Or(cmp.Compare(a.Handle(), b.Handle()), cmp.Compare(a.ID(), b.ID()))
@@ -77,6 +81,7 @@ func (r *Registrar) checkInvariants() error {
 		}
 	}
 	r.checkProbes(probes, fail)
+	r.checkGuard(probes, fail)
 	r.checkInquiries(fail)
 	if len(bad) == 0 {
 		return nil
@@ -88,11 +93,12 @@ func (r *Registrar) checkInvariants() error {
 // checkPools recounts what the limits count.
 func (r *Registrar) checkPools(fail failFunc) {
 	var want ledger.Limits
-	pools, aside := make(map[rserpool.PoolHandle]bool), 0 // whether it is served
+	pools, aside, served := make(map[rserpool.PoolHandle]bool), 0, 0 // whether it is served
 	for _, x := range r.allEntries() {
-		pools[x.Handle()] = pools[x.Handle()] || !x.Aside()
+		pools[x.Handle()] = pools[x.Handle()] || x.Served()
+		served += count(x.Served())
 		want.Elements++
-		want.ElementBytes += ledger.Size(x.PE().UserTransport, x.PE().ASAPTransport)
+		want.ElementBytes += ledger.Size(x.PE().UserTransport, x.PE().ASAPTransport) + len(x.PE().Identity)
 		for _, u := range x.PE().Unknown {
 			want.ElementBytes += 48 + len(u.Value)
 		}
@@ -101,9 +107,9 @@ func (r *Registrar) checkPools(fail failFunc) {
 		}
 		aside += count(x.Aside())
 	}
-	served := 0
+	servedPools := 0
 	for h, is := range pools {
-		served += count(is)
+		servedPools += count(is)
 		want.Pools++
 		want.HandleBytes += handlespace.HandleSize(h)
 	}
@@ -113,8 +119,8 @@ func (r *Registrar) checkPools(fail failFunc) {
 	if aside != r.ledger.Aside() {
 		fail("%d elements are set aside, want %d", r.ledger.Aside(), aside)
 	}
-	if p, n := r.space.Len(); p != served || n != want.Elements-aside {
-		fail("handlespace has %d pools and %d elements, want %d and %d", p, n, served, want.Elements-aside)
+	if p, n := r.space.Len(); p != servedPools || n != served {
+		fail("handlespace has %d pools and %d elements, want %d and %d", p, n, servedPools, served)
 	}
 	subs := 0
 	for h, p := range r.watched {
@@ -142,7 +148,7 @@ type failFunc func(format string, args ...any)
 // checkAssocs returns the probes that associations know.
 func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 	probes := make(map[*probe]bool)
-	missed, held := 0, 0
+	held := 0
 	var up [vias]uint64
 	for id, a := range r.assocs {
 		if a.id != id {
@@ -162,10 +168,6 @@ func (r *Registrar) checkAssocs(fail failFunc) map[*probe]bool {
 			probes[a.client.probe] = true
 		}
 		held += len(a.client.held)
-		missed += len(a.client.missed)
-	}
-	if missed != r.missed || missed > maxMissed {
-		fail("%d elements are missed, counted %d", missed, r.missed)
 	}
 	if held != r.held || held > maxHeld {
 		fail("%d registrations are held, counted %d", held, r.held)
@@ -201,8 +203,12 @@ func (r *Registrar) checkClient(a *client, fail failFunc) {
 			fail("association %d has a claim that is none", a.id)
 		}
 	}
-	if len(a.missed) > maxMissedPerAssoc || len(a.missed) > 0 && !a.up {
-		fail("association %d has missed %d elements", a.id, len(a.missed))
+	silent := 0
+	for e := a.elements.First(); e != nil; e = e.place.Next() {
+		silent += count(e.silence != nil)
+	}
+	if silent != a.silent.Len() {
+		fail("association %d has %d silent elements, listed are %d", a.id, silent, a.silent.Len())
 	}
 	idle := a.ours && a.elements.Len() == 0 && len(a.subs) == 0 && len(a.claims) == 0 && a.probe == nil
 	if a.linger.Armed() && !idle {
@@ -226,9 +232,15 @@ func checkList(l *chain.List[element], mine func(*element) bool, fail failFunc) 
 // checkPlace: an element is in the handlespace, or does not fit what is there.
 func (r *Registrar) checkPlace(e *entry, fail failFunc) {
 	sp := r.space.Pool(e.Handle())
-	excluded := r.cfg.Rules.of(e.Handle()).check(e.PE()) != nil
+	if r.review.cursor != nil {
+		return // it may not have been looked at yet
+	}
+	excluded := r.excluded(e.Handle(), e.PE()) != nil
 	switch {
-	case e.Aside() && excluded && (sp == nil || sp.Element(e.ID()) == nil):
+	case !e.Served() && (excluded || !e.Aside()) && (sp == nil || sp.Element(e.ID()) == nil):
+		if !e.Aside() && e.State() != ledger.Suspect {
+			fail("element %v is no suspect, and not in the handlespace", e.ID())
+		}
 	case excluded:
 		fail("element %v is in the handlespace against the pool's rule", e.ID())
 	case sp == nil || !e.Aside() && sp.Element(e.ID()) != e.PE():
@@ -262,19 +274,82 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 	if p := e.probe; p != nil && (p.state == probeOver || !e.place.In(&p.asked) && !e.place.In(&p.waiting) || e.keepAlive.Armed() || e.waiting) {
 		fail("element %v is not probed", e.ID())
 	}
-	if e.life.Armed() == e.PE().Expires.IsZero() {
+	if e.life.Armed() && e.PE().Expires.IsZero() || e.isExpired() && !e.waiting && e.probe == nil && e.silence == nil {
 		fail("element %v expires %v, timer %v", e.ID(), e.PE().Expires, e.life.Armed())
 	}
+	r.checkSilence(e, fail)
 	for c := e.Note.claim; c != nil; c = c.next {
 		switch {
-		case c.timer.Armed() != (!c.isRegistration() && (e.waiting || e.probe != nil)):
+		case c.timer.Armed() != (e.silence != nil || !c.isRegistration() && (e.waiting || e.probe != nil)):
 			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.Armed())
-		case !e.waiting && e.probe == nil && r.timers.At(&e.keepAlive).Sub(r.now) > minAskGap:
+		case !e.waiting && e.silence == nil && e.probe == nil && r.timers.At(&e.keepAlive).Sub(r.now) > minAskGap:
 			fail("element %v has a claim and is not asked", e.ID())
 		}
 	}
 	if len(e.reports) > r.cfg.Timers.MaxBadPEReport {
 		fail("element %v has %d reports", e.ID(), len(e.reports))
+	}
+}
+
+func (r *Registrar) checkSilence(e *element, fail failFunc) {
+	s := e.silence
+	if (e.State() == ledger.Suspect) != e.isSuspect() {
+		fail("element %v is in state %v, suspect %v", e.ID(), e.State(), e.isSuspect())
+	}
+	if s == nil {
+		return
+	}
+	if s.on != e || s.suspect != s.over.Armed() || (e.assoc != nil) != (e.assoc != nil && s.place.In(&e.assoc.silent)) {
+		fail("element %v is silent, suspect %v, timer %v", e.ID(), s.suspect, s.over.Armed())
+	}
+	if s.suspect && !s.since.Equal(e.Since()) {
+		fail("element %v is a suspect since %v and %v", e.ID(), s.since, e.Since())
+	}
+}
+
+// checkGuard recounts the lines.
+func (r *Registrar) checkGuard(probes map[*probe]bool, fail failFunc) {
+	var all []*line
+	members, spares := make(map[*line]int), 0
+	for _, a := range r.assocs {
+		if a.client != nil {
+			all = append(all, &a.client.line)
+		}
+	}
+	for p := range probes {
+		all = append(all, &p.line)
+	}
+	for _, x := range r.entries(r.roster) {
+		e := x.Note.own
+		members[e.line()] += count(!e.isSuspect())
+		spares += count(e.silence != nil && !e.isSuspect())
+	}
+	var want guard
+	want.tick, want.began = r.tickNow(), r.guard.began
+	recounted := make(map[*site]*site)
+	for _, l := range all {
+		if l.members != members[l] || l.members == 0 && (l.state != lineFine || l.site != nil) {
+			fail("line has %d members, state %d, site %v, want %d", l.members, l.state, l.site, members[l])
+		}
+		copied := *l
+		if x := l.site; x != nil {
+			if recounted[x] == nil {
+				recounted[x] = &site{at: x.at, heard: x.heard}
+			}
+			copied.site = recounted[x]
+		}
+		want.count(&copied, 1)
+	}
+	for x, again := range recounted {
+		if *x != *again || r.guard.sites.at[x.at] != x {
+			fail("site %v, want %v", *x, *again)
+		}
+	}
+	if g := &r.guard.sites; len(g.at) != len(recounted) || g.words != want.sites.words || g.missing != want.sites.missing || r.guard.on && g.heard != want.sites.heard {
+		fail("%d sites, %d missing, %d heard, words %v; want %d, %d, %d, %v", len(g.at), g.missing, g.heard, g.words, len(recounted), want.sites.missing, want.sites.heard, want.sites.words)
+	}
+	if g := &r.guard; g.lines != want.lines || g.words != want.words || g.on && g.heard != want.heard || g.spares != spares || g.on != g.timer.Armed() {
+		fail("lines %v, %d heard, words %v, %d spared; want %v, %d, %v, %d; guard on: %v", g.lines, g.heard, g.words, g.spares, want.lines, want.heard, want.words, spares, g.on)
 	}
 }
 

@@ -30,6 +30,7 @@ func (r *Registrar) linkUp(a *link) {
 	if a.by == nil {
 		return
 	}
+	a.by.barred = false
 	if p := r.target(a.by); p != nil && p.link == nil {
 		p.link = a
 	}
@@ -56,7 +57,7 @@ func (r *Registrar) linkDown(a *link) {
 
 // unlink uses another link of the peer, or suspects the peer if there is none.
 func (r *Registrar) unlink(p *peer) {
-	p.link, p.doubted, p.missed = nil, time.Time{}, true
+	p.link, p.doubted, p.missed, p.checked = nil, time.Time{}, true, false
 	for _, a := range r.peers.links {
 		if a.sender == p {
 			p.link = a
@@ -111,7 +112,7 @@ func (r *Registrar) onENRP(a *link, b []byte) {
 	if !a.rate.allowN(r.now, r.cfg.Limits.PeerMessages, r.weight(a, b)) {
 		r.stats.Ignored.Rate++
 		if a.sender != nil {
-			a.sender.missed = true
+			a.sender.missed, a.sender.checked = true, false
 		}
 		return
 	}

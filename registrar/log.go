@@ -7,16 +7,21 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// logger bounds the log lines.
+// logger bounds the log lines. Warnings have a bound of their own: many elements that fall silent
+// are many lines, and the guard that begins for that is one of the last.
 type logger struct {
-	bucket bucket
-	left   int // lines dropped since the last one
+	bucket, warnings bucket
+	left             int // lines dropped since the last one
 }
 
 // logf writes a log line, unless there were LogsPerSecond of them.
 func (r *Registrar) logf(warn bool, format string, args ...any) {
 	l := &r.log
-	if !l.bucket.allow(r.now, r.cfg.Limits.LogsPerSecond) {
+	b := &l.bucket
+	if warn {
+		b = &l.warnings
+	}
+	if !b.allow(r.now, r.cfg.Limits.LogsPerSecond) {
 		l.left++
 		return
 	}

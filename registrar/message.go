@@ -14,14 +14,18 @@ import (
 func (r *Registrar) onReceived(ev Received) {
 	a := r.assocs[ev.Assoc]
 	switch {
-	case a == nil || !a.up:
+	case a == nil || !a.up || a.barred:
 		r.stats.Ignored.NoAssoc++
 	case a.link != nil && (ev.PPID == enrp.PPID || ev.PPID == 0):
 		r.onENRP(a.link, ev.Data)
 	case a.link != nil:
 		r.stats.Ignored.PPID++
 	case ev.PPID == asap.PPID || ev.PPID == 0 || a.via == rserpool.ViaTCP:
+		r.lineHeard(&a.client.line)
 		r.onASAP(a.client, ev.Data)
+		if a.client.silent.Len() > 0 {
+			r.wake(a.client)
+		}
 	case ev.PPID == enrp.PPID:
 		r.stats.Ignored.ENRP++
 	default:
@@ -130,6 +134,8 @@ func (r *Registrar) reply(a *client, m asap.Message) bool {
 	}
 	r.buf = b
 	r.send(&a.assoc, b)
+	// A keep-alive does not wait for a lost message before it.
+	r.sends[len(r.sends)-1].Unordered = m.Type() == asap.TypeEndpointKeepAlive
 	return true
 }
 
@@ -162,7 +168,7 @@ func (r *Registrar) replyWithCause(a *client, c rserpool.Cause, m func([]rserpoo
 
 // wireSize is how many bytes an element takes in a message, or a few more.
 func wireSize(e *rserpool.PoolElement) int {
-	n := 64 + len(e.Policy.Extra)
+	n := 64 + len(e.Policy.Extra) + len(e.Identity)
 	for _, t := range []*rserpool.Transport{&e.UserTransport, &e.ASAPTransport} {
 		n += 16 + 20*len(t.Addrs) + len(t.Opaque)
 	}

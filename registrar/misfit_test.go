@@ -73,8 +73,8 @@ func TestMisfits(t *testing.T) {
 		w.tell(3, &enrp.InitTakeoverAck{Sender: third, Target: greater})
 		w.pass(time.Second)
 		w.wantHomes("a:9@10000001")
-		if w.r.roster.Len() != 3 {
-			t.Errorf("got %d elements of our own, want 3", w.r.roster.Len())
+		if members(w.r.roster) != 3 {
+			t.Errorf("got %d elements of our own, want 3", members(w.r.roster))
 		}
 		w.recv(1, dereg("a", 9))
 		w.wantHomes("a:1@10000001", "a:2@10000001")

@@ -28,6 +28,9 @@ func (m *model) deregistered(s *Send, acts []Action) error {
 	case len(out.Causes) > 0 || b == nil:
 		return nil
 	case m.space(key) != nil && !grants(acts, key):
+		if since.IsZero() && m.silent(b) { // who was superseded may register again
+			return nil
+		}
 		if !b.former[s.Assoc] || b.assoc == s.Assoc {
 			return fmt.Errorf("element %v of association %d stays, though association %d has deregistered it", key, b.assoc, s.Assoc)
 		}
@@ -73,7 +76,7 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 			continue
 		}
 		switch {
-		case b.orphan, m.expired(b):
+		case b.orphan, m.expired(b), key == m.acked && m.wasExpired:
 			gone[key] = ""
 		case b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout:
 			gone[key] = ""
@@ -83,9 +86,7 @@ func (m *model) vanished(msg asap.Message) map[modelKey]string {
 			gone[key] = fmt.Sprintf("it lives, waiting %d, reported by %v", b.waiting, b.reporters)
 		}
 		if gone[key] == "" {
-			if b.waiting != 0 {
-				m.missed[asking{b.waiting, key}] = b
-			}
+			m.suspects[key] = b
 			delete(m.elements, key)
 		}
 	}

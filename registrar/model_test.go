@@ -8,6 +8,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,8 +24,14 @@ type model struct {
 	asked    map[asking][]*asap.Registration // the latest is the last
 	elements map[modelKey]*belief
 	leaving  map[asking]time.Time // deregistrations without an answer yet, and when they came
-	missed   map[asking]*belief   // elements that have not answered
-	byHost   map[asking]bool      // whether those were from the element's host, whose addresses may be others by now
+	// suspects are elements that were silent, and are not in the handlespace: they are
+	// remembered, or removed.
+	suspects map[modelKey]*belief
+	// acked is the element that has acknowledged a keep-alive just now; wasExpired tells that
+	// its life was over.
+	acked      modelKey
+	wasExpired bool
+	byHost     map[asking]bool // whether those were from the element's host, whose addresses may be others by now
 }
 
 type modelKey struct {
@@ -47,18 +54,19 @@ type belief struct {
 	port      uint16           // of assoc at the registration
 	orphan    bool             // assoc has ended, or a keep-alive was not delivered, and nothing has shown since that the element lives
 	waiting   AssocID          // where a keep-alive is unanswered, 0 if none is
-	since     time.Time        // when that was sent
+	since     time.Time        // when the first of those was sent
+	suspect   bool             // it was away, and is back since its pool is guarded
 	reporters []netip.Addr     // who found it unreachable
 	former    map[AssocID]bool // associations that have owned it
 }
 
 func newModel(r *Registrar) *model {
-	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, missed: map[asking]*belief{}, byHost: map[asking]bool{}}
+	return &model{r: r, up: map[AssocID][]netip.AddrPort{}, tcp: map[AssocID]bool{}, udp: map[AssocID]bool{}, asked: map[asking][]*asap.Registration{}, elements: map[modelKey]*belief{}, leaving: map[asking]time.Time{}, suspects: map[modelKey]*belief{}, byHost: map[asking]bool{}}
 }
 
 // follow checks an event and the registrar's actions.
 func (m *model) follow(now time.Time, ev Event, acts []Action) error {
-	m.now = now
+	m.now, m.acked = now, modelKey{}
 	msg := m.event(ev)
 	m.msg = msg
 	gone := m.vanished(msg)
@@ -78,26 +86,84 @@ func (m *model) follow(now time.Time, ev Event, acts []Action) error {
 			}
 		}
 	}
+	for _, a := range acts {
+		if a, ok := a.(Removed); ok {
+			rem := ev.(Remove)
+			if there := m.space(modelKey{rem.Handle, rem.ID}) != nil; there != (a.Result == RemovalReplaced) {
+				return fmt.Errorf("the removal of %v of %q has result %d, and the element is there: %t", rem.ID, rem.Handle, a.Result, there)
+			}
+		}
+	}
 	for key, why := range gone {
 		if b := m.elements[key]; b != nil && why != "" && m.space(key) == nil {
 			return fmt.Errorf("element %v of %q is gone: %s", key.id, key.handle, why)
 		}
 	}
-	if ack, ok := msg.(*asap.EndpointKeepAliveAck); ok { // late, but not too late
-		m.reinstated(asking{ev.(Received).Assoc, modelKey{ack.Handle, ack.ID}})
+	if err := m.returned(); err != nil {
+		return err
 	}
 	return m.compare(ev)
 }
 
-// reinstated: an element that was missed may be registered again by its
-// acknowledgement.
-func (m *model) reinstated(at asking) {
-	if b := m.missed[at]; b != nil && m.space(at.key) != nil && m.elements[at.key] == nil {
-		b.waiting, b.orphan, b.assoc, b.host, b.former = 0, false, at.assoc, slices.Clone(m.up[at.assoc]), map[AssocID]bool{}
-		b.port = b.host[0].Port()
-		m.elements[at.key] = b
+// returned enters the suspects that are in the handlespace again. They are so because their
+// pool is guarded: everybody else in it is silent, or serves nobody.
+func (m *model) returned() error {
+	for key, b := range m.suspects {
+		if m.space(key) == nil {
+			continue
+		}
+		b.suspect = true
+		m.elements[key] = b
+		delete(m.suspects, key)
+		if key == m.acked {
+			m.heard(b, b.waiting)
+		}
 	}
-	delete(m.missed, at)
+	for key, b := range m.elements {
+		if !b.suspect || m.space(key) == nil {
+			continue
+		}
+		for other, o := range m.elements {
+			if other.handle == key.handle && m.space(other) != nil && !m.aside(other) && !o.suspect && !m.silent(o) && handlespace.Serves(&o.reg.Element.Policy) {
+				return fmt.Errorf("suspect %v of %q is served beside %v, which lives", key.id, key.handle, other.id)
+			}
+		}
+	}
+	return nil
+}
+
+// silent reports whether an element may be a suspect.
+func (m *model) silent(b *belief) bool {
+	return b.orphan || b.waiting != 0 && m.now.Sub(b.since) >= m.r.cfg.Timers.KeepAliveTimeout
+}
+
+// heard: an element has acknowledged a keep-alive over an association. If it was silent, it may
+// have tried to register again in vain, and its life begins anew.
+func (m *model) heard(b *belief, over AssocID) {
+	m.wasExpired = m.expired(b)
+	if m.wasExpired && (m.silent(b) || b.suspect) {
+		b.expires = m.now.Add(time.Duration(b.reg.Element.Life) * time.Second)
+	}
+	b.waiting, b.orphan, b.suspect = 0, false, false
+	b.assoc, b.host = over, slices.Clone(m.up[over])
+}
+
+// each calls f for all elements that are, or may be, registered.
+func (m *model) each(f func(*belief)) {
+	for _, b := range m.elements {
+		f(b)
+	}
+	for _, b := range m.suspects {
+		f(b)
+	}
+}
+
+// find returns an element that is, or may be, registered.
+func (m *model) find(key modelKey) *belief {
+	if b := m.elements[key]; b != nil {
+		return b
+	}
+	return m.suspects[key]
 }
 
 // event enters an event, and returns its message.
@@ -114,19 +180,19 @@ func (m *model) event(ev Event) asap.Message {
 				peer[0], peer[i] = peer[i], peer[0]
 			}
 			m.up[ev.Assoc] = peer
-			for _, b := range m.elements {
+			m.each(func(b *belief) {
 				if b.assoc == ev.Assoc {
 					b.host = slices.Clone(ev.Peer)
 				}
-			}
+			})
 		}
 	case AssocDown:
 		delete(m.up, ev.Assoc)
-		for _, b := range m.elements {
+		m.each(func(b *belief) {
 			if b.assoc == ev.Assoc || b.waiting == ev.Assoc {
 				b.orphan = true
 			}
-		}
+		})
 		for a := range m.asked {
 			if a.assoc == ev.Assoc {
 				delete(m.asked, a)
@@ -144,6 +210,10 @@ func (m *model) event(ev Event) asap.Message {
 			if b := m.elements[modelKey{ka.Handle, ka.ID}]; b != nil && b.waiting == ev.Assoc {
 				b.orphan = true
 			}
+		}
+	case Remove:
+		if b := m.elements[modelKey{ev.Handle, ev.ID}]; b != nil {
+			b.orphan = true
 		}
 	case Received:
 		return m.received(ev)
@@ -170,18 +240,22 @@ func (m *model) received(ev Received) asap.Message {
 		at := asking{ev.Assoc, modelKey{msg.Handle, msg.Element.ID}}
 		m.asked[at] = append(m.asked[at], msg)
 	case *asap.EndpointKeepAliveAck:
-		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && b.waiting == ev.Assoc {
-			b.waiting, b.orphan, b.assoc, b.host = 0, false, ev.Assoc, slices.Clone(peer)
+		key := modelKey{msg.Handle, msg.ID}
+		if b := m.find(key); b != nil && b.waiting == ev.Assoc {
+			m.acked = key
+			if m.elements[key] != nil { // otherwise it may have been removed
+				m.heard(b, ev.Assoc)
+			}
 		}
 	case *asap.Deregistration:
-		delete(m.missed, asking{ev.Assoc, modelKey{msg.Handle, msg.ID}})
 		if at := (asking{ev.Assoc, modelKey{msg.Handle, msg.ID}}); m.leaving[at].IsZero() {
 			m.leaving[at] = m.now
 			b := m.elements[at.key]
-			m.byHost[at] = b != nil && hasAddr(b.host, peer[0].Addr())
+			// It may be supervised over the association that has carried the last keep-alive.
+			m.byHost[at] = b != nil && (hasAddr(b.host, peer[0].Addr()) || hasAddr(m.up[b.waiting], peer[0].Addr()))
 		}
 	case *asap.EndpointUnreachable:
-		if b := m.elements[modelKey{msg.Handle, msg.ID}]; b != nil && !slices.Contains(b.reporters, peer[0].Addr()) {
+		if b := m.find(modelKey{msg.Handle, msg.ID}); b != nil && !slices.Contains(b.reporters, peer[0].Addr()) {
 			b.reporters = append(b.reporters, peer[0].Addr())
 		}
 	}
@@ -199,8 +273,11 @@ func (m *model) sent(s *Send, msg asap.Message) error {
 	case *asap.RegistrationResponse:
 		return m.registered(s.Assoc, out, msg)
 	case *asap.EndpointKeepAlive:
-		if b := m.elements[modelKey{out.Handle, out.ID}]; b != nil {
-			b.waiting, b.since = s.Assoc, m.now
+		if b := m.find(modelKey{out.Handle, out.ID}); b != nil {
+			if b.waiting == 0 {
+				b.since = m.now
+			}
+			b.waiting = s.Assoc
 		}
 	case *asap.HandleResolutionResponse:
 		if q, ok := msg.(*asap.HandleResolution); ok && q.Handle == out.Handle {
@@ -226,7 +303,7 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 		return nil
 	}
 	peer := m.up[assoc]
-	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !m.expired(b) && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) &&
+	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !m.expired(b) && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) && !(key == m.acked && m.wasExpired) &&
 		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {
 		return fmt.Errorf("element %v of association %d at %v, which lives, was given to association %d at %v", key, b.assoc, b.host, assoc, peer)
 	}
@@ -244,18 +321,18 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 		}
 	}
 	b := &belief{reg: reg, assoc: assoc, host: slices.Clone(peer), port: peer[0].Port(), former: map[AssocID]bool{}}
-	if old := m.elements[key]; old != nil {
+	if old := m.find(key); old != nil {
 		b.reporters, b.former = old.reporters, old.former
 		b.former[old.assoc] = true
-		if old.waiting != 0 {
-			m.missed[asking{old.waiting, key}] = old
+		if old.waiting != 0 { // it may have been supervised over that one
+			b.former[old.waiting] = true
 		}
 	}
 	if reg.Element.Life > 0 {
 		b.expires = m.now.Add(time.Duration(reg.Element.Life) * time.Second)
 	}
 	m.elements[key] = b
-	delete(m.missed, at)
+	delete(m.suspects, key)
 	return nil
 }
 
@@ -299,7 +376,7 @@ func (m *model) compare(ev Event) error {
 				return fmt.Errorf("element %v of %q is there and was not granted, or was deregistered", e.ID, p.Handle())
 			case e.Policy != b.reg.Element.Policy || e.Life != b.reg.Element.Life:
 				return fmt.Errorf("element %v of %q has %v, life %d; want %v, %d", e.ID, p.Handle(), e.Policy, e.Life, b.reg.Element.Policy, b.reg.Element.Life)
-			case tick && m.expired(b):
+			case tick && m.expired(b) && b.waiting == 0 && !b.orphan && !b.suspect:
 				return fmt.Errorf("element %v of %q is there after its life", e.ID, p.Handle())
 			}
 		}
@@ -330,5 +407,5 @@ func (m *model) space(key modelKey) *handlespace.Element {
 
 func (m *model) aside(key modelKey) bool {
 	x := m.r.ledger.Find(key.handle, key.id)
-	return x != nil && x.Aside()
+	return x != nil && x.Aside() && x.State() != ledger.Suspect
 }

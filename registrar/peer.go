@@ -43,8 +43,10 @@ type peer struct {
 	// proved is when it has responded to that last.
 	proved time.Time
 	// missed tells that updates of it may have been lost, when a link ended or because
-	// of Limits.PeerMessages.
-	missed bool
+	// of Limits.PeerMessages. If it has suspects then, there is a second audit, which sets
+	// checked: it may not have known this registrar yet, and have removed one without a word
+	// just after the first table. Checksums do not show that.
+	missed, checked bool
 	// listAsked tells that it was asked for its list and has not responded.
 	listAsked bool
 	// refuses tells that it has a handlespace and has last refused to give it.
@@ -53,6 +55,7 @@ type peer struct {
 
 	roster   *roster
 	audit    audit
+	vigil    vigil
 	session  *session
 	takeover *takeover // while it is dying or taken
 	rival    *peer     // that wants to take it over, while it is yielded
@@ -108,6 +111,7 @@ type peerList struct {
 
 	server   rserpool.ServerInformation // of this registrar
 	presence timer                      // PEER-HEARTBEAT-CYCLE
+	kept     *[][]netip.AddrPort        // that the host was given last; nil if none was
 	turn     int                        // in list: the one that was asked for its list last
 	sessions []*session
 	audits   uint64 // number of the last audit
@@ -121,6 +125,7 @@ func (r *Registrar) beginENRP() {
 	for _, a := range r.cfg.Peers {
 		r.connect(r.addSeed(plain([]netip.AddrPort{a}), 0, netip.Addr{}))
 	}
+	r.connectStored()
 	if r.cfg.Discover {
 		r.timers.Arm(&r.discovery.timer, &r.discovery, r.now)
 	}
@@ -208,7 +213,7 @@ func (r *Registrar) heardFrom(p *peer, a *link) {
 }
 
 // isNews reports whether changes of the peer's state are logged.
-func (p *peer) isNews() bool { return p.presented || p.roster.Len() > 0 }
+func (p *peer) isNews() bool { return p.presented || p.roster.LenAll() > 0 }
 
 // setPeerState changes the state of a peer, and sets the time for the next step.
 func (r *Registrar) setPeerState(p *peer, s PeerState) {
@@ -236,6 +241,10 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 func (p *peer) Due(r *Registrar, t *timer) {
 	if t == &p.audit.timer {
 		r.auditDue(p)
+		return
+	}
+	if t == &p.vigil.timer {
+		r.vigilDue(p)
 		return
 	}
 	// A host that was suspended or busy has heard no one.
@@ -290,7 +299,7 @@ func (r *Registrar) forget(p *peer) {
 	if p.isNews() {
 		r.logf(true, "registrar %v is removed from the peer list: %s", p.id, r.whyForget(p))
 	}
-	for e := p.roster.First(); e != nil; e = p.roster.First() {
+	for e := p.roster.FirstOfAll(); e != nil; e = p.roster.FirstOfAll() {
 		r.removeForeign(e)
 	}
 	delete(r.peers.byID, p.id)
@@ -308,6 +317,7 @@ func (r *Registrar) forget(p *peer) {
 		r.timers.Stop(t)
 	}
 	r.ledger.Close(p.audit.sweep)
+	r.endVigil(p)
 	if p.session != nil {
 		r.endSession(p.session)
 	}

@@ -112,8 +112,8 @@ func (s *benchScope) fill(n AssocID, elements int) {
 		s.handle(n, Received{Assoc: 100 + h, PPID: asap.PPID, Data: m})
 		s.settle()
 	}
-	if r.roster.Len() != elements {
-		s.b.Fatalf("%d elements are registered, want %d", r.roster.Len(), elements)
+	if members(r.roster) != elements {
+		s.b.Fatalf("%d elements are registered, want %d", members(r.roster), elements)
 	}
 }
 
@@ -150,7 +150,7 @@ func codecTime(b *testing.B, r *Registrar) time.Duration {
 		var buf []byte
 		for s.Peek() != nil {
 			var err error
-			if buf, err = tableResponse(buf[:0], r.id, 1, s.part(), true); err != nil {
+			if buf, err = r.tableResponse(buf[:0], 1, s.part(), true); err != nil {
 				b.Fatal(err)
 			}
 			if _, _, err = enrp.Parse(buf); err != nil {
@@ -184,11 +184,11 @@ func BenchmarkTakeover(b *testing.B) {
 		watcher.setPeerState(watcher.peers.byID[benchID(1)], PeerYielded)
 		s.pass(2, 7*time.Second) // until the first probes fail
 		s.pass(3, time.Second)
-		if taker.roster.Len() != n {
-			b.Fatalf("%d elements are taken over, want %d", taker.roster.Len(), n)
+		if members(taker.roster) != n {
+			b.Fatalf("%d elements are taken over, want %d", members(taker.roster), n)
 		}
-		if p := watcher.peers.byID[benchID(2)]; p.roster.Len() != taker.roster.Len() {
-			b.Fatalf("the other one knows of %d elements, want %d", p.roster.Len(), taker.roster.Len())
+		if p := watcher.peers.byID[benchID(2)]; members(p.roster) != members(taker.roster) {
+			b.Fatalf("the other one knows of %d elements, want %d", members(p.roster), members(taker.roster))
 		}
 		taking, watching, sweeping = min(taking, s.longest[1]), min(watching, s.longest[2]), min(sweeping, audited)
 	}
@@ -205,15 +205,15 @@ func (s *benchScope) longestSweep(n int) time.Duration {
 	s.settle()
 	id := AssocID(len(s.nodes))
 	p := r.peers.byID[benchID(1)]
-	if p.roster.Len() != n {
-		s.b.Fatalf("%d elements, want %d", p.roster.Len(), n)
+	if members(p.roster) != n {
+		s.b.Fatalf("%d elements, want %d", members(p.roster), n)
 	}
 	s.longest[id-1] = 0
 	r.beginAudit(p)
 	r.Handle(s.now, Received{Assoc: 1, PPID: enrp.PPID, Data: mustAppend(s.b, &enrp.HandleTableResponse{Sender: benchID(1)})})
 	s.pass(id, time.Second)
-	if p.roster.Len() != 0 {
-		s.b.Fatalf("%d elements are left", p.roster.Len())
+	if members(p.roster) != 0 {
+		s.b.Fatalf("%d elements are left", members(p.roster))
 	}
 	for other := AssocID(1); other < id; other++ { // it is gone, and had nothing
 		s.nodes[other-1].forget(s.nodes[other-1].peers.byID[benchID(id)])

@@ -77,9 +77,13 @@ func (s *peerStorm) peerMessage(server rserpool.ServerID) enrp.Message {
 	case 1:
 		return &enrp.ListRequest{Sender: server}
 	case 2:
-		return &enrp.HandleTableRequest{Sender: server, OwnChildrenOnly: s.choose(2) == 0}
+		return &enrp.HandleTableRequest{Sender: server, OwnChildrenOnly: s.choose(2) == 0, Suspects: s.choose(2) == 0}
 	case 3:
-		return &enrp.HandleTableResponse{Sender: server, More: s.choose(3) == 0, Pools: []enrp.PoolEntry{{Handle: h, Elements: []rserpool.PoolElement{e}}}}
+		m := &enrp.HandleTableResponse{Sender: server, More: s.choose(3) == 0, Pools: []enrp.PoolEntry{{Handle: h, Elements: []rserpool.PoolElement{e}}}}
+		if s.choose(2) == 0 {
+			m.Pools[0].Suspects = map[int]time.Duration{0: s.silence()}
+		}
+		return m
 	case 4:
 		return &enrp.InitTakeover{Sender: server, Target: other}
 	case 5:
@@ -89,17 +93,29 @@ func (s *peerStorm) peerMessage(server rserpool.ServerID) enrp.Message {
 	case 7:
 		return &enrp.ListResponse{Sender: server, Servers: []rserpool.ServerInformation{{ID: other, Transport: peerElement(1, 1).ASAPTransport}}}
 	}
-	return &enrp.HandleUpdate{Sender: server, Action: enrp.UpdateAction(s.choose(2)), Handle: h, Element: e}
+	m := &enrp.HandleUpdate{Sender: server, Action: enrp.UpdateAction(s.choose(2)), Handle: h, Element: e}
+	if m.Action == enrp.DelPE && s.choose(3) > 0 {
+		m.Suspect, m.Silent = true, s.silence()
+	}
+	return m
+}
+
+// silence is for how long an element has been a suspect: often just about as long as one is
+// remembered.
+func (s *peerStorm) silence() time.Duration {
+	return time.Duration(s.choose(2)*60+s.choose(70)) * time.Second
 }
 
 // runPeers runs a storm of peers while there is more, and returns what was done.
 func runPeers(choose func(n int) int, more func() bool) ([]byte, error) {
 	s := &peerStorm{storm: storm{choose: choose, now: time.Unix(1000, 0)}}
-	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(1, 4)), Peers: s.peer(), Discover: choose(2) == 0, Limits: Limits{Downloads: 2, Servers: 2}})
+	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(1, 4)), Peers: s.peer(), Discover: choose(2) == 0, Limits: Limits{Downloads: 2, Servers: 2}, Timers: Timers{GuardLife: time.Minute}})
 	if err != nil {
 		return nil, err
 	}
 	var done bytes.Buffer
+	var kept keptWorld
+	r.cfg.Keep = true
 	var ev Event = Serving{Addrs: s.peer(), ENRP: s.peer()}
 	for i := 0; more(); i++ {
 		acts := r.Handle(s.now, ev)
@@ -118,6 +134,9 @@ func runPeers(choose func(n int) int, more func() bool) ([]byte, error) {
 		}
 		if err := s.heed(acts); err != nil {
 			return nil, err
+		}
+		if kept.note(acts); kept.check(r) != nil {
+			return nil, fmt.Errorf("event %d, %#v: %w", i, ev, kept.check(r))
 		}
 		if err := r.checkInvariants(); err != nil {
 			return nil, fmt.Errorf("event %d, %#v: %w", i, ev, err)

@@ -43,6 +43,9 @@ func (w *world) enrpText(b []byte) string {
 		if m.OwnChildrenOnly {
 			text += " W"
 		}
+		if !m.Suspects {
+			text += " without suspects"
+		}
 	case *enrp.HandleTableResponse:
 		if m.Reject {
 			text += " R"
@@ -51,12 +54,18 @@ func (w *world) enrpText(b []byte) string {
 			text += " M"
 		}
 		for _, p := range m.Pools {
-			for _, e := range p.Elements {
+			for i, e := range p.Elements {
 				text += fmt.Sprintf(" %s:%x@%x", p.Handle, uint32(e.ID), uint32(e.Home))
+				if silent, suspect := p.Suspects[i]; suspect {
+					text += fmt.Sprintf("?%v", silent)
+				}
 			}
 		}
 	case *enrp.HandleUpdate:
 		text += fmt.Sprintf(" %v %s:%x@%x", m.Action, m.Handle, uint32(m.Element.ID), uint32(m.Element.Home))
+		if m.Suspect {
+			text += fmt.Sprintf("?%v", m.Silent)
+		}
 	case *enrp.InitTakeover:
 		text += fmt.Sprintf(" %x", uint32(m.Target))
 	case *enrp.InitTakeoverAck:

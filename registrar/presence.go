@@ -27,6 +27,7 @@ func (r *Registrar) sendPresence(p *peer, reply bool) { r.tell(p, r.presence(p.i
 // find each other in the end.
 func (ps *peerList) Due(r *Registrar, _ *timer) {
 	r.tellAll(r.presence(0, false))
+	r.keepPeers()
 	if n := len(ps.list); n > 0 {
 		ps.turn = (ps.turn + 1) % n
 		p := ps.list[ps.turn]
@@ -57,10 +58,10 @@ func (r *Registrar) onPresence(p *peer, a *link, m *enrp.Presence) {
 }
 
 // isStale reports whether the roster of the peer may be out of date. The checksum
-// covers only identifiers (RFC 5353, Section 3.6.2): it does not show that an update of
-// an address or of a policy was lost.
+// covers only identifiers of members (RFC 5353, Section 3.6.2): it does not show that an update
+// of an address, of a policy or of a suspect was lost.
 func (r *Registrar) isStale(p *peer, checksum uint16) bool {
-	return !enrp.ChecksumsMatch(checksum, p.roster.Checksum()) || p.missed && p.roster.Len() > 0
+	return !enrp.ChecksumsMatch(checksum, p.roster.Checksum()) || p.missed && p.roster.LenAll() > 0
 }
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that were not heard are left out, so

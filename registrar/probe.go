@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
@@ -11,17 +12,24 @@ import (
 
 // probe looks after the elements of an association that has ended, for whatever reason.
 // It connects to their ASAP transport, over the same kind of SCTP, and sends each a
-// keep-alive. Elements that acknowledge stay, supervised over the new association. The
-// others are removed as soon as the connection fails, or ProbeTimeout after the last
-// acknowledgement. Until then all of them stay in the handlespace.
+// keep-alive. Elements that acknowledge are supervised over the new association.
 //
+//	   +-------------- silence -------------+
+//	   v                                    |
 //	delayed --> queued --> connecting --> asking --> over
+//	                            |
+//	                            +--------> over
 //
-// If the connection fails, the probe goes from connecting to over at once.
+// If the peer's host refuses the connection, all elements are removed. If there is only
+// silence, they become suspects, unless they are spared, and the probe connects again after a
+// pause that grows from time to time. If the peer accepts the connection and ends it, the probe
+// connects once more: a process that has ended refuses then, and one that lives but has no room
+// for another association is silent. Probes that wait for the same place become one.
 type probe struct {
 	state probeState
 	ref   uint64
 	via   rserpool.Via
+	line  line
 	// adopted tells that the elements were foreign ones: the kind of SCTP that they
 	// came by is not known.
 	adopted bool
@@ -35,6 +43,12 @@ type probe struct {
 	asked   chain.List[element] // asked, and not yet answered
 	again   bool                // those asked have been asked once more, with the H flag
 	timer   timer
+
+	ended     bool          // the peer has ended an association of the probe
+	began     time.Time     // when the last call, or the asking, began
+	pause     time.Duration // after the last call
+	undecided bool          // the pause is for news of other lines; see judge
+	place     string        // its key in probes.resting, "" if it is not there
 }
 
 // probesAt are probes by the place to which they connect; see addrsKey.
@@ -50,20 +64,28 @@ const (
 	probeOver
 )
 
-// probes are the probes that wait for others to end, in a queue, and the number of
-// those that run.
+// probes are the probes that wait for others to end, in two queues, and the number of
+// those that run. Probes that have found only silence so far are in the second one, and run
+// only while half of the limit is left for the others.
 type probes struct {
 	connecting map[uint64]*probe // until the host tells their association
 	queue      []*probe          // some may be over
+	later      []*probe
 	running    int
+	resting    probesAt // those that pause after silence
 }
 
 const (
 	// askWindow is how many keep-alives of a probe may be unanswered at a time.
 	askWindow = 64
 	// maxProbesPerAssoc is how many places the elements of one association can have the
-	// registrar connect to. With more, they could have it connect to half a network.
+	// registrar connect to within a second.
 	maxProbesPerAssoc = 8
+	// firstProbePause is the first pause after silence. Each is twice as long as the one
+	// before, up to maxSilentPause.
+	firstProbePause = 2 * time.Second
+	// wonderTime is how long a probe waits for news of other lines.
+	wonderTime = 500 * time.Millisecond
 	// minProbeGap is the least time between two associations that probes open to one
 	// place, so that an element that acknowledges and closes again does not keep the
 	// registrar busy.
@@ -71,43 +93,72 @@ const (
 )
 
 // probeElements gives the elements of an association that has ended to probes, one for
-// each ASAP transport.
-func (r *Registrar) probeElements(a *client) {
-	probes := make(probesAt)
+// each ASAP transport. again is a probe that is about to connect, nil if there is none.
+func (r *Registrar) probeElements(a *client, why DownReason, again *probe) {
+	probes, host := make(probesAt), a.peer
+	if again != nil {
+		probes[addrsKey(again.to)], host = again, again.to
+	}
 	var list []*probe
 	for e := a.elements.First(); e != nil; e = a.elements.First() {
-		to := a.peer
+		to := host
 		if e.ownASAP {
 			to = r.asapAddrs(e)
 		}
 		key := addrsKey(to)
 		p := probes[key]
 		if p == nil {
-			if len(list) == maxProbesPerAssoc {
-				r.remove(e, RemovedUnreachable)
-				continue
-			}
 			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap}
 			probes[key] = p
 			list = append(list, p)
 		}
 		r.timers.Stop(&e.keepAlive)
 		e.waiting = false
+		r.leaveLine(e)
+		if e.silence != nil {
+			e.silence.place.Leave()
+		}
 		e.place.Leave()
 		e.assoc = nil
-		p.add(e)
+		p.add(r, e)
 		r.awaitFarewell(e)
 	}
-	for _, p := range list {
-		r.stats.Probes++
-		r.probing++
-		if at := a.upAt.Add(minProbeGap); a.ours && at.After(r.now) {
-			r.timers.Arm(&p.timer, p, at)
-		} else {
-			r.queueProbe(p)
+	for i, p := range list {
+		if why == DownSilent {
+			r.setLine(&p.line, lineMissing)
 		}
+		r.startProbe(p, a, time.Duration(i/maxProbesPerAssoc)*time.Second)
 	}
 	r.runProbes()
+}
+
+// startProbe queues a new probe, after a delay.
+func (r *Registrar) startProbe(p *probe, a *client, delay time.Duration) {
+	r.countProbe()
+	at := r.now.Add(delay)
+	if gap := a.upAt.Add(minProbeGap); a.ours && gap.After(at) {
+		at = gap
+	}
+	if at.After(r.now) {
+		r.timers.Arm(&p.timer, p, at)
+	} else {
+		r.queueProbe(p)
+	}
+}
+
+// countProbe counts a new probe.
+func (r *Registrar) countProbe() {
+	r.stats.Probes++
+	r.probing++
+}
+
+// adopt makes it a probe of elements from which this registrar has heard nothing. encap is
+// their UDP port, 0 if they have named none.
+func (p *probe) adopt(encap uint16) {
+	p.adopted, p.encap = true, encap
+	if encap != 0 {
+		p.via = rserpool.ViaUDP
+	}
 }
 
 // asapAddrs returns the addresses of an element's ASAP transport, without those that
@@ -120,15 +171,25 @@ func (r *Registrar) asapAddrs(e *element) []netip.AddrPort {
 
 func (r *Registrar) queueProbe(p *probe) {
 	p.state = probeQueued
-	r.probes.queue = append(r.probes.queue, p)
+	if p.pause > 0 {
+		r.probes.later = append(r.probes.later, p)
+	} else {
+		r.probes.queue = append(r.probes.queue, p)
+	}
 }
 
 // runProbes starts queued probes while the limit allows it.
 func (r *Registrar) runProbes() {
-	for len(r.probes.queue) > 0 && r.probes.running < r.cfg.Limits.Probes {
-		p := r.probes.queue[0]
-		r.probes.queue[0] = nil
-		r.probes.queue = r.probes.queue[1:]
+	most := r.cfg.Limits.Probes
+	r.runQueue(&r.probes.queue, most)
+	r.runQueue(&r.probes.later, (most+1)/2)
+}
+
+func (r *Registrar) runQueue(queue *[]*probe, most int) {
+	for len(*queue) > 0 && r.probes.running < most {
+		p := (*queue)[0]
+		(*queue)[0] = nil
+		*queue = (*queue)[1:]
 		if p.state == probeQueued {
 			r.probes.running++
 			p.state = probeConnecting
@@ -140,6 +201,7 @@ func (r *Registrar) runProbes() {
 // begin starts the probe: over an association that the peer has opened since, or else
 // over a new one.
 func (p *probe) begin(r *Registrar) {
+	p.began = r.now
 	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
 		return
@@ -184,46 +246,79 @@ func (r *Registrar) onConnecting(ev Connecting) {
 	}
 	p := r.probes.connecting[ev.Ref]
 	delete(r.probes.connecting, ev.Ref)
+	if p != nil && (p.state != probeConnecting || p.ref != ev.Ref) {
+		p = nil // it has called again since
+	}
 	known := r.assocs[ev.Assoc] != nil // that would be the host's mistake
 	if ev.Assoc != 0 && !known {
 		a := r.newClient(ev.Assoc)
 		a.ours = true
-		if p != nil && p.state == probeConnecting {
+		if p != nil {
 			a.via, a.probe, p.assoc = p.via, p, a
 			return
 		}
 		r.act(Close{Assoc: a.id, Abort: true}) // too late
 	}
-	if p != nil && p.state == probeConnecting {
-		p.unreached(r)
+	if p != nil {
+		p.unreached(r, DownSilent)
 	}
 }
 
 // unreached: the connection has failed. If the reason is that the peer has connected at
 // the same time, the peer's association is used.
-func (p *probe) unreached(r *Registrar) {
+func (p *probe) unreached(r *Registrar, why DownReason) {
 	if a := p.associated(r); a != nil {
 		p.askOver(r, a)
 		return
 	}
-	p.fail(r, RemovedUnreachable)
+	switch why {
+	case DownSilent:
+		p.unanswered(r, SilentUnreachable)
+	case DownUntrusted:
+		p.removeAll(r, RemovedUntrusted)
+	case DownByPeer, DownRefused:
+		p.removeAll(r, RemovedUnreachable)
+	}
 }
 
-// lost: the probe's association has ended, or never was established.
-func (p *probe) lost(r *Registrar) {
+// lost: the probe's association has ended, or never was established. It reports whether the
+// probe connects once more.
+func (p *probe) lost(r *Registrar, why DownReason) (again bool) {
 	a := p.assoc
 	p.assoc, a.probe = nil, nil
 	switch {
 	case p.state == probeConnecting:
-		p.unreached(r)
+		p.unreached(r, why)
 	case !a.ours: // the peer had opened it, so the probe still has to connect
-		for e := p.asked.First(); e != nil; e = p.asked.First() {
-			p.waiting.Add(e, &e.place)
-		}
+		p.requeue()
 		p.state = probeConnecting
 		p.begin(r)
+	case why == DownSilent || p.ended:
+		p.unanswered(r, SilentUnreachable)
 	default:
-		p.fail(r, RemovedUnreachable)
+		p.callOnceMore(r, a)
+		return true
+	}
+	return false
+}
+
+// callOnceMore: the peer has accepted the call and ended the association.
+func (p *probe) callOnceMore(r *Registrar, a *client) {
+	p.ended = true
+	p.detach(r)
+	p.requeue()
+	at := a.upAt.Add(minProbeGap)
+	if at.Before(r.now) {
+		at = r.now
+	}
+	r.timers.Arm(&p.timer, p, at)
+	r.runProbes()
+}
+
+// requeue has all elements wait that were asked.
+func (p *probe) requeue() {
+	for e := p.asked.First(); e != nil; e = p.asked.First() {
+		p.waiting.Add(e, &e.place)
 	}
 }
 
@@ -261,12 +356,7 @@ func (p *probe) askAgain(r *Registrar) {
 // takes the elements over.
 func (p *probe) askOver(r *Registrar, a *client) {
 	if q := a.probe; q != nil {
-		for _, l := range []*chain.List[element]{&p.asked, &p.waiting} {
-			for e := l.First(); e != nil; e = l.First() {
-				q.add(e)
-			}
-		}
-		p.end(r)
+		p.pass(r, q)
 		if q.state == probeAsking {
 			q.fill(r)
 		}
@@ -277,17 +367,48 @@ func (p *probe) askOver(r *Registrar, a *client) {
 	p.connected(r)
 }
 
+// pass ends the probe and gives its elements to another one.
+func (p *probe) pass(r *Registrar, to *probe) {
+	for _, e := range p.elements() {
+		r.leaveLine(e)
+		to.add(r, e)
+	}
+	p.end(r)
+}
+
+// elements returns all elements in the probe's care, those that were asked first.
+func (p *probe) elements() []*element {
+	list := make([]*element, 0, p.asked.Len()+p.waiting.Len())
+	for _, l := range []*chain.List[element]{&p.asked, &p.waiting} {
+		for e := l.First(); e != nil; e = e.place.Next() {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // add puts an element into the probe's care.
-func (p *probe) add(e *element) {
+func (p *probe) add(r *Registrar, e *element) {
 	e.probe = p
 	p.waiting.Add(e, &e.place)
+	r.joinLine(e)
 }
 
 // fill sends keep-alives until askWindow of them are unanswered.
 func (p *probe) fill(r *Registrar) {
+	a, others := p.assoc, []*element(nil)
 	for e := p.waiting.First(); e != nil && p.asked.Len() < askWindow; e = p.waiting.First() {
+		if !r.answersFor(a, e) {
+			p.release(r, e)
+			others = append(others, e)
+			continue
+		}
 		p.asked.Add(e, &e.place)
-		r.sendKeepAlive(e, p.assoc, true)
+		r.sendKeepAlive(e, a, true)
+	}
+	r.strangersAt(p, a, others)
+	if p.state == probeAsking && p.waiting.Len()+p.asked.Len() == 0 {
+		p.end(r)
 	}
 }
 
@@ -313,52 +434,176 @@ func (p *probe) shrunk(r *Registrar) {
 func (p *probe) Due(r *Registrar, _ *timer) {
 	switch p.state {
 	case probeDelayed:
-		r.queueProbe(p)
-		r.runProbes()
+		if p.undecided {
+			p.judge(r, SilentUnreachable)
+			return
+		}
+		p.callAgain(r)
 	case probeConnecting:
-		p.fail(r, RemovedUnreachable)
+		p.unanswered(r, SilentUnreachable)
 	case probeAsking:
 		if !p.again {
 			p.askAgain(r)
 			return
 		}
 		r.stats.KeepAlivesTimedOut += uint64(p.asked.Len())
-		p.fail(r, RemovedNoAck)
+		p.unanswered(r, SilentNoAck)
 	case probeQueued, probeOver: // without a timer
 	}
 }
 
-// fail removes all elements that are left. If they were asked over an association that
-// the peer has opened, they are notified.
-func (p *probe) fail(r *Registrar, why RemoveReason) {
-	a := p.assoc
+// callAgain ends a pause.
+func (p *probe) callAgain(r *Registrar) {
+	r.timers.Stop(&p.timer)
+	p.rise(r)
+	r.queueProbe(p)
+	r.runProbes()
+}
+
+// hasten has a probe that pauses call now, or a second after its last call. It reports whether
+// that is sooner than otherwise.
+func (p *probe) hasten(r *Registrar) bool {
+	if p.state != probeDelayed || p.undecided {
+		return false
+	}
+	at := p.began.Add(minAskGap)
+	switch {
+	case !at.After(r.now):
+		p.callAgain(r)
+	case at.Before(r.timers.At(&p.timer)):
+		r.timers.Arm(&p.timer, p, at)
+	default:
+		return false
+	}
+	return true
+}
+
+// removeAll removes all elements that are left: the peer's host refuses the connection, or shows
+// a certificate that is not accepted.
+func (p *probe) removeAll(r *Registrar, why RemoveReason) {
+	left := p.elements()
 	p.end(r)
-	for _, l := range []*chain.List[element]{&p.asked, &p.waiting} {
-		for e := l.First(); e != nil; e = l.First() {
-			if a != nil && !a.ours && e.contested == nil {
-				r.tellRemoved(a, e.entry)
-				r.miss(a, e)
-			}
-			r.remove(e, why)
-		}
+	for _, e := range left {
+		r.remove(e, why)
 	}
 }
 
-// end ends the probe. If its association is not up, or was of no use, it is closed.
-func (p *probe) end(r *Registrar) {
+// unanswered: nobody has answered the call, or those that were asked have not acknowledged.
+func (p *probe) unanswered(r *Registrar, why SilentReason) {
+	if p.line.state == lineFine {
+		r.setLine(&p.line, lineMissing)
+	}
+	a := p.detach(r)
+	if a != nil && a.up && !a.barred {
+		p.handOver(r, a, why)
+		return
+	}
+	r.closeUseless(a, p.asked.Len())
+	p.requeue()
+	p.judge(r, why)
+	r.runProbes()
+}
+
+// handOver has all elements supervised over an association that is up: those that have not
+// acknowledged may only be slow, and the others were not asked yet.
+func (p *probe) handOver(r *Registrar, a *client, why SilentReason) {
+	asked := p.asked.Len()
+	var others []*element
+	for i, e := range p.elements() {
+		if !r.answersFor(a, e) {
+			p.release(r, e)
+			others = append(others, e)
+			continue
+		}
+		r.supervise(e, a)
+		switch {
+		case i < asked:
+			r.missedBy(e)
+			r.silent(e, why)
+		case e.silence != nil:
+			r.askLater(e)
+		default:
+			r.alive(e)
+		}
+	}
+	r.strangersAt(p, a, others)
+	if p.state != probeOver && p.waiting.Len()+p.asked.Len() == 0 {
+		p.end(r)
+	}
+}
+
+// judge judges the elements, and then rests. If too little is known of other lines, it waits
+// for news of them first.
+func (p *probe) judge(r *Registrar, why SilentReason) {
+	if !p.undecided && p.line.members > 0 && r.judge(&p.line, p.began) == judgedOpen {
+		p.undecided = true
+		r.wonder(&p.line, p.began)
+		r.timers.Arm(&p.timer, p, r.now.Add(wonderTime))
+		return
+	}
+	for _, e := range p.elements() {
+		r.silent(e, why)
+	}
+	p.undecided = false
+	if p.state == probeDelayed {
+		p.rest(r)
+	}
+}
+
+// rest has the probe pause before it calls again. If another one rests that calls the same
+// place, that one takes the elements over.
+func (p *probe) rest(r *Registrar) {
+	if p.pause = min(2*p.pause, maxSilentPause); p.pause == 0 {
+		p.pause = firstProbePause
+	}
+	place := addrsKey(p.to) + strconv.Itoa(int(p.via)) + "/" + strconv.Itoa(int(p.encap)) + "/" + strconv.Itoa(int(p.heard))
+	if q := r.probes.resting[place]; q != nil {
+		p.pass(r, q)
+		return
+	}
+	p.place, r.probes.resting[place] = place, p
+	r.timers.Arm(&p.timer, p, r.now.Add(r.jitter(p.pause)))
+}
+
+// rise ends the rest.
+func (p *probe) rise(r *Registrar) {
+	if p.place != "" {
+		delete(r.probes.resting, p.place)
+		p.place = ""
+	}
+}
+
+// detach takes a probe that runs off its association, which it returns.
+func (p *probe) detach(r *Registrar) *client {
 	r.timers.Stop(&p.timer)
 	if p.state == probeConnecting || p.state == probeAsking {
 		r.probes.running--
 	}
+	p.state = probeDelayed
+	a := p.assoc
+	if a != nil {
+		p.assoc, a.probe = nil, nil
+	}
+	return a
+}
+
+// closeUseless closes an association of a probe if it is not up, or was of no use: so many
+// elements have not acknowledged over it, and none has. It may be nil.
+func (r *Registrar) closeUseless(a *client, unanswered int) {
+	switch {
+	case a == nil:
+	case a.ours && !a.up || a.ours && a.elements.Len() == 0 && unanswered > 0:
+		r.act(Close{Assoc: a.id, Abort: true})
+	default:
+		r.leaveIdle(a)
+	}
+}
+
+// end ends the probe.
+func (p *probe) end(r *Registrar) {
+	r.closeUseless(p.detach(r), p.asked.Len())
+	p.rise(r)
 	p.state = probeOver
 	r.probing--
-	if a := p.assoc; a != nil {
-		p.assoc, a.probe = nil, nil
-		if a.ours && !a.up || a.ours && a.elements.Len() == 0 && p.asked.Len() > 0 {
-			r.act(Close{Assoc: a.id, Abort: true})
-		} else {
-			r.leaveIdle(a)
-		}
-	}
 	r.runProbes()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,6 +24,7 @@ type storm struct {
 	assocs []AssocID // those up, and some that are not
 	calls  []uint64  // Connect actions without an answer
 	asked  []*asap.EndpointKeepAlive
+	trusts bool // there are identities, and rights that change
 }
 
 func (s *storm) assoc() AssocID {
@@ -42,17 +44,47 @@ func (s *storm) peer() []netip.AddrPort {
 
 func (s *storm) claimed() []netip.AddrPort { return s.peer()[:s.choose(2)] }
 
+// stormNames are the identities of a trusted scope.
+var stormNames = []string{"", "dns:a", "dns:b", "dns:c"}
+
+// name is an identity; "" without choice in another scope.
+func (s *storm) name() string {
+	if !s.trusts {
+		return ""
+	}
+	return stormNames[s.choose(len(stormNames))]
+}
+
+// trust are new rights.
+func (s *storm) trust() Event {
+	rules := identity.Rules{Resolvers: stormNames[1 : 1+s.choose(3)]}
+	for range 1 + s.choose(4) {
+		rules.Allow = append(rules.Allow, identity.Allow{Pools: []string{"*", "a", "b"}[s.choose(3)], Names: stormNames[1+s.choose(3)]})
+	}
+	if s.choose(3) == 0 {
+		rules.Deny = stormNames[1+s.choose(3):][:1]
+	}
+	rights, err := identity.New(rules)
+	if err != nil {
+		panic(err)
+	}
+	return Trust{Rights: rights}
+}
+
 func (s *storm) event() Event {
+	if s.trusts && s.choose(40) == 0 {
+		return s.trust()
+	}
 	switch k := s.choose(32); {
 	case k < 4 && len(s.assocs) < 30:
 		s.next++
 		s.assocs = append(s.assocs, s.next)
-		return AssocUp{Assoc: s.next, Peer: s.peer(), Claimed: s.claimed(), Via: rserpool.Via(s.choose(4))}
+		return AssocUp{Assoc: s.next, Peer: s.peer(), Claimed: s.claimed(), Via: rserpool.Via(s.choose(4)), Identity: s.name()}
 	case k < 6 && len(s.assocs) > 0:
 		i := s.choose(len(s.assocs))
 		id := s.assocs[i]
 		s.assocs = append(s.assocs[:i], s.assocs[i+1:]...)
-		return AssocDown{Assoc: id}
+		return AssocDown{Assoc: id, Reason: DownReason(s.choose(4))}
 	case k < 8 && len(s.calls) > 0:
 		ref := s.calls[0]
 		s.calls = s.calls[1:]
@@ -63,7 +95,7 @@ func (s *storm) event() Event {
 		s.assocs = append(s.assocs, s.next)
 		return Connecting{Ref: ref, Assoc: s.next}
 	case k < 9:
-		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: rserpool.Via(s.choose(4))}
+		return AssocUp{Assoc: s.assoc(), Peer: s.peer(), Via: rserpool.Via(s.choose(4)), Identity: s.name()}
 	case k < 10:
 		return AssocAddrs{Assoc: s.assoc(), Peer: s.peer(), Claimed: s.claimed()}
 	case k < 11:
@@ -72,6 +104,8 @@ func (s *storm) event() Event {
 			m = s.asked[s.choose(n)]
 		}
 		return SendFailed{Assoc: s.assoc(), Data: encodeOrNil(m)}
+	case k < 12 && s.choose(8) == 0:
+		return Remove{Handle: rserpool.PoolHandle([]string{"a", "b", "c"}[s.choose(3)]), ID: rserpool.PEID(s.choose(5))}
 	case k < 12 && s.choose(2) == 0:
 		rule := PoolRule{KeepAliveInterval: time.Duration(s.choose(3)) * time.Second}
 		if k := s.choose(4); k < 2 {
@@ -176,7 +210,7 @@ func stormRegistrar(t testing.TB, seed uint64) *Registrar {
 	r, err := New(Config{
 		ServerID: testServer, Rand: rand.New(rand.NewPCG(seed, 99)),
 		Limits: l,
-		Timers: Timers{MaxBadPEReport: 1},
+		Timers: Timers{KeepAliveTimeout: 5 * time.Second, MaxBadPEReport: 1, SuspectLife: 20 * time.Second, GuardLife: time.Minute},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -188,14 +222,23 @@ func stormRegistrar(t testing.TB, seed uint64) *Registrar {
 func (s *storm) run(r *Registrar, events int, each func() error) (uint64, error) {
 	s.now = time.Unix(1000, 0)
 	sum, m := fnv.New64a(), newModel(r)
+	var kept keptWorld
+	r.cfg.Keep = true
 	for i := range events {
 		ev := s.event()
 		acts := r.Handle(s.now, ev)
 		writeActions(sum, acts)
+		if kept.note(acts); kept.check(r) != nil {
+			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, kept.check(r))
+		}
 		if err := s.heed(acts); err != nil {
 			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
 		}
-		if err := m.follow(s.now, ev, acts); err != nil {
+		if s.trusts { // the model knows no identities
+			if err := checkTrust(r); err != nil {
+				return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
+			}
+		} else if err := m.follow(s.now, ev, acts); err != nil {
 			return 0, fmt.Errorf("event %d, %#v: %w", i, ev, err)
 		}
 		if err := each(); err != nil {
@@ -205,8 +248,35 @@ func (s *storm) run(r *Registrar, events int, each func() error) (uint64, error)
 	return sum.Sum64(), nil
 }
 
+// checkTrust: no element is served, or supervised, against the rights.
+func checkTrust(r *Registrar) error {
+	if r.cfg.Rights == nil || r.review.cursor != nil {
+		return nil
+	}
+	for _, x := range r.allEntries() {
+		if x.Served() && !r.cfg.Rights.Registers(x.PE().Identity, x.Handle()) {
+			return fmt.Errorf("element %v of %q is served, and %q may not register it", x.ID(), x.Handle(), x.PE().Identity)
+		}
+		if e := x.Note.own; e != nil && e.assoc != nil && e.assoc.identity != x.PE().Identity {
+			return fmt.Errorf("element %v of %q of %q is supervised over an association of %q", x.ID(), x.Handle(), x.PE().Identity, e.assoc.identity)
+		}
+	}
+	for _, a := range r.assocs {
+		if !a.barred && a.up && r.cfg.Rights.Denied(a.identity) {
+			return fmt.Errorf("association %d of %q is up", a.id, a.identity)
+		}
+		if a.client != nil && len(a.client.subs) > 0 && !r.mayAsk(a.client) {
+			return fmt.Errorf("association %d of %q has subscriptions", a.id, a.identity)
+		}
+	}
+	return nil
+}
+
 func writeActions(w io.Writer, acts []Action) {
 	for _, a := range acts {
+		if _, ok := a.(Keep); ok {
+			continue // it has a pointer
+		}
 		if s, ok := a.(*Send); ok {
 			fmt.Fprintf(w, "%d %x\n", s.Assoc, s.Data)
 			continue
@@ -221,8 +291,20 @@ func TestRandomEvents(t *testing.T) {
 	for seed := range uint64(150) {
 		r := stormRegistrar(t, seed)
 		rng := rand.New(rand.NewPCG(seed, 7))
-		s := &storm{choose: rng.IntN}
-		if _, err := s.run(r, 2000, r.checkInvariants); err != nil {
+		s := &storm{choose: rng.IntN, trusts: seed >= 120}
+		if s.trusts {
+			r.Handle(time.Unix(1000, 0), s.trust())
+		}
+		events, check := uint64(0), r.checkInvariants
+		if seed >= 30 { // the others go through more, and are checked now and then
+			check = func() error {
+				if events++; (events+seed)%5 != 0 {
+					return nil
+				}
+				return r.checkInvariants()
+			}
+		}
+		if _, err := s.run(r, 2000, check); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		st := r.Stats()
@@ -234,6 +316,9 @@ func TestRandomEvents(t *testing.T) {
 		}
 		total.Updates += st.Updates
 		total.Claims += st.Claims
+		total.RightsRefused.Owned += st.RightsRefused.Owned
+		total.RightsRefused.Elements += st.RightsRefused.Elements
+		total.RightsRefused.Associations += st.RightsRefused.Associations
 	}
 	for i, n := range total.Removed { // the storm must reach everything
 		if n == 0 {
@@ -244,6 +329,9 @@ func TestRandomEvents(t *testing.T) {
 		if total.Rejections[c] == 0 {
 			t.Errorf("nothing was rejected with cause %v", c)
 		}
+	}
+	if n := total.RightsRefused; n.Owned == 0 || n.Elements == 0 || n.Associations == 0 {
+		t.Errorf("rights have refused %+v: want some of each", n)
 	}
 	if total.Updates == 0 || total.Claims == 0 {
 		t.Errorf("%d updates, %d claims: want some of each", total.Updates, total.Claims)

@@ -39,13 +39,23 @@ type Registrar struct {
 	subs      int
 	updates   bucket // bytes of automatic updates
 	probing   int    // probes that are not over
-	missed    int    // elements that may still acknowledge: see missed
 	held      int    // registrations that wait for an address: see held
 
+	guard     guard
+	intervals intervals // of own elements
+	asks      slots     // of keep-alives
+	repeats   slots     // of their repeats
+	wakes     bucket    // of those that wake sends
+	rally     rally
+	settling  settling
+	review    review
 	probes    probes
 	inquiries inquiries
 	peers     peerList
 	start     start
+	restored  restored
+	keeping   []*entry // that the host may have to keep
+	keepAll   keepAll
 	places    places
 	announce  announcer
 	discovery discovery
@@ -77,7 +87,7 @@ func New(cfg Config) (*Registrar, error) {
 	for r.id == 0 { // 0 means "undetermined" (RFC 5353, Section 2.1)
 		r.id = rserpool.ServerID(r.rand.Uint32())
 	}
-	r.probes.connecting = make(map[uint64]*probe)
+	r.probes.connecting, r.probes.resting = make(map[uint64]*probe), make(probesAt)
 	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[rserpool.ServerID]*peer)
@@ -85,7 +95,11 @@ func New(cfg Config) (*Registrar, error) {
 	r.space = handlespace.New(r.rand)
 	l := &cfg.Limits
 	r.ledger = ledger.New[note](r.space, ledger.Limits{Pools: l.Pools, Elements: l.Elements, HandleBytes: l.HandleBytes, ElementBytes: l.ElementBytes, Alike: maxAlike})
-	r.ledger.Check = func(h rserpool.PoolHandle, e *handlespace.Element) error { return r.cfg.Rules.of(h).check(e) }
+	r.ledger.Check = r.excluded
+	r.ledger.Guard = func(h rserpool.PoolHandle) ledger.GuardRule {
+		g := r.cfg.Rules.of(h).Guard
+		return ledger.GuardRule{Off: g.Off, Share: g.Share}
+	}
 	r.roster, r.known = ledger.NewRoster[note](r.id), r.ledger.Handle
 	return r, nil
 }
@@ -99,17 +113,22 @@ func (r *Registrar) Space() *handlespace.Space { return r.space }
 // Stats returns the counters so far.
 func (r *Registrar) Stats() Stats {
 	s := r.stats
-	aside := r.ledger.Aside()
-	pools, _ := r.space.Len() // a pool all of whose elements are set aside is not in it
-	s.Pools, s.Elements = uint64(pools), uint64(r.ledger.Used().Elements-aside)
+	pools, elements := r.space.Len() // those that are set aside are not in it
+	s.Pools, s.Elements = uint64(pools), uint64(elements)
 	s.Subscriptions = uint64(r.subs)
 	s.Probing = uint64(r.probing)
 	s.ServersHeard = uint64(len(r.announce.heard))
-	s.Misfits = uint64(aside)
-	s.Own = uint64(r.roster.Len())
+	s.Misfits = uint64(r.ledger.Aside())
+	s.Own = uint64(r.roster.LenAll())
+	s.Suspects, s.PoolsGuarded = uint64(r.ledger.Suspects()), uint64(r.ledger.GuardedPools())
+	s.Spared = uint64(r.guard.spares)
+	if r.guard.on {
+		s.Guarded = 1
+	}
+	s.Unconfirmed = uint64(r.roster.LenOf(ledger.Unconfirmed))
 	for _, p := range r.peers.list {
 		s.Peers[p.state]++
-		s.Foreign += uint64(p.roster.Len())
+		s.Foreign += uint64(p.roster.LenAll())
 	}
 	return s
 }
@@ -173,9 +192,21 @@ func (r *Registrar) Handle(now time.Time, ev Event) []Action {
 		r.onTick(ev.Until)
 	case Rules:
 		r.onRules(ev)
+	case Trust:
+		r.onTrust(ev)
+	case Restore:
+		r.onRestore(ev)
+	case KeepAll:
+		r.onKeepAll(ev)
+	case Remove:
+		r.onRemove(ev)
 	case Stop:
 		r.onStop()
 	}
+	if r.guard.on {
+		r.watchGuard()
+	}
+	r.keepNow()
 	return r.actions
 }
 

@@ -26,6 +26,10 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	}
 	x := r.ledger.Find(m.Handle, m.Element.ID)
 	switch {
+	case x != nil && !r.isOf(a, x) && !r.isVoid(x):
+		r.stats.RightsRefused.Owned++
+		r.logf(true, "pool element %v of pool %s belongs to another identity: %s has registered it", x.ID(), quote(x.Handle()), holder(x.PE().Identity))
+		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseNonUniquePEIdentifier})
 	case a.unproved(m) != nil:
 		r.hold(a, m)
 	case x != nil && !r.mayRegister(a, x):
@@ -37,6 +41,9 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 
 // mayRegister reports whether an association may register an identifier that is in use.
 func (r *Registrar) mayRegister(a *client, x *entry) bool {
+	if r.isVoid(x) {
+		return true
+	}
 	if e := x.Note.own; e != nil {
 		return a.mayActFor(e)
 	}
@@ -54,6 +61,8 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 	case a.via == rserpool.ViaTCP:
 		// It must be SCTP (RFC 5352, Section 3.1). A TCP connection does not
 		// show that the element has the addresses that it names.
+		return &rserpool.Cause{Code: rserpool.CauseSecurity}
+	case r.unauthorized(a.identity, m.Handle) != nil:
 		return &rserpool.Cause{Code: rserpool.CauseSecurity}
 	case e.ID == 0, // in the reference implementation, too, 0 is no identifier
 		e.Life == 0, // over before it begins
@@ -153,7 +162,7 @@ func (r *Registrar) enter(a *client, m *asap.Registration, x *entry, pe *handles
 	}
 	x = c.Entry
 	if c.From != r.roster {
-		newElement(x)
+		r.newElement(x)
 		c.Visible = true
 		r.stats.Registrations++
 		r.logRegistered(a, m, x, warnings, awaits)
@@ -167,7 +176,11 @@ func (r *Registrar) enter(a *client, m *asap.Registration, x *entry, pe *handles
 
 func (r *Registrar) logRegistered(a *client, m *asap.Registration, x *entry, warnings []rserpool.Cause, w *awaits) {
 	h := quote(x.Handle())
-	r.logf(false, "pool element %v of pool %s is registered at %v, policy %v", x.ID(), h, x.PE().UserTransport, x.PE().Policy)
+	by := ""
+	if name := x.PE().Identity; name != "" {
+		by = ", " + holder(name)
+	}
+	r.logf(false, "pool element %v of pool %s is registered at %v, policy %v%s", x.ID(), h, x.PE().UserTransport, x.PE().Policy, by)
 	if len(warnings) > 0 {
 		r.logf(false, "pool element %v of pool %s is registered at the address that its packets come from: %s", x.ID(), h, a.disparity(m))
 	}
@@ -179,12 +192,12 @@ func (r *Registrar) logRegistered(a *client, m *asap.Registration, x *entry, war
 // registered has an own element supervised over the association that it has registered
 // over, and settles what its registration settles.
 func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *awaits) {
+	r.endSilence(e)
 	e.ownASAP = m.Element.ASAPTransport.Present()
 	e.adopt = m.Element.Home != 0 && m.Element.Home != r.id
 	r.await(e, w)
 	e.contested = nil
 	r.supersedes(e, a)
-	r.forgetMissed(a, e.Handle(), e.ID())
 	r.supervise(e, a)
 	r.dropOwnClaim(e.entry, a)
 	r.refuseClaims(e.entry) // the element has shown that it is alive
@@ -201,7 +214,7 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 func (r *Registrar) owned(a *client, e *rserpool.PoolElement) *handlespace.Element {
 	own := &ownElement{Element: handlespace.Element{PoolElement: *e}}
 	pe := &own.Element
-	pe.EncapPort = a.encap
+	pe.EncapPort, pe.Identity = a.encap, a.identity
 	pe.UserTransport, pe.ASAPTransport = a.translate(pe.UserTransport), a.translate(pe.ASAPTransport)
 	if !pe.ASAPTransport.Present() {
 		pe.ASAPTransport = rserpool.Transport{Type: rserpool.SCTP, Port: a.peer[0].Port(), Addrs: addrsIn(slices.Concat(a.peer, a.claimed))}
@@ -243,6 +256,8 @@ func causeOf(err error) rserpool.Cause {
 	switch {
 	case errors.Is(err, ledger.ErrFull):
 		return rserpool.Cause{Code: rserpool.CauseLackOfResources}
+	case errors.As(err, new(*unauthorizedError)):
+		return rserpool.Cause{Code: rserpool.CauseSecurity}
 	case !errors.As(err, &ie):
 		return rserpool.Cause{Code: rserpool.CauseUnspecified}
 	}
@@ -268,10 +283,18 @@ func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpo
 			why += ": " + where
 		}
 	}
+	if c.Code == rserpool.CauseLackOfResources && !r.Ready() {
+		why += ": this registrar is not ready, because it does not have the handlespace yet"
+	}
+	by := a.who()
+	if err := r.unauthorized(a.identity, m.Handle); err != nil && c.Code == rserpool.CauseSecurity {
+		r.stats.RightsRefused.Registrations++
+		by, why = a.primary().String(), err.Error() // which has the name
+	}
 	if r.cfg.Rules.of(m.Handle).demands(c.Code, m.Element.Kind()) {
 		why += "; the operator's rule for this pool demands that"
 	}
-	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), a.primary(), why)
+	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), by, why)
 	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
 	})

@@ -261,6 +261,8 @@ func TestRegistrationLife(t *testing.T) {
 	w.pass(5*time.Second - 1)
 	w.want()
 	w.pass(1)
+	w.want("1" + ka1) // it may be silent
+	w.recv(1, ack("p", 1))
 	w.want("1 < deregistration p:1")
 	w.wantElements("p:2", "p:3")
 	if got := w.r.Stats().Removed[RemovedExpired]; got != 1 {

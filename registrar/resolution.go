@@ -9,6 +9,10 @@ import (
 // onHandleResolution: RFC 5352, Section 3.3, with the number of elements that clients
 // of the reference implementation may ask for.
 func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
+	if !r.mayAsk(a) {
+		r.barResolution(a, m.Handle)
+		return
+	}
 	items := r.cfg.Limits.DefaultItems
 	if m.HasItems && m.Items > 0 {
 		items = int(min(m.Items, uint32(r.cfg.Limits.ResolutionItems)))
@@ -21,6 +25,16 @@ func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 	}
 	r.stats.Resolutions++
 	r.answer(a, m.Handle, m.Subscribe && r.subscribe(a, m.Handle, items))
+}
+
+// barResolution refuses a handle resolution, or ends a subscription, of an identity that may
+// not resolve.
+func (r *Registrar) barResolution(a *client, h rserpool.PoolHandle) {
+	r.stats.RightsRefused.Resolutions++
+	r.stats.ResolutionsFailed[causeIndex(rserpool.CauseSecurity)]++
+	r.logf(true, "the resolution of pool %s by %v is refused: %s may not resolve pool handles (resolvers)", quote(h), a.primary(), holder(a.identity))
+	r.endSubscription(a, h)
+	r.refuseResolution(a, h, rserpool.CauseSecurity)
 }
 
 // selectFrom puts the elements that the pool's policy picks into r.selected, or returns
@@ -44,8 +58,8 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 }
 
 // answer sends the elements in r.selected. The policy is that of the first element, as
-// in the reference implementation, and is sent for round robin, too. ASAP transports
-// and UDP ports are for registrars only. Elements that do not fit into the message are
+// in the reference implementation, and is sent for round robin, too. ASAP transports,
+// UDP ports and identities are for registrars only. Elements that do not fit into the message are
 // left out.
 func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
 	var w tlv.Builder
@@ -55,7 +69,7 @@ func (r *Registrar) answer(a *client, h rserpool.PoolHandle, accept bool) {
 			break
 		}
 		r.element = s.PoolElement
-		r.element.ASAPTransport, r.element.EncapPort = rserpool.Transport{}, 0
+		r.element.ASAPTransport, r.element.EncapPort, r.element.Identity = rserpool.Transport{}, 0, ""
 		w.PoolElement(&r.element)
 	}
 	b, err := w.Finish()

@@ -17,6 +17,19 @@ type PoolRule struct {
 	Transport rserpool.TransportType
 	// KeepAliveInterval takes the place of that of Timers.
 	KeepAliveInterval time.Duration
+	// Guard says when answers have the pool's suspects.
+	Guard Guard
+}
+
+// Guard says when the suspects of a pool, which are elements that are silent, are in
+// answers all the same. With the zero value they are if the pool has no other elements: so
+// silence alone never empties a pool.
+type Guard struct {
+	// Off: suspects are never in answers.
+	Off bool
+	// Share of the pool's elements, from 0 to 1: they are in answers if at least this share
+	// is suspect. 0 stands for all.
+	Share float64
 }
 
 // PoolRules returns the rule of a pool. It always returns the same rule for a handle, and
@@ -33,30 +46,22 @@ func (rs PoolRules) of(h rserpool.PoolHandle) (rule PoolRule) {
 // check returns why an element must not be in a pool with this rule, nil if it may.
 func (rule PoolRule) check(e *handlespace.Element) error {
 	kind := e.Kind()
-	conflict := handlespace.InconsistentError{Policy: rule.Policy, Transport: rule.Transport, Element: kind}
+	var cause rserpool.CauseCode
 	switch {
 	case rule.Policy != 0 && rule.Policy != kind.Policy:
-		conflict.Cause = rserpool.CauseInconsistentPolicy
+		cause = rserpool.CauseInconsistentPolicy
 	case rule.Transport != 0 && rule.Transport != kind.Transport:
-		conflict.Cause = rserpool.CauseInconsistentTransportType
+		cause = rserpool.CauseInconsistentTransportType
 	default:
 		return nil
 	}
-	return &conflict
+	return &handlespace.InconsistentError{Cause: cause, Policy: rule.Policy, Transport: rule.Transport, Element: kind}
 }
 
 // demands reports whether the rule is why an element is refused with the cause.
 func (rule PoolRule) demands(c rserpool.CauseCode, e rserpool.PoolKind) bool {
 	return c == rserpool.CauseInconsistentPolicy && rule.Policy != 0 && rule.Policy != e.Policy ||
 		c == rserpool.CauseInconsistentTransportType && rule.Transport != 0 && rule.Transport != e.Transport
-}
-
-// keepAliveInterval is the mean time between two keep-alives to the pool's elements.
-func (r *Registrar) keepAliveInterval(h rserpool.PoolHandle) time.Duration {
-	if d := r.cfg.Rules.of(h).KeepAliveInterval; d > 0 {
-		return d
-	}
-	return r.cfg.Timers.KeepAliveInterval
 }
 
 // onRules: elements that the new rules exclude are set aside, and remain registered and
@@ -74,6 +79,7 @@ func (r *Registrar) onRules(ev Rules) {
 	slices.Sort(changed)
 	for _, h := range changed {
 		r.applyRule(h)
+		r.poolSettled(r.ledger.Reguard(h))
 	}
 	r.hurryKeepAlives(former)
 }
@@ -106,10 +112,15 @@ func (r *Registrar) applyRule(h rserpool.PoolHandle) {
 func (r *Registrar) hurryKeepAlives(former PoolRules) {
 	for x := r.roster.First(); x != nil; x = r.roster.Next(x) {
 		e := x.Note.own
-		if former.of(x.Handle()).KeepAliveInterval == r.cfg.Rules.of(x.Handle()).KeepAliveInterval || !e.keepAlive.Armed() || e.waiting {
+		if former.of(x.Handle()).KeepAliveInterval == r.cfg.Rules.of(x.Handle()).KeepAliveInterval {
 			continue
 		}
-		if interval := r.keepAliveInterval(x.Handle()); r.timers.At(&e.keepAlive).Sub(r.now) > interval*3/2 {
+		r.countInterval(e, -1)
+		r.countInterval(e, 1)
+		if !e.keepAlive.Armed() || e.waiting {
+			continue
+		}
+		if interval := r.keepAliveInterval(x.Handle()); r.timers.At(&e.keepAlive).Sub(r.now) > interval*11/10 {
 			r.alive(e)
 		}
 	}
@@ -118,6 +129,10 @@ func (r *Registrar) hurryKeepAlives(former PoolRules) {
 // poolEmptied: the handlespace has lost a pool.
 func (r *Registrar) poolEmptied(h rserpool.PoolHandle) {
 	r.stats.PoolsEmptied++
-	r.logf(true, "pool %s has lost its last element: clients do not find it until one registers", quote(h))
+	if n := r.ledger.Pool(h).Suspects; n > 0 {
+		r.logf(true, "pool %s has no element in answers: the last %d are suspects, and guard off leaves them out: clients do not find it until one answers or registers", quote(h), n)
+	} else {
+		r.logf(true, "pool %s has lost its last element: clients do not find it until one registers", quote(h))
+	}
 	r.dropIdlePool(h)
 }

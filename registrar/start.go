@@ -102,7 +102,7 @@ func (r *Registrar) mentorListed(p *peer, rejected bool) {
 func (r *Registrar) askDownload() {
 	s := &r.start
 	r.timers.Arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
-	r.tell(s.mentor, &enrp.HandleTableRequest{Sender: r.id, Receiver: s.mentor.id})
+	r.tell(s.mentor, &enrp.HandleTableRequest{Sender: r.id, Receiver: s.mentor.id, Suspects: true})
 }
 
 // onDownload enters a part of the mentor's handlespace.
@@ -113,11 +113,7 @@ func (r *Registrar) onDownload(p *peer, m *enrp.HandleTableResponse) {
 		return
 	}
 	p.refuses = false
-	for i := range m.Pools {
-		for j := range m.Pools[i].Elements {
-			r.offer(p, m.Pools[i].Handle, &m.Pools[i].Elements[j], inDownload)
-		}
-	}
+	r.offerAll(p, m.Pools, inDownload)
 	r.runProbes()
 	switch goesOn := r.start.goesOn(r, m); {
 	case m.More && goesOn:
@@ -167,6 +163,15 @@ func (r *Registrar) untried() *peer {
 	return nil
 }
 
+// beginning says what is in the handlespace when the start is over: what mentors have sent
+// before they fell silent, and what a former process has left.
+func (r *Registrar) beginning() string {
+	if n := r.roster.LenAll() + r.peers.foreign(); n > 0 {
+		return elementsText(n)
+	}
+	return "an empty handlespace"
+}
+
 // Due: a mentor does not respond, or the pause before the next try is over, or the time
 // for the start.
 func (s *start) Due(r *Registrar, _ *timer) {
@@ -175,11 +180,11 @@ func (s *start) Due(r *Registrar, _ *timer) {
 	case !r.now.Before(s.until):
 		switch {
 		case len(r.cfg.Peers)+len(r.peers.list) > 0:
-			r.logf(true, "no peer has sent the handlespace: starting with %s", elementsText(r.peers.foreign()))
+			r.logf(true, "no peer has sent the handlespace: starting with %s", r.beginning())
 		case s.heard.id != 0:
 			r.logf(true, "no registrar has sent the handlespace, but registrar %v is heard from %v: check for a firewall between that address and this registrar's ENRP port", s.heard.id, s.heard.from)
 		default:
-			r.logf(false, "no other registrar was heard: starting with an empty handlespace")
+			r.logf(false, "no other registrar was heard: starting with %s", r.beginning())
 		}
 		s.mentor = nil
 		r.endStart()
@@ -220,7 +225,7 @@ func (r *Registrar) waitForRefusing() bool {
 func (ps *peerList) foreign() int {
 	n := 0
 	for _, p := range ps.list {
-		n += p.roster.Len()
+		n += p.roster.LenAll()
 	}
 	return n
 }
@@ -236,8 +241,10 @@ func elementsText(n int) string {
 func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
-		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them own ones from before the restart", s.mentor.id, elementsText(r.peers.foreign()+r.roster.Len()), r.roster.Len())
+		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them own ones from before the restart", s.mentor.id, elementsText(r.peers.foreign()+r.roster.LenAll()), r.roster.LenAll())
 	}
 	r.timers.Stop(&s.timer)
 	*s = start{}
+	r.confirmHeard()
+	r.keepPeers()
 }

@@ -52,6 +52,18 @@ func TestMentor(t *testing.T) {
 	}
 }
 
+// TestNotReadyLogged: the log names the reason of a refusal that is no limit.
+func TestNotReadyLogged(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.logs = true
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
+	w.recv(1, reg("a", 1, "10.0.1.9"))
+	const want = `log registration of pool element 00000001 in pool "a" by 10.0.1.9 is refused: lack of resources: this registrar is not ready, because it does not have the handlespace yet`
+	if !slices.Contains(w.trace, want) {
+		t.Errorf("got %q, want %q", w.trace, want)
+	}
+}
+
 // TestReturn: a registrar restarts with its identifier. It connects to the elements that its
 // mentor still lists as the registrar's own. Elements that acknowledge a keep-alive stay.
 func TestReturn(t *testing.T) {

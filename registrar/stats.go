@@ -14,19 +14,26 @@ const (
 	RemovedDeregistered RemoveReason = iota
 	// RemovedExpired: its registration life is over.
 	RemovedExpired
-	// RemovedNoAck: it has not acknowledged a keep-alive in time.
-	RemovedNoAck
-	// RemovedSendFailed: a keep-alive to it could not be delivered.
-	RemovedSendFailed
-	// RemovedUnreachable: its association has ended, and a new one could not be
-	// opened.
+	// RemovedUnreachable: its association has ended, and its host refuses a new one; or it
+	// has ended the association itself, and does not answer.
 	RemovedUnreachable
+	// RemovedClaimed: another process or host claims its identifier, and it does not answer.
+	RemovedClaimed
+	// RemovedSilent: it was a suspect for too long.
+	RemovedSilent
 	// RemovedReported: more than MAX-BAD-PE-REPORT clients cannot reach it.
 	RemovedReported
+	// RemovedByOperator: the operator has removed it.
+	RemovedByOperator
+	// RemovedUnauthorized: its identity may not register in its pool.
+	RemovedUnauthorized
+	// RemovedUntrusted: its certificate has ended or is not accepted any more, and it has
+	// shown no other one.
+	RemovedUntrusted
 )
 
 // removeReasons is the number of values of RemoveReason.
-const removeReasons = int(RemovedReported) + 1
+const removeReasons = int(RemovedUntrusted) + 1
 
 // String says the reason in words.
 func (w RemoveReason) String() string {
@@ -35,14 +42,20 @@ func (w RemoveReason) String() string {
 		return "it has deregistered"
 	case RemovedExpired:
 		return "its registration life is over"
-	case RemovedNoAck:
-		return "it has not acknowledged a keep-alive"
-	case RemovedSendFailed:
-		return "a keep-alive to it could not be delivered"
 	case RemovedUnreachable:
 		return "its association has ended, and it accepts no new one"
+	case RemovedClaimed:
+		return "it does not answer, and its identifier is claimed"
+	case RemovedSilent:
+		return "it was a suspect for too long"
 	case RemovedReported:
 		return "too many clients report it as unreachable"
+	case RemovedByOperator:
+		return "an operator has used rsp remove"
+	case RemovedUnauthorized:
+		return "its identity may not register in this pool"
+	case RemovedUntrusted:
+		return "its certificate has ended, or is not accepted any more"
 	default:
 		return "unknown reason"
 	}
@@ -77,6 +90,8 @@ type Stats struct {
 	// Rejections of registrations and deregistrations by error cause; the last
 	// index counts the causes outside of RFC 5354.
 	Rejections [causes]uint64
+	// RightsRefused is what Config.Rights has refused.
+	RightsRefused RefusedByRights
 	// Claims are registrations and deregistrations that had to wait until it was
 	// known whether the element with that identifier is alive.
 	Claims uint64
@@ -85,9 +100,9 @@ type Stats struct {
 	ResolutionsFailed [causes]uint64
 	// Updates: automatic updates sent (S bit).
 	Updates uint64
-	// Keep-alives sent, acknowledged, not acknowledged in time, and
+	// Keep-alives sent, repeats of them, acknowledged, not acknowledged in time, and
 	// acknowledgements that match no keep-alive.
-	KeepAlivesSent, KeepAlivesAcked, KeepAlivesTimedOut, KeepAlivesUnexpected uint64
+	KeepAlivesSent, KeepAlivesRepeated, KeepAlivesAcked, KeepAlivesTimedOut, KeepAlivesUnexpected uint64
 	// Unreachable: reports of unreachable elements.
 	Unreachable uint64
 	// Avoided: elements of other registrars that were left out of answers for a
@@ -95,6 +110,12 @@ type Stats struct {
 	Avoided uint64
 	// Probes: connections to the elements of an association that has ended.
 	Probes uint64
+	// Suspected: own elements that became suspects, by SilentReason. Returned: suspects that
+	// became members again; FalseAlarms: those of them that did so within KeepAliveTimeout.
+	Suspected             [silentReasons]uint64
+	Returned, FalseAlarms uint64
+	// Guards: how many times the registrar's guard has begun.
+	Guards uint64
 	// Removed: elements by RemoveReason.
 	Removed [removeReasons]uint64
 	// PoolsEmptied: pools that have lost their last element.
@@ -141,11 +162,32 @@ type Stats struct {
 	// Now: elements whose home is this registrar, and whose home is another one.
 	// Misfits of both are set aside, because they do not fit their pool.
 	Own, Foreign, Misfits uint64
+	// Now: Suspects of all homes; PoolsGuarded, in which suspects are served; Spared, own
+	// elements that are silent and no suspects because the registrar's guard is on. Guarded is
+	// 1 while it is.
+	Suspects, PoolsGuarded, Spared, Guarded uint64
+	// Restored elements of the stored state. Those of them that are Unconfirmed were not
+	// heard since.
+	Restored, Unconfirmed uint64
 	// Now: associations by Via.
 	Associations [vias]uint64
 	// Now: pools and elements in the handlespace, subscriptions, probes that run
 	// or wait, other registrars heard by multicast.
 	Pools, Elements, Subscriptions, Probing, ServersHeard uint64
+}
+
+// RefusedByRights counts what the rights of a trusted scope have refused.
+type RefusedByRights struct {
+	// Registrations in a pool in which the identity may not register. Owned: registrations
+	// and deregistrations of an element that another identity has registered.
+	Registrations, Owned uint64
+	// Resolutions and subscriptions, and Reports of unreachable elements.
+	Resolutions, Reports uint64
+	// Associations that were closed.
+	Associations uint64
+	// Elements that were set aside or removed, and those at whose place another identity has
+	// answered.
+	Elements uint64
 }
 
 // IgnoredMessages counts messages that were ignored unread, by reason.

@@ -17,6 +17,8 @@ type session struct {
 	peer *peer
 	at   netip.Addr // its address
 	own  bool
+	// suspects tells that the peer understands suspects, and gets them.
+	suspects bool
 	*ledger.Cursor[note]
 	timer timer
 	transfer
@@ -29,7 +31,7 @@ const maxTable = 32 << 10
 // 5353, Sections 3.2.3 and 3.6.3).
 func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest) {
 	s := p.session
-	if s != nil && s.own != m.OwnChildrenOnly {
+	if s != nil && (s.own != m.OwnChildrenOnly || s.suspects != m.Suspects) {
 		r.endSession(s)
 		s = nil
 	}
@@ -43,7 +45,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 			r.write(a, &enrp.HandleTableResponse{Sender: r.id, Receiver: p.id, Reject: true})
 			return
 		}
-		s = r.beginSession(p, m.OwnChildrenOnly)
+		s = r.beginSession(p, m.OwnChildrenOnly, m.Suspects)
 		s.at = a.primary()
 	}
 	part := s.part()
@@ -54,7 +56,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 	} else {
 		r.endSession(s)
 	}
-	b, err := tableResponse(r.buf[:0], r.id, p.id, part, more)
+	b, err := r.tableResponse(r.buf[:0], p.id, part, more)
 	if err != nil {
 		r.logf(true, "cannot send the handlespace to registrar %v: %v", p.id, err)
 		return
@@ -64,14 +66,18 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 	r.send(&a.assoc, b)
 }
 
-func tableResponse(b []byte, from, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
+func (r *Registrar) tableResponse(b []byte, to rserpool.ServerID, part []*entry, more bool) ([]byte, error) {
 	var w tlv.Builder
-	w.BeginHandleTableResponse(b, from, to, false, more)
+	w.BeginHandleTableResponse(b, r.id, to, false, more)
 	for i, e := range part {
 		if i == 0 || part[i-1].Handle() != e.Handle() {
 			w.PoolHandle(e.Handle())
 		}
-		w.PoolElement(&e.PE().PoolElement)
+		if e.State() == ledger.Suspect {
+			w.SuspectElement(&e.PE().PoolElement, r.now.Sub(e.Since()))
+		} else {
+			w.PoolElement(&e.PE().PoolElement)
+		}
 	}
 	return w.Finish()
 }
@@ -104,14 +110,18 @@ func (r *Registrar) sessionRoom(a *link) bool {
 	return true
 }
 
-func (r *Registrar) beginSession(p *peer, own bool) *session {
+func (r *Registrar) beginSession(p *peer, own, suspects bool) *session {
 	rosters := []*roster{r.roster}
 	if !own {
 		for _, q := range r.peers.list {
 			rosters = append(rosters, q.roster)
 		}
 	}
-	s := &session{peer: p, own: own, Cursor: r.ledger.Open(rosters...), transfer: transfer{began: r.now}}
+	open := r.ledger.Open
+	if suspects {
+		open = r.ledger.OpenAll
+	}
+	s := &session{peer: p, own: own, suspects: suspects, Cursor: open(rosters...), transfer: transfer{began: r.now}}
 	p.session = s
 	r.peers.sessions = append(r.peers.sessions, s)
 	return s

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 )
 
 // takeover is the takeover of a dead peer's elements by this registrar (RFC 5353,
@@ -33,7 +34,7 @@ const (
 
 // beginTakeover: RFC 5353, Section 3.5.1. A peer without elements is only forgotten.
 func (r *Registrar) beginTakeover(p *peer) {
-	if p.roster.Len() == 0 {
+	if p.roster.LenAll() == 0 {
 		r.forget(p)
 		return
 	}
@@ -107,10 +108,11 @@ func (r *Registrar) takeOver(p *peer) {
 	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
 }
 
-// adoptSome makes some of the peer's elements own ones.
+// adoptSome makes some of the peer's elements own ones, its members first. Suspects stay what
+// they are, and are called like the others.
 func (r *Registrar) adoptSome(p *peer) {
 	for range takeBatch {
-		f := p.roster.First()
+		f := p.roster.FirstOfAll()
 		if f == nil {
 			r.forget(p)
 			break
@@ -118,7 +120,7 @@ func (r *Registrar) adoptSome(p *peer) {
 		r.adopt(f, p.takeover.probes)
 	}
 	r.runProbes()
-	if p.roster.Len() > 0 {
+	if p.roster.LenAll() > 0 {
 		r.timers.Arm(&p.watch, p, r.now.Add(takeGap))
 	}
 }
@@ -144,13 +146,15 @@ func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 // inherit gives some of a dead peer's elements to its heir.
 func (r *Registrar) inherit(t *peer) {
 	for range moveBatch {
-		e := t.roster.First()
+		e := t.roster.FirstOfAll()
 		if e == nil {
 			r.forget(t)
 			return
 		}
-		if !r.putForeign(t.heir, e.Handle(), &e.PE().PoolElement) {
-			r.removeForeign(e)
+		r.publish(r.ledger.Move(e, t.heir.roster, foreign(&e.PE().PoolElement)), byHome)
+		if e.State() == ledger.Suspect {
+			t.heir.missed, t.heir.checked = true, false // it may not have known the suspect, and the checksum does not tell
+			r.watchSuspects(t.heir, e.Since())
 		}
 	}
 	r.timers.Arm(&t.watch, t, r.now.Add(takeGap))

@@ -14,12 +14,16 @@ type report struct {
 }
 
 // onUnreachable: RFC 5352, Section 3.5. The element is sent a keep-alive at once (but
-// at most once a second, however many clients report it), and is removed if it does not
-// acknowledge. An element that acknowledges is removed only if MaxBadPEReport is set,
+// at most once a second, however many clients report it), and becomes a suspect if it does
+// not acknowledge. An element that acknowledges is removed only if MaxBadPEReport is set,
 // and more than so many clients report it. In the RFC that is a SHOULD. But a registrar
 // cannot authenticate clients, and a few hostile ones could empty every pool. For a
 // foreign element see inquiry.
 func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
+	if !r.mayAsk(a) {
+		r.refuseReport(a)
+		return
+	}
 	r.stats.Unreachable++
 	e := r.find(m.Handle, m.ID)
 	switch most := r.cfg.Timers.MaxBadPEReport; {

@@ -30,7 +30,7 @@ func TestUnreachable(t *testing.T) {
 	}
 	w.pass(200 * time.Millisecond)
 	w.wantElements()
-	if s := w.r.Stats(); s.Unreachable != 7 || s.Removed[RemovedNoAck] != 1 {
+	if s := w.r.Stats(); s.Unreachable != 7 || s.Suspected[SilentNoAck] != 1 {
 		t.Errorf("stats: %+v", s)
 	}
 }
@@ -177,9 +177,10 @@ func TestUnreachableForeign(t *testing.T) {
 		do   func(w *world)
 		out  bool
 	}{
-		{"no call", func(w *world) { w.handle(Connecting{Ref: 1}) }, true},
-		{"call refused", func(w *world) { w.handle(Connecting{Ref: 1, Assoc: 5}); w.down(5) }, true},
-		{"send failed", func(w *world) { up(w); failed(w) }, true},
+		{"no call", func(w *world) { w.handle(Connecting{Ref: 1}) }, false},
+		{"call refused", func(w *world) { w.refused(1, 5) }, true},
+		{"call lost", func(w *world) { w.handle(Connecting{Ref: 1, Assoc: 5}); w.down(5) }, false},
+		{"send failed", func(w *world) { up(w); failed(w) }, false},
 		{"acknowledged", func(w *world) { up(w); w.recv(5, ack("p", 1)); failed(w) }, false},
 		{"not acknowledged", func(w *world) { up(w); w.pass(4 * time.Second); failed(w) }, false},
 		{"ended", func(w *world) { up(w); w.down(5) }, false},
@@ -207,7 +208,7 @@ func TestUnreachableForeign(t *testing.T) {
 	}
 	t.Run("the home tells of it", func(t *testing.T) {
 		w := begin(t)
-		w.handle(Connecting{Ref: 1})
+		w.refused(1, 5)
 		left(w, true)
 		w.tell(2, update(greater, enrp.AddPE, "p", peerElement(1, greater)))
 		left(w, false)
@@ -217,7 +218,7 @@ func TestUnreachableForeign(t *testing.T) {
 	t.Run("the only one", func(t *testing.T) {
 		w := begin(t)
 		w.tell(2, update(greater, enrp.DelPE, "p", peerElement(2, greater)))
-		w.handle(Connecting{Ref: 1})
+		w.refused(1, 5)
 		w.recv(1, resolve("p"))
 		w.want("1 < resolution p policy 1 1")
 	})
@@ -245,7 +246,8 @@ func TestUnreachableForeign(t *testing.T) {
 			t.Errorf("%d calls at the same time, want %d", calls, maxInquiryConnects-1)
 		}
 		for i := range 2 * maxInquiries {
-			handle(Connecting{Ref: uint64(i + 1)})
+			handle(Connecting{Ref: uint64(i + 1), Assoc: AssocID(1000 + i)})
+			handle(AssocDown{Assoc: AssocID(1000 + i), Reason: DownRefused})
 			handle(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, unreachable(fmt.Sprint("q", i), 1))})
 		}
 		w.check()

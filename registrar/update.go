@@ -3,6 +3,7 @@ package registrar
 import (
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -14,14 +15,28 @@ func (r *Registrar) announceUpdate(act enrp.UpdateAction, h rserpool.PoolHandle,
 	}
 }
 
+// announceSuspect tells all peers that an own element is a suspect. Peers that do not know the
+// parameter remove it.
+func (r *Registrar) announceSuspect(x *entry) {
+	if len(r.peers.list) > 0 {
+		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.DelPE, Handle: x.Handle(), Element: x.PE().PoolElement, Suspect: true, Silent: r.now.Sub(x.Since())})
+	}
+}
+
 // onHandleUpdate: RFC 5353, Section 3.3, but a peer changes only its own elements.
 func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	switch m.Action {
 	case enrp.AddPE:
+		if e := r.find(m.Handle, m.Element.ID); e != nil && e.isSuspect() && m.Receiver == r.id && m.Element.Home == r.id {
+			r.claimedByPeer(e)
+			return
+		}
 		r.offer(p, m.Handle, &m.Element, inUpdate)
 	case enrp.DelPE:
 		f, e := r.findForeign(m.Handle, m.Element.ID), r.find(m.Handle, m.Element.ID)
 		switch {
+		case m.Suspect && (e == nil || e.State() != ledger.Member) && !r.outlives(r.now.Add(-m.Silent)):
+			r.offerSuspect(p, m.Handle, &m.Element, m.Silent, inUpdate)
 		case f != nil && r.belongs(f, p):
 			r.removeForeign(f)
 		case e != nil && e.isContestedBy(p):
@@ -32,34 +47,43 @@ func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	}
 }
 
+// offerAll handles a part of a table.
+func (r *Registrar) offerAll(p *peer, pools []enrp.PoolEntry, how offered) {
+	for i := range pools {
+		pool := &pools[i]
+		for j := range pool.Elements {
+			if silent, suspect := pool.Suspects[j]; suspect {
+				r.offerSuspect(p, pool.Handle, &pool.Elements[j], silent, how)
+			} else {
+				r.offer(p, pool.Handle, &pool.Elements[j], how)
+			}
+		}
+	}
+}
+
 // offer handles an element that a peer names. The peer may add its own elements, and
 // give them to another home. Only a mentor may name those of others.
 func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
-	if !r.isUsable(h, pe) {
-		r.stats.ForeignRefused++
+	if !r.complete(h, pe) {
 		return
 	}
-	if pe.Policy.Type == 0 {
-		pe.Policy.Type = rserpool.RoundRobin // the default (RFC 5356, Section 4.1)
-	}
-	home := p
-	if pe.Home != 0 && pe.Home != p.id {
-		home = r.peers.byID[pe.Home]
-	}
-	switch {
-	case pe.Home == r.id:
+	if pe.Home == r.id {
 		r.offerOwn(p, h, pe, how)
 		return
-	case home == nil && how == inDownload:
-		if home = r.addPeer(pe.Home); home == nil {
-			return
-		}
-	case home == nil:
+	}
+	home := r.homeOf(p, pe, how)
+	if home == nil {
+		return
+	}
+	if r.usurps(home, h, pe) {
 		r.stats.UpdatesRefused++
 		return
 	}
 	if e := r.find(h, pe.ID); e != nil {
-		if home == p {
+		switch {
+		case e.State() == ledger.Unconfirmed && (home == p || how == inDownload):
+			r.takeWord(e, home, pe)
+		case home == p:
 			r.contest(e, p, pe, how)
 		}
 		return
@@ -77,4 +101,34 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 	if r.putForeign(home, h, pe) && f != nil && how == inUpdate {
 		r.refuseClaims(f) // a home sends updates only of elements that it has heard from
 	}
+}
+
+// complete adds to an element that a peer names what it may leave out, and reports whether
+// the element is usable here.
+func (r *Registrar) complete(h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+	if !r.isUsable(h, pe) {
+		r.stats.ForeignRefused++
+		return false
+	}
+	if pe.Policy.Type == 0 {
+		pe.Policy.Type = rserpool.RoundRobin // the default (RFC 5356, Section 4.1)
+	}
+	return true
+}
+
+// homeOf returns the peer that is the home of an element which a peer names; nil if there is
+// none, or no room for it.
+func (r *Registrar) homeOf(p *peer, pe *rserpool.PoolElement, how offered) *peer {
+	if pe.Home == 0 || pe.Home == p.id {
+		return p
+	}
+	home := r.peers.byID[pe.Home]
+	switch {
+	case home != nil:
+	case how == inDownload:
+		return r.addPeer(pe.Home)
+	default:
+		r.stats.UpdatesRefused++
+	}
+	return home
 }

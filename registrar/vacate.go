@@ -23,12 +23,9 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 		owner = nil
 		e.Note.dropFormer(by.id)
 	}
-	if owner != nil && why == RemovedNoAck {
-		r.miss(owner, e)
-	}
 	r.stats.Removed[why]++
-	r.logf(false, "pool element %v of pool %s is removed: %s", e.ID(), quote(e.Handle()), why)
-	if why == RemovedReported { // it would register again, and clients could still not reach it
+	r.logf(false, "pool element %v of pool %s is removed: %s; it was registered at %v", e.ID(), quote(e.Handle()), why, &e.PE().UserTransport)
+	if why == RemovedReported || why == RemovedByOperator { // it would register again at once
 		owner, e.Note.former = nil, nil
 	}
 	r.vacate(e.entry, owner, ended)
@@ -46,7 +43,7 @@ func (r *Registrar) removeForeign(f *entry) { r.vacate(f, nil, byHome) }
 //
 // An element that is notified, and alive, registers again at once (RFC 5352, Section 3.2,
 // has this message for a registration whose life has ended). That holds for an element
-// that was only slow, and for a process whose registration was superseded, unless
+// that was silent for too long, and for a process whose registration was superseded, unless
 // another element follows now.
 func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
 	claims := r.endClaims(x)
@@ -114,10 +111,16 @@ func (r *Registrar) passFormer(x *entry, owner *client) {
 		}
 		return
 	}
-	if former == nil {
+	r.callFormer(x)
+}
+
+// callFormer notifies the processes whose registrations an element has superseded: those that
+// are still there register again.
+func (r *Registrar) callFormer(x *entry) {
+	if x.Note.former == nil {
 		return
 	}
-	for _, id := range former {
+	for _, id := range x.Note.former {
 		if a := r.assocs[id]; a != nil && a.up && a.client != nil {
 			r.tellRemoved(a.client, x)
 		}

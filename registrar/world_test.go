@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,14 +24,17 @@ type world struct {
 	now     time.Time
 	trace   []string // what has been done since the last want
 	logs    bool     // whether log lines belong to the trace
+	repeats bool     // whether repeated keep-alives do
 	removed uint64   // see removals
+	kept    keptWorld
 }
 
 const testServer = 0x10000001
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2))}
+	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2)), Keep: true}
+	cfg.Timers.KeepAliveInterval, cfg.Timers.KeepAliveTimeout = 5*time.Second, 5*time.Second
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -46,6 +50,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 func (w *world) handle(ev Event) []Action {
 	w.t.Helper()
 	acts := w.r.Handle(w.now, ev)
+	w.kept.note(acts)
 	for _, a := range acts {
 		if text := w.text(a); text != "" {
 			w.trace = append(w.trace, text)
@@ -58,6 +63,9 @@ func (w *world) handle(ev Event) []Action {
 func (w *world) check() {
 	w.t.Helper()
 	if err := w.r.checkInvariants(); err != nil {
+		w.t.Fatalf("at %v: %v", w.now.Sub(w.start), err)
+	}
+	if err := w.kept.check(w.r); err != nil {
 		w.t.Fatalf("at %v: %v", w.now.Sub(w.start), err)
 	}
 }
@@ -86,6 +94,20 @@ func (w *world) down(id AssocID) {
 	w.handle(AssocDown{Assoc: id})
 }
 
+// left ends an association by the peer.
+func (w *world) left(id AssocID) {
+	w.t.Helper()
+	w.handle(AssocDown{Assoc: id, Reason: DownByPeer})
+}
+
+// refused has a call fail, for which the host has chosen the association, because nobody
+// serves the port.
+func (w *world) refused(call uint64, id AssocID) {
+	w.t.Helper()
+	w.handle(Connecting{Ref: call, Assoc: id})
+	w.handle(AssocDown{Assoc: id, Reason: DownRefused})
+}
+
 func (w *world) recv(id AssocID, m asap.Message) {
 	w.t.Helper()
 	w.handle(Received{Assoc: id, PPID: asap.PPID, Data: encode(w.t, m)})
@@ -99,6 +121,9 @@ func encode(t testing.TB, m asap.Message) []byte {
 	}
 	return b
 }
+
+// members is how many members a roster has.
+func members(r *roster) int { return r.LenOf(ledger.Member) }
 
 // pass lets time pass, with a Tick at each deadline.
 func (w *world) pass(d time.Duration) {
@@ -202,6 +227,19 @@ func (w *world) wantElements(want ...string) {
 	}
 }
 
+// wantSuspects compares the own elements that are suspects, as "POOL:ID ...".
+func (w *world) wantSuspects(want ...string) {
+	w.t.Helper()
+	var got []string
+	for x := w.r.roster.FirstOf(ledger.Suspect); x != nil; x = w.r.roster.Next(x) {
+		got = append(got, fmt.Sprintf("%s:%x", x.Handle(), uint32(x.ID())))
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
+		w.t.Fatalf("at %v: suspects (-want +got):\n%s", w.now.Sub(w.start), diff)
+	}
+}
+
 // text describes an action in one line, "" if it is not looked at.
 func (w *world) text(a Action) string {
 	switch a := a.(type) {
@@ -213,6 +251,11 @@ func (w *world) text(a Action) string {
 		if err != nil {
 			w.t.Errorf("sent to %d: %v (%x)", a.Assoc, err, a.Data)
 			return ""
+		}
+		if m, ok := m.(*asap.EndpointKeepAlive); ok && !w.repeats {
+			if e := w.r.find(m.Handle, m.ID); e != nil && e.waiting && e.tries > 0 {
+				return ""
+			}
 		}
 		return fmt.Sprintf("%d < %s", a.Assoc, messageText(m))
 	case Connect:
@@ -231,6 +274,8 @@ func (w *world) text(a Action) string {
 			return "announce " + w.enrpText(a.Data)
 		}
 		return "announce"
+	case Keep, KeepPeers:
+		return "" // see keptWorld
 	case Log:
 		if w.logs {
 			return "log " + a.Text

@@ -29,7 +29,7 @@ func (p *Pool) avoid(id rserpool.PEID, avoid bool) {
 			w.avoided = make(map[rserpool.PEID]struct{})
 		}
 		w.avoided[id] = struct{}{}
-		p.index.remove(m, slot)
+		p.index.remove(m, slot, true)
 	}
 }
 

@@ -27,10 +27,17 @@ func (d *degradation) lowest() uint64 {
 	return d.sums[0].hi
 }
 
-// insert adds the newest slot.
-func (d *degradation) insert(slot uint32) {
+// insert adds the newest slot, with a sum that differs from the lowest by ahead, but is not
+// below 0.
+func (d *degradation) insert(slot uint32, ahead int64) {
 	d.at = append(d.at, nowhere)
-	d.sums.push(item{key{d.lowest(), 0}, slot}, d.at)
+	s := d.lowest()
+	if ahead < 0 {
+		s -= min(s, -uint64(ahead))
+	} else {
+		s = sum(s, uint64(ahead))
+	}
+	d.sums.push(item{key{s, 0}, slot}, d.at)
 }
 
 // add counts a selection.
@@ -52,10 +59,14 @@ func (d *degradation) rebase() {
 	}
 }
 
-func (d *degradation) remove(slot uint32) {
-	if len(d.at) > 0 {
-		d.sums.remove(d.at[slot], d.at)
+// remove takes a slot out and returns how far its sum was ahead of the lowest of the others.
+func (d *degradation) remove(slot uint32) (ahead int64) {
+	if len(d.at) == 0 {
+		return 0
 	}
+	had := d.of(slot)
+	d.sums.remove(d.at[slot], d.at)
+	return int64(min(had, maxSum)) - int64(min(d.lowest(), maxSum))
 }
 
 // renumber gives the element of one slot the number of another.
@@ -66,9 +77,12 @@ func (d *degradation) renumber(from, to uint32) {
 	}
 }
 
-// cut leaves n slots.
-func (d *degradation) cut(n int) {
-	if len(d.at) > 0 {
-		d.at = shrink(d.at[:n])
+// cut leaves n slots, and only the memory that they need, unless room is to be left.
+func (d *degradation) cut(n int, room bool) {
+	if len(d.at) == 0 {
+		return
+	}
+	if d.at = d.at[:n]; !room {
+		d.at, d.sums = shrink(d.at), shrink(d.sums)
 	}
 }

@@ -47,7 +47,7 @@ func (e *Element) Families() Families {
 
 // same reports whether two registrations differ only in the time at which they end.
 func (e *Element) same(o *Element) bool {
-	return e.ID == o.ID && e.Home == o.Home && e.EncapPort == o.EncapPort && e.SameToUsers(o) && e.ASAPTransport.Equal(o.ASAPTransport)
+	return e.ID == o.ID && e.Home == o.Home && e.EncapPort == o.EncapPort && e.Identity == o.Identity && e.SameToUsers(o) && e.ASAPTransport.Equal(o.ASAPTransport)
 }
 
 // SameToUsers reports whether pool users see no difference between two registrations

@@ -88,16 +88,18 @@ func FuzzSpace(f *testing.F) {
 	}
 	f.Add([]byte{0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0, 3, 1, 0, 0})
 	f.Add(bytes.Repeat([]byte{0, 3, 1, 1, 2, 3, 5, 3, 0, 2, 9, 9, 1, 3, 1, 0}, 4))
+	f.Add([]byte{0, 0, 1, 9, 0, 0, 2, 9, 2, 0, 2, 0, 4, 0, 1, 0, 2, 0, 1, 0, 5, 0, 1, 0, 2, 0, 2, 0, 4, 0, 2, 0, 4, 0, 1, 0, 5, 0, 2, 0, 5, 0, 1, 0, 2, 0, 3, 0})
 	for i := range byte(17) {
 		f.Add([]byte{0, i, 1, i, 0, i + 1, 1, i, 2, i, 2, 0, 3, i, 0, 0, 1, i, 1, 0})
 	}
 	policies := testPolicies()
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		s, m := newSpace(), make(model)
+		away := make(map[rserpool.PoolHandle]map[rserpool.PEID]Standing)
 		for ; len(ops) >= 4; ops = ops[4:] {
 			h := rserpool.PoolHandle(names[int(ops[1])%len(names)])
 			id, x := rserpool.PEID(ops[2]%16), ops[3]
-			switch ops[0] % 4 {
+			switch ops[0] % 6 {
 			case 0:
 				e := newElement(id, Families(x%4), rserpool.Policy{
 					Type: policies[int(ops[1]+ops[2]>>4)%len(policies)], Weight: uint32(x >> 4), Load: uint32(x) << 24,
@@ -119,6 +121,22 @@ func FuzzSpace(f *testing.F) {
 				}
 			case 3:
 				fuzzLookup(t, s, m, string(h))
+			case 4:
+				got, st := s.Suspend(h, id)
+				if want := m.remove(h, id); got != want {
+					t.Fatalf("Suspend(%q, %v) = %v, want %v", h, id, got, want)
+				}
+				if away[h] == nil {
+					away[h] = make(map[rserpool.PEID]Standing)
+				}
+				away[h][id] = st
+			case 5:
+				if st := away[h][id]; st.former != nil && m[h][id] == nil {
+					_, cause := m.put(h, st.former)
+					if err := s.Resume(h, st.former, st); (err != nil) != (cause != 0) {
+						t.Fatalf("Resume(%q, %v) = %v, want cause %d", h, id, err, cause)
+					}
+				}
 			}
 		}
 		pools, elements := 0, 0

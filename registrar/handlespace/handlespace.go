@@ -10,8 +10,8 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Space is a handlespace: all pools of an operational scope. Put, Renew, Remove and
-// Avoid are for one goroutine at a time. All other methods, and those of Pool, are safe
+// Space is a handlespace: all pools of an operational scope. Put, Renew, Remove, Suspend,
+// Resume, SetDoubt and Avoid are for one goroutine at a time. All other methods, and those of Pool, are safe
 // for any number of goroutines, also while the handlespace changes.
 type Space struct {
 	// writing is held during each change, so that a snapshot begins between two of them.
@@ -53,13 +53,13 @@ func New(seed *rand.Rand) *Space {
 func (s *Space) Put(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	return s.put(h, e)
+	return s.put(h, e, Standing{})
 }
 
-func (s *Space) put(h rserpool.PoolHandle, e *Element) (old *Element, err error) {
+func (s *Space) put(h rserpool.PoolHandle, e *Element, st Standing) (old *Element, err error) {
 	p := s.Pool(h)
 	if p == nil {
-		p = s.newPool(h, e)
+		p = s.newPool(h, e, st)
 		s.indexChange(p, nil, e)
 		s.table.add(p)
 		s.pools.Add(1)
@@ -67,11 +67,11 @@ func (s *Space) put(h rserpool.PoolHandle, e *Element) (old *Element, err error)
 		s.changes.Add(1)
 		return nil, nil
 	}
-	if err := p.check(e); err != nil {
+	if err := p.Fits(e); err != nil {
 		return nil, err
 	}
 	s.beforeChange(p)
-	old = p.put(e)
+	old = p.put(e, st)
 	s.indexChange(p, old, e)
 	if old == nil {
 		s.elements.Add(1)
@@ -89,15 +89,16 @@ func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err erro
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	p := s.Pool(h)
-	if p == nil || p.check(e) == nil || p.Len() > 1 {
-		return s.put(h, e)
+	if p == nil || p.Fits(e) == nil || p.Len() > 1 {
+		return s.put(h, e, Standing{})
 	}
 	if old = p.Element(e.ID); old == nil {
-		return s.put(h, e)
+		return s.put(h, e, Standing{})
 	}
 	s.beforeChange(p)
-	next := s.newPool(h, e)
+	next := s.newPool(h, e, Standing{})
 	_, next.selections = p.Usage()
+	next.setDoubt(p.Doubt())
 	s.table.replace(p, next)
 	s.indexChange(p, old, nil)
 	s.indexChange(next, nil, e)
@@ -106,10 +107,10 @@ func (s *Space) Renew(h rserpool.PoolHandle, e *Element) (old *Element, err erro
 }
 
 // newPool returns a pool with one element.
-func (s *Space) newPool(h rserpool.PoolHandle, e *Element) *Pool {
+func (s *Space) newPool(h rserpool.PoolHandle, e *Element, st Standing) *Pool {
 	p := newPool(h, e, s.seed)
 	p.captured = s.mark
-	p.put(e)
+	p.put(e, st)
 	return p
 }
 
@@ -117,22 +118,43 @@ func (s *Space) newPool(h rserpool.PoolHandle, e *Element) *Pool {
 // elements is removed. No selection that starts after Remove has returned picks the
 // element.
 func (s *Space) Remove(h rserpool.PoolHandle, id rserpool.PEID) *Element {
+	e, _ := s.remove(h, id, false)
+	return e
+}
+
+// Suspend is Remove for an element that may come back: it returns also what the element
+// needs for that; see [Space.Resume]. The pool keeps the room for it until the next Remove, so
+// that many elements can leave and come back at short intervals.
+func (s *Space) Suspend(h rserpool.PoolHandle, id rserpool.PEID) (*Element, Standing) {
+	return s.remove(h, id, true)
+}
+
+func (s *Space) remove(h rserpool.PoolHandle, id rserpool.PEID, room bool) (*Element, Standing) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	p := s.Pool(h)
 	if p == nil || p.Element(id) == nil {
-		return nil
+		return nil, Standing{}
 	}
 	s.beforeChange(p)
 	if p.Len() == 1 { // unlinked first, so that no reader finds an empty pool
 		s.table.remove(p)
 		s.pools.Add(-1)
 	}
-	e := p.remove(id)
+	e, st := p.remove(id, room)
 	s.indexChange(p, e, nil)
 	s.elements.Add(-1)
 	s.changes.Add(1)
-	return e
+	return e, st
+}
+
+// Resume is Put for an element that was suspended: it continues with its turn and its sum of
+// degradations, as far as st holds them.
+func (s *Space) Resume(h rserpool.PoolHandle, e *Element, st Standing) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_, err := s.put(h, e, st)
+	return err
 }
 
 // Pool returns the pool of that handle, nil if there is none. It does not

@@ -58,12 +58,12 @@ func (h *heap) push(it item, at []uint32) {
 	h.up(len(*h)-1, it, at)
 }
 
-// remove removes the item at place i.
+// remove removes the item at place i. The caller frees memory.
 func (h *heap) remove(i uint32, at []uint32) {
 	at[(*h)[i].slot] = nowhere
 	last := len(*h) - 1
 	it := (*h)[last]
-	*h = shrink((*h)[:last])
+	*h = (*h)[:last]
 	switch {
 	case last == small: // a list from now on
 		if int(i) != last {

@@ -24,10 +24,10 @@ type urn struct {
 	total   uint64   // of the weights
 }
 
-func (l *lottery) insert(m *members, slot uint32) {
+func (l *lottery) insert(m *members, slot uint32, st *Standing) {
 	if l.rule.counts {
 		m.notes = append(m.notes, note{step: m.elems[slot].Policy.LoadDegradation})
-		m.degraded.insert(slot)
+		m.degraded.insert(slot, st.aheadFor(m.elems[slot]))
 	}
 	l.push(m, slot)
 }
@@ -59,8 +59,12 @@ func (l *lottery) update(m *members, slot uint32, old *Element) {
 	}
 }
 
-func (l *lottery) remove(m *members, slot uint32) {
-	l.take(m, m.elems[slot].Families(), m.at[slot])
+func (l *lottery) remove(m *members, slot uint32, room bool) {
+	class := m.elems[slot].Families()
+	l.take(m, class, m.at[slot])
+	if u := &l.urns[class]; !room {
+		u.slots, u.weights, u.sums = shrink(u.slots), shrink(u.weights), shrink(u.sums)
+	}
 }
 
 func (l *lottery) renumber(m *members, slot uint32) {
@@ -80,13 +84,13 @@ func (l *lottery) take(m *members, class Families, at uint32) {
 		if at != last {
 			u.set(at, w)
 		}
-		u.weights, u.sums = shrink(u.weights[:last]), shrink(u.sums[:last])
+		u.weights, u.sums = u.weights[:last], u.sums[:last]
 	}
 	if at != last {
 		u.slots[at] = u.slots[last]
 		m.at[u.slots[at]] = at
 	}
-	u.slots = shrink(u.slots[:last])
+	u.slots = u.slots[:last]
 }
 
 func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected {

@@ -29,18 +29,40 @@ type pick struct {
 	class Families
 }
 
-func (o *order) insert(m *members, slot uint32) {
+func (o *order) insert(m *members, slot uint32, st *Standing) {
 	p := &m.elems[slot].Policy
 	switch {
 	case o.rule.counts:
 		m.notes = append(m.notes, note{step: p.LoadDegradation})
-		m.degraded.insert(slot)
+		m.degraded.insert(slot, st.aheadFor(m.elems[slot]))
 	case o.rule.kind == inWeightedTurn:
-		m.notes = append(m.notes, note{weight: p.Weight, joined: o.joined})
-		o.joined++
+		o.insertDue(m, slot, st)
+		return
+	}
+	if st.holds() {
+		o.push(m, slot, st.key.lo)
+		return
 	}
 	o.turn++
 	o.push(m, slot, o.turn)
+}
+
+// insertDue is insert for weighted round robin. An element that comes back keeps its phase,
+// and is due when it was before, unless that is over.
+func (o *order) insertDue(m *members, slot uint32, st *Standing) {
+	e := m.elems[slot]
+	n := note{weight: e.Policy.Weight, joined: o.joined}
+	if st.pool != nil {
+		n.joined = st.joined
+	} else {
+		o.joined++
+	}
+	m.notes = append(m.notes, n)
+	if st.holds() && st.former.Policy.Weight == n.weight && o.now.key().before(st.key) {
+		o.heaps[e.Families()].push(item{st.key, slot}, m.at)
+		return
+	}
+	o.push(m, slot, 0)
 }
 
 // push adds a slot that is in no heap.
@@ -79,9 +101,12 @@ func (o *order) update(m *members, slot uint32, old *Element) {
 	}
 }
 
-func (o *order) remove(m *members, slot uint32) {
+func (o *order) remove(m *members, slot uint32, room bool) {
 	if at := m.at[slot]; at != nowhere {
-		o.heaps[m.elems[slot].Families()].remove(at, m.at)
+		h := &o.heaps[m.elems[slot].Families()]
+		if h.remove(at, m.at); !room {
+			*h = shrink(*h)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (o *order) show(m *members, slot uint32, k key) {
 }
 
 func (l *lottery) hide(m *members, slot uint32) key {
-	l.remove(m, slot)
+	l.remove(m, slot, true)
 	return key{}
 }
 

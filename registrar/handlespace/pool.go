@@ -49,12 +49,14 @@ const elsewhere = nowhere - 1
 // of each set of address families apart, so that a selection for one family does not
 // skip any.
 type index interface {
-	// insert adds the newest slot.
-	insert(m *members, slot uint32)
+	// insert adds the newest slot, whose element joins or comes back.
+	insert(m *members, slot uint32, st *Standing)
+	// standing notes the slot's turn.
+	standing(m *members, slot uint32, st *Standing)
 	// update: the slot's element has replaced old.
 	update(m *members, slot uint32, old *Element)
-	// remove leaves a slot out from now on.
-	remove(m *members, slot uint32)
+	// remove leaves a slot out from now on. Its memory is kept if room is to be left.
+	remove(m *members, slot uint32, room bool)
 	// restore adds a slot that was removed, while its element stayed.
 	restore(m *members, slot uint32)
 	// hide takes a slot out during one selection, show puts it back where it was.
@@ -152,9 +154,9 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	return dst
 }
 
-// check returns why an element does not fit the pool, nil if it does (RFC 5352, Section
+// Fits returns why an element does not fit the pool, nil if it does (RFC 5352, Section
 // 3.1).
-func (p *Pool) check(e *Element) error {
+func (p *Pool) Fits(e *Element) error {
 	var cause rserpool.CauseCode
 	switch {
 	case e.Policy.Type != p.policy:
@@ -169,8 +171,9 @@ func (p *Pool) check(e *Element) error {
 	return &InconsistentError{Cause: cause, Policy: p.policy, Transport: p.transport, Use: p.use, Element: e.Kind()}
 }
 
-// put adds or replaces an element and returns the one that it replaces.
-func (p *Pool) put(e *Element) (old *Element) {
+// put adds or replaces an element and returns the one that it replaces. st is what an
+// element that comes back had when it left.
+func (p *Pool) put(e *Element, st Standing) (old *Element) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
@@ -191,27 +194,33 @@ func (p *Pool) put(e *Element) (old *Element) {
 	m.slots[e.ID] = slot
 	m.elems = append(m.elems, e)
 	m.at = append(m.at, nowhere)
-	p.index.insert(m, slot)
+	if st.pool != p {
+		st.pool = nil
+	}
+	p.index.insert(m, slot, &st)
 	if r := p.ringOf(); r != nil {
 		r.insert(spot{ruleOf(p.policy).spotOf(e), slot})
 	}
 	return nil
 }
 
-// remove takes an element out and returns it, nil if it is not there. The element of
-// the last slot moves into the gap.
-func (p *Pool) remove(id rserpool.PEID) *Element {
+// remove takes an element out and returns it, with what it needs to come back. It is nil if
+// it is not there. The element of the last slot moves into the gap. The pool keeps its memory
+// if room is to be left.
+func (p *Pool) remove(id rserpool.PEID, room bool) (*Element, Standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
 	slot, ok := m.slots[id]
 	if !ok {
-		return nil
+		return nil, Standing{}
 	}
 	p.restore(id)
 	e := m.elems[slot]
-	p.index.remove(m, slot)
-	m.degraded.remove(slot)
+	st := Standing{pool: p, former: e}
+	p.index.standing(m, slot, &st)
+	p.index.remove(m, slot, room)
+	st.ahead = m.degraded.remove(slot)
 	delete(m.slots, id)
 	r := p.ringOf()
 	if r != nil {
@@ -231,18 +240,26 @@ func (p *Pool) remove(id rserpool.PEID) *Element {
 		}
 	}
 	m.elems[last] = nil
-	m.cut(int(last))
-	return e
+	m.cut(int(last), room)
+	return e, st
 }
 
-// cut keeps n slots, and only the memory that they need.
-func (m *members) cut(n int) {
+// cut keeps n slots, and only the memory that they need, unless room is to be left.
+func (m *members) cut(n int, room bool) {
 	had := cap(m.elems)
+	if room {
+		m.elems, m.at = m.elems[:n], m.at[:n]
+		if m.notes != nil {
+			m.notes = m.notes[:n]
+		}
+		m.degraded.cut(n, true)
+		return
+	}
 	m.elems, m.at = shrink(m.elems[:n]), shrink(m.at[:n])
 	if m.notes != nil {
 		m.notes = shrink(m.notes[:n])
 	}
-	m.degraded.cut(n)
+	m.degraded.cut(n, false)
 	if cap(m.elems) < had {
 		slots := make(map[rserpool.PEID]uint32, cap(m.elems))
 		for slot, e := range m.elems {

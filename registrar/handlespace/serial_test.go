@@ -115,3 +115,41 @@ func TestSerialOfClock(t *testing.T) {
 		t.Errorf("got %d after the clock was set forward to %d", got, c.now.Unix())
 	}
 }
+
+// TestSerialRestored: with the last serial of a former process, the first one is greater, even
+// if the clock was set back, and not ahead of the clock otherwise.
+func TestSerialRestored(t *testing.T) {
+	c := &changer{t: t, s: newSpace(), now: time.Unix(1e9, 0)}
+	restart := func() uint32 {
+		kept := c.s.KeepSerial(c.now)
+		c.s = newSpace()
+		c.s.RestoreSerial(kept)
+		return c.serial()
+	}
+	first := c.serial()
+	if got := restart(); got != first+1 {
+		t.Errorf("from %d to %d over a restart in the same second, want one more", first, got)
+	}
+	c.now = c.now.Add(time.Hour)
+	if got := restart(); got != uint32(c.now.Unix()) {
+		t.Errorf("got %d after an hour, want the time %d", got, c.now.Unix())
+	}
+	last := c.serial()
+	c.now = c.now.Add(-24 * time.Hour)
+	kept := c.s.KeepSerial(c.now)
+	for range 25 { // steps that a killed process could not keep any more
+		c.s.serial.since = c.s.serial.since.Add(-48 * time.Hour)
+		c.change()
+		last = c.serial()
+	}
+	c.s = newSpace()
+	c.s.RestoreSerial(kept)
+	if got := c.serial(); !newer(got, last) {
+		t.Errorf("from %d to %d over a restart after the clock was set back", last, got)
+	}
+	c.s = newSpace()
+	c.s.RestoreSerial(1e9 + 100)
+	if got := c.s.KeepSerial(c.now); got != 1e9+100 {
+		t.Errorf("a process that was not asked keeps %d, want what it has got", got)
+	}
+}

@@ -96,6 +96,9 @@ type workspace struct {
 	ring   ring        // of all slots; empty until a set is smaller than the pool
 
 	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
+
+	suspects int32 // see Doubt
+	guarded  bool
 }
 
 func (p *Pool) workspace() *workspace {

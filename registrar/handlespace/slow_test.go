@@ -76,6 +76,36 @@ func (s *slowPool) rebase() {
 	}
 }
 
+// slowStanding is an element that was suspended.
+type slowStanding struct {
+	*slowElement
+	ahead *big.Int // of the lowest addition of the others
+}
+
+func (s *slowPool) suspend(id rserpool.PEID) slowStanding {
+	i := slices.IndexFunc(s.elems, func(o *slowElement) bool { return o.ID == id })
+	e := s.elems[i]
+	s.remove(id)
+	return slowStanding{e, new(big.Int).Sub(e.added, s.leastAdded())}
+}
+
+func (s *slowPool) resume(e *Element, st slowStanding) {
+	n := st.slowElement
+	n.added = s.leastAdded()
+	if n.Policy == e.Policy {
+		n.added.Add(n.added, st.ahead)
+		if n.added.Sign() < 0 {
+			n.added.SetInt64(0)
+		}
+	}
+	replan := n.Policy.Weight != e.Policy.Weight || n.due == nil || n.due.Cmp(s.now) <= 0
+	n.Element = e
+	if replan {
+		s.plan(n)
+	}
+	s.elems = append(s.elems, n)
+}
+
 func (s *slowPool) remove(id rserpool.PEID) {
 	s.elems = slices.DeleteFunc(s.elems, func(o *slowElement) bool { return o.ID == id })
 }

@@ -3,6 +3,7 @@ package handlespace
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -77,10 +78,35 @@ func testSlow(t *testing.T, policy rserpool.PolicyType, seed uint64) {
 		}
 		slow.put(e)
 	}
+	type suspended struct {
+		e    *Element
+		st   Standing
+		slow slowStanding
+	}
+	var away []suspended
 	// The pool never gets empty, for it would lose its state.
 	put(0)
 	for step := range 1000 {
-		switch op := r.IntN(10); {
+		switch op := r.IntN(12); {
+		case op == 10:
+			id := rserpool.PEID(1 + r.IntN(ids))
+			if e, st := s.Suspend("pool", id); e != nil {
+				away = append(away, suspended{e, st, slow.suspend(id)})
+			}
+		case op == 11 && len(away) > 0:
+			i := r.IntN(len(away))
+			a := away[i]
+			away = slices.Delete(away, i, i+1)
+			if s.Pool("pool").Element(a.e.ID) != nil {
+				break // has joined anew
+			}
+			if r.IntN(3) == 0 {
+				a.e = newElement(a.e.ID, family(), randomPolicy(r, policy))
+			}
+			if err := s.Resume("pool", a.e, a.st); err != nil {
+				t.Fatalf("seed %d: Resume: %v", seed, err)
+			}
+			slow.resume(a.e, a.slow)
 		case op < 2:
 			put(rserpool.PEID(r.IntN(ids)))
 		case op < 3:

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/setting"
 	"github.com/rserpool/coredns-rserpool/registrar"
@@ -24,10 +22,10 @@ type Config struct {
 	// Config configures the registrar. A nil Rand is seeded by the system.
 	registrar.Config
 	// ASAP are the addresses and the port (one for all) where ASAP is served
-	// over SCTP and TCP; none stands for all addresses and port 3863.
+	// over SCTP and TCP; none stands for all addresses and port 3863, or 3864 with TLS.
 	ASAP []netip.AddrPort
 	// ENRP are the addresses and the port (one for all) where ENRP is served
-	// over SCTP. None stands for port 9901 on the addresses of ASAP if there
+	// over SCTP. None stands for port 9901, or 9902 with TLS, on the addresses of ASAP if there
 	// are Peers or an ENRPAnnounceGroup; without those, ENRP is not served.
 	ENRP []netip.AddrPort
 	// Via says which SCTP to serve: the kernel's, SCTP in UDP, or (ViaAuto) SCTP in
@@ -40,6 +38,12 @@ type Config struct {
 	PeerEncapPort uint16
 	// Transports limit the associations of all transports together.
 	Transports TransportLimits
+	// Trust makes a trusted scope: TLS on all associations, and rights.
+	Trust Trust
+	// State is a directory for what the registrar has to remember over a restart: its server
+	// identifier, its own elements, where its peers are, and the zone's serial. It is made
+	// if it is not there, and belongs to one registrar. Without one, nothing is remembered.
+	State string
 	// AnnounceGroup is the multicast group and port of server announces (RFC
 	// 5352, Section 3.6). IANA has assigned 224.0.1.185 and ff0X::133, port 3863.
 	// With the zero value none are sent.
@@ -85,12 +89,12 @@ func (c Config) Complete() (Config, error) {
 		c.Rand = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
 	}
 	if len(c.ASAP) == 0 {
-		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), asap.Port)}
+		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), c.Trust.ASAPPort())}
 	}
 	c.Discover = c.ENRPAnnounceGroup.IsValid()
 	if len(c.ENRP) == 0 && (len(c.Peers) > 0 || c.Discover) {
 		for _, a := range c.ASAP {
-			c.ENRP = append(c.ENRP, netip.AddrPortFrom(a.Addr(), enrp.Port))
+			c.ENRP = append(c.ENRP, netip.AddrPortFrom(a.Addr(), c.Trust.ENRPPort()))
 		}
 	}
 	if c.EncapPort == 0 {
@@ -110,7 +114,13 @@ func (c Config) Complete() (Config, error) {
 	if err := c.check(); err != nil {
 		return c, err
 	}
-	var err error
+	rights, err := c.Trust.rights()
+	if err != nil {
+		return c, err
+	}
+	if rights != nil {
+		c.Rights = rights
+	}
 	c.Config, err = c.Config.Complete()
 	return c, err
 }

@@ -61,15 +61,19 @@ func (l *log) String() string {
 const hostAddr = "10.0.0.9:3863"
 
 // memoryHost is a started Host in a network in memory.
-func memoryHost(t *testing.T, nw *sctptest.Network) (*Host, *log) {
+func memoryHost(t *testing.T, nw *sctptest.Network, change ...func(*Config)) (*Host, *log) {
 	t.Helper()
 	l := new(log)
-	h, err := Open(Config{
+	cfg := Config{
 		Config:  registrar.Config{ServerID: 0x10000001, Rand: rand.New(rand.NewPCG(1, 2))},
 		ASAP:    []netip.AddrPort{netip.MustParseAddrPort(hostAddr)},
 		network: func() (network, error) { return memory{nw}, nil },
 		Logger:  l.logger(),
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	h, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

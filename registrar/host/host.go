@@ -7,7 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/state"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -18,6 +20,7 @@ type core interface {
 	Handle(time.Time, registrar.Event) []registrar.Action
 	NextDeadline() (time.Time, bool)
 	Ready() bool
+	Answers() bool
 	Stats() registrar.Stats
 }
 
@@ -33,8 +36,12 @@ type Host struct {
 	stats atomic.Pointer[Stats]
 	ready atomic.Bool // started
 	knows atomic.Bool // the handlespace of its scope
+	some  atomic.Bool // of the handlespace is known at least
 	local atomic.Pointer[[]netip.AddrPort]
 	enrp  atomic.Pointer[[]netip.AddrPort]
+
+	keeper *keeper // nil without Config.State
+	scope  *scope  // nil without Config.Trust
 
 	loop *loop
 	once sync.Once // closes
@@ -60,11 +67,27 @@ func newHost(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := registrar.New(cfg.Config)
-	if err != nil {
+	h := &Host{cfg: cfg, log: newLogger(cfg.Logger)}
+	if h.scope, err = openScope(cfg.Trust, h.log); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, core: r, id: r.ID(), space: r.Space(), log: newLogger(cfg.Logger)}
+	if cfg.State != "" {
+		if h.keeper, err = openKeeper(state.Config{Dir: cfg.State}, h.log); err != nil {
+			return nil, err
+		}
+		cfg.Keep = true
+		if cfg.ServerID == 0 {
+			cfg.ServerID = h.keeper.id
+		}
+	}
+	r, err := registrar.New(cfg.Config)
+	if err != nil {
+		return nil, err // cannot be: the configuration is complete
+	}
+	h.core, h.id, h.space = r, r.ID(), r.Space()
+	if h.keeper != nil {
+		h.keeper.begin(h.id, h.space)
+	}
 	h.stats.Store(&Stats{Stats: r.Stats()})
 	h.local.Store(new([]netip.AddrPort))
 	h.enrp.Store(new([]netip.AddrPort))
@@ -74,19 +97,33 @@ func newHost(cfg Config) (*Host, error) {
 // start opens the sockets and starts the registrar.
 func (h *Host) start() error {
 	h.log.start()
+	if h.keeper != nil {
+		h.restore() // before the sockets: what comes over them would have to wait
+	}
 	l, err := h.open()
 	if err != nil {
+		if h.keeper != nil {
+			h.keeper.close(h.log)
+		}
 		h.log.end()
 		return err
 	}
 	h.loop = l
+	if h.keeper != nil {
+		h.keeper.store.Start()
+	}
 	p := l.look()
 	l.setPlaces(p)
 	serving := registrar.Serving{
 		Addrs: p.asap, TCP: true, Announce: h.cfg.AnnounceGroup.IsValid(), ENRP: p.enrp, Own: p.own, Machine: p.machine,
 	}
 	h.knows.Store(h.core.Ready())
+	h.some.Store(h.core.Answers())
 	h.ready.Store(true)
+	if h.scope != nil {
+		h.scope.introduce(h.log)
+		h.scope.watch(l)
+	}
 	go l.run(serving)
 	return nil
 }
@@ -107,7 +144,7 @@ func (h *Host) open() (_ *loop, err error) {
 		return nil, h.explain("ASAP", h.cfg.ASAP, err)
 	}
 	if len(h.cfg.ENRP) > 0 {
-		if l.enrp, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ENRP}, l.onENRPEvent); err != nil {
+		if l.enrp, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ENRP, PPID: enrp.PPID}, l.onENRPEvent); err != nil {
 			l.enrp = nil
 			return nil, h.explain("ENRP", h.cfg.ENRP, err)
 		}
@@ -131,6 +168,12 @@ func (h *Host) Close() error {
 	h.once.Do(func() {
 		h.ready.Store(false)
 		h.err = h.loop.end(h.cfg.CloseTimeout)
+		if h.scope != nil {
+			h.scope.ended.Wait()
+		}
+		if h.keeper != nil {
+			h.keeper.close(h.log)
+		}
 		h.log.end()
 	})
 	return h.err
@@ -146,13 +189,23 @@ func (h *Host) ID() rserpool.ServerID { return h.id }
 // Space is the handlespace, which any goroutine may read, after Close too.
 func (h *Host) Space() *handlespace.Space { return h.space }
 
-// Ready reports whether the registrar serves: it is not closed, and knows the
-// handlespace of its scope.
-func (h *Host) Ready() bool { return h.ready.Load() && h.knows.Load() }
+// Ready reports whether the registrar serves: it is not closed, knows the handlespace of its
+// scope, and its own certificate, if it has one, is valid.
+func (h *Host) Ready() bool { return h.ready.Load() && h.knows.Load() && h.scope.valid() }
+
+// Answers reports whether pool users may be told of the elements in the handlespace: it is
+// that of the scope, as Ready tells, or has at least the elements that a former process has
+// left in Config.State. What is not in it may exist all the same before Ready.
+func (h *Host) Answers() bool { return h.ready.Load() && h.some.Load() }
 
 // Stats returns the counters, which are at most a tenth of a second old. It does not wait
 // for the registrar.
-func (h *Host) Stats() Stats { return *h.stats.Load() }
+func (h *Host) Stats() Stats {
+	s := *h.stats.Load()
+	s.State = h.keeper.stats()
+	s.TLS = h.scope.stats()
+	return s
+}
 
 // LocalAddrs returns the addresses where ASAP is served. A port 0 in the configuration is
 // replaced by the real one.

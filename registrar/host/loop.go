@@ -40,6 +40,7 @@ type loop struct {
 
 	inbound chan registrar.Event
 	waiting atomic.Int64  // handlers that wait for room in inbound
+	poked   chan struct{} // wakes the loop
 	stop    chan struct{} // closed: end in good order
 	quit    chan struct{} // closed: end at once
 	ended   chan struct{} // closed by run
@@ -54,17 +55,23 @@ type loop struct {
 	unsent    map[registrar.AssocID]sctp.Endpoint
 	asked     time.Time // when they were last asked whether it still does
 	stopping  bool
-	stats     Stats // without the core's
+	answer    chan<- registrar.Removed // of the removal that is being handled
+	stats     Stats                    // without the core's
 	published time.Time
 	dirty     bool
 	places    places
 	looked    time.Time
+	keeping   bool // all elements are being given to the keeper
 }
+
+// keepEvery is how often the loop looks whether the keeper has room for more elements.
+const keepEvery = 50 * time.Millisecond
 
 func newLoop(h *Host) *loop {
 	l := &loop{
 		h:       h,
 		inbound: make(chan registrar.Event, inboundQueue),
+		poked:   make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 		quit:    make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -72,6 +79,9 @@ func newLoop(h *Host) *loop {
 		unsent:  make(map[registrar.AssocID]sctp.Endpoint),
 	}
 	l.stats = h.Stats()
+	if h.keeper != nil {
+		h.keeper.wake = l.poke
+	}
 	return l
 }
 
@@ -90,14 +100,27 @@ func (l *loop) onENRPEvent(ev sctp.Event) {
 
 // enqueue queues an event for the loop.
 func (l *loop) enqueue(e registrar.Event) {
-	if e == nil {
-		return
+	if e != nil {
+		l.enqueueUntil(nil, e)
 	}
+}
+
+// enqueueUntil queues an event, unless done is closed before there is room for it.
+func (l *loop) enqueueUntil(done <-chan struct{}, e registrar.Event) {
 	l.waiting.Add(1)
 	defer l.waiting.Add(-1)
 	select {
 	case l.inbound <- e:
+	case <-done:
 	case <-l.quit:
+	}
+}
+
+// poke has the loop look at what has changed without an event.
+func (l *loop) poke() {
+	select {
+	case l.poked <- struct{}{}:
+	default:
 	}
 }
 
@@ -147,6 +170,7 @@ func (l *loop) run(serving registrar.Serving) {
 			l.read(ev)
 			l.drain()
 		case <-timer.C:
+		case <-l.poked:
 		case <-stop:
 			stop, l.stopping = nil, true
 			l.handle(registrar.Stop{})
@@ -170,6 +194,7 @@ func (l *loop) run(serving registrar.Serving) {
 		if now.Sub(l.looked) >= lookEvery && !l.stopping {
 			l.lookAgain(now)
 		}
+		l.keepAll()
 		if l.dirty && now.Sub(l.published) >= publishEvery {
 			l.publish(now)
 		}
@@ -224,10 +249,34 @@ func (l *loop) wait(now time.Time) time.Duration {
 	if len(l.unsent) > 0 {
 		d = min(d, l.asked.Add(askEvery).Sub(now))
 	}
+	if l.keeping && !l.stopping {
+		d = min(d, l.keepPause())
+	}
 	if l.dirty {
 		d = min(d, l.published.Add(publishEvery).Sub(now))
 	}
 	return max(d, 0)
+}
+
+// keepAll has the core give the next elements to the keeper, if that has lost some and has
+// room now.
+func (l *loop) keepAll() {
+	k := l.h.keeper
+	if k == nil || l.stopping {
+		return
+	}
+	first := k.lost.Swap(false)
+	if l.keeping = l.keeping || first; l.keeping && (first || k.store.Room()) {
+		l.handle(registrar.KeepAll{First: first})
+	}
+}
+
+// keepPause is the time until the keeper may take more elements.
+func (l *loop) keepPause() time.Duration {
+	if l.h.keeper.store.Room() {
+		return 0
+	}
+	return keepEvery
 }
 
 // lookAtUnsent tells the core which associations had a long send queue at the last look:
@@ -256,6 +305,7 @@ func (l *loop) handle(ev registrar.Event) {
 	}
 	l.later = nil
 	l.h.knows.Store(l.h.core.Ready())
+	l.h.some.Store(l.h.core.Answers())
 }
 
 // step drives the core. A panic there is a mistake in the registrar, which must not end
@@ -286,6 +336,8 @@ func (l *loop) step(ev registrar.Event) (acts []registrar.Action) {
 		l.open[e.Assoc] = l.endpoint(e.ENRP)
 	case registrar.AssocDown:
 		delete(l.open, e.Assoc)
+	case removal:
+		l.answer, ev = e.answer, e.Remove
 	}
 	return l.h.core.Handle(time.Now(), ev)
 }

@@ -25,6 +25,7 @@ func (h *Host) network() (network, error) {
 		Only:      h.cfg.Via,
 		EncapPort: h.cfg.EncapPort,
 		Framing:   framing,
+		TLS:       h.scope.tls(),
 		Limits:    h.cfg.Transports.limits(),
 		Logf:      func(format string, args ...any) { h.log.add(false, fmt.Sprintf(format, args...)) },
 	})

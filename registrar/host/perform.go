@@ -33,8 +33,15 @@ func (l *loop) perform(acts []registrar.Action) {
 					g.Send(a.Data)
 				}
 			}
+		case registrar.Removed:
+			l.removed(a)
 		case registrar.Log:
 			l.h.log.add(a.Warn, a.Text)
+		case registrar.Keep, registrar.KeepPeers:
+			l.h.keeper.keep(a)
+		case registrar.KeptAll:
+			l.keeping = false
+			l.h.keeper.keep(a)
 		}
 	}
 }
@@ -66,7 +73,7 @@ func (l *loop) send(a *registrar.Send) {
 	if ep == nil {
 		return // Down was its last event
 	}
-	err := ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID})
+	err := ep.Send(sctp.AssocID(a.Assoc), sctp.Message{Data: bytes.Clone(a.Data), PPID: a.PPID, Unordered: a.Unordered})
 	switch {
 	case err == nil:
 		l.stats.Sent++

@@ -14,6 +14,19 @@ type Stats struct {
 	// Panics of the core. There should be none.
 	Panics    uint64
 	Transport TransportStats
+	// State is that of the stored state.
+	State StateStats
+	TLS   TLSStats
+}
+
+// TLSStats are those of a trusted scope.
+type TLSStats struct {
+	// CertificateEnd is when the registrar's own certificate ends, in seconds since 1970; 0
+	// without one.
+	CertificateEnd uint64
+	// PeersRefused counts peers that were refused because of their certificates, at the
+	// handshake or later.
+	PeersRefused uint64
 }
 
 // TransportStats are the counters of user-space SCTP and TCP.
@@ -27,6 +40,9 @@ type TransportStats struct {
 	// BadCookie counts COOKIE ECHOs with a cookie that is forged, stale or
 	// for another address.
 	BadCookie uint64
+	// Deferred counts INITs and COOKIE ECHOs that have to be repeated, because more
+	// associations have come than the registrar could take note of.
+	Deferred uint64
 	// Refused counts associations refused because a limit is reached.
 	Refused uint64
 	// Overruns counts associations that were ended because the peer went past a

@@ -1,7 +1,10 @@
 package host
 
 import (
+	"errors"
+
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -10,7 +13,7 @@ func translate(ev sctp.Event) registrar.Event {
 	id := registrar.AssocID(ev.Assoc)
 	switch ev.Type {
 	case sctp.Up:
-		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: ev.Kind, EncapPort: ev.EncapPort}
+		return registrar.AssocUp{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated, Via: ev.Kind, EncapPort: ev.EncapPort, Identity: ev.Identity}
 	case sctp.PeerAddrs:
 		return registrar.AssocAddrs{Assoc: id, Peer: ev.Peer, Claimed: ev.Claimed, Translated: ev.Translated}
 	case sctp.Received:
@@ -20,8 +23,28 @@ func translate(ev sctp.Event) registrar.Event {
 	case sctp.PeerDone:
 		return registrar.AssocDone{Assoc: id}
 	case sctp.Down:
-		return registrar.AssocDown{Assoc: id}
+		return registrar.AssocDown{Assoc: id, Reason: downReason(ev)}
 	case sctp.Writable: // the registrar drops what does not fit
 	}
 	return nil
+}
+
+// downReason returns how much the end of an association tells about the peer.
+func downReason(ev sctp.Event) registrar.DownReason {
+	if errors.Is(ev.Err, secure.ErrTheirs) {
+		return registrar.DownUntrusted
+	}
+	if errors.Is(ev.Err, sctp.ErrUntrusted) {
+		return registrar.DownSilent // it refuses our certificate, or speaks no TLS
+	}
+	switch ev.Reason {
+	case sctp.PeerShutdown, sctp.PeerAbort:
+		return registrar.DownByPeer
+	case sctp.ConnectFailed:
+		if errors.Is(ev.Err, sctp.ErrRefused) {
+			return registrar.DownRefused
+		}
+	case sctp.Lost, sctp.LocalClose, sctp.Overrun:
+	}
+	return registrar.DownSilent
 }

@@ -2,7 +2,10 @@
 // state machine asks for the first deadline, and says when it is reached.
 package deadline
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Timer is a deadline of the type that embeds it or has it as a field. Its zero value is
 // not armed. R is what its owner is given when it is due.
@@ -55,6 +58,9 @@ func (q *Queue[R]) Arm(t *Timer[R], owner Owner[R], at time.Time) {
 	}
 	q.settle(t.place-1, a)
 }
+
+// Grow makes room for n timers more.
+func (q *Queue[R]) Grow(n int) { q.heap = slices.Grow(q.heap, n) }
 
 // Stop takes t's deadline away, if it has one.
 func (q *Queue[R]) Stop(t *Timer[R]) {

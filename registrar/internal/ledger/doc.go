@@ -14,7 +14,8 @@
 //     and no conflict with the rest of the pool, can lose a living element.
 //   - Remove takes an element out.
 //
-// Each returns one [Change]. The caller makes of it what others are to know: updates
+// Suspect and Confirm change the state of an element, which stays where it is. Each of these
+// calls returns one [Change]. The caller makes of it what others are to know: updates
 // for peers, notices for subscribers, counters and log lines. The Entry of an element
 // stays the same from Put to Remove, whatever its home, and carries the caller's Note.
 //
@@ -29,6 +30,19 @@
 // clients would find them. When the last element of the pool's kind leaves, those
 // set aside become the pool. The caller may also exclude elements from a pool whatever its
 // first element is ([Ledger.Check]): they are set aside as well.
+//
+// # Suspects and the guard
+//
+// Each entry has a [State]. A suspect is silent, which does not say that it is dead: perhaps
+// the registrar itself is cut off. It keeps all that the registrar knows of it, but is no
+// member of its roster any more: checksum and audits do without it. The handlespace does
+// without it as well, unless the pool is guarded. By the zero [GuardRule] that is so while
+// only suspects could serve: then all of them are in the handlespace, as if they were
+// members. So silence alone never empties a pool, and no reader finds it empty in between.
+// While a suspect is out of the handlespace, its turn and its sum of degradations are kept.
+//
+// The guard of a large pool moves many elements. One call moves some of them; the caller
+// calls Step for the next ones, so that it is never held up for long.
 //
 // # Readers of rosters
 //

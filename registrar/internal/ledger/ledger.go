@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"errors"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/slab"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -13,24 +15,34 @@ type Ledger[N any] struct {
 	// Limits may be changed at any time.
 	Limits Limits
 	// Check returns why an element may not be in a pool of the handlespace, whatever the
-	// pool's kind; nil if it may. The error is a *handlespace.InconsistentError. If Check
-	// changes for a pool, Refit has to follow. A nil Check admits all.
+	// pool's kind; nil if it may. If Check changes for a pool, Refit has to follow, or Move for each
+	// of its elements. A nil Check admits all.
 	Check func(rserpool.PoolHandle, *handlespace.Element) error
+	// Guard returns how a pool is guarded. If that changes for a pool, Reguard has to follow.
+	// A nil Guard is the zero rule for all pools.
+	Guard func(rserpool.PoolHandle) GuardRule
+	// Bulk has entries made in blocks, because many come at once.
+	Bulk bool
 
 	space       *handlespace.Space
 	pools       map[rserpool.PoolHandle]*pool[N]
-	elements    int // entries of all pools
-	aside       int // those of them that are set aside
-	handleBytes int // see Limits.HandleBytes
-	bytes       int // see Limits.ElementBytes
+	elements    int        // entries of all pools
+	aside       int        // those of them that are set aside
+	suspects    int        // those of them that are suspects
+	guarded     int        // guarded pools
+	queue       []*pool[N] // those whose suspects Step has to move
+	batch       int        // see the constant
+	handleBytes int        // see Limits.HandleBytes
+	bytes       int        // see Limits.ElementBytes
 	cursors     []*Cursor[N]
+	slab        slab.Of[Entry[N]]
 }
 
 // pool is the entries of one handle. It lasts as long as it has one.
 type pool[N any] struct {
 	handle  rserpool.PoolHandle
 	entries map[rserpool.PEID]*Entry[N]
-	aside   int
+	special *special[N] // nil if no entry needs it
 }
 
 // Entry is one pool element. After Remove it keeps its handle and description.
@@ -45,8 +57,21 @@ type Entry[N any] struct {
 
 	roster *Roster[N]
 	place  chain.Place[Entry[N]] // in the roster
-	aside  bool
+	state  State
+	at     location
+	idle   bool      // it is counted as idle in its pool
+	barred bool      // it is set aside because Check excludes it
+	doubt  *doubt[N] // nil unless it is a suspect
 }
+
+// location is where an element is.
+type location uint8
+
+const (
+	served location = iota // in the handlespace
+	aside                  // known, but it does not fit its pool
+	out                    // a suspect that its pool does without
+)
 
 // Handle is the pool's handle.
 func (e *Entry[N]) Handle() rserpool.PoolHandle { return e.pool.handle }
@@ -60,9 +85,12 @@ func (e *Entry[N]) ID() rserpool.PEID { return e.id }
 // Roster is that of the element's home; nil after Remove.
 func (e *Entry[N]) Roster() *Roster[N] { return e.roster }
 
-// Aside reports whether the element is not in the handlespace, since it does not fit
-// its pool.
-func (e *Entry[N]) Aside() bool { return e.aside }
+// Aside reports whether the element is not in the handlespace because it does not fit its
+// pool.
+func (e *Entry[N]) Aside() bool { return e.at == aside }
+
+// Served reports whether the element is in the handlespace.
+func (e *Entry[N]) Served() bool { return e.at == served }
 
 // Change is what one call has done to one element.
 type Change[N any] struct {
@@ -70,18 +98,20 @@ type Change[N any] struct {
 	// From and To are the rosters before and after; nil where the element was not
 	// there.
 	From, To *Roster[N]
-	// Visible tells that pool users see a difference, in this element or in others
-	// that were set aside until now.
+	// Visible tells that pool users see a difference, in this element or in others of its
+	// pool.
 	Visible bool
 	// Emptied tells that the handlespace has lost the pool with it.
 	Emptied bool
 	// Conflict is why the element is set aside; nil if it is not, or was before.
 	Conflict error
+	// Guarded is 1 if the guard of the pool has begun, -1 if it has ended.
+	Guarded int8
 }
 
 // New returns a ledger without elements, that writes to an empty handlespace.
 func New[N any](space *handlespace.Space, limits Limits) *Ledger[N] {
-	return &Ledger[N]{Limits: limits, space: space, pools: make(map[rserpool.PoolHandle]*pool[N])}
+	return &Ledger[N]{Limits: limits, space: space, batch: batch, pools: make(map[rserpool.PoolHandle]*pool[N])}
 }
 
 // Aside is the number of elements that are set aside.
@@ -117,74 +147,102 @@ func (l *Ledger[N]) Find(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 var ErrFull = errors.New("the registrar's limits have no room for the pool element")
 
 // Put makes pe an element of to's home, in place of e, which is what Find returns: nil
-// for a new element. The ledger sets the Home of pe. The error is ErrFull, or a
-// *handlespace.InconsistentError unless fit is SetAside; then nothing has changed.
+// for a new element. It is a member then. The ledger sets the Home of pe. The error is
+// ErrFull, or a *handlespace.InconsistentError unless fit is SetAside; then nothing has
+// changed.
 func (l *Ledger[N]) Put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit) (Change[N], error) {
+	return l.PutAs(e, to, h, pe, fit, Member, time.Time{})
+}
+
+// PutAs is Put for an element in a state; since is since when it is a suspect. A suspect is
+// always set aside if it does not fit its pool.
+func (l *Ledger[N]) PutAs(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit, s State, since time.Time) (Change[N], error) {
 	if !l.Room(e, h, &pe.PoolElement) {
 		return Change[N]{}, ErrFull
 	}
-	return l.put(e, to, h, pe, fit)
+	return l.put(e, to, h, pe, fit, s, since)
 }
 
-// Move makes an element of the ledger one of to's home, described by pe. Where that
-// does not fit the pool, the element is set aside.
+// Move makes an element of the ledger one of to's home, described by pe, in the same state.
+// Where that does not fit the pool, the element is set aside.
 func (l *Ledger[N]) Move(e *Entry[N], to *Roster[N], pe *handlespace.Element) Change[N] {
-	c, _ := l.put(e, to, e.pool.handle, pe, SetAside)
+	return l.MoveAs(e, to, pe, e.state, e.Since())
+}
+
+// MoveAs is Move for an element that is in a state from now on; see PutAs.
+func (l *Ledger[N]) MoveAs(e *Entry[N], to *Roster[N], pe *handlespace.Element, s State, since time.Time) Change[N] {
+	c, _ := l.put(e, to, e.pool.handle, pe, SetAside, s, since)
 	return c
 }
 
 // put enters pe in place of e, which is nil for a new element.
-func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit) (Change[N], error) {
-	pe.Home = to.home
-	served := e != nil && !e.aside
-	refitted, conflict := l.install(h, pe, fit)
-	if conflict != nil && fit != SetAside {
+func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *handlespace.Element, fit Fit, s State, since time.Time) (Change[N], error) {
+	if pe.Home != to.home { // it may be one that readers have
+		pe.Home = to.home
+	}
+	had := l.space.Pool(h) != nil
+	at, conflict := l.install(h, e, pe, fit, s)
+	if conflict != nil && fit != SetAside && s != Suspect {
 		return Change[N]{}, conflict
 	}
-	c := Change[N]{To: to, Visible: refitted}
+	c := Change[N]{To: to}
+	leaves := false // the handlespace
 	if e == nil {
 		e = l.add(h, pe.ID)
-		c.Visible = true
+		c.Visible = s != Suspect
 	} else {
 		c.From = e.roster
-		c.Visible = c.Visible || !e.pe.SameToUsers(pe)
+		c.Visible = at != out && !e.pe.SameToUsers(pe) || at == served && e.at != served
+		leaves = at == aside && e.at == served
+		if e.at == aside {
+			conflict = nil
+		}
+		l.uncount(e)
 	}
-	if c.From != nil && c.From != to {
-		l.delist(e)
-	}
+	l.relist(e, to, s)
 	e.pe = pe
 	l.weigh(e, size(&pe.PoolElement))
-	if c.From != to {
-		to.enlist(e)
-	}
-	if l.setAside(e, conflict != nil) {
-		c.Conflict = conflict
-		c.Emptied = served && l.space.Pool(h) == nil
-	}
+	l.count(e, at, since)
 	c.Entry = e
+	l.settle(e.pool, e, &c)
+	if leaves {
+		l.space.Remove(h, pe.ID)
+	}
+	l.finish(e, had, &c)
+	if e.at == aside {
+		c.Conflict = conflict
+	}
 	return c, nil
 }
 
 // Remove takes an element out.
 func (l *Ledger[N]) Remove(e *Entry[N]) Change[N] {
 	p := e.pool
-	c := Change[N]{Entry: e, From: e.roster, Visible: true}
-	served := !e.aside
-	l.space.Remove(p.handle, e.id)
-	l.setAside(e, false)
+	had := l.space.Pool(p.handle) != nil
+	c := Change[N]{Entry: e, From: e.roster, Visible: e.at != out}
+	l.uncount(e)
 	l.delist(e)
 	l.weigh(e, 0)
 	delete(p.entries, e.id)
 	l.elements--
-	if served {
-		l.refit(p)
-		c.Emptied = l.space.Pool(p.handle) == nil
+	l.settle(p, nil, &c) // suspects take its place before it leaves
+	if e.at == served {
+		l.space.Remove(p.handle, e.id)
 	}
+	e.at = out
+	l.finish(e, had, &c)
 	if len(p.entries) == 0 {
 		delete(l.pools, p.handle)
 		l.handleBytes -= handlespace.HandleSize(p.handle)
 	}
 	return c
+}
+
+func (l *Ledger[N]) newEntry() *Entry[N] {
+	if l.Bulk {
+		return l.slab.New()
+	}
+	return new(Entry[N])
 }
 
 // add makes an entry, in a new pool if need be.
@@ -195,7 +253,8 @@ func (l *Ledger[N]) add(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 		l.pools[h] = p
 		l.handleBytes += handlespace.HandleSize(h)
 	}
-	e := &Entry[N]{pool: p, id: id}
+	e := l.newEntry()
+	e.pool, e.id = p, id
 	p.entries[id] = e
 	l.elements++
 	return e

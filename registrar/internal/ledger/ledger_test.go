@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -29,61 +30,155 @@ func element(id rserpool.PEID, policy rserpool.PolicyType) *handlespace.Element 
 
 // check recomputes all that the ledger counts, and compares it with the handlespace.
 func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
-	elements, aside, served, handleBytes, bytes := 0, 0, 0, 0, reserved
+	elements, aside, suspects, guarded, pools, inSpace, handleBytes, bytes := 0, 0, 0, 0, 0, 0, 0, reserved
 	for h, p := range l.pools {
 		handleBytes += handlespace.HandleSize(h)
-		n := 0
+		var n tally
 		for id, e := range p.entries {
-			sp := l.space.Pool(h)
-			switch {
-			case e.pool != p || e.pe.ID != id || p.handle != h:
+			if e.pool != p || e.pe.ID != id || p.handle != h {
 				return fmt.Errorf("entry %v of %q is under %v of %q", e.pe.ID, p.handle, id, h)
-			case !e.aside && l.excluded(h, e.pe) != nil:
-				return fmt.Errorf("entry %v of %q is in the handlespace, but excluded", id, h)
-			case e.aside != (sp == nil || sp.Element(id) == nil):
-				return fmt.Errorf("entry %v of %q: aside %v, in the handlespace %v", id, h, e.aside, sp)
-			case e.aside && l.excluded(h, e.pe) == nil && (sp == nil || sp.Policy() == e.pe.Policy.Type):
-				return fmt.Errorf("entry %v of %q is set aside, but fits", id, h)
-			case !e.aside && sp.Element(id) != e.pe:
-				return fmt.Errorf("entry %v of %q is not what is in the handlespace", id, h)
 			}
-			if e.aside {
-				n++
+			if err := l.checkEntry(h, e, &n); err != nil {
+				return fmt.Errorf("entry %v of %q: %w", id, h, err)
 			}
 			elements++
 			bytes += size(&e.pe.PoolElement)
+			if e.state == Suspect {
+				suspects++
+			}
+		}
+		if err := l.checkPool(h, p, n); err != nil {
+			return fmt.Errorf("pool %q: %w", h, err)
 		}
 		if l.space.Pool(h) != nil {
-			served++
+			pools++
 		}
-		if n != p.aside || len(p.entries) == 0 {
-			return fmt.Errorf("pool %q: %d of %d set aside, counted %d", h, n, len(p.entries), p.aside)
+		if p.special != nil && p.special.guarded {
+			guarded++
 		}
-		aside += n
+		aside += n.aside
+		inSpace += n.served
 	}
-	if got, want := [4]int{l.elements, l.aside, l.handleBytes, l.bytes}, [4]int{elements, aside, handleBytes, bytes}; got != want {
-		return fmt.Errorf("elements, aside, handle bytes, bytes: got %v, want %v", got, want)
+	if got, want := [6]int{l.elements, l.aside, l.suspects, l.guarded, l.handleBytes, l.bytes}, [6]int{elements, aside, suspects, guarded, handleBytes, bytes}; got != want {
+		return fmt.Errorf("elements, aside, suspects, guarded, handle bytes, bytes: got %v, want %v", got, want)
 	}
-	if p, e := l.space.Len(); p != served || e != elements-aside {
-		return fmt.Errorf("handlespace has %d pools, %d elements, want %d, %d", p, e, served, elements-aside)
+	if p, e := l.space.Len(); p != pools || e != inSpace {
+		return fmt.Errorf("handlespace has %d pools, %d elements, want %d, %d", p, e, pools, inSpace)
 	}
 	for _, r := range rosters {
 		var sum enrp.Checksum
-		n := 0
-		for e := r.First(); e != nil; e = e.place.Next() {
-			sum.Add(e.pool.handle, e.pe.ID)
-			n++
-			if e.roster != r || e.pe.Home != r.home {
-				return fmt.Errorf("entry %v is in the wrong roster", e.pe.ID)
+		for _, s := range []State{Member, Unconfirmed, Suspect} {
+			n := 0
+			for e := r.FirstOf(s); e != nil; e = r.Next(e) {
+				n++
+				if s == Member {
+					sum.Add(e.pool.handle, e.pe.ID)
+				}
+				if e.roster != r || e.pe.Home != r.home || e.state != s {
+					return fmt.Errorf("entry %v is in the wrong roster, or the wrong list", e.pe.ID)
+				}
+			}
+			if n != r.LenOf(s) {
+				return fmt.Errorf("roster of %v has %d elements in state %d, want %d", r.home, r.LenOf(s), s, n)
 			}
 		}
-		if n != r.Len() || sum.Value() != r.Checksum() {
-			return fmt.Errorf("roster of %v has %d elements, checksum %04x, want %d, %04x", r.home, r.Len(), r.Checksum(), n, sum.Value())
+		if sum.Value() != r.Checksum() {
+			return fmt.Errorf("roster of %v has checksum %04x, want %04x", r.home, r.Checksum(), sum.Value())
 		}
-		elements -= n
+		elements -= r.LenAll()
 	}
 	if elements != 0 {
 		return fmt.Errorf("%d elements are in no roster", elements)
+	}
+	return nil
+}
+
+// tally counts the entries of a pool.
+type tally struct {
+	aside, served, suspects int
+	barred                  int // of those aside
+	able                    int // others that serve
+	in, out                 int // suspects
+}
+
+// checkEntry compares an entry with the handlespace, and counts it.
+func (l *Ledger[N]) checkEntry(h rserpool.PoolHandle, e *Entry[N], n *tally) error {
+	sp := l.space.Pool(h)
+	var in *handlespace.Element
+	if sp != nil {
+		in = sp.Element(e.id)
+	}
+	isOut := e.doubt != nil && e.doubt.place.In(&e.pool.special.out)
+	isIn := e.doubt != nil && e.doubt.place.In(&e.pool.special.in)
+	fits := l.excluded(h, e.pe) == nil && (sp == nil || sp.Policy() == e.pe.Policy.Type)
+	switch {
+	case (e.doubt != nil) != (e.state == Suspect) || e.state == Suspect && e.Since().IsZero():
+		return fmt.Errorf("state %d, a suspect since %v", e.state, e.Since())
+	case e.Served() != (in == e.pe) || in != nil && in != e.pe:
+		return fmt.Errorf("served %v, but %v is in the handlespace", e.Served(), in)
+	case isOut != (e.at == out) || isIn != (e.state == Suspect && e.at == served):
+		return fmt.Errorf("location %d, in the list out %v, in %v", e.at, isOut, isIn)
+	case e.Aside() && fits:
+		return errors.New("set aside, but fits")
+	case !e.Aside() && l.excluded(h, e.pe) != nil:
+		return errors.New("excluded, but not set aside")
+	case e.barred != (e.Aside() && l.excluded(h, e.pe) != nil):
+		return fmt.Errorf("barred %v", e.barred)
+	}
+	switch {
+	case e.Aside():
+		n.aside++
+		if e.barred {
+			n.barred++
+		}
+	case e.state == Suspect:
+		n.suspects++
+	case e.pe.Policy.Type != rserpool.WeightedRoundRobin || e.pe.Policy.Weight > 0:
+		n.able++
+	}
+	if isIn {
+		n.in++
+	}
+	if isOut {
+		n.out++
+	}
+	if in != nil {
+		n.served++
+	}
+	return nil
+}
+
+// checkPool compares the pool's guard with what it has to be.
+func (l *Ledger[N]) checkPool(h rserpool.PoolHandle, p *pool[N], n tally) error {
+	if len(p.entries) == 0 {
+		return errors.New("it has no entries")
+	}
+	got := l.Pool(h)
+	if want := (PoolCount{Elements: len(p.entries), Suspects: n.suspects, Aside: n.aside, Guarded: got.Guarded}); got != want {
+		return fmt.Errorf("got %+v, want %+v", got, want)
+	}
+	if s := p.special; s != nil && s.barred != n.barred {
+		return fmt.Errorf("%d are barred, want %d", s.barred, n.barred)
+	}
+	var rule GuardRule
+	if l.Guard != nil {
+		rule = l.Guard(h)
+	}
+	guarded := n.suspects > 0 && !rule.Off && (n.able == 0 || rule.Share > 0 && float64(n.suspects)/float64(n.suspects+n.able) >= rule.Share)
+	if got.Guarded != guarded {
+		return fmt.Errorf("guarded %v, want %v: %+v, %+v", got.Guarded, guarded, rule, n)
+	}
+	if p.special != nil && p.special.unsettled() && !slices.Contains(l.queue, p) {
+		return fmt.Errorf("guarded %v, %d suspects in and %d out, in the queue %v", guarded, n.in, n.out, p.special.queued)
+	}
+	sp := l.space.Pool(h)
+	if (sp == nil) != (n.served == 0) {
+		return fmt.Errorf("%d elements are served, but the pool is %v", n.served, sp)
+	}
+	if sp != nil {
+		if s, g := sp.Doubt(); s != n.suspects || g != guarded {
+			return fmt.Errorf("readers are told %d suspects, guarded %v, want %d, %v", s, g, n.suspects, guarded)
+		}
 	}
 	return nil
 }
@@ -98,115 +193,237 @@ func (r ruler) check(h rserpool.PoolHandle, pe *handlespace.Element) error {
 	return nil
 }
 
-// Random changes, with everything recomputed after each. A cursor that is open
-// meanwhile finds every entry that stays in its rosters.
+// world is a ledger with rules that change, and what a test knows of it.
+type world struct {
+	*Ledger[int]
+	rng      *rand.Rand
+	rules    ruler
+	guards   map[rserpool.PoolHandle]GuardRule
+	rosters  []*Roster[int]
+	reserved int
+
+	cursor *Cursor[int]
+	all    bool                 // it reads suspects, too
+	stays  map[*Entry[int]]bool // what it must find
+
+	refused, moved, guarded int
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{Ledger: newLedger(), rng: rand.New(rand.NewPCG(seed, 3)), rules: ruler{}, guards: make(map[rserpool.PoolHandle]GuardRule)}
+	w.Check = w.rules.check
+	w.Guard = func(h rserpool.PoolHandle) GuardRule { return w.guards[h] }
+	w.batch = 1 + w.rng.IntN(3)
+	w.rosters = []*Roster[int]{NewRoster[int](own), NewRoster[int](peer)}
+	w.cursor, w.stays = w.Open(w.rosters...), make(map[*Entry[int]]bool)
+	return w
+}
+
+// served is what pool users see.
+func (w *world) served() map[rserpool.PoolHandle][]*handlespace.Element {
+	all := make(map[rserpool.PoolHandle][]*handlespace.Element)
+	for p := range w.space.Pools() {
+		all[p.Handle()] = p.Elements(nil)
+	}
+	return all
+}
+
+// Random changes, with everything recomputed after each. A cursor that is open meanwhile
+// finds every entry that stays in its rosters, in its state.
 func TestRandom(t *testing.T) {
-	refused := 0
-	for seed := range uint64(40) {
-		rng := rand.New(rand.NewPCG(seed, 3))
-		l, rules := newLedger(), ruler{}
-		l.Check = rules.check
-		rosters := []*Roster[int]{NewRoster[int](own), NewRoster[int](peer)}
-		cursor, reserved := l.Open(rosters...), 0
-		stays := map[*Entry[int]]bool{}
+	var sum world
+	for seed := range uint64(60) {
+		w := newWorld(seed)
 		for step := range 1000 {
-			h := rserpool.PoolHandle(rune('a' + rng.IntN(5)))
-			pe := element(rserpool.PEID(1+rng.IntN(6)), rserpool.RoundRobin+rserpool.PolicyType(rng.IntN(2)))
-			to := rosters[rng.IntN(2)]
-			e := l.Find(h, pe.ID)
-			before := l.Used()
-			had := l.space.Pool(h) != nil
-			var changes []Change[int]
-			switch k := rng.IntN(9); {
-			case k < 4:
-				room := l.Room(e, h, &pe.PoolElement)
-				c, err := l.Put(e, to, h, pe, Fit(rng.IntN(3)))
-				changes = append(changes, c)
-				if room == errors.Is(err, ErrFull) {
-					t.Fatalf("seed %d, step %d: room %v, error %v", seed, step, room, err)
-				}
-				if err != nil {
-					refused++
-					if l.Used() != before || l.Find(h, pe.ID) != e {
-						t.Fatalf("seed %d, step %d: a refused element has changed the ledger: %v", seed, step, err)
-					}
-				} else if c.Entry != l.Find(h, pe.ID) || (c.From == nil) != (e == nil) || c.To != to || e != nil && c.Entry != e {
-					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
-				}
-			case k < 5 && e != nil:
-				c := l.Move(e, to, pe)
-				changes = append(changes, c)
-				if c.Entry != e || e.Roster() != to {
-					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
-				}
-			case k < 6 && e != nil:
-				delete(stays, e)
-				c := l.Remove(e)
-				changes = append(changes, c)
-				if c.To != nil || l.Find(h, pe.ID) != nil || e.ID() != pe.ID || e.Handle() != h {
-					t.Fatalf("seed %d, step %d: %+v", seed, step, c)
-				}
-			case k < 7:
-				rules[h] = []rserpool.PolicyType{0, 0, rserpool.RoundRobin, rserpool.RoundRobin + 1}[rng.IntN(4)]
-				aside := l.Aside()
-				changes = l.Refit(h)
-				for _, c := range changes {
-					if c.Entry.Aside() {
-						aside++
-					} else {
-						aside--
-					}
-					if c.Entry.Aside() != (c.Conflict != nil) || !c.Visible || c.From == nil || c.From != c.To {
-						t.Fatalf("seed %d, step %d: %+v", seed, step, c)
-					}
-				}
-				if aside != l.Aside() {
-					t.Fatalf("seed %d, step %d: %d set aside, the changes say %d", seed, step, l.Aside(), aside)
-				}
-			case k < 8:
-				n := rng.IntN(3) - min(1, reserved)
-				l.Reserve(n)
-				reserved += n
-			default:
-				x := cursor.Next()
-				delete(stays, x)
-				if x == nil {
-					if len(stays) > 0 {
-						t.Fatalf("seed %d, step %d: the cursor has missed %d entries", seed, step, len(stays))
-					}
-					l.Close(cursor)
-					cursor = l.Open(rosters...)
-					for _, r := range rosters {
-						for e := r.First(); e != nil; e = e.place.Next() {
-							stays[e] = true
-						}
-					}
-				}
-			}
-			if emptied := had && l.space.Pool(h) == nil; emptied != slices.ContainsFunc(changes, func(c Change[int]) bool { return c.Emptied }) {
-				t.Fatalf("seed %d, step %d: the pool is emptied: %t, the changes are %+v", seed, step, emptied, changes)
-			}
-			for x := range stays { // one that has moved may have been passed
-				if x.Note != 0 && x.Roster() != nil && rserpool.ServerID(x.Note) != x.Roster().Home() {
-					delete(stays, x)
-				}
-			}
-			for _, r := range rosters {
-				for e := r.First(); e != nil; e = e.place.Next() {
-					e.Note = int(r.home)
-				}
-			}
-			if err := l.check(reserved, rosters...); err != nil {
+			if err := w.step(); err != nil {
 				t.Fatalf("seed %d, step %d: %v", seed, step, err)
 			}
 		}
-		if l.Close(cursor); len(l.cursors) != 0 {
-			t.Errorf("seed %d: %d cursors are left", seed, len(l.cursors))
+		if w.Close(w.cursor); len(w.cursors) != 0 {
+			t.Errorf("seed %d: %d cursors are left", seed, len(w.cursors))
+		}
+		for w.Unsettled() {
+			w.Step()
+		}
+		if err := w.check(w.reserved, w.rosters...); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		sum.refused, sum.moved, sum.guarded = sum.refused+w.refused, sum.moved+w.moved, sum.guarded+w.guarded
+	}
+	if sum.refused == 0 || sum.moved == 0 || sum.guarded == 0 {
+		t.Errorf("%d elements were refused, %d steps have moved suspects, %d pools were guarded", sum.refused, sum.moved, sum.guarded)
+	}
+}
+
+// step makes a change at random, and checks what it says of itself.
+func (w *world) step() error {
+	h := rserpool.PoolHandle(rune('a' + w.rng.IntN(5)))
+	pools, guarded := w.served(), w.GuardedPools()
+	changes, err := w.change(&h)
+	if err != nil {
+		return err
+	}
+	visible, emptied := false, false
+	for _, c := range changes {
+		visible, emptied, guarded = visible || c.Visible, emptied || c.Emptied, guarded+int(c.Guarded)
+		if c.Guarded != 0 {
+			w.guarded++
 		}
 	}
-	if refused == 0 {
-		t.Error("no element was refused")
+	for x, was := range pools {
+		if x != h && !slices.Equal(was, w.served()[x]) {
+			return fmt.Errorf("pool %q has changed, not %q", x, h)
+		}
 	}
+	is := w.served()[h]
+	switch {
+	case guarded != w.GuardedPools():
+		return fmt.Errorf("%d pools are guarded, the changes say %d", w.GuardedPools(), guarded)
+	case emptied != (len(pools[h]) > 0 && len(is) == 0):
+		return fmt.Errorf("pool %q had %d elements, has %d, the changes are %+v", h, len(pools[h]), len(is), changes)
+	case !visible && !slices.EqualFunc(pools[h], is, func(a, b *handlespace.Element) bool { return a.ID == b.ID && a.SameToUsers(b) }):
+		return fmt.Errorf("pool %q has changed, but not visibly: %+v", h, changes)
+	}
+	for x := range w.stays {
+		if x.Roster() == nil || x.Note != noted(x) {
+			delete(w.stays, x) // it may have been passed
+		}
+	}
+	for _, p := range w.pools {
+		for _, e := range p.entries {
+			e.Note = noted(e)
+		}
+	}
+	return w.check(w.reserved, w.rosters...)
+}
+
+func noted(e *Entry[int]) int { return int(e.Roster().Home())<<8 | int(e.State()) }
+
+// change makes one change of pool h, or of another one, which it notes.
+func (w *world) change(h *rserpool.PoolHandle) (changes []Change[int], err error) {
+	pe := element(rserpool.PEID(1+w.rng.IntN(6)), rserpool.RoundRobin+rserpool.PolicyType(w.rng.IntN(2)))
+	pe.Policy.Weight = uint32(min(1, w.rng.IntN(4)))
+	to, since := w.rosters[w.rng.IntN(2)], time.Unix(w.rng.Int64N(100), 0)
+	e := w.Find(*h, pe.ID)
+	switch k := w.rng.IntN(16); {
+	case k < 5:
+		return w.put(e, to, *h, pe, since)
+	case k < 6 && e != nil:
+		was, seen := e.State(), e.Since()
+		c := w.Move(e, to, pe)
+		if c.Entry != e || e.Roster() != to || e.State() != was || e.Since() != seen {
+			err = fmt.Errorf("%+v", c)
+		}
+		return []Change[int]{c}, err
+	case k < 7 && e != nil:
+		delete(w.stays, e)
+		c := w.Remove(e)
+		if c.To != nil || w.Find(*h, pe.ID) != nil || e.ID() != pe.ID || e.Handle() != *h || e.Aside() || e.Served() {
+			err = fmt.Errorf("%+v", c)
+		}
+		return []Change[int]{c}, err
+	case k < 10 && e != nil:
+		was := e.State()
+		c := w.Suspect(e, since)
+		if e.State() != Suspect || was != Suspect && (e.Since() != since || e.Served() && !w.Pool(*h).Guarded) {
+			err = fmt.Errorf("%+v: state %d since %v", c, e.State(), e.Since())
+		}
+		return []Change[int]{c}, err
+	case k < 11 && e != nil:
+		c := w.Confirm(e)
+		if e.State() != Member || !e.Served() && !e.Aside() {
+			err = fmt.Errorf("%+v", c)
+		}
+		return []Change[int]{c}, err
+	case k < 12:
+		w.rules[*h] = []rserpool.PolicyType{0, 0, rserpool.RoundRobin, rserpool.RoundRobin + 1}[w.rng.IntN(4)]
+		return w.refit(*h)
+	case k < 13:
+		w.guards[*h] = []GuardRule{{}, {}, {Off: true}, {Share: 0.5}, {Share: 0.9}}[w.rng.IntN(5)]
+		c := w.Reguard(*h)
+		return []Change[int]{{Guarded: c.Guarded, Visible: c.Visible, Emptied: c.Emptied}}, nil
+	case k < 14:
+		n := w.rng.IntN(3) - min(1, w.reserved)
+		w.Reserve(n)
+		w.reserved += n
+	case k < 15:
+		c := w.Step()
+		*h = c.Handle
+		if c.Visible {
+			w.moved++
+		}
+		return []Change[int]{{Guarded: c.Guarded, Visible: c.Visible, Emptied: c.Emptied}}, nil
+	default:
+		return nil, w.read()
+	}
+	return nil, nil
+}
+
+func (w *world) put(e *Entry[int], to *Roster[int], h rserpool.PoolHandle, pe *handlespace.Element, since time.Time) ([]Change[int], error) {
+	before, room := w.Used(), w.Room(e, h, &pe.PoolElement)
+	s := []State{Member, Member, Unconfirmed, Suspect}[w.rng.IntN(4)]
+	c, err := w.PutAs(e, to, h, pe, Fit(w.rng.IntN(3)), s, since)
+	switch {
+	case room == errors.Is(err, ErrFull):
+		return nil, fmt.Errorf("room %v, error %w", room, err)
+	case err != nil:
+		w.refused++
+		if w.Used() != before || w.Find(h, pe.ID) != e {
+			return nil, fmt.Errorf("a refused element has changed the ledger: %w", err)
+		}
+	case c.Entry != w.Find(h, pe.ID) || (c.From == nil) != (e == nil) || c.To != to || e != nil && c.Entry != e || c.Entry.State() != s || c.Conflict != nil && !c.Entry.Aside():
+		return nil, fmt.Errorf("%+v", c)
+	}
+	return []Change[int]{c}, nil
+}
+
+func (w *world) refit(h rserpool.PoolHandle) ([]Change[int], error) {
+	aside := w.Aside()
+	changes := w.Refit(h)
+	for _, c := range changes {
+		if c.Conflict != nil {
+			aside++
+		} else {
+			aside--
+		}
+		if c.Conflict != nil && !c.Entry.Aside() || c.From == nil || c.From != c.To {
+			return nil, fmt.Errorf("%+v", c)
+		}
+	}
+	if aside > w.Aside() { // a suspect that does not fit any more may be set aside when it comes back
+		return nil, fmt.Errorf("%d set aside, the changes say %d", w.Aside(), aside)
+	}
+	return changes, nil
+}
+
+// read has the cursor read an entry, or begin again.
+func (w *world) read() error {
+	x := w.cursor.Next()
+	delete(w.stays, x)
+	if x != nil {
+		if x.State() == Unconfirmed || x.State() == Suspect && !w.all {
+			return fmt.Errorf("the cursor has read an entry in state %d", x.State())
+		}
+		return nil
+	}
+	if len(w.stays) > 0 {
+		return fmt.Errorf("the cursor has missed %d entries", len(w.stays))
+	}
+	w.Close(w.cursor)
+	w.cursor, w.all = w.Open(w.rosters...), w.rng.IntN(2) == 0
+	states := []State{Member}
+	if w.all {
+		w.Close(w.cursor)
+		w.cursor, states = w.OpenAll(w.rosters...), append(states, Suspect)
+	}
+	for _, r := range w.rosters {
+		for _, s := range states {
+			for e := r.FirstOf(s); e != nil; e = r.Next(e) {
+				w.stays[e] = true
+			}
+		}
+	}
+	return nil
 }
 
 // A move is never refused: neither full limits nor a conflict lose the element.
@@ -258,5 +475,49 @@ func TestVisible(t *testing.T) {
 	heavy.Policy.Weight = 2
 	if !put(theirs, heavy) {
 		t.Error("another weight is not visible")
+	}
+}
+
+// TestBarred: a pool whose elements are all excluded costs no more the more of them there are.
+// They do not keep another element from the pool, and are in it when Check admits them.
+func TestBarred(t *testing.T) {
+	l := newLedger()
+	l.Limits.Elements, l.Limits.ElementBytes = 1<<20, 1<<30
+	checks, bar := 0, errors.New("barred")
+	admit := rserpool.PEID(0)
+	l.Check = func(_ rserpool.PoolHandle, e *handlespace.Element) error {
+		if checks++; e.ID > admit {
+			return bar
+		}
+		return nil
+	}
+	theirs := NewRoster[int](peer)
+	const n = 200
+	for id := rserpool.PEID(1); id <= n; id++ {
+		if c, err := l.Put(nil, theirs, "p", element(id, rserpool.RoundRobin), SetAside); err != nil || !errors.Is(c.Conflict, bar) {
+			t.Fatalf("got %+v, %v", c, err)
+		}
+	}
+	if checks > 4*n {
+		t.Errorf("%d checks of %d elements", checks, n)
+	}
+	if err := l.check(0, theirs); err != nil {
+		t.Error(err)
+	}
+	admit = 2
+	for id := rserpool.PEID(1); id <= n; id++ { // one after the other, as a caller may
+		if x := l.Find("p", id); x.Aside() != (id > admit) {
+			l.Move(x, theirs, x.PE())
+		}
+	}
+	if p, e := l.space.Len(); p != 1 || e != 2 {
+		t.Errorf("%d pools, %d elements, want 1 and 2", p, e)
+	}
+	l.Remove(l.Find("p", 2))
+	if c, err := l.Put(l.Find("p", 1), theirs, "p", element(1, rserpool.Random), Renew); err != nil || !c.Visible {
+		t.Errorf("the only element of the pool cannot become another one: %+v, %v", c, err)
+	}
+	if err := l.check(0, theirs); err != nil {
+		t.Error(err)
 	}
 }

@@ -38,7 +38,7 @@ func (l *Ledger[N]) roomForPool(h rserpool.PoolHandle) bool {
 // size is about how many bytes an element takes beside those that each one does.
 func size(e *rserpool.PoolElement) int {
 	const addr, raw = 24, 48 // in a slice, a raw parameter with its own memory
-	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque)
+	n := addr*(len(e.UserTransport.Addrs)+len(e.ASAPTransport.Addrs)) + len(e.UserTransport.Opaque) + len(e.Identity)
 	for _, u := range e.Unknown {
 		n += raw + len(u.Value)
 	}

@@ -8,11 +8,13 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// Roster is the elements of one home registrar, those that are set aside included.
+// Roster is the elements of one home registrar, those that are set aside included. Its members
+// are what the home is known by to other registrars. It has lists of the suspects and of
+// the unconfirmed elements beside them.
 type Roster[N any] struct {
-	home    rserpool.ServerID
-	sum     enrp.Checksum
-	entries chain.List[Entry[N]]
+	home  rserpool.ServerID
+	sum   enrp.Checksum
+	lists [states]chain.List[Entry[N]]
 }
 
 // NewRoster returns a roster without elements.
@@ -21,23 +23,53 @@ func NewRoster[N any](home rserpool.ServerID) *Roster[N] { return &Roster[N]{hom
 // Home is the registrar whose elements these are.
 func (r *Roster[N]) Home() rserpool.ServerID { return r.home }
 
-// Len is the number of elements.
-func (r *Roster[N]) Len() int { return r.entries.Len() }
+// LenAll is the number of elements in all states.
+func (r *Roster[N]) LenAll() (n int) {
+	for i := range r.lists {
+		n += r.lists[i].Len()
+	}
+	return n
+}
 
-// First is the element that has been in the roster longest; nil if there is none.
-func (r *Roster[N]) First() *Entry[N] { return r.entries.First() }
+// LenOf is the number of elements in a state.
+func (r *Roster[N]) LenOf(s State) int { return r.lists[s].Len() }
 
-// Next is the element that follows one of the roster; nil if it is the last.
+// First is the member that has been in the roster longest; nil if there is none.
+func (r *Roster[N]) First() *Entry[N] { return r.lists[Member].First() }
+
+// FirstOf is the element that has been in a state longest; nil if there is none.
+func (r *Roster[N]) FirstOf(s State) *Entry[N] { return r.lists[s].First() }
+
+// FirstOfAll is the first member, or if there is none the first element in another state; nil if
+// there is none.
+func (r *Roster[N]) FirstOfAll() *Entry[N] {
+	for i := range r.lists {
+		if e := r.lists[i].First(); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// Next is the element that follows one of the roster in the same state; nil if it is the last.
 func (r *Roster[N]) Next(e *Entry[N]) *Entry[N] { return e.place.Next() }
 
-// Checksum is the PE checksum of the elements (RFC 5353, Section 3.6.2).
+// Checksum is the PE checksum of the members (RFC 5353, Section 3.6.2).
 func (r *Roster[N]) Checksum() uint16 { return r.sum.Value() }
 
-// enlist puts an entry that is in no roster at the end.
-func (r *Roster[N]) enlist(e *Entry[N]) {
-	e.roster = r
-	r.entries.Add(e, &e.place)
-	r.sum.Add(e.pool.handle, e.id)
+// relist has an entry, which may be in a roster, be in one in a state.
+func (l *Ledger[N]) relist(e *Entry[N], to *Roster[N], s State) {
+	if e.roster == to && e.state == s {
+		return
+	}
+	if e.roster != nil {
+		l.delist(e)
+	}
+	e.state, e.roster = s, to
+	to.lists[s].Add(e, &e.place)
+	if s == Member {
+		to.sum.Add(e.pool.handle, e.id)
+	}
 }
 
 // delist takes an entry out of its roster. Readers of the roster continue behind it.
@@ -47,21 +79,43 @@ func (l *Ledger[N]) delist(e *Entry[N]) {
 			c.next = e.place.Next()
 		}
 	}
-	r := e.roster
 	e.place.Leave()
-	r.sum.Remove(e.pool.handle, e.id)
+	if e.state == Member {
+		e.roster.sum.Remove(e.pool.handle, e.id)
+	}
 	e.roster = nil
 }
 
 // Cursor reads the entries of rosters, one roster after the other.
 type Cursor[N any] struct {
 	next    *Entry[N]
-	rosters []*Roster[N] // not begun yet
+	states  []State      // to be read of each roster, in this order
+	rosters []*Roster[N] // not begun yet, or only some states are
+	begun   int          // states of the first roster
 }
 
-// Open returns a cursor before the first entry of the rosters. It has to be closed.
+// Open returns a cursor before the first member of the rosters. It has to be closed.
 func (l *Ledger[N]) Open(rosters ...*Roster[N]) *Cursor[N] {
-	c := &Cursor[N]{rosters: rosters}
+	return l.open(&Cursor[N]{rosters: rosters, states: []State{Member}})
+}
+
+// OpenAll is Open for the members and the suspects, first the members of a roster, then its
+// suspects. It misses a suspect that becomes a member after the cursor has passed the members.
+func (l *Ledger[N]) OpenAll(rosters ...*Roster[N]) *Cursor[N] {
+	return l.open(&Cursor[N]{rosters: rosters, states: []State{Member, Suspect}})
+}
+
+// OpenEach is OpenAll with the unconfirmed elements between the members and the suspects.
+func (l *Ledger[N]) OpenEach(rosters ...*Roster[N]) *Cursor[N] {
+	return l.open(&Cursor[N]{rosters: rosters, states: []State{Member, Unconfirmed, Suspect}})
+}
+
+// OpenSuspects is Open for the suspects.
+func (l *Ledger[N]) OpenSuspects(rosters ...*Roster[N]) *Cursor[N] {
+	return l.open(&Cursor[N]{rosters: rosters, states: []State{Suspect}})
+}
+
+func (l *Ledger[N]) open(c *Cursor[N]) *Cursor[N] {
 	l.cursors = append(l.cursors, c)
 	return c
 }
@@ -74,7 +128,12 @@ func (l *Ledger[N]) Close(c *Cursor[N]) {
 // Peek returns the next entry without going past it, nil at the end.
 func (c *Cursor[N]) Peek() *Entry[N] {
 	for c.next == nil && len(c.rosters) > 0 {
-		c.next, c.rosters = c.rosters[0].First(), c.rosters[1:]
+		if c.begun == len(c.states) {
+			c.rosters, c.begun = c.rosters[1:], 0
+			continue
+		}
+		c.next = c.rosters[0].FirstOf(c.states[c.begun])
+		c.begun++
 	}
 	return c.next
 }

@@ -1,5 +1,0 @@
-//go:build race
-
-package registrar
-
-func init() { spreadElements = 20000 } // the race detector is slow
