@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
+	"github.com/rserpool/coredns-rserpool/internal/glob"
 )
 
 // parseGlob reads a pool handle as a name relative to the zone, with the escapes of DNS.

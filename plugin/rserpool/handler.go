@@ -13,6 +13,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
 // Handler answers queries for its zones from a registrar's handlespace.
@@ -41,7 +42,12 @@ type Handler struct {
 type registrar interface {
 	// Ready reports whether the handlespace is known.
 	Ready() bool
+	// Answers reports whether what is in the handlespace may be answered. Before Ready there
+	// may be more.
+	Answers() bool
 	Space() *handlespace.Space
+	// Stats are up to a tenth of a second old.
+	Stats() host.Stats
 }
 
 // Name implements plugin.Handler.
@@ -65,14 +71,18 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	case question.Qtype == dns.TypeNXNAME: // stands only in NSEC records (RFC 9824, Section 3.5)
 		count.answer(answerRefused)
 		return dns.RcodeFormatError, nil
-	case !h.registrar.Ready():
+	case !h.registrar.Answers():
 		// A pool that is not known yet may exist all the same: no NXDOMAIN.
 		count.answer(answerNotReady)
 		return notReady(w, r)
 	}
 
-	m := h.respond(ctx, w, r, z, count)
-	if m == nil {
+	m, known := h.respond(ctx, w, r, z, count)
+	switch {
+	case !known:
+		count.answer(answerNotReady)
+		return notReady(w, r)
+	case m == nil:
 		count.answer(answerFallthrough)
 		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
 	}
@@ -82,17 +92,22 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	return m.Rcode, nil
 }
 
-// respond makes the response to a question in a zone, nil if another plugin is to answer it.
+// respond makes the response to a question in a zone, nil if another plugin is to answer it. It
+// reports false if it is not known yet whether there is such a pool.
 //
 // The goroutine of a query begins with little stack, and it takes a fifth of the whole query to
 // move to a larger one; see TestStack. That is why respond is apart from ServeDNS, and has
 // its parts in functions of their own.
-func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, count *serverCounters) *dns.Msg {
+func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, count *serverCounters) (m *dns.Msg, known bool) {
 	question := &r.Question[0]
 	var q query // field by field: a literal would be copied
 	q.Handler, q.count, q.w, q.zone, q.space, q.name, q.trace = h, count, w, z, h.registrar.Space(), question.Name, h.traceOf(ctx)
-	if !q.find() {
-		return nil
+	found := q.find()
+	if (q.node.kind == nodeNone || q.node.isEmptyPool()) && !h.registrar.Ready() {
+		return nil, false
+	}
+	if !found {
+		return nil, true
 	}
 	q.now = h.now()
 	size, do := replySize(w, r)
@@ -112,7 +127,7 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 		q.record(&rep)
 	}
 	q.release()
-	return &rep.msg
+	return &rep.msg, true
 }
 
 // notReady answers that the handlespace is not known yet, with the extended DNS error Not

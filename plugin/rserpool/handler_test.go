@@ -56,6 +56,7 @@ func testSpace(t testing.TB) *fakeRegistrar {
 	put(t, s, "brief", element(1, 80, "192.0.2.19", expires(3900*time.Millisecond)))
 	put(t, s, "long", element(1, 80, "192.0.2.20", expires(time.Hour)))
 	put(t, s, "late", element(1, 80, "192.0.2.21", expires(-time.Second)))
+	f.stats.Suspects, f.stats.PoolsGuarded, f.stats.Guarded = 4, 1, 1
 	return f
 }
 
@@ -73,7 +74,7 @@ func TestAnswers(t *testing.T) {
 			answer: zoneZ + " 5 IN NS ns.dns." + zoneZ + "\n",
 			extra:  "ns.dns." + zoneZ + " 5 IN A 192.0.2.53\nns.dns." + zoneZ + " 5 IN AAAA 2001:db8::53\n",
 		}},
-		{"TXT about the zone", "_rserpool." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool." + zoneZ + ` 5 IN TXT "pools=18" "elements=18"` + "\n"}},
+		{"TXT about the zone", "_rserpool." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool." + zoneZ + ` 5 IN TXT "pools=18" "elements=18" "suspects=4" "pools_guarded=1" "registrar_guarded=yes"` + "\n"}},
 		{"no TXT at the apex", zoneZ, dns.TypeTXT, nodata()},
 		{"only TXT about the zone", "_rserpool." + zoneZ, dns.TypeA, nodata()},
 		{"nothing about an unknown pool", "_rserpool.nowhere." + zoneZ, dns.TypeTXT, nxdomain()},
@@ -90,8 +91,8 @@ func TestAnswers(t *testing.T) {
 		{"query's case is echoed", "wEb.PoOl.example.ORG.", dns.TypeA, sections{answer: "wEb.PoOl.example.ORG. 5 IN A 192.0.2.1\n"}},
 		{"no element has the family", "four." + zoneZ, dns.TypeAAAA, nodata()},
 		{"all addresses of the family", "homes." + zoneZ, dns.TypeA, sections{answer: "homes." + zoneZ + " 5 IN A 192.0.2.7\nhomes." + zoneZ + " 5 IN A 192.0.2.8\n"}},
-		{"TXT about a pool", "_rserpool.homes." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool.homes." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=sctp"` + "\n"}},
-		{"TXT about a pool by its encoded form", "_RSERPOOL." + encodeHandle("four") + "." + zoneZ, dns.TypeTXT, sections{answer: "_RSERPOOL." + encodeHandle("four") + "." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=tcp"` + "\n"}},
+		{"TXT about a pool", "_rserpool.homes." + zoneZ, dns.TypeTXT, sections{answer: "_rserpool.homes." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=sctp" "suspects=0" "guarded=no"` + "\n"}},
+		{"TXT about a pool by its encoded form", "_RSERPOOL." + encodeHandle("four") + "." + zoneZ, dns.TypeTXT, sections{answer: "_RSERPOOL." + encodeHandle("four") + "." + zoneZ + ` 5 IN TXT "policy=RoundRobin" "elements=1" "transport=tcp" "suspects=0" "guarded=no"` + "\n"}},
 		{"no TXT of a pool: programs read texts of their own there", "web." + zoneZ, dns.TypeTXT, nodata()},
 		{"other type", "web." + zoneZ, dns.TypeMX, nodata()},
 		{"ANY", "web." + zoneZ, dns.TypeANY, hinfo("web." + zoneZ)},
@@ -250,6 +251,36 @@ func TestNotReady(t *testing.T) {
 		if got := ask(t, h, name, dns.TypeA).Rcode; got != dns.RcodeServerFailure {
 			t.Errorf("%s before the handlespace is known: got %s, want SERVFAIL", name, dns.RcodeToString[got])
 		}
+	}
+}
+
+// TestAnswersBeforeReady: elements of the stored state are answered while the registrar learns
+// what others have. A name that it does not know may exist: it does not deny it, and asks no
+// other plugin.
+func TestAnswersBeforeReady(t *testing.T) {
+	f := testSpace(t)
+	f.notReady.Store(true)
+	f.answers.Store(true)
+	h := newTestHandler(t, "rserpool pool.example.org {\n fallthrough\n}", f)
+	h.Next = test.NextHandler(dns.RcodeNameError, nil)
+	for _, tc := range []struct {
+		name  string
+		qtype uint16
+		want  int
+	}{
+		{"web." + zoneZ, dns.TypeA, dns.RcodeSuccess},
+		{zoneZ, dns.TypeSOA, dns.RcodeSuccess},
+		{"web." + zoneZ, dns.TypeLOC, dns.RcodeSuccess}, // it is known that the pool has none
+		{"nowhere." + zoneZ, dns.TypeA, dns.RcodeServerFailure},
+	} {
+		m := ask(t, h, tc.name, tc.qtype)
+		if m.Rcode != tc.want || (m.Rcode == dns.RcodeSuccess && tc.qtype != dns.TypeLOC) != (len(m.Answer) > 0) {
+			t.Errorf("%s %s: got %s with %d answers, want %s", tc.name, dns.TypeToString[tc.qtype], dns.RcodeToString[m.Rcode], len(m.Answer), dns.RcodeToString[tc.want])
+		}
+	}
+	f.notReady.Store(false)
+	if got := ask(t, h, "nowhere."+zoneZ, dns.TypeA).Rcode; got != dns.RcodeNameError {
+		t.Errorf("an unknown name, when ready: got %s, want that of the next plugin", dns.RcodeToString[got])
 	}
 }
 

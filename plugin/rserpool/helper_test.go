@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/miekg/dns"
 
-	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
+	"github.com/rserpool/coredns-rserpool/internal/glob"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/lookup"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	core "github.com/rserpool/coredns-rserpool/registrar"
@@ -32,7 +32,9 @@ var now = time.Unix(1_000_000_000, 0)
 // fakeRegistrar is a registrar without network: tests write its handlespace.
 type fakeRegistrar struct {
 	space    *handlespace.Space
+	stats    host.Stats
 	notReady atomic.Bool
+	answers  atomic.Bool // also while it is not ready
 }
 
 func newFake() *fakeRegistrar {
@@ -40,13 +42,24 @@ func newFake() *fakeRegistrar {
 }
 
 func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
+func (f *fakeRegistrar) Answers() bool             { return f.Ready() || f.answers.Load() }
 func (f *fakeRegistrar) Space() *handlespace.Space { return f.space }
-func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
+func (f *fakeRegistrar) Stats() host.Stats         { return f.stats }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
 
+func (f *fakeRegistrar) CheckTrust(host.Trust) error { return nil }
+func (f *fakeRegistrar) SetTrust(host.Trust) error   { return nil }
+
 func (f *fakeRegistrar) SetRules(core.PoolRules) {}
+
+func (f *fakeRegistrar) Remove(_ context.Context, h rsp.PoolHandle, id rsp.PEID) (core.Removed, error) {
+	if h == "none" {
+		return core.Removed{Result: core.RemovalUnknown}, nil
+	}
+	return core.Removed{Result: core.RemovalElsewhere, Home: rsp.ServerID(id), At: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:9901")}}, nil
+}
 
 func (f *fakeRegistrar) Close() error { return nil }
 

@@ -44,6 +44,7 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	}
 	metadata.SetValueFunc(ctx, "rserpool/pool", func() string { return poolLabel(pool()) })
 	metadata.SetValueFunc(ctx, "rserpool/policy", func() string { return policyLabel(pool()) })
+	metadata.SetValueFunc(ctx, "rserpool/guarded", func() string { return guardedLabel(pool()) })
 	metadata.SetValueFunc(ctx, "rserpool/selected", func() string { return t.elements(1) })
 	metadata.SetValueFunc(ctx, "rserpool/elements", func() string { return t.elements(maxAnswers) })
 	return context.WithValue(ctx, traceKey{}, t)
@@ -84,6 +85,14 @@ func policyLabel(p *handlespace.Pool) string {
 		return noValue
 	}
 	return p.Policy().String()
+}
+
+func guardedLabel(p *handlespace.Pool) string {
+	if p == nil {
+		return noValue
+	}
+	_, guarded := p.Doubt()
+	return yesNo(guarded, "yes", "no")
 }
 
 // elements returns the first n elements of the answer.

@@ -26,7 +26,7 @@ import (
 )
 
 // labelNames are in the order in which tests write their values.
-var labelNames = []string{"rserpool/pool", "rserpool/policy", "rserpool/selected", "rserpool/elements"}
+var labelNames = []string{"rserpool/pool", "rserpool/policy", "rserpool/guarded", "rserpool/selected", "rserpool/elements"}
 
 // TestMetadata asks a handler, and looks at the labels before and after.
 func TestMetadata(t *testing.T) {
@@ -40,18 +40,18 @@ func TestMetadata(t *testing.T) {
 		qtype, size   uint16
 		before, after string
 	}{
-		{"web." + zoneZ, dns.TypeA, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002"},
-		{"WEB." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin - -", "web RoundRobin abcdef03 abcdef03"},
-		{"_http._tcp.web." + zoneZ, dns.TypeSRV, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002,abcdef03"},
-		{"web." + zoneZ, dns.TypeNAPTR, 0, "web RoundRobin - -", "web RoundRobin 00000001 00000001,00000002,abcdef03"}, // of the same lookup
-		{"web." + zoneZ, dns.TypeMX, 0, "web RoundRobin - -", "web RoundRobin - -"},
-		{"pe-00000002.web." + zoneZ, dns.TypeA, 0, "web RoundRobin - -", "web RoundRobin 00000002 00000002"},
-		{"pe-00000002.web." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin - -", "web RoundRobin - -"},
-		{`a\032b\010\".` + zoneZ, dns.TypeA, 0, `a\032b\010\" Random - -`, `a\032b\010\" Random 00000004 00000004`},
-		{"_rserpool.web." + zoneZ, dns.TypeTXT, 0, "web RoundRobin - -", "web RoundRobin - -"},
-		{"empty." + zoneZ, dns.TypeA, 0, "- - - -", "- - - -"},
-		{"nowhere." + zoneZ, dns.TypeA, 0, "- - - -", "- - - -"},
-		{zoneZ, dns.TypeSOA, 0, "- - - -", "- - - -"},
+		{"web." + zoneZ, dns.TypeA, 0, "web RoundRobin no - -", "web RoundRobin no 00000001 00000001,00000002"},
+		{"WEB." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin no - -", "web RoundRobin no abcdef03 abcdef03"},
+		{"_http._tcp.web." + zoneZ, dns.TypeSRV, 0, "web RoundRobin no - -", "web RoundRobin no 00000001 00000001,00000002,abcdef03"},
+		{"web." + zoneZ, dns.TypeNAPTR, 0, "web RoundRobin no - -", "web RoundRobin no 00000001 00000001,00000002,abcdef03"}, // of the same lookup
+		{"web." + zoneZ, dns.TypeMX, 0, "web RoundRobin no - -", "web RoundRobin no - -"},
+		{"pe-00000002.web." + zoneZ, dns.TypeA, 0, "web RoundRobin no - -", "web RoundRobin no 00000002 00000002"},
+		{"pe-00000002.web." + zoneZ, dns.TypeAAAA, 0, "web RoundRobin no - -", "web RoundRobin no - -"},
+		{`a\032b\010\".` + zoneZ, dns.TypeA, 0, `a\032b\010\" Random no - -`, `a\032b\010\" Random no 00000004 00000004`},
+		{"_rserpool.web." + zoneZ, dns.TypeTXT, 0, "web RoundRobin no - -", "web RoundRobin no - -"},
+		{"empty." + zoneZ, dns.TypeA, 0, "- - - - -", "- - - - -"},
+		{"nowhere." + zoneZ, dns.TypeA, 0, "- - - - -", "- - - - -"},
+		{zoneZ, dns.TypeSOA, 0, "- - - - -", "- - - - -"},
 	}
 	for _, test := range tests {
 		q := new(dns.Msg).SetQuestion(test.qname, test.qtype)

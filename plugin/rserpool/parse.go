@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/control"
 	"github.com/rserpool/coredns-rserpool/internal/netaddr"
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -30,6 +33,8 @@ type config struct {
 	fall                 fall.F
 	where                string // file and line of the directive
 	line                 string // file and line of the property that is being read
+	root                 string // directory of relative paths
+	anyResolves          bool   // resolvers any
 }
 
 // Defaults and bounds of the DNS side.
@@ -76,12 +81,20 @@ func properties() []property {
 		{name: "enrp_announce", args: "[MULTICAST:PORT]", least: 0, most: 1, parse: func(c *config, a []string) error {
 			return parseGroup(&c.options.ENRPAnnounceGroup, a, enrpAnnounceGroup)
 		}},
+		{name: "tls", args: "CERT KEY CA", least: 3, most: 3, parse: (*config).parseTLS},
+		{name: "tls_secret", args: "FILE", least: 1, most: 1, parse: (*config).parseTLSSecret},
+		{name: "allow", args: "POOLGLOB IDENTITYGLOB", least: 2, most: 2, parse: (*config).parseAllow, repeats: true},
+		{name: "deny", args: "IDENTITYGLOB", least: 1, most: 1, parse: (*config).parseDeny, repeats: true},
+		{name: "registrars", args: "IDENTITYGLOB", least: 1, most: 1, parse: (*config).parseRegistrars, repeats: true},
+		{name: "resolvers", args: "IDENTITYGLOB|any", least: 1, most: 1, parse: (*config).parseResolvers, repeats: true},
+		{name: "state", args: "DIR", least: 1, most: 1, parse: func(c *config, a []string) (err error) { c.options.State, err = parsePath(a[0]); return err }},
+		{name: "control", args: "PATH|off", least: 1, most: 1, parse: (*config).parseControl},
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
 	}
 	for i := range poolOptionTable {
 		o := &poolOptionTable[i]
-		if o.ruled {
+		if o.poolsOnly {
 			continue
 		}
 		all = append(all, property{name: o.name, args: o.args, least: o.least, most: o.most, repeats: o.repeats, parse: func(c *config, a []string) error { return c.pools.block.set(o, a) }})
@@ -96,7 +109,7 @@ func properties() []property {
 
 // parse reads the rserpool directive of a server block, of which there is one.
 func parse(c *caddy.Controller) (config, error) {
-	cfg := config{options: registrars.DefaultOptions(), pools: newPoolRules()}
+	cfg := config{options: registrars.DefaultOptions(), pools: newPoolRules(), root: dnsserver.GetConfig(c).Root}
 	for first := true; c.Next(); first = false {
 		cfg.where = fmt.Sprintf("%s:%d", c.File(), c.Line())
 		if !first {
@@ -106,12 +119,8 @@ func parse(c *caddy.Controller) (config, error) {
 		if cfg.zones, cfg.reverseKeys, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
 			return cfg, c.Err(err.Error())
 		}
-		seen := map[string]bool{}
-		for c.NextBlock() {
-			cfg.line = fmt.Sprintf("%s:%d", c.File(), c.Line())
-			if err := cfg.parseProperty(c.Val(), c.RemainingArgs(), seen); err != nil {
-				return cfg, c.Err(err.Error())
-			}
+		if err := cfg.parseLines(readLines(c)); err != nil {
+			return cfg, err
 		}
 	}
 	cfg.line = ""
@@ -119,6 +128,38 @@ func parse(c *caddy.Controller) (config, error) {
 		return cfg, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err)
 	}
 	return cfg, nil
+}
+
+// line is a line of the block.
+type line struct {
+	at   string // file and line
+	name string
+	args []string
+}
+
+func readLines(c *caddy.Controller) (lines []line) {
+	for c.NextBlock() {
+		lines = append(lines, line{fmt.Sprintf("%s:%d", c.File(), c.Line()), c.Val(), c.RemainingArgs()})
+	}
+	return lines
+}
+
+// parseLines reads the lines of the block. Those that tell whether there is TLS are read
+// first: other lines have other default ports then.
+func (cfg *config) parseLines(lines []line) error {
+	seen := map[string]bool{}
+	for _, first := range []bool{true, false} {
+		for _, l := range lines {
+			if first != isTLS(l.name) {
+				continue
+			}
+			cfg.line = l.at
+			if err := cfg.parseProperty(l.name, l.args, seen); err != nil {
+				return fmt.Errorf("%s - Error during parsing: %w", l.at, err)
+			}
+		}
+	}
+	return nil
 }
 
 func (cfg *config) parseProperty(name string, args []string, seen map[string]bool) error {
@@ -198,23 +239,24 @@ func checkZone(arg string) error {
 }
 
 func (cfg *config) parseASAP(args []string) (err error) {
-	cfg.options.ASAP, err = parseServed(args, asap.Port, "announce")
+	cfg.options.ASAP, err = parseServed(args, cfg.options.Trust.ASAPPort(), "announce")
 	return err
 }
 
 func (cfg *config) parseENRP(args []string) (err error) {
-	cfg.options.ENRP, err = parseServed(args, enrp.Port, "enrp_announce")
+	cfg.options.ENRP, err = parseServed(args, cfg.options.Trust.ENRPPort(), "enrp_announce")
 	return err
 }
 
 func (cfg *config) parsePeer(args []string) error {
+	port := cfg.options.Trust.ENRPPort()
 	for _, arg := range args {
-		a, err := parseAddr(arg, enrp.Port)
+		a, err := parseAddr(arg, port)
 		switch {
 		case err != nil:
 			return err
 		case a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Port() == 0:
-			return fmt.Errorf("%s is not an address of a registrar, such as 192.0.2.1 or [2001:db8::1]:%d", arg, enrp.Port)
+			return fmt.Errorf("%s is not an address of a registrar, such as 192.0.2.1 or [2001:db8::1]:%d", arg, port)
 		case slices.Contains(cfg.options.Peers, a):
 			return fmt.Errorf("%s is listed twice", a)
 		}
@@ -276,6 +318,26 @@ func (cfg *config) parseServerID(args []string) error {
 	}
 	cfg.options.ServerID = rsp.ServerID(id)
 	return nil
+}
+
+// parsePath reads the path of a file or directory. A relative one would depend on where CoreDNS
+// was started.
+func parsePath(arg string) (string, error) {
+	if !filepath.IsAbs(arg) {
+		return "", fmt.Errorf("%q is not an absolute path, such as /var/lib/rserpool", arg)
+	}
+	return filepath.Clean(arg), nil
+}
+
+func (cfg *config) parseControl(args []string) (err error) {
+	if args[0] == registrars.Off {
+		cfg.options.Control = registrars.Off
+		return nil
+	}
+	if cfg.options.Control, err = parsePath(args[0]); err != nil {
+		return fmt.Errorf("%w, and not off", err)
+	}
+	return control.CheckPath(cfg.options.Control)
 }
 
 // parseGroup reads a multicast group, whose address and port may be left out.
@@ -347,7 +409,7 @@ func (cfg *config) check(keys []string) error {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
 	}
-	if err := cfg.checkReverse(keys); err != nil {
+	if err := errors.Join(cfg.checkTrust(), cfg.checkReverse(keys)); err != nil {
 		return err
 	}
 	return cfg.options.Check()

@@ -11,15 +11,16 @@ import (
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// forRegistrar returns those options of the pools that are the registrar's. A later option,
-// such as a guard by pool, is a field of registrar.PoolRule and a row in poolOptionTable.
+// forRegistrar returns those options of the pools that are the registrar's. A later option
+// is a field of registrar.PoolRule and a row in poolOptionTable.
 func (t *poolTable) forRegistrar() (p registrars.Pools) {
+	p.Lines = t.block.registrarLines("")
 	names := slices.Sorted(maps.Keys(t.names))
 	for _, name := range names {
-		p.Lines = append(p.Lines, t.names[name].registrarLines()...)
+		p.Lines = append(p.Lines, t.names[name].registrarLines("pool "+t.names[name].glob.String()+" ")...)
 	}
 	for _, r := range t.globs {
-		p.Lines = append(p.Lines, r.registrarLines()...)
+		p.Lines = append(p.Lines, r.registrarLines("pool "+r.glob.String()+" ")...)
 	}
 	if len(p.Lines) == 0 {
 		return p
@@ -44,13 +45,13 @@ func (t *poolTable) forRegistrar() (p registrars.Pools) {
 }
 
 // registrarLines are the lines of the rule that are about the registrar, in one spelling and
-// in the order of the table.
-func (r *poolRule) registrarLines() (lines []string) {
+// in the order of the table. before is what each of them begins with.
+func (r *poolRule) registrarLines(before string) (lines []string) {
 	for i := range poolOptionTable {
 		option := &poolOptionTable[i]
 		for _, l := range r.lines {
 			if l.option == option && option.ruled {
-				lines = append(lines, "pool "+r.glob.String()+" "+r.spelling(option.name))
+				lines = append(lines, before+r.spelling(option.name))
 			}
 		}
 	}
@@ -61,6 +62,8 @@ func (r *poolRule) registrarLines() (lines []string) {
 func (r *poolRule) spelling(option string) string {
 	rule := &r.checked.rule
 	switch option {
+	case "guard":
+		return "guard " + guardText(rule.Guard)
 	case "policy":
 		return "policy " + rule.Policy.String()
 	case "transport":
@@ -90,6 +93,34 @@ func labelOf(h rsp.PoolHandle) string {
 		}
 	}
 	return encodeHandle(h)
+}
+
+// parseGuard reads from which share of suspects on a pool's answers have them.
+func (o *poolOptions) parseGuard(args []string) error {
+	o.rule.Guard = core.Guard{}
+	if args[0] == "off" {
+		o.rule.Guard.Off = true
+		return nil
+	}
+	share, err := rsp.ParseFraction(args[0])
+	if err != nil || share == 0 {
+		return fmt.Errorf("%q is not a share of the pool's elements, such as 50%%, and not off", args[0])
+	}
+	if share < 1 { // all of them is the default
+		o.rule.Guard.Share = share
+	}
+	return nil
+}
+
+// guardText is the one spelling of a guard.
+func guardText(g core.Guard) string {
+	switch {
+	case g.Off:
+		return "off"
+	case g.Share == 0:
+		return "100%"
+	}
+	return fmt.Sprintf("%.4g%%", 100*g.Share)
 }
 
 // parsePolicy reads the policy that the pool's elements must have.

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/ascii"
-	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/glob"
+	"github.com/rserpool/coredns-rserpool/internal/glob"
 	core "github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -67,9 +67,10 @@ type poolOption struct {
 	// repeats: the option may be given more than once, and its values add up. A line for a
 	// pool replaces all lines of a less specific rule.
 	repeats bool
-	// ruled: the block has no such line. The option is one of the registrar's, see
-	// poolTable.forRegistrar.
+	// ruled: the option is one of the registrar's, see poolTable.forRegistrar.
 	ruled bool
+	// poolsOnly: the block has no such line.
+	poolsOnly bool
 }
 
 var poolOptionTable = []poolOption{
@@ -83,10 +84,11 @@ var poolOptionTable = []poolOption{
 	{name: "svcb", args: "SCHEME [PARAM...]", least: 1, most: -1, parse: (*poolOptions).parseSVCB, repeats: true},
 	{name: "dnssd", args: "SERVICE|off", least: 1, most: 1, parse: (*poolOptions).parseDNSSD},
 	{name: "txt", args: "STRING...", least: 1, most: -1, parse: (*poolOptions).parseText, repeats: true},
-	{name: "policy", args: "TYPE", least: 1, most: 1, parse: (*poolOptions).parsePolicy, ruled: true},
-	{name: "transport", args: "tcp|udp|sctp|dccp|udplite", least: 1, most: 1, parse: (*poolOptions).parseTransport, ruled: true},
-	{name: "timer", args: "KEEP-ALIVE-INTERVAL DURATION", least: 2, most: 2, parse: (*poolOptions).parseTimer, ruled: true},
-	{name: "metrics", args: "", least: 0, most: 0, parse: func(o *poolOptions, _ []string) error { o.metrics = true; return nil }, ruled: true},
+	{name: "guard", args: "SHARE|off", least: 1, most: 1, parse: (*poolOptions).parseGuard, ruled: true},
+	{name: "policy", args: "TYPE", least: 1, most: 1, parse: (*poolOptions).parsePolicy, ruled: true, poolsOnly: true},
+	{name: "transport", args: "tcp|udp|sctp|dccp|udplite", least: 1, most: 1, parse: (*poolOptions).parseTransport, ruled: true, poolsOnly: true},
+	{name: "timer", args: "KEEP-ALIVE-INTERVAL DURATION", least: 2, most: 2, parse: (*poolOptions).parseTimer, ruled: true, poolsOnly: true},
+	{name: "metrics", args: "", least: 0, most: 0, parse: func(o *poolOptions, _ []string) error { o.metrics = true; return nil }, ruled: true, poolsOnly: true},
 }
 
 func poolOptionNames() string {

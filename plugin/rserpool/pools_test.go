@@ -98,6 +98,10 @@ func TestParsePoolErrors(t *testing.T) {
 		{"two values", "pool web ttl 3 4", "pool: web: ttl: got 2 arguments, want: ttl SECONDS"},
 		{"bad value", "pool web\npool web ttl x", `Testfile:3 - Error during parsing: pool: web: ttl: "x" is not a number from 0 to 3600`},
 		{"twice", "pool w* ttl 3\npool * ttl 4\npool w* ttl 5", "Testfile:4 - Error during parsing: pool: w*: ttl is set twice (the lines of this pool begin at Testfile:2)"},
+		{"guard, number", "pool web guard 50", `pool: web: guard: "50" is not a share of the pool's elements, such as 50%, and not off`},
+		{"guard, zero", "pool web guard 0%", `guard: "0%" is not a share`},
+		{"guard, more than all", "pool web guard 101%", `guard: "101%" is not a share`},
+		{"guard, twice", "pool web guard off\npool web guard 50%", "pool: web: guard is set twice"},
 		{"policy", "pool web policy fair", `pool: web: policy: unknown policy "fair": want one of RoundRobin,`},
 		{"policy, reserved", "pool web policy 0x40000000", "is reserved"},
 		{"transport", "pool web transport kernel", `pool: web: transport: "kernel" is not a transport of pool elements; use tcp, udp, sctp, dccp or udplite`},
@@ -148,7 +152,7 @@ func TestPoolOptionsInAnswers(t *testing.T) {
 		{"www.", dns.TypeA, "www.pool.example.org. 5 IN A 192.0.2.1\n"},
 		{encodeHandle("web") + ".", dns.TypeA, encodeHandle("web") + ".pool.example.org. 7 IN A 192.0.2.1\n" + encodeHandle("web") + ".pool.example.org. 7 IN A 192.0.2.2\n"},
 		{"pe-00000001.web.", dns.TypeA, "pe-00000001.web.pool.example.org. 7 IN A 192.0.2.1\n"},
-		{"_rserpool.web.", dns.TypeTXT, `_rserpool.web.pool.example.org. 7 IN TXT "policy=RoundRobin" "elements=2" "transport=tcp"` + "\n"},
+		{"_rserpool.web.", dns.TypeTXT, `_rserpool.web.pool.example.org. 7 IN TXT "policy=RoundRobin" "elements=2" "transport=tcp" "suspects=0" "guarded=no"` + "\n"},
 		{"_http._tcp.web.", dns.TypeSRV, "_http._tcp.web.pool.example.org. 7 IN SRV 0 0 80 pe-00000002.web.pool.example.org.\n_http._tcp.web.pool.example.org. 7 IN SRV 1 0 80 pe-00000001.web.pool.example.org.\n"},
 		{"_smtp._tcp.web.", dns.TypeSRV, ""},
 		{"_http._tcp.www.", dns.TypeSRV, ""},
@@ -210,7 +214,7 @@ func TestDeclaredPools(t *testing.T) {
 		{"pe-00000001.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, data},
 		{"pe-00000002.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, want{dns.RcodeNameError, 2, ""}},
 		{"x.y.web.", dns.TypeA, want{dns.RcodeNameError, 2, ""}, want{dns.RcodeNameError, 2, ""}},
-		{"_rserpool.web.", dns.TypeTXT, want{text: `"elements=0"`}, want{text: `"policy=RoundRobin" "elements=1" "transport=tcp"`}},
+		{"_rserpool.web.", dns.TypeTXT, want{text: `"elements=0"`}, want{text: `"policy=RoundRobin" "elements=1" "transport=tcp" "suspects=0" "guarded=no"`}},
 		{"_rserpool.web.", dns.TypeA, want{ttl: 2}, want{ttl: 2}},
 		{encodeHandle("web") + ".", dns.TypeA, want{ttl: 2}, want{ttl: 2}}, // the pool is WEB
 		{encodeHandle("WEB") + ".", dns.TypeA, want{ttl: 2}, data},
@@ -220,7 +224,7 @@ func TestDeclaredPools(t *testing.T) {
 		{"amfset.", dns.TypeA, nodata, nodata},
 		{"region49.amfset.", dns.TypeA, nxdomain, nxdomain},
 		{"www.", dns.TypeA, nxdomain, nxdomain},
-		{"_rserpool.", dns.TypeTXT, want{text: `"pools=0" "elements=0"`}, want{text: `"pools=3" "elements=3"`}},
+		{"_rserpool.", dns.TypeTXT, want{text: `"pools=0" "elements=0"`}, want{text: `"pools=3" "elements=3" "suspects=0" "pools_guarded=0" "registrar_guarded=no"`}},
 	}
 	f, empty := newFake(), newFake()
 	for _, pool := range []string{"WEB", "set001.region48.amfset", "a.."} {
@@ -259,6 +263,9 @@ func TestPoolRules(t *testing.T) {
 		pool a*\042 metrics
 		pool other ttl 7
 		pool * policy Random
+		guard off
+		pool *.eu guard 0.5
+		pool web guard 100%
 		pool a\* answers 1`
 	cfg, err := parseBlock(corefile)
 	if err != nil {
@@ -266,15 +273,15 @@ func TestPoolRules(t *testing.T) {
 	}
 	p := newPoolTable(cfg.pools).forRegistrar()
 	want := []string{
-		"pool web policy LeastUsed", "pool web transport tcp", "pool *.eu timer KEEP-ALIVE-INTERVAL 1s", `pool a*\* metrics`, "pool * policy Random", `pool a\*`,
+		"guard off", "pool web guard 100%", "pool web policy LeastUsed", "pool web transport tcp", "pool *.eu guard 50%", "pool *.eu timer KEEP-ALIVE-INTERVAL 1s", `pool a*\* metrics`, "pool * policy Random", `pool a\*`,
 	}
 	if diff := cmp.Diff(want, p.Lines); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
 	}
 	for pool, want := range map[rsp.PoolHandle]core.PoolRule{
 		"WEB":  {Policy: rsp.LeastUsed, Transport: rsp.TCP},
-		"a.eu": {Policy: rsp.Random, KeepAliveInterval: time.Second},
-		"x":    {Policy: rsp.Random},
+		"a.eu": {Policy: rsp.Random, KeepAliveInterval: time.Second, Guard: core.Guard{Share: 0.5}},
+		"x":    {Policy: rsp.Random, Guard: core.Guard{Off: true}},
 	} {
 		if got := p.Rules(pool); got != want {
 			t.Errorf("pool %s: got %+v, want %+v", pool, got, want)
@@ -323,7 +330,7 @@ func TestDeclaredText(t *testing.T) {
 // TestReadmePoolOptions: the manual has the options that only pools have.
 func TestReadmePoolOptions(t *testing.T) {
 	for _, o := range poolOptionTable {
-		if item := "\n* `" + strings.TrimSpace("pool GLOB "+o.name+" "+o.args) + "` "; o.ruled && !strings.Contains(readme(t), item) {
+		if item := "\n* `" + strings.TrimSpace("pool GLOB "+o.name+" "+o.args) + "` "; o.poolsOnly && !strings.Contains(readme(t), item) {
 			t.Errorf("no item %q", item)
 		}
 	}

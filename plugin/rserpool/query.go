@@ -185,6 +185,9 @@ func (q *query) lifeLeft(e *handlespace.Element) uint32 {
 	if e.Expires.IsZero() {
 		return q.ttl
 	}
-	left := e.Expires.Sub(q.now) / time.Second
-	return uint32(max(0, min(left, time.Duration(q.ttl))))
+	left := e.Expires.Sub(q.now)
+	if left < -time.Second { // it is there because of a guard, and its life no longer counts
+		return q.ttl
+	}
+	return uint32(max(0, min(left/time.Second, time.Duration(q.ttl))))
 }

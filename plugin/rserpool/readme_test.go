@@ -103,6 +103,16 @@ func TestReadmeMetrics(t *testing.T) {
 	if got := strings.Count(text, "\n* `coredns_rserpool_"); got != len(described) {
 		t.Errorf("the manual has %d metrics, want %d", got, len(described))
 	}
+	rules := regexp.MustCompile("(?ms)^~~~ yaml\n(.*?)^~~~$").FindString(text)
+	used := regexp.MustCompile(`coredns_rserpool_\w+`).FindAllString(rules, -1)
+	if len(used) == 0 {
+		t.Error("the manual has no rules for alerts")
+	}
+	for _, name := range used {
+		if !strings.Contains(text, "\n* `"+name+"{") {
+			t.Errorf("a rule for alerts has %s, which is no metric", name)
+		}
+	}
 	for k := range answerKinds {
 		if !strings.Contains(text, "`"+k.String()+"`") {
 			t.Errorf("kind %s is not in the manual", k)

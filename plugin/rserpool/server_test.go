@@ -186,13 +186,19 @@ func (r *registered) leave(t *testing.T) {
 	}
 }
 
-// register starts a pool element and returns when it is registered.
-func register(t *testing.T, p ports, pool string, id rsp.PEID) *registered {
+// register starts a pool element, in TLS if there are files, and returns when it is
+// registered.
+func register(t *testing.T, p ports, pool string, id rsp.PEID, files ...rsp.TLSFiles) *registered {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &registered{cancel: cancel, done: make(chan error, 1), lost: make(chan struct{}, 1)}
 	up := make(chan struct{}, 1)
+	var trust rsp.TLSFiles
+	for _, f := range files {
+		trust = f
+	}
 	e, err := pe.Open(pe.Config{
+		TLS:        trust,
 		Pool:       rsp.PoolHandle(pool),
 		ID:         id,
 		Transport:  rsp.Transport{Type: rsp.TCP, Port: 8080, Addrs: addrs("127.0.0.1")},

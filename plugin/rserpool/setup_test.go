@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -70,6 +71,29 @@ func TestParse(t *testing.T) {
 			c.options.ENRP = addrPorts("[::]:9901")
 			c.options.AnnounceGroup, c.options.ENRPAnnounceGroup = addrPorts("239.0.0.1:3863")[0], addrPorts("239.0.0.1:9901")[0]
 		}},
+		{"tls", "asap 192.0.2.1\npeer 192.0.2.2\ntls /etc/cert.pem /etc//key.pem /etc/ca.pem", func(c *config) {
+			c.options.ASAP, c.options.ENRP = addrPorts("192.0.2.1:3864"), addrPorts("192.0.2.1:9902")
+			c.options.Peers = addrPorts("192.0.2.2:9902")
+			c.options.Trust.TLSFiles = rsp.TLSFiles{Cert: "/etc/cert.pem", Key: "/etc/key.pem", CA: "/etc/ca.pem"}
+		}},
+		{"tls_secret", "tls_secret secret", func(c *config) {
+			c.options.ASAP = addrPorts("[::]:3864")
+			c.options.Trust.Secret = "secret"
+		}},
+		{"rights", "asap :3900\nallow web dns:*.example.org\nallow * spiffe://example.org/ns/*/sa/web\ndeny dns:a\ndeny dns:b\nregistrars dns:ns?.example.org\nresolvers dns:c\ntls_secret /s", func(c *config) {
+			c.options.ASAP = addrPorts("[::]:3900")
+			c.options.Trust = host.Trust{
+				TLSFiles: rsp.TLSFiles{Secret: "/s"},
+				Allow:    []host.Allow{{Pools: "web", Names: "dns:*.example.org"}, {Pools: "*", Names: "spiffe://example.org/ns/*/sa/web"}},
+				Deny:     []string{"dns:a", "dns:b"}, Registrars: []string{"dns:ns?.example.org"}, Resolvers: []string{"dns:c"},
+			}
+		}},
+		{"resolvers any", "tls_secret /s\nresolvers any", func(c *config) {
+			c.options.ASAP, c.options.Trust.Secret, c.anyResolves = addrPorts("[::]:3864"), "/s", true
+		}},
+		{"state", "state /var/lib//rserpool/", func(c *config) { c.options.State = "/var/lib/rserpool" }},
+		{"control", "control /run/rsp.sock", func(c *config) { c.options.Control = "/run/rsp.sock" }},
+		{"control off", "state /var/lib/rserpool\ncontrol off", func(c *config) { c.options.State, c.options.Control = "/var/lib/rserpool", "off" }},
 		{"ttl", "ttl 0", func(c *config) { c.pools.block.checked.ttl = 0 }},
 		{"ttl, most", "ttl 3600", func(c *config) { c.pools.block.checked.ttl = 3600 }},
 		{"answers", "answers 3", func(c *config) { c.pools.block.checked.answers = 3 }},
@@ -78,6 +102,9 @@ func TestParse(t *testing.T) {
 		{"addresses", "addresses 16", func(c *config) { c.pools.block.checked.addresses = 16 }},
 		{"srv policy", "srv policy", func(c *config) {}},
 		{"srv rank", "srv rank", func(c *config) { c.pools.block.checked.srv = srvRank }},
+		{"guard", "guard 70%", func(c *config) { c.pools.block.checked.rule.Guard.Share = 0.7 }},
+		{"guard, all", "guard 100%", func(c *config) {}},
+		{"guard off", "guard off", func(c *config) { c.pools.block.checked.rule.Guard.Off = true }},
 		{"nameserver", "nameserver NS1.example.org", func(c *config) { c.servers = []nameserver{{name: "ns1.example.org."}} }},
 		{"nameservers", "nameserver ns.example.net\nnameserver ns1.example.org 192.0.2.53 2001:db8::53", func(c *config) {
 			c.servers = []nameserver{{name: "ns.example.net."}, {name: "ns1.example.org.", addrs: addrs("192.0.2.53", "2001:db8::53")}}
@@ -141,6 +168,31 @@ func TestParseErrors(t *testing.T) {
 		{"encap, name", "encap sctp", `encap: "sctp" is not a number`},
 		{"server_id, zero", "server_id 0", `server_id: "0" is not a number from 1 to 0xffffffff`},
 		{"server_id, long", "server_id 0x123456789", "is not a number"},
+		{"tls, two files", "tls cert.pem key.pem", "tls: got 2 arguments, want: tls CERT KEY CA"},
+		{"tls, twice", "tls a b c\ntls a b c", "Testfile:3 - Error during parsing: tls can be given only once in a block"},
+		{"tls and tls_secret", "tls_secret s\ntls a b c", "Testfile:3 - Error during parsing: tls: a registrar has either tls or tls_secret; remove one of them"},
+		{"tls_secret, two", "tls_secret a b", "tls_secret: got 2 arguments, want: tls_secret FILE"},
+		{"allow without tls", "allow web dns:a", "Testfile:1 - Error during parsing: allow needs tls or tls_secret in the same block"},
+		{"deny without tls", "deny dns:a", "deny needs tls or tls_secret in the same block"},
+		{"registrars without tls", "registrars dns:a", "registrars needs tls or tls_secret in the same block"},
+		{"resolvers without tls", "resolvers dns:a", "resolvers needs tls or tls_secret in the same block"},
+		{"resolvers any without tls", "resolvers any", "resolvers needs tls or tls_secret in the same block"},
+		{"allow, no pool", "tls_secret s\nallow dns:a", "allow: got 1 arguments, want: allow POOLGLOB IDENTITYGLOB"},
+		{"allow, bad pool", "tls_secret s\nallow web\\1 dns:a", "allow: pools "},
+		{"allow, bad identity", "tls_secret s\nallow web dns:[", `allow: "dns:[" is not a pattern of identities, such as spiffe://example.org/rserpool/pool/web/*`},
+		{"allow, twice", "tls_secret s\nallow web dns:a\nallow web dns:a", "Testfile:4 - Error during parsing: allow: web dns:a is listed twice"},
+		{"deny, bad identity", "tls_secret s\ndeny [", `deny: "[" is not a pattern of identities`},
+		{"deny, twice", "tls_secret s\ndeny dns:a\ndeny dns:a", "deny: dns:a is listed twice"},
+		{"registrars, bad identity", "tls_secret s\nregistrars [", `registrars: "[" is not a pattern of identities`},
+		{"resolvers, bad identity", "tls_secret s\nresolvers [", `resolvers: "[" is not a pattern of identities`},
+		{"resolvers, any and others", "tls_secret s\nresolvers dns:a\nresolvers any", "resolvers: any stands alone"},
+		{"resolvers, others and any", "tls_secret s\nresolvers any\nresolvers dns:a", "resolvers: any stands alone"},
+		{"state, relative", "state rserpool", `state: "rserpool" is not an absolute path, such as /var/lib/rserpool`},
+		{"state, empty", `state ""`, `state: "" is not an absolute path`},
+		{"state, two", "state /a /b", "state: got 2 arguments, want: state DIR"},
+		{"state, twice", "state /a\nstate /b", "Testfile:3 - Error during parsing: state can be given only once in a block"},
+		{"control, relative", "control ./rsp.sock", `control: "./rsp.sock" is not an absolute path, such as /var/lib/rserpool, and not off`},
+		{"control, long", "control /run/" + strings.Repeat("a", 103), "control: /run/" + strings.Repeat("a", 103) + " has 108 octets, and the path of a socket has at most 107"},
 		{"fallthrough, no zone", "fallthrough a.example.org exa..mple.org", `fallthrough: "exa..mple.org" is not a zone`},
 		{"announce, unicast", "announce 192.0.2.1", `announce: "192.0.2.1" is not a multicast address`},
 		{"announce, port zero", "announce 239.0.0.1:0", "is not a multicast address"},
@@ -150,6 +202,8 @@ func TestParseErrors(t *testing.T) {
 		{"answers, zero", "answers 0", `answers: "0" is not a number from 1 to 2000, and not all`},
 		{"addresses, many", "addresses 17", `addresses: "17" is not a number from 1 to 16`},
 		{"srv", "srv weight", `srv: "weight" is not a mode; use policy or rank`},
+		{"guard", "guard on", `guard: "on" is not a share of the pool's elements, such as 50%, and not off`},
+		{"guard, two lines", "guard off\nguard 50%", "Testfile:3 - Error during parsing: guard can be given only once in a block"},
 		{"nameserver, bad name", "nameserver a..b", `nameserver: "a..b" is not a host name`},
 		{"nameserver, root", "nameserver .", `nameserver: "." is not a host name`},
 		{"nameserver, bad address", "nameserver ns1.example.org ns2.example.org", `nameserver: "ns2.example.org" is not the IP address of a host`},
@@ -210,6 +264,16 @@ func TestParseZonesOfServerBlock(t *testing.T) {
 	}
 }
 
+// TestRelativeFiles: the plugin root is where relative paths begin, as with CoreDNS's tls.
+func TestRelativeFiles(t *testing.T) {
+	c := caddy.NewTestController("dns", "rserpool example.org {\n tls cert.pem sub/key.pem /ca.pem\n}")
+	dnsserver.GetConfig(c).Root = "/etc/coredns"
+	cfg, err := parse(c)
+	if want := (rsp.TLSFiles{Cert: "/etc/coredns/cert.pem", Key: "/etc/coredns/sub/key.pem", CA: "/ca.pem"}); err != nil || cfg.options.Trust.TLSFiles != want {
+		t.Errorf("got files %+v and error %v, want %+v", cfg.options.Trust.TLSFiles, err, want)
+	}
+}
+
 // TestSetup: what a Corefile says reaches the handler, and errors name the
 // plugin.
 func TestSetup(t *testing.T) {
@@ -244,6 +308,17 @@ func TestSetupConflict(t *testing.T) {
 		{"groups differ", "enrp_announce 239.0.0.1", "enrp_announce 239.0.0.2", "(enrp_announce 239.0.0.2:9901, not 239.0.0.1:9901)"},
 		{"no group", "enrp_announce", "enrp :9901", "(enrp_announce off, not 239.0.0.51:9901)"},
 		{"server IDs differ", "server_id 5", "", "(server_id random, not 0x00000005)"},
+		{"states differ", "state /a", "state /b", "Testfile:1 - registrar at [::]:3863 already runs with other options (state /b, not /a)"},
+		{"the same socket, by name and by default", "state /a", "state /a\ncontrol /a/control.sock", ""},
+		{"no socket", "", "control off", ""},
+		{"control off", "state /a\ncontrol off", "state /a", "(control default, not off)"},
+		{"two registrars, one state", "asap 192.0.2.1\nstate /a", "asap 192.0.2.2\nstate /a/", "state /a is that of the registrar at 192.0.2.1:3863; give each registrar a directory of its own"},
+		{"two registrars, one socket", "asap 192.0.2.1\nstate /a", "asap 192.0.2.2\nstate /b\ncontrol /a/control.sock", "control /a/control.sock is the socket of the registrar at 192.0.2.1:3863; give each registrar a path of its own"},
+		{"two registrars, no sockets", "asap 192.0.2.1\ncontrol off", "asap 192.0.2.2\ncontrol off", ""},
+		{"trust differs", "tls_secret /a", "tls_secret /a\ndeny dns:a", "Testfile:1 - another block of the same registrar trusts others (here: deny dns:a)"},
+		{"with and without TLS", "tls_secret /a\nencap 9900", "", ""},
+		{"with and without TLS, one encap", "tls_secret /a", "", "encap 9899 on :: is taken by the registrar at [::]:3864"},
+		{"with and without TLS, one address", "tls_secret /a\nasap :3863", "", "(without tls, not with tls)"},
 		{"addresses overlap", "asap 192.0.2.1", "", "asap [::]:3863 overlaps with asap 192.0.2.1:3863 of another registrar"},
 		{"some addresses the same", "asap 192.0.2.1 192.0.2.2", "asap 192.0.2.2 192.0.2.3", "overlaps"},
 		{"encapsulation port taken", "asap 192.0.2.1:3900", "asap 192.0.2.1:3901", "encap 9899 on 192.0.2.1 is taken by the registrar at 192.0.2.1:3900"},

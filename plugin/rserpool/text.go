@@ -19,7 +19,7 @@ func (q *query) info() dns.RR {
 	ttl, text := q.ttl, []string(nil)
 	switch {
 	case q.node.poolName == "":
-		text = q.zoneText()
+		text = zoneText(q.registrar)
 	case q.node.element != nil:
 		ttl, text = q.lifetime(q.node.element), elementText(q.node.element)
 	case q.node.pool != nil:
@@ -30,17 +30,35 @@ func (q *query) info() dns.RR {
 	return &dns.TXT{Hdr: header(q.name, dns.TypeTXT, ttl), Txt: text}
 }
 
-func (q *query) zoneText() []string {
-	pools, elements := q.space.Len()
-	return []string{"pools=" + strconv.Itoa(pools), "elements=" + strconv.Itoa(elements)}
+func zoneText(r registrar) []string {
+	pools, elements := r.Space().Len()
+	s := r.Stats()
+	return []string{
+		"pools=" + strconv.Itoa(pools),
+		"elements=" + strconv.Itoa(elements),
+		"suspects=" + strconv.FormatUint(s.Suspects, 10),
+		"pools_guarded=" + strconv.FormatUint(s.PoolsGuarded, 10),
+		yesNo(s.Guarded > 0, "registrar_guarded=yes", "registrar_guarded=no"),
+	}
 }
 
+// poolText describes a pool. Suspects are among the elements while the pool is guarded.
 func poolText(p *handlespace.Pool, elements int) []string {
+	suspects, guarded := p.Doubt()
 	return []string{
 		"policy=" + p.Policy().String(),
 		"elements=" + strconv.Itoa(elements),
 		"transport=" + transportName(transportOf(p)),
+		"suspects=" + strconv.Itoa(suspects),
+		yesNo(guarded, "guarded=yes", "guarded=no"),
 	}
+}
+
+func yesNo(b bool, yes, no string) string {
+	if b {
+		return yes
+	}
+	return no
 }
 
 // declaredText is poolText for a declared pool without elements: what the operator has said

@@ -137,7 +137,7 @@ func (x *zoneCopy) addDeclared() {
 			continue
 		}
 		x.addTexts(name, o)
-		x.addInfo(name, o.ttl, []string{"elements=0"})
+		x.addInfo(name, o.ttl, declaredText(o))
 	}
 }
 

@@ -45,6 +45,9 @@ func (inst *Instance) Add(b Block) error {
 		if err := b.Options.conflict(other.Options); err != nil {
 			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
 		}
+		if err := b.Options.mistrust(other.Options); err != nil && b.Options.sameAddresses(other.Options) {
+			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
+		}
 		if err := b.Options.Pools.disagree(other.Options.Pools); err != nil && b.Options.sameAddresses(other.Options) {
 			return fmt.Errorf("%s - %w (see %s)", b.Where, err, other.Where)
 		}
@@ -89,14 +92,16 @@ func (inst *Instance) Restart() {
 // new instance serves but a shutdown callback of the old one failed. live tells whether the
 // instance with that lease serves.
 func (inst *Instance) RestartFailed(live func(*Lease) bool) {
-	failed := false
+	serves := false
 	for _, l := range inst.set.successors(inst.lease) {
-		if !live(l) {
+		if live(l) {
+			serves = true
+			inst.set.serves(l)
+		} else {
 			inst.set.release(l)
-			failed = true
 		}
 	}
-	if failed {
+	if !serves { // also if the new instance has ended its lease itself
 		inst.set.restore(inst.lease, inst.blocks)
 	}
 }
@@ -125,6 +130,13 @@ func (rs *Set) begin(l *Lease) {
 	}
 }
 
+// serves notes that an instance serves, although the restart that made it has failed late.
+func (rs *Set) serves(l *Lease) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	l.begun()
+}
+
 // successors returns the leases that were to replace l. The restart of l is over.
 func (rs *Set) successors(l *Lease) []*Lease {
 	rs.mu.Lock()
@@ -143,6 +155,7 @@ func (rs *Set) replaced(l *Lease) bool {
 	for _, other := range rs.leases() {
 		if other.successorOf == l {
 			other.successorOf = nil
+			other.begun()
 		}
 	}
 	return was

@@ -20,17 +20,36 @@ func metrics(s *host.Stats) []metric {
 	}
 	return []metric{
 		one("pools", "Pools in the handlespace.", s.Pools),
-		one("elements", "Pool elements in the handlespace.", s.Elements),
-		{"elements_by_home", "Pool elements by their home: this registrar (own) or another one (foreign), those set aside included.", "home", []string{"own", "foreign"}, []uint64{s.Own, s.Foreign}},
+		one("elements", "Pool elements in the handlespace, without the suspects of pools that are not guarded.", s.Elements),
+		{"elements_by_home", "Pool elements by their home: this registrar (own) or another one (foreign), suspects and those set aside included.", "home", []string{"own", "foreign"}, []uint64{s.Own, s.Foreign}},
 		one("elements_set_aside", "Pool elements that are in no answer, because their policy or transport differs from their pool's, or from what a pool line demands.", s.Misfits),
+		one("elements_restored_total", "Pool elements that were in the stored state when the registrar started.", s.Restored),
+		one("elements_unconfirmed", "Pool elements of the stored state from which nothing was heard since the registrar started.", s.Unconfirmed),
 		one("pools_emptied_total", "Pools that have lost their last element.", s.PoolsEmptied),
 		{"elements_removed_total", "Pool elements removed.", "reason", removeLabels[:], s.Removed[:]},
 		one("elements_avoided_total", "Pool elements of other registrars left out of answers for 30 seconds, because a client reported them as unreachable and the registrar could not connect.", s.Avoided),
+
+		one("suspects", "Pool elements that are silent, and in answers only while their pool is guarded.", s.Suspects),
+		one("pools_guarded", "Pools whose suspects are in answers, because too few other elements are left.", s.PoolsGuarded),
+		one("registrar_guarded", "1 while the registrar takes its own network for the cause of silence, so that no pool element becomes a suspect, otherwise 0.", s.Guarded),
+		one("registrar_guards_total", "How many times the registrar has taken its own network for the cause of silence.", s.Guards),
+		one("elements_spared", "Pool elements that are silent and no suspects, because the registrar takes its own network for the cause.", s.Spared),
+		{"suspected_total", "Pool elements of this registrar that became suspects.", "reason", silentLabels[:], s.Suspected[:]},
+		one("suspects_returned_total", "Suspects that were heard again.", s.Returned),
+		one("false_alarms_total", "Suspects that were heard again within KEEP-ALIVE-TIMEOUT.", s.FalseAlarms),
+		one("state_writes_total", "Writes of the stored state.", s.State.Writes),
+		one("state_failures_total", "Writes of the stored state that have failed.", s.State.Failures),
+		one("state_pending", "Changes that are not in the stored state yet.", s.State.Pending),
+		one("state_behind", "1 if the last write of the stored state has failed or does not end, or not all pool elements are stored yet, 0 otherwise.", s.State.Behind),
+		one("state_bytes", "Size of the file of the stored state.", s.State.Bytes),
+		one("state_written_timestamp_seconds", "When the state was stored last, 0 if never, in seconds since 1970.", s.State.Written),
 
 		one("registrations_total", "Registrations of new pool elements granted.", s.Registrations),
 		one("reregistrations_total", "Re-registrations granted.", s.Reregistrations),
 		one("deregistrations_total", "Deregistrations granted.", s.Deregistrations),
 		{"rejections_total", "Registrations and deregistrations refused.", "cause", causeLabels[:], s.Rejections[:]},
+		{"rights_refused_total", "What the rights of a trusted scope have refused.", "what", []string{"registration", "owned", "resolution", "report", "association", "element"},
+			[]uint64{s.RightsRefused.Registrations, s.RightsRefused.Owned, s.RightsRefused.Resolutions, s.RightsRefused.Reports, s.RightsRefused.Associations, s.RightsRefused.Elements}},
 		one("ownership_checks_total", "Registrations and deregistrations that waited until the registrar knew whether the present element with that identifier is alive.", s.Claims),
 
 		one("resolutions_total", "Handle resolutions answered with pool elements.", s.Resolutions),
@@ -39,6 +58,7 @@ func metrics(s *host.Stats) []metric {
 		one("subscription_updates_sent_total", "Automatic updates sent to subscribed pool users.", s.Updates),
 
 		one("keepalives_sent_total", "Endpoint keep-alives sent.", s.KeepAlivesSent),
+		one("keepalives_repeated_total", "Repeats of endpoint keep-alives that were not acknowledged yet.", s.KeepAlivesRepeated),
 		one("keepalives_acked_total", "Endpoint keep-alives acknowledged.", s.KeepAlivesAcked),
 		one("keepalives_timed_out_total", "Endpoint keep-alives not acknowledged in time.", s.KeepAlivesTimedOut),
 		one("keepalives_unexpected_total", "Keep-alive acknowledgements that match no keep-alive.", s.KeepAlivesUnexpected),
@@ -83,9 +103,13 @@ func metrics(s *host.Stats) []metric {
 		one("elements_contested_total", "Pool elements of this registrar for which another one said that it is the home.", s.Contests),
 		one("elements_yielded_total", "Pool elements left to another registrar that said that it is the home.", s.Yields),
 
+		one("tls_certificate_end_timestamp_seconds", "When the registrar's own certificate ends, 0 without one, in seconds since 1970.", s.TLS.CertificateEnd),
+		one("tls_peers_refused_total", "Peers refused because of their certificates, at the handshake or after a change of files or rights.", s.TLS.PeersRefused),
+
 		one("transport_bad_checksum_total", "SCTP packets with a wrong checksum.", s.Transport.BadChecksum),
 		one("transport_malformed_total", "SCTP packets that could not be decoded.", s.Transport.Malformed),
 		one("transport_out_of_the_blue_total", "SCTP packets that belong to no association.", s.Transport.OutOfTheBlue),
+		one("transport_deferred_total", "SCTP handshakes that have to wait, because more have come than the registrar could take note of.", s.Transport.Deferred),
 		one("transport_bad_cookie_total", "Forged or expired SCTP cookies.", s.Transport.BadCookie),
 		one("transport_refused_total", "Associations and connections refused because a limit is reached.", s.Transport.Refused),
 		one("transport_overruns_total", "Associations and connections aborted because the peer exceeded a limit.", s.Transport.Overruns),
@@ -98,10 +122,19 @@ func metrics(s *host.Stats) []metric {
 var removeLabels = [...]string{
 	core.RemovedDeregistered: "deregistered",
 	core.RemovedExpired:      "expired",
-	core.RemovedNoAck:        "no_ack",
-	core.RemovedSendFailed:   "send_failed",
 	core.RemovedUnreachable:  "unreachable",
+	core.RemovedClaimed:      "claimed",
+	core.RemovedSilent:       "silent",
 	core.RemovedReported:     "reported",
+	core.RemovedByOperator:   "operator",
+	core.RemovedUnauthorized: "unauthorized",
+	core.RemovedUntrusted:    "untrusted",
+}
+
+var silentLabels = [...]string{
+	core.SilentNoAck:       "no_ack",
+	core.SilentSendFailed:  "send_failed",
+	core.SilentUnreachable: "unreachable",
 }
 
 // causeLabels are the error causes of RFC 5354, Table 2.

@@ -1,9 +1,11 @@
 package registrars
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +19,27 @@ import (
 type Options struct {
 	host.Config
 	Pools Pools
+	// Control is the path of the socket for the operator's commands, or Off. The zero value
+	// stands for defaultControl in the directory State, and for none without that.
+	Control string
+}
+
+const (
+	// Off is a Control without socket.
+	Off = "off"
+	// defaultControl is the name of the socket in the directory of the state.
+	defaultControl = "control.sock"
+)
+
+// controlPath is where the socket is, "" if there is none.
+func (o *Options) controlPath() string {
+	switch {
+	case o.Control == Off, o.Control == "" && o.State == "":
+		return ""
+	case o.Control == "":
+		return filepath.Join(o.State, defaultControl)
+	}
+	return o.Control
 }
 
 // DefaultOptions has the defaults of all options.
@@ -30,6 +53,9 @@ func (o *Options) Check() error {
 	if a := o.AnnounceGroup; a.IsValid() && a == o.ENRPAnnounceGroup {
 		return fmt.Errorf("announce and enrp_announce both have %s; give one of them another group or port", a)
 	}
+	if err := o.checkTrust(); err != nil {
+		return err
+	}
 	if l := o.Limits; l.DefaultItems > l.ResolutionItems {
 		return fmt.Errorf("limit default_items %d is above limit resolution_items %d", l.DefaultItems, l.ResolutionItems)
 	}
@@ -38,6 +64,9 @@ func (o *Options) Check() error {
 		return err
 	}
 	o.Config = bare(c)
+	if named := o.Control; named == (&Options{Config: o.Config}).controlPath() || named == Off && o.State == "" {
+		o.Control = "" // the default is named
+	}
 	if a, b, ok := overlap(o.ASAP, o.ENRP, true); ok {
 		return fmt.Errorf("asap %s overlaps with enrp %s; give one of them another port", a, b)
 	}
@@ -46,7 +75,7 @@ func (o *Options) Check() error {
 
 // bare leaves out the fields that no option sets.
 func bare(c host.Config) host.Config {
-	c.Rand, c.Logger, c.Discover, c.Rules = nil, nil, false, nil
+	c.Rand, c.Logger, c.Discover, c.Rules, c.Rights = nil, nil, false, nil, nil
 	return c
 }
 
@@ -71,6 +100,12 @@ func (o Options) conflict(p Options) error {
 			return fmt.Errorf("registrar at %s already runs with other options (%s); give all blocks of a registrar the same options, or this one another asap address or port", o, strings.Join(diff, ", "))
 		}
 		return nil
+	}
+	if o.State != "" && o.State == p.State {
+		return fmt.Errorf("state %s is that of the registrar at %s; give each registrar a directory of its own", o.State, p)
+	}
+	if path := o.controlPath(); path != "" && path == p.controlPath() {
+		return fmt.Errorf("control %s is the socket of the registrar at %s; give each registrar a path of its own", path, p)
 	}
 	if a, b, ok := overlap(o.ASAP, p.ASAP, true); ok {
 		return fmt.Errorf("asap %s overlaps with asap %s of another registrar; use the same addresses to share it, or another port", a, b)
@@ -138,6 +173,7 @@ func commonOption(a, b string) string {
 // list returns all options but asap as Corefile lines, in a fixed order.
 func (o Options) list() []string {
 	l := []string{
+		o.mode(),
 		"enrp " + offOrAddrs(o.ENRP),
 		"peer " + offOrAddrs(o.Peers),
 		"transport " + o.Via.String(),
@@ -145,6 +181,8 @@ func (o Options) list() []string {
 		"server_id " + idName(o.ServerID),
 		"announce " + announceName(o.AnnounceGroup),
 		"enrp_announce " + announceName(o.ENRPAnnounceGroup),
+		"state " + cmp.Or(o.State, Off),
+		"control " + cmp.Or(o.Control, "default"),
 	}
 	for _, s := range o.settings() {
 		if s.Name != "" {

@@ -8,8 +8,9 @@ import (
 )
 
 // notInCorefile are the fields of host.Config that no line of a Corefile sets, and asap,
-// which names the registrar. Pools and their Rules are compared by TestDisagree.
-var notInCorefile = []string{"ASAP", "Pools", "Rules", "Rand", "Discover", "PeerEncapPort", "CloseTimeout", "Logger"}
+// which names the registrar. Pools and their Rules are compared by TestDisagree, Trust by
+// TestMistrust. Rights are made from Trust.
+var notInCorefile = []string{"ASAP", "Pools", "Rules", "Rights", "Trust", "Rand", "Discover", "PeerEncapPort", "CloseTimeout", "Logger", "Keep"}
 
 // TestDifferences: blocks whose options differ in any field conflict. Otherwise they would
 // share a registrar that has only the options of the first one.
@@ -56,6 +57,8 @@ func change(t *testing.T, name string, v reflect.Value) {
 	switch {
 	case v.CanUint():
 		v.SetUint(v.Uint() + 1)
+	case v.Kind() == reflect.String:
+		v.SetString("/other")
 	case v.CanInt():
 		v.SetInt(v.Int() + 1)
 	case v.Type() == reflect.TypeOf(addr):

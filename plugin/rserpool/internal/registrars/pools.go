@@ -45,7 +45,7 @@ func (p Pools) disagree(q Pools) error {
 	}
 	switch {
 	case len(diff) > 0:
-		return fmt.Errorf("another block of the same registrar says otherwise about its pools (here: %s); give all blocks of a registrar the same pool lines for policy, transport, timer and metrics", strings.Join(diff, ", "))
+		return fmt.Errorf("another block of the same registrar says otherwise about its pools (here: %s); give all blocks of a registrar the same guard, and the same pool lines for guard, policy, transport, timer and metrics", strings.Join(diff, ", "))
 	case !slices.Equal(p.Lines, q.Lines):
 		return fmt.Errorf("another block of the same registrar has the same pool lines in another order, and a later line has precedence; use the same order (here: %s)", strings.Join(p.Lines, ", "))
 	}

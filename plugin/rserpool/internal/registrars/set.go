@@ -1,6 +1,7 @@
 package registrars
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,18 +11,24 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/rserpool/coredns-rserpool/internal/control"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Registrar is a registrar that runs; *host.Host is one.
 type Registrar interface {
 	Space() *handlespace.Space
 	Ready() bool
+	Answers() bool
 	Stats() host.Stats
 	LocalAddrs() []netip.AddrPort
 	SetRules(registrar.PoolRules)
+	CheckTrust(host.Trust) error
+	SetTrust(host.Trust) error
+	Remove(context.Context, rserpool.PoolHandle, rserpool.PEID) (registrar.Removed, error)
 	Close() error
 }
 
@@ -40,7 +47,9 @@ type Set struct {
 type shared struct {
 	Registrar
 	options Options
+	control *control.Server // nil if there is none
 	pools   atomic.Pointer[Pools]
+	trust   atomic.Pointer[host.Trust]
 	leases  map[*Lease]bool
 	closed  chan struct{}
 }
@@ -51,6 +60,8 @@ type Lease struct {
 	// successorOf is the lease of the instance that this one replaces, while the restart
 	// is in progress, and if it is known.
 	successorOf *Lease
+	// begins are called, once, when the instance that this one replaces has ended.
+	begins []func()
 	// ends are called, once, when the lease ends.
 	ends []func()
 }
@@ -93,6 +104,9 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 				s.leases[l] = true
 				log.Infof("registrar at %s is kept with its registrations", o)
 			}
+			if err := s.setTrustLater(l, o.Trust); err != nil {
+				return nil, fmt.Errorf("registrar at %s: %w", o, err)
+			}
 			s.setPools(o.Pools)
 			return s, nil
 		}
@@ -103,13 +117,18 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 	}
 	s := &shared{Registrar: b, options: o, leases: map[*Lease]bool{l: true}, closed: make(chan struct{})}
 	s.pools.Store(&o.Pools)
+	s.trust.Store(&o.Trust)
+	if err := s.takeCommands(); err != nil {
+		_ = b.Close()
+		return nil, fmt.Errorf("registrar at %s: %w", o, err)
+	}
 	rs.running = append(rs.running, s)
 	log.Infof("registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
 	return s, nil
 }
 
-// restore has the registrars of a lease follow the pool lines of its blocks again, after
-// those of an instance that does not serve.
+// restore has the registrars of a lease follow the pool lines and the rights of its blocks
+// again, after those of an instance that does not serve.
 func (rs *Set) restore(l *Lease, blocks []Block) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -117,6 +136,9 @@ func (rs *Set) restore(l *Lease, blocks []Block) {
 		for _, b := range blocks {
 			if s.leases[l] && b.Options.sameAddresses(s.options) {
 				s.setPools(b.Options.Pools)
+				if err := s.setTrust(b.Options.Trust); err != nil {
+					log.Errorf("registrar at %s keeps the files and rights of the Corefile that failed: %v", s.options, err)
+				}
 			}
 		}
 	}
@@ -176,6 +198,7 @@ func (rs *Set) close(s *shared) (wait func() error) {
 	var err error
 	go func() {
 		defer close(s.closed)
+		s.endCommands()
 		if err = s.Close(); err != nil {
 			err = fmt.Errorf("registrar at %s: %w", s.options, err)
 		}

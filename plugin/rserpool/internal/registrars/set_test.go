@@ -1,6 +1,7 @@
 package registrars
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // fakeRegistrar is a registrar without network.
@@ -20,19 +22,38 @@ type fakeRegistrar struct {
 	startErr error
 	closed   atomic.Int32
 	rules    []registrar.PoolRules
+	trusts   []host.Trust
+	trustErr error
 	space    *handlespace.Space
 	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
 	hold, ended chan struct{}
 }
 
 func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
+func (f *fakeRegistrar) Answers() bool             { return f.Ready() }
 func (f *fakeRegistrar) Space() *handlespace.Space { return f.space }
 func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
 
+func (f *fakeRegistrar) CheckTrust(host.Trust) error { return f.trustErr }
+
+func (f *fakeRegistrar) SetTrust(t host.Trust) error {
+	if f.trustErr == nil {
+		f.trusts = append(f.trusts, t)
+	}
+	return f.trustErr
+}
+
 func (f *fakeRegistrar) SetRules(rules registrar.PoolRules) { f.rules = append(f.rules, rules) }
+
+func (f *fakeRegistrar) Remove(_ context.Context, h rserpool.PoolHandle, id rserpool.PEID) (registrar.Removed, error) {
+	if h == "none" {
+		return registrar.Removed{Result: registrar.RemovalUnknown}, nil
+	}
+	return registrar.Removed{Result: registrar.RemovalElsewhere, Home: rserpool.ServerID(id), At: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:9901")}}, nil
+}
 
 func (f *fakeRegistrar) Close() error {
 	if f.hold != nil {

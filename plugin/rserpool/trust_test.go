@@ -1,0 +1,105 @@
+package rserpool
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
+	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// TestServerReloadTrust: a reload withdraws rights and gives them back, and takes other
+// certificates. The element that has a right of its own does not notice. A reload that fails
+// changes nothing.
+func TestServerReloadTrust(t *testing.T) {
+	const sa = "spiffe://example.org/ns/prod/sa/web"
+	ca := trusttest.New(t, "example.org", time.Now())
+	issue := func(name string) rsp.TLSFiles {
+		now := time.Now()
+		return rsp.TLSFiles(ca.Issue(t, t.TempDir(), name, now, now.Add(time.Hour)))
+	}
+	tls := func() string {
+		f := issue("spiffe://example.org/rserpool/registrar/ns1")
+		return fmt.Sprintf("tls %s %s %s\n", f.Cert, f.Key, f.CA)
+	}
+	p := freePorts(t)
+	text := func(lines ...string) string {
+		return fmt.Sprintf("pool.example.org:0 {\n rserpool {\nttl 0\n%s%s\n}\n}\n", p.options(), strings.Join(lines, "\n"))
+	}
+	const allow = "allow other spiffe://example.org/ns/*/sa/web"
+	first := tls()
+	s := startServer(t, text(first, allow))
+	own := register(t, p, "web", 7, issue("spiffe://example.org/rserpool/pool/web/h1"))
+	allowed := register(t, p, "other", 8, issue(sa))
+	s.waitFor("answer", "web."+zoneZ, dns.TypeA, hasAnswer)
+	s.waitFor("answer", "other."+zoneZ, dns.TypeA, hasAnswer)
+
+	if err := s.reload(text(tls(), allow)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reload(text(first)); err != nil {
+		t.Fatal(err)
+	}
+	s.waitFor("NXDOMAIN", "other."+zoneZ, dns.TypeA, isUnknown)
+	if err := s.reload(text(first, allow)); err != nil {
+		t.Fatal(err)
+	}
+	s.waitFor("answer", "other."+zoneZ, dns.TypeA, hasAnswer)
+
+	for name, tt := range map[string]struct{ corefile, want string }{
+		"no such file":       {text("tls /none/cert.pem /none/key.pem /none/ca.pem", allow), "/none/"},
+		"no TLS":             {text(), "without tls, not with tls"},
+		"a pattern":          {text(first, "deny ["), "is not a pattern of identities"},
+		"a later block":      {text(first) + "example.net:70000 {\n whoami\n}", ""},
+		"files do not match": {text(strings.Replace(first, "/key.pem", "/ca.pem", 1), allow), ""},
+	} {
+		if err := s.reload(tt.corefile); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got error %v, want one with %q", name, err, tt.want)
+		}
+		if m := s.query("other."+zoneZ, dns.TypeA); len(m.Answer) != 1 {
+			t.Errorf("%s: after the failed reload got\n%s\nwant one address", name, m)
+		}
+		if n := allowed.count(pe.Registered); n != 2 {
+			t.Errorf("%s: the element with an allowed identity registered %d times, want 2", name, n)
+		}
+	}
+	if n := own.count(pe.Registered); n != 1 || own.count(pe.HomeLost) != 0 {
+		t.Errorf("the element with its own right registered %d times and lost its home %d times, want 1 and 0", n, own.count(pe.HomeLost))
+	}
+	allowed.leave(t)
+	own.leave(t)
+}
+
+// TestServerBadFiles: CoreDNS does not start with files that cannot be used.
+func TestServerBadFiles(t *testing.T) {
+	p := freePorts(t)
+	ca := trusttest.New(t, "example.org", time.Now())
+	now := time.Now()
+	f := ca.Issue(t, t.TempDir(), "spiffe://example.org/rserpool/registrar/ns1", now, now.Add(time.Hour))
+	other := ca.Issue(t, t.TempDir(), "spiffe://example.org/rserpool/registrar/ns2", now, now.Add(time.Hour))
+	readable := ca.Issue(t, t.TempDir(), "spiffe://example.org/rserpool/registrar/ns3", now, now.Add(time.Hour))
+	if err := os.Chmod(readable.Key, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, lines := range []string{
+		"tls /none " + f.Key + " " + f.CA,
+		"tls " + f.Cert + " " + other.Key + " " + f.CA,
+		"tls " + readable.Cert + " " + readable.Key + " " + readable.CA,
+		"tls_secret " + f.CA,
+	} {
+		inst, err := caddy.Start(corefile(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s%s\n}\n}\n", p.options(), lines)))
+		if err == nil {
+			(&server{t, inst}).stop()
+		}
+		if err == nil || !strings.Contains(err.Error(), "registrar at 127.0.0.1") {
+			t.Errorf("%s: got error %v", lines, err)
+		}
+	}
+}
