@@ -69,6 +69,7 @@ func (f *elementFlags) reachRegistrars(cmd *cobra.Command, cfg *pe.Config) error
 		return err
 	}
 	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
+	cfg.TLS, cfg.TLSRegistrars = r.tls, f.tls.registrars
 	return nil
 }
 

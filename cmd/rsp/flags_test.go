@@ -174,7 +174,7 @@ func TestUsage(t *testing.T) {
 		want string
 	}{
 		{[]string{"frobnicate"}, "unknown command"},
-		{[]string{"reslove", "web"}, `unknown command "reslove": did you mean resolve?`},
+		{[]string{"reslove", "web"}, `unknown command "reslove": did you mean resolve or remove?`},
 		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},
 		{[]string{"register"}, "--pool is missing"},
 		{[]string{"register", "-p", "web"}, "--serve is missing"},
@@ -232,6 +232,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"resolve", "-n", "-1", "web"}, "invalid argument"},
 		{[]string{"resolve", "--timeout", "0", "web"}, "--timeout"},
 		{[]string{"unreachable", "web"}, "ELEMENT is missing"},
+		{[]string{"remove", "web"}, "ELEMENT is missing"},
+		{[]string{"remove", "web", "x"}, "not an element identifier"},
 		{[]string{"unreachable", "web", "x"}, "not an element identifier"},
 		{[]string{"version", "x"}, `unexpected argument "x"`},
 		{[]string{"resolve", "web", "db"}, `unexpected argument "db"`},
@@ -261,6 +263,7 @@ func TestHelp(t *testing.T) {
 		{[]string{"help", "resolve"}, []string{"Examples:", "--watch", "Exit status", "default 10s"}},
 		{[]string{"help", "watch"}, []string{"Examples:", "--json", "NO_COLOR", "restored", "Exit status"}},
 		{[]string{"unreachable", "-h"}, []string{"Examples:", "Exit status"}},
+		{[]string{"help", "remove"}, []string{"Examples:", "Exit status", "--control PATH", usualControl}},
 		{[]string{"completion", "bash"}, []string{"__start_rsp"}},
 		{[]string{"version"}, []string{"rsp ", "go1."}},
 		{[]string{"--version"}, []string{"rsp ", "go1."}},

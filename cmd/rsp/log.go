@@ -36,16 +36,25 @@ func (l *logger) log(at level, format string, args ...any) {
 	fmt.Fprintf(l.w, "rsp: "+format+"\n", args...)
 }
 
-// transport is the logger for what the transport has to tell: one line a record,
-// with -v.
+// transport is the logger for what the transport has to tell: one line a record, warnings
+// always and the others with -v.
 func (l *logger) transport() *slog.Logger { return slog.New(transportHandler{l}) }
 
 type transportHandler struct{ l *logger }
 
-func (h transportHandler) Enabled(context.Context, slog.Level) bool { return verbose <= h.l.level }
+func (h transportHandler) Enabled(_ context.Context, at slog.Level) bool {
+	return levelOf(at) <= h.l.level
+}
+
+func levelOf(at slog.Level) level {
+	if at >= slog.LevelWarn {
+		return quiet
+	}
+	return verbose
+}
 
 func (h transportHandler) Handle(_ context.Context, r slog.Record) error {
-	h.l.log(verbose, "%s", r.Message)
+	h.l.log(levelOf(r.Level), "%s", r.Message)
 	return nil
 }
 

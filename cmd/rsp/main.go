@@ -1,7 +1,7 @@
 // Command rsp registers processes as pool elements, resolves and watches pools, reports
 // unreachable pool elements, serves example services, talks to pools by sessions, and
-// shows the peers and the handlespace of registrars (RSerPool: RFC 5351, RFC 5352, RFC
-// 5353).
+// shows the peers and the handlespace of registrars, and removes elements from one (RSerPool:
+// RFC 5351, RFC 5352, RFC 5353).
 package main
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/internal/control"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
@@ -37,7 +38,8 @@ const exitHelp = `Exit status:
   0  done
   1  failed in a way not listed here
   2  wrong usage
-  3  a registrar refused: it rejected the registration, or the pool is unknown or empty
+  3  a registrar refused: it rejected the registration, the pool is unknown or empty,
+     or the registrar is not the home of the element to remove
   4  no registrar or element could be reached, or none answered in time`
 
 // exitPipe is what a shell shows for a command that SIGPIPE has ended.
@@ -85,7 +87,8 @@ registrars, over the kernel's SCTP or SCTP in UDP (RFC 6951); commands that only
 use TCP too. It serves the example services of RSerPool (serve), and talks to a pool by a
 session that goes on at another element if one fails (connect). For operators, it shows
 pools as they change (watch), and a registrar's peers and its whole handlespace, by ENRP
-(RFC 5353).
+(RFC 5353), and removes elements from the registrar on this machine (remove). It makes the
+certificates of a trusted scope (ca).
 
 ` + exitHelp,
 		Args:              unknownCommand,
@@ -103,7 +106,7 @@ pools as they change (watch), and a registrar's peers and its whole handlespace,
 	})
 	root.Version = versionLine()
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(newRegister(), newResolve(), newServe(), newWatch(), newConnect(), newUnreachable(), newPeers(), newDump(), newCookieKey(), newVersion())
+	root.AddCommand(newRegister(), newResolve(), newServe(), newWatch(), newConnect(), newUnreachable(), newPeers(), newDump(), newRemove(), newCA(), newCookieKey(), newVersion())
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root
@@ -205,24 +208,26 @@ func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.st
 // exitStatus returns the exit status for an error.
 func exitStatus(err error) int {
 	var (
-		status      *statusError
-		wrong       *usageError
-		rejected    *pe.RejectedError
-		refused     *pu.RefusedError
-		empty       *pu.NoElementsError
-		untold      *guest.RefusedError
-		timeout     *pu.TimeoutError
-		unreachable *rserpool.UnreachableError
-		unserved    *rserpool.FailoverError
+		status       *statusError
+		wrong        *usageError
+		rejected     *pe.RejectedError
+		refused      *pu.RefusedError
+		empty        *pu.NoElementsError
+		untold       *guest.RefusedError
+		kept         *notRemovedError
+		timeout      *pu.TimeoutError
+		unreachable  *rserpool.UnreachableError
+		unserved     *rserpool.FailoverError
+		uncontrolled *control.UnreachableError
 	)
 	switch {
 	case errors.As(err, &status):
 		return status.status
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &empty), errors.As(err, &untold):
+	case errors.As(err, &rejected), errors.As(err, &refused), errors.As(err, &empty), errors.As(err, &untold), errors.As(err, &kept):
 		return exitRefused
-	case errors.As(err, &timeout), errors.As(err, &unreachable), errors.As(err, &unserved):
+	case errors.As(err, &timeout), errors.As(err, &unreachable), errors.As(err, &unserved), errors.As(err, &uncontrolled):
 		return exitUnreachable
 	case errors.Is(err, syscall.EPIPE): // of the standard output; nothing else is a pipe here
 		return exitPipe
@@ -254,16 +259,23 @@ func hint(err error) string {
 		unreachable *rserpool.UnreachableError
 		noENRP      *noENRPError
 		lookup      *net.DNSError
+		rejected    *pe.RejectedError
 	)
 	switch {
+	case errors.As(err, &rejected) && errors.Is(err, rserpool.CauseSecurity):
+		return "the registrar's log says why. In a trusted scope the element needs --tls with a certificate for its pool (rsp ca issue pool/POOL/NAME), or one that the Corefile allows"
 	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
 		return "check the name, or use the registrar's address"
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
 		return "check this machine's addresses and routes (ip address, ip route), or use another --registrar"
+	case errors.As(err, &unreachable) && aboutTLS(unreachable):
+		return wrongPort(unreachable)
+	case errors.As(err, &noENRP) && noENRP.trusted:
+		return "with --tls, only a registrar's certificate may ask by ENRP (rsp ca issue registrar/NAME), at port 9902 unless --registrar ADDRESS:PORT sets another"
 	case errors.As(err, &noENRP):
-		return "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+		return "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 (9902 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	case errors.As(err, &unreachable):
-		return "is a registrar running there? ASAP uses port 3863 and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+		return "is a registrar running there? ASAP uses port 3863 (3864 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	}
 	return ""
 }

@@ -69,7 +69,7 @@ func TestReapsOrphans(t *testing.T) {
 			const script = `trap 'exit 7' HUP
 			n=0; while [ $n -lt 60 ]; do n=$((n+1)); (sleep 0.01 &); done; echo "all started"
 			while :; do sleep 0.05; done`
-			p, pid := c.start(t, register(r, "--check", "cmd:exit 0", "--check-interval", "50ms", "--check-fail", "1", "--", "/bin/sh", "-c", script)...)
+			p, pid := c.start(t, register(r, "--check", "cmd:exit 0", "--check-interval", "50ms", "--check-timeout", "30s", "--check-fail", "1", "--", "/bin/sh", "-c", script)...)
 			r.has(t, "web", 1)
 			p.says("all started")
 			eventually(t, "no zombie is left", func() bool { _, n := children(t, pid); return n == 0 })

@@ -9,6 +9,12 @@ keep-alives. If a registrar fails or has no room, rsp registers with the next on
 another registrar takes the element over, rsp registers there. Without COMMAND, SIGTERM,
 SIGINT and SIGHUP deregister the element and end rsp.
 
+If the registrar restarts, rsp notices when the next keep-alive is overdue (after about
+2 s), and registers again. While the registrar is down, rsp tries to connect every 2 s,
+and after 5 minutes less often, at least once a minute. A registrar that has kept its
+state (the option state of its Corefile) calls rsp instead: rsp logs "has called ...
+back", and the registration stands.
+
 If a registrar refuses the first registration because of the element itself, for
 example because its policy differs from the pool's, rsp ends. If another element uses
 the --id, rsp retries for 75 s first: that element may have died. After a registration

@@ -27,6 +27,7 @@ type registrarFlags struct {
 	via        string
 	encap      uint16
 	local      []string
+	tls        tlsFlags
 }
 
 const registrarHelp = `Registrars:
@@ -36,7 +37,9 @@ const registrarHelp = `Registrars:
   the lookup fails, rsp tries the other registrars, and then the name again.
   Separate several addresses of one registrar by commas. Repeat the option for
   more registrars: rsp uses the first that answers, and the next if that one fails.
-  --announce listens for registrars that announce themselves by multicast.`
+  --announce listens for registrars that announce themselves by multicast.
+
+` + tlsHelp
 
 func (f *registrarFlags) add(cmd *cobra.Command, vias []rserpool.Via) {
 	fl := cmd.Flags()
@@ -60,6 +63,7 @@ func (f *registrarFlags) addTransport(cmd *cobra.Command, vias []rserpool.Via) {
 	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind (repeatable, with one port)")
 	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	noFiles(cmd, "encap", "local")
+	f.tls.add(cmd)
 }
 
 // noFiles turns off the completion of file names for flags.
@@ -75,6 +79,7 @@ type reach struct {
 	announce   netip.AddrPort
 	via        rserpool.Via
 	local      []netip.AddrPort
+	tls        rserpool.TLSFiles
 }
 
 // reach reads the flags. Host names are looked up later, in each hunt.
@@ -89,6 +94,13 @@ func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 			return r, usage(cmd, fmt.Errorf("--announce: %w", err))
 		}
 	}
+	if r.tls, err = f.tls.read(cmd); err != nil {
+		return r, err
+	}
+	port := f.port
+	if r.tls.Set() {
+		port = tlsPort(port)
+	}
 	names := f.registrars
 	if len(names) == 0 && f.announce == "" {
 		names = []string{"127.0.0.1"}
@@ -98,7 +110,7 @@ func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 		if err != nil {
 			return r, usage(cmd, fmt.Errorf("--registrar: %w", err))
 		}
-		at.Port = cmp.Or(at.Port, f.port)
+		at.Port = cmp.Or(at.Port, port)
 		r.registrars = append(r.registrars, at.String())
 	}
 	for _, s := range f.local {

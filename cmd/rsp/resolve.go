@@ -59,6 +59,8 @@ func (f *userFlags) config(cmd *cobra.Command) (pu.Config, error) {
 		Via:           r.via,
 		Local:         r.local,
 		EncapPort:     f.encap,
+		TLS:           r.tls,
+		TLSRegistrars: f.tls.registrars,
 		// A registrar that does not answer must leave time for another.
 		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
 		Logger: log.transport(),

@@ -24,6 +24,7 @@ type guestFlags struct {
 	logFlags
 	timeout time.Duration
 	json    bool
+	trusted bool // TLS is used
 }
 
 const guestHelp = `rsp can ask every registrar that serves ENRP, including other implementations. rsp asks
@@ -34,7 +35,10 @@ enrp_announce and enrp.
 Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one. The default ports are 9901 for
   ENRP and 9899 for SCTP in UDP. ADDRESS is a host name or an IP address. Repeat the
-  option for more registrars: rsp uses the first that answers.`
+  option for more registrars: rsp uses the first that answers.
+
+` + tlsHelp + `
+  Only registrars may ask by ENRP, so the certificate must be that of a registrar.`
 
 func (f *guestFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
@@ -60,22 +64,34 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if r.via == rserpool.ViaTCP {
 		return nil, usage(cmd, errors.New("--via: ENRP does not run over tcp; use auto, kernel or udp"))
 	}
+	f.trusted = r.tls.Set()
 	return guest.Open(guest.Config{
 		Registrars: r.registrars, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
+		TLS: r.tls, TLSRegistrars: f.tls.registrars,
 		Logger: f.logger(cmd.ErrOrStderr()).transport(),
 	})
 }
 
 // unreached marks the error of a guest that has reached no registrar.
-func unreached(err error) error {
-	if e := (*rserpool.UnreachableError)(nil); errors.As(err, &e) {
-		return &noENRPError{err}
+func (f *guestFlags) unreached(err error) error {
+	var (
+		none   *rserpool.UnreachableError
+		untold *guest.RefusedError
+	)
+	switch {
+	case errors.As(err, &none):
+		return &noENRPError{err, f.trusted}
+	case f.trusted && !errors.As(err, &untold):
+		return fmt.Errorf("%w (with --tls, only a registrar's certificate may ask by ENRP)", err)
 	}
 	return err
 }
 
 // noENRPError says that no registrar could be reached by ENRP.
-type noENRPError struct{ error }
+type noENRPError struct {
+	error
+	trusted bool // TLS is used
+}
 
 // Unwrap gives the *rserpool.UnreachableError.
 func (e *noENRPError) Unwrap() error { return e.error }
@@ -102,7 +118,7 @@ func newPeers() *cobra.Command {
 			defer g.Close()
 			id, peers, err := g.Peers(cmd.Context())
 			if err != nil {
-				return unreached(err)
+				return f.unreached(err)
 			}
 			slices.SortFunc(peers, func(a, b rserpool.ServerInformation) int { return cmp.Compare(a.ID, b.ID) })
 			return f.printPeers(cmd.OutOrStdout(), id, g.At().String(), peers)
@@ -174,6 +190,14 @@ connect to the element, with /UDPPORT if it uses SCTP in UDP. LIFE is the regist
 life as it is on the wire: in seconds for elements that follow RFC 5354, in
 milliseconds for elements of rsp and of the reference implementation RSPLIB.
 
+STATE is member, or suspect with the time since when the element is silent. Suspects are
+left out of answers, unless the guard of the registrar's Corefile says otherwise; without
+one, they are in the answers of a pool that has no members. Other implementations have no
+suspects. rsp remove removes an element.
+
+In a trusted scope, IDENTITY is that of the certificate with which the element has
+registered: allow and deny of the Corefile are about it.
+
 rsp holds the handlespace in memory to sort it, about 500 bytes for each element.
 
 ` + guestHelp + `
@@ -181,7 +205,8 @@ rsp holds the handlespace in memory to sort it, about 500 bytes for each element
 ` + exitHelp,
 		Example: `  rsp dump --registrar 192.0.2.53
   rsp dump --own --registrar 192.0.2.53
-  rsp dump --json --registrar 192.0.2.53 | jq '[.pools[].elements[].home] | group_by(.) | map({(.[0]): length}) | add'`,
+  rsp dump --json --registrar 192.0.2.53 | jq '[.pools[].elements[].home] | group_by(.) | map({(.[0]): length}) | add'
+  rsp dump --json --registrar 192.0.2.53 | jq -r '.pools[] | .pool as $p | .elements[] | select(.state == "suspect") | $p + " " + .id'`,
 		Args: namedArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			g, err := f.open(cmd)
@@ -209,8 +234,20 @@ rsp holds the handlespace in memory to sort it, about 500 bytes for each element
 type dump struct {
 	registrar rserpool.ServerID
 	at        string
-	pools     []enrp.PoolEntry
+	pools     []dumpedPool
 	elements  int
+	suspects  int
+}
+
+type dumpedPool struct {
+	handle   rserpool.PoolHandle
+	elements []dumpedElement
+	suspects int
+}
+
+type dumpedElement struct {
+	rserpool.PoolElement
+	suspect time.Time // since when it is one; zero if it is none
 }
 
 func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
@@ -218,43 +255,98 @@ func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
 	places := map[rserpool.PoolHandle]int{}
 	for p, err := range g.Pools(ctx, f.own) {
 		if err != nil {
-			return nil, unreached(err)
+			return nil, f.unreached(err)
 		}
 		i, ok := places[p.Handle]
 		if !ok {
 			i = len(d.pools)
 			places[p.Handle] = i
-			d.pools = append(d.pools, enrp.PoolEntry{Handle: p.Handle})
+			d.pools = append(d.pools, dumpedPool{handle: p.Handle})
 		}
-		d.pools[i].Elements = append(d.pools[i].Elements, p.Elements...)
-		d.elements += len(p.Elements)
+		d.add(&d.pools[i], p, time.Now())
 	}
 	d.registrar, d.at = g.ServerID(), g.At().String()
-	slices.SortFunc(d.pools, func(a, b enrp.PoolEntry) int { return cmp.Compare(a.Handle, b.Handle) })
-	for _, p := range d.pools {
-		slices.SortFunc(p.Elements, func(a, b rserpool.PoolElement) int { return cmp.Compare(a.ID, b.ID) })
-	}
+	d.sort()
 	return d, nil
+}
+
+func (d *dump) sort() {
+	slices.SortFunc(d.pools, func(a, b dumpedPool) int { return cmp.Compare(a.handle, b.handle) })
+	for _, p := range d.pools {
+		slices.SortFunc(p.elements, func(a, b dumpedElement) int { return cmp.Compare(a.ID, b.ID) })
+	}
+}
+
+// add adds a part of a pool, which has come at a time.
+func (d *dump) add(to *dumpedPool, part enrp.PoolEntry, now time.Time) {
+	for i := range part.Elements {
+		e := dumpedElement{PoolElement: part.Elements[i]}
+		if silent, ok := part.Suspects[i]; ok {
+			e.suspect = now.Add(-silent)
+			d.suspects++
+			to.suspects++
+		}
+		to.elements = append(to.elements, e)
+	}
+	d.elements += len(part.Elements)
+}
+
+// counts is a number of elements, with that of suspects among them if there are some.
+func counts(elements, suspects int) string {
+	if suspects == 0 {
+		return count(elements, "element")
+	}
+	return count(elements, "element") + ", " + count(suspects, "suspect")
+}
+
+// state is the state of an element for people.
+func (e *dumpedElement) state(now time.Time) string {
+	at, form := e.suspect.Local(), time.TimeOnly
+	switch {
+	case e.suspect.IsZero():
+		return "member"
+	case at.Format(time.DateOnly) != now.Local().Format(time.DateOnly):
+		form = time.DateTime
+	}
+	return "suspect since " + at.Format(form)
 }
 
 // printTable writes a handlespace for people.
 func (d *dump) printTable(w io.Writer) error {
-	fmt.Fprintf(w, "registrar %v at %s, %s, %s\n", d.registrar, d.at, count(len(d.pools), "pool"), count(d.elements, "element"))
+	fmt.Fprintf(w, "registrar %v at %s, %s, %s\n", d.registrar, d.at, count(len(d.pools), "pool"), counts(d.elements, d.suspects))
+	now := time.Now()
 	for _, p := range d.pools {
-		first := p.Elements[0].Policy
-		fmt.Fprintf(w, "\npool %q, policy %v, %s\n", string(p.Handle), first.Type, count(len(p.Elements), "element"))
+		first := p.elements[0].Policy
+		fmt.Fprintf(w, "\npool %q, policy %v, %s\n", string(p.handle), first.Type, counts(len(p.elements), p.suspects))
 		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(t, "ID\tHOME\tTRANSPORT\tADDRESSES\tVALUES\tLIFE\tASAP")
-		for i := range p.Elements {
-			e := &p.Elements[i]
-			fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Home, transport(&e.UserTransport),
-				strings.Join(addresses(&e.UserTransport), ","), values(e.Policy, first), life(e), asapAt(e))
+		trusted := slices.ContainsFunc(p.elements, func(e dumpedElement) bool { return e.Identity != "" })
+		head := "ID\tHOME\tTRANSPORT\tADDRESSES\tVALUES\tLIFE\tASAP\tSTATE"
+		if trusted {
+			head += "\tIDENTITY"
+		}
+		fmt.Fprintln(t, head)
+		for i := range p.elements {
+			e := &p.elements[i]
+			fmt.Fprintf(t, "%v\t%v\t%s\t%s\t%s\t%s\t%s\t%s", e.ID, e.Home, transport(&e.UserTransport),
+				strings.Join(addresses(&e.UserTransport), ","), values(e.Policy, first), life(&e.PoolElement), asapAt(&e.PoolElement), e.state(now))
+			if trusted {
+				fmt.Fprintf(t, "\t%s", identityOf(&e.PoolElement))
+			}
+			fmt.Fprintln(t)
 		}
 		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// identityOf is the identity of an element for people.
+func identityOf(e *rserpool.PoolElement) string {
+	if e.Identity == "" {
+		return "-"
+	}
+	return printable(e.Identity)
 }
 
 // asapAt says where an element takes calls of registrars.
@@ -284,7 +376,12 @@ type jsonPool struct {
 
 type jsonDumped struct {
 	jsonElement
-	ASAP *jsonASAP `json:"asap,omitempty"`
+	State string `json:"state"`
+	// Since is since when a suspect is one.
+	Since *time.Time `json:"since,omitempty"`
+	ASAP  *jsonASAP  `json:"asap,omitempty"`
+	// Identity is that of the certificate with which the element has registered.
+	Identity string `json:"identity,omitempty"`
 	// Unknown is the number of parameters that rsp does not know.
 	Unknown int `json:"unknown_parameters,omitempty"`
 }
@@ -299,10 +396,14 @@ type jsonASAP struct {
 func (d *dump) printJSON(w io.Writer) error {
 	out := jsonDump{Registrar: d.registrar.String(), At: d.at, Pools: []jsonPool{}}
 	for _, p := range d.pools {
-		j := jsonPool{Pool: string(p.Handle), Policy: p.Elements[0].Policy.Type.String()}
-		for i := range p.Elements {
-			e := &p.Elements[i]
-			x := jsonDumped{jsonElement: newJSONElement(e), Unknown: len(e.Unknown)}
+		j := jsonPool{Pool: string(p.handle), Policy: p.elements[0].Policy.Type.String()}
+		for i := range p.elements {
+			e := &p.elements[i]
+			x := jsonDumped{jsonElement: newJSONElement(&e.PoolElement), State: "member", Identity: e.Identity, Unknown: len(e.Unknown)}
+			if !e.suspect.IsZero() {
+				since := e.suspect.UTC().Truncate(time.Second)
+				x.State, x.Since = "suspect", &since
+			}
 			if t := &e.ASAPTransport; t.Present() {
 				x.ASAP = &jsonASAP{t.Port, addresses(t), e.EncapPort}
 			}

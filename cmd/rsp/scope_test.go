@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
@@ -169,4 +171,57 @@ func TestGuestLeavesNothing(t *testing.T) {
 	if got := r.Stats().Takeovers; got != (registrar.TakeoverResults{}) {
 		t.Errorf("got takeovers %v", got)
 	}
+}
+
+// TestDumpSuspects: a dump says which elements are suspects, and since when, in whatever order
+// and parts they come.
+func TestDumpSuspects(t *testing.T) {
+	now := time.Now()
+	element := func(id rserpool.PEID) rserpool.PoolElement {
+		return rserpool.PoolElement{ID: id, Policy: rserpool.Policy{Type: rserpool.RoundRobin}, Life: 60}
+	}
+	d := &dump{registrar: 0xcafe, at: "192.0.2.1:9901", pools: []dumpedPool{{handle: "web"}}}
+	d.add(&d.pools[0], enrp.PoolEntry{Elements: []rserpool.PoolElement{element(7), element(3)}, Suspects: map[int]time.Duration{1: 90 * time.Second}}, now)
+	d.add(&d.pools[0], enrp.PoolEntry{Elements: []rserpool.PoolElement{element(5), element(9)}, Suspects: map[int]time.Duration{0: 48 * time.Hour}}, now)
+	d.sort()
+	var table, object strings.Builder
+	if err := d.printTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	got := regexp.MustCompile(`(?m)^([0-9a-f]{8} |registrar|pool).*?(, 1 pool.*|, policy.*|(member|suspect).*)$`).FindAllStringSubmatch(table.String(), -1)
+	want := []string{
+		"registrar, 1 pool, 4 elements, 2 suspects", "pool, policy RoundRobin, 4 elements, 2 suspects",
+		"00000003 suspect since " + stateTime(now.Add(-90*time.Second), now), "00000005 suspect since " + now.Add(-48*time.Hour).Format("2006-01-02 15:04:05"), "00000007 member", "00000009 member",
+	}
+	var lines []string
+	for _, m := range got {
+		lines = append(lines, m[1]+m[2])
+	}
+	if !slices.Equal(lines, want) {
+		t.Errorf("got\n%q\nwant\n%q\nin\n%s", lines, want, &table)
+	}
+	if err := d.printJSON(&object); err != nil {
+		t.Fatal(err)
+	}
+	var out jsonDump
+	if err := json.Unmarshal([]byte(object.String()), &out); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []time.Duration{90 * time.Second, 48 * time.Hour, 0, 0} {
+		e := out.Pools[0].Elements[i]
+		switch {
+		case want == 0 && (e.State != "member" || e.Since != nil):
+			t.Errorf("got %+v, want a member", e)
+		case want > 0 && (e.State != "suspect" || e.Since == nil || !e.Since.Equal(now.Add(-want).Truncate(time.Second))):
+			t.Errorf("got %+v, want a suspect for %v", e, want)
+		}
+	}
+}
+
+// stateTime is how a time is shown: with its date if that is not today's.
+func stateTime(at, now time.Time) string {
+	if at.Day() != now.Day() {
+		return at.Format("2006-01-02 15:04:05")
+	}
+	return at.Format("15:04:05")
 }

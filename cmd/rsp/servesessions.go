@@ -68,7 +68,7 @@ type teller struct {
 func (t *teller) notify(ev pe.Event) {
 	at := normal
 	switch ev.Type {
-	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed:
+	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed, pe.Resumed:
 	case pe.Reregistered:
 		at = verbose
 	case pe.Rejected:
@@ -86,6 +86,8 @@ func (t *teller) notify(ev pe.Event) {
 	t.log.log(at, "pool %q: %v", string(t.pool), ev)
 	if ev.Type == pe.NoRegistrar && !t.hinted {
 		t.hinted = true
-		t.log.log(normal, "%s", hint(ev.Err))
+		if h := hint(ev.Err); h != "" {
+			t.log.log(normal, "%s", h)
+		}
 	}
 }

@@ -39,7 +39,10 @@ func serve(t *testing.T, s Service) *link {
 		t: t, toElement: make(chan rserpool.Message, 100), toUser: make(chan rserpool.Message, 100),
 		echoed: make(chan struct{}), cancel: cancel, done: make(chan error, 1),
 	}
-	go func() { l.done <- s.Serve(ctx, l) }()
+	go func() {
+		l.done <- s.Serve(ctx, l)
+		close(l.toUser)
+	}()
 	return l
 }
 
@@ -100,17 +103,18 @@ func (l *link) says(ppid uint32, data []byte) {
 	l.toElement <- rserpool.Message{Data: data, PPID: ppid}
 }
 
-// gets returns the next message to the user.
+// gets returns the next message to the user, also if the session has ended since.
 func (l *link) gets(ppid uint32) []byte {
 	l.t.Helper()
 	select {
-	case m := <-l.toUser:
+	case m, ok := <-l.toUser:
+		if !ok {
+			l.t.Fatalf("the session has ended: %v", <-l.done)
+		}
 		if m.PPID != ppid {
 			l.t.Errorf("PPID %#x, want %#x", m.PPID, ppid)
 		}
 		return m.Data
-	case err := <-l.done:
-		l.t.Fatalf("the session has ended: %v", err)
 	case <-time.After(20 * time.Second):
 		l.t.Fatal("no message")
 	}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/trust"
+)
+
+// ok runs a command line that must succeed.
+func ok(t *testing.T, args ...string) string {
+	t.Helper()
+	out, errs, status := rsp(t, args...)
+	if status != exitOK || errs != "" {
+		t.Fatalf("rsp %s: status %d\n%s", strings.Join(args, " "), status, errs)
+	}
+	return out
+}
+
+// TestCA: the two commands of the manual make files that a registrar and an element use.
+func TestCA(t *testing.T) {
+	t.Chdir(t.TempDir())
+	out := ok(t, "ca", "init", "example.org")
+	for _, want := range []string{"ca/ca.pem ", "ca/ca-key.pem ", "example.org"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("rsp ca init does not say %s:\n%s", want, out)
+		}
+	}
+	for _, tc := range []struct {
+		args             []string
+		dir, name, right string
+	}{
+		{[]string{"registrar/ns1"}, "ns1", "spiffe://example.org/rserpool/registrar/ns1", "is a registrar"},
+		{[]string{"pool/web/host1", "--dns", "host1.example.org"}, "host1", "spiffe://example.org/rserpool/pool/web/host1", `may register in pool "web"`},
+		{[]string{"pool/a b/c/host2", "--out", "deep/er", "--days", "1"}, "deep/er", "spiffe://example.org/rserpool/pool/_ph-c4g64br3/host2", `may register in pool "a b/c"`},
+	} {
+		out := ok(t, append([]string{"ca", "issue"}, tc.args...)...)
+		if !strings.HasPrefix(out, "issued "+tc.name+"\nin "+tc.dir+": cert.pem, key.pem and ca.pem, valid until ") {
+			t.Errorf("rsp ca issue says\n%s", out)
+		}
+		f, err := trust.Dir(tc.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cred, err := trust.Open(f, time.Now, func(s string) { t.Log(s) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cred.Name() != tc.name {
+			t.Errorf("name %q, want %q", cred.Name(), tc.name)
+		}
+		out = ok(t, "ca", "show", tc.dir)
+		for _, want := range []string{tc.name, tc.right, "CN=RSerPool CA of example.org", "SHA-256 ", "fit together"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("rsp ca show does not say %s:\n%s", want, out)
+			}
+		}
+	}
+	if out := ok(t, "ca", "show", "host1/cert.pem"); !strings.Contains(out, `["host1.example.org"]`) || !strings.Contains(out, "(89 days left)") {
+		t.Errorf("rsp ca show FILE says\n%s", out)
+	}
+	if out := ok(t, "ca", "show", "ca"); !strings.Contains(out, "issuer       itself") || !strings.Contains(out, "keep it off the members") {
+		t.Errorf("rsp ca show CA says\n%s", out)
+	}
+	for _, path := range []string{"ca", "ca/ca-key.pem", "ns1/key.pem"} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v: others can read it", path, info, err)
+		}
+	}
+	if left, _ := filepath.Glob("*/.*"); len(left) > 0 {
+		t.Errorf("files are left: %v", left)
+	}
+}
+
+// TestCARenew: the same command renews, and a running member takes the new files.
+func TestCARenew(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ok(t, "ca", "init", "example.org")
+	ok(t, "ca", "issue", "pool/web/host1", "--days", "1")
+	f, err := trust.Dir("host1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cred, err := trust.Open(f, time.Now, func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := cred.NotAfter()
+	if err := os.Chmod(f.Key, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(f.Key, 12345, 54321); err != nil {
+			t.Fatal(err)
+		}
+	}
+	former, err := os.Stat(f.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := ok(t, "ca", "issue", "pool/web/host1"); !strings.HasPrefix(out, "renewed spiffe://example.org/rserpool/pool/web/host1\n") {
+		t.Errorf("rsp ca issue says\n%s", out)
+	}
+	info, err := os.Stat(f.Key)
+	if err != nil || info.Mode() != 0o640 || owner(info) != owner(former) || os.SameFile(info, former) {
+		t.Errorf("key: %v %v, %v, want the former owner and group %v", info.Mode(), owner(info), err, owner(former))
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(f.Key, 0, 0); err != nil { // a key of another user that its group reads is refused
+			t.Fatal(err)
+		}
+	} else if err := os.Chmod(f.Key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := cred.Reload(); !changed || err != nil || !cred.NotAfter().After(before.Add(80*24*time.Hour)) {
+		t.Errorf("Reload: %v, %v, end %v", changed, err, cred.NotAfter())
+	}
+}
+
+// TestCAChange: while a CA is replaced, ca.pem has both, and certificates of both are accepted.
+func TestCAChange(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ok(t, "ca", "init", "example.org")
+	ok(t, "ca", "init", "example.org", "--dir", "ca2")
+	ok(t, "ca", "issue", "registrar/ns1")
+	var both []byte
+	for _, name := range []string{"ca/ca.pem", "ca2/ca.pem"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, b...)
+	}
+	for _, name := range []string{"ns1/ca.pem", "ca2/ca.pem"} {
+		if err := os.WriteFile(name, both, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok(t, "ca", "issue", "pool/web/host1", "--dir", "ca2")
+	var side [2]*trust.Credentials
+	for i, dir := range []string{"ns1", "host1"} {
+		f, err := trust.Dir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if side[i], err = trust.Open(f, time.Now, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range side {
+		own, err := x509.ParseCertificate(side[i].Server().Certificates[0].Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := side[1-i].Identify(tls.ConnectionState{PeerCertificates: []*x509.Certificate{own}}); err != nil {
+			t.Error(err)
+		}
+	}
+	ok(t, "ca", "show", "host1")
+}
+
+func TestCASecret(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ok(t, "ca", "secret", "secret")
+	info, err := os.Stat("secret")
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	shown := ok(t, "ca", "show", "secret")
+	if dir := ok(t, "ca", "show", "."); dir != shown || !strings.Contains(shown, "shared secret") {
+		t.Errorf("rsp ca show says\n%s\n%s", shown, dir)
+	}
+	text, err := os.ReadFile("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("copy", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := ok(t, "ca", "show", "copy"); strings.Replace(got, "copy", "secret", 1) != shown {
+		t.Errorf("the fingerprint of a copy is another one:\n%s\n%s", got, shown)
+	}
+}
+
+// TestCAErrors: errors name the file and say what to do; nothing is overwritten.
+func TestCAErrors(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ok(t, "ca", "init", "example.org")
+	ok(t, "ca", "issue", "pool/web/host1")
+	ok(t, "ca", "secret", "secret")
+	if err := os.WriteFile("empty", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string]string{}
+	for _, name := range []string{"ca/ca.pem", "ca/ca-key.pem", "host1/cert.pem", "host1/key.pem", "secret"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[name] = string(b)
+	}
+	for _, tc := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"ca", "frob"}, exitUsage, `unknown command "frob"`},
+		{[]string{"ca", "isue"}, exitUsage, "did you mean issue?"},
+		{[]string{"ca", "init"}, exitUsage, "DOMAIN is missing"},
+		{[]string{"ca", "init", "Example.org"}, exitUsage, `"Example.org" is not a domain: it has small letters`},
+		{[]string{"ca", "init", "example.org", "--days", "0"}, exitUsage, "--days must be 1 to 36500, got 0"},
+		{[]string{"ca", "init", "example.org"}, exitFailed, "ca/ca.pem exists, and is not overwritten"},
+		{[]string{"ca", "issue"}, exitUsage, "registrar/NAME or pool/POOL/NAME is missing"},
+		{[]string{"ca", "issue", "web"}, exitUsage, `"web" is neither registrar/NAME nor pool/POOL/NAME`},
+		{[]string{"ca", "issue", "pool/web"}, exitUsage, `"pool/web" is neither`},
+		{[]string{"ca", "issue", "pool//x"}, exitUsage, "the pool handle is empty"},
+		{[]string{"ca", "issue", "pool/web/"}, exitUsage, `"" is not a name`},
+		{[]string{"ca", "issue", "registrar/a b"}, exitUsage, `"a b" is not a name: it has letters, digits`},
+		{[]string{"ca", "issue", "registrar/ns1", "--dns", "*.example.org"}, exitUsage, `--dns: "*.example.org" is not a DNS name`},
+		{[]string{"ca", "issue", "registrar/ns1", "--days", "-1"}, exitUsage, "--days must be"},
+		{[]string{"ca", "issue", "registrar/ns1", "--dir", "none"}, exitFailed, "none/ca.pem: no such file or directory: make a CA with rsp ca init, or name its directory with --dir"},
+		{[]string{"ca", "issue", "registrar/ns1", "--dir", "host1"}, exitFailed, "host1/ca-key.pem: no such file"},
+		{[]string{"ca", "issue", "pool/bank/host1"}, exitFailed, "host1/cert.pem exists, and is not overwritten: it is the certificate of spiffe://example.org/rserpool/pool/web/host1; use another --out"},
+		{[]string{"ca", "issue", "registrar/" + strings.Repeat("x", 250)}, exitUsage, "more than 256"},
+		{[]string{"ca", "secret"}, exitUsage, "FILE is missing"},
+		{[]string{"ca", "secret", "secret"}, exitFailed, "secret exists, and is not overwritten"},
+		{[]string{"ca", "show", "none"}, exitFailed, "none: no such file"},
+		{[]string{"ca", "show", "host1/key.pem"}, exitFailed, "host1/key.pem has a private key and no certificate"},
+		{[]string{"ca", "show", "empty"}, exitFailed, "empty has no secret"},
+	} {
+		out, errs, status := rsp(t, tc.args...)
+		if status != tc.status || out != "" || !strings.Contains(errs, tc.want) {
+			t.Errorf("rsp %s: status %d, %s%s\nwant status %d and %s", strings.Join(tc.args, " "), status, out, errs, tc.status, tc.want)
+		}
+	}
+	for name, text := range kept {
+		if b, err := os.ReadFile(name); err != nil || string(b) != text {
+			t.Errorf("%s has changed: %v", name, err)
+		}
+	}
+
+	ok(t, "ca", "issue", "pool/web/host2")
+	if err := os.Rename("host2/key.pem", "host1/key.pem"); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status := rsp(t, "ca", "show", "host1")
+	if status != exitFailed || !strings.Contains(out, "pool/web/host1") || !strings.Contains(errs, "the key in host1/key.pem is not that of the certificate in host1/cert.pem") {
+		t.Errorf("rsp ca show with the key of another: status %d\n%s%s", status, out, errs)
+	}
+}
+
+// owner is who owns a file.
+func owner(info os.FileInfo) [2]uint32 {
+	st := info.Sys().(*syscall.Stat_t)
+	return [2]uint32{st.Uid, st.Gid}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/spf13/cobra"
+)
+
+// tlsVariable has the default of --tls.
+const tlsVariable = "RSP_TLS"
+
+// tlsHelp explains the flags of a trusted scope.
+const tlsHelp = `Trusted scope:
+  --tls DIR connects to registrars in TLS, with the files cert.pem, key.pem and ca.pem
+  in DIR, or secret, as rsp ca makes them. Registrars must have a certificate, too.
+  The default ports are 3864 for ASAP and 9902 for ENRP then. The environment variable
+  ` + tlsVariable + ` is the default of --tls; --tls '' ignores it. --tls-cert, --tls-key, --tls-ca
+  and --tls-secret name the files one by one; --tls-ca alone is enough to resolve.
+  Files that change are read again. Sessions (rsp serve, rsp connect) are in TLS, too: an
+  element must have the certificate of its pool, and a user needs none.`
+
+// tlsFlags are the flags of a trusted scope.
+type tlsFlags struct {
+	dir        string
+	files      rserpool.TLSFiles
+	registrars []string
+}
+
+func (f *tlsFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.dir, "tls", "", "connect in TLS, with the files in `DIR` (default $"+tlsVariable+")")
+	fl.StringVar(&f.files.Cert, "tls-cert", "", "`FILE` with the certificate, in place of --tls")
+	fl.StringVar(&f.files.Key, "tls-key", "", "`FILE` with the key of the certificate")
+	fl.StringVar(&f.files.CA, "tls-ca", "", "`FILE` with the certificates of the authorities")
+	fl.StringVar(&f.files.Secret, "tls-secret", "", "`FILE` with the shared secret, in place of certificates")
+	fl.StringArrayVar(&f.registrars, "tls-registrars", nil, "`IDENTITY` of registrars, a pattern (repeatable; default spiffe://*/rserpool/registrar/*)")
+	_ = cmd.MarkFlagDirname("tls")
+	noFiles(cmd, "tls-registrars")
+}
+
+// read returns the files, none without TLS.
+func (f *tlsFlags) read(cmd *cobra.Command) (rserpool.TLSFiles, error) {
+	if cmd.Flags().Changed("tls") && f.files.Set() {
+		return rserpool.TLSFiles{}, usage(cmd, errors.New("--tls names all files: leave out --tls-cert, --tls-key, --tls-ca and --tls-secret"))
+	}
+	dir, name := f.dir, "--tls"
+	if !cmd.Flags().Changed("tls") && !f.files.Set() {
+		dir, name = os.Getenv(tlsVariable), "$"+tlsVariable
+	}
+	if dir == "" {
+		if len(f.registrars) > 0 && !f.files.Set() {
+			return rserpool.TLSFiles{}, usage(cmd, errors.New("--tls-registrars needs --tls"))
+		}
+		return f.files, nil
+	}
+	files, err := trust.Dir(dir)
+	if err != nil {
+		return rserpool.TLSFiles{}, usage(cmd, fmt.Errorf("%s: %w", name, err))
+	}
+	return rserpool.TLSFiles(files), nil
+}
+
+// tlsPort is the port of a protocol in TLS.
+func tlsPort(port uint16) uint16 {
+	if port == enrp.Port {
+		return enrp.TLSPort
+	}
+	return asap.TLSPort
+}
+
+// aboutTLS reports whether the reason is TLS, or may be that it is missing.
+func aboutTLS(e *rserpool.UnreachableError) bool {
+	return wrongPort(e) != "" || slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return errors.Is(a.Err, sctp.ErrUntrusted) })
+}
+
+// wrongPort returns what to try if a registrar was asked for TLS at a plain port, or the
+// other way round; "" if neither is so.
+func wrongPort(e *rserpool.UnreachableError) string {
+	for _, a := range e.Attempts {
+		untrusted := errors.Is(a.Err, sctp.ErrUntrusted)
+		switch port := a.Registrar.Port; {
+		case untrusted && (port == asap.Port || port == enrp.Port):
+			return fmt.Sprintf("registrar %v does not speak TLS: its TLS port is %d, or leave --tls out", a.Registrar, tlsPort(port))
+		case !untrusted && (port == asap.TLSPort || port == enrp.TLSPort):
+			return fmt.Sprintf("is a registrar running there? Port %d is for TLS: its Corefile needs tls, and rsp needs --tls", port)
+		}
+	}
+	return ""
+}

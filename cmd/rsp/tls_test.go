@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
+	"github.com/rserpool/coredns-rserpool/registrar/host"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
+)
+
+// trustedRegistry is a registrar in TLS, with the authority of its scope.
+func trustedRegistry(t *testing.T) (*registry, *trusttest.CA) {
+	t.Helper()
+	ca := trusttest.New(t, "example.org", time.Now())
+	port := here.FreePort(t)
+	return startRegistry(t, host.Config{
+		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
+		ENRP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), here.FreePort(t))},
+		Via:       rserpool.ViaUDP,
+		EncapPort: port,
+		Trust:     host.Trust{TLSFiles: rserpool.TLSFiles(issue(t, ca, "registrar/ns1"))},
+		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}), ca
+}
+
+// issue makes the files of a member in a directory of its own.
+func issue(t *testing.T, ca *trusttest.CA, name string) (files struct{ Cert, Key, CA, Secret string }) {
+	t.Helper()
+	now := time.Now()
+	return ca.Issue(t, t.TempDir(), "spiffe://example.org/rserpool/"+name, now, now.Add(time.Hour))
+}
+
+// TestTLS: the commands in a trusted scope, and what they print if it does not trust them.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	r, ca := trustedRegistry(t)
+	dir := func(name string) string { return filepath.Dir(issue(t, ca, name).Cert) }
+	users := filepath.Join(t.TempDir(), "ca.pem")
+	trusttest.Write(t, users, ca.PEM())
+	other := trusttest.New(t, "example.org", time.Now())
+	foreign := issue(t, other, "pool/web/h1")
+	trusttest.Write(t, foreign.CA, append(ca.PEM(), other.PEM()...))
+
+	p := startRSP(t, register(r, "--tls", dir("pool/web/h1"), "--id", "0x0d000001")...)
+	p.says("registered")
+	for _, args := range [][]string{
+		{"resolve", "--tls", filepath.Dir(users)},
+		{"resolve", "--tls-ca", users},
+		{"resolve", "--tls", dir("pool/web/h2")},
+	} {
+		for _, via := range []string{"udp", "tcp"} {
+			out, errs, status := rsp(t, append(args, "--via", via, "-r", r.at, "web")...)
+			if status != exitOK || !strings.Contains(out, "0d000001") {
+				t.Errorf("rsp %q --via %s: status %d\n%s%s", args, via, status, out, errs)
+			}
+		}
+	}
+	enrp := fmt.Sprintf("%v/%d", r.ENRPAddrs()[0], r.LocalAddrs()[0].Port())
+	if out, errs, status := rsp(t, "dump", "--tls", dir("registrar/ns2"), "--via", "udp", "-r", enrp); status != exitOK || !strings.Contains(out, "0d000001") {
+		t.Errorf("rsp dump with the certificate of a registrar: status %d\n%s%s", status, out, errs)
+	}
+
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"the wrong pool", register(r, "--tls", dir("pool/bank/h1")), "rsp ca issue pool/POOL/NAME"},
+		{"no certificate", register(r, "--tls-ca", users), "rsp ca issue pool/POOL/NAME"},
+		{"another authority", register(r, "--tls", filepath.Dir(foreign.Cert)), `refuses our certificate`},
+		{"another authority, to resolve", []string{"resolve", "--tls", filepath.Dir(foreign.Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web"}, `(ours is spiffe://example.org/rserpool/pool/web/h1, signed by "CN=RSerPool CA of example.org")`},
+		{"another authority, over TCP", []string{"resolve", "--tls", filepath.Dir(foreign.Cert), "--timeout", "2s", "--via", "tcp", "-r", r.at, "web"}, `refuses our certificate`},
+		{"an unknown registrar", []string{"resolve", "--tls", filepath.Dir(issue(t, other, "pool/web/h2").Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web"}, "unknown authority"},
+		{"ENRP without the role", []string{"dump", "--tls", dir("pool/web/h3"), "--timeout", "2s", "--via", "udp", "-r", enrp}, "only a registrar's certificate may ask by ENRP"},
+	} {
+		p := startRSP(t, tt.args...)
+		p.says(tt.want)
+		p.cmd.Process.Kill()
+		p.wait()
+	}
+	p.says("registered")
+}
+
+// TestTLSSessions: rsp serve and rsp connect in TLS. The user needs no certificate.
+func TestTLSSessions(t *testing.T) {
+	t.Parallel()
+	r, ca := trustedRegistry(t)
+	dir := func(name string) string { return filepath.Dir(issue(t, ca, name).Cert) }
+	server := startRSP(t, "serve", "echo", "--pool", "echo", "--tls", dir("pool/echo/h1"), "--via", "udp", "-r", r.at)
+	server.says("registered")
+	users := filepath.Join(t.TempDir(), "ca.pem")
+	trusttest.Write(t, users, ca.PEM())
+	user, in := startConnect(t, "connect", "--tls", filepath.Dir(users), "--via", "udp", "-r", r.at, "echo")
+	if _, err := io.WriteString(in, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	user.says("hello\n")
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status := user.wait(); status != exitOK {
+		t.Errorf("status %d", status)
+	}
+}
+
+// TestTLSToPlain: TLS with a registrar that has none.
+func TestTLSToPlain(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	ca := trusttest.New(t, "example.org", time.Now())
+	_, errs, status := rsp(t, "resolve", "--tls", filepath.Dir(issue(t, ca, "pool/web/h1").Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web")
+	if status != exitUnreachable || !strings.Contains(errs, "does not speak TLS") {
+		t.Errorf("status %d, want %d\n%s", status, exitUnreachable, errs)
+	}
+}
+
+// TestTLSFlags: which files the flags and the environment name.
+func TestTLSFlags(t *testing.T) {
+	ca := trusttest.New(t, "example.org", time.Now())
+	files := rserpool.TLSFiles(issue(t, ca, "pool/web/h1"))
+	dir := filepath.Dir(files.Cert)
+	for _, tt := range []struct {
+		env  string
+		args []string
+		want rserpool.TLSFiles
+		err  string
+	}{
+		{"", nil, rserpool.TLSFiles{}, ""},
+		{"", []string{"--tls", dir}, files, ""},
+		{dir, nil, files, ""},
+		{dir, []string{"--tls", ""}, rserpool.TLSFiles{}, ""},
+		{dir, []string{"--tls-secret", "s"}, rserpool.TLSFiles{Secret: "s"}, ""},
+		{"", []string{"--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"}, rserpool.TLSFiles{Cert: "c", Key: "k", CA: "a"}, ""},
+		{"", []string{"--tls", dir, "--tls-ca", "a"}, rserpool.TLSFiles{}, "--tls names all files"},
+		{"", []string{"--tls", t.TempDir()}, rserpool.TLSFiles{}, "--tls: "},
+		{"/no/such/directory", nil, rserpool.TLSFiles{}, "$RSP_TLS: "},
+		{"", []string{"--tls-registrars", "dns:a"}, rserpool.TLSFiles{}, "--tls-registrars needs --tls"},
+	} {
+		t.Setenv(tlsVariable, tt.env)
+		var f tlsFlags
+		cmd := &cobra.Command{RunE: func(*cobra.Command, []string) error { return nil }}
+		f.add(cmd)
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.read(cmd)
+		switch {
+		case tt.err == "" && err != nil, tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+			t.Errorf("%q, %q: got error %v, want %q", tt.env, tt.args, err, tt.err)
+		case err == nil && got != tt.want:
+			t.Errorf("%q, %q: got %+v, want %+v", tt.env, tt.args, got, tt.want)
+		}
+	}
+}
+
+// TestWrongPort: the hints for TLS at the plain port and for the TLS port without TLS.
+func TestWrongPort(t *testing.T) {
+	for _, tt := range []struct {
+		port uint16
+		err  error
+		want string
+	}{
+		{3863, sctp.ErrUntrusted, "registrar 192.0.2.53:3863 does not speak TLS: its TLS port is 3864, or leave --tls out"},
+		{9901, sctp.ErrUntrusted, "registrar 192.0.2.53:9901 does not speak TLS: its TLS port is 9902, or leave --tls out"},
+		{3864, io.EOF, "is a registrar running there? Port 3864 is for TLS: its Corefile needs tls, and rsp needs --tls"},
+		{3864, sctp.ErrUntrusted, ""},
+		{3863, io.EOF, ""},
+	} {
+		e := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
+			Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: tt.port}, Err: tt.err,
+		}}}
+		if got := wrongPort(e); got != tt.want {
+			t.Errorf("port %d, %v: got %q, want %q", tt.port, tt.err, got, tt.want)
+		}
+	}
+}
