@@ -16,7 +16,8 @@ endif
 # several hosts. RACE is the race detector, if it is available.
 TEST  = $(GO) run ./test/report
 UNITS = $$($(GO) list ./... | grep -v -e /test/bench -e '/test/clients$$' -e /test/hostile -e /test/soak)
-QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e '/test/clients$$' -e /test/hostile -e /test/soak -e /test/network -e /test/binary)
+QUICK = $$($(GO) list ./... | grep -v -e /test/bench -e '/test/clients$$' -e /test/hostile -e /test/soak -e /test/network -e /test/trusted -e /test/binary)
+PURE  = ./registrar ./test/sim
 RACE  = $(shell test/race)
 
 .DEFAULT_GOAL := build
@@ -47,7 +48,8 @@ short: format
 ## units: the Go tests, except those that measure a whole server (TESTFLAGS=-count=1: without the cache)
 .PHONY: units
 units:
-	@$(TEST) $(RACE) $(TESTFLAGS) $(UNITS)
+	@$(TEST) $(RACE) $(TESTFLAGS) $$($(GO) list $(UNITS) | grep -vx "$$($(GO) list $(PURE))")
+	@$(TEST) $(TESTFLAGS) $(PURE)
 
 ## test: all tests, also in the kernel lab if it is available
 # The packages that measure a whole server run alone. They build that server, so their
@@ -77,19 +79,23 @@ check: format
 format:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-formatted:"; gofmt -l .; exit 1; }
 
-## soak: load, faults and clients in their long forms, about forty minutes
+## soak: load, faults and clients in their long forms, about an hour
 .PHONY: soak
 soak: build
 	$(GO) test ./test/soak -long -v -timeout 60m
+	$(GO) test ./test/network -long -v -timeout 60m -run 'CutOff|Loss'
 	@! test/lab/check-packages || test/lab/gotest ./test/soak -t 1h -run Lab -long -v
+	@! test/lab/check-packages || test/lab/gotest ./test/network -t 20m -run 'Loss$$' -long -v
+	@! test/lab/check-packages || test/lab/gotest ./test/interop -t 1h -run 'Reference.*(Silence|Restart|Loss)' -long -v
 	$(GO) test ./test/hostile -long -v -timeout 60m
 	$(GO) test ./test/clients -long -v -timeout 60m -run 'Churn|Policy|Load|LanguageSRV'
 
-## sim: registrars and elements in virtual time, SEEDS of each kind (300), and a large one
+## sim: registrars and elements in virtual time, SEEDS of each kind (300), and LARGE registrars (100)
 SEEDS ?= 300
+LARGE ?= 100
 .PHONY: sim
 sim:
-	SIM_SEEDS=$(SEEDS) $(GO) test -timeout 0 ./test/sim
+	SIM_SEEDS=$(SEEDS) SIM_LARGE=$(LARGE) $(GO) test -timeout 0 ./test/sim
 
 ## fuzz: each fuzz target for FUZZTIME (100000x is a number of inputs, 1m a time)
 .PHONY: fuzz

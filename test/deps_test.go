@@ -23,9 +23,13 @@ const module = "github.com/rserpool/coredns-rserpool/"
 var arrows = map[string]string{
 	// Values, and parts that know nothing of RSerPool.
 	"internal/ascii":     "",
+	"internal/control":   "rserpool",
+	"internal/glob":      "internal/ascii",
+	"internal/identity":  "internal/ascii internal/glob rserpool",
 	"internal/multicast": "",
 	"internal/netaddr":   "",
 	"internal/setting":   "",
+	"internal/state":     "",
 	"rserpool":           "internal/netaddr",
 
 	// Messages.
@@ -40,12 +44,18 @@ var arrows = map[string]string{
 	"internal/sctp/wire":      "",
 	"internal/sctp/kernel":    "internal/sctp internal/sctp/localaddr internal/sctp/wire",
 	"internal/sctp/udp":       "internal/sctp internal/sctp/localaddr internal/sctp/wire",
-	"internal/sctp/tcp":       "internal/sctp internal/sctp/localaddr",
-	"internal/sctp/stack":     "internal/sctp internal/sctp/kernel internal/sctp/localaddr internal/sctp/tcp internal/sctp/udp",
+	"internal/sctp/tcp":       "internal/sctp internal/sctp/localaddr internal/sctp/secure",
+	"internal/sctp/secure":    "internal/sctp",
+	"internal/sctp/stack":     "internal/sctp internal/sctp/kernel internal/sctp/localaddr internal/sctp/secure internal/sctp/tcp internal/sctp/udp",
 	"internal/sctp/sctptest":  "internal/sctp internal/sctp/wire",
 
+	// Certificates.
+	"internal/trust":           "internal/identity",
+	"internal/trust/authority": "internal/identity",
+	"internal/trust/trusttest": "internal/trust internal/trust/authority",
+
 	// Sessions.
-	"internal/session/carrier": "internal/sctp internal/sctp/stack rserpool",
+	"internal/session/carrier": "asap internal/member internal/sctp internal/sctp/secure internal/sctp/stack rserpool",
 
 	// Examples.
 	"docs/examples/internal/exampletest": "test/binary test/here",
@@ -53,8 +63,9 @@ var arrows = map[string]string{
 	"docs/examples/web":                  "asap/pe asap/pu rserpool",
 
 	// Pool elements, pool users and guests.
+	"internal/member": "internal/sctp/secure internal/trust rserpool",
 	"internal/hunt":   "asap internal/sctp rserpool",
-	"internal/client": "asap internal/hunt internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/stack rserpool",
+	"internal/client": "asap enrp internal/hunt internal/identity internal/member internal/multicast internal/sctp internal/sctp/localaddr internal/sctp/secure internal/sctp/stack rserpool",
 	"asap/pe":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/session/msgconn internal/tlv rserpool",
 	"asap/cookie":     "rserpool",
 	"asap/pu":         "asap internal/client internal/hunt internal/sctp internal/session internal/session/carrier internal/session/msgconn registrar/handlespace rserpool",
@@ -71,15 +82,15 @@ var arrows = map[string]string{
 	"registrar/internal/chain":    "",
 	"registrar/internal/deadline": "",
 	"registrar/handlespace":       "internal/ascii rserpool",
-	"registrar/internal/ledger":   "enrp registrar/handlespace registrar/internal/chain rserpool",
-	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/chain registrar/internal/deadline registrar/internal/ledger rserpool",
-	"registrar/host":              "asap enrp internal/multicast internal/sctp internal/sctp/stack internal/setting registrar registrar/handlespace rserpool",
+	"registrar/internal/slab":     "",
+	"registrar/internal/ledger":   "enrp registrar/handlespace registrar/internal/chain registrar/internal/slab rserpool",
+	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/chain registrar/internal/deadline registrar/internal/ledger registrar/internal/slab rserpool",
+	"registrar/host":              "asap enrp internal/identity internal/member internal/multicast internal/sctp internal/sctp/secure internal/sctp/stack internal/setting internal/state internal/tlv registrar registrar/handlespace registrar/internal/slab rserpool",
 
 	// CoreDNS.
-	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/setting registrar registrar/handlespace registrar/host rserpool",
-	"plugin/rserpool/internal/glob":       "internal/ascii",
+	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/control internal/setting registrar registrar/handlespace registrar/host rserpool",
 	"plugin/rserpool/internal/lookup":     "registrar/handlespace rserpool",
-	"plugin/rserpool":                     "asap enrp internal/ascii internal/netaddr internal/sctp/localaddr plugin/rserpool/internal/glob plugin/rserpool/internal/lookup plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool":                     "asap enrp internal/ascii internal/control internal/identity internal/netaddr internal/glob internal/sctp/localaddr plugin/rserpool/internal/lookup plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
 	"cmd/coredns":                         "plugin/rserpool",
 
 	// The command.
@@ -88,7 +99,7 @@ var arrows = map[string]string{
 	"cmd/rsp/internal/health":  "cmd/rsp/internal/bounded cmd/rsp/internal/child",
 	"cmd/rsp/internal/serve":   "internal/services rserpool",
 	"cmd/rsp/internal/load":    "cmd/rsp/internal/bounded cmd/rsp/internal/child rserpool",
-	"cmd/rsp":                  "asap asap/cookie asap/pe asap/pu cmd/rsp/internal/child cmd/rsp/internal/health cmd/rsp/internal/load cmd/rsp/internal/serve enrp enrp/guest internal/client internal/netaddr internal/sctp/localaddr internal/services rserpool",
+	"cmd/rsp":                  "asap asap/cookie asap/pe asap/pu cmd/rsp/internal/child cmd/rsp/internal/health cmd/rsp/internal/load cmd/rsp/internal/serve enrp enrp/guest internal/client internal/control internal/identity internal/netaddr internal/sctp internal/sctp/localaddr internal/services internal/trust internal/trust/authority rserpool",
 }
 
 // others are the modules of others that the product imports, and where.
@@ -100,6 +111,7 @@ var others = map[string]string{
 	"github.com/ishidawataru/sctp": "internal/sctp/kernel",
 	"github.com/pion/":             "internal/sctp/udp",
 	"github.com/spf13/":            "cmd/rsp",
+	"go.etcd.io/":                  "internal/state",
 	"golang.org/x/crypto":          "asap/cookie",
 	"golang.org/x/net":             "cmd/rsp internal/multicast internal/sctp/udp",
 	"golang.org/x/sys":             "cmd/rsp cmd/rsp/internal/child internal/sctp/kernel internal/sctp/localaddr internal/sctp/udp",

@@ -18,6 +18,7 @@ var outsideModules = []string{
 	"github.com/pion/randutil",
 	"github.com/pion/sctp",
 	"github.com/pion/transport/v5",
+	"go.etcd.io/bbolt",
 	"golang.org/x/crypto",
 	"golang.org/x/net",
 	"golang.org/x/sys",

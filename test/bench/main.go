@@ -107,6 +107,9 @@ func main() {
 			fail(fmt.Errorf("-only: there is no part %q; the parts are %s", name, strings.Join(names, ",")))
 		}
 	}
+	if *profiles != "" {
+		fail(os.MkdirAll(*profiles, 0o777))
+	}
 	b := &bench{sizes: normal, coredns: *coredns, other: *other, profiles: *profiles}
 	if *short {
 		b.sizes = quick

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -14,6 +15,9 @@ func (b *bench) scale() error {
 	small := c.process(b.startRegistrar(ofThree))
 	wide := c.process(b.startRegistrar(ofThree))
 	tall := c.process(b.startRegistrar(ofThree))
+	// What many names cost any server of this machine: hosts with one, and with as many as
+	// there are pools.
+	one, many := c.process(b.startHosts(1)), c.process(b.startHosts(b.pools))
 	if c.err != nil {
 		return c.err
 	}
@@ -37,6 +41,8 @@ func (b *bench) scale() error {
 	c.contestant(&all, "A", small, oneAddress)
 	c.contestant(&all, "A, many pools", wide, poolQuestions(b.pools, dns.TypeA, 1, 0))
 	c.contestant(&all, "A, large pool", tall, poolQuestions(1, dns.TypeA, 1, 0))
+	c.contestant(&all, "hosts", one, poolQuestions(1, dns.TypeA, 1, 0))
+	c.contestant(&all, "hosts, many names", many, poolQuestions(b.pools, dns.TypeA, 1, 0))
 	c.contestant(&all, "SRV", small, threeServices)
 	c.contestant(&all, "SRV, many pools", wide, poolQuestions(b.pools, srv, 3, 3))
 	c.contestant(&all, "SRV, large pool", tall, poolQuestions(1, srv, 3, 3))
@@ -50,7 +56,7 @@ func (b *bench) scale() error {
 		return err
 	}
 	for _, k := range all {
-		if k.server == small {
+		if k.server == small || k.server == one {
 			continue // it collects so often that its turns have it all
 		}
 		if err := k.addCollections(b.scaleTurn); err != nil {
@@ -64,10 +70,22 @@ func (b *bench) scale() error {
 	}
 	compare("A, "+wideName+", beside one pool of one", "A, many pools", "A", 1.15)
 	compare("A, "+tallName+", beside one pool of one", "A, large pool", "A", 1.1)
+	compare("A, "+wideName+", beside hosts with as many names", "A, many pools", "hosts, many names", 1)
+	compare(fmt.Sprintf("hosts with %d names, beside hosts with one", b.pools), "hosts, many names", "hosts", 0)
 	compare("SRV, "+wideName+", beside one pool of three", "SRV, many pools", "SRV", 1.15)
 	compare("SRV, "+tallName+", beside one pool of three", "SRV, large pool", "SRV", 1.15)
 	b.table.lost(all)
 	return nil
+}
+
+// startHosts starts CoreDNS with the plugin hosts, which has an address for each of the names of
+// so many pools.
+func (b *bench) startHosts(pools int) (*process, error) {
+	var text strings.Builder
+	for i := range pools {
+		fmt.Fprintf(&text, "10.%d.%d.%d %s.pool.example.org\n", i>>16&255, i>>8&255, i&255, poolName(i))
+	}
+	return b.startCoreDNS(`hosts "DIR/hosts"`, map[string]string{"hosts": text.String()})
 }
 
 // addCollections adds to what a query costs its share of the garbage

@@ -25,6 +25,18 @@ func Signals() {
 	}
 }
 
+// ShortDir is a directory with a short path, whatever the test's name and TMPDIR are: the path
+// of a socket has 107 octets at most.
+func ShortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "rsp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // IPv6 leaves a test out where the loopback interface has no IPv6 address.
 func IPv6(t testing.TB) {
 	t.Helper()

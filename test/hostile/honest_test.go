@@ -75,6 +75,7 @@ func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
 		Registrars: []string{fmt.Sprintf("%v/%d", h.s.asap, h.s.encap)},
 		Via:        h.s.via,
+		TLS:        h.s.tls,
 		Notify: func(e pe.Event) {
 			switch {
 			case e.Type == pe.Registered && !registered:

@@ -74,6 +74,10 @@ func TestFatElements(t *testing.T) {
 	g.end(c)
 }
 
+// unguarded are the options with which elements that are silent for long are removed. The
+// guards would keep so many.
+var unguarded = []string{"guard off", "timer SUSPECT-LIFE 5s"}
+
 // TestKeepAlivesUnanswered has elements register that acknowledge no
 // keep-alive, and register again when they are removed.
 func TestKeepAlivesUnanswered(t *testing.T) {
@@ -83,7 +87,7 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 	}
 	c := ceiling{heap: peers*each*2000 + 4<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
 	const timeout = 2 * time.Second
-	g := beginSiege(t, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))
+	g := beginSiege(t, append(unguarded, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))...)
 	g.keepAlivesUnanswered(peers, each, rounds, timeout)
 	g.check(peers*each*rounds, c)
 	g.end(c)
@@ -129,7 +133,7 @@ func TestCallsHalfTaken(t *testing.T) {
 		peers = 2000
 	}
 	c := ceiling{heap: peers*16<<10 + 2<<20, goroutines: 2*peers + 8, files: 2, left: 4 << 20}
-	g := beginSiege(t)
+	g := beginSiege(t, unguarded...)
 	g.callsHalfTaken(peers)
 	g.check(peers, c)
 	g.end(c)

@@ -109,8 +109,9 @@ type server struct {
 	t       *testing.T
 	asap    netip.AddrPort // over TCP, and the SCTP port
 	encap   uint16
-	via     rserpool.Via // of honest elements
-	dns     string       // over UDP
+	via     rserpool.Via      // of honest elements
+	tls     rserpool.TLSFiles // of honest elements, if the server has TLS
+	dns     string            // over UDP
 	dnsTCP  string
 	metrics string
 
@@ -239,10 +240,13 @@ func (s *server) stat(name, labels string) int {
 // wait asks again and again until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for start := time.Now(); !ok(); {
+		took := time.Since(start)
+		if took > 30*time.Second {
 			t.Fatalf("no %s within 30 s", what)
 		}
+		// Each try takes time of the processor that the test waits for.
+		time.Sleep(min(max(10*time.Millisecond, took/20), 200*time.Millisecond))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -67,10 +68,10 @@ func TestReferenceRegistrarCache(t *testing.T) {
 	most := int(time.Since(begun)/time.Second) + 1
 	time.Sleep(2 * time.Second) // until the last packets are in the file
 	captured.stop()
-	if n := captured.count("asap.message_type == 5"); n == 0 || n > most {
+	if n := captured.countOf(asap.TypeHandleResolution); n == 0 || n > most {
 		t.Errorf("%d requests, want at most one a second: %d", n, most)
 	}
-	if n := captured.count("asap.message_type == 9"); n != 1 {
+	if n := captured.countOf(asap.TypeEndpointUnreachable); n != 1 {
 		t.Errorf("%d reports, want one", n)
 	}
 }

@@ -2,41 +2,48 @@ package interop
 
 import (
 	"fmt"
+	"net/netip"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
 )
 
-// TestReferenceElementWakes: an element that hangs for longer than a keep-alive is
-// removed. When it wakes up it acknowledges the keep-alive, and is registered again
-// as it was. It then reads that it has been removed, ends its association for that,
-// and is called.
+// TestReferenceElementWakes: an element that hangs for longer than a keep-alive is a
+// suspect, and left out while its pool has another one. When it wakes up it acknowledges
+// the keep-alive, and is back as it was: it does not register again.
 func TestReferenceElementWakes(t *testing.T) {
 	l := newLab(t)
-	r, pe := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24")
+	r, pe, other := l.node("r1", registrarIP+"/24"), l.node("pe1", "10.99.0.11/24"), l.node("pe2", "10.99.0.12/24")
 	c := l.capture()
 	r.coredns(registrarIP, corefile("timer KEEP-ALIVE-INTERVAL 1s", "timer KEEP-ALIVE-TIMEOUT 1s"))
+	of := func(typ asap.MessageType) int { // sent by the element
+		return c.count(func(p packet) bool { return p.src == netip.MustParseAddr(pe.ip) && p.has(typ, "") })
+	}
 
-	e := pe.rspserver("echo", "0x0b000004", "-echo")
-	l.registered(registrarIP, "echo", 1)
+	e := pe.rspserver("echo", "0x0b000004", "-echo", "-rereginterval=600000")
+	other.rspserver("echo", "0x0b000005", "-echo")
+	l.registered(registrarIP, "echo", 2)
 	e.kill(syscall.SIGSTOP)
-	l.gone(registrarIP, "echo")
+	l.registered(registrarIP, "echo", 1)
+	before := of(asap.TypeEndpointKeepAliveAck)
 	e.kill(syscall.SIGCONT)
 	began := time.Now()
-	l.registered(registrarIP, "echo", 1)
+	l.registered(registrarIP, "echo", 2)
 	back := time.Since(began).Round(10 * time.Millisecond)
 	t.Logf("the element is back %v after it woke up", back)
 	if back > 5*time.Second {
-		t.Errorf("the element is out for %v, want 5s at most, and not its re-registration interval of 30s", back)
+		t.Errorf("the element is out for %v, want 5s at most, and not its re-registration interval of 10 minutes", back)
 	}
 	eventually(t, "it acknowledges more keep-alives", func() error {
-		if n := c.count("asap.message_type == 8"); n < 4 {
+		if n := of(asap.TypeEndpointKeepAliveAck) - before; n < 4 {
 			return fmt.Errorf("%d so far", n)
 		}
 		return nil
 	})
-	l.registered(registrarIP, "echo", 1)
-	if n := c.count("asap.message_type == 1"); n != 1 {
+	l.registered(registrarIP, "echo", 2)
+	if n := of(asap.TypeRegistration); n != 1 {
 		t.Errorf("the element has registered %d times, want once", n)
 	}
 }
@@ -93,7 +100,7 @@ func TestReferenceElementRolls(t *testing.T) {
 	l.registered(registrarIP, "echo", 1)
 	latter := pe.rspserver("echo", "0x0b000005", "-discard", "-rereginterval=600000")
 	eventually(t, "the latter has registered", func() error {
-		if n := c.count("asap.message_type == 3"); n < 2 {
+		if n := c.countOf(asap.TypeRegistrationResponse); n < 2 {
 			return fmt.Errorf("%d responses\n%s", n, latter.out)
 		}
 		return nil
@@ -102,9 +109,9 @@ func TestReferenceElementRolls(t *testing.T) {
 	former.kill(syscall.SIGINT) // it deregisters
 	former.wait()
 	coredns.says("has superseded")
-	acked := c.count("asap.message_type == 8")
+	acked := c.countOf(asap.TypeEndpointKeepAliveAck)
 	eventually(t, "the latter is supervised", func() error {
-		if n := c.count("asap.message_type == 8"); n < acked+2 {
+		if n := c.countOf(asap.TypeEndpointKeepAliveAck); n < acked+2 {
 			return fmt.Errorf("%d acknowledgements", n)
 		}
 		return nil

@@ -71,7 +71,9 @@ func (e *element) leave(t *testing.T) {
 func TestScopeThousand(t *testing.T) {
 	const pools, each = 10, 100
 	s := newMixedScope(t)
-	s.keepAlive = 30 * time.Second
+	// All elements are in the test's process, and move at once. A keep-alive meanwhile would
+	// only find out that they are slow.
+	s.keepAlive = 2 * time.Minute
 	s.startAll()
 	home, rest := s.members[0], s.members[1:]
 	start := time.Now()
@@ -128,7 +130,7 @@ func TestScopeThousand(t *testing.T) {
 func (s *scope) resolvesAll(m *member, pools, each int) func() error {
 	return func() error {
 		for i := range pools {
-			got, err := m.resolve(fmt.Sprintf("pool%d", i), 2*each)
+			got, err := m.resolve(fmt.Sprintf("pool%d", i), uint32(2*each))
 			if err != nil {
 				return err
 			}
@@ -204,7 +206,8 @@ func TestScopeDNS(t *testing.T) {
 		missing := w.judge(t, stay, 0)
 		t.Logf("%s: %d questions, the slowest took %v; %d elements left, named for %v after that; %d stayed, missing for %v; new homes after %v",
 			w.server, w.asked, w.slowest, left, w.late(), len(stay), missing, took)
-		if late := w.late(); late > 100*time.Millisecond {
+		// On a busy machine an answer takes longer, and so does the news between registrars.
+		if late := w.late(); late > max(100*time.Millisecond, w.slowest) {
 			t.Errorf("%s has named an element %v after it had left", w.server, late)
 		}
 	}

@@ -2,10 +2,13 @@ package interop
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap"
 )
 
 // Registrars with these options find a dead peer soon. A killed one is called at
@@ -27,7 +30,9 @@ func quickOptions(keepAlive time.Duration) []string {
 }
 
 // answerTime is how long an element may take to answer.
-func answerTime(keepAlive time.Duration) time.Duration { return max(5*time.Second, keepAlive/2) }
+func answerTime(keepAlive time.Duration) time.Duration {
+	return min(max(5*time.Second, keepAlive/2), 15*time.Second)
+}
 
 func quickReference(keepAlive time.Duration) []string {
 	return []string{
@@ -70,8 +75,11 @@ func TestReferencePeer(t *testing.T) {
 	theirs.kill(syscall.SIGKILL)
 	ours.says("registrar 20000002 is dead: this registrar takes over its elements")
 	eventually(t, "the element acknowledges its new home", func() error {
-		if c.count("asap.message_type == 8 && ip.src == 10.99.0.12 && ip.dst == "+registrarIP) < 2 {
-			return fmt.Errorf("no acknowledgement")
+		n := c.count(func(p packet) bool {
+			return p.src == netip.MustParseAddr(pe2.ip) && p.dst == netip.MustParseAddr(registrarIP) && p.has(asap.TypeEndpointKeepAliveAck, "")
+		})
+		if n < 2 {
+			return fmt.Errorf("%d acknowledgements", n)
 		}
 		return nil
 	})

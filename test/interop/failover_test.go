@@ -166,7 +166,7 @@ func TestFailoverTime(t *testing.T) {
 	const median, p99 = 20 * time.Millisecond, 100 * time.Millisecond
 	t.Run("killed", func(t *testing.T) { // kill -9
 		f := p.failures(t, 0)
-		for range 50 {
+		for range often(50, 10) {
 			f.once(syscall.SIGKILL)
 		}
 		t.Log(&f.healthy)
@@ -176,9 +176,9 @@ func TestFailoverTime(t *testing.T) {
 	})
 	// They are stopped. Their kernel acknowledges the messages, and nobody answers.
 	t.Run("hung", func(t *testing.T) {
-		const patience, worst = 500 * time.Millisecond, 500 * time.Millisecond // of ten only
+		const patience, worst = 500 * time.Millisecond, 500 * time.Millisecond // of few only
 		f := p.failures(t, patience)
-		for range 10 {
+		for range often(10, 5) {
 			f.once(syscall.SIGSTOP)
 		}
 		t.Log(&f.healthy)
@@ -205,7 +205,7 @@ func TestFailoverTimeUDP(t *testing.T) {
 		l.sh("ip netns exec " + n.name + " tc qdisc add dev eth0 root netem delay 20ms")
 	}
 	f := p.failures(t, 0)
-	for range 10 {
+	for range often(10, 5) {
 		f.once(syscall.SIGKILL)
 	}
 	t.Log(&f.healthy)

@@ -69,7 +69,7 @@ func TestSessionsMixed(t *testing.T) {
 	for _, u := range users {
 		answered(u, serving, 5)
 	}
-	if n := c.count("ip.proto == 132"); n > 0 {
+	if n := c.count(packet.isPlain); n > 0 {
 		t.Errorf("%d packets of SCTP straight over IP, want none", n)
 	}
 }

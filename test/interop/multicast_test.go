@@ -10,10 +10,10 @@ import (
 )
 
 // TestScopeMulticast: the registrars are told of none of the others, and find one
-// another by multicast, in each order of their starts. The one that was started
-// last is killed, and found again when it is back.
+// another by multicast, RSPLIB's started last and first (in the long form in each order).
+// The one that was started last is killed, and found again when it is back.
 func TestScopeMulticast(t *testing.T) {
-	for _, order := range [][3]int{{1, 2, 3}, {1, 3, 2}, {3, 1, 2}} { // 1 and 2 are alike
+	for _, order := range [][3]int{{1, 2, 3}, {3, 1, 2}, {1, 3, 2}}[:often(3, 2)] { // 1 and 2 are alike
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
 			s := newMixedScope(t)
 			s.group = "239.99.0.2:9901"

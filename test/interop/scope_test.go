@@ -1,18 +1,23 @@
 package interop
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // scope are three registrars that share a handlespace, each on a host of its own
@@ -116,26 +121,29 @@ func (m *member) register() {
 
 // homes are the elements of web that the registrar hands out over ASAP, with
 // the home registrar of each.
-func (m *member) homes() (map[string]string, error) {
-	homes, err := m.resolve("web", 100)
-	if err != nil && len(m.s.names) == 0 && strings.Contains(err.Error(), "knows no pool") {
-		return nil, nil
-	}
-	return homes, err
-}
+func (m *member) homes() (map[string]string, error) { return m.resolve("web", 100) }
 
-func (m *member) resolve(pool string, n int) (map[string]string, error) {
-	out, err := m.s.pu.run(m.s.bin("rsp"), "resolve", "--json", "-n", strconv.Itoa(n), "--via", "kernel", "--registrar", m.ip, pool)
+// resolve asks over an association of its own. The test does so itself, since to start rsp
+// takes the lab's processor as long as the rest of a test's round.
+func (m *member) resolve(pool string, n uint32) (map[string]string, error) {
+	u, err := pu.Open(pu.Config{
+		Registrars: []string{m.ip}, Via: rserpool.ViaKernel, Local: []netip.AddrPort{netip.MustParseAddrPort("10.99.0.254:0")},
+	})
 	if err != nil {
 		return nil, err
 	}
-	var r struct{ Elements []struct{ ID, Home string } }
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
+	defer u.Close()
+	ctx, cancel := context.WithTimeout(m.s.t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := u.Resolve(ctx, rserpool.PoolHandle(pool), n)
+	if errors.Is(err, pu.ErrUnknownPool) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	homes := map[string]string{}
 	for _, e := range r.Elements {
-		homes[e.ID] = e.Home
+		homes[e.ID.String()] = e.Home.String()
 	}
 	return homes, nil
 }
@@ -213,7 +221,8 @@ func (s *scope) watchOurs(ms ...*member) []*watch {
 
 // TestScopeMentors: two registrars of ours and one of RSPLIB share a handlespace,
 // each with an element of each implementation that knows no other registrar.
-// Each registrar in turn is the mentor of each other one.
+// A registrar of each kind is the mentor of one of the other kind, and one of ours of the
+// other; in the long form each registrar of each other one.
 func TestScopeMentors(t *testing.T) {
 	for _, order := range []struct {
 		name   string
@@ -222,7 +231,7 @@ func TestScopeMentors(t *testing.T) {
 		{"1, 2 from 1, 3 from 2", [][]int{{0}, {1, 0}, {2, 1}}},
 		{"3, 1 from 3, 2 from 3", [][]int{{2}, {0, 2}, {1, 2}}},
 		{"2, 1 from 2, 3 from 1", [][]int{{1}, {0, 1}, {2, 0}}},
-	} {
+	}[:often(3, 2)] { // 1 and 2 are alike
 		t.Run(order.name, func(t *testing.T) { newMixedScope(t).mentors(order.starts) })
 	}
 }
@@ -417,4 +426,32 @@ func TestScopeTorn(t *testing.T) {
 	near := []string{one.names[1], two.names[1]}
 	watches[1].judge(t, near, 0)
 	watches[0].judge(t, append(near, theirs.names[1]), 0)
+}
+
+// TestScopeSuspect: an element of ours hangs, beside others. Its home and the other registrar
+// of ours leave it out, as a suspect; RSPLIB's registrar removes it. When it goes on, all have it
+// again, in the same home.
+func TestScopeSuspect(t *testing.T) {
+	s := newMixedScope(t)
+	s.fill()
+	one := s.members[0]
+	const id = "0a0000f1"
+	slow := one.pe.start(s.bin("rsp"), "serve", "echo", "--registrar", one.ip, "--via", "kernel", "--pool", "web", "--port", "7778", "--id", id)
+	rest := s.names
+	s.names = append(slices.Clone(rest), id)
+	s.agree(s.members...)
+	for range 2 {
+		slow.kill(syscall.SIGSTOP)
+		s.names = rest
+		t.Logf("stopped: all do without it after %v", s.agree(s.members...).Round(time.Millisecond))
+		slow.kill(syscall.SIGCONT)
+		s.names = append(slices.Clone(rest), id)
+		t.Logf("continued: all have it after %v", s.agree(s.members...).Round(time.Millisecond))
+		for _, m := range s.members {
+			if homes, err := m.homes(); err != nil || homes[id] != one.id {
+				t.Errorf("%s says that the home is %s, %v, want %s", m.name, homes[id], err, one.id)
+			}
+		}
+	}
+	one.proc.says("is a suspect")
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/internal/services"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -276,7 +277,7 @@ func TestSessionsWithReferenceElements(t *testing.T) {
 		kill[s.element()].kill(syscall.SIGKILL)
 		job.until(3 * second)
 	})
-	if n := c.count("asap.message_type == 13"); n != 0 {
+	if n := c.countOf(asap.TypeBusinessCard); n != 0 {
 		t.Errorf("%d packets with a BUSINESS_CARD, want none: neither side is to send one", n)
 	}
 }

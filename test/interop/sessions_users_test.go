@@ -1,8 +1,10 @@
 package interop
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -93,7 +96,9 @@ func TestSessionsWithReferenceUsers(t *testing.T) {
 			}
 		}
 		eventually(t, "the text arrives at the element", func() error {
-			if n := c.count(`ip.dst == 10.99.0.11 && sctp contains "discarded"`); n == 0 {
+			if n := c.count(func(p packet) bool {
+				return p.dst == netip.MustParseAddr(both[0].ip) && bytes.Contains(p.sctp, []byte("discarded"))
+			}); n == 0 {
 				return errors.New(u.out.String())
 			}
 			return nil
@@ -134,7 +139,7 @@ func TestSessionsWithReferenceUsers(t *testing.T) {
 		u.kill(syscall.SIGKILL)
 		c.echoed(1)
 		// Our elements send cards, which RSPLIB's users ignore.
-		if n := c.count(`asap.message_type == 13 && asap.pool_handle_pool_handle contains "pingpong"`); n < 2 {
+		if n := c.count(func(p packet) bool { return p.has(asap.TypeBusinessCard, "pingpong") }); n < 2 {
 			t.Errorf("%d packets with a BUSINESS_CARD, want one of each element", n)
 		}
 	})

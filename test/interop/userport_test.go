@@ -137,6 +137,10 @@ func TestReferenceUserPort(t *testing.T) {
 		t.Errorf("our registrar resolves to UDP port %d, want %d", got, userUDPPort)
 	}
 	pu.echoes(registrarIP, "a")
+	eventually(t, "RSPLIB's registrar serves", func() error {
+		_, err := pu.run(l.bin("rsp"), "resolve", "--via", "kernel", "--registrar", "10.99.0.2", "a")
+		return err
+	})
 	b := newPortElement(t, "10.99.0.2", "b", 0x0b000001)
 	if got := b.resolved("b"); got != 0 {
 		t.Errorf("RSPLIB's registrar resolves to UDP port %d, want none", got)

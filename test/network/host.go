@@ -158,6 +158,15 @@ func (h *Host) Publish(in, match, to string) {
 	h.nft("add rule ip nat pre iifname", in, match, "dnat to", to)
 }
 
+// Reject answers what comes to this host with an ICMP error, as a firewall does:
+// h.Reject("udp dport 9899", "icmp host-unreachable").
+func (h *Host) Reject(match, with string) {
+	h.t.Helper()
+	h.nft("add table inet filter")
+	h.nft("add chain inet filter in { type filter hook input priority 0 ; }")
+	h.nft("add rule inet filter in", match, "reject with", with)
+}
+
 // nft runs nft, or leaves the test out.
 func (h *Host) nft(rule ...string) {
 	h.t.Helper()

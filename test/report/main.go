@@ -22,7 +22,7 @@ import (
 func main() {
 	r, err := run(os.Args[1:])
 	if again := r.again(os.Args[1:]); again != nil {
-		fmt.Printf("The race detector has ended these tests by a fault of its own (%s). They run once more: %s\n", detectorFault, strings.Join(r.crashed, " "))
+		fmt.Printf("The race detector has ended these tests by a fault of its own. They run once more: %s\n", strings.Join(r.crashed, " "))
 		_, err = run(again)
 	}
 	var exit *exec.ExitError
@@ -54,9 +54,13 @@ func run(args []string) (*report, error) {
 	return r, err
 }
 
-// detectorFault is what the race detector prints if one of its own assertions fails. Go's
-// detector does so now and then in tests with many goroutines.
-const detectorFault = "ThreadSanitizer: CHECK failed"
+// isDetectorFault reports whether a line is what the race detector prints if one of its own
+// assertions fails, or what Go's runtime prints if the detector, which is in C, uses a bad
+// address; for Go code there are brackets around the signal. Both happen now and then in tests
+// with many goroutines.
+func isDetectorFault(line string) bool {
+	return strings.Contains(line, "ThreadSanitizer: CHECK failed") || strings.HasPrefix(line, "SIGSEGV: segmentation violation")
+}
 
 // again returns the arguments to test the packages again that failed by faults of the race
 // detector; nil if there are none, or if others failed too.
@@ -150,7 +154,7 @@ func (r *report) take(e event) {
 		p.print(r.w, e.Action == "fail")
 		switch {
 		case e.Action != "fail":
-		case p.has(detectorFault) && !p.has("--- FAIL") && !p.has("DATA RACE") && !p.has("panic:"):
+		case p.crashed() && !p.has("--- FAIL") && !p.has("DATA RACE") && !p.has("panic:"):
 			r.crashed = append(r.crashed, e.Package)
 		default:
 			r.failed = true
@@ -162,6 +166,11 @@ func (r *report) take(e event) {
 // has reports whether a text is in the output.
 func (p *lines) has(text string) bool {
 	return slices.ContainsFunc(p.events, func(e event) bool { return strings.Contains(e.Output, text) })
+}
+
+// crashed reports whether the race detector has ended the tests.
+func (p *lines) crashed() bool {
+	return slices.ContainsFunc(p.events, func(e event) bool { return isDetectorFault(e.Output) })
 }
 
 // print prints what `go test` prints without -v: for a package that failed everything

@@ -73,6 +73,8 @@ func TestReport(t *testing.T) {
 func TestAgain(t *testing.T) {
 	const (
 		fault   = `{"Action":"output","Package":"m/fault","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346\n"}` + "\n"
+		segment = `{"Action":"output","Package":"m/fault","Output":"SIGSEGV: segmentation violation\n"}` + "\n"
+		nilUsed = `{"Action":"output","Package":"m/fault","Output":"[signal SIGSEGV: segmentation violation code=0x1]\n"}` + "\n"
 		ends    = `{"Action":"fail","Package":"m/fault"}` + "\n"
 		failure = `{"Action":"output","Package":"m/fault","Test":"TestA","Output":"--- FAIL: TestA (0.00s)\n"}` + "\n"
 		race    = `{"Action":"output","Package":"m/fault","Output":"WARNING: DATA RACE\n"}` + "\n"
@@ -85,6 +87,8 @@ func TestAgain(t *testing.T) {
 		again        bool
 	}{
 		{"fault", good + fault + ends, true},
+		{"bad address in the detector", good + segment + ends, true},
+		{"bad address in Go", good + nilUsed + ends, false},
 		{"failure", failure + ends, false},
 		{"fault and failure", failure + fault + ends, false},
 		{"fault and race", race + fault + ends, false},

@@ -1,9 +1,14 @@
-// Package sim runs many registrars and pool elements in one thread and in
-// virtual time, on a network that delays messages, loses associations, is
-// partitioned, and whose hosts crash, come back under another identifier, stand
-// still, have clocks that are wrong and run at different speeds, and refuse their
-// handlespace or have tables without end. A seed fixes
-// all of it, so that what fails once fails again.
+// Package sim runs many registrars and pool elements in one thread and in virtual time.
+// The network delays messages, loses packets, and is cut in both directions or in one. A
+// lost packet delays the ordered messages behind it. The two sides of an association end
+// at different times, and each hears why. Processes crash, with a word or without, come
+// back under another identifier, and stand still: one, all of a pool, most of a
+// registrar's, or most of the registrars. Machines have no power, and registrars lose
+// their own link. Elements move while their former process stands still. Clocks are wrong
+// and run at different speeds. Registrars refuse their handlespace or have tables without
+// end. Some registrars keep their state over a restart: all but what was told in the last
+// second, or nothing if the disk is lost. A seed fixes all of it, so that what fails once fails again. Half of the seeds have
+// only some kinds of faults; see faults.
 //
 // The registrars are the real ones, and what they say goes over the simulated
 // network as the bytes of their messages. The elements are simple models of what
@@ -11,6 +16,12 @@
 // implementation does as a registrar.
 //
 // # What has to hold
+//
+// Silence alone never empties a pool in any registrar's answers, unless the operator's
+// rule for the pool says so; see answers.go. What a registrar has kept is in its answers
+// from its start, and nothing that is too old. A home that has heard an element has it as
+// a member. An element that is silent is out in time, unless the registrar or the pool is
+// guarded, and the registrar's guard ends after its cause.
 //
 // While things go wrong, see watch and storm: a registrar has no element twice,
 // and none whose home never was; its PE checksum is that of its elements; an
@@ -26,6 +37,17 @@
 // with all living elements and no other, each with one home that lives and that
 // the element takes for its home. Each registrar sends only presences, asks one peer
 // for its list in each cycle, and sends updates of elements that registered anew.
+//
+// # Trust
+//
+// In some seeds all processes have identities, as TLS would prove them, and the registrars
+// look at them; see trust. Some elements may not register in their pool. Rights change while
+// things go wrong, a thief with a certificate for the pool tries to get the identifiers of
+// living elements, and one registrar may be lax: it lets everybody register, and announces
+// them. No answer names an element that may not register in the pool, soon after each registrar
+// has the rights. An element that is only silent keeps its identifier from the thief. At rest
+// the registrars agree about all that may register, and there is no more to say than
+// without lax ones.
 //
 // Partitions, takeovers and identifiers that move are looked at closely in scenarios
 // of their own: see the functions takeover, orphans, partition, rolling, moving,
@@ -45,5 +67,5 @@
 // # When it fails
 //
 // The test says how to run the seed again; with SIM_SEED it tells what happens.
-// SIM_SEEDS has so many seeds run, and TestLarge at its full size.
+// SIM_SEEDS has so many seeds run, and SIM_LARGE so many registrars in TestLarge.
 package sim

@@ -35,11 +35,14 @@ type element struct {
 	// transport is where it serves, nil for a place that nobody uses.
 	transport *rserpool.Transport
 	load      uint32
+	ordered   bool          // it acknowledges in order, as the reference implementation does
 	gap       time.Duration // from the loss of a home to the search for another one
 
 	state  elementState
 	born   time.Duration     // when it has started
 	died   time.Duration     // when it has gone
+	proved time.Duration     // see proves
+	unread time.Duration     // see leavesUnread
 	home   registrar.AssocID // 0 without one
 	at     *host             // of the home, or the last one; nil while one is sought
 	server rserpool.ServerID // the home's identifier, once it has told it
@@ -66,6 +69,7 @@ func (e *element) boot() {
 	}
 	e.h.begin(e)
 	e.state, e.server, e.born = elementLives, 0, e.s.net.now
+	e.proves()
 	e.s.trace("element %v starts", e.id)
 	e.hunt(huntGap)
 }
@@ -76,6 +80,7 @@ func (e *element) gone() {
 		e.old.end()
 	}
 	e.state, e.sure, e.home, e.at, e.died = elementGone, false, 0, nil, e.s.net.now
+	e.proves()
 }
 
 // hunt looks for a home some time later (RFC 5352, Section 3.6).
@@ -90,7 +95,7 @@ func (e *element) huntAfterLoss(after time.Duration) {
 	e.home = 0
 	e.tries++
 	try := e.tries
-	e.h.after(after, func() {
+	e.h.after(e.patience(after), func() {
 		if e.home == 0 && e.tries == try {
 			e.call(e.s.servers[e.s.net.rand.IntN(len(e.s.servers))])
 		}
@@ -186,7 +191,7 @@ func (e *element) onKeepAlive(a registrar.AssocID, m *asap.EndpointKeepAlive) {
 	if a == e.home {
 		e.server = m.Server
 	}
-	e.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: e.id})
+	e.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: e.id, Unordered: !e.ordered})
 }
 
 // late reports whether a pause is over at this moment. What comes now has waited,
@@ -195,7 +200,7 @@ func (e *element) late() bool { return e.h.paused == e.s.net.now }
 
 // settle: the home has confirmed that it is.
 func (e *element) settle(sure bool) {
-	e.sure = sure && e.old == nil && e.at != nil && reachable(e.h, e.at)
+	e.sure = sure && e.old == nil && e.entitled() && e.at != nil && reachable(e.h, e.at) && !e.troubled()
 	e.s.trace("element %v is at home with %v, sure %v", e.id, e.at.addr, e.sure)
 	n := e.waits
 	e.h.after(e.s.cfg.Refresh, func() {
@@ -206,12 +211,34 @@ func (e *element) settle(sure bool) {
 	})
 }
 
+// troubled reports whether messages between the element and its home may still be on
+// their way that were lost before, or those of a former process unread.
+func (e *element) troubled() bool {
+	if e.unread > 0 && e.s.net.now < e.unread+5*maxDelay {
+		return true
+	}
+	cut := max(e.h.changed, e.at.changed)
+	a := e.h.find(e.home)
+	return a == nil || len(a.held) > 0 || len(a.peer.held) > 0 || cut > 0 && e.s.net.now < cut+lostTime
+}
+
+// leavesUnread notes until when a registrar that stands still may have a registration of the
+// element's process unread, which ends now. That registrar is the home when it goes on, until
+// it finds that the process has ended, and the element is told so.
+func (e *element) leavesUnread(h *host) {
+	for _, end := range h.ends {
+		if end.peer != nil {
+			e.unread = max(e.unread, end.peer.h.paused)
+		}
+	}
+}
+
 // settled reports whether the element has an association to its home.
 func (e *element) settled() bool { return e.home != 0 && e.at != nil }
 
 // register: RFC 5352, Section 3.1.
 func (e *element) register() {
-	e.say(e.home, e.registration(e.server, e.h.addr))
+	e.say(e.home, e.registration(e.server, e.h.addr, e.port))
 }
 
 // change tells the home another load.
@@ -229,6 +256,7 @@ func (e *element) leave() {
 		return
 	}
 	e.state, e.sure = elementLeaves, false
+	e.proves()
 	e.waits++
 	e.tries++
 	e.say(e.home, &asap.Deregistration{Handle: e.pool, ID: e.id})
@@ -244,5 +272,5 @@ func (e *element) say(a registrar.AssocID, m asap.Message) {
 		e.s.fail("element %v: %v", e.id, err)
 		return
 	}
-	e.h.send(a, asap.PPID, b)
+	e.h.send(a, asap.PPID, b, m.Type() == asap.TypeEndpointKeepAliveAck && !e.ordered)
 }

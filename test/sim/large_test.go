@@ -3,6 +3,7 @@ package sim
 import (
 	"os"
 	"runtime/debug"
+	"strconv"
 	"testing"
 	"time"
 
@@ -27,12 +28,16 @@ func large(registrars, elements int) Config {
 	}
 }
 
-// TestLarge: 100 registrars with 10,000 elements, where SIM_SEEDS is set, as make
-// sim does.
+// TestLarge: SIM_LARGE registrars, each with 100 elements; make sim has 100 of them. The work
+// grows with the cube of their number.
 func TestLarge(t *testing.T) {
 	cfg := large(20, 500)
-	if os.Getenv("SIM_SEEDS") != "" {
-		cfg = large(100, 10000)
+	if v := os.Getenv("SIM_LARGE"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 20 {
+			t.Fatalf("SIM_LARGE=%s: want a number of registrars, 20 at least", v)
+		}
+		cfg = large(n, 100*n)
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(200)) // a million elements are much to look through
 	began := time.Now()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -39,6 +40,7 @@ func (s *Sim) roll(e *element, after time.Duration) {
 	s.hosts = append(s.hosts, e.h)
 	e.waits++
 	e.state, e.home, e.at, e.sure = elementGone, 0, nil, false
+	e.proves()
 	e.boot()
 }
 
@@ -94,7 +96,7 @@ func (p *predecessor) onMessage(a registrar.AssocID, m asap.Message) {
 		if m.Home && p.h.find(a) != nil {
 			p.home = a
 		}
-		p.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: p.e.id})
+		p.say(a, &asap.EndpointKeepAliveAck{Handle: m.Handle, ID: p.e.id, Unordered: !p.e.ordered})
 	case *asap.RegistrationResponse:
 		if a == p.home && m.Reject {
 			p.hunt()
@@ -120,19 +122,22 @@ func (p *predecessor) refresh() {
 func (p *predecessor) register() {
 	if !p.leaving {
 		p.e.sure = false
-		p.say(p.home, p.e.registration(0, p.h.addr))
+		p.say(p.home, p.e.registration(0, p.h.addr, p.h.port))
 	}
 }
 
 // leave deregisters and ends.
 func (p *predecessor) leave() {
 	p.leaving = true
+	p.e.proves() // the registration may be this process's
 	p.say(p.home, &asap.Deregistration{Handle: p.e.pool, ID: p.e.id})
 	p.h.after(answerTime, p.end)
 }
 
 func (p *predecessor) end() {
+	p.e.leavesUnread(p.h)
 	p.h.end()
+	p.e.proves()
 	if p.e.old == p {
 		p.e.old, p.e.sure, p.e.alone = nil, false, p.e.s.net.now
 	}
@@ -140,7 +145,7 @@ func (p *predecessor) end() {
 
 func (p *predecessor) say(a registrar.AssocID, m asap.Message) {
 	if b, err := m.Append(nil); err == nil {
-		p.h.send(a, asap.PPID, b)
+		p.h.send(a, asap.PPID, b, m.Type() == asap.TypeEndpointKeepAliveAck && !p.e.ordered)
 	}
 }
 
@@ -156,6 +161,29 @@ func (s *Sim) move(e *element, after time.Duration) {
 	s.net.after(after, e.boot)
 }
 
+// usurp has an element stand still for long, and another process run on another host in
+// its place meanwhile. The former one may go on before that has got its place, or
+// later, and leaves some time after that.
+func (s *Sim) usurp(e *element) {
+	if e.state != elementLives || !e.settled() || e.old != nil || e.h.stands() {
+		return
+	}
+	s.pause(e.h, longFault)
+	p := &predecessor{e: e, h: e.h, home: e.home}
+	p.h.proc = p
+	e.old = p
+	p.h.after(s.net.upTo(longFault), p.leave)
+	e.h, e.spare = e.spare, e.h
+	e.port = e.h.port
+	e.waits++
+	e.tries++
+	e.state, e.home, e.at, e.sure = elementGone, 0, nil, false
+	e.proves()
+	after := s.net.upTo(longFault)
+	s.trace("element %v moves from %v, which stands still, to %v in %v", e.id, p.h, e.h, after)
+	s.net.after(after, e.boot)
+}
+
 // stranger is a process that registers the identifiers of others, with any
 // registrar, again and again. It deregisters what it gets.
 type stranger struct {
@@ -166,11 +194,24 @@ type stranger struct {
 	tries int
 	got   int           // of elements that were dead
 	since time.Duration // of this try
+	at    *host
+	gap   time.Duration // between two tries
+	// disguised has it show a certificate for the pool of the element.
+	disguised bool
 }
 
 func (s *Sim) newStranger(i int) *stranger {
 	x := &stranger{s: s}
 	x.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 3, 0, byte(i)}), nil, elementPort)
+	x.h.begin(x)
+	x.try()
+	return x
+}
+
+// newThief makes a stranger that is entitled to the pools, and takes its time.
+func (s *Sim) newThief() *stranger {
+	x := &stranger{s: s, gap: thiefGap, disguised: true}
+	x.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 4, 0, 0}), nil, elementPort)
 	x.h.begin(x)
 	x.try()
 	return x
@@ -183,6 +224,13 @@ func (x *stranger) try() {
 	x.of = x.s.elements[x.s.net.rand.IntN(len(x.s.elements))]
 	x.since = x.s.net.now
 	to := x.s.servers[x.s.net.rand.IntN(len(x.s.servers))]
+	x.at = to
+	if x.disguised {
+		x.h.identity = x.s.named(identity.Pool(domain, x.of.pool, "thief"))
+		if x.s.forged {
+			x.h.identity = x.of.h.identity
+		}
+	}
 	x.assoc = x.h.connect(elementPort, netip.AddrPortFrom(to.addr, asapPort))
 	x.h.after(answerTime, func() {
 		if x.tries == n {
@@ -193,20 +241,35 @@ func (x *stranger) try() {
 
 func (x *stranger) again() {
 	if e := x.h.find(x.assoc); e != nil {
-		x.h.net.drop(e)
+		x.h.net.hangUp(e, true)
 	}
-	x.try()
+	x.tryLater()
+}
+
+// tryLater is try after a while; another registrar answers before it, or none.
+func (x *stranger) tryLater() {
+	if x.gap == 0 {
+		x.try()
+		return
+	}
+	x.tries++
+	n := x.tries
+	x.h.after(x.gap, func() {
+		if x.tries == n {
+			x.try()
+		}
+	})
 }
 
 func (x *stranger) handle(ev registrar.Event) {
 	switch ev := ev.(type) {
 	case registrar.AssocUp:
 		if ev.Assoc == x.assoc {
-			x.say(x.of.registration(0, x.h.addr))
+			x.say(x.of.registration(0, x.h.addr, 7))
 		}
 	case registrar.AssocDown:
 		if ev.Assoc == x.assoc {
-			x.try()
+			x.tryLater()
 		}
 	case registrar.Received:
 		if ev.Assoc == x.assoc {
@@ -226,7 +289,7 @@ func (x *stranger) received(data []byte) {
 		case m.Reject:
 			x.again()
 			return
-		case x.of.state == elementLives && x.of.born < x.since:
+		case !x.disguised && x.of.state == elementLives && x.of.born < x.since:
 			x.s.fail("a stranger gets the identifier of element %v, which lives", x.of.id)
 		}
 		x.got++
@@ -238,7 +301,7 @@ func (x *stranger) received(data []byte) {
 
 func (x *stranger) say(m asap.Message) {
 	if b, err := m.Append(nil); err == nil {
-		x.h.send(x.assoc, asap.PPID, b)
+		x.h.send(x.assoc, asap.PPID, b, false)
 	}
 }
 
@@ -248,8 +311,8 @@ func (s *Sim) ready() bool {
 }
 
 // registration is what a process at an address says to register the element.
-func (e *element) registration(home rserpool.ServerID, at netip.Addr) *asap.Registration {
-	t := rserpool.Transport{Type: rserpool.UDP, Port: 7, Addrs: []netip.Addr{at}}
+func (e *element) registration(home rserpool.ServerID, at netip.Addr, port uint16) *asap.Registration {
+	t := rserpool.Transport{Type: rserpool.UDP, Port: port, Addrs: []netip.Addr{at}}
 	if e.transport != nil {
 		t = *e.transport
 	}
@@ -272,15 +335,16 @@ func (s *Sim) waking() (longest time.Duration, err error) {
 		if e.h.stands() || !e.settled() {
 			continue
 		}
-		s.unsure(func(x *element) bool { return x == e })
-		e.h.stopped, e.h.paused = s.net.now, s.net.now+s.nodes[0].supervision()+s.net.upTo(5*time.Second)
+		s.stop(e.h, s.nodes[0].standing(e.h.paused, s.net.now)+s.net.upTo(5*time.Second), false)
 		s.net.run(e.h.paused - s.net.now - 1)
-		if s.nodes[0].hasAt(e) {
+		if n := s.nodes[0]; n.isMember(e) || n.hasAt(e) && !n.guards(e.pool) {
 			s.fail("element %v stands still, and is still in the handlespace", e.id)
 		}
 		s.net.run(1)
 		woke := s.net.now
-		back := func() bool { return !slices.ContainsFunc(s.nodes, func(n *node) bool { return !n.hasAt(e) }) }
+		back := func() bool {
+			return !slices.ContainsFunc(s.nodes, func(n *node) bool { return !n.hasAt(e) || !n.isMember(e) })
+		}
 		if !s.net.until(20*time.Second, time.Millisecond, back) {
 			s.fail("element %v is not back", e.id)
 			break

@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -97,6 +100,51 @@ func noHome(_ *end, ppid uint32, data []byte) [][]byte {
 	return [][]byte{data}
 }
 
+// forgetSuspects leaves the suspects out of a table.
+func forgetSuspects(m *enrp.HandleTableResponse) {
+	for i := range m.Pools {
+		p := &m.Pools[i]
+		var members []rserpool.PoolElement
+		for j, e := range p.Elements {
+			if _, suspect := p.Suspects[j]; !suspect {
+				members = append(members, e)
+			}
+		}
+		p.Elements, p.Suspects = members, nil
+	}
+	m.Pools = slices.DeleteFunc(m.Pools, func(p enrp.PoolEntry) bool { return len(p.Elements) == 0 })
+}
+
+// misruled has registrars do without any guard.
+func misruled(s *Sim) *Sim {
+	s.misruled = true
+	return s
+}
+
+// reasoned has all associations end for the same reason.
+func reasoned(s *Sim, why ending) *Sim {
+	s.net.reason = func(ending) ending { return why }
+	return s
+}
+
+// lostUpdate is a scenario: nobody gets the update of an element that leaves.
+func (s *Sim) lostUpdate() error {
+	s.begin()
+	e, mutate := s.elements[0], s.net.mutate
+	s.net.mutate = func(from *end, ppid uint32, data []byte) [][]byte {
+		if m, _, err := enrp.Parse(data); ppid == enrp.PPID && err == nil {
+			if m, ok := m.(*enrp.HandleUpdate); ok && m.Element.ID == e.id {
+				return nil
+			}
+		}
+		return mutate(from, ppid, data)
+	}
+	e.leave()
+	s.net.run(10 * time.Second)
+	s.checkAgreed()
+	return s.err()
+}
+
 // TestMutations: what is broken on purpose is found, by random faults or by the
 // takeover scenario. Where the protocol heals what is broken, it has to.
 func TestMutations(t *testing.T) {
@@ -106,6 +154,20 @@ func TestMutations(t *testing.T) {
 	refused := func(seed uint64) *Sim {
 		return New(Config{Seed: seed, Registrars: 3 + int(seed%3), Elements: 40, Refresh: never})
 	}
+	hung := func(s *Sim) error {
+		_, back, err := s.hung()
+		if err == nil && back[len(back)-1] > 3*maxDelay {
+			err = fmt.Errorf("an element is back only after %v", back[len(back)-1])
+		}
+		return err
+	}
+	blind := func(s *Sim) error { _, err := s.blind(false); return err }
+	many := func(seed uint64) *Sim {
+		return New(Config{Seed: seed, Registrars: 1 + int(seed%4), Elements: 80, Timers: usual(), Refresh: never})
+	}
+	few := func(seed uint64) *Sim {
+		return New(Config{Seed: seed, Registrars: 2 + int(seed%3), Elements: 20, Timers: usual()})
+	}
 	for _, tt := range []struct {
 		name     string
 		scenario func(*Sim) error
@@ -113,7 +175,37 @@ func TestMutations(t *testing.T) {
 		mutate   func() func(*end, uint32, []byte) [][]byte
 		heals    bool
 	}{
-		{"no checksums", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+		// Silence, evidence, and the guard.
+		{"suspects are removed at peers", (*Sim).Run, faults, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleUpdate); ok {
+					m.Suspect = false
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"tables have no suspects", (*Sim).newcomer, few, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleTableResponse); ok {
+					forgetSuspects(m)
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"returns are not told", hung, many, func() func(*end, uint32, []byte) [][]byte {
+			return onENRP(func(m enrp.Message) []enrp.Message {
+				if m, ok := m.(*enrp.HandleUpdate); ok && m.Action == enrp.AddPE {
+					return nil
+				}
+				return []enrp.Message{m}
+			})
+		}, false},
+		{"no pool is guarded", (*Sim).Run, func(seed uint64) *Sim { return misruled(faults(seed)) }, nil, false},
+		{"no registrar guards itself", blind, func(seed uint64) *Sim { return misruled(many(seed)) }, nil, false},
+		{"evidence is silence", (*Sim).Run, func(seed uint64) *Sim { return reasoned(faults(seed), endSilent) }, nil, false},
+		{"silence is evidence", (*Sim).Run, func(seed uint64) *Sim { return reasoned(faults(seed), endRefused) }, nil, false},
+
+		{"no checksums", (*Sim).lostUpdate, few, func() func(*end, uint32, []byte) [][]byte {
 			return onENRP(func(m enrp.Message) []enrp.Message {
 				if m, ok := m.(*enrp.Presence); ok {
 					m.HasChecksum = false
@@ -202,7 +294,9 @@ func TestMutations(t *testing.T) {
 			}
 			for seed := range seeds {
 				s := tt.sim(seed)
-				s.net.mutate = tt.mutate()
+				if tt.mutate != nil {
+					s.net.mutate = tt.mutate()
+				}
 				err := tt.scenario(s)
 				switch {
 				case err != nil && tt.heals:

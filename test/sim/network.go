@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/registrar"
-	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // The network's times.
@@ -18,6 +16,8 @@ const (
 	maxDelay    = 20 * time.Millisecond
 	connectTime = 3 * time.Second // until a call over a cut fails
 	lostTime    = 4 * time.Second // until an association over a cut fails
+	beatTime    = 5 * time.Second // until an idle association finds that its other end is gone
+	rto         = time.Second     // until a lost packet is sent again (RFC 9260, Section 16: RTO.Min)
 )
 
 // process is what runs on a host: a registrar or an element.
@@ -25,38 +25,41 @@ type process interface {
 	handle(registrar.Event)
 }
 
+// machine is what the processes of one address share.
+type machine struct {
+	group int // machines of different groups cannot reach one another
+	// deaf, mute: nothing comes in, nothing goes out. down: neither, and the machine
+	// knows it, so that calls fail at once.
+	deaf, mute, down bool
+	dark             time.Duration // nothing answers until then: it has no power
+	changed          time.Duration // when any of that has changed last
+}
+
 // host is a machine that runs one process, or the part of a machine that a process
 // with a port of its own has.
 type host struct {
-	net     *network
-	addr    netip.Addr
-	port    uint16        // 0 for all
-	group   int           // hosts of different groups cannot reach one another
-	start   func()        // starts the process, if none runs
-	proc    process       // nil while there is none
-	life    int           // grows when a process starts and when it ends
-	stopped time.Duration // when it has come to stand still last
-	paused  time.Duration // the process stands still until then
-	lost    time.Duration // when associations were lost last
+	*machine
+	net  *network
+	addr netip.Addr
+	port uint16 // 0 for all
+	// identity is what the peers of associations are told of the process; "" if nothing.
+	identity string
+	start    func()        // starts the process, if none runs
+	proc     process       // nil while there is none
+	life     int           // grows when a process starts and when it ends
+	stopped  time.Duration // when it has come to stand still last
+	paused   time.Duration // the process stands still until then
+	woke     time.Duration // when it has gone on before it has come to stand still last
+	// frozen tells that what carries the process's associations stands still with it.
+	// Otherwise messages to it are acknowledged, and wait.
+	frozen bool
+	lost   time.Duration // when associations were lost last
 	// manner is how the registrar on it answers requests for tables, mannered
 	// since when.
 	manner   manner
 	mannered time.Duration
 	nextID   registrar.AssocID
 	ends     []*end // those that live, in the order of their id
-}
-
-// end is one side of an association.
-type end struct {
-	h    *host
-	id   registrar.AssocID
-	port uint16
-	peer *end
-	dead bool
-	// doomed tells that a message was lost: nothing more goes out from here, and
-	// the association ends.
-	doomed bool
-	last   time.Duration // when the last message arrives
 }
 
 // network carries messages in virtual time.
@@ -66,6 +69,9 @@ type network struct {
 	tasks tasks
 	seq   uint64
 	hosts map[netip.Addr][]*host // those of one address have different ports
+	ways  map[way]bool           // that are cut
+	loss  int                    // of a thousand packets, so many are lost
+	calm  time.Duration          // when what was lost has been sent again
 	sum   uint64                 // over all that was sent
 	sent  counts
 	// double counts calls of a registrar by one that has an association to it.
@@ -73,6 +79,8 @@ type network struct {
 	// mutate changes what is sent from one end of an association: it returns what
 	// goes out instead. It is for tests of the tests.
 	mutate func(from *end, ppid uint32, data []byte) [][]byte
+	// reason is what processes are told of an end; also for tests of the tests.
+	reason func(ending) ending
 }
 
 // counts are messages by what they are.
@@ -102,7 +110,7 @@ func (c counts) since(o counts) counts {
 }
 
 func newNetwork(seed uint64) *network {
-	return &network{rand: rand.New(rand.NewPCG(seed, 1)), hosts: make(map[netip.Addr][]*host)}
+	return &network{rand: rand.New(rand.NewPCG(seed, 1)), hosts: make(map[netip.Addr][]*host), ways: make(map[way]bool), reason: func(why ending) ending { return why }}
 }
 
 func (n *network) at(t time.Duration, do func()) {
@@ -143,7 +151,7 @@ func (n *network) until(most, every time.Duration, is func() bool) bool {
 }
 
 func (n *network) newHost(addr netip.Addr, start func(), port uint16) *host {
-	h := &host{net: n, addr: addr, start: start, port: port}
+	h := &host{machine: new(machine), net: n, addr: addr, start: start, port: port}
 	n.hosts[addr] = append(n.hosts[addr], h)
 	return h
 }
@@ -153,7 +161,7 @@ func (n *network) newHost(addr netip.Addr, start func(), port uint16) *host {
 func (n *network) newProcess(beside *host, start func(), port uint16) *host {
 	n.hosts[beside.addr] = slices.DeleteFunc(n.hosts[beside.addr], func(h *host) bool { return h.proc == nil })
 	h := n.newHost(beside.addr, start, port)
-	h.group = beside.group
+	h.machine, h.identity = beside.machine, beside.identity
 	return h
 }
 
@@ -180,29 +188,45 @@ func (h *host) String() string {
 func (h *host) begin(p process) {
 	h.end()
 	h.life++
-	h.proc, h.paused = p, 0
+	h.proc, h.paused, h.dark = p, 0, 0
 }
 
-// end ends the process. Its associations end at once.
-func (h *host) end() {
+// end ends the process. It says so on its associations.
+func (h *host) end() { h.finish(true) }
+
+// finish ends the process, with a word to those at the other ends or without.
+func (h *host) finish(word bool) {
 	h.proc = nil
 	h.life++
 	for len(h.ends) > 0 {
-		h.net.drop(h.ends[0])
+		h.net.hangUp(h.ends[0], word)
 	}
 }
 
-// crash ends the process. Its associations end sooner or later.
+// crash ends the process, in some way: its associations are aborted, or nobody is
+// told, or the machine does not answer for a while either.
 func (h *host) crash() {
-	if h.net.chance(2) {
-		h.end()
-		return
+	switch h.net.rand.IntN(4) {
+	case 0, 1:
+		h.finish(true)
+	case 2:
+		h.finish(false)
+	case 3:
+		h.powerOff(h.net.upTo(2 * lostTime))
 	}
-	h.proc = nil
-	h.life++
-	for _, e := range h.ends {
-		h.net.doom(e)
-	}
+}
+
+// powerOff ends the process together with its machine, which answers nothing for a
+// while.
+func (h *host) powerOff(d time.Duration) {
+	h.dark = h.net.now + d
+	h.finish(false)
+	h.net.cutOff(h)
+}
+
+// answers reports whether the machine acknowledges and refuses what comes in.
+func (h *host) answers() bool {
+	return h.net.now >= h.dark && !(h.frozen && h.stands())
 }
 
 // stands reports whether the process stands still.
@@ -231,114 +255,12 @@ func (h *host) deliver(life int, ev registrar.Event) {
 	h.do(life, func() { h.proc.handle(ev) })
 }
 
-// find is the end of that name, nil if it is gone.
-func (h *host) find(id registrar.AssocID) *end {
-	if i, ok := h.search(id); ok {
-		return h.ends[i]
-	}
-	return nil
-}
-
-func (h *host) search(id registrar.AssocID) (int, bool) {
-	return slices.BinarySearchFunc(h.ends, id, func(e *end, id registrar.AssocID) int { return cmp.Compare(e.id, id) })
-}
-
-func (h *host) newEnd(port uint16) *end {
-	h.nextID++
-	e := &end{h: h, id: h.nextID, port: port}
-	h.ends = append(h.ends, e)
-	return e
-}
-
-// linked reports whether there is an association with the other host, from port
-// to port.
-func (h *host) linked(o *host, port uint16) bool {
-	return slices.ContainsFunc(h.ends, func(e *end) bool {
-		return e.port == port && e.peer != nil && e.peer.h == o && e.peer.port == port
-	})
-}
-
-// connect calls from a port of h, and returns the association's name.
-func (h *host) connect(port uint16, to netip.AddrPort) registrar.AssocID {
-	n, e, life := h.net, h.newEnd(port), h.life
-	n.after(n.delay(), func() {
-		t := n.hostAt(to)
-		some := t
-		if t == nil && len(n.hosts[to.Addr()]) > 0 {
-			some = n.hosts[to.Addr()][0] // refuses for ports that no process has
-		}
-		switch {
-		case e.dead:
-		case some == nil || some.group != h.group || some.stands():
-			n.after(connectTime, func() { n.drop(e) })
-		case t == nil || t.proc == nil:
-			n.after(n.delay(), func() { n.drop(e) })
-		default:
-			if port == enrpPort && h.linked(t, port) {
-				n.double++
-			}
-			e.peer = t.newEnd(to.Port())
-			e.peer.peer = e
-			t.deliver(t.life, up(e.peer, h.addr, port))
-			e.last = n.now + n.delay()
-			n.at(e.last, func() {
-				if !e.dead {
-					h.deliver(life, up(e, to.Addr(), to.Port()))
-				}
-			})
-		}
-	})
-	return e.id
-}
-
-func up(e *end, peer netip.Addr, port uint16) registrar.AssocUp {
-	return registrar.AssocUp{
-		Assoc: e.id, Peer: []netip.AddrPort{netip.AddrPortFrom(peer, port)},
-		Via: rserpool.ViaKernel, ENRP: e.port == enrpPort,
-	}
-}
-
-// send sends a message over an association.
-func (h *host) send(id registrar.AssocID, ppid uint32, data []byte) {
-	e := h.find(id)
-	if e == nil || e.peer == nil {
-		return
-	}
-	if ppid == enrp.PPID {
-		data = h.bend(e, data)
-	}
-	if h.net.mutate == nil {
-		h.net.carry(e, ppid, data)
-		return
-	}
-	for _, data := range h.net.mutate(e, ppid, data) {
-		h.net.carry(e, ppid, data)
-	}
-}
-
-func (n *network) carry(e *end, ppid uint32, data []byte) {
-	n.count(ppid, data)
-	to := e.peer
-	if e.doomed || to.h.group != e.h.group {
-		n.doom(e)
-		return
-	}
-	at := max(n.now+n.delay(), to.last+1)
-	to.last = at
-	life := to.h.life
-	n.at(at, func() {
-		if !to.dead {
-			to.h.deliver(life, registrar.Received{Assoc: to.id, PPID: ppid, Data: data})
-		}
-	})
-}
-
 // multicast sends a datagram to all registrars that can be reached, itself among
 // them. Some do not get it.
 func (s *Sim) multicast(from *host, ev registrar.Announced) {
 	s.net.note(ev.Data)
 	for _, h := range s.servers {
-		if h.group != from.group || h.stands() || s.net.chance(5) {
+		if !s.net.open(from, h) || h.stands() || s.net.chance(5) || s.net.loses() {
 			continue
 		}
 		life := h.life
@@ -362,51 +284,5 @@ func (n *network) count(ppid uint32, data []byte) {
 		n.sent.asap++
 	} else if t := int(data[0]); t < len(n.sent.enrp) {
 		n.sent.enrp[t]++
-	}
-}
-
-// doom has an association end after some time, in which nothing more goes out
-// from this end.
-func (n *network) doom(e *end) {
-	if !e.doomed {
-		e.doomed = true
-		n.after(lostTime, func() { n.drop(e) })
-	}
-}
-
-// drop ends an association on both sides.
-func (n *network) drop(e *end) {
-	for _, x := range [...]*end{e, e.peer} {
-		if x == nil || x.dead {
-			continue
-		}
-		x.dead = true
-		if i, ok := x.h.search(x.id); ok {
-			x.h.ends = slices.Delete(x.h.ends, i, i+1)
-		}
-		life := x.h.life
-		n.at(max(n.now+n.delay(), x.last), func() {
-			x.h.deliver(life, registrar.AssocDown{Assoc: x.id})
-		})
-	}
-}
-
-// split moves hosts into groups. Associations between them end after some time,
-// those that nothing is sent over only if the cut lasts so long.
-func (n *network) split(hosts []*host, group func(*host) int) {
-	for _, h := range hosts {
-		h.group = group(h)
-	}
-	for _, h := range hosts {
-		for _, e := range h.ends {
-			if e.peer == nil || e.peer.h.group == h.group {
-				continue
-			}
-			n.after(lostTime, func() {
-				if e.peer.h.group != e.h.group {
-					n.drop(e)
-				}
-			})
-		}
 	}
 }

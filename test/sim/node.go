@@ -8,6 +8,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -21,9 +22,15 @@ type node struct {
 	peers []netip.AddrPort  // configured ones
 	fixed rserpool.ServerID // its identifier, 0 to draw one
 
-	r       *registrar.Registrar
-	ticking bool
-	tick    time.Duration // when the next Tick comes, if ticking
+	r     *registrar.Registrar
+	rules ruled
+	// rights are the latest that it was told, when entrusted; lax has it let everybody register.
+	rights    *identity.Rights
+	entrusted time.Duration
+	lax       bool
+	disk      *disk // nil if the host keeps nothing
+	ticking   bool
+	tick      time.Duration // when the next Tick comes, if ticking
 
 	booted   time.Duration
 	refusals []refusal // of tables, since it has booted
@@ -49,23 +56,38 @@ func (n *node) boot() {
 	if n.h.proc != nil {
 		return
 	}
+	id := n.fixed
+	if n.disk != nil && id == 0 {
+		id = n.disk.id
+	}
+	if t := n.s.trust; t != nil {
+		n.rights, n.entrusted = t.rights, n.s.net.now
+	}
 	r, err := registrar.New(registrar.Config{
-		ServerID: n.fixed,
-		Rand:     rand.New(rand.NewPCG(n.s.net.rand.Uint64(), 2)),
-		Peers:    n.peers, Discover: n.s.cfg.Multicast, Timers: n.s.cfg.Timers,
+		ServerID: id, Keep: n.disk != nil,
+		Rand:  rand.New(rand.NewPCG(n.s.net.rand.Uint64(), 2)),
+		Peers: n.peers, Discover: n.s.cfg.Multicast, Timers: n.s.cfg.Timers,
 		// Room for all elements, each once: no move of an element needs more.
+		Rules:  n.s.told(),
+		Rights: n.told(n.rights),
 		Limits: registrar.Limits{LogsPerSecond: 1 << 20, Elements: max(1, len(n.s.elements))},
 	})
 	if err != nil {
 		n.s.fail("registrar at %v: %v", n.h.addr, err)
 		return
 	}
-	n.r, n.ticking, n.presence = r, false, nil
+	n.r, n.ticking, n.presence, n.rules = r, false, nil, n.s.rules
 	n.booted, n.refusals, n.given = n.s.net.now, nil, false
-	n.look = watch{owned: make([]time.Duration, len(n.s.elements)), had: make([]time.Duration, len(n.s.elements))}
+	n.look = watch{owned: make([]time.Duration, len(n.s.elements)), had: make([]time.Duration, len(n.s.elements)),
+		answered: make([]time.Duration, len(n.s.elements)), strange: make([]bool, len(n.s.elements)), over: make([]time.Duration, len(n.s.elements))}
 	n.s.ids[r.ID()] = true
 	n.h.begin(n)
 	n.s.trace("%v boots as %v", n.h.addr, r.ID())
+	if n.disk != nil {
+		n.disk.id = r.ID()
+		n.restore()
+		n.stayAlive()
+	}
 	n.handle(registrar.Serving{
 		Addrs: []netip.AddrPort{netip.AddrPortFrom(n.h.addr, asapPort)},
 		ENRP:  []netip.AddrPort{netip.AddrPortFrom(n.h.addr, enrpPort)},
@@ -80,12 +102,16 @@ func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }
 
 // handle gives an event to the registrar, and looks at what comes of it.
 func (n *node) handle(ev registrar.Event) {
-	changes, said, ready := n.r.Space().Changes(), n.look.said, n.r.Ready()
+	changes, said, ready, claimed := n.changes(), n.look.said, n.r.Ready(), n.claimed()
 	for events := []registrar.Event{ev}; len(events) > 0; events = events[1:] {
 		events = append(events, n.perform(n.r.Handle(n.clock.at(n.s.net.now), events[0]))...)
 	}
 	n.schedule()
 	n.step(changes, said)
+	n.checkClaimed(claimed)
+	if ev, ok := ev.(registrar.Received); ok {
+		n.checkHeard(ev)
+	}
 	if !ready && n.r.Ready() {
 		n.checkStart()
 	}
@@ -104,7 +130,7 @@ func (n *node) perform(acts []registrar.Action) (answers []registrar.Event) {
 			}
 			n.note(a, last, data)
 			last = a
-			n.h.send(a.Assoc, a.PPID, data)
+			n.h.send(a.Assoc, a.PPID, data, a.Unordered)
 		case registrar.Connect:
 			port := uint16(asapPort)
 			if a.PPID == enrp.PPID {
@@ -113,12 +139,14 @@ func (n *node) perform(acts []registrar.Action) (answers []registrar.Event) {
 			answers = append(answers, registrar.Connecting{Ref: a.Ref, Assoc: n.h.connect(port, a.To[0])})
 		case registrar.Close:
 			if e := n.h.find(a.Assoc); e != nil {
-				n.s.net.drop(e)
+				n.s.net.hangUp(e, true)
 			}
 		case registrar.Announce:
 			n.s.multicast(n.h, registrar.Announced{
 				From: netip.AddrPortFrom(n.h.addr, enrpPort), Data: bytes.Clone(a.Data), ENRP: a.ENRP,
 			})
+		case registrar.Keep, registrar.KeepPeers:
+			n.store(a)
 		case registrar.Log:
 			n.s.trace("%v: %s", n.h.addr, a.Text)
 		}

@@ -73,7 +73,7 @@ func (s *Sim) bootReference(h *host, seeds []netip.AddrPort) {
 		called: make(map[registrar.AssocID]netip.AddrPort), adopting: make(map[registrar.AssocID]*referenceElement),
 	}
 	h.begin(r)
-	s.ids[r.id] = true
+	s.ids[r.id], s.references[r.id] = true, true
 	s.trace("%v boots as %v, a reference", h, r.id)
 	h.after(2*s.cfg.Timers.MaxTimeNoResponse, func() { r.ready = true })
 	r.beat()
@@ -471,7 +471,7 @@ func (r *reference) say(a registrar.AssocID, m enrp.Message) {
 		r.s.fail("reference %v: %v", r.id, err)
 		return
 	}
-	r.h.send(a, enrp.PPID, b)
+	r.h.send(a, enrp.PPID, b, false)
 }
 
 func (r *reference) sayASAP(a registrar.AssocID, m asap.Message) {
@@ -480,5 +480,5 @@ func (r *reference) sayASAP(a registrar.AssocID, m asap.Message) {
 		r.s.fail("reference %v: %v", r.id, err)
 		return
 	}
-	r.h.send(a, asap.PPID, b)
+	r.h.send(a, asap.PPID, b, false)
 }

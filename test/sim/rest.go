@@ -17,6 +17,7 @@ const restTime = 10 * time.Second
 // checkRest says what is wrong when nothing bad has happened for long.
 func (s *Sim) checkRest() {
 	s.checkAgreed()
+	s.checkDoubtless()
 	if s.cfg.References == 0 {
 		s.checkBeliefs()
 		s.checkQuiet()
@@ -49,7 +50,7 @@ func (n *node) knows() []known {
 	slices.SortFunc(list, func(a, b known) int {
 		return cmp.Or(cmp.Compare(a.pool, b.pool), cmp.Compare(a.id, b.id))
 	})
-	return list
+	return n.s.entitled(list)
 }
 
 // digest is a number for what a registrar has, whatever the order.
@@ -88,6 +89,19 @@ func (s *Sim) homes() map[rserpool.ServerID]*host {
 // with all living elements, each at home with a registrar that lives, and no
 // other.
 func (s *Sim) checkAgreed() {
+	s.checkEqual()
+	s.checkDoubts()
+	first := s.nodes[0].knows()
+	for _, e := range s.elements {
+		if _, ok := e.in(first); ok && e.state == elementGone {
+			s.fail("element %v is dead and still in the handlespace", e.id)
+		}
+	}
+}
+
+// checkEqual is checkAgreed without a look for elements that are dead, which registrars that
+// had many silent elements may not have found yet.
+func (s *Sim) checkEqual() {
 	first := s.nodes[0].knows()
 	for _, n := range s.nodes {
 		if !n.r.Ready() {
@@ -103,13 +117,43 @@ func (s *Sim) checkAgreed() {
 		k, ok := e.in(first)
 		switch {
 		case ok && e.state == elementGone:
-			s.fail("element %v is dead and still in the handlespace", e.id)
 		case ok && homes[k.home] == nil:
 			s.fail("element %v has home %v, which is gone", e.id, k.home)
 		case ok && k.addr != e.h.addr:
 			s.fail("element %v is at %v, and registered at %v", e.id, e.h, k.addr)
-		case !ok && e.state == elementLives:
+		case !ok && e.state == elementLives && s.permits(e):
 			s.fail("element %v lives and is in no handlespace", e.id)
+		}
+	}
+}
+
+// checkDoubts says which suspects the registrars do not agree on. None has an element that
+// is not confirmed, and none guards itself.
+func (s *Sim) checkDoubts() {
+	for _, e := range s.elements {
+		if !s.permits(e) {
+			continue // it may be there, for a lax registrar
+		}
+		first, known := s.nodes[0].sight(e)
+		for _, n := range s.nodes {
+			x, ok := n.sight(e)
+			switch {
+			case ok && x.Unconfirmed:
+				s.fail("registrar %v has element %v unconfirmed", n.r.ID(), e.id)
+			case ok != known || ok && !slices.Equal(x.Transport.Addrs, first.Transport.Addrs) || x.Suspect != first.Suspect || x.Home != first.Home:
+				s.fail("registrar %v sees element %v as %+v, %v, registrar %v as %+v, %v",
+					n.r.ID(), e.id, x, ok, s.nodes[0].r.ID(), first, known)
+			}
+		}
+	}
+}
+
+// checkDoubtless: when nothing bad has happened for long there are no suspects, and no
+// registrar guards itself.
+func (s *Sim) checkDoubtless() {
+	for _, n := range s.nodes {
+		if st := n.r.Stats(); st.Suspects > 0 || n.blind() || st.PoolsGuarded > 0 {
+			s.fail("registrar %v has %d suspects and guards %d pools at rest, itself %v", n.r.ID(), st.Suspects, st.PoolsGuarded, n.blind())
 		}
 	}
 }

@@ -140,8 +140,8 @@ func (s *Sim) partition() (healing, error) {
 		s.fail("the handlespaces are not equal a minute after a partition")
 	}
 	equal := s.net.now
-	s.checkAgreed()
-	s.net.run(10 * time.Second)
+	s.checkEqual()
+	s.net.run(10*time.Second + s.nodes[0].longestPause())
 	s.checkRest()
 	return healing{meshed - healed, equal - meshed}, s.err()
 }

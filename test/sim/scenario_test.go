@@ -274,7 +274,7 @@ func TestTwoAssociations(t *testing.T) {
 			break
 		}
 		s.trace("lost")
-		s.net.drop(a.h.ends[one])
+		s.net.hangUp(a.h.ends[one], true)
 		s.net.run(100 * time.Millisecond)
 		if !a.h.linked(b.h, enrpPort) {
 			t.Fatal("no association is left, want the other one, or a new one")

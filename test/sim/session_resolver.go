@@ -129,7 +129,7 @@ func (u *poolUser) call() {
 // next gives the registrar up.
 func (u *poolUser) next() {
 	if e := u.h.find(u.assoc); e != nil {
-		u.w.net.drop(e)
+		u.w.net.hangUp(e, true)
 	}
 	u.assoc, u.up = 0, false
 	u.server++
@@ -225,5 +225,5 @@ func (u *poolUser) say(m asap.Message) {
 		u.w.fail("a pool user cannot say %v: %v", m, err)
 		return
 	}
-	u.h.send(u.assoc, asap.PPID, b)
+	u.h.send(u.assoc, asap.PPID, b, false)
 }

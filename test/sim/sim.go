@@ -3,11 +3,13 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -33,6 +35,12 @@ type Config struct {
 	Faults, Rest time.Duration
 	// Start is the time in which registrars and elements start; default 15 s.
 	Start time.Duration
+	// Trust has all processes have identities, and registrars look at them; see trust. There
+	// must be no References.
+	Trust bool
+	// Disks: of so many registrars one keeps no state over a restart, the others do; 0 if
+	// none does.
+	Disks int
 	// Timers are short by default, so that much happens in little time.
 	Timers registrar.Timers
 	// Refresh is the time between two re-registrations of an element; default
@@ -60,6 +68,9 @@ func (c *Config) complete() {
 			MaxTimeNoResponse: 2 * time.Second,
 		}
 	}
+	if full, err := (registrar.Config{Rand: rand.New(rand.NewPCG(0, 0)), Timers: c.Timers}).Complete(); err == nil {
+		c.Timers = full.Timers
+	}
 }
 
 // Sim is a simulated operational scope.
@@ -71,21 +82,38 @@ type Sim struct {
 	servers  []*host                    // all registrars'
 	hosts    []*host                    // and the elements'
 	ids      map[rserpool.ServerID]bool // of all registrars that ever were
+	// references are those of them that are of the other make.
+	references map[rserpool.ServerID]bool
+	rules      ruled
+	trust      *trust // nil if nobody looks at identities
+	// misled has the registrars get other rights; it is for tests of the tests.
+	misled func(*identity.Rights) registrar.Rights
+	// forged has thieves show the element's own certificate; also for tests of the tests.
+	forged bool
+	// misruled has the registrars get rules by which all pools fail closed; it is for tests
+	// of the tests.
+	misruled bool
 	bad      []string
 	// Trace is told what happens, if it is not nil.
 	Trace func(at time.Duration, text string)
 
-	scans uint64
-	found []*handlespace.Element // space for one scan
-	storm storm
+	kinds    []*fault      // that may happen
+	faultGap time.Duration // at most, between two
+	scans    uint64
+	stale    int                    // elements that were kept and too old; see checkRestored
+	found    []*handlespace.Element // space for one scan
+	storm    storm
 }
 
 // New makes a scope in which nothing has happened yet.
 func New(cfg Config) *Sim {
 	cfg.complete()
-	s := &Sim{cfg: cfg, net: newNetwork(cfg.Seed), ids: make(map[rserpool.ServerID]bool)}
+	s := &Sim{cfg: cfg, net: newNetwork(cfg.Seed), ids: make(map[rserpool.ServerID]bool), references: make(map[rserpool.ServerID]bool), rules: make(ruled)}
 	for i := range cfg.Registrars {
 		n := s.newNode(serverAddr(i), s.peersOf(i))
+		if cfg.Disks > 0 && s.net.rand.IntN(cfg.Disks) > 0 {
+			n.disk = newDisk()
+		}
 		s.nodes = append(s.nodes, n)
 		s.servers = append(s.servers, n.h)
 	}
@@ -98,6 +126,9 @@ func New(cfg Config) *Sim {
 	}
 	for i := range cfg.Elements {
 		s.addElement(i)
+	}
+	if cfg.Trust {
+		s.beginTrust()
 	}
 	s.net.after(cfg.LookGap, s.watchAll)
 	s.net.after(time.Second, s.watchStorm)
@@ -128,7 +159,7 @@ func (s *Sim) addElement(i int) {
 		e.gap = lazyGap
 	}
 	e.pool = rserpool.PoolHandle(fmt.Sprintf("pool %d", s.net.rand.IntN(4+s.cfg.Elements/200)))
-	e.port = elementPort
+	e.port, e.ordered = elementPort, s.net.chance(4)
 	e.h = s.net.newHost(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), e.boot, e.port)
 	e.spare = s.net.newHost(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}), e.boot, e.port)
 	e.state = elementGone
@@ -153,10 +184,11 @@ func (s *Sim) trace(format string, args ...any) {
 
 // Run runs the scope, and says what is wrong.
 func (s *Sim) Run() error {
+	s.chooseFaults()
 	s.net.run(s.cfg.Start + 5*time.Second)
 	for end := s.net.now + s.cfg.Faults; s.net.now < end && s.bad == nil; {
 		s.fault()
-		s.net.run(s.net.upTo(8 * time.Second))
+		s.net.run(s.net.upTo(s.faultGap))
 	}
 	if s.bad == nil {
 		s.heal()

@@ -14,6 +14,10 @@ func config(seed uint64) Config {
 		Seed: seed, Registrars: 2 + int(seed%6), Elements: 30 + int(seed%50), Multicast: seed%4 == 3,
 		Faults: 90 * time.Second, Rest: 80 * time.Second,
 	}
+	if seed%3 > 0 {
+		c.Disks = 1 + int(seed%3)*4 // 5 or 9
+	}
+	c.Trust = seed%4 == 1
 	if seed%10 == 9 {
 		c.Registrars, c.Elements = 8+int(seed/10%9), 150
 	}
@@ -36,10 +40,13 @@ func setting(t *testing.T, name string, otherwise uint64) uint64 {
 
 type tracer = func(at time.Duration, text string)
 
-// each runs many seeds: SIM_SEEDS of them if that is set. Where SIM_SEED is set it
+// each runs many seeds, half of them in a short run: SIM_SEEDS of them if that is set. Where SIM_SEED is set it
 // runs only that one, and tells what happens.
 func each(t *testing.T, seeds uint64, run func(seed uint64, trace tracer) error) {
 	t.Helper()
+	if testing.Short() {
+		seeds = (seeds + 1) / 2
+	}
 	from, seeds := uint64(0), setting(t, "SIM_SEEDS", seeds)
 	var trace tracer
 	if os.Getenv("SIM_SEED") != "" {

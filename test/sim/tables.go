@@ -89,7 +89,7 @@ func (n *node) checkStart() {
 			continue
 		}
 		if slices.ContainsFunc(n.refusals, func(r refusal) bool {
-			return r.to.peer.h == m.h && !r.to.dead && !r.to.doomed && !r.to.peer.doomed && now-r.at > 2*maxDelay
+			return r.to.peer.h == m.h && !r.to.dead && n.s.net.clear(r.to) && n.s.net.clear(r.to.peer) && now-r.at > 2*maxDelay
 		}) {
 			n.s.fail("registrar %v is ready, though %v has a handlespace and only refuses it", n.r.ID(), m.r.ID())
 		}

@@ -38,7 +38,7 @@ func TestWatch(t *testing.T) {
 			n.s.net.run(15 * time.Second)
 			e.sure, e.at = true, n.h
 		}},
-		{"is dead, and still in the handlespace", func(n *node) {
+		{"is dead, and still among the answers", func(n *node) {
 			e := owned(n)
 			e.gone()
 			e.died = 0

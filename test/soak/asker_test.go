@@ -17,6 +17,7 @@ type asker struct {
 	wg       sync.WaitGroup
 	asked    atomic.Int64
 	failures atomic.Int64
+	excused  atomic.Int64
 	slowest  atomic.Int64 // nanoseconds
 
 	mu    sync.Mutex
@@ -29,10 +30,18 @@ type question struct {
 	name  string
 	qtype uint16
 	check func(m *dns.Msg, sent time.Time) error
+	// excuse, if set, tells whether a question that was sent then needs no answer.
+	excuse func(sent time.Time) bool
 }
 
-// answerTime is how long a client waits for an answer.
-const answerTime = 2 * time.Second
+// answerTime is how long a client waits for an answer. The lab's one processor is shared by
+// the server, the client and the processes that start meanwhile.
+func answerTime() time.Duration {
+	if inLab() {
+		return 10 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // ask begins to ask rate questions a second, each worker one at a time over a
 // socket of its own. next is called by several goroutines at once.
@@ -87,13 +96,18 @@ func (a *asker) exchange(addr string, q question) error {
 	m := new(dns.Msg).SetQuestion(q.name, q.qtype)
 	m.SetEdns0(1232, false)
 	sent := time.Now()
-	_ = conn.SetDeadline(sent.Add(answerTime))
-	if err := c.WriteMsg(m); err != nil {
-		return err
+	_ = conn.SetDeadline(sent.Add(answerTime()))
+	err = c.WriteMsg(m)
+	var r *dns.Msg
+	if err == nil {
+		r, err = c.ReadMsg()
 	}
-	r, err := c.ReadMsg()
 	if err != nil {
-		return err
+		if q.excuse != nil && q.excuse(sent) {
+			a.excused.Add(1)
+			return nil
+		}
+		return fmt.Errorf("sent at %s: %w", sent.Format("15:04:05.000"), err)
 	}
 	took := int64(time.Since(sent))
 	for old := a.slowest.Load(); took > old && !a.slowest.CompareAndSwap(old, took); old = a.slowest.Load() {

@@ -76,9 +76,18 @@ type churn struct {
 	// places per crowd, and elements per place.
 	places, each int
 
+	// silent has room for the crowds that may be silent at a time, because they hang or were
+	// killed and the registrar does not know yet: less than half of them, as the registrar
+	// takes its own side for the cause if it hears from less than half.
+	silent chan struct{}
+
 	addrs, ids, ops atomic.Int64
 	// elements are by identifier, which are counted from 1.
 	elements [1 << 17]element
+
+	// up is when the server was started the last time, in nanoseconds, if a test
+	// starts it again: what is bounded begins then.
+	up atomic.Int64
 
 	lags [fates]atomic.Int64 // the longest time that one was named
 	ends [fates]atomic.Int64 // how many went so
@@ -110,16 +119,24 @@ func (c *churn) alive() int {
 // question asks for some pool and checks that the answer names no element that is
 // gone for longer than the bounds say. Every pool has an element at all times.
 func (c *churn) question(i int64) question {
-	q := question{c.pools[int(i)%len(c.pools)] + "." + zone, dns.TypeSRV, c.check}
+	q := question{name: c.pools[int(i)%len(c.pools)] + "." + zone, qtype: dns.TypeSRV, check: c.check}
 	if i%4 == 0 {
 		q.qtype = dns.TypeA
 	}
 	return q
 }
 
-func (c *churn) check(m *dns.Msg, sent time.Time) error {
+// living checks that an answer has an element.
+func living(m *dns.Msg) error {
 	if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 {
 		return fmt.Errorf("no element:\n%v", m)
+	}
+	return nil
+}
+
+func (c *churn) check(m *dns.Msg, sent time.Time) error {
+	if err := living(m); err != nil {
+		return err
 	}
 	for _, rr := range m.Answer {
 		srv, ok := rr.(*dns.SRV)
@@ -135,14 +152,25 @@ func (c *churn) check(m *dns.Msg, sent time.Time) error {
 		if f == registered {
 			continue
 		}
-		lag := sent.UnixNano() - e.gone.Load()
+		lag := sent.UnixNano() - max(e.gone.Load(), c.up.Load())
 		for old := c.lags[f].Load(); lag > old && !c.lags[f].CompareAndSwap(old, lag); old = c.lags[f].Load() {
 		}
-		if d := time.Duration(lag); d > c.bounds[f] {
+		if d := time.Duration(lag); d > c.bounds[f] && !c.spared(f) {
 			return fmt.Errorf("element %08x of pool %s is named %v after it %s, want at most %v", id, e.pool, d, f, c.bounds[f])
 		}
 	}
 	return nil
+}
+
+// spared reports whether elements that went in silence may be named for longer, because the
+// registrar has taken its own side for the cause: on a machine so busy that most living elements
+// were late, too, it was right. The long form wants a machine that is not.
+func (c *churn) spared(f fate) bool {
+	if *long || f != killed && f != hung {
+		return false
+	}
+	guards, err := c.s.metrics("coredns_rserpool_registrar_guards_total")
+	return err == nil && guards > 0
 }
 
 // place is an association of a crowd with its elements.
@@ -286,6 +314,11 @@ func (a *actor) play(stop chan struct{}, round int, spell, pace time.Duration) e
 		if round%2 == 0 {
 			f, sig = hung, syscall.SIGSTOP
 		}
+		select {
+		case a.silent <- struct{}{}:
+		case <-stop:
+			return nil
+		}
 		for _, p := range a.places {
 			a.gone(p, f)
 		}
@@ -295,6 +328,9 @@ func (a *actor) play(stop chan struct{}, round int, spell, pace time.Duration) e
 			// for which TestRegisterWakes is.
 			time.Sleep(a.bounds[hung])
 			a.crowd.signal(syscall.SIGKILL)
+			<-a.silent
+		} else {
+			time.AfterFunc(a.bounds[killed], func() { <-a.silent })
 		}
 		<-a.crowd.ended
 		a.places = nil
@@ -362,6 +398,7 @@ func (c *churn) run(crowds, rate int, life, pace time.Duration) {
 	var actors []*actor
 	var filling sync.WaitGroup
 	errs := make(chan error, crowds)
+	c.silent = make(chan struct{}, max(1, crowds*3/8))
 	for i := range crowds {
 		a := c.actor(uint64(i))
 		actors = append(actors, a)
@@ -460,7 +497,7 @@ func (c *churn) missing() string {
 // removals tells why the registrar has removed elements.
 func (c *churn) removals() string {
 	var b strings.Builder
-	for _, reason := range []string{"deregistered", "expired", "no_ack", "send_failed", "unreachable", "reported"} {
+	for _, reason := range []string{"deregistered", "expired", "claimed", "silent", "unreachable", "reported"} {
 		if n := c.s.metric("coredns_rserpool_elements_removed_total", `reason="`+reason+`"`); n > 0 {
 			fmt.Fprintf(&b, "%s %v ", reason, n)
 		}

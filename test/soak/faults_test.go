@@ -17,7 +17,7 @@ import (
 // one asks for a pool's address and wants one.
 func one(pool string) func(int64) question {
 	return func(int64) question {
-		return question{pool + "." + zone, dns.TypeA, func(m *dns.Msg, _ time.Time) error {
+		return question{name: pool + "." + zone, qtype: dns.TypeA, check: func(m *dns.Msg, _ time.Time) error {
 			if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
 				return fmt.Errorf("not one address:\n%v", m)
 			}
@@ -174,19 +174,6 @@ func outOfDescriptors(t *testing.T, port func(ports) int, busy float64) {
 		t.Errorf("%v keep-alives were answered, want one of each element", n)
 	}
 	s.atRest(usage{before.goroutines, before.files, before.heap + 2<<20})
-}
-
-// cpu is the processor time that the process has used.
-func (s *server) cpu() time.Duration {
-	s.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var user, system int64
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')'):]))
-	_, _ = fmt.Sscan(f[12]+" "+f[13], &user, &system)
-	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // TestFullLog: no process reads the log, which is a pipe. Answers and supervision

@@ -106,6 +106,9 @@ func TestLabThousands(t *testing.T) {
 	p.transport = "auto"
 	s := startServer(t, p, p.corefile(tm.options(), "errors"))
 	c := &churn{t: t, s: s, kind: "kernel", bounds: tm.kernel(), places: places, each: each}
+	if !*long { // on a busy machine the lab's processor does everything later
+		c.bounds[hung] += slack()
+	}
 	for i := range pools {
 		c.pools = append(c.pools, fmt.Sprint([]string{"rr", "lu"}[i%2], i))
 	}
@@ -212,9 +215,9 @@ func TestLabClock(t *testing.T) {
 	s.asBefore(before)
 }
 
-// TestLabAddressRemoved: an address is taken from the element's interface, or
-// from the registrar's, and comes back. The element learns at its next
-// re-registration that it is not registered any more.
+// TestLabAddressRemoved: an address is taken from an element's interface, and comes back.
+// The element is out of the answers meanwhile. Then the registrar's own address is taken:
+// no element answers, and all of them stay in the answers.
 func TestLabAddressRemoved(t *testing.T) {
 	needLab(t)
 	rsp := strings.TrimSuffix(binary.Path(t, "coredns"), "coredns") + "rsp"
@@ -224,7 +227,7 @@ func TestLabAddressRemoved(t *testing.T) {
 			t.Cleanup(func() { sh(t, "ip link del br0") })
 			sh(t, "ip addr add 10.98.0.254/24 dev br0")
 			sh(t, "ip link set br0 up")
-			for i, name := range []string{"reg", "ele"} {
+			for i, name := range []string{"reg", "ele", "oth"} {
 				sh(t, "ip netns add "+name)
 				t.Cleanup(func() { sh(t, "ip netns del "+name) })
 				sh(t, fmt.Sprintf("ip link add p%d type veth peer name eth0 netns %s", i, name))
@@ -242,47 +245,83 @@ func TestLabAddressRemoved(t *testing.T) {
 			corefile := strings.Replace(p.corefile(tm.options(), "errors"), "asap 10.98.0.1:3863", "asap 10.99.0.1:3863", 1)
 			s := startServer(t, p, corefile, "ip", "netns", "exec", "reg")
 			before := s.mustUsage()
-			e := exec.Command("ip", "netns", "exec", "ele", rsp, "register", "--registrar", "10.99.0.1", "--via", transport,
-				"--pool", "web", "--serve", "tcp:8080", "--address", "10.99.0.2", "--reregister", "3s", "--id", "7")
-			log := newLines()
-			out, err := e.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			e.Stderr = e.Stdout
-			if err := e.Start(); err != nil {
-				t.Fatal(err)
-			}
-			go log.read(out)
-			t.Cleanup(func() {
-				_ = e.Process.Kill()
-				_ = e.Wait()
-				if t.Failed() {
-					t.Logf("rsp register:\n%s", log)
+			var elements []*exec.Cmd
+			for i, name := range []string{"ele", "oth"} {
+				e := exec.Command("ip", "netns", "exec", name, rsp, "register", "--registrar", "10.99.0.1", "--via", transport,
+					"--pool", "web", "--serve", "tcp:8080", "--address", fmt.Sprintf("10.99.0.%d", i+2), "--reregister", "3s", "--id", fmt.Sprint(7+i))
+				log := newLines()
+				out, err := e.StdoutPipe()
+				if err != nil {
+					t.Fatal(err)
 				}
-			})
-			wait := func(what string, want bool, d time.Duration) {
-				t.Helper()
-				start := time.Now()
-				eventuallyWithin(t, d, what, func() error {
-					there, err := s.present("web", 7)
-					if err == nil && there != want {
-						err = fmt.Errorf("present: %v", there)
+				e.Stderr = e.Stdout
+				if err := e.Start(); err != nil {
+					t.Fatal(err)
+				}
+				go log.read(out)
+				t.Cleanup(func() {
+					_ = e.Process.Kill()
+					_ = e.Wait()
+					if t.Failed() {
+						t.Logf("rsp register:\n%s", log)
 					}
-					return err
 				})
-				t.Logf("%s after %v", what, time.Since(start).Round(time.Millisecond))
+				elements = append(elements, e)
 			}
-			wait("registration", true, patience)
-			for _, name := range []string{"ele", "reg"} {
-				addr := map[string]string{"ele": "10.99.0.2/24", "reg": "10.99.0.1/24"}[name]
-				sh(t, "ip -n "+name+" addr del "+addr+" dev eth0")
-				wait("removal after "+name+" has lost its address", false, tm.userSpace()[hung]+refusal)
-				sh(t, "ip -n "+name+" addr add "+addr+" dev eth0")
-				wait("return after "+name+" has it back", true, 2*patience)
+			w := s.look("web")
+			w.All(2)
+			bound := tm.userSpace()[hung] + refusal
+			if !*long { // on a busy machine the lab's processor does everything later
+				bound += slack()
 			}
-			_ = e.Process.Signal(syscall.SIGTERM)
-			wait("removal after the end", false, patience)
+			start := time.Now()
+			sh(t, "ip -n ele addr del 10.99.0.2/24 dev eth0")
+			out := w.Out(7, start)
+			back := time.Now()
+			sh(t, "ip -n ele addr add 10.99.0.2/24 dev eth0")
+			t.Logf("the element's address removed: out after %v; back %v after it was there again", out.Round(time.Millisecond), w.In(7, back).Round(time.Millisecond))
+			if out > bound {
+				t.Errorf("an element without its address is named for %v, want %v at most", out, bound)
+			}
+			w.All(2)
+
+			start = time.Now()
+			sh(t, "ip -n reg addr del 10.99.0.1/24 dev eth0")
+			eventuallyWithin(t, 2*patience, "a guarded pool", func() error {
+				n, err := s.metrics("coredns_rserpool_pools_guarded")
+				if err == nil && n != 1 {
+					err = fmt.Errorf("%v pools guarded", n)
+				}
+				return err
+			})
+			guarded := time.Now()
+			if judged := guarded.Sub(start); judged > bound+500*time.Millisecond { // with a look at the metrics
+				t.Errorf("the pool is guarded after %v, want %v at most", judged, bound)
+			}
+			time.Sleep(tm.interval + tm.timeout) // it stays so
+			part := 0
+			for _, l := range w.Between(guarded, time.Now()) {
+				if len(l.IDs) != 2 {
+					part++
+				}
+			}
+			back = time.Now()
+			sh(t, "ip -n reg addr add 10.99.0.1/24 dev eth0")
+			eventuallyWithin(t, 2*patience, "end of all doubt", func() error {
+				n, err := s.metrics("coredns_rserpool_suspects")
+				if err == nil && n != 0 {
+					err = fmt.Errorf("%v suspects", n)
+				}
+				return err
+			})
+			t.Logf("the registrar's address removed: %d answers without one of the elements; no doubt %v after it was there again", part, time.Since(back).Round(time.Millisecond))
+			if part > 0 {
+				t.Error("the answers of a registrar without its address are not what they were")
+			}
+			w.NeverEmpty(start)
+			for _, e := range elements {
+				_ = e.Process.Signal(syscall.SIGTERM)
+			}
 			s.asBefore(before)
 		})
 	}

@@ -62,7 +62,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 	var seen atomic.Int64
 	a := ask(t, p.dnsAddr(), rate, 16, func(int64) question {
-		return question{"web." + zone, dns.TypeA, func(m *dns.Msg, _ time.Time) error {
+		return question{name: "web." + zone, qtype: dns.TypeA, check: func(m *dns.Msg, _ time.Time) error {
 			if m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 {
 				return fmt.Errorf("not one address:\n%v", m)
 			}
@@ -127,5 +127,8 @@ func outside(t *testing.T) {
 	t.Helper()
 	if inLab() {
 		t.Skip("runs outside of the lab")
+	}
+	if testing.Short() {
+		t.Skip("takes more than two seconds")
 	}
 }

@@ -142,7 +142,7 @@ func TestScopeUnderLoad(t *testing.T) {
 	var perfs []*dnsPerf
 	for _, s := range servers[1:] {
 		askers = append(askers, ask(t, s.dnsAddr(), rate, 8, func(int64) question {
-			return question{"web." + zone, dns.TypeSRV, who.check}
+			return question{name: "web." + zone, qtype: dns.TypeSRV, check: who.check}
 		}))
 		perfs = append(perfs, startDNSPerf(t, s.ports, rate))
 	}

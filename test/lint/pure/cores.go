@@ -7,9 +7,10 @@ const module = "github.com/rserpool/coredns-rserpool/"
 var Cores = map[string]Core{
 	module + "asap":                        {},
 	module + "internal/tlv":                {},
-	module + "asap/pe":                     {Drivers: []string{"ask.go", "config.go", "conn.go", "element.go", "listener.go", "serve.go", "session.go"}},
+	module + "asap/pe":                     {Drivers: []string{"ask.go", "config.go", "conn.go", "element.go", "listener.go", "notifier.go", "serve.go", "session.go"}},
 	module + "asap/pu":                     {Drivers: []string{"cache.go", "config.go", "select.go", "sendall.go", "session.go", "sessioncall.go", "sessionconn.go", "sessionrun.go", "sessions.go", "stream.go", "streamdial.go", "user.go"}},
 	module + "enrp":                        {},
+	module + "internal/identity":           {},
 	module + "internal/hunt":               {},
 	module + "internal/services":           {},
 	module + "internal/session":            {},
@@ -17,6 +18,7 @@ var Cores = map[string]Core{
 	module + "registrar/handlespace":       {Locks: true}, // DNS queries read it from many goroutines
 	module + "registrar/internal/chain":    {},
 	module + "registrar/internal/deadline": {},
+	module + "registrar/internal/slab":     {},
 	module + "registrar/internal/ledger":   {},
 	module + "rserpool":                    {},
 }

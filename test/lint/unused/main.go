@@ -20,12 +20,15 @@ import (
 
 // kept are names without a use that stay exported, and why.
 var kept = map[string]string{
-	"internal/sctp/localaddr Read":  "tests in network namespaces compare with it",
-	"internal/sctp/sctptest Heal":   "the end of Cut",
-	"internal/sctp/stack EncapPort": "tests connect to a port that the kernel has chosen",
-	"internal/services ParsePong":   "the users of the service are in tests",
-	"internal/services Status":      "the users of the service are in tests",
-	"internal/tlv Policy":           "the reader and the writer of each parameter",
+	"internal/sctp/localaddr Read":      "tests in network namespaces compare with it",
+	"internal/sctp/sctptest As":         "tests of a trusted scope",
+	"internal/sctp/sctptest Heal":       "the end of Cut",
+	"internal/sctp/stack EncapPort":     "tests connect to a port that the kernel has chosen",
+	"internal/services ParsePong":       "the users of the service are in tests",
+	"internal/services Status":          "the users of the service are in tests",
+	"internal/tlv Policy":               "the reader and the writer of each parameter",
+	"registrar/internal/ledger FirstOf": "tests of the registrar read its suspects",
+	"registrar/internal/ledger Used":    "tests of the registrar compare it with a count of their own",
 }
 
 func main() {

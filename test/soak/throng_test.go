@@ -1,0 +1,191 @@
+package soak
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// A throng is a process with many pool elements as products have them (asap/pe), each with
+// its own sockets. It is this test's binary, run again with throngEnv set. A line on its
+// standard input is a question: "count" is how many elements are back, "news" and "again" ask
+// for a line of JSON, a throngNews. After "again" the next news begin.
+const throngEnv = "SOAK_THRONG"
+
+// With a directory in $SOAK_THRONG_TLS, each element has the files of a trusted scope in a
+// directory there with its number.
+const throngTLSEnv = "SOAK_THRONG_TLS"
+
+// throngNews are the times at which elements were registered, or their registration stood
+// again, and the numbers of other events.
+type throngNews struct {
+	Back                []time.Time // one for each element, its first one
+	Resumed, Lost, Vain int
+}
+
+func throngMain() {
+	var n int
+	var pool, registrar, via string
+	_, _ = fmt.Sscan(os.Getenv(throngEnv), &n, &pool, &registrar, &via)
+	var mu sync.Mutex
+	var news throngNews
+	back := make([]bool, n)
+	dir := os.Getenv(throngTLSEnv)
+	for i := range n {
+		c := pe.Config{
+			Pool: rserpool.PoolHandle(pool), ID: rserpool.PEID(i + 1),
+			Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{throngAddr(i)}},
+			Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+			Registrars: []string{registrar},
+			Via:        rserpool.ViaUDP,
+			Notify: func(ev pe.Event) {
+				now := time.Now()
+				mu.Lock()
+				defer mu.Unlock()
+				switch ev.Type {
+				case pe.Registered, pe.Resumed:
+					if !back[i] {
+						back[i] = true
+						news.Back = append(news.Back, now)
+					}
+					if ev.Type == pe.Resumed {
+						news.Resumed++
+					}
+				case pe.HomeLost:
+					news.Lost++
+				case pe.NoRegistrar:
+					news.Vain++
+				}
+			},
+		}
+		if dir != "" {
+			c.TLS = throngFiles(dir, i)
+		}
+		if via == "kernel" {
+			c.Via = rserpool.ViaKernel
+		}
+		if _, err := pe.Open(c); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		mu.Lock()
+		line := []byte(strconv.Itoa(len(news.Back)))
+		if in.Text() != "count" {
+			line, _ = json.Marshal(news)
+		}
+		if in.Text() == "again" {
+			news = throngNews{}
+			clear(back)
+		}
+		mu.Unlock()
+		fmt.Println(string(line))
+	}
+}
+
+// throngFiles are the files of an element.
+func throngFiles(dir string, i int) rserpool.TLSFiles {
+	own := filepath.Join(dir, strconv.Itoa(i))
+	return rserpool.TLSFiles{
+		Cert: filepath.Join(own, trust.CertName), Key: filepath.Join(own, trust.KeyName), CA: filepath.Join(own, trust.CAName),
+	}
+}
+
+// throngAddr is the address of an element. Several elements share one.
+func throngAddr(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, 1, byte(i / 250 % 250), byte(i%250 + 1)})
+}
+
+// throng is a throng's process as its test sees it.
+type throng struct {
+	t   *testing.T
+	n   int
+	cmd *exec.Cmd
+	in  *os.File
+	out *bufio.Reader
+}
+
+// startThrong starts n elements of a pool.
+func startThrong(t *testing.T, p ports, pool string, n int, env ...string) *throng {
+	t.Helper()
+	x := &throng{t: t, n: n, cmd: polite(os.Args[0])}
+	at, via := fmt.Sprintf("%s:%d/%d", p.host, p.asap, p.encap), "udp"
+	if p.transport == "kernel" {
+		at, via = fmt.Sprintf("%s:%d", p.host, p.asap), "kernel"
+	}
+	x.cmd.Env = append(append(os.Environ(), env...), fmt.Sprintf("%s=%d %s %s %s", throngEnv, n, pool, at, via))
+	x.cmd.Stderr = os.Stderr
+	childIn, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, childOut, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.cmd.Stdin, x.cmd.Stdout = childIn, childOut
+	if err := x.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	childIn.Close()
+	childOut.Close()
+	x.in, x.out = in, bufio.NewReaderSize(out, 1<<20)
+	t.Cleanup(func() {
+		_ = x.cmd.Process.Kill()
+		_ = x.cmd.Wait()
+		in.Close()
+		out.Close()
+	})
+	return x
+}
+
+// ask asks a question, to which the answer is JSON.
+func (x *throng) ask(question string, answer any) {
+	x.t.Helper()
+	if _, err := fmt.Fprintln(x.in, question); err != nil {
+		x.t.Fatal(err)
+	}
+	line, err := x.out.ReadString('\n')
+	if err == nil {
+		err = json.Unmarshal([]byte(line), answer)
+	}
+	if err != nil {
+		x.t.Fatalf("the elements' process says %q: %v", line, err)
+	}
+}
+
+// again has the next news begin now.
+func (x *throng) again() { x.ask("again", new(throngNews)) }
+
+// all waits until all elements are registered, or their registrations stand again.
+func (x *throng) all(within time.Duration) throngNews {
+	x.t.Helper()
+	eventuallyWithin(x.t, within, "return of all elements", func() error {
+		var n int
+		if x.ask("count", &n); n < x.n {
+			return fmt.Errorf("%d of %d", n, x.n)
+		}
+		return nil
+	})
+	var n throngNews
+	x.ask("news", &n)
+	slices.SortFunc(n.Back, time.Time.Compare)
+	return n
+}
+
+// cpu is the processor time that the elements have used.
+func (x *throng) cpu() time.Duration { return cpuOf(x.t, x.cmd.Process.Pid) }
