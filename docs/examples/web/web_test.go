@@ -69,8 +69,9 @@ func TestKilledServers(t *testing.T) {
 		t.Errorf("%d of %d native requests fail, want none", n, rounds*together)
 	}
 	// A killed server loses what it was working on, and stays in the answers until the
-	// registrar has noticed.
-	if n := len(clients[0].errs); n > 10*together {
-		t.Errorf("%d of %d requests by DNS fail, want at most %d", n, rounds*together, 10*together)
+	// registrar has noticed. Twice, one of four is down for 30 rounds; how many of these that
+	// takes is up to the machine.
+	if n, most := len(clients[0].errs), 2*30*together/2; n > most {
+		t.Errorf("%d of %d requests by DNS fail, want at most %d", n, rounds*together, most)
 	}
 }
