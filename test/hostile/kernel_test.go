@@ -14,7 +14,7 @@ import (
 )
 
 // kernelTimeout is the KEEP-ALIVE-TIMEOUT in the lab, whose one processor is slow.
-const kernelTimeout = 4 * time.Second
+var kernelTimeout = 4 * time.Second
 
 // beginKernelSiege starts a server that has only the kernel's SCTP, with honest
 // elements that use it. Raw peers reach it in UDP, by the kernel.
@@ -24,8 +24,10 @@ func beginKernelSiege(t *testing.T, options ...string) *siege {
 		t.Skip("sets up the kernel's SCTP: run test/lab/gotest ./test/hostile -run Kernel")
 	}
 	was := slow
-	slow = 4 // the lab has one slow processor
+	pace := here.Pace(t)
+	slow = time.Duration(4 * pace) // the lab has one slow processor
 	t.Cleanup(func() { slow = was })
+	kernelTimeout = time.Duration(float64(4*time.Second) * min(pace, 3))
 	encap := here.FreePort(t)
 	const sysctl = "/proc/sys/net/sctp/udp_port"
 	set := func(port uint16) {

@@ -240,10 +240,11 @@ func (s *server) stat(name, labels string) int {
 // wait asks again and again until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	patience := here.Paced(t, 30*time.Second)
 	for start := time.Now(); !ok(); {
 		took := time.Since(start)
-		if took > 30*time.Second {
-			t.Fatalf("no %s within 30 s", what)
+		if took > patience {
+			t.Fatalf("no %s within %v", what, patience)
 		}
 		// Each try takes time of the processor that the test waits for.
 		time.Sleep(min(max(10*time.Millisecond, took/20), 200*time.Millisecond))
@@ -316,13 +317,14 @@ func (g *siege) end(c ceiling) {
 		c.left = 2 << 20
 	}
 	var now cost
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	patience := here.Paced(g.t, 30*time.Second)
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		now = g.rest()
 		if now.Heap <= g.before.Heap+c.left && now.Goroutines <= g.before.Goroutines && now.Files <= g.before.Files {
 			break
 		}
 		if time.Now().After(deadline) {
-			g.t.Errorf("at rest 30 s after the attack: heap %+d KiB, goroutines %+d, files %+d",
+			g.t.Errorf("at rest %v after the attack: heap %+d KiB, goroutines %+d, files %+d", patience,
 				(now.Heap-g.before.Heap)>>10, now.Goroutines-g.before.Goroutines, now.Files-g.before.Files)
 			break
 		}

@@ -13,19 +13,26 @@ import (
 
 // Registrars with these options find a dead peer soon. A killed one is called at
 // once, since its association ends; a silent one after lastHeard. Either has
-// noResponse to answer, and so have the others to agree to its takeover.
+// noResponse to answer, and so have the others to agree to its takeover. In a slow guest
+// they have more time, so that a living peer is not taken for a dead one.
 const (
 	lastHeard  = 4 * time.Second
 	noResponse = 3 * time.Second
 )
 
+// peerTime is how long a peer has in this guest.
+func (l *lab) peerTime(d time.Duration) time.Duration {
+	l.t.Helper()
+	return min(l.paced(d), 4*d).Round(time.Millisecond)
+}
+
 // quickOptions are those of ours, quickReference those of RSPLIB's, with the time
 // between two keep-alives: a thousand elements keep the lab busy, and lose packets.
-func quickOptions(keepAlive time.Duration) []string {
+func (l *lab) quickOptions(keepAlive time.Duration) []string {
 	return []string{
 		fmt.Sprintf("timer KEEP-ALIVE-INTERVAL %v", keepAlive), fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", answerTime(keepAlive)),
 		fmt.Sprintf("timer PROBE-TIMEOUT %v", answerTime(keepAlive)), "timer PEER-HEARTBEAT-CYCLE 1s",
-		fmt.Sprintf("timer MAX-TIME-LAST-HEARD %v", lastHeard), fmt.Sprintf("timer MAX-TIME-NO-RESPONSE %v", noResponse),
+		fmt.Sprintf("timer MAX-TIME-LAST-HEARD %v", l.peerTime(lastHeard)), fmt.Sprintf("timer MAX-TIME-NO-RESPONSE %v", l.peerTime(noResponse)),
 	}
 }
 
@@ -34,11 +41,11 @@ func answerTime(keepAlive time.Duration) time.Duration {
 	return min(max(5*time.Second, keepAlive/2), 15*time.Second)
 }
 
-func quickReference(keepAlive time.Duration) []string {
+func (l *lab) quickReference(keepAlive time.Duration) []string {
 	return []string{
 		fmt.Sprintf("-endpointkeepalivetransmissioninterval=%d", keepAlive.Milliseconds()), fmt.Sprintf("-endpointkeepalivetimeoutinterval=%d", answerTime(keepAlive).Milliseconds()),
-		"-peerheartbeatcycle=1000", fmt.Sprintf("-peermaxtimelastheard=%d", lastHeard.Milliseconds()),
-		fmt.Sprintf("-peermaxtimenoresponse=%d", noResponse.Milliseconds()), "-takeoverexpiryinterval=3000", "-mentordiscoverytimeout=2000",
+		"-peerheartbeatcycle=1000", fmt.Sprintf("-peermaxtimelastheard=%d", l.peerTime(lastHeard).Milliseconds()),
+		fmt.Sprintf("-peermaxtimenoresponse=%d", l.peerTime(noResponse).Milliseconds()), fmt.Sprintf("-takeoverexpiryinterval=%d", l.peerTime(noResponse).Milliseconds()), "-mentordiscoverytimeout=2000",
 	}
 }
 
@@ -53,8 +60,8 @@ func TestReferencePeer(t *testing.T) {
 	r1, r2 := l.node("r1", registrarIP+"/24"), l.node("r2", theirIP+"/24")
 	pe1, pe2 := l.node("pe1", "10.99.0.11/24"), l.node("pe2", "10.99.0.12/24")
 	c := l.capture()
-	theirs := r2.rspregistrar(theirIP, append(quickReference(2*time.Second), "-identifier=0x20000002", "-peer="+registrarIP+":9901")...)
-	ours := r1.coredns(registrarIP, corefile(append(quickOptions(2*time.Second), "enrp "+registrarIP, "peer "+theirIP, "server_id 0x10000001")...))
+	theirs := r2.rspregistrar(theirIP, append(l.quickReference(2*time.Second), "-identifier=0x20000002", "-peer="+registrarIP+":9901")...)
+	ours := r1.coredns(registrarIP, corefile(append(l.quickOptions(2*time.Second), "enrp "+registrarIP, "peer "+theirIP, "server_id 0x10000001")...))
 	ours.says("registrar 20000002 is a peer")
 	pe1.rspserver("ours", "0x0c000001", "-echo")
 	l.registered(registrarIP, "ours", 1)

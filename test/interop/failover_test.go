@@ -11,6 +11,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/internal/services"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // pool is a pool of our elements, one on each node, which are killed and started again.
@@ -89,10 +90,10 @@ func (d *times) add(took time.Duration) { d.list = append(d.list, took) }
 func (d *times) most(t *testing.T, median, p99 time.Duration, multiple int, load *times) {
 	t.Helper()
 	t.Log(d)
-	if got, ceiling := d.at(0.5), max(median, time.Duration(multiple)*load.at(0.9)); got > ceiling {
+	if got, ceiling := d.at(0.5), max(here.Paced(t, median), time.Duration(multiple)*load.at(0.9)); got > ceiling {
 		t.Errorf("%s: median %v, want at most %v", d.what, got, ceiling)
 	}
-	if got, ceiling := d.at(0.99), max(p99, time.Duration(multiple)*load.at(0.99)); got > ceiling {
+	if got, ceiling := d.at(0.99), max(here.Paced(t, p99), time.Duration(multiple)*load.at(0.99)); got > ceiling {
 		t.Errorf("%s: 99th percentile %v, want at most %v", d.what, got, ceiling)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/asap/cookie"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 var long = flag.Bool("long", false, "the long forms: more failures, more orders of starts, ten minutes of a bad path")
@@ -37,8 +38,12 @@ func often(inLong, short int) int {
 	return short
 }
 
-// patience is how long a test waits for what must happen; the lab is slow.
-const patience = 120 * time.Second
+// patience is how long a test waits for what must happen, and forAnswer how long for one
+// answer of DNS: the lab is slow, and slower at some hosts.
+var (
+	patience  = 120 * time.Second
+	forAnswer = 2 * time.Second
+)
 
 type lab struct {
 	t     *testing.T
@@ -54,6 +59,8 @@ func newLab(t *testing.T) *lab {
 		t.Skip("needs the kernel lab: run test/lab/all")
 	}
 	l := &lab{t: t, dir: t.TempDir(), key: cookie.GenerateKey()}
+	here.Pace(t)
+	patience, forAnswer = l.paced(120*time.Second), l.paced(2*time.Second)
 	// Each interface answers only for its own addresses, so that a cut link is a cut path.
 	// The hosts' namespaces inherit this.
 	for name, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
@@ -68,6 +75,12 @@ func newLab(t *testing.T) *lab {
 		"link set br0 up promisc on")
 	t.Cleanup(func() { l.sh("ip link del br0") })
 	return l
+}
+
+// paced is a time that a test allows, in this guest.
+func (l *lab) paced(d time.Duration) time.Duration {
+	l.t.Helper()
+	return here.Paced(l.t, d)
 }
 
 // sh runs a command line without quoting and fails the test if it fails.
@@ -322,7 +335,7 @@ func (n *node) corednsFor(zone, server, corefile string) *proc {
 // query asks a server on port 53 once.
 func query(server, name string, qtype uint16) (*dns.Msg, error) {
 	m := new(dns.Msg).SetQuestion(name, qtype)
-	c := &dns.Client{Timeout: 2 * time.Second}
+	c := &dns.Client{Timeout: forAnswer}
 	r, _, err := c.Exchange(m, net.JoinHostPort(server, "53"))
 	return r, err
 }
@@ -331,7 +344,7 @@ func query(server, name string, qtype uint16) (*dns.Msg, error) {
 func large(server, name string, qtype uint16) (*dns.Msg, error) {
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	m.SetEdns0(4096, false)
-	c := &dns.Client{Timeout: 2 * time.Second, UDPSize: 4096}
+	c := &dns.Client{Timeout: forAnswer, UDPSize: 4096}
 	r, _, err := c.Exchange(m, net.JoinHostPort(server, "53"))
 	return r, err
 }
@@ -384,7 +397,6 @@ func (l *lab) gone(server, pool string) time.Duration {
 func (l *lab) killed(server, pool string, start func() *proc) {
 	l.t.Helper()
 	tries := often(10, 5)
-	const within = 200 * time.Millisecond
 	var took []time.Duration
 	for range tries {
 		e := start()
@@ -394,6 +406,7 @@ func (l *lab) killed(server, pool string, start func() *proc) {
 		e.wait()
 	}
 	slices.Sort(took)
+	within := l.paced(200 * time.Millisecond)
 	l.t.Logf("gone after kill -9, sorted: %v", took)
 	if at := took[tries*8/10-1]; at > within {
 		l.t.Errorf("killed elements were served for up to %v in 4 of 5 cases, want at most %v", at, within)

@@ -151,7 +151,7 @@ func TestReferenceElementStops(t *testing.T) {
 	l.registered(registrarIP, "echo", 1)
 	hung := time.Since(start)
 	t.Logf("gone %v after it hung", hung)
-	if limit := 2600*time.Millisecond + 500*time.Millisecond; hung > limit {
+	if limit := 2600*time.Millisecond + l.paced(500*time.Millisecond); hung > limit {
 		t.Errorf("a hung element was served for %v, want at most 1.5 intervals and a timeout (%v)", hung, limit)
 	}
 }

@@ -75,7 +75,7 @@ func newMixedScope(t *testing.T) *scope {
 func (m *member) start(peers ...*member) {
 	m.s.t.Helper()
 	if m.reference {
-		args := slices.Concat(quickReference(m.s.keepAlive), []string{"-identifier=0x" + m.id, "-maxhresitems=1000"})
+		args := slices.Concat(m.s.quickReference(m.s.keepAlive), []string{"-identifier=0x" + m.id, "-maxhresitems=1000"})
 		for _, p := range peers {
 			args = append(args, "-peer="+p.ip+":9901")
 		}
@@ -85,7 +85,7 @@ func (m *member) start(peers ...*member) {
 		m.proc = m.rspregistrar(m.ip, args...)
 		return
 	}
-	options := slices.Concat(quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128"})
+	options := slices.Concat(m.s.quickOptions(m.s.keepAlive), []string{"server_id 0x" + m.id, "enrp " + m.ip, "answers 128"})
 	for _, p := range peers {
 		options = append(options, "peer "+p.ip)
 	}

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/test/here"
 	"github.com/rserpool/coredns-rserpool/test/looks"
 )
 
@@ -47,25 +47,8 @@ func (n *node) silents(registrar string, count int) (list []*silent) {
 
 // silence is how long an element of RSPLIB that hangs may be named with the timers'
 // defaults: it is judged after KEEP-ALIVE-TIMEOUT, because its acknowledgements travel in
-// order. The lab is slow.
-const silence = 2200*time.Millisecond + 3*time.Second + 500*time.Millisecond
-
-// slow reports, and says, that the guest is so slow that times mean little: to start ten programs
-// takes it more than a second. Some hosts have that with several guests at a time.
-func slow(t *testing.T) bool {
-	t.Helper()
-	begin := time.Now()
-	for range 10 {
-		if err := exec.Command("true").Run(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	took := time.Since(begin)
-	if took > time.Second {
-		t.Logf("this guest takes %v to start ten programs: times are told and not judged", took.Round(time.Millisecond))
-	}
-	return took > time.Second
-}
+// order.
+const silence = 2200*time.Millisecond + 3*time.Second
 
 // suspended has each of the elements suspended, and run on when it is out of the answers.
 func suspended(t *testing.T, w *looks.Looks, elements []*silent) {
@@ -84,15 +67,11 @@ func suspended(t *testing.T, w *looks.Looks, elements []*silent) {
 	}
 	t.Logf("out %s after SIGSTOP", looks.Spread(out))
 	t.Logf("back %s after SIGCONT", looks.Spread(back))
-	tooLate := t.Errorf
-	if slow(t) {
-		tooLate = t.Logf
+	if worst, most := out[len(out)-1], silence+here.Paced(t, 500*time.Millisecond); worst > most {
+		t.Errorf("a suspended element is named for %v, want %v at most", worst, most)
 	}
-	if worst := out[len(out)-1]; worst > silence {
-		tooLate("a suspended element is named for %v, want %v at most", worst, silence)
-	}
-	if worst := back[len(back)-1]; worst > time.Second {
-		tooLate("an element is back %v after SIGCONT, want a second at most", worst)
+	if worst, most := back[len(back)-1], here.Paced(t, time.Second); worst > most {
+		t.Errorf("an element is back %v after SIGCONT, want %v at most", worst, most)
 	}
 }
 
@@ -126,15 +105,15 @@ func TestReferenceSilence(t *testing.T) {
 	settled := w.Settled(woken, complete)
 	part := 0
 	// In the lab, round trips can take so long that seven of them are more than the time-out.
-	for _, l := range w.Between(stopped.Add(silence+4*time.Second), woken) {
+	for _, l := range w.Between(stopped.Add(silence+l.paced(4500*time.Millisecond)), woken) {
 		if !complete(l) {
 			part++
 		}
 	}
 	t.Logf("all suspended for %v: %d answers without some of them after they were judged; all are named at all times from %v after SIGCONT on",
 		woken.Sub(stopped).Round(time.Millisecond), part, settled.Round(time.Millisecond))
-	if (part > 0 || settled > time.Second) && !slow(t) {
-		t.Error("want all elements in these answers, and all back within a second")
+	if most := l.paced(time.Second); part > 0 || settled > most {
+		t.Errorf("want all elements in these answers, and all back within %v", most)
 	}
 	w.NeverEmpty(start)
 }

@@ -201,8 +201,8 @@ func (tc *telecom) killed(ran *proc, amf string, n, left int) {
 	if next == amf {
 		tc.t.Errorf("the next AMF is the killed one")
 	}
-	if took > 10*time.Second {
-		tc.t.Errorf("the next AMF serves after %v, want 10 s at most", took)
+	if most := tc.paced(10 * time.Second); took > most {
+		tc.t.Errorf("the next AMF serves after %v, want %v at most", took, most)
 	}
 }
 
@@ -262,8 +262,8 @@ func (tc *telecom) cutNetwork(ran *proc, amf string) {
 	tc.cut(amf)
 	first, next := tc.told(ran, "first"), tc.told(ran, "next")
 	tc.t.Logf("a message to %s and back: %v; the first with one network cut: %v, the next: %v", amf, before, first, next)
-	if first > 10*time.Second || next > 10*time.Second {
-		tc.t.Errorf("want 10 s at most")
+	if most := tc.paced(10 * time.Second); first > most || next > most {
+		tc.t.Errorf("want %v at most", most)
 	}
 	if strings.Contains(ran.out.String(), "association lost") {
 		tc.t.Errorf("the association is lost:\n%s", ran.out)

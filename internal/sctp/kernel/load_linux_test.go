@@ -14,6 +14,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func TestKernelOverrun(t *testing.T) {
@@ -139,7 +140,7 @@ func TestKernelShutdownEnds(t *testing.T) {
 	start := time.Now()
 	a.Shutdown(ours.Assoc)
 	a.Down(sctp.LocalClose)
-	if took := time.Since(start); took < sctp.GraceTime-time.Second || took > sctp.GraceTime+5*time.Second {
+	if took := time.Since(start); took < sctp.GraceTime-time.Second || took > sctp.GraceTime+here.Paced(t, 5*time.Second) {
 		t.Errorf("Down %v after Shutdown, want about %v", took, sctp.GraceTime)
 	}
 }
