@@ -45,6 +45,13 @@ At the end of the input (Ctrl-D, or the end of a file), rsp waits until the elem
 sent nothing for the time of --wait, and ends. If a failover is in progress then, rsp first
 waits for its end, up to --failover-time. Ctrl-C ends rsp at once.`
 
+// elementsHelp belongs behind tlsHelp.
+const elementsHelp = `
+  --tls-elements IDENTITY accepts elements whose certificate names no pool, such as those
+  that a registrar's option allow lets in: rsp does not know the registrar's rights. *
+  stands for any octets but slashes, and --tls-elements can be repeated. Streams over TCP
+  are not in TLS.`
+
 type connectFlags struct {
 	userFlags
 	element, ppid              string
@@ -58,7 +65,7 @@ func newConnect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connect POOL",
 		Short: "talk to an element of a pool, by a session that fails over",
-		Long: connectHelp + "\n\n" + registrarHelp + "\n\n" + exitHelp + `
+		Long: connectHelp + "\n\n" + registrarHelp + elementsHelp + "\n\n" + exitHelp + `
   With SIGINT and SIGTERM: 128 and the number of the signal`,
 		Example: `  rsp connect EchoPool
   echo hello | rsp connect --registrar 192.0.2.1 EchoPool
@@ -78,6 +85,7 @@ func newConnect() *cobra.Command {
 	fl.DurationVar(&f.answer, "answer-timeout", 0, "the element has failed if it sends nothing for so long after a line; 0: only if the association is lost")
 	fl.DurationVar(&f.failover, "failover-time", 30*time.Second, "time after which a failover is given up")
 	f.userFlags.add(cmd)
+	f.tls.addElements(cmd)
 	noFiles(cmd, "element", "ppid", "wait", "answer-timeout", "failover-time")
 	return cmd
 }
@@ -127,7 +135,7 @@ func (f *connectFlags) check(cmd *cobra.Command) error {
 		return usage(cmd, errors.New("--wait and --answer-timeout must not be negative, --failover-time must be positive"))
 	}
 	if f.tcp {
-		for _, flag := range []string{"ppid", "resend", "answer-timeout", "end-on-shutdown", "element"} {
+		for _, flag := range []string{"ppid", "resend", "answer-timeout", "end-on-shutdown", "element", "tls-elements"} {
 			if cmd.Flags().Changed(flag) {
 				return usage(cmd, fmt.Errorf("--%s: no effect with --tcp", flag))
 			}

@@ -258,12 +258,15 @@ func hint(err error) string {
 	var (
 		unreachable *rserpool.UnreachableError
 		noENRP      *noENRPError
+		unserved    *rserpool.FailoverError
 		lookup      *net.DNSError
 		rejected    *pe.RejectedError
 	)
 	switch {
 	case errors.As(err, &rejected) && errors.Is(err, rserpool.CauseSecurity):
 		return "the registrar's log says why. In a trusted scope the element needs --tls with a certificate for its pool (rsp ca issue pool/POOL/NAME), or one that the Corefile allows"
+	case errors.As(err, &unserved) && otherElements(unserved):
+		return "if the identity is one that may serve the pool, because a registrar's option allow says so, name it with --tls-elements IDENTITY"
 	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
 		return "check the name, or use the registrar's address"
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):

@@ -61,6 +61,7 @@ func (f *userFlags) config(cmd *cobra.Command) (pu.Config, error) {
 		EncapPort:     f.encap,
 		TLS:           r.tls,
 		TLSRegistrars: f.tls.registrars,
+		TLSElements:   f.tls.elements,
 		// A registrar that does not answer must leave time for another.
 		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
 		Logger: log.transport(),

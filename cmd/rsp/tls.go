@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/client"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -24,7 +27,8 @@ const tlsHelp = `Trusted scope:
   The default ports are 3864 for ASAP and 9902 for ENRP then. The environment variable
   ` + tlsVariable + ` is the default of --tls; --tls '' ignores it. --tls-cert, --tls-key, --tls-ca
   and --tls-secret name the files one by one; --tls-ca alone is enough to resolve.
-  Files that change are read again. Sessions (rsp serve, rsp connect) are in TLS, too: an
+  rsp ends if it cannot use the files when it starts, except for a certificate that has
+  ended. Files that change are read again. Sessions (rsp serve, rsp connect) are in TLS, too: an
   element must have the certificate of its pool, and a user needs none.`
 
 // tlsFlags are the flags of a trusted scope.
@@ -32,6 +36,7 @@ type tlsFlags struct {
 	dir        string
 	files      rserpool.TLSFiles
 	registrars []string
+	elements   []string
 }
 
 func (f *tlsFlags) add(cmd *cobra.Command) {
@@ -46,8 +51,17 @@ func (f *tlsFlags) add(cmd *cobra.Command) {
 	noFiles(cmd, "tls-registrars")
 }
 
+// addElements adds the flag of commands that have sessions with elements.
+func (f *tlsFlags) addElements(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.elements, "tls-elements", nil, "`IDENTITY` of elements whose certificate does not name the pool, a pattern (repeatable; default none)")
+	noFiles(cmd, "tls-elements")
+}
+
 // read returns the files, none without TLS.
 func (f *tlsFlags) read(cmd *cobra.Command) (rserpool.TLSFiles, error) {
+	if err := f.checkPatterns(); err != nil {
+		return rserpool.TLSFiles{}, usage(cmd, err)
+	}
 	if cmd.Flags().Changed("tls") && f.files.Set() {
 		return rserpool.TLSFiles{}, usage(cmd, errors.New("--tls names all files: leave out --tls-cert, --tls-key, --tls-ca and --tls-secret"))
 	}
@@ -56,16 +70,52 @@ func (f *tlsFlags) read(cmd *cobra.Command) (rserpool.TLSFiles, error) {
 		dir, name = os.Getenv(tlsVariable), "$"+tlsVariable
 	}
 	if dir == "" {
-		if len(f.registrars) > 0 && !f.files.Set() {
-			return rserpool.TLSFiles{}, usage(cmd, errors.New("--tls-registrars needs --tls"))
-		}
-		return f.files, nil
+		return f.files, f.check(cmd)
 	}
 	files, err := trust.Dir(dir)
 	if err != nil {
 		return rserpool.TLSFiles{}, usage(cmd, fmt.Errorf("%s: %w", name, err))
 	}
-	return rserpool.TLSFiles(files), nil
+	return rserpool.TLSFiles(files), readable(files, trust.Files{Cert: name, Key: name, CA: name, Secret: name})
+}
+
+// checkPatterns refuses patterns that cannot be read.
+func (f *tlsFlags) checkPatterns() error {
+	if _, err := identity.New(identity.Rules{Registrars: f.registrars}); err != nil {
+		return fmt.Errorf("--tls-registrars: %w", err)
+	}
+	if _, err := identity.New(identity.Rules{Deny: f.elements}); err != nil { // any list of patterns
+		return fmt.Errorf("--tls-elements: %w", err)
+	}
+	return nil
+}
+
+// check refuses files that are named one by one.
+func (f *tlsFlags) check(cmd *cobra.Command) error {
+	switch {
+	case f.files.Set():
+	case len(f.registrars) > 0:
+		return usage(cmd, errors.New("--tls-registrars needs --tls"))
+	case len(f.elements) > 0:
+		return usage(cmd, errors.New("--tls-elements needs --tls"))
+	default:
+		return nil
+	}
+	files, flags := trust.Files(f.files), trust.Files{Cert: "--tls-cert", Key: "--tls-key", CA: "--tls-ca", Secret: "--tls-secret"}
+	if err := files.Check(); err != nil {
+		return usage(cmd, trust.Name(err, flags))
+	}
+	return readable(files, flags)
+}
+
+// readable says why files cannot be used. A certificate that has ended, or has not begun, may
+// be another one soon: it is for the command to go on, or to end with that error.
+func readable(files, flags trust.Files) error {
+	_, err := trust.Open(files, time.Now, func(string) {})
+	if errors.Is(err, trust.ErrUntimely) {
+		return nil
+	}
+	return trust.Name(err, flags)
 }
 
 // tlsPort is the port of a protocol in TLS.
@@ -94,4 +144,13 @@ func wrongPort(e *rserpool.UnreachableError) string {
 		}
 	}
 	return ""
+}
+
+// otherElements reports whether an element was refused because its certificate does not name
+// the pool.
+func otherElements(e *rserpool.FailoverError) bool {
+	return slices.ContainsFunc(e.Attempts, func(a rserpool.ElementAttempt) bool {
+		var not *client.NotServingError
+		return errors.As(a.Err, &not)
+	})
 }

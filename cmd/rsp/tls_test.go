@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ import (
 )
 
 // trustedRegistry is a registrar in TLS, with the authority of its scope.
-func trustedRegistry(t *testing.T) (*registry, *trusttest.CA) {
+func trustedRegistry(t *testing.T, allow ...host.Allow) (*registry, *trusttest.CA) {
 	t.Helper()
 	ca := trusttest.New(t, "example.org", time.Now())
 	port := here.FreePort(t)
@@ -29,7 +31,7 @@ func trustedRegistry(t *testing.T) (*registry, *trusttest.CA) {
 		ENRP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), here.FreePort(t))},
 		Via:       rserpool.ViaUDP,
 		EncapPort: port,
-		Trust:     host.Trust{TLSFiles: rserpool.TLSFiles(issue(t, ca, "registrar/ns1"))},
+		Trust:     host.Trust{TLSFiles: rserpool.TLSFiles(issue(t, ca, "registrar/ns1")), Allow: allow},
 		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}), ca
 }
@@ -114,6 +116,36 @@ func TestTLSSessions(t *testing.T) {
 	}
 }
 
+// TestTLSElements: the user of an element whose certificate names no pool says which one it may
+// be. Without that, rsp says what is wrong.
+func TestTLSElements(t *testing.T) {
+	t.Parallel()
+	const sa = "spiffe://example.org/ns/prod/sa/echo"
+	r, ca := trustedRegistry(t, host.Allow{Pools: "echo", Names: sa})
+	now := time.Now()
+	own := ca.Issue(t, t.TempDir(), sa, now, now.Add(time.Hour))
+	server := startRSP(t, "serve", "echo", "--pool", "echo", "--tls", filepath.Dir(own.Cert), "--via", "udp", "-r", r.at)
+	server.says("registered")
+	connect := []string{"connect", "--tls-ca", own.CA, "--via", "udp", "-r", r.at, "--failover-time", "2s"}
+	user, in := startConnect(t, append(connect, "--tls-elements", "spiffe://example.org/ns/*/sa/echo", "echo")...)
+	if _, err := io.WriteString(in, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	user.says("hello\n")
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status := user.wait(); status != exitOK {
+		t.Errorf("status %d", status)
+	}
+	refused, _ := startConnect(t, append(connect, "--tls-elements", "spiffe://example.org/ns/*/sa/web", "echo")...)
+	refused.says("the certificate of the element is that of " + sa + ", which may not serve pool \"echo\"")
+	refused.says("name it with --tls-elements")
+	if status := refused.wait(); status != exitUnreachable {
+		t.Errorf("status %d, want %d", status, exitUnreachable)
+	}
+}
+
 // TestTLSToPlain: TLS with a registrar that has none.
 func TestTLSToPlain(t *testing.T) {
 	t.Parallel()
@@ -130,6 +162,16 @@ func TestTLSFlags(t *testing.T) {
 	ca := trusttest.New(t, "example.org", time.Now())
 	files := rserpool.TLSFiles(issue(t, ca, "pool/web/h1"))
 	dir := filepath.Dir(files.Cert)
+	now := time.Now()
+	old := rserpool.TLSFiles(ca.Issue(t, t.TempDir(), "spiffe://example.org/rserpool/pool/web/h2", now.Add(-2*time.Hour), now.Add(-time.Hour)))
+	mixed := issue(t, ca, "pool/web/h3")
+	key, err := os.ReadFile(files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusttest.Write(t, mixed.Key, key)
+	none, secret := filepath.Join(t.TempDir(), "none"), filepath.Join(t.TempDir(), "secret")
+	ok(t, "ca", "secret", secret)
 	for _, tt := range []struct {
 		env  string
 		args []string
@@ -140,17 +182,28 @@ func TestTLSFlags(t *testing.T) {
 		{"", []string{"--tls", dir}, files, ""},
 		{dir, nil, files, ""},
 		{dir, []string{"--tls", ""}, rserpool.TLSFiles{}, ""},
-		{dir, []string{"--tls-secret", "s"}, rserpool.TLSFiles{Secret: "s"}, ""},
-		{"", []string{"--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"}, rserpool.TLSFiles{Cert: "c", Key: "k", CA: "a"}, ""},
+		{dir, []string{"--tls-secret", secret}, rserpool.TLSFiles{Secret: secret}, ""},
+		{"", []string{"--tls-cert", files.Cert, "--tls-key", files.Key, "--tls-ca", files.CA}, files, ""},
+		{"", []string{"--tls-cert", old.Cert, "--tls-key", old.Key, "--tls-ca", old.CA}, old, ""}, // may be renewed
+		{"", []string{"--tls", filepath.Dir(old.Cert)}, old, ""},
 		{"", []string{"--tls", dir, "--tls-ca", "a"}, rserpool.TLSFiles{}, "--tls names all files"},
 		{"", []string{"--tls", t.TempDir()}, rserpool.TLSFiles{}, "--tls: "},
 		{"/no/such/directory", nil, rserpool.TLSFiles{}, "$RSP_TLS: "},
 		{"", []string{"--tls-registrars", "dns:a"}, rserpool.TLSFiles{}, "--tls-registrars needs --tls"},
+		{"", []string{"--tls-elements", "dns:a"}, rserpool.TLSFiles{}, "--tls-elements needs --tls"},
+		{"", []string{"--tls", dir, "--tls-registrars", "dns:["}, rserpool.TLSFiles{}, "--tls-registrars: "},
+		{"", []string{"--tls", dir, "--tls-elements", "dns:["}, rserpool.TLSFiles{}, "--tls-elements: "},
+		{"", []string{"--tls-cert", files.Cert, "--tls-key", files.Key, "--tls-ca", none}, rserpool.TLSFiles{}, "--tls-ca: stat " + none + ": no such file"},
+		{"", []string{"--tls-cert", none, "--tls-key", files.Key, "--tls-ca", files.CA}, rserpool.TLSFiles{}, "--tls-cert: stat " + none},
+		{"", []string{"--tls-cert", files.Cert, "--tls-key", old.Key, "--tls-ca", files.CA}, rserpool.TLSFiles{}, "--tls-key: the key in " + old.Key},
+		{"", []string{"--tls-secret", none}, rserpool.TLSFiles{}, "--tls-secret: stat " + none},
+		{filepath.Dir(mixed.Cert), nil, rserpool.TLSFiles{}, "$RSP_TLS: the key in " + mixed.Key},
 	} {
 		t.Setenv(tlsVariable, tt.env)
 		var f tlsFlags
 		cmd := &cobra.Command{RunE: func(*cobra.Command, []string) error { return nil }}
 		f.add(cmd)
+		f.addElements(cmd)
 		if err := cmd.ParseFlags(tt.args); err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +213,34 @@ func TestTLSFlags(t *testing.T) {
 			t.Errorf("%q, %q: got error %v, want %q", tt.env, tt.args, err, tt.err)
 		case err == nil && got != tt.want:
 			t.Errorf("%q, %q: got %+v, want %+v", tt.env, tt.args, got, tt.want)
+		}
+	}
+}
+
+// TestTLSMissingFiles: all commands that speak to registrars refuse incomplete files at once.
+func TestTLSMissingFiles(t *testing.T) {
+	t.Parallel()
+	f := issue(t, trusttest.New(t, "example.org", time.Now()), "pool/web/h1")
+	for _, command := range [][]string{
+		{"register", "--pool", "web", "--serve", "tcp:8080"}, {"serve", "echo", "--pool", "web"}, {"resolve", "web"},
+		{"connect", "web"}, {"unreachable", "web", "0d000001"}, {"watch", "web"}, {"peers"}, {"dump"},
+	} {
+		for _, tt := range []struct {
+			flags []string
+			want  string
+		}{
+			{[]string{"--tls-cert", f.Cert}, "--tls-ca: the file with the certificates of the CA is missing"},
+			{[]string{"--tls-cert", f.Cert, "--tls-key", f.Key}, "--tls-ca: the file with the certificates of the CA is missing"},
+			{[]string{"--tls-key", f.Key}, "--tls-ca: the file with the certificates of the CA is missing"},
+			{[]string{"--tls-cert", f.Cert, "--tls-ca", f.CA}, "--tls-key: the file with the private key is missing"},
+			{[]string{"--tls-key", f.Key, "--tls-ca", f.CA}, "--tls-cert: the file with the certificate is missing"},
+			{[]string{"--tls-secret", f.Key, "--tls-ca", f.CA}, "--tls-secret: a shared secret and certificates exclude each other"},
+		} {
+			args := slices.Concat(command, tt.flags)
+			_, errs, status := rsp(t, args...)
+			if status != exitUsage || !strings.Contains(errs, tt.want) || !strings.Contains(errs, "(see: rsp "+command[0]) {
+				t.Errorf("rsp %q: status %d, %s\nwant status %d and %s", args, status, errs, exitUsage, tt.want)
+			}
 		}
 	}
 }

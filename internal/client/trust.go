@@ -82,7 +82,17 @@ func (t Trust) Serves(name string, pool rserpool.PoolHandle) error {
 	case name == "":
 		return errors.New("the element has no certificate")
 	}
-	return fmt.Errorf("the certificate of the element is that of %s, which may not serve pool %q", name, pool)
+	return &NotServingError{Name: name, Pool: pool}
+}
+
+// NotServingError says that the identity of an element is not one that may serve a pool.
+type NotServingError struct {
+	Name string
+	Pool rserpool.PoolHandle
+}
+
+func (e *NotServingError) Error() string {
+	return fmt.Sprintf("the certificate of the element is that of %s, which may not serve pool %q", e.Name, e.Pool)
 }
 
 // open reads the files; nil without TLS.

@@ -41,7 +41,9 @@ func load(f Files, now time.Time) (*loaded, error) {
 	var l *loaded
 	var err error
 	if f.Secret != "" {
-		l, err = r.secrets(f.Secret)
+		if l, err = r.secrets(f.Secret); err != nil {
+			err = ofSecret(err)
+		}
 	} else {
 		l, err = r.certificates(f, now)
 	}
@@ -95,10 +97,10 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 	l := &loaded{rootFile: f.CA}
 	b, err := r.read(f.CA, false)
 	if err != nil {
-		return nil, err
+		return nil, ofCA(err)
 	}
 	if l.authorities, err = authorities(f.CA, b); err != nil {
-		return nil, err
+		return nil, ofCA(err)
 	}
 	l.roots = x509.NewCertPool()
 	for _, c := range l.authorities {
@@ -109,18 +111,18 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 	}
 	certPEM, err := r.read(f.Cert, false)
 	if err != nil {
-		return nil, err
+		return nil, ofCert(err)
 	}
 	keyPEM, err := r.read(f.Key, true)
 	if err != nil {
-		return nil, err
+		return nil, ofKey(err)
 	}
 	var chain []*x509.Certificate
 	if l.own, chain, err = pair(f, certPEM, keyPEM); err != nil {
 		return nil, err
 	}
 	if l.name, l.end, err = l.verify(chain, now); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Cert, err)
+		return nil, ofCert(fmt.Errorf("%s: %w", f.Cert, err))
 	}
 	l.begin, l.ends = chain[0].NotBefore, f.Cert
 	if l.end.Before(chain[0].NotAfter) {
@@ -132,21 +134,21 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 // pair makes the certificate of TLS of a certificate and its key, and returns its chain.
 func pair(f Files, certPEM, keyPEM []byte) (own tls.Certificate, chain []*x509.Certificate, err error) {
 	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
-		return own, nil, fmt.Errorf("%s is encrypted with a passphrase: remove it (openssl pkey -in %[1]s -out NEWFILE)", f.Key)
+		return own, nil, ofKey(fmt.Errorf("%s is encrypted with a passphrase: remove it (openssl pkey -in %[1]s -out NEWFILE)", f.Key))
 	}
 	if !bytes.Contains(keyPEM, []byte("PRIVATE KEY-----")) {
-		return own, nil, fmt.Errorf("%s has no private key in PEM", f.Key)
+		return own, nil, ofKey(fmt.Errorf("%s has no private key in PEM", f.Key))
 	}
 	if chain, err = parse(f.Cert, certPEM); err != nil {
-		return own, nil, err
+		return own, nil, ofCert(err)
 	}
 	if own, err = tls.X509KeyPair(certPEM, keyPEM); err == nil {
 		return own, chain, nil
 	}
 	if strings.Contains(err.Error(), "does not match") {
-		return own, nil, fmt.Errorf("the key in %s is not that of the certificate in %s: use the two files that were made together", f.Key, f.Cert)
+		return own, nil, ofKey(fmt.Errorf("the key in %s is not that of the certificate in %s: use the two files that were made together", f.Key, f.Cert))
 	}
-	return own, nil, fmt.Errorf("%s and %s: %s", f.Cert, f.Key, plain(err))
+	return own, nil, ofCert(fmt.Errorf("%s and %s: %s", f.Cert, f.Key, plain(err)))
 }
 
 // parse reads the certificates of a file, at least one.

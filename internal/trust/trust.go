@@ -28,19 +28,19 @@ type Files struct {
 	Secret string
 }
 
-// check refuses combinations of files that have no meaning.
-func (f Files) check() error {
+// Check refuses combinations of files that have no meaning. It reads none of them.
+func (f Files) Check() error {
 	switch {
 	case f.Secret != "" && (f.Cert != "" || f.Key != "" || f.CA != ""):
-		return errors.New("a shared secret and certificates exclude each other: use one of them")
+		return ofSecret(errors.New("a shared secret and certificates exclude each other: use one of them"))
 	case f.Secret != "":
 		return nil
 	case f.CA == "":
-		return errors.New("the file with the certificates of the CA is missing")
+		return ofCA(errors.New("the file with the certificates of the CA is missing"))
 	case f.Cert != "" && f.Key == "":
-		return errors.New("the file with the private key is missing")
+		return ofKey(errors.New("the file with the private key is missing"))
 	case f.Key != "" && f.Cert == "":
-		return errors.New("the file with the certificate is missing")
+		return ofCert(errors.New("the file with the certificate is missing"))
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func Dir(dir string) (Files, error) {
 		if f == (Files{Secret: f.Secret}) {
 			continue
 		}
-		if err := f.check(); err != nil {
+		if err := f.Check(); err != nil {
 			return Files{}, fmt.Errorf("%s: %w (%s, %s and %s, or %s)", dir, err, l[0], l[1], l[2], secretName)
 		}
 		return f, nil
@@ -108,7 +108,7 @@ type Credentials struct {
 // Open reads credentials, and checks that they fit together and are valid now. Sentences for
 // the log go to warn, which any goroutine may call.
 func Open(f Files, now func() time.Time, warn func(string)) (*Credentials, error) {
-	if err := f.check(); err != nil {
+	if err := f.Check(); err != nil {
 		return nil, err
 	}
 	l, err := load(f, now())
