@@ -217,6 +217,7 @@ func (a *assoc) negotiate() (*Session, error) {
 		case err != nil:
 			return nil, explain(err, &v)
 		}
+		forget(cfg)
 		s := &Session{Name: v.name, conn: conn, until: v.until, end: a.shut}
 		if err := a.e.watch.add(s, looks); err != nil {
 			return nil, err
@@ -236,6 +237,7 @@ func (a *assoc) open(s *Session) {
 	a.phase, a.conn, a.session = phaseUp, s.conn, s
 	if !a.closing {
 		a.timer.Stop()
+		a.timer = nil
 	}
 	ev := *a.came
 	a.came = nil

@@ -82,3 +82,11 @@ func (c *Config) prepare(client bool, v *verdict) (*tls.Config, error) {
 	}
 	return t, nil
 }
+
+// forget frees what only the handshake needed of a configuration of prepare. The connection
+// has the configuration until its end, and with it what the functions refer to: the verdict,
+// and the credentials of that day.
+func forget(t *tls.Config) {
+	t.VerifyConnection, t.VerifyPeerCertificate, t.GetCertificate, t.GetClientCertificate = nil, nil, nil, nil
+	t.Certificates, t.NextProtos, t.RootCAs, t.ClientCAs = nil, nil, nil, nil
+}

@@ -39,6 +39,7 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 		return nil, explain(err, &v)
 	}
 	first.done = true
+	forget(cfg)
 	s := &Session{Name: v.name, conn: conn, until: v.until, end: end}
 	if err := w.add(s, looks); err != nil {
 		return nil, err

@@ -49,11 +49,11 @@ func median(list []float64) float64 {
 }
 
 // cpu is the processor time of this process, in microseconds.
-func cpu(b *testing.B) float64 {
-	b.Helper()
+func cpu(t testing.TB) float64 {
+	t.Helper()
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	return float64((r.Utime.Nano() + r.Stime.Nano()) / 1000)
 }
@@ -64,9 +64,9 @@ type figures [4]float64
 
 var units = [...]string{"us", "KiB-heap", "KiB-stack", "goroutines"}
 
-func figuresNow(b *testing.B) figures {
-	b.Helper()
-	us := cpu(b)
+func figuresNow(t testing.TB) figures {
+	t.Helper()
+	us := cpu(t)
 	var m runtime.MemStats
 	runtime.GC() // stacks shrink in one collection, and are free after the next
 	runtime.GC()
@@ -160,42 +160,58 @@ func BenchmarkBesideMessage(b *testing.B) {
 }
 
 // some makes associations that stay until the end of the turn, and returns what each takes.
-func some(b *testing.B, client, server *secure.Config, silent bool) figures {
-	b.Helper()
+// Over each, one message goes to the server and back: what a transport makes for the first
+// message, TLS has it make for the handshake. Silent ones are those of plain clients that send
+// nothing.
+func some(t testing.TB, kind sctp.Kind, client, server *secure.Config, silent bool) figures {
+	t.Helper()
 	const count = 200
-	s := newStack(b, Config{Only: sctp.UDP, TLS: server, Limits: sctp.Limits{HandshakeTime: time.Hour}})
+	only := kind
+	if kind == sctp.TCP {
+		only = sctp.UDP
+	}
+	s := newStack(t, Config{Only: only, TLS: server, Limits: sctp.Limits{HandshakeTime: time.Hour}})
 	defer s.Close()
-	y := stackSite(b, s, sctptest.On("127.0.0.1:0"))
-	c := newStack(b, Config{Only: sctp.UDP, TLS: client})
+	y := stackSite(t, s, listening())
+	c := newStack(t, Config{Only: only, TLS: client})
 	defer c.Close()
-	before := figuresNow(b)
-	begin := cpu(b)
+	before := figuresNow(t)
+	begin := cpu(t)
+	m := sctp.Message{Data: sctptest.Message(60, 1), PPID: 11}
 	for range count {
-		up := make(chan struct{}, 1)
+		got := make(chan sctp.EventType, 4)
 		x, err := c.Listen(sctptest.On("127.0.0.1:0"), func(ev sctp.Event) {
-			if ev.Type == sctp.Up {
-				up <- struct{}{}
+			if ev.Type == sctp.Up || ev.Type == sctp.Received {
+				got <- ev.Type
 			}
 		})
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
 		defer x.Close()
-		x.Connect(destOf(y, s, sctp.UDP))
-		<-up
-		if !silent {
-			y.Up()
+		a := x.Connect(destOf(y, s, kind))
+		<-got
+		if silent {
+			continue
 		}
+		b := y.Up().Assoc
+		if err := x.Send(a, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := y.Send(b, y.Received().Message); err != nil {
+			t.Fatal(err)
+		}
+		<-got
 	}
 	n := count // the clients are plain ones
 	if !silent {
 		n = 2 * count
 	}
-	return figuresNow(b).since(before, begin, n)
+	return figuresNow(t).since(before, begin, n)
 }
 
 // BenchmarkBesideAssociation is what each end of an association takes, with TLS and without
-// it: CPU of its beginning, memory and goroutines. The clients' endpoints, one for each
+// it: CPU of its beginning and of one message each way, memory and goroutines. The clients' endpoints, one for each
 // association, are in it. Silent are associations of clients that do not begin TLS, beside
 // those with a server without it.
 func BenchmarkBesideAssociation(b *testing.B) {
@@ -204,8 +220,9 @@ func BenchmarkBesideAssociation(b *testing.B) {
 	run := func(name string, client *secure.Config, silent bool) {
 		b.Run(name, func(b *testing.B) {
 			var s [len(units)]besides
+			some(b, sctp.UDP, nil, nil, silent) // the runtime keeps some memory of the first goroutines
 			for b.Loop() {
-				plain, tls := some(b, nil, nil, silent), some(b, client, server, silent)
+				plain, tls := some(b, sctp.UDP, nil, nil, silent), some(b, sctp.UDP, client, server, silent)
 				for i := range s {
 					s[i].add(plain[i], tls[i])
 				}

@@ -238,3 +238,25 @@ func TestTLSRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestTLSHeap bounds what TLS adds to the heap of each end of an association, and has it add
+// no goroutine.
+func TestTLSHeap(t *testing.T) {
+	const most = 12.0 // KiB
+	run := func(t *testing.T, kind sctp.Kind) {
+		ca := sctptest.NewAuthority(t)
+		some(t, kind, nil, nil, false) // the runtime keeps some memory of the first goroutines
+		plain := some(t, kind, nil, nil, false)
+		tls := some(t, kind, trust(ca, nameX), trust(ca, nameY), false)
+		heap, goroutines := tls[1]-plain[1], tls[3]-plain[3]
+		t.Logf("TLS adds %.2f KiB to %.2f KiB, and %.2f goroutines", heap, plain[1], goroutines)
+		if heap > most {
+			t.Errorf("TLS adds %.2f KiB to the heap of each end, want at most %.0f KiB", heap, most)
+		}
+		if goroutines > 0.1 {
+			t.Errorf("TLS adds %.2f goroutines to each end, want none", goroutines)
+		}
+	}
+	tlsKinds(t, run)
+	t.Run("tcp", func(t *testing.T) { run(t, sctp.TCP) })
+}
