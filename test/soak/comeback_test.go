@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
 )
 
 // killed kills a server without a word, and starts another one with its Corefile. It returns
@@ -23,30 +25,44 @@ func (s *server) killed() (again *server, started time.Time) {
 	return startServer(s.t, s.ports, string(corefile)), started
 }
 
-// TestComeBack: the lone registrar is killed and starts again. Without its state, the
-// elements come back by themselves; with it, the registrar calls them. Each is back soon, and
-// not all in one moment.
+// TestComeBack: the lone registrar is killed and starts again, without TLS and with it. Without
+// its state, the elements come back by themselves; with it, the registrar calls them. Each is
+// back soon, and not all in one moment.
 func TestComeBack(t *testing.T) {
 	outside(t)
-	n, rounds := 200, 2
+	c := comeBack{n: 200, rounds: 2}
 	if *long {
-		n, rounds = 10_000, 5
+		c.n, c.rounds = 10_000, 5
 	}
-	for _, options := range []string{"", "state " + t.TempDir()} {
-		name := "cold"
-		if options != "" {
-			name = "warm"
-		}
-		t.Run(name, func(t *testing.T) { comeBack(t, n, rounds, options) })
+	t.Run("cold", func(t *testing.T) { c.run(t, "") })
+	t.Run("warm", func(t *testing.T) { c.run(t, "state "+t.TempDir()) })
+	c.trusted = true
+	if !*long {
+		c.rounds = 1
 	}
+	t.Run("trusted cold", func(t *testing.T) { c.run(t, "") })
+	t.Run("trusted warm", func(t *testing.T) { c.run(t, "state "+t.TempDir()) })
 }
 
-func comeBack(t *testing.T, n, rounds int, options string) {
+// comeBack is how many elements come back, and how often.
+type comeBack struct {
+	n, rounds int
+	trusted   bool // each has a certificate, and so has the registrar
+}
+
+func (c comeBack) run(t *testing.T, options string) {
+	n, warm := c.n, options != ""
 	p := freePorts(t, "127.0.0.1")
+	var env []string
+	if c.trusted {
+		r := newRotation(t, p, n, trusttest.New(t, "example.org", time.Now()))
+		options += "\n" + r.tls()
+		env = append(env, throngTLSEnv+"="+r.dir)
+	}
 	s := startServer(t, p, p.corefile(options, "errors"))
-	x := startThrong(t, p, "web", n)
+	x := startThrong(t, p, "web", n, env...)
 	x.all(4 * patience)
-	for range rounds {
+	for range c.rounds {
 		// Until the elements know how often they are asked.
 		time.Sleep(5 * time.Second)
 		x.again()
@@ -57,12 +73,12 @@ func comeBack(t *testing.T, n, rounds int, options string) {
 		back := x.all(4 * patience)
 		theirs, ours := x.cpu()-before, s.cpu()
 		t.Logf("it serves after %v; its elements are back %s; %d were called and did not register, %d could not connect at first", serving.Round(time.Millisecond), since(started, back.Back), back.Resumed, back.Vain)
-		judgeReturn(t, s, back.Back[n-1].Sub(started), ours, theirs, n)
+		judgeReturn(t, s, back.Back[n-1].Sub(started), ours, theirs, n, c.trusted)
 		want := n / 2
 		if *long { // an element that has not been called after 2.6 s comes by itself, at the same cost
 			want = n / 10
 		}
-		if options != "" && back.Resumed < want {
+		if warm && back.Resumed < want {
 			t.Errorf("%d of %d registrations stand again, want at least %d", back.Resumed, n, want)
 		}
 		eventually(t, "all elements", func() error {
@@ -79,16 +95,23 @@ func comeBack(t *testing.T, n, rounds int, options string) {
 // registrar and of the elements meanwhile. Elements notice the end of their registrar within
 // 2.6 s. All of them run on this machine, so that their processor time comes on top of that. The
 // registrar's alone is what a server of its own would need.
-func judgeReturn(t *testing.T, s *server, took, ours, theirs time.Duration, n int) {
+func judgeReturn(t *testing.T, s *server, took, ours, theirs time.Duration, n int, trusted bool) {
 	t.Helper()
+	each, most := returnTime, time.Hour
+	if trusted {
+		each += handshakeTime
+		if *long {
+			most = trustedTime
+		}
+	}
 	asked := time.Duration(s.metric("coredns_rserpool_keepalives_acked_total"))
-	each := func(d time.Duration) time.Duration { return (d / time.Duration(n)).Round(10 * time.Microsecond) }
-	t.Logf("processor time with the start and %d keep-alives: %v of the registrar (%v an element), %v of the elements (%v)", asked, ours, each(ours), theirs, each(theirs))
+	of := func(d time.Duration) time.Duration { return (d / time.Duration(n)).Round(10 * time.Microsecond) }
+	t.Logf("processor time with the start and %d keep-alives: %v of the registrar (%v an element), %v of the elements (%v)", asked, ours, of(ours), theirs, of(theirs))
 	// The race detector, or a guest of a busy machine, takes several times as much.
-	if want := startTime + time.Duration(n)*returnTime + asked*askTime; *long && ours > want {
+	if want := startTime + time.Duration(n)*each + asked*askTime; *long && ours > want {
 		t.Errorf("the registrar took %v of processor time, want at most %v", ours, want)
 	}
-	if want := 3*time.Second + (ours+theirs)/time.Duration(runtime.NumCPU()) + slack(); took > want {
+	if want := min(most, 3*time.Second+(ours+theirs)/time.Duration(runtime.NumCPU())+slack()); took > want {
 		t.Errorf("all elements are back after %v, want %v", took.Round(time.Millisecond), want.Round(time.Millisecond))
 	}
 }
@@ -99,6 +122,10 @@ const (
 	startTime  = 300 * time.Millisecond
 	returnTime = 500 * time.Microsecond
 	askTime    = 400 * time.Microsecond
+	// handshakeTime is what a handshake of TLS may cost the registrar.
+	handshakeTime = 2 * time.Millisecond
+	// trustedTime is when the 10,000 elements of a trusted scope have to be back.
+	trustedTime = 15 * time.Second
 )
 
 // TestStoppedForLong: an element is suspended until its association with the registrar is

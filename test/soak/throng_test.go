@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,8 @@ import (
 // A throng is a process with many pool elements as products have them (asap/pe), each with
 // its own sockets. It is this test's binary, run again with throngEnv set. A line on its
 // standard input is a question: "count" is how many elements are back, "news" and "again" ask
-// for a line of JSON, a throngNews. After "again" the next news begin.
+// for a line of JSON, a throngNews. After "again" the next news begin. "leave FROM TO" closes
+// elements and says how many could not deregister, "join FROM TO" opens them again.
 const throngEnv = "SOAK_THRONG"
 
 // With a directory in $SOAK_THRONG_TLS, each element has the files of a trusted scope in a
@@ -32,68 +34,130 @@ const throngTLSEnv = "SOAK_THRONG_TLS"
 // throngNews are the times at which elements were registered, or their registration stood
 // again, and the numbers of other events.
 type throngNews struct {
-	Back                []time.Time // one for each element, its first one
+	Back                []time.Time // one for each element, its first one since it joined
 	Resumed, Lost, Vain int
+}
+
+// throngChild is a throng in its process.
+type throngChild struct {
+	config   pe.Config
+	dir      string // of the files of a trusted scope, if there is one
+	elements []*pe.Element
+
+	mu   sync.Mutex
+	news throngNews
+	back []bool
 }
 
 func throngMain() {
 	var n int
 	var pool, registrar, via string
 	_, _ = fmt.Sscan(os.Getenv(throngEnv), &n, &pool, &registrar, &via)
-	var mu sync.Mutex
-	var news throngNews
-	back := make([]bool, n)
-	dir := os.Getenv(throngTLSEnv)
-	for i := range n {
-		c := pe.Config{
-			Pool: rserpool.PoolHandle(pool), ID: rserpool.PEID(i + 1),
-			Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{throngAddr(i)}},
-			Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
-			Registrars: []string{registrar},
-			Via:        rserpool.ViaUDP,
-			Notify: func(ev pe.Event) {
-				now := time.Now()
-				mu.Lock()
-				defer mu.Unlock()
-				switch ev.Type {
-				case pe.Registered, pe.Resumed:
-					if !back[i] {
-						back[i] = true
-						news.Back = append(news.Back, now)
-					}
-					if ev.Type == pe.Resumed {
-						news.Resumed++
-					}
-				case pe.HomeLost:
-					news.Lost++
-				case pe.NoRegistrar:
-					news.Vain++
-				}
-			},
+	c := &throngChild{dir: os.Getenv(throngTLSEnv), elements: make([]*pe.Element, n), back: make([]bool, n)}
+	c.config = pe.Config{
+		Pool:       rserpool.PoolHandle(pool),
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+		Registrars: []string{registrar},
+		Via:        rserpool.ViaUDP,
+	}
+	if via == "kernel" {
+		c.config.Via = rserpool.ViaKernel
+	}
+	c.join(0, n)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		line, err := json.Marshal(c.answer(in.Text()))
+		if err != nil {
+			panic(err)
 		}
-		if dir != "" {
-			c.TLS = throngFiles(dir, i)
+		fmt.Println(string(line))
+	}
+}
+
+func (c *throngChild) answer(question string) any {
+	var what string
+	var from, to int
+	_, _ = fmt.Sscan(question, &what, &from, &to)
+	switch what {
+	case "leave":
+		return c.leave(from, to)
+	case "join":
+		c.join(from, to)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, back := range c.back {
+		if back {
+			n++
 		}
-		if via == "kernel" {
-			c.Via = rserpool.ViaKernel
+	}
+	news := c.news
+	switch what {
+	case "again":
+		c.news = throngNews{}
+		clear(c.back)
+		return news
+	case "news":
+		return news
+	}
+	return n
+}
+
+// join opens elements.
+func (c *throngChild) join(from, to int) {
+	for i := from; i < to; i++ {
+		own := c.config
+		own.ID = rserpool.PEID(i + 1)
+		own.Transport = rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{throngAddr(i)}}
+		own.Notify = func(ev pe.Event) { c.note(i, ev) }
+		if c.dir != "" {
+			own.TLS = throngFiles(c.dir, i)
 		}
-		if _, err := pe.Open(c); err != nil {
+		var err error
+		if c.elements[i], err = pe.Open(own); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 	}
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		mu.Lock()
-		line := []byte(strconv.Itoa(len(news.Back)))
-		if in.Text() != "count" {
-			line, _ = json.Marshal(news)
+}
+
+// leave closes elements, and returns how many could not deregister.
+func (c *throngChild) leave(from, to int) int {
+	var failed atomic.Int64
+	var all sync.WaitGroup
+	for _, e := range c.elements[from:to] {
+		all.Go(func() {
+			if err := e.Close(); err != nil {
+				failed.Add(1)
+				fmt.Fprintln(os.Stderr, err)
+			}
+		})
+	}
+	all.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.back[from:to])
+	return int(failed.Load())
+}
+
+// note notes an event of an element.
+func (c *throngChild) note(i int, ev pe.Event) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch ev.Type {
+	case pe.Registered, pe.Resumed:
+		if !c.back[i] {
+			c.back[i] = true
+			c.news.Back = append(c.news.Back, now)
 		}
-		if in.Text() == "again" {
-			news = throngNews{}
-			clear(back)
+		if ev.Type == pe.Resumed {
+			c.news.Resumed++
 		}
-		mu.Unlock()
-		fmt.Println(string(line))
+	case pe.HomeLost:
+		c.news.Lost++
+	case pe.NoRegistrar:
+		c.news.Vain++
 	}
 }
 
@@ -170,6 +234,23 @@ func (x *throng) ask(question string, answer any) {
 
 // again has the next news begin now.
 func (x *throng) again() { x.ask("again", new(throngNews)) }
+
+// leave closes elements, which deregister.
+func (x *throng) leave(from, to int) {
+	x.t.Helper()
+	var failed int
+	if x.ask(fmt.Sprintf("leave %d %d", from, to), &failed); failed > 0 {
+		x.t.Errorf("%d of %d elements could not deregister", failed, to-from)
+	}
+}
+
+// join opens elements that have left, and returns the events since the last ones were read,
+// when all are registered.
+func (x *throng) join(from, to int) throngNews {
+	x.t.Helper()
+	x.ask(fmt.Sprintf("join %d %d", from, to), new(int))
+	return x.all(4 * patience)
+}
 
 // all waits until all elements are registered, or their registrations stand again.
 func (x *throng) all(within time.Duration) throngNews {
