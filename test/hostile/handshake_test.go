@@ -36,10 +36,16 @@ func (s *server) forger(ports int) *forger {
 // send sends a packet from somewhere. What the server cannot take is lost.
 func (f *forger) send(b []byte) {
 	f.t.Helper()
+	f.sendFrom(f.rand.IntN(len(f.conns)), b)
+}
+
+// sendFrom sends a packet from one of the ports.
+func (f *forger) sendFrom(conn int, b []byte) {
+	f.t.Helper()
 	n := f.rand.Uint32()
 	from := netip.AddrFrom4([4]byte{127, byte(n >> 16), byte(n >> 8), byte(n) | 1})
 	oob := (&ipv4.ControlMessage{Src: from.AsSlice()}).Marshal()
-	if _, _, err := f.conns[f.rand.IntN(len(f.conns))].WriteMsgUDP(b, oob, f.to); err != nil {
+	if _, _, err := f.conns[conn].WriteMsgUDP(b, oob, f.to); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -85,6 +85,7 @@ func serve(text string) error {
 // cost is what a server costs at one moment.
 type cost struct {
 	Heap       int // bytes
+	Stack      int // bytes
 	Goroutines int
 	Files      int
 	CPU        time.Duration // since the start of the process
@@ -93,7 +94,7 @@ type cost struct {
 func measure() (c cost) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	c.Heap, c.Goroutines = int(m.HeapAlloc), runtime.NumGoroutine()
+	c.Heap, c.Stack, c.Goroutines = int(m.HeapAlloc), int(m.StackInuse), runtime.NumGoroutine()
 	if list, err := os.ReadDir("/proc/self/fd"); err == nil {
 		c.Files = len(list)
 	}
