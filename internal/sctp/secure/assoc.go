@@ -306,6 +306,8 @@ func (a *assoc) holds() bool {
 func (a *assoc) readEnded(err error) {
 	var temporary net.Error
 	switch {
+	case a.w.overrun():
+		a.end(sctp.Overrun, errBacklog, sctp.Endpoint.Abort)
 	case errors.As(err, &temporary) && temporary.Timeout(): // nothing has arrived
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		a.truncated = true // Down follows

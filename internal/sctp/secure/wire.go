@@ -40,7 +40,7 @@ const (
 var (
 	errLongHandshake = untrusted("peer sends more than %d bytes in the TLS handshake", maxHandshake)
 	errReflected     = untrusted("peer sends our own ClientHello back")
-	errBacklog       = errors.New("peer asks for more key updates than it takes")
+	errBacklog       = untrusted("peer asks for more key updates than it takes")
 	// errServe: both sides have begun as client, and this one is to be the server.
 	errServe = errors.New("both sides are TLS client")
 )
@@ -68,11 +68,13 @@ type wire struct {
 
 	backlog     [][]byte // encrypted, and refused by the transport
 	backlogSize int
+	maxBacklog  int
+	full        bool   // a record was lost, because the backlog had no room
 	records     uint64 // written
 }
 
 func newWire(client bool, turns chan struct{}, send func([]byte) error) *wire {
-	w := &wire{client: client, turns: turns, send: send}
+	w := &wire{client: client, turns: turns, send: send, maxBacklog: maxBacklog}
 	w.come.L = &w.mu
 	return w
 }
@@ -240,7 +242,8 @@ func (w *wire) put(record []byte) error {
 			return err
 		}
 	}
-	if w.backlogSize+len(record) > maxBacklog {
+	if w.backlogSize+len(record) > w.maxBacklog {
+		w.full = true
 		return errBacklog
 	}
 	w.backlog = append(w.backlog, record)
@@ -269,6 +272,14 @@ func (w *wire) behind() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.backlog) > 0
+}
+
+// overrun reports whether a record was lost, because the backlog had no room. Package tls keeps
+// such an error of an answer for the next Write, and goes on with wrong keys.
+func (w *wire) overrun() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.full
 }
 
 // silent reports whether the peer has sent nothing so far.

@@ -63,6 +63,13 @@ var refusals = map[tls.AlertError]string{
 	120: "peer speaks another protocol inside of TLS",
 }
 
+// breaches are errors of package tls, which does not export them. A text that it changes is
+// reported as it is.
+var breaches = map[string]string{
+	"tls: too many non-advancing records": "peer sends nothing but key updates or session tickets",
+	"tls: too many ignored records":       "peer sends nothing but empty records",
+}
+
 // explain says in plain words why TLS failed. v is what Identify has said.
 func explain(err error, v *verdict) error {
 	var op *net.OpError
@@ -82,6 +89,9 @@ func explain(err error, v *verdict) error {
 	var cert *tls.CertificateVerificationError
 	if errors.As(err, &cert) {
 		return &failure{"certificate of the peer is not accepted: " + cert.Err.Error(), errors.Join(ErrTheirs, err)}
+	}
+	if text := breaches[err.Error()]; text != "" {
+		return &failure{text, err}
 	}
 	return &failure{"TLS failed: " + err.Error(), err}
 }

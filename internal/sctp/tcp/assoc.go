@@ -28,14 +28,15 @@ type assoc struct {
 	wake     chan struct{} // the writer has something to do
 	written  chan struct{} // closed when the writer has ended
 
-	// stream is what is read and written: conn, or the TLS on it. session is nil without
-	// TLS. run sets them before the writer runs.
+	// stream is what is read and written: conn, or the TLS on it, both with the deadline of
+	// each write. session is nil without TLS. run sets them before the writer runs.
 	stream  net.Conn
 	session *secure.Session
 	told    bool // Up was reported
 
 	mu       sync.Mutex
 	conn     *net.TCPConn // nil while dialling
+	shaken   bool         // the handshake of TLS is over
 	ended    bool
 	closing  bool
 	shutErr  error // why this side has begun to close; nil if its user wants it
@@ -65,7 +66,7 @@ func (a *assoc) run(to sctp.Dest) {
 			return
 		}
 	}
-	a.stream = a.conn
+	a.stream = timed{a.conn, a}
 	up := sctp.Event{Type: sctp.Up, Peer: []netip.AddrPort{a.peer()}}
 	if a.e.watch != nil {
 		if err := a.secure(); err != nil {
@@ -92,7 +93,7 @@ func (a *assoc) secure() error {
 		_ = a.conn.SetDeadline(time.Now().Add(a.e.lim.HandshakeTime))
 	}
 	a.mu.Unlock()
-	s, err := a.e.watch.Handshake(a.conn, !a.incoming, a.shut)
+	s, err := a.e.watch.Handshake(a.stream, !a.incoming, a.shut)
 	if err != nil {
 		a.letRead()
 		return err
@@ -100,10 +101,29 @@ func (a *assoc) secure() error {
 	a.session, a.stream = s, s.Conn()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.shaken = true
 	if !a.closing {
 		_ = a.conn.SetDeadline(time.Time{})
 	}
 	return nil
+}
+
+// timed is a connection whose writes have a deadline each. TLS writes while it reads, too: it
+// answers key updates.
+type timed struct {
+	*net.TCPConn
+	a *assoc
+}
+
+// Write implements net.Conn. The deadlines of the handshake and of a shutdown stay.
+func (c timed) Write(b []byte) (int, error) {
+	a := c.a
+	a.mu.Lock()
+	if !a.closing && (a.shaken || a.e.watch == nil) {
+		_ = c.SetWriteDeadline(time.Now().Add(a.e.lim.IdleTCP))
+	}
+	a.mu.Unlock()
+	return c.TCPConn.Write(b)
 }
 
 // letRead lets the peer read the alert that says why the handshake has failed: a reset would
@@ -480,11 +500,6 @@ func (a *assoc) write() {
 }
 
 func (a *assoc) writeOne(b []byte) error {
-	a.mu.Lock()
-	if !a.closing {
-		_ = a.conn.SetWriteDeadline(time.Now().Add(a.e.lim.IdleTCP))
-	}
-	a.mu.Unlock()
 	padded := make([]byte, a.e.frame.Padded(len(b)))
 	copy(padded, b)
 	if _, err := a.stream.Write(padded); err != nil {

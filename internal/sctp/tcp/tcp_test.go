@@ -17,6 +17,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 )
 
 // tcpSite is a site that listens for TCP, and its address.
@@ -31,8 +32,14 @@ func tcpSite(t *testing.T, lim sctp.Limits) (*endpoint, *sctptest.Site, string) 
 // tcpEnd makes an endpoint.
 func tcpEnd(t *testing.T, lim sctp.Limits, cfg sctp.ListenConfig) (*endpoint, *sctptest.Site) {
 	t.Helper()
+	return tcpEndTLS(t, lim, cfg, nil)
+}
+
+// tcpEndTLS makes an endpoint, with TLS if that is configured.
+func tcpEndTLS(t *testing.T, lim sctp.Limits, cfg sctp.ListenConfig, sec *secure.Config) (*endpoint, *sctptest.Site) {
+	t.Helper()
 	x := sctptest.NewSite(t)
-	e, err := Listen(cfg, sctptest.Framing, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), nil, x.Handle)
+	e, err := Listen(cfg, sctptest.Framing, lim.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), sec, x.Handle)
 	if err != nil {
 		t.Fatal(err)
 	}
