@@ -41,7 +41,7 @@ func TestQuick(t *testing.T) {
 	for _, want := range []string{
 		"A, beside hosts", "SRV with 3 elements, beside file", "SRV with 60 elements, by TCP, beside file", "HTTPS", "AXFR of 200 elements", "20 pools of 10", "one pool of 200",
 		"99th percentile", "selection of 1 / 3, 1x10, RLU", "new registration, 1x10",
-		"heap of an element with two addresses, 1x10", "handle resolution, bytes in", "goroutines, each of 10",
+		"heap of an element with two addresses, 1x10", "handle resolution, bytes in", "goroutines, each of 10", "A, in a trusted scope", "SRV, in a trusted scope", "200 elements, in a trusted scope",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no row %q in\n%s", want, &out)

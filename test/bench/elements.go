@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -31,23 +32,26 @@ type host struct {
 // outstanding requests of a host: no more than a peer's send queue takes.
 const outstanding = 512
 
+// framing is that of ASAP, which TLS needs over SCTP, too.
+var framing = sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID}
+
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func newHost(registrar *process) (*host, error) {
-	h, err := newHostAt(registrar.dest())
+	h, err := newHostAt(registrar.dest(), registrar.tls)
 	if err != nil {
 		return nil, registrar.explain(err)
 	}
 	return h, nil
 }
 
-func newHostAt(registrar sctp.Dest) (*host, error) {
+func newHostAt(registrar sctp.Dest, tls *secure.Config) (*host, error) {
 	h := &host{room: make(chan struct{}, outstanding), down: make(chan error, 1), up: make(chan struct{})}
 	for range outstanding {
 		h.room <- struct{}{}
 	}
 	var err error
-	if h.stack, err = stack.New(stack.Config{Only: sctp.UDP}); err != nil {
+	if h.stack, err = stack.New(stack.Config{Only: sctp.UDP, TLS: tls, Framing: framing}); err != nil {
 		return nil, err
 	}
 	if h.ep, err = h.stack.Listen(localEndpoint(), h.handle); err != nil {

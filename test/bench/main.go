@@ -31,6 +31,9 @@ type sizes struct {
 	sharedElements int // of a handlespace that a peer downloads
 	scopeTime      string
 
+	// Beside a trusted scope: how often its name servers are started anew, and downloads.
+	trustHeats, downloads int
+
 	// What go test runs: shapes of handlespaces, and how often.
 	benchTime, messageTime string
 	benchCount, largeCount int
@@ -43,6 +46,7 @@ var normal = sizes{
 	elements: 100000, changes: 1000, rate: 5000, changeRounds: 5, changeTime: 2 * time.Second,
 	transferElements: 100000, transferRounds: 9,
 	associations: 10000, sharedElements: 1000000, scopeTime: "3x",
+	trustHeats: 21, downloads: 3,
 	benchTime: "0.005s", messageTime: "0.1s", benchCount: 8, largeCount: 2,
 	shapes: "1x10|1x1000|1000x10|1x100000", largeShapes: "100000x10",
 }
@@ -54,6 +58,7 @@ var quick = sizes{
 	elements: 100, changes: 100, rate: 500, changeRounds: 1, changeTime: 300 * time.Millisecond,
 	transferElements: 200, transferRounds: 1,
 	associations: 10, sharedElements: 200, scopeTime: "1x",
+	trustHeats: 2, downloads: 1,
 	benchTime: "1x", messageTime: "1x", benchCount: 1, largeCount: 1,
 	shapes: "1x10", largeShapes: "1x1000",
 }
@@ -80,6 +85,7 @@ var parts = []struct {
 	{"messages", (*bench).messages},
 	{"memory", (*bench).memory},
 	{"scope", (*bench).scope},
+	{"trust", (*bench).trust},
 	{"kernel", (*bench).kernel},
 }
 

@@ -17,6 +17,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 )
 
 // process is a server in a process of its own.
@@ -27,6 +29,8 @@ type process struct {
 	pprof string
 	// asap and encap are the ports of ASAP and of SCTP in UDP, of a registrar.
 	asap, encap uint16
+	// tls is that of hosts of elements, if the registrar has TLS.
+	tls *secure.Config
 }
 
 // asMain has the test binary be bench.

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // sharers are the addresses of two registrars that share a handlespace. Peers
@@ -25,15 +23,14 @@ const (
 )
 
 // startSharer starts a registrar that gets the handlespace from others.
-func (b *bench) startSharer(at netip.Addr, others ...netip.Addr) (*process, error) {
-	peers := ""
+func (b *bench) startSharer(at netip.Addr, options string, others ...netip.Addr) (*process, error) {
 	for _, o := range others {
-		peers += fmt.Sprintf("peer %v:%d\n", o, enrpPort)
+		options += fmt.Sprintf("\npeer %v:%d", o, enrpPort)
 	}
-	return b.startCoreDNS(strings.NewReplacer("ADDRESS", at.String(), "PEERS", peers).Replace(`rserpool {
+	return b.startCoreDNS(strings.NewReplacer("ADDRESS", at.String(), "OPTIONS", options).Replace(`rserpool {
 		asap ADDRESS:ASAP
 		enrp ADDRESS:9901
-		PEERS
+		OPTIONS
 		encap 9899
 		transport udp
 		timer KEEP-ALIVE-INTERVAL 24h
@@ -54,7 +51,7 @@ func (b *bench) scope() error {
 	}
 	var c cleanup
 	defer c.run()
-	home := c.process(b.startSharer(sharers[0]))
+	home := c.process(b.startSharer(sharers[0], ""))
 	if c.err != nil {
 		return c.err
 	}
@@ -62,9 +59,7 @@ func (b *bench) scope() error {
 	if err != nil {
 		return err
 	}
-	h := c.host(newHostAt(sctp.Dest{
-		Addrs: []netip.AddrPort{netip.AddrPortFrom(sharers[0], home.asap)}, Kind: sctp.UDP, EncapPort: encapPort,
-	}))
+	h := c.host(newHostAt(sharerDest(sharers[0], home), nil))
 	if c.err != nil {
 		return c.err
 	}
@@ -77,7 +72,7 @@ func (b *bench) scope() error {
 		return err
 	}
 	before, begin := home.cpu(), time.Now()
-	other := c.process(b.startSharer(sharers[1], sharers[0]))
+	other := c.process(b.startSharer(sharers[1], "", sharers[0]))
 	if c.err != nil {
 		return c.err
 	}
