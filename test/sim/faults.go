@@ -100,6 +100,8 @@ var faults = []fault{
 var trustFaults = []fault{
 	{"rights", 2, func(s *Sim, _ *host, e *element) { s.changeRights(e) }},
 	{"thief", 1, func(s *Sim, _ *host, _ *element) { s.steal() }},
+	{"registrars", 1, func(s *Sim, h *host, _ *element) { s.changeRegistrar(h) }},
+	{"resolvers", 1, func(s *Sim, _ *host, _ *element) { s.changeResolvers() }},
 }
 
 // chooseFaults is which faults a seed has: all of them, or about half, so that there are
@@ -244,6 +246,7 @@ func (s *Sim) heal() {
 	s.trace("heal")
 	s.reform()
 	s.reformThief()
+	s.readmit()
 	s.mend()
 	s.split(func(*host) int { return 0 })
 	for _, h := range s.servers {

@@ -103,12 +103,14 @@ func (n *node) runs() bool { return n.h.proc != nil && !n.h.stands() }
 // handle gives an event to the registrar, and looks at what comes of it.
 func (n *node) handle(ev registrar.Event) {
 	changes, said, ready, claimed := n.changes(), n.look.said, n.r.Ready(), n.claimed()
+	intruder := n.intrudes(ev)
 	for events := []registrar.Event{ev}; len(events) > 0; events = events[1:] {
 		events = append(events, n.perform(n.r.Handle(n.clock.at(n.s.net.now), events[0]))...)
 	}
 	n.schedule()
 	n.step(changes, said)
 	n.checkClaimed(claimed)
+	n.checkIntruder(intruder)
 	if ev, ok := ev.(registrar.Received); ok {
 		n.checkHeard(ev)
 	}
@@ -129,6 +131,7 @@ func (n *node) perform(acts []registrar.Action) (answers []registrar.Event) {
 				data = bytes.Clone(a.Data)
 			}
 			n.note(a, last, data)
+			n.checkSent(a)
 			last = a
 			n.h.send(a.Assoc, a.PPID, data, a.Unordered)
 		case registrar.Connect:

@@ -83,7 +83,7 @@ func (n *node) checkHasAll(most time.Duration) {
 	now := n.s.net.now
 	for _, e := range n.s.elements {
 		had := &n.look.had[e.index]
-		if p := n.r.Space().Pool(e.pool); *had == 0 || e.state != elementLives || p != nil && p.Element(e.id) != nil {
+		if p := n.r.Space().Pool(e.pool); *had == 0 || e.state != elementLives || !n.s.permits(e) || p != nil && p.Element(e.id) != nil {
 			*had = now
 		} else if now-*had >= most && !e.begins() {
 			n.s.fail("element %v lives and has been missing with registrar %v for %v", e.id, n.r.ID(), now-*had)

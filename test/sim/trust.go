@@ -18,9 +18,13 @@ const domain = "sim.example"
 type trust struct {
 	allowed map[string]rserpool.PoolHandle // pools of identities that are none of an element's own
 	denied  map[string]bool
-	rights  *identity.Rights
-	changed time.Duration
-	thief   *stranger // nil while there is none
+	// withdrawn are registrars that may not be any; closed has only some users resolve.
+	withdrawn map[string]bool
+	closed    bool
+	rights    *identity.Rights
+	changed   time.Duration
+	thief     *stranger // nil while there is none
+	users     []*user
 }
 
 // reviewTime is more than a registrar of this size takes to look at all after new rights.
@@ -37,7 +41,7 @@ const thiefGap = 3 * time.Second
 // beginTrust gives all processes identities, and the registrars rights. Some elements may not
 // register in their pool.
 func (s *Sim) beginTrust() {
-	s.trust = &trust{allowed: make(map[string]rserpool.PoolHandle), denied: make(map[string]bool)}
+	s.trust = &trust{allowed: make(map[string]rserpool.PoolHandle), denied: make(map[string]bool), withdrawn: make(map[string]bool)}
 	for i, n := range s.nodes {
 		n.h.identity = s.named(identity.Registrar(domain, fmt.Sprintf("r%d", i)))
 	}
@@ -54,6 +58,9 @@ func (s *Sim) beginTrust() {
 		if pool != e.pool && s.net.chance(2) {
 			s.trust.allowed[e.h.identity] = e.pool
 		}
+	}
+	for i := range 2 {
+		s.trust.users = append(s.trust.users, s.newUser(i))
 	}
 	s.setRights()
 }
@@ -73,6 +80,17 @@ func (s *Sim) setRights() {
 	rules := identity.Rules{Deny: slices.Sorted(maps.Keys(t.denied))}
 	for _, name := range slices.Sorted(maps.Keys(t.allowed)) {
 		rules.Allow = append(rules.Allow, identity.Allow{Pools: string(t.allowed[name]), Names: name})
+	}
+	if len(t.withdrawn) > 0 {
+		rules.Registrars = []string{"dns:" + domain} // in case that all are
+	}
+	for _, n := range s.nodes {
+		if len(t.withdrawn) > 0 && !t.withdrawn[n.h.identity] {
+			rules.Registrars = append(rules.Registrars, n.h.identity)
+		}
+	}
+	if t.closed {
+		rules.Resolvers = []string{s.userName(0)}
 	}
 	rights, err := identity.New(rules)
 	if err != nil {

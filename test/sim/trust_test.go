@@ -3,10 +3,53 @@ package sim
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
+
+// anyRegistrar and anyUser let everybody be a registrar, or resolve.
+type (
+	anyRegistrar struct{ *identity.Rights }
+	anyUser      struct{ *identity.Rights }
+)
+
+func (anyRegistrar) Registrar(string) bool { return true }
+
+func (anyUser) Resolves(string) bool { return true }
+
+// TestWithdrawal: see withdrawal.
+func TestWithdrawal(t *testing.T) {
+	each(t, 4, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 2 + int(seed%4), Elements: 30, Trust: true})
+		s.Trace = trace
+		return s.withdrawal()
+	})
+}
+
+// TestUsers: users that may resolve get answers, and others are refused.
+func TestUsers(t *testing.T) {
+	s := New(Config{Seed: 1, Registrars: 3, Elements: 30, Trust: true})
+	s.begin()
+	for i := range 2 {
+		s.changeResolvers()
+		before := []user{*s.trust.users[0], *s.trust.users[1]}
+		s.net.run(30 * time.Second)
+		for j, u := range s.trust.users {
+			may := i > 0 || j == 0
+			if got := u.answered > before[j].answered+5; got != may {
+				t.Errorf("change %d: user %d has had %d answers before, and %d now; it may resolve: %v", i, j, before[j].answered, u.answered, may)
+			}
+			if got := u.refused > before[j].refused; got == may {
+				t.Errorf("change %d: user %d was refused: %v, may resolve: %v", i, j, got, may)
+			}
+		}
+	}
+	if err := s.err(); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestTrustMutations: what is wrong with the rights on purpose is found.
 func TestTrustMutations(t *testing.T) {
@@ -22,6 +65,12 @@ func TestTrustMutations(t *testing.T) {
 			first := s.trust.rights
 			s.misled = func(*identity.Rights) registrar.Rights { return first }
 		}, "may not register there"},
+		{"everybody may be a registrar", func(s *Sim) {
+			s.misled = func(r *identity.Rights) registrar.Rights { return anyRegistrar{r} }
+		}, "may not be a registrar"},
+		{"everybody may resolve", func(s *Sim) {
+			s.misled = func(r *identity.Rights) registrar.Rights { return anyUser{r} }
+		}, "which may not resolve"},
 		{"thieves have the element's certificate", func(s *Sim) { s.forged = true }, "a thief gets the identifier"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -69,6 +69,7 @@ func (s *Sim) watchAll() {
 			n.scan()
 			n.checkUpdates()
 			n.checkBlind()
+			n.checkLinks()
 		}
 	}
 	s.net.after(s.cfg.LookGap, s.watchAll)
