@@ -59,7 +59,7 @@ func (r *Registrar) linkDown(a *link) {
 func (r *Registrar) unlink(p *peer) {
 	p.link, p.doubted, p.missed, p.checked = nil, time.Time{}, true, false
 	for _, a := range r.peers.links {
-		if a.sender == p {
+		if a.sender == p && !a.barred {
 			p.link = a
 			return
 		}

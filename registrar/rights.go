@@ -222,9 +222,7 @@ func (r *Registrar) onTrust(ev Trust) {
 	for _, c := range r.peers.seeds {
 		c.barred = false
 	}
-	for _, a := range slices.Clone(r.peers.links) { // they are few, and could change the handlespace
-		r.reviewAssoc(&a.assoc)
-	}
+	r.reviewLinks()
 	v.cursor = r.ledger.OpenEach(rosters...)
 	v.Due(r, nil)
 }
@@ -249,6 +247,21 @@ func (v *review) Due(r *Registrar, _ *timer) {
 		r.reviewElement(x)
 	}
 	r.timers.Arm(&v.timer, v, r.now.Add(takeGap))
+}
+
+// reviewLinks looks at all links at once: they are few, and could change the handlespace. A peer
+// that loses one of two is sent nothing over the other one.
+func (r *Registrar) reviewLinks() {
+	links := slices.Clone(r.peers.links)
+	for _, a := range links {
+		if r.whyBarred(&a.assoc) != "" {
+			a.barred = true
+			r.dropPrimary(&a.assoc)
+		}
+	}
+	for _, a := range links {
+		r.reviewAssoc(&a.assoc)
+	}
 }
 
 func (r *Registrar) reviewAssoc(a *assoc) {

@@ -100,6 +100,31 @@ func TestBarredAddress(t *testing.T) {
 	}
 }
 
+// TestBarredLinks: a registrar with several associations that may not be one any more is sent
+// nothing over any of them.
+func TestBarredLinks(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		t.Run(fmt.Sprintf("second one of the peer %v", known), func(t *testing.T) {
+			w := newTrustWorld(t, identity.Rules{})
+			info := rserpool.ServerInformation{ID: greater, Transport: rserpool.Transport{Type: rserpool.SCTP, Port: 9901, Addrs: addrsOf("10.0.9.9")}}
+			w.meetAs(8, greater, ns1)
+			w.tell(8, &enrp.Presence{Sender: greater, Info: info})
+			w.enrpUp(9, ns1)
+			if known {
+				w.tell(9, &enrp.Presence{Sender: greater, Info: info})
+			}
+			w.trace = nil
+			w.deny(ns1)
+			w.pass(time.Millisecond)
+			w.want("8 abort", "9 abort")
+			w.handle(Received{Assoc: 9, PPID: enrp.PPID, Data: []byte{1}})
+			if n := w.r.Stats().Ignored.NoAssoc; n != 1 {
+				t.Errorf("%d messages ignored, want 1", n)
+			}
+		})
+	}
+}
+
 // TestBarredPlace: the log says once who is at the place of a registrar and may not be one, and
 // once more after new rights.
 func TestBarredPlace(t *testing.T) {
