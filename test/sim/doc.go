@@ -45,13 +45,15 @@
 // things go wrong, a thief with a certificate for the pool tries to get the identifiers of
 // living elements, and one registrar may be lax: it lets everybody register, and announces
 // them. No answer names an element that may not register in the pool, soon after each registrar
-// has the rights. An element that is only silent keeps its identifier from the thief. At rest
+// has the rights. Registrars and users lose their rights, too, and get them back: from the moment at which a
+// registrar has the rights, it sends nothing to a registrar that may not be one, and handles
+// nothing from it, and it names no element to a user that may not resolve. An element that is only silent keeps its identifier from the thief. At rest
 // the registrars agree about all that may register, and there is no more to say than
 // without lax ones.
 //
 // Partitions, takeovers and identifiers that move are looked at closely in scenarios
 // of their own: see the functions takeover, orphans, partition, rolling, moving,
-// strangers, mentors, refusers and endlessAudits.
+// strangers, mentors, refusers, endlessAudits and withdrawal.
 //
 // # Sessions
 //
