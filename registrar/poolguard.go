@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
@@ -48,7 +49,11 @@ func (r *Registrar) poolSettled(c ledger.PoolChange) {
 func (r *Registrar) logGuard(h rserpool.PoolHandle, on bool) {
 	n := r.ledger.Pool(h)
 	if on {
-		r.logf(true, "pool %s is guarded: %d of its %d elements are suspects, and stay in its answers", quote(h), n.Suspects, n.Elements-n.Aside)
+		but := ""
+		if n.Displaced > 0 && n.Displaced < n.Suspects {
+			but = fmt.Sprintf(", but for %d at whose places others answer", n.Displaced)
+		}
+		r.logf(true, "pool %s is guarded: %d of its %d elements are suspects, and stay in its answers%s", quote(h), n.Suspects, n.Elements-n.Aside, but)
 		return
 	}
 	r.logf(true, "pool %s is no longer guarded: %d of its %d elements are suspects", quote(h), n.Suspects, n.Elements-n.Aside)

@@ -22,7 +22,7 @@ import (
 //
 // If the peer's host refuses the connection, all elements are removed. If there is only
 // silence, they become suspects, unless they are spared, and the probe connects again after a
-// pause that grows from time to time. If the peer accepts the connection and ends it, the probe
+// pause that grows from time to time. If another one answers, they are displaced. If the peer accepts the connection and ends it, the probe
 // connects once more: a process that has ended refuses then, and one that lives but has no room
 // for another association is silent. Probes that wait for the same place become one.
 type probe struct {
@@ -45,6 +45,7 @@ type probe struct {
 	timer   timer
 
 	ended     bool          // the peer has ended an association of the probe
+	untrusted bool          // the former association has ended because of its certificate
 	began     time.Time     // when the last call, or the asking, began
 	pause     time.Duration // after the last call
 	undecided bool          // the pause is for news of other lines; see judge
@@ -108,7 +109,7 @@ func (r *Registrar) probeElements(a *client, why DownReason, again *probe) {
 		key := addrsKey(to)
 		p := probes[key]
 		if p == nil {
-			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap}
+			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap, untrusted: why == DownUntrusted}
 			probes[key] = p
 			list = append(list, p)
 		}
@@ -275,7 +276,11 @@ func (p *probe) unreached(r *Registrar, why DownReason) {
 	case DownSilent:
 		p.unanswered(r, SilentUnreachable)
 	case DownUntrusted:
-		p.removeAll(r, RemovedUntrusted)
+		if p.untrusted {
+			p.removeAll(r, RemovedUntrusted)
+		} else {
+			p.distrusted(r)
+		}
 	case DownByPeer, DownRefused:
 		p.removeAll(r, RemovedUnreachable)
 	}
@@ -287,6 +292,8 @@ func (p *probe) lost(r *Registrar, why DownReason) (again bool) {
 	a := p.assoc
 	p.assoc, a.probe = nil, nil
 	switch {
+	case p.state == probeConnecting && a.barred:
+		p.unreached(r, DownUntrusted)
 	case p.state == probeConnecting:
 		p.unreached(r, why)
 	case !a.ours: // the peer had opened it, so the probe still has to connect
@@ -296,6 +303,7 @@ func (p *probe) lost(r *Registrar, why DownReason) (again bool) {
 	case why == DownSilent || p.ended:
 		p.unanswered(r, SilentUnreachable)
 	default:
+		p.untrusted = why == DownUntrusted
 		p.callOnceMore(r, a)
 		return true
 	}
@@ -556,7 +564,7 @@ func (p *probe) rest(r *Registrar) {
 	if p.pause = min(2*p.pause, maxSilentPause); p.pause == 0 {
 		p.pause = firstProbePause
 	}
-	place := addrsKey(p.to) + strconv.Itoa(int(p.via)) + "/" + strconv.Itoa(int(p.encap)) + "/" + strconv.Itoa(int(p.heard))
+	place := addrsKey(p.to) + strconv.Itoa(int(p.via)) + "/" + strconv.Itoa(int(p.encap)) + "/" + strconv.Itoa(int(p.heard)) + strconv.FormatBool(p.untrusted)
 	if q := r.probes.resting[place]; q != nil {
 		p.pass(r, q)
 		return

@@ -25,8 +25,8 @@ import (
 //   - Peers say with which identity an element has registered. An element whose identity may
 //     not register in its pool is set aside: it counts for checksums, and is in no answer. This
 //     registrar does not become its home.
-//   - Where this registrar calls an element, the element's identity has to answer. Any other
-//     one counts as silence.
+//   - Where this registrar calls an element, the element's identity has to answer. If another
+//     one does, the element is displaced: see displaced.
 //
 // Without Rights, nobody looks at identities.
 
@@ -177,7 +177,7 @@ func (r *Registrar) refuseReport(a *client) {
 }
 
 // strangersAt: a probe has reached another identity than that of these elements, which it
-// does not have any more. They are as silent as if nobody had answered.
+// does not have any more.
 func (r *Registrar) strangersAt(p *probe, a *client, elements []*element) {
 	if len(elements) == 0 {
 		return
@@ -185,13 +185,61 @@ func (r *Registrar) strangersAt(p *probe, a *client, elements []*element) {
 	e := elements[0]
 	r.stats.RightsRefused.Elements += uint64(len(elements))
 	r.logf(true, "pool element %v of pool %s does not answer: %s does at its place, and %s has registered it", e.ID(), quote(e.Handle()), holder(a.identity), holder(e.PE().Identity))
-	q := &probe{via: p.via, adopted: p.adopted, to: p.to, encap: p.encap, heard: p.heard, host: p.host, began: p.began, pause: p.pause}
+	q := &probe{untrusted: p.untrusted, via: p.via, adopted: p.adopted, to: p.to, encap: p.encap, heard: p.heard, host: p.host, began: p.began, pause: p.pause}
 	r.countProbe()
 	for _, e := range elements {
 		q.add(r, e)
 	}
 	r.setLine(&q.line, lineMissing)
-	q.judge(r, SilentUnreachable)
+	q.displaced(r)
+}
+
+// distrusted: whoever answers the call of a probe has no certificate that is accepted, and
+// nothing shows that the elements have lost theirs.
+func (p *probe) distrusted(r *Registrar) {
+	p.detach(r)
+	p.requeue()
+	e := p.waiting.First()
+	r.stats.RightsRefused.Elements += uint64(p.waiting.Len())
+	r.logf(true, "pool element %v of pool %s does not answer: one whose certificate is not accepted does at its place, and %s has registered it", e.ID(), quote(e.Handle()), holder(e.PE().Identity))
+	p.displaced(r)
+	r.runProbes()
+}
+
+// displaced: the elements of a probe are displaced, and called again after a pause.
+func (p *probe) displaced(r *Registrar) {
+	for _, e := range p.elements() {
+		r.displaced(e)
+	}
+	if p.state == probeDelayed {
+		p.rest(r)
+	}
+}
+
+// displaced: another one answers at the place of an element. That does not show that the
+// element is gone: somebody on the way can answer for it, whom no certificate can stop from that.
+// So the element stays, as a suspect. But it is more than silence: clients would reach that other
+// one. So the pool does without the element while it has any other element, even if that is a
+// suspect as well; the fault cannot be this registrar's own network; and the guards have no
+// reason to keep the element for longer than SuspectLife. The first word of the element ends it.
+func (r *Registrar) displaced(e *element) {
+	switch {
+	case e.contested != nil && r.yield(e):
+		return
+	case e.disowned:
+		r.remove(e, RemovedUnreachable)
+		return
+	case e.Note.claim != nil:
+		r.remove(e, RemovedClaimed)
+		return
+	case e.isSuspect():
+		r.askLater(e)
+	default:
+		r.setSuspect(e, SilentDisplaced)
+	}
+	if r.find(e.Handle(), e.ID()) == e { // its life was over
+		r.publish(r.ledger.Displace(e.entry), unclaimed)
+	}
 }
 
 // release takes an element off its probe, which goes on without it.

@@ -252,7 +252,7 @@ func TestRightsRestore(t *testing.T) {
 	w.trust(7, bank1, "10.0.0.1")
 	w.want()
 	w.recv(7, ack("web", 1))
-	w.wantStates("web:1 unconfirmed") // the guard is on
+	w.wantStates("web:1 suspect") // though the guard is on
 	w.down(7)
 	w.until(time.Minute)
 	w.want("connect #2 via 1 to [10.0.0.1:40000]")

@@ -66,10 +66,12 @@ const (
 	SilentSendFailed
 	// SilentUnreachable: its association has ended, and no new one could be opened.
 	SilentUnreachable
+	// SilentDisplaced: another one answers calls at its address; see displaced.
+	SilentDisplaced
 )
 
 // silentReasons is the number of values of SilentReason.
-const silentReasons = int(SilentUnreachable) + 1
+const silentReasons = int(SilentDisplaced) + 1
 
 // String says the reason in words.
 func (w SilentReason) String() string {
@@ -80,6 +82,8 @@ func (w SilentReason) String() string {
 		return "a keep-alive to it could not be delivered"
 	case SilentUnreachable:
 		return "its association has ended, and nobody answers calls at its address"
+	case SilentDisplaced:
+		return "its association has ended, and another one answers calls at its address"
 	default:
 		return "unknown reason"
 	}
@@ -286,7 +290,7 @@ func (r *Registrar) wake(a *client) {
 func (r *Registrar) overdue(e *element) {
 	s := e.silence
 	last := s.since.Add(r.cfg.Timers.GuardLife)
-	if last.After(r.now) && (r.guard.on || r.isGuarded(e)) {
+	if last.After(r.now) && (r.guard.on && !e.Displaced() || r.isGuarded(e)) {
 		at := r.now.Add(min(overdueGap, r.cfg.Timers.SuspectLife))
 		if at.After(last) {
 			at = last
@@ -301,9 +305,10 @@ func (r *Registrar) overdue(e *element) {
 	r.remove(e, RemovedSilent)
 }
 
-// isGuarded reports whether the element's pool is guarded: its suspects are in the answers.
+// isGuarded reports whether the element's pool is guarded, and the element is in its answers
+// because of that.
 func (r *Registrar) isGuarded(e *element) bool {
-	return r.ledger.Pool(e.Handle()).Guarded
+	return r.ledger.Pool(e.Handle()).Guarded && (e.Served() || !e.Displaced())
 }
 
 // claimedByPeer: another registrar asks whether a suspect lives, because another process claims

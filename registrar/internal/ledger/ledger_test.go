@@ -99,6 +99,7 @@ type tally struct {
 	barred                  int // of those aside
 	able                    int // others that serve
 	in, out                 int // suspects
+	displaced, wrong        int // suspects: at whose place others are, and that are where they should not be
 }
 
 // checkEntry compares an entry with the handlespace, and counts it.
@@ -108,8 +109,11 @@ func (l *Ledger[N]) checkEntry(h rserpool.PoolHandle, e *Entry[N], n *tally) err
 	if sp != nil {
 		in = sp.Element(e.id)
 	}
-	isOut := e.doubt != nil && e.doubt.place.In(&e.pool.special.out)
-	isIn := e.doubt != nil && e.doubt.place.In(&e.pool.special.in)
+	isOut, isIn := false, false
+	if e.doubt != nil {
+		outs, ins := e.pool.special.lists(e.Displaced())
+		isOut, isIn = e.doubt.place.In(outs), e.doubt.place.In(ins)
+	}
 	fits := l.excluded(h, e.pe) == nil && (sp == nil || sp.Policy() == e.pe.Policy.Type)
 	switch {
 	case (e.doubt != nil) != (e.state == Suspect) || e.state == Suspect && e.Since().IsZero():
@@ -133,6 +137,9 @@ func (l *Ledger[N]) checkEntry(h rserpool.PoolHandle, e *Entry[N], n *tally) err
 		}
 	case e.state == Suspect:
 		n.suspects++
+		if e.Displaced() {
+			n.displaced++
+		}
 	case e.pe.Policy.Type != rserpool.WeightedRoundRobin || e.pe.Policy.Weight > 0:
 		n.able++
 	}
@@ -154,7 +161,7 @@ func (l *Ledger[N]) checkPool(h rserpool.PoolHandle, p *pool[N], n tally) error 
 		return errors.New("it has no entries")
 	}
 	got := l.Pool(h)
-	if want := (PoolCount{Elements: len(p.entries), Suspects: n.suspects, Aside: n.aside, Guarded: got.Guarded}); got != want {
+	if want := (PoolCount{Elements: len(p.entries), Suspects: n.suspects, Displaced: n.displaced, Aside: n.aside, Guarded: got.Guarded}); got != want {
 		return fmt.Errorf("got %+v, want %+v", got, want)
 	}
 	if s := p.special; s != nil && s.barred != n.barred {
@@ -164,11 +171,18 @@ func (l *Ledger[N]) checkPool(h rserpool.PoolHandle, p *pool[N], n tally) error 
 	if l.Guard != nil {
 		rule = l.Guard(h)
 	}
-	guarded := n.suspects > 0 && !rule.Off && (n.able == 0 || rule.Share > 0 && float64(n.suspects)/float64(n.suspects+n.able) >= rule.Share)
+	silent := n.suspects - n.displaced
+	guarded := n.suspects > 0 && !rule.Off && (n.able == 0 || silent > 0 && rule.Share > 0 && float64(silent)/float64(silent+n.able) >= rule.Share)
+	for _, e := range p.entries {
+		wanted := guarded && (!e.Displaced() || silent+n.able == 0)
+		if e.state == Suspect && !e.Aside() && e.Served() != wanted {
+			n.wrong++
+		}
+	}
 	if got.Guarded != guarded {
 		return fmt.Errorf("guarded %v, want %v: %+v, %+v", got.Guarded, guarded, rule, n)
 	}
-	if p.special != nil && p.special.unsettled() && !slices.Contains(l.queue, p) {
+	if n.wrong > 0 && !slices.Contains(l.queue, p) {
 		return fmt.Errorf("guarded %v, %d suspects in and %d out, in the queue %v", guarded, n.in, n.out, p.special.queued)
 	}
 	sp := l.space.Pool(h)
@@ -305,7 +319,7 @@ func (w *world) change(h *rserpool.PoolHandle) (changes []Change[int], err error
 	pe.Policy.Weight = uint32(min(1, w.rng.IntN(4)))
 	to, since := w.rosters[w.rng.IntN(2)], time.Unix(w.rng.Int64N(100), 0)
 	e := w.Find(*h, pe.ID)
-	switch k := w.rng.IntN(16); {
+	switch k := w.rng.IntN(17); {
 	case k < 5:
 		return w.put(e, to, *h, pe, since)
 	case k < 6 && e != nil:
@@ -329,24 +343,31 @@ func (w *world) change(h *rserpool.PoolHandle) (changes []Change[int], err error
 			err = fmt.Errorf("%+v: state %d since %v", c, e.State(), e.Since())
 		}
 		return []Change[int]{c}, err
-	case k < 11 && e != nil:
+	case k < 11 && e != nil && w.rng.IntN(2) == 0:
+		was, seen, displaced := e.State(), e.Since(), e.Displaced()
+		c := w.Displace(e)
+		if c.Entry != e || e.State() != was || e.Since() != seen || e.Displaced() != (was == Suspect) || displaced && c.Visible {
+			err = fmt.Errorf("%+v: state %d since %v, displaced %v", c, e.State(), e.Since(), e.Displaced())
+		}
+		return []Change[int]{c}, err
+	case k < 12 && e != nil:
 		c := w.Confirm(e)
-		if e.State() != Member || !e.Served() && !e.Aside() {
+		if e.State() != Member || e.Displaced() || !e.Served() && !e.Aside() {
 			err = fmt.Errorf("%+v", c)
 		}
 		return []Change[int]{c}, err
-	case k < 12:
+	case k < 13:
 		w.rules[*h] = []rserpool.PolicyType{0, 0, rserpool.RoundRobin, rserpool.RoundRobin + 1}[w.rng.IntN(4)]
 		return w.refit(*h)
-	case k < 13:
+	case k < 14:
 		w.guards[*h] = []GuardRule{{}, {}, {Off: true}, {Share: 0.5}, {Share: 0.9}}[w.rng.IntN(5)]
 		c := w.Reguard(*h)
 		return []Change[int]{{Guarded: c.Guarded, Visible: c.Visible, Emptied: c.Emptied}}, nil
-	case k < 14:
+	case k < 15:
 		n := w.rng.IntN(3) - min(1, w.reserved)
 		w.Reserve(n)
 		w.reserved += n
-	case k < 15:
+	case k < 16:
 		c := w.Step()
 		*h = c.Handle
 		if c.Visible {

@@ -55,22 +55,37 @@ type special[N any] struct {
 	// in and out are the suspects that are not set aside: those that are in the handlespace,
 	// and the others. While the pool is guarded, all are to be in, and otherwise out.
 	in, out chain.List[Entry[N]]
-	guarded bool
-	queued  bool // in the ledger's queue
+	// displacedIn and displacedOut are the same for those at whose places others are: they are
+	// served only if the pool has nothing else, which lastResort tells.
+	displacedIn, displacedOut chain.List[Entry[N]]
+	guarded, lastResort       bool
+	queued                    bool // in the ledger's queue
 }
 
 // doubt is what a suspect has beside other entries.
 type doubt[N any] struct {
-	since    time.Time
-	standing handlespace.Standing // while it is out
-	place    chain.Place[Entry[N]]
+	since     time.Time
+	standing  handlespace.Standing // while it is out
+	place     chain.Place[Entry[N]]
+	displaced bool
 }
 
 // fitting is how many of those set aside could be in the pool if that had another kind.
 func (s *special[N]) fitting() int { return s.aside - s.barred }
 
 // suspects is the number of suspects that are not set aside.
-func (s *special[N]) suspects() int { return s.in.Len() + s.out.Len() }
+func (s *special[N]) suspects() int { return s.silent() + s.displacedIn.Len() + s.displacedOut.Len() }
+
+// silent is the number of those that are not displaced.
+func (s *special[N]) silent() int { return s.in.Len() + s.out.Len() }
+
+// lists are where the suspects are that are out and in, displaced ones or others.
+func (s *special[N]) lists(displaced bool) (out, in *chain.List[Entry[N]]) {
+	if displaced {
+		return &s.displacedOut, &s.displacedIn
+	}
+	return &s.out, &s.in
+}
 
 // count counts an entry that has a location from now on. since is that of a suspect.
 func (l *Ledger[N]) count(e *Entry[N], at location, since time.Time) {
@@ -104,11 +119,12 @@ func (l *Ledger[N]) count(e *Entry[N], at location, since time.Time) {
 		e.doubt = new(doubt[N])
 	}
 	e.doubt.since = since
+	away, in := p.special.lists(e.doubt.displaced)
 	switch at {
 	case served:
-		p.special.in.Add(e, &e.doubt.place)
+		in.Add(e, &e.doubt.place)
 	case out:
-		p.special.out.Add(e, &e.doubt.place)
+		away.Add(e, &e.doubt.place)
 	case aside:
 		e.doubt.standing = handlespace.Standing{}
 	}
@@ -148,6 +164,24 @@ func (l *Ledger[N]) Suspect(e *Entry[N], since time.Time) Change[N] {
 	}
 	return l.become(e, Suspect, since)
 }
+
+// Displace notes that another one is at a suspect's place. From now on its pool does without it
+// as long as there is any other element, a suspect or not, until it is a member again.
+func (l *Ledger[N]) Displace(e *Entry[N]) Change[N] {
+	had := l.space.Pool(e.pool.handle) != nil
+	c := Change[N]{Entry: e, From: e.roster, To: e.roster}
+	if e.state != Suspect || e.doubt.displaced {
+		return c
+	}
+	l.uncount(e)
+	e.doubt.displaced = true
+	l.count(e, e.at, e.doubt.since)
+	l.finish(e, had, &c)
+	return c
+}
+
+// Displaced reports whether another one is at the place of the element, a suspect.
+func (e *Entry[N]) Displaced() bool { return e.doubt != nil && e.doubt.displaced }
 
 // Confirm makes any element a member. One that does not fit its pool any more is set aside.
 func (l *Ledger[N]) Confirm(e *Entry[N]) Change[N] {
@@ -192,16 +226,16 @@ func (l *Ledger[N]) settle(p *pool[N], e *Entry[N], c *Change[N]) {
 		rule = l.Guard(p.handle)
 	}
 	was := s.guarded
-	s.guarded = p.needsGuard(rule)
+	s.guarded, s.lastResort = p.needsGuard(rule)
 	for range l.batch {
 		if !l.moveOne(p, e) {
 			break
 		}
 		c.Visible, e = true, nil
-		s.guarded = p.needsGuard(rule)
+		s.guarded, s.lastResort = p.needsGuard(rule)
 	}
 	l.noteGuard(p, was, c)
-	if !s.queued && s.unsettled() {
+	if !s.queued && s.toMove() != nil {
 		s.queued = true
 		l.queue = append(l.queue, p)
 	}
@@ -224,41 +258,48 @@ func (l *Ledger[N]) noteGuard(p *pool[N], was bool, c *Change[N]) {
 	l.space.SetDoubt(p.handle, s.suspects(), s.guarded)
 }
 
-// needsGuard reports whether the suspects have to be served. Elements that never serve are no
-// reason to do without them.
-func (p *pool[N]) needsGuard(rule GuardRule) bool {
+// needsGuard reports whether the suspects have to be served, and whether that includes those that
+// are displaced, because there are no others. Elements that never serve are no reason to do
+// without them.
+func (p *pool[N]) needsGuard(rule GuardRule) (guarded, lastResort bool) {
 	s := p.special
-	n := s.suspects()
-	if n == 0 || rule.Off {
-		return false
+	all, n := s.suspects(), s.silent()
+	if all == 0 || rule.Off {
+		return false, false
 	}
-	others := len(p.entries) - s.aside - s.idle - n
-	return others == 0 || rule.Share > 0 && float64(n) >= rule.Share*float64(n+others)
+	others := len(p.entries) - s.aside - s.idle - all
+	lastResort = n+others == 0
+	share := rule.Share > 0 && n > 0 && float64(n) >= rule.Share*float64(n+others)
+	return others == 0 || share, lastResort
 }
 
-// unsettled reports whether there are suspects to move.
-func (s *special[N]) unsettled() bool {
-	if s.guarded {
-		return s.out.Len() > 0
+// toMove returns the list of suspects that have to enter or leave the handlespace, nil if none
+// has to. First some enter, so that the pool does not get lost in between.
+func (s *special[N]) toMove() *chain.List[Entry[N]] {
+	var leave *chain.List[Entry[N]]
+	for _, displaced := range []bool{false, true} {
+		out, in := s.lists(displaced)
+		switch wanted := s.guarded && (!displaced || s.lastResort); {
+		case wanted && out.Len() > 0:
+			return out
+		case !wanted && in.Len() > 0:
+			leave = in
+		}
 	}
-	return s.in.Len() > 0
+	return leave
 }
 
 // moveOne has a suspect enter or leave the handlespace, e if that is not where it has to be.
 // It reports false if all are.
 func (l *Ledger[N]) moveOne(p *pool[N], e *Entry[N]) bool {
-	s := p.special
-	if !s.unsettled() {
+	from := p.special.toMove()
+	if from == nil {
 		return false
-	}
-	from := &s.in
-	if s.guarded {
-		from = &s.out
 	}
 	if e == nil || e.doubt == nil || !e.doubt.place.In(from) {
 		e = from.First()
 	}
-	if !s.guarded {
+	if e.at == served {
 		_, e.doubt.standing = l.space.Suspend(p.handle, e.id)
 		l.recount(e, out)
 		return true
@@ -320,8 +361,8 @@ func (l *Ledger[N]) GuardedPools() int { return l.guarded }
 
 // PoolCount is what a pool has.
 type PoolCount struct {
-	// Elements are all entries, Suspects and Aside some of them.
-	Elements, Suspects, Aside int
+	// Elements are all entries, Suspects and Aside some of them, Displaced some of the suspects.
+	Elements, Suspects, Displaced, Aside int
 	// Guarded tells that suspects are served.
 	Guarded bool
 }
@@ -334,7 +375,7 @@ func (l *Ledger[N]) Pool(h rserpool.PoolHandle) (n PoolCount) {
 	}
 	n.Elements = len(p.entries)
 	if s := p.special; s != nil {
-		n.Suspects, n.Aside, n.Guarded = s.suspects(), s.aside, s.guarded
+		n.Suspects, n.Displaced, n.Aside, n.Guarded = s.suspects(), s.suspects()-s.silent(), s.aside, s.guarded
 	}
 	return n
 }

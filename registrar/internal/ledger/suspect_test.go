@@ -61,6 +61,9 @@ func TestNeverEmpty(t *testing.T) {
 			switch k := rng.IntN(20); {
 			case k < 14 && e != nil && quiet:
 				l.Suspect(e, since)
+				if k == 0 {
+					l.Displace(e)
+				}
 			case k < 10 && e != nil && !quiet:
 				l.Confirm(e)
 			case k < 15 && e != nil && l.Pool("p").Elements > 1:
@@ -111,6 +114,55 @@ func TestGuardRules(t *testing.T) {
 			}
 			if _, served := l.space.Len(); served != c.served || l.Pool("p").Guarded != c.guarded || emptied != (served == 0) {
 				t.Errorf("%d served, guarded %v, emptied %v, want %d, %v", served, l.Pool("p").Guarded, emptied, c.served, c.guarded)
+			}
+			if err := l.check(0, r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDisplaced: a pool does without a suspect at whose place another one is as long as it has
+// any other element.
+func TestDisplaced(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		rule      GuardRule
+		suspects  int // of four, the first ones
+		displaced int // of these
+		served    int
+		guarded   bool
+	}{
+		{"one, with members", GuardRule{}, 1, 1, 3, false},
+		{"one of two suspects, with members", GuardRule{}, 2, 1, 2, false},
+		{"one, of all", GuardRule{}, 4, 1, 3, true},
+		{"all but one", GuardRule{}, 4, 3, 1, true},
+		{"all", GuardRule{}, 4, 4, 4, true},
+		{"all, off", GuardRule{Off: true}, 4, 4, 0, false},
+		{"at the share", GuardRule{Share: 0.5}, 3, 1, 3, true},
+		{"not at the share without it", GuardRule{Share: 0.6}, 3, 2, 1, false},
+		{"at the share, all suspects", GuardRule{Share: 0.1}, 2, 2, 2, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, r := full(t, 4, rserpool.RoundRobin)
+			l.Guard = func(rserpool.PoolHandle) GuardRule { return c.rule }
+			for id := range rserpool.PEID(c.suspects) {
+				l.Suspect(l.Find("p", id+1), since)
+			}
+			for id := range rserpool.PEID(c.displaced) {
+				l.Displace(l.Find("p", id+1))
+			}
+			if _, served := l.space.Len(); served != c.served || l.Pool("p").Guarded != c.guarded {
+				t.Errorf("%d served, guarded %v, want %d, %v", served, l.Pool("p").Guarded, c.served, c.guarded)
+			}
+			if err := l.check(0, r); err != nil {
+				t.Error(err)
+			}
+			for id := range rserpool.PEID(c.displaced) { // each is heard again
+				l.Confirm(l.Find("p", id+1))
+				if e := l.Find("p", id+1); !e.Served() || e.Displaced() {
+					t.Errorf("element %v is back, but served %v, displaced %v", id+1, e.Served(), e.Displaced())
+				}
 			}
 			if err := l.check(0, r); err != nil {
 				t.Error(err)

@@ -135,6 +135,7 @@ var silentLabels = [...]string{
 	core.SilentNoAck:       "no_ack",
 	core.SilentSendFailed:  "send_failed",
 	core.SilentUnreachable: "unreachable",
+	core.SilentDisplaced:   "displaced",
 }
 
 // causeLabels are the error causes of RFC 5354, Table 2.
