@@ -4,7 +4,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -259,4 +262,165 @@ func TestTLSHeap(t *testing.T) {
 	}
 	tlsKinds(t, run)
 	t.Run("tcp", func(t *testing.T) { run(t, sctp.TCP) })
+}
+
+// TestTLSCollision has two ends connect to each other at the same time, 100 times. Each time there
+// is one association, with TLS at both ends.
+func TestTLSCollision(t *testing.T) {
+	tlsKinds(t, func(t *testing.T, kind sctp.Kind) {
+		inLab := os.Getenv("IN_UML") != ""
+		if kind == sctp.Kernel && inLab {
+			// Without it, the first Connect is over before the second one begins.
+			tc(t, "qdisc add dev lo root netem delay 1ms")
+			t.Cleanup(func() { tc(t, "qdisc del dev lo root") })
+		}
+		ca := sctptest.NewAuthority(t)
+		s1, s2 := newStack(t, Config{Only: kind, TLS: trust(ca, nameX)}), newStack(t, Config{Only: kind, TLS: trust(ca, nameY)})
+		x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, sctptest.On("127.0.0.1:0"))
+		both := 0
+		tries := 100
+		if kind == sctp.Kernel && testing.Short() {
+			tries = 10
+		}
+		for i := range byte(tries) {
+			var a, b sctp.AssocID
+			var wg sync.WaitGroup
+			wg.Go(func() { a = x.Connect(destOf(y, s2, kind)) })
+			wg.Go(func() { b = y.Connect(destOf(x, s1, kind)) })
+			wg.Wait()
+			ours, theirs := oneUp(x, a), oneUp(y, b)
+			if ours.Identity != nameY || theirs.Identity != nameX {
+				t.Fatalf("Got %q and %q, want %q and %q", ours.Identity, theirs.Identity, nameY, nameX)
+			}
+			if ours.Assoc == a && theirs.Assoc == b {
+				both++
+			}
+			one, two := sctp.Message{Data: sctptest.Message(60, i), PPID: 11}, sctp.Message{Data: sctptest.Message(20000, i), PPID: 11}
+			if err := errors.Join(x.Send(ours.Assoc, one), y.Send(theirs.Assoc, two)); err != nil {
+				t.Fatal(err)
+			}
+			if !sctptest.Same(y.Next(sctp.Received).Message, one) || !sctptest.Same(x.Next(sctp.Received).Message, two) {
+				t.Fatal("Got another message than was sent")
+			}
+			if n, m := associations(x), associations(y); n != 1 || m != 1 {
+				t.Fatalf("Got %d and %d associations, want 1 and 1", n, m)
+			}
+			if i%10 == 0 {
+				x.Shutdown(ours.Assoc)
+			} else {
+				x.Abort(ours.Assoc)
+			}
+			x.Next(sctp.Down)
+			y.Next(sctp.Down)
+			if n, m := associations(x), associations(y); n != 0 || m != 0 {
+				t.Fatalf("Got %d and %d associations that are left, want none", n, m)
+			}
+		}
+		if both == 0 && (kind == sctp.UDP || inLab) {
+			t.Error("Both ends have never connected at the same time")
+		}
+		t.Logf("%d of %d associations were opened by both ends", both, tries)
+	})
+}
+
+// tc changes how the kernel sends packets.
+func tc(t *testing.T, args string) {
+	t.Helper()
+	if out, err := exec.Command("tc", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("tc %s: %v\n%s", args, err, out)
+	}
+}
+
+// oneUp waits for the association of a Connect, or for that of the peer's in its place.
+func oneUp(x *sctptest.Site, own sctp.AssocID) (up sctp.Event) {
+	x.T.Helper()
+	for ended := false; up.Assoc == 0 || up.Assoc != own && !ended; {
+		ev := x.Wait("Up or Down", func(ev sctp.Event) bool { return ev.Type != sctp.PeerAddrs })
+		switch {
+		case ev.Type == sctp.Up && up.Assoc == 0:
+			up = ev
+		case ev.Type == sctp.Down && ev.Assoc == own && errors.Is(ev.Err, sctp.ErrConnected):
+			ended = true
+		default:
+			x.T.Fatalf("Got %v for association %d, %v for another one", ev, own, up)
+		}
+	}
+	return up
+}
+
+// associations is how many associations the transport of a site has under TLS.
+func associations(x *sctptest.Site) int {
+	e := x.Endpoint.(*endpoint).kinds[0].Endpoint.(*secure.Endpoint)
+	e.Mu.Lock()
+	defer e.Mu.Unlock()
+	return len(e.All)
+}
+
+// TestTLSQueueFull sends more than a peer reads that is paused. TLS accepts about as much as
+// there is without it. What was accepted arrives, and the association goes on.
+func TestTLSQueueFull(t *testing.T) {
+	run := func(t *testing.T, kind sctp.Kind) {
+		ca := sctptest.NewAuthority(t)
+		plain, tls := fillQueue(t, kind, nil, nil), fillQueue(t, kind, trust(ca, nameX), trust(ca, nameY))
+		t.Logf("accepted %d bytes without TLS, %d with it", plain, tls)
+		// The kernel's buffers of TCP connections grow as it likes.
+		if kind != sctp.TCP && (tls < plain/2 || tls > 2*plain) {
+			t.Errorf("Got %d bytes accepted with TLS, %d without it, want about the same", tls, plain)
+		}
+	}
+	tlsKinds(t, run)
+	t.Run("tcp", func(t *testing.T) { run(t, sctp.TCP) })
+}
+
+// fillQueue fills the queue to a paused peer, and returns how many bytes were accepted.
+func fillQueue(t *testing.T, kind sctp.Kind, client, server *secure.Config) (accepted int) {
+	t.Helper()
+	only := kind
+	if kind == sctp.TCP {
+		only = sctp.UDP
+	}
+	s1 := newStack(t, Config{Only: only, TLS: client})
+	s2 := newStack(t, Config{Only: only, TLS: server})
+	x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, listening())
+	a := x.Connect(destOf(y, s2, kind))
+	x.Up()
+	b := y.Up().Assoc
+	y.Pause(b)
+	var sent []sctp.Message
+	send := func(n int) error {
+		m := sctp.Message{Data: sctptest.Message(n, byte(len(sent))), PPID: 11}
+		err := x.Send(a, m)
+		if err == nil {
+			sent, accepted = append(sent, m), accepted+n
+		}
+		return err
+	}
+	var err error
+	for i := 0; err == nil; i++ {
+		err = send([]int{60, 1000, 16384, 20000, 60000}[i%5])
+	}
+	for errors.Is(err, sctp.ErrQueueFull) && send(60) == nil {
+	}
+	if !errors.Is(err, sctp.ErrQueueFull) || !x.Full(a) {
+		t.Error("The queue is not full")
+	}
+	full := accepted
+	y.Resume(b)
+	x.Wait("Writable", func(ev sctp.Event) bool { return ev.Type == sctp.Writable })
+	for _, n := range []int{60, 50000, 60} {
+		if err := send(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, m := range sent {
+		if got := y.Received(); !sctptest.Same(got.Message, m) {
+			t.Fatalf("Message %d of %d bytes: got another one, of %d bytes", i, len(m.Data), len(got.Message.Data))
+		}
+	}
+	x.Shutdown(a)
+	if kind == sctp.TCP {
+		y.Shutdown(y.Next(sctp.PeerDone).Assoc)
+	}
+	x.Down(sctp.LocalClose)
+	return full
 }
