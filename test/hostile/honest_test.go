@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -38,10 +39,17 @@ type honest struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu    sync.Mutex
-	lost  []string
-	late  []time.Duration
-	wrong []string
+	mu     sync.Mutex
+	lost   []string
+	late   []span
+	stalls []span // of the machine, in the kernel lab
+	wrong  []string
+}
+
+// span is a time and what it took from then on.
+type span struct {
+	from time.Time
+	took time.Duration
 }
 
 // beHonest starts that many elements, and returns when all are registered.
@@ -62,7 +70,11 @@ func (s *server) beHonest(elements int) *honest {
 			s.t.Fatal("honest elements are not registered in time")
 		}
 	}
-	timeout := here.Paced(s.t, 2*time.Second)
+	timeout := 2 * time.Second
+	if inLab() {
+		timeout = here.Paced(s.t, 10*time.Second) // check judges how long it took
+		h.wg.Go(func() { h.clock(ctx) })
+	}
 	h.wg.Go(func() { h.client(ctx, timeout) })
 	wait(s.t, "metrics with all honest elements", func() bool { return s.stat("elements", "") == elements })
 	return h
@@ -101,6 +113,39 @@ func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct
 	})
 }
 
+// clock notes when the whole machine stands still: a guest of the kernel lab does when its host
+// has other work. A server that takes all of a guest's only processor delays the clock by some
+// ten milliseconds only, since the guest's kernel shares the processor out.
+func (h *honest) clock(ctx context.Context) {
+	const period, ordinary = 5 * time.Millisecond, 50 * time.Millisecond
+	for last := time.Now(); ctx.Err() == nil; {
+		time.Sleep(period)
+		took := time.Since(last)
+		if took > ordinary {
+			h.mu.Lock()
+			h.stalls = append(h.stalls, span{last, took})
+			h.mu.Unlock()
+		}
+		last = last.Add(took)
+	}
+}
+
+// without is how long an answer took, without the stalls of the machine.
+func (s span) without(stalls []span) time.Duration {
+	took := s.took
+	for _, x := range stalls {
+		from, to := s.from, s.from.Add(s.took)
+		if x.from.After(from) {
+			from = x.from
+		}
+		if end := x.from.Add(x.took); end.Before(to) {
+			to = end
+		}
+		took -= max(0, to.Sub(from))
+	}
+	return took
+}
+
 // client asks at a steady pace.
 func (h *honest) client(ctx context.Context, timeout time.Duration) {
 	c := dns.Client{Timeout: timeout}
@@ -117,7 +162,7 @@ func (h *honest) client(ctx context.Context, timeout time.Duration) {
 		m, _, err := c.Exchange(new(dns.Msg).SetQuestion(honestPool+"."+zone, qtype), h.s.dns)
 		took := time.Since(began)
 		h.mu.Lock()
-		h.late = append(h.late, took)
+		h.late = append(h.late, span{began, took})
 		if what := h.wrongAnswer(m, err); what != "" {
 			h.wrong = append(h.wrong, what)
 		}
@@ -167,13 +212,21 @@ func (h *honest) check() {
 		h.t.Error("the DNS client has not had a single answer")
 		return
 	}
-	slices.Sort(h.late)
-	p50, p99 := h.late[len(h.late)/2], h.late[len(h.late)*99/100]
-	h.t.Logf("DNS: %d answers, median %v, 99th percentile %v", len(h.late), p50, p99)
+	var late []time.Duration
+	for _, s := range h.late {
+		late = append(late, s.without(h.stalls))
+	}
+	slices.Sort(late)
+	p50, p99 := late[len(late)/2], late[len(late)*99/100]
+	h.t.Logf("DNS: %d answers, median %v, 99th percentile %v", len(late), p50, p99)
+	if len(h.stalls) > 0 {
+		longest := slices.MaxFunc(h.stalls, func(a, b span) int { return cmp.Compare(a.took, b.took) })
+		h.t.Logf("the machine has stood still %d times, for up to %v, which is left out", len(h.stalls), longest.took)
+	}
 	if limit := here.Paced(h.t, lateAnswer*min(slow, 4)); p99 > limit {
 		h.t.Errorf("99th percentile of DNS answers is %v, want at most %v", p99, limit)
 	}
-	h.late = nil
+	h.late, h.stalls = nil, nil
 }
 
 func (h *honest) end() {

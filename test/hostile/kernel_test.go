@@ -16,11 +16,14 @@ import (
 // kernelTimeout is the KEEP-ALIVE-TIMEOUT in the lab, whose one processor is slow.
 var kernelTimeout = 4 * time.Second
 
+// inLab reports whether the test runs in the kernel lab (test/lab).
+func inLab() bool { return os.Getenv("IN_UML") != "" }
+
 // beginKernelSiege starts a server that has only the kernel's SCTP, with honest
 // elements that use it. Raw peers reach it in UDP, by the kernel.
 func beginKernelSiege(t *testing.T, options ...string) *siege {
 	t.Helper()
-	if os.Getenv("IN_UML") == "" {
+	if !inLab() {
 		t.Skip("sets up the kernel's SCTP: run test/lab/gotest ./test/hostile -run Kernel")
 	}
 	was := slow
