@@ -59,7 +59,8 @@ func (r *ring) build(m *members, ru *rule) {
 		return 1
 	})
 	for part := range slices.Chunk(all, chunkLen*3/4) {
-		r.chunks = append(r.chunks, append(make([]spot, 0, chunkLen), part...))
+		room := min(chunkLen, len(all)) // a small pool needs no more
+		r.chunks = append(r.chunks, append(make([]spot, 0, room), part...))
 	}
 }
 
@@ -102,7 +103,11 @@ func (r *ring) insert(s spot) {
 		}
 		c.i = len(r.chunks[c.chunk])
 	}
-	if chunk := r.chunks[c.chunk]; len(chunk) == chunkLen {
+	switch chunk := r.chunks[c.chunk]; {
+	case len(chunk) < cap(chunk):
+	case len(chunk) < chunkLen: // append may take too much
+		r.chunks[c.chunk] = append(make([]spot, 0, min(chunkLen, 2*len(chunk))), chunk...)
+	default:
 		half := append(make([]spot, 0, chunkLen), chunk[chunkLen/2:]...)
 		r.chunks[c.chunk] = chunk[:chunkLen/2]
 		r.chunks = slices.Insert(r.chunks, c.chunk+1, half)

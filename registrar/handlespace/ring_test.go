@@ -47,6 +47,9 @@ func TestRing(t *testing.T) {
 		put()
 		p := s.Pool("p")
 		p.SelectSet(nil, 1, 0, 0)
+		if got := cap(p.work.ring.chunks[0]); got > p.Len() {
+			t.Errorf("policy %s: room for %d spots in a pool of %d", policyName(policy), got, p.Len())
+		}
 		for range 2 {
 			for range 8000 {
 				put()
