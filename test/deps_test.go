@@ -81,9 +81,10 @@ var arrows = map[string]string{
 	// Registrars. The core does not know the transport.
 	"registrar/internal/chain":    "",
 	"registrar/internal/deadline": "",
-	"registrar/handlespace":       "internal/ascii rserpool",
+	"registrar/handlespace":       "internal/ascii registrar/internal/slots rserpool",
 	"registrar/internal/slab":     "",
-	"registrar/internal/ledger":   "enrp registrar/handlespace registrar/internal/chain registrar/internal/slab rserpool",
+	"registrar/internal/slots":    "rserpool",
+	"registrar/internal/ledger":   "enrp registrar/handlespace registrar/internal/chain registrar/internal/slab registrar/internal/slots rserpool",
 	"registrar":                   "asap enrp internal/setting internal/tlv registrar/handlespace registrar/internal/chain registrar/internal/deadline registrar/internal/ledger registrar/internal/slab rserpool",
 	"registrar/host":              "asap enrp internal/identity internal/member internal/multicast internal/sctp internal/sctp/secure internal/sctp/stack internal/setting internal/state internal/tlv registrar registrar/handlespace registrar/internal/slab rserpool",
 

@@ -17,7 +17,7 @@ func (p *Pool) avoid(id rserpool.PEID, avoid bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
-	slot, ok := m.slots[id]
+	slot, ok := m.slots.Find(id)
 	_, is := p.avoided()[id]
 	switch {
 	case !ok || is == avoid:
@@ -45,7 +45,7 @@ func (p *Pool) avoided() map[rserpool.PEID]struct{} {
 func (p *Pool) restore(id rserpool.PEID) {
 	if _, is := p.avoided()[id]; is {
 		delete(p.avoided(), id)
-		slot := p.members.slots[id]
+		slot, _ := p.members.slots.Find(id)
 		p.members.degraded.rejoin(slot)
 		p.index.restore(&p.members, slot)
 	}

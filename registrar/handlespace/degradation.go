@@ -1,5 +1,7 @@
 package handlespace
 
+import "github.com/rserpool/coredns-rserpool/registrar/internal/slots"
+
 // degradation is what selections have added to the load of each slot's element, for the
 // policies that count them: the degradation counter times the Load Degradation (RFC
 // 5356, Section 5.2.2). The zero value, without slots, is for the other policies.
@@ -83,6 +85,6 @@ func (d *degradation) cut(n int, room bool) {
 		return
 	}
 	if d.at = d.at[:n]; !room {
-		d.at, d.sums = shrink(d.at), shrink(d.sums)
+		d.at, d.sums = slots.Shrink(d.at), slots.Shrink(d.sums)
 	}
 }

@@ -3,6 +3,8 @@ package handlespace
 import (
 	"math/bits"
 	"math/rand/v2"
+
+	"github.com/rserpool/coredns-rserpool/registrar/internal/slots"
 )
 
 // lottery is the index of the random policies, with one urn for each set of address
@@ -63,7 +65,7 @@ func (l *lottery) remove(m *members, slot uint32, room bool) {
 	class := m.elems[slot].Families()
 	l.take(m, class, m.at[slot])
 	if u := &l.urns[class]; !room {
-		u.slots, u.weights, u.sums = shrink(u.slots), shrink(u.weights), shrink(u.sums)
+		u.slots, u.weights, u.sums = slots.Shrink(u.slots), slots.Shrink(u.weights), slots.Shrink(u.sums)
 	}
 }
 

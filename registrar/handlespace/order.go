@@ -1,5 +1,7 @@
 package handlespace
 
+import "github.com/rserpool/coredns-rserpool/registrar/internal/slots"
+
 // order is the index of the policies that serve elements in an order, one heap for each
 // set of address families. The high part of a key is what the policy compares. The low
 // part is the element's turn among equals, a number that grows: the first element of an
@@ -105,7 +107,7 @@ func (o *order) remove(m *members, slot uint32, room bool) {
 	if at := m.at[slot]; at != nowhere {
 		h := &o.heaps[m.elems[slot].Families()]
 		if h.remove(at, m.at); !room {
-			*h = shrink(*h)
+			*h = slots.Shrink(*h)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func (p *Pool) Pick(families Families, except ...rserpool.PEID) (Selected, bool)
 	var room [16]hidden
 	aside := room[:0]
 	for _, id := range except {
-		if slot, ok := m.slots[id]; ok && m.at[slot] != nowhere {
+		if slot, ok := m.slots.Find(id); ok && m.at[slot] != nowhere {
 			aside = append(aside, hidden{slot, p.index.hide(m, slot)})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/rserpool/coredns-rserpool/registrar/internal/slots"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,13 +24,13 @@ type Pool struct {
 	// captured is equal to the space's mark if no snapshot has to take the pool any more.
 	captured bool
 	// selections counts those that have moved the policy's state. As 32 bits, the pool
-	// takes no more than 192 bytes.
+	// takes no more than 216 bytes.
 	selections uint32
 }
 
 // members holds the elements of a pool in slots, numbered from 0 without gaps.
 type members struct {
-	slots map[rserpool.PEID]uint32
+	slots slots.Index
 	elems []*Element
 	// at is the place of each slot in the index, among those of the same families, or
 	// nowhere.
@@ -81,7 +82,6 @@ func newPool(h rserpool.PoolHandle, e *Element, seed *rand.Rand) *Pool {
 		policy:    e.Policy.Type,
 		transport: e.UserTransport.Type,
 		use:       use(&e.UserTransport),
-		members:   members{slots: make(map[rserpool.PEID]uint32)},
 		index:     ruleOf(e.Policy.Type).index(seed),
 	}
 }
@@ -115,7 +115,7 @@ func (p *Pool) Usage() (elements int, selections uint32) {
 func (p *Pool) Element(id rserpool.PEID) *Element {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if slot, ok := p.members.slots[id]; ok {
+	if slot, ok := p.members.slots.Find(id); ok {
 		return p.members.elems[slot]
 	}
 	return nil
@@ -177,7 +177,7 @@ func (p *Pool) put(e *Element, st Standing) (old *Element) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
-	if slot, ok := m.slots[e.ID]; ok {
+	if slot, ok := m.slots.Find(e.ID); ok {
 		p.restore(e.ID)
 		old = m.elems[slot]
 		m.elems[slot] = e
@@ -191,7 +191,7 @@ func (p *Pool) put(e *Element, st Standing) (old *Element) {
 		return old
 	}
 	slot := uint32(len(m.elems))
-	m.slots[e.ID] = slot
+	m.slots.Add(e.ID)
 	m.elems = append(m.elems, e)
 	m.at = append(m.at, nowhere)
 	if st.pool != p {
@@ -211,7 +211,7 @@ func (p *Pool) remove(id rserpool.PEID, room bool) (*Element, Standing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := &p.members
-	slot, ok := m.slots[id]
+	slot, ok := m.slots.Find(id)
 	if !ok {
 		return nil, Standing{}
 	}
@@ -221,7 +221,7 @@ func (p *Pool) remove(id rserpool.PEID, room bool) (*Element, Standing) {
 	p.index.standing(m, slot, &st)
 	p.index.remove(m, slot, room)
 	st.ahead = m.degraded.remove(slot)
-	delete(m.slots, id)
+	m.slots.Remove(id, room)
 	r := p.ringOf()
 	if r != nil {
 		r.remove(ruleOf(p.policy).spotOf(e))
@@ -229,7 +229,6 @@ func (p *Pool) remove(id rserpool.PEID, room bool) (*Element, Standing) {
 	last := uint32(len(m.elems) - 1)
 	if slot != last {
 		m.elems[slot], m.at[slot] = m.elems[last], m.at[last]
-		m.slots[m.elems[slot].ID] = slot
 		if m.notes != nil {
 			m.notes[slot] = m.notes[last]
 		}
@@ -246,7 +245,6 @@ func (p *Pool) remove(id rserpool.PEID, room bool) (*Element, Standing) {
 
 // cut keeps n slots, and only the memory that they need, unless room is to be left.
 func (m *members) cut(n int, room bool) {
-	had := cap(m.elems)
 	if room {
 		m.elems, m.at = m.elems[:n], m.at[:n]
 		if m.notes != nil {
@@ -255,24 +253,9 @@ func (m *members) cut(n int, room bool) {
 		m.degraded.cut(n, true)
 		return
 	}
-	m.elems, m.at = shrink(m.elems[:n]), shrink(m.at[:n])
+	m.elems, m.at = slots.Shrink(m.elems[:n]), slots.Shrink(m.at[:n])
 	if m.notes != nil {
-		m.notes = shrink(m.notes[:n])
+		m.notes = slots.Shrink(m.notes[:n])
 	}
 	m.degraded.cut(n, false)
-	if cap(m.elems) < had {
-		slots := make(map[rserpool.PEID]uint32, cap(m.elems))
-		for slot, e := range m.elems {
-			slots[e.ID] = uint32(slot)
-		}
-		m.slots = slots
-	}
-}
-
-// shrink frees the memory of a slice that is much too large.
-func shrink[T any](s []T) []T {
-	if cap(s) < 64 || len(s) > cap(s)/4 {
-		return s
-	}
-	return append(make([]T, 0, 2*len(s)), s...)
 }

@@ -81,15 +81,14 @@ func (p *Pool) count(first uint32) {
 // firstOf returns the slot of the first of these elements that is in a set, or nowhere.
 func (m *members) firstOf(known []rserpool.PEID, in func(slot uint32) bool) uint32 {
 	for _, id := range known {
-		if slot, ok := m.slots[id]; ok && in(slot) {
+		if slot, ok := m.slots.Find(id); ok && in(slot) {
 			return slot
 		}
 	}
 	return nowhere
 }
 
-// workspace is what only some pools need. A pool without it takes 192 bytes, whole cache
-// lines.
+// workspace is what only some pools need.
 type workspace struct {
 	picked [1]Selected // working memory of Pick
 	slots  []uint32    // working memory of SelectSet

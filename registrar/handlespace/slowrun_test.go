@@ -155,12 +155,12 @@ func (p *Pool) sound() error {
 			return fmt.Errorf("sum %d: out of order, or slot %d has place %d", i, it.slot, m.degraded.at[it.slot])
 		}
 	}
-	if len(m.slots) != len(m.elems) || len(m.at) != len(m.elems) || m.notes != nil && len(m.notes) != len(m.elems) {
-		return fmt.Errorf("%d identifiers, %d elements, %d places, %d notes", len(m.slots), len(m.elems), len(m.at), len(m.notes))
+	if len(m.at) != len(m.elems) || m.notes != nil && len(m.notes) != len(m.elems) {
+		return fmt.Errorf("%d elements, %d places, %d notes", len(m.elems), len(m.at), len(m.notes))
 	}
 	for slot, e := range m.elems {
-		if m.slots[e.ID] != uint32(slot) {
-			return fmt.Errorf("element %v in slot %d, identifier says %d", e.ID, slot, m.slots[e.ID])
+		if got, ok := m.slots.Find(e.ID); !ok || got != uint32(slot) {
+			return fmt.Errorf("element %v in slot %d, identifier says %d", e.ID, slot, got)
 		}
 	}
 	if err := p.soundRing(); err != nil {

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -108,7 +107,7 @@ func (l *Ledger[N]) admit(p *pool[N], except *Entry[N]) (admitted []*Entry[N]) {
 
 // sorted returns the pool's entries, ordered by identifier.
 func (p *pool[N]) sorted() []*Entry[N] {
-	return slices.SortedFunc(maps.Values(p.entries), func(a, b *Entry[N]) int { return cmp.Compare(a.id, b.id) })
+	return slices.SortedFunc(slices.Values(p.entries), func(a, b *Entry[N]) int { return cmp.Compare(a.id, b.id) })
 }
 
 // Refit is to be called after Check has changed for a pool. It sets aside the elements that

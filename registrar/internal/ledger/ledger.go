@@ -7,6 +7,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/slab"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/slots"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -41,7 +42,8 @@ type Ledger[N any] struct {
 // pool is the entries of one handle. It lasts as long as it has one.
 type pool[N any] struct {
 	handle  rserpool.PoolHandle
-	entries map[rserpool.PEID]*Entry[N]
+	slots   slots.Index // of entries
+	entries []*Entry[N]
 	special *special[N] // nil if no entry needs it
 }
 
@@ -138,7 +140,7 @@ func (l *Ledger[N]) Handles(yield func(rserpool.PoolHandle) bool) {
 // Find returns the entry of an element, nil if there is none.
 func (l *Ledger[N]) Find(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 	if p := l.pools[h]; p != nil {
-		return p.entries[id]
+		return p.find(id)
 	}
 	return nil
 }
@@ -223,7 +225,7 @@ func (l *Ledger[N]) Remove(e *Entry[N]) Change[N] {
 	l.uncount(e)
 	l.delist(e)
 	l.weigh(e, 0)
-	delete(p.entries, e.id)
+	p.remove(e)
 	l.elements--
 	l.settle(p, nil, &c) // suspects take its place before it leaves
 	if e.at == served {
@@ -249,13 +251,29 @@ func (l *Ledger[N]) newEntry() *Entry[N] {
 func (l *Ledger[N]) add(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 	p := l.pools[h]
 	if p == nil {
-		p = &pool[N]{handle: h, entries: make(map[rserpool.PEID]*Entry[N])}
+		p = &pool[N]{handle: h}
 		l.pools[h] = p
 		l.handleBytes += handlespace.HandleSize(h)
 	}
 	e := l.newEntry()
 	e.pool, e.id = p, id
-	p.entries[id] = e
+	p.slots.Add(id)
+	p.entries = append(p.entries, e)
 	l.elements++
 	return e
+}
+
+// find returns the entry with that identifier, nil if there is none.
+func (p *pool[N]) find(id rserpool.PEID) *Entry[N] {
+	if slot, ok := p.slots.Find(id); ok {
+		return p.entries[slot]
+	}
+	return nil
+}
+
+// remove takes an entry out.
+func (p *pool[N]) remove(e *Entry[N]) {
+	slot, last := p.slots.Remove(e.id, false), len(p.entries)-1
+	p.entries[slot], p.entries[last] = p.entries[last], nil
+	p.entries = slots.Shrink(p.entries[:last])
 }

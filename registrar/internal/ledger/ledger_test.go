@@ -34,8 +34,9 @@ func (l *Ledger[N]) check(reserved int, rosters ...*Roster[N]) error {
 	for h, p := range l.pools {
 		handleBytes += handlespace.HandleSize(h)
 		var n tally
-		for id, e := range p.entries {
-			if e.pool != p || e.pe.ID != id || p.handle != h {
+		for _, e := range p.entries {
+			id := e.id
+			if e.pool != p || e.pe.ID != id || p.handle != h || p.find(id) != e {
 				return fmt.Errorf("entry %v of %q is under %v of %q", e.pe.ID, p.handle, id, h)
 			}
 			if err := l.checkEntry(h, e, &n); err != nil {

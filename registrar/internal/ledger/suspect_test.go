@@ -222,8 +222,8 @@ func TestSizes(t *testing.T) {
 	if got := unsafe.Sizeof(Entry[note]{}); got > 112 {
 		t.Errorf("an entry takes %d bytes, want 112 at most", got)
 	}
-	if got := unsafe.Sizeof(pool[note]{}); got > 32 {
-		t.Errorf("a pool takes %d bytes, want 32 at most", got)
+	if got := unsafe.Sizeof(pool[note]{}); got > 80 {
+		t.Errorf("a pool takes %d bytes, want 80 at most", got)
 	}
 	l, _ := full(t, 4, rserpool.RoundRobin)
 	for id := range rserpool.PEID(4) {

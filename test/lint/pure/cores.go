@@ -19,6 +19,7 @@ var Cores = map[string]Core{
 	module + "registrar/internal/chain":    {},
 	module + "registrar/internal/deadline": {},
 	module + "registrar/internal/slab":     {},
+	module + "registrar/internal/slots":    {},
 	module + "registrar/internal/ledger":   {},
 	module + "rserpool":                    {},
 }
