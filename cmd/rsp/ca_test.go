@@ -3,8 +3,10 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -197,6 +199,20 @@ func TestCAErrors(t *testing.T) {
 	if err := os.WriteFile("empty", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	block, _ := pem.Decode([]byte(read(t, "ca/ca.pem")))
+	for name, b := range map[string][]byte{
+		"ca.der":     block.Bytes,
+		"request":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{1}}),
+		"open.pem":   []byte(read(t, "host1/key.pem")),
+		"locked.pem": pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte{1}}),
+	} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod("open.pem", 0o644); err != nil {
+		t.Fatal(err)
+	}
 	kept := map[string]string{}
 	for _, name := range []string{"ca/ca.pem", "ca/ca-key.pem", "host1/cert.pem", "host1/key.pem", "secret"} {
 		b, err := os.ReadFile(name)
@@ -230,9 +246,13 @@ func TestCAErrors(t *testing.T) {
 		{[]string{"ca", "issue", "registrar/" + strings.Repeat("x", 250)}, exitUsage, "more than 256"},
 		{[]string{"ca", "secret"}, exitUsage, "FILE is missing"},
 		{[]string{"ca", "secret", "secret"}, exitFailed, "secret exists, and is not overwritten"},
-		{[]string{"ca", "show", "none"}, exitFailed, "none: no such file"},
-		{[]string{"ca", "show", "host1/key.pem"}, exitFailed, "host1/key.pem has a private key and no certificate"},
-		{[]string{"ca", "show", "empty"}, exitFailed, "empty has no secret"},
+		{[]string{"ca", "show", "none"}, exitFailed, "rsp: none: no such file or directory: name a certificate, a key, a shared secret, or a directory"},
+		{[]string{"ca", "show", "host1/none.pem"}, exitFailed, "rsp: host1/none.pem: no such file or directory: name a"},
+		{[]string{"ca", "show", "empty"}, exitFailed, "empty has neither a certificate nor a private key in PEM. As a shared secret: empty has no secret"},
+		{[]string{"ca", "show", "ca.der"}, exitFailed, "ca.der has a certificate in DER, and members read PEM: openssl x509 -inform DER -in ca.der -out NEWFILE"},
+		{[]string{"ca", "show", "request"}, exitFailed, "request has a CERTIFICATE REQUEST in PEM, and neither a certificate nor a private key"},
+		{[]string{"ca", "show", "open.pem"}, exitFailed, "open.pem is private, but other users can read it (mode 0644): chmod 600 open.pem"},
+		{[]string{"ca", "show", "locked.pem"}, exitFailed, "locked.pem is encrypted with a passphrase"},
 	} {
 		out, errs, status := rsp(t, tc.args...)
 		if status != tc.status || out != "" || !strings.Contains(errs, tc.want) {
@@ -252,6 +272,63 @@ func TestCAErrors(t *testing.T) {
 	out, errs, status := rsp(t, "ca", "show", "host1")
 	if status != exitFailed || !strings.Contains(out, "pool/web/host1") || !strings.Contains(errs, "the key in host1/key.pem is not that of the certificate in host1/cert.pem") {
 		t.Errorf("rsp ca show with the key of another: status %d\n%s%s", status, out, errs)
+	}
+}
+
+// read is the text of a file.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestCAShow: what is said of files that are not those of one member.
+func TestCAShow(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ok(t, "ca", "init", "example.org")
+	ok(t, "ca", "issue", "pool/web/host1")
+	ok(t, "ca", "issue", "pool/web/host2")
+	key := regexp.MustCompile(`(?m)^  key +(ECDSA P-256, SHA-256 [0-9A-F]{64})$`)
+	write := func(name string, from ...string) {
+		var text string
+		for _, f := range from {
+			text += read(t, f)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("chain.pem", "host1/cert.pem", "ca/ca.pem")
+	write("disorder.pem", "host1/cert.pem", "host2/cert.pem")
+	write("upside.pem", "ca/ca.pem", "host1/cert.pem")
+	write("all.pem", "host1/key.pem", "host1/cert.pem")
+
+	if out := ok(t, "ca", "show", "ca/ca.pem"); !strings.Contains(out, `CA           "CN=RSerPool CA of example.org": it signs certificates of members`) || strings.Contains(out, "name ") {
+		t.Errorf("of a CA:\n%s", out)
+	}
+	out := ok(t, "ca", "show", "chain.pem")
+	for _, want := range []string{"chain.pem, certificate 1 of 2\n  name ", "chain.pem, certificate 2 of 2\n  CA "} {
+		if !strings.Contains(out, want) || strings.Contains(out, "note") {
+			t.Errorf("of a chain, want %q and no note:\n%s", want, out)
+		}
+	}
+	if out := ok(t, "ca", "show", "disorder.pem"); !strings.Contains(out, "note: certificate 1 is not signed by certificate 2") {
+		t.Errorf("of certificates that are no chain:\n%s", out)
+	}
+	if _, errs, status := rsp(t, "ca", "show", "upside.pem"); status != exitFailed || !strings.Contains(errs, "certificate 1 is that of a CA, and certificate 2 is not") {
+		t.Errorf("of a chain in the wrong order: status %d, %s", status, errs)
+	}
+	of := key.FindStringSubmatch(ok(t, "ca", "show", "host1/cert.pem"))
+	for _, name := range []string{"host1/key.pem", "all.pem"} {
+		if got := key.FindStringSubmatch(ok(t, "ca", "show", name)); of == nil || got == nil || got[1] != of[1] {
+			t.Errorf("%s: key %q, want that of its certificate %q", name, got, of)
+		}
+	}
+	if out := ok(t, "ca", "show", "host1/key.pem"); !strings.Contains(out, "private key  of the certificate") {
+		t.Errorf("of a key:\n%s", out)
 	}
 }
 

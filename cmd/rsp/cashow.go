@@ -1,11 +1,17 @@
 package main
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +28,10 @@ func newCAShow() *cobra.Command {
 		Use:   "show FILE|DIRECTORY",
 		Short: "show certificates, and check that they fit together",
 		Long: `Show the certificates of a FILE, or of a DIRECTORY as rsp ca issue writes it: the name and
-the rights that come with it, the issuer, the time in which it is valid, and its fingerprint.
+the rights that come with it, the issuer, the time in which it is valid, its key, and its
+fingerprint. A file may have several certificates: those of CAs, or a member's own and the
+ones between it and its CA. Of a private key, rsp shows the kind and the fingerprint of the
+public key, as in the line key of its certificate.
 
 Of a DIRECTORY, the key, the certificate and the CA are checked as a registrar or an
 element checks them when it starts: do they fit together, are they valid now, can others
@@ -35,7 +44,7 @@ fingerprint of the first secret, with which you can compare two copies.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			info, err := os.Stat(args[0])
 			if err != nil {
-				return err
+				return notShown(args[0], err)
 			}
 			if info.IsDir() {
 				return showDir(cmd.OutOrStdout(), args[0], time.Now())
@@ -77,56 +86,132 @@ func showDir(w io.Writer, dir string, now time.Time) error {
 	return err
 }
 
-// showFile shows all certificates of a file.
+// showFile shows what a file has: certificates, a key, or a secret.
 func showFile(w io.Writer, path string, now time.Time) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return notShown(path, err)
 	}
-	found := 0
-	for rest := text; ; {
+	chain, other, err := certificatesOf(path, text)
+	switch hasKey := strings.Contains(string(text), "PRIVATE KEY-----"); {
+	case err != nil:
+		return err
+	case len(chain) > 0:
+		return showChain(w, path, chain, now)
+	case hasKey:
+		return showKey(w, path)
+	case other != "":
+		return fmt.Errorf("%s has a %s in PEM, and neither a certificate nor a private key", path, other)
+	}
+	if _, err := x509.ParseCertificate(text); err == nil {
+		return fmt.Errorf("%s has a certificate in DER, and members read PEM: openssl x509 -inform DER -in %[1]s -out NEWFILE", path)
+	}
+	if err := showSecret(w, path); err != nil {
+		return fmt.Errorf("%s has neither a certificate nor a private key in PEM. As a shared secret: %w", path, err)
+	}
+	return nil
+}
+
+// notShown says which path there is nothing to show of.
+func notShown(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: no such file or directory: name a certificate, a key, a shared secret, or a directory as rsp ca issue writes it", path)
+	}
+	return err
+}
+
+// certificatesOf reads all certificates of a file. other is what else there is in PEM.
+func certificatesOf(path string, text []byte) (chain []*x509.Certificate, other string, err error) {
+	for {
 		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
+		if block, text = pem.Decode(text); block == nil {
+			return chain, other, nil
 		}
 		if block.Type != "CERTIFICATE" {
+			other = block.Type
 			continue
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+			return nil, "", fmt.Errorf("%s: certificate %d cannot be read: %w", path, len(chain)+1, err)
 		}
-		found++
-		if _, err := fmt.Fprintf(w, "%s\n%s\n", path, certificateText(c, now)); err != nil {
+		chain = append(chain, c)
+	}
+}
+
+// showChain shows the certificates of a file: those of CAs, or those of a member.
+func showChain(w io.Writer, path string, chain []*x509.Certificate, now time.Time) error {
+	for i, c := range chain {
+		title := path
+		if len(chain) > 1 {
+			title = fmt.Sprintf("%s, certificate %d of %d", path, i+1, len(chain))
+		}
+		if _, err := fmt.Fprintf(w, "%s\n%s\n", title, certificateText(c, now)); err != nil {
 			return err
 		}
 	}
-	switch {
-	case found > 0:
-		return nil
-	case strings.Contains(string(text), "PRIVATE KEY-----"):
-		return fmt.Errorf("%s has a private key and no certificate: name the certificate or the directory", path)
+	for i, c := range chain[1:] {
+		switch {
+		case chain[0].IsCA && !c.IsCA:
+			return fmt.Errorf("%s: certificate 1 is that of a CA, and certificate %d is not: a file of CAs has no others, and a member's own comes first in its file", path, i+2)
+		case !chain[0].IsCA && chain[i].CheckSignatureFrom(c) != nil:
+			_, err := fmt.Fprintf(w, "note: certificate %d is not signed by certificate %d. Some programs want a member's own first, and then always the one that signs the one before\n", i+1, i+2)
+			return err
+		}
 	}
-	return showSecret(w, path)
+	return nil
+}
+
+// showKey shows a private key, of which the public one says nothing.
+func showKey(w io.Writer, path string) error {
+	key, err := trust.ReadKey(path)
+	if err != nil {
+		return err
+	}
+	text, err := keyText(key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	_, err = fmt.Fprintf(w, "%s\n  private key  of the certificate that has the same line key\n  key          %s\n", path, text)
+	return err
+}
+
+// keyText is the kind of a key and a fingerprint, which is the same for a private key and its
+// certificate.
+func keyText(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	kind := "of an unknown kind"
+	switch k := key.(type) {
+	case *ecdsa.PublicKey:
+		kind = "ECDSA " + k.Curve.Params().Name
+	case *rsa.PublicKey:
+		kind = fmt.Sprintf("RSA %d", k.N.BitLen())
+	case ed25519.PublicKey:
+		kind = "Ed25519"
+	}
+	return fmt.Sprintf("%s, SHA-256 %X", kind, sha256.Sum256(der)), nil
 }
 
 // certificateText describes a certificate, a line for each part.
 func certificateText(c *x509.Certificate, now time.Time) string {
 	var b strings.Builder
 	row := func(what, text string) { fmt.Fprintf(&b, "  %-12s %s\n", what, text) }
+	name, err := trust.NameOf(c)
 	if c.IsCA {
-		row("CA", fmt.Sprintf("%q", c.Subject.String()))
-	} else {
-		name, err := trust.NameOf(c)
-		if err != nil {
-			row("no name", err.Error())
-		} else {
-			row("name", name)
-			row("rights", rightsText(name))
-		}
-		if len(c.DNSNames) > 0 && !strings.HasPrefix(name, "dns:") {
-			row("DNS names", fmt.Sprintf("%q", c.DNSNames))
-		}
+		row("CA", fmt.Sprintf("%q: it signs certificates of members", c.Subject.String()))
+	}
+	switch {
+	case err == nil:
+		row("name", name)
+		row("rights", rightsText(name))
+	case !c.IsCA:
+		row("no name", err.Error())
+	}
+	if len(c.DNSNames) > 0 && !strings.HasPrefix(name, "dns:") {
+		row("DNS names", fmt.Sprintf("%q", c.DNSNames))
 	}
 	if c.CheckSignatureFrom(c) == nil {
 		row("issuer", "itself")
@@ -134,6 +219,9 @@ func certificateText(c *x509.Certificate, now time.Time) string {
 		row("issuer", fmt.Sprintf("%q", c.Issuer.String()))
 	}
 	row("valid", fmt.Sprintf("%s to %s (%s)", minute(c.NotBefore), minute(c.NotAfter), leftText(c, now)))
+	if text, err := keyText(c.PublicKey); err == nil {
+		row("key", text)
+	}
 	row("fingerprint", fmt.Sprintf("SHA-256 %X", sha256.Sum256(c.Raw)))
 	return b.String()
 }

@@ -1,7 +1,6 @@
 package trust
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -133,11 +132,8 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 
 // pair makes the certificate of TLS of a certificate and its key, and returns its chain.
 func pair(f Files, certPEM, keyPEM []byte) (own tls.Certificate, chain []*x509.Certificate, err error) {
-	if bytes.Contains(keyPEM, []byte("ENCRYPTED")) {
-		return own, nil, ofKey(fmt.Errorf("%s is encrypted with a passphrase: remove it (openssl pkey -in %[1]s -out NEWFILE)", f.Key))
-	}
-	if !bytes.Contains(keyPEM, []byte("PRIVATE KEY-----")) {
-		return own, nil, ofKey(fmt.Errorf("%s has no private key in PEM", f.Key))
+	if err := checkKey(f.Key, keyPEM); err != nil {
+		return own, nil, ofKey(err)
 	}
 	if chain, err = parse(f.Cert, certPEM); err != nil {
 		return own, nil, ofCert(err)
