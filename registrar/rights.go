@@ -143,7 +143,7 @@ func (r *Registrar) bar(a *assoc, why string) {
 	a.barred = true
 	r.dropPrimary(a)
 	r.stats.RightsRefused.Associations++
-	if l := a.link; l == nil || l.by == nil || !l.by.barred {
+	if !r.barredIsTold(a) {
 		r.logf(true, "the association with %v is closed: %s", a.primary(), why)
 	}
 	if l := a.link; l != nil {
@@ -157,6 +157,16 @@ func (r *Registrar) bar(a *assoc, why string) {
 		r.dropHeld(a.client)
 	}
 	r.act(Close{Assoc: a.id, Abort: true})
+}
+
+// barredIsTold reports whether other lines of the log say why an association is barred: that of
+// the one that has brought it, or those of its elements, which are removed.
+func (r *Registrar) barredIsTold(a *assoc) bool {
+	if l := a.link; l != nil {
+		return l.by != nil && l.by.barred
+	}
+	e := a.client.elements.First()
+	return e != nil && r.isVoid(e.entry)
 }
 
 // leaveLink has a peer do without a link that is up.
@@ -337,7 +347,6 @@ func (r *Registrar) reviewElement(x *entry) {
 	switch {
 	case void && x.Note.own != nil:
 		r.stats.RightsRefused.Elements++
-		r.logf(true, "pool element %v of pool %s is removed: %v", x.ID(), quote(x.Handle()), r.unauthorized(x.PE().Identity, x.Handle()))
 		r.remove(x.Note.own, RemovedUnauthorized)
 	case void != x.Aside():
 		c := r.ledger.Move(x, x.Roster(), x.PE())

@@ -263,6 +263,31 @@ func TestRightsRestore(t *testing.T) {
 	w.wantStates("web:1 member")
 }
 
+// TestTrustLines: an element that goes because of new rights has one line in the log, also if its
+// identity may do nothing, so that its association goes as well. That of a user has one, too.
+func TestTrustLines(t *testing.T) {
+	for _, tt := range []struct {
+		name, deny string
+		only       []string // each is in one line of the log
+	}{
+		{"an element", web1, []string{
+			`pool element 00000001 of pool "web" is removed: certificate of ` + web1 + ` may not register in pool "web" (deny); it was registered at`,
+			web1, "00000001", "10.0.0.1",
+		}},
+		{"a user", "dns:user", []string{"the association with 10.0.0.2 is closed: certificate of dns:user may do nothing (deny)", "log "}},
+	} {
+		for _, only := range tt.only {
+			t.Run(tt.name, func(t *testing.T) {
+				w := newTrustWorld(t, identity.Rules{})
+				w.trust(1, web1, "10.0.0.1")
+				w.recv(1, reg("web", 1, "10.0.0.1"))
+				w.trust(2, "dns:user", "10.0.0.2")
+				w.logged(t, only, func() { w.handle(Trust{Rights: rights(t, identity.Rules{Deny: []string{tt.deny}})}) })
+			})
+		}
+	}
+}
+
 // TestTrust: new rights count for all that is there.
 func TestTrust(t *testing.T) {
 	w := newTrustWorld(t, identity.Rules{})

@@ -24,11 +24,21 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 		e.Note.dropFormer(by.id)
 	}
 	r.stats.Removed[why]++
-	r.logf(false, "pool element %v of pool %s is removed: %s; it was registered at %v", e.ID(), quote(e.Handle()), why, &e.PE().UserTransport)
+	r.logRemoved(e, why)
 	if why == RemovedReported || why == RemovedByOperator { // it would register again at once
 		owner, e.Note.former = nil, nil
 	}
 	r.vacate(e.entry, owner, ended)
+}
+
+// logRemoved says that an element is removed, in one line. An identity without the right to
+// register is named: an operator has changed the rights, and has to see for whom.
+func (r *Registrar) logRemoved(e *element, why RemoveReason) {
+	warn, text := false, why.String()
+	if err := r.unauthorized(e.PE().Identity, e.Handle()); why == RemovedUnauthorized && err != nil {
+		warn, text = true, err.Error()
+	}
+	r.logf(warn, "pool element %v of pool %s is removed: %s; it was registered at %v", e.ID(), quote(e.Handle()), text, &e.PE().UserTransport)
 }
 
 // removeForeign removes a foreign element. Claims on it are granted now.
