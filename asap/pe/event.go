@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -90,6 +91,9 @@ func (e Event) String() string {
 	case Expired:
 		return fmt.Sprintf("%s has dropped the registration; registering again", e.registrar())
 	case HomeLost:
+		if client.RefusesUs(e.Err) { // at the end of a handshake, or later
+			return fmt.Sprintf("%s does not let us in: %v; looking for a registrar", e.registrar(), e.Err)
+		}
 		return fmt.Sprintf("lost %s: %v; looking for a registrar", e.registrar(), e.Err)
 	case Readdressed:
 		if e.Err != nil {

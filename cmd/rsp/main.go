@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -264,7 +265,7 @@ func hint(err error) string {
 	)
 	switch {
 	case errors.As(err, &rejected) && errors.Is(err, rserpool.CauseSecurity):
-		return "the registrar's log says why. In a trusted scope the element needs --tls with a certificate for its pool (rsp ca issue pool/POOL/NAME), or one that the Corefile allows"
+		return refusedHint(err)
 	case errors.As(err, &unserved) && otherElements(unserved):
 		return "if the identity is one that may serve the pool, because a registrar's option allow says so, name it with --tls-elements IDENTITY"
 	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
@@ -272,7 +273,7 @@ func hint(err error) string {
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
 		return "check this machine's addresses and routes (ip address, ip route), or use another --registrar"
 	case errors.As(err, &unreachable) && aboutTLS(unreachable):
-		return wrongPort(unreachable)
+		return cmp.Or(wrongPort(unreachable), refusedHint(err))
 	case errors.As(err, &noENRP) && noENRP.trusted:
 		return "with --tls, only a registrar's certificate may ask by ENRP (rsp ca issue registrar/NAME), at port 9902 unless --registrar ADDRESS:PORT sets another"
 	case errors.As(err, &noENRP):

@@ -45,6 +45,7 @@ type registry struct {
 	*host.Host
 	at   string // for --registrar
 	enrp string // the same for peers and dump, if it serves ENRP
+	tls  rserpool.TLSFiles
 }
 
 func newRegistry(t *testing.T) *registry {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/serve"
@@ -62,10 +63,23 @@ type teller struct {
 	log    *logger
 	pool   rserpool.PoolHandle
 	hinted bool // the hint is logged once
+
+	// told is what was last said of a refusal for the element's rights, toldAt when, and
+	// explained that it was said what to do.
+	told      string
+	toldAt    time.Time
+	explained bool
 }
+
+// tellAgain is the time after which the same refusal is told again. An element tries each few
+// seconds.
+const tellAgain = time.Minute
 
 // notify logs an event.
 func (t *teller) notify(ev pe.Event) {
+	if t.notifyRefusal(ev) {
+		return
+	}
 	at := normal
 	switch ev.Type {
 	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed, pe.Resumed:
@@ -90,4 +104,42 @@ func (t *teller) notify(ev pe.Event) {
 			t.log.log(normal, "%s", h)
 		}
 	}
+}
+
+// notifyRefusal logs the events of an element that has not the right to be where it wants to be,
+// and reports whether the event is one. After the first one, the log says what to do.
+func (t *teller) notifyRefusal(ev pe.Event) bool {
+	why := refusedHint(ev.Err)
+	switch ev.Type {
+	case pe.Registered:
+		t.told = ""
+		return false
+	case pe.NoRegistrar:
+		var none *rserpool.UnreachableError
+		if t.told == "" || errors.As(ev.Err, &none) && len(none.Attempts) > 1 {
+			return false
+		}
+		// What was told is the reason, and it is about the only registrar.
+		t.log.log(verbose, "pool %q: %v", string(t.pool), ev)
+		return true
+	case pe.HomeLost, pe.Refused:
+		if why == "" {
+			t.told = ""
+			return false
+		}
+	default:
+		return false
+	}
+	at, text := quiet, ev.String()
+	if ev.Type == pe.HomeLost && text == t.told && time.Since(t.toldAt) < tellAgain {
+		at = verbose
+	} else {
+		t.told, t.toldAt = text, time.Now()
+	}
+	t.log.log(at, "pool %q: %s", string(t.pool), text)
+	if !t.explained {
+		t.explained = true
+		t.log.log(quiet, "%s", why)
+	}
+	return true
 }

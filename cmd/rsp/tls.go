@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/identity"
@@ -153,4 +154,24 @@ func otherElements(e *rserpool.FailoverError) bool {
 		var not *client.NotServingError
 		return errors.As(a.Err, &not)
 	})
+}
+
+// refusedHint returns what to do if a registrar refuses this side for its rights, "" if none
+// does. It does not say why: a stranger should learn nothing.
+func refusedHint(err error) string {
+	var (
+		rejected    *pe.RejectedError
+		unreachable *rserpool.UnreachableError
+	)
+	refusesUs := client.RefusesUs(err)
+	if errors.As(err, &unreachable) {
+		refusesUs = slices.ContainsFunc(unreachable.Attempts, func(a rserpool.Attempt) bool { return client.RefusesUs(a.Err) })
+	}
+	switch {
+	case errors.As(err, &rejected) && errors.Is(err, rserpool.CauseSecurity):
+		return "the registrar's log says why. In a trusted scope the element needs --tls with a certificate for its pool (rsp ca issue pool/POOL/NAME), or one that the Corefile allows"
+	case refusesUs:
+		return "the registrar's log says why: its Corefile denies the certificate (deny), its file of CAs lacks the CA, or the certificate has ended by its clock. Show yours with rsp ca show; --tls names another one"
+	}
+	return ""
 }

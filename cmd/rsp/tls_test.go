@@ -10,11 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -26,14 +29,17 @@ func trustedRegistry(t *testing.T, allow ...host.Allow) (*registry, *trusttest.C
 	t.Helper()
 	ca := trusttest.New(t, "example.org", time.Now())
 	port := here.FreePort(t)
-	return startRegistry(t, host.Config{
+	files := rserpool.TLSFiles(issue(t, ca, "registrar/ns1"))
+	r := startRegistry(t, host.Config{
 		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
 		ENRP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), here.FreePort(t))},
 		Via:       rserpool.ViaUDP,
 		EncapPort: port,
-		Trust:     host.Trust{TLSFiles: rserpool.TLSFiles(issue(t, ca, "registrar/ns1")), Allow: allow},
+		Trust:     host.Trust{TLSFiles: files, Allow: allow},
 		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-	}), ca
+	})
+	r.tls = files
+	return r, ca
 }
 
 // issue makes the files of a member in a directory of its own.
@@ -144,6 +150,89 @@ func TestTLSElements(t *testing.T) {
 	if status := refused.wait(); status != exitUnreachable {
 		t.Errorf("status %d, want %d", status, exitUnreachable)
 	}
+}
+
+// TestTLSDenied: an element that loses the right to be there says who refuses it, and what to do,
+// once. A user that is refused says so as well.
+func TestTLSDenied(t *testing.T) {
+	t.Parallel()
+	r, ca := trustedRegistry(t)
+	const own = "spiffe://example.org/rserpool/pool/web/h1"
+	files := issue(t, ca, "pool/web/h1")
+	p := startRSP(t, register(r, "--tls", filepath.Dir(files.Cert), "-v")...)
+	p.says("registered")
+	trust := host.Trust{TLSFiles: r.tls}
+	trust.Deny = []string{own}
+	if err := r.SetTrust(trust); err != nil {
+		t.Fatal(err)
+	}
+	p.says("registrar " + r.at + " does not let us in: peer refuses our certificate: its log says why (ours is " + own)
+	const advice = "the registrar's log says why: its Corefile denies the certificate (deny)"
+	p.says(advice)
+	_, errs, status := rsp(t, "resolve", "--tls", filepath.Dir(files.Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web")
+	if status != exitUnreachable || !strings.Contains(errs, r.at+": peer refuses our certificate") || !strings.Contains(errs, advice) {
+		t.Errorf("rsp resolve: status %d\n%s", status, errs)
+	}
+	p.cmd.Process.Kill()
+	p.wait()
+	if got := strings.Count(p.String(), advice); got != 1 {
+		t.Errorf("the advice is given %d times:\n%s", got, p)
+	}
+}
+
+// TestTellRefusals: a refusal that does not change is told once a minute, the reason of others at
+// once. What follows from it is left out.
+func TestTellRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		told := &teller{log: &logger{w: &out, level: normal}, pool: "web"}
+		refused := pe.Event{Type: pe.HomeLost, Registrar: "r1:1", Err: fmt.Errorf("why: %w", secure.ErrOurs)}
+		lost := pe.Event{Type: pe.HomeLost, Registrar: "r1:1", Err: io.EOF}
+		none := func(errs ...error) pe.Event {
+			u := &rserpool.UnreachableError{}
+			for _, err := range errs {
+				u.Attempts = append(u.Attempts, rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: err})
+			}
+			return pe.Event{Type: pe.NoRegistrar, Err: u}
+		}
+		security := pe.Event{Type: pe.Refused, Registrar: "r1:1", Err: &pe.RejectedError{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}}}
+		const doesNot, silent, gone, again = "does not let us in", "no registrar could be reached", "lost registrar", "trying again"
+		for i, step := range []struct {
+			ev   pe.Event
+			wait time.Duration
+			want string // in the log, "" for nothing
+		}{
+			{lost, 0, gone},
+			{none(io.EOF), 0, silent},
+			{refused, 0, doesNot},
+			{none(io.EOF), 0, ""},
+			{none(io.EOF, io.EOF), 0, silent},
+			{refused, 0, ""},
+			{refused, tellAgain, doesNot},
+			{lost, 0, gone},
+			{refused, 0, doesNot},
+			{pe.Event{Type: pe.Registered}, 0, "registered"},
+			{none(io.EOF), 0, silent},
+			{refused, 0, doesNot},
+			{security, 0, again},
+			{security, 0, again},
+		} {
+			time.Sleep(step.wait)
+			out.Reset()
+			told.notify(step.ev)
+			if got := out.String(); (got == "") != (step.want == "") || !strings.Contains(got, step.want) {
+				t.Errorf("step %d: log %q, want %q", i, got, step.want)
+			}
+			if advises := strings.Contains(out.String(), "the registrar's log says why"); advises != (i == 2) {
+				t.Errorf("step %d: advice %v", i, advises)
+			}
+		}
+		fresh := &teller{log: &logger{w: &out, level: normal}, pool: "web"}
+		out.Reset()
+		if fresh.notify(security); !strings.Contains(out.String(), "needs --tls with a certificate for its pool") {
+			t.Errorf("log %q", out.String())
+		}
+	})
 }
 
 // TestTLSToPlain: TLS with a registrar that has none.

@@ -85,6 +85,10 @@ func (t Trust) Serves(name string, pool rserpool.PoolHandle) error {
 	return &NotServingError{Name: name, Pool: pool}
 }
 
+// RefusesUs reports whether an association has ended because the peer does not accept this
+// side's certificate. Only the peer knows why.
+func RefusesUs(err error) bool { return errors.Is(err, secure.ErrOurs) }
+
 // NotServingError says that the identity of an element is not one that may serve a pool.
 type NotServingError struct {
 	Name string

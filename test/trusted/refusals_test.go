@@ -67,6 +67,7 @@ func TestRefusals(t *testing.T) {
 	issue(ca, "registrar/ns1", 0, time.Hour)
 	issue(ca, "pool/web/host1", 0, time.Hour)
 	issue(ca, "pool/bank/host4", 0, time.Hour)
+	issue(ca, "pool/web/host5", 0, time.Hour)
 	issue(ca, "pool/web/late", -2*time.Hour, -time.Hour)
 	issue(ca, "pool/web/early", time.Hour, 2*time.Hour)
 	issue(ca, "registrar/late1", -2*time.Hour, -time.Hour)
@@ -96,6 +97,7 @@ func TestRefusals(t *testing.T) {
 		{"the certificate of an element or a user has ended", true, tls("ns1", "ns1"), client + of("late"), resolve + "--tls late", false},
 		{"it is not yet valid", true, tls("ns1", "ns1"), client + of("early"), resolve + "--tls early", false},
 		{"it has another CA", true, tls("ns1", "ns1"), client + of("foreign"), resolve + "--tls foreign", false},
+		{"it is denied", true, tls("ns1", "ns1") + "\n        deny spiffe://example.org/rserpool/pool/web/host5", client + of("host5"), "rsp register --pool web --serve tcp:8080 --registrar 127.0.0.1:3864 --tls host5", false},
 		{"it is for another pool", true, tls("ns1", "ns1"), "", "rsp register --pool web --serve tcp:8080 --registrar 127.0.0.1:3864 --tls host4", false},
 		{"the certificate of the registrar has ended", false, tls("late1", "late1"), server + of("late1"), resolve + "--via tcp --tls host1", true},
 		{"the registrar's is not yet valid", false, tls("early1", "early1"), server + of("early1"), resolve + "--via tcp --tls host1", true},
