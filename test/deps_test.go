@@ -89,7 +89,7 @@ var arrows = map[string]string{
 	"registrar/host":              "asap enrp internal/identity internal/member internal/multicast internal/sctp internal/sctp/secure internal/sctp/stack internal/setting internal/state internal/tlv registrar registrar/handlespace registrar/internal/slab rserpool",
 
 	// CoreDNS.
-	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/control internal/setting registrar registrar/handlespace registrar/host rserpool",
+	"plugin/rserpool/internal/registrars": "enrp internal/ascii internal/control internal/setting internal/trust registrar registrar/handlespace registrar/host rserpool",
 	"plugin/rserpool/internal/lookup":     "registrar/handlespace rserpool",
 	"plugin/rserpool":                     "asap enrp internal/ascii internal/control internal/identity internal/netaddr internal/glob internal/sctp/localaddr plugin/rserpool/internal/lookup plugin/rserpool/internal/registrars registrar registrar/handlespace registrar/host rserpool",
 	"cmd/coredns":                         "plugin/rserpool",

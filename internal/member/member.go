@@ -34,11 +34,12 @@ type Member struct {
 	cfg     Config
 	creds   atomic.Pointer[trust.Credentials]
 	refused atomic.Uint64
+	again   chan struct{} // has a value if Watch is to look now
 }
 
 // Open reads the files.
 func Open(files rserpool.TLSFiles, cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg}
+	m := &Member{cfg: cfg, again: make(chan struct{}, 1)}
 	return m, m.Replace(files)
 }
 
@@ -101,6 +102,14 @@ func (m *Member) Name() string { return m.creds.Load().Name() }
 // End is when this side's certificate ends, zero if it does not.
 func (m *Member) End() time.Time { return m.creds.Load().NotAfter() }
 
+// LookSoon has Watch look at the files now. It does not wait.
+func (m *Member) LookSoon() {
+	select {
+	case m.again <- struct{}{}:
+	default: // the look that is due is enough
+	}
+}
+
 // Watch looks at the files until stop is closed, and calls recheck when they have changed.
 func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
 	ticker := time.NewTicker(lookEvery)
@@ -109,6 +118,8 @@ func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
 	for {
 		select {
 		case <-ticker.C:
+		case <-m.again:
+			failed = "" // whoever has asked wants to know of a mistake
 		case <-stop:
 			return
 		}

@@ -80,6 +80,18 @@ func TestWatch(t *testing.T) {
 		if rechecks != 1 || log.count("the former certificates stay in use") != 1 || !m.End().Equal(end) {
 			t.Errorf("no key: %d rechecks, lines %q", rechecks, log.list)
 		}
+		m.LookSoon()
+		synctest.Wait()
+		if n := log.count("the former certificates stay in use"); n != 2 {
+			t.Errorf("the mistake is told %d times after somebody has asked, want 2", n)
+		}
+		ca.Issue(t, dir, ns1, time.Now(), end.Add(time.Hour))
+		m.LookSoon()
+		m.LookSoon()
+		synctest.Wait()
+		if rechecks != 2 || !m.End().Equal(end.Add(time.Hour)) {
+			t.Errorf("a look at once: %d rechecks, and the certificate ends at %v; want 2, %v", rechecks, m.End(), end.Add(time.Hour))
+		}
 		close(stop)
 		ended.Wait()
 	})

@@ -51,6 +51,7 @@ func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 
 func (f *fakeRegistrar) CheckTrust(host.Trust) error { return nil }
 func (f *fakeRegistrar) SetTrust(host.Trust) error   { return nil }
+func (f *fakeRegistrar) LookAtTrust()                {}
 
 func (f *fakeRegistrar) SetRules(core.PoolRules) {}
 

@@ -54,8 +54,8 @@ func TestServerReloadTrust(t *testing.T) {
 	s.waitFor("answer", "other."+zoneZ, dns.TypeA, hasAnswer)
 
 	for name, tt := range map[string]struct{ corefile, want string }{
-		"no such file":       {text("tls /none/cert.pem /none/key.pem /none/ca.pem", allow), "/none/"},
-		"no TLS":             {text(), "without tls, not with tls"},
+		"no such file":       {text("tls /none/cert.pem /none/key.pem /none/ca.pem", allow), "tls CA: stat /none/ca.pem: no such file"},
+		"no TLS":             {text(), "runs with tls, and a reload cannot change it to one without tls: restart CoreDNS"},
 		"a pattern":          {text(first, "deny ["), "is not a pattern of identities"},
 		"a later block":      {text(first) + "example.net:70000 {\n whoami\n}", ""},
 		"files do not match": {text(strings.Replace(first, "/key.pem", "/ca.pem", 1), allow), ""},
@@ -88,18 +88,19 @@ func TestServerBadFiles(t *testing.T) {
 	if err := os.Chmod(readable.Key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, lines := range []string{
-		"tls /none " + f.Key + " " + f.CA,
-		"tls " + f.Cert + " " + other.Key + " " + f.CA,
-		"tls " + readable.Cert + " " + readable.Key + " " + readable.CA,
-		"tls_secret " + f.CA,
+	for lines, want := range map[string]string{
+		"tls /none " + f.Key + " " + f.CA:                               "tls CERT: stat /none: no such file",
+		"tls " + f.Cert + " /none " + f.CA:                              "tls KEY: stat /none: no such file",
+		"tls " + f.Cert + " " + other.Key + " " + f.CA:                  "tls KEY: the key in " + other.Key + " is not that of",
+		"tls " + readable.Cert + " " + readable.Key + " " + readable.CA: "tls KEY: " + readable.Key + " is private",
+		"tls_secret " + f.CA:                                            "tls_secret: " + f.CA,
 	} {
 		inst, err := caddy.Start(corefile(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s%s\n}\n}\n", p.options(), lines)))
 		if err == nil {
 			(&server{t, inst}).stop()
 		}
-		if err == nil || !strings.Contains(err.Error(), "registrar at 127.0.0.1") {
-			t.Errorf("%s: got error %v", lines, err)
+		if err == nil || !strings.Contains(err.Error(), "registrar at 127.0.0.1") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got error %v, want one with %q", lines, err, want)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func newHost(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, log: newLogger(cfg.Logger)}
-	if h.scope, err = openScope(cfg.Trust, h.log); err != nil {
+	if h.scope, err = openScope(cfg.Trust, h.log.add); err != nil {
 		return nil, err
 	}
 	if cfg.State != "" {

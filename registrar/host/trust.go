@@ -83,12 +83,12 @@ func (h *Host) CheckTrust(t Trust) error {
 	if t.Set() != (h.scope != nil) {
 		return errBegins
 	}
-	_, err := openScope(t, h.log)
+	_, err := openScope(t, func(bool, string) {}) // SetTrust warns of what it takes
 	return err
 }
 
 // errBegins says that TLS is for the whole life of a registrar.
-var errBegins = errors.New("a registrar that runs cannot begin or end TLS: stop it and start it")
+var errBegins = errors.New("a registrar that runs cannot begin or end TLS: close it and open another one (restart the program)")
 
 // SetTrust replaces the files and the rights, and has all that is alive judged by them, for
 // which it does not wait. After an error, the former ones stay. It cannot begin or end TLS.
@@ -106,9 +106,17 @@ func (h *Host) SetTrust(t Trust) error {
 		return err
 	}
 	h.scope.rights.Store(rights)
+	h.scope.introduce(h.log)
 	h.loop.enqueue(registrar.Trust{Rights: rights}) // first: it says why elements go
 	h.scope.recheckSoon()
 	return nil
+}
+
+// LookAtTrust has the files looked at now, as happens each minute. It does not wait.
+func (h *Host) LookAtTrust() {
+	if h.scope != nil {
+		h.scope.member.LookSoon()
+	}
 }
 
 // scope is the trusted scope of a Host.
@@ -120,14 +128,14 @@ type scope struct {
 }
 
 // openScope reads the files; nil without TLS.
-func openScope(t Trust, log *logger) (*scope, error) {
+func openScope(t Trust, log func(warn bool, text string)) (*scope, error) {
 	rights, err := t.rights()
 	if err != nil || rights == nil {
 		return nil, err
 	}
 	s := &scope{again: make(chan struct{}, 1)}
 	s.rights.Store(rights)
-	s.member, err = member.Open(t.TLSFiles, member.Config{Judge: s.judge, Log: log.add, Protocols: []string{"asap", "enrp"}})
+	s.member, err = member.Open(t.TLSFiles, member.Config{Judge: s.judge, Log: log, Protocols: []string{"asap", "enrp"}})
 	return s, err
 }
 

@@ -312,6 +312,45 @@ func TestSetTrustErrors(t *testing.T) {
 	}
 }
 
+// TestSetTrustIntroduces: other files, or another rule of who is a registrar, are looked at at once
+// for whether this one is a registrar, as files are that have changed.
+func TestSetTrustIntroduces(t *testing.T) {
+	const not = "our certificate is not that of a registrar"
+	s := newTrustedScope(t, nil)
+	name, _ := identity.Registrar("example.org", "ns2")
+	set := func(change func(*Trust)) {
+		t.Helper()
+		trust := s.cfg.Trust
+		change(&trust)
+		if err := s.SetTrust(trust); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(func(trust *Trust) { trust.TLSFiles = s.issue(t, name) })
+	s.has(t, "this registrar is "+name)
+	if strings.Contains(s.log.String(), not) {
+		t.Fatalf("a registrar does not take itself for one:\n%s", s.log.String())
+	}
+	element := inPool(t, "web", "h1")
+	set(func(trust *Trust) { trust.TLSFiles = s.issue(t, element) })
+	s.has(t, not+", so that elements, users and other registrars refuse it: "+element)
+	before := strings.Count(s.log.String(), not)
+	set(func(trust *Trust) { trust.Registrars = []string{"dns:ns1.example.org"} })
+	soon(t, "a second warning", func() bool { return strings.Count(s.log.String(), not) > before })
+}
+
+// TestLookAtTrust: files that have changed are read when that is asked for, without the minute that
+// it takes otherwise.
+func TestLookAtTrust(t *testing.T) {
+	s := newTrustedScope(t, nil)
+	end := time.Now().Add(48 * time.Hour).Truncate(time.Second)
+	s.ca.Issue(t, filepath.Dir(s.cfg.Trust.Cert), s.scope.member.Name(), time.Now(), end)
+	s.LookAtTrust()
+	s.has(t, "the certificates were read again")
+	soon(t, "the new certificate", func() bool { return s.scope.member.End().Equal(end) })
+	new(Host).LookAtTrust() // without TLS
+}
+
 // TestCertificateEnd: a registrar whose own certificate has ended is not ready.
 func TestCertificateEnd(t *testing.T) {
 	s := newTrustedScope(t, nil)
@@ -485,7 +524,7 @@ func (e *slowRecheck) Recheck() {
 // one follow.
 func TestRecheckSoon(t *testing.T) {
 	s := newTrustedScope(t, nil)
-	scope, err := openScope(s.cfg.Trust, s.Host.log)
+	scope, err := openScope(s.cfg.Trust, s.Host.log.add)
 	if err != nil {
 		t.Fatal(err)
 	}

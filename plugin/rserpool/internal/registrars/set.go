@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rserpool/coredns-rserpool/internal/control"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
@@ -28,6 +29,7 @@ type Registrar interface {
 	SetRules(registrar.PoolRules)
 	CheckTrust(host.Trust) error
 	SetTrust(host.Trust) error
+	LookAtTrust()
 	Remove(context.Context, rserpool.PoolHandle, rserpool.PEID) (registrar.Removed, error)
 	Close() error
 }
@@ -76,6 +78,9 @@ func New(open func(host.Config) (Registrar, error)) *Set {
 func (rs *Set) conflict(o Options) error {
 	for _, s := range rs.inUse() {
 		if err := o.conflict(s.options); err != nil {
+			if o.mode() != s.options.mode() {
+				return o.cannotChange(s.options, err)
+			}
 			return fmt.Errorf("%w; a running registrar keeps its options until CoreDNS is restarted", err)
 		}
 	}
@@ -100,12 +105,12 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 		case err != nil:
 			return nil, err
 		case same:
-			if !s.leases[l] {
+			if !s.leases[l] { // the first block: all trust the same peers
 				s.leases[l] = true
 				log.Infof("registrar at %s is kept with its registrations", o)
-			}
-			if err := s.setTrustLater(l, o.Trust); err != nil {
-				return nil, fmt.Errorf("registrar at %s: %w", o, err)
+				if err := s.followTrust(l, o.Trust); err != nil {
+					return nil, fmt.Errorf("registrar at %s: %w", o, trust.Name(err, fileOptions))
+				}
 			}
 			s.setPools(o.Pools)
 			return s, nil
@@ -113,7 +118,7 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 	}
 	b, err := rs.open(o.config())
 	if err != nil {
-		return nil, fmt.Errorf("registrar at %s: %w", o, err)
+		return nil, fmt.Errorf("registrar at %s: %w", o, trust.Name(err, fileOptions))
 	}
 	s := &shared{Registrar: b, options: o, leases: map[*Lease]bool{l: true}, closed: make(chan struct{})}
 	s.pools.Store(&o.Pools)

@@ -24,6 +24,7 @@ type fakeRegistrar struct {
 	rules    []registrar.PoolRules
 	trusts   []host.Trust
 	trustErr error
+	looks    int // at the files of the trusted scope
 	space    *handlespace.Space
 	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
 	hold, ended chan struct{}
@@ -36,6 +37,8 @@ func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
+
+func (f *fakeRegistrar) LookAtTrust() { f.looks++ }
 
 func (f *fakeRegistrar) CheckTrust(host.Trust) error { return f.trustErr }
 

@@ -2,10 +2,10 @@ package registrars
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
+	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 )
 
@@ -17,6 +17,9 @@ func (o *Options) mode() string {
 	}
 	return "without tls"
 }
+
+// fileOptions are the options that name the files, as the manual writes them.
+var fileOptions = trust.Files{Cert: "tls CERT", Key: "tls KEY", CA: "tls CA", Secret: "tls_secret"}
 
 // checkTrust refuses rights without TLS.
 func (o *Options) checkTrust() error {
@@ -78,9 +81,19 @@ func (o *Options) mistrust(p Options) error {
 	return fmt.Errorf("another block of the same registrar trusts others (here: %s); give all blocks of a registrar the same lines for tls, tls_secret, allow, deny, registrars and resolvers", strings.Join(diff, ", "))
 }
 
-// setTrustLater is setTrust as soon as the instance with the lease l serves: an element that is
-// out for a moment would have to register again, and the start of the instance may fail.
-func (s *shared) setTrustLater(l *Lease, t host.Trust) error {
+// cannotChange says why a reload with o cannot have a registrar with p begin or end TLS, and what
+// to do. Without an asap address, o has other ports than p, so that err is about the two.
+func (o *Options) cannotChange(p Options, err error) error {
+	if o.sameAddresses(p) {
+		return fmt.Errorf("registrar at %s runs %s, and a reload cannot change it to one %s: restart CoreDNS. Its elements, users and peers have to change as well", p, p.mode(), o.mode())
+	}
+	return fmt.Errorf("%w; if this is the registrar that runs there %s, and it is to be one %s, restart CoreDNS: a reload cannot change that", err, p.mode(), o.mode())
+}
+
+// followTrust has a running registrar follow the lines of a trusted scope of a Corefile that is
+// loaded, as soon as the instance with the lease l serves: an element that is out for a moment would
+// have to register again, and the start of the instance may fail.
+func (s *shared) followTrust(l *Lease, t host.Trust) error {
 	if l.successorOf == nil {
 		return s.setTrust(t)
 	}
@@ -88,11 +101,21 @@ func (s *shared) setTrustLater(l *Lease, t host.Trust) error {
 		return err
 	}
 	l.begins = append(l.begins, func() {
-		if err := s.setTrust(t); err != nil {
+		if sameTrust(*s.trust.Load(), t) {
+			s.LookAtTrust() // a reload is what operators use who have replaced a file
+		} else if err := s.setTrust(t); err != nil {
 			log.Errorf("registrar at %s keeps its former files and rights: %v", s.options, err)
 		}
 	})
 	return nil
+}
+
+// sameTrust reports whether the lines are the same, in any order.
+func sameTrust(t, u host.Trust) bool {
+	a, b := trustLines(t), trustLines(u)
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
 }
 
 // begun calls the lease's begins. The caller has the lock of the set.
@@ -103,9 +126,9 @@ func (l *Lease) begun() {
 	l.begins = nil
 }
 
-// setTrust has a running registrar follow the Corefile's lines of a trusted scope.
+// setTrust has a running registrar follow other lines of a trusted scope.
 func (s *shared) setTrust(t host.Trust) error {
-	if reflect.DeepEqual(*s.trust.Load(), t) {
+	if sameTrust(*s.trust.Load(), t) {
 		return nil
 	}
 	if err := s.SetTrust(t); err != nil {

@@ -74,15 +74,31 @@ func TestReloadTrust(t *testing.T) {
 			t.Fatalf("%s: rights that the registrar has got (-want +got):\n%s", when, diff)
 		}
 	}
+	looks := func(when string, want int) {
+		t.Helper()
+		if r.looks != want {
+			t.Fatalf("%s: %d looks at the files, want %d", when, r.looks, want)
+		}
+	}
 	inst.Restart()
 	next := startInstance(t, rs, withTrust(addr1, a), withTrust(addr1, a))
+	looks("before the former instance has ended", 0)
 	inst.Shutdown()
 	check("the same rights")
+	looks("a reload with the same rights", 1)
 
 	next.Restart()
-	last := startInstance(t, rs, withTrust(addr1, a, b), withTrust(addr1, a, b))
+	last := startInstance(t, rs, withTrust(addr1, a, b), withTrust(addr1, b, a))
 	next.Shutdown()
 	check("new rights", a+" "+b)
+	looks("new rights, which come with a look", 1)
+
+	next = last
+	next.Restart()
+	last = startInstance(t, rs, withTrust(addr1, b, a), withTrust(addr1, a, b))
+	next.Shutdown()
+	check("the same rights in another order", a+" "+b)
+	looks("the same rights in another order", 2)
 
 	last.Restart()
 	startInstance(t, rs, withTrust(addr1))
@@ -120,4 +136,30 @@ func TestReloadTrust(t *testing.T) {
 	}
 	last.RestartFailed(never)
 	last.FinalShutdown()
+}
+
+// TestReloadMode: a reload cannot begin or end TLS. The error says what to do.
+func TestReloadMode(t *testing.T) {
+	const other = "127.0.0.1:3864"
+	for _, tt := range []struct {
+		name     string
+		from, to Options
+		want     string
+	}{
+		{"TLS ends", withTrust(addr1), at(addr1), "registrar at " + addr1 + " runs with tls, and a reload cannot change it to one without tls: restart CoreDNS"},
+		{"TLS begins", at(addr1), withTrust(addr1), "registrar at " + addr1 + " runs without tls, and a reload cannot change it to one with tls: restart CoreDNS"},
+		{"at another port", at(addr1), withTrust(other), "is taken by the registrar at " + addr1 + "; give one of them another port, or transport kernel; if this is the registrar that runs there without tls, and it is to be one with tls, restart CoreDNS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, rs := newFakes()
+			inst := startInstance(t, rs, tt.from)
+			inst.Restart()
+			err := rs.NewInstance().Add(aBlock(tt.to))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got error %v, want one with %q", err, tt.want)
+			}
+			inst.RestartFailed(never)
+			inst.FinalShutdown()
+		})
+	}
 }
