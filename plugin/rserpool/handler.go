@@ -21,8 +21,9 @@ type Handler struct {
 	Next plugin.Handler
 	Fall fall.F
 
-	zones zones
-	pools *poolTable
+	zones   zones
+	pools   *poolTable
+	inspect *inspectors // nil: everybody
 
 	// registrar is set before the first query comes.
 	registrar registrar
@@ -77,14 +78,17 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 		return notReady(w, r)
 	}
 
-	m, known := h.respond(ctx, w, r, z, count)
-	switch {
-	case !known:
-		count.answer(answerNotReady)
-		return notReady(w, r)
-	case m == nil:
-		count.answer(answerFallthrough)
-		return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
+	m, without := h.respond(ctx, w, r, z, count)
+	if m == nil {
+		count.answer(without)
+		switch without {
+		case answerNotReady:
+			return notReady(w, r)
+		case answerRefused:
+			return refuse(w, r)
+		default:
+			return plugin.NextOrFailure(h.Name(), h.Next, ctx, w, r)
+		}
 	}
 	if err := w.WriteMsg(m); err != nil {
 		return dns.RcodeServerFailure, err
@@ -92,22 +96,26 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	return m.Rcode, nil
 }
 
-// respond makes the response to a question in a zone, nil if another plugin is to answer it. It
-// reports false if it is not known yet whether there is such a pool.
+// respond makes the response to a question in a zone. If there is none, without says why: another
+// plugin is to answer it, it is not known yet whether there is such a pool, or the client may not
+// ask this.
 //
 // The goroutine of a query begins with little stack, and it takes a fifth of the whole query to
 // move to a larger one; see TestStack. That is why respond is apart from ServeDNS, and has
 // its parts in functions of their own.
-func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, count *serverCounters) (m *dns.Msg, known bool) {
+func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg, z *zone, count *serverCounters) (m *dns.Msg, without answerKind) {
 	question := &r.Question[0]
 	var q query // field by field: a literal would be copied
 	q.Handler, q.count, q.w, q.zone, q.space, q.name, q.trace = h, count, w, z, h.registrar.Space(), question.Name, h.traceOf(ctx)
 	found := q.find()
 	if (q.node.kind == nodeNone || q.node.isEmptyPool()) && !h.registrar.Ready() {
-		return nil, false
+		return nil, answerNotReady
 	}
 	if !found {
-		return nil, true
+		return nil, answerFallthrough
+	}
+	if q.bars() {
+		return nil, answerRefused
 	}
 	q.now = h.now()
 	size, do := replySize(w, r)
@@ -127,19 +135,24 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 		q.record(&rep)
 	}
 	q.release()
-	return &rep.msg, true
+	return &rep.msg, answerData
 }
 
 // notReady answers that the handlespace is not known yet, with the extended DNS error Not
 // Ready (RFC 8914, Section 4.15) for clients with EDNS.
 func notReady(w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	return answerError(w, r, dns.RcodeServerFailure, dns.ExtendedErrorCodeNotReady, "the registrar does not know its handlespace yet")
+}
+
+// answerError answers an error, which clients with EDNS get with its reason (RFC 8914).
+func answerError(w dns.ResponseWriter, r *dns.Msg, rcode int, code uint16, text string) (int, error) {
 	if r.IsEdns0() == nil {
-		return dns.RcodeServerFailure, nil // the server answers
+		return rcode, nil // the server answers
 	}
-	m := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	m := new(dns.Msg).SetRcode(r, rcode)
 	m.SetEdns0(dns.MinMsgSize, false) // the server fills it in
 	opt := m.IsEdns0()
-	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady, ExtraText: "the registrar does not know its handlespace yet"})
+	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text})
 	if err := w.WriteMsg(m); err != nil {
 		return dns.RcodeServerFailure, err
 	}

@@ -191,6 +191,8 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 var exported = cmp.Options{
 	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, glob.Matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
 	cmpopts.IgnoreFields(poolRule{}, "lines"),
+	cmp.AllowUnexported(inspectors{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }

@@ -30,6 +30,7 @@ type config struct {
 	reverse, reverseKeys []string
 	servers              []nameserver
 	pools                poolRules
+	inspect              *inspectors // nil: everybody
 	fall                 fall.F
 	where                string // file and line of the directive
 	line                 string // file and line of the property that is being read
@@ -103,6 +104,7 @@ func properties() []property {
 		property{name: "pool", args: "GLOB [OPTION VALUE...]", least: 1, most: -1, parse: (*config).parsePool, repeats: true},
 		property{name: "reverse", args: "ZONE...", least: 1, most: -1, parse: (*config).parseReverse, repeats: true},
 		property{name: "nameserver", args: "NAME [ADDRESS...]", least: 1, most: -1, parse: (*config).parseNameserver, repeats: true},
+		property{name: "inspect", args: "NETWORK...|off", least: 1, most: -1, parse: (*config).parseInspect, repeats: true},
 		property{name: "fallthrough", args: "[ZONES...]", least: 0, most: -1, parse: (*config).parseFallthrough},
 	)
 }

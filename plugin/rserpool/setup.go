@@ -82,6 +82,7 @@ func newHandler(cfg config, listenHosts []string, buckets int) *Handler {
 	h := &Handler{
 		Fall:    cfg.fall,
 		pools:   pools,
+		inspect: cfg.inspect,
 		lookups: lookup.New(buckets, pools.mostAddresses()),
 		now:     time.Now,
 	}

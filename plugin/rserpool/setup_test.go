@@ -2,6 +2,7 @@ package rserpool
 
 import (
 	stdlog "log"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,10 @@ func TestParse(t *testing.T) {
 		{"transport udp", "transport udp", func(c *config) { c.options.Via = rsp.ViaUDP }},
 		{"encap", "encap 9900", func(c *config) { c.options.EncapPort = 9900 }},
 		{"service", "service http _Etcd-Client\nservice smtp", func(c *config) { c.pools.block.checked.services = []string{"_http", "_etcd-client", "_smtp"} }},
+		{"inspect", "inspect 10.0.0.0/8 ::ffff:192.0.2.1\ninspect 2001:db8::/32", func(c *config) {
+			c.inspect = &inspectors{[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32")}}
+		}},
+		{"inspect off", "inspect off", func(c *config) { c.inspect = new(inspectors) }},
 		{"server_id", "server_id 0x1a2b3c4d", func(c *config) { c.options.ServerID = 0x1a2b3c4d }},
 		{"server_id, decimal", "server_id 7", func(c *config) { c.options.ServerID = 7 }},
 		{"announce", "announce", func(c *config) { c.options.AnnounceGroup = addrPorts("224.0.1.185:3863")[0] }},
@@ -147,6 +152,15 @@ func TestParseErrors(t *testing.T) {
 		{"reverse zone as network", "rserpool 2001:db8::/32", "ip6.arpa. is a reverse zone"},
 		{"twice in a block", "rserpool example.org\nrserpool example.net", "Testfile:2 - this plugin can only be used once"},
 
+		{"inspect, no network", "inspect web", `inspect: "web" is not a network or an address, such as 10.0.0.0/8 or 2001:db8::1, and not off`},
+		{"inspect, no first address", "inspect 10.1.2.3/8", "inspect: 10.1.2.3 is not the first address of a network with this prefix; use 10.0.0.0/8"},
+		{"inspect, IPv4 in IPv6", "inspect ::ffff:10.0.0.0/104", "is not a network"},
+		{"inspect, zone", "inspect fe80::1%eth0", "is not a network"},
+		{"inspect, twice", "inspect 10.0.0.1\ninspect 10.0.0.1/32", "Testfile:3 - Error during parsing: inspect: 10.0.0.1/32 is listed twice"},
+		{"inspect, off and more", "inspect off 10.0.0.1", "inspect: off stands alone"},
+		{"inspect, more and off", "inspect 10.0.0.1\ninspect off", "inspect: off stands alone"},
+		{"inspect, off and a line", "inspect off\ninspect 10.0.0.1", "inspect: off stands alone"},
+		{"inspect, nothing", "inspect", "inspect: got 0 arguments, want: inspect NETWORK...|off"},
 		{"service twice", "service http\nservice _HTTP", "service: _http is listed twice"},
 		{"service with a dot", "service _http._tcp", `service: "_http._tcp" is not the name of a service, such as http`},
 		{"service without a name", "service _", `service: "_" is not the name of a service`},

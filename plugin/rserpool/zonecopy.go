@@ -74,9 +74,14 @@ func (x *zoneCopy) addPool(p *poolCopy) {
 }
 
 // addInfo adds information below a name that has no records, so that the name exists. Other
-// names do without: it describes this server at this moment.
+// names do without: it describes this server at this moment. The clients of a secondary are not
+// those that may read it.
 func (x *zoneCopy) addInfo(name string, ttl uint32, text []string) {
-	if owner := infoLabel + "." + name; wireLen(owner) <= maxName {
+	switch owner := infoLabel + "." + name; {
+	case wireLen(owner) > maxName:
+	case x.inspect != nil:
+		x.add(noText(owner, ttl))
+	default:
 		x.add(&dns.TXT{Hdr: header(owner, dns.TypeTXT, ttl), Txt: text})
 	}
 }
