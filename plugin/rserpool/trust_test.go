@@ -52,6 +52,8 @@ func TestServerReloadTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.waitFor("answer", "other."+zoneZ, dns.TypeA, hasAnswer)
+	// The element learns it a little later than the clients of DNS.
+	eventually(t, "the allowed element is registered again", func() bool { return allowed.count(pe.Registered) == 2 })
 
 	for name, tt := range map[string]struct{ corefile, want string }{
 		"no such file":       {text("tls /none/cert.pem /none/key.pem /none/ca.pem", allow), "tls CA: stat /none/ca.pem: no such file"},
