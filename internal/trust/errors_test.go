@@ -58,7 +58,8 @@ func TestName(t *testing.T) {
 			t.Errorf("%s: untimely %v", tc.name, got)
 		}
 	}
-	if err := errors.New("of something else"); trust.Name(err, options) != err {
-		t.Error("another error gets a name")
+	const elsewhere = "of something else"
+	if got := trust.Name(errors.New(elsewhere), options).Error(); got != elsewhere {
+		t.Errorf("another error gets a name: %s", got)
 	}
 }
