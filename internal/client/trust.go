@@ -82,7 +82,7 @@ func (t Trust) Serves(name string, pool rserpool.PoolHandle) error {
 	case name == "":
 		return errors.New("the element has no certificate")
 	}
-	return &NotServingError{Name: name, Pool: pool}
+	return &NotServingError{name, pool}
 }
 
 // RefusesUs reports whether an association has ended because the peer does not accept this
@@ -91,12 +91,12 @@ func RefusesUs(err error) bool { return errors.Is(err, secure.ErrOurs) }
 
 // NotServingError says that the identity of an element is not one that may serve a pool.
 type NotServingError struct {
-	Name string
-	Pool rserpool.PoolHandle
+	name string
+	pool rserpool.PoolHandle
 }
 
 func (e *NotServingError) Error() string {
-	return fmt.Sprintf("the certificate of the element is that of %s, which may not serve pool %q", e.Name, e.Pool)
+	return fmt.Sprintf("the certificate of the element is that of %s, which may not serve pool %q", e.name, e.pool)
 }
 
 // open reads the files; nil without TLS.
