@@ -174,6 +174,15 @@ func TestBarredPlace(t *testing.T) {
 			if lines != 2 {
 				t.Errorf("%d lines in the log, want 2", lines)
 			}
+			w.handle(Connecting{Ref: call, Assoc: 30}) // a registrar is there for a while
+			call++
+			w.enrpUp(30, ns1)
+			w.down(30)
+			w.pass(time.Second)
+			meet()
+			if lines != 3 {
+				t.Errorf("%d lines in the log after a registrar was there, want 3", lines)
+			}
 		})
 	}
 }

@@ -101,3 +101,91 @@ func TestDisplacedLife(t *testing.T) {
 		})
 	}
 }
+
+// TestDisplacedRestored: a registrar that has started again, and whose guard is on, displaces an
+// element all the same, and does not keep it for longer.
+func TestDisplacedRestored(t *testing.T) {
+	before := newTrustWorld(t, identity.Rules{})
+	for i, name := range []string{web1, web2} {
+		addr := []string{"10.0.0.1", "10.0.0.2"}[i]
+		before.trust(AssocID(i+1), name, addr)
+		before.recv(AssocID(i+1), reg("web", uint32(i+1), addr))
+	}
+	w := restarted(t, before, time.Second, func(c *Config) { c.Rights = rights(t, identity.Rules{}) })
+	w.serve()
+	w.wantStates("web:1 unconfirmed", "web:2 unconfirmed")
+	w.handle(Connecting{Ref: 1, Assoc: 11})
+	w.trust(11, bank1, "10.0.0.1")
+	w.wantStates("web:1 suspect", "web:2 unconfirmed")
+	w.wantHomes("web:2@10000001")
+	w.pass(11 * time.Minute)
+	w.trace = nil
+	w.wantStates("web:2 unconfirmed")
+	if w.r.Stats().Guarded != 1 {
+		t.Error("the guard is not on")
+	}
+}
+
+// TestDisplacedClaimed: the element has moved to another host, and somebody else is where it was.
+func TestDisplacedClaimed(t *testing.T) {
+	w := displacedWorld(t)
+	w.trust(3, web1, "10.0.0.3")
+	w.recv(3, reg("web", 1, "10.0.0.3"))
+	w.want()
+	answers[0].do(w, 11)
+	w.want("3 < registration granted web:1")
+	w.wantHomes("web:1@10000001", "web:2@10000001")
+}
+
+// TestUntrustedLater: an element whose certificate is not accepted any more is removed when a call
+// finds that again, also if it was asked, or somebody else has answered meanwhile.
+func TestUntrustedLater(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(w *world)
+		want string
+	}{
+		{"asked", func(w *world) {
+			w.trust(11, web1, "10.0.0.1")
+			w.handle(AssocDown{Assoc: 11, Reason: DownUntrusted})
+		}, "connect #3 via 1 to [10.0.0.1:40000]"},
+		{"displaced", func(w *world) {
+			w.handle(AssocDown{Assoc: 11})
+			w.trust(1, web1, "10.0.0.1")
+			w.recv(1, reg("web", 1, "10.0.0.1"))
+			w.trace = nil
+			w.handle(AssocDown{Assoc: 1, Reason: DownUntrusted})
+			w.want("connect #3 via 1 to [10.0.0.1:40000]")
+			w.handle(Connecting{Ref: 3, Assoc: 13})
+			w.trust(13, bank1, "10.0.0.1")
+			w.wantHomes("web:2@10000001")
+			w.down(13)
+		}, "connect #4 via 1 to [10.0.0.1:40000]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := displacedWorld(t)
+			tt.do(w)
+			w.handle(AssocDown{Assoc: 12}) // the other one is silent
+			w.trace = nil
+			for w.r.find("web", 1) != nil && len(w.trace) == 0 {
+				w.until(time.Minute)
+			}
+			var call uint64
+			for _, line := range w.trace {
+				if line == tt.want {
+					call = uint64(tt.want[len("connect #")] - '0')
+				}
+			}
+			if call == 0 {
+				t.Fatalf("got %q, want %q", w.trace, tt.want)
+			}
+			w.trace = nil
+			w.handle(Connecting{Ref: call, Assoc: 14})
+			w.handle(AssocDown{Assoc: 14, Reason: DownUntrusted})
+			if n := w.r.Stats().Removed[RemovedUntrusted]; n != 1 || w.r.find("web", 1) != nil {
+				t.Errorf("%d elements removed for their certificate, want 1", n)
+			}
+			w.trace = nil
+		})
+	}
+}

@@ -47,7 +47,9 @@
 // them. No answer names an element that may not register in the pool, soon after each registrar
 // has the rights. Registrars and users lose their rights, too, and get them back: from the moment at which a
 // registrar has the rights, it sends nothing to a registrar that may not be one, and handles
-// nothing from it, and it names no element to a user that may not resolve. An element that is only silent keeps its identifier from the thief. At rest
+// nothing from it, and it names no element to a user that may not resolve. An element that is only silent keeps its identifier from the thief.
+// A squatter runs where an element was, and acknowledges keep-alives: it does not pass for the
+// element. At rest
 // the registrars agree about all that may register, and there is no more to say than
 // without lax ones.
 //

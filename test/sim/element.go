@@ -39,15 +39,17 @@ type element struct {
 	gap       time.Duration // from the loss of a home to the search for another one
 
 	state  elementState
-	born   time.Duration     // when it has started
-	died   time.Duration     // when it has gone
-	proved time.Duration     // see proves
-	unread time.Duration     // see leavesUnread
-	home   registrar.AssocID // 0 without one
-	at     *host             // of the home, or the last one; nil while one is sought
-	server rserpool.ServerID // the home's identifier, once it has told it
-	waits  uint64            // number of the registration that is not answered
-	tries  uint64
+	born   time.Duration // when it has started
+	died   time.Duration // when it has gone
+	proved time.Duration // see proves
+	unread time.Duration // see leavesUnread
+	// squatted is until when somebody else has been at one of its places.
+	squatted time.Duration
+	home     registrar.AssocID // 0 without one
+	at       *host             // of the home, or the last one; nil while one is sought
+	server   rserpool.ServerID // the home's identifier, once it has told it
+	waits    uint64            // number of the registration that is not answered
+	tries    uint64
 	// sure tells that its home has confirmed that it is, and that nothing bad
 	// has happened to any of the two since.
 	sure bool

@@ -100,6 +100,7 @@ var faults = []fault{
 var trustFaults = []fault{
 	{"rights", 2, func(s *Sim, _ *host, e *element) { s.changeRights(e) }},
 	{"thief", 1, func(s *Sim, _ *host, _ *element) { s.steal() }},
+	{"squatter", 1, func(s *Sim, _ *host, e *element) { s.squat(e, s.net.upTo(2*longFault)) }},
 	{"registrars", 1, func(s *Sim, h *host, _ *element) { s.changeRegistrar(h) }},
 	{"resolvers", 1, func(s *Sim, _ *host, _ *element) { s.changeResolvers() }},
 }

@@ -165,14 +165,15 @@ func (n *network) newProcess(beside *host, start func(), port uint16) *host {
 	return h
 }
 
-// at is the host that takes calls there, nil if there is none.
-func (n *network) hostAt(to netip.AddrPort) *host {
+// hostAt is the host that takes calls there, one with a process if there is one; nil if there is
+// none.
+func (n *network) hostAt(to netip.AddrPort) (found *host) {
 	for _, h := range n.hosts[to.Addr()] {
-		if h.port == 0 || h.port == to.Port() {
-			return h
+		if (h.port == 0 || h.port == to.Port()) && (found == nil || found.proc == nil) {
+			found = h
 		}
 	}
-	return nil
+	return found
 }
 
 // String is the host's address.

@@ -88,8 +88,9 @@ type Sim struct {
 	trust      *trust // nil if nobody looks at identities
 	// misled has the registrars get other rights; it is for tests of the tests.
 	misled func(*identity.Rights) registrar.Rights
-	// forged has thieves show the element's own certificate; also for tests of the tests.
-	forged bool
+	// forged has thieves show the element's own certificate, posing has squatters; also for tests
+	// of the tests.
+	forged, posing bool
 	// misruled has the registrars get rules by which all pools fail closed; it is for tests
 	// of the tests.
 	misruled bool

@@ -71,6 +71,7 @@ func TestTrustMutations(t *testing.T) {
 		{"everybody may resolve", func(s *Sim) {
 			s.misled = func(r *identity.Rights) registrar.Rights { return anyUser{r} }
 		}, "which may not resolve"},
+		{"squatters have the element's certificate", func(s *Sim) { s.posing = true }, "is dead, and still among"},
 		{"thieves have the element's certificate", func(s *Sim) { s.forged = true }, "a thief gets the identifier"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,4 +88,33 @@ func TestTrustMutations(t *testing.T) {
 			t.Error("not found in 100 seeds")
 		})
 	}
+}
+
+// TestSquatters: home registrars notice squatters, in the seeds of a trusted scope.
+func TestSquatters(t *testing.T) {
+	displaced := uint64(0)
+	each(t, 4, func(seed uint64, trace tracer) error {
+		cfg := config(seed)
+		cfg.Trust, cfg.Disks = true, 0
+		s := New(cfg)
+		s.Trace = trace
+		s.net.run(cfg.Start + 20*time.Second)
+		for _, e := range s.elements {
+			if s.net.chance(4) {
+				s.squat(e, s.net.upTo(longFault))
+			}
+		}
+		s.net.run(2 * longFault)
+		for _, n := range s.nodes {
+			st := n.r.Stats()
+			displaced += st.Suspected[registrar.SilentDisplaced]
+		}
+		s.net.run(cfg.Rest)
+		s.checkRest()
+		return s.err()
+	})
+	if displaced == 0 {
+		t.Error("no squatter was noticed")
+	}
+	t.Logf("%d squatters noticed", displaced)
 }

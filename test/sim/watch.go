@@ -158,6 +158,9 @@ func (n *node) checkOwned(e *element) {
 	switch {
 	case e.state == elementGone:
 		died = max(died, e.h.dark) // until then nobody refused a call
+		if x, _ := n.sight(e); x.Suspect {
+			died = max(died, e.squatted) // nor then, if a squatter was noticed
+		}
 		if n.guards(e.pool) {
 			most += n.longestPause()
 		}
