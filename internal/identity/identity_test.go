@@ -68,6 +68,7 @@ func TestOtherNames(t *testing.T) {
 		"spiffe://example.org/rserpool/pool/web", "spiffe://example.org/rserpool/pool/web/", "spiffe://example.org/rserpool/pool//x",
 		"spiffe://example.org/rserpool/pool/web/a/b", "spiffe://example.org/rserpool/pool/we%62/x", "spiffe://example.org/x/rserpool/pool/web/x",
 		"spiffe://example.org/rserpool/pool/_ph-/x", "spiffe://example.org/rserpool/pool/_ph-z/x", "spiffe://example.org/rserpool/pool/../x",
+		"spiffe://example.org/rserpool/pool/_ph-etim4/x", "spiffe://example.org/rserpool/pool/_ph-C4G64/x", // second spellings of web and "a b"
 	} {
 		if h, ok := PoolOf(id); ok || IsRegistrar(id) {
 			t.Errorf("%q is for pool %q, or is a registrar", id, h)
