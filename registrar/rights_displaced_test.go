@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/identity"
 )
 
@@ -188,4 +189,15 @@ func TestUntrustedLater(t *testing.T) {
 			w.trace = nil
 		})
 	}
+}
+
+// TestDisplacedContested: a peer that has the element keeps it.
+func TestDisplacedContested(t *testing.T) {
+	w := displacedWorld(t)
+	w.meetAs(9, greater, ns1)
+	w.tell(9, update(greater, enrp.AddPE, "web", named(1, greater, web1)))
+	w.wantHomes("web:1@10000001", "web:2@10000001") // until the call has a result
+	answers[0].do(w, 11)
+	w.wantHomes("web:1@20000002", "web:2@10000001")
+	w.trace = nil
 }
