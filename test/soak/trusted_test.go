@@ -12,7 +12,8 @@ import (
 
 // TestTrustedScope: very many elements with certificates are registered at one registrar. A
 // tenth of them leaves and comes back, again and again, and the registrar's certificate is
-// renewed meanwhile. No association is lost, no element is a suspect, no answer is empty, and the registrar's memory and goroutines stay as they are.
+// renewed meanwhile. No association is lost, no element is a suspect, no answer is empty, and
+// the registrar's memory and goroutines stay as they are.
 func TestTrustedScope(t *testing.T) {
 	outside(t)
 	const pool = "web"
