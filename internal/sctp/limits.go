@@ -18,8 +18,9 @@ type Limits struct {
 	// COOKIE ECHO are not answered, and the peer repeats them.
 	Backlog int
 	// HalfOpen is the number of TCP connections from which no whole message has
-	// arrived, and of TLS handshakes of one transport that peers have begun; default
-	// 1024. SCTP itself keeps no state of half-open associations.
+	// arrived, and of TLS handshakes of one endpoint that peers have begun and that wait
+	// for the peer; 16 times as many may wait for this side. Default 1024. SCTP itself
+	// keeps no state of half-open associations.
 	HalfOpen int
 	// HandshakeTime is how long a handshake, or the arrival of one message over
 	// TCP, may last; default 10 s.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -31,6 +32,8 @@ type assoc struct {
 	ours bool       // Connect has made it
 	host netip.Addr // of the peer; set if it is not ours
 	w    *wire
+	// heard: the peer has sent something.
+	heard atomic.Bool
 
 	// emitMu is held while the Handler runs and while TLS is read. It is locked before mu.
 	emitMu    sync.Mutex
@@ -98,6 +101,9 @@ func (a *assoc) received(m sctp.Message) {
 	case m.PPID != a.e.frame.PPID && m.PPID != 0 && !a.e.sessions: // common TLS tools set none
 		a.cutOff("peer sent a message with payload protocol identifier %d, want %d", m.PPID, a.e.frame.PPID)
 		return
+	}
+	if !a.heard.Load() {
+		a.heard.Store(true)
 	}
 	a.mu.Lock()
 	if a.phase == phaseFailed || a.aborted {

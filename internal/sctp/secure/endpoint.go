@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
@@ -108,6 +109,7 @@ func (e *Endpoint) handle(ev sctp.Event) {
 	switch ev.Type {
 	case sctp.Up:
 		a.begin(ev)
+		e.makeRoom()
 	case sctp.Received:
 		a.received(ev.Message)
 	case sctp.SendFailed:
@@ -122,37 +124,82 @@ func (e *Endpoint) handle(ev sctp.Event) {
 	}
 }
 
-// came makes the association that a peer has opened. If there are Limits.HalfOpen handshakes,
-// one makes room. To refuse the new one instead would let a flood of silent peers shut out all
-// others.
+// came makes the association that a peer has opened.
 func (e *Endpoint) came(ev sctp.Event) *assoc {
 	e.Mu.Lock()
-	var old *assoc
-	if len(e.half) >= e.lim.HalfOpen {
-		old = e.half[e.excess()]
-		e.leaveHalf(old)
-	}
+	defer e.Mu.Unlock()
 	a := e.newAssoc(ev.Assoc, false)
 	a.host = hostOf(ev.Peer[0].Addr())
 	e.half = append(e.half, a)
 	e.byHost[a.host]++
-	e.Mu.Unlock()
-	if old != nil {
-		old.end(sctp.ConnectFailed, untrusted("peer was slow with its TLS handshake, and others wait"), sctp.Endpoint.Abort)
-	}
 	return a
 }
 
-// excess is the handshake that makes room: the oldest one of a host that has many, or else the
-// oldest one. e.Mu is held.
-func (e *Endpoint) excess() int {
-	many := max(2, len(e.half)/16)
-	for i, a := range e.half {
-		if e.byHost[a.host] >= many {
-			return i
-		}
+// makeRoom ends one of the handshakes that peers have begun, if there are too many.
+func (e *Endpoint) makeRoom() {
+	e.Mu.Lock()
+	a, why := e.excess()
+	if a != nil {
+		e.leaveHalf(a)
 	}
-	return 0
+	e.Mu.Unlock()
+	if a != nil {
+		a.end(sctp.ConnectFailed, why, sctp.Endpoint.Abort)
+	}
+}
+
+const (
+	// slowPeer is how long a handshake may wait for its peer while others have no room.
+	slowPeer = time.Second
+	// maxHalf is how many handshakes there may be for each one of Limits.HalfOpen, if they
+	// wait for this side.
+	maxHalf = 16
+)
+
+var (
+	errSlowPeer = untrusted("peer was slow with its TLS handshake, and others wait")
+	errFull     = untrusted("too many peers wait for their TLS handshake")
+)
+
+// idle reports whether a handshake waits for its peer, and not for this side.
+func (a *assoc) idle() bool { return !a.heard.Load() || a.w.waited() > slowPeer }
+
+// excess is the handshake that makes room, nil if there is enough. It is one of a host that has
+// many, if there is such a host. More than Limits.HalfOpen may not wait for their peers. Then
+// it is the oldest one of those: if the new one were refused instead, a flood of silent peers
+// would shut out all others.
+//
+// Many more may wait for this side, since all elements come at the same time after a restart.
+// If they are too many, it is the new one. Handshakes are computed in their order: if the
+// oldest one made room, none would live to see its turn. e.Mu is held.
+func (e *Endpoint) excess() (*assoc, error) {
+	if len(e.half) <= e.lim.HalfOpen {
+		return nil, nil
+	}
+	many := max(2, len(e.half)/16)
+	flood := slices.ContainsFunc(e.half, func(a *assoc) bool { return e.byHost[a.host] >= many })
+	var oldest, last *assoc
+	idle := 0
+	for _, a := range e.half {
+		waits := a.idle()
+		if waits {
+			idle++
+		}
+		if flood && e.byHost[a.host] < many {
+			continue
+		}
+		if waits && oldest == nil {
+			oldest = a
+		}
+		last = a
+	}
+	switch {
+	case idle > e.lim.HalfOpen && oldest != nil:
+		return oldest, errSlowPeer
+	case idle > e.lim.HalfOpen, len(e.half) > maxHalf*e.lim.HalfOpen:
+		return last, errFull
+	}
+	return nil, nil
 }
 
 // hostOf is what counts as one host: for IPv6 its network of 64 bits, in which a machine can

@@ -313,6 +313,69 @@ func TestStorm(t *testing.T) {
 	})
 }
 
+// TestHerd has more good peers of different hosts come at a time than there is room for. Those
+// that were first wait for their turn, and all of them come up.
+func TestHerd(t *testing.T) {
+	inWorld(t, sctp.Limits{HalfOpen: 1}, nil, func(t *testing.T, w *world) {
+		y := w.y.Endpoint
+		for range cap(y.turns) { // its processors are busy
+			y.turns <- struct{}{}
+		}
+		var herd []*site
+		for i := range maxHalf + 2 {
+			z := w.site(w.config(nameX), sctp.Limits{}, fmt.Sprintf("10.0.5.%d:3864", i+1))
+			t.Cleanup(func() { z.Endpoint.Close() })
+			z.Endpoint.Connect(dest("10.0.0.2:3864"))
+			synctest.Wait()
+			herd = append(herd, z)
+		}
+		for _, z := range herd[maxHalf:] {
+			z.Down(sctp.ConnectFailed)
+		}
+		mustSay(t, errors.New(w.log()), errFull.Error())
+		for range cap(y.turns) {
+			<-y.turns
+		}
+		for _, z := range herd[:maxHalf] {
+			z.Up()
+			w.y.Up()
+		}
+	})
+}
+
+// TestSlowPeers has peers begin a handshake and not go on with it. After a second they make room
+// for others.
+func TestSlowPeers(t *testing.T) {
+	inWorld(t, sctp.Limits{HalfOpen: 1}, nil, func(t *testing.T, w *world) {
+		goOn := make(chan struct{})
+		slow := func(addr string) *site {
+			c := w.ca.Config(w.ca.Issue(nameX, life))
+			own := c.Certificates[0]
+			c.Certificates = nil
+			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				<-goOn
+				return &own, nil
+			}
+			z := w.site(w.as(c), sctp.Limits{}, addr)
+			z.Endpoint.Connect(dest("10.0.0.2:3864"))
+			synctest.Wait()
+			return z
+		}
+		first, second := slow("10.0.6.1:3864"), slow("10.0.6.2:3864")
+		if n := w.n.Stats().Refused; n != 0 {
+			t.Errorf("Got %d refused at once, want none", n)
+		}
+		time.Sleep(2 * slowPeer)
+		w.call()
+		mustSay(t, errors.New(w.log()), errSlowPeer.Error())
+		close(goOn)
+		second.Up()
+		w.y.Up()
+		first.Endpoint.Close()
+		second.Endpoint.Close()
+	})
+}
+
 // TestLongHandshake has a peer send a handshake without end.
 func TestLongHandshake(t *testing.T) {
 	inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {

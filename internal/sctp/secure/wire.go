@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -54,6 +55,9 @@ type wire struct {
 	// turns limits how many handshakes compute at a time. A handshake that waits for its
 	// peer gives its turn back.
 	turns chan struct{}
+	// since is when the handshake began to wait for its peer, in Unix nanoseconds; 0 if it
+	// does not.
+	since atomic.Int64
 
 	mu     sync.Mutex
 	come   sync.Cond // in or end has changed
@@ -77,6 +81,15 @@ func newWire(client bool, turns chan struct{}, send func([]byte) error) *wire {
 	w := &wire{client: client, turns: turns, send: send, maxBacklog: maxBacklog}
 	w.come.L = &w.mu
 	return w
+}
+
+// waited is how long the handshake has waited for its peer, 0 if it does not.
+func (w *wire) waited() time.Duration {
+	since := w.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, since))
 }
 
 // push adds what has arrived, which the wire owns then. It returns how much waits.
@@ -161,9 +174,11 @@ func (w *wire) await() error {
 			return w.end
 		}
 		<-w.turns
+		w.since.Store(time.Now().UnixNano())
 		for w.size < need && w.end == nil {
 			w.come.Wait()
 		}
+		w.since.Store(0)
 		w.mu.Unlock()
 		w.turns <- struct{}{}
 		w.mu.Lock()
