@@ -35,7 +35,10 @@ func TestUsers(t *testing.T) {
 	for i := range 2 {
 		s.changeResolvers()
 		before := []user{*s.trust.users[0], *s.trust.users[1]}
-		s.net.run(30 * time.Second)
+		for range 30 {
+			s.elements[s.net.rand.IntN(len(s.elements))].change(s.net.rand.Uint32()) // news for subscribers
+			s.net.run(time.Second)
+		}
 		for j, u := range s.trust.users {
 			may := i > 0 || j == 0
 			if got := u.answered > before[j].answered+5; got != may {
