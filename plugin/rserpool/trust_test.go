@@ -79,6 +79,30 @@ func TestServerReloadTrust(t *testing.T) {
 	own.leave(t)
 }
 
+// TestServerReloadFiles: a reload with the same Corefile has files read again that have changed, at
+// once and also if two blocks share the registrar. One that cannot be used fails it.
+func TestServerReloadFiles(t *testing.T) {
+	const name = "spiffe://example.org/rserpool/registrar/ns1"
+	ca, p, dir := trusttest.New(t, "example.org", time.Now()), freePorts(t), t.TempDir()
+	now := time.Now().Truncate(time.Second)
+	f := ca.Issue(t, dir, name, now, now.Add(time.Hour))
+	block := fmt.Sprintf(" rserpool {\n%stls %s %s %s\n}\n}\n", p.options(), f.Cert, f.Key, f.CA)
+	text := "pool.example.org:0 {\n" + block + "pool.example.net:0 {\n" + block
+	s := startServer(t, text)
+	end := now.Add(2 * time.Hour)
+	ca.Issue(t, dir, name, now, end)
+	if err := s.reload(text); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new certificate", func() bool { return gauge(t, "tls_certificate_end_timestamp_seconds") == float64(end.Unix()) })
+	if err := os.Remove(f.Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reload(text); err == nil || !strings.Contains(err.Error(), "tls KEY: stat "+f.Key) {
+		t.Errorf("without the key: got error %v", err)
+	}
+}
+
 // TestServerBadFiles: CoreDNS does not start with files that cannot be used.
 func TestServerBadFiles(t *testing.T) {
 	p := freePorts(t)
