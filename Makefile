@@ -102,7 +102,7 @@ sim:
 fuzz:
 	@test/fuzz $(FUZZTIME)
 
-## bench: the figures of docs/performance.md, as a table (five to ten minutes)
+## bench: the figures of docs/performance.md, as a table (ten to fifteen minutes)
 .PHONY: bench
 bench: build
 	$(GO) run ./test/bench
