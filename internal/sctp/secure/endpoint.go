@@ -129,7 +129,7 @@ func (e *Endpoint) came(ev sctp.Event) *assoc {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
 	a := e.newAssoc(ev.Assoc, false)
-	a.host = hostOf(ev.Peer[0].Addr())
+	a.host = sctp.HostOf(ev.Peer[0].Addr())
 	e.half = append(e.half, a)
 	e.byHost[a.host]++
 	return a
@@ -200,17 +200,6 @@ func (e *Endpoint) excess() (*assoc, error) {
 		return last, errFull
 	}
 	return nil, nil
-}
-
-// hostOf is what counts as one host: for IPv6 its network of 64 bits, in which a machine can
-// have any number of addresses.
-func hostOf(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if a.Is4() {
-		return a
-	}
-	p, _ := a.Prefix(64)
-	return p.Addr()
 }
 
 // leaveHalf takes an association out of half, if it is there. e.Mu is held.

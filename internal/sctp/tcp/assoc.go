@@ -22,6 +22,7 @@ type assoc struct {
 	id       sctp.AssocID
 	e        *endpoint
 	incoming bool            // the peer has connected
+	host     netip.Addr      // of the peer; set if it has connected
 	accepted bool            // and no whole message has arrived yet
 	ctx      context.Context // done at the end
 	cancel   context.CancelFunc
@@ -216,9 +217,7 @@ func (a *assoc) finish() {
 	a.stop(sctp.Lost, nil) // has no effect unless run returned by mistake
 	a.e.Mu.Lock()
 	delete(a.e.All, a.id)
-	if a.accepted {
-		a.e.halfOpen--
-	}
+	a.e.leaveHalf(a)
 	a.e.Mu.Unlock()
 	a.mu.Lock()
 	unsent := a.queue.Drain()
@@ -233,6 +232,8 @@ func (a *assoc) finish() {
 			a.e.n.Refuse(sctp.TCP, a.peer(), a.err)
 		}
 		return
+	case errors.Is(a.err, errCrowded):
+		a.e.n.Refuse(sctp.TCP, a.peer(), a.err)
 	case a.reason == sctp.Overrun:
 		a.e.n.Cut(sctp.TCP, a.peer(), a.err)
 	}
@@ -406,7 +407,7 @@ func (a *assoc) whole() {
 	if a.accepted {
 		a.accepted = false
 		a.e.Mu.Lock()
-		a.e.halfOpen--
+		a.e.leaveHalf(a)
 		a.e.Mu.Unlock()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +37,8 @@ type endpoint struct {
 	cancel context.CancelFunc
 
 	sctp.Table[*assoc]
-	halfOpen int // guarded by Mu: accepted, and no whole message has arrived
+	half   []*assoc           // guarded by Mu: accepted, and no whole message has arrived; oldest first
+	byHost map[netip.Addr]int // guarded by Mu: how many of half each host has
 }
 
 var _ sctp.Endpoint = (*endpoint)(nil)
@@ -48,7 +50,7 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 		return nil, err
 	}
 	lim.Associations = min(lim.Associations, sctp.Descriptors())
-	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port}
+	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, byHost: map[netip.Addr]int{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if sec != nil {
 		e.watch = secure.NewWatch(sec)
@@ -120,24 +122,65 @@ func (e *endpoint) accept(ln net.Listener) {
 	}
 }
 
+// errCrowded is the error of a connection that makes room for another host's.
+var errCrowded = errors.New("peer has not sent a message yet, and others wait")
+
 // admit makes an association of an accepted connection, unless a limit is reached.
 func (e *endpoint) admit(c *net.TCPConn) error {
+	old, err := e.enter(c)
+	if old != nil {
+		old.stop(sctp.Overrun, errCrowded)
+	}
+	return err
+}
+
+// enter is admit. It returns a connection that is to end, because it has made room, or nil.
+func (e *endpoint) enter(c *net.TCPConn) (old *assoc, err error) {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()
+	host := sctp.HostOf(c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr())
 	switch {
 	case e.Closed:
-		return sctp.ErrClosed
+		return nil, sctp.ErrClosed
 	case len(e.All) >= e.lim.Associations:
-		return e.lim.ErrFull()
-	case e.halfOpen >= e.lim.HalfOpen:
-		return fmt.Errorf("%d TCP connections have not sent a message yet, which is the limit", e.lim.HalfOpen)
+		return nil, e.lim.ErrFull()
+	case len(e.half) >= e.lim.HalfOpen:
+		if old = e.excess(host); old == nil {
+			return nil, fmt.Errorf("%d TCP connections have not sent a message yet, which is the limit", e.lim.HalfOpen)
+		}
+		e.leaveHalf(old)
 	}
-	e.halfOpen++
 	a := e.newAssoc()
-	a.conn, a.accepted, a.incoming = c, true, true
+	a.conn, a.host, a.accepted, a.incoming = c, host, true, true
+	e.half = append(e.half, a)
+	e.byHost[host]++
 	e.wg.Add(1)
 	go a.run(sctp.Dest{})
-	return nil
+	return old, nil
+}
+
+// excess is the connection that makes room for one of a host: the oldest one of a host that has
+// many. It is nil if there is none, or if the host itself has many: connections that end each
+// other would all fail. e.Mu is held.
+func (e *endpoint) excess(host netip.Addr) *assoc {
+	many := max(2, len(e.half)/16)
+	i := slices.IndexFunc(e.half, func(a *assoc) bool { return e.byHost[a.host] >= many })
+	if i < 0 || e.byHost[host] >= many {
+		return nil
+	}
+	return e.half[i]
+}
+
+// leaveHalf takes a connection out of half, if it is there. e.Mu is held.
+func (e *endpoint) leaveHalf(a *assoc) {
+	i := slices.Index(e.half, a)
+	if i < 0 {
+		return
+	}
+	e.half = slices.Delete(e.half, i, i+1)
+	if e.byHost[a.host]--; e.byHost[a.host] == 0 {
+		delete(e.byHost, a.host)
+	}
 }
 
 // newAssoc makes an association and adds it to the table. e.Mu is held.

@@ -155,26 +155,55 @@ func TestTCPPeers(t *testing.T) {
 	}
 }
 
-// TestTCPFlood has more silent connections than may be half open.
+// TestTCPFlood has one host open more silent connections than may be half open. They are refused.
+// Connections of other hosts get room.
 func TestTCPFlood(t *testing.T) {
 	s, x, addr := tcpSite(t, sctp.Limits{HalfOpen: 4})
+	var flood []sctp.AssocID
 	for range 4 {
 		dialTCP(t, addr)
-		x.Next(sctp.Up)
+		flood = append(flood, x.Next(sctp.Up).Assoc)
 	}
-	// The reset may come before the dial is over.
-	c, err := net.Dial("tcp", addr)
-	if err == nil {
-		_, err = c.Read(make([]byte, 1))
-		c.Close()
+	from := func(ip string) (*net.TCPConn, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+		c, err := d.Dial("tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { c.Close() })
+		return c.(*net.TCPConn), nil
 	}
-	if err == nil {
-		t.Error("The connection over the limit is served, want it closed")
+	refused := func(ip string) {
+		t.Helper()
+		c, err := from(ip)
+		if err == nil { // the reset may come before the dial is over
+			_, err = c.Read(make([]byte, 1))
+		}
+		if err == nil {
+			t.Errorf("The connection of %s is served, want it refused", ip)
+		}
 	}
-	if n := s.n.Stats().Refused; n != 1 {
-		t.Errorf("Got %d refused, want 1", n)
+	refused("127.0.0.1")
+	for i := range 3 {
+		if _, err := from(fmt.Sprint("127.0.0.", 2+i)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			ev := x.Wait("Up or Down", func(sctp.Event) bool { return true })
+			if ev.Type == sctp.Down && (ev.Assoc != flood[i] || ev.Reason != sctp.Overrun || !errors.Is(ev.Err, errCrowded)) {
+				t.Errorf("Got %v, want Down of %d", ev, flood[i])
+			}
+		}
 	}
-	x.None()
+	refused("127.0.0.9") // each host has one
+	if n := s.n.Stats().Refused; n != 5 {
+		t.Errorf("Got %d refused, want 5", n)
+	}
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if n, hosts := len(s.half), len(s.byHost); n != 4 || hosts != 4 {
+		t.Errorf("Got %d connections of %d hosts half open, want 4 of 4", n, hosts)
+	}
 }
 
 func TestTCPQueueFull(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 const (
@@ -39,7 +41,7 @@ func (l *limiter) allow(to netip.Addr, now time.Time) bool {
 	if l.by == nil || now.Sub(l.begin) >= time.Second {
 		l.begin, l.n, l.by = now, 0, map[netip.Addr]int{}
 	}
-	to = limitKey(to)
+	to = sctp.HostOf(to)
 	if _, ok := l.by[to]; !ok && len(l.by) >= l.addrs {
 		to = netip.Addr{}
 	}
@@ -49,15 +51,4 @@ func (l *limiter) allow(to netip.Addr, now time.Time) bool {
 	l.n++
 	l.by[to]++
 	return true
-}
-
-// limitKey returns what counts as one address: for IPv6 its network of 64 bits, in which a
-// machine can have any number of addresses.
-func limitKey(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if a.Is4() {
-		return a
-	}
-	p, _ := a.Prefix(64)
-	return p.Addr()
 }
