@@ -108,7 +108,8 @@ type Event struct {
 	// Peer holds the peer's confirmed addresses and its SCTP or TCP port, the
 	// primary one first (Up, PeerAddrs). An address is confirmed when the
 	// association was established over it or it has acknowledged a HEARTBEAT
-	// (RFC 9260, Section 5.4).
+	// (RFC 9260, Section 5.4). With Down of SCTP it holds the
+	// address used last, if the peer has ever answered.
 	Peer []netip.AddrPort
 	// Claimed holds the addresses that the peer lists but that are not confirmed:
 	// they may belong to another host. Each is sent a HEARTBEAT. When it has

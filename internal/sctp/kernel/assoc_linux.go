@@ -143,7 +143,7 @@ func (a *assoc) finish(reason sctp.Reason, err error) {
 	if reason == sctp.Overrun {
 		e.n.Cut(sctp.Kernel, peer, err)
 	}
-	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
+	a.emit(sctp.Event{Type: sctp.Down, Peer: []netip.AddrPort{peer}, Reason: reason, Err: err})
 }
 
 // socket returns the present socket of the association.

@@ -221,7 +221,7 @@ func (a *assoc) negotiate() (*Session, error) {
 			a.w.serve()
 			continue
 		case err != nil:
-			return nil, explain(err, &v)
+			return nil, a.w.last.explain(err, &v) // nothing reads any more
 		}
 		forget(cfg)
 		s := &Session{Name: v.name, conn: conn, until: v.until, end: a.shut}

@@ -508,3 +508,34 @@ func TestOldVersion(t *testing.T) {
 		}
 	})
 }
+
+// TestPlainAlert has a client refuse the server's certificate before it encrypts, as OpenSSL does.
+func TestPlainAlert(t *testing.T) {
+	inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {
+		z := w.plain("10.0.0.3:3864")
+		defer z.Close()
+		a := z.Connect(dest("10.0.0.2:3864"))
+		z.Up()
+		conn := newWire(true, make(chan struct{}, 1), func(b []byte) error {
+			if b[0] == sctptest.RecordData {
+				b = []byte{recordAlert, 3, 3, 0, 2, 2, 48}
+			}
+			return z.Send(a, sctp.Message{Data: b, PPID: 11})
+		})
+		z.Hooked(func(ev sctp.Event) {
+			if ev.Type == sctp.Received {
+				conn.push(bytes.Clone(ev.Message.Data))
+			}
+		})
+		conn.turns <- struct{}{}
+		c := w.ca.Config(nil)
+		c.VerifyConnection = func(tls.ConnectionState) error { return errors.New("not this one") }
+		_ = tls.Client(conn, c).Handshake()
+		z.Wait("Down", func(ev sctp.Event) bool { return ev.Type == sctp.Down })
+		synctest.Wait()
+		w.y.None()
+		if log := w.log(); !strings.Contains(log, "peer refuses our certificate: unknown authority") {
+			t.Errorf("Got log %q, want what the alert says", log)
+		}
+	})
+}

@@ -36,7 +36,7 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 	case first.taken == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		return nil, errNoTLS
 	default:
-		return nil, explain(err, &v)
+		return nil, first.last.explain(err, &v)
 	}
 	first.done = true
 	forget(cfg)
@@ -52,6 +52,7 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 type firstLook struct {
 	net.Conn
 	taken int
+	last  lastBytes
 	done  bool
 }
 
@@ -65,6 +66,7 @@ func (f *firstLook) Read(b []byte) (int, error) {
 		return 0, errLongHandshake
 	default:
 		f.taken += n
+		f.last.add(b[:n])
 	}
 	return n, err
 }

@@ -66,6 +66,7 @@ type wire struct {
 	end    error     // what Read returns behind in
 	polled bool      // the handshake is over
 	taken  int       // bytes read in the handshake
+	last   lastBytes // of them
 	judged bool      // the peer's first bytes have been looked at
 	client bool
 	random []byte // of the own ClientHello
@@ -139,6 +140,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	w.drop(n)
 	if !w.polled {
 		w.taken += n
+		w.last.add(b[:n])
 	}
 	return n, nil
 }

@@ -1,6 +1,7 @@
 package secure
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -94,6 +95,31 @@ func explain(err error, v *verdict) error {
 		return &failure{text, err}
 	}
 	return &failure{"TLS failed: " + err.Error(), err}
+}
+
+// lastBytes are those that a peer has sent last in the handshake. A client of OpenSSL that refuses
+// the certificate of its server says so before it encrypts. Package tls takes the alert for a
+// record that it cannot decrypt.
+type lastBytes struct {
+	b [7]byte
+	n int
+}
+
+// add adds what has been read.
+func (l *lastBytes) add(b []byte) {
+	all := append(l.b[:l.n:l.n], b...)
+	l.n = copy(l.b[:], all[max(0, len(all)-len(l.b)):])
+}
+
+// explain is explain for an error of the handshake.
+func (l *lastBytes) explain(err error, v *verdict) error {
+	const badRecord = tls.AlertError(20)
+	var op *net.OpError
+	alert := []byte{recordAlert, 3, 3, 0, 2, 2}
+	if l.n == len(l.b) && bytes.HasPrefix(l.b[:], alert) && errors.As(err, &op) && op.Op == "local error" && op.Err.Error() == badRecord.Error() {
+		return alerted(tls.AlertError(l.b[len(alert)]))
+	}
+	return explain(err, v)
 }
 
 // errAlerted marks that the peer has said so.

@@ -6,7 +6,8 @@ import (
 )
 
 // astray reports whether an event is the beginning of TLS, which is not spoken here, or comes
-// behind that. It ends the association of such a peer, and has Down say why.
+// behind that. It ends the association of such a peer, and has Down and the log say why. Over TCP,
+// the transport does so.
 func (e *endpoint) astray(ev *sctp.Event) bool {
 	switch ev.Type {
 	case sctp.Received:
@@ -33,7 +34,7 @@ func (e *endpoint) astray(ev *sctp.Event) bool {
 		if ev.Reason == sctp.LocalClose {
 			ev.Reason, ev.Err = sctp.Overrun, secure.ErrTLSAtPlain
 		}
-		e.s.tlsN.Overruns.Add(1)
+		e.s.tlsN.Cut(ev.Kind, ev.Peer[0], secure.ErrTLSAtPlain)
 	case sctp.Up, sctp.SendFailed, sctp.PeerAddrs, sctp.Writable, sctp.PeerDone:
 	}
 	return false

@@ -77,18 +77,24 @@ func TestTLS(t *testing.T) {
 func TestTLSAndPlain(t *testing.T) {
 	tlsKinds(t, func(t *testing.T, kind sctp.Kind) {
 		ca := sctptest.NewAuthority(t)
-		refused := make(chan string, 1)
+		refused, cut := make(chan string, 1), make(chan string, 1)
 		logs := func(format string, args ...any) {
-			if line := fmt.Sprintf(format, args...); strings.Contains(line, "refused") {
+			switch line := fmt.Sprintf(format, args...); {
+			case strings.Contains(line, "refused"):
 				refused <- line
+			case strings.Contains(line, "aborted"):
+				cut <- line
 			}
 		}
-		s1, s2 := newStack(t, Config{Only: kind, TLS: trust(ca, nameX), Logf: logs}), newStack(t, Config{Only: kind})
+		s1, s2 := newStack(t, Config{Only: kind, TLS: trust(ca, nameX), Logf: logs}), newStack(t, Config{Only: kind, Logf: logs})
 		x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, sctptest.On("127.0.0.1:0"))
 		x.Connect(destOf(y, s2, sctp.Any))
 		y.Up()
 		if ev := y.Down(sctp.Overrun); !errors.Is(ev.Err, secure.ErrTLSAtPlain) {
 			t.Errorf("Plain server: got %v", ev.Err)
+		}
+		if line, from := <-cut, x.LocalAddrs()[0].String(); !strings.Contains(line, "peer speaks TLS at the plain port") || !strings.Contains(line, from) {
+			t.Errorf("Plain server: got log %q, want what the peer at %s does", line, from)
 		}
 		if ev := x.Next(sctp.Down); ev.Reason != sctp.ConnectFailed || !errors.Is(ev.Err, sctp.ErrUntrusted) ||
 			errors.Is(ev.Err, sctp.ErrRefused) || !strings.Contains(ev.Err.Error(), "peer does not speak TLS here") {

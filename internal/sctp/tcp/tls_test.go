@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -106,5 +108,31 @@ func TestTLSKeyUpdateFlood(t *testing.T) {
 	}
 	if ev := x.Next(sctp.Down); ev.Reason != sctp.Overrun || ev.Err == nil || !strings.Contains(ev.Err.Error(), "nothing but key updates") {
 		t.Errorf("Got %v, want what the peer does", ev)
+	}
+}
+
+// plainAlert is a connection that sends an alert in place of the first encrypted record, as
+// OpenSSL does if it refuses the server's certificate.
+type plainAlert struct{ net.Conn }
+
+func (c plainAlert) Write(b []byte) (int, error) {
+	if i := bytes.Index(b, []byte{sctptest.RecordData, 3, 3}); b[0] != sctptest.RecordHandshake && i >= 0 {
+		_, err := c.Conn.Write(append(bytes.Clone(b[:i]), sctptest.RecordAlert, 3, 3, 0, 2, 2, 48))
+		return len(b), err
+	}
+	return c.Conn.Write(b)
+}
+
+// TestTLSPlainAlert has a client refuse the server's certificate before it encrypts.
+func TestTLSPlainAlert(t *testing.T) {
+	e, x, _ := newRogue(t)
+	lines := make(chan string, 1)
+	e.n.Logf = func(format string, args ...any) { lines <- fmt.Sprintf(format, args...) }
+	c := &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(tls.ConnectionState) error { return errors.New("not this one") }}
+	raw := dialTCP(t, x.LocalAddrs()[0].String())
+	_ = tls.Client(plainAlert{raw}, c).Handshake()
+	_ = raw.CloseWrite()
+	if got := <-lines; !strings.Contains(got, "peer refuses our certificate: unknown authority") {
+		t.Errorf("Got log %q, want what the alert says", got)
 	}
 }

@@ -189,15 +189,19 @@ func (a *assoc) finish() {
 	if pion != nil {
 		_ = pion.Close()
 	}
+	var peer []netip.AddrPort
+	if p := a.path.Load(); p != nil { // the peer has answered
+		peer = []netip.AddrPort{netip.AddrPortFrom(p.to.Addr(), a.peerPort)}
+	}
 	if reason == sctp.Overrun || errors.Is(err, sctp.ErrStalled) {
-		a.m.n.Cut(sctp.UDP, netip.AddrPortFrom(a.path.Load().to.Addr(), a.peerPort), err)
+		a.m.n.Cut(sctp.UDP, peer[0], err)
 	}
 	if reason != sctp.LocalClose {
 		for _, m := range unsent {
 			a.emit(sctp.Event{Type: sctp.SendFailed, Message: m, Err: err})
 		}
 	}
-	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
+	a.emit(sctp.Event{Type: sctp.Down, Peer: peer, Reason: reason, Err: err})
 }
 
 // emit calls the Handler.
