@@ -367,6 +367,7 @@ func TestSlowPeers(t *testing.T) {
 		}
 		time.Sleep(2 * slowPeer)
 		w.call()
+		synctest.Wait()
 		mustSay(t, errors.New(w.log()), errSlowPeer.Error())
 		close(goOn)
 		second.Up()
