@@ -54,7 +54,8 @@ type verdict struct {
 // errNoConfig is the error if there is no certificate to begin a handshake with.
 var errNoConfig = errors.New("TLS is not set up at this end")
 
-// prepare returns the configuration of one handshake, which writes what Identify says to v.
+// prepare returns the configuration of one handshake, which writes what Identify says to v. Whatever
+// that is, package tls tells the peer alert 42 (bad_certificate): it has tls.AlertError for QUIC only.
 func (c *Config) prepare(client bool, v *verdict) (*tls.Config, error) {
 	base := c.Server
 	if client {
