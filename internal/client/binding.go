@@ -30,7 +30,7 @@ func (t *Transport) Bind(local []netip.AddrPort) error {
 	b := &binding{assocs: make(map[sctp.AssocID]struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ep, err := t.listen(sctp.ListenConfig{Addrs: local, PPID: t.cfg.PPID}, func(ev sctp.Event) {
+	ep, err := t.listen(sctp.ListenConfig{Addrs: local, PPID: t.cfg.PPID, Renew: sctp.RenewAll}, func(ev sctp.Event) {
 		t.note(b, ev)
 		t.deliver(Event{Event: t.explain(ev)})
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/identity"
@@ -23,6 +24,10 @@ type Trust struct {
 	// Elements are patterns of the identities of elements that may serve sessions in any
 	// pool, beside those whose certificate names it.
 	Elements []string
+	// Look is the time between two looks at the files; default a minute.
+	Look time.Duration
+	// Records is secure.Config.Records.
+	Records uint64
 }
 
 // ASAPPort is the default port of registrars.
@@ -62,7 +67,7 @@ func (t Trust) Sessions() (*member.Member, error) {
 		return nil, nil
 	}
 	return member.Open(t.TLSFiles, member.Config{
-		Judge: func(string) error { return nil }, Log: func(bool, string) {}, Protocols: []string{"asap"},
+		Judge: func(string) error { return nil }, Log: func(bool, string) {}, Protocols: []string{"asap"}, Look: t.Look, Records: t.Records,
 	})
 }
 
@@ -117,7 +122,7 @@ func (t Trust) open(l *slog.Logger, protocol string) (*member.Member, error) {
 		}
 		return fmt.Errorf("certificate of %s is not that of a registrar", name)
 	}
-	return member.Open(t.TLSFiles, member.Config{Judge: judge, Log: lines(l), Protocols: []string{protocol}})
+	return member.Open(t.TLSFiles, member.Config{Judge: judge, Log: lines(l), Protocols: []string{protocol}, Look: t.Look, Records: t.Records})
 }
 
 // lines hands lines to a Logger, which may be nil.

@@ -92,6 +92,16 @@ func (h *Hunt) BeginAt(now time.Time, first rserpool.Registrar) {
 	h.round(now)
 }
 
+// returnTime is how long ReturnTo waits for the registrar alone.
+const returnTime = 3 * time.Second
+
+// ReturnTo is BeginAt with a registrar that lives and expects this side back: others are tried
+// only when it has failed, or has not answered for returnTime.
+func (h *Hunt) ReturnTo(now time.Time, to rserpool.Registrar) {
+	h.BeginAt(now, to)
+	h.headEnd = now.Add(returnTime)
+}
+
 // Retry begins the next round without the rest of the pause: something has
 // changed, such as the machine's network.
 func (h *Hunt) Retry(now time.Time) {

@@ -199,3 +199,18 @@ func TestHuntRestart(t *testing.T) {
 	x.collect()
 	x.want("1.1s connect 5 10.0.0.1:3863")
 }
+
+// TestHuntReturnTo: a registrar that expects this side is waited for; when it fails, the next
+// one is tried at once.
+func TestHuntReturnTo(t *testing.T) {
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1", "10.0.0.2")})
+	x.h.ReturnTo(x.now, registrars("10.0.0.2")[0])
+	x.until(time.Second)
+	x.want("0s connect 1 10.0.0.2:3863")
+	x.until(4 * time.Second)
+	x.want("3s connect 2 10.0.0.1:3863")
+	x.h.ReturnTo(x.now, registrars("10.0.0.2")[0])
+	x.collect()
+	x.down(3)
+	x.want("4s close 1", "4s close 2", "4s connect 3 10.0.0.2:3863", "4s connect 4 10.0.0.1:3863")
+}

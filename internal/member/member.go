@@ -15,7 +15,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-// lookEvery is the time between two looks at the files.
+// lookEvery is the default of Config.Look.
 const lookEvery = time.Minute
 
 // Config is what a Member needs beside its files.
@@ -27,6 +27,11 @@ type Config struct {
 	Log func(warn bool, text string)
 	// Protocols are offered by ALPN.
 	Protocols []string
+	// Look is the time between two looks at the files, and the time over which associations
+	// are renewed after a change of the certificate; default a minute.
+	Look time.Duration
+	// Records is secure.Config.Records.
+	Records uint64
 }
 
 // Member is a member of a trusted scope. [Open] makes one; any goroutine may use it.
@@ -39,6 +44,9 @@ type Member struct {
 
 // Open reads the files.
 func Open(files rserpool.TLSFiles, cfg Config) (*Member, error) {
+	if cfg.Look <= 0 {
+		cfg.Look = lookEvery
+	}
 	m := &Member{cfg: cfg, again: make(chan struct{}, 1)}
 	return m, m.Replace(files)
 }
@@ -63,6 +71,8 @@ func (m *Member) TLS() *secure.Config {
 		},
 		Server:   func() *tls.Config { return bare(m.creds.Load().Server()) },
 		Identify: m.identify,
+		Spread:   m.cfg.Look,
+		Records:  m.cfg.Records,
 	}
 }
 
@@ -112,7 +122,7 @@ func (m *Member) LookSoon() {
 
 // Watch looks at the files until stop is closed, and calls recheck when they have changed.
 func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(m.cfg.Look)
 	defer ticker.Stop()
 	failed := ""
 	for {

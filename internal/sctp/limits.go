@@ -67,7 +67,25 @@ type ListenConfig struct {
 	// PPID is the payload protocol identifier of all messages under TLS, which carries
 	// one protocol. 0 is that of the Framing.
 	PPID uint32
+	// Renew says which associations this side ends in time under TLS, so that new ones have
+	// the present certificates and keys.
+	Renew Renewal
 }
+
+// Renewal says which associations under TLS an endpoint ends with ErrRenew: when this side's
+// certificate has changed, before that of one side ends, and when the keys have been used for
+// long enough. The user of the endpoint connects anew.
+type Renewal uint8
+
+// The kinds of Renewal.
+const (
+	// RenewOurs: those that this side has opened.
+	RenewOurs Renewal = iota
+	// RenewAll: those that the peer has opened as well.
+	RenewAll
+	// RenewNone: none, since the peers do it.
+	RenewNone
+)
 
 // WithDefaults returns the limits with defaults in place of fields that are not set.
 func (l Limits) WithDefaults() Limits {

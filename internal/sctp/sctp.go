@@ -130,6 +130,9 @@ type Event struct {
 	// Reason is set for Down. Err, if set, says more.
 	Reason Reason
 	Err    error
+	// Farewell says that the peer has ended the association under TLS in good order, and not
+	// only below it (Down, with PeerShutdown): it may be about to come back.
+	Farewell bool
 }
 
 // String describes an event in a line.
@@ -178,9 +181,11 @@ var (
 	// ErrUntrusted: the TLS handshake failed, or one side does not accept the other's
 	// certificate. The text says what is wrong, and at which end. The peer lives.
 	ErrUntrusted = errors.New("no trusted connection")
-	// ErrRenew: the keys of TLS have been used for long enough. The association was shut
-	// down as planned, and a new one may be made.
-	ErrRenew = errors.New("the association is to be made anew, with new keys")
+	// ErrRenew: the association was shut down so that a new one has the present
+	// certificates, and new keys: see Renewal. The peer lives, and expects the new one. It is
+	// also in the error if the peer's certificate is not accepted any more, because the peer
+	// may have another one by now.
+	ErrRenew = errors.New("the association is made anew, with the present certificates and new keys")
 	// ErrRestarted: a new association with the peer replaces this one.
 	ErrRestarted = errors.New("peer has restarted")
 )

@@ -41,6 +41,8 @@ type assoc struct {
 	rest      []byte // decrypted and not cut yet, because the association is paused
 	truncated bool   // the transport has ended within a record
 	finished  bool   // Down has been reported
+	farewell  bool   // the peer has ended TLS
+	records   uint64 // that were decrypted
 
 	mu      sync.Mutex
 	phase   phase
@@ -223,8 +225,8 @@ func (a *assoc) negotiate() (*Session, error) {
 		case err != nil:
 			return nil, a.w.last.explain(err, &v) // nothing reads any more
 		}
+		s := a.e.watch.session(conn, cfg, client, &v, a.shut)
 		forget(cfg)
-		s := &Session{Name: v.name, conn: conn, until: v.until, end: a.shut}
 		if err := a.e.watch.add(s, looks); err != nil {
 			return nil, err
 		}
@@ -282,7 +284,7 @@ func (a *assoc) deliver() {
 			return
 		}
 		for len(rest) == 0 {
-			n, err := a.conn.Read(buf[:])
+			n, err := a.read(buf[:])
 			if rest = buf[:n]; n == 0 {
 				a.readEnded(err)
 				return
@@ -319,6 +321,7 @@ func (a *assoc) readEnded(err error) {
 		a.truncated = true // Down follows
 	case errors.Is(err, io.EOF) && a.ends(): // Down follows
 	case errors.Is(err, io.EOF): // close_notify
+		a.farewell = true
 		a.end(sctp.PeerShutdown, nil, func(below sctp.Endpoint, id sctp.AssocID) { a.shut(nil) })
 	default:
 		why := explain(err, nil)
@@ -392,10 +395,28 @@ func (a *assoc) encrypt(m sctp.Message) error {
 	if _, err := a.conn.Write(a.e.encode(m)); err != nil {
 		return sctp.ErrNoAssoc // Down follows
 	}
-	if a.w.written() >= a.e.renewAfter && !a.ended {
+	a.wear(a.w.written())
+	return nil
+}
+
+// wear ends the association when so many records have been sent, or received, that it needs new
+// keys. a.mu is held.
+func (a *assoc) wear(records uint64) {
+	if records >= a.session.records && !a.ended {
 		a.shutLocked(sctp.ErrRenew)
 	}
-	return nil
+}
+
+// read decrypts a record. emitMu is held.
+func (a *assoc) read(buf []byte) (int, error) {
+	n, err := a.conn.Read(buf)
+	if n > 0 && a.session.ours { // else the peer counts them
+		a.records++
+		a.mu.Lock()
+		a.wear(a.records)
+		a.mu.Unlock()
+	}
+	return n, err
 }
 
 // pump encrypts what waits as long as the transport has room, and then ends the association

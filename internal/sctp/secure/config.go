@@ -30,14 +30,21 @@ type Config struct {
 	// called when the certificates arrive, before the handshake is complete, so that the
 	// peer is told, and again by Recheck.
 	Identify func(cs tls.ConnectionState) (name string, until time.Time, err error)
+	// Spread is the time over which sessions are renewed after this side's certificate has
+	// changed, so that the peers of thousands do not come back at once; default a minute.
+	Spread time.Duration
+	// Records is how many records may be sent, or received, with the keys of one handshake;
+	// default 2^23. Tests need less.
+	Records uint64
 }
 
 // rechecker is an endpoint that can look at its peers' certificates again.
 type rechecker interface{ Recheck() }
 
 // Recheck has Identify judge the peers of all associations of an endpoint again. Those that it
-// refuses now, or names differently, are shut down. No other is touched. An endpoint without
-// TLS has nothing to judge.
+// refuses now, or names differently, are shut down. Those with another certificate of this
+// side than the present one are renewed soon. No other is touched. An endpoint without TLS has
+// nothing to judge.
 func Recheck(ep sctp.Endpoint) {
 	if r, ok := ep.(rechecker); ok {
 		r.Recheck()

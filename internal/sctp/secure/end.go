@@ -148,7 +148,7 @@ func (a *assoc) finish() {
 			a.emit(sctp.Event{Type: sctp.SendFailed, Message: m, Err: err})
 		}
 	}
-	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err})
+	a.emit(sctp.Event{Type: sctp.Down, Reason: reason, Err: err, Farewell: a.farewell && reason == sctp.PeerShutdown})
 }
 
 // why says why the association has ended. a.mu is held.

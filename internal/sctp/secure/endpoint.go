@@ -20,6 +20,8 @@ type Options struct {
 	// its length, in place of Framing: messages may be any bytes, and have any PPID. PPID is
 	// then that of what the transport carries.
 	Sessions bool
+	// Renew says which associations this side renews.
+	Renew sctp.Renewal
 	// Limits are those of the transport.
 	Limits sctp.Limits
 	// Counters are those of TLS.
@@ -37,8 +39,6 @@ type Endpoint struct {
 	h        sctp.Handler
 	watch    *Watch
 	turns    chan struct{}
-	// renewAfter is how many records are sent with the keys of one handshake.
-	renewAfter uint64
 
 	below sctp.Endpoint // set when ready is closed
 	ready chan struct{}
@@ -55,17 +55,13 @@ var (
 	_ rechecker     = (*Endpoint)(nil)
 )
 
-// maxRecords is how many records may be sent with one key: AES-GCM is safe for 2^24.5 of them
-// (RFC 8446, Section 5.5), and package tls never changes keys of itself.
-const maxRecords = 1 << 23
-
 // Listen makes an Endpoint of the endpoint that listen makes with a Handler.
 func Listen(cfg *Config, opt Options, h sctp.Handler, listen func(sctp.Handler) (sctp.Endpoint, error)) (*Endpoint, error) {
 	e := &Endpoint{
-		cfg: cfg, frame: opt.Framing, sessions: opt.Sessions, lim: opt.Limits.WithDefaults(), n: opt.Counters, h: h, watch: NewWatch(cfg),
+		cfg: cfg, frame: opt.Framing, sessions: opt.Sessions, lim: opt.Limits.WithDefaults(), n: opt.Counters, h: h, watch: NewWatch(cfg, opt.Renew),
 		// Half of the processors compute handshakes, so that a storm of them leaves the
 		// other half to the associations that are up.
-		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), renewAfter: maxRecords, ready: make(chan struct{}), byHost: map[netip.Addr]int{},
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), ready: make(chan struct{}), byHost: map[netip.Addr]int{},
 	}
 	if e.sessions {
 		e.frame = sessionFraming

@@ -35,8 +35,10 @@ type world struct {
 	both bool
 	// sessions has messages with heads inside of TLS.
 	sessions bool
-	x        *site
-	y        *site
+	// renew says which associations the sites renew.
+	renew sctp.Renewal
+	x     *site
+	y     *site
 }
 
 // site is an endpoint under TLS.
@@ -106,7 +108,7 @@ func (w *world) options(lim sctp.Limits) Options {
 	if w.sessions {
 		return Options{Sessions: true, PPID: 11, Limits: lim, Counters: &w.n}
 	}
-	return Options{Framing: sctptest.Framing, Limits: lim, Counters: &w.n}
+	return Options{Framing: sctptest.Framing, Renew: w.renew, Limits: lim, Counters: &w.n}
 }
 
 // plain is a site without TLS.

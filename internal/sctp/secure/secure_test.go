@@ -403,6 +403,7 @@ func TestLongHandshake(t *testing.T) {
 // TestExpiry ends an association when the peer's certificate has run out.
 func TestExpiry(t *testing.T) {
 	inWorld(t, sctp.Limits{}, func(w *world, x, _ *Config) {
+		w.renew = sctp.RenewNone
 		*x = *w.as(w.ca.Config(w.ca.Issue(nameX, time.Hour)))
 	}, func(t *testing.T, w *world) {
 		w.call()
@@ -448,24 +449,6 @@ func TestRecheck(t *testing.T) {
 		}
 		z.say(c, 60, 1)
 		w.y.Next(sctp.Received)
-	})
-}
-
-// TestRenew ends an association when its keys have been used long enough.
-func TestRenew(t *testing.T) {
-	inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {
-		w.x.Endpoint.renewAfter = 20
-		a, _ := w.call()
-		sent := 0
-		for ; w.x.Endpoint.Send(a, sctp.Message{Data: message(60, 1), PPID: 11}) == nil; sent++ {
-		}
-		for range sent {
-			w.y.Next(sctp.Received)
-		}
-		if ev := w.x.Down(sctp.LocalClose); !errors.Is(ev.Err, sctp.ErrRenew) {
-			t.Errorf("Got %v, want %v", ev.Err, sctp.ErrRenew)
-		}
-		w.y.Down(sctp.PeerShutdown)
 	})
 }
 

@@ -39,8 +39,8 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 		return nil, first.last.explain(err, &v)
 	}
 	first.done = true
+	s := w.session(conn, cfg, client, &v, end)
 	forget(cfg)
-	s := &Session{Name: v.name, conn: conn, until: v.until, end: end}
 	if err := w.add(s, looks); err != nil {
 		return nil, err
 	}
@@ -74,8 +74,8 @@ func (f *firstLook) Read(b []byte) (int, error) {
 // Conn is the connection of a session over TCP. Errors of TLS are sctp.ErrUntrusted.
 type Conn struct {
 	*tls.Conn
-	s       *Session
-	records atomic.Uint64
+	s              *Session
+	sent, received atomic.Uint64 // records
 }
 
 // Conn returns the connection of a session over TCP.
@@ -84,6 +84,9 @@ func (s *Session) Conn() *Conn { return &Conn{Conn: s.conn, s: s} }
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	if n > 0 && c.s.ours {
+		c.wear(&c.received, 1)
+	}
 	var errno syscall.Errno
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrDeadlineExceeded),
@@ -96,10 +99,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 // Write implements net.Conn.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if before := c.records.Load(); before < maxRecords && c.records.Add(uint64(len(b)/maxContent+1)) >= maxRecords {
+	c.wear(&c.sent, uint64(len(b)/maxContent+1))
+	return n, err
+}
+
+// wear counts records, and ends the association when it needs new keys.
+func (c *Conn) wear(count *atomic.Uint64, more uint64) {
+	if now := count.Add(more); now >= c.s.records && now-more < c.s.records {
 		c.s.end(sctp.ErrRenew)
 	}
-	return n, err
 }
 
 // Reason is how an association ends because of an sctp.ErrUntrusted.

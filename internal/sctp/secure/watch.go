@@ -1,11 +1,14 @@
 package secure
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
 // Session is the TLS of one association whose peer is known.
@@ -15,12 +18,18 @@ type Session struct {
 	conn  *tls.Conn
 	until time.Time
 	end   func(error)
+	own   []byte    // this side's certificate, nil without one
+	ours  bool      // this side renews it: see sctp.Renewal
+	renew time.Time // when; zero if nothing demands it
+	// records is how many may be sent, or received if this side renews it.
+	records uint64
 }
 
 // Watch has the sessions of an endpoint. It ends those whose peer's certificate has run out
-// or is not accepted any more. Any goroutine may use it.
+// or is not accepted any more, and those that are to be renewed. Any goroutine may use it.
 type Watch struct {
-	cfg *Config
+	cfg  *Config
+	kind sctp.Renewal
 
 	mu     sync.Mutex
 	all    map[*Session]struct{}
@@ -30,8 +39,10 @@ type Watch struct {
 	closed bool
 }
 
-// NewWatch makes a Watch.
-func NewWatch(cfg *Config) *Watch { return &Watch{cfg: cfg, all: map[*Session]struct{}{}} }
+// NewWatch makes a Watch that renews some of its sessions.
+func NewWatch(cfg *Config, kind sctp.Renewal) *Watch {
+	return &Watch{cfg: cfg, kind: kind, all: map[*Session]struct{}{}}
+}
 
 // longestLook is the longest time between two looks at the ends of certificates: the clock
 // may be set, and a machine may sleep.
@@ -50,6 +61,7 @@ func (w *Watch) add(s *Session, looks uint64) error {
 	w.mu.Lock()
 	w.all[s] = struct{}{}
 	w.arm(s.until)
+	w.arm(s.renew)
 	missed := w.looks != looks
 	w.mu.Unlock()
 	if !missed {
@@ -93,26 +105,39 @@ func (w *Watch) arm(at time.Time) {
 	}
 }
 
-// expire ends the sessions whose peer's certificate has run out.
+// expire ends the sessions whose peer's certificate has run out, and those to renew.
 func (w *Watch) expire() {
 	w.mu.Lock()
-	var over []*Session
+	over := map[*Session]error{}
 	now := time.Now()
 	w.due = time.Time{}
 	for s := range w.all {
 		switch {
-		case s.until.IsZero():
-		case now.Before(s.until):
-			w.arm(s.until)
+		case !s.until.IsZero() && !now.Before(s.until):
+			over[s] = s.distrust("certificate of the peer has expired at "+s.until.Format(time.RFC3339), nil)
+		case !s.renew.IsZero() && !now.Before(s.renew):
+			over[s] = sctp.ErrRenew
 		default:
-			over = append(over, s)
-			delete(w.all, s)
+			w.arm(s.until)
+			w.arm(s.renew)
+			continue
 		}
+		delete(w.all, s)
 	}
 	w.mu.Unlock()
-	for _, s := range over {
-		s.end(&failure{"certificate of the peer has expired at " + s.until.Format(time.RFC3339), ErrTheirs})
+	for s, why := range over {
+		s.end(why)
 	}
+}
+
+// distrust is the error of a session whose peer's certificate does not hold any more. This
+// side, if it renews the session, finds out whether the peer has a new one.
+func (s *Session) distrust(text string, why error) error {
+	err := errors.Join(ErrTheirs, why)
+	if s.ours {
+		err = errors.Join(err, sctp.ErrRenew)
+	}
+	return &failure{text, err}
 }
 
 // Recheck implements rechecker. It ends early if the Watch is closed.
@@ -124,12 +149,15 @@ func (w *Watch) Recheck() {
 		all = append(all, s)
 	}
 	w.mu.Unlock()
+	own, known := w.cfg.own()
 	for _, s := range all {
 		if w.isClosed() {
 			return
 		}
 		if err := w.judge(s); err != nil {
 			s.end(err)
+		} else if known && !bytes.Equal(own, s.own) {
+			w.renewSoon(s)
 		}
 	}
 }
@@ -145,7 +173,7 @@ func (w *Watch) judge(s *Session) error {
 	name, until, err := w.cfg.Identify(s.conn.ConnectionState())
 	switch {
 	case err != nil:
-		return &failure{fmt.Sprintf("certificate of the peer is not accepted any more: %v", err), errors.Join(ErrTheirs, err)}
+		return s.distrust(fmt.Sprintf("certificate of the peer is not accepted any more: %v", err), err)
 	case name != s.Name:
 		return untrusted("certificate of the peer now names %q, and not %q", name, s.Name)
 	}

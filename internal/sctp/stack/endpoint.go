@@ -79,7 +79,7 @@ func (e *endpoint) wrap(cfg sctp.ListenConfig, listen func(sctp.Handler) (sctp.E
 	if e.s.cfg.TLS == nil {
 		return listen(e.handle)
 	}
-	opt := secure.Options{Framing: e.s.cfg.Framing, PPID: cfg.PPID, Limits: e.s.cfg.Limits, Counters: &e.s.tlsN}
+	opt := secure.Options{Framing: e.s.cfg.Framing, PPID: cfg.PPID, Renew: cfg.Renew, Limits: e.s.cfg.Limits, Counters: &e.s.tlsN}
 	return secure.Listen(e.s.cfg.TLS, opt, e.handle, listen)
 }
 

@@ -53,7 +53,7 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	e := &endpoint{frame: frame, lim: lim, ids: ids, n: n, m: m, h: h, addrs: addrs, port: port, byHost: map[netip.Addr]int{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	if sec != nil {
-		e.watch = secure.NewWatch(sec)
+		e.watch = secure.NewWatch(sec, cfg.Renew)
 	}
 	if !cfg.TCP {
 		return e, nil
