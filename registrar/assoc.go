@@ -207,7 +207,7 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 		r.stats.Associations[viaIndex(a.via)]--
 	}
 	if a.link != nil {
-		r.linkDown(a.link)
+		r.linkDown(a.link, ev.Reason)
 	} else {
 		r.clientDown(a.client, ev.Reason)
 	}

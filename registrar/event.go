@@ -73,6 +73,11 @@ const (
 	DownSilent DownReason = iota
 	// DownByPeer: the peer has shut down or aborted the association, or has restarted.
 	DownByPeer
+	// DownFarewell: the peer has ended the association in good order inside of TLS, and may be
+	// about to come back, with another certificate or new keys.
+	DownFarewell
+	// DownRenew: this side has ended the association in the same way, to make a new one.
+	DownRenew
 	// DownRefused: a Connect has failed because nobody serves the peer's port: the
 	// peer's host has answered so, at each of its addresses.
 	DownRefused

@@ -41,22 +41,23 @@ func (r *Registrar) linkUp(a *link) {
 }
 
 // linkDown: a link has ended, or was not established.
-func (r *Registrar) linkDown(a *link) {
+func (r *Registrar) linkDown(a *link, why DownReason) {
 	r.peers.links = slices.DeleteFunc(r.peers.links, func(x *link) bool { return x == a })
 	if c := a.by; c != nil {
 		a.by, c.busy = nil, false
 		r.connectLater(c)
 		if p := r.target(c); p != nil && p.link == a {
-			r.unlink(p)
+			r.unlink(p, why)
 		}
 	}
 	if p := a.sender; p != nil && p.link == a {
-		r.unlink(p)
+		r.unlink(p, why)
 	}
 }
 
-// unlink uses another link of the peer, or suspects the peer if there is none.
-func (r *Registrar) unlink(p *peer) {
+// unlink uses another link of the peer. If there is none, it suspects the peer, or waits
+// renewTime for a new link if the former one is being renewed.
+func (r *Registrar) unlink(p *peer, why DownReason) {
 	p.link, p.doubted, p.missed, p.checked = nil, time.Time{}, true, false
 	for _, a := range r.peers.links {
 		if a.sender == p && !a.barred {
@@ -64,8 +65,16 @@ func (r *Registrar) unlink(p *peer) {
 			return
 		}
 	}
-	if p.state == PeerActive {
+	if p.state != PeerActive {
+		return
+	}
+	if why != DownRenew && why != DownFarewell {
 		r.suspect(p)
+		return
+	}
+	r.timers.Arm(&p.watch, p, r.now.Add(renewTime))
+	if why == DownRenew {
+		r.connect(&p.conn)
 	}
 }
 

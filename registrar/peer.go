@@ -179,7 +179,7 @@ func (r *Registrar) hear(a *link, m enrp.Message) *peer {
 	}
 	if a.sender == nil && a.by != nil {
 		if q := r.target(a.by); q != nil && q != p && q.link == a {
-			r.unlink(q) // another registrar is at its place
+			r.unlink(q, DownSilent) // another registrar is at its place
 		}
 	}
 	a.sender = p
@@ -251,7 +251,7 @@ func (p *peer) Due(r *Registrar, t *timer) {
 	late := r.now.Sub(r.timers.At(t)) > r.cfg.Timers.MaxTimeNoResponse/2
 	switch p.state {
 	case PeerActive:
-		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) {
+		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) && p.link != nil {
 			r.timers.Arm(&p.watch, p, at)
 			return
 		}

@@ -87,6 +87,9 @@ const (
 	firstProbePause = 2 * time.Second
 	// wonderTime is how long a probe waits for news of other lines.
 	wonderTime = 500 * time.Millisecond
+	// renewTime is how long a peer may take to come back that has ended its association in
+	// good order inside of TLS. If it has not by then, it is called.
+	renewTime = time.Second
 	// minProbeGap is the least time between two associations that probes open to one
 	// place, so that an element that acknowledges and closes again does not keep the
 	// registrar busy.
@@ -124,11 +127,15 @@ func (r *Registrar) probeElements(a *client, why DownReason, again *probe) {
 		p.add(r, e)
 		r.awaitFarewell(e)
 	}
+	var back time.Duration
+	if why == DownFarewell {
+		back = renewTime
+	}
 	for i, p := range list {
 		if why == DownSilent {
 			r.setLine(&p.line, lineMissing)
 		}
-		r.startProbe(p, a, time.Duration(i/maxProbesPerAssoc)*time.Second)
+		r.startProbe(p, a, back+time.Duration(i/maxProbesPerAssoc)*time.Second)
 	}
 	r.runProbes()
 }
@@ -273,7 +280,7 @@ func (p *probe) unreached(r *Registrar, why DownReason) {
 		return
 	}
 	switch why {
-	case DownSilent:
+	case DownSilent, DownRenew:
 		p.unanswered(r, SilentUnreachable)
 	case DownUntrusted:
 		if p.untrusted {
@@ -281,7 +288,7 @@ func (p *probe) unreached(r *Registrar, why DownReason) {
 		} else {
 			p.distrusted(r)
 		}
-	case DownByPeer, DownRefused:
+	case DownByPeer, DownFarewell, DownRefused:
 		p.removeAll(r, RemovedUnreachable)
 	}
 }

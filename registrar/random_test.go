@@ -84,7 +84,7 @@ func (s *storm) event() Event {
 		i := s.choose(len(s.assocs))
 		id := s.assocs[i]
 		s.assocs = append(s.assocs[:i], s.assocs[i+1:]...)
-		return AssocDown{Assoc: id, Reason: DownReason(s.choose(4))}
+		return AssocDown{Assoc: id, Reason: DownReason(s.choose(6))}
 	case k < 8 && len(s.calls) > 0:
 		ref := s.calls[0]
 		s.calls = s.calls[1:]

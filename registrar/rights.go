@@ -174,7 +174,7 @@ func (r *Registrar) leaveLink(a *link) {
 	r.peers.links = slices.DeleteFunc(r.peers.links, func(x *link) bool { return x == a })
 	for _, p := range r.peers.list {
 		if p.link == a {
-			r.unlink(p)
+			r.unlink(p, DownSilent)
 		}
 	}
 }

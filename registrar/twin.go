@@ -124,7 +124,7 @@ func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 	case c == nil:
 	case c.of != 0: // a peer was there before, and is tried again
 		if p := r.target(c); p != nil && p.link == a {
-			r.unlink(p)
+			r.unlink(p, DownSilent)
 		}
 	case c.isConfigured():
 		c.self = true // a virtual address may be another machine's later

@@ -94,6 +94,9 @@ func (k *core) reached(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
 
 // settleAt makes the registrar at the other end of an association the home registrar.
 func (k *core) settleAt(now time.Time, a sctp.AssocID, at rserpool.Registrar) {
+	if !at.Equal(k.homeAt) {
+		k.notRenewed()
+	}
 	k.home, k.homeAt, k.hunted, k.since = a, at, true, now
 	if k.addrs != nil {
 		k.element.UserTransport.Addrs, k.moving = k.addrs, false

@@ -93,6 +93,7 @@ type Config struct {
 	lookupHost client.LookupFunc
 	toward     func([]rserpool.Registrar) ([]netip.Addr, error)
 	has        func(netip.Addr) bool
+	records    uint64 // of TLS that an association may have
 }
 
 // Timers are the timers and thresholds by their RFC names (RFC 5352, Section
@@ -129,6 +130,9 @@ type Timers struct {
 	MinUpdate time.Duration
 	// Stop is how long Close may take to deregister; default 3 s.
 	Stop time.Duration
+	// Files is the time between two looks at the files of Config.TLS; default 1 min. When the
+	// certificate has changed, associations are made anew within as much time again.
+	Files time.Duration
 }
 
 func (t *Timers) fillDefaults() {
@@ -224,7 +228,7 @@ func (c *Config) prepare() error {
 
 // trust is the trusted scope.
 func (c *Config) trust() client.Trust {
-	return client.Trust{TLSFiles: c.TLS, Registrars: c.TLSRegistrars}
+	return client.Trust{TLSFiles: c.TLS, Registrars: c.TLSRegistrars, Look: c.Timers.Files, Records: c.records}
 }
 
 // checkValues refuses invalid values of single fields.

@@ -82,6 +82,8 @@ type core struct {
 	back   goBack
 	former former
 	quiet  quiet
+	// renewing: the association is being renewed, and no home has accepted the element since.
+	renewing bool
 
 	attempts   int  // registrations since the last response
 	redraws    int  // identifiers drawn anew since the last acceptance
@@ -332,7 +334,7 @@ func (k *core) dropHome(now time.Time, why error) {
 
 // lostHome continues without the home registrar.
 func (k *core) lostHome(now time.Time, why error) {
-	if k.phase == registering || k.phase == registered || k.phase == leaving {
+	if !k.renews(why) && (k.phase == registering || k.phase == registered || k.phase == leaving) {
 		k.tell(Event{Type: HomeLost, Err: why})
 	}
 	k.homeless(now, why)
@@ -341,15 +343,19 @@ func (k *core) lostHome(now time.Time, why error) {
 // homeless looks for another registrar at once and registers there with the same
 // identifier, or ends the registration there.
 func (k *core) homeless(now time.Time, why error) {
-	if k.served && k.hunted && !k.steady(now) {
+	k.renewing = k.renews(why)
+	if k.served && k.hunted && !k.steady(now) && !k.renewing {
 		k.flaps++
 	}
 	k.remember()
 	k.hurry(now)
 	k.quiet.end()
 	delete(k.peers, k.home)
-	k.home, k.element.Home = 0, 0
-	k.served, k.standing, k.attempts = false, false, 0
+	k.home = 0
+	k.served, k.attempts = false, 0
+	if !k.renewing {
+		k.forsake()
+	}
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.hunt.Stop() // it was for an alternative
 	k.back = goBack{}
@@ -360,10 +366,10 @@ func (k *core) homeless(now time.Time, why error) {
 	case k.phase == registering, k.phase == registered, k.phase == leaving && k.want:
 		k.phase = hunting
 		if !k.awaitCall(now, why) {
-			k.beginHunt(now, why)
+			k.seekAgain(now, why)
 		}
 	case k.phase == leaving:
-		k.beginHunt(now, why)
+		k.seekAgain(now, why)
 	case k.phase == closing:
 		k.phase = over
 	default:

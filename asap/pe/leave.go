@@ -12,6 +12,9 @@ import (
 func (k *core) leave(now time.Time) {
 	k.endTrial()
 	k.back = goBack{}
+	if k.renewing {
+		k.forsake()
+	}
 	k.answerBy, k.renewAt, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	if !k.mayBeKnown {
 		k.left(now)

@@ -68,7 +68,7 @@ func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 	if k.standing && k.refusals.n == 0 {
 		ev.Type = Reregistered
 	}
-	k.phase = registered
+	k.phase, k.renewing = registered, false
 	k.proven, k.accepted, k.served, k.standing = true, true, true, true
 	k.acceptedAt = now
 	k.attempts, k.redraws = 0, 0

@@ -103,5 +103,8 @@ func (k *core) resume(now time.Time, a sctp.AssocID, server rserpool.ServerID) {
 	k.quiet.begin(now)
 	k.scheduleUpdate(now)
 	k.askAll(now)
-	k.tell(Event{Type: Resumed})
+	if !k.renewing {
+		k.tell(Event{Type: Resumed})
+	}
+	k.renewing = false
 }

@@ -50,6 +50,9 @@ func (k *core) tellRounds(now time.Time) {
 		return
 	}
 	k.rounds = r
+	if k.home == 0 {
+		k.notRenewed()
+	}
 	if k.home != 0 && k.refusals.n == 0 && !k.moving {
 		k.hunt.Stop()
 	}

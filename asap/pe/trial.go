@@ -127,6 +127,7 @@ func hostOf(at rserpool.Registrar) netip.Addr {
 
 // settleFor makes the registrar on trial the home.
 func (k *core) settleFor(now time.Time, t trial) {
+	k.notRenewed()
 	k.trial = trial{}
 	k.hunted, k.since = !t.adopter, now
 	k.home, k.homeAt, k.element.Home = t.assoc, t.at, t.server

@@ -1,6 +1,7 @@
 package pu
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -71,6 +72,7 @@ type core struct {
 	homeAt   rserpool.Registrar
 	since    time.Time // it is the home
 	flaps    int       // homes in a row that did not serve a watch for steadyTime
+	renewing bool      // the home has gone to be connected to again: see sctp.ErrRenew
 	rounds   int       // of the hunt that requests were told of
 	reports  hunt.Reports
 	closing  bool
@@ -156,8 +158,13 @@ func (k *core) end(r *request, res *Resolution, err error) {
 }
 
 func (k *core) begin(now time.Time, why error) {
-	if !k.hunt.Hunting() {
-		k.rounds = 0
+	if k.hunt.Hunting() {
+		return
+	}
+	k.rounds = 0
+	if k.renewing {
+		k.hunt.ReturnTo(now, k.homeAt)
+	} else {
 		k.hunt.Begin(now, k.homeAt, why)
 	}
 }
@@ -335,7 +342,7 @@ func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 		k.actions = append(k.actions, hunt.Close{Assoc: k.home})
 		k.tellLost()
 	}
-	k.home, k.homeAt, k.since = a, at, now
+	k.home, k.homeAt, k.since, k.renewing = a, at, now, false
 	for _, r := range slices.Clone(k.requests) {
 		// Subscriptions end with the association (RFC 5352, Section 2.2.5).
 		k.send(now, r)
@@ -351,9 +358,9 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	if a != k.home {
 		return
 	}
-	k.home = 0
+	k.home, k.renewing = 0, errors.Is(err, sctp.ErrRenew)
 	single := func(r *request) bool { return !r.watch }
-	if len(k.requests) == 0 || slices.ContainsFunc(k.requests, single) || now.Sub(k.since) >= steadyTime {
+	if k.renewing || len(k.requests) == 0 || slices.ContainsFunc(k.requests, single) || now.Sub(k.since) >= steadyTime {
 		k.flaps = 0
 	} else {
 		k.flaps++

@@ -689,3 +689,29 @@ func TestOrderOfElements(t *testing.T) {
 		t.Errorf("elements %v, %v, %v with policy %v, want 3, 1, 2 with Priority", e[0].ID, e[1].ID, e[2].ID, res.Policy)
 	}
 }
+
+// TestRenewal: an association that is renewed leads back to the same registrar, at once if a
+// request needs it.
+func TestRenewal(t *testing.T) {
+	d := newDriver(t)
+	renew := func(a sctp.AssocID) {
+		d.k.Down(d.now, a, fmt.Errorf("down: %w", sctp.ErrRenew))
+		d.collect()
+	}
+	d.resolve(1, false)
+	d.up(1)
+	renew(1)
+	d.up(2)
+	d.receive(2, answer(1, false))
+	d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s connect 2 10.0.0.1:3863",
+		"0s send 2 RES web n=1 S=false", "0s result 1 1 elements subscribed=false final=true")
+	renew(2)
+	d.want()
+	d.resolve(1, false)
+	d.until(time.Second)
+	d.up(3)
+	d.want("0s connect 3 10.0.0.1:3863", "1s send 3 RES web n=1 S=false")
+	// The next one that is lost is no renewal.
+	d.down(3)
+	d.want("1s connect 4 10.0.0.2:3863")
+}

@@ -140,7 +140,7 @@ func (h *Host) open() (_ *loop, err error) {
 	if l.network, err = h.network(); err != nil {
 		return nil, h.explain("ASAP", h.cfg.ASAP, err)
 	}
-	if l.ep, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ASAP, TCP: true}, l.onEvent); err != nil {
+	if l.ep, err = l.network.Listen(sctp.ListenConfig{Addrs: h.cfg.ASAP, TCP: true, Renew: sctp.RenewNone}, l.onEvent); err != nil {
 		return nil, h.explain("ASAP", h.cfg.ASAP, err)
 	}
 	if len(h.cfg.ENRP) > 0 {

@@ -34,8 +34,13 @@ func downReason(ev sctp.Event) registrar.DownReason {
 	if errors.Is(ev.Err, secure.ErrTheirs) {
 		return registrar.DownUntrusted
 	}
-	if errors.Is(ev.Err, sctp.ErrUntrusted) {
+	switch {
+	case errors.Is(ev.Err, sctp.ErrUntrusted):
 		return registrar.DownSilent // it refuses our certificate, or speaks no TLS
+	case errors.Is(ev.Err, sctp.ErrRenew):
+		return registrar.DownRenew
+	case ev.Farewell:
+		return registrar.DownFarewell
 	}
 	switch ev.Reason {
 	case sctp.PeerShutdown, sctp.PeerAbort:

@@ -34,6 +34,8 @@ type Trust struct {
 	// Resolvers are the identities that may resolve pool handles and report elements,
 	// beside elements and registrars. None stands for everybody, also without a certificate.
 	Resolvers []string
+
+	look time.Duration // see member.Config; for tests
 }
 
 // Allow lets identities register in pools.
@@ -135,7 +137,7 @@ func openScope(t Trust, log func(warn bool, text string)) (*scope, error) {
 	}
 	s := &scope{again: make(chan struct{}, 1)}
 	s.rights.Store(rights)
-	s.member, err = member.Open(t.TLSFiles, member.Config{Judge: s.judge, Log: log, Protocols: []string{"asap", "enrp"}})
+	s.member, err = member.Open(t.TLSFiles, member.Config{Judge: s.judge, Log: log, Protocols: []string{"asap", "enrp"}, Look: t.look})
 	return s, err
 }
 
