@@ -122,9 +122,24 @@ func (r *rotation) undisturbed(what string, elements, associations int) {
 	}
 }
 
+// renewed waits until associations have come with which there are want in all, and each element
+// has one.
+func (r *rotation) renewed(what string, elements, want int) {
+	r.t.Helper()
+	eventuallyWithin(r.t, 4*patience, what, func() error {
+		n, err := r.metrics("coredns_rserpool_associations_total")
+		if err == nil && int(n) < want {
+			err = fmt.Errorf("%v associations have come in all, want %d", n, want)
+		}
+		return err
+	})
+	r.undisturbed(what, elements, want)
+}
+
 // TestRotation changes the registrar's certificate, then the authority, and then denies an
-// identity, while elements are registered and asked for. Only the associations end whose
-// certificates are not accepted any more, and those with a new certificate come back at once.
+// identity, while elements are registered and asked for. Elements with new certificates renew
+// their associations, and stay registered. Then only those associations end whose certificates
+// are not accepted any more.
 func TestRotation(t *testing.T) {
 	outside(t)
 	elements, late := 50, 5
@@ -136,7 +151,7 @@ func TestRotation(t *testing.T) {
 	old, next := trusttest.New(t, "example.org", time.Now()), trusttest.New(t, "example.org", time.Now())
 	r := newRotation(t, p, elements, old)
 	r.server = startServer(t, p, r.text())
-	x := startThrong(t, p, pool, elements, throngTLSEnv+"="+r.dir)
+	x := startThrong(t, p, pool, elements, throngTLSEnv+"="+r.dir, throngLookEnv+"=2s")
 	x.all(4 * patience)
 	r.undisturbed("registration", elements, elements)
 	a := ask(t, p.dnsAddr(), 200, 4, func(int64) question {
@@ -154,8 +169,8 @@ func TestRotation(t *testing.T) {
 	r.renew(old, 2*time.Hour)
 	r.undisturbed("the registrar's new certificate", elements, elements)
 
-	// All trust both authorities, then all but the late ones get new certificates. They
-	// still use the associations of the old ones.
+	// All trust both authorities, then all but the late ones get new certificates, and renew
+	// their associations by themselves.
 	both := append(append([]byte(nil), old.PEM()...), next.PEM()...)
 	r.trusts("ns1", both)
 	r.each(func(m string) { r.trusts(m, both) })
@@ -167,13 +182,20 @@ func TestRotation(t *testing.T) {
 		}
 	})
 	r.reloaded(nobody(len(r.denied)))
-	r.undisturbed("certificates of a new authority", elements, elements)
+	associations := elements + elements - late
+	r.renewed("certificates of a new authority", elements, associations)
+	news := x.all(4 * patience)
+	if news.Lost != 0 || news.Resumed != 0 || news.Vain != 0 {
+		t.Errorf("after the renewals: %+v; want no element to have lost its home", news)
+	}
+	if n := r.metric("coredns_rserpool_registrations_total"); int(n) != elements {
+		t.Errorf("%v registrations of new elements, want %d", n, elements)
+	}
 
-	// Without the old authority the associations of its certificates end. Elements with new
-	// ones come back with these.
+	// Without the old authority the associations of its certificates end, and no other.
 	r.trusts("ns1", next.PEM())
 	r.reloaded(nobody(len(r.denied)))
-	associations := r.settle("end of the old authority", elements-late)
+	r.undisturbed("end of the old authority", elements-late, associations)
 	for i := range elements {
 		is, err := r.present(pool, uint32(i+1))
 		if err != nil {

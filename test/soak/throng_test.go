@@ -31,6 +31,9 @@ const throngEnv = "SOAK_THRONG"
 // directory there with its number.
 const throngTLSEnv = "SOAK_THRONG_TLS"
 
+// $SOAK_THRONG_LOOK is how often the elements look at their files, in place of each minute.
+const throngLookEnv = "SOAK_THRONG_LOOK"
+
 // throngNews are the times at which elements were registered, or their registration stood
 // again, and the numbers of other events.
 type throngNews struct {
@@ -63,6 +66,7 @@ func throngMain() {
 	if via == "kernel" {
 		c.config.Via = rserpool.ViaKernel
 	}
+	c.config.Timers.Files, _ = time.ParseDuration(os.Getenv(throngLookEnv))
 	c.join(0, n)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		line, err := json.Marshal(c.answer(in.Text()))
