@@ -23,6 +23,7 @@ func (c *Credentials) Reload() (changed bool, err error) {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
 	err = c.readAgain()
+	c.spare.retry(c)
 	c.warnOfEnd()
 	changed, c.changed = c.changed, false
 	return changed, err
@@ -53,6 +54,7 @@ func (c *Credentials) readAgain() error {
 	if err != nil {
 		return err
 	}
+	c.spare.keep(c.loaded.Load(), l)
 	c.loaded.Store(l)
 	c.changed, c.warned = true, time.Time{}
 	return nil

@@ -103,6 +103,7 @@ type Credentials struct {
 	changed bool      // the files were read again, and Reload has not said so
 	failed  string    // the latest error that was given to warn
 	warned  time.Time // when the end of the certificate was last warned of
+	spare   spare
 }
 
 // Open reads credentials, and checks that they fit together and are valid now. Sentences for

@@ -2,6 +2,7 @@ package host
 
 import (
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/internal/identity"
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
@@ -122,4 +124,46 @@ func TestRenewedPeers(t *testing.T) {
 			t.Errorf("a registrar suspects the other one:\n%s", text)
 		}
 	}
+}
+
+// TestRenewedTooEarly: an element gets a certificate of an authority that the registrar does not
+// have yet. The registrar refuses it, and the element goes on with the former one.
+func TestRenewedTooEarly(t *testing.T) {
+	s := newTrustedScope(t, nil)
+	name := inPool(t, "web", "h1")
+	files := s.issue(t, name)
+	both, err := os.ReadFile(files.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := trusttest.New(t, "example.org", time.Now())
+	both = append(both, next.PEM()...)
+	trusttest.Write(t, files.CA, both)
+	said := new(log)
+	e, err := pe.Open(pe.Config{
+		Pool: "web", ID: 7, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		Registrars: []string{s.via}, Via: rserpool.ViaUDP, TLS: files, Timers: pe.Timers{Stop: 100 * time.Millisecond, Files: look},
+		Logger: said.logger(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	if err := wait(t, e); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	next.Issue(t, dirOf(files), name, now, now.Add(24*time.Hour))
+	trusttest.Write(t, files.CA, both)
+	soon(t, "return with the former certificate", func() bool {
+		if p := s.Space().Pool("web"); p == nil || p.Element(7) == nil {
+			t.Fatal("the element is not in the handlespace any more")
+		}
+		return s.Stats().Reregistrations > 0
+	})
+	if text := said.String(); !strings.Contains(text, "a peer refuses our new certificate") {
+		t.Errorf("the element does not say that its certificate is refused:\n%s", text)
+	}
+	s.has(t, "unknown authority")
 }

@@ -31,14 +31,13 @@ func translate(ev sctp.Event) registrar.Event {
 
 // downReason returns how much the end of an association tells about the peer.
 func downReason(ev sctp.Event) registrar.DownReason {
-	if errors.Is(ev.Err, secure.ErrTheirs) {
-		return registrar.DownUntrusted
-	}
 	switch {
+	case errors.Is(ev.Err, sctp.ErrRenew):
+		return registrar.DownRenew // also if the peer may have a new certificate
+	case errors.Is(ev.Err, secure.ErrTheirs):
+		return registrar.DownUntrusted
 	case errors.Is(ev.Err, sctp.ErrUntrusted):
 		return registrar.DownSilent // it refuses our certificate, or speaks no TLS
-	case errors.Is(ev.Err, sctp.ErrRenew):
-		return registrar.DownRenew
 	case ev.Farewell:
 		return registrar.DownFarewell
 	}

@@ -33,6 +33,8 @@ type Config struct {
 	// Spread is the time over which sessions are renewed after this side's certificate has
 	// changed, so that the peers of thousands do not come back at once; default a minute.
 	Spread time.Duration
+	// Refused, if set, is told a certificate of this side that a peer has refused.
+	Refused func(own []byte)
 	// Records is how many records may be sent, or received, with the keys of one handshake;
 	// default 2^23. Tests need less.
 	Records uint64

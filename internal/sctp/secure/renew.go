@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -38,9 +39,17 @@ func ownOf(cfg *tls.Config) []byte {
 	return cfg.Certificates[0].Certificate[0]
 }
 
+// refusal tells Config.Refused of an error if that is the refusal of a certificate of this side.
+func (c *Config) refusal(own []byte, err error) error {
+	if c.Refused != nil && errors.Is(err, ErrOurs) {
+		c.Refused(own)
+	}
+	return err
+}
+
 // session makes the session of a handshake that has succeeded.
 func (w *Watch) session(conn *tls.Conn, cfg *tls.Config, client bool, v *verdict, end func(error)) *Session {
-	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, own: ownOf(cfg), ours: w.renews(client)}
+	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, cfg: w.cfg, own: ownOf(cfg), ours: w.renews(client)}
 	s.records = w.cfg.lastRecord(s.ours)
 	if !s.ours {
 		return s

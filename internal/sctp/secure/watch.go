@@ -18,6 +18,7 @@ type Session struct {
 	conn  *tls.Conn
 	until time.Time
 	end   func(error)
+	cfg   *Config
 	own   []byte    // this side's certificate, nil without one
 	ours  bool      // this side renews it: see sctp.Renewal
 	renew time.Time // when; zero if nothing demands it

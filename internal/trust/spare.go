@@ -1,0 +1,75 @@
+package trust
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// retryAfter is how long the former certificate is used after a peer has refused the new one.
+const retryAfter = time.Hour
+
+// spare is the certificate in place of the one in use. After a change of the files it is the
+// former one: associations are renewed with the new one, and peers that refuse it, because they
+// do not have its authority yet, must not lose a member that they have accepted so far. The zero
+// value is none.
+type spare struct {
+	other *loaded   // nil: there is none
+	until time.Time // when the new one is tried again; zero: it is in use
+	told  bool
+}
+
+// keep keeps the former certificate, if the files have another one now.
+func (s *spare) keep(former, now *loaded) {
+	if !former.hasCertificate(now.leaf()) && former.leaf() != nil {
+		*s = spare{other: former}
+	}
+}
+
+// leaf is the certificate in DER, nil without one.
+func (l *loaded) leaf() []byte {
+	if len(l.own.Certificate) == 0 {
+		return nil
+	}
+	return l.own.Certificate[0]
+}
+
+func (l *loaded) hasCertificate(der []byte) bool { return bytes.Equal(l.leaf(), der) }
+
+// Refused tells that a peer has refused a certificate. If it is the one in use, the one before
+// is used in its place, as long as that holds; the new one is tried again after an hour.
+func (c *Credentials) Refused(cert []byte) {
+	c.reading <- struct{}{}
+	defer func() { <-c.reading }()
+	s, now := &c.spare, c.now()
+	if s.other == nil || !c.loaded.Load().hasCertificate(cert) || !s.other.end.IsZero() && !now.Before(s.other.end) {
+		return
+	}
+	if s.until.IsZero() {
+		s.swap(c, now.Add(retryAfter))
+	} else {
+		s.swap(c, time.Time{})
+	}
+	if !s.told {
+		s.told = true
+		c.warn(fmt.Sprintf("a peer refuses our new certificate, so that the former one is used again for an hour: does the peer's CA file have the authority of %s?", c.files.Cert))
+	}
+}
+
+// retry tries the new certificate again when it is time.
+func (s *spare) retry(c *Credentials) {
+	if now, end := c.now(), c.loaded.Load().end; !s.until.IsZero() && (!now.Before(s.until) || !end.IsZero() && !now.Before(end)) {
+		s.swap(c, time.Time{})
+		c.changed = true
+	}
+}
+
+// swap exchanges the certificates. All else is as the files have it now.
+func (s *spare) swap(c *Credentials, until time.Time) {
+	present := c.loaded.Load()
+	next := *present
+	o := s.other
+	next.own, next.name, next.begin, next.end, next.ends = o.own, o.name, o.begin, o.end, o.ends
+	s.other, s.until = present, until
+	c.loaded.Store(&next)
+}
