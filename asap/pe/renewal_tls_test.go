@@ -59,6 +59,9 @@ func TestRenewalOfKeys(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Errorf("deregistration: %v", err)
 	}
+	if err := h.Close(); err != nil { // then the counters are complete
+		t.Error(err)
+	}
 	mu.Lock()
 	defer mu.Unlock()
 	// 200 requests have at least 200/35 renewals.
