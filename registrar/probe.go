@@ -88,8 +88,9 @@ const (
 	// wonderTime is how long a probe waits for news of other lines.
 	wonderTime = 500 * time.Millisecond
 	// renewTime is how long a peer may take to come back that has ended its association in
-	// good order inside of TLS. If it has not by then, it is called.
-	renewTime = time.Second
+	// good order inside of TLS. If it has not by then, it is called. A registrar whose
+	// machine has much to do may need a second for a handshake.
+	renewTime = 2 * time.Second
 	// minProbeGap is the least time between two associations that probes open to one
 	// place, so that an element that acknowledges and closes again does not keep the
 	// registrar busy.

@@ -142,16 +142,16 @@ func (r *rotation) renewed(what string, elements, want int) {
 // are not accepted any more.
 func TestRotation(t *testing.T) {
 	outside(t)
-	elements, late := 50, 5
+	elements, late, look := 50, 5, "2s"
 	if *long {
-		elements, late = 1000, 50
+		elements, late, look = 1000, 50, "15s" // 65 handshakes a second
 	}
 	const pool = "web"
 	p := freePorts(t, "127.0.0.1")
 	old, next := trusttest.New(t, "example.org", time.Now()), trusttest.New(t, "example.org", time.Now())
 	r := newRotation(t, p, elements, old)
 	r.server = startServer(t, p, r.text())
-	x := startThrong(t, p, pool, elements, throngTLSEnv+"="+r.dir, throngLookEnv+"=2s")
+	x := startThrong(t, p, pool, elements, throngTLSEnv+"="+r.dir, throngLookEnv+"="+look)
 	x.all(4 * patience)
 	r.undisturbed("registration", elements, elements)
 	a := ask(t, p.dnsAddr(), 200, 4, func(int64) question {
