@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -29,12 +30,23 @@ func TestDownReason(t *testing.T) {
 		{sctp.Lost, sctp.ErrTimeout, registrar.DownSilent},
 		{sctp.Lost, refused, registrar.DownSilent}, // one call follows
 		{sctp.LocalClose, nil, registrar.DownSilent},
+		{sctp.LocalClose, sctp.ErrRenew, registrar.DownRenew},
+		{sctp.LocalClose, errors.Join(secure.ErrTheirs, sctp.ErrUntrusted), registrar.DownUntrusted},
+		{sctp.LocalClose, errors.Join(secure.ErrTheirs, sctp.ErrUntrusted, sctp.ErrRenew), registrar.DownRenew},
 		{sctp.Overrun, sctp.ErrStalled, registrar.DownSilent},
 	} {
 		ev := sctp.Event{Type: sctp.Down, Assoc: 7, Reason: tt.reason, Err: tt.err}
 		if got, want := translate(ev), (registrar.AssocDown{Assoc: 7, Reason: tt.want}); got != want {
 			t.Errorf("%v: got %v, want %v", ev, got, want)
 		}
+	}
+}
+
+// TestFarewell: only the end inside of TLS says that the peer may be about to come back.
+func TestFarewell(t *testing.T) {
+	ev := sctp.Event{Type: sctp.Down, Assoc: 7, Reason: sctp.PeerShutdown, Farewell: true}
+	if got := translate(ev); got != (registrar.AssocDown{Assoc: 7, Reason: registrar.DownFarewell}) {
+		t.Errorf("got %v", got)
 	}
 }
 
