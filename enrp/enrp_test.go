@@ -38,7 +38,7 @@ const (
 	hexSilent  = "000a 0028 00000052 00000000 00000000 " + hexSCTP + "94e9 0008 "
 	hexName    = "94eb 0013 646e733a7765622e6578616d706c65 00 "
 	hexNamed   = "000a 0033 00000052 00000000 00000000 " + hexSCTP + hexName
-	hexNamedSu = "000a 003c 00000052 00000000 00000000 " + hexSCTP + hexName + "94e9 0008 "
+	hexTailSu  = "000a 0030 00000052 00000000 00000000 " + hexSCTP + "94ec 0005 0f 000000 94e9 0008 "
 	hexLost    = "000a 0018 00000053 00000000 00000000 0008 0008 00000001 "
 	hexUnknown = "8123 0006 6162 0000 "
 	hexA       = "0009 0005 61 000000 " // pool handle "a"
@@ -92,8 +92,8 @@ var messages = []tlvtest.Row[Message]{
 		Sender: 0x10000001, Receiver: 0x20000002,
 		Pools: []PoolEntry{{Handle: "a", Elements: []rserpool.PoolElement{named, bare, named}, Suspects: map[int]time.Duration{2: 258 * time.Second}}},
 	}, `
-		03 00 00a4 ` + ids + `
-		` + hexA + hexNamed + hexBare + hexNamedSu + ` 0000 0102    # seconds`},
+		03 00 0098 ` + ids + `
+		` + hexA + hexNamed + hexBare + hexTailSu + ` 0000 0102    # seconds`},
 	{"handle table response, empty", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002}, "03 00 000c" + ids},
 	{"handle table response, rejection", &HandleTableResponse{Sender: 0x10000001, Receiver: 0x20000002, Reject: true}, "03 01 000c" + ids},
 	{"handle update", &HandleUpdate{Sender: 0x10000001, Receiver: 0x20000002, Handle: "a", Element: element}, `

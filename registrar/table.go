@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -130,9 +131,10 @@ func (r *Registrar) beginSession(p *peer, own, suspects bool) *session {
 // part returns the elements of the next response: as many as fit, and at least one.
 func (s *session) part() []*entry {
 	var part []*entry
-	size := 0
+	size, named := 0, ""
 	for e := s.Peek(); e != nil; e = s.Peek() {
-		size += wireSize(&e.PE().PoolElement)
+		size += wireSize(&e.PE().PoolElement) - tlv.SharedIdentity(named, e.PE().Identity)
+		named = cmp.Or(e.PE().Identity, named)
 		if len(part) == 0 || part[len(part)-1].Handle() != e.Handle() {
 			size += 8 + len(e.Handle())
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -198,5 +199,40 @@ func TestDownloadsFromOneAddress(t *testing.T) {
 		if want := i >= maxFromAddress; refused != want {
 			t.Errorf("download %d refused: %v, want %v", i+1, refused, want)
 		}
+	}
+}
+
+// TestTableOfIdentities: a part of the handlespace has as many elements with identities that
+// are alike as without, and they arrive.
+func TestTableOfIdentities(t *testing.T) {
+	parts := make(map[string]int)
+	for _, name := range []string{"", web1} {
+		w := newTrustWorld(t, identity.Rules{})
+		if name == "" {
+			w = newWorld(t)
+		}
+		w.trust(1, name, "10.0.1.9")
+		for id := range uint32(400) {
+			w.recv(1, reg("web", id+1, "10.0.1.9"))
+		}
+		s := &session{Cursor: w.r.ledger.Open(w.r.roster)}
+		part := s.part()
+		b, err := w.r.tableResponse(nil, 2, part, true)
+		if err != nil || len(b) > maxTable || s.Peek() == nil {
+			t.Fatalf("%d elements in %d bytes, %v, are there more: %v", len(part), len(b), err, s.Peek() != nil)
+		}
+		w.r.ledger.Close(s.Cursor)
+		parts[name] = len(part)
+		m, _, err := enrp.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := m.(*enrp.HandleTableResponse).Pools[0].Elements
+		if len(got) != len(part) || slices.ContainsFunc(got, func(e rserpool.PoolElement) bool { return e.Identity != name }) {
+			t.Errorf("%d elements arrive as %v", len(part), got)
+		}
+	}
+	if parts[web1] < parts[""]-1 {
+		t.Errorf("%d elements in a part with identities, %d without", parts[web1], parts[""])
 	}
 }

@@ -36,6 +36,7 @@ var privateParameters = map[ParameterType]string{
 	0x8000 | 6952: "User UDP Encapsulation Port",
 	0x8000 | 5353: "Suspect",
 	0x8000 | 5355: "Identity",
+	0x8000 | 5356: "Identity Tail",
 }
 
 // String returns the name that RFC 5354 gives to the parameter, or the type in

@@ -19,10 +19,11 @@ import (
 //	buf, err := w.Finish()
 type Builder struct {
 	b       []byte
-	base    int  // where the message or parameter begins
-	padding int  // how many bytes of padding the last closed parameter has
-	padEnd  int  // where they end
-	message bool // a message header is to be completed
+	base    int    // where the message or parameter begins
+	padding int    // how many bytes of padding the last closed parameter has
+	padEnd  int    // where they end
+	message bool   // a message header is to be completed
+	named   string // the identity that was written last
 	err     error
 }
 

@@ -62,6 +62,8 @@ type Cursor struct {
 	reports []rserpool.Cause
 	// room returns memory for n addresses; nil stands for make.
 	room func(n int) []netip.Addr
+	// named is the identity that was read last, of which the next one may share the beginning.
+	named string
 }
 
 // NewCursor returns a cursor after the header of the message b, with an error if b is not
@@ -189,6 +191,8 @@ func bit(t Type) uint32 {
 		return 1 << 19
 	case TypeIdentity:
 		return 1 << 20
+	case TypeIdentityTail:
+		return 1 << 21
 	}
 	return 1 << (t & 31)
 }
@@ -295,6 +299,13 @@ func (c *Cursor) Uint32() uint32 {
 func (c *Cursor) Uint16() uint16 {
 	if b := c.take(2); b != nil {
 		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (c *Cursor) byte() uint8 {
+	if b := c.take(1); b != nil {
+		return b[0]
 	}
 	return 0
 }

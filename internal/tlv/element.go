@@ -42,8 +42,10 @@ func (c *Cursor) SuspectElement(e *rserpool.PoolElement) (silent time.Duration, 
 		case c.Type() == TypeSuspect:
 			c.Once()
 			silent, suspect = time.Duration(c.one32())*time.Second, true
-		case c.Type() == TypeIdentity:
+		case isIdentity(c.Type()) && e.Identity == "":
 			e.Identity = c.identity()
+		case isIdentity(c.Type()):
+			c.Refuse("second identity of a pool element")
 		case IsTransport(c.Type()) && e.ASAPTransport.Present():
 			c.Refuse("third transport: a pool element has a user transport and an ASAP transport")
 		case IsTransport(c.Type()):
@@ -69,16 +71,30 @@ func (c *Cursor) udpPort() uint16 {
 // MaxIdentity is the most bytes of an identity.
 const MaxIdentity = 256
 
-// identity reads the current parameter as an identity.
+func isIdentity(t Type) bool { return t == TypeIdentity || t == TypeIdentityTail }
+
+// identity reads the current parameter as an identity, in either form. Elements of one identity
+// that follow each other share its memory.
 func (c *Cursor) identity() string {
-	c.Once()
+	tail := c.Type() == TypeIdentityTail
 	f := c.open()
-	id := string(c.rest())
+	shared := 0
+	if tail {
+		shared = int(c.byte())
+	}
+	rest := c.rest()
 	c.close(f)
-	if len(id) == 0 || len(id) > MaxIdentity || !utf8.ValidString(id) {
+	if shared > len(c.named) {
+		c.failf("identity shares %d bytes with the one before it, which has %d", shared, len(c.named))
+		return ""
+	}
+	if id := c.named[:shared]; len(id) < len(c.named) || len(rest) > 0 {
+		c.named = id + string(rest)
+	}
+	if len(c.named) == 0 || len(c.named) > MaxIdentity || !utf8.ValidString(c.named) {
 		c.Refuse("identity is not 1 to 256 bytes of UTF-8")
 	}
-	return id
+	return c.named
 }
 
 // PoolElement writes a Pool Element parameter. The user transport and the
@@ -145,9 +161,31 @@ func (w *Builder) identity(e *rserpool.PoolElement) {
 	if len(e.Identity) > MaxIdentity {
 		w.fail("identity of pool element %v has %d bytes: at most %d", e.ID, len(e.Identity), MaxIdentity)
 	}
-	start := w.open(TypeIdentity)
-	w.str(e.Identity)
+	shared := SharedIdentity(w.named, e.Identity)
+	var start int
+	if shared > 0 {
+		start = w.open(TypeIdentityTail)
+		w.b = append(w.b, uint8(shared))
+	} else {
+		start = w.open(TypeIdentity)
+	}
+	w.str(e.Identity[shared:])
 	w.close(start)
+	w.named = e.Identity
+}
+
+// SharedIdentity is how many bytes of an identity are not written because the one before it in
+// the message has them as well.
+func SharedIdentity(before, id string) int {
+	most := min(len(before), len(id), math.MaxUint8)
+	if before[:most] == id[:most] {
+		return most
+	}
+	n := 0
+	for before[n] == id[n] {
+		n++
+	}
+	return n
 }
 
 // AppendPoolElement adds a Pool Element parameter to b; on error it returns b

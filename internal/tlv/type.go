@@ -18,7 +18,7 @@ import "github.com/rserpool/coredns-rserpool/rserpool"
 type Type = rserpool.ParameterType
 
 // The parameter types of RFC 5354, Table 1, one private parameter of the
-// reference implementation, and four of ours.
+// reference implementation, and five of ours.
 const (
 	TypeIPv4Address       Type = 0x1
 	TypeIPv6Address       Type = 0x2
@@ -82,6 +82,18 @@ const (
 	//	:                 Name of 1 to 256 bytes, UTF-8                 :
 	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 	TypeIdentity Type = 0x8000 | 5355
+	// TypeIdentityTail is ours: TypeIdentity without the bytes at its beginning that the one
+	// before it in the message has as well, in either form. Shared is how many these are. The
+	// elements of a pool or of a host have much of their names in common.
+	//
+	//	 0                   1                   2                   3
+	//	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|         Type = 0x94ec         |        Length = 5..260        |
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	//	|    Shared     |       Rest of the name: 0 to 255 bytes        :
+	//	+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+	TypeIdentityTail Type = TypeIdentity + 1
 )
 
 // IsTransport reports whether the type is one of the transport parameters.
