@@ -138,6 +138,8 @@ func TestRights(t *testing.T) {
 		{"registrar of another domain", &rules, far, "web", 0},
 		{"resolver", &rules, "spiffe://example.org/user/u", "web", resolves},
 		{"shared secret with rules", &rules, Shared, "web", registers | registrar | resolves},
+		{"class", &Rules{Allow: []Allow{{"*", "dns:host[12].example.org"}}}, dns, "web", registers | resolves},
+		{"escape", &Rules{Allow: []Allow{{"*", `dns:host1.\example.org`}}}, dns, "web", registers | resolves},
 		{"deny in another case", &Rules{Deny: []string{"spiffe://example.org/rserpool/pool/Web/*"}}, "spiffe://example.org/rserpool/pool/wEB/Host1", "web", denied},
 		{"deny the shared secret", &Rules{Deny: []string{Shared}}, Shared, "web", denied},
 	} {

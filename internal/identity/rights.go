@@ -45,10 +45,14 @@ type allowed struct {
 	names pattern
 }
 
-type (
-	pattern  string
-	patterns []pattern
-)
+// pattern is one of path.Match. Most have no wildcards: literal is for those, which each
+// element of a download is compared with.
+type pattern struct {
+	text    string
+	literal bool
+}
+
+type patterns []pattern
 
 // New reads rules. The error names the one that cannot be read.
 func New(r Rules) (*Rights, error) {
@@ -93,13 +97,16 @@ func read(list []string) (patterns, error) {
 		case strings.Contains(text, "**"):
 			return nil, fmt.Errorf("%q has **: a * stays within a segment of the path, so each segment needs one", text)
 		}
-		out = append(out, pattern(text))
+		out = append(out, pattern{text, !strings.ContainsAny(text, `*?[\`)})
 	}
 	return out, nil
 }
 
 func (p pattern) match(id string) bool {
-	ok, _ := path.Match(string(p), id)
+	if p.literal {
+		return p.text == id
+	}
+	ok, _ := path.Match(p.text, id)
 	return ok
 }
 
