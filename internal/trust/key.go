@@ -15,13 +15,22 @@ func ReadKey(path string) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	key, err := privateKey(path, text)
+	if err != nil {
+		return nil, err
+	}
+	return key.Public(), nil
+}
+
+// privateKey is the first private key of a file.
+func privateKey(path string, text []byte) (crypto.Signer, error) {
 	if err := checkKey(path, text); err != nil {
 		return nil, err
 	}
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
-			return nil, fmt.Errorf("%s has a private key that cannot be read", path)
+			return nil, fmt.Errorf("%s has a private key that cannot be read: its end is missing", path)
 		}
 		if !strings.HasSuffix(block.Type, "PRIVATE KEY") { // the parameters of OpenSSL's key, a certificate
 			continue
@@ -30,7 +39,7 @@ func ReadKey(path string) (crypto.PublicKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s has a private key that cannot be read: %s", path, plain(err))
 		}
-		return key.Public(), nil
+		return key, nil
 	}
 }
 

@@ -132,7 +132,7 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 
 // pair makes the certificate of TLS of a certificate and its key, and returns its chain.
 func pair(f Files, certPEM, keyPEM []byte) (own tls.Certificate, chain []*x509.Certificate, err error) {
-	if err := checkKey(f.Key, keyPEM); err != nil {
+	if _, err := privateKey(f.Key, keyPEM); err != nil {
 		return own, nil, ofKey(err)
 	}
 	if chain, err = parse(f.Cert, certPEM); err != nil {

@@ -21,8 +21,12 @@ type spare struct {
 
 // keep keeps the former certificate, if the files have another one now.
 func (s *spare) keep(former, now *loaded) {
-	if !former.hasCertificate(now.leaf()) && former.leaf() != nil {
+	switch {
+	case former.leaf() == nil:
+	case !former.hasCertificate(now.leaf()):
 		*s = spare{other: former}
+	case !s.until.IsZero(): // the files have the former one again, and not the one that was refused
+		*s = spare{}
 	}
 }
 

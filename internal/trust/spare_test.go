@@ -1,6 +1,7 @@
 package trust_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -93,5 +94,41 @@ func TestRefusedThenChanged(t *testing.T) {
 	cred.Refused(third)
 	if got := cred.NotAfter(); !got.Equal(noon.Add(30 * day)) {
 		t.Errorf("the certificate in use ends at %v, want the one that was never refused", got)
+	}
+}
+
+// TestRefusedThenBack: if the former files are put back, the certificate that was refused is
+// not tried again.
+func TestRefusedThenBack(t *testing.T) {
+	c := newClock()
+	a := trusttest.New(t, "example.org", noon)
+	dir := t.TempDir()
+	files := a.Issue(t, dir, web, noon, noon.Add(30*day))
+	cred, _ := open(t, files, c)
+	first := map[string][]byte{}
+	for _, path := range []string{files.Cert, files.Key} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first[path] = b
+	}
+	reload := func(want bool) {
+		t.Helper()
+		if changed, err := cred.Reload(); changed != want || err != nil {
+			t.Fatalf("Reload: %v, %v, want %v", changed, err, want)
+		}
+	}
+	a.Issue(t, dir, web, noon, noon.Add(60*day))
+	reload(true)
+	cred.Refused(cred.Client().Certificates[0].Certificate[0])
+	for path, b := range first {
+		trusttest.Write(t, path, b)
+	}
+	reload(true)
+	c.pass(2 * time.Hour)
+	reload(false)
+	if got := cred.NotAfter(); !got.Equal(noon.Add(30 * day)) {
+		t.Errorf("the certificate in use ends at %v, want that of the files", got)
 	}
 }

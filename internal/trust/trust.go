@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -61,18 +62,27 @@ var layouts = [][3]string{{CertName, KeyName, CAName}, {"tls.crt", "tls.key", "c
 // them; or tls.crt, tls.key and ca.crt, as Kubernetes mounts them; or secret. A directory
 // with the certificate of a CA only is one for who has no certificate.
 func Dir(dir string) (Files, error) {
-	if _, err := os.Stat(dir); err != nil {
+	if info, err := os.Stat(dir); err != nil {
 		return Files{}, err
+	} else if !info.IsDir() {
+		return Files{}, fmt.Errorf("%s is not a directory", dir)
 	}
+	var failed error
 	path := func(name string) string {
 		name = filepath.Join(dir, name)
-		if _, err := os.Stat(name); err != nil {
-			return ""
+		switch _, err := os.Lstat(name); {
+		case err == nil: // or a link that leads nowhere, which is an error when the file is read
+			return name
+		case !errors.Is(err, fs.ErrNotExist):
+			failed = err
 		}
-		return name
+		return ""
 	}
 	for _, l := range layouts {
 		f := Files{Cert: path(l[0]), Key: path(l[1]), CA: path(l[2]), Secret: path(secretName)}
+		if failed != nil {
+			return Files{}, failed
+		}
 		if f == (Files{Secret: f.Secret}) {
 			continue
 		}

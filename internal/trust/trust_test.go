@@ -138,6 +138,27 @@ func TestDir(t *testing.T) {
 	if _, err := trust.Dir(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
 		t.Errorf("a directory that does not exist: %v", err)
 	}
+	file := filepath.Join(t.TempDir(), "cert.pem")
+	trusttest.Write(t, file, nil)
+	if _, err := trust.Dir(file); err == nil || !strings.HasSuffix(err.Error(), "cert.pem is not a directory") {
+		t.Errorf("a file: %v", err)
+	}
+}
+
+// TestDirLinks: files that are there and cannot be read are no missing ones, or else a member with a certificate
+// would go on without.
+func TestDirLinks(t *testing.T) {
+	dir := t.TempDir()
+	trusttest.Write(t, filepath.Join(dir, "ca.pem"), nil)
+	want := trust.Files{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	for _, link := range []string{want.Cert, want.Key} {
+		if err := os.Symlink("nowhere", link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := trust.Dir(dir); got != want || err != nil {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
 }
 
 // TestSecret: who has the secret is identity.Shared, and who has none is nobody.
