@@ -118,6 +118,34 @@ func TestRenewCertificate(t *testing.T) {
 	}
 }
 
+// TestRenewMissed: a certificate that changes within a handshake, which is not among the
+// associations that are looked at then, is renewed as well.
+func TestRenewMissed(t *testing.T) {
+	var x atomic.Pointer[tls.Config]
+	var change atomic.Pointer[func()]
+	inWorld(t, sctp.Limits{}, func(w *world, cx, _ *Config) {
+		x.Store(cx.Client())
+		cx.Client, cx.Server = x.Load, x.Load
+		identify := cx.Identify
+		cx.Identify = func(cs tls.ConnectionState) (string, time.Time, error) {
+			if f := change.Swap(nil); f != nil {
+				(*f)()
+			}
+			return identify(cs)
+		}
+	}, func(t *testing.T, w *world) {
+		f := func() {
+			x.Store(w.ca.Config(w.ca.Issue(nameX, life)))
+			w.x.Recheck()
+		}
+		change.Store(&f)
+		w.call()
+		w.renewed(w.x, w.y)
+		w.call()
+		w.x.None()
+	})
+}
+
 // TestRenewSpread: associations are not renewed in one moment after the certificate has changed.
 func TestRenewSpread(t *testing.T) {
 	const spread = 10 * time.Second

@@ -68,11 +68,13 @@ func (w *Watch) add(s *Session, looks uint64) error {
 	if !missed {
 		return nil
 	}
-	err := w.judge(s)
-	if err != nil {
+	if err := w.judge(s); err != nil {
 		w.Remove(s)
+		return err
 	}
-	return err
+	own, known := w.cfg.own()
+	w.compare(s, own, known)
+	return nil
 }
 
 // Remove ends the watch of a session, which may be nil.
@@ -157,9 +159,17 @@ func (w *Watch) Recheck() {
 		}
 		if err := w.judge(s); err != nil {
 			s.end(err)
-		} else if known && !bytes.Equal(own, s.own) {
-			w.renewSoon(s)
+		} else {
+			w.compare(s, own, known)
 		}
+	}
+}
+
+// compare has a session renewed that began with another certificate of this side than the
+// present one, if that is known.
+func (w *Watch) compare(s *Session, own []byte, known bool) {
+	if known && !bytes.Equal(own, s.own) {
+		w.renewSoon(s)
 	}
 }
 
