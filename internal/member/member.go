@@ -138,9 +138,9 @@ func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
 		switch {
 		case err == nil:
 			failed = ""
-		case err.Error() != failed: // once for each mistake
-			failed = err.Error()
-			m.cfg.Log(true, "the former certificates stay in use: "+failed)
+		case trust.Mistake(err) != failed: // once for each mistake
+			failed = trust.Mistake(err)
+			m.cfg.Log(true, "the former certificates stay in use: "+err.Error())
 		}
 		if changed {
 			m.cfg.Log(false, "the certificates were read again")

@@ -85,6 +85,11 @@ func TestWatch(t *testing.T) {
 		if n := log.count("the former certificates stay in use"); n != 2 {
 			t.Errorf("the mistake is told %d times after somebody has asked, want 2", n)
 		}
+		ca.Issue(t, dir, ns1, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+		pass(10 * lookEvery)
+		if n := log.count("and our clock says"); n != 1 {
+			t.Errorf("a certificate that has ended is told %d times, want once: the time is no other mistake", n)
+		}
 		ca.Issue(t, dir, ns1, time.Now(), end.Add(time.Hour))
 		m.LookSoon()
 		m.LookSoon()

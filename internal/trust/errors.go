@@ -35,7 +35,17 @@ func Name(err error, options Files) error {
 var ErrUntimely = errors.New("not valid at this time")
 
 // untimely is an ErrUntimely with a text of its own.
-type untimely string
+type untimely struct{ what, now string }
 
-func (e untimely) Error() string        { return string(e) }
+func (e untimely) Error() string        { return e.what + e.now }
 func (e untimely) Is(target error) bool { return target == ErrUntimely }
+
+// Mistake is the text of an error without the time at which it was found, so that the same
+// mistake, found again, has the same text.
+func Mistake(err error) string {
+	var e untimely
+	if errors.As(err, &e) {
+		return e.what
+	}
+	return err.Error()
+}

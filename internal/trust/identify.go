@@ -110,9 +110,9 @@ func (l *loaded) words(leaf *x509.Certificate, now time.Time, err error) error {
 			leaf = invalid.Cert
 		}
 		if now.Before(leaf.NotBefore) {
-			return untimely(fmt.Sprintf("%s is not yet valid: it begins at %s, and our clock says %s", whose, clock(leaf.NotBefore), clock(now)))
+			return untimely{fmt.Sprintf("%s is not yet valid: it begins at %s", whose, clock(leaf.NotBefore)), ", and our clock says " + clock(now)}
 		}
-		return untimely(fmt.Sprintf("%s ended at %s, and our clock says %s: issue a new one", whose, clock(leaf.NotAfter), clock(now)))
+		return untimely{fmt.Sprintf("%s ended at %s", whose, clock(leaf.NotAfter)), ", and our clock says " + clock(now) + ": issue a new one"}
 	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
 		return fmt.Errorf("%s is signed by %s, which is not an authority", whose, issuer(leaf))
 	}

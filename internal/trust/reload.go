@@ -39,9 +39,9 @@ func (c *Credentials) look() {
 	}
 	if err := c.readAgain(); err == nil {
 		c.failed = ""
-	} else if text := err.Error(); text != c.failed {
-		c.failed = text
-		c.warn("the former certificates stay in use: " + text)
+	} else if which := Mistake(err); which != c.failed {
+		c.failed = which
+		c.warn("the former certificates stay in use: " + err.Error())
 	}
 }
 

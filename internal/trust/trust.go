@@ -111,7 +111,7 @@ type Credentials struct {
 	// The rest belongs to who holds reading.
 	looked  time.Time // when the files were looked at
 	changed bool      // the files were read again, and Reload has not said so
-	failed  string    // the latest error that was given to warn
+	failed  string    // the Mistake that was given to warn last
 	warned  time.Time // when the end of the certificate was last warned of
 	spare   spare
 }
