@@ -72,7 +72,7 @@ func (m *Member) TLS() *secure.Config {
 		Server:   func() *tls.Config { return bare(m.creds.Load().Server()) },
 		Identify: m.identify,
 		Spread:   m.cfg.Look,
-		Refused:  func(own []byte) { m.creds.Load().Refused(own) },
+		Refused:  func(own []byte, server bool) { m.creds.Load().Refused(own, server) },
 		Records:  m.cfg.Records,
 	}
 }

@@ -54,7 +54,7 @@ func (c *Credentials) readAgain() error {
 	if err != nil {
 		return err
 	}
-	c.spare.keep(c.loaded.Load(), l)
+	c.spare.keep(c.loaded.Load(), l, c.looked)
 	c.loaded.Store(l)
 	c.changed, c.warned = true, time.Time{}
 	return nil

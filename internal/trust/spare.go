@@ -2,6 +2,7 @@ package trust
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"time"
 )
@@ -19,8 +20,9 @@ type spare struct {
 	told  bool
 }
 
-// keep keeps the former certificate, if the files have another one now.
-func (s *spare) keep(former, now *loaded) {
+// keep keeps the former certificate, if the files have another one now. It is given up when the
+// own CA file does not have its authority any more: the operator has finished the change.
+func (s *spare) keep(former, now *loaded, at time.Time) {
 	switch {
 	case former.leaf() == nil:
 	case !former.hasCertificate(now.leaf()):
@@ -28,6 +30,36 @@ func (s *spare) keep(former, now *loaded) {
 	case !s.until.IsZero(): // the files have the former one again, and not the one that was refused
 		*s = spare{}
 	}
+	if s.other != nil && !now.accepts(s.other, at) {
+		*s = spare{}
+	}
+}
+
+// accepts reports whether the certificate of other credentials would be accepted by these.
+func (l *loaded) accepts(other *loaded, at time.Time) bool {
+	_, _, err := l.verify(other.chain(), at)
+	return err == nil
+}
+
+// chain is the certificate and those between it and its authority.
+func (l *loaded) chain() (list []*x509.Certificate) {
+	for _, der := range l.own.Certificate {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// hasAuthorityOf reports whether the same authority has signed both certificates. In secret
+// mode there is none.
+func (l *loaded) hasAuthorityOf(other *loaded) bool {
+	if l.roots == nil {
+		return false
+	}
+	a, b := l.chain(), other.chain()
+	x, y := a[len(a)-1], b[len(b)-1]
+	return bytes.Equal(x.RawIssuer, y.RawIssuer) && bytes.Equal(x.AuthorityKeyId, y.AuthorityKeyId)
 }
 
 // leaf is the certificate in DER, nil without one.
@@ -42,11 +74,17 @@ func (l *loaded) hasCertificate(der []byte) bool { return bytes.Equal(l.leaf(), 
 
 // Refused tells that a peer has refused a certificate. If it is the one in use, the one before
 // is used in its place, as long as that holds; the new one is tried again after an hour.
-func (c *Credentials) Refused(cert []byte) {
+//
+// A peer that has not shown who it is may be anybody, or lack the authority of both: if that
+// is the same one, such a peer changes nothing.
+func (c *Credentials) Refused(cert []byte, anonymous bool) {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
 	s, now := &c.spare, c.now()
 	if s.other == nil || !c.loaded.Load().hasCertificate(cert) || !s.other.end.IsZero() && !now.Before(s.other.end) {
+		return
+	}
+	if anonymous && s.other.hasAuthorityOf(c.loaded.Load()) {
 		return
 	}
 	if s.until.IsZero() {

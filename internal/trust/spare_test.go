@@ -39,34 +39,34 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	first := using()
-	cred.Refused(first) // there is no other
+	cred.Refused(first, false) // there is no other
 	uses(first, "only")
 	a.Issue(t, dir, web, noon, noon.Add(90*day))
 	reload(true)
 	second := using()
-	cred.Refused(first) // by an association that began before
+	cred.Refused(first, false) // by an association that began before
 	uses(second, "new")
 	warnings.take()
 	for range 3 { // several associations
-		cred.Refused(second)
+		cred.Refused(second, false)
 	}
 	uses(first, "former")
 	if got := warnings.take(); strings.Count(got, "refuses our new certificate") != 1 {
 		t.Errorf("warnings %q, want one", got)
 	}
 	reload(false)
-	cred.Refused(first) // another peer has the new authority only
+	cred.Refused(first, false) // another peer has the new authority only
 	uses(second, "new")
-	cred.Refused(second)
+	cred.Refused(second, false)
 	uses(first, "former")
 	c.pass(time.Hour)
 	reload(true)
 	uses(second, "new")
-	cred.Refused(second)
+	cred.Refused(second, false)
 	c.pass(2 * day)
 	reload(true)
 	uses(second, "new")
-	cred.Refused(second) // the former one has ended
+	cred.Refused(second, false) // the former one has ended
 	uses(second, "new")
 }
 
@@ -86,12 +86,12 @@ func TestRefusedThenChanged(t *testing.T) {
 	}
 	issue := func() trust.Files { return a.Issue(t, dir, web, noon, noon.Add(60*day)) }
 	second := change(issue)
-	cred.Refused(second)
+	cred.Refused(second, false)
 	third := change(issue)
 	if string(third) == string(second) {
 		t.Fatal("the third certificate is the second one")
 	}
-	cred.Refused(third)
+	cred.Refused(third, false)
 	if got := cred.NotAfter(); !got.Equal(noon.Add(30 * day)) {
 		t.Errorf("the certificate in use ends at %v, want the one that was never refused", got)
 	}
@@ -121,7 +121,7 @@ func TestRefusedThenBack(t *testing.T) {
 	}
 	a.Issue(t, dir, web, noon, noon.Add(60*day))
 	reload(true)
-	cred.Refused(cred.Client().Certificates[0].Certificate[0])
+	cred.Refused(cred.Client().Certificates[0].Certificate[0], false)
 	for path, b := range first {
 		trusttest.Write(t, path, b)
 	}
@@ -131,4 +131,40 @@ func TestRefusedThenBack(t *testing.T) {
 	if got := cred.NotAfter(); !got.Equal(noon.Add(30 * day)) {
 		t.Errorf("the certificate in use ends at %v, want that of the files", got)
 	}
+}
+
+// TestRefusedByAnybody: strangers can refuse the certificate of a server as often as they like.
+// They change nothing if the former certificate is of the same authority, or of one that this
+// side does not accept any more.
+func TestRefusedByAnybody(t *testing.T) {
+	c := newClock()
+	a, b := trusttest.New(t, "example.org", noon), trusttest.New(t, "example.org", noon)
+	dir := t.TempDir()
+	files := a.Issue(t, dir, ns, noon, noon.Add(30*day))
+	cred, _ := open(t, files, c)
+	ca := func(list ...*trusttest.CA) {
+		var all []byte
+		for _, x := range list {
+			all = append(all, x.PEM()...)
+		}
+		trusttest.Write(t, files.CA, all)
+	}
+	check := func(what string, changes bool) {
+		t.Helper()
+		if _, err := cred.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		before := cred.Server().Certificates[0].Certificate[0]
+		cred.Refused(before, true)
+		if got := string(cred.Server().Certificates[0].Certificate[0]) != string(before); got != changes {
+			t.Errorf("%s: changes the certificate %v, want %v", what, got, changes)
+		}
+	}
+	a.Issue(t, dir, ns, noon, noon.Add(60*day))
+	check("same authority", false)
+	b.Issue(t, dir, ns, noon, noon.Add(60*day))
+	ca(a, b)
+	check("another authority", true)
+	ca(b)
+	check("former authority is not accepted any more", false)
 }

@@ -223,7 +223,7 @@ func (a *assoc) negotiate() (*Session, error) {
 			a.w.serve()
 			continue
 		case err != nil:
-			return nil, a.e.cfg.refusal(ownOf(cfg), a.w.last.explain(err, &v)) // nothing reads any more
+			return nil, a.e.cfg.refusal(ownOf(cfg), !client, a.w.last.explain(err, &v)) // nothing reads any more
 		}
 		s := a.e.watch.session(conn, cfg, client, &v, a.shut)
 		forget(cfg)
@@ -324,7 +324,7 @@ func (a *assoc) readEnded(err error) {
 		a.farewell = true
 		a.end(sctp.PeerShutdown, nil, func(below sctp.Endpoint, id sctp.AssocID) { a.shut(nil) })
 	default:
-		why := a.e.cfg.refusal(a.session.own, explain(err, nil))
+		why := a.e.cfg.refusal(a.session.own, a.session.server, explain(err, nil))
 		a.end(Reason(why), why, sctp.Endpoint.Abort)
 	}
 }

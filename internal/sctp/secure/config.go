@@ -33,8 +33,9 @@ type Config struct {
 	// Spread is the time over which sessions are renewed after this side's certificate has
 	// changed, so that the peers of thousands do not come back at once; default a minute.
 	Spread time.Duration
-	// Refused, if set, is told a certificate of this side that a peer has refused.
-	Refused func(own []byte)
+	// Refused, if set, is told a certificate of this side that a peer has refused. A server does
+	// not know who the peer is: clients look at its certificate before they show their own.
+	Refused func(own []byte, server bool)
 	// Records is how many records may be sent, or received, with the keys of one handshake;
 	// default 2^23. Tests need less.
 	Records uint64

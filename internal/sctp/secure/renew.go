@@ -40,16 +40,16 @@ func ownOf(cfg *tls.Config) []byte {
 }
 
 // refusal tells Config.Refused of an error if that is the refusal of a certificate of this side.
-func (c *Config) refusal(own []byte, err error) error {
+func (c *Config) refusal(own []byte, server bool, err error) error {
 	if c.Refused != nil && errors.Is(err, ErrOurs) {
-		c.Refused(own)
+		c.Refused(own, server)
 	}
 	return err
 }
 
 // session makes the session of a handshake that has succeeded.
 func (w *Watch) session(conn *tls.Conn, cfg *tls.Config, client bool, v *verdict, end func(error)) *Session {
-	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, cfg: w.cfg, own: ownOf(cfg), ours: w.renews(client)}
+	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, cfg: w.cfg, own: ownOf(cfg), server: !client, ours: w.renews(client)}
 	s.records = w.cfg.lastRecord(s.ours)
 	if !s.ours {
 		return s

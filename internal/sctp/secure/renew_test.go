@@ -1,6 +1,7 @@
 package secure
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -124,6 +125,7 @@ func TestRenewMissed(t *testing.T) {
 	var x atomic.Pointer[tls.Config]
 	var change atomic.Pointer[func()]
 	inWorld(t, sctp.Limits{}, func(w *world, cx, _ *Config) {
+		cx.Spread = 10 * time.Second // a Site waits for 40 s
 		x.Store(cx.Client())
 		cx.Client, cx.Server = x.Load, x.Load
 		identify := cx.Identify
@@ -238,6 +240,37 @@ func TestRenewalTime(t *testing.T) {
 		if got := renewal(begin, at(tt.end), at(tt.now), tt.share); got.Sub(want).Abs() > time.Second && !(got.IsZero() && want.IsZero()) {
 			t.Errorf("life %v, now %v, share %v: got %v, want %v", tt.end, tt.now, tt.share, got.Sub(begin), tt.want)
 		}
+	}
+}
+
+// TestRefusedTells: Config.Refused is told which certificate of this side a peer has refused, and
+// on which side of TLS.
+func TestRefusedTells(t *testing.T) {
+	for _, server := range []bool{true, false} {
+		var want []byte
+		told := make(chan bool, 1)
+		inWorld(t, sctp.Limits{}, func(_ *world, x, y *Config) {
+			refuses, is := y, x
+			if server {
+				refuses, is = x, y
+			}
+			refuses.Identify = func(tls.ConnectionState) (string, time.Time, error) {
+				return "", time.Time{}, errors.New("denied")
+			}
+			want = ownOf(is.Client())
+			is.Refused = func(own []byte, server bool) {
+				if !bytes.Equal(own, want) {
+					t.Error("another certificate is told")
+				}
+				told <- server
+			}
+		}, func(t *testing.T, w *world) {
+			w.x.Endpoint.Connect(dest("10.0.0.2:3864"))
+			if got := <-told; got != server {
+				t.Errorf("server %v, want %v", got, server)
+			}
+			synctest.Wait()
+		})
 	}
 }
 

@@ -36,7 +36,7 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 	case first.taken == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		return nil, errNoTLS
 	default:
-		return nil, w.cfg.refusal(ownOf(cfg), first.last.explain(err, &v))
+		return nil, w.cfg.refusal(ownOf(cfg), !client, first.last.explain(err, &v))
 	}
 	first.done = true
 	s := w.session(conn, cfg, client, &v, end)
@@ -93,7 +93,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		errors.Is(err, net.ErrClosed), errors.As(err, &errno):
 		return n, err
 	}
-	return n, c.s.cfg.refusal(c.s.own, explain(err, nil))
+	return n, c.s.cfg.refusal(c.s.own, c.s.server, explain(err, nil))
 }
 
 // Write implements net.Conn.
