@@ -189,7 +189,7 @@ func addrPorts(s ...string) (as []netip.AddrPort) {
 
 // exported lets cmp.Diff look into this package's types.
 var exported = cmp.Options{
-	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, glob.Matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}),
+	cmp.AllowUnexported(config{}, poolRules{}, poolRule{}, glob.Matcher{}, poolOptions{}, answerOptions{}, binding{}, nameserver{}, host.Config{}, host.Trust{}),
 	cmpopts.IgnoreFields(poolRule{}, "lines"),
 	cmp.AllowUnexported(inspectors{}),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
