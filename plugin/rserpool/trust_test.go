@@ -27,7 +27,7 @@ func TestServerReloadTrust(t *testing.T) {
 	}
 	tls := func() string {
 		f := issue("spiffe://example.org/rserpool/registrar/ns1")
-		return fmt.Sprintf("tls %s %s %s\n", f.Cert, f.Key, f.CA)
+		return fmt.Sprintf("tls %q %q %q\n", f.Cert, f.Key, f.CA)
 	}
 	p := freePorts(t)
 	text := func(lines ...string) string {
@@ -86,7 +86,7 @@ func TestServerReloadFiles(t *testing.T) {
 	ca, p, dir := trusttest.New(t, "example.org", time.Now()), freePorts(t), t.TempDir()
 	now := time.Now().Truncate(time.Second)
 	f := ca.Issue(t, dir, name, now, now.Add(time.Hour))
-	block := fmt.Sprintf(" rserpool {\n%stls %s %s %s\n}\n}\n", p.options(), f.Cert, f.Key, f.CA)
+	block := fmt.Sprintf(" rserpool {\n%stls %q %q %q\n}\n}\n", p.options(), f.Cert, f.Key, f.CA)
 	text := "pool.example.org:0 {\n" + block + "pool.example.net:0 {\n" + block
 	s := startServer(t, text)
 	end := now.Add(2 * time.Hour)
@@ -114,19 +114,27 @@ func TestServerBadFiles(t *testing.T) {
 	if err := os.Chmod(readable.Key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for lines, want := range map[string]string{
-		"tls /none " + f.Key + " " + f.CA:                               "tls CERT: stat /none: no such file",
-		"tls " + f.Cert + " /none " + f.CA:                              "tls KEY: stat /none: no such file",
-		"tls " + f.Cert + " " + other.Key + " " + f.CA:                  "tls KEY: the key in " + other.Key + " is not that of",
-		"tls " + readable.Cert + " " + readable.Key + " " + readable.CA: "tls KEY: " + readable.Key + " is private",
-		"tls_secret " + f.CA:                                            "tls_secret: " + f.CA,
+	for _, tt := range []struct {
+		option string
+		files  []string
+		want   string
+	}{
+		{"tls", []string{"/none", f.Key, f.CA}, "tls CERT: stat /none: no such file"},
+		{"tls", []string{f.Cert, "/none", f.CA}, "tls KEY: stat /none: no such file"},
+		{"tls", []string{f.Cert, other.Key, f.CA}, "tls KEY: the key in " + other.Key + " is not that of"},
+		{"tls", []string{readable.Cert, readable.Key, readable.CA}, "tls KEY: " + readable.Key + " is private"},
+		{"tls_secret", []string{f.CA}, "tls_secret: " + f.CA},
 	} {
+		lines := tt.option
+		for _, file := range tt.files {
+			lines += fmt.Sprintf(" %q", file)
+		}
 		inst, err := caddy.Start(corefile(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s%s\n}\n}\n", p.options(), lines)))
 		if err == nil {
 			(&server{t, inst}).stop()
 		}
-		if err == nil || !strings.Contains(err.Error(), "registrar at 127.0.0.1") || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got error %v, want one with %q", lines, err, want)
+		if err == nil || !strings.Contains(err.Error(), "registrar at 127.0.0.1") || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got error %v, want one with %q", lines, err, tt.want)
 		}
 	}
 }
