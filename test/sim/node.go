@@ -173,6 +173,7 @@ func (n *node) note(a, last *registrar.Send, data []byte) {
 	case enrp.MessageType(data[0]) == enrp.TypePresence:
 		if last == nil || !bytes.Equal(last.Data, a.Data) {
 			n.look.said++
+			n.look.saidOf = n.changes()
 		}
 		if bytes.Equal(data, n.presence) {
 			return

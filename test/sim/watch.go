@@ -29,6 +29,7 @@ type watch struct {
 	over     []time.Duration // when each restored suspect has been silent for GUARD-LIFE
 	changes  int             // of its handlespace
 	said     int             // presences, each counted once
+	saidOf   uint64          // the changes of the handlespace at the last one
 
 	summed bool // own is of so many changes
 	of     uint64
