@@ -51,13 +51,15 @@ func nativeClient(o options, u *pu.User) *client {
 	return c
 }
 
-// again repeats a request whose element has failed. It is only for requests that may be
-// repeated, such as those of this program.
+// again repeats a request that has failed, with another element: its element was killed, and
+// the connection has ended by pu.ErrFailover or, if the element's kernel has closed it in good
+// order, by one of the errors of package http. It is only for requests that may be repeated,
+// such as those of this program.
 type again struct{ http.RoundTripper }
 
 func (a again) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := a.RoundTripper.RoundTrip(req)
-	if errors.Is(err, pu.ErrFailover) {
+	if err != nil && req.Context().Err() == nil {
 		return a.RoundTripper.RoundTrip(req)
 	}
 	return resp, err
