@@ -19,6 +19,11 @@ import (
 // reference implementation, has KeepAliveTimeout in all. So has one whose round-trip time is
 // not known yet.
 //
+// A repeat of a keep-alive whose acknowledgement is only late is for nothing, and an element that
+// acknowledges a try twice shows it. If many do, this machine, the network or that of the elements
+// has more to do than it can, and repeats would make it worse. Then tries last longer, and nothing is
+// repeated but by the transport; see surplus.
+//
 // In all, elements are not asked more often than KeepAliveRate says: with more of them, all
 // intervals are longer. Repeats have as much again; one that has to wait for that delays the
 // judgement.
@@ -152,6 +157,46 @@ func (r *Registrar) measure(e *element, a *client, unordered bool) {
 	}
 }
 
+// surplus counts acknowledgements of repeats beside those of the first try.
+type surplus struct {
+	began   time.Time // of the present second
+	acks, n int       // acknowledgements in it, and those of them that were second ones
+	until   time.Time // until then, nothing is repeated, and tries last maxTry
+}
+
+const (
+	// surplusShare is which part of the acknowledgements of a second must be second ones so that
+	// nothing is repeated for surplusTime, surplusLeast how many at least. With 5 % of lost packets,
+	// a tenth is: the transport repeats what is lost, too.
+	surplusShare, surplusLeast = 3, 32
+	surplusTime                = 5 * time.Second
+)
+
+// count counts an acknowledgement, which may be a second one.
+func (s *surplus) count(now time.Time, second bool) {
+	if now.Sub(s.began) >= time.Second {
+		s.began, s.acks, s.n = now, 0, 0
+	}
+	s.acks++
+	if !second {
+		return
+	}
+	if s.n++; s.n >= surplusLeast && s.n*surplusShare > s.acks {
+		s.until = now.Add(surplusTime)
+	}
+}
+
+// inVain reports whether repeats are for nothing now.
+func (r *Registrar) inVain() bool { return r.now.Before(r.surplus.until) }
+
+// shortest is the shortest time that one try may last now.
+func (r *Registrar) shortest() time.Duration {
+	if r.inVain() {
+		return maxTry
+	}
+	return minTry
+}
+
 // allow is how long an element may take to acknowledge a keep-alive, with all its tries.
 func (r *Registrar) allow(a *client) time.Duration {
 	all, t := r.cfg.Timers.KeepAliveTimeout, &a.trips
@@ -159,7 +204,7 @@ func (r *Registrar) allow(a *client) time.Duration {
 	case all < maxTries*minTry || t.smoothed == 0:
 		return all
 	case t.unordered:
-		return maxTries * max(t.timeout(), minTry)
+		return maxTries * max(t.timeout(), r.shortest())
 	}
 	return max(maxTries*t.timeout(), all)
 }
@@ -206,6 +251,10 @@ func (r *Registrar) askInTurn(e *element) {
 // repeat sends the present keep-alive again as soon as KeepAliveRate leaves room for it, and
 // begins the next try.
 func (r *Registrar) repeat(e *element) {
+	if r.inVain() {
+		r.repeatNow(e)
+		return
+	}
 	if at := r.repeats.next(r.now, r.cfg.Timers.KeepAliveRate); at.After(r.now) {
 		e.queued = true
 		r.timers.Arm(&e.keepAlive, e, at)
@@ -216,8 +265,10 @@ func (r *Registrar) repeat(e *element) {
 
 func (r *Registrar) repeatNow(e *element) {
 	e.queued = false
-	r.stats.KeepAlivesRepeated++
-	r.tryNow(e)
+	if !r.inVain() {
+		r.stats.KeepAlivesRepeated++
+		r.tryNow(e)
+	}
 	r.timers.Arm(&e.keepAlive, e, r.now.Add(e.try()))
 }
 

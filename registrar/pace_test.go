@@ -536,6 +536,37 @@ func TestPaceRate(t *testing.T) {
 	}
 }
 
+// TestPaceSurplus: all elements are slow at times, because their machine or the network has too
+// much to do. Repeats would be more of that, and stop. An element that hangs is found fast again
+// when it is over.
+func TestPaceSurplus(t *testing.T) {
+	const n, seconds = 300, 60
+	f := newFleet(t, n, 1, nil)
+	f.run(30 * time.Second)
+	f.sent = 0
+	for second := range seconds {
+		for _, l := range f.lanes {
+			if l.rtt = 20 * time.Millisecond; second%6 < 3 {
+				l.rtt = 1200 * time.Millisecond
+			}
+		}
+		f.run(time.Second)
+	}
+	if most := n * seconds / 2 * 13 / 10; f.sent > most {
+		t.Errorf("%d keep-alives to %d elements in %d s, want %d at most", f.sent, n, seconds, most)
+	}
+	if got := f.suspected(); got > 0 {
+		t.Errorf("%d elements are suspects, want none", got)
+	}
+	for _, l := range f.lanes {
+		l.rtt = 20 * time.Millisecond
+	}
+	f.run(30 * time.Second)
+	if took := f.detection(f.lanes[1], 4*time.Second); took > 4*time.Second {
+		t.Errorf("an element that hangs is a suspect after %v, want 4s at most", took)
+	}
+}
+
 // TestRepeatsAcknowledged: each try of a keep-alive has its acknowledgement, and none is more
 // than was asked for.
 func TestRepeatsAcknowledged(t *testing.T) {

@@ -43,9 +43,10 @@ type Registrar struct {
 
 	guard     guard
 	intervals intervals // of own elements
-	asks      slots     // of keep-alives
-	repeats   slots     // of their repeats
-	wakes     bucket    // of those that wake sends
+	surplus   surplus
+	asks      slots  // of keep-alives
+	repeats   slots  // of their repeats
+	wakes     bucket // of those that wake sends
 	rally     rally
 	settling  settling
 	review    review

@@ -169,6 +169,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 		p.progress(r)
 	case e != nil && e.assoc == a && e.surplus > 0: // of another try than the first one
 		r.stats.KeepAlivesAcked++
+		r.surplus.count(r.now, true)
 		e.surplus--
 		return
 	case r.inquiryOf(a, m.Handle, m.ID) != nil:
@@ -181,6 +182,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 		return
 	}
 	r.stats.KeepAlivesAcked++
+	r.surplus.count(r.now, false)
 	r.measure(e, a, m.Unordered)
 	e.surplus = e.tries
 	r.acknowledged(e)
