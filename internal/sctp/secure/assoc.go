@@ -65,6 +65,7 @@ type assoc struct {
 	lost    bool        // a record could not be delivered
 	over    *sctp.Event // Down of the transport
 	timer   *time.Timer // of the handshake, then of Shutdown
+	begun   time.Time   // when the handshake began
 }
 
 // begin begins the handshake when the transport is up.
@@ -76,15 +77,42 @@ func (a *assoc) begin(ev sctp.Event) {
 	}
 	a.phase, a.came, a.kind, a.peer = phaseHello, &ev, ev.Kind, ev.Peer[0]
 	if a.timer == nil {
-		a.timer = time.AfterFunc(a.e.lim.HandshakeTime, a.late)
+		a.begun = time.Now()
+		a.timer = time.AfterFunc(a.patience(), a.late)
 	}
 	if a.ours {
 		a.start()
 	}
 }
 
+// crowd is how many times Limits.HandshakeTime a handshake may last in all. A server waits for each
+// answer of its client for HandshakeTime. A client waits longer for its server: after a restart of that,
+// thousands of clients wait with it, and coming again would cost both sides more.
+const crowd = 3
+
+// patience is how much longer the handshake may last, 0 if it has lasted too long. a.mu is held.
+func (a *assoc) patience() time.Duration {
+	most := a.e.lim.HandshakeTime
+	all := crowd*most - time.Since(a.begun)
+	switch {
+	case a.ours:
+		return all
+	case a.phase == phaseHello:
+		return most - time.Since(a.begun)
+	}
+	return min(all, max(most-a.w.waited(), 0))
+}
+
 // late ends a handshake that has lasted too long.
 func (a *assoc) late() {
+	a.mu.Lock()
+	more := a.patience()
+	if more > 0 && !a.closing && a.timer != nil && (a.phase == phaseHello || a.phase == phaseHandshake) {
+		a.timer.Reset(more)
+		a.mu.Unlock()
+		return
+	}
+	a.mu.Unlock()
 	a.end(sctp.ConnectFailed, fmt.Errorf("TLS handshake: %w", sctp.ErrTimeout), sctp.Endpoint.Abort)
 }
 
@@ -198,8 +226,8 @@ func (a *assoc) recovered() {
 // negotiate does the handshake. The side that has opened the association is the client,
 // unless both have.
 func (a *assoc) negotiate() (*Session, error) {
-	a.e.turns <- struct{}{}
-	defer func() { <-a.e.turns }()
+	a.e.turns.take(false)
+	defer a.e.turns.give()
 	if a.w.ended() { // while it waited for its turn
 		return nil, errEnded
 	}

@@ -38,7 +38,7 @@ type Endpoint struct {
 	n        *sctp.Counters
 	h        sctp.Handler
 	watch    *Watch
-	turns    chan struct{}
+	turns    *turns
 
 	below sctp.Endpoint // set when ready is closed
 	ready chan struct{}
@@ -61,7 +61,7 @@ func Listen(cfg *Config, opt Options, h sctp.Handler, listen func(sctp.Handler) 
 		cfg: cfg, frame: opt.Framing, sessions: opt.Sessions, lim: opt.Limits.WithDefaults(), n: opt.Counters, h: h, watch: NewWatch(cfg, opt.Renew),
 		// Half of the processors compute handshakes, so that a storm of them leaves the
 		// other half to the associations that are up.
-		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), ready: make(chan struct{}), byHost: map[netip.Addr]int{},
+		turns: newTurns(max(1, runtime.GOMAXPROCS(0)/2)), ready: make(chan struct{}), byHost: map[netip.Addr]int{},
 	}
 	if e.sessions {
 		e.frame = sessionFraming

@@ -254,7 +254,8 @@ func TestBeforeUp(t *testing.T) {
 	})
 }
 
-// TestSilence has peers say nothing in the handshake.
+// TestSilence has peers say nothing in the handshake. A client waits longer, since its server may
+// have many others.
 func TestSilence(t *testing.T) {
 	inWorld(t, sctp.Limits{HandshakeTime: 5 * time.Second}, nil, func(t *testing.T, w *world) {
 		z := w.plain("10.0.0.3:3864")
@@ -264,11 +265,14 @@ func TestSilence(t *testing.T) {
 		w.x.Endpoint.Connect(dest("10.0.0.3:3864"))
 		z.Up()
 		began := time.Now()
-		ev := w.x.Down(sctp.ConnectFailed)
-		if !errors.Is(ev.Err, sctp.ErrTimeout) || time.Since(began) != 5*time.Second {
-			t.Errorf("Got %v after %v, want a time-out after 5 s", ev.Err, time.Since(began))
-		}
 		z.Down(sctp.PeerAbort)
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("the server has waited %v for its client, want 5 s", took)
+		}
+		ev := w.x.Down(sctp.ConnectFailed)
+		if took := time.Since(began); !errors.Is(ev.Err, sctp.ErrTimeout) || took != 15*time.Second {
+			t.Errorf("Got %v after %v, want a time-out after 15 s", ev.Err, took)
+		}
 		z.Down(sctp.PeerAbort)
 		w.y.None()
 	})
@@ -317,10 +321,7 @@ func TestStorm(t *testing.T) {
 // that were first wait for their turn, and all of them come up.
 func TestHerd(t *testing.T) {
 	inWorld(t, sctp.Limits{HalfOpen: 1}, nil, func(t *testing.T, w *world) {
-		y := w.y.Endpoint
-		for range cap(y.turns) { // its processors are busy
-			y.turns <- struct{}{}
-		}
+		free := w.y.busy()
 		var herd []*site
 		for i := range maxHalf + 2 {
 			z := w.site(w.config(nameX), sctp.Limits{}, fmt.Sprintf("10.0.5.%d:3864", i+1))
@@ -333,13 +334,93 @@ func TestHerd(t *testing.T) {
 			z.Down(sctp.ConnectFailed)
 		}
 		mustSay(t, errors.New(w.log()), errFull.Error())
-		for range cap(y.turns) {
-			<-y.turns
-		}
+		free()
 		for _, z := range herd[:maxHalf] {
 			z.Up()
 			w.y.Up()
 		}
+	})
+}
+
+// busy takes all turns of an endpoint, and returns a function that gives them back.
+func (s *site) busy() (free func()) {
+	n := s.Endpoint.turns.free
+	for range n {
+		s.Endpoint.turns.take(false)
+	}
+	return func() {
+		for range n {
+			s.Endpoint.turns.give()
+		}
+	}
+}
+
+// TestSlowServer has a server be busy for longer than a client may take. The client that has sent
+// its part waits.
+func TestSlowServer(t *testing.T) {
+	inWorld(t, sctp.Limits{HandshakeTime: 5 * time.Second}, nil, func(t *testing.T, w *world) {
+		free := w.y.busy()
+		w.x.Endpoint.Connect(dest("10.0.0.2:3864"))
+		time.Sleep(14 * time.Second)
+		synctest.Wait()
+		free()
+		w.x.Up()
+		w.y.Up()
+	})
+}
+
+// slow connects a client that does not answer the server before goOn is closed.
+func (w *world) slow(addr string, goOn chan struct{}) *site {
+	c := w.ca.Config(w.ca.Issue(nameX, life))
+	own := c.Certificates[0]
+	c.Certificates = nil
+	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		<-goOn
+		return &own, nil
+	}
+	z := w.site(w.as(c), sctp.Limits{}, addr)
+	z.Endpoint.Connect(dest("10.0.0.2:3864"))
+	synctest.Wait()
+	return z
+}
+
+// TestSlowClient: a client may take HandshakeTime for its answer, and no longer.
+func TestSlowClient(t *testing.T) {
+	inWorld(t, sctp.Limits{HandshakeTime: 5 * time.Second}, nil, func(t *testing.T, w *world) {
+		goOn := make(chan struct{})
+		began := time.Now()
+		z := w.slow("10.0.6.1:3864", goOn)
+		for w.n.Stats().Refused == 0 {
+			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
+		}
+		if took := time.Since(began); took < 5*time.Second || took > 6*time.Second {
+			t.Errorf("the server has waited %v for its client, want 5s", took)
+		}
+		close(goOn)
+		z.Endpoint.Close()
+	})
+}
+
+// TestBegunFirst: a handshake that has begun does not wait behind those that have not.
+func TestBegunFirst(t *testing.T) {
+	inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {
+		goOn := make(chan struct{})
+		z := w.slow("10.0.6.1:3864", goOn)
+		free := w.y.busy()
+		w.x.Endpoint.Connect(dest("10.0.0.2:3864"))
+		synctest.Wait()
+		close(goOn)
+		synctest.Wait()
+		if x := w.y.Endpoint.turns; len(x.begun) != 1 || len(x.fresh) != 1 {
+			t.Errorf("%d wait that have begun, and %d others, want one of each", len(x.begun), len(x.fresh))
+		}
+		free()
+		w.y.Up()
+		w.y.Up()
+		w.x.Up()
+		z.Up()
+		z.Endpoint.Close()
 	})
 }
 
@@ -348,20 +429,7 @@ func TestHerd(t *testing.T) {
 func TestSlowPeers(t *testing.T) {
 	inWorld(t, sctp.Limits{HalfOpen: 1}, nil, func(t *testing.T, w *world) {
 		goOn := make(chan struct{})
-		slow := func(addr string) *site {
-			c := w.ca.Config(w.ca.Issue(nameX, life))
-			own := c.Certificates[0]
-			c.Certificates = nil
-			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				<-goOn
-				return &own, nil
-			}
-			z := w.site(w.as(c), sctp.Limits{}, addr)
-			z.Endpoint.Connect(dest("10.0.0.2:3864"))
-			synctest.Wait()
-			return z
-		}
-		first, second := slow("10.0.6.1:3864"), slow("10.0.6.2:3864")
+		first, second := w.slow("10.0.6.1:3864", goOn), w.slow("10.0.6.2:3864", goOn)
 		if n := w.n.Stats().Refused; n != 0 {
 			t.Errorf("Got %d refused at once, want none", n)
 		}
@@ -477,13 +545,13 @@ func TestOldVersion(t *testing.T) {
 		defer z.Close()
 		a := z.Connect(dest("10.0.0.2:3864"))
 		z.Up()
-		old := newWire(true, make(chan struct{}, 1), func(b []byte) error { return z.Send(a, sctp.Message{Data: b, PPID: 11}) })
+		old := newWire(true, newTurns(1), func(b []byte) error { return z.Send(a, sctp.Message{Data: b, PPID: 11}) })
 		z.Hooked(func(ev sctp.Event) {
 			if ev.Type == sctp.Received {
 				old.push(ev.Message.Data)
 			}
 		})
-		old.turns <- struct{}{}
+		old.turns.take(false)
 		c := w.ca.Config(nil)
 		c.MaxVersion = tls.VersionTLS12
 		err := tls.Client(old, c).Handshake()
@@ -500,7 +568,7 @@ func TestPlainAlert(t *testing.T) {
 		defer z.Close()
 		a := z.Connect(dest("10.0.0.2:3864"))
 		z.Up()
-		conn := newWire(true, make(chan struct{}, 1), func(b []byte) error {
+		conn := newWire(true, newTurns(1), func(b []byte) error {
 			if b[0] == sctptest.RecordData {
 				b = []byte{recordAlert, 3, 3, 0, 2, 2, 48}
 			}
@@ -511,7 +579,7 @@ func TestPlainAlert(t *testing.T) {
 				conn.push(bytes.Clone(ev.Message.Data))
 			}
 		})
-		conn.turns <- struct{}{}
+		conn.turns.take(false)
 		c := w.ca.Config(nil)
 		c.VerifyConnection = func(tls.ConnectionState) error { return errors.New("not this one") }
 		_ = tls.Client(conn, c).Handshake()

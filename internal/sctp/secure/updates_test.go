@@ -23,7 +23,7 @@ func (w *world) rogue(client bool) *rogue {
 	w.t.Helper()
 	r := &rogue{Site: w.plain("10.0.0.3:3864")}
 	w.t.Cleanup(func() { _ = r.Close() })
-	conn := newWire(client, make(chan struct{}, 1), func(b []byte) error { return r.Send(r.a, sctp.Message{Data: b, PPID: 11}) })
+	conn := newWire(client, newTurns(1), func(b []byte) error { return r.Send(r.a, sctp.Message{Data: b, PPID: 11}) })
 	r.Hooked(func(ev sctp.Event) {
 		if ev.Type == sctp.Received {
 			conn.push(bytes.Clone(ev.Message.Data))
@@ -38,7 +38,7 @@ func (w *world) rogue(client bool) *rogue {
 		w.x.Endpoint.Connect(dest("10.0.0.3:3864"))
 	}
 	r.a = r.Up().Assoc
-	conn.turns <- struct{}{}
+	conn.turns.take(false)
 	c := side(conn, cfg)
 	if err := c.Handshake(); err != nil {
 		w.t.Fatal(err)

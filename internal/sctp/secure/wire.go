@@ -52,9 +52,8 @@ var (
 // again.
 type wire struct {
 	send func(record []byte) error
-	// turns limits how many handshakes compute at a time. A handshake that waits for its
-	// peer gives its turn back.
-	turns chan struct{}
+	// turns: a handshake that waits for its peer gives its turn back.
+	turns *turns
 	// since is when the handshake began to wait for its peer, in Unix nanoseconds; 0 if it
 	// does not.
 	since atomic.Int64
@@ -78,7 +77,7 @@ type wire struct {
 	records     uint64 // written
 }
 
-func newWire(client bool, turns chan struct{}, send func([]byte) error) *wire {
+func newWire(client bool, turns *turns, send func([]byte) error) *wire {
 	w := &wire{client: client, turns: turns, send: send, maxBacklog: maxBacklog}
 	w.come.L = &w.mu
 	return w
@@ -175,14 +174,14 @@ func (w *wire) await() error {
 		if w.end != nil {
 			return w.end
 		}
-		<-w.turns
+		w.turns.give()
 		w.since.Store(time.Now().UnixNano())
 		for w.size < need && w.end == nil {
 			w.come.Wait()
 		}
 		w.since.Store(0)
 		w.mu.Unlock()
-		w.turns <- struct{}{}
+		w.turns.take(true)
 		w.mu.Lock()
 	}
 }
