@@ -320,6 +320,11 @@ func (h *Hunt) Tick(now time.Time) {
 		return
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
+		if h.lone() {
+			h.t5 = min(2*h.t5, h.cfg.RetranMax)
+			h.t5End = now.Add(h.t5)
+			return
+		}
 		h.abandon(fmt.Errorf("no answer within %v", h.t5))
 		h.t5 = min(2*h.t5, h.cfg.RetranMax)
 		if h.onlyAnnounced() {
@@ -334,6 +339,14 @@ func (h *Hunt) Tick(now time.Time) {
 	if !now.Before(h.headEnd) {
 		h.tryNext(now)
 	}
+}
+
+// lone reports whether an association is being opened with the only registrar that is known.
+// Then SH5 gains nothing: it would end an attempt, which has its own limit, for the same one
+// from the beginning. A registrar that has just started may need more time for thousands of
+// them.
+func (h *Hunt) lone() bool {
+	return len(h.trying) == 1 && h.trying[0].assoc != 0 && len(h.queue) == 0 && len(h.report) == 1
 }
 
 // NextDeadline is when Tick has something to do.

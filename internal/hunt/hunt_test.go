@@ -142,6 +142,21 @@ func TestHuntFailedOneIsLast(t *testing.T) {
 	x.want("0s connect 1 10.0.0.3:3863", "300ms connect 2 10.0.0.1:3863", "600ms connect 3 10.0.0.2:3863")
 }
 
+// TestHuntLone: the only registrar is slow to accept. The attempt goes on after T5-Serverhunt, until
+// the transport ends it, or another registrar is heard.
+func TestHuntLone(t *testing.T) {
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1")})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
+	x.until(29 * time.Second)
+	x.want("0s connect 1 10.0.0.1:3863")
+	if x.h.Rounds() != 0 {
+		t.Errorf("%d rounds are over", x.h.Rounds())
+	}
+	x.h.Down(x.now, 1, errors.New("too slow"))
+	x.until(31 * time.Second)
+	x.want("29.5s connect 2 10.0.0.1:3863")
+}
+
 // TestHuntT5: SH5. Silent registrars: T5-Serverhunt doubles up to RETRAN-MAX,
 // each time with the next set.
 func TestHuntT5(t *testing.T) {
