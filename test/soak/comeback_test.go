@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +53,10 @@ type comeBack struct {
 
 func (c comeBack) run(t *testing.T, options string) {
 	n, warm := c.n, options != ""
+	settle := 5 * time.Second
+	if *long {
+		settle = 20 * time.Second
+	}
 	p := freePorts(t, "127.0.0.1")
 	var env []string
 	if c.trusted {
@@ -65,8 +70,8 @@ func (c comeBack) run(t *testing.T, options string) {
 	x := startThrong(t, p, "web", n, env...)
 	x.all(4 * patience)
 	for range c.rounds {
-		// Until the elements know how often they are asked.
-		time.Sleep(5 * time.Second)
+		// Until the elements know how often they are asked: less often while many come.
+		time.Sleep(settle)
 		x.again()
 		before := x.cpu()
 		var started time.Time
@@ -75,6 +80,7 @@ func (c comeBack) run(t *testing.T, options string) {
 		back := x.all(4 * patience)
 		theirs, ours := x.cpu()-before, s.cpu()
 		t.Logf("it serves after %v; its elements are back %s; %d were called and did not register, %d could not connect at first", serving.Round(time.Millisecond), since(started, back.Back), back.Resumed, back.Vain)
+		t.Logf("the last one: %s", strings.Join(back.Last, "; "))
 		judgeReturn(t, s, back.Back[n-1].Sub(started), ours, theirs, n, c.trusted)
 		want := n / 2
 		if *long { // an element that has not been called after 2.6 s comes by itself, at the same cost
@@ -108,7 +114,7 @@ func judgeReturn(t *testing.T, s *server, took, ours, theirs time.Duration, n in
 	}
 	asked := time.Duration(s.metric("coredns_rserpool_keepalives_acked_total"))
 	of := func(d time.Duration) time.Duration { return (d / time.Duration(n)).Round(10 * time.Microsecond) }
-	t.Logf("processor time with the start and %d keep-alives: %v of the registrar (%v an element), %v of the elements (%v)", asked, ours, of(ours), theirs, of(theirs))
+	t.Logf("processor time with the start, %d keep-alives and %v repeats: %v of the registrar (%v an element), %v of the elements (%v)", asked, s.metric("coredns_rserpool_keepalives_repeated_total"), ours, of(ours), theirs, of(theirs))
 	// The race detector, or a guest of a busy machine, takes several times as much.
 	if want := startTime + time.Duration(n)*each + asked*askTime; *long && ours > want {
 		t.Errorf("the registrar took %v of processor time, want at most %v", ours, want)

@@ -39,6 +39,7 @@ const throngLookEnv = "SOAK_THRONG_LOOK"
 type throngNews struct {
 	Back                []time.Time // one for each element, its first one since it joined
 	Resumed, Lost, Vain int
+	Last                []string // what the last element to be back has told, with the times
 }
 
 // throngChild is a throng in its process.
@@ -50,13 +51,14 @@ type throngChild struct {
 	mu   sync.Mutex
 	news throngNews
 	back []bool
+	told [][]string // what each element has told until it was back
 }
 
 func throngMain() {
 	var n int
 	var pool, registrar, via string
 	_, _ = fmt.Sscan(os.Getenv(throngEnv), &n, &pool, &registrar, &via)
-	c := &throngChild{dir: os.Getenv(throngTLSEnv), elements: make([]*pe.Element, n), back: make([]bool, n)}
+	c := &throngChild{dir: os.Getenv(throngTLSEnv), elements: make([]*pe.Element, n), back: make([]bool, n), told: make([][]string, n)}
 	c.config = pe.Config{
 		Pool:       rserpool.PoolHandle(pool),
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
@@ -100,6 +102,7 @@ func (c *throngChild) answer(question string) any {
 	case "again":
 		c.news = throngNews{}
 		clear(c.back)
+		clear(c.told)
 		return news
 	case "news":
 		return news
@@ -149,10 +152,14 @@ func (c *throngChild) note(i int, ev pe.Event) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.back[i] && len(c.told[i]) < 16 {
+		c.told[i] = append(c.told[i], now.Format("15:04:05.000 ")+ev.String())
+	}
 	switch ev.Type {
 	case pe.Registered, pe.Resumed:
 		if !c.back[i] {
 			c.back[i] = true
+			c.news.Last = c.told[i]
 			c.news.Back = append(c.news.Back, now)
 		}
 		if ev.Type == pe.Resumed {
