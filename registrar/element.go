@@ -39,6 +39,7 @@ type element struct {
 	waiting   bool
 	tries     uint8 // how many tries of the present keep-alive are unanswered
 	held      uint8 // how many did not count, because the host was late
+	written   uint8 // how many tries of it were sent to this element
 	surplus   uint8 // how many repeats of the last keep-alive may be acknowledged yet
 	shares    bool  // keep-alives to other elements of the association stood for one of them
 	queued    bool  // the next try waits for its turn; see askInTurn and repeat

@@ -19,10 +19,9 @@ import (
 // reference implementation, has KeepAliveTimeout in all. So has one whose round-trip time is
 // not known yet.
 //
-// A repeat of a keep-alive whose acknowledgement is only late is for nothing, and an element that
-// acknowledges a try twice shows it. If many do, this machine, the network or that of the elements
-// has more to do than it can, and repeats would make it worse. Then tries last longer, and nothing is
-// repeated but by the transport; see surplus.
+// An element whose acknowledgement is only late acknowledges the repeats as well. If many do, this
+// machine, the network or the machines of the elements have more to do than they can, and repeats make
+// it worse. Then only the transport repeats keep-alives, and tries last maxTry; see doubles.
 //
 // In all, elements are not asked more often than KeepAliveRate says: with more of them, all
 // intervals are longer. Repeats have as much again; one that has to wait for that delays the
@@ -157,44 +156,39 @@ func (r *Registrar) measure(e *element, a *client, unordered bool) {
 	}
 }
 
-// surplus counts acknowledgements of repeats beside those of the first try.
-type surplus struct {
+// doubles counts acknowledgements beside the first one of a keep-alive.
+type doubles struct {
 	began   time.Time // of the present second
-	acks, n int       // acknowledgements in it, and those of them that were second ones
-	until   time.Time // until then, nothing is repeated, and tries last maxTry
+	acks, n int       // acknowledgements in it, and those of them beside the first one
+	until   time.Time // until then, nothing is repeated
 }
 
 const (
-	// surplusShare is which part of the acknowledgements of a second must be second ones so that
-	// nothing is repeated for surplusTime, surplusLeast how many at least. With 5 % of lost packets,
-	// a tenth is: the transport repeats what is lost, too.
-	surplusShare, surplusLeast = 3, 32
-	surplusTime                = 5 * time.Second
+	// If one of doublesShare acknowledgements in a second is beside the first one, nothing is
+	// repeated for doublesTime, unless they are less than doublesLeast. With 5 % of lost packets
+	// it is one of ten, since the transport repeats what is lost, too.
+	doublesShare, doublesLeast = 3, 32
+	doublesTime                = 5 * time.Second
 )
 
-// count counts an acknowledgement, which may be a second one.
-func (s *surplus) count(now time.Time, second bool) {
-	if now.Sub(s.began) >= time.Second {
-		s.began, s.acks, s.n = now, 0, 0
+// count counts an acknowledgement, which may be beside the first one.
+func (d *doubles) count(now time.Time, beside bool) {
+	if now.Sub(d.began) >= time.Second {
+		if d.n >= doublesLeast && d.n*doublesShare > d.acks {
+			d.until = now.Add(doublesTime)
+		}
+		d.began, d.acks, d.n = now, 0, 0
 	}
-	s.acks++
-	if !second {
-		return
-	}
-	if s.n++; s.n >= surplusLeast && s.n*surplusShare > s.acks {
-		s.until = now.Add(surplusTime)
+	d.acks++
+	if beside {
+		d.n++
 	}
 }
 
-// inVain reports whether repeats are for nothing now.
-func (r *Registrar) inVain() bool { return r.now.Before(r.surplus.until) }
-
-// shortest is the shortest time that one try may last now.
-func (r *Registrar) shortest() time.Duration {
-	if r.inVain() {
-		return maxTry
-	}
-	return minTry
+// onlyOnce reports whether the present keep-alive to an element is not repeated. KeepAliveTimeout
+// must have room for an element that is slow.
+func (r *Registrar) onlyOnce(e *element) bool {
+	return r.now.Before(r.doubles.until) && e.written > 0 && r.cfg.Timers.KeepAliveTimeout >= maxTries*minTry
 }
 
 // allow is how long an element may take to acknowledge a keep-alive, with all its tries.
@@ -204,7 +198,7 @@ func (r *Registrar) allow(a *client) time.Duration {
 	case all < maxTries*minTry || t.smoothed == 0:
 		return all
 	case t.unordered:
-		return maxTries * max(t.timeout(), r.shortest())
+		return maxTries * max(t.timeout(), minTry)
 	}
 	return max(maxTries*t.timeout(), all)
 }
@@ -234,6 +228,7 @@ func (r *Registrar) tryNow(e *element) {
 		return
 	}
 	a.round.sent++
+	e.written++
 	r.writeKeepAlive(e, a)
 }
 
@@ -251,7 +246,7 @@ func (r *Registrar) askInTurn(e *element) {
 // repeat sends the present keep-alive again as soon as KeepAliveRate leaves room for it, and
 // begins the next try.
 func (r *Registrar) repeat(e *element) {
-	if r.inVain() {
+	if r.onlyOnce(e) {
 		r.repeatNow(e)
 		return
 	}
@@ -265,7 +260,9 @@ func (r *Registrar) repeat(e *element) {
 
 func (r *Registrar) repeatNow(e *element) {
 	e.queued = false
-	if !r.inVain() {
+	if r.onlyOnce(e) {
+		e.allowed = max(e.allowed, maxTries*maxTry)
+	} else {
 		r.stats.KeepAlivesRepeated++
 		r.tryNow(e)
 	}

@@ -536,10 +536,10 @@ func TestPaceRate(t *testing.T) {
 	}
 }
 
-// TestPaceSurplus: all elements are slow at times, because their machine or the network has too
+// TestPaceDoubles: all elements are slow at times, because their machine or the network has too
 // much to do. Repeats would be more of that, and stop. An element that hangs is found fast again
 // when it is over.
-func TestPaceSurplus(t *testing.T) {
+func TestPaceDoubles(t *testing.T) {
 	const n, seconds = 300, 60
 	f := newFleet(t, n, 1, nil)
 	f.run(30 * time.Second)
@@ -552,7 +552,7 @@ func TestPaceSurplus(t *testing.T) {
 		}
 		f.run(time.Second)
 	}
-	if most := n * seconds / 2 * 13 / 10; f.sent > most {
+	if most := n * seconds / 2 * 16 / 10; f.sent > most {
 		t.Errorf("%d keep-alives to %d elements in %d s, want %d at most", f.sent, n, seconds, most)
 	}
 	if got := f.suspected(); got > 0 {
@@ -564,6 +564,38 @@ func TestPaceSurplus(t *testing.T) {
 	f.run(30 * time.Second)
 	if took := f.detection(f.lanes[1], 4*time.Second); took > 4*time.Second {
 		t.Errorf("an element that hangs is a suspect after %v, want 4s at most", took)
+	}
+}
+
+// TestDoublesShared: an element that was not asked itself, because others of its association were
+// silent, is asked once also while nothing is repeated.
+func TestDoublesShared(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	w.r.doubles.until = w.now.Add(time.Hour)
+	e := w.r.find("p", 1)
+	for range 3 {
+		w.r.repeatNow(e)
+	}
+	if s := w.r.Stats(); s.KeepAlivesRepeated != 1 {
+		t.Errorf("%d keep-alives are sent, want 1", s.KeepAlivesRepeated)
+	}
+}
+
+// TestDoublesForged: acknowledgements without a repeat have no effect.
+func TestDoublesForged(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.recv(1, reg("p", 1, "10.0.0.1"))
+	for w.r.Stats().KeepAlivesSent < 20 {
+		w.pass(100 * time.Millisecond)
+		for range 2 * doublesLeast {
+			w.recv(1, ack("p", 1))
+		}
+	}
+	if !w.r.doubles.until.IsZero() {
+		t.Error("nothing is repeated")
 	}
 }
 

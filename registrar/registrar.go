@@ -43,7 +43,7 @@ type Registrar struct {
 
 	guard     guard
 	intervals intervals // of own elements
-	surplus   surplus
+	doubles   doubles
 	asks      slots  // of keep-alives
 	repeats   slots  // of their repeats
 	wakes     bucket // of those that wake sends

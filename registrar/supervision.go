@@ -90,7 +90,7 @@ func (r *Registrar) sendKeepAlive(e *element, a *client, home bool) {
 
 // beginKeepAlive notes that a keep-alive is sent, and not one that is repeated.
 func (r *Registrar) beginKeepAlive(e *element, home bool) {
-	e.asked, e.adopting = r.now, home && e.adopt
+	e.asked, e.adopting, e.written = r.now, home && e.adopt, 0
 	r.stats.KeepAlivesSent++
 }
 
@@ -169,7 +169,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 		p.progress(r)
 	case e != nil && e.assoc == a && e.surplus > 0: // of another try than the first one
 		r.stats.KeepAlivesAcked++
-		r.surplus.count(r.now, true)
+		r.doubles.count(r.now, true)
 		e.surplus--
 		return
 	case r.inquiryOf(a, m.Handle, m.ID) != nil:
@@ -182,9 +182,9 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 		return
 	}
 	r.stats.KeepAlivesAcked++
-	r.surplus.count(r.now, false)
+	r.doubles.count(r.now, false)
 	r.measure(e, a, m.Unordered)
-	e.surplus = e.tries
+	e.surplus = e.written - min(e.written, 1)
 	r.acknowledged(e)
 }
 
