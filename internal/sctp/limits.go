@@ -23,7 +23,8 @@ type Limits struct {
 	// keeps no state of half-open associations.
 	HalfOpen int
 	// HandshakeTime is how long a handshake, or the arrival of one message over
-	// TCP, may last; default 10 s.
+	// TCP, may last; default 10 s. A TLS handshake over SCTP may last three times as long
+	// while it waits for the server.
 	HandshakeTime time.Duration
 	// MessageSize is the largest message that is accepted, in bytes; default
 	// 65536+64, more than a 16-bit length field can say.

@@ -85,15 +85,16 @@ func (a *assoc) begin(ev sctp.Event) {
 	}
 }
 
-// crowd is how many times Limits.HandshakeTime a handshake may last in all. A server waits for each
-// answer of its client for HandshakeTime. A client waits longer for its server: after a restart of that,
-// thousands of clients wait with it, and coming again would cost both sides more.
-const crowd = 3
+// handshakeTimes is how many times Limits.HandshakeTime a handshake may last in all. A server waits for
+// its client for HandshakeTime. A client waits longer for its server: after a restart of that, thousands
+// of clients wait with it, and coming again would cost both sides more.
+const handshakeTimes = 3
 
-// patience is how much longer the handshake may last, 0 if it has lasted too long. a.mu is held.
+// patience is how much longer the handshake may last, not more than 0 if it has lasted too long.
+// a.mu is held.
 func (a *assoc) patience() time.Duration {
 	most := a.e.lim.HandshakeTime
-	all := crowd*most - time.Since(a.begun)
+	all := handshakeTimes*most - time.Since(a.begun)
 	switch {
 	case a.ours:
 		return all
@@ -106,14 +107,16 @@ func (a *assoc) patience() time.Duration {
 // late ends a handshake that has lasted too long.
 func (a *assoc) late() {
 	a.mu.Lock()
-	more := a.patience()
-	if more > 0 && !a.closing && a.timer != nil && (a.phase == phaseHello || a.phase == phaseHandshake) {
+	defer a.mu.Unlock()
+	if a.phase == phaseUp || a.closing {
+		return // it has come to its end in this moment
+	}
+	if more := a.patience(); more > 0 && a.timer != nil && a.phase != phaseFailed {
 		a.timer.Reset(more)
-		a.mu.Unlock()
 		return
 	}
-	a.mu.Unlock()
-	a.end(sctp.ConnectFailed, fmt.Errorf("TLS handshake: %w", sctp.ErrTimeout), sctp.Endpoint.Abort)
+	a.endLocked(sctp.ConnectFailed, fmt.Errorf("TLS handshake: %w", sctp.ErrTimeout))
+	a.e.below.Abort(a.id)
 }
 
 // start starts the goroutine of the handshake. a.mu is held.

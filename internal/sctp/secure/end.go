@@ -15,12 +15,17 @@ var errTruncated = untrusted("association was ended within a message, and not by
 // end ends the association by a method of the transport. The first reason counts.
 func (a *assoc) end(reason sctp.Reason, err error, how func(sctp.Endpoint, sctp.AssocID)) {
 	a.mu.Lock()
+	a.endLocked(reason, err)
+	a.mu.Unlock()
+	how(a.e.below, a.id)
+}
+
+// endLocked notes why the association ends. a.mu is held.
+func (a *assoc) endLocked(reason sctp.Reason, err error) {
 	if !a.ended {
 		a.ended, a.reason, a.err = true, reason, err
 	}
 	a.w.close(errEnded)
-	a.mu.Unlock()
-	how(a.e.below, a.id)
 }
 
 // errEnded is what the handshake of an association gets that this side ends.

@@ -402,6 +402,25 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
+// TestManyPieces: a client that sends its part a byte at a time gains no time.
+func TestManyPieces(t *testing.T) {
+	inWorld(t, sctp.Limits{HandshakeTime: 5 * time.Second}, nil, func(t *testing.T, w *world) {
+		z := w.plain("10.0.0.3:3864")
+		defer z.Close()
+		a := z.Connect(dest("10.0.0.2:3864"))
+		z.Up()
+		began := time.Now()
+		for hello := []byte{recordHandshake, 3, 1, 2, 0}; w.n.Stats().Refused == 0; hello = append(hello[1:], 0) {
+			_ = z.Send(a, sctp.Message{Data: hello[:1], PPID: 11})
+			time.Sleep(900 * time.Millisecond)
+			synctest.Wait()
+		}
+		if took := time.Since(began); took > 7*time.Second {
+			t.Errorf("the server has waited %v for its client, want 5s", took)
+		}
+	})
+}
+
 // TestBegunFirst: a handshake that has begun does not wait behind those that have not.
 func TestBegunFirst(t *testing.T) {
 	inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {

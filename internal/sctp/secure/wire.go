@@ -54,9 +54,10 @@ type wire struct {
 	send func(record []byte) error
 	// turns: a handshake that waits for its peer gives its turn back.
 	turns *turns
-	// since is when the handshake began to wait for its peer, in Unix nanoseconds; 0 if it
-	// does not.
-	since atomic.Int64
+	// made is when the wire was made. since is how long after that the handshake began to wait
+	// for its peer, in nanoseconds, 0 if it does not, and spent how long it has waited before.
+	made         time.Time
+	since, spent atomic.Int64
 
 	mu     sync.Mutex
 	come   sync.Cond // in or end has changed
@@ -78,18 +79,19 @@ type wire struct {
 }
 
 func newWire(client bool, turns *turns, send func([]byte) error) *wire {
-	w := &wire{client: client, turns: turns, send: send, maxBacklog: maxBacklog}
+	w := &wire{made: time.Now(), client: client, turns: turns, send: send, maxBacklog: maxBacklog}
 	w.come.L = &w.mu
 	return w
 }
 
-// waited is how long the handshake has waited for its peer, 0 if it does not.
+// waited is how long the handshake has waited for its peer so far, 0 if it does not wait for it now.
+// A peer that sends its part in many pieces gains no time.
 func (w *wire) waited() time.Duration {
 	since := w.since.Load()
 	if since == 0 {
 		return 0
 	}
-	return time.Since(time.Unix(0, since))
+	return time.Since(w.made) - time.Duration(since-w.spent.Load())
 }
 
 // push adds what has arrived, which the wire owns then. It returns how much waits.
@@ -175,11 +177,13 @@ func (w *wire) await() error {
 			return w.end
 		}
 		w.turns.give()
-		w.since.Store(time.Now().UnixNano())
+		since := max(int64(time.Since(w.made)), 1)
+		w.since.Store(since)
 		for w.size < need && w.end == nil {
 			w.come.Wait()
 		}
 		w.since.Store(0)
+		w.spent.Add(int64(time.Since(w.made)) - since)
 		w.mu.Unlock()
 		w.turns.take(true)
 		w.mu.Lock()
