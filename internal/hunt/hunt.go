@@ -321,7 +321,8 @@ func (h *Hunt) Tick(now time.Time) {
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
 		if h.lone() {
-			h.t5 = min(2*h.t5, h.cfg.RetranMax)
+			h.rounds++
+			h.report[0].Err = fmt.Errorf("no answer within %v", now.Sub(h.report[0].Since).Round(time.Millisecond))
 			h.t5End = now.Add(h.t5)
 			return
 		}
@@ -344,7 +345,7 @@ func (h *Hunt) Tick(now time.Time) {
 // lone reports whether an association is being opened with the only registrar that is known.
 // Then SH5 gains nothing: it would end an attempt, which has its own limit, for the same one
 // from the beginning. A registrar that has just started may need more time for thousands of
-// them.
+// them. The round counts as one without success.
 func (h *Hunt) lone() bool {
 	return len(h.trying) == 1 && h.trying[0].assoc != 0 && len(h.queue) == 0 && len(h.report) == 1
 }
