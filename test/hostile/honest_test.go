@@ -41,15 +41,9 @@ type honest struct {
 
 	mu     sync.Mutex
 	lost   []string
-	late   []span
-	stalls []span // of the machine, in the kernel lab
+	late   []here.Span
+	stalls *here.Stalls // of the machine, in the kernel lab
 	wrong  []string
-}
-
-// span is a time and what it took from then on.
-type span struct {
-	from time.Time
-	took time.Duration
 }
 
 // beHonest starts that many elements, and returns when all are registered.
@@ -73,7 +67,7 @@ func (s *server) beHonest(elements int) *honest {
 	timeout := 2 * time.Second
 	if inLab() {
 		timeout = here.Paced(s.t, 10*time.Second) // check judges how long it took
-		h.wg.Go(func() { h.clock(ctx) })
+		h.stalls = here.WatchStalls(s.t)
 	}
 	h.wg.Go(func() { h.client(ctx, timeout) })
 	wait(s.t, "metrics with all honest elements", func() bool { return s.stat("elements", "") == elements })
@@ -113,39 +107,6 @@ func (h *honest) element(ctx context.Context, id rserpool.PEID, up chan<- struct
 	})
 }
 
-// clock notes when the whole machine stands still: a guest of the kernel lab does when its host
-// has other work. A server that takes all of a guest's only processor delays the clock by some
-// ten milliseconds only, since the guest's kernel shares the processor out.
-func (h *honest) clock(ctx context.Context) {
-	const period, ordinary = 5 * time.Millisecond, 50 * time.Millisecond
-	for last := time.Now(); ctx.Err() == nil; {
-		time.Sleep(period)
-		took := time.Since(last)
-		if took > ordinary {
-			h.mu.Lock()
-			h.stalls = append(h.stalls, span{last, took})
-			h.mu.Unlock()
-		}
-		last = last.Add(took)
-	}
-}
-
-// without is how long an answer took, without the stalls of the machine.
-func (s span) without(stalls []span) time.Duration {
-	took := s.took
-	for _, x := range stalls {
-		from, to := s.from, s.from.Add(s.took)
-		if x.from.After(from) {
-			from = x.from
-		}
-		if end := x.from.Add(x.took); end.Before(to) {
-			to = end
-		}
-		took -= max(0, to.Sub(from))
-	}
-	return took
-}
-
 // client asks at a steady pace.
 func (h *honest) client(ctx context.Context, timeout time.Duration) {
 	c := dns.Client{Timeout: timeout}
@@ -162,7 +123,7 @@ func (h *honest) client(ctx context.Context, timeout time.Duration) {
 		m, _, err := c.Exchange(new(dns.Msg).SetQuestion(honestPool+"."+zone, qtype), h.s.dns)
 		took := time.Since(began)
 		h.mu.Lock()
-		h.late = append(h.late, span{began, took})
+		h.late = append(h.late, here.Span{From: began, Took: took})
 		if what := h.wrongAnswer(m, err); what != "" {
 			h.wrong = append(h.wrong, what)
 		}
@@ -213,20 +174,24 @@ func (h *honest) check() {
 		return
 	}
 	var late []time.Duration
+	var stalls []here.Span
+	if h.stalls != nil {
+		stalls = h.stalls.Take()
+	}
 	for _, s := range h.late {
-		late = append(late, s.without(h.stalls))
+		late = append(late, s.Without(stalls))
 	}
 	slices.Sort(late)
 	p50, p99 := late[len(late)/2], late[len(late)*99/100]
 	h.t.Logf("DNS: %d answers, median %v, 99th percentile %v", len(late), p50, p99)
-	if len(h.stalls) > 0 {
-		longest := slices.MaxFunc(h.stalls, func(a, b span) int { return cmp.Compare(a.took, b.took) })
-		h.t.Logf("the machine has stood still %d times, for up to %v, which is left out", len(h.stalls), longest.took)
+	if len(stalls) > 0 {
+		longest := slices.MaxFunc(stalls, func(a, b here.Span) int { return cmp.Compare(a.Took, b.Took) })
+		h.t.Logf("the machine has stood still %d times, for up to %v, which is left out", len(stalls), longest.Took)
 	}
 	if limit := here.Paced(h.t, lateAnswer*min(slow, 4)); p99 > limit {
 		h.t.Errorf("99th percentile of DNS answers is %v, want at most %v", p99, limit)
 	}
-	h.late, h.stalls = nil, nil
+	h.late = nil
 }
 
 func (h *honest) end() {

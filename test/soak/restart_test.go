@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/test/here"
 	"github.com/rserpool/coredns-rserpool/test/looks"
 )
 
@@ -52,7 +53,7 @@ func restart(t *testing.T, transport string, herds, each, pools, rounds, rate in
 		options += "\nstate " + t.TempDir()
 	}
 	p := portsFor(t, transport)
-	r := &restarts{corefile: func(ttl int) string { return p.corefile(fmt.Sprint(options, "\nttl ", ttl), "errors") }}
+	r := &restarts{stalls: here.WatchStalls(t), corefile: func(ttl int) string { return p.corefile(fmt.Sprint(options, "\nttl ", ttl), "errors") }}
 	c := &churn{t: t, s: startServer(t, p, r.corefile(0)), kind: herdKind}
 	r.churn = c
 	// A dead element is called at the start, and its machine refuses that; one that hangs
@@ -96,12 +97,16 @@ func restart(t *testing.T, transport string, herds, each, pools, rounds, rate in
 	t.Logf("without an answer for %s", looks.Spread(r.without))
 	t.Logf("all elements were heard or removed %s after the first answer", looks.Spread(r.settled))
 	t.Logf("%d elements in the end", c.alive())
+	for _, s := range r.stalls.All() {
+		t.Logf("the machine stood still at %s for %v", s.From.Format("15:04:05.000"), s.Took.Round(time.Millisecond))
+	}
 }
 
 // restarts is the churn of TestRestarts.
 type restarts struct {
 	*churn
 	corefile func(ttl int) string
+	stalls   *here.Stalls
 	herds    []*herd
 	movers   sync.WaitGroup
 	steps    sync.RWMutex // held by the movers' steps
@@ -139,7 +144,15 @@ func (r *restarts) lost(sent time.Time) bool {
 	if inLab() { // on a busy machine answers take as long there
 		unanswered = 3 * time.Second
 	}
-	return r.downIn(sent, sent.Add(unanswered))
+	if r.downIn(sent, sent.Add(unanswered)) {
+		return true
+	}
+	stalls := r.stalls.All()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.downs, func(d [2]time.Time) bool {
+		return sent.Before(d[0]) && here.Span{From: sent, Took: d[0].Sub(sent)}.Without(stalls) < unanswered
+	})
 }
 
 // downIn tells whether there was a time between from and to at which no process served.
