@@ -182,6 +182,12 @@ func TestFailoverTime(t *testing.T) {
 		for range often(10, 5) {
 			f.once(syscall.SIGSTOP)
 		}
+		if f.all.at(0.5) > patience+median { // a few say little on a machine that also does other things
+			t.Log(&f.all)
+			for range 20 {
+				f.once(syscall.SIGSTOP)
+			}
+		}
 		t.Log(&f.healthy)
 		t.Log(&f.notice)
 		f.again.most(t, median, worst, 4, &f.healthy)
