@@ -58,7 +58,7 @@ func (c *Config) fillDefaults() {
 //
 // The registrars are tried in their order, each with a short head start, and
 // the next one at once when one fails. Where T5-Serverhunt expires, the
-// attempts end and the next ones are tried. Where all have been tried, the
+// attempts end and the next ones are tried; see lone for the only registrar. Where all have been tried, the
 // round begins anew after a pause that grows. One that has failed at once is tried
 // again after such a pause, too, while others do not answer: see again.go.
 type Hunt struct {
@@ -71,6 +71,7 @@ type Hunt struct {
 	trying  []attempt
 	report  []rserpool.Attempt // of this round, or the last one
 	rounds  int
+	counted bool // this round is among them already
 	ref     uint64
 	headEnd time.Time     // the next in the queue may be tried as well
 	t5End   time.Time     // zero: not running
@@ -122,7 +123,7 @@ func (h *Hunt) Begin(now time.Time, failed rserpool.Registrar, why error) {
 	if h.on {
 		return
 	}
-	h.on, h.avoid, h.prefer, h.rounds = true, failed, rserpool.Registrar{}, 0
+	h.on, h.avoid, h.prefer, h.rounds, h.counted = true, failed, rserpool.Registrar{}, 0, false
 	if h.idle > 0 && h.idle >= len(h.Known(now)) {
 		// All of them accept associations and do not serve: pause.
 		h.report = []rserpool.Attempt{{Registrar: failed, Since: now, Err: why}}
@@ -168,7 +169,7 @@ func (h *Hunt) candidates(now time.Time) []rserpool.Registrar {
 
 // round begins a round (SH1, SH2).
 func (h *Hunt) round(now time.Time) {
-	h.resume, h.again = time.Time{}, again{}
+	h.resume, h.again, h.counted = time.Time{}, again{}, false
 	h.queue, h.report = h.candidates(now), nil
 	h.t5End = now.Add(h.t5)
 	h.tryNext(now)
@@ -266,7 +267,10 @@ func (h *Hunt) failed(now time.Time, i int, err error) {
 
 // exhausted ends a round without success.
 func (h *Hunt) exhausted(now time.Time, wait bool) {
-	h.rounds++
+	if !h.counted {
+		h.rounds++
+	}
+	h.counted = false
 	h.t5End, h.again = time.Time{}, again{}
 	if !wait {
 		h.resume = now
@@ -321,9 +325,12 @@ func (h *Hunt) Tick(now time.Time) {
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
 		if h.lone() {
-			h.rounds++
-			h.report[0].Err = fmt.Errorf("no answer within %v", now.Sub(h.report[0].Since).Round(time.Millisecond))
 			h.t5End = now.Add(h.t5)
+			if !h.counted {
+				h.counted = true
+				h.rounds++
+				h.report[0].Err = fmt.Errorf("no answer within %v", h.t5)
+			}
 			return
 		}
 		h.abandon(fmt.Errorf("no answer within %v", h.t5))
@@ -345,7 +352,7 @@ func (h *Hunt) Tick(now time.Time) {
 // lone reports whether an association is being opened with the only registrar that is known.
 // Then SH5 gains nothing: it would end an attempt, which has its own limit, for the same one
 // from the beginning. A registrar that has just started may need more time for thousands of
-// them. The round counts as one without success.
+// them. The round counts as one without success, once.
 func (h *Hunt) lone() bool {
 	return len(h.trying) == 1 && h.trying[0].assoc != 0 && len(h.queue) == 0 && len(h.report) == 1
 }
