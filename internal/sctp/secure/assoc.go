@@ -101,7 +101,7 @@ func (a *assoc) patience() time.Duration {
 	case a.phase == phaseHello:
 		return most - time.Since(a.begun)
 	}
-	return min(all, max(most-a.w.waited(), 0))
+	return min(all, most-a.w.waited())
 }
 
 // late ends a handshake that has lasted too long.
@@ -111,7 +111,7 @@ func (a *assoc) late() {
 	if a.phase == phaseUp || a.closing {
 		return // it has come to its end in this moment
 	}
-	if more := a.patience(); more > 0 && a.timer != nil && a.phase != phaseFailed {
+	if more := a.patience(); more > 0 && a.phase != phaseFailed {
 		a.timer.Reset(more)
 		return
 	}

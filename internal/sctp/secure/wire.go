@@ -87,11 +87,12 @@ func newWire(client bool, turns *turns, send func([]byte) error) *wire {
 // waited is how long the handshake has waited for its peer so far, 0 if it does not wait for it now.
 // A peer that sends its part in many pieces gains no time.
 func (w *wire) waited() time.Duration {
-	since := w.since.Load()
+	// In this order: a wait that ends meanwhile must not count twice.
+	spent, since := w.spent.Load(), w.since.Load()
 	if since == 0 {
 		return 0
 	}
-	return time.Since(w.made) - time.Duration(since-w.spent.Load())
+	return time.Since(w.made) - time.Duration(since-spent)
 }
 
 // push adds what has arrived, which the wire owns then. It returns how much waits.
