@@ -184,7 +184,7 @@ func (r *Registrar) onKeepAliveAck(a *client, m *asap.EndpointKeepAliveAck) {
 	r.stats.KeepAlivesAcked++
 	r.doubles.count(r.now, false)
 	r.measure(e, a, m.Unordered)
-	e.surplus = e.written - min(e.written, 1)
+	e.surplus = max(e.written, 1) - 1
 	r.acknowledged(e)
 }
 

@@ -58,9 +58,10 @@ func (c *Config) fillDefaults() {
 //
 // The registrars are tried in their order, each with a short head start, and
 // the next one at once when one fails. Where T5-Serverhunt expires, the
-// attempts end and the next ones are tried; see lone for the only registrar. Where all have been tried, the
-// round begins anew after a pause that grows. One that has failed at once is tried
-// again after such a pause, too, while others do not answer: see again.go.
+// attempts end and the next ones are tried; see lone for the only registrar. Where
+// all have been tried, the round begins anew after a pause that grows. One that has
+// failed at once is tried again after such a pause, too, while others do not answer:
+// see again.go.
 type Hunt struct {
 	cfg     Config
 	known   known
@@ -265,12 +266,17 @@ func (h *Hunt) failed(now time.Time, i int, err error) {
 	h.planAgain(now)
 }
 
-// exhausted ends a round without success.
-func (h *Hunt) exhausted(now time.Time, wait bool) {
+// count counts the present round as one without success, once.
+func (h *Hunt) count() {
 	if !h.counted {
+		h.counted = true
 		h.rounds++
 	}
-	h.counted = false
+}
+
+// exhausted ends a round without success.
+func (h *Hunt) exhausted(now time.Time, wait bool) {
+	h.count()
 	h.t5End, h.again = time.Time{}, again{}
 	if !wait {
 		h.resume = now
@@ -324,16 +330,14 @@ func (h *Hunt) Tick(now time.Time) {
 		return
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
+		err := fmt.Errorf("no answer within %v", h.t5)
 		if h.lone() {
+			h.report[0].Err = err
+			h.count()
 			h.t5End = now.Add(h.t5)
-			if !h.counted {
-				h.counted = true
-				h.rounds++
-				h.report[0].Err = fmt.Errorf("no answer within %v", h.t5)
-			}
 			return
 		}
-		h.abandon(fmt.Errorf("no answer within %v", h.t5))
+		h.abandon(err)
 		h.t5 = min(2*h.t5, h.cfg.RetranMax)
 		if h.onlyAnnounced() {
 			h.exhausted(now, false)
@@ -352,7 +356,7 @@ func (h *Hunt) Tick(now time.Time) {
 // lone reports whether an association is being opened with the only registrar that is known.
 // Then SH5 gains nothing: it would end an attempt, which has its own limit, for the same one
 // from the beginning. A registrar that has just started may need more time for thousands of
-// them. The round counts as one without success, once.
+// them. The round counts as one without success all the same.
 func (h *Hunt) lone() bool {
 	return len(h.trying) == 1 && h.trying[0].assoc != 0 && len(h.queue) == 0 && len(h.report) == 1
 }

@@ -135,7 +135,13 @@ func (r *restarts) fill(herds, each int) {
 }
 
 // down tells whether no process served at a time.
-func (r *restarts) down(at time.Time) bool { return r.downIn(at, at) }
+func (r *restarts) down(at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.downs, func(d [2]time.Time) bool {
+		return at.After(d[0]) && (d[1].IsZero() || at.Before(d[1]))
+	})
+}
 
 // lost tells whether a question that was sent at a time needs no answer: what a process
 // has not answered is lost with it.
@@ -144,23 +150,14 @@ func (r *restarts) lost(sent time.Time) bool {
 	if inLab() { // on a busy machine answers take as long there
 		unanswered = 3 * time.Second
 	}
-	if r.downIn(sent, sent.Add(unanswered)) {
+	if r.down(sent) {
 		return true
 	}
 	stalls := r.stalls.All()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.downs, func(d [2]time.Time) bool {
-		return sent.Before(d[0]) && here.Span{From: sent, Took: d[0].Sub(sent)}.Without(stalls) < unanswered
-	})
-}
-
-// downIn tells whether there was a time between from and to at which no process served.
-func (r *restarts) downIn(from, to time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.downs, func(d [2]time.Time) bool {
-		return to.After(d[0]) && (d[1].IsZero() || from.Before(d[1]))
+		return !sent.After(d[0]) && here.Span{From: sent, Took: d[0].Sub(sent)}.Without(stalls) < unanswered
 	})
 }
 
