@@ -20,6 +20,15 @@ type binding struct {
 	retired bool
 }
 
+// ListenError says that the own addresses could not be bound, so that no registrar was asked.
+type ListenError struct {
+	local []netip.AddrPort
+	err   error
+}
+
+func (e *ListenError) Error() string { return fmt.Sprintf("cannot listen on %v: %v", e.local, e.err) }
+func (e *ListenError) Unwrap() error { return e.err }
+
 // maxFormer bounds the bindings that are kept for their associations.
 const maxFormer = 4
 
@@ -35,8 +44,10 @@ func (t *Transport) Bind(local []netip.AddrPort) error {
 		t.deliver(Event{Event: t.explain(ev)})
 	})
 	if err != nil {
-		return fmt.Errorf("cannot listen on %v: %w", local, err)
+		t.failed = &ListenError{local, err}
+		return t.failed
 	}
+	t.failed = nil
 	b.Endpoint = ep
 	if t.now != nil {
 		t.retire(t.now)
@@ -120,6 +131,11 @@ func (t *Transport) late(to rserpool.Registrar) error {
 	}
 	if _, err := LocalToward([]rserpool.Registrar{to}); err != nil {
 		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed != nil {
+		return t.failed
 	}
 	return errNoLocalAddr
 }

@@ -3,9 +3,12 @@ package client
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/multicast"
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -23,6 +26,20 @@ func CheckTimers(timers any) error {
 	for i := range v.NumField() {
 		if d, ok := v.Field(i).Interface().(time.Duration); ok && d < 0 {
 			return fmt.Errorf("field Timers.%s is %v: it must not be negative; 0 stands for the default", v.Type().Field(i).Name, d)
+		}
+	}
+	return nil
+}
+
+// CheckSockets refuses local addresses that cannot be bound together, and an announce group
+// that is none.
+func CheckSockets(local []netip.AddrPort, group netip.AddrPort) error {
+	if _, _, _, err := (sctp.ListenConfig{Addrs: local}).BindAddrs(); err != nil {
+		return fmt.Errorf("field Local: %w", err)
+	}
+	if group.IsValid() {
+		if err := multicast.Check(group); err != nil {
+			return fmt.Errorf("field AnnounceGroup: %w", err)
 		}
 	}
 	return nil

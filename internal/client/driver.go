@@ -95,8 +95,8 @@ func (d *Driver) Close() error {
 	return d.err
 }
 
-// Err is why the Driver has ended: a mistake in the Machine, or an error of closing
-// the sockets. It is nil before Done.
+// Err is why the Driver has ended: a mistake in the Machine or in a function of the program,
+// or an error of closing the sockets. It is nil before Done.
 func (d *Driver) Err() error {
 	select {
 	case <-d.done:
@@ -116,12 +116,16 @@ func (d *Driver) end() {
 }
 
 // run drives the Machine. A mistake in it, which handles the network's input, ends
-// the Driver and not the program.
+// the Driver and not the program. So does an error of Call with which a function of Do panics.
 func (d *Driver) run() {
 	defer close(d.done)
 	defer d.end()
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case *panicError: // the program's mistake
+			d.err = p
+		default:
 			d.err = fmt.Errorf("panic in rserpool, please report it: %v\n%s", p, debug.Stack())
 		}
 		d.err = errors.Join(d.err, d.t.Close())

@@ -78,8 +78,9 @@ type Transport struct {
 	once   sync.Once
 
 	mu      sync.Mutex
-	now     *binding   // nil while nothing is bound
-	former  []*binding // with the associations that they still have, oldest first
+	now     *binding     // nil while nothing is bound
+	failed  *ListenError // of the last Bind
+	former  []*binding   // with the associations that they still have, oldest first
 	lookups map[string]uint64
 }
 

@@ -97,6 +97,42 @@ func TestLocalNotThere(t *testing.T) {
 	}
 }
 
+// TestPortTaken: while a port of its own is taken, that is why no association can be started,
+// not a registrar or a missing address.
+func TestPortTaken(t *testing.T) {
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	tr, err := Open(Config{Via: rserpool.ViaUDP, Unbound: true, EncapPort: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	connect := func() (why error) {
+		tr.Perform([]hunt.Action{hunt.Connect{Ref: 1, To: rserpool.MustParseRegistrar("127.0.0.1:3863")}},
+			func(_ uint64, _ sctp.AssocID, err error) { why = err }, nil)
+		return why
+	}
+	if why := connect(); !errors.Is(why, errNoLocalAddr) {
+		t.Errorf("before Bind, Connect fails with %v, want errNoLocalAddr", why)
+	}
+	bound := tr.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	var listen *ListenError
+	if why := connect(); !errors.As(why, &listen) || !errors.Is(why, syscall.EADDRINUSE) || why.Error() != bound.Error() {
+		t.Errorf("Connect fails with %v, want %v", why, bound)
+	}
+	taken.Close()
+	if err := tr.Bind([]netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}); err != nil {
+		t.Fatal(err)
+	}
+	if why := connect(); why != nil {
+		t.Errorf("when the port is free, Connect fails with %v", why)
+	}
+}
+
 // TestBindAgain: associations from a former address live on until they end;
 // then its sockets are closed.
 func TestBindAgain(t *testing.T) {

@@ -38,10 +38,14 @@ func (t Trust) ASAPPort() uint16 {
 	return asap.Port
 }
 
-// Check refuses patterns that cannot be read, and those without files.
+// Check refuses combinations of files that have no meaning, patterns that cannot be read, and
+// those without files. It reads no file.
 func (t Trust) Check() error {
 	switch {
 	case t.Set():
+		if err := member.Check(t.TLSFiles); err != nil {
+			return err
+		}
 	case len(t.Registrars) > 0:
 		return errors.New("field TLSRegistrars needs TLS: set the files, or leave it out")
 	case len(t.Elements) > 0:

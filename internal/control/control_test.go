@@ -22,9 +22,12 @@ import (
 
 func socketPath(t *testing.T) string { return filepath.Join(here.ShortDir(t), "s") }
 
+// quiet is the log of a server that has nothing to say.
+func quiet(bool, string) {}
+
 func serve(t *testing.T, path string, h Handler) *Server {
 	t.Helper()
-	s, err := Listen(path, h)
+	s, err := Listen(path, h, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +74,7 @@ func TestOwnerOnly(t *testing.T) {
 	for _, mask := range []int{0, 0o777} {
 		path := socketPath(t)
 		old := syscall.Umask(mask)
-		s, err := Listen(path, echo)
+		s, err := Listen(path, echo, quiet)
 		syscall.Umask(old)
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +136,7 @@ func TestLeftBehind(t *testing.T) {
 func TestTwoServers(t *testing.T) {
 	path := socketPath(t)
 	first := serve(t, path, echo)
-	if _, err := Listen(path, echo); !strings.Contains(fmt.Sprint(err), "another process serves the socket "+path) {
+	if _, err := Listen(path, echo, quiet); !strings.Contains(fmt.Sprint(err), "another process serves the socket "+path) {
 		t.Errorf("second server: got error %v", err)
 	}
 	if _, err := call1(t, path); err != nil {
@@ -148,6 +151,48 @@ func TestTwoServers(t *testing.T) {
 	}
 	if _, err := call1(t, path); err != nil {
 		t.Errorf("after the end of the first server: %v", err)
+	}
+}
+
+// TestDeleted: a socket that somebody deletes is made again as soon as that is possible, and the
+// log says so once.
+func TestDeleted(t *testing.T) {
+	dir := filepath.Join(here.ShortDir(t), "d")
+	path := filepath.Join(dir, "s")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	s, err := listen(path, echo, func(warn bool, text string) { lines = append(lines, fmt.Sprint(warn, " ", text)) }, callTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		s.look() // it is there
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		s.look()
+		s.look()
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.look()
+		if _, err := call1(t, path); err != nil {
+			t.Error(err)
+		}
+	}
+	lost := "true no commands of rsp remove are taken: somebody has deleted the socket, and cannot make the socket " + path + ": no such file or directory. It is tried again every 5s"
+	again := "false commands of rsp remove are taken at " + path + " again: somebody has deleted the socket"
+	if diff := cmp.Diff([]string{lost, again, lost, again}, lines); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Close: %v, want no file", err)
 	}
 }
 
@@ -168,7 +213,11 @@ func TestOtherFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Listen(path, echo); !strings.Contains(fmt.Sprint(err), "there is a file of another kind") {
+		want := "there is a file of another kind"
+		if name == "directory" {
+			want = "there is a directory; name a path in it, such as " + path + "/control.sock"
+		}
+		if _, err := Listen(path, echo, quiet); !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: got error %v", name, err)
 		}
 		after, err := os.Lstat(path)
@@ -191,12 +240,12 @@ func TestListenErrors(t *testing.T) {
 		"/nonexistent/s":                   "cannot make the socket /nonexistent/s: no such file or directory",
 		"/dev/null/s":                      "cannot make the socket /dev/null/s: not a directory",
 	} {
-		if _, err := Listen(path, echo); !strings.Contains(fmt.Sprint(err), want) {
+		if _, err := Listen(path, echo, quiet); !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: got error %v, want %s", path, err, want)
 		}
 	}
 	path := "/tmp/" + strings.Repeat("a", 102)
-	if s, err := Listen(path, echo); err != nil {
+	if s, err := Listen(path, echo, quiet); err != nil {
 		t.Errorf("the longest path: %v", err)
 	} else if err := s.Close(); err != nil {
 		t.Error(err)
@@ -250,7 +299,7 @@ func TestCallErrors(t *testing.T) {
 // others out no longer than that.
 func TestSlowClients(t *testing.T) {
 	path := socketPath(t)
-	s, err := listen(path, echo, 50*time.Millisecond)
+	s, err := listen(path, echo, quiet, 50*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +325,7 @@ func TestBusyRegistrar(t *testing.T) {
 	s, err := listen(path, func(ctx context.Context, _ Request) Response {
 		<-ctx.Done()
 		return Response{Error: "busy"}
-	}, 50*time.Millisecond)
+	}, quiet, 50*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -197,17 +197,25 @@ func (h *Hunt) tryNext(now time.Time) {
 	h.out = append(h.out, Connect{Ref: h.ref, To: to})
 }
 
-// abandon closes all attempts. Err, if any, goes to the report.
-func (h *Hunt) abandon(err error) {
+// abandon closes all attempts. Why, if any, goes to the report.
+func (h *Hunt) abandon(why error) {
 	for _, a := range h.trying {
 		if a.assoc != 0 {
 			h.out = append(h.out, Close{Assoc: a.assoc, Abort: true})
 		}
-		if err != nil {
-			h.report[a.report].Err = err
+		if why != nil {
+			h.report[a.report].Err = a.failure(why)
 		}
 	}
 	h.trying = nil
+}
+
+// failure says of which step of an attempt why is the failure.
+func (a *attempt) failure(why error) error {
+	if a.lookup {
+		return fmt.Errorf("cannot look up its name: %w", why)
+	}
+	return why
 }
 
 var errConnect = errors.New("no association could be started")
@@ -284,6 +292,14 @@ func (h *Hunt) exhausted(now time.Time, wait bool) {
 	}
 	h.pause = h.longer(now, h.pause)
 	h.resume = now.Add(h.vary(h.pause))
+}
+
+// Pause is the rest of the pause before the next round, 0 if there is none.
+func (h *Hunt) Pause(now time.Time) time.Duration {
+	if h.resume.IsZero() {
+		return 0
+	}
+	return h.resume.Sub(now)
 }
 
 // hurry bounds the pauses for a while.

@@ -2,7 +2,6 @@ package hunt
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -25,7 +24,7 @@ func (h *Hunt) Found(now time.Time, ref uint64, addrs []netip.Addr, err error) {
 		err = ErrNoAddr
 	}
 	if err != nil {
-		h.failed(now, i, fmt.Errorf("cannot look up its name: %w", err))
+		h.failed(now, i, a.failure(err))
 		return
 	}
 	list := At(a.to, addrs)

@@ -51,6 +51,25 @@ func TestHuntNameSlow(t *testing.T) {
 	x.want()
 }
 
+// TestHuntNameReport: where no name server answers, the report says that the lookup has failed
+// and not that the registrar is silent, before T5-Serverhunt expires and after that.
+func TestHuntNameReport(t *testing.T) {
+	x := newHunter(t, Config{Registrars: registrars("r.example.org", "10.0.0.9"), ServerHunt: 5 * time.Second})
+	x.begin()
+	wantReport := func(want string) {
+		t.Helper()
+		err := &rserpool.UnreachableError{Attempts: x.h.Report()}
+		if want := "no registrar could be reached: " + want; err.Error() != want {
+			t.Errorf("error %q, want %q", err, want)
+		}
+	}
+	x.until(4 * time.Second)
+	wantReport("r.example.org:3863: cannot look up its name: no answer; 10.0.0.9:3863: no answer")
+	x.now = x.now.Add(time.Second)
+	x.h.Tick(x.now)
+	wantReport("r.example.org:3863: cannot look up its name: no answer within 5s; 10.0.0.9:3863: no answer within 5s")
+}
+
 // TestHuntNameFails: a lookup that fails is a registrar that does not answer,
 // and is made anew in each round.
 func TestHuntNameFails(t *testing.T) {

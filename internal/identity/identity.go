@@ -67,14 +67,23 @@ func join(domain, path, name string) (string, error) {
 }
 
 // IsURI reports whether a URI has the form of a name: that of SPIFFE, with small letters in the
-// domain, and no escapes, so that each name has one spelling.
+// domain, no escapes and no segment that is empty or stands for another one, so that each name has one
+// spelling.
 func IsURI(uri string) bool {
 	domain := Domain(uri)
 	if !isDomain(domain) {
 		return false
 	}
-	path := uri[len(scheme)+len(domain):]
-	return path != "" && strings.IndexFunc(path, func(r rune) bool { return r != '/' && !inPath(r) }) < 0
+	path, ok := strings.CutPrefix(uri[len(scheme)+len(domain):], "/")
+	if !ok {
+		return false
+	}
+	for s := range strings.SplitSeq(path, "/") {
+		if !isSegment(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // OfDNS makes a name of a DNS name, whose case does not count.

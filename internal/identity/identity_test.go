@@ -176,6 +176,14 @@ func TestBadRules(t *testing.T) {
 		{Rules{Resolvers: []string{"a["}}, `"a[" is not a pattern`},
 		{Rules{Allow: []Allow{{"*", `\`}}}, `"\\" is not a pattern`},
 		{Rules{Allow: []Allow{{`a\`, "*"}}}, `pools "a\\" has an escape`},
+		{Rules{Deny: []string{web1 + "/"}}, "host1/\" matches no identity"},
+		{Rules{Deny: []string{"spiffe://example.org//*"}}, "matches no identity"},
+		{Rules{Deny: []string{"spiffe://example.org"}}, "matches no identity"},
+		{Rules{Allow: []Allow{{"*", "spiffe://Bad_*/x"}}}, "matches no identity"},
+		{Rules{Registrars: []string{"spiffe://example.org/x%"}}, "matches no identity"},
+		{Rules{Resolvers: []string{"dns:Host1.example.org"}}, "matches no identity"},
+		{Rules{Resolvers: []string{"dns:a/b"}}, "matches no identity"},
+		{Rules{Deny: []string{"spiffe://example.org/x/.."}}, "matches no identity"},
 	} {
 		if _, err := New(tc.rules); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: error %v, want one with %s", tc.rules, err, tc.want)
@@ -240,4 +248,28 @@ func FuzzRights(f *testing.F) {
 			t.Errorf("%q registers in %q by %q", id, h, pools)
 		}
 	})
+}
+
+// TestGoodPatterns: patterns that match names are read, whatever they have in classes and escapes.
+func TestGoodPatterns(t *testing.T) {
+	for _, text := range []string{
+		"spiffe://*/rserpool/registrar/*", `spiffe://example.org/[^a-c\]/]x/\y`, "spiffe://e[xy]ample.org/?", "dns:*", "dns:[a-z]*.example.org", Shared,
+	} {
+		if _, err := New(Rules{Registrars: []string{text}}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestURIs: a name has one spelling.
+func TestURIs(t *testing.T) {
+	for uri, want := range map[string]bool{
+		ns1: true, work: true, "spiffe://example.org/a": true,
+		"spiffe://example.org": false, "spiffe://example.org/": false, "spiffe://example.org/a/": false, "spiffe://example.org//a": false,
+		"spiffe://example.org/rserpool/registrar/..": false, "spiffe://example.org/./a": false, "spiffe://example.org/a%62": false,
+	} {
+		if IsURI(uri) != want {
+			t.Errorf("IsURI(%q) = %v, want %v", uri, !want, want)
+		}
+	}
 }

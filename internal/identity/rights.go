@@ -96,10 +96,42 @@ func read(list []string) (patterns, error) {
 			return nil, fmt.Errorf("%q is not a pattern of identities, such as spiffe://example.org/rserpool/pool/web/*, dns:*.example.org or %s", text, Shared)
 		case strings.Contains(text, "**"):
 			return nil, fmt.Errorf("%q has **: a * stays within a segment of the path, so each segment needs one", text)
+		case !mayMatch(text):
+			return nil, fmt.Errorf("%q matches no identity: these are spiffe://DOMAIN/SEGMENT/... without a slash at the end, dns:NAME and %s, with letters, digits and .-_ only, and only small ones in DOMAIN and NAME", text, Shared)
 		}
 		out = append(out, pattern{text, !strings.ContainsAny(text, `*?[\`)})
 	}
 	return out, nil
+}
+
+// mayMatch reports whether there can be a name that a pattern matches. One that matches none would be a
+// mistake that nobody notices: a name would not be denied.
+func mayMatch(text string) bool {
+	var b strings.Builder // a name that the pattern matches, but for its classes
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '*', '?':
+			b.WriteByte('x')
+		case '[':
+			for i++; text[i] != ']'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			b.WriteByte('x')
+		case '\\':
+			i++
+			b.WriteByte(text[i])
+		default:
+			b.WriteByte(text[i])
+		}
+	}
+	id := b.String()
+	if dns, ok := strings.CutPrefix(id, dnsScheme); ok {
+		name, ok := OfDNS(dns)
+		return ok && name == id
+	}
+	return id == Shared || IsURI(id)
 }
 
 func (p pattern) match(id string) bool {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -42,6 +43,9 @@ type Member struct {
 	again   chan struct{} // has a value if Watch is to look now
 }
 
+// Check refuses combinations of files that have no meaning. It reads none of them.
+func Check(files rserpool.TLSFiles) error { return trust.Files(files).Check() }
+
 // Open reads the files.
 func Open(files rserpool.TLSFiles, cfg Config) (*Member, error) {
 	if cfg.Look <= 0 {
@@ -69,10 +73,10 @@ func (m *Member) TLS() *secure.Config {
 			c.NextProtos = m.cfg.Protocols
 			return c
 		},
-		Server:   func() *tls.Config { return bare(m.creds.Load().Server()) },
+		Server:   func(host netip.Addr) *tls.Config { return bare(m.creds.Load().Server(host)) },
 		Identify: m.identify,
 		Spread:   m.cfg.Look,
-		Refused:  func(own []byte, server bool) { m.creds.Load().Refused(own, server) },
+		Refused:  func(own []byte, by netip.Addr) { m.creds.Load().Refused(own, by) },
 		Records:  m.cfg.Records,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -138,7 +139,7 @@ func identified(t *testing.T, client, server *secure.Config) (name string, err e
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	c, s := tls.Client(a, client.Client()), tls.Server(b, server.Server())
+	c, s := tls.Client(a, client.Client()), tls.Server(b, server.Server(netip.Addr{}))
 	var ended sync.WaitGroup
 	ended.Go(func() { _ = c.Handshake() })
 	defer ended.Wait()

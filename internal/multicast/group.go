@@ -56,8 +56,8 @@ type membership struct {
 // is no interface yet. Each datagram to the group is delivered, in a goroutine of the
 // Group, which deliver may block. logf gets the lines for the operator.
 func Join(addr netip.AddrPort, deliver func(from netip.AddrPort, datagram []byte), logf func(warn bool, text string)) (*Group, error) {
-	if !addr.Addr().IsMulticast() || addr.Port() == 0 {
-		return nil, fmt.Errorf("%v is not a multicast address with a port, such as 239.0.0.1:3863", addr)
+	if err := Check(addr); err != nil {
+		return nil, err
 	}
 	s, err := open(addr)
 	if err != nil {
@@ -67,6 +67,14 @@ func Join(addr netip.AddrPort, deliver func(from netip.AddrPort, datagram []byte
 	g.join()
 	g.wg.Go(func() { g.read(deliver) })
 	return g, nil
+}
+
+// Check says why an address cannot be that of a group, nil if it can.
+func Check(addr netip.AddrPort) error {
+	if !addr.Addr().IsMulticast() || addr.Port() == 0 {
+		return fmt.Errorf("%v is not a multicast address with a port, such as 239.0.0.1:3863", addr)
+	}
+	return nil
 }
 
 func newGroup(addr netip.AddrPort, s socket, logf func(bool, string)) *Group {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -178,6 +180,8 @@ var (
 	// handshake. The peer's host itself has said so. What routers, firewalls and this
 	// machine report does not count, nor does an ABORT for want of resources.
 	ErrRefused = errors.New("peer refused the association")
+	// ErrAborted: the peer aborted the association.
+	ErrAborted = errors.New("peer aborted the association")
 	// ErrUntrusted: the TLS handshake failed, or one side does not accept the other's
 	// certificate. The text says what is wrong, and at which end. The peer lives.
 	ErrUntrusted = errors.New("no trusted connection")
@@ -192,14 +196,14 @@ var (
 
 // JoinFailures joins the errors of attempts to reach one peer. The result is ErrRefused only
 // if all of them are: where one attempt is refused and another one gets no answer, the peer
-// may live.
+// may live. Its text is one line.
 func JoinFailures(errs []error) error {
 	for _, err := range errs {
 		if !errors.Is(err, ErrRefused) {
 			return joinPlain(errs)
 		}
 	}
-	return errors.Join(errs...)
+	return Join(errs...)
 }
 
 // joinPlain joins errors, of which only those that are not ErrRefused can be unwrapped.
@@ -210,8 +214,32 @@ func joinPlain(errs []error) error {
 			out[i] = errors.New(err.Error())
 		}
 	}
-	return errors.Join(out...)
+	return Join(out...)
 }
+
+// Join is errors.Join with a text of one line, since the text becomes part of a line in a
+// log: a semicolon separates the errors.
+func Join(errs ...error) error {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	return joined(errs)
+}
+
+// joined are one or more errors.
+type joined []error
+
+func (j joined) Error() string {
+	texts := make([]string, len(j))
+	for i, err := range j {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns the errors.
+func (j joined) Unwrap() []error { return j }
 
 // GraceTime is how long a shutdown may last before the association is aborted.
 const GraceTime = 5 * time.Second

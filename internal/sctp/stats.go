@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +32,7 @@ type Stats struct {
 	Overruns uint64
 	// Dropped counts received packets for which an association had no room.
 	Dropped uint64
-	// Panics counts recovered panics, each of which ended an association.
+	// Panics counts recovered panics.
 	Panics uint64
 }
 
@@ -41,11 +43,21 @@ type Counters struct {
 	// Queued is the total of all send queues (SendQueue.Total).
 	Queued atomic.Int64
 
-	// Logf, if set, logs which peers are aborted or refused.
+	// Logf, if set, logs which peers are aborted or refused, and panics.
 	Logf     func(format string, args ...any)
 	mu       sync.Mutex
 	logged   map[string]time.Time // the last line for each reason
 	unlogged int                  // peers without a line since the last one
+}
+
+// Panicked counts and logs a recovered panic, which is a mistake of this program. The stack is in
+// the line, so that it can be reported.
+func (c *Counters) Panicked(where string, p any) {
+	c.Panics.Add(1)
+	if c.Logf != nil {
+		stack := strings.Join(strings.Fields(string(debug.Stack())), " ")
+		c.Logf("sctp: recovered from a panic in %s; please report it: %v: %s", where, p, stack)
+	}
 }
 
 // logEvery is the least time between two lines about peers that are aborted or refused for the
@@ -65,6 +77,11 @@ func (c *Counters) Cut(kind Kind, peer netip.AddrPort, why error) {
 // Refuse counts and logs that a peer was refused an association.
 func (c *Counters) Refuse(kind Kind, peer netip.AddrPort, why error) {
 	c.refused.Add(1)
+	c.log(why, "refused an association (%v) with %v: %v", kind, peer, why)
+}
+
+// Unserved logs that a peer called a port that no endpoint has.
+func (c *Counters) Unserved(kind Kind, peer netip.AddrPort, why error) {
 	c.log(why, "refused an association (%v) with %v: %v", kind, peer, why)
 }
 

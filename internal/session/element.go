@@ -88,7 +88,7 @@ type Element struct {
 	paused  bool
 	shut    bool // Shutdown or Abort has been asked for
 	closeBy time.Time
-	why     error // Ended
+	why     error // of Fail and Down
 	actions []Action
 }
 
@@ -278,11 +278,19 @@ func (e *Element) Abort() {
 	e.actions = append(e.actions, Action{Type: Abort})
 }
 
+// Fail ends the session at once, for a reason that Err returns.
+func (e *Element) Fail(why error) {
+	if e.state != Ended {
+		e.why = why
+		e.Abort()
+	}
+}
+
 // Down says that the association has ended, and why. What has been received before can
 // still be taken.
 func (e *Element) Down(why error) {
 	if e.state == Closing {
-		why = rserpool.ErrClosed
+		why = e.Err()
 	}
 	e.state, e.why = Ended, why
 	e.closeBy = time.Time{}
@@ -294,9 +302,10 @@ func (e *Element) Down(why error) {
 // State returns Connected, Closing or Ended.
 func (e *Element) State() State { return e.state }
 
-// Err returns why the session has ended, and rserpool.ErrClosed after Close; nil before.
+// Err returns why the session has ended, and rserpool.ErrClosed after Close and Abort; nil
+// before.
 func (e *Element) Err() error {
-	if e.state == Closing {
+	if e.state == Closing && e.why == nil {
 		return rserpool.ErrClosed
 	}
 	return e.why

@@ -351,6 +351,13 @@ func (u *User) Abandon(now time.Time, why error) {
 	}
 }
 
+// Break ends the session at once, for a reason that has nothing to do with elements.
+func (u *User) Break(why error) {
+	if u.state != Ended {
+		u.end(why)
+	}
+}
+
 // shutdown ends the association when nothing is left to send.
 func (u *User) shutdown() {
 	if _, _, more := u.Next(); u.state == Closing && !more && !u.shut {

@@ -650,3 +650,14 @@ func TestRecommend(t *testing.T) {
 	}
 	d.want("0s send CARD mine e e")
 }
+
+// TestCardOfAnotherPool: such a card goes to the program. It says nothing of where the session
+// can go on, and nothing is resolved for it.
+func TestCardOfAnotherPool(t *testing.T) {
+	d := connected(t, UserConfig{})
+	d.control(&asap.BusinessCard{Handle: "other", Elements: elements(4, 5)})
+	d.until(time.Minute)
+	d.want("0s card of 1")
+	d.down("lost")
+	d.want("1m0s failing 1: lost", "1m0s report 1", "1m0s select -1")
+}

@@ -76,7 +76,7 @@ func (s Setting) Set(text string) error {
 	switch {
 	case s.bad != nil:
 		return s.bad
-	case s.IsDuration() && (err != nil || n <= 0):
+	case s.IsDuration() && err != nil:
 		return fmt.Errorf("%q is not a duration, such as 5s or 500ms", text)
 	case err != nil || !s.allows(n):
 		return fmt.Errorf("%q is not %s from %s to %s", text, s.kind(), s.Min, s.Max)

@@ -43,7 +43,8 @@ func TestSet(t *testing.T) {
 	}{
 		{0, "500ms", config{Wait: 500 * time.Millisecond}, ""},
 		{0, "5", config{}, `"5" is not a duration, such as 5s or 500ms`},
-		{0, "0s", config{}, `"0s" is not a duration`},
+		{0, "0s", config{}, `"0s" is not a duration from 1ms to 24h0m0s`},
+		{0, "-5s", config{}, `"-5s" is not a duration from 1ms to 24h0m0s`},
 		{0, "25h", config{}, `"25h" is not a duration from 1ms to 24h0m0s`},
 		{0, "1us", config{}, "from 1ms"},
 		{1, "9", config{Most: 9}, ""},

@@ -21,6 +21,8 @@
 //     memory and are written as soon as that is possible.
 //   - If somebody deletes, replaces or changes the file while a Store writes to it, the Store
 //     notices it at the next write, and writes all entries to a new file.
+//   - If the file can no longer be opened, because its owner or a mode has changed, the Store
+//     notices it at the next write, at the latest after a beat: a restart could not read it.
 //   - If the disk does not respond, Open waits for Config.openTimeout and Close as long as its
 //     caller wants. Nobody else waits.
 //   - If there are more than Config.MaxPending changes in memory, they are dropped. When the

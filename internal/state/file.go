@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -106,11 +107,10 @@ func (f *file) use(call func() error) error {
 // openFile is Config.open.
 func openFile(cfg Config, held io.Closer) (o opened) {
 	o.lock = held
-	if err := os.MkdirAll(cfg.Dir, dirMode); err != nil {
-		o.err = err
+	if o.err = makeDir(cfg.Dir); o.err != nil {
 		return o
 	}
-	if f, ok := o.lock.(*os.File); ok && !isAt(f, cfg.lockPath()) {
+	if f, ok := o.lock.(*os.File); ok && errors.Is(stillAt(f, cfg.lockPath()), errReplaced) {
 		_ = f.Close() // it locks nothing any more
 		o.lock = nil
 	}
@@ -135,14 +135,25 @@ func openFile(cfg Config, held io.Closer) (o opened) {
 	return o
 }
 
-// isAt reports whether a path still leads to an open file. If that cannot be found out, it does.
-func isAt(f *os.File, path string) bool {
-	is, err := f.Stat()
-	if err != nil {
-		return true
+// notDirError says that a path cannot be a directory, and what to do. It is an ENOTDIR.
+type notDirError string
+
+func (e notDirError) Error() string      { return string(e) }
+func (notDirError) Is(target error) bool { return target == syscall.ENOTDIR }
+
+// makeDir makes the directory if it is not there.
+func makeDir(dir string) error {
+	err := os.MkdirAll(dir, dirMode)
+	var at *os.PathError
+	switch {
+	case !errors.As(err, &at):
+		return err
+	case errors.Is(err, syscall.ENOTDIR):
+		return notDirError(at.Path + " is not a directory; name a directory")
+	case errors.Is(err, os.ErrExist): // of what is there, MkdirAll takes all but a link that leads to nothing
+		return notDirError(at.Path + " is a symbolic link to a directory that does not exist; make that directory, or name another one")
 	}
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(is, there) || err != nil && !errors.Is(err, os.ErrNotExist)
+	return err
 }
 
 // open opens the database of a directory, made anew if there is none that can be used.
@@ -158,7 +169,7 @@ func (o *opened) open(cfg Config) (*file, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w, and it cannot be renamed: %w", unusable, err)
 		}
-		o.lines = append(o.lines, fmt.Sprintf("%v: starting without the stored state; the file is kept as %s", unusable, kept))
+		o.unusable, o.kept = unusable, kept
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%w: starting without the stored state", err)
 	}
@@ -181,7 +192,7 @@ func (o *opened) open(cfg Config) (*file, error) {
 }
 
 func inUseBySomebody(dir string) error {
-	return fmt.Errorf("%w: another process uses %s: end it, or use another directory", ErrInUse, dir)
+	return fmt.Errorf("%w: another process (perhaps in another container) uses %s: end it, or use another directory", ErrInUse, dir)
 }
 
 // readOnly makes the entries of a file readable that cannot be written.
@@ -288,10 +299,34 @@ func (f *file) close() error {
 // errReplaced is the error of commit if what it would write is not what a restart would read.
 var errReplaced = errors.New("somebody has deleted or replaced state.db, which only a stopped registrar allows")
 
+// stillAt returns why a restart would not read and write a file that this process has open:
+// errReplaced if the path does not lead to it any more, or why it cannot be opened. What fails
+// for this process alone, such as one descriptor too many, is no reason.
+func stillAt(f *os.File, path string) error {
+	is, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	there, err := os.Stat(path)
+	switch {
+	case err == nil && !os.SameFile(is, there), errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return errReplaced
+	case err == nil:
+		var again *os.File
+		if again, err = os.OpenFile(path, os.O_RDWR, 0); err == nil {
+			_ = again.Close() // the lock is that of f
+		}
+	}
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.ELOOP) {
+		return err
+	}
+	return nil
+}
+
 // commit writes a batch.
 func (f *file) commit(b *batch) error {
-	if !isAt(f.handle, f.path) {
-		return errReplaced
+	if err := stillAt(f.handle, f.path); err != nil {
+		return err
 	}
 	w := &write{batch: b, current: f.current}
 	if f.next != nil {

@@ -53,20 +53,6 @@ func mounted(t *testing.T) string {
 func TestFullFileSystem(t *testing.T)     { inNamespace(t, "TestFullFileSystemChild") }
 func TestReadOnlyFileSystem(t *testing.T) { inNamespace(t, "TestReadOnlyFileSystemChild") }
 
-// eventually waits for the Store's goroutine.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
-}
-
-func quick(dir string, l *log) Config {
-	return Config{Dir: dir, Log: l.add, Every: time.Millisecond, beat: 10 * time.Millisecond, retry: 10 * time.Millisecond}
-}
-
 // TestFullFileSystemChild: what does not fit stays in memory, and is written when there is
 // room. What fitted before is never lost.
 func TestFullFileSystemChild(t *testing.T) {

@@ -33,7 +33,7 @@ func acquire(path string, timeout time.Duration) (io.Closer, error) {
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = inUse(filepath.Dir(path), readOwner(f))
+		err = inUse(filepath.Dir(path), owner(f))
 	case err == nil:
 		pid := strconv.Itoa(os.Getpid()) + "\n"
 		if _, err := f.WriteAt([]byte(pid), 0); err == nil {
@@ -57,6 +57,30 @@ func isLocked(path string) bool {
 
 // unlock ends the lock on a file.
 func unlock(f *os.File) { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
+// owner is the process that holds the lock on a file, as far as that is known; 0 otherwise. What
+// the file says may be of another time, or of another container, where the same process
+// identifier is another process. Linux tells who holds a lock, among the processes that this
+// one can see.
+func owner(f *os.File) int {
+	pid := readOwner(f)
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return pid
+	}
+	inode := fmt.Sprintf(":%d", info.Sys().(*syscall.Stat_t).Ino)
+	for line := range strings.Lines(string(locks)) {
+		// 1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF
+		if w := strings.Fields(line); len(w) > 5 && w[1] == "FLOCK" && w[4] == strconv.Itoa(pid) && strings.HasSuffix(w[5], inode) {
+			return pid
+		}
+	}
+	return 0
+}
 
 // readOwner reads the process identifier in a lock file; 0 if there is none.
 func readOwner(f *os.File) int {

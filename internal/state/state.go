@@ -102,8 +102,10 @@ type opened struct {
 	// each yields the entries; nil if there are none.
 	each func(func(key, value []byte) error) error
 	// done ends the use of each.
-	done  func()
-	lines []string // warnings for the log
+	done func()
+	// unusable is why a file is not used; it has been renamed to kept.
+	unusable error
+	kept     string
 }
 
 // Store is a map on disk. Its methods are for any number of goroutines, except as noted.
@@ -118,6 +120,7 @@ type Store struct {
 	begin   bool             // the next write begins a new set of entries
 	filling bool             // until all entries of that set are there
 	finish  bool             // they are there: the next write completes the set
+	writing int              // changes in the write that has begun
 	stats   Stats
 
 	started           bool
@@ -133,8 +136,10 @@ type Store struct {
 type Stats struct {
 	// Writes that have succeeded, and those that have failed.
 	Writes, Failures uint64
-	// Pending changes are in memory only.
+	// Pending changes are in memory only. If All is set, they do not count those that were
+	// dropped: no entry is stored for good until all are.
 	Pending int
+	All     bool
 	// Written is when the last write has succeeded; zero if none has.
 	Written time.Time
 	// Behind tells that the last write has failed or does not end, or that changes were
@@ -182,8 +187,12 @@ func (o *opened) fatal() bool { return errors.Is(o.err, ErrInUse) || errors.Is(o
 
 // use writes from now on to what opening has found.
 func (s *Store) use(o opened) {
-	for _, text := range o.lines {
-		s.cfg.Log(true, text)
+	if o.unusable != nil {
+		what := "starting without the stored state; the file"
+		if s.started {
+			what = "all elements are written to a new file; this one"
+		}
+		s.cfg.Log(true, fmt.Sprintf("%v: %s is kept as %s", o.unusable, what, o.kept))
 	}
 	s.found, s.disk, s.lock = nil, o.disk, o.lock
 	if o.disk != nil {
@@ -281,7 +290,8 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
-	st.Pending = len(s.pending)
+	st.Pending = len(s.pending) + s.writing
+	st.All = s.lost || s.begin || s.filling || s.finish
 	return st
 }
 

@@ -121,12 +121,18 @@ func TestInUseChild(t *testing.T) {
 	fmt.Println(err)
 }
 
+// TestNotADirectory: what cannot be a directory is an error that says so.
 func TestNotADirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	writeFile(t, path, nil)
-	for _, dir := range []string{path, filepath.Join(path, "below")} {
-		if _, err := Open(Config{Dir: dir}); !errors.Is(err, syscall.ENOTDIR) {
-			t.Errorf("%s: got %v, want %v", dir, err, syscall.ENOTDIR)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "none"), link); err != nil {
+		t.Fatal(err)
+	}
+	file, dangling := path+" is not a directory; name a directory", link+" is a symbolic link to a directory that does not exist; make that directory, or name another one"
+	for dir, want := range map[string]string{path: file, filepath.Join(path, "below"): file, link: dangling, filepath.Join(link, "below"): dangling} {
+		if _, err := Open(Config{Dir: dir}); !errors.Is(err, syscall.ENOTDIR) || fmt.Sprint(err) != want {
+			t.Errorf("%s: got %v, want %s", dir, err, want)
 		}
 	}
 }
@@ -143,4 +149,37 @@ func TestUnreadable(t *testing.T) {
 	}
 	s.Start()
 	_ = s.Close(time.Second)
+}
+
+// quick has a Store write, look and try again at once.
+func quick(dir string, l *log) Config {
+	return Config{Dir: dir, Log: l.add, Every: time.Millisecond, beat: 10 * time.Millisecond, retry: 10 * time.Millisecond}
+}
+
+// rewriting starts a quick Store that is given want if it asks for all values again.
+func rewriting(t *testing.T, dir string, l *log, want map[string]string) (s *Store) {
+	t.Helper()
+	cfg := quick(dir, l)
+	cfg.Rewrite = func() {
+		for k, v := range want {
+			s.Put(k, text(v))
+		}
+		s.Rewritten()
+	}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	return s
+}
+
+// eventually waits for the Store's goroutine.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what)
+		}
+	}
 }

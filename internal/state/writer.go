@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -100,11 +101,15 @@ func (s *Store) write() {
 }
 
 // guarded calls f and turns a panic into an error. A fault is one, too: the file is mapped
-// into memory, so that is what a disk error may look like.
+// into memory, so that is what a disk error may look like, or a file that somebody has changed.
 func guarded(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover(); p.(type) {
+		case nil:
+		case runtime.Error: // its text says nothing about a file
+			err = errors.New("the file cannot be used: it does not have what was written to it, or the disk does not read it")
+		default:
 			err = fmt.Errorf("the file cannot be used: %v", p)
 		}
 	}()
@@ -118,6 +123,7 @@ func (s *Store) gather() *batch {
 	defer s.mu.Unlock()
 	b.changes, b.begin, b.finish = s.pending, s.begin, s.finish
 	s.pending, s.begin, s.finish = make(map[string]Value), false, false
+	s.writing = len(b.changes)
 	return b
 }
 
@@ -125,6 +131,7 @@ func (s *Store) gather() *batch {
 func (s *Store) putBack(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writing = 0
 	if s.lost {
 		return
 	}
@@ -191,6 +198,7 @@ func (s *Store) wrote() {
 	size := s.disk.size()
 	s.mu.Lock()
 	s.stats.Writes++
+	s.writing = 0
 	s.stats.Written, s.stats.Bytes, s.stats.Behind = time.Now(), size, s.lost || s.filling || s.begin || s.finish
 	ask := s.lost
 	if ask {

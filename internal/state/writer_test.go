@@ -168,6 +168,7 @@ func TestHungDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{hang: make(chan struct{})}
 		s, l := started(t, f, Config{})
+		pass(time.Nanosecond) // the write that hangs has no change
 		s.Put("a", text("1"))
 		pass(10 * time.Second)
 		begin := time.Now()
@@ -189,6 +190,39 @@ func TestHungDisk(t *testing.T) {
 		if f.current["a"] != "2" || f.closed != 1 {
 			t.Errorf("the disk has %v and was closed %d times", f.current, f.closed)
 		}
+	})
+}
+
+// TestPendingInWrite: what a write has that does not end is not on the disk.
+func TestPendingInWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fake)
+		s, _ := started(t, f, Config{})
+		pass(time.Second)
+		hang := make(chan struct{})
+		f.mu.Lock()
+		f.hang = hang
+		f.mu.Unlock()
+		s.Put("a", text("1"))
+		s.Put("b", text("1"))
+		pass(3 * time.Second)
+		s.Put("c", text("1"))
+		if st := s.Stats(); f.commits() != 2 || st.Pending != 3 {
+			t.Errorf("%d writes have begun, %d changes are pending, want 2 and 3", f.commits(), st.Pending)
+		}
+		close(hang)
+		pass(3 * time.Second)
+		if st := s.Stats(); st.Pending != 0 {
+			t.Errorf("%d changes are pending after the write", st.Pending)
+		}
+		f.fail(syscall.ENOSPC)
+		s.Put("a", text("2"))
+		pass(3 * time.Second)
+		if st := s.Stats(); st.Pending != 1 || st.Failures != 1 {
+			t.Errorf("%d changes are pending after %d failed writes, want 1 after 1", st.Pending, st.Failures)
+		}
+		f.fail(nil)
+		_ = s.Close(time.Minute)
 	})
 }
 

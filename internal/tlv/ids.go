@@ -1,6 +1,8 @@
 package tlv
 
 import (
+	"encoding/binary"
+
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -34,6 +36,21 @@ func (c *Cursor) poolHandle() []byte {
 
 // PEID reads the current parameter as a PE identifier.
 func (c *Cursor) PEID() rserpool.PEID { return rserpool.PEID(c.one32()) }
+
+// Names finds the pool handle of a message, and the PE identifier in its first parameter of
+// the type, although the message may be refused; false if it lacks one of them.
+func Names(msg []byte, identifier Type) (h rserpool.PoolHandle, id rserpool.PEID, ok bool) {
+	c, found := NewCursor(msg), false
+	for c.Next() {
+		switch value := c.msg[c.cur.start+headerLen : c.cur.end]; {
+		case c.cur.typ == TypePoolHandle && h == "":
+			h = rserpool.PoolHandle(value)
+		case c.cur.typ == identifier && !found && (len(value) == 4 || len(value) > 4 && identifier == TypePoolElement):
+			id, found = rserpool.PEID(binary.BigEndian.Uint32(value)), true
+		}
+	}
+	return h, id, found && h != ""
+}
 
 // Items reads the current parameter as RSPLIB's number of items wanted.
 func (c *Cursor) Items() uint32 { return c.one32() }

@@ -3,6 +3,7 @@ package trust_test
 import (
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -128,6 +129,11 @@ func TestOpenErrors(t *testing.T) {
 		{"key that others can read", func(t *testing.T) trust.Files { return mode(t, files(t, []*cert{root}, leaf), 0o644) }, theKey, "FILE is private, but other users can read it (mode 0644): chmod 600 FILE"},
 		{"key that others can write", func(t *testing.T) trust.Files { return mode(t, files(t, []*cert{root}, leaf), 0o602) }, theKey, "mode 0602"},
 		{"key with a passphrase", written(root, leaf, theKey, "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), theKey, "FILE is encrypted with a passphrase"},
+		{"CERT and KEY swapped", func(t *testing.T) trust.Files {
+			f := files(t, []*cert{root}, leaf)
+			f.Cert, f.Key = f.Key, f.Cert
+			return mode(t, f, 0o644)
+		}, theKey, "FILE is a certificate, not a key: are CERT and KEY swapped?"},
 		{"no key in the file", written(root, leaf, theKey, "hello\n"), theKey, "FILE has no private key"},
 		{"damaged key", written(root, leaf, theKey, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), theKey, "FILE has a private key that cannot be read"},
 		{"key that was cut off", written(root, leaf, theKey, "-----BEGIN PRIVATE KEY-----\nAAAA\n"), theKey, "FILE has a private key that cannot be read: its end is missing"},
@@ -188,7 +194,7 @@ func TestOpenChain(t *testing.T) {
 	between := issue(t, root, middle)
 	cred, _ := open(t, files(t, []*cert{foreign, root}, issue(t, between, named(web)), between), newClock())
 	other, _ := open(t, files(t, []*cert{root}, issue(t, root, named(ns))), newClock())
-	_, atServer := handshake(t, cred.Client(), other.Server())
+	_, atServer := handshake(t, cred.Client(), other.Server(netip.Addr{}))
 	if name, _, err := other.Identify(atServer.cs); name != web || err != nil || atServer.err != nil {
 		t.Errorf("%q, %v, %v", name, err, atServer.err)
 	}

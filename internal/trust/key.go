@@ -11,7 +11,7 @@ import (
 
 // ReadKey reads a private key as a member does, and returns its public key.
 func ReadKey(path string) (crypto.PublicKey, error) {
-	text, err := new(reader).read(path, true)
+	text, err := new(reader).read(path, checkKey)
 	if err != nil {
 		return nil, err
 	}
@@ -22,11 +22,8 @@ func ReadKey(path string) (crypto.PublicKey, error) {
 	return key.Public(), nil
 }
 
-// privateKey is the first private key of a file.
+// privateKey is the first private key of a file that has passed checkKey.
 func privateKey(path string, text []byte) (crypto.Signer, error) {
-	if err := checkKey(path, text); err != nil {
-		return nil, err
-	}
 	for {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
@@ -48,10 +45,13 @@ func checkKey(path string, text []byte) error {
 	if bytes.Contains(text, []byte("ENCRYPTED")) {
 		return fmt.Errorf("%s is encrypted with a passphrase: remove it (openssl pkey -in %[1]s -out NEWFILE)", path)
 	}
-	if !bytes.Contains(text, []byte("PRIVATE KEY-----")) {
-		return fmt.Errorf("%s has no private key in PEM", path)
+	switch {
+	case bytes.Contains(text, []byte("PRIVATE KEY-----")):
+		return nil
+	case bytes.Contains(text, []byte("BEGIN CERTIFICATE-----")):
+		return fmt.Errorf("%s is a certificate, not a key: are CERT and KEY swapped?", path)
 	}
-	return nil
+	return fmt.Errorf("%s has no private key in PEM", path)
 }
 
 // parseKey reads a key in one of the forms that package tls reads.

@@ -62,8 +62,9 @@ type stamp struct {
 	info os.FileInfo
 }
 
-// read reads a file. A private one must not be readable by other users.
-func (r *reader) read(path string, private bool) ([]byte, error) {
+// read reads a file. If it is private, there is a check of what it has, and other users must not
+// be able to read it. The check comes first: a file without a secret is not mended by its mode.
+func (r *reader) read(path string, check func(path string, text []byte) error) ([]byte, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if !info.Mode().IsRegular() { // to open a pipe could block
@@ -78,9 +79,6 @@ func (r *reader) read(path string, private bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if private && exposed(info) {
-		return nil, fmt.Errorf("%s is private, but other users can read it (mode %04o): chmod 600 %[1]s", path, info.Mode().Perm())
-	}
 	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err != nil {
 		return nil, err
@@ -88,13 +86,21 @@ func (r *reader) read(path string, private bool) ([]byte, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
 	}
+	if check != nil {
+		if err := check(path, b); err != nil {
+			return nil, err
+		}
+		if exposed(info) {
+			return nil, fmt.Errorf("%s is private, but other users can read it (mode %04o): chmod 600 %[1]s", path, info.Mode().Perm())
+		}
+	}
 	r.stamps = append(r.stamps, stamp{path, info})
 	return b, nil
 }
 
 func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 	l := &loaded{rootFile: f.CA}
-	b, err := r.read(f.CA, false)
+	b, err := r.read(f.CA, nil)
 	if err != nil {
 		return nil, ofCA(err)
 	}
@@ -108,11 +114,11 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 	if f.Cert == "" {
 		return l, nil
 	}
-	certPEM, err := r.read(f.Cert, false)
+	certPEM, err := r.read(f.Cert, nil)
 	if err != nil {
 		return nil, ofCert(err)
 	}
-	keyPEM, err := r.read(f.Key, true)
+	keyPEM, err := r.read(f.Key, checkKey)
 	if err != nil {
 		return nil, ofKey(err)
 	}

@@ -2,6 +2,7 @@ package trust_test
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,7 +112,7 @@ func TestReloadAtHandshake(t *testing.T) {
 	trusttest.Write(t, f.Cert, []byte("damaged"))
 	for range 3 {
 		c.pass(time.Second)
-		cred.Server()
+		cred.Server(netip.Addr{})
 	}
 	if got := w.take(); strings.Count(got, "stay in use") != 1 || !strings.Contains(got, f.Cert) {
 		t.Errorf("log: %s", got)

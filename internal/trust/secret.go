@@ -38,11 +38,36 @@ func NewSecret() []byte {
 
 // secrets reads a file of shared secrets.
 func (r *reader) secrets(path string) (*loaded, error) {
-	text, err := r.read(path, true)
+	text, err := r.read(path, checkSecrets)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseSecrets(path, text)
 	if err != nil {
 		return nil, err
 	}
 	l := &loaded{name: identity.Shared}
+	for i, secret := range list {
+		key, err := keyOf(secret)
+		if err == nil && i == 0 {
+			l.own, err = selfSigned(key)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		l.keys = append(l.keys, key.Public())
+	}
+	return l, nil
+}
+
+// checkSecrets refuses files that are not of shared secrets.
+func checkSecrets(path string, text []byte) error {
+	_, err := parseSecrets(path, text)
+	return err
+}
+
+// parseSecrets reads the lines of a file, of which one at least must have a secret.
+func parseSecrets(path string, text []byte) (list [][]byte, err error) {
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
@@ -52,23 +77,14 @@ func (r *reader) secrets(path string) (*loaded, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		key, err := keyOf(secret)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		if len(l.keys) == 0 {
-			if l.own, err = selfSigned(key); err != nil {
-				return nil, fmt.Errorf("%s: %w", path, err)
-			}
-		}
-		if l.keys = append(l.keys, key.Public()); len(l.keys) > maxSecrets {
+		if list = append(list, secret); len(list) > maxSecrets {
 			return nil, fmt.Errorf("%s has more than %d secrets", path, maxSecrets)
 		}
 	}
-	if len(l.keys) == 0 {
+	if len(list) == 0 {
 		return nil, fmt.Errorf("%s has no secret: %w", path, errSecretLine)
 	}
-	return l, nil
+	return list, nil
 }
 
 // parseSecret reads a secret. Its length tells hex from base64. Passphrases are refused: who

@@ -4,11 +4,19 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
-// retryAfter is how long the former certificate is used after a peer has refused the new one.
-const retryAfter = time.Hour
+const (
+	// retryAfter is how long the former certificate is used after a peer has refused the new one.
+	retryAfter = time.Hour
+	// maxHosts is how many hosts may have refused a certificate. If there are more, all have to
+	// refuse it again.
+	maxHosts = 1024
+	// maxTold is how many of them the log names after each change of the files.
+	maxTold = 10
+)
 
 // spare is the certificate in place of the one in use. After a change of the files it is the
 // former one: associations are renewed with the new one, and peers that refuse it, because they
@@ -18,6 +26,16 @@ type spare struct {
 	other *loaded   // nil: there is none
 	until time.Time // when the new one is tried again; zero: it is in use
 	told  bool
+	// toldOf is how many hosts the log was to name.
+	toldOf int
+	// hosts are those of peers that have not shown who they are, and have refused the one in use.
+	hosts map[netip.Addr]refused
+}
+
+// refused is what a host has refused.
+type refused struct {
+	cert  []byte
+	until time.Time // when it is shown again
 }
 
 // keep keeps the former certificate, if the files have another one now. It is given up when the
@@ -58,6 +76,9 @@ func (l *loaded) hasAuthorityOf(other *loaded) bool {
 		return false
 	}
 	a, b := l.chain(), other.chain()
+	if len(a) == 0 || len(b) == 0 {
+		return false
+	}
 	x, y := a[len(a)-1], b[len(b)-1]
 	return bytes.Equal(x.RawIssuer, y.RawIssuer) && bytes.Equal(x.AuthorityKeyId, y.AuthorityKeyId)
 }
@@ -75,27 +96,62 @@ func (l *loaded) hasCertificate(der []byte) bool { return bytes.Equal(l.leaf(), 
 // Refused tells that a peer has refused a certificate. If it is the one in use, the one before
 // is used in its place, as long as that holds; the new one is tried again after an hour.
 //
-// A peer that has not shown who it is may be anybody, or lack the authority of both: if that
-// is the same one, such a peer changes nothing.
-func (c *Credentials) Refused(cert []byte, anonymous bool) {
+// A peer that has not shown who it is may be anybody. Then by is its host, and the other
+// certificate is only for peers there; see anonymous. Else by is not valid.
+func (c *Credentials) Refused(cert []byte, by netip.Addr) {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
 	s, now := &c.spare, c.now()
-	if s.other == nil || !c.loaded.Load().hasCertificate(cert) || !s.other.end.IsZero() && !now.Before(s.other.end) {
-		return
-	}
-	if anonymous && s.other.hasAuthorityOf(c.loaded.Load()) {
-		return
-	}
-	if s.until.IsZero() {
-		s.swap(c, now.Add(retryAfter))
-	} else {
+	switch {
+	case !s.holds(now):
+	case by.IsValid():
+		s.anonymous(c, cert, by)
+	case !c.loaded.Load().hasCertificate(cert):
+	case !s.until.IsZero():
 		s.swap(c, time.Time{})
+	default:
+		s.swap(c, now.Add(retryAfter))
+		if !s.told {
+			s.told = true
+			c.warn(fmt.Sprintf("a peer refuses our new certificate, so that the former one is used again for an hour: does the peer's CA file have the authority of %s?", c.files.Cert))
+		}
 	}
-	if !s.told {
-		s.told = true
-		c.warn(fmt.Sprintf("a peer refuses our new certificate, so that the former one is used again for an hour: does the peer's CA file have the authority of %s?", c.files.Cert))
+}
+
+// holds reports whether there is another certificate, and it has not ended.
+func (s *spare) holds(now time.Time) bool {
+	return s.other != nil && (s.other.end.IsZero() || now.Before(s.other.end))
+}
+
+// anonymous notes that a peer at a host has refused a certificate. A peer that lacks the authority
+// of both changes nothing. If the one before is refused there too, peers at that host get the one in
+// use again: there may be several.
+func (s *spare) anonymous(c *Credentials, cert []byte, host netip.Addr) {
+	present := c.loaded.Load()
+	switch {
+	case s.other.hasCertificate(cert):
+		delete(s.hosts, host)
+		return
+	case !present.hasCertificate(cert), s.other.hasAuthorityOf(present):
+		return
+	case len(s.hosts) >= maxHosts:
+		clear(s.hosts)
+	case s.hosts == nil:
+		s.hosts = make(map[netip.Addr]refused)
 	}
+	s.hosts[host] = refused{cert, c.now().Add(retryAfter)}
+	if s.toldOf++; s.toldOf <= maxTold {
+		c.warn(fmt.Sprintf("a peer at %v refuses our new certificate, so that peers there get the former one for an hour: does the peer's CA file have the authority of %s?", host, c.files.Cert))
+	}
+}
+
+// shownTo is what a peer at a host gets.
+func (s *spare) shownTo(host netip.Addr, present *loaded, now time.Time) *loaded {
+	r, ok := s.hosts[host]
+	if !ok || !s.holds(now) || !now.Before(r.until) || !present.hasCertificate(r.cert) {
+		return present
+	}
+	return present.withOwn(s.other)
 }
 
 // retry tries the new certificate again when it is time.
@@ -109,9 +165,13 @@ func (s *spare) retry(c *Credentials) {
 // swap exchanges the certificates. All else is as the files have it now.
 func (s *spare) swap(c *Credentials, until time.Time) {
 	present := c.loaded.Load()
-	next := *present
-	o := s.other
-	next.own, next.name, next.begin, next.end, next.ends = o.own, o.name, o.begin, o.end, o.ends
+	c.loaded.Store(present.withOwn(s.other))
 	s.other, s.until = present, until
-	c.loaded.Store(&next)
+}
+
+// withOwn is l with the certificate of others.
+func (l *loaded) withOwn(o *loaded) *loaded {
+	next := *l
+	next.own, next.name, next.begin, next.end, next.ends = o.own, o.name, o.begin, o.end, o.ends
+	return &next
 }

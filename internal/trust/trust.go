@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -140,23 +141,30 @@ func (c *Credentials) NotAfter() time.Time { return c.loaded.Load().end }
 
 // Client makes the configuration of a handshake that this side begins.
 func (c *Credentials) Client() *tls.Config {
-	cfg := c.config()
+	c.look()
+	cfg := c.config(c.loaded.Load())
 	// Identify verifies the chain; names of hosts say nothing about roles.
 	cfg.InsecureSkipVerify = true
 	return cfg
 }
 
-// Server makes the configuration of a handshake that the peer begins. A peer without a
+// Server makes the configuration of a handshake that a peer at a host begins. A peer without a
 // certificate is let in, and is nobody.
-func (c *Credentials) Server() *tls.Config {
-	cfg := c.config()
+func (c *Credentials) Server(host netip.Addr) *tls.Config {
+	c.look()
+	cfg := c.config(c.shownTo(host))
 	cfg.ClientAuth = tls.RequestClientCert
 	return cfg
 }
 
-func (c *Credentials) config() *tls.Config {
-	c.look()
-	l := c.loaded.Load()
+// shownTo are the credentials for a peer at a host.
+func (c *Credentials) shownTo(host netip.Addr) *loaded {
+	c.reading <- struct{}{}
+	defer func() { <-c.reading }()
+	return c.spare.shownTo(host, c.loaded.Load(), c.now())
+}
+
+func (c *Credentials) config(l *loaded) *tls.Config {
 	cfg := &tls.Config{
 		MinVersion:                  tls.VersionTLS13,
 		Time:                        c.now,

@@ -3,6 +3,7 @@ package trust_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,7 @@ func TestHandshake(t *testing.T) {
 		{"user without a certificate", user, "", time.Time{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			atClient, atServer := handshake(t, tc.client.Client(), server.Server())
+			atClient, atServer := handshake(t, tc.client.Client(), server.Server(netip.Addr{}))
 			if atClient.err != nil || atServer.err != nil {
 				t.Fatal(atClient.err, atServer.err)
 			}
@@ -66,19 +67,19 @@ func TestHandshakeRefused(t *testing.T) {
 	stranger, _ := open(t, theirs.Issue(t, t.TempDir(), web, noon, noon.Add(30*day)), c)
 	blind := stranger.Client()
 	blind.VerifyConnection = nil // accepts the server, so that the server judges
-	atClient, atServer := handshake(t, blind, server.Server())
+	atClient, atServer := handshake(t, blind, server.Server(netip.Addr{}))
 	if atServer.err == nil || !strings.Contains(atServer.err.Error(), "unknown authority") {
 		t.Errorf("server: %v", atServer.err)
 	}
 	if atClient.err == nil || !strings.Contains(atClient.err.Error(), "bad certificate") {
 		t.Errorf("client: %v", atClient.err)
 	}
-	if atClient, _ = handshake(t, stranger.Client(), server.Server()); atClient.err == nil || !strings.Contains(atClient.err.Error(), "unknown authority") {
+	if atClient, _ = handshake(t, stranger.Client(), server.Server(netip.Addr{})); atClient.err == nil || !strings.Contains(atClient.err.Error(), "unknown authority") {
 		t.Errorf("client that judges: %v", atClient.err)
 	}
 	old := stranger.Client()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if atClient, _ = handshake(t, old, server.Server()); atClient.err == nil || !strings.Contains(atClient.err.Error(), "protocol version") {
+	if atClient, _ = handshake(t, old, server.Server(netip.Addr{})); atClient.err == nil || !strings.Contains(atClient.err.Error(), "protocol version") {
 		t.Errorf("TLS 1.2: %v", atClient.err)
 	}
 }
@@ -89,7 +90,7 @@ func TestHandshakeHints(t *testing.T) {
 	a := trusttest.New(t, "example.org", noon)
 	f := a.Issue(t, t.TempDir(), web, noon, noon.Add(30*day))
 	element, _ := open(t, f, c)
-	cfg := element.Server()
+	cfg := element.Server(netip.Addr{})
 	cfg.ClientCAs = x509.NewCertPool()
 	cfg.ClientCAs.AddCert(issue(t, nil, ca("another")).x)
 	_, atServer := handshake(t, element.Client(), cfg)
@@ -187,7 +188,7 @@ func TestSecret(t *testing.T) {
 		{"new with both", other, both, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			atClient, atServer := handshake(t, tc.client.Client(), tc.server.Server())
+			atClient, atServer := handshake(t, tc.client.Client(), tc.server.Server(netip.Addr{}))
 			if tc.refused {
 				if atServer.err == nil || atClient.err == nil {
 					t.Error(atClient.err, atServer.err)

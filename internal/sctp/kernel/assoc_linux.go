@@ -82,6 +82,7 @@ func (a *assoc) emit(ev sctp.Event) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
+			a.e.n.Panicked(fmt.Sprintf("association %d of the kernel", a.id), r)
 			a.abort(sctp.Overrun, fmt.Errorf("panic while handling an event of the association: %v", r))
 		}
 	}()

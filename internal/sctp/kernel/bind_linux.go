@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // A socket that is bound to the unspecified address lists all of the machine's addresses to
@@ -40,12 +42,15 @@ func bindingOf(addrs []netip.Addr) binding {
 // follows reports whether the machine's addresses are among them.
 func (b *binding) follows() bool { return b.all4 || b.all6 }
 
-// addrs returns the addresses to bind now; an unspecified one if the machine has none.
-func (b *binding) addrs(machine []netip.Addr) []netip.Addr {
+// addrs returns the addresses to bind now; an unspecified one if the machine has none. Only
+// if the machine's addresses are among them, machine logs which these are.
+func (b *binding) addrs(machine *localaddr.View) []netip.Addr {
 	out := slices.Clone(b.named)
-	for _, a := range machine {
-		if (a.Is4() && b.all4 || a.Is6() && b.all6) && !slices.Contains(out, a) {
-			out = append(out, a)
+	if b.follows() {
+		for _, a := range machine.List() {
+			if (a.Is4() && b.all4 || a.Is6() && b.all6) && !slices.Contains(out, a) {
+				out = append(out, a)
+			}
 		}
 	}
 	switch {
@@ -59,8 +64,8 @@ func (b *binding) addrs(machine []netip.Addr) []netip.Addr {
 
 // bindAll binds the socket and returns the port. An address of the machine that cannot be
 // bound at the moment is tried again later.
-func (e *endpoint) bindAll(machine []netip.Addr, port uint16) (uint16, error) {
-	addrs := e.binding.addrs(machine)
+func (e *endpoint) bindAll(port uint16) (uint16, error) {
+	addrs := e.binding.addrs(e.machine)
 	got, err := e.sock.bind(addrs[:1], port)
 	if err != nil {
 		return 0, err
@@ -104,7 +109,7 @@ func (e *endpoint) follow() {
 // changes returns the addresses to bind, and those that are bound and that the machine no
 // longer has.
 func (e *endpoint) changes() (added, lost []netip.Addr) {
-	want := e.binding.addrs(e.machine.List())
+	want := e.binding.addrs(e.machine)
 	if slices.ContainsFunc(append(want, e.bound...), netip.Addr.IsUnspecified) {
 		return nil, nil
 	}
@@ -127,7 +132,7 @@ func (e *endpoint) listen(v6 bool, port uint16) (err error) {
 		return err
 	}
 	if err = e.configure(); err == nil {
-		e.port, err = e.bindAll(e.machine.List(), port)
+		e.port, err = e.bindAll(port)
 	}
 	if err == nil {
 		err = e.sock.control(func(fd int) error { return os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN)) })

@@ -214,3 +214,29 @@ func TestKernelForgedInitAck(t *testing.T) {
 		})
 	}
 }
+
+// TestKernelTellsAddresses: which of the machine's addresses peers are told of is logged if
+// they are, and not if addresses are named.
+func TestKernelTellsAddresses(t *testing.T) {
+	needKernel(t)
+	for _, tt := range []struct {
+		at   string
+		told int
+	}{{"127.0.0.1:0", 0}, {"0.0.0.0:0", 1}} {
+		t.Run(tt.at, func(t *testing.T) {
+			var lines []string
+			machine := localaddr.New(func(f string, args ...any) { lines = append(lines, fmt.Sprintf(f, args...)) })
+			cfg := sctp.ListenConfig{Addrs: []netip.AddrPort{netip.MustParseAddrPort(tt.at)}}
+			e, err := Listen(cfg, sctp.Limits{}, new(sctp.IDs), new(sctp.Counters), machine, func(sctp.Event) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Close(); err != nil { // it follows the addresses no more
+				t.Fatal(err)
+			}
+			if len(lines) != tt.told {
+				t.Errorf("logged %q, want %d lines", lines, tt.told)
+			}
+		})
+	}
+}

@@ -157,7 +157,7 @@ func (e *endpoint) configure() error {
 		linger := unix.Linger{Onoff: 1}
 		err := os.NewSyscallError("set SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))
 		if s.v6 {
-			err = errors.Join(err, os.NewSyscallError("clear IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)))
+			err = sctp.Join(err, os.NewSyscallError("clear IPV6_V6ONLY", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)))
 		}
 		for _, opt := range [...]struct{ force, set, size int }{
 			{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, sendBuffer},
@@ -179,7 +179,7 @@ func (e *endpoint) configure() error {
 	// is no notification of undelivered messages: without a lifetime, messages are
 	// undelivered only when the association ends.
 	events := [10]uint8{1: 1, 2: 1, 6: 1} // association, address, partial delivery
-	err = errors.Join(err,
+	err = sctp.Join(err,
 		setOption(s, "SCTP_EVENTS", optEvents, &events),
 		setOption(s, "SCTP_RECVRCVINFO", optRecvRcvInfo, &one),
 		setOption(s, "SCTP_NODELAY", optNoDelay, &one),

@@ -72,7 +72,7 @@ func TestKernelEnds(t *testing.T) {
 				tt.called(t, a, b, ours, theirs)
 			}
 			ev := a.Wait("Down", func(ev sctp.Event) bool { return ev.Type == sctp.Down })
-			if ev.Reason != tt.want || errors.Is(ev.Err, sctp.ErrRefused) != tt.refused {
+			if ev.Reason != tt.want || errors.Is(ev.Err, sctp.ErrRefused) != tt.refused || errors.Is(ev.Err, sctp.ErrAborted) != (tt.want == sctp.PeerAbort) {
 				t.Errorf("got %v, want reason %d, refused %t", ev, tt.want, tt.refused)
 			}
 		})

@@ -220,9 +220,9 @@ func (c *assocChange) reason(aborted bool) (sctp.Reason, error) {
 		}
 		return sctp.ConnectFailed, sctp.ErrRefused
 	case len(c.info) >= 4:
-		return sctp.PeerAbort, fmt.Errorf("peer aborted the association: %s", wire.CauseText(c.cause))
+		return sctp.PeerAbort, fmt.Errorf("%w: %s", sctp.ErrAborted, wire.CauseText(c.cause))
 	case aborted:
-		return sctp.PeerAbort, errors.New("peer aborted the association")
+		return sctp.PeerAbort, sctp.ErrAborted
 	case c.cause != 0:
 		return sctp.Overrun, fmt.Errorf("the kernel aborted the association: %s", wire.CauseText(c.cause))
 	}

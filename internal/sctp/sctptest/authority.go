@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/big"
+	"net/netip"
 	"net/url"
 	"testing"
 	"time"
@@ -85,6 +86,11 @@ func (a *Authority) Config(own *tls.Certificate) *tls.Config {
 		cfg.Certificates = []tls.Certificate{*own}
 	}
 	return cfg
+}
+
+// ToAll is a Server of secure.Config that gives all peers the same.
+func ToAll(give func() *tls.Config) func(host netip.Addr) *tls.Config {
+	return func(netip.Addr) *tls.Config { return give() }
 }
 
 // NameOf is the name of a peer, and the end of its certificate.

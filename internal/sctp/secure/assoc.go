@@ -42,6 +42,7 @@ type assoc struct {
 	truncated bool   // the transport has ended within a record
 	finished  bool   // Down has been reported
 	farewell  bool   // the peer has ended TLS
+	deaf      bool   // a Read has failed, and so would all others
 	records   uint64 // that were decrypted
 
 	mu      sync.Mutex
@@ -139,7 +140,7 @@ func (a *assoc) received(m sctp.Message) {
 		a.heard.Store(true)
 	}
 	a.mu.Lock()
-	if a.phase == phaseFailed || a.aborted {
+	if a.doomed() {
 		a.mu.Unlock()
 		return
 	}
@@ -158,6 +159,12 @@ func (a *assoc) received(m sctp.Message) {
 		defer a.emitMu.Unlock()
 		a.deliver()
 	}
+}
+
+// doomed reports whether this side has ended the association before it was up, or aborted it.
+// a.mu is held.
+func (a *assoc) doomed() bool {
+	return a.aborted || a.phase == phaseFailed || a.phase != phaseUp && a.ended && !a.closing
 }
 
 // cutOff aborts the association of a peer that breaks the rules.
@@ -219,7 +226,7 @@ func (a *assoc) recovered() {
 	if r == nil {
 		return
 	}
-	a.e.n.Panics.Add(1)
+	a.e.n.Panicked(fmt.Sprintf("the handshake of association %d", a.id), r)
 	a.end(sctp.Overrun, fmt.Errorf("panic in TLS: %v", r), sctp.Endpoint.Abort)
 	a.emitMu.Lock()
 	defer a.emitMu.Unlock()
@@ -238,13 +245,13 @@ func (a *assoc) negotiate() (*Session, error) {
 	client := a.ours
 	for {
 		var v verdict
-		cfg, err := a.e.cfg.prepare(client, &v)
+		side, host := tls.Server, sctp.HostOf(a.peer.Addr())
+		if client {
+			side, host = tls.Client, netip.Addr{}
+		}
+		cfg, err := a.e.cfg.prepare(host, &v)
 		if err != nil {
 			return nil, err
-		}
-		side := tls.Server
-		if client {
-			side = tls.Client
 		}
 		conn := side(a.w, cfg)
 		err = conn.Handshake()
@@ -254,9 +261,9 @@ func (a *assoc) negotiate() (*Session, error) {
 			a.w.serve()
 			continue
 		case err != nil:
-			return nil, a.e.cfg.refusal(ownOf(cfg), !client, a.w.last.explain(err, &v)) // nothing reads any more
+			return nil, a.e.cfg.refusal(ownOf(cfg), host, a.w.last.explain(err, &v)) // nothing reads any more
 		}
-		s := a.e.watch.session(conn, cfg, client, &v, a.shut)
+		s := a.e.watch.session(conn, cfg, host, &v, a.shut)
 		forget(cfg)
 		if err := a.e.watch.add(s, looks); err != nil {
 			return nil, err
@@ -268,7 +275,7 @@ func (a *assoc) negotiate() (*Session, error) {
 // open reports Up and what has arrived behind the handshake. emitMu is held.
 func (a *assoc) open(s *Session) {
 	a.mu.Lock()
-	if a.aborted || a.ended && !a.closing {
+	if a.doomed() {
 		a.mu.Unlock()
 		a.e.watch.Remove(s)
 		return
@@ -309,7 +316,7 @@ func (a *assoc) deliver() {
 	defer buffers.Put(buf)
 	rest := a.rest
 	a.rest = nil
-	for {
+	for !a.deaf {
 		if a.holds() {
 			a.rest = append([]byte(nil), rest...)
 			return
@@ -348,6 +355,7 @@ func (a *assoc) readEnded(err error) {
 	case a.w.overrun():
 		a.end(sctp.Overrun, errBacklog, sctp.Endpoint.Abort)
 	case errors.As(err, &temporary) && temporary.Timeout(): // nothing has arrived
+		return
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		a.truncated = true // Down follows
 	case errors.Is(err, io.EOF) && a.ends(): // Down follows
@@ -355,9 +363,10 @@ func (a *assoc) readEnded(err error) {
 		a.farewell = true
 		a.end(sctp.PeerShutdown, nil, func(below sctp.Endpoint, id sctp.AssocID) { a.shut(nil) })
 	default:
-		why := a.e.cfg.refusal(a.session.own, a.session.server, explain(err, nil))
+		why := a.e.cfg.refusal(a.session.own, a.session.host, explain(err, nil))
 		a.end(Reason(why), why, sctp.Endpoint.Abort)
 	}
+	a.deaf = true
 }
 
 // ends reports whether the transport has ended.

@@ -14,6 +14,7 @@ package secure
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -22,9 +23,10 @@ import (
 // Config says how a side proves who it is and whom it accepts. Any goroutine may call its
 // functions.
 type Config struct {
-	// Client and Server make the configuration of the next handshake. The certificates
-	// may change between handshakes.
-	Client, Server func() *tls.Config
+	// Client and Server make the configuration of the next handshake, Server for a peer at a host
+	// (sctp.HostOf). The certificates may change between handshakes.
+	Client func() *tls.Config
+	Server func(host netip.Addr) *tls.Config
 	// Identify names the peer by its verified certificates, which may be none, and says
 	// until when they hold; the zero time is for ever. An error refuses the peer. It is
 	// called when the certificates arrive, before the handshake is complete, so that the
@@ -33,9 +35,10 @@ type Config struct {
 	// Spread is the time over which sessions are renewed after this side's certificate has
 	// changed, so that the peers of thousands do not come back at once; default a minute.
 	Spread time.Duration
-	// Refused, if set, is told a certificate of this side that a peer has refused. A server does
-	// not know who the peer is: clients look at its certificate before they show their own.
-	Refused func(own []byte, server bool)
+	// Refused, if set, is told a certificate of this side that a peer has refused. A client knows
+	// who the peer is, and by is not valid. A server knows only its host: clients look at its
+	// certificate before they show their own.
+	Refused func(own []byte, by netip.Addr)
 	// Records is how many records may be sent, or received, with the keys of one handshake;
 	// default 2^23. Tests need less.
 	Records uint64
@@ -66,12 +69,14 @@ var errNoConfig = errors.New("TLS is not set up at this end")
 
 // prepare returns the configuration of one handshake, which writes what Identify says to v. Whatever
 // that is, package tls tells the peer alert 42 (bad_certificate): it has tls.AlertError for QUIC only.
-func (c *Config) prepare(client bool, v *verdict) (*tls.Config, error) {
-	base := c.Server
-	if client {
-		base = c.Client
+// host is that of the client if this side is the server, else it is not valid.
+func (c *Config) prepare(host netip.Addr, v *verdict) (*tls.Config, error) {
+	var from *tls.Config
+	if host.IsValid() {
+		from = c.Server(host)
+	} else {
+		from = c.Client()
 	}
-	from := base()
 	if from == nil {
 		return nil, errNoConfig
 	}

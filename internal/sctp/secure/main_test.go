@@ -75,7 +75,7 @@ func (w *world) config(name string) *Config {
 // as is the Config of a TLS configuration for both sides.
 func (w *world) as(c *tls.Config) *Config {
 	give := func() *tls.Config { return c }
-	return &Config{Client: give, Server: give, Identify: sctptest.NameOf}
+	return &Config{Client: give, Server: sctptest.ToAll(give), Identify: sctptest.NameOf}
 }
 
 func (w *world) site(cfg *Config, lim sctp.Limits, addr string) *site {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -40,16 +41,17 @@ func ownOf(cfg *tls.Config) []byte {
 }
 
 // refusal tells Config.Refused of an error if that is the refusal of a certificate of this side.
-func (c *Config) refusal(own []byte, server bool, err error) error {
+func (c *Config) refusal(own []byte, by netip.Addr, err error) error {
 	if c.Refused != nil && errors.Is(err, ErrOurs) {
-		c.Refused(own, server)
+		c.Refused(own, by)
 	}
 	return err
 }
 
-// session makes the session of a handshake that has succeeded.
-func (w *Watch) session(conn *tls.Conn, cfg *tls.Config, client bool, v *verdict, end func(error)) *Session {
-	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, cfg: w.cfg, own: ownOf(cfg), server: !client, ours: w.renews(client)}
+// session makes the session of a handshake that has succeeded. host is that of the client, or not valid
+// if this side is the client.
+func (w *Watch) session(conn *tls.Conn, cfg *tls.Config, host netip.Addr, v *verdict, end func(error)) *Session {
+	s := &Session{Name: v.name, conn: conn, until: v.until, end: end, cfg: w.cfg, own: ownOf(cfg), host: host, ours: w.renews(!host.IsValid())}
 	s.records = w.cfg.lastRecord(s.ours)
 	if !s.ours {
 		return s

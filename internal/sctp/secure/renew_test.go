@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 )
 
 // renewed checks that x has ended its association for a new one, and that y has seen it end in
@@ -78,7 +80,8 @@ func TestRenewCertificate(t *testing.T) {
 			w.renew = renew
 			x.Store(cx.Client())
 			y.Store(cy.Client())
-			cx.Client, cx.Server, cy.Client, cy.Server = x.Load, x.Load, y.Load, y.Load
+			cx.Client, cx.Server = x.Load, sctptest.ToAll(x.Load)
+			cy.Client, cy.Server = y.Load, sctptest.ToAll(y.Load)
 		}, func(t *testing.T, w *world) {
 			a, _ := w.call()
 			began := time.Now()
@@ -127,7 +130,7 @@ func TestRenewMissed(t *testing.T) {
 	inWorld(t, sctp.Limits{}, func(w *world, cx, _ *Config) {
 		cx.Spread = 10 * time.Second // a Site waits for 40 s
 		x.Store(cx.Client())
-		cx.Client, cx.Server = x.Load, x.Load
+		cx.Client, cx.Server = x.Load, sctptest.ToAll(x.Load)
 		identify := cx.Identify
 		cx.Identify = func(cs tls.ConnectionState) (string, time.Time, error) {
 			if f := change.Swap(nil); f != nil {
@@ -155,7 +158,7 @@ func TestRenewSpread(t *testing.T) {
 	inWorld(t, sctp.Limits{}, func(w *world, cx, _ *Config) {
 		cx.Spread = spread
 		x.Store(cx.Client())
-		cx.Client, cx.Server = x.Load, x.Load
+		cx.Client, cx.Server = x.Load, sctptest.ToAll(x.Load)
 	}, func(t *testing.T, w *world) {
 		const n = 30
 		for i := range n {
@@ -243,33 +246,39 @@ func TestRenewalTime(t *testing.T) {
 	}
 }
 
-// TestRefusedTells: Config.Refused is told which certificate of this side a peer has refused, and
-// on which side of TLS.
+// TestRefusedTells: Config.Refused is told once which certificate of this side a peer has refused. A
+// server is told the host of the peer.
 func TestRefusedTells(t *testing.T) {
 	for _, server := range []bool{true, false} {
 		var want []byte
-		told := make(chan bool, 1)
+		var told chan netip.Addr
+		var by netip.Addr
 		inWorld(t, sctp.Limits{}, func(_ *world, x, y *Config) {
 			refuses, is := y, x
 			if server {
 				refuses, is = x, y
+				by = netip.MustParseAddr("10.0.0.1")
 			}
 			refuses.Identify = func(tls.ConnectionState) (string, time.Time, error) {
 				return "", time.Time{}, errors.New("denied")
 			}
 			want = ownOf(is.Client())
-			is.Refused = func(own []byte, server bool) {
+			told = make(chan netip.Addr, 9)
+			is.Refused = func(own []byte, by netip.Addr) {
 				if !bytes.Equal(own, want) {
 					t.Error("another certificate is told")
 				}
-				told <- server
+				told <- by
 			}
 		}, func(t *testing.T, w *world) {
 			w.x.Endpoint.Connect(dest("10.0.0.2:3864"))
-			if got := <-told; got != server {
-				t.Errorf("server %v, want %v", got, server)
+			if got := <-told; got != by {
+				t.Errorf("server %v: told %v, want %v", server, got, by)
 			}
 			synctest.Wait()
+			if n := len(told); n > 0 {
+				t.Errorf("told %d times more", n)
+			}
 		})
 	}
 }

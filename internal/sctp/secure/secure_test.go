@@ -297,6 +297,7 @@ func TestStorm(t *testing.T) {
 		}
 		flood[0].Down(sctp.PeerAbort)
 		flood[1].Down(sctp.PeerAbort)
+		synctest.Wait()
 		if n := w.n.Stats().Refused; n != 2 {
 			t.Errorf("Got %d refused, want 2", n)
 		}
@@ -333,6 +334,7 @@ func TestHerd(t *testing.T) {
 		for _, z := range herd[maxHalf:] {
 			z.Down(sctp.ConnectFailed)
 		}
+		synctest.Wait()
 		mustSay(t, errors.New(w.log()), errFull.Error())
 		free()
 		for _, z := range herd[:maxHalf] {

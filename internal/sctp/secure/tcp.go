@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -13,20 +14,21 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 )
 
-// Handshake puts TLS on a connection of TCP, whose deadline must be set. end is called when
-// the session is to be ended in good order, and why. If it fails, the peer may be waiting for
-// the alert that says why.
-func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, error) {
+// Handshake puts TLS on a connection of TCP, whose deadline must be set. host is that of the peer
+// (sctp.HostOf) if the peer is the client, else it is not valid. end is called when the session is to
+// be ended in good order, and why. If Handshake fails, the peer may be waiting for the alert that
+// says why.
+func (w *Watch) Handshake(c net.Conn, host netip.Addr, end func(error)) (*Session, error) {
 	looks := w.looked()
 	var v verdict
-	cfg, err := w.cfg.prepare(client, &v)
+	cfg, err := w.cfg.prepare(host, &v)
 	if err != nil {
 		return nil, err
 	}
 	first := &firstLook{Conn: c}
-	conn := tls.Server(first, cfg)
-	if client {
-		conn = tls.Client(first, cfg)
+	conn := tls.Client(first, cfg)
+	if host.IsValid() {
+		conn = tls.Server(first, cfg)
 	}
 	err = conn.Handshake()
 	switch {
@@ -36,10 +38,10 @@ func (w *Watch) Handshake(c net.Conn, client bool, end func(error)) (*Session, e
 	case first.taken == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
 		return nil, errNoTLS
 	default:
-		return nil, w.cfg.refusal(ownOf(cfg), !client, first.last.explain(err, &v))
+		return nil, w.cfg.refusal(ownOf(cfg), host, first.last.explain(err, &v))
 	}
 	first.done = true
-	s := w.session(conn, cfg, client, &v, end)
+	s := w.session(conn, cfg, host, &v, end)
 	forget(cfg)
 	if err := w.add(s, looks); err != nil {
 		return nil, err
@@ -93,7 +95,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		errors.Is(err, net.ErrClosed), errors.As(err, &errno):
 		return n, err
 	}
-	return n, c.s.cfg.refusal(c.s.own, c.s.server, explain(err, nil))
+	return n, c.s.cfg.refusal(c.s.own, c.s.host, explain(err, nil))
 }
 
 // Write implements net.Conn.

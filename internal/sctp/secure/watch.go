@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -14,15 +15,15 @@ import (
 // Session is the TLS of one association whose peer is known.
 type Session struct {
 	// Name is that of the peer.
-	Name   string
-	conn   *tls.Conn
-	until  time.Time
-	end    func(error)
-	cfg    *Config
-	own    []byte    // this side's certificate, nil without one
-	ours   bool      // this side renews it: see sctp.Renewal
-	server bool      // this side is the server
-	renew  time.Time // when; zero if nothing demands it
+	Name  string
+	conn  *tls.Conn
+	until time.Time
+	end   func(error)
+	cfg   *Config
+	own   []byte     // this side's certificate, nil without one
+	ours  bool       // this side renews it: see sctp.Renewal
+	host  netip.Addr // of the client, if this side is the server
+	renew time.Time  // when; zero if nothing demands it
 	// records is how many may be sent, or received if this side renews it.
 	records uint64
 }

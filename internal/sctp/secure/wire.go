@@ -259,6 +259,9 @@ func (w *wire) put(record []byte) error {
 	w.records++
 	if len(w.backlog) == 0 {
 		err := w.send(record)
+		if !w.polled && errors.Is(err, sctp.ErrNoAssoc) {
+			return nil // the peer has ended it, and what it has sent before is still to be read
+		}
 		if !errors.Is(err, sctp.ErrQueueFull) {
 			return err
 		}

@@ -214,5 +214,5 @@ func (e *endpoint) closeKinds() error {
 	for _, k := range e.kinds {
 		errs = append(errs, k.Close())
 	}
-	return errors.Join(errs...)
+	return sctp.Join(errs...)
 }

@@ -34,6 +34,9 @@ type Config struct {
 	// TLS, if set, puts TLS 1.3 on all associations; Framing is needed then. The endpoints
 	// can be used with secure.Recheck.
 	TLS *secure.Config
+	// Unserved says why peers may call an SCTP port that no endpoint has, for the log. Only
+	// SCTP in UDP in user space logs this: the kernel itself refuses a peer.
+	Unserved map[uint16]error
 	// Limits bound what peers can make an endpoint hold; zero fields have defaults.
 	Limits sctp.Limits
 	// Logf, if set, logs one line for an operator, for example that the kernel has
@@ -105,6 +108,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	if user {
 		s.udp = udp.New(s.lim, cfg.EncapPort, s.machine)
+		s.udp.Unserved = cfg.Unserved
 	}
 	return s, nil
 }
@@ -195,7 +199,7 @@ func (s *Stack) Close() error {
 	if s.udp != nil {
 		s.udp.Wait()
 	}
-	return errors.Join(errs...)
+	return sctp.Join(errs...)
 }
 
 func (s *Stack) forget(e *endpoint) {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -26,7 +27,7 @@ const (
 func trust(ca *sctptest.Authority, name string) *secure.Config {
 	c := ca.Config(ca.Issue(name, time.Hour))
 	give := func() *tls.Config { return c }
-	return &secure.Config{Client: give, Server: give, Identify: sctptest.NameOf}
+	return &secure.Config{Client: give, Server: sctptest.ToAll(give), Identify: sctptest.NameOf}
 }
 
 // tlsKinds runs a test for each kind of SCTP that this machine has. The kernel's is there in
@@ -232,7 +233,7 @@ func TestTLSRefused(t *testing.T) {
 						only = sctp.UDP
 					}
 					give := func() *tls.Config { return tc.client }
-					own := &secure.Config{Client: give, Server: give, Identify: sctptest.NameOf}
+					own := &secure.Config{Client: give, Server: sctptest.ToAll(give), Identify: sctptest.NameOf}
 					s1, s2 := newStack(t, Config{Only: only, TLS: own}), newStack(t, Config{Only: only, TLS: server})
 					x, y := stackSite(t, s1, sctptest.On("127.0.0.1:0")), stackSite(t, s2, listening())
 					x.Connect(destOf(y, s2, kind))
@@ -255,10 +256,14 @@ func TestTLSHeap(t *testing.T) {
 	run := func(t *testing.T, kind sctp.Kind) {
 		ca := sctptest.NewAuthority(t)
 		some(t, kind, nil, nil, false) // the runtime keeps some memory of the first goroutines
-		plain := some(t, kind, nil, nil, false)
-		tls := some(t, kind, trust(ca, nameX), trust(ca, nameY), false)
-		heap, goroutines := tls[1]-plain[1], tls[3]-plain[3]
-		t.Logf("TLS adds %.2f KiB to %.2f KiB, and %.2f goroutines", heap, plain[1], goroutines)
+		heap, goroutines := math.Inf(1), 0.0
+		// On a busy machine some messages are not acknowledged yet, and are counted: that only adds.
+		for tries := 0; heap > most && tries < 3; tries++ {
+			plain := some(t, kind, nil, nil, false)
+			tls := some(t, kind, trust(ca, nameX), trust(ca, nameY), false)
+			heap, goroutines = tls[1]-plain[1], tls[3]-plain[3]
+			t.Logf("TLS adds %.2f KiB to %.2f KiB, and %.2f goroutines", heap, plain[1], goroutines)
+		}
 		if heap > most {
 			t.Errorf("TLS adds %.2f KiB to the heap of each end, want at most %.0f KiB", heap, most)
 		}

@@ -94,7 +94,11 @@ func (a *assoc) secure() error {
 		_ = a.conn.SetDeadline(time.Now().Add(a.e.lim.HandshakeTime))
 	}
 	a.mu.Unlock()
-	s, err := a.e.watch.Handshake(a.stream, !a.incoming, a.shut)
+	var host netip.Addr
+	if a.incoming {
+		host = sctp.HostOf(a.peer().Addr())
+	}
+	s, err := a.e.watch.Handshake(a.stream, host, a.shut)
 	if err != nil {
 		a.letRead()
 		return err
@@ -156,8 +160,7 @@ func (a *assoc) setConn(c *net.TCPConn) bool {
 
 func (a *assoc) recovered() {
 	if r := recover(); r != nil {
-		a.e.n.Panics.Add(1)
-		a.e.m.Logf("sctp: TCP association %d ended by a panic: %v", a.id, r)
+		a.e.n.Panicked(fmt.Sprintf("association %d over TCP", a.id), r)
 		a.stop(sctp.Lost, fmt.Errorf("panic: %v", r))
 	}
 }

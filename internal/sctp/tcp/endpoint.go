@@ -240,7 +240,7 @@ func (e *endpoint) Close() error {
 	if e.watch != nil {
 		e.watch.Close()
 	}
-	return errors.Join(errs...)
+	return sctp.Join(errs...)
 }
 
 // dial connects to the first address that answers.

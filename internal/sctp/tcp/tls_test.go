@@ -33,7 +33,7 @@ func newRogue(t *testing.T) (*endpoint, *sctptest.Site, *rogue) {
 	give := func() *tls.Config { return own }
 	cfg := sctptest.On("127.0.0.1:0")
 	cfg.TCP = true
-	e, x := tcpEndTLS(t, sctp.Limits{}, cfg, &secure.Config{Client: give, Server: give, Identify: sctptest.NameOf})
+	e, x := tcpEndTLS(t, sctp.Limits{}, cfg, &secure.Config{Client: give, Server: sctptest.ToAll(give), Identify: sctptest.NameOf})
 	secrets := new(sctptest.Secrets)
 	c := ca.Config(nil)
 	c.KeyLogWriter = secrets

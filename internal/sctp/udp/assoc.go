@@ -61,9 +61,10 @@ type assoc struct {
 	timer       time.Time // of the handshake, then of the heartbeat
 	giveUp      time.Time // end of handshake or shutdown; zero if neither
 	misses      int
-	primary     *way      // whose path is in path
-	doubtAt     time.Time // when another than the primary way was chosen
-	verifyAt    time.Time // when HEARTBEATs to silent addresses are due
+	primary     *way              // whose path is in path
+	refusal     *unreachableError // the last one at the primary address
+	doubtAt     time.Time         // when another than the primary way was chosen
+	verifyAt    time.Time         // when HEARTBEATs to silent addresses are due
 	verifyWait  time.Duration
 	upSent      bool
 	readdressed bool // the primary address has changed, or more are confirmed

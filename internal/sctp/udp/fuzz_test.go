@@ -49,8 +49,8 @@ func FuzzUDPReceive(f *testing.F) {
 	at.Dst, at.Src = 3863, 7777
 	connect := func() uint32 {
 		c := wire.Cookie{
-			Made: m.clock.stampNow(), Tag: newTag(), TSN: 5, Local: at.Dst, PeerPort: at.Src, From: at.from, To: at.to,
-			Peer: wire.InitParams{Tag: newTag(), RWND: 100000, Out: 10, In: 10, TSN: 100},
+			Made: m.clock.stampNow(), Tag: m.newTag(), TSN: 5, Local: at.Dst, PeerPort: at.Src, From: at.from, To: at.to,
+			Peer: wire.InitParams{Tag: m.newTag(), RWND: 100000, Out: 10, In: 10, TSN: 100},
 		}
 		in := at
 		in.Tag = c.Tag

@@ -31,7 +31,7 @@ const (
 // local address.
 func (e *endpoint) ourParams(peer, from netip.Addr) wire.InitParams {
 	return wire.InitParams{
-		Tag: newTag(), TSN: random32(), RWND: uint32(recvWindow(e.m.lim)),
+		Tag: e.m.newTag(), TSN: random32(), RWND: uint32(recvWindow(e.m.lim)),
 		Out: ourStreams, In: ourStreams, Addrs: e.listed(peer, from),
 	}
 }
@@ -183,6 +183,9 @@ func (m *Mux) onInit(in arrival, body []byte) {
 	m.mu.RUnlock()
 	if e == nil || !e.covers(in.to) {
 		m.n.OutOfTheBlue.Add(1)
+		if why := m.Unserved[in.Dst]; e == nil && why != nil {
+			m.n.Unserved(sctp.UDP, netip.AddrPortFrom(in.from.Addr(), in.Src), why)
+		}
 		m.refuse(in, body, 0)
 		return
 	}

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -238,6 +239,8 @@ func TestUDPHandlerPanics(t *testing.T) {
 		w := newEther()
 		x := w.mux(t, sctp.Limits{}, sctp.EncapPort).site(t, addrX)
 		m := w.mux(t, sctp.Limits{}, sctp.EncapPort)
+		var logged string
+		m.n.Logf = func(format string, args ...any) { logged += fmt.Sprintf(format, args...) }
 		var downs []sctp.Reason
 		y, err := m.Listen(sctptest.On(addrY), new(sctp.IDs), func(ev sctp.Event) {
 			switch ev.Type {
@@ -256,8 +259,8 @@ func TestUDPHandlerPanics(t *testing.T) {
 		x.Down(sctp.PeerAbort)
 		x.Connect(to(addrY))
 		x.Next(sctp.Up)
-		if m.n.Panics.Load() != 1 || !slices.Equal(downs, []sctp.Reason{sctp.Lost}) {
-			t.Errorf("Got %d panics and Down %v, want 1 and [Lost]", m.n.Panics.Load(), downs)
+		if m.n.Panics.Load() != 1 || !slices.Equal(downs, []sctp.Reason{sctp.Lost}) || !strings.Contains(logged, "life_test.go") {
+			t.Errorf("Got %d panics, Down %v and the log %q, want 1, [Lost] and a stack", m.n.Panics.Load(), downs, logged)
 		}
 		y.Close()
 		m.wg.Wait()
@@ -280,4 +283,23 @@ func BenchmarkUDPInit(b *testing.B) {
 	for b.Loop() {
 		m.receive(sock, pkt, from, sock.local().Addr())
 	}
+}
+
+// TestUDPLatePacket: an association is aborted between the moment at which a packet is found to be
+// its own and that at which it is handled.
+func TestUDPLatePacket(t *testing.T) {
+	onWire(t, sctp.Limits{}, func(t *testing.T, w *ether, x, _ *sctptest.Site) {
+		w.cutOff()
+		x.Connect(to(addrY))
+		m := muxOf(x)
+		var a *assoc
+		for _, a = range m.tags {
+		}
+		before := m.Stats().OutOfTheBlue
+		a.abort(sctp.LocalClose, errors.New("not wanted any more"), wire.CauseUserAbort)
+		in := arrival{from: netip.MustParseAddrPort("10.0.0.2:9899"), Header: wire.Header{Src: a.peerPort, Dst: a.ep.port, Tag: a.local.Tag}}
+		if !a.receive(in, wire.AppendChunk(nil, wire.Chunk{Type: wire.ChunkInitAck})) || m.Stats().OutOfTheBlue != before+1 {
+			t.Error("a packet for an association that has just ended is not counted as out of the blue")
+		}
+	})
 }

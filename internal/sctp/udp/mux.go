@@ -20,6 +20,10 @@ import (
 // tag, or by UDP address and SCTP ports if the packet does not have our tag (INIT, and
 // ABORT or SHUTDOWN COMPLETE with the T bit).
 type Mux struct {
+	// Unserved says why peers may call an SCTP port that no endpoint has, for the log. It is
+	// set before the first endpoint is made.
+	Unserved map[uint16]error
+
 	lim  sctp.Limits
 	logf func(string, ...any)
 	// machine has the addresses and routes of this machine.
@@ -27,6 +31,7 @@ type Mux struct {
 	bind    func(netip.AddrPort) (datagrams, error)
 	key     []byte // of the cookies
 	clock   clock
+	draw    func() uint32 // a number that a peer cannot guess
 	encap   sctp.EncapPorts
 	n       sctp.Counters
 	ootb    limiter // of answers to packets of no association
@@ -62,6 +67,7 @@ func New(lim sctp.Limits, encapPort uint16, machine *localaddr.View) *Mux {
 		bind:      func(a netip.AddrPort) (datagrams, error) { return listenUDP(a) },
 		key:       make([]byte, 32),
 		clock:     newClock(time.Now),
+		draw:      random32,
 		ootb:      limiter{each: ootbEach, all: ootbAll, addrs: ootbAddrs},
 		encapPort: encapPort,
 		socks:     map[netip.Addr]*boundSocket{},
@@ -190,8 +196,7 @@ func (m *Mux) readLoop(s *boundSocket) {
 func (m *Mux) guard(f func()) {
 	defer func() {
 		if r := recover(); r != nil {
-			m.n.Panics.Add(1)
-			m.logf("sctp: panic while handling a packet over UDP: %v", r)
+			m.n.Panicked("the handling of a packet over UDP", r)
 		}
 	}()
 	f()
@@ -305,11 +310,14 @@ func (m *Mux) unreachable(u *unreachableError) {
 	}
 }
 
-// newTag returns a random tag. Tags that are in use are not excluded: a clash is found when
-// the association is established.
-func newTag() uint32 {
+// newTag returns a random tag that no association has. One that is in use would be given away
+// with an INIT ACK, and the COOKIE ECHO would then seem to be that of its owner: the peer would
+// get no answer, however often it repeated it. With thousands of associations this is not rare.
+func (m *Mux) newTag() uint32 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	for {
-		if t := random32(); t != 0 {
+		if t := m.draw(); t != 0 && m.tags[t] == nil {
 			return t
 		}
 	}

@@ -247,12 +247,20 @@ func (a *assoc) reroute(w *way) {
 }
 
 // refusedAt handles the report that nobody listens at an address. The association ends if
-// that is the case at all addresses. a.mu is held.
+// that is the case at all addresses. Its error then names the primary one: the user may not
+// know the others, which the peer lists. a.mu is held.
 func (a *assoc) refusedAt(u *unreachableError) {
 	for _, w := range a.ways {
 		if w.path.Load().to == u.to {
 			w.refused.Store(true)
 		}
+	}
+	primary := a.primary.path.Load().to
+	if u.to == primary {
+		a.refusal = u
+	}
+	if a.refusal != nil && a.refusal.to == primary {
+		u = a.refusal
 	}
 	a.withoutRefused(u)
 }

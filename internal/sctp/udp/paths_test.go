@@ -214,11 +214,7 @@ func TestUDPOneLostPacket(t *testing.T) {
 func TestUDPRefusedByOneAddress(t *testing.T) {
 	onTwoNets(t, sctp.Limits{}, func(t *testing.T, n *twoNets) {
 		a, _ := n.connect(t)
-		refused := func(addr string) {
-			assoc := assocOf(n.x, a)
-			quote := wire.PacketOf(wire.Header{Src: 3863, Dst: 3863, Tag: assoc.peerTag.Load()}, wire.Chunk{Type: wire.ChunkHeartbeat, Body: make([]byte, 8)})
-			muxOf(n.x).unreachable(&unreachableError{to: netip.MustParseAddrPort(addr), quote: quote, err: errors.New("refused")})
-		}
+		refused := func(addr string) { n.refused(a, addr) }
 		n.kill(func(from, _ netip.AddrPort) bool { return net0(from) })
 		refused("10.0.0.2:9899")
 		if ev := n.x.Next(sctp.PeerAddrs); ev.Peer[0] != to(y1).Addrs[0] {
@@ -231,6 +227,32 @@ func TestUDPRefusedByOneAddress(t *testing.T) {
 		refused("10.0.0.2:9899")
 		n.x.Down(sctp.Lost)
 	})
+}
+
+// refused has x get an ICMP error from an address of y.
+func (n *twoNets) refused(a sctp.AssocID, addr string) {
+	assoc := assocOf(n.x, a)
+	quote := wire.PacketOf(wire.Header{Src: 3863, Dst: 3863, Tag: assoc.peerTag.Load()}, wire.Chunk{Type: wire.ChunkHeartbeat, Body: make([]byte, 8)})
+	muxOf(n.x).unreachable(&unreachableError{to: netip.MustParseAddrPort(addr), quote: quote, err: errors.New("refused")})
+}
+
+// TestUDPRefusedEverywhere: if nobody listens at any address of the peer, the error names the
+// one that the association was made with, whichever answers last. The user may not know the
+// others, which the peer lists.
+func TestUDPRefusedEverywhere(t *testing.T) {
+	const first, second = "10.0.0.2:9899", "10.1.0.2:9899"
+	for _, order := range [][]string{{first, second}, {second, first}} {
+		onTwoNets(t, sctp.Limits{}, func(t *testing.T, n *twoNets) {
+			a, _ := n.connect(t)
+			n.kill(func(from, _ netip.AddrPort) bool { return true })
+			for _, addr := range order {
+				n.refused(a, addr)
+			}
+			if ev, want := n.x.Down(sctp.Lost), first+" is unreachable: refused"; ev.Err == nil || ev.Err.Error() != want {
+				t.Errorf("refused by %q: got %v, want %s", order, ev.Err, want)
+			}
+		})
+	}
 }
 
 // TestUDPUnconfirmed has a peer list an address that is not its own: nothing but

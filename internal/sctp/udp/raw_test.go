@@ -3,10 +3,12 @@ package udp
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +207,40 @@ func TestUDPOutOfTheBlue(t *testing.T) {
 				t.Errorf("Got %d answers to %d packets, want some and at most %d", got, n, 2*ootbEach)
 			}
 		})
+	})
+}
+
+// TestUDPUnserved: an INIT for a port that peers may call is logged with the reason, once in a
+// while, and refused like any other.
+func TestUDPUnserved(t *testing.T) {
+	onRaw(t, sctp.Limits{}, func(t *testing.T, _ *ether, y *sctptest.Site, p *rawPeer) {
+		var lines []string
+		m := muxOf(y)
+		m.n.Logf = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+		m.Unserved = map[uint16]error{1: errors.New("call port 2"), 3863: errors.New("this port is served")}
+		for _, port := range []uint16{1, 1, 3, 3863} {
+			p.h.Dst = port
+			p.send(wire.Chunk{Type: wire.ChunkInit, Body: p.ours.Body()})
+			if port == 3863 {
+				p.want(wire.ChunkInitAck)
+			} else {
+				p.want(wire.ChunkAbort)
+			}
+		}
+		time.Sleep(time.Minute)
+		p.h.Dst = 1
+		p.send(wire.Chunk{Type: wire.ChunkInit, Body: p.ours.Body()})
+		p.want(wire.ChunkAbort)
+		want := []string{
+			"sctp: refused an association (udp) with 10.0.0.3:7777: call port 2",
+			"sctp: refused an association (udp) with 10.0.0.3:7777: call port 2 (1 more aborted or refused since the last such line)",
+		}
+		if !slices.Equal(lines, want) {
+			t.Errorf("logged %q, want %q", lines, want)
+		}
+		if n := m.n.OutOfTheBlue.Load(); n != 4 {
+			t.Errorf("Got %d counted, want 4", n)
+		}
 	})
 }
 
@@ -546,6 +582,26 @@ func TestUDPBacklog(t *testing.T) {
 			<-y.Events
 		}
 		p.h.Src++
+		p.connect()
+		y.Next(sctp.Up)
+	})
+}
+
+// TestUDPTagInUse: the next random tag is one that an association has already. A peer that got it
+// would be taken for the owner, and its COOKIE ECHO not be answered.
+func TestUDPTagInUse(t *testing.T) {
+	onRaw(t, sctp.Limits{}, func(_ *testing.T, w *ether, y *sctptest.Site, p *rawPeer) {
+		p.connect()
+		y.Next(sctp.Up)
+		draws := []uint32{0, p.h.Tag, 0xabcd}
+		muxOf(y).draw = func() uint32 {
+			next := draws[0]
+			if len(draws) > 1 {
+				draws = draws[1:]
+			}
+			return next
+		}
+		p.h.Src, p.ours.Tag = 7778, 0x1235
 		p.connect()
 		y.Next(sctp.Up)
 	})

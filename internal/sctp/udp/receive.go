@@ -19,11 +19,12 @@ import (
 func (a *assoc) receive(in arrival, chunks []byte) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	known := a.knows(in.from.Addr())
+	// It may have ended since it was found, before it had a path.
+	known := a.state != stateClosed && a.knows(in.from.Addr())
 	if a.state == stateEstablished && !known {
 		return false
 	}
-	if a.state == stateClosed || !known {
+	if !known {
 		a.m.n.OutOfTheBlue.Add(1)
 		return true
 	}
@@ -49,7 +50,8 @@ func (a *assoc) receive(in arrival, chunks []byte) bool {
 	return true
 }
 
-// knows reports whether a packet may come from an address of this peer.
+// knows reports whether a packet may come from an address of this peer. The association has not
+// ended. a.mu is held.
 func (a *assoc) knows(ip netip.Addr) bool {
 	if a.state == stateCookieWait {
 		return slices.ContainsFunc(a.targets, func(p path) bool { return p.to.Addr() == ip })
@@ -142,7 +144,7 @@ func (a *assoc) onInitAck(in arrival, body []byte) {
 }
 
 func (a *assoc) onAbort(in arrival, c wire.Chunk) {
-	err, cause := errors.New("peer aborted the association"), uint16(0)
+	err, cause := sctp.ErrAborted, uint16(0)
 	if len(c.Body) >= 4 {
 		cause = binary.BigEndian.Uint16(c.Body)
 		err = fmt.Errorf("%w: %s", err, wire.CauseText(cause))

@@ -46,8 +46,7 @@ func (a *assoc) recovered() {
 	if r == nil {
 		return
 	}
-	a.m.n.Panics.Add(1)
-	a.m.logf("sctp: association %d ended by a panic: %v", a.id, r)
+	a.m.n.Panicked(fmt.Sprintf("association %d over UDP", a.id), r)
 	a.abort(sctp.Lost, fmt.Errorf("panic: %v", r), wire.CauseUserAbort)
 	a.m.guard(a.finish)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
@@ -25,18 +26,18 @@ func setOptions(c *net.UDPConn, is4 bool) error {
 		// A privileged process gets more than net.core.rmem_max.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 		if is4 {
-			opt = errors.Join(
+			opt = sctp.Join(
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1),
 				unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT))
 			return
 		}
-		opt = errors.Join(
+		opt = sctp.Join(
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU, ipv6MinMTU),
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_ADDR_PREFERENCES, localaddr.PreferPublic))
 	})
-	return errors.Join(err, opt)
+	return sctp.Join(err, opt)
 }
 
 // transient reports whether an error of a UDP socket concerns only one packet.

@@ -68,7 +68,7 @@ func TestUDPAbort(t *testing.T) {
 	if ev := x.Next(sctp.Down); ev.Reason != sctp.LocalClose {
 		t.Errorf("Got %v, want LocalClose", ev)
 	}
-	if ev := y.Next(sctp.Down); ev.Reason != sctp.PeerAbort || !strings.Contains(fmt.Sprint(ev.Err), "user-initiated abort") {
+	if ev := y.Next(sctp.Down); ev.Reason != sctp.PeerAbort || !errors.Is(ev.Err, sctp.ErrAborted) || !strings.Contains(fmt.Sprint(ev.Err), "user-initiated abort") {
 		t.Errorf("Got %v, want PeerAbort with its cause in words", ev)
 	}
 	if err := x.Send(a, sctp.Message{Data: []byte("x")}); !errors.Is(err, sctp.ErrNoAssoc) {
