@@ -104,10 +104,25 @@ func Parse(b []byte) (Message, []rserpool.Cause, error) {
 		return nil, nil, err // the text names the type
 	}
 	err = fmt.Errorf("%v: %w", t, err)
-	if reg, ok := m.(*Registration); ok && reg.Handle != "" && reg.Element.ID != 0 {
-		err = &RegistrationError{Handle: reg.Handle, ID: reg.Element.ID, Err: err}
+	return nil, nil, named(err, t, b)
+}
+
+// named adds to the error of a registration or deregistration whose it is, if that can be
+// read. The order of parameters does not matter (RFC 5354, Section 3).
+func named(err error, t MessageType, b []byte) error {
+	var identifier tlv.Type
+	switch t {
+	case TypeRegistration:
+		identifier = tlv.TypePoolElement
+	case TypeDeregistration:
+		identifier = tlv.TypePEIdentifier
+	default:
+		return err
 	}
-	return nil, nil, err
+	if h, id, ok := tlv.Names(b, identifier); ok {
+		return &RequestError{Type: t, Handle: h, ID: id, Err: err}
+	}
+	return err
 }
 
 // read reads the rest of a message of type t; nil if the type is unknown. The message is
@@ -149,35 +164,40 @@ func read(c *tlv.Cursor, t MessageType) Message {
 	return nil
 }
 
-// RegistrationError is the error of a REGISTRATION whose pool handle and PE identifier
-// could be read, so that a REGISTRATION_RESPONSE can refuse it.
-type RegistrationError struct {
+// RequestError is the error of a REGISTRATION or DEREGISTRATION whose pool handle and PE
+// identifier could be read, so that its own response can refuse it.
+type RequestError struct {
+	Type   MessageType
 	Handle rserpool.PoolHandle
 	ID     rserpool.PEID
 	Err    error
 }
 
 // Error gives the text of Err.
-func (e *RegistrationError) Error() string { return e.Err.Error() }
+func (e *RequestError) Error() string { return e.Err.Error() }
 
 // Unwrap returns e.Err.
-func (e *RegistrationError) Unwrap() error { return e.Err }
+func (e *RequestError) Unwrap() error { return e.Err }
 
 // ErrorReply returns a registrar's response to a message that Parse has refused with err,
 // and whether there is one: some errors must not be reported. The response is a
 // RegistrationResponse for a registration with invalid values (RFC 5352, Section 3.1,
-// rule 1), and otherwise an Error.
+// rule 1), a DeregistrationResponse for such a deregistration (Section 3.2), and otherwise
+// an Error.
 func ErrorReply(err error) (Message, bool) {
 	report, ok := ErrorReport(err)
 	if !ok {
 		return nil, false
 	}
-	var reg *RegistrationError
+	var req *RequestError
 	var pe *rserpool.ParseError
-	if errors.As(err, &reg) && errors.As(err, &pe) && pe.Cause == rserpool.CauseInvalidValues {
-		return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: report.Causes}, true
+	switch {
+	case !errors.As(err, &req) || !errors.As(err, &pe) || pe.Cause != rserpool.CauseInvalidValues:
+		return report, true
+	case req.Type == TypeDeregistration:
+		return &DeregistrationResponse{Handle: req.Handle, ID: req.ID, Causes: report.Causes}, true
 	}
-	return report, true
+	return &RegistrationResponse{Reject: true, Handle: req.Handle, ID: req.ID, Causes: report.Causes}, true
 }
 
 // ErrorReport is ErrorReply for pool elements and pool users. They do not respond to

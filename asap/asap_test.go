@@ -184,11 +184,14 @@ var codec = tlvtest.Codec[MessageType, Message]{
 	Parse: Parse,
 	Reply: func(err error, _ []byte) (Message, bool) { return ErrorReply(err) },
 	WantReply: func(err error, _ rserpool.ServerID, causes []rserpool.Cause) Message {
-		var reg *RegistrationError
-		if errors.As(err, &reg) && causes[0].Code == rserpool.CauseInvalidValues {
-			return &RegistrationResponse{Reject: true, Handle: reg.Handle, ID: reg.ID, Causes: causes}
+		var req *RequestError
+		switch {
+		case !errors.As(err, &req) || causes[0].Code != rserpool.CauseInvalidValues:
+			return &Error{Causes: causes}
+		case req.Type == TypeDeregistration:
+			return &DeregistrationResponse{Handle: req.Handle, ID: req.ID, Causes: causes}
 		}
-		return &Error{Causes: causes}
+		return &RegistrationResponse{Reject: true, Handle: req.Handle, ID: req.ID, Causes: causes}
 	},
 	Report:   func(causes []rserpool.Cause) Message { return &Error{Causes: causes} },
 	Error:    TypeError,

@@ -167,6 +167,8 @@ func TestRegistrationRefused(t *testing.T) {
 		"no user transport":    handle + element(rr),
 		"no load":              handle + element(user+noLoad),
 		"a parameter too many": handle + element(user+rr) + "000e 0008 00000051",
+
+		"pool handle behind the element": element(user) + handle,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Parse(message(parameters))
@@ -178,9 +180,10 @@ func TestRegistrationRefused(t *testing.T) {
 		})
 	}
 	for name, parameters := range map[string]string{
-		"no pool handle":                 handle[:0] + element(user+type0),
-		"pool handle behind the element": element(user+type0) + handle,
-		"unknown parameter that stops":   handle + element(user+rr) + "4123 0004",
+		"no pool handle":               handle[:0] + element(user+type0),
+		"empty pool handle":            "0009 0004 " + element(user+type0),
+		"no identifier":                handle + "000a 0006 0000 0000 ",
+		"unknown parameter that stops": handle + element(user+rr) + "4123 0004",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Parse(message(parameters))
@@ -188,6 +191,42 @@ func TestRegistrationRefused(t *testing.T) {
 				t.Errorf("%v is answered by %+v, want an error message", err, reply)
 			}
 		})
+	}
+}
+
+// TestIdentifierZero: 0 is an identifier like any other (RFC 5354, Section 3.14).
+func TestIdentifierZero(t *testing.T) {
+	_, _, err := Parse(tlvtest.Unhex(t, "01 00 002c 0009 0005 61 000000 000a 0020 00000000 00000000 00000001 0004 0010 1389 0000 0001 0008 c0000201"))
+	reply, ok := ErrorReply(err)
+	if r, is := reply.(*RegistrationResponse); !ok || !is || !r.Reject || r.Handle != "a" || r.ID != 0 {
+		t.Errorf("%v is answered by %+v, want a registration response that refuses a:0", err, reply)
+	}
+}
+
+// TestDeregistrationRefused: invalid values in a deregistration are answered with a
+// deregistration response, wherever it can say whose (RFC 5352, Section 3.2).
+func TestDeregistrationRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"a parameter too many": "02 00 001c 0009 0005 70 000000 000e 0008 00000001 000f 0006 0001 0000",
+		"behind it":            "02 00 001c 000f 0006 0001 0000 000e 0008 00000001 0009 0005 70 000000",
+		"two identifiers":      "02 00 001c 0009 0005 70 000000 000e 0008 00000001 000e 0008 00000002",
+	} {
+		_, _, err := Parse(tlvtest.Unhex(t, text))
+		reply, ok := ErrorReply(err)
+		r, is := reply.(*DeregistrationResponse)
+		if !ok || !is || r.Handle != "p" || r.ID != 1 || len(r.Causes) != 1 || r.Causes[0].Code != rserpool.CauseInvalidValues {
+			t.Errorf("%s: %v is answered by %+v, want a deregistration response for p:1 with invalid values", name, err, reply)
+		}
+	}
+	for name, text := range map[string]string{
+		"long identifier":              "02 00 0018 0009 0005 70 000000 000e 000c 00000001 00000002",
+		"no identifier":                "02 00 000c 0009 0005 70 000000",
+		"unknown parameter that stops": "02 00 0018 0009 0005 70 000000 000e 0008 00000001 4123 0004",
+	} {
+		_, _, err := Parse(tlvtest.Unhex(t, text))
+		if reply, ok := ErrorReply(err); !ok || reply.Type() != TypeError {
+			t.Errorf("%s: %v is answered by %+v, want an error message", name, err, reply)
+		}
 	}
 }
 

@@ -213,6 +213,7 @@ func TestParseRegistrar(t *testing.T) {
 		{in: "example.org:", err: "not a port"},
 		{in: "192.0.2.300", err: "is not ADDRESS"},
 		{in: "a b", err: "is not ADDRESS"},
+		{in: "http://127.0.0.1", err: "is a URL"},
 		{in: "example.org,192.0.2.1", err: "separates addresses"},
 		{in: "192.0.2.1:99999", err: "is not ADDRESS"},
 		{in: "0.0.0.0", err: "0.0.0.0 is not an address of a host"},

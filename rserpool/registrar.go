@@ -36,6 +36,9 @@ const encapPort = 9899
 // place of a UDP port says to use TCP. A name is not looked up.
 func ParseRegistrar(s string) (Registrar, error) {
 	var r Registrar
+	if strings.Contains(s, "://") {
+		return r, fmt.Errorf("registrar %q is a URL: give the address or the name alone, such as 192.0.2.1 or registrar.example.org:3863", s)
+	}
 	addrs, encap, ok := strings.Cut(s, "/")
 	switch {
 	case ok && encap == "tcp":

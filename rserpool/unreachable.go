@@ -38,8 +38,11 @@ func (e *UnreachableError) Error() string {
 	parts := make([]string, len(e.Attempts))
 	for i, a := range e.Attempts {
 		why := "no answer"
-		if a.Err != nil {
+		switch {
+		case a.Err != nil:
 			why = a.Err.Error()
+		case a.Registrar.Host != "" && len(a.Registrar.Addrs) == 0:
+			why = "cannot look up its name: no answer"
 		}
 		parts[i] = a.Registrar.describe() + ": " + why
 	}

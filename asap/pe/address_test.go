@@ -390,8 +390,46 @@ func TestChangedToldOnce(t *testing.T) {
 	}
 }
 
+// TestOtherProcessTold: another process of the host has taken the identifier, and the registrar
+// says so when it grants a registration without effect. The element tells that once.
+func TestOtherProcessTold(t *testing.T) {
+	d := newDriver(t, nil)
+	d.atHome()
+	transports := func(ports ...uint16) (b []byte) {
+		for _, p := range ports {
+			var err error
+			if b, err = tlv.AppendTransport(b, &rserpool.Transport{Type: rserpool.TCP, Port: p, Addrs: addrs("10.0.0.11")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b
+	}
+	warning := []rserpool.Cause{{Code: rserpool.CauseNonUniquePEIdentifier}, {Code: rserpool.CauseInvalidValues, Info: transports(80, 81)}}
+	for range 2 {
+		d.until(d.now.Sub(d.start) + time.Minute)
+		d.receive(1, &asap.RegistrationResponse{Handle: testPool, ID: testID, Causes: warning})
+	}
+	var told []string
+	for _, ev := range d.events {
+		if ev.Type == Warning {
+			told = append(told, ev.Err.Error())
+		}
+	}
+	want := "another process has registered 11111111 at tcp 10.0.0.11 port 81: clients get that one until it ends; unless it replaces this one, give each its own identifier"
+	if len(told) != 1 || told[0] != want {
+		t.Errorf("told %q, want once %q", told, want)
+	}
+	d.receive(1, &asap.DeregistrationResponse{Handle: testPool, ID: testID}) // the other one has ended
+	d.accept(1)
+	d.lives()
+}
+
 // TestRejectedNamesAddresses: a refusal for the values names what was offered.
 func TestRejectedNamesAddresses(t *testing.T) {
+	full := &RejectedError{Pool: "web", ID: 1, Registrar: "10.0.0.1:3863", Causes: []rserpool.Cause{{Code: rserpool.CauseLackOfResources}}}
+	if got := full.Error(); !strings.Contains(got, "it is not ready yet") {
+		t.Errorf("got %q, which does not say that the registrar may only not be ready yet", got)
+	}
 	err := &RejectedError{Pool: "web", ID: 1, Registrar: "10.0.0.1:3863", Addrs: addrs("172.17.0.2"), Causes: []rserpool.Cause{{Code: rserpool.CauseInvalidValues}}}
 	if !strings.Contains(err.Error(), "offers the addresses [172.17.0.2]") {
 		t.Errorf("error %q, want the address", err)

@@ -115,13 +115,26 @@ const (
 func (k *core) steady(now time.Time) bool { return now.Sub(k.since) >= steadyTime }
 
 // trust ends the pauses of the hunt once the home has accepted the element, unless
-// several homes in a row have failed soon after that.
+// several homes in a row have failed soon after that: then the hunt for the next home
+// begins with a pause. See hurry for its length.
 func (k *core) trust(now time.Time) {
 	if k.steady(now) {
 		k.flaps = 0
 	}
 	if k.flaps < maxFlaps {
 		k.hunt.Settled()
+	}
+}
+
+// countFlap counts a home that is being lost soon after it has accepted the element. One
+// that has served for steadyTime ends the count.
+func (k *core) countFlap(now time.Time) {
+	switch {
+	case !k.served || k.renewing:
+	case k.steady(now):
+		k.trust(now)
+	case k.hunted:
+		k.flaps++
 	}
 }
 
@@ -156,8 +169,11 @@ func (k *core) drop(a sctp.AssocID) {
 func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	to := k.calls.assocs[a]
 	delete(k.calls.assocs, a)
-	if errors.Is(err, sctp.ErrConnected) && k.connected(now, a, to) {
-		return
+	if errors.Is(err, sctp.ErrConnected) {
+		if k.connected(now, a, to) {
+			return
+		}
+		err = &takenError{err}
 	}
 	if k.hunt.Down(now, a, err) {
 		k.tellRounds(now)
@@ -178,6 +194,17 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 		k.trialFailed(now, err)
 	}
 }
+
+// takenError is the failure of a connect because of another association with the registrar that
+// cannot be used. Usually the registrar has restarted and connects to the element: the element
+// hears of that association when it is established, which is a little later.
+type takenError struct{ err error }
+
+func (e *takenError) Error() string {
+	return "another association with it is being set up or ended"
+}
+
+func (e *takenError) Unwrap() error { return e.err }
 
 // connected handles a connect that is not needed because the registrar has connected to
 // the element before; it reports whether that association can be used instead. An

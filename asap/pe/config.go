@@ -70,7 +70,8 @@ type Config struct {
 
 	// TLS are the files of a trusted scope (RFC 5355). Registrars must then have certificates,
 	// and their default port is 3864. The zero value is no TLS. The sessions
-	// of a [Listener] are in TLS as well; their users need no certificate.
+	// of a [Listener] are in TLS as well; their users need no certificate. The element needs
+	// one: Cert and Key beside CA, or Secret.
 	TLS rserpool.TLSFiles
 	// TLSRegistrars are the identities of registrars, as patterns of [path.Match]; none
 	// stands for spiffe://*/rserpool/registrar/*.
@@ -81,7 +82,8 @@ type Config struct {
 
 	// Notify, if set, is called for each event, one after the other in their order. While
 	// it blocks, up to 256 events wait, and the element acknowledges keep-alives all the
-	// same. Close waits for it, so that it must not call Close.
+	// same. Close waits for it, so that it must not call Close. A panic of it ends the element
+	// with an error that has the stack: see [Element.Err].
 	Notify func(Event)
 	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger
@@ -102,7 +104,8 @@ type Timers struct {
 	// Registration is T2-registration, how long a registrar may take to
 	// answer; default 30 s.
 	Registration time.Duration
-	// Deregistration is T3-deregistration, likewise; default 30 s.
+	// Deregistration is T3-deregistration, likewise; default 30 s. While the element closes,
+	// it is a third of Stop at most, if another registrar is known.
 	Deregistration time.Duration
 	// Reregistration is T4-reregistration, the time between registrations;
 	// default 30 s, at least MinReregistration.
@@ -243,7 +246,18 @@ func (c *Config) checkValues() error {
 	case c.Dialect > rserpool.RFC5354:
 		return fmt.Errorf("field Dialect is %d: use rserpool.RSPLIB or rserpool.RFC5354", uint8(c.Dialect))
 	}
-	return errors.Join(client.CheckVia(c.Via), c.trust().Check())
+	return errors.Join(client.CheckVia(c.Via), client.CheckSockets(c.Local, c.AnnounceGroup), c.checkTLS())
+}
+
+// checkTLS refuses files without a certificate. Registrars would refuse the element.
+func (c *Config) checkTLS() error {
+	if err := c.trust().Check(); err != nil {
+		return err
+	}
+	if c.TLS.CA != "" && c.TLS.Cert == "" {
+		return errors.New("field TLS has CA alone: an element needs Cert and Key, too, because registrars let it register only with a certificate for its pool (rsp ca issue pool/POOL/NAME)")
+	}
+	return nil
 }
 
 var errTCP = errors.New("pool elements register over SCTP, not TCP (RFC 5352, Section 3.1)")

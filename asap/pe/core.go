@@ -58,13 +58,14 @@ type core struct {
 	want     bool // the user wants to be registered
 	stopping bool // and to end the element then
 	// mayBeKnown: a REGISTRATION has been sent and no deregistration has
-	// been confirmed since.
-	mayBeKnown bool
-	accepted   bool  // one was accepted, and none was confirmed since
-	served     bool  // the home registrar has accepted one
-	standing   bool  // and has not dropped it
-	proven     bool  // one was accepted at some time: no refusal ends the element
-	failure    error // why the element ends
+	// been confirmed since. wasKnown is what it was before the first REGISTRATION to the
+	// home that has not answered yet.
+	mayBeKnown, wasKnown bool
+	accepted             bool  // one was accepted, and none was confirmed since
+	served               bool  // the home registrar has accepted one
+	standing             bool  // and has not dropped it
+	proven               bool  // one was accepted at some time: no refusal ends the element
+	failure              error // why the element ends
 
 	home   sctp.AssocID // 0: none
 	homeAt rserpool.Registrar
@@ -98,7 +99,7 @@ type core struct {
 	stopBy     time.Time
 
 	refusals refusals
-	inVain   spell // rounds of the hunt that have reached no registrar
+	inVain   vain
 	rounds   int
 	warned   warned
 	changed  string // what the home registrar has changed, as told last
@@ -191,8 +192,11 @@ func (k *core) Stop(now time.Time) {
 	k.stopping, k.want = true, false
 	k.stopBy = now.Add(k.timers.Stop)
 	k.endRequests(rserpool.ErrClosed)
-	if k.phase != leaving {
+	switch by := now.Add(k.patience(now)); {
+	case k.phase != leaving:
 		k.leave(now)
+	case by.Before(k.answerBy):
+		k.answerBy = by
 	}
 }
 
@@ -236,6 +240,9 @@ func (k *core) beginHunt(now time.Time, why error) {
 // sendRegistration registers or re-registers (RFC 5352, Section 3.1).
 func (k *core) sendRegistration(now time.Time) {
 	k.phase, k.dirty = registering, false
+	if k.attempts == 0 {
+		k.wasKnown = k.mayBeKnown
+	}
 	k.mayBeKnown = true
 	k.lastSent = now
 	k.answerBy = now.Add(k.timers.Registration)
@@ -283,7 +290,7 @@ func (k *core) Tick(now time.Time) {
 		}
 		k.dropHome(now, fmt.Errorf("no answer to %d registrations within %v each", k.attempts, k.timers.Registration))
 	case k.phase == leaving && due(k.answerBy): // T3-deregistration
-		k.dropHome(now, fmt.Errorf("no answer to a deregistration within %v", k.timers.Deregistration))
+		k.dropHome(now, fmt.Errorf("no answer to a deregistration within %v", k.patience(now)))
 	case k.answerBy.IsZero() && (k.phase == registered || k.phase == registering) && (due(k.renewAt) || due(k.updateAt)):
 		// T4-reregistration, the end of a pause, or new values.
 		if due(k.renewAt) && k.standing {
@@ -344,14 +351,14 @@ func (k *core) lostHome(now time.Time, why error) {
 // identifier, or ends the registration there.
 func (k *core) homeless(now time.Time, why error) {
 	k.renewing = k.renews(why)
-	if k.served && k.hunted && !k.steady(now) && !k.renewing {
-		k.flaps++
-	}
+	k.countFlap(now)
+	k.turnedAway(why)
 	k.remember()
 	k.hurry(now)
 	k.quiet.end()
 	delete(k.peers, k.home)
 	k.home = 0
+	served := k.served
 	k.served, k.attempts = false, 0
 	if !k.renewing {
 		k.forsake()
@@ -368,6 +375,8 @@ func (k *core) homeless(now time.Time, why error) {
 		if !k.awaitCall(now, why) {
 			k.seekAgain(now, why)
 		}
+	case k.phase == leaving && !k.mayBeKnown:
+		k.left(now)
 	case k.phase == leaving:
 		k.seekAgain(now, why)
 	case k.phase == closing:
@@ -375,6 +384,7 @@ func (k *core) homeless(now time.Time, why error) {
 	default:
 		k.seekToAsk(now)
 	}
+	k.tellPause(now, served)
 }
 
 // send queues a message. A message that cannot be encoded is not sent: Open has tried the

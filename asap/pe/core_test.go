@@ -250,6 +250,23 @@ func TestRegistrationSendFailure(t *testing.T) {
 		"0s ! home lost", "0s close 1 abort=true", "0s connect 2 10.0.0.2:3863")
 }
 
+// TestOnlyRegistrarFails: where the only registrar accepts associations and does not serve, the
+// hunt begins with a pause, and what is told has the reason of the last attempt.
+func TestOnlyRegistrarFails(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.register()
+	for a := sctp.AssocID(1); a <= 3; a++ {
+		d.up(a)
+		d.events = nil
+		d.down(a)
+		d.until(d.now.Sub(d.start) + time.Minute)
+		const want = "no registrar could be reached: 10.0.0.1:3863: gone"
+		if len(d.events) < 2 || d.events[1].String() != want {
+			t.Errorf("attempt %d: events %v, want the second one to be %q", a, d.events, want)
+		}
+	}
+}
+
 // TestRejected: a registration that was refused must not be repeated; the
 // causes reach the user in words.
 func TestRejected(t *testing.T) {
@@ -533,12 +550,45 @@ func TestStop(t *testing.T) {
 		d.ended("")
 	})
 	t.Run("no answer", func(t *testing.T) {
-		d := newDriver(t, nil)
+		d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
 		d.atHome()
 		d.stop()
 		d.until(4 * time.Second)
 		d.want("0s send 1 DEREG 11111111")
 		d.ended("not confirmed after 3s")
+	})
+	t.Run("no answer, and others to ask", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.stop()
+		d.until(time.Second)
+		d.up(2)
+		d.receive(2, &asap.DeregistrationResponse{Handle: testPool, ID: testID})
+		d.want("0s send 1 DEREG 11111111", "1s ! home lost", "1s close 1 abort=true", "1s connect 2 10.0.0.2:3863", "1s send 2 DEREG 11111111",
+			"1s ! deregistered", "1s close 2 abort=false")
+		d.down(2)
+		d.ended("")
+	})
+	t.Run("no answer from any", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.stop()
+		d.until(time.Second)
+		d.up(2)
+		d.until(2 * time.Second)
+		d.want("0s send 1 DEREG 11111111", "1s ! home lost", "1s close 1 abort=true", "1s connect 2 10.0.0.2:3863", "1s send 2 DEREG 11111111",
+			"2s ! home lost", "2s close 2 abort=true", "2s connect 3 10.0.0.1:3863")
+		d.until(4 * time.Second)
+		d.ended("not confirmed after 3s")
+	})
+	t.Run("no answer, and the end comes later", func(t *testing.T) {
+		d := newDriver(t, nil)
+		d.atHome()
+		d.deregister()
+		d.until(10 * time.Second)
+		d.stop()
+		d.until(11 * time.Second)
+		d.want("0s send 1 DEREG 11111111", "11s ! home lost", "11s close 1 abort=true", "11s connect 2 10.0.0.2:3863")
 	})
 	t.Run("home lost meanwhile", func(t *testing.T) {
 		d := newDriver(t, nil)

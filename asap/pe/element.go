@@ -119,7 +119,8 @@ func (c *Config) encodable() error {
 // Wait waits until the element is registered for the first time. The error is a
 // *RejectedError if a registrar has refused the first registration, which ends the
 // element, or else the error of ctx together with what has kept the element from
-// registering, such as a [*rserpool.UnreachableError].
+// registering, such as a [*rserpool.UnreachableError], or Config.Standby without a
+// SetAvailable(true).
 func (e *Element) Wait(ctx context.Context) error {
 	select {
 	case <-e.registered:
@@ -134,7 +135,10 @@ func (e *Element) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.trouble != nil {
+		switch {
+		case !e.want:
+			return fmt.Errorf("%w: the element is not to be registered: call SetAvailable(true)", ctx.Err())
+		case e.trouble != nil:
 			return fmt.Errorf("%w: %w", ctx.Err(), e.trouble)
 		}
 		return ctx.Err()
@@ -143,7 +147,7 @@ func (e *Element) Wait(ctx context.Context) error {
 
 // Done is closed when the element has ended: after Close, or when a registrar has
 // refused the first registration. After the first registration that was accepted,
-// only Close ends the element.
+// only Close ends the element, and a panic of Config.Notify.
 func (e *Element) Done() <-chan struct{} { return e.driver.Done() }
 
 // Err is why the element has ended: nil before Done, and what Close returns
@@ -201,8 +205,8 @@ func (e *Element) publish(s State, events []Event) {
 	}
 }
 
-// mistake ends the element after a panic of Notify, as after one of its own.
-func (e *Element) mistake(p any) { e.driver.Do(func(time.Time) { panic(p) }) }
+// mistake ends the element after a panic of Notify.
+func (e *Element) mistake(err error) { e.driver.Do(func(time.Time) { panic(err) }) }
 
 // State tells what the registration is like now.
 func (e *Element) State() State {

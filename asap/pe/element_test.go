@@ -1,6 +1,7 @@
 package pe
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -544,6 +545,13 @@ func TestConfig(t *testing.T) {
 		{"negative attempts", "Timers.MaxRegAttempt is -1", func(c *Config) { c.Timers.MaxRegAttempt = -1 }},
 		{"unknown transport of ASAP", "Via is 9: use rserpool.ViaAuto", func(c *Config) { c.Via = 9 }},
 		{"unknown dialect", "Dialect is 9: use rserpool.RSPLIB", func(c *Config) { c.Dialect = 9 }},
+		{"two ports", "one port", func(c *Config) {
+			c.Local = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.2:2")}
+		}},
+		{"no group", "AnnounceGroup: 1.2.3.4:5 is not a multicast address", func(c *Config) { c.AnnounceGroup = netip.MustParseAddrPort("1.2.3.4:5") }},
+		{"TLS with CA alone", "an element needs Cert and Key", func(c *Config) { c.TLS.CA = "ca.pem" }},
+		{"TLS without CA", "CA is missing", func(c *Config) { c.TLS.Cert, c.TLS.Key = "cert.pem", "key.pem" }},
+		{"TLS by a secret", "", func(c *Config) { c.TLS.Secret = "secret" }},
 		{"handle too long", "cannot be registered", func(c *Config) { c.Pool = rserpool.PoolHandle(strings.Repeat("x", 70000)) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -566,4 +574,22 @@ func TestDrawID(t *testing.T) {
 		}
 		seen[id] = true
 	}
+}
+
+// TestWaitStandby: Wait says why an element in standby is not registered.
+func TestWaitStandby(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctptest.NewNetwork()
+		r := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r)
+		e := start(t, nw, func(c *Config) { c.Standby = true })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := e.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "call SetAvailable(true)") {
+			t.Errorf("Wait gives %v", err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -30,8 +31,10 @@ const (
 	// accepted its registration.
 	HomeChanged
 	// NoRegistrar: no known registrar could be reached; Err has the reason for each.
-	// The hunt continues. Of a long hunt, the first eight rounds are events, and then
-	// one in ten minutes.
+	// The hunt continues; Err says when, if that is in more than 5 s. Of a long hunt, the
+	// first eight rounds are events, the first one with such a pause, and then one in ten
+	// minutes. A round in which a registrar was connecting to the element is an event only
+	// if the round before was such a one, too.
 	NoRegistrar
 	// Rejected: a registrar has refused the first registration; the element ends with
 	// Err, a *RejectedError.
@@ -75,6 +78,9 @@ type Event struct {
 	// Err is set for the types of trouble: HomeLost, NoRegistrar,
 	// Rejected, Warning, Refused, AdoptionFailed and DeregistrationRefused.
 	Err error
+	// Pause is set for NoRegistrar if the next try is more than 5 s away: how long that is.
+	// Err says so, too.
+	Pause time.Duration
 	// Addrs is set for Readdressed.
 	Addrs []netip.Addr
 }
@@ -148,6 +154,9 @@ func (e *RejectedError) reason() string {
 	text := causes(e.Causes, e.Offered)
 	if rserpool.HasCause(e.Causes, rserpool.CauseInvalidValues) && len(e.Addrs) > 0 {
 		text += fmt.Sprintf("; the element offers the addresses %v, and the registrar's log says at which one it sees the element", e.Addrs)
+	}
+	if rserpool.HasCause(e.Causes, rserpool.CauseLackOfResources) {
+		text += " (or it is not ready yet, because it has just started)"
 	}
 	return text
 }

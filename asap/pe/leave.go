@@ -1,9 +1,11 @@
 package pe
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -26,8 +28,28 @@ func (k *core) leave(now time.Time) {
 		return
 	}
 	k.hunt.Stop()
-	k.answerBy = now.Add(k.timers.Deregistration)
+	k.answerBy = now.Add(k.patience(now))
 	k.send(k.home, &asap.Deregistration{Handle: k.pool, ID: k.element.ID})
+}
+
+// patience is T3-deregistration. An element that ends has less time: if it knows other
+// registrars, it leaves enough of Timers.Stop to ask two of them (RFC 5352, Section 3.2, D4).
+// Each can remove the element of a home that hangs.
+func (k *core) patience(now time.Time) time.Duration {
+	if k.stopping && k.hunt.Alternatives(now, k.homeAt) {
+		return min(k.timers.Deregistration, k.timers.Stop/3)
+	}
+	return k.timers.Deregistration
+}
+
+// turnedAway: a home registrar that ends the association in place of its answer has not accepted
+// the element. If it has done so just before its process was killed, it, or who takes the element
+// over, calls the element: an element that has ended is removed then. A home that is only silent
+// may have accepted the element.
+func (k *core) turnedAway(why error) {
+	if k.attempts > 0 && !k.accepted && (errors.Is(why, sctp.ErrAborted) || client.RefusesUs(why)) {
+		k.mayBeKnown = k.wasKnown
+	}
 }
 
 // left continues after a deregistration was confirmed, or if none is needed.

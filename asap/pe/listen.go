@@ -3,6 +3,7 @@ package pe
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -17,8 +18,10 @@ type Message = rserpool.Message
 
 // Cookies seals the states that a [Session] hands out as cookies, and opens those that
 // users bring back. *[github.com/rserpool/coredns-rserpool/asap/cookie.Sealer] is one. The
-// identity is who the user has proved to be; it is "" as long as there is no such proof.
-// Both methods may be called from several goroutines at a time.
+// identity is who the user has proved to be, its [Session.Identity]; it is "" without TLS,
+// and for a user without a certificate. Open must refuse a cookie that was sealed for another
+// identity. Both methods may be called from several goroutines at a time. A panic of Open ends
+// the session: see [Handler].
 type Cookies interface {
 	Seal(identity string, state []byte) (cookie []byte, err error)
 	Open(identity string, cookie []byte) (state []byte, err error)
@@ -74,7 +77,7 @@ type ListenConfig struct {
 	Backlog int
 	// MaxCookie is the length of the longest cookie, in octets, as it is on the wire: a
 	// sealed one is longer than its state. Longer ones are refused, from users and from
-	// SetCookie. Default 16 KiB; all elements of a pool should have the same.
+	// SetCookie. Default 16 KiB, at most 65,527, which fit into a message; all elements of a pool should have the same.
 	MaxCookie int
 	// MaxReceive is how much memory the messages of one session may take that were not
 	// received yet, in bytes with 64 for each message; default 256 KiB. Beyond it, the
@@ -91,7 +94,7 @@ type ListenConfig struct {
 	// NotifySession, if set, is called for each event of a session, in the order of its
 	// events. It must not block for long, and must not call Close or Leave of the
 	// Listener; it may call the Session's methods, and those that wait with a context that
-	// has ended.
+	// has ended. A panic of it ends the session: see [Handler].
 	NotifySession func(*Session, SessionEvent)
 }
 
@@ -102,6 +105,9 @@ const (
 	defaultSessions = 16384
 	defaultBacklog  = 1024
 	defaultCookie   = 16 << 10
+	// maxCookie is the longest cookie that fits into a message of ASAP with its header and
+	// that of the parameter (RFC 5354, Section 3.13).
+	maxCookie = math.MaxUint16 - 8
 )
 
 // prepareSessions checks what is beside Config, and fills in the defaults.
@@ -138,6 +144,8 @@ func (c *ListenConfig) prepareSessions() (*session.ElementConfig, error) {
 		return nil, errTCP
 	case c.PPID == asap.PPID || c.PPID == enrpPPID:
 		return nil, fmt.Errorf("field PPID is %d, which belongs to RSerPool: choose another one", c.PPID)
+	case c.MaxCookie > maxCookie:
+		return nil, fmt.Errorf("field MaxCookie is %d: at most %d octets fit into a message", c.MaxCookie, maxCookie)
 	case c.Cards > CardsNever:
 		return nil, fmt.Errorf("field Cards is %d: use CardsAlways, CardsAfterPeer or CardsNever", c.Cards)
 	}
@@ -146,6 +154,18 @@ func (c *ListenConfig) prepareSessions() (*session.ElementConfig, error) {
 	}
 	rules := [...]session.CardRule{session.CardAlways, session.CardAfterPeer, session.CardNever}
 	return session.NewElementConfig(session.ElementConfig{Cards: rules[c.Cards], MaxReceive: c.MaxReceive, MaxSend: c.MaxSend, CloseTime: c.CloseTime}), nil
+}
+
+// Validate says what is wrong with the configuration, nil if nothing is. [Listen] checks it,
+// too.
+func (c ListenConfig) Validate() error {
+	if _, err := c.prepareSessions(); err != nil {
+		return err
+	}
+	if c.Transport.Port == 0 {
+		c.Transport.Port = 1 // Listen takes a free one
+	}
+	return c.Config.Validate()
 }
 
 // local are the addresses to listen on.
@@ -169,6 +189,9 @@ func (c *ListenConfig) local() []netip.AddrPort {
 // Listen opens the service's SCTP port, and registers it as [Open] does. Sessions can
 // come as soon as a registrar has accepted the element.
 func Listen(cfg ListenConfig) (*Listener, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	sessions, err := cfg.prepareSessions()
 	if err != nil {
 		return nil, err

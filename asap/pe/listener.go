@@ -71,7 +71,7 @@ func (l *Listener) accept(a *carrier.Assoc, up sctp.Event) carrier.Handler {
 		card = nil // the element has no address yet
 	}
 	s := &Session{
-		l: l, assoc: a, host: host, identity: up.Identity,
+		l: l, assoc: a, host: host, identity: up.Identity, notify: l.cfg.NotifySession,
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), came: make(chan struct{}), done: make(chan struct{}),
 		core: session.NewElement(l.session, card),
 	}

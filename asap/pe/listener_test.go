@@ -553,3 +553,36 @@ func TestListenConfig(t *testing.T) {
 		})
 	}
 }
+
+// TestListenConfigValidate: Validate and Listen agree.
+func TestListenConfigValidate(t *testing.T) {
+	for _, c := range []struct {
+		want   string // "" for a valid configuration
+		change func(*ListenConfig)
+	}{
+		{"", func(*ListenConfig) {}},
+		{"", func(c *ListenConfig) { c.Transport.Port, c.MaxCookie = 5001, maxCookie }},
+		{"no pool handle", func(c *ListenConfig) { c.Pool = "" }},
+		{"must not be negative", func(c *ListenConfig) { c.Backlog = -1 }},
+		{"sessions are over SCTP", func(c *ListenConfig) { c.Transport.Type = rserpool.TCP }},
+		{"PPID is 11", func(c *ListenConfig) { c.PPID = 11 }},
+		{"Capacity is set", func(c *ListenConfig) { c.Capacity = 1 }},
+		{"MaxCookie is 1048576: at most 65527", func(c *ListenConfig) { c.MaxCookie = 1 << 20 }},
+		{"one port", func(c *ListenConfig) {
+			c.Local = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.2:2")}
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := ListenConfig{Config: Config{Pool: testPool, Registrars: []string{"10.0.0.1"}, listen: sctptest.NewNetwork().Listen}}
+			cfg.Transport.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.11")}
+			c.change(&cfg)
+			l, err := Listen(cfg)
+			if err == nil {
+				defer l.Close()
+			}
+			if v := cfg.Validate(); fmt.Sprint(v) != fmt.Sprint(err) || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Validate gives %v and Listen %v, want %q", v, err, c.want)
+			}
+		})
+	}
+}

@@ -1,6 +1,10 @@
 package pe
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/rserpool/coredns-rserpool/internal/client"
+)
 
 // maxNews is how many events may wait for Notify. If it blocks for so long that there are
 // more, the element waits as well, and with it the answers to keep-alives.
@@ -10,8 +14,8 @@ const maxNews = 256
 // be acknowledged at once, whatever the application is doing.
 type notifier struct {
 	f func(Event)
-	// failed is called with the panic of a call. There are no calls after it.
-	failed func(any)
+	// failed is called with the error of client.Call. There are no calls after it.
+	failed func(error)
 
 	mu    sync.Mutex
 	queue []Event
@@ -20,7 +24,7 @@ type notifier struct {
 	news  sync.Cond // the queue is shorter, or busy or over has changed
 }
 
-func newNotifier(f func(Event), failed func(any)) *notifier {
+func newNotifier(f func(Event), failed func(error)) *notifier {
 	n := &notifier{f: f, failed: failed}
 	n.news.L = &n.mu
 	return n
@@ -45,14 +49,12 @@ func (n *notifier) tell(ev Event) {
 
 // run calls Notify until no event is left.
 func (n *notifier) run() {
-	defer func() {
-		if p := recover(); p != nil {
-			n.end()
-			n.failed(p)
-		}
-	}()
 	for ev, ok := n.next(); ok; ev, ok = n.next() {
-		n.f(ev)
+		if err := client.Call("Config.Notify", func() { n.f(ev) }); err != nil {
+			n.end()
+			n.failed(err)
+			return
+		}
 	}
 }
 

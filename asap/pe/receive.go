@@ -72,7 +72,7 @@ func (k *core) granted(now time.Time, changed []rserpool.Cause) {
 	k.proven, k.accepted, k.served, k.standing = true, true, true, true
 	k.acceptedAt = now
 	k.attempts, k.redraws = 0, 0
-	k.refusals, k.inVain = refusals{}, spell{}
+	k.refusals, k.inVain = refusals{}, vain{}
 	k.answerBy, k.claimBy, k.updateAt = time.Time{}, time.Time{}, time.Time{}
 	k.renewAt = now.Add(k.timers.Reregistration)
 	k.trust(now)

@@ -72,7 +72,6 @@ func (k *core) noRoom(now time.Time, err *RejectedError) {
 	}
 	k.drop(k.home)
 	k.homeless(now, refusal{err})
-	k.tellRounds(now)
 }
 
 // redraw registers with another identifier.

@@ -43,13 +43,12 @@ func (k *core) remember() {
 	}
 }
 
-// hurry has the hunt be quick to find a registrar that has served, unless several homes in a
-// row have failed soon.
+// hurry has the hunt be quick to find a registrar that has served. This holds also when
+// several homes in a row have failed soon: nobody can tell registrars that take and lose the
+// element from one that was restarted several times and is healthy now. With a pause before
+// each call, the former cost no more calls than a registrar that is down.
 func (k *core) hurry(now time.Time) {
-	switch {
-	case k.flaps >= maxFlaps:
-		k.hunt.Hurry(now, 0, 0)
-	case k.served:
+	if k.served {
 		k.hunt.Hurry(now, max(k.quiet.gap, minHurry), hurryTime)
 	}
 }
@@ -99,7 +98,7 @@ func (k *core) resume(now time.Time, a sctp.AssocID, server rserpool.ServerID) {
 			k.renewAt = later(end, now)
 		}
 	}
-	k.inVain = spell{}
+	k.inVain = vain{}
 	k.quiet.begin(now)
 	k.scheduleUpdate(now)
 	k.askAll(now)

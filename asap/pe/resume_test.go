@@ -84,6 +84,31 @@ func TestResume(t *testing.T) {
 		d.collect()
 		d.want("7s send 8 REG 11111111 home=00000000 load=0")
 	})
+	t.Run("while its call is under way", func(t *testing.T) {
+		d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+		d.known()
+		d.down(1)
+		d.until(5 * time.Second)
+		d.want("4s ! home lost", "4s connect 2 10.0.0.1:3863")
+		d.k.Down(d.now, 2, sctp.ErrConnected) // the registrar's association is not up yet
+		d.callFrom(8, "10.0.0.1")
+		d.receive(8, keepAlive(false, 0x1001))
+		d.want("5s ! resumed", "5s send 8 ACK 11111111")
+	})
+	t.Run("while its call never ends", func(t *testing.T) {
+		d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+		d.known()
+		d.down(1)
+		for _, a := range []sctp.AssocID{2, 3} {
+			d.until(d.now.Sub(d.start) + time.Second)
+			d.k.Down(d.now, a, fmt.Errorf("connect: %w", sctp.ErrConnected))
+			d.collect()
+		}
+		d.want("4s ! home lost", "4s connect 2 10.0.0.1:3863", "5.5s connect 3 10.0.0.1:3863", "6s ! no registrar")
+		if got, want := d.events[len(d.events)-1].Err.Error(), "no registrar could be reached: 10.0.0.1:3863: another association with it is being set up or ended"; got != want {
+			t.Errorf("the event says %q, want %q", got, want)
+		}
+	})
 	t.Run("after a new load", func(t *testing.T) {
 		d := newDriver(t, nil)
 		d.known()
@@ -199,8 +224,9 @@ func TestQuiet(t *testing.T) {
 	d := newDriver(t, func(c *Config) { c.Timers.Reregistration = time.Hour })
 	d.beats = true
 	d.atHome()
-	d.until(5 * time.Minute) // no keep-alive, so that none is overdue
-	d.want()
+	d.until(5 * time.Minute)
+	// One for each guess of the interval; the transport sends one every 10 s in any case.
+	d.want("2.35s heartbeat 1", "4.35s heartbeat 1", "8.35s heartbeat 1")
 	at := 5 * time.Minute
 	ask := func(pause time.Duration) {
 		at += pause
@@ -234,6 +260,82 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
+// TestQuietGuess: a guess of the interval that is too short costs a few HEARTBEATs, and the
+// element stays registered.
+func TestQuietGuess(t *testing.T) {
+	const never = time.Hour
+	for _, tt := range []struct{ interval, reregister time.Duration }{
+		{5 * time.Second, 30 * time.Second}, {23 * time.Second, time.Hour}, {never, 30 * time.Second},
+	} {
+		t.Run(tt.interval.String(), func(t *testing.T) {
+			d := newDriver(t, func(c *Config) { c.Timers.Reregistration = tt.reregister })
+			d.beats = true
+			d.atHome()
+			for at := time.Second; at < 10*time.Minute; at += time.Second {
+				d.until(at)
+				if at%tt.interval == 0 {
+					d.receive(1, keepAlive(false, 0x1001))
+				}
+				if !d.k.answerBy.IsZero() {
+					d.accept(1)
+				}
+			}
+			if n := len(d.heartbeats(0)); n == 0 || n > 3 {
+				t.Errorf("%d HEARTBEATs in 10 minutes, want one for each of the guesses 2, 4 and 8 s", n)
+			}
+			if n := d.count("home lost"); n > 0 || d.k.home != 1 {
+				t.Errorf("home lost %d times, home %d; want the first one", n, d.k.home)
+			}
+		})
+	}
+}
+
+// TestQuietFormer: the interval of the former home is assumed of the next one. If that asks
+// less often, each assumption costs one HEARTBEAT a keep-alive, until it fits.
+func TestQuietFormer(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Timers.Reregistration = time.Hour })
+	d.known()
+	d.beats = true
+	d.down(1)
+	d.up(2)
+	d.accept(2)
+	at := 4 * time.Second
+	for range 20 {
+		at += 23 * time.Second
+		d.until(at)
+		d.receive(2, keepAlive(false, 0x1002))
+	}
+	beats := d.heartbeats(4 * time.Second)
+	if len(beats) == 0 || beats[0] != 2400*time.Millisecond { // 2.35 s, rounded
+		t.Errorf("HEARTBEATs %v, want the first one when the former home's would be overdue", beats)
+	}
+	if len(beats) > 12 {
+		t.Errorf("%d HEARTBEATs at %v, want no more when the interval is known", len(beats), beats)
+	}
+	if last := beats[len(beats)-1]; last > 5*23*time.Second {
+		t.Errorf("a HEARTBEAT after %v, want none when the interval is known", last)
+	}
+}
+
+// TestQuietEachTime: a home that is lost before its first keep-alive, again and again, is
+// missed as soon as the first time.
+func TestQuietEachTime(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.register()
+	for a := sctp.AssocID(1); a < 10; a++ {
+		for d.k.calls.assocs[a].Port == 0 {
+			d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+		}
+		d.up(a)
+		d.accept(a)
+		if late := d.k.quiet.at.Sub(d.now); late != 2350*time.Millisecond {
+			t.Errorf("home %d: HEARTBEAT after %v, want 2.35 s", a, late)
+		}
+		d.until(d.now.Sub(d.start) + 2400*time.Millisecond)
+		d.down(a)
+	}
+}
+
 // TestQuietSuspended: a registrar that was suspended once does not make the element slow to
 // notice the next silence.
 func TestQuietSuspended(t *testing.T) {
@@ -254,6 +356,22 @@ func TestQuietSuspended(t *testing.T) {
 	}
 	if over := d.k.quiet.at.Sub(d.now); over < 2*time.Second || over > 3*time.Second {
 		t.Errorf("a keep-alive is overdue after %v, want 2 to 3 s", over)
+	}
+}
+
+// TestQuietAfterRush: a registrar has asked seldom while thousands of elements came back, and is
+// missed as soon as any other a few keep-alives later.
+func TestQuietAfterRush(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Timers.Reregistration = time.Hour })
+	d.atHome()
+	at := time.Duration(0)
+	for _, pause := range []time.Duration{12, 16, 14, 2, 2, 2, 2} {
+		at += pause * time.Second
+		d.until(at)
+		d.receive(1, keepAlive(false, 0x1001))
+	}
+	if over := d.k.quiet.at.Sub(d.now); over != 2350*time.Millisecond {
+		t.Errorf("a keep-alive is overdue after %v, want 2.35 s", over)
 	}
 }
 
@@ -300,6 +418,111 @@ func TestFindsRestart(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestKilledAgainAndAgain: a lone registrar that serves for some seconds and is killed, time
+// and again, is called soon each time.
+func TestKilledAgainAndAgain(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.k.rand = rand.New(rand.NewPCG(1, 2))
+	d.register()
+	next := func(a sctp.AssocID) time.Duration {
+		from := d.now
+		for d.k.calls.assocs[a].Port == 0 && d.now.Sub(from) < 2*time.Minute {
+			d.until(d.now.Sub(d.start) + 50*time.Millisecond)
+		}
+		return d.now.Sub(from)
+	}
+	a := sctp.AssocID(1)
+	for range 30 {
+		if waited := next(a); waited > 2600*time.Millisecond {
+			t.Errorf("call %d after %v, want at most 2.5 s", a, waited)
+		}
+		d.up(a)
+		d.accept(a)
+		d.until(d.now.Sub(d.start) + 3*time.Second)
+		d.down(a)
+		for range 3 { // it is down
+			a++
+			if waited := next(a); waited > 2600*time.Millisecond {
+				t.Errorf("call %d after %v while it is down, want at most 2.5 s", a, waited)
+			}
+			d.down(a)
+		}
+		a++
+	}
+	if n := d.count("connect"); n > 130 {
+		t.Errorf("%d calls, want pauses", n)
+	}
+}
+
+// TestSteadyHome: a home that has served for steadyTime is not one of those that are lost
+// soon, though it has not renewed the registration: the next one is called at once.
+func TestSteadyHome(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars, c.Timers.Reregistration = c.Registrars[:1], time.Hour })
+	d.register()
+	lose := func(a sctp.AssocID, after time.Duration) {
+		for d.k.calls.assocs[a].Port == 0 {
+			d.until(d.now.Sub(d.start) + 50*time.Millisecond)
+		}
+		d.up(a)
+		d.accept(a)
+		d.until(d.now.Sub(d.start) + after)
+		d.log = nil
+		d.down(a)
+	}
+	for a := range sctp.AssocID(5) {
+		lose(a+1, time.Second)
+	}
+	if d.count("connect") > 0 {
+		t.Errorf("log %q, want a pause after short homes", d.log)
+	}
+	lose(6, 2*steadyTime)
+	if d.count("connect") == 0 {
+		t.Errorf("log %q, want a call at once", d.log)
+	}
+}
+
+// TestLongPauseIsTold: the log says when the element tries again if that is not soon, and
+// gives the reason of the round that has ended.
+func TestLongPauseIsTold(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.known()
+	d.down(1)
+	for a := sctp.AssocID(2); d.now.Sub(d.start) < 7*time.Minute; a++ {
+		d.down(a)
+		next, _ := d.k.NextDeadline()
+		d.until(next.Sub(d.start))
+		d.k.Tick(d.now)
+		d.collect()
+	}
+	var long []string
+	for _, ev := range d.events {
+		if ev.Pause > 0 {
+			long = append(long, ev.String())
+		} else if strings.Contains(ev.String(), "trying again in") {
+			t.Errorf("%v: tells of a short pause", ev)
+		}
+	}
+	want := []string{"no registrar could be reached: 10.0.0.1:3863: gone; trying again in 8s, and then at least every 1m15s"}
+	if !slices.Equal(long, want) {
+		t.Errorf("long pauses: %q, want %q", long, want)
+	}
+}
+
+// TestPauseHasReason: if the hunt begins with a pause, the event has the reason for that.
+func TestPauseHasReason(t *testing.T) {
+	d := newDriver(t, func(c *Config) { c.Registrars = c.Registrars[:1] })
+	d.register()
+	d.up(1)
+	d.down(1) // it serves nobody
+	if d.count("connect") != 1 {
+		t.Errorf("log %q, want a pause", d.log)
+	}
+	const want = "no registrar could be reached: 10.0.0.1:3863: gone"
+	if ev := d.events[len(d.events)-1]; ev.String() != want {
+		t.Errorf("event %q, want %q", ev, want)
 	}
 }
 

@@ -6,16 +6,21 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // Handler serves one session, in a goroutine of its own. The session is closed when the
-// Handler returns. ctx ends when the session must end.
+// Handler returns. ctx ends when the session must end. A panic of the Handler ends the session
+// with an error that has the stack, see [Session.Err], and is logged; the other sessions go on.
 type Handler func(ctx context.Context, s *Session)
 
 // ListenAndServe listens, and serves sessions until ctx ends: see [Listen] and
 // [Listener.Serve].
 func ListenAndServe(ctx context.Context, cfg ListenConfig, handler Handler) error {
+	if handler == nil {
+		return errNoHandler
+	}
 	l, err := Listen(cfg)
 	if err != nil {
 		return err
@@ -23,11 +28,16 @@ func ListenAndServe(ctx context.Context, cfg ListenConfig, handler Handler) erro
 	return l.Serve(ctx, handler)
 }
 
+var errNoHandler = errors.New("no Handler: sessions need one that serves them")
+
 // Serve accepts sessions and has the handler serve them, until ctx ends. Then it leaves as
 // [Listener.Leave] does, for ListenConfig.LeaveTime at most, and closes the Listener. It
 // returns when all handlers have returned. The error is that of Close, or a *RejectedError
 // if a registrar refuses the element.
 func (l *Listener) Serve(ctx context.Context, handler Handler) error {
+	if handler == nil {
+		return errors.Join(errNoHandler, l.Close())
+	}
 	work, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var handlers sync.WaitGroup
@@ -59,7 +69,9 @@ func (l *Listener) handled(ctx context.Context, s *Session, handler Handler) {
 		defer l.mu.Unlock()
 		l.release(s)
 	}()
-	handler(ctx, s)
+	if err := client.Call("Handler", func() { handler(ctx, s) }); err != nil {
+		s.fail(err)
+	}
 }
 
 // Leave has the element leave its pool in good order: it is deregistered, accepts no more
@@ -113,6 +125,6 @@ func (l *Listener) recommendOthers(ctx context.Context) {
 		}
 	}
 	if err := l.setCard(others); err != nil && l.cfg.Logger != nil {
-		l.cfg.Logger.Warn(errors.Join(errors.New("the last will cannot be sent"), err).Error())
+		l.cfg.Logger.Warn("the last will cannot be sent: " + err.Error())
 	}
 }

@@ -150,7 +150,7 @@ func TestServeRejected(t *testing.T) {
 		r.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}}
 		l := listen(t, nw, nil)
 		var rejected *RejectedError
-		if err := l.Serve(t.Context(), nil); !errors.As(err, &rejected) {
+		if err := l.Serve(t.Context(), func(context.Context, *Session) {}); !errors.As(err, &rejected) {
 			t.Errorf("Serve gives %v, want a RejectedError", err)
 		}
 	})

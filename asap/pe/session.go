@@ -25,7 +25,8 @@ type Session struct {
 	host  netip.Addr // of the user, as counted
 	holds int        // see Listener.hold; guarded by l.mu
 
-	identity string // of the user
+	identity string                       // of the user
+	notify   func(*Session, SessionEvent) // nil: not any more; handle's alone
 
 	readable, writable chan struct{} // have a token when it is worth a look
 	came               chan struct{} // closed when the user has brought a cookie
@@ -77,8 +78,21 @@ func (e SessionEvent) String() string {
 
 // handle takes an event of the association.
 func (s *Session) handle(_ *carrier.Assoc, ev sctp.Event) {
-	var news SessionEvent
+	if news := s.took(ev); news != 0 && s.notify != nil {
+		if err := client.Call("ListenConfig.NotifySession", func() { s.notify(s, news) }); err != nil {
+			s.notify = nil
+			s.fail(err)
+		}
+	}
+	if ev.Type == sctp.Down {
+		s.l.remove(s)
+	}
+}
+
+// took takes an event, and returns what to tell the application.
+func (s *Session) took(ev sctp.Event) (news SessionEvent) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch ev.Type {
 	case sctp.Up:
 		news = SessionBegun
@@ -91,13 +105,7 @@ func (s *Session) handle(_ *carrier.Assoc, ev sctp.Event) {
 	case sctp.SendFailed, sctp.PeerAddrs, sctp.PeerDone: // Down follows if it matters
 	}
 	_ = s.act()
-	s.mu.Unlock()
-	if notify := s.l.cfg.NotifySession; notify != nil && news != 0 {
-		notify(s, news)
-	}
-	if ev.Type == sctp.Down {
-		s.l.remove(s)
-	}
+	return news
 }
 
 // received takes a message. s.mu is held.
@@ -119,7 +127,12 @@ func (s *Session) echoed() SessionEvent {
 	echo, _ := s.core.Echo()
 	s.core.DropEcho()
 	defer close(s.came)
-	s.state, s.cookieErr = s.l.cfg.open(echo)
+	if err := client.Call("ListenConfig.Cookies.Open", func() {
+		s.state, s.cookieErr = s.l.cfg.open(s.identity, echo)
+	}); err != nil {
+		s.cookieErr = err
+		s.failed(err)
+	}
 	if s.brought = s.cookieErr == nil; s.brought {
 		return SessionCookie
 	}
@@ -316,10 +329,11 @@ func (s *Session) CookieError() error {
 
 // SetCookie hands a state out to the user, which brings the latest one to the next element
 // if this one fails (RFC 5352, Section 3.8). The state is sent behind the messages that were
-// sent before, and does not wait for room. With ListenConfig.Cookies it is sealed. An error
-// says that the state is too long, or why the session has ended.
+// sent before, and does not wait for room. With ListenConfig.Cookies it is sealed for the
+// user's [Session.Identity]. An error says that the state is too long, or why the session
+// has ended.
 func (s *Session) SetCookie(state []byte) error {
-	cookie, err := s.l.cfg.seal(state)
+	cookie, err := s.l.cfg.seal(s.identity, state)
 	if err != nil {
 		return err
 	}
@@ -388,6 +402,22 @@ func (s *Session) Close() error {
 	signal(s.readable)
 	signal(s.writable)
 	return nil
+}
+
+// fail ends the session after a panic in a function of the program.
+func (s *Session) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed(err)
+	_ = s.act()
+}
+
+// failed is fail. s.mu is held, and act follows.
+func (s *Session) failed(err error) {
+	client.LogPanic(s.l.cfg.Logger, err)
+	s.core.Fail(err)
+	signal(s.readable)
+	signal(s.writable)
 }
 
 // Abort ends the session at once.

@@ -47,12 +47,16 @@ func newScope(t *testing.T) *scope {
 	return s
 }
 
-func (s *scope) element(pool rserpool.PoolHandle, name string, notify func(*pe.Session, pe.SessionEvent)) *pe.Listener {
+func (s *scope) element(pool rserpool.PoolHandle, name string, change ...func(*pe.ListenConfig)) *pe.Listener {
 	s.t.Helper()
-	l, err := pe.Listen(pe.ListenConfig{Config: pe.Config{
+	cfg := pe.ListenConfig{Config: pe.Config{
 		Pool: pool, Registrars: s.registrars, Via: s.via, TLS: s.issue(name),
 		Transport: rserpool.Transport{Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
-	}, NotifySession: notify})
+	}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	l, err := pe.Listen(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -77,17 +81,19 @@ func TestTrustedFailover(t *testing.T) {
 	s := newScope(t)
 	var mu sync.Mutex
 	var rogue []pe.SessionEvent
-	s.element("jobs", "pool/bank/x", func(_ *pe.Session, ev pe.SessionEvent) {
-		mu.Lock()
-		defer mu.Unlock()
-		rogue = append(rogue, ev)
+	s.element("jobs", "pool/bank/x", func(c *pe.ListenConfig) {
+		c.NotifySession = func(_ *pe.Session, ev pe.SessionEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			rogue = append(rogue, ev)
+		}
 	})
 	u := s.member(rserpool.TLSFiles{CA: s.issue("pool/jobs/u").CA})
 	if _, err := u.Dial(s.ctx, "jobs"); err == nil || !strings.Contains(err.Error(), `spiffe://example.org/rserpool/pool/bank/x, which may not serve pool "jobs"`) {
 		t.Errorf("dial of the wrong element: %v", err)
 	}
 
-	a := s.element("jobs", "pool/jobs/a", nil)
+	a := s.element("jobs", "pool/jobs/a")
 	u = s.member(rserpool.TLSFiles{CA: s.issue("pool/jobs/u").CA})
 	us, err := u.DialSession(s.ctx, pu.SessionConfig{Pool: "jobs"})
 	if err != nil {
@@ -107,7 +113,7 @@ func TestTrustedFailover(t *testing.T) {
 	s.check(as.Send(s.ctx, []byte("go")))
 	s.want(us, "go")
 
-	b := s.element("jobs", "pool/jobs/b", nil)
+	b := s.element("jobs", "pool/jobs/b")
 	s.check(a.Close())
 	bs := s.accept(b)
 	select {

@@ -135,7 +135,7 @@ func (k *core) settleFor(now time.Time, t trial) {
 	if t.moved {
 		k.moving, k.moves = false, 0
 	}
-	k.phase, k.answerBy, k.attempts = registering, t.answerBy, t.sent
+	k.phase, k.answerBy, k.attempts, k.wasKnown = registering, t.answerBy, t.sent, k.mayBeKnown
 	k.askAll(now)
 }
 

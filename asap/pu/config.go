@@ -104,7 +104,7 @@ func (c *Config) prepare() error {
 	if err := client.CheckTimers(c.Timers); err != nil {
 		return err
 	}
-	if err := errors.Join(client.CheckVia(c.Via), c.trust().Check()); err != nil {
+	if err := errors.Join(client.CheckVia(c.Via), client.CheckSockets(c.Local, c.AnnounceGroup), c.trust().Check()); err != nil {
 		return err
 	}
 	fill := func(d *time.Duration, v time.Duration) {

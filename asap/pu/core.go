@@ -51,11 +51,17 @@ type request struct {
 // it, as many as a user may have associations with (RFC 5352, Section 3.6, SH1).
 const maxMoves = 2
 
-// maxFlaps is how many homes in a row may answer and fail within steadyTime, while pools
-// are watched, before the hunt pauses.
 const (
+	// maxFlaps is how many homes in a row may answer and fail within steadyTime, while pools
+	// are watched, before the hunt begins with a pause.
 	steadyTime = 10 * time.Second
 	maxFlaps   = 3
+	// hurryTime is how long the pauses of the hunt stay short, hurryPause at most, after the loss
+	// of a home that has sent updates: it may have been restarted. After maxHurries homes in a row
+	// that have failed soon they grow: it may serve each watch for a moment only.
+	hurryTime  = 5 * time.Minute
+	hurryPause = 2 * time.Second
+	maxHurries = 12
 )
 
 // core is the protocol of a pool user. The runner calls one of its methods for
@@ -126,7 +132,9 @@ func (k *core) add(now time.Time, r *request) reqID {
 	k.lastID++
 	r.id = k.lastID
 	k.requests = append(k.requests, r)
-	if k.home != 0 {
+	if _, err := r.msg.Append(nil); err != nil { // no registrar can be asked
+		k.end(r, nil, err)
+	} else if k.home != 0 {
 		k.send(now, r)
 	} else {
 		k.begin(now, nil)
@@ -365,6 +373,7 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	} else {
 		k.flaps++
 	}
+	k.hurry(now)
 	if k.closing {
 		k.over = true
 		return
@@ -376,6 +385,16 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 	if len(k.requests) > 0 {
 		k.begin(now, err)
 		k.checkRounds()
+	}
+}
+
+// hurry has the hunt be quick to find a home again that has sent updates.
+func (k *core) hurry(now time.Time) {
+	switch {
+	case k.flaps >= maxHurries:
+		k.hunt.Hurry(now, 0, 0)
+	case slices.ContainsFunc(k.requests, func(r *request) bool { return r.live }):
+		k.hunt.Hurry(now, hurryPause, hurryTime)
 	}
 }
 

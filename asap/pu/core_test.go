@@ -351,6 +351,31 @@ func TestFlappingHome(t *testing.T) {
 	}
 }
 
+// TestWatchRestarts: a registrar is restarted again and again, some seconds after the watch is there. The
+// watch is soon there again each time.
+func TestWatchRestarts(t *testing.T) {
+	d := newDriver(t, "10.0.0.1")
+	d.resolve(1, true)
+	lost := d.now
+	for a := sctp.AssocID(1); a <= 10; {
+		if strings.Contains(strings.Join(d.log, "\n"), fmt.Sprintf("connect %d ", a)) {
+			if took := d.now.Sub(lost); took > 3*time.Second {
+				t.Errorf("restart %d: called after %v", a, took)
+			}
+			d.up(a)
+			d.receive(a, answer(1, true))
+			d.log = nil
+			d.until(d.now.Sub(d.start) + 3*time.Second)
+			d.down(a)
+			lost = d.now
+			a++
+			continue
+		}
+		d.log = nil
+		d.until(d.now.Sub(d.start) + 100*time.Millisecond)
+	}
+}
+
 // TestPoisonedRequest: registrars that end the association at a request are
 // not asked without end.
 func TestPoisonedRequest(t *testing.T) {
@@ -524,7 +549,7 @@ func TestCancel(t *testing.T) {
 		d.up(1)
 		d.k.cancel(id, context.DeadlineExceeded)
 		d.collect()
-		d.wantErr("registrar 10.0.0.1:3863 accepts the association but does not answer")
+		d.wantErr("registrar 10.0.0.1:3863 accepts the association but does not answer in time")
 		d.receive(1, answer(1, false)) // late
 		d.k.cancel(id, context.DeadlineExceeded)
 		d.collect()

@@ -100,10 +100,14 @@ type TimeoutError struct {
 
 // Error names the registrar that has not answered.
 func (e *TimeoutError) Error() string {
-	if e.Cause != nil {
+	var late interface{ Timeout() bool } // the context's error
+	switch {
+	case errors.As(e.Cause, &late) && late.Timeout():
+		return fmt.Sprintf("registrar %s accepts the association but does not answer in time", e.Registrar)
+	case e.Cause != nil:
 		return fmt.Sprintf("registrar %s accepts the association but does not answer: %v", e.Registrar, e.Cause)
 	}
-	return fmt.Sprintf("registrar %s accepts the association but has not answered %d requests within %v each", e.Registrar, e.Requests, e.After)
+	return fmt.Sprintf("registrar %s accepts the association but has not answered %d requests within %v each", e.Registrar, e.Requests, e.After.Round(time.Millisecond))
 }
 
 // Unwrap gives Cause.

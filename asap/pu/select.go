@@ -14,7 +14,7 @@ import (
 // 5356) among those in the cache. If there are none, it asks a registrar first, and
 // begins to follow the pool; the errors are those of [User.Resolve]. Otherwise it returns
 // at once and sends nothing, except that elements older than CacheConfig.Stale are
-// refreshed.
+// refreshed. If ctx has ended, the error is that of ctx, also with elements in the cache.
 //
 // Elements that [User.Failed] has named are left out. If no other is left, Select asks a
 // registrar anew, and then selects one of them.
@@ -88,6 +88,9 @@ func (u *User) choose(ctx context.Context, pool rserpool.PoolHandle, w choice) (
 	if err := ctx.Err(); err != nil {
 		return rserpool.PoolElement{}, fmt.Errorf("nothing sent: %w", err)
 	}
+	if err := u.closed(); err != nil {
+		return rserpool.PoolElement{}, err
+	}
 	if !w.fresh {
 		if el, err := u.cache.pick(u, pool, w, nil); el != nil || err != nil {
 			return clone(el), err
@@ -109,6 +112,16 @@ func (u *User) choose(ctx context.Context, pool rserpool.PoolHandle, w choice) (
 	case <-u.driver.Stopping():
 		s.cancel()
 		return rserpool.PoolElement{}, errClosed
+	}
+}
+
+// closed returns ErrClosed after Close, when the cache may still have elements.
+func (u *User) closed() error {
+	select {
+	case <-u.driver.Stopping():
+		return errClosed
+	default:
+		return nil
 	}
 }
 

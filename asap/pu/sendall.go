@@ -16,6 +16,9 @@ import (
 // identifier, and asks a registrar first if it has none. Those that [User.Failed] has named
 // are among them. The errors are those of [User.Resolve].
 func (u *User) Elements(ctx context.Context, pool rserpool.PoolHandle) ([]rserpool.PoolElement, error) {
+	if err := u.closed(); err != nil {
+		return nil, err
+	}
 	if list := u.cache.list(u, pool); list != nil {
 		return list, nil
 	}

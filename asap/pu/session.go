@@ -91,7 +91,8 @@ type SessionConfig struct {
 	// Notify, if set, is called with every change of the session, one after the other in
 	// their order. Of several cookies, and several cards, that come while it runs, it is
 	// called with the last one. It must return soon, because it holds up the transport, and it
-	// must not call Send, Receive and Close, which may wait for it.
+	// must not call Send, Receive and Close, which may wait for it. A panic of it ends the
+	// session with an error that has the stack: see [Session.Err]. Other sessions go on.
 	Notify func(SessionEvent)
 }
 

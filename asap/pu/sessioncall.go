@@ -3,12 +3,14 @@ package pu
 import (
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/session"
 )
 
 // call is a call of one of the program's functions.
 type call struct {
-	f func()
+	name string
+	f    func()
 	// news is EventCookie or EventCard if a later call with the same news takes its place.
 	news session.EventType
 }
@@ -29,7 +31,8 @@ func (s *Session) tell(ev *session.Event) {
 	news := SessionEvent{
 		Type: SessionEventType(ev.Type), Element: ev.Element, From: ev.From, Card: cloneCard(ev.Card), Err: ev.Err,
 	}
-	c := call{f: func() { s.notify(news) }}
+	notify := s.notify
+	c := call{name: "SessionConfig.Notify", f: func() { notify(news) }}
 	if ev.Type == session.EventCookie || ev.Type == session.EventCard {
 		c.news = ev.Type
 		if s.replace(c) {
@@ -53,7 +56,7 @@ func (s *Session) replace(c call) bool {
 
 // ask notes a call of OnFailover, and has the core know its result.
 func (s *Session) ask(ref session.Ref, list []Message) {
-	s.calls = append(s.calls, call{f: func() {
+	s.calls = append(s.calls, call{name: "SessionConfig.OnFailover", f: func() {
 		answer := s.onFailover(list)
 		s.event(func(c *session.User, _ time.Time) { c.Answer(ref, answer) })
 	}})
@@ -68,14 +71,26 @@ func (s *Session) unlock() {
 	s.mu.Unlock()
 }
 
+// panicked ends the session after a panic in one of the program's functions. There are no
+// calls after it.
+func (s *Session) panicked(err error) {
+	client.LogPanic(s.user.sessions.cfg.Logger, err)
+	s.notify, s.calls = nil, nil
+	s.core.Break(err)
+	s.settle(time.Now())
+}
+
 func (s *Session) callOut() {
 	s.telling = true
 	for n := 0; len(s.calls) > 0 && (n < maxCalls || s.err != nil); n++ {
-		f := s.calls[0].f
+		c := s.calls[0]
 		s.calls = s.calls[1:]
 		s.mu.Unlock()
-		f()
+		err := client.Call(c.name, c.f)
 		s.mu.Lock()
+		if err != nil {
+			s.panicked(err)
+		}
 	}
 	s.telling = false
 	if len(s.calls) > 0 {

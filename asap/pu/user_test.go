@@ -271,6 +271,9 @@ func TestConfig(t *testing.T) {
 	for want, cfg := range map[string]Config{
 		"Timers.Request is -1s: it must not be negative": {Timers: Timers{Request: -time.Second}},
 		"Via is 9: use rserpool.ViaAuto":                 {Via: 9},
+		"Local: ":                                        {Local: make([]netip.AddrPort, 1)},
+		"AnnounceGroup: 1.2.3.4:5 is not":                {AnnounceGroup: netip.MustParseAddrPort("1.2.3.4:5")},
+		"CA is missing":                                  {TLS: rserpool.TLSFiles{Key: "key.pem"}},
 	} {
 		cfg.Registrars = []string{"192.0.2.1"}
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
