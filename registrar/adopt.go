@@ -52,10 +52,8 @@ func (r *Registrar) adoptable(taken *rserpool.PoolElement) *handlespace.Element 
 func (r *Registrar) becomeHome(c change, probes probesAt) *element {
 	r.publish(c, adopted)
 	e := r.newElement(c.Entry)
-	e.ownASAP, e.adopt = true, true
-	if pe := e.PE(); !pe.Expires.IsZero() {
-		r.timers.Arm(&e.life, e, pe.Expires)
-	}
+	e.ownASAP, e.adopt, e.mute = true, true, true
+	r.beginLife(e)
 	if e.State() == ledger.Suspect {
 		r.adoptSuspect(e)
 	}

@@ -114,6 +114,6 @@ func (r *Registrar) onDuplicate(count *uint64, from netip.AddrPort) {
 	*count++
 	if at := plainAddr(from.Addr()); at != r.announce.duplicate {
 		r.announce.duplicate = at
-		r.logf(true, "another registrar, at %v, has this registrar's server identifier %v: change server_id on one of the two", from, r.id)
+		r.warnOfNames("another registrar, at %v, has this registrar's server identifier %v: change server_id on one of the two", from, r.id)
 	}
 }

@@ -33,6 +33,7 @@ type assoc struct {
 	barred   bool
 
 	errors bucket // ASAP_ERROR or ENRP_ERROR messages
+	logs   bucket // warnings of what the peer asks for
 }
 
 // peerKey is where a peer has proved to be. The UDP port distinguishes several peers
@@ -54,11 +55,16 @@ func (a *assoc) primary() netip.Addr {
 }
 
 // who names the peer for the log.
-func (a *assoc) who() string {
-	if a.identity == "" {
-		return a.primary().String()
+func (a *assoc) who() fmt.Stringer { return peerName{a} }
+
+// peerName is made text only if it is really logged.
+type peerName struct{ of *assoc }
+
+func (n peerName) String() string {
+	if n.of.identity == "" {
+		return n.of.primary().String()
 	}
-	return fmt.Sprintf("%v (%s)", a.primary(), holder(a.identity))
+	return fmt.Sprintf("%v (%s)", n.of.primary(), holder(n.of.identity))
 }
 
 // has reports whether addr is a confirmed address of the peer.

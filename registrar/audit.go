@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -9,13 +10,13 @@ import (
 )
 
 // audit is a resynchronisation with a peer (RFC 5353, Section 3.6.3). The elements that
-// the peer names get the number of the audit. Those without it are removed in the end.
+// the peer names get the number of the audit. Those without it are called in the end.
 type audit struct {
 	number uint64 // 0 if none is under way
 	timer  timer  // for the peer's response, then for the next part of the sweep
 	transfer
 	// sweep is the next element to look at, nil until the peer has named all; swept is
-	// how many were removed.
+	// how many it has not named.
 	sweep *ledger.Cursor[note]
 	swept int
 	held  time.Time // until when the sweep may wait for the tables of others
@@ -59,8 +60,18 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 	r.sweepSome(p)
 }
 
-// holdGap is the time between two looks at the tables for which a sweep waits.
+// holdGap is how long a sweep waits for the tables of others, or until it may go on, before it looks
+// again.
 const holdGap = 50 * time.Millisecond
+
+const (
+	// sweepRate bounds the elements of one peer that sweeps have called in a second, and sweepRates
+	// those of all peers; twice as many may be called at once. A peer that names elements at the
+	// address of a victim and does not name them, by turns, would otherwise have each of them
+	// called as often as it sends its table: naming an element ends its call.
+	sweepRate  = 256
+	sweepRates = 1024
+)
 
 // holds reports whether the sweep has to wait. If the rosters of several peers are out of date,
 // because this registrar was cut off from them, elements may have moved from one to another: the
@@ -73,21 +84,23 @@ func (r *Registrar) holds(p *peer) bool {
 	})
 }
 
-// sweepSome removes some of the elements that the peer has not named. An element with
-// an association to this registrar may hold this registrar for its home, after the peer
-// could not be reached. It is adopted, and so asked, before it is removed.
+// sweepSome looks at some of the elements that the peer has not named; see disown.
 func (r *Registrar) sweepSome(p *peer) {
 	if r.holds(p) {
 		r.timers.Arm(&p.audit.timer, p, r.now.Add(holdGap))
 		return
 	}
-	probes := make(probesAt)
+	probes, called := make(probesAt), 0
 	defer r.runProbes()
 	for range moveBatch {
-		e := p.audit.sweep.Next()
-		if e == nil {
+		e := p.audit.sweep.Peek()
+		if e != nil && e.Note.seen != p.audit.number && !r.maySweep(p) {
+			r.timers.Arm(&p.audit.timer, p, r.now.Add(holdGap))
+			return
+		}
+		if p.audit.sweep.Next(); e == nil {
 			r.stats.Resyncs++
-			r.logf(false, "resynchronised with registrar %v: it has %d pool elements, %d were removed", p.id, p.roster.LenAll(), p.audit.swept)
+			r.logf(false, "resynchronised with registrar %v: it has %s%s", p.id, elementsText(p.roster.LenAll()), p.audit.sweptText())
 			r.endAudit(p)
 			if !p.checked && p.roster.LenOf(ledger.Suspect) > 0 {
 				p.missed, p.checked = true, true
@@ -97,14 +110,44 @@ func (r *Registrar) sweepSome(p *peer) {
 		if e.Note.seen != p.audit.number {
 			p.audit.swept++
 			r.stats.Swept++
-			if r.clientAt(anySCTP, addrPorts(&e.PE().ASAPTransport), e.PE().EncapPort) != nil {
-				r.adoptDisowned(e, probes)
-			} else {
-				r.removeForeign(e)
+			r.disown(e, probes)
+			if called++; called >= takeBatch {
+				break
 			}
 		}
 	}
 	r.timers.Arm(&p.audit.timer, p, r.now.Add(takeGap))
+}
+
+// maySweep reports whether one more element of the peer may be called now.
+func (r *Registrar) maySweep(p *peer) bool {
+	return p.sweeps.allow(r.now, sweepRate) && r.peers.sweeps.allow(r.now, sweepRates)
+}
+
+// disown: the home of an element does not name it any more. That does not say that the element is
+// gone: it may have a new home, which this registrar does not know yet, or cannot reach. So the
+// element is called. One that has an association to this registrar may hold it for its home, after the
+// peer could not be reached: it is adopted. An association that is left from a call of this registrar
+// does not show that. A suspect that its home has not
+// passed on was removed there, and is removed.
+func (r *Registrar) disown(f *entry, probes probesAt) {
+	a := r.clientAt(anySCTP, addrPorts(&f.PE().ASAPTransport), f.PE().EncapPort)
+	switch {
+	case a != nil && (!a.ours || a.isHome):
+		r.adoptDisowned(f, probes)
+	case f.State() == ledger.Suspect && f.Note.passed == 0:
+		r.removeForeign(f)
+	default:
+		r.standInFor(f, probes)
+	}
+}
+
+// sweptText says in the log what became of the elements that the peer has not named.
+func (a *audit) sweptText() string {
+	if a.swept == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s that it does not name any more are called, and stay while they answer", elementsText(a.swept))
 }
 
 // auditDue continues a sweep, or ends an audit to which the peer does not respond.

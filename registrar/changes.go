@@ -28,6 +28,10 @@ type note struct {
 	// seen is the last audit of its home that has named the element.
 	seen uint64
 
+	// passed is the home to which its former home has passed it, if this registrar does not know
+	// that one; 0 otherwise.
+	passed rserpool.ServerID
+
 	keeping bool // the element is in Registrar.keeping
 }
 
@@ -102,6 +106,7 @@ func (r *Registrar) publish(c change, why occasion) {
 	switch c.To {
 	case nil, r.roster:
 	default:
+		x.Note.passed = 0
 		x.Note.seen = r.peers.byID[c.To.Home()].audit.number
 		r.homeTold(x.Handle(), x.ID())
 	}
@@ -115,7 +120,7 @@ func (r *Registrar) logAside(c change) {
 	if errors.As(c.Conflict, new(*unauthorizedError)) {
 		r.stats.RightsRefused.Elements++
 	}
-	r.logf(true, "pool element %v of pool %s, whose home is registrar %v, is set aside: %v", c.Entry.ID(), quote(c.Entry.Handle()), c.To.Home(), c.Conflict)
+	r.warnOfPools("pool element %v of pool %s, whose home is registrar %v, is set aside: %v", c.Entry.ID(), quote(c.Entry.Handle()), c.To.Home(), c.Conflict)
 }
 
 // offered is the kind of message in which a peer has named an element.

@@ -22,7 +22,8 @@ import (
 // The registrar sends an own element a keep-alive. For a foreign element, it asks the home:
 // elements of the reference implementation acknowledge keep-alives of no other registrar.
 //
-// A silent element has farewellTime to answer either kind.
+// A silent element has farewellTime to answer either kind. One for whose home this registrar stands
+// in may answer its home only: see livesElsewhere.
 //
 // In RFC 5352, Section 3.1, and in the reference implementation, a re-registration
 // takes over the element over any association. Then any client could take a living element
@@ -105,12 +106,15 @@ func (r *Registrar) claimTime() time.Duration {
 }
 
 // Due asks the home of a foreign element again, which may be another one by now, or
-// gives up. An own element has not acknowledged in time and is removed.
+// gives up. An own element has not acknowledged in time and is removed, unless it may live for its home.
 func (c *claim) Due(r *Registrar, _ *timer) {
 	if e := r.find(c.on.Handle(), c.on.ID()); e != nil {
-		if c.isRegistration() {
+		switch {
+		case e.livesElsewhere():
+			r.refuseClaims(e.entry)
+		case c.isRegistration():
 			r.remove(e, RemovedClaimed)
-		} else {
+		default:
 			r.remove(e, RemovedDeregistered)
 		}
 		return

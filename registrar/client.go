@@ -10,6 +10,7 @@ type client struct {
 	elements chain.List[element] // supervised over it
 	silent   chain.List[element] // those of them that are silent; the one asked last is the last
 	line     line
+	isHome   bool // an own element has registered or acknowledged over it
 	trips    roundTrips
 	round    round
 	subs     map[*watched]*subscription

@@ -23,7 +23,7 @@ func (r *Registrar) offerOwn(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEl
 		if c, err := r.ledger.Put(nil, r.roster, h, own, ledger.SetAside); err == nil {
 			r.becomeHome(c, r.start.probes)
 		}
-	case how == inDownload && e != nil && e.State() == ledger.Unconfirmed:
+	case how == inDownload && e != nil && e.takesWord():
 		r.takeWord(e, nil, pe)
 	case how == inUpdate && e != nil:
 		// A peer gives the element back, because the element may hold that peer for its
@@ -64,7 +64,10 @@ func (r *Registrar) contest(e *element, p *peer, pe *rserpool.PoolElement, how o
 	switch {
 	case e.probe != nil:
 		e.probe.hasten(r)
-	case !e.waiting:
+	case e.waiting:
+	case r.now.Sub(e.asked) < minAskGap:
+		r.askSoon(e) // its acknowledgement is an update to all peers
+	default:
 		r.ask(e, true)
 	}
 }

@@ -1,6 +1,8 @@
 package registrar
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,5 +101,37 @@ func TestElementMoves(t *testing.T) {
 	w.tell(2, update(greater, enrp.AddPE, "b", peerElement(2, greater)))
 	w.recv(4, dereg("b", 2))
 	w.want("2 < handle_update ADD_PE b:2@10000001", "2 < handle_update DEL_PE b:2@10000001", "4 < deregistration b:2")
+	w.wantHomes("a:1@10000001")
+}
+
+// TestContestGap: a peer that contests an element as soon as that is settled does not have the element
+// asked, and all peers told, more often than once a second.
+func TestContestGap(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.up(1, rserpool.ViaKernel, "10.0.1.1")
+	w.recv(1, reg("a", 1, "10.0.1.1"))
+	w.skip("registration granted", "handle_update ADD_PE")
+	asked, told := 0, 0
+	for range 500 { // 5 s
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.pass(10 * time.Millisecond)
+		for _, line := range slices.Clone(w.trace) {
+			if kind(line) == "keep-alive" {
+				asked++
+				w.recv(1, ack("a", 1))
+			}
+		}
+		for _, line := range w.trace {
+			if strings.HasPrefix(line, "3 < handle_update ADD_PE a:1@10000001") {
+				told++
+			}
+		}
+		w.trace = nil
+	}
+	if asked < 4 || asked > 6 || told < 4 || told > 6 {
+		t.Errorf("the element is asked %d times in 5 s, and another peer told %d times; want once a second", asked, told)
+	}
 	w.wantHomes("a:1@10000001")
 }

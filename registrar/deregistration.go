@@ -58,7 +58,7 @@ func (r *Registrar) grantDeregistration(a *client, m *asap.Deregistration) {
 
 func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code rserpool.CauseCode) {
 	r.stats.Rejections[causeIndex(code)]++
-	r.logf(true, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.who(), code)
+	r.warnOf(&a.assoc, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.who(), code)
 	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
 	})
@@ -104,10 +104,19 @@ func (r *Registrar) tellRemoved(a *client, x *entry) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: x.Handle(), ID: x.ID()})
 }
 
+// isFormer reports whether an association is a former owner.
+func (x *note) isFormer(id AssocID) bool {
+	return x.former != nil && slices.Contains(x.former[:], id)
+}
+
 // supersedes notes that another association has registered the element.
 func (r *Registrar) supersedes(e *element, a *client) {
-	if e.assoc != nil && e.assoc != a {
-		e.Note.addFormer(e.assoc.id)
+	if f := e.assoc; f != nil && f != a {
+		e.Note.addFormer(f.id)
+		if f.up && f.peer[0] != a.peer[0] {
+			r.logf(false, "pool element %v of pool %s passes to another process of its host, which registers it from %v; the former one registers from %v",
+				e.ID(), quote(e.Handle()), a.peer[0], f.peer[0])
+		}
 	}
 	e.Note.dropFormer(a.id)
 }

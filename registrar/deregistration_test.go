@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -35,9 +36,9 @@ func TestDeregisterSuperseded(t *testing.T) {
 	w.wantElements()
 }
 
-// TestDeregisterBackAndForth: two processes with one identifier re-register in turn. When
-// one deregisters, the other one stays registered, or is notified and registers again at
-// once.
+// TestDeregisterBackAndForth: two processes with one identifier re-register in turn. The later
+// one stays registered. When one deregisters, the other one stays registered, or is notified and
+// registers again at once.
 func TestDeregisterBackAndForth(t *testing.T) {
 	begin := func(t *testing.T) *world {
 		w := newWorld(t)
@@ -47,37 +48,76 @@ func TestDeregisterBackAndForth(t *testing.T) {
 			w.recv(1, reg("p", 1, "10.0.0.1"))
 			w.recv(2, reg("p", 1, "10.0.0.1"))
 		}
-		w.recv(1, reg("p", 1, "10.0.0.1")) // the old process is the last one
+		w.recv(1, reg("p", 1, "10.0.0.1")) // the former process is the last one
 		w.skip("registration granted")
 		return w
 	}
 	t.Run("the owner leaves", func(t *testing.T) {
 		w := begin(t)
-		w.recv(1, dereg("p", 1))
-		w.want("2 < deregistration p:1", "1 < deregistration p:1")
-		w.recv(2, reg("p", 1, "10.0.0.1"))
-		w.want("2 < registration granted p:1")
-		w.recv(1, dereg("p", 1)) // again, since the answer was lost
-		w.recv(2, ack("p", 1))
-		w.want("2 < keep-alive p:1 from 10000001", "1"+refusedDereg)
+		w.recv(2, dereg("p", 1))
+		w.want("1 < deregistration p:1", "2 < deregistration p:1")
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want("1 < registration granted p:1")
+		w.recv(2, dereg("p", 1)) // again, since the answer was lost
+		w.recv(1, ack("p", 1))
+		w.want("1 < keep-alive p:1 from 10000001", "2"+refusedDereg)
 		w.wantElements("p:1")
 	})
 	t.Run("the owner is killed", func(t *testing.T) {
 		w := begin(t)
-		w.down(1)
-		w.want("connect #1 via 1 to [10.0.0.1:1001]")
+		w.down(2)
+		w.want("connect #1 via 1 to [10.0.0.1:1002]")
 		w.refused(1, 9)
-		w.want("2 < deregistration p:1")
+		w.want("1 < deregistration p:1")
 		w.wantElements()
+	})
+	t.Run("the owner is killed, and the other renews", func(t *testing.T) {
+		w := begin(t)
+		w.down(2)
+		w.recv(1, reg("p", 1, "10.0.0.1"))
+		w.want("connect #1 via 1 to [10.0.0.1:1002]", "1 < registration granted p:1")
+		w.wantElements("p:1")
 	})
 	t.Run("the other leaves", func(t *testing.T) {
 		w := begin(t)
-		w.recv(2, dereg("p", 1))
-		w.want("2 < deregistration p:1")
-		w.wantElements("p:1")
-		w.recv(1, dereg("p", 1)) // the last one, with nobody to be told
+		w.recv(1, dereg("p", 1))
 		w.want("1 < deregistration p:1")
+		w.wantElements("p:1")
+		w.recv(2, dereg("p", 1)) // the last one, with nobody to be told
+		w.want("2 < deregistration p:1")
 	})
+}
+
+// TestStandBy: two processes of a host have one identifier, and both live. The later one has the
+// place, whatever the former one re-registers; that one hears where the element is, and the
+// log has a warning.
+func TestStandBy(t *testing.T) {
+	w := newWorld(t)
+	w.logs = true
+	at := func(port uint16) *asap.Registration {
+		m := reg("p", 1, "10.0.0.1")
+		m.Element.UserTransport.Port = port
+		return m
+	}
+	w.up(1, rserpool.ViaKernel, "10.0.0.1:1001")
+	w.up(2, rserpool.ViaKernel, "10.0.0.1:1002")
+	w.up(3, rserpool.ViaKernel, "10.0.0.1:1002") // another association from the endpoint of 2
+	w.recv(1, at(81))
+	w.recv(2, at(82))
+	w.trace = nil
+	w.recv(1, at(81))
+	w.recv(2, at(82))
+	w.want(`log two processes register pool element 00000001 of pool "p": that at 10.0.0.1:1002 has it, and that at 10.0.0.1:1001 gets it only when the other one ends: use another identifier, or end one of them`,
+		"1 < registration granted p:1 cause 4 cause 3(0006001000510000000100080a0000010006001000520000000100080a000001)",
+		"2 < registration granted p:1")
+	if t := w.r.find("p", 1).PE().UserTransport; t.Port != 82 {
+		w.t.Errorf("the element is at %v, want the later process", &t)
+	}
+	w.recv(3, at(83))
+	w.recv(2, at(84)) // the same process over its former association
+	if t := w.r.find("p", 1).PE().UserTransport; t.Port != 84 {
+		w.t.Errorf("the element is at %v, want the last word of the later process", &t)
+	}
 }
 
 // TestDeregisterFormerBounded: of the processes that had an identifier, the registrar
@@ -298,6 +338,16 @@ func TestDeregisterAfterMove(t *testing.T) {
 		w.down(1)
 		w.want()
 		w.wantHomes("p:1@fffffff")
+	})
+	t.Run("we yield, and the old one takes it back", func(t *testing.T) {
+		w := begin(t, smaller)
+		w.skip("handle_update ADD_PE")
+		w.logs = true
+		w.recv(1, reg("p", 1, "10.0.1.1"))
+		if len(w.trace) == 0 || !strings.HasPrefix(w.trace[0], `log pool element 00000001 of pool "p" is taken back from registrar 0fffffff, with which another process of its host has registered it, by that at 10.0.1.1:1001: `) {
+			t.Errorf("got %q, want a warning first", w.trace)
+		}
+		w.wantHomes("p:1@10000001")
 	})
 	t.Run("they yield", func(t *testing.T) {
 		w := begin(t, greater)

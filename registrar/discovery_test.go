@@ -167,7 +167,8 @@ func TestAloneByMulticast(t *testing.T) {
 	if !w.r.Ready() {
 		t.Error("not ready when nobody was heard")
 	}
-	w.want("log no other registrar was heard: starting with an empty handlespace")
+	w.want("log no other registrar was heard: starting with an empty handlespace",
+		"log this registrar is ready: registrations that it has refused before: 1; elements try again")
 	w.logs = false
 	w.recv(1, reg("a", 1, "10.0.1.9"))
 	w.want("1 < registration granted a:1")

@@ -79,10 +79,11 @@
 // Security Considerations for a deregistration. An element is called only where its identity
 // answers.
 //
-// A deregistration by a process whose registration was superseded has no effect. One
-// by any other process of the element's host is granted only if the element does not
-// acknowledge a keep-alive; see onDeregistration. An element that is removed gets a
-// DEREGISTRATION_RESPONSE, like one whose life has ended; see vacate.
+// A deregistration by a process whose registration was superseded has no effect, nor has a
+// re-registration as long as the other process lives; see standsBy. A deregistration by any
+// other process of the element's host is granted only if the element does not acknowledge a
+// keep-alive; see onDeregistration. An element that is removed gets a DEREGISTRATION_RESPONSE,
+// like one whose life has ended; see vacate.
 //
 // An element that does not acknowledge a keep-alive is a suspect, as long as there is no
 // evidence that it is gone; see silent. If an association ends, for whatever reason, the

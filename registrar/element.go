@@ -6,6 +6,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // element is what the registrar knows of an own element beside its entry in the ledger.
@@ -44,6 +45,7 @@ type element struct {
 	shares    bool  // keep-alives to other elements of the association stood for one of them
 	queued    bool  // the next try waits for its turn; see askInTurn and repeat
 	undecided bool  // the time was extended once, because too little was known of others
+	confirmed bool  // it is a member when the start is over; see confirmLater
 
 	assoc *client // nil while it is probed
 	probe *probe  // nil while it is supervised
@@ -58,6 +60,12 @@ type element struct {
 	// disowned tells that its former home does not name the element any more. If it does not
 	// answer now, it is removed.
 	disowned bool
+	// standIn is the home for which this registrar stands in, as far as it is known; 0 if this
+	// registrar is the home, or may be. See standInFor.
+	standIn rserpool.ServerID
+	// mute tells that this registrar has never heard from the element, but only a peer has named
+	// it; see hearFirst.
+	mute bool
 	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
 	// made of the association's addresses.
 	ownASAP bool
@@ -126,6 +134,15 @@ func (r *Registrar) lifeOver(e *element) {
 
 // isExpired reports whether the registration life is over.
 func (e *element) isExpired() bool { return !e.PE().Expires.IsZero() && !e.life.Armed() }
+
+// beginLife has the registration life end when the element's description says.
+func (r *Registrar) beginLife(e *element) {
+	if at := e.PE().Expires; at.IsZero() {
+		r.timers.Stop(&e.life)
+	} else {
+		r.timers.Arm(&e.life, e, at)
+	}
+}
 
 // renewLife has the registration life begin anew.
 func (r *Registrar) renewLife(e *element) {

@@ -24,7 +24,7 @@ func (r *Registrar) offerSuspect(p *peer, h rserpool.PoolHandle, pe *rserpool.Po
 		r.reclaimSuspect(h, pe, since, how)
 		return
 	}
-	home, f := r.homeOf(p, pe, how), r.findForeign(h, pe.ID)
+	home, f := r.homeOf(p, h, pe, how), r.findForeign(h, pe.ID)
 	if home == nil {
 		if f != nil && r.belongs(f, p) {
 			p.missed, p.checked = true, false // it has left the suspect to one that is not known here
@@ -64,12 +64,13 @@ func (r *Registrar) offerSuspect(p *peer, h rserpool.PoolHandle, pe *rserpool.Po
 // is a suspect: to one that has taken it over while this registrar was away, and otherwise
 // to the one with the smaller identifier. So it has one home, at which an operator can remove it.
 func (r *Registrar) losesSilent(e *element, p, home *peer, how offered) bool {
-	switch e.State() {
-	case ledger.Unconfirmed:
+	if e.takesWord() {
 		return home == p || how == inDownload
+	}
+	switch e.State() {
 	case ledger.Suspect:
 		return how == inDownload || home == p && p.id < r.id
-	case ledger.Member:
+	case ledger.Member, ledger.Unconfirmed:
 	}
 	return false
 }
@@ -82,7 +83,7 @@ func (r *Registrar) loseSilent(e *element, home *peer, pe *rserpool.PoolElement,
 		pe = &e.PE().PoolElement // needs no more
 	}
 	why := byHome
-	if e.isSuspect() {
+	if e.isSuspect() && !e.standsIn() {
 		why = fellSilent
 		r.stats.Yields++
 	}

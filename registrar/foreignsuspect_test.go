@@ -174,6 +174,8 @@ func TestAuditSuspects(t *testing.T) {
 		w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{
 			Handle: "a", Elements: []rserpool.PoolElement{peerElement(1, greater)},
 		}}})
+		w.want("connect #1 via 0 to [10.0.1.1:40000]") // to a member that it does not name
+		w.refused(1, 5)
 		w.wantHomes("a:1@20000002")
 		if w.r.ledger.Suspects() != 0 {
 			t.Errorf("%d suspects are left", w.r.ledger.Suspects())

@@ -22,6 +22,8 @@ import (
 // the lines are counted as well: the guard begins only if the sites with a missing line are at
 // least as many as those that were heard.
 //
+// An element from which this registrar has never heard is not counted: see hearFirst.
+//
 // With fewer than minLines lines there is no guard. The guards of the pools remain, so that
 // none is emptied.
 //
@@ -81,7 +83,7 @@ const (
 
 // line is what leads to own elements: an association or a probe.
 type line struct {
-	members int // elements that are no suspects
+	members int // elements that are no suspects, and were heard before
 	state   lineState
 	site    *site // nil without members
 	heard   tick  // when a message has come last
@@ -176,7 +178,7 @@ func (g *guard) count(l *line, n int) {
 	g.countAtSite(l, n)
 }
 
-// joinLine counts an element with its line, unless it is a suspect.
+// joinLine counts an element with its line, unless it is a suspect or mute.
 func (r *Registrar) joinLine(e *element) {
 	r.listSilent(e)
 	r.lineHas(e, 1)
@@ -187,7 +189,7 @@ func (r *Registrar) leaveLine(e *element) { r.lineHas(e, -1) }
 
 func (r *Registrar) lineHas(e *element, n int) {
 	l := e.line()
-	if l == nil || e.isSuspect() {
+	if l == nil || e.isSuspect() || e.mute {
 		return
 	}
 	r.tickNow()
@@ -201,6 +203,16 @@ func (r *Registrar) lineHas(e *element, n int) {
 		l.state, l.site = lineFine, nil
 	}
 	r.guard.count(l, 1)
+}
+
+// hearFirst counts an element with its line from its first word on. Before that, its silence says
+// nothing about this registrar's network: the element may never have been there, or acknowledge
+// keep-alives of its home only, as those of the reference implementation do.
+func (r *Registrar) hearFirst(e *element) {
+	if e.mute {
+		e.mute = false
+		r.lineHas(e, 1)
+	}
 }
 
 // setLine sets the state of a line.
@@ -328,7 +340,7 @@ func (r *Registrar) nextToAsk() *element {
 // isQuiet reports whether nothing was heard of the element's line since a time, and nothing
 // was asked.
 func (e *element) isQuiet(since tick) bool {
-	return e.assoc != nil && !e.waiting && e.silence == nil && e.assoc.line.state == lineFine &&
+	return e.assoc != nil && !e.mute && !e.waiting && e.silence == nil && e.assoc.line.state == lineFine &&
 		e.assoc.line.heard <= since && e.assoc.line.asked <= since
 }
 

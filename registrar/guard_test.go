@@ -403,6 +403,14 @@ func TestPoolGuardOff(t *testing.T) {
 		if got := len(h.served()); got != n {
 			t.Errorf("%d elements are back, want %d", got, n)
 		}
+		if b, e := h.said(`pool "p" has no element in answers: `), h.said(`pool "p" has an element in answers again: `); b != 1 || e != 1 {
+			t.Errorf("the log says %d times that the pool is out of answers, and %d times that it is back, want 1 each", b, e)
+		}
+		h.stop(1, n)
+		h.run(time.Hour + judged) // all are removed
+		if s := h.r.Stats(); s.Own != 0 || len(h.r.settling.dark) != 0 {
+			t.Errorf("%d elements are left, and %d pools without elements are remembered", s.Own, len(h.r.settling.dark))
+		}
 	}
 }
 

@@ -116,6 +116,11 @@ func (r *Registrar) checkPools(fail failFunc) {
 	if got := r.ledger.Used(); got != want {
 		fail("the ledger uses %+v, want %+v", got, want)
 	}
+	for h := range r.settling.dark {
+		if r.space.Pool(h) != nil || r.ledger.Pool(h).Elements == 0 {
+			fail("pool %s is remembered as one that is out of answers", quote(h))
+		}
+	}
 	if aside != r.ledger.Aside() {
 		fail("%d elements are set aside, want %d", r.ledger.Aside(), aside)
 	}
@@ -321,7 +326,7 @@ func (r *Registrar) checkGuard(probes map[*probe]bool, fail failFunc) {
 	}
 	for _, x := range r.entries(r.roster) {
 		e := x.Note.own
-		members[e.line()] += count(!e.isSuspect())
+		members[e.line()] += count(!e.isSuspect() && !e.mute)
 		spares += count(e.silence != nil && !e.isSuspect())
 	}
 	var want guard

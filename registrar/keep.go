@@ -13,7 +13,8 @@ import (
 )
 
 // Kept is an own element as the host keeps it for the next process: what it is, and what is
-// needed to call it.
+// needed to call it. An element for whose home the registrar stands in is not kept: after a restart,
+// nothing would tell it from an own one.
 type Kept struct {
 	Handle rserpool.PoolHandle
 	// PE is the element's description. It is immutable. Its Expires need not be kept:
@@ -46,7 +47,7 @@ func (r *Registrar) keepNow() {
 		r.keeping[i] = nil
 		x.Note.keeping = false
 		e := r.find(x.Handle(), x.ID()) // an entry of the same name may have followed
-		if e == nil {
+		if e == nil || e.standsIn() {   // its home keeps it
 			r.act(Keep{Handle: x.Handle(), ID: x.ID()})
 			continue
 		}
@@ -137,7 +138,7 @@ func (r *Registrar) onKeepAll(ev KeepAll) {
 			r.act(KeptAll{})
 			return
 		}
-		if own := x.Note.own; own == nil || own.kept.round != k.round {
+		if own := x.Note.own; own == nil || own.kept.round != k.round && !own.standsIn() {
 			r.keep(x)
 		}
 	}

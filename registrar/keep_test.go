@@ -52,12 +52,16 @@ func (w *keptWorld) check(r *Registrar) error {
 	if !r.cfg.Keep || r.stopped {
 		return nil
 	}
-	if n := r.roster.LenAll(); len(w.elements) != n {
+	n := 0
+	for _, x := range r.entries(r.roster) {
+		n += count(!x.Note.own.standsIn())
+	}
+	if len(w.elements) != n {
 		return fmt.Errorf("%d elements are kept, %d are own ones", len(w.elements), n)
 	}
 	for key, k := range w.elements {
 		e := r.find(key.handle, key.id)
-		if e == nil {
+		if e == nil || e.standsIn() {
 			return fmt.Errorf("%v is kept, and is no own element", key)
 		}
 		is, pe := e.toKeep(), e.PE()

@@ -72,7 +72,11 @@ func (r *Registrar) unlink(p *peer, why DownReason) {
 		r.suspect(p)
 		return
 	}
-	r.timers.Arm(&p.watch, p, r.now.Add(renewTime))
+	at := r.now.Add(renewTime)
+	if last := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); last.Before(at) {
+		at = last // links without a word do not keep it
+	}
+	r.timers.Arm(&p.watch, p, at)
 	if why == DownRenew {
 		r.connect(&p.conn)
 	}
@@ -133,7 +137,7 @@ func (r *Registrar) onENRP(a *link, b []byte) {
 	}
 	if err != nil {
 		r.stats.Malformed++
-		r.logf(true, "ENRP message from %v is refused: %v", a.primary(), err)
+		r.warnOf(&a.assoc, "ENRP message from %v is refused: %v", a.who(), err)
 		if m, ok := enrp.ErrorReply(err, r.id, b); ok {
 			r.writeError(a, m)
 		}
@@ -143,7 +147,7 @@ func (r *Registrar) onENRP(a *link, b []byte) {
 	if m, ok := msg.(*enrp.Error); ok {
 		r.stats.ErrorsReceived++
 		r.onTwinTold(a, m)
-		r.logf(true, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
+		r.warnOf(&a.assoc, "registrar at %v reports an error: %v", a.primary(), m.Causes[0].Code)
 		return
 	}
 	p := r.hear(a, msg)

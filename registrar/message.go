@@ -71,22 +71,28 @@ func (r *Registrar) onASAP(a *client, b []byte) {
 // (RFC 5352, Section 2.2.14). The association stays.
 func (r *Registrar) onMalformed(a *client, err error) {
 	r.stats.Malformed++
-	r.logf(true, "message from %v is refused: %v", a.primary(), err)
+	r.warnOf(&a.assoc, "message from %v is refused: %v", a.who(), err)
 	switch m, _ := asap.ErrorReply(err); m := m.(type) {
 	case *asap.RegistrationResponse:
-		r.refuseMalformed(a, m)
+		r.refuseMalformed(a, m, &m.Causes)
+	case *asap.DeregistrationResponse:
+		r.refuseMalformed(a, m, &m.Causes)
 	case *asap.Error:
 		r.sendError(a, m)
 	}
 }
 
-// refuseMalformed responds to a registration with invalid values.
-func (r *Registrar) refuseMalformed(a *client, m *asap.RegistrationResponse) {
+// refuseMalformed responds to a request with invalid values by m. The unknown parameters before
+// them are reported as those of a good request are.
+func (r *Registrar) refuseMalformed(a *client, m asap.Message, causes *[]rserpool.Cause) {
 	r.stats.Rejections[causeIndex(rserpool.CauseInvalidValues)]++
-	r.replyWithCause(a, m.Causes[len(m.Causes)-1], func(causes []rserpool.Cause) asap.Message {
-		m.Causes = causes
+	last := len(*causes) - 1
+	earlier := (*causes)[:last]
+	r.replyWithCause(a, (*causes)[last], func(list []rserpool.Cause) asap.Message {
+		*causes = list
 		return m
 	})
+	r.report(a, earlier)
 }
 
 // onMisplaced: a message of a type that registrars do not accept, such as a response, a
@@ -102,7 +108,7 @@ func (r *Registrar) onMisplaced(a *client, b []byte) {
 func (r *Registrar) onError(a *client, m *asap.Error) {
 	r.stats.ErrorsReceived++
 	if len(m.Causes) > 0 {
-		r.logf(true, "%v reports an error: %v", a.primary(), m.Causes[0].Code)
+		r.warnOf(&a.assoc, "%v reports an error: %v", a.who(), m.Causes[0].Code)
 	}
 }
 

@@ -42,6 +42,10 @@ func TestBadMessages(t *testing.T) {
 		{"unknown parameter, 01", "05000010 0009000571000000 41230004", []string{"error cause 1(41230004)"}},
 		{"unknown parameter, 10", "05000010 0009000571000000 81230004", []string{"resolution q cause 9"}},
 		{"unknown parameter, 11", "05000010 0009000571000000 c1230004", []string{"resolution q cause 9", "error cause 1(c1230004)"}},
+		{"no policy", "0100002c 0009000570000000 000a0020 00000001 00000000 0000003c 0005001000500000000100080a000001", []string{"registration rejected p:1 cause 3(000a002000000001000000000000003c0005001000500000000100080a000001)"}},
+		{"no policy, handle last", "0100002c 000a0020 00000001 00000000 0000003c 0005001000500000000100080a000001 0009000570000000", []string{"registration rejected p:1 cause 3(000a002000000001000000000000003c0005001000500000000100080a000001)"}},
+		{"no policy, unknown parameter", "01000030 0009000570000000 c1230004 000a0020 00000001 00000000 0000003c 0005001000500000000100080a000001", []string{"registration rejected p:1 cause 3(000a002000000001000000000000003c0005001000500000000100080a000001)", "error cause 1(c1230004)"}},
+		{"deregistration of a checksum", "0200001c 0009000570000000 000e000800000001 000f000600010000", []string{"deregistration p:1 cause 3(000f000600010000)"}},
 		{"response", "03000014 0009000571000000 000e000800000001", []string{"error cause 2(030000140009000571000000000e000800000001)"}},
 		{"resolution response", "06000014 0009000571000000 000c000800090004", []string{"error cause 2(060000140009000571000000000c000800090004)"}},
 		{"keep-alive", "07000010 00000001 0009000571000000", []string{"error cause 2(07000010000000010009000571000000)"}},
@@ -147,6 +151,40 @@ func TestLogs(t *testing.T) {
 	w.want("log 100 log lines dropped: more than the limit allows",
 		`log registration of pool element 00000abc in pool "p" by 10.0.0.1 is refused: invalid values: it offers 10.0.0.9, and its packets come from 10.0.0.1`,
 		"1 < registration rejected p:abc cause 3(000600100007000000010008"+"0a000009)")
+}
+
+// TestPeerLogs: a peer that sends only mistakes does not hide what another one does, and how many lines
+// were dropped is told once a second.
+func TestPeerLogs(t *testing.T) {
+	w := newWorld(t)
+	w.logs = true
+	w.up(1, rserpool.ViaKernel, "10.0.0.1")
+	w.up(2, rserpool.ViaKernel, "10.0.0.2")
+	refusals, dropped := 0, 0
+	for range 100 {
+		for range 20 {
+			w.raw(1, 11, "c8000004")
+		}
+		w.recv(2, reg("p", 1, "10.0.0.9"))
+		w.pass(200 * time.Millisecond)
+		for _, l := range w.trace {
+			switch {
+			case strings.Contains(l, "10.0.0.2 is refused"):
+				refusals++
+			case strings.Contains(l, "lines dropped"):
+				dropped++
+			case strings.HasPrefix(l, "log ") && !strings.Contains(l, "message from 10.0.0.1 is refused"):
+				t.Error(l)
+			}
+		}
+		w.trace = nil
+	}
+	if refusals != 100 {
+		t.Errorf("%d of 100 refusals are logged", refusals)
+	}
+	if dropped < 19 || dropped > 21 {
+		t.Errorf("told %d times in 20 s how many lines were dropped, want once a second", dropped)
+	}
 }
 
 // No mistake of a host, and no late event, breaks the registrar.

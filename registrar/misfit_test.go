@@ -9,6 +9,23 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
+// TestForeignZero: peers may have elements with the identifier 0 (RFC 5354, Section 3.14). If
+// this registrar dropped them, each presence would start another audit.
+func TestForeignZero(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(0, greater)))
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.wantHomes("a:0@20000002", "a:1@20000002")
+	var sum enrp.Checksum
+	sum.Add("a", 0)
+	sum.Add("a", 1)
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sum.Value()})
+	w.want() // no audit
+	w.tell(2, update(greater, enrp.DelPE, "a", peerElement(0, greater)))
+	w.wantHomes("a:1@20000002")
+}
+
 // TestMisfits: after a partition of the network, two registrars have elements of different
 // policies in one pool. Each registrar continues to serve the elements of its own policy,
 // and sets the others aside.

@@ -302,6 +302,15 @@ func (m *model) registered(assoc AssocID, out *asap.RegistrationResponse, msg as
 		}
 		return nil
 	}
+	if rserpool.HasCause(out.Causes, rserpool.CauseNonUniquePEIdentifier) { // without effect
+		if reg == msg {
+			m.asked[at] = asked[:len(asked)-1]
+		}
+		if b := m.elements[key]; b == nil || b.assoc == assoc || !b.former[assoc] {
+			return fmt.Errorf("association %d is told that another process has %v, which is not so", assoc, key)
+		}
+		return nil
+	}
 	peer := m.up[assoc]
 	if b := m.elements[key]; b != nil && b.assoc != assoc && !b.orphan && !m.expired(b) && !hasAddr(b.host, peer[0].Addr()) && !m.reported(b, key, msg) && !(key == m.acked && m.wasExpired) &&
 		(b.waiting == 0 || m.now.Sub(b.since) < m.r.cfg.Timers.KeepAliveTimeout) {

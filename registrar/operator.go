@@ -48,7 +48,13 @@ func (Removed) action() {}
 // that is alive is not told, since it would register again at once.
 func (r *Registrar) onRemove(ev Remove) {
 	answer := Removed{Result: RemovalElsewhere}
-	if e := r.find(ev.Handle, ev.ID); e != nil {
+	e := r.find(ev.Handle, ev.ID)
+	switch {
+	case e != nil && e.standsIn():
+		answer.Home, answer.At = e.standIn, r.whereIs(e.standIn)
+		r.act(answer)
+		return
+	case e != nil:
 		answer.Result = RemovalDone
 		r.remove(e, RemovedByOperator)
 	}

@@ -25,7 +25,7 @@ import (
 //
 // In all, elements are not asked more often than KeepAliveRate says: with more of them, all
 // intervals are longer. Repeats have as much again; one that has to wait for that delays the
-// judgement.
+// judgement. While very many come at once, intervals are longer as well; see rush.
 const (
 	// minTry and maxTry bound the time that one try lasts.
 	minTry = 200 * time.Millisecond
@@ -40,6 +40,7 @@ type intervals struct {
 	// count is in the order of the intervals: the sum of fractions depends on their order,
 	// and the same events must give the same actions.
 	count   []intervalCount
+	total   int
 	stretch float64 // 1 or more
 }
 
@@ -57,6 +58,7 @@ func (v *intervals) add(interval time.Duration, n, rate int) {
 	if v.count[i].n += n; v.count[i].n == 0 {
 		v.count = slices.Delete(v.count, i, i+1)
 	}
+	v.total += n
 	demand := 0.0 // a second
 	for _, c := range v.count {
 		demand += float64(c.n) / c.interval.Seconds()
@@ -66,7 +68,11 @@ func (v *intervals) add(interval time.Duration, n, rate int) {
 
 // keepAliveInterval is the mean time between two keep-alives to the pool's elements.
 func (r *Registrar) keepAliveInterval(h rserpool.PoolHandle) time.Duration {
-	return time.Duration(float64(r.wantedInterval(h)) * max(1, r.intervals.stretch))
+	stretch := max(1, r.intervals.stretch)
+	if r.now.Before(r.rush.until) {
+		stretch = max(stretch, rushStretch)
+	}
+	return time.Duration(float64(r.wantedInterval(h)) * stretch)
 }
 
 // wantedInterval is what the operator has set, whatever that costs.
@@ -83,6 +89,36 @@ func (r *Registrar) countInterval(e *element, n int) {
 		e.interval = r.wantedInterval(e.Handle())
 	}
 	r.intervals.add(e.interval, n, r.cfg.Timers.KeepAliveRate)
+	r.rush.count(r.now, r.intervals.total)
+}
+
+// rush tells that very many elements come at once, such as all of them after a restart of their
+// registrar. Then this machine has enough to do with those that clients do not find yet, and
+// asks the others, which were heard a moment ago, less often. Only what the number of elements
+// grows by counts, so that nobody can make a rush last by registering again and again.
+type rush struct {
+	began time.Time // of the present second
+	from  int       // elements at that time
+	until time.Time
+}
+
+const (
+	// There is a rush while the number of elements grows by one of rushShare in a second, and by
+	// rushLeast, and for rushTime afterwards.
+	rushShare, rushLeast = 16, 256
+	rushTime             = 2 * time.Second
+	// rushStretch is how many times as long intervals are then at least.
+	rushStretch = 2
+)
+
+// count notes how many elements there are.
+func (r *rush) count(now time.Time, total int) {
+	if now.Sub(r.began) >= time.Second {
+		r.began, r.from = now, total
+	}
+	if grown := total - r.from; grown >= rushLeast && grown*rushShare >= total {
+		r.until = now.Add(rushTime)
+	}
 }
 
 // roundTrips is what is known of the round-trip times of an association (RFC 6298).

@@ -484,11 +484,11 @@ func TestPaceStandstill(t *testing.T) {
 		}
 	}
 	f.run(10 * time.Second)
-	// For a while, no element has the time to answer.
+	// For a while, no element has the time to answer. So many tries do not count.
 	for _, l := range f.lanes {
 		l.rtt = 50 * time.Millisecond
 	}
-	for range 9 {
+	for range maxTries {
 		f.standStill(450*time.Millisecond, true)
 		f.run(20 * time.Millisecond)
 	}
@@ -618,6 +618,72 @@ func TestRepeatsAcknowledged(t *testing.T) {
 	if s := w.r.Stats(); s.KeepAlivesUnexpected != 1 {
 		t.Errorf("%d unexpected, want 1", s.KeepAlivesUnexpected)
 	}
+}
+
+// TestRush: elements are asked half as often while very many others register, and as often as
+// before afterwards. One that hangs meanwhile is found later by an interval at most. If some
+// leave and come again all the time, that is no rush.
+func TestRush(t *testing.T) {
+	const n, each, seconds = 1000, 40, 10 // each tenth of a second
+	f := newFleet(t, n, 1, func(c *Config, l *lane) {
+		c.Timers.KeepAliveInterval = 2 * time.Second
+		c.Limits.ElementsPerAssoc = 1 << 20
+	})
+	next := uint32(n + 1)
+	come := func() {
+		for range each {
+			f.do(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("q", next, "10.0.0.1"))})
+			next++
+		}
+	}
+	leave := func() {
+		for range each {
+			next--
+			f.do(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, dereg("q", next))})
+		}
+	}
+	asked := func(each ...func()) (sent float64) {
+		f.onSent = func(s *Send) {
+			if s.Assoc != 1 {
+				sent++
+			}
+		}
+		for i := range 10 * seconds {
+			if len(each) > 0 {
+				each[i%len(each)]()
+			}
+			f.run(100 * time.Millisecond)
+		}
+		return sent / seconds / (n - 1)
+	}
+	f.run(20 * time.Second)
+	usual := asked()
+	for _, tt := range []struct {
+		name        string
+		each        []func()
+		least, most float64
+	}{
+		{"some come and leave", []func(){come, leave}, 0.95, 1.05},
+		{"many come", []func(){come}, 0.5, 0.65},
+		{"it is over", nil, 0.75, 1.05},
+	} {
+		if got := asked(tt.each...) / usual; got < tt.least || got > tt.most {
+			t.Errorf("%s: the elements are asked %.2f times as often as before, want %v to %v", tt.name, got, tt.least, tt.most)
+		}
+	}
+	for range 20 {
+		come()
+		f.run(100 * time.Millisecond)
+	}
+	for since, i := f.now, 0; i < 58; i++ {
+		f.lanes[7].hung = true
+		come()
+		if f.run(100 * time.Millisecond); f.suspected() > 0 {
+			t.Logf("an element that hangs is found after %v", f.now.Sub(since))
+			return
+		}
+	}
+	t.Error("an element that hangs is not found within 5.8 s")
 }
 
 // TestIntervals: the intervals of all pools are longer by the same factor.

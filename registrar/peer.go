@@ -55,11 +55,17 @@ type peer struct {
 
 	roster   *roster
 	audit    audit
+	sweeps   bucket // elements that it has not named, and that are called
 	vigil    vigil
 	session  *session
 	takeover *takeover // while it is dying or taken
 	rival    *peer     // that wants to take it over, while it is yielded
 	heir     *peer     // that has taken it over, while its elements pass to that one
+	// yield is until when this registrar gives way to others that want to take it over; the zero
+	// time if it was not yielded since it was heard.
+	yield time.Time
+	// claimants say that it is dead, and it was asked for a presence because of that.
+	claimants []rserpool.ServerID
 }
 
 // PeerState is how a registrar sees a peer.
@@ -92,6 +98,14 @@ var peerTexts = [peerStates]string{
 	"is dead: this registrar takes over its elements (taken)",
 }
 
+// text says in the log that the peer is in a state from now on.
+func (p *peer) text(s PeerState) string {
+	if s == PeerTaken && p.takeover.voucher != nil {
+		return fmt.Sprintf("does not respond to this registrar, but registrar %v hears it: check the network between the two. This registrar calls its elements, and leaves it their home", p.takeover.voucher.id)
+	}
+	return peerTexts[s]
+}
+
 // String is the state's name.
 func (s PeerState) String() string {
 	if s < peerStates {
@@ -114,8 +128,10 @@ type peerList struct {
 	kept     *[][]netip.AddrPort        // that the host was given last; nil if none was
 	turn     int                        // in list: the one that was asked for its list last
 	sessions []*session
-	audits   uint64 // number of the last audit
-	unheard  bucket // connects to registrars that were never heard
+	audits   uint64    // number of the last audit
+	alive    time.Time // when all were told last that this registrar lives; see tellAlive
+	sweeps   bucket    // elements that no peer has named, and that are called
+	unheard  bucket    // connects to registrars that were never heard
 }
 
 // beginENRP starts ENRP.
@@ -208,9 +224,12 @@ func (r *Registrar) heardFrom(p *peer, a *link) {
 	if p.link == a && !p.doubted.IsZero() {
 		p.doubted, p.proved = time.Time{}, r.now
 	}
-	p.last, p.conn.via = r.now, a.via
+	p.last, p.conn.via, p.claimants = r.now, a.via, nil
 	r.setPeerState(p, PeerActive)
 }
+
+// hasWaited reports whether this registrar has given way for as long as it may.
+func (p *peer) hasWaited(now time.Time) bool { return !p.yield.IsZero() && !p.yield.After(now) }
 
 // isNews reports whether changes of the peer's state are logged.
 func (p *peer) isNews() bool { return p.presented || p.roster.LenAll() > 0 }
@@ -220,7 +239,7 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	t := &r.cfg.Timers
 	if p.state != s {
 		if p.isNews() {
-			r.logf(s != PeerActive, "registrar %v %s", p.id, peerTexts[s])
+			r.logf(s != PeerActive, "registrar %v %s", p.id, p.text(s))
 		}
 		if p.takeover != nil && s != PeerTaken {
 			r.stopTakeover(p, s)
@@ -231,10 +250,21 @@ func (r *Registrar) setPeerState(p *peer, s PeerState) {
 	}
 	p.state = s
 	after := [peerStates]time.Duration{
-		PeerActive: t.MaxTimeLastHeard, PeerSuspect: t.MaxTimeNoResponse, PeerDying: t.MaxTimeNoResponse,
+		PeerActive: t.MaxTimeLastHeard, PeerSuspect: t.MaxTimeNoResponse, PeerDying: t.MaxTimeNoResponse / 2,
 		PeerYielded: 2 * t.MaxTimeNoResponse, PeerTaken: 0,
 	}
-	r.timers.Arm(&p.watch, p, r.now.Add(after[s]))
+	at := r.now.Add(after[s])
+	switch {
+	case s == PeerActive:
+		p.yield = time.Time{}
+	case s == PeerSuspect && len(p.claimants) > 0 && p.watch.Armed():
+		return // it was asked already
+	case s == PeerYielded && p.yield.IsZero():
+		p.yield = at
+	case s == PeerYielded:
+		at = p.yield
+	}
+	r.timers.Arm(&p.watch, p, at)
 }
 
 // Due runs the peer's timers.
@@ -251,18 +281,27 @@ func (p *peer) Due(r *Registrar, t *timer) {
 	late := r.now.Sub(r.timers.At(t)) > r.cfg.Timers.MaxTimeNoResponse/2
 	switch p.state {
 	case PeerActive:
+		if len(p.claimants) > 0 {
+			r.claimedDue(p, late)
+			return
+		}
 		if at := p.last.Add(r.cfg.Timers.MaxTimeLastHeard); at.After(r.now) && p.link != nil {
 			r.timers.Arm(&p.watch, p, at)
 			return
 		}
 		r.suspect(p)
 	case PeerSuspect, PeerDying:
-		if late {
+		switch {
+		case late:
 			r.timers.Arm(&p.watch, p, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
-		} else if p.state == PeerSuspect {
-			r.beginTakeover(p)
-		} else {
+		case p.state == PeerDying && p.takeover.asked:
 			r.takeOver(p)
+		case p.state == PeerDying:
+			r.askOthers(p)
+		case len(p.claimants) > 0:
+			r.yieldTo(p)
+		default:
+			r.beginTakeover(p)
 		}
 	case PeerYielded:
 		if p.heir != nil {
@@ -287,6 +326,9 @@ func (r *Registrar) suspect(p *peer) {
 
 // whyForget is the reason in the log for removing a peer from the peer list.
 func (r *Registrar) whyForget(p *peer) string {
+	if p.takeover != nil && p.takeover.voucher != nil {
+		return "it cannot be reached from here"
+	}
 	if p.state == PeerTaken || p.heir != nil {
 		return "its elements were taken over"
 	}
@@ -350,5 +392,5 @@ func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolE
 // isUsable reports whether an element that a peer names is valid here. Other registrars
 // may have other limits.
 func (r *Registrar) isUsable(h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
-	return e.ID != 0 && e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
+	return e.UserTransport.Present() && len(h) <= maxHandle && !r.oversize(e)
 }

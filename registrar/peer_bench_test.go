@@ -211,7 +211,7 @@ func (s *benchScope) longestSweep(n int) time.Duration {
 	s.longest[id-1] = 0
 	r.beginAudit(p)
 	r.Handle(s.now, Received{Assoc: 1, PPID: enrp.PPID, Data: mustAppend(s.b, &enrp.HandleTableResponse{Sender: benchID(1)})})
-	s.pass(id, time.Second)
+	s.pass(id, time.Duration(n/sweepRate+1)*time.Second)
 	if members(p.roster) != 0 {
 		s.b.Fatalf("%d elements are left", members(p.roster))
 	}

@@ -1,7 +1,6 @@
 package registrar
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
@@ -13,7 +12,12 @@ import (
 
 // settling has the suspects of large pools enter or leave the handlespace, some at a time, after
 // their guard has begun or ended.
-type settling struct{ timer timer }
+type settling struct {
+	timer timer
+	// dark are the pools that have suspects and nothing in answers. There are at most as many as
+	// pools with elements.
+	dark map[rserpool.PoolHandle]bool
+}
 
 // settleGap is the time between two batches, in which other events are handled.
 const settleGap = time.Millisecond
@@ -34,9 +38,13 @@ func (r *Registrar) settleLater() {
 
 // poolSettled: a pool of the handlespace has changed, and perhaps its guard has begun or ended.
 func (r *Registrar) poolSettled(c ledger.PoolChange) {
-	if c.Guarded != 0 {
-		r.logGuard(c.Handle, c.Guarded > 0)
+	switch {
+	case c.Guarded > 0:
+		r.tellPool(c.Handle, poolFine, poolGuarded)
+	case c.Guarded < 0:
+		r.tellPool(c.Handle, poolGuarded, poolFine)
 	}
+	r.lightUp(c.Handle)
 	if c.Visible {
 		r.poolChanged(c.Handle)
 	}
@@ -46,15 +54,16 @@ func (r *Registrar) poolSettled(c ledger.PoolChange) {
 	r.settleLater()
 }
 
-func (r *Registrar) logGuard(h rserpool.PoolHandle, on bool) {
-	n := r.ledger.Pool(h)
-	if on {
-		but := ""
-		if n.Displaced > 0 && n.Displaced < n.Suspects {
-			but = fmt.Sprintf(", but for %d at whose places others answer", n.Displaced)
-		}
-		r.logf(true, "pool %s is guarded: %d of its %d elements are suspects, and stay in its answers%s", quote(h), n.Suspects, n.Elements-n.Aside, but)
+// lightUp ends the darkness of a pool that is in answers again, or is no more.
+func (r *Registrar) lightUp(h rserpool.PoolHandle) {
+	if !r.settling.dark[h] {
 		return
 	}
-	r.logf(true, "pool %s is no longer guarded: %d of its %d elements are suspects", quote(h), n.Suspects, n.Elements-n.Aside)
+	n, served := r.ledger.Pool(h), r.space.Pool(h) != nil
+	if served && !n.Guarded { // which has a line of its own
+		r.tellPool(h, poolDark, poolFine)
+	}
+	if served || n.Elements == 0 {
+		delete(r.settling.dark, h)
+	}
 }

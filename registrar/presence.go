@@ -65,12 +65,13 @@ func (r *Registrar) isStale(p *peer, checksum uint16) bool {
 }
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that were not heard are left out, so
-// that dead ones do not stay in all lists.
+// that dead ones do not stay in all lists, and so are those that were asked because another
+// registrar says that they are dead.
 func (r *Registrar) onListRequest(p *peer, a *link) {
 	m := &enrp.ListResponse{Sender: r.id, Receiver: p.id, Reject: !r.Ready()}
 	size := 0
 	for _, q := range r.peers.list {
-		if m.Reject || q == p || !q.heard || q.state != PeerActive || len(q.conn.addrs) == 0 {
+		if m.Reject || q == p || !q.heard || q.state != PeerActive || len(q.claimants) > 0 || len(q.conn.addrs) == 0 {
 			continue
 		}
 		if size += 32 + 20*len(q.conn.addrs); size > maxTable {
@@ -107,6 +108,7 @@ func (r *Registrar) onListResponse(p *peer, m *enrp.ListResponse) {
 		return
 	}
 	p.listAsked = false
+	r.vouch(p, m)
 	for i := range m.Servers {
 		if s := &m.Servers[i]; s.ID != 0 && s.ID != r.id {
 			r.onListed(s)

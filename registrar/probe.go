@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -361,7 +362,7 @@ func (p *probe) askAgain(r *Registrar) {
 	t := &r.cfg.Timers
 	r.timers.Arm(&p.timer, p, r.now.Add(t.ProbeTimeout-t.ProbeTimeout/2))
 	for e := p.asked.First(); e != nil; e = e.place.Next() {
-		if !e.adopting && r.now.Sub(e.claimed) >= r.keepAliveInterval(e.Handle()) {
+		if !e.adopting && !e.standsIn() && r.now.Sub(e.claimed) >= r.keepAliveInterval(e.Handle()) {
 			e.adopt, e.claimed = true, r.now
 			r.sendKeepAlive(e, p.assoc, true)
 		}
@@ -551,7 +552,8 @@ func (p *probe) handOver(r *Registrar, a *client, why SilentReason) {
 // judge judges the elements, and then rests. If too little is known of other lines, it waits
 // for news of them first.
 func (p *probe) judge(r *Registrar, why SilentReason) {
-	if !p.undecided && p.line.members > 0 && r.judge(&p.line, p.began) == judgedOpen {
+	member := slices.ContainsFunc(p.elements(), func(e *element) bool { return !e.isSuspect() })
+	if !p.undecided && member && r.judge(&p.line, p.began) == judgedOpen {
 		p.undecided = true
 		r.wonder(&p.line, p.began)
 		r.timers.Arm(&p.timer, p, r.now.Add(wonderTime))

@@ -44,6 +44,7 @@ type Registrar struct {
 	guard     guard
 	intervals intervals // of own elements
 	doubles   doubles
+	rush      rush
 	asks      slots  // of keep-alives
 	repeats   slots  // of their repeats
 	wakes     bucket // of those that wake sends
@@ -61,6 +62,7 @@ type Registrar struct {
 	announce  announcer
 	discovery discovery
 	log       logger
+	poolNews  poolNews
 	stats     Stats
 
 	// Memory that all events use.
@@ -90,6 +92,7 @@ func New(cfg Config) (*Registrar, error) {
 	}
 	r.probes.connecting, r.probes.resting = make(map[uint64]*probe), make(probesAt)
 	r.inquiries = inquiries{make(map[inquiryKey]*inquiry), make(map[uint64]*inquiry)}
+	r.settling.dark = make(map[rserpool.PoolHandle]bool)
 	r.start.running = len(cfg.Peers) > 0 || cfg.Discover
 	r.peers.byID = make(map[rserpool.ServerID]*peer)
 	r.peers.connecting = make(map[uint64]*connector)

@@ -28,15 +28,47 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	switch {
 	case x != nil && !r.isOf(a, x) && !r.isVoid(x):
 		r.stats.RightsRefused.Owned++
-		r.logf(true, "pool element %v of pool %s belongs to another identity: %s has registered it", x.ID(), quote(x.Handle()), holder(x.PE().Identity))
+		r.warnOf(&a.assoc, "pool element %v of pool %s belongs to another identity: %s has registered it", x.ID(), quote(x.Handle()), holder(x.PE().Identity))
 		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseNonUniquePEIdentifier})
 	case a.unproved(m) != nil:
 		r.hold(a, m)
+	case x != nil && r.standsBy(a, x):
+		r.grantStandBy(a, m, x)
 	case x != nil && !r.mayRegister(a, x):
 		r.claim(x, a, m)
 	default:
+		r.warnTakenBack(a, x)
 		r.register(a, m, x)
 	}
+}
+
+// warnTakenBack warns if a process takes its element back from one that has registered it with
+// another registrar: whether that one lives, only its home knows.
+func (r *Registrar) warnTakenBack(a *client, x *entry) {
+	if x != nil && x.Note.own == nil && x.Note.isFormer(a.id) && !a.isEndpointOf(x.PE()) {
+		r.warnOf(&a.assoc, "pool element %v of pool %s is taken back from registrar %v, with which another process of its host has registered it, by that at %v: use another identifier, or end one of the two",
+			x.ID(), quote(x.Handle()), x.Roster().Home(), a.peer[0])
+	}
+}
+
+// standsBy reports whether another process has superseded the sender, and holds the element
+// now. Each re-registration would take the identifier back otherwise: two processes would
+// take turns for ever, and in a rolling restart the former one would remove the element when
+// it deregisters. An element that has a new association from the same endpoint is no other process.
+func (r *Registrar) standsBy(a *client, x *entry) bool {
+	e := x.Note.own
+	return e != nil && e.assoc != nil && e.assoc != a && e.assoc.up && a.mayActFor(e) && !e.isSuspect() && e.contested == nil && !e.standsIn() &&
+		x.Note.isFormer(a.id) && !a.isEndpointOf(x.PE()) && !r.isVoid(x)
+}
+
+// grantStandBy grants a registration without effect, as the deregistration of such a process
+// is. The warning says so, and where the element is. When the element is removed, or is a
+// suspect, the process is told, and registers again: see vacate.
+func (r *Registrar) grantStandBy(a *client, m *asap.Registration, x *entry) {
+	r.warnOf(&a.assoc, "two processes register pool element %v of pool %s: that at %v has it, and that at %v gets it only when the other one ends: use another identifier, or end one of them",
+		x.ID(), quote(x.Handle()), x.Note.own.assoc.peer[0], a.peer[0])
+	r.stats.Reregistrations++
+	r.grantRegistration(a, m, append([]rserpool.Cause{{Code: rserpool.CauseNonUniquePEIdentifier}}, changes(&m.Element, &x.PE().PoolElement)...))
 }
 
 // mayRegister reports whether an association may register an identifier that is in use.
@@ -64,7 +96,7 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 		return &rserpool.Cause{Code: rserpool.CauseSecurity}
 	case r.unauthorized(a.identity, m.Handle) != nil:
 		return &rserpool.Cause{Code: rserpool.CauseSecurity}
-	case e.ID == 0, // in the reference implementation, too, 0 is no identifier
+	case e.ID == 0, // for the reference implementation 0 is no identifier
 		e.Life == 0, // over before it begins
 		!t.Present(),
 		e.Policy.Type == 0:
@@ -198,15 +230,12 @@ func (r *Registrar) registered(a *client, m *asap.Registration, e *element, w *a
 	r.await(e, w)
 	e.contested = nil
 	r.supersedes(e, a)
+	e.standIn, a.isHome = 0, true
 	r.supervise(e, a)
 	r.dropOwnClaim(e.entry, a)
 	r.refuseClaims(e.entry) // the element has shown that it is alive
 	r.alive(e)
-	if at := e.PE().Expires; at.IsZero() {
-		r.timers.Stop(&e.life)
-	} else {
-		r.timers.Arm(&e.life, e, at)
-	}
+	r.beginLife(e)
 }
 
 // owned returns the description of an element as its home keeps it (RFC 5352, Section
@@ -277,6 +306,13 @@ func causeOf(err error) rserpool.Cause {
 
 func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpool.Cause) {
 	r.stats.Rejections[causeIndex(c.Code)]++
+	r.logRejected(a, m, c)
+	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
+		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
+	})
+}
+
+func (r *Registrar) logRejected(a *client, m *asap.Registration, c rserpool.Cause) {
 	why := c.Conflict(m.Element.Kind())
 	if c.Code == rserpool.CauseInvalidValues {
 		if where := a.disparity(m); where != "" {
@@ -284,18 +320,18 @@ func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpo
 		}
 	}
 	if c.Code == rserpool.CauseLackOfResources && !r.Ready() {
-		why += ": this registrar is not ready, because it does not have the handlespace yet"
+		if r.start.refused++; r.start.refused > 1 {
+			return // endStart says how many there were: each element tries several times
+		}
+		why += ": this registrar is not ready, because it does not have the handlespace yet: it refuses all registrations until then, and logs how many when it is ready"
 	}
 	by := a.who()
 	if err := r.unauthorized(a.identity, m.Handle); err != nil && c.Code == rserpool.CauseSecurity {
 		r.stats.RightsRefused.Registrations++
-		by, why = a.primary().String(), err.Error() // which has the name
+		by, why = a.primary(), err.Error() // which has the name
 	}
-	if r.cfg.Rules.of(m.Handle).demands(c.Code, m.Element.Kind()) {
-		why += "; the operator's rule for this pool demands that"
+	if rule := r.cfg.Rules.of(m.Handle); rule.demands(c.Code, m.Element.Kind()) {
+		why += rule.demand(c.Code)
 	}
-	r.logf(true, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), by, why)
-	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
-		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
-	})
+	r.warnOf(&a.assoc, "registration of pool element %v in pool %s by %v is refused: %s", m.Element.ID, quote(m.Handle), by, why)
 }

@@ -17,7 +17,7 @@ func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 	if m.HasItems && m.Items > 0 {
 		items = int(min(m.Items, uint32(r.cfg.Limits.ResolutionItems)))
 	}
-	if code, ok := r.selectFrom(m.Handle, items); !ok {
+	if code, ok := r.selectFrom(m.Handle, items, nil); !ok {
 		r.stats.ResolutionsFailed[causeIndex(code)]++
 		r.endSubscription(a, m.Handle) // a negative response ends it (RFC 5352, Section 2.2.5)
 		r.refuseResolution(a, m.Handle, code)
@@ -32,14 +32,15 @@ func (r *Registrar) onHandleResolution(a *client, m *asap.HandleResolution) {
 func (r *Registrar) barResolution(a *client, h rserpool.PoolHandle) {
 	r.stats.RightsRefused.Resolutions++
 	r.stats.ResolutionsFailed[causeIndex(rserpool.CauseSecurity)]++
-	r.logf(true, "the resolution of pool %s by %v is refused: %s may not resolve pool handles (resolvers)", quote(h), a.primary(), holder(a.identity))
+	r.warnOf(&a.assoc, "the resolution of pool %s by %v is refused: %s may not resolve pool handles (resolvers)", quote(h), a.primary(), holder(a.identity))
 	r.endSubscription(a, h)
 	r.refuseResolution(a, h, rserpool.CauseSecurity)
 }
 
 // selectFrom puts the elements that the pool's policy picks into r.selected, or returns
-// why there are none.
-func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.CauseCode, bool) {
+// why there are none. For an update of s nothing is selected: only requests move the
+// policy's state (RFC 5356, Section 4.1.2).
+func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int, s *subscription) (rserpool.CauseCode, bool) {
 	r.selected = r.selected[:0]
 	if !r.Ready() {
 		return rserpool.CauseLackOfResources, false
@@ -48,7 +49,11 @@ func (r *Registrar) selectFrom(h rserpool.PoolHandle, items int) (rserpool.Cause
 	if p == nil {
 		return rserpool.CauseUnknownPoolHandle, false
 	}
-	r.selected = p.Select(r.selected, items, 0)
+	if s == nil {
+		r.selected = p.Select(r.selected, items, 0)
+	} else {
+		r.selected = p.Preview(r.selected, items, s.view())
+	}
 	if len(r.selected) == 0 {
 		// All elements have weight 0. A positive response has at least one
 		// element (RFC 5352, Section 2.2.6), so it must be a negative one.

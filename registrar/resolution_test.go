@@ -128,7 +128,7 @@ func TestSubscription(t *testing.T) {
 	w.pass(100*time.Millisecond - 1)
 	w.want()
 	w.pass(1)
-	w.want("2 < resolution p A policy 1 1 3 4")
+	w.want("2 < resolution p A policy 1 6 1 8") // the subscriber's part
 	w.pass(time.Second)
 	w.recv(1, reg("p", 3, "10.0.0.1")) // nothing has changed
 	w.skip("registration granted")
@@ -137,13 +137,13 @@ func TestSubscription(t *testing.T) {
 	w.recv(1, reg("p", 3, "10.0.0.1", life(100))) // now it has
 	w.skip("registration granted")
 	w.pass(0)
-	w.want("2 < resolution p A policy 1 3 4 5")
+	w.want("2 < resolution p A policy 1 6 1 8")
 	w.recv(2, items(subscribe("p"), 1)) // asked again, for fewer
-	w.want("2 < resolution p A policy 1 4")
+	w.want("2 < resolution p A policy 1 1")
 	w.recv(1, dereg("p", 9))
 	w.skip("deregistration", "removed")
 	w.pass(time.Second)
-	w.want("2 < resolution p A policy 1 5")
+	w.want("2 < resolution p A policy 1 8")
 	for id := uint32(1); id <= 9; id++ {
 		w.recv(1, dereg("p", id))
 	}
@@ -156,6 +156,70 @@ func TestSubscription(t *testing.T) {
 	w.want()
 	if s := w.r.Stats(); s.Updates != 5 || s.Subscriptions != 0 {
 		t.Errorf("stats: %+v", s)
+	}
+}
+
+// RFC 5356, Sections 4.1.2 and 5.2.2: requests move the head of the pool and degrade its
+// elements. Updates do not, whatever changes between two requests.
+func TestUpdateSelectsNothing(t *testing.T) {
+	for _, c := range []struct {
+		policy rserpool.PolicyType
+		want   []string
+	}{
+		{rserpool.RoundRobin, []string{"1", "2", "1", "2", "1", "2"}},
+		{rserpool.WeightedRoundRobin, []string{"2", "1", "2", "1", "2", "1"}},
+		{rserpool.LeastUsedDegradation, []string{"1", "2", "1", "2", "1", "2"}},
+	} {
+		w := pooled(t, 0)
+		values := func(e *rserpool.PoolElement) { e.Policy.Weight, e.Policy.LoadDegradation = 1, 1<<20 }
+		w.recv(1, reg("p", 1, "10.0.0.1", policy(c.policy), values))
+		w.recv(1, reg("p", 2, "10.0.0.1", policy(c.policy), values))
+		w.up(3, rserpool.ViaTCP, "10.0.0.3")
+		w.recv(3, items(subscribe("p"), 1))
+		w.recv(3, items(subscribe("p"), 1)) // both have been selected as often
+		w.skip("registration granted", "resolution")
+		for i, want := range c.want {
+			w.recv(1, reg("p", 2, "10.0.0.1", policy(c.policy), values, life(int32(100+i))))
+			w.skip("registration granted")
+			w.pass(time.Second)
+			w.skip("resolution") // the update
+			w.recv(2, items(resolve("p"), 1))
+			w.want(fmt.Sprintf("2 < resolution p policy %x %s", uint32(c.policy), want))
+		}
+		if s := w.r.Stats(); s.Updates != uint64(len(c.want)) {
+			t.Errorf("updates: got %d, want %d", s.Updates, len(c.want))
+		}
+	}
+}
+
+// Subscribers that know a part of a pool know different parts, each the same one from update
+// to update.
+func TestUpdateParts(t *testing.T) {
+	w := pooled(t, 40)
+	for id := AssocID(10); id < 30; id++ {
+		w.up(id, rserpool.ViaTCP, fmt.Sprintf("10.1.0.%d", id))
+		w.recv(id, items(subscribe("p"), 4))
+	}
+	w.skip("resolution")
+	var parts [2]string
+	known := map[string]bool{}
+	for i := range parts {
+		w.recv(1, reg("p", 1, "10.0.0.1", life(int32(100+i))))
+		w.skip("registration granted")
+		w.pass(time.Second)
+		parts[i] = strings.Join(w.trace, "\n")
+		for _, line := range w.trace {
+			for _, id := range strings.Fields(line)[7:] {
+				known[id] = true
+			}
+		}
+		w.skip("resolution")
+	}
+	if parts[0] != parts[1] {
+		t.Errorf("the second update has other elements:\n%s\n%s", parts[0], parts[1])
+	}
+	if len(known) < 30 {
+		t.Errorf("20 subscribers with 4 elements each know %d of 40 elements, want 30 or more", len(known))
 	}
 }
 

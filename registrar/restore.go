@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -30,10 +31,10 @@ type restored struct {
 	queue    []*probe         // in the order of their elements
 	to       []netip.AddrPort // working memory
 	elements int
+	away     time.Duration // between the processes, by the clock
 	// elements that were left out
-	old, full, void int
-	confirmed       []*entry
-	peers           [][]netip.AddrPort
+	missed, old, full, void int
+	peers                   [][]netip.AddrPort
 }
 
 // Answers reports whether pool users may be told of the elements in the handlespace: it is
@@ -48,6 +49,7 @@ func (r *Registrar) onRestore(ev Restore) {
 	}
 	if ev.Alive.After(s.alive) {
 		s.alive = ev.Alive
+		s.away = r.now.Sub(s.alive)
 	}
 	s.peers = append(s.peers, ev.Peers...)
 	r.ledger.Bulk = true
@@ -74,7 +76,11 @@ func (r *Registrar) restore(k *Kept) {
 		return
 	}
 	if r.now.Sub(heard) > r.cfg.Timers.GuardLife {
-		s.old++
+		if s.away > r.cfg.Timers.GuardLife {
+			s.missed++
+		} else {
+			s.old++
+		}
 		r.act(Keep{Handle: k.Handle, ID: k.PE.ID})
 		return
 	}
@@ -137,8 +143,8 @@ func (r *Registrar) probeRestored(e *element, k *Kept) {
 // addresses of its machine.
 func (r *Registrar) callRestored() {
 	s := &r.restored
-	if s.elements+s.old+s.full+s.void > 0 {
-		r.logf(s.full+s.void > 0, "started with %s of the stored state%s", elementsText(s.elements), s.leftOut())
+	if s.elements+s.missed+s.old+s.full+s.void > 0 {
+		r.logf(s.missed+s.full+s.void > 0, "started with %s of the stored state%s", elementsText(s.elements), r.leftOut())
 	}
 	for _, p := range s.queue {
 		if e := p.waiting.First(); e.ownASAP {
@@ -153,8 +159,11 @@ func (r *Registrar) callRestored() {
 	r.runProbes()
 }
 
-func (s *restored) leftOut() string {
-	text := ""
+func (r *Registrar) leftOut() string {
+	s, text := &r.restored, ""
+	if s.missed > 0 {
+		text += fmt.Sprintf(", without %d because this registrar was away for %v by its clock (GUARD-LIFE %v)", s.missed, s.away.Round(time.Second), r.cfg.Timers.GuardLife)
+	}
 	if s.old > 0 {
 		text += ", without " + strconv.Itoa(s.old) + " that were silent for too long"
 	}
@@ -185,25 +194,19 @@ func (r *Registrar) confirmLater(e *element) bool {
 	if !r.start.running {
 		return false
 	}
-	x := e.entry
-	r.restored.confirmed = append(r.restored.confirmed, x)
-	if e.State() == ledger.Suspect {
-		c, err := r.ledger.PutAs(x, r.roster, x.Handle(), x.PE(), ledger.SetAside, ledger.Unconfirmed, time.Time{})
-		if err == nil { // it needs no more room
-			r.publish(c, adopted)
-		}
-	}
+	e.confirmed = true
+	r.unsuspect(e)
 	return true
 }
 
 // confirmHeard makes the elements members that have acknowledged during the start.
 func (r *Registrar) confirmHeard() {
-	heard := r.restored.confirmed
-	r.restored.confirmed = nil
-	for _, x := range heard {
-		if x.Note.own != nil && x.Roster() == r.roster && x.State() == ledger.Unconfirmed {
+	for x := r.roster.FirstOf(ledger.Unconfirmed); x != nil; {
+		next := r.roster.Next(x)
+		if x.Note.own.confirmed {
 			r.publish(r.ledger.Confirm(x), byElement)
 		}
+		x = next
 	}
 }
 
@@ -211,6 +214,7 @@ func (r *Registrar) confirmHeard() {
 func (r *Registrar) takeWord(e *element, home *peer, pe *rserpool.PoolElement) {
 	x := e.entry
 	if home == nil { // this registrar
+		r.endStandIn(e)
 		own := &handlespace.Element{PoolElement: *pe, Expires: e.PE().Expires}
 		own.Identity = e.PE().Identity
 		if c, err := r.ledger.Put(x, r.roster, x.Handle(), own, ledger.SetAside); err == nil {

@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -151,7 +152,7 @@ func TestRestoreOld(t *testing.T) {
 		t.Error("a lone registrar does not answer")
 	}
 	w.serve()
-	w.want("log started with 0 pool elements of the stored state, without 2 that were silent for too long")
+	w.want("log started with 0 pool elements of the stored state, without 2 because this registrar was away for 1h0m1s by its clock (GUARD-LIFE 1h0m0s)")
 
 	before := twoElements(t)
 	before.kept.elements[keptKey{"p", 2}].Suspect = before.now.Add(-59 * time.Minute)
@@ -412,4 +413,28 @@ func (w *world) answerAll(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestConfirmedOnce: during a long start an element acknowledges again and again, which takes no
+// memory.
+func TestConfirmedOnce(t *testing.T) {
+	w := restarted(t, twoElements(t), time.Second, func(c *Config) { c.Peers = peers("10.0.9.2:9901") })
+	w.handle(Serving{Addrs: peers("10.0.9.1:3863"), ENRP: peers("10.0.9.1:9901")})
+	e := w.r.find("p", 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 1 << 20 {
+		if !w.r.confirmLater(e) {
+			t.Fatal("the start is over")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		t.Errorf("%d bytes for acknowledgements of one element", n)
+	}
+	w.pass(time.Minute) // nobody has the handlespace
+	if s := e.State(); s != ledger.Member {
+		t.Errorf("after the start, the element that has acknowledged is in state %d", s)
+	}
+	w.trace = nil
 }

@@ -182,7 +182,7 @@ func (r *Registrar) leaveLink(a *link) {
 // refuseReport answers a report of an identity that may not report.
 func (r *Registrar) refuseReport(a *client) {
 	r.stats.RightsRefused.Reports++
-	r.logf(true, "a report of %v is refused: %s may not report elements (resolvers)", a.primary(), holder(a.identity))
+	r.warnOf(&a.assoc, "a report of %v is refused: %s may not report elements (resolvers)", a.primary(), holder(a.identity))
 	r.sendError(a, &asap.Error{Causes: []rserpool.Cause{{Code: rserpool.CauseSecurity}}})
 }
 

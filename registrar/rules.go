@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -55,8 +56,30 @@ func (rule PoolRule) check(e *handlespace.Element) error {
 	default:
 		return nil
 	}
-	return &handlespace.InconsistentError{Cause: cause, Policy: rule.Policy, Transport: rule.Transport, Element: kind}
+	return &ruleError{
+		InconsistentError: &handlespace.InconsistentError{Cause: cause, Policy: rule.Policy, Transport: rule.Transport, Element: kind},
+		demand:            rule.demand(cause),
+	}
 }
+
+// demand says which part of the rule is why an element is refused with the cause, as the
+// operator has it in the Corefile.
+func (rule PoolRule) demand(c rserpool.CauseCode) string {
+	line := "transport " + rule.Transport.String()
+	if c == rserpool.CauseInconsistentPolicy {
+		line = "policy " + rule.Policy.String()
+	}
+	return fmt.Sprintf("; the operator's rule for this pool demands that (%q in a pool line)", line)
+}
+
+// ruleError says that a rule excludes an element, whatever is in the pool.
+type ruleError struct {
+	*handlespace.InconsistentError
+	demand string
+}
+
+func (e *ruleError) Error() string { return e.InconsistentError.Error() + e.demand }
+func (e *ruleError) Unwrap() error { return e.InconsistentError }
 
 // demands reports whether the rule is why an element is refused with the cause.
 func (rule PoolRule) demands(c rserpool.CauseCode, e rserpool.PoolKind) bool {
@@ -78,24 +101,28 @@ func (r *Registrar) onRules(ev Rules) {
 	}
 	slices.Sort(changed)
 	for _, h := range changed {
-		r.applyRule(h)
+		r.applyRule(h, former.of(h))
 		r.poolSettled(r.ledger.Reguard(h))
 	}
 	r.hurryKeepAlives(former)
 }
 
-func (r *Registrar) applyRule(h rserpool.PoolHandle) {
-	aside, back, emptied, conflict := 0, 0, false, error(nil)
+func (r *Registrar) applyRule(h rserpool.PoolHandle, former PoolRule) {
+	aside, back, emptied := 0, 0, false
 	for _, c := range r.ledger.Refit(h) {
 		if c.Conflict != nil {
-			aside, conflict = aside+1, c.Conflict
+			aside++
 		} else {
 			back++
 		}
 		emptied = emptied || c.Emptied
 	}
-	if aside > 0 {
-		r.logf(true, "the new rule of pool %s sets elements aside that are registered, %d in all, so that they are in no answer: %v", quote(h), aside, conflict)
+	switch all, why := r.ruledOut(h); {
+	case all == 0:
+	case aside > 0:
+		r.logf(true, "the new rule of pool %s sets elements aside that are registered, %d in all, so that they are in no answer: %v", quote(h), all, why)
+	case !former.sameKind(r.cfg.Rules.of(h)):
+		r.logf(true, "the new rule of pool %s keeps elements set aside, %d in all, so that they are in no answer: %v", quote(h), all, why)
 	}
 	if back > 0 {
 		r.logf(false, "the new rule of pool %s admits elements that were set aside, %d in all", quote(h), back)
@@ -106,6 +133,23 @@ func (r *Registrar) applyRule(h rserpool.PoolHandle) {
 	if emptied {
 		r.poolEmptied(h)
 	}
+}
+
+// sameKind reports whether two rules admit the same elements.
+func (rule PoolRule) sameKind(other PoolRule) bool {
+	return rule.Policy == other.Policy && rule.Transport == other.Transport
+}
+
+// ruledOut returns how many elements of a pool its rule excludes, and why it excludes the last
+// of them.
+func (r *Registrar) ruledOut(h rserpool.PoolHandle) (n int, why error) {
+	rule := r.cfg.Rules.of(h)
+	for _, x := range r.ledger.Barred(h) {
+		if err := rule.check(x.PE()); err != nil {
+			n, why = n+1, err
+		}
+	}
+	return n, why
 }
 
 // hurryKeepAlives has elements whose interval is shorter now wait no longer than that.
@@ -129,10 +173,11 @@ func (r *Registrar) hurryKeepAlives(former PoolRules) {
 // poolEmptied: the handlespace has lost a pool.
 func (r *Registrar) poolEmptied(h rserpool.PoolHandle) {
 	r.stats.PoolsEmptied++
-	if n := r.ledger.Pool(h).Suspects; n > 0 {
-		r.logf(true, "pool %s has no element in answers: the last %d are suspects, and guard off leaves them out: clients do not find it until one answers or registers", quote(h), n)
+	if r.ledger.Pool(h).Suspects > 0 {
+		r.settling.dark[h] = true
+		r.tellPool(h, poolFine, poolDark)
 	} else {
-		r.logf(true, "pool %s has lost its last element: clients do not find it until one registers", quote(h))
+		r.tellPool(h, poolFine, poolLost)
 	}
 	r.dropIdlePool(h)
 }

@@ -108,7 +108,7 @@ func TestRulesChange(t *testing.T) {
 	w.logs = true
 	w.handle(Rules{Of: rule(PoolRule{Policy: rserpool.WeightedRoundRobin}, "a", "c")})
 	if aside, lost := w.count(`the new rule of pool "a" sets elements aside that are registered, 4 in all, so that they are in no answer: policy differs from the pool's: the element has RoundRobin, the pool has WeightedRoundRobin`),
-		w.count(`pool "a" has lost its last element`); len(w.trace) != 2 || aside != 1 || lost != 1 {
+		w.count(`pool "a" has no element in answers: all 4 are set aside: clients do not find it until one of them fits the rules of its pool, or another one registers`); len(w.trace) != 2 || aside != 1 || lost != 1 {
 		t.Errorf("got %q, want one line about the elements and one about the pool", w.trace)
 	}
 	w.logs, w.trace = false, nil
@@ -140,6 +140,33 @@ func TestRulesChange(t *testing.T) {
 	w.wantHomes("a:1@10000001", "a:3@10000001", "a:9@20000002", "b:1@10000001", "b:2@10000001", "b:3@10000001")
 	w.handle(Rules{Of: rule(PoolRule{Transport: rserpool.UDP}, "b")})
 	w.want()
+}
+
+// TestRulesChangeReason: the log has the reason that counts, also for elements that another rule
+// has set aside before.
+func TestRulesChangeReason(t *testing.T) {
+	w := newWorld(t)
+	w.up(1, rserpool.ViaKernel, "10.0.1.9")
+	for id := range uint32(2) {
+		w.recv(1, reg("a", id+1, "10.0.1.9"))
+	}
+	w.logs = true
+	for _, c := range []struct {
+		rule PoolRule
+		line string // "" if nothing is to be logged
+	}{
+		{PoolRule{Policy: rserpool.LeastUsed}, `the new rule of pool "a" sets elements aside that are registered, 2 in all, so that they are in no answer: policy differs from the pool's: the element has RoundRobin, the pool has LeastUsed: start the element with policy LeastUsed (rsp: --policy LeastUsed), or give it another pool; the operator's rule for this pool demands that ("policy LeastUsed" in a pool line)`},
+		{PoolRule{Policy: rserpool.LeastUsed, KeepAliveInterval: time.Second}, ""},
+		{PoolRule{Transport: rserpool.TCP}, `the new rule of pool "a" keeps elements set aside, 2 in all, so that they are in no answer: user transport differs from the pool's: the element has udp, the pool has tcp: start the element with user transport tcp (rsp: --serve tcp:PORT), or give it another pool; the operator's rule for this pool demands that ("transport tcp" in a pool line)`},
+		{PoolRule{Policy: rserpool.Random}, `"policy Random" in a pool line`},
+		{PoolRule{Policy: rserpool.RoundRobin}, `the new rule of pool "a" admits elements that were set aside, 2 in all`},
+	} {
+		w.trace = nil
+		w.handle(Rules{Of: rule(c.rule, "a")})
+		if n := w.count("the new rule"); c.line == "" && n > 0 || c.line != "" && (n != 1 || w.count(c.line) != 1) {
+			t.Errorf("%+v: got %q, want %q", c.rule, w.trace, c.line)
+		}
+	}
 }
 
 // TestRulesSupervise: elements that are set aside are supervised like all others.

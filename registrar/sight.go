@@ -9,6 +9,7 @@ import (
 
 // Sight is how a registrar sees a pool element.
 type Sight struct {
+	// Home is the element's home as far as it is known, if this registrar stands in for it.
 	Home rserpool.ServerID
 	// Suspect and Unconfirmed are states; without them the element is a member.
 	Suspect, Unconfirmed bool
@@ -25,8 +26,12 @@ func (r *Registrar) Sight(h rserpool.PoolHandle, id rserpool.PEID) (Sight, bool)
 	if x == nil {
 		return Sight{}, false
 	}
+	home := x.Roster().Home()
+	if e := x.Note.own; e != nil && e.standsIn() {
+		home = e.standIn
+	}
 	return Sight{
-		Home: x.Roster().Home(), Suspect: x.State() == ledger.Suspect, Unconfirmed: x.State() == ledger.Unconfirmed,
+		Home: home, Suspect: x.State() == ledger.Suspect, Unconfirmed: x.State() == ledger.Unconfirmed,
 		Since: x.Since(), Served: x.Served(), Transport: x.PE().UserTransport,
 	}, true
 }

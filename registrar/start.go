@@ -25,10 +25,11 @@ type start struct {
 	mentor      *peer
 	downloading bool
 	transfer
-	told   time.Time // when it was logged that a mentor refuses
-	tried  []*peer   // mentors that have failed
-	probes probesAt  // of elements that were own ones before
-	timer  timer
+	told    time.Time // when it was logged that a mentor refuses
+	tried   []*peer   // mentors that have failed
+	probes  probesAt  // of elements that were own ones before
+	refused int       // registrations
+	timer   timer
 }
 
 // Ready reports whether the registrar has a handlespace. Before that, it refuses
@@ -242,6 +243,9 @@ func (r *Registrar) endStart() {
 	s := &r.start
 	if s.mentor != nil {
 		r.logf(false, "downloaded the handlespace from registrar %v: %s, %d of them own ones from before the restart", s.mentor.id, elementsText(r.peers.foreign()+r.roster.LenAll()), r.roster.LenAll())
+	}
+	if s.refused > 0 {
+		r.logf(true, "this registrar is ready: registrations that it has refused before: %d; elements try again", s.refused)
 	}
 	r.timers.Stop(&s.timer)
 	*s = start{}

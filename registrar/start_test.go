@@ -52,15 +52,23 @@ func TestMentor(t *testing.T) {
 	}
 }
 
-// TestNotReadyLogged: the log names the reason of a refusal that is no limit.
+// TestNotReadyLogged: the log names the reason of refusals that are no limit, once, and how many
+// there were.
 func TestNotReadyLogged(t *testing.T) {
 	w := newPeerWorld(t, "10.0.9.2:9901")
 	w.logs = true
 	w.up(1, rserpool.ViaKernel, "10.0.1.9")
+	w.trace = nil
+	for id := range 3 {
+		w.recv(1, reg("a", uint32(id+1), "10.0.1.9"))
+	}
+	w.want(`log registration of pool element 00000001 in pool "a" by 10.0.1.9 is refused: lack of resources: this registrar is not ready, because it does not have the handlespace yet: it refuses all registrations until then, and logs how many when it is ready`,
+		"1 < registration rejected a:1 cause 6", "1 < registration rejected a:2 cause 6", "1 < registration rejected a:3 cause 6")
+	w.pass(time.Minute)
 	w.recv(1, reg("a", 1, "10.0.1.9"))
-	const want = `log registration of pool element 00000001 in pool "a" by 10.0.1.9 is refused: lack of resources: this registrar is not ready, because it does not have the handlespace yet`
-	if !slices.Contains(w.trace, want) {
-		t.Errorf("got %q, want %q", w.trace, want)
+	ready := slices.DeleteFunc(w.trace, func(line string) bool { return !strings.Contains(line, "log this registrar is ready") })
+	if want := []string{"log this registrar is ready: registrations that it has refused before: 3; elements try again"}; !slices.Equal(ready, want) {
+		t.Errorf("got %q, want %q", ready, want)
 	}
 }
 

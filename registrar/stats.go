@@ -140,8 +140,8 @@ type Stats struct {
 
 	// ENRP messages sent and received, by type; index 0 is type 1.
 	ENRPSent, ENRPReceived [enrpTypes]uint64
-	// Audits started; Resyncs, which are audits completed; and elements Swept,
-	// because their home did not list them in an audit.
+	// Audits started; Resyncs, which are audits completed; and elements Swept, which
+	// their home did not list in an audit.
 	Audits, Resyncs, Swept uint64
 	// TransfersAbandoned: downloads and audits that a peer did not complete.
 	TransfersAbandoned uint64
@@ -166,8 +166,8 @@ type Stats struct {
 	// elements that are silent and no suspects because the registrar's guard is on. Guarded is
 	// 1 while it is.
 	Suspects, PoolsGuarded, Spared, Guarded uint64
-	// Restored elements of the stored state. Those of them that are Unconfirmed were not
-	// heard since.
+	// Restored elements of the stored state. Unconfirmed are those of them that were not heard
+	// since, and elements for whose home this registrar stands in.
 	Restored, Unconfirmed uint64
 	// Now: associations by Via.
 	Associations [vias]uint64

@@ -142,11 +142,16 @@ func (p *watched) Due(r *Registrar, _ *timer) {
 	}
 }
 
+// view is the subscriber's part of a pool that has more elements than it gets. The parts of
+// subscribers whose associations follow each other are spread evenly over the pool: the
+// factor is 2^64 divided by the golden ratio.
+func (s *subscription) view() uint64 { return uint64(s.assoc.id) * 0x9e3779b97f4a7c15 >> 32 }
+
 // update sends one automatic update.
 func (r *Registrar) update(s *subscription) {
 	a, h := s.assoc, s.pool.handle
 	r.stats.Updates++
-	if code, ok := r.selectFrom(h, s.items); !ok {
+	if code, ok := r.selectFrom(h, s.items, s); !ok {
 		r.unsubscribe(s)
 		r.refuseResolution(a, h, code)
 		return

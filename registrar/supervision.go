@@ -195,6 +195,10 @@ func (r *Registrar) acknowledged(e *element) {
 		return
 	}
 	adopted := e.adopting || e.contested != nil
+	if adopted {
+		r.endStandIn(e) // it holds this registrar for its home now
+	}
+	e.assoc.isHome = e.assoc.isHome || !e.standsIn()
 	e.adopt, e.adopting, e.contested = e.adopt && !e.adopting, false, nil
 	if back := r.heard(e); adopted && !back {
 		r.announceUpdate(enrp.AddPE, e.Handle(), e.PE())

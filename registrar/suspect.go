@@ -98,10 +98,12 @@ func (r *Registrar) silent(e *element, why SilentReason) {
 	case e.disowned && r.verdict(e) == judgedSilent:
 		r.remove(e, RemovedUnreachable)
 		return
-	case e.Note.claim != nil:
+	case e.Note.claim != nil && !e.livesElsewhere():
 		r.remove(e, RemovedClaimed)
 		return
-	case e.isSuspect():
+	}
+	r.refuseClaims(e.entry)
+	if e.isSuspect() {
 		r.askLater(e)
 		return
 	}
@@ -135,7 +137,11 @@ func (r *Registrar) setSuspect(e *element, why SilentReason) {
 	r.guard.spares--
 	r.stats.Suspected[why]++
 	r.logf(false, "pool element %v of pool %s is a suspect: %s; it is registered at %v", e.ID(), quote(e.Handle()), why, &e.PE().UserTransport)
-	r.publish(r.ledger.Suspect(e.entry, s.since), fellSilent)
+	occasion := fellSilent
+	if e.standsIn() {
+		occasion = unclaimed
+	}
+	r.publish(r.ledger.Suspect(e.entry, s.since), occasion)
 	r.callFormer(e.entry)
 	r.askLater(e)
 	if e.isExpired() {
@@ -210,6 +216,10 @@ func (r *Registrar) heard(e *element) (back bool) {
 	if e.State() == ledger.Member {
 		return false
 	}
+	if e.standsIn() {
+		r.unsuspect(e)
+		return false
+	}
 	if r.confirmLater(e) {
 		return true
 	}
@@ -219,6 +229,7 @@ func (r *Registrar) heard(e *element) (back bool) {
 
 // endSilence ends the silence of an element that is heard.
 func (r *Registrar) endSilence(e *element) {
+	r.hearFirst(e)
 	s := e.silence
 	if s == nil {
 		return
@@ -234,7 +245,7 @@ func (r *Registrar) endSilence(e *element) {
 	if after < r.cfg.Timers.KeepAliveTimeout {
 		r.stats.FalseAlarms++
 	}
-	r.logf(false, "pool element %v of pool %s answers again after %v, and is not a suspect any more", e.ID(), quote(e.Handle()), after.Round(time.Millisecond))
+	r.logf(false, "pool element %v of pool %s answers again, %v after it was found silent, and is not a suspect any more", e.ID(), quote(e.Handle()), after.Round(time.Millisecond))
 }
 
 // askLater sets the time for the next keep-alive to a silent element. Its probe has times of

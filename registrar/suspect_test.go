@@ -29,7 +29,7 @@ func TestSilentPool(t *testing.T) {
 	if s := h.r.Stats(); s.PoolsGuarded != 0 || s.Suspects != 0 || s.Returned != 6 || s.Registrations != 6 || s.Reregistrations != 0 {
 		t.Errorf("after they were woken: stats %+v", s)
 	}
-	for text, want := range map[string]int{`pool "p" is guarded: 6 of its 6`: 1, `pool "p" is no longer guarded: 5 of its 6`: 1, "is a suspect: it has not acknowledged a keep-alive; it is registered at udp 10.": 6, "answers again": 6} {
+	for text, want := range map[string]int{`pool "p" is guarded: 6 of its 6`: 1, `pool "p" is no longer guarded: 5 of its 6`: 1, "is a suspect: it has not acknowledged a keep-alive; it is registered at udp 10.": 6, "s after it was found silent, and is not a suspect any more": 6} {
 		if got := h.said(text); got != want {
 			t.Errorf("%d log lines have %q, want %d: %q", got, text, want, h.text)
 		}

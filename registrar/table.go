@@ -51,7 +51,7 @@ func (r *Registrar) onTableRequest(p *peer, a *link, m *enrp.HandleTableRequest)
 	}
 	part := s.part()
 	s.elements += len(part)
-	more := s.Peek() != nil
+	more := s.peek() != nil
 	if more {
 		r.timers.Arm(&s.timer, s, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
 	} else {
@@ -74,10 +74,16 @@ func (r *Registrar) tableResponse(b []byte, to rserpool.ServerID, part []*entry,
 		if i == 0 || part[i-1].Handle() != e.Handle() {
 			w.PoolHandle(e.Handle())
 		}
+		pe := &e.PE().PoolElement
+		if own := e.Note.own; own != nil && own.standsIn() {
+			named := *pe
+			named.Home = own.standIn
+			pe = &named
+		}
 		if e.State() == ledger.Suspect {
-			w.SuspectElement(&e.PE().PoolElement, r.now.Sub(e.Since()))
+			w.SuspectElement(pe, r.now.Sub(e.Since()))
 		} else {
-			w.PoolElement(&e.PE().PoolElement)
+			w.PoolElement(pe)
 		}
 	}
 	return w.Finish()
@@ -119,7 +125,10 @@ func (r *Registrar) beginSession(p *peer, own, suspects bool) *session {
 		}
 	}
 	open := r.ledger.Open
-	if suspects {
+	switch {
+	case !own:
+		open = r.ledger.OpenEach
+	case suspects:
 		open = r.ledger.OpenAll
 	}
 	s := &session{peer: p, own: own, suspects: suspects, Cursor: open(rosters...), transfer: transfer{began: r.now}}
@@ -128,11 +137,34 @@ func (r *Registrar) beginSession(p *peer, own, suspects bool) *session {
 	return s
 }
 
+// peek returns the next element that the session names, nil at the end.
+func (s *session) peek() *entry {
+	for e := s.Peek(); e != nil; e = s.Peek() {
+		if s.names(e) {
+			return e
+		}
+		s.Next()
+	}
+	return nil
+}
+
+// names reports whether the session names an element. One for whose home this registrar stands in is
+// no own one.
+func (s *session) names(e *entry) bool {
+	if e.State() == ledger.Suspect && !s.suspects {
+		return false
+	}
+	if own := e.Note.own; own != nil && own.standsIn() {
+		return !s.own
+	}
+	return e.State() != ledger.Unconfirmed
+}
+
 // part returns the elements of the next response: as many as fit, and at least one.
 func (s *session) part() []*entry {
 	var part []*entry
 	size, named := 0, ""
-	for e := s.Peek(); e != nil; e = s.Peek() {
+	for e := s.peek(); e != nil; e = s.peek() {
 		size += wireSize(&e.PE().PoolElement) - tlv.SharedIdentity(named, e.PE().Identity)
 		named = cmp.Or(e.PE().Identity, named)
 		if len(part) == 0 || part[len(part)-1].Handle() != e.Handle() {

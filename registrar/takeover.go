@@ -16,10 +16,21 @@ import (
 // implementation. So of one of each kind, either both insist or both give way. Neither
 // lasts: a registrar that insists waits for the others' agreement no longer than
 // MAX-TIME-NO-RESPONSE, and one that has given way tries again if the dead registrar
-// still has elements after twice that time, or if the other one is dead as well. If two
-// registrars become home of an element, contest decides between them.
+// still has elements after twice that time, or if the other one is dead as well. Then it
+// gives way no more: another one that begins again and again must not keep the elements of
+// the dead one in the answers. If two registrars become home of an element, contest decides
+// between them.
+//
+// A peer that hears the dead one does not agree. So halfway those that have not agreed are asked for
+// their lists. If one of them, which does not want to take the dead one over itself, names it there, it
+// has heard it since. Then the dead one is alive, and only cannot be reached from here: this registrar
+// stands in for it.
 type takeover struct {
 	awaiting []*peer // that have not agreed yet
+	rivals   []*peer // that want to take it over as well
+	vouching []*peer // that have named it in a list since they were asked
+	asked    bool    // for their lists
+	voucher  *peer   // the one because of which this registrar only stands in; nil if there is none
 	probes   probesAt
 }
 
@@ -63,18 +74,103 @@ func (r *Registrar) stopTakeover(p *peer, s PeerState) {
 	}
 }
 
-// onInitTakeover: RFC 5353, Section 3.5.1.
+// askOthers asks the peers that have not agreed to a takeover for their lists.
+func (r *Registrar) askOthers(p *peer) {
+	t := &r.cfg.Timers
+	p.takeover.asked = true
+	for _, q := range p.takeover.awaiting {
+		r.askList(q)
+	}
+	r.timers.Arm(&p.watch, p, r.now.Add(t.MaxTimeNoResponse-t.MaxTimeNoResponse/2))
+}
+
+// vouch notes that a peer names others in a list that it hears, and that this registrar wants to take
+// over.
+func (r *Registrar) vouch(q *peer, m *enrp.ListResponse) {
+	for i := range m.Servers {
+		if p := r.peers.byID[m.Servers[i].ID]; p != nil && p.state == PeerDying && p.takeover.asked {
+			p.takeover.vouching = append(p.takeover.vouching, q)
+		}
+	}
+}
+
+// whoVouches returns a peer that hears the one that is to be taken over; nil if there is none.
+func (t *takeover) whoVouches() *peer {
+	for _, q := range t.awaiting {
+		if slices.Contains(t.vouching, q) && !slices.Contains(t.rivals, q) {
+			return q
+		}
+	}
+	return nil
+}
+
+// claimedDead: a peer says that t is dead, and this registrar has not found it dead. It asks t, unless
+// t was asked as a suspect, and agrees only if t does not respond.
+func (r *Registrar) claimedDead(t, p *peer) {
+	if at := r.now.Add(r.cfg.Timers.MaxTimeNoResponse / 2); len(t.claimants) == 0 {
+		if t.state == PeerActive {
+			r.sendPresence(t, true)
+		}
+		if t.state == PeerActive || at.Before(r.timers.At(&t.watch)) {
+			r.timers.Arm(&t.watch, t, at)
+		}
+	}
+	if !slices.Contains(t.claimants, p.id) {
+		t.claimants = append(t.claimants, p.id)
+	}
+}
+
+// claimedDue: a peer that others say is dead has not responded. late tells that this registrar may
+// only not have heard it.
+func (r *Registrar) claimedDue(t *peer, late bool) {
+	if late {
+		r.timers.Arm(&t.watch, t, r.now.Add(r.cfg.Timers.MaxTimeNoResponse))
+		return
+	}
+	r.yieldTo(t)
+}
+
+// yieldTo agrees with those that say that a peer is dead. Of several the greatest will win.
+func (r *Registrar) yieldTo(t *peer) {
+	claimants := t.claimants
+	t.claimants = nil
+	r.setPeerState(t, PeerYielded)
+	for _, id := range claimants {
+		p := r.peers.byID[id]
+		if p == nil {
+			continue
+		}
+		if t.rival == nil || p.id > t.rival.id {
+			t.rival = p
+		}
+		r.tell(p, &enrp.InitTakeoverAck{Sender: r.id, Receiver: p.id, Target: t.id})
+	}
+}
+
+// onInitTakeover: RFC 5353, Section 3.5.1, but this registrar agrees only if it does not hear the target
+// itself.
 func (r *Registrar) onInitTakeover(p *peer, a *link, m *enrp.InitTakeover) {
 	if m.Target == r.id {
-		r.tellAll(r.presence(0, false))
+		r.tellAlive(p)
 		return
 	}
 	if t := r.peers.byID[m.Target]; t != nil && t != p {
-		if t.state == PeerTaken || t.state == PeerDying && r.id > p.id {
+		switch {
+		case t.state == PeerTaken:
+			return
+		case t.state == PeerDying && (r.id > p.id || t.hasWaited(r.now)):
+			if !slices.Contains(t.takeover.rivals, p) {
+				t.takeover.rivals = append(t.takeover.rivals, p)
+			}
+			return
+		case t.heard && (t.state == PeerActive || t.state == PeerSuspect):
+			r.claimedDead(t, p)
 			return
 		}
 		if t.heir == nil {
-			r.setPeerState(t, PeerYielded)
+			if t.state != PeerYielded {
+				r.setPeerState(t, PeerYielded)
+			}
 			if t.rival == nil || p.id > t.rival.id {
 				t.rival = p // of several, the one that will win
 			}
@@ -103,13 +199,18 @@ func (r *Registrar) agreed(p, q *peer) {
 
 // takeOver: RFC 5353, Section 3.5.2.
 func (r *Registrar) takeOver(p *peer) {
+	p.takeover.voucher = p.takeover.whoVouches()
 	r.setPeerState(p, PeerTaken)
+	if p.takeover.voucher != nil {
+		r.stats.Takeovers.Stopped++
+		return
+	}
 	r.stats.Takeovers.Won++
 	r.tellAll(&enrp.TakeoverServer{Sender: r.id, Target: p.id})
 }
 
-// adoptSome makes some of the peer's elements own ones, its members first. Suspects stay what
-// they are, and are called like the others.
+// adoptSome makes some of the peer's elements own ones, its members first, or stands in for the peer.
+// Suspects stay what they are, and are called like the others.
 func (r *Registrar) adoptSome(p *peer) {
 	for range takeBatch {
 		f := p.roster.FirstOfAll()
@@ -117,7 +218,11 @@ func (r *Registrar) adoptSome(p *peer) {
 			r.forget(p)
 			break
 		}
-		r.adopt(f, p.takeover.probes)
+		if p.takeover.voucher != nil {
+			r.standInFor(f, p.takeover.probes)
+		} else {
+			r.adopt(f, p.takeover.probes)
+		}
 	}
 	r.runProbes()
 	if p.roster.LenAll() > 0 {
@@ -125,20 +230,36 @@ func (r *Registrar) adoptSome(p *peer) {
 	}
 }
 
+// tellAlive: a peer takes this registrar for dead. All peers get a presence, but at most once in
+// aliveGap: a presence to all is many messages for one. In between, only that peer gets one.
+func (r *Registrar) tellAlive(p *peer) {
+	if ps := &r.peers; ps.alive.IsZero() || r.now.Sub(ps.alive) >= aliveGap {
+		ps.alive = r.now
+		r.tellAll(r.presence(0, false))
+		return
+	}
+	r.sendPresence(p, false)
+}
+
+// aliveGap is the least time between two presences to all peers that messages of peers cause.
+const aliveGap = time.Second
+
 // onTakeoverServer: the peer has become the home of the target's elements (RFC 5353,
-// Section 3.5.2). If the target is active here, the message is ignored: a dead
-// registrar will be found dead.
+// Section 3.5.2). If this registrar has not found the target dead, the message is ignored: a
+// dead registrar will be found dead.
 func (r *Registrar) onTakeoverServer(p *peer, m *enrp.TakeoverServer) {
 	t := r.peers.byID[m.Target]
 	switch {
 	case m.Target == r.id:
-		r.tellAll(r.presence(0, false))
+		r.tellAlive(p)
 		return
-	case t == nil || t == p || t.state == PeerActive || t.state == PeerTaken:
+	case t == nil || t == p || t.state != PeerDying && t.state != PeerYielded || t.heir == p:
 		return
 	}
 	r.logf(true, "registrar %v is taken over by %v", t.id, p.id)
-	r.setPeerState(t, PeerYielded)
+	if t.state != PeerYielded {
+		r.setPeerState(t, PeerYielded)
+	}
 	t.rival, t.heir = nil, p
 	r.inherit(t)
 }

@@ -50,7 +50,7 @@ func (p *peer) isElsewhere(a *link, m enrp.Message) bool {
 // known, the new link is refused; the other side connects again every PEER-CALL-GAP.
 func (r *Registrar) hasMoved(p *peer, a *link) bool {
 	if p.doubted.IsZero() {
-		r.logf(true, "registrar at %v has the server identifier %v of the one at %v: it is not a peer as long as the other one responds", a.primary(), p.id, p.link.primary())
+		r.warnOfNames("registrar at %v has the server identifier %v of the one at %v: it is not a peer as long as the other one responds", a.primary(), p.id, p.link.primary())
 		r.doubt(p)
 	}
 	if !r.isSilent(p) {
@@ -87,7 +87,7 @@ func (r *Registrar) onTwinTold(a *link, m *enrp.Error) {
 		r.stats.Twins++
 		if at := a.primary(); at != r.peers.twin.told {
 			r.peers.twin.told = at
-			r.logf(true, "the registrar at %v has a peer with this registrar's server identifier %v at another address: change server_id on one of the two (its log has that address)", at, r.id)
+			r.warnOfNames("the registrar at %v has a peer with this registrar's server identifier %v at another address: change server_id on one of the two (its log has that address)", at, r.id)
 		}
 		if r.start.running && a.ours {
 			r.peers.twin.refused = r.now
@@ -102,7 +102,7 @@ func (r *Registrar) onOwnID(a *link, m enrp.Message) {
 	t := &r.peers.twin
 	if at := a.primary(); at != t.at {
 		t.at = at
-		r.logf(true, "a registrar at %v has this registrar's server identifier %v: it cannot be a peer", at, r.id)
+		r.warnOfNames("a registrar at %v has this registrar's server identifier %v: it cannot be a peer", at, r.id)
 	}
 	serves := false
 	if p, ok := m.(*enrp.Presence); ok && !r.isSent(&p.Info.Transport) {
@@ -152,7 +152,7 @@ func (r *Registrar) connectTwin(m *enrp.Presence, from netip.Addr) {
 func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	t := &r.peers.twin
 	if t.serves.IsZero() {
-		r.logf(true, "the registrar at %v has this registrar's server identifier %v and serves: not ready until it stops; change server_id on one of the two", a.primary(), r.id)
+		r.warnOfNames("the registrar at %v has this registrar's server identifier %v and serves: not ready until it stops; change server_id on one of the two", a.primary(), r.id)
 	}
 	t.serves = r.now
 	addrs := r.provedFirst(a, usablePeer(plain(addrPorts(&m.Info.Transport))))

@@ -27,7 +27,7 @@ func (r *Registrar) announceSuspect(x *entry) {
 func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 	switch m.Action {
 	case enrp.AddPE:
-		if e := r.find(m.Handle, m.Element.ID); e != nil && e.isSuspect() && m.Receiver == r.id && m.Element.Home == r.id {
+		if e := r.find(m.Handle, m.Element.ID); e != nil && e.isSuspect() && !e.standsIn() && m.Receiver == r.id && m.Element.Home == r.id {
 			r.claimedByPeer(e)
 			return
 		}
@@ -39,6 +39,8 @@ func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
 			r.offerSuspect(p, m.Handle, &m.Element, m.Silent, inUpdate)
 		case f != nil && r.belongs(f, p):
 			r.removeForeign(f)
+		case e != nil && e.standIn == p.id:
+			r.vacate(e.entry, nil, unclaimed)
 		case e != nil && e.isContestedBy(p):
 			e.contested = nil
 		case f != nil || e != nil:
@@ -71,7 +73,7 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 		r.offerOwn(p, h, pe, how)
 		return
 	}
-	home := r.homeOf(p, pe, how)
+	home := r.homeOf(p, h, pe, how)
 	if home == nil {
 		return
 	}
@@ -81,7 +83,7 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 	}
 	if e := r.find(h, pe.ID); e != nil {
 		switch {
-		case e.State() == ledger.Unconfirmed && (home == p || how == inDownload):
+		case e.takesWord() && (home == p || how == inDownload):
 			r.takeWord(e, home, pe)
 		case home == p:
 			r.contest(e, p, pe, how)
@@ -118,7 +120,7 @@ func (r *Registrar) complete(h rserpool.PoolHandle, pe *rserpool.PoolElement) bo
 
 // homeOf returns the peer that is the home of an element which a peer names; nil if there is
 // none, or no room for it.
-func (r *Registrar) homeOf(p *peer, pe *rserpool.PoolElement, how offered) *peer {
+func (r *Registrar) homeOf(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) *peer {
 	if pe.Home == 0 || pe.Home == p.id {
 		return p
 	}
@@ -128,7 +130,11 @@ func (r *Registrar) homeOf(p *peer, pe *rserpool.PoolElement, how offered) *peer
 	case how == inDownload:
 		return r.addPeer(pe.Home)
 	default:
-		r.stats.UpdatesRefused++
+		if f := r.findForeign(h, pe.ID); f != nil && r.belongs(f, p) {
+			f.Note.passed = pe.Home // the next audit of the peer has this registrar stand in for it
+		} else {
+			r.stats.UpdatesRefused++
+		}
 	}
 	return home
 }

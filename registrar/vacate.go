@@ -25,10 +25,16 @@ func (r *Registrar) removeFor(e *element, why RemoveReason, by *client) {
 	}
 	r.stats.Removed[why]++
 	r.logRemoved(e, why)
+	occasion := ended
+	if e.standsIn() { // its home does not hear of it from here, except for a deregistration
+		if owner, occasion = nil, unclaimed; why == RemovedDeregistered {
+			occasion = left
+		}
+	}
 	if why == RemovedReported || why == RemovedByOperator { // it would register again at once
 		owner, e.Note.former = nil, nil
 	}
-	r.vacate(e.entry, owner, ended)
+	r.vacate(e.entry, owner, occasion)
 }
 
 // logRemoved says that an element is removed, in one line. An identity without the right to

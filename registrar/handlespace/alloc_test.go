@@ -18,7 +18,11 @@ func TestAllocs(t *testing.T) {
 		}
 		p := s.Pool("pool")
 		p.Select(dst, cap(dst), 0)
+		p.Preview(dst, 99, 0)
 		for _, n := range []int{0, 1, 3, 50, 200} {
+			if got := testing.AllocsPerRun(100, func() { p.Preview(dst, n, uint64(n)<<24) }); got != 0 {
+				t.Errorf("policy %v: Preview(%d): %v allocations, want 0", policyName(policy), n, got)
+			}
 			for f := range Families(classes) {
 				if got := testing.AllocsPerRun(100, func() { p.Select(dst, n, f) }); got != 0 {
 					t.Errorf("policy %v: Select(%d, %d): %v allocations, want 0", policyName(policy), n, f, got)

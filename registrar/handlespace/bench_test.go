@@ -98,6 +98,29 @@ func BenchmarkSelect(b *testing.B) {
 	})
 }
 
+// BenchmarkPreview compares an update for a cache with an answer of the same length.
+func BenchmarkPreview(b *testing.B) {
+	perPolicy(b, func(b *testing.B, sh shape, t rserpool.PolicyType) {
+		const n = 128
+		p, _ := fill(b, sh, t).Lookup([]byte(benchHandle(0)))
+		dst := make([]Selected, 0, n)
+		b.Run("select", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				dst = p.Select(dst[:0], n, 0)
+			}
+		})
+		b.Run("preview", func(b *testing.B) {
+			b.ReportAllocs()
+			view := uint64(0)
+			for b.Loop() {
+				view += 0x9e3779b9
+				dst = p.Preview(dst[:0], n, view)
+			}
+		})
+	})
+}
+
 // perPolicy runs a benchmark for every shape and policy.
 func perPolicy(b *testing.B, bench func(*testing.B, shape, rserpool.PolicyType)) {
 	for _, sh := range shapes {

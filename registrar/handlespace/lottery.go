@@ -96,6 +96,15 @@ func (l *lottery) take(m *members, class Families, at uint32) {
 }
 
 func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected {
+	return l.draw(m, dst, n, f, l.rule.counts)
+}
+
+func (l *lottery) peek(m *members, dst []Selected, n int) []Selected {
+	return l.draw(m, dst, n, 0, false)
+}
+
+// draw draws n elements. If it counts, that is a selection of each.
+func (l *lottery) draw(m *members, dst []Selected, n int, f Families, counts bool) []Selected {
 	if l.rule.kind == uniform {
 		return l.pickUniform(m, dst, n, f)
 	}
@@ -104,17 +113,17 @@ func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected
 		return l.pickUniform(m, dst, n, f)
 	}
 	if n > few {
-		dst, l.picks = l.pickWeighted(m, dst, n, f, total, l.picks)
+		dst, l.picks = l.pickWeighted(m, dst, n, f, total, l.picks, counts)
 		return dst
 	}
 	var picks [few]pick
-	dst, _ = l.pickWeighted(m, dst, n, f, total, picks[:])
+	dst, _ = l.pickWeighted(m, dst, n, f, total, picks[:], counts)
 	return dst
 }
 
 // pickWeighted draws in proportion to the candidates' weights, without replacement.
 // Then it puts the drawn ones back. It returns its working memory, too.
-func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64, picks []pick) ([]Selected, []pick) {
+func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, total uint64, picks []pick, counts bool) ([]Selected, []pick) {
 	picks = picks[:0]
 	for ; n > 0 && total > 0; n-- {
 		ticket := l.rng.Uint64N(total)
@@ -137,7 +146,7 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 	drawn := dst[len(dst)-len(picks):]
 	for i, p := range picks {
 		w := uint32(drawn[i].Value)
-		if l.rule.counts {
+		if counts {
 			m.degraded.add(p.slot, m.notes[p.slot].step)
 			w = uint32(l.rule.value(m, p.slot))
 		}
@@ -145,7 +154,9 @@ func (l *lottery) pickWeighted(m *members, dst []Selected, n int, f Families, to
 			u.set(at, w)
 		}
 	}
-	l.rebase(m)
+	if counts {
+		l.rebase(m)
+	}
 	return dst, picks
 }
 

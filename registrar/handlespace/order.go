@@ -251,6 +251,15 @@ func (o *order) pickFew(m *members, dst []Selected, n int, f Families) []Selecte
 // pickMany goes through the heaps from their roots. The fringe holds the candidates for
 // the next place: the children of those that were picked.
 func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Selected {
+	dst = o.list(m, dst, n, f)
+	o.moveAllOn(m, o.picks)
+	return dst
+}
+
+func (o *order) peek(m *members, dst []Selected, n int) []Selected { return o.list(m, dst, n, 0) }
+
+// list is pickMany, but the elements keep their places. They are in o.picks as well.
+func (o *order) list(m *members, dst []Selected, n int, f Families) []Selected {
 	fr, picks := o.fringe[:0], o.picks[:0]
 	for class := range Families(classes) {
 		if h := o.heaps[class]; len(h) > 0 && f.admits(class) {
@@ -267,7 +276,6 @@ func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Select
 		}
 	}
 	o.fringe, o.picks = fr, picks
-	o.moveAllOn(m, picks)
 	return dst
 }
 

@@ -67,6 +67,8 @@ type index interface {
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
 	pick(m *members, dst []Selected, n int, f Families) []Selected
+	// peek is pick for all families, without moving the policy's state.
+	peek(m *members, dst []Selected, n int) []Selected
 	// candidate reports whether a selection may pick the slot.
 	candidate(m *members, slot uint32, f Families) bool
 	// arrange appends all of these candidates to dst in the policy's order. If first is

@@ -71,6 +71,42 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	return p.index.arrange(&p.members, dst, w.slots, first), more
 }
 
+// Preview appends to dst at most n different elements for a client that is told of the
+// pool without a selection, in the policy's order. It moves nothing of the policy's state.
+//
+// If the pool has more than n elements, those of least used policies have the lowest loads
+// now, and random policies draw. Under the other policies the elements are those that
+// [Pool.SelectSet] has for view, so that different clients know different parts of the pool
+// although its head stays where it is.
+//
+// Preview takes as much time and memory as SelectSet.
+func (p *Pool) Preview(dst []Selected, n int, view uint64) []Selected {
+	if n <= 0 {
+		return dst
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	had := len(dst)
+	dst = p.preview(dst, n, view)
+	if len(dst) == had && len(p.avoided()) > 0 { // better these than none
+		p.restoreAll()
+		dst = p.preview(dst, n, view)
+	}
+	return dst
+}
+
+func (p *Pool) preview(dst []Selected, n int, view uint64) []Selected {
+	m := &p.members
+	if o, ok := p.index.(*order); ok && o.rule.kind != lowest && len(m.elems) > n {
+		w := p.workspace()
+		p.candidates(w, n, 0, view)
+		if len(w.slots) > 0 {
+			return o.arrange(m, dst, w.slots, elsewhere)
+		}
+	}
+	return p.index.peek(m, dst, n) // finds those few that have a weight, too
+}
+
 // count counts the selection of a set, unless its first element was selected before.
 func (p *Pool) count(first uint32) {
 	if first == nowhere {

@@ -261,23 +261,9 @@ func (s *slowPool) compare(a, b *slowElement) int {
 // checkOrder tells what is wrong with a selection without chance, and advances
 // the state.
 func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
-	c := s.candidates(f)
-	if s.policy == rserpool.WeightedRoundRobin {
-		c = slices.DeleteFunc(c, func(e *slowElement) bool { return e.Policy.Weight == 0 })
-	}
-	slices.SortFunc(c, s.compare)
-	if want := min(n, len(c)); len(got) != want {
-		return fmt.Errorf("%d elements, want %d", len(got), want)
-	}
-	for i, g := range got {
-		j := slices.IndexFunc(c, func(e *slowElement) bool { return e.ID == g.ID })
-		if j < 0 || s.compare(c[i], c[j]) != 0 {
-			return fmt.Errorf("element %v at place %d, want %v", g.ID, i, c[i].ID)
-		}
-		c[i], c[j] = c[j], c[i]
-		if want := s.value(c[i]); g.Element != c[i].Element || g.Value != want {
-			return fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
-		}
+	c, err := s.compareOrder(got, n, f)
+	if err != nil {
+		return err
 	}
 	for i, e := range c[:len(got)] {
 		if s.counts() {
@@ -298,8 +284,49 @@ func (s *slowPool) checkOrder(got []Selected, n int, f Families) error {
 	return nil
 }
 
+// compareOrder tells what is wrong with a selection without chance. It returns all candidates,
+// the selected ones first.
+func (s *slowPool) compareOrder(got []Selected, n int, f Families) ([]*slowElement, error) {
+	c := s.candidates(f)
+	if s.policy == rserpool.WeightedRoundRobin {
+		c = slices.DeleteFunc(c, func(e *slowElement) bool { return e.Policy.Weight == 0 })
+	}
+	slices.SortFunc(c, s.compare)
+	if want := min(n, len(c)); len(got) != want {
+		return nil, fmt.Errorf("%d elements, want %d", len(got), want)
+	}
+	for i, g := range got {
+		j := slices.IndexFunc(c, func(e *slowElement) bool { return e.ID == g.ID })
+		if j < 0 || s.compare(c[i], c[j]) != 0 {
+			return nil, fmt.Errorf("element %v at place %d, want %v", g.ID, i, c[i].ID)
+		}
+		c[i], c[j] = c[j], c[i]
+		if want := s.value(c[i]); g.Element != c[i].Element || g.Value != want {
+			return nil, fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
+		}
+	}
+	return c, nil
+}
+
 // checkChance tells what is wrong with a selection by chance, and counts it.
 func (s *slowPool) checkChance(got []Selected, n int, f Families) error {
+	c, err := s.compareChance(got, n, f)
+	if err != nil {
+		return err
+	}
+	if s.counts() {
+		for _, e := range c {
+			e.added.Add(e.added, new(big.Int).SetUint64(uint64(e.Policy.LoadDegradation)))
+		}
+	}
+	if n > 0 {
+		s.rebase()
+	}
+	return nil
+}
+
+// compareChance tells what is wrong with a selection by chance, and returns what it has.
+func (s *slowPool) compareChance(got []Selected, n int, f Families) (drawn []*slowElement, err error) {
 	c := s.candidates(f)
 	if s.policy == rserpool.WeightedRandom || s.policy == rserpool.RandomizedLeastUsed || s.policy == rserpool.WeightedRandomDPF {
 		able := slices.DeleteFunc(slices.Clone(c), func(e *slowElement) bool { return s.value(e) == 0 })
@@ -308,25 +335,47 @@ func (s *slowPool) checkChance(got []Selected, n int, f Families) error {
 		}
 	}
 	if want := min(n, len(c)); len(got) != want {
-		return fmt.Errorf("%d elements, want %d", len(got), want)
+		return nil, fmt.Errorf("%d elements, want %d", len(got), want)
 	}
 	for _, g := range got {
 		i := slices.IndexFunc(c, func(e *slowElement) bool { return e.Element == g.Element })
 		if i < 0 {
-			return fmt.Errorf("element %v is no candidate, or twice there", g.ID)
+			return nil, fmt.Errorf("element %v is no candidate, or twice there", g.ID)
 		}
 		if want := s.value(c[i]); g.Value != want {
-			return fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
+			return nil, fmt.Errorf("element %v has value %d, want %d", g.ID, g.Value, want)
 		}
-		if s.counts() {
-			c[i].added.Add(c[i].added, new(big.Int).SetUint64(uint64(c[i].Policy.LoadDegradation)))
-		}
+		drawn = append(drawn, c[i])
 		c = slices.Delete(c, i, i+1)
 	}
-	if n > 0 {
-		s.rebase()
+	return drawn, nil
+}
+
+// checkPreview tells what is wrong with elements that were not selected. Those that depend
+// on the client may be any of the pool, in the policy's order.
+func (s *slowPool) checkPreview(got []Selected, n int) error {
+	var err error
+	switch {
+	case s.random():
+		_, err = s.compareChance(got, n, 0)
+	case s.lowest() || n >= len(s.elems):
+		_, err = s.compareOrder(got, n, 0)
+	case len(got) > n:
+		err = fmt.Errorf("%d elements, want at most %d", len(got), n)
+	case len(got) == 0 && n > 0 && slices.ContainsFunc(s.elems, func(e *slowElement) bool { return s.policy != rserpool.WeightedRoundRobin || e.Policy.Weight > 0 }):
+		err = fmt.Errorf("no element")
 	}
-	return nil
+	return err
+}
+
+// lowest reports whether the policy prefers low values.
+func (s *slowPool) lowest() bool {
+	switch s.policy {
+	case rserpool.LeastUsed, rserpool.LeastUsedDegradation, rserpool.PriorityLeastUsed, rserpool.PriorityLeastUsedDegradation,
+		rserpool.LeastUsedDPF, rserpool.LeastUsedDegradationDPF:
+		return true
+	}
+	return false
 }
 
 // addrsOf are the addresses of the four classes of elements.

@@ -87,7 +87,16 @@ func testSlow(t *testing.T, policy rserpool.PolicyType, seed uint64) {
 	// The pool never gets empty, for it would lose its state.
 	put(0)
 	for step := range 1000 {
-		switch op := r.IntN(12); {
+		switch op := r.IntN(13); {
+		case op == 12:
+			n := r.IntN(6)
+			if r.IntN(4) == 0 {
+				n = 1000
+			}
+			got := s.Pool("pool").Preview(nil, n, r.Uint64())
+			if err := slow.checkPreview(got, n); err != nil {
+				t.Fatalf("seed %d, step %d: Preview(%d) = %v: %v", seed, step, n, brief(got), err)
+			}
 		case op == 10:
 			id := rserpool.PEID(1 + r.IntN(ids))
 			if e, st := s.Suspend("pool", id); e != nil {

@@ -1,9 +1,9 @@
 package host
 
 import (
+	"cmp"
 	crand "crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -127,7 +127,7 @@ func (c Config) Complete() (Config, error) {
 
 // check refuses addresses and groups that are not valid.
 func (c *Config) check() error {
-	if err := errors.Join(checkAddrs("ASAP", c.ASAP), checkAddrs("ENRP", c.ENRP)); err != nil {
+	if err := cmp.Or(checkAddrs("ASAP", c.ASAP), checkAddrs("ENRP", c.ENRP)); err != nil {
 		return err
 	}
 	for _, a := range c.Peers {

@@ -73,7 +73,7 @@ func newHost(cfg Config) (*Host, error) {
 	}
 	if cfg.State != "" {
 		if h.keeper, err = openKeeper(state.Config{Dir: cfg.State}, h.log); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("state: %w", err)
 		}
 		cfg.Keep = true
 		if cfg.ServerID == 0 {
@@ -202,7 +202,7 @@ func (h *Host) Answers() bool { return h.ready.Load() && h.some.Load() }
 // for the registrar.
 func (h *Host) Stats() Stats {
 	s := *h.stats.Load()
-	s.State = h.keeper.stats()
+	s.State = h.keeper.stats(s.Own)
 	s.TLS = h.scope.stats()
 	return s
 }

@@ -65,6 +65,7 @@ func (k *keeper) begin(id rserpool.ServerID, space *handlespace.Space) {
 		}
 		space.RestoreSerial(serial)
 	}
+	space.Serial(time.Now()) // the first stamp has it
 }
 
 // serialLag is more steps than the serial can have made after the last stamp. They count if the
@@ -249,7 +250,8 @@ func parsePlaces(b []byte) (at [][]netip.AddrPort) {
 type StateStats struct {
 	// Writes that have succeeded, and those that have failed.
 	Writes, Failures uint64
-	// Pending changes are in memory only.
+	// Pending changes are in memory only. If all elements have to be written, each own one is
+	// such a change, and there is at least one.
 	Pending uint64
 	// Written is when the last write has succeeded, in seconds since 1970; 0 if none has.
 	Written uint64
@@ -260,12 +262,16 @@ type StateStats struct {
 	Bytes uint64
 }
 
-func (k *keeper) stats() StateStats {
+// stats are those of a registrar with so many own elements.
+func (k *keeper) stats(own uint64) StateStats {
 	if k == nil {
 		return StateStats{}
 	}
 	st := k.store.Stats()
 	s := StateStats{Writes: st.Writes, Failures: st.Failures, Pending: uint64(st.Pending), Bytes: uint64(st.Bytes)}
+	if st.All {
+		s.Pending = max(s.Pending, own, 1)
+	}
 	if !st.Written.IsZero() {
 		s.Written = uint64(st.Written.Unix())
 	}

@@ -110,7 +110,7 @@ func TestStateInUse(t *testing.T) {
 		nw, dir := sctptest.NewNetwork(), t.TempDir()
 		h, _ := stateHost(t, nw, dir)
 		_, err := Open(Config{State: dir, network: func() (network, error) { return memory{nw}, nil }})
-		if !errors.Is(err, state.ErrInUse) || !strings.Contains(err.Error(), "another registrar of this process uses "+dir+": give each registrar a directory of its own") {
+		if !errors.Is(err, state.ErrInUse) || !strings.HasPrefix(err.Error(), "state: ") || !strings.Contains(err.Error(), "another registrar of this process uses "+dir+": give each registrar a directory of its own") {
 			t.Errorf("got %v", err)
 		}
 		closeNow(t, h)
@@ -158,6 +158,27 @@ func TestStateClockSetBack(t *testing.T) {
 	})
 }
 
+// TestStateFirstSerial: the first stamp has a serial of this process. So it does not go back if the
+// process is killed before the next stamp, and the clock is set back before the restart.
+func TestStateFirstSerial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw, dir := sctptest.NewNetwork(), filepath.Join(t.TempDir(), "state")
+		h, _ := stateHost(t, nw, dir)
+		time.Sleep(3 * time.Second)
+		serial := h.Space().Serial(time.Now())
+		left := copyState(t, dir)
+		closeNow(t, h)
+		s, err := state.Open(state.Config{Dir: left})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(time.Second)
+		if got := int64(binary.BigEndian.Uint64(s.Stamp(stampSerial))); got <= 0 || got+serialLag < int64(serial) {
+			t.Errorf("serial %d is stored, and %d was told", got, serial)
+		}
+	})
+}
+
 // TestStateLost: a store that has lost changes gets all elements again.
 func TestStateLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -184,6 +205,38 @@ func TestStateLost(t *testing.T) {
 			t.Errorf("%d elements after a restart, want %d", got, n+1)
 		}
 		closeNow(t, h)
+	})
+}
+
+// TestStatePending: while the state cannot be written at all, each element is a change that is
+// not stored.
+func TestStatePending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw, dir := sctptest.NewNetwork(), t.TempDir()
+		path := filepath.Join(dir, "state.db")
+		if err := os.Mkdir(path, 0o700); err != nil { // nobody can write to it, not even root
+			t.Fatal(err)
+		}
+		h, _ := stateHost(t, nw, dir)
+		defer closeNow(t, h)
+		pending := func(want uint64) {
+			t.Helper()
+			if s := h.Stats().State; s.Pending != want {
+				t.Errorf("%d changes are pending, want %d: %+v", s.Pending, want, s)
+			}
+		}
+		pending(1) // the server identifier
+		newElement(t, nw, h)
+		pe := newPeer(t, memory{nw}, "10.0.0.2:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		pe.send(pe.assoc, registration("q", 2, "10.0.0.2"))
+		time.Sleep(20 * time.Second)
+		pending(2)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		pending(0)
 	})
 }
 

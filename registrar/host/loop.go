@@ -159,7 +159,7 @@ func (l *loop) release() {
 // run is the registrar's goroutine.
 func (l *loop) run(serving registrar.Serving) {
 	defer close(l.ended)
-	timer := time.NewTimer(0)
+	timer := alarm{Timer: time.NewTimer(0)}
 	defer timer.Stop()
 	l.handle(serving)
 	l.looked = time.Now()
@@ -170,6 +170,7 @@ func (l *loop) run(serving registrar.Serving) {
 			l.read(ev)
 			l.drain()
 		case <-timer.C:
+			timer.rings = time.Time{}
 		case <-l.poked:
 		case <-stop:
 			stop, l.stopping = nil, true
@@ -198,7 +199,23 @@ func (l *loop) run(serving registrar.Serving) {
 		if l.dirty && now.Sub(l.published) >= publishEvery {
 			l.publish(now)
 		}
-		timer.Reset(l.wait(now))
+		timer.set(now, l.wait(now))
+	}
+}
+
+// alarm is a timer whose time moves with most events. It may ring too early, but not too late.
+type alarm struct {
+	*time.Timer
+	rings time.Time // zero when it has rung
+}
+
+// set has the alarm ring after d at the latest. It is not moved to a later time: when the time to
+// which a waiting timer was moved has come, Go's runtime looks at all timers of the processor, and
+// each association has some.
+func (a *alarm) set(now time.Time, d time.Duration) {
+	if at := now.Add(d); a.rings.IsZero() || at.Before(a.rings) {
+		a.Reset(d)
+		a.rings = at
 	}
 }
 

@@ -26,6 +26,7 @@ func (h *Host) network() (network, error) {
 		EncapPort: h.cfg.EncapPort,
 		Framing:   framing,
 		TLS:       h.scope.tls(),
+		Unserved:  h.cfg.unserved(),
 		Limits:    h.cfg.Transports.limits(),
 		Logf:      func(format string, args ...any) { h.log.add(false, fmt.Sprintf(format, args...)) },
 	})

@@ -45,6 +45,7 @@ func TestRenewedElement(t *testing.T) {
 	if ev := <-events; ev.Type != pe.Registered {
 		t.Fatalf("got event %v, want the registration", ev)
 	}
+	soon(t, "line of the registration", func() bool { return strings.Contains(s.log.String(), "is registered at") })
 	before := s.log.String()
 	for n := range uint64(3) {
 		now := time.Now()
@@ -153,9 +154,17 @@ func TestRenewedTooEarly(t *testing.T) {
 	if err := wait(t, e); err != nil {
 		t.Fatal(err)
 	}
+	// The CA file is not written again: with the new authority alone, even for a moment, it would
+	// say that the change is finished.
 	now := time.Now()
-	next.Issue(t, dirOf(files), name, now, now.Add(24*time.Hour))
-	trusttest.Write(t, files.CA, both)
+	fresh := next.Issue(t, t.TempDir(), name, now, now.Add(24*time.Hour))
+	for from, to := range map[string]string{fresh.Cert: files.Cert, fresh.Key: files.Key} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trusttest.Write(t, to, b)
+	}
 	soon(t, "return with the former certificate", func() bool {
 		if p := s.Space().Pool("web"); p == nil || p.Element(7) == nil {
 			t.Fatal("the element is not in the handlespace any more")

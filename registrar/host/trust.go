@@ -158,6 +158,22 @@ func (s *scope) tls() *secure.Config {
 	return s.member.TLS()
 }
 
+// unserved says why peers may call the ports of ASAP and ENRP without TLS; none if these are
+// served.
+func (c *Config) unserved() map[uint16]error {
+	if !c.Trust.Set() {
+		return nil
+	}
+	why := func(protocol string, plain, port uint16) error {
+		return fmt.Errorf("port %d is that of %s without TLS, and this registrar has TLS only, at port %d: rsp needs --tls", plain, protocol, port)
+	}
+	m := map[uint16]error{asap.Port: why("ASAP", asap.Port, c.ASAP[0].Port())}
+	if len(c.ENRP) > 0 {
+		m[enrp.Port] = why("ENRP", enrp.Port, c.ENRP[0].Port())
+	}
+	return m
+}
+
 // introduce says who this registrar is, and warns if it does not take itself for one.
 func (s *scope) introduce(log *logger) {
 	name := s.member.Name()

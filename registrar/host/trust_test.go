@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
+	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
@@ -165,11 +167,13 @@ func TestTrustedScope(t *testing.T) {
 	t.Run("no certificate", func(t *testing.T) {
 		files := s.issue(t, inPool(t, "web", "h2"))
 		files.Cert, files.Key = "", ""
-		e, _ := s.element(t, files, 9)
-		if err := wait(t, e); !errors.Is(err, rserpool.CauseSecurity) {
-			t.Errorf("got error %v, want %v", err, rserpool.CauseSecurity)
+		// What the registrar says of others that try it: test/hostile, TestThreat/2.2.
+		if _, err := pe.Open(pe.Config{
+			Pool: "web", Policy: rserpool.Policy{Type: rserpool.RoundRobin}, Transport: rserpool.MustParseTransport("tcp:127.0.0.1:80"),
+			Registrars: []string{s.via}, TLS: files,
+		}); err == nil || !strings.Contains(err.Error(), "an element needs Cert and Key") {
+			t.Errorf("got error %v, want that a certificate is missing", err)
 		}
-		s.has(t, `a peer without a certificate may not register in pool "web"`)
 	})
 	t.Run("another authority", func(t *testing.T) {
 		other := &trustedScope{ca: trusttest.New(t, "example.org", time.Now())}
@@ -213,11 +217,48 @@ func TestTrustedScope(t *testing.T) {
 	}
 }
 
-// TestPlainElement: what the operator reads of an element that does not speak TLS.
+// TestPlainElement: what the operator reads of an element that does not speak TLS, at the port
+// for TLS and at the port for those without.
 func TestPlainElement(t *testing.T) {
 	s := newTrustedScope(t, nil)
 	s.element(t, rserpool.TLSFiles{}, 7)
 	s.has(t, "peer speaks plain ASAP")
+	at := s.LocalAddrs()[0]
+	s.via = fmt.Sprintf("%v:%d/%d", at.Addr(), asap.Port, s.cfg.EncapPort)
+	s.element(t, rserpool.TLSFiles{}, 8)
+	s.has(t, fmt.Sprintf("port 3863 is that of ASAP without TLS, and this registrar has TLS only, at port %d: rsp needs --tls", s.cfg.ASAP[0].Port()))
+}
+
+// TestUnserved: the ports for those without TLS are known if there is TLS, that of ENRP if ENRP
+// is served.
+func TestUnserved(t *testing.T) {
+	files := rserpool.TLSFiles{Cert: "cert.pem", Key: "key.pem", CA: "ca.pem"}
+	peers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:9902")}
+	for _, tt := range []struct {
+		name  string
+		cfg   Config
+		ports []uint16
+	}{
+		{"without TLS", Config{Config: registrar.Config{Peers: peers}}, nil},
+		{"ASAP", Config{Trust: Trust{TLSFiles: files}}, []uint16{3863}},
+		{"ASAP and ENRP", Config{Trust: Trust{TLSFiles: files}, Config: registrar.Config{Peers: peers}}, []uint16{3863, 9901}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, err := tt.cfg.Complete()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := cfg.unserved()
+			if ports := slices.Sorted(maps.Keys(got)); !slices.Equal(ports, tt.ports) {
+				t.Errorf("got ports %d, want %d", ports, tt.ports)
+			}
+			for port, why := range got {
+				if want := fmt.Sprintf("at port %d: rsp needs --tls", port+1); !strings.Contains(why.Error(), want) {
+					t.Errorf("port %d: got %q, want %q in it", port, why, want)
+				}
+			}
+		})
+	}
 }
 
 // TestSetTrust: rights that are withdrawn end what they had allowed, and nothing else. A

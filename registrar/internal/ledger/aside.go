@@ -155,3 +155,13 @@ func (l *Ledger[N]) Refit(h rserpool.PoolHandle) (changes []Change[N]) {
 	changes[0].Guarded, changes[0].Visible = all.Guarded, changes[0].Visible || all.Visible
 	return changes
 }
+
+// Barred returns the elements of a pool that are set aside because Check excludes them, ordered
+// by identifier.
+func (l *Ledger[N]) Barred(h rserpool.PoolHandle) (barred []*Entry[N]) {
+	p := l.pools[h]
+	if p == nil || p.special == nil || p.special.barred == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(p.sorted(), func(e *Entry[N]) bool { return !e.barred })
+}

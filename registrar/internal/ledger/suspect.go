@@ -16,7 +16,8 @@ const (
 	// Member: in its home's roster, and in the pool unless it is set aside.
 	Member State = iota
 	// Unconfirmed: in the pool like a member, because it was there before the registrar has
-	// started again, but its home has not heard from it since.
+	// started again, but its home has not heard from it since; or because the caller looks after
+	// it in place of its home.
 	Unconfirmed
 	// Suspect: silent. It is in the pool only while the pool is guarded.
 	Suspect

@@ -1,0 +1,367 @@
+package registrar
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
+
+// elementAt is an element of a peer at an address.
+func elementAt(id uint32, home rserpool.ServerID, at string) rserpool.PoolElement {
+	pe := peerElement(id, home)
+	pe.UserTransport.Addrs = []netip.Addr{netip.MustParseAddr(at)}
+	pe.ASAPTransport.Addrs = pe.UserTransport.Addrs
+	return pe
+}
+
+// muteWorld has own elements, of which each answers over an association with its number, and elements
+// of a peer at hosts that accept calls, or do not answer them, and acknowledge nothing.
+type muteWorld struct {
+	*world
+	accepts bool
+	stopped AssocID // that answers no more
+	calls   AssocID
+}
+
+func newMuteWorld(t *testing.T, own, mute int, accepts bool) *muteWorld {
+	w := &muteWorld{world: newPeerWorld(t), accepts: accepts, calls: 10000}
+	w.meetAt(9000, greater, "10.0.9.9", "10.0.9.9")
+	for i := 1; i <= own; i++ {
+		at := fmt.Sprintf("10.0.2.%d", i)
+		w.up(AssocID(i), rserpool.ViaKernel, at)
+		w.recv(AssocID(i), reg("own", uint32(i), at))
+	}
+	for i := 1; i <= mute; i++ {
+		w.tell(9000, update(greater, enrp.AddPE, "mute", elementAt(uint32(0x1000+i), greater, fmt.Sprintf("10.3.0.%d", i))))
+	}
+	w.trace = nil
+	return w
+}
+
+// run lets time pass. present is whether the peer is.
+func (w *muteWorld) run(d time.Duration, present bool) {
+	w.t.Helper()
+	for range d / (100 * time.Millisecond) {
+		lines := w.trace
+		w.trace = nil
+		for _, l := range lines {
+			w.answer(l)
+		}
+		if present {
+			w.tell(9000, &enrp.Presence{Sender: greater})
+		}
+		w.pass(100 * time.Millisecond)
+	}
+	w.trace = nil
+}
+
+func (w *muteWorld) answer(line string) {
+	var ref, via, assoc, id int
+	var at string
+	if n, _ := fmt.Sscanf(line, "connect #%d via %d to [%s", &ref, &via, &at); n == 3 && w.accepts && strings.HasPrefix(at, "10.3.") {
+		w.calls++
+		w.handle(Connecting{Ref: uint64(ref), Assoc: w.calls})
+		w.up(w.calls, rserpool.ViaKernel, strings.TrimRight(at, "]"))
+	}
+	if n, _ := fmt.Sscanf(line, "%d < keep-alive own:%x", &assoc, &id); n == 2 && AssocID(assoc) != w.stopped {
+		w.recv(AssocID(assoc), ack("own", uint32(id)))
+	}
+}
+
+// TestMuteElements: elements that only a peer has named, and that do not answer, are no reason for
+// the registrar's guard. Those of the reference implementation accept calls and acknowledge keep-alives
+// of their home only. An own element that hangs is out in time.
+func TestMuteElements(t *testing.T) {
+	for _, accepts := range []bool{true, false} {
+		for _, taken := range []bool{true, false} {
+			w := newMuteWorld(t, 12, 40, accepts)
+			if taken { // the peer disappears
+				w.down(9000)
+				w.run(20*time.Second, false)
+				if w.r.Stats().Takeovers.Won != 1 {
+					t.Fatal("the peer is not taken over")
+				}
+			} else { // the peer does not name them any more
+				w.tell(9000, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0xfffe})
+				w.tell(9000, &enrp.HandleTableResponse{Sender: greater})
+				w.run(20*time.Second, true)
+			}
+			w.stopped = 1
+			w.run(20*time.Second, !taken)
+			own, _ := w.r.Sight("own", 1)
+			mute, _ := w.r.Sight("mute", 0x1001)
+			if got := w.r.Stats().Guards; got != 0 || !own.Suspect || !mute.Suspect {
+				t.Errorf("accepts calls %v, taken over %v: the guard has begun %d times; suspects: the own element that hangs %v, the mute ones %v",
+					accepts, taken, got, own.Suspect, mute.Suspect)
+			}
+		}
+	}
+}
+
+// TestSweepRate: peers that name elements and do not name them, by turns, have so many of them called,
+// however often they do it. Each of the elements is at a port of its own of one host.
+func TestSweepRate(t *testing.T) {
+	for _, tt := range []struct{ peers, rate int }{{1, sweepRate}, {16, sweepRates}} {
+		w := newPeerWorld(t)
+		var list []rserpool.PoolElement
+		for i := range uint32(100) {
+			list = append(list, peerElement(i+1, 0))
+			list[i].ASAPTransport.Port = uint16(1000 + i)
+		}
+		calls := 0
+		tell := func(i int, m enrp.Message) {
+			for _, a := range w.r.Handle(w.now, Received{Assoc: AssocID(2 + i), PPID: enrp.PPID, Data: encodeENRP(t, m)}) {
+				if a, ok := a.(Connect); ok && a.To[0].Addr() == netip.MustParseAddr("10.0.1.1") {
+					calls++
+				}
+			}
+		}
+		for i := range tt.peers {
+			w.meet(AssocID(2+i), rserpool.ServerID(greater+i))
+		}
+		const seconds, gap = 3, 20 * time.Millisecond
+		for n := range uint16(seconds * time.Second / gap) {
+			for i := range tt.peers {
+				id := rserpool.ServerID(greater + i)
+				table := &enrp.HandleTableResponse{Sender: id}
+				if n%2 == 0 {
+					table.Pools = []enrp.PoolEntry{{Handle: rserpool.PoolHandle(fmt.Sprint(i)), Elements: list}}
+				}
+				tell(i, &enrp.Presence{Sender: id, HasChecksum: true, Checksum: 0xff00 + n})
+				tell(i, table)
+			}
+			w.now = w.now.Add(gap)
+			w.r.Handle(w.now, Tick{})
+		}
+		if most := (seconds + 2) * tt.rate; calls > most || calls < tt.rate {
+			t.Errorf("%d peers: the host is called %d times in %d s, want up to %d", tt.peers, calls, seconds, most)
+		}
+	}
+}
+
+// standsInFor has this registrar stand in for the home of an element at 10.0.1.1, and its call accepted
+// over association 7.
+func (w *world) standsInFor(pe rserpool.PoolElement) {
+	w.t.Helper()
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", pe))
+	passed := pe
+	passed.Home = third // which is not known here
+	w.tell(2, update(greater, enrp.AddPE, "a", passed))
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0xfffe})
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+	w.want("2 < handle_table_request to 20000002 W", "connect #1 via 0 to [10.0.1.1:40000]")
+	w.handle(Connecting{Ref: 1, Assoc: 7})
+}
+
+// wantStandsIn: this registrar stands in for the home of the element.
+func (w *world) wantStandsIn(suspect bool) {
+	w.t.Helper()
+	if s, ok := w.r.Sight("a", 1); !ok || s.Home != third || s.Suspect != suspect || s.Unconfirmed == suspect {
+		w.t.Errorf("at %v: the element is %+v, known %v; want a suspect: %v, of %x", w.now.Sub(w.start), s, ok, suspect, uint32(third))
+	}
+}
+
+// TestStandInClaim: another host claims the identifier of an element for whose home this registrar
+// stands in. If the host of the element has accepted the call, the element may live, though it
+// acknowledges keep-alives of its home only.
+func TestStandInClaim(t *testing.T) {
+	const refused, granted = "8 < registration rejected a:1 cause 4", "8 < registration granted a:1"
+	accept := func(w *world) { w.up(7, rserpool.ViaKernel, "10.0.1.1:40000") }
+	claim := func(w *world) {
+		w.trace = nil
+		w.up(8, rserpool.ViaKernel, "10.0.66.66:40000")
+		w.recv(8, reg("a", 1, "10.0.66.66"))
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(w *world)
+		want string
+	}{
+		{"while the call is not answered yet, which is accepted then", func(w *world) {
+			claim(w)
+			w.pass(time.Second)
+			accept(w)
+			w.pass(5 * time.Second)
+		}, refused},
+		{"while the call is not answered", func(w *world) {
+			claim(w)
+			w.handle(AssocDown{Assoc: 7, Reason: DownSilent})
+		}, granted},
+		{"while the call is refused", func(w *world) {
+			claim(w)
+			w.handle(AssocDown{Assoc: 7, Reason: DownRefused})
+		}, granted},
+		{"while it is asked", func(w *world) {
+			accept(w)
+			claim(w)
+			w.pass(5 * time.Second)
+		}, refused},
+		{"after that", func(w *world) {
+			accept(w)
+			w.pass(6 * time.Second)
+			w.wantStandsIn(true)
+			claim(w)
+			w.pass(2 * time.Second)
+			w.wantStandsIn(true)
+		}, refused},
+		{"after that, and its host ends the association and refuses another one", func(w *world) {
+			accept(w)
+			w.pass(6 * time.Second)
+			claim(w)
+			w.handle(AssocDown{Assoc: 7, Reason: DownByPeer})
+			w.refused(2, 9)
+		}, granted},
+		{"it was heard, and answers no more", func(w *world) {
+			accept(w)
+			w.recv(7, ack("a", 1))
+			claim(w)
+			w.pass(11 * time.Second)
+		}, granted},
+		{"it acknowledges", func(w *world) {
+			accept(w)
+			w.recv(7, ack("a", 1))
+			claim(w)
+			w.pass(time.Second)
+			w.recv(7, ack("a", 1))
+		}, refused},
+		{"another registrar asks for one", func(w *world) {
+			accept(w)
+			w.pass(6 * time.Second)
+			w.trace = nil
+			asked := peerElement(1, testServer)
+			w.tell(2, &enrp.HandleUpdate{Sender: greater, Receiver: testServer, Action: enrp.AddPE, Handle: "a", Element: asked})
+			w.pass(3 * time.Second)
+			w.wantStandsIn(true)
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.standsInFor(peerElement(1, greater))
+			tt.do(w)
+			var got string
+			for _, l := range w.trace {
+				if strings.HasPrefix(l, "8 < registration") {
+					got += l
+				}
+				if strings.Contains(l, "handle_update") && tt.want != granted {
+					t.Errorf("the peers are told %q", l)
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			w.trace = nil
+		})
+	}
+}
+
+// TestStandInClaimByHost: another process of the element's host claims that the element has left.
+func TestStandInClaimByHost(t *testing.T) {
+	w := newPeerWorld(t)
+	w.standsInFor(peerElement(1, greater))
+	w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+	w.pass(6 * time.Second)
+	w.up(8, rserpool.ViaKernel, "10.0.1.1:40001")
+	w.trace = nil
+	w.recv(8, dereg("a", 1))
+	w.pass(2 * time.Second)
+	w.wantStandsIn(true)
+	w.skip("keep-alive", "deregistration")
+}
+
+// TestStandInLife: the registration life of an element ends at its home. If this registrar becomes the
+// home, the life begins anew.
+func TestStandInLife(t *testing.T) {
+	for _, ours := range []bool{false, true} {
+		w := newPeerWorld(t)
+		pe := peerElement(1, greater)
+		pe.Life = 30
+		w.standsInFor(pe)
+		w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+		w.recv(7, ack("a", 1))
+		w.acking(40 * time.Second)
+		w.wantStandsIn(false)
+		if !ours {
+			continue
+		}
+		gives := pe
+		gives.Home = testServer
+		w.tell(2, update(greater, enrp.AddPE, "a", gives))
+		w.acking(20 * time.Second)
+		w.wantHomes("a:1@10000001")
+		if s, _ := w.r.Sight("a", 1); s.Home != testServer || s.Unconfirmed {
+			t.Fatalf("got %+v, want an own member", s)
+		}
+		if k := w.kept.elements[keptKey{"a", 1}]; k == nil {
+			t.Error("it is not kept")
+		}
+		w.acking(20 * time.Second)
+		w.wantHomes()
+	}
+}
+
+// acking lets time pass in which the element acknowledges over association 7, and the peer is present.
+func (w *world) acking(d time.Duration) {
+	w.t.Helper()
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.trace = nil
+		w.tell(2, &enrp.Presence{Sender: greater})
+		w.pass(time.Second)
+		for _, l := range w.trace {
+			if strings.HasPrefix(l, "7 < keep-alive") {
+				w.recv(7, ack("a", 1))
+			}
+		}
+	}
+	w.trace = nil
+}
+
+// TestStandInAgain: an association that is left from a call does not show that the element holds this
+// registrar for its home.
+func TestStandInAgain(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		w := newPeerWorld(t)
+		w.standsInFor(peerElement(1, greater))
+		w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+		w.recv(7, ack("a", 1))
+		w.trace = nil
+		want := []string{"2 < handle_table_request to 20000002 W", "7 < keep-alive a:1 from 10000001"}
+		if own {
+			w.recv(7, reg("a", 1, "10.0.1.1"))
+			w.recv(7, dereg("a", 1))
+			want[1] += " H"
+		}
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+		w.pass(time.Second)
+		w.trace = nil
+		w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 0xfffe})
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater})
+		w.want(want...)
+	}
+}
+
+// TestStandInNotKept: after a restart, an element for whose home this registrar has stood in is none of its
+// own.
+func TestStandInNotKept(t *testing.T) {
+	w := newPeerWorld(t)
+	w.standsInFor(peerElement(1, greater))
+	w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+	w.recv(7, ack("a", 1))
+	w.wantStandsIn(false)
+	w.handle(KeepAll{First: true})
+	w.trace = nil
+	if len(w.kept.elements) != 0 {
+		t.Errorf("kept: %v, want nothing", w.kept.elements)
+	}
+	w.recv(7, reg("a", 1, "10.0.1.1"))
+	w.trace = nil
+	if len(w.kept.elements) != 1 {
+		t.Errorf("kept: %v, want the element that has registered", w.kept.elements)
+	}
+}
