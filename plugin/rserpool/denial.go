@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
@@ -33,6 +34,22 @@ func (h *Handler) signatureSize(z *zone, server string) int {
 		}
 	})
 	return z.signature
+}
+
+// warnDenials warns if the next plugin answers for a signed zone: the NSEC records there are those of
+// the dnssec plugin. server is the server's name in metrics.
+func (h *Handler) warnDenials(where, server string) {
+	if h.Next == nil || len(h.Fall.Zones) == 0 {
+		return
+	}
+	for i := range h.zones {
+		if z := &h.zones[i]; h.signatureSize(z, server) > 0 {
+			clog.NewWithPlugin(pluginName).Warningf("%s: dnssec signs %s, and fallthrough hands unknown names of it to the next plugin: "+
+				"there dnssec denies records of types such as HTTPS, SVCB and PTR, although they may exist, and resolvers that validate believe that. "+
+				"Remove fallthrough, and put those names into a zone of their own, which the plugin sign signs, in a server block without dnssec", where, z.name)
+			return
+		}
+	}
 }
 
 func measureSignature(s signer, zone, server string) (n int) {

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/hex"
 	"fmt"
+	stdlog "log"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/dnssec"
 	"github.com/coredns/coredns/plugin/pkg/cache"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -43,6 +45,34 @@ func startSigned(t *testing.T, options string) *signedServer {
 		s.space = f
 	}
 	return s
+}
+
+// TestFallthroughSigned: a line in the log says what dnssec does to the names that fallthrough hands on.
+func TestFallthroughSigned(t *testing.T) {
+	_, rs := newFakes()
+	was, port := process, dnsserver.Port
+	process, dnsserver.Port = rs, "0"
+	defer func() { process, dnsserver.Port = was, port }()
+	_, file := zoneKey(t)
+	for _, tt := range []struct {
+		options, next string
+		signed        string // the zone
+		want          bool
+	}{
+		{"fallthrough", "whoami", "pool.example.org", true},
+		{"fallthrough", "whoami", "child.pool.example.org", true},
+		{"", "whoami", "pool.example.org", false},
+		{"fallthrough", "", "pool.example.org", false},
+	} {
+		var log strings.Builder
+		stdlog.SetOutput(&log)
+		defer clog.Discard()
+		s := startServer(t, fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n rserpool pool.example.org child.pool.example.org {\n %s\n }\n %s\n dnssec %s {\n key file \"%s\"\n }\n}", tt.options, tt.next, tt.signed, file))
+		s.stop()
+		if got := strings.Contains(log.String(), ":3: dnssec signs "+tt.signed+"., and fallthrough"); got != tt.want {
+			t.Errorf("%+v: got the log %q", tt, &log)
+		}
+	}
 }
 
 // zoneKey makes a key, and returns the file's name without its endings.

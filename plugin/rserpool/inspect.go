@@ -61,10 +61,13 @@ func parseNetwork(arg string) (netip.Prefix, error) {
 	case err != nil || n.Addr().Is4In6():
 		return n, fmt.Errorf("%q is not a network or an address, such as 10.0.0.0/8 or 2001:db8::1, and not %s", arg, noInspectors)
 	case n != n.Masked():
-		return n, fmt.Errorf("%s is not the first address of a network with this prefix; use %s, or the address without a prefix", n.Addr(), n.Masked())
+		return n, fmt.Errorf("%w, or the address without a prefix", hostBits(n))
 	}
 	return n, nil
 }
+
+// hostBits is the error about a network that has more of an address than its prefix.
+func hostBits(n netip.Prefix) error { return fmt.Errorf("%s has host bits: write %s", n, n.Masked()) }
 
 // admit reports whether a client may read the texts. Without the option, all may.
 func (i *inspectors) admit(w dns.ResponseWriter) bool {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
 )
 
 // Times of notifications (RFC 1996).
@@ -103,8 +104,12 @@ func (n *notifier) send(zone string) {
 	err := n.notify(zone)
 	if err != nil && !n.failing[zone] {
 		// The error names the zone, and has a line for each secondary.
-		clog.NewWithPlugin(pluginName).Warningf("%s. The secondary finds the change when it refreshes the zone, every %d seconds by the SOA record. "+
-			"This line is not repeated until a notification has succeeded", strings.ReplaceAll(err.Error(), "\n", "; "), soaRefresh)
+		text := strings.ReplaceAll(err.Error(), "\n", "; ")
+		if strings.Contains(text, dns.RcodeToString[dns.RcodeRefused]) { // transfer has no other word for it
+			text += ". A secondary that refuses notifications may not know this server by the address that they come from: set it with the line 'source ADDRESS' in transfer"
+		}
+		clog.NewWithPlugin(pluginName).Warningf("%s. The secondary finds the change when it refreshes the zone: after the %d seconds of the SOA record, or later if its own minimum is longer (BIND 9: 300 seconds, min-refresh-time). "+
+			"This line is not repeated until a notification has succeeded", text, soaRefresh)
 	}
 	n.failing[zone] = err != nil
 }

@@ -151,6 +151,25 @@ func TestNotifyLog(t *testing.T) {
 	}
 }
 
+// TestNotifyRefused: of a secondary that refuses notifications, and of no other, the log says what
+// the reason may be.
+func TestNotifyRefused(t *testing.T) {
+	for rcode, want := range map[int]int{dns.RcodeRefused: 1, dns.RcodeNotAuth: 0} {
+		var log strings.Builder
+		stdlog.SetOutput(&log)
+		defer clog.Discard()
+		f := newFake()
+		n := notifier{Handler: newTestHandler(t, "rserpool pool.example.org", f), failing: make(map[string]bool)}
+		n.notify = func(string) error { // as transfer.sendNotify words it
+			return fmt.Errorf("notify for zone %q was not accepted by %q: rcode was %q", zoneZ, "192.0.2.60:53", dns.RcodeToString[rcode])
+		}
+		n.send(zoneZ)
+		if got := log.String(); strings.Count(got, "'source ADDRESS' in transfer") != want || !strings.Contains(got, "60 seconds of the SOA record, or later") {
+			t.Errorf("%s: got the log %q, want %d hints at the source address", dns.RcodeToString[rcode], got, want)
+		}
+	}
+}
+
 // TestNotifyReload: with a reload, the zone has a new serial number, because it may have new
 // options. Neither a reload nor one that fails leaves anything behind.
 func TestNotifyReload(t *testing.T) {

@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -88,7 +89,10 @@ func properties() []property {
 		{name: "deny", args: "IDENTITYGLOB", least: 1, most: 1, parse: (*config).parseDeny, repeats: true},
 		{name: "registrars", args: "IDENTITYGLOB", least: 1, most: 1, parse: (*config).parseRegistrars, repeats: true},
 		{name: "resolvers", args: "IDENTITYGLOB|any", least: 1, most: 1, parse: (*config).parseResolvers, repeats: true},
-		{name: "state", args: "DIR", least: 1, most: 1, parse: func(c *config, a []string) (err error) { c.options.State, err = parsePath(a[0]); return err }},
+		{name: "state", args: "DIR", least: 1, most: 1, parse: func(c *config, a []string) (err error) {
+			c.options.State, err = parsePath(a[0], "/var/lib/rserpool")
+			return err
+		}},
 		{name: "control", args: "PATH|off", least: 1, most: 1, parse: (*config).parseControl},
 		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
 		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
@@ -114,7 +118,10 @@ func parse(c *caddy.Controller) (config, error) {
 	cfg := config{options: registrars.DefaultOptions(), pools: newPoolRules(), root: dnsserver.GetConfig(c).Root}
 	for first := true; c.Next(); first = false {
 		cfg.where = fmt.Sprintf("%s:%d", c.File(), c.Line())
-		if !first {
+		switch {
+		case c.Val() != pluginName:
+			return cfg, c.Errf("unexpected '%s': the block begins with '{' at the end of the line %s, and ends with '}' on a line of its own", c.Val(), pluginName)
+		case !first:
 			return cfg, fmt.Errorf("%s - %w", cfg.where, plugin.ErrOnce)
 		}
 		var err error
@@ -137,13 +144,41 @@ type line struct {
 	at   string // file and line
 	name string
 	args []string
+	// opens: a '{' follows, and then these words in one line.
+	opens bool
+	words []string
 }
 
+// readLines reads the lines of the block. Behind a '{' it stops: no option has a block.
 func readLines(c *caddy.Controller) (lines []line) {
 	for c.NextBlock() {
-		lines = append(lines, line{fmt.Sprintf("%s:%d", c.File(), c.Line()), c.Val(), c.RemainingArgs()})
+		lines = append(lines, line{at: fmt.Sprintf("%s:%d", c.File(), c.Line()), name: c.Val(), args: c.RemainingArgs()})
+		if c.NextArg() { // it is a '{'
+			break
+		}
+	}
+	// Before a '{' that begins a line, NextBlock ends as if the block did.
+	if len(lines) > 0 && (c.Val() == "{" || c.Val() != "}" && c.Next() && c.Val() == "{") {
+		l := &lines[len(lines)-1]
+		l.opens = true
+		if c.Next() && c.Val() != "}" {
+			l.words = append([]string{c.Val()}, c.RemainingArgs()...)
+		}
 	}
 	return lines
+}
+
+// checkBraces refuses a line with a '{' or '}'. want is how the option is written.
+func (l *line) checkBraces(want string) error {
+	switch {
+	case slices.Contains(l.args, "}"):
+		return errors.New("write the '}' that ends the block on a line of its own")
+	case !l.opens:
+		return nil
+	case l.name == "pool" && len(l.args) == 1 && len(l.words) > 0 && !slices.Contains(l.words, "}"):
+		want = strings.Join(append([]string{l.name, l.args[0]}, l.words...), " ")
+	}
+	return fmt.Errorf("%s has no block of its own: write '%s' on one line, without '{'", l.name, want)
 }
 
 // parseLines reads the lines of the block. Those that tell whether there is TLS are read
@@ -156,7 +191,7 @@ func (cfg *config) parseLines(lines []line) error {
 				continue
 			}
 			cfg.line = l.at
-			if err := cfg.parseProperty(l.name, l.args, seen); err != nil {
+			if err := cfg.parseProperty(&l, seen); err != nil {
 				return fmt.Errorf("%s - Error during parsing: %w", l.at, err)
 			}
 		}
@@ -164,8 +199,8 @@ func (cfg *config) parseLines(lines []line) error {
 	return nil
 }
 
-func (cfg *config) parseProperty(name string, args []string, seen map[string]bool) error {
-	all := properties()
+func (cfg *config) parseProperty(l *line, seen map[string]bool) error {
+	all, name, args := properties(), l.name, l.args
 	i := slices.IndexFunc(all, func(p property) bool { return p.name == name })
 	if i < 0 {
 		if slices.ContainsFunc(poolOptionTable, func(o poolOption) bool { return o.name == name }) {
@@ -179,6 +214,9 @@ func (cfg *config) parseProperty(name string, args []string, seen map[string]boo
 		return fmt.Errorf("unknown option '%s'; the options are: %s", name, strings.Join(names, ", "))
 	}
 	p := all[i]
+	if err := l.checkBraces(strings.TrimSpace(name + " " + p.args)); err != nil {
+		return err
+	}
 	if len(args) < p.least || p.most >= 0 && len(args) > p.most {
 		return fmt.Errorf("%s: got %d arguments, want: %s %s", name, len(args), name, p.args)
 	}
@@ -322,11 +360,11 @@ func (cfg *config) parseServerID(args []string) error {
 	return nil
 }
 
-// parsePath reads the path of a file or directory. A relative one would depend on where CoreDNS
-// was started.
-func parsePath(arg string) (string, error) {
+// parsePath reads the path of a file or directory, for which there is an example. A relative one
+// would depend on where CoreDNS was started.
+func parsePath(arg, example string) (string, error) {
 	if !filepath.IsAbs(arg) {
-		return "", fmt.Errorf("%q is not an absolute path, such as /var/lib/rserpool", arg)
+		return "", fmt.Errorf("%q is not an absolute path, such as %s", arg, example)
 	}
 	return filepath.Clean(arg), nil
 }
@@ -336,7 +374,7 @@ func (cfg *config) parseControl(args []string) (err error) {
 		cfg.options.Control = registrars.Off
 		return nil
 	}
-	if cfg.options.Control, err = parsePath(args[0]); err != nil {
+	if cfg.options.Control, err = parsePath(args[0], "/run/coredns/rserpool.sock"); err != nil {
 		return fmt.Errorf("%w, and not off", err)
 	}
 	return control.CheckPath(cfg.options.Control)
@@ -411,7 +449,7 @@ func (cfg *config) check(keys []string) error {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
 	}
-	if err := errors.Join(cfg.checkTrust(), cfg.checkReverse(keys)); err != nil {
+	if err := cmp.Or(cfg.checkTrust(), cfg.checkReverse(keys)); err != nil {
 		return err
 	}
 	return cfg.options.Check()

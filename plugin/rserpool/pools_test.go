@@ -106,7 +106,7 @@ func TestParsePoolErrors(t *testing.T) {
 		{"policy, reserved", "pool web policy 0x40000000", "is reserved"},
 		{"transport", "pool web transport kernel", `pool: web: transport: "kernel" is not a transport of pool elements; use tcp, udp, sctp, dccp or udplite`},
 		{"timer", "pool web timer LINGER 1s", "pool: web: timer: a pool has no timer 'LINGER', only KEEP-ALIVE-INTERVAL, such as: timer KEEP-ALIVE-INTERVAL 1s"},
-		{"timer, range", "pool web timer KEEP-ALIVE-INTERVAL 0s", `timer: KEEP-ALIVE-INTERVAL: "0s" is not a duration`},
+		{"timer, range", "pool web timer KEEP-ALIVE-INTERVAL 0s", `timer: KEEP-ALIVE-INTERVAL: "0s" is not a duration from 1ms to 24h0m0s`},
 		{"metrics, value", "pool web metrics on", "pool: web: metrics: got 1 arguments, want: metrics"},
 		{"policy for all", "policy Random", "unknown option 'policy': it can be set only for pools, such as: pool web policy Random, or for all: pool * policy Random"},
 		{"metrics for all", "metrics", "unknown option 'metrics': it can be set only for pools, such as: pool web metrics, or for all: pool * metrics"},

@@ -197,25 +197,29 @@ func TestServerFailedReload(t *testing.T) {
 	noLeak(t, goroutines, files)
 }
 
-// TestServerFailedFirstReload: the instance before had no rserpool block that
-// could clean up.
+// TestServerFailedFirstReload: the instance before had no rserpool block. The registrars of the
+// failed reloads end all the same, and need no reload that succeeds.
 func TestServerFailedFirstReload(t *testing.T) {
 	taken, _ := takenPort(t)
 	p := freePorts(t)
 	s := startServer(t, "example.net:0 {\n whoami\n}")
-	if err := s.reload(fmt.Sprintf("pool.example.org:0 {\n rserpool {\n%s}\n}\nexample.net:%d {\n bind 127.0.0.1\n whoami\n}", p.options(), taken)); err == nil {
-		t.Fatal("reload succeeded, want the taken port to fail it")
+	with := "pool.example.org:0 {\n rserpool {\n" + p.options() + "}\n}\n"
+	for range 3 {
+		if err := s.reload(with + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}", taken)); err == nil {
+			t.Fatal("reload succeeded, want the taken port to fail it")
+		}
+		eventually(t, "the registrar of the failed reload ends", func() bool { return running(t) == 0 })
+	}
+	if err := s.reload(with); err != nil {
+		t.Fatal(err)
 	}
 	if n := running(t); n != 1 {
-		t.Fatalf("got %d registrars after the failed reload, want to test what becomes of the one", n)
+		t.Errorf("got %d registrars after the reload that succeeded, want 1", n)
 	}
 	if err := s.reload("example.net:0 {\n whoami\n}"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the registrar of the failed reload ends", func() bool {
-		runtime.GC() // CoreDNS leaves the failed instance to the collector
-		return running(t) == 0
-	})
+	eventually(t, "the registrar ends", func() bool { return running(t) == 0 })
 }
 
 // TestServerSecondReload: after that, a reload with other options for the same

@@ -117,7 +117,10 @@ func parseReverseZone(arg string) (string, error) {
 		if p.Addr().Is4() {
 			per = bits4
 		}
-		if p != p.Masked() || p.Bits()%per != 0 || p.IsSingleIP() {
+		switch {
+		case p != p.Masked():
+			return "", hostBits(p)
+		case p.Bits()%per != 0 || p.IsSingleIP():
 			return "", fmt.Errorf("%s has no reverse zone of its own; use a network with a multiple of %d bits, such as 192.0.2.0/24 or 2001:db8::/32", arg, per)
 		}
 		return reverseName(p), nil

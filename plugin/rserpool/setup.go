@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"net"
 	"sync"
 	"time"
 
@@ -54,6 +55,9 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	c.OnStartup(func() error {
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
+		if hosts := site.ListenHosts; len(hosts) > 0 { // bind can leave none
+			h.warnDenials(cfg.where, site.Transport+"://"+net.JoinHostPort(hosts[0], site.Port))
+		}
 		h.traces = site.Handler("metadata") != nil
 		inst.OnRelease(h.indexAddrs())
 		if t, ok := site.Handler("transfer").(*transfer.Transfer); ok {
@@ -115,6 +119,7 @@ func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
 	c.Set(instanceKey{}, inst)
 	c.OnStartup(func() error {
 		refuseUpgrade()
+		sweepIfRestartFails(rs)
 		if err := inst.Startup(); err != nil {
 			return plugin.Error(pluginName, err)
 		}
@@ -125,6 +130,25 @@ func instanceOf(c *caddy.Controller, rs *registrars.Set) *registrars.Instance {
 	c.OnShutdown(func() error { inst.Shutdown(); return nil })
 	c.OnFinalShutdown(inst.FinalShutdown)
 	return inst
+}
+
+// sweptKey marks a CoreDNS instance without rserpool blocks of which sweepIfRestartFails knows.
+type sweptKey struct{}
+
+// sweepIfRestartFails has the registrars end of an instance that a failed restart leaves behind.
+// CoreDNS tells only the instance before it. If that one has no rserpool block, nobody has asked
+// it to tell. It is one of those in the list, because the new instance starts while the former one
+// serves.
+func sweepIfRestartFails(rs *registrars.Set) {
+	for _, i := range caddy.Instances() {
+		i.StorageMu.Lock()
+		known := i.Storage[instanceKey{}] != nil || i.Storage[sweptKey{}] != nil
+		if !known {
+			i.Storage[sweptKey{}] = true
+			i.OnRestartFailed = append(i.OnRestartFailed, func() error { rs.Sweep(isLive); return nil })
+		}
+		i.StorageMu.Unlock()
+	}
 }
 
 // isLive reports whether the CoreDNS instance that has the lease serves or is about to

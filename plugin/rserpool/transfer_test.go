@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/file"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/plugin/transfer"
@@ -243,6 +244,27 @@ func TestTransferAnswers(t *testing.T) {
 				if got != want {
 					t.Errorf("%s %s: a secondary answers\n%s\nwe answer\n%s", name, dns.TypeToString[qtype], got, want)
 				}
+			}
+		}
+	}
+}
+
+// TestTransferToCoreDNS: CoreDNS as a secondary finds the SRV records of a pool with capital letters,
+// however a question spells it.
+func TestTransferToCoreDNS(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "Compute Pool", element(7, 80, "192.0.2.7"))
+	z := file.NewZone(zoneZ, "secondary")
+	for _, rr := range transferred(t, newTestHandler(t, "rserpool pool.example.org", f), zoneZ, 0) {
+		if err := z.Insert(rr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secondary := file.File{Zones: file.Zones{Z: map[string]*file.Zone{zoneZ: z}, Names: []string{zoneZ}}}
+	for _, above := range []string{"", "_http._tcp.", "pe-00000007."} {
+		for _, pool := range []string{`Compute\032Pool.`, `compute\032pool.`} {
+			if got := content(t, secondary, above+pool+zoneZ, dns.TypeSRV); !strings.HasPrefix(got, "NOERROR\n") || !strings.Contains(got, "srv") {
+				t.Errorf("%s%s: got %s, want an SRV record", above, pool, got)
 			}
 		}
 	}

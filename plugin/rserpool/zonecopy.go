@@ -257,8 +257,9 @@ func (x *zoneCopy) addElement(p *poolCopy, e *handlespace.Element, name string) 
 	x.addService(serviceOwner(name), p.ttl, 0, 0, e, name)
 }
 
-// serviceOwner is a name as the owner of SRV records: CoreDNS as a secondary finds them only
-// if it is in lower case.
+// serviceOwner is a name as the owner of SRV records. It is in lower case, unlike those of other
+// records: CoreDNS as a secondary makes all others so itself, and finds the wildcards among these
+// only if they are.
 func serviceOwner(name string) string { return strings.ToLower(name) }
 
 // unique returns addresses without repetitions: there are none in a set of records (RFC

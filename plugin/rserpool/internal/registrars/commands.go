@@ -17,7 +17,7 @@ func (s *shared) takeCommands() error {
 		return nil
 	}
 	var err error
-	if s.control, err = control.Listen(path, s.command); err == nil {
+	if s.control, err = control.Listen(path, s.command, s.logCommands); err == nil {
 		return nil
 	}
 	if s.options.Control != "" {
@@ -25,6 +25,15 @@ func (s *shared) takeCommands() error {
 	}
 	log.Warningf("registrar at %s takes no commands of rsp remove until CoreDNS is restarted: %v. The option control names another path", s.options, err)
 	return nil
+}
+
+// logCommands logs what becomes of the socket later.
+func (s *shared) logCommands(warn bool, text string) {
+	if warn {
+		log.Warningf("registrar at %s: %s", s.options, text)
+	} else {
+		log.Infof("registrar at %s: %s", s.options, text)
+	}
 }
 
 func (s *shared) endCommands() {

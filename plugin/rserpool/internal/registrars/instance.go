@@ -11,9 +11,9 @@ import (
 //
 // CoreDNS does not call an instance back if a reload has made it and then failed, nor if it
 // was stopped without its shutdown callbacks. In the first case the instance before it ends
-// the lease, if that one has rserpool blocks. The remaining leases are ended by the next
-// setup ([Set.Sweep]), or by the garbage collector: CoreDNS drops the instance at the next
-// reload.
+// the lease, by RestartFailed or, if it has no rserpool blocks, by [Set.Sweep]. The remaining
+// leases are ended by the next setup, with Sweep, or by the garbage collector: CoreDNS drops the
+// instance at the next reload.
 type Instance struct {
 	set    *Set
 	lease  *Lease
