@@ -22,13 +22,13 @@ RACE  = $(shell test/race)
 
 .DEFAULT_GOAL := build
 
-## build: coredns with rserpool, and rsp, in bin/
+## build: coredns with rserpool, and rsp, in bin/; static, for images without a C library
 .PHONY: build
 build:
 	@mkdir -p $(BIN)
-	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
+	CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/coredns ./cmd/rsp
 
-## build-all: the same, with every plugin that CoreDNS ships (slow, large)
+## build-all: both, not static, with every plugin that CoreDNS ships (slow, large)
 .PHONY: build-all
 build-all:
 	@mkdir -p $(BIN)
@@ -39,7 +39,7 @@ build-all:
 run: build
 	@test/demo/run
 
-## short: format, vet and the quick tests: under a minute, installs nothing
+## short: format, vet and the quick tests: under a minute, the first time some minutes; installs no packages
 .PHONY: short
 short: format
 	$(GO) vet ./...
@@ -56,12 +56,21 @@ units:
 # results cannot be cached (-count=1). test/clients has the clients of others, for which the
 # race detector would only take time.
 .PHONY: test
-test: build
+test: local lab
+
+## local: the tests of `make test` that need no kernel lab
+.PHONY: local
+local: build
 	@test/setup
 	@$(GO) run ./test/network/check
 	@$(MAKE) --no-print-directory units
 	@$(TEST) $(RACE) -count=1 -p 1 ./test/bench ./test/hostile ./test/soak
 	@$(TEST) -count=1 ./test/clients
+
+## lab: the tests in the kernel lab (kernel SCTP, RSPLIB, DNS clients)
+.PHONY: lab
+lab:
+	@test/setup
 	@test/lab/all
 
 ## check: format, vet, staticcheck, and the rules of this module (test/lint)

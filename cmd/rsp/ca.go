@@ -127,37 +127,52 @@ func initCA(dir, domain string, now time.Time, life time.Duration) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{trust.CAName, caKeyName} {
-		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return existsError(filepath.Join(dir, name))
-		}
+	cert, key := filepath.Join(dir, trust.CAName), filepath.Join(dir, caKeyName)
+	switch hasCert, hasKey := exists(cert), exists(key); {
+	case hasCert:
+		return fmt.Errorf("%s exists, and is not overwritten: certificates depend on it; use another --dir, or remove it", cert)
+	case hasKey:
+		return fmt.Errorf("%s exists without %s: copy that there, or remove the key if it has made no certificate", key, cert)
 	}
-	if err := createFile(filepath.Join(dir, caKeyName), pair.Key, 0o600); err != nil {
+	if err := createFile(key, pair.Key, 0o600); err != nil {
 		return err
 	}
-	return createFile(filepath.Join(dir, trust.CAName), pair.Cert, 0o644)
+	if err := createFile(cert, pair.Cert, 0o644); err != nil {
+		// A key without its certificate is no use, and would be in the way of the next try.
+		_ = os.Remove(key)
+		return err
+	}
+	return nil
 }
 
-func existsError(path string) error {
-	return fmt.Errorf("%s exists, and is not overwritten: certificates depend on it; use another --dir, or remove it", path)
+// exists reports whether there may be a file, which must not be overwritten then.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // readCA reads the CA of a directory, and the file of its certificate.
 func readCA(dir string) (*authority.Authority, []byte, error) {
-	cert, err := os.ReadFile(filepath.Join(dir, trust.CAName))
-	if errors.Is(err, fs.ErrNotExist) {
+	certPath, keyPath := filepath.Join(dir, trust.CAName), filepath.Join(dir, caKeyName)
+	cert, err := os.ReadFile(certPath)
+	switch none := errors.Is(err, fs.ErrNotExist); {
+	case none && exists(keyPath):
+		return nil, nil, fmt.Errorf("%w, but %s has the key of a CA: copy that file there, or remove %s if it has made no certificate, and make a CA with rsp ca init", err, dir, keyPath)
+	case none:
 		return nil, nil, fmt.Errorf("%w: make a CA with rsp ca init, or name its directory with --dir", err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, nil, err
 	}
-	key, err := os.ReadFile(filepath.Join(dir, caKeyName))
+	key, err := os.ReadFile(keyPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%w: %s has only the certificate of a CA: copy its key there, or name the CA's directory with --dir", err, dir)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	a, err := authority.Read(authority.Pair{Cert: cert, Key: key})
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s with %s: %w", filepath.Join(dir, trust.CAName), caKeyName, err)
+		return nil, nil, fmt.Errorf("%s with %s: %w", certPath, caKeyName, err)
 	}
 	return a, cert, nil
 }
@@ -178,7 +193,7 @@ one machine. NAME tells the members apart in logs and in the Corefile's options 
 deny: the machine's name, for instance. It has letters, digits and .-_ only. POOL is a
 pool's handle; one with other octets than these is encoded in the certificate.
 
-The files go to DIRECTORY, by default the NAME:
+The files go to DIRECTORY, by default the NAME, and never to the directory of a CA:
 
   cert.pem  the certificate
   key.pem   its private key, which only its owner can read (mode 0600)
@@ -205,6 +220,12 @@ restart. Certificates begin ` + "5 minutes" + ` in the past, for machines whose 
 			}
 			if _, err := memberName("example.org", args[0]); err != nil {
 				return usage(cmd, err)
+			}
+			if f.out == "" {
+				f.out = args[0][strings.LastIndexByte(args[0], '/')+1:]
+			}
+			if _, err := os.Lstat(filepath.Join(f.out, caKeyName)); err == nil {
+				return usage(cmd, fmt.Errorf("%s is the directory of a CA, because it has %s, which no member may have: use another --out", f.out, caKeyName))
 			}
 			text, err := f.issue(args[0], time.Now())
 			if err == nil {
@@ -264,11 +285,7 @@ func (f *issueFlags) issue(short string, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out := f.out
-	if out == "" {
-		out = short[strings.LastIndexByte(short, '/')+1:]
-	}
-	certPath := filepath.Join(out, trust.CertName)
+	certPath := filepath.Join(f.out, trust.CertName)
 	verb, err := checkFormer(certPath, name)
 	if err != nil {
 		return "", err
@@ -281,18 +298,18 @@ func (f *issueFlags) issue(short string, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(f.out, 0o755); err != nil {
 		return "", err
 	}
 	if err := replaceFiles(
-		newFile{filepath.Join(out, trust.CAName), caPEM, 0o644},
-		newFile{filepath.Join(out, trust.KeyName), pair.Key, 0o600},
+		newFile{filepath.Join(f.out, trust.CAName), caPEM, 0o644},
+		newFile{filepath.Join(f.out, trust.KeyName), pair.Key, 0o600},
 		newFile{certPath, pair.Cert, 0o644},
 	); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s %s\nin %s: %s, %s and %s, valid until %s\n",
-		verb, name, out, trust.CertName, trust.KeyName, trust.CAName, minute(cert.NotAfter)), nil
+		verb, name, f.out, trust.CertName, trust.KeyName, trust.CAName, minute(cert.NotAfter)), nil
 }
 
 // checkFormer refuses to replace a certificate with another name.

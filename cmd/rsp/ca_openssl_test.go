@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -65,7 +66,7 @@ func TestCAForOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", cred.Server())
+	l, err := tls.Listen("tcp", "127.0.0.1:0", cred.Server(netip.Addr{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io/fs"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -156,7 +160,7 @@ func TestCAChange(t *testing.T) {
 		}
 	}
 	for i := range side {
-		own, err := x509.ParseCertificate(side[i].Server().Certificates[0].Certificate[0])
+		own, err := x509.ParseCertificate(side[i].Server(netip.Addr{}).Certificates[0].Certificate[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,12 +194,69 @@ func TestCASecret(t *testing.T) {
 	}
 }
 
+// TestCAFull: what does not fit on the disk leaves nothing behind, so that the same command
+// works when there is room. The limit has room for a key, and not for a certificate.
+func TestCAFull(t *testing.T) {
+	t.Chdir(t.TempDir())
+	limited := func(args ...string) string {
+		cmd := withEnv(exec.Command("/bin/sh", append([]string{"-c", `ulimit -f 1; exec "$@"`, "sh", os.Args[0]}, args...)...))
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Fatalf("rsp %s has room", strings.Join(args, " "))
+		}
+		return string(out)
+	}
+	empty := func(dir string) {
+		list, err := os.ReadDir(dir)
+		if err != nil || len(list) > 0 {
+			t.Errorf("%s has %v, %v", dir, list, err)
+		}
+	}
+	if out := limited("ca", "init", "example.org"); !strings.Contains(out, "ca/ca.pem: file too large") {
+		t.Errorf("rsp ca init says %s", out)
+	}
+	empty("ca")
+	ok(t, "ca", "init", "example.org")
+	limited("ca", "issue", "pool/web/host1")
+	empty("host1")
+	ok(t, "ca", "issue", "pool/web/host1")
+}
+
+// TestCAHalf: of a CA, one file is missing, perhaps because an older copy has only the other
+// one. The error names the one that is missing.
+func TestCAHalf(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, tc := range []struct{ gone, init, issue string }{
+		{"ca-key.pem", "ca/ca.pem exists, and is not overwritten: certificates depend on it; use another --dir, or remove it",
+			"ca/ca-key.pem: no such file or directory: ca has only the certificate of a CA: copy its key there, or name the CA's directory with --dir"},
+		{"ca.pem", "ca/ca-key.pem exists without ca/ca.pem: copy that there, or remove the key if it has made no certificate",
+			"ca/ca.pem: no such file or directory, but ca has the key of a CA: copy that file there, or remove ca/ca-key.pem if it has made no certificate, and make a CA with rsp ca init"},
+	} {
+		ok(t, "ca", "init", "example.org")
+		if err := os.Remove("ca/" + tc.gone); err != nil {
+			t.Fatal(err)
+		}
+		for cmd, want := range map[string]string{"init example.org": tc.init, "issue registrar/ns1": tc.issue} {
+			if _, errs, status := rsp(t, append([]string{"ca"}, strings.Fields(cmd)...)...); status != exitFailed || !strings.Contains(errs, want) {
+				t.Errorf("rsp ca %s without %s: status %d, %swant %s", cmd, tc.gone, status, errs, want)
+			}
+		}
+		if err := os.RemoveAll("ca"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestCAErrors: errors name the file and say what to do; nothing is overwritten.
 func TestCAErrors(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ok(t, "ca", "init", "example.org")
 	ok(t, "ca", "issue", "pool/web/host1")
 	ok(t, "ca", "secret", "secret")
+	ok(t, "ca", "init", "example.net", "--dir", "ca2")
+	if err := os.Symlink("ca", "link"); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile("empty", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -210,8 +271,10 @@ func TestCAErrors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod("open.pem", 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"open.pem": read(t, "open.pem"), "open": read(t, "secret"), "notes": "some words\n"} {
+		if err := errors.Join(os.WriteFile(name, []byte(text), 0o600), os.Chmod(name, 0o644)); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
 	}
 	kept := map[string]string{}
 	for _, name := range []string{"ca/ca.pem", "ca/ca-key.pem", "host1/cert.pem", "host1/key.pem", "secret"} {
@@ -244,6 +307,10 @@ func TestCAErrors(t *testing.T) {
 		{[]string{"ca", "issue", "registrar/ns1", "--dir", "host1"}, exitFailed, "host1/ca-key.pem: no such file"},
 		{[]string{"ca", "issue", "pool/bank/host1"}, exitFailed, "host1/cert.pem exists, and is not overwritten: it is the certificate of spiffe://example.org/rserpool/pool/web/host1; use another --out"},
 		{[]string{"ca", "issue", "registrar/" + strings.Repeat("x", 250)}, exitUsage, "more than 256"},
+		{[]string{"ca", "issue", "registrar/ca"}, exitUsage, "ca is the directory of a CA, because it has ca-key.pem, which no member may have: use another --out"},
+		{[]string{"ca", "issue", "registrar/ns1", "--out", "host1/../ca/"}, exitUsage, "host1/../ca/ is the directory of a CA"},
+		{[]string{"ca", "issue", "registrar/ns1", "--out", "link"}, exitUsage, "link is the directory of a CA"},
+		{[]string{"ca", "issue", "registrar/ns1", "--out", "ca", "--dir", "ca2"}, exitUsage, "ca is the directory of a CA"},
 		{[]string{"ca", "secret"}, exitUsage, "FILE is missing"},
 		{[]string{"ca", "secret", "secret"}, exitFailed, "secret exists, and is not overwritten"},
 		{[]string{"ca", "show", "none"}, exitFailed, "rsp: none: no such file or directory: name a certificate, a key, a shared secret, or a directory"},
@@ -252,12 +319,17 @@ func TestCAErrors(t *testing.T) {
 		{[]string{"ca", "show", "ca.der"}, exitFailed, "ca.der has a certificate in DER, and members read PEM: openssl x509 -inform DER -in ca.der -out NEWFILE"},
 		{[]string{"ca", "show", "request"}, exitFailed, "request has a CERTIFICATE REQUEST in PEM, and neither a certificate nor a private key"},
 		{[]string{"ca", "show", "open.pem"}, exitFailed, "open.pem is private, but other users can read it (mode 0644): chmod 600 open.pem"},
+		{[]string{"ca", "show", "open"}, exitFailed, "open is private, but other users can read it (mode 0644): chmod 600 open"},
+		{[]string{"ca", "show", "notes"}, exitFailed, "notes has neither a certificate nor a private key in PEM. As a shared secret: notes: a secret is 32 random bytes in base64 or hex"},
 		{[]string{"ca", "show", "locked.pem"}, exitFailed, "locked.pem is encrypted with a passphrase"},
 	} {
 		out, errs, status := rsp(t, tc.args...)
 		if status != tc.status || out != "" || !strings.Contains(errs, tc.want) {
 			t.Errorf("rsp %s: status %d, %s%s\nwant status %d and %s", strings.Join(tc.args, " "), status, out, errs, tc.status, tc.want)
 		}
+	}
+	if _, err := os.Stat("ca/cert.pem"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the CA's directory has a member's certificate: %v", err)
 	}
 	for name, text := range kept {
 		if b, err := os.ReadFile(name); err != nil || string(b) != text {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -265,7 +266,7 @@ func showSecret(w io.Writer, path string) error {
 	if err != nil {
 		return err
 	}
-	cert, err := x509.ParseCertificate(cred.Server().Certificates[0].Certificate[0])
+	cert, err := x509.ParseCertificate(cred.Server(netip.Addr{}).Certificates[0].Certificate[0])
 	if err != nil {
 		return err
 	}

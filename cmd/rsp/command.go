@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
@@ -46,6 +47,7 @@ type session struct {
 	signal  syscall.Signal   // the signal that ends the command
 	due     <-chan time.Time // when the phase ends at the latest
 	failure error            // rsp ends with it in place of the command's status
+	started time.Time
 	stopped bool
 	suspension
 	hadTerminal bool
@@ -58,8 +60,8 @@ type session struct {
 const lendInterval = time.Second
 
 // withCommand keeps the element registered while the command runs. Only the user's
-// signals and the refusal of the first registration end the command.
-func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) error {
+// signals and an early refusal of the first registration end the command.
+func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal, terminal bool) error {
 	changes := make(chan os.Signal, 1)
 	signal.Notify(changes, syscall.SIGCHLD)
 	defer signal.Stop(changes)
@@ -67,10 +69,13 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 	c, err := child.Start(s.command, os.Stdout, os.Stderr)
 	if err != nil {
 		s.log.log(quiet, "cannot run %s: %v", s.command[0], child.StartCause(err))
-		return &statusError{child.StartStatus(err)}
+		return &statusError{status: child.StartStatus(err)}
 	}
-	ignoreTerminal()
-	m := &session{supervisor: s, command: c, hadTerminal: child.HasTerminal(), begin: func() running { return s.start(ctx) }}
+	if terminal {
+		ignoreTerminal()
+	}
+	child.IgnoreFirstRealTime()
+	m := &session{supervisor: s, command: c, started: time.Now(), hadTerminal: terminal, begin: func() running { return s.start(ctx) }}
 	m.serve()
 	for {
 		select {
@@ -96,7 +101,7 @@ func (s *supervisor) withCommand(ctx context.Context, signals <-chan os.Signal) 
 
 // serve registers the element.
 func (m *session) serve() {
-	m.phase, m.due = serving, nil
+	m.phase, m.due, m.failure = serving, nil, nil
 	m.element = m.begin()
 	m.ended = m.element.ended
 }
@@ -186,6 +191,7 @@ func (m *session) told(sig os.Signal, err error) {
 func (m *session) onElementEnd(err error) {
 	m.ended = nil
 	if m.phase == serving { // the first registration is refused
+		m.log.log(quiet, "ending the command: %v", err)
 		m.failure, m.signal = err, syscall.SIGTERM
 		m.pass()
 		return
@@ -242,6 +248,7 @@ func (m *session) offerTerminal() bool {
 // finish deregisters the element after the command's end. A signal ends the wait, and so
 // does endLimit if the registrar hangs.
 func (m *session) finish(signals <-chan os.Signal) error {
+	m.logEnd()
 	m.command.ReturnTerminal()
 	m.element.stop()
 	limit := time.After(m.endLimit())
@@ -261,8 +268,36 @@ func (m *session) finish(signals <-chan os.Signal) error {
 	if m.failure != nil {
 		return m.failure
 	}
+	// A parent should see what it would see of the command. It may have sent rsp the
+	// signal, and may take a status for a failure.
+	if by, ours := m.command.EndedBy(); ours {
+		return signaled(by)
+	}
 	if status := m.command.Status(); status != exitOK {
-		return &statusError{status}
+		return &statusError{status: status}
 	}
 	return nil
+}
+
+// daemonTime is how soon after its start a command ends that starts a daemon.
+const daemonTime = 5 * time.Second
+
+// logEnd logs why the element leaves.
+func (m *session) logEnd() {
+	at, how := quiet, ""
+	status := m.command.Status()
+	if by, _ := m.command.EndedBy(); by != 0 {
+		how = "was killed by " + unix.SignalName(by)
+	} else {
+		how = fmt.Sprintf("has ended with status %d", status)
+	}
+	switch {
+	case m.phase != serving: // rsp has asked for it
+		at = verbose
+	case status == exitOK && time.Since(m.started) < daemonTime:
+		how += ": if it has started a daemon, rsp cannot register that: a server must stay in the foreground (rsp help register)"
+	case status == exitOK:
+		at = normal
+	}
+	m.log.log(at, "the command (pid %d) %s", m.command.PID(), how)
 }

@@ -3,11 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -43,7 +43,8 @@ then process a line twice.
 
 At the end of the input (Ctrl-D, or the end of a file), rsp waits until the element has
 sent nothing for the time of --wait, and ends. If a failover is in progress then, rsp first
-waits for its end, up to --failover-time. Ctrl-C ends rsp at once.`
+waits for its end, up to --failover-time. Ctrl-C ends rsp at once, and so does the end of
+the reader of its output, such as head.`
 
 // elementsHelp belongs behind tlsHelp.
 const elementsHelp = `
@@ -66,7 +67,7 @@ func newConnect() *cobra.Command {
 		Use:   "connect POOL",
 		Short: "talk to an element of a pool, by a session that fails over",
 		Long: connectHelp + "\n\n" + registrarHelp + elementsHelp + "\n\n" + exitHelp + `
-  With SIGINT and SIGTERM: 128 and the number of the signal`,
+  SIGINT, SIGTERM, SIGQUIT and SIGHUP end rsp, which a shell shows as 128 and the number of the signal`,
 		Example: `  rsp connect EchoPool
   echo hello | rsp connect --registrar 192.0.2.1 EchoPool
   rsp connect --end-on-shutdown DaytimePool
@@ -112,19 +113,22 @@ func (f *connectFlags) run(cmd *cobra.Command, pool rserpool.PoolHandle) error {
 	defer u.Close()
 	signals, stop := take(endAlone, endAlone)
 	defer stop()
-	ctx, cancel := context.WithCancelCause(cmd.Context())
+	ctx, cancel := whileRead(cmd.Context(), cmd.OutOrStdout())
 	defer cancel(nil)
 	go func() {
 		select {
 		case sig := <-signals:
-			cancel(&statusError{128 + int(sig.(syscall.Signal))})
+			cancel(signaled(sig.(syscall.Signal)))
 		case <-ctx.Done():
 		}
 	}()
 	err = f.talk(ctx, cmd, u, pool)
-	var signaled *statusError
-	if errors.As(context.Cause(ctx), &signaled) {
-		return signaled
+	var by *statusError
+	if errors.As(context.Cause(ctx), &by) {
+		return by
+	}
+	if err != nil {
+		err = cmp.Or(whyEnded(ctx), err)
 	}
 	return err
 }
@@ -171,7 +175,7 @@ func (f *connectFlags) sessionConfig(pool rserpool.PoolHandle) (pu.SessionConfig
 
 // dial begins the conversation. A failover that is complete counts as heard.
 func (f *connectFlags) dial(ctx context.Context, log *logger, u *pu.User, pool rserpool.PoolHandle, heard chan<- struct{}) (conversation, error) {
-	limited, cancel := context.WithTimeout(ctx, f.timeout)
+	limited, cancel := f.limit(ctx)
 	defer cancel()
 	r, err := u.Resolve(limited, pool, 1)
 	if err != nil {
@@ -292,7 +296,7 @@ func ended(err error) error {
 // printAnswers prints what the element sends, until the conversation ends.
 func printAnswers(ctx context.Context, c conversation, out io.Writer, heard chan<- struct{}) error {
 	onTerminal := false
-	if file, ok := out.(*os.File); ok {
+	if file, ok := fileOf(out); ok {
 		onTerminal = isTerminal(file)
 	}
 	for {

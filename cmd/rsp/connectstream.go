@@ -30,6 +30,7 @@ func (f *connectFlags) dialStream(ctx context.Context, log *logger, u *pu.User, 
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(ctx, func() { _ = s.Close() }) // ends Read and Write, which take no context
 	log.log(normal, "connected to element %v by TCP", s.Element().ID)
 	return &stream{s: s, log: log, heard: heard}, nil
 }

@@ -21,7 +21,7 @@ import (
 func TestRegisterResolveEnd(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
-	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+	for _, sig := range endAlone {
 		p := startRSP(t, register(r, "--id", "0x0d000001", "--policy", "LeastUsed:25%", "--address", "127.0.0.1")...)
 		list := r.has(t, "web", 1)
 		e := list[0]
@@ -48,7 +48,7 @@ func TestRegisterResolveEnd(t *testing.T) {
 		}
 	}
 	// Stats are at most 100 ms old.
-	eventually(t, "the registrar counts both deregistrations", func() bool { return r.Stats().Deregistrations == 2 })
+	eventually(t, "the registrar counts all deregistrations", func() bool { return r.Stats().Deregistrations == uint64(len(endAlone)) })
 	s := r.Stats()
 	if n := s.KeepAlivesTimedOut + s.KeepAlivesUnexpected + s.Malformed + s.Misplaced + s.ErrorsSent + s.ErrorsReceived + s.SendsFailed; n != 0 {
 		t.Errorf("the registrar has something to complain of: %+v", s)
@@ -242,6 +242,9 @@ func TestRegisterRejected(t *testing.T) {
 			t.Errorf("status %d, want %d", status, exitRefused)
 		}
 		q.says("policy differs from the pool's: the element has Random, the pool has RoundRobin: start the element with policy RoundRobin (rsp: --policy RoundRobin), or give it another pool")
+		if got := strings.Contains(q.String(), "rsp: ending the command: registrar "); got != (command != nil) {
+			t.Errorf("rsp says that it ends the command: %t\n%s", got, q)
+		}
 	}
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)
@@ -289,6 +292,57 @@ func TestUnreachable(t *testing.T) {
 	p.wait()
 }
 
+// TestTimeout: silent registrars get all of the time, and leave half of it if others wait for
+// their turn.
+func TestTimeout(t *testing.T) {
+	slow(t)
+	r := newRegistry(t)
+	startRSP(t, register(r)...)
+	r.has(t, "web", 1)
+	var silent []string
+	for range 3 {
+		l, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		silent = append(silent, fmt.Sprintf("127.0.0.1:3863/%d", l.LocalAddr().(*net.UDPAddr).Port))
+	}
+	named := func(list ...string) (args []string) {
+		for _, at := range list {
+			args = append(args, "-r", at)
+		}
+		return args
+	}
+	const timeout = time.Second
+	for _, c := range []struct {
+		name   string
+		args   []string
+		least  time.Duration
+		status int
+		says   string
+	}{
+		{"one", append(named(silent[0]), "resolve", "web"), timeout, exitUnreachable, silent[0] + ": no answer"},
+		{"three", append(named(silent...), "resolve", "web"), timeout, exitUnreachable, silent[2] + ": no answer"},
+		{"the fourth answers", append(named(append(silent, r.at)...), "resolve", "web", "--timeout", "4s"), 2 * time.Second, exitOK, ""},
+		{"connect", append(named(silent[0]), "connect", "web"), timeout, exitUnreachable, ": no answer"},
+		{"unreachable", append(named(silent[0]), "unreachable", "web", "1"), timeout, exitUnreachable, ": no answer"},
+		{"no time", append(named(silent[0]), "resolve", "web", "--timeout", "1ns"), 0, exitUnreachable, ": no answer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			_, errs, status := rsp(t, append([]string{"--via", "udp", "--timeout", timeout.String()}, c.args...)...)
+			if status != c.status || !strings.Contains(errs, c.says) {
+				t.Errorf("status %d, want %d and %q in\n%s", status, c.status, c.says, errs)
+			}
+			if d := time.Since(start); d < c.least {
+				t.Errorf("rsp gave up after %v, want at least %v", d, c.least)
+			}
+		})
+	}
+}
+
 // TestNoRegistrar: the errors name the unreachable registrars and the reasons.
 func TestNoRegistrar(t *testing.T) {
 	at := fmt.Sprintf("127.0.0.1:3863/%d", here.FreePort(t))
@@ -314,7 +368,7 @@ func TestNoRegistrar(t *testing.T) {
 		{"udp", []string{"resolve", "--timeout", "2s", "--via", "udp", "-r", at, "web"}, []string{"rsp: no registrar could be reached: " + at + ": ", "is a registrar running there?"}},
 		{"tcp", []string{"resolve", "--via", "tcp", "-r", "127.0.0.1:1", "-r", "127.0.0.1:2", "web"}, []string{"127.0.0.1:1: ", "127.0.0.1:2: ", "refused"}},
 		{"unreachable", []string{"unreachable", "--via", "tcp", "-r", "127.0.0.1:1", "web", "5"}, []string{"127.0.0.1:1: ", "refused"}},
-		{"silent", []string{"resolve", "--timeout", "300ms", "--via", "tcp", "-r", l.Addr().String(), "web"}, []string{l.Addr().String() + " accepts the association but"}},
+		{"silent", []string{"resolve", "--timeout", "300ms", "--via", "tcp", "-r", l.Addr().String(), "web"}, []string{l.Addr().String() + " accepts the association but", "The port of ENRP (9901)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()

@@ -68,6 +68,9 @@ func (f *elementFlags) reachRegistrars(cmd *cobra.Command, cfg *pe.Config) error
 	if err != nil {
 		return err
 	}
+	if r.tls.CA != "" && r.tls.Cert == "" {
+		return usage(cmd, fmt.Errorf("%s is enough for users only: an element needs a certificate for its pool, too: make its directory with rsp ca issue pool/POOL/NAME, and name it with --tls", r.tls.CA))
+	}
 	cfg.Registrars, cfg.AnnounceGroup, cfg.Via, cfg.Local, cfg.EncapPort = r.registrars, r.announce, r.via, r.local, f.encap
 	cfg.TLS, cfg.TLSRegistrars = r.tls, f.tls.registrars
 	return nil
@@ -123,10 +126,10 @@ func (f *elementFlags) checkTimers() error {
 // and the control channel have options of their own.
 func parseServe(s string) (rserpool.Transport, error) {
 	t, err := rserpool.ParseTransport(s)
-	if err == nil && (len(t.Addrs) > 0 || t.Type == rserpool.Opaque || t.Use != rserpool.DataOnly) {
-		err = fmt.Errorf("%q is not PROTOCOL:PORT with a protocol of sctp, tcp, udp, udplite or dccp, such as tcp:8080", s)
+	if err != nil || len(t.Addrs) > 0 || t.Type == rserpool.Opaque || t.Use != rserpool.DataOnly {
+		return t, fmt.Errorf("%q is not PROTOCOL:PORT with a protocol of sctp, tcp, udp, udplite or dccp[/SERVICECODE], such as tcp:8080. An address goes into --address", s)
 	}
-	return t, err
+	return t, nil
 }
 
 // parseID reads an element identifier: hexadecimal digits, with or without 0x or pe-

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -78,9 +79,9 @@ func TestParseServe(t *testing.T) {
 			t.Errorf("parseServe(%q) = %v, %v, want %v", in, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "8080", "tcp", "tcp:", "tcp:0", "tcp:65536", "tcp:http", "quic:1", "tcp:1/2", "dccp:1/x"} {
-		if got, err := parseServe(bad); err == nil {
-			t.Errorf("parseServe(%q) = %v, want an error", bad, got)
+	for _, bad := range []string{"", "8080", "tcp", "tcp:", "tcp:0", "tcp:65536", "tcp:http", "quic:1", "tcp:1/2", "dccp:1/x", "tcp:127.0.0.5:80", "sctp:5001+control", "opaque:00"} {
+		if got, err := parseServe(bad); err == nil || strings.Contains(err.Error(), "PROTOCOL:ADDRESS") || !strings.HasSuffix(err.Error(), "such as tcp:8080. An address goes into --address") {
+			t.Errorf("parseServe(%q) = %v, %v, want an error that shows only the form that is taken", bad, got, err)
 		}
 	}
 }
@@ -176,6 +177,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"frobnicate"}, "unknown command"},
 		{[]string{"reslove", "web"}, `unknown command "reslove": did you mean resolve or remove?`},
 		{[]string{"--frobnicate"}, "unknown flag: --frobnicate"},
+		{[]string{"completion", "foo"}, `unknown command "foo" (see: rsp completion --help)`},
+		{[]string{"completion", "bash", "foo"}, `unknown command "foo"`},
 		{[]string{"register"}, "--pool is missing"},
 		{[]string{"register", "-p", "web"}, "--serve is missing"},
 		{[]string{"register", "-p", "web", "-s", "8080"}, "--serve: "},
@@ -195,7 +198,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"help", "register", "nonsense"}, `no help for "register nonsense"`},
 		{reg("--policy", "x"), "--policy: "},
 		{reg("--via", "tcp"), "register over SCTP"},
-		{reg("--via", "pigeon"), "--via: "},
+		{reg("--via", "pigeon"), `--via: unknown transport "pigeon": use auto, kernel or udp (see`},
+		{[]string{"resolve", "--via", "pigeon", "web"}, `--via: unknown transport "pigeon": use auto, kernel, udp or tcp (see`},
 		{reg("--registrar", "300.0.0.1"), "--registrar: "},
 		{reg("--announce=192.0.2.1:1"), "--announce: "},
 		{reg("--id", "x"), "--id: "},
@@ -210,6 +214,30 @@ func TestUsage(t *testing.T) {
 		{[]string{"watch"}, "POOL is missing"},
 		{[]string{"watch", "web", ""}, "a POOL is empty"},
 		{[]string{"watch", "--timeout", "0", "web"}, "--timeout"},
+		{[]string{"resolve", ""}, "POOL is empty: is a shell variable not set?"},
+		{[]string{"connect", ""}, "POOL is empty"},
+		{[]string{"unreachable", "", "1"}, "POOL is empty"},
+		{[]string{"unreachable", "web", ""}, "ELEMENT is empty"},
+		{[]string{"remove", "", "1"}, "POOL is empty"},
+		{[]string{"remove", "web", ""}, "ELEMENT is empty"},
+		{[]string{"remove", "--control", "", "web", "1"}, "--control is empty: is a shell variable not set?"},
+		{[]string{"resolve", "--registrar", "", "web"}, "--registrar is empty"},
+		{[]string{"resolve", "-r", "127.0.0.1", "-r", "", "web"}, "--registrar is empty"},
+		{[]string{"resolve", "--via", "", "web"}, "--via is empty"},
+		{[]string{"resolve", "--announce=", "web"}, "--announce is empty"},
+		{[]string{"connect", "--element", "", "web"}, "--element is empty"},
+		{[]string{"register", "--pool", "", "--serve", "tcp:80"}, "--pool is empty"},
+		{reg("--serve", ""), "--serve is empty"},
+		{reg("--id", ""), "--id is empty"},
+		{reg("--check", ""), "--check is empty"},
+		{reg("--tls-cert", ""), "--tls-cert is empty"},
+		{[]string{"serve", "echo", "--cookie-keys", ""}, "--cookie-keys is empty"},
+		{[]string{"ca", "init", ""}, "DOMAIN is empty"},
+		{[]string{"ca", "init", "--dir", "", "example.org"}, "--dir is empty"},
+		{[]string{"ca", "issue", ""}, "registrar/NAME or pool/POOL/NAME is empty"},
+		{[]string{"ca", "issue", "registrar/ns1", "--out", ""}, "--out is empty"},
+		{[]string{"ca", "secret", ""}, "FILE is empty"},
+		{[]string{"ca", "show", ""}, "FILE or DIRECTORY is empty"},
 		{[]string{"watch", "--json", "--lines", "web"}, "--json and --lines exclude each other: set one of them (see: rsp watch --help)"},
 		{reg("--life", "x"), "--life: "},
 		{reg("--t2-registration", "-1s"), "--t2-registration must be at least 100ms, got -1s"},
@@ -220,6 +248,8 @@ func TestUsage(t *testing.T) {
 		{reg("--policy", "LU", "--load", "cpu", "--load-interval", "1ms"), "--load-interval must be at least 50ms, got 1ms"},
 		{reg("--drain", "-1s"), "--drain must not be negative, got -1s"},
 		{reg("--check", "x"), "check \"x\""},
+		{reg("--check", "tcp:127.0.0.1:99999"), "port \"99999\" is not 1 to 65535"},
+		{reg("--check", "http://127.0.0.1:0/"), "port \"0\" is not 1 to 65535"},
 		{reg("--check", "tcp", "--check-fail", "0"), "at least 1"},
 		{reg("--load", "cpu"), "has no load"},
 		{reg("--policy", "LU", "--load", "x"), "--load: "},
@@ -287,14 +317,44 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestHintListen: if rsp cannot listen, the hint is not about registrars.
+func TestHintListen(t *testing.T) {
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	at := taken.LocalAddr().(*net.UDPAddr).AddrPort()
+	_, err = client.Open(client.Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.AddrPortFrom(at.Addr(), 0)}, EncapPort: at.Port()})
+	failed := func(err error) error {
+		return &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.MustParseRegistrar("127.0.0.1:3863"), Err: err}}}
+	}
+	if h := hint(failed(err), false); !strings.HasPrefix(h, "end the process that has the port") {
+		t.Errorf("%v: hint %q", err, h)
+	}
+	tr, err := client.Open(client.Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.Close()
+	err = tr.Bind([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")})
+	if h := hint(failed(err), false); !strings.HasPrefix(h, "check --local") {
+		t.Errorf("%v: hint %q", err, h)
+	}
+}
+
 // TestHintLookup: if no name could be looked up, the hint is about names, not ports.
 func TestHintLookup(t *testing.T) {
 	named := rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r.example.org", Port: 3863}, Err: &net.DNSError{Err: "no such host", Name: "r.example.org"}}
 	called := rserpool.Attempt{Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 3863}}
-	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named}}); !strings.Contains(h, "check the name") {
+	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named}}, false); !strings.Contains(h, "check the name") {
 		t.Errorf("hint %q", h)
 	}
-	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named, called}}); !strings.Contains(h, "port 3863") {
+	named.Err = nil // no name server has answered
+	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named}}, false); !strings.Contains(h, "check the name") {
+		t.Errorf("hint %q", h)
+	}
+	if h := hint(&rserpool.UnreachableError{Attempts: []rserpool.Attempt{named, called}}, false); !strings.Contains(h, "port 3863") {
 		t.Errorf("hint %q", h)
 	}
 }
@@ -312,7 +372,7 @@ func TestExitStatus(t *testing.T) {
 		{&pu.RefusedError{}, exitRefused},
 		{&pu.TimeoutError{}, exitUnreachable},
 		{&rserpool.UnreachableError{}, exitUnreachable},
-		{&statusError{143}, 143},
+		{&statusError{status: 143}, 143},
 	} {
 		if got := exitStatus(c.err); got != c.want {
 			t.Errorf("%T: status %d, want %d", c.err, got, c.want)

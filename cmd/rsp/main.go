@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"regexp"
@@ -19,11 +18,14 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/control"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // The exit statuses. `rsp help` and the commands' help texts list them.
@@ -41,39 +43,54 @@ const exitHelp = `Exit status:
   2  wrong usage
   3  a registrar refused: it rejected the registration, the pool is unknown or empty,
      or the registrar is not the home of the element to remove
-  4  no registrar or element could be reached, or none answered in time`
+  4  no registrar or element could be reached, or none answered in time
+  141  nobody reads the output any more, as in rsp watch web | head -1`
 
 // exitPipe is what a shell shows for a command that SIGPIPE has ended.
 const exitPipe = 128 + int(syscall.SIGPIPE)
 
 func main() {
+	child.Become()
 	// A write to a pipe without a reader returns an error. It must not end rsp and
 	// the server that rsp runs. The server inherits the default.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	status, by := run(os.Args[1:], os.Stdout, os.Stderr)
+	if by != 0 {
+		child.EndBySignal(by)
+	}
+	os.Exit(status)
 }
 
-// run runs a command line and returns its exit status.
-func run(args []string, stdout, stderr io.Writer) int {
+// run runs a command line. It returns its exit status, and the signal that should end this
+// process, 0 for none.
+func run(args []string, stdout, stderr io.Writer) (status int, by syscall.Signal) {
 	root := newRoot()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &output{w: stdout}
+	root.SetOut(out)
+	addCompletion(root)
 	log := newBacklog(stderr)
 	defer log.flush(flushTime)
 	root.SetErr(log)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
-		return exitOK
+		err = out.failed()
 	}
-	status := exitStatus(err)
+	if err == nil {
+		return exitOK, 0
+	}
+	status = exitStatus(err)
 	var silent *statusError
-	if !errors.As(err, &silent) && status != exitPipe {
+	if errors.As(err, &silent) {
+		return status, silent.signal
+	}
+	if status != exitPipe {
 		fmt.Fprintf(log, "rsp: %v\n", err)
-		if h := hint(err); h != "" {
+		if h := hint(err, inTLS(cmd)); h != "" {
 			fmt.Fprintf(log, "rsp: %s\n", h)
 		}
 	}
-	return status
+	return status, 0
 }
 
 func newRoot() *cobra.Command {
@@ -94,6 +111,7 @@ certificates of a trusted scope (ca).
 ` + exitHelp,
 		Args:              unknownCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return noEmptyFlag(cmd) },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -111,6 +129,16 @@ certificates of a trusted scope (ca).
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	return root
+}
+
+// addCompletion adds cobra's command completion, which writes to the present output of root.
+// Unlike cobra's, it refuses unknown shells.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args = unknownCommand
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // ofStrconv matches what package strconv writes before the cause of an error.
@@ -188,8 +216,32 @@ func namedArgs(names ...string) cobra.PositionalArgs {
 		case len(args) > len(names):
 			return fmt.Errorf("unexpected argument %q", args[len(names)])
 		}
+		if i := slices.Index(args, ""); i >= 0 {
+			return emptyError(names[i])
+		}
 		return nil
 	})
+}
+
+// emptyError refuses an empty argument or flag. None of them has a meaning without a value,
+// and to go on as without it would be a surprise.
+func emptyError(what string) error {
+	return fmt.Errorf("%s is empty: is a shell variable not set?", what)
+}
+
+// noEmptyFlag refuses flags that are set to nothing, except --tls, which ignores the
+// environment then.
+func noEmptyFlag(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		empty := f.Value.Type() == "string" && f.Value.String() == ""
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			empty = slices.Contains(list.GetSlice(), "")
+		}
+		if empty && f.Name != "tls" {
+			err = usage(cmd, emptyError("--"+f.Name))
+		}
+	})
+	return err
 }
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
@@ -202,7 +254,14 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 // statusError ends rsp with a status and without a message.
-type statusError struct{ status int }
+type statusError struct {
+	status int
+	signal syscall.Signal // that ends rsp in place of the status; 0 for none
+}
+
+// signaled ends rsp by a signal. The status is for process 1, which its own signals do not
+// end.
+func signaled(s syscall.Signal) *statusError { return &statusError{128 + int(s), s} }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
@@ -242,7 +301,7 @@ func exitStatus(err error) int {
 
 // onlyLookups reports whether rsp connected to no registrar, because it has no address.
 func onlyLookups(e *rserpool.UnreachableError) bool {
-	return !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return len(a.Registrar.Addrs) > 0 })
 }
 
 // onlyRoutes reports whether this machine can send packets to none of the
@@ -254,13 +313,29 @@ func onlyRoutes(e *rserpool.UnreachableError) bool {
 	})
 }
 
-// hint returns what to try after an error, "" if there is no hint.
-func hint(err error) string {
+// onlyListening reports whether no registrar was asked, because rsp's own socket could not be opened.
+func onlyListening(e *rserpool.UnreachableError) bool {
+	return len(e.Attempts) > 0 && !slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool {
+		var l *client.ListenError
+		return !errors.As(a.Err, &l)
+	})
+}
+
+// listenHint returns what to try if rsp's own socket could not be opened.
+func listenHint(err error) string {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return "end the process that has the port, or leave out --encap and the port of --local: rsp then takes free ones"
+	}
+	return "check --local, --encap and this machine's addresses (ip address)"
+}
+
+// hint returns what to try after an error, "" if there is no hint. tls says that rsp speaks TLS.
+func hint(err error, tls bool) string {
 	var (
 		unreachable *rserpool.UnreachableError
+		silent      *pu.TimeoutError
 		noENRP      *noENRPError
 		unserved    *rserpool.FailoverError
-		lookup      *net.DNSError
 		rejected    *pe.RejectedError
 	)
 	switch {
@@ -268,18 +343,22 @@ func hint(err error) string {
 		return refusedHint(err)
 	case errors.As(err, &unserved) && otherElements(unserved):
 		return "if the identity is one that may serve the pool, because a registrar's option allow says so, name it with --tls-elements IDENTITY"
-	case errors.As(err, &lookup) && errors.As(err, &unreachable) && onlyLookups(unreachable):
+	case errors.As(err, &unreachable) && onlyLookups(unreachable):
 		return "check the name, or use the registrar's address"
 	case errors.As(err, &unreachable) && onlyRoutes(unreachable):
 		return "check this machine's addresses and routes (ip address, ip route), or use another --registrar"
-	case errors.As(err, &unreachable) && aboutTLS(unreachable):
-		return cmp.Or(wrongPort(unreachable), refusedHint(err))
-	case errors.As(err, &noENRP) && noENRP.trusted:
-		return "with --tls, only a registrar's certificate may ask by ENRP (rsp ca issue registrar/NAME), at port 9902 unless --registrar ADDRESS:PORT sets another"
+	case errors.As(err, &unreachable) && onlyListening(unreachable):
+		return listenHint(unreachable.Attempts[0].Err)
+	case errors.As(err, &noENRP) && noENRP.role != "" && !untrusted(err):
+		return noENRP.role
+	case errors.As(err, &unreachable) && (wrongPort(unreachable, tls) != "" || untrusted(err)):
+		return cmp.Or(wrongPort(unreachable, tls), refusedHint(err))
+	case errors.As(err, &silent):
+		return "does a registrar serve ASAP there? ASAP uses port 3863 (3864 with --tls). The port of ENRP (9901) accepts associations, too, and does not answer by ASAP"
 	case errors.As(err, &noENRP):
-		return "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 (9902 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+		return mayHaveTLS(err, tls) + "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 (9902 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	case errors.As(err, &unreachable):
-		return "is a registrar running there? ASAP uses port 3863 (3864 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+		return mayHaveTLS(err, tls) + "is a registrar running there? ASAP uses port 3863 (3864 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	}
 	return ""
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/internal/services"
 	"golang.org/x/sys/unix"
 )
 
@@ -151,6 +154,54 @@ func TestReaderEnds(t *testing.T) {
 	}
 	q.signal(syscall.SIGTERM)
 	q.wait()
+}
+
+// TestReaderEndsQuietPool: "rsp ... | head -1" ends rsp with the status of SIGPIPE, although
+// nothing changes, so that rsp has nothing to write.
+func TestReaderEndsQuietPool(t *testing.T) {
+	r := newRegistry(t)
+	port := echoTCP(t, func(net.Conn) {})
+	startRSP(t, register(r, "--serve", "tcp:"+port, "--address", "127.0.0.1")...)
+	startRSP(t, serves(r, "echo")...)
+	r.has(t, "web", 1)
+	r.has(t, services.EchoPool, 1)
+	for _, args := range [][]string{
+		{"watch", "web"},
+		{"watch", "--json", "web"},
+		{"watch", "-v", "web"},
+		{"resolve", "--watch", "web"},
+		{"resolve", "--watch", "--json", "web"},
+		{"connect", "--tcp", "web"},
+		{"connect", services.EchoPool},
+	} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			in, keepOpen, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer keepOpen.Close()
+			out, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--via", "udp", "-r", r.at)
+			p := newProc(t, args...)
+			p.cmd.Stdin, p.cmd.Stdout = in, w
+			p.start(args)
+			in.Close()
+			w.Close()
+			if _, err := io.WriteString(keepOpen, "hello\n"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			out.Close()
+			if status := p.wait(); status != exitPipe || strings.Contains(p.String(), "pipe") {
+				t.Errorf("status %d, want %d, and\n%s", status, exitPipe, p)
+			}
+		})
+	}
 }
 
 // TestCommandOwnFiles: the command has rsp's own standard output, and not a pipe to rsp.

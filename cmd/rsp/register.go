@@ -72,7 +72,7 @@ func checkCommand(cmd *cobra.Command, args []string) error {
 	case dash == 0 && len(args) == 0:
 		return errors.New("nothing to run after --: name the command, or omit -- to register a server that is already running")
 	case dash == 0 && args[0] == "":
-		return errors.New("the command to run after -- is empty: is a shell variable not set?")
+		return emptyError("the command to run after --")
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (f *elementFlags) addElementTimers(cmd *cobra.Command) {
 	fl.DurationVar(&f.timers.Registration, "t2-registration", 30*time.Second, "T2: time to wait for the answer to a registration, at least 100ms")
 	fl.IntVar(&f.timers.MaxRegAttempt, "max-reg-attempt", 2, "registrations without an answer before rsp tries the next registrar")
 	fl.DurationVar(&f.timers.ServerHunt, "t5-serverhunt", 10*time.Second, "T5: time to wait for an association, at least 100ms")
-	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time to wait for the answer to the deregistration at the end")
+	fl.DurationVar(&f.timers.Stop, "stop-timeout", 3*time.Second, "time to deregister at the end; each of several registrars has a third of it to answer")
 }
 
 // fixedWords completes a flag's value to one of some words.
@@ -155,7 +155,7 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 		drain:   f.drain,
 	}
 	s.log.warnOfName(cfg.Pool)
-	s.teller = teller{log: s.log, pool: cfg.Pool}
+	s.teller = teller{log: s.log, pool: cfg.Pool, tls: cfg.TLS.Set()}
 	if err := f.addCheck(s, cfg.Transport); err != nil {
 		return nil, usage(cmd, err)
 	}

@@ -7,23 +7,30 @@ func registerHelp() string {
 rsp registers the element, renews the registration, and acknowledges the registrar's
 keep-alives. If a registrar fails or has no room, rsp registers with the next one. If
 another registrar takes the element over, rsp registers there. Without COMMAND, SIGTERM,
-SIGINT and SIGHUP deregister the element and end rsp.
+SIGINT, SIGQUIT and SIGHUP deregister the element and end rsp.
 
 If the registrar restarts, rsp notices when the next keep-alive is overdue (after about
 2 s), and registers again. While the registrar is down, rsp tries to connect every 2 s,
-and after 5 minutes less often, at least once a minute. A registrar that has kept its
-state (the option state of its Corefile) calls rsp instead: rsp logs "has called ...
-back", and the registration stands.
+and after 5 minutes less often, at least once a minute. rsp logs when it tries again if
+that takes more than 5 s. If the registrar is lost within 10 s after the registration,
+four times in a row, rsp waits about 2 s before it connects again. A registrar that has
+kept its state (the option state of its Corefile) calls rsp instead: rsp logs "has called
+... back", and the registration stands.
 
 If a registrar refuses the first registration because of the element itself, for
 example because its policy differs from the pool's, rsp ends. If another element uses
-the --id, rsp retries for 75 s first: that element may have died. After a registration
-has succeeded, no refusal ends rsp: rsp logs the reason, tries the other registrars,
-and retries after at most a minute.
+the --id, rsp retries for 75 s first: that element may have died. Later no refusal ends
+rsp: not after a registration has succeeded, and not if the first refusal comes more
+than 10 s after the start of rsp, or after the first --check that passes. rsp logs the
+reason, and retries after at most a minute. An element that was registered tries the
+other registrars, too.
 
 With COMMAND, rsp runs the server. The element is registered while COMMAND runs, and
-rsp ends with COMMAND's exit status. Only three things end COMMAND: COMMAND itself, the
-user's signals, and a first registration that is refused.
+rsp ends as COMMAND does: with COMMAND's exit status, or by the signal that rsp passed on
+and that ended COMMAND. A shell shows that as 128+N, and a service manager does not take
+SIGTERM for a failure. Only three things end COMMAND: COMMAND itself, the user's signals,
+and such a refusal of the first registration. rsp then logs "ending the command", with
+the reason.
 
 COMMAND must stay in the foreground. If COMMAND starts a daemon and exits, rsp
 deregisters the element and ends with status 0 while the daemon runs on. Most servers
@@ -35,6 +42,12 @@ is the same signal within 250ms. Clients keep a DNS answer for its TTL: set --dr
 the TTL, so that the server still answers clients that use an old answer. SIGHUP is
 passed on at once, and the element stays registered. Signals that rsp was started to
 ignore, for example by nohup, stay ignored by rsp and COMMAND.
+
+These signals are not passed on: SIGCHLD, SIGPIPE, SIGPROF, SIGURG, SIGXCPU and SIGXFSZ,
+which the kernel or Go's runtime sends rsp on its own account; SIGRTMIN (signal 34), which
+belongs to C libraries; and if rsp has a terminal, SIGTTIN and SIGTTOU. Signals of a
+failure of the program (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGSTKFLT) end
+rsp. SIGSTOP stops only rsp.
 
 COMMAND has a process group of its own. SIGINT and SIGQUIT are sent to the whole group,
 as Ctrl-C and Ctrl-\ are without rsp, and so is SIGHUP when the terminal is closed.
@@ -55,11 +68,17 @@ terminal; Ctrl-C and Ctrl-Z then reach COMMAND directly. While COMMAND is stoppe
 element is not registered. If COMMAND does not read from the terminal, Ctrl-Z
 deregisters the element, waits up to 1s for that, and stops COMMAND's group and rsp.
 When rsp continues (fg, bg), COMMAND's group continues, and rsp registers the element
-again. Without COMMAND, Ctrl-Z stops only rsp: the element is removed after a missed
-keep-alive, and registered again when rsp continues.
+again. Without COMMAND, Ctrl-Z stops only rsp: after a missed keep-alive the element is a
+suspect, which leaves the answers while its pool has other elements. It is back when rsp
+continues.
 
-If rsp is process 1 of a container, it also reaps orphaned processes. In a systemd unit,
-set KillMode=mixed: systemd then sends SIGTERM only to rsp, and rsp passes it on.
+If rsp is process 1 of a container, it also reaps orphaned processes.
+
+In a systemd unit, set KillMode=mixed: systemd then sends SIGTERM only to rsp, and rsp
+passes it on. If COMMAND notifies systemd (Type=notify, WatchdogSec=), set NotifyAccess=all
+too: otherwise systemd ignores COMMAND, which is not the main process, and ends it after
+some time. LISTEN_PID and WATCHDOG_PID, which name rsp, name COMMAND in COMMAND's
+environment. docs/systemd.md has a unit.
 
 If the log cannot be written, because the reader of the pipe hangs or has ended, rsp and
 COMMAND run on. rsp counts the lost lines, and logs the number when it can write again.
@@ -70,9 +89,11 @@ retries the registration.
 Restart without a gap:
   Start a second rsp with the same --id on the same machine. When the second rsp has
   registered, send SIGTERM to the first. The second rsp takes the element's place at
-  once, and the deregistration of the first removes nothing. If the --id is registered
-  from another machine, the second rsp waits until the former element has missed a
-  keep-alive.
+  once, and the deregistration of the first removes nothing. While both run, clients get
+  the second. If the first renews its registration, it logs "another process has
+  registered"; if the second ends, the first takes the place again. If the --id is
+  registered from another machine, the second rsp waits until the former element has
+  missed a keep-alive.
 
 Addresses:
   Without --address, rsp registers the address from which it reaches the registrars. It
@@ -114,7 +135,8 @@ Loads (--load), for the policies with a load:
   first registration waits 2s for a value.
 
 Commands of checks and loads may print 64 KiB. When such a command ends, all processes
-of its process group are ended.
+of its process group are ended. If rsp is killed (kill -9), only the shell that runs the
+command is killed.
 
 Registration life:
   RFC 5354 counts it in seconds, the reference implementation RSPLIB in milliseconds.
@@ -122,16 +144,17 @@ Registration life:
   seconds 25 h, and rsp renews the registration every 30 s. Keep-alives detect a dead
   element long before that. --life-unit selects the unit.
 
-` + registrarHelp + `
+` + registrarsHelp + `
   A registrar that takes over from a failed one connects to the address and port from
   which the element registered. If it connects by SCTP in UDP and does not know the
   element's UDP port, it uses 9899: --encap 9899 binds that port, if no other program
   on this machine needs it. Otherwise the element registers with the next --registrar on
   its own.
 
-` + exitHelp + `
+` + tlsHelp + "\n\n" + exitHelp + `
   With COMMAND: COMMAND's exit status, 128+N if signal N ended COMMAND, 126 or 127 if
-  COMMAND could not be run.`
+  COMMAND could not be run. If rsp passed signal N on, the signal ends rsp too, except as
+  process 1.`
 }
 
 const registerExample = `  # a web server that listens on port 8080 already

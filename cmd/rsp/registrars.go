@@ -25,21 +25,23 @@ type registrarFlags struct {
 	port       uint16 // where none is given
 	announce   string
 	via        string
+	vias       []string // that the command takes
 	encap      uint16
 	local      []string
 	tls        tlsFlags
 }
 
-const registrarHelp = `Registrars:
+// registrarsHelp explains the flags of registrars.
+const registrarsHelp = `Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one. The default ports are 3863 for
   ASAP and 9899 for SCTP in UDP. ADDRESS can be a host name, which stands for all
   of its addresses; rsp looks the name up each time it looks for a registrar. If
   the lookup fails, rsp tries the other registrars, and then the name again.
   Separate several addresses of one registrar by commas. Repeat the option for
   more registrars: rsp uses the first that answers, and the next if that one fails.
-  --announce listens for registrars that announce themselves by multicast.
+  --announce listens for registrars that announce themselves by multicast.`
 
-` + tlsHelp
+const registrarHelp = registrarsHelp + "\n\n" + tlsHelp
 
 func (f *registrarFlags) add(cmd *cobra.Command, vias []rserpool.Via) {
 	fl := cmd.Flags()
@@ -54,14 +56,13 @@ func (f *registrarFlags) add(cmd *cobra.Command, vias []rserpool.Via) {
 // addTransport adds the flags of the transport to a registrar.
 func (f *registrarFlags) addTransport(cmd *cobra.Command, vias []rserpool.Via) {
 	fl := cmd.Flags()
-	names := make([]string, len(vias))
-	for i, v := range vias {
-		names[i] = v.String()
+	for _, v := range vias {
+		f.vias = append(f.vias, v.String())
 	}
-	fl.StringVar(&f.via, "via", "auto", "`TRANSPORT` to registrars: "+strings.Join(names, ", "))
+	fl.StringVar(&f.via, "via", "auto", "`TRANSPORT` to registrars: "+strings.Join(f.vias, ", "))
 	fl.Uint16Var(&f.encap, "encap", 0, "local UDP `PORT` for SCTP in UDP; 0 selects a free one")
 	fl.StringArrayVar(&f.local, "local", nil, "local `ADDRESS[:PORT]` to bind (repeatable, with one port)")
-	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("via", cobra.FixedCompletions(f.vias, cobra.ShellCompDirectiveNoFileComp))
 	noFiles(cmd, "encap", "local")
 	f.tls.add(cmd)
 }
@@ -87,7 +88,8 @@ func (f *registrarFlags) reach(cmd *cobra.Command) (reach, error) {
 	var r reach
 	var err error
 	if r.via, err = rserpool.ParseVia(f.via); err != nil {
-		return r, usage(cmd, fmt.Errorf("--via: %w", err))
+		last := len(f.vias) - 1
+		return r, usage(cmd, fmt.Errorf("--via: unknown transport %q: use %s or %s", f.via, strings.Join(f.vias[:last], ", "), f.vias[last]))
 	}
 	if f.announce != "" {
 		if r.announce, err = netaddr.ParseGroup(f.announce, announceGroup); err != nil {

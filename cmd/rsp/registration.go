@@ -20,6 +20,12 @@ const (
 	maxRetry   = 30 * time.Second
 )
 
+// mistakeTime is how long after its server could first be registered an element counts as new. A
+// refusal by then is for its user to correct. A server that has served for longer works, and a
+// registrar that comes late must not end it: perhaps another element is the mistake, which has
+// registered first after an outage.
+const mistakeTime = 10 * time.Second
+
 // registration keeps one element registered. A pe.Element can end on its own, if its
 // sockets cannot be opened or a registrar refuses it. The server runs on then, and
 // another pe.Element with the same identifier replaces the former one. The methods may
@@ -35,6 +41,8 @@ type registration struct {
 	unfit    bool        // the check fails
 	stopped  bool        // the command is stopped
 	accepted bool        // a registrar has accepted the element at least once
+	since    time.Time   // when the element could first be registered; zero before
+	early    bool        // a registrar has refused the element within mistakeTime
 	fresh    bool        // a registrar has accepted the present pe.Element
 	up       bool        // the element should be registered
 	nextUp   time.Time   // the earliest time of the next registration after a deregistration
@@ -70,18 +78,17 @@ func firstAddrs(cfg *pe.Config) []netip.Addr {
 }
 
 // run keeps the element registered until ctx ends, and deregisters it then. It returns
-// earlier only if the first registration is refused: the user can correct that before
-// clients rely on the server.
+// earlier only if the first registration is refused, and that soon: see mistakeTime.
 func (r *registration) run(ctx context.Context) error {
 	wait := firstRetry
 	for {
 		err := r.runOnce(ctx)
 		var rejected *pe.RejectedError
-		switch accepted, fresh := r.history(); {
+		switch mistake, fresh := r.history(); {
 		case ctx.Err() != nil:
 			r.ended(err)
 			return err
-		case !accepted && errors.As(err, &rejected):
+		case mistake && errors.As(err, &rejected):
 			return err
 		case fresh:
 			wait = firstRetry
@@ -133,10 +140,12 @@ func (r *registration) begin() (*pe.Element, error) {
 	return e, nil
 }
 
-func (r *registration) history() (accepted, fresh bool) {
+// history reports whether a refusal is a mistake of the user's, and whether a registrar has
+// accepted the present element.
+func (r *registration) history() (mistake, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.accepted, r.fresh
+	return r.early && !r.accepted, r.fresh
 }
 
 // observe handles an event of the element.
@@ -152,6 +161,8 @@ func (r *registration) observe(ev pe.Event) {
 			close(r.awaitsLeft)
 			r.awaitsLeft = nil
 		}
+	case pe.Refused, pe.Rejected:
+		r.early = r.early || time.Since(r.since) < mistakeTime
 	default: // says nothing about the answers that clients have
 	}
 }
@@ -227,6 +238,9 @@ func (r *registration) apply() {
 	}
 	if available && !r.up {
 		r.nextUp = time.Now().Add(pe.MinReregistration)
+	}
+	if available && r.since.IsZero() {
+		r.since = time.Now()
 	}
 	r.up = available
 	if r.element != nil {

@@ -28,7 +28,7 @@ func TestRemoveCommand(t *testing.T) {
 		default:
 			return control.Response{Result: control.Result(pool)}
 		}
-	})
+	}, func(bool, string) {})
 	if err != nil {
 		t.Fatal(err)
 	}

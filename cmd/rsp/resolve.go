@@ -30,7 +30,7 @@ type userFlags struct {
 func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	f.registrarFlags.add(cmd, append(slices.Clip(overSCTP), rserpool.ViaTCP))
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up. rsp tries up to three registrars at the same time. If there are more, silent ones get half of the time")
 	f.logFlags.add(cmd)
 }
 
@@ -62,10 +62,29 @@ func (f *userFlags) config(cmd *cobra.Command) (pu.Config, error) {
 		TLS:           r.tls,
 		TLSRegistrars: f.tls.registrars,
 		TLSElements:   f.tls.elements,
-		// A registrar that does not answer must leave time for another.
-		Timers: pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout / 2},
-		Logger: log.transport(),
+		Timers:        f.timers(len(r.registrars)),
+		Logger:        log.transport(),
 	}, nil
+}
+
+// atATime is how many registrars a pool user tries at the same time (RFC 5352, Section 3.6, SH1).
+const atATime = 3
+
+// timers divides the time. The requests of a registrar that takes the association, and does
+// not answer, are repeated twice. The attempts to connect end early only if other registrars
+// wait for their turn.
+func (f *userFlags) timers(registrars int) pu.Timers {
+	t := pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout}
+	if registrars > atATime {
+		t.ServerHunt = f.timeout / 2
+	}
+	return t
+}
+
+// limit ends what takes longer than the timeout. The timers come first where they can: their
+// errors say more.
+func (f *userFlags) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, f.timeout+200*time.Millisecond)
 }
 
 type resolveFlags struct {
@@ -87,8 +106,10 @@ life as it is on the wire: in seconds for elements that follow RFC 5354, in
 milliseconds for elements of rsp and of the reference implementation RSPLIB.
 
 With --watch, rsp subscribes to the pool's changes and prints the pool after each
-change, until a signal ends rsp. If the registrar sends no updates, or the pool does
-not exist, rsp asks every 2 s.
+change, until a signal ends rsp, or nobody reads the output any more. If the registrar
+sends no updates, or the pool does not exist, rsp asks every 2 s.
+
+` + jsonHandleHelp + `
 
 ` + registrarHelp + `
 
@@ -107,7 +128,7 @@ not exist, rsp asks every 2 s.
 			if f.watch {
 				return f.follow(cmd, u, rserpool.PoolHandle(args[0]))
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			ctx, cancel := f.limit(cmd.Context())
 			defer cancel()
 			r, err := u.Resolve(ctx, rserpool.PoolHandle(args[0]), f.n)
 			if err != nil {
@@ -124,9 +145,11 @@ not exist, rsp asks every 2 s.
 	return cmd
 }
 
-// follow prints a pool at each change until SIGINT or SIGTERM.
+// follow prints a pool at each change until SIGINT, SIGTERM or SIGQUIT.
 func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool rserpool.PoolHandle) error {
-	ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := whileRead(cmd.Context(), cmd.OutOrStdout())
+	defer stop(nil)
+	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	defer cancel()
 	log := f.logger(cmd.ErrOrStderr())
 	last := ""
@@ -134,7 +157,7 @@ func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool rserpool.Pool
 		var text strings.Builder
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return whyEnded(ctx)
 		case err != nil:
 			text.WriteString(err.Error())
 		default:
@@ -235,7 +258,7 @@ func addresses(t *rserpool.Transport) []string {
 
 // jsonResolution and jsonElement are the output of --json.
 type jsonResolution struct {
-	Pool       string        `json:"pool"`
+	jsonHandle
 	Policy     string        `json:"policy"`
 	Registrar  string        `json:"registrar"`
 	Subscribed bool          `json:"subscribed"`
@@ -261,7 +284,7 @@ type jsonElement struct {
 // printJSON writes a resolution as JSON.
 func printJSON(w io.Writer, r *pu.Resolution) error {
 	out := jsonResolution{
-		Pool: string(r.Pool), Policy: r.Policy.Type.String(), Registrar: r.Registrar,
+		jsonHandle: newJSONHandle(r.Pool), Policy: r.Policy.Type.String(), Registrar: r.Registrar,
 		Subscribed: r.Subscribed, Elements: []jsonElement{},
 	}
 	for i := range r.Elements {

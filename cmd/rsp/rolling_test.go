@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -83,6 +84,34 @@ func TestRollingRestart(t *testing.T) { // not parallel: it measures
 	}
 }
 
+// TestOneIDTwice: two live processes have one --id. The later one stays in the pool, whatever the
+// former one re-registers. That one says so, and can leave without effect.
+func TestOneIDTwice(t *testing.T) {
+	slow(t)
+	t.Parallel()
+	r := newRegistry(t)
+	args := func(port uint16) []string {
+		return register(r, "--id", "dddd", "--reregister", "1s", "--serve", fmt.Sprintf("tcp:%d", port))
+	}
+	former := startRSP(t, args(8081)...)
+	r.has(t, "web", 1)
+	latter := startRSP(t, args(8082)...)
+	latter.says("registered as")
+	has := func() {
+		t.Helper()
+		if list := r.elements(t, "web"); len(list) != 1 || list[0].Port != 8082 {
+			t.Errorf("the pool has %+v, want the later process", list)
+		}
+	}
+	former.says("another process has registered 0000dddd at tcp 127.0.0.1 port 8082: ")
+	has()
+	former.signal(syscall.SIGTERM)
+	if status := former.wait(); status != exitOK {
+		t.Errorf("the former process ends with status %d", status)
+	}
+	has()
+}
+
 // TestRegisterWakes: an element that hangs for longer than a keep-alive is a suspect, and a
 // member again at once when it continues.
 func TestRegisterWakes(t *testing.T) {
@@ -96,7 +125,7 @@ func TestRegisterWakes(t *testing.T) {
 	p := startRSP(t, register(r, "--id", "8")...)
 	startRSP(t, register(r, "--id", "9")...) // without it, the pool would be guarded
 	r.has(t, "web", 2)
-	p.signal(syscall.SIGSTOP)
+	here.Stop(t, p.cmd.Process.Pid)
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGCONT)
 	began := time.Now()
@@ -119,7 +148,7 @@ func TestMoveToAnotherHost(t *testing.T) {
 	eventually(t, "the second has joined", two.Ready)
 	former := startRSP(t, register(one, "--id", "7")...)
 	two.has(t, "web", 1)
-	former.signal(syscall.SIGSTOP) // it neither answers nor refuses
+	here.Stop(t, former.cmd.Process.Pid) // it neither answers nor refuses
 	began := time.Now()
 	startRSP(t, register(two, "--id", "7", "--local", "127.0.0.2")...)
 	eventually(t, "the element is registered at its new host", func() bool {

@@ -128,7 +128,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 func rsp(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	status = run(args, &out, &errs)
+	status, _ = run(args, &out, &errs)
 	return out.String(), errs.String(), status
 }
 
@@ -199,7 +199,8 @@ func (p *proc) signal(s os.Signal) {
 	}
 }
 
-// wait waits for the end and returns the exit status.
+// wait waits for the end and returns the exit status, as a shell has it: 128 + N if signal
+// N has ended rsp.
 func (p *proc) wait() int {
 	p.t.Helper()
 	select {
@@ -207,7 +208,18 @@ func (p *proc) wait() int {
 	case <-time.After(patience):
 		p.t.Fatalf("rsp does not end:\n%s", p)
 	}
+	if s := p.endedBy(); s != 0 {
+		return 128 + int(s)
+	}
 	return p.cmd.ProcessState.ExitCode()
+}
+
+// endedBy is the signal that has ended rsp, 0 for none, after wait.
+func (p *proc) endedBy() syscall.Signal {
+	if ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return ws.Signal()
+	}
+	return 0
 }
 
 func (p *proc) says(text string) {

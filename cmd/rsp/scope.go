@@ -14,6 +14,8 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/enrp/guest"
+	"github.com/rserpool/coredns-rserpool/internal/identity"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
@@ -24,7 +26,7 @@ type guestFlags struct {
 	logFlags
 	timeout time.Duration
 	json    bool
-	trusted bool // TLS is used
+	role    string // why the certificate does not let rsp ask; "" if it does, and without TLS
 }
 
 const guestHelp = `rsp can ask every registrar that serves ENRP, including other implementations. rsp asks
@@ -64,7 +66,11 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	if r.via == rserpool.ViaTCP {
 		return nil, usage(cmd, errors.New("--via: ENRP does not run over tcp; use auto, kernel or udp"))
 	}
-	f.trusted = r.tls.Set()
+	if r.tls.Set() {
+		if f.role, err = f.roleOf(r.tls); err != nil {
+			return nil, usage(cmd, err)
+		}
+	}
 	return guest.Open(guest.Config{
 		Registrars: r.registrars, Via: r.via, Local: r.local, EncapPort: f.encap, Timeout: f.timeout,
 		TLS: r.tls, TLSRegistrars: f.tls.registrars,
@@ -72,17 +78,34 @@ func (f *guestFlags) open(cmd *cobra.Command) (*guest.Guest, error) {
 	})
 }
 
-// unreached marks the error of a guest that has reached no registrar.
+// onlyRegistrars says which certificates a registrar demands by ENRP.
+const onlyRegistrars = "peers and dump speak ENRP, which only certificates of registrars may (rsp ca issue registrar/NAME): "
+
+// roleOf says that a certificate is not that of a registrar. It is an error if there is none,
+// because no Corefile lets such a peer ask. With one, the option registrars may name it.
+func (f *guestFlags) roleOf(files rserpool.TLSFiles) (string, error) {
+	if files.Cert == "" && files.Secret == "" {
+		return "", fmt.Errorf("%sthere is none beside %s", onlyRegistrars, files.CA)
+	}
+	own, err := trust.Open(trust.Files(files), time.Now, func(string) {})
+	if err != nil {
+		return "", nil // it has ended, or has not begun: what fails then says so
+	}
+	rights, err := identity.New(identity.Rules{Registrars: f.tls.registrars})
+	if err != nil || rights.Registrar(own.Name()) {
+		return "", err
+	}
+	return fmt.Sprintf("%sthe one in %s is that of %s", onlyRegistrars, files.Cert, own.Name()), nil
+}
+
+// unreached marks the error of a guest that has reached no registrar, or was shut out.
 func (f *guestFlags) unreached(err error) error {
 	var (
 		none   *rserpool.UnreachableError
 		untold *guest.RefusedError
 	)
-	switch {
-	case errors.As(err, &none):
-		return &noENRPError{err, f.trusted}
-	case f.trusted && !errors.As(err, &untold):
-		return fmt.Errorf("%w (with --tls, only a registrar's certificate may ask by ENRP)", err)
+	if errors.As(err, &none) || f.role != "" && !errors.As(err, &untold) {
+		return &noENRPError{err, f.role}
 	}
 	return err
 }
@@ -90,10 +113,10 @@ func (f *guestFlags) unreached(err error) error {
 // noENRPError says that no registrar could be reached by ENRP.
 type noENRPError struct {
 	error
-	trusted bool // TLS is used
+	role string // guestFlags.role
 }
 
-// Unwrap gives the *rserpool.UnreachableError.
+// Unwrap gives the *rserpool.UnreachableError, if it is one.
 func (e *noENRPError) Unwrap() error { return e.error }
 
 func newPeers() *cobra.Command {
@@ -190,15 +213,19 @@ connect to the element, with /UDPPORT if it uses SCTP in UDP. LIFE is the regist
 life as it is on the wire: in seconds for elements that follow RFC 5354, in
 milliseconds for elements of rsp and of the reference implementation RSPLIB.
 
-STATE is member, or suspect with the time since when the element is silent. Suspects are
-left out of answers, unless the guard of the registrar's Corefile says otherwise; without
-one, they are in the answers of a pool that has no members. Other implementations have no
-suspects. rsp remove removes an element.
+STATE is member, or suspect with the time when the element's home found it silent: its
+last sign of life was earlier. That time is computed from whole seconds, so that it may
+differ by a second from call to call. Suspects are left out of answers, unless the guard
+of the registrar's Corefile says otherwise; without one, they are in the answers of a pool
+that has no members. Other implementations have no suspects. rsp remove removes an
+element.
 
 In a trusted scope, IDENTITY is that of the certificate with which the element has
 registered: allow and deny of the Corefile are about it.
 
 rsp holds the handlespace in memory to sort it, about 500 bytes for each element.
+
+` + jsonHandleHelp + `
 
 ` + guestHelp + `
 
@@ -247,7 +274,7 @@ type dumpedPool struct {
 
 type dumpedElement struct {
 	rserpool.PoolElement
-	suspect time.Time // since when it is one; zero if it is none
+	suspect time.Time // when it was found silent, to about a second; zero if it is none
 }
 
 func (f *dumpFlags) read(ctx context.Context, g *guest.Guest) (*dump, error) {
@@ -369,7 +396,7 @@ type jsonDump struct {
 }
 
 type jsonPool struct {
-	Pool     string       `json:"pool"`
+	jsonHandle
 	Policy   string       `json:"policy"`
 	Elements []jsonDumped `json:"elements"`
 }
@@ -377,7 +404,7 @@ type jsonPool struct {
 type jsonDumped struct {
 	jsonElement
 	State string `json:"state"`
-	// Since is since when a suspect is one.
+	// Since is when a suspect's home found it silent, to about a second.
 	Since *time.Time `json:"since,omitempty"`
 	ASAP  *jsonASAP  `json:"asap,omitempty"`
 	// Identity is that of the certificate with which the element has registered.
@@ -396,7 +423,7 @@ type jsonASAP struct {
 func (d *dump) printJSON(w io.Writer) error {
 	out := jsonDump{Registrar: d.registrar.String(), At: d.at, Pools: []jsonPool{}}
 	for _, p := range d.pools {
-		j := jsonPool{Pool: string(p.handle), Policy: p.elements[0].Policy.Type.String()}
+		j := jsonPool{jsonHandle: newJSONHandle(p.handle), Policy: p.elements[0].Policy.Type.String()}
 		for i := range p.elements {
 			e := &p.elements[i]
 			x := jsonDumped{jsonElement: newJSONElement(&e.PoolElement), State: "member", Identity: e.Identity, Unknown: len(e.Unknown)}

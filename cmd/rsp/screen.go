@@ -31,7 +31,7 @@ type screen struct {
 
 // newScreen returns a screen on w, or nil if w is no terminal that can show one.
 func newScreen(w io.Writer) *screen {
-	f, ok := w.(*os.File)
+	f, ok := fileOf(w)
 	if !ok || !isTerminal(f) {
 		return nil
 	}

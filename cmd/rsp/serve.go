@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -23,8 +22,8 @@ and acknowledges keep-alives, as rsp register does.
 Sessions are over SCTP: the kernel's, SCTP in UDP, or both, as --via says. Users with
 SCTP in UDP need --udp-port only if a firewall lets certain ports pass.
 
-SIGTERM, SIGINT and SIGHUP end rsp: it deregisters the element, accepts no more sessions,
-recommends the other elements of the pool to its users, waits up to --drain for the
+SIGTERM, SIGINT, SIGQUIT and SIGHUP end rsp: it deregisters the element, accepts no more
+sessions, recommends the other elements of the pool to its users, waits up to --drain for the
 sessions to end, and ends them. Their users then fail over, with the state cookies that
 they have. A second signal ends rsp at once.
 
@@ -124,9 +123,6 @@ func newService(k serviceKind) *cobra.Command {
 func (f *serveFlags) listenConfig(cmd *cobra.Command) (pe.ListenConfig, error) {
 	var cfg pe.ListenConfig
 	var err error
-	if f.pool == "" {
-		return cfg, usage(cmd, errors.New("--pool is empty: is a shell variable not set?"))
-	}
 	cfg.Config, err = f.elementFlags.config(rserpool.Transport{Type: rserpool.SCTP, Port: f.port, Use: rserpool.DataPlusControl})
 	if err == nil && f.maxSessions < 1 {
 		err = fmt.Errorf("--max-sessions must be at least 1, got %d", f.maxSessions)
@@ -172,7 +168,7 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 	defer cancel()
 	signals, stop := take(endAlone, endAlone)
 	defer stop()
-	told := &teller{log: log, pool: cfg.Pool}
+	told := &teller{log: log, pool: cfg.Pool, tls: cfg.TLS.Set()}
 	cfg.Notify, cfg.Logger = told.notify, log.transport()
 	l, err := pe.Listen(cfg)
 	if err != nil {

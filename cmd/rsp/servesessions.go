@@ -62,7 +62,9 @@ func peer(s *pe.Session) string {
 type teller struct {
 	log    *logger
 	pool   rserpool.PoolHandle
+	tls    bool // rsp speaks TLS
 	hinted bool // the hint is logged once
+	met    bool // something has accepted an association
 
 	// told is what was last said of a refusal for the element's rights, toldAt when, and
 	// explained that it was said what to do.
@@ -82,28 +84,43 @@ func (t *teller) notify(ev pe.Event) {
 	}
 	at := normal
 	switch ev.Type {
-	case pe.Registered, pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed, pe.Resumed:
+	case pe.Registered:
+		t.hinted = true // a registrar has answered
+	case pe.Deregistered, pe.Expired, pe.HomeChanged, pe.Readdressed, pe.Resumed:
 	case pe.Reregistered:
 		at = verbose
 	case pe.Rejected:
 		return // the element ends with this error
-	case pe.HomeLost, pe.Refused, pe.DeregistrationRefused:
+	case pe.Refused, pe.DeregistrationRefused:
 		t.hinted = true // a registrar has answered
+		at = quiet
+	case pe.HomeLost:
+		t.met = true
 		at = quiet
 	case pe.NoRegistrar, pe.Warning, pe.AdoptionFailed:
 		at = quiet
 	}
 	var none *rserpool.UnreachableError
-	if ev.Type == pe.NoRegistrar && errors.As(ev.Err, &none) && none.AllRefused() {
+	unreached := ev.Type == pe.NoRegistrar && errors.As(ev.Err, &none)
+	if unreached && ev.Pause == 0 && none.AllRefused() {
 		at = verbose // each refusal has its line already
 	}
 	t.log.log(at, "pool %q: %v", string(t.pool), ev)
-	if ev.Type == pe.NoRegistrar && !t.hinted {
+	if unreached && !t.hinted {
 		t.hinted = true
-		if h := hint(ev.Err); h != "" {
+		if h := t.hint(none); h != "" {
 			t.log.log(normal, "%s", h)
 		}
 	}
+}
+
+// hint returns what to try, "" if there is no hint. What accepts an association is a registrar,
+// but may want TLS.
+func (t *teller) hint(none *rserpool.UnreachableError) string {
+	if t.met {
+		return wrongPort(none, t.tls)
+	}
+	return hint(none, t.tls)
 }
 
 // notifyRefusal logs the events of an element that has not the right to be where it wants to be,
@@ -116,7 +133,7 @@ func (t *teller) notifyRefusal(ev pe.Event) bool {
 		return false
 	case pe.NoRegistrar:
 		var none *rserpool.UnreachableError
-		if t.told == "" || errors.As(ev.Err, &none) && len(none.Attempts) > 1 {
+		if t.told == "" || ev.Pause > 0 || errors.As(ev.Err, &none) && len(none.Attempts) > 1 {
 			return false
 		}
 		// What was told is the reason, and it is about the only registrar.

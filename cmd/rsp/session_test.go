@@ -248,6 +248,29 @@ func TestServeText(t *testing.T) {
 	in.Close()
 }
 
+// echoTCP is a server that sends back what it gets, until the test ends. It tells of each
+// connection. The result is its port.
+func echoTCP(t *testing.T, accepted func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted(c)
+			go func() { _, _ = io.Copy(c, c); c.Close() }()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
 // TestConnectTCP: a session with a pool of TCP elements fails over when the connection
 // breaks.
 func TestConnectTCP(t *testing.T) {
@@ -256,22 +279,7 @@ func TestConnectTCP(t *testing.T) {
 	r := newRegistry(t)
 	conns := make(chan net.Conn, 10)
 	for i := range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() { // echoes
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				conns <- c
-				go func() { _, _ = io.Copy(c, c); c.Close() }()
-			}
-		}()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
+		port := echoTCP(t, func(c net.Conn) { conns <- c })
 		startRSP(t, "register", "-p", "web", "-s", "tcp:"+port, "--via", "udp", "-r", r.at, "--id", fmt.Sprint(i+1))
 	}
 	r.has(t, "web", 2)
@@ -288,6 +296,14 @@ func TestConnectTCP(t *testing.T) {
 	if status := c.wait(); status != exitOK {
 		t.Errorf("status %d", status)
 	}
+	c, in = startConnect(t, "connect", "--tcp", "--via", "udp", "--registrar", r.at, "web")
+	_, _ = io.WriteString(in, "once more\n")
+	c.says("once more\n")
+	c.signal(syscall.SIGINT)
+	if status := c.wait(); status != 130 {
+		t.Errorf("status %d after SIGINT, want 130", status)
+	}
+	in.Close()
 }
 
 // TestConnectRefused: the exit statuses of a connection that cannot be.

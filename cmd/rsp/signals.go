@@ -6,20 +6,38 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rserpool/coredns-rserpool/cmd/rsp/internal/child"
 )
 
-// passedOn are the signals that rsp passes on to the command.
-var passedOn = []os.Signal{
-	syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP,
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
-	syscall.SIGTSTP,
+// passedOn returns the signals that rsp passes on to the command: all that package
+// os/signal delivers, except those that the kernel or Go's runtime sends rsp on its own
+// account. With a terminal, SIGTTIN and SIGTTOU are among these.
+func passedOn(terminal bool) []os.Signal {
+	own := []os.Signal{
+		syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF,
+		syscall.SIGPIPE, syscall.SIGXCPU, syscall.SIGXFSZ,
+	}
+	if terminal {
+		own = append(own, ofTerminal...)
+	}
+	var list []os.Signal
+	for s := syscall.Signal(1); s <= lastSignal; s++ {
+		if !slices.Contains(own, os.Signal(s)) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
+
+// lastSignal is the last real-time signal.
+const lastSignal syscall.Signal = 64
 
 // endCommand are the signals of passedOn that ask for the command's end.
 var endCommand = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
 
 // endAlone are the signals that end rsp without a command.
-var endAlone = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+var endAlone = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP}
 
 // repeatTime is how long a repeated signal counts as the same request. GNU timeout sends
 // a signal to the process, and then to its group.
@@ -30,10 +48,7 @@ const repeatTime = 250 * time.Millisecond
 // for commands in the background. These signals stay ignored, and the command inherits
 // that, as if it had been started in place of rsp.
 func take(signals, ends []os.Signal) (c <-chan os.Signal, stop func()) {
-	if signal.Ignored(syscall.SIGINT) {
-		// Go does not report an ignored SIGQUIT; shells ignore both or neither.
-		signal.Ignore(syscall.SIGQUIT)
-	}
+	child.InheritIgnored()
 	all, once, done := make(chan os.Signal, 8), make(chan os.Signal, 8), make(chan struct{})
 	signal.Notify(all, slices.DeleteFunc(slices.Clone(signals), signal.Ignored)...)
 	go dropRepeats(all, once, ends, done)
@@ -65,8 +80,10 @@ func dropRepeats(from <-chan os.Signal, to chan<- os.Signal, ends []os.Signal, d
 	}
 }
 
-// ignoreTerminal ignores the signals of a terminal to processes in the background. With
-// stty tostop, rsp's log would stop rsp otherwise; and rsp gives the terminal to the
-// command and takes it back. The commands of checks and loads inherit that; they use no
-// terminal.
-func ignoreTerminal() { signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) }
+// ofTerminal are the signals of a terminal to processes in the background.
+var ofTerminal = []os.Signal{syscall.SIGTTIN, syscall.SIGTTOU}
+
+// ignoreTerminal ignores the signals of a terminal. With stty tostop, rsp's log would stop
+// rsp otherwise; and rsp gives the terminal to the command and takes it back. The commands
+// of checks and loads inherit that; they use no terminal.
+func ignoreTerminal() { signal.Ignore(ofTerminal...) }

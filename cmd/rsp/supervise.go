@@ -46,15 +46,16 @@ func (s *supervisor) run(ctx context.Context) error {
 		defer stop()
 		return s.alone(ctx, signals)
 	}
-	signals, stop := take(passedOn, endCommand)
+	terminal := child.HasTerminal()
+	signals, stop := take(passedOn(terminal), endCommand)
 	defer stop()
-	return s.withCommand(ctx, signals)
+	return s.withCommand(ctx, signals, terminal)
 }
 
 // endLimit is how long the end of an element can take at most.
 func (s *supervisor) endLimit() time.Duration { return s.registration.cfg.Timers.Stop + time.Second }
 
-// alone keeps the element registered until SIGTERM, SIGINT or SIGHUP.
+// alone keeps the element registered until a signal of endAlone.
 func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error {
 	ignoreTerminal()
 	r := s.start(ctx)

@@ -15,17 +15,22 @@ import (
 func TestHintOnce(t *testing.T) {
 	none := pe.Event{Type: pe.NoRegistrar, Err: &rserpool.UnreachableError{}}
 	lost := pe.Event{Type: pe.HomeLost, Err: errors.New("it refuses element 1")}
+	aborted := pe.Event{Type: pe.NoRegistrar, Err: &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.Registrar{Host: "r1", Port: 3864}, Err: errors.New("aborted")}}}}
 	for _, tt := range []struct {
 		name   string
+		tls    bool
 		events []pe.Event
 		want   int
 	}{
-		{"nobody there", []pe.Event{none, none}, 1},
-		{"no room there", []pe.Event{lost, none}, 0},
+		{"nobody there", false, []pe.Event{none, none}, 1},
+		{"no room there", false, []pe.Event{lost, none}, 0},
+		{"without TLS at the port for TLS", false, []pe.Event{lost, aborted, lost, aborted}, 1},
+		{"no room there, in TLS", true, []pe.Event{lost, aborted}, 0},
+		{"a registrar was there", false, []pe.Event{{Type: pe.Registered}, lost, aborted}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, teller: teller{log: &logger{w: &out, level: normal}, pool: "web"}}
+			s := &supervisor{registration: &registration{cfg: pe.Config{Pool: "web"}}, teller: teller{log: &logger{w: &out, level: normal}, pool: "web", tls: tt.tls}}
 			for _, ev := range tt.events {
 				s.notify(ev)
 			}
@@ -68,6 +73,18 @@ func TestRefusedOnce(t *testing.T) {
 	}
 }
 
+// webConfig is a configuration of an element of the pool web.
+func webConfig(r *registry, notify func(pe.Event)) pe.Config {
+	return pe.Config{
+		Pool:       "web",
+		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
+		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
+		Registrars: []string{r.at},
+		Via:        rserpool.ViaUDP,
+		Notify:     notify,
+	}
+}
+
 // TestSurvivesPanic: a panic ends the element, but not rsp, which runs another one.
 func TestSurvivesPanic(t *testing.T) {
 	t.Parallel()
@@ -77,29 +94,22 @@ func TestSurvivesPanic(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var reg *registration
 	var err error
-	reg, err = newRegistration(pe.Config{
-		Pool:       "web",
-		Transport:  rserpool.Transport{Type: rserpool.TCP, Port: 80},
-		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
-		Registrars: []string{r.at},
-		Via:        rserpool.ViaUDP,
-		Notify: func(ev pe.Event) {
-			reg.observe(ev)
-			if mistakes--; mistakes == 0 {
-				panic("a mistake")
-			}
-			if ev.Type == pe.Registered {
-				cancel()
-			}
-		},
-	}, &logger{w: out, level: quiet})
+	reg, err = newRegistration(webConfig(r, func(ev pe.Event) {
+		reg.observe(ev)
+		if mistakes--; mistakes == 0 {
+			panic("a mistake")
+		}
+		if ev.Type == pe.Registered {
+			cancel()
+		}
+	}), &logger{w: out, level: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := reg.run(ctx); err != nil {
 		t.Error(err)
 	}
-	if got := out.String(); !strings.Contains(got, "panic in rserpool, please report it: a mistake\n") {
+	if got := out.String(); !strings.Contains(got, "Config.Notify, a function of this program, has panicked: a mistake\n") {
 		t.Errorf("the log has no word of the mistake:\n%s", got)
 	}
 	r.has(t, "web", 0)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -88,7 +90,7 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 	// The element is stopped, or it would register again first. It is stopped before the
 	// registrar ends: if the registrar ended during a handshake, the element would wait
 	// for T5.
-	p.signal(syscall.SIGSTOP)
+	here.Stop(t, p.cmd.Process.Pid)
 	r.close()
 	r = registryAt(t, port, port)
 	q := startRSP(t, register(r, "--policy", "WRR:1", "--id", "7")...)
@@ -105,6 +107,40 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 	})
 	s.lives(p)
 	s.end(p)
+	r.has(t, "web", 0)
+}
+
+// TestSurvivesLateRefusal: a registrar comes up late, and an element with another policy
+// registers first. A server that works by then is no mistake of its user's.
+func TestSurvivesLateRefusal(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	q := startRSP(t, register(r, "--policy", "WRR:1", "--id", "7")...)
+	r.has(t, "web", 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	out := newReader()
+	leave := sync.OnceFunc(func() { q.signal(syscall.SIGTERM) })
+	var reg *registration
+	reg, err := newRegistration(webConfig(r, func(ev pe.Event) {
+		reg.observe(ev)
+		switch ev.Type {
+		case pe.Rejected:
+			leave()
+		case pe.Registered:
+			cancel()
+		default:
+		}
+	}), &logger{w: out, level: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg.since = time.Now().Add(-mistakeTime)
+	if err := reg.run(ctx); err != nil {
+		t.Errorf("rsp ends: %v", err)
+	}
+	if got := out.String(); !strings.Contains(got, "policy differs from the pool's") || !strings.Contains(got, "; retrying in ") {
+		t.Errorf("the log does not say why the element is not registered:\n%s", got)
+	}
 	r.has(t, "web", 0)
 }
 

@@ -127,21 +127,43 @@ func tlsPort(port uint16) uint16 {
 	return asap.TLSPort
 }
 
-// aboutTLS reports whether the reason is TLS, or may be that it is missing.
-func aboutTLS(e *rserpool.UnreachableError) bool {
-	return wrongPort(e) != "" || slices.ContainsFunc(e.Attempts, func(a rserpool.Attempt) bool { return errors.Is(a.Err, sctp.ErrUntrusted) })
+// inTLS reports whether the flags of a command, or the environment, ask for TLS.
+func inTLS(cmd *cobra.Command) bool {
+	for _, flag := range []string{"tls", "tls-ca", "tls-secret"} {
+		if value, err := cmd.Flags().GetString(flag); err == nil && value != "" {
+			return true
+		}
+	}
+	return !cmd.Flags().Changed("tls") && os.Getenv(tlsVariable) != ""
 }
 
+// untrusted reports whether a handshake of TLS has failed.
+func untrusted(err error) bool { return errors.Is(err, sctp.ErrUntrusted) }
+
 // wrongPort returns what to try if a registrar was asked for TLS at a plain port, or the
-// other way round; "" if neither is so.
-func wrongPort(e *rserpool.UnreachableError) string {
+// other way round; "" if neither is so. tls says that rsp speaks TLS.
+func wrongPort(e *rserpool.UnreachableError, tls bool) string {
 	for _, a := range e.Attempts {
-		untrusted := errors.Is(a.Err, sctp.ErrUntrusted)
 		switch port := a.Registrar.Port; {
-		case untrusted && (port == asap.Port || port == enrp.Port):
+		case untrusted(a.Err) && (port == asap.Port || port == enrp.Port):
 			return fmt.Sprintf("registrar %v does not speak TLS: its TLS port is %d, or leave --tls out", a.Registrar, tlsPort(port))
-		case !untrusted && (port == asap.TLSPort || port == enrp.TLSPort):
+		case !tls && (port == asap.TLSPort || port == enrp.TLSPort):
 			return fmt.Sprintf("is a registrar running there? Port %d is for TLS: its Corefile needs tls, and rsp needs --tls", port)
+		}
+	}
+	return ""
+}
+
+// mayHaveTLS returns how a hint begins if SCTP runs where a registrar was looked for, and nobody
+// serves the port for those without TLS: so it is at a registrar with TLS. It is "" otherwise.
+func mayHaveTLS(err error, tls bool) string {
+	var e *rserpool.UnreachableError
+	if tls || !errors.As(err, &e) {
+		return ""
+	}
+	for _, a := range e.Attempts {
+		if port := a.Registrar.Port; (port == asap.Port || port == enrp.Port) && errors.Is(a.Err, sctp.ErrRefused) && errors.Is(a.Err, sctp.ErrAborted) {
+			return fmt.Sprintf("if the registrar's Corefile has tls, rsp needs --tls, and uses port %d. If not: ", tlsPort(port))
 		}
 	}
 	return ""

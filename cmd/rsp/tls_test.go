@@ -81,18 +81,20 @@ func TestTLS(t *testing.T) {
 		t.Errorf("rsp dump with the certificate of a registrar: status %d\n%s%s", status, out, errs)
 	}
 
+	h3 := dir("pool/web/h3")
 	for _, tt := range []struct {
 		name string
 		args []string
 		want string
 	}{
 		{"the wrong pool", register(r, "--tls", dir("pool/bank/h1")), "rsp ca issue pool/POOL/NAME"},
-		{"no certificate", register(r, "--tls-ca", users), "rsp ca issue pool/POOL/NAME"},
+		{"no certificate", register(r, "--tls-ca", users), "is enough for users only"},
 		{"another authority", register(r, "--tls", filepath.Dir(foreign.Cert)), `refuses our certificate`},
 		{"another authority, to resolve", []string{"resolve", "--tls", filepath.Dir(foreign.Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web"}, `(ours is spiffe://example.org/rserpool/pool/web/h1, signed by "CN=RSerPool CA of example.org")`},
 		{"another authority, over TCP", []string{"resolve", "--tls", filepath.Dir(foreign.Cert), "--timeout", "2s", "--via", "tcp", "-r", r.at, "web"}, `refuses our certificate`},
 		{"an unknown registrar", []string{"resolve", "--tls", filepath.Dir(issue(t, other, "pool/web/h2").Cert), "--timeout", "2s", "--via", "udp", "-r", r.at, "web"}, "unknown authority"},
-		{"ENRP without the role", []string{"dump", "--tls", dir("pool/web/h3"), "--timeout", "2s", "--via", "udp", "-r", enrp}, "only a registrar's certificate may ask by ENRP"},
+		{"ENRP without the role", []string{"dump", "--tls", h3, "--timeout", "2s", "--via", "udp", "-r", enrp}, "the one in " + h3 + "/cert.pem is that of spiffe://example.org/rserpool/pool/web/h3"},
+		{"ENRP without a certificate", []string{"peers", "--tls-ca", users, "--via", "udp", "-r", enrp}, "there is none beside " + users},
 	} {
 		p := startRSP(t, tt.args...)
 		p.says(tt.want)
@@ -175,7 +177,7 @@ func TestTLSDenied(t *testing.T) {
 // TestRefusalHints: what users are told to do who are refused, or refuse an element.
 func TestRefusalHints(t *testing.T) {
 	attempt := func(err error) error {
-		return &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: err}}}
+		return &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.MustParseRegistrar("192.0.2.1:1"), Err: err}}}
 	}
 	for _, tt := range []struct {
 		err  error
@@ -186,7 +188,7 @@ func TestRefusalHints(t *testing.T) {
 		{&rserpool.FailoverError{Attempts: []rserpool.ElementAttempt{{Err: io.EOF}, {Err: client.Trust{TLSFiles: rserpool.TLSFiles{CA: "ca"}}.Serves("dns:h1", "web")}}}, "name it with --tls-elements"},
 		{&rserpool.FailoverError{Attempts: []rserpool.ElementAttempt{{Err: io.EOF}}}, ""},
 	} {
-		if got := hint(tt.err); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+		if got := hint(tt.err, true); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%v: got hint %q, want %q", tt.err, got, tt.want)
 		}
 	}
@@ -203,7 +205,7 @@ func TestTellRefusals(t *testing.T) {
 		none := func(errs ...error) pe.Event {
 			u := &rserpool.UnreachableError{}
 			for _, err := range errs {
-				u.Attempts = append(u.Attempts, rserpool.Attempt{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: err})
+				u.Attempts = append(u.Attempts, rserpool.Attempt{Registrar: rserpool.MustParseRegistrar("192.0.2.1:1"), Err: err})
 			}
 			return pe.Event{Type: pe.NoRegistrar, Err: u}
 		}
@@ -350,20 +352,108 @@ func TestTLSMissingFiles(t *testing.T) {
 func TestWrongPort(t *testing.T) {
 	for _, tt := range []struct {
 		port uint16
+		tls  bool
 		err  error
 		want string
 	}{
-		{3863, sctp.ErrUntrusted, "registrar 192.0.2.53:3863 does not speak TLS: its TLS port is 3864, or leave --tls out"},
-		{9901, sctp.ErrUntrusted, "registrar 192.0.2.53:9901 does not speak TLS: its TLS port is 9902, or leave --tls out"},
-		{3864, io.EOF, "is a registrar running there? Port 3864 is for TLS: its Corefile needs tls, and rsp needs --tls"},
-		{3864, sctp.ErrUntrusted, ""},
-		{3863, io.EOF, ""},
+		{3863, true, sctp.ErrUntrusted, "registrar 192.0.2.53:3863 does not speak TLS: its TLS port is 3864, or leave --tls out"},
+		{9901, true, sctp.ErrUntrusted, "registrar 192.0.2.53:9901 does not speak TLS: its TLS port is 9902, or leave --tls out"},
+		{3864, false, io.EOF, "is a registrar running there? Port 3864 is for TLS: its Corefile needs tls, and rsp needs --tls"},
+		{3864, true, sctp.ErrUntrusted, ""},
+		{3864, true, io.EOF, ""},
+		{9902, true, io.EOF, ""},
+		{3863, false, io.EOF, ""},
 	} {
 		e := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
 			Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: tt.port}, Err: tt.err,
 		}}}
-		if got := wrongPort(e); got != tt.want {
-			t.Errorf("port %d, %v: got %q, want %q", tt.port, tt.err, got, tt.want)
+		if got := wrongPort(e, tt.tls); got != tt.want {
+			t.Errorf("port %d, TLS %t, %v: got %q, want %q", tt.port, tt.tls, tt.err, got, tt.want)
+		}
+	}
+}
+
+// TestMayHaveTLS: if SCTP runs there, and nobody serves the port for those without TLS, the hint
+// begins with TLS. It does not if nothing runs there, or if rsp speaks TLS.
+func TestMayHaveTLS(t *testing.T) {
+	refused := fmt.Errorf("%w: %w", sctp.ErrRefused, sctp.ErrAborted)
+	for _, tt := range []struct {
+		port  uint16
+		tls   bool
+		err   error
+		begin string
+	}{
+		{3863, false, refused, "if the registrar's Corefile has tls, rsp needs --tls, and uses port 3864. If not: is a registrar running there?"},
+		{3863, false, sctp.JoinFailures([]error{sctp.ErrRefused, refused}), "if the registrar's Corefile has tls, "},
+		{3863, false, sctp.ErrRefused, "is a registrar running there?"},
+		{3863, false, sctp.ErrTimeout, "is a registrar running there?"},
+		{3863, true, refused, "is a registrar running there?"},
+		{5000, false, refused, "is a registrar running there?"},
+	} {
+		e := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: tt.port}, Err: tt.err}}}
+		if got := hint(e, tt.tls); !strings.HasPrefix(got, tt.begin) {
+			t.Errorf("port %d, TLS %t, %v: got %q, want %q first", tt.port, tt.tls, tt.err, got, tt.begin)
+		}
+	}
+	e := &noENRPError{error: &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: 9901}, Err: refused}}}}
+	if got, want := hint(e, false), "if the registrar's Corefile has tls, rsp needs --tls, and uses port 9902. If not: does a registrar serve ENRP there?"; !strings.HasPrefix(got, want) {
+		t.Errorf("ENRP: got %q, want %q first", got, want)
+	}
+}
+
+// TestInTLS: rsp speaks TLS if a flag or the environment says so.
+func TestInTLS(t *testing.T) {
+	for _, tt := range []struct {
+		env  string
+		args []string
+		want bool
+	}{
+		{"", nil, false},
+		{"", []string{"--tls", "host1"}, true},
+		{"", []string{"--tls-ca", "ca.pem"}, true},
+		{"", []string{"--tls-secret", "secret"}, true},
+		{"host1", nil, true},
+		{"host1", []string{"--tls", ""}, false},
+	} {
+		t.Setenv(tlsVariable, tt.env)
+		var f tlsFlags
+		cmd := new(cobra.Command)
+		f.add(cmd)
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		if got := inTLS(cmd); got != tt.want {
+			t.Errorf("%q, %q: got %t, want %t", tt.env, tt.args, got, tt.want)
+		}
+	}
+}
+
+// TestRole: whose certificate may ask by ENRP, as far as rsp can know.
+func TestRole(t *testing.T) {
+	ca := trusttest.New(t, "example.org", time.Now())
+	registrar, element := rserpool.TLSFiles(issue(t, ca, "registrar/ns1")), rserpool.TLSFiles(issue(t, ca, "pool/web/h1"))
+	const own = "spiffe://example.org/rserpool/pool/web/h1"
+	secret := filepath.Join(t.TempDir(), "secret")
+	ok(t, "ca", "secret", secret)
+	for _, tt := range []struct {
+		files      rserpool.TLSFiles
+		registrars []string
+		role, err  string
+	}{
+		{registrar, nil, "", ""},
+		{rserpool.TLSFiles{Secret: secret}, []string{"shared-secret"}, "", ""},
+		{element, nil, "the one in " + element.Cert + " is that of " + own, ""},
+		{element, []string{own}, "", ""},
+		{rserpool.TLSFiles{CA: element.CA}, nil, "", "there is none beside " + element.CA},
+	} {
+		f := &guestFlags{}
+		f.tls.registrars = tt.registrars
+		role, err := f.roleOf(tt.files)
+		if (role == "") != (tt.role == "") || !strings.HasSuffix(role, tt.role) {
+			t.Errorf("%+v: got role %q, want %q", tt.files, role, tt.role)
+		}
+		if (err == nil) != (tt.err == "") || err != nil && !strings.HasSuffix(err.Error(), tt.err) {
+			t.Errorf("%+v: got error %v, want %q", tt.files, err, tt.err)
 		}
 	}
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/rserpool/coredns-rserpool/rserpool"
 	"github.com/spf13/cobra"
 )
@@ -15,8 +13,9 @@ func newUnreachable() *cobra.Command {
 		Long: `Report to a registrar that an element of a pool cannot be reached.
 
 ELEMENT is the element's identifier, as rsp resolve shows it. The registrar sends the
-element a keep-alive, and removes the element if it does not answer. An element that
-answers stays in the pool, even if it is reported often, unless the registrar is
+element a keep-alive. If the element does not answer, it becomes a suspect: it leaves the
+answers while its pool has other elements, and is back as soon as it answers. An element
+that answers stays in the pool, even if it is reported often, unless the registrar is
 configured to remove elements that several clients report (MAX-BAD-PE-REPORT).
 Registrars do not answer reports: exit status 0 means that a registrar has received
 the report.
@@ -36,7 +35,7 @@ the report.
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+			ctx, cancel := f.limit(cmd.Context())
 			defer cancel()
 			if err := u.ReportUnreachable(ctx, rserpool.PoolHandle(args[0]), id); err != nil {
 				_ = u.Close()

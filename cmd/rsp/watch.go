@@ -16,7 +16,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const watchHelp = `Show pools, and each change of them, until a signal ends rsp (Ctrl-C).
+const watchHelp = `Show pools, and each change of them, until a signal ends rsp (Ctrl-C), or nobody reads
+the output any more.
 
 rsp subscribes to the pools' automatic updates (RFC 5352, 2.2.5). If the registrar sends
 no updates, or the pool does not exist, rsp asks every 2 s. If the registrar fails, rsp
@@ -32,7 +33,7 @@ NO_COLOR is set. At the end, the last table stays on the terminal.
 If the output is no terminal, and with --lines or -v, rsp prints a line for each change.
 With --json, it prints a JSON object for each change, with these members:
   time        when rsp learnt of the change (RFC 3339)
-  pool        the pool's handle
+  pool        the pool's handle (and pool_hex, see below)
   change      what has changed:
     registrar   another registrar answers, or the way to learn of changes has changed;
                 with registrar, policy, and subscribed: whether it sends updates
@@ -53,7 +54,9 @@ Changes faster than the registrar's updates, and faster than a slow reader takes
 become one change. A registrar gives a limited number of elements in an answer (CoreDNS:
 resolution_items, 128 by default). Of a larger pool, rsp watch shows the part that the
 policy selects, and elements outside this part count as left. The selections that other
-users make are not visible to a pool user: registrars count them.`
+users make are not visible to a pool user: registrars count them.
+
+` + jsonHandleHelp
 
 type watchFlags struct {
 	userFlags
@@ -76,7 +79,7 @@ func newWatch() *cobra.Command {
 			case len(args) == 0:
 				return errors.New("POOL is missing")
 			case slices.Contains(args, ""):
-				return errors.New("a POOL is empty: is a shell variable not set?")
+				return emptyError("a POOL")
 			}
 			return nil
 		}),
@@ -111,10 +114,11 @@ func (f *watchFlags) run(cmd *cobra.Command, pools []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(cmd.Context())
+	ctx, cancel := whileRead(cmd.Context(), cmd.OutOrStdout())
 	w := &watcher{
 		out: cmd.OutOrStdout(), json: f.json,
-		board:  &board{pools: newWatchedPools(pools, time.Now())},
+		board:  &board{pools: newWatchedPools(pools, time.Now()), tls: cfg.TLS.Set()},
+		log:    f.logger(cmd.ErrOrStderr()),
 		redraw: make(chan os.Signal, 1), continued: make(chan os.Signal, 1),
 	}
 	if !f.json && !f.lines && !f.verbose {
@@ -126,9 +130,11 @@ func (f *watchFlags) run(cmd *cobra.Command, pools []string) error {
 	for i, p := range w.board.pools {
 		watches.Go(func() { watchPool(ctx, u, i, p.handle, f.n, news) })
 	}
-	watches.Go(func() { w.onSignals(ctx, cancel, signals) })
-	err = w.follow(ctx, news)
-	cancel()
+	watches.Go(func() { w.onSignals(ctx, func() { cancel(nil) }, signals) })
+	if err = w.follow(ctx, news); err == nil {
+		err = whyEnded(ctx)
+	}
+	cancel(nil)
 	stop()
 	_ = u.Close()
 	watches.Wait()
@@ -161,6 +167,8 @@ type watcher struct {
 	json   bool
 	board  *board
 	screen *screen
+	log    *logger
+	hinted bool // the hint is logged once
 
 	redraw    chan os.Signal // SIGWINCH, or SIGTSTP
 	continued chan os.Signal // SIGCONT
@@ -210,9 +218,21 @@ func (w *watcher) follow(ctx context.Context, news <-chan poolNews) error {
 			if err := writeUntil(ctx, w.out, text.String()); err != nil {
 				return err
 			}
+			w.advise(n.err)
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// advise logs what to try if no registrar answers. The table shows that itself.
+func (w *watcher) advise(err error) {
+	if err == nil || w.hinted {
+		return
+	}
+	if h := hint(err, w.board.tls); h != "" {
+		w.hinted = true
+		w.log.log(normal, "%s", h)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -90,6 +91,45 @@ func TestWatchedPool(t *testing.T) {
 	p.forget(start.Add(time.Hour))
 	if n := len(p.elements); n != 1 {
 		t.Errorf("%d rows after all others have been forgotten, want 1", n)
+	}
+}
+
+// TestWatchAdvice: what to try if no registrar answers is said once in lines, and in the table as
+// long as that is so.
+func TestWatchAdvice(t *testing.T) {
+	none := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.MustParseRegistrar("192.0.2.1:3864"), Err: io.EOF}}}
+	for _, tt := range []struct {
+		tls  bool
+		want string
+	}{
+		{false, "is a registrar running there? Port 3864 is for TLS: its Corefile needs tls, and rsp needs --tls"},
+		{true, hint(none, true)},
+	} {
+		start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		b := &board{pools: newWatchedPools([]string{"web"}, start), tls: tt.tls}
+		var log strings.Builder
+		w := &watcher{board: b, log: &logger{w: &log, level: normal}}
+		for _, err := range []error{nil, pu.ErrUnknownPool, none, none} {
+			w.advise(err)
+		}
+		if want := "rsp: " + tt.want + "\n"; log.String() != want {
+			t.Errorf("log %q, want %q", &log, want)
+		}
+		p := b.pools[0]
+		p.update(start, nil, none)
+		var text []string
+		for _, l := range b.advice(p, 40) {
+			if text = append(text, l.text); len(l.text) > 40 {
+				t.Errorf("%q is wider than 40", l.text)
+			}
+		}
+		if got := strings.Join(text, " "); got != tt.want || !strings.Contains(drawn(b, start, 40, 20), text[0]) {
+			t.Errorf("advice %q, want %q in the table:\n%s", got, tt.want, drawn(b, start, 40, 20))
+		}
+		p.update(start, watchAnswer("r1", [2]uint32{1, 30}), nil)
+		if got := b.advice(p, 40); got != nil {
+			t.Errorf("advice %v after an answer", got)
+		}
 	}
 }
 

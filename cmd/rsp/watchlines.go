@@ -94,8 +94,8 @@ func printable(s string) string {
 
 // jsonChange is the output of watch --json.
 type jsonChange struct {
-	Time       string       `json:"time"`
-	Pool       string       `json:"pool"`
+	Time string `json:"time"`
+	jsonHandle
 	Change     changeKind   `json:"change"`
 	Registrar  string       `json:"registrar,omitempty"`
 	Subscribed *bool        `json:"subscribed,omitempty"`
@@ -108,7 +108,7 @@ type jsonChange struct {
 
 // writeJSON writes a change for programs.
 func (c *change) writeJSON(w io.Writer) error {
-	j := jsonChange{Time: c.at.Format(timeLayout), Pool: string(c.pool), Change: c.kind, Fields: c.fields}
+	j := jsonChange{Time: c.at.Format(timeLayout), jsonHandle: newJSONHandle(c.pool), Change: c.kind, Fields: c.fields}
 	switch c.kind {
 	case changeRegistrar:
 		j.Registrar, j.Subscribed, j.Policy = c.registrar, &c.subscribed, c.policy.Type.String()

@@ -116,6 +116,7 @@ const maxRecent = 200
 type board struct {
 	pools  []*watchedPool
 	recent []change // the last one last
+	tls    bool     // rsp speaks TLS
 }
 
 // note takes changes for the list below the pools.
@@ -156,6 +157,7 @@ func (b *board) lines(now time.Time, width, height int) []tableLine {
 			all = append(all, tableLine{})
 		}
 		all = append(all, p.head(now), p.news(now))
+		all = append(all, b.advice(p, width)...)
 		all = append(all, p.table(now, width)...)
 	}
 	if len(all) > height {
@@ -214,6 +216,21 @@ func (p *watchedPool) news(now time.Time) tableLine {
 		return tableLine{"looking for a registrar", dimmed}
 	}
 	return tableLine{fmt.Sprintf("registrar %s %s", p.registrar, strings.TrimPrefix(updates(p.subscribed), "and ")), plain}
+}
+
+// advice says what to try if no registrar answers, in lines that fit.
+func (b *board) advice(p *watchedPool, width int) (lines []tableLine) {
+	if p.err == nil {
+		return nil
+	}
+	for word := range strings.FieldsSeq(hint(p.err, b.tls)) {
+		if last := len(lines) - 1; last >= 0 && utf8.RuneCountInString(lines[last].text)+1+utf8.RuneCountInString(word) <= width {
+			lines[last].text += " " + word
+		} else {
+			lines = append(lines, tableLine{word, plain})
+		}
+	}
+	return lines
 }
 
 // table draws a pool's elements.

@@ -19,8 +19,8 @@ type Child struct {
 
 	terminal bool // TakeTerminal has given it the terminal
 
-	endGroup atomic.Bool // the rest of its group must end after it
-	hungUp   atomic.Bool // Signal or SignalGroup has sent it SIGHUP
+	endGroup atomic.Bool   // the rest of its group must end after it
+	sent     atomic.Uint64 // a bit for each signal that Signal and SignalGroup have sent it
 }
 
 // Change says that the command was stopped, or continues.
@@ -43,11 +43,16 @@ func (c Change) String() string {
 	return c.signal.String()
 }
 
-// Start runs a command with this process's environment and standard input. The command
-// has a process group of its own, so that a terminal's Ctrl-C does not end it before it
-// is deregistered. On Linux, the command gets SIGTERM if this process is killed.
+// Start runs a command with this process's environment and standard input. What systemd
+// has addressed to this process in the environment is addressed to the command. The
+// command has a process group of its own, so that a terminal's Ctrl-C does not end it
+// before it is deregistered. On Linux, the command gets SIGTERM if this process is killed.
 func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 	c := &Child{cmd: exec.Command(args[0], args[1:]...), done: make(chan struct{})}
+	result, err := becomes(c.cmd)
+	if err != nil {
+		return nil, err
+	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = os.Stdin, stdout, stderr
 	c.cmd.SysProcAttr = attributes(syscall.SIGTERM)
 	started := make(chan error)
@@ -57,6 +62,11 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := start(c.cmd, false)
+		runs := err == nil
+		err = result(err)
+		if runs && err != nil {
+			_ = wait(c.cmd)
+		}
 		started <- err
 		if err == nil {
 			if s, ok := awaitEnd(c.PID()); ok {
@@ -75,8 +85,8 @@ func Start(args []string, stdout, stderr io.Writer) (*Child, error) {
 // Signal sends a signal to the command, but not to the command's children. It fails if
 // the command has become another user's.
 func (c *Child) Signal(s os.Signal) error {
-	if s == syscall.SIGHUP {
-		c.hungUp.Store(true)
+	if n, ok := s.(syscall.Signal); ok {
+		c.sent.Or(1 << uint64(n))
 	}
 	err := c.cmd.Process.Signal(s)
 	if errors.Is(err, os.ErrProcessDone) {
@@ -93,6 +103,7 @@ func (c *Child) SignalGroup(s syscall.Signal) error {
 		return nil
 	default:
 	}
+	c.sent.Or(1 << uint64(s))
 	_ = syscall.Kill(-c.PID(), s)
 	if group, err := syscall.Getpgid(c.PID()); err == nil && group != c.PID() { // it has moved to another group
 		return c.Signal(s)
@@ -107,11 +118,14 @@ func (c *Child) Continue() { _ = c.SignalGroup(syscall.SIGCONT) }
 // command has ended (on Linux).
 func (c *Child) EndGroup(on bool) { c.endGroup.Store(on) }
 
+// hasSent reports whether this process has sent the command a signal.
+func (c *Child) hasSent(s syscall.Signal) bool { return c.sent.Load()&(1<<uint64(s)) != 0 }
+
 // endRest ends the rest of the command's process group, if EndGroup says so or our SIGHUP
 // has ended the command. The command has ended but has not been waited for, so no other
 // process or group has its number.
 func (c *Child) endRest(by syscall.Signal) {
-	if c.endGroup.Load() || by == syscall.SIGHUP && c.hungUp.Load() {
+	if c.endGroup.Load() || by == syscall.SIGHUP && c.hasSent(by) {
 		_ = syscall.Kill(-c.PID(), syscall.SIGTERM)
 		_ = syscall.Kill(-c.PID(), syscall.SIGCONT)
 	}
@@ -119,6 +133,17 @@ func (c *Child) endRest(by syscall.Signal) {
 
 // PID is the process number of the command and of its process group.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
+
+// HasTerminal reports whether this process has a controlling terminal. It has none after
+// the terminal was closed.
+func HasTerminal() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	tty.Close()
+	return true
+}
 
 // Done is closed when the command has ended.
 func (c *Child) Done() <-chan struct{} { return c.done }
@@ -133,10 +158,20 @@ func (c *Child) Status() int {
 		}
 		return 0
 	}
-	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return 128 + int(ws.Signal())
+	if s, _ := c.EndedBy(); s != 0 {
+		return 128 + int(s)
 	}
 	return exit.ExitCode()
+}
+
+// EndedBy returns the signal that has ended the command, 0 if none has, after Done. ours
+// says that this process has sent the command that signal.
+func (c *Child) EndedBy() (s syscall.Signal, ours bool) {
+	ws, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !ws.Signaled() {
+		return 0, false
+	}
+	return ws.Signal(), c.hasSent(ws.Signal())
 }
 
 // StartCause returns why a command cannot be started, without the command's name.

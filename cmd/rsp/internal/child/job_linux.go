@@ -4,7 +4,6 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,17 +20,6 @@ func (c *Child) Change() (Change, bool) {
 // cldStopped is the code of a child that was stopped (sigaction(2)).
 const cldStopped = 5
 
-// HasTerminal reports whether this process has a controlling terminal. It has none after
-// the terminal was closed.
-func HasTerminal() bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	tty.Close()
-	return true
-}
-
 // StopSelf stops this process as SIGTSTP does by default, and returns when the process
 // continues. Like SIGTSTP, it does nothing if no shell could continue the process
 // (setpgid(2) on orphaned process groups). Package os/signal cannot restore the default
@@ -39,18 +27,13 @@ func HasTerminal() bool {
 func StopSelf() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var byDefault, ours [8]uint64 // struct sigaction, at most; zero is SIG_DFL
-	action := func(to, from *[8]uint64) unix.Errno {
-		_, _, err := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
-			uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(from)), unsafe.Sizeof(uint64(0)), 0, 0)
-		return err
-	}
-	if action(&byDefault, &ours) != 0 {
+	var byDefault, ours action
+	if setAction(unix.SIGTSTP, &byDefault, &ours) != 0 {
 		return
 	}
 	// A thread that signals itself is stopped before the call returns.
 	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGTSTP)
-	_ = action(&ours, nil)
+	_ = setAction(unix.SIGTSTP, &ours, nil)
 }
 
 // TakeTerminal puts the command into the foreground of the controlling terminal and

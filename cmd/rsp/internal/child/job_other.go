@@ -10,9 +10,6 @@ import (
 // Change returns no changes on this system.
 func (c *Child) Change() (Change, bool) { return Change{}, false }
 
-// HasTerminal returns false on this system.
-func HasTerminal() bool { return false }
-
 // StopSelf stops this process.
 func StopSelf() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
 
@@ -21,3 +18,9 @@ func (c *Child) TakeTerminal() bool { return false }
 
 // ReturnTerminal does nothing on this system.
 func (c *Child) ReturnTerminal() {}
+
+// IgnoreFirstRealTime does nothing on this system.
+func IgnoreFirstRealTime() {}
+
+// EndBySignal does nothing on this system.
+func EndBySignal(syscall.Signal) {}

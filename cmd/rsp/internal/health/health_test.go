@@ -216,9 +216,18 @@ func TestProbes(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, bad := range []string{"", "udp", "tcp:8080", "cmd:", "cmd: ", "http:", "http://", "http:health", "ftp://x/y", "http://[::1"} {
+	for _, bad := range []string{
+		"", "udp", "tcp:8080", "cmd:", "cmd: ", "http:", "http://", "http:health", "ftp://x/y", "http://[::1",
+		"tcp:127.0.0.1:99999", "tcp:127.0.0.1:0", "tcp:127.0.0.1:-1", "tcp:127.0.0.1:", "tcp:127.0.0.1:no-service", "tcp::8080",
+		"http://127.0.0.1:99999/", "https://127.0.0.1:0/", "http://127.0.0.1:/", "http://:8080/", "http:///health",
+	} {
 		if _, err := Parse(bad, func() string { return "" }); err == nil {
 			t.Errorf("Parse(%q) gives no error", bad)
+		}
+	}
+	for _, good := range []string{"tcp:localhost:8080", "tcp:[::1]:65535", "http://localhost", "https://[::1]:1/x", "http:/health"} {
+		if _, err := Parse(good, func() string { return "" }); err != nil {
+			t.Error(err)
 		}
 	}
 }

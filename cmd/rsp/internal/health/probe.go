@@ -29,8 +29,12 @@ func Parse(s string, served func() string) (Probe, error) {
 	case kind == "tcp" && rest == "":
 		return connect(served), nil
 	case kind == "tcp":
-		if _, _, err := net.SplitHostPort(rest); err != nil {
+		host, port, err := net.SplitHostPort(rest)
+		if err != nil || host == "" {
 			return nil, fmt.Errorf("check %q: use tcp or tcp:HOST:PORT", s)
+		}
+		if err := checkPort(port); err != nil {
+			return nil, fmt.Errorf("check %q: %w", s, err)
 		}
 		return connect(func() string { return rest }), nil
 	case kind == "http" || kind == "https":
@@ -39,6 +43,15 @@ func Parse(s string, served func() string) (Probe, error) {
 		return command(rest), nil
 	}
 	return nil, fmt.Errorf("check %q must be one of tcp, tcp:HOST:PORT, http://HOST:PORT/PATH, http:/PATH and cmd:COMMAND", s)
+}
+
+// checkPort refuses a port to which no check can connect: it would fail for ever, and the
+// server would never be registered. A port may be the name of a service.
+func checkPort(port string) error {
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		return fmt.Errorf("port %q is not 1 to 65535", port)
+	}
+	return nil
 }
 
 func connect(to func() string) Probe {
@@ -57,8 +70,13 @@ func parseHTTP(s string, served func() string) (Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("check: %w", err)
 	}
-	if u.Opaque != "" || u.Path == "" && u.Host == "" {
+	if u.Opaque != "" || u.Path == "" && u.Host == "" || u.Hostname() == "" && strings.HasPrefix(s, u.Scheme+"://") {
 		return nil, fmt.Errorf("check %q must be a URL such as http://127.0.0.1:8080/health, or http:/health for the served address", s)
+	}
+	if u.Port() != "" || strings.HasSuffix(u.Host, ":") {
+		if err := checkPort(u.Port()); err != nil {
+			return nil, fmt.Errorf("check %q: %w", s, err)
+		}
 	}
 	client := &http.Client{
 		// A redirection is an answer; rsp does not follow it.
