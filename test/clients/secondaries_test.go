@@ -102,7 +102,7 @@ func serial(h *network.Host, server string) (uint32, error) {
 func TestSecondaries(t *testing.T) {
 	t.Parallel()
 	primary := corefile("timer KEEP-ALIVE-TIMEOUT 1s")
-	primary = strings.Replace(primary, "    rserpool", fmt.Sprintf("    transfer {\n        to %s %s %s\n    }\n    rserpool", bindSecondary, nsdSecondary, corednsSecondary), 1)
+	primary = strings.Replace(primary, "    rserpool", fmt.Sprintf("    transfer {\n        to %s %s %s\n        source %s\n    }\n    rserpool", bindSecondary, nsdSecondary, corednsSecondary, clients.Server), 1)
 	s := clients.NewBridged(t, primary)
 	for i, odd := range []string{"Compute Pool", "a..b", "*", "BANK", "bank", "pe-00000001.web", strings.Repeat("x", 64), "x._http._tcp.web", `quote"and\slash`} {
 		s.Elements(odd, clients.Element{ID: uint32(i), Policy: "wrr:weight=3"})

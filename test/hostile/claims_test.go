@@ -76,7 +76,7 @@ func TestFalseInquiries(t *testing.T) {
 		}
 		p.tell(&enrp.HandleUpdate{Sender: 66, Action: enrp.AddPE, Handle: rserpool.PoolHandle(fmt.Sprintf("false-%d", i%10)), Element: pe})
 	}
-	wait(t, "elements", func() bool { return g.stat("elements", "") == honestElements+elements })
+	g.elements(elements)
 	user := g.tcp(netip.AddrFrom4([4]byte{127, 9, 0, 1}))
 	for i := range elements {
 		m := &asap.EndpointUnreachable{Handle: rserpool.PoolHandle(fmt.Sprintf("false-%d", i%10)), ID: rserpool.PEID(i + 1)}
@@ -88,6 +88,6 @@ func TestFalseInquiries(t *testing.T) {
 	g.check(2*elements, c)
 	_ = user.Close()
 	_ = p.ep.Close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -40,7 +41,7 @@ func (s *scope) occupy(p *papers) *place {
 	via, err := stack.New(stack.Config{
 		Only: sctp.UDP, EncapPort: here.FreePort(s.t),
 		Framing: sctp.Framing{HeadLen: asap.HeaderLen, Len: asap.MessageLen, Align: 4, PPID: asap.PPID},
-		TLS: &secure.Config{Client: shown, Server: shown, Identify: func(tls.ConnectionState) (string, time.Time, error) {
+		TLS: &secure.Config{Client: shown, Server: sctptest.ToAll(shown), Identify: func(tls.ConnectionState) (string, time.Time, error) {
 			return "", time.Time{}, nil
 		}},
 	})

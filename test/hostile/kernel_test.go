@@ -157,7 +157,7 @@ func TestKernel(t *testing.T) {
 // TestKernelHandshakes attacks the kernel's SCTP with handshakes.
 func TestKernelHandshakes(t *testing.T) {
 	const limit = 500 // associations
-	g := beginKernelSiege(t, append(unguarded, fmt.Sprintf("limit associations %d", limit))...)
+	g := beginKernelSiege(t, unguarded(t, fmt.Sprintf("limit associations %d", limit))...)
 	for _, f := range floods {
 		g.attack("flood of "+f.name, func() ceiling {
 			const packets = 5000
@@ -218,12 +218,14 @@ func TestKernelHandshakes(t *testing.T) {
 func TestKernelRegistrar(t *testing.T) {
 	const quota, peers = 300, 16
 	scope := netip.AddrPortFrom(loopback, here.FreePort(t))
-	g := beginKernelSiege(t, append(unguarded, fmt.Sprintf("limit elements_per_association %d", quota),
+	g := beginKernelSiege(t, unguarded(t, fmt.Sprintf("limit elements_per_association %d", quota),
 		fmt.Sprintf("limit peers %d", peers), fmt.Sprintf("enrp %v", scope), "timer MAX-TIME-NO-RESPONSE 1s")...)
 	g.attack("quota", func() ceiling {
 		const attempts = 2000
 		g.exceedQuota(quota, attempts, ceiling{heap: quota*1500 + 4<<20, goroutines: 16, files: 3, cpu: 600 * time.Microsecond})
-		return ceiling{left: quota * 200}
+		// What a busy server uses and releases all the time makes a difference of up to 100 KiB;
+		// the elements have twice as much.
+		return ceiling{left: 128<<10 + quota*200}
 	})
 	g.attack("keep-alives unanswered", func() ceiling {
 		const peers, each = 10, 50

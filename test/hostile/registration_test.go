@@ -9,6 +9,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // TestQuota has one association register far more elements than it may.
@@ -27,7 +28,6 @@ func TestQuota(t *testing.T) {
 // exceedQuota has one association register more elements than it may.
 func (g *siege) exceedQuota(quota, attempts int, c ceiling) {
 	t := g.t
-	before := g.stat("elements", "")
 	p := g.crowd().peer(loopback, false)
 	for i := range attempts {
 		p.ask(registration("quota", uint32(i+1), loopback))
@@ -40,9 +40,9 @@ func (g *siege) exceedQuota(quota, attempts int, c ceiling) {
 	if n := p.causes[rserpool.CauseLackOfResources]; n != attempts-quota || len(p.causes) != 1 {
 		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, attempts-quota, rserpool.CauseLackOfResources)
 	}
-	wait(t, "right number of elements", func() bool { return g.stat("elements", "") == before+quota })
+	g.elements(quota)
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == before })
+	g.elements(0)
 }
 
 // TestFatElements has one association register elements that are as large as
@@ -70,13 +70,15 @@ func TestFatElements(t *testing.T) {
 		t.Errorf("causes of refusals: %v, want some of cause %d", p.causes, rserpool.CauseLackOfResources)
 	}
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }
 
-// unguarded are the options with which elements that are silent for long are removed. The
+// unguarded are more options, with which elements that are silent for long are removed. The
 // guards would keep so many.
-var unguarded = []string{"guard off", "timer SUSPECT-LIFE 5s"}
+func unguarded(t *testing.T, options ...string) []string {
+	return append(options, "guard off", fmt.Sprintf("timer SUSPECT-LIFE %v", here.Paced(t, 5*time.Second)))
+}
 
 // TestKeepAlivesUnanswered has elements register that acknowledge no
 // keep-alive, and register again when they are removed.
@@ -87,7 +89,7 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 	}
 	c := ceiling{heap: peers*each*2000 + 4<<20, goroutines: 4*peers + 8, files: 2, left: 4 << 20}
 	const timeout = 2 * time.Second
-	g := beginSiege(t, append(unguarded, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))...)
+	g := beginSiege(t, unguarded(t, fmt.Sprintf("timer KEEP-ALIVE-TIMEOUT %v", timeout))...)
 	g.keepAlivesUnanswered(peers, each, rounds, timeout)
 	g.check(peers*each*rounds, c)
 	g.end(c)
@@ -97,7 +99,6 @@ func TestKeepAlivesUnanswered(t *testing.T) {
 // timeout is KEEP-ALIVE-TIMEOUT.
 func (g *siege) keepAlivesUnanswered(peers, each, rounds int, timeout time.Duration) {
 	t := g.t
-	before := g.stat("elements", "")
 	var all []*peer
 	for i := range peers {
 		all = append(all, g.crowd().peer(netip.AddrFrom4([4]byte{127, 4, 0, byte(i + 1)}), true))
@@ -112,9 +113,9 @@ func (g *siege) keepAlivesUnanswered(peers, each, rounds int, timeout time.Durat
 			p.await(p.sent)
 		}
 		registered := time.Now()
-		wait(t, "elements in the metrics", func() bool { return g.stat("elements", "") == before+peers*each })
+		g.elements(peers * each)
 		g.watch()
-		wait(t, "end of the elements", func() bool { return g.stat("elements", "") == before })
+		g.elements(0)
 		// An interval of 1 s and a half, the timeout, and what the test takes to look.
 		if took, want := time.Since(registered), 1500*time.Millisecond+timeout; took > want+time.Second*min(slow, 3) {
 			t.Errorf("deaf elements were there for %v, want %v", took, want)
@@ -133,7 +134,7 @@ func TestCallsHalfTaken(t *testing.T) {
 		peers = 2000
 	}
 	c := ceiling{heap: peers*16<<10 + 2<<20, goroutines: 2*peers + 8, files: 2, left: 4 << 20}
-	g := beginSiege(t, unguarded...)
+	g := beginSiege(t, unguarded(t)...)
 	g.callsHalfTaken(peers)
 	g.check(peers, c)
 	g.end(c)
@@ -143,7 +144,7 @@ func TestCallsHalfTaken(t *testing.T) {
 // calls half.
 func (g *siege) callsHalfTaken(peers int) {
 	t := g.t
-	registrations, elements := g.stat("registrations_total", ""), g.stat("elements", "")
+	registrations := g.stat("registrations_total", "")
 	for i := range peers {
 		p := g.rawPeer(netip.AddrFrom4([4]byte{127, 5, byte(i >> 8), byte(i)}), 7000)
 		p.connect()
@@ -155,7 +156,7 @@ func (g *siege) callsHalfTaken(peers int) {
 	wait(t, "registrations", func() bool { return g.stat("registrations_total", "") == registrations+peers })
 	g.watch()
 	registered := time.Now()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == elements })
+	g.elements(0)
 	// PROBE-TIMEOUT is 2 s, and each 512 probes take turns.
 	if took, most := time.Since(registered), time.Duration(1+peers/512)*2*time.Second+2*time.Second*min(slow, 2); took > most {
 		t.Errorf("elements that take calls half were there for %v, want at most %v", took, most)
@@ -240,7 +241,7 @@ func TestOddHandles(t *testing.T) {
 	}
 	wait(t, "right number of pools", func() bool { return g.stat("pools", "") == 1+len(odd) })
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }
 
@@ -264,7 +265,7 @@ func TestDeepHandles(t *testing.T) {
 		t.Errorf("refusals: %v, want some for lack of resources", p.causes)
 	}
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }
 
@@ -294,6 +295,6 @@ func TestTwinHandles(t *testing.T) {
 		t.Errorf("causes of refusals: %v, want %d of cause %d", p.causes, pools-alike, rserpool.CauseLackOfResources)
 	}
 	p.close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }

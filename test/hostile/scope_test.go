@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,17 +23,21 @@ type falsePeer struct {
 	id    rserpool.ServerID
 	ep    sctp.Endpoint
 	assoc sctp.AssocID
+	got   atomic.Int64 // messages, which are not looked at
 }
 
-// falsePeer introduces itself. What it is told is not looked at.
+// falsePeer introduces itself.
 func (c *crowd) falsePeer(at netip.Addr, to netip.AddrPort, id rserpool.ServerID) *falsePeer {
 	c.s.t.Helper()
 	p := &falsePeer{t: c.s.t, id: id}
 	up := make(chan struct{})
 	var err error
 	p.ep, err = c.stack.Listen(sctp.ListenConfig{Addrs: []netip.AddrPort{netip.AddrPortFrom(at, 0)}}, func(ev sctp.Event) {
-		if ev.Type == sctp.Up {
+		switch ev.Type {
+		case sctp.Up:
 			close(up)
+		case sctp.Received:
+			p.got.Add(1)
 		}
 	})
 	if err != nil {
@@ -98,7 +103,7 @@ func TestFalseElements(t *testing.T) {
 	wait(t, "refusals", func() bool { return g.stat("foreign_elements_refused_total", "") == attempts-limit })
 	g.check(attempts, c)
 	_ = p.ep.Close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
 	g.end(c)
 }
 
@@ -116,7 +121,7 @@ func TestFalseRequests(t *testing.T) {
 	for i := range uint32(100) {
 		p.names(i + 1)
 	}
-	wait(t, "elements", func() bool { return g.stat("elements", "") == honestElements+100 })
+	g.elements(100)
 	table := &enrp.HandleTableResponse{Sender: 66, Pools: []enrp.PoolEntry{{Handle: "false"}}}
 	for i := range rserpool.PEID(100) {
 		table.Pools[0].Elements = append(table.Pools[0].Elements, rserpool.PoolElement{
@@ -153,7 +158,112 @@ func TestFalseRequests(t *testing.T) {
 		t.Errorf("%d of %d messages are ignored, want most of what goes beyond %d a second", n, attempts, rate)
 	}
 	_ = p.ep.Close()
-	wait(t, "end of the elements", func() bool { return g.stat("elements", "") == honestElements })
+	g.elements(0)
+	g.end(c)
+}
+
+// TestFalseTakeovers has a peer say without end that it takes the server over, or wants to. The server
+// tells its other peers that it lives.
+func TestFalseTakeovers(t *testing.T) {
+	attempts := 20_000
+	if *long {
+		attempts = 1_000_000
+	}
+	const others = 20
+	c := ceiling{heap: others*80<<10 + 4<<20, goroutines: 5*others + 20, files: 2, cpu: 100 * time.Microsecond}
+	g, at := beginScopeSiege(t, "server_id 7")
+	crowd := g.crowd()
+	var all []*falsePeer
+	for i := range others {
+		all = append(all, crowd.falsePeer(loopback, at, rserpool.ServerID(100+i)))
+	}
+	p := crowd.falsePeer(loopback, at, 66)
+	all = append(all, p)
+	wait(t, "the peers", func() bool { return g.stat("peers", "active") == len(all) })
+	told := func() (n int64) {
+		for _, q := range all[:others] {
+			n += q.got.Load()
+		}
+		return n
+	}
+	begin, before := time.Now(), told()
+	for i := range attempts {
+		if i%2 == 0 {
+			p.tell(&enrp.TakeoverServer{Sender: 66, Target: 7})
+		} else {
+			p.tell(&enrp.InitTakeover{Sender: 66, Target: 7})
+		}
+	}
+	wait(t, "end of the messages", func() bool {
+		n := g.stat("enrp_messages_received_total", "takeover_server") + g.stat("enrp_messages_received_total", "init_takeover")
+		return n+g.stat("messages_ignored_total", "rate") >= attempts
+	})
+	// One presence a second, and what registrars say now and then.
+	if n, most := told()-before, int64(others*(time.Since(begin)/time.Second+6)); n > most {
+		t.Errorf("%d messages to %d other peers within %v, want at most %d", n, others, time.Since(begin), most)
+	}
+	g.check(attempts, c)
+	for _, q := range all {
+		_ = q.ep.Close()
+	}
+	g.end(c)
+}
+
+// TestFalseTables has a peer name elements at the ports of a victim, and not name them, by turns. Each
+// element that it does not name any more is called.
+func TestFalseTables(t *testing.T) {
+	const rate = 256
+	length := 3 * time.Second
+	if *long {
+		length = 30 * time.Second
+	}
+	c := ceiling{heap: 8 << 20, goroutines: 1100, files: 2, cpu: 2 * time.Millisecond}
+	g, at := beginScopeSiege(t)
+	victim, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer victim.Close()
+	var packets atomic.Int64
+	go func() {
+		for b := make([]byte, 2048); ; packets.Add(1) {
+			if _, err := victim.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	full, empty := &enrp.HandleTableResponse{Sender: 66, Pools: []enrp.PoolEntry{{Handle: "false"}}}, &enrp.HandleTableResponse{Sender: 66}
+	for i := range uint16(100) {
+		full.Pools[0].Elements = append(full.Pools[0].Elements, rserpool.PoolElement{
+			ID: rserpool.PEID(i + 1), Home: 66, Life: 3600, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+			EncapPort:     victim.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
+			UserTransport: rserpool.Transport{Type: rserpool.TCP, Port: 7, Addrs: []netip.Addr{loopback}},
+			ASAPTransport: rserpool.Transport{Type: rserpool.SCTP, Port: 1000 + i, Addrs: []netip.Addr{loopback}},
+		})
+	}
+	p := g.crowd().falsePeer(loopback, at, 66)
+	tables := 0
+	began := time.Now()
+	for pace := time.NewTicker(2 * time.Millisecond); time.Since(began) < length; <-pace.C {
+		m := full
+		if tables++; tables%2 == 0 {
+			m = empty
+		}
+		p.tell(&enrp.Presence{Sender: 66, HasChecksum: true, Checksum: uint16(tables*7 + 1)})
+		p.tell(m)
+	}
+	seconds := int(time.Since(began).Seconds()) + 3
+	g.check(tables, c)
+	got, calls := int(packets.Load()), g.stat("probes_total", "")
+	t.Logf("%d tables: %d calls, and %d packets to the victim, in %v", tables, calls, got, time.Since(began).Round(time.Millisecond))
+	if calls < rate || calls > rate*seconds || got > 2*rate*seconds {
+		t.Errorf("%d calls and %d packets to the victim, want at most %d calls a second", calls, got, rate)
+	}
+	for _, e := range full.Pools[0].Elements {
+		p.tell(&enrp.HandleUpdate{Sender: 66, Action: enrp.DelPE, Handle: "false", Element: e})
+	}
+	g.elements(0)
+	_ = p.ep.Close()
 	g.end(c)
 }
 

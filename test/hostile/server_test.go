@@ -241,11 +241,26 @@ func (s *server) stat(name, labels string) int {
 // wait asks again and again until ok.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	waitFor(t, func() string {
+		if ok() {
+			return ""
+		}
+		return "no " + what
+	})
+}
+
+// waitFor asks again and again until nothing is missing any more.
+func waitFor(t *testing.T, missing func() string) {
+	t.Helper()
 	patience := here.Paced(t, 30*time.Second)
-	for start := time.Now(); !ok(); {
+	for start := time.Now(); ; {
+		what := missing()
+		if what == "" {
+			return
+		}
 		took := time.Since(start)
 		if took > patience {
-			t.Fatalf("no %s within %v", what, patience)
+			t.Fatalf("%s within %v", what, patience)
 		}
 		// Each try takes time of the processor that the test waits for.
 		time.Sleep(min(max(10*time.Millisecond, took/20), 200*time.Millisecond))
@@ -284,6 +299,17 @@ func (g *siege) watch() {
 	c := g.rest()
 	g.max.Heap, g.max.Goroutines, g.max.Files = max(g.max.Heap, c.Heap), max(g.max.Goroutines, c.Goroutines), max(g.max.Files, c.Files)
 	g.max.CPU = c.CPU
+}
+
+// elements waits until there are so many elements besides the honest ones.
+func (g *siege) elements(n int) {
+	g.t.Helper()
+	waitFor(g.t, func() string {
+		if got, want := g.stat("elements", ""), g.honest.elements+n; got != want {
+			return fmt.Sprintf("%d elements instead of %d", got, want)
+		}
+		return ""
+	})
 }
 
 // check compares what an attack of n packets has cost with its ceiling. What

@@ -25,6 +25,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/stack"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -320,7 +321,7 @@ func rogueWith(t *testing.T, p *papers) *rogue {
 			c.ClientAuth = tls.RequestClientCert
 			return c
 		}
-		cfg.TLS = &secure.Config{Client: own, Server: own, Identify: func(tls.ConnectionState) (string, time.Time, error) {
+		cfg.TLS = &secure.Config{Client: own, Server: sctptest.ToAll(own), Identify: func(tls.ConnectionState) (string, time.Time, error) {
 			return "", time.Time{}, nil
 		}}
 	}

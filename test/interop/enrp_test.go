@@ -36,10 +36,9 @@ func (l *lab) quickOptions(keepAlive time.Duration) []string {
 	}
 }
 
-// answerTime is how long an element may take to answer.
-func answerTime(keepAlive time.Duration) time.Duration {
-	return min(max(5*time.Second, keepAlive/2), 15*time.Second)
-}
+// answerTime is how long an element may take to answer. A thousand elements of one process that all
+// move take the whole guest for that: on a slow host, for longer than a minute.
+func answerTime(keepAlive time.Duration) time.Duration { return max(5*time.Second, keepAlive) }
 
 func (l *lab) quickReference(keepAlive time.Duration) []string {
 	return []string{

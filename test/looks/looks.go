@@ -171,12 +171,13 @@ func (w *Looks) In(id uint32, since time.Time) time.Duration {
 	return l.Back.Sub(since)
 }
 
-// Between are the answers to the questions that were sent in that time.
+// Between are the answers to the questions that were sent and answered in that time. One that
+// was answered later may tell of what happened then.
 func (w *Looks) Between(from, to time.Time) (list []Look) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.list {
-		if !l.Sent.Before(from) && l.Sent.Before(to) {
+		if !l.Sent.Before(from) && !l.Back.After(to) {
 			list = append(list, l)
 		}
 	}

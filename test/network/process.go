@@ -138,13 +138,17 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Wait waits for the process to end and gives its exit code.
+// Wait waits for the process to end and gives its exit status as a shell has it: 128 + N if
+// signal N has ended it.
 func (p *Process) Wait() int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
 	case <-patient():
 		p.t.Fatalf("%s does not end", p.name)
+	}
+	if ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }

@@ -81,7 +81,8 @@ func (s *Sim) allMembers() bool {
 
 // checkHeard: a home that has just heard a word that names an element of its own has it
 // among its members. An acknowledgement counts only over the association that has carried the
-// keep-alive last, which may be a newer one, over which the element has registered meanwhile.
+// keep-alive last, which may be a newer one, over which the element has registered meanwhile. It
+// says nothing of another process of the host that has registered the element, and is silent.
 func (n *node) checkHeard(ev registrar.Received) {
 	if ev.PPID != asap.PPID {
 		return
@@ -104,7 +105,11 @@ func (n *node) checkHeard(ev registrar.Received) {
 	if e == nil || !n.permits(e.h.identity, e.pool) || from == nil || from.peer.h != e.h || ack && n.hasNewer(from) {
 		return
 	}
-	if x, ok := n.sight(e); ok && x.Transport.Addrs[0] == e.h.addr && x.Home == n.r.ID() && n.r.Ready() && (x.Suspect || x.Unconfirmed) {
+	x, ok := n.sight(e)
+	if !ok || ack && x.Transport.Port != from.peer.port {
+		return
+	}
+	if x.Transport.Addrs[0] == e.h.addr && x.Home == n.r.ID() && n.r.Ready() && (x.Suspect || x.Unconfirmed) {
 		n.s.fail("registrar %v has heard element %v, and still has it as a suspect", n.r.ID(), e.id)
 	}
 }

@@ -1,6 +1,6 @@
 // Package sim runs many registrars and pool elements in one thread and in virtual time.
-// The network delays messages, loses packets, and is cut in both directions or in one. A
-// lost packet delays the ordered messages behind it. The two sides of an association end
+// The network delays messages, loses packets, and is cut in both directions or in one, or
+// between two registrars only. A lost packet delays the ordered messages behind it. The two sides of an association end
 // at different times, and each hears why. Processes crash, with a word or without, come
 // back under another identifier, and stand still: one, all of a pool, most of a
 // registrar's, or most of the registrars. Machines have no power, and registrars lose
@@ -54,7 +54,7 @@
 // without lax ones.
 //
 // Partitions, takeovers and identifiers that move are looked at closely in scenarios
-// of their own: see the functions takeover, orphans, partition, rolling, moving,
+// of their own: see the functions takeover, orphans, partition, partialCut, oneLink, rolling, moving,
 // strangers, mentors, refusers, endlessAudits and withdrawal.
 //
 // # Sessions

@@ -157,7 +157,7 @@ func (e *element) onMessage(a registrar.AssocID, m asap.Message) {
 			e.hunt(huntGap)
 			return
 		}
-		e.settle(!e.late())
+		e.settle(!e.late() && !rserpool.HasCause(m.Causes, rserpool.CauseNonUniquePEIdentifier)) // else a former process has the place
 	case *asap.DeregistrationResponse:
 		switch {
 		case a != e.home:

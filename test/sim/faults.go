@@ -86,6 +86,7 @@ var faults = []fault{
 		s.split(func(*host) int { return 0 })
 	}},
 	{"one way", 1, (*Sim).cutWay},
+	{"one link", 1, func(s *Sim, h *host, _ *element) { s.cutLink(h) }},
 	{"deaf", 1, func(s *Sim, h *host, e *element) { s.deafen(s.either(h, e)) }},
 	{"mute", 1, func(s *Sim, h *host, e *element) { s.silence(s.either(h, e)) }},
 	{"link", 1, func(s *Sim, h *host, _ *element) { s.unplug(h) }},
@@ -216,12 +217,17 @@ func (s *Sim) lose(h *host) {
 			some = append(some, a)
 		}
 	}
+	lost := map[*host]int{}
 	for _, a := range some {
+		lost[a.h]++
+		lost[a.peer.h]++
 		if s.net.chance(2) {
 			a = a.peer
 		}
 		s.net.hangUp(a, true)
 	}
+	// An element may have two: one that it has opened, and one by which its home has called it.
+	s.unsure(func(e *element) bool { return e.at != nil && lost[e.h] > 1 })
 }
 
 // unsure has elements be sure of their home no longer.

@@ -289,3 +289,21 @@ func TestTwoAssociations(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPartialCut: see partialCut.
+func TestPartialCut(t *testing.T) {
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 4, Elements: 60})
+		s.Trace = trace
+		return s.partialCut()
+	})
+}
+
+// TestOneLink: see oneLink.
+func TestOneLink(t *testing.T) {
+	each(t, 16, func(seed uint64, trace tracer) error {
+		s := New(Config{Seed: seed, Registrars: 3 + int(seed%3), Elements: 60})
+		s.Trace = trace
+		return s.oneLink()
+	})
+}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // one asks for a pool's address and wants one.
@@ -57,7 +59,7 @@ func TestSuspended(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_ = s.cmd.Process.Signal(syscall.SIGSTOP)
+	here.Stop(t, s.cmd.Process.Pid)
 	dying.kill()
 	time.Sleep(sleep)
 	_ = s.cmd.Process.Signal(syscall.SIGCONT)

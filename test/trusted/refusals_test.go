@@ -103,8 +103,10 @@ func TestRefusals(t *testing.T) {
 		{"the registrar's is not yet valid", false, tls("early1", "early1"), server + of("early1"), resolve + "--via tcp --tls host1", true},
 		{"the registrar's has another CA", true, tls("foreign1", "foreign1"), client, resolve + "--tls host1", false},
 		{"the registrar's is not that of a registrar", false, "", server + of("host1"), resolve + "--via tcp --tls host1", true},
+		{"`rsp peers` or `rsp dump` has a certificate that is not a registrar's", true, tls("ns1", "ns1") + "\n        enrp 127.0.0.1", "", "rsp dump --registrar 127.0.0.1:9902 --tls host1", false},
 		{"the key is not that of the certificate", false, tls("ns1", "host1"), client + " -cert ns1/cert.pem -key host1/key.pem", resolve + "--tls-cert ns1/cert.pem --tls-key host1/key.pem --tls-ca ns1/ca.pem", false},
-		{"the user has no TLS", true, tls("ns1", "ns1"), "", resolve, false},
+		{"the user has no TLS", true, tls("ns1", "ns1"), "", "rsp resolve web --timeout 60s --registrar 127.0.0.1:3863", false},
+		{"the user has no TLS, at the TLS port", true, tls("ns1", "ns1"), "", resolve, false},
 		{"the registrar has no TLS", true, "ttl 0", "", "rsp resolve web --timeout 60s --via tcp --registrar 127.0.0.1:3863 --tls host1", false},
 	}
 	if len(table) != len(rows) {
