@@ -42,7 +42,12 @@ type intervals struct {
 	count   []intervalCount
 	total   int
 	stretch float64 // 1 or more
+	// busy tells that wanted keep-alives are one of busyShare of those that KeepAliveRate allows.
+	busy bool
 }
+
+// busyShare is what share of KeepAliveRate makes keep-alives a burden.
+const busyShare = 5
 
 type intervalCount struct {
 	interval time.Duration
@@ -64,6 +69,7 @@ func (v *intervals) add(interval time.Duration, n, rate int) {
 		demand += float64(c.n) / c.interval.Seconds()
 	}
 	v.stretch = max(1, demand/float64(rate))
+	v.busy = demand*busyShare >= float64(rate)
 }
 
 // keepAliveInterval is the mean time between two keep-alives to the pool's elements.
@@ -89,13 +95,14 @@ func (r *Registrar) countInterval(e *element, n int) {
 		e.interval = r.wantedInterval(e.Handle())
 	}
 	r.intervals.add(e.interval, n, r.cfg.Timers.KeepAliveRate)
-	r.rush.count(r.now, r.intervals.total)
+	r.rush.count(r.now, r.intervals.total, r.intervals.busy)
 }
 
 // rush tells that very many elements come at once, such as all of them after a restart of their
 // registrar. Then this machine has enough to do with those that clients do not find yet, and
 // asks the others, which were heard a moment ago, less often. Only what the number of elements
-// grows by counts, so that nobody can make a rush last by registering again and again.
+// grows by counts, so that nobody can make a rush last by registering again and again. Where
+// keep-alives are few, less of them would spare nothing.
 type rush struct {
 	began time.Time // of the present second
 	from  int       // elements at that time
@@ -111,12 +118,12 @@ const (
 	rushStretch = 2
 )
 
-// count notes how many elements there are.
-func (r *rush) count(now time.Time, total int) {
+// count notes how many elements there are, and whether they have many keep-alives.
+func (r *rush) count(now time.Time, total int, busy bool) {
 	if now.Sub(r.began) >= time.Second {
 		r.began, r.from = now, total
 	}
-	if grown := total - r.from; grown >= rushLeast && grown*rushShare >= total {
+	if grown := total - r.from; busy && grown >= rushLeast && grown*rushShare >= total {
 		r.until = now.Add(rushTime)
 	}
 }

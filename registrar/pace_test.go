@@ -625,8 +625,10 @@ func TestRepeatsAcknowledged(t *testing.T) {
 // leave and come again all the time, that is no rush.
 func TestRush(t *testing.T) {
 	const n, each, seconds = 1000, 40, 10 // each tenth of a second
+	const rate = 2500
 	f := newFleet(t, n, 1, func(c *Config, l *lane) {
 		c.Timers.KeepAliveInterval = 2 * time.Second
+		c.Timers.KeepAliveRate = rate
 		c.Limits.ElementsPerAssoc = 1 << 20
 	})
 	next := uint32(n + 1)
@@ -684,6 +686,16 @@ func TestRush(t *testing.T) {
 		}
 	}
 	t.Error("an element that hangs is not found within 5.8 s")
+}
+
+// TestRushOfFew: an element that hangs is found as soon as usual after all have come at once, if
+// they have few keep-alives.
+func TestRushOfFew(t *testing.T) {
+	const most = 5200 * time.Millisecond // no round-trip time is known yet
+	f := newFleet(t, 1999, 1, nil)
+	if took := f.detection(f.lanes[1999], most); took > most {
+		t.Errorf("an element that hangs is a suspect after %v, want %v at most", took, most)
+	}
 }
 
 // TestIntervals: the intervals of all pools are longer by the same factor.

@@ -384,6 +384,9 @@ func TestThousands(t *testing.T) {
 	}
 	p := freePorts(t, "127.0.0.1")
 	s := startServer(t, p, p.corefile(tm.options(), "errors"))
+	if *long {
+		tm.interval *= 2 // a crowd that comes again is more than a sixteenth of all elements
+	}
 	c := &churn{t: t, s: s, kind: "udp", bounds: tm.userSpace(), places: places, each: each}
 	for i := range pools {
 		c.pools = append(c.pools, fmt.Sprint([]string{"rr", "lu"}[i%2], i))
