@@ -10,6 +10,11 @@ import (
 // ErrClosed says that the element, user or registrar has been closed.
 var ErrClosed = errors.New("this element, user, session or registrar is closed")
 
+// ErrTLSMismatch says that an association has ended as it does if only one of its sides speaks
+// TLS. It is in the errors of elements and users about registrars, such as those of an
+// [UnreachableError]. The text of the error says which side speaks none, and what to do.
+var ErrTLSMismatch = errors.New("only one side speaks TLS")
+
 // Attempt is the result of trying one registrar.
 type Attempt struct {
 	Registrar Registrar

@@ -2,6 +2,7 @@ package pe_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
 	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
 	"github.com/rserpool/coredns-rserpool/registrar/host"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -29,11 +31,13 @@ func (s *scope) issue(name string) rserpool.TLSFiles {
 }
 
 // newScope makes a scope whose registrar lets pool/bank/x register in all pools.
-func newScope(t *testing.T) *scope {
+func newScope(t *testing.T) *scope { return newScopeVia(t, rserpool.ViaUDP) }
+
+func newScopeVia(t *testing.T, via rserpool.Via) *scope {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	s := &scope{&world{t: t, ctx: ctx, via: rserpool.ViaUDP}, trusttest.New(t, "example.org", time.Now())}
+	s := &scope{&world{t: t, ctx: ctx, via: via}, trusttest.New(t, "example.org", time.Now())}
 	loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	cfg := host.Config{Via: s.via, EncapPort: here.FreePort(t), ASAP: loopback, ENRP: loopback}
 	cfg.Trust.TLSFiles = s.issue("registrar/ns1")
@@ -135,6 +139,76 @@ func TestTrustedFailover(t *testing.T) {
 	for _, ev := range rogue {
 		if ev != pe.SessionBegun && ev != pe.SessionEnded {
 			t.Errorf("the wrong element: %v", ev)
+		}
+	}
+}
+
+// TestTLSMismatch: an element and a user without TLS at the TLS port, and with TLS at a port without
+// it, learn what is wrong and what to do.
+func TestTLSMismatch(t *testing.T) {
+	for _, via := range []rserpool.Via{rserpool.ViaUDP, rserpool.ViaKernel, rserpool.ViaTCP} {
+		t.Run(via.String(), func(t *testing.T) {
+			sctp := via
+			switch {
+			case via == rserpool.ViaTCP:
+				sctp = rserpool.ViaUDP
+			case via == rserpool.ViaKernel && !kernel.Supported():
+				t.Skip("the kernel has no SCTP")
+			}
+			s := newScopeVia(t, sctp)
+			loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+			cfg := host.Config{Via: sctp, EncapPort: here.FreePort(t), ASAP: loopback, ENRP: loopback}
+			plain, err := host.Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer plain.Close()
+			at := []string{plain.LocalAddrs()[0].String() + "/" + strconv.Itoa(int(cfg.EncapPort))}
+			s.mismatch(s.registrars, via, rserpool.TLSFiles{}, "which this side does not speak: use TLS, too, or the port without TLS (3863 by default)")
+			s.mismatch(at, via, s.issue("pool/web/x"), "peer does not speak TLS here", "connect to its TLS port (3864 by default), or do without TLS")
+		})
+	}
+}
+
+// mismatch has a user and an element fail at a registrar. Elements do not use TCP.
+func (s *scope) mismatch(registrars []string, via rserpool.Via, files rserpool.TLSFiles, want ...string) {
+	s.t.Helper()
+	check := func(who string, err error) {
+		s.t.Helper()
+		var unreachable *rserpool.UnreachableError
+		if !errors.Is(err, rserpool.ErrTLSMismatch) || !errors.As(err, &unreachable) {
+			s.t.Errorf("%s: got %v, want an UnreachableError with ErrTLSMismatch", who, err)
+		}
+		for _, w := range want {
+			if err != nil && !strings.Contains(err.Error(), w) {
+				s.t.Errorf("%s: got %v, want %q", who, err, w)
+			}
+		}
+	}
+	u, err := pu.Open(pu.Config{Registrars: registrars, Via: via, TLS: files})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer u.Close()
+	_, err = u.Resolve(s.ctx, "web", 1)
+	check("user", err)
+	if via == rserpool.ViaTCP {
+		return
+	}
+	told := make(chan pe.Event, 100)
+	e, err := pe.Open(pe.Config{
+		Pool: "web", Registrars: registrars, Via: via, TLS: files, Policy: rserpool.Policy{Type: rserpool.RoundRobin},
+		Transport: rserpool.Transport{Type: rserpool.TCP, Port: 80},
+		Notify:    func(ev pe.Event) { told <- ev },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer e.Close()
+	for ev := range told {
+		if ev.Type == pe.NoRegistrar {
+			check("element", ev.Err)
+			return
 		}
 	}
 }

@@ -363,6 +363,8 @@ func TestWrongPort(t *testing.T) {
 		{3864, true, io.EOF, ""},
 		{9902, true, io.EOF, ""},
 		{3863, false, io.EOF, ""},
+		{5000, false, rserpool.ErrTLSMismatch, "if registrar 192.0.2.53:5000 speaks TLS at that port, rsp needs --tls"},
+		{5000, true, rserpool.ErrTLSMismatch, ""},
 	} {
 		e := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
 			Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: tt.port}, Err: tt.err,

@@ -16,8 +16,14 @@ import (
 // lives on until its associations have ended.
 type binding struct {
 	sctp.Endpoint
-	assocs  map[sctp.AssocID]struct{}
+	assocs  map[sctp.AssocID]*talk
 	retired bool
+}
+
+// talk is what is known of an association until it ends.
+type talk struct {
+	to    rserpool.Registrar // not set unless Connect has made it
+	heard bool               // the peer has sent a message
 }
 
 // ListenError says that the own addresses could not be bound, so that no registrar was asked.
@@ -36,12 +42,11 @@ const maxFormer = 4
 // now on. Those that there are stay where they are. Nothing is changed if it
 // fails.
 func (t *Transport) Bind(local []netip.AddrPort) error {
-	b := &binding{assocs: make(map[sctp.AssocID]struct{})}
+	b := &binding{assocs: make(map[sctp.AssocID]*talk)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ep, err := t.listen(sctp.ListenConfig{Addrs: local, PPID: t.cfg.PPID, Renew: sctp.RenewAll}, func(ev sctp.Event) {
-		t.note(b, ev)
-		t.deliver(Event{Event: t.explain(ev)})
+		t.deliver(Event{Event: t.explain(ev, t.note(b, ev))})
 	})
 	if err != nil {
 		t.failed = &ListenError{local, err}
@@ -100,7 +105,7 @@ func (t *Transport) connect(to rserpool.Registrar) (sctp.AssocID, error) {
 	defer t.mu.Unlock()
 	id := t.now.Connect(sctp.Dest{Addrs: to.AddrPorts(), Kind: carrier, EncapPort: to.EncapPort})
 	if id != 0 {
-		t.now.assocs[id] = struct{}{}
+		t.now.assocs[id] = &talk{to: to}
 	}
 	return id, nil
 }
@@ -155,13 +160,22 @@ func (t *Transport) endpointOf(a sctp.AssocID) sctp.Endpoint {
 	return t.now
 }
 
-// note follows which associations a binding has.
-func (t *Transport) note(b *binding, ev sctp.Event) {
+// note follows which associations a binding has. It returns what is known of the event's, nil
+// if that has ended before.
+func (t *Transport) note(b *binding, ev sctp.Event) *talk {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	a := b.assocs[ev.Assoc]
 	switch ev.Type {
 	case sctp.Up:
-		b.assocs[ev.Assoc] = struct{}{}
+		if a == nil {
+			a = new(talk)
+			b.assocs[ev.Assoc] = a
+		}
+	case sctp.Received:
+		if a != nil {
+			a.heard = true
+		}
 	case sctp.Down:
 		delete(b.assocs, ev.Assoc)
 		if b.retired && len(b.assocs) == 0 {
@@ -169,6 +183,7 @@ func (t *Transport) note(b *binding, ev sctp.Event) {
 		}
 	default: // the association stays
 	}
+	return a
 }
 
 // retire keeps a binding only for the associations that it has. t.mu is held.

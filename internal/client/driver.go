@@ -189,7 +189,7 @@ func (d *Driver) handle(now time.Time, ev Event) {
 			d.m.Received(now, ev.Assoc, ev.Message.Data)
 		}
 	case ev.Type == sctp.SendFailed:
-		d.m.SendFailed(now, ev.Assoc, ev.Err)
+		d.m.SendFailed(now, ev.Assoc, DownError(ev.Event))
 	case ev.Type == sctp.Down:
 		d.m.Down(now, ev.Assoc, DownError(ev.Event))
 	}

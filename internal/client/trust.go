@@ -155,10 +155,17 @@ func (t *Transport) recheck() {
 	}
 }
 
-// explain adds to the refusal of our certificate which one that is.
-func (t *Transport) explain(ev sctp.Event) sctp.Event {
-	if ev.Type == sctp.Down && t.member != nil {
+// explain adds to the end of an association what an operator can do about it: which certificate
+// the peer refuses, or that only one side speaks TLS. a is what is known of the association.
+func (t *Transport) explain(ev sctp.Event, a *talk) sctp.Event {
+	if ev.Type != sctp.Down && ev.Type != sctp.SendFailed {
+		return ev
+	}
+	if t.member != nil && ev.Type == sctp.Down {
 		ev.Err = t.member.Explain(ev.Err)
+	}
+	if a != nil {
+		ev.Err = t.mismatch(ev, a)
 	}
 	return ev
 }

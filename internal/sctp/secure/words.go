@@ -42,6 +42,10 @@ var (
 	ErrTLSAtPlain = untrusted("peer speaks TLS at the plain port")
 )
 
+// SpeaksNone reports whether an association has ended because its peer speaks no TLS, as far as
+// that can be known.
+func SpeaksNone(err error) bool { return errors.Is(err, errNoTLS) || errors.Is(err, errPlainPeer) }
+
 // ErrOurs is in the error of an association whose peer refuses this side's certificate.
 var ErrOurs = errors.New("peer refuses our certificate")
 
