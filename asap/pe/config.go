@@ -51,6 +51,12 @@ type Config struct {
 	Dialect rserpool.Dialect
 	// Standby says that the element is not registered before SetAvailable(true).
 	Standby bool
+	// MistakeTime is how long after the element is to be registered for the first time a first
+	// refusal ends it, since the element itself may be the mistake. If the first refusal comes
+	// later, the server works already: the registrar may have come up late, and another element
+	// may be the mistake. The element then goes on, as after a registration that was accepted.
+	// 0 stands for no limit; if it is negative, no refusal ends the element.
+	MistakeTime time.Duration
 
 	// Registrars are the registrars to register with, preferred ones first, in the
 	// form of [rserpool.ParseRegistrar], such as "192.0.2.53" or

@@ -51,12 +51,14 @@ type core struct {
 	drawID  func() rserpool.PEID // nil if the identifier was given
 	timers  Timers
 	life    time.Duration // 0: infinite
+	mistake time.Duration // Config.MistakeTime
 	rand    *rand.Rand    // varies pauses; may be nil
 	hunt    *hunt.Hunt
 
 	phase    phase
-	want     bool // the user wants to be registered
-	stopping bool // and to end the element then
+	want     bool      // the user wants to be registered
+	wanted   time.Time // since when, the first time
+	stopping bool      // and to end the element then
 	// mayBeKnown: a REGISTRATION has been sent and no deregistration has
 	// been confirmed since. wasKnown is what it was before the first REGISTRATION to the
 	// home that has not answered yet.
@@ -99,6 +101,7 @@ type core struct {
 	stopBy     time.Time
 
 	refusals refusals
+	blamed   time.Time // the first refusal that may be for the element itself
 	inVain   vain
 	rounds   int
 	warned   warned
@@ -116,7 +119,9 @@ func newCore(c Config, rnd *rand.Rand, drawID func() rserpool.PEID) *core {
 		pool:   c.Pool,
 		timers: c.Timers,
 		life:   c.lifetime(),
-		rand:   rnd,
+
+		mistake: c.MistakeTime,
+		rand:    rnd,
 		element: rserpool.PoolElement{
 			ID:            c.ID,
 			Life:          c.wireLife(),
@@ -162,6 +167,9 @@ func (k *core) register(now time.Time) {
 		return
 	}
 	k.want = true
+	if k.wanted.IsZero() {
+		k.wanted = now
+	}
 	switch k.phase {
 	case idle:
 		k.seek(now)

@@ -146,7 +146,7 @@ func (e *Element) Wait(ctx context.Context) error {
 }
 
 // Done is closed when the element has ended: after Close, or when a registrar has
-// refused the first registration. After the first registration that was accepted,
+// refused the first registration within Config.MistakeTime. After the first registration that was accepted,
 // only Close ends the element, and a panic of Config.Notify.
 func (e *Element) Done() <-chan struct{} { return e.driver.Done() }
 

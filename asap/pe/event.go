@@ -46,7 +46,7 @@ const (
 	// Addrs.
 	Readdressed
 	// Refused: a registrar refuses the registration, and the element goes on:
-	// it was registered before, or its identifier is in use and may become
+	// it was registered before, Config.MistakeTime is over, or its identifier is in use and may become
 	// free. Err wraps a *RejectedError. The element tries other registrars, and
 	// the same one after pauses of up to a minute. If the home registrar
 	// refuses, the registration that it has accepted before still stands. The

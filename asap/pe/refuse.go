@@ -46,17 +46,24 @@ func (k *core) rejection(at rserpool.Registrar, list []rserpool.Cause) *Rejected
 //   - An element that was accepted once is no mistake of its user's. Others'
 //     mistakes must not end a server that works (docs/deviations.md): it goes on
 //     to other registrars, and tries again after pauses that grow.
+//   - So is an element that is refused for the first time after Config.MistakeTime.
 func (k *core) rejected(now time.Time, list []rserpool.Cause) {
 	err := k.rejection(k.homeAt, list)
 	inUse := err.Is(rserpool.CauseNonUniquePEIdentifier)
+	noRoom := err.Is(rserpool.CauseLackOfResources)
+	if k.blamed.IsZero() && !noRoom {
+		k.blamed = now
+	}
 	switch {
 	case inUse && k.drawID != nil && !k.accepted && k.redraws < maxRedraws:
 		k.redraw(now, err)
 	case k.proven:
 		k.refused(now, err)
-	case err.Is(rserpool.CauseLackOfResources):
+	case noRoom:
 		k.noRoom(now, err)
 	case inUse && k.drawID == nil && k.tryClaim(now, err):
+	case k.mistake != 0 && k.blamed.Sub(k.wanted) >= k.mistake:
+		k.refused(now, err)
 	default:
 		// A first registration that was refused leaves nothing behind.
 		k.mayBeKnown = false

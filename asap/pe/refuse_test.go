@@ -301,6 +301,60 @@ func TestGivenIdentifierInUse(t *testing.T) {
 	})
 }
 
+// TestMistakeTime: a refusal ends an element only if the first one comes soon after the element is
+// to be registered.
+func TestMistakeTime(t *testing.T) {
+	const limit = 10 * time.Second
+	for _, tt := range []struct {
+		name     string
+		limit    time.Duration
+		standby  time.Duration // before the element is to be registered
+		first    time.Duration // when the registrar answers first, from then on
+		code     rserpool.CauseCode
+		survives bool
+	}{
+		{"no limit", 0, 0, time.Hour, rserpool.CauseInconsistentPolicy, false},
+		{"soon", limit, 0, limit - 1, rserpool.CauseInconsistentPolicy, false},
+		{"soon after a standby", limit, time.Hour, limit - 1, rserpool.CauseInconsistentPolicy, false},
+		{"late", limit, 0, limit, rserpool.CauseInconsistentPolicy, true},
+		{"late after a standby", limit, time.Hour, limit, rserpool.CauseSecurity, true},
+		{"never", -1, 0, 0, rserpool.CauseInvalidValues, true},
+		{"identifier in use since the beginning", limit, 0, 0, rserpool.CauseNonUniquePEIdentifier, false},
+		{"identifier in use since later", limit, 0, limit, rserpool.CauseNonUniquePEIdentifier, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDriver(t, func(c *Config) {
+				c.MistakeTime = tt.limit
+				c.Registrars, c.Timers.Registration = c.Registrars[:1], 2*time.Hour
+			})
+			d.now = d.now.Add(tt.standby)
+			d.register()
+			d.up(1)
+			d.until(tt.standby + tt.first)
+			d.receive(1, reject(tt.code))
+			for end := d.now.Add(time.Hour); d.now.Before(end) && !d.k.Ended(); {
+				if d.k.phase == closing {
+					d.down(d.k.home)
+					continue
+				}
+				d.step(func(sctp.AssocID) asap.Message { return reject(tt.code) })
+			}
+			if d.k.Ended() == tt.survives {
+				t.Fatalf("the element has ended: %v, with error %v", d.k.Ended(), d.k.failure)
+			}
+			if !tt.survives {
+				return
+			}
+			for end := d.now.Add(80 * time.Second); d.now.Before(end) && d.k.phase != registered; {
+				d.step(func(sctp.AssocID) asap.Message { return &asap.RegistrationResponse{Handle: testPool, ID: testID} })
+			}
+			if d.k.phase != registered {
+				t.Errorf("phase %d, want registered as soon as the registrar accepts the element", d.k.phase)
+			}
+		})
+	}
+}
+
 // TestReportIsNoRefusal: an ASAP_ERROR that only reports a parameter that the
 // registrar has skipped changes nothing: the response follows.
 func TestReportIsNoRefusal(t *testing.T) {

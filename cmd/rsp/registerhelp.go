@@ -22,8 +22,7 @@ example because its policy differs from the pool's, rsp ends. If another element
 the --id, rsp retries for 75 s first: that element may have died. Later no refusal ends
 rsp: not after a registration has succeeded, and not if the first refusal comes more
 than 10 s after the start of rsp, or after the first --check that passes. rsp logs the
-reason, and retries after at most a minute. An element that was registered tries the
-other registrars, too.
+reason, tries the other registrars, and retries after at most a minute.
 
 With COMMAND, rsp runs the server. The element is registered while COMMAND runs, and
 rsp ends as COMMAND does: with COMMAND's exit status, or by the signal that rsp passed on

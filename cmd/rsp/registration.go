@@ -20,20 +20,17 @@ const (
 	maxRetry   = 30 * time.Second
 )
 
-// mistakeTime is how long after its server could first be registered an element counts as new. A
-// refusal by then is for its user to correct. A server that has served for longer works, and a
-// registrar that comes late must not end it: perhaps another element is the mistake, which has
-// registered first after an outage.
+// mistakeTime is how long after its server could first be registered an element counts as new:
+// see pe.Config.MistakeTime. A refusal by then is for its user to correct.
 const mistakeTime = 10 * time.Second
 
-// registration keeps one element registered. A pe.Element can end on its own, if its
-// sockets cannot be opened or a registrar refuses it. The server runs on then, and
-// another pe.Element with the same identifier replaces the former one. The methods may
-// be called from any goroutine, run from one at a time.
+// registration keeps one element registered. If the sockets of a pe.Element cannot be opened, or it
+// ends by a mistake of the library, the server runs on, and another pe.Element with the same
+// identifier replaces the former one. The methods may be called from any goroutine, run from one at
+// a time.
 type registration struct {
-	cfg    pe.Config
-	log    *logger
-	drawID bool // the identifier is random
+	cfg pe.Config
+	log *logger
 
 	mu       sync.Mutex
 	element  *pe.Element // nil between two elements
@@ -42,7 +39,6 @@ type registration struct {
 	stopped  bool        // the command is stopped
 	accepted bool        // a registrar has accepted the element at least once
 	since    time.Time   // when the element could first be registered; zero before
-	early    bool        // a registrar has refused the element within mistakeTime
 	fresh    bool        // a registrar has accepted the present pe.Element
 	up       bool        // the element should be registered
 	nextUp   time.Time   // the earliest time of the next registration after a deregistration
@@ -57,7 +53,7 @@ func newRegistration(cfg pe.Config, log *logger) (*registration, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &registration{cfg: cfg, log: log, drawID: cfg.ID == 0, last: pe.State{ID: cfg.ID, Policy: cfg.Policy, Addrs: firstAddrs(&cfg)}}, nil
+	return &registration{cfg: cfg, log: log, last: pe.State{ID: cfg.ID, Policy: cfg.Policy, Addrs: firstAddrs(&cfg)}}, nil
 }
 
 // firstAddrs are the addresses that an element registers, before there is one.
@@ -84,13 +80,13 @@ func (r *registration) run(ctx context.Context) error {
 	for {
 		err := r.runOnce(ctx)
 		var rejected *pe.RejectedError
-		switch mistake, fresh := r.history(); {
+		switch {
 		case ctx.Err() != nil:
 			r.ended(err)
 			return err
-		case mistake && errors.As(err, &rejected):
+		case errors.As(err, &rejected):
 			return err
-		case fresh:
+		case r.isFresh():
 			wait = firstRetry
 		}
 		// Random, so that the elements of a pool do not retry at the same time.
@@ -119,9 +115,7 @@ func (r *registration) runOnce(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.element, r.last = nil, e.State()
-	if r.cfg.ID = r.last.ID; r.drawID && errors.Is(err, rserpool.CauseNonUniquePEIdentifier) {
-		r.cfg.ID = 0
-	}
+	r.cfg.ID = r.last.ID
 	return err
 }
 
@@ -131,7 +125,7 @@ func (r *registration) begin() (*pe.Element, error) {
 	defer r.mu.Unlock()
 	r.fresh = false
 	r.apply()
-	r.cfg.Standby = !r.up
+	r.cfg.Standby, r.cfg.MistakeTime = !r.up, r.mistakeTime()
 	e, err := pe.Open(r.cfg)
 	if err != nil {
 		return nil, err
@@ -140,12 +134,23 @@ func (r *registration) begin() (*pe.Element, error) {
 	return e, nil
 }
 
-// history reports whether a refusal is a mistake of the user's, and whether a registrar has
-// accepted the present element.
-func (r *registration) history() (mistake, fresh bool) {
+// mistakeTime is the rest of mistakeTime, in the form of pe.Config.MistakeTime. r.mu is held.
+func (r *registration) mistakeTime() time.Duration {
+	rest := mistakeTime
+	if !r.since.IsZero() {
+		rest -= time.Since(r.since)
+	}
+	if r.accepted || rest <= 0 {
+		return -1
+	}
+	return rest
+}
+
+// isFresh reports whether a registrar has accepted the present element.
+func (r *registration) isFresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.early && !r.accepted, r.fresh
+	return r.fresh
 }
 
 // observe handles an event of the element.
@@ -161,8 +166,6 @@ func (r *registration) observe(ev pe.Event) {
 			close(r.awaitsLeft)
 			r.awaitsLeft = nil
 		}
-	case pe.Refused, pe.Rejected:
-		r.early = r.early || time.Since(r.since) < mistakeTime
 	default: // says nothing about the answers that clients have
 	}
 }

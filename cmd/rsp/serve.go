@@ -22,6 +22,10 @@ and acknowledges keep-alives, as rsp register does.
 Sessions are over SCTP: the kernel's, SCTP in UDP, or both, as --via says. Users with
 SCTP in UDP need --udp-port only if a firewall lets certain ports pass.
 
+If a registrar refuses the element within 10 s after the start, and has not accepted it
+before, rsp ends. Later no refusal ends rsp, as rsp help register explains: rsp logs the
+reason, serves on, and retries after at most a minute.
+
 SIGTERM, SIGINT, SIGQUIT and SIGHUP end rsp: it deregisters the element, accepts no more
 sessions, recommends the other elements of the pool to its users, waits up to --drain for the
 sessions to end, and ends them. Their users then fail over, with the state cookies that
@@ -133,7 +137,7 @@ func (f *serveFlags) listenConfig(cmd *cobra.Command) (pe.ListenConfig, error) {
 	if err := f.reachRegistrars(cmd, &cfg.Config); err != nil {
 		return cfg, err
 	}
-	cfg.UserEncapPort = f.udpPort
+	cfg.UserEncapPort, cfg.MistakeTime = f.udpPort, mistakeTime
 	cfg.MaxSessions, cfg.MaxSessionsPerHost, cfg.PPID = f.maxSessions, f.maxSessions, f.service.ppid
 	if cfg.Policy.Type.Has(rserpool.FieldLoad) {
 		cfg.Capacity = f.capacity
@@ -162,7 +166,7 @@ func (f *serveFlags) sealer() (*cookie.Sealer, error) {
 // leaveLimit is the least time for the last wills of an element that leaves.
 const leaveLimit = 500 * time.Millisecond
 
-// run serves until a signal, or until a registrar refuses the element.
+// run serves until a signal, or until a registrar refuses the element within mistakeTime.
 func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, service serve.Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

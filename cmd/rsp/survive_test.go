@@ -111,37 +111,81 @@ func TestSurvivesPolicyConflict(t *testing.T) {
 }
 
 // TestSurvivesLateRefusal: a registrar comes up late, and an element with another policy
-// registers first. A server that works by then is no mistake of its user's.
+// registers first. A server that works by then is no mistake of its user's. rsp register and rsp
+// serve log the same lines.
 func TestSurvivesLateRefusal(t *testing.T) {
 	t.Parallel()
-	r := newRegistry(t)
-	q := startRSP(t, register(r, "--policy", "WRR:1", "--id", "7")...)
-	r.has(t, "web", 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	out := newReader()
-	leave := sync.OnceFunc(func() { q.signal(syscall.SIGTERM) })
-	var reg *registration
-	reg, err := newRegistration(webConfig(r, func(ev pe.Event) {
-		reg.observe(ev)
-		switch ev.Type {
-		case pe.Rejected:
-			leave()
-		case pe.Registered:
-			cancel()
-		default:
-		}
-	}), &logger{w: out, level: quiet})
-	if err != nil {
-		t.Fatal(err)
+	for name, run := range map[string]func(context.Context, *registry, *logger) error{"register": lateRegister, "serve": lateServe} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRegistry(t)
+			q := startRSP(t, "register", "--pool", "web", "--serve", "sctp:1", "--policy", "WRR:1", "--id", "7", "--via", "udp", "--registrar", r.at)
+			r.has(t, "web", 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			out, end := newReader(), make(chan error, 1)
+			go func() { end <- run(ctx, r, &logger{w: out, level: normal}) }()
+			for _, step := range []struct {
+				text string
+				then func()
+			}{
+				{`rsp: pool "web": registrar ` + r.at + " refuses element ", func() {}},
+				{"policy differs from the pool's", func() {}},
+				{"; trying again\n", func() { q.signal(syscall.SIGTERM) }},
+				{`rsp: pool "web": registered as `, cancel},
+			} {
+				eventually(t, fmt.Sprintf("the log has %q", step.text), func() bool { return strings.Contains(out.String(), step.text) })
+				step.then()
+			}
+			if err := <-end; err != nil {
+				t.Errorf("rsp ends: %v", err)
+			}
+			r.has(t, "web", 0)
+		})
 	}
-	reg.since = time.Now().Add(-mistakeTime)
-	if err := reg.run(ctx); err != nil {
-		t.Errorf("rsp ends: %v", err)
+}
+
+// lateRegister is rsp register after mistakeTime.
+func lateRegister(ctx context.Context, r *registry, log *logger) error {
+	s := &supervisor{log: log, teller: teller{log: log, pool: "web"}}
+	var err error
+	if s.registration, err = newRegistration(webConfig(r, s.notify), log); err != nil {
+		return err
 	}
-	if got := out.String(); !strings.Contains(got, "policy differs from the pool's") || !strings.Contains(got, "; retrying in ") {
-		t.Errorf("the log does not say why the element is not registered:\n%s", got)
+	s.registration.since = time.Now().Add(-mistakeTime)
+	return s.registration.run(ctx)
+}
+
+// lateServe is rsp serve after mistakeTime.
+func lateServe(ctx context.Context, r *registry, log *logger) error {
+	cfg := pe.ListenConfig{Config: webConfig(r, nil)}
+	cfg.Transport, cfg.MistakeTime = rserpool.Transport{}, -1
+	return new(serveFlags).run(ctx, cfg, log, nil)
+}
+
+// TestServeMistake: rsp serve and rsp register end if they are refused soon after the start, and not
+// if that is late.
+func TestServeMistake(t *testing.T) {
+	t.Parallel()
+	f := &serveFlags{maxSessions: 1}
+	cmd := newService(serviceKinds()[0])
+	f.elementFlags = elementFlags{pool: "echo", policy: "RR", life: "90s", lifeUnit: "ms", registrarFlags: registrarFlags{via: "udp"}}
+	f.timers.Registration, f.timers.ServerHunt, f.timers.Stop, f.timers.MaxRegAttempt = time.Second, time.Second, time.Second, 1
+	cfg, err := f.listenConfig(cmd)
+	if err != nil || cfg.MistakeTime != mistakeTime {
+		t.Errorf("rsp serve: MistakeTime is %v, %v, want %v", cfg.MistakeTime, err, mistakeTime)
 	}
-	r.has(t, "web", 0)
+	reg := &registration{}
+	if got := reg.mistakeTime(); got != mistakeTime {
+		t.Errorf("rsp register, at the start: %v, want %v", got, mistakeTime)
+	}
+	reg.since = time.Now().Add(-mistakeTime / 2)
+	if got := reg.mistakeTime(); got <= 0 || got > mistakeTime/2 {
+		t.Errorf("rsp register, later: %v, want at most %v", got, mistakeTime/2)
+	}
+	reg.accepted = true
+	if got := reg.mistakeTime(); got >= 0 {
+		t.Errorf("rsp register, once accepted: %v, want a negative time", got)
+	}
 }
 
 // TestSurvivesFailover: the registrar dies, and the next one has the pool with
