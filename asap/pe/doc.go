@@ -14,8 +14,8 @@
 //	defer e.Close()
 //
 // Close deregisters the element. Before that, the element ends only if a registrar
-// refuses the first registration; Config.MistakeTime says until when. The element handles all other events: registrars that
-// fail, return, take over, or refuse an element that was registered before.
+// refuses the first registration; Config.MistakeTime says until when. The element handles all
+// other events: registrars that fail, return, take over, or refuse an element that was registered before.
 //
 // # Sessions
 //

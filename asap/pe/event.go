@@ -46,8 +46,8 @@ const (
 	// Addrs.
 	Readdressed
 	// Refused: a registrar refuses the registration, and the element goes on:
-	// it was registered before, Config.MistakeTime is over, or its identifier is in use and may become
-	// free. Err wraps a *RejectedError. The element tries other registrars, and
+	// it was registered before, Config.MistakeTime is over, its identifier is in use and may
+	// become free, or the registrar lacks resources and no other one is known. Err wraps a *RejectedError. The element tries other registrars, and
 	// the same one after pauses of up to a minute. If the home registrar
 	// refuses, the registration that it has accepted before still stands. The
 	// first eight refusals in a row are events, and then one in ten minutes with

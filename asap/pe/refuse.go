@@ -28,6 +28,7 @@ type refusals struct {
 	since time.Time
 	last  error
 	spell spell
+	busy  busy
 }
 
 // rejection is the error for a refused registration.
@@ -42,7 +43,7 @@ func (k *core) rejection(at rserpool.Registrar, list []rserpool.Cause) *Rejected
 //   - An identifier in use. A random one is corrected. One that was given may be
 //     that of an element that has just died; it is tried for a while.
 //   - Lack of resources is the registrar's trouble. It passes, as when the
-//     registrar has just begun, and others need not have it.
+//     registrar has just begun, and others need not have it: see waitForRoom.
 //   - An element that was accepted once is no mistake of its user's. Others'
 //     mistakes must not end a server that works (docs/deviations.md): it goes on
 //     to other registrars, and tries again after pauses that grow.
@@ -51,12 +52,16 @@ func (k *core) rejected(now time.Time, list []rserpool.Cause) {
 	err := k.rejection(k.homeAt, list)
 	inUse := err.Is(rserpool.CauseNonUniquePEIdentifier)
 	noRoom := err.Is(rserpool.CauseLackOfResources)
-	if k.blamed.IsZero() && !noRoom {
-		k.blamed = now
+	if !noRoom {
+		k.refusals.busy = busy{}
+		if k.blamed.IsZero() {
+			k.blamed = now
+		}
 	}
 	switch {
 	case inUse && k.drawID != nil && !k.accepted && k.redraws < maxRedraws:
 		k.redraw(now, err)
+	case noRoom && !k.served && k.waitForRoom(now, err):
 	case k.proven:
 		k.refused(now, err)
 	case noRoom:
@@ -118,7 +123,9 @@ func (k *core) refused(now time.Time, err *RejectedError) {
 	}
 	if !k.served {
 		k.mayBeKnown = k.accepted
-		k.hunt.Hurry(now, 0, 0) // it was found
+		if !err.Is(rserpool.CauseLackOfResources) {
+			k.hunt.Hurry(now, 0, 0) // it was found
+		}
 		k.drop(k.home)
 		k.homeless(now, refusal{err})
 		return

@@ -5,9 +5,10 @@ func registerHelp() string {
 	return `Make a server on this machine an element of a pool, for as long as rsp runs.
 
 rsp registers the element, renews the registration, and acknowledges the registrar's
-keep-alives. If a registrar fails or has no room, rsp registers with the next one. If
-another registrar takes the element over, rsp registers there. Without COMMAND, SIGTERM,
-SIGINT, SIGQUIT and SIGHUP deregister the element and end rsp.
+keep-alives. If a registrar fails or has no room, rsp registers with the next one. A
+registrar that has just started has no room for up to 10 s: for 30 s, rsp tries again every
+1 to 3 s. If another registrar takes the element over, rsp registers there. Without
+COMMAND, SIGTERM, SIGINT, SIGQUIT and SIGHUP deregister the element and end rsp.
 
 If the registrar restarts, rsp notices when the next keep-alive is overdue (after about
 2 s), and registers again. While the registrar is down, rsp tries to connect every 2 s,
