@@ -30,7 +30,7 @@ type userFlags struct {
 func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	f.registrarFlags.add(cmd, append(slices.Clip(overSCTP), rserpool.ViaTCP))
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up. rsp tries up to three registrars at the same time. If there are more, silent ones get half of the time")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up. rsp tries up to three registrars at the same time. If there are more, or a name has more addresses, each three get a part of the time, a sixth at least")
 	f.logFlags.add(cmd)
 }
 
@@ -62,23 +62,16 @@ func (f *userFlags) config(cmd *cobra.Command) (pu.Config, error) {
 		TLS:           r.tls,
 		TLSRegistrars: f.tls.registrars,
 		TLSElements:   f.tls.elements,
-		Timers:        f.timers(len(r.registrars)),
+		Timers:        f.timers(),
 		Logger:        log.transport(),
 	}, nil
 }
 
-// atATime is how many registrars a pool user tries at the same time (RFC 5352, Section 3.6, SH1).
-const atATime = 3
-
 // timers divides the time. The requests of a registrar that takes the association, and does
-// not answer, are repeated twice. The attempts to connect end early only if other registrars
-// wait for their turn.
-func (f *userFlags) timers(registrars int) pu.Timers {
-	t := pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout}
-	if registrars > atATime {
-		t.ServerHunt = f.timeout / 2
-	}
-	return t
+// not answer, are repeated twice. If there are more than three registrars or addresses, the hunt
+// divides ServerHunt among them.
+func (f *userFlags) timers() pu.Timers {
+	return pu.Timers{Request: f.timeout / 3, ServerHunt: f.timeout}
 }
 
 // limit ends what takes longer than the timeout. The timers come first where they can: their

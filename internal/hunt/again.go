@@ -90,6 +90,30 @@ func (h *Hunt) onlyAnnounced() bool {
 	return true
 }
 
+// maxShares is in how many parts T5-Serverhunt is divided at most: as many as there are sets of
+// three among the addresses of a name, so that the handshake of one has a second.
+const maxShares = (maxHostAddrs + maxAttempts - 1) / maxAttempts
+
+// share is the part of T5-Serverhunt for three attempts. If more than three registrars are configured,
+// or a name has more than three addresses, each three get the same part, so that the last ones are
+// tried before T5-Serverhunt has expired. It doubles when all of them have been tried.
+// Announced registrars do not count: anyone can announce many.
+func (h *Hunt) share() time.Duration {
+	n := 0
+	for _, a := range h.report {
+		if h.isConfigured(a.Registrar) {
+			n++
+		}
+	}
+	for _, r := range h.queue {
+		tried := slices.ContainsFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(r) })
+		if !tried && h.isConfigured(r) {
+			n++
+		}
+	}
+	return h.t5 / time.Duration(min(max((n+maxAttempts-1)/maxAttempts, 1), maxShares))
+}
+
 // turn has the announced registrars begin with the one whose turn it is.
 func (h *Hunt) turn(all []rserpool.Registrar) []rserpool.Registrar {
 	n := len(h.known.configured)

@@ -58,7 +58,8 @@ func (c *Config) fillDefaults() {
 //
 // The registrars are tried in their order, each with a short head start, and
 // the next one at once when one fails. Where T5-Serverhunt expires, the
-// attempts end and the next ones are tried; see lone for the only registrar. Where
+// attempts end and the next ones are tried; see lone for the only registrar, and share for
+// more than three. Where
 // all have been tried, the round begins anew after a pause that grows. One that has
 // failed at once is tried again after such a pause, too, while others do not answer:
 // see again.go.
@@ -184,11 +185,12 @@ func (h *Hunt) tryNext(now time.Time) {
 	}
 	to := h.queue[n]
 	h.queue = slices.Delete(h.queue, n, n+1)
-	if len(h.trying) == 0 {
-		h.t5End = now.Add(h.t5)
-	}
+	first := len(h.trying) == 0
 	h.ref++
 	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: named(to)})
+	if first {
+		h.t5End = now.Add(h.share())
+	}
 	h.headEnd = now.Add(h.cfg.headStart)
 	if named(to) {
 		h.out = append(h.out, Lookup{Ref: h.ref, Of: to})
@@ -346,7 +348,7 @@ func (h *Hunt) Tick(now time.Time) {
 		return
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
-		err := fmt.Errorf("no answer within %v", h.t5)
+		err := fmt.Errorf("no answer within %v", h.share().Round(time.Millisecond))
 		if h.lone() {
 			h.report[0].Err = err
 			h.count()
@@ -354,12 +356,14 @@ func (h *Hunt) Tick(now time.Time) {
 			return
 		}
 		h.abandon(err)
-		h.t5 = min(2*h.t5, h.cfg.RetranMax)
-		if h.onlyAnnounced() {
+		over := h.onlyAnnounced()
+		if over || len(h.cfg.Registrars) == 0 {
+			h.t5 = min(2*h.t5, h.cfg.RetranMax)
+		}
+		if over {
 			h.exhausted(now, false)
 			return
 		}
-		h.t5End = now.Add(h.t5)
 		h.tryNext(now)
 		return
 	}

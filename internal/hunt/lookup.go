@@ -34,6 +34,9 @@ func (h *Hunt) Found(now time.Time, ref uint64, addrs []netip.Addr, err error) {
 	h.trying = slices.Delete(h.trying, i, i+1)
 	h.unreport(a.report)
 	h.replace(list)
+	if end := now.Add(h.share()); len(h.trying) > 0 && end.Before(h.t5End) {
+		h.t5End = end // there are more registrars than before
+	}
 	h.tryNext(now)
 	if len(h.trying) == 0 && len(h.report) > 0 {
 		h.exhausted(now, true)

@@ -2,7 +2,10 @@ package hunt
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,4 +235,43 @@ func TestHuntReturnTo(t *testing.T) {
 	x.collect()
 	x.down(3)
 	x.want("4s close 1", "4s close 2", "4s connect 3 10.0.0.2:3863", "4s connect 4 10.0.0.1:3863")
+}
+
+// TestHuntNameOfMany: only the last of a name's addresses answers. It is tried within T5-Serverhunt,
+// however many there are, and so is the registrar behind the name.
+func TestHuntNameOfMany(t *testing.T) {
+	for n := 1; n <= maxHostAddrs; n++ {
+		x := newHunter(t, Config{Registrars: registrars("r.example.org", "10.0.1.1")})
+		x.begin()
+		var addrs []string
+		for i := range n {
+			addrs = append(addrs, fmt.Sprintf("10.0.0.%d", i+1))
+		}
+		x.found(1, addrs...)
+		x.until(9900 * time.Millisecond)
+		for _, last := range []string{addrs[n-1], "10.0.1.1"} {
+			if !slices.ContainsFunc(x.log, func(s string) bool { return strings.HasSuffix(s, " "+last+":3863") }) {
+				t.Errorf("%d addresses: %s is not tried within 10 s: %q", n, last, x.log)
+			}
+		}
+		most := 0
+		for open, i := 0, 0; i < len(x.log); i++ {
+			if strings.Contains(x.log[i], " connect ") {
+				open++
+			} else if strings.Contains(x.log[i], " close ") {
+				open--
+			}
+			most = max(most, open)
+		}
+		if most > maxAttempts {
+			t.Errorf("%d addresses: %d attempts at a time", n, most)
+		}
+		if x.h.Rounds() > 0 {
+			t.Errorf("%d addresses: %d rounds within T5-Serverhunt", n, x.h.Rounds())
+		}
+		x.until(10 * time.Second)
+		if x.h.Rounds() != 1 {
+			t.Errorf("%d addresses: %d rounds after T5-Serverhunt, want 1", n, x.h.Rounds())
+		}
+	}
 }
