@@ -127,6 +127,7 @@ func (m *session) onSignal(sig os.Signal) {
 		m.send(sig)
 	case m.phase == serving:
 		m.log.log(verbose, "%v: deregistering", sig)
+		m.teller.manager.stop()
 		m.phase, m.signal = leaving, sig.(syscall.Signal)
 		m.due = time.After(m.endLimit())
 		m.element.stop()
@@ -192,6 +193,7 @@ func (m *session) onElementEnd(err error) {
 	m.ended = nil
 	if m.phase == serving { // the first registration is refused
 		m.log.log(quiet, "ending the command: %v", err)
+		m.teller.manager.stop()
 		m.failure, m.signal = err, syscall.SIGTERM
 		m.pass()
 		return
@@ -249,6 +251,7 @@ func (m *session) offerTerminal() bool {
 // does endLimit if the registrar hangs.
 func (m *session) finish(signals <-chan os.Signal) error {
 	m.logEnd()
+	m.teller.manager.stop()
 	m.command.ReturnTerminal()
 	m.element.stop()
 	limit := time.After(m.endLimit())

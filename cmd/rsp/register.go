@@ -27,6 +27,7 @@ type registerFlags struct {
 	elementFlags
 	serve   string
 	control bool // refused
+	notify  bool
 	load    loadFlags
 	check   checkFlags
 }
@@ -96,6 +97,7 @@ func (f *registerFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.load.threshold, "load-threshold", "2%", "smallest change of the load that is sent to the registrar, a `FRACTION`")
 	f.addElementTimers(cmd)
 	fl.DurationVar(&f.drain, "drain", 0, "time between the deregistration and the signal to COMMAND (without COMMAND: the end of rsp); set it to the TTL of the DNS answers")
+	fl.BoolVar(&f.notify, "notify", false, "tell systemd (Type=notify) in place of COMMAND that the service is ready: when the element is registered")
 	f.logFlags.add(cmd)
 
 	noFiles(cmd, "drain", "pool", "serve", "check", "load-threshold")
@@ -153,6 +155,8 @@ func (f *registerFlags) supervisor(cmd *cobra.Command, command []string) (*super
 		command: command,
 		log:     f.logger(cmd.ErrOrStderr()),
 		drain:   f.drain,
+
+		notifies: f.notify,
 	}
 	s.log.warnOfName(cfg.Pool)
 	s.teller = teller{log: s.log, pool: cfg.Pool, tls: cfg.TLS.Set()}

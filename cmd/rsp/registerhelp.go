@@ -75,10 +75,15 @@ continues.
 If rsp is process 1 of a container, it also reaps orphaned processes.
 
 In a systemd unit, set KillMode=mixed: systemd then sends SIGTERM only to rsp, and rsp
-passes it on. If COMMAND notifies systemd (Type=notify, WatchdogSec=), set NotifyAccess=all
-too: otherwise systemd ignores COMMAND, which is not the main process, and ends it after
-some time. LISTEN_PID and WATCHDOG_PID, which name rsp, name COMMAND in COMMAND's
-environment. docs/systemd.md has a unit.
+passes it on. With Type=notify, the unit waits until somebody tells systemd READY=1:
+  - With --notify, rsp does so when the element is registered for the first time. rsp
+    also sends STATUS= with each change, and STOPPING=1 when the end begins. COMMAND
+    does not get NOTIFY_SOCKET. Without COMMAND, rsp does so in any case.
+  - Without --notify, COMMAND must do so (also for WatchdogSec=). Set NotifyAccess=all
+    too: otherwise systemd ignores COMMAND, which is not the main process, and ends it
+    after some time.
+LISTEN_PID and WATCHDOG_PID, which name rsp, name COMMAND in COMMAND's environment.
+docs/systemd.md has units.
 
 If the log cannot be written, because the reader of the pipe hangs or has ended, rsp and
 COMMAND run on. rsp counts the lost lines, and logs the number when it can write again.

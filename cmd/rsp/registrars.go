@@ -35,8 +35,9 @@ type registrarFlags struct {
 const registrarsHelp = `Registrars:
   --registrar ADDRESS[:PORT][/UDPPORT] names one. The default ports are 3863 for
   ASAP and 9899 for SCTP in UDP. ADDRESS can be a host name, which stands for all
-  of its addresses, up to 16; rsp looks the name up each time it looks for a registrar. If
-  the lookup fails, rsp tries the other registrars, and then the name again.
+  of its addresses, up to 16; rsp looks the name up each time it looks for a
+  registrar. If the lookup fails, rsp tries the other registrars, and then the name
+  again.
   Separate several addresses of one registrar by commas. Repeat the option for
   more registrars: rsp uses the first that answers, and the next if that one fails.
   --announce listens for registrars that announce themselves by multicast.`

@@ -31,6 +31,9 @@ sessions, recommends the other elements of the pool to its users, waits up to --
 sessions to end, and ends them. Their users then fail over, with the state cookies that
 they have. A second signal ends rsp at once.
 
+In a systemd unit with Type=notify, rsp tells systemd when the element is registered
+(READY=1), its state (STATUS=), and when the end begins (STOPPING=1).
+
 State cookies are sent as RSPLIB sends them: a user can read and change them. With
 --cookie-keys, rsp seals them with a key that all elements of the pool share, so that users
 can do neither. Elements of RSPLIB cannot read sealed cookies, and rsp with keys accepts no
@@ -172,7 +175,7 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 	defer cancel()
 	signals, stop := take(endAlone, endAlone)
 	defer stop()
-	told := &teller{log: log, pool: cfg.Pool, tls: cfg.TLS.Set()}
+	told := &teller{log: log, pool: cfg.Pool, tls: cfg.TLS.Set(), manager: takeManager(log)}
 	cfg.Notify, cfg.Logger = told.notify, log.transport()
 	l, err := pe.Listen(cfg)
 	if err != nil {
@@ -189,6 +192,7 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 	case <-ended: // refused
 	case sig := <-signals:
 		log.log(verbose, "%v: deregistering", sig)
+		told.manager.stop()
 		leave, giveUp := context.WithTimeout(ctx, max(f.drain, leaveLimit))
 		go func() {
 			select {

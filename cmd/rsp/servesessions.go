@@ -66,6 +66,8 @@ type teller struct {
 	hinted bool // the hint is logged once
 	met    bool // something has accepted an association
 
+	manager *manager // nil if none waits for this process
+
 	// told is what was last said of a refusal for the element's rights, toldAt when, and
 	// explained that it was said what to do.
 	told      string
@@ -77,8 +79,9 @@ type teller struct {
 // seconds.
 const tellAgain = time.Minute
 
-// notify logs an event.
+// notify logs an event, and tells the service manager of it.
 func (t *teller) notify(ev pe.Event) {
+	t.manager.tell(ev)
 	if t.notifyRefusal(ev) {
 		return
 	}

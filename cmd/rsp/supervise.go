@@ -29,6 +29,8 @@ type supervisor struct {
 
 	drain time.Duration // between the deregistration and the end of the command
 
+	notifies bool // rsp tells the service manager when it is ready, not the command
+
 	teller teller
 }
 
@@ -38,6 +40,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	defer cancel()
 	defer child.KillProbes()
 	reserveThreads()
+	s.takeManager()
 	if child.AdoptsOrphans() {
 		go child.Reap(ctx)
 	}
@@ -52,6 +55,17 @@ func (s *supervisor) run(ctx context.Context) error {
 	return s.withCommand(ctx, signals, terminal)
 }
 
+// takeManager has rsp tell the service manager of the element, unless that is for the command
+// to do.
+func (s *supervisor) takeManager() {
+	if !s.notifies && len(s.command) > 0 {
+		return
+	}
+	if s.teller.manager = takeManager(s.log); s.notifies && s.teller.manager == nil {
+		s.log.log(normal, "--notify has no effect: no service manager waits (%s is not set); a systemd unit needs Type=notify", notifySocket)
+	}
+}
+
 // endLimit is how long the end of an element can take at most.
 func (s *supervisor) endLimit() time.Duration { return s.registration.cfg.Timers.Stop + time.Second }
 
@@ -64,6 +78,7 @@ func (s *supervisor) alone(ctx context.Context, signals <-chan os.Signal) error 
 		return err
 	case sig := <-signals:
 		s.log.log(verbose, "%v: deregistering", sig)
+		s.teller.manager.stop()
 		r.stop()
 	}
 	var err error

@@ -125,8 +125,8 @@ func TestSystemdUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if started != 1 {
-		t.Fatalf("%d units start rsp, want 1", started)
+	if started != 2 {
+		t.Fatalf("%d units start rsp, want 2", started)
 	}
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("LEFT OUT: systemd-analyze is missing: install systemd")

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/asap/pe"
+	"github.com/rserpool/coredns-rserpool/test/here"
+)
+
+// serviceManager is the socket of a service manager.
+type serviceManager struct {
+	t    *testing.T
+	conn *net.UnixConn
+	env  string
+}
+
+func newServiceManager(t *testing.T) *serviceManager {
+	t.Helper()
+	path := filepath.Join(here.ShortDir(t), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &serviceManager{t, conn, notifySocket + "=" + path}
+}
+
+// start starts rsp as the manager does.
+func (m *serviceManager) start(args ...string) *proc {
+	m.t.Helper()
+	p := newProc(m.t, args...)
+	withEnv(p.cmd, m.env)
+	p.start(args)
+	return p
+}
+
+// hears waits for a message that begins with a text. No message before it may have another text.
+func (m *serviceManager) hears(text string, not ...string) {
+	m.t.Helper()
+	_ = m.conn.SetReadDeadline(time.Now().Add(patience))
+	b := make([]byte, 4096)
+	for {
+		n, err := m.conn.Read(b)
+		got := string(b[:n])
+		if err != nil {
+			m.t.Fatalf("waiting for %q: %v", text, err)
+		}
+		if strings.HasPrefix(got, text) {
+			return
+		}
+		for _, n := range not {
+			if strings.Contains(got, n) {
+				m.t.Fatalf("heard %q before %q", got, text)
+			}
+		}
+	}
+}
+
+// hearsNothing fails the test if there is a message.
+func (m *serviceManager) hearsNothing() {
+	m.t.Helper()
+	_ = m.conn.SetReadDeadline(time.Now())
+	b := make([]byte, 4096)
+	if n, err := m.conn.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		m.t.Errorf("heard %q, %v", b[:n], err)
+	}
+}
+
+const (
+	hearsReady = "READY=1\nSTATUS=registered as "
+	hearsStop  = "STOPPING=1\nSTATUS=deregistering"
+)
+
+// TestNotify: a service manager hears that rsp is ready when the element is registered, and that
+// the end has begun before it is deregistered. The command does not hear of the manager.
+func TestNotify(t *testing.T) {
+	t.Parallel()
+	port := here.FreePort(t)
+	at := register(&registry{at: "127.0.0.1:" + fmt.Sprint(port) + "/" + fmt.Sprint(port)})
+	command := []string{"--", "/bin/sh", "-c", `echo "socket ${NOTIFY_SOCKET-none}."; exec sleep 600`}
+	m := newServiceManager(t)
+	p := m.start(append(append(at, "--notify"), command...)...)
+	m.hears("STATUS=no registrar could be reached: ", "READY")
+	r := registryAt(t, port, port)
+	m.hears(hearsReady)
+	p.says("socket none.")
+	p.signal(syscall.SIGTERM)
+	m.hears(hearsStop)
+	m.hears("STATUS=deregistered ", "READY")
+	p.wait()
+
+	// The command ends by itself.
+	p = m.start(register(r, "--notify", "--", "/bin/sh", "-c", `echo "server $$."; exec sleep 600`)...)
+	m.hears(hearsReady)
+	if err := syscall.Kill(p.process("server"), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	m.hears(hearsStop)
+	p.wait()
+	m.hears("STATUS=deregistered ")
+	m.hearsNothing()
+}
+
+// TestNotifyOfCommand: without --notify, it is for the command to tell the manager.
+func TestNotifyOfCommand(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t), newServiceManager(t)
+	_, path, _ := strings.Cut(m.env, "=")
+	p := m.start(register(r, "--", "/bin/sh", "-c", `echo "socket $NOTIFY_SOCKET."; exec sleep 600`)...)
+	p.says("socket " + path + ".")
+	p.says("registered as")
+	p.signal(syscall.SIGTERM)
+	p.wait()
+	m.hearsNothing()
+}
+
+// TestNotifyAlone: without a command, rsp tells the manager in any case.
+func TestNotifyAlone(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	for _, args := range [][]string{
+		register(r),
+		{"serve", "echo", "--via", "udp", "--registrar", r.at},
+	} {
+		m := newServiceManager(t)
+		p := m.start(args...)
+		m.hears(hearsReady)
+		p.signal(syscall.SIGTERM)
+		m.hears(hearsStop)
+		m.hears("STATUS=deregistered ")
+		if status := p.wait(); status != exitOK {
+			t.Errorf("rsp %q: status %d", args, status)
+		}
+	}
+}
+
+// TestNotifyRefused: a refusal of the first registration ends rsp, which the manager hears before.
+func TestNotifyRefused(t *testing.T) {
+	t.Parallel()
+	r, m := newRegistry(t), newServiceManager(t)
+	q := startRSP(t, register(r, "--policy", "WRR:1")...)
+	q.says("registered as")
+	p := m.start(register(r, "--notify", "--", "/bin/sh", "-c", "exec sleep 600")...)
+	m.hears(hearsStop, "READY")
+	if status := p.wait(); status != exitRefused {
+		t.Errorf("status %d, want %d", status, exitRefused)
+	}
+}
+
+// TestNotifyNobody: without a manager, --notify says so. A manager that is gone or hangs is logged
+// once, and holds nothing up for long.
+func TestNotifyNobody(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	p := startRSP(t, register(r, "--notify")...)
+	p.says("--notify has no effect")
+	p.says("registered as")
+	m := newServiceManager(t)
+	_, path, _ := strings.Cut(m.env, "=")
+	for name, at := range map[string]string{"gone": path + "x", "hangs": path} {
+		out := newReader()
+		full := &manager{at: &net.UnixAddr{Name: at, Net: "unixgram"}, log: &logger{w: out, level: quiet}}
+		begin := time.Now()
+		for i := 0; !full.failed; i++ {
+			if i > 100_000 {
+				t.Fatalf("%s: no message fails", name)
+			}
+			full.tell(pe.Event{Type: pe.Registered})
+		}
+		full.at.Name = path + "x" // fails at once
+		full.stop()
+		if d := time.Since(begin); d > here.Paced(t, 5*managerTime) {
+			t.Errorf("%s: held up for %v", name, d)
+		}
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "cannot tell the service manager the state (NOTIFY_SOCKET): ") {
+			t.Errorf("%s: log %q", name, got)
+		}
+	}
+}
+
+// TestStatus: a status is one line of valid text, and not too long.
+func TestStatus(t *testing.T) {
+	if got, want := status("a\nREADY=1\r b\xff"), "a READY=1 b"; got != want {
+		t.Errorf("Got %q, want %q", got, want)
+	}
+	if got := status(strings.Repeat("ü", maxStatus)); len(got) > maxStatus || strings.Trim(got, "ü") != "" {
+		t.Errorf("Got %d bytes: %q", len(got), got)
+	}
+}
