@@ -20,6 +20,9 @@ func (s *Checksum) Add(h rserpool.PoolHandle, id rserpool.PEID) { s.sum += wordS
 // Remove removes an element that was added.
 func (s *Checksum) Remove(h rserpool.PoolHandle, id rserpool.PEID) { s.sum -= wordSum(h, id) }
 
+// Join returns the checksum of the elements of two sets that have none in common.
+func (s Checksum) Join(t Checksum) Checksum { return Checksum{sum: s.sum + t.sum} }
+
 // Value is the checksum as in a [Presence].
 func (s Checksum) Value() uint16 {
 	v := s.sum

@@ -19,7 +19,8 @@ type audit struct {
 	// how many it has not named.
 	sweep *ledger.Cursor[note]
 	swept int
-	held  time.Time // until when the sweep may wait for the tables of others
+	rest  enrp.Checksum // of elements that are left out; see leftOut
+	held  time.Time     // until when the sweep may wait for the tables of others
 }
 
 // beginAudit requests the peer's own elements, because the roster may be out of date.
@@ -99,8 +100,9 @@ func (r *Registrar) sweepSome(p *peer) {
 			return
 		}
 		if p.audit.sweep.Next(); e == nil {
+			r.sweepLeftOut(p)
 			r.stats.Resyncs++
-			r.logf(false, "resynchronised with registrar %v: it has %s%s", p.id, elementsText(p.roster.LenAll()), p.audit.sweptText())
+			r.logf(false, "resynchronised with registrar %v: it has %s%s", p.id, elementsText(p.roster.LenAll()), p.leftOut.text()+p.audit.sweptText())
 			r.endAudit(p)
 			if !p.checked && p.roster.LenOf(ledger.Suspect) > 0 {
 				p.missed, p.checked = true, true

@@ -106,8 +106,10 @@ func (r *Registrar) publish(c change, why occasion) {
 	switch c.To {
 	case nil, r.roster:
 	default:
+		home := r.peers.byID[c.To.Home()]
 		x.Note.passed = 0
-		x.Note.seen = r.peers.byID[c.To.Home()].audit.number
+		x.Note.seen = home.audit.number
+		r.letIn(home, x.Handle(), x.ID())
 		r.homeTold(x.Handle(), x.ID())
 	}
 }

@@ -10,6 +10,7 @@ import (
 // checkPeers checks the rosters, downloads and connectors.
 func (r *Registrar) checkPeers(fail failFunc) {
 	r.checkRoster(r.roster, fail)
+	r.checkLeftOut(fail)
 	sessions := 0
 	for _, p := range r.peers.list {
 		r.checkRoster(p.roster, fail)

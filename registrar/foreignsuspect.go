@@ -17,8 +17,9 @@ import (
 // element that this registrar hears stays what it is.
 func (r *Registrar) offerSuspect(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, silent time.Duration, how offered) {
 	since := r.now.Add(-silent)
-	if r.outlives(since) || !r.complete(h, pe) {
-		return
+	pe, usable := r.complete(h, pe)
+	if r.outlives(since) || !usable {
+		return // the checksum does without it
 	}
 	if pe.Home == r.id {
 		r.reclaimSuspect(h, pe, since, how)
@@ -93,7 +94,7 @@ func (r *Registrar) loseSilent(e *element, home *peer, pe *rserpool.PoolElement,
 }
 
 // fileSuspect enters a suspect of a peer, in place of f, which is nil for a new one. It
-// returns nil if there is no room.
+// returns nil if there is no room for a new one.
 func (r *Registrar) fileSuspect(f *entry, home *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, since time.Time) *entry {
 	if f != nil && f.State() == ledger.Suspect && f.Since().Sub(since).Abs() <= time.Second {
 		since = f.Since() // rounded on the way
@@ -101,7 +102,10 @@ func (r *Registrar) fileSuspect(f *entry, home *peer, h rserpool.PoolHandle, pe 
 	c, err := r.ledger.PutAs(f, home.roster, h, foreign(pe), ledger.SetAside, ledger.Suspect, since)
 	if err != nil {
 		r.stats.ForeignRefused++
-		return nil
+		if f == nil {
+			return nil
+		}
+		c = r.ledger.MoveAs(f, home.roster, foreign(&f.PE().PoolElement), ledger.Suspect, since) // needs no more
 	}
 	r.publish(c, byHome)
 	r.watchSuspects(home, since)

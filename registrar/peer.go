@@ -54,6 +54,7 @@ type peer struct {
 	watch   timer
 
 	roster   *roster
+	leftOut  leftOut
 	audit    audit
 	sweeps   bucket // elements that it has not named, and that are called
 	vigil    vigil
@@ -132,6 +133,7 @@ type peerList struct {
 	alive    time.Time // when all were told last that this registrar lives; see tellAlive
 	sweeps   bucket    // elements that no peer has named, and that are called
 	unheard  bucket    // connects to registrars that were never heard
+	leftOut  int       // bytes of elements that are left out; see maxLeftOut
 }
 
 // beginENRP starts ENRP.
@@ -359,6 +361,7 @@ func (r *Registrar) forget(p *peer) {
 		r.timers.Stop(t)
 	}
 	r.ledger.Close(p.audit.sweep)
+	r.dropLeftOut(p)
 	r.endVigil(p)
 	if p.session != nil {
 		r.endSession(p.session)
@@ -376,17 +379,20 @@ func (r *Registrar) forget(p *peer) {
 	}
 }
 
-// putForeign enters an element as one of the peer's, and reports whether the limits
-// have room for it. An element that is there already needs room only for what it grows
-// by.
-func (r *Registrar) putForeign(p *peer, h rserpool.PoolHandle, e *rserpool.PoolElement) bool {
-	c, err := r.ledger.Put(r.ledger.Find(h, e.ID), p.roster, h, foreign(e), ledger.SetAside)
+// putForeign enters an element as one of the peer's, in place of x, which is nil for a new one.
+// If the limits have no room for it, a new element is left out, and another one stays as it
+// was described before.
+func (r *Registrar) putForeign(p *peer, x *entry, h rserpool.PoolHandle, e *rserpool.PoolElement, how offered) {
+	c, err := r.ledger.Put(x, p.roster, h, foreign(e), ledger.SetAside)
 	if err != nil {
 		r.stats.ForeignRefused++
-		return false
+		if x == nil {
+			r.leaveOut(p, h, e.ID, how)
+			return
+		}
+		c = r.ledger.MoveAs(x, p.roster, foreign(&x.PE().PoolElement), ledger.Member, time.Time{})
 	}
 	r.publish(c, byHome)
-	return true
 }
 
 // isUsable reports whether an element that a peer names is valid here. Other registrars

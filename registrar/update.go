@@ -25,6 +25,7 @@ func (r *Registrar) announceSuspect(x *entry) {
 
 // onHandleUpdate: RFC 5353, Section 3.3, but a peer changes only its own elements.
 func (r *Registrar) onHandleUpdate(p *peer, m *enrp.HandleUpdate) {
+	r.letIn(p, m.Handle, m.Element.ID)
 	switch m.Action {
 	case enrp.AddPE:
 		if e := r.find(m.Handle, m.Element.ID); e != nil && e.isSuspect() && !e.standsIn() && m.Receiver == r.id && m.Element.Home == r.id {
@@ -66,19 +67,24 @@ func (r *Registrar) offerAll(p *peer, pools []enrp.PoolEntry, how offered) {
 // offer handles an element that a peer names. The peer may add its own elements, and
 // give them to another home. Only a mentor may name those of others.
 func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolElement, how offered) {
-	if !r.complete(h, pe) {
-		return
-	}
+	pe, usable := r.complete(h, pe)
 	if pe.Home == r.id {
-		r.offerOwn(p, h, pe, how)
+		if usable {
+			r.offerOwn(p, h, pe, how)
+		}
 		return
 	}
 	home := r.homeOf(p, h, pe, how)
 	if home == nil {
 		return
 	}
-	if r.usurps(home, h, pe) {
-		r.stats.UpdatesRefused++
+	if usurps := r.usurps(home, h, pe); usurps || !usable {
+		if usurps {
+			r.stats.UpdatesRefused++
+		}
+		if home == p || how == inDownload {
+			r.leaveOut(home, h, pe.ID, how)
+		}
 		return
 	}
 	if e := r.find(h, pe.ID); e != nil {
@@ -100,22 +106,30 @@ func (r *Registrar) offer(p *peer, h rserpool.PoolHandle, pe *rserpool.PoolEleme
 		r.stats.UpdatesRefused++
 		return
 	}
-	if r.putForeign(home, h, pe) && f != nil && how == inUpdate {
+	r.putForeign(home, f, h, pe, how)
+	if f != nil && how == inUpdate {
 		r.refuseClaims(f) // a home sends updates only of elements that it has heard from
 	}
 }
 
 // complete adds to an element that a peer names what it may leave out, and reports whether
-// the element is usable here.
-func (r *Registrar) complete(h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+// the element is usable here. A foreign one that is known, and is described anew in a way that is not
+// usable, stays as it was described before. An own one is not left to a peer for such a description.
+func (r *Registrar) complete(h rserpool.PoolHandle, pe *rserpool.PoolElement) (*rserpool.PoolElement, bool) {
 	if !r.isUsable(h, pe) {
 		r.stats.ForeignRefused++
-		return false
+		f := r.findForeign(h, pe.ID)
+		if f == nil {
+			return pe, false
+		}
+		before := f.PE().PoolElement
+		before.Home = pe.Home
+		pe = &before
 	}
 	if pe.Policy.Type == 0 {
 		pe.Policy.Type = rserpool.RoundRobin // the default (RFC 5356, Section 4.1)
 	}
-	return true
+	return pe, true
 }
 
 // homeOf returns the peer that is the home of an element which a peer names; nil if there is

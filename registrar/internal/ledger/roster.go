@@ -57,6 +57,9 @@ func (r *Roster[N]) Next(e *Entry[N]) *Entry[N] { return e.place.Next() }
 // Checksum is the PE checksum of the members (RFC 5353, Section 3.6.2).
 func (r *Roster[N]) Checksum() uint16 { return r.sum.Value() }
 
+// Sum is the checksum of the members, to be joined with that of others.
+func (r *Roster[N]) Sum() enrp.Checksum { return r.sum }
+
 // relist has an entry, which may be in a roster, be in one in a state.
 func (l *Ledger[N]) relist(e *Entry[N], to *Roster[N], s State) {
 	if e.roster == to && e.state == s {
