@@ -110,6 +110,7 @@ func (r *Registrar) claimedDead(t, p *peer) {
 	if at := r.now.Add(r.cfg.Timers.MaxTimeNoResponse / 2); len(t.claimants) == 0 {
 		if t.state == PeerActive {
 			r.sendPresence(t, true)
+			r.connect(&t.conn) // if there is no link yet
 		}
 		if t.state == PeerActive || at.Before(r.timers.At(&t.watch)) {
 			r.timers.Arm(&t.watch, t, at)
@@ -148,7 +149,9 @@ func (r *Registrar) yieldTo(t *peer) {
 }
 
 // onInitTakeover: RFC 5353, Section 3.5.1, but this registrar agrees only if it does not hear the target
-// itself.
+// itself. One that it knows from others only may live as well. It agrees at once to the takeover of one
+// that it does not know: that changes nothing here, and an initiator that gets no acknowledgement may
+// wait for it without end.
 func (r *Registrar) onInitTakeover(p *peer, a *link, m *enrp.InitTakeover) {
 	if m.Target == r.id {
 		r.tellAlive(p)
@@ -163,7 +166,7 @@ func (r *Registrar) onInitTakeover(p *peer, a *link, m *enrp.InitTakeover) {
 				t.takeover.rivals = append(t.takeover.rivals, p)
 			}
 			return
-		case t.heard && (t.state == PeerActive || t.state == PeerSuspect):
+		case t.state == PeerActive || t.state == PeerSuspect:
 			r.claimedDead(t, p)
 			return
 		}
