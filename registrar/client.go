@@ -1,6 +1,10 @@
 package registrar
 
-import "github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+import (
+	"time"
+
+	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+)
 
 // client is an association of the ASAP endpoint, with pool elements, pool users, or
 // both.
@@ -17,7 +21,8 @@ type client struct {
 	claims   []*claim
 	held     []*held // registrations that wait for an address
 	probe    *probe
-	inquiry  *inquiry // that opens it, until it is up
+	inquiry  *inquiry  // that opens it, until it is up
+	restless time.Time // until when updates of new elements may wait; see lateUpdates
 	linger   timer
 }
 

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
-	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -201,7 +200,7 @@ func (r *Registrar) acknowledged(e *element) {
 	e.assoc.isHome = e.assoc.isHome || !e.standsIn()
 	e.adopt, e.adopting, e.contested = e.adopt && !e.adopting, false, nil
 	if back := r.heard(e); adopted && !back {
-		r.announceUpdate(enrp.AddPE, e.Handle(), e.PE())
+		r.tellOwn(e)
 	}
 	r.refuseClaims(e.entry)
 	r.alive(e)
