@@ -65,15 +65,6 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 // again.
 const holdGap = 50 * time.Millisecond
 
-const (
-	// sweepRate bounds the elements of one peer that sweeps have called in a second, and sweepRates
-	// those of all peers; twice as many may be called at once. A peer that names elements at the
-	// address of a victim and does not name them, by turns, would otherwise have each of them
-	// called as often as it sends its table: naming an element ends its call.
-	sweepRate  = 256
-	sweepRates = 1024
-)
-
 // holds reports whether the sweep has to wait. If the rosters of several peers are out of date,
 // because this registrar was cut off from them, elements may have moved from one to another: the
 // table of the latter, which names them, has to come first. Otherwise a pool could be empty in
@@ -95,7 +86,7 @@ func (r *Registrar) sweepSome(p *peer) {
 	defer r.runProbes()
 	for range moveBatch {
 		e := p.audit.sweep.Peek()
-		if e != nil && e.Note.seen != p.audit.number && !r.maySweep(p) {
+		if e != nil && e.Note.seen != p.audit.number && !r.maySweep(p, e) {
 			r.timers.Arm(&p.audit.timer, p, r.now.Add(holdGap))
 			return
 		}
@@ -119,11 +110,6 @@ func (r *Registrar) sweepSome(p *peer) {
 		}
 	}
 	r.timers.Arm(&p.audit.timer, p, r.now.Add(takeGap))
-}
-
-// maySweep reports whether one more element of the peer may be called now.
-func (r *Registrar) maySweep(p *peer) bool {
-	return p.sweeps.allow(r.now, sweepRate) && r.peers.sweeps.allow(r.now, sweepRates)
 }
 
 // disown: the home of an element does not name it any more. That does not say that the element is

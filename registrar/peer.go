@@ -56,7 +56,7 @@ type peer struct {
 	roster   *roster
 	leftOut  leftOut
 	audit    audit
-	sweeps   bucket // elements that it has not named, and that are called
+	sweeps   sweeps // of elements that it has not named, and that are called
 	vigil    vigil
 	session  *session
 	takeover *takeover // while it is dying or taken
@@ -131,7 +131,7 @@ type peerList struct {
 	sessions []*session
 	audits   uint64    // number of the last audit
 	alive    time.Time // when all were told last that this registrar lives; see tellAlive
-	sweeps   bucket    // elements that no peer has named, and that are called
+	sweeps   allSweeps // of elements that no peer has named, and that are called
 	unheard  bucket    // connects to registrars that were never heard
 	leftOut  int       // bytes of elements that are left out; see maxLeftOut
 }

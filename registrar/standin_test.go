@@ -365,3 +365,62 @@ func TestStandInNotKept(t *testing.T) {
 		t.Errorf("kept: %v, want the element that has registered", w.kept.elements)
 	}
 }
+
+// unnamed has a peer name n elements, each at the address of its host, and name none of them in its
+// next table. Nobody serves at their hosts. It returns how long that takes until all have left.
+func (w *world) unnamed(assoc AssocID, id rserpool.ServerID, n int, host func(i int) netip.Addr) time.Duration {
+	w.t.Helper()
+	handle := func(ev Event) {
+		queue := []Event{ev}
+		for len(queue) > 0 {
+			for _, a := range w.r.Handle(w.now, queue[0]) {
+				if c, ok := a.(Connect); ok {
+					call := AssocID(1<<20 + c.Ref)
+					queue = append(queue, Connecting{Ref: c.Ref, Assoc: call}, AssocDown{Assoc: call, Reason: DownRefused})
+				}
+			}
+			queue = queue[1:]
+		}
+	}
+	for i := range n {
+		e := peerElement(uint32(i+1), id)
+		e.ASAPTransport.Addrs, e.ASAPTransport.Port = []netip.Addr{host(i)}, uint16(1000+i)
+		handle(Received{Assoc: assoc, PPID: enrp.PPID, Data: encodeENRP(w.t, update(id, enrp.AddPE, fmt.Sprint("of ", assoc), e))})
+	}
+	w.tell(assoc, &enrp.Presence{Sender: id, HasChecksum: true, Checksum: w.r.peers.byID[id].roster.Checksum() ^ 0x5555})
+	begun := w.now
+	handle(Received{Assoc: assoc, PPID: enrp.PPID, Data: encodeENRP(w.t, &enrp.HandleTableResponse{Sender: id})})
+	for w.r.roster.LenAll()+w.r.peers.byID[id].roster.LenAll() > 0 && w.now.Sub(begun) < time.Minute {
+		w.now = w.now.Add(holdGap)
+		handle(Tick{})
+	}
+	w.check()
+	return w.now.Sub(begun)
+}
+
+// TestSweepHosts: elements that have left a peer without a word are called faster if they are at many
+// hosts.
+func TestSweepHosts(t *testing.T) {
+	const n = 10000
+	for _, tt := range []struct {
+		name        string
+		host        func(i int) netip.Addr
+		least, most time.Duration
+	}{
+		{"one host", func(int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 1, 1}) }, (n/sweepRate - 3) * time.Second, (n/sweepRate + 1) * time.Second},
+		{"one network of IPv6", func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+		}, (n/sweepRate - 3) * time.Second, (n/sweepRate + 1) * time.Second},
+		{"many hosts", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}) }, n / sweepRates * time.Second / 2, 14 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meet(2, greater)
+			got := w.unnamed(2, greater, n, tt.host)
+			if got < tt.least || got > tt.most {
+				t.Errorf("%d elements take %v, want %v to %v", n, got, tt.least, tt.most)
+			}
+			w.trace = nil
+		})
+	}
+}

@@ -199,7 +199,7 @@ func TestTwinHeard(t *testing.T) {
 	}
 }
 
-func encodeENRP(t *testing.T, m enrp.Message) []byte {
+func encodeENRP(t testing.TB, m enrp.Message) []byte {
 	t.Helper()
 	b, err := m.Append(nil)
 	if err != nil {
