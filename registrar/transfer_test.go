@@ -236,3 +236,55 @@ func TestTableOfIdentities(t *testing.T) {
 		t.Errorf("%d elements in a part with identities, %d without", parts[web1], parts[""])
 	}
 }
+
+// TestAuditsInVain: audits of a peer that never come to their end become rare. The pauses end with an
+// audit that does, and with a new association.
+func TestAuditsInVain(t *testing.T) {
+	unreadable := func(w *world) {
+		b := encodeENRP(t, tablePart(greater, false, 2))
+		w.handle(Received{Assoc: 2, PPID: enrp.PPID, Data: b[:len(b)-4]})
+	}
+	silent := func(*world) {}
+	endless := func(w *world) {
+		for w.r.peers.byID[greater].audits() {
+			w.tell(2, tablePart(greater, true))
+		}
+	}
+	for name, answer := range map[string]func(*world){"unreadable": unreadable, "silent": silent, "endless": endless} {
+		t.Run(name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.meet(2, greater)
+			n := uint16(0)
+			run := func(d time.Duration, answer func(*world)) (audits uint64) {
+				before := w.r.Stats().Audits
+				for end := w.now.Add(d); w.now.Before(end); w.pass(30 * time.Second) {
+					n++
+					w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: n})
+					if w.r.peers.byID[greater].audits() {
+						answer(w)
+					}
+				}
+				w.trace = nil
+				return w.r.Stats().Audits - before
+			}
+			if got := run(auditTries*30*time.Second, answer); got != auditTries {
+				t.Errorf("%d audits for the first %d presences", got, auditTries)
+			}
+			if got := run(2*time.Hour, answer); got < 12 || got > 18 {
+				t.Errorf("%d audits in 2 hours, want one in 8 minutes in the end", got)
+			}
+			w.down(2)
+			w.meet(3, greater)
+			w.tell(3, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 1})
+			w.want("3 < handle_table_request to 20000002 W")
+		})
+	}
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	p := w.r.peers.byID[greater]
+	p.vain = auditTries - 1
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 1})
+	w.tell(2, tablePart(greater, false, 2))
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: 2})
+	w.want("2 < handle_table_request to 20000002 W", "2 < handle_table_request to 20000002 W")
+}
