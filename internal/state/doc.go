@@ -28,4 +28,5 @@
 //   - If there are more than Config.MaxPending changes in memory, they are dropped. When the
 //     disk accepts writes again, the Store asks for all entries (Config.Rewrite). The former
 //     ones stay in the file until the new ones are complete.
+//   - A key that is too long for bbolt, with more than 32768 bytes, is left out.
 package state

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Value is what a Store keeps under a key. It must not change after it was given to a Store:
@@ -44,7 +46,8 @@ type Config struct {
 	lockTimeout time.Duration
 	// openTimeout is how long Open waits for the disk, 10 s by default.
 	openTimeout time.Duration
-	// MaxPending is how many changes may wait in memory, 262144 by default.
+	// MaxPending is how many changes may wait in memory, 262144 by default. Their keys may have
+	// meanKey bytes on average.
 	MaxPending int
 
 	// open opens the disk; a test's, or openFile.
@@ -116,6 +119,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending map[string]Value // a nil value deletes
+	keys    int              // the bytes of the pending keys
 	lost    bool             // changes were dropped
 	begin   bool             // the next write begins a new set of entries
 	filling bool             // until all entries of that set are there
@@ -196,7 +200,7 @@ func (s *Store) use(o opened) {
 	}
 	s.found, s.disk, s.lock = nil, o.disk, o.lock
 	if o.disk != nil {
-		s.note(func(st *Stats) { st.Bytes = o.disk.size() })
+		s.count(func(st *Stats) { st.Bytes = o.disk.size() })
 		return
 	}
 	s.mu.Lock()
@@ -231,13 +235,22 @@ func (s *Store) Start() {
 	go s.run()
 }
 
-// Put sets the value of a key. It never waits for the disk.
+const (
+	maxKey  = bolt.MaxKeySize // the length of the longest key that the database takes
+	meanKey = 1024            // see Config.MaxPending
+)
+
+// Put sets the value of a key. It never waits for the disk. A key of more than 32768 bytes is
+// not stored.
 func (s *Store) Put(key string, v Value) { s.change(key, v) }
 
 // Delete deletes a key. It never waits for the disk.
 func (s *Store) Delete(key string) { s.change(key, nil) }
 
 func (s *Store) change(key string, v Value) {
+	if len(key) > maxKey {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost {
@@ -246,16 +259,36 @@ func (s *Store) change(key string, v Value) {
 	if len(s.pending) == 0 {
 		s.poke()
 	}
-	s.pending[key] = v
-	if len(s.pending) > s.cfg.MaxPending {
+	s.note(key, v)
+	if s.tooMuch() {
 		s.drop()
 	}
+}
+
+// note makes a change pending.
+func (s *Store) note(key string, v Value) {
+	if _, there := s.pending[key]; !there {
+		s.keys += len(key)
+	}
+	s.pending[key] = v
+}
+
+// tooMuch reports whether memory has no room for the pending changes.
+func (s *Store) tooMuch() bool {
+	return len(s.pending) > s.cfg.MaxPending || s.keys > s.cfg.MaxPending*meanKey
+}
+
+// take takes what is pending.
+func (s *Store) take() map[string]Value {
+	taken := s.pending
+	s.pending, s.keys = make(map[string]Value), 0
+	return taken
 }
 
 // drop drops the pending changes, and with them what was written of a set of entries that is
 // not complete.
 func (s *Store) drop() {
-	s.pending = make(map[string]Value)
+	s.take()
 	s.lost, s.begin, s.filling, s.finish = true, false, false, false
 	s.stats.Behind = true
 }
@@ -272,7 +305,7 @@ func (s *Store) poke() {
 func (s *Store) Room() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending) < s.cfg.MaxPending/4
+	return len(s.pending) < s.cfg.MaxPending/4 && s.keys < s.cfg.MaxPending/4*meanKey
 }
 
 // Rewritten ends the sequence of entries that Config.Rewrite has asked for.

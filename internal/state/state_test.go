@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -79,6 +81,28 @@ func TestValueError(t *testing.T) {
 	s = open(t, dir, new(log))
 	if got, want := content(t, s), (map[string]string{"a": "1"}); !same(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+	closed(t, s)
+}
+
+// TestLongKey: a key that is too long for the database is left out, and stops no other one.
+func TestLongKey(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, new(log))
+	s.Start()
+	key := func(n int) string { return strings.Repeat("k", n) }
+	s.Put(key(bolt.MaxKeySize), text("1"))
+	for _, n := range []int{bolt.MaxKeySize + 1, 1 << 16} {
+		s.Put(key(n), text("1"))
+		s.Delete(key(n + 1))
+	}
+	s.Put("b", text("1"))
+	if err := s.Close(10 * time.Second); err != nil {
+		t.Error(err)
+	}
+	s = open(t, dir, new(log))
+	if got, want := content(t, s), (map[string]string{key(bolt.MaxKeySize): "1", "b": "1"}); !same(got, want) {
+		t.Errorf("a restart reads %d entries, want 2", len(got))
 	}
 	closed(t, s)
 }

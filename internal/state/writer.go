@@ -76,7 +76,7 @@ func (s *Store) write() {
 	b := s.gather()
 	began := time.Now()
 	slow := time.AfterFunc(s.cfg.slow, func() {
-		s.note(func(st *Stats) { st.Behind = true })
+		s.count(func(st *Stats) { st.Behind = true })
 		s.cfg.Log(true, fmt.Sprintf("the disk of state directory %s has not finished a write for %v: the registrar continues, and a restart would forget the latest changes", s.cfg.Dir, s.cfg.slow))
 	})
 	err := guarded(func() error { return s.disk.commit(b) })
@@ -121,8 +121,8 @@ func (s *Store) gather() *batch {
 	b := &batch{stamp: s.cfg.Stamp(time.Now())}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.changes, b.begin, b.finish = s.pending, s.begin, s.finish
-	s.pending, s.begin, s.finish = make(map[string]Value), false, false
+	b.changes, b.begin, b.finish = s.take(), s.begin, s.finish
+	s.begin, s.finish = false, false
 	s.writing = len(b.changes)
 	return b
 }
@@ -137,11 +137,11 @@ func (s *Store) putBack(b *batch) {
 	}
 	for key, v := range b.changes {
 		if _, later := s.pending[key]; !later {
-			s.pending[key] = v
+			s.note(key, v)
 		}
 	}
 	s.begin, s.finish = b.begin || s.begin, b.finish || s.finish
-	if len(s.pending) > s.cfg.MaxPending {
+	if s.tooMuch() {
 		s.drop()
 	}
 }
@@ -182,7 +182,7 @@ func (s *Store) failed(err error) {
 	if err == nil {
 		err = errors.New("the directory cannot be written")
 	}
-	s.note(func(st *Stats) { st.Failures++; st.Behind = true })
+	s.count(func(st *Stats) { st.Failures++; st.Behind = true })
 	if s.failing.IsZero() {
 		s.failing = time.Now()
 		s.cfg.Log(true, fmt.Sprintf("cannot write the state to %s: %v: the registrar continues, and tries again every %v", s.cfg.Dir, err, s.cfg.retry))
@@ -210,8 +210,8 @@ func (s *Store) wrote() {
 	}
 }
 
-// note changes the counters.
-func (s *Store) note(f func(*Stats)) {
+// count changes the counters.
+func (s *Store) count(f func(*Stats)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.stats)

@@ -348,6 +348,42 @@ func TestTooMuch(t *testing.T) {
 	})
 }
 
+// TestLongKeysPending: long keys need memory, too.
+func TestLongKeysPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{err: syscall.EIO}
+		s, _ := started(t, f, Config{MaxPending: 100})
+		key := func(i int) string { return fmt.Sprint(i) + strings.Repeat("k", 20000) }
+		for i := range 3 {
+			s.Put(key(i), text("1"))
+		}
+		for range 3 { // failed writes, and the same keys again
+			pass(20 * time.Second)
+			s.Delete(key(1))
+		}
+		if n := s.Stats().Pending; n != 3 || s.Room() {
+			t.Errorf("%d changes are pending, want 3", n)
+		}
+		for i := range 100 {
+			s.Delete(key(i))
+			if n := s.Stats().Pending; n > 5 {
+				t.Fatalf("%d changes with 20,000 bytes each are in memory", n)
+			}
+		}
+		f.fail(nil)
+		pass(20 * time.Second)
+		for i := range 5 {
+			s.Put(key(i), text("2"))
+		}
+		s.Rewritten()
+		pass(2 * time.Second)
+		if n := len(f.content()); n != 5 || !s.Room() || s.Stats().Behind {
+			t.Errorf("%d entries, want 5; %+v", n, s.Stats())
+		}
+		_ = s.Close(time.Minute)
+	})
+}
+
 // TestTooMuchAgain: the same while all entries are on their way.
 func TestTooMuchAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

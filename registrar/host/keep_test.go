@@ -208,6 +208,34 @@ func TestStateLost(t *testing.T) {
 	})
 }
 
+// TestStateLongHandle: an element whose pool handle is too long for the state is not kept, and does not
+// stop the others from being kept.
+func TestStateLongHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw, dir := sctptest.NewNetwork(), filepath.Join(t.TempDir(), "state")
+		h, _ := stateHost(t, nw, dir)
+		pe := newPeer(t, memory{nw}, "10.0.0.2:5000")
+		pe.connect(h.LocalAddrs()[0], sctp.Kernel)
+		for i, handle := range []string{strings.Repeat("q", 40000), "q"} {
+			pe.send(pe.assoc, registration(handle, uint32(i+1), "10.0.0.2"))
+			if m := last[*asap.RegistrationResponse](pe); m.Reject {
+				t.Fatalf("refused: %v", m)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		if s := h.Stats().State; s.Behind != 0 || s.Failures != 0 || s.Pending != 0 {
+			t.Errorf("%+v", s)
+		}
+		left := copyState(t, dir)
+		closeNow(t, h)
+		h, _ = stateHost(t, nw, left)
+		if _, got := h.Space().Len(); got != 1 {
+			t.Errorf("%d elements after a restart, want 1", got)
+		}
+		closeNow(t, h)
+	})
+}
+
 // TestStatePending: while the state cannot be written at all, each element is a change that is
 // not stored.
 func TestStatePending(t *testing.T) {
