@@ -48,6 +48,9 @@ func (s *Store) run() {
 
 // foundLate takes what an Open that was too slow has found. The entries there are old by now.
 func (s *Store) foundLate(o opened) {
+	if o.done != nil {
+		o.done()
+	}
 	if o.fatal() {
 		s.cfg.Log(true, o.err.Error()+": the state is not stored")
 		return
@@ -167,13 +170,28 @@ func (s *Store) reopen() bool {
 // isFull reports whether the disk has no room.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// release closes the file and lets others use the directory.
+// release closes the file and lets others use the directory. If the file is still being opened, that
+// happens as soon as the disk responds; nobody waits for it.
 func (s *Store) release() {
-	if s.disk != nil {
-		_ = guarded(s.disk.close)
+	if late := s.found; late != nil {
+		go func() {
+			o := <-late
+			o.release()
+		}()
+		return
 	}
-	if s.lock != nil {
-		_ = s.lock.Close()
+	(&opened{disk: s.disk, lock: s.lock}).release()
+}
+
+func (o *opened) release() {
+	if o.done != nil {
+		o.done()
+	}
+	if o.disk != nil {
+		_ = guarded(o.disk.close)
+	}
+	if o.lock != nil {
+		_ = o.lock.Close()
 	}
 }
 

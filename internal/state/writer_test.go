@@ -452,6 +452,69 @@ func TestSlowOpen(t *testing.T) {
 	})
 }
 
+// TestSlowReadOnly: a directory that responds late and can only be read can be written later. What was
+// opened for reading is closed: its lock would stop the writing.
+func TestSlowReadOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{current: make(map[string]string)}
+		hang := make(chan struct{})
+		var opens, done atomic.Int32
+		s, err := Open(Config{Dir: "DIR", open: func(Config, io.Closer) opened {
+			<-hang
+			if opens.Add(1) == 1 {
+				return opened{err: syscall.EROFS, done: func() { done.Add(1) }}
+			}
+			return opened{disk: f}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start()
+		pass(time.Minute)
+		close(hang)
+		pass(time.Minute)
+		if done.Load() != 1 || f.commits() == 0 {
+			t.Errorf("closed %d times, %d writes", done.Load(), f.commits())
+		}
+		_ = s.Close(time.Minute)
+	})
+}
+
+// TestCloseWhileOpening: a Store that is closed before the disk responds waits for nothing, and lets others use the
+// directory when the disk has responded.
+func TestCloseWhileOpening(t *testing.T) {
+	for _, started := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, lock := new(fake), new(fake)
+			hang := make(chan struct{})
+			s, err := Open(Config{Dir: "DIR", open: func(Config, io.Closer) opened {
+				<-hang
+				return opened{disk: f, lock: closer{lock}}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if started {
+				s.Start()
+			}
+			begin := time.Now()
+			if err := s.Close(time.Minute); started && !errors.Is(err, errNotWritten) || time.Since(begin) != 0 {
+				t.Errorf("close: %v after %v", err, time.Since(begin))
+			}
+			close(hang)
+			synctest.Wait()
+			if f.closed != 1 || lock.closed != 1 || f.commits() != 0 {
+				t.Errorf("the disk was closed %d times after %d writes, the lock %d times", f.closed, f.commits(), lock.closed)
+			}
+		})
+	}
+}
+
+// closer is a lock.
+type closer struct{ f *fake }
+
+func (c closer) Close() error { return c.f.close() }
+
 // TestSlowOpenOfOther: the slow directory turns out to belong to another process.
 func TestSlowOpenOfOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
