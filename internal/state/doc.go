@@ -18,7 +18,9 @@
 //     file or run without end. So the pages are checked before bbolt sees them, and the keys and
 //     values as a whole against a sum of checksums.
 //   - If a write fails, because the disk is full, read-only or broken, the changes stay in
-//     memory and are written as soon as that is possible.
+//     memory and are written as soon as that is possible. If the file is not as the last successful
+//     write has left it by then, or the write was one of several that fill a new set of entries,
+//     the Store asks for all entries (Config.Rewrite).
 //   - If somebody deletes, replaces or changes the file while a Store writes to it, the Store
 //     notices it at the next write, and writes all entries to a new file.
 //   - If the file can no longer be opened, because its owner or a mode has changed, the Store
@@ -26,7 +28,8 @@
 //   - If the disk does not respond, Open waits for Config.openTimeout and Close as long as its
 //     caller wants. Nobody else waits.
 //   - If there are more than Config.MaxPending changes in memory, they are dropped. When the
-//     disk accepts writes again, the Store asks for all entries (Config.Rewrite). The former
-//     ones stay in the file until the new ones are complete.
+//     disk accepts writes again, the Store asks for all entries. The former ones stay in the file
+//     until the new ones are complete. So the file has room for twice the entries from then on: it
+//     does not shrink.
 //   - A key that is too long for bbolt, with more than 32768 bytes, is left out.
 package state

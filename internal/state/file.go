@@ -81,6 +81,7 @@ type file struct {
 	path    string
 	current set
 	next    *set // that is being filled; nil if there is none
+	id      int  // of the next transaction; 0 if it is not known yet
 	stuck   bool // a call of db has not returned: its locks may be held for ever
 }
 
@@ -274,6 +275,8 @@ func (f *file) stamp() map[string][]byte {
 	return stamp
 }
 
+func (f *file) holds() set { return f.current }
+
 func (f *file) size() int64 {
 	info, err := os.Stat(f.db.Path())
 	if err != nil {
@@ -323,6 +326,23 @@ func stillAt(f *os.File, path string) error {
 	return nil
 }
 
+// errOther is the error of commit if there was another transaction since the last successful
+// commit: somebody has written to the file, or a commit has failed that counts all the same, since
+// only the sync of its last page has failed. The sum of a set that leaves that out would be wrong,
+// and a restart would take the file for damaged.
+var errOther = errors.New("the file cannot be used: it does not have what was written to it")
+
+// follows checks that a transaction follows that of the last successful commit.
+func (f *file) follows(tx *bolt.Tx) error {
+	if f.id == 0 {
+		f.id = tx.ID()
+	}
+	if tx.ID() != f.id {
+		return errOther
+	}
+	return nil
+}
+
 // commit writes a batch.
 func (f *file) commit(b *batch) error {
 	if err := stillAt(f.handle, f.path); err != nil {
@@ -332,10 +352,18 @@ func (f *file) commit(b *batch) error {
 	if f.next != nil {
 		w.next = new(*f.next)
 	}
-	if err := f.use(func() error { return f.db.Update(w.run) }); err != nil {
+	err := f.use(func() error {
+		return f.db.Update(func(tx *bolt.Tx) error {
+			if err := f.follows(tx); err != nil {
+				return err
+			}
+			return w.run(tx)
+		})
+	})
+	if err != nil {
 		return err
 	}
-	f.current, f.next = w.current, w.next
+	f.current, f.next, f.id = w.current, w.next, f.id+1
 	return nil
 }
 

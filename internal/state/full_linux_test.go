@@ -146,6 +146,7 @@ func TestReadOnlyFileSystemChild(t *testing.T) {
 	}
 	mode(0)
 	<-asked
+	s.Rewriting()
 	s.Put("b", text("1"))
 	s.Rewritten()
 	if err := s.Close(10 * time.Second); err != nil {

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// TestKill: a process that writes all the time is killed at any moment, again and again. The
+// TestKill: a process that writes all the time is killed at any moment, again and again, also
+// between the writes that fill a new set of entries. The
 // next one always finds a file that opens, with a transaction as a whole, and nothing older
 // than what was on the disk before the kill.
 func TestKill(t *testing.T) {
@@ -129,19 +130,27 @@ func TestKillChild(t *testing.T) {
 	}
 	for {
 		round++
-		b := &batch{changes: make(map[string]Value)}
+		// Each fifth round fills a new set of entries, which takes the place of the former one with
+		// the last write.
+		parts := 1
+		if round%5 == 0 {
+			parts = 3
+		}
+		batches := make([]*batch, parts)
+		for i := range batches {
+			batches[i] = &batch{changes: make(map[string]Value), begin: parts > 1 && i == 0, finish: i == parts-1}
+		}
 		for i := range roundKeys + 7 {
-			k := fmt.Sprintf("key %d", i)
+			k, b := fmt.Sprintf("key %d", i), batches[i%parts]
 			b.changes[k] = roundValue{round, int(round*uint64(i)) % 500}
 			if i >= roundKeys+int(round%7) {
 				b.changes[k] = nil
 			}
 		}
-		if round%5 == 0 { // a new set of entries takes the place of the former one
-			b.begin, b.finish = true, true
-		}
-		if err := o.disk.commit(b); err != nil {
-			t.Fatal(err)
+		for _, b := range batches {
+			if err := o.disk.commit(b); err != nil {
+				t.Fatal(err)
+			}
 		}
 		fmt.Printf("round %d\n", round)
 	}

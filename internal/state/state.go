@@ -27,9 +27,9 @@ type Config struct {
 	// Stamp returns what every write has beside the changes. Its keys are fixed and few.
 	// The Store's goroutine calls it.
 	Stamp func(now time.Time) map[string][]byte
-	// Rewrite is called when changes were dropped and the disk accepts writes again. All
-	// entries have to be Put, followed by a call of Rewritten. The Store's goroutine calls
-	// it, so it must not wait.
+	// Rewrite is called when changes were dropped and the disk accepts writes again. One
+	// goroutine then has to call Rewriting, to Put all entries, and to call Rewritten. The
+	// Store's goroutine calls Rewrite, so it must not wait.
 	Rewrite func()
 	// Log gets lines for the operator. It must not wait.
 	Log func(warn bool, text string)
@@ -87,6 +87,8 @@ func (c *Config) complete() {
 type disk interface {
 	// commit writes a batch as a whole, or nothing of it.
 	commit(*batch) error
+	// holds is the set of entries that the last successful commit has left.
+	holds() set
 	// size is the size of the file in bytes.
 	size() int64
 	close() error
@@ -120,7 +122,8 @@ type Store struct {
 	mu      sync.Mutex
 	pending map[string]Value // a nil value deletes
 	keys    int              // the bytes of the pending keys
-	lost    bool             // changes were dropped
+	lost    bool             // changes were dropped, and all are until Rewriting
+	asked   bool             // Config.Rewrite was called, and Rewriting was not
 	begin   bool             // the next write begins a new set of entries
 	filling bool             // until all entries of that set are there
 	finish  bool             // they are there: the next write completes the set
@@ -133,7 +136,9 @@ type Store struct {
 	// Only the goroutine uses the rest.
 	disk    disk
 	lock    io.Closer
-	failing time.Time // since when writes have failed
+	held    set       // what the file had when it was closed after a failed write
+	failing bool      // the last write has failed
+	behind  time.Time // since when the log says that the state is not written; zero if it does not
 }
 
 // Stats tell how a Store does.
@@ -308,7 +313,17 @@ func (s *Store) Room() bool {
 	return len(s.pending) < s.cfg.MaxPending/4 && s.keys < s.cfg.MaxPending/4*meanKey
 }
 
-// Rewritten ends the sequence of entries that Config.Rewrite has asked for.
+// Rewriting begins the sequence of entries that Config.Rewrite has asked for.
+func (s *Store) Rewriting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked {
+		s.lost, s.asked, s.begin, s.filling = false, false, true, true
+	}
+}
+
+// Rewritten ends that sequence. If changes were dropped since Rewriting, it does nothing, and
+// Config.Rewrite will ask again.
 func (s *Store) Rewritten() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -185,6 +185,7 @@ func rewriting(t *testing.T, dir string, l *log, want map[string]string) (s *Sto
 	t.Helper()
 	cfg := quick(dir, l)
 	cfg.Rewrite = func() {
+		s.Rewriting()
 		for k, v := range want {
 			s.Put(k, text(v))
 		}

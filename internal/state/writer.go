@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -63,7 +64,7 @@ func (s *Store) pause() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !s.failing.IsZero():
+	case s.failing:
 		return s.cfg.retry
 	case len(s.pending) > 0 || s.lost || s.begin || s.finish:
 		return s.cfg.Every
@@ -89,18 +90,26 @@ func (s *Store) write() {
 	if err != nil {
 		s.putBack(b)
 		s.failed(err)
-		if errors.Is(err, errReplaced) {
-			s.mu.Lock()
-			s.drop() // what was written before is not there any more
-			s.mu.Unlock()
-		}
 		if !isFull(err) { // what bbolt has in memory may not be what is in the file
-			_ = guarded(s.disk.close)
-			s.disk = nil
+			s.shut(errors.Is(err, errReplaced))
 		}
 		return
 	}
 	s.wrote()
+}
+
+// shut closes the file after a failed write. If the path does not lead to the file any more, what
+// was written before is lost. A part of a set of entries that is not complete is lost, too: a file
+// that is opened again does not continue it.
+func (s *Store) shut(replaced bool) {
+	s.held = s.disk.holds()
+	_ = guarded(s.disk.close)
+	s.disk = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if part := (s.filling || s.finish) && !s.begin; part || replaced {
+		s.drop()
+	}
 }
 
 // guarded calls f and turns a panic into an error. A fault is one, too: the file is mapped
@@ -158,17 +167,25 @@ func (s *Store) reopen() bool {
 	if o.done != nil {
 		o.done() // its entries are older than what is in memory
 	}
-	if o.fresh {
+	if o.fresh || o.disk != nil && o.disk.holds() != s.held {
 		s.mu.Lock()
-		s.drop() // the file with what was written before is not there any more
+		s.drop() // this is not the file as the last write has left it
 		s.mu.Unlock()
 	}
 	s.use(o)
 	return s.disk != nil
 }
 
-// isFull reports whether the disk has no room.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+// isFull reports whether the disk has no room. Of an error that is met while the file grows, bbolt keeps
+// only the text.
+func isFull(err error) bool {
+	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+		if errors.Is(err, full) || strings.HasSuffix(err.Error(), full.Error()) {
+			return true
+		}
+	}
+	return false
+}
 
 // release closes the file and lets others use the directory. If the file is still being opened, that
 // happens as soon as the disk responds; nobody waits for it.
@@ -201,28 +218,29 @@ func (s *Store) failed(err error) {
 		err = errors.New("the directory cannot be written")
 	}
 	s.count(func(st *Stats) { st.Failures++; st.Behind = true })
-	if s.failing.IsZero() {
-		s.failing = time.Now()
+	s.failing = true
+	if s.behind.IsZero() {
+		s.behind = time.Now()
 		s.cfg.Log(true, fmt.Sprintf("cannot write the state to %s: %v: the registrar continues, and tries again every %v", s.cfg.Dir, err, s.cfg.retry))
 	}
 }
 
 // wrote notes that a write has succeeded. If changes were dropped, it asks for all entries.
 func (s *Store) wrote() {
-	if !s.failing.IsZero() {
-		s.cfg.Log(false, fmt.Sprintf("the state is written to %s again after %v", s.cfg.Dir, time.Since(s.failing).Round(time.Second)))
-		s.failing = time.Time{}
-	}
+	s.failing = false
 	size := s.disk.size()
 	s.mu.Lock()
 	s.stats.Writes++
 	s.writing = 0
-	s.stats.Written, s.stats.Bytes, s.stats.Behind = time.Now(), size, s.lost || s.filling || s.begin || s.finish
-	ask := s.lost
-	if ask {
-		s.lost, s.begin, s.filling = false, true, true
-	}
+	behind := s.lost || s.begin || s.filling || s.finish
+	s.stats.Written, s.stats.Bytes, s.stats.Behind = time.Now(), size, behind
+	ask := s.lost && !s.asked
+	s.asked = s.lost
 	s.mu.Unlock()
+	if !behind && !s.behind.IsZero() {
+		s.cfg.Log(false, fmt.Sprintf("the state is written to %s again after %v", s.cfg.Dir, time.Since(s.behind).Round(time.Second)))
+		s.behind = time.Time{}
+	}
 	if ask {
 		s.cfg.Rewrite()
 	}

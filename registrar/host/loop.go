@@ -283,6 +283,9 @@ func (l *loop) keepAll() {
 		return
 	}
 	first := k.lost.Swap(false)
+	if first {
+		k.store.Rewriting()
+	}
 	if l.keeping = l.keeping || first; l.keeping && (first || k.store.Room()) {
 		l.handle(registrar.KeepAll{First: first})
 	}
