@@ -124,9 +124,9 @@ type Store struct {
 	keys    int              // the bytes of the pending keys
 	lost    bool             // changes were dropped, and all are until Rewriting
 	asked   bool             // Config.Rewrite was called, and Rewriting was not
-	begin   bool             // the next write begins a new set of entries
+	begin   bool             // until a write has begun a new set of entries
 	filling bool             // until all entries of that set are there
-	finish  bool             // they are there: the next write completes the set
+	finish  bool             // they are there, until a write has completed the set
 	writing int              // changes in the write that has begun
 	stats   Stats
 

@@ -95,7 +95,7 @@ func (s *Store) write() {
 		}
 		return
 	}
-	s.wrote()
+	s.wrote(b)
 }
 
 // shut closes the file after a failed write. If the path does not lead to the file any more, what
@@ -134,7 +134,6 @@ func (s *Store) gather() *batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.changes, b.begin, b.finish = s.take(), s.begin, s.finish
-	s.begin, s.finish = false, false
 	s.writing = len(b.changes)
 	return b
 }
@@ -152,7 +151,6 @@ func (s *Store) putBack(b *batch) {
 			s.note(key, v)
 		}
 	}
-	s.begin, s.finish = b.begin || s.begin, b.finish || s.finish
 	if s.tooMuch() {
 		s.drop()
 	}
@@ -225,13 +223,14 @@ func (s *Store) failed(err error) {
 	}
 }
 
-// wrote notes that a write has succeeded. If changes were dropped, it asks for all entries.
-func (s *Store) wrote() {
+// wrote notes that the write of a batch has succeeded. If changes were dropped, it asks for all entries.
+func (s *Store) wrote(b *batch) {
 	s.failing = false
 	size := s.disk.size()
 	s.mu.Lock()
 	s.stats.Writes++
 	s.writing = 0
+	s.begin, s.finish = s.begin && !b.begin, s.finish && !b.finish
 	behind := s.lost || s.begin || s.filling || s.finish
 	s.stats.Written, s.stats.Bytes, s.stats.Behind = time.Now(), size, behind
 	ask := s.lost && !s.asked

@@ -233,6 +233,40 @@ func TestPendingInWrite(t *testing.T) {
 	})
 }
 
+// TestPendingInLastWrite: no entry is stored for good while the write that completes the set of entries
+// does not end.
+func TestPendingInLastWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fake)
+		s, _ := started(t, f, Config{MaxPending: 10})
+		f.fail(syscall.EIO)
+		for i := range 20 {
+			s.Put(fmt.Sprint(i), text("1"))
+		}
+		f.fail(nil)
+		pass(20 * time.Second)
+		s.Rewriting()
+		s.Put("a", text("1"))
+		pass(2 * time.Second)
+		hang := make(chan struct{})
+		f.mu.Lock()
+		f.hang = hang
+		f.mu.Unlock()
+		s.Put("b", text("1"))
+		s.Rewritten()
+		pass(3 * time.Second)
+		if st := s.Stats(); !st.All || !st.Behind || st.Pending != 1 {
+			t.Errorf("while the last write hangs: %+v", st)
+		}
+		close(hang)
+		pass(2 * time.Second)
+		if st := s.Stats(); st.All || st.Behind || st.Pending != 0 || !maps.Equal(f.content(), map[string]string{"a": "1", "b": "1"}) {
+			t.Errorf("%+v, %v", st, f.content())
+		}
+		_ = s.Close(time.Minute)
+	})
+}
+
 // TestSlowDisk: after a slow write the others follow, and the log says so.
 func TestSlowDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
