@@ -1,12 +1,16 @@
 package handlespace
 
-import "github.com/rserpool/coredns-rserpool/rserpool"
+import (
+	"slices"
+
+	"github.com/rserpool/coredns-rserpool/rserpool"
+)
 
 // Avoid has selections leave out an element, which stays in its pool, or include it
-// again. It is included again, too, when it is put again, or when a selection would
-// have nothing else to pick. Then it is treated like an element that joins: its turn is
-// the last, and its sum of degradations the lowest of the pool. Avoid is no change of
-// the handlespace.
+// again. It is included again, too, when it is put again, or when a selection has only
+// avoided elements to pick from, and it is one of these. Then it is treated like an
+// element that joins: its turn is the last, and its sum of degradations the lowest of the
+// pool. Avoid is no change of the handlespace.
 func (s *Space) Avoid(h rserpool.PoolHandle, id rserpool.PEID, avoid bool) {
 	if p := s.Pool(h); p != nil {
 		p.avoid(id, avoid)
@@ -51,11 +55,23 @@ func (p *Pool) restore(id rserpool.PEID) {
 	}
 }
 
-// restoreAll goes by slot, so that the order is always the same.
-func (p *Pool) restoreAll() {
-	for _, e := range p.members.elems {
-		p.restore(e.ID)
+// restoreFor has selections include the avoided elements again that a selection for these
+// families could pick, because it finds no other element: better these than none. It
+// reports whether there are any.
+func (p *Pool) restoreFor(f Families) bool {
+	m, r := &p.members, ruleOf(p.policy)
+	var back []uint32
+	for id := range p.avoided() {
+		slot, _ := m.slots.Find(id)
+		if e := m.elems[slot]; f.admits(e.Families()) && r.serves(&e.Policy) {
+			back = append(back, slot)
+		}
 	}
+	slices.Sort(back) // so that the order is always the same
+	for _, slot := range back {
+		p.restore(m.elems[slot].ID)
+	}
+	return len(back) > 0
 }
 
 func (o *order) restore(m *members, slot uint32) {

@@ -67,3 +67,58 @@ func TestAvoid(t *testing.T) {
 		})
 	}
 }
+
+// TestAvoidFamilies: a selection that finds no element of its families includes no avoided
+// elements again but those that it could pick.
+func TestAvoidFamilies(t *testing.T) {
+	ways := map[string]func(p *Pool, f Families) []Selected{
+		"Select": func(p *Pool, f Families) []Selected { return p.Select(nil, 1, f) },
+		"SelectSet": func(p *Pool, f Families) []Selected {
+			set, _ := p.SelectSet(nil, 100, f, 7)
+			return set
+		},
+		"SelectSet of a part": func(p *Pool, f Families) []Selected {
+			set, _ := p.SelectSet(nil, 2, f, 7)
+			return set
+		},
+	}
+	for _, r := range rules {
+		for name, selects := range ways {
+			t.Run(r.policy.String()+"/"+name, func(t *testing.T) {
+				s := newSpace()
+				policy := rserpool.Policy{Type: r.policy, Weight: 3, Load: full / 10, LoadDegradation: full / 100, DPF: 1}
+				for id := range rserpool.PEID(6) {
+					mustPut(t, s, "p", newElement(id, IPv4, policy))
+				}
+				p := s.Pool("p")
+				s.Avoid("p", 0, true)
+				if got := selects(p, IPv6); len(got) > 0 || len(p.avoided()) != 1 {
+					t.Fatalf("got %v of IPv6, %d elements are avoided; want none, and 1", brief(got), len(p.avoided()))
+				}
+				mustPut(t, s, "p", newElement(7, IPv6, policy))
+				s.Avoid("p", 7, true)
+				if got := selects(p, IPv6); len(got) != 1 || got[0].ID != 7 || len(p.avoided()) != 1 {
+					t.Errorf("got %v of IPv6, %d elements are avoided; want the only one, and 1", brief(got), len(p.avoided()))
+				}
+				if err := p.sound(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// TestAvoidWeightless: avoided elements that the policy never selects stay avoided.
+func TestAvoidWeightless(t *testing.T) {
+	for _, typ := range []rserpool.PolicyType{rserpool.WeightedRoundRobin, rserpool.WeightedRandom, rserpool.WeightedRandomDPF} {
+		s := newSpace()
+		for id := range rserpool.PEID(3) {
+			mustPut(t, s, "p", newElement(id, IPv4, rserpool.Policy{Type: typ}))
+		}
+		p := s.Pool("p")
+		s.Avoid("p", 0, true)
+		if got := p.Select(nil, 1, 0); len(got) > 0 || len(p.avoided()) != 1 {
+			t.Errorf("%v: got %v, %d elements are avoided; want none, and 1", typ, brief(got), len(p.avoided()))
+		}
+	}
+}

@@ -99,8 +99,8 @@ func (l *lottery) pick(m *members, dst []Selected, n int, f Families) []Selected
 	return l.draw(m, dst, n, f, l.rule.counts)
 }
 
-func (l *lottery) peek(m *members, dst []Selected, n int) []Selected {
-	return l.draw(m, dst, n, 0, false)
+func (l *lottery) peek(m *members, dst []Selected, n int, f Families) []Selected {
+	return l.draw(m, dst, n, f, false)
 }
 
 // draw draws n elements. If it counts, that is a selection of each.

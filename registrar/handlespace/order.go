@@ -256,7 +256,9 @@ func (o *order) pickMany(m *members, dst []Selected, n int, f Families) []Select
 	return dst
 }
 
-func (o *order) peek(m *members, dst []Selected, n int) []Selected { return o.list(m, dst, n, 0) }
+func (o *order) peek(m *members, dst []Selected, n int, f Families) []Selected {
+	return o.list(m, dst, n, f)
+}
 
 // list is pickMany, but the elements keep their places. They are in o.picks as well.
 func (o *order) list(m *members, dst []Selected, n int, f Families) []Selected {

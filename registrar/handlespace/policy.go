@@ -134,6 +134,13 @@ func (r *rule) value(m *members, slot uint32) uint64 {
 	return load
 }
 
+// serves reports whether the policy may select an element with these values, for example
+// if there is no other.
+func (r *rule) serves(p *rserpool.Policy) bool {
+	byWeight := r.kind == inWeightedTurn || r.kind == weighted && !r.counts && !r.rescue
+	return !byWeight || r.base(p) > 0
+}
+
 // full is a load of 100 % (RFC 5356, Section 3.1). Sums of loads may exceed it. If they
 // were cut, all elements would be equal as soon as all had reached it.
 const full = 0xffffffff

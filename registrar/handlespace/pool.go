@@ -67,8 +67,8 @@ type index interface {
 	renumber(m *members, slot uint32)
 	// pick is Pool.Select.
 	pick(m *members, dst []Selected, n int, f Families) []Selected
-	// peek is pick for all families, without moving the policy's state.
-	peek(m *members, dst []Selected, n int) []Selected
+	// peek is pick without moving the policy's state.
+	peek(m *members, dst []Selected, n int, f Families) []Selected
 	// candidate reports whether a selection may pick the slot.
 	candidate(m *members, slot uint32, f Families) bool
 	// arrange appends all of these candidates to dst in the policy's order. If first is
@@ -146,8 +146,7 @@ func (p *Pool) Select(dst []Selected, n int, families Families) []Selected {
 	defer p.mu.Unlock()
 	had := len(dst)
 	dst = p.index.pick(&p.members, dst, n, families)
-	if len(dst) == had && len(p.avoided()) > 0 { // better these than none
-		p.restoreAll()
+	if len(dst) == had && p.restoreFor(families) {
 		dst = p.index.pick(&p.members, dst, n, families)
 	}
 	if len(dst) > had {

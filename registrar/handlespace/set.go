@@ -30,9 +30,10 @@ import (
 // many elements from a place by number would be exactly even, but each join and leave
 // would move most of the places.
 //
-// Only elements with an address of one of the families are candidates, as in Select. If
-// most of the pool are none, because they are avoided or their weight is 0, the set may be
-// smaller than n.
+// Only elements with an address of one of the families are candidates, as in Select. Others
+// are avoided, or have the weight 0. If most of a large pool are no candidates, the circle is
+// followed for 256 elements, or 8 for each one of the set if that is more. Then the set has all candidates of the pool if those are not more than n.
+// Otherwise the policy selects the rest of the set, so that this part depends on the state.
 //
 // SelectSet takes O(n log N) for N elements, and does not allocate but for dst, or for more
 // elements than in any selection before. The first call that finds the pool larger than n
@@ -56,8 +57,7 @@ func (p *Pool) SelectSet(dst []Selected, n int, families Families, view uint64, 
 	}
 	w := p.workspace()
 	more = p.candidates(w, n, families, view)
-	if len(w.slots) == 0 && len(p.avoided()) > 0 { // better these than none
-		p.restoreAll()
+	if len(w.slots) == 0 && p.restoreFor(families) {
 		more = p.candidates(w, n, families, view)
 	}
 	if len(w.slots) == 0 {
@@ -88,8 +88,7 @@ func (p *Pool) Preview(dst []Selected, n int, view uint64) []Selected {
 	defer p.mu.Unlock()
 	had := len(dst)
 	dst = p.preview(dst, n, view)
-	if len(dst) == had && len(p.avoided()) > 0 { // better these than none
-		p.restoreAll()
+	if len(dst) == had && p.restoreFor(0) {
 		dst = p.preview(dst, n, view)
 	}
 	return dst
@@ -100,11 +99,12 @@ func (p *Pool) preview(dst []Selected, n int, view uint64) []Selected {
 	if o, ok := p.index.(*order); ok && o.rule.kind != lowest && len(m.elems) > n {
 		w := p.workspace()
 		p.candidates(w, n, 0, view)
-		if len(w.slots) > 0 {
-			return o.arrange(m, dst, w.slots, elsewhere)
+		if len(w.slots) == 0 {
+			return dst
 		}
+		return o.arrange(m, dst, w.slots, elsewhere)
 	}
-	return p.index.peek(m, dst, n) // finds those few that have a weight, too
+	return p.index.peek(m, dst, n, 0)
 }
 
 // count counts the selection of a set, unless its first element was selected before.
@@ -128,6 +128,7 @@ func (m *members) firstOf(known []rserpool.PEID, in func(slot uint32) bool) uint
 type workspace struct {
 	picked [1]Selected // working memory of Pick
 	slots  []uint32    // working memory of SelectSet
+	others []Selected  // working memory of fill
 	ring   ring        // of all slots; empty until a set is smaller than the pool
 
 	avoided map[rserpool.PEID]struct{} // see Avoid; nil at first
@@ -143,8 +144,12 @@ func (p *Pool) workspace() *workspace {
 	return p.work
 }
 
-// patience bounds the search for candidates: this many elements for each one of the set.
-const patience = 8
+// The search for candidates ends after so many elements for each one of the set, but not
+// before leastSearch.
+const (
+	patience    = 8
+	leastSearch = 256
+)
 
 // candidates puts the slots of a set into w. They are in no certain order.
 func (p *Pool) candidates(w *workspace, n int, f Families, view uint64) (more bool) {
@@ -161,12 +166,12 @@ func (p *Pool) candidates(w *workspace, n int, f Families, view uint64) (more bo
 	if len(w.ring.chunks) == 0 {
 		w.ring.build(m, ruleOf(p.policy))
 	}
-	left := patience * (n + 1)
+	left := max(patience*(n+1), leastSearch)
 	w.ring.walk(uint32(view^view>>32), func(slot uint32) bool {
-		if more = left == 0; more {
+		left--
+		if left < 0 {
 			return false
 		}
-		left--
 		if !p.index.candidate(m, slot, f) {
 			return true
 		}
@@ -177,6 +182,27 @@ func (p *Pool) candidates(w *workspace, n int, f Families, view uint64) (more bo
 		return true
 	})
 	w.slots = slots
+	if left < 0 {
+		return p.fill(w, n, f)
+	}
+	return more
+}
+
+// fill adds candidates to w from all over the pool, which the index finds in O(n log N), so
+// that there are n of them, or all.
+func (p *Pool) fill(w *workspace, n int, f Families) (more bool) {
+	m := &p.members
+	w.others = p.index.peek(m, w.others[:0], n+1, f)
+	found := len(w.slots)
+	slices.Sort(w.slots)
+	for _, s := range w.others[:min(n, len(w.others))] {
+		slot, _ := m.slots.Find(s.ID)
+		if _, has := slices.BinarySearch(w.slots[:found], slot); !has && len(w.slots) < n {
+			w.slots = append(w.slots, slot)
+		}
+	}
+	more = len(w.others) > n
+	clear(w.others) // elements that leave should not be kept from the collector
 	return more
 }
 

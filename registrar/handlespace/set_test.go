@@ -97,9 +97,6 @@ func testSetSlow(t *testing.T, policy rserpool.PolicyType, seed uint64) {
 			if r.IntN(5) == 0 {
 				n = r.IntN(1000)
 			}
-			if n > 0 {
-				n = max(n, len(slow.elems)/patience) // without the limit of the search
-			}
 			got, more := s.Pool("pool").SelectSet(nil, n, f, view)
 			if err := slow.checkSet(got, more, n, f, view); err != nil {
 				t.Fatalf("seed %d, step %d: SelectSet(%d, %d, %x) = %v: %v", seed, step, n, f, view, brief(got), err)
@@ -351,18 +348,70 @@ func TestSetByRank(t *testing.T) {
 	}
 }
 
-// TestSetOfFewAble: where hardly an element can serve, the search for others ends.
+// fewAble has a pool of n elements, of which each step-th one serves, and has an IPv6 address.
+func fewAble(t *testing.T, policy rserpool.PolicyType, n, step int) *Space {
+	s := newSpace()
+	for i := range n {
+		f, p := IPv4, rserpool.Policy{Type: policy, Load: full}
+		if i%step == 0 {
+			f, p = IPv4|IPv6, rserpool.Policy{Type: policy, Weight: 1}
+		}
+		mustPut(t, s, "p", newElement(rserpool.PEID(1000+i), f, p))
+	}
+	return s
+}
+
+// TestSetOfFewAble: the few candidates of a large pool are in every set. If they are more than the
+// set has, it is full.
 func TestSetOfFewAble(t *testing.T) {
-	const n = 5
-	s := setSpace(t, 1000, same(rserpool.Policy{Type: rserpool.WeightedRandom}))
-	if set, more := s.Pool("p").SelectSet(nil, n, 0, 1); len(set) != 0 || !more {
-		t.Errorf("%d elements of weight 0, more %t; want none, and true, as not all were tried", len(set), more)
+	const elements = 20000
+	for _, policy := range testPolicies() {
+		families := IPv6
+		switch policy {
+		case rserpool.WeightedRoundRobin, rserpool.WeightedRandom, rserpool.WeightedRandomDPF, rserpool.RandomizedLeastUsed:
+			families = 0
+		}
+		for _, able := range []int{1, 5, 50, 200} {
+			t.Run(fmt.Sprintf("%s/%d", policyName(policy), able), func(t *testing.T) {
+				step := elements / able
+				p := fewAble(t, policy, elements, step).Pool("p")
+				for _, n := range []int{1, 5, 100} {
+					for view := range uint64(20) {
+						set, more := p.SelectSet(nil, n, families, view*0x9e3779b97f4a7c15)
+						ids := slices.Compact(idsOf(set))
+						if len(ids) != min(n, able) || more != (able > n) {
+							t.Fatalf("a set for %d has %d elements, more %t; want %d of %d", n, len(ids), more, min(n, able), able)
+						}
+						if i := slices.IndexFunc(ids, func(id rserpool.PEID) bool { return int(id-1000)%step != 0 }); i >= 0 {
+							t.Fatalf("the set has %v, which does not serve", ids[i])
+						}
+					}
+				}
+			})
+		}
 	}
-	for i := range 300 {
-		mustPut(t, s, "p", newElement(rserpool.PEID(1000+i), IPv4, rserpool.Policy{Type: rserpool.WeightedRandom, Weight: 1}))
+}
+
+// TestSetOfNoneAble: elements of weight 0 are in no set.
+func TestSetOfNoneAble(t *testing.T) {
+	s := setSpace(t, 5000, same(rserpool.Policy{Type: rserpool.WeightedRandom}))
+	if set, more := s.Pool("p").SelectSet(nil, 5, 0, 1); len(set) != 0 || more {
+		t.Errorf("%d elements of weight 0, more %t; want none", len(set), more)
 	}
-	if set, more := s.Pool("p").SelectSet(nil, n, 0, 1); len(set) != n || !more {
-		t.Errorf("got %d elements, more %t, want %d of 300", len(set), more, n)
+}
+
+// TestSetAvoided: avoided elements come back only if no other element of the whole pool is left.
+func TestSetAvoided(t *testing.T) {
+	const n, elements = 5, 5000
+	s := setSpace(t, elements, same(rserpool.Policy{Type: rserpool.RoundRobin}))
+	for id := range rserpool.PEID(elements - 2) {
+		s.Avoid("p", 1000+id, true)
+	}
+	for view := range uint64(10) {
+		set, more := s.Pool("p").SelectSet(nil, n, 0, view*0x9e3779b97f4a7c15)
+		if got := idsOf(set); !slices.Equal(got, []rserpool.PEID{1000 + elements - 2, 1000 + elements - 1}) || more {
+			t.Fatalf("got %v, more %t, want the two that are not avoided", got, more)
+		}
 	}
 	s = setSpace(t, 3, same(rserpool.Policy{Type: rserpool.RoundRobin}))
 	for id := range rserpool.PEID(3) {
@@ -382,6 +431,13 @@ func TestSetAllocs(t *testing.T) {
 			p.SelectSet(dst, n, 0, 1)
 			if got := testing.AllocsPerRun(100, func() { p.SelectSet(dst, n, 0, r.Uint64()) }); got != 0 {
 				t.Errorf("policy %s: SelectSet(%d): %v allocations, want 0", policyName(policy), n, got)
+			}
+		}
+		few := fewAble(t, policy, 5000, 50).Pool("p")
+		few.SelectSet(dst, 101, IPv6, 1)
+		for _, n := range []int{1, 3, 99} {
+			if got := testing.AllocsPerRun(100, func() { few.SelectSet(dst, n, IPv6, r.Uint64()) }); got != 0 {
+				t.Errorf("policy %s: SelectSet(%d) of few candidates: %v allocations, want 0", policyName(policy), n, got)
 			}
 		}
 	}
