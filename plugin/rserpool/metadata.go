@@ -57,6 +57,7 @@ func (h *Handler) poolOf(qname string, qtype uint16) *handlespace.Pool {
 		return nil
 	}
 	n := z.resolve(h.registrar.Space(), qname)
+	h.zones.nest(&n, z, qname)
 	return n.pool
 }
 

@@ -317,17 +317,18 @@ func elementID(label []byte) (rsp.PEID, bool) {
 	return rsp.PEID(id), true
 }
 
-// ownName returns the one spelling of the pool's name that records point to: the handle's
+// ownName returns the one spelling of the pool's name in z that records point to: the handle's
 // own bytes and the zone as configured, or the encoded form if that name does not stand for
-// this pool. asked is how a query spells it. Clients compare the names in records, so that
-// they must not depend on the case of the question, which resolvers choose at random.
-func (z *zone) ownName(s *handlespace.Space, p *handlespace.Pool, asked string) string {
+// this pool or lies in another zone. asked is how a query spells it. Clients compare the names
+// in records, so that they must not depend on the case of the question, which resolvers choose
+// at random.
+func (zs zones) ownName(z *zone, s *handlespace.Space, p *handlespace.Pool, asked string) string {
 	h := p.Handle()
 	if at := len(asked) - len(z.name); at == len(h)+1 && asked[:at-1] == string(h) && asked[at:] == z.name {
 		return asked // which saves an allocation
 	}
 	if other, _ := z.findPool(s, []byte(h)); other == p {
-		if name, ok := plainName(string(h), z.name); ok {
+		if name, ok := plainName(string(h), z.name); ok && zs.match(name, dns.TypeA) == z {
 			return name
 		}
 	}

@@ -31,9 +31,7 @@ type query struct {
 // find finds what the name stands for. It returns false if another plugin is to answer.
 func (q *query) find() bool {
 	q.node = q.zone.resolve(q.space, q.name)
-	if q.node.kind == nodeNone && q.zones.delegates(q.zone, q.name) {
-		q.node.kind = nodeChild // asked for the DS records of a child
-	}
+	q.zones.nest(&q.node, q.zone, q.name)
 	q.poolOptions = q.node.options
 	return q.node.kind != nodeNone || !q.Fall.Through(q.name)
 }

@@ -154,7 +154,9 @@ func (q *query) addElementService(rep *reply) {
 }
 
 // poolName is the name of the node's pool as records spell it.
-func (q *query) poolName() string { return q.zone.ownName(q.space, q.node.pool, q.node.poolName) }
+func (q *query) poolName() string {
+	return q.zones.ownName(q.zone, q.space, q.node.pool, q.node.poolName)
+}
 
 func service(owner string, ttl uint32, priority, weight uint16, e *handlespace.Element, target string) dns.RR {
 	r := new(dns.SRV)

@@ -204,7 +204,7 @@ func (q *query) addElementNames(rep *reply) {
 	forward, ttl := q.zone.reverse.forward, q.ttl
 	var names []string
 	for _, h := range q.zone.reverse.index.Lookup(nil, at.Addr()) {
-		if pool := forward.ownName(q.space, h.Pool, ""); hasElementNames(pool) {
+		if pool := q.zones.ownName(forward, q.space, h.Pool, ""); hasElementNames(pool) {
 			names = append(names, elementName(h.Element.ID, pool))
 			ttl = min(ttl, q.lifetime(h.Element))
 		}

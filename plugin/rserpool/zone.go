@@ -139,6 +139,25 @@ func (zs zones) parent(child *zone) *zone {
 	return nil
 }
 
+// nest adapts the node of qname, a name in z, to the zones below z. Their names, and the names above
+// those, exist in z (RFC 4592, Section 2.2.2). The name of another zone is nothing but that, even
+// if there is a pool with this handle.
+func (zs zones) nest(n *node, z *zone, qname string) {
+	switch {
+	case zs.delegates(z, qname): // asked for the DS records of a child
+		*n = node{kind: nodeChild, options: z.pools.blockOptions}
+	case n.kind == nodeNone && zs.above(qname):
+		n.kind = nodeEmpty
+	}
+}
+
+// above reports whether another zone of these lies below qname.
+func (zs zones) above(qname string) bool {
+	return slices.ContainsFunc(zs, func(z zone) bool {
+		return len(z.name) > len(qname) && hasSuffixName(z.name, qname)
+	})
+}
+
 // delegates reports whether qname, a name in z, is another zone of these.
 func (zs zones) delegates(z *zone, qname string) bool {
 	for i := range zs {
