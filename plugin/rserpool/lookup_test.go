@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coredns/coredns/plugin/pkg/proxyproto"
 	"github.com/miekg/dns"
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
@@ -34,6 +35,9 @@ func TestLookups(t *testing.T) {
 	four := func(id rsp.PEID) *handlespace.Element { return element(id, 80, fmt.Sprintf("192.0.2.%d", id)) }
 	both := []*handlespace.Element{dual(1), dual(2), dual(3)}
 	only4 := []*handlespace.Element{four(1), four(2), four(3)}
+	proxied := func(client net.Addr) net.Addr {
+		return proxyproto.NewAddr(&net.TCPAddr{IP: net.IPv4(10, 9, 9, 9), Port: 9}, client, nil)
+	}
 	rest := udpPort(1001) // the request whose rest dns64 asks for
 	tests := []struct {
 		name      string
@@ -54,6 +58,9 @@ func TestLookups(t *testing.T) {
 		{"pair again by TCP", both, []question{{0, udpPort(1), a, 1}, {5 * ms, tcpPort(9), a, 1}, {6 * ms, udpPort(1), aaaa, 1}, {7 * ms, tcpPort(9), aaaa, 1}, {8 * ms, tcpPort(9), a, 2}}},
 		{"pairs by TCP only", both, []question{{0, tcpPort(1), a, 1}, {0, tcpPort(1), aaaa, 1}, {0, tcpPort(1), a, 2}, {0, tcpPort(1), aaaa, 2}}},
 		{"two programs again by TCP", both, []question{{0, udpPort(1), a, 1}, {0, udpPort(2), a, 2}, {1 * ms, tcpPort(3), a, 1}, {1 * ms, tcpPort(4), a, 2}}},
+		{"by the PROXY protocol", both, []question{{0, proxied(udpPort(1)), a, 1}, {1 * ms, proxied(udpPort(2)), a, 2}, {2 * ms, proxied(udpPort(2)), aaaa, 2}, {3 * ms, proxied(udpPort(1)), aaaa, 1}}},
+		{"again by TCP, by the PROXY protocol", both, []question{{0, proxied(udpPort(1)), a, 1}, {5 * ms, proxied(tcpPort(9)), a, 1}, {9 * ms, proxied(udpPort(2)), a, 2}}},
+		{"by the PROXY protocol, AAAA first", only4, []question{{0, proxied(rest), aaaa, 0}, {0, proxied(rest), a, 1}, {0, proxied(udpPort(1001)), a, 2}}},
 		// dns64 gets NODATA for the AAAA, and asks for A in the same request.
 		{"dns64, A first", only4, []question{{0, udpPort(1001), a, 1}, {0, rest, aaaa, 0}, {0, rest, a, 1}, {0, udpPort(1001), a, 2}}},
 		{"dns64, AAAA first", only4, []question{{0, rest, aaaa, 0}, {0, rest, a, 1}, {0, udpPort(1001), a, 1}, {0, udpPort(1001), a, 2}}},

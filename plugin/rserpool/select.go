@@ -66,9 +66,13 @@ func elementsOf(set []handlespace.Selected) []*handlespace.Element {
 
 // originOf returns where a question comes from.
 func originOf(w dns.ResponseWriter) (c lookup.Origin) {
-	switch a := w.RemoteAddr().(type) {
+	addr, wrapped := unwrap(w.RemoteAddr())
+	switch a := addr.(type) {
 	case *net.UDPAddr:
-		c.Addr, c.Port, c.Request = ipOf(a.IP, a.Zone), uint16(a.Port), a
+		c.Addr, c.Port = ipOf(a.IP, a.Zone), uint16(a.Port)
+		if !wrapped { // the datagrams of a proxy may share an address
+			c.Request = a
+		}
 	case *net.TCPAddr:
 		c.Addr, c.Port, c.TCP = ipOf(a.IP, a.Zone), uint16(a.Port), true
 	case nil:
@@ -77,6 +81,16 @@ func originOf(w dns.ResponseWriter) (c lookup.Origin) {
 		c.Addr, c.Port = ap.Addr().Unmap(), ap.Port()
 	}
 	return c
+}
+
+// unwrap returns the address in one of the PROXY protocol, as request.Proto reads it.
+func unwrap(a net.Addr) (_ net.Addr, wrapped bool) {
+	if w, ok := a.(interface{ Unwrap() net.Addr }); ok {
+		if inner := w.Unwrap(); inner != nil {
+			return inner, true
+		}
+	}
+	return a, false
 }
 
 func ipOf(ip net.IP, zone string) netip.Addr {
