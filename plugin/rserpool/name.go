@@ -53,7 +53,14 @@ type node struct {
 
 // hasRecords reports whether the name has any.
 func (n *node) hasRecords() bool {
-	return n.kind != nodeNone && n.kind != nodeEmpty && n.kind != nodeChild && !n.isEmptyPool()
+	switch {
+	case n.kind == nodeNone, n.kind == nodeEmpty, n.kind == nodeChild:
+		return false
+	case n.isEmptyPool():
+		return n.kind == nodePool && len(n.options.txt) > 0
+	default:
+		return true
+	}
 }
 
 // isEmptyPool reports whether the name is one of a declared pool that has no elements.

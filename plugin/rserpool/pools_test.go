@@ -254,6 +254,19 @@ func TestDeclaredPools(t *testing.T) {
 	}
 }
 
+// TestDeclaredANY: the answer to ANY does not deny the texts of an empty pool (RFC 8482, Section 4.2).
+func TestDeclaredANY(t *testing.T) {
+	h := newTestHandler(t, "rserpool pool.example.org {\n pool web txt a\n pool bare\n}", newFake())
+	for name, want := range map[string]int{"web.": 1, "bare.": 0, "_http._tcp.web.": 0} {
+		for _, qtype := range []uint16{dns.TypeANY, dns.TypeHINFO} {
+			m := ask(t, h, name+zoneZ, qtype)
+			if m.Rcode != dns.RcodeSuccess || len(m.Answer) != want || want > 0 && m.Answer[0].Header().Rrtype != dns.TypeHINFO {
+				t.Errorf("%s of %s: got %v, want %d HINFO records", dns.TypeToString[qtype], name, m, want)
+			}
+		}
+	}
+}
+
 // TestPoolRules: what the lines say to the registrar, in one spelling.
 func TestPoolRules(t *testing.T) {
 	const corefile = `pool Web policy lu

@@ -97,14 +97,11 @@ func (q *query) answerPool(rep *reply, qtype uint16) {
 }
 
 func (q *query) answerOther(rep *reply, qtype uint16) {
-	if q.node.isEmptyPool() {
-		if q.node.kind == nodePool && qtype == dns.TypeTXT {
-			q.addTexts(rep)
-		}
-		return
-	}
 	if (qtype == dns.TypeANY || qtype == dns.TypeHINFO) && q.node.hasRecords() {
 		rep.msg.Answer = append(rep.msg.Answer, q.hinfo())
+		return
+	}
+	if q.node.isEmptyPool() && q.node.kind != nodePool {
 		return
 	}
 	switch q.node.kind {

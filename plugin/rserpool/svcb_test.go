@@ -354,7 +354,7 @@ func TestEmptyPoolNames(t *testing.T) {
 	}{
 		{"web.", dns.TypeHTTPS, nodata()},
 		{"web.", dns.TypeTXT, sections{answer: text}},
-		{"web.", dns.TypeANY, nodata()},
+		{"web.", dns.TypeANY, hinfo("web." + zoneZ)},
 		{"_https.web.", dns.TypeHTTPS, nodata()},
 		{"_8443._https.web.", dns.TypeHTTPS, nodata()},
 		{"_foo.web.", dns.TypeSVCB, nodata()},
