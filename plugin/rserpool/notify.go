@@ -39,10 +39,9 @@ type notifier struct {
 	failing map[string]bool
 }
 
-// notifySecondaries starts to notify secondaries: of the zone as it is now, because the options of
-// the block may be new, and of each change. The returned function ends that.
+// notifySecondaries starts to notify secondaries: of the zone as it is now, and of each change. The
+// returned function ends that.
 func (h *Handler) notifySecondaries(notify func(zone string) error) (end func()) {
-	h.registrar.Space().Touch()
 	stop := make(chan struct{})
 	n := &notifier{Handler: h, notify: notify, stop: stop, failing: make(map[string]bool)}
 	go n.run()

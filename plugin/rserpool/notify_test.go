@@ -11,6 +11,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -195,4 +196,35 @@ func TestNotifyReload(t *testing.T) {
 	free()
 	s.stop()
 	noLeak(t, goroutines, files)
+}
+
+// TestNotifyFailedReload: the zone gets its new serial number when the former instance has ended:
+// until then it may give that number to a zone with the former options. A reload that fails
+// changes nothing.
+func TestNotifyFailedReload(t *testing.T) {
+	refuseUpgrade() // it stays
+	taken, _ := takenPort(t)
+	f, set := newFakes()
+	former := process
+	process = set
+	t.Cleanup(func() { process = former })
+	const text = "pool.example.org:0 {\n transfer {\n to 127.0.0.1:1\n}\n rserpool\n}\n"
+	s := startServer(t, text)
+	var space *handlespace.Space
+	for _, r := range f { // the only one
+		space = r.space
+	}
+	before := space.Changes()
+	if err := s.reload(text + fmt.Sprintf("example.net:%d {\n bind 127.0.0.1\n whoami\n}\n", taken)); err == nil {
+		t.Fatal("reload succeeded, want the taken port to fail it")
+	}
+	if got := space.Changes(); got != before {
+		t.Errorf("a failed reload counts as %d changes", got-before)
+	}
+	if err := s.reload(text); err != nil {
+		t.Fatal(err)
+	}
+	if got := space.Changes(); got != before+1 {
+		t.Errorf("a reload counts as %d changes, want 1", got-before)
+	}
 }

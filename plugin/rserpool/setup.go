@@ -62,6 +62,9 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		inst.OnRelease(h.indexAddrs())
 		if t, ok := site.Handler("transfer").(*transfer.Transfer); ok {
 			inst.OnRelease(h.notifySecondaries(t.Notify))
+			// The options may be new. A former instance would give the new serial number to zones
+			// with the former ones.
+			inst.OnBegin(h.registrar.Space().Touch)
 		}
 		return nil
 	})

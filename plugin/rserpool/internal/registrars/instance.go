@@ -73,6 +73,19 @@ func (inst *Instance) Startup() error {
 	return nil
 }
 
+// OnBegin has f called when the instance that this one replaces has ended, or now if there is none:
+// until then that one may answer, too. f is not called if this instance ends before. It must not
+// block, and must not refer to the instance.
+func (inst *Instance) OnBegin(f func()) {
+	inst.set.mu.Lock()
+	defer inst.set.mu.Unlock()
+	if inst.lease.successorOf == nil {
+		f()
+		return
+	}
+	inst.lease.begins = append(inst.lease.begins, f)
+}
+
 // OnRelease has f called when the instance ends, for whatever reason, before its registrars
 // are closed. f must not block, and must not refer to the instance.
 func (inst *Instance) OnRelease(f func()) {

@@ -214,6 +214,42 @@ func TestReloadKeeps(t *testing.T) {
 	}
 }
 
+// TestOnBegin: an instance begins when the one before it has ended.
+func TestOnBegin(t *testing.T) {
+	_, rs := newFakes()
+	inst := startInstance(t, rs, at(addr1))
+	begun := 0
+	count := func() { begun++ }
+	check := func(when string, want int) {
+		t.Helper()
+		if begun != want {
+			t.Errorf("%s: %d instances have begun, want %d", when, begun, want)
+		}
+	}
+	inst.OnBegin(count)
+	check("the first instance", 1)
+
+	inst.Restart()
+	startInstance(t, rs, at(addr1)).OnBegin(count)
+	check("beside the former instance", 1)
+	inst.RestartFailed(never)
+	check("a failed reload", 1)
+
+	inst.Restart()
+	next := startInstance(t, rs, at(addr1))
+	next.OnBegin(count)
+	inst.Shutdown()
+	check("the former instance has ended", 2)
+
+	next.Restart()
+	last := startInstance(t, rs, at(addr1))
+	last.OnBegin(count)
+	next.RestartFailed(last.Holds)
+	check("a reload that fails after the start", 3)
+	last.Shutdown()
+	last.FinalShutdown()
+}
+
 func TestReloadChangesBlocks(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, at(addr1))
