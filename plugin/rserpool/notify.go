@@ -16,10 +16,11 @@ const (
 	notifyPoll = 250 * time.Millisecond
 	// notifyPause is the least time between two notifications.
 	notifyPause = time.Second
-	// notifyShare is the least time between two notifications in durations of the latest
-	// transfer: so transfers take at most a tenth of the time.
+	// notifyShare is the least time between two notifications in durations of making the latest
+	// copy: so the copies for one secondary take at most a tenth of the time. How long the client
+	// reads does not count: a slow secondary would delay the notifications of all others.
 	notifyShare = 10
-	// maxNotifyPause bounds that time, because slow clients make the duration.
+	// maxNotifyPause bounds that time: a copy of 1,000,000 elements may take seconds.
 	maxNotifyPause = 5 * time.Minute
 	// notifySettle is how long a registrar that starts without elements waits for them: a
 	// notification before they are back would empty the secondaries. Elements find a registrar

@@ -95,6 +95,35 @@ func TestNotifyAfterSlowTransfer(t *testing.T) {
 	})
 }
 
+// TestNotifyWithSlowClient: a secondary that reads slowly does not delay the notifications of others.
+func TestNotifyWithSlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		for id := range rsp.PEID(5000) {
+			put(t, f.space, "web", element(id, 80, "192.0.2.1"))
+		}
+		h, times := notified(t, f, "")
+		out, err := h.Transfer(zoneZ, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches := 0
+		for range out {
+			batches++
+			time.Sleep(transferPatience / 2)
+		}
+		if batches < 10 {
+			t.Fatalf("the transfer has %d batches, want more", batches)
+		}
+		times()
+		put(t, f.space, "web", element(1, 81, "192.0.2.1"))
+		time.Sleep(2 * time.Second)
+		if got := times(); len(got) != 1 {
+			t.Errorf("%d notifications within 2 s of a change, want 1", len(got))
+		}
+	})
+}
+
 // TestNotifyReady: before the registrar knows its handlespace, nobody is to transfer it.
 func TestNotifyReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

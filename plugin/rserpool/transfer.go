@@ -33,7 +33,7 @@ var (
 // transfers is the state of a handler's zone transfers.
 type transfers struct {
 	running  atomic.Int32
-	duration atomic.Int64 // of the latest one that has sent the whole zone
+	duration atomic.Int64 // of making the latest copy that was sent as a whole, without the client's time
 }
 
 // Transfer implements transfer.Transferer. The zone is that of one moment, while the
@@ -62,7 +62,7 @@ func (h *Handler) Transfer(name string, serial uint32) (<-chan []dns.RR, error) 
 	x := newZoneCopy(h, z, space.Snapshot(now))
 	go func() {
 		if x.run(); !x.broken {
-			h.transfers.duration.Store(int64(time.Since(begin)))
+			h.transfers.duration.Store(int64(time.Since(begin) - x.waited))
 		}
 		h.transfers.running.Add(-1)
 		close(x.out)
@@ -112,6 +112,8 @@ func (x *zoneCopy) flush() {
 		return
 	}
 	x.timer.Reset(transferPatience)
+	begin := time.Now()
+	defer func() { x.waited += time.Since(begin) }()
 	select {
 	case x.out <- x.batch:
 		x.batch = make([]dns.RR, 0, transferBatch)

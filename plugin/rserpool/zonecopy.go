@@ -30,7 +30,8 @@ type zoneCopy struct {
 	services  []dns.SRV
 	set       copySet
 	timer     *time.Timer
-	broken    bool // the reader has gone
+	waited    time.Duration // for the reader
+	broken    bool          // the reader has gone
 	// instances are the pools that are instances of DNS-SD, by type.
 	instances map[serviceType][]rsp.PoolHandle
 }
