@@ -130,6 +130,7 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 	if rep.fit(q.size) {
 		count.shortened()
 		q.reportCut(&rep, r)
+		rep.msg.Truncated = !overTCP(w)
 	}
 	if q.trace != nil {
 		q.record(&rep)
@@ -157,6 +158,14 @@ func answerError(w dns.ResponseWriter, r *dns.Msg, rcode int, code uint16, text 
 		return dns.RcodeServerFailure, err
 	}
 	return dns.RcodeSuccess, nil // it is answered
+}
+
+// overTCP reports whether the client asks over TCP, or a transport that CoreDNS takes for it. No
+// transport has longer answers. So there the flag TC would help nobody, and BIND and unbound answer
+// SERVFAIL instead of what they got.
+func overTCP(w dns.ResponseWriter) bool {
+	state := request.Request{W: w}
+	return state.Proto() == "tcp"
 }
 
 // replySize returns how many octets the client accepts, less those of the OPT record
