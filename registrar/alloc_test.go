@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // filled is a registrar with n elements in one pool, on association 1.
 func filled(t testing.TB, n int) *Registrar {
 	t.Helper()
-	r, err := New(Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2))})
+	r, err := New(Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2)), Limits: Limits{ElementsPerAssoc: max(n, 1<<16)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,4 +101,35 @@ func BenchmarkKeepAlive(b *testing.B) {
 			}
 		}
 	}
+}
+
+// collect collects garbage and returns the number of objects that are left.
+func collect() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapObjects
+}
+
+// TestHeapObjects: with very many elements, the garbage collector's work takes a part of the time for
+// each answer, and follows from the number of objects: the description of an own element, and the
+// rest of it.
+func TestHeapObjects(t *testing.T) {
+	const n = 10_000
+	before := collect()
+	r := filled(t, n)
+	if got := float64(collect()-before) / n; got > 2.1 {
+		t.Errorf("an own element takes %.2f objects of the heap, want 2", got)
+	}
+	runtime.KeepAlive(r)
+}
+
+// BenchmarkCollection is a garbage collection with 1,000,000 own elements.
+func BenchmarkCollection(b *testing.B) {
+	r := filled(b, 1_000_000)
+	runtime.GC()
+	for b.Loop() {
+		runtime.GC()
+	}
+	runtime.KeepAlive(r)
 }

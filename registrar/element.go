@@ -6,6 +6,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/slab"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -183,14 +184,46 @@ func (r *Registrar) unsupervise(e *element) {
 
 // newElement begins this registrar's care for an entry of its own roster.
 func (r *Registrar) newElement(x *entry) *element {
-	return r.beginElement(x, new(element))
-}
-
-// beginElement is newElement with memory for the element.
-func (r *Registrar) beginElement(x *entry, e *element) *element {
+	e := r.memory.elementOf(x)
 	e.entry, x.Note.own = x, e
 	r.countInterval(e, 1)
 	return e
+}
+
+// memory is where own elements come from. An entry that begins as an own one is in one piece
+// with its element: a third less for the garbage collector to look at, which with very many
+// elements takes a part of the time for each answer.
+type memory struct {
+	blocks  slab.Of[ownEntry]
+	inBlock bool      // many come at once
+	last    *ownEntry // whose element is not used yet
+}
+
+type ownEntry struct {
+	entry   entry
+	element element
+}
+
+// newEntry returns the memory of an entry of a roster.
+func (m *memory) newEntry(own bool) *entry {
+	switch {
+	case !own:
+		return new(entry)
+	case m.inBlock:
+		m.last = m.blocks.New()
+	default:
+		m.last = new(ownEntry)
+	}
+	return &m.last.entry
+}
+
+// elementOf returns the memory of an element with that entry.
+func (m *memory) elementOf(x *entry) *element {
+	last := m.last
+	if m.last = nil; last != nil && x == &last.entry {
+		return &last.element
+	}
+	return new(element)
 }
 
 // letGo ends this registrar's care for the element. The caller changes the ledger.

@@ -45,6 +45,7 @@ type Registrar struct {
 	intervals intervals // of own elements
 	doubles   doubles
 	rush      rush
+	memory    memory
 	asks      slots  // of keep-alives
 	repeats   slots  // of their repeats
 	wakes     bucket // of those that wake sends
@@ -106,6 +107,7 @@ func New(cfg Config) (*Registrar, error) {
 		return ledger.GuardRule{Off: g.Off, Share: g.Share}
 	}
 	r.roster, r.known = ledger.NewRoster[note](r.id), r.ledger.Handle
+	r.ledger.New = func(of *roster) *entry { return r.memory.newEntry(of == r.roster) }
 	return r, nil
 }
 

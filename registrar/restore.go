@@ -9,7 +9,6 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
-	"github.com/rserpool/coredns-rserpool/registrar/internal/slab"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -26,7 +25,6 @@ import (
 type restored struct {
 	any      bool // elements were restored
 	alive    time.Time
-	slab     slab.Of[element]
 	probes   probesAt
 	queue    []*probe         // in the order of their elements
 	to       []netip.AddrPort // working memory
@@ -52,11 +50,11 @@ func (r *Registrar) onRestore(ev Restore) {
 		s.away = r.now.Sub(s.alive)
 	}
 	s.peers = append(s.peers, ev.Peers...)
-	r.ledger.Bulk = true
+	r.memory.inBlock = true
 	for i := range ev.Elements {
 		r.restore(&ev.Elements[i])
 	}
-	r.ledger.Bulk = false
+	r.memory.inBlock = false
 }
 
 // restore enters an element of a former process. One that was silent for GuardLife, or whose
@@ -93,7 +91,7 @@ func (r *Registrar) restore(k *Kept) {
 		r.act(Keep{Handle: k.Handle, ID: k.PE.ID})
 		return
 	}
-	e := r.beginElement(c.Entry, s.slab.New())
+	e := r.newElement(c.Entry)
 	e.ownASAP = k.OwnASAP
 	if state == ledger.Suspect {
 		r.adoptSuspect(e)

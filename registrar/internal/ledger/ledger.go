@@ -6,7 +6,6 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/registrar/handlespace"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
-	"github.com/rserpool/coredns-rserpool/registrar/internal/slab"
 	"github.com/rserpool/coredns-rserpool/registrar/internal/slots"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
@@ -22,8 +21,8 @@ type Ledger[N any] struct {
 	// Guard returns how a pool is guarded. If that changes for a pool, Reguard has to follow.
 	// A nil Guard is the zero rule for all pools.
 	Guard func(rserpool.PoolHandle) GuardRule
-	// Bulk has entries made in blocks, because many come at once.
-	Bulk bool
+	// New returns the memory of a new entry of a roster, a zero one. With a nil New, it is new.
+	New func(*Roster[N]) *Entry[N]
 
 	space       *handlespace.Space
 	pools       map[rserpool.PoolHandle]*pool[N]
@@ -36,7 +35,6 @@ type Ledger[N any] struct {
 	handleBytes int        // see Limits.HandleBytes
 	bytes       int        // see Limits.ElementBytes
 	cursors     []*Cursor[N]
-	slab        slab.Of[Entry[N]]
 }
 
 // pool is the entries of one handle. It lasts as long as it has one.
@@ -190,7 +188,7 @@ func (l *Ledger[N]) put(e *Entry[N], to *Roster[N], h rserpool.PoolHandle, pe *h
 	c := Change[N]{To: to}
 	leaves := false // the handlespace
 	if e == nil {
-		e = l.add(h, pe.ID)
+		e = l.add(to, h, pe.ID)
 		c.Visible = s != Suspect
 	} else {
 		c.From = e.roster
@@ -240,22 +238,22 @@ func (l *Ledger[N]) Remove(e *Entry[N]) Change[N] {
 	return c
 }
 
-func (l *Ledger[N]) newEntry() *Entry[N] {
-	if l.Bulk {
-		return l.slab.New()
+func (l *Ledger[N]) newEntry(of *Roster[N]) *Entry[N] {
+	if l.New != nil {
+		return l.New(of)
 	}
 	return new(Entry[N])
 }
 
-// add makes an entry, in a new pool if need be.
-func (l *Ledger[N]) add(h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
+// add makes an entry for a roster, in a new pool if need be.
+func (l *Ledger[N]) add(of *Roster[N], h rserpool.PoolHandle, id rserpool.PEID) *Entry[N] {
 	p := l.pools[h]
 	if p == nil {
 		p = &pool[N]{handle: h}
 		l.pools[h] = p
 		l.handleBytes += handlespace.HandleSize(h)
 	}
-	e := l.newEntry()
+	e := l.newEntry(of)
 	e.pool, e.id = p, id
 	p.slots.Add(id)
 	p.entries = append(p.entries, e)
