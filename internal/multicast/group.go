@@ -6,8 +6,10 @@ package multicast
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,6 +51,7 @@ type Group struct {
 type membership struct {
 	name   string
 	outer  bool // not the loopback interface, which often takes no IPv6 multicast
+	down   bool // nothing is sent; the system keeps the membership
 	failed bool // the last datagram could not be sent
 }
 
@@ -85,7 +88,7 @@ func newGroup(addr netip.AddrPort, s socket, logf func(bool, string)) *Group {
 }
 
 // Changed is to be called when the machine's interfaces have changed. It joins the group
-// on new ones.
+// on new ones, and leaves it on those that are gone.
 func (g *Group) Changed() { g.join() }
 
 // Failed is the number of datagrams that could not be sent on an interface.
@@ -110,8 +113,8 @@ func (g *Group) Close() error {
 	return err
 }
 
-// join joins the group on interfaces that have come up, and forgets those that
-// are gone.
+// join joins the group on interfaces that have come up, and leaves it on those that are
+// gone.
 func (g *Group) join() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -120,39 +123,52 @@ func (g *Group) join() {
 	if err != nil {
 		return
 	}
-	present := make(map[int]struct{})
+	g.leaveGone(ifs)
 	for i := range ifs {
-		if ifs[i].Flags&net.FlagUp == 0 || ifs[i].Flags&net.FlagMulticast == 0 && ifs[i].Flags&net.FlagLoopback == 0 {
-			continue
-		}
-		present[ifs[i].Index] = struct{}{}
-		if g.joined[ifs[i].Index] == nil {
+		m := g.joined[ifs[i].Index]
+		usable := ifs[i].Flags&net.FlagUp != 0 && ifs[i].Flags&(net.FlagMulticast|net.FlagLoopback) != 0
+		switch {
+		case !usable:
+			delete(g.refused, ifs[i].Index)
+			if m != nil {
+				m.down = true
+			}
+		case m == nil || m.down:
 			g.joinOn(&ifs[i])
 		}
 	}
-	forget(g.refused, present)
-	forget(g.joined, present)
 }
 
-// joinOn joins the group on an interface. One that was down is a member still
-// (EADDRINUSE).
+// leaveGone leaves the group on interfaces that are gone. Linux does not: their memberships
+// would count for its limit until the socket is closed.
+func (g *Group) leaveGone(present []net.Interface) {
+	gone := func(index int) bool {
+		return !slices.ContainsFunc(present, func(ifi net.Interface) bool { return ifi.Index == index })
+	}
+	for i := range g.joined {
+		if gone(i) {
+			_ = g.socket.leave(i) // another system may have left already
+			delete(g.joined, i)
+		}
+	}
+	maps.DeleteFunc(g.refused, func(i int, _ struct{}) bool { return gone(i) })
+}
+
+// joinOn joins the group on an interface. The socket may have a membership of it
+// (EADDRINUSE), which has no effect any more if the interface was in another network
+// namespace meanwhile: a new one takes its place.
 func (g *Group) joinOn(ifi *net.Interface) {
 	err := g.socket.join(ifi)
-	if err == nil || errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		_ = g.socket.leave(ifi.Index)
+		err = g.socket.join(ifi)
+	}
+	if err == nil {
 		g.joined[ifi.Index] = &membership{name: ifi.Name, outer: ifi.Flags&net.FlagLoopback == 0}
 		delete(g.refused, ifi.Index)
 	} else if _, told := g.refused[ifi.Index]; !told && errors.Is(err, syscall.ENOBUFS) {
 		g.refused[ifi.Index] = struct{}{}
 		g.logf(true, fmt.Sprintf("interface %s cannot join %v: %v; raise net.ipv4.igmp_max_memberships, which limits the interfaces of a socket", ifi.Name, g.addr, err))
-	}
-}
-
-// forget removes the interfaces that are not present.
-func forget[T any](interfaces map[int]T, present map[int]struct{}) {
-	for i := range interfaces {
-		if _, ok := present[i]; !ok {
-			delete(interfaces, i)
-		}
 	}
 }
 
@@ -181,6 +197,9 @@ func (g *Group) sendAll(b []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, m := range g.joined {
+		if m.down {
+			continue
+		}
 		err := g.socket.send(b, i)
 		if err != nil {
 			g.failed.Add(1)

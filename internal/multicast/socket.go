@@ -13,6 +13,8 @@ import (
 type socket interface {
 	// join joins the group on an interface.
 	join(*net.Interface) error
+	// leave leaves the group on an interface, which may be gone.
+	leave(ifIndex int) error
 	// send sends to the group on an interface.
 	send(b []byte, ifIndex int) error
 	// receive reads a datagram. to is the address to which it was sent, nil where the
@@ -60,6 +62,10 @@ type socket4 struct {
 
 func (s *socket4) join(ifi *net.Interface) error { return s.JoinGroup(ifi, s.to) }
 
+func (s *socket4) leave(ifIndex int) error {
+	return s.LeaveGroup(&net.Interface{Index: ifIndex}, s.to)
+}
+
 func (s *socket4) send(b []byte, ifIndex int) error {
 	_, err := s.WriteTo(b, &ipv4.ControlMessage{IfIndex: ifIndex}, s.to)
 	return err
@@ -79,6 +85,10 @@ type socket6 struct {
 }
 
 func (s *socket6) join(ifi *net.Interface) error { return s.JoinGroup(ifi, s.to) }
+
+func (s *socket6) leave(ifIndex int) error {
+	return s.LeaveGroup(&net.Interface{Index: ifIndex}, s.to)
+}
 
 func (s *socket6) send(b []byte, ifIndex int) error {
 	_, err := s.WriteTo(b, &ipv6.ControlMessage{IfIndex: ifIndex}, s.to)

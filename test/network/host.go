@@ -220,6 +220,11 @@ func (h *Host) Listen(network, address string) (l net.Listener, err error) {
 	return l, err
 }
 
+// Namespace is the file of the host's network namespace, for `ip link set eth0 netns`.
+func (h *Host) Namespace() string {
+	return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), h.space.tid)
+}
+
 // Shell is a command that opens a shell on the host, while the test waits.
 func (h *Host) Shell() string {
 	return fmt.Sprintf("nsenter --net=/proc/%d/task/%d/ns/net --mount=/proc/%[1]d/task/%[2]d/ns/mnt bash", os.Getpid(), h.space.tid)
