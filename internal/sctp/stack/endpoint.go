@@ -157,11 +157,17 @@ func (e *endpoint) Send(a sctp.AssocID, m sctp.Message) error {
 
 // Full implements Endpoint.
 func (e *endpoint) Full(a sctp.AssocID) bool {
+	if y := e.eyeballsOf(a); y != nil {
+		return y.full()
+	}
 	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Full(a) })
 }
 
 // Behind implements Endpoint.
 func (e *endpoint) Behind(a sctp.AssocID) bool {
+	if y := e.eyeballsOf(a); y != nil {
+		return y.behind()
+	}
 	return slices.ContainsFunc(e.kinds, func(k kindEndpoint) bool { return k.Behind(a) })
 }
 

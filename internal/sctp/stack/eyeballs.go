@@ -231,6 +231,26 @@ func (y *eyeballs) send(m sctp.Message) error {
 	return nil
 }
 
+// full is Full of the winner, or of the queue until there is one.
+func (y *eyeballs) full() bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.winner != nil {
+		return y.winner.k.Full(y.winner.id)
+	}
+	return y.queue.Full(y.e.s.cfg.Limits)
+}
+
+// behind is Behind of the winner, or of the queue until there is one.
+func (y *eyeballs) behind() bool {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.winner != nil {
+		return y.winner.k.Behind(y.winner.id)
+	}
+	return y.queue.Behind()
+}
+
 // call calls a method for the winner.
 func (y *eyeballs) call(method func(sctp.Endpoint, sctp.AssocID)) {
 	y.mu.Lock()

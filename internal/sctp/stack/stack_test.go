@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,7 @@ type fakeKind struct {
 	calls []sctp.AssocID
 	ends  []sctp.AssocID
 	sent  []string
+	full  bool
 }
 
 func (f *fakeKind) Connect(sctp.Dest) sctp.AssocID {
@@ -149,6 +151,9 @@ func (f *fakeKind) Send(a sctp.AssocID, m sctp.Message) error {
 	}
 	return sctp.ErrNoAssoc
 }
+
+func (f *fakeKind) Full(a sctp.AssocID) bool   { return f.full && slices.Contains(f.calls, a) }
+func (f *fakeKind) Behind(a sctp.AssocID) bool { return f.Full(a) }
 
 func (f *fakeKind) Abort(a sctp.AssocID) {
 	f.mu.Lock()
@@ -208,6 +213,26 @@ func TestAny(t *testing.T) {
 				t.Errorf("Got kernel's %v ended, want %v", w.k.ends, w.k.calls)
 			}
 		}, []string{"up", "received", "down 1"}},
+		{"full", func(t *testing.T, w *world) {
+			full := func(when string, want bool) {
+				t.Helper()
+				if f, b := w.Full(w.id), w.Behind(w.id); f != want || b != want {
+					t.Errorf("%s: full %t and behind %t, want %t", when, f, b, want)
+				}
+			}
+			later()
+			full("calling", false)
+			for w.Send(w.id, sctp.Message{Data: make([]byte, sctp.QueueShare)}) == nil {
+			}
+			full("calling, with much to send", true)
+			up(w, w.u)
+			full("the winner has sent all", false)
+			w.u.full = true
+			full("the winner", true)
+			down(w, w.k, sctp.LocalClose)
+			down(w, w.u, sctp.PeerShutdown)
+			full("the end", false)
+		}, []string{"up", "down 1"}},
 		{"both come up", func(t *testing.T, w *world) {
 			later()
 			up(w, w.k)
