@@ -25,16 +25,13 @@ type encapPort struct {
 }
 
 // Learn remembers a UDP port. The caller has checked the packet's verification tag
-// or cookie. heard says that the packet came from this address; an address that the
-// peer only lists does not replace a known port.
-func (e *EncapPorts) Learn(peer netip.AddrPort, udp uint16, heard bool) {
+// or cookie, and that the address is confirmed (RFC 9260, Section 5.4).
+func (e *EncapPorts) Learn(peer netip.AddrPort, udp uint16) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if el, ok := e.ports[peer]; ok {
-		if heard {
-			el.Value = encapPort{peer, udp}
-			e.order.MoveToFront(el)
-		}
+		el.Value = encapPort{peer, udp}
+		e.order.MoveToFront(el)
 		return
 	}
 	if e.ports == nil {

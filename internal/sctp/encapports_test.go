@@ -14,17 +14,13 @@ func TestEncapPorts(t *testing.T) {
 	if p := e.Port(peer(1)); p != EncapPort {
 		t.Errorf("Got port %d for one not heard of, want %d", p, EncapPort)
 	}
-	e.Learn(peer(1), 1000, true)
-	e.Learn(peer(1), 2000, false)
-	if p := e.Port(peer(1)); p != 1000 {
-		t.Errorf("Got port %d after another's claim, want 1000", p)
-	}
-	e.Learn(peer(1), 3000, true)
+	e.Learn(peer(1), 1000)
+	e.Learn(peer(1), 3000)
 	if p := e.Port(peer(1)); p != 3000 {
 		t.Errorf("Got port %d, want 3000, the last heard", p)
 	}
 	for i := range maxEncapPorts + 10 {
-		e.Learn(peer(i+2), 5000, true)
+		e.Learn(peer(i+2), 5000)
 	}
 	if len(e.ports) != maxEncapPorts || e.order.Len() != maxEncapPorts {
 		t.Errorf("Got %d remembered, want %d", len(e.ports), maxEncapPorts)

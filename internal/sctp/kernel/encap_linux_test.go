@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -45,5 +46,26 @@ func TestKernelEncapsulated(t *testing.T) {
 	Talk(b, ours.Assoc, a, theirs.Assoc)
 	if theirs.EncapPort != 9899 {
 		t.Errorf("the kernel does not tell that %v is at UDP port 9899", theirs.Peer[0])
+	}
+}
+
+// TestKernelLearnsConfirmed: a peer that lists the address of another host does not set the
+// UDP port at which that host is called.
+func TestKernelLearnsConfirmed(t *testing.T) {
+	const victim = "203.0.113.7"
+	Hosts(t, map[string][]string{"ha": {"10.99.0.1/24"}, "hb": {"10.99.0.2/24,10.99.0.3/24"}})
+	Sh(t, "ip -n hb addr add "+victim+"/32 dev lo")
+	Encapsulate(t, "ha")
+	Encapsulate(t, "hb")
+	Sysctl(t, "hb", "net.sctp.udp_port=12345")
+	a := Side(t, "ha", sctp.Limits{}, "10.99.0.1:3863")
+	b := Side(t, "hb", sctp.Limits{}, "10.99.0.2:4000", "10.99.0.3:4000", victim+":4000")
+	b.Connect(sctp.Dest{Addrs: a.LocalAddrs(), Kind: sctp.Kernel})
+	ev := a.Confirmed(a.Up(), 2)
+	for addr, want := range map[string]uint16{"10.99.0.2": 12345, "10.99.0.3": 12345, victim: sctp.EncapPort} {
+		peer := netip.AddrPortFrom(netip.MustParseAddr(addr), 4000)
+		if got := a.Endpoint.(*endpoint).encap.Port(peer); got != want {
+			t.Errorf("%v is called at UDP port %d, want %d; the peer is at %v, claiming %v", peer, got, want, ev.Peer, ev.Claimed)
+		}
 	}
 }

@@ -266,7 +266,7 @@ func (r *reader) came(kid int32) {
 	confirmed, claimed := sock.confirmed(kid, peer)
 	e.retryPaths(sock, kid, len(confirmed))
 	sock.askClaimed(kid, claimed)
-	a.up(sctp.Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPort(sock, kid, peer)})
+	a.up(sctp.Event{Peer: confirmed, Claimed: claimed, EncapPort: e.learnEncapPorts(sock, kid, confirmed)})
 }
 
 // wasThere handles an association that has ended before the kernel's notification of its
@@ -329,20 +329,20 @@ func (e *endpoint) retryPaths(sock *socket, kid int32, paths int) {
 	_ = setOption(sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, missesParams(kid, misses))
 }
 
-// learnEncapPort remembers the UDP port of the peer, if it has one, and returns that of its
-// primary address.
-func (e *endpoint) learnEncapPort(sock *socket, kid int32, peer []netip.AddrPort) (primary uint16) {
+// learnEncapPorts remembers the UDP ports of a peer's confirmed addresses, if it has any, and
+// returns that of the first address, which is the primary one.
+func (e *endpoint) learnEncapPorts(sock *socket, kid int32, confirmed []netip.AddrPort) (primary uint16) {
 	if e.serves == 0 {
 		return 0
 	}
-	for i, ap := range peer {
+	for i, ap := range confirmed {
 		u := udpEncaps{assoc: kid}
 		copy(u.address(), appendSockaddr(nil, ap))
 		if getOption(sock, "SCTP_REMOTE_UDP_ENCAPS_PORT", optRemoteEncapsPort, &u) != nil {
 			continue
 		}
 		if port := binary.BigEndian.Uint16(u.port[:]); port != 0 {
-			e.encap.Learn(ap, port, i == 0)
+			e.encap.Learn(ap, port)
 			if i == 0 {
 				primary = port
 			}
@@ -369,6 +369,7 @@ func (r *reader) peerAddrChanged(state, kid int32) {
 	peer := r.sock.peerAddrs(kid)
 	confirmed, claimed := r.sock.confirmed(kid, e.quietOwn(r.sock, kid, peer))
 	e.retryPaths(r.sock, kid, len(confirmed))
+	e.learnEncapPorts(r.sock, kid, confirmed)
 	if is && len(confirmed) > 0 {
 		a.emit(sctp.Event{Type: sctp.PeerAddrs, Peer: confirmed, Claimed: claimed})
 	}

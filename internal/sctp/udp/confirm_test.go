@@ -113,6 +113,41 @@ func TestUDPForgedAddress(t *testing.T) {
 	})
 }
 
+// TestUDPLearnsConfirmed: the UDP port of an address is remembered for later calls when the
+// address is confirmed. A peer that lists the address of another host, and sends in its name,
+// does not set the port at which that host is called.
+func TestUDPLearnsConfirmed(t *testing.T) {
+	onRaw(t, sctp.Limits{}, func(t *testing.T, w *ether, y *sctptest.Site, p *rawPeer) {
+		sock := func(at string) *etherSock {
+			s, err := w.sock(netip.MustParseAddrPort(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.close() })
+			return s
+		}
+		remembered := func(addr string, want uint16) {
+			t.Helper()
+			if got := muxOf(y).encap.Port(netip.MustParseAddrPort(addr)); got != want {
+				t.Errorf("%s is called at UDP port %d, want %d", addr, got, want)
+			}
+		}
+		own, second := sock("10.0.0.3:12345"), sock("10.0.0.9:12345")
+		p.s, p.h.Src = own, 9901
+		p.ours.Addrs = []netip.Addr{own.addr.Addr(), second.addr.Addr()}
+		p.connect()
+		y.Next(sctp.Up)
+		p.s = second
+		p.send(sctptest.Data(100, 0, 0, whole, []byte("from the second address")))
+		y.Next(sctp.Received)
+		remembered("10.0.0.3:9901", 12345)
+		remembered("10.0.0.9:9901", sctp.EncapPort)
+		p.answer()
+		y.Next(sctp.PeerAddrs)
+		remembered("10.0.0.9:9901", 12345)
+	})
+}
+
 // TestUDPForgedCookieAck has a peer that is called answer in the name of a victim,
 // which it lists: the association is with the address that was called.
 func TestUDPForgedCookieAck(t *testing.T) {

@@ -17,7 +17,8 @@
 // be sent, the association uses another of the peer's addresses within about a second,
 // and keeps it if the first one does not answer a HEARTBEAT. Data are sent only to
 // addresses that have answered a HEARTBEAT with a secret nonce, and only those are
-// reported as the peer's. The last UDP port of a peer is kept for later connections.
+// reported as the peer's. The last UDP port of such an address is kept for later
+// connections.
 //
 // A peer is lost after Limits.Heartbeat x (Limits.Misses + 1) of silence, or at once
 // if its machine reports for all of its addresses that nobody listens (ICMP port

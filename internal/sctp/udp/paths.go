@@ -3,6 +3,7 @@ package udp
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -150,6 +151,7 @@ func (a *assoc) onHeartbeatAck(in arrival, body []byte) {
 		a.reindex()
 	}
 	if before == 0 {
+		a.learn(w)
 		a.readdressed = true
 		a.poke()
 	}
@@ -162,6 +164,15 @@ func (a *assoc) onHeartbeatAck(in arrival, body []byte) {
 	case w != out && (out.refused.Load() || out != a.primary && out.acked.Load() < out.since.Load()):
 		// The way in use seems not to work either.
 		a.goBy(out, w)
+	}
+}
+
+// learn remembers the UDP port of one of the peer's addresses for later connections, if the
+// address is confirmed: a peer can list the address of another host, and send packets in its
+// name. a.mu is held.
+func (a *assoc) learn(w *way) {
+	if to := w.path.Load().to; w.acked.Load() != 0 {
+		a.m.encap.Learn(netip.AddrPortFrom(to.Addr(), a.peerPort), to.Port())
 	}
 }
 
@@ -181,7 +192,7 @@ func (a *assoc) onWay(in arrival, carries bool, now time.Time) {
 		} else {
 			a.reindex()
 		}
-		a.learn()
+		a.learn(w)
 	}
 	out := a.out.Load()
 	silent := now.Sub(a.m.clock.at(max(out.heard.Load(), out.since.Load())))
@@ -221,7 +232,6 @@ func (a *assoc) superviseWays(now time.Time) (next time.Time) {
 func (a *assoc) settle(w *way) {
 	a.primary = w
 	a.setPath(*w.path.Load())
-	a.learn()
 	a.readdressed = true
 	a.poke()
 }

@@ -88,7 +88,7 @@ func (a *assoc) establish(in arrival) {
 	a.heard.Store(a.m.clock.stamp(now))
 	a.state, a.pion, a.timer, a.giveUp = stateEstablished, pion, now.Add(a.m.lim.Heartbeat), time.Time{}
 	a.targets, a.peer.Cookie, a.misses = nil, nil, 0
-	a.learn()
+	a.learn(a.primary)
 	for _, msg := range a.queue.Msgs {
 		if err := a.write(msg); err != nil {
 			break // the association is ending

@@ -59,14 +59,6 @@ func (a *assoc) knows(ip netip.Addr) bool {
 	return a.path.Load().to.Addr() == ip || slices.Contains(a.peer.Addrs, ip)
 }
 
-// learn remembers the peer's UDP port for later connections. a.mu is held.
-func (a *assoc) learn() {
-	p := a.path.Load()
-	for i, ap := range a.addrs() {
-		a.m.encap.Learn(ap, p.to.Port(), i == 0)
-	}
-}
-
 // onChunk handles one chunk and returns whether to go on with the packet.
 func (a *assoc) onChunk(in arrival, c wire.Chunk, fwd *forward) bool {
 	switch c.Type {
