@@ -202,7 +202,7 @@ func (m *Mux) onInit(in arrival, body []byte) {
 		m.refuse(in, body, cause)
 		return
 	}
-	p.From(in.from.Addr())
+	m.cameFrom(&p, in.from.Addr())
 	c := wire.Cookie{Made: m.clock.stampNow(), Local: in.Dst, PeerPort: in.Src, From: in.from, To: in.to}
 	ours := wire.InitParams{}
 	if a != nil {
@@ -220,6 +220,18 @@ func (m *Mux) onInit(in arrival, body []byte) {
 	c.Peer = p
 	ours.Cookie = c.Seal(m.key)
 	in.answer(p.Tag, wire.Chunk{Type: wire.ChunkInitAck, Body: ours.Body()})
+}
+
+// cameFrom says from which address an INIT or INIT ACK arrived, and leaves out the listed
+// addresses that cannot be used. Packets to addresses that this machine has too would not
+// leave it.
+func (m *Mux) cameFrom(p *wire.InitParams, from netip.Addr) {
+	p.From(from)
+	machine := m.machine.Now()
+	same := machine.Own(from)
+	p.Addrs = slices.DeleteFunc(p.Addrs, func(ip netip.Addr) bool {
+		return !same && machine.Own(ip) || !inScope(ip, from) || ip.Is6() && ip.IsLinkLocalUnicast()
+	})
 }
 
 // refuse answers an INIT with an ABORT.

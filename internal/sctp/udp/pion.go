@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -55,13 +53,6 @@ func recvWindow(lim sctp.Limits) int { return max(2*lim.MessageSize, 128<<10) }
 func (a *assoc) establish(in arrival) {
 	a.peerTag.Store(a.peer.Tag)
 	a.setPath(path{in.sock, in.to, in.from})
-	if machine := a.m.machine.Now(); !machine.Own(in.from.Addr()) {
-		// Packets to our own addresses would not leave this machine.
-		a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, machine.Own)
-	}
-	a.peer.Addrs = slices.DeleteFunc(a.peer.Addrs, func(ip netip.Addr) bool {
-		return !inScope(ip, in.from.Addr()) || ip.Is6() && ip.IsLinkLocalUnicast()
-	})
 	now := a.m.clock.now()
 	a.makeWays(*a.path.Load(), now)
 	a.conn = newPionConn(a)

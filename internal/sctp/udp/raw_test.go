@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
@@ -153,6 +154,21 @@ func TestUDPHandshake(t *testing.T) {
 				t.Errorf("Got causes %x", c.Body)
 			}
 			y.None()
+		}},
+		{"restart with the same addresses", func(t *testing.T, y *sctptest.Site, p *rawPeer) {
+			// Those that are not used are the same as well.
+			muxOf(y).machine.Read = func() (localaddr.State, error) {
+				return localaddr.State{Offered: ips("10.0.0.2 172.17.0.1")}, nil
+			}
+			p.ours.Addrs = ips("10.0.0.3 10.0.0.4 172.17.0.1 fe80::1 127.0.0.1")
+			p.connect()
+			y.Next(sctp.Up)
+			p.ours.Tag = 0x5678
+			p.connect()
+			y.Down(sctp.PeerAbort)
+			if ev := y.Next(sctp.Up); fmt.Sprint(ev.Peer, ev.Claimed) != "[10.0.0.3:7777] [10.0.0.4:7777]" {
+				t.Errorf("Got peer %v, claiming %v", ev.Peer, ev.Claimed)
+			}
 		}},
 	}
 	for _, tt := range tests {

@@ -127,7 +127,7 @@ func (a *assoc) onInitAck(in arrival, body []byte) {
 		a.dropTarget(in.cameFrom, err)
 		return
 	}
-	p.From(in.from.Addr())
+	a.m.cameFrom(&p, in.from.Addr())
 	a.peer = p
 	a.peerTag.Store(p.Tag)
 	a.setPath(path{in.sock, in.to, in.from})
