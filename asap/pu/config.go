@@ -27,7 +27,8 @@ type Config struct {
 	Via rserpool.Via
 	// Local are the addresses to bind, all with one port; none stands for
 	// all of the machine's. Addresses that the machine does not have yet are
-	// bound at the next connect. When the address toward the registrar
+	// bound at the next connect. Over TCP, the user connects from one of the
+	// addresses, and a free port. When the address toward the registrar
 	// changes, the user connects to a registrar from the new address.
 	Local []netip.AddrPort
 	// EncapPort is the local UDP port for SCTP in UDP; 0 takes a free one.

@@ -251,12 +251,9 @@ func (e *endpoint) dial(ctx context.Context, to sctp.Dest) (*net.TCPConn, error)
 	for i, ap := range to.Addrs {
 		left, _ := ctx.Deadline()
 		d := net.Dialer{Timeout: time.Until(left) / time.Duration(len(to.Addrs)-i)}
-		c, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String())
+		c, err := e.dialOne(ctx, d, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
 		if err == nil {
-			return c.(*net.TCPConn), nil
-		}
-		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOPROTOOPT) {
-			err = fmt.Errorf("%w: %w", sctp.ErrRefused, err) // ICMP protocol unreachable
+			return c, nil
 		}
 		errs = append(errs, err)
 	}
@@ -264,4 +261,24 @@ func (e *endpoint) dial(ctx context.Context, to sctp.Dest) (*net.TCPConn, error)
 		return nil, fmt.Errorf("no address to connect to")
 	}
 	return nil, sctp.JoinFailures(errs)
+}
+
+// dialOne connects to one address: from a bound address, with a port of its own, since one
+// port could have only one connection with a peer.
+func (e *endpoint) dialOne(ctx context.Context, d net.Dialer, to netip.AddrPort) (*net.TCPConn, error) {
+	i := e.m.Choose(e.addrs, to.Addr())
+	if i < 0 {
+		return nil, fmt.Errorf("%v cannot be reached from %v", to, e.addrs)
+	}
+	if from := e.addrs[i]; !from.IsUnspecified() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	c, err := d.DialContext(ctx, "tcp", to.String())
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOPROTOOPT) {
+		err = fmt.Errorf("%w: %w", sctp.ErrRefused, err) // ICMP protocol unreachable
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
 }

@@ -234,6 +234,25 @@ func TestTCPQueueFull(t *testing.T) {
 	}
 }
 
+// TestTCPLocal: an endpoint with named addresses connects from one of them, with any port.
+func TestTCPLocal(t *testing.T) {
+	_, x, _ := tcpSite(t, sctp.Limits{})
+	cfg := sctptest.On("127.0.0.2:3863")
+	cfg.Addrs = append(cfg.Addrs, netip.MustParseAddrPort("127.0.0.130:3863"))
+	_, y := tcpEnd(t, sctp.Limits{}, cfg)
+	for range 2 {
+		y.Connect(sctp.Dest{Addrs: x.LocalAddrs(), Kind: sctp.TCP})
+		y.Next(sctp.Up)
+		if ev := x.Next(sctp.Up); ev.Peer[0].Addr() != cfg.Addrs[0].Addr() {
+			t.Errorf("Got a connection from %v, want it from %v", ev.Peer, cfg.Addrs)
+		}
+	}
+	y.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("[::1]:3863")}, Kind: sctp.TCP})
+	if ev := y.Next(sctp.Down); ev.Err == nil || !strings.Contains(ev.Err.Error(), "[::1]:3863 cannot be reached from [127.0.0.2 127.0.0.130]") {
+		t.Errorf("Got %v, want that there is no local address of the family", ev.Err)
+	}
+}
+
 func TestTCPConnectFails(t *testing.T) {
 	_, x, _ := tcpSite(t, sctp.Limits{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -2,7 +2,6 @@ package udp
 
 import (
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"sync"
@@ -182,58 +181,17 @@ func (e *endpoint) pathTo(ip netip.Addr, port uint16) (path, bool) {
 	return path{sock, from, netip.AddrPortFrom(ip, port)}, sock != nil
 }
 
-// route returns the socket and local address for packets to a peer: the source address of
-// the route if it is bound, or else the bound address with the longest common prefix. If
-// the address is invalid, the system chooses.
+// route returns the socket and local address for packets to a peer. If the address is
+// invalid, the system chooses.
 func (e *endpoint) route(to netip.Addr) (*boundSocket, netip.Addr) {
-	var fit []int // of the peer's family
-	for i, a := range e.bound {
-		if a.Is4() == to.Is4() {
-			fit = append(fit, i)
-		}
-	}
-	if len(fit) == 0 {
-		return nil, netip.Addr{}
-	}
-	best, rank := fit[0], -1
-	var source netip.Addr
-	if len(fit) > 1 {
-		source, _ = e.m.machine.Source(to)
-	}
-	for _, i := range fit {
-		if r := routeRank(e.bound[i], to, source); r > rank {
-			best, rank = i, r
-		}
-	}
-	if a := e.bound[best]; !a.IsUnspecified() {
-		return e.socks[best], a
-	}
-	return e.socks[best], netip.Addr{}
-}
-
-// routeRank rates a local address for packets to another; source is the address that the
-// system would choose, if known.
-func routeRank(a, to, source netip.Addr) int {
+	i := e.m.machine.Choose(e.bound, to)
 	switch {
-	case a == source:
-		return 300
-	case a.IsUnspecified():
-		return 200
-	case a.IsLoopback() != to.IsLoopback():
-		return 0
+	case i < 0:
+		return nil, netip.Addr{}
+	case e.bound[i].IsUnspecified():
+		return e.socks[i], netip.Addr{}
 	}
-	return 1 + commonBits(a, to)
-}
-
-// commonBits returns the length of the common prefix of two addresses, in bits.
-func commonBits(a, b netip.Addr) int {
-	x, y := a.As16(), b.As16()
-	for i := range x {
-		if d := x[i] ^ y[i]; d != 0 {
-			return 8*i + bits.LeadingZeros8(d)
-		}
-	}
-	return 128
+	return e.socks[i], e.bound[i]
 }
 
 // Close implements Endpoint.

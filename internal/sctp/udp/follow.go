@@ -66,18 +66,15 @@ func (a *assoc) followWays(s *localaddr.State) {
 // restart has a path begin at another local address that the peer knows, and reports
 // whether there is one. a.mu is held.
 func (a *assoc) restart(p *path, s *localaddr.State) bool {
-	source, _ := a.m.machine.Source(p.to.Addr())
-	best := -1
-	for _, from := range a.local.Addrs {
-		if from.Is4() != p.to.Addr().Is4() || !s.Usable(from) {
-			continue
-		}
-		sock := a.ep.sockAt(from)
-		if r := routeRank(from, p.to.Addr(), source); sock != nil && r > best {
-			best, p.from, p.sock = r, from, sock
-		}
+	usable := slices.DeleteFunc(slices.Clone(a.local.Addrs), func(from netip.Addr) bool {
+		return !s.Usable(from) || a.ep.sockAt(from) == nil
+	})
+	i := a.m.machine.Choose(usable, p.to.Addr())
+	if i < 0 {
+		return false
 	}
-	return best >= 0
+	p.from, p.sock = usable[i], a.ep.sockAt(usable[i])
+	return true
 }
 
 // sockAt returns the socket that sends from an address; nil if there is none.
