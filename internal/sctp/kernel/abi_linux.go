@@ -9,6 +9,8 @@ import (
 
 	linuxsctp "github.com/ishidawataru/sctp"
 	"golang.org/x/sys/unix"
+
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 )
 
 // The names, numbers and structures of linux/sctp.h that are used here. Numbers come from
@@ -236,7 +238,7 @@ func parseSockaddr(b []byte) (netip.AddrPort, int) {
 	case family == unix.AF_INET6 && len(b) >= unix.SizeofSockaddrInet6:
 		a := netip.AddrFrom16([16]byte(b[8:24])).Unmap()
 		if a.Is6() && a.IsLinkLocalUnicast() {
-			a = a.WithZone(zone(ne.Uint32(b[24:])))
+			a = a.WithZone(localaddr.Zone(ne.Uint32(b[24:])))
 		}
 		return netip.AddrPortFrom(a, port), unix.SizeofSockaddrInet6
 	}
@@ -253,15 +255,4 @@ func scopeID(zone string) uint32 {
 	}
 	n, _ := strconv.ParseUint(zone, 10, 32)
 	return uint32(n)
-}
-
-// zone names an interface by number.
-func zone(scope uint32) string {
-	if scope == 0 {
-		return ""
-	}
-	if ifi, err := net.InterfaceByIndex(int(scope)); err == nil {
-		return ifi.Name
-	}
-	return strconv.FormatUint(uint64(scope), 10)
 }

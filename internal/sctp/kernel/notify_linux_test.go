@@ -118,7 +118,7 @@ func TestSockaddr(t *testing.T) {
 			t.Errorf("%s takes %d bytes, want %d", want, n, len(b))
 		}
 		if ap.Addr().Zone() != "" {
-			ap = netip.AddrPortFrom(ap.Addr().WithZone(zone(1)), ap.Port())
+			ap = netip.AddrPortFrom(ap.Addr().WithZone(localaddr.Zone(1)), ap.Port())
 		}
 		if got != ap {
 			t.Errorf("got %v, want %v", got, ap)

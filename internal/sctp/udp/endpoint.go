@@ -161,9 +161,12 @@ func (e *endpoint) listed(peer, from netip.Addr) []netip.Addr {
 // are only for the same machine.
 func inScope(a, far netip.Addr) bool { return !a.IsLoopback() || far.IsLoopback() }
 
-// covers reports whether the endpoint is bound to an address.
+// covers reports whether the endpoint is bound to the address that a packet was sent to, which
+// has no zone.
 func (e *endpoint) covers(to netip.Addr) bool {
-	return !to.IsValid() || slices.Contains(e.bound, to) || slices.Contains(e.bound, unspecified(to))
+	return !to.IsValid() || slices.ContainsFunc(e.bound, func(a netip.Addr) bool {
+		return a.WithZone("") == to || a == unspecified(to)
+	})
 }
 
 // source returns the address that packets to a peer are sent from.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
+	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/wire"
 )
 
@@ -65,7 +66,7 @@ func (a *assoc) findTargets(to sctp.Dest) error {
 	ours, self := a.ep.addrs(), false
 	machine := a.m.machine.Now()
 	for _, ap := range machine.Foreign(to.Addrs) {
-		ip := ap.Addr().Unmap()
+		ip := localaddr.NamedZone(ap.Addr().Unmap())
 		if ap.Port() != a.peerPort || ap.Port() == 0 || len(a.targets) >= wire.MaxPeerAddrs {
 			continue
 		}

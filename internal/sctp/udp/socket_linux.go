@@ -107,7 +107,7 @@ func parseUnreachable(oob []byte, from unix.Sockaddr) *unreachableError {
 	case *unix.SockaddrInet4:
 		to = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
-		to = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+		to = netip.AddrPortFrom(netip.AddrFrom16(a.Addr).WithZone(localaddr.Zone(a.ZoneId)), uint16(a.Port))
 	default:
 		return nil
 	}
