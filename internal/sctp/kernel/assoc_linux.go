@@ -28,7 +28,8 @@ type assoc struct {
 	id  sctp.AssocID
 	e   *endpoint
 	kid int32 // the kernel's name; it does not change once the association is in the table
-	// peer is the peer's primary address when the association came up.
+	// peer is the peer's primary address, as the kernel's last notification of its
+	// addresses has it; guarded by mu.
 	peer netip.AddrPort
 
 	// sock is the endpoint's socket at first, and the association's own one from
@@ -178,12 +179,16 @@ func (a *assoc) Pause() { a.gate.Pause() }
 // Resume implements sctp.Association.
 func (a *assoc) Resume() { a.gate.Resume() }
 
-// Heartbeat implements sctp.Association.
+// Heartbeat implements sctp.Association. The notification that the primary address has changed
+// may not have been read. If the kernel has none, the association has ended.
 func (a *assoc) Heartbeat() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.state == stateUp {
-		_ = setOption(a.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(a.kid, a.peer, hbDemand))
+	if a.state != stateUp {
+		return
+	}
+	if peer, ok := a.sock.primary(a.kid); ok {
+		_ = setOption(a.sock, "SCTP_PEER_ADDR_PARAMS", optPeerAddrParams, pathParams(a.kid, peer, hbDemand))
 	}
 }
 
@@ -266,12 +271,20 @@ func (s *socket) peerAddrs(kid int32) []netip.AddrPort {
 	if err != nil || len(peer) < 2 {
 		return peer
 	}
-	p := prim{assoc: kid}
-	if getOption(s, "SCTP_PRIMARY_ADDR", optPrimaryAddr, &p) == nil {
-		first, _ := parseSockaddr(p.addr[:])
+	if first, ok := s.primary(kid); ok {
 		if i := slices.Index(peer, first); i > 0 {
 			peer = slices.Insert(slices.Delete(peer, i, i+1), 0, first)
 		}
 	}
 	return peer
+}
+
+// primary asks the kernel for the peer's primary address.
+func (s *socket) primary(kid int32) (netip.AddrPort, bool) {
+	p := prim{assoc: kid}
+	if getOption(s, "SCTP_PRIMARY_ADDR", optPrimaryAddr, &p) != nil {
+		return netip.AddrPort{}, false
+	}
+	peer, n := parseSockaddr(p.addr[:])
+	return peer, n > 0
 }

@@ -85,4 +85,18 @@ func TestKernelReconfigured(t *testing.T) {
 		a.Received()
 	}
 	t.Logf("three exchanges took %v", time.Since(start))
+
+	// A HEARTBEAT goes to the new address: the host there no longer knows the association.
+	Sh(t, "ip -n ha link set eth1 down")
+	a.Down(sctp.Lost)
+	Sh(t, "ip -n ha link set eth1 up")
+	b.Heartbeat(y.Assoc)
+	asked := time.Now()
+	ev := b.Wait("Down", func(ev sctp.Event) bool { return ev.Type == sctp.Down })
+	if d := time.Since(asked); d > 5*time.Second { // the kernel's own HEARTBEAT follows after 10 s
+		t.Errorf("Down after %v, want it at once: %v", d, ev)
+	}
+	if got := ev.Peer[0].Addr().String(); got != "10.99.1.1" {
+		t.Errorf("Down of a peer at %s, want the new address", got)
+	}
 }

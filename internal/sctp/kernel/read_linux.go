@@ -363,10 +363,13 @@ func (r *reader) peerAddrChanged(state, kid int32) {
 	if a == nil {
 		return
 	}
+	peer := r.sock.peerAddrs(kid)
 	a.mu.Lock()
 	is := a.state == stateUp
+	if len(peer) > 0 {
+		a.peer = peer[0]
+	}
 	a.mu.Unlock()
-	peer := r.sock.peerAddrs(kid)
 	confirmed, claimed := r.sock.confirmed(kid, e.quietOwn(r.sock, kid, peer))
 	e.retryPaths(r.sock, kid, len(confirmed))
 	e.learnEncapPorts(r.sock, kid, confirmed)
