@@ -25,7 +25,8 @@ type Stats struct {
 	// Deferred counts INITs and COOKIE ECHOs that were not answered because of
 	// Limits.Backlog.
 	Deferred uint64
-	// Refused counts associations refused because a limit was reached.
+	// Refused counts associations refused because a limit was reached, and failures to
+	// accept a TCP connection: ten a second while one waits.
 	Refused uint64
 	// Overruns counts associations that were aborted because the peer exceeded a
 	// limit, did not read what was sent to it, or broke the protocol.
@@ -78,6 +79,12 @@ func (c *Counters) Cut(kind Kind, peer netip.AddrPort, why error) {
 func (c *Counters) Refuse(kind Kind, peer netip.AddrPort, why error) {
 	c.refused.Add(1)
 	c.log(why, "refused an association (%v) with %v: %v", kind, peer, why)
+}
+
+// NotAccepted counts and logs that a connection cannot be accepted, and waits.
+func (c *Counters) NotAccepted(kind Kind, why error) {
+	c.refused.Add(1)
+	c.log(why, "cannot accept an association (%v): %v", kind, why)
 }
 
 // Unserved logs that a peer called a port that no endpoint has.

@@ -307,10 +307,7 @@ func (r *reader) refuse(kid int32, peer netip.AddrPort, err error) {
 	if hasEnded(err) {
 		return
 	}
-	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		err = fmt.Errorf("no file descriptor is left: %w; raise the limit of open files (ulimit -n)", err)
-	}
-	r.e.n.Refuse(sctp.Kernel, peer, err)
+	r.e.n.Refuse(sctp.Kernel, peer, sctp.NoDescriptor(err))
 	var c outbound
 	c.init()
 	_ = r.sock.send(&c, nil, sndInfo{flags: sndAbort, assoc: kid})

@@ -97,6 +97,10 @@ func (e *endpoint) bind(both bool) error {
 	return nil
 }
 
+// acceptAgain is the time after which a connection is accepted that could not be: probably no
+// descriptor was left, which passes.
+const acceptAgain = 100 * time.Millisecond
+
 // accept accepts connections until the listener is closed.
 func (e *endpoint) accept(ln net.Listener) {
 	defer e.wg.Done()
@@ -106,9 +110,9 @@ func (e *endpoint) accept(ln net.Listener) {
 			return
 		}
 		if err != nil {
-			// Probably no descriptor is left, which passes.
+			e.n.NotAccepted(sctp.TCP, sctp.NoDescriptor(err))
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(acceptAgain):
 				continue
 			case <-e.ctx.Done():
 				return

@@ -7,8 +7,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -386,5 +388,34 @@ func TestTCPCutLogged(t *testing.T) {
 	x.Next(sctp.Down)
 	if got, want := lines(), fmt.Sprintf("sctp: aborted the association (tcp) with %v: ", c.LocalAddr()); !strings.HasPrefix(got, want) {
 		t.Errorf("Got %q, want %q first", got, want)
+	}
+}
+
+// fullListener has no descriptor for the first connections.
+type fullListener struct {
+	net.Listener
+	left int
+}
+
+func (l *fullListener) Accept() (net.Conn, error) {
+	if l.left--; l.left >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return nil, net.ErrClosed
+}
+
+// TestTCPNoDescriptor: connections that cannot be accepted are counted, and the operator is told
+// what to do.
+func TestTCPNoDescriptor(t *testing.T) {
+	e, _ := tcpEnd(t, sctp.Limits{}, sctptest.On("127.0.0.1:0"))
+	lines := sctptest.KeepLog(e.n)
+	e.wg.Add(1)
+	e.accept(&fullListener{left: 3})
+	if n := e.n.Stats().Refused; n != 3 {
+		t.Errorf("Got %d refused, want 3", n)
+	}
+	want := "sctp: cannot accept an association (tcp): no file descriptor is left: accept tcp: accept4: too many open files; raise the limit of open files (ulimit -n)\n"
+	if got := lines(); got != want {
+		t.Errorf("Got %q, want %q", got, want)
 	}
 }
