@@ -177,6 +177,7 @@ func (a *assoc) stop(r sctp.Reason, err error) {
 	}
 	a.ended, a.reason, a.err = true, r, err
 	a.cancel()
+	a.gate.Break()
 	if a.conn != nil {
 		if r != sctp.PeerShutdown && !a.closing {
 			_ = a.conn.SetLinger(0) // a reset says that it is not in good order
@@ -457,18 +458,25 @@ func (a *assoc) Resume() { a.gate.Resume() }
 // Heartbeat implements sctp.Association. TCP has none.
 func (a *assoc) Heartbeat() {}
 
+// pausedLook is how often a paused association is looked at.
+const pausedLook = time.Second
+
 // waitResumed waits while the association is paused.
 func (a *assoc) waitResumed() {
 	for c := a.gate.Paused(); c != nil; c = a.gate.Paused() {
-		<-c
+		select {
+		case <-c:
+		case <-time.After(pausedLook):
+			// The end is behind what is not read.
+			if peerEnded(a.conn) {
+				a.gate.Break()
+			}
+		}
 	}
 }
 
 // Abort implements sctp.Association.
-func (a *assoc) Abort() {
-	a.stop(sctp.LocalClose, nil)
-	a.gate.Break()
-}
+func (a *assoc) Abort() { a.stop(sctp.LocalClose, nil) }
 
 // write sends what is queued until the connection ends.
 func (a *assoc) write() {

@@ -419,3 +419,55 @@ func TestTCPNoDescriptor(t *testing.T) {
 		t.Errorf("Got %q, want %q", got, want)
 	}
 }
+
+// TestTCPPausedEnd: the end of a paused association is reported, behind the messages that came
+// before it.
+func TestTCPPausedEnd(t *testing.T) {
+	const more = 3
+	for _, tt := range []struct {
+		name string
+		end  func(x *sctptest.Site, a sctp.AssocID, c *net.TCPConn)
+		want sctp.Reason
+	}{
+		{"the peer sends no more", func(_ *sctptest.Site, _ sctp.AssocID, c *net.TCPConn) { _ = c.CloseWrite() }, sctp.PeerShutdown},
+		{"the peer resets", func(_ *sctptest.Site, _ sctp.AssocID, c *net.TCPConn) {
+			_ = c.SetLinger(0)
+			_ = c.Close()
+		}, sctp.PeerAbort},
+		{"the peer does not read", func(x *sctptest.Site, a sctp.AssocID, _ *net.TCPConn) {
+			for x.Send(a, sctp.Message{Data: sctptest.Message(50000, 1)}) == nil {
+			}
+		}, sctp.Lost},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, x, addr := tcpSite(t, sctp.Limits{IdleTCP: 500 * time.Millisecond, SendQueueBytes: 8 << 20})
+			c := dialTCP(t, addr)
+			_, _ = c.Write(sctptest.Message(8, 1))
+			a := x.Next(sctp.Up).Assoc
+			x.Next(sctp.Received)
+			x.Pause(a)
+			for range more {
+				_, _ = c.Write(sctptest.Message(8, 1))
+			}
+			tt.end(x, a, c)
+			got := 0
+			ev := x.Wait("PeerDone or Down", func(ev sctp.Event) bool {
+				if ev.Type == sctp.Received {
+					got++
+				}
+				return ev.Type == sctp.PeerDone || ev.Type == sctp.Down
+			})
+			if ev.Type == sctp.PeerDone {
+				if got != more {
+					t.Errorf("Got %d messages before the end, want %d", got, more)
+				}
+				x.Shutdown(a)
+				ev = x.Next(sctp.Down)
+			}
+			if ev.Reason != tt.want {
+				t.Errorf("Got %v, want reason %d", ev, tt.want)
+			}
+		})
+	}
+}
