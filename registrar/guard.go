@@ -261,8 +261,8 @@ func (r *Registrar) verdict(e *element) judgement {
 	switch {
 	case r.cfg.Rules.of(e.Handle()).Guard.Off:
 		return judgedSilent
-	case e.silence != nil && !since.After(r.guard.ended):
-		return judgedBlind // it is asked once more
+	case e.silence != nil && since.Before(r.guard.ended):
+		return judgedBlind // it is asked once more; see spare
 	}
 	return r.judge(e.line(), since)
 }
@@ -394,6 +394,7 @@ func (r *Registrar) endGuard(why string) {
 	g.on, g.ended = false, r.now
 	r.timers.Stop(&g.timer)
 	r.rallyAll(g.since)
+	r.rallySpared()
 	if !g.blind {
 		r.logf(false, "the check of the stored elements has ended after %v: %s%s",
 			r.now.Sub(g.since).Round(time.Millisecond), why, g.restText())

@@ -160,11 +160,15 @@ func (r *Registrar) adoptSuspect(e *element) {
 	r.timers.Arm(&s.over, s, since.Add(r.cfg.Timers.SuspectLife))
 }
 
-// spare leaves an element that is silent what it is, because the registrar's guard is on.
+// spare leaves an element that is silent what it is, because the registrar's guard is on, or was when
+// the element was asked or called. Then it is asked again soon, and judged.
 func (r *Registrar) spare(e *element) {
 	r.noteSilence(e)
 	r.spareLine(e.line())
 	r.askLater(e)
+	if !r.guard.on {
+		r.rallySpared()
+	}
 }
 
 // noteSilence notes since when an element is silent, and lists it among the silent ones of
