@@ -50,7 +50,8 @@ type Timers struct {
 	// KeepAliveTimeout is less than 1.4 s.
 	KeepAliveTimeout time.Duration `name:"KEEP-ALIVE-TIMEOUT" default:"3s" min:"1ms" max:"24h"`
 	// KeepAliveRate is how many keep-alives are sent in a second to all elements together,
-	// and as many repeats. With more elements, all intervals are longer.
+	// and as many repeats. With more elements, all intervals are longer. Beside them, the guard
+	// asks as many at most, from 16 to 256; see wonder.
 	KeepAliveRate int `name:"KEEP-ALIVE-RATE" default:"5000" min:"1" max:"1000000"`
 	// SuspectLife is how long a silent element is remembered, and asked on.
 	SuspectLife time.Duration `name:"SUSPECT-LIFE" default:"10m" min:"1ms" max:"8760h"`

@@ -64,9 +64,9 @@ const (
 	minLines = 10
 	// sample is how many lines are enough to tell whether most are silent.
 	sample = 32
-	// wonderRate bounds the keep-alives a second that wonder sends, wonderLook how many
-	// elements it looks at.
-	wonderRate = 256
+	// maxWonder bounds the keep-alives a second that wonder sends, as KeepAliveRate does, and
+	// wonderLook how many elements it looks at.
+	maxWonder  = 256
 	wonderLook = 2048
 	// guardPatience is how long the guard is on at least, if the registrar hears some lines
 	// but not most.
@@ -313,13 +313,19 @@ func (r *Registrar) wonder(l *line, since time.Time) {
 			return
 		}
 		if e := r.nextToAsk(); e != nil && e.isQuiet(r.tickOf(since)) {
-			if !g.asks.allow(r.now, wonderRate) {
+			if !g.asks.allow(r.now, r.wonderRate()) {
 				return
 			}
 			r.ask(e, false)
 			want--
 		}
 	}
+}
+
+// wonderRate is how many keep-alives wonder sends in a second. A whole sample may be asked at once,
+// however low KeepAliveRate is: with less, nothing tells that this registrar's network fails.
+func (r *Registrar) wonderRate() int {
+	return max(sample/2, min(maxWonder, r.cfg.Timers.KeepAliveRate))
 }
 
 // nextToAsk returns the next own element, one after the other in turns; nil at the end of a

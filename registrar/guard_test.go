@@ -191,6 +191,22 @@ func TestWonder(t *testing.T) {
 	}
 }
 
+// TestWonderRate: however often lines are to be judged, elements of others are asked as often as
+// KEEP-ALIVE-RATE says, or half a sample a second if that is more.
+func TestWonderRate(t *testing.T) {
+	const n, seconds = 400, 5
+	for _, tt := range []struct{ rate, most int }{{1, sample / 2}, {50, 50}, {5000, maxWonder}} {
+		h := newHerd(t, n, func(c *Config) { c.Timers.KeepAliveInterval, c.Timers.KeepAliveRate = 24*time.Hour, tt.rate })
+		for range 10 * seconds { // none answers
+			h.r.now = h.r.now.Add(100 * time.Millisecond)
+			h.r.wonder(&line{}, h.r.now)
+		}
+		if asked, most := int(h.r.Stats().KeepAlivesSent), (seconds+2)*tt.most; asked > most || asked < min(n, most)-tt.most {
+			t.Errorf("rate %d: %d elements are asked in %d s, want %d at most", tt.rate, asked, seconds, most)
+		}
+	}
+}
+
 // All associations end at once, by an error of this machine, and calls fail at once. The guard
 // is on until half of the elements have answered a call.
 func TestAllAssociationsLost(t *testing.T) {
