@@ -190,8 +190,11 @@ func (c *Config) complete() error {
 			return fmt.Errorf("registrar config: %s %w", what, err)
 		}
 	}
-	if t := c.Timers; t.MaxTimeLastHeard <= t.PeerHeartbeat {
+	switch t := &c.Timers; {
+	case t.MaxTimeLastHeard <= t.PeerHeartbeat:
 		return fmt.Errorf("registrar config: MAX-TIME-LAST-HEARD %v must be longer than PEER-HEARTBEAT-CYCLE %v: otherwise each peer seems silent between two of its presences", t.MaxTimeLastHeard, t.PeerHeartbeat)
+	case t.SuspectLife > t.GuardLife:
+		return fmt.Errorf("registrar config: SUSPECT-LIFE %v must not be longer than GUARD-LIFE %v: otherwise other registrars forget a silent element before its home does", t.SuspectLife, t.GuardLife)
 	}
 	for _, s := range setting.Of(&c.Limits) {
 		if err := s.Complete(); err != nil {

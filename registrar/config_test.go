@@ -45,6 +45,8 @@ func TestConfigRefused(t *testing.T) {
 		{func(c *Config) { c.Timers.ProbeTimeout = 25 * time.Hour }, "timer ProbeTimeout is 25h0m0s"},
 		{func(c *Config) { c.Timers.MaxBadPEReport = -1 }, "threshold MaxBadPEReport is -1"},
 		{func(c *Config) { c.Timers.PeerHeartbeat = 61 * time.Second }, "MAX-TIME-LAST-HEARD 1m1s must be longer than PEER-HEARTBEAT-CYCLE 1m1s"},
+		{func(c *Config) { c.Timers.SuspectLife = 61 * time.Minute }, "SUSPECT-LIFE 1h1m0s must not be longer than GUARD-LIFE 1h0m0s"},
+		{func(c *Config) { c.Timers.GuardLife = time.Minute }, "SUSPECT-LIFE 10m0s must not be longer than GUARD-LIFE 1m0s"},
 		{func(c *Config) { c.Limits.ElementSize = 5000 }, "limit ElementSize is 5000, but must be from 1 to 4096"},
 	} {
 		cfg := Config{Rand: rand.New(rand.NewPCG(1, 1))}

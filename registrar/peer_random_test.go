@@ -109,7 +109,7 @@ func (s *peerStorm) silence() time.Duration {
 // runPeers runs a storm of peers while there is more, and returns what was done.
 func runPeers(choose func(n int) int, more func() bool) ([]byte, error) {
 	s := &peerStorm{storm: storm{choose: choose, now: time.Unix(1000, 0)}}
-	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(1, 4)), Peers: s.peer(), Discover: choose(2) == 0, Limits: Limits{Downloads: 2, Servers: 2}, Timers: Timers{GuardLife: time.Minute}})
+	r, err := New(Config{ServerID: 3, Rand: rand.New(rand.NewPCG(1, 4)), Peers: s.peer(), Discover: choose(2) == 0, Limits: Limits{Downloads: 2, Servers: 2}, Timers: Timers{SuspectLife: 20 * time.Second, GuardLife: time.Minute}})
 	if err != nil {
 		return nil, err
 	}

@@ -251,6 +251,8 @@ func TestParseErrors(t *testing.T) {
 		{"limit, range", "limit peers 10001", `Testfile:2 - Error during parsing: limit: peers: "10001" is not a number from 1 to 10000`},
 		{"limit, removed", "limit element_size 5000", "Testfile:2 - Error during parsing: limit: element_size cannot be set any more, and is always 4096: remove this line"},
 		{"timer, removed", "timer update-interval 1s", "timer: update-interval cannot be set any more, and is always 100ms: remove this line"},
+		{"timers of peers that contradict", "timer MAX-TIME-LAST-HEARD 5s", "Testfile:1 - Error during parsing: registrar config: MAX-TIME-LAST-HEARD 5s must be longer than PEER-HEARTBEAT-CYCLE 30s"},
+		{"timers of suspects that contradict", "timer GUARD-LIFE 5m", "Testfile:1 - Error during parsing: registrar config: SUSPECT-LIFE 10m0s must not be longer than GUARD-LIFE 5m0s"},
 		{"limits that contradict", "limit resolution_items 5\nlimit default_items 6", "limit default_items 6 is above limit resolution_items 5"},
 		{"peer, everywhere", "peer [::]", "peer: [::] is not an address of a registrar"},
 		{"peer, multicast", "peer 224.0.1.185", "peer: 224.0.1.185 is not an address of a registrar"},
