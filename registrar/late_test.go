@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
+	"github.com/rserpool/coredns-rserpool/registrar/internal/ledger"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -52,7 +53,7 @@ func (w *toldWorld) wantKnown() {
 		known = append(known, name)
 	}
 	var sum enrp.Checksum
-	for x := w.r.roster.First(); x != nil; x = w.r.roster.Next(x) {
+	for x := w.r.roster.FirstOf(ledger.Member); x != nil; x = w.r.roster.Next(x) {
 		if name := fmt.Sprintf("%s:%x@%x", x.Handle(), uint32(x.ID()), uint32(testServer)); !w.known[name] {
 			w.t.Errorf("the peer does not know %s", name)
 		}
@@ -179,7 +180,7 @@ func TestRestlessShown(t *testing.T) {
 // checkLate checks the updates that wait.
 func (r *Registrar) checkLate(fail failFunc) {
 	n := 0
-	for x := r.roster.First(); x != nil; x = r.roster.Next(x) {
+	for x := r.roster.FirstOf(ledger.Member); x != nil; x = r.roster.Next(x) {
 		if e := x.Note.own; e.late != nil {
 			n++
 			if !e.late.place.In(&r.late.list) {

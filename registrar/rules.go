@@ -154,7 +154,9 @@ func (r *Registrar) ruledOut(h rserpool.PoolHandle) (n int, why error) {
 
 // hurryKeepAlives has elements whose interval is shorter now wait no longer than that.
 func (r *Registrar) hurryKeepAlives(former PoolRules) {
-	for x := r.roster.First(); x != nil; x = r.roster.Next(x) {
+	all := r.ledger.OpenEach(r.roster)
+	defer r.ledger.Close(all)
+	for x := all.Next(); x != nil; x = all.Next() {
 		e := x.Note.own
 		if former.of(x.Handle()).KeepAliveInterval == r.cfg.Rules.of(x.Handle()).KeepAliveInterval {
 			continue
@@ -164,8 +166,14 @@ func (r *Registrar) hurryKeepAlives(former PoolRules) {
 		if !e.keepAlive.Armed() || e.waiting {
 			continue
 		}
-		if interval := r.keepAliveInterval(x.Handle()); r.timers.At(&e.keepAlive).Sub(r.now) > interval*11/10 {
-			r.alive(e)
+		pause := r.keepAliveInterval(x.Handle())
+		if s := e.silence; e.isSuspect() {
+			s.pause = min(s.pause, max(pause, maxSilentPause))
+			pause = s.pause
+		}
+		if r.timers.At(&e.keepAlive).Sub(r.now) > pause*11/10 {
+			e.queued = false
+			r.timers.Arm(&e.keepAlive, e, r.now.Add(r.jitter(pause)))
 		}
 	}
 }

@@ -222,3 +222,36 @@ func TestRuleKeepAlive(t *testing.T) {
 		t.Errorf("got keep-alives %v in 8 s after the interval is short again", got)
 	}
 }
+
+// TestRuleKeepAliveAll: a shorter interval counts at once for elements that are no members, too: a
+// suspect, and one for whose home this registrar stands in.
+func TestRuleKeepAliveAll(t *testing.T) {
+	hour, second := rule(PoolRule{KeepAliveInterval: time.Hour}, "a"), rule(PoolRule{KeepAliveInterval: time.Second}, "a")
+	t.Run("suspect", func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { c.Rules = hour })
+		w.up(1, rserpool.ViaKernel, "10.0.1.9")
+		w.recv(1, reg("a", 1, "10.0.1.9"))
+		w.recv(1, unreachable("a", 1))
+		w.pass(5 * time.Second)
+		w.wantSuspects("a:1")
+		w.trace = nil
+		w.handle(Rules{Of: second})
+		w.until(maxSilentPause * 11 / 10)
+		w.want("1 < keep-alive a:1 from 10000001")
+		if d := w.r.intervals.count; len(d) != 1 || d[0].interval != time.Second {
+			t.Errorf("intervals %v are counted, want that of a second", d)
+		}
+	})
+	t.Run("unconfirmed", func(t *testing.T) {
+		w := newPeerWorld(t)
+		w.handle(Rules{Of: hour})
+		w.standsInFor(peerElement(1, greater))
+		w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+		w.recv(7, ack("a", 1))
+		w.wantStandsIn(false)
+		w.trace = nil
+		w.handle(Rules{Of: second})
+		w.until(2 * time.Second)
+		w.want("7 < keep-alive a:1 from 10000001")
+	})
+}

@@ -34,9 +34,6 @@ func (r *Roster[N]) LenAll() (n int) {
 // LenOf is the number of elements in a state.
 func (r *Roster[N]) LenOf(s State) int { return r.lists[s].Len() }
 
-// First is the member that has been in the roster longest; nil if there is none.
-func (r *Roster[N]) First() *Entry[N] { return r.lists[Member].First() }
-
 // FirstOf is the element that has been in a state longest; nil if there is none.
 func (r *Roster[N]) FirstOf(s State) *Entry[N] { return r.lists[s].First() }
 
