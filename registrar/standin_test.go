@@ -424,3 +424,22 @@ func TestSweepHosts(t *testing.T) {
 		})
 	}
 }
+
+// TestStandInReports: reports of users have an element asked, for whose home this registrar stands in.
+// They remove it only at its home.
+func TestStandInReports(t *testing.T) {
+	w := newPeerWorld(t)
+	w.r.cfg.Timers.MaxBadPEReport = 1
+	w.standsInFor(peerElement(1, greater))
+	w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+	w.recv(7, ack("a", 1))
+	w.trace = nil
+	for id := range AssocID(3) {
+		w.pass(minAskGap)
+		w.up(20+id, rserpool.ViaTCP, fmt.Sprintf("10.0.0.%d", 20+id))
+		w.recv(20+id, unreachable("a", 1))
+		w.want("7 < keep-alive a:1 from 10000001")
+		w.recv(7, ack("a", 1))
+	}
+	w.wantStandsIn(false)
+}

@@ -17,8 +17,8 @@ type report struct {
 // at most once a second, however many clients report it), and becomes a suspect if it does
 // not acknowledge. An element that acknowledges is removed only if MaxBadPEReport is set,
 // and more than so many clients report it. In the RFC that is a SHOULD. But a registrar
-// cannot authenticate clients, and a few hostile ones could empty every pool. For a
-// foreign element see inquiry.
+// cannot authenticate clients, and a few hostile ones could empty every pool. An element for
+// whose home this registrar stands in is only asked. For a foreign element see inquiry.
 func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
 	if !r.mayAsk(a) {
 		r.refuseReport(a)
@@ -31,7 +31,7 @@ func (r *Registrar) onUnreachable(a *client, m *asap.EndpointUnreachable) {
 		if f := r.findForeign(m.Handle, m.ID); f != nil && !f.Aside() {
 			r.inquire(f)
 		}
-	case most > 0 && r.countReport(e, a) > most:
+	case most > 0 && !e.standsIn() && r.countReport(e, a) > most:
 		r.remove(e, RemovedReported)
 	default:
 		r.check(e)
