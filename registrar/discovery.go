@@ -19,9 +19,9 @@ import (
 // peer, at the address that the datagram comes from: forged presences must not keep a
 // dead registrar from being taken over.
 //
-// At most Limits.Servers places are tried for this reason, maxFromOne of them for one
-// source address, each once in a PEER-HEARTBEAT-CYCLE, or in a PEER-CALL-GAP while the
-// registrar looks for a mentor.
+// At most Limits.Servers places are tried for this reason, or for a twin that has connected,
+// maxFromOne of them for one source address, each once in a PEER-HEARTBEAT-CYCLE, or in a
+// PEER-CALL-GAP while the registrar looks for a mentor.
 //
 // Registrars are told apart by the server identifier and the source address of the
 // datagram. The addresses in the presence do not tell them apart: other machines may
@@ -136,24 +136,17 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 			before = p
 		}
 	}
-	heard, same := 0, 0
 	for _, c := range r.peers.seeds {
 		switch {
 		case !c.from.IsValid() && c.reaches(addrs, from) && (before != nil || !r.isTaken(c)):
 			r.hasten(c)
 			return
-		case !c.from.IsValid():
-			continue
-		case slices.Equal(c.addrs, addrs): // all of them: one that is only partly the same may be another registrar
+		case c.from.IsValid() && slices.Equal(c.addrs, addrs): // all of them: one that is only partly the same may be another registrar
 			c.left = heardTries
 			return
 		}
-		heard++
-		if c.from == from {
-			same++
-		}
 	}
-	if heard >= r.cfg.Limits.Servers || same >= maxFromOne {
+	if !r.mayTry(from) {
 		r.stats.AnnouncesRefused++
 		return
 	}
@@ -163,6 +156,20 @@ func (r *Registrar) discover(id rserpool.ServerID, addrs []netip.AddrPort, from 
 		r.sendPresence(before, true)
 	}
 	r.mentorHeard()
+}
+
+// mayTry reports whether the bounds allow one more place that was heard from an address.
+func (r *Registrar) mayTry(from netip.Addr) bool {
+	heard, same := 0, 0
+	for _, c := range r.peers.seeds {
+		if c.from.IsValid() {
+			heard++
+		}
+		if c.from == from {
+			same++
+		}
+	}
+	return heard < r.cfg.Limits.Servers && same < maxFromOne
 }
 
 // reaches reports whether the connector reaches the sender of a presence with these

@@ -148,7 +148,7 @@ func (r *Registrar) connectTwin(m *enrp.Presence, from netip.Addr) {
 
 // twinServes: during the start, another registrar with this registrar's identifier has
 // said that it serves. If it has opened the link, this registrar connects to it from
-// now on.
+// now on, within the bounds of discovery.
 func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	t := &r.peers.twin
 	if t.serves.IsZero() {
@@ -159,7 +159,7 @@ func (r *Registrar) twinServes(a *link, m *enrp.Presence) {
 	if a.by != nil || len(addrs) == 0 {
 		return
 	}
-	if slices.ContainsFunc(r.peers.seeds, func(c *connector) bool { return overlap(c.addrs, addrs) }) {
+	if slices.ContainsFunc(r.peers.seeds, func(c *connector) bool { return overlap(c.addrs, addrs) }) || !r.mayTry(a.primary()) {
 		return
 	}
 	r.connectLater(r.addSeed(addrs[:min(len(addrs), maxHeardAddrs)], heardTries, a.primary()))

@@ -2,7 +2,9 @@ package registrar
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +132,30 @@ func TestTwinStarts(t *testing.T) {
 			t.Error("not ready after the time for a start")
 		}
 	})
+}
+
+// TestTwinsMany: many registrars with this registrar's identifier connect during the start and say that
+// they serve. It connects to so many of them as to registrars that are heard by multicast.
+func TestTwinsMany(t *testing.T) {
+	for _, tt := range []struct {
+		at   string
+		want int
+	}{{"10.0.9.2", maxFromOne}, {"10.1.0.%d", 20}} {
+		w := newWorld(t, func(c *Config) { c.Peers, c.Limits.Servers = peers("10.0.9.3:9901"), 20 })
+		w.handle(Serving{Addrs: peers("10.0.0.1:3863"), ENRP: peers("10.0.0.1:9901")})
+		for i := range 100 {
+			at, id := strings.ReplaceAll(tt.at, "%d", strconv.Itoa(1+i)), AssocID(10+i)
+			w.handle(AssocUp{Assoc: id, Peer: peers(at + ":9901"), Via: rserpool.ViaKernel, ENRP: true})
+			w.tell(id, twinPresence(true))
+			serves := presenceAt(testServer, fmt.Sprintf("10.2.0.%d", 1+i))
+			w.tell(id, serves)
+			w.down(id)
+		}
+		w.trace = nil
+		if got := len(w.r.peers.seeds) - 1; got != tt.want {
+			t.Errorf("of 100 at %s, %d are tried, want %d", tt.at, got, tt.want)
+		}
+	}
 }
 
 // TestTwinByThird: two registrars with one identifier know only a third registrar, which
