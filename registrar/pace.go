@@ -100,13 +100,17 @@ func (r *Registrar) countInterval(e *element, n int) {
 
 // rush tells that very many elements come at once, such as all of them after a restart of their
 // registrar. Then this machine has enough to do with those that clients do not find yet, and
-// asks the others, which were heard a moment ago, less often. Only what the number of elements
-// grows by counts, so that nobody can make a rush last by registering again and again. Where
-// keep-alives are few, less of them would spare nothing.
+// asks the others, which were heard a moment ago, less often. Only what is more than the greatest
+// number of elements in the last rushMemory counts, so that nobody can make a rush last by
+// registering and deregistering by turns. Where keep-alives are few, less of them would spare
+// nothing.
 type rush struct {
 	began time.Time // of the present second
-	from  int       // elements at that time
+	from  int       // the greatest number of elements until that time
 	until time.Time
+
+	part         time.Time // when the present part of the memory began
+	peak, former int       // the greatest numbers in that part and in the one before
 }
 
 const (
@@ -116,16 +120,30 @@ const (
 	rushTime             = 2 * time.Second
 	// rushStretch is how many times as long intervals are then at least.
 	rushStretch = 2
+	// rushMemory is for how long numbers of elements are remembered, and for twice as long at most.
+	rushMemory = 30 * time.Second
 )
 
 // count notes how many elements there are, and whether they have many keep-alives.
 func (r *rush) count(now time.Time, total int, busy bool) {
+	r.remember(now, total)
 	if now.Sub(r.began) >= time.Second {
-		r.began, r.from = now, total
+		r.began, r.from = now, max(r.peak, r.former)
 	}
 	if grown := total - r.from; busy && grown >= rushLeast && grown*rushShare >= total {
 		r.until = now.Add(rushTime)
 	}
+}
+
+// remember keeps the greatest numbers of elements.
+func (r *rush) remember(now time.Time, total int) {
+	if old := now.Sub(r.part); old >= rushMemory {
+		if r.part, r.former = now, r.peak; old >= 2*rushMemory {
+			r.former = 0 // the number has not changed since
+		}
+		r.peak = 0
+	}
+	r.peak = max(r.peak, total)
 }
 
 // roundTrips is what is known of the round-trip times of an association (RFC 6298).

@@ -624,7 +624,7 @@ func TestRepeatsAcknowledged(t *testing.T) {
 // before afterwards. One that hangs meanwhile is found later by an interval at most. If some
 // leave and come again all the time, that is no rush.
 func TestRush(t *testing.T) {
-	const n, each, seconds = 1000, 40, 10 // each tenth of a second
+	const n, seconds = 1000, 10
 	const rate = 2500
 	f := newFleet(t, n, 1, func(c *Config, l *lane) {
 		c.Timers.KeepAliveInterval = 2 * time.Second
@@ -632,13 +632,13 @@ func TestRush(t *testing.T) {
 		c.Limits.ElementsPerAssoc = 1 << 20
 	})
 	next := uint32(n + 1)
-	come := func() {
+	come := func(each int) {
 		for range each {
 			f.do(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("q", next, "10.0.0.1"))})
 			next++
 		}
 	}
-	leave := func() {
+	leave := func(each int) {
 		for range each {
 			next--
 			f.do(Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, dereg("q", next))})
@@ -660,26 +660,37 @@ func TestRush(t *testing.T) {
 	}
 	f.run(20 * time.Second)
 	usual := asked()
+	const some, many = rushLeast + 44, 40 // in a tenth of a second
+	comeAndLeave := []func(){func() { come(some) }, func() { leave(some) }}
+	for _, do := range comeAndLeave { // the first time it is a rush
+		do()
+		f.run(5 * time.Second)
+	}
 	for _, tt := range []struct {
 		name        string
 		each        []func()
 		least, most float64
 	}{
-		{"some come and leave", []func(){come, leave}, 0.95, 1.05},
-		{"many come", []func(){come}, 0.5, 0.65},
+		{"some come and leave", comeAndLeave, 0.95, 1.05},
+		{"some come and leave in the same moment", []func(){func() { come(some); leave(some) }}, 0.95, 1.05},
+		{"a while later", nil, 0.95, 1.05},
+		{"many come", []func(){func() { come(many) }}, 0.5, 0.65},
 		{"it is over", nil, 0.75, 1.05},
 	} {
+		if tt.name == "a while later" {
+			f.run(2 * rushMemory)
+		}
 		if got := asked(tt.each...) / usual; got < tt.least || got > tt.most {
 			t.Errorf("%s: the elements are asked %.2f times as often as before, want %v to %v", tt.name, got, tt.least, tt.most)
 		}
 	}
 	for range 20 {
-		come()
+		come(many)
 		f.run(100 * time.Millisecond)
 	}
 	for since, i := f.now, 0; i < 58; i++ {
 		f.lanes[7].hung = true
-		come()
+		come(many)
 		if f.run(100 * time.Millisecond); f.suspected() > 0 {
 			t.Logf("an element that hangs is found after %v", f.now.Sub(since))
 			return
