@@ -15,7 +15,12 @@ import (
 // takeWord.
 //
 // If the element is gone, its host refuses the call, or it deregisters, and it is removed. If it does
-// not answer, it is a suspect of this registrar only, for SuspectLife.
+// not answer, it is a suspect of this registrar only: for SuspectLife, or while its host accepts
+// associations for standInLife.
+
+// standInLife is how long an element stays that has never acknowledged, but whose host accepts
+// associations, or GuardLife if that is longer. A program that hangs does both.
+const standInLife = 24 * time.Hour
 
 // standInFor makes a foreign element one for whose home this registrar stands in. One that cannot be
 // called, or may not register, is removed.
@@ -58,6 +63,12 @@ func (e *element) livesElsewhere() bool {
 		return false
 	}
 	return e.assoc != nil || e.probe != nil && e.probe.state == probeAsking
+}
+
+// mayLive reports whether livesElsewhere is true, or the host has not yet had the time to accept
+// another association.
+func (e *element) mayLive() bool {
+	return e.livesElsewhere() || e.standsIn() && e.mute && e.probe != nil && e.probe.pause == 0
 }
 
 // endStandIn makes this registrar the home of an element for whose home it stood in. The registration

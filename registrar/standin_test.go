@@ -443,3 +443,50 @@ func TestStandInReports(t *testing.T) {
 	}
 	w.wantStandsIn(false)
 }
+
+// TestStandInKept: an element that acknowledges nothing, for whose home this registrar stands in, stays
+// while its host accepts associations: it may acknowledge keep-alives of its home. It is the only one of
+// its pool.
+func TestStandInKept(t *testing.T) {
+	const gap = 2*overdueGap + time.Second
+	for _, tt := range []struct {
+		name string
+		do   func(w *world)
+		kept bool
+	}{
+		{"the association stands", func(*world) {}, true},
+		{"the host ends it, and accepts another one", func(w *world) {
+			w.left(7)
+			w.handle(Connecting{Ref: 2, Assoc: 8})
+			w.pass(time.Second)
+			w.up(8, rserpool.ViaKernel, "10.0.1.1:40000")
+		}, true},
+		{"the host does not answer another call", func(w *world) { w.down(7) }, false},
+		{"the host refuses another one", func(w *world) { w.left(7); w.refused(2, 8) }, false},
+		{"a day passes", func(w *world) { w.present(standInLife) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newPeerWorld(t)
+			w.standsInFor(peerElement(1, greater))
+			w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+			w.present(2 * time.Hour)
+			w.wantStandsIn(true)
+			tt.do(w)
+			w.present(gap)
+			w.wantHomes([]string{"a:1@10000001"}[:count(tt.kept)]...)
+			if s := w.r.Stats(); tt.kept && (s.PoolsEmptied != 0 || s.PoolsGuarded != 1) {
+				t.Errorf("pools: %d emptied, %d guarded", s.PoolsEmptied, s.PoolsGuarded)
+			}
+		})
+	}
+}
+
+// present lets time pass in which only the peer is heard, over association 2.
+func (w *world) present(d time.Duration) {
+	w.t.Helper()
+	for end := w.now.Add(d); w.now.Before(end); {
+		w.tell(2, &enrp.Presence{Sender: greater})
+		w.pass(min(20*time.Second, end.Sub(w.now)))
+		w.trace = nil
+	}
+}

@@ -29,7 +29,8 @@ import (
 //
 // A suspect is removed when it has been silent for SuspectLife, or when its registration life
 // is over. While its pool is guarded, because all others are suspects, too, it stays for up
-// to GuardLife; see also guard.
+// to GuardLife; see also guard. One that may acknowledge keep-alives of another home stays for
+// longer: see mayLive.
 
 // silence is what is noted of an element that is silent: of a suspect, and of one that is
 // spared because the registrar's guard is on.
@@ -48,7 +49,7 @@ const (
 	// maxSilentPause is the longest time between two keep-alives to a suspect, or two calls.
 	maxSilentPause = time.Minute
 	// overdueGap is how long a suspect may stay that would have been removed, had its pool
-	// not been guarded then.
+	// not been guarded then, or its host not accepted associations.
 	overdueGap = time.Minute
 )
 
@@ -301,11 +302,15 @@ func (r *Registrar) wake(a *client) {
 }
 
 // overdue: a suspect was silent for too long, or its registration life is over. While its
-// pool is guarded, or the registrar takes its own network for the cause, it stays.
+// pool is guarded, or the registrar takes its own network for the cause, it stays; and while it may
+// acknowledge keep-alives of its home.
 func (r *Registrar) overdue(e *element) {
 	s := e.silence
-	last := s.since.Add(r.cfg.Timers.GuardLife)
-	if last.After(r.now) && (r.guard.on && !e.Displaced() || r.isGuarded(e)) {
+	life, stays := r.cfg.Timers.GuardLife, r.guard.on && !e.Displaced() || r.isGuarded(e)
+	if e.mayLive() {
+		life, stays = max(life, standInLife), true
+	}
+	if last := s.since.Add(life); stays && last.After(r.now) {
 		at := r.now.Add(min(overdueGap, r.cfg.Timers.SuspectLife))
 		if at.After(last) {
 			at = last
