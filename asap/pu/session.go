@@ -58,8 +58,14 @@ type SessionConfig struct {
 	OnFailover func(unacked []Message) []Message
 
 	// AnswerTimeout: an element has failed if it sends no message for so long after one was
-	// sent to it. Cookies and cards are no answers. 0: only the transport notices a failure, after half a minute if the
-	// element's host is silent.
+	// sent to it. Cookies and cards are no answers. 0: only the transport notices a failure,
+	// after half a minute if the element's host is silent.
+	//
+	// With Drop, any message counts as the answer to all that were sent before: an element that
+	// hangs after its first answer is not noticed. With Resend and Ask, each message begins
+	// the time anew, until all that were sent are acknowledged: call [Session.Ack] for each
+	// answer. No time passes while answers wait for Receive, nor from a Receive that
+	// has returned one until the next Send or Receive.
 	AnswerTimeout time.Duration
 	// ConnectTime is how long the association with an element may take to come up; default
 	// 2 s.
@@ -290,11 +296,13 @@ func (s *Session) tryReceive(only *elementConn) (Message, error) {
 	if s.err != nil {
 		return Message{}, s.err
 	}
+	s.setTimer(now)
 	return Message{}, session.ErrWait
 }
 
 // Ack says that the program is done with the n oldest messages that it has sent: they are
-// not sent again in a failover. It has no effect with Unacked: Drop.
+// not sent again in a failover, and the element owes no answer to them
+// (SessionConfig.AnswerTimeout). It has no effect with Unacked: Drop.
 func (s *Session) Ack(n int) {
 	s.event(func(c *session.User, _ time.Time) { c.Ack(n) })
 }

@@ -32,7 +32,7 @@ func ExampleUser_Dial() {
 }
 
 // Jobs survive the element that works on them: those without an answer go to the next one.
-// An element that gives no answer in a second is left.
+// An element that gives no answer for a second, while it owes one, is left.
 func ExampleUser_DialSession() {
 	ctx := context.Background()
 	u, err := pu.Open(pu.Config{Registrars: []string{"192.0.2.53"}})

@@ -225,6 +225,32 @@ func TestSessionDetection(t *testing.T) {
 			}
 		})
 	})
+	t.Run("hang after the first answer", func(t *testing.T) {
+		inWorld(t, 2, func(t *testing.T, w *world) {
+			s := dial(t, w, SessionConfig{AnswerTimeout: time.Second, Unacked: Resend})
+			e := w.serving(s)
+			e.mu.Lock()
+			e.silent = true
+			e.mu.Unlock()
+			for range 3 {
+				if err := s.Send(t.Context(), []byte("job")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			e.mu.Lock()
+			_ = e.ep.Send(e.assocs[0], sctp.Message{Data: []byte("the first answer")})
+			e.mu.Unlock()
+			for i, want := range []string{"the first answer", "job", "job"} {
+				began := time.Now()
+				m, err := s.Receive(t.Context())
+				if d := time.Since(began); err != nil || string(m.Data) != want || i == 1 && d != time.Second {
+					t.Errorf("answer %d is %q, %v, after %v; want %q, the second one after 1 s", i+1, m.Data, err, d, want)
+				}
+				s.Ack(1)
+			}
+		})
+	})
 	t.Run("silence of the host", func(t *testing.T) {
 		inWorld(t, 2, func(t *testing.T, w *world) {
 			s := dial(t, w, SessionConfig{Unacked: Resend})

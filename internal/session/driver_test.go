@@ -232,6 +232,19 @@ func (d *driver) data(text string) {
 	d.collect()
 }
 
+// answered has an answer come, which the application receives, and with which it acknowledges n
+// messages. Then it waits for the next one.
+func (d *driver) answered(n int) {
+	d.t.Helper()
+	d.data("answer")
+	if _, ok := d.u.Receive(d.now); !ok {
+		d.t.Error("no answer to receive")
+	}
+	d.u.Ack(n)
+	_, _ = d.u.Receive(d.now)
+	d.collect()
+}
+
 func (d *driver) control(m asap.Message) {
 	d.t.Helper()
 	b, err := m.Append(nil)

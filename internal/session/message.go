@@ -100,8 +100,8 @@ func control(m asap.Message) (Message, bool) {
 func (u *User) Sent(now time.Time) {
 	if !u.tookControl() {
 		u.used = true
-		if u.asked.IsZero() {
-			u.asked = now
+		if u.asked.IsZero() || u.busy {
+			u.asked, u.busy = now, false
 		}
 		if u.cfg.Unacked == Drop {
 			u.out.pop()
@@ -137,13 +137,21 @@ func (u *User) tookControl() bool {
 	return true
 }
 
-// Ack: the application is done with the n oldest messages that were sent.
+// Ack: the application is done with the n oldest messages that were sent. If no other one is
+// left, the element owes no answer.
 func (u *User) Ack(n int) {
 	for range min(n, u.out.n) {
 		u.out.pop()
 		u.sent = max(u.sent-1, 0)
 	}
+	if u.counts() && u.sent == 0 {
+		u.asked = time.Time{}
+	}
 }
+
+// counts reports whether the machine knows which messages are not answered yet: those that
+// were sent and not acknowledged.
+func (u *User) counts() bool { return u.cfg.Unacked != Drop }
 
 // Unacked returns the messages that the application has sent and not acknowledged; none with
 // Drop.
@@ -197,6 +205,9 @@ func (u *User) Received(now time.Time, ref Ref, m Message) {
 	case m.PPID == enrpPPID, u.state == Closing:
 	default:
 		u.asked = time.Time{}
+		if u.counts() && u.sent > 0 {
+			u.asked = now // for the next answer
+		}
 		u.search = nil
 		u.in.push(m)
 		u.pauseIfFull()
@@ -206,12 +217,18 @@ func (u *User) Received(now time.Time, ref Ref, m Message) {
 // Readable reports whether Receive has a message.
 func (u *User) Readable() bool { return u.in.n > 0 }
 
-// Receive removes and returns the oldest message received.
+// Receive removes and returns the oldest message received. A call that finds none says that
+// the application waits for one: NextDeadline may then be another one.
 func (u *User) Receive(now time.Time) (Message, bool) {
 	if u.in.n == 0 {
+		if u.busy && !u.asked.IsZero() {
+			u.asked = now
+		}
+		u.busy = false
 		return Message{}, false
 	}
 	m := u.in.pop()
+	u.busy = u.counts()
 	u.old = max(u.old-1, 0)
 	if u.paused && u.in.cost() <= u.cfg.MaxReceive/2 {
 		u.resume()

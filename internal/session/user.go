@@ -46,7 +46,11 @@ type User struct {
 	undelivered error // why a message could not be delivered; then the element fails at failBy
 	failBy      time.Time
 
-	asked   time.Time // a message was sent, and nothing has come since; zero: not so
+	// asked is since when the element owes an answer: a message was sent, and nothing has come
+	// since. Except with Drop, it also owes one to each message that is not acknowledged, and
+	// asked is when the last answer came. Zero: it owes none.
+	asked   time.Time
+	busy    bool // the application works on the last message that it has received; not with Drop
 	closeBy time.Time
 	shut    bool // Shutdown has been ordered
 
@@ -316,7 +320,7 @@ func (u *User) leave() {
 	u.replies.clear()
 	u.ask, u.sent, u.paused = 0, 0, false
 	u.heard, u.unproven = false, false
-	u.asked, u.failBy, u.undelivered = time.Time{}, time.Time{}, nil
+	u.asked, u.busy, u.failBy, u.undelivered = time.Time{}, false, time.Time{}, nil
 	if u.cfg.Unacked == Drop {
 		u.out.clear()
 	}
@@ -409,9 +413,11 @@ func (u *User) Tick(now time.Time) {
 }
 
 // answerBy is when the element has failed by not answering; zero: it has not to answer. What
-// is not read can not be an answer, so no time passes while reading is paused.
+// is not read cannot be an answer, so no time passes while reading is paused. Nor does it while
+// the application has answers that it may be about to acknowledge.
 func (u *User) answerBy() time.Time {
-	if u.asked.IsZero() || u.paused || u.cfg.AnswerTimeout <= 0 {
+	unread := u.paused || u.counts() && (u.busy || u.in.n > 0)
+	if u.asked.IsZero() || unread || u.cfg.AnswerTimeout <= 0 {
 		return time.Time{}
 	}
 	return u.asked.Add(u.cfg.AnswerTimeout)

@@ -411,6 +411,50 @@ func TestDetection(t *testing.T) {
 		d.want("1s send a", "1.2s send b", "2s send c", "2s cookie of 1", "2.3s abort",
 			"2.3s failing 1: the element has sent no message for 300ms after one was sent to it", "2.3s report 1", "2.3s select -1")
 	})
+	for name, unacked := range map[string]Unacked{"resend": Resend, "ask": AskApp} {
+		t.Run("hang after the first answer, "+name, func(t *testing.T) {
+			d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, Unacked: unacked})
+			d.mustSend("a", "b", "c")
+			d.until(200 * time.Millisecond)
+			d.answered(1)
+			d.until(400 * time.Millisecond)
+			d.cookie("no answer")
+			d.until(time.Second)
+			d.want("0s send a", "0s send b", "0s send c", "400ms cookie of 1", "500ms abort",
+				"500ms failing 1: the element has sent no message for 300ms after one was sent to it", "500ms report 1", "500ms select -1")
+		})
+	}
+	t.Run("no time passes when all is acknowledged", func(t *testing.T) {
+		d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, Unacked: Resend})
+		d.mustSend("a", "b")
+		d.answered(2) // in one message
+		d.until(time.Second)
+		d.mustSend("c")
+		d.until(1200 * time.Millisecond)
+		d.answered(1)
+		d.until(time.Minute)
+		d.want("0s send a", "0s send b", "1s send c")
+	})
+	t.Run("no time passes while the application works on an answer", func(t *testing.T) {
+		d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, Unacked: Resend})
+		d.mustSend("a", "b", "c")
+		d.data("answer")
+		d.data("answer")
+		d.until(time.Second)
+		_, _ = d.u.Receive(d.now)
+		d.until(2 * time.Second)
+		_, _ = d.u.Receive(d.now)
+		d.until(3 * time.Second)
+		d.u.Ack(2)
+		d.until(4 * time.Second)
+		d.want("0s send a", "0s send b", "0s send c")
+		d.mustSend("d") // the time begins with a message, and when the application waits
+		d.until(4200 * time.Millisecond)
+		d.answered(1)
+		d.until(5 * time.Second)
+		d.want("4s send d", "4.5s abort", "4.5s failing 1: the element has sent no message for 300ms after one was sent to it",
+			"4.5s report 1", "4.5s select -1")
+	})
 	t.Run("the application's word", func(t *testing.T) {
 		d := connected(t, UserConfig{})
 		d.u.Fail(d.now, errors.New("bad"))
