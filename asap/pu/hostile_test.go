@@ -50,9 +50,9 @@ func TestDialWhileClosing(t *testing.T) {
 	}
 }
 
-// TestSessionNewsFlood: while a call of Notify takes its time in the program's own goroutine,
-// an element that sends cookies and cards without end takes no memory with the news of them.
-// The latest ones are told. That goroutine is not kept for as long as the element goes on.
+// TestSessionNewsFlood: while a call of Notify takes its time, an element that sends cookies and
+// cards without end takes no memory with the news of them. The latest ones are told. The
+// program's goroutine that has caused the call does not wait for as long as the element goes on.
 func TestSessionNewsFlood(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		gate := make(chan struct{})

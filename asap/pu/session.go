@@ -95,9 +95,13 @@ type SessionConfig struct {
 	MaxReceive int
 
 	// Notify, if set, is called with every change of the session, one after the other in
-	// their order. Of several cookies, and several cards, that come while it runs, it is
-	// called with the last one. It must return soon, because it holds up the transport, and it
-	// must not call Send, Receive and Close, which may wait for it. A panic of it ends the
+	// their order, by a goroutine of its own. Of several cookies, and several cards, that come
+	// while it runs, it is called with the last one. While it blocks, up to 256 events wait;
+	// further ones are dropped, except SessionEnded. Until it returns from ElementFailing, the
+	// next element gets nothing, Send waits, and Receive returns nothing of that element.
+	//
+	// It may call the methods of the User except Close, and those of the Session except
+	// Send, SendMessage, Receive and Close, which may wait for it. A panic of it ends the
 	// session with an error that has the stack: see [Session.Err]. Other sessions go on.
 	Notify func(SessionEvent)
 }
@@ -130,7 +134,8 @@ type Session struct {
 	cancel  func()    // ends the selection
 	release func()    // of the pool in the cache
 	calls   []call    // of the program's functions, that are due
-	telling bool      // a goroutine makes them
+	failing int       // calls of Notify with ElementFailing that have not returned
+	telling bool      // a goroutine makes the calls
 	idle    []chan struct{}
 	err     error // why it has ended
 	emptied bool  // the association has ended after Close, and all was delivered before
@@ -250,6 +255,9 @@ func (s *Session) trySend(m Message, only *elementConn) error {
 	if s.err != nil {
 		return s.err
 	}
+	if s.failing > 0 {
+		return session.ErrWait
+	}
 	err := s.core.Send(m)
 	if err == nil {
 		s.refused = nil
@@ -288,6 +296,9 @@ func (s *Session) tryReceive(only *elementConn) (Message, error) {
 	now := time.Now()
 	if err := only.check(now); err != nil {
 		return Message{}, err
+	}
+	if s.failing > 0 && s.err == nil && !s.core.Former() {
+		return Message{}, session.ErrWait // a message would be the next element's
 	}
 	if m, ok := s.core.Receive(now); ok {
 		s.settle(now)

@@ -189,9 +189,10 @@ func (s *Session) report(a *session.Action) {
 	s.user.Failed(s.pool, a.Element.ID)
 }
 
-// pump sends what there is to send and room for.
+// pump sends what there is to send and room for, but nothing to the next element before the
+// program knows that the former one has failed.
 func (s *Session) pump(now time.Time) {
-	for !s.blocked {
+	for !s.blocked && s.failing == 0 {
 		ref, m, ok := s.core.Next()
 		if !ok {
 			return
@@ -262,6 +263,8 @@ func (s *Session) end() {
 	}
 	s.release()
 	s.assoc = nil
-	s.user.sessions.remove(s)
+	if !s.telling && len(s.calls) == 0 {
+		s.user.sessions.remove(s)
+	} // else after the last call
 	close(s.done)
 }

@@ -239,6 +239,10 @@ func (u *User) Receive(now time.Time) (Message, bool) {
 	return m, true
 }
 
+// Former reports whether the message that Receive returns next is from an element that has
+// failed.
+func (u *User) Former() bool { return u.old > 0 }
+
 // Skip drops the messages that are left of elements that have failed.
 func (u *User) Skip(now time.Time) {
 	for range u.old {
