@@ -1,6 +1,7 @@
 package pu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,8 +54,8 @@ type SessionConfig struct {
 	// OnFailover is called in each failover if Unacked is Ask, with the unacknowledged
 	// messages, the oldest first, if there are any. It returns the messages that the next
 	// element gets after the cookie, such as a question where to go on. They take the place
-	// of the unacknowledged ones. Until it returns, no message is sent. The rules of Notify
-	// hold.
+	// of the unacknowledged ones. Until it returns, no message is sent. A message that Send
+	// would refuse ends the session with an error. The rules of Notify hold.
 	OnFailover func(unacked []Message) []Message
 
 	// AnswerTimeout: an element has failed if it sends no message for so long after one was
@@ -320,10 +321,14 @@ func (s *Session) Ack(n int) {
 
 // Fail says that the element does not serve, for example because it gives wrong answers:
 // the session fails over. The element is reported to a registrar if it was sent a message
-// (RFC 5352, Section 3.5). Fail has no effect while the session fails over already.
+// (RFC 5352, Section 3.5). Fail has no effect while the session fails over already. The events
+// have err; nil stands for an error that says that the program has called Fail.
 func (s *Session) Fail(err error) {
+	err = cmp.Or(err, errFailed)
 	s.event(func(c *session.User, now time.Time) { c.Fail(now, err) })
 }
+
+var errFailed = errors.New("the program says that the element does not serve")
 
 // Recommend changes the user's business card, its last will: the elements of its own pool
 // to which the other side should fail over, in order (RFC 5352, Section 3.9). It is an error
@@ -356,11 +361,7 @@ func (s *Session) State() SessionState {
 func (s *Session) Unacked() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.core.Unacked()
-	for i := range list {
-		list[i].Data = slices.Clone(list[i].Data)
-	}
-	return list
+	return cloneMessages(s.core.Unacked())
 }
 
 // Cookie returns the latest cookie that an element has sent, nil if none has. It means

@@ -159,6 +159,57 @@ func TestSessionUnacked(t *testing.T) {
 	}
 }
 
+// TestOnFailoverMessages: OnFailover may change the messages that it gets, and later those that
+// it has returned. One that cannot be sent ends the session.
+func TestOnFailoverMessages(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		var got, gave []Message
+		next := "b"
+		s := dial(t, w, SessionConfig{Unacked: Ask, OnFailover: func(list []Message) []Message {
+			got, gave = list, []Message{{Data: []byte(next)}}
+			for i := range list {
+				list[i].Data[0] = 'x'
+			}
+			return gave
+		}})
+		e := w.serving(s)
+		e.silent = true
+		if err := s.Send(t.Context(), []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		w.kill(e.id)
+		synctest.Wait()
+		if text := w.serving(s).got(); text != next || len(got) != 1 {
+			t.Errorf("the element got %q, want %q; OnFailover got %d messages", text, next, len(got))
+		}
+		gave[0].Data[0] = 'x'
+		if left := s.Unacked(); len(left) != 1 || string(left[0].Data) != next {
+			t.Errorf("unacknowledged: %v, want %q", left, next)
+		}
+		next = ""
+		s.Fail(nil)
+		synctest.Wait()
+		if err := s.Err(); err == nil || !strings.Contains(err.Error(), "message 0 that OnFailover has returned is invalid") {
+			t.Errorf("the session has ended by %v, want the invalid message", err)
+		}
+	})
+}
+
+// TestFailWithoutReason: the events have one all the same.
+func TestFailWithoutReason(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		var n news
+		s := dial(t, w, SessionConfig{Notify: n.note})
+		s.Fail(nil)
+		ask(t, s, "x")
+		s.Close()
+		if log := strings.Join(n.log, "\n"); strings.Contains(log, "<nil>") || !strings.Contains(log, "the program says that the element does not serve") {
+			t.Errorf("events:\n%s", log)
+		}
+	})
+}
+
 // TestSessionNoFailover: the session ends when its element fails, no other element gets
 // anything, and the program gets back what the element may have missed.
 func TestSessionNoFailover(t *testing.T) {

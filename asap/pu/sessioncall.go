@@ -70,7 +70,7 @@ func (s *Session) replace(c call) bool {
 func (s *Session) ask(ref session.Ref, list []Message) {
 	s.calls = slices.DeleteFunc(s.calls, func(c call) bool { return c.asks })
 	s.calls = append(s.calls, call{name: "SessionConfig.OnFailover", asks: true, f: func() {
-		answer := s.onFailover(list)
+		answer := cloneMessages(s.onFailover(cloneMessages(list)))
 		s.event(func(c *session.User, _ time.Time) { c.Answer(ref, answer) })
 	}})
 }

@@ -50,6 +50,14 @@ func cloneCard(card *asap.BusinessCard) *asap.BusinessCard {
 	return &asap.BusinessCard{Handle: card.Handle, Elements: cloneElements(card.Elements)}
 }
 
+func cloneMessages(list []Message) []Message {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Data = slices.Clone(list[i].Data)
+	}
+	return list
+}
+
 func cloneElements(list []rserpool.PoolElement) []rserpool.PoolElement {
 	list = slices.Clone(list)
 	for i := range list {

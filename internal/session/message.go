@@ -163,17 +163,22 @@ func (u *User) Unacked() []Message {
 }
 
 // Answer has the messages that the application wants the next element to get, in place of
-// the unacknowledged ones.
+// the unacknowledged ones. One that is invalid ends the session: without it, the element would
+// get something else than the application wants.
 func (u *User) Answer(ref Ref, list []Message) {
 	if ref != u.ask || ref == 0 {
 		return
 	}
+	for i, m := range list {
+		if err := CheckMessage(m); err != nil {
+			u.end(fmt.Errorf("message %d that OnFailover has returned is invalid: %w", i, err))
+			return
+		}
+	}
 	u.ask, u.sent = 0, 0
 	u.out.clear()
 	for _, m := range list {
-		if CheckMessage(m) == nil {
-			u.out.push(m)
-		}
+		u.out.push(m)
 	}
 }
 

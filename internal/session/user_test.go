@@ -137,6 +137,21 @@ func TestFailover(t *testing.T) {
 		d.collect()
 		d.want("0s failing 1: lost", "0s report 1", "0s select -1", "0s connect 2", "0s ask", "0s failed over 1 to 2", "0s send where are we?")
 	})
+	t.Run("the application wants an invalid message to be sent", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: AskApp})
+		d.mustSend("a")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.log = nil
+		d.u.Answer(d.ask, []Message{{Data: []byte("b")}, {Data: nil}})
+		d.collect()
+		const why = "message 1 that OnFailover has returned is invalid: message without data: SCTP has none such"
+		d.want("0s abort", "0s ended: "+why)
+		if left := d.u.Unacked(); len(left) != 1 || string(left[0].Data) != "a" {
+			t.Errorf("unacknowledged: %v, want a", left)
+		}
+	})
 	t.Run("it fails while the application decides", func(t *testing.T) {
 		d := connected(t, UserConfig{Unacked: AskApp})
 		d.mustSend("a")
