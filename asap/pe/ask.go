@@ -48,12 +48,12 @@ func (e *Element) ask(ctx context.Context, f func(now time.Time) requestID) ([]r
 		return a.elements, a.err
 	case <-ctx.Done():
 		e.driver.Do(func(time.Time) { e.runner.cancelRequest(id, ctx.Err()) })
-	case <-e.driver.Done():
+	case <-e.driver.Stopping():
 	}
 	select {
 	case a := <-reply:
 		return a.elements, a.err
-	case <-e.driver.Done():
+	case <-e.driver.Stopping(): // not Done, which waits for Notify, which may be the caller
 		return nil, rserpool.ErrClosed
 	}
 }

@@ -86,10 +86,12 @@ type Config struct {
 	// Timers are the timers of the protocol. Few programs need to set them.
 	Timers Timers
 
-	// Notify, if set, is called for each event, one after the other in their order. While
-	// it blocks, up to 256 events wait, and the element acknowledges keep-alives all the
-	// same. Close waits for it, so that it must not call Close. A panic of it ends the element
-	// with an error that has the stack: see [Element.Err].
+	// Notify, if set, is called for each event, one after the other in their order, by a
+	// goroutine of its own. While it blocks, up to 256 events wait, and the element
+	// acknowledges keep-alives all the same. Close waits for it, so that it must not call
+	// Close, nor Wait or wait for Done. It may call the other methods of the Element. A
+	// panic of it ends the element with an error that has the stack, which is also logged:
+	// see [Element.Err].
 	Notify func(Event)
 	// Logger, if set, gets messages about the transport.
 	Logger *slog.Logger

@@ -1,6 +1,8 @@
 package pe
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // TestBusyApplication: while the application blocks Notify, the element acknowledges
@@ -76,4 +79,42 @@ func TestNotifierBounds(t *testing.T) {
 			t.Errorf("%d calls, want %d", calls, 2*maxNews)
 		}
 	})
+}
+
+// TestNotifyAsks: Notify may wait for answers of the Element, also when a registrar has refused
+// it and it ends.
+func TestNotifyAsks(t *testing.T) {
+	for name, refused := range map[string][]rserpool.Cause{"registered": nil, "rejected": {{Code: rserpool.CauseInconsistentPolicy}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nw := sctptest.NewNetwork()
+				r := newRegistrar(t, nw, "10.0.0.1:3863")
+				r.pool = []rserpool.PoolElement{{ID: 7, UserTransport: rserpool.MustParseTransport("sctp:10.0.0.7:5001")}}
+				r.reject = refused
+				defer closed(t, r)
+				opened := make(chan *running)
+				errs := make(chan error, 2)
+				e := start(t, nw, func(c *Config) {
+					c.Notify = func(ev Event) {
+						if e := <-opened; e != nil {
+							_, err := e.Resolve(context.Background(), testPool, 0)
+							errs <- err
+							errs <- e.ReportUnreachable(context.Background(), testPool, 7)
+						}
+					}
+				})
+				synctest.Wait() // a refused element only waits for Notify
+				opened <- e
+				close(opened)
+				for range 2 {
+					if err := <-errs; refused == nil && err != nil || refused != nil && !errors.Is(err, rserpool.ErrClosed) {
+						t.Errorf("the request of Notify gives %v", err)
+					}
+				}
+				if err := e.end(); refused == nil && err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

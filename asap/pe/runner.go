@@ -59,13 +59,17 @@ func (r *runner) Take() ([]hunt.Action, bool) {
 		delete(r.waiting, a.id)
 	}
 	if len(actions) == 0 && len(events) == 0 {
-		if r.core.Ended() && r.e.notifier != nil {
-			r.e.notifier.wait() // Notify is not called after Done
-		}
 		return nil, false
 	}
 	r.e.publish(r.state(), events)
 	return actions, true
+}
+
+// Left waits for Notify, which is not called after Done.
+func (r *runner) Left() {
+	if r.e.notifier != nil {
+		r.e.notifier.wait()
+	}
 }
 
 // state is what the registration is like now.

@@ -3,6 +3,7 @@ package pu
 import (
 	"context"
 	crand "crypto/rand"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -80,6 +81,7 @@ type Cache struct {
 // query is a request of the cache to a registrar.
 type query struct {
 	user *User
+	pool rserpool.PoolHandle
 	id   reqID // for the goroutine of the user's driver
 }
 
@@ -178,7 +180,7 @@ func (c *Cache) send(u *User) (sent bool) {
 			c.end(o.id)
 			continue
 		}
-		q := &query{user: u}
+		q := &query{user: u, pool: o.pool}
 		c.queries[o.id] = q
 		ok := u.driver.Do(func(now time.Time) {
 			q.id = u.runner.resolve(now, o.pool, uint32(c.core.cfg.Elements), o.watch)
@@ -214,6 +216,21 @@ func (c *Cache) result(u *User, pool rserpool.PoolHandle, id askID, r result) {
 	c.mu.Unlock()
 	for _, w := range awake {
 		w.wake(r.err)
+	}
+}
+
+// left ends the requests of a user that has ended without their results. Others ask then.
+func (c *Cache) left(u *User) {
+	c.mu.Lock()
+	pools := make(map[askID]rserpool.PoolHandle)
+	for id, q := range c.queries {
+		if q.user == u {
+			pools[id] = q.pool
+		}
+	}
+	c.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(pools)) {
+		c.result(u, pools[id], id, result{err: errClosed, final: true})
 	}
 }
 

@@ -131,6 +131,10 @@ func (k *core) report(now time.Time, h rserpool.PoolHandle, id rserpool.PEID) re
 func (k *core) add(now time.Time, r *request) reqID {
 	k.lastID++
 	r.id = k.lastID
+	if k.closing {
+		k.end(r, nil, errClosed)
+		return r.id
+	}
 	k.requests = append(k.requests, r)
 	if _, err := r.msg.Append(nil); err != nil { // no registrar can be asked
 		k.end(r, nil, err)

@@ -37,9 +37,18 @@ func (u *User) Failed(pool rserpool.PoolHandle, id rserpool.PEID) {
 // waits until they are in the cache (RFC 5352, Section 6.3). The errors are those of
 // [User.Resolve].
 func (u *User) Populate(ctx context.Context, pool rserpool.PoolHandle) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("nothing sent: %w", err)
+	for {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("nothing sent: %w", err)
+		}
+		err := u.populate(ctx, pool)
+		if !errors.Is(err, errClosed) || u.closed() != nil {
+			return err
+		} // else another user of the cache had asked, and was closed
 	}
+}
+
+func (u *User) populate(ctx context.Context, pool rserpool.PoolHandle) error {
 	answer := make(chan error, 1)
 	w := &waiter{wake: func(err error) { answer <- err }}
 	if err := u.cache.populate(u, pool, w); err != nil {

@@ -33,6 +33,7 @@ type runner struct {
 	*core
 	cfg     *Config
 	waiting map[reqID]func(result)
+	left    func()       // called at the end
 	at      sctp.AssocID // the home registrar whose source is known
 	from    []netip.Addr // the addresses from which that was reached
 }
@@ -60,6 +61,7 @@ func Open(cfg Config) (*User, error) {
 	_, _ = crand.Read(seed[:])
 	r := &runner{core: newCore(cfg, rand.New(rand.NewChaCha8(seed))), cfg: &cfg, waiting: make(map[reqID]func(result))}
 	u := &User{driver: client.NewDriver(tr, r), runner: r, cache: cfg.Cache}
+	r.left = func() { u.cache.left(u) }
 	u.sessions.cfg = &cfg
 	u.driver.Start()
 	return u, nil
@@ -203,6 +205,9 @@ func (r *runner) Take() ([]hunt.Action, bool) {
 	}
 	return actions, len(actions) > 0 || len(results) > 0
 }
+
+// Left ends what still waits in the cache after a panic.
+func (r *runner) Left() { r.left() }
 
 // deliver hands a result to whom it is for.
 func (r *runner) deliver(res result) {

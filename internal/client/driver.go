@@ -36,6 +36,9 @@ type Machine interface {
 	// Stop ends the protocol in good order; Ended reports that it has ended.
 	Stop(now time.Time)
 	Ended() bool
+	// Left is called last, when the sockets are closed and Do takes no more commands, also
+	// after a panic. It may wait for functions of the program.
+	Left()
 }
 
 // Driver is the one goroutine of a Machine: it waits for events, timers and
@@ -65,7 +68,7 @@ func (d *Driver) Start() { go d.run() }
 
 // Do has the Driver's goroutine call f, soon and in the order of the calls. It does
 // not wait, and may be called from that goroutine. It reports false if the Driver
-// is to end; then f may not be called.
+// is to end; then f is not called. Otherwise f is called, unless a panic ends the Driver.
 func (d *Driver) Do(f func(now time.Time)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -119,6 +122,7 @@ func (d *Driver) end() {
 // the Driver and not the program. So does an error of Call with which a function of Do panics.
 func (d *Driver) run() {
 	defer close(d.done)
+	defer d.m.Left()
 	defer d.end()
 	defer func() {
 		switch p := recover().(type) {
@@ -140,6 +144,9 @@ func (d *Driver) loop() {
 	for {
 		d.perform()
 		if d.m.Ended() {
+			d.end()
+			d.command() // what Do has taken before
+			d.perform()
 			return
 		}
 		if at, ok := d.m.NextDeadline(); ok {
@@ -153,15 +160,20 @@ func (d *Driver) loop() {
 			d.handle(now, ev)
 			d.m.Changed(now, ev)
 		case <-d.wake:
-			for _, f := range d.take() {
-				f(time.Now())
-			}
+			d.command()
 		case <-timer.C:
 			d.m.Tick(time.Now())
 		case <-stop:
 			stop = nil
 			d.m.Stop(time.Now())
 		}
+	}
+}
+
+// command calls the functions of Do.
+func (d *Driver) command() {
+	for _, f := range d.take() {
+		f(time.Now())
 	}
 }
 

@@ -20,6 +20,7 @@ type ticker struct {
 	at    time.Time
 	ticks int
 	stop  bool
+	left  int
 }
 
 func (m *ticker) Tick(now time.Time)                    { m.ticks++; m.at = now.Add(time.Second) }
@@ -27,6 +28,7 @@ func (m *ticker) NextDeadline() (time.Time, bool)       { return m.at, true }
 func (m *ticker) Take() (actions []hunt.Action, _ bool) { return nil, false }
 func (m *ticker) Stop(time.Time)                        { m.stop = true }
 func (m *ticker) Ended() bool                           { return m.stop }
+func (m *ticker) Left()                                 { m.left++ }
 
 func drive(t *testing.T, m Machine) *Driver {
 	t.Helper()
@@ -62,17 +64,46 @@ func TestDriver(t *testing.T) {
 		if d.Do(func(time.Time) {}) {
 			t.Error("a command is taken after the end")
 		}
+		if m.left != 1 {
+			t.Errorf("Left was called %d times, want once", m.left)
+		}
+	})
+}
+
+// TestDriverCommands: what Do has taken is called, also if the Driver ends meanwhile.
+func TestDriverCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &ticker{}
+		d := drive(t, m)
+		blocked := make(chan struct{})
+		d.Do(func(time.Time) { <-blocked; m.stop = true })
+		synctest.Wait()
+		called := 0
+		d.Do(func(now time.Time) {
+			called++
+			if d.Do(func(time.Time) {}) {
+				t.Error("a command is taken after the end")
+			}
+		})
+		close(blocked)
+		if err := d.Close(); err != nil || called != 1 {
+			t.Errorf("the command was called %d times; Close returns %v", called, err)
+		}
 	})
 }
 
 // TestDriverPanic: a mistake ends the Driver with an error, and closes the sockets.
 func TestDriverPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := drive(t, &ticker{at: time.Now().Add(time.Hour)})
+		m := &ticker{at: time.Now().Add(time.Hour)}
+		d := drive(t, m)
 		d.Do(func(time.Time) { panic("a mistake") })
 		<-d.Done()
 		if err := d.Close(); err == nil || !strings.Contains(err.Error(), "please report it: a mistake") {
 			t.Errorf("Close returns %v", err)
+		}
+		if m.left != 1 {
+			t.Errorf("Left was called %d times, want once", m.left)
 		}
 		if len(d.t.LocalAddrs()) != 0 {
 			t.Error("the sockets are open")
