@@ -28,6 +28,7 @@ type Element struct {
 	registered chan struct{} // closed at the first registration that is accepted
 
 	notifier *notifier // nil without Config.Notify
+	late     error     // a panic of Notify when the element was ending; readable when it has ended
 
 	// The Driver's alone, until it has ended.
 	runner *runner
@@ -155,7 +156,7 @@ func (e *Element) Done() <-chan struct{} { return e.driver.Done() }
 func (e *Element) Err() error {
 	select {
 	case <-e.driver.Done():
-		return errors.Join(e.runner.failure, e.driver.Err())
+		return errors.Join(e.runner.failure, e.driver.Err(), e.late)
 	default:
 		return nil
 	}
@@ -205,12 +206,23 @@ func (e *Element) publish(s State, events []Event) {
 	}
 }
 
-// mistake ends the element after a panic of Notify.
-func (e *Element) mistake(err error) { e.driver.Do(func(time.Time) { panic(err) }) }
+// mistake ends the element after a panic of Notify, if it does not end already.
+func (e *Element) mistake(err error) {
+	client.LogPanic(e.cfg.Logger, err)
+	if !e.driver.Do(func(time.Time) { panic(err) }) {
+		e.late = err
+	}
+}
 
-// State tells what the registration is like now.
+// State tells what the registration is like now. After the end of the element, it is not
+// registered, as far as the element knows.
 func (e *Element) State() State {
 	s := *e.state.Load()
+	select {
+	case <-e.driver.Done():
+		s.Registered = false
+	default:
+	}
 	s.Addrs, s.Local = slices.Clone(s.Addrs), slices.Clone(s.Local)
 	return s
 }

@@ -14,7 +14,8 @@ const maxNews = 256
 // be acknowledged at once, whatever the application is doing.
 type notifier struct {
 	f func(Event)
-	// failed is called with the error of client.Call. There are no calls after it.
+	// failed is called with the error of client.Call before wait returns. There are no calls
+	// after it.
 	failed func(error)
 
 	mu    sync.Mutex
@@ -51,8 +52,8 @@ func (n *notifier) tell(ev Event) {
 func (n *notifier) run() {
 	for ev, ok := n.next(); ok; ev, ok = n.next() {
 		if err := client.Call("Config.Notify", func() { n.f(ev) }); err != nil {
-			n.end()
 			n.failed(err)
+			n.end()
 			return
 		}
 	}

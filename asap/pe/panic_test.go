@@ -2,6 +2,8 @@ package pe
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
+	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
 // logged is a Logger's handler that keeps the messages.
@@ -133,12 +136,58 @@ func TestPanicOfNotify(t *testing.T) {
 		nw := sctptest.NewNetwork()
 		r := newRegistrar(t, nw, "10.0.0.1:3863")
 		defer closed(t, r)
-		e := start(t, nw, func(c *Config) { c.Notify = func(Event) { panic("oops") } })
+		var out logged
+		e := start(t, nw, func(c *Config) {
+			c.Logger = slog.New(&out)
+			c.Notify = func(Event) { panic("oops") }
+		})
 		<-e.Done()
 		if err := e.Close(); err == nil || !panics(err.Error(), "Config.Notify") {
 			t.Errorf("Close gives %v", err)
 		}
+		if !panics(out.text, "Config.Notify") {
+			t.Errorf("the log has %q, want the panic", out.text)
+		}
+		if e.State().Registered {
+			t.Error("the element counts as registered after its end")
+		}
 	})
+}
+
+// TestPanicOfNotifyAtEnd: a panic of Config.Notify while the element ends is not lost.
+func TestPanicOfNotifyAtEnd(t *testing.T) {
+	for _, when := range []EventType{Deregistered, Rejected} {
+		t.Run(fmt.Sprint(when), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nw := sctptest.NewNetwork()
+				r := newRegistrar(t, nw, "10.0.0.1:3863")
+				defer closed(t, r)
+				if when == Rejected {
+					r.reject = []rserpool.Cause{{Code: rserpool.CauseInconsistentPolicy}}
+				}
+				var out logged
+				e := start(t, nw, func(c *Config) {
+					c.Logger = slog.New(&out)
+					c.Notify = func(ev Event) {
+						if ev.Type == when {
+							panic("oops")
+						}
+					}
+				})
+				synctest.Wait()
+				err := e.Close()
+				if err == nil || !panics(err.Error(), "Config.Notify") || e.Err() == nil || e.Err().Error() != err.Error() {
+					t.Errorf("Close gives %v, Err %v; want the panic", err, e.Err())
+				}
+				if rejected := new(*RejectedError); errors.As(err, rejected) != (when == Rejected) {
+					t.Errorf("Close gives %v", err)
+				}
+				if !panics(out.text, "Config.Notify") {
+					t.Errorf("the log has %q, want the panic", out.text)
+				}
+			})
+		})
+	}
 }
 
 // TestNoHandler: a missing Handler is an error at once, and no session needs to come for it.
