@@ -37,6 +37,7 @@ type Element struct {
 	// What is wanted, and whether the Driver has been told to look.
 	mu      sync.Mutex
 	want    bool
+	left    bool // for good
 	policy  rserpool.Policy
 	told    bool
 	trouble error // why it is not registered yet
@@ -137,6 +138,8 @@ func (e *Element) Wait(ctx context.Context) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		switch {
+		case e.left:
+			return fmt.Errorf("%w: the element has left its pool", ctx.Err())
 		case !e.want:
 			return fmt.Errorf("%w: the element is not to be registered: call SetAvailable(true)", ctx.Err())
 		case e.trouble != nil:
@@ -245,8 +248,13 @@ func (e *Element) Update(p rserpool.Policy) error {
 }
 
 // SetAvailable says whether the element is to be registered, such as a health check
-// finds.
-func (e *Element) SetAvailable(available bool) { e.change(func() { e.want = available }) }
+// finds. It has no effect after [Listener.Leave].
+func (e *Element) SetAvailable(available bool) {
+	e.change(func() { e.want = available && !e.left })
+}
+
+// leave has the element not be registered any more.
+func (e *Element) leave() { e.change(func() { e.want, e.left = false, true }) }
 
 // change changes what is wanted, and has the Driver look at it once.
 func (e *Element) change(f func()) {

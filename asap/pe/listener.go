@@ -280,7 +280,7 @@ func (l *Listener) begin() {
 	if !l.left {
 		l.left = true
 		close(l.leaving)
-		l.element.SetAvailable(false)
+		l.element.leave()
 	}
 }
 

@@ -79,6 +79,8 @@ func (l *Listener) handled(ctx context.Context, s *Session, handler Handler) {
 // called. Then it waits until all sessions have ended: nil, or the error of ctx. Call Close
 // afterwards, which ends the remaining sessions; their users fail over.
 //
+// The element does not come back: SetAvailable has no effect any more.
+//
 // Leave ends no session itself, since only the application knows when the work of a session
 // allows it: see [Listener.Leaving].
 func (l *Listener) Leave(ctx context.Context) error {

@@ -155,3 +155,26 @@ func TestServeRejected(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaveIsFinal: a health check does not bring an element back that leaves.
+func TestLeaveIsFinal(t *testing.T) {
+	sessions(t, nil, func(t *testing.T, _ *sctptest.Network, r *registrar, l *listening, u *user) {
+		u.dial(l)
+		s := l.next()
+		left := make(chan error)
+		go func() { left <- l.Leave(t.Context()) }()
+		synctest.Wait()
+		r.heard()
+		for _, available := range []bool{true, false, true} {
+			l.Element().SetAvailable(available)
+			synctest.Wait()
+		}
+		if got := r.heard(); got != "" || l.Element().State().Registered {
+			t.Errorf("the registrar heard %q, registered %v", got, l.Element().State().Registered)
+		}
+		_ = s.Close()
+		if err := <-left; err != nil {
+			t.Error(err)
+		}
+	})
+}
