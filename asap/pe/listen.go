@@ -206,16 +206,24 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	}); err != nil {
 		return nil, err
 	}
-	l.mu.Lock() // sessions wait for the element
+	if err := l.open(cfg); err != nil {
+		return nil, errors.Join(err, l.carrier.Close())
+	}
+	return l, nil
+}
+
+// open opens the port and the element. Sessions that come meanwhile wait for the element, and
+// are refused if there is none. l.mu is not held afterwards: Close of the carrier waits for
+// accept.
+func (l *Listener) open(cfg ListenConfig) error {
+	l.mu.Lock()
 	defer l.mu.Unlock()
 	port, err := l.carrier.Listen(cfg.local(), l.accept)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for sessions at %v: %w", cfg.local(), err), l.carrier.Close())
+		return fmt.Errorf("listen for sessions at %v: %w", cfg.local(), err)
 	}
 	l.local, cfg.Transport.Port, cfg.UserEncapPort = port.LocalAddrs(), port.LocalAddrs()[0].Port(), port.EncapPort()
-	if l.element, err = Open(cfg.Config); err != nil {
-		return nil, errors.Join(err, l.carrier.Close())
-	}
-	l.transport, l.encapPort = cfg.Transport, cfg.UserEncapPort
-	return l, nil
+	l.element, err = Open(cfg.Config)
+	l.transport, l.encapPort, l.left = cfg.Transport, cfg.UserEncapPort, err != nil
+	return err
 }

@@ -586,3 +586,36 @@ func TestListenConfigValidate(t *testing.T) {
 		})
 	}
 }
+
+// TestListenFails: the element cannot be opened while a user connects to the port that is open
+// already. Listen ends, and the user is refused. A lock that waits is not for virtual time.
+func TestListenFails(t *testing.T) {
+	nw := sctptest.NewNetwork()
+	u := newUser(t, nw, "10.0.0.21:1000")
+	accepting := make(chan struct{})
+	n := 0
+	_, err := Listen(ListenConfig{Config: Config{
+		Pool:       testPool,
+		Transport:  rserpool.Transport{Port: 5001, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.11")}},
+		Registrars: []string{"10.0.0.1"},
+		listen: func(c sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
+			if n++; n == 1 {
+				return nw.Listen(c, func(ev sctp.Event) {
+					if ev.Type == sctp.Up {
+						close(accepting)
+					}
+					h(ev)
+				})
+			}
+			u.ep.Connect(sctp.Dest{Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.11:5001")}})
+			<-accepting
+			return nil, errors.New("address in use")
+		},
+	}})
+	if err == nil || !strings.Contains(err.Error(), "address in use") {
+		t.Errorf("Listen gives %v", err)
+	}
+	if err := u.ep.Close(); err != nil {
+		t.Error(err)
+	}
+}
