@@ -204,6 +204,7 @@ func (c *Config) prepare() error {
 	}
 	c.Transport = c.Transport.Clone()
 	c.Advertise = slices.Clone(c.Advertise)
+	c.Local, c.TLSRegistrars = slices.Clone(c.Local), slices.Clone(c.TLSRegistrars)
 	c.prepareAddrs()
 	switch {
 	case c.Pool == "":

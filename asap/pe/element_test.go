@@ -593,3 +593,17 @@ func TestWaitStandby(t *testing.T) {
 		}
 	})
 }
+
+// TestConfigIsCopied: the program may change what it has passed to Open.
+func TestConfigIsCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctptest.NewNetwork()
+		local := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.11:0")}
+		e := start(t, nw, func(c *Config) { c.Local = local })
+		local[0] = netip.MustParseAddrPort("10.0.0.12:0")
+		if got := e.runner.cfg.Local[0]; got != netip.MustParseAddrPort("10.0.0.11:0") {
+			t.Errorf("the element has the address %v", got)
+		}
+		_ = e.end()
+	})
+}

@@ -222,6 +222,10 @@ func (l *Listener) Recommend(elements []rserpool.PoolElement) error {
 
 // setCard replaces the business card.
 func (l *Listener) setCard(elements []rserpool.PoolElement) error {
+	elements = slices.Clone(elements)
+	for i := range elements {
+		elements[i] = elements[i].Clone()
+	}
 	card, err := l.encodeCard(elements)
 	if err != nil {
 		return err

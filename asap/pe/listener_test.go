@@ -587,6 +587,22 @@ func TestListenConfigValidate(t *testing.T) {
 	}
 }
 
+// TestRecommendIsCopied: the program may change the elements that it has passed.
+func TestRecommendIsCopied(t *testing.T) {
+	sessions(t, nil, func(t *testing.T, _ *sctptest.Network, _ *registrar, l *listening, u *user) {
+		list := []rserpool.PoolElement{{ID: 7, UserTransport: rserpool.MustParseTransport("sctp:10.0.0.7:5001+control")}}
+		if err := l.Recommend(list); err != nil {
+			t.Fatal(err)
+		}
+		list[0].ID, list[0].UserTransport.Addrs[0] = 99, netip.MustParseAddr("10.0.0.99")
+		u.dial(l)
+		u.heard("card web 7")
+		if got := l.will[0].UserTransport.Addrs[0]; got != netip.MustParseAddr("10.0.0.7") {
+			t.Errorf("recommended is %v", got)
+		}
+	})
+}
+
 // TestListenFails: the element cannot be opened while a user connects to the port that is open
 // already. Listen ends, and the user is refused. A lock that waits is not for virtual time.
 func TestListenFails(t *testing.T) {

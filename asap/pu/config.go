@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/client"
@@ -132,6 +133,8 @@ func (c *Config) prepare() error {
 	if c.registrars, err = client.ParseRegistrars(c.Registrars, c.trust().ASAPPort(), nil); err != nil {
 		return err
 	}
+	c.Local = slices.Clone(c.Local)
+	c.TLSRegistrars, c.TLSElements = slices.Clone(c.TLSRegistrars), slices.Clone(c.TLSElements)
 	if c.toward == nil {
 		c.toward = client.LocalToward
 	}

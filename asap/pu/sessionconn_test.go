@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -164,5 +165,22 @@ func TestSessionNetConn(t *testing.T) {
 		c := s.Conn()
 		<-p.up
 		return c, msgconn.New(p), func() { _ = c.Close(); w.close() }, nil
+	})
+}
+
+// TestConfigIsCopied: the program may change what it has passed to Open.
+func TestConfigIsCopied(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		local := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.22:0")}
+		u := w.open(Config{Local: local})
+		defer u.Close()
+		local[0] = netip.MustParseAddrPort("10.0.0.23:0")
+		s, err := u.Dial(t.Context(), testPool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Conn().LocalAddr().String(); !strings.HasPrefix(got, "10.0.0.22:") {
+			t.Errorf("the session is at %s, want the address that Open got", got)
+		}
 	})
 }

@@ -63,7 +63,9 @@ func newWorld(t testing.TB, n int) *world {
 func (w *world) open(cfg Config) *User {
 	w.t.Helper()
 	cfg.Registrars = []string{"10.0.0.1"}
-	cfg.Local = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.21:0")}
+	if cfg.Local == nil {
+		cfg.Local = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.21:0")}
+	}
 	cfg.listen = func(lc sctp.ListenConfig, h sctp.Handler) (sctp.Endpoint, error) {
 		return w.nw.Listen(lc, func(ev sctp.Event) {
 			if ev.Type == sctp.Up {

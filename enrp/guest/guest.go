@@ -15,6 +15,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -71,6 +72,7 @@ func (c *Config) prepare() error {
 	if c.registrars, err = client.ParseRegistrars(c.Registrars, port, errTCP); err != nil {
 		return err
 	}
+	c.Local, c.TLSRegistrars = slices.Clone(c.Local), slices.Clone(c.TLSRegistrars)
 	switch {
 	case len(c.registrars) == 0:
 		return errors.New("no registrar: set Registrars")

@@ -88,6 +88,7 @@ func (c Config) Complete() (Config, error) {
 		_, _ = crand.Read(seed[:]) // it never fails
 		c.Rand = rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])))
 	}
+	c.ASAP, c.ENRP, c.Peers = slices.Clone(c.ASAP), slices.Clone(c.ENRP), slices.Clone(c.Peers)
 	if len(c.ASAP) == 0 {
 		c.ASAP = []netip.AddrPort{netip.AddrPortFrom(netip.IPv6Unspecified(), c.Trust.ASAPPort())}
 	}
