@@ -11,7 +11,8 @@ import (
 )
 
 // Handler serves one session, in a goroutine of its own. The session is closed when the
-// Handler returns. ctx ends when the session must end. A panic of the Handler ends the session
+// Handler returns. ctx ends when the session has ended, as that of an HTTP request does, and when
+// it must end. Receive still returns the messages that came before. A panic of the Handler ends the session
 // with an error that has the stack, see [Session.Err], and is logged; the other sessions go on.
 type Handler func(ctx context.Context, s *Session)
 
@@ -69,6 +70,8 @@ func (l *Listener) handled(ctx context.Context, s *Session, handler Handler) {
 		defer l.mu.Unlock()
 		l.release(s)
 	}()
+	ctx, end := s.whileOpen(ctx)
+	defer end()
 	if err := client.Call("Handler", func() { handler(ctx, s) }); err != nil {
 		s.fail(err)
 	}

@@ -3,6 +3,7 @@ package pe
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -174,6 +175,85 @@ func TestLeaveIsFinal(t *testing.T) {
 		}
 		_ = s.Close()
 		if err := <-left; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHandlerContext: the context of a Handler ends with its session, and not with another one.
+// What came before can still be received with it.
+func TestHandlerContext(t *testing.T) {
+	sessions(t, nil, func(t *testing.T, nw *sctptest.Network, _ *registrar, l *listening, u *user) {
+		v := newUser(t, nw, "10.0.0.22:1000")
+		ctx, stop := context.WithCancel(t.Context())
+		saw, ended := make(chan error), make(chan error)
+		go func() {
+			ended <- l.Serve(ctx, func(ctx context.Context, s *Session) {
+				<-ctx.Done()
+				for {
+					m, err := s.Receive(ctx)
+					if err != nil {
+						saw <- err
+						return
+					}
+					saw <- errors.New(string(m.Data))
+				}
+			})
+		}()
+		a, b := u.dial(l), v.dial(l)
+		for _, text := range []string{"one", "two"} {
+			u.data(a, text)
+		}
+		time.Sleep(time.Minute)
+		select {
+		case err := <-saw:
+			t.Errorf("a context has ended before its session; Receive gives %v", err)
+		default:
+		}
+		u.ep.Shutdown(a)
+		for _, want := range []string{"one", "two", io.EOF.Error()} {
+			if err := <-saw; err.Error() != want {
+				t.Errorf("Receive gives %v, want %s", err, want)
+			}
+		}
+		time.Sleep(time.Minute)
+		select {
+		case err := <-saw:
+			t.Errorf("the context of another session has ended; Receive gives %v", err)
+		default:
+		}
+		v.ep.Shutdown(b)
+		if err := <-saw; !errors.Is(err, io.EOF) {
+			t.Errorf("Receive gives %v, want EOF", err)
+		}
+		if err := v.ep.Close(); err != nil {
+			t.Error(err)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestHandlerOfEndedSession: a Handler that begins after its session has ended has a context
+// that has ended, and waits for nothing.
+func TestHandlerOfEndedSession(t *testing.T) {
+	sessions(t, nil, func(t *testing.T, _ *sctptest.Network, _ *registrar, l *listening, u *user) {
+		a := u.dial(l)
+		u.data(a, "hello")
+		u.ep.Shutdown(a)
+		synctest.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		saw, ended := make(chan error), make(chan error)
+		go func() {
+			ended <- l.Serve(ctx, func(ctx context.Context, s *Session) { saw <- ctx.Err() })
+		}()
+		if err := <-saw; !errors.Is(err, context.Canceled) {
+			t.Errorf("the context has %v", err)
+		}
+		stop()
+		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})

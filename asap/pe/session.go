@@ -39,6 +39,7 @@ type Session struct {
 	cookieErr error       // why it was refused
 	waiting   int         // calls of Send that wait for room
 	timer     *time.Timer // of Close; nil: not yet
+	end       func()      // ends the Handler's context; nil without a Handler
 }
 
 // SessionEvent says what has happened to a Session.
@@ -150,6 +151,9 @@ func (s *Session) ended(ev sctp.Event) {
 		s.timer.Stop()
 	}
 	close(s.done)
+	if s.end != nil {
+		s.end()
+	}
 	signal(s.readable)
 	signal(s.writable)
 }
@@ -269,8 +273,24 @@ func (s *Session) wait(ctx context.Context, c chan struct{}) error {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
+	}
+	select {
+	case <-s.done: // a Handler's context ends with the session, of which something may be left
+		return nil
+	default:
 		return ctx.Err()
 	}
+}
+
+// whileOpen returns a context that ends with the session.
+func (s *Session) whileOpen(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancel(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end = end; s.core.State() == session.Ended {
+		end()
+	}
+	return ctx, end
 }
 
 // Receive waits for the next message of the user. After the end of the session it returns
