@@ -27,7 +27,12 @@ func (s streamed) LocalAddr() net.Addr { return msgconn.Addr(s.l.local) }
 func (s streamed) RemoteAddr() net.Addr { return msgconn.Addr(s.RemoteAddrs()) }
 
 // NetListener returns the Listener in the form of package net, for servers that know
-// nothing of sessions: each session is a stream of bytes. Close closes the Listener.
+// nothing of sessions: each session is a stream of bytes.
+//
+// Its Close is that of package net: the element is deregistered for good and accepts no more
+// sessions, and those that were accepted go on. So http.Server.Shutdown waits for the requests
+// that are being served. Close the Listener afterwards, which ends all sessions and closes the
+// sockets.
 func (l *Listener) NetListener() net.Listener { return netListener{l} }
 
 type netListener struct{ *Listener }
@@ -41,6 +46,15 @@ func (l netListener) Accept() (net.Conn, error) {
 		return nil, &net.OpError{Op: "accept", Net: "sctp", Addr: l.Addr(), Err: err}
 	}
 	return s.Conn(), nil
+}
+
+// Close ends the sessions that nobody has accepted: their users fail over.
+func (l netListener) Close() error {
+	l.begin()
+	for s := l.take(); s != nil; s = l.take() {
+		_ = s.Close()
+	}
+	return nil
 }
 
 func (l netListener) Addr() net.Addr { return msgconn.Addr(l.local) }

@@ -230,6 +230,62 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// TestHTTPShutdown: Shutdown of a server of package net/http deregisters the element, and a
+// request that is being served gets its answer.
+func TestHTTPShutdown(t *testing.T) {
+	w := newWorld(t)
+	l := w.listen("web", nil)
+	begun, release := make(chan struct{}), make(chan struct{})
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-release
+		_, err := io.WriteString(rw, "the answer")
+		w.check(err)
+	})}
+	served, shut := make(chan error, 1), make(chan error, 1)
+	go func() { served <- server.Serve(l.NetListener()) }()
+	u := w.user()
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		s, err := u.DialSession(ctx, pu.SessionConfig{Pool: "web", EndOnShutdown: true}) // the server ends it
+		if err != nil {
+			return nil, err
+		}
+		return s.Conn(), nil
+	}}
+	answer := make(chan string, 1)
+	go func() {
+		r, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Get("http://web/")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		text, err := io.ReadAll(r.Body)
+		answer <- string(text)
+		w.check(errors.Join(err, r.Body.Close()))
+	}()
+	<-begun
+	go func() { shut <- server.Shutdown(w.ctx) }()
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve gives %v", err)
+	}
+	<-l.Leaving()
+	s, err := w.user().DialSession(w.ctx, pu.SessionConfig{Pool: "web", NoFailover: true})
+	if err == nil {
+		if m, err := s.Receive(w.ctx); err == nil { // the association has come up before it was refused
+			t.Errorf("a new session is accepted, and receives %q", m.Data)
+		}
+	}
+	close(release)
+	if text := <-answer; text != "the answer" {
+		t.Errorf("the answer is %q", text)
+	}
+	w.check(<-shut)
+	w.check(l.Close())
+	if l.Element().State().Registered {
+		t.Error("the element is registered")
+	}
+}
+
 // TestServerAndUser: elements that count, and each ends the session after ten answers.
 func TestServerAndUser(t *testing.T) {
 	w := newWorld(t)
