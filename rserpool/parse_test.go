@@ -52,9 +52,15 @@ func TestText(t *testing.T) {
 		"tcp:8080":         Transport{Type: TCP, Port: 8080},
 		"udp:192.0.2.1:53": Transport{Type: UDP, Port: 53, Addrs: []netip.Addr{v4}},
 		"sctp:192.0.2.1:1,[2001:db8::1]:1+control": Transport{Type: SCTP, Port: 1, Use: DataPlusControl, Addrs: []netip.Addr{v4, v6}},
-		"sctp:7+control":      Transport{Type: SCTP, Port: 7, Use: DataPlusControl},
-		"dccp:192.0.2.1:4/42": Transport{Type: DCCP, Port: 4, ServiceCode: 42, Addrs: []netip.Addr{v4}},
-		"opaque:01ff":         Transport{Type: Opaque, Opaque: []byte{1, 255}},
+		"sctp:7+control":                   Transport{Type: SCTP, Port: 7, Use: DataPlusControl},
+		"dccp:192.0.2.1:4/42":              Transport{Type: DCCP, Port: 4, ServiceCode: 42, Addrs: []netip.Addr{v4}},
+		"opaque:01ff":                      Transport{Type: Opaque, Opaque: []byte{1, 255}},
+		"opaque:":                          Transport{Type: Opaque},
+		"tcp:0":                            Transport{Type: TCP},
+		"sctp:0+control":                   Transport{Type: SCTP, Use: DataPlusControl},
+		"udp:192.0.2.1:0":                  Transport{Type: UDP, Addrs: []netip.Addr{v4}},
+		"dccp:0/42":                        Transport{Type: DCCP, ServiceCode: 42},
+		"sctp:192.0.2.1:0,[2001:db8::1]:0": Transport{Type: SCTP, Addrs: []netip.Addr{v4, v6}},
 
 		"192.0.2.1":                         Registrar{Addrs: []netip.Addr{v4}},
 		"2001:db8::1/9900":                  Registrar{Addrs: []netip.Addr{v6}, EncapPort: 9900},
@@ -64,7 +70,7 @@ func TestText(t *testing.T) {
 	} {
 		checkText(t, v, want)
 	}
-	for _, zero := range []encoding.TextMarshaler{Policy{}, Transport{}, Registrar{}} {
+	for _, zero := range []encoding.TextMarshaler{Policy{}, PolicyType(0), Transport{}, Registrar{}} {
 		checkText(t, zero, "")
 	}
 	for i := range policies { // each fraction survives
@@ -141,6 +147,11 @@ func TestParseTransport(t *testing.T) {
 	} {
 		if got, err := ParseTransport(bad); err == nil {
 			t.Errorf("ParseTransport(%q) = %v, want an error", bad, got)
+		}
+	}
+	for _, bad := range []string{"tcp:192.0.2.1", "tcp:65536", "sctp:192.0.2.1:0,192.0.2.2:1", "sctp:192.0.2.1,192.0.2.2:0"} {
+		if err := new(Transport).UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("UnmarshalText(%q) gives no error", bad)
 		}
 	}
 	for _, unfit := range []Transport{{Type: 99, Port: 1}, {Type: SCTP, Use: 7}} {

@@ -174,11 +174,20 @@ func ParsePolicyType(s string) (PolicyType, error) {
 	return 0, fmt.Errorf("unknown policy %q: want one of %s, or a number such as 0x40000001", s, strings.Join(all, ", "))
 }
 
-// MarshalText returns what String returns.
-func (t PolicyType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+// MarshalText returns what String returns, and nothing for the zero value.
+func (t PolicyType) MarshalText() ([]byte, error) {
+	if t == 0 {
+		return nil, nil
+	}
+	return []byte(t.String()), nil
+}
 
-// UnmarshalText reads what [ParsePolicyType] reads.
+// UnmarshalText reads what [ParsePolicyType] reads, and the zero value from no text.
 func (t *PolicyType) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*t = 0
+		return nil
+	}
 	*t, err = ParsePolicyType(string(text))
 	return err
 }

@@ -64,7 +64,7 @@ func ParseRegistrar(s string) (Registrar, error) {
 		return r, nil
 	}
 	var err error
-	r.Addrs, r.Port, err = parseAddrs(addrs)
+	r.Addrs, r.Port, err = parseAddrs(addrs, false)
 	switch {
 	case errors.Is(err, errPorts):
 		return Registrar{}, fmt.Errorf("registrar %q: all addresses of one registrar have the same port; give several registrars one by one", s)

@@ -16,7 +16,10 @@ import (
 // with commas between them (the port of the first is that of all), and +control
 // behind all else; DCCP has /SERVICECODE behind the port. An opaque transport is
 // opaque:HEXDIGITS.
-func ParseTransport(s string) (Transport, error) {
+func ParseTransport(s string) (Transport, error) { return parseTransport(s, false) }
+
+// parseTransport is ParseTransport. With free, port 0 is one, too: it stands for any.
+func parseTransport(s string, free bool) (Transport, error) {
 	name, rest, _ := strings.Cut(s, ":")
 	t := Transport{Type: transportNamed(name)}
 	var err error
@@ -43,11 +46,12 @@ func ParseTransport(s string) (Transport, error) {
 		}
 		t.ServiceCode = uint32(n)
 	}
-	if n, err := strconv.ParseUint(rest, 10, 16); err == nil && n != 0 {
+	if n, err := strconv.ParseUint(rest, 10, 16); err == nil && (n != 0 || free) {
 		t.Port = uint16(n)
 		return t, nil
 	}
-	if t.Addrs, t.Port, err = parseAddrs(rest); err != nil || t.Port == 0 {
+	t.Addrs, t.Port, err = parseAddrs(rest, free)
+	if first, _, _ := strings.Cut(rest, ","); err != nil || t.Port == 0 && !(free && strings.HasSuffix(first, ":0")) {
 		return Transport{}, unfitTransport(s)
 	}
 	if len(t.Addrs) > 1 && t.Type != SCTP {
@@ -61,8 +65,8 @@ func unfitTransport(s string) error {
 }
 
 // parseAddrs reads ADDRESS[:PORT] with commas between several. The port of the
-// first is that of all; 0 if there is none.
-func parseAddrs(s string) (addrs []netip.Addr, port uint16, err error) {
+// first is that of all; 0 if there is none. Only with free may it be given as 0.
+func parseAddrs(s string, free bool) (addrs []netip.Addr, port uint16, err error) {
 	for part := range strings.SplitSeq(s, ",") {
 		// Another default tells a port that is not there from one that is 0.
 		a, err := netaddr.ParseAddrPort(part, port)
@@ -71,7 +75,7 @@ func parseAddrs(s string) (addrs []netip.Addr, port uint16, err error) {
 		switch {
 		case err != nil:
 			return nil, 0, err
-		case given && a.Port() == 0:
+		case given && a.Port() == 0 && !free:
 			return nil, 0, fmt.Errorf("%q: a port is one of 1 to 65535", part)
 		case len(addrs) > 0 && a.Port() != port:
 			return nil, 0, errPorts
@@ -88,7 +92,7 @@ var errPorts = errors.New("all addresses must have the same port")
 func MustParseTransport(s string) Transport { return must(ParseTransport(s)) }
 
 // MarshalText returns the form that [ParseTransport] reads, and nothing for the
-// zero value.
+// zero value. A port that is not set is 0, which only UnmarshalText reads.
 func (t Transport) MarshalText() ([]byte, error) {
 	switch {
 	case t.Type == 0:
@@ -117,12 +121,13 @@ func (t Transport) MarshalText() ([]byte, error) {
 	return b, nil
 }
 
-// UnmarshalText reads what [ParseTransport] reads, and the zero value from no text.
+// UnmarshalText reads what [ParseTransport] reads, the zero value from no text, and port 0: a
+// configuration may leave the choice of the port to the program.
 func (t *Transport) UnmarshalText(text []byte) (err error) {
 	if len(text) == 0 {
 		*t = Transport{}
 		return nil
 	}
-	*t, err = ParseTransport(string(text))
+	*t, err = parseTransport(string(text), true)
 	return err
 }
