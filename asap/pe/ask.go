@@ -12,8 +12,10 @@ import (
 // registration (RFC 5352, Section 3.3, NR3); n 0 is as many as the registrar likes. The
 // first one is the first choice. If the element has no registrar, Resolve waits for one.
 // The error is a *RefusedError, for which errors.Is with
-// [rserpool.CauseUnknownPoolHandle] reports whether there is no such pool; that of ctx; or
-// says that the registrar does not answer.
+// [rserpool.CauseUnknownPoolHandle] reports whether there is no such pool; a
+// *[rserpool.NoElementsError] if the registrar names no element; a *[rserpool.TimeoutError] if
+// it does not answer; or an *[rserpool.UnreachableError] if there is no registrar. The last two
+// wrap the error of ctx if that has ended the request.
 //
 // A program that resolves more than now and then uses a user of package asap/pu, which
 // has a cache.

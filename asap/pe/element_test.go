@@ -28,6 +28,7 @@ type registrar struct {
 	peers  map[sctp.AssocID][]netip.AddrPort
 	silent bool
 	mute   bool // for resolutions
+	bare   bool // answers resolutions without elements
 	pool   []rserpool.PoolElement
 	reject []rserpool.Cause
 }
@@ -80,6 +81,9 @@ func (r *registrar) answer(a sctp.AssocID, m asap.Message) {
 		}
 		if m.Handle != testPool || len(r.pool) == 0 {
 			reply = &asap.HandleResolutionResponse{Handle: m.Handle, Causes: []rserpool.Cause{{Code: rserpool.CauseUnknownPoolHandle}}}
+		}
+		if r.bare {
+			reply = &asap.HandleResolutionResponse{Handle: m.Handle}
 		}
 		if !r.mute {
 			r.send(a, reply)

@@ -1,7 +1,6 @@
 package pe
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -133,7 +132,7 @@ func (k *core) cancelRequest(id requestID, why error) {
 	if r.by.IsZero() {
 		why = &rserpool.UnreachableError{Attempts: k.hunt.Report(), Cause: why}
 	} else {
-		why = fmt.Errorf("registrar %v has not answered yet: %w", k.homeAt, why)
+		why = &rserpool.TimeoutError{Registrar: k.homeAt.String(), Requests: r.sent, After: k.timers.Request, Cause: why}
 	}
 	k.answer(r, nil, why)
 	if len(k.req.list) == 0 && k.phase == idle {
@@ -163,12 +162,10 @@ func (k *core) tickRequests(now time.Time) {
 		case r.sent <= k.timers.MaxRequestRetransmit:
 			k.ask(now, r)
 		default:
-			k.answer(r, nil, fmt.Errorf("registrar %v has not answered %d requests for pool %q within %v each: %w", k.homeAt, r.sent, string(r.handle), k.timers.Request, errNoAnswer))
+			k.answer(r, nil, &rserpool.TimeoutError{Registrar: k.homeAt.String(), Requests: r.sent, After: k.timers.Request})
 		}
 	}
 }
-
-var errNoAnswer = errors.New("no answer")
 
 // onResolution takes the answer to a handle resolution.
 func (k *core) onResolution(a sctp.AssocID, m *asap.HandleResolutionResponse) {
@@ -181,7 +178,7 @@ func (k *core) onResolution(a sctp.AssocID, m *asap.HandleResolutionResponse) {
 	case len(m.Causes) > 0 && len(m.Elements) == 0:
 		k.answer(r, nil, &RefusedError{Pool: m.Handle, Registrar: k.homeAt.String(), Causes: m.Causes})
 	case len(m.Elements) == 0:
-		k.answer(r, nil, fmt.Errorf("registrar %v names no element of pool %q", k.homeAt, string(m.Handle)))
+		k.answer(r, nil, &rserpool.NoElementsError{Pool: m.Handle, Registrar: k.homeAt.String()})
 	default:
 		k.answer(r, m.Elements, nil)
 	}

@@ -44,6 +44,11 @@ func TestElementResolve(t *testing.T) {
 		if _, err := e.Resolve(t.Context(), "none", 0); !errors.Is(err, rserpool.CauseUnknownPoolHandle) || !errors.As(err, &refused) {
 			t.Errorf("Resolve of an unknown pool gives %v", err)
 		}
+		r1.set(func() { r1.bare = true })
+		var none *rserpool.NoElementsError
+		if _, err := e.Resolve(t.Context(), "web", 0); !errors.As(err, &none) || none.Pool != "web" || none.Registrar != "10.0.0.1:3863" {
+			t.Errorf("Resolve without elements in the answer gives %v", err)
+		}
 		for range 3 {
 			if err := e.ReportUnreachable(t.Context(), "web", 5); err != nil {
 				t.Error(err)
@@ -52,7 +57,7 @@ func TestElementResolve(t *testing.T) {
 		if _, err := e.Resolve(t.Context(), "", 0); err == nil {
 			t.Error("no handle can be resolved")
 		}
-		expect(t, r1, "REGISTRATION HANDLE_RESOLUTION HANDLE_RESOLUTION HANDLE_RESOLUTION ENDPOINT_UNREACHABLE")
+		expect(t, r1, "REGISTRATION HANDLE_RESOLUTION HANDLE_RESOLUTION HANDLE_RESOLUTION HANDLE_RESOLUTION ENDPOINT_UNREACHABLE")
 		if n := len(r1.peers); n != 1 {
 			t.Errorf("%d associations, want one for all", n)
 		}
@@ -86,13 +91,14 @@ func TestElementResolveTimeout(t *testing.T) {
 		r1.set(func() { r1.mute = true })
 		at := time.Now()
 		_, err := e.Resolve(t.Context(), "web", 0)
-		if err == nil || !strings.Contains(err.Error(), "has not answered 3 requests") || time.Since(at) != 3*time.Second {
+		var timeout *rserpool.TimeoutError
+		if !errors.As(err, &timeout) || timeout.Requests != 3 || timeout.Cause != nil || !strings.Contains(err.Error(), "has not answered 3 requests") || time.Since(at) != 3*time.Second {
 			t.Errorf("after %v Resolve gives %v", time.Since(at), err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		if _, err := e.Resolve(ctx, "web", 0); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Resolve gives %v, want the error of its context", err)
+		if _, err := e.Resolve(ctx, "web", 0); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &timeout) {
+			t.Errorf("Resolve gives %v, want a TimeoutError with the error of its context", err)
 		}
 		if n := strings.Count(r1.heard(), "HANDLE_RESOLUTION"); n != 4 {
 			t.Errorf("%d requests, want 4", n)

@@ -247,7 +247,7 @@ func TestRequestTimeout(t *testing.T) {
 		d.up(1)
 		d.until(time.Minute)
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false",
-			"15s send 1 RES web n=1 S=false", "30s send 1 RES web n=1 S=false", "45s result 1 *pu.TimeoutError final=true")
+			"15s send 1 RES web n=1 S=false", "30s send 1 RES web n=1 S=false", "45s result 1 *rserpool.TimeoutError final=true")
 		d.wantErr("registrar 10.0.0.1:3863 accepts the association but has not answered 3 requests within 15s each")
 	})
 	t.Run("alternative is away", func(t *testing.T) {
@@ -497,7 +497,7 @@ func TestWatch(t *testing.T) {
 		d.up(1)
 		d.until(47 * time.Second)
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=0 S=true", "15s send 1 RES web n=0 S=true", "30s send 1 RES web n=0 S=true",
-			"45s result 1 *pu.TimeoutError final=false", "47s send 1 RES web n=0 S=true")
+			"45s result 1 *rserpool.TimeoutError final=false", "47s send 1 RES web n=0 S=true")
 	})
 	t.Run("beside a single request", func(t *testing.T) {
 		d := newDriver(t)
@@ -606,7 +606,7 @@ func TestNoElements(t *testing.T) {
 		d.resolve(1, false)
 		d.up(1)
 		d.receive(1, answer(0, false))
-		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 *pu.NoElementsError final=true")
+		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=false", "0s result 1 *rserpool.NoElementsError final=true")
 		d.wantErr(`registrar 10.0.0.1:3863 knows pool "web", but no element in it`)
 	})
 	t.Run("watch", func(t *testing.T) {
@@ -619,7 +619,7 @@ func TestNoElements(t *testing.T) {
 		d.until(12 * time.Second) // it asks again: the update may be a mistake
 		d.receive(1, answer(1, true))
 		d.want("0s connect 1 10.0.0.1:3863", "0s send 1 RES web n=1 S=true", "0s result 1 1 elements subscribed=true final=false",
-			"10s result 1 *pu.NoElementsError final=false", "12s send 1 RES web n=1 S=true",
+			"10s result 1 *rserpool.NoElementsError final=false", "12s send 1 RES web n=1 S=true",
 			"12s result 1 1 elements subscribed=true final=false")
 	})
 }

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 
 	"github.com/rserpool/coredns-rserpool/registrar"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -14,8 +13,14 @@ type removal struct {
 	answer chan<- registrar.Removed // has room for it
 }
 
-// ErrClosed is returned by Remove if the Host is closed before it has answered.
-var ErrClosed = errors.New("the registrar has stopped")
+// ErrClosed is returned by Remove if the Host is closed before it has answered. It is
+// [rserpool.ErrClosed], too.
+var ErrClosed error = stopped{}
+
+type stopped struct{}
+
+func (stopped) Error() string { return "the registrar has stopped" }
+func (stopped) Unwrap() error { return rserpool.ErrClosed }
 
 // Remove removes a pool element that this registrar is the home of, for the operator. An
 // element that is alive is removed as well, and is back with its next registration. The

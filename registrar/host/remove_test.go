@@ -29,7 +29,7 @@ func TestRemove(t *testing.T) {
 			t.Error("the element is still there")
 		}
 		closeNow(t, h)
-		if got, err := h.Remove(ctx, "p", 7); !errors.Is(err, ErrClosed) {
+		if got, err := h.Remove(ctx, "p", 7); !errors.Is(err, ErrClosed) || !errors.Is(err, rserpool.ErrClosed) {
 			t.Errorf("after Close: got %v, %v; want ErrClosed", got, err)
 		}
 	})
