@@ -63,7 +63,8 @@ type Config struct {
 	Pool rserpool.PoolHandle
 	// Keys are the keys, at most MaxKeys: the first one seals, all open.
 	Keys []Key
-	// Life is how long a cookie is valid; default DefaultLife, at least a millisecond.
+	// Life is how long a cookie is valid; default DefaultLife, at least a millisecond. A
+	// session may last longer: its element seals the state again before the cookie expires.
 	// The clocks of the elements should differ by much less.
 	Life time.Duration
 	// Check, if set, is called with what a valid cookie says before Open returns it. If

@@ -352,6 +352,9 @@ func (s *Session) CookieError() error {
 // sent before, and does not wait for room. With ListenConfig.Cookies it is sealed for the
 // user's [Session.Identity]. An error says that the state is too long, or why the session
 // has ended.
+//
+// A sealed cookie expires (asap/cookie: Config.Life, default 1 h). In a session that has the
+// same state for longer, call SetCookie again before.
 func (s *Session) SetCookie(state []byte) error {
 	cookie, err := s.l.cfg.seal(s.identity, state)
 	if err != nil {
