@@ -263,6 +263,7 @@ func TestCAErrors(t *testing.T) {
 	block, _ := pem.Decode([]byte(read(t, "ca/ca.pem")))
 	for name, b := range map[string][]byte{
 		"ca.der":     block.Bytes,
+		"joined.pem": []byte(strings.TrimSpace(read(t, "ca/ca.pem")) + read(t, "ca2/ca.pem")),
 		"request":    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte{1}}),
 		"open.pem":   []byte(read(t, "host1/key.pem")),
 		"locked.pem": pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte{1}}),
@@ -317,6 +318,7 @@ func TestCAErrors(t *testing.T) {
 		{[]string{"ca", "show", "host1/none.pem"}, exitFailed, "rsp: host1/none.pem: no such file or directory: name a"},
 		{[]string{"ca", "show", "empty"}, exitFailed, "empty has neither a certificate nor a private key in PEM. As a shared secret: empty has no secret"},
 		{[]string{"ca", "show", "ca.der"}, exitFailed, "ca.der has a certificate in DER, and members read PEM: openssl x509 -inform DER -in ca.der -out NEWFILE"},
+		{[]string{"ca", "show", "joined.pem"}, exitFailed, "joined.pem: only 0 of 2 certificates can be read"},
 		{[]string{"ca", "show", "request"}, exitFailed, "request has a CERTIFICATE REQUEST in PEM, and neither a certificate nor a private key"},
 		{[]string{"ca", "show", "open.pem"}, exitFailed, "open.pem is private, but other users can read it (mode 0644): chmod 600 open.pem"},
 		{[]string{"ca", "show", "open"}, exitFailed, "open is private, but other users can read it (mode 0644): chmod 600 open"},

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -93,7 +92,7 @@ func showFile(w io.Writer, path string, now time.Time) error {
 	if err != nil {
 		return notShown(path, err)
 	}
-	chain, other, err := certificatesOf(path, text)
+	chain, other, err := trust.Certificates(path, text)
 	switch hasKey := strings.Contains(string(text), "PRIVATE KEY-----"); {
 	case err != nil:
 		return err
@@ -119,25 +118,6 @@ func notShown(path string, err error) error {
 		return fmt.Errorf("%s: no such file or directory: name a certificate, a key, a shared secret, or a directory as rsp ca issue writes it", path)
 	}
 	return err
-}
-
-// certificatesOf reads all certificates of a file. other is what else there is in PEM.
-func certificatesOf(path string, text []byte) (chain []*x509.Certificate, other string, err error) {
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			return chain, other, nil
-		}
-		if block.Type != "CERTIFICATE" {
-			other = block.Type
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, "", fmt.Errorf("%s: certificate %d cannot be read: %w", path, len(chain)+1, err)
-		}
-		chain = append(chain, c)
-	}
 }
 
 // showChain shows the certificates of a file: those of CAs, or those of a member.

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -151,29 +150,6 @@ func pair(f Files, certPEM, keyPEM []byte) (own tls.Certificate, chain []*x509.C
 		return own, nil, ofKey(fmt.Errorf("the key in %s is not that of the certificate in %s: use the two files that were made together", f.Key, f.Cert))
 	}
 	return own, nil, ofCert(fmt.Errorf("%s and %s: %s", f.Cert, f.Key, plain(err)))
-}
-
-// parse reads the certificates of a file, at least one.
-func parse(path string, text []byte) ([]*x509.Certificate, error) {
-	var list []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, text = pem.Decode(text); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d cannot be read: %s", path, len(list)+1, plain(err))
-		}
-		list = append(list, c)
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%s has no certificate in PEM", path)
-	}
-	return list, nil
 }
 
 // authorities reads the CA file, which may have several certificates.
