@@ -114,6 +114,9 @@ func (m *Member) Refused() uint64 { return m.refused.Load() }
 // Name is this side's identity, "" without a certificate.
 func (m *Member) Name() string { return m.creds.Load().Name() }
 
+// Valid reports whether peers accept this side's certificate at this time, by this side's clock.
+func (m *Member) Valid() bool { return m.creds.Load().Valid() }
+
 // End is when this side's certificate ends, zero if it does not.
 func (m *Member) End() time.Time { return m.creds.Load().NotAfter() }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,9 +23,9 @@ type loaded struct {
 	// own is the certificate with its key; it is empty for a member without one.
 	own tls.Certificate
 	// begin and end bound the time in which the peers accept the certificate; end is zero
-	// if there is none, or if it does not end. ends is the file that ends it.
+	// if there is none, or if it does not end. ends is what ends it.
 	begin, end time.Time
-	ends       string
+	ends       ending
 	// roots are the authorities, and rootFile is where they are from. roots is nil in
 	// secret mode, in which keys are accepted.
 	roots       *x509.CertPool
@@ -128,11 +129,23 @@ func (r *reader) certificates(f Files, now time.Time) (*loaded, error) {
 	if l.name, l.end, err = l.verify(chain, now); err != nil {
 		return nil, ofCert(fmt.Errorf("%s: %w", f.Cert, err))
 	}
-	l.begin, l.ends = chain[0].NotBefore, f.Cert
-	if l.end.Before(chain[0].NotAfter) {
-		l.ends = f.CA
-	}
+	l.begin, l.ends = chain[0].NotBefore, endingOf(f, chain, l.end)
 	return l, nil
+}
+
+// ending is the certificate that ends first, of the member's own and those that it depends on.
+type ending struct{ what, path string }
+
+// endingOf finds it by the time at which it ends.
+func endingOf(f Files, chain []*x509.Certificate, end time.Time) ending {
+	switch i := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return c.NotAfter.Equal(end) }); i {
+	case 0:
+		return ending{"our certificate", f.Cert}
+	case -1:
+		return ending{"the authority of our certificate", f.CA}
+	default:
+		return ending{fmt.Sprintf("the authority between our certificate and the CA, %s,", subject(chain[i])), f.Cert}
+	}
 }
 
 // pair makes the certificate of TLS of a certificate and its key, and returns its chain.

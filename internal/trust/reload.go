@@ -25,6 +25,7 @@ func (c *Credentials) Reload() (changed bool, err error) {
 	err = c.readAgain()
 	c.spare.retry(c)
 	c.warnOfEnd()
+	c.warnOfClock()
 	changed, c.changed = c.changed, false
 	return changed, err
 }
@@ -78,15 +79,21 @@ func (c *Credentials) warnOfEnd() {
 		return
 	}
 	c.warned = now
-	what := "our certificate"
-	if l.ends != c.files.Cert {
-		what = "the authority of our certificate"
-	}
 	if left <= 0 {
-		c.warn(fmt.Sprintf("%s has ended, and no peer accepts it: %s", what, l.ends))
+		c.warn(fmt.Sprintf("%s ended at %s, and our clock says %s: issue a new one, or set the clock: %s", l.ends.what, clock(l.end), clock(now), l.ends.path))
 		return
 	}
-	c.warn(fmt.Sprintf("%s ends in %s: %s", what, rough(left), l.ends))
+	c.warn(fmt.Sprintf("%s ends in %s: %s", l.ends.what, rough(left), l.ends.path))
+}
+
+// warnOfClock warns daily of a certificate that has not begun, as when the clock was set back.
+func (c *Credentials) warnOfClock() {
+	l, now := c.loaded.Load(), c.now()
+	if !now.Before(l.begin) || now.Sub(c.warned) < warnInterval {
+		return
+	}
+	c.warned = now
+	c.warn(fmt.Sprintf("our certificate begins at %s, and our clock says %s: set the clock, or issue a new one: %s", clock(l.begin), clock(now), c.files.Cert))
 }
 
 // rough is a duration in its largest unit.

@@ -220,9 +220,35 @@ func TestWarnings(t *testing.T) {
 	after(day, "our certificate ends in 4 days: ")
 	after(3*day, "our certificate ends in 1 day: ")
 	after(day+22*time.Hour, "our certificate ends in 1 hour: ")
-	after(day, "our certificate has ended, and no peer accepts it: ")
+	after(day, "our certificate ended at 2026-07-07 12:00:00 UTC, and our clock says 2026-07-08 10:01:00 UTC: issue a new one, or set the clock: ")
+	if cred.Valid() {
+		t.Error("a certificate that has ended is valid")
+	}
 	a.Issue(t, dir, web, c.now(), c.now().Add(36*day))
 	after(time.Minute, "")
+	if !cred.Valid() {
+		t.Error("a new certificate is not valid")
+	}
+	after(-2*time.Hour, "our certificate begins at 2026-07-08 09:56:00 UTC, and our clock says 2026-07-08 08:02:00 UTC: set the clock, or issue a new one: ")
+	if cred.Valid() {
+		t.Error("a certificate that has not begun is valid")
+	}
+}
+
+// TestWarningBetween: if an authority between the certificate and the CA ends first, the file is named
+// that has it.
+func TestWarningBetween(t *testing.T) {
+	c := newClock()
+	short := ca("between")
+	short.NotAfter = noon.Add(day)
+	root := issue(t, nil, ca("root"))
+	between := issue(t, root, short)
+	f := files(t, []*cert{root}, issue(t, between, named(web)), between)
+	c.pass(18 * time.Hour)
+	_, w := open(t, f, c)
+	if got, want := w.take(), `the authority between our certificate and the CA, "CN=between", ends in 6 hours: `+f.Cert; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // TestWarningOfAuthority: an authority that ends first is named.

@@ -139,6 +139,13 @@ func (c *Credentials) Name() string { return c.loaded.Load().name }
 // NotAfter is when the certificate, or one that it depends on, ends. It is zero if nothing ends.
 func (c *Credentials) NotAfter() time.Time { return c.loaded.Load().end }
 
+// Valid reports whether peers accept the certificate at this time, by this side's clock. Without one,
+// there is nothing to accept.
+func (c *Credentials) Valid() bool {
+	l, now := c.loaded.Load(), c.now()
+	return !now.Before(l.begin) && (l.end.IsZero() || now.Before(l.end))
+}
+
 // Client makes the configuration of a handshake that this side begins.
 func (c *Credentials) Client() *tls.Config {
 	c.look()

@@ -222,11 +222,7 @@ func (s *scope) recheck(l *loop) {
 
 // valid reports whether the registrar can prove who it is. Without TLS it need not.
 func (s *scope) valid() bool {
-	if s == nil {
-		return true
-	}
-	end := s.member.End()
-	return end.IsZero() || time.Now().Before(end)
+	return s == nil || s.member.Valid()
 }
 
 // stats are the counters.
