@@ -132,24 +132,16 @@ func (m *Member) LookSoon() {
 func (m *Member) Watch(stop <-chan struct{}, recheck func()) {
 	ticker := time.NewTicker(m.cfg.Look)
 	defer ticker.Stop()
-	failed := ""
 	for {
+		reload := (*trust.Credentials).Reload
 		select {
 		case <-ticker.C:
 		case <-m.again:
-			failed = "" // whoever has asked wants to know of a mistake
+			reload = (*trust.Credentials).ReloadAsked
 		case <-stop:
 			return
 		}
-		changed, err := m.creds.Load().Reload()
-		switch {
-		case err == nil:
-			failed = ""
-		case trust.Mistake(err) != failed: // once for each mistake
-			failed = trust.Mistake(err)
-			m.cfg.Log(true, "the former certificates stay in use: "+err.Error())
-		}
-		if changed {
+		if changed, _ := reload(m.creds.Load()); changed { // it has warned of an error
 			m.cfg.Log(false, "the certificates were read again")
 			recheck()
 		}

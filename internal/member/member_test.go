@@ -103,6 +103,42 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// TestMistakeOnce: the same mistake in the files is told once, whether a handshake or the look of each
+// minute finds it first.
+func TestMistakeOnce(t *testing.T) {
+	for _, handshake := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			ca := trusttest.New(t, "example.org", time.Now())
+			log := new(lines)
+			files := rserpool.TLSFiles(ca.Issue(t, t.TempDir(), ns1, time.Now(), time.Now().Add(24*time.Hour)))
+			m, err := Open(files, Config{Log: log.add})
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := make(chan struct{})
+			var ended sync.WaitGroup
+			ended.Go(func() { m.Watch(stop, func() {}) })
+			if err := os.Remove(files.Key); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if handshake {
+					time.Sleep(2 * time.Second)
+					m.TLS().Client()
+				}
+				handshake = true
+				time.Sleep(lookEvery)
+				synctest.Wait()
+			}
+			if n := log.count("the former certificates stay in use"); n != 1 {
+				t.Errorf("the mistake is told %d times, want once: %q", n, log.list)
+			}
+			close(stop)
+			ended.Wait()
+		})
+	}
+}
+
 // TestIdentify: Judge is asked, and refused peers are counted.
 func TestIdentify(t *testing.T) {
 	ca := trusttest.New(t, "example.org", time.Now())

@@ -40,9 +40,9 @@ type untimely struct{ what, now string }
 func (e untimely) Error() string        { return e.what + e.now }
 func (e untimely) Is(target error) bool { return target == ErrUntimely }
 
-// Mistake is the text of an error without the time at which it was found, so that the same
+// mistake is the text of an error without the time at which it was found, so that the same
 // mistake, found again, has the same text.
-func Mistake(err error) string {
+func mistake(err error) string {
 	var e untimely
 	if errors.As(err, &e) {
 		return e.what

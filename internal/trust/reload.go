@@ -18,10 +18,19 @@ const (
 
 // Reload reads the files again if they have changed, and keeps what it has on errors. changed
 // says that they were read since the last call, here or at a handshake: then the peers must
-// be identified again. Call it each minute: it also warns of the certificate's end.
-func (c *Credentials) Reload() (changed bool, err error) {
+// be identified again. Call it each minute: it also warns of the certificate's end. Of an error, it
+// warns as a handshake does, and once for both.
+func (c *Credentials) Reload() (changed bool, err error) { return c.reload(false) }
+
+// ReloadAsked is Reload for somebody who has asked for it, and wants to know of an error again.
+func (c *Credentials) ReloadAsked() (changed bool, err error) { return c.reload(true) }
+
+func (c *Credentials) reload(asked bool) (changed bool, err error) {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
+	if asked {
+		c.failed = ""
+	}
 	err = c.readAgain()
 	c.spare.retry(c)
 	c.warnOfEnd()
@@ -31,30 +40,32 @@ func (c *Credentials) Reload() (changed bool, err error) {
 }
 
 // look is Reload at a handshake. It waits while others read, as what they replace may be about
-// to end, and warns of each error once.
+// to end.
 func (c *Credentials) look() {
 	c.reading <- struct{}{}
 	defer func() { <-c.reading }()
 	if now := c.now(); now.Sub(c.looked) < lookInterval && !now.Before(c.looked) {
 		return
 	}
-	if err := c.readAgain(); err == nil {
-		c.failed = ""
-	} else if which := Mistake(err); which != c.failed {
-		c.failed = which
-		c.warn("the former certificates stay in use: " + err.Error())
-	}
+	_ = c.readAgain()
 }
 
+// readAgain reads the files if they have changed, and warns of each error once.
 func (c *Credentials) readAgain() error {
 	c.looked = c.now()
 	if !slices.ContainsFunc(c.loaded.Load().stamps, stamp.stale) {
+		c.failed = ""
 		return nil
 	}
 	l, err := load(c.files, c.looked)
 	if err != nil {
+		if which := mistake(err); which != c.failed {
+			c.failed = which
+			c.warn("the former certificates stay in use: " + err.Error())
+		}
 		return err
 	}
+	c.failed = ""
 	c.spare.keep(c.loaded.Load(), l, c.looked)
 	c.loaded.Store(l)
 	c.changed, c.warned = true, time.Time{}

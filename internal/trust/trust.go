@@ -112,7 +112,7 @@ type Credentials struct {
 	// The rest belongs to who holds reading.
 	looked  time.Time // when the files were looked at
 	changed bool      // the files were read again, and Reload has not said so
-	failed  string    // the Mistake that was given to warn last
+	failed  string    // the mistake that was given to warn last, "" if all is well since
 	warned  time.Time // when the end of the certificate was last warned of
 	spare   spare
 }
