@@ -358,8 +358,8 @@ func (a *assoc) readEnded(err error) {
 		return
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		a.truncated = true // Down follows
-	case errors.Is(err, io.EOF) && a.ends(): // Down follows
-	case errors.Is(err, io.EOF): // close_notify
+	case errors.Is(err, io.EOF) && a.w.readOut(): // without close_notify; Down follows
+	case errors.Is(err, io.EOF): // close_notify, which may be read when the transport has ended
 		a.farewell = true
 		a.end(sctp.PeerShutdown, nil, func(below sctp.Endpoint, id sctp.AssocID) { a.shut(nil) })
 	default:
@@ -367,13 +367,6 @@ func (a *assoc) readEnded(err error) {
 		a.end(Reason(why), why, sctp.Endpoint.Abort)
 	}
 	a.deaf = true
-}
-
-// ends reports whether the transport has ended.
-func (a *assoc) ends() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.over != nil
 }
 
 // check says what is wrong with a message to send. Its length, with or without padding, must

@@ -612,3 +612,28 @@ func TestPlainAlert(t *testing.T) {
 		}
 	})
 }
+
+// TestLateFarewell: the transport has ended before the peer's close_notify is read. It counts all the
+// same, and the end of a transport alone is still none.
+func TestLateFarewell(t *testing.T) {
+	for _, farewell := range []bool{true, false} {
+		inWorld(t, sctp.Limits{}, nil, func(t *testing.T, w *world) {
+			a, b := w.call()
+			y := w.y.assoc(b)
+			y.mu.Lock()
+			y.paused = true // the transport goes on, as it may until it has learned of a Pause
+			y.mu.Unlock()
+			w.x.say(a, 60, 1)
+			if farewell {
+				w.x.Endpoint.Shutdown(a)
+			} else {
+				w.x.below.Shutdown(a)
+			}
+			w.y.Next(sctp.Received)
+			if ev := w.y.Down(sctp.PeerShutdown); ev.Farewell != farewell || ev.Err != nil {
+				t.Errorf("Got %v, farewell %v, want %v", ev, ev.Farewell, farewell)
+			}
+			w.x.Next(sctp.Down)
+		})
+	}
+}

@@ -64,6 +64,7 @@ type wire struct {
 	in     [][]byte  // not yet read
 	size   int       // of in
 	end    error     // what Read returns behind in
+	over   bool      // Read has returned it
 	polled bool      // the handshake is over
 	taken  int       // bytes read in the handshake
 	last   lastBytes // of them
@@ -134,6 +135,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	switch {
 	case w.size > 0:
 	case w.end != nil:
+		w.over = true
 		return 0, w.end
 	default:
 		return 0, errEmpty{}
@@ -296,6 +298,13 @@ func (w *wire) behind() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.backlog) > 0
+}
+
+// readOut reports whether the end of the transport was read, and all that had arrived before it.
+func (w *wire) readOut() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.over
 }
 
 // overrun reports whether a record was lost, because the backlog had no room. Package tls keeps
