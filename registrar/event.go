@@ -84,6 +84,9 @@ const (
 	// DownUntrusted: the peer has shown a certificate that is not accepted, or not any
 	// more.
 	DownUntrusted
+	// DownUntimely: the only thing wrong with the peer's certificate is the time. Either it has
+	// ended, or this machine's clock is wrong.
+	DownUntimely
 )
 
 // Received: a message has arrived on an association. The registrar does not keep Data.

@@ -40,7 +40,8 @@ import (
 // An element that is still silent then is asked once more, and judged.
 type guard struct {
 	on           bool
-	blind        bool // it has begun for silence, and not for elements of the stored state
+	blind        bool   // it has begun for silence, and not for elements of the stored state
+	side         string // of this registrar that is taken for the cause
 	since, ended time.Time
 	timer        timer // for guardPatience, then GuardLife
 
@@ -83,11 +84,12 @@ const (
 
 // line is what leads to own elements: an association or a probe.
 type line struct {
-	members int // elements that are no suspects, and were heard before
-	state   lineState
-	site    *site // nil without members
-	heard   tick  // when a message has come last
-	asked   tick  // when a keep-alive was sent last
+	members  int // elements that are no suspects, and were heard before
+	state    lineState
+	untimely bool  // the certificate at its end is not valid at this time
+	site     *site // nil without members
+	heard    tick  // when a message has come last
+	asked    tick  // when a keep-alive was sent last
 }
 
 type lineState uint8
@@ -285,9 +287,14 @@ func (r *Registrar) judge(l *line, since time.Time) judgement {
 		return judgedSilent
 	}
 	r.beginGuard()
-	g.blind = true
+	g.blind, g.side = true, "network"
+	text := ""
+	if l.untimely {
+		g.side = "clock"
+		text = ", by which it is " + r.now.UTC().Format("2006-01-02 15:04:05 UTC") + " and certificates of elements have ended or are not yet valid"
+	}
 	r.stats.Guards++
-	r.logf(true, "%d of %d associations with pool elements are silent: the cause is likely to be this registrar's own network, so no element becomes a suspect, except in pools with guard off, until half of them are heard again", missing, lines)
+	r.logf(true, "%d of %d associations with pool elements are silent: the cause is likely to be this registrar's own %s%s, so no element becomes a suspect, except in pools with guard off, until half of them are heard again", missing, lines, g.side, text)
 	return judgedBlind
 }
 
@@ -406,8 +413,8 @@ func (r *Registrar) endGuard(why string) {
 			r.now.Sub(g.since).Round(time.Millisecond), why, g.restText())
 		return
 	}
-	r.logf(true, "this registrar's network is no longer taken for the cause of silence after %v: %s%s",
-		r.now.Sub(g.since).Round(time.Millisecond), why, g.restText())
+	r.logf(true, "this registrar's %s is no longer taken for the cause of silence after %v: %s%s",
+		g.side, r.now.Sub(g.since).Round(time.Millisecond), why, g.restText())
 }
 
 // restText says how many elements are silent at the end of the guard, if there are any.

@@ -117,7 +117,7 @@ func (q *inquiry) askOver(r *Registrar, a *client) {
 // element.
 func (q *inquiry) ended(r *Registrar, why DownReason) {
 	q.assoc.inquiry = nil
-	if why == DownSilent {
+	if why == DownSilent || why == DownUntimely {
 		q.rest(r)
 	} else {
 		q.avoid(r)

@@ -50,6 +50,7 @@ type probe struct {
 	began     time.Time     // when the last call, or the asking, began
 	pause     time.Duration // after the last call
 	undecided bool          // the pause is for news of other lines; see judge
+	why       SilentReason  // for which it judges then
 	place     string        // its key in probes.resting, "" if it is not there
 }
 
@@ -115,6 +116,7 @@ func (r *Registrar) probeElements(a *client, why DownReason, again *probe) {
 		p := probes[key]
 		if p == nil {
 			p = &probe{via: a.via, to: to, host: a.peer, heard: a.encap, untrusted: why == DownUntrusted}
+			p.line.untimely = why == DownUntimely
 			probes[key] = p
 			list = append(list, p)
 		}
@@ -134,7 +136,7 @@ func (r *Registrar) probeElements(a *client, why DownReason, again *probe) {
 		back = renewTime
 	}
 	for i, p := range list {
-		if why == DownSilent {
+		if why == DownSilent || why == DownUntimely {
 			r.setLine(&p.line, lineMissing)
 		}
 		r.startProbe(p, a, back+time.Duration(i/maxProbesPerAssoc)*time.Second)
@@ -284,6 +286,8 @@ func (p *probe) unreached(r *Registrar, why DownReason) {
 	switch why {
 	case DownSilent, DownRenew:
 		p.unanswered(r, SilentUnreachable)
+	case DownUntimely:
+		p.unanswered(r, SilentUntimely)
 	case DownUntrusted:
 		if p.untrusted {
 			p.removeAll(r, RemovedUntrusted)
@@ -309,6 +313,8 @@ func (p *probe) lost(r *Registrar, why DownReason) (again bool) {
 		p.requeue()
 		p.state = probeConnecting
 		p.begin(r)
+	case why == DownUntimely:
+		p.unanswered(r, SilentUntimely)
 	case why == DownSilent || p.ended:
 		p.unanswered(r, SilentUnreachable)
 	default:
@@ -452,7 +458,7 @@ func (p *probe) Due(r *Registrar, _ *timer) {
 	switch p.state {
 	case probeDelayed:
 		if p.undecided {
-			p.judge(r, SilentUnreachable)
+			p.judge(r, p.why)
 			return
 		}
 		p.callAgain(r)
@@ -552,9 +558,10 @@ func (p *probe) handOver(r *Registrar, a *client, why SilentReason) {
 // judge judges the elements, and then rests. If too little is known of other lines, it waits
 // for news of them first.
 func (p *probe) judge(r *Registrar, why SilentReason) {
+	p.line.untimely = p.line.untimely || why == SilentUntimely
 	member := slices.ContainsFunc(p.elements(), func(e *element) bool { return !e.isSuspect() })
 	if !p.undecided && member && r.judge(&p.line, p.began) == judgedOpen {
-		p.undecided = true
+		p.undecided, p.why = true, why
 		r.wonder(&p.line, p.began)
 		r.timers.Arm(&p.timer, p, r.now.Add(wonderTime))
 		return

@@ -27,8 +27,8 @@ const (
 	RemovedByOperator
 	// RemovedUnauthorized: its identity may not register in its pool.
 	RemovedUnauthorized
-	// RemovedUntrusted: its certificate has ended or is not accepted any more, and it has
-	// shown no other one.
+	// RemovedUntrusted: its certificate is not accepted any more, for another reason than the
+	// time, and it has shown no other one.
 	RemovedUntrusted
 )
 
@@ -55,7 +55,7 @@ func (w RemoveReason) String() string {
 	case RemovedUnauthorized:
 		return "its identity may not register in this pool"
 	case RemovedUntrusted:
-		return "its certificate has ended, or is not accepted any more"
+		return "its certificate is not accepted any more"
 	default:
 		return "unknown reason"
 	}

@@ -25,7 +25,9 @@ import (
 // that nobody answers or for which the host has no room, errors of this machine such as an
 // unreachable network, and the end of an association by this registrar. The end of an
 // association by the element has it called at once, and says nothing if the call is not
-// answered: the element may have given up a registrar that it did not hear.
+// answered: the element may have given up a registrar that it did not hear. A certificate that is
+// not valid at this time is silence, too: nobody here knows which clock is right, and the fault of
+// this registrar's would empty all pools at once.
 //
 // A suspect is removed when it has been silent for SuspectLife, or when its registration life
 // is over. While its pool is guarded, because all others are suspects, too, it stays for up
@@ -69,10 +71,12 @@ const (
 	SilentUnreachable
 	// SilentDisplaced: another one answers calls at its address; see displaced.
 	SilentDisplaced
+	// SilentUntimely: its certificate has ended, or has not begun, by the clock of this registrar.
+	SilentUntimely
 )
 
 // silentReasons is the number of values of SilentReason.
-const silentReasons = int(SilentDisplaced) + 1
+const silentReasons = int(SilentUntimely) + 1
 
 // String says the reason in words.
 func (w SilentReason) String() string {
@@ -85,6 +89,8 @@ func (w SilentReason) String() string {
 		return "its association has ended, and nobody answers calls at its address"
 	case SilentDisplaced:
 		return "its association has ended, and another one answers calls at its address"
+	case SilentUntimely:
+		return "its certificate has ended, or is not yet valid, by the clock of this registrar"
 	default:
 		return "unknown reason"
 	}

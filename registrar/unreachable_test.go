@@ -180,6 +180,10 @@ func TestUnreachableForeign(t *testing.T) {
 		{"no call", func(w *world) { w.handle(Connecting{Ref: 1}) }, false},
 		{"call refused", func(w *world) { w.refused(1, 5) }, true},
 		{"call lost", func(w *world) { w.handle(Connecting{Ref: 1, Assoc: 5}); w.down(5) }, false},
+		{"certificate not valid at this time", func(w *world) {
+			w.handle(Connecting{Ref: 1, Assoc: 5})
+			w.handle(AssocDown{Assoc: 5, Reason: DownUntimely})
+		}, false},
 		{"send failed", func(w *world) { up(w); failed(w) }, false},
 		{"acknowledged", func(w *world) { up(w); w.recv(5, ack("p", 1)); failed(w) }, false},
 		{"not acknowledged", func(w *world) { up(w); w.pass(4 * time.Second); failed(w) }, false},

@@ -97,6 +97,12 @@ func (m *Member) identify(cs tls.ConnectionState) (name string, until time.Time,
 	return name, until, err
 }
 
+// Untimely reports whether an association has ended because the peer's certificate is not valid at
+// this time, and for no other reason. Then one of the two clocks may be wrong.
+func Untimely(err error) bool {
+	return errors.Is(err, secure.ErrTheirs) && (errors.Is(err, secure.ErrEnded) || errors.Is(err, trust.ErrUntimely))
+}
+
 // Explain adds to the peer's refusal of this side's certificate which one that is.
 func (m *Member) Explain(err error) error {
 	if !errors.Is(err, secure.ErrOurs) {

@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 
+	"github.com/rserpool/coredns-rserpool/internal/member"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
 	"github.com/rserpool/coredns-rserpool/registrar"
@@ -34,6 +35,8 @@ func downReason(ev sctp.Event) registrar.DownReason {
 	switch {
 	case errors.Is(ev.Err, sctp.ErrRenew):
 		return registrar.DownRenew // also if the peer may have a new certificate
+	case member.Untimely(ev.Err):
+		return registrar.DownUntimely
 	case errors.Is(ev.Err, secure.ErrTheirs):
 		return registrar.DownUntrusted
 	case errors.Is(ev.Err, sctp.ErrUntrusted):

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
+	"github.com/rserpool/coredns-rserpool/internal/trust"
 	"github.com/rserpool/coredns-rserpool/registrar"
 )
 
@@ -33,6 +34,9 @@ func TestDownReason(t *testing.T) {
 		{sctp.LocalClose, sctp.ErrRenew, registrar.DownRenew},
 		{sctp.LocalClose, errors.Join(secure.ErrTheirs, sctp.ErrUntrusted), registrar.DownUntrusted},
 		{sctp.LocalClose, errors.Join(secure.ErrTheirs, sctp.ErrUntrusted, sctp.ErrRenew), registrar.DownRenew},
+		{sctp.LocalClose, errors.Join(secure.ErrTheirs, secure.ErrEnded, sctp.ErrUntrusted), registrar.DownUntimely},
+		{sctp.ConnectFailed, errors.Join(secure.ErrTheirs, trust.ErrUntimely, sctp.ErrUntrusted), registrar.DownUntimely},
+		{sctp.LocalClose, errors.Join(secure.ErrTheirs, secure.ErrEnded, sctp.ErrUntrusted, sctp.ErrRenew), registrar.DownRenew},
 		{sctp.Overrun, sctp.ErrStalled, registrar.DownSilent},
 	} {
 		ev := sctp.Event{Type: sctp.Down, Assoc: 7, Reason: tt.reason, Err: tt.err}

@@ -440,6 +440,41 @@ func TestElementsCertificateEnds(t *testing.T) {
 	}
 }
 
+// TestElementsCertificatesEnd: the certificates of all elements of a pool end at once, as they do if
+// the registrar's clock steps forward. The pool keeps them. With certificates that are valid, all are
+// back.
+func TestElementsCertificatesEnd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
+	s := newTrustedScope(t, nil)
+	now := time.Now()
+	end := now.Add(3 * time.Second)
+	dirs := map[rserpool.PEID]string{1: t.TempDir(), 2: t.TempDir(), 3: t.TempDir()}
+	name := func(id rserpool.PEID) string { return inPool(t, "web", fmt.Sprintf("h%d", id)) }
+	for id, dir := range dirs {
+		e, _ := s.element(t, rserpool.TLSFiles(s.ca.Issue(t, dir, name(id), now, end)), id)
+		if err := wait(t, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon(t, "suspect of each element", func() bool {
+		if s.Space().Pool("web") == nil {
+			t.Fatalf("the pool is empty\n%s", s.log.String())
+		}
+		return s.Stats().Suspects == 3
+	})
+	s.elements(t, 3)
+	s.has(t, "and our clock says")
+	for id, dir := range dirs {
+		s.ca.Issue(t, dir, name(id), now, now.Add(time.Hour))
+	}
+	soon(t, "end of all suspicion", func() bool { return s.Stats().Suspects == 0 })
+	if st := s.Stats(); slices.Max(st.Removed[:]) != 0 || st.Elements != 3 {
+		t.Errorf("%d elements, removed %v, want 3, and none", st.Elements, st.Removed)
+	}
+}
+
 // TestTrustedPeers: registrars share their handlespace in TLS. When one ends, the other calls
 // the element, as a TLS client, and becomes its home. A registrar without the role is no peer.
 func TestTrustedPeers(t *testing.T) {

@@ -500,6 +500,9 @@ func TestExpiry(t *testing.T) {
 		w.y.Patience = 2 * time.Hour
 		ev := w.y.Down(sctp.LocalClose)
 		mustSay(t, ev.Err, "has expired")
+		if !errors.Is(ev.Err, ErrTheirs) || !errors.Is(ev.Err, ErrEnded) {
+			t.Errorf("Got %v, want %v and %v", ev.Err, ErrTheirs, ErrEnded)
+		}
 		if d := time.Since(began).Round(time.Minute); d != time.Hour {
 			t.Errorf("Got Down after %v, want an hour", d)
 		}

@@ -119,7 +119,7 @@ func (w *Watch) expire() {
 	for s := range w.all {
 		switch {
 		case !s.until.IsZero() && !now.Before(s.until):
-			over[s] = s.distrust("certificate of the peer has expired at "+s.until.Format(time.RFC3339), nil)
+			over[s] = s.distrust("certificate of the peer has expired at "+s.until.Format(time.RFC3339), ErrEnded)
 		case !s.renew.IsZero() && !now.Before(s.renew):
 			over[s] = sctp.ErrRenew
 		default:

@@ -53,6 +53,9 @@ var ErrOurs = errors.New("peer refuses our certificate")
 // does not accept, or not any more.
 var ErrTheirs = errors.New("certificate of the peer is not accepted")
 
+// ErrEnded is in an ErrTheirs that says that the certificate has ended during the association.
+var ErrEnded = errors.New("certificate of the peer has ended")
+
 // refusals are what a peer says by an alert about our certificate.
 var refusals = map[tls.AlertError]string{
 	42:  "peer refuses our certificate: its log says why",

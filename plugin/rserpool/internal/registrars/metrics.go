@@ -136,6 +136,7 @@ var silentLabels = [...]string{
 	core.SilentSendFailed:  "send_failed",
 	core.SilentUnreachable: "unreachable",
 	core.SilentDisplaced:   "displaced",
+	core.SilentUntimely:    "untimely",
 }
 
 // causeLabels are the error causes of RFC 5354, Table 2.
