@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rserpool/coredns-rserpool/internal/trust/trusttest"
 	"github.com/rserpool/coredns-rserpool/test/binary"
 	"github.com/rserpool/coredns-rserpool/test/here"
 	"golang.org/x/sys/unix"
@@ -156,6 +158,57 @@ func TestLabModule(t *testing.T) {
 	}
 }
 
+// setClock sets the clock forward.
+func setClock(t *testing.T, by time.Duration) {
+	t.Helper()
+	now := unix.NsecToTimeval(time.Now().Add(by).UnixNano())
+	if err := unix.Settimeofday(&now); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLabClockTrusted: in a trusted scope, the clock steps past the ends of all certificates, and back
+// after a few minutes. No element is removed by that, no answer is empty, and the log names the clock.
+func TestLabClockTrusted(t *testing.T) {
+	needLab(t)
+	if !*long {
+		t.Skip("with -long only: it takes minutes")
+	}
+	const n = 12
+	p := freePorts(t, "127.0.0.1")
+	r := newRotation(t, p, n, trusttest.New(t, "example.org", time.Now()))
+	r.more = "timer KEEP-ALIVE-INTERVAL 1s"
+	r.server = startServer(t, p, r.text())
+	x := startThrong(t, p, "web", n, throngTLSEnv+"="+r.dir)
+	x.all(4 * patience)
+	questions := ask(t, p.dnsAddr(), 50, 4, func(int64) question {
+		return question{name: "web." + zone, qtype: dns.TypeA, check: func(m *dns.Msg, _ time.Time) error { return living(m) }}
+	})
+	silent := func(want float64) {
+		t.Helper()
+		eventuallyWithin(t, 10*patience, fmt.Sprint(want, " silent elements"), func() error {
+			if got := r.metric("coredns_rserpool_suspects") + r.metric("coredns_rserpool_elements_spared"); got != want {
+				return fmt.Errorf("%v", got)
+			}
+			return nil
+		})
+	}
+	setClock(t, 2*time.Hour)
+	silent(n)
+	eventuallyWithin(t, 10*patience, "a line about the clock", func() error {
+		if log := r.log.String(); !strings.Contains(log, "our certificate ended at") {
+			return errors.New(log)
+		}
+		return nil
+	})
+	setClock(t, -2*time.Hour)
+	silent(0)
+	questions.judge(t)
+	if got := r.metric("coredns_rserpool_elements_removed_total"); got != 0 || r.metric("coredns_rserpool_elements") != n {
+		t.Errorf("%v elements removed\n%s", got, r.log)
+	}
+}
+
 // TestLabClock: the clock is set. No element is lost by that, and the
 // zone's serial number does not go back.
 func TestLabClock(t *testing.T) {
@@ -173,13 +226,6 @@ func TestLabClock(t *testing.T) {
 		}
 		return m.Answer[0].(*dns.SOA).Serial
 	}
-	step := func(d time.Duration) {
-		t.Helper()
-		now := unix.NsecToTimeval(time.Now().Add(d).UnixNano())
-		if err := unix.Settimeofday(&now); err != nil {
-			t.Fatal(err)
-		}
-	}
 	questions := ask(t, p.dnsAddr(), 50, 4, one("web"))
 	last := serial()
 	steps := []time.Duration{time.Hour, -2 * time.Hour}
@@ -188,7 +234,7 @@ func TestLabClock(t *testing.T) {
 	}
 	for i, d := range steps {
 		acked := s.metric("coredns_rserpool_keepalives_acked_total")
-		step(d)
+		setClock(t, d)
 		p.member(t, "other", uint32(100+i), fmt.Sprintf("127.0.3.%d", i+1)).leave(t)
 		// Everybody is asked twice after the step.
 		eventually(t, "keep-alives after the step", func() error {
