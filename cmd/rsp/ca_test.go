@@ -303,6 +303,8 @@ func TestCAErrors(t *testing.T) {
 		{[]string{"ca", "issue", "pool/web/"}, exitUsage, `"" is not a name`},
 		{[]string{"ca", "issue", "registrar/a b"}, exitUsage, `"a b" is not a name: it has letters, digits`},
 		{[]string{"ca", "issue", "registrar/ns1", "--dns", "*.example.org"}, exitUsage, `--dns: "*.example.org" is not a DNS name`},
+		{[]string{"ca", "issue", "registrar/ns1", "--dns", "10.0.0.1"}, exitUsage, `--dns: "10.0.0.1" is an IP address`},
+		{[]string{"ca", "issue", "registrar/ns1", "--dns", "ns1", "--dns", "2001:db8::1"}, exitUsage, `--dns: "2001:db8::1" is an IP address`},
 		{[]string{"ca", "issue", "registrar/ns1", "--days", "-1"}, exitUsage, "--days must be"},
 		{[]string{"ca", "issue", "registrar/ns1", "--dir", "none"}, exitFailed, "none/ca.pem: no such file or directory: make a CA with rsp ca init, or name its directory with --dir"},
 		{[]string{"ca", "issue", "registrar/ns1", "--dir", "host1"}, exitFailed, "host1/ca-key.pem: no such file"},

@@ -338,7 +338,7 @@ func TestHintListen(t *testing.T) {
 	}
 	defer tr.Close()
 	err = tr.Bind([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")})
-	if h := hint(failed(err), false); !strings.HasPrefix(h, "check --local") {
+	if h := hint(failed(err), false); !strings.HasPrefix(h, "check --local") || !strings.Contains(h, "--address of rsp register") || !strings.Contains(h, "--advertise") {
 		t.Errorf("%v: hint %q", err, h)
 	}
 }

@@ -128,7 +128,8 @@ Checks (--check):
   a check (no more processes, memory, files or ports), rsp logs that and does not count
   the check. The element is registered when the check passes, deregistered when the check
   fails --check-fail times in a row, and registered again when the check passes
-  --check-rise times in a row.
+  --check-rise times in a row. While the element is not registered, rsp logs why the check
+  fails: another reason after at least 1 s, and the same reason each minute.
 
 Loads (--load), for the policies with a load:
   fixed                   the load given with --policy

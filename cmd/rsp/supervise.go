@@ -146,7 +146,7 @@ func (s *supervisor) followLoad(ctx context.Context) <-chan struct{} {
 	return loadKnown
 }
 
-// onCheck handles a changed result of the check.
+// onCheck handles a changed result of the check, or another reason of a failure.
 func (s *supervisor) onCheck(fit bool, err error) {
 	switch {
 	case fit:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"syscall"
 	"time"
@@ -24,8 +25,9 @@ type Checker struct {
 	// Fail failures in a row make a fit server unfit, and Rise successes in a row make
 	// an unfit one fit again. The first success of all makes the server fit at once.
 	Fail, Rise int
-	// Notify is called at each change, and at the first failure if there was no success
-	// before; err is the reason for being unfit.
+	// Notify is called at each change, at the first failure if there was no success
+	// before, and while the server is unfit, as [reasons] says; err is the reason for
+	// being unfit.
 	Notify func(fit bool, err error)
 	// Warn is called if a probe could not be made, once for each reason in a row. Such a
 	// probe says nothing about the server.
@@ -51,7 +53,8 @@ const firstInterval = 250 * time.Millisecond
 func (c *Checker) Run(ctx context.Context) {
 	v := verdict{fail: c.Fail, rise: c.Rise}
 	probe := bounded.New(func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Probe(ctx) })
-	told, warned := false, ""
+	var told reasons
+	warned := ""
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -76,11 +79,15 @@ func (c *Checker) Run(ctx context.Context) {
 				c.Warn(err)
 			}
 		default:
+			warned = ""
 			changed := v.observe(err == nil)
-			if changed || !told && err != nil {
-				c.Notify(v.fit, err)
+			switch {
+			case changed && v.fit:
+				told = reasons{}
+				c.Notify(true, nil)
+			case !v.fit && err != nil && told.news(err, time.Now()):
+				c.Notify(false, err)
 			}
-			told, warned = true, ""
 		}
 		wait := c.Interval
 		if !v.everFit {
@@ -88,6 +95,34 @@ func (c *Checker) Run(ctx context.Context) {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// The times of [reasons].
+const (
+	minPause = time.Second
+	maxPause = time.Minute
+)
+
+// reasons limits what is told of a server that stays unfit: at once the first reason, then
+// each one of another kind after a pause, and the same one each maxPause. The pause grows from
+// minPause to maxPause. The zero value is for a server that has just become unfit.
+type reasons struct {
+	kind  string
+	at    time.Time
+	pause time.Duration
+}
+
+// digits differ between two failures of one kind, such as those of ports and times.
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// news reports whether to tell a reason.
+func (r *reasons) news(err error, now time.Time) bool {
+	kind, since := digits.ReplaceAllString(err.Error(), ""), now.Sub(r.at)
+	if since < r.pause || kind == r.kind && since < maxPause {
+		return false
+	}
+	r.kind, r.at, r.pause = kind, now, min(max(2*r.pause, minPause), maxPause)
+	return true
 }
 
 // verdict counts successes and failures in a row.

@@ -85,6 +85,74 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// TestReasons: while a server is unfit, another kind of reason is told, not another port or time.
+// Reasons that change all the time are told ever more seldom, and one that stays each minute.
+func TestReasons(t *testing.T) {
+	refused := func(i int) error { return fmt.Errorf("dial 127.0.0.1:%d: connection refused", 40000+i) }
+	type told struct {
+		at   time.Duration
+		what string
+	}
+	for _, c := range []struct {
+		name   string
+		probes int // one a second, and four a second until the first success
+		result func(i int) error
+		want   []told
+	}{
+		{"a server that starts", 15, func(i int) error {
+			switch {
+			case i < 2:
+				return refused(i)
+			case i < 10:
+				return errors.New("status 404 Not Found")
+			}
+			return nil
+		}, []told{{0, "refused"}, {time.Second, "404"}, {2500 * time.Millisecond, "fit"}}},
+		{"ports and times", 200, refused, []told{{0, "refused"}}},
+		{"a reason that stays", 500, refused, []told{{0, "refused"}, {time.Minute, "refused"}, {2 * time.Minute, "refused"}}},
+		{"reasons that change all the time", 60, func(i int) error {
+			return []error{errors.New("a"), errors.New("b")}[i/4%2]
+		}, []told{{0, "a"}, {time.Second, "b"}, {4 * time.Second, "a"}, {9 * time.Second, "b"}}},
+		{"a server that was fit", 10, func(i int) error {
+			switch i {
+			case 0, 3:
+				return nil
+			case 1, 2, 4, 5:
+				return refused(i)
+			}
+			return errors.New("x509: unknown authority")
+		}, []told{{0, "fit"}, {2 * time.Second, "refused"}, {6 * time.Second, "x509"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				start, n := time.Now(), 0
+				var got []told
+				checker := Checker{
+					Interval: time.Second, Timeout: time.Second, Fail: 2, Rise: 2,
+					Probe: func(context.Context) error {
+						if n++; n == c.probes {
+							defer cancel()
+						}
+						return c.result(n - 1)
+					},
+					Notify: func(fit bool, err error) {
+						what := "fit"
+						if !fit {
+							what = err.Error()
+						}
+						got = append(got, told{time.Since(start), what})
+					},
+				}
+				checker.Run(ctx)
+				if !slices.EqualFunc(got, c.want, func(g, w told) bool { return g.at == w.at && strings.Contains(g.what, w.what) }) {
+					t.Errorf("told %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
 func TestRunTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
