@@ -124,6 +124,8 @@ Checks (--check):
   http://HOST:PORT/PATH   GET, and a status of 2xx or 3xx; https too
   http:/PATH              the same at the served address and port
   cmd:COMMAND             a shell command that exits with status 0
+  https:/PATH asks an IP address, for which most certificates are not valid: use
+  https://NAME:PORT/PATH, or cmd:curl -fk https://localhost:PORT/PATH.
   A check that takes longer than --check-timeout has failed. If this machine cannot make
   a check (no more processes, memory, files or ports), rsp logs that and does not count
   the check. The element is registered when the check passes, deregistered when the check
