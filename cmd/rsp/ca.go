@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,8 +216,8 @@ restart. Certificates begin ` + "5 minutes" + ` in the past, for machines whose 
 			if err := checkDays(cmd, f.days); err != nil {
 				return err
 			}
-			if bad := badDNSName(f.dns); bad != "" {
-				return usage(cmd, fmt.Errorf("--dns: %q is not a DNS name", bad))
+			if err := checkDNSNames(f.dns); err != nil {
+				return usage(cmd, err)
 			}
 			if _, err := memberName("example.org", args[0]); err != nil {
 				return usage(cmd, err)
@@ -259,14 +260,18 @@ func memberName(domain, short string) (string, error) {
 	return "", fmt.Errorf("%q is neither registrar/NAME nor pool/POOL/NAME", short)
 }
 
-// badDNSName returns the first name that a certificate cannot have, "" if there is none.
-func badDNSName(names []string) string {
+// checkDNSNames refuses names that a certificate cannot have, and IP addresses: clients do not
+// look for an address among the DNS names of a certificate.
+func checkDNSNames(names []string) error {
 	for _, n := range names {
+		if _, err := netip.ParseAddr(n); err == nil {
+			return fmt.Errorf("--dns: %q is an IP address, which clients do not accept as a DNS name: use a name", n)
+		}
 		if _, err := trust.NameOf(&x509.Certificate{DNSNames: []string{n}}); err != nil {
-			return fmt.Sprintf("%.80s", n)
+			return fmt.Errorf("--dns: %q is not a DNS name", fmt.Sprintf("%.80s", n))
 		}
 	}
-	return ""
+	return nil
 }
 
 // issue makes or renews a certificate, and says so.
