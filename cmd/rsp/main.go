@@ -326,6 +326,9 @@ func listenHint(err error) string {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return "end the process that has the port, or leave out --encap and the port of --local: rsp then takes free ones"
 	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return "check --local and --address of rsp register: both must be addresses of this machine (ip address). --advertise registers an address that this machine does not have"
+	}
 	return "check --local, --encap and this machine's addresses (ip address)"
 }
 
