@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -138,12 +136,19 @@ sends no updates, or the pool does not exist, rsp asks every 2 s.
 	return cmd
 }
 
-// follow prints a pool at each change until SIGINT, SIGTERM or SIGQUIT.
+// follow prints a pool at each change until a signal of endAlone.
 func (f *resolveFlags) follow(cmd *cobra.Command, u *pu.User, pool rserpool.PoolHandle) error {
 	ctx, stop := whileRead(cmd.Context(), cmd.OutOrStdout())
 	defer stop(nil)
-	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
-	defer cancel()
+	signals, release := take(endAlone, endAlone)
+	defer release()
+	go func() {
+		select {
+		case <-signals:
+			stop(nil)
+		case <-ctx.Done():
+		}
+	}()
 	log := f.logger(cmd.ErrOrStderr())
 	last := ""
 	for r, err := range u.Watch(ctx, pool, f.n) {

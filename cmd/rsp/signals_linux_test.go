@@ -145,3 +145,26 @@ func TestQuitServe(t *testing.T) {
 	p.says("deregistered")
 	r.has(t, "EchoPool", 0)
 }
+
+// TestEndResolveWatch: SIGHUP ends rsp resolve --watch as SIGTERM does, and a signal that rsp was
+// started to ignore does not.
+func TestEndResolveWatch(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	watch := []string{"resolve", "--watch", "--via", "udp", "--registrar", r.at, "web"}
+	w, background := startRSP(t, watch...), shellRSP(t, `trap '' INT; exec "$@"`, watch...)
+	for _, p := range []*proc{w, background} {
+		p.says(`knows no pool "web"`)
+	}
+	w.signal(syscall.SIGHUP)
+	if status := w.wait(); status != exitOK {
+		t.Errorf("%v after SIGHUP, want status 0", w.cmd.ProcessState)
+	}
+	background.signal(syscall.SIGINT)
+	startRSP(t, register(r, "--id", "1")...)
+	background.says("00000001")
+	background.signal(syscall.SIGTERM)
+	if status := background.wait(); status != exitOK {
+		t.Errorf("%v after SIGTERM, want status 0", background.cmd.ProcessState)
+	}
+}
