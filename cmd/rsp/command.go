@@ -193,8 +193,12 @@ func (m *session) onElementEnd(err error) {
 	m.ended = nil
 	if m.phase == serving { // the first registration is refused
 		m.log.log(quiet, "ending the command: %v", err)
+		if h := hint(err, m.teller.tls); h != "" {
+			m.log.log(quiet, "%s", h)
+		}
 		m.teller.manager.stop()
-		m.failure, m.signal = err, syscall.SIGTERM
+		// The reason is logged already: the command may take long to end.
+		m.failure, m.signal = &statusError{status: exitStatus(err)}, syscall.SIGTERM
 		m.pass()
 		return
 	}

@@ -245,6 +245,9 @@ func TestRegisterRejected(t *testing.T) {
 		if got := strings.Contains(q.String(), "rsp: ending the command: registrar "); got != (command != nil) {
 			t.Errorf("rsp says that it ends the command: %t\n%s", got, q)
 		}
+		if n := strings.Count(q.String(), "policy differs from the pool's"); n != 1 {
+			t.Errorf("rsp says the reason %d times, want once:\n%s", n, q)
+		}
 	}
 	r.has(t, "web", 1)
 	p.signal(syscall.SIGTERM)
