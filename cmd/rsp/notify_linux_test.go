@@ -43,7 +43,7 @@ func (m *serviceManager) start(args ...string) *proc {
 }
 
 // hears waits for a message that begins with a text. No message before it may have another text.
-func (m *serviceManager) hears(text string, not ...string) {
+func (m *serviceManager) hears(text string, not ...string) string {
 	m.t.Helper()
 	_ = m.conn.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 4096)
@@ -54,7 +54,7 @@ func (m *serviceManager) hears(text string, not ...string) {
 			m.t.Fatalf("waiting for %q: %v", text, err)
 		}
 		if strings.HasPrefix(got, text) {
-			return
+			return got
 		}
 		for _, n := range not {
 			if strings.Contains(got, n) {
@@ -140,6 +140,43 @@ func TestNotifyAlone(t *testing.T) {
 			t.Errorf("rsp %q: status %d", args, status)
 		}
 	}
+}
+
+// TestNotifyCheck: while a check keeps the element from its registration, a service manager hears
+// why, before the first registration and later.
+func TestNotifyCheck(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	fit := filepath.Join(t.TempDir(), "fit")
+	const reason = "exit status 1: not yet"
+	m := newServiceManager(t)
+	p := m.start(register(r, "--check", `cmd:test -e "`+fit+`" || { echo not yet; exit 1; }`, "--check-interval", "50ms", "--check-fail", "1", "--check-rise", "1")...)
+	m.hears("STATUS=waiting for the check")
+	if got := m.hears("STATUS=check fails: ", "READY"); !strings.HasSuffix(got, reason) {
+		t.Errorf("heard %q, want the reason", got)
+	}
+	if err := os.WriteFile(fit, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("STATUS=check passes; registering", "READY")
+	m.hears(hearsReady)
+	if err := os.Remove(fit); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("STATUS=check fails: ", "deregistered")
+	if got := m.hears("STATUS=deregistered "); !strings.Contains(got, "; check fails: ") || !strings.HasSuffix(got, reason) {
+		t.Errorf("heard %q, want the reason, too", got)
+	}
+	p.signal(syscall.SIGTERM)
+	m.hears(hearsStop)
+	p.wait()
+
+	m = newServiceManager(t)
+	p = m.start("serve", "echo", "--via", "udp", "--registrar", r.at)
+	m.hears("STATUS=registering", "READY")
+	m.hears(hearsReady)
+	p.signal(syscall.SIGTERM)
+	p.wait()
 }
 
 // TestNotifyRefused: a refusal of the first registration ends rsp, which the manager hears before.

@@ -176,6 +176,7 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 	signals, stop := take(endAlone, endAlone)
 	defer stop()
 	told := &teller{log: log, pool: cfg.Pool, tls: cfg.TLS.Set(), manager: takeManager(log)}
+	told.manager.begin(false)
 	cfg.Notify, cfg.Logger = told.notify, log.transport()
 	l, err := pe.Listen(cfg)
 	if err != nil {

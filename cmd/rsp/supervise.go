@@ -64,6 +64,7 @@ func (s *supervisor) takeManager() {
 	if s.teller.manager = takeManager(s.log); s.notifies && s.teller.manager == nil {
 		s.log.log(normal, "--notify has no effect: no service manager waits (%s is not set); a systemd unit needs Type=notify", notifySocket)
 	}
+	s.teller.manager.begin(s.checker != nil)
 }
 
 // endLimit is how long the end of an element can take at most.
@@ -154,6 +155,7 @@ func (s *supervisor) onCheck(fit bool, err error) {
 	default:
 		s.log.log(quiet, "check fails: %v", err)
 	}
+	s.teller.manager.onCheck(err)
 	s.registration.setFit(fit)
 }
 

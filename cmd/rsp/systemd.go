@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -28,7 +29,8 @@ type manager struct {
 
 	mu              sync.Mutex
 	ready, stopping bool
-	failed          bool // it has been logged that the manager does not hear
+	check           string // why the check fails; "" if it passes
+	failed          bool   // it has been logged that the manager does not hear
 }
 
 // takeManager returns the service manager of this process, nil if it has none. The processes that
@@ -49,12 +51,48 @@ func (m *manager) tell(ev pe.Event) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lines := "STATUS=" + status(ev.String())
+	text := ev.String()
+	if m.check != "" {
+		text += "; " + m.check
+	}
+	lines := "STATUS=" + status(text)
 	if ev.Type == pe.Registered && !m.ready && !m.stopping {
 		m.ready = true
 		lines = "READY=1\n" + lines
 	}
 	m.send(lines)
+}
+
+// begin tells what comes before the first registration.
+func (m *manager) begin(checked bool) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if checked {
+		m.send("STATUS=waiting for the check")
+	} else {
+		m.send("STATUS=registering")
+	}
+}
+
+// onCheck tells the result of the check; err is the reason of a failure, nil for none.
+func (m *manager) onCheck(err error) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	text := "check passes; registering"
+	m.check = ""
+	if err != nil {
+		m.check = fmt.Sprintf("check fails: %v", err)
+		text = m.check
+	}
+	if !m.stopping {
+		m.send("STATUS=" + status(text))
+	}
 }
 
 // stop tells that the end has begun.
