@@ -350,7 +350,7 @@ func (k *core) dropHome(now time.Time, why error) {
 // lostHome continues without the home registrar.
 func (k *core) lostHome(now time.Time, why error) {
 	if !k.renews(why) && (k.phase == registering || k.phase == registered || k.phase == leaving) {
-		k.tell(Event{Type: HomeLost, Err: why})
+		k.tell(Event{Type: HomeLost, Err: why, Unserved: k.phase == registering && !k.served})
 	}
 	k.homeless(now, why)
 }

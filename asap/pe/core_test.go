@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -376,6 +377,31 @@ func TestHomeLost(t *testing.T) {
 	d.up(2) // which is not 00001001
 	d.accept(2)
 	d.want("10s ! home lost", "10s connect 2 10.0.0.2:3863", "10s send 2 REG 11111111 home=00000000 load=0", "10s ! registered")
+}
+
+// TestHomeUnserved: a registrar that ends the association before it accepts the registration was
+// no home.
+func TestHomeUnserved(t *testing.T) {
+	for _, accepts := range []bool{false, true} {
+		d := newDriver(t, nil)
+		d.register()
+		d.up(1)
+		if accepts {
+			d.accept(1)
+		}
+		d.down(1)
+		i := slices.IndexFunc(d.events, func(ev Event) bool { return ev.Type == HomeLost })
+		if i < 0 || d.events[i].Unserved == accepts {
+			t.Fatalf("accepted %v: events %+v", accepts, d.events)
+		}
+		want := "lost registrar 10.0.0.1:3863: "
+		if !accepts {
+			want = "registrar 10.0.0.1:3863 has not accepted the registration: "
+		}
+		if got := d.events[i].String(); !strings.HasPrefix(got, want) {
+			t.Errorf("accepted %v: event %q, want %q", accepts, got, want)
+		}
+	}
 }
 
 // TestNoRegistrar: the hunt goes on while nothing answers, and each round in

@@ -78,6 +78,9 @@ type Event struct {
 	// Err is set for the types of trouble: HomeLost, NoRegistrar,
 	// Rejected, Warning, Refused, AdoptionFailed and DeregistrationRefused.
 	Err error
+	// Unserved is set for HomeLost if the registrar had taken the association, but had not
+	// accepted the registration.
+	Unserved bool
 	// Pause is set for NoRegistrar if the next try is more than 5 s away: how long that is.
 	// Err says so, too.
 	Pause time.Duration
@@ -99,6 +102,9 @@ func (e Event) String() string {
 	case HomeLost:
 		if client.RefusesUs(e.Err) { // at the end of a handshake, or later
 			return fmt.Sprintf("%s does not let us in: %v; looking for a registrar", e.registrar(), e.Err)
+		}
+		if e.Unserved {
+			return fmt.Sprintf("%s has not accepted the registration: %v; looking for a registrar", e.registrar(), e.Err)
 		}
 		return fmt.Sprintf("lost %s: %v; looking for a registrar", e.registrar(), e.Err)
 	case Readdressed:

@@ -80,7 +80,7 @@ func (k *core) rejected(now time.Time, list []rserpool.Cause) {
 func (k *core) noRoom(now time.Time, err *RejectedError) {
 	k.mayBeKnown = false
 	if k.noted(now, err) {
-		k.tell(Event{Type: HomeLost, Err: refusal{err}})
+		k.tell(Event{Type: HomeLost, Err: refusal{err}, Unserved: !k.served})
 	}
 	k.drop(k.home)
 	k.homeless(now, refusal{err})

@@ -73,6 +73,9 @@ type teller struct {
 	told      string
 	toldAt    time.Time
 	explained bool
+
+	// held is why the last registrar has not accepted the registration: see hold.
+	held string
 }
 
 // tellAgain is the time after which the same refusal is told again. An element tries each few
@@ -82,7 +85,7 @@ const tellAgain = time.Minute
 // notify logs an event, and tells the service manager of it.
 func (t *teller) notify(ev pe.Event) {
 	t.manager.tell(ev)
-	if t.notifyRefusal(ev) {
+	if t.notifyRefusal(ev) || t.hold(ev) {
 		return
 	}
 	at := normal
@@ -115,6 +118,24 @@ func (t *teller) notify(ev pe.Event) {
 			t.log.log(normal, "%s", h)
 		}
 	}
+}
+
+// hold keeps back why a registrar has ended the association before it accepted the registration,
+// and reports whether the event is one. If the round is in vain, its event has the reason, too.
+// If another registrar accepts the element, the reason is logged then.
+func (t *teller) hold(ev pe.Event) bool {
+	var rejected *pe.RejectedError
+	switch {
+	case ev.Type == pe.HomeLost && ev.Unserved && !errors.As(ev.Err, &rejected):
+		t.met, t.held = true, ev.String()
+		return true
+	case ev.Type == pe.Registered && t.held != "":
+		t.log.log(quiet, "pool %q: %s", string(t.pool), t.held)
+		t.held = ""
+	case ev.Type == pe.NoRegistrar:
+		t.held = ""
+	}
+	return false
 }
 
 // hint returns what to try, "" if there is no hint. What accepts an association is a registrar,

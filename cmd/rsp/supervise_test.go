@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,6 +37,38 @@ func TestHintOnce(t *testing.T) {
 			}
 			if got := strings.Count(out.String(), "is a registrar running there?"); got != tt.want {
 				t.Errorf("the hint comes %d times, want %d:\n%s", got, tt.want, &out)
+			}
+		})
+	}
+}
+
+// TestUnservedOnce: why a registrar ends the association before it accepts the registration is
+// told once a round: with the round, or when another registrar has accepted the element.
+func TestUnservedOnce(t *testing.T) {
+	aborted := errors.New("aborted")
+	unserved := pe.Event{Type: pe.HomeLost, Registrar: "r1:1", Err: aborted, Unserved: true}
+	refused := pe.Event{Type: pe.HomeLost, Registrar: "r1:1", Err: &pe.RejectedError{Registrar: "r1:1"}, Unserved: true}
+	none := pe.Event{Type: pe.NoRegistrar, Err: &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{Registrar: rserpool.Registrar{Host: "r1", Port: 1}, Err: aborted}}}}
+	const round, lost = "no registrar could be reached: r1:1: aborted", "registrar r1:1 has not accepted the registration: aborted"
+	for _, tt := range []struct {
+		name   string
+		events []pe.Event
+		want   []string // the lines
+	}{
+		{"the only one", []pe.Event{unserved, none, unserved, none}, []string{round, round}},
+		{"another one accepts", []pe.Event{unserved, {Type: pe.Registered}}, []string{lost, "registered"}},
+		{"rounds that are not told", []pe.Event{unserved, none, unserved, unserved, {Type: pe.Registered}}, []string{round, lost, "registered"}},
+		{"a refusal", []pe.Event{refused, {Type: pe.Registered}}, []string{"refuses element", "registered"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out strings.Builder
+			told := teller{log: &logger{w: &out, level: normal}, pool: "web", hinted: true}
+			for _, ev := range tt.events {
+				told.notify(ev)
+			}
+			lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+			if !slices.EqualFunc(lines, tt.want, strings.Contains) {
+				t.Errorf("log %q, want %q", lines, tt.want)
 			}
 		})
 	}

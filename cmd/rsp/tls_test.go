@@ -249,6 +249,20 @@ func TestTellRefusals(t *testing.T) {
 	})
 }
 
+// TestPlainToTLS: an element without TLS at a registrar that has it says the reason once before it
+// says what to do, and does not say that it has lost a registrar.
+func TestPlainToTLS(t *testing.T) {
+	t.Parallel()
+	r, _ := trustedRegistry(t)
+	p := startRSP(t, register(r)...)
+	const advice = "speaks TLS at that port, rsp needs --tls"
+	p.says(advice)
+	before, _, _ := strings.Cut(p.String(), advice)
+	if strings.Count(before, "may be for TLS, which this side does not speak") != 1 || strings.Contains(before, "lost registrar") {
+		t.Errorf("log:\n%s", before)
+	}
+}
+
 // TestTLSToPlain: TLS with a registrar that has none.
 func TestTLSToPlain(t *testing.T) {
 	t.Parallel()
