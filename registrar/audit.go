@@ -25,7 +25,7 @@ type audit struct {
 
 // beginAudit requests the peer's own elements, because the roster may be out of date.
 func (r *Registrar) beginAudit(p *peer) {
-	if p.audit.number != 0 || p.rested.After(r.now) {
+	if p.audit.number != 0 {
 		return
 	}
 	r.stats.Audits++
@@ -53,7 +53,7 @@ func (r *Registrar) onAudited(p *peer, m *enrp.HandleTableResponse) {
 		return
 	case m.More:
 		r.giveUpTransfer(p, &p.audit.transfer)
-		r.failAudit(p) // nothing is swept
+		r.endAudit(p) // nothing is swept
 		return
 	}
 	p.audit.sweep = r.ledger.OpenAll(p.roster)
@@ -92,7 +92,6 @@ func (r *Registrar) sweepSome(p *peer) {
 		}
 		if p.audit.sweep.Next(); e == nil {
 			r.sweepLeftOut(p)
-			p.resumeAudits()
 			r.stats.Resyncs++
 			r.logf(false, "resynchronised with registrar %v: it has %s%s", p.id, elementsText(p.roster.LenAll()), p.leftOut.text()+p.audit.sweptText())
 			r.endAudit(p)
@@ -144,29 +143,9 @@ func (r *Registrar) auditDue(p *peer) {
 	if p.audit.sweep != nil {
 		r.sweepSome(p)
 	} else {
-		r.failAudit(p)
+		r.endAudit(p)
 	}
 }
-
-const (
-	// auditTries is how many audits in a row may fail before there are pauses, and maxAuditPause the
-	// longest pause, in times of PEER-HEARTBEAT-CYCLE. Each is twice as long as the one before.
-	auditTries    = 16
-	maxAuditPause = 16
-)
-
-// failAudit ends an audit in which the peer has not named all its elements: its tables do not end,
-// or cannot be read, or do not come. The next audit would hardly do better.
-func (r *Registrar) failAudit(p *peer) {
-	r.endAudit(p)
-	if p.vain++; p.vain >= auditTries {
-		n := min(1<<min(p.vain-auditTries+1, 8), maxAuditPause)
-		p.rested = r.now.Add(time.Duration(n) * r.cfg.Timers.PeerHeartbeat)
-	}
-}
-
-// resumeAudits ends the pauses between audits.
-func (p *peer) resumeAudits() { p.vain, p.rested = 0, time.Time{} }
 
 func (r *Registrar) endAudit(p *peer) {
 	r.timers.Stop(&p.audit.timer)

@@ -87,7 +87,7 @@ func (r *Registrar) publish(c change, why occasion) {
 	switch why {
 	case byHome, adopted, unclaimed:
 	case byElement:
-		r.announceOwn(x.Note.own, c.From)
+		r.announceUpdate(enrp.AddPE, x.Handle(), x.PE())
 	case yielded:
 		r.stats.Yields++
 		r.logf(false, "pool element %v of pool %s belongs to registrar %v", x.ID(), quote(x.Handle()), c.To.Home())

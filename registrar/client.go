@@ -1,10 +1,6 @@
 package registrar
 
-import (
-	"time"
-
-	"github.com/rserpool/coredns-rserpool/registrar/internal/chain"
-)
+import "github.com/rserpool/coredns-rserpool/registrar/internal/chain"
 
 // client is an association of the ASAP endpoint, with pool elements, pool users, or
 // both.
@@ -21,8 +17,7 @@ type client struct {
 	claims   []*claim
 	held     []*held // registrations that wait for an address
 	probe    *probe
-	inquiry  *inquiry  // that opens it, until it is up
-	restless time.Time // until when updates of new elements may wait; see lateUpdates
+	inquiry  *inquiry // that opens it, until it is up
 	linger   timer
 }
 

@@ -87,9 +87,6 @@ type element struct {
 
 	kept kept // what the host has been given
 
-	told told  // of its updates for the peers
-	late *late // nil unless one of them waits
-
 	// contested is the element as described by the peer that contests it; see contest.
 	contested *handlespace.Element
 }
@@ -229,7 +226,6 @@ func (m *memory) elementOf(x *entry) *element {
 // letGo ends this registrar's care for the element. The caller changes the ledger.
 func (r *Registrar) letGo(e *element) {
 	e.Note.own = nil
-	r.dropLate(e)
 	r.countInterval(e, -1)
 	r.timers.Stop(&e.keepAlive)
 	r.timers.Stop(&e.life)

@@ -62,7 +62,6 @@ func (r *Registrar) checkInvariants() error {
 	probes := r.checkAssocs(fail)
 	r.checkPeers(fail)
 	r.checkPools(fail)
-	r.checkLate(fail)
 	for _, x := range r.allEntries() {
 		r.checkPlace(x, fail)
 		r.checkClaims(x, fail)

@@ -59,7 +59,6 @@ func (r *Registrar) linkDown(a *link, why DownReason) {
 // renewTime for a new link if the former one is being renewed.
 func (r *Registrar) unlink(p *peer, why DownReason) {
 	p.link, p.doubted, p.missed, p.checked = nil, time.Time{}, true, false
-	p.resumeAudits()
 	for _, a := range r.peers.links {
 		if a.sender == p && !a.barred {
 			p.link = a

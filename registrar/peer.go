@@ -53,13 +53,9 @@ type peer struct {
 	refuses bool
 	watch   timer
 
-	roster  *roster
-	leftOut leftOut
-	audit   audit
-	// vain is how many audits have not come to their end since the last one that has, and rested is
-	// when there may be the next one.
-	vain     int
-	rested   time.Time
+	roster   *roster
+	leftOut  leftOut
+	audit    audit
 	sweeps   sweeps // of elements that it has not named, and that are called
 	vigil    vigil
 	session  *session

@@ -50,7 +50,6 @@ type Registrar struct {
 	repeats   slots  // of their repeats
 	wakes     bucket // of those that wake sends
 	rally     rally
-	late      lateUpdates
 	settling  settling
 	review    review
 	probes    probes

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -200,7 +201,7 @@ func (r *Registrar) acknowledged(e *element) {
 	e.assoc.isHome = e.assoc.isHome || !e.standsIn()
 	e.adopt, e.adopting, e.contested = e.adopt && !e.adopting, false, nil
 	if back := r.heard(e); adopted && !back {
-		r.tellOwn(e)
+		r.announceUpdate(enrp.AddPE, e.Handle(), e.PE())
 	}
 	r.refuseClaims(e.entry)
 	r.alive(e)

@@ -173,9 +173,6 @@ func (s *session) part() []*entry {
 		if len(part) > 0 && size > maxTable {
 			break
 		}
-		if own := e.Note.own; own != nil && own.late != nil {
-			own.late.fresh = false // the peer knows it now
-		}
 		part = append(part, s.Next())
 	}
 	return part

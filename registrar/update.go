@@ -18,9 +18,6 @@ func (r *Registrar) announceUpdate(act enrp.UpdateAction, h rserpool.PoolHandle,
 // announceSuspect tells all peers that an own element is a suspect. Peers that do not know the
 // parameter remove it.
 func (r *Registrar) announceSuspect(x *entry) {
-	if e := x.Note.own; e != nil {
-		r.dropLate(e)
-	}
 	if len(r.peers.list) > 0 {
 		r.tellAll(&enrp.HandleUpdate{Sender: r.id, Action: enrp.DelPE, Handle: x.Handle(), Element: x.PE().PoolElement, Suspect: true, Silent: r.now.Sub(x.Since())})
 	}

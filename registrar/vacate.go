@@ -68,7 +68,6 @@ func (r *Registrar) vacate(x *entry, owner *client, why occasion) {
 	if !replaced {
 		removed := r.ledger.Remove(x)
 		if e := x.Note.own; e != nil {
-			why = r.leaves(e, why)
 			r.letGo(e)
 		}
 		r.publish(removed, why)
