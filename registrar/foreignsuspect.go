@@ -44,6 +44,8 @@ func (r *Registrar) offerSuspect(p *peer, h rserpool.PoolHandle, pe *rserpool.Po
 	}
 	switch {
 	case f == nil && (home == p || how == inDownload):
+	case f != nil && how == inTable && f.State() == ledger.Member && f.Note.seen == p.audit.number:
+		return // an update has come since the audit began, maybe over another association, and the table may be older
 	case f != nil && (r.belongs(f, p) || f.Roster() == home.roster && how == inDownload):
 	case how != inUpdate:
 		return // its home has said more

@@ -169,6 +169,15 @@ func TestAuditSuspects(t *testing.T) {
 		w.tell(2, silentFor(greater, "a", 9, time.Second))
 		w.wantSuspect("a", 9, greater, time.Second)
 	})
+	t.Run("older than an update", func(t *testing.T) {
+		w := begin(t)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(3, greater))) // over another association
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{
+			Handle: "a", Elements: []rserpool.PoolElement{peerElement(1, greater), peerElement(2, greater), peerElement(3, greater)},
+			Suspects: map[int]time.Duration{2: 7 * time.Second},
+		}}})
+		w.wantHomes("a:1@20000002", "a:2@20000002", "a:3@20000002")
+	})
 	t.Run("not understood", func(t *testing.T) {
 		w := begin(t)
 		w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{
