@@ -62,11 +62,13 @@ type SessionConfig struct {
 	// sent to it. Cookies and cards are no answers. 0: only the transport notices a failure,
 	// after half a minute if the element's host is silent.
 	//
-	// With Drop, any message counts as the answer to all that were sent before: an element that
-	// hangs after its first answer is not noticed. With Resend and Ask, each message begins
-	// the time anew, until all that were sent are acknowledged: call [Session.Ack] for each
-	// answer. No time passes while answers wait for Receive, nor from a Receive that
-	// has returned one until the next Send or Receive.
+	// With Drop, and with Conn, any message counts as the answer to all that were sent before: an
+	// element that hangs after its first answer is not noticed. With Resend and Ask, each message
+	// counts as the answer to one, and begins the time anew while the element owes answers to
+	// others. It owes none to messages that are acknowledged: where one answer is for several
+	// messages, or some get none, call [Session.Ack] before the next Receive. No time passes while
+	// answers wait for Receive, nor from a Receive that has returned one until the next Send or
+	// Receive.
 	AnswerTimeout time.Duration
 	// ConnectTime is how long the association with an element may take to come up; default
 	// 2 s.

@@ -302,6 +302,27 @@ func TestSessionDetection(t *testing.T) {
 			}
 		})
 	})
+	t.Run("all is answered, and nothing acknowledged", func(t *testing.T) {
+		inWorld(t, 2, func(t *testing.T, w *world) {
+			s := dial(t, w, SessionConfig{AnswerTimeout: time.Second, Unacked: Resend})
+			e := w.serving(s)
+			for range 3 {
+				if err := s.Send(t.Context(), []byte("job")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 {
+				if m, err := s.Receive(t.Context()); err != nil || string(m.Data) != "job" {
+					t.Errorf("received %q, %v", m.Data, err)
+				}
+			}
+			idle, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if m, err := s.Receive(idle); !errors.Is(err, context.DeadlineExceeded) || w.serving(s) != e {
+				t.Errorf("Receive from an idle element gives %q, %v, want the error of its context", m.Data, err)
+			}
+		})
+	})
 	t.Run("silence of the host", func(t *testing.T) {
 		inWorld(t, 2, func(t *testing.T, w *world) {
 			s := dial(t, w, SessionConfig{Unacked: Resend})

@@ -19,7 +19,8 @@ import (
 // The session does go on, and the next element gets the cookie: call Conn again, and begin
 // where both sides know what was done. The bytes that the failed element has sent are
 // dropped. SessionConfig.Unacked should be Drop, so that the next element gets no message
-// before the first Write.
+// before the first Write. With Resend and Ask, Write waits when MaxUnacked bytes are not
+// acknowledged, as Send does. SessionConfig.AnswerTimeout goes by any message, as with Drop.
 //
 // If the session ends, Read and Write return its error.
 func (s *Session) Conn() net.Conn { return msgconn.New(&elementConn{s: s}) }
@@ -44,6 +45,7 @@ func (c *elementConn) check(now time.Time) error {
 		return session.ErrWait
 	case c.ref == 0:
 		c.ref = serving
+		c.s.core.Stream()
 		c.s.core.Skip(now)
 		c.s.settle(now)
 	case c.ref != serving:

@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/nettest"
 
@@ -20,6 +22,52 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/internal/session/msgconn"
 )
+
+// TestSessionConnAnswers: with each value of Unacked, SessionConfig.AnswerTimeout leaves an element
+// that has answered a stream, and then is idle, and finds one that hangs.
+func TestSessionConnAnswers(t *testing.T) {
+	for name, unacked := range map[string]Unacked{"drop": Drop, "resend": Resend, "ask": Ask} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 2, func(t *testing.T, w *world) {
+				cfg := SessionConfig{Unacked: unacked, AnswerTimeout: 5 * time.Second}
+				if unacked == Ask {
+					cfg.OnFailover = func([]Message) []Message { return nil }
+				}
+				s := dial(t, w, cfg)
+				e, c := w.serving(s), s.Conn()
+				e.mu.Lock()
+				e.silent = true
+				e.mu.Unlock()
+				say := func(text string) {
+					t.Helper()
+					if _, err := c.Write([]byte(text)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				say("a question ")
+				say("in two parts")
+				synctest.Wait()
+				e.mu.Lock()
+				_ = e.ep.Send(e.assocs[0], sctp.Message{Data: []byte("the answer")})
+				e.mu.Unlock()
+				buf := make([]byte, 100)
+				if n, err := c.Read(buf); err != nil || string(buf[:n]) != "the answer" {
+					t.Fatalf("read %q, %v", buf[:n], err)
+				}
+				_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+				if _, err := c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) || w.serving(s) != e {
+					t.Fatalf("Read from an idle element: %v, want its deadline", err)
+				}
+				_ = c.SetReadDeadline(time.Time{})
+				say("another question")
+				began := time.Now()
+				if _, err := c.Read(buf); !errors.Is(err, ErrFailover) || time.Since(began) != 5*time.Second {
+					t.Errorf("Read from an element that hangs: %v after %v, want ErrFailover after 5 s", err, time.Since(began))
+				}
+			})
+		})
+	}
+}
 
 func TestSessionConn(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {

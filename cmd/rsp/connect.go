@@ -83,7 +83,7 @@ func newConnect() *cobra.Command {
 	fl.BoolVar(&f.resend, "resend", false, "send unanswered lines again after a failover")
 	fl.BoolVar(&f.endOnShutdown, "end-on-shutdown", false, "end when the element ends the session in good order, in place of a failover")
 	fl.DurationVar(&f.wait, "wait", time.Second, "end when the element has sent nothing for so long after the end of the input")
-	fl.DurationVar(&f.answer, "answer-timeout", 0, "the element has failed if it sends nothing for so long after a line; 0: only if the association is lost")
+	fl.DurationVar(&f.answer, "answer-timeout", 0, "the element has failed if it sends nothing for so long after a line, or, with --resend, after an answer while other lines have none; 0: only if the association is lost")
 	fl.DurationVar(&f.failover, "failover-time", 30*time.Second, "time after which a failover is given up")
 	f.userFlags.add(cmd)
 	f.tls.addElements(cmd)

@@ -81,8 +81,8 @@ type UserConfig struct {
 	// reading pauses; default 256 KiB.
 	MaxReceive int
 	// AnswerTimeout: the element has failed if it sends nothing for so long after a
-	// message was sent to it, or, except with Drop, while one is not acknowledged; 0: no such
-	// limit.
+	// message was sent to it, or, except with Drop and a stream, after an answer while it owes
+	// another one; 0: no such limit.
 	AnswerTimeout time.Duration
 	// FailoverTime is how long the search for an element may last in all; default 30 s.
 	FailoverTime time.Duration

@@ -100,6 +100,7 @@ func control(m asap.Message) (Message, bool) {
 func (u *User) Sent(now time.Time) {
 	if !u.tookControl() {
 		u.used = true
+		u.owed++
 		if u.asked.IsZero() || u.busy {
 			u.asked, u.busy = now, false
 		}
@@ -138,20 +139,27 @@ func (u *User) tookControl() bool {
 }
 
 // Ack: the application is done with the n oldest messages that were sent. If no other one is
-// left, the element owes no answer.
+// left, the element owes no answer; otherwise it owes no more than one to each that is left.
 func (u *User) Ack(n int) {
 	for range min(n, u.out.n) {
 		u.out.pop()
 		u.sent = max(u.sent-1, 0)
 	}
-	if u.counts() && u.sent == 0 {
+	if u.cfg.Unacked == Drop {
+		return
+	}
+	if u.owed = min(u.owed, u.sent); u.owed == 0 {
 		u.asked = time.Time{}
 	}
 }
 
-// counts reports whether the machine knows which messages are not answered yet: those that
-// were sent and not acknowledged.
-func (u *User) counts() bool { return u.cfg.Unacked != Drop }
+// counts reports whether each message of the element is the answer to one message. Otherwise, one
+// answers all that were sent before.
+func (u *User) counts() bool { return u.cfg.Unacked != Drop && !u.stream }
+
+// Stream: until this element fails, the application uses what it sends and receives as a stream of
+// bytes. Then the number of messages does not say how many answers there are.
+func (u *User) Stream() { u.stream = true }
 
 // Unacked returns the messages that the application has sent and not acknowledged; none with
 // Drop.
@@ -209,13 +217,22 @@ func (u *User) Received(now time.Time, ref Ref, m Message) {
 		u.control(m.Data)
 	case m.PPID == enrpPPID, u.state == Closing:
 	default:
-		u.asked = time.Time{}
-		if u.counts() && u.sent > 0 {
-			u.asked = now // for the next answer
-		}
+		u.answered(now)
 		u.search = nil
 		u.in.push(m)
 		u.pauseIfFull()
+	}
+}
+
+// answered notes an answer. The time begins anew if the element owes another one.
+func (u *User) answered(now time.Time) {
+	u.owed = max(u.owed-1, 0)
+	if !u.counts() {
+		u.owed = 0
+	}
+	u.asked = time.Time{}
+	if u.owed > 0 {
+		u.asked = now
 	}
 }
 

@@ -46,11 +46,12 @@ type User struct {
 	undelivered error // why a message could not be delivered; then the element fails at failBy
 	failBy      time.Time
 
-	// asked is since when the element owes an answer: a message was sent, and nothing has come
-	// since. Except with Drop, it also owes one to each message that is not acknowledged, and
-	// asked is when the last answer came. Zero: it owes none.
+	// asked is since when the element owes an answer: from a message, or from the last answer.
+	// Zero: it owes none. owed is how many it owes: see counts.
 	asked   time.Time
-	busy    bool // the application works on the last message that it has received; not with Drop
+	owed    int
+	stream  bool // of bytes: see Stream
+	busy    bool // the application works on the last message that it has received; only if counts
 	closeBy time.Time
 	shut    bool // Shutdown has been ordered
 
@@ -320,7 +321,8 @@ func (u *User) leave() {
 	u.replies.clear()
 	u.ask, u.sent, u.paused = 0, 0, false
 	u.heard, u.unproven = false, false
-	u.asked, u.busy, u.failBy, u.undelivered = time.Time{}, false, time.Time{}, nil
+	u.asked, u.owed, u.stream, u.busy = time.Time{}, 0, false, false
+	u.failBy, u.undelivered = time.Time{}, nil
 	if u.cfg.Unacked == Drop {
 		u.out.clear()
 	}
@@ -402,7 +404,7 @@ func (u *User) Tick(now time.Time) {
 		case due(u.failBy):
 			u.drop(now, u.undelivered, true)
 		case due(u.answerBy()):
-			u.drop(now, fmt.Errorf("the element has sent no message for %v after one was sent to it", u.cfg.AnswerTimeout), true)
+			u.drop(now, u.noAnswer(), true)
 		}
 	case Closing:
 		if due(u.closeBy) {
@@ -421,6 +423,14 @@ func (u *User) answerBy() time.Time {
 		return time.Time{}
 	}
 	return u.asked.Add(u.cfg.AnswerTimeout)
+}
+
+// noAnswer says that the element has failed by not answering.
+func (u *User) noAnswer() error {
+	if u.counts() {
+		return fmt.Errorf("the element has sent no message for %v; answers that it owes: %d", u.cfg.AnswerTimeout, u.owed)
+	}
+	return fmt.Errorf("the element has sent no message for %v after one was sent to it", u.cfg.AnswerTimeout)
 }
 
 // NextDeadline is when Tick has something to do.

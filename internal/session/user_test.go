@@ -436,7 +436,43 @@ func TestDetection(t *testing.T) {
 			d.cookie("no answer")
 			d.until(time.Second)
 			d.want("0s send a", "0s send b", "0s send c", "400ms cookie of 1", "500ms abort",
-				"500ms failing 1: the element has sent no message for 300ms after one was sent to it", "500ms report 1", "500ms select -1")
+				"500ms failing 1: the element has sent no message for 300ms; answers that it owes: 2", "500ms report 1", "500ms select -1")
+		})
+	}
+	for name, unacked := range map[string]Unacked{"resend": Resend, "ask": AskApp} {
+		t.Run("no time passes when all is answered, "+name, func(t *testing.T) {
+			d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, Unacked: unacked})
+			d.mustSend("a", "b")
+			d.answered(0) // acknowledged later, together
+			d.until(200 * time.Millisecond)
+			d.answered(0)
+			d.until(time.Second)
+			d.data("news")
+			d.mustSend("c") // it owes one answer: news before a message are none
+			d.until(1100 * time.Millisecond)
+			d.u.Ack(1) // leaves b and c
+			_, _ = d.u.Receive(d.now)
+			_, _ = d.u.Receive(d.now)
+			d.until(1200 * time.Millisecond)
+			d.answered(2)
+			d.until(time.Minute)
+			d.want("0s send a", "0s send b", "1s send c")
+		})
+		t.Run("a stream has no count of answers, "+name, func(t *testing.T) {
+			d := connected(t, UserConfig{AnswerTimeout: 300 * time.Millisecond, Unacked: unacked})
+			d.u.Stream()
+			d.mustSend("a", "b", "c")
+			d.until(200 * time.Millisecond)
+			d.answered(0)
+			d.until(time.Second)
+			d.data("in part")
+			d.mustSend("d") // not answered by what came before
+			d.until(1100 * time.Millisecond)
+			_, _ = d.u.Receive(d.now)
+			_, _ = d.u.Receive(d.now)
+			d.until(2 * time.Second)
+			d.want("0s send a", "0s send b", "0s send c", "1s send d", "1.3s abort",
+				"1.3s failing 1: the element has sent no message for 300ms after one was sent to it", "1.3s report 1", "1.3s select -1")
 		})
 	}
 	t.Run("no time passes when all is acknowledged", func(t *testing.T) {
@@ -467,7 +503,7 @@ func TestDetection(t *testing.T) {
 		d.until(4200 * time.Millisecond)
 		d.answered(1)
 		d.until(5 * time.Second)
-		d.want("4s send d", "4.5s abort", "4.5s failing 1: the element has sent no message for 300ms after one was sent to it",
+		d.want("4s send d", "4.5s abort", "4.5s failing 1: the element has sent no message for 300ms; answers that it owes: 1",
 			"4.5s report 1", "4.5s select -1")
 	})
 	t.Run("the application's word", func(t *testing.T) {
