@@ -32,6 +32,9 @@ func (e *Element) ReportUnreachable(ctx context.Context, pool rserpool.PoolHandl
 	return err
 }
 
+// askGrace is how long ask waits, when its context has ended, for the state of the request.
+const askGrace = 100 * time.Millisecond
+
 // ask makes a request and waits for its answer.
 func (e *Element) ask(ctx context.Context, f func(now time.Time) requestID) ([]rserpool.PoolElement, error) {
 	if err := ctx.Err(); err != nil {
@@ -57,5 +60,7 @@ func (e *Element) ask(ctx context.Context, f func(now time.Time) requestID) ([]r
 		return a.elements, a.err
 	case <-e.driver.Stopping(): // not Done, which waits for Notify, which may be the caller
 		return nil, rserpool.ErrClosed
+	case <-time.After(askGrace): // only after the end of ctx
+		return nil, fmt.Errorf("no answer from the element itself: %w", ctx.Err())
 	}
 }

@@ -87,9 +87,10 @@ type Config struct {
 	Timers Timers
 
 	// Notify, if set, is called for each event, one after the other in their order, by a
-	// goroutine of its own. While it blocks, up to 256 events wait, and the element
-	// acknowledges keep-alives all the same. Close waits for it, so that it must not call
-	// Close, nor Wait or wait for Done. It may call the other methods of the Element. A
+	// goroutine of its own. While it blocks, the element goes on, and up to 256 events wait. If
+	// there are more, the oldest one that a later one of the same type follows is dropped, so
+	// that the last event of each type comes in any case. Close waits for Notify, so that it must
+	// not call Close, nor Wait or wait for Done. It may call the other methods of the Element. A
 	// panic of it ends the element with an error that has the stack, which is also logged:
 	// see [Element.Err].
 	Notify func(Event)

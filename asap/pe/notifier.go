@@ -1,13 +1,14 @@
 package pe
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/rserpool/coredns-rserpool/internal/client"
 )
 
 // maxNews is how many events may wait for Notify. If it blocks for so long that there are
-// more, the element waits as well, and with it the answers to keep-alives.
+// more, some are dropped: the element cannot wait, since Notify may wait for the element.
 const maxNews = 256
 
 // notifier calls Notify in a goroutine of its own, while there are events: keep-alives must
@@ -22,30 +23,44 @@ type notifier struct {
 	queue []Event
 	busy  bool
 	over  bool      // failed was called
-	news  sync.Cond // the queue is shorter, or busy or over has changed
+	ended sync.Cond // busy has become false
 }
 
 func newNotifier(f func(Event), failed func(error)) *notifier {
 	n := &notifier{f: f, failed: failed}
-	n.news.L = &n.mu
+	n.ended.L = &n.mu
 	return n
 }
 
-// tell has Notify called with an event.
+// tell has Notify called with an event. It does not wait.
 func (n *notifier) tell(ev Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for len(n.queue) >= maxNews && !n.over {
-		n.news.Wait()
-	}
 	if n.over {
 		return
 	}
 	n.queue = append(n.queue, ev)
+	if len(n.queue) > maxNews {
+		i := outdated(n.queue)
+		n.queue = slices.Delete(n.queue, i, i+1)
+	}
 	if !n.busy {
 		n.busy = true
 		go n.run()
 	}
+}
+
+// outdated finds the oldest event that a later one of the same type follows: the last one of each
+// type stays. There is one, since maxNews is as many as EventType has values.
+func outdated(queue []Event) (oldest int) {
+	var seen [maxNews]bool
+	for i, ev := range slices.Backward(queue) {
+		if seen[ev.Type] {
+			oldest = i
+		}
+		seen[ev.Type] = true
+	}
+	return oldest
 }
 
 // run calls Notify until no event is left.
@@ -66,8 +81,9 @@ func (n *notifier) next() (ev Event, ok bool) {
 	if n.busy = len(n.queue) > 0; n.busy {
 		ev = n.queue[0]
 		n.queue = n.queue[1:]
+	} else {
+		n.ended.Broadcast()
 	}
-	n.news.Broadcast()
 	return ev, n.busy
 }
 
@@ -75,7 +91,7 @@ func (n *notifier) end() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.busy, n.over = false, true
-	n.news.Broadcast()
+	n.ended.Broadcast()
 }
 
 // wait waits until Notify has been called with every event.
@@ -83,6 +99,6 @@ func (n *notifier) wait() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for n.busy {
-		n.news.Wait()
+		n.ended.Wait()
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -56,27 +58,87 @@ func TestBusyApplication(t *testing.T) {
 	})
 }
 
-// TestNotifierBounds: events wait for an application that is busy, up to a limit.
+// TestNotifierBounds: events wait for an application that is busy, up to a limit. Beyond it, the
+// last one of each type is left, and the latest ones, in their order.
 func TestNotifierBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := make(chan struct{})
-		calls := 0
-		n := newNotifier(func(Event) { <-busy; calls++ }, nil)
-		told := 0
-		go func() {
-			for range 2 * maxNews {
-				n.tell(Event{})
-				told++
-			}
-		}()
-		synctest.Wait()
-		if told != maxNews+1 { // one is with the application
-			t.Errorf("%d events wait, want %d", told, maxNews+1)
+		var got []Event
+		n := newNotifier(func(ev Event) { <-busy; got = append(got, ev) }, nil)
+		n.tell(Event{Type: Readdressed})
+		synctest.Wait() // it is with the application
+		n.tell(Event{Type: Registered})
+		for i := range 2 * maxNews {
+			n.tell(Event{Type: NoRegistrar, Pause: time.Duration(i)})
 		}
+		n.tell(Event{Type: Registered, ID: 2})
+		for i := range 2 * maxNews {
+			n.tell(Event{Type: Refused, Pause: time.Duration(i)})
+		}
+		n.tell(Event{Type: Deregistered})
 		close(busy)
-		synctest.Wait()
-		if n.wait(); calls != 2*maxNews {
-			t.Errorf("%d calls, want %d", calls, 2*maxNews)
+		n.wait()
+		want := []Event{{Type: Readdressed}, {Type: NoRegistrar, Pause: 2*maxNews - 1}, {Type: Registered, ID: 2}}
+		for i := range maxNews - 3 {
+			want = append(want, Event{Type: Refused, Pause: time.Duration(maxNews + 3 + i)})
+		}
+		want = append(want, Event{Type: Deregistered})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestNotifyAsksDuringOutage: Notify asks for what the element does not get before there is a
+// registrar. The element registers when there is one, although more events have come meanwhile
+// than may wait.
+func TestNotifyAsksDuringOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctptest.NewNetwork()
+		var e *running
+		var last EventType
+		opened, asked := make(chan struct{}), false
+		e = start(t, nw, func(c *Config) {
+			c.Notify = func(ev Event) {
+				<-opened
+				last = ev.Type
+				if ev.Type == NoRegistrar && !asked {
+					asked = true
+					_, _ = e.Resolve(context.Background(), testPool, 1)
+				}
+			}
+		})
+		close(opened)
+		time.Sleep(60 * time.Hour)
+		r := newRegistrar(t, nw, "10.0.0.1:3863")
+		defer closed(t, r)
+		time.Sleep(time.Hour)
+		if !e.State().Registered {
+			t.Error("an hour after the registrar is back, the element is not registered")
+		}
+		if err := e.end(); err != nil || last != Deregistered {
+			t.Errorf("Close gives %v, and the last event is of type %v, want Deregistered", err, last)
+		}
+	})
+}
+
+// TestAskOfBusyElement: a request ends with its context, whatever the element does.
+func TestAskOfBusyElement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := sctptest.NewNetwork()
+		e := start(t, nw, nil)
+		release := make(chan struct{})
+		e.driver.Do(func(time.Time) { <-release })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := e.Resolve(ctx, testPool, 1)
+		if d := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || d > 1100*time.Millisecond {
+			t.Errorf("Resolve with a deadline of 1 s returns %v after %v", err, d)
+		}
+		close(release)
+		if err := e.end(); err != nil {
+			t.Error(err)
 		}
 	})
 }
