@@ -29,10 +29,17 @@ func (s streamed) RemoteAddr() net.Addr { return msgconn.Addr(s.RemoteAddrs()) }
 // NetListener returns the Listener in the form of package net, for servers that know
 // nothing of sessions: each session is a stream of bytes.
 //
-// Its Close is that of package net: the element is deregistered for good and accepts no more
-// sessions, and those that were accepted go on. So http.Server.Shutdown waits for the requests
-// that are being served. Close the Listener afterwards, which ends all sessions and closes the
-// sockets.
+// As in package net, its Close accepts no more sessions, and those that were accepted go on. So
+// http.Server.Shutdown waits for the requests that are being served. In contrast to package net,
+// Close
+//
+//   - deregisters the element for good, and waits for that for Timers.Stop at most: the program
+//     may end afterwards. The error is a *DeregistrationError if a registrar refuses, or another
+//     one if the deregistration was not confirmed
+//   - leaves the sockets open, which the sessions need: the port is in use until the Listener is
+//     closed
+//
+// Close the Listener afterwards, which ends all sessions and closes the sockets.
 func (l *Listener) NetListener() net.Listener { return netListener{l} }
 
 type netListener struct{ *Listener }
@@ -48,13 +55,13 @@ func (l netListener) Accept() (net.Conn, error) {
 	return s.Conn(), nil
 }
 
-// Close ends the sessions that nobody has accepted: their users fail over.
+// Close also ends the sessions that nobody has accepted: their users fail over.
 func (l netListener) Close() error {
 	l.begin()
 	for s := l.take(); s != nil; s = l.take() {
 		_ = s.Close()
 	}
-	return nil
+	return l.element.awaitParted()
 }
 
 func (l netListener) Addr() net.Addr { return msgconn.Addr(l.local) }

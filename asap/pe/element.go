@@ -26,6 +26,8 @@ type Element struct {
 	driver     *client.Driver
 	state      atomic.Pointer[State]
 	registered chan struct{} // closed at the first registration that is accepted
+	parted     chan struct{} // closed when leave has ended, which the end of the element may forestall
+	stays      error         // why a registrar still has the element; readable when parted
 
 	notifier *notifier // nil without Config.Notify
 	late     error     // a panic of Notify when the element was ending; readable when it has ended
@@ -33,6 +35,8 @@ type Element struct {
 	// The Driver's alone, until it has ended.
 	runner *runner
 	known  bool // registered is closed
+	leaves bool // for good, as the core knows
+	gone   bool // parted is closed
 
 	// What is wanted, and whether the Driver has been told to look.
 	mu      sync.Mutex
@@ -89,7 +93,7 @@ func Open(cfg Config) (*Element, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Element{cfg: cfg, want: !cfg.Standby, policy: cfg.Policy, registered: make(chan struct{})}
+	e := &Element{cfg: cfg, want: !cfg.Standby, policy: cfg.Policy, registered: make(chan struct{}), parted: make(chan struct{})}
 	if cfg.Notify != nil {
 		e.notifier = newNotifier(cfg.Notify, e.mistake)
 	}
@@ -179,7 +183,7 @@ func (e *Element) Close() error {
 func (e *Element) apply(now time.Time) {
 	e.mu.Lock()
 	want, policy := e.want, e.policy
-	e.told = false
+	e.leaves, e.told = e.left, false
 	e.mu.Unlock()
 	k := e.runner.core
 	k.update(now, policy)
@@ -198,6 +202,9 @@ func (e *Element) publish(s State, events []Event) {
 			e.known = true
 			close(e.registered)
 		}
+		if !e.gone {
+			e.noteParting(ev)
+		}
 		if ev.Err != nil {
 			e.mu.Lock()
 			e.trouble = ev.Err
@@ -206,6 +213,23 @@ func (e *Element) publish(s State, events []Event) {
 		if e.notifier != nil {
 			e.notifier.tell(ev)
 		}
+	}
+}
+
+// noteParting notes whether a registrar has refused the last deregistration.
+func (e *Element) noteParting(ev Event) {
+	if ev.Type == DeregistrationRefused {
+		e.stays = ev.Err
+	} else if ev.Type == Registered || ev.Type == Deregistered {
+		e.stays = nil
+	}
+}
+
+// part closes parted if the element has left for good.
+func (e *Element) part() {
+	if e.leaves && !e.gone && e.runner.phase == idle {
+		e.gone = true
+		close(e.parted)
 	}
 }
 
@@ -255,6 +279,20 @@ func (e *Element) SetAvailable(available bool) {
 
 // leave has the element not be registered any more.
 func (e *Element) leave() { e.change(func() { e.want, e.left = false, true }) }
+
+// awaitParted waits after leave until the element is deregistered, for Timers.Stop at most.
+func (e *Element) awaitParted() error {
+	timer := time.NewTimer(e.cfg.Timers.Stop)
+	defer timer.Stop()
+	select {
+	case <-e.parted:
+		return e.stays
+	case <-e.driver.Done():
+		return e.Err()
+	case <-timer.C:
+		return fmt.Errorf("deregistration of element %v is not confirmed after %v; the element goes on trying until it is closed", e.State().ID, e.cfg.Timers.Stop)
+	}
+}
 
 // change changes what is wanted, and has the Driver look at it once.
 func (e *Element) change(f func()) {

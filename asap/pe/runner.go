@@ -58,11 +58,12 @@ func (r *runner) Take() ([]hunt.Action, bool) {
 		r.waiting[a.id] <- a // there is room for one
 		delete(r.waiting, a.id)
 	}
-	if len(actions) == 0 && len(events) == 0 {
-		return nil, false
+	more := len(actions) > 0 || len(events) > 0
+	if more {
+		r.e.publish(r.state(), events)
 	}
-	r.e.publish(r.state(), events)
-	return actions, true
+	r.e.part()
+	return actions, more
 }
 
 // Left waits for Notify, which is not called after Done.
