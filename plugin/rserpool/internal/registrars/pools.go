@@ -52,7 +52,17 @@ func (p Pools) disagree(q Pools) error {
 	return nil
 }
 
-// setPools has a running registrar follow the Corefile's pool lines.
+// followPools has a running registrar follow the pool lines of a Corefile that is loaded, as soon as
+// the instance with the lease l serves: the start of the instance may fail.
+func (s *shared) followPools(l *Lease, p Pools) {
+	if l.successorOf == nil {
+		s.setPools(p)
+		return
+	}
+	l.begins = append(l.begins, func() { s.setPools(p) })
+}
+
+// setPools has a running registrar follow other pool lines.
 func (s *shared) setPools(p Pools) {
 	if slices.Equal(s.pools.Load().Lines, p.Lines) {
 		return

@@ -68,8 +68,9 @@ func TestDisagree(t *testing.T) {
 	}
 }
 
-// TestReloadRules: a reload changes the rules of the running registrar, once, and a reload
-// that fails changes them back.
+// TestReloadRules: a reload changes the rules of the running registrar, once, when the former instance
+// has ended. A reload that fails changes nothing. A registrar that a reload starts has its rules from
+// the start.
 func TestReloadRules(t *testing.T) {
 	f, rs := newFakes()
 	inst := startInstance(t, rs, withPools(addr1, "1"), withPools(addr1, "1"))
@@ -91,17 +92,21 @@ func TestReloadRules(t *testing.T) {
 	}
 
 	inst.Restart()
-	startInstance(t, rs, withPools(addr1, "4444"))
-	if ruleOf(r) != 4 {
-		t.Fatal("the new instance's rules do not apply")
+	startInstance(t, rs, withPools(addr1, "4444"), withPools(addr2, "4444"))
+	other := f.only(t, addr2)
+	if other.startRules == nil || other.startRules("web").Policy != 4 || len(other.rules) != 0 {
+		t.Error("a registrar that the reload has started was not started with its rules")
 	}
 	inst.RestartFailed(never)
-	if got := ruleOf(r); got != 3 {
-		t.Errorf("after a failed reload: got the rule of a line of length %d, want 3", got)
+	if len(r.rules) != 3 {
+		t.Errorf("a reload that has failed has changed the rules to those of a line of length %d", ruleOf(r))
 	}
 
 	inst.Restart()
 	next := startInstance(t, rs, withPools(addr1, "55555"))
+	if got := ruleOf(r); got != 3 {
+		t.Errorf("before the former instance has ended: got the rule of a line of length %d, want 3", got)
+	}
 	inst.RestartFailed(func(l *Lease) bool { return next.Holds(l) }) // it serves; only a callback of the old one failed
 	if got := ruleOf(r); got != 5 {
 		t.Errorf("after a reload that went on: got the rule of a line of length %d, want 5", got)

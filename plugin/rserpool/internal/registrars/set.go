@@ -111,8 +111,8 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 				if err := s.followTrust(l, o.Trust); err != nil {
 					return nil, fmt.Errorf("registrar at %s: %w", o, trust.Name(err, fileOptions))
 				}
+				s.followPools(l, o.Pools)
 			}
-			s.setPools(o.Pools)
 			return s, nil
 		}
 	}

@@ -20,12 +20,14 @@ import (
 type fakeRegistrar struct {
 	notReady atomic.Bool
 	startErr error
-	closed   atomic.Int32
-	rules    []registrar.PoolRules
-	trusts   []host.Trust
-	trustErr error
-	looks    int // at the files of the trusted scope
-	space    *handlespace.Space
+	// startRules are those of the configuration, rules those that it has got since.
+	startRules registrar.PoolRules
+	closed     atomic.Int32
+	rules      []registrar.PoolRules
+	trusts     []host.Trust
+	trustErr   error
+	looks      int // at the files of the trusted scope
+	space      *handlespace.Space
 	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
 	hold, ended chan struct{}
 }
@@ -81,7 +83,7 @@ func newFakes() (*fakes, *Set) {
 }
 
 func (f *fakes) open(c host.Config) (Registrar, error) {
-	r := &fakeRegistrar{ended: make(chan struct{})}
+	r := &fakeRegistrar{ended: make(chan struct{}), startRules: c.Rules}
 	if f.next != nil {
 		f.next(r)
 	}
