@@ -67,6 +67,8 @@ type property struct {
 	parse func(*config, []string) error
 	// repeats: the property may be given more than once.
 	repeats bool
+	// named: each line sets what its first argument names, whose case does not count.
+	named bool
 }
 
 // properties are the lines of the block: those of the registrar, those that also a pool can
@@ -94,8 +96,8 @@ func properties() []property {
 			return err
 		}},
 		{name: "control", args: "PATH|off", least: 1, most: 1, parse: (*config).parseControl},
-		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true},
-		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true},
+		{name: "timer", args: "NAME DURATION", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("timer", a[0], a[1]) }, repeats: true, named: true},
+		{name: "limit", args: "NAME N", least: 2, most: 2, parse: func(c *config, a []string) error { return c.options.Set("limit", a[0], a[1]) }, repeats: true, named: true},
 	}
 	for i := range poolOptionTable {
 		o := &poolOptionTable[i]
@@ -220,10 +222,14 @@ func (cfg *config) parseProperty(l *line, seen map[string]bool) error {
 	if len(args) < p.least || p.most >= 0 && len(args) > p.most {
 		return fmt.Errorf("%s: got %d arguments, want: %s %s", name, len(args), name, p.args)
 	}
-	if seen[name] && !p.repeats {
-		return fmt.Errorf("%s can be given only once in a block", name)
+	once := name
+	if p.named {
+		once += " " + strings.ToLower(args[0])
 	}
-	seen[name] = true
+	if seen[once] && (!p.repeats || p.named) {
+		return fmt.Errorf("%s can be given only once in a block", once)
+	}
+	seen[once] = true
 	if err := p.parse(cfg, args); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -37,14 +37,14 @@ func (o *Options) Set(option, name, value string) error {
 	for _, s := range o.settings() {
 		switch {
 		case s.option != option:
-		case strings.EqualFold(s.Name, name):
+		case s.Name != "" && strings.EqualFold(s.Name, name):
 			if err := s.Set(value); err != nil {
 				return fmt.Errorf("%s: %w", s.Name, err)
 			}
 			return nil
 		case s.Name != "":
 			names = append(names, s.Name)
-		case strings.EqualFold(s.Former, name):
+		case s.Former != "" && strings.EqualFold(s.Former, name):
 			return fmt.Errorf("%s cannot be set any more, and is always %s: remove this line", name, s.Default)
 		}
 	}
