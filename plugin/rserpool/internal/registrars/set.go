@@ -47,8 +47,11 @@ type Set struct {
 // shared is a registrar with its leases. A registrar without leases is being closed, and
 // stays in the list until its ports are free.
 type shared struct {
-	Registrar
-	options Options
+	Registrar // nil until it is opened
+	options   Options
+	// opened is closed when the registrar is opened, or cannot be; up tells that it is.
+	opened  chan struct{}
+	up      bool
 	control *control.Server // nil if there is none
 	pools   atomic.Pointer[Pools]
 	trust   atomic.Pointer[host.Trust]
@@ -97,13 +100,13 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 		err := o.conflict(s.options)
 		switch same := o.sameAddresses(s.options); {
 		case len(s.leases) == 0 && (same || err != nil):
-			// Its ports will be free soon.
-			rs.mu.Unlock()
-			<-s.closed
-			rs.mu.Lock()
+			rs.await(s.closed) // its ports will be free soon
 			i = -1
 		case err != nil:
 			return nil, err
+		case same && !s.up:
+			rs.await(s.opened) // another instance starts it
+			i = -1
 		case same:
 			if !s.leases[l] { // the first block: all trust the same peers
 				s.leases[l] = true
@@ -116,20 +119,51 @@ func (rs *Set) acquire(l *Lease, o Options) (*shared, error) {
 			return s, nil
 		}
 	}
-	b, err := rs.open(o.config())
+	return rs.start(l, o)
+}
+
+// await gives back the lock until something has happened.
+func (rs *Set) await(happened <-chan struct{}) {
+	rs.mu.Unlock()
+	<-happened
+	rs.mu.Lock()
+}
+
+// start starts a registrar. The caller has the lock, which start gives back meanwhile: that can take
+// seconds, in which the other registrars are asked whether they are ready, and for their metrics.
+func (rs *Set) start(l *Lease, o Options) (*shared, error) {
+	s := &shared{options: o, leases: map[*Lease]bool{l: true}, opened: make(chan struct{}), closed: make(chan struct{})}
+	rs.running = append(rs.running, s)
+	rs.mu.Unlock()
+	err := s.open(rs.open)
+	rs.mu.Lock()
+	s.up = err == nil
+	close(s.opened)
 	if err != nil {
-		return nil, fmt.Errorf("registrar at %s: %w", o, trust.Name(err, fileOptions))
-	}
-	s := &shared{Registrar: b, options: o, leases: map[*Lease]bool{l: true}, closed: make(chan struct{})}
-	s.pools.Store(&o.Pools)
-	s.trust.Store(&o.Trust)
-	if err := s.takeCommands(); err != nil {
-		_ = b.Close()
+		rs.drop(s)
 		return nil, fmt.Errorf("registrar at %s: %w", o, err)
 	}
-	rs.running = append(rs.running, s)
-	log.Infof("registrar serves ASAP at %s", joinAddrs(b.LocalAddrs()))
+	log.Infof("registrar serves ASAP at %s", joinAddrs(s.LocalAddrs()))
 	return s, nil
+}
+
+// open opens the registrar, and its socket for commands.
+func (s *shared) open(open func(host.Config) (Registrar, error)) (err error) {
+	if s.Registrar, err = open(s.options.config()); err != nil {
+		return trust.Name(err, fileOptions)
+	}
+	s.pools.Store(&s.options.Pools)
+	s.trust.Store(&s.options.Trust)
+	if err = s.takeCommands(); err != nil {
+		_ = s.Close()
+	}
+	return err
+}
+
+// drop removes a registrar whose ports are free. The caller has the lock.
+func (rs *Set) drop(s *shared) {
+	rs.running = slices.DeleteFunc(rs.running, func(o *shared) bool { return o == s })
+	close(s.closed)
 }
 
 // restore has the registrars of a lease follow the pool lines and the rights of its blocks
@@ -139,7 +173,7 @@ func (rs *Set) restore(l *Lease, blocks []Block) {
 	defer rs.mu.Unlock()
 	for _, s := range rs.running {
 		for _, b := range blocks {
-			if s.leases[l] && b.Options.sameAddresses(s.options) {
+			if s.up && s.leases[l] && b.Options.sameAddresses(s.options) {
 				s.setPools(b.Options.Pools)
 				if err := s.setTrust(b.Options.Trust); err != nil {
 					log.Errorf("registrar at %s keeps the files and rights of the Corefile that failed: %v", s.options, err)
@@ -202,14 +236,16 @@ func (rs *Set) leases() []*Lease {
 func (rs *Set) close(s *shared) (wait func() error) {
 	var err error
 	go func() {
-		defer close(s.closed)
+		if <-s.opened; !s.up {
+			return // it was dropped
+		}
 		s.endCommands()
 		if err = s.Close(); err != nil {
 			err = fmt.Errorf("registrar at %s: %w", s.options, err)
 		}
 		rs.mu.Lock()
 		defer rs.mu.Unlock()
-		rs.running = slices.DeleteFunc(rs.running, func(o *shared) bool { return o == s })
+		rs.drop(s)
 		log.Infof("registrar at %s has stopped", s.options)
 	}()
 	return func() error {
@@ -218,11 +254,11 @@ func (rs *Set) close(s *shared) (wait func() error) {
 	}
 }
 
-// inUse returns the registrars with a lease.
+// inUse returns the registrars with a lease, without those that are being started.
 func (rs *Set) inUse() []*shared {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(rs.running), func(s *shared) bool { return len(s.leases) == 0 })
+	return slices.DeleteFunc(slices.Clone(rs.running), func(s *shared) bool { return len(s.leases) == 0 || !s.up })
 }
 
 // Ready reports whether there is a registrar in use, and all of them are ready.

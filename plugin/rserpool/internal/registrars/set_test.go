@@ -411,6 +411,69 @@ func TestRestartWhileClosing(t *testing.T) {
 	}
 }
 
+// TestStartingRegistrar: while a reload starts another registrar, the one that runs is asked as
+// usual, and the instance that starts the other one may end.
+func TestStartingRegistrar(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		startErr error
+		ends     bool // the instance, meanwhile
+	}{
+		{"starts", nil, false},
+		{"fails", errors.New("address already in use"), false},
+		{"starts too late", nil, true},
+		{"fails too late", errors.New("address already in use"), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f, rs := newFakes()
+			inst := startInstance(t, rs, at(addr1))
+			starting, goOn := make(chan struct{}), make(chan struct{})
+			f.next = func(r *fakeRegistrar) {
+				close(starting)
+				<-goOn
+				r.startErr = tt.startErr
+			}
+			inst.Restart()
+			next := rs.NewInstance()
+			for _, o := range []Options{at(addr1), at(addr2)} {
+				if err := next.Add(aBlock(o)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			started := make(chan error)
+			go func() { started <- next.Startup() }()
+			<-starting
+			asked := make(chan int)
+			go func() {
+				rs.Ready()
+				asked <- len(rs.inUse())
+			}()
+			select {
+			case n := <-asked:
+				if n != 1 || !rs.Ready() {
+					t.Errorf("got %d registrars, ready: %v; want the one that runs", n, rs.Ready())
+				}
+			case <-time.After(10 * time.Second):
+				close(goOn)
+				t.Fatal("the registrars cannot be asked while another one starts")
+			}
+			if tt.ends {
+				rs.release(next.lease)
+			}
+			close(goOn)
+			if err := <-started; !errors.Is(err, tt.startErr) {
+				t.Errorf("got error %v, want %v", err, tt.startErr)
+			}
+			inst.RestartFailed(never)
+			waitClosed(t, rs, addr2)
+			if running, _ := left(rs); running != 1 || tt.startErr == nil && f.only(t, addr2).closed.Load() != 1 {
+				t.Errorf("%d registrars are left after the failed reload, want 1", running)
+			}
+			inst.FinalShutdown()
+		})
+	}
+}
+
 // TestTwoRestartsAtOnce: it is not clear whose successor an instance is, so a
 // failure drops none.
 func TestTwoRestartsAtOnce(t *testing.T) {
