@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -81,7 +82,7 @@ func (r *Registrar) claim(on *entry, a *client, m asap.Message) {
 		}
 	}
 	if len(a.claims) >= r.cfg.Limits.ClaimsPerAssoc {
-		r.rejectClaim(c, rserpool.CauseLackOfResources)
+		r.rejectClaim(c, rserpool.CauseLackOfResources, fmt.Sprintf("%d registrations and deregistrations of this association wait for the answers of elements", len(a.claims)))
 		return
 	}
 	c.next, on.Note.claim = on.Note.claim, c
@@ -232,17 +233,18 @@ func (r *Registrar) refuseClaims(on *entry) {
 
 func (r *Registrar) refuseClaim(c *claim) {
 	if c.isRegistration() {
-		r.rejectClaim(c, rserpool.CauseNonUniquePEIdentifier)
+		r.rejectClaim(c, rserpool.CauseNonUniquePEIdentifier, "")
 	} else {
-		r.rejectClaim(c, rserpool.CauseSecurity)
+		r.rejectClaim(c, rserpool.CauseSecurity, "")
 	}
 }
 
-func (r *Registrar) rejectClaim(c *claim, cause rserpool.CauseCode) {
+// rejectClaim refuses a claim. detail is what the log says beside the cause; it may be "".
+func (r *Registrar) rejectClaim(c *claim, cause rserpool.CauseCode, detail string) {
 	switch m := c.msg.(type) {
 	case *asap.Registration:
-		r.rejectRegistration(c.assoc, m, rserpool.Cause{Code: cause})
+		r.reject(c.assoc, m, rserpool.Cause{Code: cause}, detail)
 	case *asap.Deregistration:
-		r.rejectDeregistration(c.assoc, m, cause)
+		r.rejectDeregistration(c.assoc, m, cause, detail)
 	}
 }

@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -69,7 +70,7 @@ func (a *client) unproved(m *asap.Registration) *rserpool.Transport {
 // admits reports whether a registration can be granted now, without looking at the
 // pool.
 func (r *Registrar) admits(a *client, m *asap.Registration) bool {
-	return r.admit(a, m) == nil && a.unproved(m) == nil
+	return r.admit(a, m) == nil && r.tooLarge(m) == "" && a.unproved(m) == nil
 }
 
 // confine takes the addresses that are not confirmed out of an element. It returns what
@@ -204,7 +205,7 @@ func (r *Registrar) readdress(e *element, user, asap rserpool.Transport) {
 // hold has a registration wait for a confirmed address.
 func (r *Registrar) hold(a *client, m *asap.Registration) {
 	if len(a.held) >= maxHeldPerAssoc || r.held >= maxHeld {
-		r.rejectRegistration(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources})
+		r.rejectFull(a, m, fmt.Sprintf("%d registrations of this association, and %d in all, wait until an address is confirmed", len(a.held), r.held))
 		return
 	}
 	if x := r.ledger.Find(m.Handle, m.Element.ID); x != nil {

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,6 +177,16 @@ func TestHeldRegistration(t *testing.T) {
 		w.down(1)
 		w.pass(confirmTime)
 		w.want()
+	})
+	t.Run("too many, in the log", func(t *testing.T) {
+		w := setup(t)
+		w.logs = true
+		for i := range uint32(maxHeldPerAssoc) {
+			w.recv(1, reg("q", 1+i, "10.1.0.2"))
+		}
+		if want := "lack of resources: 8 registrations of this association, and 8 in all, wait until an address is confirmed"; len(w.trace) != 2 || !strings.HasSuffix(w.trace[0], want) {
+			t.Errorf("got %q, want a log line that ends in %q", w.trace, want)
+		}
 	})
 	t.Run("too many", func(t *testing.T) {
 		w := setup(t)

@@ -21,12 +21,12 @@ func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	e := r.find(m.Handle, m.ID)
 	switch {
 	case a.via == rserpool.ViaTCP:
-		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity, "")
 	case x == nil:
 		r.grantDeregistration(a, m)
 	case !r.isOf(a, x):
 		r.stats.RightsRefused.Owned++
-		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity, "")
 	case e != nil && (e.assoc == a || a.mayActFor(e) && a.isEndpointOf(x.PE())):
 		r.removeFor(e, RemovedDeregistered, a)
 		r.grantDeregistration(a, m)
@@ -39,7 +39,7 @@ func (r *Registrar) onDeregistration(a *client, m *asap.Deregistration) {
 	case e != nil && a.mayActFor(e), e == nil && r.atHome(a, x):
 		r.claim(x, a, m)
 	default:
-		r.rejectDeregistration(a, m, rserpool.CauseSecurity)
+		r.rejectDeregistration(a, m, rserpool.CauseSecurity, "")
 	}
 }
 
@@ -56,9 +56,13 @@ func (r *Registrar) grantDeregistration(a *client, m *asap.Deregistration) {
 	r.reply(a, &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID})
 }
 
-func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code rserpool.CauseCode) {
+func (r *Registrar) rejectDeregistration(a *client, m *asap.Deregistration, code rserpool.CauseCode, detail string) {
 	r.stats.Rejections[causeIndex(code)]++
-	r.warnOf(&a.assoc, "deregistration of pool element %v of pool %s by %v is refused: %v", m.ID, quote(m.Handle), a.who(), code)
+	why := code.String()
+	if detail != "" {
+		why += ": " + detail
+	}
+	r.warnOf(&a.assoc, "deregistration of pool element %v of pool %s by %v is refused: %s", m.ID, quote(m.Handle), a.who(), why)
 	r.replyWithCause(a, rserpool.Cause{Code: code}, func(causes []rserpool.Cause) asap.Message {
 		return &asap.DeregistrationResponse{Handle: m.Handle, ID: m.ID, Causes: causes}
 	})

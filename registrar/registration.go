@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -22,6 +23,10 @@ func (r *Registrar) onRegistration(a *client, m *asap.Registration) {
 	r.forgetHeld(a, m.Handle, m.Element.ID)
 	if c := r.admit(a, m); c != nil {
 		r.rejectRegistration(a, m, *c)
+		return
+	}
+	if limit := r.tooLarge(m); limit != "" {
+		r.rejectFull(a, m, limit)
 		return
 	}
 	x := r.ledger.Find(m.Handle, m.Element.ID)
@@ -108,11 +113,48 @@ func (r *Registrar) admit(a *client, m *asap.Registration) *rserpool.Cause {
 		return invalidTransport(t)
 	case e.ASAPTransport.Present() && (e.ASAPTransport.Port == 0 || !ownAddrs(a, &e.ASAPTransport) && !a.translated(&e.ASAPTransport)):
 		return invalidTransport(&e.ASAPTransport)
-	case len(m.Handle) > maxHandle || r.oversize(e):
-		return &rserpool.Cause{Code: rserpool.CauseLackOfResources}
 	}
 	return nil
 }
+
+// tooLarge says which limit a registration exceeds by itself, "" if none.
+func (r *Registrar) tooLarge(m *asap.Registration) string {
+	switch {
+	case len(m.Handle) > maxHandle:
+		return fmt.Sprintf("the pool handle has %d bytes, and the most are %d", len(m.Handle), maxHandle)
+	case r.oversize(&m.Element):
+		return fmt.Sprintf("the Pool Element parameter has more than %d bytes", r.cfg.Limits.ElementSize)
+	}
+	return ""
+}
+
+// full says which limit has no room for the element of an association, described by pe, in place of
+// x, which is nil for a new element; "" if none.
+func (r *Registrar) full(a *client, m *asap.Registration, x *entry, pe *handlespace.Element) string {
+	more := x == nil || x.Note.own == nil || x.Note.own.assoc != a
+	if limit := r.cfg.Limits.ElementsPerAssoc; more && a.elements.Len() >= limit {
+		return limitText("elements_per_association", limit)
+	}
+	l := &r.ledger.Limits
+	switch r.ledger.Full(x, m.Handle, &pe.PoolElement) {
+	case ledger.HasRoom:
+		return ""
+	case ledger.FullPools:
+		return limitText("pools", l.Pools)
+	case ledger.FullElements:
+		return limitText("elements", l.Elements)
+	case ledger.FullHandleBytes:
+		return limitText("handle_bytes", l.HandleBytes)
+	case ledger.FullElementBytes:
+		return limitText("element_bytes", l.ElementBytes)
+	case ledger.FullAlike:
+		return fmt.Sprintf("%d pools have handles that differ from this one in ASCII case only, and more are not possible", l.Alike)
+	}
+	return ""
+}
+
+// limitText says that a limit that operators can set is reached.
+func limitText(name string, n int) string { return fmt.Sprintf("limit %s (%d) is reached", name, n) }
 
 // reservedAdaptive is the bit that all adaptive policy types have (RFC 5356, Section
 // 3.1). It is no policy by itself.
@@ -165,7 +207,12 @@ func invalid(raw []byte, err error) *rserpool.Cause {
 // register registers the element in place of x and responds. The sender is entitled to
 // the identifier.
 func (r *Registrar) register(a *client, m *asap.Registration, x *entry) {
-	warnings, refused := r.enter(a, m, x, r.owned(a, &m.Element), ledger.Refuse)
+	pe := r.owned(a, &m.Element)
+	if limit := r.full(a, m, x, pe); limit != "" {
+		r.rejectFull(a, m, limit)
+		return
+	}
+	warnings, refused := r.enter(a, m, x, pe, ledger.Refuse)
 	if refused != nil {
 		r.rejectRegistration(a, m, *refused)
 		return
@@ -178,13 +225,9 @@ func (r *Registrar) grantRegistration(a *client, m *asap.Registration, warnings 
 }
 
 // enter makes the element, described by pe, an own one in place of x, which is nil for a
-// new element, and tells the peers. It returns the warnings for the response, or why the
-// registration is refused.
+// new element, and tells the peers. The limits have room for it, see full. It returns the warnings
+// for the response, or why the registration is refused.
 func (r *Registrar) enter(a *client, m *asap.Registration, x *entry, pe *handlespace.Element, fit ledger.Fit) (warnings []rserpool.Cause, refused *rserpool.Cause) {
-	more := x == nil || x.Note.own == nil || x.Note.own.assoc != a
-	if more && a.elements.Len() >= r.cfg.Limits.ElementsPerAssoc || !r.ledger.Room(x, m.Handle, &pe.PoolElement) {
-		return nil, &rserpool.Cause{Code: rserpool.CauseLackOfResources}
-	}
 	warnings = changes(&m.Element, &pe.PoolElement)
 	awaits := r.confine(a, x, pe)
 	c, err := r.ledger.Put(x, r.roster, m.Handle, pe, fit)
@@ -305,15 +348,28 @@ func causeOf(err error) rserpool.Cause {
 }
 
 func (r *Registrar) rejectRegistration(a *client, m *asap.Registration, c rserpool.Cause) {
+	r.reject(a, m, c, "")
+}
+
+// rejectFull refuses a registration because of a limit.
+func (r *Registrar) rejectFull(a *client, m *asap.Registration, limit string) {
+	r.reject(a, m, rserpool.Cause{Code: rserpool.CauseLackOfResources}, limit)
+}
+
+// reject refuses a registration. detail is what the log says beside the cause; it may be "".
+func (r *Registrar) reject(a *client, m *asap.Registration, c rserpool.Cause, detail string) {
 	r.stats.Rejections[causeIndex(c.Code)]++
-	r.logRejected(a, m, c)
+	r.logRejected(a, m, c, detail)
 	r.replyWithCause(a, c, func(causes []rserpool.Cause) asap.Message {
 		return &asap.RegistrationResponse{Reject: true, Handle: m.Handle, ID: m.Element.ID, Causes: causes}
 	})
 }
 
-func (r *Registrar) logRejected(a *client, m *asap.Registration, c rserpool.Cause) {
+func (r *Registrar) logRejected(a *client, m *asap.Registration, c rserpool.Cause, detail string) {
 	why := c.Conflict(m.Element.Kind())
+	if detail != "" {
+		why += ": " + detail
+	}
 	if c.Code == rserpool.CauseInvalidValues {
 		if where := a.disparity(m); where != "" {
 			why += ": " + where

@@ -103,7 +103,11 @@ func (r *Registrar) replaceBy(c *claim, x *entry, owner *client) (warnings []rse
 	if !r.admits(c.assoc, m) { // its addresses have changed since
 		return nil, false
 	}
-	warnings, refused := r.enter(c.assoc, m, x, r.owned(c.assoc, &m.Element), ledger.Renew)
+	pe := r.owned(c.assoc, &m.Element)
+	if r.full(c.assoc, m, x, pe) != "" {
+		return nil, false
+	}
+	warnings, refused := r.enter(c.assoc, m, x, pe, ledger.Renew)
 	if refused != nil {
 		return nil, false
 	}

@@ -19,20 +19,48 @@ func (l *Ledger[N]) Used() Limits {
 	return Limits{Pools: len(l.pools), Elements: l.elements, HandleBytes: l.handleBytes, ElementBytes: l.bytes}
 }
 
-// Room reports whether the limits have room for an element in place of e, which is nil
+// Fullness is which limit has no room for an element.
+type Fullness uint8
+
+// The limits, by the names of their fields in Limits.
+const (
+	HasRoom Fullness = iota // there is none
+	FullPools
+	FullElements
+	FullHandleBytes
+	FullElementBytes
+	FullAlike
+)
+
+// Full returns which limit has no room for an element in place of e, which is nil
 // for a new element. One that is present needs room only for what it grows by.
-func (l *Ledger[N]) Room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+func (l *Ledger[N]) Full(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) Fullness {
 	bytes := l.bytes + size(pe)
 	if e != nil {
-		return bytes-int(e.bytes) <= l.Limits.ElementBytes
+		bytes -= int(e.bytes)
 	}
-	return bytes <= l.Limits.ElementBytes && l.elements < l.Limits.Elements && l.roomForPool(h)
+	switch {
+	case bytes > l.Limits.ElementBytes:
+		return FullElementBytes
+	case e != nil:
+		return HasRoom
+	case l.elements >= l.Limits.Elements:
+		return FullElements
+	case l.pools[h] != nil:
+		return HasRoom
+	case len(l.pools) >= l.Limits.Pools:
+		return FullPools
+	case l.handleBytes+handlespace.HandleSize(h) > l.Limits.HandleBytes:
+		return FullHandleBytes
+	case l.space.Alike(h) >= l.Limits.Alike:
+		return FullAlike
+	}
+	return HasRoom
 }
 
-// roomForPool reports whether the pool is there, or can be.
-func (l *Ledger[N]) roomForPool(h rserpool.PoolHandle) bool {
-	return l.pools[h] != nil || len(l.pools) < l.Limits.Pools &&
-		l.handleBytes+handlespace.HandleSize(h) <= l.Limits.HandleBytes && l.space.Alike(h) < l.Limits.Alike
+// Room reports whether all limits have room, see Full.
+func (l *Ledger[N]) Room(e *Entry[N], h rserpool.PoolHandle, pe *rserpool.PoolElement) bool {
+	return l.Full(e, h, pe) == HasRoom
 }
 
 // size is about how many bytes an element takes beside those that each one does.
