@@ -213,6 +213,9 @@ func (r *Registrar) onAssocDown(ev AssocDown) {
 		r.stats.Associations[viaIndex(a.via)]--
 	}
 	if a.link != nil {
+		if a.upAt.IsZero() {
+			r.notReached(a.link.by, ev.Err)
+		}
 		r.linkDown(a.link, ev.Reason)
 	} else {
 		r.clientDown(a.client, ev.Reason)

@@ -3,7 +3,10 @@ package registrar
 import (
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rserpool/coredns-rserpool/enrp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -28,6 +31,8 @@ type connector struct {
 	self  bool       // the registrar has found itself there
 	// barred tells that whoever is there may not be a registrar, which was logged.
 	barred bool
+	// missing tells that a configured place cannot be reached, which was logged.
+	missing bool
 }
 
 const (
@@ -136,6 +141,27 @@ func (r *Registrar) free(c *connector) []netip.AddrPort {
 
 // isConfigured reports whether the connector is for an address of Config.Peers.
 func (c *connector) isConfigured() bool { return c.of == 0 && !c.from.IsValid() && c.left == 0 }
+
+// notReached warns that a configured peer cannot be reached, once until it is.
+func (r *Registrar) notReached(c *connector, why error) {
+	if c == nil || !c.isConfigured() || c.missing || why == nil {
+		return
+	}
+	text := strings.ReplaceAll(why.Error(), "\n", "; ")
+	if strings.ContainsFunc(text, unicode.IsControl) { // it may have names from a certificate
+		text = strconv.QuoteToASCII(text)
+	}
+	c.missing = r.logf(true, "peer %v cannot be reached: %s. This line is not repeated until it is", c.addrs[0], text)
+}
+
+// reached logs that a configured peer can be reached again, whichever side has opened the link.
+func (r *Registrar) reached(a *link) {
+	for _, c := range r.peers.seeds {
+		if c.missing && (a.by == c || len(a.peer) > 0 && slices.Contains(c.addrs, a.peer[0])) {
+			c.missing = !r.logf(false, "peer %v is reached", c.addrs[0])
+		}
+	}
+}
 
 // connectLater sets the time for the next try: PEER-CALL-GAP if the start depends on
 // it, or a peer or a configured place is to be reached; PEER-HEARTBEAT-CYCLE otherwise.

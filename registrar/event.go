@@ -61,6 +61,8 @@ type Unsent struct{ Assoc AssocID }
 type AssocDown struct {
 	Assoc  AssocID
 	Reason DownReason
+	// Err is why a Connect has failed, for the log; nil if that says nothing about the peer.
+	Err error
 }
 
 // DownReason says how much the end of an association tells about the peer.

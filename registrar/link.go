@@ -27,6 +27,7 @@ func (r *Registrar) newLink(id AssocID) *link {
 // asks for one.
 func (r *Registrar) linkUp(a *link) {
 	r.peers.links = append(r.peers.links, a)
+	r.reached(a)
 	if a.by == nil {
 		return
 	}

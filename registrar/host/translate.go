@@ -24,10 +24,19 @@ func translate(ev sctp.Event) registrar.Event {
 	case sctp.PeerDone:
 		return registrar.AssocDone{Assoc: id}
 	case sctp.Down:
-		return registrar.AssocDown{Assoc: id, Reason: downReason(ev)}
+		return registrar.AssocDown{Assoc: id, Reason: downReason(ev), Err: connectError(ev)}
 	case sctp.Writable: // the registrar drops what does not fit
 	}
 	return nil
+}
+
+// connectError returns why a Connect has failed; nil if something else has ended, or if there is an
+// association with the peer already.
+func connectError(ev sctp.Event) error {
+	if failed := ev.Reason == sctp.ConnectFailed || errors.Is(ev.Err, sctp.ErrUntrusted); !failed || errors.Is(ev.Err, sctp.ErrConnected) {
+		return nil
+	}
+	return ev.Err
 }
 
 // downReason returns how much the end of an association tells about the peer.
