@@ -108,15 +108,16 @@ func (f *file) use(call func() error) error {
 // openFile is Config.open.
 func openFile(cfg Config, held io.Closer) (o opened) {
 	o.lock = held
-	if o.err = makeDir(cfg.Dir); o.err != nil {
+	if o.made, o.err = makeDir(cfg.Dir); o.err != nil {
 		return o
 	}
+	o.exposed = exposed(cfg.Dir)
 	if f, ok := o.lock.(*os.File); ok && errors.Is(stillAt(f, cfg.lockPath()), errReplaced) {
 		_ = f.Close() // it locks nothing any more
 		o.lock = nil
 	}
 	if o.lock == nil {
-		if o.lock, o.err = acquire(cfg.lockPath(), cfg.lockTimeout); errors.Is(o.err, ErrInUse) {
+		if o.lock, o.err = acquire(cfg.lockPath(), cfg.lockTimeout); errors.Is(o.err, ErrInUse) || errors.Is(o.err, errNoLock) {
 			return o
 		}
 	}
@@ -142,19 +143,34 @@ type notDirError string
 func (e notDirError) Error() string      { return string(e) }
 func (notDirError) Is(target error) bool { return target == syscall.ENOTDIR }
 
-// makeDir makes the directory if it is not there.
-func makeDir(dir string) error {
-	err := os.MkdirAll(dir, dirMode)
-	var at *os.PathError
-	switch {
-	case !errors.As(err, &at):
-		return err
-	case errors.Is(err, syscall.ENOTDIR):
-		return notDirError(at.Path + " is not a directory; name a directory")
-	case errors.Is(err, os.ErrExist): // of what is there, MkdirAll takes all but a link that leads to nothing
-		return notDirError(at.Path + " is a symbolic link to a directory that does not exist; make that directory, or name another one")
+// makeDir makes the directory if it is not there, and reports whether it has. It does not make the
+// directories above: a path that is mistyped would be a state that is always empty.
+func makeDir(dir string) (made bool, err error) {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return false, nil
 	}
-	return err
+	if err = os.Mkdir(dir, dirMode); err == nil {
+		return true, nil
+	}
+	at, missing := dir, ""
+	for {
+		if _, err := os.Lstat(at); err == nil || at == filepath.Dir(at) {
+			break
+		}
+		at, missing = filepath.Dir(at), at
+	}
+	info, statErr := os.Stat(at)
+	switch {
+	case errors.Is(statErr, os.ErrNotExist):
+		return false, notDirError(at + " is a symbolic link to a directory that does not exist; make that directory, or name another one")
+	case statErr == nil && !info.IsDir():
+		return false, notDirError(at + " is not a directory; name a directory")
+	case errors.Is(err, os.ErrNotExist):
+		return false, fmt.Errorf("%s does not exist, and only the last directory of the path is made; make it, or name another one", missing)
+	case errors.Is(err, os.ErrExist) && at == dir && statErr == nil: // another process has made it
+		return false, nil
+	}
+	return false, err
 }
 
 // open opens the database of a directory, made anew if there is none that can be used.

@@ -44,7 +44,7 @@ func mounted(t *testing.T) string {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("state", dir, "tmpfs", 0, "size=4m"); err != nil {
+	if err := syscall.Mount("state", dir, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -21,7 +21,7 @@ const lockPause = 50 * time.Millisecond
 // its owner. The lock ends with the process. If the file cannot be locked for another reason,
 // for instance because the disk is read-only, nothing is locked.
 func acquire(path string, timeout time.Duration) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,31 @@ func acquire(path string, timeout time.Duration) (io.Closer, error) {
 	}
 	_ = f.Close()
 	return nil, err
+}
+
+// openLock opens the file of a lock, which is made if it is not there. It is written to, so a link
+// could have this process write to any file, and opening a pipe or a device could have an effect.
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, fileMode)
+	info, statErr := os.Lstat(path)
+	if err == nil {
+		info, statErr = f.Stat()
+	}
+	if statErr == nil && !info.Mode().IsRegular() {
+		if err == nil {
+			_ = f.Close()
+		}
+		return nil, fmt.Errorf("%w: remove %s", errNoLock, path)
+	}
+	return f, err
+}
+
+// exposed returns the mode of a directory to which every user may write, 0 otherwise.
+func exposed(dir string) os.FileMode {
+	if info, err := os.Stat(dir); err == nil && info.Mode()&0o002 != 0 {
+		return info.Mode().Perm()
+	}
+	return 0
 }
 
 // isLocked reports whether another file descriptor has a lock on a file. bbolt locks its file so.

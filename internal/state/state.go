@@ -22,7 +22,8 @@ type Value interface {
 
 // Config configures a Store. Zero fields stand for their defaults.
 type Config struct {
-	// Dir is the directory, which is made if it is not there. It belongs to one Store.
+	// Dir is the directory, which is made if it is not there; those above it are not. It belongs to
+	// one Store.
 	Dir string
 	// Stamp returns what every write has beside the changes. Its keys are fixed and few.
 	// The Store's goroutine calls it.
@@ -100,6 +101,9 @@ type opened struct {
 	err  error
 	// lock is held on the directory; nil if that is not possible.
 	lock io.Closer
+	// made tells that the directory is new, and exposed is its mode if any user may write to it.
+	made    bool
+	exposed os.FileMode
 	// fresh tells that the file is new, because there was none that can be used.
 	fresh bool
 	stamp map[string][]byte
@@ -138,6 +142,7 @@ type Store struct {
 	lock    io.Closer
 	held    set       // what the file had when it was closed after a failed write
 	failing bool      // the last write has failed
+	warned  bool      // that any user may write to the directory
 	behind  time.Time // since when the log says that the state is not written; zero if it does not
 }
 
@@ -160,6 +165,9 @@ type Stats struct {
 
 // ErrInUse is wrapped by the error of Open if another Store uses the directory.
 var ErrInUse = errors.New("the state directory is in use")
+
+// errNoLock is in the error of Open if what has the name of the lock is no file of a Store.
+var errNoLock = errors.New("the lock of the state directory is not a regular file")
 
 // Open opens the directory and reads what is needed to begin. The entries and the stamp of
 // the former process can be read until Start.
@@ -192,10 +200,16 @@ func Open(cfg Config) (*Store, error) {
 }
 
 // fatal reports whether the directory must not be used.
-func (o *opened) fatal() bool { return errors.Is(o.err, ErrInUse) || errors.Is(o.err, syscall.ENOTDIR) }
+func (o *opened) fatal() bool {
+	return errors.Is(o.err, ErrInUse) || errors.Is(o.err, errNoLock) || errors.Is(o.err, syscall.ENOTDIR)
+}
 
 // use writes from now on to what opening has found.
 func (s *Store) use(o opened) {
+	if o.exposed != 0 && !s.warned {
+		s.warned = true
+		s.cfg.Log(true, fmt.Sprintf("every user of this machine can write to state directory %s (mode %04o), and so replace the stored state: make it one of the user that runs this process, with the mode 0700", s.cfg.Dir, o.exposed))
+	}
 	if o.unusable != nil {
 		what := "starting without the stored state; the file"
 		if s.started {
@@ -213,6 +227,9 @@ func (s *Store) use(o opened) {
 	s.mu.Unlock()
 	s.failed(o.err)
 }
+
+// Made reports whether Open has made the directory. To be called before Start.
+func (s *Store) Made() bool { return s.read.made }
 
 // Stamp returns a value of the former process's last stamp, nil if there is none. To be
 // called before Start.

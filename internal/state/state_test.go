@@ -15,7 +15,7 @@ import (
 )
 
 func TestRoundTrip(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a", "state")
+	dir := filepath.Join(t.TempDir(), "state")
 	l := new(log)
 	s := open(t, dir, l)
 	if s.entries() != 0 || s.Stamp("id") != nil {
@@ -158,6 +158,30 @@ func TestNotADirectory(t *testing.T) {
 		if _, err := Open(Config{Dir: dir}); !errors.Is(err, syscall.ENOTDIR) || fmt.Sprint(err) != want {
 			t.Errorf("%s: got %v, want %s", dir, err, want)
 		}
+	}
+}
+
+// TestNewDirectory: only the last directory of a path is made.
+func TestNewDirectory(t *testing.T) {
+	above, l := filepath.Join(t.TempDir(), "above"), new(log)
+	dir := filepath.Join(above, "state")
+	s := open(t, dir, l)
+	if got, want := l.String(), above+" does not exist, and only the last directory of the path is made"; !strings.Contains(got, want) {
+		t.Errorf("log: %s, want %s", got, want)
+	}
+	_ = s.Close(time.Second)
+	if _, err := os.Lstat(above); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("the directory above: got %v, want %v", err, os.ErrNotExist)
+	}
+	if err := os.Mkdir(above, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		s := open(t, dir, new(log))
+		if got := s.Made(); got != want {
+			t.Errorf("the directory is new: got %v, want %v", got, want)
+		}
+		closed(t, s)
 	}
 }
 

@@ -47,6 +47,9 @@ func openKeeper(cfg state.Config, log *logger) (*keeper, error) {
 	if k.store, err = state.Open(cfg); err != nil {
 		return nil, err
 	}
+	if k.store.Made() {
+		log.add(false, fmt.Sprintf("state directory %s is new: there is no stored state", cfg.Dir))
+	}
 	if b := k.store.Stamp(stampServer); len(b) == 4 {
 		k.id = rserpool.ServerID(binary.BigEndian.Uint32(b))
 	}

@@ -104,6 +104,20 @@ func TestWarmStart(t *testing.T) {
 	})
 }
 
+// TestNewState: the log says that a state directory is new.
+func TestNewState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		for i, want := range []bool{true, false} {
+			h, l := stateHost(t, sctptest.NewNetwork(), dir)
+			closeNow(t, h)
+			if got := strings.Contains(l.String(), "state directory "+dir+" is new: there is no stored state"); got != want {
+				t.Errorf("start %d: the directory is new: %v, want %v", i+1, got, want)
+			}
+		}
+	})
+}
+
 // TestStateInUse: two registrars need two directories.
 func TestStateInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
