@@ -93,32 +93,44 @@ func (o Options) String() string { return joinAddrs(o.ASAP) }
 // sameAddresses reports whether both options are of one registrar.
 func (o Options) sameAddresses(p Options) bool { return slices.Equal(o.ASAP, p.ASAP) }
 
-// conflict returns why registrars with o and p cannot both run, or share one.
+// clash is why two registrars cannot both run, or two blocks share one, and what to do.
+type clash struct{ why, advice string }
+
+func (c *clash) Error() string { return c.why + "; " + c.advice }
+
+// conflict returns why registrars with o and p cannot both run, or share one: a *clash.
 func (o Options) conflict(p Options) error {
+	if c := o.clash(p); c != nil {
+		return c
+	}
+	return nil
+}
+
+func (o Options) clash(p Options) *clash {
 	if o.sameAddresses(p) {
 		if diff := o.differences(p); len(diff) > 0 {
-			return fmt.Errorf("registrar at %s already runs with other options (%s); give all blocks of a registrar the same options, or this one another asap address or port", o, strings.Join(diff, ", "))
+			return &clash{fmt.Sprintf("registrar at %s already runs with other options (%s)", o, strings.Join(diff, ", ")), "give all blocks of a registrar the same options, or this one another asap address or port"}
 		}
 		return nil
 	}
 	if o.State != "" && o.State == p.State {
-		return fmt.Errorf("state %s is that of the registrar at %s; give each registrar a directory of its own", o.State, p)
+		return &clash{fmt.Sprintf("state %s is that of the registrar at %s", o.State, p), "give each registrar a directory of its own"}
 	}
 	if path := o.controlPath(); path != "" && path == p.controlPath() {
-		return fmt.Errorf("control %s is the socket of the registrar at %s; give each registrar a path of its own", path, p)
+		return &clash{fmt.Sprintf("control %s is the socket of the registrar at %s", path, p), "give each registrar a path of its own"}
 	}
 	if a, b, ok := overlap(o.ASAP, p.ASAP, true); ok {
-		return fmt.Errorf("asap %s overlaps with asap %s of another registrar; use the same addresses to share it, or another port", a, b)
+		return &clash{fmt.Sprintf("asap %s overlaps with asap %s of another registrar", a, b), "use the same addresses to share it, or another port"}
 	}
 	if a, b, ok := overlap(o.ENRP, slices.Concat(p.ASAP, p.ENRP), true); ok {
-		return fmt.Errorf("enrp %s overlaps with %s of the registrar at %s; give one of them another port", a, b, p)
+		return &clash{fmt.Sprintf("enrp %s overlaps with %s of the registrar at %s", a, b, p), "give one of them another port"}
 	}
 	if a, b, ok := overlap(o.ASAP, p.ENRP, true); ok {
-		return fmt.Errorf("asap %s overlaps with enrp %s of the registrar at %s; give one of them another port", a, b, p)
+		return &clash{fmt.Sprintf("asap %s overlaps with enrp %s of the registrar at %s", a, b, p), "give one of them another port"}
 	}
 	inUserSpace := o.Via != rserpool.ViaKernel && p.Via != rserpool.ViaKernel
 	if a, b, ok := overlap(slices.Concat(o.ASAP, o.ENRP), slices.Concat(p.ASAP, p.ENRP), false); ok && inUserSpace && o.EncapPort == p.EncapPort {
-		return fmt.Errorf("encap %d on %s is taken by the registrar at %s; give one of them another port, or transport kernel", o.EncapPort, a.Addr(), b)
+		return &clash{fmt.Sprintf("encap %d on %s is taken by the registrar at %s", o.EncapPort, a.Addr(), b), "give one of them another port, or transport kernel"}
 	}
 	return nil
 }

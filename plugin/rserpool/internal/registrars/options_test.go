@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -67,5 +68,46 @@ func change(t *testing.T, name string, v reflect.Value) {
 		v.Set(reflect.ValueOf([]netip.AddrPort{addr}))
 	default:
 		t.Fatalf("%s: the test cannot change a %v", name, v.Type())
+	}
+}
+
+// TestMove: the error of a reload that gives a registrar other addresses says what to do, and does not
+// take it for a registrar that another block has.
+func TestMove(t *testing.T) {
+	addrs := func(change func(*Options), addrs ...string) Options {
+		o := at(addrs[0])
+		for _, a := range addrs[1:] {
+			o.ASAP = append(o.ASAP, netip.MustParseAddrPort(a))
+		}
+		if change != nil {
+			change(&o)
+		}
+		return o
+	}
+	state := func(o *Options) { o.State = "/state" }
+	const move = ", which runs; a reload cannot move a registrar: if that one is to serve at "
+	for _, tt := range []struct {
+		name     string
+		from, to Options
+		want     string
+	}{
+		{"one more address", at(addr1), addrs(nil, addr1, addr2), "asap 127.0.0.1:3863 overlaps with asap 127.0.0.1:3863 of another registrar" + move + addr1 + " " + addr2 + " from now on, restart CoreDNS. Otherwise use the same addresses"},
+		{"another port", at(addr1), at("127.0.0.1:3900"), "encap 9899 on 127.0.0.1 is taken by the registrar at 127.0.0.1:3863" + move + "127.0.0.1:3900 from now on, restart CoreDNS. Otherwise give one of them another port"},
+		{"another address, with a state", addrs(state, addr1), addrs(state, addr2), "state /state is that of the registrar at " + addr1 + move + addr2 + " from now on, restart CoreDNS. Otherwise give each registrar a directory of its own"},
+		{"another state", at(addr1), addrs(state, addr1), "registrar at " + addr1 + " already runs with other options (state /state, not off); a running registrar keeps its options until CoreDNS is restarted"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, rs := newFakes()
+			tt.from.Control = Off
+			tt.to.Control = Off
+			inst := startInstance(t, rs, tt.from)
+			inst.Restart()
+			err := rs.NewInstance().Add(aBlock(tt.to))
+			if err == nil || !strings.HasPrefix(err.Error(), "Testfile:1 - "+tt.want) {
+				t.Errorf("got error\n%v\nwant one that begins with\n%s", err, tt.want)
+			}
+			inst.RestartFailed(never)
+			inst.FinalShutdown()
+		})
 	}
 }

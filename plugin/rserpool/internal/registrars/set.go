@@ -80,11 +80,15 @@ func New(open func(host.Config) (Registrar, error)) *Set {
 // ones nor be one of them. acquire checks again.
 func (rs *Set) conflict(o Options) error {
 	for _, s := range rs.inUse() {
-		if err := o.conflict(s.options); err != nil {
-			if o.mode() != s.options.mode() {
-				return o.cannotChange(s.options, err)
-			}
-			return fmt.Errorf("%w; a running registrar keeps its options until CoreDNS is restarted", err)
+		c := o.clash(s.options)
+		switch {
+		case c == nil:
+		case o.mode() != s.options.mode():
+			return o.cannotChange(s.options, c)
+		case o.sameAddresses(s.options):
+			return fmt.Errorf("%s; a running registrar keeps its options until CoreDNS is restarted", c.why)
+		default:
+			return fmt.Errorf("%s, which runs; a reload cannot move a registrar: if that one is to serve at %s from now on, restart CoreDNS. Otherwise %s", c.why, o, c.advice)
 		}
 	}
 	return nil
