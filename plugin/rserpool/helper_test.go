@@ -41,10 +41,12 @@ func newFake() *fakeRegistrar {
 	return &fakeRegistrar{space: handlespace.New(rand.New(rand.NewPCG(1, 2)))}
 }
 
-func (f *fakeRegistrar) Ready() bool               { return !f.notReady.Load() }
-func (f *fakeRegistrar) Answers() bool             { return f.Ready() || f.answers.Load() }
-func (f *fakeRegistrar) Space() *handlespace.Space { return f.space }
-func (f *fakeRegistrar) Stats() host.Stats         { return f.stats }
+func (f *fakeRegistrar) Ready() bool                 { return !f.notReady.Load() }
+func (f *fakeRegistrar) Answers() bool               { return f.Ready() || f.answers.Load() }
+func (f *fakeRegistrar) Space() *handlespace.Space   { return f.space }
+func (f *fakeRegistrar) Stats() host.Stats           { return f.stats }
+func (f *fakeRegistrar) ID() rsp.ServerID            { return 7 }
+func (f *fakeRegistrar) ENRPAddrs() []netip.AddrPort { return nil }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }

@@ -25,7 +25,9 @@ type Registrar interface {
 	Ready() bool
 	Answers() bool
 	Stats() host.Stats
+	ID() rserpool.ServerID
 	LocalAddrs() []netip.AddrPort
+	ENRPAddrs() []netip.AddrPort
 	SetRules(registrar.PoolRules)
 	CheckTrust(host.Trust) error
 	SetTrust(host.Trust) error
@@ -147,7 +149,7 @@ func (rs *Set) start(l *Lease, o Options) (*shared, error) {
 		rs.drop(s)
 		return nil, fmt.Errorf("registrar at %s: %w", o, err)
 	}
-	log.Infof("registrar serves ASAP at %s", joinAddrs(s.LocalAddrs()))
+	log.Info(s.serves())
 	return s, nil
 }
 
@@ -162,6 +164,18 @@ func (s *shared) open(open func(host.Config) (Registrar, error)) (err error) {
 		_ = s.Close()
 	}
 	return err
+}
+
+// serves says where the registrar serves what.
+func (s *shared) serves() string {
+	text := "registrar serves ASAP at " + joinAddrs(s.LocalAddrs())
+	if enrp := s.ENRPAddrs(); len(enrp) > 0 {
+		text += ", ENRP at " + joinAddrs(enrp)
+	}
+	if s.options.Via != rserpool.ViaKernel {
+		text += fmt.Sprintf(", SCTP in UDP at port %d", s.options.EncapPort)
+	}
+	return text + "; its server identifier is " + idName(s.ID())
 }
 
 // drop removes a registrar whose ports are free. The caller has the lock.

@@ -28,6 +28,7 @@ type fakeRegistrar struct {
 	trustErr   error
 	looks      int // at the files of the trusted scope
 	space      *handlespace.Space
+	enrp       []netip.AddrPort
 	// hold, if not nil, keeps Close until it is closed; ended is closed by Close.
 	hold, ended chan struct{}
 }
@@ -39,6 +40,9 @@ func (f *fakeRegistrar) Stats() host.Stats         { return host.Stats{} }
 func (f *fakeRegistrar) LocalAddrs() []netip.AddrPort {
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:3863")}
 }
+
+func (f *fakeRegistrar) ID() rserpool.ServerID       { return 7 }
+func (f *fakeRegistrar) ENRPAddrs() []netip.AddrPort { return f.enrp }
 
 func (f *fakeRegistrar) LookAtTrust() { f.looks++ }
 
@@ -187,6 +191,27 @@ func left(rs *Set) (running, restarting int) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	return len(rs.running), len(rs.restarting)
+}
+
+// TestServes: the line of the start says where which protocol is served, and the identifier.
+func TestServes(t *testing.T) {
+	enrp := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9901"), netip.MustParseAddrPort("[::1]:9901")}
+	for _, tt := range []struct {
+		via  rserpool.Via
+		enrp []netip.AddrPort
+		want string
+	}{
+		{rserpool.ViaAuto, nil, "registrar serves ASAP at 127.0.0.1:3863, SCTP in UDP at port 9899; its server identifier is 0x00000007"},
+		{rserpool.ViaUDP, enrp, "registrar serves ASAP at 127.0.0.1:3863, ENRP at 127.0.0.1:9901 [::1]:9901, SCTP in UDP at port 9899; its server identifier is 0x00000007"},
+		{rserpool.ViaKernel, nil, "registrar serves ASAP at 127.0.0.1:3863; its server identifier is 0x00000007"},
+	} {
+		o := at(addr1)
+		o.Via = tt.via
+		s := &shared{Registrar: &fakeRegistrar{enrp: tt.enrp}, options: o}
+		if got := s.serves(); got != tt.want {
+			t.Errorf("got\n%s\nwant\n%s", got, tt.want)
+		}
+	}
 }
 
 func TestReloadKeeps(t *testing.T) {
