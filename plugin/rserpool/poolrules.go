@@ -14,7 +14,7 @@ import (
 // forRegistrar returns those options of the pools that are the registrar's. A later option
 // is a field of registrar.PoolRule and a row in poolOptionTable.
 func (t *poolTable) forRegistrar() (p registrars.Pools) {
-	p.Lines = t.block.registrarLines("")
+	p.Lines = slices.DeleteFunc(t.block.registrarLines(""), func(line string) bool { return line == usualGuard })
 	names := slices.Sorted(maps.Keys(t.names))
 	for _, name := range names {
 		p.Lines = append(p.Lines, t.names[name].registrarLines("pool "+t.names[name].glob.String()+" ")...)
@@ -43,6 +43,9 @@ func (t *poolTable) forRegistrar() (p registrars.Pools) {
 	}
 	return p
 }
+
+// usualGuard is a line of the block that says what a block without it does.
+const usualGuard = "guard 100%"
 
 // registrarLines are the lines of the rule that are about the registrar, in one spelling and
 // in the order of the table. before is what each of them begins with.
