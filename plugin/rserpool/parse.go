@@ -276,10 +276,13 @@ func parseZones(args, keys []string) (zones, reverse []string, err error) {
 	return zones, reverse, nil
 }
 
-// checkZone refuses an argument that is not a zone. CoreDNS would ignore it silently.
+// checkZone refuses an argument that is not a zone. CoreDNS would ignore it, or a part of it, silently.
 func checkZone(arg string) error {
 	if len(plugin.Host(arg).NormalizeExact()) == 0 {
 		return fmt.Errorf("%q is not a zone, such as pool.example.org", arg)
+	}
+	if _, port, _ := plugin.SplitHostPort(arg); port != "" || strings.Contains(arg, "://") {
+		return fmt.Errorf("%q is not a zone: a zone has no protocol and no port, which belong into the first line of the server block", arg)
 	}
 	return nil
 }
@@ -320,6 +323,9 @@ func parseServed(args []string, port uint16, multicast string) ([]netip.AddrPort
 		a, err := parseAddr(arg, port)
 		if err != nil {
 			return nil, err
+		}
+		if a.Port() == 0 {
+			return nil, fmt.Errorf("%s has port 0, at which nobody would find the registrar; name another port, or none for port %d", a, port)
 		}
 		if a.Addr().IsMulticast() {
 			return nil, fmt.Errorf("%s is a multicast address; use the option %s for it", a.Addr(), multicast)
@@ -455,8 +461,27 @@ func (cfg *config) check(keys []string) error {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
 	}
-	if err := cmp.Or(cfg.checkTrust(), cfg.checkReverse(keys)); err != nil {
+	if err := cmp.Or(cfg.checkTrust(), cfg.checkZones(keys), cfg.checkReverse(keys)); err != nil {
 		return err
 	}
 	return cfg.options.Check()
+}
+
+// checkZones refuses zones that never get a query.
+func (cfg *config) checkZones(keys []string) error {
+	origins := plugin.OriginsFromArgsOrServerBlock(nil, keys)
+	for _, z := range cfg.zones {
+		if len(keys) > 0 && !overlapsZone(z, origins) {
+			return fmt.Errorf("no query for %s reaches this server block, which has %s; correct the zone, or add it to the first line of the block", z, strings.Join(origins, " "))
+		}
+	}
+	return nil
+}
+
+// overlapsZone reports whether names of the zone are in one of the others.
+func overlapsZone(zone string, others []string) bool {
+	return slices.ContainsFunc(others, func(o string) bool {
+		o = strings.ToLower(o)
+		return hasSuffixName(zone, o) || hasSuffixName(o, zone)
+	})
 }

@@ -2,6 +2,8 @@ package rserpool
 
 import (
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +46,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	cfg.warnFallthrough()
 	site := dnsserver.GetConfig(c)
 	h := newHandler(cfg, site.ListenHosts, lookup.Buckets)
 	cfg.options.Pools = h.pools.forRegistrar()
@@ -80,6 +83,17 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		return h
 	})
 	return nil
+}
+
+// warnFallthrough warns of zones of fallthrough that do not count. They are no error: a snippet can be
+// imported in several blocks.
+func (cfg *config) warnFallthrough() {
+	own := slices.Concat(cfg.zones, cfg.reverse)
+	for _, z := range cfg.fall.Zones {
+		if !overlapsZone(z, own) {
+			clog.NewWithPlugin(pluginName).Warningf("%s: fallthrough %s has no effect: it is in none of the zones %s", cfg.where, z, strings.Join(own, " "))
+		}
+	}
 }
 
 // newHandler makes the handler of a directive, with a memory of lookups of that many buckets.

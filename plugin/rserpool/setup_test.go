@@ -248,6 +248,9 @@ func TestParseErrors(t *testing.T) {
 		{"timer, one argument", "timer LINGER", "timer: got 1 arguments, want: timer NAME DURATION"},
 		{"timer, empty name", `timer "" 5s`, "timer: unknown timer ''; the timers are: KEEP-ALIVE-INTERVAL,"},
 		{"timer, twice", "timer LINGER 5s\ntimer KEEP-ALIVE-INTERVAL 1s\ntimer linger 5s", "Testfile:4 - Error during parsing: timer linger can be given only once in a block"},
+		{"asap, port zero", "asap 192.0.2.1:0", "asap: 192.0.2.1:0 has port 0, at which nobody would find the registrar; name another port, or none for port 3863"},
+		{"enrp, port zero", "enrp :0", "enrp: [::]:0 has port 0, at which nobody would find the registrar; name another port, or none for port 9901"},
+		{"fallthrough, port", "fallthrough example.org:53", `fallthrough: "example.org:53" is not a zone: a zone has no protocol and no port`},
 		{"limit, empty name", `limit "" 7`, "limit: unknown limit ''; the limits are: pools,"},
 		{"limit, twice", "limit pools 5\nlimit pools 6", "Testfile:3 - Error during parsing: limit pools can be given only once in a block"},
 		{"limit, unknown", "limit pool 5", "limit: unknown limit 'pool'; the limits are: pools,"},
@@ -298,6 +301,28 @@ func TestParseZonesOfServerBlock(t *testing.T) {
 	}
 }
 
+// TestZonesWithoutQueries: zones of which the server block gets no query are refused, and what is not
+// a zone.
+func TestZonesWithoutQueries(t *testing.T) {
+	for _, tt := range []struct{ key, zones, want string }{
+		{"p.test.:53", "pool.p.test", ""},
+		{"p.test.:53", "P.test", ""},
+		{"pool.p.test.:53", "p.test", ""}, // wider than the block
+		{".:53", "pool.p.test", ""},
+		{"p.test.:53", ".", ""},
+		{"p.test.:53", "pool.exmaple.test", "Testfile:1 - Error during parsing: no query for pool.exmaple.test. reaches this server block, which has p.test.; correct the zone"},
+		{"p.test.:53", "pool.p.test xp.test", "no query for xp.test. reaches"},
+		{"p.test.:53", "tls://p.test", `"tls://p.test" is not a zone: a zone has no protocol and no port`},
+		{"p.test.:53", "p.test:5300", `"p.test:5300" is not a zone: a zone has no protocol and no port`},
+	} {
+		c := caddy.NewTestController("dns", "rserpool "+tt.zones)
+		c.ServerBlockKeys = []string{tt.key}
+		if _, err := parse(c); (err != nil) != (tt.want != "") || !strings.Contains(errText(err), tt.want) {
+			t.Errorf("%s { rserpool %s }: got error %v, want %q", tt.key, tt.zones, err, tt.want)
+		}
+	}
+}
+
 // TestRelativeFiles: the plugin root is where relative paths begin, as with CoreDNS's tls.
 func TestRelativeFiles(t *testing.T) {
 	c := caddy.NewTestController("dns", "rserpool example.org {\n tls cert.pem sub/key.pem /ca.pem\n}")
@@ -345,6 +370,8 @@ func TestSetupConflict(t *testing.T) {
 		{"states differ", "state /a", "state /b", "Testfile:1 - registrar at [::]:3863 already runs with other options (state /b, not /a)"},
 		{"the same socket, by name and by default", "state /a", "state /a\ncontrol /a/control.sock", ""},
 		{"no socket", "", "control off", ""},
+		{"the usual guard", "guard 100%", "", ""},
+		{"guard of a pool", "guard 50%\npool web guard 100%", "guard 50%", "(here: no pool web guard 100%)"},
 		{"control off", "state /a\ncontrol off", "state /a", "(control default, not off)"},
 		{"two registrars, one state", "asap 192.0.2.1\nstate /a", "asap 192.0.2.2\nstate /a/", "state /a is that of the registrar at 192.0.2.1:3863; give each registrar a directory of its own"},
 		{"two registrars, one socket", "asap 192.0.2.1\nstate /a", "asap 192.0.2.2\nstate /b\ncontrol /a/control.sock", "control /a/control.sock is the socket of the registrar at 192.0.2.1:3863; give each registrar a path of its own"},
@@ -389,6 +416,29 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// TestFallthroughElsewhere: a line in the log names zones of fallthrough that do not count.
+func TestFallthroughElsewhere(t *testing.T) {
+	var log strings.Builder
+	stdlog.SetOutput(&log)
+	defer clog.Discard()
+	for zones, want := range map[string]string{
+		"":                        "",
+		"a.example.org":           "",
+		"org":                     "",
+		"example.org example.net": "Testfile:1: fallthrough example.net. has no effect: it is in none of the zones example.org. 2.0.192.in-addr.arpa.",
+		"1.2.0.192.in-addr.arpa":  "",
+	} {
+		log.Reset()
+		_, rs := newFakes()
+		if err := setup(caddy.NewTestController("dns", "rserpool example.org {\n reverse 192.0.2.0/24\n fallthrough "+zones+"\n}"), rs); err != nil {
+			t.Fatal(err)
+		}
+		if got := log.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("fallthrough %s: got the log %q, want %q", zones, got, want)
+		}
+	}
 }
 
 // TestFallthroughWithoutNext: a line in the log, once, says what fallthrough without a next
