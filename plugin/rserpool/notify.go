@@ -99,7 +99,8 @@ func (n *notifier) pause() time.Duration {
 	return max(notifyPause, min(notifyShare*last, maxNotifyPause))
 }
 
-// send sends the notification of a zone. If some fail in a row, it logs the first.
+// send sends the notification of a zone. If some fail in a row, it logs the first: a reload can have
+// other secondaries, and begins anew.
 func (n *notifier) send(zone string) {
 	err := n.notify(zone)
 	if err != nil && !n.failing[zone] {
@@ -109,7 +110,7 @@ func (n *notifier) send(zone string) {
 			text += ". A secondary that refuses notifications may not know this server by the address that they come from: set it with the line 'source ADDRESS' in transfer"
 		}
 		clog.NewWithPlugin(pluginName).Warningf("%s. The secondary finds the change when it refreshes the zone: after the %d seconds of the SOA record, or later if its own minimum is longer (BIND 9: 300 seconds, min-refresh-time). "+
-			"This line is not repeated until a notification has succeeded", text, soaRefresh)
+			"This line is not repeated until a notification has succeeded, or until a reload", text, soaRefresh)
 	}
 	n.failing[zone] = err != nil
 }
