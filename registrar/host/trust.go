@@ -125,6 +125,7 @@ func (h *Host) LookAtTrust() {
 type scope struct {
 	member *member.Member
 	rights atomic.Pointer[identity.Rights]
+	denied atomic.Bool   // the registrar's own name
 	again  chan struct{} // has a value if a recheck is due
 	ended  sync.WaitGroup
 }
@@ -177,6 +178,12 @@ func (c *Config) unserved() map[uint16]error {
 // introduce says who this registrar is, and warns if it does not take itself for one.
 func (s *scope) introduce(log *logger) {
 	name := s.member.Name()
+	denied := s.rights.Load().Denied(name)
+	s.denied.Store(denied)
+	if denied {
+		log.add(true, fmt.Sprintf("our own certificate may do nothing (deny), so that this registrar is not ready, and others with this line refuse it: %s. Correct the option deny, or give this registrar another identity", name))
+		return
+	}
 	if !s.rights.Load().Registrar(name) {
 		log.add(true, fmt.Sprintf("our certificate is not that of a registrar, so that elements, users and other registrars refuse it: %s (rsp ca issue registrar/NAME, or the option registrars)", name))
 		return
@@ -220,9 +227,9 @@ func (s *scope) recheck(l *loop) {
 	}
 }
 
-// valid reports whether the registrar can prove who it is. Without TLS it need not.
+// valid reports whether the registrar can prove who it is, and may do something. Without TLS it need not.
 func (s *scope) valid() bool {
-	return s == nil || s.member.Valid()
+	return s == nil || s.member.Valid() && !s.denied.Load()
 }
 
 // stats are the counters.

@@ -380,6 +380,27 @@ func TestSetTrustIntroduces(t *testing.T) {
 	soon(t, "a second warning", func() bool { return strings.Count(s.log.String(), not) > before })
 }
 
+// TestDeniesItself: the log says that a registrar's own certificate is denied, and the registrar is
+// not ready.
+func TestDeniesItself(t *testing.T) {
+	s := newTrustedScope(t, nil)
+	name := s.scope.member.Name()
+	for _, deny := range [][]string{{name}, nil} {
+		trust := s.cfg.Trust
+		trust.Deny = deny
+		if err := s.SetTrust(trust); err != nil {
+			t.Fatal(err)
+		}
+		if s.Ready() != (deny == nil) {
+			t.Errorf("deny %q: ready is %v", deny, s.Ready())
+		}
+	}
+	s.has(t, "our own certificate may do nothing (deny), so that this registrar is not ready, and others with this line refuse it: "+name+". Correct the option deny")
+	if log := s.log.String(); strings.Contains(log, "is not that of a registrar") {
+		t.Errorf("the log has the wrong reason:\n%s", log)
+	}
+}
+
 // TestLookAtTrust: files that have changed are read when that is asked for, without the minute that
 // it takes otherwise.
 func TestLookAtTrust(t *testing.T) {
