@@ -461,21 +461,10 @@ func (cfg *config) check(keys []string) error {
 			return fmt.Errorf("nameserver %s is the zone itself; give it a name such as ns.dns.%s", s.name, s.name)
 		}
 	}
-	if err := cmp.Or(cfg.checkTrust(), cfg.checkZones(keys), cfg.checkReverse(keys)); err != nil {
+	if err := cmp.Or(cfg.checkTrust(), cfg.checkReverse(keys)); err != nil {
 		return err
 	}
 	return cfg.options.Check()
-}
-
-// checkZones refuses zones that never get a query.
-func (cfg *config) checkZones(keys []string) error {
-	origins := plugin.OriginsFromArgsOrServerBlock(nil, keys)
-	for _, z := range cfg.zones {
-		if len(keys) > 0 && !overlapsZone(z, origins) {
-			return fmt.Errorf("no query for %s reaches this server block, which has %s; correct the zone, or add it to the first line of the block", z, strings.Join(origins, " "))
-		}
-	}
-	return nil
 }
 
 // overlapsZone reports whether names of the zone are in one of the others.

@@ -46,6 +46,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	cfg.warnZones(c.ServerBlockKeys)
 	cfg.warnFallthrough()
 	site := dnsserver.GetConfig(c)
 	h := newHandler(cfg, site.ListenHosts, lookup.Buckets)
@@ -83,6 +84,18 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		return h
 	})
 	return nil
+}
+
+// warnZones warns of zones of which the server block gets no query. They are no error: the plugin
+// rewrite can put names into them.
+func (cfg *config) warnZones(keys []string) {
+	origins := plugin.OriginsFromArgsOrServerBlock(nil, keys)
+	for _, z := range cfg.zones {
+		if len(keys) > 0 && !overlapsZone(z, origins) {
+			clog.NewWithPlugin(pluginName).Warningf("%s: no query for %s reaches this server block, which has %s, unless rewrite changes its name; "+
+				"correct the zone, or add it to the first line of the block", cfg.where, z, strings.Join(origins, " "))
+		}
+	}
 }
 
 // warnFallthrough warns of zones of fallthrough that do not count. They are no error: a snippet can be

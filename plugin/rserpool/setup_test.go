@@ -301,24 +301,41 @@ func TestParseZonesOfServerBlock(t *testing.T) {
 	}
 }
 
-// TestZonesWithoutQueries: zones of which the server block gets no query are refused, and what is not
-// a zone.
+// TestZonesWithoutQueries: a line in the log names zones of which the server block gets no query.
 func TestZonesWithoutQueries(t *testing.T) {
+	var log strings.Builder
+	stdlog.SetOutput(&log)
+	defer clog.Discard()
 	for _, tt := range []struct{ key, zones, want string }{
 		{"p.test.:53", "pool.p.test", ""},
 		{"p.test.:53", "P.test", ""},
 		{"pool.p.test.:53", "p.test", ""}, // wider than the block
 		{".:53", "pool.p.test", ""},
 		{"p.test.:53", ".", ""},
-		{"p.test.:53", "pool.exmaple.test", "Testfile:1 - Error during parsing: no query for pool.exmaple.test. reaches this server block, which has p.test.; correct the zone"},
+		{"p.test.:53", "pool.exmaple.test", "Testfile:1: no query for pool.exmaple.test. reaches this server block, which has p.test., unless rewrite changes its name; correct the zone"},
 		{"p.test.:53", "pool.p.test xp.test", "no query for xp.test. reaches"},
-		{"p.test.:53", "tls://p.test", `"tls://p.test" is not a zone: a zone has no protocol and no port`},
-		{"p.test.:53", "p.test:5300", `"p.test:5300" is not a zone: a zone has no protocol and no port`},
 	} {
+		log.Reset()
 		c := caddy.NewTestController("dns", "rserpool "+tt.zones)
 		c.ServerBlockKeys = []string{tt.key}
-		if _, err := parse(c); (err != nil) != (tt.want != "") || !strings.Contains(errText(err), tt.want) {
-			t.Errorf("%s { rserpool %s }: got error %v, want %q", tt.key, tt.zones, err, tt.want)
+		_, rs := newFakes()
+		if err := setup(c, rs); err != nil {
+			t.Fatal(err)
+		}
+		if got := log.String(); !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s { rserpool %s }: got the log %q, want %q", tt.key, tt.zones, got, tt.want)
+		}
+	}
+}
+
+// TestNoZone: what is not a zone is refused.
+func TestNoZone(t *testing.T) {
+	for zone, want := range map[string]string{
+		"tls://p.test": `"tls://p.test" is not a zone: a zone has no protocol and no port`,
+		"p.test:5300":  `"p.test:5300" is not a zone: a zone has no protocol and no port`,
+	} {
+		if _, err := parse(caddy.NewTestController("dns", "rserpool "+zone)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rserpool %s: got error %v, want %q", zone, err, want)
 		}
 	}
 }
