@@ -30,7 +30,7 @@ func (r *Registrar) beginAudit(p *peer) {
 	}
 	r.stats.Audits++
 	r.peers.audits++
-	p.audit.number, p.missed = r.peers.audits, false
+	p.audit.number, p.missed, p.leftOut.short = r.peers.audits, false, 0
 	p.audit.transfer = transfer{began: r.now}
 	r.askAudit(p)
 }

@@ -21,6 +21,9 @@ type leftOut struct {
 	sum   enrp.Checksum // of those
 	// rest is the checksum of those in the last table for which maxLeftOut had no room.
 	rest enrp.Checksum
+	// short is how many elements there were when one was left out because the limits had no room; 0
+	// if none was since the last audit began. Once there are less, it may have room.
+	short int
 }
 
 type leftOutKey struct {
@@ -57,6 +60,9 @@ func (r *Registrar) leaveOut(home *peer, h rserpool.PoolHandle, id rserpool.PEID
 	}
 	l.named[k] = home.audit.number
 }
+
+// mayHaveRoom reports whether there may be room now for an element of a peer that was left out.
+func (r *Registrar) mayHaveRoom(p *peer) bool { return r.ledger.Used().Elements < p.leftOut.short }
 
 // letIn forgets that an element of a peer is left out.
 func (r *Registrar) letIn(home *peer, h rserpool.PoolHandle, id rserpool.PEID) {

@@ -132,6 +132,25 @@ func TestLeftOutRoom(t *testing.T) {
 	}
 }
 
+// TestLeftOutUntilRoom: an element for which the limits had no room comes in when another one has
+// left, and until then no audit begins for it.
+func TestLeftOutUntilRoom(t *testing.T) {
+	w := newPeerWorld(t)
+	w.r.ledger.Limits.Elements = 1
+	w.meet(2, greater)
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+	w.tell(2, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+	w.agrees("a:1", "a:2")
+	w.tell(2, update(greater, enrp.DelPE, "a", peerElement(1, greater)))
+	w.tell(2, &enrp.Presence{Sender: greater, HasChecksum: true, Checksum: sumOf("a:2")})
+	w.want("2 < handle_table_request to 20000002 W")
+	w.tell(2, &enrp.HandleTableResponse{Sender: greater, Pools: []enrp.PoolEntry{{
+		Handle: "a", Elements: []rserpool.PoolElement{peerElement(2, greater)},
+	}}})
+	w.wantHomes("a:2@20000002")
+	w.agrees("a:2")
+}
+
 // TestLeftOutStays: an element that is known stays as it was when its home describes it in a way that
 // this registrar cannot use.
 func TestLeftOutStays(t *testing.T) {

@@ -388,6 +388,7 @@ func (r *Registrar) putForeign(p *peer, x *entry, h rserpool.PoolHandle, e *rser
 		r.stats.ForeignRefused++
 		if x == nil {
 			r.leaveOut(p, h, e.ID, how)
+			p.leftOut.short = r.ledger.Used().Elements
 			return
 		}
 		c = r.ledger.MoveAs(x, p.roster, foreign(&x.PE().PoolElement), ledger.Member, time.Time{})

@@ -61,7 +61,7 @@ func (r *Registrar) onPresence(p *peer, a *link, m *enrp.Presence) {
 // covers only identifiers of members (RFC 5353, Section 3.6.2): it does not show that an update
 // of an address, of a policy or of a suspect was lost.
 func (r *Registrar) isStale(p *peer, checksum uint16) bool {
-	return !enrp.ChecksumsMatch(checksum, p.expected()) || p.missed && p.roster.LenAll() > 0
+	return !enrp.ChecksumsMatch(checksum, p.expected()) || p.missed && p.roster.LenAll() > 0 || r.mayHaveRoom(p)
 }
 
 // onListRequest: RFC 5353, Section 3.2.2.2. Peers that were not heard are left out, so
