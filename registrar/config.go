@@ -194,7 +194,7 @@ func (c *Config) complete() error {
 	case t.MaxTimeLastHeard <= t.PeerHeartbeat:
 		return fmt.Errorf("registrar config: MAX-TIME-LAST-HEARD %v must be longer than PEER-HEARTBEAT-CYCLE %v: otherwise each peer seems silent between two of its presences", t.MaxTimeLastHeard, t.PeerHeartbeat)
 	case t.SuspectLife > t.GuardLife:
-		return fmt.Errorf("registrar config: SUSPECT-LIFE %v must not be longer than GUARD-LIFE %v: otherwise other registrars forget a silent element before its home does", t.SuspectLife, t.GuardLife)
+		return fmt.Errorf("registrar config: SUSPECT-LIFE %v must not be longer than GUARD-LIFE %v: otherwise other registrars forget a silent element before its home does; set both (by default, SUSPECT-LIFE is 10m and GUARD-LIFE 1h)", t.SuspectLife, t.GuardLife)
 	}
 	for _, s := range setting.Of(&c.Limits) {
 		if err := s.Complete(); err != nil {
