@@ -77,7 +77,8 @@ type Timers struct {
 	MaxRequestRetransmit int
 	// ServerHunt is T5-Serverhunt: attempts to connect to registrars end after
 	// that time, and the next registrars are tried; default 10 s. If there are more
-	// than three, or a name has more addresses, each three get a part of it. The attempt to the
+	// than three, or a name has more addresses, attempts end after a part of it while other
+	// registrars wait for their turn. The attempt to the
 	// only registrar goes on for as long as the transport allows.
 	ServerHunt time.Duration
 	// Outdate is T7-ENRPoutdate: an announced registrar is known that long after

@@ -28,7 +28,7 @@ type userFlags struct {
 func (f *userFlags) add(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	f.registrarFlags.add(cmd, append(slices.Clip(overSCTP), rserpool.ViaTCP))
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up. rsp tries up to three registrars at the same time. If there are more, or a name has more addresses, each three get a part of the time, a sixth at least")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 10*time.Second, "time after which rsp gives up. rsp tries up to three registrars at the same time. If there are more, or a name has more addresses, silent ones lose their place after a part of the time, a sixth at least")
 	f.logFlags.add(cmd)
 }
 

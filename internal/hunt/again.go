@@ -1,6 +1,7 @@
 package hunt
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -24,25 +25,32 @@ func (h *Hunt) planAgain(now time.Time) {
 	}
 }
 
-// tryAgain puts registrars that have failed into the queue again: configured ones in
-// front, announced ones at the end.
+// tryAgain puts registrars that have failed into the queue again: configured ones behind the
+// configured ones that were not tried yet, announced ones at the end. Registrars that were silent
+// come in the next round: they would take the places of those that fail at once.
 func (h *Hunt) tryAgain(now time.Time) {
 	if h.again.at.IsZero() || now.Before(h.again.at) {
 		return
 	}
 	h.again.at = time.Time{}
-	var front []rserpool.Registrar
+	var failed []rserpool.Registrar
 	for i, a := range h.report {
 		tried := slices.ContainsFunc(h.trying, func(t attempt) bool { return t.report == i })
 		switch {
-		case a.Err == nil || tried || slices.ContainsFunc(h.queue, a.Registrar.Equal):
+		case a.Err == nil || tried || errors.As(a.Err, new(silentError)) || slices.ContainsFunc(h.queue, a.Registrar.Equal):
 		case h.isConfigured(a.Registrar):
-			front = append(front, a.Registrar)
+			failed = append(failed, a.Registrar)
 		default:
 			h.queue = append(h.queue, a.Registrar)
 		}
 	}
-	h.queue = slices.Concat(front, h.queue)
+	behind := 0
+	for i, r := range h.queue {
+		if h.waits(r) {
+			behind = i + 1
+		}
+	}
+	h.queue = slices.Insert(h.queue, behind, failed...)
 	h.tryNext(now)
 }
 
@@ -74,44 +82,6 @@ func (h *Hunt) next() int {
 		return 0
 	}
 	return slices.IndexFunc(h.queue, h.isConfigured)
-}
-
-// onlyAnnounced reports whether no configured registrar is in the queue. In this case,
-// attempts without an answer end the round, so that the configured registrars are tried
-// again; the next round continues with the announced ones.
-func (h *Hunt) onlyAnnounced() bool {
-	if len(h.queue) > 0 && len(h.cfg.Registrars) == 0 || slices.ContainsFunc(h.queue, h.isConfigured) {
-		return false
-	}
-	h.first = rserpool.Registrar{}
-	if len(h.queue) > 0 {
-		h.first = h.queue[0]
-	}
-	return true
-}
-
-// maxShares is in how many parts T5-Serverhunt is divided at most: as many as there are sets of
-// three among the addresses of a name, so that the handshake of one has a second.
-const maxShares = (maxHostAddrs + maxAttempts - 1) / maxAttempts
-
-// share is the part of T5-Serverhunt for three attempts. If more than three registrars are configured,
-// or a name has more than three addresses, each three get the same part, so that the last ones are
-// tried before T5-Serverhunt has expired. It doubles when all of them have been tried.
-// Announced registrars do not count: anyone can announce many.
-func (h *Hunt) share() time.Duration {
-	n := 0
-	for _, a := range h.report {
-		if h.isConfigured(a.Registrar) {
-			n++
-		}
-	}
-	for _, r := range h.queue {
-		tried := slices.ContainsFunc(h.report, func(a rserpool.Attempt) bool { return a.Registrar.Equal(r) })
-		if !tried && h.isConfigured(r) {
-			n++
-		}
-	}
-	return h.t5 / time.Duration(min(max((n+maxAttempts-1)/maxAttempts, 1), maxShares))
 }
 
 // turn has the announced registrars begin with the one whose turn it is.

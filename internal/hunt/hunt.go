@@ -58,9 +58,9 @@ func (c *Config) fillDefaults() {
 //
 // The registrars are tried in their order, each with a short head start, and
 // the next one at once when one fails. Where T5-Serverhunt expires, the
-// attempts end and the next ones are tried; see lone for the only registrar, and share for
+// attempts end, and the round begins anew; see lone for the only registrar, and share.go for
 // more than three. Where
-// all have been tried, the round begins anew after a pause that grows. One that has
+// all have failed, the round begins anew after a pause that grows. One that has
 // failed at once is tried again after such a pause, too, while others do not answer:
 // see again.go.
 type Hunt struct {
@@ -76,7 +76,10 @@ type Hunt struct {
 	counted bool // this round is among them already
 	ref     uint64
 	headEnd time.Time     // the next in the queue may be tried as well
-	t5End   time.Time     // zero: not running
+	set     time.Time     // the beginning of the present share
+	t5End   time.Time     // of the share; zero: not running
+	end     time.Time     // of T5-Serverhunt since the round began
+	cut     bool          // attempts of this round have ended at T5-Serverhunt or a share
 	t5      time.Duration // T5-Serverhunt's present value
 	resume  time.Time     // the end of a pause; zero: none
 	pause   time.Duration
@@ -94,6 +97,7 @@ type attempt struct {
 	to     rserpool.Registrar
 	report int // index
 	lookup bool
+	set    time.Time // Hunt.set when it began
 }
 
 // New makes a Hunt that has not begun.
@@ -143,7 +147,7 @@ func (h *Hunt) Settled() { h.idle, h.pause = 0, 0 }
 func (h *Hunt) Stop() {
 	h.on = false
 	h.abandon(nil)
-	h.t5End, h.resume, h.queue, h.again = time.Time{}, time.Time{}, nil, again{}
+	h.t5End, h.resume, h.queue, h.again, h.cut = time.Time{}, time.Time{}, nil, again{}, false
 }
 
 // Take gives the actions gathered since the last call.
@@ -171,9 +175,10 @@ func (h *Hunt) candidates(now time.Time) []rserpool.Registrar {
 
 // round begins a round (SH1, SH2).
 func (h *Hunt) round(now time.Time) {
-	h.resume, h.again, h.counted = time.Time{}, again{}, false
+	h.resume, h.again, h.counted, h.cut = time.Time{}, again{}, false, false
 	h.queue, h.report = h.candidates(now), nil
-	h.t5End = now.Add(h.t5)
+	h.end = now.Add(h.t5)
+	h.t5End = h.end
 	h.tryNext(now)
 }
 
@@ -186,8 +191,11 @@ func (h *Hunt) tryNext(now time.Time) {
 	to := h.queue[n]
 	h.queue = slices.Delete(h.queue, n, n+1)
 	first := len(h.trying) == 0
+	if first {
+		h.set = now
+	}
 	h.ref++
-	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: named(to)})
+	h.trying = append(h.trying, attempt{ref: h.ref, to: to, report: h.entry(now, to), lookup: named(to), set: h.set})
 	if first {
 		h.t5End = now.Add(h.share())
 	}
@@ -199,17 +207,23 @@ func (h *Hunt) tryNext(now time.Time) {
 	h.out = append(h.out, Connect{Ref: h.ref, To: to})
 }
 
-// abandon closes all attempts. Why, if any, goes to the report.
-func (h *Hunt) abandon(why error) {
-	for _, a := range h.trying {
-		if a.assoc != 0 {
-			h.out = append(h.out, Close{Assoc: a.assoc, Abort: true})
-		}
-		if why != nil {
-			h.report[a.report].Err = a.failure(why)
-		}
+// abandon closes all attempts. At T5-Serverhunt, silent gives what goes to the report.
+func (h *Hunt) abandon(silent func(attempt) error) {
+	for len(h.trying) > 0 {
+		h.giveUp(0, silent)
 	}
-	h.trying = nil
+}
+
+// giveUp closes an attempt.
+func (h *Hunt) giveUp(i int, silent func(attempt) error) {
+	a := h.trying[i]
+	h.trying = slices.Delete(h.trying, i, i+1)
+	if a.assoc != 0 {
+		h.out = append(h.out, Close{Assoc: a.assoc, Abort: true})
+	}
+	if silent != nil {
+		h.report[a.report].Err = a.failure(silent(a))
+	}
 }
 
 // failure says of which step of an attempt why is the failure.
@@ -284,10 +298,14 @@ func (h *Hunt) count() {
 	}
 }
 
-// exhausted ends a round without success.
+// exhausted ends a round without success. T5-Serverhunt doubles if it has ended attempts.
 func (h *Hunt) exhausted(now time.Time, wait bool) {
 	h.count()
 	h.t5End, h.again = time.Time{}, again{}
+	if h.cut {
+		h.cut = false
+		h.longerT5()
+	}
 	if !wait {
 		h.resume = now
 		return
@@ -348,23 +366,7 @@ func (h *Hunt) Tick(now time.Time) {
 		return
 	}
 	if !h.t5End.IsZero() && !now.Before(h.t5End) { // SH5
-		err := fmt.Errorf("no answer within %v", h.share().Round(time.Millisecond))
-		if h.lone() {
-			h.report[0].Err = err
-			h.count()
-			h.t5End = now.Add(h.t5)
-			return
-		}
-		h.abandon(err)
-		over := h.onlyAnnounced()
-		if over || len(h.cfg.Registrars) == 0 {
-			h.t5 = min(2*h.t5, h.cfg.RetranMax)
-		}
-		if over {
-			h.exhausted(now, false)
-			return
-		}
-		h.tryNext(now)
+		h.expire(now)
 		return
 	}
 	h.tryAgain(now)
