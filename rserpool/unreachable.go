@@ -11,8 +11,9 @@ import (
 var ErrClosed = errors.New("this element, user, session or registrar is closed")
 
 // ErrTLSMismatch says that an association has ended as it does if only one of its sides speaks
-// TLS. It is in the errors of elements and users about registrars, such as those of an
-// [UnreachableError]. The text of the error says which side speaks none, and what to do.
+// TLS, at a usual port of registrars, or that the peer has answered without TLS. At other ports,
+// an end without an answer has other reasons, too, and is not ErrTLSMismatch. It is in the errors of
+// elements and users about registrars, such as those of an [UnreachableError]. The text of the error says which side speaks none, and what to do.
 var ErrTLSMismatch = errors.New("only one side speaks TLS")
 
 // Attempt is the result of trying one registrar.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/asap/pu"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/kernel"
@@ -30,16 +31,21 @@ func (s *scope) issue(name string) rserpool.TLSFiles {
 	return rserpool.TLSFiles(s.ca.Issue(s.t, s.t.TempDir(), "spiffe://example.org/rserpool/"+name, now, now.Add(time.Hour)))
 }
 
+// loopback is a free port.
+var loopback = netip.MustParseAddrPort("127.0.0.1:0")
+
 // newScope makes a scope whose registrar lets pool/bank/x register in all pools.
 func newScope(t *testing.T) *scope { return newScopeVia(t, rserpool.ViaUDP) }
 
-func newScopeVia(t *testing.T, via rserpool.Via) *scope {
+func newScopeVia(t *testing.T, via rserpool.Via) *scope { return newScopeAt(t, via, loopback) }
+
+// newScopeAt is newScopeVia with an address for ASAP.
+func newScopeAt(t *testing.T, via rserpool.Via, at netip.AddrPort) *scope {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	s := &scope{&world{t: t, ctx: ctx, via: via}, trusttest.New(t, "example.org", time.Now())}
-	loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
-	cfg := host.Config{Via: s.via, EncapPort: here.FreePort(t), ASAP: loopback, ENRP: loopback}
+	cfg := host.Config{Via: s.via, EncapPort: here.FreePort(t), ASAP: []netip.AddrPort{at}, ENRP: []netip.AddrPort{loopback}}
 	cfg.Trust.TLSFiles = s.issue("registrar/ns1")
 	cfg.Trust.Allow = append(cfg.Trust.Allow, host.Allow{Pools: "*", Names: "spiffe://example.org/rserpool/pool/bank/x"})
 	h, err := host.Open(cfg)
@@ -144,7 +150,7 @@ func TestTrustedFailover(t *testing.T) {
 }
 
 // TestTLSMismatch: an element and a user without TLS at the TLS port, and with TLS at a port without
-// it, learn what is wrong and what to do.
+// it, learn what is wrong and what to do. At other ports than the usual ones, they learn what may be wrong.
 func TestTLSMismatch(t *testing.T) {
 	for _, via := range []rserpool.Via{rserpool.ViaUDP, rserpool.ViaKernel, rserpool.ViaTCP} {
 		t.Run(via.String(), func(t *testing.T) {
@@ -156,28 +162,40 @@ func TestTLSMismatch(t *testing.T) {
 				t.Skip("the kernel has no SCTP")
 			}
 			s := newScopeVia(t, sctp)
-			loopback := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
-			cfg := host.Config{Via: sctp, EncapPort: here.FreePort(t), ASAP: loopback, ENRP: loopback}
-			plain, err := host.Open(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer plain.Close()
-			at := []string{plain.LocalAddrs()[0].String() + "/" + strconv.Itoa(int(cfg.EncapPort))}
-			s.mismatch(s.registrars, via, rserpool.TLSFiles{}, "which this side does not speak: use TLS, too, or the port without TLS (3863 by default)")
-			s.mismatch(at, via, s.issue("pool/web/x"), "peer does not speak TLS here", "connect to its TLS port (3864 by default), or do without TLS")
+			at := s.plain(loopback)
+			s.mismatch(s.registrars, via, rserpool.TLSFiles{}, false, "may be for TLS, which this side does not speak. If it is, use TLS, too, or the port without TLS (3863 by default)")
+			s.mismatch(at, via, s.issue("pool/web/x"), false, "peer does not speak TLS here", "If it speaks none, connect to its TLS port (3864 by default), or do without TLS")
 		})
 	}
+	t.Run("usual ports", func(t *testing.T) {
+		s := newScopeAt(t, rserpool.ViaUDP, netip.AddrPortFrom(here.Loopback(), asap.TLSPort))
+		at := s.plain(netip.AddrPortFrom(here.Loopback(), asap.Port))
+		s.mismatch(s.registrars, rserpool.ViaUDP, rserpool.TLSFiles{}, true, "which this side does not speak: use TLS, too, or the port without TLS (3863 by default)")
+		s.mismatch(at, rserpool.ViaUDP, s.issue("pool/web/x"), true, "peer does not speak TLS here", "connect to its TLS port (3864 by default), or do without TLS")
+	})
 }
 
-// mismatch has a user and an element fail at a registrar. Elements do not use TCP.
-func (s *scope) mismatch(registrars []string, via rserpool.Via, files rserpool.TLSFiles, want ...string) {
+// plain starts a registrar without TLS at an address for ASAP.
+func (s *scope) plain(at netip.AddrPort) []string {
+	s.t.Helper()
+	cfg := host.Config{Via: s.via, EncapPort: here.FreePort(s.t), ASAP: []netip.AddrPort{at}, ENRP: []netip.AddrPort{loopback}}
+	h, err := host.Open(cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { s.check(h.Close()) })
+	return []string{h.LocalAddrs()[0].String() + "/" + strconv.Itoa(int(cfg.EncapPort))}
+}
+
+// mismatch has a user and an element fail at a registrar, whose port says for sure that only one
+// side speaks TLS, or does not. Elements do not use TCP.
+func (s *scope) mismatch(registrars []string, via rserpool.Via, files rserpool.TLSFiles, sure bool, want ...string) {
 	s.t.Helper()
 	check := func(who string, err error) {
 		s.t.Helper()
 		var unreachable *rserpool.UnreachableError
-		if !errors.Is(err, rserpool.ErrTLSMismatch) || !errors.As(err, &unreachable) {
-			s.t.Errorf("%s: got %v, want an UnreachableError with ErrTLSMismatch", who, err)
+		if errors.Is(err, rserpool.ErrTLSMismatch) != sure || !errors.As(err, &unreachable) {
+			s.t.Errorf("%s: got %v, want an UnreachableError, with ErrTLSMismatch: %v", who, err, sure)
 		}
 		for _, w := range want {
 			if err != nil && !strings.Contains(err.Error(), w) {

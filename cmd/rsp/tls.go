@@ -149,8 +149,6 @@ func wrongPort(e *rserpool.UnreachableError, tls bool) string {
 			return fmt.Sprintf("registrar %v does not speak TLS: its TLS port is %d, or leave --tls out", a.Registrar, tlsPort(port))
 		case !tls && (port == asap.TLSPort || port == enrp.TLSPort):
 			return fmt.Sprintf("is a registrar running there? Port %d is for TLS: its Corefile needs tls, and rsp needs --tls", port)
-		case !tls && errors.Is(a.Err, rserpool.ErrTLSMismatch):
-			return fmt.Sprintf("if registrar %v speaks TLS at that port, rsp needs --tls", a.Registrar)
 		}
 	}
 	return ""

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
@@ -29,14 +30,20 @@ import (
 // trustedRegistry is a registrar in TLS, with the authority of its scope.
 func trustedRegistry(t *testing.T, allow ...host.Allow) (*registry, *trusttest.CA) {
 	t.Helper()
-	ca := trusttest.New(t, "example.org", time.Now())
 	port := here.FreePort(t)
+	return trustedRegistryAt(t, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), port, allow...)
+}
+
+// trustedRegistryAt is trustedRegistry with an address for ASAP, and a port of UDP.
+func trustedRegistryAt(t *testing.T, at netip.AddrPort, udp uint16, allow ...host.Allow) (*registry, *trusttest.CA) {
+	t.Helper()
+	ca := trusttest.New(t, "example.org", time.Now())
 	files := rserpool.TLSFiles(issue(t, ca, "registrar/ns1"))
 	r := startRegistry(t, host.Config{
-		ASAP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)},
+		ASAP:      []netip.AddrPort{at},
 		ENRP:      []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), here.FreePort(t))},
 		Via:       rserpool.ViaUDP,
-		EncapPort: port,
+		EncapPort: udp,
 		Trust:     host.Trust{TLSFiles: files, Allow: allow},
 		Logger:    slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -253,12 +260,12 @@ func TestTellRefusals(t *testing.T) {
 // says what to do, and does not say that it has lost a registrar.
 func TestPlainToTLS(t *testing.T) {
 	t.Parallel()
-	r, _ := trustedRegistry(t)
+	r, _ := trustedRegistryAt(t, netip.AddrPortFrom(here.Loopback(), asap.TLSPort), here.FreePort(t))
 	p := startRSP(t, register(r)...)
-	const advice = "speaks TLS at that port, rsp needs --tls"
+	const advice = "its Corefile needs tls, and rsp needs --tls"
 	p.says(advice)
 	before, _, _ := strings.Cut(p.String(), advice)
-	if strings.Count(before, "may be for TLS, which this side does not speak") != 1 || strings.Contains(before, "lost registrar") {
+	if strings.Count(before, "is for TLS, which this side does not speak") != 1 || strings.Contains(before, "lost registrar") {
 		t.Errorf("log:\n%s", before)
 	}
 }
@@ -377,8 +384,8 @@ func TestWrongPort(t *testing.T) {
 		{3864, true, io.EOF, ""},
 		{9902, true, io.EOF, ""},
 		{3863, false, io.EOF, ""},
-		{5000, false, rserpool.ErrTLSMismatch, "if registrar 192.0.2.53:5000 speaks TLS at that port, rsp needs --tls"},
-		{5000, true, rserpool.ErrTLSMismatch, ""},
+		{5000, false, sctp.ErrAborted, ""},
+		{5000, true, sctp.ErrUntrusted, ""},
 	} {
 		e := &rserpool.UnreachableError{Attempts: []rserpool.Attempt{{
 			Registrar: rserpool.Registrar{Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Port: tt.port}, Err: tt.err,

@@ -5,6 +5,7 @@ package here
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
@@ -55,6 +56,13 @@ var ipv6 = sync.OnceValue(func() error {
 
 // ports counts the ports that FreePort has tried.
 var ports atomic.Uint32
+
+// Loopback is an address of the loopback that no other test process uses, for registrars at their
+// usual ports.
+func Loopback() netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, 128 | byte(pid>>16), byte(pid >> 8), byte(pid)})
+}
 
 // FreePort returns a port that is free for UDP and TCP at all addresses. No other test of
 // this process gets the same port, and the kernel gives it to no socket without a fixed

@@ -176,7 +176,7 @@ func (a *assoc) cutOff(format string, args ...any) {
 func (a *assoc) handshake() {
 	defer a.recovered()
 	s, err := a.negotiate()
-	if a.e.sessions && errors.Is(err, errPlainPeer) {
+	if a.e.sessions && errors.Is(err, ErrPlainPeer) {
 		err = errPlainSession
 	}
 	a.e.settled(a)
@@ -187,7 +187,7 @@ func (a *assoc) handshake() {
 		a.open(s)
 	case errors.Is(err, errCutShort):
 		a.cutShort(err)
-	case errors.Is(err, errPlainPeer), errors.Is(err, errPlainSession), errors.Is(err, errLongHandshake), errors.Is(err, errNoConfig):
+	case errors.Is(err, ErrPlainPeer), errors.Is(err, errPlainSession), errors.Is(err, errLongHandshake), errors.Is(err, errNoConfig):
 		a.end(sctp.ConnectFailed, err, sctp.Endpoint.Abort)
 	default:
 		// An alert that is on its way tells the peer why.

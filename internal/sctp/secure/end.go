@@ -172,7 +172,7 @@ func (a *assoc) why() (sctp.Reason, error) {
 	case !byPeer || errors.Is(by.Err, sctp.ErrRestarted):
 		return sctp.ConnectFailed, by.Err
 	case a.w.silent():
-		return sctp.ConnectFailed, errNoTLS
+		return sctp.ConnectFailed, ErrUnanswered
 	}
 	return sctp.ConnectFailed, errCutShort
 }

@@ -36,7 +36,7 @@ func (w *Watch) Handshake(c net.Conn, host netip.Addr, end func(error)) (*Sessio
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fmt.Errorf("TLS handshake: %w", sctp.ErrTimeout)
 	case first.taken == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)):
-		return nil, errNoTLS
+		return nil, ErrUnanswered
 	default:
 		return nil, w.cfg.refusal(ownOf(cfg), host, first.last.explain(err, &v))
 	}
@@ -63,7 +63,7 @@ func (f *firstLook) Read(b []byte) (int, error) {
 	switch {
 	case f.done || n == 0:
 	case f.taken == 0 && b[0] != recordHandshake && b[0] != recordAlert:
-		return 0, errPlainPeer
+		return 0, ErrPlainPeer
 	case f.taken > maxHandshake:
 		return 0, errLongHandshake
 	default:

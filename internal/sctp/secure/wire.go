@@ -203,7 +203,7 @@ func (w *wire) judge() (need int, err error) {
 	w.in = [][]byte{b}
 	switch {
 	case b[0] != recordHandshake && b[0] != recordAlert:
-		return 0, errPlainPeer
+		return 0, ErrPlainPeer
 	case !w.client || b[0] == recordAlert:
 		w.judged = true
 		return 0, nil

@@ -33,18 +33,17 @@ func untrusted(format string, args ...any) error {
 // The errors of peers that do not speak TLS where they should, or speak it where they should
 // not.
 var (
-	errPlainPeer = untrusted("peer speaks plain ASAP or ENRP at the TLS port")
-	// errPlainSession is errPlainPeer where sessions are in TLS.
+	// ErrPlainPeer is the error of a peer that has sent something without TLS.
+	ErrPlainPeer = untrusted("peer speaks plain ASAP or ENRP at the TLS port")
+	// errPlainSession is ErrPlainPeer where sessions are in TLS.
 	errPlainSession = untrusted("peer has sessions without TLS, and we only in TLS")
-	errNoTLS        = untrusted("peer does not speak TLS here, or has no room for a handshake: it ended the association without an answer")
-	errCutShort     = untrusted("peer ended the association within the TLS handshake")
+	// ErrUnanswered is the error of a peer that ended the association before it sent anything. It
+	// speaks no TLS, restarts, or has no room.
+	ErrUnanswered = untrusted("peer does not speak TLS here, or has no room for a handshake: it ended the association without an answer")
+	errCutShort   = untrusted("peer ended the association within the TLS handshake")
 	// ErrTLSAtPlain is the error of a peer that begins TLS where there is none.
 	ErrTLSAtPlain = untrusted("peer speaks TLS at the plain port")
 )
-
-// SpeaksNone reports whether an association has ended because its peer speaks no TLS, as far as
-// that can be known.
-func SpeaksNone(err error) bool { return errors.Is(err, errNoTLS) || errors.Is(err, errPlainPeer) }
 
 // ErrOurs is in the error of an association whose peer refuses this side's certificate.
 var ErrOurs = errors.New("peer refuses our certificate")
