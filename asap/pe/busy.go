@@ -18,7 +18,8 @@ type busy struct {
 
 // waitForRoom has a home that lacks resources be tried again over the same association, if no
 // other registrar is known: thousands of elements may wait for one that starts, and would all
-// connect again, with handshakes of TLS. If others are known, the pauses of the hunt stay short.
+// connect again, with handshakes of TLS. The addresses of a name with one of IPv4 and one of IPv6
+// are one registrar. If others are known, the pauses of the hunt stay short.
 // waitForRoom reports whether the element stays with the home.
 func (k *core) waitForRoom(now time.Time, err *RejectedError) bool {
 	b := &k.refusals.busy
@@ -27,7 +28,7 @@ func (k *core) waitForRoom(now time.Time, err *RejectedError) bool {
 	}
 	left := busyTime - now.Sub(b.since)
 	k.hunt.Hurry(now, maxBusyPause, left)
-	if left <= 0 || k.hunt.Alternatives(now, k.homeAt) {
+	if left <= 0 || k.hunt.OtherHosts(now, k.homeAt) {
 		return false
 	}
 	k.noteRefusal(now, err)

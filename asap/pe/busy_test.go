@@ -2,6 +2,7 @@ package pe
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,39 @@ func TestStarting(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStartingName: a name with one address of each family is that of one registrar, so that the
+// association stays. The addresses of other names may be those of several.
+func TestStartingName(t *testing.T) {
+	for _, tt := range []struct {
+		registrars []string
+		addrs      []string
+		moves      bool
+	}{
+		{[]string{"r.example.org"}, []string{"10.0.0.1", "2001:db8::1"}, false},
+		{[]string{"r.example.org"}, []string{"2001:db8::1", "10.0.0.1"}, false},
+		{[]string{"r.example.org"}, []string{"10.0.0.1"}, false},
+		{[]string{"r.example.org"}, []string{"10.0.0.1", "10.0.0.2"}, true},
+		{[]string{"r.example.org"}, []string{"10.0.0.1", "2001:db8::1", "2001:db8::2"}, true},
+		{[]string{"r.example.org", "10.0.0.3"}, []string{"10.0.0.1", "2001:db8::1"}, true},
+	} {
+		d := newDriver(t, func(c *Config) { c.Registrars = tt.registrars })
+		for _, a := range tt.addrs {
+			d.addrs = append(d.addrs, netip.MustParseAddr(a))
+		}
+		d.register()
+		d.up(2) // 1 is the lookup
+		d.receive(2, reject(rserpool.CauseLackOfResources))
+		before := d.count("connect")
+		_, late := d.starting(10 * time.Second)
+		if late > maxBusyPause+time.Second/2 {
+			t.Errorf("%q at %q: registered %v after the registrar was ready, want %v at most", tt.registrars, tt.addrs, late, maxBusyPause)
+		}
+		if n := d.count("connect") - before; (n > 0) != tt.moves {
+			t.Errorf("%q at %q: %d connects after the refusal, want some: %v", tt.registrars, tt.addrs, n, tt.moves)
+		}
 	}
 }
 

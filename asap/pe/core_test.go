@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rserpool/coredns-rserpool/asap"
+	"github.com/rserpool/coredns-rserpool/internal/client"
 	"github.com/rserpool/coredns-rserpool/internal/hunt"
 	"github.com/rserpool/coredns-rserpool/internal/sctp"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -31,7 +32,8 @@ type driver struct {
 	log   []string
 	regs  []*asap.Registration
 
-	beats bool // write down HEARTBEATs
+	beats bool         // write down HEARTBEATs
+	addrs []netip.Addr // of each name that is looked up
 
 	events []Event
 }
@@ -84,6 +86,8 @@ func (d *driver) collect() {
 			case hunt.Connect:
 				d.note("connect %d %v", a.Ref, a.To)
 				d.k.Connecting(d.now, a.Ref, sctp.AssocID(a.Ref), nil)
+			case hunt.Lookup:
+				d.k.Found(d.now, client.Found{Ref: a.Ref, Addrs: d.addrs})
 			case hunt.Close:
 				d.note("close %d abort=%v", a.Assoc, a.Abort)
 			case hunt.Heartbeat:

@@ -116,11 +116,29 @@ func (h *Hunt) Rounds() int { return h.rounds }
 // the hunt pauses. The caller owns the slice.
 func (h *Hunt) Report() []rserpool.Attempt { return slices.Clone(h.report) }
 
-// Alternatives reports whether a registrar other than r is known.
+// Alternatives reports whether a registrar other than r is known, or another address of its name.
 func (h *Hunt) Alternatives(now time.Time, r rserpool.Registrar) bool {
-	return slices.ContainsFunc(h.Known(now), func(o rserpool.Registrar) bool {
-		return !o.Equal(r) && !(named(o) && sameName(o, r))
-	})
+	return slices.ContainsFunc(h.Known(now), alternativeTo(r))
+}
+
+// OtherHosts is Alternatives without the other address of r's host: a name with one address of IPv4
+// and one of IPv6 is taken for that of one host.
+func (h *Hunt) OtherHosts(now time.Time, r rserpool.Registrar) bool {
+	all := h.Known(now)
+	var v4, v6 int
+	for _, o := range all {
+		switch {
+		case named(o) || !sameName(o, r):
+		case o.Addrs[0].Is4():
+			v4++
+		default:
+			v6++
+		}
+	}
+	if v4 == 1 && v6 == 1 {
+		all = slices.DeleteFunc(all, sameAs(r))
+	}
+	return slices.ContainsFunc(all, alternativeTo(r))
 }
 
 // Begin starts hunting. The registrar that has just failed, if any, is tried last; why

@@ -186,8 +186,15 @@ func TestHuntAlternatives(t *testing.T) {
 	x.h.Begin(x.now, at, nil)
 	x.collect()
 	x.found(3, "10.0.0.1", "10.0.0.2")
-	if !x.h.Alternatives(x.now, at) {
+	if !x.h.Alternatives(x.now, at) || !x.h.OtherHosts(x.now, at) {
 		t.Error("another address of the name is no alternative")
+	}
+	x.h.Stop()
+	x.h.Begin(x.now, at, nil)
+	x.collect()
+	x.found(5, "10.0.0.1", "2001:db8::1")
+	if !x.h.Alternatives(x.now, at) || x.h.OtherHosts(x.now, at) {
+		t.Error("the address of the other family is no alternative, or another host")
 	}
 }
 

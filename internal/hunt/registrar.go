@@ -20,6 +20,11 @@ func sameAs(r rserpool.Registrar) func(rserpool.Registrar) bool {
 	return func(o rserpool.Registrar) bool { return sameName(r, o) }
 }
 
+// alternativeTo reports of a registrar whether it is not r, nor r's name.
+func alternativeTo(r rserpool.Registrar) func(rserpool.Registrar) bool {
+	return func(o rserpool.Registrar) bool { return !o.Equal(r) && !(named(o) && sameName(o, r)) }
+}
+
 // maxHostAddrs bounds how many of a name's addresses are used.
 const maxHostAddrs = 16
 
