@@ -263,8 +263,8 @@ func (rs *Set) close(s *shared) (wait func() error) {
 		}
 		rs.mu.Lock()
 		defer rs.mu.Unlock()
-		rs.drop(s)
 		log.Infof("registrar at %s has stopped", s.options)
+		rs.drop(s)
 	}()
 	return func() error {
 		<-s.closed
