@@ -17,7 +17,7 @@ func parse(path string, text []byte) ([]*x509.Certificate, error) {
 }
 
 // Certificates reads the certificates of a file, which may have none. other is what else there is
-// in PEM. If one cannot be read, there is an error: who does without it refuses the members of a CA.
+// in PEM. If one cannot be read, there is an error: without it, the members of a CA would be refused.
 func Certificates(path string, text []byte) (list []*x509.Certificate, other string, err error) {
 	for rest := text; ; {
 		var block *pem.Block

@@ -22,7 +22,7 @@ const (
 // warns as a handshake does, and once for both.
 func (c *Credentials) Reload() (changed bool, err error) { return c.reload(false) }
 
-// ReloadAsked is Reload for somebody who has asked for it, and wants to know of an error again.
+// ReloadAsked is Reload on demand: it tells an error also if that was told before.
 func (c *Credentials) ReloadAsked() (changed bool, err error) { return c.reload(true) }
 
 func (c *Credentials) reload(asked bool) (changed bool, err error) {
