@@ -96,9 +96,7 @@ func (r *Registrar) restore(k *Kept) {
 	if state == ledger.Suspect {
 		r.adoptSuspect(e)
 	}
-	if at := e.PE().Expires; !at.IsZero() {
-		r.timers.Arm(&e.life, e, at)
-	}
+	r.beginLife(e)
 	if ahead {
 		r.keep(e.entry)
 	}
