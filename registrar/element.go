@@ -45,6 +45,7 @@ type element struct {
 	surplus   uint8 // how many repeats of the last keep-alive may be acknowledged yet
 	shares    bool  // keep-alives to other elements of the association stood for one of them
 	queued    bool  // the next try waits for its turn; see askInTurn and repeat
+	brief     bool  // the interval that goes on began before a rush; see prolong
 	undecided bool  // the time was extended once, because too little was known of others
 	confirmed bool  // it is a member when the start is over; see confirmLater
 

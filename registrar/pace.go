@@ -75,7 +75,7 @@ func (v *intervals) add(interval time.Duration, n, rate int) {
 // keepAliveInterval is the mean time between two keep-alives to the pool's elements.
 func (r *Registrar) keepAliveInterval(h rserpool.PoolHandle) time.Duration {
 	stretch := max(1, r.intervals.stretch)
-	if r.now.Before(r.rush.until) {
+	if r.inRush() {
 		stretch = max(stretch, rushStretch)
 	}
 	return time.Duration(float64(r.wantedInterval(h)) * stretch)
@@ -133,6 +133,22 @@ func (r *rush) count(now time.Time, total int, busy bool) {
 	if grown := total - r.from; busy && grown >= rushLeast && grown*rushShare >= total {
 		r.until = now.Add(rushTime)
 	}
+}
+
+// inRush reports whether very many elements come at present.
+func (r *Registrar) inRush() bool { return r.now.Before(r.rush.until) }
+
+// prolong makes the interval that is over as long as those that begin in a rush, if it is not,
+// and reports whether it goes on. The first elements of a rush register before it is known to be
+// one.
+func (r *Registrar) prolong(e *element) bool {
+	rest := rushStretch - max(1, r.intervals.stretch)
+	if !e.brief || !r.inRush() || rest <= 0 {
+		return false
+	}
+	e.brief = false
+	r.timers.Arm(&e.keepAlive, e, r.now.Add(r.jitter(time.Duration(float64(r.wantedInterval(e.Handle()))*rest))))
+	return true
 }
 
 // remember keeps the greatest numbers of elements.

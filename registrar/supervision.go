@@ -23,6 +23,7 @@ const (
 // alive notes that an element is alive. The next keep-alive follows after the interval.
 func (r *Registrar) alive(e *element) {
 	e.waiting, e.queued, e.undecided, e.disowned = false, false, false, false
+	e.brief = !r.inRush()
 	r.timers.Arm(&e.keepAlive, e, r.now.Add(r.jitter(r.keepAliveInterval(e.Handle()))))
 }
 
@@ -119,6 +120,7 @@ func (r *Registrar) keepAliveDue(e *element) {
 		r.askSilent(e, true)
 	case e.queued:
 		r.ask(e, true)
+	case r.prolong(e):
 	default:
 		r.askInTurn(e)
 	}
