@@ -194,6 +194,14 @@ func (h *honest) check() {
 	h.late = nil
 }
 
+// stood are the times since the last check at which the machine stood still.
+func (h *honest) stood() []here.Span {
+	if h.stalls == nil {
+		return nil
+	}
+	return h.stalls.All()
+}
+
 func (h *honest) end() {
 	h.stop()
 	h.wg.Wait()
