@@ -316,7 +316,10 @@ func (s *Session) tryReceive(only *elementConn) (Message, error) {
 
 // Ack says that the program is done with the n oldest messages that it has sent: they are
 // not sent again in a failover, and the element owes no answer to them
-// (SessionConfig.AnswerTimeout). It has no effect with Unacked: Drop.
+// (SessionConfig.AnswerTimeout). A message that still waits for room, because the element
+// reads slowly or the session fails over, is sent all the same, once. If fewer than n messages
+// are unacknowledged, Ack acknowledges all of them; the rest of n is ignored. It has no effect
+// with Unacked: Drop.
 func (s *Session) Ack(n int) {
 	s.event(func(c *session.User, _ time.Time) { c.Ack(n) })
 }

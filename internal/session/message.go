@@ -99,27 +99,43 @@ func control(m asap.Message) (Message, bool) {
 // Sent notes that the message that Next returned last is on its way.
 func (u *User) Sent(now time.Time) {
 	if !u.tookControl() {
-		u.used = true
-		u.owed++
-		if u.asked.IsZero() || u.busy {
-			u.asked, u.busy = now, false
-		}
-		if u.cfg.Unacked == Drop {
-			u.out.pop()
-		} else {
-			u.sent++
-		}
+		u.sentUser(now)
 	}
 	if u.state == Closing {
 		u.shutdown()
 	}
 }
 
+// sentUser notes that the user message that Next returned last is on its way.
+func (u *User) sentUser(now time.Time) {
+	u.used = true
+	if u.done > 0 {
+		u.done--
+		u.out.pop()
+		return
+	}
+	u.owed++
+	if u.asked.IsZero() || u.busy {
+		u.asked, u.busy = now, false
+	}
+	if u.cfg.Unacked == Drop {
+		u.out.pop()
+		return
+	}
+	u.sent++
+	u.given = max(u.given, u.sent)
+}
+
 // Refused drops the message that Next returned last: the association does not take it.
 func (u *User) Refused() {
-	if !u.tookControl() {
-		u.out.remove(u.sent)
+	if u.tookControl() {
+		return
 	}
+	u.out.remove(u.sent)
+	if u.sent < u.given {
+		u.given--
+	}
+	u.done = max(u.done-1, 0)
 }
 
 // tookControl removes the message that Next returned last, if it was of the control channel,
@@ -138,16 +154,21 @@ func (u *User) tookControl() bool {
 	return true
 }
 
-// Ack: the application is done with the n oldest messages that were sent. If no other one is
-// left, the element owes no answer; otherwise it owes no more than one to each that is left.
+// Ack: the application is done with the n oldest messages that Send has taken, or with all if
+// there are fewer. One that no element has got yet is still sent, once. If no other one is left,
+// the element owes no answer; otherwise it owes no more than one to each that is left. It has no
+// effect with Drop, which keeps only what is not sent yet.
 func (u *User) Ack(n int) {
-	for range min(n, u.out.n) {
-		u.out.pop()
-		u.sent = max(u.sent-1, 0)
-	}
-	if u.cfg.Unacked == Drop {
+	if u.cfg.Unacked == Drop || n <= 0 {
 		return
 	}
+	got := min(n, u.given)
+	for range got {
+		u.out.pop()
+	}
+	u.given -= got
+	u.sent = max(u.sent-got, 0)
+	u.done = min(u.done+n-got, u.out.n-u.given)
 	if u.owed = min(u.owed, u.sent); u.owed == 0 {
 		u.asked = time.Time{}
 	}
@@ -183,7 +204,7 @@ func (u *User) Answer(ref Ref, list []Message) {
 			return
 		}
 	}
-	u.ask, u.sent = 0, 0
+	u.ask, u.sent, u.given, u.done = 0, 0, 0, 0
 	u.out.clear()
 	for _, m := range list {
 		u.out.push(m)

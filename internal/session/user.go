@@ -37,6 +37,8 @@ type User struct {
 	replies          queue // to the element's faulty messages
 	out              queue // user messages; those that are unacknowledged remain
 	sent             int   // how many of out this association has got
+	given            int   // how many of out an association has got, this one or a former one
+	done             int   // how many of out are acknowledged, and remain until they are sent; then given is 0
 	ask              Ref   // the application is being asked about out
 
 	in     queue // received, and not taken yet

@@ -756,3 +756,90 @@ func TestCardOfAnotherPool(t *testing.T) {
 	d.down("lost")
 	d.want("1m0s failing 1: lost", "1m0s report 1", "1m0s select -1")
 }
+
+// TestAckBeforeSent: a message that waits for room is sent, whatever Ack says. What Ack says of it
+// counts from then on.
+func TestAckBeforeSent(t *testing.T) {
+	t.Run("nothing is kept", func(t *testing.T) {
+		d := connected(t, UserConfig{})
+		d.full = true
+		d.mustSend("a")
+		d.u.Ack(1)
+		d.full = false
+		d.collect()
+		d.want("0s send a")
+	})
+	t.Run("sent once, and no answer owed", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend, AnswerTimeout: time.Second})
+		d.mustSend("a")
+		d.full = true
+		d.mustSend("b")
+		d.u.Ack(2)
+		d.u.Ack(1000) // of nothing
+		d.full = false
+		d.collect()
+		d.until(time.Minute)
+		d.mustSend("c") // not acknowledged by the 1000
+		d.want("0s send a", "0s send b", "1m0s send c")
+		d.down("lost")
+		d.selected(2)
+		d.log = nil
+		d.up()
+		d.want("1m0s failed over 1 to 2", "1m0s send c")
+	})
+	t.Run("the element fails before", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend})
+		d.mustSend("a", "b")
+		d.full = true
+		d.mustSend("c")
+		d.down("lost")
+		d.u.Ack(3) // a and b were sent to the former element
+		d.full = false
+		d.selected(2)
+		d.log = nil
+		d.up()
+		d.want("0s failed over 1 to 2", "0s send c")
+		if left := d.u.Unacked(); len(left) != 0 {
+			t.Errorf("unacknowledged: %v, want none", left)
+		}
+	})
+	t.Run("while messages are sent again", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend})
+		d.mustSend("a", "b", "c")
+		d.full = true
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.u.Sent(d.now) // a
+		d.u.Ack(2)
+		d.full, d.log = false, nil
+		d.collect()
+		d.want("0s send c")
+	})
+	t.Run("the application's own", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: AskApp})
+		d.mustSend("a")
+		d.down("lost")
+		d.selected(2)
+		d.up()
+		d.full, d.log = true, nil
+		d.u.Answer(d.ask, []Message{{Data: []byte("where are we?")}})
+		d.u.Ack(1)
+		d.full = false
+		d.collect()
+		d.want("0s send where are we?")
+	})
+	t.Run("not taken by the association", func(t *testing.T) {
+		d := connected(t, UserConfig{Unacked: Resend})
+		d.full = true
+		d.mustSend("a")
+		d.u.Ack(1)
+		d.u.Refused()
+		d.full = false
+		d.mustSend("b")
+		d.want("0s send b")
+		if left := d.u.Unacked(); len(left) != 1 || string(left[0].Data) != "b" {
+			t.Errorf("unacknowledged: %v, want b", left)
+		}
+	})
+}
