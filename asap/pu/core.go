@@ -38,6 +38,7 @@ type request struct {
 	watch  bool   // goes on after the answer
 	live   bool   // gets updates
 	report bool   // has no answer
+	ended  bool
 
 	awaited  bool      // sent, and not answered
 	answerBy time.Time // T1-ENRPrequest, if awaited
@@ -45,6 +46,13 @@ type request struct {
 	askAt    time.Time // when a watch asks again; zero: not
 	moves    int       // to another registrar since one had no resources
 	refusals int       // of a watch, in a row
+}
+
+// question is a message to the home that it answers. A request that is repeated asks more than
+// one, and a question outlasts a request that is cancelled: the home answers it all the same.
+type question struct {
+	r  *request
+	by time.Time // T1-ENRPrequest
 }
 
 // maxMoves is how often a request moves to another registrar: three registrars may refuse
@@ -68,11 +76,12 @@ const (
 // each event, then take, and Tick no later than NextDeadline.
 //
 // Responses name their request by the pool handle alone, so that an answer is
-// the oldest request's for its handle.
+// that to the oldest question for its handle.
 type core struct {
 	timers   Timers
 	hunt     *hunt.Hunt
 	requests []*request // oldest first
+	asked    []question // that the home has not answered, oldest first
 	lastID   reqID
 	home     sctp.AssocID // 0: none
 	homeAt   rserpool.Registrar
@@ -165,6 +174,7 @@ func (k *core) cancel(id reqID, cause error) {
 
 // end tells a request's result and forgets it.
 func (k *core) end(r *request, res *Resolution, err error) {
+	r.ended, r.awaited = true, false
 	k.results = append(k.results, result{id: r.id, res: res, err: err, final: true})
 	k.requests = slices.DeleteFunc(k.requests, func(o *request) bool { return o == r })
 }
@@ -208,6 +218,16 @@ func (k *core) send(now time.Time, r *request) {
 	r.sent++
 	r.awaited, r.askAt = true, time.Time{}
 	r.answerBy = now.Add(k.timers.Request)
+	k.forget(now)
+	k.asked = append(k.asked, question{r, r.answerBy})
+}
+
+// forget forgets the oldest questions that nothing waits for and that the home has not answered in
+// time: if it never does, later answers must not be taken for theirs.
+func (k *core) forget(now time.Time) {
+	for len(k.asked) > 0 && !k.asked[0].r.awaited && !now.Before(k.asked[0].by) {
+		k.asked = k.asked[1:]
+	}
 }
 
 // mostWanted is how many elements to subscribe to: an association has one subscription to
@@ -355,6 +375,7 @@ func (k *core) Up(now time.Time, a sctp.AssocID, _ []netip.AddrPort) {
 		k.tellLost()
 	}
 	k.home, k.homeAt, k.since, k.renewing = a, at, now, false
+	k.asked = nil
 	for _, r := range slices.Clone(k.requests) {
 		// Subscriptions end with the association (RFC 5352, Section 2.2.5).
 		k.send(now, r)
@@ -371,6 +392,7 @@ func (k *core) Down(now time.Time, a sctp.AssocID, err error) {
 		return
 	}
 	k.home, k.renewing = 0, errors.Is(err, sctp.ErrRenew)
+	k.asked = nil
 	single := func(r *request) bool { return !r.watch }
 	if k.renewing || len(k.requests) == 0 || slices.ContainsFunc(k.requests, single) || now.Sub(k.since) >= steadyTime {
 		k.flaps = 0

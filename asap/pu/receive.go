@@ -70,18 +70,58 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 		res, err = nil, &NoElementsError{Pool: m.Handle, Registrar: k.homeAt.String()}
 	}
 	// A is set for those that asked for updates, and in the updates.
-	if !m.Accept {
-		i := slices.IndexFunc(k.requests, func(r *request) bool { return r.handle == m.Handle && r.awaited && !r.watch })
-		if i >= 0 {
-			if r := k.requests[i]; err == nil || !k.move(now, r, refused) {
-				k.end(r, res, err)
-			}
-			return
+	if m.Accept {
+		k.asked = slices.DeleteFunc(k.asked, func(q question) bool { return q.r.watch && q.r.handle == m.Handle })
+		k.tellWatches(now, m.Handle, res, err)
+		return
+	}
+	r, ok := k.answered(now, func(r *request) bool { return r.handle == m.Handle })
+	switch {
+	case !ok && err != nil: // the end of the updates
+		k.tellWatches(now, m.Handle, nil, err)
+	case !ok, r.ended: // late
+	case r.watch:
+		k.tellWatch(now, r, res.first(r.n), err)
+	case len(m.Causes) > 0 && k.move(now, r, refused):
+		return
+	default:
+		k.end(r, res.first(r.n), err)
+	}
+	if ok && len(m.Causes) > 0 {
+		k.renewWatches(now, m.Handle)
+	}
+}
+
+// answered removes the oldest question whose request is one of those wanted, because the home has
+// answered it, and returns the request; false if there is none.
+func (k *core) answered(now time.Time, wanted func(*request) bool) (*request, bool) {
+	k.forget(now)
+	i := slices.IndexFunc(k.asked, func(q question) bool { return wanted(q.r) })
+	if i < 0 {
+		return nil, false
+	}
+	r := k.asked[i].r
+	k.asked = slices.Delete(k.asked, i, i+1)
+	return r, true
+}
+
+// tellWatches tells all that watch a pool of an answer or an update.
+func (k *core) tellWatches(now time.Time, h rserpool.PoolHandle, res *Resolution, err error) {
+	for _, r := range k.requests {
+		if r.handle == h && r.watch {
+			k.tellWatch(now, r, res.first(r.n), err)
 		}
 	}
-	for _, r := range k.requests {
-		if r.handle == m.Handle && r.watch {
-			k.tellWatch(now, r, res.first(r.n), err)
+}
+
+// renewWatches has those that watch a pool ask anew: a negative response, whoever has asked, ends
+// the updates (RFC 5352, Section 2.2.5).
+func (k *core) renewWatches(now time.Time, h rserpool.PoolHandle) {
+	for _, r := range slices.Clone(k.requests) {
+		if r.handle == h && r.live {
+			r.live = false
+			k.results = append(k.results, result{id: r.id, lost: true})
+			k.send(now, r)
 		}
 	}
 }
@@ -131,11 +171,10 @@ func (k *core) onError(now time.Time, m *asap.Error) {
 	if !m.Refuses(asap.TypeHandleResolution) {
 		return
 	}
-	i := slices.IndexFunc(k.requests, func(r *request) bool { return r.awaited })
-	if i < 0 {
+	r, ok := k.answered(now, func(*request) bool { return true })
+	if !ok || r.ended {
 		return
 	}
-	r := k.requests[i]
 	err := &RefusedError{Pool: r.handle, Registrar: k.homeAt.String(), Causes: m.Causes}
 	if r.watch {
 		k.tellWatch(now, r, nil, err)
