@@ -128,6 +128,14 @@ func (c *Cache) pick(u *User, pool rserpool.PoolHandle, w choice, wt *waiter) (*
 	return nil, &ExhaustedError{Pool: pool}
 }
 
+// known returns a copy of an element that a registrar has named; false if none has.
+func (c *Cache) known(pool rserpool.PoolHandle, id rserpool.PEID) (rserpool.PoolElement, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el := c.core.known(time.Now(), pool, id)
+	return clone(el), el != nil
+}
+
 // list returns copies of all elements of a pool, nil if a registrar must be asked first.
 func (c *Cache) list(u *User, pool rserpool.PoolHandle) []rserpool.PoolElement {
 	c.mu.Lock()

@@ -126,6 +126,15 @@ func (c *cacheCore) pick(now time.Time, h rserpool.PoolHandle, w choice) (*handl
 	return nil, exhausted
 }
 
+// known returns an element that a registrar has named, nil if none has. It selects nothing, and
+// is no use of the pool.
+func (c *cacheCore) known(now time.Time, h rserpool.PoolHandle, id rserpool.PEID) *handlespace.Element {
+	if e := c.entryOf(h, id); e == nil || !c.usable(now, e) {
+		return nil
+	}
+	return c.space.Pool(h).Element(id)
+}
+
 // list returns all elements of a pool, those that are left out as well, by identifier.
 func (c *cacheCore) list(now time.Time, h rserpool.PoolHandle) []*handlespace.Element {
 	e := c.entries[h]

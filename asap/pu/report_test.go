@@ -2,11 +2,14 @@ package pu
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/hunt"
+	"github.com/rserpool/coredns-rserpool/internal/session"
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -58,4 +61,48 @@ func TestReportsAreLimited(t *testing.T) {
 			t.Fatal(fmt.Errorf("report %d: %w", i, err))
 		}
 	}
+}
+
+// TestHearsaySelectsNothing: comparing what a business card says with what a registrar says moves
+// no policy, and does not count as a use of the pool.
+func TestHearsaySelectsNothing(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		s := dial(t, w, SessionConfig{})
+		next := func() rserpool.PEID {
+			t.Helper()
+			e, err := w.u.Select(t.Context(), testPool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e.ID
+		}
+		before := []rserpool.PEID{next(), next(), next()}
+		entry := w.u.cache.core.entries[testPool]
+		used := entry.used
+		time.Sleep(time.Second)
+		stranger, moved := w.element(1).entry(), w.element(2).entry()
+		stranger.ID = 99
+		moved.UserTransport.Port++
+		for _, e := range []rserpool.PoolElement{stranger, moved} {
+			s.mu.Lock()
+			s.report(&session.Action{Type: session.Report, Element: &e, Hearsay: true})
+			s.mu.Unlock()
+		}
+		if !entry.used.Equal(used) {
+			t.Error("the pool counts as used")
+		}
+		if after := []rserpool.PEID{next(), next(), next()}; !slices.Equal(before, after) {
+			t.Errorf("selections %v, want %v as before", after, before)
+		}
+		same := w.element(3).entry()
+		s.mu.Lock()
+		s.report(&session.Action{Type: session.Report, Element: &same, Hearsay: true})
+		s.mu.Unlock()
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !slices.Equal(w.reports, []rserpool.PEID{3}) {
+			t.Errorf("reported: %v, want element 3", w.reports)
+		}
+	})
 }

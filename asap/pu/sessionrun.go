@@ -181,8 +181,8 @@ func (s *Session) connect(now time.Time, a *session.Action) {
 // named it, a registrar must have named it, too, with the same addresses.
 func (s *Session) report(a *session.Action) {
 	if a.Hearsay {
-		known, ok := s.user.cached(s.pool, a.Element.ID, nil)
-		if !ok || known.ID != a.Element.ID || !known.UserTransport.Equal(a.Element.UserTransport) {
+		known, ok := s.user.cache.known(s.pool, a.Element.ID)
+		if !ok || !known.UserTransport.Equal(a.Element.UserTransport) {
 			return
 		}
 	}
