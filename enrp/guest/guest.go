@@ -51,6 +51,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	registrars []rserpool.Registrar
+	listen     client.ListenFunc // for tests
 }
 
 // Validate says what is wrong with the configuration, nil if nothing is. [Open]
@@ -135,7 +136,7 @@ func Open(cfg Config) (*Guest, error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
 	}
-	t, err := client.Open(client.Config{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Trust: cfg.trust(), PPID: enrp.PPID, Logger: cfg.Logger})
+	t, err := client.Open(client.Config{Via: cfg.Via, Local: cfg.Local, EncapPort: cfg.EncapPort, Trust: cfg.trust(), PPID: enrp.PPID, Logger: cfg.Logger, Listen: cfg.listen})
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func drawID() rserpool.ServerID {
 	}
 }
 
-// ready makes the guest ready for a request. After a request without an answer, and
+// ready makes the guest ready for a request. After a request that ended without its answer, and
 // after a download that was not read to its end, it leaves the association and takes
 // another identifier: the registrar would otherwise continue where it was.
 func (g *Guest) ready(ctx context.Context) error {
@@ -289,13 +290,13 @@ func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request fun
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Timeout)
 	defer cancel()
+	g.stale = true // until the answer: any other end leaves it to come
 	if err := g.send(request()); err != nil {
 		return none, fmt.Errorf("request for %s: %w", what, err)
 	}
 	for {
 		ev, err := g.next(ctx)
 		if err != nil {
-			g.stale = true
 			return none, &rserpool.UnreachableError{Cause: caller.Err(), Attempts: []rserpool.Attempt{{
 				Registrar: g.to, Err: fmt.Errorf("request for %s: %w", what, err),
 			}}}
@@ -309,6 +310,7 @@ func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request fun
 		}
 		switch m := msg.(type) {
 		case A:
+			g.stale = false
 			return m, nil
 		case *enrp.Error:
 			return none, &RefusedError{What: what, Causes: m.Causes}
