@@ -68,6 +68,9 @@ type UserConfig struct {
 	Pool rserpool.PoolHandle
 	// Element is tried first if the pool has it; 0: as the pool's policy selects.
 	Element rserpool.PEID
+	// Only, if set, is the only element that is tried. None is selected then. It implies
+	// NoFailover.
+	Only *rserpool.PoolElement
 	// Cookie, if set, is echoed to the first element, too: the session goes on with what
 	// an earlier one had.
 	Cookie []byte
@@ -109,6 +112,7 @@ func (c *UserConfig) fillDefaults() {
 	fill(&c.FailoverTime, 30*time.Second)
 	fill(&c.ConnectTime, 2*time.Second)
 	fill(&c.CloseTime, 2*time.Second)
+	c.NoFailover = c.NoFailover || c.Only != nil
 	if c.MaxUnacked <= 0 {
 		c.MaxUnacked = defaultUnacked
 	}

@@ -71,6 +71,8 @@ func (u *User) seek(now time.Time) {
 		s.willed, u.vain = false, now.Add(vainTime)
 	}
 	switch {
+	case u.cfg.Only != nil:
+		u.end(u.failure(now, nil))
 	case len(s.leftOut) >= maxLeftOut, s.empty && s.fresh:
 		u.noneLeft(now)
 	default:

@@ -92,6 +92,9 @@ func (u *User) Start(now time.Time) {
 	}
 	u.state = Dialing
 	u.search = &search{began: now}
+	if u.cfg.Only != nil {
+		u.search.candidates = []rserpool.PoolElement{*u.cfg.Only}
+	}
 	u.seek(now)
 }
 

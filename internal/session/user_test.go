@@ -23,6 +23,22 @@ func TestDial(t *testing.T) {
 		d := newDriver(t, UserConfig{Element: 5})
 		d.want("0s select want 5")
 	})
+	t.Run("only one element", func(t *testing.T) {
+		only := element(5)
+		d := newDriver(t, UserConfig{Only: &only})
+		d.down("refused")
+		d.want("0s connect 5", "0s try failed 5: refused", "0s report 5", "0s ended: failover")
+		var f *rserpool.FailoverError
+		if !errors.As(d.u.Err(), &f) || len(f.Attempts) != 1 || f.Selection != nil {
+			t.Errorf("error %v, want one with one attempt", d.u.Err())
+		}
+		d = newDriver(t, UserConfig{Only: &only})
+		d.up()
+		d.card(6, 7)
+		d.log = nil
+		d.down("lost")
+		d.want("0s failing 5: lost", "0s report 5", "0s ended: failover")
+	})
 	t.Run("the first candidates fail", func(t *testing.T) {
 		d := newDriver(t, UserConfig{})
 		d.selected(1, 2, 3)
