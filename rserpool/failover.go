@@ -34,20 +34,7 @@ func (e *FailoverError) Error() string {
 	if e.Cause != nil {
 		fmt.Fprintf(&s, "; the former one failed: %v", e.Cause)
 	}
-	var texts []string
-	times := map[string]int{}
-	for _, a := range e.Attempts {
-		text := fmt.Sprintf("element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
-		if times[text]++; times[text] == 1 {
-			texts = append(texts, text)
-		}
-	}
-	for _, text := range texts {
-		fmt.Fprintf(&s, "; %s", text)
-		if n := times[text]; n > 1 {
-			fmt.Fprintf(&s, " (%d times)", n)
-		}
-	}
+	writeAttempts(&s, e.Attempts)
 	if e.Selection != nil {
 		fmt.Fprintf(&s, "; %v", e.Selection)
 	}
@@ -62,8 +49,64 @@ func (e *FailoverError) Unwrap() []error {
 			list = append(list, err)
 		}
 	}
-	for _, a := range e.Attempts {
-		list = append(list, a.Err)
+	return append(list, attemptErrors(e.Attempts)...)
+}
+
+// SendToAllError says which elements of a pool did not get a message that was for all. All others
+// have got it.
+type SendToAllError struct {
+	Pool PoolHandle
+	// Elements is how many elements the message was for.
+	Elements int
+	// Attempts are the elements that did not get it, or have not acknowledged it in time, by
+	// identifier.
+	Attempts []ElementAttempt
+	// After is how long it took until all had the message or had failed.
+	After time.Duration
+}
+
+// maxListed is how many elements the text of a SendToAllError lists.
+const maxListed = 16
+
+// Error says how many elements did not get the message, and lists up to 16 of them with their
+// reasons.
+func (e *SendToAllError) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%d of %d elements of pool %q did not get the message, after %v",
+		len(e.Attempts), e.Elements, string(e.Pool), e.After.Round(time.Millisecond))
+	listed := e.Attempts[:min(len(e.Attempts), maxListed)]
+	writeAttempts(&s, listed)
+	if n := len(e.Attempts) - len(listed); n > 0 {
+		fmt.Fprintf(&s, "; and %d others", n)
 	}
-	return list
+	return s.String()
+}
+
+// Unwrap returns the reasons of all elements.
+func (e *SendToAllError) Unwrap() []error { return attemptErrors(e.Attempts) }
+
+// writeAttempts lists elements with the reason for each, and how often, if it is more than once.
+func writeAttempts(s *strings.Builder, list []ElementAttempt) {
+	var texts []string
+	times := map[string]int{}
+	for _, a := range list {
+		text := fmt.Sprintf("element %v (%v): %v", a.Element.ID, a.Element.UserTransport, a.Err)
+		if times[text]++; times[text] == 1 {
+			texts = append(texts, text)
+		}
+	}
+	for _, text := range texts {
+		fmt.Fprintf(s, "; %s", text)
+		if n := times[text]; n > 1 {
+			fmt.Fprintf(s, " (%d times)", n)
+		}
+	}
+}
+
+// attemptErrors are the reasons of elements.
+func attemptErrors(list []ElementAttempt) (errs []error) {
+	for _, a := range list {
+		errs = append(errs, a.Err)
+	}
+	return errs
 }

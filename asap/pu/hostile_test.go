@@ -189,7 +189,7 @@ func TestSendToAllFrozen(t *testing.T) {
 		for _, e := range w.elements[1:] {
 			e.freeze = true
 		}
-		var failure *FailoverError
+		var failure *SendToAllError
 		err := w.u.SendToAll(t.Context(), testPool, Message{Data: []byte("all")})
 		if !errors.As(err, &failure) || len(failure.Attempts) != 2 {
 			t.Errorf("SendToAll gives %v, want a failure of two elements", err)

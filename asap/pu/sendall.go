@@ -37,50 +37,50 @@ const maxTogether = 16
 // Section 6.5.5). A pool user that is an element of the pool itself names its identifier in
 // except, unless it wants a copy (ASAP_SEND_TO_SELF). Each element gets the message in a
 // session of its own, which ends then; it returns when all have ended. There is no failover.
-// Elements that did not get the message are in the error, a *[FailoverError].
+// If elements do not get the message, the error is a *[SendToAllError] that lists them; all others
+// have got it. If the elements are not known, the errors are those of [User.Elements].
 func (u *User) SendToAll(ctx context.Context, pool rserpool.PoolHandle, m Message, except ...rserpool.PEID) error {
 	start := time.Now()
 	list, err := u.Elements(ctx, pool)
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
+	list = slices.DeleteFunc(list, func(e rserpool.PoolElement) bool { return slices.Contains(except, e.ID) })
+	errs := make([]error, len(list))
 	var wg sync.WaitGroup
-	failure := &FailoverError{Pool: pool}
 	room := make(chan struct{}, maxTogether)
-	for _, e := range list {
-		if slices.Contains(except, e.ID) {
-			continue
-		}
+	for i := range list {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			if err := u.sendTo(ctx, pool, e.ID, m); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failure.Attempts = append(failure.Attempts, rserpool.ElementAttempt{Element: e, Err: err})
-			}
+			errs[i] = u.sendTo(ctx, pool, &list[i], m)
 		})
 	}
 	wg.Wait()
-	if failure.After = time.Since(start); len(failure.Attempts) > 0 {
+	failure := &SendToAllError{Pool: pool, Elements: len(list), After: time.Since(start)}
+	for i, err := range errs {
+		if err != nil {
+			failure.Attempts = append(failure.Attempts, rserpool.ElementAttempt{Element: list[i], Err: err})
+		}
+	}
+	if len(failure.Attempts) > 0 {
 		return failure
 	}
 	return nil
 }
 
+// SendToAllError says which elements of a pool did not get a message.
+type SendToAllError = rserpool.SendToAllError
+
 // sendTo sends a message to one element.
-func (u *User) sendTo(ctx context.Context, pool rserpool.PoolHandle, id rserpool.PEID, m Message) error {
-	s, err := u.DialSession(ctx, SessionConfig{Pool: pool, Element: id, NoFailover: true})
+func (u *User) sendTo(ctx context.Context, pool rserpool.PoolHandle, e *rserpool.PoolElement, m Message) error {
+	s, err := u.dialSession(ctx, SessionConfig{Pool: pool}, e)
 	if err != nil {
-		return err
+		return reasonOf(err)
 	}
 	defer s.Close()
-	if e, ok := s.Element(); !ok || e.ID != id {
-		return errNotReached
-	}
 	if err := s.SendMessage(ctx, m); err != nil {
-		return fmt.Errorf("not sent: %w", err)
+		return fmt.Errorf("not sent: %w", reasonOf(err))
 	}
 	_ = s.Close()
 	s.mu.Lock()
@@ -91,7 +91,18 @@ func (u *User) sendTo(ctx context.Context, pool rserpool.PoolHandle, id rserpool
 	return nil
 }
 
-var (
-	errNotReached   = errors.New("no association with it came up")
-	errNotDelivered = errors.New("it has not acknowledged the message in time")
-)
+// reasonOf returns why the only element of a session does not serve it.
+func reasonOf(err error) error {
+	var f *FailoverError
+	switch {
+	case !errors.As(err, &f):
+		return err
+	case f.Selection != nil: // the context's error
+		return f.Selection
+	case len(f.Attempts) > 0:
+		return f.Attempts[len(f.Attempts)-1].Err
+	}
+	return err
+}
+
+var errNotDelivered = errors.New("it has not acknowledged the message in time")

@@ -174,10 +174,16 @@ func (u *User) Dial(ctx context.Context, pool rserpool.PoolHandle) (*Session, er
 // The error is a *[FailoverError] with the reason for each element that was tried. It wraps
 // the errors of [User.Select], and that of ctx.
 func (u *User) DialSession(ctx context.Context, cfg SessionConfig) (*Session, error) {
+	return u.dialSession(ctx, cfg, nil)
+}
+
+// dialSession dials a session with any element of the pool or, if only is not nil, with that one
+// and no other.
+func (u *User) dialSession(ctx context.Context, cfg SessionConfig, only *rserpool.PoolElement) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("nothing sent: %w", err)
 	}
-	s, err := u.newSession(cfg)
+	s, err := u.newSession(cfg, only)
 	if err != nil {
 		return nil, err
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/rserpool/coredns-rserpool/rserpool"
 )
 
-func (u *User) newSession(cfg SessionConfig) (*Session, error) {
+func (u *User) newSession(cfg SessionConfig, only *rserpool.PoolElement) (*Session, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	core, err := session.NewUser(session.UserConfig{
-		Pool: cfg.Pool, Element: cfg.Element, Cookie: cfg.Cookie, Card: cloneCard(cfg.Card),
+		Pool: cfg.Pool, Element: cfg.Element, Only: only, Cookie: cfg.Cookie, Card: cloneCard(cfg.Card),
 		Unacked: session.Unacked(cfg.Unacked), MaxUnacked: cfg.MaxUnacked, MaxReceive: cfg.MaxReceive,
 		AnswerTimeout: cfg.AnswerTimeout, FailoverTime: cfg.FailoverTime, ConnectTime: cfg.ConnectTime,
 		CloseTime: u.runner.cfg.Timers.Close, EndOnShutdown: cfg.EndOnShutdown, NoFailover: cfg.NoFailover,

@@ -41,6 +41,7 @@ type server struct {
 	mu     sync.Mutex
 	counts map[sctp.AssocID]int
 	assocs []sctp.AssocID
+	ups    int      // associations that have come up
 	log    []string // what it got
 	silent bool
 	freeze bool // as soon as a user has an association with it
@@ -187,6 +188,7 @@ func (e *server) handle(ev sctp.Event) {
 	switch ev.Type {
 	case sctp.Up:
 		e.assocs = append(e.assocs, ev.Assoc)
+		e.ups++
 		if e.card != nil {
 			e.control(ev.Assoc, e.w.cardOf(e.card))
 		}
