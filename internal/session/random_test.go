@@ -264,3 +264,66 @@ func TestRandom(t *testing.T) {
 		})
 	}
 }
+
+// TestRandomAck: whatever Ack says and when, each message that Send has taken is sent, in order,
+// and none again that was sent and is acknowledged.
+func TestRandomAck(t *testing.T) {
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 5))
+		d := connected(t, UserConfig{Unacked: Resend})
+		taken, acked, sent := 0, 0, 0
+		look := func() {
+			for _, line := range d.log {
+				var at string
+				var n int
+				if _, err := fmt.Sscanf(line, "%s send m%d", &at, &n); err != nil {
+					continue
+				}
+				if n > sent+1 || n <= sent && n <= acked {
+					t.Fatalf("seed %d: message %d is sent after %d, with %d acknowledged", seed, n, sent, acked)
+				}
+				sent = max(sent, n)
+			}
+			d.log = nil
+		}
+		for range 100 {
+			switch rnd.IntN(6) {
+			case 0, 1:
+				if d.send(fmt.Sprint("m", taken+1)) == nil {
+					taken++
+				}
+			case 2:
+				n := rnd.IntN(4)
+				d.u.Ack(n)
+				look()
+				acked = min(acked+n, taken)
+			case 3:
+				d.full = !d.full
+				d.collect()
+			case 4:
+				d.down("lost")
+				d.selected(2)
+			default:
+				if d.u.State() == FailingOver {
+					d.until(d.now.Sub(epoch) + time.Second)
+					d.selected(3)
+					d.up()
+				}
+			}
+			look()
+		}
+		d.full = false
+		for range 10 {
+			if d.u.State() == FailingOver {
+				d.until(d.now.Sub(epoch) + time.Second)
+				d.selected(4)
+				d.up()
+			}
+			d.collect()
+			look()
+		}
+		if d.u.State() != Connected || sent != taken {
+			t.Errorf("seed %d: %d messages are sent, want all %d", seed, sent, taken)
+		}
+	}
+}
