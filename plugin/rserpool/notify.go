@@ -82,13 +82,16 @@ func (n *notifier) look() {
 	}
 }
 
-// settled reports whether the elements have had time to register.
+// settled reports whether the elements have had time to register, and the serial number to be
+// one that lasts: the first one that is read includes no change, so that there is another one a second later.
 func (n *notifier) settled() bool {
 	if n.from.IsZero() {
-		n.from = time.Now()
+		n.registrar.Space().Serial(n.now())
+		pause := notifyPause
 		if _, elements := n.registrar.Space().Len(); elements == 0 {
-			n.from = n.from.Add(notifySettle)
+			pause = notifySettle
 		}
+		n.from = time.Now().Add(pause)
 	}
 	return time.Since(n.from) >= 0
 }
