@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -28,12 +29,50 @@ func (h *Handler) signatureSize(z *zone, server string) int {
 	if h.signer == nil {
 		return 0
 	}
+	h.measureSignatures(server)
+	return z.signature
+}
+
+// measureSignatures finds out, once, which zones are signed, and by whom. server is the server's name
+// in metrics.
+func (h *Handler) measureSignatures(server string) {
 	h.measure.Do(func() {
 		for i := range h.zones {
-			h.zones[i].signature = measureSignature(h.signer, h.zones[i].name, server)
+			z := &h.zones[i]
+			z.signature, z.signedBy = measureSignature(h.signer, z.name, server)
 		}
 	})
-	return z.signature
+}
+
+// checkSigners refuses a zone that dnssec signs with another name than the zone above, if that is one of
+// this block and signed, too. The plugin signs all records with the closest of its names, so also the
+// proof that the zone has no DS records. Validators take this proof only from the zone above (RFC 4035,
+// Section 5.2).
+func (h *Handler) checkSigners(server string) error {
+	if h.signer == nil {
+		return nil
+	}
+	h.measureSignatures(server)
+	var upper []string // that sign all zones below them
+	var wrong *zone
+	for i := range h.zones {
+		z := &h.zones[i]
+		switch p := h.zones.parent(z); {
+		case z.signature == 0:
+		case p == nil || p.signature == 0:
+			if !slices.Contains(upper, z.signedBy) {
+				upper = append(upper, z.signedBy)
+			}
+		case wrong == nil && z.signedBy != p.signedBy:
+			wrong = z
+		}
+	}
+	if wrong == nil {
+		return nil
+	}
+	return fmt.Errorf("dnssec signs %s as a zone of its own (%s) below %s, but no DS records link the two: resolvers that validate would refuse all its answers. "+
+		"Let the keys of the upper zone sign the names of both. For this, name only upper zones in dnssec, and only their keys: dnssec %s",
+		wrong.name, wrong.signedBy, h.zones.parent(wrong).name, strings.Join(upper, " "))
 }
 
 // warnDenials warns if the next plugin answers for a signed zone: the NSEC records there are those of
@@ -52,16 +91,18 @@ func (h *Handler) warnDenials(where, server string) {
 	}
 }
 
-func measureSignature(s signer, zone, server string) (n int) {
+// measureSignature returns the octets of the signatures of an RRset, and the name that they have.
+func measureSignature(s signer, zone, server string) (n int, by string) {
 	const pointer = 2
 	m := new(dns.Msg).SetQuestion(zone, dns.TypeNSEC)
 	m.Answer = []dns.RR{nsec(zone, zone, 0, nil)}
 	for _, rr := range s.Sign(request.Request{Req: m}, time.Now(), server).Answer {
-		if rr.Header().Rrtype == dns.TypeRRSIG {
+		if sig, ok := rr.(*dns.RRSIG); ok {
 			n += dns.Len(rr) - wireLen(zone) + pointer
+			by = sig.SignerName
 		}
 	}
-	return n
+	return n, by
 }
 
 // sign prepares a response for the dnssec plugin, if that signs the zone. The plugin caches

@@ -76,9 +76,12 @@ func TestFallthroughSigned(t *testing.T) {
 }
 
 // zoneKey makes a key, and returns the file's name without its endings.
-func zoneKey(t testing.TB) (*dns.DNSKEY, string) {
+func zoneKey(t testing.TB) (*dns.DNSKEY, string) { return keyOf(t, zoneZ) }
+
+// keyOf is zoneKey for another zone.
+func keyOf(t testing.TB, zone string) (*dns.DNSKEY, string) {
 	t.Helper()
-	key := &dns.DNSKEY{Hdr: header(zoneZ, dns.TypeDNSKEY, 3600), Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
+	key := &dns.DNSKEY{Hdr: header(zone, dns.TypeDNSKEY, 3600), Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256}
 	private, err := key.Generate(256)
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +111,10 @@ func (s *signedServer) ask(t *testing.T, name string, qtype, size uint16) *dns.M
 }
 
 // check checks that each set of records has a signature, and that all signatures are right.
-func (s *signedServer) check(m *dns.Msg) error {
+func (s *signedServer) check(m *dns.Msg) error { return checkSignatures(m, s.key) }
+
+// checkSignatures is check for any key. Its owner is the only signer.
+func checkSignatures(m *dns.Msg, key *dns.DNSKEY) error {
 	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		sets := map[string][]dns.RR{}
 		name := func(owner string, rrtype uint16) string {
@@ -131,7 +137,7 @@ func (s *signedServer) check(m *dns.Msg) error {
 			case !sig.ValidityPeriod(time.Now()):
 				return fmt.Errorf("the signature of %s has expired", set)
 			}
-			if err := sig.Verify(s.key, sets[set]); err != nil {
+			if err := sig.Verify(key, sets[set]); err != nil {
 				return fmt.Errorf("%s: %w", set, err)
 			}
 			delete(sets, set)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/google/go-cmp/cmp"
@@ -144,14 +145,14 @@ func ask(t testing.TB, h *Handler, name string, qtype uint16) *dns.Msg {
 	return askFrom(t, h, &test.ResponseWriter{}, new(dns.Msg).SetQuestion(name, qtype))
 }
 
-func askFrom(t testing.TB, h *Handler, w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+func askFrom(t testing.TB, h plugin.Handler, w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 	t.Helper()
 	rec := dnstest.NewRecorder(w)
 	return answer(t, h, rec, rec, q)
 }
 
 // answer has the handler answer to w, which hands the answer to rec.
-func answer(t testing.TB, h *Handler, w dns.ResponseWriter, rec *dnstest.Recorder, q *dns.Msg) *dns.Msg {
+func answer(t testing.TB, h plugin.Handler, w dns.ResponseWriter, rec *dnstest.Recorder, q *dns.Msg) *dns.Msg {
 	t.Helper()
 	rcode, err := h.ServeDNS(context.Background(), w, q)
 	if err != nil {

@@ -1,12 +1,19 @@
 package rserpool
 
 import (
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/dnssec"
+	"github.com/coredns/coredns/plugin/pkg/cache"
 	"github.com/coredns/coredns/plugin/test"
-	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
 
@@ -17,28 +24,107 @@ func TestDSOfPoolName(t *testing.T) {
 		f := newFake()
 		put(t, f.space, pool, element(1, 80, "192.0.2.1"))
 		h := newTestHandler(t, "rserpool example.org eu.example.org", f)
-		h.signer = noSigner{}
-		q := new(dns.Msg).SetQuestion("eu.example.org.", dns.TypeDS).SetEdns0(4096, true)
-		m := askFrom(t, h, &test.ResponseWriter{}, q)
-		var types []uint16
-		for _, rr := range m.Ns {
-			if n, ok := rr.(*dns.NSEC); ok {
-				types = n.TypeBitMap
-			}
-		}
-		if want := []uint16{dns.TypeNS, dns.TypeRRSIG, dns.TypeNSEC}; m.Rcode != dns.RcodeSuccess || !slices.Equal(types, want) {
-			t.Errorf("with the pool %q: got %s and the types %v, want NODATA and %v", pool, dns.RcodeToString[m.Rcode], types, want)
+		signs, key := signedBy(t, h, "example.org.")
+		if err := insecureDelegation("eu.example.org.", askSigned(t, signs, "eu.example.org.", dns.TypeDS), key); err != nil {
+			t.Errorf("with the pool %q: %v", pool, err)
 		}
 	}
 }
 
-// noSigner is a dnssec plugin that says that it signs, and does not.
-type noSigner struct{}
+// TestNestedSigned: the keys of the uppermost zone sign all zones below it. A validator that trusts
+// them proves every answer, and finds that there are no keys in between.
+func TestNestedSigned(t *testing.T) {
+	f := newFake()
+	put(t, f.space, "web", element(1, 80, "10.1.2.3"))
+	h := newTestHandler(t, "rserpool example.org eu.example.org {\n reverse 10.0.0.0/8 10.1.2.0/24\n}", f)
+	for upper, lower := range map[string]string{"example.org.": "eu.example.org.", "10.in-addr.arpa.": "2.1.10.in-addr.arpa."} {
+		signs, key := signedBy(t, h, upper)
+		if err := h.checkSigners("dns://:53"); err != nil {
+			t.Errorf("%s is refused: %v", upper, err)
+		}
+		if err := insecureDelegation(lower, askSigned(t, signs, lower, dns.TypeDS), key); err != nil {
+			t.Errorf("%s: %v", lower, err)
+		}
+		for _, q := range []dns.Question{
+			{Name: upper, Qtype: dns.TypeDNSKEY}, {Name: upper, Qtype: dns.TypeSOA}, {Name: lower, Qtype: dns.TypeSOA}, {Name: "x." + lower, Qtype: dns.TypeTXT},
+			{Name: "web." + lower, Qtype: dns.TypeA}, {Name: "3." + lower, Qtype: dns.TypePTR},
+		} {
+			m := askSigned(t, signs, q.Name, q.Qtype)
+			if err := checkSignatures(m, key); err != nil {
+				t.Errorf("%s %s: %v\n%s", q.Name, dns.TypeToString[q.Qtype], err, m)
+			}
+		}
+	}
+}
 
-func (noSigner) Sign(state request.Request, _ time.Time, _ string) *dns.Msg {
-	m := state.Req
-	m.Answer = append(m.Answer, &dns.RRSIG{Hdr: header(state.Name(), dns.TypeRRSIG, 0), SignerName: "."})
-	return m
+// signedBy has a dnssec plugin sign the answers of a handler, with a key of the first zone.
+func signedBy(t *testing.T, h *Handler, zones ...string) (plugin.Handler, *dns.DNSKEY) {
+	t.Helper()
+	key, file := keyOf(t, zones[0])
+	parsed, err := dnssec.ParseKeyFile(file+".key", file+".private")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dnssec.New(zones, []*dnssec.DNSKEY{parsed}, false, h, cache.New[[]dns.RR](100))
+	h.signer, h.now, h.measure = d, time.Now, sync.Once{}
+	return d, key
+}
+
+// askSigned asks with the flag DO.
+func askSigned(t *testing.T, h plugin.Handler, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	return askFrom(t, h, &test.ResponseWriter{}, new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true))
+}
+
+// insecureDelegation returns why the answer for the DS records of a zone does not prove, with the key of
+// the zone above, that there is a delegation without them.
+func insecureDelegation(zone string, m *dns.Msg, key *dns.DNSKEY) error {
+	n, err := denial(zone, dns.TypeDS, m)
+	if err == nil {
+		err = checkSignatures(m, key)
+	}
+	if want := []uint16{dns.TypeNS, dns.TypeRRSIG, dns.TypeNSEC}; err == nil && !slices.Equal(n.TypeBitMap, want) {
+		err = fmt.Errorf("got the types %v, want %v", n.TypeBitMap, want)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, m)
+	}
+	return nil
+}
+
+// TestNestedSigners: CoreDNS does not start with a zone that dnssec signs on its own below another one
+// that it signs, as no DS records link the two.
+func TestNestedSigners(t *testing.T) {
+	_, rs := newFakes()
+	was, port := process, dnsserver.Port
+	process, dnsserver.Port = rs, "0"
+	defer func() { process, dnsserver.Port = was, port }()
+	_, file := keyOf(t, ".") // it can sign every zone
+	block := func(zones, options, signed string) string {
+		return fmt.Sprintf("%s {\n bind 127.0.0.1\n rserpool {\n %s\n }\n dnssec %s {\n key file %s\n }\n}\n", zones, options, signed, file)
+	}
+	for _, tt := range []struct {
+		name, text string
+		want       string // in the error, nothing if there is none
+	}{
+		{"all zones of the block", block("example.org eu.example.org", "", ""), "Corefile:3 - dnssec signs eu.example.org. "},
+		{"what is to be written", block("example.org a.example.org b.a.example.org example.net", "", ""), ": dnssec example.org. example.net."},
+		{"the upper zone", block("example.org eu.example.org", "", "example.org"), ""},
+		{"above the upper zone", block("example.org eu.example.org", "", "org"), ""},
+		{"the lower zone", block("example.org eu.example.org", "", "eu.example.org"), ""},
+		{"neither", block("example.org eu.example.org", "", "example.net"), ""},
+		{"a part of the lower zone", block("example.org a.eu.example.org", "", "example.org eu.example.org"), "dnssec signs a.eu.example.org. "},
+		{"reverse zones", block("example.org 10.in-addr.arpa 2.1.10.in-addr.arpa", "reverse 10.0.0.0/8 10.1.2.0/24", ""), "dnssec signs 2.1.10.in-addr.arpa. "},
+		{"the upper reverse zone", block("example.org 10.in-addr.arpa 2.1.10.in-addr.arpa", "reverse 10.0.0.0/8 10.1.2.0/24", "10.in-addr.arpa"), ""},
+	} {
+		inst, err := caddy.Start(corefile(tt.text))
+		if err == nil {
+			(&server{t, inst}).stop()
+		}
+		if got := fmt.Sprint(err); tt.want == "" && err != nil || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: got the error %v, want %q", tt.name, err, tt.want)
+		}
+	}
 }
 
 // TestNestedZones: the names above a zone of the block exist in the zone that has them (RFC 4592,

@@ -1,6 +1,7 @@
 package rserpool
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -60,7 +61,11 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
 		if hosts := site.ListenHosts; len(hosts) > 0 { // bind can leave none
-			h.warnDenials(cfg.where, site.Transport+"://"+net.JoinHostPort(hosts[0], site.Port))
+			server := site.Transport + "://" + net.JoinHostPort(hosts[0], site.Port)
+			if err := h.checkSigners(server); err != nil {
+				return plugin.Error(pluginName, fmt.Errorf("%s - %w", cfg.where, err))
+			}
+			h.warnDenials(cfg.where, server)
 		}
 		h.traces = site.Handler("metadata") != nil
 		inst.OnRelease(h.indexAddrs())

@@ -22,8 +22,10 @@ type zone struct {
 	pools *poolTable
 	// reverse: it names elements by their addresses; nil if it names pools.
 	reverse *reverseZone
-	// signature is the octets of the signatures of an RRset, 0 if the zone is not signed.
+	// signature is the octets of the signatures of an RRset, 0 if the zone is not signed; signedBy is the
+	// name that they have.
 	signature int
+	signedBy  string
 }
 
 // nameserver is a name server of a zone.
