@@ -59,20 +59,25 @@ func (h *Handler) checkSigners(server string) error {
 		z := &h.zones[i]
 		switch p := h.zones.parent(z); {
 		case z.signature == 0:
-		case p == nil || p.signature == 0:
-			if !slices.Contains(upper, z.signedBy) {
-				upper = append(upper, z.signedBy)
+		case p != nil && p.signature > 0 && !p.elsewhere:
+			if wrong == nil && z.signedBy != p.signedBy {
+				wrong = z
 			}
-		case wrong == nil && z.signedBy != p.signedBy:
-			wrong = z
+		case !z.elsewhere && !slices.Contains(upper, z.signedBy):
+			upper = append(upper, z.signedBy)
 		}
 	}
 	if wrong == nil {
 		return nil
 	}
-	return fmt.Errorf("dnssec signs %s as a zone of its own (%s) below %s, but no DS records link the two: resolvers that validate would refuse all its answers. "+
-		"Let the keys of the upper zone sign the names of both. For this, name only upper zones in dnssec, and only their keys: dnssec %s",
-		wrong.name, wrong.signedBy, h.zones.parent(wrong).name, strings.Join(upper, " "))
+	advice := "Let the keys of the upper zone sign the names of both"
+	if wrong.elsewhere {
+		advice = wrong.name + " is a zone of another server block"
+	}
+	p := h.zones.parent(wrong)
+	return fmt.Errorf("dnssec signs %s in the name of %s, and %s above it in the name of %s, but no DS records link the two: resolvers that validate would refuse all answers of the lower zone. "+
+		"%s: name only upper zones in dnssec, and only their keys: dnssec %s",
+		wrong.name, wrong.signedBy, p.name, p.signedBy, advice, strings.Join(upper, " "))
 }
 
 // warnDenials warns if the next plugin answers for a signed zone: the NSEC records there are those of
@@ -81,7 +86,7 @@ func (h *Handler) warnDenials(where, server string) {
 	if h.Next == nil || len(h.Fall.Zones) == 0 {
 		return
 	}
-	for i := range h.zones {
+	for i := range h.zones.own() {
 		if z := &h.zones[i]; h.signatureSize(z, server) > 0 {
 			clog.NewWithPlugin(pluginName).Warningf("%s: dnssec signs %s, and fallthrough hands unknown names of it to the next plugin: "+
 				"there dnssec denies records of types such as HTTPS, SVCB and PTR, although they may exist, and resolvers that validate believe that. "+

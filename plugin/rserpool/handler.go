@@ -72,6 +72,8 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	case question.Qtype == dns.TypeNXNAME: // stands only in NSEC records (RFC 9824, Section 3.5)
 		count.answer(answerRefused)
 		return dns.RcodeFormatError, nil
+	case z.elsewhere:
+		return h.refer(ctx, w, r, z, count)
 	case !h.registrar.Answers():
 		// A pool that is not known yet may exist all the same: no NXDOMAIN.
 		count.answer(answerNotReady)

@@ -93,8 +93,8 @@ func (h *Handler) CacheBypassZones() (names []string) {
 	if h.inspect == nil {
 		return nil
 	}
-	for i := range h.zones {
-		names = append(names, h.zones[i].name)
+	for _, z := range h.zones.own() {
+		names = append(names, z.name)
 	}
 	return names
 }

@@ -32,7 +32,7 @@ const noValue = "-"
 // Metadata implements metadata.Provider. The labels have their values when they are asked for:
 // the pool and its policy at any time, the elements once the query is answered.
 func (h *Handler) Metadata(ctx context.Context, state request.Request) context.Context {
-	if z := h.zones.match(state.QName(), state.QType()); z == nil {
+	if z := h.zones.match(state.QName(), state.QType()); z == nil || z.elsewhere {
 		return ctx
 	}
 	t := new(trace)
@@ -53,7 +53,7 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 // poolOf returns the pool that a name is about, nil if there is none.
 func (h *Handler) poolOf(qname string, qtype uint16) *handlespace.Pool {
 	z := h.zones.match(qname, qtype)
-	if z == nil {
+	if z == nil || z.elsewhere {
 		return nil
 	}
 	n := z.resolve(h.registrar.Space(), qname)

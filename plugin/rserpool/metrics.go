@@ -52,12 +52,13 @@ const (
 	answerFallthrough
 	answerNotReady
 	answerRefused
+	answerReferral
 	answerKinds
 )
 
 // String is the value of the label kind.
 func (k answerKind) String() string {
-	return [answerKinds]string{"data", "nodata", "nxdomain", "fallthrough", "not_ready", "refused"}[k]
+	return [answerKinds]string{"data", "nodata", "nxdomain", "fallthrough", "not_ready", "refused", "referral"}[k]
 }
 
 // serverCounters are the counters of one server.

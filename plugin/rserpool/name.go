@@ -18,7 +18,7 @@ type nodeKind uint8
 const (
 	nodeNone     nodeKind = iota // nothing: NXDOMAIN
 	nodeEmpty                    // an empty non-terminal (RFC 4592, Section 2.2.2)
-	nodeChild                    // another zone of the block, asked for its DS records
+	nodeChild                    // another zone of the Corefile, asked for its DS records
 	nodeApex                     // the zone itself
 	nodeServer                   // a name server of the zone
 	nodePool                     // <pool>

@@ -103,6 +103,9 @@ func TestNestedSigners(t *testing.T) {
 	block := func(zones, options, signed string) string {
 		return fmt.Sprintf("%s {\n bind 127.0.0.1\n rserpool {\n %s\n }\n dnssec %s {\n key file %s\n }\n}\n", zones, options, signed, file)
 	}
+	two := func(signed string) string {
+		return block("eu.example.org", "", "eu.example.org") + block("example.org", "", signed)
+	}
 	for _, tt := range []struct {
 		name, text string
 		want       string // in the error, nothing if there is none
@@ -116,6 +119,8 @@ func TestNestedSigners(t *testing.T) {
 		{"a part of the lower zone", block("example.org a.eu.example.org", "", "example.org eu.example.org"), "dnssec signs a.eu.example.org. "},
 		{"reverse zones", block("example.org 10.in-addr.arpa 2.1.10.in-addr.arpa", "reverse 10.0.0.0/8 10.1.2.0/24", ""), "dnssec signs 2.1.10.in-addr.arpa. "},
 		{"the upper reverse zone", block("example.org 10.in-addr.arpa 2.1.10.in-addr.arpa", "reverse 10.0.0.0/8 10.1.2.0/24", "10.in-addr.arpa"), ""},
+		{"zones of two blocks", two(""), ""},
+		{"a zone of another block", two("example.org eu.example.org"), "eu.example.org. is a zone of another server block: name only upper zones in dnssec, and only their keys: dnssec example.org."},
 	} {
 		inst, err := caddy.Start(corefile(tt.text))
 		if err == nil {

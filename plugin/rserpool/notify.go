@@ -77,8 +77,8 @@ func (n *notifier) look() {
 		return
 	}
 	n.serial, n.at = serial, time.Now()
-	for i := range n.zones {
-		n.send(n.zones[i].name)
+	for _, z := range n.zones.own() {
+		n.send(z.name)
 	}
 }
 

@@ -53,11 +53,14 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 	h := newHandler(cfg, site.ListenHosts, lookup.Buckets)
 	cfg.options.Pools = h.pools.forRegistrar()
 	b := registrars.Block{Options: cfg.options, Where: cfg.where, Serve: func(r registrars.Registrar) { h.registrar = r }}
+	own, others := newBlock(c, h.zones), blocksOf(c)
+	*others = append(*others, own)
 	inst := instanceOf(c, rs)
 	if err := inst.Add(b); err != nil {
 		return plugin.Error(pluginName, err)
 	}
 	c.OnStartup(func() error {
+		h.setZones(slices.Concat(own.zones, others.below(own)))
 		// CoreDNS knows the plugins of a server block once it has made its chain.
 		h.signer, _ = site.Handler("dnssec").(signer)
 		if hosts := site.ListenHosts; len(hosts) > 0 { // bind can leave none
@@ -132,11 +135,7 @@ func newHandler(cfg config, listenHosts []string, buckets int) *Handler {
 	for _, name := range cfg.reverse {
 		h.zones = append(h.zones, newReverseZone(name, &h.zones[0]))
 	}
-	for i := range h.zones {
-		if r := h.zones[i].reverse; r != nil {
-			r.forward = &h.zones[0] // where it stays
-		}
-	}
+	h.setZones(h.zones)
 	return h
 }
 

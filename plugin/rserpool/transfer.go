@@ -40,7 +40,7 @@ type transfers struct {
 // handlespace may change. An incremental transfer is a full one, or nothing but the SOA
 // record if the client has this serial number or a later one.
 func (h *Handler) Transfer(name string, serial uint32) (<-chan []dns.RR, error) {
-	z := h.zones.named(name)
+	z := h.zones.own().named(name)
 	if z == nil {
 		return nil, transfer.ErrNotAuthoritative
 	}

@@ -15,7 +15,10 @@ import (
 // zone is a zone that shows the handlespace.
 type zone struct {
 	name string // fully qualified, in lower case
-	mbox string
+	// elsewhere: another block of the Corefile has it, so that here it is a delegation. Then it has
+	// nothing else but name servers.
+	elsewhere bool
+	mbox      string
 	// servers are its name servers, the primary one first; at least one.
 	servers []nameserver
 	// pools are the options of its pools.
@@ -92,7 +95,7 @@ func (z *zone) aboveServer(qname string) bool {
 	})
 }
 
-// zones are the zones of a handler.
+// zones are the zones of a handler: its own, and then those of other blocks that lie below these.
 type zones []zone
 
 // of returns the zone of a query, nil if there is none.

@@ -151,7 +151,7 @@ func (x *zoneCopy) soa() dns.RR {
 }
 
 // addZone adds the records of the zone itself, the SOA record first, and the delegations of
-// other zones of the block that are below it.
+// other zones of the Corefile that are below it.
 func (x *zoneCopy) addZone() {
 	x.add(x.soa())
 	x.addServers(x.zone, func(*nameserver) bool { return true })
