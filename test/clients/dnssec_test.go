@@ -193,6 +193,57 @@ func TestResolversValidate(t *testing.T) {
 	}
 }
 
+// TestResolversZonesBelow: below a signed zone, unbound and BIND take a zone of another server block for an
+// unsigned one. They also resolve the names of a zone of the same block, which the keys of the upper zone sign.
+func TestResolversZonesBelow(t *testing.T) {
+	t.Parallel()
+	key, file := zoneKey(t, clients.Zone)
+	upper := strings.Replace(corefile("ttl 60"), "rserpool {", "rserpool "+clients.Zone+" same."+clients.Zone+" {", 1)
+	s := clients.New(t, signed(upper, file)+strings.Replace(corefile("ttl 60"), clients.Zone, "other."+clients.Zone, 1))
+	anchor := serveParent(t, s, key)
+	s.Elements("web", pool(1, 1)...)
+	c := s.Client("client")
+	type want struct {
+		rcode     int
+		records   bool
+		validated bool // it is said by all resolvers, or by none
+	}
+	for _, r := range []*clients.Resolver{
+		s.Unbound(fmt.Sprintf(unboundValidating, strings.ReplaceAll(anchor.String(), "\t", " "))),
+		s.BIND("dnssec-validation yes;", fmt.Sprintf(bindValidating, anchor.Flags, anchor.Protocol, anchor.Algorithm, anchor.PublicKey)),
+	} {
+		for _, q := range []struct {
+			rel   string
+			qtype uint16
+			want  want
+		}{
+			{"web.other.", dns.TypeA, want{dns.RcodeSuccess, true, false}},
+			{"web.other.", dns.TypeSRV, want{dns.RcodeSuccess, true, false}},
+			{"web.other.", dns.TypeMX, want{dns.RcodeSuccess, false, false}},
+			{"nowhere.other.", dns.TypeA, want{dns.RcodeNameError, false, false}},
+			{"other.", dns.TypeDS, want{dns.RcodeSuccess, false, true}},
+			{"other.", dns.TypeNS, want{dns.RcodeSuccess, true, false}},
+			{"web.same.", dns.TypeA, want{dns.RcodeSuccess, true, true}},
+			{"same.", dns.TypeDS, want{dns.RcodeSuccess, false, true}},
+			{"web.", dns.TypeA, want{dns.RcodeSuccess, true, true}},
+		} {
+			m := askSigned(t, c, "udp", r.Address, q.rel+clients.Zone+".", q.qtype)
+			if got := (want{m.Rcode, len(m.Answer) > 0, m.AuthenticatedData}); got != q.want {
+				t.Errorf("%s: got %+v, want %+v\n%s", r.Address, got, q.want, m)
+			}
+		}
+		// BIND takes these for unsigned, unbound for signed.
+		for _, rel := range []string{"same.", "nowhere.same."} {
+			if m := askSigned(t, c, "udp", r.Address, rel+clients.Zone+".", dns.TypeSOA); m.Rcode != dns.RcodeSuccess {
+				t.Errorf("%s: got\n%s\nwant an answer", r.Address, m)
+			}
+		}
+		if t.Failed() {
+			t.Log(r.Output())
+		}
+	}
+}
+
 // askSigned asks with the flag DO, again if a busy resolver closes the connection.
 func askSigned(t *testing.T, c *network.Host, transport, server, name string, qtype uint16) (r *dns.Msg) {
 	t.Helper()
