@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/internal/setting"
@@ -176,6 +177,7 @@ func (c Config) Complete() (Config, error) {
 	if c.Rand == nil {
 		return c, errors.New("registrar config: Rand is nil")
 	}
+	c.Peers = slices.Clone(c.Peers)
 	err := c.complete()
 	return c, err
 }

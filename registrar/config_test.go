@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -32,6 +33,19 @@ func TestConfigDefaults(t *testing.T) {
 				t.Errorf("%s has no default", name)
 			}
 		}
+	}
+}
+
+// TestConfigOfTheCaller: a caller may change the slice that it has passed.
+func TestConfigOfTheCaller(t *testing.T) {
+	peers := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:9901")}
+	c, err := Config{Rand: rand.New(rand.NewPCG(1, 1)), Peers: peers}.Complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers[0] = netip.MustParseAddrPort("192.0.2.1:1")
+	if got := c.Peers[0].String(); got != "10.0.0.1:9901" {
+		t.Errorf("the registrar has the peer %v after a change of the caller's slice", got)
 	}
 }
 

@@ -152,6 +152,12 @@ func (r Registrar) Equal(o Registrar) bool {
 	return slices.Equal(r.Addrs, o.Addrs) && r.Port == o.Port && r.EncapPort == o.EncapPort && r.TCP == o.TCP
 }
 
+// Clone returns a registrar that shares no memory with r.
+func (r Registrar) Clone() Registrar {
+	r.Addrs = slices.Clone(r.Addrs)
+	return r
+}
+
 // AddrPorts are the addresses with the port.
 func (r Registrar) AddrPorts() []netip.AddrPort {
 	all := make([]netip.AddrPort, len(r.Addrs))

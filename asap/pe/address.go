@@ -59,10 +59,10 @@ func (c *Config) follows() bool {
 	return len(c.Transport.Addrs) == 0 && c.Transport.Type != rserpool.Opaque
 }
 
-// registered are the addresses to register for an element at these.
+// registered are the addresses to register for an element at these, in a slice of its own.
 func (c *Config) registered(at []netip.Addr) []netip.Addr {
 	if len(c.Advertise) > 0 {
-		return c.Advertise
+		return slices.Clone(c.Advertise)
 	}
 	var all []netip.Addr
 	for _, a := range at {

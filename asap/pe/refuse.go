@@ -2,6 +2,7 @@ package pe
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -33,7 +34,7 @@ type refusals struct {
 
 // rejection is the error for a refused registration.
 func (k *core) rejection(at rserpool.Registrar, list []rserpool.Cause) *RejectedError {
-	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: k.element.UserTransport.Addrs, Offered: k.element.Kind(), Causes: list}
+	return &RejectedError{Pool: k.pool, ID: k.element.ID, Registrar: at.String(), Addrs: slices.Clone(k.element.UserTransport.Addrs), Offered: k.element.Kind(), Causes: list}
 }
 
 // rejected takes a registration that the home has refused. RFC 5352, Section

@@ -180,7 +180,7 @@ func (g *Guest) connect(ctx context.Context) error {
 	for _, named := range g.cfg.registrars {
 		list, err := g.resolve(ctx, named)
 		if err != nil {
-			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: named, Since: time.Now(), Err: err})
+			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: named.Clone(), Since: time.Now(), Err: err})
 		}
 		for _, r := range list {
 			since := time.Now()
@@ -188,7 +188,7 @@ func (g *Guest) connect(ctx context.Context) error {
 				g.to = r
 				return nil
 			}
-			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: r, Since: since, Err: err})
+			failed.Attempts = append(failed.Attempts, rserpool.Attempt{Registrar: r.Clone(), Since: since, Err: err})
 		}
 		if ctx.Err() != nil {
 			failed.Cause = ctx.Err()
@@ -298,7 +298,7 @@ func ask[A enrp.Message](ctx context.Context, g *Guest, what string, request fun
 		ev, err := g.next(ctx)
 		if err != nil {
 			return none, &rserpool.UnreachableError{Cause: caller.Err(), Attempts: []rserpool.Attempt{{
-				Registrar: g.to, Err: fmt.Errorf("request for %s: %w", what, err),
+				Registrar: g.to.Clone(), Err: fmt.Errorf("request for %s: %w", what, err),
 			}}}
 		}
 		if ev.Type != sctp.Received || ev.Message.PPID != enrp.PPID && ev.Message.PPID != 0 {

@@ -95,3 +95,28 @@ func TestPools(t *testing.T) {
 		t.Errorf("Peers after Close returns %v, want ErrClosed", err)
 	}
 }
+
+// TestAttemptsOfTheCaller: a program may change the registrars in an error. The guest asks those of
+// its configuration all the same.
+func TestAttemptsOfTheCaller(t *testing.T) {
+	port := here.FreePort(t)
+	g, err := guest.Open(guest.Config{Registrars: []string{fmt.Sprintf("127.0.0.1:%d/%d", port, port)}, Via: rserpool.ViaUDP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	var last string
+	for range 2 {
+		_, _, err := g.Peers(t.Context())
+		var u *rserpool.UnreachableError
+		if !errors.As(err, &u) || len(u.Attempts) != 1 {
+			t.Fatalf("Peers returns %v, want an UnreachableError", err)
+		}
+		if r := &u.Attempts[0].Registrar; last != "" && r.String() != last {
+			t.Errorf("the guest asks %v, before %s", r, last)
+		} else {
+			last = r.String()
+			r.Addrs[0] = netip.MustParseAddr("127.0.0.9")
+		}
+	}
+}

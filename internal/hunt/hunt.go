@@ -113,8 +113,14 @@ func (h *Hunt) Hunting() bool { return h.on }
 func (h *Hunt) Rounds() int { return h.rounds }
 
 // Report is the result for each registrar tried in this round, or in the last one while
-// the hunt pauses. The caller owns the slice.
-func (h *Hunt) Report() []rserpool.Attempt { return slices.Clone(h.report) }
+// the hunt pauses. It shares no memory with the hunt.
+func (h *Hunt) Report() []rserpool.Attempt {
+	list := slices.Clone(h.report)
+	for i := range list {
+		list[i].Registrar = list[i].Registrar.Clone()
+	}
+	return list
+}
 
 // Alternatives reports whether a registrar other than r is known, or another address of its name.
 func (h *Hunt) Alternatives(now time.Time, r rserpool.Registrar) bool {

@@ -385,3 +385,15 @@ func TestHuntStopWhileConnecting(t *testing.T) {
 	x.collect()
 	x.want("0s close 7")
 }
+
+// TestReportOfTheCaller: the report goes to programs, which may change it. The hunt goes on with
+// the addresses that it has.
+func TestReportOfTheCaller(t *testing.T) {
+	x := newHunter(t, Config{Registrars: registrars("10.0.0.1,10.0.0.2")})
+	x.h.Begin(x.now, rserpool.Registrar{}, nil)
+	want := fmt.Sprint(x.h.Known(x.now))
+	x.h.Report()[0].Registrar.Addrs[0] = netip.MustParseAddr("192.0.2.1")
+	if got := fmt.Sprint(x.h.Known(x.now)); got != want {
+		t.Errorf("the hunt knows %s after a change of the report, want %s", got, want)
+	}
+}

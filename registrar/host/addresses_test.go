@@ -108,3 +108,18 @@ func TestOwnAddrs(t *testing.T) {
 		t.Errorf("all of IPv4: %v", v4)
 	}
 }
+
+// TestAddrsOfTheCaller: what the caller does with the addresses that it gets does not matter to the
+// registrar, which goes on using its own.
+func TestAddrsOfTheCaller(t *testing.T) {
+	h, _ := memoryHost(t, sctptest.NewNetwork(), func(cfg *Config) {
+		cfg.ENRP = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:9901")}
+	})
+	for name, get := range map[string]func() []netip.AddrPort{"LocalAddrs": h.LocalAddrs, "ENRPAddrs": h.ENRPAddrs} {
+		want := get()[0]
+		get()[0] = netip.MustParseAddrPort("192.0.2.1:1")
+		if got := get()[0]; got != want {
+			t.Errorf("%s: %v after a caller has changed its slice, want %v", name, got, want)
+		}
+	}
+}

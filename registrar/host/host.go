@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -209,7 +210,7 @@ func (h *Host) Stats() Stats {
 
 // LocalAddrs returns the addresses where ASAP is served. A port 0 in the configuration is
 // replaced by the real one.
-func (h *Host) LocalAddrs() []netip.AddrPort { return *h.local.Load() }
+func (h *Host) LocalAddrs() []netip.AddrPort { return slices.Clone(*h.local.Load()) }
 
 // ENRPAddrs returns the same for ENRP. There are none if ENRP is not served.
-func (h *Host) ENRPAddrs() []netip.AddrPort { return *h.enrp.Load() }
+func (h *Host) ENRPAddrs() []netip.AddrPort { return slices.Clone(*h.enrp.Load()) }
