@@ -332,6 +332,20 @@ func TestHintListen(t *testing.T) {
 	if h := hint(failed(err), false); !strings.HasPrefix(h, "end the process that has the port") {
 		t.Errorf("%v: hint %q", err, h)
 	}
+	// On all addresses, of which another process has one, on a machine with a registrar.
+	r := newRegistry(t)
+	for _, command := range []string{"resolve", "unreachable"} {
+		args := []string{command, "--via", "udp", "--registrar", r.at, "--encap", fmt.Sprint(at.Port()), "web", "00000001"}
+		if command == "resolve" {
+			args = args[:len(args)-1]
+		}
+		_, errs, status := rsp(t, args...)
+		for _, text := range []string{"rsp: cannot listen: ", "address already in use", "rsp: end the process that has the port"} {
+			if status != exitFailed || !strings.Contains(errs, text) {
+				t.Errorf("rsp %q: status %d, want %q and %d:\n%s", args, status, text, exitFailed, errs)
+			}
+		}
+	}
 	tr, err := client.Open(client.Config{Via: rserpool.ViaUDP, Local: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}})
 	if err != nil {
 		t.Fatal(err)

@@ -340,6 +340,7 @@ func hint(err error, tls bool) string {
 		noENRP      *noENRPError
 		unserved    *rserpool.FailoverError
 		rejected    *pe.RejectedError
+		unbound     *client.ListenError
 	)
 	switch {
 	case errors.As(err, &rejected) && errors.Is(err, rserpool.CauseSecurity):
@@ -362,6 +363,8 @@ func hint(err error, tls bool) string {
 		return mayHaveTLS(err, tls) + "does a registrar serve ENRP there? CoreDNS serves ENRP only with one of the options peer, enrp_announce and enrp. ENRP uses port 9901 (9902 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
 	case errors.As(err, &unreachable):
 		return mayHaveTLS(err, tls) + "is a registrar running there? ASAP uses port 3863 (3864 with --tls) and SCTP in UDP uses UDP port 9899, unless --registrar ADDRESS:PORT/UDPPORT sets others; --via selects the transport"
+	case errors.As(err, &unbound):
+		return listenHint(err)
 	}
 	return ""
 }

@@ -32,7 +32,13 @@ type ListenError struct {
 	err   error
 }
 
-func (e *ListenError) Error() string { return fmt.Sprintf("cannot listen on %v: %v", e.local, e.err) }
+func (e *ListenError) Error() string {
+	if len(e.local) == 0 { // all addresses
+		return fmt.Sprintf("cannot listen: %v", e.err)
+	}
+	return fmt.Sprintf("cannot listen on %v: %v", e.local, e.err)
+}
+
 func (e *ListenError) Unwrap() error { return e.err }
 
 // maxFormer bounds the bindings that are kept for their associations.

@@ -118,12 +118,9 @@ func Listen(cfg sctp.ListenConfig, lim sctp.Limits, ids *sctp.IDs, n *sctp.Count
 	lim.Associations = min(lim.Associations, sctp.Descriptors())
 	e := newEndpoint(bindingOf(addrs), lim, m)
 	err = e.listen(slices.ContainsFunc(addrs, netip.Addr.Is6), port)
-	if err != nil && both {
-		// The machine may have no IPv6.
+	if both && sctp.NoFamily(err) { // no IPv6
 		e.binding.all6 = false
-		if e.listen(false, port) == nil {
-			err = nil
-		}
+		err = e.listen(false, port)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen with kernel SCTP: %w", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/test/here"
+	"golang.org/x/sys/unix"
 )
 
 // childEnv makes the test binary the peer that TestKernelPeerKilled kills.
@@ -125,6 +126,20 @@ func TestKernelWildcardAddrs(t *testing.T) {
 	slices.Sort(got[:2])
 	if len(got) != 4 || !slices.Equal(got[:2], want[:2]) || !strings.Contains(fmt.Sprint(got[2:]), "127.0.0.1") {
 		t.Errorf("LocalAddrs %v, want %v", got, want)
+	}
+}
+
+// TestKernelPortInUse: where another socket has the port at an IPv6 address, an endpoint on all
+// addresses does not listen with IPv4 only.
+func TestKernelPortInUse(t *testing.T) {
+	needKernel(t)
+	Side(t, "", sctp.Limits{}, "[::1]:3863")
+	e, err := Listen(sctptest.On("[::]:3863"), sctp.Limits{}, new(sctp.IDs), new(sctp.Counters), machineOf(t, ""), func(sctp.Event) {})
+	if !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("got %v, want %v", err, unix.EADDRINUSE)
+	}
+	if err == nil {
+		_ = e.Close()
 	}
 }
 

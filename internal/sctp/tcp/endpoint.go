@@ -69,7 +69,8 @@ func Listen(cfg sctp.ListenConfig, frame sctp.Framing, lim sctp.Limits, ids *sct
 	return e, nil
 }
 
-// bind listens on all addresses, on one port. One of :: and 0.0.0.0 may fail.
+// bind listens on all addresses, on one port. If both is set, the machine may lack the family of ::
+// or that of 0.0.0.0.
 func (e *endpoint) bind(both bool) error {
 	var bound []netip.Addr
 	var failed error
@@ -79,7 +80,7 @@ func (e *endpoint) bind(both bool) error {
 			network = "tcp4"
 		}
 		ln, err := net.Listen(network, netip.AddrPortFrom(a, e.port).String())
-		if err != nil && both && a.IsUnspecified() {
+		if both && a.IsUnspecified() && sctp.NoFamily(err) {
 			failed = err
 			continue
 		}

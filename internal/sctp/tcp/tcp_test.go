@@ -20,6 +20,7 @@ import (
 	"github.com/rserpool/coredns-rserpool/internal/sctp/localaddr"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/sctptest"
 	"github.com/rserpool/coredns-rserpool/internal/sctp/secure"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // tcpSite is a site that listens for TCP, and its address.
@@ -154,6 +155,28 @@ func TestTCPPeers(t *testing.T) {
 				t.Errorf("Got %v, want reason %d", ev, tt.reason)
 			}
 		})
+	}
+}
+
+// TestTCPPortInUse: where another program has the port of one family, the endpoint does not listen
+// on the other one only.
+func TestTCPPortInUse(t *testing.T) {
+	here.IPv6(t)
+	for network, addr := range map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"} {
+		ln, err := net.Listen(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		cfg := sctptest.On(fmt.Sprintf("[::]:%d", ln.Addr().(*net.TCPAddr).Port))
+		cfg.TCP = true
+		e, err := Listen(cfg, sctptest.Framing, sctp.Limits{}.WithDefaults(), new(sctp.IDs), new(sctp.Counters), localaddr.New(t.Logf), nil, func(sctp.Event) {})
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("the port of %s is in use: got %v, want %v", network, err, syscall.EADDRINUSE)
+		}
+		if err == nil {
+			e.Close()
+		}
 	}
 }
 

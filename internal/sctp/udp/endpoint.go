@@ -48,16 +48,8 @@ func (m *Mux) listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	socks, err := m.acquire(addrs)
-	if err != nil && both {
-		// A machine may have only one of the address families.
-		for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-			one := slices.DeleteFunc(slices.Clone(addrs), func(x netip.Addr) bool { return x == a })
-			if s, e := m.acquire(one); e == nil {
-				m.logf("sctp: listening on %v only: %v", one, err)
-				addrs, socks, err = one, s, nil
-				break
-			}
-		}
+	if both && sctp.NoFamily(err) {
+		addrs, socks, err = m.acquireOne(addrs, err)
 	}
 	if err != nil {
 		return nil, err
@@ -74,6 +66,24 @@ func (m *Mux) listen(cfg sctp.ListenConfig, ids *sctp.IDs, h sctp.Handler) (*end
 	}
 	m.ports[port] = e
 	return e, nil
+}
+
+// acquireOne is acquire on a machine that has only one of the address families; why says what the
+// other one lacks. m.mu is held.
+func (m *Mux) acquireOne(addrs []netip.Addr, why error) ([]netip.Addr, []*boundSocket, error) {
+	failed := why
+	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		one := slices.DeleteFunc(slices.Clone(addrs), func(x netip.Addr) bool { return x == a })
+		socks, err := m.acquire(one)
+		if err == nil {
+			m.logf("sctp: listening on %v only: %v", one, why)
+			return one, socks, nil
+		}
+		if !sctp.NoFamily(err) {
+			failed = err // of the family that there is
+		}
+	}
+	return nil, nil, failed
 }
 
 // freePort returns a free SCTP port, 0 if there is none. It prefers the number of the UDP

@@ -3,8 +3,11 @@ package udp
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,28 +152,44 @@ func TestUDPSharesPort(t *testing.T) {
 	}
 }
 
-// TestOneFamily listens on :: where one family is not available.
+// TestOneFamily listens on :: where one family is not available. A port that is in use, or not
+// allowed, is no lack of a family.
 func TestOneFamily(t *testing.T) {
-	for _, without := range []string{"::", "0.0.0.0"} {
-		t.Run(without, func(t *testing.T) {
+	const v4, v6 = "0.0.0.0", "::"
+	for _, c := range []struct {
+		fails map[string]syscall.Errno
+		want  error
+	}{
+		{map[string]syscall.Errno{v6: syscall.EAFNOSUPPORT}, nil},
+		{map[string]syscall.Errno{v4: syscall.EAFNOSUPPORT}, nil},
+		{map[string]syscall.Errno{v6: syscall.EADDRNOTAVAIL}, nil},
+		{map[string]syscall.Errno{v4: syscall.EADDRINUSE}, syscall.EADDRINUSE},
+		{map[string]syscall.Errno{v6: syscall.EADDRINUSE}, syscall.EADDRINUSE},
+		{map[string]syscall.Errno{v6: syscall.EACCES}, syscall.EACCES},
+		{map[string]syscall.Errno{v6: syscall.EAFNOSUPPORT, v4: syscall.EADDRINUSE}, syscall.EADDRINUSE},
+		{map[string]syscall.Errno{v4: syscall.EAFNOSUPPORT, v6: syscall.EADDRINUSE}, syscall.EADDRINUSE},
+	} {
+		t.Run(fmt.Sprint(c.fails), func(t *testing.T) {
 			w := newEther()
 			lines := 0
 			machine := localaddr.New(func(string, ...any) { lines++ })
 			m := New(sctp.Limits{}.WithDefaults(), sctp.EncapPort, machine)
 			m.bind = func(a netip.AddrPort) (datagrams, error) {
-				if a.Addr().String() == without {
-					return nil, errors.New("no such family")
+				if errno := c.fails[a.Addr().String()]; errno != 0 {
+					return nil, &net.OpError{Op: "listen", Net: "udp", Err: os.NewSyscallError("bind", errno)}
 				}
 				return w.bind(a)
 			}
 			e, err := m.Listen(sctp.ListenConfig{}, new(sctp.IDs), func(sctp.Event) {})
-			if err != nil {
-				t.Fatal(err)
+			if !errors.Is(err, c.want) {
+				t.Errorf("Got %v, want %v", err, c.want)
 			}
-			if lines != 1 || len(e.bound) != 1 {
-				t.Errorf("Got %d lines logged and %v bound, want one each", lines, e.bound)
+			if err == nil {
+				if lines != 1 || len(e.bound) != 1 {
+					t.Errorf("Got %d lines logged and %v bound, want one each", lines, e.bound)
+				}
+				e.Close()
 			}
-			e.Close()
 			m.wg.Wait()
 			if len(w.socks) != 0 {
 				t.Errorf("Got %d sockets left", len(w.socks))
