@@ -9,10 +9,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rserpool/coredns-rserpool/asap/pe"
 	"github.com/rserpool/coredns-rserpool/test/here"
+	"golang.org/x/sys/unix"
 )
 
 // serviceManager is the socket of a service manager.
@@ -64,13 +66,31 @@ func (m *serviceManager) hears(text string, not ...string) string {
 	}
 }
 
+// waiting returns the messages that have come and were not heard yet.
+func (m *serviceManager) waiting() (list []string) {
+	m.t.Helper()
+	raw, err := m.conn.SyscallConn()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		b := make([]byte, 4096)
+		for {
+			n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+			if err != nil {
+				return
+			}
+			list = append(list, string(b[:n]))
+		}
+	})
+	return list
+}
+
 // hearsNothing fails the test if there is a message.
 func (m *serviceManager) hearsNothing() {
 	m.t.Helper()
-	_ = m.conn.SetReadDeadline(time.Now())
-	b := make([]byte, 4096)
-	if n, err := m.conn.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
-		m.t.Errorf("heard %q, %v", b[:n], err)
+	if got := m.waiting(); len(got) > 0 {
+		m.t.Errorf("heard %q", got)
 	}
 }
 
@@ -212,7 +232,9 @@ func TestNotifyNobody(t *testing.T) {
 			}
 			full.tell(pe.Event{Type: pe.Registered})
 		}
+		full.mu.Lock()
 		full.at.Name = path + "x" // fails at once
+		full.mu.Unlock()
 		full.stop()
 		if d := time.Since(begin); d > here.Paced(t, 5*managerTime) {
 			t.Errorf("%s: held up for %v", name, d)
@@ -221,6 +243,71 @@ func TestNotifyNobody(t *testing.T) {
 			t.Errorf("%s: log %q", name, got)
 		}
 	}
+}
+
+// TestNotifyReadyAgain: a manager that could not be told that the service is ready, such as one that
+// was being restarted, is told with the next event, or some time later, and once. Otherwise systemd
+// would end the service after TimeoutStartSec.
+func TestNotifyReadyAgain(t *testing.T) {
+	registered := pe.Event{Type: pe.Registered, ID: 1, Registrar: "192.0.2.1:3863"}
+	const ready = "READY=1\nSTATUS="
+	// unheard makes a manager that did not hear of the registration, and does not until move is called.
+	unheard := func(t *testing.T) (x *serviceManager, m *manager, move func()) {
+		x = newServiceManager(t)
+		_, path, _ := strings.Cut(x.env, "=")
+		out := newReader()
+		m = &manager{at: &net.UnixAddr{Name: path + "x", Net: "unixgram"}, log: &logger{w: out, level: quiet}}
+		t.Cleanup(func() {
+			if got := out.String(); strings.Count(got, "\n") != 1 {
+				t.Errorf("log %q, want one line", got)
+			}
+		})
+		m.tell(registered)
+		time.Sleep(readyAgain + readyAgain/2) // it has tried again once
+		return x, m, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.at.Name = path
+		}
+	}
+	for name, c := range map[string]struct {
+		next func(*manager)
+		want string
+	}{
+		"event": {func(m *manager) { m.tell(pe.Event{Type: pe.HomeChanged, Registrar: "192.0.2.2:3863"}) }, "registrar 192.0.2.2:3863 has taken over as home registrar"},
+		"check": {func(m *manager) { m.onCheck(errors.New("too slow")) }, "check fails: too slow"},
+		"time":  {func(*manager) { time.Sleep(readyAgain) }, registered.String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x, m, move := unheard(t)
+				move()
+				c.next(m)
+				synctest.Wait()
+				if got := x.waiting(); len(got) != 1 || got[0] != ready+c.want {
+					t.Errorf("heard %q, want %q", got, ready+c.want)
+				}
+				m.tell(registered)
+				time.Sleep(3 * readyAgain)
+				synctest.Wait()
+				if got := x.waiting(); len(got) != 1 || !strings.HasPrefix(got[0], "STATUS=") {
+					t.Errorf("heard %q, want one status", got)
+				}
+			})
+		})
+	}
+	t.Run("stopping", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			x, m, move := unheard(t)
+			move()
+			m.stop()
+			time.Sleep(3 * readyAgain)
+			synctest.Wait()
+			if got := x.waiting(); len(got) != 1 || got[0] != hearsStop {
+				t.Errorf("heard %q, want %q", got, hearsStop)
+			}
+		})
+	})
 }
 
 // TestStatus: a status is one line of valid text, and not too long.

@@ -19,6 +19,9 @@ const (
 	managerTime = time.Second
 	// maxStatus is the length of the longest status that is sent.
 	maxStatus = 1000
+	// readyAgain is the time after which a manager that could not be told that the service is
+	// ready is told again: without that, it would end the service some time later.
+	readyAgain = 2 * time.Second
 )
 
 // manager is a service manager that waits to hear that this process is ready, such as systemd for
@@ -27,10 +30,14 @@ type manager struct {
 	at  *net.UnixAddr
 	log *logger
 
-	mu              sync.Mutex
-	ready, stopping bool
-	check           string // why the check fails; "" if it passes
-	failed          bool   // it has been logged that the manager does not hear
+	mu         sync.Mutex
+	registered bool        // at least once: the service is ready
+	ready      bool        // the manager was told so
+	again      *time.Timer // tells it again; nil: not yet
+	stopping   bool
+	last       string // what was told last
+	check      string // why the check fails; "" if it passes
+	failed     bool   // it has been logged that the manager does not hear
 }
 
 // takeManager returns the service manager of this process, nil if it has none. The processes that
@@ -55,12 +62,40 @@ func (m *manager) tell(ev pe.Event) {
 	if m.check != "" {
 		text += "; " + m.check
 	}
-	lines := "STATUS=" + status(text)
-	if ev.Type == pe.Registered && !m.ready && !m.stopping {
-		m.ready = true
-		lines = "READY=1\n" + lines
+	m.registered = m.registered || ev.Type == pe.Registered
+	m.report(text)
+}
+
+// report tells a status, and that the service is ready, unless the manager was told so. m.mu is
+// held.
+func (m *manager) report(text string) {
+	m.last = "STATUS=" + status(text)
+	m.repeat()
+}
+
+// repeat tells the last status, as report does. m.mu is held.
+func (m *manager) repeat() {
+	if !m.registered || m.ready || m.stopping {
+		m.send(m.last)
+		return
 	}
-	m.send(lines)
+	if m.ready = m.send("READY=1\n" + m.last); m.ready {
+		return
+	}
+	if m.again == nil {
+		m.again = time.AfterFunc(readyAgain, m.tryAgain)
+	} else {
+		m.again.Reset(readyAgain)
+	}
+}
+
+// tryAgain is called by the timer.
+func (m *manager) tryAgain() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ready && !m.stopping {
+		m.repeat()
+	}
 }
 
 // begin tells what comes before the first registration.
@@ -71,9 +106,9 @@ func (m *manager) begin(checked bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if checked {
-		m.send("STATUS=waiting for the check")
+		m.report("waiting for the check")
 	} else {
-		m.send("STATUS=registering")
+		m.report("registering")
 	}
 }
 
@@ -91,7 +126,7 @@ func (m *manager) onCheck(err error) {
 		text = m.check
 	}
 	if !m.stopping {
-		m.send("STATUS=" + status(text))
+		m.report(text)
 	}
 }
 
@@ -104,6 +139,9 @@ func (m *manager) stop() {
 	defer m.mu.Unlock()
 	if !m.stopping {
 		m.stopping = true
+		if m.again != nil {
+			m.again.Stop()
+		}
 		m.send("STOPPING=1\nSTATUS=deregistering")
 	}
 }
@@ -114,14 +152,16 @@ func status(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), maxStatus)], "")
 }
 
-// send sends a message. Each has a socket of its own: the manager may have been started anew. A
-// manager that hangs or is gone does not hold up the element. m.mu is held.
-func (m *manager) send(lines string) {
+// send sends a message, and reports whether the manager has it. Each has a socket of its own: the
+// manager may have been started anew. A manager that hangs or is gone does not hold up the element.
+// m.mu is held.
+func (m *manager) send(lines string) bool {
 	err := m.write(lines)
 	if err != nil && !m.failed {
 		m.failed = true
 		m.log.log(quiet, "cannot tell the service manager the state (%s): %v", notifySocket, err)
 	}
+	return err == nil
 }
 
 func (m *manager) write(lines string) error {
