@@ -29,7 +29,8 @@ reason, serves on, and retries after at most a minute.
 SIGTERM, SIGINT, SIGQUIT and SIGHUP end rsp: it deregisters the element, accepts no more
 sessions, recommends the other elements of the pool to its users, waits up to --drain for the
 sessions to end, and ends them. Their users then fail over, with the state cookies that
-they have. A second signal ends rsp at once.
+they have. A second signal ends rsp at once: it ends the sessions without --drain, and waits
+neither for a registrar nor for a user that does not answer.
 
 In a systemd unit with Type=notify, rsp tells systemd when the element is registered
 (READY=1), its state (STATUS=), and when the end begins (STOPPING=1).
@@ -166,8 +167,12 @@ func (f *serveFlags) sealer() (*cookie.Sealer, error) {
 	return cookie.New(cookie.Config{Pool: rserpool.PoolHandle(f.pool), Keys: keys})
 }
 
-// leaveLimit is the least time for the last wills of an element that leaves.
-const leaveLimit = 500 * time.Millisecond
+const (
+	// leaveLimit is the least time for the last wills of an element that leaves.
+	leaveLimit = 500 * time.Millisecond
+	// lastTime is how long the end may take after a second signal.
+	lastTime = 250 * time.Millisecond
+)
 
 // run serves until a signal, or until a registrar refuses the element within mistakeTime.
 func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, service serve.Service) error {
@@ -189,23 +194,40 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 		defer close(ended)
 		h.accept(ctx, l)
 	}()
+	leave := context.CancelFunc(func() {})
+	closed := make(chan error, 1)
 	select {
 	case <-ended: // refused
+		go func() { closed <- l.Close() }()
 	case sig := <-signals:
 		log.log(verbose, "%v: deregistering", sig)
 		told.manager.stop()
-		leave, giveUp := context.WithTimeout(ctx, max(f.drain, leaveLimit))
+		var drain context.Context
+		drain, leave = context.WithTimeout(ctx, max(f.drain, leaveLimit))
 		go func() {
-			select {
-			case <-signals:
-				giveUp()
-			case <-leave.Done():
-			}
+			_ = l.Leave(drain)
+			cancel()
+			<-ended
+			closed <- l.Close()
 		}()
-		_ = l.Leave(leave)
-		giveUp()
 	}
-	cancel()
-	<-ended
-	return l.Close()
+	defer leave()
+	select {
+	case err := <-closed:
+		return err
+	case sig := <-signals:
+		leave()
+		return closedSoon(closed, sig)
+	}
+}
+
+// closedSoon waits for the end after a second signal: the sessions are told of it if that takes no
+// longer than lastTime. A registrar or a user that does not answer could take longer.
+func closedSoon(closed <-chan error, sig os.Signal) error {
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(lastTime):
+		return fmt.Errorf("%v: rsp ended before the deregistration was confirmed and all sessions had ended", sig)
+	}
 }
