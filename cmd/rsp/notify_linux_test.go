@@ -26,7 +26,13 @@ type serviceManager struct {
 
 func newServiceManager(t *testing.T) *serviceManager {
 	t.Helper()
-	path := filepath.Join(here.ShortDir(t), "notify")
+	return serviceManagerAt(t, filepath.Join(here.ShortDir(t), "notify"))
+}
+
+// serviceManagerAt has its socket at a path, or at a name outside of the file system that begins
+// with @.
+func serviceManagerAt(t *testing.T, path string) *serviceManager {
+	t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +148,8 @@ func TestNotifyOfCommand(t *testing.T) {
 	m.hearsNothing()
 }
 
-// TestNotifyAlone: without a command, rsp tells the manager in any case.
+// TestNotifyAlone: without a command, rsp tells the manager in any case, also one whose socket is
+// not in the file system.
 func TestNotifyAlone(t *testing.T) {
 	t.Parallel()
 	r := newRegistry(t)
@@ -151,6 +158,9 @@ func TestNotifyAlone(t *testing.T) {
 		{"serve", "echo", "--via", "udp", "--registrar", r.at},
 	} {
 		m := newServiceManager(t)
+		if args[0] == "serve" {
+			m = serviceManagerAt(t, fmt.Sprintf("@rsp-test-%d", os.Getpid()))
+		}
 		p := m.start(args...)
 		m.hears(hearsReady)
 		p.signal(syscall.SIGTERM)
