@@ -23,9 +23,7 @@ func (r *Registrar) adopt(f *entry, probes probesAt) {
 		r.vacate(f, nil, ended)
 		return
 	}
-	for c := f.Note.claim; c != nil; c = c.next {
-		r.timers.Stop(&c.timer) // the former home is not asked again
-	}
+	r.restClaims(f)
 	e := r.becomeHome(r.ledger.Move(f, r.roster, r.adoptable(&f.PE().PoolElement)), probes)
 	r.awaitFarewell(e)
 }

@@ -153,6 +153,26 @@ func (r *Registrar) claimSuspect(c *claim) {
 	r.timers.Arm(&c.timer, c, c.granted)
 }
 
+// hastenClaims: an element is a suspect of a peer, so claims on it have less time from now on. It
+// grants none, which would end them all in the middle of their list: one whose time is over has its
+// timer.
+func (r *Registrar) hastenClaims(f *entry) {
+	for c := f.Note.claim; c != nil; c = c.next {
+		if c.granted.IsZero() {
+			r.claimSuspect(c)
+		}
+	}
+}
+
+// restClaims: the home of an element is not asked any more whether it lives: this registrar cares for
+// it.
+func (r *Registrar) restClaims(f *entry) {
+	for c := f.Note.claim; c != nil; c = c.next {
+		r.timers.Stop(&c.timer)
+		c.granted = time.Time{}
+	}
+}
+
 // askHome has the home of a foreign element send the element a keep-alive. The message
 // states that the home has the element: see offerOwn. If the element is alive, the home
 // answers with an update. If not, it removes the element and tells all peers. The

@@ -111,9 +111,7 @@ func (r *Registrar) fileSuspect(f *entry, home *peer, h rserpool.PoolHandle, pe 
 	}
 	r.publish(c, byHome)
 	r.watchSuspects(home, since)
-	for x := c.Entry.Note.claim; x != nil; x = x.next {
-		x.Due(r, nil) // it has less time now
-	}
+	r.hastenClaims(c.Entry)
 	return c.Entry
 }
 

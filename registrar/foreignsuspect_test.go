@@ -303,6 +303,54 @@ func TestClaimOnSuspect(t *testing.T) {
 	})
 }
 
+// TestClaimsOnSuspect: a registration by another host and a deregistration by another process of
+// its own host wait on a peer's suspect. Their time is over, and before this registrar has noticed, the
+// home names the suspect once more. Both are granted afterwards, the registration last, and if it does
+// not fit the pool, it is refused.
+func TestClaimsOnSuspect(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		policy      rserpool.PolicyType
+		want, homes []string
+	}{
+		{"fits", rserpool.RoundRobin,
+			[]string{"2 < handle_update ADD_PE a:1@10000001", "3 < deregistration a:1", "1 < registration granted a:1"},
+			[]string{"a:1@10000001", "a:2@20000002"}},
+		{"does not fit", rserpool.Random,
+			[]string{"2 < handle_update ADD_PE a:1@10000001", "2 < handle_update DEL_PE a:1@10000001", "3 < deregistration a:1", "1 < registration rejected a:1 cause 5(0008000800000001)"},
+			[]string{"a:2@20000002"}},
+	} {
+		for _, order := range []string{"registers first", "deregisters first"} {
+			t.Run(tt.name+", "+order, func(t *testing.T) {
+				w := newPeerWorld(t)
+				w.meet(2, greater)
+				w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, greater)))
+				w.tell(2, update(greater, enrp.AddPE, "a", peerElement(2, greater)))
+				w.up(1, rserpool.ViaKernel, "10.0.1.9")
+				w.up(3, rserpool.ViaKernel, "10.0.1.1:5")
+				claims := []func(){
+					func() { w.recv(1, reg("a", 1, "10.0.1.9", policy(tt.policy))) },
+					func() { w.recv(3, dereg("a", 1)) },
+				}
+				if order == "deregisters first" {
+					slices.Reverse(claims)
+				}
+				for _, claim := range claims {
+					claim()
+				}
+				w.tell(2, silentFor(greater, "a", 1, 0))
+				w.skip("handle_update ADD_PE")
+				w.now = w.now.Add(2 * time.Second)
+				w.tell(2, silentFor(greater, "a", 1, 2*time.Second))
+				w.want()
+				w.pass(0)
+				w.want(tt.want...)
+				w.wantHomes(tt.homes...)
+			})
+		}
+	}
+}
+
 // TestSuspectAnnounced: a peer has heard from a suspect of this registrar, which yields it.
 func TestSuspectAnnounced(t *testing.T) {
 	for _, table := range []bool{false, true} {

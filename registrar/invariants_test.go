@@ -93,7 +93,7 @@ func (r *Registrar) checkInvariants() error {
 // checkPools recounts what the limits count.
 func (r *Registrar) checkPools(fail failFunc) {
 	var want ledger.Limits
-	pools, aside, served := make(map[rserpool.PoolHandle]bool), 0, 0 // whether it is served
+	pools, aside, served, suspects := make(map[rserpool.PoolHandle]bool), 0, 0, 0 // whether it is served
 	for _, x := range r.allEntries() {
 		pools[x.Handle()] = pools[x.Handle()] || x.Served()
 		served += count(x.Served())
@@ -106,6 +106,7 @@ func (r *Registrar) checkPools(fail failFunc) {
 			want.ElementBytes += e.awaits.size()
 		}
 		aside += count(x.Aside())
+		suspects += count(x.State() == ledger.Suspect)
 	}
 	servedPools := 0
 	for h, is := range pools {
@@ -120,6 +121,9 @@ func (r *Registrar) checkPools(fail failFunc) {
 		if r.space.Pool(h) != nil || r.ledger.Pool(h).Elements == 0 {
 			fail("pool %s is remembered as one that is out of answers", quote(h))
 		}
+	}
+	if n := r.ledger.Suspects(); n != suspects || r.Stats().Suspects != uint64(suspects) {
+		fail("%d suspects are counted, want %d", n, suspects)
 	}
 	if aside != r.ledger.Aside() {
 		fail("%d elements are set aside, want %d", r.ledger.Aside(), aside)

@@ -29,9 +29,7 @@ func (r *Registrar) standInFor(f *entry, probes probesAt) {
 		r.removeForeign(f)
 		return
 	}
-	for c := f.Note.claim; c != nil; c = c.next {
-		r.timers.Stop(&c.timer) // the former home is not asked again
-	}
+	r.restClaims(f)
 	home := cmp.Or(f.Note.passed, f.Roster().Home())
 	pe := foreign(&f.PE().PoolElement) // the home sees when its life is renewed
 	state, since := ledger.Unconfirmed, time.Time{}
