@@ -260,6 +260,17 @@ func TestClaim(t *testing.T) {
 		w.recv(1, reg("p", 1, "10.0.0.1")) // a sign of life, too
 		w.want("2 < registration rejected p:1 cause 4", "1 < registration granted p:1")
 	})
+	t.Run("of a living element, before a time in which the registrar's host was suspended", func(t *testing.T) {
+		w := setup(t)
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.recv(1, ack("p", 1))
+		w.want("1 < keep-alive p:1 from 10000001", "2 < registration rejected p:1 cause 4")
+		w.recv(2, reg("p", 1, "10.0.0.2"))
+		w.want()
+		w.now = w.now.Add(10 * time.Minute)
+		w.handle(Tick{})
+		w.want("1 < keep-alive p:1 from 10000001")
+	})
 	t.Run("of a dead element", func(t *testing.T) {
 		w := setup(t)
 		w.recv(2, reg("p", 1, "10.0.0.2"))

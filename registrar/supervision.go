@@ -114,6 +114,8 @@ func (r *Registrar) keepAliveDue(e *element) {
 		r.timers.Arm(&e.keepAlive, e, r.now.Add(e.try()))
 	case e.waiting:
 		r.tryOver(e)
+	case e.Note.claim != nil && e.silence == nil:
+		r.ask(e, true) // somebody waits for the answer
 	case late > interval:
 		r.timers.Arm(&e.keepAlive, e, r.now.Add(time.Duration(r.rand.Int64N(int64(interval)))))
 	case e.silence != nil:
