@@ -93,6 +93,7 @@ func (r *Registrar) loseSilent(e *element, home *peer, pe *rserpool.PoolElement,
 	r.letGo(e)
 	r.publish(r.ledger.MoveAs(x, home.roster, foreign(pe), ledger.Suspect, since), why)
 	r.watchSuspects(home, since)
+	r.hastenClaims(x)
 }
 
 // fileSuspect enters a suspect of a peer, in place of f, which is nil for a new one. It

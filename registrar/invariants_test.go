@@ -293,6 +293,8 @@ func (r *Registrar) checkElement(e *element, fail failFunc) {
 			fail("element %v waiting %v has a claim, registration %v, timer %v", e.ID(), e.waiting, c.isRegistration(), c.timer.Armed())
 		case !e.waiting && e.silence == nil && e.probe == nil && r.timers.At(&e.keepAlive).Sub(r.now) > minAskGap:
 			fail("element %v has a claim and is not asked", e.ID())
+		case !c.granted.IsZero():
+			fail("element %v has a claim that is granted as one on a suspect of a peer", e.ID())
 		}
 	}
 	if len(e.reports) > r.cfg.Timers.MaxBadPEReport {

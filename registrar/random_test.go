@@ -128,7 +128,7 @@ func (s *storm) event() Event {
 }
 
 // received has a message come, which may be broken on the way.
-func (s *storm) received(ppid uint32, b []byte) Event {
+func (s *storm) received(ppid uint32, b []byte) Received {
 	for s.choose(8) == 0 && len(b) > 0 {
 		b[s.choose(len(b))] = byte(s.choose(256))
 		b = b[:s.choose(len(b)+1)]

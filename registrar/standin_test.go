@@ -261,6 +261,28 @@ func TestStandInClaim(t *testing.T) {
 	}
 }
 
+// TestStandInClaimSuspect: another host claims the identifier of an element for whose home this
+// registrar stands in, and then that home names it as a suspect. The claim is granted as any one on a
+// suspect of a peer.
+func TestStandInClaimSuspect(t *testing.T) {
+	w := newPeerWorld(t)
+	w.standsInFor(peerElement(1, greater))
+	w.up(7, rserpool.ViaKernel, "10.0.1.1:40000")
+	w.recv(7, ack("a", 1))
+	w.pass(time.Second)
+	w.up(8, rserpool.ViaKernel, "10.0.66.66:40000")
+	w.recv(8, reg("a", 1, "10.0.66.66"))
+	w.skip("keep-alive")
+	w.tell(2, silentFor(greater, "a", 1, time.Second))
+	w.wantSuspect("a", 1, greater, time.Second)
+	w.want("2 < handle_update to 20000002 ADD_PE a:1@20000002")
+	w.pass(2*time.Second - 1)
+	w.skip("presence")
+	w.want()
+	w.pass(1)
+	w.want("2 < handle_update ADD_PE a:1@10000001", "8 < registration granted a:1")
+}
+
 // TestStandInClaimByHost: another process of the element's host claims that the element has left.
 func TestStandInClaimByHost(t *testing.T) {
 	w := newPeerWorld(t)
