@@ -206,18 +206,22 @@ func (r *Registrar) confirmHeard() {
 	}
 }
 
-// takeWord does with an unconfirmed element what a peer says of it.
+// takeWord does with an unconfirmed element, or one for whose home this registrar stands in, what a peer
+// says of it. If this registrar is the home, it knows best whether the element is a suspect.
 func (r *Registrar) takeWord(e *element, home *peer, pe *rserpool.PoolElement) {
 	x := e.entry
 	if home == nil { // this registrar
 		r.endStandIn(e)
 		own := &handlespace.Element{PoolElement: *pe, Expires: e.PE().Expires}
 		own.Identity = e.PE().Identity
-		if c, err := r.ledger.Put(x, r.roster, x.Handle(), own, ledger.SetAside); err == nil {
-			r.publish(c, adopted)
-			return
+		state := ledger.Member
+		if e.isSuspect() {
+			state = ledger.Suspect
 		}
-		r.publish(r.ledger.Confirm(x), adopted)
+		if !own.ASAPTransport.Present() || !r.ledger.Room(x, x.Handle(), &own.PoolElement) {
+			own = e.PE()
+		}
+		r.publish(r.ledger.MoveAs(x, r.roster, own, state, e.Since()), adopted)
 		return
 	}
 	r.refuseClaims(x)

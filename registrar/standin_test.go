@@ -3,6 +3,7 @@ package registrar
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -281,6 +282,40 @@ func TestStandInClaimSuspect(t *testing.T) {
 	w.want()
 	w.pass(1)
 	w.want("2 < handle_update ADD_PE a:1@10000001", "8 < registration granted a:1")
+}
+
+// TestStandInOfMentor: while a registrar starts, it stands in for the home of a member and of a suspect.
+// Then the mentor says that both are the registrar's own. The suspect is still silent, and stays one.
+func TestStandInOfMentor(t *testing.T) {
+	w := newPeerWorld(t, "10.0.9.2:9901")
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.tell(2, &enrp.ListResponse{Sender: greater})
+	part := func(more bool, list ...rserpool.PoolElement) {
+		w.tell(2, &enrp.HandleTableResponse{Sender: greater, More: more, Pools: []enrp.PoolEntry{{Handle: "a", Elements: list}}})
+	}
+	w.tell(3, update(third, enrp.AddPE, "a", peerElement(1, third)))
+	w.tell(3, silentFor(third, "a", 2, time.Second))
+	w.down(3)
+	for range 4 { // third is dead, and greater hears it
+		w.trace = nil
+		w.pass(2500 * time.Millisecond)
+		part(true, peerElement(3, greater))
+		if slices.Contains(w.trace, "2 < list_request to 20000002") {
+			w.tell(2, &enrp.ListResponse{Sender: greater, Servers: []rserpool.ServerInformation{{ID: third, Transport: peerElement(1, third).ASAPTransport}}})
+		}
+	}
+	w.wantStandsIn(false)
+	silent, _ := w.r.Sight("a", 2)
+	if silent.Home != third || !silent.Suspect || w.r.Ready() {
+		t.Fatalf("got %+v, ready %v, want this registrar to stand in for %x before it is ready", silent, w.r.Ready(), uint32(third))
+	}
+	bare := peerElement(1, testServer) // could not be called
+	bare.ASAPTransport = rserpool.Transport{}
+	part(false, bare, peerElement(2, testServer))
+	w.wantHomes("a:1@10000001", "a:3@20000002")
+	w.wantSuspect("a", 2, testServer, 11*time.Second)
+	w.trace = nil
 }
 
 // TestStandInClaimByHost: another process of the element's host claims that the element has left.
