@@ -215,6 +215,41 @@ func TestTakeoverUncallable(t *testing.T) {
 	}
 }
 
+// TestTakeoverSilent: an element that does not answer its new home is a suspect, for SUSPECT-LIFE, or
+// up to GUARD-LIFE as long as it is in the answers because its pool has nothing else. One whose host
+// refuses the call is removed.
+func TestTakeoverSilent(t *testing.T) {
+	w := newPeerWorld(t)
+	w.meet(2, greater)
+	w.meet(3, third)
+	w.tell(2, update(greater, enrp.AddPE, "two", elementAt(9, greater, "10.0.1.9")))
+	w.tell(3, update(third, enrp.AddPE, "two", elementAt(1, third, "10.0.1.1")))
+	w.tell(3, update(third, enrp.AddPE, "one", elementAt(1, third, "10.0.1.1")))
+	w.tell(3, update(third, enrp.AddPE, "gone", elementAt(1, third, "10.0.1.2")))
+	w.down(3)
+	w.handle(Connecting{Ref: 1})
+	w.pass(5 * time.Second)
+	w.tell(2, &enrp.InitTakeoverAck{Sender: greater, Target: third})
+	w.skip("connect", "init_takeover", "takeover_server")
+	w.pass(time.Millisecond)
+	w.want("connect #3 via 0 to [10.0.1.1:40000]", "connect #4 via 0 to [10.0.1.2:40000]")
+	w.refused(4, 7)
+	w.want("2 < handle_update DEL_PE gone:1@10000001")
+	w.wantHomes("one:1@10000001", "two:1@10000001", "two:9@20000002")
+	probe, life, guarded := w.r.cfg.Timers.ProbeTimeout, w.r.cfg.Timers.SuspectLife, w.r.cfg.Timers.GuardLife
+	w.pass(probe)
+	w.wantSuspects("one:1", "two:1")
+	w.wantHomes("one:1@10000001", "two:9@20000002") // one is guarded
+	w.present(life - time.Second)
+	w.wantSuspects("one:1", "two:1")
+	w.present(time.Second)
+	w.wantSuspects("one:1")
+	w.present(guarded - life - time.Second)
+	w.wantHomes("one:1@10000001", "two:9@20000002")
+	w.present(time.Second)
+	w.wantHomes("two:9@20000002")
+}
+
 func fromHex(t *testing.T, s string) []byte {
 	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
