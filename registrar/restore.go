@@ -230,9 +230,5 @@ func (r *Registrar) takeWord(e *element, home *peer, pe *rserpool.PoolElement) {
 		theirs = foreign(&e.PE().PoolElement)
 	}
 	r.letGo(e)
-	c, err := r.ledger.PutAs(x, home.roster, x.Handle(), theirs, ledger.SetAside, ledger.Member, time.Time{})
-	if err != nil {
-		c = r.ledger.Move(x, home.roster, theirs)
-	}
-	r.publish(c, byHome)
+	r.publish(r.ledger.MoveAs(x, home.roster, theirs, ledger.Member, time.Time{}), byHome)
 }
