@@ -30,12 +30,15 @@ type traceKey struct{}
 const noValue = "-"
 
 // Metadata implements metadata.Provider. The labels have their values when they are asked for:
-// the pool and its policy at any time, the elements once the query is answered.
+// the pool and its policy at any time, the elements once the query is answered. Names in no zone
+// have labels, too: rewrite, or an alias in another zone, can lead to a pool. A query that a plugin
+// makes of another one has the trace of that one, whose labels it sets.
 func (h *Handler) Metadata(ctx context.Context, state request.Request) context.Context {
-	if z := h.zones.match(state.QName(), state.QType()); z == nil || z.elsewhere {
-		return ctx
+	t, _ := ctx.Value(traceKey{}).(*trace)
+	if t == nil {
+		t = new(trace)
+		ctx = context.WithValue(ctx, traceKey{}, t)
 	}
-	t := new(trace)
 	pool := func() *handlespace.Pool {
 		if a := t.answer.Load(); a != nil {
 			return a.pool
@@ -47,7 +50,7 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	metadata.SetValueFunc(ctx, "rserpool/guarded", func() string { return guardedLabel(pool()) })
 	metadata.SetValueFunc(ctx, "rserpool/selected", func() string { return t.elements(1) })
 	metadata.SetValueFunc(ctx, "rserpool/elements", func() string { return t.elements(maxAnswers) })
-	return context.WithValue(ctx, traceKey{}, t)
+	return ctx
 }
 
 // poolOf returns the pool that a name is about, nil if there is none.

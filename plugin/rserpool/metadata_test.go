@@ -11,10 +11,13 @@ import (
 	"testing"
 
 	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/dns64"
 	_ "github.com/coredns/coredns/plugin/dnstap"
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	_ "github.com/coredns/coredns/plugin/rewrite"
+	_ "github.com/coredns/coredns/plugin/template"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/request"
 	dnstap "github.com/dnstap/golang-dnstap"
@@ -23,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // labelNames are in the order in which tests write their values.
@@ -66,13 +70,26 @@ func TestMetadata(t *testing.T) {
 	if got := strings.Count(after, ",") + 1; !m.Truncated || got != len(m.Answer) {
 		t.Errorf("a cut answer: got %d elements in %q, want those %d of the answer", got, after, len(m.Answer))
 	}
-	if ctx := h.Metadata(metadata.ContextWithMetadata(context.Background()), state("web.example.net.")); len(metadata.Labels(ctx)) > 0 {
-		t.Errorf("a name in another zone: got the labels %q, want none", metadata.Labels(ctx))
+	h.Next = test.NextHandler(dns.RcodeSuccess, nil)
+	if before, after, _ := labelsOf(t, h, new(dns.Msg).SetQuestion("web.example.net.", dns.TypeA)); before != "- - - - -" || after != before {
+		t.Errorf("a name in another zone: got %q and then %q, want no values", before, after)
 	}
 }
 
-func state(name string) request.Request {
-	return request.Request{W: &test.ResponseWriter{}, Req: new(dns.Msg).SetQuestion(name, dns.TypeA)}
+// TestMetadataAllocs: the labels of a query cost a fixed number of allocations.
+func TestMetadataAllocs(t *testing.T) {
+	if here.Race() {
+		t.Skip("the race detector allocates too")
+	}
+	h := benchHandler(t, "web", 3)
+	h.traces = true
+	ctx := metadata.ContextWithMetadata(context.Background())
+	for _, name := range []string{"web." + zoneZ, "web.example.net."} {
+		state := request.Request{W: newSink(), Req: new(dns.Msg).SetQuestion(name, dns.TypeA)}
+		if got := testing.AllocsPerRun(200, func() { h.Metadata(ctx, state) }); got > 9 {
+			t.Errorf("%s: got %v allocations, want at most 9", name, got)
+		}
+	}
 }
 
 // labelsOf asks a handler, and returns the values of the labels before and after.
@@ -157,6 +174,51 @@ func TestMetadataInLogs(t *testing.T) {
 	slices.Sort(lines)
 	if diff := cmp.Diff([]string{"<- - - ->", "<web RoundRobin - ->", "<web RoundRobin 00000001 00000001,00000002>"}, lines); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
+	}
+}
+
+// TestMetadataOfAliases: the labels of a query are those of its answer, also if another plugin
+// brings its name into the zone, or asks on its behalf.
+func TestMetadataOfAliases(t *testing.T) {
+	logged := make(lineWriter, 100)
+	stdlog.SetOutput(logged)
+	t.Cleanup(clog.Discard)
+	tests := []struct {
+		name, lines string
+		qname       string
+		qtype       uint16
+		queries     int // with that of the plugin
+		want        string
+	}{
+		{"rewrite", "rewrite name suffix .alias.test .pool.example.org answer auto", "web.alias.test.", dns.TypeA, 1, "web RoundRobin 00000001"},
+		{"rewrite and cache", "rewrite name suffix .alias.test .pool.example.org answer auto\ncache", "web.alias.test.", dns.TypeA, 1, "web RoundRobin 00000001"},
+		{"rewrite out of the zone", "rewrite name web.pool.example.org web.alias.test", "web.pool.example.org.", dns.TypeA, 1, "- - -"},
+		{"dns64", "dns64 {\n allow_ipv4\n }", "web.pool.example.org.", dns.TypeAAAA, 2, "web RoundRobin 00000001"},
+		{"a CNAME", "template IN A alias.test {\n answer \"{{ .Name }} 60 IN CNAME web.pool.example.org.\"\n }", "web.alias.test.", dns.TypeA, 2, "web RoundRobin 00000001"},
+		{"nothing", "", "web.alias.test.", dns.TypeA, 1, "- - -"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fakes, rs := newFakes()
+			was, port := process, dnsserver.Port
+			process, dnsserver.Port = rs, "0"
+			t.Cleanup(func() { process, dnsserver.Port = was, port })
+			s := startServer(t, "pool.example.org:0 alias.test:0 {\n bind 127.0.0.1\n metadata\n log . \"<{/rserpool/pool} {/rserpool/policy} {/rserpool/elements}>\"\n rserpool pool.example.org\n "+tt.lines+"\n}")
+			for _, f := range fakes {
+				put(t, f.space, "web", element(1, 80, "192.0.2.1"))
+			}
+			s.query(tt.qname, tt.qtype)
+			var got string
+			for n := tt.queries; n > 0; {
+				if line := regexp.MustCompile("<(.*)>").FindStringSubmatch(await(t, "each query is logged", logged)); line != nil {
+					got = line[1] // the client's is the last one
+					n--
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 
