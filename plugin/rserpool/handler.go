@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/edns"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/plugin/tsig"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 
@@ -31,6 +32,8 @@ type Handler struct {
 	signer   signer
 	measure  sync.Once // the signatures of the zones
 	traces   bool      // the server block has the metadata plugin
+	nsid     int       // octets of the identifier that the nsid plugin adds, 0 if there is none
+	tsig     bool      // the server block has the tsig plugin
 	lookups  *lookup.Memory
 	counters counters
 	cutOnce  sync.Once
@@ -120,8 +123,7 @@ func (h *Handler) respond(ctx context.Context, w dns.ResponseWriter, r *dns.Msg,
 		return nil, answerRefused
 	}
 	q.now = h.now()
-	size, do := replySize(w, r)
-	q.size = size
+	do := q.measure(ctx, r)
 	var rep reply
 	rep.start(r)
 	if do {
@@ -170,13 +172,37 @@ func overTCP(w dns.ResponseWriter) bool {
 	return state.Proto() == "tcp"
 }
 
-// replySize returns how many octets the client accepts, less those of the OPT record
-// that the server adds to the response. do is the client's flag DO: it wants signatures.
-func replySize(w dns.ResponseWriter, r *dns.Msg) (size int, do bool) {
-	state := request.Request{W: w}
-	opt := r.IsEdns0()
-	if opt == nil {
-		return int(edns.Size(state.Proto(), 0)), false
+// measure sets the octets that the answer may have: what the client accepts, less what others add
+// later: the server the OPT record, the plugin nsid the server's identifier, and the plugin tsig the
+// signature of the answer. do is the client's flag DO: it wants signatures of records.
+func (q *query) measure(ctx context.Context, r *dns.Msg) (do bool) {
+	state := request.Request{W: q.w}
+	if opt := r.IsEdns0(); opt != nil {
+		q.size, do = int(edns.Size(state.Proto(), opt.UDPSize()))-dns.Len(opt), opt.Do()
+		if q.nsid > 0 && asksNSID(opt) {
+			q.size -= q.nsid
+		}
+	} else {
+		q.size = int(edns.Size(state.Proto(), 0))
 	}
-	return int(edns.Size(state.Proto(), opt.UDPSize())) - dns.Len(opt), opt.Do()
+	if q.tsig {
+		if key, signed := tsig.ValidatedKeyName(ctx); signed {
+			q.size -= wireLen(key) + maxTSIG
+		}
+	}
+	return do
 }
+
+// asksNSID reports whether the client asks for the server's identifier (RFC 5001).
+func asksNSID(opt *dns.OPT) bool {
+	for _, o := range opt.Option {
+		if o.Option() == dns.EDNS0NSID {
+			return true
+		}
+	}
+	return false
+}
+
+// maxTSIG is the most octets of a TSIG record without the name of its key: those of the algorithm
+// hmac-sha512 (RFC 8945, Section 4.2).
+const maxTSIG = 10 + len("\vhmac-sha512\x00") + 16 + 512/8

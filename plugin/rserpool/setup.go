@@ -11,6 +11,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/nsid"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,7 +71,10 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 			}
 			h.warnDenials(cfg.where, server)
 		}
-		h.traces = site.Handler("metadata") != nil
+		h.traces, h.tsig = site.Handler("metadata") != nil, site.Handler("tsig") != nil
+		if n, ok := site.Handler("nsid").(nsid.Nsid); ok {
+			h.nsid = len(n.Data)
+		}
 		inst.OnRelease(h.indexAddrs())
 		if t, ok := site.Handler("transfer").(*transfer.Transfer); ok {
 			inst.OnRelease(h.notifySecondaries(t.Notify))
