@@ -14,6 +14,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	coreparse "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/enrp"
@@ -261,6 +263,9 @@ func parseZones(args, keys []string) (zones, reverse []string, err error) {
 		case !ok:
 			return nil, nil, fmt.Errorf("%q is not a zone, such as pool.example.org", origin)
 		case isReverse(z) && len(args) > 0:
+			if whole, part := wholeZone(z); part {
+				return nil, nil, fmt.Errorf("%s is a part of a reverse zone, which has no pools; use the option reverse, for the whole one: reverse %s", z, whole)
+			}
 			return nil, nil, fmt.Errorf("%s is a reverse zone, which has no pools; use the option reverse: reverse %s", z, z)
 		case isReverse(z):
 			reverse = append(reverse, z)
@@ -274,6 +279,26 @@ func parseZones(args, keys []string) (zones, reverse []string, err error) {
 		return nil, nil, errors.New("no zone to serve: name one, such as pool.example.org")
 	}
 	return zones, reverse, nil
+}
+
+// keysBeside returns how a zone is written in the first line of the server block that has keys: with the
+// protocol and port of each.
+func keysBeside(keys []string, zone string) string {
+	var all []string
+	for _, k := range keys {
+		protocol, rest := coreparse.Transport(k)
+		key := zone
+		if protocol != transport.DNS {
+			key = protocol + "://" + key
+		}
+		if _, port, err := plugin.SplitHostPort(rest); err == nil && port != "" && (protocol != transport.DNS || port != dnsserver.Port) {
+			key += ":" + port
+		}
+		if !slices.Contains(all, key) {
+			all = append(all, key)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // checkZone refuses an argument that is not a zone. CoreDNS would ignore it, or a part of it, silently.

@@ -86,11 +86,7 @@ func reverseLabels(labels string, most int, set func(i int, label string) bool) 
 // reverseName is the reverse of reversePrefix.
 func reverseName(p netip.Prefix) string {
 	full, _ := dns.ReverseAddr(p.Addr().String())
-	per := bits6
-	if p.Addr().Is4() {
-		per = bits4
-	}
-	for range (p.Addr().BitLen() - p.Bits()) / per {
+	for range (p.Addr().BitLen() - p.Bits()) / labelBits(p) {
 		_, full, _ = strings.Cut(full, ".")
 	}
 	return full
@@ -113,24 +109,59 @@ func (cfg *config) parseReverse(args []string) error {
 
 func parseReverseZone(arg string) (string, error) {
 	if p, err := netip.ParsePrefix(arg); err == nil {
-		per := bits6
-		if p.Addr().Is4() {
-			per = bits4
-		}
 		switch {
 		case p != p.Masked():
 			return "", hostBits(p)
-		case p.Bits()%per != 0 || p.IsSingleIP():
-			return "", fmt.Errorf("%s has no reverse zone of its own; use a network with a multiple of %d bits, such as 192.0.2.0/24 or 2001:db8::/32", arg, per)
+		case p.Bits()%labelBits(p) != 0 || p.IsSingleIP():
+			return "", fmt.Errorf("%s has no reverse zone of its own, and parts of a zone are not supported; use %s", arg, wholeNetworks(p))
 		}
 		return reverseName(p), nil
 	}
 	z, ok := canonicalName(arg)
-	p, isNetwork := reversePrefix(z)
-	if !ok || !isNetwork || p.IsSingleIP() {
+	if !ok || !isReverseZone(z) {
 		return "", fmt.Errorf("%q is not a reverse zone, such as 2.0.192.in-addr.arpa, 8.b.d.0.1.0.0.2.ip6.arpa or 192.0.2.0/24; zones as in RFC 2317 are not supported", arg)
 	}
 	return z, nil
+}
+
+func isReverseZone(z string) bool {
+	p, ok := reversePrefix(z)
+	return ok && !p.IsSingleIP()
+}
+
+// labelBits returns the bits of a label in the names of p's family.
+func labelBits(p netip.Prefix) int {
+	if p.Addr().Is4() {
+		return bits4
+	}
+	return bits6
+}
+
+// wholeNetworks names networks with reverse zones to use for p, which has none: the one that contains p, and
+// those in it.
+func wholeNetworks(p netip.Prefix) string {
+	per := labelBits(p)
+	above := netip.PrefixFrom(p.Addr(), (p.Bits()-1)/per*per).Masked()
+	below := netip.PrefixFrom(p.Addr(), above.Bits()+per)
+	parts := fmt.Sprintf("the networks of %d bits in it, such as %s", below.Bits(), below)
+	switch {
+	case above.Bits() == 0: // it would be all addresses
+		return parts
+	case below.IsSingleIP():
+		return above.String()
+	}
+	return above.String() + ", or " + parts
+}
+
+// wholeZone returns the network of the reverse zone of which z, a name in in-addr.arpa or ip6.arpa, is a part that
+// is not supported. part is false if z is such a zone itself.
+func wholeZone(z string) (whole netip.Prefix, part bool) {
+	for !isReverseZone(z) {
+		part = true
+		_, z, _ = strings.Cut(z, ".")
+	}
+	whole, _ = reversePrefix(z)
+	return whole, part
 }
 
 // checkReverse refuses reverse zones that never get a query, and those of the server block that are
@@ -139,13 +170,22 @@ func (cfg *config) checkReverse(keys []string) error {
 	origins := plugin.OriginsFromArgsOrServerBlock(nil, keys)
 	for _, z := range cfg.reverse {
 		if len(keys) > 0 && !slices.ContainsFunc(origins, func(o string) bool { return hasSuffixName(z, strings.ToLower(o)) }) {
-			return fmt.Errorf("reverse: no query for %s reaches this server block; add the zone to the first line of the block, such as: %s %s {", z, cfg.zones[0], z)
+			return fmt.Errorf("reverse: no query for %s reaches this server block; add it to the first line of the block: %s", z, keysBeside(keys, z))
 		}
 	}
+	var missing []string
 	for _, z := range cfg.reverseKeys {
-		if !slices.ContainsFunc(cfg.reverse, func(o string) bool { return hasSuffixName(o, z) || hasSuffixName(z, o) }) {
-			return fmt.Errorf("%s is a reverse zone; add the line: reverse %s; or name the zones of the pools: rserpool %s", z, z, strings.Join(cfg.zones, " "))
+		if slices.ContainsFunc(cfg.reverse, func(o string) bool { return hasSuffixName(o, z) || hasSuffixName(z, o) }) {
+			continue
 		}
+		if whole, part := wholeZone(z); part {
+			return fmt.Errorf("%s is a part of a reverse zone, and parts are not supported; in the first line of the block, write %s in its place, and add the line: reverse %s; or name the zones of the pools: rserpool %s",
+				z, keysBeside(keys, whole.String()), whole, strings.Join(cfg.zones, " "))
+		}
+		missing = append(missing, z)
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s is a reverse zone; add the line: reverse %s; or name the zones of the pools: rserpool %s", missing[0], strings.Join(missing, " "), strings.Join(cfg.zones, " "))
 	}
 	return nil
 }

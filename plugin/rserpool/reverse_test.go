@@ -3,15 +3,18 @@ package rserpool
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 
+	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
 )
 
@@ -61,11 +64,14 @@ func TestParseReverse(t *testing.T) {
 		{"", "reverse 2.0.192.in-addr.arpa 8.B.d.0.1.0.0.2.ip6.arpa.", "2.0.192.in-addr.arpa. 8.b.d.0.1.0.0.2.ip6.arpa."},
 		{"", "reverse 192.0.2.0/24\nreverse 2001:db8::/32", "2.0.192.in-addr.arpa. 8.b.d.0.1.0.0.2.ip6.arpa."},
 		{"", "reverse 10.0.0.0/8", "10.in-addr.arpa."},
-		{"", "reverse 192.0.2.0/25", "192.0.2.0/25 has no reverse zone of its own; use a network with a multiple of 8 bits, such as 192.0.2.0/24"},
+		{"", "reverse 192.0.2.0/25", "reverse: 192.0.2.0/25 has no reverse zone of its own, and parts of a zone are not supported; use 192.0.2.0/24"},
+		{"", "reverse 172.16.0.0/12", "reverse: 172.16.0.0/12 has no reverse zone of its own, and parts of a zone are not supported; use 172.0.0.0/8, or the networks of 16 bits in it, such as 172.16.0.0/16"},
+		{"", "reverse 12.0.0.0/7", "reverse: 12.0.0.0/7 has no reverse zone of its own, and parts of a zone are not supported; use the networks of 8 bits in it, such as 12.0.0.0/8"},
 		{"", "reverse 192.0.2.1/24", "reverse: 192.0.2.1/24 has host bits: write 192.0.2.0/24"},
 		{"", "reverse 2001:db8::1/32", "reverse: 2001:db8::1/32 has host bits: write 2001:db8::/32"},
-		{"", "reverse 192.0.2.1/32", "192.0.2.1/32 has no reverse zone of its own"},
-		{"", "reverse 2001:db8::/33", "multiple of 4 bits"},
+		{"", "reverse 192.0.2.1/32", "192.0.2.1/32 has no reverse zone of its own, and parts of a zone are not supported; use 192.0.2.0/24"},
+		{"", "reverse 2001:db8::1/128", "use 2001:db8::/124"},
+		{"", "reverse 2001:db8::/33", "use 2001:db8::/32, or the networks of 36 bits in it, such as 2001:db8::/36"},
 		{"", "reverse 192.0.2.1", `"192.0.2.1" is not a reverse zone`},
 		{"", "reverse 1.2.0.192.in-addr.arpa", "is not a reverse zone"},
 		{"", "reverse 0-127.2.0.192.in-addr.arpa", "zones as in RFC 2317 are not supported"},
@@ -75,7 +81,12 @@ func TestParseReverse(t *testing.T) {
 		{"dns://example.org.:53 dns://2.0.192.in-addr.arpa.:53", "reverse 192.0.2.0/24", "2.0.192.in-addr.arpa."},
 		{"dns://example.org.:53 dns://10.in-addr.arpa.:53", "reverse 10.1.0.0/16", "1.10.in-addr.arpa."},
 		{"dns://.:53", "reverse 192.0.2.0/24", "2.0.192.in-addr.arpa."},
-		{"dns://example.org.:53", "reverse 192.0.2.0/24", "reverse: no query for 2.0.192.in-addr.arpa. reaches this server block; add the zone to the first line of the block, such as: example.org. 2.0.192.in-addr.arpa. {"},
+		{"dns://example.org.:53", "reverse 192.0.2.0/24", "reverse: no query for 2.0.192.in-addr.arpa. reaches this server block; add it to the first line of the block: 2.0.192.in-addr.arpa."},
+		{"dns://example.org.:1653", "reverse 192.0.2.0/24", "add it to the first line of the block: 2.0.192.in-addr.arpa.:1653"},
+		{"dns://example.org.:53 tls://example.org.:853 dns://example.net.:53 dns://example.net.:1653", "reverse 192.0.2.0/24", "first line of the block: 2.0.192.in-addr.arpa. tls://2.0.192.in-addr.arpa.:853 2.0.192.in-addr.arpa.:1653"},
+		{"dns://example.org.:1653 dns://0.2.0.192.in-addr.arpa.:1653 dns://1.2.0.192.in-addr.arpa.:1653", "", "0.2.0.192.in-addr.arpa. is a part of a reverse zone, and parts are not supported; in the first line of the block, write 192.0.2.0/24:1653 in its place, and add the line: reverse 192.0.2.0/24; or name the zones of the pools: rserpool example.org."},
+		{"dns://example.org.:53 dns://0-127.2.0.192.in-addr.arpa.:53", "", "0-127.2.0.192.in-addr.arpa. is a part of a reverse zone, and parts are not supported; in the first line of the block, write 192.0.2.0/24 in its place,"},
+		{"dns://example.org.:53 dns://1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.:53", "", "write 2001:db8::/124 in its place, and add the line: reverse 2001:db8::/124;"},
 		{"dns://example.org.:53 dns://2.0.192.in-addr.arpa.:53", "", "2.0.192.in-addr.arpa. is a reverse zone; add the line: reverse 2.0.192.in-addr.arpa.; or name the zones of the pools: rserpool example.org."},
 		{"dns://2.0.192.in-addr.arpa.:53", "reverse 192.0.2.0/24", "no zone to serve"},
 	}
@@ -94,6 +105,58 @@ func TestParseReverse(t *testing.T) {
 		if !strings.Contains(got, tt.want) || err == nil && got != tt.want {
 			t.Errorf("%q in %q: got\n%s\nwant\n%s", tt.block, tt.keys, got, tt.want)
 		}
+	}
+}
+
+// TestReverseAdvice: the advice of the errors leads to a Corefile without errors.
+func TestReverseAdvice(t *testing.T) {
+	tests := []struct{ keys, option string }{
+		{"pool.example.org:0 192.0.2.0/25:0", ""},
+		{"pool.example.org:0 192.0.2.0/25:0", "reverse 192.0.2.0/25"},
+		{"pool.example.org:0", "reverse 192.0.2.0/25"},
+		{"pool.example.org:0", "reverse 172.16.0.0/12"},
+		{"pool.example.org:0 172.16.0.0/12:0", "reverse 172.16.0.0/12"},
+		{"pool.example.org:0", "reverse 2001:db8::/33"},
+		{"pool.example.org:0 0-127.2.0.192.in-addr.arpa:0", ""},
+		{"pool.example.org:0 7.2.0.192.in-addr.arpa:0", ""},
+		{"pool.example.org:0 2.0.192.in-addr.arpa:0", ""},
+	}
+	_, rs := newFakes()
+	defer func(p *registrars.Set, port string) { process, dnsserver.Port = p, port }(process, dnsserver.Port)
+	process, dnsserver.Port = rs, "1653"
+	after := func(text, words string) string {
+		if m := regexp.MustCompile(words + ` ([^;,]+)`).FindStringSubmatch(text); m != nil {
+			return m[1]
+		}
+		return ""
+	}
+	for _, tt := range tests {
+		t.Run(tt.keys+" "+tt.option, func(t *testing.T) {
+			keys, option, said := tt.keys, tt.option, ""
+			for range 4 {
+				inst, err := caddy.Start(corefile(keys + " {\n bind 127.0.0.1\n rserpool {\n" + option + "\n}\n}"))
+				if err == nil {
+					s := &server{t, inst}
+					s.stop()
+					return
+				}
+				text := err.Error()
+				said += text + "\n"
+				if line := after(text, "add the line: reverse"); line != "" {
+					option += "\nreverse " + line
+				} else if use := after(text, "supported; use"); use != "" {
+					option = "reverse " + use
+				}
+				if key := strings.TrimSuffix(after(text, "first line of the block, write"), " in its place"); key != "" {
+					first, _, _ := strings.Cut(keys, " ")
+					keys = first + " " + key
+				}
+				if _, more, ok := strings.Cut(text, "first line of the block: "); ok {
+					keys += " " + more
+				}
+			}
+			t.Errorf("the errors lead nowhere:\n%s", said)
+		})
 	}
 }
 

@@ -105,7 +105,7 @@ func (cfg *config) warnZones(keys []string) {
 	for _, z := range cfg.zones {
 		if len(keys) > 0 && !overlapsZone(z, origins) {
 			clog.NewWithPlugin(pluginName).Warningf("%s: no query for %s reaches this server block, which has %s, unless rewrite changes its name; "+
-				"correct the zone, or add it to the first line of the block", cfg.where, z, strings.Join(origins, " "))
+				"correct the zone, or add it to the first line of the block: %s", cfg.where, z, strings.Join(origins, " "), keysBeside(keys, z))
 		}
 	}
 }

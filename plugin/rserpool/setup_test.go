@@ -150,6 +150,7 @@ func TestParseErrors(t *testing.T) {
 		{"zone twice", "rserpool example.org Example.ORG.", "zone example.org. is listed twice"},
 		{"reverse zone", "rserpool 2.0.192.in-addr.arpa", "2.0.192.in-addr.arpa. is a reverse zone, which has no pools; use the option reverse: reverse 2.0.192.in-addr.arpa."},
 		{"reverse zone as network", "rserpool 2001:db8::/32", "ip6.arpa. is a reverse zone"},
+		{"part of a reverse zone", "rserpool 192.0.2.0/25", "0.2.0.192.in-addr.arpa. is a part of a reverse zone, which has no pools; use the option reverse, for the whole one: reverse 192.0.2.0/24"},
 		{"twice in a block", "rserpool example.org\nrserpool example.net", "Testfile:2 - this plugin can only be used once"},
 
 		{"inspect, no network", "inspect web", `inspect: "web" is not a network or an address, such as 10.0.0.0/8 or 2001:db8::1, and not off`},
@@ -312,12 +313,13 @@ func TestZonesWithoutQueries(t *testing.T) {
 		{"pool.p.test.:53", "p.test", ""}, // wider than the block
 		{".:53", "pool.p.test", ""},
 		{"p.test.:53", ".", ""},
-		{"p.test.:53", "pool.exmaple.test", "Testfile:1: no query for pool.exmaple.test. reaches this server block, which has p.test., unless rewrite changes its name; correct the zone"},
+		{"p.test.:53", "pool.exmaple.test", "Testfile:1: no query for pool.exmaple.test. reaches this server block, which has p.test., unless rewrite changes its name; correct the zone, or add it to the first line of the block: pool.exmaple.test."},
+		{"tls://p.test.:853 p.test.:1653", "xp.test", "or add it to the first line of the block: tls://xp.test.:853 xp.test.:1653"},
 		{"p.test.:53", "pool.p.test xp.test", "no query for xp.test. reaches"},
 	} {
 		log.Reset()
 		c := caddy.NewTestController("dns", "rserpool "+tt.zones)
-		c.ServerBlockKeys = []string{tt.key}
+		c.ServerBlockKeys = strings.Fields(tt.key)
 		_, rs := newFakes()
 		if err := setup(c, rs); err != nil {
 			t.Fatal(err)
