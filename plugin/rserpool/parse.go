@@ -180,9 +180,20 @@ func (l *line) checkBraces(want string) error {
 	case !l.opens:
 		return nil
 	case l.name == "pool" && len(l.args) == 1 && len(l.words) > 0 && !slices.Contains(l.words, "}"):
-		want = strings.Join(append([]string{l.name, l.args[0]}, l.words...), " ")
+		want = asLine(slices.Concat([]string{l.name}, l.args, l.words))
 	}
 	return fmt.Errorf("%s has no block of its own: write '%s' on one line, without '{'", l.name, want)
+}
+
+// asLine writes words as they are written in a Corefile.
+func asLine(words []string) string {
+	line := slices.Clone(words)
+	for i, w := range line {
+		if w == "" || strings.ContainsAny(w, " \t\r\n\"#") {
+			line[i] = `"` + strings.ReplaceAll(w, `"`, `\"`) + `"`
+		}
+	}
+	return strings.Join(line, " ")
 }
 
 // parseLines reads the lines of the block. Those that tell whether there is TLS are read
@@ -208,7 +219,7 @@ func (cfg *config) parseProperty(l *line, seen map[string]bool) error {
 	i := slices.IndexFunc(all, func(p property) bool { return p.name == name })
 	if i < 0 {
 		if slices.ContainsFunc(poolOptionTable, func(o poolOption) bool { return o.name == name }) {
-			line := strings.Join(append([]string{name}, args...), " ")
+			line := asLine(slices.Concat([]string{name}, args))
 			return fmt.Errorf("unknown option '%s': it can be set only for pools, such as: pool web %s, or for all: pool * %s", name, line, line)
 		}
 		names := make([]string, len(all))

@@ -176,7 +176,7 @@ func (rs *poolRules) add(args []string, where string) error {
 	}
 	i := slices.IndexFunc(poolOptionTable, func(o poolOption) bool { return o.name == args[1] })
 	if i < 0 {
-		return fmt.Errorf("%s: a pool has no option '%s'; its options are: %s; such as: pool %s ttl 30", args[0], args[1], poolOptionNames(), args[0])
+		return fmt.Errorf("%s: a pool has no option '%s'; its options are: %s; such as: %s ttl 30", args[0], args[1], poolOptionNames(), asLine([]string{"pool", args[0]}))
 	}
 	if err := r.add(&poolOptionTable[i], args[2:]); err != nil {
 		return fmt.Errorf("%s: %w (the lines of this pool begin at %s)", args[0], err, r.where)

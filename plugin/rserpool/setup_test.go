@@ -169,6 +169,7 @@ func TestParseErrors(t *testing.T) {
 		{"nameserver, IPv6 address for a name", "nameserver 2001:db8::1", "nameserver: 2001:db8::1 is an address"},
 		{"unknown option", "assap 192.0.2.1", "Testfile:2 - Error during parsing: unknown option 'assap'; the options are: asap, enrp, peer, transport,"},
 		{"a block of a pool", "pool web {\nttl 5\nanswers 3\n}", "Testfile:2 - Error during parsing: pool has no block of its own: write 'pool web ttl 5' on one line, without '{'"},
+		{"a block of a pool with blanks", "pool web {\ntxt \"a b\" c \"\" \"#d\" \"\\\"e\"\n}", `write 'pool web txt "a b" c "" "#d" "\"e"' on one line`},
 		{"a block of a pool in one line", "pool web { ttl 5 }", "pool has no block of its own: write 'pool GLOB [OPTION VALUE...]' on one line"},
 		{"a block of a pool on the next line", "answers 3\npool web\n{\nttl 5\n}", "Testfile:3 - Error during parsing: pool has no block of its own: write 'pool web ttl 5' on one line"},
 		{"an empty block of a pool", "pool web {\n}", "pool has no block of its own: write 'pool GLOB [OPTION VALUE...]' on one line"},
