@@ -1,8 +1,10 @@
 package rserpool
 
 import (
+	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/rserpool/coredns-rserpool/plugin/rserpool/internal/registrars"
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 func readme(t *testing.T) string {
@@ -206,6 +209,34 @@ func TestReadmeCorefiles(t *testing.T) {
 	}
 	if len(fakes) < 4 {
 		t.Errorf("got registrars at %d places, want more", len(fakes))
+	}
+}
+
+// TestExampleState: Corefile.example has a state and a control socket in a home directory that is empty, and its
+// comment names the socket.
+func TestExampleState(t *testing.T) {
+	example, err := os.ReadFile("../../Corefile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := here.ShortDir(t)
+	t.Setenv("HOME", home)
+	p := freePorts(t)
+	text := regexp.MustCompile(`localhost:\d+`).ReplaceAllString(string(example), "localhost:0")
+	text = strings.NewReplacer(":1053 {", ":0 {",
+		"asap 127.0.0.1\n", p.options(),
+		"enrp 127.0.0.1\n", fmt.Sprintf("enrp 127.0.0.1:%d\n", here.FreePort(t)),
+		"transport auto\n", "").Replace(text)
+	startServer(t, text)
+	socket := regexp.MustCompile(`--control ~/(\S+)`).FindStringSubmatch(text)
+	if socket == nil {
+		t.Fatal("the comment names no socket")
+	}
+	control := filepath.Join(home, socket[1])
+	for _, path := range []string{control, filepath.Join(filepath.Dir(control), "state.db")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
