@@ -48,6 +48,26 @@ func TestStubZones(t *testing.T) {
 	}
 }
 
+// TestKubernetesRegistrars: a cluster asks another registrar while one does not know its handlespace yet.
+func TestKubernetesRegistrars(t *testing.T) {
+	t.Parallel()
+	s := clients.New(t, corefile("ttl 0"))
+	s.Elements("web", pool(1, 2)...)
+	second := s.Host("second", "192.0.2.54")
+	starting := second.CoreDNS("pool.example.org {\n rserpool {\n asap 192.0.2.54\n transport udp\n peer 192.0.2.99\n timer MAX-TIME-NO-RESPONSE 5m\n}\n}\n")
+	starting.WaitFor("CoreDNS-") // it serves then
+	address := cluster(t, s, "192.0.2.10", "kubernetes-registrars.corefile")
+	c := s.Client("client")
+	if m, err := c.Query("192.0.2.54", "web."+network.Zone, dns.TypeA); err != nil || m.Rcode != dns.RcodeServerFailure {
+		t.Fatalf("the second registrar: got %v, %v, want SERVFAIL", m, err)
+	}
+	for range 40 {
+		if m, err := c.Query(address, "web."+network.Zone, dns.TypeA); err != nil || len(m.Answer) != 1 {
+			t.Fatalf("got %v, %v, want an address", m, err)
+		}
+	}
+}
+
 // cluster starts the CoreDNS of a Kubernetes cluster with a server block of the page, and
 // returns its address. All other names do not exist there.
 func cluster(t *testing.T, s *clients.Site, address, block string) string {
