@@ -172,7 +172,7 @@ func (r *Registrar) hurryKeepAlives(former PoolRules) {
 			pause = s.pause
 		}
 		if r.timers.At(&e.keepAlive).Sub(r.now) > pause*11/10 {
-			e.queued = false
+			e.queued, e.brief = false, false
 			r.timers.Arm(&e.keepAlive, e, r.now.Add(r.jitter(pause)))
 		}
 	}

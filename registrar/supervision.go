@@ -30,6 +30,7 @@ func (r *Registrar) alive(e *element) {
 // askSoon has the next keep-alive sent within a second, unless one is unanswered.
 func (r *Registrar) askSoon(e *element) {
 	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(r.timers.At(&e.keepAlive)) {
+		e.brief = false
 		r.timers.Arm(&e.keepAlive, e, at)
 	}
 }
@@ -42,6 +43,7 @@ func (r *Registrar) check(e *element) {
 	case e.probe != nil, e.waiting:
 	case at.After(r.now):
 		if at.Before(r.timers.At(&e.keepAlive)) {
+			e.brief = false
 			r.timers.Arm(&e.keepAlive, e, at)
 		}
 	case e.silence != nil:
