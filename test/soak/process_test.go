@@ -101,3 +101,15 @@ func cpuOf(t *testing.T, pid int) time.Duration {
 	_, _ = fmt.Sscan(f[12]+" "+f[13], &user, &system)
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
+
+// busy is the processor time that all of this machine has used, and that a host has kept from it.
+func busy(t *testing.T) time.Duration {
+	t.Helper()
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var user, nice, system, idle, wait, irq, softirq, steal int64
+	_, _ = fmt.Sscan(string(bytes.TrimPrefix(b, []byte("cpu"))), &user, &nice, &system, &idle, &wait, &irq, &softirq, &steal)
+	return time.Duration(user+nice+system+irq+softirq+steal) * 10 * time.Millisecond
+}

@@ -31,6 +31,11 @@ const throngEnv = "SOAK_THRONG"
 // directory there with its number.
 const throngTLSEnv = "SOAK_THRONG_TLS"
 
+// With $SOAK_THRONG_LEAN, the throng is a lean one: leanMain, which only Linux has.
+const leanEnv = "SOAK_THRONG_LEAN"
+
+var leanMain func(n int, pool, registrar string)
+
 // $SOAK_THRONG_LOOK is how often the elements look at their files, in place of each minute.
 const throngLookEnv = "SOAK_THRONG_LOOK"
 
@@ -42,23 +47,32 @@ type throngNews struct {
 	Last                []string // what the last element to be back has told, with the times
 }
 
-// throngChild is a throng in its process.
-type throngChild struct {
-	config   pe.Config
-	dir      string // of the files of a trusted scope, if there is one
-	elements []*pe.Element
-
+// throngRecord notes what happens to the elements of a throng.
+type throngRecord struct {
 	mu   sync.Mutex
 	news throngNews
 	back []bool
 	told [][]string // what each element has told until it was back
 }
 
+// throngChild is a throng in its process.
+type throngChild struct {
+	throngRecord
+	config   pe.Config
+	dir      string // of the files of a trusted scope, if there is one
+	elements []*pe.Element
+}
+
 func throngMain() {
 	var n int
 	var pool, registrar, via string
 	_, _ = fmt.Sscan(os.Getenv(throngEnv), &n, &pool, &registrar, &via)
-	c := &throngChild{dir: os.Getenv(throngTLSEnv), elements: make([]*pe.Element, n), back: make([]bool, n), told: make([][]string, n)}
+	if os.Getenv(leanEnv) != "" {
+		leanMain(n, pool, registrar)
+		return
+	}
+	c := &throngChild{dir: os.Getenv(throngTLSEnv), elements: make([]*pe.Element, n)}
+	c.expect(n)
 	c.config = pe.Config{
 		Pool:       rserpool.PoolHandle(pool),
 		Policy:     rserpool.Policy{Type: rserpool.RoundRobin},
@@ -70,8 +84,13 @@ func throngMain() {
 	}
 	c.config.Timers.Files, _ = time.ParseDuration(os.Getenv(throngLookEnv))
 	c.join(0, n)
+	answerAll(c.answer)
+}
+
+// answerAll answers the questions on the standard input.
+func answerAll(answer func(question string) any) {
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		line, err := json.Marshal(c.answer(in.Text()))
+		line, err := json.Marshal(answer(in.Text()))
 		if err != nil {
 			panic(err)
 		}
@@ -89,20 +108,28 @@ func (c *throngChild) answer(question string) any {
 	case "join":
 		c.join(from, to)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	return c.throngRecord.answer(what)
+}
+
+// expect makes a record of n elements.
+func (r *throngRecord) expect(n int) { r.back, r.told = make([]bool, n), make([][]string, n) }
+
+// answer answers a question about the record: how many elements are back, unless it is another one.
+func (r *throngRecord) answer(what string) any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	n := 0
-	for _, back := range c.back {
+	for _, back := range r.back {
 		if back {
 			n++
 		}
 	}
-	news := c.news
+	news := r.news
 	switch what {
 	case "again":
-		c.news = throngNews{}
-		clear(c.back)
-		clear(c.told)
+		r.news = throngNews{}
+		clear(r.back)
+		clear(r.told)
 		return news
 	case "news":
 		return news
@@ -116,7 +143,7 @@ func (c *throngChild) join(from, to int) {
 		own := c.config
 		own.ID = rserpool.PEID(i + 1)
 		own.Transport = rserpool.Transport{Type: rserpool.TCP, Port: 8080, Addrs: []netip.Addr{throngAddr(i)}}
-		own.Notify = func(ev pe.Event) { c.note(i, ev) }
+		own.Notify = func(ev pe.Event) { c.note(i, ev.Type, ev.String()) }
 		if c.dir != "" {
 			own.TLS = throngFiles(c.dir, i)
 		}
@@ -148,27 +175,27 @@ func (c *throngChild) leave(from, to int) int {
 }
 
 // note notes an event of an element.
-func (c *throngChild) note(i int, ev pe.Event) {
+func (r *throngRecord) note(i int, ev pe.EventType, text string) {
 	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.back[i] && len(c.told[i]) < 16 {
-		c.told[i] = append(c.told[i], now.Format("15:04:05.000 ")+ev.String())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.back[i] && len(r.told[i]) < 16 {
+		r.told[i] = append(r.told[i], now.Format("15:04:05.000 ")+text)
 	}
-	switch ev.Type {
+	switch ev {
 	case pe.Registered, pe.Resumed:
-		if !c.back[i] {
-			c.back[i] = true
-			c.news.Last = c.told[i]
-			c.news.Back = append(c.news.Back, now)
+		if !r.back[i] {
+			r.back[i] = true
+			r.news.Last = r.told[i]
+			r.news.Back = append(r.news.Back, now)
 		}
-		if ev.Type == pe.Resumed {
-			c.news.Resumed++
+		if ev == pe.Resumed {
+			r.news.Resumed++
 		}
 	case pe.HomeLost:
-		c.news.Lost++
+		r.news.Lost++
 	case pe.NoRegistrar:
-		c.news.Vain++
+		r.news.Vain++
 	}
 }
 
