@@ -12,8 +12,8 @@ import (
 // great numbers.
 func TestAllocs(t *testing.T) {
 	codec.Allocs(t, map[string]float64{
-		"registration":                     3, // message, handle, addresses
-		"registration with ASAP transport": 4, // and addresses again
+		"registration":                     2, // message, handle
+		"registration with ASAP transport": 3, // and addresses
 		"handle resolution":                2, // message, handle
 		"handle resolution response":       6, // and 2 growths of the elements, 2 times addresses
 		"keep-alive":                       2,

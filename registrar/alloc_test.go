@@ -20,8 +20,10 @@ func filled(t testing.TB, n int) *Registrar {
 	}
 	now := time.Unix(1000, 0)
 	r.Handle(now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: rserpool.ViaKernel})
-	for id := uint32(1); id <= uint32(n); id++ {
-		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, reg("pool", id, "10.0.0.1"))})
+	m := reg("pool", 0, "10.0.0.1")
+	for range n {
+		m.Element.ID++
+		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, m)})
 	}
 	if members(r.roster) != n {
 		t.Fatalf("elements: got %d, want %d", members(r.roster), n)

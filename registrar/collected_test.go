@@ -7,6 +7,7 @@ import (
 	"runtime/metrics"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/rserpool/coredns-rserpool/asap"
 	"github.com/rserpool/coredns-rserpool/rserpool"
@@ -36,6 +37,26 @@ func TestCollected(t *testing.T) {
 	}
 }
 
+// TestDense: what is kept of elements that come one after the other fills its pages of memory. Garbage
+// of the same size between them would leave a garbage collection with several times as many pages to
+// visit.
+func TestDense(t *testing.T) {
+	const n = 10000
+	r := registered(t, 1, n)
+	const page = 8192 // of Go's allocator
+	pages := map[string]map[uintptr]bool{"descriptions": {}, "entries": {}}
+	for c := r.ledger.OpenAll(r.roster); c.Peek() != nil; {
+		x := c.Next()
+		pages["descriptions"][uintptr(unsafe.Pointer(x.PE()))/page] = true
+		pages["entries"][uintptr(unsafe.Pointer(x))/page] = true
+	}
+	for what, size := range map[string]uintptr{"descriptions": unsafe.Sizeof(ownElement{}), "entries": unsafe.Sizeof(ownEntry{})} {
+		if got, full := len(pages[what]), n*int(size)/page; got > full*5/4 {
+			t.Errorf("the %s of %d elements are in %d pages, which they could fill %d of", what, n, got, full)
+		}
+	}
+}
+
 // registered is a registrar with so many elements in each pool, all on one association.
 func registered(t *testing.T, pools, each int) *Registrar {
 	cfg := Config{ServerID: testServer, Rand: rand.New(rand.NewPCG(1, 2))}
@@ -46,8 +67,9 @@ func registered(t *testing.T, pools, each int) *Registrar {
 	}
 	now := time.Unix(1000, 0)
 	r.Handle(now, AssocUp{Assoc: 1, Peer: peers("10.0.0.1"), Via: rserpool.ViaKernel})
+	m := reg("", 0, "10.0.0.1")
 	for id := range pools * each {
-		m := reg(fmt.Sprintf("pool-%06d", id/each), uint32(id+1), "10.0.0.1")
+		m.Handle, m.Element.ID = rserpool.PoolHandle(fmt.Sprintf("pool-%06d", id/each)), rserpool.PEID(id+1)
 		r.Handle(now, Received{Assoc: 1, PPID: asap.PPID, Data: encode(t, m)})
 	}
 	if got := members(r.roster); got != pools*each {

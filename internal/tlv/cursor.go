@@ -62,6 +62,8 @@ type Cursor struct {
 	reports []rserpool.Cause
 	// room returns memory for n addresses; nil stands for make.
 	room func(n int) []netip.Addr
+	// lone is memory for the addresses of the first transport that has only one; may be nil.
+	lone *[1]netip.Addr
 	// named is the identity that was read last, of which the next one may share the beginning.
 	named string
 }
@@ -109,6 +111,9 @@ func (c *Cursor) Flags() uint8 {
 
 // AddrsFrom has the addresses of transports be in memory that room returns, for n of them.
 func (c *Cursor) AddrsFrom(room func(n int) []netip.Addr) { c.room = room }
+
+// LoneAddr has the address of the first transport with only one be in room.
+func (c *Cursor) LoneAddr(room *[1]netip.Addr) { c.lone = room }
 
 // Silence suppresses all reports about this message: an error message is never answered
 // by an error message.

@@ -40,9 +40,12 @@ func (c *Cursor) addresses() []netip.Addr {
 	const shortest = 8 // an IPv4 Address parameter
 	most := (c.end - c.pos) / shortest
 	var addrs []netip.Addr
-	if c.room != nil {
+	switch {
+	case most == 1 && c.lone != nil:
+		addrs, c.lone = c.lone[:0], nil
+	case c.room != nil:
 		addrs = c.room(most)[:0]
-	} else {
+	default:
 		addrs = make([]netip.Addr, 0, most)
 	}
 	for c.Next() {
