@@ -48,6 +48,24 @@ type element struct {
 	brief     bool  // the interval that goes on began before a rush; see prolong
 	undecided bool  // the time was extended once, because too little was known of others
 	confirmed bool  // it is a member when the start is over; see confirmLater
+	// disowned tells that its former home does not name the element any more. If it does not
+	// answer now, it is removed.
+	disowned bool
+	// mute tells that this registrar has never heard from the element, but only a peer has named
+	// it; see hearFirst.
+	mute bool
+	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
+	// made of the association's addresses.
+	ownASAP bool
+	// adopt has the next keep-alive carry the H flag, because the element may have
+	// another home; adopting tells that the last one carried it.
+	adopt, adopting bool
+	// standIn is the home for which this registrar stands in, as far as it is known; 0 if this
+	// registrar is the home, or may be. See standInFor.
+	standIn rserpool.ServerID
+	// keptRound and keptSum tell what the host has been given: see keepAll and sum.
+	keptRound uint32
+	keptSum   uint64
 
 	assoc *client // nil while it is probed
 	probe *probe  // nil while it is supervised
@@ -59,21 +77,6 @@ type element struct {
 	// silence is nil unless the element is a suspect or spared.
 	silence *silence
 
-	// disowned tells that its former home does not name the element any more. If it does not
-	// answer now, it is removed.
-	disowned bool
-	// standIn is the home for which this registrar stands in, as far as it is known; 0 if this
-	// registrar is the home, or may be. See standInFor.
-	standIn rserpool.ServerID
-	// mute tells that this registrar has never heard from the element, but only a peer has named
-	// it; see hearFirst.
-	mute bool
-	// ownASAP tells that the element has named its ASAP transport. Otherwise that is
-	// made of the association's addresses.
-	ownASAP bool
-	// adopt has the next keep-alive carry the H flag, because the element may have
-	// another home; adopting tells that the last one carried it.
-	adopt, adopting bool
 	// claimed is when a probe has sent a keep-alive with the H flag for want of an
 	// answer.
 	claimed time.Time
@@ -85,8 +88,6 @@ type element struct {
 	awaits *awaits // addresses that are not confirmed yet; nil if there are none
 
 	reports []report
-
-	kept kept // what the host has been given
 
 	// contested is the element as described by the peer that contests it; see contest.
 	contested *handlespace.Element

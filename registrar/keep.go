@@ -52,8 +52,8 @@ func (r *Registrar) keepNow() {
 			continue
 		}
 		k := e.toKeep()
-		if now := (kept{r.sum(k), r.keepAll.round}); e.kept != now {
-			e.kept = now
+		if sum, round := r.sum(k), r.keepAll.round; e.keptSum != sum || e.keptRound != round {
+			e.keptSum, e.keptRound = sum, round
 			r.act(Keep{Handle: x.Handle(), ID: x.ID(), Element: k})
 		}
 	}
@@ -65,12 +65,6 @@ func (r *Registrar) keepNow() {
 
 // maxKeepingKept is how much memory for changes is kept from event to event.
 const maxKeepingKept = 4096
-
-// kept is what the host has been given of an element last.
-type kept struct {
-	sum   uint64
-	round uint32 // see keepAll
-}
 
 // toKeep describes an own element for the host.
 func (e *element) toKeep() *Kept {
@@ -138,7 +132,7 @@ func (r *Registrar) onKeepAll(ev KeepAll) {
 			r.act(KeptAll{})
 			return
 		}
-		if own := x.Note.own; own == nil || own.kept.round != k.round && !own.standsIn() {
+		if own := x.Note.own; own == nil || own.keptRound != k.round && !own.standsIn() {
 			r.keep(x)
 		}
 	}

@@ -37,9 +37,12 @@ func TestTimers(t *testing.T) {
 			}
 		}
 		for i, h := range q.heap {
-			if h.timer.place != i+1 || h.timer.owner == nil || i > 0 && h.before(q.heap[(i-1)/2]) {
-				t.Fatalf("step %d: timer %d has place %d, or is before its parent", step, i, h.timer.place)
+			if tm := q.timers[h.slot]; tm.place != uint32(i+1) || tm.slot != h.slot || tm.owner == nil || i > 0 && h.before(q.heap[(i-1)/2]) {
+				t.Fatalf("step %d: timer %d has place %d, or is before its parent", step, i, tm.place)
 			}
+		}
+		if len(q.timers) != armed+len(q.free) || len(q.timers) > len(list) {
+			t.Fatalf("step %d: %d armed timers and %d free slots of %d", step, armed, len(q.free), len(q.timers))
 		}
 		if got := q.First(); got != want || len(q.heap) != armed {
 			t.Fatalf("step %d: first is %v of %d, want %v of %d", step, got, len(q.heap), want, armed)
