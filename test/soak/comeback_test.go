@@ -73,7 +73,7 @@ func (c comeBack) run(t *testing.T, options string) {
 	n, warm := c.n, options != ""
 	settle := 5 * time.Second
 	if *long {
-		settle = 20 * time.Second
+		settle = 40 * time.Second
 	}
 	p := freePorts(t, "127.0.0.1")
 	var env []string
@@ -91,7 +91,8 @@ func (c comeBack) run(t *testing.T, options string) {
 	x := startThrong(t, p, "web", n, env...)
 	x.all(4 * patience)
 	for range c.rounds {
-		// Until the elements know how often they are asked: less often while many come.
+		// Until the elements know how often they are asked: less often while many come, and then
+		// not evenly at first.
 		time.Sleep(settle)
 		x.again()
 		before, all := x.cpu(), busy(t)
