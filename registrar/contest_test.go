@@ -135,3 +135,22 @@ func TestContestGap(t *testing.T) {
 	}
 	w.wantHomes("a:1@10000001")
 }
+
+// TestGivenBackInRush: an element that a peer gives back is asked within a second, also while very
+// many come, and also if its keep-alive is due sooner anyway.
+func TestGivenBackInRush(t *testing.T) {
+	for _, before := range []time.Duration{2 * time.Second, 500 * time.Millisecond} {
+		w := newPeerWorld(t)
+		w.meet(2, greater)
+		w.up(1, rserpool.ViaKernel, "10.0.1.1")
+		w.recv(1, reg("a", 1, "10.0.1.1"))
+		w.recv(1, ack("a", 1))
+		e := w.r.find("a", 1)
+		w.pass(w.r.timers.At(&e.keepAlive).Sub(w.now) - before)
+		w.r.rush.until = w.now.Add(time.Minute)
+		w.tell(2, update(greater, enrp.AddPE, "a", peerElement(1, testServer)))
+		if w.pass(1100 * time.Millisecond); !e.waiting {
+			t.Errorf("with a keep-alive due in %v, the element is not asked within a second", before)
+		}
+	}
+}

@@ -166,13 +166,14 @@ func (r *Registrar) hurryKeepAlives(former PoolRules) {
 		if !e.keepAlive.Armed() || e.waiting {
 			continue
 		}
+		e.brief = false
 		pause := r.keepAliveInterval(x.Handle())
 		if s := e.silence; e.isSuspect() {
 			s.pause = min(s.pause, max(pause, maxSilentPause))
 			pause = s.pause
 		}
 		if r.timers.At(&e.keepAlive).Sub(r.now) > pause*11/10 {
-			e.queued, e.brief = false, false
+			e.queued = false
 			r.timers.Arm(&e.keepAlive, e, r.now.Add(r.jitter(pause)))
 		}
 	}

@@ -29,8 +29,8 @@ func (r *Registrar) alive(e *element) {
 
 // askSoon has the next keep-alive sent within a second, unless one is unanswered.
 func (r *Registrar) askSoon(e *element) {
+	e.brief = false // also if it is due within a second anyway
 	if at := r.now.Add(minAskGap); e.keepAlive.Armed() && !e.waiting && at.Before(r.timers.At(&e.keepAlive)) {
-		e.brief = false
 		r.timers.Arm(&e.keepAlive, e, at)
 	}
 }
@@ -38,12 +38,12 @@ func (r *Registrar) askSoon(e *element) {
 // check has a keep-alive without the H flag sent soon (RFC 5352, Section 3.5): at once,
 // if there was none in the last second. A probe does so anyway.
 func (r *Registrar) check(e *element) {
+	e.brief = false // also if it is due within a second anyway
 	at := e.asked.Add(minAskGap)
 	switch {
 	case e.probe != nil, e.waiting:
 	case at.After(r.now):
 		if at.Before(r.timers.At(&e.keepAlive)) {
-			e.brief = false
 			r.timers.Arm(&e.keepAlive, e, at)
 		}
 	case e.silence != nil:

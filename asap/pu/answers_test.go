@@ -2,6 +2,7 @@ package pu
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -24,6 +25,21 @@ func TestAnswersInOrder(t *testing.T) {
 		d.receive(1, answer(7, false))
 		d.receive(1, answer(1, false))
 		d.want("0s result 1 7 elements subscribed=false final=false", "0s result 2 1 elements subscribed=false final=true")
+	})
+	t.Run("an answer that never comes delays no later request", func(t *testing.T) {
+		d := newDriver(t)
+		d.resolve(1, false)
+		d.up(1)
+		d.until(15 * time.Second) // repeated
+		d.receive(1, answer(1, false))
+		for at := 16 * time.Second; at < 90*time.Second; at += 16 * time.Second {
+			d.until(at)
+			d.log = nil
+			id := d.resolve(1, false)
+			d.log = nil
+			d.receive(1, answer(1, false))
+			d.want(fmt.Sprintf("%v result %d 1 elements subscribed=false final=true", at, id))
+		}
 	})
 	t.Run("a single request, then a watch without updates", func(t *testing.T) {
 		d := newDriver(t)

@@ -79,7 +79,14 @@ func (k *core) onResponse(now time.Time, m *asap.HandleResolutionResponse) {
 	switch {
 	case !ok && err != nil: // the end of the updates
 		k.tellWatches(now, m.Handle, nil, err)
-	case !ok, r.ended: // late
+	case !ok: // late
+	case r.ended: // late, but as good for one that has asked the same
+		i := slices.IndexFunc(k.requests, func(o *request) bool {
+			return o.awaited && !o.watch && o.handle == m.Handle && o.n == r.n
+		})
+		if err == nil && i >= 0 {
+			k.end(k.requests[i], res.first(r.n), nil)
+		}
 	case r.watch:
 		k.tellWatch(now, r, res.first(r.n), err)
 	case len(m.Causes) > 0 && k.move(now, r, refused):

@@ -323,7 +323,9 @@ func (s *Session) tryReceive(only *elementConn) (Message, error) {
 // Ack says that the program is done with the n oldest messages that it has sent: they are
 // not sent again in a failover, and the element owes no answer to them
 // (SessionConfig.AnswerTimeout). A message that still waits for room, because the element
-// reads slowly or the session fails over, is sent all the same, once. If fewer than n messages
+// reads slowly or the session fails over, is sent all the same, once. Until then it is among the
+// messages that [Session.Unacked] and SessionConfig.OnFailover name; if OnFailover returns it, it
+// is unacknowledged again. If fewer than n messages
 // are unacknowledged, Ack acknowledges all of them; the rest of n is ignored. It has no effect
 // with Unacked: Drop.
 func (s *Session) Ack(n int) {

@@ -201,10 +201,10 @@ func (f *serveFlags) run(ctx context.Context, cfg pe.ListenConfig, log *logger, 
 		go func() { closed <- l.Close() }()
 	case sig := <-signals:
 		log.log(verbose, "%v: deregistering", sig)
-		told.manager.stop()
 		var drain context.Context
 		drain, leave = context.WithTimeout(ctx, max(f.drain, leaveLimit))
-		go func() {
+		go func() { // a service manager that hangs delays no second signal
+			told.manager.stop()
 			_ = l.Leave(drain)
 			cancel()
 			<-ended

@@ -373,7 +373,8 @@ func (g *Guest) Peers(ctx context.Context) (rserpool.ServerID, []rserpool.Server
 // own only the elements whose home it is (RFC 5353, Section 3.2.3); the first error
 // ends it. A registrar of this project gives its suspects, too, each marked in
 // [enrp.PoolEntry.Suspects]. A pool may come in several parts. Elements that come and go meanwhile may or
-// may not be there. Each use of the sequence starts with the first pool.
+// may not be there. Each use of the sequence starts with the first pool. No other request of the
+// Guest may be made meanwhile.
 func (g *Guest) Pools(ctx context.Context, own bool) iter.Seq2[enrp.PoolEntry, error] {
 	return func(yield func(enrp.PoolEntry, error) bool) {
 		for more := true; more; {
