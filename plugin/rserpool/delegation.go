@@ -1,13 +1,17 @@
 package rserpool
 
 import (
+	"cmp"
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	coreparse "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 )
 
@@ -21,6 +25,7 @@ type block struct {
 	zones  zones
 	config *dnsserver.Config
 	keys   []string // the zones of the server block
+	ports  []string // those of plain DNS
 }
 
 // blocks are the directives of one Corefile. They are complete when CoreDNS starts to serve it.
@@ -44,7 +49,23 @@ func newBlock(c *caddy.Controller, zs zones) *block {
 	for _, o := range plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys) {
 		b.keys = append(b.keys, strings.ToLower(o))
 	}
+	for _, k := range c.ServerBlockKeys {
+		if protocol, rest := coreparse.Transport(k); protocol == transport.DNS {
+			_, port, _ := plugin.SplitHostPort(rest)
+			b.ports = append(b.ports, cmp.Or(port, dnsserver.Port))
+		}
+	}
 	return b
+}
+
+// leadsTo reports whether clients of b that follow the name server records of other come to it. These
+// have no port: it is that of DNS, or the one at which the client asks b. A view answers only some
+// clients; the others would come back to b.
+func (b *block) leadsTo(other *block) bool {
+	if v := other.config.ViewName; v != "" && v != b.config.ViewName {
+		return false
+	}
+	return slices.ContainsFunc(other.ports, func(p string) bool { return p == transport.Port || slices.Contains(b.ports, p) })
 }
 
 // serves reports whether queries for the name of the zone reach the block.
@@ -54,7 +75,13 @@ func (b *block) serves(z *zone) bool {
 
 // listensWith reports whether both blocks serve at one address, whatever the ports.
 func (b *block) listensWith(other *block) bool {
-	return slices.ContainsFunc(b.config.ListenHosts, func(h string) bool { return slices.Contains(other.config.ListenHosts, h) })
+	everywhere := func(h string) bool {
+		addr, err := netip.ParseAddr(h)
+		return h == "" || err == nil && addr.IsUnspecified()
+	}
+	return slices.ContainsFunc(b.config.ListenHosts, func(h string) bool {
+		return slices.ContainsFunc(other.config.ListenHosts, func(o string) bool { return h == o || everywhere(h) || everywhere(o) })
+	})
 }
 
 // below returns the zones of other blocks that lie below one of b, and that b does not have. If several
@@ -63,7 +90,7 @@ func (bs blocks) below(b *block) (found zones) {
 	for _, near := range [...]bool{true, false} {
 		had := found
 		for _, other := range bs {
-			if other == b || other.listensWith(b) != near {
+			if other == b || !b.leadsTo(other) || other.listensWith(b) != near {
 				continue
 			}
 			for i := range other.zones {

@@ -11,6 +11,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
 // withFakes has the servers of a test use registrars without network, and free ports.
@@ -50,10 +52,28 @@ func (s *server) askAt(addr, name string, qtype uint16, do bool) *dns.Msg {
 	return m
 }
 
-// copyAt transfers a zone.
-func (s *server) copyAt(addr, zone string) (all []dns.RR) {
+// copyAt transfers a zone from the server that has an address.
+func (s *server) copyAt(addr, zone string) []dns.RR {
 	s.t.Helper()
 	_, tcp := s.at(addr)
+	return s.transfer(tcp, zone)
+}
+
+// copyOf transfers a zone from the one server that has it.
+func (s *server) copyOf(zone string) []dns.RR {
+	s.t.Helper()
+	for _, l := range s.inst.Servers() {
+		m, err := dns.Exchange(new(dns.Msg).SetQuestion(zone, dns.TypeSOA), l.LocalAddr().String())
+		if err == nil && m.Authoritative && len(m.Answer) == 1 {
+			return s.transfer(l.Addr().String(), zone)
+		}
+	}
+	s.t.Fatalf("no server has %s", zone)
+	return nil
+}
+
+func (s *server) transfer(tcp, zone string) (all []dns.RR) {
+	s.t.Helper()
 	ch, err := new(dns.Transfer).In(new(dns.Msg).SetAxfr(zone), tcp)
 	if err != nil {
 		s.t.Fatal(err)
@@ -176,13 +196,16 @@ func TestDelegationServers(t *testing.T) {
 			t.Fatal(err)
 		}
 		hosts := []string{addr}
-		return &block{zones: newHandler(cfg, hosts, 1).zones, config: &dnsserver.Config{ListenHosts: hosts}, keys: cfg.zones}
+		return &block{zones: newHandler(cfg, hosts, 1).zones, config: &dnsserver.Config{ListenHosts: hosts}, keys: cfg.zones, ports: []string{"53"}}
 	}
 	lower := blocks{
 		at("192.0.2.1", "eu.example.org", ""),
 		at("192.0.2.2", "eu.example.org", "nameserver ns.eu.example.org"),
 		at("192.0.2.2", "eu.example.org x.eu.example.org", "nameserver ns.eu.example.org 192.0.2.9 192.0.2.2\nnameserver ns.example.net"),
 	}
+	onlyTLS := at("192.0.2.7", "eu.example.org", "")
+	onlyTLS.ports = nil
+	lower = append(lower, onlyTLS)
 	for _, tt := range []struct {
 		addr, zones string
 		want        []string
@@ -190,6 +213,7 @@ func TestDelegationServers(t *testing.T) {
 		{"192.0.2.1", "example.org", []string{"ns.dns.eu.example.org.[192.0.2.1]"}},
 		{"192.0.2.2", "example.org", []string{"ns.eu.example.org.[192.0.2.2 192.0.2.9]", "ns.example.net."}},
 		{"192.0.2.3", "example.org", []string{"ns.dns.eu.example.org.[192.0.2.1]", "ns.eu.example.org.[192.0.2.2 192.0.2.9]", "ns.example.net."}},
+		{"0.0.0.0", "example.org", []string{"ns.dns.eu.example.org.[192.0.2.1]", "ns.eu.example.org.[192.0.2.2 192.0.2.9]", "ns.example.net."}},
 		{"192.0.2.3", "example.org eu.example.org", nil},
 		{"192.0.2.3", "x.eu.example.org example.net", nil},
 	} {
@@ -212,6 +236,35 @@ func TestDelegationServers(t *testing.T) {
 	}
 	if got := lower[0].zones[0].servers[0].addrs; len(got) != 1 {
 		t.Errorf("the zone has the addresses %v now", got)
+	}
+}
+
+// TestDelegationReachable: name server records have no port. So a zone is a delegation only if clients of the upper
+// zone come to its block, and not back to the block that has sent them.
+func TestDelegationReachable(t *testing.T) {
+	withFakes(t)
+	at := func(port, addr string) string { return blockText("eu.example.org:"+port, addr, "") }
+	other := fmt.Sprint(here.FreePort(t))
+	for _, tt := range []struct {
+		what, lower string
+		want        []string // addresses of name servers
+	}{
+		{"the same port", at("0", "127.0.0.2"), []string{"127.0.0.2"}},
+		{"another port", at(other, "127.0.0.2"), nil},
+		{"a block at another port, and one that is farther away", at(other, "127.0.0.1") + at("0", "127.0.0.2"), []string{"127.0.0.2"}},
+		{"a view", "eu.example.org:0 {\n bind 127.0.0.1\n view in {\n expr false\n}\n rserpool\n}\n", nil},
+	} {
+		s := startServer(t, blockText("example.org:0", "127.0.0.1", "")+tt.lower)
+		var got []string
+		for _, rr := range s.copyOf("example.org.") {
+			if a, ok := rr.(*dns.A); ok && strings.HasSuffix(a.Hdr.Name, ".eu.example.org.") {
+				got = append(got, a.A.String())
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.what, diff)
+		}
+		s.stop()
 	}
 }
 

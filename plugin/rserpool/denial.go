@@ -44,10 +44,11 @@ func (h *Handler) measureSignatures(server string) {
 	})
 }
 
-// checkSigners refuses a zone that dnssec signs with another name than the zone above, if that is one of
+// checkSigners finds a zone that dnssec signs with another name than the zone above, if that is one of
 // this block and signed, too. The plugin signs all records with the closest of its names, so also the
 // proof that the zone has no DS records. Validators take this proof only from the zone above (RFC 4035,
-// Section 5.2).
+// Section 5.2). So the names of the lower zone are good only for those that trust its own keys, or do
+// not trust those of the upper one.
 func (h *Handler) checkSigners(server string) error {
 	if h.signer == nil {
 		return nil
@@ -75,7 +76,7 @@ func (h *Handler) checkSigners(server string) error {
 		advice = wrong.name + " is a zone of another server block"
 	}
 	p := h.zones.parent(wrong)
-	return fmt.Errorf("dnssec signs %s in the name of %s, and %s above it in the name of %s, but no DS records link the two: resolvers that validate would refuse all answers of the lower zone. "+
+	return fmt.Errorf("dnssec signs %s in the name of %s, and %s above it in the name of %s, but no DS records link the two: resolvers that validate with the key of the upper zone, and have no trust anchor for the lower one, refuse all its answers. "+
 		"%s: name only upper zones in dnssec, and only their keys: dnssec %s",
 		wrong.name, wrong.signedBy, p.name, p.signedBy, advice, strings.Join(upper, " "))
 }

@@ -39,8 +39,9 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 		t = new(trace)
 		ctx = context.WithValue(ctx, traceKey{}, t)
 	}
+	before := t.answer.Load() // of an earlier query on behalf of the same one
 	pool := func() *handlespace.Pool {
-		if a := t.answer.Load(); a != nil {
+		if a := t.answer.Load(); a != before {
 			return a.pool
 		}
 		return h.poolOf(state.QName(), state.QType())

@@ -1,7 +1,6 @@
 package rserpool
 
 import (
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -67,7 +66,7 @@ func setup(c *caddy.Controller, rs *registrars.Set) error {
 		if hosts := site.ListenHosts; len(hosts) > 0 { // bind can leave none
 			server := site.Transport + "://" + net.JoinHostPort(hosts[0], site.Port)
 			if err := h.checkSigners(server); err != nil {
-				return plugin.Error(pluginName, fmt.Errorf("%s - %w", cfg.where, err))
+				clog.NewWithPlugin(pluginName).Warningf("%s: %v", cfg.where, err)
 			}
 			h.warnDenials(cfg.where, server)
 		}
