@@ -104,7 +104,7 @@ func delegationsIn(all []dns.RR, zone string) (out []string) {
 func TestDelegation(t *testing.T) {
 	withFakes(t)
 	key, file := keyOf(t, "example.org.")
-	signed := "dnssec {\n key file " + file + "\n}"
+	signed := "dnssec {\n key file \"" + file + "\"\n}"
 	s := startServer(t, blockText("eu.example.org:0", "127.0.0.1", "")+ // before and behind the upper zone
 		blockText("x.eu.example.org:0", "127.0.0.1", "")+
 		blockText("example.org:0", "127.0.0.1", signed)+

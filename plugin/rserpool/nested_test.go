@@ -103,7 +103,7 @@ func TestNestedSigners(t *testing.T) {
 	defer func() { process, dnsserver.Port = was, port }()
 	_, file := keyOf(t, ".") // it can sign every zone
 	block := func(zones, options, signed string) string {
-		return fmt.Sprintf("%s {\n bind 127.0.0.1\n rserpool {\n %s\n }\n dnssec %s {\n key file %s\n }\n}\n", zones, options, signed, file)
+		return fmt.Sprintf("%s {\n bind 127.0.0.1\n rserpool {\n %s\n }\n dnssec %s {\n key file \"%s\"\n }\n}\n", zones, options, signed, file)
 	}
 	two := func(signed string) string {
 		return block("eu.example.org", "", "eu.example.org") + block("example.org", "", signed)
