@@ -121,8 +121,8 @@ func (k *core) tellWatches(now time.Time, h rserpool.PoolHandle, res *Resolution
 	}
 }
 
-// renewWatches has those that watch a pool ask anew: a negative response, whoever has asked, ends
-// the updates (RFC 5352, Section 2.2.5).
+// renewWatches has those that watch a pool ask anew. A negative response to any question ends the
+// updates (RFC 5352, Section 2.2.5).
 func (k *core) renewWatches(now time.Time, h rserpool.PoolHandle) {
 	for _, r := range slices.Clone(k.requests) {
 		if r.handle == h && r.live {
