@@ -15,16 +15,6 @@ import (
 	"github.com/rserpool/coredns-rserpool/test/here"
 )
 
-// withFakes has the servers of a test use registrars without network, and free ports.
-func withFakes(t *testing.T) fakes {
-	t.Helper()
-	f, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
-	return f
-}
-
 // blockText is a server block at an address.
 func blockText(zone, addr, lines string) string {
 	return fmt.Sprintf("%s {\n bind %s\n transfer {\n to *\n}\n rserpool {\n ttl 9\n}\n %s\n}\n", zone, addr, lines)

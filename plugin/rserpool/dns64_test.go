@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/dns64"
 	"github.com/miekg/dns"
 
@@ -15,10 +14,7 @@ import (
 // TestDNS64: the AAAA answers that dns64 makes are of the elements of the A answers, and
 // each lookup moves the policy by one element.
 func TestDNS64(t *testing.T) {
-	fakes, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	fakes := withFakes(t)
 	s := startServer(t, "pool.example.org:0 {\n bind 127.0.0.1\n rserpool\n dns64 {\n allow_ipv4\n }\n}")
 	for _, f := range fakes {
 		for id := 1; id <= 3; id++ {

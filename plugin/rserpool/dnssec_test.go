@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/dnssec"
 	"github.com/coredns/coredns/plugin/pkg/cache"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -34,10 +33,7 @@ type signedServer struct {
 
 func startSigned(t *testing.T, options string) *signedServer {
 	t.Helper()
-	fakes, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	fakes := withFakes(t)
 	key, file := zoneKey(t)
 	s := &signedServer{key: key}
 	s.server = startServer(t, fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n rserpool pool.example.org child.pool.example.org {\n %s\n }\n dnssec pool.example.org {\n key file \"%s\"\n }\n}", options, file))
@@ -49,10 +45,7 @@ func startSigned(t *testing.T, options string) *signedServer {
 
 // TestFallthroughSigned: a line in the log says what dnssec does to the names that fallthrough hands on.
 func TestFallthroughSigned(t *testing.T) {
-	_, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	defer func() { process, dnsserver.Port = was, port }()
+	withFakes(t)
 	_, file := zoneKey(t)
 	for _, tt := range []struct {
 		options, next string

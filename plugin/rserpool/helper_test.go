@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -77,6 +78,16 @@ func newFakes() (fakes, *registrars.Set) {
 		f[fmt.Sprint(c.ASAP)] = r
 		return r, nil
 	})
+}
+
+// withFakes has the servers of a test use registrars without network, and free ports.
+func withFakes(t *testing.T) fakes {
+	t.Helper()
+	f, rs := newFakes()
+	was, port := process, dnsserver.Port
+	process, dnsserver.Port = rs, "0"
+	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	return f
 }
 
 // element makes a round robin element on TCP; change adapts it.

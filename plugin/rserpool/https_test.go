@@ -22,7 +22,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
 
 	rsp "github.com/rserpool/coredns-rserpool/rserpool"
@@ -157,10 +156,7 @@ func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
 // ports of the elements, is spread by the policy, and goes on to the next record if an
 // element does not answer.
 func TestHTTPSClient(t *testing.T) {
-	fakes, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	fakes := withFakes(t)
 	s := startServer(t, "pool.example.org:0 {\n bind 127.0.0.1\n rserpool {\n https alpn=h2\n addresses 2\n }\n}")
 	cert, roots := certificate(t, "web.pool.example.org")
 	var servers []*httptest.Server

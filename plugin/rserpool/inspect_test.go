@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 )
@@ -103,10 +102,7 @@ func TestInspectTransfer(t *testing.T) {
 // TestServerInspect: what one client may read is kept for no other one, by neither dnssec nor cache.
 // A reload changes who may.
 func TestServerInspect(t *testing.T) {
-	fakes, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	fakes := withFakes(t)
 	_, file := zoneKey(t)
 	text := func(options string) string {
 		return fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n cache\n rserpool {\n %s\n }\n dnssec {\n key file \"%s\"\n }\n}", options, file)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/dns64"
 	_ "github.com/coredns/coredns/plugin/dnstap"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -132,10 +131,7 @@ func TestMetadataInLogs(t *testing.T) {
 	taps := make(chan []byte, 8)
 	go in.ReadInto(taps)
 
-	fakes, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	t.Cleanup(func() { process, dnsserver.Port = was, port })
+	fakes := withFakes(t)
 	const format = "{/rserpool/pool} {/rserpool/policy} {/rserpool/selected} {/rserpool/elements}"
 	s := startServer(t, fmt.Sprintf("pool.example.org:0 {\n bind 127.0.0.1\n metadata\n log . \"<"+format+">\"\n dnstap \"%s\" {\n extra \""+format+"\"\n }\n cache\n rserpool\n}", socket))
 	for _, f := range fakes {
@@ -199,10 +195,7 @@ func TestMetadataOfAliases(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			fakes, rs := newFakes()
-			was, port := process, dnsserver.Port
-			process, dnsserver.Port = rs, "0"
-			t.Cleanup(func() { process, dnsserver.Port = was, port })
+			fakes := withFakes(t)
 			s := startServer(t, "pool.example.org:0 alias.test:0 {\n bind 127.0.0.1\n metadata\n log . \"<{/rserpool/pool} {/rserpool/policy} {/rserpool/elements}>\"\n rserpool pool.example.org\n "+tt.lines+"\n}")
 			for _, f := range fakes {
 				put(t, f.space, "web", element(1, 80, "192.0.2.1"))

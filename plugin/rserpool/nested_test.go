@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/dnssec"
 	"github.com/coredns/coredns/plugin/pkg/cache"
@@ -97,10 +96,7 @@ func insecureDelegation(zone string, m *dns.Msg, key *dns.DNSKEY) error {
 // TestNestedSigners: CoreDNS does not start with a zone that dnssec signs on its own below another one
 // that it signs, as no DS records link the two.
 func TestNestedSigners(t *testing.T) {
-	_, rs := newFakes()
-	was, port := process, dnsserver.Port
-	process, dnsserver.Port = rs, "0"
-	defer func() { process, dnsserver.Port = was, port }()
+	withFakes(t)
 	_, file := keyOf(t, ".") // it can sign every zone
 	block := func(zones, options, signed string) string {
 		return fmt.Sprintf("%s {\n bind 127.0.0.1\n rserpool {\n %s\n }\n dnssec %s {\n key file \"%s\"\n }\n}\n", zones, options, signed, file)

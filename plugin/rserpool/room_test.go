@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/nsid"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	_ "github.com/coredns/coredns/plugin/tsig"
@@ -40,10 +39,7 @@ func TestRoom(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			fakes, rs := newFakes()
-			was, port := process, dnsserver.Port
-			process, dnsserver.Port = rs, "0"
-			t.Cleanup(func() { process, dnsserver.Port = was, port })
+			fakes := withFakes(t)
 			s := startServer(t, "pool.example.org:0 {\n bind 127.0.0.1\n metadata\n log . \"<{/rserpool/elements}>\"\n rserpool {\n answers all\n pool few answers 9\n}\n "+tt.lines+"\n}")
 			for _, f := range fakes {
 				for id := range rsp.PEID(1500) {
